@@ -1,0 +1,4 @@
+"""A command line into one call, the result into text or JSON.
+
+It does not compute: what it prints can be had from Python too.
+"""

@@ -1,0 +1,58 @@
+"""Time as a value that is passed in: the wall for the record, the monotonic clock for durations."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """What our code asks of time."""
+
+    def now(self) -> datetime:
+        """Return the current UTC time, aware."""
+        ...
+
+    def monotonic_s(self) -> float:
+        """Return seconds from an arbitrary start that never run backwards."""
+        ...
+
+
+class SystemClock:
+    """The machine's own clocks."""
+
+    def now(self) -> datetime:
+        """Return the current UTC time, aware."""
+        return datetime.now(UTC)
+
+    def monotonic_s(self) -> float:
+        """Return the process's monotonic seconds."""
+        return time.monotonic()
+
+
+class ManualClock:
+    """A clock that a test or a simulation moves by hand."""
+
+    def __init__(self, start: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
+        """Start at `start`, with zero monotonic seconds."""
+        self._start = start
+        self._elapsed_s = 0.0
+
+    def now(self) -> datetime:
+        """Return the start plus what was advanced."""
+        return self._start + timedelta(seconds=self._elapsed_s)
+
+    def monotonic_s(self) -> float:
+        """Return the seconds advanced so far."""
+        return self._elapsed_s
+
+    def advance(self, seconds: float) -> None:
+        """Move both clocks forward.
+
+        Raises: ValueError, if `seconds` is negative.
+        """
+        if seconds < 0:
+            message = f"a clock cannot be advanced by {seconds} s"
+            raise ValueError(message)
+        self._elapsed_s += seconds

@@ -1,0 +1,4 @@
+"""Pages and the JSON behind them.
+
+It does not know the hot path and keeps no state of its own.
+"""
