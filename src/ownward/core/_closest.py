@@ -15,7 +15,7 @@ def closest(name: str, known: Iterable[str], *, limit: int = 3) -> tuple[str, ..
     >>> closest("tires", ["tiers", "workloads"])
     ('tiers',)
     """
-    folded = {_fold(candidate): candidate for candidate in reversed(sorted(known))}
+    folded = {_fold(candidate): candidate for candidate in sorted(known, reverse=True)}
     wanted = _fold(name)
     containing = sorted(key for key in folded if wanted and wanted in key)
     similar = difflib.get_close_matches(wanted, list(folded), n=limit, cutoff=0.6)
