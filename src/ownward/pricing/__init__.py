@@ -2,3 +2,8 @@
 
 It does not know owning costs, and never takes an unknown price as zero.
 """
+
+from ownward.pricing._price import Price, PriceMode, PriceStep
+from ownward.pricing._usage import Usage
+
+__all__ = ["Price", "PriceMode", "PriceStep", "Usage"]
