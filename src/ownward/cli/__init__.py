@@ -2,3 +2,7 @@
 
 It does not compute: what it prints can be had from Python too.
 """
+
+from ownward.cli._app import run
+
+__all__ = ["run"]

@@ -24,6 +24,10 @@ from typing import Any, ClassVar
 from ownward.core._closest import closest
 
 
+# A list of known names this short is shown whole where none is close.
+_FEW = 12
+
+
 class OwnwardError(Exception):
     """The root: a message of four parts, a stable kind for programs and an exit code for shells."""
 

@@ -23,8 +23,10 @@ def to_jsonable(value: object) -> Any:
     Raises: TypeError, naming the type of a value it does not know.
     """
     match value:
+        case Enum():
+            return value.value
         case None | bool() | int() | str():
-            return value.value if isinstance(value, Enum) else value
+            return value
         case float():
             return value if math.isfinite(value) else None
         case Decimal():
@@ -33,8 +35,6 @@ def to_jsonable(value: object) -> Any:
             return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
         case date():
             return value.isoformat()
-        case Enum():
-            return value.value
         case PurePath():
             return str(value)
         case Mapping():

@@ -2,3 +2,54 @@
 
 It does not know who ran the tasks, or what a model is.
 """
+
+from ownward.quality._betting import DriftAlarm, EProcess, lower_confidence_bound
+from ownward.quality._certificate import (
+    VALID_FOR,
+    VOIDED_BY,
+    Certificate,
+    CertificateState,
+    CostPerCompletedTask,
+    PairedTask,
+    certify,
+    compute_cpct,
+)
+from ownward.quality._graders import (
+    ExactMatch,
+    Grade,
+    Grader,
+    JsonSchema,
+    LabelSet,
+    NumberMatch,
+    RegexMatch,
+    Slots,
+    ToolCalls,
+    find_json_object,
+)
+from ownward.quality._outcomes import OutcomeTable, read_outcomes
+
+__all__ = [
+    "VALID_FOR",
+    "VOIDED_BY",
+    "Certificate",
+    "CertificateState",
+    "CostPerCompletedTask",
+    "DriftAlarm",
+    "EProcess",
+    "ExactMatch",
+    "Grade",
+    "Grader",
+    "JsonSchema",
+    "LabelSet",
+    "NumberMatch",
+    "OutcomeTable",
+    "PairedTask",
+    "RegexMatch",
+    "Slots",
+    "ToolCalls",
+    "certify",
+    "compute_cpct",
+    "find_json_object",
+    "lower_confidence_bound",
+    "read_outcomes",
+]

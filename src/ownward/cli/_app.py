@@ -1,0 +1,129 @@
+"""The `ownward` command: a table of subcommands loaded on demand, and the one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import click
+
+from ownward import __version__
+from ownward.core import OwnwardError, UsageError, closest
+
+INTERRUPTED = 130
+
+
+class _Entry(NamedTuple):
+    target: str
+    summary: str
+
+
+# In the order of the loop, which is the order of the help text.
+COMMANDS: dict[str, _Entry] = {
+    "demo": _Entry(
+        "ownward.cli._demo:demo", "The whole loop on shipped data and the embedded model, in about a minute."
+    ),
+    "fit": _Entry("ownward.cli._fit:fit", "Will it run on this machine, how fast, at what cost."),
+    "models": _Entry("ownward.cli._models:models", "The catalogue of models: search, show the anatomy, pull weights."),
+    "machines": _Entry("ownward.cli._machines:machines", "The catalogue of machines: search, show, compare."),
+    "prices": _Entry("ownward.cli._prices:prices", "What APIs charge: search, show, compare."),
+    "predict": _Entry("ownward.cli._predict:predict", "Predict speeds for many cases at once."),
+    "import": _Entry("ownward.cli._import:import_", "Read logs or a public trace into the ledger."),
+    "plan": _Entry("ownward.cli._plan:plan", "Decide from the ledger: options, cost, payback; writes plan.toml."),
+    "simulate": _Entry("ownward.cli._simulate:simulate", "Replay a trace against a deployment."),
+    "trial": _Entry("ownward.cli._trial:trial", "Does a candidate complete what the baseline completes?"),
+    "serve": _Entry("ownward.cli._serve:serve", "One OpenAI-compatible endpoint over what you own and rent."),
+    "report": _Entry(
+        "ownward.cli._report:report", "Cost per completed task, savings, certificates, and what is not known."
+    ),
+    "ledger": _Entry("ownward.cli._ledger:ledger", "Export the ledger, reconcile it, see what it holds."),
+    "keys": _Entry("ownward.cli._keys:keys", "Create, list and revoke the keys that clients use."),
+    "engines": _Entry("ownward.cli._engines:engines", "Run an engine by hand: the embedded one, or the fake upstream."),
+    "bench": _Entry("ownward.cli._bench:bench", "Measure this machine and its engine."),
+    "config": _Entry("ownward.cli._config:config", "Show every setting with its origin."),
+}
+
+
+class _LazyGroup(click.Group):
+    """Lists commands from the table and imports one only when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        module_name, attribute = entry.target.split(":")
+        command: click.Command = getattr(importlib.import_module(module_name), attribute)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            near = closest(args[0], COMMANDS)
+            raise UsageError(
+                f"no command {args[0]!r}",
+                allowed=f"Closest: {', '.join(near)}" if near else f"Commands: {', '.join(COMMANDS)}",
+                next_step="See them all with: ownward --help",
+            )
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.summary) for name, entry in COMMANDS.items()])
+
+
+@click.group(
+    cls=_LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Start with: ownward demo",
+)
+@click.version_option(__version__, prog_name="ownward")
+def _ownward() -> None:
+    """Put every AI request where it costs least to complete the task: a model you own or an API you rent."""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run the command line `argv` (without the program's name) and return the exit code of CONTRACTS.
+
+    0: done. 2: usage, configuration, bad input. 3: an answer (infeasible, unsupported). 4: upstream or engine.
+    5: ledger. 1, with a traceback: our bug.
+    """
+    wants_json = "--json" in argv
+    try:
+        outcome = _ownward.main(args=list(argv), prog_name="ownward", standalone_mode=False)
+    except OwnwardError as error:
+        return _report(error, wants_json=wants_json)
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.Abort:
+        return INTERRUPTED
+    except click.ClickException as error:
+        return _report(_as_usage_error(error), wants_json=wants_json)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader went away (`| head`): point stdout at nothing, so that the interpreter's own flush is quiet.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return outcome if isinstance(outcome, int) else 0
+
+
+def _as_usage_error(error: click.ClickException) -> UsageError:
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "ownward"
+    return UsageError(error.format_message().rstrip("."), next_step=f"See: {path} --help")
+
+
+def _report(error: OwnwardError, *, wants_json: bool) -> int:
+    from ownward.core import to_json
+
+    if wants_json:
+        print(to_json({"schema": "ownward.error/1", "error": error.as_record()}))
+    print(str(error), file=sys.stderr)
+    return error.exit_code

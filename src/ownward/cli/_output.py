@@ -1,0 +1,135 @@
+"""What every command shares: the --json switch, dates, files, and where text and progress go."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
+
+import click
+
+from ownward.core import BadInput, UsageError, to_json
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object (see the reference).")
+ledger_option = click.option(
+    "--ledger", "ledger_target", metavar="PATH", help="The ledger: a file, or a postgresql:// address. [config]"
+)
+at_option = click.option(
+    "--at", "at", metavar="DATE", callback=lambda _c, _p, value: parse_date(value), help="Prices and facts as of DATE."
+)
+
+
+def parse_date(text: str | None) -> date | None:
+    """Return the date that `text` (YYYY-MM-DD) names, or None for None.
+
+    Raises: UsageError.
+    """
+    if text is None:
+        return None
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise UsageError(f"--at is {text!r}, not a date", allowed="Write it as 2026-11-21") from error
+
+
+def today(at: date | None) -> date:
+    """Return `at`, or the current UTC date where none is given."""
+    return at if at is not None else datetime.now(UTC).date()
+
+
+def console() -> Console:
+    """Return the console of standard output: plain and 80 columns wide where that is no terminal."""
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=False)
+
+
+def emit(payload: dict[str, Any], *, as_json: bool, render: Callable[[dict[str, Any]], RenderableType | str]) -> None:
+    """Print `payload` as JSON, or what `render` makes of it for people."""
+    if as_json:
+        print(to_json(payload))
+    else:
+        console().print(render(payload))
+
+
+def say(message: str) -> None:
+    """Print a line for people on standard error, where progress and messages go."""
+    print(message, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def progress(label: str, *, total: float | None, unit: str = "bytes") -> Iterator[Callable[[float], None]]:
+    """Show progress on standard error and yield a function that takes the amount done so far."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+    )
+
+    amount: ProgressColumn = DownloadColumn() if unit == "bytes" else MofNCompleteColumn()
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        amount,
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=not sys.stderr.isatty(),
+    )
+    with bar:
+        task = bar.add_task(label, total=total)
+
+        def advance(done: float) -> None:
+            bar.update(task, completed=done)
+
+        yield advance
+
+
+@contextlib.contextmanager
+def open_input(path: str) -> Iterator[IO[bytes]]:
+    """Open a file (gzip unpacked, `-` for standard input) as bytes.
+
+    Raises: BadInput, if it cannot be read.
+    """
+    if path == "-":
+        yield sys.stdin.buffer
+        return
+    try:
+        with Path(path).open("rb") as raw:
+            is_gzip = raw.read(2) == b"\x1f\x8b"
+            raw.seek(0)
+            if is_gzip:
+                with gzip.open(raw) as unpacked:
+                    yield cast("IO[bytes]", unpacked)
+            else:
+                yield raw
+    except (OSError, EOFError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise BadInput(f"cannot read {path!r}: {reason}", next_step="Check the path and its permissions") from error
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write `text` to `path` so that a reader sees the old file or the new one, never half.
+
+    Raises: BadInput, if it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise BadInput(f"cannot write {str(path)!r}: {error.strerror}") from error

@@ -1,0 +1,192 @@
+"""Certificates: a strategy completes at least rho of what the baseline completes, and at what cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Literal
+
+from ownward.core import BadInput
+from ownward.quality._betting import EProcess
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+CertificateState = Literal["certified", "not_certified", "refuted"]
+VOIDED_BY = ("model", "quantization", "engine", "prompt_template")
+VALID_FOR = timedelta(days=30)
+_LARGEST_RHO = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairedTask:
+    """One task done by both strategies: completion from 0 to 1, cost in dollars or None where unknown."""
+
+    task_id: str
+    baseline_completion: float
+    candidate_completion: float
+    baseline_cost_usd: Decimal | None
+    candidate_cost_usd: Decimal | None
+
+    def __post_init__(self) -> None:
+        """Refuse a completion outside [0, 1] and a negative cost."""
+        for name, value in (("baseline", self.baseline_completion), ("candidate", self.candidate_completion)):
+            if not 0 <= value <= 1:
+                raise BadInput(f"task {self.task_id!r} has a {name} completion of {value}", allowed="0 to 1")
+        for name, cost in (("baseline", self.baseline_cost_usd), ("candidate", self.candidate_cost_usd)):
+            if cost is not None and not cost >= 0:
+                raise BadInput(f"task {self.task_id!r} has a {name} cost of {cost} USD", allowed="0 or more")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostPerCompletedTask:
+    """All cost divided by completed tasks, with an interval; None where nothing completed or a cost is unknown.
+
+    A ratio of sums. The interval is the delta method's:
+    Var = (S_CC - 2 R S_CY + R^2 S_YY) / (n mean(Y)^2).
+    """
+
+    value: Decimal | None
+    low: Decimal | None
+    high: Decimal | None
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certificate:
+    """A statement about past tasks, the evidence it rests on, and what ends it."""
+
+    state: CertificateState
+    baseline: str
+    candidate: str
+    rho: float
+    confidence: float
+    tasks: int
+    e_value: float
+    e_value_last: float
+    e_value_against: float
+    decided_at_task: int | None
+    baseline_completion_fraction: float | None
+    candidate_completion_fraction: float | None
+    completion_ratio: float | None
+    cpct_baseline_usd: CostPerCompletedTask
+    cpct_candidate_usd: CostPerCompletedTask
+    issued_at: datetime
+    expires_at: datetime | None
+    voided_by: tuple[str, ...]
+    why: str
+
+
+def certify(
+    tasks: Sequence[PairedTask],
+    *,
+    baseline: str,
+    candidate: str,
+    rho: float,
+    confidence: float,
+    issued_at: datetime,
+) -> Certificate:
+    """Return what `tasks`, in the order they were done, say of "candidate completes at least rho x baseline".
+
+    z = candidate - rho * baseline per task. `certified`, if the evidence that its mean is above zero
+    ever reached 1/(1 - confidence); `refuted`, if the evidence that it is below did; else `not_certified`.
+    Both hold at any stopping time, so one may look after every task.
+    Raises: BadInput, if rho or confidence is out of range.
+    """
+    import numpy as np
+
+    if not 0 < rho <= _LARGEST_RHO:
+        raise BadInput(f"rho is {rho}", allowed="above 0, at most 1", next_step="Write rho = 0.98 for 98%")
+    if not 0 < confidence < 1:
+        raise BadInput(f"confidence is {confidence}", allowed="between 0 and 1", next_step="Write 0.95 for 95%")
+    own = np.array([task.candidate_completion for task in tasks], dtype=np.float64)  # (tasks,)
+    base = np.array([task.baseline_completion for task in tasks], dtype=np.float64)  # (tasks,)
+    z = own - rho * base  # (tasks,), in [-rho, 1]
+    evidence_for = EProcess(largest_loss=rho)
+    evidence_for.extend(z)
+    evidence_against = EProcess(largest_loss=1.0)
+    evidence_against.extend(-z)
+    threshold = -math.log1p(-confidence)
+    state = _state(evidence_for, evidence_against, threshold)
+    decided = {"certified": evidence_for.peak_at, "refuted": evidence_against.peak_at}.get(state)
+    base_mean, own_mean = (_mean(base), _mean(own))
+    return Certificate(
+        state=state,
+        baseline=baseline,
+        candidate=candidate,
+        rho=rho,
+        confidence=confidence,
+        tasks=len(tasks),
+        e_value=evidence_for.peak_value,
+        e_value_last=evidence_for.value,
+        e_value_against=evidence_against.peak_value,
+        decided_at_task=decided,
+        baseline_completion_fraction=base_mean,
+        candidate_completion_fraction=own_mean,
+        completion_ratio=own_mean / base_mean if own_mean is not None and base_mean else None,
+        cpct_baseline_usd=compute_cpct([t.baseline_cost_usd for t in tasks], base, confidence=confidence),
+        cpct_candidate_usd=compute_cpct([t.candidate_cost_usd for t in tasks], own, confidence=confidence),
+        issued_at=issued_at,
+        expires_at=issued_at + VALID_FOR if state == "certified" else None,
+        voided_by=VOIDED_BY,
+        why=_why(state, rho=rho, confidence=confidence, e_value=evidence_for.peak_value, tasks=len(tasks)),
+    )
+
+
+def compute_cpct(
+    costs_usd: Sequence[Decimal | None], completions: NDArray[np.float64], *, confidence: float
+) -> CostPerCompletedTask:
+    """Return cost per completed task of tasks with `costs_usd` and `completions` (shape `(tasks,)`)."""
+    import numpy as np
+
+    unknown = CostPerCompletedTask(value=None, low=None, high=None, confidence=confidence)
+    known = [cost for cost in costs_usd if cost is not None]
+    completed = float(completions.sum())
+    if len(known) < len(costs_usd) or completed <= 0:
+        return unknown
+    total = sum(known, Decimal(0))
+    value = total / Decimal(str(completed))
+    count = len(known)
+    if count < 2:  # noqa: PLR2004 - one task has no spread
+        return CostPerCompletedTask(value=_rounded(value), low=None, high=None, confidence=confidence)
+    cost = np.array([float(item) for item in known])  # (tasks,), USD
+    ratio = float(value)
+    residual = cost - ratio * completions  # (tasks,), USD
+    deviation = float(residual.std(ddof=1)) / (math.sqrt(count) * (completed / count))
+    reach = NormalDist().inv_cdf((1 + confidence) / 2) * deviation
+    return CostPerCompletedTask(
+        value=_rounded(value),
+        low=_rounded(Decimal(str(max(ratio - reach, 0.0)))),
+        high=_rounded(Decimal(str(ratio + reach))),
+        confidence=confidence,
+    )
+
+
+def _state(evidence_for: EProcess, evidence_against: EProcess, threshold: float) -> CertificateState:
+    if evidence_against.peak_log_value >= threshold:
+        return "refuted"
+    return "certified" if evidence_for.peak_log_value >= threshold else "not_certified"
+
+
+def _why(state: CertificateState, *, rho: float, confidence: float, e_value: float, tasks: int) -> str:
+    needed = 1 / (1 - confidence)
+    match state:
+        case "certified":
+            return f"the evidence reached {e_value:.4g}, and {needed:.4g} was needed"
+        case "refuted":
+            return f"the evidence that it completes less than {rho:g} of the baseline reached {needed:.4g}"
+        case "not_certified":
+            return f"after {tasks} tasks the evidence is {e_value:.4g} of {needed:.4g} needed: more tasks may decide"
+
+
+def _mean(values: NDArray[np.float64]) -> float | None:
+    return float(values.mean()) if values.size else None
+
+
+def _rounded(usd: Decimal) -> Decimal:
+    return usd.quantize(Decimal("1e-12"))

@@ -1,0 +1,234 @@
+"""Recorded outcomes: one task a row, completions and costs of several strategies, in the shapes people keep them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
+from typing import Any, TextIO, TypeVar
+
+from ownward.core import BadInput, UnknownName
+from ownward.quality._certificate import PairedTask
+
+_COMPLETION_WORDS = (
+    "completed",
+    "completion",
+    "complete",
+    "correct",
+    "success",
+    "passed",
+    "reward",
+    "score",
+    "outcome",
+)
+_COST_WORDS = ("cost_usd", "charge_usd", "usd", "cost")
+_GROUPS_OF_COMPLETIONS = ("completions", *_COMPLETION_WORDS)
+_GROUPS_OF_COSTS = ("costs_usd", "costs", *_COST_WORDS)
+_GROUPS_OF_STRATEGIES = ("strategies", "outcomes", "results", "arms")
+_ID_WORDS = ("task_id", "task", "id", "question_id")
+_STRATEGY_WORDS = ("strategy", "arm")
+_BAD_SHOWN = 20
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """One strategy's result on one task."""
+
+    completion: float | None
+    cost_usd: Decimal | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutcomeTable:
+    """Tasks by id, each with what every strategy made of it, and the rows that could not be read."""
+
+    tasks: Mapping[str, Mapping[str, Recorded]]
+    strategies: tuple[str, ...]
+    duplicates: int
+    bad: tuple[tuple[int, str], ...] = field(default=())
+
+    def pair(self, baseline: str, candidate: str) -> tuple[list[PairedTask], int]:
+        """Return the tasks that both strategies did, in file order, and how many were left out for want of one.
+
+        Raises: UnknownName, if no row has the strategy.
+        """
+        for name in (baseline, candidate):
+            if name not in self.strategies:
+                raise UnknownName(name, self.strategies, what="strategy in these outcomes")
+        paired = []
+        for task_id, row in self.tasks.items():
+            base, own = row.get(baseline), row.get(candidate)
+            if base is None or own is None or base.completion is None or own.completion is None:
+                continue
+            paired.append(
+                PairedTask(
+                    task_id=task_id,
+                    baseline_completion=base.completion,
+                    candidate_completion=own.completion,
+                    baseline_cost_usd=base.cost_usd,
+                    candidate_cost_usd=own.cost_usd,
+                )
+            )
+        return paired, len(self.tasks) - len(paired)
+
+
+def read_outcomes(stream: TextIO, *, name: str) -> OutcomeTable:
+    """Return the outcomes in a JSON Lines or CSV text; which of the two is seen from its first character.
+
+    A strategy's completion and cost are found in any of these shapes (S is its name):
+    `{"S": {"completed": true, "cost_usd": "0.01"}}`, the same under `strategies` or `outcomes`,
+    `{"completions": {"S": 1}, "costs": {"S": 0.01}}`, and flat columns `S_completed`, `S|correct`,
+    `completed_S`, `S.cost_usd` and the like, or one row a strategy:
+    `{"task_id": "t1", "strategy": "S", "completed": true}`.
+    Completion is a boolean or a share from 0 to 1.
+    A second row for the same task and strategy is a duplicate and is left out: the first counts.
+    Raises: BadInput, if nothing in it can be read.
+    """
+    tasks: dict[str, dict[str, Recorded]] = {}
+    strategies: dict[str, None] = {}
+    bad: list[tuple[int, str]] = []
+    duplicates = 0
+    for line, row in _rows(stream, bad):
+        try:
+            recorded = {key: value for key, value in _strategies_of(row) if value.completion is not None}
+            task_id = next((str(row[word]) for word in _ID_WORDS if row.get(word) is not None), None)
+            if task_id is None:
+                raise ValueError("no task_id")  # noqa: TRY301 - all faults of a row take one path
+            if not recorded:
+                raise ValueError("no strategy with a completion")  # noqa: TRY301
+        except (ValueError, InvalidOperation) as error:
+            bad.append((line, str(error)))
+            continue
+        known = tasks.setdefault(task_id, {})
+        if known.keys() & recorded.keys():
+            duplicates += 1
+            continue
+        known.update(recorded)
+        strategies.update(dict.fromkeys(recorded))
+    if not tasks:
+        why = f"line {bad[0][0]}: {bad[0][1]}" if bad else "it is empty"
+        raise BadInput(
+            f"no outcomes could be read: {why}",
+            where=name,
+            allowed='One task a row, such as {"task_id": "t1", "big": {"completed": true, "cost_usd": "0.01"}}',
+        )
+    return OutcomeTable(tasks=tasks, strategies=tuple(strategies), duplicates=duplicates, bad=tuple(bad[:_BAD_SHOWN]))
+
+
+def _rows(stream: TextIO, bad: list[tuple[int, str]]) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    lines = enumerate(stream, start=1)
+    first = next(((number, text) for number, text in lines if text.strip()), None)
+    if first is None:
+        return
+    if not first[1].lstrip("\ufeff \t").startswith("{"):
+        yield from enumerate(csv.DictReader(_chain(first[1].lstrip("\ufeff"), (text for _, text in lines))), start=2)
+        return
+    for number, text in _chain(first, lines):
+        if not text.strip():
+            continue
+        try:
+            value = json.loads(text, parse_float=Decimal)
+        except (json.JSONDecodeError, RecursionError) as error:
+            bad.append((number, f"not JSON: {error}"))
+            continue
+        if isinstance(value, dict):
+            yield number, value
+        else:
+            bad.append((number, f"a {type(value).__name__}, not an object"))
+
+
+def _chain(first: _T, rest: Iterable[_T]) -> Iterator[_T]:
+    yield first
+    yield from rest
+
+
+def _strategies_of(row: Mapping[str, Any]) -> Iterator[tuple[str, Recorded]]:
+    long_form = next((str(row[word]) for word in _STRATEGY_WORDS if row.get(word)), None)
+    if long_form is not None:
+        row = {long_form: {key: value for key, value in row.items() if key not in _STRATEGY_WORDS}}
+    completions: dict[str, Any] = {}
+    costs: dict[str, Any] = {}
+    for key, value in row.items():
+        if key in _ID_WORDS or key in _STRATEGY_WORDS:
+            continue
+        if isinstance(value, Mapping):
+            _take_nested(key, value, completions, costs)
+        elif isinstance(value, bool) and _suffixed(key) is None:
+            completions[key] = value
+        else:
+            _take_flat(key, value, completions, costs)
+    for name in dict.fromkeys([*completions, *costs]):
+        yield name, Recorded(completion=_completion(completions.get(name)), cost_usd=_cost(costs.get(name)))
+
+
+def _take_nested(key: str, value: Mapping[str, Any], completions: dict[str, Any], costs: dict[str, Any]) -> None:
+    if key in _GROUPS_OF_COSTS:
+        costs.update(value)
+    elif all(isinstance(item, Mapping) for item in value.values()) and key in (
+        *_GROUPS_OF_STRATEGIES,
+        *_GROUPS_OF_COMPLETIONS,
+    ):
+        for name, item in value.items():
+            _take_nested(name, item, completions, costs)
+    elif key in _GROUPS_OF_COMPLETIONS or key in _GROUPS_OF_STRATEGIES:
+        completions.update(value)
+    else:
+        for word in _COMPLETION_WORDS:
+            if word in value:
+                completions[key] = value[word]
+                break
+        for word in _COST_WORDS:
+            if word in value:
+                costs[key] = value[word]
+                break
+
+
+def _take_flat(key: str, value: object, completions: dict[str, Any], costs: dict[str, Any]) -> None:
+    found = _suffixed(key)
+    if found is not None:
+        name, is_cost = found
+        (costs if is_cost else completions)[name] = value
+
+
+def _suffixed(key: str) -> tuple[str, bool] | None:
+    """Return the strategy that a flat column speaks of, and whether it is its cost."""
+    for words, is_cost in ((_COST_WORDS, True), (_COMPLETION_WORDS, False)):
+        for word in words:
+            match = re.fullmatch(rf"(.+?)[|_.:/ ]{word}", key) or re.fullmatch(rf"{word}[|_.:/ ](.+)", key)
+            if match is not None:
+                return match[1], is_cost
+    return None
+
+
+def _completion(value: object) -> float | None:
+    match value:
+        case None | "":
+            return None
+        case bool():
+            return float(value)
+        case int() | float() | Decimal():
+            number = float(value)
+        case str() if value.strip().lower() in {"true", "yes", "completed", "success", "pass"}:
+            return 1.0
+        case str() if value.strip().lower() in {"false", "no", "failed", "failure", "fail"}:
+            return 0.0
+        case str():
+            number = float(value)
+        case _:
+            raise ValueError(f"a completion of type {type(value).__name__}")
+    if not 0 <= number <= 1:
+        raise ValueError(f"a completion of {number:g}, which is not from 0 to 1")
+    return number
+
+
+def _cost(value: object) -> Decimal | None:
+    if value is None or value == "":
+        return None
+    cost = Decimal(str(value).removeprefix("$"))
+    if not cost.is_finite() or cost < 0:
+        raise ValueError(f"a cost of {value}")
+    return cost
