@@ -2,3 +2,27 @@
 
 It does not know models' shapes, machines or prices, and never opens a file.
 """
+
+from ownward.traffic.limits import Limits
+from ownward.traffic.reading import FORMATS, Detected, ReadCount, Reading, detect, find_format, read
+from ownward.traffic.records import BadRow, PromptSketch, TrafficRecord
+from ownward.traffic.summary import Peak, Percentiles, TraceSummary
+from ownward.traffic.trace import Trace
+
+__all__ = [
+    "FORMATS",
+    "BadRow",
+    "Detected",
+    "Limits",
+    "Peak",
+    "Percentiles",
+    "PromptSketch",
+    "ReadCount",
+    "Reading",
+    "Trace",
+    "TraceSummary",
+    "TrafficRecord",
+    "detect",
+    "find_format",
+    "read",
+]

@@ -1,0 +1,141 @@
+"""Traces that are tables of tokens and times: our own columns, Azure, BurstGPT, Mooncake."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ownward.traffic import _values as values
+from ownward.traffic._format import Container, Context, Format, each_row, has
+from ownward.traffic._rows import Row
+from ownward.traffic._values import BadValue
+from ownward.traffic.records import TrafficRecord
+
+_BOTH: frozenset[Container] = frozenset({"csv", "json"})
+_MOONCAKE_BLOCK_TOKENS = 512  # kvcache-ai/Mooncake, FAST25-release: one id a prefix block of 512 tokens
+
+
+def _read_generic(row: Row, context: Context) -> Iterable[TrafficRecord]:
+    fields = row.fields
+    started_at, since_first_s = context.place(values.instant_ns(fields, "started_at"))
+    arrival_s = values.number(fields, "arrival_s")
+    blocks = _blocks(fields.get("prefix_blocks"))
+    yield TrafficRecord(
+        source_row_id=values.text(fields, "request_id", "id") or row.compute_digest(),
+        started_at=started_at,
+        arrival_s=since_first_s if arrival_s is None else arrival_s,
+        input_tokens=values.count(fields, "input_tokens"),
+        cached_input_tokens=values.count(fields, "cached_input_tokens", default=0),
+        cache_write_tokens=values.count(fields, "cache_write_tokens", default=0),
+        output_tokens=values.count(fields, "output_tokens"),
+        workload=values.text(fields, "workload"),
+        session=values.text(fields, "session"),
+        model=values.text(fields, "model"),
+        charge_usd=values.usd(fields, "charge_usd"),
+        completed=values.truth(fields, "completed"),
+        ttft_s=values.number(fields, "ttft_s"),
+        latency_s=values.number(fields, "latency_s"),
+        priority=_integer(fields, "priority"),
+        prefix_blocks=blocks,
+        prefix_block_tokens=values.count(fields, "prefix_block_tokens", default=0) or None,
+    )
+
+
+def _blocks(value: object) -> tuple[int, ...] | None:
+    if value is None or value == "":
+        return None
+    found = values.parsed(value)
+    if isinstance(found, str):
+        found = found.replace(";", " ").split()
+    try:
+        return tuple(int(block) for block in found)
+    except (TypeError, ValueError):
+        raise BadValue("prefix_blocks is no list of whole numbers") from None
+
+
+def _integer(fields: Mapping[str, Any], name: str) -> int:
+    number = values.number(fields, name)
+    if number is not None and number != int(number):
+        raise BadValue(f"{name} is {number}, not a whole number")
+    return int(number or 0)
+
+
+def _read_azure(row: Row, context: Context) -> Iterable[TrafficRecord]:
+    instant_ns = values.instant_ns(row.fields, "TIMESTAMP")
+    if instant_ns is None:
+        raise BadValue("TIMESTAMP is missing")
+    started_at, arrival_s = context.place(instant_ns)
+    yield TrafficRecord(
+        source_row_id=row.compute_digest(),
+        started_at=started_at,
+        arrival_s=arrival_s,
+        input_tokens=values.count(row.fields, "ContextTokens"),
+        output_tokens=values.count(row.fields, "GeneratedTokens"),
+    )
+
+
+def _read_burstgpt(row: Row, _context: Context) -> Iterable[TrafficRecord]:
+    fields = row.fields
+    arrival_s = values.number(fields, "Timestamp")
+    if arrival_s is None:
+        raise BadValue("Timestamp is missing")
+    output_tokens = values.count(fields, "Response tokens")
+    yield TrafficRecord(
+        source_row_id=row.compute_digest(),
+        arrival_s=arrival_s,
+        input_tokens=values.count(fields, "Request tokens"),
+        output_tokens=output_tokens,
+        workload=values.text(fields, "Log Type"),
+        session=values.text(fields, "Session ID"),
+        model=values.text(fields, "Model"),
+        completed=output_tokens > 0,  # the trace's own notice: failed requests have 0 response tokens
+        latency_s=values.number(fields, "Elapsed time"),
+    )
+
+
+def _read_mooncake(row: Row, _context: Context) -> Iterable[TrafficRecord]:
+    fields = row.fields
+    timestamp_ms = values.number(fields, "timestamp")
+    if timestamp_ms is None:
+        raise BadValue("timestamp is missing")
+    blocks = _blocks(fields.get("hash_ids"))
+    yield TrafficRecord(
+        source_row_id=row.compute_digest(),
+        arrival_s=timestamp_ms / 1e3,
+        input_tokens=values.count(fields, "input_length"),
+        output_tokens=values.count(fields, "output_length"),
+        prefix_blocks=blocks,
+        prefix_block_tokens=_MOONCAKE_BLOCK_TOKENS if blocks else None,
+    )
+
+
+AZURE = Format(
+    name="azure",
+    title="Azure LLM inference trace, 2023 or 2024 (CSV)",
+    containers=_BOTH,
+    recognises=has("TIMESTAMP", "ContextTokens", "GeneratedTokens"),
+    start=each_row(_read_azure),
+)
+BURSTGPT = Format(
+    name="burstgpt",
+    title="BurstGPT trace (CSV)",
+    containers=_BOTH,
+    recognises=has("Timestamp", "Request tokens", "Response tokens"),
+    start=each_row(_read_burstgpt),
+)
+MOONCAKE = Format(
+    name="mooncake",
+    title="Mooncake trace (JSON Lines or Parquet)",
+    containers=_BOTH,
+    recognises=has("timestamp", "input_length", "output_length"),
+    start=each_row(_read_mooncake),
+)
+GENERIC = Format(
+    name="trace",
+    title="ownward's own columns: arrival_s or started_at, input_tokens, output_tokens (JSON Lines, CSV, Parquet)",
+    containers=_BOTH,
+    recognises=lambda fields: (
+        has("input_tokens", "output_tokens")(fields) and ("arrival_s" in fields or "started_at" in fields)
+    ),
+    start=each_row(_read_generic),
+)

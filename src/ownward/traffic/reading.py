@@ -1,0 +1,247 @@
+"""A file into records: the format found by content, bad rows listed, duplicates counted."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from ownward.core import BadInput, UnknownName, closest
+from ownward.traffic import _rows
+from ownward.traffic._format import Container, Context, Converter, CountTokens, Format
+from ownward.traffic._rows import Row
+from ownward.traffic._tables import AZURE, BURSTGPT, GENERIC, MOONCAKE
+from ownward.traffic._values import BadValue
+from ownward.traffic.limits import Limits
+from ownward.traffic.records import BadRow, TrafficRecord
+
+# In order of trial: the particular before the general.
+FORMATS: tuple[Format, ...] = (AZURE, BURSTGPT, MOONCAKE, GENERIC)
+
+_PARQUET_MAGIC = b"PAR1"
+_GZIP_MAGIC = b"\x1f\x8b"
+_DETECT_ROWS = 64
+_HEAD_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detected:
+    """What a file's first bytes say: a format by name, in which container (`csv`, `json` or `parquet`)."""
+
+    format: str
+    container: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadCount:
+    """What came of a reading: rows read into records, duplicates left out, bad rows with the first of them."""
+
+    format: str
+    read: int
+    duplicates: int
+    bad_total: int
+    bad: tuple[BadRow, ...]
+
+
+class Reading:
+    """An iterator over the records of one file; its counts are complete once it is exhausted."""
+
+    def __init__(self, rows: Iterable[Row | BadRow], converter: Converter, format_name: str, limits: Limits) -> None:
+        """Read nothing yet."""
+        self._rows = rows
+        self._converter = converter
+        self._format = format_name
+        self._limits = limits
+        self._bad: list[BadRow] = []
+        self._bad_total = 0
+        self._read = 0
+        self._duplicates = 0
+        self._seen: set[int] = set()
+
+    def __iter__(self) -> Iterator[TrafficRecord]:
+        """Yield the records in the file's order, each source id once."""
+        line = 0
+        for row in self._rows:
+            line = row.line
+            if isinstance(row, BadRow):
+                self._note(row)
+                continue
+            try:
+                records = list(self._converter.convert(row))
+            except BadValue as error:
+                self._note(BadRow(line=line, why=str(error)))
+                continue
+            except BadInput as error:
+                self._note(BadRow(line=line, why=error.message))
+                continue
+            yield from self._first_seen(records)
+        yield from self._first_seen(self._converter.finish())
+
+    @property
+    def count(self) -> ReadCount:
+        """The counts so far."""
+        return ReadCount(
+            format=self._format,
+            read=self._read,
+            duplicates=self._duplicates,
+            bad_total=self._bad_total,
+            bad=tuple(self._bad),
+        )
+
+    def _first_seen(self, records: Iterable[TrafficRecord]) -> Iterator[TrafficRecord]:
+        for record in records:
+            key = hash(record.source_row_id)
+            if key in self._seen:
+                self._duplicates += 1
+                continue
+            self._seen.add(key)
+            self._read += 1
+            if self._read > self._limits.max_rows:
+                raise BadInput(f"the file has more than {self._limits.max_rows} requests", allowed="Limits.max_rows")
+            yield record
+
+    def _note(self, row: BadRow) -> None:
+        self._bad_total += 1
+        if len(self._bad) < self._limits.max_bad_kept:
+            self._bad.append(row)
+
+
+def detect(first_bytes: bytes, name: str = "") -> Detected:
+    """Return the format and container of a file by its first bytes (plain, not compressed; a MiB is plenty).
+
+    The name only serves messages. A row cut off by the end of the bytes still counts.
+    Raises: BadInput, naming the formats read, where none is recognised, and with
+    the reason, where an aggregated export is.
+    """
+    if first_bytes[:2] == _GZIP_MAGIC:
+        raise BadInput(f"{name or 'the file'} is gzip", next_step="Give the first bytes of what it expands to")
+    if first_bytes[:4] == _PARQUET_MAGIC:
+        return Detected(format=_find_parquet(first_bytes), container="parquet")
+    head = first_bytes.removeprefix(b"\xef\xbb\xbf").lstrip()
+    container: Container = "json" if head[:1] in {b"{", b"["} else "csv"
+    samples = _json_samples(head) if container == "json" else _csv_samples(head)
+    for candidate in FORMATS:
+        if container in candidate.containers and any(candidate.recognises(sample) for sample in samples):
+            if candidate.refusal:
+                raise BadInput(f"this is {candidate.title}: {candidate.refusal}", where=name or None)
+            return Detected(format=candidate.name, container=container)
+    raise _unrecognised(name, samples)
+
+
+def read(
+    stream: BinaryIO,
+    *,
+    name: str = "",
+    format: str | None = None,  # noqa: A002 - the word users know
+    limits: Limits | None = None,
+    count_tokens: CountTokens | None = None,
+) -> Reading:
+    """Return the reading of an open binary stream, plain or gzip; the stream need not seek and stays open.
+
+    `count_tokens` counts the text of rows that tell no usage; without it such
+    counts are a quarter of the characters and marked `estimated`.
+    Raises: BadInput, as `detect` does; UnknownName, for a format that we do not read;
+    MissingExtra, for Parquet without pyarrow.
+    """
+    bounds = limits or Limits()
+    source = _rows.plain(stream, bounds)
+    head = source.peek(_HEAD_BYTES)
+    if not head.strip():
+        raise BadInput("the file is empty", where=name or None)
+    found = detect(head, name) if format is None else Detected(format=format, container=_container(head))
+    chosen = find_format(found.format)
+    if chosen.refusal or chosen.start is None:
+        raise BadInput(f"this is {chosen.title}: {chosen.refusal}", where=name or None)
+    reader = {"csv": _rows.csv_rows, "json": _rows.json_rows, "parquet": _rows.parquet_rows}[found.container]
+    return Reading(reader(source, bounds), chosen.start(Context(count_tokens)), chosen.name, bounds)
+
+
+def find_format(name: str) -> Format:
+    """Return the format of that name.
+
+    Raises: UnknownName, with the closest.
+    """
+    for candidate in FORMATS:
+        if candidate.name == name:
+            return candidate
+    raise UnknownName(name, [known.name for known in FORMATS], what="import format")
+
+
+def _container(head: bytes) -> str:
+    if head[:4] == _PARQUET_MAGIC:
+        return "parquet"
+    return "json" if head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in {b"{", b"["} else "csv"
+
+
+def _find_parquet(head: bytes) -> str:
+    # The schema stands at the end of the file; column names also stand in the first page headers of some writers.
+    return "mooncake" if b"input_length" in head else GENERIC.name
+
+
+def _csv_samples(head: bytes) -> list[Mapping[str, Any]]:
+    text = head.decode(errors="replace")
+    try:
+        names = next(csv.reader(io.StringIO(text)), [])
+    except csv.Error:
+        return []
+    return [{name.strip(): "" for name in names}]
+
+
+def _json_samples(head: bytes) -> list[Mapping[str, Any]]:
+    text = head.decode(errors="ignore")
+    samples: list[Any] = []
+    if text.startswith("["):
+        whole = _close(text)
+        samples = whole if isinstance(whole, list) else []
+    else:
+        first = _close(text) if "\n" not in text or text.partition("\n")[0].strip() == "{" else None
+        samples = [first] if first is not None else [_close(one) for one in text.split("\n", _DETECT_ROWS)]
+    return [sample for sample in samples[:_DETECT_ROWS] if isinstance(sample, dict)]
+
+
+def _close(text: str) -> Any:
+    """Return the JSON value of a text that may be cut off: up to its last complete member, then closed."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        pass
+    closers: list[str] = []
+    safe, safe_closers = 0, ""
+    in_string = is_escaped = False
+    for position, character in enumerate(text):
+        if in_string:
+            in_string = is_escaped or character != '"'
+            is_escaped = character == "\\" and not is_escaped
+        elif character == '"':
+            in_string = True
+        elif character in "{[":
+            closers.append("}" if character == "{" else "]")
+            safe, safe_closers = position + 1, "".join(reversed(closers))
+        elif character in "}]":
+            if not closers or closers.pop() != character:
+                break
+            if not closers:
+                safe, safe_closers = position + 1, ""
+                break
+        elif character == ",":
+            safe, safe_closers = position, "".join(reversed(closers))
+    try:
+        return json.loads(text[:safe] + safe_closers)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _unrecognised(name: str, samples: list[Mapping[str, Any]]) -> BadInput:
+    seen = sorted({str(key) for sample in samples for key in sample})[:12]
+    near = closest(" ".join(seen), [known.name for known in FORMATS])
+    listed = "; ".join(f"{known.name}: {known.title}" for known in FORMATS if not known.refusal)
+    shown = f"its fields are {', '.join(repr(key) for key in seen)}" if seen else "it is no CSV, JSON or Parquet"
+    return BadInput(
+        f"the format is none that we know: {shown}",
+        where=name or None,
+        allowed=f"We read {listed}",
+        next_step=f"Name it with --format{f' {near[0]}' if near else ''}, or write the columns of the format 'trace'",
+    )

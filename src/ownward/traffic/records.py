@@ -1,0 +1,86 @@
+"""One request as an importer sees it, and what could not be read.
+
+Nothing here holds prompt text: a prompt leaves only hashes behind.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Literal
+
+from ownward.core import BadInput
+
+UsageBasis = Literal["upstream", "counted", "estimated"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptSketch:
+    """Hashes of the fixed part of one prompt, enough to tell applications apart and too little to read.
+
+    `contract` hashes tools and response schema, `system` the normalised system
+    prompt (None without one), `features` a bounded set of hashes of its pieces,
+    and `opening` the hashes of the first words of the first user message.
+    """
+
+    contract: str
+    system: str | None
+    features: frozenset[int] = frozenset()
+    opening: tuple[int, ...] = ()
+    tool_names: tuple[str, ...] = ()
+    schema_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrafficRecord:
+    """One request: when, how many tokens, of which workload.
+
+    `cached_input_tokens` and `cache_write_tokens` are counted inside
+    `input_tokens` (OpenAI's way); readers convert. `arrival_s` counts from the
+    first timed row of its file and can be negative where a file is not in
+    order; None where the file has no time. `source_row_id` is the row's own id
+    where it has one and a hash of the row and its line otherwise.
+    Raises: BadInput, on a negative count or more cached than input tokens.
+    """
+
+    source_row_id: str
+    started_at: datetime | None = None
+    arrival_s: float | None = None
+    input_tokens: int
+    cached_input_tokens: int = 0
+    output_tokens: int
+    workload: str | None = None
+    session: str | None = None
+    model: str | None = None
+    charge_usd: Decimal | None = None
+    completed: bool | None = None
+    cache_write_tokens: int = 0
+    usage_basis: UsageBasis = "upstream"
+    ttft_s: float | None = None
+    latency_s: float | None = None
+    priority: int = 0
+    prefix_blocks: tuple[int, ...] | None = None
+    prefix_block_tokens: int | None = None
+    sketch: PromptSketch | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse counts that cannot be."""
+        for name in ("input_tokens", "output_tokens", "cached_input_tokens", "cache_write_tokens"):
+            count = getattr(self, name)
+            if count < 0:
+                raise BadInput(f"{name} is {count}", allowed="A token count is 0 or more")
+        if self.cached_input_tokens + self.cache_write_tokens > self.input_tokens:
+            raise BadInput(
+                f"cached_input_tokens {self.cached_input_tokens} and cache_write_tokens {self.cache_write_tokens}"
+                f" exceed input_tokens {self.input_tokens}",
+                allowed="Both are counted inside input_tokens",
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BadRow:
+    """A row that could not be read: its line (1-based) and why."""
+
+    line: int
+    why: str
