@@ -23,7 +23,6 @@ from typing import Any, ClassVar
 
 from ownward.core._closest import closest
 
-
 # A list of known names this short is shown whole where none is close.
 _FEW = 12
 
@@ -158,8 +157,13 @@ class UnknownName(CatalogError):
     def __init__(self, name: str, known: Sequence[str], *, what: str, see: str | None = None) -> None:
         """Name it, with the closest of `known` and the command that lists them."""
         near = closest(name, known)
-        allowed = f"Closest: {', '.join(repr(item) for item in near)}" if near else None
-        super().__init__(f"no {what} {name!r}", allowed=allowed, next_step=f"See them all with: {see}" if see else None)
+        named = near or (tuple(known) if len(known) <= _FEW else ())
+        listed = ", ".join(repr(item) for item in named)
+        super().__init__(
+            f"no {what} {name!r}",
+            allowed=f"{'Closest' if near else 'Known'}: {listed}" if listed else None,
+            next_step=f"See them all with: {see}" if see else None,
+        )
         self.name = name
         self.closest = near
 

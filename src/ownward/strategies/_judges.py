@@ -1,0 +1,75 @@
+"""Judges that need no truth: by label set, by pattern, by number, by JSON field or schema."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ownward.core import ConfigError, Fault
+from ownward.quality import JsonSchema, LabelSet, find_json_object
+from ownward.strategies._types import Judge
+
+JUDGE_KEYS = ("labels", "regex", "number", "json_field", "json_schema")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraderJudge:
+    """Extracts by exactly one rule; what it can extract passes."""
+
+    labels: tuple[str, ...] = ()
+    regex: str | None = None
+    number: bool = False
+    json_field: str | None = None
+    json_schema: Mapping[str, Any] | None = None
+
+    def extract(self, text: str) -> str | None:
+        """Return the label, group, number, field or canonical JSON in `text`, or None."""
+        if self.labels:
+            found = LabelSet(self.labels).find(text)
+            return found[0] if len(found) == 1 else None
+        if self.regex is not None:
+            matches = list(re.finditer(self.regex, text))
+            return (matches[-1][1] if matches[-1].re.groups else matches[-1][0]).strip() if matches else None
+        if self.number:
+            numbers = re.findall(r"-?\d[\d,]*(?:\.\d+)?", text)
+            return f"{float(numbers[-1].replace(',', '')):g}" if numbers else None
+        value = find_json_object(text)
+        if value is None:
+            return None
+        if self.json_field is not None:
+            return json.dumps(value[self.json_field], sort_keys=True) if self.json_field in value else None
+        return json.dumps(value, sort_keys=True)
+
+    def verify(self, text: str) -> float | None:
+        """Return 1, if the answer has the required form, else 0."""
+        if self.json_schema is not None:
+            return JsonSchema(self.json_schema).grade(text, None).score
+        return float(self.extract(text) is not None)
+
+
+def judge_for(options: Mapping[str, Any], *, file: str = "plan") -> Judge | None:
+    """Return the judge that a strategy's options describe, or None where they describe none.
+
+    Raises: ConfigError, if there are several rules, or a pattern that does not compile.
+    """
+    given = {key: options[key] for key in JUDGE_KEYS if options.get(key)}
+    if not given:
+        return None
+    if len(given) > 1:
+        raise ConfigError([Fault(file=file, key="strategy", message=f"has several judges: {', '.join(sorted(given))}")])
+    ((key, value),) = given.items()
+    if key == "labels":
+        return GraderJudge(labels=tuple(value))
+    if key == "regex":
+        try:
+            re.compile(value)
+        except re.error as error:
+            fault = Fault(file=file, key="strategy.regex", message=f"{value!r} does not compile: {error}")
+            raise ConfigError([fault]) from error
+        return GraderJudge(regex=value)
+    if key == "number":
+        return GraderJudge(number=True)
+    return GraderJudge(json_field=value) if key == "json_field" else GraderJudge(json_schema=value)

@@ -1,0 +1,109 @@
+"""Strategies: what they ask, when they stop, what they choose."""
+
+from __future__ import annotations
+
+import pytest
+
+from ownward.core import ConfigError
+from ownward.strategies import Caps, Chosen, Reply, Steps, StrategySpec, judge_for, run
+
+NUMBERS = judge_for({"number": True})
+
+
+def drive(steps: Steps, answers: dict[str, list[str | None]]) -> tuple[Chosen, list[str]]:
+    """Feed `answers` by tier and return what was chosen and the purposes of the calls made."""
+    made: list[str] = []
+    try:
+        asks = next(steps)
+        while True:
+            made.extend(f"{ask.tier}:{ask.purpose}" for ask in asks)
+            asks = steps.send(tuple(Reply(text=answers[ask.tier].pop(0), output_tokens=5) for ask in asks))
+    except StopIteration as end:
+        return end.value, made
+
+
+def test_direct_asks_once() -> None:
+    chosen, made = drive(run(StrategySpec(kind="direct", tiers=("a",))), {"a": ["42"]})
+    assert made == ["a:direct"]
+    assert chosen.reply is not None
+    assert chosen.reply.text == "42"
+    assert chosen.calls == 1
+
+
+def test_direct_with_a_failed_call_chooses_nothing() -> None:
+    chosen, _ = drive(run(StrategySpec(kind="direct", tiers=("a",))), {"a": [None]})
+    assert chosen.reply is None
+
+
+def test_vote_stops_as_soon_as_the_leader_is_sure_enough() -> None:
+    spec = StrategySpec(kind="vote", tiers=("a",), samples=7, agreement=0.95)
+    chosen, made = drive(run(spec, NUMBERS), {"a": ["it is 7", "7", "7", "7", "8", "8", "8"]})
+    assert len(made) == 4  # 4 to 0 is the first lead of at least 0.95: 1 - 1/32
+    assert chosen.reply is not None
+    assert chosen.reply.text == "it is 7"
+
+
+def test_vote_takes_all_samples_when_answers_disagree() -> None:
+    spec = StrategySpec(kind="vote", tiers=("a",), samples=5)
+    chosen, made = drive(run(spec, NUMBERS), {"a": ["1", "2", "1", "2", "1"]})
+    assert len(made) == 5
+    assert chosen.reason == "3 of 5 votes"
+
+
+def test_cascade_by_agreement_keeps_the_cheap_answer() -> None:
+    labels = judge_for({"labels": ["yes", "no"]})
+    # The verifier of a label judge passes any single label, so agreement is tested with unreadable first samples.
+    spec = StrategySpec(kind="cascade", tiers=("small", "big"), samples=2)
+    chosen, made = drive(run(spec, labels), {"small": ["yes", "yes"], "big": ["no"]})
+    assert made == ["small:cascade", "small:cascade"]
+    assert chosen.reply is not None
+    assert chosen.reply.text == "yes"
+
+
+def test_cascade_escalates_what_the_verifier_rejects() -> None:
+    spec = StrategySpec(kind="cascade", tiers=("small", "big"))
+    chosen, made = drive(run(spec, judge_for({"labels": ["yes", "no"]})), {"small": ["perhaps"], "big": ["no"]})
+    assert made == ["small:cascade", "big:escalated"]
+    assert chosen.reply is not None
+    assert chosen.reply.text == "no"
+    assert chosen.calls == 2
+
+
+def test_revise_keeps_the_best_not_the_last() -> None:
+    spec = StrategySpec(kind="revise", tiers=("a",), revisions=2)
+    judge = judge_for({"json_field": "city"})
+    chosen, made = drive(run(spec, judge), {"a": ["no json", '{"city": "Bern"}', "never asked"]})
+    assert made == ["a:draft", "a:revision"]
+    assert chosen.reply is not None
+    assert chosen.reply.text == '{"city": "Bern"}'
+
+
+def test_forest_without_a_majority_escalates() -> None:
+    spec = StrategySpec(kind="forest", tiers=("small", "big"), samples=3)
+    chosen, made = drive(run(spec, NUMBERS), {"small": ["1", "2", "3"], "big": ["4"]})
+    assert made[-1] == "big:escalated"
+    assert chosen.reply is not None
+    assert chosen.reply.text == "4"
+
+
+def test_a_cap_ends_the_task_with_the_best_answer_so_far() -> None:
+    spec = StrategySpec(kind="vote", tiers=("a",), samples=7, caps=Caps(max_calls=3))
+    chosen, made = drive(run(spec, NUMBERS), {"a": ["1", "2", "3", "4"]})
+    assert len(made) == 3
+    assert chosen.reason == "stopped at max_calls = 3"
+    assert chosen.reply is not None
+
+
+def test_a_strategy_that_must_judge_is_refused_without_a_judge() -> None:
+    with pytest.raises(ConfigError, match="needs an extractor or a verifier"):
+        next(run(StrategySpec(kind="vote", tiers=("a",), samples=3)))
+
+
+def test_a_cascade_of_one_tier_is_refused() -> None:
+    with pytest.raises(ConfigError, match="fewer than two tiers"):
+        next(run(StrategySpec(kind="cascade", tiers=("a",)), NUMBERS))
+
+
+def test_two_judges_at_once_are_refused() -> None:
+    with pytest.raises(ConfigError, match="several judges"):
+        judge_for({"number": True, "regex": "x"})
