@@ -2,3 +2,21 @@
 
 It does not know prices, health or load, and opens nothing.
 """
+
+from ownward.policy.addresses import is_forbidden_address, is_local_address
+from ownward.policy.labels import ANY, LOCAL_ONLY, Label, Place, effective_label
+from ownward.policy.origins import Origin
+from ownward.policy.permits import Permit, issue_permit
+
+__all__ = [
+    "ANY",
+    "LOCAL_ONLY",
+    "Label",
+    "Origin",
+    "Permit",
+    "Place",
+    "effective_label",
+    "is_forbidden_address",
+    "is_local_address",
+    "issue_permit",
+]

@@ -1,0 +1,102 @@
+"""Permits: what every outbound call shows at the door, and the one function that issues them."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import NoReturn, final
+
+from ownward.core import PolicyRefusal
+from ownward.policy.labels import Label, Place
+from ownward.policy.origins import Origin
+
+_MINT = object()
+
+
+@final
+class Permit:
+    """Leave for one body to travel to one origin under one label.
+
+    Issued by `issue_permit` alone: it cannot be made by hand, changed, copied
+    with changes or read from a pickle. This guards against mistakes in our own
+    code, not against code that sets out to break it.
+    """
+
+    __slots__ = ("_body", "body_sha256", "label", "origin", "place", "upstream")
+
+    label: Label
+    place: Place
+    upstream: str
+    origin: str
+    body_sha256: str
+    _body: bytes
+
+    def __init__(self, *, mint: object, label: Label, place: Place, upstream: str, origin: str, body: bytes) -> None:
+        """Refuse every caller but `issue_permit`."""
+        if mint is not _MINT:
+            message = "a Permit is issued by ownward.policy.issue_permit, which checks the label first"
+            raise TypeError(message)
+        fill = object.__setattr__
+        fill(self, "label", label)
+        fill(self, "place", place)
+        fill(self, "upstream", upstream)
+        fill(self, "origin", origin)
+        fill(self, "_body", body)
+        fill(self, "body_sha256", hashlib.sha256(body).hexdigest())
+
+    def covers(self, body: bytes) -> bool:
+        """Tell whether `body` is, byte for byte, what the permit was issued for."""
+        # The very same immutable object needs no second digest.
+        return body is self._body or hashlib.sha256(body).hexdigest() == self.body_sha256
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        """Refuse: a permit does not change."""
+        message = f"a Permit does not change; {name} stays as issued"
+        raise AttributeError(message)
+
+    __delattr__ = __setattr__  # type: ignore[assignment]
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be copied or pickled."""
+        message = "a Permit is not copied or pickled; issue a new one"
+        raise TypeError(message)
+
+    def __repr__(self) -> str:
+        """Return who may go where, without the body."""
+        return f"<Permit {self.upstream!r} {self.origin} label={self.label} sha256={self.body_sha256[:12]}>"
+
+
+def issue_permit(
+    *, label: Label, place: Place, upstream: str, origin: str, body: bytes, workload: str | None = None
+) -> Permit:
+    """Return the permit for sending `body` to `upstream` at `origin`, if `label` allows its place.
+
+    `workload` names the plan's table in the refusal.
+
+    Raises: PolicyRefusal, saying which label forbids which upstream and which
+    line of the plan would allow it; UsageError, if `origin` is none.
+    """
+    unchanging = bytes(body)  # a bytearray could change after the check; bytes stay the very same object
+    spelled = str(Origin.parse(origin))
+    if not label.permits(place):
+        raise _refuse(label, place, upstream, workload)
+    return Permit(mint=_MINT, label=label, place=place, upstream=upstream, origin=spelled, body=unchanging)
+
+
+def _refuse(label: Label, place: Place, upstream: str, workload: str | None) -> PolicyRefusal:
+    table = f"[workloads.{workload}]" if workload else "the workload's table"
+    if place.region is not None:
+        step = f'Write in the plan, in {table}: label = "{place.region}"'
+    elif place.provider is not None:
+        step = f'Write in the plan, in {table}: label = "provider:{place.provider}"'
+    else:
+        step = f'Write where it stands in its [tiers.NAME]: region = "eu"; then in {table}: label = "eu"'
+    return PolicyRefusal(
+        f'label "{label}" does not let this request\'s data travel to upstream "{upstream}" ({place})',
+        where=f"workload {workload}" if workload else None,
+        allowed=f"It may go to {_reach(label)}; headers and keys can only shrink that",
+        next_step=f"Nothing was sent. {step}, if its data may go there",
+    )
+
+
+def _reach(label: Label) -> str:
+    return "this machine alone" if label.is_local_only else f"this machine and: {label}"
