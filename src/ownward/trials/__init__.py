@@ -2,3 +2,8 @@
 
 It does not know how certificates are computed or requests are sent.
 """
+
+from ownward.trials._run import Answer, TaskResult, run_tasks
+from ownward.trials._tasks import GRADERS, Task, grader_from, read_tasks
+
+__all__ = ["GRADERS", "Answer", "Task", "TaskResult", "grader_from", "read_tasks", "run_tasks"]

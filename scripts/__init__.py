@@ -1,0 +1,1 @@
+"""Scripts that write generated files; run from the root of the repository."""

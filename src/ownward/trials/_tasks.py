@@ -1,0 +1,101 @@
+"""Task files: JSON Lines, one task a row, each with its messages, what was expected and how to grade it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+from ownward.core import BadInput
+from ownward.quality import ExactMatch, Grader, JsonSchema, LabelSet, NumberMatch, RegexMatch, Slots, ToolCalls
+
+GRADERS = ("exact", "label", "regex", "number", "slots", "json_schema", "tool_calls")
+_LARGEST_ROW_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One task: chat messages, the expected value and its grader."""
+
+    task_id: str
+    messages: Sequence[Mapping[str, Any]]
+    expected: Any
+    grader: Grader
+    max_tokens: int = 256
+
+
+def read_tasks(stream: TextIO, *, name: str) -> list[Task]:
+    """Return the tasks of a JSON Lines text.
+
+    A row: `task_id, messages, expected, grader {kind, …}` and optionally `max_tokens`; kinds are in GRADERS.
+    Raises: BadInput, with the line, at the first row that is not a task, and for a repeated task_id.
+    """
+    tasks: dict[str, Task] = {}
+    for number, text in enumerate(stream, start=1):
+        if not text.strip():
+            continue
+        where = f"{name}:{number}"
+        if len(text) > _LARGEST_ROW_BYTES:
+            raise BadInput(f"a row of {len(text)} characters", where=where, allowed=f"at most {_LARGEST_ROW_BYTES}")
+        try:
+            row = json.loads(text)
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise BadInput(f"not JSON: {error}", where=where) from error
+        task = _task(row, where)
+        if task.task_id in tasks:
+            raise BadInput(f"task {task.task_id!r} stands here twice", where=where, allowed="Each task_id once")
+        tasks[task.task_id] = task
+    if not tasks:
+        raise BadInput("no tasks", where=name, allowed='{"task_id", "messages", "expected", "grader"} a row')
+    return list(tasks.values())
+
+
+def _task(row: object, where: str) -> Task:
+    if not isinstance(row, dict):
+        raise BadInput(f"a {type(row).__name__}, not an object", where=where)
+    missing = [key for key in ("task_id", "messages", "grader") if key not in row]
+    if missing:
+        raise BadInput(f"a task without {', '.join(missing)}", where=where)
+    messages = row["messages"]
+    if not isinstance(messages, list) or not messages or not all(isinstance(item, dict) for item in messages):
+        raise BadInput("messages is not a list of chat messages", where=where)
+    return Task(
+        task_id=str(row["task_id"]),
+        messages=messages,
+        expected=row.get("expected"),
+        grader=grader_from(row["grader"], where=where),
+        max_tokens=int(row.get("max_tokens", 256)),
+    )
+
+
+def grader_from(spec: object, *, where: str) -> Grader:
+    """Return the grader that `spec` ({kind, …}) describes.
+
+    Raises: BadInput, naming the kinds allowed.
+    """
+    if not isinstance(spec, dict):
+        raise BadInput(f"grader {spec!r} is not an object", where=where, allowed=", ".join(GRADERS))
+    match spec.get("kind"):
+        case "exact":
+            return ExactMatch()
+        case "label":
+            return LabelSet(tuple(_setting(spec, "labels", where)))
+        case "regex":
+            return RegexMatch(str(_setting(spec, "pattern", where)))
+        case "number":
+            return NumberMatch(float(spec.get("tolerance", 0.0)))
+        case "slots":
+            return Slots(tuple(_setting(spec, "names", where)))
+        case "json_schema":
+            return JsonSchema(_setting(spec, "schema", where))
+        case "tool_calls":
+            return ToolCalls()
+        case _:
+            raise BadInput(f"grader {spec!r} has no known kind", where=where, allowed=", ".join(GRADERS))
+
+
+def _setting(spec: Mapping[str, Any], key: str, where: str) -> Any:
+    if key not in spec:
+        raise BadInput(f"a grader of kind {spec['kind']!r} without {key!r}", where=where)
+    return spec[key]
