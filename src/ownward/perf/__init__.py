@@ -2,3 +2,7 @@
 
 It does not know where requests come from or what anything costs.
 """
+
+from ownward.perf._step_model import StepModel
+
+__all__ = ["StepModel"]

@@ -1,0 +1,117 @@
+"""The cost of one engine step as an affine function, which is all that the simulator knows of a deployment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from ownward.core import BadInput, closest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepModel:
+    """Seconds of one step, and how much cache there is.
+
+    step_s = fixed_s
+           + per_prefill_token_s         x tokens prefilled in the step
+           + per_prefill_token_context_s x sum over those tokens of the context before each
+           + per_decode_sequence_s       x sequences that decode in the step
+           + per_kv_byte_s               x cache bytes those sequences read
+
+    `kv_bytes_per_token` turns a sequence's context into bytes. The cache holds
+    `capacity_blocks` blocks of `block_tokens` tokens.
+    """
+
+    fixed_s: float
+    per_prefill_token_s: float
+    per_prefill_token_context_s: float = 0.0
+    per_decode_sequence_s: float = 0.0
+    per_kv_byte_s: float = 0.0
+    kv_bytes_per_token: float = 0.0
+    capacity_blocks: int
+    block_tokens: int = 16
+    power_idle_watts: float | None = None
+    power_busy_watts: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse negative costs, steps that take no time and a cache that holds nothing."""
+        for name in _COSTS:
+            value = getattr(self, name)
+            if not value >= 0:
+                raise BadInput(f"step model: {name} is {value}", allowed="0 or more")
+        if not (self.fixed_s > 0 or self.per_prefill_token_s > 0):
+            raise BadInput("step model: fixed_s and per_prefill_token_s are both 0", allowed="one of them above 0")
+        if self.capacity_blocks < 1 or self.block_tokens < 1:
+            raise BadInput(
+                f"step model: {self.capacity_blocks} blocks of {self.block_tokens} tokens", allowed="1 or more of each"
+            )
+
+    def compute_step_s(
+        self, *, prefill_tokens: int, prefill_token_contexts: float, decode_sequences: int, decode_context_tokens: int
+    ) -> float:
+        """Return the seconds of one step; `decode_context_tokens` is summed over the decoding sequences."""
+        return (
+            self.fixed_s
+            + self.per_prefill_token_s * prefill_tokens
+            + self.per_prefill_token_context_s * prefill_token_contexts
+            + self.per_decode_sequence_s * decode_sequences
+            + self.per_kv_byte_s * self.kv_bytes_per_token * decode_context_tokens
+        )
+
+    @classmethod
+    def from_mapping(cls, given: Mapping[str, Any], *, where: str) -> StepModel:
+        """Return the step model that a JSON object states; names without `_s` and a few synonyms are understood.
+
+        Raises: BadInput, for a missing, unknown or non-numeric coefficient.
+        """
+        known = {field.name for field in fields(cls)}
+        values: dict[str, Any] = {}
+        for key, value in given.items():
+            if key == "schema":
+                continue
+            name = key if key in known else _SYNONYMS.get(key, key)
+            if name not in known:
+                near = closest(key, known)
+                raise BadInput(
+                    f"step model: unknown coefficient {key!r}",
+                    where=where,
+                    allowed=f"Closest: {', '.join(near)}" if near else f"Known: {', '.join(sorted(known))}",
+                )
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+                raise BadInput(f"step model: {key} is {value!r}", where=where, allowed="a number")
+            if value is not None:
+                values[name] = int(value) if name in {"capacity_blocks", "block_tokens"} else float(value)
+        missing = {"fixed_s", "per_prefill_token_s", "capacity_blocks"} - values.keys()
+        if missing:
+            raise BadInput(f"step model: {', '.join(sorted(missing))} is missing", where=where)
+        return cls(**values)
+
+
+_COSTS = (
+    "fixed_s",
+    "per_prefill_token_s",
+    "per_prefill_token_context_s",
+    "per_decode_sequence_s",
+    "per_kv_byte_s",
+    "kv_bytes_per_token",
+)
+_SYNONYMS = {
+    "fixed": "fixed_s",
+    "base_s": "fixed_s",
+    "per_prefill_token": "per_prefill_token_s",
+    "per_prefill_token_context": "per_prefill_token_context_s",
+    "per_prefill_token_x_context": "per_prefill_token_context_s",
+    "per_prefill_token_x_context_s": "per_prefill_token_context_s",
+    "per_prefill_token_per_context": "per_prefill_token_context_s",
+    "per_decode_sequence": "per_decode_sequence_s",
+    "per_kv_byte": "per_kv_byte_s",
+    "capacity": "capacity_blocks",
+    "blocks": "capacity_blocks",
+    "kv_blocks": "capacity_blocks",
+    "block_size": "block_tokens",
+    "block_size_tokens": "block_tokens",
+    "tokens_per_block": "block_tokens",
+    "idle_watts": "power_idle_watts",
+    "busy_watts": "power_busy_watts",
+}
