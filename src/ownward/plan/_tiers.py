@@ -1,0 +1,276 @@
+"""Where requests are served: tiers, owned and rented, and the addresses of each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from ownward.plan._problems import (
+    Figures,
+    Problem,
+    figure_problems,
+    freeze,
+    looks_like_secret,
+    name_problems,
+    positive_problems,
+    refuse,
+    shown,
+    suggest,
+    text_problems,
+    usd_problems,
+)
+from ownward.policy import Place
+from ownward.pricing import Price
+
+TierKind = Literal["owned", "rented"]
+EngineKind = Literal["embedded", "llama-server", "vllm", "sglang", "adopted"]
+Dialect = Literal["openai", "anthropic"]
+Option = str | int | float | bool | tuple[str, ...]
+
+CAPABILITIES = frozenset(
+    {
+        "audio",
+        "chat",
+        "completions",
+        "embeddings",
+        "json_mode",
+        "json_schema",
+        "logprobs",
+        "messages",
+        "multiple_choices",
+        "reasoning",
+        "rerank",
+        "responses",
+        "streaming",
+        "tools",
+        "vision",
+    }
+)
+"""What a tier may state that it can do; a tier that states nothing is not filtered by capability."""
+
+_URL = re.compile(
+    r"(?P<scheme>https?)://"
+    r"(?P<host>[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])"
+    r"(?::(?P<port>[0-9]{1,5}))?(?P<path>(?:/[A-Za-z0-9._~%!$&'()*+,;=:@-]*)*)"
+)
+_LOOPBACK = re.compile(r"(?i:localhost)|127(?:\.[0-9]{1,3}){3}|\[::1\]")
+_VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,127}")
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
+_HEADER_VALUE = re.compile(r"[\x20-\x7e]{0,1024}")
+_CREDENTIAL_HEADER = re.compile(r"auth|cookie|passw|secret|credential|token|(?:^|-)(?:api-?)?key(?:$|-)", re.IGNORECASE)
+_TRANSPORT_HEADERS = frozenset(
+    {"connection", "content-length", "content-type", "expect", "host", "keep-alive", "te", "trailer"}
+    | {"transfer-encoding", "upgrade"}
+)
+_OPTION_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_MAX_PORT = 65535
+
+
+def is_variable_name(name: str) -> bool:
+    """Tell whether `name` can be an environment variable that holds a secret: capitals, digits and `_`."""
+    return _VARIABLE.fullmatch(name) is not None and not looks_like_secret(name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upstream:
+    """One address of a tier.
+
+    `url` is what clients call the base URL, with or without a path; None where
+    `ownward serve` starts the engine itself. The key is read from the
+    environment variable named by `api_key_env`, never from the plan.
+    `first_byte_timeout_s` counts from the request's last byte sent to the answer's
+    first; `stall_timeout_s` is the longest gap between two bytes.
+    """
+
+    name: str
+    url: str | None = None
+    dialect: Dialect = "openai"
+    api_key_env: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    connect_timeout_s: float = 10.0
+    first_byte_timeout_s: float = 300.0
+    stall_timeout_s: float = 120.0
+
+    def __post_init__(self) -> None:
+        """Freeze the headers; refuse what cannot be an address, and secrets."""
+        object.__setattr__(self, "headers", freeze({name.lower(): value for name, value in self.headers.items()}))
+        refuse(f"upstream {shown(self.name)}", _upstream_problems(self))
+
+    @property
+    def origin(self) -> str | None:
+        """Scheme, host and port of the URL, such as `https://api.example.com`; None where serve starts it."""
+        match = _URL.fullmatch(self.url) if self.url else None
+        return None if match is None else match[0][: match.start("path")].lower()
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether requests to it stay on this machine."""
+        match = _URL.fullmatch(self.url) if self.url else None
+        return match is None or _LOOPBACK.fullmatch(match["host"]) is not None
+
+    def compute_target(self, target: str) -> str:
+        """Return the path to ask this upstream for, where a client asked us for `target` (`/v1/…`).
+
+        A URL with a path is a base as SDKs mean it: OpenAI's includes the
+        version and replaces our `/v1`, Anthropic's does not.
+
+        >>> Upstream(name="a", url="https://openrouter.ai/api/v1").compute_target("/v1/chat/completions")
+        '/api/v1/chat/completions'
+        >>> Upstream(name="a", url="https://api.example.com").compute_target("/v1/chat/completions")
+        '/v1/chat/completions'
+        """
+        match = _URL.fullmatch(self.url) if self.url else None
+        base = match["path"].rstrip("/") if match else ""
+        if base and self.dialect == "openai":
+            return base + target.removeprefix("/v1")
+        return base.removesuffix("/v1") + target
+
+
+def _upstream_problems(upstream: Upstream) -> Iterable[Problem]:
+    yield from name_problems("name", upstream.name)
+    if upstream.url is not None:
+        yield from _url_problems(upstream.url)
+    if upstream.dialect not in get_args(Dialect):
+        yield Problem("dialect", f"is {shown(upstream.dialect)}", suggest(upstream.dialect, get_args(Dialect)))
+    if upstream.api_key_env is not None and not is_variable_name(upstream.api_key_env):
+        # The value is not shown: it may be the key itself.
+        allowed = 'Write the variable\'s name in capitals: api_key_env = "OPENAI_API_KEY"'
+        yield Problem("api_key_env", "is not the name of an environment variable", allowed)
+    for name, value in upstream.headers.items():
+        yield from _header_problems(name, value)
+    yield from positive_problems("connect_timeout_s", upstream.connect_timeout_s)
+    yield from positive_problems("first_byte_timeout_s", upstream.first_byte_timeout_s)
+    yield from positive_problems("stall_timeout_s", upstream.stall_timeout_s)
+
+
+def _url_problems(url: str) -> Iterable[Problem]:
+    authority = re.split(r"[/?#]", url.partition("://")[2], maxsplit=1)[0]
+    if "@" in authority:
+        allowed = "Take them out and name the variable that holds the key in api_key_env"
+        yield Problem("url", "has credentials in it", allowed)
+        return
+    match = _URL.fullmatch(url)
+    if match is None:
+        why = "has a query or fragment" if "?" in url or "#" in url else f"is {shown(url)}"
+        yield Problem("url", why, 'Write http or https, a host and at most a path: "https://api.example.com/v1"')
+    elif match["port"] and not 0 < int(match["port"]) <= _MAX_PORT:
+        yield Problem("url", f"has the port {match['port']}", "Ports run from 1 to 65535")
+
+
+def _header_problems(name: str, value: str) -> Iterable[Problem]:
+    key = f"headers.{name}"
+    if not _HEADER_NAME.fullmatch(name):
+        yield Problem(key, "is no header name", "Use letters, digits and -")
+    elif name in _TRANSPORT_HEADERS:
+        yield Problem(key, "is set by the connection itself", "Leave it out")
+    elif _CREDENTIAL_HEADER.search(name) or looks_like_secret(value):
+        # Neither is shown with its value.
+        allowed = "Name the variable that holds it: api_key_env = \"MY_PROVIDER_API_KEY\""
+        yield Problem(key, "looks like a secret, and the plan holds none", allowed)
+    elif not _HEADER_VALUE.fullmatch(value):
+        yield Problem(key, "has a value that no header can carry", "Use up to 1024 printable ASCII characters")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tier:
+    """A named place that serves requests: a deployment that is owned, or an API model that is rented.
+
+    `price` is what one request is charged: the list price of a rented tier, the
+    marginal cost (energy) of an owned one. `loaded_price` is an owned tier's
+    fully loaded cost. Without a price the charge is unknown, never zero.
+    `capabilities` empty means not stated.
+    """
+
+    name: str
+    kind: TierKind
+    model: str
+    variant: str | None = None
+    engine: EngineKind | None = None
+    machine: str | None = None
+    provider: str | None = None
+    region: str | None = None
+    max_context_tokens: int | None = None
+    max_output_tokens: int | None = None
+    max_concurrency: int | None = None
+    capabilities: frozenset[str] = frozenset()
+    price: Price | None = None
+    loaded_price: Price | None = None
+    upstreams: tuple[Upstream, ...] = ()
+    engine_options: Mapping[str, Option] = field(default_factory=dict)
+    figures: Figures = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Freeze what is nested; give an engine that serve starts its one address; refuse what cannot serve."""
+        object.__setattr__(self, "capabilities", frozenset(self.capabilities))
+        object.__setattr__(self, "engine_options", freeze(self.engine_options))
+        object.__setattr__(self, "figures", freeze(self.figures))
+        if not self.upstreams and self.kind == "owned" and self.engine not in {None, "adopted"}:
+            object.__setattr__(self, "upstreams", (Upstream(name=self.name),))
+        refuse(f"tier {shown(self.name)}", _tier_problems(self))
+
+    @property
+    def is_owned(self) -> bool:
+        """Whether it runs on hardware of one's own."""
+        return self.kind == "owned"
+
+    @property
+    def place(self) -> Place:
+        """Where its data goes. Local only if it is owned and every address is this machine."""
+        is_local = self.is_owned and all(upstream.is_loopback for upstream in self.upstreams)
+        return Place(is_local=is_local, region=self.region, provider=self.provider)
+
+
+def _tier_problems(tier: Tier) -> Iterable[Problem]:
+    yield from name_problems("name", tier.name)
+    yield from text_problems("model", tier.model)
+    for key in ("variant", "machine", "provider", "region"):
+        yield from text_problems(key, getattr(tier, key))
+    for key in ("max_context_tokens", "max_output_tokens", "max_concurrency"):
+        yield from positive_problems(key, getattr(tier, key))
+    yield from _kind_problems(tier)
+    for capability in sorted(tier.capabilities - CAPABILITIES):
+        allowed = suggest(capability, CAPABILITIES)
+        yield Problem("capabilities", f"names {shown(capability)}, which is no capability", allowed)
+    for key in ("price", "loaded_price"):
+        price: Price | None = getattr(tier, key)
+        if price is not None:
+            for rate in ("input", "output", "cached_input", "cache_write"):
+                yield from usd_problems(f"{key}.{rate}_usd_per_mtok", getattr(price, f"{rate}_usd_per_mtok"))
+    for name, value in tier.engine_options.items():
+        if not _OPTION_NAME.fullmatch(name):
+            yield Problem(f"engine_options.{name}", "is no option name", "Use lower-case letters, digits and _")
+        texts = [value] if isinstance(value, str) else value if isinstance(value, tuple) else []
+        if any(looks_like_secret(text) for text in texts):
+            yield Problem(f"engine_options.{name}", "looks like a secret, and the plan holds none", "Leave it out")
+        for text in texts:
+            yield from text_problems(f"engine_options.{name}", text, may_be_empty=True)
+    yield from figure_problems(tier.figures)
+
+
+def _kind_problems(tier: Tier) -> Iterable[Problem]:
+    if tier.kind not in get_args(TierKind):
+        yield Problem("kind", f"is {shown(tier.kind)}", 'Write "owned" or "rented"')
+        return
+    if tier.engine is not None and tier.engine not in get_args(EngineKind):
+        yield Problem("engine", f"is {shown(tier.engine)}", suggest(tier.engine, get_args(EngineKind)))
+        return
+    names = [upstream.name for upstream in tier.upstreams]
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            yield Problem(f"upstreams[{index}].name", f"is {shown(name)} for a second time", "Give each its own name")
+    if not tier.upstreams:
+        yield Problem("upstreams", "is empty", "Write [[tiers.NAME.upstreams]] with name and url")
+    needs_url = tier.kind == "rented" or tier.engine in {None, "adopted"}
+    if needs_url:
+        for index, upstream in enumerate(tier.upstreams):
+            if upstream.url is None:
+                allowed = 'Write url = "https://…"; only an engine that serve starts may leave it out'
+                yield Problem(f"upstreams[{index}].url", "is missing", allowed)
+    if tier.kind == "rented":
+        for key, value in (("engine", tier.engine), ("loaded_price", tier.loaded_price)):
+            if value is not None:
+                yield Problem(key, "is stated for a rented tier", 'Leave it out, or write kind = "owned"')
+        if tier.engine_options:
+            yield Problem("engine_options", "is stated for a rented tier", "Leave it out")
