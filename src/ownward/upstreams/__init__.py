@@ -2,3 +2,18 @@
 
 It does not know why an upstream was chosen.
 """
+
+from ownward.upstreams.door import Door
+from ownward.upstreams.http1 import Http1Transport
+from ownward.upstreams.response import Response
+from ownward.upstreams.timeouts import DoorLimits, Timeouts
+from ownward.upstreams.transport import Transport
+
+__all__ = [
+    "Door",
+    "DoorLimits",
+    "Http1Transport",
+    "Response",
+    "Timeouts",
+    "Transport",
+]

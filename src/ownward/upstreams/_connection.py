@@ -1,0 +1,271 @@
+"""One keep-alive HTTP/1.1 connection: writes a request, feeds its answer, says when it is free again."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import select
+import weakref
+from collections.abc import Callable
+from typing import cast
+
+import httptools
+
+from ownward.core import BrokenStream
+from ownward.upstreams.response import Response
+
+_KEEP_ALIVE_TIMEOUT = re.compile(rb"timeout\s*=\s*(\d{1,6})", re.IGNORECASE)
+_INFORMATIONAL = range(100, 200)
+_BODILESS = (204, 304)
+_MOST_HEADERS = 256
+
+
+class Connection(asyncio.Protocol):
+    """One connection; it is either closed, busy with exactly one answer, or idle.
+
+    Any byte that arrives while it is idle, and any byte after the end of an
+    answer, closes it: an answer nobody asked for must never meet the next request.
+    """
+
+    __slots__ = (
+        "_answer",
+        "_at_head",
+        "_chunked",
+        "_has_length",
+        "_head_bytes",
+        "_header_limit",
+        "_headers",
+        "_is_head_request",
+        "_is_paused",
+        "_on_free",
+        "_parser",
+        "_parts",
+        "_poll",
+        "_transport",
+        "idle_until",
+        "is_closed",
+        "is_peer_local",
+        "keep_alive_s",
+        "served",
+    )
+
+    def __init__(self, *, header_limit: int, on_free: Callable[[Connection], None]) -> None:
+        """Keep whom to tell when an answer is whole or the connection is gone."""
+        self._header_limit = header_limit
+        self._on_free = on_free
+        self._transport: asyncio.Transport | None = None
+        self._parser = httptools.HttpResponseParser(self)
+        self._answer: weakref.ref[Response] | None = None
+        self._parts: list[bytes] = []
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._poll: select.poll | None = None
+        self._at_head = False
+        self._head_bytes = 0
+        self._is_head_request = False
+        self._has_length = False
+        self._chunked = False
+        self._is_paused = False
+        self.idle_until = 0.0
+        self.is_closed = False
+        self.is_peer_local = False
+        self.keep_alive_s: float | None = None
+        self.served = 0
+
+    # The pool's side.
+
+    def start(self, request: bytes, response: Response, *, is_head_request: bool) -> None:
+        """Write a request whose answer goes to `response`."""
+        assert self._answer is None
+        assert self._transport is not None
+        self._answer = weakref.ref(response)
+        self._at_head = True
+        self._head_bytes = 0
+        self._is_head_request = is_head_request
+        response.attach(self)
+        self._transport.write(request)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether an answer is outstanding."""
+        return self._answer is not None
+
+    def was_closed_by_peer(self) -> bool:
+        """Tell whether anything (an end, a reset, stray bytes) waits unread on an idle connection.
+
+        It asks the kernel, so that an end which the event loop has not yet seen counts too.
+        """
+        if self.is_closed:
+            return True
+        return self._poll is not None and bool(self._poll.poll(0))
+
+    def pause(self) -> None:
+        """Stop reading from the socket."""
+        if not self._is_paused and self._transport is not None and not self.is_closed:
+            self._is_paused = True
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read from the socket again."""
+        if self._is_paused and self._transport is not None and not self.is_closed:
+            self._is_paused = False
+            self._transport.resume_reading()
+
+    def abort(self) -> None:
+        """Close at once, without waiting for what is still to be written."""
+        self.is_closed = True
+        if self._transport is not None:
+            self._transport.abort()
+
+    # The event loop's side.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport and watch its socket."""
+        self._transport = cast("asyncio.Transport", transport)
+        sock = transport.get_extra_info("socket")
+        if sock is not None and hasattr(select, "poll"):
+            self._poll = select.poll()
+            self._poll.register(sock.fileno(), select.POLLIN | select.POLLERR | select.POLLHUP)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what arrived and hand the body's bytes on as one piece."""
+        if self._answer is None:
+            self.abort()  # nobody asked for it
+            return
+        if self._at_head:
+            self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._break("switched protocols unasked")
+            return
+        except httptools.HttpParserError as error:
+            # An answer that is whole has been handed on; what follows it only costs the connection.
+            if self._answer is None:
+                self.abort()
+            else:
+                self._break(_describe(error))
+            return
+        if self._at_head and self._answer is not None and self._head_bytes > self._header_limit:
+            self._break(f"sent more than {self._header_limit} bytes of headers")
+            return
+        if self._parts:
+            self._hand_on()
+
+    def eof_received(self) -> None:
+        """Let the transport close; `connection_lost` tells what it means."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End an answer that runs until the end, break any other."""
+        self.is_closed = True
+        if self._answer is not None:
+            runs_to_the_end = not (self._at_head or self._has_length or self._chunked)
+            if runs_to_the_end and exc is None:
+                self._finish()
+            else:
+                self._break("closed the connection" if exc is None else "reset the connection", abort=False)
+        self._transport = None
+        self._poll = None
+        self._on_free(self)
+
+    # httptools' side.
+
+    def on_message_begin(self) -> None:
+        """Close the connection where another answer starts that nobody asked for."""
+        if self._answer is None:
+            self.abort()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header; trailers are dropped."""
+        if self._at_head:
+            self._headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        """Hand on the head; informational heads are passed over."""
+        status = self._parser.get_status_code()
+        headers, self._headers = self._headers, []
+        if status in _INFORMATIONAL:
+            return  # the parser itself stops at 101
+        if len(headers) > _MOST_HEADERS:
+            raise _TooManyHeaders
+        self._at_head = False
+        self._has_length = self._chunked = False
+        self.keep_alive_s = None
+        for name, value in headers:
+            if name == b"content-length":
+                self._has_length = True
+            elif name == b"transfer-encoding":
+                self._chunked = b"chunked" in value.lower()
+            elif name == b"keep-alive" and (found := _KEEP_ALIVE_TIMEOUT.search(value)):
+                self.keep_alive_s = float(found[1])
+        response = self._answer() if self._answer is not None else None
+        if response is None:
+            self.abort()
+            return
+        response.begin(status, headers)
+        if self._is_head_request and status not in _BODILESS:
+            # The parser would wait for a body that does not come; the connection is given up.
+            self._finish()
+            self.abort()
+
+    def on_body(self, body: bytes) -> None:
+        """Collect a piece; the pieces of one read are handed on together."""
+        self._parts.append(body)
+
+    def on_message_complete(self) -> None:
+        """End the answer, unless it was only informational."""
+        if self._at_head or self._answer is None:
+            return
+        if self._parts:
+            self._hand_on()
+        self.resume()
+        transport = self._transport
+        if not self._parser.should_keep_alive() or transport is None or transport.get_write_buffer_size():
+            # An end announced, or an answer before the request was out: this connection is spent.
+            self._finish()
+            self.abort()
+            return
+        self._finish()
+        self.served += 1
+        self._on_free(self)
+
+    def _hand_on(self) -> None:
+        parts, self._parts = self._parts, []
+        if self._answer is None:
+            return
+        response = self._answer()
+        if response is None:
+            self.abort()  # nobody will read it
+            return
+        response.feed(parts[0] if len(parts) == 1 else b"".join(parts))
+
+    def _finish(self) -> None:
+        response = self._answer() if self._answer is not None else None
+        self._answer = None
+        if response is not None:
+            response.finish()
+
+    def _break(self, what: str, *, abort: bool = True) -> None:
+        if self._parts:
+            self._hand_on()
+        response = self._answer() if self._answer is not None else None
+        self._answer = None
+        if abort:
+            self.abort()
+        if response is not None:
+            response.fail(
+                BrokenStream(
+                    f'upstream "{response.upstream}" {what} after {response.bytes_received} bytes of its answer',
+                    where=response.origin,
+                    next_step="It may have accepted the request and charge for it",
+                )
+            )
+
+
+class _TooManyHeaders(Exception):
+    """Raised through the parser to stop it."""
+
+
+def _describe(error: httptools.HttpParserError) -> str:
+    if isinstance(error.__context__, _TooManyHeaders):
+        return f"sent more than {_MOST_HEADERS} headers"
+    return "did not answer in HTTP/1.1"

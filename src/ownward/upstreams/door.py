@@ -1,0 +1,81 @@
+"""The door: every outbound call shows a permit here, or stays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+from ownward.core import PolicyRefusal
+from ownward.policy import Origin, Permit
+from ownward.upstreams.http1 import Http1Transport
+from ownward.upstreams.response import Response
+from ownward.upstreams.timeouts import DoorLimits, Timeouts
+from ownward.upstreams.transport import Headers, Transport
+
+_DEFAULT_TIMEOUTS = Timeouts()
+
+
+class Door:
+    """The one way out. It checks the permit of each call and hands it to its transport."""
+
+    def __init__(
+        self, *, limits: DoorLimits | None = None, ca_file: Path | None = None, transport: Transport | None = None
+    ) -> None:
+        """Use our own HTTP/1.1 transport unless another is given."""
+        self._transport = transport or Http1Transport(limits=limits, ca_file=ca_file)
+
+    async def send(
+        self,
+        permit: Permit,
+        *,
+        method: str,
+        target: str,
+        headers: Headers,
+        body: bytes = b"",
+        timeouts: Timeouts = _DEFAULT_TIMEOUTS,
+    ) -> Response:
+        """Return the answer of the permit's origin, once its head is there.
+
+        `headers` hold the caller's and the upstream's key; they are shown nowhere.
+
+        Raises: PolicyRefusal, if `permit` is none, was issued for another body
+        or a place its label forbids, or its address is not what it should be:
+        nothing was sent; UpstreamUnreachable: certainly nothing was accepted;
+        UpstreamTimeout, BrokenStream: the upstream may have accepted and charge.
+        """
+        if type(permit) is not Permit:
+            raise PolicyRefusal("a call without a permit was stopped at the door", next_step=_ISSUE)
+        if not permit.covers(body):
+            raise PolicyRefusal(
+                f'the body for upstream "{permit.upstream}" is not the one its permit was issued for', next_step=_ISSUE
+            )
+        if not permit.label.permits(permit.place):
+            raise PolicyRefusal(
+                f'label "{permit.label}" does not permit upstream "{permit.upstream}" ({permit.place})',
+                next_step=_ISSUE,
+            )
+        return await self._transport.exchange(
+            Origin.parse(permit.origin),
+            upstream=permit.upstream,
+            method=method,
+            target=target,
+            headers=headers,
+            body=body,
+            timeouts=timeouts,
+            must_be_local=permit.place.is_local,
+        )
+
+    async def close(self) -> None:
+        """Close every connection at once."""
+        await self._transport.close()
+
+    async def __aenter__(self) -> Self:
+        """Return the door itself."""
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Close every connection at once."""
+        await self.close()
+
+
+_ISSUE = "Nothing was sent. Permits come from ownward.policy.issue_permit, one for each body and upstream"

@@ -1,0 +1,308 @@
+"""The transport we use: keep-alive HTTP/1.1 on asyncio and httptools, TLS verified, no redirects."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from pathlib import Path
+from typing import Protocol
+
+from ownward.core import BadInput, PolicyRefusal, UpstreamUnreachable
+from ownward.policy import Origin, is_forbidden_address, is_local_address
+from ownward.upstreams._connection import Connection
+from ownward.upstreams._pool import Pool
+from ownward.upstreams.response import Response
+from ownward.upstreams.timeouts import DoorLimits, Timeouts
+from ownward.upstreams.transport import Headers
+
+_OURS = frozenset(
+    {
+        b"accept-encoding",
+        b"connection",
+        b"content-length",
+        b"expect",
+        b"host",
+        b"keep-alive",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+"""Headers that speak of one connection, which the caller's connection is not: written here or left out."""
+
+_KEEP_ALIVE_MARGIN_S = 1.0
+_REQUEST_LINE_SPACES = 2
+
+
+class Resolver(Protocol):
+    """Turns a host name into IP literals, in the order to try them."""
+
+    async def __call__(self, host: str, port: int) -> list[str]:
+        """Return the addresses; raises OSError where there are none."""
+        ...
+
+
+async def resolve(host: str, port: int) -> list[str]:
+    """Return the system's addresses of a name; raises OSError where there are none."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(item[4][0]) for item in found))
+
+
+class Http1Transport:
+    """Keep-alive connections to any number of origins, each origin's bounded."""
+
+    def __init__(
+        self,
+        *,
+        limits: DoorLimits | None = None,
+        ca_file: Path | None = None,
+        resolver: Resolver = resolve,
+    ) -> None:
+        """Trust the system's authorities, or those in `ca_file` alone."""
+        self._limits = limits or DoorLimits()
+        self._ca_file = ca_file
+        self._resolver = resolver
+        self._tls: ssl.SSLContext | None = None
+        self._pools: dict[Origin, Pool] = {}
+        self._connections: set[Connection] = set()
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._is_closed = False
+
+    @property
+    def open_connections(self) -> int:
+        """How many connections are open, busy and idle."""
+        return len(self._connections)
+
+    async def exchange(
+        self,
+        origin: Origin,
+        *,
+        upstream: str,
+        method: str,
+        target: str,
+        headers: Headers,
+        body: bytes,
+        timeouts: Timeouts,
+        must_be_local: bool,
+    ) -> Response:
+        """Return the answer once its head is there; raises as `Transport.exchange` says."""
+        request = compose_request(origin, method, target, headers, body)
+        loop = asyncio.get_running_loop()
+        response = Response(
+            upstream=upstream,
+            origin=str(origin),
+            loop=loop,
+            stall_s=timeouts.stall_s,
+            buffer_bytes=self._limits.buffer_bytes,
+        )
+        pool = self._pools.get(origin)
+        if pool is None:
+            pool = self._pools[origin] = Pool(self._limits.connections_per_origin)
+        connection = pool.take_idle(loop.time()) if not pool.waiting else None
+        if connection is None:
+            connection = await self._connect_in_time(pool, origin, upstream, timeouts.connect_s, must_be_local)
+        elif not connection.is_peer_local and (must_be_local or origin.scheme == "http"):
+            self._put_back(pool, connection)
+            raise _refuse_address(upstream, origin, must_be_local=must_be_local)
+        try:
+            connection.start(request, response, is_head_request=method == "HEAD")
+            await response.wait_for_head(timeouts.first_byte_s)
+        except BaseException:
+            response.abort()
+            raise
+        return response
+
+    async def close(self) -> None:
+        """Close every connection at once; later calls are refused."""
+        self._is_closed = True
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
+        for pool in self._pools.values():
+            pool.idle.clear()
+            while pool.waiting:
+                pool.wake_one()
+        for connection in list(self._connections):
+            connection.abort()
+        await asyncio.sleep(0)  # the event loop closes aborted sockets in its next turn
+
+    async def _connect_in_time(
+        self, pool: Pool, origin: Origin, upstream: str, connect_s: float, must_be_local: bool
+    ) -> Connection:
+        try:
+            async with asyncio.timeout(connect_s):
+                return await self._take_or_open(pool, origin, upstream, connect_s, must_be_local)
+        except TimeoutError:
+            raise _unreachable(upstream, origin, f"gave no connection within {connect_s:g} s") from None
+
+    async def _take_or_open(
+        self, pool: Pool, origin: Origin, upstream: str, connect_s: float, must_be_local: bool
+    ) -> Connection:
+        loop = asyncio.get_running_loop()
+        while not pool.reserve():
+            await pool.wait_turn(loop)
+            connection = pool.take_idle(loop.time())
+            if connection is not None:
+                if not connection.is_peer_local and (must_be_local or origin.scheme == "http"):
+                    self._put_back(pool, connection)
+                    raise _refuse_address(upstream, origin, must_be_local=must_be_local)
+                return connection
+        try:
+            connection = await self._open(pool, origin, upstream, connect_s, must_be_local)
+        except BaseException:
+            pool.forget()
+            raise
+        if connection.is_closed:
+            pool.forget()
+            raise _unreachable(upstream, origin, "closed the new connection before anything was sent")
+        self._connections.add(connection)
+        if self._is_closed:
+            connection.abort()
+            raise _unreachable(upstream, origin, "was not called: the door is closed")
+        return connection
+
+    async def _open(
+        self, pool: Pool, origin: Origin, upstream: str, connect_s: float, must_be_local: bool
+    ) -> Connection:
+        if self._is_closed:
+            raise _unreachable(upstream, origin, "was not called: the door is closed")
+        loop = asyncio.get_running_loop()
+        try:
+            addresses = await self._resolver(origin.host, origin.port)
+        except OSError as error:
+            raise _unreachable(upstream, origin, f"has a host without address ({error.strerror or error})") from None
+        for address in addresses:
+            _check_address(address, upstream, origin, must_be_local=must_be_local)
+        failure = "has a host without address"
+        for count_left, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
+            try:
+                async with asyncio.timeout(connect_s / count_left if count_left > 1 else None):
+                    _, connection = await loop.create_connection(
+                        lambda: Connection(
+                            header_limit=self._limits.header_bytes,
+                            on_free=lambda freed: self._on_free(pool, freed),
+                        ),
+                        host=address,
+                        port=origin.port,
+                        ssl=self._tls_context() if origin.scheme == "https" else None,
+                        server_hostname=origin.host if origin.scheme == "https" else None,
+                    )
+            except ssl.SSLCertVerificationError as error:
+                failure = f"showed a certificate that is not trusted ({error.verify_message})"
+            except ssl.SSLError as error:
+                failure = f"does not speak TLS as it should ({error.reason or 'handshake failed'})"
+            except TimeoutError:
+                failure = "gave no connection in time"
+            except OSError as error:
+                failure = f"gave no connection ({error.strerror or type(error).__name__})"
+            else:
+                connection.is_peer_local = is_local_address(address)
+                return connection
+        raise _unreachable(upstream, origin, failure)
+
+    def _tls_context(self) -> ssl.SSLContext:
+        if self._tls is None:
+            self._tls = ssl.create_default_context(cafile=str(self._ca_file) if self._ca_file else None)
+            self._tls.set_alpn_protocols(["http/1.1"])
+        return self._tls
+
+    def _on_free(self, pool: Pool, connection: Connection) -> None:
+        """Take back a connection whose answer is whole, or note that one is gone."""
+        if connection.is_closed:
+            if connection in self._connections:
+                self._connections.discard(connection)
+                if connection in pool.idle:
+                    pool.idle.remove(connection)
+                pool.forget()
+            return
+        kept_s = self._limits.idle_s
+        if connection.keep_alive_s is not None:
+            kept_s = min(connection.keep_alive_s - _KEEP_ALIVE_MARGIN_S, self._limits.idle_most_s)
+        if kept_s <= 0 or self._is_closed:
+            connection.abort()
+            return
+        connection.idle_until = asyncio.get_running_loop().time() + kept_s
+        self._put_back(pool, connection)
+
+    def _put_back(self, pool: Pool, connection: Connection) -> None:
+        pool.idle.append(connection)
+        if pool.waiting:
+            pool.wake_one()
+        if self._sweeper is None:
+            self._sweeper = asyncio.get_running_loop().call_later(self._limits.idle_s, self._sweep)
+
+    def _sweep(self) -> None:
+        """Close connections that have been idle for too long."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        self._sweeper = None
+        for pool in self._pools.values():
+            stale = [connection for connection in pool.idle if connection.idle_until <= now]
+            if stale:
+                pool.idle[:] = [connection for connection in pool.idle if connection.idle_until > now]
+                for connection in stale:
+                    connection.abort()
+        if any(pool.idle for pool in self._pools.values()):
+            self._sweeper = loop.call_later(self._limits.idle_s, self._sweep)
+
+
+def compose_request(origin: Origin, method: str, target: str, headers: Headers, body: bytes) -> bytes:
+    """Return the request's bytes.
+
+    `host`, `content-length` and `accept-encoding: identity` (usage is read from
+    the body as it passes) are written here; connection headers are left out.
+
+    Raises: BadInput, if method, target or a header could end its line early. Values are not shown.
+    """
+    lines = [f"{method} {target} HTTP/1.1".encode(), b"host: " + origin.host_header.encode()]
+    for name, value in headers:
+        if name.lower() not in _OURS:
+            lines.append(name + b": " + value)
+    if body or method not in {"GET", "HEAD"}:
+        lines.append(b"content-length: %d" % len(body))
+    lines.append(b"accept-encoding: identity\r\n\r\n")
+    head = b"\r\n".join(lines)
+    breaks = len(lines) + 1
+    spaces = head.count(b" ", 0, head.index(b"\r"))
+    if head.count(b"\n") != breaks or head.count(b"\r") != breaks or b"\0" in head or spaces != _REQUEST_LINE_SPACES:
+        raise BadInput(
+            "a request's method, target or header holds a line break, a zero byte or a stray space",
+            allowed="Header values without control characters; percent-encoded targets",
+        )
+    return head + body
+
+
+def _check_address(address: str, upstream: str, origin: Origin, *, must_be_local: bool) -> None:
+    if is_forbidden_address(address):
+        raise PolicyRefusal(
+            f'upstream "{upstream}" resolves to {address}, where no upstream may be',
+            where=str(origin),
+            allowed="Loopback, private and public addresses; not link-local, multicast or unspecified ones",
+            next_step="Nothing was sent. Check the url in the plan and what its host name resolves to",
+        )
+    if (must_be_local or origin.scheme == "http") and not is_local_address(address):
+        raise _refuse_address(upstream, origin, must_be_local=must_be_local)
+
+
+def _refuse_address(upstream: str, origin: Origin, *, must_be_local: bool) -> PolicyRefusal:
+    if must_be_local:
+        return PolicyRefusal(
+            f'upstream "{upstream}" is stated to be local, and its address is not',
+            where=str(origin),
+            allowed="Loopback and private addresses (RFC 1918, RFC 4193)",
+            next_step="Nothing was sent. State the tier's region and provider in the plan, or correct its url",
+        )
+    return PolicyRefusal(
+        f'upstream "{upstream}" is remote and its url is not encrypted',
+        where=str(origin),
+        allowed="http to loopback and private addresses, https to everywhere",
+        next_step="Nothing was sent. Write the url with https:// in the plan",
+    )
+
+
+def _unreachable(upstream: str, origin: Origin, what: str) -> UpstreamUnreachable:
+    return UpstreamUnreachable(f'upstream "{upstream}" {what}', where=str(origin), next_step="Nothing was sent")

@@ -1,0 +1,245 @@
+"""An upstream's answer: status and headers at once, the body as it arrives, closed at a word."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Protocol, Self
+
+from ownward.core import BrokenStream, OwnwardError, UpstreamTimeout
+
+
+class Channel(Protocol):
+    """What an answer asks of the connection it arrives on."""
+
+    def pause(self) -> None:
+        """Stop taking in bytes."""
+        ...
+
+    def resume(self) -> None:
+        """Take in bytes again."""
+        ...
+
+    def abort(self) -> None:
+        """Close at once."""
+        ...
+
+
+class Response:
+    """One answer, made by a transport and read once.
+
+    `headers` are pairs of lower-case names and values as received;
+    `bytes_received` counts body bytes taken in so far, also after a failure.
+    Leaving `async with` before the end closes the connection at once.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_buffer",
+        "_channel",
+        "_failure",
+        "_limit",
+        "_loop",
+        "_stall_s",
+        "_timer",
+        "_waiter",
+        "_wake_at",
+        "bytes_received",
+        "headers",
+        "is_complete",
+        "origin",
+        "status",
+        "upstream",
+    )
+
+    def __init__(
+        self, *, upstream: str, origin: str, loop: asyncio.AbstractEventLoop, stall_s: float, buffer_bytes: int
+    ) -> None:
+        """Start empty; the transport fills it."""
+        self.upstream = upstream
+        self.origin = origin
+        self.status = 0
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.bytes_received = 0
+        self.is_complete = False
+        self._channel: Channel | None = None
+        self._buffer: list[bytes] = []
+        self._limit = buffer_bytes
+        self._failure: OwnwardError | None = None
+        self._loop = loop
+        self._stall_s = stall_s
+        self._waiter: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._wake_at = 0.0
+
+    def header(self, name: bytes) -> bytes | None:
+        """Return the first value of a header, asked for in lower case."""
+        for key, value in self.headers:
+            if key == name:
+                return value
+        return None
+
+    async def next_chunk(self, stall_timeout_s: float | None = None) -> bytes:
+        """Return what has arrived since the last call, waiting for at least a byte; empty at the end.
+
+        `stall_timeout_s` replaces the call's own limit on the wait.
+
+        Raises: UpstreamTimeout, if nothing arrives in time; BrokenStream, if the
+        upstream breaks off. What arrived before a break is given out first.
+        """
+        while not self._buffer:
+            if self.is_complete:
+                return b""
+            if self._failure is not None:
+                raise self._failure
+            await self._wait(self._stall_s if stall_timeout_s is None else stall_timeout_s)
+        buffer = self._buffer
+        chunk = buffer[0] if len(buffer) == 1 else b"".join(buffer)
+        buffer.clear()
+        if self._channel is not None:
+            self._channel.resume()
+        return chunk
+
+    async def chunks(self, stall_timeout_s: float | None = None) -> AsyncIterator[bytes]:
+        """Yield the body in pieces as they arrive; raises as `next_chunk` does."""
+        while chunk := await self.next_chunk(stall_timeout_s):
+            yield chunk
+
+    async def read(self, limit: int) -> bytes:
+        """Return the whole rest of the body.
+
+        Raises: BrokenStream, if it is longer than `limit` bytes (the connection
+        is then closed) or breaks off; UpstreamTimeout, if it stalls.
+        """
+        parts: list[bytes] = []
+        size = 0
+        while chunk := await self.next_chunk():
+            size += len(chunk)
+            if size > limit:
+                self.abort()
+                raise BrokenStream(
+                    f'upstream "{self.upstream}" answered more than {limit} bytes',
+                    where=self.origin,
+                    next_step="The connection was closed; the upstream may have charged for the answer",
+                )
+            parts.append(chunk)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def abort(self) -> None:
+        """Close the connection at once, which makes the upstream stop; nothing happens where all has arrived."""
+        if self.is_complete or self._failure is not None:
+            return
+        channel = self._channel
+        self.fail(
+            BrokenStream(
+                f'the call to upstream "{self.upstream}" was given up after {self.bytes_received} bytes of its answer',
+                where=self.origin,
+            )
+        )
+        if channel is not None:
+            channel.abort()
+
+    async def __aenter__(self) -> Self:
+        """Return the answer itself."""
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Close the connection unless all has arrived."""
+        self.abort()
+
+    def __del__(self) -> None:
+        """Close the connection of an answer that nobody will read to its end."""
+        if self._channel is not None and not self.is_complete and not self._loop.is_closed():
+            self._channel.abort()
+
+    def __repr__(self) -> str:
+        """Return whose answer it is and its status, without headers or body."""
+        return f"<Response {self.status} from {self.upstream!r} {self.origin}>"
+
+    # What follows is the transport's side.
+
+    def attach(self, channel: Channel) -> None:
+        """Name the connection the answer arrives on."""
+        self._channel = channel
+
+    def begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        """Take in the head."""
+        self.status = status
+        self.headers = headers
+        self._wake()
+
+    def feed(self, data: bytes) -> None:
+        """Take in a piece of the body; past the limit the connection is paused until it is read."""
+        self._buffer.append(data)
+        self.bytes_received += len(data)
+        if len(self._buffer) > 1 or len(data) > self._limit:
+            held = sum(map(len, self._buffer))
+            if held > self._limit and self._channel is not None:
+                self._channel.pause()
+        self._wake()
+
+    def finish(self) -> None:
+        """Note that the body is whole."""
+        self.is_complete = True
+        self._channel = None
+        self._wake()
+
+    def fail(self, error: OwnwardError) -> None:
+        """Note why no more will come."""
+        if self._failure is None:
+            self._failure = error
+        self._channel = None
+        self._wake()
+
+    async def wait_for_head(self, first_byte_s: float) -> None:
+        """Wait until the head is there or the call failed.
+
+        Raises: what failed; UpstreamTimeout after `first_byte_s`.
+        """
+        deadline = self._loop.time() + first_byte_s
+        while not self.status:
+            if self._failure is not None:
+                raise self._failure
+            await self._wait(first_byte_s, deadline)
+
+    async def _wait(self, limit_s: float, deadline: float | None = None) -> None:
+        now = self._loop.time()
+        self._wake_at = now + limit_s if deadline is None else deadline
+        # One timer serves many waits: it is set anew only when it would ring too late.
+        if self._timer is None or self._timer.when() > self._wake_at:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_at(self._wake_at, self._ring, limit_s)
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _wake(self) -> None:
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+        if self._channel is None and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _ring(self, limit_s: float) -> None:
+        self._timer = None
+        if self._waiter is None or self._waiter.done():
+            return
+        if self._loop.time() < self._wake_at:
+            self._timer = self._loop.call_at(self._wake_at, self._ring, limit_s)
+            return
+        channel = self._channel
+        waited_for = "further byte" if self.status else "head of an answer"
+        self.fail(
+            UpstreamTimeout(
+                f'upstream "{self.upstream}" sent no {waited_for} within {limit_s:g} s, '
+                f"after {self.bytes_received} bytes of its answer",
+                where=self.origin,
+                next_step="The connection was closed; the upstream may have accepted the request",
+            )
+        )
+        if channel is not None:
+            channel.abort()
