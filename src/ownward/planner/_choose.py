@@ -1,0 +1,298 @@
+"""Choose one option for each workload, so that the total is least; machines that several options share are paid once.
+
+A fixed-charge assignment, solved exactly by branch and bound (the fleets' whole machines relaxed to
+fractions give the bound); where the search is cut short, the answer says that it is not proven.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from ownward.core import BadInput, InfeasiblePlan, format_usd
+
+_LARGEST_SEARCH = 200_000
+_EPSILON = 1e-9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetShare:
+    """How much of a fleet an option needs: `work` in machines, of which the fleet buys whole ones."""
+
+    fleet: str
+    work: float
+    usd_per_machine: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """One way to serve a workload for the period planned.
+
+    `cost_usd`: all it costs alone. With `shared` and a stated `usd_per_machine`, what it costs besides
+    the machines; with `shared` and none stated, the machines are in it (cost_usd / ceil(work) each) and are
+    paid once where options share them.
+    """
+
+    workload: str
+    strategy: str
+    tier: str
+    cost_usd: Decimal | None
+    completion: float | None = None
+    feasible: bool = True
+    binding_constraint: str | None = None
+    is_baseline: bool = False
+    shared: FleetShare | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def can_be_chosen(self) -> bool:
+        """Whether it is feasible and its cost is known."""
+        return self.feasible and self.cost_usd is not None
+
+    @property
+    def machine_usd(self) -> float:
+        """What one machine of its fleet costs."""
+        if self.shared is None or self.cost_usd is None:
+            return 0.0
+        if self.shared.usd_per_machine is not None:
+            return float(self.shared.usd_per_machine)
+        return float(self.cost_usd) / max(math.ceil(self.shared.work - _EPSILON), 1)
+
+    @property
+    def own_usd(self) -> float:
+        """What it costs besides shared machines."""
+        if self.cost_usd is None or (self.shared is not None and self.shared.usd_per_machine is None):
+            return 0.0
+        return float(self.cost_usd)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """One option for each workload, what all of it costs, and the machines bought."""
+
+    chosen: tuple[Option, ...]
+    plan_usd: Decimal
+    baseline_usd: Decimal | None
+    fleet: Mapping[str, int]
+    is_proven: bool
+    why: tuple[str, ...]
+
+
+def options_from(rows: Iterable[tuple[int, Mapping[str, Any]]], *, name: str) -> list[Option]:
+    """Return the options that numbered JSON objects state.
+
+    Raises: BadInput, with the line, for a row that is none.
+    """
+    return [_option(row, f"{name}:{line}") for line, row in rows]
+
+
+def choose(options: Sequence[Option]) -> Choice:
+    """Return the cheapest feasible option of each workload, shared machines counted once.
+
+    The baseline of a workload is the option marked so, else its first. A workload without any
+    option that can be chosen keeps a marked baseline.
+    Raises: InfeasiblePlan, naming each workload that nothing can serve and what binds it.
+    """
+    by_workload: dict[str, list[Option]] = {}
+    for option in options:
+        by_workload.setdefault(option.workload, []).append(option)
+    candidates = {workload: _candidates(listed) for workload, listed in by_workload.items()}
+    stuck = {workload: listed for workload, listed in by_workload.items() if not candidates[workload]}
+    if stuck:
+        reasons = (
+            f"{workload}: " + "; ".join(f"{item.tier}: {item.binding_constraint or 'infeasible'}" for item in listed)
+            for workload, listed in stuck.items()
+        )
+        raise InfeasiblePlan(
+            f"no feasible option for {len(stuck)} of {len(by_workload)} workloads ({' | '.join(reasons)})",
+            next_step="Add an option, or relax the constraint that is named",
+        )
+    search = _Search(list(candidates.values()))
+    picked = search.run()
+    baselines = [_baseline(listed) for listed in by_workload.values()]
+    usd = sum((item.cost_usd for item in baselines if item.cost_usd is not None), Decimal(0))
+    total, fleet = total_cost(picked)
+    return Choice(
+        chosen=tuple(picked),
+        plan_usd=Decimal(str(round(total, 12))),
+        baseline_usd=usd if all(item.cost_usd is not None for item in baselines) else None,
+        fleet=fleet,
+        is_proven=search.is_proven,
+        why=tuple(_why(item, by_workload[item.workload]) for item in picked),
+    )
+
+
+def total_cost(chosen: Sequence[Option]) -> tuple[float, dict[str, int]]:
+    """Return what `chosen` costs together in USD, and the whole machines of each fleet."""
+    total = sum(option.own_usd for option in chosen)
+    fleet: dict[str, int] = {}
+    for name, (work, machine_usd) in _fleets(chosen).items():
+        fleet[name] = math.ceil(work - _EPSILON)
+        total += fleet[name] * machine_usd
+    return total, fleet
+
+
+def _fleets(chosen: Iterable[Option]) -> dict[str, tuple[float, float]]:
+    fleets: dict[str, tuple[float, float]] = {}
+    for option in chosen:
+        if option.shared is not None:
+            work, machine_usd = fleets.get(option.shared.fleet, (0.0, 0.0))
+            fleets[option.shared.fleet] = (work + option.shared.work, max(machine_usd, option.machine_usd))
+    return fleets
+
+
+class _Search:
+    """Depth-first, dearest decisions first, cut where even fractional machines cost more than the best known."""
+
+    def __init__(self, candidates: list[list[Option]]) -> None:
+        self._order = sorted(
+            range(len(candidates)), key=lambda index: -max(_alone_usd(option) for option in candidates[index])
+        )
+        self._candidates = [sorted(candidates[index], key=_alone_usd) for index in self._order]
+        self._least = [min(_least_usd(option) for option in listed) for listed in self._candidates]
+        self._best: list[Option] = []
+        self._best_usd = math.inf
+        self._visited = 0
+        self.is_proven = True
+
+    def run(self) -> list[Option]:
+        """Return the best options found, in the order the workloads were given."""
+        self._consider([listed[0] for listed in self._candidates])
+        self._improve()
+        self._descend([], sum(self._least))
+        in_order = dict(zip(self._order, self._best, strict=True))
+        return [in_order[index] for index in range(len(in_order))]
+
+    def _consider(self, picked: list[Option]) -> bool:
+        usd = total_cost(picked)[0]
+        if usd < self._best_usd - _EPSILON:
+            self._best, self._best_usd = list(picked), usd
+            return True
+        return False
+
+    def _improve(self) -> None:
+        """Move whole groups onto one fleet, then single workloads, while that helps: a good start cuts the search."""
+        fleets = {o.shared.fleet for listed in self._candidates for o in listed if o.shared is not None}
+        for fleet in sorted(fleets):
+            self._consider(
+                [
+                    next((o for o in listed if o.shared is not None and o.shared.fleet == fleet), listed[0])
+                    for listed in self._candidates
+                ]
+            )
+        is_better = True
+        while is_better:
+            is_better = False
+            for index, listed in enumerate(self._candidates):
+                for option in listed:
+                    trial = [*self._best[:index], option, *self._best[index + 1 :]]
+                    is_better = self._consider(trial) or is_better
+
+    def _descend(self, picked: list[Option], least_of_rest: float) -> None:
+        self._visited += 1
+        if self._visited > _LARGEST_SEARCH:
+            self.is_proven = False
+            return
+        depth = len(picked)
+        if depth == len(self._candidates):
+            self._consider(picked)
+            return
+        rest = least_of_rest - self._least[depth]
+        for option in self._candidates[depth]:
+            picked.append(option)
+            if _relaxed_usd(picked) + rest < self._best_usd - _EPSILON:
+                self._descend(picked, rest)
+            picked.pop()
+
+
+def _relaxed_usd(picked: Sequence[Option]) -> float:
+    return sum(option.own_usd for option in picked) + sum(work * usd for work, usd in _fleets(picked).values())
+
+
+def _alone_usd(option: Option) -> float:
+    return total_cost([option])[0]
+
+
+def _least_usd(option: Option) -> float:
+    work = option.shared.work if option.shared is not None else 0.0
+    return option.own_usd + work * option.machine_usd
+
+
+def _candidates(listed: list[Option]) -> list[Option]:
+    able = [option for option in listed if option.can_be_chosen]
+    return able or [option for option in listed if option.is_baseline and option.cost_usd is not None]
+
+
+def _baseline(listed: list[Option]) -> Option:
+    return next((option for option in listed if option.is_baseline), listed[0])
+
+
+def _why(picked: Option, listed: list[Option]) -> str:
+    place = f"{picked.workload}: {picked.strategy} on {picked.tier}"
+    if not picked.feasible:
+        return f"{place}: stays, since nothing else is feasible"
+    others = [option for option in listed if option is not picked]
+    barred = [f"{item.tier}: {item.binding_constraint or 'infeasible'}" for item in others if not item.feasible]
+    unknown = [f"{item.tier}: cost unknown" for item in others if item.feasible and item.cost_usd is None]
+    cheaper = [item for item in others if item.can_be_chosen and _alone_usd(item) < _alone_usd(picked) - _EPSILON]
+    reason = "shares machines" if cheaper else f"least cost at {format_usd(picked.cost_usd)}"
+    excluded = f" (not: {'; '.join([*barred, *unknown])})" if barred or unknown else ""
+    return f"{place}: {reason}{excluded}"
+
+
+def _option(row: Mapping[str, Any], where: str) -> Option:
+    missing = [key for key in ("workload", "tier") if not row.get(key)]
+    if missing:
+        raise BadInput(f"an option without {', '.join(missing)}", where=where)
+    known = {"workload", "strategy", "tier", "cost_usd", "completion", "feasible", "shared", "baseline", "is_baseline"}
+    completion = row.get("completion")
+    floor = row.get("floor")
+    feasible = bool(row.get("feasible", True))
+    binding = row.get("binding_constraint")
+    if feasible and completion is not None and floor is not None and float(completion) < float(floor):
+        feasible, binding = False, f"completes {float(completion):.1%}, below the floor of {float(floor):.1%}"
+    strategy = str(row.get("strategy", "direct"))
+    return Option(
+        workload=str(row["workload"]),
+        strategy=strategy,
+        tier=str(row["tier"]),
+        cost_usd=_money(row.get("cost_usd"), "cost_usd", where),
+        completion=None if completion is None else float(completion),
+        feasible=feasible,
+        binding_constraint=None if binding is None and feasible else str(binding or "stated infeasible"),
+        is_baseline=bool(row.get("baseline", row.get("is_baseline", "baseline" in (strategy, row["tier"])))),
+        shared=_share(row.get("shared"), str(row["tier"]), where),
+        details={key: value for key, value in row.items() if key not in known},
+    )
+
+
+def _share(given: object, tier: str, where: str) -> FleetShare | None:
+    if given is None:
+        return None
+    if not isinstance(given, Mapping) or "work" not in given:
+        raise BadInput(f"shared is {given!r}", where=where, allowed='{"fleet": "box", "work": 0.4}')
+    fleet, usd = given.get("fleet", tier), given.get("usd_per_machine", given.get("usd"))
+    if isinstance(fleet, Mapping):
+        usd = fleet.get("usd_per_machine", fleet.get("usd", usd))
+        fleet = fleet.get("name", fleet.get("id", tier))
+    elif isinstance(fleet, int | float | Decimal) and not isinstance(fleet, bool):
+        usd, fleet = fleet, tier
+    work = float(given["work"])
+    if not (math.isfinite(work) and work >= 0):
+        raise BadInput(f"shared.work is {work}", where=where, allowed="0 or more, in machines")
+    return FleetShare(fleet=str(fleet), work=work, usd_per_machine=_money(usd, "shared.usd_per_machine", where))
+
+
+def _money(value: object, key: str, where: str) -> Decimal | None:
+    if value is None:
+        return None
+    try:
+        usd = Decimal(str(value))
+    except InvalidOperation as error:
+        raise BadInput(f"{key} is {value!r}", where=where, allowed='a number of dollars such as "0.001340"') from error
+    if not usd.is_finite() or usd < 0:
+        raise BadInput(f"{key} is {value!r}", where=where, allowed="0 or more")
+    return usd

@@ -1,0 +1,100 @@
+"""Choosing options: sharing, baselines, refusals, and what is said."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from ownward.core import BadInput, InfeasiblePlan
+from ownward.planner import choose, options_from
+
+
+def rows(*given: dict[str, Any]) -> list:
+    return options_from(list(enumerate(given, start=1)), name="options.jsonl")
+
+
+def test_a_machine_two_workloads_share_is_paid_once() -> None:
+    choice = choose(
+        rows(
+            {"workload": "a", "tier": "api", "cost_usd": "70"},
+            {"workload": "a", "tier": "own", "cost_usd": "100", "shared": {"fleet": "box", "work": 0.4}},
+            {"workload": "b", "tier": "api", "cost_usd": "60"},
+            {"workload": "b", "tier": "own", "cost_usd": "100", "shared": {"fleet": "box", "work": 0.5}},
+        )
+    )
+    assert choice.plan_usd == Decimal(100)
+    assert choice.fleet == {"box": 1}
+    assert choice.baseline_usd == Decimal(130)
+    assert "shares machines" in choice.why[0]
+
+
+def test_work_beyond_one_machine_buys_a_second() -> None:
+    share = {"fleet": {"name": "box", "usd_per_machine": 100}, "work": 0.7}
+    choice = choose(rows(*({"workload": name, "tier": "own", "cost_usd": 5, "shared": share} for name in ("a", "b"))))
+    assert choice.fleet == {"box": 2}
+    assert choice.plan_usd == Decimal(210)
+
+
+def test_an_infeasible_option_is_never_chosen_and_its_reason_is_told() -> None:
+    choice = choose(
+        rows(
+            {"workload": "a", "tier": "api", "cost_usd": "10", "baseline": True},
+            {"workload": "a", "tier": "own", "cost_usd": "1", "completion": 0.4, "floor": 0.9},
+        )
+    )
+    assert choice.chosen[0].tier == "api"
+    assert "below the floor of 90.0%" in choice.why[0]
+
+
+def test_an_unknown_cost_is_never_chosen() -> None:
+    choice = choose(rows({"workload": "a", "tier": "x"}, {"workload": "a", "tier": "y", "cost_usd": 3}))
+    assert choice.chosen[0].tier == "y"
+    assert choice.baseline_usd is None
+
+
+def test_a_workload_that_nothing_can_serve_keeps_its_marked_baseline() -> None:
+    choice = choose(rows({"workload": "a", "tier": "api", "cost_usd": 3, "feasible": False, "baseline": True}))
+    assert "stays" in choice.why[0]
+
+
+def test_a_workload_without_any_way_is_an_answer_that_names_it() -> None:
+    with pytest.raises(InfeasiblePlan, match="a: own: stated infeasible"):
+        choose(rows({"workload": "a", "tier": "own", "cost_usd": 1, "feasible": False}))
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"tier": "x"}, "without workload"),
+        ({"workload": "a", "tier": "x", "cost_usd": "cheap"}, "cost_usd is 'cheap'"),
+        ({"workload": "a", "tier": "x", "cost_usd": -1}, "cost_usd"),
+        ({"workload": "a", "tier": "x", "shared": 3}, "shared is 3"),
+    ],
+)
+def test_a_row_that_is_no_option_is_refused_with_its_line(row: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadInput, match=message) as caught:
+        rows(row)
+    assert caught.value.where == "options.jsonl:1"
+
+
+def test_thirty_workloads_on_three_fleets_are_solved() -> None:
+    given = [
+        option
+        for index in range(30)
+        for option in (
+            {"workload": f"w{index}", "tier": "api", "cost_usd": 20 + index},
+            *(
+                {
+                    "workload": f"w{index}",
+                    "tier": name,
+                    "cost_usd": 1,
+                    "shared": {"fleet": name, "work": 0.1 + 0.01 * index, "usd_per_machine": usd},
+                }
+                for name, usd in (("box", 120), ("rack", 300), ("node", 90))
+            ),
+        )
+    ]
+    choice = choose(rows(*given))
+    assert choice.plan_usd < Decimal(30 * 34)
