@@ -2,3 +2,39 @@
 
 It does not know prices, plans or who asks.
 """
+
+from ownward.engines.fake import (
+    FAKE_FLAGS,
+    Cut,
+    Failure,
+    FakeFlag,
+    FakeOptions,
+    FakeProcess,
+    FakeServer,
+    Garbage,
+    Often,
+    OutputLength,
+    Stall,
+    parse_fake_arguments,
+    run_fake,
+    serve_fake,
+    write_fake_arguments,
+)
+
+__all__ = [
+    "FAKE_FLAGS",
+    "Cut",
+    "Failure",
+    "FakeFlag",
+    "FakeOptions",
+    "FakeProcess",
+    "FakeServer",
+    "Garbage",
+    "Often",
+    "OutputLength",
+    "Stall",
+    "parse_fake_arguments",
+    "run_fake",
+    "serve_fake",
+    "write_fake_arguments",
+]
