@@ -125,7 +125,7 @@ class Price:
         >>> from datetime import date
         >>> price = Price(provider="p", model="m", input_usd_per_mtok=Decimal("0.15"),
         ...     output_usd_per_mtok=Decimal("0.6"), basis="price page", source="doctest", checked_on=date(2026, 11, 1))
-        >>> price.compute_charge_usd(Usage(input_tokens=1000, output_tokens=500))
+        >>> price.compute_charge_usd(Usage(input_tokens=1000, output_tokens=500)).normalize()
         Decimal('0.00045')
         """
         at = self.rates_for(usage.input_tokens)

@@ -1,0 +1,130 @@
+"""The machines of the catalogue and of the user, found by the names people type."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+from ownward.catalog._load import DATA, as_key, load_identified
+from ownward.catalog._machine import Machine, read_machine
+from ownward.catalog._names import NameIndex, listed
+from ownward.core import Sourced, UnknownMachine
+
+# Words that do not tell one machine from another.
+_BRANDS = frozenset(
+    {
+        *("nvidia", "geforce", "rtx", "gtx", "amd", "radeon", "rx", "instinct", "intel", "apple", "tesla", "google"),
+        *("aws", "gpu", "card", "graphics", "generation", "edition", "core", "chip", "per", "mac", "studio", "mini"),
+        *("hbm2", "hbm2e", "hbm3", "hbm3e", "gddr6", "gddr6x", "gddr7", "lpddr5x"),
+    }
+)
+_SIZE = re.compile(r"\b(\d+) ?GB\b", re.IGNORECASE)
+_COUNTED = re.compile(r'^\s*(\d+)\s*[x×*]\s*"?(.+?)"?\s*$', re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineGroup:
+    """Several equal machines, as in `2x"RTX 3090"`."""
+
+    count: int
+    machine: Machine
+
+
+def machines(extra: Sequence[Path] = ()) -> tuple[Machine, ...]:
+    """Return every machine, sorted by id; `extra` are the user's files or folders, which replace by id.
+
+    Raises: ConfigError, with file and line of every fault in the user's files.
+    """
+    return tuple(_by_id(as_key(extra)).values())
+
+
+def machine(name: str, extra: Sequence[Path] = ()) -> Machine:
+    """Return the machine that `name` (an id, a name, an alias, or enough words of one) means.
+
+    Chips sold in several memory sizes (Apple, Ryzen AI Max) may name one: `M4 Pro 24GB`.
+    Raises: UnknownMachine, with the closest names, or with the choices where several fit.
+    """
+    known = _by_id(as_key(extra))
+    index = _index(as_key(extra))
+    found = index.find(name)
+    if len(found) == 1:
+        return known[found[0]]
+    sized = None if found else _with_stated_memory(name, known, index)
+    if sized is not None:
+        return sized
+    if found:
+        raise ambiguous_machine(name, found)
+    raise UnknownMachine(name, [spelled for item in known.values() for spelled in (item.id, *item.aliases)])
+
+
+def parse_machines(text: str, extra: Sequence[Path] = ()) -> MachineGroup:
+    """Return count and machine of `RTX 3090`, `2x"RTX 3090"` or `8xH100-SXM`.
+
+    Raises: UnknownMachine, as `machine`; also for a count of zero.
+    """
+    counted = _COUNTED.match(text)
+    if counted is None:
+        return MachineGroup(count=1, machine=machine(text.strip().strip('"'), extra))
+    if int(counted[1]) == 0:
+        raise UnknownMachine(text, [])
+    return MachineGroup(count=int(counted[1]), machine=machine(counted[2], extra))
+
+
+def search_machines(text: str = "", extra: Sequence[Path] = ()) -> tuple[Machine, ...]:
+    """Return the machines of which one name contains every word of `text`; all of them for none."""
+    known = _by_id(as_key(extra))
+    return tuple(known[key] for key in _index(as_key(extra)).search(text))
+
+
+def ambiguous_machine(name: str, choices: Sequence[str]) -> UnknownMachine:
+    """Return the error for a name that several machines carry, naming them all."""
+    error = UnknownMachine(name, choices)
+    error.message = f"{name!r} can mean {len(choices)} machines"
+    error.allowed = f"One of {listed(choices)}"
+    error.closest = tuple(choices)
+    return error
+
+
+@lru_cache(maxsize=8)
+def _by_id(extra: tuple[Path, ...]) -> dict[str, Machine]:
+    own = [DATA / "machines"]
+    found = load_identified(own, extra, "machine", lambda table, _folder: read_machine(table))
+    return {key: found[key] for key in sorted(found)}
+
+
+@lru_cache(maxsize=8)
+def _index(extra: tuple[Path, ...]) -> NameIndex:
+    names: dict[str, tuple[str, ...]] = {}
+    for key, item in _by_id(extra).items():
+        spelled = (item.name, *item.aliases)
+        label = None if item.memory_label is None else item.memory_label.value.replace(" ", "")
+        sized = tuple(f"{name} {label}" for name in spelled if label and label not in name.replace(" ", ""))
+        names[key] = (*spelled, *sized)
+    return NameIndex(names, filler=_BRANDS)
+
+
+def _with_stated_memory(name: str, known: dict[str, Machine], index: NameIndex) -> Machine | None:
+    """Return a chip sold in several sizes with the size that `name` states, up to its largest; None if it is not so."""
+    size = _SIZE.search(name)
+    if size is None:
+        return None
+    found = index.find(name.replace(size[0], " "))
+    if len(found) > 1 and all(known[key].label_is_largest for key in found):
+        raise ambiguous_machine(name, found)
+    if len(found) != 1:
+        return None
+    chip = known[found[0]]
+    largest = chip.memory_label
+    if not chip.label_is_largest or largest is None or int(size[1]) > (chip.memory_label_gb or 0):
+        return None
+    label = Sourced(
+        value=f"{size[1]} GB",
+        basis=largest.basis,
+        source=largest.source,
+        checked_on=largest.checked_on,
+        note=f"size stated in the name {name!r}; the largest is {largest.value}",
+    )
+    return replace(chip, memory_label=label, memory_bytes=None, label_is_largest=False)

@@ -1,0 +1,103 @@
+"""The releases of the catalogue and of the user, found by the names people type."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from ownward.catalog._load import DATA, as_key, load_identified, read_tables
+from ownward.catalog._model import Checkpoint, Model, Score, read_checkpoint, read_model, read_score
+from ownward.catalog._names import NameIndex, listed
+from ownward.core import UnknownModel
+
+# Endings that name a tuning of the same architecture, or a file format.
+_TUNINGS = frozenset({"instruct", "it", "chat", "hf", "gguf", "base", "meta", "nvidia"})
+
+
+def models(extra: Sequence[Path] = ()) -> tuple[Model, ...]:
+    """Return every release, sorted by id; `extra` are the user's files or folders, which replace by id.
+
+    Raises: ConfigError, with file and line of every fault in the user's files.
+    """
+    return tuple(_by_id(as_key(extra)).values())
+
+
+def model(name: str, extra: Sequence[Path] = ()) -> Model:
+    """Return the release that `name` (an id, a name, a hub id, an alias, or enough words of one) means.
+
+    A tuning's ending (`-Instruct`, `-it`) and the hub's organisation may be there or not.
+    Raises: UnknownModel, with the closest names, or with the choices where several fit.
+    """
+    known = _by_id(as_key(extra))
+    index = _index(as_key(extra))
+    found = index.find(name) or index.find(name.rpartition("/")[2])
+    if len(found) == 1:
+        return known[found[0]]
+    if found:
+        error = UnknownModel(name, found)
+        error.message = f"{name!r} can mean {len(found)} models"
+        error.allowed = f"One of {listed(found)}"
+        error.closest = found
+        raise error
+    raise UnknownModel(name, list(known))
+
+
+def search_models(text: str = "", extra: Sequence[Path] = ()) -> tuple[Model, ...]:
+    """Return the releases of which a name, the family or the maker contains every word of `text`."""
+    known = _by_id(as_key(extra))
+    return tuple(known[key] for key in _index(as_key(extra), is_wide=True).search(text))
+
+
+def checkpoints(model_id: str | None = None, extra: Sequence[Path] = ()) -> tuple[Checkpoint, ...]:
+    """Return the known checkpoint files of one release, or of all, as the files list them."""
+    found = _checkpoints(as_key(extra))
+    return found if model_id is None else tuple(item for item in found if item.model == model_id)
+
+
+def scores(model_id: str | None = None, extra: Sequence[Path] = ()) -> tuple[Score, ...]:
+    """Return the published scores of one release, or of all, also of releases without a config here.
+
+    Scores of different makers are measured differently and do not compare: show `SCORES_WARNING` with them.
+    """
+    found = _scores(as_key(extra))
+    return found if model_id is None else tuple(item for item in found if item.model == model_id)
+
+
+SCORES_WARNING = (
+    "Scores are what each source published under its own conditions (prompts, sampling, harness, thinking budget); "
+    "those of different makers do not compare. Measure on your own tasks with ownward trial."
+)
+
+
+@lru_cache(maxsize=8)
+def _by_id(extra: tuple[Path, ...]) -> dict[str, Model]:
+    found = load_identified([DATA / "models"], extra, "model", lambda table, folder: read_model(table, _root(folder)))
+    return {key: found[key] for key in sorted(found)}
+
+
+@lru_cache(maxsize=16)
+def _index(extra: tuple[Path, ...], *, is_wide: bool = False) -> NameIndex:
+    names: dict[str, tuple[str, ...]] = {}
+    for key, item in _by_id(extra).items():
+        spelled = [item.name, *item.aliases]
+        if item.hub_id is not None:
+            spelled += [item.hub_id.value, item.hub_id.value.rpartition("/")[2]]
+        names[key] = (*spelled, " ".join((*spelled, item.family, item.maker))) if is_wide else tuple(spelled)
+    return NameIndex(names, filler=_TUNINGS)
+
+
+@lru_cache(maxsize=8)
+def _checkpoints(extra: tuple[Path, ...]) -> tuple[Checkpoint, ...]:
+    paths = [DATA / "checkpoints.toml", *extra]
+    return tuple(read_tables(paths, "checkpoint", read_checkpoint))
+
+
+@lru_cache(maxsize=8)
+def _scores(extra: tuple[Path, ...]) -> tuple[Score, ...]:
+    return tuple(read_tables([DATA / "scores.toml", *extra], "score", lambda table, _folder: read_score(table)))
+
+
+def _root(folder: Path) -> Path:
+    """Return what a config path is relative to: the data folder for our own files, the file's folder for the user's."""
+    return DATA if folder == DATA / "models" else folder
