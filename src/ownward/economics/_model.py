@@ -1,0 +1,159 @@
+"""The arithmetic of a month, once, over floats and numpy arrays alike.
+
+Every figure (the table, the band, the tornado) comes from these functions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ownward.economics.assumptions import HOURS_PER_MONTH, Assumption, Assumptions
+from ownward.economics.options import HourlyOption, OwnedOption, Volume
+
+_MONTHS_PER_YEAR = 12.0
+_SECONDS_PER_HOUR = 3600.0
+_WATTS_PER_KW = 1000.0
+
+Inputs = dict[str, Any]  # parameter name -> float, or array (samples,)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """A month's costs in USD, apart by what they grow with; energy is None where watts are unknown."""
+
+    depreciation: Any  # a machine
+    capital: Any  # a machine
+    maintenance: Any  # a machine
+    hosting: Any  # a machine
+    rent: Any  # a machine
+    people: Any  # the fleet
+    idle_energy: Any  # a machine, powered all month
+    busy_energy_above_idle: Any  # the month's work, at the power above idle
+    busy_energy: Any  # the month's work, at full busy power
+    work_hours: Any  # machine-hours of the month
+    peak_machines: Any  # machines' worth of work at the peak, without reserve
+
+    @property
+    def fixed_a_machine(self) -> Any:
+        """What each machine costs, busy or not."""
+        energy = 0.0 if self.idle_energy is None else self.idle_energy
+        return self.depreciation + self.capital + self.maintenance + self.hosting + self.rent + energy
+
+
+def find_assumptions(option: OwnedOption | HourlyOption, shared: Assumptions) -> dict[str, Assumption]:
+    """Return every assumption that the option's cost uses, by parameter name."""
+    found = dict(shared)
+    if isinstance(option, HourlyOption):
+        # a rented machine brings its power, price and upkeep with it
+        for name in (
+            "amortisation_months",
+            "residual_fraction",
+            "cost_of_capital_fraction_per_year",
+            "pue",
+            "usd_per_kwh",
+            "hosting_usd_per_month",
+            "maintenance_fraction_per_year",
+        ):
+            del found[name]
+        found["usd_per_hour"] = option.usd_per_hour
+    else:
+        found["capex_usd"] = option.capex_usd
+        for name in ("idle_watts", "busy_watts"):
+            watts = getattr(option, name)
+            if watts is not None:
+                found[name] = watts
+    found["prefill_tokens_per_s"] = option.capacity.prefill_tokens_per_s
+    found["decode_tokens_per_s"] = option.capacity.decode_tokens_per_s
+    return found
+
+
+def compute_terms(option: OwnedOption | HourlyOption, volume: Volume, values: Inputs) -> Terms:
+    """Return the month's costs by what they grow with.
+
+    Work, not tokens, divides a machine: work = uncached input / prefill rate + output / decode rate.
+    Capital: straight-line depreciation to the residual, and interest on the mean of price and residual.
+    """
+    work_hours = (
+        volume.uncached_input_tokens / values["prefill_tokens_per_s"]
+        + volume.output_tokens / values["decode_tokens_per_s"]
+    ) / _SECONDS_PER_HOUR
+    peak_machines = (
+        volume.peak_input_tokens_per_s * volume.uncached_fraction / values["prefill_tokens_per_s"]
+        + volume.peak_output_tokens_per_s / values["decode_tokens_per_s"]
+    )
+    people = values["people_hours_per_month"] * values["people_usd_per_hour"]
+    if isinstance(option, HourlyOption):
+        return Terms(
+            depreciation=0.0,
+            capital=0.0,
+            maintenance=0.0,
+            hosting=0.0,
+            rent=values["usd_per_hour"] * option.hours_per_month,
+            people=people,
+            idle_energy=0.0,
+            busy_energy_above_idle=0.0,
+            busy_energy=0.0,
+            work_hours=work_hours,
+            peak_machines=peak_machines,
+        )
+    capex = values["capex_usd"]
+    residual = capex * values["residual_fraction"]
+    idle, busy = values.get("idle_watts"), values.get("busy_watts")
+    usd_per_watt_hour = values["pue"] * values["usd_per_kwh"] / _WATTS_PER_KW
+    idle_energy = busy_energy_above_idle = None
+    if idle is not None and busy is not None:
+        idle_energy = idle * HOURS_PER_MONTH * usd_per_watt_hour
+        busy_energy_above_idle = (busy - idle) * work_hours * usd_per_watt_hour
+    return Terms(
+        depreciation=(capex - residual) / values["amortisation_months"],
+        capital=(capex + residual) / 2 * values["cost_of_capital_fraction_per_year"] / _MONTHS_PER_YEAR,
+        maintenance=capex * values["maintenance_fraction_per_year"] / _MONTHS_PER_YEAR,
+        hosting=values["hosting_usd_per_month"],
+        rent=0.0,
+        people=people,
+        idle_energy=idle_energy,
+        busy_energy_above_idle=busy_energy_above_idle,
+        busy_energy=None if busy is None else busy * work_hours * usd_per_watt_hour,
+        work_hours=work_hours,
+        peak_machines=peak_machines,
+    )
+
+
+def compute_break_even_scales(terms: Terms, api_usd: Any, values: Inputs, redundancy: int) -> tuple[Any, Any]:
+    """Return by what factor the volume has to grow until owning pays for the first time, and for good.
+
+    Infinity is never. Machines are bought whole, so that a little more traffic can turn the answer back. With k
+    machines at work, r in reserve, fixed cost F a machine, P for people, variable
+    cost e and API cost a at the volume given, and room for c volumes a machine,
+    k machines pay from (P + (k + r) F) / (a - e). For the first time: with the
+    smallest k whose room k c reaches that far. For good: after the last k at
+    whose start, (k - 1) c, they do not yet pay.
+    """
+    a_machine = terms.fixed_a_machine
+    margin = api_usd - (0.0 if terms.busy_energy_above_idle is None else terms.busy_energy_above_idle)
+    room = values["peak_load_fraction"] / np.maximum(terms.peak_machines, 1e-300)
+    earns = margin * room  # what one full machine's traffic is worth
+    standing = terms.people + redundancy * a_machine
+    with np.errstate(divide="ignore", invalid="ignore"):
+        first = np.maximum(1.0, np.ceil(standing / (earns - a_machine)))
+        last = np.maximum(1.0, np.ceil((standing + earns) / (earns - a_machine)) - 1.0)
+        once = (standing + first * a_machine) / margin
+        for_good = np.minimum((standing + last * a_machine) / margin, last * room)
+    pays = (margin > 0) & (earns > a_machine)
+    return np.where(pays, once, np.inf), np.where(pays, for_good, np.inf)
+
+
+def compute_total(terms: Terms, machines: int) -> float:
+    """Return the month's cost on a number of machines; energy counts as far as it is known."""
+    above_idle = 0.0 if terms.busy_energy_above_idle is None else terms.busy_energy_above_idle
+    return float(machines * terms.fixed_a_machine + terms.people + above_idle)
+
+
+def count_machines(peak_machines: float, peak_load_fraction: float, given: int | None) -> int:
+    """Return the machines at work: as given, or enough for the peak; never below one, reserve not counted."""
+    if given is not None:
+        return given
+    return max(1, int(np.ceil(peak_machines / peak_load_fraction - 1e-12)))

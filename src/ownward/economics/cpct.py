@@ -1,0 +1,120 @@
+"""Cost per completed task: all cost of all tasks over the tasks completed, a ratio of sums."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from statistics import NormalDist
+
+from ownward.core import BadInput
+
+_PLACES = Decimal("1e-12")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cpct:
+    """The cost per completed task of some tasks, failed ones paid for too.
+
+    `usd` is None where no task was completed or a cost is unknown, and `reason` says
+    which. The interval is the delta method's at `confidence`; None below two
+    tasks. `human_usd` is the stated human minutes' part of the whole cost.
+    """
+
+    usd: Decimal | None
+    low_usd: Decimal | None
+    high_usd: Decimal | None
+    confidence: float
+    tasks: int
+    completed: int
+    cost_usd: Decimal | None
+    human_usd: Decimal
+    unknown_costs: int
+    reason: str = ""
+
+
+def compute_cpct(
+    costs_usd: Sequence[Decimal | None],
+    completed: Sequence[bool],
+    *,
+    human_minutes: Sequence[float | None] | None = None,
+    human_usd_per_hour: Decimal = Decimal(0),
+    confidence: float = 0.95,
+) -> Cpct:
+    """Return the cost per completed task with its interval.
+
+    A task's cost is all its calls, retries and checks plus its human minutes at
+    `human_usd_per_hour`; no minutes stated (None) count as none worked.
+    Raises: BadInput, on columns of different length or a confidence outside (0, 1).
+    Source: delta method for a ratio of means, Var = (S_C^2 - 2 R S_CY + R^2 S_Y^2) / (n Ybar^2).
+
+    >>> compute_cpct([Decimal(1), Decimal(1), Decimal(2)], [True, False, True]).usd
+    Decimal('2')
+    """
+    minutes = [0.0] * len(costs_usd) if human_minutes is None else [one or 0.0 for one in human_minutes]
+    if not len(costs_usd) == len(completed) == len(minutes):
+        raise BadInput(f"{len(costs_usd)} costs, {len(completed)} outcomes and {len(minutes)} human minutes")
+    if not 0 < confidence < 1:
+        raise BadInput(f"confidence is {confidence}", allowed="Between 0 and 1")
+    human = [Decimal(repr(float(one))) / 60 * human_usd_per_hour for one in minutes]
+    unknown = sum(cost is None for cost in costs_usd)
+    done = sum(completed)
+    whole = [cost + extra for cost, extra in zip(costs_usd, human, strict=True) if cost is not None]
+    total = sum(whole, Decimal(0)) if not unknown else None
+    usd = low = high = None
+    reason = ""
+    if total is None:
+        reason = f"the cost of {unknown} of {len(costs_usd)} tasks is unknown, and unknown is not taken as 0"
+    elif not done:
+        reason = "no task was completed, so that no cost per completed task exists"
+    else:
+        usd = (total / done).quantize(_PLACES).normalize()
+        half = _half_width([float(one) for one in whole], completed, confidence)
+        if half is not None:
+            low = max(usd - half, Decimal(0))
+            high = usd + half
+    return Cpct(
+        usd=usd,
+        low_usd=low,
+        high_usd=high,
+        confidence=confidence,
+        tasks=len(costs_usd),
+        completed=done,
+        cost_usd=total,
+        human_usd=sum(human, Decimal(0)),
+        unknown_costs=unknown,
+        reason=reason,
+    )
+
+
+def compute_completion_worth_usd(
+    *, cost_dear_usd: Decimal, cost_cheap_usd: Decimal, human_usd_a_task: Decimal
+) -> float:
+    """Return the loss of completion at which a cheaper way stops paying, as a fraction.
+
+    A failed task is finished by a human at `human_usd_a_task`. The cheap way wins
+    while the completion it loses is below (dear - cheap) / human.
+    Raises: BadInput, if a human costs nothing.
+
+    >>> round(compute_completion_worth_usd(
+    ...     cost_dear_usd=Decimal("0.25"), cost_cheap_usd=Decimal("0.05"), human_usd_a_task=Decimal(10)), 6)
+    0.02
+    """
+    if human_usd_a_task <= 0:
+        raise BadInput(f"a task done by a human costs {human_usd_a_task} USD", allowed="It has to be above 0")
+    return float((cost_dear_usd - cost_cheap_usd) / human_usd_a_task)
+
+
+def _half_width(costs: list[float], completed: Sequence[bool], confidence: float) -> Decimal | None:
+    count = len(costs)
+    if count < 2:  # noqa: PLR2004 - a variance needs two
+        return None
+    mean_cost = math.fsum(costs) / count
+    mean_done = sum(completed) / count
+    ratio = mean_cost / mean_done
+    # the residual C - R Y has mean zero, and its variance is S_C^2 - 2 R S_CY + R^2 S_Y^2 without cancellation
+    residuals = [cost - ratio * is_done for cost, is_done in zip(costs, completed, strict=True)]
+    variance = math.fsum(one * one for one in residuals) / (count - 1) / (count * mean_done**2)
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    return Decimal(repr(z * math.sqrt(variance))).quantize(_PLACES)

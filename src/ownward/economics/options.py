@@ -1,0 +1,161 @@
+"""What is compared: machines owned or rented by the hour, APIs by the token, and a month's volume."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+
+from ownward.core import BadInput, Basis, Sourced
+from ownward.economics.assumptions import HOURS_PER_MONTH, Assumption
+from ownward.traffic import TraceSummary
+
+_SECONDS_PER_HOUR = 3600.0
+_MTOK = Decimal(1_000_000)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Volume:
+    """A month of traffic: totals, and the token rates at its peak (means where the peak is unknown)."""
+
+    requests: float
+    input_tokens: float
+    cached_input_tokens: float
+    output_tokens: float
+    peak_input_tokens_per_s: float
+    peak_output_tokens_per_s: float
+
+    def __post_init__(self) -> None:
+        """Refuse a month without requests, and more cached than input tokens."""
+        if not self.requests > 0 or self.cached_input_tokens > self.input_tokens:
+            raise BadInput(
+                f"a month of {self.requests} requests, {self.input_tokens} input and"
+                f" {self.cached_input_tokens} cached input tokens",
+                allowed="More than 0 requests, and cached tokens counted inside input tokens",
+            )
+
+    @classmethod
+    def from_summary(cls, summary: TraceSummary, *, active_hours_per_month: float = HOURS_PER_MONTH) -> Volume:
+        """Return the month in which traffic runs as in the trace for `active_hours_per_month` hours.
+
+        Raises: BadInput, for a trace without duration.
+        """
+        if not summary.duration_s:
+            raise BadInput("the trace has no duration, so that it cannot be scaled to a month")
+        scale = active_hours_per_month * _SECONDS_PER_HOUR / summary.duration_s
+        peak_input = summary.peak.input_tokens_per_s if summary.peak else summary.input_tokens_per_s
+        peak_output = summary.peak.output_tokens_per_s if summary.peak else summary.output_tokens_per_s
+        return cls(
+            requests=summary.requests * scale,
+            input_tokens=summary.input_tokens * scale,
+            cached_input_tokens=summary.cached_input_tokens * scale,
+            output_tokens=summary.output_tokens * scale,
+            peak_input_tokens_per_s=peak_input or 0.0,
+            peak_output_tokens_per_s=peak_output or 0.0,
+        )
+
+    @property
+    def uncached_input_tokens(self) -> float:
+        """Input tokens that have to be computed."""
+        return self.input_tokens - self.cached_input_tokens
+
+    @property
+    def uncached_fraction(self) -> float:
+        """Share of the input that has to be computed; 1 without input."""
+        return self.uncached_input_tokens / self.input_tokens if self.input_tokens else 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capacity:
+    """What one machine serves at the service level and mix of the traffic: prefill and decode, each if alone."""
+
+    prefill_tokens_per_s: Assumption
+    decode_tokens_per_s: Assumption
+
+    def __post_init__(self) -> None:
+        """Refuse rates that are not above zero."""
+        for name in ("prefill_tokens_per_s", "decode_tokens_per_s"):
+            if not getattr(self, name).value.value > 0:
+                raise BadInput(f"{name} is {getattr(self, name).value.value}", allowed="It has to be above 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnedOption:
+    """A model on machines one buys. Unknown watts stay None and leave the energy unknown, never 0."""
+
+    name: str
+    capex_usd: Assumption
+    idle_watts: Assumption | None
+    busy_watts: Assumption | None
+    capacity: Capacity
+    machines: int | None = None  # as found by a simulation, without redundancy; None: from the peak's work
+
+    def __post_init__(self) -> None:
+        """Refuse a fleet of none."""
+        _check_machines(self.machines)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HourlyOption:
+    """A model on machines rented by the hour; power is in the price."""
+
+    name: str
+    usd_per_hour: Assumption
+    capacity: Capacity
+    hours_per_month: float = HOURS_PER_MONTH
+    machines: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a fleet of none."""
+        _check_machines(self.machines)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiOption:
+    """An API by the token. Without a cached price, cached input costs what input costs."""
+
+    name: str
+    input_usd_per_mtok: Decimal
+    output_usd_per_mtok: Decimal
+    cached_input_usd_per_mtok: Decimal | None = None
+    basis: Basis = "price page"
+    source: str
+    checked_on: date
+
+    def compute_usd(self, volume: Volume) -> Decimal:
+        """Return what the month's tokens cost at these prices.
+
+        >>> from datetime import date
+        >>> api = ApiOption(name="a", input_usd_per_mtok=Decimal(1), output_usd_per_mtok=Decimal(4), source="page",
+        ...                 cached_input_usd_per_mtok=Decimal("0.1"), checked_on=date(2026, 11, 21))
+        >>> api.compute_usd(Volume(requests=1, input_tokens=3_000_000, cached_input_tokens=1_000_000,
+        ...                        output_tokens=500_000, peak_input_tokens_per_s=0, peak_output_tokens_per_s=0))
+        Decimal('4.1')
+        """
+        cached_usd = (
+            self.input_usd_per_mtok if self.cached_input_usd_per_mtok is None else self.cached_input_usd_per_mtok
+        )
+        total = (
+            to_decimal(volume.uncached_input_tokens) * self.input_usd_per_mtok
+            + to_decimal(volume.cached_input_tokens) * cached_usd
+            + to_decimal(volume.output_tokens) * self.output_usd_per_mtok
+        )
+        return (total / _MTOK).normalize()
+
+    @property
+    def sourced(self) -> Sourced[str]:
+        """The prices as a sourced text, for printing."""
+        shown = f"{self.input_usd_per_mtok} in, {self.output_usd_per_mtok} out USD per million tokens"
+        if self.cached_input_usd_per_mtok is not None:
+            shown = f"{shown}, {self.cached_input_usd_per_mtok} cached in"
+        return Sourced(value=shown, basis=self.basis, source=self.source, checked_on=self.checked_on)
+
+
+def to_decimal(value: float) -> Decimal:
+    """Return the decimal that a float shows as."""
+    return Decimal(repr(float(value)))
+
+
+def _check_machines(machines: int | None) -> None:
+    if machines is not None and machines < 1:
+        raise BadInput(f"machines is {machines}", allowed="1 or more, or None to derive it from the peak")

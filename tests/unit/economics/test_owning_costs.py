@@ -1,0 +1,231 @@
+"""A month of owning, against arithmetic done by hand."""
+
+from __future__ import annotations
+
+from datetime import date
+from decimal import Decimal
+
+import pytest
+
+from ownward.core import BadInput
+from ownward.economics import (
+    ApiOption,
+    Assumption,
+    Assumptions,
+    Capacity,
+    HourlyOption,
+    OwnedOption,
+    Volume,
+    assume,
+    compute_break_even,
+    compute_owned_cost,
+    own_vs_rent,
+)
+
+DAY = date(2026, 11, 21)
+
+
+def sure(value: float) -> Assumption:
+    return assume(value, "stated by the test", checked_on=DAY)
+
+
+def plain(**changes) -> Assumptions:
+    """Assumptions without ranges, interest, upkeep or reserve."""
+    values = {
+        "amortisation_months": sure(36),
+        "residual_fraction": sure(0.2),
+        "cost_of_capital_fraction_per_year": sure(0),
+        "pue": sure(1.2),
+        "usd_per_kwh": sure(0.25),
+        "hosting_usd_per_month": sure(0),
+        "maintenance_fraction_per_year": sure(0),
+        "people_hours_per_month": sure(0),
+        "people_usd_per_hour": sure(0),
+        "peak_load_fraction": sure(1.0),
+        "api_price_factor": sure(1.0),
+        "redundancy": 0,
+    }
+    return Assumptions(**(values | changes))
+
+
+def box(**changes) -> OwnedOption:
+    values = {
+        "name": "box",
+        "capex_usd": sure(8000),
+        "idle_watts": sure(700),
+        "busy_watts": sure(700),
+        "capacity": Capacity(prefill_tokens_per_s=sure(1e12), decode_tokens_per_s=sure(2000)),
+    }
+    return OwnedOption(**(values | changes))
+
+
+def output_only(utilisation: float) -> Volume:
+    tokens = 2000 * utilisation * 730 * 3600
+    return Volume(
+        requests=1000,
+        input_tokens=0,
+        cached_input_tokens=0,
+        output_tokens=tokens,
+        peak_input_tokens_per_s=0,
+        peak_output_tokens_per_s=2000 * utilisation,
+    )
+
+
+def api(usd_out: str = "1", usd_in: str = "0.1") -> ApiOption:
+    return ApiOption(
+        name="api", input_usd_per_mtok=Decimal(usd_in), output_usd_per_mtok=Decimal(usd_out), source="p", checked_on=DAY
+    )
+
+
+def test_the_worked_example_of_a_box_with_a_tenth_of_a_person() -> None:
+    """$8k, 20% residual, 36 months, 0.7 kW, PUE 1.2, $0.25/kWh, 0.1 of $120k a year: 178 + 153 + 1000 = 1331."""
+    cost = compute_owned_cost(
+        box(), output_only(0.05), plain(people_hours_per_month=sure(10), people_usd_per_hour=sure(100))
+    )
+    assert cost.breakdown.depreciation_usd == Decimal("177.777778")
+    assert cost.breakdown.energy_usd == Decimal("153.300000")
+    assert cost.breakdown.people_usd == Decimal(1000)
+    assert cost.loaded_usd == Decimal("1331.077778")
+
+
+@pytest.mark.parametrize(
+    ("utilisation", "people_usd", "usd_per_mtok"),
+    [(0.05, 1000, "5.06"), (0.30, 1000, "0.84"), (0.05, 0, "1.26"), (0.30, 0, "0.21")],
+)
+def test_utilisation_and_people_dominate_the_cost_per_token(utilisation, people_usd, usd_per_mtok) -> None:
+    shared = plain(people_hours_per_month=sure(1), people_usd_per_hour=sure(people_usd))
+    cost = compute_owned_cost(box(), output_only(utilisation), shared)
+    assert cost.utilisation_fraction == pytest.approx(utilisation)
+    assert cost.loaded_output_usd_per_mtok is not None
+    assert cost.loaded_output_usd_per_mtok == pytest.approx(Decimal(usd_per_mtok), abs=Decimal("0.006"))
+
+
+def test_marginal_is_the_energy_of_the_work_alone() -> None:
+    """A tenth of 730 h at 700 W and PUE 1.2 and $0.25/kWh is 15.33."""
+    cost = compute_owned_cost(box(idle_watts=sure(100)), output_only(0.1), plain())
+    assert cost.marginal_usd == Decimal("15.330000")
+    assert cost.breakdown.energy_usd == Decimal("35.040000")  # 100 W all month, 600 W more for a tenth of it
+
+
+def test_interest_runs_on_the_mean_of_price_and_residual() -> None:
+    cost = compute_owned_cost(box(), output_only(0.1), plain(cost_of_capital_fraction_per_year=sure(0.1)))
+    assert cost.breakdown.capital_usd == Decimal("40.000000")  # (8000 + 1600) / 2 * 10% / 12
+
+
+def test_unknown_watts_leave_energy_and_total_unknown_but_the_rest_known() -> None:
+    cost = compute_owned_cost(box(idle_watts=None), output_only(0.1), plain())
+    assert cost.loaded_usd is None
+    assert cost.breakdown.unknown == ("energy_usd",)
+    assert cost.breakdown.known_usd == Decimal("177.777778")
+    answer = compute_break_even(box(busy_watts=None), api(), output_only(0.1), plain())
+    assert answer.requests_per_month is None
+    assert answer.is_reached is None
+    assert "unknown" in answer.reason
+
+
+def test_machines_follow_the_peak_and_the_reserve() -> None:
+    """A peak of 1.7 machines at 65% load takes 3, and one stands by."""
+    cost = compute_owned_cost(box(), output_only(1.7), plain(peak_load_fraction=sure(0.65), redundancy=1))
+    assert (cost.machines, cost.redundancy) == (4, 1)
+    assert cost.breakdown.depreciation_usd == Decimal("711.111111")
+
+
+def test_a_fleet_found_by_simulation_is_taken_as_given() -> None:
+    cost = compute_owned_cost(box(machines=5), output_only(0.1), plain(redundancy=1))
+    assert cost.machines == 6
+    assert cost.utilisation_fraction == pytest.approx(0.1 / 6)
+
+
+def test_cached_input_is_no_work_for_the_machine_and_cheaper_at_the_api() -> None:
+    volume = Volume(
+        requests=1,
+        input_tokens=10_000_000,
+        cached_input_tokens=4_000_000,
+        output_tokens=0,
+        peak_input_tokens_per_s=0,
+        peak_output_tokens_per_s=0,
+    )
+    capacity = Capacity(prefill_tokens_per_s=sure(1000), decode_tokens_per_s=sure(100))
+    assert compute_owned_cost(box(capacity=capacity), volume, plain()).work_hours == pytest.approx(6e6 / 1000 / 3600)
+    cached = ApiOption(
+        name="a",
+        input_usd_per_mtok=Decimal(1),
+        cached_input_usd_per_mtok=Decimal("0.1"),
+        output_usd_per_mtok=Decimal(1),
+        source="p",
+        checked_on=DAY,
+    )
+    assert cached.compute_usd(volume) == Decimal("6.4")
+    assert api(usd_in="1").compute_usd(volume) == Decimal(10)
+
+
+def test_break_even_of_one_machine_is_fixed_cost_over_the_margin_of_a_request() -> None:
+    """331.078 a month fixed; a request of 100k tokens costs $0.1: 3,311 requests."""
+    volume = Volume(
+        requests=100,
+        input_tokens=0,
+        cached_input_tokens=0,
+        output_tokens=10_000_000,
+        peak_input_tokens_per_s=0,
+        peak_output_tokens_per_s=10,
+    )
+    answer = compute_break_even(box(), api(), volume, plain())
+    assert answer.requests_per_month == pytest.approx(3310.78, abs=0.01)
+    assert answer.times_traffic == pytest.approx(33.1078, abs=1e-4)
+    assert answer.is_reached is False
+    assert answer.never_fraction == 0.0
+
+
+def test_owning_never_pays_when_a_full_machine_costs_more_than_the_api() -> None:
+    answer = compute_break_even(box(), api("0.0001"), output_only(0.1), plain())
+    assert answer.requests_per_month is None
+    assert answer.never_fraction == 1.0
+    assert "never" in answer.reason
+
+
+def test_hand_checked_steps_of_whole_machines() -> None:
+    """F = 100 a machine, API 130 a full machine's traffic, one in reserve: 5 machines at work pay for good.
+
+    (k + 1) 100 <= 130 k first holds at k = 4 (500 <= 520), from 500 / 130 of a machine's traffic; at the start of the
+    fifth, 600 > 520, turned back; the fifth pays from 600 / 130 on; the start of the sixth: 700 > 650; 700/130; of the
+    seventh: 800 > 780, 800/130; of the eighth: 900 <= 910.
+    """
+    rented_box = HourlyOption(
+        name="h",
+        usd_per_hour=sure(100 / 730),
+        capacity=Capacity(prefill_tokens_per_s=sure(1), decode_tokens_per_s=sure(1)),
+    )
+    volume = Volume(
+        requests=1,
+        input_tokens=0,
+        cached_input_tokens=0,
+        output_tokens=1_000_000,
+        peak_input_tokens_per_s=0,
+        peak_output_tokens_per_s=1,
+    )
+    answer = compute_break_even(rented_box, api("130"), volume, plain(redundancy=1))
+    assert answer.first_requests_per_month == pytest.approx(500 / 130)
+    assert answer.requests_per_month == pytest.approx(800 / 130)
+
+
+def test_the_tornado_is_sorted_and_the_band_encloses_the_middle() -> None:
+    shared = plain(usd_per_kwh=assume(0.25, "s", checked_on=DAY, low80=0.2, high80=0.3))
+    wide = box(capex_usd=assume(8000, "s", checked_on=DAY, low80=4000, high80=16000))
+    answer = compute_break_even(wide, api(), output_only(0.3), shared)
+    assert [swing.name for swing in answer.tornado] == ["capex_usd", "usd_per_kwh"]
+    assert answer.requests_per_month_low80 < answer.requests_per_month < answer.requests_per_month_high80
+
+
+def test_a_comparison_is_repeatable_and_states_every_assumption() -> None:
+    first = own_vs_rent(output_only(0.3), [box()], [api()], seed=3)
+    second = own_vs_rent(output_only(0.3), [box()], [api()], seed=3)
+    assert first == second
+    stated = {one.name for one in first.assumptions}
+    assert {"capex_usd", "busy_watts", "decode_tokens_per_s", "usd_per_kwh", "api_price_factor"} <= stated
+    assert first.basis == "assumed"
+    assert first.find_break_even("box", "api").owned == "box"
+
+
+def test_a_range_that_misses_its_value_is_refused() -> None:
+    with pytest.raises(BadInput, match="does not enclose"):
+        assume(5, "s", checked_on=DAY, low80=6, high80=7)
