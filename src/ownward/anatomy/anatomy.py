@@ -1,0 +1,200 @@
+"""The anatomy of a model: every count, byte and FLOP figure that follows from its blueprint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ownward.anatomy.blueprint import Blueprint, Experts
+from ownward.anatomy.cache import CacheType, attention_flop, causal_flop, layer_cache_bytes
+from ownward.anatomy.roles import LOOKUP_ROLES, MODALITY_ROLES, Role
+from ownward.anatomy.routing import expected_distinct_experts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerCount:
+    """Layers of one kind."""
+
+    kind: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Anatomy:
+    """A model's shape, exact to the parameter.
+
+    Three totals: `named_params` (what names count: text, vision and audio; no drafts),
+    `total_live_params` (what a forward pass can use, tied weights once) and
+    `checkpoint_params` (every element the file holds: drafts, buffers and dead weights too).
+    Cache figures are bytes of the whole model, at the width their names say.
+    """
+
+    name: str
+    architecture: str
+    total_live_params: int
+    checkpoint_params: int
+    text_params: int
+    params_by_role: Mapping[Role, int]
+    persistent_buffers: int
+    dead_params: int
+    mtp_params: int
+    tied_embeddings: bool
+    experts: int
+    experts_per_tok: int
+    moe_layers: int
+    active_params_per_token: int
+    active_excl_input_embedding: int
+    layers: tuple[LayerCount, ...]
+    kv_bytes_per_token_bf16: float
+    window_kv_bytes_per_slot_bf16: int
+    window_tokens: int
+    recurrent_state_bytes_per_seq: int
+    indexer_key_bytes_per_token_bf16: float
+    attn_flops_per_context_token: float
+    attn_flops_per_window_token: float
+    weight_bytes_bf16: int
+    max_context_tokens: int | None
+    vocab_size: int | None
+    hidden_size: int | None
+    modalities: tuple[str, ...]
+    blueprint: Blueprint = field(repr=False)
+
+    @property
+    def named_params(self) -> int:
+        """What a model's name counts: text, vision and audio, without drafts."""
+        return self.total_live_params
+
+    @property
+    def layer_count(self) -> int:
+        """Layers of all kinds."""
+        return len(self.blueprint.layers)
+
+    def kv_bytes(self, context_tokens: int, kv_type: CacheType = "bf16") -> int:
+        """Return the bytes that a sequence of `context_tokens` keeps: cache, window, index keys and state.
+
+        `kv_type` is the type of keys, values and latents; recurrent state stays fp32 and
+        convolution inputs 16 bit, whatever the cache type.
+        """
+        return sum(
+            count * layer_cache_bytes(layer.memory, context_tokens, kv_type)
+            for layer, count in self.blueprint.layer_groups()
+        )
+
+    def flop_per_token(self, context_tokens: int) -> float:
+        """Return the FLOP of one generated token after `context_tokens`: linear layers and attention.
+
+        2 for each multiply-add; latent attention in absorbed form.
+        """
+        linear = 2.0 * self.active_excl_input_embedding
+        return linear + sum(
+            count * attention_flop(layer.memory, context_tokens) for layer, count in self.blueprint.layer_groups()
+        )
+
+    def prefill_flop(self, tokens: int, *, cached_tokens: int = 0) -> float:
+        """Return the FLOP of reading `tokens` new tokens after `cached_tokens`: every new one attends to all before.
+
+        The head is computed for the last token alone.
+        """
+        head = self.params_by_role[Role.EMBEDDINGS if self.tied_embeddings else Role.LM_HEAD]
+        linear = 2.0 * (self.active_excl_input_embedding - head) * tokens + 2.0 * head
+        return linear + sum(
+            count * causal_flop(layer.memory, tokens, cached_tokens) for layer, count in self.blueprint.layer_groups()
+        )
+
+    def expected_distinct_experts(self, batch_tokens: float, *, skew: float = 0.0) -> float:
+        """Return how many experts of a layer a step of `batch_tokens` tokens touches; 0 for a dense model."""
+        return expected_distinct_experts(
+            experts=self.experts, per_token=self.experts_per_tok, tokens=batch_tokens, skew=skew
+        )
+
+    def __getattr__(self, name: str) -> int:
+        """Return the parameters of a role by its name: `anatomy.routed_experts`."""
+        try:
+            return self.params_by_role[Role(name)]
+        except ValueError:
+            raise AttributeError(f"Anatomy has no attribute {name!r}") from None
+
+
+def describe(blueprint: Blueprint, *, name: str, architecture: str) -> Anatomy:
+    """Return the anatomy that follows from a blueprint."""
+    roles = dict.fromkeys(Role, 0)
+    states = {"live": 0, "dead": 0, "mtp": 0, "buffer": 0}
+    lookups = idle = wide_buffers = 0
+    for weight, count in blueprint.counted_weights():
+        elements = weight.elements * count
+        states[weight.state] += elements
+        if weight.state == "live":
+            roles[weight.role] += elements
+            if weight.role in LOOKUP_ROLES:
+                lookups += elements
+            elif weight.active != weight.copies:
+                idle += elements - weight.active_elements * count
+        elif weight.state == "buffer" and weight.stored_bits > 16:  # noqa: PLR2004 - wider than bfloat16
+            wide_buffers += elements
+    live = states["live"]
+    text = live - sum(roles[role] for role in MODALITY_ROLES)
+    active = text - lookups - idle
+    checkpoint = sum(states.values())
+    routing = blueprint.experts or Experts(count=0, per_token=0, layers=0)
+    return Anatomy(
+        name=name,
+        architecture=architecture,
+        total_live_params=live,
+        checkpoint_params=checkpoint,
+        text_params=text,
+        params_by_role=roles,
+        persistent_buffers=states["buffer"],
+        dead_params=states["dead"],
+        mtp_params=states["mtp"],
+        tied_embeddings=blueprint.is_tied,
+        experts=routing.count,
+        experts_per_tok=routing.per_token,
+        moe_layers=routing.layers,
+        active_params_per_token=active,
+        active_excl_input_embedding=active - (0 if blueprint.is_tied else roles[Role.EMBEDDINGS]),
+        layers=_count_kinds(blueprint),
+        weight_bytes_bf16=2 * (checkpoint - (0 if blueprint.is_checkpoint_settled else wide_buffers)),
+        max_context_tokens=blueprint.max_context_tokens,
+        vocab_size=blueprint.vocab_size,
+        hidden_size=blueprint.hidden_size,
+        modalities=blueprint.modalities,
+        blueprint=blueprint,
+        **_cache_figures(blueprint),
+    )
+
+
+def _count_kinds(blueprint: Blueprint) -> tuple[LayerCount, ...]:
+    counts: dict[str, int] = {}
+    for layer, count in blueprint.layer_groups():
+        counts[layer.kind] = counts.get(layer.kind, 0) + count
+    return tuple(LayerCount(kind=kind, count=count) for kind, count in counts.items())
+
+
+def _cache_figures(blueprint: Blueprint) -> dict[str, Any]:
+    """Return the cache and FLOP figures, bytes at 16 bits a value (recurrent state at 32)."""
+    growing = index = context_flop = window_flop = 0.0
+    window = state = window_tokens = 0
+    for layer, count in blueprint.layer_groups():
+        memory = layer.memory
+        growing += 2 * memory.token_values / memory.stride * count
+        index += 2 * memory.index_values / memory.stride * count
+        window += 2 * memory.window_values * count
+        state += (4 * memory.state_values + 2 * memory.conv_values) * count
+        context_flop += memory.context_flop * count
+        if memory.reports_window_flop:
+            window_flop += memory.window_flop * count
+        window_tokens = max(window_tokens, memory.window_tokens or memory.selected_tokens)
+    return {
+        "kv_bytes_per_token_bf16": _whole(growing),
+        "window_kv_bytes_per_slot_bf16": window,
+        "window_tokens": window_tokens,
+        "recurrent_state_bytes_per_seq": state,
+        "indexer_key_bytes_per_token_bf16": _whole(index),
+        "attn_flops_per_context_token": _whole(context_flop),
+        "attn_flops_per_window_token": _whole(window_flop),
+    }
+
+
+def _whole(value: float) -> float:
+    return int(value) if value == int(value) else value

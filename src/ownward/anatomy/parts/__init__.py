@@ -1,0 +1,1 @@
+"""The parts that layers are made of: attention, linear attention, feed-forward, towers."""

@@ -1,0 +1,98 @@
+"""Layers whose memory never grows: gated DeltaNet, Kimi delta attention, Mamba and Mamba-2, short convolutions."""
+
+from __future__ import annotations
+
+from ownward.anatomy.blueprint import Memory, Weight, Weights, matrix, norm, vector
+from ownward.anatomy.parts.attention import Part
+from ownward.anatomy.roles import Role
+
+_ROLE = Role.LINEAR_ATTENTION
+
+
+def recurrent_memory(*, state_values: int, conv_channels: int, kernel: int) -> Memory:
+    """Return a recurrent state (fp32) with the kernel - 1 inputs that its convolution still needs (16 bit).
+
+    FLOP a token: a decay, a rank-one update and a read-out, 2 each for every value of the state.
+    """
+    return Memory(state_values=state_values, conv_values=conv_channels * (kernel - 1), state_flop=6 * state_values)
+
+
+def convolution(name: str, channels: int, kernel: int, *, has_bias: bool = False) -> Weights:
+    """Return a causal depthwise convolution."""
+    weight = Weight(f"{name}.weight", (channels, 1, kernel), _ROLE, "conv")
+    return (weight, vector(f"{name}.bias", channels, _ROLE)) if has_bias else (weight,)
+
+
+def gated_delta_net(
+    hidden: int,
+    *,
+    key_heads: int,
+    value_heads: int,
+    key_dim: int,
+    value_dim: int,
+    kernel: int,
+    is_fused: bool,
+    prefix: str = "linear_attn.",
+) -> Part:
+    """Return gated DeltaNet: a state of one key x value matrix a value head, updated by the delta rule.
+
+    `is_fused`: one projection makes q, k, v and z, another b and a (Qwen3-Next); apart in Qwen3.5.
+    Source: Yang et al. 2024, Gated Delta Networks.
+    """
+    keys, values = key_heads * key_dim, value_heads * value_dim
+    if is_fused:
+        projections = (
+            *matrix(f"{prefix}in_proj_qkvz", 2 * keys + 2 * values, hidden, _ROLE),
+            *matrix(f"{prefix}in_proj_ba", 2 * value_heads, hidden, _ROLE),
+        )
+    else:
+        projections = (
+            *matrix(f"{prefix}in_proj_qkv", 2 * keys + values, hidden, _ROLE),
+            *matrix(f"{prefix}in_proj_z", values, hidden, _ROLE),
+            *matrix(f"{prefix}in_proj_b", value_heads, hidden, _ROLE),
+            *matrix(f"{prefix}in_proj_a", value_heads, hidden, _ROLE),
+        )
+    weights = (
+        *projections,
+        *convolution(f"{prefix}conv1d", 2 * keys + values, kernel),
+        vector(f"{prefix}dt_bias", value_heads, _ROLE),
+        vector(f"{prefix}A_log", value_heads, _ROLE),
+        *norm(f"{prefix}norm", value_dim, _ROLE),
+        *matrix(f"{prefix}out_proj", hidden, values, _ROLE),
+    )
+    memory = recurrent_memory(
+        state_values=value_heads * key_dim * value_dim, conv_channels=2 * keys + values, kernel=kernel
+    )
+    return Part(weights, memory)
+
+
+def mamba2(
+    hidden: int,
+    *,
+    heads: int,
+    head_dim: int,
+    groups: int,
+    state_size: int,
+    kernel: int,
+    has_conv_bias: bool,
+    has_bias: bool,
+    has_norm: bool = True,
+    prefix: str = "mixer.",
+) -> Part:
+    """Return a Mamba-2 mixer.
+
+    Source: Dao and Gu 2024, Mamba-2 (SSD), section 7.
+    """
+    inner = heads * head_dim
+    channels = inner + 2 * groups * state_size
+    weights = (
+        *matrix(f"{prefix}in_proj", inner + channels + heads, hidden, _ROLE, has_bias=has_bias),
+        *convolution(f"{prefix}conv1d", channels, kernel, has_bias=has_conv_bias),
+        vector(f"{prefix}dt_bias", heads, _ROLE),
+        vector(f"{prefix}A_log", heads, _ROLE),
+        vector(f"{prefix}D", heads, _ROLE),
+        *(norm(f"{prefix}norm", inner, _ROLE) if has_norm else ()),
+        *matrix(f"{prefix}out_proj", hidden, inner, _ROLE, has_bias=has_bias),
+    )
+    memory = recurrent_memory(state_values=inner * state_size, conv_channels=channels, kernel=kernel)
+    return Part(weights, memory)
