@@ -6,14 +6,20 @@ It does not know why an upstream was chosen.
 from ownward.upstreams.door import Door
 from ownward.upstreams.http1 import Http1Transport
 from ownward.upstreams.response import Response
+from ownward.upstreams.splicing import Endpoint, Spliced, splice
 from ownward.upstreams.timeouts import DoorLimits, Timeouts
 from ownward.upstreams.transport import Transport
+from ownward.upstreams.usage import UsageTap
 
 __all__ = [
     "Door",
     "DoorLimits",
+    "Endpoint",
     "Http1Transport",
     "Response",
+    "Spliced",
     "Timeouts",
     "Transport",
+    "UsageTap",
+    "splice",
 ]

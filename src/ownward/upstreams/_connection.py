@@ -84,9 +84,8 @@ class Connection(asyncio.Protocol):
         response.attach(self)
         self._transport.write(request)
 
-    @property
     def is_busy(self) -> bool:
-        """Whether an answer is outstanding."""
+        """Tell whether an answer is outstanding."""
         return self._answer is not None
 
     def was_closed_by_peer(self) -> bool:
@@ -128,7 +127,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what arrived and hand the body's bytes on as one piece."""
-        if self._answer is None:
+        if not self.is_busy():
             self.abort()  # nobody asked for it
             return
         if self._at_head:
@@ -140,12 +139,12 @@ class Connection(asyncio.Protocol):
             return
         except httptools.HttpParserError as error:
             # An answer that is whole has been handed on; what follows it only costs the connection.
-            if self._answer is None:
-                self.abort()
-            else:
+            if self.is_busy():
                 self._break(_describe(error))
+            else:
+                self.abort()
             return
-        if self._at_head and self._answer is not None and self._head_bytes > self._header_limit:
+        if self._at_head and self.is_busy() and self._head_bytes > self._header_limit:
             self._break(f"sent more than {self._header_limit} bytes of headers")
             return
         if self._parts:

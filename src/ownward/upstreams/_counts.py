@@ -1,0 +1,97 @@
+"""Token counts as upstreams spell them, read into ours; what is missing or cannot be is None."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ownward.core import BadInput
+from ownward.pricing import Usage
+
+Json = Mapping[str, Any]
+
+
+def read_openai_usage(usage: Json) -> Usage | None:
+    """Return usage from an OpenAI-shaped object: chat, completions, embeddings or responses.
+
+    Cached tokens stand inside the input. Where reasoning tokens are stated
+    beside the completion instead of inside it, which the total tells, they are
+    added to the output.
+    """
+    inside = _object(usage, "prompt_tokens_details", "input_tokens_details")
+    thought = _object(usage, "completion_tokens_details", "output_tokens_details")
+    total = _whole(usage, "total_tokens")
+    read = _whole(usage, "prompt_tokens", "input_tokens")
+    written = _whole(usage, "completion_tokens", "output_tokens")
+    if written is None and total is not None and read is not None and not _has(usage, "completion_tokens"):
+        written = total - read
+    if read is None or written is None:
+        return None
+    reasoning = _whole(thought, "reasoning_tokens")
+    if reasoning and total == read + written + reasoning:
+        written += reasoning
+    cached = _whole(inside, "cached_tokens")
+    if cached is None:
+        cached = _whole(usage, "prompt_cache_hit_tokens")
+    return _checked(
+        input_tokens=read,
+        output_tokens=written,
+        cached_input_tokens=cached or 0,
+        cache_write_tokens=_whole(inside, "cache_write_tokens") or 0,
+        reasoning_tokens=reasoning,
+    )
+
+
+def read_anthropic_usage(usage: Json) -> Usage | None:
+    """Return usage from an Anthropic object, whose input tokens leave the cached ones out."""
+    read = _whole(usage, "input_tokens")
+    written = _whole(usage, "output_tokens")
+    if read is None or written is None:
+        return None
+    cached = _whole(usage, "cache_read_input_tokens") or 0
+    stored = _whole(usage, "cache_creation_input_tokens") or 0
+    for_an_hour = _whole(_object(usage, "cache_creation"), "ephemeral_1h_input_tokens") or 0
+    return _checked(
+        input_tokens=read + cached + stored,
+        output_tokens=written,
+        cached_input_tokens=cached,
+        cache_write_tokens=stored,
+        cache_write_1h_tokens=for_an_hour,
+    )
+
+
+def read_llamacpp_timings(timings: Json) -> Usage | None:
+    """Return usage from llama.cpp's `timings`, whose `prompt_n` leaves the cached tokens out."""
+    read = _whole(timings, "prompt_n")
+    cached = _whole(timings, "cache_n")
+    written = _whole(timings, "predicted_n")
+    if read is None or cached is None or written is None:
+        return None
+    return _checked(input_tokens=read + cached, output_tokens=written, cached_input_tokens=cached)
+
+
+def _checked(**counts: int | None) -> Usage | None:
+    try:
+        return Usage(**counts)  # type: ignore[arg-type]
+    except BadInput:
+        return None
+
+
+def _whole(source: Json, *keys: str) -> int | None:
+    for key in keys:
+        value = source.get(key)
+        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+            return value
+    return None
+
+
+def _has(source: Json, key: str) -> bool:
+    return source.get(key) is not None
+
+
+def _object(source: Json, *keys: str) -> Json:
+    for key in keys:
+        value = source.get(key)
+        if isinstance(value, dict):
+            return value
+    return {}

@@ -1,0 +1,60 @@
+"""Server-sent events cut out of bytes in arbitrary pieces, each with the very bytes it came in."""
+
+from __future__ import annotations
+
+import re
+
+_BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r(?!\n))")
+_LINE = re.compile(rb"\r\n|\n|\r")
+
+
+class EventCutter:
+    """Keeps the start of an event until its end arrives; at most `limit` bytes of it."""
+
+    __slots__ = ("_held", "_limit")
+
+    def __init__(self, limit: int) -> None:
+        """Give up on events longer than `limit`."""
+        self._held = b""
+        self._limit = limit
+
+    @property
+    def is_overrun(self) -> bool:
+        """Whether an event longer than the limit was met; what follows it is not cut."""
+        return len(self._held) > self._limit
+
+    def cut(self, data: bytes) -> list[bytes]:
+        """Return the events that `data` completes, blank line included."""
+        if not self._held and data.endswith(b"\n\n") and b"\r" not in data:
+            if data.find(b"\n\n") == len(data) - 2:
+                return [data]
+            return [part + b"\n\n" for part in data[:-2].split(b"\n\n")]
+        return self._cut_slowly(data)
+
+    def _cut_slowly(self, data: bytes) -> list[bytes]:
+        known = len(self._held)
+        held = self._held + data
+        events: list[bytes] = []
+        start = 0
+        search_from = max(0, known - 3)
+        while match := _BLANK_LINE.search(held, search_from):
+            end = match.end()
+            if end == len(held) and held.endswith(b"\r"):
+                break  # a line feed may still belong to it
+            events.append(held[start:end])
+            start = search_from = end
+        self._held = held[start:]
+        return events
+
+    def take_rest(self) -> bytes:
+        """Return what is held, and hold nothing."""
+        rest, self._held = self._held, b""
+        return rest
+
+
+def payload(event: bytes) -> bytes:
+    """Return an event's data, its lines joined; empty where it has none (comments, keep-alives)."""
+    if event.startswith(b"data: ") and event.find(b"\n") == len(event) - 2 and b"\r" not in event:
+        return event[6:-2]
+    lines = (line[5:] for line in _LINE.split(event) if line.startswith(b"data:"))
+    return b"\n".join(line.removeprefix(b" ") for line in lines)

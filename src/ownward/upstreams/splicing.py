@@ -1,0 +1,222 @@
+"""A request body read at its top level and sent on with at most two values replaced.
+
+Every other value, known or not, stays the bytes it was: numbers keep their
+digits, strings their escapes, members their order and white space.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from ownward.core import BadInput
+
+Endpoint = Literal["chat", "completions", "responses", "embeddings", "messages"]
+"""Which kind of request: OpenAI chat completions, completions, responses, embeddings; Anthropic messages."""
+
+_T = TypeVar("_T")
+_Raws = dict[str, msgspec.Raw]
+
+_MEMBER = re.compile(rb'[ \t\r\n]*"((?:[^"\\]|\\.)*)"[ \t\r\n]*:[ \t\r\n]*', re.DOTALL)
+_NEXT = re.compile(rb"[ \t\r\n]*([,}])[ \t\r\n]*")
+_OPEN = re.compile(rb"[ \t\r\n]*\{")
+_MAX_TOKENS = ("max_completion_tokens", "max_tokens", "max_output_tokens", "n_predict")
+_ASKS_FOR_USAGE: frozenset[Endpoint] = frozenset({"chat", "completions"})
+_HIGHEST_COUNT = 10_000_000_000
+
+_decode_top = msgspec.json.Decoder(_Raws).decode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spliced:
+    """What a request asks for, and the body to send.
+
+    `model` is what the client asked for; None where it named none. `asked_usage`:
+    the client itself asked for usage in the stream. `adds_usage`: the body asks
+    for it on our behalf, so that the usage event must be stripped from the answer.
+    `max_output_tokens`: the largest of the limits it states, None without one,
+    for each of `choices` answers. `metadata` holds those members that are text.
+    """
+
+    body: bytes
+    model: str | None
+    is_stream: bool
+    asked_usage: bool
+    adds_usage: bool
+    n: int
+    choices: int
+    max_output_tokens: int | None
+    user: str | None
+    metadata: Mapping[str, str]
+    top: Mapping[str, msgspec.Raw]
+
+    def get(self, key: str) -> Any:
+        """Return another top-level value, decoded; None where it is not there."""
+        raw = self.top.get(key)
+        return None if raw is None else msgspec.json.decode(raw)
+
+
+def splice(
+    body: bytes, *, model: str | None = None, want_stream_usage: bool = False, endpoint: Endpoint = "chat"
+) -> Spliced:
+    """Return the request with `model` in place of its own and, if wanted, usage asked for in its stream.
+
+    With `model` None or the same, and nothing to ask for, the body is the very
+    object that came. Where a key stands twice, its last value counts (as in most
+    parsers) and the body is joined anew without the first, so that the upstream
+    cannot read the request otherwise than we did.
+
+    Raises: BadInput, if the body is no JSON object, or a value that routing or
+    charging rests on has the wrong type. Values are not shown.
+    """
+    top = _read_top(body)
+    stream = _member(top, "stream", bool)
+    asked_model = _member(top, "model", str)
+    options = _member(top, "stream_options", _Raws)
+    asked_usage = options is not None and _member(options, "include_usage", bool) is True
+    is_stream = stream is True
+    adds_usage = want_stream_usage and is_stream and not asked_usage and endpoint in _ASKS_FOR_USAGE
+
+    replaced: dict[str, bytes] = {}
+    if model is not None and model != asked_model:
+        replaced["model"] = msgspec.json.encode(model)
+    if adds_usage:
+        replaced["stream_options"] = _join({**(options or {}), "include_usage": msgspec.Raw(b"true")})
+
+    n = _count(top, "n", lowest=1) or 1
+    limits = [limit for key in _MAX_TOKENS if (limit := _count(top, key, lowest=-2)) is not None and limit >= 0]
+    return Spliced(
+        body=_rewrite(body, top, replaced),
+        model=asked_model,
+        is_stream=is_stream,
+        asked_usage=asked_usage,
+        adds_usage=adds_usage,
+        n=n,
+        choices=max(n, _count(top, "best_of", lowest=1) or 1) * _count_prompts(top, endpoint),
+        max_output_tokens=max(limits) if limits else None,
+        user=_text(top.get("user")),
+        metadata=_read_metadata(top.get("metadata")),
+        top=top,
+    )
+
+
+def _read_top(body: bytes) -> _Raws:
+    try:
+        return _decode_top(body)
+    except msgspec.DecodeError as error:
+        # Only positions and types are in these messages, never values.
+        raise BadInput(
+            f"the request's body is not a JSON object ({error})", next_step="Send one JSON object, UTF-8"
+        ) from None
+
+
+def _member(top: Mapping[str, msgspec.Raw], key: str, kind: type[_T]) -> _T | None:
+    raw = top.get(key)
+    if raw is None:
+        return None
+    try:
+        return msgspec.json.decode(raw, type=kind | None)
+    except msgspec.DecodeError:
+        names = {bool: "true or false", str: "text"}
+        raise BadInput(f'"{key}" has the wrong type', allowed=f"It is {names.get(kind, 'an object')}") from None
+
+
+def _count(top: Mapping[str, msgspec.Raw], key: str, *, lowest: int) -> int | None:
+    raw = top.get(key)
+    if raw is None:
+        return None
+    try:
+        value = msgspec.json.decode(raw, type=int | None)
+    except msgspec.DecodeError:
+        value = _HIGHEST_COUNT + 1
+    if value is not None and not lowest <= value <= _HIGHEST_COUNT:
+        raise BadInput(f'"{key}" is not a count', allowed=f"A whole number from {max(lowest, 0)} to {_HIGHEST_COUNT}")
+    return value
+
+
+def _count_prompts(top: Mapping[str, msgspec.Raw], endpoint: Endpoint) -> int:
+    """Return how many prompts a completions request carries: each is answered."""
+    raw = top.get("prompt") if endpoint == "completions" else None
+    if raw is None or not bytes(raw).startswith(b"["):
+        return 1
+    prompts = msgspec.json.decode(raw, type=list[msgspec.Raw])
+    is_one_of_tokens = all(bytes(prompt)[:1].isdigit() for prompt in prompts)
+    return 1 if is_one_of_tokens else len(prompts)
+
+
+def _text(raw: msgspec.Raw | None) -> str | None:
+    value = msgspec.json.decode(raw) if raw is not None else None
+    return value if isinstance(value, str) else None
+
+
+def _read_metadata(raw: msgspec.Raw | None) -> Mapping[str, str]:
+    value = msgspec.json.decode(raw) if raw is not None else None
+    if not isinstance(value, dict):
+        return {}
+    return {key: item for key, item in value.items() if isinstance(item, str)}
+
+
+def _rewrite(body: bytes, top: _Raws, replaced: Mapping[str, bytes]) -> bytes:
+    places = _locate(body, top)
+    if places is None:
+        return _join({**top, **{key: msgspec.Raw(value) for key, value in replaced.items()}})
+    if not replaced:
+        return body
+    parts: list[bytes] = []
+    done = 0
+    for key in top:
+        if key in replaced and key in places:
+            start, end = places[key]
+            parts += (body[done:start], replaced[key])
+            done = end
+    added = [b"%b:%b" % (msgspec.json.encode(key), value) for key, value in replaced.items() if key not in top]
+    if added:
+        # New members go first, behind the brace; nothing else moves.
+        brace = body.index(b"{") + 1
+        first = b",".join(added) + (b"," if top else b"")
+        parts = [body[:brace], first, (parts[0] if parts else body[done:])[brace:], *parts[1:]]
+        if not done:
+            return b"".join(parts)
+    parts.append(body[done:])
+    return b"".join(parts)
+
+
+def _locate(body: bytes, top: _Raws) -> dict[str, tuple[int, int]] | None:
+    """Return where each value stands, or None where the members are not exactly those of `top`, once each.
+
+    The walk compares every key and value it passes with the decoded ones and
+    must end at the closing brace, so that a repeated key cannot go unseen.
+    """
+    view = memoryview(body)
+    opening = _OPEN.match(body)
+    if opening is None or not top:
+        return {} if opening is not None else None
+    at = opening.end()
+    places: dict[str, tuple[int, int]] = {}
+    for left, (key, raw) in zip(range(len(top), 0, -1), top.items(), strict=True):
+        member = _MEMBER.match(body, at)
+        if member is None or not _is_key(member[1], key):
+            return None
+        value = memoryview(raw)
+        start, end = member.end(), member.end() + len(value)
+        following = _NEXT.match(body, end)
+        if view[start:end] != value or following is None or (following[1] == b",") != (left > 1):
+            return None
+        places[key] = (start, end)
+        at = following.end()
+    return places if at == len(body) else None
+
+
+def _is_key(spelled: bytes, key: str) -> bool:
+    if b"\\" in spelled:
+        return bool(msgspec.json.decode(b'"%b"' % spelled) == key)
+    return spelled == key.encode()
+
+
+def _join(members: Mapping[str, msgspec.Raw]) -> bytes:
+    inner = (b"%b:%b" % (msgspec.json.encode(key), bytes(raw)) for key, raw in members.items())
+    return b"{%b}" % b",".join(inner)

@@ -1,0 +1,361 @@
+"""A tap on an answer's bytes: usage, identity, progress and end, read as they pass and left as they are.
+
+It parses each event once, into the few fields it needs, and does not know prices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from ownward.pricing import Usage
+from ownward.upstreams._counts import read_anthropic_usage, read_llamacpp_timings, read_openai_usage
+from ownward.upstreams._events import EventCutter, payload
+
+_LONGEST_EVENT_BYTES = 8 * 1024 * 1024
+_LONGEST_BODY_BYTES = 64 * 1024 * 1024
+_LONGEST_MESSAGE = 500
+
+Json = dict[str, Any]
+
+
+class _Delta(msgspec.Struct):
+    content: Any = None
+    reasoning_content: Any = None
+    reasoning: Any = None
+    tool_calls: Any = None
+    function_call: Any = None
+    refusal: Any = None
+    audio: Any = None
+
+
+class _Choice(msgspec.Struct):
+    delta: _Delta | None = None
+    message: _Delta | None = None
+    text: Any = None
+    finish_reason: Any = None
+
+
+class _Answer(msgspec.Struct):
+    """What we read of one event or body, in either dialect."""
+
+    id: Any = None
+    type: Any = None
+    choices: list[_Choice] | None = None
+    usage: Any = None
+    timings: Any = None
+    error: Any = None
+    response: Any = None
+    message: Any = None
+    delta: Any = None
+    status: Any = None
+    stop_reason: Any = None
+    content: Any = None
+    output: Any = None
+    data: msgspec.Raw | None = None
+    incomplete_details: Any = None
+
+
+_decode = msgspec.json.Decoder(_Answer).decode
+_decode_any = msgspec.json.Decoder().decode
+
+
+class UsageTap:
+    """Reads one answer as its bytes pass.
+
+    Feed it every piece and, at a clean end, call `finish`. `feed` returns the
+    bytes to hand on: those it was given, at once, unless `strip_usage` is set;
+    then whole events, without the one that carries nothing but usage (which we,
+    and not the client, had asked for).
+
+    `is_complete`: the dialect's own last word was seen (`[DONE]`, `message_stop`,
+    `response.completed`), or a body not streamed was whole. `content_events`
+    counts events that carried content: about one token each with most engines.
+    """
+
+    __slots__ = (
+        "_anthropic_counts",
+        "_body",
+        "_body_bytes",
+        "_cutter",
+        "_final",
+        "_has_ended",
+        "_is_anthropic",
+        "_is_blind",
+        "_latest",
+        "_strip",
+        "_timings",
+        "content_events",
+        "error",
+        "finish_reason",
+        "has_content",
+        "is_complete",
+        "is_stream",
+        "upstream_request_id",
+    )
+
+    def __init__(
+        self,
+        dialect: Literal["openai", "anthropic"] = "openai",
+        is_stream: bool = True,  # noqa: FBT002 - read as UsageTap("openai", is_stream) everywhere
+        *,
+        strip_usage: bool = False,
+    ) -> None:
+        """Start before the first byte."""
+        self._is_anthropic = dialect == "anthropic"
+        self._strip = strip_usage and is_stream
+        self._cutter: EventCutter | None = EventCutter(_LONGEST_EVENT_BYTES) if is_stream else None
+        self._body: list[bytes] = []
+        self._body_bytes = 0
+        self._final: Usage | None = None
+        self._latest: Usage | None = None
+        self._timings: Usage | None = None
+        self._anthropic_counts: Json = {}
+        self._has_ended = False
+        self._is_blind = False
+        self.is_stream = is_stream
+        self.is_complete = False
+        self.has_content = False
+        self.content_events = 0
+        self.finish_reason: str | None = None
+        self.error: str | None = None
+        self.upstream_request_id: str | None = None
+
+    @property
+    def usage(self) -> Usage | None:
+        """What the upstream stated for the whole answer; None while, or where, it has not."""
+        if self._final is not None:
+            return self._final
+        if self.is_complete or (self._has_ended and self.finish_reason is not None):
+            return self._latest or self._timings
+        return None
+
+    @property
+    def usage_so_far(self) -> Usage | None:
+        """The last count stated, also of an answer that broke off: what it generated later is not in it."""
+        return self._final or self._latest or self._timings
+
+    @property
+    def input_tokens_seen(self) -> int | None:
+        """The input tokens stated so far: Anthropic states them at the start."""
+        counts = self.usage_so_far
+        if counts is None and self._anthropic_counts:
+            counts = read_anthropic_usage({"output_tokens": 0, **self._anthropic_counts})
+        return None if counts is None else counts.input_tokens
+
+    def feed(self, data: bytes) -> bytes:
+        """Take in the next piece and return what is to be handed on now; may be empty when stripping."""
+        cutter = self._cutter
+        if cutter is None:
+            self._keep(data)
+            return data
+        if self._is_blind:
+            return data
+        events = cutter.cut(data)
+        self._is_blind = cutter.is_overrun
+        if not self._strip:
+            for event in events:
+                self._read_event(event)
+            return data
+        kept = [event for event in events if not self._read_event(event)]
+        if self._is_blind:
+            kept.append(cutter.take_rest())
+        if len(kept) == 1:
+            return kept[0]
+        return b"".join(kept)
+
+    def finish(self) -> bytes:
+        """Note that the answer ended by itself, and return what was still held back."""
+        self._has_ended = True
+        if self._cutter is not None:
+            rest = self._cutter.take_rest()
+            if rest and not self._is_blind and self._read_event(rest + b"\n\n") and self._strip:
+                return b""
+            return rest if self._strip else b""
+        body, self._body = b"".join(self._body), []
+        if self._body_bytes <= _LONGEST_BODY_BYTES:
+            self._read_body(body)
+        return b""
+
+    def _keep(self, data: bytes) -> None:
+        self._body_bytes += len(data)
+        if self._body_bytes <= _LONGEST_BODY_BYTES:
+            self._body.append(data)
+        else:
+            self._body.clear()
+
+    def _read_event(self, event: bytes) -> bool:
+        """Read one event and tell whether it carries usage and nothing else."""
+        data = payload(event)
+        if not data:
+            return False
+        if data == b"[DONE]" or data.strip() == b"[DONE]":
+            self.is_complete = True
+            return False
+        answer = _parse(data)
+        if answer is None:
+            return False
+        if answer.error is not None:
+            self._note_error(answer.error)
+        if answer.type is not None and answer.choices is None:
+            if self._is_anthropic:
+                self._read_anthropic(answer)
+            else:
+                self._read_responses(answer)
+            return False
+        return self._read_chunk(answer)
+
+    def _read_chunk(self, answer: _Answer) -> bool:
+        if self.upstream_request_id is None:
+            self.upstream_request_id = _text(answer.id)
+        choices = answer.choices
+        if choices:
+            for choice in choices:
+                if choice.finish_reason is not None:
+                    self.finish_reason = _text(choice.finish_reason)
+            if any(_carries_content(choice) for choice in choices):
+                self.has_content = True
+                self.content_events += 1
+        if answer.timings is not None and isinstance(answer.timings, dict):
+            self._timings = read_llamacpp_timings(answer.timings)
+        if answer.usage is None or not isinstance(answer.usage, dict):
+            return False
+        self._latest = read_openai_usage(answer.usage)
+        if choices == [] and answer.error is None:
+            self._final = self._latest
+            return True
+        return False
+
+    def _read_responses(self, answer: _Answer) -> None:
+        kind = answer.type
+        if not isinstance(kind, str):
+            return
+        if kind.endswith(".delta"):
+            if answer.delta:
+                self.has_content = True
+                self.content_events += 1
+            return
+        inner = answer.response
+        if not isinstance(inner, dict):
+            if kind == "error":
+                self._note_error(answer.message)
+            return
+        if self.upstream_request_id is None:
+            self.upstream_request_id = _text(inner.get("id"))
+        if kind in {"response.completed", "response.incomplete", "response.failed"}:
+            self.is_complete = True
+            self._read_response_object(inner)
+
+    def _read_response_object(self, inner: Json) -> None:
+        if inner.get("error") is not None:
+            self._note_error(inner["error"])
+        details = inner.get("incomplete_details")
+        reason = details.get("reason") if isinstance(details, dict) else None
+        self.finish_reason = _text(reason) or _text(inner.get("status"))
+        if isinstance(inner.get("usage"), dict):
+            self._final = read_openai_usage(inner["usage"])
+
+    def _read_anthropic(self, answer: _Answer) -> None:
+        match answer.type:
+            case "content_block_delta":
+                self.has_content = True
+                self.content_events += 1
+            case "message_start" if isinstance(answer.message, dict):
+                self.upstream_request_id = _text(answer.message.get("id"))
+                usage = answer.message.get("usage")
+                if isinstance(usage, dict):
+                    self._anthropic_counts = {k: v for k, v in usage.items() if k != "output_tokens"}
+            case "message_delta":
+                if isinstance(answer.delta, dict):
+                    self.finish_reason = _text(answer.delta.get("stop_reason")) or self.finish_reason
+                if isinstance(answer.usage, dict):
+                    stated = {key: value for key, value in answer.usage.items() if value is not None}
+                    self._anthropic_counts = {**self._anthropic_counts, **stated}
+                    self._latest = read_anthropic_usage(self._anthropic_counts)
+            case "message_stop":
+                self.is_complete = True
+            case _:
+                pass
+
+    def _read_body(self, body: bytes) -> None:
+        answer = _parse(body)
+        if answer is None:
+            return
+        self.upstream_request_id = _text(answer.id)
+        if answer.error is not None:
+            self._note_error(answer.error)
+            if answer.usage is None:
+                return
+        self.is_complete = True
+        self.finish_reason = _text(answer.stop_reason) or self.finish_reason
+        if answer.choices is not None:
+            for choice in answer.choices:
+                self.finish_reason = _text(choice.finish_reason) or self.finish_reason
+            self.has_content = any(_carries_content(choice) for choice in answer.choices)
+        elif answer.content or answer.output or answer.data is not None:
+            self.has_content = True
+        if answer.status is not None and answer.stop_reason is None and answer.choices is None:
+            details = answer.incomplete_details
+            reason = details.get("reason") if isinstance(details, dict) else None
+            self.finish_reason = _text(reason) or _text(answer.status)
+        if isinstance(answer.usage, dict):
+            self._final = (read_anthropic_usage if self._is_anthropic else read_openai_usage)(answer.usage)
+        elif isinstance(answer.timings, dict):
+            self._timings = read_llamacpp_timings(answer.timings)
+
+    def _note_error(self, error: object) -> None:
+        if isinstance(error, Mapping):
+            error = error.get("message") or error.get("type") or error.get("code") or "an error without words"
+        self.error = str(error)[:_LONGEST_MESSAGE]
+
+
+def _parse(data: bytes) -> _Answer | None:
+    try:
+        return _decode(data)
+    except msgspec.ValidationError:
+        pass
+    except msgspec.DecodeError:
+        return None
+    # A shape we do not expect: keep what can be read.
+    found = _decode_any(data)
+    if not isinstance(found, dict):
+        return None
+    fields = {key: found.get(key) for key in _Answer.__struct_fields__ if key not in {"choices", "data"}}
+    choices = found.get("choices")
+    listed = None if not isinstance(choices, list) else [_read_choice(c) for c in choices if isinstance(c, dict)]
+    return _Answer(choices=listed, **fields)
+
+
+def _read_choice(found: Json) -> _Choice:
+    delta, message = found.get("delta"), found.get("message")
+    return _Choice(
+        delta=_read_delta(delta) if isinstance(delta, dict) else None,
+        message=_read_delta(message) if isinstance(message, dict) else None,
+        text=found.get("text"),
+        finish_reason=found.get("finish_reason"),
+    )
+
+
+def _read_delta(found: Json) -> _Delta:
+    return _Delta(**{key: found.get(key) for key in _Delta.__struct_fields__})
+
+
+def _carries_content(choice: _Choice) -> bool:
+    if choice.text:
+        return True
+    said = choice.delta or choice.message
+    return said is not None and bool(
+        said.content
+        or said.reasoning_content
+        or said.tool_calls
+        or said.reasoning
+        or said.refusal
+        or said.function_call
+        or said.audio
+    )
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
