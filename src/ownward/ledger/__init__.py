@@ -2,3 +2,66 @@
 
 It does not know why a request went where it went.
 """
+
+from ownward.ledger._ledger import Ledger, hash_secret
+from ownward.ledger._open import open  # noqa: A004 - read as ledger.open
+from ownward.ledger._records import (
+    OUTCOME_PRECEDENCE,
+    ImportCount,
+    Intent,
+    Key,
+    Outcome,
+    OutcomeSource,
+    Request,
+    Settlement,
+    SettlementState,
+    TaskBasis,
+    TrafficRow,
+    UsageBasis,
+)
+from ownward.ledger._rows import (
+    AttemptRow,
+    AttemptState,
+    BodyRow,
+    CertificateRow,
+    Spend,
+    SpendKey,
+    SpendRow,
+    TaskRow,
+    TextColumn,
+    TrafficColumns,
+    WorkloadRow,
+)
+from ownward.ledger._schema import schema_text
+from ownward.ledger._store import Durability
+
+__all__ = [
+    "OUTCOME_PRECEDENCE",
+    "AttemptRow",
+    "AttemptState",
+    "BodyRow",
+    "CertificateRow",
+    "Durability",
+    "ImportCount",
+    "Intent",
+    "Key",
+    "Ledger",
+    "Outcome",
+    "OutcomeSource",
+    "Request",
+    "Settlement",
+    "SettlementState",
+    "Spend",
+    "SpendKey",
+    "SpendRow",
+    "TaskBasis",
+    "TaskRow",
+    "TextColumn",
+    "TrafficColumns",
+    "TrafficRow",
+    "UsageBasis",
+    "WorkloadRow",
+    "hash_secret",
+    "open",
+    "schema_text",
+]

@@ -1,0 +1,84 @@
+"""The rows of `ownward ledger export`, as CONTRACTS promises them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import Any
+
+from ownward.core import picousd_to_usd, usd_text
+from ownward.ledger._rows import AttemptState
+from ownward.ledger._store import Store
+from ownward.ledger._times import iso_text
+
+_SQL = """
+SELECT request_id, attempt, task_id, workload, tier, upstream, upstream_request_id, state, run_id,
+  input_tokens, cached_input_tokens, cache_write_tokens, output_tokens, usage_basis,
+  charge_picousd, charge_low_picousd, charge_high_picousd, intent_charge_high_picousd,
+  price_id, plan_sha256, key_id, label, started_at_us, ttft_s, latency_s, status
+FROM attempts ORDER BY started_at_us, request_id, attempt"""
+
+
+def export_rows(store: Store, *, live: Collection[str]) -> Iterator[dict[str, Any]]:
+    """Yield one dict an attempt, oldest first; `live` are the runs that may still settle."""
+    for (
+        request_id, attempt, task_id, workload, tier, upstream, upstream_request_id, stored_state, run_id,
+        input_tokens, cached, cache_write, output_tokens, usage_basis,
+        charge, low, high, intent_high,
+        price_id, plan_sha256, key_id, label, started_at_us, ttft_s, latency_s, status,
+    ) in store.stream(_SQL):  # fmt: skip
+        state = state_of(stored_state, is_live=run_id in live)
+        low, high = bounds_of(state, charge=charge, low=low, high=high, intent_high=intent_high)
+        yield {
+            "request_id": request_id,
+            "attempt": attempt,
+            "task_id": task_id,
+            "workload": workload,
+            "tier": tier,
+            "upstream": upstream,
+            "upstream_request_id": upstream_request_id,
+            "state": state,
+            "input_tokens": input_tokens,
+            "cached_input_tokens": cached,
+            "cache_write_tokens": cache_write,
+            "output_tokens": output_tokens,
+            "usage_basis": usage_basis,
+            "charge_usd": _usd_text(charge),
+            "charge_low_usd": _usd_text(low),
+            "charge_high_usd": _usd_text(high),
+            "price_id": price_id,
+            "plan_sha256": plan_sha256,
+            "key_id": key_id,
+            "label": label,
+            "started_at": iso_text(started_at_us),
+            "ttft_s": ttft_s,
+            "latency_s": latency_s,
+            "status": status,
+        }
+
+
+def state_of(stored: AttemptState | None, *, is_live: bool) -> AttemptState:
+    """Return the state that a reader is told: without a settlement, whether one can still come decides."""
+    if stored is not None:
+        return stored
+    return "intent" if is_live else "unsettled"
+
+
+def bounds_of(
+    state: AttemptState, *, charge: int | None, low: int | None, high: int | None, intent_high: int | None
+) -> tuple[int | None, int | None]:
+    """Return bounds that contain the charge: those stated, else itself where it is known, else zero to the intent's.
+
+    >>> bounds_of("settled", charge=5, low=None, high=None, intent_high=9)
+    (5, 5)
+    >>> bounds_of("unsettled", charge=None, low=None, high=None, intent_high=9)
+    (0, 9)
+    """
+    if charge is not None:
+        return charge if low is None else low, charge if high is None else high
+    if state in {"intent", "unsettled"}:
+        return low or 0, intent_high if high is None else high
+    return low, high
+
+
+def _usd_text(picousd: int | None) -> str | None:
+    return None if picousd is None else usd_text(picousd_to_usd(picousd))

@@ -1,0 +1,492 @@
+"""The ledger as the other rooms hold it: one object to write to and to ask."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import json
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Final, TypeVar
+
+from ownward import __version__
+from ownward.core import Clock, LedgerError, OwnwardError, new_id, to_json
+from ownward.ledger import _queries as queries
+from ownward.ledger import _statements as statements
+from ownward.ledger._export import export_rows
+from ownward.ledger._imports import import_rows
+from ownward.ledger._process import this_process
+from ownward.ledger._records import ImportCount, Intent, Key, Outcome, Request, Settlement, TrafficRow
+from ownward.ledger._rows import (
+    AttemptRow,
+    BodyRow,
+    CertificateRow,
+    SpendKey,
+    SpendRow,
+    TaskRow,
+    TrafficColumns,
+    WorkloadRow,
+)
+from ownward.ledger._runs import live_runs, reconcile_ended
+from ownward.ledger._store import Connection, Store
+from ownward.ledger._times import from_us_or_none, to_us
+from ownward.ledger._writer import Entry, Writer
+from ownward.pricing import Price
+
+_T = TypeVar("_T")
+
+_QUEUE_ROWS: Final = 16_384
+_SECRET_BYTES: Final = 32
+
+
+def hash_secret(secret: str) -> str:
+    """Return the only form of a client key's secret that is stored: blake2b-256, hexadecimal."""
+    return hashlib.blake2b(secret.encode("utf-8", "replace"), digest_size=32).hexdigest()
+
+
+class Ledger:
+    """One ledger, open for writing and reading; safe to use from any thread.
+
+    The coroutines belong to the gateway's event loop and return after the commit.
+    The other writing methods hold their thread until their commit (about a
+    millisecond): from an event loop, call them through `asyncio.to_thread`.
+    Reads use connections of their own and never hold up the writer.
+    Not to be used after a fork: open it in the child.
+    """
+
+    def __init__(
+        self, store: Store, *, clock: Clock, is_read_only: bool = False, queue_rows: int = _QUEUE_ROWS
+    ) -> None:
+        """Keep an opened store; `open` is the usual way to a ledger."""
+        self._store = store
+        self._clock = clock
+        self._is_read_only = is_read_only
+        self._run_id = new_id("run_")
+        run_row = statements.run_values(
+            self._run_id, this_process(), version=__version__, started_at_us=to_us(clock.now())
+        )
+        self._writer = Writer(store, run_id=self._run_id, run_row=run_row, clock=clock, queue_rows=queue_rows)
+
+    @property
+    def name(self) -> str:
+        """The path, or the address without its password."""
+        return self._store.name
+
+    @property
+    def run_id(self) -> str:
+        """The id under which this process writes its intents."""
+        return self._run_id
+
+    @property
+    def queue_depth(self) -> int:
+        """How many entries wait to be written."""
+        return self._writer.depth
+
+    @property
+    def commit_count(self) -> int:
+        """How many transactions this ledger has committed for its queue."""
+        return self._writer.commits
+
+    def __enter__(self) -> Ledger:
+        """Return the ledger."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    # Writing, from the event loop
+
+    async def begin(self, request: Request, intent: Intent) -> None:
+        """Return when the request and its first intent are committed: only then may it be dispatched.
+
+        Waits while the queue is full. If it is cancelled, the attempt is settled
+        as failed: nothing was dispatched.
+        Raises: LedgerError, if either could not be committed; nothing may be sent then.
+        """
+        await self._begin(
+            intent,
+            ("tasks", statements.task_values(request)),
+            ("requests", statements.request_values(request)),
+            ("intents", statements.intent_values(intent, self._run_id)),
+        )
+
+    async def begin_attempt(self, intent: Intent) -> None:
+        """Return when a further intent of a begun request is committed.
+
+        Raises: LedgerError, as `begin` does.
+        """
+        await self._begin(intent, ("intents", statements.intent_values(intent, self._run_id)))
+
+    async def flush(self) -> None:
+        """Return once all that was queued before is committed.
+
+        Raises: LedgerError, if some of it could not be; settlements are kept and tried again.
+        """
+        await self._writer.flush()
+
+    # Writing, from anywhere
+
+    def settle(self, settlement: Settlement) -> None:
+        """Queue what became of an attempt; `flush` waits for it. A later settlement corrects an earlier one.
+
+        Where the queue is full, it holds the caller until there is room. If the
+        commit fails, the settlement is kept and written with the next one that succeeds.
+        Raises: LedgerError, if the ledger is closed or cannot be written.
+        """
+        self._put(("settlements", statements.settlement_values(settlement)))
+
+    def refuse(self, request: Request, *, reason: str, status: int) -> None:
+        """Queue a request that was refused before any dispatch: exported as attempt 0, state refused.
+
+        Raises: LedgerError, as `settle` does.
+        """
+        refused_at_us = to_us(self._clock.now())
+        values = statements.request_values(request, refused_at_us=refused_at_us, status=status, reason=reason)
+        self._put(("tasks", statements.task_values(request)), ("requests", values))
+
+    def flush_blocking(self) -> None:
+        """Do as `flush`, for callers without an event loop."""
+        self._writer.flush_blocking()
+
+    def reconcile(self) -> int:
+        """Settle as unsettled, with bounds, what ended processes left in flight; return how many attempts.
+
+        Running it again, or in several processes at once, adds nothing.
+        Raises: LedgerError, if it could not be committed.
+        """
+        now = self._clock.now()
+        return self._run(lambda connection: reconcile_ended(self._store, connection, now=now))
+
+    def record_outcome(self, outcome: Outcome) -> None:
+        """Record whether a task was completed; saying the same again adds nothing.
+
+        Raises: LedgerError, if the ledger has no such task or could not commit.
+        """
+        self._run(lambda connection: _add_outcome(connection, outcome))
+
+    def snapshot_plan(self, plan_sha256: str, text: str) -> None:
+        """Keep the plan behind a hash for ever.
+
+        Raises: LedgerError, if it could not be committed.
+        """
+        row = (plan_sha256, statements.clean(text), self._now_us())
+        self._run(lambda c: c.execute("INSERT INTO plans VALUES (?, ?, ?) ON CONFLICT DO NOTHING", row))
+
+    def snapshot_price(self, price: Price) -> None:
+        """Keep the price behind a price id for ever.
+
+        Raises: LedgerError, if it could not be committed.
+        """
+        row = (price.price_id, to_json(price), self._now_us())
+        self._run(lambda c: c.execute("INSERT INTO prices VALUES (?, ?, ?) ON CONFLICT DO NOTHING", row))
+
+    def record_workload(self, workload: str, details: Mapping[str, Any]) -> None:
+        """Keep what is known of a workload: its fingerprint, where it was declared; the newest word counts.
+
+        Raises: LedgerError, if it could not be committed.
+        """
+        row = (statements.clean(workload), to_json(details), self._now_us())
+        sql = (
+            "INSERT INTO workloads VALUES (?, ?, ?) ON CONFLICT (workload) DO UPDATE SET"
+            " details_json = excluded.details_json, recorded_at_us = excluded.recorded_at_us"
+        )
+        self._run(lambda c: c.execute(sql, row))
+
+    def record_certificate(self, certificate: Mapping[str, Any]) -> None:
+        """Append a certificate as JSON; its `workload`, `state` and `expires_at` can then be asked for.
+
+        Raises: LedgerError, if it could not be committed.
+        """
+        expires_at = certificate.get("expires_at")
+        if isinstance(expires_at, str):
+            expires_at = datetime.fromisoformat(expires_at)
+        expires_at_us = to_us(expires_at) if isinstance(expires_at, datetime) else None
+        workload, state = certificate.get("workload"), certificate.get("state")
+        row = (workload, state, expires_at_us, to_json(certificate), self._now_us())
+        sql = (
+            "INSERT INTO certificates (workload, state, expires_at_us, certificate_json, recorded_at_us)"
+            " VALUES (?, ?, ?, ?, ?)"
+        )
+        self._run(lambda c: c.execute(sql, row))
+
+    def capture_body(
+        self, *, request_id: str, attempt: int | None, kind: str, content: bytes, expires_at: datetime
+    ) -> None:
+        """Keep a body until `expires_at`; only for workloads whose plan asks for it.
+
+        Raises: LedgerError, if the ledger has no such request or could not commit.
+        """
+        row = (request_id, attempt, kind, content, self._now_us(), to_us(expires_at))
+        sql = (
+            "INSERT INTO bodies (request_id, attempt, kind, content, captured_at_us, expires_at_us)"
+            " VALUES (?, ?, ?, ?, ?, ?)"
+        )
+        self._run(lambda c: c.execute(sql, row))
+
+    def delete_expired_bodies(self) -> int:
+        """Delete captured bodies whose time is over; return how many.
+
+        Raises: LedgerError, if it could not be committed.
+        """
+        row = (self._now_us(),)
+        return self._run(lambda c: c.execute("DELETE FROM bodies WHERE expires_at_us <= ?", row))
+
+    def import_traffic(self, rows: Iterable[TrafficRow], source: str) -> ImportCount:
+        """Add past traffic, all of it or none; return how many rows were new and how many were there.
+
+        `source` says where the rows are from: a row is a duplicate if the same
+        source has brought it before. Rows are gathered first, so that a slow
+        reader does not hold up the gateway.
+        Raises: LedgerError, if it could not be committed, and whatever `rows` raises; nothing is imported then.
+        """
+        self._require_writable()
+        return import_rows(self._store, rows, source=source, imported_at_us=self._now_us())
+
+    # Client keys
+
+    def create_key(self, name: str, scopes: Mapping[str, Any] | None = None) -> str:
+        """Return the secret of a new client key, which is shown this once and stored only as a hash.
+
+        Raises: LedgerError, if it could not be committed.
+        """
+        secret = "ow-" + secrets.token_urlsafe(_SECRET_BYTES)
+        row = (new_id("key_"), statements.clean(name), hash_secret(secret), to_json(scopes or {}), self._now_us(), None)
+        self._run(lambda c: c.execute("INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?)", row))
+        return secret
+
+    def verify_key(self, secret: str) -> Key | None:
+        """Return the key with this secret, unless there is none or it was revoked.
+
+        Only the hash is looked up, so that timing tells nothing of the secret.
+        """
+        digest = hash_secret(secret)
+        with self._reading():
+            for key in queries.query_keys(self._store, secret_hash=digest):
+                if hmac.compare_digest(key.secret_hash, digest) and key.revoked_at is None:
+                    return key
+        return None
+
+    def revoke_key(self, key_id: str) -> None:
+        """Make a key void from now on; revoking it again changes nothing.
+
+        Raises: LedgerError, if there is no such key.
+        """
+        row = (self._now_us(), key_id)
+
+        def revoke(connection: Connection) -> None:
+            connection.execute("UPDATE keys SET revoked_at_us = COALESCE(revoked_at_us, ?) WHERE key_id = ?", row)
+            if not connection.rows("SELECT 1 FROM keys WHERE key_id = ?", (key_id,)):
+                raise LedgerError(
+                    f"there is no key {key_id!r}", where=self.name, next_step="List the keys with their ids"
+                )
+
+        self._run(revoke)
+
+    def list_keys(self) -> list[Key]:
+        """Return all keys, revoked ones included, the oldest first."""
+        with self._reading():
+            return queries.query_keys(self._store)
+
+    # Reading
+
+    def export_rows(self) -> Iterator[dict[str, Any]]:
+        """Yield the rows of `ownward ledger export`, one an attempt, oldest first, in constant memory."""
+        with self._reading():
+            yield from export_rows(self._store, live=self._live())
+
+    def query_requests(
+        self,
+        *,
+        workload: str | None = None,
+        task_id: str | None = None,
+        request_id: str | None = None,
+        key_id: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        newest_first: bool = False,
+        limit: int | None = None,
+    ) -> Iterator[AttemptRow]:
+        """Yield attempts with their request and newest settlement, begun from `since` up to before `until`."""
+        with self._reading():
+            yield from queries.query_attempts(
+                self._store,
+                live=self._live(),
+                workload=workload,
+                task_id=task_id,
+                request_id=request_id,
+                key_id=key_id,
+                since=since,
+                until=until,
+                newest_first=newest_first,
+                limit=limit,
+            )
+
+    def query_spend(
+        self,
+        *,
+        by: Sequence[SpendKey] = ("workload", "tier"),
+        workload: str | None = None,
+        tier: str | None = None,
+        key_id: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> list[SpendRow]:
+        """Return sums of requests, tokens and charges for each group; `by=()` is one row, or none without traffic.
+
+        Raises: LedgerError, naming the keys allowed.
+        """
+        with self._reading():
+            return queries.query_spend(
+                self._store, by=by, since=since, until=until, workload=workload, tier=tier, key_id=key_id
+            )
+
+    def query_tasks(
+        self,
+        *,
+        workload: str | None = None,
+        task_id: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        newest_first: bool = False,
+        limit: int | None = None,
+    ) -> Iterator[TaskRow]:
+        """Yield tasks with the cost of all their attempts and the outcome that counts."""
+        with self._reading():
+            yield from queries.query_tasks(
+                self._store,
+                workload=workload,
+                task_id=task_id,
+                since=since,
+                until=until,
+                newest_first=newest_first,
+                limit=limit,
+            )
+
+    def query_outcomes(self, *, task_id: str | None = None, since: datetime | None = None) -> Iterator[Outcome]:
+        """Yield every recorded outcome, corrections included, in the order of recording."""
+        with self._reading():
+            yield from queries.query_outcomes(self._store, task_id=task_id, since=since)
+
+    def query_traffic(
+        self, workload: str | None = None, *, since: datetime | None = None, until: datetime | None = None
+    ) -> TrafficColumns:
+        """Return imported requests and own settled ones as columns, in order of arrival."""
+        with self._reading():
+            return queries.query_traffic(self._store, workload=workload, since=since, until=until)
+
+    def query_workloads(self) -> list[WorkloadRow]:
+        """Return the workloads that are known or have traffic, by name."""
+        with self._reading():
+            return queries.query_workloads(self._store)
+
+    def query_certificates(self, workload: str | None = None) -> list[CertificateRow]:
+        """Return recorded certificates, the newest first."""
+        with self._reading():
+            return queries.query_certificates(self._store, workload=workload)
+
+    def query_plan(self, plan_sha256: str) -> str | None:
+        """Return the text of a plan that was snapshot, or None."""
+        with self._reading():
+            return queries.query_text(self._store, "SELECT text FROM plans WHERE plan_sha256 = ?", plan_sha256)
+
+    def query_price(self, price_id: str) -> Mapping[str, Any] | None:
+        """Return a price that was snapshot as its JSON object, or None."""
+        with self._reading():
+            text = queries.query_text(self._store, "SELECT price_json FROM prices WHERE price_id = ?", price_id)
+        return None if text is None else json.loads(text)
+
+    def query_bodies(self, *, request_id: str | None = None, workload: str | None = None) -> Iterator[BodyRow]:
+        """Yield captured bodies that are still kept."""
+        with self._reading():
+            yield from queries.query_bodies(self._store, request_id=request_id, workload=workload)
+
+    def query_last_activity(self) -> datetime | None:
+        """Return when the newest request began, or None where there is none."""
+        with self._reading(), self._store.reading() as reader:
+            ((newest_us,),) = reader.rows("SELECT MAX(started_at_us) FROM requests")
+        return from_us_or_none(newest_us)
+
+    def close(self) -> None:
+        """Write what is queued, say that this run ended, and let go of the database; again is harmless.
+
+        Raises: LedgerError, if something could not be written.
+        """
+        try:
+            self._writer.close()
+        finally:
+            self._store.close()
+
+    async def _begin(self, intent: Intent, *rows: tuple[statements.Table, statements.Values]) -> None:
+        self._require_writable()
+        try:
+            await self._writer.wait_for(Entry(rows=rows, begins=True))
+        except asyncio.CancelledError:
+            cancelled = Entry(rows=(("cancellations", (intent.request_id, intent.attempt)),))
+            self._writer.put(cancelled)
+            raise
+
+    def _put(self, *rows: tuple[statements.Table, statements.Values]) -> None:
+        self._require_writable()
+        self._writer.put_without_waiter(Entry(rows=rows))
+
+    def _run(self, call: Callable[[Connection], _T]) -> _T:
+        self._require_writable()
+        return self._writer.run(call)
+
+    def _live(self) -> list[str]:
+        # Asked before the snapshot is taken: whoever has ended by then has nothing more to add to it.
+        with self._store.reading() as reader:
+            return live_runs(reader, now=self._clock.now())
+
+    def _now_us(self) -> int:
+        return to_us(self._clock.now())
+
+    def _require_writable(self) -> None:
+        if self._is_read_only:
+            raise LedgerError(
+                "the ledger was opened for reading only", where=self.name, next_step="Open it for writing"
+            )
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except (OwnwardError, GeneratorExit):
+            raise
+        except Exception as error:
+            raise self._store.translate(error, "read") from error
+
+
+def _add_outcome(connection: Connection, outcome: Outcome) -> None:
+    task_id = statements.clean(outcome.task_id)
+    if not connection.rows("SELECT 1 FROM tasks WHERE task_id = ?", (task_id,)):
+        raise LedgerError(
+            f"there is no task {outcome.task_id!r}",
+            allowed="An outcome belongs to a task that the ledger has seen",
+            next_step="Send the task id that the gateway returned with the request",
+        )
+    row = (
+        int(outcome.completed),
+        None if outcome.score is None else float(outcome.score),
+        None if outcome.human_minutes is None else float(outcome.human_minutes),
+        statements.clean(outcome.comment),
+    )
+    newest = connection.rows(
+        "SELECT completed, score, human_minutes, comment FROM outcomes WHERE task_id = ? AND source = ?"
+        " ORDER BY outcome_id DESC LIMIT 1",
+        (task_id, outcome.source),
+    )
+    if newest == [row]:
+        return
+    connection.execute(
+        "INSERT INTO outcomes (task_id, source, completed, score, human_minutes, comment, recorded_at_us)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (task_id, outcome.source, *row, to_us(outcome.recorded_at)),
+    )

@@ -1,0 +1,54 @@
+"""Which runs are over, and what that makes of the intents they left."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+from ownward.ledger._process import ProcessIdentity, is_alive
+from ownward.ledger._schema import POSTGRES_TYPES, SQLITE_TYPES
+from ownward.ledger._statements import RECONCILE
+from ownward.ledger._store import Connection, Store
+from ownward.ledger._times import to_us
+
+HEARTBEAT_LIMIT_S: Final = 60.0
+
+_OPEN_RUNS = """
+SELECT run_id, pid, process_start, host_id, host_name, heartbeat_at_us FROM runs WHERE closed_at_us IS NULL"""
+
+
+def live_runs(connection: Connection, *, now: datetime) -> list[str]:
+    """Return the runs whose process still lives, so that what they have in flight may still be settled."""
+    now_us = to_us(now)
+    return [run_id for run_id, lives in _judged(connection, now_us=now_us) if lives]
+
+
+def reconcile_ended(store: Store, connection: Connection, *, now: datetime) -> int:
+    """Settle as unsettled, with bounds, what ended runs left open, and close them; return how many attempts.
+
+    Runs in the caller's transaction. Running it again finds nothing to do.
+    """
+    now_us = to_us(now)
+    store.lock_settlements(connection)
+    lives = dict(_judged(connection, now_us=now_us))
+    sql = RECONCILE.format_map(SQLITE_TYPES if store.kind == "sqlite" else POSTGRES_TYPES)
+    with_open = """
+SELECT DISTINCT i.run_id FROM intents i
+LEFT JOIN settlements s ON s.request_id = i.request_id AND s.attempt = i.attempt WHERE s.request_id IS NULL"""
+    settled = 0
+    for (run_id,) in connection.rows(with_open):
+        if not lives.get(run_id, False):
+            settled += connection.execute(sql, (now_us, run_id))
+    for run_id, is_live in lives.items():
+        if not is_live:
+            connection.execute("UPDATE runs SET closed_at_us = ? WHERE run_id = ?", (now_us, run_id))
+    return settled
+
+
+def _judged(connection: Connection, *, now_us: int) -> list[tuple[str, bool]]:
+    judged = []
+    for run_id, pid, start, host_id, host_name, beat_us in connection.rows(_OPEN_RUNS):
+        process = ProcessIdentity(pid=pid, process_start=start, host_id=host_id, host_name=host_name)
+        age_s = (now_us - beat_us) / 1e6
+        judged.append((run_id, is_alive(process, heartbeat_age_s=age_s, heartbeat_limit_s=HEARTBEAT_LIMIT_S)))
+    return judged

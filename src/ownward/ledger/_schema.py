@@ -1,0 +1,253 @@
+"""The schema as numbered migrations, one text for both databases.
+
+`{id}`, `{int}`, `{real}` and `{blob}` are the words that SQLite and PostgreSQL
+spell differently. A migration that has been released is never edited: a change is a new one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+SQLITE_TYPES: Final[Mapping[str, str]] = {
+    "id": "INTEGER PRIMARY KEY",
+    "int": "INTEGER",
+    "real": "REAL",
+    "blob": "BLOB",
+}
+POSTGRES_TYPES: Final[Mapping[str, str]] = {
+    "id": "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
+    "int": "BIGINT",
+    "real": "DOUBLE PRECISION",
+    "blob": "BYTEA",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Migration:
+    """A named step from one schema to the next."""
+
+    name: str
+    statements: tuple[str, ...]
+
+    def statements_for(self, types: Mapping[str, str]) -> tuple[str, ...]:
+        """Return the statements in one database's words."""
+        return tuple(statement.format_map(types).strip() for statement in self.statements)
+
+
+_TABLES = (
+    """
+CREATE TABLE runs (                      -- processes that wrote intents; the only rows that are updated
+  run_id TEXT PRIMARY KEY,
+  pid {int} NOT NULL,
+  process_start TEXT NOT NULL,           -- tells the process from a later one with its pid
+  host_id TEXT NOT NULL,                 -- boot id and pid namespace: where the pid means something
+  host_name TEXT NOT NULL,
+  version TEXT NOT NULL,
+  started_at_us {int} NOT NULL,          -- all times: microseconds since 1970, UTC
+  heartbeat_at_us {int} NOT NULL,        -- what counts where the pid cannot be looked up
+  closed_at_us {int}
+)""",
+    """
+CREATE TABLE plans (
+  plan_sha256 TEXT PRIMARY KEY,
+  text TEXT NOT NULL,
+  recorded_at_us {int} NOT NULL
+)""",
+    """
+CREATE TABLE prices (
+  price_id TEXT PRIMARY KEY,
+  price_json TEXT NOT NULL,
+  recorded_at_us {int} NOT NULL
+)""",
+    """
+CREATE TABLE keys (
+  key_id TEXT PRIMARY KEY,
+  name TEXT NOT NULL,
+  secret_hash TEXT NOT NULL UNIQUE,      -- blake2b-256, hexadecimal; the secret itself is nowhere
+  scopes_json TEXT NOT NULL,
+  created_at_us {int} NOT NULL,
+  revoked_at_us {int}
+)""",
+    """
+CREATE TABLE workloads (
+  workload TEXT PRIMARY KEY,
+  details_json TEXT NOT NULL,
+  recorded_at_us {int} NOT NULL
+)""",
+    """
+CREATE TABLE tasks (
+  task_id TEXT PRIMARY KEY,
+  basis TEXT NOT NULL,                   -- explicit, inferred, single
+  workload TEXT NOT NULL,
+  started_at_us {int} NOT NULL
+)""",
+    """
+CREATE TABLE requests (
+  request_id TEXT PRIMARY KEY,
+  task_id TEXT NOT NULL REFERENCES tasks (task_id),
+  workload TEXT NOT NULL,
+  route TEXT NOT NULL,                   -- the model name that the client asked for
+  key_id TEXT,
+  label TEXT NOT NULL,
+  dialect TEXT NOT NULL,
+  is_stream {int} NOT NULL,              -- 0 or 1
+  plan_sha256 TEXT,
+  reason TEXT NOT NULL,
+  started_at_us {int} NOT NULL,
+  refused_at_us {int},                   -- set where it was refused before any dispatch
+  refusal_status {int},
+  refusal_reason TEXT
+)""",
+    "CREATE INDEX requests_by_task ON requests (task_id)",
+    "CREATE INDEX requests_by_time ON requests (started_at_us)",
+    """
+CREATE TABLE intents (                   -- one row for each call, committed before it is dispatched
+  request_id TEXT NOT NULL REFERENCES requests (request_id),
+  attempt {int} NOT NULL CHECK (attempt >= 1),
+  run_id TEXT NOT NULL REFERENCES runs (run_id),
+  tier TEXT NOT NULL,
+  upstream TEXT NOT NULL,
+  model TEXT NOT NULL,
+  price_id TEXT,
+  input_tokens_high {int},               -- bounds of what it can use and cost; null is unknown
+  output_tokens_high {int},
+  charge_high_picousd {int},             -- money: picodollars, 1e-12 USD
+  body_sha256 TEXT NOT NULL,
+  started_at_us {int} NOT NULL,
+  PRIMARY KEY (request_id, attempt)
+)""",
+    "CREATE INDEX intents_by_time ON intents (started_at_us)",
+    """
+CREATE TABLE settlements (               -- append-only: the newest row of an attempt counts
+  settlement_id {id},
+  request_id TEXT NOT NULL,
+  attempt {int} NOT NULL,
+  state TEXT NOT NULL CHECK (state IN ('settled', 'unsettled', 'failed', 'refused')),
+  input_tokens {int},
+  cached_input_tokens {int},             -- inside input_tokens
+  cache_write_tokens {int},              -- inside input_tokens
+  cache_write_1h_tokens {int},           -- inside cache_write_tokens
+  output_tokens {int},
+  reasoning_tokens {int},                -- inside output_tokens
+  usage_basis TEXT,                      -- upstream, counted, estimated
+  charge_picousd {int},                  -- null is unknown, never zero
+  charge_low_picousd {int},
+  charge_high_picousd {int},
+  upstream_request_id TEXT,
+  ttft_s {real},
+  latency_s {real},
+  status {int},
+  error TEXT,
+  settled_at_us {int} NOT NULL,
+  FOREIGN KEY (request_id, attempt) REFERENCES intents (request_id, attempt)
+)""",
+    "CREATE INDEX settlements_by_attempt ON settlements (request_id, attempt, settlement_id)",
+    """
+CREATE TABLE outcomes (                  -- append-only: the newest row of a task and source counts
+  outcome_id {id},
+  task_id TEXT NOT NULL REFERENCES tasks (task_id),
+  completed {int} NOT NULL,              -- 0 or 1
+  score {real},
+  source TEXT NOT NULL CHECK (source IN ('human', 'verifier', 'user', 'system')),
+  human_minutes {real},
+  comment TEXT NOT NULL,
+  recorded_at_us {int} NOT NULL
+)""",
+    "CREATE INDEX outcomes_by_task ON outcomes (task_id, source, outcome_id)",
+    """
+CREATE TABLE certificates (
+  certificate_id {id},
+  workload TEXT,
+  state TEXT,
+  expires_at_us {int},
+  certificate_json TEXT NOT NULL,
+  recorded_at_us {int} NOT NULL
+)""",
+    """
+CREATE TABLE import_sources (
+  source_id {id},
+  name TEXT NOT NULL UNIQUE,
+  imported_at_us {int} NOT NULL
+)""",
+    """
+CREATE TABLE imported (                  -- past traffic from elsewhere
+  source_id {int} NOT NULL REFERENCES import_sources (source_id),
+  source_row_id TEXT NOT NULL,           -- the source's own id, or ~digest of the content and its count
+  started_at_us {int},
+  arrival_s {real},                      -- where the source has no wall clock
+  input_tokens {int} NOT NULL,
+  cached_input_tokens {int},             -- inside input_tokens; null where the source does not say
+  output_tokens {int} NOT NULL,
+  workload TEXT,
+  session TEXT,
+  model TEXT,
+  charge_picousd {int},
+  completed {int},
+  PRIMARY KEY (source_id, source_row_id)
+)""",
+    "CREATE INDEX imported_by_workload ON imported (workload)",
+    """
+CREATE TABLE bodies (                    -- only where a workload asks for capture; deleted when expired
+  body_id {id},
+  request_id TEXT NOT NULL REFERENCES requests (request_id),
+  attempt {int},
+  kind TEXT NOT NULL,                    -- request, response
+  content {blob} NOT NULL,
+  captured_at_us {int} NOT NULL,
+  expires_at_us {int} NOT NULL
+)""",
+    "CREATE INDEX bodies_by_expiry ON bodies (expires_at_us)",
+    "CREATE INDEX bodies_by_request ON bodies (request_id)",
+)
+
+_VIEWS = (
+    """
+CREATE VIEW attempts AS                  -- each attempt with its newest settlement; state is null while in flight
+SELECT i.request_id, i.attempt, r.task_id, r.workload, r.route, r.key_id, r.label, r.dialect, r.is_stream,
+  r.plan_sha256, r.reason, i.run_id, i.tier, i.upstream, i.model, i.price_id, i.input_tokens_high,
+  i.output_tokens_high, i.charge_high_picousd AS intent_charge_high_picousd, i.body_sha256, i.started_at_us,
+  s.state, s.input_tokens, s.cached_input_tokens, s.cache_write_tokens, s.cache_write_1h_tokens, s.output_tokens,
+  s.reasoning_tokens, s.usage_basis, s.charge_picousd, s.charge_low_picousd, s.charge_high_picousd,
+  s.upstream_request_id, s.ttft_s, s.latency_s, s.status, s.error, s.settled_at_us
+FROM intents i
+JOIN requests r ON r.request_id = i.request_id
+LEFT JOIN settlements s ON s.settlement_id = (
+  SELECT MAX(x.settlement_id) FROM settlements x WHERE x.request_id = i.request_id AND x.attempt = i.attempt)
+UNION ALL
+SELECT r.request_id, 0, r.task_id, r.workload, r.route, r.key_id, r.label, r.dialect, r.is_stream,
+  r.plan_sha256, r.reason, NULL, NULL, NULL, NULL, NULL, NULL,
+  NULL, NULL, NULL, r.started_at_us,
+  'refused', NULL, NULL, NULL, NULL, NULL,
+  NULL, NULL, 0, 0, 0,
+  NULL, NULL, NULL, r.refusal_status, r.refusal_reason, r.refused_at_us
+FROM requests r WHERE r.refused_at_us IS NOT NULL""",
+    """
+CREATE VIEW task_outcomes AS             -- the one outcome of each task that counts
+SELECT outcome_id, task_id, completed, score, source, human_minutes, comment, recorded_at_us
+FROM (
+  SELECT o.*, ROW_NUMBER() OVER (
+    PARTITION BY task_id
+    ORDER BY CASE source WHEN 'human' THEN 0 WHEN 'verifier' THEN 1 WHEN 'user' THEN 2 ELSE 3 END,
+      outcome_id DESC) AS place
+  FROM outcomes o) ranked
+WHERE place = 1""",
+)
+
+MIGRATIONS: Final[tuple[Migration, ...]] = (Migration(name="0001_the_ledger", statements=(*_TABLES, *_VIEWS)),)
+
+MIGRATIONS_TABLE = """
+CREATE TABLE migrations (
+  name TEXT PRIMARY KEY,
+  applied_at_us {int} NOT NULL
+)"""
+
+
+def schema_text() -> str:
+    """Return the whole schema as SQLite has it after all migrations, for the reference page."""
+    statements = [MIGRATIONS_TABLE.format_map(SQLITE_TYPES).strip()]
+    for migration in MIGRATIONS:
+        statements.append(f"-- {migration.name}")
+        statements.extend(migration.statements_for(SQLITE_TYPES))
+    return "\n\n".join(text if text.startswith("-- ") else f"{text};" for text in statements) + "\n"

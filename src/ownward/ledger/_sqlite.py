@@ -1,0 +1,327 @@
+"""SQLite in WAL mode: one file, one writer at a time over all processes, readers that never wait."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import quote
+
+from ownward.core import LedgerError, LedgerLocked
+from ownward.ledger._schema import MIGRATIONS, MIGRATIONS_TABLE, SQLITE_TYPES
+from ownward.ledger._store import (
+    STAGED_COLUMNS,
+    Connection,
+    Durability,
+    Row,
+    check_applied,
+    missing_migrations,
+    older_schema_error,
+)
+
+_APPLICATION_ID = 0x6F776E64  # "ownd", in the file's header
+_HEADER = b"SQLite format 3\x00"
+_STREAM_ROWS = 500
+_STAGE_ROWS = 10_000
+_WAL_RETRY_S = 0.01
+_ROW_FAULTS = (
+    sqlite3.IntegrityError,
+    sqlite3.DataError,
+    sqlite3.ProgrammingError,
+    sqlite3.InterfaceError,
+    OverflowError,
+    UnicodeError,
+    TypeError,
+    ValueError,
+)
+
+
+class SqliteConnection:
+    """One `sqlite3` connection without the module's own transactions."""
+
+    def __init__(self, raw: sqlite3.Connection) -> None:
+        """Wrap an open connection whose isolation level is None."""
+        self.raw = raw
+
+    def execute(self, sql: str, params: Sequence[Any] = ()) -> int:
+        """Run one statement; return how many rows it changed, or -1."""
+        return self.raw.execute(sql, params).rowcount
+
+    def execute_many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Run one statement for each row."""
+        self.raw.executemany(sql, rows)
+
+    def rows(self, sql: str, params: Sequence[Any] = ()) -> list[Row]:
+        """Return all rows of a query."""
+        return self.raw.execute(sql, params).fetchall()
+
+    def begin(self) -> None:
+        """Take the write lock at once: a later upgrade from reading could fail without waiting."""
+        self.raw.execute("BEGIN IMMEDIATE")
+
+    def commit(self) -> None:
+        """End the transaction."""
+        self.raw.execute("COMMIT")
+
+    def rollback(self) -> None:
+        """Undo the transaction, where there is one."""
+        with contextlib.suppress(sqlite3.Error):
+            if self.raw.in_transaction:
+                self.raw.execute("ROLLBACK")
+
+    def close(self) -> None:
+        """Close the file."""
+        with contextlib.suppress(sqlite3.Error):
+            self.raw.close()
+
+
+class SqliteStore:
+    """A ledger in one file, with its `-wal` and `-shm` beside it while it is open."""
+
+    kind: Literal["sqlite"] = "sqlite"
+
+    def __init__(self, path: Path, *, durability: Durability, busy_timeout_s: float) -> None:
+        """Keep where it is; nothing is opened yet."""
+        self._path = path
+        self._durability = durability
+        self._busy_timeout_s = busy_timeout_s
+        self._idle_readers: list[SqliteConnection] = []
+        self._lock = threading.Lock()
+        self._is_closed = False
+
+    @property
+    def name(self) -> str:
+        """The file's path."""
+        return str(self._path)
+
+    def prepare(self, *, applied_at_us: int, is_read_only: bool) -> None:
+        """Check the file before it is touched, then bring it to the newest schema in one transaction."""
+        is_new = self._inspect(is_read_only=is_read_only)
+        try:
+            if is_read_only:
+                with self.reading() as reader:
+                    self._check_is_ours(reader)
+                    missing = missing_migrations(_applied(reader))
+                if missing:
+                    raise older_schema_error(missing, where=self.name)
+                return
+            if not is_new:
+                with self.reading() as reader:
+                    if _tables(reader):
+                        self._check_is_ours(reader)
+                        if not missing_migrations(_applied(reader)):
+                            return
+            self._migrate(applied_at_us)
+        except sqlite3.Error as error:
+            raise self.translate(error, "open") from error
+
+    def connect(self) -> SqliteConnection:
+        """Open a connection that writes."""
+        connection = self._open("rw")
+        synchronous = "FULL" if self._durability == "power" else "NORMAL"
+        connection.execute(f"PRAGMA synchronous = {synchronous}")
+        connection.execute("PRAGMA foreign_keys = ON")
+        return connection
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[SqliteConnection]:
+        """Borrow a connection that only reads."""
+        with self._lock:
+            connection = self._idle_readers.pop() if self._idle_readers else None
+        if connection is None:
+            connection = self._open("ro")
+        try:
+            yield connection
+        finally:
+            with self._lock:
+                if not self._is_closed:
+                    self._idle_readers.append(connection)
+                    connection = None
+            if connection is not None:
+                connection.close()
+
+    def stream(self, sql: str, params: Sequence[Any] = ()) -> Iterator[Row]:
+        """Yield the rows of a query from one snapshot, a few hundred in memory at a time."""
+        with self.reading() as reader, contextlib.closing(reader.raw.execute(sql, params)) as cursor:
+            while rows := cursor.fetchmany(_STREAM_ROWS):
+                yield from rows
+
+    def lock_settlements(self, connection: Connection) -> None:
+        """Do nothing: a SQLite transaction that writes is the only one."""
+
+    def stage_imported(self, connection: Connection, rows: Iterable[Row]) -> int:
+        """Copy rows into a temporary table, which lives in a file of its own."""
+        columns = ", ".join(STAGED_COLUMNS)
+        connection.execute(f"CREATE TEMP TABLE staged ({columns})")
+        marks = ", ".join("?" * len(STAGED_COLUMNS))
+        staged, source = 0, iter(rows)
+        connection.execute("BEGIN")
+        while batch := list(islice(source, _STAGE_ROWS)):
+            connection.execute_many(f"INSERT INTO staged VALUES ({marks})", batch)  # noqa: S608 - our own columns
+            staged += len(batch)
+        connection.commit()
+        return staged
+
+    def is_row_fault(self, error: BaseException) -> bool:
+        """Return whether one row is to blame, and not the file."""
+        return isinstance(error, _ROW_FAULTS)
+
+    def translate(self, error: BaseException, doing: str) -> LedgerError:
+        """Return what SQLite said as our error."""
+        name = getattr(error, "sqlite_errorname", "") or type(error).__name__
+        message = f"cannot {doing} the ledger: {error} ({name})"
+        if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+            return LedgerLocked(
+                message,
+                where=self.name,
+                allowed=f"A writer waits up to {self._busy_timeout_s:g} s for the others",
+                next_step="Find the process that holds it (fuser FILE) or try again; nothing was changed",
+            )
+        next_step = {
+            "SQLITE_FULL": "Free some space; the gateway sends nothing that it cannot record",
+            "SQLITE_READONLY": "Make the file and its folder writable, or name another ledger",
+            "SQLITE_NOTADB": "Name another file, or move this one away",
+            "SQLITE_CORRUPT": "Keep a copy, then recover it with: sqlite3 FILE .recover",
+            "SQLITE_CANTOPEN": "Check that the path is a file, and that its folder exists and is writable",
+        }.get(name.replace("_DBMOVED", ""), "Check the disk and the permissions of the file and its folder")
+        return LedgerError(message, where=self.name, next_step=next_step)
+
+    def close(self) -> None:
+        """Close the pooled readers; those in use close when they are done."""
+        with self._lock:
+            self._is_closed = True
+            idle, self._idle_readers = self._idle_readers, []
+        for connection in idle:
+            connection.close()
+
+    def _open(self, mode: Literal["ro", "rw", "rwc"]) -> SqliteConnection:
+        uri = f"file:{quote(os.fspath(self._path.absolute()))}?mode={mode}"
+        raw = sqlite3.connect(
+            uri,
+            uri=True,
+            isolation_level=None,
+            check_same_thread=False,
+            timeout=self._busy_timeout_s,
+            cached_statements=256,
+        )
+        return SqliteConnection(raw)
+
+    def _inspect(self, *, is_read_only: bool) -> bool:
+        """Return whether the file has yet to be made; refuse what cannot become or be a ledger."""
+        path = self._path
+        if path.is_dir():
+            raise LedgerError(
+                "the ledger is a folder",
+                where=self.name,
+                allowed="A ledger is one file, or a postgresql:// address",
+                next_step=f"Name a file in it, such as {path / 'ledger.db'}",
+            )
+        try:
+            with path.open("rb") as file:
+                head = file.read(len(_HEADER))
+        except FileNotFoundError as error:
+            if is_read_only:
+                raise LedgerError(
+                    "there is no such ledger",
+                    where=self.name,
+                    allowed="Reading never creates one",
+                    next_step="Check the path; ownward serve and ownward import create a ledger",
+                ) from error
+            if not path.parent.is_dir():
+                raise LedgerError(
+                    "the folder of the ledger does not exist",
+                    where=self.name,
+                    next_step=f"Make it with: mkdir -p {path.parent}",
+                ) from error
+            self._require_writable(path.parent)
+            return True
+        except OSError as error:
+            raise LedgerError(
+                f"the ledger cannot be opened: {error.strerror}",
+                where=self.name,
+                next_step="Check the path and its permissions",
+            ) from error
+        if head and head != _HEADER:
+            raise LedgerError(
+                f"the file is no SQLite database: it starts with {head!r}",
+                where=self.name,
+                allowed="A ledger is a SQLite file that ownward made, or a path where none is yet",
+                next_step="Name another file; this one was not changed",
+            )
+        if not is_read_only:
+            self._require_writable(path)
+            self._require_writable(path.parent)
+        return not head
+
+    def _require_writable(self, place: Path) -> None:
+        if not os.access(place, os.W_OK):
+            raise LedgerError(
+                f"{place} is not writable",
+                where=self.name,
+                allowed="A ledger needs its file and its folder writable, for the write-ahead log beside it",
+                next_step="Change the permissions, or name another place; nothing was changed",
+            )
+
+    def _check_is_ours(self, connection: SqliteConnection) -> None:
+        if "migrations" not in _tables(connection) or connection.rows("PRAGMA application_id") != [(_APPLICATION_ID,)]:
+            raise LedgerError(
+                "the file is a SQLite database of another program",
+                where=self.name,
+                allowed="A ledger is a file that ownward made, or a path where none is yet",
+                next_step="Name another file; this one was not changed",
+            )
+        check_applied(_applied(connection), where=self.name)
+
+    def _migrate(self, applied_at_us: int) -> None:
+        connection = self._open("rwc")
+        try:
+            self._switch_to_wal(connection)
+            connection.begin()
+            if not _tables(connection):
+                connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+                connection.execute(MIGRATIONS_TABLE.format_map(SQLITE_TYPES))
+            self._check_is_ours(connection)
+            missing = set(missing_migrations(_applied(connection)))
+            for migration in MIGRATIONS:
+                if migration.name in missing:
+                    for statement in migration.statements_for(SQLITE_TYPES):
+                        connection.execute(statement)
+                    connection.execute("INSERT INTO migrations VALUES (?, ?)", (migration.name, applied_at_us))
+            connection.commit()
+        finally:
+            connection.rollback()
+            connection.close()
+
+    def _switch_to_wal(self, connection: SqliteConnection) -> None:
+        # Changing the mode does not wait for a lock by itself, so that two processes that create one file collide.
+        deadline = time.monotonic() + self._busy_timeout_s
+        while True:
+            try:
+                mode = connection.rows("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_WAL_RETRY_S)
+                continue
+            if mode != [("wal",)]:
+                raise LedgerError(
+                    f"the file system does not carry SQLite's write-ahead log (mode {mode[0][0]!r})",
+                    where=self.name,
+                    allowed="A local file system; network file systems lack the shared memory that it needs",
+                    next_step="Put the ledger on a local disk, or use a postgresql:// address",
+                )
+            return
+
+
+def _tables(connection: SqliteConnection) -> set[str]:
+    return {name for (name,) in connection.rows("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")}
+
+
+def _applied(connection: SqliteConnection) -> list[str]:
+    return [name for (name,) in connection.rows("SELECT name FROM migrations ORDER BY name")]

@@ -1,0 +1,167 @@
+"""The rows that the hot path writes, and the statements that write them."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal, TypeAlias
+
+from ownward.core import LedgerError
+from ownward.ledger._process import ProcessIdentity
+from ownward.ledger._records import Intent, Request, Settlement
+from ownward.ledger._times import to_us
+
+Table: TypeAlias = Literal["tasks", "requests", "intents", "settlements", "cancellations"]
+Values: TypeAlias = tuple[Any, ...]
+
+_SETTLEMENT_COLUMNS = (
+    "request_id, attempt, state, input_tokens, cached_input_tokens, cache_write_tokens, cache_write_1h_tokens,"
+    " output_tokens, reasoning_tokens, usage_basis, charge_picousd, charge_low_picousd, charge_high_picousd,"
+    " upstream_request_id, ttft_s, latency_s, status, error, settled_at_us"
+)
+
+# In the order in which a batch writes them: each row finds what it refers to.
+INSERTS: Final[dict[Table, str]] = {
+    "tasks": "INSERT INTO tasks VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+    "requests": f"INSERT INTO requests VALUES ({', '.join('?' * 14)})",
+    "intents": f"INSERT INTO intents VALUES ({', '.join('?' * 12)})",
+    "settlements": f"INSERT INTO settlements ({_SETTLEMENT_COLUMNS}) VALUES ({', '.join('?' * 19)})",  # noqa: S608
+    "cancellations": (
+        f"INSERT INTO settlements ({_SETTLEMENT_COLUMNS})"  # noqa: S608 - our own columns
+        " SELECT request_id, attempt, 'failed', NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, NULL, NULL, NULL,"
+        " NULL, 'cancelled before it was dispatched', started_at_us FROM intents WHERE request_id = ? AND attempt = ?"
+    ),
+}
+
+INSERT_RUN: Final = f"INSERT INTO runs VALUES ({', '.join('?' * 9)}) ON CONFLICT DO NOTHING"
+BEAT: Final = "UPDATE runs SET heartbeat_at_us = ?, closed_at_us = NULL WHERE run_id = ?"
+CLOSE_RUN: Final = "UPDATE runs SET heartbeat_at_us = ?, closed_at_us = ? WHERE run_id = ?"
+
+# What no other process may still settle: begun by runs that ended, and without any settlement.
+RECONCILE: Final = (
+    f"INSERT INTO settlements ({_SETTLEMENT_COLUMNS})"  # noqa: S608 - our own columns
+    " SELECT i.request_id, i.attempt, 'unsettled', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0,"
+    " i.charge_high_picousd, NULL, NULL, NULL, NULL,"
+    " 'the process that sent it ended before it was settled', CAST(? AS {int}) FROM intents i"
+    " WHERE i.run_id = ? AND NOT EXISTS"
+    " (SELECT 1 FROM settlements s WHERE s.request_id = i.request_id AND s.attempt = i.attempt)"
+)
+
+
+def clean(text: str) -> str:
+    """Return `text` without what a database refuses: NUL and halves of surrogate pairs, which clients can send.
+
+    >>> clean("a\\x00b\\ud800")
+    'a\\ufffdb?'
+    """
+    if text.isascii() and "\x00" not in text:
+        return text
+    return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+
+
+def clean_or_none(text: str | None) -> str | None:
+    """Return `text` cleaned; None stays None."""
+    return None if text is None else clean(text)
+
+
+def task_values(request: Request) -> Values:
+    """Return the row of the request's task."""
+    return clean(request.task_id), request.task_basis, clean(request.workload), to_us(request.started_at)
+
+
+def request_values(
+    request: Request, *, refused_at_us: int | None = None, status: int | None = None, reason: str | None = None
+) -> Values:
+    """Return the row of a request, with its refusal where it was refused before any dispatch."""
+    return (
+        clean(request.request_id),
+        clean(request.task_id),
+        clean(request.workload),
+        clean(request.route),
+        clean_or_none(request.key_id),
+        clean(request.label),
+        clean(request.dialect),
+        int(request.is_stream),
+        request.plan_sha256,
+        clean(request.reason),
+        to_us(request.started_at),
+        refused_at_us,
+        status,
+        clean_or_none(reason),
+    )
+
+
+def intent_values(intent: Intent, run_id: str) -> Values:
+    """Return the row of an intent."""
+    return (
+        clean(intent.request_id),
+        intent.attempt,
+        run_id,
+        clean(intent.tier),
+        clean(intent.upstream),
+        clean(intent.model),
+        clean_or_none(intent.price_id),
+        intent.input_tokens_high,
+        intent.output_tokens_high,
+        intent.charge_high_picousd,
+        intent.body_sha256,
+        to_us(intent.started_at),
+    )
+
+
+def settlement_values(settlement: Settlement) -> Values:
+    """Return the row of a settlement; a failed or refused one is a charge of zero.
+
+    Raises: LedgerError, if it is of attempt 0: a request refused before dispatch is recorded by `refuse`.
+    """
+    if settlement.attempt < 1:
+        raise LedgerError(
+            f"attempt {settlement.attempt} of request {settlement.request_id!r} cannot be settled",
+            allowed="Attempts count from 1",
+            next_step="Record a request that was refused before any dispatch with refuse()",
+        )
+    usage = settlement.usage
+    if settlement.state in {"failed", "refused"}:
+        charge, low, high = 0, 0, 0
+    else:
+        charge, low, high = settlement.charge_picousd, settlement.charge_low_picousd, settlement.charge_high_picousd
+    if usage is None:
+        tokens: Values = (None,) * 6
+    else:
+        tokens = (
+            usage.input_tokens,
+            usage.cached_input_tokens,
+            usage.cache_write_tokens,
+            usage.cache_write_1h_tokens,
+            usage.output_tokens,
+            usage.reasoning_tokens,
+        )
+    return (
+        clean(settlement.request_id),
+        settlement.attempt,
+        settlement.state,
+        *tokens,
+        settlement.usage_basis,
+        charge,
+        low,
+        high,
+        clean_or_none(settlement.upstream_request_id),
+        settlement.ttft_s,
+        settlement.latency_s,
+        settlement.status,
+        clean_or_none(settlement.error),
+        to_us(settlement.settled_at),
+    )
+
+
+def run_values(run_id: str, process: ProcessIdentity, *, version: str, started_at_us: int) -> Values:
+    """Return the row of this process, as it starts to write."""
+    return (
+        run_id,
+        process.pid,
+        process.process_start,
+        process.host_id,
+        process.host_name,
+        version,
+        started_at_us,
+        started_at_us,
+        None,
+    )

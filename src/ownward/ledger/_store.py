@@ -1,0 +1,144 @@
+"""The seam between the ledger and its database: what SQLite and PostgreSQL must both offer.
+
+SQL is written once, with `?` for parameters, in words that both understand;
+the few differences stand behind these two protocols.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Literal, Protocol, TypeAlias
+
+from ownward.core import LedgerError, SchemaTooNew
+from ownward.ledger._schema import MIGRATIONS
+
+Durability: TypeAlias = Literal["process", "power"]
+Row: TypeAlias = tuple[Any, ...]
+
+
+class Connection(Protocol):
+    """One connection, in no transaction until `begin`."""
+
+    def execute(self, sql: str, params: Sequence[Any] = ()) -> int:
+        """Run one statement; return how many rows it changed, or -1."""
+        ...
+
+    def execute_many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Run one statement for each row."""
+        ...
+
+    def rows(self, sql: str, params: Sequence[Any] = ()) -> list[Row]:
+        """Return all rows of a query."""
+        ...
+
+    def begin(self) -> None:
+        """Start a transaction that may write; wait for other writers."""
+        ...
+
+    def commit(self) -> None:
+        """End it; when this returns, it is durable as the ledger's setting says."""
+        ...
+
+    def rollback(self) -> None:
+        """Undo it, where there is one; never fails."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the database; never fails."""
+        ...
+
+
+class Store(Protocol):
+    """One database, seen by one `Ledger`."""
+
+    @property
+    def name(self) -> str:
+        """Where it is, for messages; without any secret."""
+        ...
+
+    @property
+    def kind(self) -> Literal["sqlite", "postgresql"]:
+        """Which database it is."""
+        ...
+
+    def prepare(self, *, applied_at_us: int, is_read_only: bool) -> None:
+        """Check that it is a ledger, or make it one, and bring it to the newest schema."""
+        ...
+
+    def connect(self) -> Connection:
+        """Open a connection that writes."""
+        ...
+
+    def reading(self) -> AbstractContextManager[Connection]:
+        """Borrow a connection that only reads."""
+        ...
+
+    def stream(self, sql: str, params: Sequence[Any] = ()) -> Iterator[Row]:
+        """Yield the rows of a query from one snapshot, in constant memory."""
+        ...
+
+    def lock_settlements(self, connection: Connection) -> None:
+        """Within a transaction, keep other processes from settling until it ends."""
+        ...
+
+    def stage_imported(self, connection: Connection, rows: Iterable[Row]) -> int:
+        """Copy rows into the connection's own table `staged` without locking the ledger; return their number."""
+        ...
+
+    def is_row_fault(self, error: BaseException) -> bool:
+        """Return whether one row is to blame, and not the database."""
+        ...
+
+    def translate(self, error: BaseException, doing: str) -> LedgerError:
+        """Return what the database said as our error."""
+        ...
+
+    def close(self) -> None:
+        """Close what is pooled."""
+        ...
+
+
+STAGED_COLUMNS = (
+    "source_row_id",
+    "started_at_us",
+    "arrival_s",
+    "input_tokens",
+    "cached_input_tokens",
+    "output_tokens",
+    "workload",
+    "session",
+    "model",
+    "charge_picousd",
+    "completed",
+)
+
+
+def check_applied(applied: Sequence[str], *, where: str) -> None:
+    """Refuse a ledger that has migrations which this version does not know.
+
+    Raises: SchemaTooNew.
+    """
+    known = {migration.name for migration in MIGRATIONS}
+    unknown = [name for name in applied if name not in known]
+    if unknown:
+        raise SchemaTooNew(
+            f"the ledger has the migration {unknown[-1]!r}, which this version does not know",
+            where=where,
+            allowed=f"This version knows migrations up to {MIGRATIONS[-1].name!r}",
+            next_step="Use the version of ownward that wrote it, or a later one; nothing was changed",
+        )
+
+
+def missing_migrations(applied: Sequence[str]) -> list[str]:
+    """Return the names of known migrations that are not applied, in order."""
+    return [migration.name for migration in MIGRATIONS if migration.name not in set(applied)]
+
+
+def older_schema_error(missing: Sequence[str], *, where: str) -> LedgerError:
+    """Return the error for an old ledger that was opened only to be read."""
+    return LedgerError(
+        f"the ledger lacks the migration {missing[0]!r} and was opened for reading only",
+        where=where,
+        next_step="Open it once for writing, which brings it to the newest schema",
+    )
