@@ -3,6 +3,7 @@
 It does not know why an upstream was chosen.
 """
 
+from ownward.upstreams.bounds import input_tokens_upper_bound, output_tokens_upper_bound
 from ownward.upstreams.door import Door
 from ownward.upstreams.http1 import Http1Transport
 from ownward.upstreams.response import Response
@@ -21,5 +22,7 @@ __all__ = [
     "Timeouts",
     "Transport",
     "UsageTap",
+    "input_tokens_upper_bound",
+    "output_tokens_upper_bound",
     "splice",
 ]
