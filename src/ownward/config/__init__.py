@@ -2,3 +2,57 @@
 
 It does not know what the settings do.
 """
+
+from ownward.config._load import (
+    CONFIG_VARIABLE,
+    FILE_NAME,
+    find_file,
+    load,
+    platform_folder,
+    variable_of,
+)
+from ownward.config._secrets import resolve_secret
+from ownward.config._settings import (
+    DEFAULT_HOST,
+    DEFAULT_PORT,
+    Durability,
+    EconomicsSettings,
+    EngineSettings,
+    GatewaySettings,
+    LedgerSettings,
+    ServerSettings,
+    Settings,
+)
+from ownward.config._show import (
+    SCHEMA,
+    EffectiveSetting,
+    as_record,
+    effective,
+    example_toml,
+    reference_markdown,
+)
+
+__all__ = [
+    "CONFIG_VARIABLE",
+    "DEFAULT_HOST",
+    "DEFAULT_PORT",
+    "FILE_NAME",
+    "SCHEMA",
+    "Durability",
+    "EconomicsSettings",
+    "EffectiveSetting",
+    "EngineSettings",
+    "GatewaySettings",
+    "LedgerSettings",
+    "ServerSettings",
+    "Settings",
+    "as_record",
+    "effective",
+    "example_toml",
+    "find_file",
+    "load",
+    "platform_folder",
+    "reference_markdown",
+    "resolve_secret",
+    "variable_of",
+]

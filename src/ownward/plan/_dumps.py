@@ -13,7 +13,7 @@ _HEAD = """\
 """
 
 _COMMENTS: dict[Path, str] = {
-    ("tiers",): "Where requests can be served: \"owned\" on your hardware, \"rented\" by the token.",
+    ("tiers",): 'Where requests can be served: "owned" on your hardware, "rented" by the token.',
     ("workloads",): "What kinds of requests there are. The most specific match serves; the order does not matter.",
     ("figures",): "What the plan was decided by.",
 }
@@ -26,8 +26,9 @@ def dumps(plan: Plan, previous_text: str | None = None) -> str:
     changed in it: comments, order and spelling of everything else survive.
     Raises: ConfigError, if `previous_text` is no plan: a broken file is never replaced unseen.
     """
+    new_text = _HEAD + write_text(plan, _COMMENTS.get)
     if previous_text is None or not previous_text.strip():
-        return _HEAD + write_text(plan, _COMMENTS.get)
+        return new_text
     from ownward.plan._rewrite import rewrite
 
-    return rewrite(plan, previous_text)
+    return rewrite(plan, previous_text, new_text)

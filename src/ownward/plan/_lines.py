@@ -19,7 +19,7 @@ _LITERAL = re.compile(r"'([^']*)'")
 _MULTI_BASIC = re.compile(r'"""(?:[^\\]|\\.)*?"{3,5}(?!")', re.DOTALL)
 _MULTI_LITERAL = re.compile(r"'''.*?'{3,5}(?!')", re.DOTALL)
 _SCALAR = re.compile(r"[^\s,\]}#][^,\]}#\n]*")
-_ESCAPE = re.compile(r'\\(u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{8}|.)', re.DOTALL)
+_ESCAPE = re.compile(r"\\(u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{8}|.)", re.DOTALL)
 _ESCAPES = {"b": "\b", "t": "\t", "n": "\n", "f": "\f", "r": "\r", '"': '"', "\\": "\\"}
 
 
@@ -30,6 +30,13 @@ def index_lines(text: str) -> dict[Path, int]:
     return walker.lines
 
 
+def comments_of(text: str) -> list[str]:
+    """Return the comments of `text`, which is valid TOML, in their order, each from its `#` to the line's end."""
+    walker = _Walker(text)
+    walker.walk()
+    return walker.comments
+
+
 class _Walker:
     def __init__(self, text: str) -> None:
         self._text = text.replace("\r\n", "\n")
@@ -38,6 +45,7 @@ class _Walker:
         self._line_at = 0
         self._counts: dict[Path, int] = {}
         self.lines: dict[Path, int] = {}
+        self.comments: list[str] = []
 
     def walk(self) -> None:
         table: Path = ()
@@ -54,8 +62,14 @@ class _Walker:
                 self._key_value(table)
 
     def _skip(self) -> bool:
-        self._match(_SKIP)
+        self._pass_blanks()
         return self._at < len(self._text)
+
+    def _pass_blanks(self) -> None:
+        passed = self._match(_SKIP)[0]
+        if "#" in passed:
+            lines = (line.strip() for line in passed.split("\n"))
+            self.comments += [line for line in lines if line]
 
     def _match(self, pattern: re.Pattern[str]) -> re.Match[str]:
         found = pattern.match(self._text, self._at)
@@ -72,7 +86,7 @@ class _Walker:
             self.lines.setdefault(path[:length], self._line)
 
     def _header(self, keys: tuple[str, ...], *, is_array: bool) -> Path:
-        path = self._resolve((), keys[:-1]) + (keys[-1],)
+        path = (*self._resolve((), keys[:-1]), keys[-1])
         if is_array:
             count = self._counts.get(path, 0)
             self._counts[path] = count + 1
@@ -106,7 +120,7 @@ class _Walker:
         return self._match(_LITERAL)[1] if quote == "'" else self._match(_BARE_KEY)[0]
 
     def _key_value(self, table: Path) -> None:
-        self._match(_SKIP)
+        self._pass_blanks()
         start = self._at
         keys = self._key_path()
         path = (*table, *keys)
@@ -116,7 +130,7 @@ class _Walker:
         self._value(path)
 
     def _value(self, path: Path) -> None:
-        self._match(_SKIP)
+        self._pass_blanks()
         text, at = self._text, self._at
         if text.startswith('"""', at):
             self._match(_MULTI_BASIC)
@@ -137,7 +151,7 @@ class _Walker:
         self._at += 1
         position = 0
         while True:
-            self._match(_SKIP)
+            self._pass_blanks()
             if self._text[self._at] == "]":
                 break
             if self._text[self._at] == ",":
@@ -151,7 +165,7 @@ class _Walker:
     def _inline_table(self, path: Path) -> None:
         self._at += 1
         while True:
-            self._match(_SKIP)
+            self._pass_blanks()
             if self._text[self._at] == "}":
                 break
             if self._text[self._at] == ",":

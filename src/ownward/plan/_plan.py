@@ -125,24 +125,27 @@ def reference_problems(
     for name, tier in tiers.items():
         if tier.name != name:
             yield Problem(f"tiers.{name}", f"holds a tier named {shown(tier.name)}", "Names and keys are the same")
-    if baseline is not None and baseline not in known:
-        yield Problem("baseline", f"is {shown(baseline)}, which is no tier", suggest(baseline, known))
+    if baseline is not None:
+        yield from tier_problems("baseline", baseline, known)
     seen: dict[tuple[object, ...], str] = {}
     for name, workload in workloads.items():
         key = f"workloads.{name}"
         if workload.name != name:
             yield Problem(key, f"holds a workload named {shown(workload.name)}", "Names and keys are the same")
         for place, tier_name in workload.strategy.tier_references:
-            if tier_name not in known:
-                allowed = suggest(tier_name, known)
-                yield Problem(f"{key}.strategy.{place}", f"names {shown(tier_name)}, which is no tier", allowed)
+            yield from tier_problems(f"{key}.strategy.{place}", tier_name, known)
         for tier_name in workload.fallback:
-            if tier_name not in known:
-                yield Problem(f"{key}.fallback", f"names {shown(tier_name)}, which is no tier", suggest(tier_name, known))
+            yield from tier_problems(f"{key}.fallback", tier_name, known)
         other = seen.setdefault(_match_key(workload.match), name)
         if other != name:
             allowed = "State a condition in one of them that the other does not"
             yield Problem(f"{key}.match", f"is that of the workload {shown(other)}, so that one is never used", allowed)
+
+
+def tier_problems(key: str, name: str, known: frozenset[str]) -> Iterable[Problem]:
+    """Yield a problem where `name` is none of the `known` tiers."""
+    if name not in known:
+        yield Problem(key, f"names {shown(name)}, which is no tier", suggest(name, known))
 
 
 def _match_key(match: Match) -> tuple[object, ...]:
@@ -161,10 +164,12 @@ def _gaps(plan: Plan) -> Iterable[Gap]:
         if tier.kind == "owned" and tier.loaded_price is None:
             yield Gap(where=f"{where}.loaded_price", message="no fully loaded price: what owning costs is unknown")
         for index, upstream in enumerate(tier.upstreams):
-            is_clear = upstream.url is not None and upstream.url.startswith("http:") and not upstream.is_loopback
+            is_clear = upstream.url is not None and upstream.url.startswith("http:") and not upstream.is_local
             if is_clear:
                 what = "the key and the data" if upstream.api_key_env else "the data"
                 yield Gap(where=f"{where}.upstreams[{index}].url", message=f"{what} travel unencrypted")
     for name, workload in sorted(plan.workloads.items()):
         if workload.floor_fraction is not None and plan.baseline is None:
-            yield Gap(where=f"workloads.{name}.floor_fraction", message="no baseline is named to hold the floor against")
+            yield Gap(
+                where=f"workloads.{name}.floor_fraction", message="no baseline is named to hold the floor against"
+            )

@@ -123,7 +123,7 @@ def fraction_problems(key: str, value: float | None, *, may_be_one: bool = False
     yield Problem(key, f"is {value}", f"Write a share {bounds}: 0.95, not 95")
 
 
-def usd_problems(key: str, usd: Decimal | None, *, may_be_zero: bool = True) -> Iterable[Problem]:
+def usd_problems(key: str, usd: object, *, may_be_zero: bool = True) -> Iterable[Problem]:
     """Yield what is wrong with an amount of money, which is exact and not negative."""
     if usd is None:
         return

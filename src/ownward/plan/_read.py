@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, get_args
 
-from ownward.core import Basis, ConfigError, Fault, OwnwardError, Sourced
-from ownward.plan._plan import SCHEMA, Plan, own_problems, reference_problems
+from ownward.core import Basis, ConfigError, OwnwardError, Sourced
+from ownward.plan._plan import SCHEMA, Plan, own_problems, reference_problems, tier_problems
 from ownward.plan._problems import (
-    MAX_TEXT_CHARACTERS,
     FigureValue,
     figure_problems,
     is_money,
-    looks_like_secret,
     shown,
-    suggest,
     usd_problems,
 )
 from ownward.plan._strategies import OptionValue, Strategy, StrategyKind
@@ -49,11 +45,13 @@ def loads(text: str, file: str = "plan.toml") -> Plan:
     Raises: ConfigError with every fault, each with its line, its key and what would be right.
     """
     top = parse_toml(text, file=file)
-    _check_schema(top, file)
+    _check_schema(top)
     name = top.required("name", as_text, example='name = "support"')
     created_at = top.optional("created_at", as_instant, None)
     baseline = top.optional("baseline", as_text, None)
     default_label = top.optional("default_label", _as_label, None)
+    written = top.values.get("tiers")
+    known_tiers = frozenset(written) if isinstance(written, dict) else frozenset()
     tiers: dict[str, Tier] = {}
     for tier_name, table in top.named_tables("tiers"):
         tier = _read_tier(table, tier_name)
@@ -61,7 +59,7 @@ def loads(text: str, file: str = "plan.toml") -> Plan:
             tiers[tier_name] = tier
     workloads: dict[str, Workload] = {}
     for workload_name, table in top.named_tables("workloads"):
-        workload = _read_workload(table, workload_name, default_label or LOCAL_ONLY)
+        workload = _read_workload(table, workload_name, default_label or LOCAL_ONLY, known_tiers)
         if workload is not None:
             workloads[workload_name] = workload
     figures = _read_figures(top)
@@ -69,14 +67,9 @@ def loads(text: str, file: str = "plan.toml") -> Plan:
     if isinstance(name, str):
         top.add_problems(own_problems(SCHEMA, name, created_at))
     top.add_problems(figure_problems(figures))
-    known = top.values.get("tiers")
     top.add_problems(
-        reference_problems(
-            baseline=baseline,
-            tiers=tiers,
-            workloads=workloads,
-            known_tiers=known if isinstance(known, dict) else (),
-        )
+        reference_problems(baseline=baseline, tiers=tiers, workloads=workloads, known_tiers=known_tiers),
+        known=top.faults.paths_since(0),
     )
     top.faults.raise_if_any()
     return Plan(
@@ -90,10 +83,10 @@ def loads(text: str, file: str = "plan.toml") -> Plan:
     )
 
 
-def _check_schema(top: TomlTable, file: str) -> None:
+def _check_schema(top: TomlTable) -> None:
     """Refuse a later schema at once, since its other keys would only look like faults."""
     schema = top.required("schema", as_text, example=f'schema = "{SCHEMA}"')
-    if schema is None or schema == SCHEMA:
+    if schema == SCHEMA or not top.is_sound:
         return
     found = _SCHEMA_NUMBER.fullmatch(schema)
     if found and int(found[1]) > 1:
@@ -108,9 +101,11 @@ def _check_schema(top: TomlTable, file: str) -> None:
 def _as_label(value: Any) -> Label:
     try:
         return Label.parse(list(value) if isinstance(value, list) else value)
-    except (ValueError, TypeError, AttributeError, OwnwardError) as error:
+    except (TypeError, AttributeError):
         example = '"local_only", "any", "eu" or ["eu", "provider:mistral"]'
-        raise WrongValue(f"is {shown(value)}, which is no label", example=example) from error
+        raise WrongValue(f"is {shown(value)}, which is no label", example=example) from None
+    except OwnwardError as error:
+        raise WrongValue(f"is {shown(value)}: it {error.message}", allowed=error.allowed) from error
 
 
 def _read_tier(table: TomlTable, name: str) -> Tier | None:
@@ -238,24 +233,23 @@ def _read_rates(table: TomlTable) -> dict[str, Any]:
     return rates
 
 
-def _read_workload(table: TomlTable, name: str, default_label: Label) -> Workload | None:
+def _read_workload(table: TomlTable, name: str, default_label: Label, known_tiers: frozenset[str]) -> Workload | None:
     match = _read_match(table)
-    strategy = _read_strategy(table)
+    strategy = _read_strategy(table, known_tiers)
     label = table.optional("label", _as_label, default_label)
     fallback = table.optional("fallback", as_texts, ())
+    table.add_problems(problem for name in fallback for problem in tier_problems("fallback", name, known_tiers))
     floor = table.optional("floor_fraction", as_number, None)
     confidence = table.optional("confidence_fraction", as_number, None)
     budget = _read_budget(table)
     capture = _read_capture(table)
     figures = _read_figures(table)
     table.finish()
-    if match is None or strategy is None:
-        return None
     return table.build(
         lambda: Workload(
             name=name,
-            match=match,
-            strategy=strategy,
+            match=match or Match(),
+            strategy=strategy or Strategy(kind="direct", tiers=("?",)),
             label=label,
             fallback=fallback,
             floor_fraction=floor,
@@ -282,7 +276,7 @@ def _read_match(outer: TomlTable) -> Match | None:
     )
 
 
-def _read_strategy(outer: TomlTable) -> Strategy | None:
+def _read_strategy(outer: TomlTable, known_tiers: frozenset[str]) -> Strategy | None:
     table = outer.table("strategy")
     if table is None:
         if not outer.has("strategy"):
@@ -291,6 +285,7 @@ def _read_strategy(outer: TomlTable) -> Strategy | None:
         return None
     kind: StrategyKind = table.optional("kind", as_choice(*get_args(StrategyKind)), "direct")
     tiers = table.required("tiers", as_texts, example='tiers = ["…"]')
+    table.add_problems(problem for name in tiers or () for problem in tier_problems("tiers", name, known_tiers))
     max_calls = table.optional("max_calls", as_whole, 0)
     if table.has("max_calls") and max_calls == 0 and table.is_sound:
         table.fault("max_calls", "is 0", "Write a whole number above zero, or leave it out")
@@ -300,7 +295,6 @@ def _read_strategy(outer: TomlTable) -> Strategy | None:
     options: dict[str, OptionValue] = {}
     for key, value in _read_scalars(table, "options").items():
         if isinstance(value, tuple):
-            table.add_problems(())
             table.faults.add((*table.path, "options", key), "is an array, not one value", f"Write {key} = …")
         else:
             options[key] = value
@@ -337,9 +331,7 @@ def _read_capture(outer: TomlTable) -> Capture | None:
     retention_s = table.required("retention_s", as_duration_s, example='retention_s = "7d"')
     max_body_bytes = table.optional("max_body_bytes", as_bytes, 1 << 20)
     table.finish()
-    return table.build(
-        lambda: Capture(sample_fraction=sample, retention_s=retention_s, max_body_bytes=max_body_bytes)
-    )
+    return table.build(lambda: Capture(sample_fraction=sample, retention_s=retention_s, max_body_bytes=max_body_bytes))
 
 
 def _read_texts(outer: TomlTable, key: str) -> dict[str, str]:
@@ -405,9 +397,7 @@ def _read_figure(table: TomlTable, name: str) -> Sourced[FigureValue] | None:
     checked_on = table.required("checked_on", as_date, example="checked_on = 2026-11-21")
     note = table.optional("note", as_text, "")
     table.finish()
-    return table.build(
-        lambda: Sourced(value=value, basis=basis, source=source, checked_on=checked_on, note=note)
-    )
+    return table.build(lambda: Sourced(value=value, basis=basis, source=source, checked_on=checked_on, note=note))
 
 
 def _as_figure(value: Any) -> FigureValue:

@@ -21,7 +21,7 @@ from ownward.plan._problems import (
     text_problems,
     usd_problems,
 )
-from ownward.policy import Place
+from ownward.policy import Origin, Place, is_local_address
 from ownward.pricing import Price
 
 TierKind = Literal["owned", "rented"]
@@ -55,7 +55,6 @@ _URL = re.compile(
     r"(?P<host>[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])"
     r"(?::(?P<port>[0-9]{1,5}))?(?P<path>(?:/[A-Za-z0-9._~%!$&'()*+,;=:@-]*)*)"
 )
-_LOOPBACK = re.compile(r"(?i:localhost)|127(?:\.[0-9]{1,3}){3}|\[::1\]")
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,127}")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]{0,1024}")
@@ -101,14 +100,18 @@ class Upstream:
     @property
     def origin(self) -> str | None:
         """Scheme, host and port of the URL, such as `https://api.example.com`; None where serve starts it."""
-        match = _URL.fullmatch(self.url) if self.url else None
-        return None if match is None else match[0][: match.start("path")].lower()
+        return None if self.url is None else str(Origin.parse(self.url))
 
     @property
-    def is_loopback(self) -> bool:
-        """Whether requests to it stay on this machine."""
-        match = _URL.fullmatch(self.url) if self.url else None
-        return match is None or _LOOPBACK.fullmatch(match["host"]) is not None
+    def is_local(self) -> bool:
+        """Whether its address is this machine or a private network: an IP address that says so, or `localhost`.
+
+        Other host names are not local: where they lead can change.
+        """
+        if self.url is None:
+            return True
+        host = Origin.parse(self.url).host
+        return host == "localhost" or is_local_address(host)
 
     def compute_target(self, target: str) -> str:
         """Return the path to ask this upstream for, where a client asked us for `target` (`/v1/…`).
@@ -167,7 +170,7 @@ def _header_problems(name: str, value: str) -> Iterable[Problem]:
         yield Problem(key, "is set by the connection itself", "Leave it out")
     elif _CREDENTIAL_HEADER.search(name) or looks_like_secret(value):
         # Neither is shown with its value.
-        allowed = "Name the variable that holds it: api_key_env = \"MY_PROVIDER_API_KEY\""
+        allowed = 'Name the variable that holds it: api_key_env = "MY_PROVIDER_API_KEY"'
         yield Problem(key, "looks like a secret, and the plan holds none", allowed)
     elif not _HEADER_VALUE.fullmatch(value):
         yield Problem(key, "has a value that no header can carry", "Use up to 1024 printable ASCII characters")
@@ -217,8 +220,8 @@ class Tier:
 
     @property
     def place(self) -> Place:
-        """Where its data goes. Local only if it is owned and every address is this machine."""
-        is_local = self.is_owned and all(upstream.is_loopback for upstream in self.upstreams)
+        """Where its data goes. Local only if it is owned and every address of it is local."""
+        is_local = self.is_owned and all(upstream.is_local for upstream in self.upstreams)
         return Place(is_local=is_local, region=self.region, provider=self.provider)
 
 

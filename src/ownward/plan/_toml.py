@@ -25,6 +25,7 @@ class FaultList:
         self.file = file
         self._text = text
         self._found: list[tuple[Path, str, str | None]] = []
+        self._lines: dict[Path, int] | None = None
 
     def __len__(self) -> int:
         return len(self._found)
@@ -33,27 +34,31 @@ class FaultList:
         """Keep one fault of the key at `path`."""
         self._found.append((path, message, allowed))
 
+    def paths_since(self, count: int) -> tuple[Path, ...]:
+        """Return the paths of the faults found after the first `count`."""
+        return tuple(path for path, _, _ in self._found[count:])
+
     def list_faults(self) -> list[Fault]:
         """Return the faults in the order of their lines."""
-        lines = index_lines(self._text) if self._found else {}
         faults = [
-            Fault(file=self.file, line=_line_of(path, lines), key=path_text(path), message=message, allowed=allowed)
+            Fault(file=self.file, line=self.line_of(path), key=path_text(path), message=message, allowed=allowed)
             for path, message, allowed in dict.fromkeys(self._found)
         ]
         return sorted(faults, key=lambda fault: fault.line or 0)
+
+    def line_of(self, path: Path) -> int:
+        """Return the line of the key, or of the nearest table around it where the key itself is missing."""
+        if self._lines is None:
+            self._lines = index_lines(self._text)
+        for length in range(len(path), 0, -1):
+            if path[:length] in self._lines:
+                return self._lines[path[:length]]
+        return 1
 
     def raise_if_any(self) -> None:
         """Raise ConfigError with all of them, or do nothing."""
         if self._found:
             raise ConfigError(self.list_faults())
-
-
-def _line_of(path: Path, lines: dict[Path, int]) -> int | None:
-    """Return the line of the key, or of the nearest table around it where the key itself is missing."""
-    for length in range(len(path), 0, -1):
-        if path[:length] in lines:
-            return lines[path[:length]]
-    return 1
 
 
 def path_text(path: Path) -> str:
@@ -140,6 +145,10 @@ class TomlTable:
         self._asked[key] = None
         return key in self.values
 
+    def line_of(self, key: str) -> int | None:
+        """Return the line where the key is written."""
+        return self.faults.line_of((*self.path, key))
+
     def fault(self, key: str | int | None, message: str, allowed: str | None = None) -> None:
         """Note a fault of one of this table's keys, or of the table itself."""
         self.faults.add(self.path if key is None else (*self.path, key), message, allowed)
@@ -204,23 +213,36 @@ class TomlTable:
                 self.fault(key, "is no known key", allowed)
 
     def build(self, make: Callable[[], T]) -> T | None:
-        """Return `make()` where this table is sound; what it refuses becomes faults of this table's keys."""
-        if not self.is_sound:
-            return None
+        """Return `make()` where this table is sound; what it refuses becomes faults of this table's keys.
+
+        A table with faults is made as well, for what else it refuses; what the
+        known faults already explain is not told twice.
+        """
+        was_sound = self.is_sound
+        known = self.faults.paths_since(self._faults_before)
         try:
-            return make()
+            made = make()
         except ConfigError as error:
-            self.add_problems(Problem(fault.key or "", fault.message, fault.allowed) for fault in error.faults)
+            self.add_problems((Problem(fault.key or "", fault.message, fault.allowed) for fault in error.faults), known)
         except OwnwardError as error:
-            self.fault(None, error.message, error.allowed)
-        except ValueError as error:
-            self.fault(None, str(error))
+            if was_sound:
+                self.fault(None, error.message, error.allowed)
+        except (ValueError, TypeError, AttributeError) as error:  # made from values that were refused
+            if was_sound and not isinstance(error, ValueError):
+                raise
+            if was_sound:
+                self.fault(None, str(error))
+        else:
+            return made if was_sound else None
         return None
 
-    def add_problems(self, problems: Iterable[Problem]) -> None:
-        """Note problems whose keys are relative to this table."""
+    def add_problems(self, problems: Iterable[Problem], known: Iterable[Path] = ()) -> None:
+        """Note problems whose keys are relative to this table, but none at, above or below a key in `known`."""
+        explained = tuple(known)
         for key, message, allowed in problems:
-            self.faults.add((*self.path, *_find_path(key, self.values)), message, allowed)
+            path = (*self.path, *_find_path(key, self.values))
+            if not any(path[: len(other)] == other[: len(path)] for other in explained):
+                self.faults.add(path, message, allowed)
 
 
 def _find_path(key: str, values: Any) -> Path:

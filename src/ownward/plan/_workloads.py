@@ -129,7 +129,7 @@ def _match_problems(match: Match) -> Iterable[Problem]:
             yield from text_problems(key, name)
             yield from text_problems(f"{key}.{name}", value, may_be_empty=True)
             if looks_like_secret(value):
-                yield Problem(f"{key}.{name}", "looks like a secret", "Match on keys = [\"the key's id\"] instead")
+                yield Problem(f"{key}.{name}", "looks like a secret", 'Match on keys = ["the key\'s id"] instead')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -170,6 +170,14 @@ def write_canonical(plan: Plan) -> str:
     return "".join(_write_table(_sorted(table), ()))
 
 
+def write_entries(table: Table, path: Path) -> Iterator[str]:
+    """Yield the lines of a table that stands at `path`, its own header left out where it is the top."""
+    keys = {key: value for key, value in table.items() if not _is_section(key, value, path)}
+    if keys and path:
+        yield f"[{'.'.join(write_key(part) for part in path)}]\n"
+    yield from _write_table(table, path)
+
+
 def write_text(plan: Plan, comment_of: Callable[[Path], str | None]) -> str:
     """Return a new plan file for people, with a comment above each table that `comment_of` knows."""
     return "".join(_write_table(plan_table(plan), (), comment_of))
