@@ -101,7 +101,7 @@ def ledger_schema() -> str:
     """Return the ledger's SQL."""
     from ownward import ledger
 
-    return f"```sql\n{ledger.schema_sql()}\n```"
+    return f"```sql\n{ledger.schema_text()}\n```"
 
 
 def _fill(text: str, parts: dict[str, Callable[[], str]], seen: set[str]) -> str:
