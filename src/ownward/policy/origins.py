@@ -46,6 +46,8 @@ class Origin:
 
 @lru_cache(maxsize=1024)
 def _parse(url: str) -> Origin:
+    if not url.isprintable():
+        raise _refuse()  # urlsplit would drop line breaks unsaid
     try:
         parts = urlsplit(url)
         scheme, host, port = parts.scheme, parts.hostname, parts.port

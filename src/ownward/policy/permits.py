@@ -53,7 +53,10 @@ class Permit:
         message = f"a Permit does not change; {name} stays as issued"
         raise AttributeError(message)
 
-    __delattr__ = __setattr__  # type: ignore[assignment]
+    def __delattr__(self, name: str) -> NoReturn:
+        """Refuse: a permit does not change."""
+        message = f"a Permit does not change; {name} stays as issued"
+        raise AttributeError(message)
 
     def __reduce__(self) -> NoReturn:
         """Refuse to be copied or pickled."""
