@@ -3,6 +3,9 @@
 It computes nothing from them and does not know who asks.
 """
 
+from ownward.catalog._facts import FactFile, FactTable, as_count, as_money
+from ownward.catalog._load import DATA as DATA_FOLDER
+from ownward.catalog._load import read_tables
 from ownward.catalog._machine import (
     ASSUMED_VISIBLE_FRACTION,
     Dtype,
@@ -18,14 +21,19 @@ from ownward.catalog._models import SCORES_WARNING, checkpoints, model, models, 
 
 __all__ = [
     "ASSUMED_VISIBLE_FRACTION",
+    "DATA_FOLDER",
     "SCORES_WARNING",
     "Checkpoint",
     "Dtype",
+    "FactFile",
+    "FactTable",
     "Machine",
     "MachineGroup",
     "MachineKind",
     "Model",
     "Score",
+    "as_count",
+    "as_money",
     "checkpoints",
     "machine",
     "machine_from_mapping",
@@ -35,6 +43,7 @@ __all__ = [
     "model",
     "models",
     "parse_machines",
+    "read_tables",
     "scores",
     "search_machines",
     "search_models",

@@ -12,7 +12,7 @@ from typing import Literal, get_args
 from ownward.core import PICOUSD_PER_USD, BadInput, Basis
 from ownward.pricing._usage import Usage
 
-PriceMode = Literal["standard", "batch"]
+PriceMode = Literal["standard", "batch", "fast", "flex", "thinking", "ultrafast"]
 
 # Products of prices and token counts are exact in it: a price of 20 digits times 10^15 tokens has room left.
 _EXACT = Context(prec=80, traps=[Inexact])
@@ -50,7 +50,7 @@ class Price:
     A cached or cache-write price of None means that such tokens are charged at
     the input price (one-hour writes: at the cache-write price). `steps` replace
     the rates for the whole request when its input is longer. `mode` is `batch`
-    for delayed processing, `period` names a time-of-day rate (`peak`,
+    for delayed processing (others as providers sell them), `period` names a time-of-day rate (`peak`,
     `off_peak`). A price of zero is a statement that the model is free, with its
     basis; an unknown price is no `Price` at all. `price_id` is a stable digest
     of everything else, so that a ledger row can name the price it was charged by.

@@ -1,0 +1,21 @@
+"""Which name at which host means which model of the catalogue: a table kept by hand, never a guess."""
+
+from __future__ import annotations
+
+import tomllib
+from functools import lru_cache
+
+from ownward import catalog
+
+
+def hosted_names(model: str) -> tuple[tuple[str, str], ...]:
+    """Return host and the host's name of each offer of a catalogue model; empty if none is known."""
+    return _table().get(model.lower(), ())
+
+
+@lru_cache(maxsize=1)
+def _table() -> dict[str, tuple[tuple[str, str], ...]]:
+    stated = tomllib.loads((catalog.DATA_FOLDER / "prices" / "hosted-names.toml").read_text("utf-8"))
+    return {
+        model: tuple((host, name) for host, names in hosts.items() for name in names) for model, hosts in stated.items()
+    }
