@@ -40,6 +40,7 @@ class FitOption:
     variant: str
     engine: str
     placement: str
+    machines_count: int
     fits: bool | None
     missing_bytes: int | None
     memory: Memory
@@ -158,6 +159,7 @@ def _option(
         variant=weights,
         engine=engine,
         placement=_placement(machine, machines_count),
+        machines_count=machines_count,
         fits=None if missing is None else missing == 0,
         missing_bytes=missing,
         memory=memory,

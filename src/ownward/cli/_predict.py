@@ -1,0 +1,117 @@
+"""`ownward predict`: many cases in, one prediction a line out."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ownward.cli._output import json_option, open_input
+from ownward.cli._subjects import find_anatomy, machine_of_case
+from ownward.core import BadInput, OwnwardError, to_json
+
+if TYPE_CHECKING:
+    from ownward.anatomy import Anatomy
+
+_KNOWN = frozenset(
+    {"id", "model", "machine", "machines_count", "engine", "weights", "kv_type", "tensor_parallel", "pipeline_parallel",
+     "expert_parallel", "cpu_offload", "speculative", "concurrency", "input_tokens", "output_tokens", "context_depth",
+     "metric"}
+)  # fmt: skip
+_WHOLE = ("machines_count", "concurrency", "input_tokens", "output_tokens", "context_depth")
+
+
+@click.command(epilog="Example: ownward predict --cases cases.jsonl --json")
+@click.option("--cases", required=True, metavar="FILE", help="JSON Lines, one case a line; - for standard input.")
+@json_option
+def predict(*, cases: str, as_json: bool) -> None:
+    """Predict a metric for each case, with an 80% band, or say why not.
+
+    Every case gets a line: one that cannot be answered has its reason in `refused`.
+    """
+    from ownward.core import format_rate
+
+    anatomies: dict[str, Anatomy | OwnwardError] = {}
+    with open_input(cases) as stream:
+        for number, line in enumerate(stream, start=1):
+            if not line.strip():
+                continue
+            row = _answer(line, f"{cases}:{number}", anatomies)
+            if as_json:
+                print(to_json(row))
+            else:
+                said = row["refused"] or f"{format_rate(row['value'], '')} ({row['low80']:.4g} to {row['high80']:.4g})"
+                print(f"{row['id']}: {said}")
+
+
+def _answer(line: bytes, where: str, anatomies: dict[str, Anatomy | OwnwardError]) -> dict[str, Any]:
+    from ownward.perf import Case
+    from ownward.perf import predict as predict_case
+
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"not JSON: {error}", where=where) from error
+    if not isinstance(row, dict) or "id" not in row:
+        raise BadInput("a case is an object with an id", where=where)
+    unknown = sorted(row.keys() - _KNOWN)
+    name = str(row["id"])
+    try:
+        if unknown:
+            raise BadInput(f"unknown field {unknown[0]!r}", where=where, allowed=", ".join(sorted(_KNOWN)))
+        given = {
+            key: value for key, value in row.items() if value is not None and key not in {"model", "machine", "id"}
+        }
+        for key in _WHOLE:
+            if key in given:
+                given[key] = int(given[key])
+        for key in ("cpu_offload", "speculative"):
+            if key in given:
+                given[key] = _is_set(given[key])
+        case = Case(
+            id=name, anatomy=_anatomy(row.get("model"), where, anatomies),
+            machine=machine_of_case(row.get("machine"), where), **given,
+        )  # fmt: skip
+        prediction = predict_case(case)
+    except OwnwardError as error:
+        return _refusal(name, error.message)
+    except (TypeError, ValueError) as error:
+        return _refusal(name, f"a field has the wrong type: {error}")
+    return {
+        "schema": "ownward.prediction/1",
+        "id": name,
+        "value": prediction.value,
+        "low80": prediction.low80,
+        "high80": prediction.high80,
+        "basis": prediction.basis,
+        "class": prediction.class_,
+        "memory_bytes": prediction.memory_bytes,
+        "fits": prediction.fits,
+        "refused": prediction.refused,
+    }
+
+
+def _anatomy(model: object, where: str, anatomies: dict[str, Anatomy | OwnwardError]) -> Anatomy:
+    if not isinstance(model, str):
+        raise BadInput(f"model is {model!r}", where=where, allowed="a path or a catalogue name")
+    if model not in anatomies:
+        try:
+            anatomies[model] = find_anatomy(model)
+        except OwnwardError as error:
+            anatomies[model] = error
+    found = anatomies[model]
+    if isinstance(found, OwnwardError):
+        raise found
+    return found
+
+
+def _is_set(value: object) -> bool:
+    return value not in (False, 0, "", "0", "false", "no", "none", "None")
+
+
+def _refusal(name: str, reason: str) -> dict[str, Any]:
+    return {
+        "schema": "ownward.prediction/1", "id": name, "value": None, "low80": None, "high80": None, "basis": None,
+        "class": "refused", "memory_bytes": None, "fits": None, "refused": reason,
+    }  # fmt: skip
