@@ -2,3 +2,18 @@
 
 It never loads what decides (planner, simulation, perf).
 """
+
+from ownward.gateway.app import ASGIApp, Gateway
+from ownward.gateway.server import GatewayServer, Stoppable, run_loop, serve_app
+from ownward.gateway.settings import DEFAULT_PORT, GatewaySettings
+
+__all__ = [
+    "DEFAULT_PORT",
+    "ASGIApp",
+    "Gateway",
+    "GatewayServer",
+    "GatewaySettings",
+    "Stoppable",
+    "run_loop",
+    "serve_app",
+]

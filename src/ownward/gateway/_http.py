@@ -1,0 +1,111 @@
+"""uvicorn's HTTP protocol with limits that it lacks: bytes and time of a request's head, connections.
+
+It also tells the application at once when a client leaves, which saves a waiting task for each request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from ownward.gateway.settings import GatewaySettings
+
+CONNECTION = "ownward.connection"
+"""The key in `scope["extensions"]` under which the application finds the connection."""
+
+
+def _answer(status: bytes, message: bytes) -> bytes:
+    body = b'{"error": {"message": "' + message + b'", "type": "invalid_request_error", "code": null}}'
+    head = b"HTTP/1.1 " + status + b"\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: "
+    return head + str(len(body)).encode() + b"\r\n\r\n" + body
+
+
+_TOO_LARGE = _answer(b"431 Request Header Fields Too Large", b"the request's headers are too large")
+_TIMED_OUT = _answer(b"408 Request Timeout", b"the request's headers did not arrive in time")
+_BUSY = _answer(b"503 Service Unavailable", b"too many connections are open")
+
+
+class BoundedHttp(HttpToolsProtocol):
+    """One connection; the limits stand on a subclass made by `with_limits`.
+
+    The application sets `on_gone`, which is called once if the client leaves; `is_gone` says that it has left.
+    """
+
+    max_header_bytes: ClassVar[int] = 64 * 1024
+    header_timeout_s: ClassVar[float] = 30.0
+    max_connections: ClassVar[int] = 12_000
+
+    on_gone: Callable[[], None] | None = None
+    is_gone = False
+    _is_in_head = True
+    _head_bytes = 0
+    _head_timer: asyncio.TimerHandle | None = None
+
+    @classmethod
+    def with_limits(cls, settings: GatewaySettings) -> type[BoundedHttp]:
+        """Return the protocol with the settings' limits."""
+        limits = {
+            "max_header_bytes": settings.max_header_bytes,
+            "header_timeout_s": settings.header_timeout_s,
+            "max_connections": settings.max_connections,
+        }
+        return type("BoundedHttp", (cls,), limits)
+
+    def connection_made(self, transport: Any) -> None:
+        """Refuse a connection too many; begin the time for the first head."""
+        super().connection_made(transport)
+        self._extensions: dict[str, dict[object, object]] = {CONNECTION: self}  # type: ignore[dict-item]
+        if len(self.connections) > self.max_connections:
+            self._refuse(_BUSY)
+            return
+        self._head_timer = self.loop.call_later(self.header_timeout_s, self._refuse, _TIMED_OUT)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the application."""
+        self.is_gone = True
+        super().connection_lost(exc)
+        self._stop_timer()
+        callback, self.on_gone = self.on_gone, None
+        if callback is not None:
+            callback()
+
+    def data_received(self, data: bytes) -> None:
+        """Count the bytes of a head that is not complete."""
+        super().data_received(data)
+        if self._is_in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > self.max_header_bytes:
+                self._refuse(_TOO_LARGE)
+            elif self._head_timer is None:
+                self._head_timer = self.loop.call_later(self.header_timeout_s, self._refuse, _TIMED_OUT)
+
+    def on_message_begin(self) -> None:
+        """Start a head."""
+        super().on_message_begin()
+        self.scope["extensions"] = self._extensions
+        self._is_in_head = True
+        self._head_bytes = 0
+
+    def on_headers_complete(self) -> None:
+        """End a head, large as it may be."""
+        self._is_in_head = False
+        if self._head_timer is not None:
+            self._stop_timer()
+        super().on_headers_complete()
+
+    def _stop_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _refuse(self, answer: bytes) -> None:
+        self._stop_timer()
+        if self.transport.is_closing():
+            return
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is None or cycle.response_complete:
+            self.transport.write(answer)
+        self.transport.close()

@@ -1,0 +1,88 @@
+"""Bounded concurrency with a bounded first-in-first-out queue: what cannot wait is turned away at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from ownward.gateway.errors import Overloaded
+
+
+class Slots:
+    """The slots of one tier; `limit` None means that only the gateway's own limit holds."""
+
+    __slots__ = ("_waiting", "in_use", "limit", "name", "queue_limit")
+
+    def __init__(self, name: str, *, limit: int | None, queue_limit: int) -> None:
+        """Start with every slot free."""
+        self.name = name
+        self.limit = limit
+        self.queue_limit = queue_limit
+        self.in_use = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    @property
+    def waiting(self) -> int:
+        """How many requests are queued."""
+        return len(self._waiting)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a further request would be turned away."""
+        return self.limit is not None and self.in_use >= self.limit and len(self._waiting) >= self.queue_limit
+
+    def try_acquire(self) -> bool:
+        """Take a slot if one is free and nobody waits for it."""
+        if self.limit is not None and (self.in_use >= self.limit or self._waiting):
+            return False
+        self.in_use += 1
+        return True
+
+    async def acquire(self, *, timeout_s: float) -> None:
+        """Take a slot, waiting in the queue for at most `timeout_s`.
+
+        Raises: Overloaded, at once when the queue is full, else when the time is over.
+        """
+        if self.try_acquire():
+            return
+        if self.is_full:
+            raise Overloaded(self.name, queued=len(self._waiting), limit=self.limit, waited_s=0.0)
+        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[None] = loop.create_future()
+        self._waiting.append(turn)
+        timer = loop.call_later(timeout_s, _expire, turn)
+        try:
+            await turn
+        except TimeoutError:
+            raise Overloaded(self.name, queued=len(self._waiting), limit=self.limit, waited_s=timeout_s) from None
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
+                self.release()  # the slot had just been handed over
+            raise
+        finally:
+            timer.cancel()
+            if turn in self._waiting:
+                self._waiting.remove(turn)
+
+    def release(self) -> None:
+        """Give a slot back, to the first in the queue where there is one."""
+        self.in_use -= 1
+        self._hand_over()
+
+    def resize(self, *, limit: int | None, queue_limit: int) -> None:
+        """Change the limits; requests in flight keep their slots."""
+        self.limit = limit
+        self.queue_limit = queue_limit
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        while self._waiting and (self.limit is None or self.in_use < self.limit):
+            turn = self._waiting.popleft()
+            if not turn.done():
+                self.in_use += 1
+                turn.set_result(None)
+
+
+def _expire(turn: asyncio.Future[None]) -> None:
+    if not turn.done():
+        turn.set_exception(TimeoutError())

@@ -1,0 +1,291 @@
+"""The ASGI application: what lives across requests, and which function answers which path."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
+from typing import Any
+
+from ownward.core import Clock, picousd_to_usd
+from ownward.gateway import control
+from ownward.gateway.admission import Slots
+from ownward.gateway.breaker import CLOSED, Breaker, BreakerRules
+from ownward.gateway.endpoints import ENDPOINTS
+from ownward.gateway.exchange import Exchange
+from ownward.gateway.keys import KeyRing
+from ownward.gateway.metrics import GatewayMetrics, gauge_lines
+from ownward.gateway.retries import RetryBudget
+from ownward.gateway.routing import RoutingTable, Target, compile_plan
+from ownward.gateway.settings import GatewaySettings
+from ownward.ledger import Ledger
+from ownward.plan import Plan
+from ownward.pricing import Usage
+from ownward.upstreams import Door
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_LOG = logging.getLogger("ownward.gateway")
+_SWEEP_S = 5.0
+_BREAKER_STATES = {"closed": 0.0, "half_open": 1.0, "open": 2.0}
+
+
+class Gateway:
+    """An ASGI application that carries out a plan; `GatewayServer` puts it on a port.
+
+    Holds what requests share: the routing table, breakers, slots, counts. Every mutation happens on one event loop.
+    """
+
+    def __init__(
+        self,
+        *,
+        plan: Plan,
+        ledger: Ledger,
+        door: Door,
+        settings: GatewaySettings,
+        clock: Clock,
+        addresses: Mapping[str, str | None] | None = None,
+        secrets: Mapping[str, str] | None = None,
+        mounts: Mapping[str, ASGIApp] | None = None,
+    ) -> None:
+        """Compile the plan.
+
+        Raises: ConfigError, if the plan has a workload that cannot be carried out.
+        """
+        self.ledger = ledger
+        self.door = door
+        self.settings = settings
+        self.clock = clock
+        self.metrics = GatewayMetrics()
+        self.breakers: dict[str, Breaker] = {}
+        self.in_flight: dict[str, int] = {}
+        self.slots: dict[str, Slots] = {}
+        self.full_tiers = _FullTiers(self.slots)
+        self.exchanges: set[Exchange] = set()
+        self.retries = RetryBudget(fraction=settings.retry_fraction, burst=settings.retry_burst)
+        self.keys = (
+            KeyRing(ledger.verify_key, clock=clock, remember_s=settings.key_cache_s) if settings.requires_keys else None
+        )
+        self.is_draining = False
+        self._addresses = dict(addresses or {})
+        self._secrets = dict(secrets or {})
+        self._mounts = tuple(sorted((mounts or {}).items(), key=lambda item: len(item[0]), reverse=True))
+        self._rules = BreakerRules(
+            failures=settings.breaker_failures,
+            wait_s=settings.breaker_wait_s,
+            longest_wait_s=settings.breaker_longest_wait_s,
+        )
+        self._sweeper: asyncio.TimerHandle | None = None
+        self.table: RoutingTable = self._compile(plan)
+        self._use(self.table)
+
+    # Life.
+
+    async def start(self) -> None:
+        """Keep the plan and its prices in the ledger, settle what dead processes left, begin the sweep."""
+        await asyncio.to_thread(self._snapshot, self.table.plan)
+        await asyncio.to_thread(self.ledger.reconcile)
+        for line in self.table.unusable:
+            _LOG.warning("%s", line)
+        self._sweep()
+
+    async def reload(self, plan: Plan) -> None:
+        """Serve new requests by `plan`; those in flight keep the table they began with.
+
+        Raises: ConfigError or LedgerError, and the old plan stays.
+        """
+        table = self._compile(plan)
+        await asyncio.to_thread(self._snapshot, plan)
+        self._use(table)
+
+    def set_address(self, upstream: str, url: str | None) -> None:
+        """Note where an engine listens now; None, that it is down."""
+        self._addresses[upstream] = url
+        self._use(self._compile(self.table.plan))
+
+    async def stop(self) -> None:
+        """Have every settlement committed."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
+        await self.ledger.flush()
+
+    def _compile(self, plan: Plan) -> RoutingTable:
+        return compile_plan(plan, addresses=self._addresses, secrets=self._secrets)
+
+    def _use(self, table: RoutingTable) -> None:
+        queue_limit = self.settings.queue_per_tier_requests
+        for tier in table.plan.tiers.values():
+            slots = self.slots.get(tier.name)
+            if slots is None:
+                self.slots[tier.name] = Slots(tier.name, limit=tier.max_concurrency, queue_limit=queue_limit)
+            else:
+                slots.resize(limit=tier.max_concurrency, queue_limit=queue_limit)
+        self.table = table
+
+    def _snapshot(self, plan: Plan) -> None:
+        self.ledger.snapshot_plan(plan.sha256, plan.canonical_text)
+        for tier in plan.tiers.values():
+            for price in (tier.price, tier.loaded_price):
+                if price is not None:
+                    self.ledger.snapshot_price(price)
+
+    def _sweep(self) -> None:
+        """Cut clients that have read nothing for too long while bytes wait for them."""
+        now_s = self.clock.monotonic_s()
+        for exchange in tuple(self.exchanges):
+            exchange.check_client(now_s, self.settings.client_stall_s)
+        self._sweeper = asyncio.get_running_loop().call_later(_SWEEP_S, self._sweep)
+
+    # Requests.
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await _refuse_other(scope, receive, send)
+            return
+        path = scope["path"]
+        endpoint = ENDPOINTS.get(path)
+        if endpoint is not None and scope["method"] == "POST":
+            await Exchange(self, endpoint, scope, receive, send).run()
+            return
+        for prefix, app in self._mounts:
+            if path == prefix or path.startswith(f"{prefix}/"):
+                await app({**scope, "root_path": scope.get("root_path", "") + prefix}, receive, send)
+                return
+        await control.answer(self, scope, receive, send)
+
+    # What requests teach.
+
+    def learn_dispatch(self, key: str) -> None:
+        """Note that a request goes out; to a half-open upstream it is the probe."""
+        breaker = self.breakers.get(key)
+        if breaker is not None:
+            self.breakers[key] = breaker.after_dispatch()
+
+    def learn_success(self, key: str) -> None:
+        """Note an answer."""
+        breaker = self.breakers.get(key)
+        if breaker is not None:
+            self._remember(key, breaker.after_success(self.clock.monotonic_s()))
+
+    def learn_failure(self, key: str) -> None:
+        """Note that an upstream failed."""
+        now_s = self.clock.monotonic_s()
+        self._remember(key, self.breakers.get(key, CLOSED).after_failure(now_s, self._rules))
+
+    def learn_nothing(self, key: str) -> None:
+        """Note a request that says nothing of its upstream."""
+        breaker = self.breakers.get(key)
+        if breaker is not None:
+            self._remember(key, breaker.after_nothing_learned())
+
+    def learn_wait(self, key: str, wait_s: float | None) -> None:
+        """Note that an upstream asks to wait; without a time it only says that it is busy."""
+        if wait_s is None:
+            self.learn_nothing(key)
+            return
+        now_s = self.clock.monotonic_s()
+        self._remember(key, self.breakers.get(key, CLOSED).after_request_to_wait(now_s, wait_s, self._rules))
+
+    def _remember(self, key: str, breaker: Breaker) -> None:
+        if breaker is CLOSED:
+            self.breakers.pop(key, None)
+        else:
+            self.breakers[key] = breaker
+
+    # Counting.
+
+    def count(self, exchange: Exchange) -> None:
+        """Count a request that is over."""
+        tier = exchange.target.tier.name if exchange.target is not None else ""
+        workload = exchange.workload if exchange.workload in self.table.plan.workloads else "other"
+        self.metrics.requests.add((exchange.endpoint.path, workload, tier, str(exchange.status)))
+        if exchange.is_gone:
+            self.metrics.disconnects.add((tier,))
+
+    def count_attempt(self, target: Target, state: str, *, ttft_s: float | None, latency_s: float) -> None:
+        """Count a call that is over."""
+        tier = target.tier.name
+        self.metrics.attempts.add((tier, target.name, state))
+        if ttft_s is not None:
+            self.metrics.ttft.observe((tier,), ttft_s)
+        if state == "settled":
+            self.metrics.latency.observe((tier,), latency_s)
+
+    def count_retry(self, target: Target) -> None:
+        """Count an attempt after the first."""
+        self.metrics.retries.add((target.tier.name, target.name))
+
+    def count_usage(self, target: Target, usage: Usage, charge_picousd: int | None) -> None:
+        """Count what an upstream reported."""
+        tier = target.tier.name
+        tokens = self.metrics.tokens
+        tokens.add((tier, "input"), usage.input_tokens)
+        tokens.add((tier, "output"), usage.output_tokens)
+        if usage.cached_input_tokens:
+            tokens.add((tier, "cached_input"), usage.cached_input_tokens)
+        if charge_picousd:
+            self.metrics.charges.add((tier, target.name), float(picousd_to_usd(charge_picousd)))
+
+    def gauges(self) -> Iterator[str]:
+        """Yield what is read at scrape time."""
+        now_s = self.clock.monotonic_s()
+        slots = list(self.slots.values())
+        yield from gauge_lines("ownward_requests_in_flight", "Requests being served.", (), [((), len(self.exchanges))])
+        yield from gauge_lines(
+            "ownward_slots_in_use", "Calls running on a tier.", ("tier",), [((s.name,), s.in_use) for s in slots]
+        )
+        yield from gauge_lines(
+            "ownward_queue_requests", "Requests waiting for a tier.", ("tier",), [((s.name,), s.waiting) for s in slots]
+        )
+        yield from gauge_lines(
+            "ownward_breaker_state",
+            "0 closed, 1 half-open, 2 open.",
+            ("tier", "upstream"),
+            list(self._breaker_states(now_s)),
+        )
+        yield from gauge_lines(
+            "ownward_ledger_queue_entries", "Rows waiting to be committed.", (), [((), self.ledger.queue_depth)]
+        )
+
+    def _breaker_states(self, now_s: float) -> Iterable[tuple[tuple[str, str], float]]:
+        for targets in self.table.targets.values():
+            for target in targets:
+                state = self.breakers.get(target.key, CLOSED).state(now_s)
+                yield (target.tier.name, target.name), _BREAKER_STATES[state]
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether requests are taken and at least one upstream can be used."""
+        usable = any(target.unusable is None for targets in self.table.targets.values() for target in targets)
+        return usable and not self.is_draining
+
+
+class _FullTiers:
+    """The tiers that would turn a request away, read when asked."""
+
+    __slots__ = ("_slots",)
+
+    def __init__(self, slots: Mapping[str, Slots]) -> None:
+        self._slots = slots
+
+    def __contains__(self, tier: object) -> bool:
+        slots = self._slots.get(tier) if isinstance(tier, str) else None
+        return slots is not None and slots.is_full
+
+
+async def _refuse_other(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer what is no HTTP request: nothing to do for a lifespan, no websockets."""
+    if scope["type"] == "lifespan":
+        while True:
+            message = await receive()
+            await send({"type": f"{message['type']}.complete"})
+            if message["type"] == "lifespan.shutdown":
+                return
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.close", "code": 1003})

@@ -1,0 +1,433 @@
+"""One call to one upstream: its intent, its answer relayed, and its one settlement.
+
+The ledger protocol stands here. The intent is committed before anything is sent; exactly one settlement follows
+it, whatever happens: `settled` with the upstream's own usage after a complete answer, `failed` where the upstream
+certainly charged nothing, `unsettled` with bounds in every other case.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Literal
+
+from ownward.core import (
+    BrokenStream,
+    LedgerError,
+    OwnwardError,
+    PolicyRefusal,
+    RateLimited,
+    UpstreamError,
+    UpstreamRefused,
+    UpstreamUnreachable,
+)
+from ownward.gateway import wire
+from ownward.gateway.errors import UpstreamCredentials, broken_stream
+from ownward.gateway.routing import Target
+from ownward.ledger import Intent, Settlement
+from ownward.policy import Permit, issue_permit
+from ownward.pricing import Usage
+from ownward.upstreams import (
+    Response,
+    Spliced,
+    Timeouts,
+    UsageTap,
+    input_tokens_upper_bound,
+    output_tokens_upper_bound,
+    splice,
+)
+
+if TYPE_CHECKING:
+    from ownward.gateway.exchange import Exchange
+
+_LOG = logging.getLogger("ownward.gateway")
+
+_ERROR_BODY_BYTES = 1 << 20
+_SHORTEST_SSE_BYTES = 6
+_SSE_STARTS = (b"data:", b"event:", b"id:", b"retry:", b":")
+
+_CREDENTIALS = frozenset({401, 403})
+_RATE_LIMITED = 429
+_SERVER_FAULTS = 500
+_RETRIED = frozenset({401, 403, 404, 408, 429})
+_MAY_HAVE_WORKED = frozenset({408, 504, 522, 524})
+"""Statuses by which a proxy gives up waiting: the work behind it may have been done and charged."""
+
+_NO_USAGE = Usage(input_tokens=0, output_tokens=0)
+
+
+class Retry(Exception):
+    """An attempt failed before the first byte reached the client, in a way that another upstream may not.
+
+    `error` is what to say if there is none; `answer` the upstream's own words, where it had any.
+    """
+
+    def __init__(self, error: OwnwardError, *, answer: tuple[int, bytes, bytes] | None = None) -> None:
+        """Keep what to say."""
+        super().__init__(str(error))
+        self.error = error
+        self.answer = answer
+
+
+class Attempt:
+    """One call; `run` returns once the answer was passed on, or raises."""
+
+    __slots__ = (
+        "_exchange",
+        "_gateway",
+        "_intent",
+        "_is_settled",
+        "_passed_bytes",
+        "_response",
+        "_sent_s",
+        "_tap",
+        "_target",
+        "_ttft_s",
+    )
+
+    def __init__(self, exchange: Exchange, target: Target) -> None:
+        """Begin; nothing is written yet."""
+        self._exchange = exchange
+        self._gateway = exchange.gateway
+        self._target = target
+        self._intent: Intent | None = None
+        self._is_settled = False
+        self._passed_bytes = 0
+        self._response: Response | None = None
+        self._sent_s = 0.0
+        self._tap: UsageTap | None = None
+        self._ttft_s: float | None = None
+
+    async def run(self) -> None:
+        """Send the request and relay the answer.
+
+        Raises: Retry, if it failed before the first byte and another upstream may do better; PolicyRefusal;
+        LedgerError, if the intent could not be written, so that nothing was sent.
+        """
+        exchange, target = self._exchange, self._target
+        endpoint = exchange.endpoint
+        spliced = splice(exchange.body, model=target.tier.model, want_stream_usage=True, endpoint=endpoint.splices_as)
+        permit = issue_permit(
+            label=exchange.label,
+            place=target.place,
+            upstream=target.name,
+            origin=target.origin,
+            body=spliced.body,
+            workload=exchange.workload,
+        )
+        await self._write_intent(spliced, permit)
+        try:
+            await self._call(spliced, permit)
+        finally:
+            if self._response is not None:
+                self._response.abort()
+            if not self._is_settled:  # only a fault of ours leads here; the charge stays open, with its bounds
+                self._settle_unsettled("the gateway failed while the call was running")
+
+    async def _write_intent(self, spliced: Spliced, permit: Permit) -> None:
+        exchange, gateway, target = self._exchange, self._gateway, self._target
+        assert exchange.request is not None
+        tier, endpoint = target.tier, exchange.endpoint
+        input_high, output_high = self._token_bounds(spliced)
+        charge_high = None
+        if endpoint.is_free:
+            charge_high = 0
+        elif target.bound is not None and input_high is not None:
+            charge_high = target.bound.compute_picousd(input_tokens_high=input_high, output_tokens_high=output_high)
+        intent = Intent(
+            request_id=exchange.request_id,
+            attempt=exchange.attempts,
+            tier=tier.name,
+            upstream=target.name,
+            model=tier.model,
+            price_id=target.price_id,
+            input_tokens_high=input_high,
+            output_tokens_high=output_high,
+            charge_high_picousd=charge_high,
+            body_sha256=permit.body_sha256,
+            started_at=gateway.clock.now(),
+        )
+        self._intent = intent
+        # Where these are cancelled, the ledger itself settles the attempt as failed: nothing was sent.
+        if exchange.attempts == 1:
+            await gateway.ledger.begin(exchange.request, intent)
+        else:
+            await gateway.ledger.begin_attempt(intent)
+
+    def _token_bounds(self, spliced: Spliced) -> tuple[int | None, int]:
+        tier, endpoint = self._target.tier, self._exchange.endpoint
+        input_high = input_tokens_upper_bound(
+            spliced, endpoint=endpoint.splices_as, max_context_tokens=tier.max_context_tokens
+        )
+        if not endpoint.has_output:
+            return input_high, 0
+        output_high = output_tokens_upper_bound(
+            spliced, endpoint=endpoint.splices_as, max_output_tokens=tier.max_output_tokens
+        )
+        if output_high is None:
+            assumed = tier.max_context_tokens or self._gateway.settings.assumed_output_tokens
+            output_high = assumed * spliced.choices
+        return input_high, output_high
+
+    # The call.
+
+    async def _call(self, spliced: Spliced, permit: Permit) -> None:
+        gateway, target, exchange = self._gateway, self._target, self._exchange
+        gateway.learn_dispatch(target.key)
+        self._sent_s = gateway.clock.monotonic_s()
+        try:
+            self._response = await gateway.door.send(
+                permit,
+                method="POST",
+                target=target.paths[exchange.endpoint.path],
+                headers=self._headers(),
+                body=spliced.body,
+                timeouts=self._timeouts(),
+            )
+            await self._relay(self._response, spliced)
+        except UpstreamUnreachable as error:
+            gateway.learn_failure(target.key)
+            self._settle_failed(error.message)
+            raise Retry(error) from None
+        except UpstreamError as error:
+            gateway.learn_failure(target.key)
+            self._settle_unsettled(error.message)
+            if not exchange.has_begun:
+                raise Retry(error) from None
+            await exchange.end_broken(self._describe_break(error))
+        except PolicyRefusal as error:
+            gateway.learn_nothing(target.key)
+            self._settle_failed(error.message)
+            raise
+        except asyncio.CancelledError:
+            gateway.learn_nothing(target.key)
+            if not self._is_settled:
+                who = "the client left" if exchange.is_gone else "the gateway stopped"
+                self._settle_unsettled(f"{who} after {self._progress()}")
+            raise
+
+    def _headers(self) -> list[tuple[bytes, bytes]]:
+        exchange, target = self._exchange, self._target
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"x-ownward-request-id", exchange.request_id.encode("ascii")),
+            (b"x-ownward-attempt", b"%d" % exchange.attempts),
+        ]
+        headers += wire.for_upstream(exchange.headers, dialect=exchange.endpoint.dialect)
+        headers += target.headers
+        return headers
+
+    def _timeouts(self) -> Timeouts:
+        target, settings = self._target, self._gateway.settings
+        left_s = settings.deadline_s - (self._sent_s - self._exchange.started_s)
+        stated = target.timeouts
+        if left_s >= stated.first_byte_s:
+            return stated
+        left_s = max(left_s, 0.001)
+        return Timeouts(
+            connect_s=min(stated.connect_s, left_s),
+            first_byte_s=min(stated.first_byte_s, left_s),
+            stall_s=stated.stall_s,
+        )
+
+    async def _relay(self, response: Response, spliced: Spliced) -> None:
+        status = response.status
+        if not 200 <= status < 300:  # noqa: PLR2004 - the statuses of success
+            await self._relay_error(response)
+            return
+        content_type = response.header(b"content-type") or b"application/json"
+        if content_type[:17].lower() == b"text/event-stream":
+            await self._relay_stream(response, spliced, content_type)
+        else:
+            await self._relay_whole(response, content_type)
+
+    async def _relay_whole(self, response: Response, content_type: bytes) -> None:
+        exchange, gateway = self._exchange, self._gateway
+        body = await response.read(gateway.settings.max_answer_bytes)
+        self._ttft_s = gateway.clock.monotonic_s() - self._sent_s
+        tap = self._tap = UsageTap(exchange.endpoint.dialect, False)  # noqa: FBT003 - as its owner reads it
+        tap.feed(body)
+        tap.finish()
+        if not tap.is_complete:
+            raise BrokenStream(
+                f"upstream {self._target.name!r} answered {response.status} with {len(body)} bytes that are no answer",
+                next_step="It may have charged for them",
+            )
+        gateway.learn_success(self._target.key)
+        self._settle_by_tap(response.status)
+        await exchange.answer(response.status, content_type, wire.for_client(response.headers), body)
+
+    async def _relay_stream(self, response: Response, spliced: Spliced, content_type: bytes) -> None:
+        exchange, gateway = self._exchange, self._gateway
+        tap = self._tap = UsageTap(exchange.endpoint.dialect, strip_usage=spliced.adds_usage)
+        chunk = await self._first_chunk(response)
+        self._ttft_s = gateway.clock.monotonic_s() - self._sent_s
+        passed = tap.feed(chunk)
+        if tap.error is not None and not tap.has_content:
+            raise BrokenStream(f"upstream {self._target.name!r} began its stream with an error: {tap.error}")
+        await exchange.begin(response.status, content_type, wire.for_client(response.headers))
+        next_chunk, feed, write = response.next_chunk, tap.feed, exchange.write
+        while chunk:
+            if passed:
+                self._passed_bytes += len(passed)
+                await write(passed)
+            chunk = await next_chunk()
+            passed = feed(chunk) if chunk else b""
+        rest = tap.finish()
+        if not tap.is_complete:
+            if rest:
+                await write(rest)
+            raise BrokenStream("it ended without its last word")
+        gateway.learn_success(self._target.key)
+        self._settle_by_tap(response.status)
+        await exchange.end(rest)
+
+    async def _first_chunk(self, response: Response) -> bytes:
+        """Return the beginning of a stream, long enough to tell that it is one."""
+        first = await response.next_chunk()
+        while 0 < len(first) < _SHORTEST_SSE_BYTES:
+            more = await response.next_chunk()
+            if not more:
+                break
+            first += more
+        if not first.lstrip().startswith(_SSE_STARTS):
+            what = "no stream of events" if first else "nothing"
+            raise BrokenStream(
+                f"upstream {self._target.name!r} answered {what} where a stream was announced",
+                next_step="It may have charged for it",
+            )
+        return first
+
+    async def _relay_error(self, response: Response) -> None:
+        exchange, gateway, key = self._exchange, self._gateway, self._target.key
+        status = response.status
+        try:
+            body = await response.read(_ERROR_BODY_BYTES)
+        except UpstreamError:
+            body = b""
+        tap = self._tap = UsageTap(exchange.endpoint.dialect, False)  # noqa: FBT003 - as its owner reads it
+        tap.feed(body)
+        tap.finish()
+        if tap.usage is not None:
+            self._settle_by_tap(status)
+        elif status in _MAY_HAVE_WORKED:
+            self._settle_unsettled(f"it answered {status}", status=status)
+        else:
+            self._settle_failed(f"it answered {status}", status=status)
+        wait_s = _retry_after(response)
+        if status == _RATE_LIMITED:
+            gateway.learn_wait(key, wait_s)
+        elif status >= _SERVER_FAULTS or status in _CREDENTIALS:
+            gateway.learn_failure(key)
+        else:
+            gateway.learn_success(key)
+        content_type = response.header(b"content-type") or b"application/json"
+        if status >= _SERVER_FAULTS or status in _RETRIED or status < 400:  # noqa: PLR2004 - a redirect
+            is_json = content_type.startswith(b"application/json") and status >= 400 and bool(body)  # noqa: PLR2004
+            own_words = (status, content_type, body) if is_json and status not in _CREDENTIALS else None
+            raise Retry(self._refusal(status, wait_s), answer=own_words)
+        await exchange.answer(status, content_type, wire.for_client(response.headers), body)
+
+    def _refusal(self, status: int, wait_s: float | None) -> OwnwardError:
+        name = self._target.name
+        if status in _CREDENTIALS:
+            variable = self._target.upstream.api_key_env
+            return UpstreamCredentials(
+                f"upstream {name!r} does not accept this gateway's key: it answered {status}",
+                next_step=f"Check the environment variable {variable}" if variable else "Name its key in api_key_env",
+            )
+        if status == _RATE_LIMITED:
+            asks = "" if wait_s is None else f" and asks to wait {wait_s:g} s"
+            return RateLimited(f"upstream {name!r} answered 429{asks}", retry_after_s=wait_s)
+        if status >= _SERVER_FAULTS or status < 400:  # noqa: PLR2004 - a redirect is not followed
+            return UpstreamError(f"upstream {name!r} answered {status}")
+        return UpstreamRefused(f"upstream {name!r} answered {status}", status=status)
+
+    def _describe_break(self, error: UpstreamError) -> BrokenStream:
+        events = 0 if self._tap is None else self._tap.content_events
+        return broken_stream(self._target.name, passed_bytes=self._passed_bytes, events=events, why=error.message)
+
+    def _progress(self) -> str:
+        events = 0 if self._tap is None else self._tap.content_events
+        return f"{events} content events, {self._passed_bytes} bytes passed on"
+
+    # The one settlement.
+
+    def _settle_by_tap(self, status: int) -> None:
+        tap, target = self._tap, self._target
+        assert tap is not None
+        if self._exchange.endpoint.is_free:
+            usage: Usage | None = _NO_USAGE
+        else:
+            usage = tap.usage
+        if usage is None:
+            self._settle_unsettled("the answer is complete and states no usage", status=status)
+            return
+        price = target.tier.price
+        charge = None
+        if self._exchange.endpoint.is_free:
+            charge = 0
+        elif price is not None:
+            charge = price.compute_charge_picousd(usage)
+        self._settle("settled", usage=usage, charge=(charge, charge, charge), status=status)
+        self._gateway.count_usage(target, usage, charge)
+
+    def _settle_unsettled(self, error: str, *, status: int | None = None) -> None:
+        assert self._intent is not None
+        if self._passed_bytes and "passed on" not in error:
+            error = f"{error}; {self._progress()}"
+        self._settle("unsettled", charge=(None, 0, self._intent.charge_high_picousd), status=status, error=error)
+
+    def _settle_failed(self, error: str, *, status: int | None = None) -> None:
+        self._settle("failed", charge=(0, 0, 0), status=status, error=error)
+
+    def _settle(
+        self,
+        state: Literal["settled", "unsettled", "failed"],
+        *,
+        charge: tuple[int | None, int | None, int | None],
+        usage: Usage | None = None,
+        status: int | None = None,
+        error: str | None = None,
+    ) -> None:
+        assert not self._is_settled, "an intent is settled once"
+        self._is_settled = True
+        gateway, tap, response = self._gateway, self._tap, self._response
+        now_s = gateway.clock.monotonic_s()
+        if status is None and response is not None:
+            status = response.status or None
+        try:
+            gateway.ledger.settle(
+                Settlement(
+                    request_id=self._exchange.request_id,
+                    attempt=self._exchange.attempts,
+                    state=state,
+                    settled_at=gateway.clock.now(),
+                    usage=usage,
+                    usage_basis=None if usage is None else "upstream",
+                    charge_picousd=charge[0],
+                    charge_low_picousd=charge[1],
+                    charge_high_picousd=charge[2],
+                    upstream_request_id=None if tap is None else tap.upstream_request_id,
+                    ttft_s=self._ttft_s,
+                    latency_s=now_s - self._sent_s if self._sent_s else None,
+                    status=status,
+                    error=error,
+                )
+            )
+        except LedgerError as failure:
+            # The intent stands: without a settlement the ledger lists it as unsettled, with its bounds.
+            _LOG.error("a settlement of %s could not be queued: %s", self._exchange.request_id, failure)
+        gateway.count_attempt(self._target, state, ttft_s=self._ttft_s, latency_s=now_s - self._sent_s)
+
+
+def _retry_after(response: Response) -> float | None:
+    """Return the seconds that an answer asks to wait; None where it does not say, or says it as a date."""
+    stated = response.header(b"retry-after")
+    if stated is None:
+        return None
+    try:
+        wait_s = float(stated)
+    except ValueError:
+        return None
+    return wait_s if 0 <= wait_s < float("inf") else None

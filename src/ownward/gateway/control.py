@@ -1,0 +1,160 @@
+"""The endpoints that carry no inference: models, health, metrics, outcomes; and the answer to every other path."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+import msgspec
+
+from ownward.core import LedgerError, OwnwardError
+from ownward.gateway import wire
+from ownward.gateway.endpoints import ENDPOINTS
+from ownward.gateway.errors import (
+    BodyTooLarge,
+    Dialect,
+    MalformedRequest,
+    UnknownPath,
+    UnknownRoute,
+    UnknownTask,
+    body_of,
+    retry_after_s,
+    status_of,
+)
+from ownward.ledger import Outcome, OutcomeSource
+
+if TYPE_CHECKING:
+    from ownward.gateway.app import Gateway, Receive, Scope, Send
+
+_LOG = logging.getLogger("ownward.gateway")
+_JSON = b"application/json"
+_METRICS = b"text/plain; version=0.0.4; charset=utf-8"
+_MODELS = "/v1/models"
+_TASKS = "/v1/tasks/"
+_OUTCOME = "/outcome"
+_MOST_OUTCOME_BYTES = 64 * 1024
+PATHS = (*ENDPOINTS, _MODELS, "/healthz", "/readyz", "/metrics", "/v1/tasks/ID/outcome")
+
+_Answer = tuple[int, bytes, bytes]
+
+
+class _StatedOutcome(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of an outcome, as docs/reference/gateway.md has it."""
+
+    completed: bool
+    source: OutcomeSource = "user"
+    score: float | None = None
+    human_minutes: float | None = None
+    comment: str = ""
+
+
+async def answer(gateway: Gateway, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a request that is not for inference."""
+    headers: Mapping[bytes, bytes] = dict(scope["headers"])
+    dialect: Dialect = "anthropic" if b"anthropic-version" in headers else "openai"
+    extra: list[tuple[bytes, bytes]] = []
+    try:
+        status, content_type, body = await _answer(gateway, scope, headers, receive)
+    except OwnwardError as error:
+        status, content_type, body = status_of(error), _JSON, body_of(error, dialect)
+        wait_s = retry_after_s(error)
+        if wait_s is not None:
+            extra.append((b"retry-after", b"%d" % max(1, round(wait_s))))
+        if isinstance(error, UnknownPath) and error.allowed_methods:
+            extra.append((b"allow", ", ".join(error.allowed_methods).encode()))
+    sent = [(b"content-type", content_type), (b"content-length", b"%d" % len(body)), *extra]
+    await send({"type": "http.response.start", "status": status, "headers": sent})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+async def _answer(gateway: Gateway, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive) -> _Answer:
+    method, path = scope["method"], scope["path"]
+    allowed = _methods_of(path)
+    if method not in allowed:
+        raise UnknownPath(method, path, allowed_methods=allowed, paths=PATHS)
+    if path == "/healthz":
+        return 200, _JSON, b'{"status": "ok"}'
+    if path == "/readyz":
+        return (200, _JSON, b'{"status": "ready"}') if gateway.is_ready else (503, _JSON, b'{"status": "not ready"}')
+    if gateway.keys is not None:
+        await gateway.keys.find(headers)
+    if path == "/metrics":
+        return 200, _METRICS, gateway.metrics.render(gateway.gauges())
+    if path.startswith(_MODELS):
+        return _answer_models(gateway, path, headers)
+    return await _record_outcome(gateway, path, receive)
+
+
+def _methods_of(path: str) -> tuple[str, ...]:
+    if path in ENDPOINTS:
+        return ("POST",)
+    if path in {"/healthz", "/readyz"}:
+        return ("GET", "HEAD")
+    if path in {_MODELS, "/metrics"} or path.startswith(f"{_MODELS}/"):
+        return ("GET",)
+    if path.startswith(_TASKS) and path.endswith(_OUTCOME) and len(path) > len(_TASKS) + len(_OUTCOME):
+        return ("POST",)
+    return ()
+
+
+def _answer_models(gateway: Gateway, path: str, headers: Mapping[bytes, bytes]) -> _Answer:
+    table = gateway.table
+    if path == _MODELS:
+        is_anthropic = b"anthropic-version" in headers
+        return 200, _JSON, table.anthropic_models_body if is_anthropic else table.models_body
+    name = unquote(path.removeprefix(f"{_MODELS}/"))
+    if name not in table.route_names:
+        raise UnknownRoute(name, table.route_names)
+    return 200, _JSON, json.dumps(table.model_record(name)).encode()
+
+
+async def _record_outcome(gateway: Gateway, path: str, receive: Receive) -> _Answer:
+    task_id = unquote(path[len(_TASKS) : -len(_OUTCOME)])
+    body = await _read_body(receive)
+    try:
+        stated = msgspec.json.decode(body, type=_StatedOutcome)
+    except msgspec.DecodeError as error:
+        raise MalformedRequest(
+            f"the outcome cannot be read: {error}",
+            allowed='{"completed": true, "source": "user", "score": 0 to 1, "human_minutes": 2.5, "comment": ""}',
+        ) from None
+    wire.check_outcome(stated.score, stated.human_minutes)
+    outcome = Outcome(
+        task_id=task_id,
+        completed=stated.completed,
+        source=stated.source,
+        recorded_at=gateway.clock.now(),
+        score=stated.score,
+        human_minutes=stated.human_minutes,
+        comment=stated.comment,
+    )
+    try:
+        await asyncio.to_thread(gateway.ledger.record_outcome, outcome)
+    except LedgerError:
+        if await asyncio.to_thread(_has_task, gateway, task_id):
+            raise
+        raise UnknownTask(task_id) from None
+    record = {"task_id": task_id, "source": outcome.source, "completed": outcome.completed}
+    return 200, _JSON, json.dumps(record).encode()
+
+
+def _has_task(gateway: Gateway, task_id: str) -> bool:
+    return next(iter(gateway.ledger.query_tasks(task_id=task_id, limit=1)), None) is not None
+
+
+async def _read_body(receive: Receive) -> bytes:
+    parts, size = [], 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise MalformedRequest("the client left before its request was whole")
+        parts.append(message["body"])
+        size += len(message["body"])
+        if size > _MOST_OUTCOME_BYTES:
+            raise BodyTooLarge(limit_bytes=_MOST_OUTCOME_BYTES)
+        if not message["more_body"]:
+            return b"".join(parts)

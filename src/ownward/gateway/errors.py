@@ -1,0 +1,297 @@
+"""The only place that turns our errors into answers: status, and a body or stream event in the client's dialect.
+
+Rejected                     the gateway itself says no, before any dispatch
+├─ UnknownPath               404  no such endpoint, or not with this method (405)
+├─ MalformedRequest          400  the body or a header cannot be read
+├─ BodyTooLarge              413
+├─ Unauthorized              401  always the same words, whatever was wrong with the key
+├─ OutOfScope                403  the key may not use this workload or tier
+├─ UnknownRoute              404  no workload, tier or model of the plan has this name
+├─ Incapable                 400  no tier of the workload can do what the request needs
+├─ Overloaded                503  every slot and the queue are taken
+├─ NoUpstream                503  every candidate is down, or the time is over
+└─ Draining                  503  the gateway is stopping
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+from ownward.core import (
+    BadInput,
+    BrokenStream,
+    EngineError,
+    LedgerError,
+    OwnwardError,
+    PolicyRefusal,
+    RateLimited,
+    UpstreamError,
+    UpstreamRefused,
+    UpstreamTimeout,
+    UsageError,
+    closest,
+)
+
+Dialect = Literal["openai", "anthropic"]
+
+
+class Rejected(OwnwardError):
+    """The gateway itself says no; nothing was sent to any upstream."""
+
+    status: ClassVar[int] = 400
+    retry_after_s: float | None = None
+
+
+class UnknownPath(Rejected):
+    """No such endpoint."""
+
+    status = 404
+
+    def __init__(self, method: str, path: str, *, allowed_methods: Sequence[str], paths: Sequence[str]) -> None:
+        """Say what is there instead."""
+        near = closest(path, paths)
+        super().__init__(
+            f"{method} {path!r} is not served here",
+            allowed=f"{path} takes {', '.join(allowed_methods)}" if allowed_methods else _closest_text(near),
+            next_step="See docs/reference/gateway.md for all endpoints",
+        )
+        self.allowed_methods = tuple(allowed_methods)
+
+
+class MalformedRequest(Rejected):
+    """The body or a header cannot be read."""
+
+
+class BodyTooLarge(Rejected):
+    """The body is above the limit."""
+
+    status = 413
+
+    def __init__(self, *, limit_bytes: int) -> None:
+        """Name the limit."""
+        super().__init__(
+            "the request body is too large",
+            allowed=f"At most {limit_bytes} bytes",
+            next_step="Raise max_body_bytes under [gateway] in ownward.toml, or send less",
+        )
+
+
+class Unauthorized(Rejected):
+    """No key, or none that is valid: the same words for both."""
+
+    status = 401
+
+    def __init__(self) -> None:
+        """Say how to authenticate, and nothing of the key that came."""
+        super().__init__(
+            "this gateway needs a valid key",
+            allowed='Send it as "Authorization: Bearer KEY" or "x-api-key: KEY"',
+            next_step="Make one with: ownward keys create NAME",
+        )
+
+
+class OutOfScope(Rejected):
+    """The key is valid and may not use what was asked for."""
+
+    status = 403
+
+
+class UnknownRoute(Rejected):
+    """No workload, tier or model of the plan has the name that was asked for."""
+
+    status = 404
+
+    def __init__(self, name: str | None, known: Sequence[str], *, what: str = "model") -> None:
+        """Name it with the closest."""
+        near = closest(name, known) if name else ()
+        super().__init__(
+            f"the plan has no workload, tier or model {name!r}" if name else f"the request names no {what}",
+            allowed=_closest_text(near) or f"Known: {', '.join(repr(item) for item in known[:8])}",
+            next_step='See them all with GET /v1/models, or add the name to "models" of a workload in plan.toml',
+        )
+
+
+class UnknownTask(Rejected):
+    """The ledger has no task of this id, so that nothing can be said of its outcome."""
+
+    status = 404
+
+    def __init__(self, task_id: str) -> None:
+        """Name it."""
+        super().__init__(
+            f"the ledger has no task {task_id!r}",
+            allowed="A task is named by the header x-ownward-task of its requests, else by the request's own id",
+            next_step="The header x-ownward-request-id of an answer is that id",
+        )
+
+
+class Incapable(Rejected):
+    """No tier of the workload can do what the request needs."""
+
+
+class Overloaded(Rejected):
+    """Every slot is taken and the queue is full, or the wait in it was too long."""
+
+    status = 503
+
+    def __init__(self, tier: str, *, queued: int, limit: int | None, waited_s: float) -> None:
+        """Say what is full."""
+        waited = f" for {waited_s:g} s" if waited_s else ""
+        super().__init__(
+            f"tier {tier!r} is full{waited}: {limit} requests run and {queued} wait",
+            allowed="Nothing was sent to any upstream, and nothing was charged",
+            next_step=f"Try again in a second, or raise max_concurrency of [tiers.{tier}] in plan.toml",
+        )
+        self.retry_after_s = 1.0
+
+
+class TooManyInFlight(Rejected):
+    """The gateway's own limit on requests in flight is reached."""
+
+    status = 503
+
+    def __init__(self, *, limit: int) -> None:
+        """Name the limit."""
+        super().__init__(
+            f"{limit} requests are in flight, which is this gateway's limit",
+            allowed="Nothing was sent to any upstream, and nothing was charged",
+            next_step="Try again in a second, or raise max_in_flight_requests under [gateway] in ownward.toml",
+        )
+        self.retry_after_s = 1.0
+
+
+class NoUpstream(Rejected):
+    """Every candidate is down or was tried."""
+
+    status = 503
+
+    def __init__(self, message: str, *, retry_after_s: float | None, next_step: str | None = None) -> None:
+        """Keep when another try makes sense."""
+        super().__init__(message, next_step=next_step)
+        self.retry_after_s = retry_after_s
+
+
+class Draining(Rejected):
+    """The gateway is stopping and takes no new request."""
+
+    status = 503
+
+    def __init__(self) -> None:
+        """Ask to come back."""
+        super().__init__("this gateway is stopping and takes no new request", next_step="Try again in a few seconds")
+        self.retry_after_s = 5.0
+
+
+class UpstreamCredentials(UpstreamError):
+    """The upstream does not accept our key: the operator's fault, not the client's."""
+
+
+_OPENAI_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "invalid_request_error",
+    405: "invalid_request_error",
+    413: "invalid_request_error",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
+_ANTHROPIC_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    405: "invalid_request_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
+_CODES = {"unknown_route": "model_not_found", "unauthorized": "invalid_api_key"}
+
+
+def status_of(error: OwnwardError) -> int:
+    """Return the HTTP status that says `error`."""
+    match error:
+        case UnknownPath():
+            return 405 if error.allowed_methods else 404
+        case Rejected():
+            return error.status
+        case PolicyRefusal():
+            return 403
+        case RateLimited():
+            return 429
+        case UpstreamTimeout():
+            return 504
+        case UpstreamRefused():
+            return error.status
+        case UpstreamError():
+            return 502
+        case BadInput() | UsageError():
+            return 400
+        case EngineError() | LedgerError():
+            return 503
+        case _:
+            return 500
+
+
+def retry_after_s(error: OwnwardError) -> float | None:
+    """Return how long the client should wait, where that is known."""
+    match error:
+        case Rejected() | RateLimited():
+            return error.retry_after_s
+        case LedgerError() | EngineError():
+            return 1.0
+        case _:
+            return None
+
+
+def body_of(error: OwnwardError, dialect: Dialect, *, request_id: str | None = None) -> bytes:
+    """Return the error as a JSON body in the client's dialect, with the four parts beside the message."""
+    record = error.as_record()
+    status = status_of(error)
+    parts = {
+        "ownward_kind": record["kind"],
+        "where": record["where"],
+        "allowed": record["allowed"],
+        "next": record["next"],
+        "request_id": request_id,
+    }
+    if dialect == "anthropic":
+        kind = _ANTHROPIC_TYPES.get(status, "api_error")
+        content = {"type": "error", "error": {"type": kind, "message": str(error), **parts}, "request_id": request_id}
+    else:
+        kind = _OPENAI_TYPES.get(status, "server_error")
+        code = _CODES.get(record["kind"], record["kind"])
+        content = {"error": {"message": str(error), "type": kind, "param": None, "code": code, **parts}}
+    return json.dumps(content, ensure_ascii=False).encode()
+
+
+def stream_event_of(error: OwnwardError, dialect: Dialect, *, endpoint: str, request_id: str | None = None) -> bytes:
+    """Return the error as the last event of a stream that had begun, in the dialect of `endpoint`.
+
+    It starts with an empty line, which ends whatever event was cut. No `[DONE]` follows it.
+    """
+    body = body_of(error, dialect, request_id=request_id)
+    if dialect == "anthropic":
+        return b"\n\nevent: error\ndata: " + body + b"\n\n"
+    if endpoint == "/v1/responses":
+        event = {"type": "error", "code": error.kind, "message": str(error), "param": None, "request_id": request_id}
+        return b"\n\nevent: error\ndata: " + json.dumps(event, ensure_ascii=False).encode() + b"\n\n"
+    return b"\n\ndata: " + body + b"\n\n"
+
+
+def broken_stream(upstream: str, *, passed_bytes: int, events: int, why: str) -> BrokenStream:
+    """Return the error of a stream that was cut after its first byte."""
+    return BrokenStream(
+        f"the stream of upstream {upstream!r} broke after {events} events and {passed_bytes} bytes: {why}",
+        allowed="What came before stands; the answer is not complete",
+        next_step="Ask again; the ledger lists this request as unsettled, with bounds of its charge",
+    )
+
+
+def _closest_text(near: Sequence[str]) -> str | None:
+    return f"Closest: {', '.join(repr(item) for item in near)}" if near else None

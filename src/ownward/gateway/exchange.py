@@ -1,0 +1,419 @@
+"""One inference request from its first byte to its last: read, choose, attempt, answer.
+
+What one attempt owes the ledger stands in `attempt`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ownward.core import LedgerError, OwnwardError, UpstreamError, new_id
+from ownward.gateway import wire
+from ownward.gateway.attempt import Attempt, Retry
+from ownward.gateway.breaker import CLOSED
+from ownward.gateway.choosing import UNASSIGNED, Asked, Choice, KeyScope, choose, name_refused
+from ownward.gateway.endpoints import Endpoint
+from ownward.gateway.errors import (
+    BodyTooLarge,
+    Draining,
+    MalformedRequest,
+    NoUpstream,
+    Overloaded,
+    Rejected,
+    TooManyInFlight,
+    body_of,
+    retry_after_s,
+    status_of,
+    stream_event_of,
+)
+from ownward.gateway.routing import RoutingTable, Target
+from ownward.ledger import Request
+from ownward.policy import LOCAL_ONLY, Label
+
+if TYPE_CHECKING:
+    from ownward.gateway.app import Gateway, Receive, Scope, Send
+
+_LOG = logging.getLogger("ownward.gateway")
+_CLIENT_GONE = 499
+
+
+class ClientGone(Exception):
+    """The client left before its request was whole."""
+
+
+class Exchange:
+    """One request; `run` returns when the client has its answer and the ledger's rows are queued."""
+
+    __slots__ = (
+        "_connection",
+        "_is_over",
+        "_receive",
+        "_send",
+        "_task",
+        "_watch",
+        "attempts",
+        "body",
+        "choice",
+        "endpoint",
+        "gateway",
+        "has_begun",
+        "headers",
+        "is_gone",
+        "is_known",
+        "is_stream",
+        "key",
+        "label",
+        "must_close",
+        "paused_since_s",
+        "request",
+        "request_id",
+        "route",
+        "started_s",
+        "status",
+        "table",
+        "target",
+        "workload",
+    )
+
+    def __init__(self, gateway: Gateway, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
+        """Begin; nothing is read yet."""
+        self.gateway = gateway
+        self.table: RoutingTable = gateway.table
+        self.endpoint = endpoint
+        self.headers: Mapping[bytes, bytes] = dict(scope["headers"])
+        self.request_id = new_id("req_")
+        self.started_s = gateway.clock.monotonic_s()
+        self.attempts = 0
+        self.status = 0
+        self.body = b""
+        self.key: KeyScope | None = None
+        self.request: Request | None = None
+        self.choice: Choice | None = None
+        self.target: Target | None = None
+        self.route = ""
+        self.workload = UNASSIGNED
+        self.label: Label = LOCAL_ONLY
+        self.is_stream = False
+        self.is_known = False
+        self.has_begun = False
+        self.must_close = False
+        self.is_gone = False
+        self.paused_since_s: float | None = None
+        self._receive = receive
+        self._send = send
+        self._task: asyncio.Task[Any] | None = None
+        self._watch: asyncio.Future[Any] | None = None
+        self._connection: Any = scope.get("extensions", {}).get("ownward.connection")
+        self._is_over = False
+
+    async def run(self) -> None:
+        """Serve the request; every error becomes an answer, and a client that left is no error."""
+        gateway = self.gateway
+        gateway.exchanges.add(self)
+        try:
+            await self._serve()
+        except OwnwardError as error:
+            await self.answer_error(error)
+        except ClientGone:
+            self.status = _CLIENT_GONE
+        except asyncio.CancelledError:
+            self.status = _CLIENT_GONE
+            if not self.is_gone:
+                await self._answer_cut_short()
+        finally:
+            self._is_over = True
+            if self._connection is not None:
+                self._connection.on_gone = None
+            gateway.exchanges.discard(self)
+            gateway.count(self)
+
+    async def _serve(self) -> None:
+        gateway = self.gateway
+        if gateway.is_draining:
+            raise Draining
+        if len(gateway.exchanges) > gateway.settings.max_in_flight_requests:
+            raise TooManyInFlight(limit=gateway.settings.max_in_flight_requests)
+        if gateway.keys is not None:
+            self.key = await gateway.keys.find(self.headers)
+        self.is_known = True
+        self.body = await self._read_body()
+        choice = self._choose(wire.peek(self.body))
+        self._watch_client()
+        gateway.retries.deposit()
+        await self._attempt_each(choice)
+
+    # Reading and choosing.
+
+    def _choose(self, peeked: wire.Peeked) -> Choice:
+        gateway, headers, table = self.gateway, self.headers, self.table
+        self.route = peeked.model or ""
+        self.is_stream = peeked.stream is True
+        self.workload = wire.name_in(headers, b"x-ownward-workload") or UNASSIGNED
+        asked = Asked(
+            endpoint=self.endpoint,
+            model=self.route,
+            workload=None if self.workload == UNASSIGNED else self.workload,
+            tier=wire.name_in(headers, b"x-ownward-tier"),
+            label=wire.label_in(headers),
+            key=self.key,
+            headers=wire.texts_of(headers) if table.needs_headers else None,
+            metadata=peeked.texts_of_metadata() if table.needs_metadata else None,
+            needs=peeked.needs(self.body),
+        )
+        try:
+            choice = choose(
+                asked,
+                table,
+                breakers=gateway.breakers,
+                in_flight=gateway.in_flight,
+                full_tiers=gateway.full_tiers,
+                now_s=self.started_s,
+            )
+        except OwnwardError:
+            self.workload, self.label = name_refused(asked, table)
+            raise
+        self.choice = choice
+        self.workload = choice.workload
+        self.label = choice.label
+        self.request = self._ledger_request(choice.reason)
+        return choice
+
+    def _ledger_request(self, reason: str) -> Request:
+        task_id, task_basis = wire.task_of(self.headers, self.request_id)
+        return Request(
+            request_id=self.request_id,
+            task_id=task_id,
+            task_basis=task_basis,
+            workload=self.workload,
+            route=self.route,
+            key_id=None if self.key is None else self.key.key_id,
+            label=str(self.label),
+            dialect=self.endpoint.dialect,
+            is_stream=self.is_stream,
+            plan_sha256=self.table.plan_sha256,
+            reason=reason,
+            started_at=self.gateway.clock.now(),
+        )
+
+    async def _read_body(self) -> bytes:
+        limit = self.gateway.settings.max_body_bytes
+        stated = self.headers.get(b"content-length")
+        if stated is not None and int(stated) > limit:
+            self.must_close = True
+            raise BodyTooLarge(limit_bytes=limit)
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        body: bytes = message["body"]
+        if message["more_body"]:
+            return await self._read_rest(body, limit)
+        if len(body) > limit:
+            raise BodyTooLarge(limit_bytes=limit)
+        return body
+
+    async def _read_rest(self, first: bytes, limit: int) -> bytes:
+        parts, size = [first], len(first)
+        seconds = self.gateway.settings.body_timeout_s
+        try:
+            async with asyncio.timeout(seconds):
+                while True:
+                    message = await self._receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientGone
+                    parts.append(message["body"])
+                    size += len(message["body"])
+                    if size > limit:
+                        self.must_close = True
+                        raise BodyTooLarge(limit_bytes=limit)
+                    if not message["more_body"]:
+                        return b"".join(parts)
+        except TimeoutError:
+            self.must_close = True
+            raise MalformedRequest(
+                "the request body did not arrive in time", allowed=f"{seconds:g} s for the whole body"
+            ) from None
+
+    def _watch_client(self) -> None:
+        """Have this task cancelled when the client leaves."""
+        self._task = asyncio.current_task()
+        connection = self._connection
+        if connection is None:
+            self._watch = asyncio.ensure_future(self._receive())
+            self._watch.add_done_callback(self._on_gone)
+            return
+        if connection.is_gone:
+            raise ClientGone
+        connection.on_gone = self._on_gone
+
+    def _on_gone(self, _: object = None) -> None:
+        if not self._is_over and self._task is not None:
+            self.is_gone = True
+            self._task.cancel("the client left")
+
+    def check_client(self, now_s: float, most_s: float) -> None:
+        """Cut a client for which bytes have been waiting longer than `most_s`."""
+        flow = getattr(self._connection, "flow", None)
+        if flow is None or not flow.write_paused:
+            self.paused_since_s = None
+        elif self.paused_since_s is None:
+            self.paused_since_s = now_s
+        elif now_s - self.paused_since_s > most_s:
+            self._connection.transport.abort()
+
+    # Attempts.
+
+    async def _attempt_each(self, choice: Choice) -> None:
+        """Try the candidates in order until one has answered.
+
+        Raises: what to tell the client, if none has.
+        """
+        gateway = self.gateway
+        last: Retry | None = None
+        full: Overloaded | None = None
+        for target in choice.targets:
+            if self.attempts and not self._may_retry():
+                break
+            slots = gateway.slots[target.tier.name]
+            if not slots.try_acquire():
+                try:
+                    await slots.acquire(timeout_s=gateway.settings.queue_timeout_s)
+                except Overloaded as error:
+                    full = error
+                    continue
+            try:
+                if not gateway.breakers.get(target.key, CLOSED).allows(gateway.clock.monotonic_s()):
+                    continue
+                if self.attempts:
+                    gateway.count_retry(target)
+                self.attempts += 1
+                self.target = target
+                in_flight = gateway.in_flight
+                in_flight[target.key] = in_flight.get(target.key, 0) + 1
+                try:
+                    await Attempt(self, target).run()
+                finally:
+                    in_flight[target.key] -= 1
+            except Retry as retry:
+                last = retry
+                continue
+            finally:
+                slots.release()
+            return
+        await self._give_up(last, full)
+
+    def _may_retry(self) -> bool:
+        gateway = self.gateway
+        settings = gateway.settings
+        return (
+            self.attempts < settings.max_attempts
+            and gateway.clock.monotonic_s() - self.started_s < settings.deadline_s
+            and gateway.retries.try_take()
+        )
+
+    async def _give_up(self, last: Retry | None, full: Overloaded | None) -> None:
+        if last is None:
+            raise full or NoUpstream(
+                "every upstream that could serve the request went down while it waited", retry_after_s=1.0
+            )
+        if last.answer is not None:
+            status, content_type, body = last.answer
+            await self.answer(status, content_type, [], body, retry_after=retry_after_s(last.error))
+            return
+        raise last.error
+
+    # Answering.
+
+    async def answer(
+        self,
+        status: int,
+        content_type: bytes,
+        headers: list[tuple[bytes, bytes]],
+        body: bytes,
+        *,
+        retry_after: float | None = None,
+    ) -> None:
+        """Send a whole answer."""
+        self.has_begun = True
+        self.status = status
+        sent = [(b"content-type", content_type), (b"content-length", b"%d" % len(body)), *self._own_headers(), *headers]
+        if retry_after is not None:
+            sent.append((b"retry-after", b"%d" % max(1, round(retry_after))))
+        if self.must_close:
+            sent.append((b"connection", b"close"))
+        await self._send({"type": "http.response.start", "status": status, "headers": sent})
+        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+
+    async def begin(self, status: int, content_type: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+        """Send the head of a stream."""
+        self.has_begun = True
+        self.status = status
+        sent = [
+            (b"content-type", content_type),
+            (b"cache-control", b"no-cache"),
+            (b"x-accel-buffering", b"no"),
+            *self._own_headers(),
+            *headers,
+        ]
+        await self._send({"type": "http.response.start", "status": status, "headers": sent})
+
+    async def write(self, data: bytes) -> None:
+        """Pass on a piece of a stream."""
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def end(self, data: bytes = b"") -> None:
+        """End a stream."""
+        await self._send({"type": "http.response.body", "body": data, "more_body": False})
+
+    async def end_broken(self, error: OwnwardError) -> None:
+        """End a stream with an error event in the client's dialect."""
+        await self.end(
+            stream_event_of(error, self.endpoint.dialect, endpoint=self.endpoint.path, request_id=self.request_id)
+        )
+
+    async def answer_error(self, error: OwnwardError) -> None:
+        """Tell the client, and the ledger where nothing was dispatched."""
+        status = status_of(error)
+        if self.attempts == 0 and self.is_known:
+            self._record_refusal(error, status)
+        if status >= 500 and not isinstance(error, Rejected | UpstreamError):  # noqa: PLR2004 - our own faults
+            _LOG.error("request %s failed: %s", self.request_id, error)
+        if self.has_begun:
+            await self.end_broken(error)
+            return
+        body = body_of(error, self.endpoint.dialect, request_id=self.request_id)
+        await self.answer(status, b"application/json", [], body, retry_after=retry_after_s(error))
+
+    async def _answer_cut_short(self) -> None:
+        """Tell a client whose request outlived the gateway."""
+        error = Draining()
+        if self.has_begun:
+            await self.end_broken(error)
+        else:
+            self.must_close = True
+            await self.answer_error(error)
+
+    def _record_refusal(self, error: OwnwardError, status: int) -> None:
+        try:
+            request = self.request or self._ledger_request("")
+            self.gateway.ledger.refuse(request, reason=str(error), status=status)
+        except LedgerError as failure:
+            _LOG.error("the refusal of %s could not be recorded: %s", self.request_id, failure)
+        except MalformedRequest:  # the task's own name cannot be read
+            pass
+
+    def _own_headers(self) -> list[tuple[bytes, bytes]]:
+        headers = [
+            (b"x-ownward-request-id", self.request_id.encode("ascii")),
+            (b"x-ownward-attempts", b"%d" % self.attempts),
+        ]
+        choice, target = self.choice, self.target
+        if choice is not None:
+            headers.append((b"x-ownward-workload", wire.ascii_of(choice.workload)))
+            headers.append((b"x-ownward-reason", wire.ascii_of(choice.reason)))
+        if target is not None:
+            headers.append((b"x-ownward-tier", wire.ascii_of(target.tier.name)))
+            headers.append((b"x-ownward-upstream", wire.ascii_of(target.name)))
+        return headers

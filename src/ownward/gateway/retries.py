@@ -1,0 +1,27 @@
+"""How many retries the gateway may add to the load, so that a failing upstream is not hit harder for failing."""
+
+from __future__ import annotations
+
+
+class RetryBudget:
+    """Each request deposits a fraction of a retry, each retry takes one; the purse holds `burst` and starts full."""
+
+    __slots__ = ("_burst", "_fraction", "_left")
+
+    def __init__(self, *, fraction: float, burst: int) -> None:
+        """Start full."""
+        self._fraction = fraction
+        self._burst = float(burst)
+        self._left = float(burst)
+
+    def deposit(self) -> None:
+        """Count a first attempt."""
+        left = self._left + self._fraction
+        self._left = min(left, self._burst)
+
+    def try_take(self) -> bool:
+        """Take one retry if there is one."""
+        if self._left < 1.0:
+            return False
+        self._left -= 1.0
+        return True

@@ -1,0 +1,235 @@
+"""A plan compiled for the hot path: every address, header, bound and name that a request needs, worked out once.
+
+Immutable; a reload makes a new table, and requests in flight keep the one they began with.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from ownward.core import ConfigError, Fault
+from ownward.gateway.bounds import ChargeBound
+from ownward.gateway.endpoints import ENDPOINTS
+from ownward.plan import Match, Plan, Tier, Upstream, Workload
+from ownward.policy import LOCAL_ONLY, Label, Place
+from ownward.upstreams import Timeouts
+
+BOTH_DIALECTS = frozenset({"openai", "anthropic"})
+SPEAK_BOTH = frozenset({"embedded", "llama-server", "vllm"})
+"""Engines whose own server answers in both dialects; see their documentation of `/v1/messages`."""
+
+ANTHROPIC_VERSION = (b"anthropic-version", b"2023-06-01")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Target:
+    """One upstream of one tier, ready to be sent to; `unusable` says why it cannot be, where it cannot."""
+
+    key: str
+    tier: Tier
+    upstream: Upstream
+    place: Place
+    origin: str
+    unusable: str | None
+    dialects: frozenset[str]
+    paths: Mapping[str, str]
+    headers: tuple[tuple[bytes, bytes], ...]
+    timeouts: Timeouts
+    bound: ChargeBound | None
+    price_id: str | None
+
+    @property
+    def name(self) -> str:
+        """The upstream's name, as the ledger has it."""
+        return self.upstream.name
+
+
+class Memory:
+    """What was worked out before, by whatever it depends on; bounded, since clients choose part of the keys."""
+
+    __slots__ = ("_found", "_most")
+
+    def __init__(self, most: int = 8192) -> None:
+        """Start empty."""
+        self._found: dict[Hashable, Any] = {}
+        self._most = most
+
+    def get(self, key: Hashable) -> Any:
+        """Return what was remembered, or None."""
+        return self._found.get(key)
+
+    def remember(self, key: Hashable, value: object) -> None:
+        """Keep `value`, forgetting everything when it is full."""
+        if len(self._found) >= self._most:
+            self._found.clear()
+        self._found[key] = value
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)  # no slots: cached properties
+class RoutingTable:
+    """Everything a request may be matched with."""
+
+    plan: Plan
+    plan_sha256: str
+    default_label: Label
+    default_label_origin: str
+    targets: Mapping[str, tuple[Target, ...]]
+    tiers_by_model: Mapping[str, tuple[str, ...]]
+    needs_metadata: bool
+    needs_headers: bool
+    needs_fingerprint: bool
+    memory: Memory = field(default_factory=Memory)
+
+    def accepting(self, model: str, key_id: str | None) -> tuple[tuple[Workload, bool], ...]:
+        """Return the workloads whose conditions on model and key hold, the most specific first.
+
+        The flag says that these are all its conditions, so that it is certain to accept.
+        """
+        found: tuple[tuple[Workload, bool], ...] | None = self.memory.get((model, key_id))
+        if found is None:
+            found = tuple(
+                (workload, not (workload.match.headers or workload.match.metadata or workload.match.fingerprints))
+                for workload in self.plan.workloads_by_specificity
+                if Match(models=workload.match.models, keys=workload.match.keys).accepts(model=model, key_id=key_id)
+            )
+            self.memory.remember((model, key_id), found)
+        return found
+
+    @cached_property
+    def route_names(self) -> tuple[str, ...]:
+        """Every name that a client may ask for as `model`: workloads, their declared models, tiers, model ids."""
+        names: dict[str, None] = dict.fromkeys(self.plan.workloads)
+        for workload in self.plan.workloads.values():
+            names.update(dict.fromkeys(model for model in workload.match.models if "*" not in model))
+        names.update(dict.fromkeys(self.plan.tiers))
+        names.update(dict.fromkeys(self.tiers_by_model))
+        return tuple(names)
+
+    @cached_property
+    def unusable(self) -> tuple[str, ...]:
+        """What an operator should know: upstreams that nothing can be sent to, and why."""
+        listed = (target for targets in self.targets.values() for target in targets)
+        return tuple(f"upstream {target.key!r}: {target.unusable}" for target in listed if target.unusable)
+
+    @cached_property
+    def models_body(self) -> bytes:
+        """The answer to GET /v1/models in OpenAI's form."""
+        return json.dumps({"object": "list", "data": [self.model_record(name) for name in self.route_names]}).encode()
+
+    @cached_property
+    def anthropic_models_body(self) -> bytes:
+        """The answer to GET /v1/models in Anthropic's form."""
+        names = self.route_names
+        data = [
+            {"type": "model", "id": name, "display_name": name, "created_at": "1970-01-01T00:00:00Z"} for name in names
+        ]
+        listed = {"data": data, "has_more": False, "first_id": names[0], "last_id": names[-1]}
+        return json.dumps(listed).encode()
+
+    def model_record(self, name: str) -> dict[str, object]:
+        """Return one entry of the list: what the name stands for, and the tiers behind it."""
+        workload = self.plan.workloads.get(name)
+        if workload is not None:
+            kind, tiers = "workload", (*workload.strategy.tiers, *workload.fallback)
+        elif name in self.plan.tiers:
+            kind, tiers = "tier", (name,)
+        else:
+            kind, tiers = "model", self.tiers_by_model.get(name, ())
+        return {"id": name, "object": "model", "created": 0, "owned_by": "ownward", "kind": kind, "tiers": tiers}
+
+
+def compile_plan(
+    plan: Plan,
+    *,
+    addresses: Mapping[str, str | None] | None = None,
+    secrets: Mapping[str, str] | None = None,
+    strategies: frozenset[str] = frozenset({"direct"}),
+) -> RoutingTable:
+    """Return the table of `plan`.
+
+    `addresses` holds, by `tier/upstream` or upstream name, the base URL of upstreams whose engine is started by
+    `ownward serve`. `secrets` holds the values of the environment variables that the plan names.
+    `strategies` are the kinds that can be carried out.
+    Raises: ConfigError, listing every workload with another strategy.
+    """
+    faults = [
+        Fault(
+            file=plan.name,
+            key=f"workloads.{workload.name}.strategy.kind",
+            message=f"is {workload.strategy.kind!r}, which this gateway cannot carry out",
+            allowed=f"One of {', '.join(sorted(strategies))}",
+        )
+        for workload in plan.workloads.values()
+        if workload.strategy.kind not in strategies
+    ]
+    if faults:
+        raise ConfigError(faults)
+    by_model: dict[str, tuple[str, ...]] = {}
+    for tier in plan.tiers.values():
+        by_model[tier.model] = (*by_model.get(tier.model, ()), tier.name)
+    stated = plan.default_label
+    matches = [workload.match for workload in plan.workloads.values()]
+    return RoutingTable(
+        plan=plan,
+        plan_sha256=plan.sha256,
+        default_label=LOCAL_ONLY if stated is None else stated,
+        default_label_origin="nothing states another" if stated is None else "the plan's default",
+        targets={
+            tier.name: tuple(_targets(tier, addresses=addresses or {}, secrets=secrets or {}))
+            for tier in plan.tiers.values()
+        },
+        tiers_by_model=by_model,
+        needs_metadata=any(match.metadata for match in matches),
+        needs_headers=any(match.headers for match in matches),
+        needs_fingerprint=any(match.fingerprints for match in matches),
+    )
+
+
+def _targets(tier: Tier, *, addresses: Mapping[str, str | None], secrets: Mapping[str, str]) -> Iterable[Target]:
+    bound = None if tier.price is None else ChargeBound(tier.price)
+    for stated in tier.upstreams:
+        key = f"{tier.name}/{stated.name}"
+        url = stated.url or addresses.get(key) or addresses.get(stated.name)
+        upstream = stated if url == stated.url else replace(stated, url=url)
+        dialects = BOTH_DIALECTS if tier.engine in SPEAK_BOTH else frozenset({upstream.dialect})
+        secret = secrets.get(upstream.api_key_env) if upstream.api_key_env else None
+        yield Target(
+            key=key,
+            tier=tier,
+            upstream=upstream,
+            place=tier.place if upstream.is_local else replace(tier.place, is_local=False),
+            origin=upstream.origin or "",
+            unusable=_why_unusable(upstream, secret),
+            dialects=dialects,
+            paths={path: upstream.compute_target(path) for path in ENDPOINTS},
+            headers=tuple(_headers(upstream, secret)),
+            timeouts=Timeouts(
+                connect_s=upstream.connect_timeout_s,
+                first_byte_s=upstream.first_byte_timeout_s,
+                stall_s=upstream.stall_timeout_s,
+            ),
+            bound=bound,
+            price_id=None if tier.price is None else tier.price.price_id,
+        )
+
+
+def _why_unusable(upstream: Upstream, secret: str | None) -> str | None:
+    if upstream.origin is None:
+        return "its engine is not running"
+    if upstream.api_key_env and not secret:
+        return f"the environment variable {upstream.api_key_env} is not set"
+    return None
+
+
+def _headers(upstream: Upstream, secret: str | None) -> Iterable[tuple[bytes, bytes]]:
+    for name, value in upstream.headers.items():
+        yield name.encode("ascii"), value.encode("ascii")
+    if secret:
+        if upstream.dialect == "anthropic":
+            yield b"x-api-key", secret.encode()
+        else:
+            yield b"authorization", b"Bearer " + secret.encode()

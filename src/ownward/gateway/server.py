@@ -1,0 +1,328 @@
+"""The process around the gateway: bind, say that it is ready, reload, drain, stop what it was handed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import uvicorn
+
+from ownward.core import Clock, OwnwardError, PortTaken, SystemClock
+from ownward.gateway._http import BoundedHttp
+from ownward.gateway.app import ASGIApp, Gateway
+from ownward.gateway.settings import GatewaySettings
+from ownward.ledger import Ledger
+from ownward.plan import Plan
+from ownward.upstreams import Door, DoorLimits
+
+_LOG = logging.getLogger("ownward.gateway")
+_BACKLOG = 2048
+_SETTLE_S = 5.0
+
+
+class Stoppable(Protocol):
+    """What the server stops when it ends, such as an engine."""
+
+    async def stop(self) -> None:
+        """Stop and leave nothing behind."""
+        ...
+
+
+class GatewayServer:
+    """One gateway, listening.
+
+    `plan` says where requests go; `addresses` holds the base URLs of upstreams whose engine was started for it, by
+    upstream name or `tier/upstream`; `secrets` the values of the environment variables that the plan names.
+    `mounts` are further ASGI applications by path prefix (their lifespan is not run). `load_plan` is asked for
+    a new plan on SIGHUP. `stops` are stopped after the last request, in reverse order. The ledger and the door
+    stay the caller's to close.
+    """
+
+    def __init__(
+        self,
+        *,
+        plan: Plan,
+        ledger: Ledger,
+        door: Door,
+        settings: GatewaySettings | None = None,
+        addresses: Mapping[str, str | None] | None = None,
+        secrets: Mapping[str, str] | None = None,
+        mounts: Mapping[str, ASGIApp] | None = None,
+        load_plan: Callable[[], Plan] | None = None,
+        stops: Sequence[Stoppable] = (),
+        clock: Clock | None = None,
+    ) -> None:
+        """Compile the plan; nothing listens yet.
+
+        Raises: ConfigError, if the plan has a workload that cannot be carried out.
+        """
+        self.settings = settings or GatewaySettings()
+        self.gateway = Gateway(
+            plan=plan,
+            ledger=ledger,
+            door=door,
+            settings=self.settings,
+            clock=clock or SystemClock(),
+            addresses=addresses,
+            secrets=secrets,
+            mounts=mounts,
+        )
+        self._load_plan = load_plan
+        self._stops = tuple(stops)
+        self._server: _Server | None = None
+        self._socket: socket.socket | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._reloads: set[asyncio.Task[None]] = set()
+
+    @property
+    def base_url(self) -> str:
+        """Where clients connect; its OpenAI base URL is this and `/v1`."""
+        if self._socket is None:
+            message = "the server has not been started"
+            raise RuntimeError(message)
+        port = self._socket.getsockname()[1]
+        host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
+        return f"http://{host}:{port}"
+
+    async def start(self) -> None:
+        """Listen, and write the ready file once requests are accepted.
+
+        Raises: PortTaken.
+        """
+        self._socket = bind(self.settings.host, self.settings.port)
+        config = uvicorn.Config(
+            self.gateway,
+            http=BoundedHttp.with_limits(self.settings),
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            backlog=_BACKLOG,
+            timeout_keep_alive=max(1, int(self.settings.keep_alive_s)),
+        )
+        self._server = _Server(config)
+        await self.gateway.start()
+        self._task = asyncio.create_task(self._server.serve([self._socket]), name="ownward gateway")
+        started = asyncio.create_task(self._server.ready.wait())
+        await asyncio.wait({self._task, started}, return_when=asyncio.FIRST_COMPLETED)
+        started.cancel()
+        if self._task.done():
+            await self._task
+        if self.settings.ready_file is not None:
+            write_ready_file(
+                self.settings.ready_file, base_url=self.base_url, tiers=list(self.gateway.table.plan.tiers)
+            )
+        _LOG.info("accepting requests at %s", self.base_url)
+
+    async def reload(self, plan: Plan) -> None:
+        """Serve new requests by `plan`; requests in flight end as they began.
+
+        Raises: ConfigError, and the old plan stays.
+        """
+        await self.gateway.reload(plan)
+
+    def set_address(self, upstream: str, url: str | None) -> None:
+        """Note where an engine listens now; None, that it is down."""
+        self.gateway.set_address(upstream, url)
+
+    async def stop(self) -> None:
+        """Take no new requests, let those in flight end within `drain_s`, settle the rest, stop what was handed in."""
+        if self._server is not None:
+            self.gateway.is_draining = True
+            await self._server.drain(self.settings.drain_s)
+            if self._task is not None:
+                await self._task
+            self._server = None
+        await self.gateway.stop()
+        if self.settings.ready_file is not None:
+            self.settings.ready_file.unlink(missing_ok=True)
+        for stoppable in reversed(self._stops):
+            await stoppable.stop()
+
+    async def serve(self, on_ready: Callable[[], None] | None = None) -> None:
+        """Start, run until SIGINT or SIGTERM (a second one cuts the drain short), stop.
+
+        `on_ready` is called once requests are accepted.
+        Raises: PortTaken.
+        """
+        stopping = asyncio.Event()
+        with self._signals(stopping):
+            try:
+                await self.start()
+                if on_ready is not None:
+                    on_ready()
+                await stopping.wait()
+            finally:
+                await self.stop()
+
+    async def __aenter__(self) -> Self:
+        """Start."""
+        await self.start()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Stop."""
+        await self.stop()
+
+    @contextlib.contextmanager
+    def _signals(self, stopping: asyncio.Event) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        loop = asyncio.get_running_loop()
+
+        def on_stop() -> None:
+            if stopping.is_set() and self._server is not None:
+                self._server.hurry.set()
+            stopping.set()
+
+        handled: dict[signal.Signals, Callable[[], Any]] = {signal.SIGINT: on_stop, signal.SIGTERM: on_stop}
+        if hasattr(signal, "SIGHUP"):
+            handled[signal.SIGHUP] = self._on_hangup
+        for number, handler in handled.items():
+            loop.add_signal_handler(number, handler)
+        try:
+            yield
+        finally:
+            for number in handled:
+                loop.remove_signal_handler(number)
+
+    def _on_hangup(self) -> None:
+        if self._load_plan is None:
+            _LOG.warning("SIGHUP: no plan file to read again")
+            return
+        task = asyncio.get_running_loop().create_task(self._reload_from_file(self._load_plan))
+        self._reloads.add(task)
+        task.add_done_callback(self._reloads.discard)
+
+    async def _reload_from_file(self, load_plan: Callable[[], Plan]) -> None:
+        try:
+            plan = await asyncio.to_thread(load_plan)
+            await self.gateway.reload(plan)
+        except (OwnwardError, OSError) as error:
+            _LOG.error("the plan was not reloaded and the old one stays: %s", error)
+            return
+        _LOG.info("reloaded plan %s", self.gateway.table.plan_sha256[:12])
+
+
+def serve_app(
+    *,
+    plan: Plan,
+    ledger: Ledger,
+    settings: GatewaySettings | None = None,
+    limits: DoorLimits | None = None,
+    on_ready: Callable[[GatewayServer], None] | None = None,
+    **more: Any,
+) -> None:
+    """Run a gateway in this thread until it is told to stop; `more` goes to `GatewayServer`.
+
+    Uses uvloop where it is installed. `on_ready` is called once requests are accepted.
+    Raises: ConfigError, PortTaken.
+    """
+
+    async def main() -> None:
+        async with Door(limits=limits) as door:
+            server = GatewayServer(plan=plan, ledger=ledger, door=door, settings=settings, **more)
+            await server.serve(None if on_ready is None else lambda: on_ready(server))
+
+    run_loop(main)
+
+
+def run_loop(main: Callable[[], Any]) -> Any:
+    """Run a coroutine function to its end on uvloop where it is installed, else on asyncio's own loop."""
+    factory: Callable[[], asyncio.AbstractEventLoop] | None = None
+    if sys.platform != "win32":
+        with contextlib.suppress(ImportError):
+            import uvloop
+
+            factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(main())
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a socket bound to the address.
+
+    Raises: PortTaken, naming the address.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # asyncio turns Nagle's algorithm off only where the protocol is named, and a kept-alive answer then waits 40 ms.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise PortTaken(
+            f"cannot listen on {host}:{port}: {error.strerror}",
+            allowed="Port 0 takes a free one",
+            next_step="Stop what listens there, or choose another port with --port",
+        ) from error
+    listener.settimeout(0)
+    return listener
+
+
+def write_ready_file(path: Path, *, base_url: str, tiers: Sequence[str]) -> None:
+    """Write `ownward.ready/1` so that a reader sees all of it or nothing."""
+    record = {"schema": "ownward.ready/1", "base_url": base_url, "pid": os.getpid(), "tiers": list(tiers)}
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(json.dumps(record) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers, and with a drain that waits for what it cancels."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = asyncio.Event()
+        self.hurry = asyncio.Event()
+        self._drain_s = 0.0
+        self._exit = asyncio.Event()
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._serve(sockets)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        await self.on_tick(0)  # sets the date header of the first answers
+        self.ready.set()
+
+    async def drain(self, seconds: float) -> None:
+        self._drain_s = seconds
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        for listener in sockets or []:
+            listener.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        tasks = set(self.server_state.tasks)
+        if tasks:
+            hurry = asyncio.create_task(self.hurry.wait())
+            everything = asyncio.ensure_future(asyncio.wait(tasks))
+            await asyncio.wait({hurry, everything}, timeout=self._drain_s, return_when=asyncio.FIRST_COMPLETED)
+            hurry.cancel()
+            everything.cancel()
+        left = {task for task in self.server_state.tasks if not task.done()}
+        for task in left:
+            task.cancel("the gateway is stopping")
+        if left:
+            await asyncio.wait(left, timeout=_SETTLE_S)
+        for connection in list(self.server_state.connections):
+            connection.transport.close()

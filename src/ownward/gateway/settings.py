@@ -1,0 +1,102 @@
+"""What an operator can set of the gateway; `config` builds it and nobody else reads files or the environment for it."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from pathlib import Path
+
+from ownward.core import MIB, ConfigError, Fault
+
+DEFAULT_PORT = 8480
+_MAX_PORT = 65535
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewaySettings:
+    """Where the gateway listens and the limits it keeps.
+
+    `ready_file` receives `ownward.ready/1` once requests are accepted. `requires_keys` demands a key of the
+    ledger on every endpoint but the health checks; without it the gateway listens on loopback only.
+    `max_in_flight_requests` and `queue_per_tier_requests` bound what waits; above them the answer is 503 at once.
+    `drain_s` is how long requests in flight may take to end after a stop signal.
+    `deadline_s` is the time for everything before the first byte, all attempts together; `max_attempts` counts
+    the first; retries may add at most `retry_fraction` to the load, above `retry_burst` of them at a time.
+    `client_stall_s` cuts a client that reads nothing for so long while bytes wait for it.
+    `assumed_output_tokens` bounds the charge of a request where neither it nor its tier states a maximum.
+    Raises: ConfigError, listing every value that cannot be.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = DEFAULT_PORT
+    ready_file: Path | None = None
+    requires_keys: bool = False
+    max_body_bytes: int = 64 * MIB
+    max_header_bytes: int = 64 * 1024
+    max_answer_bytes: int = 256 * MIB
+    header_timeout_s: float = 30.0
+    body_timeout_s: float = 300.0
+    keep_alive_s: float = 75.0
+    max_connections: int = 12_000
+    max_in_flight_requests: int = 10_000
+    queue_per_tier_requests: int = 256
+    queue_timeout_s: float = 60.0
+    deadline_s: float = 600.0
+    max_attempts: int = 3
+    retry_fraction: float = 0.2
+    retry_burst: int = 50
+    client_stall_s: float = 60.0
+    drain_s: float = 30.0
+    breaker_failures: int = 5
+    breaker_wait_s: float = 1.0
+    breaker_longest_wait_s: float = 60.0
+    key_cache_s: float = 5.0
+    assumed_output_tokens: int = 131_072
+
+    def __post_init__(self) -> None:
+        """Collect what cannot be and refuse it together."""
+        faults = [*self._range_faults(), *self._exposure_faults()]
+        if faults:
+            raise ConfigError(faults)
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can connect."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    def _range_faults(self) -> list[Fault]:
+        faults = []
+        if not 0 <= self.port <= _MAX_PORT:
+            faults.append(_fault("port", f"is {self.port}", f"0 (a free one) to {_MAX_PORT}"))
+        positive = (
+            "max_body_bytes", "max_header_bytes", "max_answer_bytes", "header_timeout_s", "body_timeout_s",
+            "keep_alive_s",
+            "max_connections", "max_in_flight_requests", "queue_timeout_s", "deadline_s", "max_attempts",
+            "client_stall_s", "breaker_failures", "breaker_wait_s", "breaker_longest_wait_s",
+            "assumed_output_tokens",
+        )  # fmt: skip
+        faults += [
+            _fault(name, f"is {getattr(self, name)}", "A number above 0")
+            for name in positive
+            if getattr(self, name) <= 0
+        ]
+        not_negative = ("queue_per_tier_requests", "retry_fraction", "retry_burst", "drain_s", "key_cache_s")
+        faults += [
+            _fault(name, f"is {getattr(self, name)}", "0 or more") for name in not_negative if getattr(self, name) < 0
+        ]
+        return faults
+
+    def _exposure_faults(self) -> list[Fault]:
+        if self.requires_keys or self.is_loopback:
+            return []
+        message = f"is {self.host!r}, which other machines can reach, while no keys are demanded"
+        return [_fault("host", message, 'Set requires_keys = true and make a key, or keep host = "127.0.0.1"')]
+
+
+def _fault(key: str, message: str, allowed: str) -> Fault:
+    return Fault(file="gateway settings", key=key, message=message, allowed=allowed)

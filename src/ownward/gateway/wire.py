@@ -1,0 +1,180 @@
+"""What is read from a client's headers and body, and which headers travel on in either direction."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from ownward.core import OwnwardError
+from ownward.gateway.errors import MalformedRequest
+from ownward.ledger import TaskBasis
+from ownward.policy import Label
+
+Headers = Iterable[tuple[bytes, bytes]]
+
+# A client's credentials, cookies and addresses stay here: what travels on is listed, the rest does not.
+_TO_UPSTREAM = (b"accept", b"anthropic-beta", b"anthropic-version", b"openai-beta")
+_TO_CLIENT = frozenset({b"retry-after", b"request-id", b"x-request-id"})
+_TO_CLIENT_PREFIXES = (b"anthropic-", b"openai-", b"x-ratelimit-")
+
+_NAME = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}")
+_TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+_NO_TRACE = b"0" * 32
+
+
+class Peeked(msgspec.Struct, gc=False):
+    """What choosing reads of a body; everything else in it is passed over unread.
+
+    As in most parsers the last of several equal members counts.
+    """
+
+    model: str | None = None
+    stream: bool | None = None
+    tools: msgspec.Raw = msgspec.Raw(b"")
+    response_format: msgspec.Raw = msgspec.Raw(b"")
+    logprobs: msgspec.Raw = msgspec.Raw(b"")
+    n: msgspec.Raw = msgspec.Raw(b"")
+    metadata: msgspec.Raw = msgspec.Raw(b"")
+
+    def needs(self, body: bytes) -> frozenset[str]:
+        """Return the capabilities, in the plan's words, that a tier must have for this request."""
+        found = _media_needs(body)
+        if self.tools and bytes(self.tools) not in _NOTHING:
+            found |= {"tools"}
+        if self.response_format:
+            form = bytes(self.response_format)
+            if b"json_schema" in form:
+                found |= {"json_schema"}
+            elif b"json_object" in form:
+                found |= {"json_mode"}
+        if self.logprobs and bytes(self.logprobs) not in _NOTHING:
+            found |= {"logprobs"}
+        if self.n and bytes(self.n) not in _ONE:
+            found |= {"multiple_choices"}
+        return found
+
+    def texts_of_metadata(self) -> dict[str, str]:
+        """Return the members of `metadata` that are text."""
+        try:
+            stated = msgspec.json.decode(self.metadata, type=dict[str, Any]) if self.metadata else {}
+        except msgspec.DecodeError:
+            return {}
+        return {name: value for name, value in stated.items() if isinstance(value, str)}
+
+
+_NOTHING = frozenset({b"null", b"[]", b"false", b"0"})
+_ONE = frozenset({b"null", b"1"})
+_NO_NEEDS: frozenset[str] = frozenset()
+_IMAGE_PART = re.compile(rb'(?<!\\)"type"\s*:\s*"(?:image|image_url|input_image)"')
+_AUDIO_PART = re.compile(rb'(?<!\\)"type"\s*:\s*"input_audio"')
+_VISION = frozenset({"vision"})
+_AUDIO = frozenset({"audio"})
+
+_decode_peeked = msgspec.json.Decoder(Peeked).decode
+
+
+def peek(body: bytes) -> Peeked:
+    """Return what choosing needs of a body.
+
+    Raises: MalformedRequest, if it is no JSON object or its model is no text. Values are not shown.
+    """
+    try:
+        return _decode_peeked(body)
+    except msgspec.DecodeError as error:
+        raise MalformedRequest(
+            f"the request body is not the JSON object it should be: {error}",
+            allowed='One JSON object in UTF-8 with "model" as text and "stream" as true or false',
+            next_step="See docs/reference/gateway.md",
+        ) from None
+
+
+def _media_needs(body: bytes) -> frozenset[str]:
+    """Return whether a body carries images or sound as parts of its messages."""
+    found = _NO_NEEDS
+    if b"image" in body and _IMAGE_PART.search(body) is not None:
+        found = _VISION
+    if b"input_audio" in body and _AUDIO_PART.search(body) is not None:
+        found |= _AUDIO
+    return found
+
+
+def texts_of(headers: Mapping[bytes, bytes]) -> dict[str, str]:
+    """Return the headers as text, for match rules."""
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in headers.items()}
+
+
+def name_in(headers: Mapping[bytes, bytes], header: bytes) -> str | None:
+    """Return a name that a header states, or None.
+
+    Raises: MalformedRequest, if it is no name.
+    """
+    value = headers.get(header)
+    if value is None:
+        return None
+    if _NAME.fullmatch(value) is None:
+        raise MalformedRequest(
+            f"the header {header.decode()} is no name",
+            allowed="1 to 128 letters, digits and . _ : / -, starting with a letter or digit",
+        )
+    return value.decode("ascii")
+
+
+def label_in(headers: Mapping[bytes, bytes]) -> Label | None:
+    """Return the label that a request asks to be shrunk to, or None.
+
+    Raises: MalformedRequest, if it is no label.
+    """
+    value = headers.get(b"x-ownward-label")
+    if value is None:
+        return None
+    try:
+        return Label.parse(value.decode("latin-1"))
+    except OwnwardError as error:
+        raise MalformedRequest(
+            "the header x-ownward-label is no label", allowed=error.allowed, next_step=error.next_step
+        ) from None
+
+
+def task_of(headers: Mapping[bytes, bytes], request_id: str) -> tuple[str, TaskBasis]:
+    """Return the task a request belongs to: stated by a header, inferred from its trace, else itself."""
+    stated = name_in(headers, b"x-ownward-task") or name_in(headers, b"x-task-id")
+    if stated is not None:
+        return stated, "explicit"
+    traceparent = headers.get(b"traceparent")
+    if traceparent is not None:
+        found = _TRACEPARENT.fullmatch(traceparent)
+        if found is not None and found[1] != _NO_TRACE:
+            return "trace_" + found[1].decode("ascii"), "inferred"
+    return request_id, "single"
+
+
+def for_upstream(headers: Mapping[bytes, bytes], *, dialect: str) -> list[tuple[bytes, bytes]]:
+    """Return the client's headers that an upstream may see."""
+    passed = [(name, headers[name]) for name in _TO_UPSTREAM if name in headers]
+    if dialect == "anthropic" and b"anthropic-version" not in headers:
+        passed.append((b"anthropic-version", b"2023-06-01"))
+    return passed
+
+
+def for_client(headers: Headers) -> list[tuple[bytes, bytes]]:
+    """Return an upstream's headers that a client may see, besides the content type."""
+    return [(name, value) for name, value in headers if name in _TO_CLIENT or name.startswith(_TO_CLIENT_PREFIXES)]
+
+
+def ascii_of(text: str) -> bytes:
+    """Return a text as a header can carry it."""
+    return text.encode("ascii", "replace").translate(None, b"\r\n\0")
+
+
+def check_outcome(score: float | None, human_minutes: float | None) -> None:
+    """Refuse an outcome whose numbers cannot be.
+
+    Raises: MalformedRequest.
+    """
+    if score is not None and not 0 <= score <= 1:
+        raise MalformedRequest(f"score is {score}", allowed="0 to 1")
+    if human_minutes is not None and not 0 <= human_minutes < float("inf"):
+        raise MalformedRequest(f"human_minutes is {human_minutes}", allowed="0 or more")
