@@ -1,0 +1,122 @@
+"""What a simulation found: one row a request, and the figures over all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ownward.simulation.scheduler import Scheduler, Slo
+from ownward.traffic import Percentiles
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SCHEMA = "ownward.simulation/1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RequestTimes:
+    """Times of each request, in the trace's order; NaN where there is none (see `rows`)."""
+
+    request_ids: tuple[str, ...] | None
+    arrival_s: NDArray[np.float64]
+    ttft_s: NDArray[np.float64]
+    tpot_s: NDArray[np.float64]
+    latency_s: NDArray[np.float64]
+    cached_input_tokens: NDArray[np.int64]
+    preemptions: NDArray[np.int64]
+    replica: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        """Return the number of requests."""
+        return len(self.arrival_s)
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield a row a request as CONTRACTS has it: None for no time (refused, no output, or one token's TPOT)."""
+        for index in range(len(self)):
+            yield {
+                "request_id": str(index) if self.request_ids is None else self.request_ids[index],
+                "arrival_s": float(self.arrival_s[index]),
+                "ttft_s": _or_none(self.ttft_s[index]),
+                "tpot_s": _or_none(self.tpot_s[index]),
+                "latency_s": _or_none(self.latency_s[index]),
+                "cached_input_tokens": int(self.cached_input_tokens[index]),
+                "preemptions": int(self.preemptions[index]),
+            }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Goodput:
+    """Requests that met every part of the SLO; refused ones count as missed."""
+
+    slo: Slo
+    good_requests: int
+    good_fraction: float
+    good_requests_per_s: float | None
+    is_met: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Simulation:
+    """The figures of a run.
+
+    `makespan_s` is from the first arrival to the last finish, all rates are over
+    it. `utilisation_fraction` is the share of it that replicas were busy;
+    `energy_joules` is None where the power is unknown, `requests_per_wall_s`
+    where no clock was passed in. `refused` requests never fit the cache.
+    """
+
+    requests: int
+    finished: int
+    refused: int
+    replicas: int
+    makespan_s: float
+    ttft_s: Percentiles | None
+    tpot_s: Percentiles | None
+    latency_s: Percentiles | None
+    goodput: Goodput | None
+    requests_per_s: float | None
+    output_tokens_per_s: float | None
+    utilisation_fraction: float | None
+    busy_s: float
+    steps: int
+    preemptions: int
+    input_tokens: int
+    cached_input_tokens: int
+    output_tokens: int
+    energy_joules: float | None
+    requests_per_wall_s: float | None
+    scheduler: Scheduler
+    routing: str
+    seed: int
+    trace_sha256: str
+    per_request: RequestTimes = field(compare=False, repr=False)
+
+    def as_record(self) -> dict[str, Any]:
+        """Return the object of `ownward.simulation/1`, without the rows."""
+        names = [name for name in self.__dataclass_fields__ if name != "per_request"]
+        return {"schema": SCHEMA} | {name: getattr(self, name) for name in names}
+
+
+def find_goodput(times: RequestTimes, slo: Slo, makespan_s: float) -> Goodput:
+    """Return how many requests met every part of the SLO."""
+    good = ~np.isnan(times.latency_s)
+    for limit, values in ((slo.ttft_s, times.ttft_s), (slo.tpot_s, times.tpot_s), (slo.latency_s, times.latency_s)):
+        if limit is not None:
+            good &= ~(values > limit)  # NaN misses nothing
+    count = int(np.count_nonzero(good))
+    fraction = count / len(times) if len(times) else 1.0
+    return Goodput(
+        slo=slo,
+        good_requests=count,
+        good_fraction=fraction,
+        good_requests_per_s=count / makespan_s if makespan_s > 0 else None,
+        is_met=fraction >= slo.fraction,
+    )
+
+
+def _or_none(value: np.float64) -> float | None:
+    return None if np.isnan(value) else float(value)
