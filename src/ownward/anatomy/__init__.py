@@ -4,9 +4,9 @@ It does not know machines, speeds or prices.
 """
 
 from ownward.anatomy.anatomy import Anatomy, LayerCount
+from ownward.anatomy.cache import CACHE_BITS, CacheType
 from ownward.anatomy.config import from_config
 from ownward.anatomy.contract import as_contract
-from ownward.anatomy.cache import CACHE_BITS, CacheType
 from ownward.anatomy.reading import read
 from ownward.anatomy.roles import Role
 from ownward.anatomy.routing import expected_distinct_experts

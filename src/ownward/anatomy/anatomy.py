@@ -119,8 +119,8 @@ class Anatomy:
 def describe(blueprint: Blueprint, *, name: str, architecture: str) -> Anatomy:
     """Return the anatomy that follows from a blueprint."""
     roles = dict.fromkeys(Role, 0)
-    states = {"live": 0, "dead": 0, "mtp": 0, "buffer": 0}
-    lookups = idle = wide_buffers = 0
+    states = {"live": 0, "dead": 0, "copy": 0, "mtp": 0, "buffer": 0, "mtp_buffer": 0}
+    lookups = idle = 0
     for weight, count in blueprint.counted_weights():
         elements = weight.elements * count
         states[weight.state] += elements
@@ -130,8 +130,6 @@ def describe(blueprint: Blueprint, *, name: str, architecture: str) -> Anatomy:
                 lookups += elements
             elif weight.active != weight.copies:
                 idle += elements - weight.active_elements * count
-        elif weight.state == "buffer" and weight.stored_bits > 16:  # noqa: PLR2004 - wider than bfloat16
-            wide_buffers += elements
     live = states["live"]
     text = live - sum(roles[role] for role in MODALITY_ROLES)
     active = text - lookups - idle
@@ -145,7 +143,7 @@ def describe(blueprint: Blueprint, *, name: str, architecture: str) -> Anatomy:
         text_params=text,
         params_by_role=roles,
         persistent_buffers=states["buffer"],
-        dead_params=states["dead"],
+        dead_params=states["dead"] + states["copy"],
         mtp_params=states["mtp"],
         tied_embeddings=blueprint.is_tied,
         experts=routing.count,
@@ -154,7 +152,7 @@ def describe(blueprint: Blueprint, *, name: str, architecture: str) -> Anatomy:
         active_params_per_token=active,
         active_excl_input_embedding=active - (0 if blueprint.is_tied else roles[Role.EMBEDDINGS]),
         layers=_count_kinds(blueprint),
-        weight_bytes_bf16=2 * (checkpoint - (0 if blueprint.is_checkpoint_settled else wide_buffers)),
+        weight_bytes_bf16=2 * (checkpoint if blueprint.is_checkpoint_settled else live + states["mtp"]),
         max_context_tokens=blueprint.max_context_tokens,
         vocab_size=blueprint.vocab_size,
         hidden_size=blueprint.hidden_size,
@@ -178,7 +176,7 @@ def _cache_figures(blueprint: Blueprint) -> dict[str, Any]:
     for layer, count in blueprint.layer_groups():
         memory = layer.memory
         growing += 2 * memory.token_values / memory.stride * count
-        index += 2 * memory.index_values / memory.stride * count
+        index += 2 * memory.index_values / memory.index_stride * count
         window += 2 * memory.window_values * count
         state += (4 * memory.state_values + 2 * memory.conv_values) * count
         context_flop += memory.context_flop * count

@@ -17,8 +17,11 @@ from ownward.anatomy.roles import Role
 Op = Literal["matmul", "lookup", "vector", "conv"]
 """How a weight is used: multiplied, read by the row, applied elementwise, or convolved."""
 
-State = Literal["live", "dead", "mtp", "buffer"]
-"""Whether a forward pass can use a weight; `dead` ships unused, `mtp` drafts, `buffer` is no parameter."""
+State = Literal["live", "dead", "copy", "mtp", "buffer", "mtp_buffer"]
+"""Whether a forward pass can use a weight.
+
+`dead` ships unused, `copy` repeats another weight, `mtp` drafts; buffers ship with the model and are no parameters.
+"""
 
 
 class Weight(NamedTuple):
@@ -63,13 +66,18 @@ class Memory(NamedTuple):
     state_values: int = 0
     conv_values: int = 0
     index_values: int = 0
-    """Kept for every `stride` tokens by a sparse-attention indexer."""
+    """Kept for every `index_stride` tokens by a sparse-attention indexer."""
+    index_stride: int = 1
     context_flop: float = 0
     """For one new token, for each token of context."""
     window_flop: float = 0
     """For one new token, for each token that the window, chunk or selection holds."""
     selected_tokens: int = 0
     """Tokens a sparse indexer lets through; 0 where there is none."""
+    chosen_entries: int = 0
+    """Compressed entries that an indexer lets through, beside the window."""
+    chosen_flop: int = 0
+    """For one new token, for each such entry."""
     state_flop: int = 0
     """For one new token, whatever the context: the update and the reading of a recurrent state."""
     reports_window_flop: bool = True
@@ -179,5 +187,6 @@ def in_role(role: Role, weights: Iterable[Weight]) -> Weights:
 
 
 def in_state(state: State, weights: Iterable[Weight]) -> Weights:
-    """Return the weights in `state`; buffers stay buffers."""
-    return tuple(weight if weight.state == "buffer" else weight._replace(state=state) for weight in weights)
+    """Return the weights in `state`; buffers stay buffers, of the model or of its drafts."""
+    kept: State = "mtp_buffer" if state == "mtp" else "buffer"
+    return tuple(weight._replace(state=kept if weight.state == "buffer" else state) for weight in weights)

@@ -15,8 +15,8 @@ CACHE_BITS: dict[str, float] = {"bf16": 16, "f16": 16, "fp8": 8, "q8_0": 8.5, "q
 
 def layer_cache_bytes(memory: Memory, context_tokens: int, kv_type: CacheType) -> int:
     """Return the bytes that one layer keeps of a sequence of `context_tokens`."""
-    entries = context_tokens // memory.stride
-    values = entries * (memory.token_values + memory.index_values)
+    values = context_tokens // memory.stride * memory.token_values
+    values += context_tokens // memory.index_stride * memory.index_values
     values += min(context_tokens, memory.window_tokens) * memory.window_values
     state = 4 * memory.state_values + 2 * memory.conv_values
     return math.ceil(values * CACHE_BITS[kv_type] / 8) + state
@@ -25,7 +25,13 @@ def layer_cache_bytes(memory: Memory, context_tokens: int, kv_type: CacheType) -
 def attention_flop(memory: Memory, context_tokens: float) -> float:
     """Return the FLOP of one layer's attention for one new token after `context_tokens`."""
     held = min(context_tokens, memory.window_tokens or memory.selected_tokens)
-    return memory.context_flop * context_tokens + memory.window_flop * held + memory.state_flop
+    chosen = min(context_tokens / memory.stride, memory.chosen_entries)
+    return (
+        memory.context_flop * context_tokens
+        + memory.window_flop * held
+        + memory.chosen_flop * chosen
+        + memory.state_flop
+    )
 
 
 def causal_flop(memory: Memory, tokens: int, cached_tokens: int) -> float:
@@ -33,7 +39,13 @@ def causal_flop(memory: Memory, tokens: int, cached_tokens: int) -> float:
     pairs = tokens * cached_tokens + tokens * (tokens - 1) / 2
     window = memory.window_tokens or memory.selected_tokens
     held = _capped_pairs(tokens, cached_tokens, window)
-    return memory.context_flop * pairs + memory.window_flop * held + memory.state_flop * tokens
+    chosen = _capped_pairs(tokens, cached_tokens, memory.chosen_entries * memory.stride) / memory.stride
+    return (
+        memory.context_flop * pairs
+        + memory.window_flop * held
+        + memory.chosen_flop * chosen
+        + memory.state_flop * tokens
+    )
 
 
 def _capped_pairs(tokens: int, cached_tokens: int, window: int) -> float:

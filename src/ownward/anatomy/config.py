@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-import json
 from collections.abc import Mapping
-from importlib import resources
 from typing import Any
 
 from ownward.anatomy.anatomy import Anatomy, describe
 from ownward.anatomy.architectures import ARCHITECTURES
+from ownward.anatomy.defaults import reference_defaults
 from ownward.anatomy.fields import Fields
 from ownward.core import BadInput, UnsupportedModel, closest
 
@@ -33,7 +31,7 @@ def from_config(config: Mapping[str, Any], *, name: str = "model", where: str | 
     draw = ARCHITECTURES.get(model_type)
     if draw is None:
         raise unknown_architecture(model_type, where=where)
-    blueprint = draw(Fields(config, where=where, defaults=reference_defaults().get(model_type)))
+    blueprint = draw(Fields(config, where=where, defaults=reference_defaults(model_type)))
     return describe(blueprint, name=name, architecture=model_type)
 
 
@@ -48,14 +46,3 @@ def unknown_architecture(model_type: str, *, where: str) -> UnsupportedModel:
         allowed=known,
         next_step="Its weights tell the same without a formula: give a GGUF file, a safetensors file or its index.json",
     )
-
-
-@functools.cache
-def reference_defaults() -> dict[str, dict[str, Any]]:
-    """Return, for each model type, the defaults of its reference configuration.
-
-    Source: the configuration classes of transformers 5.23.0, read by benchmarks/anatomy_oracle.py.
-    """
-    text = resources.files("ownward.anatomy").joinpath("data/defaults.json").read_text(encoding="utf-8")
-    loaded: dict[str, dict[str, Any]] = json.loads(text)
-    return loaded

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ownward.core import BadInput, UnsupportedModel
@@ -54,6 +54,10 @@ class Fields:
     def states(self, *names: str) -> bool:
         """Whether the file itself gives one of `names` a value."""
         return any(self._raw.get(name) is not None for name in names)
+
+    def is_null(self, name: str) -> bool:
+        """Whether the file states the field as null."""
+        return name in self._raw and self._raw[name] is None
 
     def has(self, *names: str) -> bool:
         """Whether one of `names` has a value, stated or by default."""
@@ -188,6 +192,17 @@ class Fields:
                 allowed=f"Known: {', '.join(map(repr, allowed))}",
                 next_step="Give its weights instead: a GGUF file, a safetensors file or its index.json",
             )
+
+    def expect_each(self, name: str, values: Iterable[object], *allowed: object) -> None:
+        """Refuse a list with a value that no formula here covers."""
+        for value in values:
+            if value not in allowed:
+                raise UnsupportedModel(
+                    f"{name} names {_shown(value)}, which is not settled for this architecture",
+                    where=self.where,
+                    allowed=f"Known: {', '.join(map(repr, allowed))}",
+                    next_step="Give its weights instead: a GGUF file, a safetensors file or its index.json",
+                )
 
 
 def _shown(value: object) -> str:

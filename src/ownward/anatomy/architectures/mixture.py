@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from ownward.anatomy.architectures.dense import (
-    PRE_NORMS,
     Traits,
     attention,
-    has_bias,
     kind_of,
     layer_norms,
     perceptron,

@@ -96,3 +96,43 @@ def mamba2(
     )
     memory = recurrent_memory(state_values=inner * state_size, conv_channels=channels, kernel=kernel)
     return Part(weights, memory)
+
+
+def kimi_delta(
+    hidden: int,
+    *,
+    heads: int,
+    head_dim: int,
+    kernel: int,
+    has_full_rank_gate: bool,
+    prefix: str = "self_attn.",
+) -> Part:
+    """Return Kimi delta attention: a delta rule whose forgetting is per channel, behind short convolutions.
+
+    Source: Kimi Linear (2025), section 3; the low-rank maps have the head size as rank.
+    """
+    inner = heads * head_dim
+    gate = (
+        matrix(f"{prefix}g_proj", inner, hidden, _ROLE)
+        if has_full_rank_gate
+        else (
+            *matrix(f"{prefix}g_a_proj", head_dim, hidden, _ROLE),
+            *matrix(f"{prefix}g_b_proj", inner, head_dim, _ROLE),
+        )
+    )
+    weights = (
+        *matrix(f"{prefix}q_proj", inner, hidden, _ROLE),
+        *matrix(f"{prefix}k_proj", inner, hidden, _ROLE),
+        *matrix(f"{prefix}v_proj", inner, hidden, _ROLE),
+        *(w for name in "qkv" for w in convolution(f"{prefix}{name}_conv1d", inner, kernel)),
+        *matrix(f"{prefix}f_a_proj", head_dim, hidden, _ROLE),
+        *matrix(f"{prefix}f_b_proj", inner, head_dim, _ROLE),
+        vector(f"{prefix}dt_bias", inner, _ROLE),
+        vector(f"{prefix}A_log", heads, _ROLE),
+        *matrix(f"{prefix}b_proj", heads, hidden, _ROLE),
+        *gate,
+        *norm(f"{prefix}o_norm", head_dim, _ROLE),
+        *matrix(f"{prefix}o_proj", hidden, inner, _ROLE),
+    )
+    memory = recurrent_memory(state_values=heads * head_dim**2, conv_channels=3 * inner, kernel=kernel)
+    return Part(weights, memory)
