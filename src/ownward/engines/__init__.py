@@ -3,6 +3,9 @@
 It does not know prices, plans or who asks.
 """
 
+from ownward.engines._state import TRANSITIONS, EngineState, RestartPolicy
+from ownward.engines._supervisor import EngineStatus, HealthPolicy, SupervisedEngine
+from ownward.engines.embedded import EmbeddedEngine, EngineOptions, choose_free_threads
 from ownward.engines.fake import (
     FAKE_FLAGS,
     Cut,
@@ -20,21 +23,48 @@ from ownward.engines.fake import (
     serve_fake,
     write_fake_arguments,
 )
+from ownward.engines.store import (
+    EMBEDDED_MODEL,
+    PackageSource,
+    Progress,
+    WebSource,
+    Weights,
+    fetch,
+    find,
+    verify,
+)
 
 __all__ = [
+    "EMBEDDED_MODEL",
     "FAKE_FLAGS",
+    "TRANSITIONS",
     "Cut",
+    "EmbeddedEngine",
+    "EngineOptions",
+    "EngineState",
+    "EngineStatus",
     "Failure",
     "FakeFlag",
     "FakeOptions",
     "FakeProcess",
     "FakeServer",
     "Garbage",
+    "HealthPolicy",
     "Often",
     "OutputLength",
+    "PackageSource",
+    "Progress",
+    "RestartPolicy",
     "Stall",
+    "SupervisedEngine",
+    "WebSource",
+    "Weights",
+    "choose_free_threads",
+    "fetch",
+    "find",
     "parse_fake_arguments",
     "run_fake",
     "serve_fake",
+    "verify",
     "write_fake_arguments",
 ]

@@ -2,3 +2,7 @@
 
 It does not know models or prices.
 """
+
+from ownward.probe._cores import measure_busy_cores, usable_cores
+
+__all__ = ["measure_busy_cores", "usable_cores"]
