@@ -138,16 +138,8 @@ def _render(options: list[FitOption], machine: str) -> Any:
     from rich.text import Text
 
     table = Table(box=None, title=f"on {machine}", title_justify="left")
-    for heading in (
-        "model",
-        "weights",
-        "memory",
-        "context",
-        "decode\ntok/s",
-        "prefill\ntok/s",
-        "energy\n$/Mtok",
-        "all\n$/Mtok",
-    ):
+    numbers = ("memory", "context", "decode\ntok/s", "prefill\ntok/s", "energy\n$/Mtok", "all\n$/Mtok")
+    for heading in ("model", "weights", *numbers):
         table.add_column(heading, justify="right" if heading in numbers else "left", overflow="fold")
     fitting = [option for option in options if option.fits is not False]
     shown = fitting[:_SHOWN] or options[:3]

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
 import click
 
@@ -99,7 +99,7 @@ def progress(label: str, *, total: float | None, unit: str = "bytes") -> Iterato
 
 
 @contextlib.contextmanager
-def open_input(path: str) -> Iterator[IO[bytes]]:
+def open_input(path: str) -> Iterator[BinaryIO]:
     """Open a file (gzip unpacked, `-` for standard input) as bytes.
 
     Raises: BadInput, if it cannot be read.
@@ -113,7 +113,7 @@ def open_input(path: str) -> Iterator[IO[bytes]]:
             raw.seek(0)
             if is_gzip:
                 with gzip.open(raw) as unpacked:
-                    yield cast("IO[bytes]", unpacked)
+                    yield cast("BinaryIO", unpacked)
             else:
                 yield raw
     except (OSError, EOFError) as error:

@@ -1,0 +1,66 @@
+"""`ownward config`: every setting, and where its value comes from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ownward.cli._context import load_settings
+from ownward.cli._output import emit, json_option
+from ownward.core import to_jsonable
+
+
+@click.group()
+def config() -> None:
+    """Show the settings in effect, or write an example file."""
+
+
+@config.command(epilog="Example: ownward config show --json")
+@click.option("--config", "config_file", metavar="FILE", default=None, help="Read this file instead of ownward.toml.")
+@json_option
+def show(*, config_file: str | None, as_json: bool) -> None:
+    """Show every setting with its value and origin: flag, environment, file and line, or default."""
+    from ownward import config as settings_room
+
+    settings = load_settings(config_file)
+    payload = {"schema": settings_room.SCHEMA, **to_jsonable(settings_room.as_record(settings))}
+    emit(payload, as_json=as_json, render=lambda _: _table(settings_room.effective(settings)))
+
+
+@config.command(epilog="Example: ownward config check plan.toml")
+@click.argument("plan_file", default="plan.toml")
+@json_option
+def check(*, plan_file: str, as_json: bool) -> None:
+    """Read a plan and list what it leaves unknown; faults are shown all at once, with lines."""
+    from ownward.cli._plans import read_plan
+
+    plan = read_plan(Path(plan_file))
+    gaps = [{"where": gap.where, "message": gap.message} for gap in plan.gaps()]
+    payload = {
+        "schema": "ownward.plan-check/1",
+        "plan_sha256": plan.sha256,
+        "tiers": sorted(plan.tiers),
+        "workloads": sorted(plan.workloads),
+        "gaps": gaps,
+    }
+    emit(payload, as_json=as_json, render=_checked)
+
+
+def _checked(payload: dict[str, Any]) -> str:
+    lines = [f"{len(payload['tiers'])} tiers, {len(payload['workloads'])} workloads, no faults"]
+    lines += [f"open: {gap['where']}: {gap['message']}" for gap in payload["gaps"]]
+    return "\n".join(lines)
+
+
+def _table(rows: Any) -> Any:
+    from rich.table import Table
+
+    table = Table(box=None)
+    for heading in ("key", "value", "origin", "meaning"):
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        value = "" if row.value is None else str(row.value)
+        table.add_row(row.key, f"{value} {row.unit}".strip() if value else "", row.origin, row.doc)
+    return table

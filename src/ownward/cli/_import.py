@@ -1,0 +1,114 @@
+"""`ownward import`: logs and traces into the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ownward.cli._context import open_ledger
+from ownward.cli._output import emit, json_option, ledger_option, open_input, write_whole
+from ownward.core import to_json
+
+if TYPE_CHECKING:
+    from ownward.ledger import TrafficRow
+    from ownward.traffic import Reading, TrafficRecord
+
+_BAD_SHOWN = 20
+
+
+@click.command(name="import", epilog="Example: ownward import spend_logs.jsonl --ledger ledger.db")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--format", "format_name", default=None, help="Read as this format; recognised by content unless given.")
+@click.option("--workload", default=None, help="Put every request under this workload.")
+@click.option("--assignments", default=None, metavar="OUT.jsonl", help="Write {row, workload} for each row read.")
+@ledger_option
+@json_option
+def import_(
+    *,
+    files: tuple[str, ...],
+    format_name: str | None,
+    workload: str | None,
+    assignments: str | None,
+    ledger_target: str | None,
+    as_json: bool,
+) -> None:
+    """Read FILEs (logs of gateways and providers, public traces; gzip too) into the ledger.
+
+    The format is recognised by content. No prompt text is kept. A file is imported whole or not at all; rows
+    that cannot be read are listed, and a second import of the same file adds nothing.
+    """
+    from ownward import traffic
+
+    totals = {"read": 0, "imported": 0, "duplicates": 0, "bad_total": 0}
+    bad: list[dict[str, Any]] = []
+    workloads: dict[str, int] = {}
+    assigned: list[dict[str, Any]] = []
+    with open_ledger(ledger_target) as opened:
+        for name in files:
+            with open_input(name) as stream:
+                reading = traffic.read(stream, name=name, format=format_name)
+                rows = _rows(
+                    reading, workload or Path(name).name.partition(".")[0] or "default", is_forced=workload is not None
+                )
+                count = opened.import_traffic(_counted(rows, workloads, assigned), source=Path(name).name)
+            totals["read"] += reading.count.read
+            totals["imported"] += count.imported
+            totals["duplicates"] += count.duplicates + reading.count.duplicates
+            totals["bad_total"] += reading.count.bad_total
+            bad.extend({"file": name, "line": row.line, "why": row.why} for row in reading.count.bad)
+    if assignments is not None:
+        write_whole(Path(assignments), "".join(to_json(row) + "\n" for row in assigned))
+    payload = {
+        "schema": "ownward.import/1",
+        **totals,
+        "bad": bad[:_BAD_SHOWN],
+        "workloads": [{"id": name, "name": name, "requests": count} for name, count in workloads.items()],
+    }
+    emit(payload, as_json=as_json, render=_render)
+
+
+def _rows(reading: Reading, default: str, *, is_forced: bool) -> Iterator[TrafficRow]:
+    for record in reading:
+        yield _row(record, default if is_forced else record.workload or default)
+
+
+def _row(record: TrafficRecord, workload: str) -> TrafficRow:
+    from ownward.ledger import TrafficRow
+
+    return TrafficRow(
+        source_row_id=record.source_row_id,
+        started_at=record.started_at,
+        arrival_s=record.arrival_s,
+        input_tokens=record.input_tokens,
+        cached_input_tokens=record.cached_input_tokens,
+        output_tokens=record.output_tokens,
+        workload=workload,
+        session=record.session,
+        model=record.model,
+        charge_usd=record.charge_usd,
+        completed=record.completed,
+    )
+
+
+def _counted(
+    rows: Iterable[TrafficRow], workloads: dict[str, int], assigned: list[dict[str, Any]]
+) -> Iterator[TrafficRow]:
+    for number, row in enumerate(rows):
+        name = row.workload or "default"
+        workloads[name] = workloads.get(name, 0) + 1
+        assigned.append({"row": number, "workload": name})
+        yield row
+
+
+def _render(payload: dict[str, Any]) -> str:
+    counts = (
+        f"{payload['read']:,} requests read, {payload['imported']:,} new, {payload['duplicates']:,} known already,"
+        f" {payload['bad_total']:,} unreadable"
+    )
+    lines = [counts]
+    lines += [f"  {item['name']}: {item['requests']:,} requests" for item in payload["workloads"]]
+    lines += [f"  {item['file']}:{item['line']}: {item['why']}" for item in payload["bad"]]
+    return "\n".join(lines)

@@ -1,0 +1,82 @@
+"""`ownward keys`: the keys that clients of the gateway use."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from ownward.cli._context import open_ledger
+from ownward.cli._output import emit, json_option, ledger_option, say
+from ownward.core import to_jsonable
+
+
+@click.group()
+def keys() -> None:
+    """Create, list and revoke client keys. A key's secret is shown once and stored only as a hash."""
+
+
+@keys.command(epilog="Example: ownward keys create ben --label eu --workload support")
+@click.argument("name")
+@click.option("--label", default=None, help="Shrinks where this key's requests may travel, such as local_only or eu.")
+@click.option("--workload", "workloads", multiple=True, help="Workloads this key may use; all unless given.")
+@ledger_option
+@json_option
+def create(
+    *, name: str, label: str | None, workloads: tuple[str, ...], ledger_target: str | None, as_json: bool
+) -> None:
+    """Create a key called NAME and print its secret, this once."""
+    scopes: dict[str, Any] = {}
+    if label is not None:
+        from ownward.policy import Label
+
+        scopes["label"] = str(Label.parse(label))
+    if workloads:
+        scopes["workloads"] = list(workloads)
+    with open_ledger(ledger_target) as opened:
+        secret = opened.create_key(name, scopes)
+        key = opened.verify_key(secret)
+    assert key is not None  # it was made a moment ago
+    payload = {"schema": "ownward.key/1", "key_id": key.key_id, "name": name, "scopes": scopes, "secret": secret}
+    if not as_json:
+        say(f"{key.key_id} ({name}). Keep the secret, it is not shown again:")
+    emit(payload, as_json=as_json, render=lambda _: secret)
+
+
+@keys.command("list", epilog="Example: ownward keys list")
+@ledger_option
+@json_option
+def list_(*, ledger_target: str | None, as_json: bool) -> None:
+    """List all keys, revoked ones too, without secrets."""
+    with open_ledger(ledger_target, is_read_only=True) as opened:
+        found = opened.list_keys()
+    rows = [
+        {"key_id": key.key_id, "name": key.name, "scopes": to_jsonable(key.scopes),
+         "created_at": to_jsonable(key.created_at), "revoked_at": to_jsonable(key.revoked_at)}
+        for key in found
+    ]  # fmt: skip
+    emit({"schema": "ownward.keys/1", "keys": rows}, as_json=as_json, render=_table)
+
+
+@keys.command(epilog="Example: ownward keys revoke key_01JD8K5")
+@click.argument("key_id")
+@ledger_option
+@json_option
+def revoke(*, key_id: str, ledger_target: str | None, as_json: bool) -> None:
+    """Make a key void from now on."""
+    with open_ledger(ledger_target) as opened:
+        opened.revoke_key(key_id)
+    payload = {"schema": "ownward.key/1", "key_id": key_id, "revoked": True}
+    emit(payload, as_json=as_json, render=lambda _: f"{key_id} is revoked")
+
+
+def _table(payload: dict[str, Any]) -> Any:
+    from rich.table import Table
+
+    table = Table(box=None)
+    for heading in ("key", "name", "scopes", "created", "revoked"):
+        table.add_column(heading, overflow="fold")
+    for row in payload["keys"]:
+        scopes = ", ".join(f"{name}={value}" for name, value in row["scopes"].items()) or "all"
+        table.add_row(row["key_id"], row["name"], scopes, row["created_at"], row["revoked_at"] or "")
+    return table

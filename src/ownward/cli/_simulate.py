@@ -1,0 +1,200 @@
+"""`ownward simulate`: a trace replayed against a deployment."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ownward.cli._output import emit, json_option, open_input, write_whole
+from ownward.cli._subjects import find_anatomy, find_machines
+from ownward.core import (
+    BadInput,
+    SystemClock,
+    UsageError,
+    format_count,
+    format_duration,
+    format_percent,
+    to_json,
+    to_jsonable,
+)
+
+if TYPE_CHECKING:
+    from ownward.perf import StepModel
+    from ownward.simulation import Scheduler
+    from ownward.traffic import Trace
+
+
+@click.command(
+    epilog="Example: ownward simulate --trace requests.csv --model qwen3-30b-a3b --machine 'RTX 5090' --weights q4_k_m"
+)
+@click.option(
+    "--trace", "trace_file", required=True, metavar="FILE", help="Arrivals and lengths: JSON Lines, CSV or Parquet."
+)
+@click.option("--model", default=None, help="A model file or catalogue name; with --machine.")
+@click.option("--machine", "machine_name", default=None, help='A catalogue name, 2x"RTX 3090", or a file.')
+@click.option("--weights", default="bf16", show_default=True, help="Weight format.")
+@click.option("--kv-type", default="bf16", show_default=True, help="Cache format.")
+@click.option("--engine", default=None, help="llama.cpp or vllm; chosen by the kind of machine unless given.")
+@click.option(
+    "--step-model", "step_file", default=None, metavar="S.json", help="Step-time coefficients instead of a prediction."
+)
+@click.option(
+    "--scheduler", "scheduler_file", default=None, metavar="K.json", help="Batch, token budget, chunking, policy."
+)
+@click.option("--replicas", default=1, show_default=True, help="Copies of the deployment.")
+@click.option("--slo-ttft", default=None, type=float, metavar="S", help="Seconds to the first token.")
+@click.option("--slo-tpot", default=None, type=float, metavar="S", help="Seconds a token after the first.")
+@click.option(
+    "--fleet", "find_fleet", is_flag=True, help="Find the fewest replicas that hold the SLO, and one to spare."
+)
+@click.option("--seed", default=0, show_default=True, help="Seed of the split over replicas.")
+@click.option("--per-request", "per_request", default=None, metavar="OUT.jsonl", help="Write one row a request here.")
+@json_option
+def simulate(
+    *,
+    trace_file: str,
+    model: str | None,
+    machine_name: str | None,
+    weights: str,
+    kv_type: str,
+    engine: str | None,
+    step_file: str | None,
+    scheduler_file: str | None,
+    replicas: int,
+    slo_ttft: float | None,
+    slo_tpot: float | None,
+    find_fleet: bool,
+    seed: int,
+    per_request: str | None,
+    as_json: bool,
+) -> None:
+    """Replay a trace: time to first token, time a token, goodput, utilisation, energy.
+
+    The deployment is a --model on a --machine, or a --step-model of your own. Two runs with one seed are equal.
+    """
+    from ownward.simulation import Scheduler, Slo, smallest_fleet
+    from ownward.simulation import simulate as run
+
+    trace = _read_trace(trace_file)
+    scheduler = (
+        Scheduler.from_mapping(_read_object(scheduler_file), where=scheduler_file) if scheduler_file else Scheduler()
+    )
+    step_model = _step_model(
+        step_file, model=model, machine_name=machine_name, weights=weights, kv_type=kv_type, engine=engine,
+        trace=trace, scheduler=scheduler,
+    )  # fmt: skip
+    slo = Slo(ttft_s=slo_ttft, tpot_s=slo_tpot) if slo_ttft is not None or slo_tpot is not None else None
+    fleet = None
+    if find_fleet:
+        if slo is None:
+            raise UsageError("--fleet needs a service level", allowed="--slo-ttft S, --slo-tpot S or both")
+        fleet = smallest_fleet(trace, step_model, scheduler, slo, seed=seed)
+        replicas = fleet.replicas
+    result = run(trace, step_model, scheduler, slo=slo, replicas=replicas, seed=seed, clock=SystemClock())
+    if per_request is not None:
+        write_whole(Path(per_request), "".join(to_json(row) + "\n" for row in result.per_request.rows()))
+    payload = to_jsonable(result.as_record())
+    if fleet is not None:
+        payload["fleet"] = to_jsonable(fleet)
+    payload["step_model"] = to_jsonable(step_model)
+    emit(payload, as_json=as_json, render=_render)
+
+
+def _read_trace(trace_file: str) -> Trace:
+    from ownward import traffic
+
+    with open_input(trace_file) as stream:
+        reading = traffic.read(stream, name=trace_file)
+        trace = traffic.Trace.from_records(reading)
+    if reading.count.bad_total:
+        first = reading.count.bad[0]
+        raise BadInput(
+            f"{reading.count.bad_total} rows cannot be read; line {first.line}: {first.why}",
+            where=trace_file,
+            allowed="arrival_s, input_tokens, output_tokens in every row",
+        )
+    if len(trace) == 0:
+        raise BadInput("the trace has no requests", where=trace_file)
+    return trace
+
+
+def _read_object(path: str) -> dict[str, Any]:
+    with open_input(path) as stream:
+        try:
+            value = json.loads(stream.read(1 << 20))
+        except (ValueError, RecursionError) as error:
+            raise BadInput(f"not JSON: {error}", where=path) from error
+    if not isinstance(value, dict):
+        raise BadInput(f"a {type(value).__name__}, not an object", where=path)
+    return value
+
+
+def _step_model(
+    step_file: str | None,
+    *,
+    model: str | None,
+    machine_name: str | None,
+    weights: str,
+    kv_type: str,
+    engine: str | None,
+    trace: Trace,
+    scheduler: Scheduler,
+) -> StepModel:
+    from ownward.core import DoesNotFit, NoCapacity, format_bytes
+    from ownward.perf import StepModel, deploy, weight_format
+    from ownward.planner import default_engine
+
+    if step_file is not None:
+        return StepModel.from_mapping(_read_object(step_file), where=step_file)
+    if model is None or machine_name is None:
+        raise UsageError("no deployment to replay against", allowed="--model M --machine X, or --step-model S.json")
+    count, machine = find_machines(machine_name)
+    deployment = deploy(
+        find_anatomy(model),
+        machine=machine,
+        machines_count=count,
+        engine=engine or default_engine(machine),
+        weights=weight_format(weights),
+        kv_type=kv_type,
+    )
+    if isinstance(deployment, str):
+        raise NoCapacity(deployment)
+    context = int((trace.input_tokens + trace.output_tokens).mean())
+    memory = deployment.compute_memory(concurrency=1, context_tokens=context)
+    if deployment.usable_bytes is not None and memory.total > deployment.usable_bytes:
+        raise DoesNotFit(
+            f"{model} in {weights} does not fit on {machine_name}: it needs {format_bytes(memory.total)},"
+            f" usable memory is {format_bytes(deployment.usable_bytes)}",
+            next_step=f"See what does: ownward fit {model} --machine {machine_name!r}",
+        )
+    return deployment.compute_step_model(sequences=min(scheduler.max_batch, 32), context_tokens=context)
+
+
+def _render(payload: dict[str, Any]) -> Any:
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(
+        box=None, title=f"{payload['requests']:,} requests on {payload['replicas']} replicas", title_justify="left"
+    )
+    for heading in ("", "p50", "p90", "p95", "p99", "mean", "max"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for name, label in (("ttft_s", "first token"), ("tpot_s", "each token after"), ("latency_s", "whole answer")):
+        values = payload[name] or {}
+        table.add_row(label, *(format_duration(values.get(key)) for key in ("p50", "p90", "p95", "p99", "mean", "max")))
+    goodput = payload["goodput"]
+    busy = (
+        f"busy {format_percent(payload['utilisation_fraction'])} of the time,"
+        f" {payload['preemptions']:,} preemptions, {payload['cached_input_tokens']:,} input tokens from cache,"
+        f" {payload['refused']:,} refused"
+    )
+    lines = [busy]
+    if goodput:
+        lines.append(f"{format_percent(goodput['good_fraction'], places=1)} met the service level")
+    if payload["requests_per_wall_s"]:
+        lines.append(f"simulated at {format_count(payload['requests_per_wall_s'])} requests a second")
+    return Group(table, "", Text("\n".join(lines)))
