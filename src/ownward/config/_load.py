@@ -18,6 +18,7 @@ FILE_NAME = "ownward.toml"
 PREFIX = "OWNWARD_"
 CONFIG_VARIABLE = "OWNWARD_CONFIG"
 
+_MAX_DIGITS = 30
 _WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
@@ -203,7 +204,11 @@ def _from_text(text: str, about: SettingDoc) -> Any:
                 number = Decimal(bare)
             except InvalidOperation:
                 raise WrongValue(f"is {shown(text)}, not a number", example="8") from None
-            return int(number) if number.is_finite() and abs(number) < 1 << 63 and number == int(number) else number
+            return (
+                int(number)
+                if number.is_finite() and -(1 << 63) < number < 1 << 63 and number == int(number)
+                else number
+            )
         case _:
             return text
 

@@ -35,6 +35,7 @@ from ownward.plan._values import (
     as_whole,
 )
 from ownward.plan._workloads import Budget, BudgetPeriod, Capture, Match, WhenSpent, Workload
+from ownward.plan._write import as_table
 
 __all__ = [
     "CAPABILITIES",
@@ -71,6 +72,7 @@ __all__ = [
     "as_flag",
     "as_instant",
     "as_number",
+    "as_table",
     "as_text",
     "as_texts",
     "as_usd",

@@ -156,7 +156,7 @@ def figure_problems(figures: Figures) -> Iterable[Problem]:
         value = figure.value
         if is_money(name):
             if isinstance(value, Decimal):
-                if not value.is_finite() or abs(value) > MAX_USD * 1000:
+                if not value.is_finite() or not -MAX_USD * 1000 <= value <= MAX_USD * 1000:
                     yield Problem(f"{key}.value", f"is {shown(value)}", "Write dollars, such as 0.15")
                 elif int(value.as_tuple().exponent) < -MAX_USD_DECIMALS:
                     yield Problem(f"{key}.value", f"has more than {MAX_USD_DECIMALS} decimals", "Round it")

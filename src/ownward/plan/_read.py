@@ -113,6 +113,8 @@ def _read_tier(table: TomlTable, name: str) -> Tier | None:
     model = table.required("model", as_text, example='model = "…"')
     variant = table.optional("variant", as_text, None)
     engine: EngineKind | None = table.optional("engine", as_choice(*get_args(EngineKind)), None)
+    if engine is None and "engine" in table.values:
+        engine = "embedded"  # stands in for the one refused, so that nothing else is missed for want of it
     machine = table.optional("machine", as_text, None)
     provider = table.optional("provider", as_text, None)
     region = table.optional("region", as_text, None)

@@ -13,7 +13,7 @@ from ownward.core import ConfigError
 from ownward.plan._lines import comments_of
 from ownward.plan._plan import Plan
 from ownward.plan._read import loads
-from ownward.plan._write import Table, plan_table, write_entries, write_value
+from ownward.plan._write import Table, as_table, write_entries, write_value
 
 # A second pass states what the file left to a default that has changed with the first.
 _MAX_PASSES = 3
@@ -32,7 +32,7 @@ def rewrite(plan: Plan, previous_text: str, new_text: str) -> str:
         if before == plan:
             return text
         try:
-            text = _change(text, plan_table(before), plan_table(plan))
+            text = _change(text, as_table(before), as_table(plan))
             before = loads(text)
         except ConfigError:
             break

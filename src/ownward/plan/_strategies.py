@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Literal, NamedTuple, get_args
 
+from ownward.core import closest
 from ownward.plan._problems import (
     Problem,
     fraction_problems,
@@ -209,6 +210,7 @@ def _tier_count_problems(strategy: Strategy, rule: KindRule) -> Iterable[Problem
 
 def _option_problems(strategy: Strategy, rule: KindRule) -> Iterable[Problem]:
     options = strategy.options
+    meant = {near for name in options if name not in rule.options for near in closest(name, rule.options, limit=1)}
     for name, value in options.items():
         key = f"options.{name}"
         if name not in rule.options:
@@ -217,7 +219,7 @@ def _option_problems(strategy: Strategy, rule: KindRule) -> Iterable[Problem]:
         else:
             yield from _value_problems(key, value, rule.options[name])
     for name, option in rule.options.items():
-        if option.is_required and name not in options:
+        if option.is_required and name not in options and name not in meant:
             yield Problem(f"options.{name}", f"is missing for the strategy {strategy.kind}", _example(name, option))
     needed = []
     if options.get("accept") == "agreement":

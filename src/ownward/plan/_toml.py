@@ -227,7 +227,7 @@ class TomlTable:
         except OwnwardError as error:
             if was_sound:
                 self.fault(None, error.message, error.allowed)
-        except (ValueError, TypeError, AttributeError) as error:  # made from values that were refused
+        except (ValueError, TypeError, AttributeError, ArithmeticError) as error:  # made from values that were refused
             if was_sound and not isinstance(error, ValueError):
                 raise
             if was_sound:

@@ -8,7 +8,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, TypeVar
 
 from ownward.core import parse_bytes, parse_duration
-from ownward.plan._problems import shown, suggest
+from ownward.plan._problems import MAX_USD, MAX_USD_DECIMALS, shown, suggest
 
 T = TypeVar("T")
 
@@ -69,7 +69,12 @@ def as_whole(value: Any) -> int:
     Raises: WrongValue.
     """
     if isinstance(value, bool) or not isinstance(value, int):
-        if isinstance(value, Decimal) and value.is_finite() and abs(value) <= MAX_WHOLE and value == int(value):
+        if (
+            isinstance(value, Decimal)
+            and value.is_finite()
+            and -MAX_WHOLE <= value <= MAX_WHOLE
+            and value == int(value)
+        ):
             return int(value)
         raise WrongValue(f"is {shown(value)}, not a whole number", example="8192")
     if abs(value) > MAX_WHOLE:
@@ -94,7 +99,7 @@ def as_number(value: Any) -> float:
 
 
 def as_usd(value: Any) -> Decimal:
-    """Return exact dollars from a number or a text.
+    """Return exact dollars from a number or a text, of at most a billion and 18 decimals.
 
     Raises: WrongValue.
     """
@@ -104,8 +109,8 @@ def as_usd(value: Any) -> Decimal:
         usd = Decimal(value)
     except InvalidOperation:
         raise WrongValue(f"is {shown(value)}, not dollars", example="0.15") from None
-    if not usd.is_finite():
-        raise WrongValue(f"is {shown(value)}, not dollars", example="0.15")
+    if not usd.is_finite() or not -MAX_USD <= usd <= MAX_USD or int(usd.as_tuple().exponent) < -MAX_USD_DECIMALS:
+        raise WrongValue(f"is {shown(value)}, not dollars we can count", example="0.15")
     return usd
 
 

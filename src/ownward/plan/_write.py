@@ -29,7 +29,7 @@ Table = dict[str, Any]
 Path = tuple[str, ...]
 
 
-def plan_table(plan: Plan) -> Table:
+def as_table(plan: Plan) -> Table:
     """Return the plan as nested tables; what is None or empty is left out, every other value is written."""
     return _stated(
         schema=plan.schema,
@@ -162,7 +162,7 @@ def _figures_table(figures: Mapping[str, Sourced[Any]]) -> Table:
 
 def write_canonical(plan: Plan) -> str:
     """Return the text that is hashed: keys sorted, one spelling for each value, no comments."""
-    table = plan_table(plan)
+    table = as_table(plan)
     for workload in table.get("workloads", {}).values():
         for key in ("models", "keys", "fingerprints"):
             if key in workload.get("match", {}):
@@ -180,7 +180,7 @@ def write_entries(table: Table, path: Path) -> Iterator[str]:
 
 def write_text(plan: Plan, comment_of: Callable[[Path], str | None]) -> str:
     """Return a new plan file for people, with a comment above each table that `comment_of` knows."""
-    return "".join(_write_table(plan_table(plan), (), comment_of))
+    return "".join(_write_table(as_table(plan), (), comment_of))
 
 
 def _sorted(value: Any) -> Any:
