@@ -23,8 +23,8 @@ def read_openai_usage(usage: Json) -> Usage | None:
     total = _whole(usage, "total_tokens")
     read = _whole(usage, "prompt_tokens", "input_tokens")
     written = _whole(usage, "completion_tokens", "output_tokens")
-    if written is None and total is not None and read is not None and not _has(usage, "completion_tokens"):
-        written = total - read
+    if total is not None and read is not None and not _has(usage, "completion_tokens", "output_tokens"):
+        written = total - read  # embeddings state no output
     if read is None or written is None:
         return None
     reasoning = _whole(thought, "reasoning_tokens")
@@ -78,15 +78,16 @@ def _checked(**counts: int | None) -> Usage | None:
 
 
 def _whole(source: Json, *keys: str) -> int | None:
+    """Return the first of `keys` that is stated, if it is a count."""
     for key in keys:
         value = source.get(key)
-        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-            return value
+        if value is not None:
+            return value if type(value) is int and value >= 0 else None
     return None
 
 
-def _has(source: Json, key: str) -> bool:
-    return source.get(key) is not None
+def _has(source: Json, *keys: str) -> bool:
+    return any(source.get(key) is not None for key in keys)
 
 
 def _object(source: Json, *keys: str) -> Json:

@@ -54,7 +54,10 @@ class EventCutter:
 
 def payload(event: bytes) -> bytes:
     """Return an event's data, its lines joined; empty where it has none (comments, keep-alives)."""
-    if event.startswith(b"data: ") and event.find(b"\n") == len(event) - 2 and b"\r" not in event:
-        return event[6:-2]
+    start = 0
+    if event.startswith(b"event: "):
+        start = event.find(b"\n") + 1
+    if event.startswith(b"data: ", start) and event.find(b"\n", start) == len(event) - 2 and b"\r" not in event:
+        return event[start + 6 : -2]
     lines = (line[5:] for line in _LINE.split(event) if line.startswith(b"data:"))
     return b"\n".join(line.removeprefix(b" ") for line in lines)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from ownward.upstreams._json import UNREADABLE
 from ownward.upstreams.splicing import Endpoint, Spliced
 
 TEMPLATE_TOKENS = 1024
@@ -113,7 +114,7 @@ def _bound_messages(raw: msgspec.Raw | None, endpoint: Endpoint) -> int | None:
         return 0
     try:
         messages = msgspec.json.decode(raw, type=list[_Message])
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return None
     tokens = 0
     for message in messages:
@@ -133,7 +134,7 @@ def _bound_parts(raw: msgspec.Raw) -> int | None:
         return 0
     try:
         parts = msgspec.json.decode(raw, type=list[_Message | str])
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return None
     tokens = 0
     for part in parts:
@@ -156,7 +157,7 @@ def _bound_tools(raw: msgspec.Raw | None) -> int | None:
         return 0
     try:
         tools = msgspec.json.decode(raw or b"[]", type=list[_Tool])
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return None
     tokens = TOOLS_TOKENS
     for tool in tools:

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from ownward.core import BadInput
+from ownward.upstreams._json import UNREADABLE
 
 Endpoint = Literal["chat", "completions", "responses", "embeddings", "messages"]
 """Which kind of request: OpenAI chat completions, completions, responses, embeddings; Anthropic messages."""
@@ -55,9 +56,15 @@ class Spliced:
     top: Mapping[str, msgspec.Raw]
 
     def get(self, key: str) -> Any:
-        """Return another top-level value, decoded; None where it is not there."""
+        """Return another top-level value, decoded; None where it is not there.
+
+        Raises: BadInput, if it is not readable: only its brackets were checked before.
+        """
         raw = self.top.get(key)
-        return None if raw is None else msgspec.json.decode(raw)
+        try:
+            return None if raw is None else msgspec.json.decode(raw)
+        except UNREADABLE:
+            raise _unreadable(key) from None
 
 
 def splice(
@@ -98,8 +105,8 @@ def splice(
         n=n,
         choices=max(n, _count(top, "best_of", lowest=1) or 1) * _count_prompts(top, endpoint),
         max_output_tokens=max(limits) if limits else None,
-        user=_text(top.get("user")),
-        metadata=_read_metadata(top.get("metadata")),
+        user=_lenient(top.get("user"), str),
+        metadata=_read_metadata(top),
         top=top,
     )
 
@@ -107,11 +114,15 @@ def splice(
 def _read_top(body: bytes) -> _Raws:
     try:
         return _decode_top(body)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         # Only positions and types are in these messages, never values.
         raise BadInput(
             f"the request's body is not a JSON object ({error})", next_step="Send one JSON object, UTF-8"
         ) from None
+
+
+def _unreadable(key: str) -> BadInput:
+    return BadInput(f'"{key}" is not readable JSON', next_step="Send UTF-8 without endless nesting")
 
 
 def _member(top: Mapping[str, msgspec.Raw], key: str, kind: type[_T]) -> _T | None:
@@ -120,7 +131,7 @@ def _member(top: Mapping[str, msgspec.Raw], key: str, kind: type[_T]) -> _T | No
         return None
     try:
         return msgspec.json.decode(raw, type=kind | None)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         names = {bool: "true or false", str: "text"}
         raise BadInput(f'"{key}" has the wrong type', allowed=f"It is {names.get(kind, 'an object')}") from None
 
@@ -131,7 +142,7 @@ def _count(top: Mapping[str, msgspec.Raw], key: str, *, lowest: int) -> int | No
         return None
     try:
         value = msgspec.json.decode(raw, type=int | None)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         value = _HIGHEST_COUNT + 1
     if value is not None and not lowest <= value <= _HIGHEST_COUNT:
         raise BadInput(f'"{key}" is not a count', allowed=f"A whole number from {max(lowest, 0)} to {_HIGHEST_COUNT}")
@@ -143,21 +154,27 @@ def _count_prompts(top: Mapping[str, msgspec.Raw], endpoint: Endpoint) -> int:
     raw = top.get("prompt") if endpoint == "completions" else None
     if raw is None or not bytes(raw).startswith(b"["):
         return 1
-    prompts = msgspec.json.decode(raw, type=list[msgspec.Raw])
+    try:
+        prompts = msgspec.json.decode(raw, type=list[msgspec.Raw])
+    except UNREADABLE:
+        raise _unreadable("prompt") from None
     is_one_of_tokens = all(bytes(prompt)[:1].isdigit() for prompt in prompts)
     return 1 if is_one_of_tokens else len(prompts)
 
 
-def _text(raw: msgspec.Raw | None) -> str | None:
-    value = msgspec.json.decode(raw) if raw is not None else None
-    return value if isinstance(value, str) else None
+def _lenient(raw: msgspec.Raw | None, kind: type[_T]) -> _T | None:
+    """Return a value that nothing rests on, or None where it is not what we would read."""
+    if raw is None:
+        return None
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except UNREADABLE:
+        return None
 
 
-def _read_metadata(raw: msgspec.Raw | None) -> Mapping[str, str]:
-    value = msgspec.json.decode(raw) if raw is not None else None
-    if not isinstance(value, dict):
-        return {}
-    return {key: item for key, item in value.items() if isinstance(item, str)}
+def _read_metadata(top: Mapping[str, msgspec.Raw]) -> Mapping[str, str]:
+    found: dict[str, Any] = _lenient(top.get("metadata"), dict[str, Any]) or {}
+    return {key: item for key, item in found.items() if isinstance(item, str)}
 
 
 def _rewrite(body: bytes, top: _Raws, replaced: Mapping[str, bytes]) -> bytes:

@@ -13,6 +13,7 @@ import msgspec
 from ownward.pricing import Usage
 from ownward.upstreams._counts import read_anthropic_usage, read_llamacpp_timings, read_openai_usage
 from ownward.upstreams._events import EventCutter, payload
+from ownward.upstreams._json import UNREADABLE
 
 _LONGEST_EVENT_BYTES = 8 * 1024 * 1024
 _LONGEST_BODY_BYTES = 64 * 1024 * 1024
@@ -54,7 +55,7 @@ class _Answer(msgspec.Struct):
     stop_reason: Any = None
     content: Any = None
     output: Any = None
-    data: msgspec.Raw | None = None
+    data: msgspec.Raw = msgspec.Raw()
     incomplete_details: Any = None
 
 
@@ -223,10 +224,10 @@ class UsageTap:
         if answer.usage is None or not isinstance(answer.usage, dict):
             return False
         self._latest = read_openai_usage(answer.usage)
-        if choices == [] and answer.error is None:
-            self._final = self._latest
-            return True
-        return False
+        if choices or answer.error is not None:
+            return False
+        self._final = self._latest
+        return choices is not None
 
     def _read_responses(self, answer: _Answer) -> None:
         kind = answer.type
@@ -294,7 +295,7 @@ class UsageTap:
             for choice in answer.choices:
                 self.finish_reason = _text(choice.finish_reason) or self.finish_reason
             self.has_content = any(_carries_content(choice) for choice in answer.choices)
-        elif answer.content or answer.output or answer.data is not None:
+        elif answer.content or answer.output or bytes(answer.data):
             self.has_content = True
         if answer.status is not None and answer.stop_reason is None and answer.choices is None:
             details = answer.incomplete_details
@@ -314,15 +315,16 @@ class UsageTap:
 def _parse(data: bytes) -> _Answer | None:
     try:
         return _decode(data)
-    except msgspec.ValidationError:
+    except UNREADABLE:
         pass
-    except msgspec.DecodeError:
+    # Perhaps a shape we do not expect: keep what can be read.
+    try:
+        found = _decode_any(data)
+    except UNREADABLE:
         return None
-    # A shape we do not expect: keep what can be read.
-    found = _decode_any(data)
     if not isinstance(found, dict):
         return None
-    fields = {key: found.get(key) for key in _Answer.__struct_fields__ if key not in {"choices", "data"}}
+    fields: Json = {key: found.get(key) for key in _Answer.__struct_fields__ if key not in {"choices", "data"}}
     choices = found.get("choices")
     listed = None if not isinstance(choices, list) else [_read_choice(c) for c in choices if isinstance(c, dict)]
     return _Answer(choices=listed, **fields)

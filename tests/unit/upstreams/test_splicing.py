@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ownward.core import BadInput
+from ownward.upstreams import splice
+
+ODD = (
+    b'{ "model" : "a",\n "messages":[{"role":"user","content":"caf\\u00e9 \xc3\xa9 \\/"}] , "x_new":'
+    b' 12345678901234567890123.10e5, "stream":true }\n'
+)
+
+
+def test_a_body_that_needs_no_change_is_the_very_same_object():
+    assert splice(ODD).body is ODD
+    assert splice(ODD, model="a").body is ODD
+    assert splice(b"{}").body == b"{}"
+
+
+def test_only_the_model_name_changes_and_every_other_byte_stays():
+    assert splice(ODD, model="other").body == ODD.replace(b'"a"', b'"other"', 1)
+
+
+def test_usage_is_asked_for_in_streams_that_do_not_ask_themselves():
+    spliced = splice(b'{"stream":true,"model":"a"}', model="b", want_stream_usage=True)
+    assert spliced.body == b'{"stream_options":{"include_usage":true},"stream":true,"model":"b"}'
+    assert spliced.adds_usage
+    assert not spliced.asked_usage
+
+
+@pytest.mark.parametrize("options", [b"null", b"{}", b'{"include_usage":false}', b'{"include_usage":null}'])
+def test_usage_is_asked_for_where_the_client_declined_it(options):
+    spliced = splice(b'{"stream":true,"stream_options":%b}' % options, want_stream_usage=True)
+    assert json.loads(spliced.body) == {"stream": True, "stream_options": {"include_usage": True}}
+    assert spliced.adds_usage
+
+
+def test_other_stream_options_stay_verbatim():
+    body = b'{"stream":true,"stream_options":{"later":1.50,"include_usage":false,"o":{ "p" :1}},"z":1}'
+    spliced = splice(body, want_stream_usage=True)
+    assert spliced.body == b'{"stream":true,"stream_options":{"later":1.50,"include_usage":true,"o":{ "p" :1}},"z":1}'
+
+
+@pytest.mark.parametrize(
+    ("body", "endpoint"),
+    [
+        (b'{"stream":true,"stream_options":{"include_usage":true}}', "chat"),
+        (b'{"stream":false}', "chat"),
+        (b"{}", "completions"),
+        (b'{"stream":true}', "messages"),
+        (b'{"stream":true}', "responses"),
+        (b'{"stream":null}', "chat"),
+    ],
+)
+def test_nothing_is_added_where_usage_comes_anyway_or_nothing_streams(body, endpoint):
+    spliced = splice(body, want_stream_usage=True, endpoint=endpoint)
+    assert spliced.body is body
+    assert not spliced.adds_usage
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model":"a","max_tokens":9,"model":"b"}',
+        b'{"model":"b","max_tokens":9,"model":"b"}',
+        b'{"mod\\u0065l":"a","max_tokens":9,"model":"b"}',
+        b'{"model":"a","max_tokens":9,"m\\u006fdel":"b"}',
+        b'{"model":"bb","max_tokens":9,"model":"b"}',
+    ],
+)
+def test_a_repeated_key_counts_once_and_its_last_value_is_what_the_upstream_sees(body):
+    spliced = splice(body)
+    assert spliced.model == "b"
+    assert json.loads(spliced.body, object_pairs_hook=list) == [["model", "b"], ["max_tokens", 9]] or json.loads(
+        spliced.body, object_pairs_hook=list
+    ) == [("model", "b"), ("max_tokens", 9)]
+    assert splice(body, model="c").body == b'{"model":"c","max_tokens":9}'
+
+
+def test_an_escaped_key_is_found_and_kept_as_spelled():
+    assert splice(b'{"mod\\u0065l":"a"}', model="b").body == b'{"mod\\u0065l":"b"}'
+
+
+def test_a_member_named_like_ours_further_down_is_left_alone():
+    body = b'{"metadata":{"model":"x"},"messages":[{"model":"y"}],"model":"a"}'
+    assert splice(body, model="b").body == b'{"metadata":{"model":"x"},"messages":[{"model":"y"}],"model":"b"}'
+
+
+def test_a_body_without_model_gets_one_in_front():
+    assert splice(b' { "n" : 2 }', model="b").body == b' {"model":"b", "n" : 2 }'
+    assert splice(b"{}", model="b").body == b'{"model":"b"}'
+
+
+def test_what_routing_and_charging_rest_on_is_read():
+    body = b'{"model":"m","stream":true,"n":3,"max_tokens":5,"max_completion_tokens":7,"user":"u",'
+    body += b'"metadata":{"task":"t","x":1}}'
+    spliced = splice(body)
+    assert (spliced.model, spliced.is_stream, spliced.n, spliced.choices) == ("m", True, 3, 3)
+    assert spliced.max_output_tokens == 7
+    assert spliced.user == "u"
+    assert spliced.metadata == {"task": "t"}
+    assert spliced.get("max_tokens") == 5
+    assert spliced.get("absent") is None
+
+
+@pytest.mark.parametrize(
+    ("body", "choices"),
+    [
+        (b'{"prompt":["a","b"],"n":2}', 4),
+        (b'{"prompt":["a","b"],"best_of":3,"n":2}', 6),
+        (b'{"prompt":[1,2,3]}', 1),
+        (b'{"prompt":[[1,2],[3]]}', 2),
+        (b'{"prompt":"a"}', 1),
+    ],
+)
+def test_every_answer_that_is_generated_is_counted(body, choices):
+    assert splice(body, endpoint="completions").choices == choices
+
+
+@pytest.mark.parametrize("limit", [b"null", b"-1", b"-2"])
+def test_an_unlimited_limit_is_none(limit):
+    assert splice(b'{"max_tokens":%b}' % limit).max_output_tokens is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b"", b"[]", b"null", b'"a"', b"{", b'{"a":1}x', b'{"a":1', b"\xff"),
+        *(b'{"model":1}', b'{"model":["canary"]}', b'{"stream":"canary"}', b'{"stream_options":[]}'),
+        *(b'{"n":0}', b'{"n":1.5}', b'{"n":true}', b'{"n":"2"}', b'{"max_tokens":1e300}', b'{"max_tokens":-3}'),
+        *(b'{"max_tokens":99999999999999999999}', b'{"stream_options":{"include_usage":"canary"}}'),
+    ],
+)
+def test_a_body_we_cannot_charge_for_is_refused_without_showing_it(body):
+    with pytest.raises(BadInput) as refused:
+        splice(body)
+    assert "canary" not in str(refused.value)
+
+
+def test_a_null_model_is_none():
+    assert splice(b'{"model":null}').model is None
+    assert splice(b'{"model":null}', model="a").body == b'{"model":"a"}'
+
+
+DEEP = b"[" * 100_000 + b"]" * 100_000
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"messages":%b}' % DEEP, b'{"\xff":1}', b'{"model":"\xff"}', b'{"model":"\\ud800"}']
+)
+def test_endless_nesting_and_text_that_is_no_utf_8_are_refused(body):
+    with pytest.raises(BadInput):
+        splice(body)
+
+
+def test_metadata_nothing_rests_on_is_left_out_where_it_is_unreadable():
+    assert splice(b'{"metadata":{"a":"\xff"},"user":7}').metadata == {}
+    assert splice(b'{"metadata":[1],"user":7}').user is None
+
+
+def test_a_value_that_is_unreadable_is_refused_when_it_is_asked_for():
+    with pytest.raises(BadInput, match='"x"'):
+        splice(b'{"x":"\xff"}').get("x")

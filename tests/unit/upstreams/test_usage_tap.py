@@ -1,0 +1,332 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ownward.pricing import Usage
+from ownward.upstreams import UsageTap
+
+
+def sse(*payloads: object) -> bytes:
+    return b"".join(
+        b"data: " + (payload if isinstance(payload, bytes) else json.dumps(payload).encode()) + b"\n\n"
+        for payload in payloads
+    )
+
+
+def chunk(delta: object = None, finish: str | None = None, **extra: object) -> dict:
+    return {"id": "c-1", "choices": [{"index": 0, "delta": delta or {}, "finish_reason": finish}], **extra}
+
+
+def only_usage(**usage: object) -> dict:
+    return {"id": "c-1", "choices": [], "usage": usage}
+
+
+DONE = b"[DONE]"
+COUNTS = {"prompt_tokens": 10, "completion_tokens": 4, "total_tokens": 14}
+USAGE = Usage(input_tokens=10, output_tokens=4)
+ALIKE = {"input_tokens": 10, "output_tokens": 4}
+
+
+def usage(read: int, written: int, **parts: int) -> Usage:
+    return Usage(input_tokens=read, output_tokens=written, **parts)
+
+
+def tap_over(data: bytes, dialect: str = "openai", *, is_stream: bool = True) -> UsageTap:
+    tap = UsageTap(dialect, is_stream)
+    tap.feed(data)
+    tap.finish()
+    return tap
+
+
+def test_a_chat_stream_gives_usage_identity_reason_and_end():
+    tap = tap_over(
+        sse(
+            chunk({"role": "assistant", "content": ""}, usage=None),
+            chunk({"content": "Hi"}, usage=None),
+            chunk({"content": " there"}),
+            chunk(finish="stop"),
+            only_usage(**COUNTS),
+            DONE,
+        )
+    )
+    assert tap.usage == USAGE
+    assert tap.upstream_request_id == "c-1"
+    assert tap.finish_reason == "stop"
+    assert tap.is_complete
+    assert tap.has_content
+    assert tap.content_events == 2
+    assert tap.error is None
+
+
+def test_the_usage_event_we_asked_for_is_stripped_and_no_other_byte():
+    first = sse(chunk({"content": "Hi"}, usage=None)) + b": keep-alive\n\n" + sse(chunk(finish="stop"))
+    tap = UsageTap("openai", True, strip_usage=True)
+    assert tap.feed(first) == first
+    assert tap.feed(sse(only_usage(**COUNTS))) == b""
+    assert tap.feed(sse(DONE)) == sse(DONE)
+    assert tap.finish() == b""
+    assert tap.usage == USAGE
+
+
+def test_a_stream_that_is_not_stripped_passes_at_once_byte_for_byte():
+    tap = UsageTap("openai", True)
+    for piece in (b"da", b"ta: {", b'"x"', b"garbage\n\n", sse(only_usage(**COUNTS))):
+        assert tap.feed(piece) is piece
+    assert tap.usage == USAGE
+
+
+def test_while_stripping_the_start_of_an_event_waits_for_its_end():
+    tap = UsageTap("openai", True, strip_usage=True)
+    event = sse(chunk({"content": "Hi"}))
+    assert tap.feed(event[:9]) == b""
+    assert tap.feed(event[9:] + event[:3]) == event
+    assert tap.finish() == event[:3]
+
+
+def test_usage_in_the_last_content_event_counts_and_the_event_stays():
+    data = sse(chunk({"content": "a"}, "stop", usage=COUNTS), DONE)
+    tap = UsageTap("openai", True, strip_usage=True)
+    assert tap.feed(data) == data
+    assert tap.usage == USAGE
+
+
+def test_running_counts_are_not_usage_until_the_end():
+    tap = UsageTap("openai", True)
+    tap.feed(sse(chunk({"content": "a"}, usage={**COUNTS, "completion_tokens": 1})))
+    assert tap.usage is None
+    assert tap.usage_so_far == Usage(input_tokens=10, output_tokens=1)
+    assert tap.input_tokens_seen == 10
+    tap.feed(sse(chunk({"content": "b"}, "stop", usage=COUNTS), DONE))
+    assert tap.usage == USAGE
+
+
+def test_a_cut_stream_is_not_complete_and_states_nothing():
+    tap = tap_over(sse(chunk({"content": "a"})))
+    assert not tap.is_complete
+    assert tap.usage is None
+    assert tap.has_content
+
+
+@pytest.mark.parametrize(
+    ("stated", "read"),
+    [
+        ({**COUNTS, "prompt_tokens_details": {"cached_tokens": 6}}, usage(10, 4, cached_input_tokens=6)),
+        ({**COUNTS, "prompt_tokens_details": None, "completion_tokens_details": None}, USAGE),
+        (
+            {**COUNTS, "prompt_cache_hit_tokens": 8, "prompt_cache_miss_tokens": 2},
+            usage(10, 4, cached_input_tokens=8),
+        ),
+        (
+            {**COUNTS, "prompt_tokens_details": {"cached_tokens": 3, "cache_write_tokens": 2}},
+            usage(10, 4, cached_input_tokens=3, cache_write_tokens=2),
+        ),
+        ({**COUNTS, "completion_tokens_details": {"reasoning_tokens": 3}}, usage(10, 4, reasoning_tokens=3)),
+        (
+            {**COUNTS, "total_tokens": 34, "completion_tokens_details": {"reasoning_tokens": 20}},
+            usage(10, 24, reasoning_tokens=20),
+        ),
+        ({"prompt_tokens": 10, "total_tokens": 10}, usage(10, 0)),
+        (
+            {"input_tokens": 10, "output_tokens": 4, "input_tokens_details": {"cached_tokens": 1}},
+            usage(10, 4, cached_input_tokens=1),
+        ),
+        ({"prompt_tokens": 10}, None),
+        ({"completion_tokens": 4}, None),
+        ({**COUNTS, "prompt_tokens": "10"}, None),
+        ({**COUNTS, "completion_tokens": "x"}, None),
+        ({**COUNTS, "completion_tokens": -1}, None),
+        ({**COUNTS, "prompt_tokens": 10.0}, None),
+        ({**COUNTS, "prompt_tokens": True}, None),
+        ({**COUNTS, "prompt_tokens_details": {"cached_tokens": 11}}, None),
+        ({}, None),
+        ("many", None),
+        ([1], None),
+    ],
+)
+def test_counts_are_read_as_stated_or_not_at_all(stated, read):
+    assert tap_over(sse({"choices": [], "usage": stated}, DONE)).usage == read
+    assert tap_over(json.dumps({"choices": [], "usage": stated}).encode(), is_stream=False).usage == read
+
+
+def test_llama_cpp_timings_count_where_no_usage_is_stated():
+    timings = {"prompt_n": 3, "cache_n": 7, "predicted_n": 4, "prompt_ms": 1.5}
+    read = Usage(input_tokens=10, output_tokens=4, cached_input_tokens=7)
+    assert tap_over(sse(chunk(finish="stop", timings=timings), DONE)).usage == read
+    assert tap_over(sse(chunk(finish="stop", timings=timings), only_usage(**COUNTS), DONE)).usage == USAGE
+    assert tap_over(sse(chunk({"content": "a"}, timings=timings))).usage is None
+
+
+def test_an_anthropic_stream_is_read_with_its_cached_tokens_moved_inside():
+    start = {
+        "type": "message_start",
+        "message": {
+            "id": "msg_1",
+            "usage": {
+                "input_tokens": 3,
+                "cache_read_input_tokens": 90,
+                "cache_creation_input_tokens": 7,
+                "output_tokens": 1,
+            },
+        },
+    }
+    events = [
+        start,
+        {"type": "ping"},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hi"}},
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 12}},
+    ]
+    data = b"".join(b"event: %b\n" % event["type"].encode() + sse(event) for event in events)
+    tap = UsageTap("anthropic", True)
+    tap.feed(data)
+    assert tap.usage is None
+    assert tap.input_tokens_seen == 100
+    tap.feed(b'event: message_stop\ndata: {"type":"message_stop"}\n\n')
+    assert tap.usage == Usage(input_tokens=100, output_tokens=12, cached_input_tokens=90, cache_write_tokens=7)
+    assert (tap.upstream_request_id, tap.finish_reason, tap.content_events) == ("msg_1", "end_turn", 1)
+    assert tap.is_complete
+
+
+def test_an_anthropic_stream_cut_after_its_start_knows_its_input_and_no_usage():
+    tap = tap_over(
+        sse({"type": "message_start", "message": {"id": "m", "usage": {"input_tokens": 3, "output_tokens": 1}}}),
+        "anthropic",
+    )
+    assert tap.usage is None
+    assert tap.input_tokens_seen == 3
+    assert not tap.is_complete
+
+
+def test_a_responses_stream_is_read_from_its_last_event():
+    usage = {"input_tokens": 10, "output_tokens": 4, "output_tokens_details": {"reasoning_tokens": 2}}
+    tap = tap_over(
+        sse(
+            {"type": "response.created", "response": {"id": "resp_1", "status": "in_progress", "usage": None}},
+            {"type": "response.output_text.delta", "delta": "Hi"},
+            {"type": "response.completed", "response": {"id": "resp_1", "status": "completed", "usage": usage}},
+        )
+    )
+    assert tap.usage == Usage(input_tokens=10, output_tokens=4, reasoning_tokens=2)
+    assert (tap.upstream_request_id, tap.finish_reason, tap.content_events) == ("resp_1", "completed", 1)
+    assert tap.is_complete
+
+
+def test_an_incomplete_response_says_why():
+    inner = {"id": "r", "status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}
+    tap = tap_over(sse({"type": "response.incomplete", "response": inner}))
+    assert tap.finish_reason == "max_output_tokens"
+    assert tap.is_complete
+
+
+@pytest.mark.parametrize(
+    ("data", "dialect", "message"),
+    [
+        (sse({"error": {"message": "overloaded", "code": 503}}), "openai", "overloaded"),
+        (sse({"type": "error", "error": {"type": "overloaded_error", "message": "busy"}}), "anthropic", "busy"),
+        (sse({"type": "error", "message": "broken", "code": "x"}), "openai", "broken"),
+        (
+            sse({"type": "response.failed", "response": {"status": "failed", "error": {"message": "no"}}}),
+            "openai",
+            "no",
+        ),
+        (sse({"error": "plain"}), "openai", "plain"),
+    ],
+)
+def test_an_error_inside_a_stream_is_seen(data, dialect, message):
+    tap = tap_over(data, dialect)
+    assert tap.error == message
+    assert tap.usage is None
+
+
+@pytest.mark.parametrize(
+    ("body", "dialect", "reason"),
+    [
+        ({"choices": [{"message": {"content": "a"}, "finish_reason": "length"}], "usage": COUNTS}, "openai", "length"),
+        ({"choices": [{"text": "a", "finish_reason": "stop"}], "usage": COUNTS}, "openai", "stop"),
+        ({"type": "message", "content": [{}], "stop_reason": "end_turn", "usage": ALIKE}, "anthropic", "end_turn"),
+        ({"object": "response", "status": "completed", "output": [{}], "usage": ALIKE}, "openai", "completed"),
+    ],
+)
+def test_a_body_that_does_not_stream_is_read_when_it_is_whole(body, dialect, reason):
+    data = json.dumps({"id": "x", **body}).encode()
+    tap = UsageTap(dialect, False)
+    assert tap.feed(data[:20]) == data[:20]
+    tap.feed(data[20:])
+    assert tap.usage is None
+    tap.finish()
+    assert tap.usage == USAGE
+    assert tap.upstream_request_id == "x"
+    assert tap.finish_reason == reason
+    assert tap.is_complete
+    assert tap.has_content
+
+
+def test_an_embedding_has_input_and_no_output():
+    body = {"object": "list", "data": [{"embedding": [0.1]}], "usage": {"prompt_tokens": 8, "total_tokens": 8}}
+    tap = tap_over(json.dumps(body).encode(), is_stream=False)
+    assert tap.usage == Usage(input_tokens=8, output_tokens=0)
+    assert tap.has_content
+
+
+def test_an_error_body_is_no_answer():
+    tap = tap_over(b'{"error":{"message":"bad key"}}', is_stream=False)
+    assert tap.error == "bad key"
+    assert not tap.is_complete
+    assert tap.usage is None
+
+
+@pytest.mark.parametrize(
+    "delta",
+    [
+        *({key: "a"} for key in ("content", "reasoning_content", "reasoning", "refusal")),
+        {"tool_calls": [{"index": 0}]},
+        {"function_call": {"name": "f"}},
+        {"content": [{"type": "text", "text": "a"}]},
+    ],
+)
+def test_content_of_every_kind_is_content(delta):
+    assert tap_over(sse(chunk(delta))).content_events == 1
+
+
+@pytest.mark.parametrize("delta", [{}, {"role": "assistant"}, {"content": ""}, {"content": None}, {"tool_calls": []}])
+def test_an_empty_delta_is_none(delta):
+    assert not tap_over(sse(chunk(delta))).has_content
+
+
+def test_words_that_look_like_markers_inside_content_change_nothing():
+    tap = tap_over(
+        sse(chunk({"content": '"usage":{"prompt_tokens":1} data: [DONE]\n\n'}), chunk({"content": "[DONE]"}))
+    )
+    assert tap.usage is None
+    assert not tap.is_complete
+    assert tap.content_events == 2
+
+
+def test_odd_shapes_lose_what_is_odd_and_nothing_else():
+    event = {
+        "id": 5,
+        "choices": [None, {"delta": "x"}, {"delta": {"content": "a"}, "finish_reason": 3}],
+        "usage": COUNTS,
+    }
+    tap = tap_over(sse(event, DONE))
+    assert tap.usage == USAGE
+    assert tap.content_events == 1
+    assert tap.upstream_request_id is None
+
+
+def test_an_endless_event_is_passed_on_and_not_kept():
+    tap = UsageTap("openai", True, strip_usage=True)
+    piece = b"x" * (1024 * 1024)
+    passed = sum(len(tap.feed(piece)) for _ in range(20))
+    assert passed + len(tap.finish()) == 20 * len(piece)
+    assert tap.usage is None
+
+
+def test_endless_nesting_is_survived():
+    deep = b"[" * 100_000 + b"]" * 100_000
+    for data in (b'{"usage":%b}' % deep, b'{"choices":[{"x":%b}]}' % deep, b'{"id":"\xff"}'):
+        assert tap_over(sse(data)).usage is None
+        assert tap_over(data, is_stream=False).usage is None
