@@ -3,8 +3,11 @@
 It does not know prices, plans or who asks.
 """
 
+from ownward.engines._engine import Engine
 from ownward.engines._state import TRANSITIONS, EngineState, RestartPolicy
 from ownward.engines._supervisor import EngineStatus, HealthPolicy, SupervisedEngine
+from ownward.engines.adopted import AdoptedEngine
+from ownward.engines.commands import VllmOptions, llama_server_command, vllm_command
 from ownward.engines.embedded import EmbeddedEngine, EngineOptions, choose_free_threads
 from ownward.engines.fake import (
     FAKE_FLAGS,
@@ -23,6 +26,7 @@ from ownward.engines.fake import (
     serve_fake,
     write_fake_arguments,
 )
+from ownward.engines.launched import LaunchedEngine
 from ownward.engines.store import (
     EMBEDDED_MODEL,
     PackageSource,
@@ -38,8 +42,10 @@ __all__ = [
     "EMBEDDED_MODEL",
     "FAKE_FLAGS",
     "TRANSITIONS",
+    "AdoptedEngine",
     "Cut",
     "EmbeddedEngine",
+    "Engine",
     "EngineOptions",
     "EngineState",
     "EngineStatus",
@@ -50,6 +56,7 @@ __all__ = [
     "FakeServer",
     "Garbage",
     "HealthPolicy",
+    "LaunchedEngine",
     "Often",
     "OutputLength",
     "PackageSource",
@@ -57,14 +64,17 @@ __all__ = [
     "RestartPolicy",
     "Stall",
     "SupervisedEngine",
+    "VllmOptions",
     "WebSource",
     "Weights",
     "choose_free_threads",
     "fetch",
     "find",
+    "llama_server_command",
     "parse_fake_arguments",
     "run_fake",
     "serve_fake",
     "verify",
+    "vllm_command",
     "write_fake_arguments",
 ]
