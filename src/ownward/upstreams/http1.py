@@ -144,6 +144,8 @@ class Http1Transport:
     ) -> Connection:
         loop = asyncio.get_running_loop()
         while not pool.reserve():
+            if len(pool.waiting) >= self._limits.waiting_per_origin:
+                raise _unreachable(upstream, origin, f"has {len(pool.waiting)} calls waiting for a connection already")
             await pool.wait_turn(loop)
             connection = pool.take_idle(loop.time())
             if connection is not None:

@@ -31,14 +31,17 @@ class Timeouts:
 class DoorLimits:
     """What the door holds at most.
 
-    `connections_per_origin` are open at once, further calls wait for `connect_s`;
+    `connections_per_origin` are open at once; further calls wait for `connect_s`,
+    at most `waiting_per_origin` of them, the rest are refused at once. (How many
+    requests an upstream should have is the caller's to decide; these bound memory.)
     `idle_s` is how long an unused connection is kept (servers close theirs after
     5 s or more; a longer `keep-alive: timeout=` of the server is followed up to
     `idle_most_s`); `header_bytes` of an answer's head; `buffer_bytes` of a body
     are held for a slow reader before the upstream is made to wait.
     """
 
-    connections_per_origin: int = 512
+    connections_per_origin: int = 8192
+    waiting_per_origin: int = 1024
     idle_s: float = 4.0
     idle_most_s: float = 60.0
     header_bytes: int = 64 * 1024

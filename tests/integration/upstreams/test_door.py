@@ -516,6 +516,21 @@ def test_a_call_that_gets_no_connection_in_time_was_not_sent(serve):
     asyncio.run(main())
 
 
+def test_calls_beyond_the_waiting_line_are_refused_at_once(serve):
+    async def main():
+        limits = DoorLimits(connections_per_origin=1, waiting_per_origin=2)
+        async with serve(lambda v: None) as served, Door(limits=limits) as door:
+            pending = [asyncio.ensure_future(call(door, served.origin)) for _ in range(3)]
+            await asyncio.sleep(0.02)
+            with pytest.raises(UpstreamUnreachable, match="2 calls waiting"):
+                await call(door, served.origin)
+            for task in pending:
+                task.cancel()
+            await asyncio.gather(*pending, return_exceptions=True)
+
+    asyncio.run(main())
+
+
 def test_idle_connections_are_closed_after_their_time(serve):
     async def main():
         transport = Http1Transport(limits=DoorLimits(idle_s=0.05))
