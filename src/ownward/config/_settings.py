@@ -15,7 +15,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
-from ownward.core import Basis, Sourced
+from ownward.core import MIB, Basis, Sourced
 from ownward.plan import (
     Problem,
     WrongValue,
@@ -166,49 +166,85 @@ class LedgerSettings(_Section):
 class GatewaySettings(_Section):
     """Bounds of each request and of all of them together."""
 
-    max_body_bytes: int = _setting(
-        33_554_432, "bytes", "Largest request body that is read.", unit="bytes", least=1024, most=1 << 32
+    requires_keys: bool = _setting(
+        default=False, kind="flag", doc="Whether each request must carry a key of ours; off loopback it must."
     )
-    request_deadline_s: float = _setting(
-        600.0, "duration", "Longest time a request may take in all, retries included.", unit="seconds", least=0.001
+    deadline_s: float = _setting(
+        600.0, "duration", "Time for all before an answer's first byte, retries included.", unit="seconds", least=0.001
     )
     max_attempts: int = _setting(
-        3, "whole", "Upstream calls of one request at most, the first included.", unit="calls", least=1, most=20
+        3, "whole", "Upstream calls of one request at most, the first included.", unit="calls", least=1, most=100
     )
-    retry_budget_fraction: float = _setting(
-        0.2, "number", "Share of recent requests that may be retries.", unit="0 to 1", least=0, most=1
+    retry_fraction: float = _setting(0.2, "number", "What retries may add to the load.", unit="0 to 1", least=0, most=1)
+    retry_burst: int = _setting(50, "whole", "Retries that are free of that bound.", unit="calls", least=0)
+    max_in_flight_requests: int = _setting(
+        10_000, "whole", "Requests served or waiting at a time; more are told to come back.", unit="requests", least=1
     )
-    max_requests_in_flight: int = _setting(
-        1024, "whole", "Requests served at a time; more wait in the queue.", unit="requests", least=1, most=1_000_000
+    queue_per_tier_requests: int = _setting(
+        256, "whole", "Requests that may wait for a place in one tier.", unit="requests", least=0
     )
-    max_queued_requests: int = _setting(
-        1024, "whole", "Requests that may wait; more are told to come back.", unit="requests", least=0, most=1_000_000
+    queue_timeout_s: float = _setting(
+        60.0, "duration", "Longest time that a request waits for its place.", unit="seconds", least=0.001
     )
-    max_queue_wait_s: float = _setting(
-        30.0, "duration", "Longest time a request waits for its turn.", unit="seconds", least=0
+    max_body_bytes: int = _setting(64 * MIB, "bytes", "Largest request body that is read.", unit="bytes", least=1)
+    max_header_bytes: int = _setting(65_536, "bytes", "Largest head of a request.", unit="bytes", least=1)
+    max_answer_bytes: int = _setting(
+        256 * MIB, "bytes", "Largest answer that is held whole, where it is not streamed.", unit="bytes", least=1
     )
-    max_unwritten_settlements: int = _setting(
-        10_000, "whole", "Ledger rows that may wait to be written before requests do.", unit="rows", least=1
+    header_timeout_s: float = _setting(
+        30.0, "duration", "Longest time that a request's head may take to arrive.", unit="seconds", least=0.001
     )
-    require_keys: bool = _setting(default=False, kind="flag", doc="Whether each request must carry a key of ours.")
+    body_timeout_s: float = _setting(
+        300.0, "duration", "Longest time that a request's body may take to arrive.", unit="seconds", least=0.001
+    )
+    keep_alive_s: float = _setting(
+        75.0, "duration", "How long an idle connection is kept.", unit="seconds", least=0.001
+    )
+    max_connections: int = _setting(12_000, "whole", "Connections of clients at a time.", unit="connections", least=1)
+    client_stall_s: float = _setting(
+        60.0, "duration", "How long a client may leave its answer unread.", unit="seconds", least=0.001
+    )
+    breaker_failures: int = _setting(
+        5, "whole", "Failures in a row after which an upstream is left alone.", unit="calls", least=1
+    )
+    breaker_wait_s: float = _setting(
+        1.0, "duration", "How long it is left alone the first time; it doubles.", unit="seconds", least=0.001
+    )
+    breaker_longest_wait_s: float = _setting(
+        60.0, "duration", "How long it is left alone at most.", unit="seconds", least=0.001
+    )
+    key_cache_s: float = _setting(
+        5.0, "duration", "How long a revoked key may still be taken for valid.", unit="seconds", least=0
+    )
+    assumed_output_tokens: int = _setting(
+        131_072,
+        "whole",
+        "Bounds a charge where neither the request nor its tier states a maximum.",
+        unit="tokens",
+        least=1,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSettings(_Section):
-    """The engines that are started here."""
+    """The embedded engine, where no plan says otherwise."""
 
     threads: int | None = _setting(
         None,
         "whole",
-        "Threads of the embedded engine; left out, the cores that are free.",
+        "Threads; left out, as many as cores are free.",
         unit="threads",
         least=1,
         most=1024,
         shown_default="2",
     )
-    slots: int = _setting(4, "whole", "Requests that the embedded engine decodes together.", unit="requests", least=1)
-    context_tokens: int = _setting(
-        8192, "whole", "Context of the embedded engine, divided over its slots.", unit="tokens", least=128
+    slots: int = _setting(4, "whole", "Requests that are decoded together.", unit="requests", least=1, most=1024)
+    context_tokens: int = _setting(4096, "whole", "Context of each of them.", unit="tokens", least=1)
+    use_mmap: bool = _setting(
+        default=True, kind="flag", doc="Whether weights are mapped; if not, they are read and must fit memory."
+    )
+    no_extra_bufts: bool = _setting(
+        default=False, kind="flag", doc="Whether to do without the repacked copy of the weights: less memory, slower."
     )
     cache_dir: Path | None = _setting(
         None,
@@ -222,50 +258,52 @@ class EngineSettings(_Section):
 class EconomicsSettings(_Section):
     """What owning is reckoned with. Every default here is an assumption: state your own."""
 
-    electricity_region: str = _setting("us", "text", "Whose tariff the catalogue is asked for, where none is stated.")
-    electricity_usd_per_kwh: Decimal | None = _setting(
-        None,
-        "usd",
-        "Your tariff; left out, the catalogue's for the region.",
-        unit="USD per kWh",
-        least=0,
-        shown_default='"0.17"',
+    usd_per_kwh: Decimal = _setting(
+        Decimal("0.25"), "usd", "Electricity; the catalogue has tariffs of many places.", unit="USD per kWh", least=0
     )
-    electricity_basis: Basis = _setting("assumed", "text", "What your tariff rests on.", choices=get_args(Basis))
-    electricity_source: str = _setting("ownward.toml", "text", "Where your tariff is from, such as the bill.")
-    electricity_checked_on: date = _setting(date(2026, 11, 21), "date", "The day your tariff was checked.", unit="date")
-    power_usage_effectiveness: float = _setting(
-        1.0, "number", "Facility power over machine power (PUE); 1 for a machine in a room of its own.", least=1, most=5
+    usd_per_kwh_basis: Basis = _setting("assumed", "text", "What this tariff rests on.", choices=get_args(Basis))
+    usd_per_kwh_source: str = _setting(
+        "ownward's default; state your own", "text", "Where this tariff is from, such as the bill."
     )
+    usd_per_kwh_checked_on: date = _setting(date(2026, 11, 21), "date", "The day it was checked.", unit="date")
+    pue: float = _setting(1.2, "number", "Power of the room over power of the machine.", least=1, most=5)
     amortisation_months: int = _setting(
         36, "whole", "Months over which a bought machine is written off.", unit="months", least=1, most=240
     )
     residual_fraction: float = _setting(
-        0.1, "number", "Share of its price that a machine is worth at the end.", unit="0 to 1", least=0, most=1
+        0.2, "number", "Share of its price that a sale brings at the end.", unit="0 to 1", least=0, most=1
     )
-    discount_rate_fraction: float = _setting(
-        0.08, "number", "Yearly rate at which later money counts less.", unit="0 to 1 a year", least=0, most=1
+    cost_of_capital_fraction_per_year: float = _setting(
+        0.08, "number", "On the mean capital bound.", unit="0 to 1", least=0, most=1
     )
     hosting_usd_per_month: Decimal = _setting(
-        Decimal(0), "usd", "Room, network and remote hands, each machine.", unit="USD per month", least=0
+        Decimal(0), "usd", "Room, network and remote hands of a machine.", unit="USD per month", least=0
+    )
+    maintenance_fraction_per_year: float = _setting(
+        0.03, "number", "Of a machine's price: spares, warranty.", unit="0 to 1", least=0, most=1
     )
     people_hours_per_month: float = _setting(
-        4.0, "number", "Hours of work that running it takes.", unit="hours per month", least=0, most=100_000
+        8.0, "number", "Hours that someone spends on the whole fleet.", unit="hours per month", least=0, most=100_000
     )
     people_usd_per_hour: Decimal = _setting(
-        Decimal(75), "usd", "What an hour of that work costs.", unit="USD per hour", least=0
+        Decimal(60), "usd", "What such an hour costs, all in.", unit="USD per hour", least=0
+    )
+    peak_load_fraction: float = _setting(
+        0.65, "number", "Share of its capacity that a machine may carry at the peak.", unit="0 to 1", least=0.01, most=1
+    )
+    redundancy: int = _setting(1, "whole", "Machines that stand by.", unit="machines", least=0, most=1000)
+    api_price_factor: float = _setting(
+        1.0, "number", "Multiplies every API price; 1 is the list price.", least=0, most=100
     )
 
     @property
-    def electricity(self) -> Sourced[Decimal] | None:
-        """The stated tariff in USD per kWh with where it is from; None where the catalogue's is meant."""
-        if self.electricity_usd_per_kwh is None:
-            return None
+    def electricity(self) -> Sourced[Decimal]:
+        """The tariff in USD per kWh with where it is from."""
         return Sourced(
-            value=self.electricity_usd_per_kwh,
-            basis=self.electricity_basis,
-            source=self.electricity_source,
-            checked_on=self.electricity_checked_on,
+            value=self.usd_per_kwh,
+            basis=self.usd_per_kwh_basis,
+            source=self.usd_per_kwh_source,
+            checked_on=self.usd_per_kwh_checked_on,
         )
 
 

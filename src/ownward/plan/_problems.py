@@ -22,7 +22,7 @@ _FIGURE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u0080-\u009f\u2028\u2029\ud800-\udfff]")
 _SECRET = re.compile(
     r"""(?:^|[\s"'=:,])(?:
-        (?:sk|rk|pk|gsk|xai|pplx|nvapi|r8|fw|csk|tgp|jina|key)[-_][A-Za-z0-9_-]{16,}
+        (?:sk|rk|pk|gsk|xai|pplx|nvapi|r8|fw|csk|tgp|jina)[-_][A-Za-z0-9_-]{16,}
       | (?:hf|ghp|gho|ghs|glpat|xox[abpr])[-_][A-Za-z0-9_-]{10,}
       | github_pat_[A-Za-z0-9_]{20,}
       | AKIA[0-9A-Z]{12,} | AIza[0-9A-Za-z_-]{20,} | ya29\.[0-9A-Za-z_-]{20,}

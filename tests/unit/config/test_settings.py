@@ -117,13 +117,13 @@ def test_every_fault_of_every_source_is_told_at_once(folder):
         ("OWNWARD_SERVER_DRAIN_S", "2m", "server.drain_s", 120.0),
         ("OWNWARD_GATEWAY_MAX_BODY_BYTES", "1MiB", "gateway.max_body_bytes", 1 << 20),
         ("OWNWARD_GATEWAY_MAX_BODY_BYTES", "2048", "gateway.max_body_bytes", 2048),
-        ("OWNWARD_GATEWAY_REQUIRE_KEYS", "yes", "gateway.require_keys", True),
-        ("OWNWARD_GATEWAY_RETRY_BUDGET_FRACTION", "0.5", "gateway.retry_budget_fraction", 0.5),
-        ("OWNWARD_ECONOMICS_ELECTRICITY_USD_PER_KWH", "0.1", "economics.electricity_usd_per_kwh", Decimal("0.1")),
+        ("OWNWARD_GATEWAY_REQUIRES_KEYS", "yes", "gateway.requires_keys", True),
+        ("OWNWARD_GATEWAY_RETRY_FRACTION", "0.5", "gateway.retry_fraction", 0.5),
+        ("OWNWARD_ECONOMICS_USD_PER_KWH", "0.1", "economics.usd_per_kwh", Decimal("0.1")),
         (
-            "OWNWARD_ECONOMICS_ELECTRICITY_CHECKED_ON",
+            "OWNWARD_ECONOMICS_USD_PER_KWH_CHECKED_ON",
             "2026-01-02",
-            "economics.electricity_checked_on",
+            "economics.usd_per_kwh_checked_on",
             date(2026, 1, 2),
         ),
         ("OWNWARD_LEDGER_DURABILITY", "power", "ledger.durability", "power"),
@@ -164,12 +164,11 @@ def test_hostile_files_are_faults(folder, raw):
 
 
 def test_a_tariff_carries_its_source(folder):
-    write(folder, "[economics]\nelectricity_usd_per_kwh = 0.31\nelectricity_basis = 'measured'\n"
-                  "electricity_source = 'bill of October'\nelectricity_checked_on = 2026-10-31\n")  # fmt: skip
+    write(folder, "[economics]\nusd_per_kwh = 0.31\nusd_per_kwh_basis = 'measured'\n"
+                  "usd_per_kwh_source = 'bill of October'\nusd_per_kwh_checked_on = 2026-10-31\n")  # fmt: skip
     tariff = load(folder).economics.electricity
-    assert tariff is not None
     assert (tariff.value, tariff.basis, tariff.source) == (Decimal("0.31"), "measured", "bill of October")
-    assert load(folder, config_file=write(folder, "", "empty.toml")).economics.electricity is None
+    assert load(folder, config_file=write(folder, "", "empty.toml")).economics.electricity.basis == "assumed"
 
 
 def test_the_example_lists_every_key_and_equals_the_defaults(folder):
