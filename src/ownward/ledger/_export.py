@@ -27,7 +27,7 @@ def export_rows(store: Store, *, live: Collection[str]) -> Iterator[dict[str, An
         price_id, plan_sha256, key_id, label, started_at_us, ttft_s, latency_s, status,
     ) in store.stream(_SQL):  # fmt: skip
         state = state_of(stored_state, is_live=run_id in live)
-        low, high = bounds_of(state, charge=charge, low=low, high=high, intent_high=intent_high)
+        at_least, at_most = bounds_of(state, charge=charge, low=low, high=high, intent_high=intent_high)
         yield {
             "request_id": request_id,
             "attempt": attempt,
@@ -43,8 +43,8 @@ def export_rows(store: Store, *, live: Collection[str]) -> Iterator[dict[str, An
             "output_tokens": output_tokens,
             "usage_basis": usage_basis,
             "charge_usd": _usd_text(charge),
-            "charge_low_usd": _usd_text(low),
-            "charge_high_usd": _usd_text(high),
+            "charge_low_usd": _usd_text(at_least),
+            "charge_high_usd": _usd_text(at_most),
             "price_id": price_id,
             "plan_sha256": plan_sha256,
             "key_id": key_id,

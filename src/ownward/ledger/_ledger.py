@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from ownward import __version__
 from ownward.core import Clock, LedgerError, OwnwardError, new_id, to_json
@@ -91,7 +91,7 @@ class Ledger:
         """How many transactions this ledger has committed for its queue."""
         return self._writer.commits
 
-    def __enter__(self) -> Ledger:
+    def __enter__(self) -> Self:
         """Return the ledger."""
         return self
 

@@ -1,5 +1,7 @@
 """What other rooms ask of the ledger, as SQL that both databases answer."""
 
+# ruff: noqa: S608 - the names in these statements are our own; values are always parameters
+
 from __future__ import annotations
 
 import json
@@ -97,7 +99,7 @@ def query_attempts(
     )
     way = "DESC" if newest_first else "ASC"
     sql = (
-        f"SELECT {_ATTEMPT_COLUMNS} FROM attempts {where}"  # noqa: S608 - our own words
+        f"SELECT {_ATTEMPT_COLUMNS} FROM attempts {where}"
         f" ORDER BY started_at_us {way}, request_id {way}, attempt {way}{_limit(limit)}"
     )
     for row in store.stream(sql, where.params):
@@ -128,7 +130,7 @@ SELECT {f"{groups}," if groups else ""}
   {_settled_sum("cache_write_tokens")}, {_settled_sum("output_tokens")},
   {_SPEND_COLUMNS}
 FROM attempts a {where}
-{f"GROUP BY {groups} ORDER BY {groups}" if groups else ""}"""  # noqa: S608 - our own words
+{f"GROUP BY {groups} ORDER BY {groups}" if groups else ""}"""
     with store.reading() as reader:
         rows = reader.rows(sql, where.params)
     return [_spend_row(by, row) for row in rows if row[len(by)]]
@@ -163,7 +165,7 @@ JOIN attempts a ON a.task_id = t.task_id
 LEFT JOIN task_outcomes o ON o.task_id = t.task_id
 {where}
 GROUP BY t.task_id, t.basis, t.workload, t.started_at_us
-ORDER BY t.started_at_us {way}, t.task_id {way}{_limit(limit)}"""  # noqa: S608 - our own words
+ORDER BY t.started_at_us {way}, t.task_id {way}{_limit(limit)}"""
     for row in store.stream(sql, where.params):
         outcome_id, completed, score, source, minutes, comment, recorded_at_us = row[12:]
         outcome = None
@@ -193,7 +195,7 @@ def query_outcomes(store: Store, *, task_id: str | None, since: datetime | None)
     """Yield every recorded outcome, corrections included, in the order of recording."""
     where = _Where.of(("task_id = ?", task_id), ("recorded_at_us >= ?", since))
     sql = (
-        "SELECT task_id, completed, score, source, human_minutes, comment, recorded_at_us"  # noqa: S608
+        "SELECT task_id, completed, score, source, human_minutes, comment, recorded_at_us"
         f" FROM outcomes {where} ORDER BY outcome_id"
     )
     for task, completed, score, source, minutes, comment, recorded_at_us in store.stream(sql, where.params):
@@ -224,15 +226,15 @@ SELECT a.started_at_us AS at_us, NULL AS arrival_s, a.input_tokens, a.cached_inp
 FROM attempts a JOIN tasks t ON t.task_id = a.task_id {own}
 UNION ALL
 SELECT started_at_us, arrival_s, input_tokens, cached_input_tokens, output_tokens, workload, session, model
-FROM imported {imported}"""  # noqa: S608 - our own words
+FROM imported {imported}"""
     with store.reading() as reader:
-        ((first_us,),) = reader.rows(f"SELECT MIN(at_us) FROM ({union}) both_kinds", params)  # noqa: S608
+        ((first_us,),) = reader.rows(f"SELECT MIN(at_us) FROM ({union}) both_kinds", params)
     origin_us = int(first_us or 0)
     sql = f"""
 SELECT CASE WHEN at_us IS NULL THEN COALESCE(arrival_s, 0)
     ELSE CAST(at_us - {origin_us} AS DOUBLE PRECISION) / 1000000 END AS arrival,
   input_tokens, cached_input_tokens, output_tokens, workload, session, model
-FROM ({union}) both_kinds ORDER BY arrival"""  # noqa: S608 - our own words
+FROM ({union}) both_kinds ORDER BY arrival"""
     columns = _ColumnBuilder()
     for row in store.stream(sql, params):
         columns.add(row)
@@ -262,7 +264,7 @@ def query_certificates(store: Store, *, workload: str | None) -> list[Certificat
     """Return recorded certificates, newest first."""
     where = _Where.of(("workload = ?", workload))
     sql = (
-        "SELECT certificate_id, workload, state, expires_at_us, recorded_at_us, certificate_json"  # noqa: S608
+        "SELECT certificate_id, workload, state, expires_at_us, recorded_at_us, certificate_json"
         f" FROM certificates {where} ORDER BY certificate_id DESC"
     )
     with store.reading() as reader:
@@ -284,7 +286,7 @@ def query_keys(store: Store, *, secret_hash: str | None = None) -> list[Key]:
     """Return keys, the oldest first, revoked ones included."""
     where = _Where.of(("secret_hash = ?", secret_hash))
     sql = (
-        "SELECT key_id, name, secret_hash, scopes_json, created_at_us, revoked_at_us FROM keys"  # noqa: S608
+        "SELECT key_id, name, secret_hash, scopes_json, created_at_us, revoked_at_us FROM keys"
         f" {where} ORDER BY created_at_us, key_id"
     )
     with store.reading() as reader:
@@ -306,7 +308,7 @@ def query_bodies(store: Store, *, request_id: str | None, workload: str | None) 
     """Yield captured bodies in the order of capture."""
     where = _Where.of(("b.request_id = ?", request_id), ("r.workload = ?", workload))
     sql = (
-        "SELECT b.request_id, b.attempt, b.kind, b.content, b.captured_at_us, b.expires_at_us FROM bodies b"  # noqa: S608
+        "SELECT b.request_id, b.attempt, b.kind, b.content, b.captured_at_us, b.expires_at_us FROM bodies b"
         f" JOIN requests r ON r.request_id = b.request_id {where} ORDER BY b.body_id"
     )
     for request, attempt, kind, content, captured_at_us, expires_at_us in store.stream(sql, where.params):

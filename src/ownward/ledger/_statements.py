@@ -1,5 +1,7 @@
 """The rows that the hot path writes, and the statements that write them."""
 
+# ruff: noqa: S608 - the names in these statements are our own; values are always parameters
+
 from __future__ import annotations
 
 from typing import Any, Final, Literal, TypeAlias
@@ -18,26 +20,28 @@ _SETTLEMENT_COLUMNS = (
     " upstream_request_id, ttft_s, latency_s, status, error, settled_at_us"
 )
 
+_MARKS: Final = {count: ", ".join("?" * count) for count in (9, 12, 14, 19)}
+
 # In the order in which a batch writes them: each row finds what it refers to.
 INSERTS: Final[dict[Table, str]] = {
     "tasks": "INSERT INTO tasks VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
-    "requests": f"INSERT INTO requests VALUES ({', '.join('?' * 14)})",
-    "intents": f"INSERT INTO intents VALUES ({', '.join('?' * 12)})",
-    "settlements": f"INSERT INTO settlements ({_SETTLEMENT_COLUMNS}) VALUES ({', '.join('?' * 19)})",  # noqa: S608
+    "requests": f"INSERT INTO requests VALUES ({_MARKS[14]})",
+    "intents": f"INSERT INTO intents VALUES ({_MARKS[12]})",
+    "settlements": f"INSERT INTO settlements ({_SETTLEMENT_COLUMNS}) VALUES ({_MARKS[19]})",
     "cancellations": (
-        f"INSERT INTO settlements ({_SETTLEMENT_COLUMNS})"  # noqa: S608 - our own columns
+        f"INSERT INTO settlements ({_SETTLEMENT_COLUMNS})"
         " SELECT request_id, attempt, 'failed', NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, NULL, NULL, NULL,"
         " NULL, 'cancelled before it was dispatched', started_at_us FROM intents WHERE request_id = ? AND attempt = ?"
     ),
 }
 
-INSERT_RUN: Final = f"INSERT INTO runs VALUES ({', '.join('?' * 9)}) ON CONFLICT DO NOTHING"
+INSERT_RUN: Final = f"INSERT INTO runs VALUES ({_MARKS[9]}) ON CONFLICT DO NOTHING"
 BEAT: Final = "UPDATE runs SET heartbeat_at_us = ?, closed_at_us = NULL WHERE run_id = ?"
 CLOSE_RUN: Final = "UPDATE runs SET heartbeat_at_us = ?, closed_at_us = ? WHERE run_id = ?"
 
 # What no other process may still settle: begun by runs that ended, and without any settlement.
 RECONCILE: Final = (
-    f"INSERT INTO settlements ({_SETTLEMENT_COLUMNS})"  # noqa: S608 - our own columns
+    f"INSERT INTO settlements ({_SETTLEMENT_COLUMNS})"
     " SELECT i.request_id, i.attempt, 'unsettled', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0,"
     " i.charge_high_picousd, NULL, NULL, NULL, NULL,"
     " 'the process that sent it ended before it was settled', CAST(? AS {int}) FROM intents i"
@@ -47,10 +51,10 @@ RECONCILE: Final = (
 
 
 def clean(text: str) -> str:
-    """Return `text` without what a database refuses: NUL and halves of surrogate pairs, which clients can send.
+    r"""Return `text` without what a database refuses: NUL and halves of surrogate pairs, which clients can send.
 
-    >>> clean("a\\x00b\\ud800")
-    'a\\ufffdb?'
+    >>> clean("a\x00b\ud800")
+    'a\ufffdb?'
     """
     if text.isascii() and "\x00" not in text:
         return text
@@ -119,9 +123,10 @@ def settlement_values(settlement: Settlement) -> Values:
             next_step="Record a request that was refused before any dispatch with refuse()",
         )
     usage = settlement.usage
-    if settlement.state in {"failed", "refused"}:
-        charge, low, high = 0, 0, 0
-    else:
+    charge: int | None = 0
+    low: int | None = 0
+    high: int | None = 0
+    if settlement.state not in {"failed", "refused"}:
         charge, low, high = settlement.charge_picousd, settlement.charge_low_picousd, settlement.charge_high_picousd
     if usage is None:
         tokens: Values = (None,) * 6

@@ -164,7 +164,7 @@ class Writer:
     def _work(self) -> None:
         try:
             self._loop()
-        except BaseException as error:  # the thread's outermost frame: nobody may be left waiting
+        except BaseException as error:  # noqa: BLE001 - the thread's outermost frame: nobody may be left waiting
             _log.critical("the ledger's writer ended: %s", error, exc_info=True)
             with self._lock:
                 self._is_closed = True
@@ -216,6 +216,9 @@ class Writer:
                 self._commit_one_by_one(connection, entries)
         except Exception as error:  # noqa: BLE001 - whatever it was, each who waits must hear of it
             self._give_up(entries, error)
+        except BaseException as error:
+            self._give_up(entries, error)
+            raise
         else:
             self._stuck = None
             self.commits += 1
@@ -287,7 +290,7 @@ class Writer:
             return True
         return self._has_run
 
-    def _give_up(self, entries: list[Entry], error: Exception) -> None:
+    def _give_up(self, entries: list[Entry], error: BaseException) -> None:
         """Tell who waits; keep what carries money and has nobody waiting; start afresh with the database."""
         fault = error if isinstance(error, LedgerError) else self._store.translate(error, "write")
         fault.__cause__ = error if fault is not error else None

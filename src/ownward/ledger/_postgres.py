@@ -1,0 +1,269 @@
+"""PostgreSQL for teams: the same tables in a schema of their own, reached through psycopg.
+
+A commit is as durable as the server is set; `power` insists on a flushed one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final, Literal, LiteralString, cast
+from urllib.parse import urlsplit
+
+from ownward.core import LedgerError, LedgerLocked, MissingExtra, new_id
+from ownward.ledger._schema import MIGRATIONS, MIGRATIONS_TABLE, POSTGRES_TYPES
+from ownward.ledger._store import (
+    STAGED_COLUMNS,
+    Connection,
+    Durability,
+    Row,
+    check_applied,
+    missing_migrations,
+    older_schema_error,
+)
+
+if TYPE_CHECKING:
+    import psycopg
+
+_SCHEMA: Final = "ownward"
+_MIGRATION_LOCK: Final = 0x6F776E64
+_STREAM_ROWS: Final = 500
+_CONNECT_TIMEOUT_S: Final = 10
+_STAGED_TYPES: Final = "TEXT, BIGINT, DOUBLE PRECISION, BIGINT, BIGINT, BIGINT, TEXT, TEXT, TEXT, BIGINT, BIGINT"
+
+
+class PostgresConnection:
+    """One psycopg connection without the module's own transactions."""
+
+    def __init__(self, raw: psycopg.Connection[Row]) -> None:
+        """Wrap an open connection in autocommit mode."""
+        self.raw = raw
+
+    def execute(self, sql: str, params: Sequence[Any] = ()) -> int:
+        """Run one statement; return how many rows it changed, or -1."""
+        return self.raw.execute(_in_postgres(sql), params or None).rowcount
+
+    def execute_many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Run one statement for each row, in one round trip."""
+        with self.raw.cursor() as cursor:
+            cursor.executemany(_in_postgres(sql), rows)
+
+    def rows(self, sql: str, params: Sequence[Any] = ()) -> list[Row]:
+        """Return all rows of a query."""
+        return self.raw.execute(_in_postgres(sql), params or None).fetchall()
+
+    def begin(self) -> None:
+        """Start a transaction."""
+        self.raw.execute("BEGIN")
+
+    def commit(self) -> None:
+        """End the transaction."""
+        self.raw.execute("COMMIT")
+
+    def rollback(self) -> None:
+        """Undo the transaction, where there is one."""
+        import psycopg
+
+        with contextlib.suppress(psycopg.Error):
+            if self.raw.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+                self.raw.execute("ROLLBACK")
+
+    def close(self) -> None:
+        """Close the connection."""
+        import psycopg
+
+        with contextlib.suppress(psycopg.Error):
+            self.raw.close()
+
+
+class PostgresStore:
+    """A ledger in the schema `ownward` of one PostgreSQL database."""
+
+    kind: Literal["postgresql"] = "postgresql"
+
+    def __init__(self, dsn: str, *, durability: Durability, busy_timeout_s: float) -> None:
+        """Keep the address; nothing is opened yet.
+
+        Raises: MissingExtra, without psycopg.
+        """
+        try:
+            import psycopg  # noqa: F401 - only whether it is there
+        except ImportError as error:
+            raise MissingExtra(needed_for="A ledger in PostgreSQL", package="psycopg", extra="postgres") from error
+        self._dsn = dsn
+        self._durability = durability
+        self._busy_timeout_s = busy_timeout_s
+        self._idle_readers: list[PostgresConnection] = []
+        self._lock = threading.Lock()
+        self._is_closed = False
+
+    @property
+    def name(self) -> str:
+        """The address without user and password, and without the options, which can carry them too."""
+        try:
+            parts = urlsplit(self._dsn)
+            port = "" if parts.port is None else f":{parts.port}"
+        except ValueError:
+            return "postgresql://"
+        return f"postgresql://{parts.hostname or ''}{port}{parts.path}"
+
+    def prepare(self, *, applied_at_us: int, is_read_only: bool) -> None:
+        """Check the schema, then bring it to the newest in one transaction."""
+        import psycopg
+
+        try:
+            connection = self._open()
+            try:
+                applied = _applied(connection)
+                if applied is not None:
+                    check_applied(applied, where=self.name)
+                missing = missing_migrations(applied or ())
+                if is_read_only and applied is None:
+                    raise LedgerError(
+                        "there is no ledger in this database",
+                        where=self.name,
+                        allowed="Reading never creates one",
+                        next_step="Check the address; ownward serve and ownward import create a ledger",
+                    )
+                if is_read_only and missing:
+                    raise older_schema_error(missing, where=self.name)
+                if missing:
+                    self._migrate(connection, applied_at_us)
+            finally:
+                connection.rollback()
+                connection.close()
+        except psycopg.Error as error:
+            raise self.translate(error, "open") from error
+
+    def connect(self) -> PostgresConnection:
+        """Open a connection that writes."""
+        connection = self._open()
+        if self._durability == "power":
+            connection.execute("SET synchronous_commit = on")
+        return connection
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[PostgresConnection]:
+        """Borrow a connection that only reads."""
+        with self._lock:
+            connection = self._idle_readers.pop() if self._idle_readers else None
+        if connection is None or connection.raw.closed:
+            connection = self._open()
+            connection.execute("SET default_transaction_read_only = on")
+        try:
+            yield connection
+        finally:
+            connection.rollback()
+            with self._lock:
+                keep = not self._is_closed and not connection.raw.closed
+                if keep:
+                    self._idle_readers.append(connection)
+            if not keep:
+                connection.close()
+
+    def stream(self, sql: str, params: Sequence[Any] = ()) -> Iterator[Row]:
+        """Yield the rows of a query from one snapshot, through a cursor on the server."""
+        with self.reading() as reader:
+            reader.begin()
+            with reader.raw.cursor(name=new_id("ownward_").lower()) as cursor:
+                cursor.itersize = _STREAM_ROWS
+                cursor.execute(_in_postgres(sql), params or None)
+                yield from cursor
+            reader.commit()
+
+    def lock_settlements(self, connection: Connection) -> None:
+        """Wait for those who settle now and keep others from it until the transaction ends."""
+        connection.execute("LOCK TABLE settlements IN SHARE ROW EXCLUSIVE MODE")
+
+    def stage_imported(self, connection: Connection, rows: Iterable[Row]) -> int:
+        """Copy rows into a temporary table."""
+        assert isinstance(connection, PostgresConnection)
+        columns = ", ".join(
+            f"{name} {kind}" for name, kind in zip(STAGED_COLUMNS, _STAGED_TYPES.split(", "), strict=True)
+        )
+        connection.execute(f"CREATE TEMP TABLE staged ({columns})")
+        staged = 0
+        with connection.raw.cursor() as cursor, cursor.copy("COPY staged FROM STDIN") as copy:
+            for row in rows:
+                copy.write_row(row)
+                staged += 1
+        return staged
+
+    def is_row_fault(self, error: BaseException) -> bool:
+        """Return whether one row is to blame, and not the server."""
+        import psycopg
+
+        return isinstance(
+            error,
+            (psycopg.IntegrityError, psycopg.DataError, psycopg.ProgrammingError, OverflowError, TypeError, ValueError),
+        )
+
+    def translate(self, error: BaseException, doing: str) -> LedgerError:
+        """Return what PostgreSQL said as our error, without the address's secrets."""
+        import psycopg
+
+        said = " ".join(str(error).split()) or type(error).__name__
+        message = f"cannot {doing} the ledger: {said} ({type(error).__name__})"
+        if isinstance(error, (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)):
+            return LedgerLocked(
+                message,
+                where=self.name,
+                allowed=f"A writer waits up to {self._busy_timeout_s:g} s for the others",
+                next_step="Look for long transactions in pg_stat_activity; nothing was changed",
+            )
+        return LedgerError(
+            message,
+            where=self.name,
+            next_step="Check that the server runs, that the address is right and that the user may write there",
+        )
+
+    def close(self) -> None:
+        """Close the pooled readers; those in use close when they are done."""
+        with self._lock:
+            self._is_closed = True
+            idle, self._idle_readers = self._idle_readers, []
+        for connection in idle:
+            connection.close()
+
+    def _open(self) -> PostgresConnection:
+        import psycopg
+
+        raw = psycopg.connect(
+            self._dsn, autocommit=True, connect_timeout=_CONNECT_TIMEOUT_S, application_name="ownward"
+        )
+        connection = PostgresConnection(raw)
+        connection.execute(f"SET search_path = {_SCHEMA}")
+        connection.execute(f"SET lock_timeout = {round(self._busy_timeout_s * 1000)}")
+        return connection
+
+    def _migrate(self, connection: PostgresConnection, applied_at_us: int) -> None:
+        connection.begin()
+        connection.execute(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
+        applied = _applied(connection)
+        if applied is None:
+            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {_SCHEMA}")
+            connection.execute(MIGRATIONS_TABLE.format_map(POSTGRES_TYPES))
+            applied = []
+        check_applied(applied, where=self.name)
+        missing = set(missing_migrations(applied))
+        for migration in MIGRATIONS:
+            if migration.name in missing:
+                for statement in migration.statements_for(POSTGRES_TYPES):
+                    connection.execute(statement)
+                connection.execute("INSERT INTO migrations VALUES (?, ?)", (migration.name, applied_at_us))
+        connection.commit()
+
+
+def _in_postgres(sql: str) -> LiteralString:
+    """Return our SQL with psycopg's parameter marks; our statements carry neither mark in a text."""
+    return cast("LiteralString", sql.replace("?", "%s"))  # type: ignore[redundant-cast]
+
+
+def _applied(connection: PostgresConnection) -> list[str] | None:
+    """Return the migrations by name, or None where there is no ledger."""
+    # From the catalogue itself: to_regclass may answer from a cache that another's migration has not reached yet.
+    there = "SELECT 1 FROM pg_catalog.pg_tables WHERE schemaname = ? AND tablename = 'migrations'"
+    if not connection.rows(there, (_SCHEMA,)):
+        return None
+    return [name for (name,) in connection.rows("SELECT name FROM migrations ORDER BY name")]

@@ -1,0 +1,63 @@
+"""What a record refuses."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from ownward import ledger
+from ownward.core import LedgerError
+from ownward.ledger import Outcome, Settlement
+from ownward.ledger._statements import settlement_values
+from ownward.ledger._times import from_us, iso_text, to_us
+from ownward.pricing import Usage
+
+NOW = datetime(2026, 11, 1, 12, 30, 15, 123456, tzinfo=UTC)
+USAGE = Usage(input_tokens=1, output_tokens=1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"state": "settled"}, "usage is not known"),
+        ({"state": "settled", "usage": USAGE}, "usage is not known"),
+        ({"state": "unsettled", "charge_picousd": 1}, "states one charge"),
+        ({"state": "failed", "charge_high_picousd": 1}, "states a charge"),
+        ({"state": "refused", "charge_picousd": 1}, "states a charge"),
+        ({"state": "unsettled", "charge_low_picousd": 2, "charge_high_picousd": 1}, "bounds"),
+        ({"state": "unsettled", "charge_low_picousd": -1}, "is -1"),
+        ({"state": "lost"}, "'lost'"),
+    ],
+)
+def test_a_settlement_that_cannot_be_is_refused(changes: dict[str, object], words: str) -> None:
+    with pytest.raises(LedgerError, match=words):
+        Settlement(request_id="r", attempt=1, settled_at=NOW, **changes)  # type: ignore[arg-type]
+
+
+def test_attempt_zero_cannot_be_settled() -> None:
+    settlement = Settlement(request_id="r", attempt=0, state="failed", settled_at=NOW)
+    with pytest.raises(LedgerError, match="refuse"):
+        settlement_values(settlement)
+
+
+def test_an_outcome_of_an_unknown_source_is_refused() -> None:
+    with pytest.raises(LedgerError, match="'oracle'"):
+        Outcome(task_id="t", completed=True, source="oracle", recorded_at=NOW)  # type: ignore[arg-type]
+
+
+def test_a_time_without_a_zone_is_refused() -> None:
+    with pytest.raises(LedgerError, match="no time zone"):
+        to_us(NOW.replace(tzinfo=None))
+
+
+def test_times_come_back_to_the_microsecond() -> None:
+    assert from_us(to_us(NOW)) == NOW
+    assert iso_text(to_us(NOW)) == "2026-11-01T12:30:15.123456Z"
+
+
+def test_all_is_what_is_there() -> None:
+    assert (
+        sorted(ledger.__all__, key=lambda name: (name != name.upper(), not name[0].isupper(), name)) == ledger.__all__
+    )
+    assert all(hasattr(ledger, name) for name in ledger.__all__)

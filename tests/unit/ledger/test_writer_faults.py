@@ -1,0 +1,197 @@
+"""What the writer does when the database cannot be written: who waits is told, money is kept."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from ownward import ledger
+from ownward.core import LedgerError
+from ownward.ledger import Intent, Request, Settlement
+from ownward.ledger._sqlite import SqliteConnection, SqliteStore
+from ownward.pricing import Usage
+
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
+
+
+def begin(book: ledger.Ledger, *numbers: int) -> list[BaseException | None]:
+    async def main() -> list[BaseException | None]:
+        pairs = [
+            (
+                Request(
+                    request_id=f"r{number}",
+                    task_id=f"t{number}",
+                    task_basis="single",
+                    workload="w",
+                    route="m",
+                    key_id=None,
+                    label="any",
+                    dialect="openai",
+                    is_stream=True,
+                    plan_sha256=None,
+                    reason="x" * 2000,
+                    started_at=NOW,
+                ),
+                Intent(
+                    request_id=f"r{number}",
+                    attempt=1,
+                    tier="t",
+                    upstream="u",
+                    model="m",
+                    price_id=None,
+                    input_tokens_high=1,
+                    output_tokens_high=1,
+                    charge_high_picousd=9,
+                    body_sha256="",
+                    started_at=NOW,
+                ),
+            )
+            for number in numbers
+        ]
+        return await asyncio.gather(*(book.begin(*pair) for pair in pairs), return_exceptions=True)
+
+    return asyncio.run(main())
+
+
+def settled(number: int) -> Settlement:
+    return Settlement(
+        request_id=f"r{number}",
+        attempt=1,
+        state="settled",
+        settled_at=NOW,
+        usage=Usage(input_tokens=1, output_tokens=1),
+        usage_basis="upstream",
+        charge_picousd=5,
+    )
+
+
+class Disk:
+    """A disk that can be full: SQLite's own limit, on each connection that is opened."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.is_full = False
+        connect = SqliteStore.connect
+
+        def connect_limited(store: SqliteStore) -> SqliteConnection:
+            connection = connect(store)
+            if self.is_full:
+                ((pages,),) = connection.rows("PRAGMA page_count")
+                connection.rows(f"PRAGMA max_page_count = {pages}")
+            return connection
+
+        monkeypatch.setattr(SqliteStore, "connect", connect_limited)
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    return Disk(monkeypatch)
+
+
+def test_a_full_disk_fails_every_begin(tmp_path: Path, disk: Disk) -> None:
+    disk.is_full = True
+    with ledger.open(tmp_path / "ledger.db") as book:
+        results = begin(book, *range(300))
+        assert {type(result) for result in results} == {LedgerError}
+        assert "full" in str(results[0])
+        assert "space" in str(results[0])
+        assert list(book.export_rows()) == []
+
+
+def test_settlements_are_kept_over_a_full_disk(tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ownward.ledger._writer._RETRY_S", 0.01)
+    numbers = range(200)
+    with ledger.open(tmp_path / "ledger.db") as book:
+        assert begin(book, *numbers) == [None] * len(numbers)
+    disk.is_full = True
+    with ledger.open(tmp_path / "ledger.db") as book:
+        for number in numbers:
+            book.settle(settled(number))
+        with pytest.raises(LedgerError, match="full"):
+            book.flush_blocking()
+        assert {row["state"] for row in book.export_rows()} == {"unsettled"}
+        disk.is_full = False
+        book.flush_blocking()
+        rows = list(book.export_rows())
+        assert [row["state"] for row in rows] == ["settled"] * len(numbers)
+        (total,) = book.query_spend(by=())
+        assert total.spend.settled_picousd == 5 * len(numbers)
+
+
+def test_closing_over_a_full_disk_says_what_was_lost(tmp_path: Path, disk: Disk) -> None:
+    with ledger.open(tmp_path / "ledger.db") as book:
+        begin(book, *range(200))
+    disk.is_full = True
+    book = ledger.open(tmp_path / "ledger.db")
+    for number in range(200):
+        book.settle(settled(number))
+    with pytest.raises(LedgerError, match="full"):
+        book.close()
+
+
+def test_a_queue_of_unwritable_settlements_is_bounded(tmp_path: Path, disk: Disk) -> None:
+    opened = ledger.open(tmp_path / "ledger.db")
+    begin(opened, *range(200))
+    disk.is_full = True
+    book = ledger.Ledger(opened._store, clock=opened._clock, queue_rows=50)
+
+    def settle_for_long() -> None:
+        for number in range(20_000):
+            book.settle(settled(number % 200))
+
+    with pytest.raises(LedgerError, match="full"):
+        settle_for_long()
+    assert len(book._writer._kept) + book.queue_depth < 5_000
+    with pytest.raises(LedgerError):
+        book.close()
+    opened.close()
+
+
+def test_an_error_nobody_foresaw_reaches_who_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_args: object) -> None:
+        raise RuntimeError("no such luck")
+
+    with ledger.open(tmp_path / "ledger.db") as book:
+        monkeypatch.setattr(SqliteConnection, "execute_many", broken)
+        (result,) = begin(book, 1)
+        assert isinstance(result, LedgerError)
+        assert "no such luck" in str(result)
+
+
+def test_a_writer_that_ends_fails_all_and_refuses_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_args: object) -> None:
+        raise SystemExit
+
+    book = ledger.open(tmp_path / "ledger.db")
+    monkeypatch.setattr(SqliteConnection, "execute_many", broken)
+    (result,) = begin(book, 1)
+    assert isinstance(result, LedgerError)
+    (result,) = begin(book, 2)
+    assert isinstance(result, LedgerError)
+    with pytest.raises(LedgerError):
+        book.close()
+
+
+def test_one_event_per_batch_reaches_the_loop(tmp_path: Path) -> None:
+    calls = 0
+
+    async def main(book: ledger.Ledger) -> None:
+        nonlocal calls
+        loop = asyncio.get_running_loop()
+        original = loop.call_soon_threadsafe
+
+        def counted(*args: object, **options: object) -> object:
+            nonlocal calls
+            calls += 1
+            return original(*args, **options)  # type: ignore[arg-type]
+
+        loop.call_soon_threadsafe = counted  # type: ignore[assignment,method-assign]
+        from ownward.ledger._writer import Entry
+
+        await asyncio.gather(*(book._writer.wait_for(Entry()) for _ in range(1_000)))
+
+    with ledger.open(tmp_path / "ledger.db") as book:
+        asyncio.run(main(book))
+    assert 1 <= calls < 100
