@@ -93,7 +93,7 @@ def machine_table(row: dict[str, str], vendor: str) -> str:
     if source.startswith("bandwidth = channels"):
         basis = "counted"
         note = "; ".join(part for part in ("theoretical peak: channels x 8 B x MT/s", note) if part)
-    elif re.search(r"announced|pre-release", f"{name} {note}"):
+    elif "(announced)" in name or note.startswith(("announced;", "pre-release")):
         basis = "assumed"
         note = "; ".join(part for part in ("announced figures", note) if part)
     lines = ["[[machine]]", f"id = {quoted(slug(name))}", f"name = {quoted(name)}", f"kind = {quoted(row['kind'])}"]
@@ -109,10 +109,10 @@ def machine_table(row: dict[str, str], vendor: str) -> str:
         if row["kind"] in {"soc-unified", "cpu-platform"} and "GB10" not in name:
             lines.append("label_is_largest = true")
     if visible := OVERLAY["machine_memory"].get(name):
-        count, how, where, remark = visible
-        lines.append(
-            f"memory_bytes = {inline(f'{count:_}', basis=quoted(how), source=quoted(where), note=quoted(remark))}"
-        )
+        mib, where, remark = visible
+        text = f"{mib} MiB" + (f"; {remark}" if remark else "")
+        parts = {"basis": quoted("measured"), "source": quoted(where), "note": quoted(text)}
+        lines.append(f"memory_bytes = {inline(f'{mib * 1024**2:_}', **parts)}")
     for column, key, factor in RATES:
         if row[column]:
             derived = "flop" in key or "int8" in key
@@ -243,6 +243,7 @@ def build_models() -> dict[str, str]:
 
 def build_checkpoints() -> dict[str, str]:
     tables = []
+    known = sorted((row["model"] for row in read_rows("model-configs/MANIFEST.csv")), key=len, reverse=True)
     for row in read_rows("model-configs/checkpoint_bytes.csv"):
         org, _, name = row["checkpoint"].partition("--")
         is_rounded = row["reliability"].startswith("rounded")
@@ -257,6 +258,18 @@ def build_checkpoints() -> dict[str, str]:
         if is_rounded:
             lines.append("is_rounded = true")
         tables.append(((slug(row["model"]), f"{org}/{name}"), "\n".join(lines)))
+    for path in sorted((SOURCES / "model-configs" / "quantised").glob("*.json")):
+        stem = path.name.removesuffix(".json")
+        if stem.endswith(".hf_quant_config"):
+            continue
+        org, _, name = stem.partition("--")
+        model = next((r for r in known if f"{name}-".lower().startswith(f"{r}-".lower())), None)
+        lines = ["[[checkpoint]]"]
+        lines += [f"model = {quoted(slug(model))}"] if model else []
+        lines.append(f"name = {quoted(f'{org}/{name}')}")
+        lines.append(f"quantisation = {quoted(name.rpartition('-')[2])}")
+        lines.append(f"config = {quoted(f'configs/quantised/{path.name}')}")
+        tables.append(((slug(model or name), f"{org}/{name}"), "\n".join(lines)))
     header = head(
         "Sizes of published checkpoint files.", "model-configs/checkpoint_bytes.csv", basis="measured"
     ).rstrip()
@@ -283,7 +296,77 @@ def build_scores() -> dict[str, str]:
     return {"scores.toml": "\n\n".join([header, *(t for _, t in sorted(tables))]) + "\n"}
 
 
-BUILDERS: tuple[Callable[[], dict[str, str]], ...] = (build_machines, build_models, build_checkpoints, build_scores)
+# -------------------------------------------------------------------------------- rentals, electricity, carbon
+
+# Only openly licensed tables are shipped; catalog/data/README.md says what is left out.
+OPEN_RENTALS = ("skypilot-org/skypilot-catalog", "chimeraforge")
+
+
+def build_rentals() -> dict[str, str]:
+    tables = []
+    machines = OVERLAY["rental_machines"]
+    for row in read_rows("gpu_rental_prices.csv"):
+        if not row["source"].startswith(OPEN_RENTALS) or not (row["on_demand_usd_h"] or row["spot_usd_h"]):
+            continue
+        lines = ["[[rental]]", f"provider = {quoted(row['provider'])}", f"region = {quoted(row['region'])}"]
+        lines.append(f"instance = {quoted(row['instance'])}")
+        lines.append(f"gpu = {quoted(row['gpu'])}")
+        if row["gpu"] in machines:
+            lines.append(f"machine = {quoted(machines[row['gpu']])}")
+        lines.append(f"count = {int(float(row['count']))}")
+        lines.append(f"source = {quoted(row['source'])}")
+        dated = row["snapshot_date"]
+        if dated:
+            lines.append(f"dated = {quoted(dated)}")
+        for column, key in (("on_demand_usd_h", "on_demand_usd_per_hour"), ("spot_usd_h", "spot_usd_per_hour")):
+            if row[column]:
+                note = "" if dated else quoted("the source dates it by commit only; it may be a year old")
+                lines.append(f"{key} = {inline(quoted(row[column]), note=note)}")
+        tables.append(((row["provider"], row["region"], row["gpu"], row["count"].zfill(3)), "\n".join(lines)))
+    title = "What an instance with GPUs costs by the hour; per instance, not per GPU."
+    header = head(title, "gpu_rental_prices.csv", basis="price page").rstrip()
+    return {"rentals.toml": "\n\n".join([header, *(t for _, t in sorted(tables))]) + "\n"}
+
+
+def build_electricity() -> dict[str, str]:
+    tables = []
+    for row in read_rows("electricity_prices.csv"):
+        if row["country"] != "United States" or "EIA" not in row["source"]:
+            continue
+        lines = ["[[electricity]]", f"country = {quoted(row['country'])}", f"region = {quoted(row['region'])}"]
+        lines.append(f"customer = {quoted(row['customer'])}")
+        lines.append(f"currency = {quoted(row['currency'])}")
+        lines.append(f"dated = {quoted(row['period'])}")
+        lines.append(f"price_per_kwh = {quoted(row['price_per_kwh'])}")
+        tables.append(((row["country"], row["region"], row["customer"]), "\n".join(lines)))
+    title = "Electricity by US state, from the state table of the US Energy Information Administration (public domain)."
+    header = head(title, "electricity_prices.csv", basis="price page").rstrip()
+    header += '\nsource = "US Energy Information Administration, average commercial price by state"'
+    return {"electricity/us-states.toml": "\n\n".join([header, *(t for _, t in sorted(tables))]) + "\n"}
+
+
+def build_carbon() -> dict[str, str]:
+    tables = []
+    for row in read_rows("carbon_intensity.csv"):
+        lines = ["[[carbon]]", f"iso3 = {quoted(row['iso3'])}", f"country = {quoted(row['country'])}"]
+        lines.append(f"dated = {quoted(row['year'])}")
+        lines.append(f"gco2e_per_kwh = {float(row['gco2e_per_kwh'])}")
+        tables.append((row["iso3"], "\n".join(lines)))
+    title = "Carbon intensity of electricity by country. CC BY 4.0: Our World in Data, based on Ember."
+    header = head(title, "carbon_intensity.csv", basis="measured").rstrip()
+    header += '\nsource = "Our World in Data energy-data carbon_intensity_elec (Ember), CC BY 4.0, @7e387a1 2026-04-27"'
+    return {"carbon.toml": "\n\n".join([header, *(t for _, t in sorted(tables))]) + "\n"}
+
+
+BUILDERS: tuple[Callable[[], dict[str, str]], ...] = (
+    build_machines,
+    build_models,
+    build_checkpoints,
+    build_scores,
+    build_rentals,
+    build_electricity,
+    build_carbon,
+)
 
 
 def build() -> dict[str, str]:

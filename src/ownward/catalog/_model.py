@@ -55,11 +55,12 @@ class Checkpoint:
     """A published set of weight files of a release: its quantisation and size.
 
     `is_rounded` marks sizes that the source gives to the MiB only. `config_path`
-    leads to the checkpoint's own config.json where the catalogue ships it.
+    leads to the checkpoint's own config.json where the catalogue ships it;
+    `model` is the catalogue's id of the release, None where it has no such release.
     """
 
     name: str
-    model: str
+    model: str | None
     quantisation: str
     bytes: Sourced[int] | None = None
     is_rounded: bool = False
@@ -137,7 +138,7 @@ def read_checkpoint(table: FactTable, folder: Path) -> Checkpoint:
     config = table.text("config")
     checkpoint = Checkpoint(
         name=table.need_text("name"),
-        model=table.need_text("model"),
+        model=table.text("model") or None,
         quantisation=table.need_text("quantisation"),
         bytes=table.fact("bytes", as_count),
         is_rounded=table.raw("is_rounded") is True,

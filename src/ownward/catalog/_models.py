@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from ownward.catalog._load import DATA, as_key, load_identified, read_tables
 from ownward.catalog._model import Checkpoint, Model, Score, read_checkpoint, read_model, read_score
-from ownward.catalog._names import NameIndex, listed
+from ownward.catalog._names import NameIndex, fold, listed
 from ownward.core import UnknownModel
 
 # Endings that name a tuning of the same architecture, or a file format.
@@ -53,6 +54,34 @@ def checkpoints(model_id: str | None = None, extra: Sequence[Path] = ()) -> tupl
     """Return the known checkpoint files of one release, or of all, as the files list them."""
     found = _checkpoints(as_key(extra))
     return found if model_id is None else tuple(item for item in found if item.model == model_id)
+
+
+def checkpoint(name: str, extra: Sequence[Path] = ()) -> Checkpoint:
+    """Return the checkpoint of this hub name, with or without its organisation.
+
+    Raises: UnknownModel, with the closest names, or with the choices where several fit.
+    """
+    found = _checkpoints(as_key(extra))
+    index = NameIndex({item.name: (item.name.rpartition("/")[2],) for item in found})
+    meant = index.find(name)
+    if len(meant) == 1:
+        return next(item for item in found if item.name == meant[0])
+    error = UnknownModel(name, meant or [item.name for item in found])
+    error.message = f"{name!r} can mean {len(meant)} checkpoints" if meant else f"no checkpoint {name!r}"
+    raise error
+
+
+def load_config(name: str, extra: Sequence[Path] = ()) -> dict[str, Any]:
+    """Return the config.json of a release or, where the name is one, of a quantised checkpoint, as parsed JSON.
+
+    Raises: UnknownModel, with the closest names; BadInput, if the catalogue has no config of it.
+    """
+    exact = [item for item in _checkpoints(as_key(extra)) if item.config_path and _is_called(item, name)]
+    return exact[0].load_config() if exact else model(name, extra).load_config()
+
+
+def _is_called(item: Checkpoint, name: str) -> bool:
+    return fold(name) in (fold(item.name), fold(item.name.rpartition("/")[2]))
 
 
 def scores(model_id: str | None = None, extra: Sequence[Path] = ()) -> tuple[Score, ...]:

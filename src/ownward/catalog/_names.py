@@ -24,8 +24,18 @@ def split_words(name: str) -> tuple[str, ...]:
     >>> split_words("H100-SXM5 80 GB")
     ('h100', 'sxm', '80gb')
     """
-    spaced = _SIZE.sub(r"\1\2", re.sub(r"[^a-z0-9.+]+", " ", name.lower()))
+    spaced = _SIZE.sub(r"\1\2", _spaced(name))
     return tuple(re.sub(r"^sxm\d$", "sxm", word.strip(".")) for word in _WORD.findall(spaced))
+
+
+def has_words(name: str, text: str) -> bool:
+    """Return whether every word of `text` starts a word, or the number in one, of `name`.
+
+    >>> has_words("Qwen3.5-397B-A17B", "qwen 397b"), has_words("GH200", "h200"), has_words("GH200", "200")
+    (True, False, True)
+    """
+    spaced = _spaced(name)
+    return all(re.search(_start_of(piece) + re.escape(piece), spaced) for piece in _spaced(text).split())
 
 
 class NameIndex:
@@ -63,13 +73,7 @@ class NameIndex:
 
     def search(self, text: str) -> tuple[str, ...]:
         """Return the ids of which one name contains every word of `text`, in the order of the catalogue."""
-        pieces = [fold(piece) for piece in text.split()]
-        pieces = [piece for piece in pieces if piece]
-        return tuple(
-            key
-            for key, spelled in self._names.items()
-            if all(any(piece in fold(name) for name in spelled) for piece in pieces)
-        )
+        return tuple(key for key, spelled in self._names.items() if any(has_words(name, text) for name in spelled))
 
     def _telling(self, name: str) -> frozenset[str]:
         return frozenset(split_words(name)) - self._filler
@@ -79,6 +83,14 @@ class NameIndex:
             pairs = ((self._telling(name), key) for key, spelled in self._names.items() for name in spelled)
             self._words = [(words, key) for words, key in pairs if words]
         return self._words
+
+
+def _spaced(name: str) -> str:
+    return re.sub(r"[^a-z0-9.+]+", " ", name.lower())
+
+
+def _start_of(piece: str) -> str:
+    return "(?<![a-z])" if piece[0].isalpha() else "(?<![0-9.])"
 
 
 def _keys(pairs: Iterable[tuple[frozenset[str], str]]) -> tuple[str, ...]:

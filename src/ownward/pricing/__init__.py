@@ -3,7 +3,7 @@
 It does not know owning costs, and never takes an unknown price as zero.
 """
 
-from ownward.pricing._book import TYPICAL_USAGE, PriceBook
+from ownward.pricing._book import TYPICAL_USAGE, PriceBook, PriceList
 from ownward.pricing._price import Price, PriceMode, PriceStep
 from ownward.pricing._stated import load_prices, prices_from_toml
 from ownward.pricing._usage import Usage
@@ -12,6 +12,7 @@ __all__ = [
     "TYPICAL_USAGE",
     "Price",
     "PriceBook",
+    "PriceList",
     "PriceMode",
     "PriceStep",
     "Usage",

@@ -18,6 +18,15 @@ TYPICAL_USAGE = Usage(input_tokens=3_000, output_tokens=1_000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PriceList:
+    """The answer of a search for prices, as JSON carries it; `at` is None for the newest."""
+
+    schema: str = "ownward.prices/1"
+    at: date | None = None
+    prices: tuple[Price, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PriceBook:
     """Every price known, with the days each holds. Unknown is an error; zero is only what is stated to be free."""
 
