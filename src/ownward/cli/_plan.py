@@ -1,0 +1,231 @@
+"""`ownward plan`: from the ledger to options, a choice and plan.toml."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, time
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ownward.cli._candidates import owned_candidate, rented_candidate, trace_of
+from ownward.cli._context import open_ledger
+from ownward.cli._output import at_option, emit, json_option, ledger_option, open_input, say, today, write_whole
+from ownward.core import BadInput, Sourced, UsageError, to_jsonable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ownward.ledger import Ledger
+    from ownward.planner import Choice, Decision, Evidence, Option, WorkloadToPlan
+    from ownward.simulation import Slo
+
+_SMALLEST_WORKLOAD = 2
+
+
+@click.command(epilog="Example: ownward plan --rent gpt-5-mini --own 'qwen3-30b-a3b:q4_k_m@RTX 5090' --out plan.toml")
+@ledger_option
+@click.option(
+    "--rent", "rents", multiple=True, metavar="[NAME=]MODEL", help="An API to compare; the first is the baseline."
+)
+@click.option("--own", "owns", multiple=True, metavar="[NAME=]MODEL[:WEIGHTS]@MACHINE", help="A deployment to compare.")
+@click.option(
+    "--options", "options_file", default=None, metavar="O.jsonl", help="Choose among explicit options instead."
+)
+@click.option("--workload", "wanted", multiple=True, help="Plan these workloads; all with traffic unless given.")
+@click.option("--baseline", default=None, metavar="TIER", help="Where the traffic is served today.")
+@click.option("--label", default=None, help="Where the data may travel; to the baseline's provider unless given.")
+@click.option(
+    "--floor", type=float, default=None, help="Share of the baseline's completions that must hold, such as 0.98."
+)
+@click.option("--confidence", type=float, default=0.95, show_default=True)
+@click.option("--slo-ttft", type=float, default=3.0, show_default=True, help="Seconds to the first token.")
+@click.option("--slo-tpot", type=float, default=0.1, show_default=True, help="Seconds a token after it.")
+@click.option(
+    "--hours-per-month", type=float, default=730.0, show_default=True, help="Hours a month traffic runs like this."
+)
+@click.option("--usd-per-kwh", type=float, default=None, help="Electricity; an assumed 0.25 unless given.")
+@click.option("--people-hours", type=float, default=None, help="Hours a month that people spend on owned machines.")
+@click.option("--what-if", is_flag=True, help="Take unmeasured tiers as good as the baseline, and say so.")
+@click.option("--out", default=None, metavar="plan.toml", help="Write the plan here; comments of an older one survive.")
+@at_option
+@json_option
+def plan(*, ledger_target: str | None, options_file: str | None, out: str | None, as_json: bool, **asked: Any) -> None:
+    """Compare owning and renting for each workload of the ledger, choose, and write the plan.
+
+    A tier that nobody has measured on a workload is shown with its cost, but is not chosen: run a trial, or
+    ask --what-if.
+    """
+    if options_file is not None:
+        choice, options = _choose_explicit(options_file)
+        emit(_payload(options, choice), as_json=as_json, render=_render_choice)
+        return
+    if not asked["rents"] and not asked["owns"]:
+        raise UsageError(
+            "nothing to compare", allowed="--rent MODEL and --own MODEL@MACHINE, each as often as wanted, or --options"
+        )
+    with open_ledger(ledger_target, is_read_only=True) as opened:
+        decision = _decide(opened, asked)
+    text = _plan_text(decision, out)
+    payload = {
+        **_payload(decision.options, decision.choice),
+        "workloads": [to_jsonable(item.own_vs_rent) | {"workload": item.workload} for item in decision.comparisons],
+        "plan_sha256": decision.plan.sha256,
+        "plan_toml": text,
+    }
+    if out is not None:
+        write_whole(Path(out), text)
+        say(f"wrote {out}")
+    from ownward.reports import render_comparisons
+
+    emit(payload, as_json=as_json, render=lambda _: render_comparisons(decision.comparisons, decision.choice))
+
+
+def _decide(opened: Ledger, asked: dict[str, Any]) -> Decision:
+    from ownward.economics import Assumptions, assume
+    from ownward.planner import make_plan
+
+    at = _moment(asked["at"])
+    rented = [rented_candidate(text, at=at) for text in asked["rents"]]
+    owned = [owned_candidate(text) for text in asked["owns"]]
+    baseline = asked["baseline"] or (rented[0].tier if rented else owned[0].tier)
+    stated: dict[str, Any] = {
+        name: assume(asked[flag], f"stated with --{flag.replace('_', '-')}", checked_on=at.date())
+        for flag, name in (("usd_per_kwh", "usd_per_kwh"), ("people_hours", "people_hours_per_month"))
+        if asked[flag] is not None
+    }
+    return make_plan(
+        list(_workloads(opened, asked, baseline=baseline, rented=rented)),
+        owned=owned,
+        rented=rented,
+        assumptions=Assumptions(**stated),
+        name="plan",
+        at=at,
+        hours_per_month=Sourced(
+            value=asked["hours_per_month"], basis="assumed", source="--hours-per-month", checked_on=at.date()
+        ),
+        assumes_equal_quality=asked["what_if"],
+    )
+
+
+def _workloads(opened: Ledger, asked: dict[str, Any], *, baseline: str, rented: list[Any]) -> Iterator[WorkloadToPlan]:
+    from ownward.planner import WorkloadToPlan
+    from ownward.policy import Label
+    from ownward.simulation import Slo
+
+    known = {item.workload for item in opened.query_workloads()}
+    for name in asked["wanted"]:
+        if name not in known:
+            raise BadInput(f"the ledger has no workload {name!r}", allowed=", ".join(sorted(known)) or "none yet")
+    provider = next((item.price.provider for item in rented if item.tier == baseline), None)
+    label = asked["label"] or (f"provider:{provider}" if provider else "local_only")
+    slo: Slo = Slo(ttft_s=asked["slo_ttft"], tpot_s=asked["slo_tpot"], fraction=0.95)
+    for name in asked["wanted"] or sorted(known):
+        trace = trace_of(opened.query_traffic(name))
+        if len(trace) < _SMALLEST_WORKLOAD or not trace.compute_summary().duration_s:
+            say(f"left out: workload {name!r} has too little traffic with times to be scaled to a month")
+            continue
+        yield WorkloadToPlan(
+            name=name,
+            trace=trace,
+            baseline=baseline,
+            label=Label.parse(label),
+            slo=slo,
+            floor_fraction=asked["floor"],
+            confidence_fraction=asked["confidence"] if asked["floor"] is not None else None,
+            evidence=evidence_of(opened, name),
+        )
+
+
+def evidence_of(opened: Ledger, workload: str) -> tuple[Evidence, ...]:
+    """Return what each tier has been seen to complete of a workload, from outcomes and certificates."""
+    from ownward.planner import Evidence
+
+    tiers: dict[str, str] = {}
+    for attempt in opened.query_requests(workload=workload):
+        if attempt.tier is not None and attempt.state == "settled":
+            tiers[attempt.task_id] = attempt.tier
+    counts: dict[str, list[int]] = {}
+    for task in opened.query_tasks(workload=workload):
+        if task.outcome is not None and task.task_id in tiers:
+            count = counts.setdefault(tiers[task.task_id], [0, 0])
+            count[0] += 1
+            count[1] += task.outcome.completed
+    certified = {
+        str(row.certificate.get("candidate"))
+        for row in opened.query_certificates(workload)
+        if row.state == "certified" and (row.expires_at is None or row.expires_at > datetime.now(UTC))
+    }
+    return tuple(
+        Evidence(tier=tier, tasks=tasks, completed=completed, is_certified=tier in certified, source="ledger outcomes")
+        for tier, (tasks, completed) in sorted(counts.items())
+    )
+
+
+def _choose_explicit(options_file: str) -> tuple[Choice, list[Option]]:
+    from ownward.planner import choose, options_from
+
+    rows = []
+    with open_input(options_file) as stream:
+        for number, line in enumerate(stream, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line, parse_float=Decimal)
+            except (ValueError, RecursionError) as error:
+                raise BadInput(f"not JSON: {error}", where=f"{options_file}:{number}") from error
+            if not isinstance(row, dict):
+                raise BadInput("an option is an object", where=f"{options_file}:{number}")
+            rows.append((number, row))
+    if not rows:
+        raise BadInput("no options", where=options_file, allowed="workload, strategy, tier, cost_usd a row")
+    options = options_from(rows, name=options_file)
+    return choose(options), options
+
+
+def _payload(options: Any, choice: Choice) -> dict[str, Any]:
+    return {
+        "schema": "ownward.plan/1",
+        "options": [_option_row(option) for option in options],
+        "chosen": [_option_row(option) for option in choice.chosen],
+        "baseline_usd": to_jsonable(choice.baseline_usd),
+        "plan_usd": to_jsonable(choice.plan_usd),
+        "fleet": dict(choice.fleet),
+        "why": list(choice.why),
+        "is_proven_cheapest": choice.is_proven,
+    }
+
+
+def _option_row(option: Option) -> dict[str, Any]:
+    share = option.shared
+    return {
+        **to_jsonable(option.details),
+        "workload": option.workload,
+        "strategy": option.strategy,
+        "tier": option.tier,
+        "cost_usd": to_jsonable(option.cost_usd),
+        "completion": option.completion,
+        "feasible": option.feasible,
+        "binding_constraint": option.binding_constraint,
+        "is_baseline": option.is_baseline,
+        "shared": None if share is None else to_jsonable(share),
+    }
+
+
+def _plan_text(decision: Decision, out: str | None) -> str:
+    from ownward import plan as plan_room
+
+    previous = Path(out).read_text(encoding="utf-8") if out is not None and Path(out).is_file() else None
+    return plan_room.dumps(decision.plan, previous_text=previous)
+
+
+def _moment(at: Any) -> datetime:
+    return datetime.now(UTC) if at is None else datetime.combine(today(at), time(12), tzinfo=UTC)
+
+
+def _render_choice(payload: dict[str, Any]) -> str:
+    lines = [*payload["why"], f"plan: ${payload['plan_usd']}, baseline: ${payload['baseline_usd']}"]
+    lines += [f"buy {count} x {name}" for name, count in payload["fleet"].items()]
+    return "\n".join(lines)

@@ -1,0 +1,34 @@
+"""`ownward report`: what it cost, what came of it, and what nobody knows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ownward.cli._context import open_ledger
+from ownward.cli._output import emit, json_option, ledger_option
+from ownward.core import to_jsonable
+
+
+@click.command(epilog="Example: ownward report --ledger ledger.db --plan plan.toml")
+@ledger_option
+@click.option(
+    "--plan", "plan_file", default=None, metavar="plan.toml", help="For floors, the baseline and loaded prices."
+)
+@click.option("--workload", default=None, help="Only this workload.")
+@json_option
+def report(*, ledger_target: str | None, plan_file: str | None, workload: str | None, as_json: bool) -> None:
+    """Report cost per completed task, savings against the baseline, certificates, and what is not known."""
+    from ownward.cli._plans import read_plan
+    from ownward.reports import compute_report, render_report
+
+    plan = None if plan_file is None else read_plan(Path(plan_file))
+    with open_ledger(ledger_target, is_read_only=True) as opened:
+        made = compute_report(
+            opened.query_requests(workload=workload),
+            opened.query_tasks(workload=workload),
+            opened.query_certificates(workload),
+            plan=plan,
+        )
+    emit(to_jsonable(made.as_record()), as_json=as_json, render=lambda _: render_report(made))

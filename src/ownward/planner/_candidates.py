@@ -1,0 +1,230 @@
+"""Where a workload could be served: models on machines one would own, and API models one would rent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+
+from ownward.anatomy import Anatomy
+from ownward.catalog import Machine
+from ownward.core import MissesSlo, NoCapacity
+from ownward.economics import ApiOption, Assumption, Capacity, OwnedOption, assume
+from ownward.perf import Deployment, deploy
+from ownward.pricing import Price
+from ownward.simulation import Scheduler, Slo, smallest_fleet
+from ownward.traffic import Trace
+
+_LARGEST_BATCH = 256
+_PROMPT_CHUNK_TOKENS = 2048
+_MOST_REPLICAS = 64
+# What a machine draws while it waits, as a share of its stated power: a default to be measured.
+_IDLE_FRACTION = 0.15
+# A card needs a host: processor, board, memory, case, power supply. Defaults to be replaced by a quote.
+_HOST_FRACTION = 0.35
+_LEAST_HOST_USD = 800.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnedCandidate:
+    """A model in a weight format under an engine on `machines_count` devices that make one replica."""
+
+    tier: str
+    anatomy: Anatomy
+    machine: Machine
+    machines_count: int = 1
+    engine: str
+    weights: str
+    price_usd: Assumption | None = None
+    watts: Assumption | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RentedCandidate:
+    """An API model at a price."""
+
+    tier: str
+    price: Price
+    region: str | None = None
+
+    def as_option(self) -> ApiOption:
+        """Return what economics compares."""
+        return ApiOption(
+            name=self.tier,
+            input_usd_per_mtok=self.price.input_usd_per_mtok,
+            output_usd_per_mtok=self.price.output_usd_per_mtok,
+            cached_input_usd_per_mtok=self.price.cached_input_usd_per_mtok,
+            basis=self.price.basis,
+            source=self.price.source,
+            checked_on=self.price.checked_on,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizing:
+    """How a candidate serves a workload at its service level: speeds, replicas and how busy they are."""
+
+    option: OwnedOption
+    replicas: int
+    batch: int
+    utilisation_fraction: float | None
+    ttft_p95_s: float | None
+    tpot_p95_s: float | None
+
+
+def size(candidate: OwnedCandidate, trace: Trace, slo: Slo, *, at: date) -> Sizing | str:
+    """Return how many replicas of `candidate` hold `slo` on `trace`, or the constraint that binds."""
+    deployment = deploy(
+        candidate.anatomy,
+        machine=candidate.machine,
+        machines_count=candidate.machines_count,
+        engine=candidate.engine,
+        weights=candidate.weights,
+    )
+    if isinstance(deployment, str):
+        return deployment
+    if candidate.price_usd is None and candidate.machine.price_usd is None:
+        return f"the price of {candidate.machine.name} is not known"
+    context = int(float((trace.input_tokens + trace.output_tokens).mean()))
+    longest = int((trace.input_tokens + trace.output_tokens).max())
+    usable = deployment.usable_bytes
+    if usable is not None and deployment.compute_memory(concurrency=1, context_tokens=longest).total > usable:
+        return "memory: the weights and one longest request do not fit"
+    batch = _largest_batch(deployment, context, slo, usable)
+    if batch == 0:
+        return "tpot: one sequence alone is slower than the service level"
+    try:
+        step_model = deployment.compute_step_model(sequences=batch, context_tokens=context)
+        scheduler = Scheduler(max_batch=batch, token_budget=max(_PROMPT_CHUNK_TOKENS, batch))
+        fleet = smallest_fleet(trace, step_model, scheduler, slo, redundancy=0, max_replicas=_MOST_REPLICAS)
+    except MissesSlo as error:
+        return f"service level: {error.message}"
+    except NoCapacity as error:
+        return error.message
+    found = fleet.simulation
+    return Sizing(
+        option=_option(candidate, deployment, batch=batch, context=context, replicas=fleet.replicas, at=at),
+        replicas=fleet.replicas,
+        batch=batch,
+        utilisation_fraction=found.utilisation_fraction,
+        ttft_p95_s=found.ttft_s.p95 if found.ttft_s else None,
+        tpot_p95_s=found.tpot_s.p95 if found.tpot_s else None,
+    )
+
+
+def _largest_batch(deployment: Deployment, context: int, slo: Slo, usable: int | None) -> int:
+    """Return the largest power of two of sequences that memory holds and that keep the time a token; 0 for none."""
+    best = 0
+    batch = 1
+    while batch <= _LARGEST_BATCH:
+        memory = deployment.compute_memory(concurrency=batch, context_tokens=context).total
+        step_s = deployment.compute_decode_step_s(sequences=batch, context_tokens=context)
+        if (usable is not None and memory > usable) or (slo.tpot_s is not None and step_s > slo.tpot_s):
+            break
+        best, batch = batch, batch * 2
+    return best
+
+
+def _option(
+    candidate: OwnedCandidate, deployment: Deployment, *, batch: int, context: int, replicas: int, at: date
+) -> OwnedOption:
+    machine, count = candidate.machine, candidate.machines_count
+    efficiency = deployment.efficiency
+    decode = batch / deployment.compute_decode_step_s(sequences=batch, context_tokens=context)
+    prefill = _PROMPT_CHUNK_TOKENS / deployment.compute_prefill_s(tokens=_PROMPT_CHUNK_TOKENS)
+
+    def speed(value: float, error: float) -> Assumption:
+        return assume(
+            value,
+            f"predicted: {efficiency.source}",
+            checked_on=at,
+            basis=deployment.basis,
+            low80=value * (1 - error),
+            high80=value * (1 + error),
+        )
+
+    return OwnedOption(
+        name=candidate.tier,
+        capex_usd=candidate.price_usd or _capex(machine, count, at),
+        idle_watts=_watts(candidate, at, fraction=_IDLE_FRACTION),
+        busy_watts=_watts(candidate, at, fraction=1.0),
+        capacity=Capacity(
+            prefill_tokens_per_s=speed(prefill, efficiency.prefill_error),
+            decode_tokens_per_s=speed(decode, max(efficiency.decode_error, 0.3)),
+        ),
+        machines=replicas,
+    )
+
+
+def _capex(machine: Machine, count: int, at: date) -> Assumption:
+    assert machine.price_usd is not None  # checked by `size`
+    device = float(machine.price_usd.value) * count
+    needs_host = machine.kind not in {"soc-unified", "cpu-platform"}
+    host = max(_HOST_FRACTION * device, _LEAST_HOST_USD * count) if needs_host else 0.0
+    return assume(
+        device + host,
+        f"{machine.price_usd.source} ({machine.price_kind}, {machine.price_dated})"
+        + (f", and {host:,.0f} USD assumed for its share of a host" if needs_host else ""),
+        checked_on=at,
+        basis="assumed" if needs_host else machine.price_usd.basis,
+        low80=0.8 * device + 0.5 * host,
+        high80=1.8 * device + 2.0 * host,
+        note="street prices moved far from list prices in 2026",
+    )
+
+
+def _watts(candidate: OwnedCandidate, at: date, *, fraction: float) -> Assumption | None:
+    if candidate.watts is not None:
+        stated = candidate.watts.value
+        return assume(stated.value * fraction, stated.source, checked_on=at, basis=stated.basis)
+    tdp = candidate.machine.tdp_watts
+    if tdp is None:
+        return None
+    watts = tdp.value * candidate.machines_count * fraction
+    source = tdp.source if fraction == 1.0 else f"{fraction:.0%} of {tdp.source}"
+    return assume(watts, source, checked_on=at, basis=tdp.basis if fraction == 1.0 else "assumed")
+
+
+# Where a provider's API answers, in which dialect, and which variable usually holds its key.
+PROVIDERS: Mapping[str, tuple[str, str, str]] = {
+    "openai": ("https://api.openai.com/v1", "openai", "OPENAI_API_KEY"),
+    "anthropic": ("https://api.anthropic.com", "anthropic", "ANTHROPIC_API_KEY"),
+    "deepseek": ("https://api.deepseek.com/v1", "openai", "DEEPSEEK_API_KEY"),
+    "mistral": ("https://api.mistral.ai/v1", "openai", "MISTRAL_API_KEY"),
+    "google": ("https://generativelanguage.googleapis.com/v1beta/openai", "openai", "GEMINI_API_KEY"),
+    "xai": ("https://api.x.ai/v1", "openai", "XAI_API_KEY"),
+    "groq": ("https://api.groq.com/openai/v1", "openai", "GROQ_API_KEY"),
+    "together": ("https://api.together.xyz/v1", "openai", "TOGETHER_API_KEY"),
+    "fireworks": ("https://api.fireworks.ai/inference/v1", "openai", "FIREWORKS_API_KEY"),
+    "openrouter": ("https://openrouter.ai/api/v1", "openai", "OPENROUTER_API_KEY"),
+}
+
+
+def marginal_and_loaded(
+    candidate: OwnedCandidate,
+    *,
+    marginal: tuple[Decimal | None, Decimal | None],
+    loaded: tuple[Decimal | None, Decimal | None],
+    at: date,
+) -> tuple[Price | None, Price | None]:
+    """Return an owned tier's two price rows (input, output USD per Mtok); None where a cost is unknown."""
+
+    def row(pair: tuple[Decimal | None, Decimal | None], what: str) -> Price | None:
+        if pair[0] is None or pair[1] is None:
+            return None
+        return Price(
+            provider="owned",
+            model=candidate.anatomy.name,
+            input_usd_per_mtok=pair[0],
+            output_usd_per_mtok=pair[1],
+            cached_input_usd_per_mtok=Decimal(0),
+            cache_write_usd_per_mtok=None,
+            valid_from=at,
+            valid_to=None,
+            basis="fitted",
+            source=f"{what} on {candidate.machine.name}, computed by ownward plan",
+            checked_on=at,
+        )
+
+    return row(marginal, "energy only"), row(loaded, "fully loaded")

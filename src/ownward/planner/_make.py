@@ -1,0 +1,292 @@
+"""From workloads and candidates to a decision and a plan: cost every pair, bar what is not shown to hold, choose."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from ownward.core import BadInput, Sourced
+from ownward.economics import Assumptions, OwnedCost, OwnVsRent, own_vs_rent
+from ownward.plan import Match, Plan, Strategy, Tier, Upstream, Workload
+from ownward.planner._candidates import (
+    PROVIDERS,
+    OwnedCandidate,
+    RentedCandidate,
+    Sizing,
+    marginal_and_loaded,
+    size,
+)
+from ownward.planner._choose import Choice, FleetShare, Option, choose
+from ownward.policy import Label
+from ownward.simulation import Slo
+from ownward.traffic import Trace
+
+# An address that leads nowhere by definition: the plan's reader writes the right one.
+_UNKNOWN_PROVIDER = ("https://write-its-address-here.invalid/v1", "openai", "API_KEY")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What a tier has been seen to do with a workload's tasks; `is_certified` against the workload's baseline."""
+
+    tier: str
+    tasks: int
+    completed: int
+    is_certified: bool
+    source: str
+
+    @property
+    def completion(self) -> float | None:
+        """Share of tasks completed; None without tasks."""
+        return self.completed / self.tasks if self.tasks else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadToPlan:
+    """A workload's traffic, where it is served today, and what must hold wherever it goes."""
+
+    name: str
+    trace: Trace
+    baseline: str
+    label: Label
+    slo: Slo
+    floor_fraction: float | None = None
+    confidence_fraction: float | None = None
+    models: tuple[str, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """One workload against every candidate: a month's costs, break-evens, and how each owned candidate serves it."""
+
+    workload: str
+    own_vs_rent: OwnVsRent
+    sizings: Mapping[str, Sizing]
+    barred: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """All options, the choice among them, and the plan that carries it out."""
+
+    options: tuple[Option, ...]
+    choice: Choice
+    comparisons: tuple[Comparison, ...]
+    plan: Plan
+
+
+def make_plan(
+    workloads: Sequence[WorkloadToPlan],
+    *,
+    owned: Sequence[OwnedCandidate],
+    rented: Sequence[RentedCandidate],
+    assumptions: Assumptions,
+    name: str,
+    at: datetime,
+    hours_per_month: Sourced[float],
+    assumes_equal_quality: bool = False,
+) -> Decision:
+    """Return the cheapest plan that keeps what is known to hold.
+
+    A tier other than a workload's baseline is feasible only with a certificate for it, or, without a floor,
+    with evidence; `assumes_equal_quality` lifts that for a what-if. Each workload of no feasible
+    alternative stays at its baseline.
+    Raises: BadInput, if there is nothing to plan, or a baseline that is no candidate.
+    """
+    if not workloads:
+        raise BadInput("there are no workloads to plan", next_step="Bring traffic in with: ownward import FILE")
+    tiers = {item.tier for item in owned} | {item.tier for item in rented}
+    for workload in workloads:
+        if workload.baseline not in tiers:
+            raise BadInput(
+                f"the baseline {workload.baseline!r} of workload {workload.name!r} is no candidate",
+                allowed=", ".join(sorted(tiers)),
+            )
+    comparisons = [
+        _compare(item, owned, rented, assumptions=assumptions, at=at, hours_per_month=hours_per_month)
+        for item in workloads
+    ]
+    options = [
+        option
+        for workload, comparison in zip(workloads, comparisons, strict=True)
+        for option in _options(workload, comparison, owned, rented, assumes_equal_quality=assumes_equal_quality)
+    ]
+    choice = choose(options)
+    plan = _plan(workloads, comparisons, choice, owned=owned, rented=rented, name=name, at=at)
+    return Decision(options=tuple(options), choice=choice, comparisons=tuple(comparisons), plan=plan)
+
+
+def _compare(
+    workload: WorkloadToPlan,
+    owned: Sequence[OwnedCandidate],
+    rented: Sequence[RentedCandidate],
+    *,
+    assumptions: Assumptions,
+    at: datetime,
+    hours_per_month: Sourced[float],
+) -> Comparison:
+    sizings: dict[str, Sizing] = {}
+    barred: dict[str, str] = {}
+    for candidate in owned:
+        found = size(candidate, workload.trace, workload.slo, at=at.date())
+        if isinstance(found, str):
+            barred[candidate.tier] = found
+        else:
+            sizings[candidate.tier] = found
+    compared = own_vs_rent(
+        workload.trace.compute_summary(),
+        [sizing.option for sizing in sizings.values()],
+        [candidate.as_option() for candidate in rented],
+        assumptions,
+        active_hours_per_month=hours_per_month,
+    )
+    return Comparison(workload=workload.name, own_vs_rent=compared, sizings=sizings, barred=barred)
+
+
+def _options(
+    workload: WorkloadToPlan,
+    comparison: Comparison,
+    owned: Sequence[OwnedCandidate],
+    rented: Sequence[RentedCandidate],
+    *,
+    assumes_equal_quality: bool,
+) -> list[Option]:
+    costs = {cost.name: cost for cost in comparison.own_vs_rent.owned}
+    api_usd = {cost.name: cost.usd for cost in comparison.own_vs_rent.rented}
+    options = []
+    for tier in (*(item.tier for item in rented), *(item.tier for item in owned)):
+        evidence = next((item for item in workload.evidence if item.tier == tier), None)
+        barrier = comparison.barred.get(tier) or _barrier(
+            workload, tier, evidence, assumes_equal_quality=assumes_equal_quality
+        )
+        cost = costs.get(tier)
+        options.append(
+            Option(
+                workload=workload.name,
+                strategy="direct",
+                tier=tier,
+                cost_usd=api_usd.get(tier, cost.loaded_usd if cost is not None else None),
+                completion=evidence.completion if evidence is not None else None,
+                feasible=barrier is None,
+                binding_constraint=barrier,
+                is_baseline=tier == workload.baseline,
+                shared=_share(cost) if cost is not None else None,
+                details={"marginal_usd": cost.marginal_usd if cost is not None else api_usd.get(tier)},
+            )
+        )
+    return options
+
+
+def _barrier(
+    workload: WorkloadToPlan, tier: str, evidence: Evidence | None, *, assumes_equal_quality: bool
+) -> str | None:
+    if tier == workload.baseline:
+        return None
+    if evidence is not None and evidence.completion is not None and workload.floor_fraction is not None:
+        if evidence.is_certified:
+            return None
+        return (
+            f"not certified: completed {evidence.completed} of {evidence.tasks} tasks,"
+            f" {workload.floor_fraction:.0%} of the baseline must hold"
+        )
+    if assumes_equal_quality or (evidence is not None and evidence.is_certified):
+        return None
+    return "not certified: nobody has measured what it completes here"
+
+
+def _share(cost: OwnedCost) -> FleetShare | None:
+    machines = max(cost.machines, 1)
+    return FleetShare(fleet=cost.name, work=float(machines))
+
+
+def _plan(
+    workloads: Sequence[WorkloadToPlan],
+    comparisons: Sequence[Comparison],
+    choice: Choice,
+    *,
+    owned: Sequence[OwnedCandidate],
+    rented: Sequence[RentedCandidate],
+    name: str,
+    at: datetime,
+) -> Plan:
+    used = {option.tier for option in choice.chosen} | {item.baseline for item in workloads}
+    tiers: dict[str, Tier] = {}
+    for candidate in rented:
+        if candidate.tier in used:
+            tiers[candidate.tier] = _rented_tier(candidate)
+    for own in owned:
+        if own.tier in used:
+            cost = next(
+                (cost for item in comparisons for cost in item.own_vs_rent.owned if cost.name == own.tier), None
+            )
+            tiers[own.tier] = _owned_tier(own, cost, at)
+    chosen = {option.workload: option for option in choice.chosen}
+    return Plan(
+        name=name,
+        created_at=at.replace(microsecond=0),
+        baseline=workloads[0].baseline,
+        tiers=tiers,
+        workloads={item.name: _workload(item, chosen[item.name], at) for item in workloads},
+    )
+
+
+def _rented_tier(candidate: RentedCandidate) -> Tier:
+    price = candidate.price
+    url, dialect, variable = PROVIDERS.get(
+        price.provider, ("https://write-its-address-here.invalid/v1", "openai", "API_KEY")
+    )
+    return Tier(
+        name=candidate.tier,
+        kind="rented",
+        model=price.model,
+        provider=price.provider,
+        region=candidate.region,
+        price=price,
+        upstreams=(Upstream(name=price.provider, url=url, dialect=dialect, api_key_env=variable),),  # type: ignore[arg-type]
+    )
+
+
+def _owned_tier(candidate: OwnedCandidate, cost: OwnedCost | None, at: datetime) -> Tier:
+    price = loaded = None
+    if cost is not None:
+        price, loaded = marginal_and_loaded(
+            candidate,
+            marginal=(cost.marginal_input_usd_per_mtok, cost.marginal_output_usd_per_mtok),
+            loaded=(cost.loaded_input_usd_per_mtok, cost.loaded_output_usd_per_mtok),
+            at=at.date(),
+        )
+    engine = {"vllm": "vllm", "embedded": "embedded"}.get(candidate.engine, "llama-server")
+    return Tier(
+        name=candidate.tier,
+        kind="owned",
+        model=candidate.anatomy.name,
+        variant=candidate.weights,
+        engine=engine,  # type: ignore[arg-type]
+        machine=f"{candidate.machines_count}x{candidate.machine.id}",
+        price=price,
+        loaded_price=loaded,
+    )
+
+
+def _workload(item: WorkloadToPlan, option: Option, at: datetime) -> Workload:
+    figures = {}
+    if option.cost_usd is not None:
+        figures["usd_per_month"] = Sourced(
+            value=Decimal(option.cost_usd),
+            basis="fitted",
+            source="ownward plan: traffic scaled to a month, prices of the tier",
+            checked_on=at.date(),
+        )
+    return Workload(
+        name=item.name,
+        match=Match(models=item.models or (item.name,)),
+        strategy=Strategy(kind="direct", tiers=(option.tier,)),
+        fallback=(item.baseline,) if option.tier != item.baseline else (),
+        label=item.label,
+        floor_fraction=item.floor_fraction,
+        confidence_fraction=item.confidence_fraction,
+        figures=figures,
+    )

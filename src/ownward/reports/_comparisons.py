@@ -1,0 +1,120 @@
+"""Own against rent as tables a person enjoys reading, 80 columns wide, without colour if need be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from ownward.core import format_count, format_percent, format_usd
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from decimal import Decimal
+
+    from rich.console import Group
+
+    from ownward.economics import BreakEven, OwnVsRent
+
+
+class _Sizing(Protocol):
+    @property
+    def replicas(self) -> int: ...
+    @property
+    def utilisation_fraction(self) -> float | None: ...
+
+
+class _Comparison(Protocol):
+    @property
+    def workload(self) -> str: ...
+    @property
+    def own_vs_rent(self) -> OwnVsRent: ...
+    @property
+    def sizings(self) -> Mapping[str, _Sizing]: ...
+    @property
+    def barred(self) -> Mapping[str, str]: ...
+
+
+class _Choice(Protocol):
+    @property
+    def why(self) -> Sequence[str]: ...
+    @property
+    def plan_usd(self) -> Decimal: ...
+    @property
+    def baseline_usd(self) -> Decimal | None: ...
+
+
+def render_comparisons(comparisons: Sequence[_Comparison], choice: _Choice) -> Group:
+    """Return the costs and break-evens of each workload, and what was chosen and why."""
+    from rich.console import Group
+    from rich.text import Text
+
+    parts: list[object] = []
+    for item in comparisons:
+        parts += [_costs(item), "", _break_evens(item), ""]
+    parts += [Text(f"→ {line}") for line in choice.why]
+    parts.append(
+        Text(
+            f"  a month: {format_usd(choice.plan_usd)} (everything at the baseline: {format_usd(choice.baseline_usd)})"
+        )
+    )
+    return Group(*parts)  # type: ignore[arg-type]
+
+
+def _costs(item: _Comparison) -> object:
+    from rich.table import Table
+
+    compared = item.own_vs_rent
+    volume = compared.volume
+    title = (
+        f"{item.workload}: {format_count(volume.requests)} requests a month,"
+        f" {format_count(volume.input_tokens)} tokens in, {format_count(volume.output_tokens)} out"
+    )
+    table = Table(box=None, title=title, title_justify="left", title_style="bold")
+    for heading, justify in (
+        ("", "left"), ("machines", "right"), ("busy", "right"), ("energy only\n$/month", "right"),
+        ("fully loaded\n$/month", "right"), ("$ per 1,000\nrequests", "right"),
+    ):  # fmt: skip
+        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+    for cost in compared.owned:
+        loaded = cost.loaded_usd_per_request
+        table.add_row(
+            f"own  {cost.name}",
+            str(cost.machines),
+            format_percent(cost.utilisation_fraction),
+            _dollars(cost.marginal_usd),
+            _dollars(cost.loaded_usd),
+            format_usd(None if loaded is None else 1000 * loaded),
+        )
+    for name, reason in item.barred.items():
+        table.add_row(f"own  {name}", "", "", "", "", f"no: {reason}")
+    for api in compared.rented:
+        table.add_row(f"rent {api.name}", "", "", "", _dollars(api.usd), format_usd(1000 * api.usd_per_request))
+    table.caption = f"weakest figure: {compared.basis}; machines include one in reserve"
+    table.caption_justify = "left"
+    return table
+
+
+def _break_evens(item: _Comparison) -> object:
+    from rich.table import Table
+
+    table = Table(box=None, title="owning pays from (requests a month, 80% band)", title_justify="left")
+    table.add_column("")
+    rented = [api.name for api in item.own_vs_rent.rented]
+    for name in rented:
+        table.add_column(f"against {name}", justify="right", overflow="fold")
+    for cost in item.own_vs_rent.owned:
+        found = {pair.rented: pair for pair in item.own_vs_rent.break_evens if pair.owned == cost.name}
+        table.add_row(cost.name, *(_break_even(found[name]) for name in rented))
+    return table
+
+
+def _break_even(pair: BreakEven) -> str:
+    if pair.requests_per_month is None:
+        return "never"
+    low = format_count(pair.requests_per_month_low80)
+    high = "never" if pair.requests_per_month_high80 is None else format_count(pair.requests_per_month_high80)
+    return f"{format_count(pair.requests_per_month)} ({low} to {high})"
+
+
+def _dollars(usd: Decimal | None) -> str:
+    return "?" if usd is None else f"${usd:,.0f}"
