@@ -75,8 +75,10 @@ class LaunchedEngine(SupervisedEngine):
 
     async def _find_address(self, child: Child, door: Door) -> str:  # noqa: ARG002 - it is known beforehand
         base_url = f"http://{self._host}:{self._port}"
-        # Another process's state can only be looked at again and again.
-        while not await _talk.is_healthy(door, base_url, name=self.name, timeout_s=self._timeout_s):  # noqa: ASYNC110
+        name, timeout_s = self.name, self._timeout_s
+        while not await _talk.is_healthy(  # noqa: ASYNC110 - another process's state can only be looked at
+            door, base_url, name=name, timeout_s=timeout_s
+        ):
             await asyncio.sleep(_LOOK_S)
         return base_url
 
