@@ -7,12 +7,14 @@ from ownward.anatomy.anatomy import Anatomy, LayerCount
 from ownward.anatomy.cache import CACHE_BITS, CacheType
 from ownward.anatomy.config import from_config
 from ownward.anatomy.contract import as_contract
+from ownward.anatomy.quantization import SCHEMES
 from ownward.anatomy.reading import read
 from ownward.anatomy.roles import Role
 from ownward.anatomy.routing import expected_distinct_experts
 
 __all__ = [
     "CACHE_BITS",
+    "SCHEMES",
     "Anatomy",
     "CacheType",
     "LayerCount",

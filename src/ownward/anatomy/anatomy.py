@@ -8,8 +8,10 @@ from typing import Any
 
 from ownward.anatomy.blueprint import Blueprint, Experts
 from ownward.anatomy.cache import CacheType, attention_flop, causal_flop, layer_cache_bytes
+from ownward.anatomy.quantization import SCHEMES, Recipe, scheme_bytes, stored_bytes
 from ownward.anatomy.roles import LOOKUP_ROLES, MODALITY_ROLES, Role
 from ownward.anatomy.routing import expected_distinct_experts
+from ownward.core import UnknownQuantization
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +60,11 @@ class Anatomy:
     vocab_size: int | None
     hidden_size: int | None
     modalities: tuple[str, ...]
+    quantization: str | None = None
     blueprint: Blueprint = field(repr=False)
+    recipe: Recipe | None = field(default=None, repr=False)
+    file_bytes: int | None = None
+    """Bytes of the tensors themselves, where the anatomy was read from them."""
 
     @property
     def named_params(self) -> int:
@@ -69,6 +75,26 @@ class Anatomy:
     def layer_count(self) -> int:
         """Layers of all kinds."""
         return len(self.blueprint.layers)
+
+    def weights_bytes(self, quantization: str | None = None) -> int:
+        """Return the bytes of the weights, by default as the file itself stores them.
+
+        `quantization` is one of `SCHEMES`: what the usual tool for it would make of this model.
+        Raises: UnknownQuantization, for a name that is not there.
+        """
+        if quantization is None:
+            if self.file_bytes is not None:
+                return self.file_bytes
+            return stored_bytes(self.blueprint, self.recipe) if self.recipe else scheme_bytes(self.blueprint, "bf16")
+        if quantization not in SCHEMES:
+            raise UnknownQuantization(
+                f"no quantisation {quantization[:40]!r}", allowed=f"Known: {', '.join(sorted(SCHEMES))}"
+            )
+        return scheme_bytes(self.blueprint, quantization)
+
+    def weights_bytes_by_type(self) -> dict[str, int]:
+        """Return the bytes of the weights under every quantisation whose bytes are known for any model."""
+        return {name: scheme_bytes(self.blueprint, name) for name in SCHEMES}
 
     def kv_bytes(self, context_tokens: int, kv_type: CacheType = "bf16") -> int:
         """Return the bytes that a sequence of `context_tokens` keeps: cache, window, index keys and state.
@@ -116,8 +142,15 @@ class Anatomy:
             raise AttributeError(f"Anatomy has no attribute {name!r}") from None
 
 
-def describe(blueprint: Blueprint, *, name: str, architecture: str) -> Anatomy:
-    """Return the anatomy that follows from a blueprint."""
+def describe(
+    blueprint: Blueprint,
+    *,
+    name: str,
+    architecture: str,
+    recipe: Recipe | None = None,
+    file_bytes: int | None = None,
+) -> Anatomy:
+    """Return the anatomy that follows from a blueprint, stored by `recipe`."""
     roles = dict.fromkeys(Role, 0)
     states = {"live": 0, "dead": 0, "copy": 0, "mtp": 0, "buffer": 0, "mtp_buffer": 0}
     lookups = idle = 0
@@ -157,7 +190,10 @@ def describe(blueprint: Blueprint, *, name: str, architecture: str) -> Anatomy:
         vocab_size=blueprint.vocab_size,
         hidden_size=blueprint.hidden_size,
         modalities=blueprint.modalities,
+        quantization=recipe.name if recipe else None,
         blueprint=blueprint,
+        recipe=recipe,
+        file_bytes=file_bytes,
         **_cache_figures(blueprint),
     )
 

@@ -9,30 +9,55 @@ from ownward.anatomy.anatomy import Anatomy, describe
 from ownward.anatomy.architectures import ARCHITECTURES
 from ownward.anatomy.defaults import reference_defaults
 from ownward.anatomy.fields import Fields
+from ownward.anatomy.quantization import read_recipe
 from ownward.core import BadInput, UnsupportedModel, closest
 
 
-def from_config(config: Mapping[str, Any], *, name: str = "model", where: str | None = None) -> Anatomy:
+def from_config(
+    config: Mapping[str, Any],
+    *,
+    name: str = "model",
+    where: str | None = None,
+    quantization: Mapping[str, Any] | None = None,
+) -> Anatomy:
     """Return the anatomy that a config implies, exact to the parameter.
 
+    `quantization` is the object of a hf_quant_config.json that stands beside the config.
     Raises: BadInput, if a field is missing or has a value that no model has;
     UnsupportedModel, for an architecture, attention or quantisation without a formula here.
     """
     where = where or f"{name}: config.json"
     if not isinstance(config, Mapping):
         raise BadInput("the config is not a JSON object", where=where)
-    model_type = config.get("model_type")
-    if not isinstance(model_type, str):
+    architecture = architecture_of(config, where=where)
+    recipe = read_recipe(config, where=where, companion=quantization)
+    fields = Fields(config, where=where, defaults=reference_defaults(architecture))
+    try:
+        blueprint = ARCHITECTURES[architecture](fields)
+    except (ZeroDivisionError, OverflowError, IndexError) as error:
+        raise BadInput("its sizes contradict each other", where=where) from error
+    return describe(blueprint, name=name, architecture=architecture, recipe=recipe)
+
+
+def architecture_of(config: Mapping[str, Any], *, where: str) -> str:
+    """Return the known architecture that a config names: by `model_type`, else by its class.
+
+    Forks rename the type and keep the class, whose shape is what counts.
+    Raises: BadInput, if it names none; UnsupportedModel, for one without a formula here.
+    """
+    model_type, classes = config.get("model_type"), config.get("architectures")
+    if isinstance(model_type, str) and model_type in ARCHITECTURES:
+        return model_type
+    named = classes[0] if isinstance(classes, list) and classes and isinstance(classes[0], str) else None
+    if named is not None and (known := _by_class().get(_plain(named))) is not None:
+        return known
+    if not isinstance(model_type, str) and named is None:
         raise BadInput(
             "model_type is missing, so the architecture is unknown",
             where=where,
             next_step="Give the model's original config.json, or its weights (GGUF, safetensors)",
         )
-    draw = ARCHITECTURES.get(model_type)
-    if draw is None:
-        raise unknown_architecture(model_type, where=where)
-    blueprint = draw(Fields(config, where=where, defaults=reference_defaults(model_type)))
-    return describe(blueprint, name=name, architecture=model_type)
+    raise unknown_architecture(model_type if isinstance(model_type, str) else str(named), where=where)
 
 
 def unknown_architecture(model_type: str, *, where: str) -> UnsupportedModel:
@@ -46,3 +71,16 @@ def unknown_architecture(model_type: str, *, where: str) -> UnsupportedModel:
         allowed=known,
         next_step="Its weights tell the same without a formula: give a GGUF file, a safetensors file or its index.json",
     )
+
+
+def _by_class() -> dict[str, str]:
+    return {_plain(architecture): architecture for architecture in ARCHITECTURES}
+
+
+def _plain(name: str) -> str:
+    """Return a class or type name bare of its task and of how it is written.
+
+    >>> _plain("DeepseekV4ForCausalLM"), _plain("deepseek_v4")
+    ('deepseekv4', 'deepseekv4')
+    """
+    return name.partition("For")[0].lower().replace("_", "").replace("-", "")
