@@ -90,6 +90,19 @@ def suggest(name: str, known: Iterable[str]) -> str | None:
     return f"Known: {', '.join(shown(item) for item in names)}" if names else None
 
 
+def find_repeated(values: Iterable[str]) -> Iterable[tuple[int, str]]:
+    """Yield the entries that stand earlier already, with their positions.
+
+    >>> list(find_repeated(["a", "b", "a"]))
+    [(2, 'a')]
+    """
+    seen: set[str] = set()
+    for index, value in enumerate(values):
+        if value in seen:
+            yield index, value
+        seen.add(value)
+
+
 def name_problems(key: str, name: str) -> Iterable[Problem]:
     """Yield what is wrong with a name that will stand in headers, logs and the ledger."""
     if not _NAME.fullmatch(name):

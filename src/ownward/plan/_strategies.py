@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple, get_args
 from ownward.core import closest
 from ownward.plan._problems import (
     Problem,
+    find_repeated,
     fraction_problems,
     freeze,
     positive_problems,
@@ -203,9 +204,8 @@ def _tier_count_problems(strategy: Strategy, rule: KindRule) -> Iterable[Problem
             else f"{rule.least_tiers} to {most}"
         )  # fmt: skip
         yield Problem("tiers", f"names {count} for the strategy {strategy.kind}", f"It takes {wanted}")
-    for index, name in enumerate(strategy.tiers):
-        if name in strategy.tiers[:index]:
-            yield Problem("tiers", f"names {shown(name)} twice", "Name each tier once")
+    for _, name in find_repeated(strategy.tiers):
+        yield Problem("tiers", f"names {shown(name)} twice", "Name each tier once")
 
 
 def _option_problems(strategy: Strategy, rule: KindRule) -> Iterable[Problem]:

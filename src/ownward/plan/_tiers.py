@@ -11,6 +11,7 @@ from ownward.plan._problems import (
     Figures,
     Problem,
     figure_problems,
+    find_repeated,
     freeze,
     looks_like_secret,
     name_problems,
@@ -259,10 +260,8 @@ def _kind_problems(tier: Tier) -> Iterable[Problem]:
     if tier.engine is not None and tier.engine not in get_args(EngineKind):
         yield Problem("engine", f"is {shown(tier.engine)}", suggest(tier.engine, get_args(EngineKind)))
         return
-    names = [upstream.name for upstream in tier.upstreams]
-    for index, name in enumerate(names):
-        if name in names[:index]:
-            yield Problem(f"upstreams[{index}].name", f"is {shown(name)} for a second time", "Give each its own name")
+    for index, name in find_repeated(upstream.name for upstream in tier.upstreams):
+        yield Problem(f"upstreams[{index}].name", f"is {shown(name)} for a second time", "Give each its own name")
     if not tier.upstreams:
         yield Problem("upstreams", "is empty", "Write [[tiers.NAME.upstreams]] with name and url")
     needs_url = tier.kind == "rented" or tier.engine in {None, "adopted"}

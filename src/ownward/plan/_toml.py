@@ -13,6 +13,11 @@ from ownward.plan._problems import Problem, shown
 from ownward.plan._values import WrongValue
 
 MAX_FILE_BYTES: Final = 1 << 20
+MAX_FAULTS: Final = 100
+
+# Reading a key of n parts takes n² steps in tomllib, so that one long line could hold it for hours.
+_PART = r"""(?:[^\s.#={},"']+|"[^"\n]*"|'[^'\n]*')[ \t]*"""
+_LONG_KEY = re.compile(rf"(?:^[ \t]*\[*|[{{,])[ \t]*(?:{_PART}\.[ \t]*){{50}}", re.MULTILINE)
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -25,14 +30,23 @@ class FaultList:
         self.file = file
         self._text = text
         self._found: list[tuple[Path, str, str | None]] = []
+        self._more = 0
         self._lines: dict[Path, int] | None = None
 
     def __len__(self) -> int:
-        return len(self._found)
+        return len(self._found) + self._more
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so many faults are known that more would help nobody."""
+        return len(self._found) >= MAX_FAULTS
 
     def add(self, path: Path, message: str, allowed: str | None = None) -> None:
-        """Keep one fault of the key at `path`."""
-        self._found.append((path, message, allowed))
+        """Keep one fault of the key at `path`; of those beyond the first hundred, that there are more."""
+        if self.is_full:
+            self._more += 1
+        else:
+            self._found.append((path, message, allowed))
 
     def paths_since(self, count: int) -> tuple[Path, ...]:
         """Return the paths of the faults found after the first `count`."""
@@ -44,7 +58,8 @@ class FaultList:
             Fault(file=self.file, line=self.line_of(path), key=path_text(path), message=message, allowed=allowed)
             for path, message, allowed in dict.fromkeys(self._found)
         ]
-        return sorted(faults, key=lambda fault: fault.line or 0)
+        faults.sort(key=lambda fault: fault.line or 0)
+        return [*faults, Fault(file=self.file, message="has more faults than these")] if self._more else faults
 
     def line_of(self, path: Path) -> int:
         """Return the line of the key, or of the nearest table around it where the key itself is missing."""
@@ -87,6 +102,12 @@ def parse_toml(text: str, *, file: str) -> TomlTable:
     text = text.removeprefix("\ufeff")
     if len(text) > MAX_FILE_BYTES or len(text.encode(errors="replace")) > MAX_FILE_BYTES:
         raise ConfigError([Fault(file=file, message=f"is longer than {MAX_FILE_BYTES} bytes, the most that is read")])
+    long_key = _LONG_KEY.search(text)
+    if long_key:
+        line = text.count("\n", 0, long_key.start()) + 1
+        raise ConfigError(
+            [Fault(file=file, line=line, message="has a key of more than 50 parts, which nothing here has")]
+        )
     try:
         values = tomllib.loads(text, parse_float=Decimal)
     except RecursionError:
@@ -185,7 +206,7 @@ class TomlTable:
         outer = self.table(key)
         for name in outer.values if outer else ():
             inner = outer.table(name) if outer else None
-            if inner is not None:
+            if inner is not None and not self.faults.is_full:
                 yield name, inner
 
     def listed_tables(self, key: str) -> Iterator[TomlTable]:
@@ -206,6 +227,8 @@ class TomlTable:
     def finish(self) -> None:
         """Note every key that nobody asked for, with the closest known one."""
         for key in self.values:
+            if self.faults.is_full:
+                return
             if key not in self._asked:
                 near = closest(key, self._asked)
                 names = near or sorted(self._asked)
@@ -240,6 +263,9 @@ class TomlTable:
         """Note problems whose keys are relative to this table, but none at, above or below a key in `known`."""
         explained = tuple(known)
         for key, message, allowed in problems:
+            if self.faults.is_full:
+                self.faults.add(self.path, message)
+                return
             path = (*self.path, *_find_path(key, self.values))
             if not any(path[: len(other)] == other[: len(path)] for other in explained):
                 self.faults.add(path, message, allowed)

@@ -11,6 +11,7 @@ from ownward.plan._problems import (
     Figures,
     Problem,
     figure_problems,
+    find_repeated,
     fraction_problems,
     freeze,
     looks_like_secret,
@@ -120,10 +121,10 @@ def _match_problems(match: Match) -> Iterable[Problem]:
         values: tuple[str, ...] = getattr(match, key)
         for index, value in enumerate(values):
             yield from text_problems(f"{key}[{index}]", value)
-            if value in values[:index]:
-                yield Problem(f"{key}[{index}]", f"is {shown(value)} for a second time", "Write it once")
             if key == "keys" and looks_like_secret(value):
                 yield Problem(f"{key}[{index}]", "looks like a secret", "Write the key's id: ownward keys list")
+        for index, value in find_repeated(values):
+            yield Problem(f"{key}[{index}]", f"is {shown(value)} for a second time", "Write it once")
     for key in ("headers", "metadata"):
         for name, value in getattr(match, key).items():
             yield from text_problems(key, name)
@@ -205,10 +206,10 @@ def _workload_problems(workload: Workload) -> Iterable[Problem]:
     yield from name_problems("name", workload.name)
     yield from fraction_problems("floor_fraction", workload.floor_fraction)
     yield from fraction_problems("confidence_fraction", workload.confidence_fraction)
-    for index, name in enumerate(workload.fallback):
-        if name in workload.fallback[:index]:
-            yield Problem("fallback", f"names {shown(name)} twice", "Name each tier once")
-        elif name in workload.strategy.tiers:
+    for _, name in find_repeated(workload.fallback):
+        yield Problem("fallback", f"names {shown(name)} twice", "Name each tier once")
+    for name in dict.fromkeys(workload.fallback):
+        if name in workload.strategy.tiers:
             allowed = "Name tiers that the strategy does not use"
             yield Problem("fallback", f"leads back to {shown(name)}, which the strategy has tried", allowed)
     yield from figure_problems(workload.figures)
