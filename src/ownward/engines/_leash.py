@@ -14,7 +14,7 @@ import threading
 
 from ownward.engines._lifeline import die_with, read_lines
 
-_TERMINATE_S = 8.0  # below the ten seconds that the supervisor grants
+_TERMINATE_S = 5.0  # below the ten seconds that the supervisor grants
 _NOT_FOUND = 127
 
 

@@ -343,7 +343,9 @@ class SupervisedEngine(abc.ABC):
             gone.cancel()
 
     async def _read_gauges(self) -> tuple[int | None, float | None]:
-        return await _talk.read_gauges(self._open_door(), self.base_url, name=self.name, timeout_s=_GAUGE_TIMEOUT_S)
+        return await _talk.read_gauges(
+            self._open_door(), self.base_url, name=self.name, timeout_s=min(_GAUGE_TIMEOUT_S, self._health.timeout_s)
+        )
 
     async def _drain(self, drain_s: float) -> None:
         with contextlib.suppress(TimeoutError):
