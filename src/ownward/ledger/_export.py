@@ -15,7 +15,7 @@ SELECT request_id, attempt, task_id, workload, tier, upstream, upstream_request_
   input_tokens, cached_input_tokens, cache_write_tokens, output_tokens, usage_basis,
   charge_picousd, charge_low_picousd, charge_high_picousd, intent_charge_high_picousd,
   price_id, plan_sha256, key_id, label, started_at_us, ttft_s, latency_s, status
-FROM attempts ORDER BY started_at_us, request_id, attempt"""
+FROM attempts ORDER BY request_started_at_us, request_id, attempt"""
 
 
 def export_rows(store: Store, *, live: Collection[str]) -> Iterator[dict[str, Any]]:

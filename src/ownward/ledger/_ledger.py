@@ -313,7 +313,7 @@ class Ledger:
         newest_first: bool = False,
         limit: int | None = None,
     ) -> Iterator[AttemptRow]:
-        """Yield attempts with their request and newest settlement, begun from `since` up to before `until`."""
+        """Yield attempts with their request and newest settlement, for requests from `since` up to before `until`."""
         with self._reading():
             yield from queries.query_attempts(
                 self._store,
@@ -408,7 +408,7 @@ class Ledger:
             yield from queries.query_bodies(self._store, request_id=request_id, workload=workload)
 
     def query_last_activity(self) -> datetime | None:
-        """Return when the newest request began, or None where there is none."""
+        """Return when the newest request came, or None where there is none."""
         with self._reading(), self._store.reading() as reader:
             ((newest_us,),) = reader.rows("SELECT MAX(started_at_us) FROM requests")
         return from_us_or_none(newest_us)

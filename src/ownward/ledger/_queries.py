@@ -51,7 +51,7 @@ _SPEND_COLUMNS: Final = """
 
 _SPEND_KEYS: Final[Mapping[SpendKey, str]] = {
     **{key: f"a.{key}" for key in get_args(SpendKey) if key != "day"},
-    "day": "a.started_at_us / 86400000000",
+    "day": "a.request_started_at_us / 86400000000",
 }
 
 
@@ -94,13 +94,13 @@ def query_attempts(
         ("task_id = ?", task_id),
         ("request_id = ?", request_id),
         ("key_id = ?", key_id),
-        ("started_at_us >= ?", since),
-        ("started_at_us < ?", until),
+        ("request_started_at_us >= ?", since),
+        ("request_started_at_us < ?", until),
     )
     way = "DESC" if newest_first else "ASC"
     sql = (
         f"SELECT {_ATTEMPT_COLUMNS} FROM attempts {where}"
-        f" ORDER BY started_at_us {way}, request_id {way}, attempt {way}{_limit(limit)}"
+        f" ORDER BY request_started_at_us {way}, request_id {way}, attempt {way}{_limit(limit)}"
     )
     for row in store.stream(sql, where.params):
         yield _attempt(row, live)
@@ -115,8 +115,8 @@ def query_spend(
             raise LedgerError(f"spend cannot be grouped by {key!r}", allowed=f"One of {', '.join(_SPEND_KEYS)}")
     where = _Where.of(
         *((f"{_SPEND_KEYS[name]} = ?", value) for name, value in equal.items()),  # type: ignore[index]
-        ("a.started_at_us >= ?", since),
-        ("a.started_at_us < ?", until),
+        ("a.request_started_at_us >= ?", since),
+        ("a.request_started_at_us < ?", until),
     )
     groups = ", ".join(_SPEND_KEYS[key] for key in by)
     sql = f"""
@@ -160,12 +160,11 @@ SELECT t.task_id, t.basis, t.workload, t.started_at_us,
   {_SPEND_COLUMNS},
   MAX(o.outcome_id), MAX(o.completed), MAX(o.score), MAX(o.source), MAX(o.human_minutes), MAX(o.comment),
   MAX(o.recorded_at_us)
-FROM tasks t
+FROM (SELECT * FROM tasks t {where} ORDER BY t.started_at_us {way}, t.task_id {way}{_limit(limit)}) t
 JOIN attempts a ON a.task_id = t.task_id
 LEFT JOIN task_outcomes o ON o.task_id = t.task_id
-{where}
 GROUP BY t.task_id, t.basis, t.workload, t.started_at_us
-ORDER BY t.started_at_us {way}, t.task_id {way}{_limit(limit)}"""
+ORDER BY t.started_at_us {way}, t.task_id {way}"""
     for row in store.stream(sql, where.params):
         outcome_id, completed, score, source, minutes, comment, recorded_at_us = row[12:]
         outcome = None
@@ -214,7 +213,9 @@ def query_traffic(
     store: Store, *, workload: str | None, since: datetime | None, until: datetime | None
 ) -> TrafficColumns:
     """Return imported and own settled requests as columns, in order of arrival."""
-    own = _Where.of(("a.workload = ?", workload), ("a.started_at_us >= ?", since), ("a.started_at_us < ?", until))
+    own = _Where.of(
+        ("a.workload = ?", workload), ("a.request_started_at_us >= ?", since), ("a.request_started_at_us < ?", until)
+    )
     # A request that was tried or asked several times arrived once: its first settled attempt stands for it.
     own.conditions.append("""a.state = 'settled' AND NOT EXISTS (
   SELECT 1 FROM attempts e WHERE e.request_id = a.request_id AND e.attempt < a.attempt AND e.state = 'settled')""")

@@ -83,6 +83,7 @@ CREATE TABLE tasks (
   workload TEXT NOT NULL,
   started_at_us {int} NOT NULL
 )""",
+    "CREATE INDEX tasks_by_time ON tasks (started_at_us, task_id)",
     """
 CREATE TABLE requests (
   request_id TEXT PRIMARY KEY,
@@ -101,7 +102,7 @@ CREATE TABLE requests (
   refusal_reason TEXT
 )""",
     "CREATE INDEX requests_by_task ON requests (task_id)",
-    "CREATE INDEX requests_by_time ON requests (started_at_us)",
+    "CREATE INDEX requests_by_time ON requests (started_at_us, request_id)",
     """
 CREATE TABLE intents (                   -- one row for each call, committed before it is dispatched
   request_id TEXT NOT NULL REFERENCES requests (request_id),
@@ -118,7 +119,6 @@ CREATE TABLE intents (                   -- one row for each call, committed bef
   started_at_us {int} NOT NULL,
   PRIMARY KEY (request_id, attempt)
 )""",
-    "CREATE INDEX intents_by_time ON intents (started_at_us)",
     """
 CREATE TABLE settlements (               -- append-only: the newest row of an attempt counts
   settlement_id {id},
@@ -204,35 +204,35 @@ CREATE TABLE bodies (                    -- only where a workload asks for captu
 
 _VIEWS = (
     """
-CREATE VIEW attempts AS                  -- each attempt with its newest settlement; state is null while in flight
-SELECT i.request_id, i.attempt, r.task_id, r.workload, r.route, r.key_id, r.label, r.dialect, r.is_stream,
-  r.plan_sha256, r.reason, i.run_id, i.tier, i.upstream, i.model, i.price_id, i.input_tokens_high,
-  i.output_tokens_high, i.charge_high_picousd AS intent_charge_high_picousd, i.body_sha256, i.started_at_us,
-  s.state, s.input_tokens, s.cached_input_tokens, s.cache_write_tokens, s.cache_write_1h_tokens, s.output_tokens,
-  s.reasoning_tokens, s.usage_basis, s.charge_picousd, s.charge_low_picousd, s.charge_high_picousd,
-  s.upstream_request_id, s.ttft_s, s.latency_s, s.status, s.error, s.settled_at_us
-FROM intents i
-JOIN requests r ON r.request_id = i.request_id
+CREATE VIEW attempts AS                  -- each attempt with its newest settlement; null state: in flight,
+SELECT                                   -- a request refused before any dispatch is attempt 0
+  r.request_id, COALESCE(i.attempt, 0) AS attempt, r.task_id, r.workload, r.route, r.key_id, r.label, r.dialect,
+  r.is_stream, r.plan_sha256, r.reason, r.started_at_us AS request_started_at_us,
+  i.run_id, i.tier, i.upstream, i.model, i.price_id, i.input_tokens_high, i.output_tokens_high,
+  i.charge_high_picousd AS intent_charge_high_picousd, i.body_sha256,
+  COALESCE(i.started_at_us, r.started_at_us) AS started_at_us,
+  CASE WHEN i.attempt IS NULL THEN 'refused' ELSE s.state END AS state,
+  s.input_tokens, s.cached_input_tokens, s.cache_write_tokens, s.cache_write_1h_tokens, s.output_tokens,
+  s.reasoning_tokens, s.usage_basis,
+  CASE WHEN i.attempt IS NULL THEN 0 ELSE s.charge_picousd END AS charge_picousd,
+  CASE WHEN i.attempt IS NULL THEN 0 ELSE s.charge_low_picousd END AS charge_low_picousd,
+  CASE WHEN i.attempt IS NULL THEN 0 ELSE s.charge_high_picousd END AS charge_high_picousd,
+  s.upstream_request_id, s.ttft_s, s.latency_s,
+  CASE WHEN i.attempt IS NULL THEN r.refusal_status ELSE s.status END AS status,
+  CASE WHEN i.attempt IS NULL THEN r.refusal_reason ELSE s.error END AS error,
+  COALESCE(s.settled_at_us, r.refused_at_us) AS settled_at_us
+FROM requests r
+LEFT JOIN intents i ON i.request_id = r.request_id
 LEFT JOIN settlements s ON s.settlement_id = (
-  SELECT MAX(x.settlement_id) FROM settlements x WHERE x.request_id = i.request_id AND x.attempt = i.attempt)
-UNION ALL
-SELECT r.request_id, 0, r.task_id, r.workload, r.route, r.key_id, r.label, r.dialect, r.is_stream,
-  r.plan_sha256, r.reason, NULL, NULL, NULL, NULL, NULL, NULL,
-  NULL, NULL, NULL, r.started_at_us,
-  'refused', NULL, NULL, NULL, NULL, NULL,
-  NULL, NULL, 0, 0, 0,
-  NULL, NULL, NULL, r.refusal_status, r.refusal_reason, r.refused_at_us
-FROM requests r WHERE r.refused_at_us IS NOT NULL""",
+  SELECT MAX(x.settlement_id) FROM settlements x WHERE x.request_id = i.request_id AND x.attempt = i.attempt)""",
     """
 CREATE VIEW task_outcomes AS             -- the one outcome of each task that counts
-SELECT outcome_id, task_id, completed, score, source, human_minutes, comment, recorded_at_us
-FROM (
-  SELECT o.*, ROW_NUMBER() OVER (
-    PARTITION BY task_id
-    ORDER BY CASE source WHEN 'human' THEN 0 WHEN 'verifier' THEN 1 WHEN 'user' THEN 2 ELSE 3 END,
-      outcome_id DESC) AS place
-  FROM outcomes o) ranked
-WHERE place = 1""",
+SELECT o.outcome_id, o.task_id, o.completed, o.score, o.source, o.human_minutes, o.comment, o.recorded_at_us
+FROM outcomes o
+WHERE o.outcome_id = (
+  SELECT x.outcome_id FROM outcomes x WHERE x.task_id = o.task_id
+  ORDER BY CASE x.source WHEN 'human' THEN 0 WHEN 'verifier' THEN 1 WHEN 'user' THEN 2 ELSE 3 END, x.outcome_id DESC
+  LIMIT 1)""",
 )
 
 MIGRATIONS: Final[tuple[Migration, ...]] = (Migration(name="0001_the_ledger", statements=(*_TABLES, *_VIEWS)),)
