@@ -3,6 +3,7 @@
 It does not know models' shapes, machines or prices, and never opens a file.
 """
 
+from ownward.traffic.discovery import DiscoveredWorkload, Discovery, discover
 from ownward.traffic.limits import Limits
 from ownward.traffic.reading import FORMATS, Detected, ReadCount, Reading, detect, find_format, read
 from ownward.traffic.records import BadRow, PromptSketch, TrafficRecord
@@ -13,6 +14,8 @@ __all__ = [
     "FORMATS",
     "BadRow",
     "Detected",
+    "DiscoveredWorkload",
+    "Discovery",
     "Limits",
     "Peak",
     "Percentiles",
@@ -23,6 +26,7 @@ __all__ = [
     "TraceSummary",
     "TrafficRecord",
     "detect",
+    "discover",
     "find_format",
     "read",
 ]

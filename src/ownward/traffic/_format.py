@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
+from ownward.traffic._prompt import Sketcher
 from ownward.traffic._rows import Row
 from ownward.traffic._values import NS_PER_S, to_datetime
-from ownward.traffic.records import TrafficRecord
+from ownward.traffic.records import PromptSketch, TrafficRecord
 
 CountTokens = Callable[[str], int]
 Container = Literal["csv", "json"]
@@ -21,6 +22,7 @@ class Context:
     def __init__(self, count_tokens: CountTokens | None = None) -> None:
         self.count_tokens = count_tokens
         self._origin_ns: int | None = None
+        self._sketcher = Sketcher()
 
     def place(self, instant_ns: int | None) -> tuple[datetime | None, float | None]:
         """Return the UTC start and the seconds after the first timed row."""
@@ -30,9 +32,18 @@ class Context:
             self._origin_ns = instant_ns
         return to_datetime(instant_ns), (instant_ns - self._origin_ns) / NS_PER_S
 
+    def sketch(self, body: Mapping[str, Any]) -> PromptSketch | None:
+        """Return the sketch of a request body; None where it has no prompt."""
+        return self._sketcher.sketch(body) if body else None
+
 
 class Converter(Protocol):
     """Turns rows into records; may hold some back until `finish`."""
+
+    @property
+    def repeats(self) -> int:
+        """Rows that told again what another had told."""
+        ...
 
     def convert(self, row: Row) -> Iterable[TrafficRecord]:
         """Return the records of a row, none where it is no request; raises BadValue or BadInput."""
@@ -57,6 +68,11 @@ class EachRow:
     def finish(self) -> Iterable[TrafficRecord]:
         """Return nothing: no row was held back."""
         return ()
+
+    @property
+    def repeats(self) -> int:
+        """None: repeats show in their ids."""
+        return 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

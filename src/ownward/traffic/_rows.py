@@ -49,13 +49,11 @@ class _GzipStream(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         while True:
-            if self._expander.eof:
-                self._pending = self._expander.unused_data
-                self._expander = zlib.decompressobj(_WINDOW_BITS_GZIP)
-                if not self._pending.lstrip(b"\0") and not self._refill():
+            if self._expander.eof:  # perhaps another member; zeros are padding
+                self._pending = self._expander.unused_data.lstrip(b"\0")
+                if not self._pending and not self._refill():
                     return 0
-            if not self._pending and not self._refill():
-                raise BadInput("the gzip stream ends before it is complete")
+                self._expander = zlib.decompressobj(_WINDOW_BITS_GZIP)
             try:
                 plain = self._expander.decompress(self._pending, len(buffer))
             except zlib.error as error:
@@ -63,6 +61,8 @@ class _GzipStream(io.RawIOBase):
             self._pending = self._expander.unconsumed_tail
             if plain:
                 break
+            if not self._expander.eof and not self._pending and not self._refill():
+                raise BadInput("the gzip stream ends before it is complete")
         self._left -= len(plain)
         if self._left < 0:
             raise BadInput("the file expands to more bytes than the limit", allowed="Limits.max_expanded_bytes says so")

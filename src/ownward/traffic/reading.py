@@ -11,15 +11,36 @@ from typing import Any, BinaryIO
 
 from ownward.core import BadInput, UnknownName, closest
 from ownward.traffic import _rows
+from ownward.traffic._aggregates import AGGREGATES
+from ownward.traffic._chat_logs import BATCH_INPUT, BATCH_OUTPUT, CHAT, LOGGED
 from ownward.traffic._format import Container, Context, Converter, CountTokens, Format
+from ownward.traffic._gateway_logs import HELICONE, LANGFUSE, LITELLM, OPENROUTER, OPENROUTER_GENERATION
 from ownward.traffic._rows import Row
+from ownward.traffic._sessions import CLAUDE_CODE, OTEL
 from ownward.traffic._tables import AZURE, BURSTGPT, GENERIC, MOONCAKE
 from ownward.traffic._values import BadValue
 from ownward.traffic.limits import Limits
 from ownward.traffic.records import BadRow, TrafficRecord
 
 # In order of trial: the particular before the general.
-FORMATS: tuple[Format, ...] = (AZURE, BURSTGPT, MOONCAKE, GENERIC)
+FORMATS: tuple[Format, ...] = (
+    *AGGREGATES,
+    CLAUDE_CODE,
+    OTEL,
+    LITELLM,
+    LANGFUSE,
+    HELICONE,
+    OPENROUTER,
+    OPENROUTER_GENERATION,
+    AZURE,
+    BURSTGPT,
+    MOONCAKE,
+    GENERIC,
+    BATCH_OUTPUT,
+    BATCH_INPUT,
+    LOGGED,
+    CHAT,
+)
 
 _PARQUET_MAGIC = b"PAR1"
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -86,7 +107,7 @@ class Reading:
         return ReadCount(
             format=self._format,
             read=self._read,
-            duplicates=self._duplicates,
+            duplicates=self._duplicates + self._converter.repeats,
             bad_total=self._bad_total,
             bad=tuple(self._bad),
         )

@@ -17,17 +17,18 @@ UsageBasis = Literal["upstream", "counted", "estimated"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptSketch:
-    """Hashes of the fixed part of one prompt, enough to tell applications apart and too little to read.
+    """Hashes of the fixed part of one prompt: enough to tell applications apart, kept for one import alone.
 
-    `contract` hashes tools and response schema, `system` the normalised system
-    prompt (None without one), `features` a bounded set of hashes of its pieces,
-    and `opening` the hashes of the first words of the first user message.
+    `contract` hashes tools and response schema, `system` the system prompt with numbers and dates left out (None
+    without one), `features` some of its word triples. `opening` hashes the first words of the system prompt, or of the
+    first user message where there is none, whose last words `closing` hashes, last first.
     """
 
     contract: str
     system: str | None
     features: frozenset[int] = frozenset()
     opening: tuple[int, ...] = ()
+    closing: tuple[int, ...] = ()
     tool_names: tuple[str, ...] = ()
     schema_name: str | None = None
 

@@ -1,0 +1,52 @@
+"""Exports that sum requests up: recognised, so that we can say why they cannot be planned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ownward.traffic._format import Container, Format, has
+from ownward.traffic._values import mapping
+
+_BOTH: frozenset[Container] = frozenset({"csv", "json"})
+_WHY = "an aggregate of many requests a row, which cannot be planned per request."
+
+
+def _is_openai_usage(fields: Mapping[str, Any]) -> bool:
+    items = fields.get("data") if fields.get("object") == "page" else fields.get("results")
+    if isinstance(items, list) and items and isinstance(items[0], Mapping):
+        first = items[0]
+        return first.get("object") == "bucket" or str(first.get("object", "")).startswith("organization.")
+    kind = str(fields.get("object", ""))
+    return kind in {"bucket", "page"} or kind.startswith("organization.") or "num_model_requests" in fields
+
+
+def _is_openrouter_daily(fields: Mapping[str, Any]) -> bool:
+    items = fields.get("data")
+    row = items[0] if isinstance(items, list) and items and isinstance(items[0], Mapping) else mapping(fields)
+    return has("date", "usage", "requests", "prompt_tokens")(row)
+
+
+AGGREGATES: tuple[Format, ...] = (
+    Format(
+        name="openai-usage",
+        title="an OpenAI organization usage or costs export",
+        containers=_BOTH,
+        recognises=_is_openai_usage,
+        refusal=f"{_WHY} Log the answers' own usage instead, or export from a gateway (LiteLLM, Langfuse, Helicone)",
+    ),
+    Format(
+        name="openrouter-daily",
+        title="an OpenRouter /activity export",
+        containers=_BOTH,
+        recognises=_is_openrouter_daily,
+        refusal=f"{_WHY} Export the activity as CSV, which has one row a generation",
+    ),
+    Format(
+        name="litellm-daily",
+        title="a LiteLLM daily spend table",
+        containers=_BOTH,
+        recognises=has("date", "api_requests", "prompt_tokens", "completion_tokens"),
+        refusal=f"{_WHY} Export LiteLLM_SpendLogs, which has one row a request",
+    ),
+)

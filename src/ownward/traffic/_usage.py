@@ -1,0 +1,74 @@
+"""Usage objects of every dialect into one: cached and written tokens inside input tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ownward.traffic import _values as values
+from ownward.traffic._values import BadValue
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """One request's counts; cached and written ones are inside the input."""
+
+    input_tokens: int
+    cached_input_tokens: int
+    cache_write_tokens: int
+    output_tokens: int
+
+
+def is_usage(usage: Mapping[str, Any]) -> bool:
+    """Return whether a mapping tells input and output tokens."""
+    return any(name in usage for name in ("prompt_tokens", "input_tokens", "completion_tokens", "output_tokens"))
+
+
+def read_usage(usage: Mapping[str, Any]) -> Tokens:
+    """Return the counts of an OpenAI (chat or responses), Anthropic, LiteLLM or DeepSeek usage object.
+
+    OpenAI counts cached tokens inside its input, and so does LiteLLM, whose
+    objects name `prompt_tokens` beside Anthropic's cache fields. Anthropic's own `input_tokens` stand beside them.
+    Raises: BadValue, where a count is missing or none.
+    """
+    if "prompt_tokens" in usage:
+        details = values.mapping(usage.get("prompt_tokens_details"))
+        cached = values.count(details, "cached_tokens", default=0) or values.count(
+            usage, "cache_read_input_tokens", "prompt_cache_hit_tokens", default=0
+        )
+        written = values.count(details, "cache_write_tokens", default=0) or values.count(
+            usage, "cache_creation_input_tokens", default=0
+        )
+        return Tokens(
+            values.count(usage, "prompt_tokens"), cached, written, values.count(usage, "completion_tokens", default=0)
+        )
+    fresh = values.count(usage, "input_tokens")
+    output = values.count(usage, "output_tokens", default=0)
+    if "cache_read_input_tokens" in usage or "cache_creation_input_tokens" in usage:
+        cached = values.count(usage, "cache_read_input_tokens", default=0)
+        written = values.count(usage, "cache_creation_input_tokens", default=0)
+        return Tokens(fresh + cached + written, cached, written, output)
+    details = values.mapping(usage.get("input_tokens_details"))
+    return Tokens(
+        fresh,
+        values.count(details, "cached_tokens", default=0),
+        values.count(details, "cache_write_tokens", default=0),
+        output,
+    )
+
+
+def read_timings(timings: Mapping[str, Any]) -> Tokens:
+    """Return the counts of a llama.cpp `timings` object, whose `prompt_n` leaves cached tokens out.
+
+    Raises: BadValue, where a count is missing or none.
+    """
+    cached = values.count(timings, "cache_n", default=0)
+    return Tokens(values.count(timings, "prompt_n") + cached, cached, 0, values.count(timings, "predicted_n"))
+
+
+def need(usage: Mapping[str, Any]) -> Tokens:
+    """Return the counts, or raise BadValue where there are none at all."""
+    if not is_usage(usage):
+        raise BadValue("usage is missing")
+    return read_usage(usage)
