@@ -241,9 +241,15 @@ def build_models() -> dict[str, str]:
     return files
 
 
+def known_releases() -> set[str]:
+    """Return the names of the releases in the manifest and in the file kept by hand."""
+    by_hand = tomllib.loads((DATA / "models" / "extra.toml").read_text("utf-8"))["model"]
+    return {row["model"] for row in read_rows("model-configs/MANIFEST.csv")} | {model["name"] for model in by_hand}
+
+
 def build_checkpoints() -> dict[str, str]:
     tables = []
-    known = sorted((row["model"] for row in read_rows("model-configs/MANIFEST.csv")), key=len, reverse=True)
+    known = sorted(known_releases(), key=len, reverse=True)
     for row in read_rows("model-configs/checkpoint_bytes.csv"):
         org, _, name = row["checkpoint"].partition("--")
         is_rounded = row["reliability"].startswith("rounded")
@@ -277,7 +283,7 @@ def build_checkpoints() -> dict[str, str]:
 
 
 def build_scores() -> dict[str, str]:
-    known = {row["model"] for row in read_rows("model-configs/MANIFEST.csv")}
+    known = known_releases()
     spelled = OVERLAY["score_releases"]
     tables = []
     for row in read_rows("model-configs/scores.csv"):
