@@ -211,7 +211,7 @@ def _unknown(workloads: Sequence[WorkloadLine]) -> Iterable[str]:
             if line.settled and line.cost_usd is None:
                 yield f"{place}: the cost, for want of a price or because calls are unsettled"
             if line.unsettled:
-                yield f"{place}: {line.unsettled} calls are unsettled; all cost at most {format_usd(line.cost_high_usd)}"
+                yield f"{place}: {line.unsettled} calls are unsettled; at most {format_usd(line.cost_high_usd)}"
             if line.graded < line.tasks and line.settled:
                 yield f"{place}: the outcome of {line.tasks - line.graded} of {line.tasks} tasks"
             if line.graded and workload.certificate is None:

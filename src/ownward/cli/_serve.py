@@ -1,0 +1,269 @@
+"""`ownward serve`: settings, plan, engines, ledger and gateway put together and run until told to stop."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import logging
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ownward.cli._context import load_settings, open_ledger
+from ownward.cli._output import ledger_option, say
+from ownward.core import ConfigError, Fault, UsageError, to_json
+
+if TYPE_CHECKING:
+    from ownward.config import Settings
+    from ownward.engines import EmbeddedEngine, EngineStatus
+    from ownward.gateway import GatewayServer
+    from ownward.plan import Plan, Tier
+
+
+@click.command(epilog="Example: ownward serve; then: curl http://127.0.0.1:8484/v1/models")
+@click.option("--plan", "plan_file", default=None, metavar="plan.toml", help="Carry out this plan.")
+@click.option("--model", "model_file", default=None, metavar="FILE.gguf", help="Serve this GGUF file instead.")
+@ledger_option
+@click.option("--host", default=None, help="Address to listen on. [default: 127.0.0.1]")
+@click.option("--port", type=int, default=None, help="Port; 0 takes a free one. [default: 8484]")
+@click.option("--ready-file", default=None, metavar="R", help="Written once requests are accepted, and not before.")
+@click.option("--drain", "drain_s", type=float, default=None, metavar="S", help="Seconds that open requests may go on.")
+@click.option("--config", "config_file", default=None, metavar="FILE", help="Read this file instead of ownward.toml.")
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning"]), default="warning", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print ownward.ready/1 once requests are accepted.")
+def serve(
+    *,
+    plan_file: str | None,
+    model_file: str | None,
+    ledger_target: str | None,
+    host: str | None,
+    port: int | None,
+    ready_file: str | None,
+    drain_s: float | None,
+    config_file: str | None,
+    log_level: str,
+    as_json: bool,
+) -> None:
+    """Serve one OpenAI-compatible endpoint (and Anthropic's) on loopback, and keep the ledger.
+
+    Without a plan it serves the embedded model; --model serves any GGUF file. Ctrl-C lets open requests end and stops
+    everything; SIGHUP reads the plan again.
+    """
+    if plan_file is not None and model_file is not None:
+        raise UsageError("--plan and --model exclude each other", next_step="Name the model in the plan's tier")
+    logging.basicConfig(level=log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    settings = load_settings(config_file, server__host=host, server__port=port, server__drain_s=drain_s)
+    serving = choose_serving(settings, plan_file=plan_file, model_file=model_file)
+
+    from ownward.gateway import run_loop
+
+    with open_ledger(ledger_target) as opened:
+
+        async def main() -> None:
+            async with running(serving, opened, settings, ready_file=ready_file) as server:
+                await server.serve(lambda: _announce(server, serving.plan, as_json=as_json))
+
+        run_loop(main)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """A plan and, for each tier that serve starts itself, the file of its weights."""
+
+    plan: Plan
+    plan_path: Path | None
+    weights: dict[str, Path]
+
+
+def choose_serving(settings: Settings, *, plan_file: str | None, model_file: str | None) -> Serving:
+    """Return what to serve: the plan named by flag or settings, a GGUF file, or the embedded model.
+
+    Raises: ConfigError, BadInput, FetchFailed.
+    """
+    from ownward import plan as plan_room
+    from ownward.cli._plans import read_plan
+    from ownward.cli._weights import fetch_weights
+    from ownward.engines import EMBEDDED_MODEL
+
+    path = Path(plan_file) if plan_file is not None else settings.server.plan_file
+    if path is not None and model_file is None:
+        plan = read_plan(path)
+        return Serving(plan=plan, plan_path=path, weights=_weights_of(plan, path))
+    if model_file is not None:
+        weights = Path(model_file)
+        name = weights.name.removesuffix(".gguf")
+    else:
+        weights, name = fetch_weights(EMBEDDED_MODEL.id), EMBEDDED_MODEL.id
+    slots, context = settings.engine.slots, settings.engine.context_tokens
+    plan = plan_room.for_single_model(
+        "local", model=name, max_context_tokens=context, max_output_tokens=context, max_concurrency=4 * slots
+    )
+    return Serving(plan=plan, plan_path=None, weights={"local": weights})
+
+
+def _weights_of(plan: Plan, path: Path) -> dict[str, Path]:
+    """Return the weights of each tier whose engine serve starts; all faults at once."""
+    from ownward.cli._weights import fetch_weights
+    from ownward.engines import EMBEDDED_MODEL
+
+    weights: dict[str, Path] = {}
+    faults: list[Fault] = []
+    for tier in plan.tiers.values():
+        if not _is_started_by_serve(tier):
+            continue
+        key = f"tiers.{tier.name}"
+        stated = tier.engine_options.get("model_path")
+        if tier.engine != "embedded":
+            allowed = f'Start it by hand and write its url, or engine = "embedded" (tier {tier.name})'
+            faults.append(Fault(file=str(path), key=f"{key}.engine", message="is not started here", allowed=allowed))
+        elif isinstance(stated, str):
+            weights[tier.name] = path.parent / stated
+        elif tier.model == EMBEDDED_MODEL.id:
+            weights[tier.name] = fetch_weights(EMBEDDED_MODEL.id)
+        else:
+            allowed = 'Write engine_options = { model_path = "weights.gguf" }'
+            faults.append(Fault(file=str(path), key=key, message="names no weights", allowed=allowed))
+    if faults:
+        raise ConfigError(faults)
+    return weights
+
+
+def _is_started_by_serve(tier: Tier) -> bool:
+    return tier.is_owned and any(upstream.url is None for upstream in tier.upstreams)
+
+
+@contextlib.asynccontextmanager
+async def running(
+    serving: Serving, opened: Any, settings: Settings, *, ready_file: str | None = None
+) -> AsyncIterator[GatewayServer]:
+    """Start the engines, hand them to a gateway, and stop whatever is left at the end."""
+    from ownward.dashboard import make_dashboard
+    from ownward.engines import EngineState
+    from ownward.gateway import GatewayServer
+    from ownward.upstreams import Door
+
+    servers: list[GatewayServer] = []
+
+    def note_address(tier: str, status: EngineStatus) -> None:
+        for server in servers:
+            for upstream in _started_upstreams(serving.plan.tiers[tier]):
+                server.set_address(upstream, status.base_url if status.state is EngineState.READY else None)
+
+    engines = {
+        tier: _engine(serving.plan.tiers[tier], weights, settings, functools.partial(note_address, tier))
+        for tier, weights in serving.weights.items()
+    }
+    gateway_settings = _gateway_settings(settings, ready_file)
+    # The pages ask for no key, so that they are there for this machine alone.
+    mounts = {"/dashboard": make_dashboard(opened, plan=serving.plan)} if gateway_settings.is_loopback else {}
+    async with Door() as door:
+        try:
+            for tier, engine in engines.items():
+                say(f"starting {serving.plan.tiers[tier].model} …")
+                await engine.start()
+            server = GatewayServer(
+                plan=serving.plan,
+                ledger=opened,
+                door=door,
+                settings=gateway_settings,
+                addresses={
+                    upstream: engine.base_url
+                    for tier, engine in engines.items()
+                    for upstream in _started_upstreams(serving.plan.tiers[tier])
+                },
+                secrets=_secrets(serving.plan),
+                # The pages ask for no key, so that they are there for this machine alone.
+                mounts={"/dashboard": make_dashboard(opened, plan=serving.plan)}
+                if gateway_settings.is_loopback
+                else {},
+                load_plan=None if serving.plan_path is None else _loader(serving.plan_path),
+                stops=tuple(engines.values()),
+            )
+            servers.append(server)
+            yield server
+        finally:
+            servers.clear()
+            for engine in engines.values():
+                await engine.stop()
+
+
+def _started_upstreams(tier: Tier) -> list[str]:
+    return [f"{tier.name}/{upstream.name}" for upstream in tier.upstreams if upstream.url is None]
+
+
+def _engine(tier: Tier, weights: Path, settings: Settings, on_change: Any) -> EmbeddedEngine:
+    from ownward.engines import EmbeddedEngine, EngineOptions
+
+    stated = {key: value for key, value in tier.engine_options.items() if key != "model_path"}
+    known = {field.name for field in dataclasses.fields(EngineOptions)}
+    unknown = sorted(stated.keys() - known)
+    if unknown:
+        key = f"tiers.{tier.name}.engine_options.{unknown[0]}"
+        allowed = ", ".join(sorted(known - {"model_path"}))
+        raise ConfigError([Fault(file="plan", key=key, message="is no option of the engine", allowed=allowed)])
+    options: dict[str, Any] = {
+        "slots": settings.engine.slots,
+        "context_tokens": settings.engine.context_tokens,
+        "threads": settings.engine.threads,
+        "use_mmap": settings.engine.use_mmap,
+        "no_extra_bufts": settings.engine.no_extra_bufts,
+        **stated,
+    }
+    return EmbeddedEngine(EngineOptions(model_path=weights, alias=tier.model, **options), on_change=on_change)
+
+
+def _gateway_settings(settings: Settings, ready_file: str | None) -> Any:
+    from ownward.gateway import GatewaySettings
+
+    ours = {field.name for field in dataclasses.fields(GatewaySettings)}
+    values = {
+        field.name: getattr(settings.gateway, field.name)
+        for field in dataclasses.fields(settings.gateway)
+        if field.name in ours
+    }
+    return GatewaySettings(
+        **values,
+        host=settings.server.host,
+        port=settings.server.port,
+        drain_s=settings.server.drain_s,
+        ready_file=None if ready_file is None else Path(ready_file),
+    )
+
+
+def _secrets(plan: Plan) -> dict[str, str]:
+    from ownward.config import resolve_secret
+
+    names = {
+        upstream.api_key_env
+        for tier in plan.tiers.values()
+        for upstream in tier.upstreams
+        if upstream.api_key_env is not None
+    }
+    return {name: resolve_secret(name) for name in sorted(names)}
+
+
+def _loader(path: Path) -> Any:
+    from ownward.cli._plans import read_plan
+
+    return lambda: read_plan(path)
+
+
+def _announce(server: GatewayServer, plan: Plan, *, as_json: bool) -> None:
+    if as_json:
+        import os
+
+        record = {"schema": "ownward.ready/1", "base_url": server.base_url, "pid": os.getpid(),
+                  "tiers": sorted(plan.tiers)}  # fmt: skip
+        print(to_json(record), flush=True)
+        return
+    model = next(iter(plan.tiers.values())).model
+    say(f"ready at {server.base_url}/v1  (pages: {server.base_url}/dashboard, stop with Ctrl-C)")
+    say(
+        f"  curl {server.base_url}/v1/chat/completions -H 'content-type: application/json'"
+        f""" -d '{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello"}}]}}\'"""
+    )

@@ -1,0 +1,78 @@
+"""The pages as one ASGI application, rendered on the server: they work without a script and without the internet."""
+
+from __future__ import annotations
+
+import asyncio
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, PackageLoader, select_autoescape
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from ownward.core import format_count, format_duration, format_percent, format_usd, to_jsonable
+from ownward.reports import compute_report
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from ownward.ledger import AttemptRow, Ledger
+    from ownward.plan import Plan
+    from ownward.reports import Report
+
+_NEWEST = 25
+# A page that a stranger's site could make a browser fetch must not answer under the stranger's name.
+_HOSTS = ["127.0.0.1", "localhost", "[::1]"]
+_HEADERS = {
+    "content-security-policy": "default-src 'none'; style-src 'self'; img-src 'self' data:; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-store",
+}
+
+
+def make_dashboard(ledger: Ledger, *, plan: Plan | None) -> Starlette:
+    """Return the application: `/` the overview, `/overview.json` the same as data.
+
+    It is for loopback: it asks for no key and answers only under a loopback name.
+    """
+    environment = Environment(
+        loader=PackageLoader("ownward.dashboard"), autoescape=select_autoescape(), trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {
+        "count": format_count,
+        "duration": format_duration,
+        "percent": format_percent,
+        "usd": format_usd,
+    }
+    template = environment.get_template("overview.html")
+    style = files("ownward.dashboard").joinpath("static/style.css").read_text(encoding="utf-8")
+
+    def look() -> tuple[Report, list[AttemptRow]]:
+        report = compute_report(ledger.query_requests(), ledger.query_tasks(), ledger.query_certificates(), plan=plan)
+        return report, list(ledger.query_requests(newest_first=True, limit=_NEWEST))
+
+    async def overview(request: Request) -> Response:
+        report, newest = await asyncio.to_thread(look)
+        page = template.render(report=report, newest=newest, plan=plan, root=request.scope.get("root_path", ""))
+        return HTMLResponse(page, headers=_HEADERS)
+
+    async def data(_request: Request) -> Response:
+        report, newest = await asyncio.to_thread(look)
+        body: dict[str, Any] = {**to_jsonable(report.as_record()), "newest": to_jsonable(newest)}
+        return JSONResponse(body | {"schema": "ownward.overview/1"}, headers=_HEADERS)
+
+    async def stylesheet(_request: Request) -> Response:
+        return Response(style, media_type="text/css", headers=_HEADERS)
+
+    return Starlette(
+        routes=[
+            Route("/", overview),
+            Route("/overview.json", data),
+            Route("/style.css", stylesheet),
+        ],
+        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=_HOSTS)],
+    )
