@@ -5,15 +5,14 @@ It does not know how a plan is decided or carried out, opens no file and reads n
 
 from ownward.plan._dumps import dumps
 from ownward.plan._plan import SCHEMA, Gap, Plan
-from ownward.plan._problems import Figures, FigureValue, Problem, looks_like_secret, refuse, shown, suggest
+from ownward.plan._problems import Figures, FigureValue, Option, Problem, looks_like_secret, refuse, shown, suggest
 from ownward.plan._read import loads
 from ownward.plan._single import for_single_model
-from ownward.plan._strategies import EXTRACTORS, GRADERS, OptionValue, Strategy, StrategyKind
+from ownward.plan._strategies import JUDGES, Strategy, StrategyKind
 from ownward.plan._tiers import (
     CAPABILITIES,
     Dialect,
     EngineKind,
-    Option,
     Tier,
     TierKind,
     Upstream,
@@ -39,8 +38,7 @@ from ownward.plan._write import as_table
 
 __all__ = [
     "CAPABILITIES",
-    "EXTRACTORS",
-    "GRADERS",
+    "JUDGES",
     "MAX_FILE_BYTES",
     "SCHEMA",
     "Budget",
@@ -53,7 +51,6 @@ __all__ = [
     "Gap",
     "Match",
     "Option",
-    "OptionValue",
     "Plan",
     "Problem",
     "Strategy",

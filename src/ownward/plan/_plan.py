@@ -132,8 +132,8 @@ def reference_problems(
         key = f"workloads.{name}"
         if workload.name != name:
             yield Problem(key, f"holds a workload named {shown(workload.name)}", "Names and keys are the same")
-        for place, tier_name in workload.strategy.tier_references:
-            yield from tier_problems(f"{key}.strategy.{place}", tier_name, known)
+        for tier_name in workload.strategy.tiers:
+            yield from tier_problems(f"{key}.strategy.tiers", tier_name, known)
         for tier_name in workload.fallback:
             yield from tier_problems(f"{key}.fallback", tier_name, known)
         other = seen.setdefault(_match_key(workload.match), name)

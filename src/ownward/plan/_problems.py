@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeVar
 from ownward.core import ConfigError, Fault, Sourced, closest
 
 FigureValue = Decimal | int | float | str | bool
+Option = str | int | float | bool | tuple[str, ...]
 Figures = Mapping[str, Sourced[FigureValue]]
 
 MAX_TEXT_CHARACTERS = 4096

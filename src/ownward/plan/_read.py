@@ -10,13 +10,14 @@ from ownward.core import Basis, ConfigError, OwnwardError, Sourced
 from ownward.plan._plan import SCHEMA, Plan, own_problems, reference_problems, tier_problems
 from ownward.plan._problems import (
     FigureValue,
+    Option,
     figure_problems,
     is_money,
     shown,
     usd_problems,
 )
-from ownward.plan._strategies import OptionValue, Strategy, StrategyKind
-from ownward.plan._tiers import Dialect, EngineKind, Option, Tier, TierKind, Upstream
+from ownward.plan._strategies import Strategy, StrategyKind
+from ownward.plan._tiers import Dialect, EngineKind, Tier, TierKind, Upstream
 from ownward.plan._toml import TomlTable, parse_toml
 from ownward.plan._values import (
     WrongValue,
@@ -294,12 +295,7 @@ def _read_strategy(outer: TomlTable, known_tiers: frozenset[str]) -> Strategy | 
     max_output_tokens = table.optional("max_output_tokens", as_whole, None)
     max_usd = table.optional("max_usd", as_usd, None)
     max_seconds = table.optional("max_seconds", as_duration_s, None)
-    options: dict[str, OptionValue] = {}
-    for key, value in _read_scalars(table, "options").items():
-        if isinstance(value, tuple):
-            table.faults.add((*table.path, "options", key), "is an array, not one value", f"Write {key} = …")
-        else:
-            options[key] = value
+    options = _read_scalars(table, "options")
     table.finish()
     return table.build(
         lambda: Strategy(

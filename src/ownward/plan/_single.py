@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from ownward.plan._plan import Plan
+from ownward.plan._problems import Option
 from ownward.plan._strategies import Strategy
-from ownward.plan._tiers import EngineKind, Option, Tier, Upstream
+from ownward.plan._tiers import EngineKind, Tier, Upstream
 from ownward.plan._workloads import Match, Workload
 from ownward.policy import LOCAL_ONLY
 

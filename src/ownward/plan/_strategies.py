@@ -5,13 +5,16 @@ What the options do is the strategies' own knowledge; here stands which there ar
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Final, Literal, NamedTuple, get_args
 
 from ownward.core import closest
 from ownward.plan._problems import (
+    Option,
     Problem,
     find_repeated,
     fraction_problems,
@@ -25,25 +28,19 @@ from ownward.plan._problems import (
 )
 
 StrategyKind = Literal["direct", "cascade", "vote", "best_of", "revise", "forest"]
-OptionValue = str | int | float
 
-EXTRACTORS = frozenset({"text", "first_line", "last_line", "last_number", "choice", "label", "json", "regex"})
-"""How an answer is made comparable: which part of it votes or agrees."""
+MAX_SAMPLES: Final = 64
+MAX_SCHEMA_CHARACTERS: Final = 65_536
 
-GRADERS = frozenset(
-    {"exact", "label", "regex", "json_schema", "json_valid", "unit_tests", "tool_call", "embedding", "judge"}
-)
-"""What scores an answer from 0 to 1."""
-
-MAX_FAN_OUT = 64
+JUDGES = ("labels", "regex", "number", "json_field", "json_schema")
+"""How an answer is read and checked without knowing the truth; every kind but `direct` states exactly one."""
 
 
 class OptionRule(NamedTuple):
-    """What one option may be: its form, whether it must be there, and its closed set or least value."""
+    """What one option may be: its form, whether it must be there, and its least value."""
 
-    form: Literal["count", "fraction", "number", "choice", "text", "tier"]
+    form: Literal["count", "fraction", "number", "flag", "text", "texts", "regex", "json"]
     is_required: bool = False
-    choices: frozenset[str] = frozenset()
     least: int = 1
 
 
@@ -55,70 +52,24 @@ class KindRule(NamedTuple):
     options: Mapping[str, OptionRule]
 
 
-_EXTRACTOR = OptionRule("choice", choices=EXTRACTORS)
-_GRADER = OptionRule("choice", choices=GRADERS)
-_COMMON = {
+_JUDGED: Mapping[str, OptionRule] = {
+    "labels": OptionRule("texts"),
+    "regex": OptionRule("regex"),
+    "number": OptionRule("flag"),
+    "json_field": OptionRule("text"),
+    "json_schema": OptionRule("json"),
     "temperature": OptionRule("number"),
-    "pattern": OptionRule("text"),
-    "judge_tier": OptionRule("tier"),
 }
+_SAMPLES = OptionRule("count", is_required=True, least=2)
+_AGREEMENT = OptionRule("fraction")
 
 RULES: Mapping[str, KindRule] = {
     "direct": KindRule(1, 1, {}),
-    "cascade": KindRule(
-        2,
-        None,
-        {
-            "accept": OptionRule("choice", is_required=True, choices=frozenset({"agreement", "grader"})),
-            "threshold_fraction": OptionRule("fraction", is_required=True),
-            "samples": OptionRule("count", least=2),
-            "extractor": _EXTRACTOR,
-            "grader": _GRADER,
-            **_COMMON,
-        },
-    ),
-    "vote": KindRule(
-        1,
-        None,
-        {
-            "k": OptionRule("count", is_required=True, least=2),
-            "extractor": _EXTRACTOR._replace(is_required=True),
-            "threshold_fraction": OptionRule("fraction"),
-            "temperature": _COMMON["temperature"],
-            "pattern": _COMMON["pattern"],
-        },
-    ),
-    "best_of": KindRule(
-        1,
-        None,
-        {
-            "k": OptionRule("count", is_required=True, least=2),
-            "grader": _GRADER._replace(is_required=True),
-            **_COMMON,
-        },
-    ),
-    "revise": KindRule(
-        1,
-        2,
-        {
-            "rounds": OptionRule("count", is_required=True),
-            "grader": _GRADER,
-            "threshold_fraction": OptionRule("fraction"),
-            **_COMMON,
-        },
-    ),
-    "forest": KindRule(
-        1,
-        1,
-        {
-            "trees": OptionRule("count", is_required=True, least=2),
-            "depth": OptionRule("count", is_required=True),
-            "width": OptionRule("count"),
-            "extractor": _EXTRACTOR,
-            "grader": _GRADER,
-            **_COMMON,
-        },
-    ),
+    "cascade": KindRule(2, None, {"samples": OptionRule("count"), "agreement_fraction": _AGREEMENT, **_JUDGED}),
+    "vote": KindRule(1, 1, {"samples": _SAMPLES, "agreement_fraction": _AGREEMENT, **_JUDGED}),
+    "best_of": KindRule(1, 1, {"samples": _SAMPLES, **_JUDGED}),
+    "revise": KindRule(1, 1, {"revisions": OptionRule("count", is_required=True), **_JUDGED}),
+    "forest": KindRule(1, 2, {"samples": _SAMPLES, **_JUDGED}),
 }
 
 
@@ -127,9 +78,9 @@ class Strategy:
     """How tasks are served over named tiers, with hard caps for each task.
 
     `tiers` are in order: a cascade's from the cheapest to the strongest, a
-    revision's the writer and then the critic. `max_calls` left out is what the
-    options come to at most. The other caps are None where there is none.
-    `options` differ by kind; see RULES.
+    forest's second is asked where the first finds no majority. `max_calls` left
+    out is what the options come to at most. The other caps are None where there
+    is none. `options` differ by kind; see RULES.
     """
 
     kind: StrategyKind
@@ -138,7 +89,7 @@ class Strategy:
     max_output_tokens: int | None = None
     max_usd: Decimal | None = None
     max_seconds: float | None = None
-    options: Mapping[str, OptionValue] = field(default_factory=dict)
+    options: Mapping[str, Option] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Freeze the options, work out `max_calls`, and refuse what no strategy could do."""
@@ -149,35 +100,31 @@ class Strategy:
             object.__setattr__(self, "max_calls", _most_calls(self))
 
     @property
-    def tier_references(self) -> tuple[tuple[str, str], ...]:
-        """Every tier it names, with the key that names it."""
-        named = [("tiers", name) for name in self.tiers]
-        judge = self.options.get("judge_tier")
-        return tuple(named) + ((("options.judge_tier", judge),) if isinstance(judge, str) else ())
+    def judge_options(self) -> Mapping[str, Any]:
+        """The judge that the options state, under its key: a JSON schema as the object it is. Empty for `direct`."""
+        stated = {key: self.options[key] for key in JUDGES if key in self.options}
+        return {key: json.loads(str(value)) if key == "json_schema" else value for key, value in stated.items()}
 
 
 def _most_calls(strategy: Strategy) -> int:
-    """Return how many model calls the options come to at most, judges included."""
+    """Return how many model calls the options come to at most."""
 
-    def count(name: str, default: int = 1) -> int:
-        value = strategy.options.get(name, default)
-        return value if isinstance(value, int) else default
+    def count(name: str) -> int:
+        value = strategy.options.get(name, 1)
+        return value if isinstance(value, int) else 1
 
-    judged = 2 if strategy.options.get("grader") == "judge" else 1
+    tiers = len(strategy.tiers)
     match strategy.kind:
         case "direct":
             return 1
         case "cascade":
-            tries = count("samples", 2) if strategy.options.get("accept") == "agreement" else judged
-            return tries * (len(strategy.tiers) - 1) + 1
-        case "vote":
-            return count("k")
-        case "best_of":
-            return count("k") * judged
+            return count("samples") * (tiers - 1) + 1
+        case "vote" | "best_of":
+            return count("samples")
         case "revise":
-            return 1 + count("rounds") * (judged + 1)
+            return 1 + count("revisions")
         case "forest":
-            return count("trees") * count("depth") * count("width") * judged
+            return 2 * count("samples") + tiers - 1
 
 
 def _strategy_problems(strategy: Strategy) -> Iterable[Problem]:
@@ -221,54 +168,78 @@ def _option_problems(strategy: Strategy, rule: KindRule) -> Iterable[Problem]:
     for name, option in rule.options.items():
         if option.is_required and name not in options and name not in meant:
             yield Problem(f"options.{name}", f"is missing for the strategy {strategy.kind}", _example(name, option))
-    needed = []
-    if options.get("accept") == "agreement":
-        needed += ["samples", "extractor"]
-    if options.get("accept") == "grader":
-        needed += ["grader"]
-    if "regex" in {options.get("extractor"), options.get("grader")}:
-        needed += ["pattern"]
-    if options.get("grader") == "judge":
-        needed += ["judge_tier"]
-    for name in needed:
-        if name not in options and name in rule.options:
-            yield Problem(f"options.{name}", "is missing", _example(name, rule.options[name]))
-    k = options.get("k")
-    if isinstance(k, int) and 0 < strategy.max_calls < k:
-        yield Problem("max_calls", f"is {strategy.max_calls}, below k = {k}", "Raise it, or lower options.k")
+    if strategy.kind != "direct":
+        yield from _judge_problems(strategy, meant)
+    samples = options.get("samples", 1)
+    if isinstance(samples, int) and samples > 1:
+        if strategy.kind == "cascade" and not {"agreement_fraction"} & (set(options) | meant):
+            yield Problem("options.agreement_fraction", "is missing", _example("agreement_fraction", _AGREEMENT))
+        if 0 < strategy.max_calls < samples:
+            message = f"is {strategy.max_calls}, below samples = {samples}"
+            yield Problem("max_calls", message, "Raise it, or lower options.samples")
 
 
-def _value_problems(key: str, value: OptionValue, rule: OptionRule) -> Iterable[Problem]:
+def _judge_problems(strategy: Strategy, meant: set[str]) -> Iterable[Problem]:
+    stated = [key for key in JUDGES if key in strategy.options]
+    if not stated and not meant & set(JUDGES):
+        allowed = f"State one of {', '.join(JUDGES)}: how answers are compared without knowing the truth"
+        yield Problem("options", f"names no judge, which {strategy.kind} needs", allowed)
+    for key in stated[1:]:
+        yield Problem(f"options.{key}", f"is a second judge beside {stated[0]}", "State exactly one")
+
+
+def _value_problems(key: str, value: Option, rule: OptionRule) -> Iterable[Problem]:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     match rule.form:
         case "count":
-            if not isinstance(value, int) or isinstance(value, bool) or not rule.least <= value <= MAX_FAN_OUT:
-                yield Problem(key, f"is {shown(value)}", f"Write a whole number from {rule.least} to {MAX_FAN_OUT}")
+            if not isinstance(value, int) or isinstance(value, bool) or not rule.least <= value <= MAX_SAMPLES:
+                yield Problem(key, f"is {shown(value)}", f"Write a whole number from {rule.least} to {MAX_SAMPLES}")
         case "fraction":
-            if isinstance(value, str) or not is_number:
+            if not isinstance(value, int | float) or not is_number:
                 yield Problem(key, f"is {shown(value)}", "Write a share above 0 and at most 1")
             else:
                 yield from fraction_problems(key, value, may_be_one=True)
         case "number":
-            if isinstance(value, str) or not is_number or not 0 <= value < float("inf"):
+            if not isinstance(value, int | float) or not is_number or not 0 <= value < float("inf"):
                 yield Problem(key, f"is {shown(value)}", "Write a number of zero or more")
-        case "choice":
-            if value not in rule.choices:
-                yield Problem(key, f"is {shown(value)}", suggest(str(value), rule.choices))
-        case "text" | "tier":
+        case "flag":
+            if value is not True:
+                yield Problem(key, f"is {shown(value)}", "Write true, or leave it out")
+        case "texts":
+            yield from _texts_problems(key, value)
+        case "text" | "regex" | "json":
             if not isinstance(value, str):
                 yield Problem(key, f"is {shown(value)}, not a text")
             else:
-                yield from text_problems(key, value)
+                yield from _text_problems(key, value, rule.form)
+
+
+def _texts_problems(key: str, value: Option) -> Iterable[Problem]:
+    if not isinstance(value, tuple) or not value:
+        yield Problem(key, f"is {shown(value)}", 'Write the labels: ["…", "…"]')
+        return
+    for text in value:
+        yield from text_problems(key, text)
+    for _, text in find_repeated(value):
+        yield Problem(key, f"names {shown(text)} twice", "Write each once")
+
+
+def _text_problems(key: str, text: str, form: str) -> Iterable[Problem]:
+    if form == "json":
+        try:
+            schema = json.loads(text) if len(text) <= MAX_SCHEMA_CHARACTERS else None
+        except (ValueError, RecursionError):
+            schema = None
+        if not isinstance(schema, dict):
+            yield Problem(key, "is no JSON schema", "Write the schema's JSON object as one text of at most 64 KiB")
+        return
+    yield from text_problems(key, text)
+    if form == "regex":
+        try:
+            re.compile(text)
+        except (re.error, RecursionError, OverflowError) as error:
+            yield Problem(key, f"is {shown(text)}, which does not compile: {error}")
 
 
 def _example(name: str, rule: OptionRule) -> str:
-    match rule.form:
-        case "count":
-            return f"Write {name} = {max(rule.least, 3)}"
-        case "fraction":
-            return f"Write {name} = 0.9"
-        case "choice":
-            return f"Write one of {', '.join(shown(choice) for choice in sorted(rule.choices))}"
-        case _:
-            return f'Write {name} = "…"'
+    return f"Write {name} = {max(rule.least, 3) if rule.form == 'count' else 0.9}"

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 from ownward.plan._problems import (
     Figures,
+    Option,
     Problem,
     figure_problems,
     find_repeated,
@@ -28,7 +29,6 @@ from ownward.pricing import Price
 TierKind = Literal["owned", "rented"]
 EngineKind = Literal["embedded", "llama-server", "vllm", "sglang", "adopted"]
 Dialect = Literal["openai", "anthropic"]
-Option = str | int | float | bool | tuple[str, ...]
 
 CAPABILITIES = frozenset(
     {

@@ -10,6 +10,7 @@ from typing import Any
 
 from ownward.core import Sourced
 from ownward.plan._plan import Plan
+from ownward.plan._problems import Option
 from ownward.plan._strategies import Strategy
 from ownward.plan._tiers import Tier, Upstream
 from ownward.plan._workloads import Match, Workload
@@ -61,9 +62,7 @@ def _tier_table(tier: Tier) -> Table:
         max_concurrency=tier.max_concurrency,
         capabilities=sorted(tier.capabilities),
         upstreams=[_upstream_table(upstream) for upstream in tier.upstreams],
-        engine_options={
-            key: list(value) if isinstance(value, tuple) else value for key, value in tier.engine_options.items()
-        },
+        engine_options=_options_table(tier.engine_options),
         price=None if tier.price is None else _price_table(tier.price),
         loaded_price=None if tier.loaded_price is None else _price_table(tier.loaded_price),
         figures=_figures_table(tier.figures),
@@ -146,8 +145,12 @@ def _strategy_table(strategy: Strategy) -> Table:
         max_output_tokens=strategy.max_output_tokens,
         max_usd=strategy.max_usd,
         max_seconds=strategy.max_seconds,
-        options=dict(strategy.options),
+        options=_options_table(strategy.options),
     )
+
+
+def _options_table(options: Mapping[str, Option]) -> Table:
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in options.items()}
 
 
 def _figures_table(figures: Mapping[str, Sourced[Any]]) -> Table:

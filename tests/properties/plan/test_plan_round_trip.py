@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from ownward.core import Basis, ConfigError, Sourced
 from ownward.plan import (
     CAPABILITIES,
-    EXTRACTORS,
     Budget,
     Capture,
     Match,
@@ -145,13 +144,24 @@ def tiers(draw, name):
 def served_by(draw, tier_names):
     kinds = ["direct", "vote", "best_of", "forest", "revise", *(["cascade"] if len(tier_names) > 1 else [])]
     kind = draw(st.sampled_from(kinds))
+    judge = draw(
+        st.sampled_from(
+            [
+                {"labels": ("a", "b c")},
+                {"number": True},
+                {"json_field": "x"},
+                {"regex": r"^\d+ \"q\"$"},
+                {"json_schema": '{"type": "object",\n "x": [1.5]}'},
+            ]
+        )
+    )
     options = {
         "direct": {},
-        "cascade": {"accept": "grader", "grader": "json_schema", "threshold_fraction": draw(fractions)},
-        "vote": {"k": draw(st.integers(2, 9)), "extractor": draw(st.sampled_from(sorted(EXTRACTORS - {"regex"})))},
-        "best_of": {"k": 3, "grader": "judge", "judge_tier": tier_names[0]},
-        "revise": {"rounds": 2, "temperature": draw(st.floats(0, 2))},
-        "forest": {"trees": 2, "depth": 2},
+        "cascade": {"samples": 3, "agreement_fraction": draw(fractions), **judge},
+        "vote": {"samples": draw(st.integers(2, 9)), **judge},
+        "best_of": {"samples": 3, **judge},
+        "revise": {"revisions": 2, "temperature": draw(st.floats(0, 2)), **judge},
+        "forest": {"samples": 2, **judge},
     }[kind]
     return Strategy(
         kind=kind,

@@ -169,27 +169,28 @@ def strategy(text):
     )
 
 
+VOTE = 'kind = "vote", tiers = ["own"], '
+CASCADE = 'kind = "cascade", tiers = ["own", "api"], '
 STRATEGIES = {
-    "option of another kind": ('kind = "direct", tiers = ["own"], options = { k = 3 }', "not an option"),
-    "mistyped option": ('kind = "vote", tiers = ["own"], options = { k = 3, extracter = "label" }', '"extractor"'),
-    "vote of one": ('kind = "vote", tiers = ["own"], options = { k = 1, extractor = "label" }', "from 2 to 64"),
-    "vote without k": ('kind = "vote", tiers = ["own"], options = { extractor = "label" }', "options.k is missing"),
-    "odd extractor": ('kind = "vote", tiers = ["own"], options = { k = 3, extractor = "lable" }', '"label"'),
-    "regex without pattern": ('kind = "vote", tiers = ["own"], options = { k = 3, extractor = "regex" }', "pattern"),
-    "cascade of one": (('kind = "cascade", tiers = ["own"], options = { accept = "grader", grader = "label", '
-                       "threshold_fraction = 0.5 }"), "at least 2"),
-    "cascade without accept": ('kind = "cascade", tiers = ["own", "api"], options = { threshold_fraction = 0.5 }',
-                               "accept"),
-    "agreement without samples": (('kind = "cascade", tiers = ["own", "api"], options = { accept = "agreement", '
-                                  'threshold_fraction = 0.6, extractor = "label" }'), "options.samples is missing"),
-    "threshold above one": (('kind = "cascade", tiers = ["own", "api"], options = { accept = "grader", '
-                            'grader = "label", threshold_fraction = 60 }'), "0.95, not 95"),
-    "judge without tier": ('kind = "best_of", tiers = ["own"], options = { k = 2, grader = "judge" }', "judge_tier"),
-    "judge of no tier": (('kind = "best_of", tiers = ["own"], options = { k = 2, grader = "judge", '
-                         'judge_tier = "apy" }'), '"api"'),
-    "forest of two tiers": ('kind = "forest", tiers = ["own", "api"], options = { trees = 2, depth = 2 }', "exactly 1"),
-    "same tier twice": ('kind = "revise", tiers = ["own", "own"], options = { rounds = 1 }', "twice"),
-    "cap below k": ('kind = "vote", tiers = ["own"], max_calls = 2, options = { k = 3, extractor = "label" }', "k = 3"),
+    "option of another kind": ('kind = "direct", tiers = ["own"], options = { samples = 3 }', "not an option"),
+    "mistyped option": (VOTE + "options = { sampels = 3, number = true }", '"samples"'),
+    "mistyped judge": (VOTE + 'options = { samples = 3, lables = ["a"] }', '"labels"'),
+    "vote of one": (VOTE + "options = { samples = 1, number = true }", "from 2 to 64"),
+    "vote without samples": (VOTE + "options = { number = true }", "options.samples is missing"),
+    "vote without a judge": (VOTE + "options = { samples = 3 }", "names no judge"),
+    "two judges": (VOTE + 'options = { samples = 3, number = true, regex = "a" }', "second judge"),
+    "judge that is off": (VOTE + "options = { samples = 3, number = false }", "Write true"),
+    "regex that does not compile": (VOTE + 'options = { samples = 3, regex = "(" }', "does not compile"),
+    "schema that is none": (VOTE + 'options = { samples = 3, json_schema = "[]" }', "no JSON schema"),
+    "no labels": (VOTE + "options = { samples = 3, labels = [] }", "labels"),
+    "label twice": (VOTE + 'options = { samples = 3, labels = ["a", "a"] }', "twice"),
+    "cascade of one": ('kind = "cascade", tiers = ["own"], options = { number = true }', "at least 2"),
+    "samples without agreement": (CASCADE + "options = { samples = 3, number = true }", "agreement_fraction"),
+    "share above one": (CASCADE + "options = { samples = 3, agreement_fraction = 60, number = true }", "0.95, not 95"),
+    "vote of two tiers": ('kind = "vote", tiers = ["own", "api"], options = { samples = 2, number = true }',
+                          "exactly 1"),
+    "same tier twice": ('kind = "forest", tiers = ["own", "own"], options = { samples = 2, number = true }', "twice"),
+    "cap below samples": (VOTE + "max_calls = 2, options = { samples = 3, number = true }", "samples = 3"),
     "cap of zero": ('kind = "direct", tiers = ["own"], max_calls = 0', "is 0"),
     "negative money": ('kind = "direct", tiers = ["own"], max_usd = -1', "is -1"),
     "unknown kind": ('kind = "casade", tiers = ["own"]', '"cascade"'),

@@ -188,17 +188,23 @@ def test_nothing_stated_means_this_machine_alone():
     ("kind", "tiers", "options", "calls"),
     [
         ("direct", ("a",), {}, 1),
-        ("vote", ("a",), {"k": 5, "extractor": "label"}, 5),
-        ("cascade", ("a", "b", "c"), {"accept": "grader", "grader": "label", "threshold_fraction": 0.5}, 3),
-        ("cascade", ("a", "b"),
-         {"accept": "agreement", "samples": 3, "extractor": "label", "threshold_fraction": 0.6}, 4),
-        ("best_of", ("a",), {"k": 4, "grader": "judge", "judge_tier": "b"}, 8),
-        ("revise", ("a",), {"rounds": 2}, 5),
-        ("forest", ("a",), {"trees": 3, "depth": 2, "width": 2}, 12),
+        ("vote", ("a",), {"samples": 5, "labels": ("x", "y")}, 5),
+        ("cascade", ("a", "b", "c"), {"json_field": "x"}, 3),
+        ("cascade", ("a", "b"), {"samples": 3, "agreement_fraction": 0.6, "number": True}, 4),
+        ("best_of", ("a",), {"samples": 4, "json_schema": "{}"}, 4),
+        ("revise", ("a",), {"revisions": 2, "json_schema": "{}"}, 3),
+        ("forest", ("a", "b"), {"samples": 3, "number": True}, 7),
     ],
 )  # fmt: skip
 def test_the_cap_on_calls_follows_from_the_options(kind, tiers, options, calls):
     assert Strategy(kind=kind, tiers=tiers, options=options).max_calls == calls
+
+
+def test_a_judge_is_handed_on_as_it_is_meant():
+    """A schema is text in the file and an object for the judge."""
+    voted = Strategy(kind="vote", tiers=("a",), options={"samples": 2, "json_schema": '{"type": "object"}'})
+    assert voted.judge_options == {"json_schema": {"type": "object"}}
+    assert Strategy(kind="direct", tiers=("a",)).judge_options == {}
 
 
 def test_types_refuse_what_the_file_would_refuse():
