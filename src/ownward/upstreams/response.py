@@ -196,15 +196,14 @@ class Response:
 
         Raises: what failed; UpstreamTimeout after `first_byte_s`.
         """
-        deadline = self._loop.time() + first_byte_s
+        # Nothing but the whole head, or a failure, ends this wait: drips do not lengthen it.
         while not self.status:
             if self._failure is not None:
                 raise self._failure
-            await self._wait(first_byte_s, deadline)
+            await self._wait(first_byte_s)
 
-    async def _wait(self, limit_s: float, deadline: float | None = None) -> None:
-        now = self._loop.time()
-        self._wake_at = now + limit_s if deadline is None else deadline
+    async def _wait(self, limit_s: float) -> None:
+        self._wake_at = self._loop.time() + limit_s
         # One timer serves many waits: it is set anew only when it would ring too late.
         if self._timer is None or self._timer.when() > self._wake_at:
             if self._timer is not None:

@@ -203,10 +203,11 @@ def _rewrite(body: bytes, top: _Raws, replaced: Mapping[str, bytes]) -> bytes:
 
 
 def _locate(body: bytes, top: _Raws) -> dict[str, tuple[int, int]] | None:
-    """Return where each value stands, or None where the members are not exactly those of `top`, once each.
+    """Return where each value stands, or None where the members are not those of `top`, once each.
 
-    The walk compares every key and value it passes with the decoded ones and
-    must end at the closing brace, so that a repeated key cannot go unseen.
+    The walk passes as many members as `top` has and must end with the body.
+    Each value must be the decoded one, byte for byte: so the walk never leaves
+    the members' true places, and with a repeated key it ends too early.
     """
     view = memoryview(body)
     opening = _OPEN.match(body)
@@ -214,24 +215,18 @@ def _locate(body: bytes, top: _Raws) -> dict[str, tuple[int, int]] | None:
         return {} if opening is not None else None
     at = opening.end()
     places: dict[str, tuple[int, int]] = {}
-    for left, (key, raw) in zip(range(len(top), 0, -1), top.items(), strict=True):
+    for key, raw in top.items():
         member = _MEMBER.match(body, at)
-        if member is None or not _is_key(member[1], key):
+        if member is None:
             return None
         value = memoryview(raw)
         start, end = member.end(), member.end() + len(value)
         following = _NEXT.match(body, end)
-        if view[start:end] != value or following is None or (following[1] == b",") != (left > 1):
+        if view[start:end] != value or following is None:
             return None
         places[key] = (start, end)
         at = following.end()
     return places if at == len(body) else None
-
-
-def _is_key(spelled: bytes, key: str) -> bool:
-    if b"\\" in spelled:
-        return bool(msgspec.json.decode(b'"%b"' % spelled) == key)
-    return spelled == key.encode()
 
 
 def _join(members: Mapping[str, msgspec.Raw]) -> bytes:

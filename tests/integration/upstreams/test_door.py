@@ -149,9 +149,12 @@ def test_a_head_request_has_no_body_and_its_connection_is_not_kept(serve):
 @pytest.mark.parametrize("ending", [b"connection: close", b"keep-alive: timeout=1"])
 def test_a_server_that_announces_its_end_is_not_asked_again_on_that_connection(serve, ending):
     async def main():
-        async with serve(lambda v: v.answer(b"ok", ending)) as served, Door() as door:
+        transport = Http1Transport()
+        async with serve(lambda v: v.answer(b"ok", ending)) as served, Door(transport=transport) as door:
             for _ in range(2):
                 await (await call(door, served.origin)).read(9)
+                await asyncio.sleep(0)
+                assert transport.open_connections == 0
             assert served.connections == 2
 
     asyncio.run(main())
@@ -302,11 +305,23 @@ def test_half_an_answer_nobody_asked_for_closes_the_connection(serve):
     asyncio.run(main())
 
 
-def test_an_upstream_that_is_not_there_is_unreachable(unused_origin):
+def test_even_an_empty_line_on_an_idle_connection_closes_it(serve):
     async def main():
-        async with Door() as door:
-            with pytest.raises(UpstreamUnreachable, match="Nothing was sent"):
-                await call(door, unused_origin)
+        async with serve(lambda v: v.answer(b"ok")) as served, Door() as door:
+            await (await call(door, served.origin)).read(9)
+            served.transports[0].write(b"\r\n")
+            await asyncio.sleep(0.02)
+            assert served.closed == 1
+
+    asyncio.run(main())
+
+
+def test_an_upstream_that_is_not_there_is_unreachable_and_takes_no_place_in_the_pool(unused_origin):
+    async def main():
+        async with Door(limits=DoorLimits(connections_per_origin=1)) as door:
+            for _ in range(2):
+                with pytest.raises(UpstreamUnreachable, match=r"gave no connection \(.*Nothing was sent"):
+                    await call(door, unused_origin)
 
     asyncio.run(main())
 
@@ -356,10 +371,12 @@ def test_a_stalled_body_times_out_after_what_arrived(serve):
             Door() as door,
         ):
             response = await call(door, served.origin)
+            started = asyncio.get_running_loop().time()
             pieces = response.chunks(0.05)
             assert await anext(pieces) == b"abc"
             with pytest.raises(UpstreamTimeout, match="after 3 bytes"):
                 await anext(pieces)
+            assert asyncio.get_running_loop().time() - started < 1
             await asyncio.sleep(0.02)
             assert served.closed == 1
 
@@ -470,6 +487,17 @@ def test_a_slow_reader_makes_the_upstream_wait_and_memory_stays_bounded(serve):
     asyncio.run(main())
 
 
+def test_a_connection_paused_at_the_end_of_an_answer_reads_the_next_one(serve):
+    async def main():
+        limits = DoorLimits(buffer_bytes=1000)
+        async with serve(lambda v: v.answer(b"x" * 20_000)) as served, Door(limits=limits) as door:
+            for _ in range(3):
+                assert len(await (await call(door, served.origin)).read(20_000)) == 20_000
+            assert served.connections == 1
+
+    asyncio.run(main())
+
+
 def test_connections_to_an_origin_are_bounded_and_waiting_calls_are_served_in_turn(serve):
     async def main():
         most_at_once = at_once = 0
@@ -543,6 +571,20 @@ def test_idle_connections_are_closed_after_their_time(serve):
     asyncio.run(main())
 
 
+def test_a_connection_past_its_time_is_not_used_even_before_it_is_swept(serve):
+    async def main():
+        limits = DoorLimits(idle_s=60, idle_most_s=0.05)
+        async with serve(lambda v: v.answer(b"ok", b"keep-alive: timeout=30")) as served, Door(limits=limits) as door:
+            await (await call(door, served.origin)).read(9)
+            await (await call(door, served.origin)).read(9)
+            assert served.connections == 1
+            await asyncio.sleep(0.1)
+            await (await call(door, served.origin)).read(9)
+            assert served.connections == 2
+
+    asyncio.run(main())
+
+
 def test_an_early_answer_to_a_long_upload_is_given_and_the_connection_spent(serve):
     async def main():
         class Early(asyncio.Protocol):
@@ -577,6 +619,8 @@ def test_a_closed_door_lets_nothing_out_and_leaves_nothing_open(serve):
             assert transport.open_connections == 0
             with pytest.raises(UpstreamUnreachable, match="closed"):
                 await call(door, served.origin)
+            await asyncio.sleep(0.01)
+            assert served.connections == 1
 
     asyncio.run(main())
 

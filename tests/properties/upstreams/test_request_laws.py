@@ -86,7 +86,7 @@ def render(body: dict) -> bytes:
         text += "Call these functions by answering with JSON inside <tool_call></tool_call> tags.\n" * 4
         text += json.dumps(body["tools"], indent=4, ensure_ascii=False)
     for message in body["messages"]:
-        text += f"<|{message['role']}|>\n{message['content']}<|end|>\n"
+        text += f"<|start_header_id|>{message['role']}<|end_header_id|>\n\n{message['content']}<|eot_id|>"
     return (text + "<|assistant|>\n").encode("utf-8", "replace")
 
 

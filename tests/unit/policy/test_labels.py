@@ -30,6 +30,8 @@ PLACES = (HERE, EU_MISTRAL, EU_UNKNOWN, US_OPENAI, NOWHERE)
         ("eu+provider:mistral", (HERE, EU_MISTRAL)),
         ("us+provider:mistral", (HERE,)),
         ("eu+us", (HERE,)),
+        ("provider:openai+provider:mistral", (HERE,)),
+        ("eu+eu", (HERE, EU_MISTRAL, EU_UNKNOWN)),
         ("apac", (HERE,)),
         ("mistral", (HERE,)),
     ],

@@ -62,6 +62,13 @@ def test_the_context_bounds_long_bodies_too():
     assert bound(said(TEXT), max_context_tokens=10**9) == bound(said(TEXT))
 
 
+def test_role_markers_count_for_each_message():
+    """Llama 3's markers, at one token for each byte."""
+    markers = len("<|start_header_id|>user<|end_header_id|>\n\n<|eot_id|>")
+    assert bound({"messages": [{"role": "user", "content": ""}] * 500}) > 500 * markers
+    assert bound({"messages": [{"content": ""}] * 500}) > 500 * 40
+
+
 def test_tools_count_more_than_their_length():
     tools = [{"type": "function", "function": {"name": "f", "description": "x" * 1000}}]
     assert bound({**said(TEXT), "tools": tools}) > bound(said(TEXT)) + 4 * 1000

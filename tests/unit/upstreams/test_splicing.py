@@ -79,6 +79,12 @@ def test_a_repeated_key_counts_once_and_its_last_value_is_what_the_upstream_sees
     assert splice(body, model="c").body == b'{"model":"c","max_tokens":9}'
 
 
+def test_a_repeated_key_is_seen_where_lengths_alone_would_fit():
+    """Walked by the lengths of the last values, this body ends exactly at its brace."""
+    body = b'{"a":1,"b":{"z":0,"b":      9},"a":123456789012}'
+    assert splice(body).body == b'{"a":123456789012,"b":{"z":0,"b":      9}}'
+
+
 def test_an_escaped_key_is_found_and_kept_as_spelled():
     assert splice(b'{"mod\\u0065l":"a"}', model="b").body == b'{"mod\\u0065l":"b"}'
 

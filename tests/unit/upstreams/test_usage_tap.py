@@ -85,6 +85,20 @@ def test_while_stripping_the_start_of_an_event_waits_for_its_end():
     assert tap.finish() == event[:3]
 
 
+@pytest.mark.parametrize("event", [{"usage": COUNTS}, {"choices": [], "usage": COUNTS, "error": {"message": "late"}}])
+def test_an_event_that_may_mean_more_than_usage_is_not_stripped(event):
+    tap = UsageTap("openai", True, strip_usage=True)
+    assert tap.feed(sse(event)) == sse(event)
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3])
+def test_a_stripped_event_takes_its_whole_blank_line_with_it(cut):
+    """A carriage return at the end of a piece may be half of a line's end."""
+    event = sse(only_usage(**COUNTS)).replace(b"\n", b"\r\n")
+    tap = UsageTap("openai", True, strip_usage=True)
+    assert tap.feed(event[:-cut]) + tap.feed(event[-cut:]) + tap.finish() == b""
+
+
 def test_usage_in_the_last_content_event_counts_and_the_event_stays():
     data = sse(chunk({"content": "a"}, "stop", usage=COUNTS), DONE)
     tap = UsageTap("openai", True, strip_usage=True)
