@@ -98,12 +98,19 @@ def platform_folder(kind: str, environ: Mapping[str, str] | None = None) -> Path
     on Windows the local application data.
     """
     variables = os.environ if environ is None else environ
-    home = Path(variables.get("HOME") or Path.home())
+    home = Path(variables["HOME"]) if variables.get("HOME") else _home()
     if sys.platform == "win32" and variables.get("LOCALAPPDATA"):
         return Path(variables["LOCALAPPDATA"]) / "ownward" / kind
     stated = variables.get(f"XDG_{kind.upper()}_HOME", "")
     below = {"config": ".config", "data": ".local/share", "cache": ".cache"}[kind]
     return (Path(stated) if Path(stated).is_absolute() else home / below) / "ownward"
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError:  # an account without a home, as in some containers
+        return Path.cwd()
 
 
 def variable_of(section: str, key: str) -> str:

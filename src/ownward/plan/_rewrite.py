@@ -26,17 +26,20 @@ def rewrite(plan: Plan, previous_text: str, new_text: str) -> str:
     `new_text` with the old comments kept below it.
     Raises: ConfigError, if `previous_text` is no plan.
     """
-    text = previous_text.removeprefix("\ufeff")
-    before = loads(text)
+    before = loads(previous_text)
+    if before == plan:
+        return previous_text
+    text = previous_text.removeprefix("\ufeff").replace("\r\n", "\n")
     for _ in range(_MAX_PASSES):
-        if before == plan:
-            return text
         try:
             text = _change(text, as_table(before), as_table(plan))
             before = loads(text)
         except ConfigError:
             break
-    return text if before == plan else _with_comments(new_text, previous_text)
+        if before == plan:
+            break
+    changed = text if before == plan else _with_comments(new_text, previous_text)
+    return changed.replace("\n", "\r\n") if "\r\n" in previous_text else changed
 
 
 def _with_comments(new_text: str, previous_text: str) -> str:

@@ -12,6 +12,7 @@ import pytest
 from ownward import plan as room
 from ownward.core import ConfigError, to_json
 from ownward.plan import Match, Plan, Strategy, Tier, Upstream, Workload, as_table, dumps, for_single_model, loads
+from ownward.plan._lines import comments_of
 from ownward.policy import ANY, LOCAL_ONLY
 from ownward.pricing import Price
 
@@ -284,6 +285,39 @@ def test_parts_are_added_and_taken_away_in_place():
         assert comment in after
     assert "us.api.example.com" not in after
     assert 'stall_timeout_s = "2m"' in after
+
+
+ODD_ORDERS = {
+    "tables out of order": HAND_EDITED.replace("[workloads.chat] # all of it\n", "")
+    .replace('strategy = { kind = "direct", tiers = ["own"] }   # for now\n', "")
+    .replace("[[tiers.api.upstreams]]\nname", "[workloads.chat] # all of it\nstrategy.tiers = ['own'] # for now\n"
+             "[[tiers.api.upstreams]]\nname"),
+    "dotted keys": 'schema = "ownward.plan/1"\nname = "x"\ntiers.own.kind = "owned" # mine\ntiers.own.model = "m" # M\n'
+    'tiers.own.engine = "vllm"\nworkloads.w.strategy = { tiers = ["own"] } # served\n',
+    "all in line": 'schema = "ownward.plan/1" # head\nname = "x"\n'
+    'tiers = { own = { kind = "owned", model = "m", engine = "vllm" } } # tiers\n[workloads] # none\n',
+    "Windows": HAND_EDITED.replace("\n", "\r\n"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ODD_ORDERS.values(), ids=ODD_ORDERS)
+def test_odd_forms_of_a_file_keep_their_comments_too(text):
+    """Dotted keys, tables in line or out of order, other line ends: a changed limit loses nothing."""
+    plan = loads(text)
+    wider = replace(plan.tiers["own"], max_context_tokens=4096)
+    after = dumps(replace(plan, tiers={**plan.tiers, "own": wider}), text)
+    assert loads(after).tiers["own"].max_context_tokens == 4096
+    assert comments_of(after) == comments_of(text)
+    assert after.count("\r\n") in {0, after.count("\n")}
+
+
+def test_comments_that_find_no_place_are_kept_at_the_end():
+    """Upstreams in another order: the file is written anew, and what people wrote is still there."""
+    plan = loads(HAND_EDITED)
+    turned = replace(plan.tiers["api"], upstreams=plan.tiers["api"].upstreams[::-1])
+    after = dumps(replace(plan, tiers={**plan.tiers, "api": turned}), HAND_EDITED)
+    assert loads(after).tiers["api"] == turned
+    assert set(comments_of(HAND_EDITED)) <= set(comments_of(after))
 
 
 def test_a_broken_file_is_never_replaced_unseen():
