@@ -76,8 +76,7 @@ def _estimate(request: Mapping[str, Any], response: Mapping[str, Any], context: 
     counter = context.count_tokens or _prompt.estimate_tokens
     answer = "\n".join(
         _prompt.message_text(values.mapping(choice.get("message")))
-        for choice in response.get("choices") or ()
-        if isinstance(choice, Mapping)
+        for choice in values.mappings(response.get("choices"))
     )
     answer = answer or _prompt.message_text({"content": response.get("output", response.get("content"))})
     basis: UsageBasis = "counted" if context.count_tokens else "estimated"
@@ -133,7 +132,7 @@ def _read_batch_input(row: Row, context: Context) -> Iterable[TrafficRecord]:
 def _read_chat(row: Row, context: Context) -> Iterable[TrafficRecord]:
     """Yield one record a turn of the assistant: what it was sent is all that stands before it."""
     fields = row.fields
-    messages = [one for one in values.parsed(fields.get("messages")) or () if isinstance(one, Mapping)]
+    messages = values.mappings(fields.get("messages"))
     if not messages:
         raise BadValue("messages is empty")
     counter = context.count_tokens or _prompt.estimate_tokens

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ownward.traffic._values import parsed
+from ownward.traffic._values import mappings, parsed
 from ownward.traffic.records import PromptSketch
 
 OPENING_WORDS = 24
@@ -57,7 +57,7 @@ class Sketcher:
 def _sketch(
     body: Mapping[str, Any], describe: Callable[[str], tuple[str, frozenset[int], tuple[int, ...]]]
 ) -> PromptSketch | None:
-    messages = [one for one in _list(body.get("messages", body.get("input"))) if isinstance(one, Mapping)]
+    messages = mappings(body.get("messages", body.get("input")))
     system = "\n".join(_system_texts(body, messages))
     user = next((_text(one.get("content")) for one in messages if one.get("role") == "user"), "")
     if not user and isinstance(body.get("input"), str):

@@ -16,6 +16,7 @@ from ownward.traffic.limits import Limits
 from ownward.traffic.records import BadRow
 
 _CHUNK_BYTES = 1 << 16
+_HEAD_BYTES = 1 << 18  # what a format is told by
 _GZIP_MAGIC = b"\x1f\x8b"
 _WINDOW_BITS_GZIP = 31
 _BOM = b"\xef\xbb\xbf"
@@ -98,7 +99,9 @@ class _Joined(io.RawIOBase):
 
 def plain(stream: BinaryIO, limits: Limits) -> io.BufferedReader:
     """Return the stream with gzip expanded, where its first bytes say it is gzip; the stream need not seek."""
-    head = stream.read(_CHUNK_BYTES)
+    head = b""
+    while len(head) < _HEAD_BYTES and (more := stream.read(_HEAD_BYTES - len(head))):
+        head += more
     raw = _GzipStream(stream, head, limits.max_expanded_bytes) if head[:2] == _GZIP_MAGIC else _Joined(head, stream)
     return io.BufferedReader(raw, buffer_size=1 << 20)
 

@@ -123,22 +123,18 @@ def _spans(fields: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], Mappi
     if "resourceSpans" not in fields:
         yield fields, _attributes(values.mapping(fields.get("resource")).get("attributes"))
         return
-    for group in _mappings(fields["resourceSpans"]):
+    for group in values.mappings(fields["resourceSpans"]):
         resource = _attributes(values.mapping(group.get("resource")).get("attributes"))
-        for scope in _mappings(group.get("scopeSpans")):
-            for span in _mappings(scope.get("spans")):
+        for scope in values.mappings(group.get("scopeSpans")):
+            for span in values.mappings(scope.get("spans")):
                 yield span, resource
-
-
-def _mappings(value: object) -> list[Mapping[str, Any]]:
-    return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list) else []
 
 
 def _attributes(value: object) -> dict[str, Any]:
     """Return attributes as a mapping: OTLP writes a list of keys with typed values, others an object."""
     if isinstance(value, Mapping):
         return dict(value)
-    return {str(one.get("key")): _plain(one.get("value")) for one in _mappings(value)}
+    return {str(one.get("key")): _plain(one.get("value")) for one in values.mappings(value)}
 
 
 def _plain(value: object) -> Any:
@@ -148,7 +144,7 @@ def _plain(value: object) -> Any:
         if name in value:
             return value[name]
     if "arrayValue" in value:
-        return [_plain(one) for one in _mappings(values.mapping(value["arrayValue"]).get("values"))]
+        return [_plain(one) for one in values.mappings(values.mapping(value["arrayValue"]).get("values"))]
     if "kvlistValue" in value:
         return _attributes(values.mapping(value["kvlistValue"]).get("values"))
     return None
@@ -158,7 +154,7 @@ def _flat_messages(body: dict[str, Any]) -> dict[str, Any]:
     """Return a body whose messages have their parts as content, as chat bodies do."""
     messages = [
         {"role": one.get("role"), "content": one.get("parts", one.get("content"))}
-        for one in _mappings(body.get("messages"))
+        for one in values.mappings(body.get("messages"))
     ]
     return {**body, "messages": messages}
 

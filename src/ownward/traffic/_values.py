@@ -140,6 +140,12 @@ def mapping(value: object) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def mappings(value: object) -> list[Mapping[str, Any]]:
+    """Return the objects of a JSON array, from its text as well; empty where it is none."""
+    found = parsed(value)
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+
+
 def _first(fields: Mapping[str, Any], names: tuple[str, ...]) -> tuple[str, Any]:
     for name in names:
         value = fields.get(name)

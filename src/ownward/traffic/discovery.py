@@ -23,6 +23,7 @@ _SLOT_SHARE = 0.1  # where more than this share goes on in rare words, a slot be
 _SAME_SYSTEM = 0.5  # common share of word triples at which two system prompts are one template's
 _MAX_SYSTEMS = 10_000  # distinct system prompts remembered for one contract
 _CERTAIN_SHARE = 0.95
+_KEY_FEATURES = 16
 
 Words = tuple[int, ...]
 
@@ -112,6 +113,18 @@ class _Systems:
         self._features: dict[str, frozenset[int]] = {}
         self._by_feature: dict[int, list[str]] = defaultdict(list)
         self._leaders: dict[str, str] = {}
+        self._fixed: dict[str, frozenset[int]] = {}
+
+    def key(self, leader: str) -> str:
+        """Return what names a group whoever leads it: the smallest of the features that all its prompts have."""
+        fixed = self._fixed.get(leader)
+        return f"fixed:{sorted(fixed)[:_KEY_FEATURES]}" if fixed else leader
+
+    def learn(self, system: str, features: frozenset[int]) -> str:
+        """Return the leader of a prompt's group, and narrow down what all of the group have."""
+        leader = self.find(system, features)
+        self._fixed[leader] = self._fixed.get(leader, features) & features
+        return leader
 
     def find(self, system: str, features: frozenset[int]) -> str:
         """Return the leader of a prompt's group, which it founds itself where none has enough in common."""
@@ -143,7 +156,7 @@ class _Contract:
         for system, count in sorted(
             Counter(sketch.system for sketch in sketches if sketch.system).items(), key=lambda item: (-item[1], item[0])
         ):
-            support[self._systems.find(system, examples[system].features)] += count
+            support[self._systems.learn(system, examples[system].features)] += count
         # System prompts with a document inside have little in common but their beginning.
         self._frequent = {leader for leader, count in support.items() if count >= _MIN_SUPPORT}
         single = sorted(support.keys() - self._frequent)
@@ -157,7 +170,7 @@ class _Contract:
         if sketch.system:
             leader = self._systems.find(sketch.system, sketch.features)
             length = 0 if leader in self._frequent else _match(self._system_openings, sketch.opening)
-            return "system prompt", f"begins:{sketch.opening[:length]}" if length else leader
+            return "system prompt", f"begins:{sketch.opening[:length]}" if length else self._systems.key(leader)
         for side, templates, words in (
             ("begins", self._openings, sketch.opening),
             ("ends", self._closings, sketch.closing),

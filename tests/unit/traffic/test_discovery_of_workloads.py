@@ -1,0 +1,118 @@
+"""Applications told apart by the fixed part of what they send, without keeping a word of it."""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+from collections import Counter, defaultdict
+
+from ownward.traffic import TrafficRecord, discover, read
+
+# Made-up words in a natural frequency: the n-th is used about 1 / n times as often as the first.
+NAMES = ["Bob", "Eve", "Zoe"]
+SYLLABLES = ["ba", "ke", "li", "mo", "nu", "ra", "se", "ti", "vo", "zu"]
+VOCABULARY = [first + middle + last for first in SYLLABLES for middle in SYLLABLES for last in ("", "n", "s", "t")]
+WEIGHTS = [1 / rank for rank in range(1, len(VOCABULARY) + 1)]
+
+
+def make_texts(seed: int):
+    rng = random.Random(seed)
+    return rng, lambda: " ".join(rng.choices(VOCABULARY, WEIGHTS, k=rng.randint(3, 14)))
+
+
+def applications(seed: int):
+    rng, text = make_texts(seed)
+    user = lambda content: [{"role": "user", "content": content}]  # noqa: E731
+    system = lambda words, content: [{"role": "system", "content": words}, *user(content)]  # noqa: E731
+    weather = [{"type": "function", "function": {"name": "get_weather", "parameters": {"properties": {"city": {}}}}}]
+    return {
+        "free": lambda: {"messages": user(text())},
+        "prefix": lambda: {
+            "messages": user(f"Classify the message below into one of 77 intents.\n\nMessage: {text()}")
+        },
+        "suffix": lambda: {"messages": user(f"{text()}\n\nTranslate the text above into French, and keep names.")},
+        "dated": lambda: {
+            "messages": system(
+                f"You are the assistant of {rng.choice(NAMES)}. Today is {rng.randint(1, 28)} March 2026."
+                " Help with bookings, be brief and polite.",
+                text(),
+            )
+        },
+        "document": lambda: {
+            "messages": system(
+                "You answer questions about the document below and use nothing else.\n\n"
+                + " ".join(text() for _ in range(20)),
+                text(),
+            )
+        },
+        "tools": lambda: {"messages": system("You are a helpful assistant.", text()), "tools": weather},
+        "bare": lambda: {"messages": system("You are a helpful assistant.", text())},
+        "schema": lambda: {
+            "messages": user(text()),
+            "response_format": {"type": "json_schema", "json_schema": {"name": "slots", "schema": {}}},
+        },
+    }
+
+
+def run(seed: int, count: int, names=None, **options):
+    apps = applications(seed)
+    rng = random.Random(seed + 1)
+    truth, lines = [], []
+    for index in range(count):
+        name = rng.choice(names or list(apps))
+        truth.append(name)
+        usage = {"prompt_tokens": 10, "completion_tokens": 5}
+        body = {"model": "gpt-4o", **apps[name]()}
+        lines.append(json.dumps({"request": body, "response": {"id": f"r{index}", "usage": usage}}))
+    found = discover(read(io.BytesIO("\n".join(lines).encode())), **options)
+    return truth, list(found), found.workloads
+
+
+def test_eight_applications_are_found_as_eight_workloads() -> None:
+    truth, records, workloads = run(1, 1500)
+    groups = defaultdict(Counter)
+    for name, record in zip(truth, records, strict=True):
+        groups[name][record.workload] += 1
+    dominant = {name: counts.most_common(1)[0][0] for name, counts in groups.items()}
+    assert len(set(dominant.values())) == 8
+    right = sum(counts[dominant[name]] for name, counts in groups.items())
+    assert right / len(truth) > 0.99
+    assert sum(one.requests for one in workloads) == 1500
+
+
+def test_ids_are_the_same_for_another_month_of_the_same_applications() -> None:
+    names = ["prefix", "dated", "tools", "schema"]
+    first = {one.id for one in run(1, 400, names)[2]}
+    second = {one.id for one in run(77, 400, names)[2]}
+    assert first == second
+
+
+def test_what_comes_after_the_sample_is_matched_to_what_was_learnt() -> None:
+    _, _, small = run(3, 600, ["prefix", "dated", "tools"], sample=150)
+    _, _, whole = run(3, 600, ["prefix", "dated", "tools"])
+    assert {(one.id, one.requests) for one in small} == {(one.id, one.requests) for one in whole}
+
+
+def test_free_text_alone_is_one_workload_without_a_ground() -> None:
+    _, _, workloads = run(5, 400, ["free"])
+    assert [(one.id, one.basis) for one in workloads] == [("model:gpt-4o", "none")]
+
+
+def test_a_declared_workload_is_kept() -> None:
+    record = TrafficRecord(source_row_id="1", input_tokens=1, output_tokens=1, workload="helpdesk")
+    found = discover([record])
+    assert [one.workload for one in found] == ["helpdesk"]
+    assert found.workloads[0].basis == "declared"
+
+
+def test_names_come_from_schema_tools_and_model() -> None:
+    _, _, workloads = run(1, 300, ["tools", "schema", "bare"])
+    assert {one.name.rsplit("-", 1)[0] for one in workloads} == {"get_weather", "slots", "gpt-4o"}
+
+
+def test_no_word_of_a_prompt_is_kept() -> None:
+    _, records, workloads = run(9, 200)
+    kept = repr(records) + repr(workloads)
+    assert not [word for word in (*VOCABULARY[40:80], "Classify", "Translate", "assistant") if word in kept]
+    assert all(record.sketch is None for record in records)
