@@ -11,7 +11,7 @@ from ownward.anatomy.cache import CacheType, attention_flop, causal_flop, layer_
 from ownward.anatomy.quantization import SCHEMES, Recipe, scheme_bytes, stored_bytes
 from ownward.anatomy.roles import LOOKUP_ROLES, MODALITY_ROLES, Role
 from ownward.anatomy.routing import expected_distinct_experts
-from ownward.core import UnknownQuantization
+from ownward.core import UnknownQuantization, UnsupportedAttention
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +65,8 @@ class Anatomy:
     recipe: Recipe | None = field(default=None, repr=False)
     file_bytes: int | None = None
     """Bytes of the tensors themselves, where the anatomy was read from them."""
+    unsupported: tuple[str, ...] = ()
+    """What tensors without a config do not tell: `cache`, `active`. Its figures are 0 and mean nothing."""
 
     @property
     def named_params(self) -> int:
@@ -101,7 +103,9 @@ class Anatomy:
 
         `kv_type` is the type of keys, values and latents; recurrent state stays fp32 and
         convolution inputs 16 bit, whatever the cache type.
+        Raises: UnsupportedAttention, where the cache is not known.
         """
+        self._need("cache")
         return sum(
             count * layer_cache_bytes(layer.memory, context_tokens, kv_type)
             for layer, count in self.blueprint.layer_groups()
@@ -111,7 +115,9 @@ class Anatomy:
         """Return the FLOP of one generated token after `context_tokens`: linear layers and attention.
 
         2 for each multiply-add; latent attention in absorbed form.
+        Raises: UnsupportedAttention, where the cache is not known.
         """
+        self._need("cache")
         linear = 2.0 * self.active_excl_input_embedding
         return linear + sum(
             count * attention_flop(layer.memory, context_tokens) for layer, count in self.blueprint.layer_groups()
@@ -121,7 +127,9 @@ class Anatomy:
         """Return the FLOP of reading `tokens` new tokens after `cached_tokens`: every new one attends to all before.
 
         The head is computed for the last token alone.
+        Raises: UnsupportedAttention, where the cache is not known.
         """
+        self._need("cache")
         head = self.params_by_role[Role.EMBEDDINGS if self.tied_embeddings else Role.LM_HEAD]
         linear = 2.0 * (self.active_excl_input_embedding - head) * tokens + 2.0 * head
         return linear + sum(
@@ -133,6 +141,13 @@ class Anatomy:
         return expected_distinct_experts(
             experts=self.experts, per_token=self.experts_per_tok, tokens=batch_tokens, skew=skew
         )
+
+    def _need(self, figure: str) -> None:
+        if figure in self.unsupported:
+            raise UnsupportedAttention(
+                f"the tensors of {self.name} do not tell its {figure}",
+                next_step="Put the model's config.json beside them",
+            )
 
     def __getattr__(self, name: str) -> int:
         """Return the parameters of a role by its name: `anatomy.routed_experts`."""
@@ -149,6 +164,8 @@ def describe(
     architecture: str,
     recipe: Recipe | None = None,
     file_bytes: int | None = None,
+    quantization: str | None = None,
+    unsupported: tuple[str, ...] = (),
 ) -> Anatomy:
     """Return the anatomy that follows from a blueprint, stored by `recipe`."""
     roles = dict.fromkeys(Role, 0)
@@ -190,10 +207,11 @@ def describe(
         vocab_size=blueprint.vocab_size,
         hidden_size=blueprint.hidden_size,
         modalities=blueprint.modalities,
-        quantization=recipe.name if recipe else None,
+        quantization=recipe.name if recipe else quantization,
         blueprint=blueprint,
         recipe=recipe,
         file_bytes=file_bytes,
+        unsupported=unsupported,
         **_cache_figures(blueprint),
     )
 

@@ -9,9 +9,30 @@ from ownward.anatomy.roles import Role
 
 SCHEMA = "ownward.anatomy/1"
 
+_LOST = {
+    "active": ("experts_per_tok", "active_params_per_token", "active_excl_input_embedding"),
+    "cache": (
+        "kv_bytes_per_token_bf16",
+        "window_kv_bytes_per_slot_bf16",
+        "window_tokens",
+        "recurrent_state_bytes_per_seq",
+        "indexer_key_bytes_per_token_bf16",
+        "attn_flops_per_context_token",
+        "attn_flops_per_window_token",
+    ),
+}
+"""Which figures are null where the anatomy was read from tensors that do not tell them."""
+
 
 def as_contract(anatomy: Anatomy) -> dict[str, Any]:
     """Return the object of `ownward models show --json`, under the names of CONTRACTS."""
+    figures = _figures(anatomy)
+    for lost in anatomy.unsupported:
+        figures.update(dict.fromkeys(_LOST[lost]))
+    return figures
+
+
+def _figures(anatomy: Anatomy) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "name": anatomy.name,
@@ -41,5 +62,5 @@ def as_contract(anatomy: Anatomy) -> dict[str, Any]:
         "max_context_tokens": anatomy.max_context_tokens,
         "modalities": list(anatomy.modalities),
         "layers": [{"kind": layer.kind, "count": layer.count} for layer in anatomy.layers],
-        "unsupported": [],
+        "unsupported": list(anatomy.unsupported),
     }

@@ -7,37 +7,52 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ownward.anatomy.anatomy import Anatomy
+from ownward.anatomy.anatomy import Anatomy, describe
 from ownward.anatomy.config import from_config
-from ownward.core import BadInput
+from ownward.anatomy.tensors import StoredTensor, read_gguf, read_index, read_safetensors
+from ownward.anatomy.tensors.counting import bytes_of, draw_tensors
+from ownward.anatomy.tensors.gguf import MAGIC
+from ownward.anatomy.tensors.gguf_memory import remember
+from ownward.core import BadInput, UnsupportedModel
 
-_LARGEST_CONFIG_BYTES = 8 * 1024**2
+_LARGEST_CONFIG_BYTES = 4 * 1024**2
+_CACHE = "cache"
+_ACTIVE = "active"
 
 
 def read(path: str | Path) -> Anatomy:
-    """Return the anatomy of a config.json, with the hf_quant_config.json beside it where there is one.
+    """Return the anatomy of a model from its config.json, GGUF, safetensors or index file, or from its folder.
 
-    Raises: BadInput, if the file cannot be read; UnsupportedModel, if its architecture has no formula here.
+    Headers only: no weight is loaded. A config.json beside safetensors lends what tensors
+    do not tell; a hf_quant_config.json beside a config lends its quantisation.
+    Raises: BadInput, if the file cannot be read as what it should be; UnsupportedModel, for
+    a config whose architecture, attention or quantisation has no formula here.
     """
-    path = Path(path)
+    path = _file_of(Path(path))
+    if path.name.endswith(".index.json"):
+        return _from_safetensors(read_index(path), path)
+    if path.suffix == ".safetensors":
+        return _from_safetensors(read_safetensors(path), path)
+    if path.suffix == ".gguf" or _starts_with(path, MAGIC):
+        return _from_gguf(path)
     config = load_json(path)
-    companion = _companion(path)
-    name = path.parent.name if path.stem == "config" else path.stem
-    return from_config(config, name=name, where=str(path), quantization=companion)
+    if "weight_map" in config:
+        return _from_safetensors(read_index(path), path)
+    return from_config(config, name=_name_of(path), where=str(path), quantization=_companion(path))
 
 
-def load_json(path: Path, *, largest_bytes: int = _LARGEST_CONFIG_BYTES) -> Mapping[str, Any]:
-    """Return the JSON object in a file.
+def load_json(path: Path) -> Mapping[str, Any]:
+    """Return the JSON object in a file of at most 4 MiB.
 
-    Raises: BadInput, if it cannot be opened, is larger than `largest_bytes` or is no object.
+    Raises: BadInput, if it cannot be opened, is larger or is no object.
     """
     try:
         with path.open("rb") as stream:
-            text = stream.read(largest_bytes + 1)
+            text = stream.read(_LARGEST_CONFIG_BYTES + 1)
     except (OSError, ValueError) as error:
         raise BadInput(f"cannot be read: {getattr(error, 'strerror', None) or error}", where=str(path)) from error
-    if len(text) > largest_bytes:
-        raise BadInput(f"is larger than {largest_bytes} bytes, which no config is", where=str(path))
+    if len(text) > _LARGEST_CONFIG_BYTES:
+        raise BadInput(f"is larger than {_LARGEST_CONFIG_BYTES} bytes, which no config is", where=str(path))
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -45,6 +60,102 @@ def load_json(path: Path, *, largest_bytes: int = _LARGEST_CONFIG_BYTES) -> Mapp
     if not isinstance(value, dict):
         raise BadInput("is no JSON object", where=str(path))
     return value
+
+
+def _from_gguf(path: Path) -> Anatomy:
+    file = read_gguf(path)
+    architecture = file.architecture
+    drafts = file.metadata.get(f"{architecture}.nextn_predict_layers")
+    count = file.metadata.get(f"{architecture}.block_count")
+    draft_layers: frozenset[int] = frozenset()
+    if type(drafts) is int and type(count) is int and 0 < drafts < count <= len(file.tensors):
+        draft_layers = frozenset(range(count - drafts, count))
+    used = file.metadata.get(f"{architecture}.expert_used_count")
+    blueprint = draw_tensors(
+        file.tensors, per_token=used if type(used) is int and used > 0 else None, draft_layers=draft_layers
+    )
+    blueprint, is_settled = remember(blueprint, file)
+    return describe(
+        blueprint,
+        name=_name_of(path),
+        architecture=architecture,
+        file_bytes=bytes_of(file.tensors),
+        quantization=_main_type(file.tensors),
+        unsupported=() if is_settled else (_CACHE,),
+    )
+
+
+def _from_safetensors(tensors: tuple[StoredTensor, ...], path: Path) -> Anatomy:
+    twin, packed_bits, architecture = None, None, "unknown"
+    beside = path.with_name("config.json")
+    if beside.is_file():
+        config = load_json(beside)
+        packed_bits = _packed_bits(config)
+        try:
+            anatomy = from_config(config, where=str(beside), quantization=_companion(beside))
+            twin, architecture = anatomy.blueprint, anatomy.architecture
+        except UnsupportedModel:
+            architecture = str(config.get("model_type", "unknown"))[:60]
+    blueprint = draw_tensors(tensors, pattern=twin, packed_bits=packed_bits)
+    lost = () if twin else (_CACHE, _ACTIVE) if blueprint.experts else (_CACHE,)
+    return describe(
+        blueprint,
+        name=_name_of(path),
+        architecture=architecture,
+        file_bytes=bytes_of(tensors),
+        quantization=_main_type(tensors),
+        unsupported=lost,
+    )
+
+
+def _packed_bits(config: Mapping[str, Any]) -> int | None:
+    """Return the width of packed integers that a config states."""
+    text = config.get("text_config")
+    nested = text.get("quantization_config") if isinstance(text, Mapping) else None
+    stated = config.get("quantization_config") or config.get("quantization") or nested
+    if not isinstance(stated, Mapping):
+        return None
+    groups = stated.get("config_groups")
+    if isinstance(groups, Mapping) and groups:
+        first = next(iter(groups.values()))
+        weights = first.get("weights") if isinstance(first, Mapping) else None
+        bits = weights.get("num_bits") if isinstance(weights, Mapping) else None
+    else:
+        bits = stated.get("bits", stated.get("w_bit"))
+    return bits if type(bits) is int and bits in {2, 3, 4, 5, 6, 8} else None
+
+
+def _main_type(tensors: tuple[StoredTensor, ...]) -> str | None:
+    """Return the type that takes most bytes."""
+    sizes: dict[str, int] = {}
+    for tensor in tensors:
+        sizes[tensor.dtype] = sizes.get(tensor.dtype, 0) + tensor.bytes
+    return max(sizes, key=sizes.__getitem__) if sizes else None
+
+
+def _file_of(path: Path) -> Path:
+    """Return the file that tells most about the model in a folder; a file as it is."""
+    if not path.is_dir():
+        return path
+    for name in ("config.json", "model.safetensors.index.json", "model.safetensors"):
+        if (path / name).is_file():
+            return path / name
+    if ggufs := sorted(path.glob("*.gguf")):
+        return ggufs[0]
+    raise BadInput("holds no config.json, no safetensors and no GGUF file", where=str(path))
+
+
+def _starts_with(path: Path, magic: bytes) -> bool:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(len(magic)) == magic
+    except (OSError, ValueError) as error:
+        raise BadInput(f"cannot be read: {getattr(error, 'strerror', None) or error}", where=str(path)) from error
+
+
+def _name_of(path: Path) -> str:
+    generic = {"config", "model", "model.safetensors.index"}
+    return path.resolve().parent.name if path.stem in generic or path.stem.startswith("model-0") else path.stem
 
 
 def _companion(path: Path) -> Mapping[str, Any] | None:

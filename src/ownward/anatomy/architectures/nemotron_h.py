@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ownward.anatomy.architectures.dense import heads_of
-from ownward.anatomy.blueprint import NOTHING, Blueprint, Layer, Weights, matrix, norm, prefixed
+from ownward.anatomy.blueprint import NOTHING, Blueprint, Layer, Weights, matrix, norm
 from ownward.anatomy.decoder import assemble
 from ownward.anatomy.fields import Fields
 from ownward.anatomy.parts.attention import grouped_query
@@ -34,7 +34,6 @@ def nemotron_h(fields: Fields) -> Blueprint:
         embedding_name="embeddings",
         norm_name="norm_f",
         experts=experts,
-        drafts=_drafts(fields),
     )
 
 
@@ -105,8 +104,3 @@ def _mixture(fields: Fields) -> Weights:
         *plain_mlp(hidden, shared, role=Role.SHARED_EXPERTS, has_bias=bias, prefix="mixer.shared_experts."),
         *projections,
     )
-
-
-def _drafts(fields: Fields) -> Weights:
-    """Return the draft layers: Nemotron's modules are not settled, so that a config with some is read without."""
-    return prefixed("", ())

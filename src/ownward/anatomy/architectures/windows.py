@@ -71,5 +71,5 @@ def every_nth_full(default: int, *names: str) -> IsWindowed:
 
 
 def from_layer(fields: Fields, index: int) -> bool:
-    """The window starts at layer `max_window_layers`, if it is switched on (Qwen2, Qwen3)."""
+    """Start the window at layer `max_window_layers`, if it is switched on (Qwen2, Qwen3)."""
     return fields.flag("use_sliding_window", default=False) and index >= fields.count("max_window_layers", least=0)

@@ -56,7 +56,7 @@ def _read(stated: Mapping[str, Any], *, where: str, is_text_only: bool, expert_t
         "awq": _awq,
         "auto-round": _gptq,
         "bitsandbytes": _bitsandbytes,
-        "mlx": lambda stated, where, *, is_text_only: _mlx(stated, where),  # noqa: ARG005 - one signature for all
+        "mlx": _mlx,
     }
     if not isinstance(method, str) or method not in readers:
         raise UnknownQuantization(
@@ -106,7 +106,7 @@ def _mxfp4(stated: Mapping[str, Any], where: str, *, is_text_only: bool) -> Reci
 
 
 def _compressed(stated: Mapping[str, Any], where: str, *, is_text_only: bool) -> Recipe:
-    """Formats by group of targets, as llm-compressor writes them."""
+    """Read formats by group of targets, as llm-compressor writes them."""
     rules = _groups(stated, where)
     return _recipe("compressed-tensors", rules, _texts(stated, "ignore", where), is_text_only=is_text_only)
 
@@ -177,9 +177,7 @@ def _modelopt(stated: Mapping[str, Any], where: str, *, is_text_only: bool) -> R
             members.setdefault(_algorithm(algorithm, where), []).append(str(module))
         rules = tuple((any_of(modules), stored) for stored, modules in members.items())
         named = any_of(module for modules in members.values() for module in modules)
-        return Recipe(
-            name="modelopt", rules=rules, ignored=any_of(kept), explicit=named, is_text_only=is_text_only
-        )
+        return Recipe(name="modelopt", rules=rules, ignored=any_of(kept), explicit=named, is_text_only=is_text_only)
     stored = _algorithm(stated.get("quant_algo"), where)
     return _recipe("modelopt", ((everything, stored),), kept, is_text_only=is_text_only)
 
@@ -239,7 +237,7 @@ def _bitsandbytes(stated: Mapping[str, Any], where: str, *, is_text_only: bool) 
     return _recipe("bitsandbytes", ((everything, stored),), kept, is_text_only=is_text_only)
 
 
-def _mlx(stated: Mapping[str, Any], where: str) -> Recipe:
+def _mlx(stated: Mapping[str, Any], where: str, *, is_text_only: bool = True) -> Recipe:  # noqa: ARG001 - towers never are
     """MLX: affine integers or MXFP4 for every matrix and embedding of the text model, other bits by module."""
     overrides = {str(key): value for key, value in stated.items() if "." in str(key)}
     rules: list[tuple[Matches, Format]] = []
@@ -269,9 +267,7 @@ def _mlx_format(stated: Mapping[str, Any], where: str) -> Format:
     return mlx_affine(_bits(stated, "bits", where), group or 64)
 
 
-def _recipe(
-    name: str, rules: tuple[tuple[Matches, Format], ...], kept: list[str], *, is_text_only: bool
-) -> Recipe:
+def _recipe(name: str, rules: tuple[tuple[Matches, Format], ...], kept: list[str], *, is_text_only: bool) -> Recipe:
     return Recipe(name=name, rules=rules, ignored=any_of(kept), explicit=nothing, is_text_only=is_text_only)
 
 
@@ -322,4 +318,3 @@ def _unknown(what: str, where: str) -> UnknownQuantization:
         where=where,
         next_step="Give its weights instead: a safetensors file or its index.json says how many bytes they are",
     )
-

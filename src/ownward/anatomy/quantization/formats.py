@@ -68,9 +68,7 @@ def integer(bits: int, *, group: int | None, is_symmetric: bool = True, has_orde
     scale = 16 + (0 if is_symmetric else bits)
     name = f"int{bits}_g{group}" if group else f"int{bits}"
     if group:
-        return Format(
-            name=name, value_bits=bits, group=group, group_bits=scale, column_bits=32 if has_order else 0
-        )
+        return Format(name=name, value_bits=bits, group=group, group_bits=scale, column_bits=32 if has_order else 0)
     return Format(name=name, value_bits=bits, row_bits=scale, column_bits=32 if has_order else 0)
 
 

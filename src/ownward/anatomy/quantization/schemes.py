@@ -56,7 +56,7 @@ def scheme_bytes(blueprint: Blueprint, name: str) -> int:
 
 
 def _sensitive_apart(weights: Weights) -> Weights:
-    """Return a layer's weights with a perceptron that stands beside experts counted as shared, which MLX keeps finer."""
+    """Return a layer with the perceptron that stands beside its experts counted as shared: MLX keeps it finer."""
     if not any(weight.role is Role.ROUTED_EXPERTS for weight in weights):
         return weights
     return tuple(w._replace(role=Role.SHARED_EXPERTS, active=0) if w.role is Role.DENSE_MLP else w for w in weights)
@@ -80,7 +80,9 @@ def _gguf_bytes(blueprint: Blueprint, mix: Mix) -> int:
             is_head = weight.role is (Role.EMBEDDINGS if blueprint.is_tied else Role.LM_HEAD)
             total += add(weight, 0, is_head=is_head)
     for index, layer in enumerate(blueprint.layers):
-        total += sum(add(weight, index, is_head=False) for weight in layer.weights if weight.state in {"live", "buffer"})
+        total += sum(
+            add(weight, index, is_head=False) for weight in layer.weights if weight.state in {"live", "buffer"}
+        )
     return total
 
 
