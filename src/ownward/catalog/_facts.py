@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date
 from decimal import Decimal
@@ -31,6 +30,8 @@ class FactFile:
 
         Raises: ConfigError, if it is not TOML.
         """
+        import tomllib
+
         self.file = file
         self.faults: list[Fault] = []
         self._lines = text.splitlines()

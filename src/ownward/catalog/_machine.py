@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -193,7 +192,7 @@ _ALL_COLUMNS = frozenset({*_COLUMNS, *_OTHER_COLUMNS, "price_source", "notes"})
 def machine_from_mapping(stated: Mapping[str, Any], *, checked_on: date | None = None) -> Machine:
     """Return a machine from the columns of a machine table: `name, kind, memory_gb, bandwidth_gb_s, …_tflops_dense, ….
 
-    Numbers may be texts; empty and None are unknown. A row that names no source
+    Numbers may be texts; empty, None and 0 are unknown. A row that names no source
     is taken as the caller's own word: basis `assumed`, source "stated by the caller".
     Raises: BadInput, for a column that is not known or a cell that is no number.
     """
@@ -240,6 +239,8 @@ def machine_from_mapping(stated: Mapping[str, Any], *, checked_on: date | None =
 
 def machines_from_csv(text: str, *, checked_on: date | None = None) -> tuple[Machine, ...]:
     """Return the machines of a CSV text with those columns."""
+    import csv
+
     return tuple(machine_from_mapping(row, checked_on=checked_on) for row in csv.DictReader(text.splitlines()))
 
 
@@ -266,6 +267,6 @@ def _number(column: str, cell: object) -> Decimal | None:
         number = Decimal(str(cell).strip())
     except InvalidOperation:
         number = Decimal("NaN")
-    if isinstance(cell, bool) or not number.is_finite() or number <= 0:
+    if isinstance(cell, bool) or not number.is_finite() or number < 0:
         raise BadInput(f"{column} is {cell!r}", allowed="A number above 0, or empty where it is not known")
-    return number
+    return number or None

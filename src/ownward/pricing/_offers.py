@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from functools import lru_cache
 
 from ownward import catalog
@@ -15,6 +14,8 @@ def hosted_names(model: str) -> tuple[tuple[str, str], ...]:
 
 @lru_cache(maxsize=1)
 def _table() -> dict[str, tuple[tuple[str, str], ...]]:
+    import tomllib
+
     stated = tomllib.loads((catalog.DATA_FOLDER / "prices" / "hosted-names.toml").read_text("utf-8"))
     return {
         model: tuple((host, name) for host, names in hosts.items() for name in names) for model, hosts in stated.items()
