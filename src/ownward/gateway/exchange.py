@@ -30,7 +30,7 @@ from ownward.gateway.errors import (
     stream_event_of,
 )
 from ownward.gateway.routing import RoutingTable, Target
-from ownward.ledger import Request
+from ownward.ledger import Request, TaskBasis
 from ownward.policy import LOCAL_ONLY, Label
 
 if TYPE_CHECKING:
@@ -75,6 +75,8 @@ class Exchange:
         "status",
         "table",
         "target",
+        "task_basis",
+        "task_id",
         "workload",
     )
 
@@ -93,6 +95,8 @@ class Exchange:
         self.request: Request | None = None
         self.choice: Choice | None = None
         self.target: Target | None = None
+        self.task_id = self.request_id
+        self.task_basis: TaskBasis = "single"
         self.route = ""
         self.workload = UNASSIGNED
         self.label: Label = LOCAL_ONLY
@@ -151,6 +155,7 @@ class Exchange:
         gateway, headers, table = self.gateway, self.headers, self.table
         self.route = peeked.model or ""
         self.is_stream = peeked.stream is True
+        self.task_id, self.task_basis = wire.task_of(headers, self.request_id)
         self.workload = wire.name_in(headers, b"x-ownward-workload") or UNASSIGNED
         asked = Asked(
             endpoint=self.endpoint,
@@ -182,11 +187,10 @@ class Exchange:
         return choice
 
     def _ledger_request(self, reason: str) -> Request:
-        task_id, task_basis = wire.task_of(self.headers, self.request_id)
         return Request(
             request_id=self.request_id,
-            task_id=task_id,
-            task_basis=task_basis,
+            task_id=self.task_id,
+            task_basis=self.task_basis,
             workload=self.workload,
             route=self.route,
             key_id=None if self.key is None else self.key.key_id,
@@ -215,26 +219,26 @@ class Exchange:
         return body
 
     async def _read_rest(self, first: bytes, limit: int) -> bytes:
-        parts, size = [first], len(first)
+        parts, size, is_whole = [first], len(first), False
         seconds = self.gateway.settings.body_timeout_s
         try:
             async with asyncio.timeout(seconds):
-                while True:
+                while size <= limit:
+                    if is_whole:
+                        return b"".join(parts)
                     message = await self._receive()
                     if message["type"] == "http.disconnect":
                         raise ClientGone
                     parts.append(message["body"])
                     size += len(message["body"])
-                    if size > limit:
-                        self.must_close = True
-                        raise BodyTooLarge(limit_bytes=limit)
-                    if not message["more_body"]:
-                        return b"".join(parts)
+                    is_whole = not message["more_body"]
         except TimeoutError:
             self.must_close = True
             raise MalformedRequest(
                 "the request body did not arrive in time", allowed=f"{seconds:g} s for the whole body"
             ) from None
+        self.must_close = True
+        raise BodyTooLarge(limit_bytes=limit)
 
     def _watch_client(self) -> None:
         """Have this task cancelled when the client leaves."""
@@ -401,8 +405,6 @@ class Exchange:
             self.gateway.ledger.refuse(request, reason=str(error), status=status)
         except LedgerError as failure:
             _LOG.error("the refusal of %s could not be recorded: %s", self.request_id, failure)
-        except MalformedRequest:  # the task's own name cannot be read
-            pass
 
     def _own_headers(self) -> list[tuple[bytes, bytes]]:
         headers = [

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ownward.core import MIB, ConfigError, Fault
 
-DEFAULT_PORT = 8480
+DEFAULT_PORT = 8484
 _MAX_PORT = 65535
 
 

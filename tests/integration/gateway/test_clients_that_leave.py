@@ -1,0 +1,129 @@
+"""A client that leaves takes its upstream call with it, and the ledger keeps what may be charged."""
+# ruff: noqa: SIM117 - a gateway stands inside its upstreams
+
+import asyncio
+import socket
+import struct
+
+import pytest
+
+from ownward.engines import FakeOptions, FakeServer, Stall
+from ownward.gateway import GatewaySettings
+
+
+async def until(condition, *, within_s):
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + within_s
+    while not condition():
+        assert loop.time() < deadline, "it did not happen in time"
+        await asyncio.sleep(0.002)
+
+
+def reset(client):
+    """Close a connection with a reset, as a killed process on another machine would."""
+    raw = client.writer.get_extra_info("socket")
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.writer.transport.abort()
+
+
+@pytest.mark.parametrize("leave", ["close", "reset"])
+@pytest.mark.parametrize("when", ["before the first byte", "in the stream", "while a plain answer is made"])
+def test_the_upstream_call_ends_within_100_ms(lab, start, when, leave):
+    options = FakeOptions(ttft_s=0.01, tpot_s=0.05) if when == "in the stream" else FakeOptions(ttft_s=5)
+
+    async def main():
+        async with FakeServer(options) as fake, start(lab.plan_of(lab.tier("a", fake.base_url))) as running:
+            async with lab.Client(running.base_url) as client:
+                await client.send(lab.CHAT, lab.chat(stream=when != "while a plain answer is made"))
+                if when == "in the stream":
+                    await client.head()
+                    for _ in range(3):
+                        await client.piece()
+                else:
+                    await until(lambda: fake.record.count(with_calls=False)["accepted"] == 1, within_s=2)
+                if leave == "reset":
+                    reset(client)
+            await until(lambda: fake.record.count(with_calls=False)["aborted"] == 1, within_s=0.1)
+            await until(lambda: not running.server.gateway.exchanges, within_s=0.1)
+            (row,) = await running.rows()
+            (call,) = fake.record.count(with_calls=True)["calls"]
+            assert (row["state"], row["charge_usd"], row["output_tokens"]) == ("unsettled", None, None)
+            truth = 3e-6 * call["input_tokens"] + 15e-6 * call["output_tokens"]
+            assert float(row["charge_low_usd"]) <= truth <= float(row["charge_high_usd"])
+
+    asyncio.run(main())
+
+
+def test_a_client_that_leaves_while_it_waits_for_a_slot_is_sent_nowhere(lab, start):
+    async def main():
+        async with FakeServer(FakeOptions(ttft_s=0.3)) as fake:
+            async with start(lab.plan_of(lab.tier("a", fake.base_url, max_concurrency=1))) as running:
+                first = asyncio.create_task(running.ask(body=lab.chat()))
+                slots = running.server.gateway.slots["a"]
+                await until(lambda: slots.in_use == 1, within_s=2)
+                async with lab.Client(running.base_url) as client:
+                    await client.send(lab.CHAT, lab.chat())
+                    await until(lambda: slots.waiting == 1, within_s=2)
+                await until(lambda: slots.waiting == 0, within_s=0.2)
+                assert (await first).status == 200
+                await until(lambda: slots.in_use == 0, within_s=0.2)
+                assert fake.record.count(with_calls=False)["accepted"] == 1
+
+    asyncio.run(main())
+
+
+def test_a_client_that_leaves_after_its_answer_changes_nothing(lab, start):
+    async def main():
+        async with FakeServer() as fake, start(lab.plan_of(lab.tier("a", fake.base_url))) as running:
+            for _ in range(20):
+                async with lab.Client(running.base_url) as client:
+                    await client.ask(lab.CHAT, lab.chat(stream=True))
+                    reset(client)
+            assert {row["state"] for row in await running.rows()} == {"settled"}
+
+    asyncio.run(main())
+
+
+def test_a_client_that_reads_nothing_is_cut_and_its_memory_is_bounded(lab, start, monkeypatch):
+    monkeypatch.setattr("ownward.gateway.app._SWEEP_S", 0.05)
+    settings = GatewaySettings(port=0, client_stall_s=0.2, drain_s=1)
+    written = 0
+
+    async def script(body, reader, writer):
+        nonlocal written
+        writer.write(lab.STREAM_HEAD)
+        event = b'data: {"choices":[{"delta":{"content":"' + b"x" * 60_000 + b'"}}]}\n\n'
+        for _ in range(1000):
+            if writer.is_closing():
+                break
+            writer.write(lab.chunk(event))
+            await writer.drain()
+            written += len(event)
+
+    async def main():
+        async with lab.Scripted(script) as upstream:
+            async with start(lab.plan_of(lab.tier("a", upstream.base_url)), settings=settings) as running:
+                async with lab.Client(running.base_url) as client:
+                    client.reader._limit = 1024  # the test's own buffer stays small
+                    await client.send(lab.CHAT, lab.chat(stream=True))
+                    await asyncio.wait_for(upstream.lost.wait(), 5)
+                assert written < 30_000_000
+                await until(lambda: not running.server.gateway.exchanges, within_s=1)
+                (row,) = await running.rows()
+                assert row["state"] == "unsettled"
+
+    asyncio.run(main())
+
+
+def test_a_stream_that_stalls_is_ended_with_an_error(lab, start):
+    async def main():
+        async with FakeServer(FakeOptions(stalls=(Stall.parse("3:5"),))) as fake:
+            stalling = lab.tier("a", "", upstreams=(lab.Upstream(name="a-1", url=fake.base_url, stall_timeout_s=0.1),))
+            async with start(lab.plan_of(stalling)) as running:
+                answer = await asyncio.wait_for(running.ask(body=lab.chat(stream=True)), 2)
+                assert b"[DONE]" not in answer.body
+                assert b'"error"' in answer.body
+                (row,) = await running.rows()
+                assert row["state"] == "unsettled"
+
+    asyncio.run(main())

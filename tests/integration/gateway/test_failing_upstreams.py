@@ -1,0 +1,222 @@
+"""What happens when an upstream refuses, breaks, stalls or lies: before the first byte, and after it."""
+# ruff: noqa: SIM117 - a gateway stands inside its upstreams
+
+import asyncio
+import json
+
+import pytest
+
+from ownward.engines import Cut, Failure, FakeOptions, FakeServer, Garbage, Stall
+from ownward.gateway import GatewaySettings
+
+
+def two_tiers(lab, first, second):
+    return lab.plan_of(lab.tier("a", first.base_url), lab.tier("b", second.base_url))
+
+
+@pytest.mark.parametrize(
+    ("faults", "state"),
+    [
+        ({"failures": (Failure.parse("500"),)}, "failed"),
+        ({"failures": (Failure.parse("429"),)}, "failed"),
+        ({"failures": (Failure.parse("503"),)}, "failed"),
+        ({"failures": (Failure.parse("504"),)}, "unsettled"),
+        ({"cuts": (Cut.parse("first"),)}, "unsettled"),
+        ({"garbage": (Garbage.parse("json"), Garbage.parse("sse"))}, "unsettled"),
+    ],
+    ids=["500", "429", "503", "504", "cut", "garbage"],
+)
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
+def test_a_failure_before_the_first_byte_moves_on_to_the_next_upstream(lab, start, faults, state, stream):
+    async def main():
+        async with FakeServer(FakeOptions(**faults)) as bad, FakeServer(FakeOptions()) as good:
+            async with start(two_tiers(lab, bad, good)) as running:
+                answer = await running.ask(body=lab.chat(stream=stream))
+                assert answer.status == 200
+                assert (answer.headers["x-ownward-tier"], answer.headers["x-ownward-attempts"]) == ("b", "2")
+                first, second = sorted(await running.rows(), key=lambda row: row["attempt"])
+                assert (first["state"], first["tier"]) == (state, "a")
+                assert (second["state"], second["tier"]) == ("settled", "b")
+                if state == "unsettled":
+                    assert float(first["charge_low_usd"]) == 0
+                    assert float(first["charge_high_usd"]) > 0
+
+    asyncio.run(main())
+
+
+def test_a_refused_connection_moves_on_and_is_charged_nothing(lab, start):
+    async def main():
+        async with FakeServer(FakeOptions()) as good:
+            plan = lab.plan_of(lab.tier("a", "http://127.0.0.1:9"), lab.tier("b", good.base_url))
+            async with start(plan) as running:
+                answer = await running.ask(body=lab.chat())
+                assert answer.headers["x-ownward-tier"] == "b"
+                first, _ = sorted(await running.rows(), key=lambda row: row["attempt"])
+                assert (first["state"], first["charge_usd"]) == ("failed", "0.000000")
+
+    asyncio.run(main())
+
+
+def test_a_stall_before_the_first_byte_moves_on_within_the_upstreams_time(lab, start):
+    async def main():
+        async with FakeServer(FakeOptions(stalls=(Stall.parse("first:5"),))) as slow, FakeServer() as good:
+            slow_tier = lab.tier(
+                "a", "", upstreams=(lab.Upstream(name="a-1", url=slow.base_url, first_byte_timeout_s=0.1),)
+            )
+            async with start(lab.plan_of(slow_tier, lab.tier("b", good.base_url))) as running:
+                answer = await asyncio.wait_for(running.ask(body=lab.chat()), 3)
+                assert answer.headers["x-ownward-tier"] == "b"
+                first, _ = sorted(await running.rows(), key=lambda row: row["attempt"])
+                assert first["state"] == "unsettled"
+
+    asyncio.run(main())
+
+
+def test_a_request_that_is_wrong_is_not_tried_elsewhere(lab, start):
+    async def main():
+        async with FakeServer(FakeOptions(failures=(Failure.parse("400"),))) as bad, FakeServer() as good:
+            async with start(two_tiers(lab, bad, good)) as running:
+                answer = await running.ask(body=lab.chat())
+                assert (answer.status, answer.headers["x-ownward-attempts"]) == (400, "1")
+                assert good.record.count(with_calls=False)["accepted"] == 0
+
+    asyncio.run(main())
+
+
+def test_after_the_first_byte_nothing_is_tried_again_and_the_cut_is_visible(lab, start):
+    async def main():
+        async with FakeServer(FakeOptions(cuts=(Cut.parse("3"),))) as bad, FakeServer() as good:
+            async with start(two_tiers(lab, bad, good)) as running:
+                answer = await running.ask(body=lab.chat(stream=True))
+                assert answer.status == 200
+                assert b"[DONE]" not in answer.body
+                last = answer.body.rstrip().rsplit(b"data: ", 1)[1]
+                assert "broke after" in json.loads(last)["error"]["message"]
+                assert good.record.count(with_calls=False)["accepted"] == 0
+                (row,) = await running.rows()
+                assert (row["state"], row["charge_usd"]) == ("unsettled", None)
+                (call,) = bad.record.count(with_calls=True)["calls"]
+                assert call["state"] == "cut"
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/responses", "/v1/completions"])
+def test_a_cut_stream_ends_with_an_error_event_of_its_own_dialect(lab, start, path):
+    body = {
+        "/v1/messages": lab.chat(stream=True, max_tokens=20),
+        "/v1/responses": {"model": "chat", "input": "hi", "stream": True},
+        "/v1/completions": {"model": "chat", "prompt": "hi", "stream": True},
+    }[path]
+
+    async def main():
+        async with FakeServer(FakeOptions(cuts=(Cut.parse("4"),))) as bad:
+            owned = lab.tier("a", bad.base_url, kind="owned", engine="llama-server")
+            async with start(lab.plan_of(owned)) as running:
+                answer = await running.ask(path, body)
+                *_, event = answer.body.rstrip().split(b"\n\n")
+                content = json.loads(event.split(b"data: ", 1)[1])
+                if path == "/v1/completions":
+                    assert "error" in content
+                else:
+                    assert event.lstrip().startswith(b"event: error\n")
+                    assert content["type"] == "error"
+                (row,) = await running.rows()
+                assert row["state"] == "unsettled"
+
+    asyncio.run(main())
+
+
+def test_an_answer_without_usage_is_unsettled_and_nothing_is_invented(lab, start):
+    async def main():
+        async with FakeServer(FakeOptions(usage="missing")) as fake:
+            async with start(lab.plan_of(lab.tier("a", fake.base_url))) as running:
+                for stream in (False, True):
+                    answer = await running.ask(body=lab.chat(stream=stream))
+                    assert answer.status == 200
+                for row in await running.rows():
+                    assert (row["state"], row["output_tokens"]) == ("unsettled", None)
+                    truth = 3e-6 * 6 + 15e-6 * 16
+                    assert float(row["charge_low_usd"]) <= truth <= float(row["charge_high_usd"])
+
+    asyncio.run(main())
+
+
+def test_without_a_price_the_charge_is_unknown_and_not_zero(lab, start):
+    async def main():
+        async with FakeServer() as fake:
+            async with start(lab.plan_of(lab.tier("a", fake.base_url, price=None))) as running:
+                await running.ask(body=lab.chat())
+                (row,) = await running.rows()
+                assert (row["state"], row["output_tokens"]) == ("settled", 16)
+                assert row["charge_usd"] is None
+                assert row["charge_high_usd"] is None
+
+    asyncio.run(main())
+
+
+def test_when_all_upstreams_fail_the_client_learns_it_with_the_last_ones_words(lab, start):
+    async def main():
+        options = FakeOptions(failures=(Failure.parse("429"),), retry_after_s=7)
+        async with FakeServer(options) as a, FakeServer(options) as b, start(two_tiers(lab, a, b)) as running:
+            answer = await running.ask(body=lab.chat())
+            assert (answer.status, answer.headers["retry-after"]) == (429, "7")
+            assert answer.headers["x-ownward-attempts"] == "2"
+
+    asyncio.run(main())
+
+
+def test_an_upstream_that_rejects_our_key_is_the_operators_fault_not_the_clients(lab, start):
+    async def main():
+        async with FakeServer(FakeOptions(api_key="right")) as fake:
+            async with start(lab.plan_of(lab.tier("a", fake.base_url))) as running:
+                answer = await running.ask(body=lab.chat())
+                assert answer.status == 502
+                assert "does not accept this gateway's key" in answer.json["error"]["message"]
+
+    asyncio.run(main())
+
+
+def test_an_upstream_that_keeps_failing_is_left_alone_and_then_probed(lab, start):
+    settings = GatewaySettings(port=0, breaker_failures=2, breaker_wait_s=0.2, drain_s=1)
+
+    async def main():
+        async with FakeServer(FakeOptions(failures=(Failure.parse("500:2"),))) as flaky, FakeServer() as good:
+            async with start(two_tiers(lab, flaky, good), settings=settings) as running:
+                tiers = [(await running.ask(body=lab.chat())).headers["x-ownward-tier"] for _ in range(4)]
+                assert tiers == ["b", "b", "b", "b"]
+                assert flaky.record.count(with_calls=False)["accepted"] == 2
+                await asyncio.sleep(0.25)
+                probe = await running.ask(body=lab.chat())
+                assert probe.headers["x-ownward-tier"] == "a"
+                assert (await running.ask(body=lab.chat())).headers["x-ownward-tier"] == "a"
+
+    asyncio.run(main())
+
+
+def test_with_every_upstream_down_the_refusal_is_at_once_and_says_when_to_come_back(lab, start):
+    settings = GatewaySettings(port=0, breaker_failures=1, breaker_wait_s=30, drain_s=1)
+
+    async def main():
+        async with FakeServer(FakeOptions(failures=(Failure.parse("500"),))) as bad:
+            async with start(lab.plan_of(lab.tier("a", bad.base_url)), settings=settings) as running:
+                assert (await running.ask(body=lab.chat())).status == 500
+                answer = await running.ask(body=lab.chat())
+                assert answer.status == 503
+                assert 1 <= int(answer.headers["retry-after"]) <= 30
+                assert bad.record.count(with_calls=False)["accepted"] == 1
+                assert sorted(row["state"] for row in await running.rows()) == ["failed", "refused"]
+
+    asyncio.run(main())
+
+
+def test_retries_stop_when_their_budget_is_spent(lab, start):
+    settings = GatewaySettings(port=0, retry_fraction=0, retry_burst=2, breaker_failures=1000, drain_s=1)
+
+    async def main():
+        async with FakeServer(FakeOptions(failures=(Failure.parse("500"),))) as bad, FakeServer() as good:
+            async with start(two_tiers(lab, bad, good), settings=settings) as running:
+                statuses = [(await running.ask(body=lab.chat())).status for _ in range(4)]
+                assert statuses == [200, 200, 500, 500]
+
+    asyncio.run(main())

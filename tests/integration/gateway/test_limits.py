@@ -1,0 +1,119 @@
+"""Everything is bounded, and what is over a bound is told so at once."""
+# ruff: noqa: SIM117 - a gateway stands inside its upstreams
+
+import asyncio
+
+from ownward.engines import FakeOptions, FakeServer
+from ownward.gateway import GatewaySettings
+
+
+def test_above_slots_and_queue_the_answer_is_503_at_once_and_nothing_is_sent(lab, start):
+    settings = GatewaySettings(port=0, queue_per_tier_requests=2, drain_s=2)
+
+    async def main():
+        async with FakeServer(FakeOptions(ttft_s=0.2)) as fake:
+            plan = lab.plan_of(lab.tier("a", fake.base_url, max_concurrency=2))
+            async with start(plan, settings=settings) as running:
+                answers = await asyncio.gather(*(running.ask(body=lab.chat()) for _ in range(7)))
+                statuses = sorted(answer.status for answer in answers)
+                assert statuses == [200] * 4 + [503] * 3
+                assert all("retry-after" in answer.headers for answer in answers if answer.status == 503)
+                assert fake.record.count(with_calls=False)["accepted"] == 4
+                assert sorted(row["state"] for row in await running.rows()) == ["refused"] * 3 + ["settled"] * 4
+
+    asyncio.run(main())
+
+
+def test_a_full_tier_gives_way_to_the_next_one(lab, start):
+    settings = GatewaySettings(port=0, queue_per_tier_requests=0, drain_s=2)
+
+    async def main():
+        async with FakeServer(FakeOptions(ttft_s=0.2)) as small, FakeServer() as other:
+            plan = lab.plan_of(lab.tier("a", small.base_url, max_concurrency=1), lab.tier("b", other.base_url))
+            async with start(plan, settings=settings) as running:
+                answers = await asyncio.gather(*(running.ask(body=lab.chat()) for _ in range(3)))
+                assert sorted(answer.headers["x-ownward-tier"] for answer in answers) == ["a", "b", "b"]
+
+    asyncio.run(main())
+
+
+def test_the_queue_is_first_in_first_out_and_has_a_time(lab, start):
+    settings = GatewaySettings(port=0, queue_timeout_s=0.1, drain_s=2)
+
+    async def main():
+        async with FakeServer(FakeOptions(ttft_s=0.5)) as fake:
+            plan = lab.plan_of(lab.tier("a", fake.base_url, max_concurrency=1))
+            async with start(plan, settings=settings) as running:
+                first, second = await asyncio.gather(*(running.ask(body=lab.chat()) for _ in range(2)))
+                assert sorted((first.status, second.status)) == [200, 503]
+                assert fake.record.count(with_calls=False)["accepted"] == 1
+
+    asyncio.run(main())
+
+
+def test_a_body_above_the_limit_is_413_stated_or_not(lab, start):
+    settings = GatewaySettings(port=0, max_body_bytes=1000, drain_s=1)
+
+    async def main():
+        async with FakeServer() as fake, start(lab.plan_of(lab.tier("a", fake.base_url)), settings=settings) as running:
+            assert (await running.ask(body=b"x" * 1001)).status == 413
+            async with lab.Client(running.base_url) as client:
+                client.writer.write(
+                    b"POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n"
+                )
+                for _ in range(3):
+                    client.writer.write(lab.chunk(b"x" * 500))
+                assert (await client.head()).status == 413
+
+    asyncio.run(main())
+
+
+def test_headers_above_the_limit_are_431(lab, start):
+    settings = GatewaySettings(port=0, max_header_bytes=4096, drain_s=1)
+
+    async def main():
+        async with FakeServer() as fake, start(lab.plan_of(lab.tier("a", fake.base_url)), settings=settings) as running:
+            async with lab.Client(running.base_url) as client:
+                client.writer.write(b"GET /healthz HTTP/1.1\r\n")
+                client.writer.write(b"".join(b"x-%d: %b\r\n" % (index, b"y" * 100) for index in range(50)))
+                assert (await client.head()).status == 431
+
+    asyncio.run(main())
+
+
+def test_a_head_that_never_ends_is_cut(lab, start):
+    settings = GatewaySettings(port=0, header_timeout_s=0.1, drain_s=1)
+
+    async def main():
+        async with FakeServer() as fake, start(lab.plan_of(lab.tier("a", fake.base_url)), settings=settings) as running:
+            async with lab.Client(running.base_url) as silent, lab.Client(running.base_url) as slow:
+                slow.writer.write(b"GET /healthz HTTP/1.1\r\nx: ")
+                assert (await asyncio.wait_for(silent.head(), 2)).status == 408
+                assert (await asyncio.wait_for(slow.head(), 2)).status == 408
+
+    asyncio.run(main())
+
+
+def test_a_kept_connection_serves_many_requests_beyond_the_head_timeout(lab, start):
+    settings = GatewaySettings(port=0, header_timeout_s=0.1, drain_s=1)
+
+    async def main():
+        async with FakeServer() as fake, start(lab.plan_of(lab.tier("a", fake.base_url)), settings=settings) as running:
+            async with lab.Client(running.base_url) as client:
+                for _ in range(3):
+                    assert (await client.ask(lab.CHAT, lab.chat())).status == 200
+                    await asyncio.sleep(0.08)
+
+    asyncio.run(main())
+
+
+def test_too_many_requests_in_flight_are_turned_away(lab, start):
+    settings = GatewaySettings(port=0, max_in_flight_requests=2, drain_s=2)
+
+    async def main():
+        async with FakeServer(FakeOptions(ttft_s=0.2)) as fake:
+            async with start(lab.plan_of(lab.tier("a", fake.base_url)), settings=settings) as running:
+                answers = await asyncio.gather(*(running.ask(body=lab.chat()) for _ in range(5)))
+                assert sorted(answer.status for answer in answers) == [200, 200, 503, 503, 503]
+
+    asyncio.run(main())

@@ -1,0 +1,172 @@
+"""Models, health, metrics, outcomes, keys, and what is not served."""
+
+import asyncio
+
+from ownward.engines import FakeOptions, FakeServer
+from ownward.gateway import GatewaySettings
+
+
+def test_models_lists_workloads_tiers_and_model_ids(lab, start):
+    async def main():
+        async with FakeServer() as fake, start(lab.plan_of(lab.tier("a", fake.base_url))) as running:
+            listed = (await running.ask("/v1/models")).json
+            assert listed["object"] == "list"
+            assert {entry["id"]: entry["kind"] for entry in listed["data"]} == {
+                "chat": "workload",
+                "a": "tier",
+                "a-model": "model",
+            }
+            for name in ("chat", "a", "a-model"):
+                assert (await running.ask(f"/v1/models/{name}")).json["id"] == name
+                assert (await running.ask(body={**lab.chat(), "model": name})).status == 200
+            assert (await running.ask("/v1/models/nobody")).status == 404
+            anthropic = await running.ask("/v1/models", headers={"anthropic-version": "2023-06-01"})
+            assert anthropic.json["data"][0]["type"] == "model"
+
+    asyncio.run(main())
+
+
+def test_health_and_readiness(lab, start):
+    async def main():
+        async with FakeServer() as fake:
+            plan = lab.plan_of(
+                lab.tier("a", fake.base_url, kind="owned", engine="llama-server", upstreams=(lab.Upstream(name="e"),))
+            )
+            async with start(plan) as running:
+                assert (await running.ask("/healthz")).status == 200
+                assert (await running.ask("/readyz")).status == 503
+                assert (await running.ask(body=lab.chat())).status == 503
+                running.server.set_address("e", fake.base_url)
+                assert (await running.ask("/readyz")).status == 200
+                assert (await running.ask(body=lab.chat())).status == 200
+
+    asyncio.run(main())
+
+
+def test_metrics_count_requests_tokens_and_charges(lab, start):
+    async def main():
+        async with FakeServer() as fake, start(lab.plan_of(lab.tier("a", fake.base_url))) as running:
+            await running.ask(body=lab.chat())
+            text = (await running.ask("/metrics")).body.decode()
+            assert (
+                'ownward_requests_total{endpoint="/v1/chat/completions",workload="chat",tier="a",status="200"} 1'
+                in text
+            )
+            assert 'ownward_tokens_total{tier="a",kind="output"} 16' in text
+            assert 'ownward_charge_usd_total{tier="a",upstream="a-1"} 0.000261' in text
+            assert "ownward_requests_in_flight 0" in text
+
+    asyncio.run(main())
+
+
+def test_an_outcome_is_recorded_once_for_each_source(lab, start):
+    async def main():
+        async with FakeServer() as fake, start(lab.plan_of(lab.tier("a", fake.base_url))) as running:
+            await running.ask(body=lab.chat(), headers={"x-ownward-task": "task-7"})
+            path = "/v1/tasks/task-7/outcome"
+            for _ in range(2):
+                assert (await running.ask(path, {"completed": True})).status == 200
+            assert (await running.ask(path, {"completed": False, "source": "verifier", "score": 0.5})).status == 200
+            recorded = list(running.ledger.query_outcomes(task_id="task-7"))
+            assert [(outcome.source, outcome.completed) for outcome in recorded] == [
+                ("user", True),
+                ("verifier", False),
+            ]
+
+    asyncio.run(main())
+
+
+def test_an_outcome_that_cannot_be_is_refused(lab, start):
+    async def main():
+        async with FakeServer() as fake, start(lab.plan_of(lab.tier("a", fake.base_url))) as running:
+            await running.ask(body=lab.chat(), headers={"x-ownward-task": "task-7"})
+            assert (await running.ask("/v1/tasks/nothing/outcome", {"completed": True})).status == 404
+            path = "/v1/tasks/task-7/outcome"
+            for body in (
+                {"completed": "yes"},
+                {"completed": True, "score": 2},
+                {"completed": True, "sauce": "user"},
+                {},
+            ):
+                assert (await running.ask(path, body)).status == 400
+
+    asyncio.run(main())
+
+
+def test_the_task_comes_from_a_header_else_from_the_trace_else_it_is_the_request(lab, start):
+    async def main():
+        async with FakeServer() as fake, start(lab.plan_of(lab.tier("a", fake.base_url))) as running:
+            trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+            for headers in (
+                {"x-ownward-task": "one"},
+                {"x-task-id": "two"},
+                {"traceparent": f"00-{trace}-00f067aa0ba902b7-01"},
+                {},
+            ):
+                await running.ask(body=lab.chat(), headers=headers)
+            rows = await running.rows()
+            assert {row["task_id"] for row in rows} == {"one", "two", f"trace_{trace}", rows[3]["request_id"]} or len(
+                {row["task_id"] for row in rows}
+            ) == 4
+
+    asyncio.run(main())
+
+
+def test_what_is_not_served_says_what_is(lab, start):
+    async def main():
+        async with FakeServer() as fake, start(lab.plan_of(lab.tier("a", fake.base_url))) as running:
+            near = await running.ask("/v1/chat/completion", {})
+            assert near.status == 404
+            assert "/v1/chat/completions" in near.json["error"]["allowed"]
+            wrong = await running.ask("/v1/chat/completions")
+            assert (wrong.status, wrong.headers["allow"]) == (405, "POST")
+
+    asyncio.run(main())
+
+
+def test_without_a_valid_key_every_answer_is_the_same_401(lab, start):
+    settings = GatewaySettings(port=0, requires_keys=True, key_cache_s=0, drain_s=1)
+
+    async def main():
+        async with FakeServer() as fake, start(lab.plan_of(lab.tier("a", fake.base_url)), settings=settings) as running:
+            good = running.ledger.create_key("good")
+            revoked = running.ledger.create_key("revoked")
+            (key_id,) = [key.key_id for key in running.ledger.list_keys() if key.name == "revoked"]
+            assert (await running.ask(body=lab.chat(), headers={"x-api-key": revoked})).status == 200
+            running.ledger.revoke_key(key_id)
+            said = set()
+            for headers in (
+                {},
+                {"x-api-key": "ow-wrong"},
+                {"authorization": f"Bearer {revoked}"},
+                {"authorization": "x"},
+            ):
+                answer = await running.ask(body=lab.chat(), headers=headers)
+                assert answer.status == 401
+                said.add(answer.json["error"]["message"])
+            assert len(said) == 1
+            for path in ("/v1/models", "/metrics"):
+                assert (await running.ask(path)).status == 401
+            assert (await running.ask("/healthz")).status == 200
+            served = await running.ask(body=lab.chat(), headers={"authorization": f"Bearer {good}"})
+            assert served.status == 200
+            assert fake.record.count(with_calls=False)["accepted"] == 2
+            assert {row["key_id"] for row in await running.rows()} == {key.key_id for key in running.ledger.list_keys()}
+
+    asyncio.run(main())
+
+
+def test_a_keys_scope_limits_workloads_and_tiers(lab, start):
+    settings = GatewaySettings(port=0, requires_keys=True, drain_s=1)
+
+    async def main():
+        async with FakeServer(FakeOptions()) as a, FakeServer() as b:
+            plan = lab.plan_of(lab.tier("a", a.base_url), lab.tier("b", b.base_url))
+            async with start(plan, settings=settings) as running:
+                other = running.ledger.create_key("other", {"workloads": ["reports"]})
+                only_b = running.ledger.create_key("b", {"tiers": ["b"]})
+                assert (await running.ask(body=lab.chat(), headers={"x-api-key": other})).status == 403
+                served = await running.ask(body=lab.chat(), headers={"x-api-key": only_b})
+                assert served.headers["x-ownward-tier"] == "b"
+
+    asyncio.run(main())

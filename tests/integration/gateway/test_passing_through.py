@@ -1,0 +1,198 @@
+"""What a client sends reaches the upstream, and what the upstream says reaches the client."""
+# ruff: noqa: SIM117 - a gateway stands inside its upstreams
+
+import asyncio
+import json
+
+from ownward.engines import FakeOptions, FakeServer
+
+
+def test_streamed_bytes_are_the_upstreams_bytes(lab, start):
+    events = (
+        b'data: {"id":"a", "choices":[{"index":0,"delta":{"content":"h\\u00e9"}}]}\n\n'
+        b": a comment\n\n"
+        b'data:  {"id":"a","unknown":[1,2.50,1e3],"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\r\n\r\n'
+        b'data: {"id":"a","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4}}\n\n'
+        b"data: [DONE]\n\n"
+    )
+
+    async def script(body, reader, writer):
+        writer.write(lab.STREAM_HEAD + b"".join(lab.chunk(events[at : at + 7]) for at in range(0, len(events), 7)))
+        writer.write(b"0\r\n\r\n")
+
+    async def main():
+        async with lab.Scripted(script) as upstream:
+            plan = lab.plan_of(lab.tier("a", upstream.base_url))
+            async with start(plan) as running:
+                body = lab.chat(stream=True, stream_options={"include_usage": True})
+                answer = await running.ask(body=body)
+                assert answer.body == events
+                assert answer.headers["content-type"] == "text/event-stream"
+
+    asyncio.run(main())
+
+
+def test_a_piece_is_passed_on_before_the_next_one_exists(lab, start):
+    async def main():
+        gate = asyncio.Event()
+
+        async def script(body, reader, writer):
+            writer.write(lab.STREAM_HEAD + lab.chunk(b'data: {"choices":[{"delta":{"content":"one"}}]}\n\n'))
+            await gate.wait()
+            writer.write(lab.chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n")
+
+        async with lab.Scripted(script) as upstream, start(lab.plan_of(lab.tier("a", upstream.base_url))) as running:
+            async with lab.Client(running.base_url) as client:
+                body = lab.chat(stream=True, stream_options={"include_usage": True})
+                await client.send(lab.CHAT, body)
+                await asyncio.wait_for(client.head(), 2)
+                assert b"one" in await asyncio.wait_for(client.piece(), 2)
+                gate.set()
+                assert b"[DONE]" in await asyncio.wait_for(client.piece(), 2)
+
+    asyncio.run(main())
+
+
+def test_unknown_fields_reach_the_upstream_and_only_the_model_changes(lab, start):
+    sent = b'{"model" :  "chat", "messages":[], "a_field_of_tomorrow": {"x": 1.50, "y": [null]} , "seed":7}'
+
+    async def main():
+        async with lab.Scripted(lab.whole(b'{"id":"1","choices":[]}')) as upstream:
+            async with start(lab.plan_of(lab.tier("a", upstream.base_url))) as running:
+                answer = await running.ask(body=sent)
+                assert answer.body == b'{"id":"1","choices":[]}'
+            ((line, _, body),) = upstream.heard
+            assert line == "POST /v1/chat/completions HTTP/1.1"
+            assert body == sent.replace(b'"chat"', b'"a-model"')
+
+    asyncio.run(main())
+
+
+def test_usage_is_asked_for_and_stripped_when_the_client_did_not_ask(lab, start):
+    async def main():
+        async with FakeServer(FakeOptions()) as fake, start(lab.plan_of(lab.tier("a", fake.base_url))) as running:
+            silent = await running.ask(body=lab.chat(stream=True))
+            asking = await running.ask(body=lab.chat(stream=True, stream_options={"include_usage": True}))
+            assert b'"usage":{' not in silent.body
+            assert silent.body.endswith(b"data: [DONE]\n\n")
+            assert b'"usage":{' in asking.body
+            assert [json.loads(r["body"])["stream_options"] for r in fake.record.requests()["requests"]] == [
+                {"include_usage": True}
+            ] * 2
+            rows = await running.rows()
+            assert [row["state"] for row in rows] == ["settled", "settled"]
+            assert {row["output_tokens"] for row in rows} == {16}
+
+    asyncio.run(main())
+
+
+def test_the_clients_credentials_and_cookies_stay_here(lab, start):
+    async def main():
+        async with lab.Scripted(lab.whole(b'{"id":"1","choices":[]}')) as upstream:
+            priced = lab.tier(
+                "a",
+                "",
+                upstreams=(lab.Upstream(name="a-1", url=upstream.base_url, api_key_env="FAKE_API_KEY"),),
+            )
+            secrets = {"FAKE_API_KEY": "ours"}
+            async with start(lab.plan_of(priced), secrets=secrets) as running:
+                headers = {"authorization": "Bearer theirs", "cookie": "a=b", "x-forwarded-for": "10.0.0.1"}
+                answer = await running.ask(body=lab.chat(), headers=headers)
+                assert answer.status == 200
+            ((_, heard, _),) = upstream.heard
+            assert heard["authorization"] == "bearer ours"
+            assert not {"cookie", "x-forwarded-for"} & heard.keys()
+            assert heard["x-ownward-request-id"].upper() == answer.headers["x-ownward-request-id"].upper()
+
+    asyncio.run(main())
+
+
+def test_every_answer_says_where_it_went_and_why(lab, start):
+    async def main():
+        async with FakeServer(FakeOptions()) as fake, start(lab.plan_of(lab.tier("a", fake.base_url))) as running:
+            answer = await running.ask(body=lab.chat())
+            told = {name: value for name, value in answer.headers.items() if name.startswith("x-ownward-")}
+            (row,) = await running.rows()
+            assert told["x-ownward-request-id"] == row["request_id"]
+            assert (told["x-ownward-tier"], told["x-ownward-upstream"]) == ("a", "a-1")
+            assert (told["x-ownward-workload"], told["x-ownward-attempts"]) == ("chat", "1")
+            assert (
+                told["x-ownward-reason"]
+                == "workload chat (by model name); label any (the workload's); first a/a-1 of 1"
+            )
+
+    asyncio.run(main())
+
+
+def test_an_upstreams_refusal_is_passed_on_as_it_is(lab, start):
+    said = b'{"error":{"message":"too long","type":"exceed_context_size_error","n_ctx":8}}'
+
+    async def main():
+        async with lab.Scripted(lab.whole(said, status=400)) as upstream:
+            async with start(lab.plan_of(lab.tier("a", upstream.base_url))) as running:
+                answer = await running.ask(body=lab.chat())
+                assert (answer.status, answer.body) == (400, said)
+                (row,) = await running.rows()
+                assert (row["state"], row["charge_usd"], row["status"]) == ("failed", "0.000000", 400)
+
+    asyncio.run(main())
+
+
+def test_each_endpoint_is_settled_with_the_upstreams_own_usage(lab, start):
+    bodies = {
+        "/v1/chat/completions": lab.chat(),
+        "/v1/completions": {"model": "chat", "prompt": "once upon"},
+        "/v1/responses": {"model": "chat", "input": "hello"},
+        "/v1/embeddings": {"model": "chat", "input": "hello"},
+        "/v1/messages": lab.chat(max_tokens=9),
+        "/v1/messages/count_tokens": lab.chat(),
+    }
+
+    async def main():
+        async with FakeServer(FakeOptions()) as fake:
+            owned = lab.tier("a", fake.base_url, kind="owned", engine="llama-server")
+            async with start(lab.plan_of(owned)) as running:
+                for path, body in bodies.items():
+                    answer = await running.ask(path, body)
+                    assert answer.status == 200, (path, answer.body)
+                    if path not in {"/v1/embeddings", "/v1/messages/count_tokens"}:
+                        streamed = await running.ask(path, {**body, "stream": True})
+                        assert streamed.status == 200, (path, streamed.body)
+                rows = await running.rows()
+                assert [row["state"] for row in rows] == ["settled"] * len(rows)
+                served = {call["request_id"]: call for call in fake.record.count(with_calls=True)["calls"]}
+                for row in rows:
+                    call = served[row["request_id"]]
+                    if call["endpoint"].endswith("count_tokens"):
+                        assert row["charge_usd"] == "0.000000"
+                        continue
+                    assert row["input_tokens"] == call["input_tokens"]
+                    assert row["output_tokens"] == call["output_tokens"]
+
+    asyncio.run(main())
+
+
+def test_a_request_in_the_other_dialect_is_refused_by_name(lab, start):
+    async def main():
+        async with FakeServer(FakeOptions()) as fake, start(lab.plan_of(lab.tier("a", fake.base_url))) as running:
+            answer = await running.ask("/v1/messages", lab.chat(max_tokens=5))
+            assert answer.status == 400
+            assert answer.json["type"] == "error"
+            assert "speaks openai only" in answer.json["error"]["message"]
+            assert "/v1/chat/completions" in answer.json["error"]["next"]
+            assert fake.record.count(with_calls=False)["accepted"] == 0
+            (row,) = await running.rows()
+            assert row["state"] == "refused"
+
+    asyncio.run(main())
+
+
+def test_a_large_body_arrives_whole(lab, start):
+    async def main():
+        async with FakeServer(FakeOptions()) as fake, start(lab.plan_of(lab.tier("a", fake.base_url))) as running:
+            words = "word " * 200_000
+            answer = await running.ask(body=lab.chat(messages=[{"role": "user", "content": words}]))
+            assert answer.status == 200
+            assert answer.json["usage"]["prompt_tokens"] >= 200_000
+
+    asyncio.run(main())

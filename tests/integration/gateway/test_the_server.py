@@ -1,0 +1,205 @@
+"""The process around the gateway: readiness, draining, reloading, signals."""
+# ruff: noqa: SIM117 - a gateway stands inside its upstreams
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from ownward.core import ConfigError, PortTaken
+from ownward.engines import FakeOptions, FakeServer
+from ownward.gateway import GatewaySettings
+from ownward.plan import Match, Strategy, Workload
+from ownward.policy import ANY
+
+
+def test_the_ready_file_is_there_when_requests_are_accepted_and_gone_after(lab, start, tmp_path):
+    ready_file = tmp_path / "ready.json"
+    settings = GatewaySettings(port=0, ready_file=ready_file, drain_s=1)
+
+    async def main():
+        async with FakeServer() as fake:
+            async with start(lab.plan_of(lab.tier("a", fake.base_url)), settings=settings):
+                ready = json.loads(ready_file.read_text())
+                assert ready == {
+                    "schema": "ownward.ready/1",
+                    "base_url": ready["base_url"],
+                    "pid": os.getpid(),
+                    "tiers": ["a"],
+                }
+                assert (await lab.ask(ready["base_url"], "/healthz")).status == 200
+            assert not ready_file.exists()
+
+    asyncio.run(main())
+
+
+def test_a_taken_port_is_named(lab, start):
+    async def main():
+        async with FakeServer() as fake:
+            plan = lab.plan_of(lab.tier("a", fake.base_url))
+            port = int(fake.base_url.rsplit(":", 1)[1])
+            with pytest.raises(PortTaken, match=f"cannot listen on 127.0.0.1:{port}"):
+                async with start(plan, settings=GatewaySettings(port=port)):
+                    pass
+
+    asyncio.run(main())
+
+
+def test_requests_in_flight_end_within_the_drain_and_new_ones_are_not_taken(lab, start):
+    async def main():
+        async with FakeServer(FakeOptions(ttft_s=0.2, tpot_s=0.01)) as fake:
+            async with start(lab.plan_of(lab.tier("a", fake.base_url))) as running:
+                client = await lab.Client(running.base_url).__aenter__()
+                await client.send(lab.CHAT, lab.chat(stream=True))
+                await asyncio.sleep(0.05)
+                stopping = asyncio.create_task(running.server.stop())
+                answer = await client.rest(await client.head())
+                assert answer.body.endswith(b"data: [DONE]\n\n")
+                await stopping
+                with pytest.raises(OSError):
+                    await lab.ask(running.base_url, "/healthz")
+                await client.__aexit__()
+                (row,) = await running.rows()
+                assert row["state"] == "settled"
+
+    asyncio.run(main())
+
+
+def test_what_outlives_the_drain_is_told_so_and_stands_unsettled(lab, start):
+    settings = GatewaySettings(port=0, drain_s=0.1)
+
+    async def main():
+        async with FakeServer(FakeOptions(tpot_s=0.1, ttft_s=0.01)) as fake:
+            async with start(lab.plan_of(lab.tier("a", fake.base_url)), settings=settings) as running:
+                async with lab.Client(running.base_url) as streaming, lab.Client(running.base_url) as plain:
+                    await streaming.send(lab.CHAT, lab.chat(stream=True))
+                    await plain.send(lab.CHAT, lab.chat())
+                    head = await streaming.head()
+                    await running.server.stop()
+                    answer = await streaming.rest(head)
+                    assert b"[DONE]" not in answer.body
+                    assert b"this gateway is stopping" in answer.body
+                    assert (await plain.rest(await plain.head())).status == 503
+                assert {row["state"] for row in await running.rows()} == {"unsettled"}
+                assert fake.record.count(with_calls=False)["serving"] == 0
+
+    asyncio.run(main())
+
+
+def test_a_reload_serves_new_requests_by_the_new_plan_and_old_ones_by_the_old(lab, start):
+    async def main():
+        async with FakeServer(FakeOptions(ttft_s=0.2)) as old, FakeServer() as new:
+            async with start(lab.plan_of(lab.tier("old", old.base_url))) as running:
+                earlier = asyncio.create_task(running.ask(body=lab.chat()))
+                await asyncio.sleep(0.05)
+                first_sha = running.server.gateway.table.plan_sha256
+                await running.server.reload(lab.plan_of(lab.tier("new", new.base_url)))
+                later = await running.ask(body=lab.chat())
+                assert later.headers["x-ownward-tier"] == "new"
+                assert (await earlier).headers["x-ownward-tier"] == "old"
+                rows = {row["tier"]: row["plan_sha256"] for row in await running.rows()}
+                assert rows["old"] == first_sha != rows["new"]
+                assert all(running.ledger.query_plan(sha) for sha in rows.values())
+
+    asyncio.run(main())
+
+
+def test_a_plan_that_cannot_be_carried_out_is_refused_and_the_old_one_stays(lab, start):
+    async def main():
+        async with FakeServer() as fake:
+            tier = lab.tier("a", fake.base_url)
+            voting = Workload(
+                name="voting",
+                match=Match(models=("voting",)),
+                strategy=Strategy(kind="vote", tiers=("a",), options={"samples": 3, "labels": ("yes", "no")}),
+                label=ANY,
+            )
+            async with start(lab.plan_of(tier)) as running:
+                with pytest.raises(ConfigError, match="which this gateway cannot carry out"):
+                    await running.server.reload(lab.plan_of(tier, workloads=(voting,)))
+                assert (await running.ask(body=lab.chat())).status == 200
+
+    asyncio.run(main())
+
+
+def test_listening_for_other_machines_without_keys_is_refused():
+    with pytest.raises(ConfigError, match="requires_keys = true"):
+        GatewaySettings(host="0.0.0.0")
+    GatewaySettings(host="0.0.0.0", requires_keys=True)
+
+
+def test_what_was_handed_in_is_stopped_last_and_an_app_can_be_mounted(lab, start):
+    stopped = []
+
+    class Engine:
+        async def stop(self):
+            stopped.append(True)
+
+    async def page(scope, receive, send):
+        body = (scope["root_path"] + " " + scope["path"]).encode()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
+        await send({"type": "http.response.body", "body": body})
+
+    async def main():
+        async with FakeServer() as fake:
+            plan = lab.plan_of(lab.tier("a", fake.base_url))
+            async with start(plan, stops=[Engine()], mounts={"/dashboard": page}) as running:
+                answer = await running.ask("/dashboard/costs")
+                assert answer.body == b"/dashboard /dashboard/costs"
+                assert not stopped
+        assert stopped == [True]
+
+    asyncio.run(main())
+
+
+SERVE = """
+import pathlib, sys
+from ownward import ledger, plan
+from ownward.gateway import GatewaySettings, serve_app
+folder = pathlib.Path(sys.argv[1])
+load = lambda: plan.loads((folder / "plan.toml").read_text(), file="plan.toml")
+with ledger.open(folder / "ledger.db") as opened:
+    serve_app(
+        plan=load(), ledger=opened, load_plan=load,
+        settings=GatewaySettings(port=0, drain_s=5, ready_file=folder / "ready.json"),
+    )
+print("ended")
+"""
+
+
+def test_signals_reload_the_plan_and_drain(lab, tmp_path):
+    from ownward.plan import dumps
+
+    async def main():
+        async with FakeServer(FakeOptions(ttft_s=0.3)) as fake:
+            (tmp_path / "plan.toml").write_text(dumps(lab.plan_of(lab.tier("one", fake.base_url))))
+            process = subprocess.Popen(  # noqa: ASYNC220 - it starts at once
+                [sys.executable, "-c", SERVE, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            )
+            try:
+                deadline = time.monotonic() + 20
+                while not (tmp_path / "ready.json").exists():
+                    assert process.poll() is None
+                    assert time.monotonic() < deadline
+                    await asyncio.sleep(0.02)
+                base_url = json.loads((tmp_path / "ready.json").read_text())["base_url"]
+                (tmp_path / "plan.toml").write_text(dumps(lab.plan_of(lab.tier("two", fake.base_url))))
+                process.send_signal(signal.SIGHUP)
+                while (await lab.ask(base_url, lab.CHAT, lab.chat())).headers["x-ownward-tier"] != "two":
+                    assert time.monotonic() < deadline
+                last = asyncio.create_task(lab.ask(base_url, lab.CHAT, lab.chat()))
+                await asyncio.sleep(0.1)
+                process.send_signal(signal.SIGTERM)
+                assert (await last).status == 200
+                out, err = await asyncio.to_thread(process.communicate, timeout=10)
+                assert (process.returncode, out, err) == (0, b"ended\n", b"")
+            finally:
+                process.kill()
+                await asyncio.to_thread(process.wait)
+
+    asyncio.run(main())
