@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from typing import Final
 
-from ownward.core import LedgerError, OwnwardError, usd_to_picousd
+from ownward.core import LedgerError, usd_to_picousd
 from ownward.ledger._records import ImportCount, TrafficRow
 from ownward.ledger._statements import clean, clean_or_none
 from ownward.ledger._store import STAGED_COLUMNS, Row, Store
@@ -38,10 +38,8 @@ def import_rows(store: Store, rows: Iterable[TrafficRow], *, source: str, import
             f" SELECT {int(source_id)}, {_COLUMNS} FROM staged WHERE true ON CONFLICT DO NOTHING"
         )
         connection.commit()
-    except OwnwardError:
-        raise
     except Exception as error:
-        if type(error).__module__.split(".")[0] not in {"sqlite3", "psycopg"}:
+        if not store.is_database_error(error):
             raise  # the reader's own
         raise store.translate(error, "import into") from error
     finally:

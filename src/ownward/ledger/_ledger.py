@@ -8,13 +8,13 @@ import hmac
 import json
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from datetime import datetime
+from contextlib import contextmanager, suppress
+from datetime import UTC, date, datetime
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 from ownward import __version__
-from ownward.core import Clock, LedgerError, OwnwardError, new_id, to_json
+from ownward.core import Clock, LedgerError, new_id, to_json
 from ownward.ledger import _queries as queries
 from ownward.ledger import _statements as statements
 from ownward.ledger._export import export_rows
@@ -204,10 +204,7 @@ class Ledger:
 
         Raises: LedgerError, if it could not be committed.
         """
-        expires_at = certificate.get("expires_at")
-        if isinstance(expires_at, str):
-            expires_at = datetime.fromisoformat(expires_at)
-        expires_at_us = to_us(expires_at) if isinstance(expires_at, datetime) else None
+        expires_at_us = _expiry_us(certificate.get("expires_at"))
         workload, state = certificate.get("workload"), certificate.get("state")
         row = (workload, state, expires_at_us, to_json(certificate), self._now_us())
         sql = (
@@ -429,7 +426,8 @@ class Ledger:
             await self._writer.wait_for(Entry(rows=rows, begins=True))
         except asyncio.CancelledError:
             cancelled = Entry(rows=(("cancellations", (intent.request_id, intent.attempt)),))
-            self._writer.put(cancelled)
+            with suppress(LedgerError):  # without it, the attempt is unsettled, with bounds
+                self._writer.put(cancelled)
             raise
 
     def _put(self, *rows: tuple[statements.Table, statements.Values]) -> None:
@@ -458,10 +456,21 @@ class Ledger:
     def _reading(self) -> Iterator[None]:
         try:
             yield
-        except (OwnwardError, GeneratorExit):
-            raise
         except Exception as error:
+            if not self._store.is_database_error(error):
+                raise
             raise self._store.translate(error, "read") from error
+
+
+def _expiry_us(expires_at: object) -> int | None:
+    """Return when a certificate expires; a day alone is its first moment in UTC."""
+    if isinstance(expires_at, date) and not isinstance(expires_at, datetime):
+        expires_at = expires_at.isoformat()
+    if isinstance(expires_at, str):
+        expires_at = datetime.fromisoformat(expires_at)
+        if expires_at.tzinfo is None:
+            expires_at = expires_at.replace(tzinfo=UTC)
+    return to_us(expires_at) if isinstance(expires_at, datetime) else None
 
 
 def _add_outcome(connection: Connection, outcome: Outcome) -> None:

@@ -199,6 +199,18 @@ class PostgresStore:
             (psycopg.IntegrityError, psycopg.DataError, psycopg.ProgrammingError, OverflowError, TypeError, ValueError),
         )
 
+    def is_database_error(self, error: BaseException) -> bool:
+        """Return whether PostgreSQL or psycopg said it."""
+        import psycopg
+
+        return isinstance(error, psycopg.Error)
+
+    def is_worth_repeating(self, error: BaseException) -> bool:
+        """Return whether two writers met in a deadlock, of which the server ended one."""
+        import psycopg
+
+        return isinstance(error, (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure))
+
     def translate(self, error: BaseException, doing: str) -> LedgerError:
         """Return what PostgreSQL said as our error, without the address's secrets."""
         import psycopg

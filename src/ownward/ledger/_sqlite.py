@@ -172,6 +172,14 @@ class SqliteStore:
         """Return whether one row is to blame, and not the file."""
         return isinstance(error, _ROW_FAULTS)
 
+    def is_database_error(self, error: BaseException) -> bool:
+        """Return whether SQLite said it."""
+        return isinstance(error, sqlite3.Error)
+
+    def is_worth_repeating(self, error: BaseException) -> bool:  # noqa: ARG002 - the other store's question
+        """Return False: a writer takes the one lock before anything else, so that no two can wait for each other."""
+        return False
+
     def translate(self, error: BaseException, doing: str) -> LedgerError:
         """Return what SQLite said as our error."""
         name = getattr(error, "sqlite_errorname", "") or type(error).__name__

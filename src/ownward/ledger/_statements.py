@@ -31,7 +31,9 @@ INSERTS: Final[dict[Table, str]] = {
     "cancellations": (
         f"INSERT INTO settlements ({_SETTLEMENT_COLUMNS})"
         " SELECT request_id, attempt, 'failed', NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, NULL, NULL, NULL,"
-        " NULL, 'cancelled before it was dispatched', started_at_us FROM intents WHERE request_id = ? AND attempt = ?"
+        " NULL, 'cancelled before it was dispatched', started_at_us"
+        " FROM intents i WHERE request_id = ? AND attempt = ? AND NOT EXISTS"
+        " (SELECT 1 FROM settlements s WHERE s.request_id = i.request_id AND s.attempt = i.attempt)"
     ),
 }
 

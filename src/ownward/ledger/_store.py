@@ -90,6 +90,14 @@ class Store(Protocol):
         """Return whether one row is to blame, and not the database."""
         ...
 
+    def is_database_error(self, error: BaseException) -> bool:
+        """Return whether the database or its driver said it."""
+        ...
+
+    def is_worth_repeating(self, error: BaseException) -> bool:
+        """Return whether the same transaction can succeed at once: two writers had met in a deadlock."""
+        ...
+
     def translate(self, error: BaseException, doing: str) -> LedgerError:
         """Return what the database said as our error."""
         ...

@@ -27,6 +27,7 @@ _log = logging.getLogger("ownward.ledger")
 _BATCH_ENTRIES: Final = 4096
 _HEARTBEAT_INTERVAL_S: Final = 10.0
 _RETRY_S: Final = 0.5
+_TRIES: Final = 5
 
 
 @dataclass(slots=True, eq=False)
@@ -206,14 +207,7 @@ class Writer:
     def _write(self, batch: list[Entry]) -> None:
         entries, self._kept = [*self._kept, *batch], []
         try:
-            connection = self._connect()
-            try:
-                self._commit_together(connection, entries)
-            except Exception as error:
-                connection.rollback()
-                if not self._store.is_row_fault(error):
-                    raise
-                self._commit_one_by_one(connection, entries)
+            self._commit(self._connect(), entries)
         except Exception as error:  # noqa: BLE001 - whatever it was, each who waits must hear of it
             self._give_up(entries, error)
         except BaseException as error:
@@ -224,6 +218,22 @@ class Writer:
             self.commits += 1
             self.entries += len(entries)
             self._answer(entries)
+
+    def _commit(self, connection: Connection, entries: list[Entry]) -> None:
+        commit = self._commit_together
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                commit(connection, entries)
+            except Exception as error:
+                connection.rollback()
+                if self._store.is_row_fault(error) and commit != self._commit_one_by_one:
+                    commit = self._commit_one_by_one
+                elif not self._store.is_worth_repeating(error):
+                    raise
+                if not tries_left:
+                    raise
+            else:
+                return
 
     def _connect(self) -> Connection:
         if self._connection is None:
@@ -240,6 +250,8 @@ class Writer:
             return
         connection.begin()
         has_run = self._add_run(connection, entries)
+        if "tasks" in rows:
+            rows["tasks"].sort()  # writers that meet at the same tasks wait in one order, not for each other
         for table, sql in INSERTS.items():
             if table in rows:
                 connection.execute_many(sql, rows[table])
@@ -294,7 +306,8 @@ class Writer:
         """Tell who waits; keep what carries money and has nobody waiting; start afresh with the database."""
         fault = error if isinstance(error, LedgerError) else self._store.translate(error, "write")
         fault.__cause__ = error if fault is not error else None
-        _log.error("%s", fault)
+        if self._stuck is None:  # else it was said already, and is tried again twice a second
+            _log.error("%s", fault)
         if self._connection is not None:
             self._connection.rollback()
             self._connection.close()

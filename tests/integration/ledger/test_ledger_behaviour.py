@@ -281,7 +281,25 @@ def test_a_cancelled_begin_was_not_dispatched(target: str) -> None:
             await book.flush()
 
         asyncio.run(main())
-        assert [(row["state"], row["charge_usd"]) for row in book.export_rows()] == [("failed", "0.000000")]
+        states = [(row["state"], row["charge_usd"]) for row in book.export_rows()]
+        assert states == [("failed", "0.000000")]
+
+
+def test_a_cancelled_repetition_does_not_touch_what_is_settled(target: str) -> None:
+    with ledger.open(target) as book:
+        begin_all(book, (request(), intent()))
+        book.settle(settled())
+
+        async def main() -> None:
+            task = asyncio.create_task(book.begin_attempt(intent()))
+            await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await book.flush()
+
+        asyncio.run(main())
+        assert [row["state"] for row in book.export_rows()] == ["settled"]
 
 
 def test_spend_adds_up_by_workload_and_tier(target: str) -> None:
@@ -486,6 +504,7 @@ def test_plans_prices_and_certificates_come_back(target: str) -> None:
         book.snapshot_price(price)
         book.record_certificate({"workload": "support", "state": "certified", "expires_at": NOW, "e_value": 31.5})
         book.record_certificate({"workload": "code", "state": "refuted", "expires_at": None})
+        book.record_certificate({"workload": "day", "state": "certified", "expires_at": "2026-12-01"})
         book.record_workload("support", {"fingerprint": "ab"})
         book.record_workload("support", {"fingerprint": "cd"})
         assert book.query_plan("a" * 64) == "schema = 1\n"
@@ -493,7 +512,8 @@ def test_plans_prices_and_certificates_come_back(target: str) -> None:
         stored = book.query_price(price.price_id)
         assert stored is not None
         assert Decimal(stored["input_usd_per_mtok"]) == Decimal("0.15")
-        assert [c.state for c in book.query_certificates()] == ["refuted", "certified"]
+        assert [c.state for c in book.query_certificates()] == ["certified", "refuted", "certified"]
+        assert book.query_certificates("day")[0].expires_at == datetime(2026, 12, 1, tzinfo=UTC)
         (mine,) = book.query_certificates("support")
         assert (mine.expires_at, mine.certificate["e_value"]) == (NOW, 31.5)
         assert [w.details for w in book.query_workloads()] == [{"fingerprint": "cd"}]
@@ -559,6 +579,38 @@ def test_two_ledgers_write_at_once(target: str) -> None:
         for thread in threads:
             thread.join()
         assert [row["state"] for row in one.export_rows()] == ["settled"] * 200
+
+
+def test_writers_that_meet_at_the_same_tasks_do_not_block_each_other(target: str) -> None:
+    faults: list[LedgerError] = []
+
+    def work(book: ledger.Ledger, name: int, order: int) -> None:
+        async def main() -> None:
+            for turn in range(15):
+                numbers = range(20)[::order]
+                await asyncio.gather(
+                    *(
+                        book.begin(
+                            request(1_000 * name + 20 * turn + number, task=f"shared-{turn}-{number}"),
+                            intent(1_000 * name + 20 * turn + number),
+                        )
+                        for number in numbers
+                    )
+                )
+
+        try:
+            asyncio.run(main())
+        except LedgerError as error:
+            faults.append(error)
+
+    with ledger.open(target) as one, ledger.open(target) as two:
+        threads = [Thread(target=work, args=arguments) for arguments in ((one, 1, 1), (two, 2, -1))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert faults == []
+        assert {task.requests for task in one.query_tasks()} == {2}
 
 
 def test_opening_at_once_migrates_once(target: str) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from datetime import UTC, datetime
 
 import pytest
 
 from ownward import ledger
-from ownward.core import LedgerError
+from ownward.core import LedgerError, MissingExtra
 from ownward.ledger import Outcome, Settlement
 from ownward.ledger._statements import settlement_values
 from ownward.ledger._times import from_us, iso_text, to_us
@@ -61,3 +63,15 @@ def test_all_is_what_is_there() -> None:
         sorted(ledger.__all__, key=lambda name: (name != name.upper(), not name[0].isupper(), name)) == ledger.__all__
     )
     assert all(hasattr(ledger, name) for name in ledger.__all__)
+
+
+def test_loading_the_ledger_loads_no_optional_or_heavy_package() -> None:
+    program = "import sys, ownward.ledger; print(sorted({'numpy', 'psutil', 'psycopg', 'tomlkit', 'rich'} & set(sys.modules)))"
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "[]"
+
+
+def test_a_postgres_address_without_psycopg_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(MissingExtra, match=r"ownward\[postgres\]"):
+        ledger.open("postgresql://host/books")
