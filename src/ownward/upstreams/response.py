@@ -38,6 +38,7 @@ class Response:
         "_buffer",
         "_channel",
         "_failure",
+        "_held",
         "_limit",
         "_loop",
         "_stall_s",
@@ -64,6 +65,7 @@ class Response:
         self.is_complete = False
         self._channel: Channel | None = None
         self._buffer: list[bytes] = []
+        self._held = 0
         self._limit = buffer_bytes
         self._failure: OwnwardError | None = None
         self._loop = loop
@@ -96,6 +98,7 @@ class Response:
         buffer = self._buffer
         chunk = buffer[0] if len(buffer) == 1 else b"".join(buffer)
         buffer.clear()
+        self._held = 0
         if self._channel is not None:
             self._channel.resume()
         return chunk
@@ -172,10 +175,9 @@ class Response:
         """Take in a piece of the body; past the limit the connection is paused until it is read."""
         self._buffer.append(data)
         self.bytes_received += len(data)
-        if len(self._buffer) > 1 or len(data) > self._limit:
-            held = sum(map(len, self._buffer))
-            if held > self._limit and self._channel is not None:
-                self._channel.pause()
+        self._held += len(data)
+        if self._held > self._limit and self._channel is not None:
+            self._channel.pause()
         self._wake()
 
     def finish(self) -> None:

@@ -272,8 +272,7 @@ class UsageTap:
                 if isinstance(answer.delta, dict):
                     self.finish_reason = _text(answer.delta.get("stop_reason")) or self.finish_reason
                 if isinstance(answer.usage, dict):
-                    stated = {key: value for key, value in answer.usage.items() if value is not None}
-                    self._anthropic_counts = {**self._anthropic_counts, **stated}
+                    self._anthropic_counts = _merge_counts(self._anthropic_counts, answer.usage)
                     self._latest = read_anthropic_usage(self._anthropic_counts)
             case "message_stop":
                 self.is_complete = True
@@ -328,6 +327,18 @@ def _parse(data: bytes) -> _Answer | None:
     choices = found.get("choices")
     listed = None if not isinstance(choices, list) else [_read_choice(c) for c in choices if isinstance(c, dict)]
     return _Answer(choices=listed, **fields)
+
+
+def _merge_counts(before: Json, now: Json) -> Json:
+    """Return the counts of both events: they are cumulative, so the larger of two is the later truth.
+
+    Some servers repeat the input as 0 at the end, others state it only there.
+    """
+    merged = {**before, **{key: value for key, value in now.items() if value is not None}}
+    for key, value in before.items():
+        if type(value) is int and type(merged[key]) is int:
+            merged[key] = max(value, merged[key])
+    return merged
 
 
 def _read_choice(found: Json) -> _Choice:

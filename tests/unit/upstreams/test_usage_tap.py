@@ -204,6 +204,14 @@ def test_an_anthropic_stream_is_read_with_its_cached_tokens_moved_inside():
     assert tap.is_complete
 
 
+@pytest.mark.parametrize(("at_start", "at_end"), [(9, 0), (0, 9), (9, 9), (9, None)])
+def test_input_that_an_anthropic_server_states_only_once_is_not_lost(at_start, at_end):
+    start = {"type": "message_start", "message": {"usage": {"input_tokens": at_start, "output_tokens": 1}}}
+    end = {"type": "message_delta", "delta": {}, "usage": {"input_tokens": at_end, "output_tokens": 5}}
+    tap = tap_over(sse(start, end, {"type": "message_stop"}), "anthropic")
+    assert tap.usage == usage(9, 5)
+
+
 def test_an_anthropic_stream_cut_after_its_start_knows_its_input_and_no_usage():
     tap = tap_over(
         sse({"type": "message_start", "message": {"id": "m", "usage": {"input_tokens": 3, "output_tokens": 1}}}),
