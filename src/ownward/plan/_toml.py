@@ -8,7 +8,6 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Final, TypeVar, cast
 
 from ownward.core import ConfigError, Fault, OwnwardError, closest
-from ownward.plan._lines import Path, index_lines
 from ownward.plan._problems import Problem, shown
 from ownward.plan._values import WrongValue
 
@@ -18,6 +17,8 @@ MAX_FAULTS: Final = 100
 # Reading a key of n parts takes n² steps in tomllib, so that one long line could hold it for hours.
 _PART = r"""(?:[^\s.#={},"']+|"[^"\n]*"|'[^'\n]*')[ \t]*"""
 _LONG_KEY = re.compile(rf"(?:^[ \t]*\[*|[{{,])[ \t]*(?:{_PART}\.[ \t]*){{50}}", re.MULTILINE)
+
+Path = tuple[str | int, ...]
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -64,6 +65,8 @@ class FaultList:
     def line_of(self, path: Path) -> int:
         """Return the line of the key, or of the nearest table around it where the key itself is missing."""
         if self._lines is None:
+            from ownward.plan._lines import index_lines
+
             self._lines = index_lines(self._text)
         for length in range(len(path), 0, -1):
             if path[:length] in self._lines:
