@@ -16,6 +16,7 @@ def llama_server_command(
 ) -> list[str]:
     """Return the command that serves `options` with a `llama-server` binary; `extra` comes last, so that it wins.
 
+    >>> from pathlib import Path
     >>> llama_server_command(EngineOptions(model_path=Path("m.gguf"), alias="m"), threads=4)[:5]
     ['llama-server', '--model', 'm.gguf', '--alias', 'm']
     """

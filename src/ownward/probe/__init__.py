@@ -1,8 +1,28 @@
-"""This machine: what it is, and what its memory, disk and engines really do.
+"""This machine: what it is, and what its memory and disk really do.
 
-It does not know models or prices.
+It does not know models, engines or prices.
 """
 
+from ownward.probe._bandwidth import (
+    BandwidthMeasurement,
+    DiskReadMeasurement,
+    measure_disk_read,
+    measure_memory_bandwidth,
+)
 from ownward.probe._cores import measure_busy_cores, usable_cores
+from ownward.probe._facts import READ_AHEAD_LIMIT_BYTES, DiskFacts, GpuFacts, MachineFacts
+from ownward.probe._machine import this_machine
 
-__all__ = ["measure_busy_cores", "usable_cores"]
+__all__ = [
+    "READ_AHEAD_LIMIT_BYTES",
+    "BandwidthMeasurement",
+    "DiskFacts",
+    "DiskReadMeasurement",
+    "GpuFacts",
+    "MachineFacts",
+    "measure_busy_cores",
+    "measure_disk_read",
+    "measure_memory_bandwidth",
+    "this_machine",
+    "usable_cores",
+]

