@@ -25,6 +25,6 @@ def fake(*, arguments: tuple[str, ...]) -> None:
 
     Options: ownward engines run fake --help
     """
-    from ownward.engines import parse_fake_arguments, run_fake
+    from ownward.engines import parse_fake_arguments, serve_fake
 
-    run_fake(parse_fake_arguments(list(arguments)))
+    serve_fake(parse_fake_arguments(list(arguments)))
