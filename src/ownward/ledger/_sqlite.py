@@ -40,6 +40,14 @@ _ROW_FAULTS = (
     TypeError,
     ValueError,
 )
+_CHECK_THE_DISK = "Check the disk and the permissions of the file and its folder"
+_NEXT_STEPS = {
+    "SQLITE_FULL": "Free some space; the gateway sends nothing that it cannot record",
+    "SQLITE_READONLY": "Make the file and its folder writable, or name another ledger",
+    "SQLITE_NOTADB": "Name another file, or move this one away",
+    "SQLITE_CORRUPT": "Keep a copy, then recover it with: sqlite3 FILE .recover",
+    "SQLITE_CANTOPEN": "Check that the path is a file, and that its folder exists and is writable",
+}
 
 
 class SqliteConnection:
@@ -191,13 +199,7 @@ class SqliteStore:
                 allowed=f"A writer waits up to {self._busy_timeout_s:g} s for the others",
                 next_step="Find the process that holds it (fuser FILE) or try again; nothing was changed",
             )
-        next_step = {
-            "SQLITE_FULL": "Free some space; the gateway sends nothing that it cannot record",
-            "SQLITE_READONLY": "Make the file and its folder writable, or name another ledger",
-            "SQLITE_NOTADB": "Name another file, or move this one away",
-            "SQLITE_CORRUPT": "Keep a copy, then recover it with: sqlite3 FILE .recover",
-            "SQLITE_CANTOPEN": "Check that the path is a file, and that its folder exists and is writable",
-        }.get(name.replace("_DBMOVED", ""), "Check the disk and the permissions of the file and its folder")
+        next_step = next((step for start, step in _NEXT_STEPS.items() if name.startswith(start)), _CHECK_THE_DISK)
         return LedgerError(message, where=self.name, next_step=next_step)
 
     def close(self) -> None:
@@ -210,6 +212,8 @@ class SqliteStore:
 
     def _open(self, mode: Literal["ro", "rw", "rwc"]) -> SqliteConnection:
         uri = f"file:{quote(os.fspath(self._path.absolute()))}?mode={mode}"
+        if mode == "ro" and self._is_at_rest():
+            uri += "&immutable=1"
         raw = sqlite3.connect(
             uri,
             uri=True,
@@ -219,6 +223,10 @@ class SqliteStore:
             cached_statements=256,
         )
         return SqliteConnection(raw)
+
+    def _is_at_rest(self) -> bool:
+        """Return whether the file lies where nothing can be written and has no log beside it, such as a backup."""
+        return not os.access(self._path.parent, os.W_OK) and not self._path.with_name(self._path.name + "-wal").exists()
 
     def _inspect(self, *, is_read_only: bool) -> bool:
         """Return whether the file has yet to be made; refuse what cannot become or be a ledger."""

@@ -69,6 +69,16 @@ def test_a_place_without_write_permission_is_refused(tmp_path: Path, monkeypatch
     assert "not writable" in refused(tmp_path / "ledger.db").message
 
 
+def test_a_ledger_in_a_read_only_place_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "ledger.db"
+    ledger.open(path).close()
+    before = contents(tmp_path)
+    monkeypatch.setattr(os, "access", lambda *_args, **_options: False)
+    with ledger.open(path, is_read_only=True) as book:
+        assert list(book.export_rows()) == []
+        assert contents(tmp_path) == before, "not even the log's files beside it"
+
+
 def test_an_empty_file_becomes_a_ledger(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     path.touch()
