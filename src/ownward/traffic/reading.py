@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -45,14 +46,18 @@ FORMATS: tuple[Format, ...] = (
 _PARQUET_MAGIC = b"PAR1"
 _GZIP_MAGIC = b"\x1f\x8b"
 _DETECT_ROWS = 64
+_MAX_DEPTH = 64  # deeper rows are no request of anyone's
 _HEAD_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Detected:
-    """What a file's first bytes say: a format by name, in which container (`csv`, `json` or `parquet`)."""
+    """What a file's first bytes say: the container (`csv`, `json` or `parquet`) and the format in it by name.
 
-    format: str
+    The format is None for Parquet, whose column names stand at its end.
+    """
+
+    format: str | None
     container: str
 
 
@@ -140,16 +145,11 @@ def detect(first_bytes: bytes, name: str = "") -> Detected:
     if first_bytes[:2] == _GZIP_MAGIC:
         raise BadInput(f"{name or 'the file'} is gzip", next_step="Give the first bytes of what it expands to")
     if first_bytes[:4] == _PARQUET_MAGIC:
-        return Detected(format=_find_parquet(first_bytes), container="parquet")
+        return Detected(format=None, container="parquet")
     head = first_bytes.removeprefix(b"\xef\xbb\xbf").lstrip()
     container: Container = "json" if head[:1] in {b"{", b"["} else "csv"
     samples = _json_samples(head) if container == "json" else _csv_samples(head)
-    for candidate in FORMATS:
-        if container in candidate.containers and any(candidate.recognises(sample) for sample in samples):
-            if candidate.refusal:
-                raise BadInput(f"this is {candidate.title}: {candidate.refusal}", where=name or None)
-            return Detected(format=candidate.name, container=container)
-    raise _unrecognised(name, samples)
+    return Detected(format=_recognise(samples, container, name).name, container=container)
 
 
 def read(
@@ -173,11 +173,18 @@ def read(
     if not head.strip():
         raise BadInput("the file is empty", where=name or None)
     found = detect(head, name) if format is None else Detected(format=format, container=_container(head))
-    chosen = find_format(found.format)
+    reader = {"csv": _rows.csv_rows, "json": _rows.json_rows, "parquet": _rows.parquet_rows}[found.container]
+    rows = reader(source, bounds)
+    if found.format is None:
+        first = next(rows, None)
+        samples = [first.fields] if isinstance(first, Row) else []
+        chosen = _recognise(samples, "json", name)
+        rows = itertools.chain([first] if first else [], rows)
+    else:
+        chosen = find_format(found.format)
     if chosen.refusal or chosen.start is None:
         raise BadInput(f"this is {chosen.title}: {chosen.refusal}", where=name or None)
-    reader = {"csv": _rows.csv_rows, "json": _rows.json_rows, "parquet": _rows.parquet_rows}[found.container]
-    return Reading(reader(source, bounds), chosen.start(Context(count_tokens)), chosen.name, bounds)
+    return Reading(rows, chosen.start(Context(count_tokens)), chosen.name, bounds)
 
 
 def find_format(name: str) -> Format:
@@ -197,9 +204,13 @@ def _container(head: bytes) -> str:
     return "json" if head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in {b"{", b"["} else "csv"
 
 
-def _find_parquet(head: bytes) -> str:
-    # The schema stands at the end of the file; column names also stand in the first page headers of some writers.
-    return "mooncake" if b"input_length" in head else GENERIC.name
+def _recognise(samples: Sequence[Mapping[str, Any]], container: Container, name: str) -> Format:
+    for candidate in FORMATS:
+        if container in candidate.containers and any(candidate.recognises(sample) for sample in samples):
+            if candidate.refusal:
+                raise BadInput(f"this is {candidate.title}: {candidate.refusal}", where=name or None)
+            return candidate
+    raise _unrecognised(name, samples)
 
 
 def _csv_samples(head: bytes) -> list[Mapping[str, Any]]:
@@ -240,6 +251,8 @@ def _close(text: str) -> Any:
             in_string = True
         elif character in "{[":
             closers.append("}" if character == "{" else "]")
+            if len(closers) > _MAX_DEPTH:
+                break
             safe, safe_closers = position + 1, "".join(reversed(closers))
         elif character in "}]":
             if not closers or closers.pop() != character:
@@ -255,7 +268,7 @@ def _close(text: str) -> Any:
         return None
 
 
-def _unrecognised(name: str, samples: list[Mapping[str, Any]]) -> BadInput:
+def _unrecognised(name: str, samples: Sequence[Mapping[str, Any]]) -> BadInput:
     seen = sorted({str(key) for sample in samples for key in sample})[:12]
     near = closest(" ".join(seen), [known.name for known in FORMATS])
     listed = "; ".join(f"{known.name}: {known.title}" for known in FORMATS if not known.refusal)

@@ -83,9 +83,9 @@ def test_a_gzip_bomb_stops_at_the_limit() -> None:
 
 
 def test_a_truncated_gzip_says_so() -> None:
-    raw = gzip.compress((HEAD + "0,1,1\n" * 100_000).encode())
+    raw = gzip.compress((HEAD + "".join(f"{one},{one * one},1\n" for one in range(2000))).encode())
     with pytest.raises(BadInput, match="ends before it is complete"):
-        read_bytes(raw[:-20])
+        read_bytes(raw[:-200])
 
 
 def test_a_damaged_gzip_says_so() -> None:
