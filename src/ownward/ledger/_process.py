@@ -41,7 +41,7 @@ def this_process() -> ProcessIdentity:
 def this_host_id() -> str:
     """Return what two processes share exactly when they see each other's pids: the boot and the pid namespace."""
     try:
-        boot = (_PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        boot = (_PROC / "sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
         return f"{boot}/{(_PROC / 'self/ns/pid').readlink()}"
     except OSError:
         import psutil  # type: ignore[import-untyped]
