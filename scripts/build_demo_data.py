@@ -23,6 +23,15 @@ INTENT_TASKS = 24
 SLOT_TASKS = 16
 SLOTS = ("date", "first_name", "last_name", "people", "time")
 FEWEST_WORDS = 5
+# Made up for the prompt: no row of the data set.
+SLOT_SHOTS = {
+    "A table for 4 on Friday at 7 pm, name is Ann Lee": {
+        "date": "Friday", "first_name": "Ann", "last_name": "Lee", "people": "4", "time": "7 pm",
+    },
+    "we are six people": {"people": "six"},
+    "Can I come at 8:30 tomorrow?": {"date": "tomorrow", "time": "8:30"},
+    "My name is Bob Stone and I want to cancel": {"first_name": "Bob", "last_name": "Stone"},
+}  # fmt: skip
 
 
 def main() -> int:
@@ -52,19 +61,19 @@ def _intents(folder: Path) -> list[dict[str, Any]]:
     train, test = (_csv(folder / f"banking77_{part}.csv.gz") for part in ("train", "test"))
     labels = sorted({row["category"] for row in train})[::EVERY_NTH_INTENT]
     examples = {label: next(row["text"] for row in train if row["category"] == label) for label in labels}
-    system = "\n".join(
-        [
-            "Classify the customer's message. Answer with exactly one of these intents and nothing else.",
-            *(f'- {label} (as in: "{" ".join(examples[label].split())}")' for label in labels),
-        ]
-    )
+    system = f"Classify the customer's message into one of these intents: {', '.join(labels)}"
+    shots = [turn for label in labels for turn in _turns(" ".join(examples[label].split()), label)]
     pool = [row for row in test if row["category"] in labels]
     chosen = random.Random(SEED).sample(pool, INTENT_TASKS)
     return [
         {
             "task_id": f"intents-{index:03d}",
-            "messages": [{"role": "system", "content": system}, {"role": "user", "content": row["text"].strip()}],
-            "max_tokens": 16,
+            "messages": [
+                {"role": "system", "content": system},
+                *shots,
+                {"role": "user", "content": row["text"].strip()},
+            ],
+            "max_tokens": 24,
             "expected": row["category"],
             "grader": {"kind": "label", "labels": labels},
         }
@@ -86,23 +95,36 @@ def _slots(folder: Path) -> list[dict[str, Any]]:
     pool = [(text, slots) for text, slots in sorted(wanted.items()) if slots and len(text.split()) >= FEWEST_WORDS]
     chosen = random.Random(SEED).sample(pool, SLOT_TASKS)
     system = (
-        f"Extract the booking details from the guest's message as one JSON object with the keys {', '.join(SLOTS)}. "
-        "Copy each value word for word from the message; use null for what is not said. Answer with JSON only.\n"
-        'Message: A table for 4 on Friday at 7 pm, name is Ann Lee\nJSON: {"date": "Friday", "first_name": "Ann", '
-        '"last_name": "Lee", "people": "4", "time": "7 pm"}\n'
-        'Message: we are six people\nJSON: {"date": null, "first_name": null, "last_name": null, "people": "six", '
-        '"time": null}'
+        f"Extract the booking details from the guest's message as JSON with the keys {', '.join(SLOTS)}. "
+        "Copy values word for word; null for what is not said."
     )
+    shots = [
+        turn
+        for text, found in SLOT_SHOTS.items()
+        for turn in _turns(text, json.dumps({slot: found.get(slot) for slot in SLOTS}))
+    ]
+    schema = {
+        "type": "object",
+        "properties": {slot: {"type": ["string", "null"]} for slot in SLOTS},
+        "required": list(SLOTS),
+        "additionalProperties": False,
+    }
+    response_format = {"type": "json_schema", "json_schema": {"name": "booking", "schema": schema}}
     return [
         {
             "task_id": f"slots-{index:03d}",
-            "messages": [{"role": "system", "content": system}, {"role": "user", "content": f"Message: {text}\nJSON:"}],
-            "max_tokens": 64,
+            "messages": [{"role": "system", "content": system}, *shots, {"role": "user", "content": text}],
+            "max_tokens": 72,
+            "extra": {"response_format": response_format},
             "expected": slots,
             "grader": {"kind": "slots", "names": list(SLOTS)},
         }
         for index, (text, slots) in enumerate(chosen)
     ]
+
+
+def _turns(asked: str, answered: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": asked}, {"role": "assistant", "content": answered}]
 
 
 def _csv(path: Path) -> list[dict[str, str]]:

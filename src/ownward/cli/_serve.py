@@ -101,7 +101,12 @@ def choose_serving(settings: Settings, *, plan_file: str | None, model_file: str
         weights, name = fetch_weights(EMBEDDED_MODEL.id), EMBEDDED_MODEL.id
     slots, context = settings.engine.slots, settings.engine.context_tokens
     plan = plan_room.for_single_model(
-        "local", model=name, max_context_tokens=context, max_output_tokens=context, max_concurrency=4 * slots
+        "local",
+        model=name,
+        max_context_tokens=context,
+        max_output_tokens=context,
+        max_concurrency=4 * slots,
+        capabilities=(),  # not stated: llama.cpp says itself what a model cannot do
     )
     return Serving(plan=plan, plan_path=None, weights={"local": weights})
 
@@ -177,10 +182,7 @@ async def running(
                     for upstream in _started_upstreams(serving.plan.tiers[tier])
                 },
                 secrets=_secrets(serving.plan),
-                # The pages ask for no key, so that they are there for this machine alone.
-                mounts={"/dashboard": make_dashboard(opened, plan=serving.plan)}
-                if gateway_settings.is_loopback
-                else {},
+                mounts=mounts,
                 load_plan=None if serving.plan_path is None else _loader(serving.plan_path),
                 stops=tuple(engines.values()),
             )

@@ -2,3 +2,7 @@
 
 It adds nothing that the other rooms do not offer to everyone.
 """
+
+from ownward.demo._run import DemoResult, TrialLine, run_demo
+
+__all__ = ["DemoResult", "TrialLine", "run_demo"]

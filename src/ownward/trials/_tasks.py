@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 from ownward.core import BadInput
@@ -16,19 +16,20 @@ _LARGEST_ROW_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """One task: chat messages, the expected value and its grader."""
+    """One task: chat messages, the expected value and its grader; `extra` are further fields of the request."""
 
     task_id: str
     messages: Sequence[Mapping[str, Any]]
     expected: Any
     grader: Grader
     max_tokens: int = 256
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_tasks(stream: TextIO, *, name: str) -> list[Task]:
     """Return the tasks of a JSON Lines text.
 
-    A row: `task_id, messages, expected, grader {kind, …}` and optionally `max_tokens`; kinds are in GRADERS.
+    A row: `task_id, messages, expected, grader {kind, …}` and optionally `max_tokens` and `extra`; kinds are in GRADERS.
     Raises: BadInput, with the line, at the first row that is not a task, and for a repeated task_id.
     """
     tasks: dict[str, Task] = {}
@@ -66,6 +67,7 @@ def _task(row: object, where: str) -> Task:
         expected=row.get("expected"),
         grader=grader_from(row["grader"], where=where),
         max_tokens=int(row.get("max_tokens", 256)),
+        extra=row.get("extra") or {},
     )
 
 
