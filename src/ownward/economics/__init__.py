@@ -16,7 +16,7 @@ from ownward.economics.comparison import (
 )
 from ownward.economics.cpct import Cpct, compute_completion_worth_usd, compute_cpct
 from ownward.economics.investment import SCENARIOS, Investment, Return, Scenario, compute_return, compute_returns
-from ownward.economics.options import ApiOption, Capacity, HourlyOption, OwnedOption, Volume
+from ownward.economics.options import ApiOption, Capacity, HourlyOption, OwnedOption, Volume, compute_trace_charge_usd
 
 __all__ = [
     "HOURS_PER_MONTH",
@@ -46,5 +46,6 @@ __all__ = [
     "compute_owned_cost",
     "compute_return",
     "compute_returns",
+    "compute_trace_charge_usd",
     "own_vs_rent",
 ]

@@ -70,7 +70,25 @@ def find_assumptions(option: OwnedOption | HourlyOption, shared: Assumptions) ->
     return found
 
 
-def compute_terms(option: OwnedOption | HourlyOption, volume: Volume, values: Inputs) -> Terms:
+def compute_peak_machines(volume: Volume, values: Inputs) -> Any:
+    """Return machines' worth of work at the peak."""
+    return (
+        volume.peak_input_tokens_per_s * volume.uncached_fraction / values["prefill_tokens_per_s"]
+        + volume.peak_output_tokens_per_s / values["decode_tokens_per_s"]
+    )
+
+
+def find_peak_factor(option: OwnedOption | HourlyOption, volume: Volume, middle: Inputs) -> float:
+    """Return by what the peak's work is to be multiplied so that it takes the machines that a simulation found."""
+    worked_out = compute_peak_machines(volume, middle)
+    if option.machines is None or not worked_out:
+        return 1.0
+    return float(option.machines * middle["peak_load_fraction"] / worked_out)
+
+
+def compute_terms(
+    option: OwnedOption | HourlyOption, volume: Volume, values: Inputs, *, peak_factor: float = 1.0
+) -> Terms:
     """Return the month's costs by what they grow with.
 
     Work, not tokens, divides a machine: work = uncached input / prefill rate + output / decode rate.
@@ -80,10 +98,7 @@ def compute_terms(option: OwnedOption | HourlyOption, volume: Volume, values: In
         volume.uncached_input_tokens / values["prefill_tokens_per_s"]
         + volume.output_tokens / values["decode_tokens_per_s"]
     ) / _SECONDS_PER_HOUR
-    peak_machines = (
-        volume.peak_input_tokens_per_s * volume.uncached_fraction / values["prefill_tokens_per_s"]
-        + volume.peak_output_tokens_per_s / values["decode_tokens_per_s"]
-    )
+    peak_machines = compute_peak_machines(volume, values) * peak_factor
     people = values["people_hours_per_month"] * values["people_usd_per_hour"]
     if isinstance(option, HourlyOption):
         return Terms(

@@ -67,8 +67,8 @@ def compute_break_even(
     """Return the break-even volume of a pair, with band and tornado.
 
     `volume` gives the mix and the shape of the day; its size only serves
-    `times_traffic`. An option's fixed number of `machines` is left aside here, as
-    the fleet grows with the volume. Where watts are unknown the result is None
+    `times_traffic`. The fleet grows with the volume: in whole machines, from the option's own number where a
+    simulation found it, else from the peak's work. Where watts are unknown the result is None
     throughout, with the reason.
     """
     shared = assumptions or Assumptions()
@@ -76,9 +76,11 @@ def compute_break_even(
     api_usd = float(rented.compute_usd(volume))
     middle = {name: one.value.value for name, one in used.items()}
 
+    peak_factor = _model.find_peak_factor(owned, volume, middle)
+
     def scales_at(values: _model.Inputs) -> tuple[Any, Any]:
         return _model.compute_break_even_scales(
-            _model.compute_terms(owned, volume, values),
+            _model.compute_terms(owned, volume, values, peak_factor=peak_factor),
             api_usd * values["api_price_factor"],
             values,
             shared.redundancy,

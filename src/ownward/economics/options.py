@@ -8,7 +8,8 @@ from decimal import Decimal
 
 from ownward.core import BadInput, Basis, Sourced
 from ownward.economics.assumptions import HOURS_PER_MONTH, Assumption
-from ownward.traffic import TraceSummary
+from ownward.pricing import Price, PriceStep
+from ownward.traffic import Trace, TraceSummary
 
 _SECONDS_PER_HOUR = 3600.0
 _MTOK = Decimal(1_000_000)
@@ -118,9 +119,40 @@ class ApiOption:
     input_usd_per_mtok: Decimal
     output_usd_per_mtok: Decimal
     cached_input_usd_per_mtok: Decimal | None = None
+    usd_per_request: Decimal = Decimal(0)
     basis: Basis = "price page"
     source: str
     checked_on: date
+
+    @classmethod
+    def from_price(cls, price: Price, trace: Trace | None = None, *, name: str | None = None) -> ApiOption:
+        """Return the option of a price row, named by its model where no name is given.
+
+        A price with steps needs the trace, as a request's length decides its rate: the rates are then the means that
+        give the trace its exact cost.
+        Raises: BadInput, for a price with steps and no trace.
+        """
+        if price.steps and trace is None:
+            raise BadInput(
+                f"the price of {price.model!r} has steps by a request's length, which totals do not tell",
+                next_step="Give the trace",
+            )
+        rates = _mean_rates(price, trace) if price.steps and trace is not None else None
+        inputs, cached, outputs = rates or (
+            price.input_usd_per_mtok,
+            price.cached_input_usd_per_mtok,
+            price.output_usd_per_mtok,
+        )
+        return cls(
+            name=name or price.model,
+            input_usd_per_mtok=inputs,
+            output_usd_per_mtok=outputs,
+            cached_input_usd_per_mtok=cached,
+            usd_per_request=price.usd_per_request,
+            basis=price.basis,
+            source=price.source,
+            checked_on=price.checked_on,
+        )
 
     def compute_usd(self, volume: Volume) -> Decimal:
         """Return what the month's tokens cost at these prices.
@@ -140,7 +172,7 @@ class ApiOption:
             + to_decimal(volume.cached_input_tokens) * cached_usd
             + to_decimal(volume.output_tokens) * self.output_usd_per_mtok
         )
-        return (total / _MTOK).normalize()
+        return (total / _MTOK + to_decimal(volume.requests) * self.usd_per_request).normalize()
 
     @property
     def sourced(self) -> Sourced[str]:
@@ -149,6 +181,58 @@ class ApiOption:
         if self.cached_input_usd_per_mtok is not None:
             shown = f"{shown}, {self.cached_input_usd_per_mtok} cached in"
         return Sourced(value=shown, basis=self.basis, source=self.source, checked_on=self.checked_on)
+
+
+def compute_trace_charge_usd(trace: Trace, price: Price) -> Decimal:
+    """Return what the trace's requests are charged at a price, each at the rate of its own length; exact."""
+    fresh, cached, outputs = _tokens_by_step(price, trace)
+    holders: tuple[Price | PriceStep, ...] = (price, *price.steps)
+    total = sum(
+        (
+            fresh[at] * holder.input_usd_per_mtok
+            + cached[at] * _cached_rate(holder)
+            + outputs[at] * holder.output_usd_per_mtok
+            for at, holder in enumerate(holders)
+        ),
+        Decimal(0),
+    )
+    return total / _MTOK + len(trace) * price.usd_per_request
+
+
+def _mean_rates(price: Price, trace: Trace) -> tuple[Decimal, Decimal | None, Decimal]:
+    fresh, cached, outputs = _tokens_by_step(price, trace)
+    holders: tuple[Price | PriceStep, ...] = (price, *price.steps)
+
+    def mean(tokens: list[int], rates: list[Decimal]) -> Decimal:
+        whole = sum(tokens)
+        return (
+            sum((one * rate for one, rate in zip(tokens, rates, strict=True)), Decimal(0)) / whole
+            if whole
+            else rates[0]
+        )
+
+    return (
+        mean(fresh, [holder.input_usd_per_mtok for holder in holders]),
+        mean(cached, [_cached_rate(holder) for holder in holders]),
+        mean(outputs, [holder.output_usd_per_mtok for holder in holders]),
+    )
+
+
+def _tokens_by_step(price: Price, trace: Trace) -> tuple[list[int], list[int], list[int]]:
+    """Return fresh input, cached input and output tokens of the requests at the base rate and at each step."""
+    import numpy as np
+
+    step = np.searchsorted([one.above_input_tokens for one in price.steps], trace.input_tokens, side="left")
+    columns = (trace.input_tokens - trace.cached_input_tokens, trace.cached_input_tokens, trace.output_tokens)
+    fresh, cached, outputs = (
+        [int(column[step == at].sum()) for at in range(len(price.steps) + 1)] for column in columns
+    )
+    return fresh, cached, outputs
+
+
+def _cached_rate(holder: Price | PriceStep) -> Decimal:
+    cached = holder.cached_input_usd_per_mtok
+    return holder.input_usd_per_mtok if cached is None else cached
 
 
 def to_decimal(value: float) -> Decimal:

@@ -52,6 +52,7 @@ def record_of_bodies(
     metadata = values.mapping(request.get("metadata"))
     ttft_ms = values.number(timings, "prompt_ms")
     return TrafficRecord(
+        row=row.number,
         source_row_id=record_id or values.text(response, "id") or row.compute_digest(),
         started_at=started_at,
         arrival_s=arrival_s,
@@ -146,6 +147,7 @@ def _read_chat(row: Row, context: Context) -> Iterable[TrafficRecord]:
         length = counter(_prompt.message_text(message))
         if message.get("role") == "assistant":
             yield TrafficRecord(
+                row=row.number,
                 source_row_id=f"{chat_id}#{turns}",
                 started_at=started_at,
                 arrival_s=arrival_s,
@@ -161,6 +163,7 @@ def _read_chat(row: Row, context: Context) -> Iterable[TrafficRecord]:
         sent += length
     if not turns:  # a prompt without its answer
         yield TrafficRecord(
+            row=row.number,
             source_row_id=f"{chat_id}#0",
             started_at=started_at,
             arrival_s=arrival_s,

@@ -43,6 +43,7 @@ def _read_litellm(row: Row, context: Context) -> Iterable[TrafficRecord]:
     status = values.text(fields, "status")
     is_cache_hit = str(fields.get("cache_hit")).lower() == "true"
     yield TrafficRecord(
+        row=row.number,
         source_row_id=values.text(fields, "request_id") or row.compute_digest(),
         started_at=started_at,
         arrival_s=arrival_s,
@@ -77,6 +78,7 @@ def _read_langfuse(row: Row, context: Context) -> Iterable[TrafficRecord]:
         body = {"tools": tools, **body}
     charge = values.usd(fields, "total_cost", "totalCost")
     yield TrafficRecord(
+        row=row.number,
         source_row_id=values.text(fields, "id") or row.compute_digest(),
         started_at=started_at,
         arrival_s=arrival_s,
@@ -145,6 +147,7 @@ def _read_helicone(row: Row, context: Context) -> Iterable[TrafficRecord]:
     delay_ms = values.number(fields, "delay_ms", "latency")
     first_ms = values.number(fields, "time_to_first_token")
     yield TrafficRecord(
+        row=row.number,
         source_row_id=values.text(fields, "request_id", "response_id") or row.compute_digest(),
         started_at=started_at,
         arrival_s=arrival_s,
@@ -172,6 +175,7 @@ def _read_openrouter_activity(row: Row, context: Context) -> Iterable[TrafficRec
     finish = values.text(fields, "finish_reason_normalized")
     is_cancelled = values.truth(fields, "cancelled")
     yield TrafficRecord(
+        row=row.number,
         source_row_id=values.text(fields, "generation_id") or row.compute_digest(),
         started_at=started_at,
         arrival_s=arrival_s,
@@ -196,6 +200,7 @@ def _read_openrouter_generation(row: Row, context: Context) -> Iterable[TrafficR
     if record_id is None:
         raise BadValue("id is missing")
     yield TrafficRecord(
+        row=row.number,
         source_row_id=record_id,
         started_at=started_at,
         arrival_s=arrival_s,

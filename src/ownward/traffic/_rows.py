@@ -22,12 +22,13 @@ _WINDOW_BITS_GZIP = 31
 _BOM = b"\xef\xbb\xbf"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Row:
-    """One record of a file by field name, with its line (1-based)."""
+    """One record of a file by field name, with its line (from 1) and, once the reading has counted it, its number."""
 
     line: int
     fields: Mapping[str, Any] = field(repr=False)
+    number: int = -1
 
     def compute_digest(self) -> str:
         """Return a short hash of the line number and the fields, for rows that have no id."""

@@ -52,6 +52,7 @@ class _ClaudeCode:
             return
         started_at, arrival_s = self._context.place(values.instant_ns(fields, "timestamp"))
         self._pending[answer] = TrafficRecord(
+            row=row.number,
             source_row_id=answer,
             started_at=started_at,
             arrival_s=arrival_s,
@@ -96,6 +97,7 @@ def _read_otel(row: Row, context: Context) -> Iterable[TrafficRecord]:
         trace_id = values.text(span, "traceId", "trace_id") or values.text(where, "trace_id")
         service = None if sketch else values.text(resource, "service.name")
         yield TrafficRecord(
+            row=row.number,
             source_row_id=f"{trace_id or ''}:{span_id}" if span_id else row.compute_digest(),
             started_at=started_at,
             arrival_s=arrival_s,

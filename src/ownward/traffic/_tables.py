@@ -21,6 +21,7 @@ def _read_generic(row: Row, context: Context) -> Iterable[TrafficRecord]:
     arrival_s = values.number(fields, "arrival_s")
     blocks = _blocks(fields.get("prefix_blocks"))
     yield TrafficRecord(
+        row=row.number,
         source_row_id=values.text(fields, "request_id", "id") or row.compute_digest(),
         started_at=started_at,
         arrival_s=since_first_s if arrival_s is None else arrival_s,
@@ -66,6 +67,7 @@ def _read_azure(row: Row, context: Context) -> Iterable[TrafficRecord]:
         raise BadValue("TIMESTAMP is missing")
     started_at, arrival_s = context.place(instant_ns)
     yield TrafficRecord(
+        row=row.number,
         source_row_id=row.compute_digest(),
         started_at=started_at,
         arrival_s=arrival_s,
@@ -81,6 +83,7 @@ def _read_burstgpt(row: Row, _context: Context) -> Iterable[TrafficRecord]:
         raise BadValue("Timestamp is missing")
     output_tokens = values.count(fields, "Response tokens")
     yield TrafficRecord(
+        row=row.number,
         source_row_id=row.compute_digest(),
         arrival_s=arrival_s,
         input_tokens=values.count(fields, "Request tokens"),
@@ -100,6 +103,7 @@ def _read_mooncake(row: Row, _context: Context) -> Iterable[TrafficRecord]:
         raise BadValue("timestamp is missing")
     blocks = _blocks(fields.get("hash_ids"))
     yield TrafficRecord(
+        row=row.number,
         source_row_id=row.compute_digest(),
         arrival_s=timestamp_ms / 1e3,
         input_tokens=values.count(fields, "input_length"),

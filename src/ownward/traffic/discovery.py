@@ -48,8 +48,9 @@ class Discovery:
     The first `sample` records are held back to learn templates from; later ones are matched as they pass.
     """
 
-    def __init__(self, records: Iterable[TrafficRecord], *, sample: int = _SAMPLE) -> None:
+    def __init__(self, records: Iterable[TrafficRecord], *, default: str | None = None, sample: int = _SAMPLE) -> None:
         """Read nothing yet."""
+        self._default = default
         self._records = iter(records)
         self._sample = sample
         self._counts: Counter[str] = Counter()
@@ -81,12 +82,17 @@ class Discovery:
             for one, count in sorted(self._counts.items(), key=lambda item: (-item[1], item[0]))
         )
 
+    def _ungrounded(self, record: TrafficRecord) -> str:
+        if self._default is not None:
+            return self._default
+        return f"model:{record.model}" if record.model else "all"
+
     def _place(self, record: TrafficRecord) -> tuple[str, str]:
         if record.workload is not None:
             return record.workload, "declared"
         sketch = record.sketch
         if sketch is None:
-            return f"model:{record.model}" if record.model else "all", "none"
+            return self._ungrounded(record), "none"
         learnt = self._learnt.get(sketch.contract)
         if learnt is None:
             learnt = self._learnt[sketch.contract] = _Contract([sketch])
@@ -94,16 +100,17 @@ class Discovery:
         if kind == "none" and (sketch.tool_names or sketch.schema_name):
             kind = "contract"
         if kind == "none" and not sketch.system:
-            return f"model:{record.model}" if record.model else "all", "none"
+            return self._ungrounded(record), "none"
         return _digest(sketch.contract, kind, key), kind
 
 
-def discover(records: Iterable[TrafficRecord], *, sample: int = _SAMPLE) -> Discovery:
+def discover(records: Iterable[TrafficRecord], *, default: str | None = None, sample: int = _SAMPLE) -> Discovery:
     """Return the records with a workload each, in their order; a workload that the log names is kept.
 
+    Where nothing tells, the workload is `default`, or the model's where that is None.
     No text is kept: ids are hashes, names come from tools, schemas and models.
     """
-    return Discovery(records, sample=sample)
+    return Discovery(records, default=default, sample=sample)
 
 
 class _Systems:

@@ -90,11 +90,12 @@ class Reading:
     def __iter__(self) -> Iterator[TrafficRecord]:
         """Yield the records in the file's order, each source id once."""
         line = 0
-        for row in self._rows:
+        for number, row in enumerate(self._rows):
             line = row.line
             if isinstance(row, BadRow):
                 self._note(row)
                 continue
+            row.number = number
             try:
                 records = list(self._converter.convert(row))
             except BadValue as error:

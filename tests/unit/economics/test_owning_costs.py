@@ -19,8 +19,11 @@ from ownward.economics import (
     assume,
     compute_break_even,
     compute_owned_cost,
+    compute_trace_charge_usd,
     own_vs_rent,
 )
+from ownward.pricing import Price, PriceStep, Usage
+from ownward.traffic import Trace
 
 DAY = date(2026, 11, 21)
 
@@ -229,3 +232,70 @@ def test_a_comparison_is_repeatable_and_states_every_assumption() -> None:
 def test_a_range_that_misses_its_value_is_refused() -> None:
     with pytest.raises(BadInput, match="does not enclose"):
         assume(5, "s", checked_on=DAY, low80=6, high80=7)
+
+
+def test_a_fleet_found_by_simulation_grows_with_the_volume() -> None:
+    """5 machines of 331.08 for the traffic, which is 525.6 at the API: a fifth of it fills a machine."""
+    answer = compute_break_even(box(machines=5), api("1"), output_only(0.1), plain())
+    assert answer.requests_per_month is None  # a full machine earns 105 and costs 331
+    dear = compute_break_even(box(machines=5), api("10"), output_only(0.1), plain())
+    assert dear.first_requests_per_month == pytest.approx(1000 * 331.0778 / 5256, rel=1e-4)
+
+
+def make_price(**changes) -> Price:
+    values = {
+        "provider": "p",
+        "model": "m",
+        "input_usd_per_mtok": Decimal(1),
+        "output_usd_per_mtok": Decimal(4),
+        "basis": "price page",
+        "source": "test",
+        "checked_on": DAY,
+    }
+    return Price(**(values | changes))
+
+
+def make_trace() -> Trace:
+    return Trace.from_columns(
+        arrival_s=[0.0, 1.0, 2.0],
+        input_tokens=[100_000, 200_000, 300_000],
+        cached_input_tokens=[0, 100_000, 100_000],
+        output_tokens=[1000, 1000, 2000],
+    )
+
+
+def test_the_charge_of_a_trace_is_the_sum_of_its_requests() -> None:
+    steps = (
+        PriceStep(
+            above_input_tokens=200_000,
+            input_usd_per_mtok=Decimal(2),
+            output_usd_per_mtok=Decimal(6),
+            cached_input_usd_per_mtok=Decimal("0.2"),
+        ),
+    )
+    price = make_price(cached_input_usd_per_mtok=Decimal("0.1"), steps=steps, usd_per_request=Decimal("0.01"))
+    trace = make_trace()
+    rows = zip(
+        trace.input_tokens.tolist(), trace.cached_input_tokens.tolist(), trace.output_tokens.tolist(), strict=True
+    )
+    singly = sum(
+        price.compute_charge_usd(Usage(input_tokens=i, cached_input_tokens=c, output_tokens=o)) for i, c, o in rows
+    )
+    assert compute_trace_charge_usd(trace, price) == singly
+    option = ApiOption.from_price(price, trace)
+    volume = Volume(
+        requests=3,
+        input_tokens=600_000,
+        cached_input_tokens=200_000,
+        output_tokens=4000,
+        peak_input_tokens_per_s=0,
+        peak_output_tokens_per_s=0,
+    )
+    assert float(option.compute_usd(volume)) == pytest.approx(float(singly), rel=1e-12)
+
+
+def test_a_price_with_steps_needs_the_lengths_of_requests() -> None:
+    step = PriceStep(above_input_tokens=10, input_usd_per_mtok=Decimal(2), output_usd_per_mtok=Decimal(6))
+    with pytest.raises(BadInput, match="steps"):
+        ApiOption.from_price(make_price(steps=(step,)))
+    assert ApiOption.from_price(make_price()).name == "m"

@@ -147,3 +147,8 @@ def test_a_stream_that_cannot_seek_is_enough() -> None:
 
     reading = read(Pipe((HEAD + "0,1,1\n" * 20).encode()))
     assert len(list(reading)) == 20
+
+
+def test_rows_are_numbered_as_they_stand_bad_ones_counted() -> None:
+    records, _ = read_bytes((HEAD + "0,1,1\nx,1,1\n\n2,1,1\n").encode())
+    assert [record.row for record in records] == [0, 2]
