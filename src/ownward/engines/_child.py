@@ -9,6 +9,7 @@ import signal
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 _KEPT_LINES = 200
 _READ_BYTES = 65536
@@ -25,7 +26,7 @@ class Child:
         """Belong to `process`; `spawn` makes both."""
         self._process = process
         self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
-        self._log = None if log_file is None else log_file.open("wb")
+        self._log = None if log_file is None else _open_log(log_file)
         self._reading = asyncio.create_task(self._keep_words())
         self.pid = process.pid
 
@@ -105,6 +106,11 @@ class Child:
                 self._lines.append(rest.decode("utf-8", "replace").rstrip())
             if self._log is not None:
                 self._log.close()
+
+
+def _open_log(path: Path) -> BinaryIO:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.open("wb")
 
 
 def pick_reason(lines: Sequence[str]) -> str | None:

@@ -19,6 +19,7 @@ from ownward.upstreams import Door
 _PROBE_TIMEOUT_S = 60.0
 _GAUGE_TIMEOUT_S = 10.0
 _DRAIN_LOOK_S = 0.1
+_LEAVE_S = 1.0
 _DEFAULT_RESTART = RestartPolicy()
 
 
@@ -153,6 +154,8 @@ class SupervisedEngine(abc.ABC):
         """
         if self._state is EngineState.READY:
             return
+        if self._state is EngineState.STOPPING:
+            raise EngineNotReady(f'engine "{self.name}" is stopping', next_step="Start it again when it has stopped")
         if self._starting is None:
             await self._forget_watch()
             self._begin_start()
@@ -250,6 +253,8 @@ class SupervisedEngine(abc.ABC):
                     f'engine "{self.name}" was not ready after {self._load_timeout_s():.0f} s. {self._quote()}',
                     next_step=self._whole_log(),
                 ) from error
+            except OSError as error:
+                raise EngineNotReady(f'engine "{self.name}" could not be started: {error}') from error
         except OwnwardError as error:
             await self._end_child()
             self._move(EngineState.FAILED, str(error))
@@ -270,9 +275,11 @@ class SupervisedEngine(abc.ABC):
         up = asyncio.create_task(self._prove(child))
         try:
             await asyncio.wait({gone, up}, return_when=asyncio.FIRST_COMPLETED)
-            if up.done() and not gone.done():
-                up.result()
+            if up.done() and up.exception() is None:
                 return
+            await asyncio.wait({gone}, timeout=_LEAVE_S)  # a call that broke off may be the first sign of its end
+            if not gone.done():
+                up.result()
             status = await gone
             after_s = asyncio.get_running_loop().time() - began
             raise EngineExited(

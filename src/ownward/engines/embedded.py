@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from ownward.core import BadInput, MissingExtra, UsageError
 from ownward.engines._child import Child
@@ -63,6 +63,8 @@ class EngineOptions:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{name} is {value}", allowed="At least 1")
+        if self.kv_type not in get_args(KvType):
+            raise UsageError(f"kv_type is {self.kv_type!r}", allowed=f"One of {', '.join(get_args(KvType))}")
 
 
 class EmbeddedEngine(SupervisedEngine):
@@ -107,7 +109,7 @@ class EmbeddedEngine(SupervisedEngine):
     async def _find_address(self, child: Child, door: Door) -> str:  # noqa: ARG002 - the worker tells it itself
         line = await child.read_line()
         if not line:
-            await child.wait()  # the supervisor sees it leave and says why
+            await asyncio.get_running_loop().create_future()  # the supervisor sees it leave and says why
         address: str = json.loads(line)["address"]
         return address
 

@@ -101,8 +101,8 @@ def test_vllm_gets_degrees_and_limits():
     assert text.endswith("--seed 1")
 
 
-@pytest.mark.parametrize("change", [{"slots": 0}, {"context_tokens": 0}, {"threads": 0}])
-def test_counts_below_one_are_refused(change: dict[str, int]):
+@pytest.mark.parametrize("change", [{"slots": 0}, {"context_tokens": 0}, {"threads": 0}, {"kv_type": "q3"}])
+def test_options_without_meaning_are_refused(change: dict[str, object]):
     with pytest.raises(UsageError):
         EngineOptions(model_path=Path("m.gguf"), alias="m", **change)
 

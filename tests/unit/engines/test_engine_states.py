@@ -255,6 +255,66 @@ def test_an_engine_that_goes_mute_is_replaced_but_not_while_its_counters_move():
     asyncio.run(main())
 
 
+def test_a_start_while_it_stops_is_refused_and_the_stop_goes_on():
+    async def main():
+        engine = StubEngine("ok")
+        await engine.start()
+        stop = asyncio.create_task(engine.stop())
+        await asyncio.sleep(0)
+        assert engine.state is S.STOPPING
+        with pytest.raises(EngineNotReady, match="is stopping"):
+            await engine.start()
+        await stop
+        assert engine.state is S.STOPPED
+
+    asyncio.run(main())
+
+
+def test_a_process_that_the_system_refuses_is_a_failed_start():
+    class Refused(StubEngine):
+        async def _launch(self):
+            raise OSError(12, "Cannot allocate memory")
+
+    async def main():
+        engine = Refused()
+        with pytest.raises(EngineNotReady, match="Cannot allocate memory"):
+            await engine.start()
+        assert engine.state is S.FAILED
+        await engine.stop()
+
+    asyncio.run(main())
+
+
+def test_stop_ends_a_restart_in_the_making():
+    async def main():
+        engine = StubEngine("ok", "hangs")
+        await engine.start()
+        engine.children[0].leave(1)
+        await engine.until(S.FAILED)
+        await engine.until(S.STARTING)
+        await asyncio.sleep(0)
+        await engine.stop()
+        assert engine.state is S.STOPPED
+        assert all(child.gone.done() for child in engine.children)
+
+    asyncio.run(main())
+
+
+def test_a_token_that_fails_because_the_process_left_is_told_as_its_end():
+    class Dies(StubEngine):
+        async def probe(self, *, timeout_s: float = 60.0) -> float:
+            asyncio.get_running_loop().call_later(0.01, self.children[-1].leave, -11)
+            raise EngineNotReady("connection reset")
+
+    async def main():
+        engine = Dies("ok")
+        with pytest.raises(EngineExited, match="SIGSEGV"):
+            await engine.start()
+        await engine.stop()
+
+    asyncio.run(main())
+
+
 def test_an_address_is_asked_for_too_early():
     async def main():
         with pytest.raises(EngineNotReady):

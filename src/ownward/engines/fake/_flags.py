@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn
 
 from ownward.core import UsageError
@@ -47,6 +48,19 @@ def _build_flag(entry: dataclasses.Field[Any]) -> FakeFlag:
 FAKE_FLAGS: tuple[FakeFlag, ...] = tuple(_build_flag(entry) for entry in dataclasses.fields(FakeOptions))
 
 
+def _metavar(flag: FakeFlag) -> str | None:
+    if flag.choices is not None:
+        return None
+    if flag.field.endswith("_s"):
+        return "SECONDS"
+    named: dict[object, str] = {int: "N", float: "SHARE", str: "TEXT", Path: "FILE"}
+    return named.get(flag.parse, "WHAT")
+
+
+def _shown(default: object) -> str:
+    return ", ".join(map(str, default)) if isinstance(default, tuple) else str(default)
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, next_step="See every flag with: ownward engines run fake --help")
@@ -62,11 +76,14 @@ def parse_fake_arguments(arguments: Sequence[str]) -> FakeOptions:
     """
     parser = _Parser(prog="ownward engines run fake", allow_abbrev=False, description="A fake upstream for tests.")
     for flag in FAKE_FLAGS:
-        extra: dict[str, Any] = {"dest": flag.field, "help": flag.help, "default": argparse.SUPPRESS}
+        text = (
+            flag.help if flag.parse is None or not str(flag.default or "") else f"{flag.help} [{_shown(flag.default)}]"
+        )
+        extra: dict[str, Any] = {"dest": flag.field, "help": text, "default": argparse.SUPPRESS}
         if flag.parse is None:
             extra["action"] = "store_true"
         else:
-            extra |= {"type": flag.parse, "choices": flag.choices, "metavar": flag.field.upper()}
+            extra |= {"type": flag.parse, "choices": flag.choices, "metavar": _metavar(flag)}
             extra["action"] = "append" if flag.is_repeatable else "store"
         parser.add_argument(flag.flag, **extra)
     given: dict[str, Any] = vars(parser.parse_args(list(arguments)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,7 +48,10 @@ class Often:
         """
         if not text:
             return cls()
-        return cls(fraction=float(text)) if "." in text else cls(first=int(text))
+        try:
+            return cls(first=int(text))
+        except ValueError:
+            return cls(fraction=float(text))
 
     def __str__(self) -> str:
         """Return the text that `parse` reads."""
@@ -97,6 +101,11 @@ class Stall:
     seconds: float
     often: Often = ALWAYS
 
+    def __post_init__(self) -> None:
+        """Refuse what lies before the start or never ends."""
+        if not 0 <= self.seconds < math.inf or (self.after_tokens or 0) < 0:
+            raise ValueError(f"{self.seconds} s after {self.after_tokens}")
+
     @classmethod
     def parse(cls, text: str) -> Stall:
         """Return the meaning of `first:30`, `5:30` or `5:30:0.1`.
@@ -135,6 +144,11 @@ class Cut:
     after_chunks: int | None
     end: CutEnd = "close"
     often: Often = ALWAYS
+
+    def __post_init__(self) -> None:
+        """Refuse a cut before the start."""
+        if (self.after_chunks or 0) < 0:
+            raise ValueError(f"after {self.after_chunks} events")
 
     @classmethod
     def parse(cls, text: str) -> Cut:
@@ -374,8 +388,8 @@ class FakeOptions:
         """
         faults = [
             (not 0 <= self.port <= _MAX_PORT, "port", self.port, "a port is 0 to 65535"),
-            (self.ttft_s < 0, "ttft", self.ttft_s, "seconds are not negative"),
-            (self.tpot_s < 0, "tpot", self.tpot_s, "seconds are not negative"),
+            (not 0 <= self.ttft_s < math.inf, "ttft", self.ttft_s, "seconds, not negative"),
+            (not 0 <= self.tpot_s < math.inf, "tpot", self.tpot_s, "seconds, not negative"),
             (self.chunk_tokens < 1, "chunk-tokens", self.chunk_tokens, "at least 1"),
             (self.split_bytes is not None and self.split_bytes < 1, "split-bytes", self.split_bytes, "at least 1"),
             (not 0 <= self.cached_fraction <= 1, "cached-fraction", self.cached_fraction, "a share from 0 to 1"),
