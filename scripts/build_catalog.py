@@ -106,8 +106,8 @@ def machine_table(row: dict[str, str], vendor: str) -> str:
     lines.append(f"source = {quoted(source)}")
     if row["memory_gb"]:
         lines.append(f"memory_label = {quoted(row['memory_gb'] + ' GB')}")
-        if row["kind"] in {"soc-unified", "cpu-platform"} and "GB10" not in name:
-            lines.append("label_is_largest = true")
+    if row["kind"] in {"soc-unified", "cpu-platform"} and "GB10" not in name:
+        lines.append("label_is_largest = true")
     if visible := OVERLAY["machine_memory"].get(name):
         mib, where, remark = visible
         text = f"{mib} MiB" + (f"; {remark}" if remark else "")

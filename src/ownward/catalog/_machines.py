@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from ownward.catalog._load import DATA, as_key, load_identified
-from ownward.catalog._machine import Machine, read_machine
+from ownward.catalog._machine import UNDATED, Machine, read_machine
 from ownward.catalog._names import NameIndex, listed
 from ownward.core import Sourced, UnknownMachine
 
@@ -22,6 +22,8 @@ _BRANDS = frozenset(
     }
 )
 _SIZE = re.compile(r"\b(\d+) ?GB\b", re.IGNORECASE)
+# What somebody noted behind a name: `RTX 3090 24GB (PCIe3 x16, 220W cap)`.
+_REMARK = re.compile(r"\([^()]*\)")
 _COUNTED = re.compile(r'^\s*(\d+)\s*[x×*]\s*"?(.+?)"?\s*$', re.IGNORECASE)
 
 
@@ -55,6 +57,9 @@ def machine(name: str, extra: Sequence[Path] = ()) -> Machine:
     sized = None if found else _with_stated_memory(name, known, index)
     if sized is not None:
         return sized
+    remark = _REMARK.search(name)
+    if remark is not None and not found:
+        return machine(name.replace(remark[0], " "), extra)
     if found:
         raise ambiguous_machine(name, found)
     raise UnknownMachine(name, [spelled for item in known.values() for spelled in (item.id, *item.aliases)])
@@ -118,13 +123,13 @@ def _with_stated_memory(name: str, known: dict[str, Machine], index: NameIndex) 
         return None
     chip = known[found[0]]
     largest = chip.memory_label
-    if not chip.label_is_largest or largest is None or int(size[1]) > (chip.memory_label_gb or 0):
+    if not chip.label_is_largest or (largest is not None and int(size[1]) > (chip.memory_label_gb or 0)):
         return None
     label = Sourced(
         value=f"{size[1]} GB",
-        basis=largest.basis,
-        source=largest.source,
-        checked_on=largest.checked_on,
-        note=f"size stated in the name {name!r}; the largest is {largest.value}",
+        basis="assumed" if largest is None else largest.basis,
+        source=f"the name {name!r}" if largest is None else largest.source,
+        checked_on=UNDATED if largest is None else largest.checked_on,
+        note=f"size stated in the name {name!r}; the largest is {'not known' if largest is None else largest.value}",
     )
     return replace(chip, memory_label=label, memory_bytes=None, label_is_largest=False)

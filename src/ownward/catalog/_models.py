@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -13,7 +14,8 @@ from ownward.catalog._names import NameIndex, fold, listed
 from ownward.core import UnknownModel
 
 # Endings that name a tuning of the same architecture, or a file format.
-_TUNINGS = frozenset({"instruct", "it", "chat", "hf", "gguf", "base", "meta", "nvidia"})
+_TUNINGS = frozenset({"instruct", "it", "chat", "hf", "gguf", "base", "meta", "nvidia", "mtp", "qat"})
+_QUANTISED_FILE = re.compile(r"[-_.](?:i?q\d\w*|bf16|fp16|f16|f32|mxfp4)?\.gguf$", re.IGNORECASE)
 
 
 def models(extra: Sequence[Path] = ()) -> tuple[Model, ...]:
@@ -27,12 +29,13 @@ def models(extra: Sequence[Path] = ()) -> tuple[Model, ...]:
 def model(name: str, extra: Sequence[Path] = ()) -> Model:
     """Return the release that `name` (an id, a name, a hub id, an alias, or enough words of one) means.
 
-    A tuning's ending (`-Instruct`, `-it`) and the hub's organisation may be there or not.
+    A tuning's ending (`-Instruct`, `-it`), a file's (`-Q4_K_M.gguf`) and the hub's organisation may be there or not.
     Raises: UnknownModel, with the closest names, or with the choices where several fit.
     """
     known = _by_id(as_key(extra))
     index = _index(as_key(extra))
-    found = index.find(name) or index.find(name.rpartition("/")[2])
+    bare = _QUANTISED_FILE.sub("", name.rpartition("/")[2])
+    found = index.find(name) or index.find(bare)
     if len(found) == 1:
         return known[found[0]]
     if found:

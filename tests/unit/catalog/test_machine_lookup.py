@@ -26,6 +26,9 @@ from ownward.core import BadInput, ConfigError, UnknownMachine
         ("RTX 4070 12GB", "geforce-rtx-4070"),
         ("AMD Radeon RX 7900 XT (20GB)", "radeon-rx-7900-xt"),
         ("NVIDIA H20 96GB", "h20-96gb"),
+        ("RTX 3090 24GB (PCIe3 x16, 220W cap)", "geforce-rtx-3090"),
+        ("AMD Ryzen AI MAX+ 395 (Strix Halo, Radeon 8060S, 128GB)", "ryzen-ai-max-plus-395-128gb-strix-halo"),
+        ("Apple M3 Pro (32GB)", "apple-m3-pro"),
     ],
 )
 def test_a_name_as_people_type_it_is_found(typed, meant):

@@ -20,6 +20,8 @@ from ownward.core import BadInput, UnknownModel
         ("deepseek v3", "deepseek-v3"),
         ("Qwen3-235B", "qwen3-235b-a22b"),
         ("Kimi K2", "kimi-k2-instruct"),
+        ("Qwen3-4B-Q4_K_M.gguf", "qwen3-4b"),
+        ("unsloth/Qwen3.6-27B-MTP-GGUF", "qwen3.6-27b"),
     ],
 )
 def test_a_name_as_people_type_it_is_found(typed, meant):
