@@ -53,6 +53,11 @@ class PostgresConnection:
         """Return all rows of a query."""
         return self.raw.execute(_in_postgres(sql), params or None).fetchall()
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether the server closed it, or restarted."""
+        return self.raw.closed
+
     def begin(self) -> None:
         """Start a transaction."""
         self.raw.execute("BEGIN")

@@ -69,6 +69,11 @@ class SqliteConnection:
         """Return all rows of a query."""
         return self.raw.execute(sql, params).fetchall()
 
+    @property
+    def is_lost(self) -> bool:
+        """False: a file has no other end."""
+        return False
+
     def begin(self) -> None:
         """Take the write lock at once: a later upgrade from reading could fail without waiting."""
         self.raw.execute("BEGIN IMMEDIATE")

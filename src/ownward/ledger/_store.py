@@ -32,6 +32,11 @@ class Connection(Protocol):
         """Return all rows of a query."""
         ...
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether the other end is gone, so that only a new connection helps."""
+        ...
+
     def begin(self) -> None:
         """Start a transaction that may write; wait for other writers."""
         ...

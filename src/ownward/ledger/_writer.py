@@ -207,7 +207,7 @@ class Writer:
     def _write(self, batch: list[Entry]) -> None:
         entries, self._kept = [*self._kept, *batch], []
         try:
-            self._commit(self._connect(), entries)
+            self._commit(entries)
         except Exception as error:  # noqa: BLE001 - whatever it was, each who waits must hear of it
             self._give_up(entries, error)
         except BaseException as error:
@@ -219,9 +219,12 @@ class Writer:
             self.entries += len(entries)
             self._answer(entries)
 
-    def _commit(self, connection: Connection, entries: list[Entry]) -> None:
+    def _commit(self, entries: list[Entry]) -> None:
+        if not any(entry.rows or entry.call for entry in entries):
+            return  # barriers alone
         commit = self._commit_together
         for tries_left in reversed(range(_TRIES)):
+            connection = self._begin()
             try:
                 commit(connection, entries)
             except Exception as error:
@@ -235,6 +238,19 @@ class Writer:
             else:
                 return
 
+    def _begin(self) -> Connection:
+        """Return a connection in a new transaction; a server that restarted meanwhile is connected to again."""
+        connection = self._connect()
+        try:
+            connection.begin()
+        except Exception:
+            if not connection.is_lost:
+                raise
+            self._connection = None
+            connection = self._connect()
+            connection.begin()
+        return connection
+
     def _connect(self) -> Connection:
         if self._connection is None:
             self._connection = self._store.connect()
@@ -246,9 +262,6 @@ class Writer:
             for table, values in entry.rows:
                 rows.setdefault(table, []).append(values)
         calls = [entry for entry in entries if entry.call is not None]
-        if not rows and not calls:
-            return
-        connection.begin()
         has_run = self._add_run(connection, entries)
         if "tasks" in rows:
             rows["tasks"].sort()  # writers that meet at the same tasks wait in one order, not for each other
@@ -262,7 +275,6 @@ class Writer:
 
     def _commit_one_by_one(self, connection: Connection, entries: list[Entry]) -> None:
         """Write what can be written: one entry's fault is its own."""
-        connection.begin()
         has_run = self._add_run(connection, entries)
         for entry in entries:
             connection.execute("SAVEPOINT one")

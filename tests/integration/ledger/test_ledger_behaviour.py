@@ -687,19 +687,32 @@ def test_filters_of_requests_and_tasks(target: str) -> None:
 
 
 @pytest.mark.postgres
-def test_a_cut_connection_loses_no_settlement(postgres_server: str, new_postgres: Callable[[], str]) -> None:
-    """Who waits is told; the settlement is kept, and written when a new connection stands."""
+def test_a_cut_connection_is_made_again(postgres_server: str, new_postgres: Callable[[], str]) -> None:
     import psycopg
+
+    def cut() -> None:
+        with psycopg.connect(postgres_server, autocommit=True) as admin:
+            admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'ownward'")
 
     with ledger.open(new_postgres()) as book:
         begin_all(book, (request(), intent()))
-        with psycopg.connect(postgres_server, autocommit=True) as admin:
-            admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'ownward'")
+        cut()
         book.settle(settled())
-        with contextlib.suppress(LedgerError):
-            book.flush_blocking()
         book.flush_blocking()
         assert [row["state"] for row in book.export_rows()] == ["settled"]
+        cut()
+        begin_all(book, (request(2), intent(2)))
+        with contextlib.suppress(LedgerError):  # a reader learns of it by asking
+            list(book.export_rows())
+        assert len(list(book.export_rows())) == 2
+
+
+@pytest.mark.postgres
+def test_power_insists_on_a_flushed_commit(new_postgres: Callable[[], str]) -> None:
+    address = new_postgres() + "&options=-csynchronous_commit%3Doff"
+    for durability, setting in (("process", "off"), ("power", "on")):
+        with ledger.open(address, durability=durability) as book:  # type: ignore[arg-type]
+            assert book._writer.run(lambda c: c.rows("SHOW synchronous_commit")) == [(setting,)]
 
 
 @pytest.mark.postgres
