@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
 from typing import Any
 
@@ -69,6 +70,8 @@ class Gateway:
         self.keys = (
             KeyRing(ledger.verify_key, clock=clock, remember_s=settings.key_cache_s) if settings.requires_keys else None
         )
+        # Request ids name, they do not authorise: a seeded generator spares a system call for each of them.
+        self.random_bits = random.Random().getrandbits
         self.is_draining = False
         self._addresses = dict(addresses or {})
         self._secrets = dict(secrets or {})

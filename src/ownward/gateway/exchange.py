@@ -86,7 +86,7 @@ class Exchange:
         self.table: RoutingTable = gateway.table
         self.endpoint = endpoint
         self.headers: Mapping[bytes, bytes] = dict(scope["headers"])
-        self.request_id = new_id("req_")
+        self.request_id = new_id("req_", random_bits=gateway.random_bits(80))
         self.started_s = gateway.clock.monotonic_s()
         self.attempts = 0
         self.status = 0
