@@ -30,7 +30,6 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_answer",
         "_at_head",
-        "_chunked",
         "_has_length",
         "_head_bytes",
         "_header_limit",
@@ -42,11 +41,15 @@ class Connection(asyncio.Protocol):
         "_parts",
         "_poll",
         "_transport",
+        "freed_at",
         "idle_until",
         "is_closed",
         "is_peer_local",
         "keep_alive_s",
         "served",
+        "was_aborted",
+        "was_chunked",
+        "was_lost_unused",
     )
 
     def __init__(self, *, header_limit: int, on_free: Callable[[Connection], None]) -> None:
@@ -63,11 +66,14 @@ class Connection(asyncio.Protocol):
         self._head_bytes = 0
         self._is_head_request = False
         self._has_length = False
-        self._chunked = False
         self._is_paused = False
+        self.freed_at = 0.0
         self.idle_until = 0.0
         self.is_closed = False
         self.is_peer_local = False
+        self.was_aborted = False
+        self.was_chunked = False
+        self.was_lost_unused = False
         self.keep_alive_s: float | None = None
         self.served = 0
 
@@ -111,7 +117,7 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Close at once, without waiting for what is still to be written."""
-        self.is_closed = True
+        self.is_closed = self.was_aborted = True
         if self._transport is not None:
             self._transport.abort()
 
@@ -156,8 +162,9 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """End an answer that runs until the end, break any other."""
         self.is_closed = True
+        self.was_lost_unused = not self.was_aborted and (self._answer is None or not self._head_bytes)
         if self._answer is not None:
-            runs_to_the_end = not (self._at_head or self._has_length or self._chunked)
+            runs_to_the_end = not (self._at_head or self._has_length or self.was_chunked)
             if runs_to_the_end and exc is None:
                 self._finish()
             else:
@@ -187,13 +194,13 @@ class Connection(asyncio.Protocol):
         if len(headers) > _MOST_HEADERS:
             raise _TooManyHeaders
         self._at_head = False
-        self._has_length = self._chunked = False
+        self._has_length = self.was_chunked = False
         self.keep_alive_s = None
         for name, value in headers:
             if name == b"content-length":
                 self._has_length = True
             elif name == b"transfer-encoding":
-                self._chunked = b"chunked" in value.lower()
+                self.was_chunked = b"chunked" in value.lower()
             elif name == b"keep-alive" and (found := _KEEP_ALIVE_TIMEOUT.search(value)):
                 self.keep_alive_s = float(found[1])
         response = self._answer() if self._answer is not None else None

@@ -9,14 +9,19 @@ from ownward.upstreams._connection import Connection
 
 
 class Pool:
-    """Counts the connections of one origin and keeps the idle ones."""
+    """Counts the connections of one origin and keeps the idle ones.
 
-    __slots__ = ("_most", "idle", "open_count", "waiting")
+    `keeps_after_stream`: whether the server keeps a connection after a chunked
+    answer. llama.cpp does not and does not say so; None until it is known.
+    """
+
+    __slots__ = ("_most", "idle", "keeps_after_stream", "open_count", "waiting")
 
     def __init__(self, most: int) -> None:
         """Allow `most` connections at once."""
         self._most = most
         self.open_count = 0
+        self.keeps_after_stream: bool | None = None
         self.idle: list[Connection] = []
         self.waiting: deque[asyncio.Future[None]] = deque()
 

@@ -36,6 +36,11 @@ _OURS = frozenset(
 
 _KEEP_ALIVE_MARGIN_S = 1.0
 _REQUEST_LINE_SPACES = 2
+_CLOSED_AFTER_S = 1.0
+_REST_S = 0.25
+"""How long a connection rests after its origin's first stream. A server that closes after each stream without
+saying so (llama.cpp) does it within a millisecond; a request written in that moment would be lost and could
+not be told from one that was accepted."""
 
 
 class Resolver(Protocol):
@@ -219,8 +224,28 @@ class Http1Transport:
                 self._connections.discard(connection)
                 if connection in pool.idle:
                     pool.idle.remove(connection)
+                kept_s = asyncio.get_running_loop().time() - connection.freed_at
+                if connection.was_chunked and connection.was_lost_unused and kept_s < _CLOSED_AFTER_S:
+                    pool.keeps_after_stream = False
                 pool.forget()
             return
+        connection.freed_at = asyncio.get_running_loop().time()
+        if connection.was_chunked and not pool.keeps_after_stream:
+            if pool.keeps_after_stream is None:
+                asyncio.get_running_loop().call_later(_REST_S, self._end_rest, pool, connection)
+            else:
+                connection.abort()
+            return
+        self._keep(pool, connection)
+
+    def _end_rest(self, pool: Pool, connection: Connection) -> None:
+        """Use a connection again that the server has kept for a while after a stream."""
+        if not connection.is_closed:
+            pool.keeps_after_stream = pool.keeps_after_stream is not False
+            self._keep(pool, connection)
+
+    def _keep(self, pool: Pool, connection: Connection) -> None:
+        """Keep an idle connection for as long as the server surely does."""
         kept_s = self._limits.idle_s
         if connection.keep_alive_s is not None:
             kept_s = min(connection.keep_alive_s - _KEEP_ALIVE_MARGIN_S, self._limits.idle_most_s)
