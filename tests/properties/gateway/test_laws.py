@@ -1,0 +1,113 @@
+"""What holds for every price, label and order of events."""
+
+from datetime import date
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ownward.gateway.bounds import ChargeBound
+from ownward.gateway.breaker import CLOSED, BreakerRules
+from ownward.gateway.choosing import Asked, KeyScope, compute_label
+from ownward.gateway.endpoints import CHAT
+from ownward.gateway.routing import compile_plan
+from ownward.plan import Match, Plan, Strategy, Tier, Upstream, Workload
+from ownward.policy import ANY, LOCAL_ONLY, Label
+from ownward.pricing import Price, PriceStep, Usage
+
+RATES = st.decimals(min_value=0, max_value=500, places=7)
+OPTIONAL = st.none() | RATES
+RATE_FIELDS = {
+    "input_usd_per_mtok": RATES,
+    "output_usd_per_mtok": RATES,
+    "cached_input_usd_per_mtok": OPTIONAL,
+    "cache_write_usd_per_mtok": OPTIONAL,
+    "cache_write_1h_usd_per_mtok": OPTIONAL,
+}
+STEPS = st.lists(
+    st.builds(PriceStep, above_input_tokens=st.integers(1, 5000), **RATE_FIELDS),
+    max_size=3,
+    unique_by=lambda step: step.above_input_tokens,
+).map(lambda steps: tuple(sorted(steps, key=lambda step: step.above_input_tokens)))
+PRICES = st.builds(
+    Price,
+    provider=st.just("p"),
+    model=st.just("m"),
+    steps=STEPS,
+    usd_per_request=st.decimals(min_value=0, max_value=1, places=7),
+    basis=st.just("assumed"),
+    source=st.just("test"),
+    checked_on=st.just(date(2026, 11, 21)),
+    **RATE_FIELDS,
+)
+
+
+@st.composite
+def usages(draw):
+    cached, written_short, written_long, fresh = (draw(st.integers(0, 3000)) for _ in range(4))
+    return Usage(
+        input_tokens=cached + written_short + written_long + fresh,
+        output_tokens=draw(st.integers(0, 5000)),
+        cached_input_tokens=cached,
+        cache_write_tokens=written_short + written_long,
+        cache_write_1h_tokens=written_long,
+    )
+
+
+@given(PRICES, usages(), st.integers(0, 2000), st.integers(0, 2000))
+def test_no_usage_within_the_token_bounds_is_charged_more_than_the_charge_bound(price, usage, more_in, more_out):
+    bound = ChargeBound(price).compute_picousd(
+        input_tokens_high=usage.input_tokens + more_in, output_tokens_high=usage.output_tokens + more_out
+    )
+    assert price.compute_charge_picousd(usage) <= bound
+
+
+EVENTS = st.lists(st.tuples(st.sampled_from(["dispatch", "success", "failure", "nothing", "wait"]), st.floats(0, 5)))
+
+
+@given(EVENTS)
+def test_a_breaker_never_lets_two_probes_out_and_always_opens_again_to_one(events):
+    rules = BreakerRules(failures=2, wait_s=1.0, longest_wait_s=4.0)
+    breaker, now_s, probes = CLOSED, 100.0, 0
+    for event, passes_s in events:
+        now_s += passes_s
+        was_half_open = breaker.state(now_s) == "half_open"
+        if event == "dispatch" and breaker.allows(now_s):
+            breaker = breaker.after_dispatch()
+            probes += was_half_open
+        elif event == "success":
+            breaker, probes = breaker.after_success(now_s), 0 if was_half_open else probes
+        elif event == "failure":
+            breaker = breaker.after_failure(now_s, rules)
+            probes = 0 if was_half_open else probes
+        elif event == "nothing":
+            breaker, probes = breaker.after_nothing_learned(), 0
+        elif event == "wait":
+            breaker, probes = breaker.after_request_to_wait(now_s, passes_s, rules), 0
+        assert probes <= 1
+        assert breaker.open_until_s <= now_s + rules.longest_wait_s
+    assert breaker.is_probing or breaker.allows(now_s + rules.longest_wait_s)
+
+
+LABELS = st.sampled_from(
+    [ANY, LOCAL_ONLY, *(Label.parse(text) for text in ("eu", "us", "provider:p", "eu|us", "eu+provider:p"))]
+)
+
+
+@given(LABELS, st.none() | LABELS, st.none() | LABELS)
+def test_a_label_is_never_wider_than_anything_stated(stated, key, header):
+    workload = Workload(name="w", match=Match(), strategy=Strategy(kind="direct", tiers=("a",)), label=stated)
+    tier = Tier(name="a", kind="owned", model="m", upstreams=(Upstream(name="u", url="http://127.0.0.1:1"),))
+    table = compile_plan(Plan(name="p", tiers={"a": tier}, workloads={"w": workload}))
+    scope = None if key is None else KeyScope(key_id="k", label=key)
+    label, _ = compute_label(Asked(endpoint=CHAT, model="w", key=scope, label=header), table, workload)
+    assert label <= stated
+    assert key is None or label <= key
+    assert header is None or label <= header
+
+
+@given(LABELS | st.none())
+def test_where_nothing_is_stated_a_header_opens_nothing(header):
+    tier = Tier(name="a", kind="owned", model="m", upstreams=(Upstream(name="u", url="http://127.0.0.1:1"),))
+    table = compile_plan(Plan(name="p", tiers={"a": tier}, workloads={}))
+    label, _ = compute_label(Asked(endpoint=CHAT, model="a", label=header), table, None)
+    assert label == LOCAL_ONLY

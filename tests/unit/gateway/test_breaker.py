@@ -1,0 +1,67 @@
+"""The circuit breaker, walked edge by edge."""
+
+from ownward.gateway.breaker import CLOSED, Breaker, BreakerRules
+
+RULES = BreakerRules(failures=3, wait_s=1.0, longest_wait_s=8.0)
+
+
+def failed(times, breaker=CLOSED, now_s=10.0):
+    for _ in range(times):
+        breaker = breaker.after_failure(now_s, RULES)
+    return breaker
+
+
+def test_it_opens_after_so_many_failures_in_a_row():
+    assert failed(2).state(10.0) == "closed"
+    assert failed(3).state(10.0) == "open"
+    assert not failed(3).allows(10.5)
+
+
+def test_a_success_in_between_starts_the_count_anew():
+    assert failed(2, failed(2).after_success(10.0)).state(10.0) == "closed"
+
+
+def test_after_the_wait_one_probe_is_let_through():
+    half_open = failed(3)
+    assert half_open.state(11.0) == "half_open"
+    assert half_open.allows(11.0)
+    assert not half_open.after_dispatch().allows(11.0)
+
+
+def test_a_successful_probe_closes_it():
+    assert failed(3).after_dispatch().after_success(11.0) == CLOSED
+
+
+def test_a_failed_probe_opens_it_for_twice_as_long_up_to_the_limit():
+    breaker, now_s, waits = failed(3), 10.0, []
+    for _ in range(6):
+        waits.append(breaker.open_until_s - now_s)
+        now_s = breaker.open_until_s
+        breaker = breaker.after_dispatch().after_failure(now_s, RULES)
+    assert waits == [1, 2, 4, 8, 8, 8]
+
+
+def test_a_probe_that_teaches_nothing_leaves_room_for_the_next():
+    probing = failed(3).after_dispatch()
+    assert probing.after_nothing_learned().allows(11.0)
+
+
+def test_failures_of_requests_from_before_do_not_prolong_the_wait():
+    opened = failed(3)
+    assert failed(5, opened, now_s=10.5).open_until_s == opened.open_until_s
+
+
+def test_successes_of_requests_from_before_do_not_close_it():
+    assert failed(3).after_success(10.5).state(10.5) == "open"
+
+
+def test_an_upstream_that_asks_to_wait_is_left_alone_for_so_long():
+    waiting = CLOSED.after_request_to_wait(10.0, 5.0, RULES)
+    assert not waiting.allows(14.9)
+    assert waiting.allows(15.0)
+    assert CLOSED.after_request_to_wait(10.0, 3600.0, RULES).open_until_s == 18.0
+
+
+def test_a_dispatch_to_a_closed_one_is_no_probe():
+    assert CLOSED.after_dispatch() is CLOSED
+    assert Breaker(failures=2).after_dispatch() == Breaker(failures=2)

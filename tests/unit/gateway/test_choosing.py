@@ -1,0 +1,274 @@
+"""Where a request goes and why, without a socket."""
+
+from datetime import date
+from decimal import Decimal
+
+import pytest
+
+from ownward.core import PolicyRefusal
+from ownward.gateway.breaker import CLOSED, BreakerRules
+from ownward.gateway.choosing import Asked, KeyScope, choose
+from ownward.gateway.endpoints import CHAT, EMBEDDINGS, MESSAGES
+from ownward.gateway.errors import Incapable, NoUpstream, OutOfScope, UnknownRoute
+from ownward.gateway.routing import compile_plan
+from ownward.plan import Match, Plan, Strategy, Tier, Upstream, Workload
+from ownward.policy import ANY, LOCAL_ONLY, Label
+from ownward.pricing import Price
+
+EU = Label.parse("eu")
+AT_P = Label.parse("provider:p")
+OPEN = CLOSED.after_failure(0.0, BreakerRules(failures=1, wait_s=60.0))
+
+
+def owned(name, **more):
+    return Tier(
+        name=name,
+        kind="owned",
+        model=f"{name}-model",
+        engine=more.pop("engine", "adopted"),
+        upstreams=(Upstream(name="here", url="http://127.0.0.1:8001"),),
+        **more,
+    )
+
+
+def rented(name, *, upstreams=1, dialect="openai", **more):
+    return Tier(
+        name=name,
+        kind="rented",
+        model=more.pop("model", f"{name}-model"),
+        provider="p",
+        region=more.pop("region", "eu"),
+        upstreams=tuple(
+            Upstream(name=f"u{index}", url=f"https://{name}{index}.example.com/v1", dialect=dialect)
+            for index in range(upstreams)
+        ),
+        **more,
+    )
+
+
+def workload(name, *tiers, label=ANY, **match):
+    return Workload(
+        name=name,
+        match=Match(**match),
+        strategy=Strategy(kind="direct", tiers=tiers[:1]),
+        fallback=tiers[1:],
+        label=label,
+    )
+
+
+def table_of(*tiers, workloads=(), default_label=None, **more):
+    plan = Plan(
+        name="p",
+        default_label=default_label,
+        tiers={tier.name: tier for tier in tiers},
+        workloads={each.name: each for each in workloads},
+    )
+    return compile_plan(plan, **more)
+
+
+def pick(table, model="w", *, breakers=None, in_flight=None, full=(), now_s=1.0, endpoint=CHAT, **asked):
+    return choose(
+        Asked(endpoint=endpoint, model=model, **asked),
+        table,
+        breakers=breakers or {},
+        in_flight=in_flight or {},
+        full_tiers=full,
+        now_s=now_s,
+    )
+
+
+def keys(choice):
+    return [target.key for target in choice.targets]
+
+
+def test_the_strategys_tier_comes_first_then_the_fallback_in_order():
+    table = table_of(owned("a"), rented("b"), rented("c"), workloads=[workload("w", "b", "a", "c")])
+    choice = pick(table)
+    assert keys(choice) == ["b/u0", "a/here", "c/u0"]
+    assert choice.reason == "workload w (by model name); label any (the workload's); first b/u0 of 3"
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({"workload": "by_header", "model": "by_name"}, "by_header"),
+        ({"model": "by_name"}, "by_name"),
+        ({"model": "gpt-5"}, "by_model"),
+        ({"model": "gpt-6"}, "by_pattern"),
+        ({"model": "x", "headers": {"x-team": "search"}}, "by_team"),
+        ({"model": "x", "metadata": {"app": "bot-7"}}, "by_app"),
+        ({"model": "x", "key": KeyScope(key_id="key_1")}, "by_key"),
+        ({"model": "x", "fingerprint": "f1"}, "by_fingerprint"),
+    ],
+)
+def test_a_workload_is_found_by_what_it_declares(asked, expected):
+    table = table_of(
+        owned("a"),
+        workloads=[
+            workload("by_header", "a", models=("never",)),
+            workload("by_name", "a", models=("nothing",)),
+            workload("by_model", "a", models=("gpt-5",)),
+            workload("by_pattern", "a", models=("gpt-*",)),
+            workload("by_team", "a", headers={"X-Team": "search"}),
+            workload("by_app", "a", metadata={"app": "bot-*"}),
+            workload("by_key", "a", keys=("key_1",)),
+            workload("by_fingerprint", "a", fingerprints=("f1",)),
+        ],
+    )
+    assert pick(table, **asked).workload == expected
+
+
+def test_a_model_may_name_a_tier_or_a_tiers_model():
+    table = table_of(owned("a"), rented("b", model="shared"), rented("c", model="shared"), default_label=ANY)
+    assert keys(pick(table, "a")) == ["a/here"]
+    assert keys(pick(table, "shared")) == ["b/u0", "c/u0"]
+    assert pick(table, "a", workload="mine").workload == "mine"
+    assert pick(table, "a").workload == "unassigned"
+
+
+def test_a_name_nobody_has_is_refused_with_the_closest():
+    table = table_of(owned("chatty"), workloads=[workload("chat", "chatty", models=("chat",))])
+    with pytest.raises(UnknownRoute, match="Closest: 'chatty', 'chat'"):
+        pick(table, "chatt")
+    with pytest.raises(UnknownRoute, match="names no model"):
+        pick(table, "")
+
+
+def test_a_header_narrows_to_one_tier_and_policy_still_holds():
+    table = table_of(owned("a"), rented("b"), workloads=[workload("w", "a", label=LOCAL_ONLY)])
+    assert keys(pick(table, tier="a")) == ["a/here"]
+    with pytest.raises(PolicyRefusal):
+        pick(table, tier="b")
+    with pytest.raises(UnknownRoute):
+        pick(table, tier="c")
+
+
+def test_a_catch_all_keeps_the_name_that_a_request_states():
+    table = table_of(owned("a"), workloads=[workload("default", "a")])
+    assert pick(table, "whatever", workload="billing").workload == "billing"
+    assert pick(table, "whatever").workload == "default"
+
+
+@pytest.mark.parametrize(
+    ("stated", "key", "header", "expected", "who"),
+    [
+        (ANY, None, None, "any", "the workload's"),
+        (EU, None, ANY, "eu", "the workload's"),
+        (ANY, EU, None, "eu", "the workload's, shrunk by the key"),
+        (ANY, None, EU, "eu", "the workload's, shrunk by the request's header"),
+        (ANY, EU, AT_P, "eu+provider:p", "the workload's, shrunk by the key, shrunk by the request's header"),
+    ],
+)
+def test_the_label_is_what_all_allow(stated, key, header, expected, who):
+    table = table_of(rented("b"), workloads=[workload("w", "b", label=stated)])
+    scope = None if key is None else KeyScope(key_id="k", label=key)
+    choice = pick(table, key=scope, label=header)
+    assert str(choice.label) == expected
+    assert f"label {expected} ({who})" in choice.reason
+
+
+def test_the_refusal_of_a_label_names_the_line_to_write():
+    table = table_of(rented("b"), workloads=[workload("w", "b", label=LOCAL_ONLY, models=("w",))])
+    with pytest.raises(PolicyRefusal) as refused:
+        pick(table)
+    assert (
+        refused.value.next_step
+        == 'Nothing was sent. If the data may go there, write in the plan: [workloads.w] label = "eu"'
+    )
+    with pytest.raises(PolicyRefusal, match='default_label = "eu"'):
+        pick(table, "b")
+
+
+def test_what_a_tier_does_not_state_it_can_do_it_is_not_asked():
+    plain = rented("plain", capabilities=frozenset({"chat"}))
+    able = rented("able", capabilities=frozenset({"chat", "tools", "embeddings"}))
+    table = table_of(plain, able, workloads=[workload("w", "plain", "able")])
+    choice = pick(table, needs=frozenset({"tools"}))
+    assert keys(choice) == ["able/u0"]
+    assert "left out: plain lacks tools" in choice.reason
+    assert keys(pick(table, endpoint=EMBEDDINGS)) == ["able/u0"]
+    with pytest.raises(Incapable, match="plain lacks vision; able lacks vision"):
+        pick(table, needs=frozenset({"vision"}))
+
+
+def test_a_tier_that_states_nothing_is_not_filtered():
+    table = table_of(rented("b"), workloads=[workload("w", "b")])
+    assert keys(pick(table, needs=frozenset({"vision", "tools"}))) == ["b/u0"]
+
+
+def test_an_upstream_of_the_same_dialect_is_asked_and_another_refused_by_name():
+    table = table_of(
+        rented("o"), rented("n", dialect="anthropic"), owned("both", engine="llama-server"),
+        workloads=[workload("w", "o", "n", "both"), workload("only", "o", models=("only",))],
+    )  # fmt: skip
+    assert keys(pick(table)) == ["o/u0", "both/here"]
+    assert keys(pick(table, endpoint=MESSAGES)) == ["n/u0", "both/here"]
+    with pytest.raises(Incapable, match="o speaks openai only"):
+        pick(table, "only", endpoint=MESSAGES)
+
+
+def test_a_key_may_be_limited_to_workloads_and_tiers():
+    table = table_of(owned("a"), rented("b"), workloads=[workload("w", "a", "b")])
+    assert keys(pick(table, key=KeyScope(key_id="k", tiers=frozenset({"b"})))) == ["b/u0"]
+    with pytest.raises(OutOfScope, match="may not use the workload 'w'"):
+        pick(table, key=KeyScope(key_id="k", workloads=frozenset({"v"})))
+    with pytest.raises(OutOfScope, match="may not use the tier"):
+        pick(table, key=KeyScope(key_id="k", tiers=frozenset({"z"})))
+
+
+def test_what_is_down_or_full_is_passed_over_and_named():
+    table = table_of(owned("a"), rented("b"), rented("c"), workloads=[workload("w", "a", "b", "c")])
+    choice = pick(table, breakers={"a/here": OPEN}, full={"b"})
+    assert keys(choice) == ["c/u0"]
+    assert choice.reason.endswith("; down: a/here, b (full)")
+
+
+def test_with_everything_down_it_says_when_to_come_back():
+    table = table_of(rented("b"), workloads=[workload("w", "b")])
+    with pytest.raises(NoUpstream) as none_up:
+        pick(table, breakers={"b/u0": OPEN}, now_s=20.0)
+    assert none_up.value.retry_after_s == 40.0
+
+
+def test_of_a_tiers_upstreams_the_least_loaded_comes_first():
+    table = table_of(rented("b", upstreams=3), workloads=[workload("w", "b")])
+    assert keys(pick(table, in_flight={"b/u0": 2, "b/u1": 1})) == ["b/u2", "b/u1", "b/u0"]
+
+
+def test_an_upstream_whose_engine_or_key_is_missing_is_unusable_and_says_so():
+    engine = Tier(name="e", kind="owned", model="m", engine="embedded")
+    keyed = Tier(
+        name="k", kind="rented", model="m2", provider="p", region="eu",
+        upstreams=(Upstream(name="u", url="https://k.example.com", api_key_env="A_KEY"),),
+    )  # fmt: skip
+    workloads = [workload("w", "e", "k")]
+    bare = table_of(engine, keyed, workloads=workloads)
+    assert bare.unusable == (
+        "upstream 'e/e': its engine is not running",
+        "upstream 'k/u': the environment variable A_KEY is not set",
+    )
+    with pytest.raises(NoUpstream, match="its engine is not running"):
+        pick(bare)
+    ready = table_of(engine, keyed, workloads=workloads, addresses={"e": "http://127.0.0.1:9"}, secrets={"A_KEY": "s"})
+    assert keys(pick(ready)) == ["e/e", "k/u"]
+
+
+def test_an_engine_at_a_foreign_address_is_not_local():
+    engine = Tier(name="e", kind="owned", model="m", engine="embedded")
+    table = table_of(engine, workloads=[workload("w", "e", label=LOCAL_ONLY)], addresses={"e": "http://8.8.8.8:80"})
+    with pytest.raises(PolicyRefusal):
+        pick(table)
+
+
+def test_a_price_is_bounded_at_its_dearest():
+    from ownward.gateway.bounds import ChargeBound
+
+    price = Price(
+        provider="p", model="m", input_usd_per_mtok=Decimal(3), output_usd_per_mtok=Decimal(15),
+        cached_input_usd_per_mtok=Decimal("0.3"), cache_write_usd_per_mtok=Decimal("3.75"),
+        basis="assumed", source="test", checked_on=date(2026, 11, 21),
+    )  # fmt: skip
+    # 1,000 tokens at 3.75 and 10 at 15 USD per million, in picodollars
+    assert (
+        ChargeBound(price).compute_picousd(input_tokens_high=1000, output_tokens_high=10) == 3_750_000_000 + 150_000_000
+    )

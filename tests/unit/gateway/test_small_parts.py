@@ -1,0 +1,188 @@
+"""Errors as answers, metrics as text, what is read from headers and bodies, settings, retries."""
+
+import json
+
+import pytest
+
+from ownward.core import (
+    BadInput,
+    BrokenStream,
+    ConfigError,
+    EngineNotReady,
+    LedgerError,
+    OwnwardError,
+    PolicyRefusal,
+    RateLimited,
+    UpstreamRefused,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+)
+from ownward.gateway import GatewaySettings, wire
+from ownward.gateway.errors import (
+    BodyTooLarge,
+    Draining,
+    Incapable,
+    MalformedRequest,
+    NoUpstream,
+    OutOfScope,
+    Overloaded,
+    Rejected,
+    TooManyInFlight,
+    Unauthorized,
+    UnknownPath,
+    UnknownRoute,
+    UnknownTask,
+    UpstreamCredentials,
+    body_of,
+    status_of,
+    stream_event_of,
+)
+from ownward.gateway.metrics import Counter, Histogram
+from ownward.gateway.retries import RetryBudget
+
+EXAMPLES = [
+    (UnknownPath("GET", "/x", allowed_methods=(), paths=("/v1/models",)), 404),
+    (UnknownPath("GET", "/v1/chat", allowed_methods=("POST",), paths=()), 405),
+    (MalformedRequest("m"), 400),
+    (BodyTooLarge(limit_bytes=1), 413),
+    (Unauthorized(), 401),
+    (OutOfScope("m"), 403),
+    (UnknownRoute("x", ("y",)), 404),
+    (UnknownTask("t"), 404),
+    (Incapable("m"), 400),
+    (Overloaded("t", queued=1, limit=1, waited_s=0), 503),
+    (TooManyInFlight(limit=1), 503),
+    (NoUpstream("m", retry_after_s=1), 503),
+    (Draining(), 503),
+    (PolicyRefusal("m"), 403),
+    (RateLimited("m", retry_after_s=3), 429),
+    (UpstreamTimeout("m"), 504),
+    (UpstreamUnreachable("m"), 502),
+    (UpstreamRefused("m", status=404), 404),
+    (UpstreamCredentials("m"), 502),
+    (BrokenStream("m"), 502),
+    (EngineNotReady("m"), 503),
+    (LedgerError("m"), 503),
+    (BadInput("m"), 400),
+    (OwnwardError("m"), 500),
+]
+
+
+@pytest.mark.parametrize(("error", "status"), EXAMPLES, ids=lambda value: type(value).__name__)
+def test_every_error_has_a_status_and_a_body_in_both_dialects(error, status):
+    assert status_of(error) == status
+    openai = json.loads(body_of(error, "openai", request_id="r"))["error"]
+    assert openai["message"] == str(error)
+    assert {"type", "param", "code", "where", "allowed", "next", "request_id"} <= openai.keys()
+    anthropic = json.loads(body_of(error, "anthropic", request_id="r"))
+    assert anthropic["type"] == "error"
+    assert {"type", "message"} <= anthropic["error"].keys()
+
+
+def test_every_class_of_rejection_is_among_the_examples():
+    def all_of(cls):
+        return {sub for direct in cls.__subclasses__() for sub in ({direct} | all_of(direct))}
+
+    assert all_of(Rejected) == {type(error) for error, _ in EXAMPLES if isinstance(error, Rejected)}
+
+
+@pytest.mark.parametrize(
+    ("dialect", "endpoint"),
+    [("openai", "/v1/chat/completions"), ("openai", "/v1/responses"), ("anthropic", "/v1/messages")],
+)
+def test_a_stream_ends_with_one_whole_event_even_inside_another(dialect, endpoint):
+    event = stream_event_of(Draining(), dialect, endpoint=endpoint)
+    _, last, rest = (b'data: {"half": "an eve' + event).split(b"\n\n")
+    assert rest == b""
+    assert "stopping" in json.dumps(json.loads(last.split(b"data: ")[1]))
+    assert b"[DONE]" not in event
+
+
+def test_a_counter_as_text():
+    counter = Counter("a_total", "What.", ("tier",))
+    counter.add(('we"ird',))
+    counter.add(('we"ird',), 1.5)
+    assert list(counter.lines())[-1] == 'a_total{tier="we\\"ird"} 2.5'
+
+
+def test_a_histogram_as_text_is_cumulative():
+    histogram = Histogram("a_seconds", "What.", ("tier",))
+    for seconds in (0.004, 0.3, 1000.0):
+        histogram.observe(("t",), seconds)
+    lines = list(histogram.lines())
+    assert 'a_seconds_bucket{tier="t",le="0.005"} 1' in lines
+    assert 'a_seconds_bucket{tier="t",le="0.5"} 2' in lines
+    assert 'a_seconds_bucket{tier="t",le="+Inf"} 3' in lines
+    assert 'a_seconds_count{tier="t"} 3' in lines
+
+
+@pytest.mark.parametrize(
+    ("body", "needs"),
+    [
+        (b'{"model":"m"}', set()),
+        (b'{"model":"m","tools":[],"logprobs":false,"n":1}', set()),
+        (b'{"model":"m","tools":[{"type":"function"}]}', {"tools"}),
+        (b'{"model":"m","n":2,"logprobs":true}', {"multiple_choices", "logprobs"}),
+        (b'{"model":"m","response_format":{"type":"json_object"}}', {"json_mode"}),
+        (b'{"model":"m","response_format":{"type":"json_schema","json_schema":{}}}', {"json_schema"}),
+        (b'{"messages":[{"content":[{"type": "image_url","image_url":{}}]}]}', {"vision"}),
+        (b'{"messages":[{"content":[{"type":"image","source":{}}]}]}', {"vision"}),
+        (b'{"messages":[{"content":"what is \\"type\\":\\"image\\" ?"}]}', set()),
+        (b'{"messages":[{"content":[{"type":"input_audio"}]}]}', {"audio"}),
+    ],
+)
+def test_what_a_body_needs(body, needs):
+    assert wire.peek(body).needs(body) == needs
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"model": 3}', b'{"stream": "yes"}', b"\xff"])
+def test_a_body_that_is_none_is_refused_without_its_values(body):
+    with pytest.raises(MalformedRequest, match="One JSON object"):
+        wire.peek(body)
+
+
+@pytest.mark.parametrize("value", [b"", b" a", b"a b", b"-a", b"a" * 129, b"a\x00"])
+def test_a_name_in_a_header_is_a_name(value):
+    with pytest.raises(MalformedRequest):
+        wire.name_in({b"x-ownward-task": value}, b"x-ownward-task")
+
+
+def test_what_travels_to_an_upstream_is_listed():
+    headers = {b"authorization": b"x", b"cookie": b"x", b"anthropic-beta": b"b", b"accept": b"*/*", b"user-agent": b"u"}
+    assert dict(wire.for_upstream(headers, dialect="openai")) == {b"accept": b"*/*", b"anthropic-beta": b"b"}
+    assert dict(wire.for_upstream({}, dialect="anthropic")) == {b"anthropic-version": b"2023-06-01"}
+
+
+def test_what_travels_to_a_client_is_listed():
+    headers = [
+        (b"set-cookie", b"x"),
+        (b"x-ratelimit-remaining", b"1"),
+        (b"content-length", b"1"),
+        (b"request-id", b"r"),
+    ]
+    assert wire.for_client(headers) == [(b"x-ratelimit-remaining", b"1"), (b"request-id", b"r")]
+
+
+def test_settings_that_cannot_be_are_refused_together():
+    with pytest.raises(ConfigError) as refused:
+        GatewaySettings(port=99_999, max_attempts=0, drain_s=-1, host="10.0.0.1")
+    assert [fault.key for fault in refused.value.faults] == ["port", "max_attempts", "drain_s", "host"]
+
+
+@pytest.mark.parametrize(
+    ("host", "is_loopback"), [("127.0.0.1", True), ("::1", True), ("localhost", True), ("a.b", False)]
+)
+def test_loopback(host, is_loopback):
+    assert GatewaySettings(host=host, requires_keys=True).is_loopback is is_loopback
+
+
+def test_a_retry_budget_lets_a_fraction_through_and_holds_a_burst():
+    budget = RetryBudget(fraction=0.5, burst=2)
+    assert [budget.try_take() for _ in range(3)] == [True, True, False]
+    budget.deposit()
+    assert not budget.try_take()
+    budget.deposit()
+    assert budget.try_take()
+    for _ in range(100):
+        budget.deposit()
+    assert [budget.try_take() for _ in range(3)] == [True, True, False]
