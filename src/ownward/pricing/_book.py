@@ -96,6 +96,7 @@ class PriceBook:
         Which host's name means which model is a table in the catalogue's data, never a guess. Free offers are
         limited in rate and left out unless asked for. Empty if no host is known; other weights of the
         same family are other models.
+        Raises: UnknownModel, if the catalogue has no such model.
         """
         offers = []
         for host, name in hosted_names(model):

@@ -8,8 +8,11 @@ from ownward import catalog
 
 
 def hosted_names(model: str) -> tuple[tuple[str, str], ...]:
-    """Return host and the host's name of each offer of a catalogue model; empty if none is known."""
-    return _table().get(model.lower(), ())
+    """Return host and the host's name of each offer of a catalogue model, by any of its names; empty if none is known.
+
+    Raises: UnknownModel, if the catalogue has no such model.
+    """
+    return _table().get(catalog.model(model).id, ())
 
 
 @lru_cache(maxsize=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib.util
 import json
+import subprocess
 import sys
 from decimal import Decimal
 from pathlib import Path
@@ -119,6 +120,21 @@ def test_every_hosted_name_is_priced_and_every_model_known():
         for host, names in hosts.items():
             for name in names:
                 assert book.find(name, provider=host, at=catalog.model("phi-4").released.checked_on).provider == host
+
+
+def test_a_fresh_process_reads_the_index_quickly():
+    """Machines and models take about 15 ms each on a slow core; ten times that is a mistake."""
+    code = (
+        "import time; from ownward import catalog; start = time.perf_counter();"
+        "catalog.machines(); catalog.models(); print(time.perf_counter() - start)"
+    )
+    took = [float(subprocess.check_output([sys.executable, "-c", code])) for _ in range(3)]
+    assert min(took) < 0.3
+
+
+def test_pricing_a_request_needs_no_numbers_library():
+    code = "import sys; import ownward.pricing; print('numpy' in sys.modules, 'model_prices' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).split() == ["False", "False"]
 
 
 def test_nothing_but_a_free_offer_is_priced_at_zero():

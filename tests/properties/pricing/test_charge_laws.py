@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from datetime import date
 from decimal import Decimal
 from fractions import Fraction
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ownward.pricing import Price, PriceStep, Usage
+from ownward.core import BadInput, to_json
+from ownward.pricing import Price, PriceStep, Usage, price_from_record
 
 RATES = st.decimals(min_value=0, max_value=1000, places=6)
 TOKENS = st.integers(min_value=0, max_value=10_000_000)
@@ -87,3 +90,19 @@ def test_nothing_used_costs_the_fee(price):
 def test_picodollars_are_the_dollars_exactly(price, usage):
     """Prices of six decimals leave nothing to round."""
     assert Fraction(price.compute_charge_picousd(usage), 10**12) == Fraction(price.compute_charge_usd(usage))
+
+
+@given(prices(with_steps=True))
+def test_a_price_comes_back_from_its_record_and_keeps_its_name(price):
+    record = json.loads(to_json(price))
+    assert price_from_record(record) == price
+    assert price_from_record(record).price_id == record["price_id"] == price.price_id
+
+
+@given(prices())
+def test_a_record_that_was_changed_is_not_the_price_it_names(price):
+    record = json.loads(to_json(price))
+    changed = {**record, "input_usd_per_mtok": str(Decimal(record["input_usd_per_mtok"]) + 1)}
+    for wrong in (changed, {**record, "colour": "red"}, {**record, "basis": None}, {}):
+        with pytest.raises(BadInput):
+            price_from_record(wrong)

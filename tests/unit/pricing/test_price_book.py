@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from ownward.core import ConfigError, MissingPrice, StalePrice
+from ownward.core import ConfigError, MissingPrice, StalePrice, UnknownModel
 from ownward.pricing import Price, PriceBook, Usage, prices_from_toml
 
 NOV = date(2026, 11, 20)
@@ -123,6 +123,9 @@ def test_offers_of_a_catalogue_model_come_cheapest_first_and_never_free():
         offer.is_free and "limited" in offer.note for offer in BOOK.hosts("llama-3.3-70b", at=NOV, include_free=True)
     )
     assert BOOK.hosts("smollm2-135m", at=NOV) == []
+    assert BOOK.hosts("meta-llama/Llama-3.3-70B-Instruct", at=NOV) == offers
+    with pytest.raises(UnknownModel):
+        BOOK.hosts("no such model", at=NOV)
 
 
 def test_search_finds_makers_hosts_and_own_prices():
