@@ -202,6 +202,13 @@ def client(name: str, origin: str, count: int, loop_name: str) -> None:
     print(json.dumps(asyncio.run(CLIENTS[name](origin, count))))
 
 
+def peer_version(python: str | None) -> str | None:
+    if python is None:
+        return None
+    command = [python, "-c", "import aiohttp; print('aiohttp', aiohttp.__version__)"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
 def cpu_name() -> str:
     for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
         if line.startswith("model name"):
@@ -223,6 +230,7 @@ def main() -> None:
         client(options.child[0], options.child[1], int(options.child[2]), options.child[3])
         return
 
+    load_before = os.getloadavg()[0]
     command = [sys.executable, __file__, "--child", "serve"]
     server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
@@ -256,10 +264,11 @@ def main() -> None:
         "machine": {
             "cpu": cpu_name(),
             "cores": os.cpu_count(),
-            "load_before": os.getloadavg()[0],
+            "load_before": load_before,
             "python": platform.python_version(),
             "system": platform.platform(),
         },
+        "peer": peer_version(options.peer),
         "units": "CPU seconds of the client process; best of 3 rounds",
         "request_bytes": len(BODY),
         "answer_bytes": len(ANSWER),

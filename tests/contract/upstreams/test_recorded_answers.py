@@ -1,6 +1,7 @@
 """Answers of a real engine, as they came: llama.cpp b11549 (xllamacpp 2026.10.11549), SmolLM2-135M, 2026-11-21.
 
-Each was asked for six tokens (four of completions), greedy; completions carry their usage in the last event of content; `recorded/` holds the bodies without their framing.
+Each was asked for six tokens (four of completions), greedy; `recorded/` holds the bodies without their framing.
+Completions carry their usage in the last event of content, so that nothing can be taken out of them.
 """
 
 from __future__ import annotations
