@@ -33,7 +33,7 @@ def test_the_reference_names_every_key_that_is_read():
         key
         for path in sources
         for key in re.findall(
-            r"table\.(?:fact|need_fact|text|need_text|texts|raw)\(\s*\"([a-z0-9_]+)\"", path.read_text("utf-8")
+            r"table\.(?:fact|need_fact|text|need_text|texts|raw|flag)\(\s*\"([a-z0-9_]+)\"", path.read_text("utf-8")
         )
     }
     assert len(read) > 50

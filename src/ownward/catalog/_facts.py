@@ -41,7 +41,10 @@ class FactFile:
             line = re.search(r"line (\d+)", str(error))
             fault = Fault(file=file, line=int(line[1]) if line else None, message=f"is not TOML: {error}")
             raise ConfigError([fault]) from error
-        self.defaults: dict[str, Any] = self._data.get("defaults", {})
+        defaults = self._data.get("defaults", {})
+        self.defaults: dict[str, Any] = defaults if isinstance(defaults, dict) else {}
+        if defaults is not self.defaults:
+            self.add_fault("defaults is no table", line=self._line_of("defaults"), allowed="Write [defaults]")
         known = ("defaults", *kinds)
         for key in self._data:
             if key not in known:
@@ -55,8 +58,9 @@ class FactFile:
     def tables(self, kind: str) -> list[FactTable]:
         """Return the `[[kind]]` tables in the order written."""
         found = self._data.get(kind, [])
-        if not isinstance(found, list):
-            self.add_fault(f"[{kind}] is one table", allowed=f"Write [[{kind}]] for each", line=None)
+        if not isinstance(found, list) or not all(isinstance(table, dict) for table in found):
+            line = self._line_of(rf"\[?\s*{re.escape(kind)}\b")
+            self.add_fault(f"{kind} is no list of tables", allowed=f"Write [[{kind}]] for each", line=line)
             return []
         return [FactTable(self, kind, index, table) for index, table in enumerate(found)]
 
@@ -144,6 +148,15 @@ class FactTable:
             return ()
         return tuple(value)
 
+    def flag(self, key: str) -> bool:
+        """Return a yes or no, no where it is not stated."""
+        self._asked.add(key)
+        value = self._data.get(key, False)
+        if not isinstance(value, bool):
+            self.fault(key, f"is {value!r}", allowed="true or false")
+            return False
+        return value
+
     def raw(self, key: str) -> Any:
         """Return what stands under `key`, None where nothing does."""
         self._asked.add(key)
@@ -179,7 +192,7 @@ class FactTable:
                 self.fault(key, f"has the parts {sorted(stated)}", allowed=f"value, {', '.join(_PROVENANCE)}")
                 return None
             parts = {part: stated.get(part, inherited) for part, inherited in self._inherited.items()}
-            value, note = stated["value"], stated.get("note", "")
+            value, note = stated["value"], str(stated.get("note", ""))
         where_from = self._checked(key, parts)
         if where_from is None:
             return None

@@ -12,7 +12,7 @@ from ownward.core import ConfigError, Fault
 DATA = Path(__file__).resolve().parent / "data"
 
 # The tables that a user's file may hold; the catalogue's own files hold one kind each.
-KINDS = ("machine", "model", "checkpoint", "score", "licence", "rental", "electricity", "carbon", "price", "hosted")
+KINDS = ("machine", "model", "checkpoint", "score", "licence", "rental", "electricity", "carbon", "price")
 
 
 class _Identified(Protocol):

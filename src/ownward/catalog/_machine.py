@@ -142,7 +142,7 @@ def read_machine(table: FactTable) -> Machine:
         vendor=table.text("vendor"),
         aliases=table.texts("aliases"),
         memory_label=table.fact("memory_label", _as_label),
-        label_is_largest=table.raw("label_is_largest") is True,
+        label_is_largest=table.flag("label_is_largest"),
         memory_bytes=table.fact("memory_bytes", as_count),
         bandwidth_bytes_per_s=table.fact("bandwidth_bytes_per_s", as_positive),
         bf16_flop_per_s=table.fact("bf16_flop_per_s", as_positive),

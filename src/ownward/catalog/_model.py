@@ -141,7 +141,7 @@ def read_checkpoint(table: FactTable, folder: Path) -> Checkpoint:
         model=table.text("model") or None,
         quantisation=table.need_text("quantisation"),
         bytes=table.fact("bytes", as_count),
-        is_rounded=table.raw("is_rounded") is True,
+        is_rounded=table.flag("is_rounded"),
         config_path=folder / config if config else None,
     )
     table.close()

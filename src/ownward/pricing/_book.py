@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime
 
 from ownward.core import MissingPrice, StalePrice, closest
 from ownward.pricing._first_party import all_first_party, data_day, find_first_party, is_first_party
-from ownward.pricing._hosted import hosted_table
+from ownward.pricing._hosted import host_name, hosted_table
 from ownward.pricing._offers import hosted_names
 from ownward.pricing._price import Price, PriceMode
 from ownward.pricing._usage import Usage
@@ -53,14 +53,14 @@ class PriceBook:
             return own
         if provider is None:
             prefix, _, rest = model.partition("/")
-            if rest and (is_first_party(prefix) or prefix in hosted_table().hosts):
+            if rest and (is_first_party(prefix) or host_name(prefix) in hosted_table().hosts):
                 try:
                     return self.find(rest, provider=prefix, at=at, mode=mode)
                 except MissingPrice:
                     # `openai/gpt-oss-120b` is a host's name of a model that its maker does not sell.
                     if not hosted_table().hosts_of(model):
                         raise
-        if provider is None or provider.lower() not in hosted_table().hosts:
+        if provider is None or host_name(provider) not in hosted_table().hosts:
             first = find_first_party(model, provider, moment, mode)
             if first is not None:
                 return first
@@ -130,7 +130,7 @@ class PriceBook:
 
     def _hosted(self, model: str, provider: str | None, day: date, mode: PriceMode) -> Price:
         table = hosted_table()
-        hosts = table.hosts_of(model) if provider is None else (provider.lower(),)
+        hosts = table.hosts_of(model) if provider is None else (host_name(provider),)
         if provider is None and len(hosts) > 1:
             raise MissingPrice(
                 f"{model!r} is offered by {len(hosts)} hosts at their own prices",
@@ -152,7 +152,7 @@ class PriceBook:
                 f"no {mode} price of {model!r}{where} is known",
                 allowed=f"Known: {', '.join(sorted({price.mode for price in dated}))}",
             )
-        names = [key for host, key in self._names() if provider is None or host == provider.lower()]
+        names = [key for host, key in self._names() if provider is None or host == host_name(provider)]
         near = closest(model, names) or closest(model, [f"{host}/{key}" for host, key in self._names()])
         raise MissingPrice(
             f"no price of {model!r}{where} is known",

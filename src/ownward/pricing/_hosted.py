@@ -14,6 +14,13 @@ from ownward import catalog
 from ownward.pricing._price import Price, PriceMode, PriceStep
 
 _THOUSAND = Decimal(1000)
+# Names of hosts as other tools write them.
+_HOSTS = {
+    "fireworks-ai": "fireworks",
+    "fireworks_ai": "fireworks",
+    "together-ai": "together",
+    "together_ai": "together",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +86,11 @@ class HostedTable:
             checked_on=self.checked_on,
             note="; ".join(notes),
         )
+
+
+def host_name(provider: str) -> str:
+    """Return a provider's name as the extract writes it."""
+    return _HOSTS.get(provider.lower(), provider.lower())
 
 
 @lru_cache(maxsize=1)

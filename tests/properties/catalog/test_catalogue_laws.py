@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from decimal import Decimal
 
+import tomlkit
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -68,6 +69,23 @@ def test_a_damaged_file_is_read_or_refused_with_a_place(start, length, instead):
     for read in (catalog.machine_from_toml, prices_from_toml):
         faults = faults_of(read, damaged)
         assert all(fault.file == "damaged.toml" and fault.message for fault in faults)
+
+
+KEYS = st.sampled_from(
+    ["defaults", "machine", "price", "id", "name", "kind", "memory_label", "tdp_watts", "basis", "source", "checked_on",
+     "provider", "model", "input_usd_per_mtok", "output_usd_per_mtok", "steps", "mode", "valid_from", "free", "value"]
+)  # fmt: skip
+PLAIN = st.integers(-9, 9) | st.text(alphabet="ab1 .", max_size=3) | st.booleans() | st.dates()
+VALUES = st.recursive(
+    PLAIN, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(KEYS, inner, max_size=4), max_leaves=12
+)
+
+
+@given(st.dictionaries(KEYS, VALUES, max_size=4))
+def test_any_toml_is_read_or_refused_and_never_breaks_the_reader(document):
+    text = tomlkit.dumps(document)
+    for read in (catalog.machine_from_toml, prices_from_toml):
+        assert all(fault.message for fault in faults_of(read, text))
 
 
 def faults_of(read, text):

@@ -76,6 +76,11 @@ def test_a_host_is_named_or_the_only_one(name):
     assert "genai-prices" in price.source
 
 
+def test_hosts_are_known_by_the_names_other_tools_use():
+    named = BOOK.find("together_ai/meta-llama/Llama-3.3-70B-Instruct-Turbo", at=NOV)
+    assert named == BOOK.find("meta-llama/Llama-3.3-70B-Instruct-Turbo", provider="together", at=NOV)
+
+
 @pytest.mark.parametrize("name", ["gpt-oss-120b", "openai/gpt-oss-120b"])
 def test_a_model_of_several_hosts_needs_the_host_named(name):
     with pytest.raises(MissingPrice, match="Name one: "):
