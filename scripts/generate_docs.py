@@ -36,7 +36,9 @@ def main() -> int:
         if is_check:
             stale.append(page.name)
             sys.stderr.writelines(
-                difflib.unified_diff(before.splitlines(True), after.splitlines(True), page.name, "fresh", n=1)
+                difflib.unified_diff(
+                    before.splitlines(keepends=True), after.splitlines(keepends=True), page.name, "fresh", n=1
+                )
             )
         else:
             page.write_text(after, encoding="utf-8")

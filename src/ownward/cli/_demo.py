@@ -70,19 +70,20 @@ def _print(result: DemoResult) -> None:
     table = Table(
         box=None, title="1. What the embedded model really achieved", title_justify="left", title_style="bold"
     )
-    for heading in ("task set", "completed", "mean score", "for example: expected", "answered"):
-        table.add_column(heading, overflow="ellipsis", no_wrap=True)
+    for heading in ("task set", "completed", "score", "expected, for example", "answered"):
+        table.add_column(heading, no_wrap=True)
     for line in result.trials:
         expected, answered, completed = line.examples[0]
         table.add_row(
             line.workload,
             f"{line.completed}/{line.tasks} ({format_percent(line.completed / line.tasks)})",
             f"{line.mean_score:.2f}",
-            expected,
-            f"{'+' if completed else '-'} {answered}",
+            _cut(expected, 22),
+            f"{'right' if completed else 'wrong'}: {_cut(answered, 17)}",
         )
     out.print(table)
     out.print(Text("A model of 135M parameters is for plumbing, not for quality; the plan below refuses it.\n"))
+    out.print(Text("2. The ledger's account of it", style="bold"))
     out.print(render_report(result.report))
     out.print(Text("\n3. A production trace, on machines one would own and APIs one would rent", style="bold"))
     out.print(render_comparisons(result.decision.comparisons, result.decision.choice))
@@ -97,3 +98,7 @@ def _print(result: DemoResult) -> None:
     )
     if result.report.cost_usd is not None:
         out.print(Text(f"The tasks cost {format_usd(result.report.cost_usd)} of energy, assumed at 45 W."))
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -196,10 +196,16 @@ def _line(workload: str, results: list[TaskResult], *, is_stream: bool) -> Trial
         completed=sum(result.grade.is_completed for result in results),
         mean_score=sum(result.grade.score for result in results) / len(results),
         examples=tuple(
-            (str(result.task.expected), " ".join((result.answer.text or "").split()), result.grade.is_completed)
+            (_shown(result.task.expected), " ".join((result.answer.text or "").split()), result.grade.is_completed)
             for result in shown
         ),
     )
+
+
+def _shown(expected: Any) -> str:
+    if isinstance(expected, dict):
+        return ", ".join(f"{slot}: {value}" for slot, value in expected.items())
+    return str(expected)
 
 
 def _import_trace(opened: Ledger) -> None:

@@ -29,7 +29,7 @@ class Task:
 def read_tasks(stream: TextIO, *, name: str) -> list[Task]:
     """Return the tasks of a JSON Lines text.
 
-    A row: `task_id, messages, expected, grader {kind, …}` and optionally `max_tokens` and `extra`; kinds are in GRADERS.
+    A row: `task_id, messages, expected, grader {kind, …}`, optionally `max_tokens` and `extra`; kinds are in GRADERS.
     Raises: BadInput, with the line, at the first row that is not a task, and for a repeated task_id.
     """
     tasks: dict[str, Task] = {}
