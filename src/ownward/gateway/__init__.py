@@ -3,7 +3,7 @@
 It never loads what decides (planner, simulation, perf).
 """
 
-from ownward.gateway.app import ASGIApp, Gateway
+from ownward.gateway.app import ASGIApp, Gateway, Secrets
 from ownward.gateway.server import GatewayServer, Stoppable, run_loop, serve_app
 from ownward.gateway.settings import DEFAULT_PORT, GatewaySettings
 
@@ -13,6 +13,7 @@ __all__ = [
     "Gateway",
     "GatewayServer",
     "GatewaySettings",
+    "Secrets",
     "Stoppable",
     "run_loop",
     "serve_app",

@@ -29,6 +29,9 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+Secrets = Mapping[str, str] | Callable[[Plan], Mapping[str, str]]
+"""The values of the environment variables that a plan names, or how to get them for any plan."""
+
 _LOG = logging.getLogger("ownward.gateway")
 _SWEEP_S = 5.0
 _BREAKER_STATES = {"closed": 0.0, "half_open": 1.0, "open": 2.0}
@@ -49,7 +52,7 @@ class Gateway:
         settings: GatewaySettings,
         clock: Clock,
         addresses: Mapping[str, str | None] | None = None,
-        secrets: Mapping[str, str] | None = None,
+        secrets: Secrets | None = None,
         mounts: Mapping[str, ASGIApp] | None = None,
     ) -> None:
         """Compile the plan.
@@ -74,7 +77,7 @@ class Gateway:
         self.random_bits = random.Random().getrandbits
         self.is_draining = False
         self._addresses = dict(addresses or {})
-        self._secrets = dict(secrets or {})
+        self._secrets = secrets or {}
         self._mounts = tuple(sorted((mounts or {}).items(), key=lambda item: len(item[0]), reverse=True))
         self._rules = BreakerRules(
             failures=settings.breaker_failures,
@@ -105,9 +108,13 @@ class Gateway:
         self._use(table)
 
     def set_address(self, upstream: str, url: str | None) -> None:
-        """Note where an engine listens now; None, that it is down."""
+        """Note where an engine listens now; None, that it is down. What its last life taught is forgotten."""
         self._addresses[upstream] = url
         self._use(self._compile(self.table.plan))
+        for targets in self.table.targets.values():
+            for target in targets:
+                if upstream in {target.key, target.name}:
+                    self.breakers.pop(target.key, None)
 
     async def stop(self) -> None:
         """Have every settlement committed."""
@@ -117,7 +124,8 @@ class Gateway:
         await self.ledger.flush()
 
     def _compile(self, plan: Plan) -> RoutingTable:
-        return compile_plan(plan, addresses=self._addresses, secrets=self._secrets)
+        secrets = self._secrets(plan) if callable(self._secrets) else self._secrets
+        return compile_plan(plan, addresses=self._addresses, secrets=secrets)
 
     def _use(self, table: RoutingTable) -> None:
         queue_limit = self.settings.queue_per_tier_requests

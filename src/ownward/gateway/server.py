@@ -19,7 +19,7 @@ import uvicorn
 
 from ownward.core import Clock, OwnwardError, PortTaken, SystemClock
 from ownward.gateway._http import BoundedHttp
-from ownward.gateway.app import ASGIApp, Gateway
+from ownward.gateway.app import ASGIApp, Gateway, Secrets
 from ownward.gateway.settings import GatewaySettings
 from ownward.ledger import Ledger
 from ownward.plan import Plan
@@ -42,7 +42,8 @@ class GatewayServer:
     """One gateway, listening.
 
     `plan` says where requests go; `addresses` holds the base URLs of upstreams whose engine was started for it, by
-    upstream name or `tier/upstream`; `secrets` the values of the environment variables that the plan names.
+    upstream name or `tier/upstream`; `secrets` the values of the environment variables that the plan names (or a
+    function of the plan that returns them, so that a reload can bring new ones).
     `mounts` are further ASGI applications by path prefix (their lifespan is not run). `load_plan` is asked for
     a new plan on SIGHUP. `stops` are stopped after the last request, in reverse order. The ledger and the door
     stay the caller's to close.
@@ -56,7 +57,7 @@ class GatewayServer:
         door: Door,
         settings: GatewaySettings | None = None,
         addresses: Mapping[str, str | None] | None = None,
-        secrets: Mapping[str, str] | None = None,
+        secrets: Secrets | None = None,
         mounts: Mapping[str, ASGIApp] | None = None,
         load_plan: Callable[[], Plan] | None = None,
         stops: Sequence[Stoppable] = (),
