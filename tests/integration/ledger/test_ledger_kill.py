@@ -7,11 +7,11 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from decimal import Decimal
 from pathlib import Path
 
-import pytest
-
 from ownward import ledger
+from ownward.core import picousd_to_usd
 
 PROGRAM = r"""
 import asyncio, itertools, sys
@@ -101,10 +101,10 @@ def test_kill_9_loses_nothing_that_was_acknowledged(target: str) -> None:
             number = int(request_id.partition("-")[2])
             if row["state"] == "settled":
                 assert (row["input_tokens"], row["output_tokens"]) == (number, number % 1000)
-                assert float(row["charge_usd"]) == pytest.approx(number * 7e-12)
+                assert Decimal(row["charge_usd"]) == picousd_to_usd(number * 7), "exact to the picodollar"
             elif row["state"] == "unsettled":
                 assert (row["charge_usd"], row["charge_low_usd"]) == (None, "0.000000")
-                assert row["charge_high_usd"] == f"{(10**9 + number) * 1e-12:.12f}".rstrip("0")
+                assert Decimal(row["charge_high_usd"]) == picousd_to_usd(10**9 + number)
             assert attempt == 1 or (request_id, 1) in rows
         assert book.reconcile() == states["unsettled"]
         assert book.reconcile() == 0
