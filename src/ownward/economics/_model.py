@@ -5,7 +5,7 @@ Every figure (the table, the band, the tornado) comes from these functions.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -43,9 +43,11 @@ class Terms:
         return self.depreciation + self.capital + self.maintenance + self.hosting + self.rent + energy
 
 
-def find_assumptions(option: OwnedOption | HourlyOption, shared: Assumptions) -> dict[str, Assumption]:
+def find_assumptions(option: OwnedOption | HourlyOption, shared: Assumptions, volume: Volume) -> dict[str, Assumption]:
     """Return every assumption that the option's cost uses, by parameter name."""
     found = dict(shared)
+    if not volume.cached_input_tokens:
+        found["cache_reuse_fraction"] = replace(shared.cache_reuse_fraction, low80=None, high80=None)  # of no weight
     if isinstance(option, HourlyOption):
         # a rented machine brings its power, price and upkeep with it
         for name in (
@@ -73,9 +75,13 @@ def find_assumptions(option: OwnedOption | HourlyOption, shared: Assumptions) ->
 def compute_peak_machines(volume: Volume, values: Inputs) -> Any:
     """Return machines' worth of work at the peak."""
     return (
-        volume.peak_input_tokens_per_s * volume.uncached_fraction / values["prefill_tokens_per_s"]
+        volume.peak_input_tokens_per_s * _computed_fraction(volume, values) / values["prefill_tokens_per_s"]
         + volume.peak_output_tokens_per_s / values["decode_tokens_per_s"]
     )
+
+
+def _computed_fraction(volume: Volume, values: Inputs) -> Any:
+    return 1.0 - volume.cached_fraction * np.minimum(values["cache_reuse_fraction"], 1.0)
 
 
 def find_peak_factor(option: OwnedOption | HourlyOption, volume: Volume, middle: Inputs) -> float:
@@ -91,11 +97,11 @@ def compute_terms(
 ) -> Terms:
     """Return the month's costs by what they grow with.
 
-    Work, not tokens, divides a machine: work = uncached input / prefill rate + output / decode rate.
+    Work, not tokens, divides a machine: work = input not reused / prefill rate + output / decode rate.
     Capital: straight-line depreciation to the residual, and interest on the mean of price and residual.
     """
     work_hours = (
-        volume.uncached_input_tokens / values["prefill_tokens_per_s"]
+        volume.input_tokens * _computed_fraction(volume, values) / values["prefill_tokens_per_s"]
         + volume.output_tokens / values["decode_tokens_per_s"]
     ) / _SECONDS_PER_HOUR
     peak_machines = compute_peak_machines(volume, values) * peak_factor

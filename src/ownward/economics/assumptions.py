@@ -71,7 +71,8 @@ class Assumptions:
 
     `people_hours_per_month` is for the whole fleet, everything else is a machine's.
     `peak_load_fraction` is the share of its capacity that a machine may carry at
-    the peak; `redundancy` machines stand by. `api_price_factor` multiplies every
+    the peak; `redundancy` machines stand by. `cache_reuse_fraction` is how much of
+    the input that was cached in the log an own machine has in its cache as well. `api_price_factor` multiplies every
     API price (1 = list price) and holds how unsure it is.
     """
 
@@ -100,6 +101,11 @@ class Assumptions:
     people_usd_per_hour: Assumption = field(default_factory=lambda: _default(60, 40, 100, "loaded cost of that hour"))
     peak_load_fraction: Assumption = field(
         default_factory=lambda: _default(0.65, 0.5, 0.8, "above it queues grow quickly")
+    )
+    cache_reuse_fraction: Assumption = field(
+        default_factory=lambda: _default(
+            0.8, 0.3, 1.0, "of the input that the log says was cached, what an own engine reuses"
+        )
     )
     redundancy: int = 1
     api_price_factor: Assumption = field(

@@ -72,7 +72,7 @@ def compute_break_even(
     throughout, with the reason.
     """
     shared = assumptions or Assumptions()
-    used = _model.find_assumptions(owned, shared)
+    used = _model.find_assumptions(owned, shared, volume)
     api_usd = float(rented.compute_usd(volume))
     middle = {name: one.value.value for name, one in used.items()}
 

@@ -60,7 +60,8 @@ class OwnedCost:
 
     `marginal_usd` is the energy of the machines while they work, which is what
     articles call the cost; `loaded_usd` is everything. Both per token are shared
-    out by work: a token costs in proportion to the time a machine spends on it.
+    out by work: a token costs in proportion to the time a machine spends on it
+    (input: a token that is computed; a reused one costs nothing).
     `utilisation_fraction` is work over the hours of all machines, reserve included.
     """
 
@@ -130,7 +131,7 @@ def compute_owned_cost(
 ) -> OwnedCost:
     """Return the month's cost of an option at its stated values, without a band."""
     shared = assumptions or Assumptions()
-    used = _model.find_assumptions(option, shared)
+    used = _model.find_assumptions(option, shared, volume)
     values = {name: one.value.value for name, one in used.items()}
     terms = _model.compute_terms(option, volume, values)
     working = _model.count_machines(terms.peak_machines, values["peak_load_fraction"], option.machines)
@@ -199,7 +200,7 @@ def own_vs_rent(
     )
     stated = [StatedAssumption(option=None, name=name, assumption=one) for name, one in shared]
     for option in owned:
-        own = _model.find_assumptions(option, shared)
+        own = _model.find_assumptions(option, shared, volume)
         stated += [
             StatedAssumption(option=option.name, name=name, assumption=one)
             for name, one in own.items()

@@ -57,13 +57,13 @@ class Volume:
 
     @property
     def uncached_input_tokens(self) -> float:
-        """Input tokens that have to be computed."""
+        """Input tokens that the log says were computed."""
         return self.input_tokens - self.cached_input_tokens
 
     @property
-    def uncached_fraction(self) -> float:
-        """Share of the input that has to be computed; 1 without input."""
-        return self.uncached_input_tokens / self.input_tokens if self.input_tokens else 1.0
+    def cached_fraction(self) -> float:
+        """Share of the input that was cached; 0 without input."""
+        return self.cached_input_tokens / self.input_tokens if self.input_tokens else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

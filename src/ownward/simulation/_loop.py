@@ -28,10 +28,9 @@ PREEMPTIONS = 10
 SLOTS = 11
 
 # Rows of `requests` (each a sequence over requests).
-INPUT, OUTPUT, KEY, GENERATED, TOTAL, PROGRESS, JOINED, LENGTH, LAST, UNITS, BEFORE, AFTER, PREEMPTED, CACHED = range(
-    14
-)
-ROWS = 14
+INPUT, OUTPUT, KEY, GENERATED, TOTAL, PROGRESS, JOINED, LENGTH, LAST, UNITS = range(10)
+BEFORE, AFTER, PREEMPTED, CACHED, REUSED = range(10, 15)
+ROWS = 15
 
 # Rows of `units` (each a sequence over prefix units, one more for the list's end).
 USERS, RESIDENT, OLDER, NEWER = range(4)
@@ -327,6 +326,8 @@ def run(
                     idle += 1
                 hits += 1
             start = hits * unit_tokens
+            if start == 0 and requests[PREEMPTED][one] == 0:
+                start = requests[REUSED][one]
             if not is_chunked and total - start > left and prompts > 0:
                 break
             needed = (total + block_tokens - 1) // block_tokens - hits * unit_blocks

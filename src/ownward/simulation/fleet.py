@@ -46,6 +46,7 @@ def smallest_fleet(
     redundancy: int = 1,
     routing: Routing = "round_robin",
     seed: int = 0,
+    recorded_reuse_fraction: float = 0.0,
     max_replicas: int = 1024,
     is_compiled: bool | None = None,
 ) -> Fleet:
@@ -69,6 +70,7 @@ def smallest_fleet(
             slo=slo,
             routing=routing,
             seed=seed,
+            recorded_reuse_fraction=recorded_reuse_fraction,
             is_compiled=is_compiled,
         )
         runs[replicas] = run

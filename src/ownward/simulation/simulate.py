@@ -44,6 +44,7 @@ def simulate(
     slo: Slo | None = None,
     routing: Routing = "round_robin",
     seed: int = 0,
+    recorded_reuse_fraction: float = 0.0,
     clock: Clock | None = None,
     is_compiled: bool | None = None,
 ) -> Simulation:
@@ -52,12 +53,15 @@ def simulate(
     Requests go to replicas as they arrive: `round_robin` in a seeded order of
     replicas, or `least_work` to the one with the least estimated work left. A
     seeded run is equal byte for byte. The prefix cache is used where the trace has
-    prefix blocks. `is_compiled` None compiles where numba is installed and the trace is long.
+    prefix blocks; without them, `recorded_reuse_fraction` of each request's `cached_input_tokens` counts as cached
+    until it is preempted. `is_compiled` None compiles where numba is installed and the trace is long.
     Raises: BadInput, if there are no replicas, or the trace's prefix blocks are no multiple of the cache's.
     """
     chosen = scheduler or Scheduler()
     if replicas < 1:
         raise BadInput(f"replicas is {replicas}", allowed="1 or more")
+    if not 0 <= recorded_reuse_fraction <= 1:
+        raise BadInput(f"recorded_reuse_fraction is {recorded_reuse_fraction}", allowed="Between 0 and 1")
     if routing not in get_args(Routing):
         raise BadInput(f"routing is {routing!r}", allowed=f"One of {', '.join(get_args(Routing))}")
     started_s = clock.monotonic_s() if clock else 0.0
@@ -71,7 +75,13 @@ def simulate(
         rows = np.flatnonzero(replica == number)
         if not len(rows):
             continue
-        one = _run_replica(trace if replicas == 1 else trace.take(rows), step_model, chosen, is_compiled=fast)
+        one = _run_replica(
+            trace if replicas == 1 else trace.take(rows),
+            step_model,
+            chosen,
+            reuse_fraction=recorded_reuse_fraction,
+            is_compiled=fast,
+        )
         first_s[rows], finish_s[rows] = one.first_s, one.finish_s
         cached[rows], preemptions[rows] = one.cached, one.preemptions
         busy_s += one.busy_s
@@ -151,7 +161,9 @@ def route(
     return chosen
 
 
-def _run_replica(trace: Trace, model: StepModel, scheduler: Scheduler, *, is_compiled: bool) -> _Run:
+def _run_replica(
+    trace: Trace, model: StepModel, scheduler: Scheduler, *, reuse_fraction: float, is_compiled: bool
+) -> _Run:
     count = len(trace)
     inputs = np.maximum(trace.input_tokens, 1)  # an empty prompt still has its first token
     outputs = np.maximum(trace.output_tokens, 1)  # no output ends with the prefill
@@ -160,6 +172,8 @@ def _run_replica(trace: Trace, model: StepModel, scheduler: Scheduler, *, is_com
     requests[_loop.INPUT], requests[_loop.OUTPUT], requests[_loop.TOTAL] = inputs, outputs, inputs
     requests[_loop.LAST] = -1
     requests[_loop.CACHED] = -1
+    if trace.prefix_offsets is None:  # the last token of a prompt is always computed
+        requests[_loop.REUSED] = np.minimum((trace.cached_input_tokens * reuse_fraction).astype(np.int64), inputs - 1)
     match scheduler.policy:
         case "shortest_first":
             requests[_loop.KEY] = inputs

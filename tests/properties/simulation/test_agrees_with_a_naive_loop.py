@@ -25,6 +25,7 @@ class Sequence:
     output: int
     key: int
     units: list[int]
+    reused: int
     generated: int = 0
     to_prefill: int = 0
     prefilled: int = 0
@@ -44,8 +45,8 @@ class Sequence:
 class Naive:
     """One step at a time."""
 
-    def __init__(self, trace: Trace, model: StepModel, scheduler: Scheduler) -> None:
-        self.model, self.scheduler = model, scheduler
+    def __init__(self, trace: Trace, model: StepModel, scheduler: Scheduler, reuse: float) -> None:
+        self.model, self.scheduler, self.reuse = model, scheduler, reuse
         self.unit_tokens = trace.prefix_block_tokens or model.block_tokens
         self.unit_blocks = self.unit_tokens // model.block_tokens
         self.free = model.capacity_blocks
@@ -66,6 +67,9 @@ class Naive:
         elif self.scheduler.policy == "priority" and trace.priority is not None:
             key = int(trace.priority[number])
         units = []
+        reused = 0
+        if trace.prefix_offsets is None:
+            reused = min(int(int(trace.cached_input_tokens[number]) * self.reuse), prompt - 1)
         if trace.prefix_offsets is not None:
             low, high = trace.prefix_offsets[number : number + 2]
             for unit in trace.prefix_block_ids[low:high].tolist()[: prompt // self.unit_tokens]:
@@ -73,7 +77,7 @@ class Naive:
                     break
                 units.append(unit)
         output = max(int(trace.output_tokens[number]), 1)
-        return Sequence(number, float(trace.arrival_s[number]), prompt, output, key, units, to_prefill=prompt)
+        return Sequence(number, float(trace.arrival_s[number]), prompt, output, key, units, reused, to_prefill=prompt)
 
     def available(self) -> int:
         return self.free + len(self.idle) * self.unit_blocks
@@ -133,6 +137,8 @@ class Naive:
                     break
                 hits.append(unit)
             cached = len(hits) * self.unit_tokens
+            if not hits and not one.preemptions:
+                cached = one.reused
             rest = one.to_prefill - cached
             if not self.scheduler.chunked_prefill and rest > left and chunks:
                 return
@@ -213,10 +219,10 @@ class Naive:
                 self.now = self.coming[0].arrival
 
 
-def compare(trace: Trace, model: StepModel, scheduler: Scheduler, *, is_compiled: bool = False) -> Naive:
-    naive = Naive(trace, model, scheduler)
+def compare(trace: Trace, model: StepModel, scheduler: Scheduler, reuse: float = 0.0) -> Naive:
+    naive = Naive(trace, model, scheduler, reuse)
     naive.run()
-    found = simulate(trace, model, scheduler, is_compiled=is_compiled)
+    found = simulate(trace, model, scheduler, recorded_reuse_fraction=reuse, is_compiled=False)
     rows = list(found.per_request.rows())
     for one, row, outputs in zip(naive.all, rows, trace.output_tokens.tolist(), strict=True):
         if one.finish is None:
@@ -253,9 +259,11 @@ def cases(draw):
             shared = int(generator.integers(0, longest // unit_tokens + 2))
             own = [int(one) for one in generator.integers(10**6, 10**6 + 8, int(generator.integers(0, 3)))]
             prefixes.append([family * 1000 + index for index in range(shared)] + own)
+    inputs = generator.integers(0, longest + 1, count)
     trace = Trace.from_columns(
         arrival_s=np.cumsum(generator.exponential(gap, count)) if gap else np.zeros(count),
-        input_tokens=generator.integers(0, longest + 1, count),
+        input_tokens=inputs,
+        cached_input_tokens=generator.integers(0, inputs + 1),
         output_tokens=generator.integers(0, outputs + 1, count),
         priority=generator.integers(0, 3, count),
         prefix_blocks=prefixes,
@@ -279,7 +287,7 @@ def cases(draw):
         capacity_blocks=max(1, int(needed * draw(st.sampled_from([0.6, 1.0, 1.3, 2.5, 50])))),
         block_tokens=block_tokens,
     )
-    return trace, model, scheduler
+    return trace, model, scheduler, draw(st.sampled_from([0.0, 0.7, 1.0]))
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -292,9 +300,11 @@ def test_every_time_agrees_within_a_nanosecond(case) -> None:
 @settings(max_examples=100, deadline=None)
 @given(cases())
 def test_the_compiled_loop_is_the_same_byte_for_byte(case) -> None:
-    trace, model, scheduler = case
-    plain = simulate(trace, model, scheduler, is_compiled=False).per_request
-    compiled = simulate(trace, model, scheduler, is_compiled=True).per_request
+    trace, model, scheduler, reuse = case
+    plain, compiled = (
+        simulate(trace, model, scheduler, recorded_reuse_fraction=reuse, is_compiled=one).per_request
+        for one in (False, True)
+    )
     for name in ("ttft_s", "tpot_s", "latency_s", "cached_input_tokens", "preemptions"):
         assert getattr(plain, name).tobytes() == getattr(compiled, name).tobytes()
 

@@ -45,6 +45,7 @@ def plain(**changes) -> Assumptions:
         "people_hours_per_month": sure(0),
         "people_usd_per_hour": sure(0),
         "peak_load_fraction": sure(1.0),
+        "cache_reuse_fraction": sure(1.0),
         "api_price_factor": sure(1.0),
         "redundancy": 0,
     }
@@ -150,6 +151,8 @@ def test_cached_input_is_no_work_for_the_machine_and_cheaper_at_the_api() -> Non
     )
     capacity = Capacity(prefill_tokens_per_s=sure(1000), decode_tokens_per_s=sure(100))
     assert compute_owned_cost(box(capacity=capacity), volume, plain()).work_hours == pytest.approx(6e6 / 1000 / 3600)
+    half = plain(cache_reuse_fraction=sure(0.5))
+    assert compute_owned_cost(box(capacity=capacity), volume, half).work_hours == pytest.approx(8e6 / 1000 / 3600)
     cached = ApiOption(
         name="a",
         input_usd_per_mtok=Decimal(1),
