@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
-from importlib.resources import files
 from typing import Any
 
 from ownward.core import BadInput, MissingPrice, StalePrice
@@ -98,7 +97,12 @@ def data_basis() -> str:
 
 @lru_cache(maxsize=1)
 def _listing() -> dict[str, list[str]]:
-    """Return model ids by provider, from the package's bundled snapshot; empty if its format is not known."""
+    """Return model ids by provider, from the package's bundled snapshot.
+
+    Raises: BadInput, if its format is not the one known.
+    """
+    from importlib.resources import files
+
     try:
         snapshot = json.loads(files("model_prices").joinpath("snapshot.json").read_bytes())
         return {provider: sorted(models) for provider, models in sorted(snapshot["prices"].items())}

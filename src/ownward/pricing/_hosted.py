@@ -10,7 +10,6 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
-from ownward import catalog
 from ownward.pricing._price import Price, PriceMode, PriceStep
 
 _THOUSAND = Decimal(1000)
@@ -96,6 +95,8 @@ def host_name(provider: str) -> str:
 @lru_cache(maxsize=1)
 def hosted_table() -> HostedTable:
     """Return the extract, read once a process."""
+    from ownward import catalog
+
     document = json.loads((catalog.DATA_FOLDER / "prices" / "hosted.json").read_text("utf-8"))
     names: dict[str, dict[str, str]] = {}
     for host, offer in document["hosts"].items():

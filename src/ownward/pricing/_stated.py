@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
-from ownward.catalog import FactFile, FactTable, as_money, read_tables
 from ownward.core import BadInput
 from ownward.pricing._price import Price, PriceMode, PriceStep
+
+if TYPE_CHECKING:
+    from ownward.catalog import FactTable  # loaded when a file is read: a gateway that only charges does not need it
 
 _RATES = (
     "input_usd_per_mtok",
@@ -26,6 +28,8 @@ def load_prices(paths: Sequence[Path]) -> tuple[Price, ...]:
 
     Raises: ConfigError, with file and line of every fault.
     """
+    from ownward.catalog import read_tables
+
     found = read_tables(paths, "price", lambda table, _folder: _read_price(table))
     return tuple(price for price in found if price is not None)
 
@@ -35,6 +39,8 @@ def prices_from_toml(text: str, *, file: str = "prices.toml") -> tuple[Price, ..
 
     Raises: ConfigError, with the line of every fault.
     """
+    from ownward.catalog import FactFile
+
     facts = FactFile(text, file=file, kinds=("price",))
     found = [_read_price(table) for table in facts.tables("price")]
     facts.check()
@@ -88,6 +94,8 @@ def _read_price(table: FactTable) -> Price | None:
 def _rate(table: FactTable, key: str, stated: Any) -> Decimal | None:
     if stated is None:
         return None
+    from ownward.catalog import as_money
+
     try:
         return as_money(stated)
     except (ValueError, ArithmeticError) as error:
