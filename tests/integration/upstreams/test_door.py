@@ -313,6 +313,37 @@ def test_a_server_that_starts_to_close_after_streams_is_found_out_once(serve):
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("ending", ["abort", "break", "sweep", "expiry"])
+def test_other_endings_do_not_make_a_server_seem_to_close_after_streams(serve, monkeypatch, ending):
+    monkeypatch.setattr("ownward.upstreams.http1._CLOSED_AFTER_S", 0.1 if ending == "expiry" else 60.0)
+
+    async def main():
+        async def stream(visit):
+            visit.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n")
+            if visit.body == b"break":
+                visit.transport.close()
+            elif visit.body != b"abort":
+                visit.write(b"0\r\n\r\n")
+            if visit.body == b"expiry":
+                await asyncio.sleep(0.2)
+                visit.transport.close()
+
+        limits = DoorLimits(idle_s=0.4 if ending == "sweep" else 4)
+        async with serve(stream) as served, Door(limits=limits) as door:
+            await (await call(door, served.origin)).read(9)
+            await asyncio.sleep(0.3)
+            response = await call(door, served.origin, ending.encode())
+            assert await response.next_chunk() == b"ok"
+            response.abort()
+            await asyncio.sleep(0.02 if ending in {"abort", "break"} else 0.25 if ending == "expiry" else 0.9)
+            assert served.closed == 1
+            for _ in range(3):
+                await (await call(door, served.origin)).read(9)
+            assert served.connections == 2
+
+    asyncio.run(main())
+
+
 def test_a_close_the_event_loop_has_not_yet_seen_is_seen_before_writing(serve):
     """The end waits in the kernel; only asking it shows that nothing can be accepted there."""
 
