@@ -16,6 +16,7 @@ import pytest
 
 from ownward.core import BadInput, EngineExited
 from ownward.engines import EMBEDDED_MODEL, EmbeddedEngine, EngineOptions, EngineState, RestartPolicy, fetch
+from ownward.engines.embedded import build_worker_request
 from ownward.policy import LOCAL_ONLY, Place, issue_permit
 from ownward.upstreams import Door
 
@@ -164,6 +165,23 @@ asyncio.run(main())
         while not is_gone(worker) and time.monotonic() < deadline:
             time.sleep(0.02)
         assert is_gone(worker)
+
+
+def test_a_worker_whose_parent_leaves_before_or_while_it_loads_leaves_too(model_path: Path):
+    options = EngineOptions(model_path=model_path, alias="smol", threads=1)
+    request = json.dumps(build_worker_request(options, threads=1, parent_pid=None)).encode() + b"\n"
+    for said in (b"", request):
+        with subprocess.Popen(
+            [sys.executable, "-m", "ownward.engines._worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ) as worker:
+            worker.stdin.write(said)
+            worker.stdin.flush()
+            time.sleep(0.15)
+            worker.stdin.close()
+            assert worker.wait(10) == 0
 
 
 def test_a_truncated_file_is_refused_with_llama_cpps_reason(model_path: Path, tmp_path: Path):

@@ -451,6 +451,63 @@ def test_nonsense_is_refused():
     with_server("", scenario)
 
 
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b'{"max_tokens": -1}',
+        b'{"max_tokens": 0}',
+        b'{"max_tokens": "many"}',
+        b'{"n": true}',
+        b'{"n": 1000000}',
+        b'{"messages": ' + b"[" * 50_000 + b"]" * 50_000 + b"}",
+        b"\xff\xfe",
+        b"",
+    ],
+)
+def test_a_body_that_no_upstream_would_serve_is_refused_and_charges_nothing(payload):
+    async def scenario(server):
+        async with Wire(server) as wire:
+            head = b"POST /v1/chat/completions HTTP/1.1\r\ncontent-length: %d\r\n\r\n" % len(payload)
+            wire.writer.write(head + payload)
+            assert (await wire.answer())[0] == 400
+        totals = server.record.totals()
+        assert (totals["refused"], totals["input_tokens"]) == (1, 0)
+
+    with_server("", scenario)
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+@pytest.mark.parametrize("mode", ["honest", "always", "late", "running", "missing", "wrong"])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"])
+def test_the_record_says_what_the_wire_said(path, mode, is_stream):
+    def usages(value):
+        if isinstance(value, dict):
+            if isinstance(value.get("usage"), dict):
+                yield value["usage"]
+            for item in value.values():
+                yield from usages(item)
+        elif isinstance(value, list):
+            for item in value:
+                yield from usages(item)
+
+    async def scenario(server):
+        payload = {**CHAT, "prompt": "x", "input": "x", "stream": is_stream}
+        _, _, body = await call(server, path, payload)
+        told = list(usages(events(body) if is_stream else json.loads(body)))
+        (served,) = server.record.count(with_calls=True)["calls"]
+        if mode == "missing":
+            assert told == []
+        if told:
+            outputs = [usage.get("output_tokens", usage.get("completion_tokens")) for usage in told]
+            assert outputs[-1] == served["reported_output_tokens"]
+            if mode != "wrong":
+                assert served["reported_output_tokens"] == served["output_tokens"] == 16
+        else:
+            assert served["reported_output_tokens"] is None
+
+    with_server(f"--usage {mode}", scenario)
+
+
 def test_too_many_at_once_are_told_to_wait():
     async def scenario(server):
         async with Wire(server) as first, Wire(server) as second:
@@ -475,6 +532,22 @@ def test_the_count_file_has_each_call_before_its_answer_and_after_its_end(tmp_pa
         assert lines[1]["reported_output_tokens"] == 16
 
     with_server(f"--count-file {tmp_path / 'count.jsonl'}", scenario)
+
+
+def test_a_long_stream_at_once_is_whole_and_stops_when_its_client_leaves():
+    async def scenario(server):
+        _, _, body = await call(server, "/v1/chat/completions", {**CHAT, "stream": True, "max_tokens": 5000})
+        assert len(events(body)) == 5000 + 3
+        async with Wire(server) as wire:
+            wire.send("/v1/chat/completions", {**CHAT, "stream": True, "max_tokens": 500_000})
+            await wire.reader.read(1000)
+        while server.record.serving:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        last = server.record.count(with_calls=True)["calls"][-1]
+        assert last["state"] == "aborted"
+        assert 0 < last["output_tokens"] < 500_000
+
+    with_server("--output-tokens max", scenario)
 
 
 def test_hundreds_of_streams_at_once_are_all_counted():

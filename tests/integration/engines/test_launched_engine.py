@@ -73,6 +73,22 @@ def test_a_program_is_started_proved_restarted_and_stopped(tmp_path: Path):
     asyncio.run(main())
 
 
+def test_it_is_the_same_under_uvloop():
+    uvloop = pytest.importorskip("uvloop")
+
+    async def main():
+        async with launched() as engine:
+            (server,) = children_of(engine.status.pid)
+            os.kill(server, signal.SIGKILL)
+            while engine.status.restarts == 0 or engine.state is not EngineState.READY:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+            pids = [engine.status.pid, *children_of(engine.status.pid)]
+        assert all(map(is_gone, pids))
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())
+
+
 def test_a_program_that_leaves_is_quoted(tmp_path: Path):
     script = "import sys; sys.exit('error: unknown architecture: llama99')"
 

@@ -28,6 +28,8 @@ from ownward.engines.fake._wire import Connection, Exchange, WireRequest
 
 _JSON = b"application/json"
 _EVENT_STREAM = b"text/event-stream; charset=utf-8"
+_EVENTS_IN_A_WRITE = 256
+_MAX_OUTPUT_TOKENS = 1_000_000
 _STATUS_OK = 200
 _STATUS_BAD = 400
 _STATUS_UNAUTHORIZED = 401
@@ -183,7 +185,7 @@ class FakeServer:
             return
         try:
             call = self._decide(request.body, endpoint, serial)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             self._refuse(exchange, endpoint, served, _STATUS_BAD, f"this body cannot be served: {error}")
             return
         served.input_tokens = call.input_tokens
@@ -279,6 +281,10 @@ class FakeServer:
                 if produced % call.choices == 0:
                     due += tpot_s
             waiting.append(event if self.options.split_bytes else exchange.chunk(event))
+            if len(waiting) >= _EVENTS_IN_A_WRITE:
+                self._write(exchange, waiting)
+                await asyncio.sleep(0)  # others are served, and a client that left is noticed
+                await exchange.drained()
             if cut is not None and cut.after_chunks is not None and sent >= cut.after_chunks:
                 self._write(exchange, waiting)
                 self.record.end(served, "cut", status=_STATUS_OK)
@@ -311,7 +317,7 @@ class FakeServer:
             raise ValueError("it is no JSON object")  # noqa: TRY004 - ValueError is what json.loads raises too
         options = self.options
         input_tokens = self._count_input(asked, body)
-        limit = next((asked[key] for key in _MAX_TOKEN_KEYS if isinstance(asked.get(key), int)), None)
+        limit = next((_count(asked, key) for key in _MAX_TOKEN_KEYS if asked.get(key) is not None), None)
         tool = _first_tool(asked) if options.tool_calls == "offered" else None
         words = default_words()
         if tool is not None:
@@ -325,6 +331,9 @@ class FakeServer:
         else:
             wanted = self._draw_length(options.output_tokens, limit, serial)
         output_tokens = wanted if limit is None else min(wanted, limit)
+        choices = 1 if asked.get("n") is None else _count(asked, "n")
+        if output_tokens * choices > _MAX_OUTPUT_TOKENS:
+            raise ValueError(f"it asks for {output_tokens * choices:,} tokens, more than {_MAX_OUTPUT_TOKENS:,}")
         stream_options = asked.get("stream_options")
         inputs = asked.get("input")
         return Call(
@@ -339,7 +348,7 @@ class FakeServer:
             cached_tokens=math.floor(input_tokens * options.cached_fraction),
             output_tokens=output_tokens,
             is_cut_by_limit=output_tokens < wanted,
-            choices=max(1, asked["n"]) if isinstance(asked.get("n"), int) else 1,
+            choices=choices,
             words=words,
             tool=tool,
             chunk_tokens=options.chunk_tokens,
@@ -367,6 +376,13 @@ class FakeServer:
             case "lognormal":
                 drawn = self._chance.draw(serial, "length").lognormvariate(math.log(length.low), length.sigma)
                 return max(1, round(drawn))
+
+
+def _count(asked: dict[str, Any], key: str) -> int:
+    value = asked[key]
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{key} is {value!r}, not a whole number of at least 1")
+    return value
 
 
 def _send(
