@@ -45,3 +45,11 @@ def test_the_reference_names_every_column_of_a_machine_row():
     line = re.search(r"an object with the columns `([^`]*)`", page)[1]
     columns = re.split(r",\s*", line.replace("\n", " "))
     catalog.machine_from_mapping(dict.fromkeys(columns))
+
+
+def test_the_reference_names_functions_that_exist():
+    page = (DOCS / "reference" / "catalog.md").read_text("utf-8")
+    section = page.split("## In Python")[1].split("## JSON")[0]
+    named = set(re.findall(r"`([a-z_]+)\(", section))
+    assert len(named) > 20
+    assert named <= set(catalog.__all__)

@@ -137,6 +137,13 @@ def test_pricing_a_request_needs_no_numbers_library():
     assert subprocess.check_output([sys.executable, "-c", code], text=True).split() == ["False", "False"]
 
 
+def test_the_hosted_prices_are_made_from_the_pinned_data():
+    document = json.loads((catalog.DATA_FOLDER / "prices" / "hosted.json").read_text("utf-8"))
+    version, digest = script("build_hosted_prices").PINNED
+    assert (document["package"], document["data_sha256"]) == (f"genai-prices {version}", digest)
+    assert "Pydantic" in document["licence"]
+
+
 def test_nothing_but_a_free_offer_is_priced_at_zero():
     free = [price for price in PriceBook.load().search("") if price.is_free]
     assert all(price.model.endswith(":free") or "documented" in price.note for price in free)
