@@ -33,8 +33,8 @@ def assemble(
     `drafts` are the weights of multi-token prediction; `experts` is (count, per token).
     """
     hidden, vocab = fields.count("hidden_size"), fields.count("vocab_size")
-    tied = fields.inherited_flag("tie_word_embeddings", default=True) if is_tied is None else is_tied
-    head = () if tied else matrix(head_name, vocab, hidden, Role.LM_HEAD, has_bias=has_head_bias)
+    tied = fields.outer_flag("tie_word_embeddings", default=True) if is_tied is None else is_tied
+    head = matrix(head_name, vocab, hidden, Role.LM_HEAD, has_bias=has_head_bias)[1 if tied else 0 :]
     final = norm(f"{prefix}{norm_name}", hidden, has_bias=has_norm_bias) if has_final_norm else ()
     drawn = tuple(layers)
     return Blueprint(

@@ -55,10 +55,6 @@ class Fields:
         """Whether the file itself gives one of `names` a value."""
         return any(self._raw.get(name) is not None for name in names)
 
-    def is_null(self, name: str) -> bool:
-        """Whether the file states the field as null."""
-        return name in self._raw and self._raw[name] is None
-
     def has(self, *names: str) -> bool:
         """Whether one of `names` has a value, stated or by default."""
         return self.get(*names) is not None
@@ -176,10 +172,13 @@ class Fields:
             raise BadInput(f"{name} is {_shown(value)}, not an object", where=self.where)
         return Fields(value, where=f"{self.where}: {name}", defaults=defaults, parent=self)
 
-    def inherited_flag(self, name: str, *, default: bool) -> bool:
-        """Return a truth value of this object or, where it is not stated, of the object around it."""
-        if self._parent is not None and not self.states(name) and self._parent.states(name):
-            return self._parent.flag(name, default=default)
+    def outer_flag(self, name: str, *, default: bool) -> bool:
+        """Return a truth value that the object around this one may settle: its statement, then ours, then defaults."""
+        around = self._parent
+        if around is not None and around.states(name):
+            return around.flag(name, default=default)
+        if around is not None and not self.states(name) and around.has(name):
+            return around.flag(name, default=default)
         return self.flag(name, default=default)
 
     def expect(self, name: str, *allowed: object) -> None:

@@ -180,7 +180,17 @@ def _mixture(fields: Fields, *, is_hashed: bool) -> Weights:
         *matrix("mlp.gate", count, hidden, Role.ROUTER),
         table,
         *gated_experts(hidden, width, experts=count, per_token=per_token),
-        *(gated_mlp(hidden, width, role=Role.SHARED_EXPERTS, prefix="mlp.shared_experts.") if shared else ()),
+        *(
+            gated_mlp(
+                hidden,
+                width,
+                role=Role.SHARED_EXPERTS,
+                has_bias=fields.flag("mlp_bias", default=False),
+                prefix="mlp.shared_experts.",
+            )
+            if shared
+            else ()
+        ),
     )
 
 

@@ -13,7 +13,7 @@ from ownward.core import BadInput, UnsupportedModel
 _NORMS = ("input_layernorm", "post_attention_layernorm")
 
 
-def deepseek_mixture(fields: Fields, *, has_correction_bias: bool, shared_width: int | None = None) -> Weights:
+def deepseek_mixture(fields: Fields, *, has_correction_bias: bool, has_mlp_bias: bool = False) -> Weights:
     """Return DeepSeek's mixture: routed experts, and shared experts fused into one perceptron."""
     hidden, width = fields.count("hidden_size"), fields.count("moe_intermediate_size")
     count, per_token = routing_of(fields)
@@ -23,7 +23,13 @@ def deepseek_mixture(fields: Fields, *, has_correction_bias: bool, shared_width:
         *router(hidden, count, correction_bias=bias),
         *gated_experts(hidden, width, experts=count, per_token=per_token),
         *(
-            gated_mlp(hidden, shared_width or shared * width, role=Role.SHARED_EXPERTS, prefix="mlp.shared_experts.")
+            gated_mlp(
+                hidden,
+                shared * width,
+                role=Role.SHARED_EXPERTS,
+                has_bias=has_mlp_bias,
+                prefix="mlp.shared_experts.",
+            )
             if shared
             else ()
         ),
@@ -49,7 +55,7 @@ def routed_layers(fields: Fields, layers: int) -> list[bool]:
     return [index >= first and index % step == 0 for index in range(layers)]
 
 
-def latent_attention(fields: Fields) -> Part:
+def latent_attention(fields: Fields, value_dim: int | None = None) -> Part:
     """Return the latent attention that the config's ranks and head sizes describe."""
     return latent(
         fields.count("hidden_size"),
@@ -58,7 +64,7 @@ def latent_attention(fields: Fields) -> Part:
         latent_rank=fields.count("kv_lora_rank"),
         nope_dim=fields.count("qk_nope_head_dim"),
         rope_dim=fields.count("qk_rope_head_dim"),
-        value_dim=fields.count("v_head_dim"),
+        value_dim=value_dim or fields.count("v_head_dim"),
         has_bias=fields.flag("attention_bias", default=False),
     )
 
@@ -113,7 +119,30 @@ def deepseek_v32(fields: Fields) -> Blueprint:
 def deepseek_v2(fields: Fields) -> Blueprint:
     """DeepSeek V2 and V2-Lite: no load-balancing bias and no draft layer."""
     parts = [("latent_attention", latent_attention(fields))] * fields.layer_count()
+    return _draw(
+        fields,
+        parts,
+        has_correction_bias=False,
+        drafts=0,
+        has_mlp_bias=fields.flag("mlp_bias", default=False),
+    )
+
+
+def mistral4(fields: Fields) -> Blueprint:
+    """Mistral Small 4: DeepSeek V3's layers without a load-balancing bias or drafts."""
+    parts = [("latent_attention", latent_attention(fields))] * fields.layer_count()
     return _draw(fields, parts, has_correction_bias=False, drafts=0)
+
+
+def minicpm3(fields: Fields) -> Blueprint:
+    """MiniCPM 3: latent attention with dense perceptrons."""
+    hidden = fields.count("hidden_size")
+    value_dim = fields.optional_count("v_head_dim") or hidden // fields.count("num_attention_heads")
+    part = latent_attention(fields, value_dim=value_dim)
+    norms = tuple(weight for name in _NORMS for weight in norm(name, hidden))
+    mlp = gated_mlp(hidden, fields.count("intermediate_size"), has_bias=fields.flag("mlp_bias", default=False))
+    layer = Layer("latent_attention", (*part.weights, *mlp, *norms), part.memory)
+    return assemble(fields, [layer] * fields.layer_count())
 
 
 def glm_moe_dsa(fields: Fields) -> Blueprint:
@@ -157,13 +186,14 @@ def _draw(
     prefix: str = "model.",
     head_name: str = "lm_head",
     has_correction_bias: bool = True,
+    has_mlp_bias: bool = False,
     copies_tables: bool = False,
     drafts: int | None = None,
     routed: list[bool] | None = None,
 ) -> Blueprint:
     hidden = fields.count("hidden_size")
-    mixture = deepseek_mixture(fields, has_correction_bias=has_correction_bias)
-    dense = gated_mlp(hidden, fields.count("intermediate_size"))
+    mixture = deepseek_mixture(fields, has_correction_bias=has_correction_bias, has_mlp_bias=has_mlp_bias)
+    dense = gated_mlp(hidden, fields.count("intermediate_size"), has_bias=has_mlp_bias)
     norms = tuple(weight for name in _NORMS for weight in norm(name, hidden))
     made: dict[tuple[int, bool], Layer] = {}
     layers = []

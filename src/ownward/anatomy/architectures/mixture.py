@@ -5,12 +5,15 @@ from __future__ import annotations
 from ownward.anatomy.architectures.dense import (
     Traits,
     attention,
+    has_bias,
     kind_of,
     layer_norms,
     perceptron,
 )
-from ownward.anatomy.architectures.windows import IsWindowed, always, every_nth_full, from_layer, never, windows
-from ownward.anatomy.blueprint import Blueprint, Layer, Weights, vector
+from ownward.anatomy.architectures.hybrids import granite_mixture, granite_shared
+from ownward.anatomy.architectures.latent import deepseek_mixture, routed_layers, routing_of
+from ownward.anatomy.architectures.windows import IsWindowed, always, every_nth_full, never, windows
+from ownward.anatomy.blueprint import Blueprint, Layer, Weight, Weights, vector
 from ownward.anatomy.decoder import assemble
 from ownward.anatomy.fields import Fields
 from ownward.anatomy.parts.feed_forward import gated_experts, gated_mlp, router, shared_gate
@@ -38,7 +41,14 @@ def draw(
             feed_forward = mixture if routed else perceptron(fields, traits)
             made[key] = Layer(kind_of(window), (*part.weights, *feed_forward, *norms), part.memory)
         layers.append(made[key])
-    return assemble(fields, layers, prefix=prefix, experts=experts)
+    return assemble(
+        fields,
+        layers,
+        prefix=prefix,
+        has_norm_bias=has_bias(fields, traits.has_norm_bias),
+        has_head_bias=has_bias(fields, traits.head_bias),
+        experts=experts,
+    )
 
 
 def mixtral(fields: Fields) -> Blueprint:
@@ -110,7 +120,7 @@ QWEN3_MOE = Traits(qkv_bias="attention_bias", out_bias="attention_bias", qk_norm
 
 def qwen3_moe(fields: Fields, prefix: str = "model.") -> Blueprint:
     """Qwen3-MoE: no shared expert."""
-    is_windowed = from_layer if fields.flag("use_sliding_window", default=False) else never
+    is_windowed = always if fields.flag("use_sliding_window", default=False) else never
     return qwen_moe(fields, traits=QWEN3_MOE, is_windowed=is_windowed, prefix=prefix)
 
 
@@ -162,4 +172,106 @@ def gpt_oss(fields: Fields) -> Blueprint:
         is_routed=[True] * len(layer_windows),
         layer_windows=layer_windows,
         experts=(count, per_token),
+    )
+
+
+def granite_moe(fields: Fields) -> Blueprint:
+    """Granite 3 MoE, with a shared perceptron where the config sizes one."""
+    count = fields.count("num_local_experts", "num_experts")
+    weights = (*granite_mixture(fields, count), *granite_shared(fields))
+    layers = fields.layer_count()
+    traits = Traits(qkv_bias="attention_bias", out_bias="attention_bias")
+    return draw(
+        fields,
+        traits,
+        weights,
+        is_routed=[True] * layers,
+        layer_windows=[None] * layers,
+        experts=(count, fields.count("num_experts_per_tok")),
+    )
+
+
+def phimoe(fields: Fields) -> Blueprint:
+    """Phi-3.5-MoE: norms with a shift, a bias on the head where switched on."""
+    hidden = fields.count("hidden_size")
+    count, per_token = fields.count("num_local_experts", "num_experts"), fields.count("num_experts_per_tok")
+    weights = (
+        *router(hidden, count, name="block_sparse_moe.gate"),
+        *gated_experts(
+            hidden,
+            fields.count("intermediate_size"),
+            experts=count,
+            per_token=per_token,
+            prefix="block_sparse_moe.experts.{}.",
+        ),
+    )
+    traits = Traits(qkv_bias="attention_bias", out_bias="attention_bias", has_norm_bias=True, head_bias="lm_head_bias")
+    layer_windows = windows(fields, always)
+    return draw(
+        fields,
+        traits,
+        weights,
+        is_routed=[True] * len(layer_windows),
+        layer_windows=layer_windows,
+        experts=(count, per_token),
+    )
+
+
+def ernie4_5_moe(fields: Fields) -> Blueprint:
+    """ERNIE 4.5 with experts from a first to a last layer, and fused shared experts."""
+    hidden, width, layers = fields.count("hidden_size"), fields.count("moe_intermediate_size"), fields.layer_count()
+    count, per_token = fields.count("moe_num_experts", "num_experts"), fields.count("moe_k", "num_experts_per_tok")
+    shared = fields.count("moe_num_shared_experts", default=0, least=0)
+    bias = fields.flag("use_bias", default=False)
+    weights = (
+        *router(hidden, count),
+        Weight("mlp.moe_statics.e_score_correction_bias", (1, count), Role.ROUTER, "vector"),
+        *gated_experts(hidden, width, experts=count, per_token=per_token),
+        *(
+            gated_mlp(hidden, width * shared, role=Role.SHARED_EXPERTS, has_bias=bias, prefix="mlp.shared_experts.")
+            if shared
+            else ()
+        ),
+    )
+    first, step = fields.count("moe_layer_start_index", least=0), fields.count("moe_layer_interval")
+    stated = fields.get("moe_layer_end_index")
+    last = layers - 1 if stated in {None, -1} else fields.count("moe_layer_end_index", least=0)
+    traits = Traits(qkv_bias="use_bias", out_bias="use_bias", mlp_bias="use_bias", head_bias="use_bias")
+    return draw(
+        fields,
+        traits,
+        weights,
+        is_routed=[(index + 1) % step == 0 and first <= index <= last for index in range(layers)],
+        layer_windows=[None] * layers,
+        experts=(count, per_token),
+    )
+
+
+def dots1(fields: Fields) -> Blueprint:
+    """dots.llm1: DeepSeek's mixture over attention with norms on each head."""
+
+    def is_windowed(fields: Fields, index: int) -> bool:
+        return index >= fields.count("max_window_layers", least=0)
+
+    layer_windows = windows(fields, is_windowed)
+    return draw(
+        fields,
+        Traits(qkv_bias="attention_bias", out_bias="attention_bias", qk_norm="per_head"),
+        deepseek_mixture(fields, has_correction_bias=True),
+        is_routed=routed_layers(fields, len(layer_windows)),
+        layer_windows=layer_windows,
+        experts=routing_of(fields),
+    )
+
+
+def solar_open(fields: Fields) -> Blueprint:
+    """Solar Open: DeepSeek's mixture in every layer."""
+    layers = fields.layer_count()
+    return draw(
+        fields,
+        Traits(qkv_bias="attention_bias"),
+        deepseek_mixture(fields, has_correction_bias=True),
+        is_routed=[True] * layers,
+        layer_windows=[None] * layers,
+        experts=routing_of(fields),
     )

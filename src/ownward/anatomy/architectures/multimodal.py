@@ -39,7 +39,7 @@ def text_of(fields: Fields, model_type: str) -> Fields:
 def tower_of(fields: Fields, name: str, model_type: str, *, is_default: bool = False) -> Fields | None:
     """Return the fields of a tower, or None for a model without; `is_default` where the reference adds it unasked."""
     section = fields.section(name, defaults=reference_defaults(model_type))
-    if section is None and is_default and not fields.is_null(name):
+    if section is None and is_default:
         return Fields({}, where=f"{fields.where}: {name}", defaults=reference_defaults(model_type))
     return section
 
@@ -112,7 +112,7 @@ def kimi_k3(fields: Fields) -> Blueprint:
 
 
 def _with_moon(fields: Fields, blueprint: Blueprint, text: Fields) -> Blueprint:
-    vision = tower_of(fields, "vision_config", "kimi_k25_vision")
+    vision = tower_of(fields, "vision_config", "kimi_k25_vision", is_default=True)
     tower = towers.moon_vision(vision, text_hidden=text.count("hidden_size")) if vision else ()
     return with_towers(blueprint, vision=tower, sees_video=True)
 
@@ -145,7 +145,7 @@ _TEXT_MODELS: Mapping[str, Callable[..., Blueprint]] = {
 def mistral3(fields: Fields) -> Blueprint:
     """Mistral Small 3.1 and later: Pixtral's tower, a patch merger and a projector of two maps."""
     blueprint, text = nested_text(fields, default_type="mistral")
-    vision = tower_of(fields, "vision_config", "pixtral")
+    vision = tower_of(fields, "vision_config", "pixtral", is_default=True)
     if vision is None:
         return blueprint
     vision.expect("model_type", "pixtral")

@@ -18,7 +18,7 @@ def muse_glimmer_text(fields: Fields, prefix: str = "model.", extra: Weights = (
     bias = fields.flag("attention_bias", default=False)
     layer_windows = windows(fields, every_nth_full(4))
     rest = (
-        *matrix("self_attn.gate_proj", heads.query * heads.dim, hidden, Role.ATTENTION, has_bias=bias),
+        *matrix("self_attn.gate_proj", heads.query * heads.dim, hidden, Role.ATTENTION),
         *gated_mlp(hidden, fields.count("intermediate_size")),
         *(weight for name in SANDWICH_NORMS for weight in norm(name, hidden)),
     )

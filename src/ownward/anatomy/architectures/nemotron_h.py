@@ -33,6 +33,7 @@ def nemotron_h(fields: Fields) -> Blueprint:
         [layer[kind] for kind in kinds],
         embedding_name="embeddings",
         norm_name="norm_f",
+        is_tied=False,
         experts=experts,
     )
 

@@ -82,16 +82,14 @@ def _qwen_merger(prefix: str, normed: int, merged: int, out: int, role: Role) ->
 def pixtral_vision(fields: Fields, *, prefix: str = "model.vision_tower.") -> Weights:
     """Return Pixtral's tower: a Llama-like ViT with rotary positions and no bias."""
     hidden, width = fields.count("hidden_size"), fields.count("intermediate_size")
-    heads = fields.count("num_attention_heads")
-    inner = heads * (fields.optional_count("head_dim") or hidden // heads)
     patch = patch_side(fields, "patch_size")
     block = (
         *norm("attention_norm", hidden, _TOWER),
         *matrix("feed_forward.gate_proj", width, hidden, _TOWER),
         *matrix("feed_forward.up_proj", width, hidden, _TOWER),
         *matrix("feed_forward.down_proj", hidden, width, _TOWER),
-        *(w for name in "kvq" for w in matrix(f"attention.{name}_proj", inner, hidden, _TOWER)),
-        *matrix("attention.o_proj", hidden, inner, _TOWER),
+        *(w for name in "kvq" for w in matrix(f"attention.{name}_proj", hidden, hidden, _TOWER)),
+        *matrix("attention.o_proj", hidden, hidden, _TOWER),
         *norm("ffn_norm", hidden, _TOWER),
     )
     return prefixed(
