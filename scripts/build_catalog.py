@@ -317,8 +317,10 @@ def build_rentals() -> dict[str, str]:
         lines = ["[[rental]]", f"provider = {quoted(row['provider'])}", f"region = {quoted(row['region'])}"]
         lines.append(f"instance = {quoted(row['instance'])}")
         lines.append(f"gpu = {quoted(row['gpu'])}")
-        if row["gpu"] in machines:
-            lines.append(f"machine = {quoted(machines[row['gpu']])}")
+        forms = OVERLAY["rental_instances"]["order"]
+        by_instance = next((machine for pattern, machine in forms if re.search(pattern, row["instance"])), None)
+        if meant := machines.get(row["gpu"]) or by_instance:
+            lines.append(f"machine = {quoted(meant)}")
         lines.append(f"count = {int(float(row['count']))}")
         lines.append(f"source = {quoted(row['source'])}")
         dated = row["snapshot_date"]
