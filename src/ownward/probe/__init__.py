@@ -12,6 +12,7 @@ from ownward.probe._bandwidth import (
 from ownward.probe._cores import measure_busy_cores, usable_cores
 from ownward.probe._facts import READ_AHEAD_LIMIT_BYTES, DiskFacts, GpuFacts, MachineFacts
 from ownward.probe._machine import this_machine
+from ownward.probe._machines import to_machines
 
 __all__ = [
     "READ_AHEAD_LIMIT_BYTES",
@@ -24,5 +25,6 @@ __all__ = [
     "measure_disk_read",
     "measure_memory_bandwidth",
     "this_machine",
+    "to_machines",
     "usable_cores",
 ]
