@@ -1,0 +1,141 @@
+"""Import, look, plan and report, as a user types them, on the trace that ships with the demo."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ownward import plan as plan_room
+from ownward.cli import run
+
+TRACE = str(files("ownward.demo").joinpath("data/azure_llm_2023_code.csv.gz"))
+
+
+def ask(capsys: pytest.CaptureFixture[str], *argv: str) -> dict[str, Any]:
+    code = run([*argv, "--json"])
+    captured = capsys.readouterr()
+    assert code == 0, captured.err
+    return json.loads(captured.out)
+
+
+def test_a_trace_is_imported_once_and_planned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ledger, out = str(tmp_path / "ledger.db"), tmp_path / "plan.toml"
+    first = ask(capsys, "import", TRACE, "--ledger", ledger)
+    assert (first["read"], first["imported"], first["duplicates"], first["bad_total"]) == (8819, 8819, 0, 0)
+    assert first["workloads"] == [{"id": "azure_llm_2023_code", "name": "azure_llm_2023_code", "requests": 8819}]
+    again = ask(capsys, "import", TRACE, "--ledger", ledger)
+    assert (again["imported"], again["duplicates"]) == (0, 8819)
+
+    planned = ask(
+        capsys, "plan", "--ledger", ledger, "--rent", "gpt-5-mini", "--own", "box=qwen3-30b-a3b:q4_k_m@RTX 5090",
+        "--out", str(out), "--at", "2026-11-21",
+    )  # fmt: skip
+    assert planned["schema"] == "ownward.plan/1"
+    assert planned["chosen"][0]["tier"] == "gpt-5-mini"  # nobody has measured the box
+    barred = next(item for item in planned["options"] if item["tier"] == "box")
+    assert not barred["feasible"]
+    assert "nobody has measured" in barred["binding_constraint"]
+    made = plan_room.loads(out.read_text(), file="plan.toml")
+    assert made.sha256 == planned["plan_sha256"]
+    assert made.workloads["azure_llm_2023_code"].strategy.tiers == ("gpt-5-mini",)
+
+    if_equal = ask(
+        capsys, "plan", "--ledger", ledger, "--rent", "gpt-5-mini", "--own", "box=qwen3-30b-a3b:q4_k_m@RTX 5090",
+        "--what-if", "--at", "2026-11-21",
+    )  # fmt: skip
+    cheapest = min((item for item in if_equal["options"] if item["feasible"]), key=lambda item: float(item["cost_usd"]))
+    assert if_equal["chosen"][0]["tier"] == cheapest["tier"]
+
+
+def test_comments_of_an_edited_plan_survive_planning_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ledger, out = str(tmp_path / "ledger.db"), tmp_path / "plan.toml"
+    ask(capsys, "import", TRACE, "--ledger", ledger)
+    argv = ("plan", "--ledger", ledger, "--rent", "gpt-5-mini", "--out", str(out), "--at", "2026-11-21")
+    ask(capsys, *argv)
+    out.write_text(out.read_text().replace("[tiers.gpt-5-mini]", "# Ben says: ask before changing\n[tiers.gpt-5-mini]"))
+    ask(capsys, *argv)
+    assert "# Ben says: ask before changing" in out.read_text()
+
+
+def test_nothing_is_written_when_planning_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ledger, out = str(tmp_path / "ledger.db"), tmp_path / "plan.toml"
+    ask(capsys, "import", TRACE, "--ledger", ledger)
+    assert run(["plan", "--ledger", ledger, "--rent", "no-such-api", "--out", str(out)]) == 2
+    assert not out.exists()
+
+
+def test_bad_rows_are_listed_and_good_ones_imported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trace = tmp_path / "trace.jsonl"
+    trace.write_text(
+        '{"arrival_s": 0, "input_tokens": 10, "output_tokens": 5}\n'
+        '{"arrival_s": 1, "input_tokens": -4, "output_tokens": 5}\n'
+        "nonsense\n"
+        '{"arrival_s": 2, "input_tokens": 20, "output_tokens": 1}\n'
+    )
+    found = ask(capsys, "import", str(trace), "--ledger", str(tmp_path / "l.db"), "--workload", "mine")
+    assert (found["imported"], found["bad_total"]) == (2, 2)
+    assert [row["line"] for row in found["bad"]] == [2, 3]
+    assert found["workloads"] == [{"id": "mine", "name": "mine", "requests": 2}]
+
+
+def test_simulate_repeats_itself_and_writes_a_row_a_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    step = tmp_path / "step.json"
+    step.write_text('{"fixed_s": 0.01, "per_prefill_token_s": 0.0001, "capacity_blocks": 10000}')
+    rows = tmp_path / "rows.jsonl"
+    argv = ("simulate", "--trace", TRACE, "--step-model", str(step), "--per-request", str(rows), "--slo-ttft", "5")
+    first = ask(capsys, *argv)
+    written = rows.read_bytes()
+    again = ask(capsys, *argv)
+    first.pop("requests_per_wall_s"), again.pop("requests_per_wall_s")
+    assert first == again
+    assert rows.read_bytes() == written
+    listed = [json.loads(line) for line in written.splitlines()]
+    assert len(listed) == 8819
+    assert listed[0].keys() == {
+        "request_id", "arrival_s", "ttft_s", "tpot_s", "latency_s", "cached_input_tokens", "preemptions"
+    }  # fmt: skip
+
+
+def test_an_empty_ledger_reports_nothing_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trace = tmp_path / "trace.jsonl"
+    trace.write_text('{"arrival_s": 0, "input_tokens": 10, "output_tokens": 5}\n')
+    ask(capsys, "import", str(trace), "--ledger", str(tmp_path / "l.db"))
+    report = ask(capsys, "report", "--ledger", str(tmp_path / "l.db"))
+    assert report["schema"] == "ownward.report/1"
+    assert report["workloads"] == []
+
+
+def test_keys_are_shown_once_and_revoked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ledger = str(tmp_path / "l.db")
+    made = ask(capsys, "keys", "create", "ben", "--label", "eu", "--ledger", ledger)
+    assert made["secret"].startswith("ow-")
+    listed = ask(capsys, "keys", "list", "--ledger", ledger)
+    assert made["secret"] not in json.dumps(listed)
+    ask(capsys, "keys", "revoke", made["key_id"], "--ledger", ledger)
+    assert ask(capsys, "keys", "list", "--ledger", ledger)["keys"][0]["revoked_at"] is not None
+
+
+def test_predict_answers_every_case_or_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cases = tmp_path / "cases.jsonl"
+    cases.write_text(
+        '{"id": "a", "model": "qwen3-8b", "machine": "RTX 4090", "engine": "llama.cpp", "weights": "Q4_K_M",'
+        ' "metric": "decode_tok_s_per_user"}\n'
+        '{"id": "b", "model": "no-such", "machine": "RTX 4090", "metric": "decode_tok_s_per_user"}\n'
+        '{"id": "c", "model": "qwen3-8b", "machine": {"name": "mine", "kind": "gpu-consumer", "memory_gb": 24,'
+        ' "bandwidth_gb_s": 1000, "bf16_tflops_dense": 100}, "weights": "q8_0", "metric": "prefill_tok_s"}\n'
+        '{"id": "d", "model": "llama-3.1-405b", "machine": "RTX 4090", "weights": "q4_k_m",'
+        ' "metric": "decode_tok_s_per_user"}\n'
+    )
+    assert run(["predict", "--cases", str(cases), "--json"]) == 0
+    rows = {row["id"]: row for row in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert rows.keys() == {"a", "b", "c", "d"}
+    for name in ("a", "c"):
+        assert rows[name]["refused"] is None
+        assert rows[name]["low80"] < rows[name]["value"] < rows[name]["high80"]
+    assert rows["b"]["value"] is None
+    assert "no-such" in rows["b"]["refused"]
+    assert rows["d"]["fits"] is False

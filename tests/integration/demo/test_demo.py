@@ -1,0 +1,61 @@
+"""The demo, whole, as a user runs it: real model, real client, real data."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from ownward import plan as plan_room
+
+pytestmark = pytest.mark.engine
+pytest.importorskip("xllamacpp", reason="the embedded engine is not installed")
+
+
+def test_the_demo_runs_the_whole_loop_and_leaves_nothing_running(tmp_path: Path) -> None:
+    before = {process.pid for process in psutil.process_iter()}
+    done = subprocess.run(
+        [sys.executable, "-m", "ownward", "demo", "--out", str(tmp_path / "demo"), "--json"],
+        capture_output=True,
+        text=True,
+        timeout=400,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["schema"] == "ownward.demo/1"
+
+    # (d) real tasks, streamed and not, graded and on the ledger
+    trials = {line["workload"]: line for line in result["trials"]}
+    assert {name: line["tasks"] for name, line in trials.items()} == {"intents": 24, "slots": 16}
+    assert {line["is_stream"] for line in trials.values()} == {True, False}
+    served = {line["workload"]: line["tiers"][0] for line in result["report"]["workloads"]}
+    for name, line in trials.items():
+        assert served[name]["settled"] == served[name]["graded"] == line["tasks"]
+        assert served[name]["completed"] == line["completed"]
+
+    # (e) a production trace on three owned machines and three APIs
+    (comparison,) = result["comparison"]
+    assert len(comparison["owned"]) == 3
+    assert len(comparison["rented"]) == 3
+    assert len(comparison["break_evens"]) == 9
+    for cost in comparison["owned"]:
+        assert float(cost["marginal_usd"]) < float(cost["loaded_usd"])
+
+    # the plan refuses the tiny model
+    plan = plan_room.loads(Path(result["plan"]).read_text(), file="plan.toml")
+    assert plan.workloads["intents"].strategy.tiers == ("gpt-5-mini",)
+    assert any("nothing certifies" in line for line in result["why"])
+
+    # (f) nothing is left
+    left = [
+        process
+        for process in psutil.process_iter(["pid", "cmdline"])
+        if process.pid not in before and "ownward.engines" in " ".join(process.info["cmdline"] or [])
+    ]
+    assert left == []

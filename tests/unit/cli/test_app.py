@@ -1,0 +1,135 @@
+"""The command line: help, errors as JSON, exit codes, and start-up time."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import pytest
+
+from ownward.cli import run
+from ownward.cli._app import COMMANDS, _ownward
+
+
+def walk(command: click.Command, path: str) -> list[tuple[str, click.Command]]:
+    found = [(path, command)]
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            assert inner is not None
+            found.extend(walk(inner, f"{path} {name}"))
+    return found
+
+
+EVERY_COMMAND = walk(_ownward, "ownward")
+
+
+@pytest.mark.parametrize(("path", "command"), EVERY_COMMAND, ids=[path for path, _ in EVERY_COMMAND])
+def test_every_command_says_what_it_does(path: str, command: click.Command) -> None:
+    assert command.help
+
+
+RUNNING = [(path, command) for path, command in EVERY_COMMAND if not isinstance(command, click.Group)]
+
+
+@pytest.mark.parametrize(("path", "command"), RUNNING, ids=[path for path, _ in RUNNING])
+def test_every_command_has_an_example_that_names_it(path: str, command: click.Command) -> None:
+    assert path in (command.epilog or ""), "the epilog is a real example"
+
+
+@pytest.mark.parametrize(("path", "command"), RUNNING, ids=[path for path, _ in RUNNING])
+def test_every_command_has_json(path: str, command: click.Command) -> None:
+    if path == "ownward engines run fake":
+        return  # its options are the fake upstream's own, and it answers in HTTP
+    assert any("--json" in parameter.opts for parameter in command.params)
+
+
+def test_top_level_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("argv", "kind", "code"),
+    [
+        (["trial", "--json"], "usage_error", 2),
+        (["tial", "--json"], "usage_error", 2),
+        (["models", "show", "no-such-model", "--json"], "unknown_model", 2),
+        (["fit", "qwen3-8b", "--machine", "RTX 9999", "--json"], "unknown_machine", 2),
+        (["prices", "show", "claude-opus-99", "--json"], "missing_price", 2),
+        (["ledger", "show", "--ledger", "/nowhere/ledger.db", "--json"], "bad_input", 2),
+        (["simulate", "--trace", "/nowhere.csv", "--json"], "bad_input", 2),
+    ],
+)
+def test_errors_are_one_json_object_with_the_contracts_code(
+    argv: list[str], kind: str, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(argv) == code
+    out = capsys.readouterr().out
+    record = json.loads(out)
+    assert record["schema"] == "ownward.error/1"
+    assert record["error"].keys() >= {"kind", "message", "where", "allowed", "next"}
+    assert record["error"]["kind"] == kind
+
+
+def test_a_mistyped_command_names_the_closest(capsys: pytest.CaptureFixture[str]) -> None:
+    run(["simulte"])
+    assert "Closest: simulate" in capsys.readouterr().err
+
+
+def test_an_answer_that_nothing_fits_has_exit_code_three(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = tmp_path / "options.jsonl"
+    options.write_text('{"workload": "w", "tier": "t", "cost_usd": 1, "feasible": false}\n')
+    assert run(["plan", "--options", str(options), "--json"]) == 3
+    assert json.loads(capsys.readouterr().out)["error"]["kind"] == "infeasible_plan"
+
+
+def test_plan_chooses_among_explicit_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = tmp_path / "options.jsonl"
+    options.write_text(
+        '{"workload": "w", "strategy": "direct", "tier": "api", "cost_usd": "9.50"}\n'
+        '{"workload": "w", "strategy": "direct", "tier": "own", "cost_usd": "4.25", "completion": 0.9}\n'
+    )
+    assert run(["plan", "--options", str(options), "--json"]) == 0
+    payload = json.loads(capsys.readouterr().out)
+    assert payload["schema"] == "ownward.plan/1"
+    assert payload["plan_usd"] == "4.250000"
+    assert payload["baseline_usd"] == "9.500000"
+    assert [item["tier"] for item in payload["chosen"]] == ["own"]
+
+
+def test_trial_answers_in_the_contracts_form(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    outcomes = tmp_path / "outcomes.jsonl"
+    outcomes.write_text(
+        "".join(
+            json.dumps({"task_id": index, "big": {"completed": 1, "cost_usd": 0.02},
+                        "small": {"completed": 1, "cost_usd": 0.001}}) + "\n"
+            for index in range(400)
+        )
+    )  # fmt: skip
+    argv = ["trial", "--outcomes", str(outcomes), "--baseline", "big", "--candidate", "small", "--rho", "0.9"]
+    assert run([*argv, "--confidence", "0.95", "--json", "--at", "2026-11-21"]) == 0
+    payload = json.loads(capsys.readouterr().out)
+    assert payload["schema"] == "ownward.certificate/1"
+    assert payload["state"] == "certified"
+    assert payload["tasks"] == 400
+    assert payload["e_value"] >= 20
+    assert payload["cpct_candidate_usd"]["value"] == "0.001000"
+    assert payload["expires_at"] == "2026-12-21T00:00:00Z"
+
+
+def test_help_answers_at_once() -> None:
+    """Generous for a loaded machine; benchmarks/startup.py has the figure (aim: 0.2 s)."""
+    command = [sys.executable, "-m", "ownward", "--help"]
+    fastest = 9.0
+    for _ in range(5):
+        began = time.perf_counter()
+        subprocess.run(command, capture_output=True, check=True)
+        fastest = min(fastest, time.perf_counter() - began)
+    assert fastest < 0.6
