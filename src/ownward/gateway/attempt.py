@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from ownward.core import (
     BrokenStream,
@@ -69,27 +69,66 @@ class Retry(Exception):
         self.answer = answer
 
 
+class Sink(Protocol):
+    """Where an answer goes: to the client, or to a strategy that wants to look at it first."""
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether anything was passed on, so that no other upstream can be asked."""
+        ...
+
+    async def answer(self, status: int, content_type: bytes, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        """Take a whole answer."""
+        ...
+
+    async def begin(self, status: int, content_type: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+        """Take the head of a stream."""
+        ...
+
+    async def write(self, data: bytes) -> None:
+        """Take a piece of a stream."""
+        ...
+
+    async def end(self, data: bytes = b"") -> None:
+        """Take a stream's end."""
+        ...
+
+    async def end_broken(self, error: OwnwardError) -> None:
+        """Take the news that a stream broke."""
+        ...
+
+
 class Attempt:
     """One call; `run` returns once the answer was passed on, or raises."""
 
     __slots__ = (
+        "_body",
         "_exchange",
         "_gateway",
         "_intent",
         "_is_settled",
+        "_number",
         "_passed_bytes",
         "_response",
         "_sent_s",
+        "_sink",
         "_tap",
         "_target",
         "_ttft_s",
+        "charge_picousd",
+        "usage",
     )
 
-    def __init__(self, exchange: Exchange, target: Target) -> None:
-        """Begin; nothing is written yet."""
+    def __init__(self, exchange: Exchange, target: Target, *, number: int, body: bytes, sink: Sink) -> None:
+        """Begin; nothing is written yet. After `run`, `usage` and `charge_picousd` say what was settled, if known."""
         self._exchange = exchange
         self._gateway = exchange.gateway
         self._target = target
+        self._number = number
+        self._body = body
+        self._sink = sink
+        self.usage: Usage | None = None
+        self.charge_picousd: int | None = None
         self._intent: Intent | None = None
         self._is_settled = False
         self._passed_bytes = 0
@@ -106,7 +145,7 @@ class Attempt:
         """
         exchange, target = self._exchange, self._target
         endpoint = exchange.endpoint
-        spliced = splice(exchange.body, model=target.tier.model, want_stream_usage=True, endpoint=endpoint.splices_as)
+        spliced = splice(self._body, model=target.tier.model, want_stream_usage=True, endpoint=endpoint.splices_as)
         permit = issue_permit(
             label=exchange.label,
             place=target.place,
@@ -136,7 +175,7 @@ class Attempt:
             charge_high = target.bound.compute_picousd(input_tokens_high=input_high, output_tokens_high=output_high)
         intent = Intent(
             request_id=exchange.request_id,
-            attempt=exchange.attempts,
+            attempt=self._number,
             tier=tier.name,
             upstream=target.name,
             model=tier.model,
@@ -149,9 +188,16 @@ class Attempt:
         )
         self._intent = intent
         # Where these are cancelled, the ledger itself settles the attempt as failed: nothing was sent.
-        if exchange.attempts == 1:
-            await gateway.ledger.begin(exchange.request, intent)
+        row = exchange.row_written
+        if row is None:
+            row = exchange.row_written = asyncio.Event()
+            try:
+                await gateway.ledger.begin(exchange.request, intent)
+            finally:
+                row.set()
         else:
+            if not row.is_set():
+                await row.wait()
             await gateway.ledger.begin_attempt(intent)
 
     def _token_bounds(self, spliced: Spliced) -> tuple[int | None, int]:
@@ -192,9 +238,9 @@ class Attempt:
         except UpstreamError as error:
             gateway.learn_failure(target.key)
             self._settle_unsettled(error.message)
-            if not exchange.has_begun:
+            if not self._sink.has_begun:
                 raise Retry(error) from None
-            await exchange.end_broken(self._describe_break(error))
+            await self._sink.end_broken(self._describe_break(error))
         except PolicyRefusal as error:
             gateway.learn_nothing(target.key)
             self._settle_failed(error.message)
@@ -211,7 +257,7 @@ class Attempt:
         headers = [
             (b"content-type", b"application/json"),
             (b"x-ownward-request-id", exchange.request_id.encode("ascii")),
-            (b"x-ownward-attempt", b"%d" % exchange.attempts),
+            (b"x-ownward-attempt", b"%d" % self._number),
         ]
         headers += wire.for_upstream(exchange.headers, dialect=exchange.endpoint.dialect)
         headers += target.headers
@@ -255,7 +301,7 @@ class Attempt:
             )
         gateway.learn_success(self._target.key)
         self._settle_by_tap(response.status)
-        await exchange.answer(response.status, content_type, wire.for_client(response.headers), body)
+        await self._sink.answer(response.status, content_type, wire.for_client(response.headers), body)
 
     async def _relay_stream(self, response: Response, spliced: Spliced, content_type: bytes) -> None:
         exchange, gateway = self._exchange, self._gateway
@@ -265,8 +311,8 @@ class Attempt:
         passed = tap.feed(chunk)
         if tap.error is not None and not tap.has_content:
             raise BrokenStream(f"upstream {self._target.name!r} began its stream with an error: {tap.error}")
-        await exchange.begin(response.status, content_type, wire.for_client(response.headers))
-        next_chunk, feed, write = response.next_chunk, tap.feed, exchange.write
+        await self._sink.begin(response.status, content_type, wire.for_client(response.headers))
+        next_chunk, feed, write = response.next_chunk, tap.feed, self._sink.write
         while chunk:
             if passed:
                 self._passed_bytes += len(passed)
@@ -280,7 +326,7 @@ class Attempt:
             raise BrokenStream("it ended without its last word")
         gateway.learn_success(self._target.key)
         self._settle_by_tap(response.status)
-        await exchange.end(rest)
+        await self._sink.end(rest)
 
     async def _first_chunk(self, response: Response) -> bytes:
         """Return the beginning of a stream, long enough to tell that it is one."""
@@ -326,7 +372,7 @@ class Attempt:
             is_json = content_type.startswith(b"application/json") and status >= 400 and bool(body)  # noqa: PLR2004
             own_words = (status, content_type, body) if is_json and status not in _CREDENTIALS else None
             raise Retry(self._refusal(status, wait_s), answer=own_words)
-        await exchange.answer(status, content_type, wire.for_client(response.headers), body)
+        await self._sink.answer(status, content_type, wire.for_client(response.headers), body)
 
     def _refusal(self, status: int, wait_s: float | None) -> OwnwardError:
         name = self._target.name
@@ -369,6 +415,7 @@ class Attempt:
             charge = 0
         elif price is not None:
             charge = price.compute_charge_picousd(usage)
+        self.usage, self.charge_picousd = usage, charge
         self._settle("settled", usage=usage, charge=(charge, charge, charge), status=status)
         self._gateway.count_usage(target, usage, charge)
 
@@ -400,7 +447,7 @@ class Attempt:
             gateway.ledger.settle(
                 Settlement(
                     request_id=self._exchange.request_id,
-                    attempt=self._exchange.attempts,
+                    attempt=self._number,
                     state=state,
                     settled_at=gateway.clock.now(),
                     usage=usage,

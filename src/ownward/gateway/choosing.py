@@ -49,13 +49,14 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """The candidates in the order they are tried, and why."""
+    """The candidates in the order they are tried, and why; `is_pinned` where the request names its one tier."""
 
     workload: str
     label: Label
     targets: tuple[Target, ...]
     reason: str
     declared: Workload | None = None
+    is_pinned: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +111,14 @@ def choose(
     reason = f"{eligible.reason}; first {up[0].key} of {len(up)}"
     if down:
         reason = f"{reason}; down: {', '.join(down)}"
-    return Choice(workload=matched.workload, label=label, targets=tuple(up), reason=reason, declared=matched.declared)
+    return Choice(
+        workload=matched.workload,
+        label=label,
+        targets=tuple(up),
+        reason=reason,
+        declared=matched.declared,
+        is_pinned=asked.tier is not None,
+    )
 
 
 def match(asked: Asked, table: RoutingTable) -> Matched:

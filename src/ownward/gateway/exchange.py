@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ownward.core import LedgerError, OwnwardError, UpstreamError, new_id
 from ownward.gateway import wire
-from ownward.gateway.attempt import Attempt, Retry
+from ownward.gateway.attempt import Attempt, Retry, Sink
 from ownward.gateway.breaker import CLOSED
 from ownward.gateway.choosing import UNASSIGNED, Asked, Choice, KeyScope, choose, name_refused
 from ownward.gateway.endpoints import Endpoint
@@ -67,10 +67,12 @@ class Exchange:
         "key",
         "label",
         "must_close",
+        "outcome",
         "paused_since_s",
         "request",
         "request_id",
         "route",
+        "row_written",
         "started_s",
         "status",
         "table",
@@ -102,6 +104,8 @@ class Exchange:
         self.label: Label = LOCAL_ONLY
         self.is_stream = False
         self.is_known = False
+        self.outcome = ""
+        self.row_written: asyncio.Event | None = None
         self.has_begun = False
         self.must_close = False
         self.is_gone = False
@@ -147,7 +151,11 @@ class Exchange:
         choice = self._choose(wire.peek(self.body))
         self._watch_client()
         gateway.retries.deposit()
-        await self._attempt_each(choice)
+        plan = None if choice.declared is None or choice.is_pinned else self.table.strategies.get(choice.declared.name)
+        if plan is None:
+            await self.attempt_each(choice.targets, self.body, self)
+        else:
+            await plan.carry_out(self, choice)
 
     # Reading and choosing.
 
@@ -269,16 +277,17 @@ class Exchange:
 
     # Attempts.
 
-    async def _attempt_each(self, choice: Choice) -> None:
-        """Try the candidates in order until one has answered.
+    async def attempt_each(self, targets: Iterable[Target], body: bytes, sink: Sink) -> Attempt | None:
+        """Try `targets` in order until one has answered; return that attempt, or None where `sink` has a refusal.
 
-        Raises: what to tell the client, if none has.
+        Raises: what to tell the client, if none has answered.
         """
         gateway = self.gateway
         last: Retry | None = None
         full: Overloaded | None = None
-        for target in choice.targets:
-            if self.attempts and not self._may_retry():
+        tried = 0
+        for target in targets:
+            if tried and not self._may_retry(tried):
                 break
             slots = gateway.slots[target.tier.name]
             if not slots.try_acquire():
@@ -290,14 +299,16 @@ class Exchange:
             try:
                 if not gateway.breakers.get(target.key, CLOSED).allows(gateway.clock.monotonic_s()):
                     continue
-                if self.attempts:
+                if tried:
                     gateway.count_retry(target)
+                tried += 1
                 self.attempts += 1
                 self.target = target
+                attempt = Attempt(self, target, number=self.attempts, body=body, sink=sink)
                 in_flight = gateway.in_flight
                 in_flight[target.key] = in_flight.get(target.key, 0) + 1
                 try:
-                    await Attempt(self, target).run()
+                    await attempt.run()
                 finally:
                     in_flight[target.key] -= 1
             except Retry as retry:
@@ -305,28 +316,27 @@ class Exchange:
                 continue
             finally:
                 slots.release()
-            return
-        await self._give_up(last, full)
-
-    def _may_retry(self) -> bool:
-        gateway = self.gateway
-        settings = gateway.settings
-        return (
-            self.attempts < settings.max_attempts
-            and gateway.clock.monotonic_s() - self.started_s < settings.deadline_s
-            and gateway.retries.try_take()
-        )
-
-    async def _give_up(self, last: Retry | None, full: Overloaded | None) -> None:
+            return attempt
         if last is None:
             raise full or NoUpstream(
                 "every upstream that could serve the request went down while it waited", retry_after_s=1.0
             )
-        if last.answer is not None:
-            status, content_type, body = last.answer
-            await self.answer(status, content_type, [], body, retry_after=retry_after_s(last.error))
-            return
-        raise last.error
+        if last.answer is None:
+            raise last.error
+        status, content_type, words = last.answer
+        wait_s = retry_after_s(last.error)
+        headers = [] if wait_s is None else [(b"retry-after", b"%d" % max(1, round(wait_s)))]
+        await sink.answer(status, content_type, headers, words)
+        return None
+
+    def _may_retry(self, tried: int) -> bool:
+        gateway = self.gateway
+        settings = gateway.settings
+        return (
+            tried < settings.max_attempts
+            and gateway.clock.monotonic_s() - self.started_s < settings.deadline_s
+            and gateway.retries.try_take()
+        )
 
     # Answering.
 
@@ -336,15 +346,11 @@ class Exchange:
         content_type: bytes,
         headers: list[tuple[bytes, bytes]],
         body: bytes,
-        *,
-        retry_after: float | None = None,
     ) -> None:
         """Send a whole answer."""
         self.has_begun = True
         self.status = status
         sent = [(b"content-type", content_type), (b"content-length", b"%d" % len(body)), *self._own_headers(), *headers]
-        if retry_after is not None:
-            sent.append((b"retry-after", b"%d" % max(1, round(retry_after))))
         if self.must_close:
             sent.append((b"connection", b"close"))
         await self._send({"type": "http.response.start", "status": status, "headers": sent})
@@ -388,7 +394,9 @@ class Exchange:
             await self.end_broken(error)
             return
         body = body_of(error, self.endpoint.dialect, request_id=self.request_id)
-        await self.answer(status, b"application/json", [], body, retry_after=retry_after_s(error))
+        wait_s = retry_after_s(error)
+        headers = [] if wait_s is None else [(b"retry-after", b"%d" % max(1, round(wait_s)))]
+        await self.answer(status, b"application/json", headers, body)
 
     async def _answer_cut_short(self) -> None:
         """Tell a client whose request outlived the gateway."""
@@ -414,7 +422,7 @@ class Exchange:
         choice, target = self.choice, self.target
         if choice is not None:
             headers.append((b"x-ownward-workload", wire.ascii_of(choice.workload)))
-            headers.append((b"x-ownward-reason", wire.ascii_of(choice.reason)))
+            headers.append((b"x-ownward-reason", wire.ascii_of(choice.reason + self.outcome)))
         if target is not None:
             headers.append((b"x-ownward-tier", wire.ascii_of(target.tier.name)))
             headers.append((b"x-ownward-upstream", wire.ascii_of(target.name)))

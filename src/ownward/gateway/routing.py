@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from ownward.core import ConfigError, Fault
 from ownward.gateway.bounds import ChargeBound
+from ownward.gateway.carrying import Carrying, compile_strategy
 from ownward.gateway.endpoints import ENDPOINTS
 from ownward.plan import Match, Plan, Tier, Upstream, Workload
 from ownward.policy import LOCAL_ONLY, Label, Place
@@ -82,6 +82,7 @@ class RoutingTable:
     needs_metadata: bool
     needs_headers: bool
     needs_fingerprint: bool
+    strategies: Mapping[str, Carrying]
     memory: Memory = field(default_factory=Memory)
 
     def accepting(self, model: str, key_id: str | None) -> tuple[tuple[Workload, bool], ...]:
@@ -147,27 +148,13 @@ def compile_plan(
     *,
     addresses: Mapping[str, str | None] | None = None,
     secrets: Mapping[str, str] | None = None,
-    strategies: frozenset[str] = frozenset({"direct"}),
 ) -> RoutingTable:
     """Return the table of `plan`.
 
     `addresses` holds, by `tier/upstream` or upstream name, the base URL of upstreams whose engine is started by
     `ownward serve`. `secrets` holds the values of the environment variables that the plan names.
-    `strategies` are the kinds that can be carried out.
-    Raises: ConfigError, listing every workload with another strategy.
+    Raises: ConfigError, if a workload's strategy cannot be carried out.
     """
-    faults = [
-        Fault(
-            file=plan.name,
-            key=f"workloads.{workload.name}.strategy.kind",
-            message=f"is {workload.strategy.kind!r}, which this gateway cannot carry out",
-            allowed=f"One of {', '.join(sorted(strategies))}",
-        )
-        for workload in plan.workloads.values()
-        if workload.strategy.kind not in strategies
-    ]
-    if faults:
-        raise ConfigError(faults)
     by_model: dict[str, tuple[str, ...]] = {}
     for tier in plan.tiers.values():
         by_model[tier.model] = (*by_model.get(tier.model, ()), tier.name)
@@ -183,6 +170,11 @@ def compile_plan(
             for tier in plan.tiers.values()
         },
         tiers_by_model=by_model,
+        strategies={
+            workload.name: compile_strategy(workload.strategy)
+            for workload in plan.workloads.values()
+            if workload.strategy.kind != "direct"
+        },
         needs_metadata=any(match.metadata for match in matches),
         needs_headers=any(match.headers for match in matches),
         needs_fingerprint=any(match.fingerprints for match in matches),

@@ -17,6 +17,7 @@ from typing import Any, Self
 import pytest
 
 from ownward import ledger
+from ownward.engines import Garbage
 from ownward.gateway import GatewayServer, GatewaySettings
 from ownward.ledger import Ledger
 from ownward.plan import Match, Plan, Strategy, Tier, Upstream, Workload
@@ -143,6 +144,10 @@ class Scripted:
     async def __aexit__(self, *exc: object) -> None:
         self._server.close()
         await asyncio.sleep(0)
+
+
+def garbage(kind: str) -> Garbage:
+    return Garbage.parse(kind)
 
 
 def whole(body: bytes, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Script:

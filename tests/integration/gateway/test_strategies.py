@@ -1,0 +1,147 @@
+"""Strategies of several calls: each call is an attempt on the ledger, and the client gets the chosen answer."""
+# ruff: noqa: ASYNC110, SIM117 - a gateway stands inside its upstreams, and what happens in them is polled
+
+import asyncio
+import json
+
+import pytest
+
+from ownward.core import ConfigError
+from ownward.engines import Failure, FakeOptions, FakeServer
+from ownward.gateway.carrying import compile_strategy
+from ownward.plan import Match, Strategy, Workload
+from ownward.policy import ANY
+
+
+def plan_with(lab, strategy, *tiers, fallback=()):
+    judged = Workload(name="judged", match=Match(models=("judged",)), strategy=strategy, fallback=fallback, label=ANY)
+    return lab.plan_of(*tiers, workloads=(judged,))
+
+
+VOTE = Strategy(kind="vote", tiers=("a",), options={"samples": 3, "labels": ("yes", "no")})
+CASCADE = Strategy(kind="cascade", tiers=("a", "b"), options={"labels": ("yes", "no")})
+
+
+def test_a_vote_asks_as_often_as_it_says_and_passes_one_answer_on(lab, start):
+    async def main():
+        async with FakeServer(FakeOptions(reply="I say yes")) as fake:
+            async with start(plan_with(lab, VOTE, lab.tier("a", fake.base_url))) as running:
+                answer = await running.ask(body={**lab.chat(seed=7), "model": "judged"})
+                assert answer.json["choices"][0]["message"]["content"] == "I say yes"
+                assert answer.headers["x-ownward-attempts"] == "3"
+                assert answer.headers["x-ownward-reason"].endswith("; vote: 3 of 3 votes in 3 calls")
+                rows = await running.rows()
+                assert [(row["attempt"], row["state"]) for row in rows] == [(n, "settled") for n in (1, 2, 3)]
+                assert len({row["request_id"] for row in rows}) == 1
+                sent = [json.loads(request["body"]) for request in fake.record.requests()["requests"]]
+                assert all(body["seed"] == 7 and body["temperature"] == 0.7 for body in sent)
+
+    asyncio.run(main())
+
+
+def test_a_cascade_escalates_only_where_the_cheap_answer_does_not_pass(lab, start):
+    async def main():
+        async with FakeServer(FakeOptions(reply="yes")) as cheap, FakeServer(FakeOptions(reply="no")) as strong:
+            plan = plan_with(lab, CASCADE, lab.tier("a", cheap.base_url), lab.tier("b", strong.base_url))
+            async with start(plan) as running:
+                passed = await running.ask(body={**lab.chat(), "model": "judged"})
+                assert (passed.headers["x-ownward-tier"], passed.headers["x-ownward-attempts"]) == ("a", "1")
+                cheap.set_options(FakeOptions(reply="perhaps"))
+                escalated = await running.ask(body={**lab.chat(), "model": "judged"})
+                assert (escalated.headers["x-ownward-tier"], escalated.headers["x-ownward-attempts"]) == ("b", "2")
+                assert escalated.json["choices"][0]["message"]["content"] == "no"
+
+    asyncio.run(main())
+
+
+def test_a_revision_shows_the_failed_answer(lab, start):
+    revise = Strategy(kind="revise", tiers=("a",), options={"revisions": 1, "number": True})
+
+    async def main():
+        async with FakeServer(FakeOptions(reply="none")) as fake:
+            async with start(plan_with(lab, revise, lab.tier("a", fake.base_url))) as running:
+                await running.ask(body={**lab.chat(), "model": "judged"})
+                _, second = (json.loads(request["body"]) for request in fake.record.requests()["requests"])
+                assert [message["role"] for message in second["messages"]] == ["user", "assistant", "user"]
+                assert second["messages"][1]["content"] == "none"
+
+    asyncio.run(main())
+
+
+def test_a_client_that_asked_for_a_stream_gets_one(lab, start):
+    async def main():
+        async with FakeServer(FakeOptions(reply="yes indeed")) as fake:
+            async with start(plan_with(lab, VOTE, lab.tier("a", fake.base_url))) as running:
+                body = {**lab.chat(stream=True, stream_options={"include_usage": True}), "model": "judged"}
+                answer = await running.ask(body=body)
+                *events, done, rest = answer.body.split(b"\n\n")
+                first, _, usage = (json.loads(event.removeprefix(b"data: ")) for event in events)
+                assert (done, rest) == (b"data: [DONE]", b"")
+                assert first["choices"][0]["delta"]["content"] == "yes indeed"
+                assert usage["usage"]["completion_tokens"] == 2
+
+    asyncio.run(main())
+
+
+def test_where_every_call_fails_the_fallback_is_asked_directly(lab, start):
+    async def main():
+        async with FakeServer(FakeOptions(failures=(Failure.parse("500"),))) as bad, FakeServer() as good:
+            plan = plan_with(lab, VOTE, lab.tier("a", bad.base_url), lab.tier("b", good.base_url), fallback=("b",))
+            async with start(plan) as running:
+                answer = await running.ask(body={**lab.chat(), "model": "judged"})
+                assert (answer.status, answer.headers["x-ownward-tier"]) == (200, "b")
+                assert sorted(row["state"] for row in await running.rows()) == ["failed"] * 3 + ["settled"]
+
+    asyncio.run(main())
+
+
+def test_where_nothing_answers_the_client_is_told_the_last_failure(lab, start):
+    async def main():
+        async with FakeServer(FakeOptions(garbage=(lab.garbage("json"),))) as bad:
+            async with start(plan_with(lab, VOTE, lab.tier("a", bad.base_url))) as running:
+                answer = await running.ask(body={**lab.chat(), "model": "judged"})
+                assert answer.status == 502
+                assert {row["state"] for row in await running.rows()} == {"unsettled"}
+
+    asyncio.run(main())
+
+
+def test_a_client_that_leaves_ends_every_call(lab, start):
+    async def main():
+        async with FakeServer(FakeOptions(ttft_s=5)) as fake:
+            async with start(plan_with(lab, VOTE, lab.tier("a", fake.base_url))) as running:
+                async with lab.Client(running.base_url) as client:
+                    await client.send(lab.CHAT, {**lab.chat(), "model": "judged"})
+                    while fake.record.serving < 2:
+                        await asyncio.sleep(0.01)
+                async with asyncio.timeout(0.2):
+                    while fake.record.serving or running.server.gateway.exchanges:
+                        await asyncio.sleep(0.005)
+                assert [row["state"] for row in await running.rows()] == ["unsettled", "unsettled"]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [("/v1/completions", {"model": "judged", "prompt": "x"}), ("/v1/chat/completions", {"model": "judged", "n": 2})],
+)
+def test_what_a_strategy_cannot_work_on_is_refused_by_name(lab, start, path, body):
+    async def main():
+        async with FakeServer() as fake:
+            async with start(plan_with(lab, VOTE, lab.tier("a", fake.base_url))) as running:
+                answer = await running.ask(path, {"messages": [], **body})
+                assert (answer.status, answer.json["error"]["code"]) == (400, "incapable")
+                direct = await running.ask(path, {"messages": [], **body}, headers={"x-ownward-tier": "a"})
+                assert direct.status == 200
+
+    asyncio.run(main())
+
+
+def test_a_strategy_without_a_judge_is_refused_when_the_plan_is_loaded():
+    class Stated:
+        kind, tiers, options, judge_options = "vote", ("a",), {"samples": 3}, {}
+        max_calls, max_output_tokens, max_usd, max_seconds = 3, None, None, None
+
+    with pytest.raises(ConfigError, match="needs an extractor or a verifier"):
+        compile_strategy(Stated())
