@@ -2,7 +2,7 @@
 
     python -m benchmarks.simulation [--vllm FOLDER] [--fit-seconds 25]
 
-FOLDER holds runs as NAME.requests.jsonl and NAME.meta.json (LLMServingSim's format). For each, six coefficients are fitted
+FOLDER holds runs as NAME.requests.jsonl and NAME.meta.json (LLMServingSim's format). Six coefficients a run are fitted
 by seeded random search to the times of the first half of the requests; the errors printed are those of the other half.
 Writes benchmarks/results/simulation-DATE.json.
 """
