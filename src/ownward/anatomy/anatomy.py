@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ownward.anatomy.blueprint import Blueprint, Experts
+from ownward.anatomy.blueprint import Blueprint, Experts, Weight
 from ownward.anatomy.cache import CacheType, attention_flop, causal_flop, layer_cache_bytes
-from ownward.anatomy.quantization import SCHEMES, Recipe, scheme_bytes, stored_bytes
+from ownward.anatomy.quantization import SCHEMES, Recipe, scheme_sizes, stored_sizes
 from ownward.anatomy.roles import LOOKUP_ROLES, MODALITY_ROLES, Role
 from ownward.anatomy.routing import expected_distinct_experts
 from ownward.core import UnknownQuantization, UnsupportedAttention
@@ -63,8 +63,7 @@ class Anatomy:
     quantization: str | None = None
     blueprint: Blueprint = field(repr=False)
     recipe: Recipe | None = field(default=None, repr=False)
-    file_bytes: int | None = None
-    """Bytes of the tensors themselves, where the anatomy was read from them."""
+    is_from_tensors: bool = False
     unsupported: tuple[str, ...] = ()
     """What tensors without a config do not tell: `cache`, `active`. Its figures are 0 and mean nothing."""
 
@@ -84,19 +83,46 @@ class Anatomy:
         `quantization` is one of `SCHEMES`: what the usual tool for it would make of this model.
         Raises: UnknownQuantization, for a name that is not there.
         """
+        return sum(size for _, size in self._sizes(quantization))
+
+    def weights_bytes_by_type(self) -> dict[str, int]:
+        """Return the bytes of the weights under every quantisation whose bytes are known for any model."""
+        return {name: self.weights_bytes(name) for name in SCHEMES}
+
+    def weights_bytes_by_role(self, quantization: str | None = None) -> dict[Role, int]:
+        """Return the bytes of the live weights by what they are for, drafts and dead weights left out."""
+        sizes = dict.fromkeys(Role, 0)
+        for weight, size in self._sizes(quantization):
+            if weight.state in {"live", "buffer"}:
+                sizes[weight.role] += size
+        return sizes
+
+    def step_bytes(self, batch_tokens: float, *, quantization: str | None = None, skew: float = 0.0) -> float:
+        """Return the bytes of weights that one step of `batch_tokens` tokens reads.
+
+        All of the text model but looked-up rows and the experts that no token chose; `skew` as
+        in `expected_distinct_experts`. Cache and activations are not counted.
+        """
+        sizes = self.weights_bytes_by_role(quantization)
+        untouched = {*MODALITY_ROLES, *LOOKUP_ROLES, Role.ROUTED_EXPERTS}
+        if not self.tied_embeddings:
+            untouched.add(Role.EMBEDDINGS)
+        read: float = sum(size for role, size in sizes.items() if role not in untouched)
+        if self.experts:
+            share = self.expected_distinct_experts(batch_tokens, skew=skew) / self.experts
+            read += share * sizes[Role.ROUTED_EXPERTS]
+        return read
+
+    def _sizes(self, quantization: str | None) -> Iterable[tuple[Weight, int]]:
         if quantization is None:
-            if self.file_bytes is not None:
-                return self.file_bytes
-            return stored_bytes(self.blueprint, self.recipe) if self.recipe else scheme_bytes(self.blueprint, "bf16")
+            if self.is_from_tensors:
+                return [(w, w.file_bytes * count) for w, count in self.blueprint.counted_weights()]
+            return stored_sizes(self.blueprint, self.recipe) if self.recipe else scheme_sizes(self.blueprint, "bf16")
         if quantization not in SCHEMES:
             raise UnknownQuantization(
                 f"no quantisation {quantization[:40]!r}", allowed=f"Known: {', '.join(sorted(SCHEMES))}"
             )
-        return scheme_bytes(self.blueprint, quantization)
-
-    def weights_bytes_by_type(self) -> dict[str, int]:
-        """Return the bytes of the weights under every quantisation whose bytes are known for any model."""
-        return {name: scheme_bytes(self.blueprint, name) for name in SCHEMES}
+        return scheme_sizes(self.blueprint, quantization)
 
     def kv_bytes(self, context_tokens: int, kv_type: CacheType = "bf16") -> int:
         """Return the bytes that a sequence of `context_tokens` keeps: cache, window, index keys and state.
@@ -163,7 +189,7 @@ def describe(
     name: str,
     architecture: str,
     recipe: Recipe | None = None,
-    file_bytes: int | None = None,
+    is_from_tensors: bool = False,
     quantization: str | None = None,
     unsupported: tuple[str, ...] = (),
 ) -> Anatomy:
@@ -210,7 +236,7 @@ def describe(
         quantization=recipe.name if recipe else quantization,
         blueprint=blueprint,
         recipe=recipe,
-        file_bytes=file_bytes,
+        is_from_tensors=is_from_tensors,
         unsupported=unsupported,
         **_cache_figures(blueprint),
     )

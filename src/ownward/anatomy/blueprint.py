@@ -37,6 +37,8 @@ class Weight(NamedTuple):
     state: State = "live"
     stored_bits: int = 16
     """Width in an unquantised checkpoint."""
+    file_bytes: int = 0
+    """Bytes of all copies in the file that this weight was read from; 0 where it was drawn from a config."""
 
     @property
     def elements(self) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 from ownward.anatomy.anatomy import Anatomy, describe
 from ownward.anatomy.config import from_config
 from ownward.anatomy.tensors import StoredTensor, read_gguf, read_index, read_safetensors
-from ownward.anatomy.tensors.counting import bytes_of, draw_tensors
+from ownward.anatomy.tensors.counting import draw_tensors
 from ownward.anatomy.tensors.gguf import MAGIC
 from ownward.anatomy.tensors.gguf_memory import remember
 from ownward.core import BadInput, UnsupportedModel
@@ -79,7 +79,7 @@ def _from_gguf(path: Path) -> Anatomy:
         blueprint,
         name=_name_of(path),
         architecture=architecture,
-        file_bytes=bytes_of(file.tensors),
+        is_from_tensors=True,
         quantization=_main_type(file.tensors),
         unsupported=() if is_settled else (_CACHE,),
     )
@@ -102,7 +102,7 @@ def _from_safetensors(tensors: tuple[StoredTensor, ...], path: Path) -> Anatomy:
         blueprint,
         name=_name_of(path),
         architecture=architecture,
-        file_bytes=bytes_of(tensors),
+        is_from_tensors=True,
         quantization=_main_type(tensors),
         unsupported=lost,
     )

@@ -271,7 +271,7 @@ def _attention(fields: Fields) -> Part:
 def _mamba2(fields: Fields, *, inner: int, has_norm: bool, out_bias: str) -> Part:
     heads = fields.count("mamba_n_heads")
     stated = fields.get("mamba_d_head")
-    head_dim = inner // heads if stated in {None, "auto"} else fields.count("mamba_d_head")
+    head_dim = inner // heads if stated is None or stated == "auto" else fields.count("mamba_d_head")
     if heads * head_dim != inner:
         raise BadInput(f"{heads} Mamba heads of {head_dim} do not make {inner}", where=fields.where)
     part = mamba2(
@@ -302,7 +302,7 @@ def _mamba1(fields: Fields) -> Part:
     hidden, role = fields.count("hidden_size"), Role.LINEAR_ATTENTION
     inner, state = fields.count("mamba_expand") * hidden, fields.count("mamba_d_state")
     stated = fields.get("mamba_dt_rank")
-    rank = -(-hidden // 16) if stated in {None, "auto"} else fields.count("mamba_dt_rank")
+    rank = -(-hidden // 16) if stated is None or stated == "auto" else fields.count("mamba_dt_rank")
     kernel, bias = fields.count("mamba_d_conv"), fields.flag("mamba_proj_bias", default=False)
     weights = (
         Weight("mamba.A_log", (inner, state), role, "vector"),

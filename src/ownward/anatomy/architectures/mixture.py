@@ -235,7 +235,7 @@ def ernie4_5_moe(fields: Fields) -> Blueprint:
     )
     first, step = fields.count("moe_layer_start_index", least=0), fields.count("moe_layer_interval")
     stated = fields.get("moe_layer_end_index")
-    last = layers - 1 if stated in {None, -1} else fields.count("moe_layer_end_index", least=0)
+    last = layers - 1 if stated is None or stated == -1 else fields.count("moe_layer_end_index", least=0)
     traits = Traits(qkv_bias="use_bias", out_bias="use_bias", mlp_bias="use_bias", head_bias="use_bias")
     return draw(
         fields,

@@ -145,9 +145,10 @@ _TEXT_MODELS: Mapping[str, Callable[..., Blueprint]] = {
 def mistral3(fields: Fields) -> Blueprint:
     """Mistral Small 3.1 and later: Pixtral's tower, a patch merger and a projector of two maps."""
     blueprint, text = nested_text(fields, default_type="mistral")
-    vision = tower_of(fields, "vision_config", "pixtral", is_default=True)
+    vision = fields.section("vision_config", defaults=reference_defaults("pixtral"))
     if vision is None:
-        return blueprint
+        # The reference adds the tower of Mistral Small 3.1, whose patches are not Pixtral's default.
+        vision = Fields({"patch_size": 14}, where=fields.where, defaults=reference_defaults("pixtral"))
     vision.expect("model_type", "pixtral")
     tower = towers.pixtral_vision(vision)
     projector = towers.mistral3_projector(

@@ -76,7 +76,7 @@ def _fp8(stated: Mapping[str, Any], where: str, *, is_text_only: bool, expert_ty
     stored = FP8_TENSOR if block is None else _tiled(block, stated.get("scale_fmt"), where)
     rules: tuple[tuple[Matches, Format], ...] = ((everything, stored),)
     if expert_type is not None:
-        if expert_type not in {"fp4", "mxfp4", "fp8"}:
+        if not isinstance(expert_type, str) or expert_type not in {"fp4", "mxfp4", "fp8"}:
             raise _unknown(f"expert_dtype is {str(expert_type)[:40]!r}", where)
         if expert_type != "fp8":
             rules = ((any_of([r"re:.*\.experts\..*"]), MXFP4), *rules)

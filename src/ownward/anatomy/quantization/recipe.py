@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from ownward.anatomy.blueprint import Blueprint, Weight
@@ -47,10 +47,9 @@ class Recipe:
         return weight.op == "matmul" or (self.is_mlx and weight.op == "lookup")
 
 
-def stored_bytes(blueprint: Blueprint, recipe: Recipe) -> int:
-    """Return the bytes of a checkpoint stored by `recipe`, every tensor by its name."""
-    total = 0
-    skipped = {"mtp", "mtp_buffer", "copy"} if recipe.is_mlx else set()
+def stored_sizes(blueprint: Blueprint, recipe: Recipe) -> Iterator[tuple[Weight, int]]:
+    """Yield each weight of a checkpoint with its bytes as `recipe` stores it, every tensor by its name."""
+    skipped = {"mtp", "mtp_buffer", "copy"} if recipe.is_mlx else {"copy"}
     sizes: dict[tuple[Format, tuple[int, ...]], int] = {}
     for name, weight in blueprint.named_weights():
         if weight.state in skipped:
@@ -59,8 +58,7 @@ def stored_bytes(blueprint: Blueprint, recipe: Recipe) -> int:
         key = stored, weight.shape
         if key not in sizes:
             sizes[key] = stored.bytes_of(weight.shape)
-        total += sizes[key] * weight.copies
-    return total
+        yield weight, sizes[key] * weight.copies
 
 
 def module_of(name: str) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-from ownward.anatomy.blueprint import Blueprint, Weight, Weights
+from ownward.anatomy.blueprint import Blueprint, Weight
 from ownward.anatomy.quantization.formats import (
     FP8_BLOCK,
     MXFP4,
@@ -17,7 +17,8 @@ from ownward.anatomy.quantization.formats import (
 from ownward.anatomy.quantization.llama_cpp import MIXES, Mix
 from ownward.anatomy.roles import Role
 
-Choose = Callable[[Weight], Format]
+Choose = Callable[[Weight, bool], Format]
+"""The format of a weight, which may stand in a layer with routed experts."""
 
 _EXPERTS = frozenset({Role.ROUTED_EXPERTS})
 _LINEAR = frozenset(
@@ -36,60 +37,51 @@ _SMALLEST_SIDE = 128
 """Narrower maps (gates, decays) are left alone by the published FP8 and NVFP4 checkpoints."""
 
 
-def scheme_bytes(blueprint: Blueprint, name: str) -> int:
-    """Return the bytes of a model's weights under the quantisation `name`, one of `SCHEMES`.
+def scheme_sizes(blueprint: Blueprint, name: str) -> Iterator[tuple[Weight, int]]:
+    """Yield a model's weights with their bytes in all layers under the quantisation `name`, one of `SCHEMES`.
 
     Hub formats count the whole checkpoint, drafts included; MLX and GGUF files hold no
     drafts. Towers stay at 16 bits in all of them.
     Raises: KeyError, for a name that is not in `SCHEMES`.
     """
     if name in MIXES:
-        return _gguf_bytes(blueprint, MIXES[name])
+        yield from _gguf_sizes(blueprint, MIXES[name])
+        return
     skipped = {"copy", "mtp", "mtp_buffer"} if name.startswith("mlx_") else {"copy"}
     choose = _CHOOSERS[name]
-    return sum(
-        choose(weight).bytes_of(weight.shape) * weight.copies * count
-        for weights, count in [(blueprint.outside, 1), *((g.weights, n) for g, n in blueprint.layer_groups())]
-        for weight in _sensitive_apart(weights)
-        if weight.state not in skipped
-    )
+    for weights, count in [(blueprint.outside, 1), *((g.weights, n) for g, n in blueprint.layer_groups())]:
+        for weight in weights:
+            if weight.state not in skipped:
+                stored = choose(weight, any(w.role is Role.ROUTED_EXPERTS for w in weights))
+                yield weight, stored.bytes_of(weight.shape) * weight.copies * count
 
 
-def _sensitive_apart(weights: Weights) -> Weights:
-    """Return a layer with the perceptron that stands beside its experts counted as shared: MLX keeps it finer."""
-    if not any(weight.role is Role.ROUTED_EXPERTS for weight in weights):
-        return weights
-    return tuple(w._replace(role=Role.SHARED_EXPERTS, active=0) if w.role is Role.DENSE_MLP else w for w in weights)
-
-
-def _gguf_bytes(blueprint: Blueprint, mix: Mix) -> int:
-    """Return the bytes of a GGUF file's tensors: fp32 norms and routers, the embedding as head where they are tied."""
+def _gguf_sizes(blueprint: Blueprint, mix: Mix) -> Iterator[tuple[Weight, int]]:
+    """Yield a GGUF file's tensors: fp32 norms and routers, the embedding typed as head where they are tied."""
     layers = len(blueprint.layers)
     sizes: dict[tuple[Format, tuple[int, ...]], int] = {}
-    total = 0
 
-    def add(weight: Weight, index: int, *, is_head: bool) -> int:
+    def size(weight: Weight, index: int, *, is_head: bool) -> int:
         stored = mix.format_of(weight.name, weight, index=index, layers=layers, is_head=is_head)
         key = stored, weight.shape
         if key not in sizes:
             sizes[key] = stored.bytes_of(weight.shape)
         return sizes[key] * weight.copies
 
+    head = Role.EMBEDDINGS if blueprint.is_tied else Role.LM_HEAD
     for weight in blueprint.outside:
-        if weight.state == "live":
-            is_head = weight.role is (Role.EMBEDDINGS if blueprint.is_tied else Role.LM_HEAD)
-            total += add(weight, 0, is_head=is_head)
+        if weight.state in {"live", "buffer"}:
+            yield weight, size(weight, 0, is_head=weight.role is head)
     for index, layer in enumerate(blueprint.layers):
-        total += sum(
-            add(weight, index, is_head=False) for weight in layer.weights if weight.state in {"live", "buffer"}
-        )
-    return total
+        for weight in layer.weights:
+            if weight.state in {"live", "buffer"}:
+                yield weight, size(weight, index, is_head=False)
 
 
 def _hub(stored: Format, roles: frozenset[Role]) -> Choose:
     """Return the usual checkpoint of a serving engine: linear layers quantised; tables, head, router, towers not."""
 
-    def choose(weight: Weight) -> Format:
+    def choose(weight: Weight, _has_experts: bool) -> Format:
         is_linear = weight.op == "matmul" and weight.role in roles and min(weight.shape) >= _SMALLEST_SIDE
         return stored if is_linear else floating(weight.stored_bits)
 
@@ -97,22 +89,26 @@ def _hub(stored: Format, roles: frozenset[Role]) -> Choose:
 
 
 def _mlx(stored: Format, rest: Format | None = None) -> Choose:
-    """Return MLX's conversion: every matrix and table of the text model, gates at 8 bits; `rest` for no experts."""
+    """Return MLX's conversion: every matrix and table of the text model; `rest` for what is no expert.
 
-    def choose(weight: Weight) -> Format:
+    Gates, and perceptrons that stand beside experts, get 8 bits.
+    """
+
+    def choose(weight: Weight, has_experts: bool) -> Format:
         is_matrix = weight.op in {"matmul", "lookup"} and weight.shape[-1] % 32 == 0
         if not is_matrix or weight.role is Role.HYPER_CONNECTIONS or any(part in weight.name for part in _MLX_KEEPS):
             return floating(weight.stored_bits)
         if rest is not None and weight.role is not Role.ROUTED_EXPERTS:
             return rest
-        is_shared = weight.role is Role.SHARED_EXPERTS and (weight.shape[0] == 1 or not weight.active)
-        return mlx_affine(8, 64) if is_shared or weight.role is Role.ROUTER else stored
+        is_gate = weight.role is Role.ROUTER or (weight.role is Role.SHARED_EXPERTS and weight.shape[0] == 1)
+        is_beside_experts = weight.role is Role.DENSE_MLP and has_experts
+        return mlx_affine(8, 64) if is_gate or is_beside_experts else stored
 
     return choose
 
 
 _CHOOSERS: dict[str, Choose] = {
-    "bf16": lambda weight: floating(weight.stored_bits),
+    "bf16": lambda weight, _: floating(weight.stored_bits),
     "fp8": _hub(FP8_BLOCK, _LINEAR),
     "nvfp4": _hub(NVFP4, _LINEAR),
     "mxfp4": _hub(MXFP4, _LINEAR),
@@ -121,7 +117,7 @@ _CHOOSERS: dict[str, Choose] = {
     "int4_g32_experts": _hub(integer(4, group=32), _EXPERTS),
     "int4_g128": _hub(integer(4, group=128), _LINEAR),
     "int8": _hub(integer(8, group=None), _LINEAR),
-    "mlx_bf16": lambda weight: floating(weight.stored_bits),
+    "mlx_bf16": lambda weight, _: floating(weight.stored_bits),
     "mlx_3bit": _mlx(mlx_affine(3, 64)),
     "mlx_4bit": _mlx(mlx_affine(4, 64)),
     "mlx_5bit": _mlx(mlx_affine(5, 64)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 
 from ownward.anatomy.blueprint import NOTHING, Blueprint, Experts, Layer, Weight
@@ -46,7 +46,9 @@ def draw_tensors(
         key = place.layer, place.name
         if "{}" in place.name and key in merged and home[merged[key]].shape == weight.shape:
             known = home[merged[key]]
-            home[merged[key]] = known._replace(copies=known.copies + 1, active=known.active + 1)
+            home[merged[key]] = known._replace(
+                copies=known.copies + 1, active=known.active + 1, file_bytes=known.file_bytes + weight.file_bytes
+            )
             continue
         merged.setdefault(key, len(home))
         home.append(weight)
@@ -91,7 +93,13 @@ def _weight(tensor: StoredTensor, name: str, *, is_draft: bool, bits: int | None
     if state == "live" or state == "mtp":  # noqa: PLR1714 - a Literal narrows so
         shape = _unpacked(tensor, bits, names)
     weight = Weight(
-        name, shape, role, op_of(role, shape, tensor.name), state=state, stored_bits=element_bits(tensor.dtype)
+        name,
+        shape,
+        role,
+        op_of(role, shape, tensor.name),
+        state=state,
+        stored_bits=element_bits(tensor.dtype),
+        file_bytes=tensor.bytes,
     )
     if role is Role.ROUTED_EXPERTS and "{}" not in name and len(shape) > 1 and ("_exps" in name or "experts." in name):
         return weight._replace(shape=shape[1:], copies=shape[0], active=shape[0])
@@ -144,11 +152,3 @@ def _routing(layers: tuple[Layer, ...], count: int, per_token: int | None) -> Ex
         return None
     routed = sum(any(w.role is Role.ROUTED_EXPERTS and w.state == "live" for w in layer.weights) for layer in layers)
     return Experts(count=count, per_token=per_token or count, layers=routed)
-
-
-def bytes_of(tensors: Iterable[StoredTensor]) -> int:
-    """Return the bytes of all tensors."""
-    return sum(tensor.bytes for tensor in tensors)
-
-
-Metadata = Mapping[str, object]

@@ -32,8 +32,8 @@ _ROLES: tuple[tuple[re.Pattern[str], Role], ...] = tuple(
         (r"_exps|\bexperts?\b", Role.ROUTED_EXPERTS),
         (r"linear_attn|ssm_|mamba|time_mix|shortconv|\bconv\.|mixer\.(?:in_proj|out_proj|conv1d|norm|A_log|D|dt_bias)",
          Role.LINEAR_ATTENTION),
-        (r"attn_(?:norm|post_norm|output_norm)|ffn_norm|post_ffw_norm|layer_?norm|output_norm|post_attention_norm|"
-          r"pre_feedforward|post_feedforward|ln_\w+|\bnorm\d?\.", Role.NORMS),
+        (r"attn_(?:norm|post_norm|output_norm)|ffn_norm|post_ffw_norm|layer_?norm|output_norm", Role.NORMS),
+        (r"post_attention_norm|pre_feedforward|post_feedforward|ln_\w+|\bnorm\d?\.", Role.NORMS),
         (r"attn|attention|self_attn|q_proj|k_proj|v_proj|qkv", Role.ATTENTION),
         (r"mlp|ffn|feed_forward|gate_proj|up_proj|down_proj|fc\d|dense_", Role.DENSE_MLP),
         (r"norm", Role.NORMS),
