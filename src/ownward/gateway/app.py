@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Mu
 from typing import Any
 
 from ownward.core import Clock, picousd_to_usd
-from ownward.gateway import control
+from ownward.gateway import control, wire
 from ownward.gateway.admission import Slots
 from ownward.gateway.breaker import CLOSED, Breaker, BreakerRules
 from ownward.gateway.endpoints import ENDPOINTS
@@ -94,8 +94,7 @@ class Gateway:
         """Keep the plan and its prices in the ledger, settle what dead processes left, begin the sweep."""
         await asyncio.to_thread(self._snapshot, self.table.plan)
         await asyncio.to_thread(self.ledger.reconcile)
-        for line in self.table.unusable:
-            _LOG.warning("%s", line)
+        self._warn()
         self._sweep()
 
     async def reload(self, plan: Plan) -> None:
@@ -103,9 +102,10 @@ class Gateway:
 
         Raises: ConfigError or LedgerError, and the old plan stays.
         """
-        table = self._compile(plan)
+        self._compile(plan)  # refuses before anything is written
         await asyncio.to_thread(self._snapshot, plan)
-        self._use(table)
+        self._use(self._compile(plan))  # anew: an engine may have moved while the ledger was written
+        self._warn()
 
     def set_address(self, upstream: str, url: str | None) -> None:
         """Note where an engine listens now; None, that it is down. What its last life taught is forgotten."""
@@ -122,6 +122,10 @@ class Gateway:
             self._sweeper.cancel()
             self._sweeper = None
         await self.ledger.flush()
+
+    def _warn(self) -> None:
+        for line in (*self.table.unusable, *self.table.ignored):
+            _LOG.warning("%s", line)
 
     def _compile(self, plan: Plan) -> RoutingTable:
         secrets = self._secrets(plan) if callable(self._secrets) else self._secrets
@@ -164,6 +168,8 @@ class Gateway:
             await Exchange(self, endpoint, scope, receive, send).run()
             return
         for prefix, app in self._mounts:
+            if not self.keys and wire.is_foreign(dict(scope["headers"])):
+                break
             if path == prefix or path.startswith(f"{prefix}/"):
                 await app({**scope, "root_path": scope.get("root_path", "") + prefix}, receive, send)
                 return

@@ -307,13 +307,14 @@ class Attempt:
         exchange, gateway = self._exchange, self._gateway
         tap = self._tap = UsageTap(exchange.endpoint.dialect, strip_usage=spliced.adds_usage)
         chunk = await self._first_chunk(response)
-        self._ttft_s = gateway.clock.monotonic_s() - self._sent_s
         passed = tap.feed(chunk)
         if tap.error is not None and not tap.has_content:
             raise BrokenStream(f"upstream {self._target.name!r} began its stream with an error: {tap.error}")
         await self._sink.begin(response.status, content_type, wire.for_client(response.headers))
         next_chunk, feed, write = response.next_chunk, tap.feed, self._sink.write
         while chunk:
+            if self._ttft_s is None and tap.has_content:
+                self._ttft_s = gateway.clock.monotonic_s() - self._sent_s
             if passed:
                 self._passed_bytes += len(passed)
                 await write(passed)

@@ -17,6 +17,7 @@ from ownward.gateway.endpoints import ENDPOINTS
 from ownward.gateway.errors import (
     BodyTooLarge,
     Dialect,
+    ForeignPage,
     MalformedRequest,
     UnknownPath,
     UnknownRoute,
@@ -82,6 +83,8 @@ async def _answer(gateway: Gateway, scope: Scope, headers: Mapping[bytes, bytes]
         return (200, _JSON, b'{"status": "ready"}') if gateway.is_ready else (503, _JSON, b'{"status": "not ready"}')
     if gateway.keys is not None:
         await gateway.keys.find(headers)
+    elif wire.is_foreign(headers):
+        raise ForeignPage
     if path == "/metrics":
         return 200, _METRICS, gateway.metrics.render(gateway.gauges())
     if path.startswith(_MODELS):

@@ -5,6 +5,7 @@ Rejected                     the gateway itself says no, before any dispatch
 ├─ MalformedRequest          400  the body or a header cannot be read
 ├─ BodyTooLarge              413
 ├─ Unauthorized              401  always the same words, whatever was wrong with the key
+├─ ForeignPage                403  a web page of another place, where no keys are demanded
 ├─ OutOfScope                403  the key may not use this workload or tier
 ├─ UnknownRoute              404  no workload, tier or model of the plan has this name
 ├─ Incapable                 400  no tier of the workload can do what the request needs
@@ -89,6 +90,31 @@ class Unauthorized(Rejected):
             "this gateway needs a valid key",
             allowed='Send it as "Authorization: Bearer KEY" or "x-api-key: KEY"',
             next_step="Make one with: ownward keys create NAME",
+        )
+
+
+class ForeignPage(Rejected):
+    """A web page of another place asks a gateway that demands no key."""
+
+    status = 403
+
+    def __init__(self) -> None:
+        """Say why."""
+        super().__init__(
+            "a web page of another place sends this request, and this gateway asks for no key",
+            allowed="Pages served from this machine, and programs, which send no origin",
+            next_step="Set requires_keys = true under [gateway] in ownward.toml and give the page a key",
+        )
+
+
+class InternalError(OwnwardError):
+    """A fault of ours; the log has the traceback."""
+
+    def __init__(self) -> None:
+        """Say where to look."""
+        super().__init__(
+            "the gateway failed at this request, which is a fault of its own",
+            next_step="The log holds the traceback under this request's id; please report it",
         )
 
 

@@ -19,6 +19,8 @@ from ownward.gateway.endpoints import Endpoint
 from ownward.gateway.errors import (
     BodyTooLarge,
     Draining,
+    ForeignPage,
+    InternalError,
     MalformedRequest,
     NoUpstream,
     Overloaded,
@@ -50,6 +52,7 @@ class Exchange:
     __slots__ = (
         "_connection",
         "_is_over",
+        "_listed",
         "_receive",
         "_send",
         "_task",
@@ -87,7 +90,8 @@ class Exchange:
         self.gateway = gateway
         self.table: RoutingTable = gateway.table
         self.endpoint = endpoint
-        self.headers: Mapping[bytes, bytes] = dict(scope["headers"])
+        self._listed: list[tuple[bytes, bytes]] = scope["headers"]
+        self.headers: Mapping[bytes, bytes] = dict(self._listed)
         self.request_id = new_id("req_", random_bits=gateway.random_bits(80))
         self.started_s = gateway.clock.monotonic_s()
         self.attempts = 0
@@ -131,6 +135,9 @@ class Exchange:
             self.status = _CLIENT_GONE
             if not self.is_gone:
                 await self._answer_cut_short()
+        except Exception:  # noqa: BLE001 - the outermost frame of a request
+            _LOG.exception("request %s failed", self.request_id)
+            await self.answer_error(InternalError())
         finally:
             self._is_over = True
             if self._connection is not None:
@@ -146,6 +153,8 @@ class Exchange:
             raise TooManyInFlight(limit=gateway.settings.max_in_flight_requests)
         if gateway.keys is not None:
             self.key = await gateway.keys.find(self.headers)
+        elif b"origin" in self.headers and wire.is_foreign(self.headers):
+            raise ForeignPage
         self.is_known = True
         self.body = await self._read_body()
         choice = self._choose(wire.peek(self.body))
@@ -170,7 +179,7 @@ class Exchange:
             model=self.route,
             workload=None if self.workload == UNASSIGNED else self.workload,
             tier=wire.name_in(headers, b"x-ownward-tier"),
-            label=wire.label_in(headers),
+            label=wire.label_in(headers, self._listed),
             key=self.key,
             headers=wire.texts_of(headers) if table.needs_headers else None,
             metadata=peeked.texts_of_metadata() if table.needs_metadata else None,
@@ -388,7 +397,7 @@ class Exchange:
         status = status_of(error)
         if self.attempts == 0 and self.is_known:
             self._record_refusal(error, status)
-        if status >= 500 and not isinstance(error, Rejected | UpstreamError):  # noqa: PLR2004 - our own faults
+        if status >= 500 and not isinstance(error, Rejected | UpstreamError | InternalError):  # noqa: PLR2004 - our own faults
             _LOG.error("request %s failed: %s", self.request_id, error)
         if self.has_begun:
             await self.end_broken(error)

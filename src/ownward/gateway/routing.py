@@ -117,6 +117,20 @@ class RoutingTable:
         return tuple(f"upstream {target.key!r}: {target.unusable}" for target in listed if target.unusable)
 
     @cached_property
+    def ignored(self) -> tuple[str, ...]:
+        """What the plan states and this gateway does not carry out, for an operator to know."""
+        parts = ("budget", "capture")
+        stated = [
+            f"workload {workload.name!r}: its {part} is not carried out by this version"
+            for workload in self.plan.workloads.values()
+            for part in parts
+            if getattr(workload, part) is not None
+        ]
+        if self.needs_fingerprint:
+            stated.append("match.fingerprints: requests are not fingerprinted by this version, so that it never holds")
+        return tuple(stated)
+
+    @cached_property
     def models_body(self) -> bytes:
         """The answer to GET /v1/models in OpenAI's form."""
         return json.dumps({"object": "list", "data": [self.model_record(name) for name in self.route_names]}).encode()

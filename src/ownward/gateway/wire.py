@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -122,16 +124,16 @@ def name_in(headers: Mapping[bytes, bytes], header: bytes) -> str | None:
     return value.decode("ascii")
 
 
-def label_in(headers: Mapping[bytes, bytes]) -> Label | None:
-    """Return the label that a request asks to be shrunk to, or None.
+def label_in(headers: Mapping[bytes, bytes], listed: Sequence[tuple[bytes, bytes]]) -> Label | None:
+    """Return the label that a request asks to be shrunk to, or None; of several, what all of them allow.
 
     Raises: MalformedRequest, if it is no label.
     """
-    value = headers.get(b"x-ownward-label")
-    if value is None:
+    if b"x-ownward-label" not in headers:
         return None
+    stated = [value.decode("latin-1") for name, value in listed if name == b"x-ownward-label"]
     try:
-        return Label.parse(value.decode("latin-1"))
+        return reduce(Label.meet, map(Label.parse, stated))
     except OwnwardError as error:
         raise MalformedRequest(
             "the header x-ownward-label is no label", allowed=error.allowed, next_step=error.next_step
@@ -149,6 +151,15 @@ def task_of(headers: Mapping[bytes, bytes], request_id: str) -> tuple[str, TaskB
         if found is not None and found[1] != _NO_TRACE:
             return "trace_" + found[1].decode("ascii"), "inferred"
     return request_id, "single"
+
+
+def is_foreign(headers: Mapping[bytes, bytes]) -> bool:
+    """Return whether a web page of another place sends the request: no page may use a gateway that asks for no key."""
+    origin = headers.get(b"origin")
+    if origin is None:
+        return False
+    host = urlsplit(origin.decode("latin-1")).hostname or ""
+    return not (host == "localhost" or host.endswith(".localhost") or host == "::1" or host.startswith("127."))
 
 
 def for_upstream(headers: Mapping[bytes, bytes], *, dialect: str) -> list[tuple[bytes, bytes]]:

@@ -1,4 +1,5 @@
 """Models, health, metrics, outcomes, keys, and what is not served."""
+# ruff: noqa: SIM117 - a gateway stands inside its upstreams
 
 import asyncio
 
@@ -170,3 +171,40 @@ def test_a_keys_scope_limits_workloads_and_tiers(lab, start):
                 assert served.headers["x-ownward-tier"] == "b"
 
     asyncio.run(main())
+
+
+def test_a_web_page_of_another_place_cannot_use_a_gateway_without_keys(lab, start):
+    async def page(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def main():
+        async with FakeServer() as fake:
+            async with start(lab.plan_of(lab.tier("a", fake.base_url)), mounts={"/dashboard": page}) as running:
+                foreign = {"origin": "https://evil.example", "content-type": "text/plain"}
+                assert (await running.ask(body=lab.chat(), headers=foreign)).status == 403
+                assert (await running.ask("/v1/models", headers=foreign)).status == 403
+                assert (await running.ask("/dashboard", headers=foreign)).status != 200
+                assert (await running.ask("/dashboard")).status == 200
+                local = {"origin": "http://localhost:3000"}
+                assert (await running.ask(body=lab.chat(), headers=local)).status == 200
+                assert fake.record.count(with_calls=False)["accepted"] == 1
+
+    asyncio.run(main())
+
+
+def test_a_fault_of_ours_is_500_in_the_clients_dialect_and_the_charge_stays_open(lab, start, monkeypatch, caplog):
+    def fail(*_):
+        raise ZeroDivisionError
+
+    async def main():
+        async with FakeServer() as fake, start(lab.plan_of(lab.tier("a", fake.base_url))) as running:
+            monkeypatch.setattr(running.server.gateway, "learn_success", fail)
+            answer = await running.ask(body=lab.chat())
+            assert (answer.status, answer.json["error"]["code"]) == (500, "internal_error")
+            (row,) = await running.rows()
+            assert row["state"] == "unsettled"
+            assert float(row["charge_high_usd"]) > 0
+
+    asyncio.run(main())
+    assert "ZeroDivisionError" in caplog.text

@@ -21,7 +21,9 @@ from ownward.gateway import GatewaySettings, wire
 from ownward.gateway.errors import (
     BodyTooLarge,
     Draining,
+    ForeignPage,
     Incapable,
+    InternalError,
     MalformedRequest,
     NoUpstream,
     OutOfScope,
@@ -47,6 +49,8 @@ EXAMPLES = [
     (BodyTooLarge(limit_bytes=1), 413),
     (Unauthorized(), 401),
     (OutOfScope("m"), 403),
+    (ForeignPage(), 403),
+    (InternalError(), 500),
     (UnknownRoute("x", ("y",)), 404),
     (UnknownTask("t"), 404),
     (Incapable("m"), 400),
@@ -186,3 +190,25 @@ def test_a_retry_budget_lets_a_fraction_through_and_holds_a_burst():
     for _ in range(100):
         budget.deposit()
     assert [budget.try_take() for _ in range(3)] == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("origin", "is_foreign"),
+    [
+        (None, False),
+        (b"http://localhost:3000", False),
+        (b"http://127.0.0.1:8484", False),
+        (b"http://[::1]:8484", False),
+        (b"https://evil.example", True),
+        (b"http://localhost.evil.example", True),
+        (b"null", True),
+    ],
+)
+def test_pages_of_other_places_are_told_by_their_origin(origin, is_foreign):
+    headers = {} if origin is None else {b"origin": origin}
+    assert wire.is_foreign(headers) is is_foreign
+
+
+def test_of_several_labels_in_headers_all_hold():
+    listed = [(b"x-ownward-label", b"eu"), (b"x-ownward-label", b"any"), (b"x-ownward-label", b"eu|us")]
+    assert str(wire.label_in(dict(listed), listed)) == "eu"
