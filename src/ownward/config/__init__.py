@@ -15,6 +15,7 @@ from ownward.config._secrets import resolve_secret
 from ownward.config._settings import (
     DEFAULT_HOST,
     DEFAULT_PORT,
+    CatalogSettings,
     Durability,
     EconomicsSettings,
     EngineSettings,
@@ -38,6 +39,7 @@ __all__ = [
     "DEFAULT_PORT",
     "FILE_NAME",
     "SCHEMA",
+    "CatalogSettings",
     "Durability",
     "EconomicsSettings",
     "EffectiveSetting",

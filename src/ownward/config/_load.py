@@ -263,9 +263,11 @@ def _make(
 
 def _with_folders(settings: Settings, environ: Mapping[str, str]) -> Settings:
     """Fill in the platform's folders where no path is stated."""
-    ledger, engine = settings.ledger, settings.engine
+    ledger, engine, catalog = settings.ledger, settings.engine, settings.catalog
     if ledger.path is None:
         ledger = dataclasses.replace(ledger, path=platform_folder("data", environ) / "ledger.db")
     if engine.cache_dir is None:
         engine = dataclasses.replace(engine, cache_dir=platform_folder("cache", environ))
-    return dataclasses.replace(settings, ledger=ledger, engine=engine)
+    if catalog.folder is None:
+        catalog = dataclasses.replace(catalog, folder=platform_folder("config", environ) / "catalog")
+    return dataclasses.replace(settings, ledger=ledger, engine=engine, catalog=catalog)

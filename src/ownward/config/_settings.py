@@ -255,6 +255,18 @@ class EngineSettings(_Section):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CatalogSettings(_Section):
+    """Facts of your own, beside those that are shipped."""
+
+    folder: Path | None = _setting(
+        None,
+        "path",
+        "Folder of your own catalogue files, which go before the shipped ones; left out, in the config folder.",
+        shown_default='"~/.config/ownward/catalog"',
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EconomicsSettings(_Section):
     """What owning is reckoned with. Every default here is an assumption: state your own."""
 
@@ -315,6 +327,7 @@ class Settings:
     ledger: LedgerSettings = field(default_factory=LedgerSettings)
     gateway: GatewaySettings = field(default_factory=GatewaySettings)
     engine: EngineSettings = field(default_factory=EngineSettings)
+    catalog: CatalogSettings = field(default_factory=CatalogSettings)
     economics: EconomicsSettings = field(default_factory=EconomicsSettings)
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
     file: Path | None = field(default=None, compare=False)
@@ -325,5 +338,6 @@ SECTIONS: Mapping[str, type[Any]] = {
     "ledger": LedgerSettings,
     "gateway": GatewaySettings,
     "engine": EngineSettings,
+    "catalog": CatalogSettings,
     "economics": EconomicsSettings,
 }
