@@ -1,59 +1,170 @@
-"""`ownward trial`: from graded outcomes to a certificate."""
+"""`ownward trial`: from graded outcomes, recorded or made now, to a certificate."""
 
 from __future__ import annotations
 
 import io
 from datetime import UTC, datetime, time
-from typing import Any
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ownward.cli._output import at_option, emit, json_option, open_input, today
-from ownward.core import format_percent, format_usd
+from ownward.cli._context import open_ledger
+from ownward.cli._output import at_option, emit, json_option, ledger_option, open_input, progress, say, today
+from ownward.core import UsageError, format_percent, format_usd, new_id, to_jsonable
+
+if TYPE_CHECKING:
+    from ownward.ledger import Ledger
+    from ownward.quality import PairedTask
+    from ownward.trials import TaskResult
 
 
 @click.command(epilog="Example: ownward trial --outcomes results.jsonl --baseline gpt --candidate small --rho 0.98")
-@click.option(
-    "--outcomes", required=True, metavar="FILE", help="Recorded outcomes, one task a row (JSON Lines or CSV)."
-)
-@click.option("--baseline", required=True, metavar="NAME", help="The strategy that serves today.")
-@click.option("--candidate", required=True, metavar="NAME", help="The strategy that may replace it.")
+@click.option("--outcomes", default=None, metavar="FILE", help="Recorded outcomes, one task a row (JSON Lines or CSV).")
+@click.option("--tasks", "tasks_file", default=None, metavar="FILE", help="Tasks to ask now, with expected answers.")
+@click.option("--url", default="http://127.0.0.1:8484", show_default=True, help="The running gateway to ask them at.")
+@click.option("--key-env", default=None, metavar="VAR", help="The variable that holds a key for it, if it wants one.")
+@click.option("--workload", default=None, metavar="NAME", help="Keep the certificate for this workload in the ledger.")
+@click.option("--baseline", required=True, metavar="NAME", help="The strategy (or tier) that serves today.")
+@click.option("--candidate", required=True, metavar="NAME", help="The strategy (or tier) that may replace it.")
 @click.option("--rho", default=0.98, show_default=True, help="Share of the baseline's completions to keep, 0 to 1.")
 @click.option("--confidence", default=0.95, show_default=True, help="Certainty demanded, 0 to 1.")
+@click.option("--concurrency", default=4, show_default=True, help="Tasks asked at a time.")
+@ledger_option
 @at_option
 @json_option
 def trial(
-    *, outcomes: str, baseline: str, candidate: str, rho: float, confidence: float, at: Any, as_json: bool
+    *,
+    outcomes: str | None,
+    tasks_file: str | None,
+    workload: str | None,
+    baseline: str,
+    candidate: str,
+    rho: float,
+    confidence: float,
+    ledger_target: str | None,
+    at: Any,
+    as_json: bool,
+    **asking: Any,
 ) -> None:
     """Say whether a candidate completes at least RHO of what the baseline completes.
 
-    The verdict holds however often one looks: certified, not_certified (more tasks may decide) or refuted.
+    From recorded --outcomes, or by asking --tasks of both tiers at a running gateway and grading the answers. The
+    verdict holds however often one looks: certified, not_certified (more tasks may decide) or refuted.
     """
-    from ownward.quality import certify, read_outcomes
+    from ownward.quality import certify
 
-    with open_input(outcomes) as raw:
-        table = read_outcomes(io.TextIOWrapper(raw, encoding="utf-8", errors="replace"), name=outcomes)
-    tasks, left_out = table.pair(baseline, candidate)
+    if (outcomes is None) == (tasks_file is None):
+        raise UsageError("a trial needs tasks", allowed="either --outcomes FILE or --tasks FILE")
+    facts: dict[str, Any] = {}
+    if outcomes is not None:
+        tasks, facts = _recorded(outcomes, baseline, candidate)
+    else:
+        assert tasks_file is not None
+        with open_ledger(ledger_target) as opened:
+            tasks = _ask_now(tasks_file, baseline, candidate, opened, **asking)
     issued_at = datetime.now(UTC) if at is None else datetime.combine(today(at), time(), tzinfo=UTC)
     certificate = certify(
         tasks, baseline=baseline, candidate=candidate, rho=rho, confidence=confidence, issued_at=issued_at
     )
-    from ownward.core import to_jsonable
+    payload = {"schema": "ownward.certificate/1", **to_jsonable(certificate), "workload": workload, **facts}
+    if workload is not None:
+        with open_ledger(ledger_target) as opened:
+            opened.record_certificate(payload)
+    emit(payload, as_json=as_json, render=lambda _: _render(certificate, left_out=facts.get("left_out", 0)))
 
-    payload = {
-        "schema": "ownward.certificate/1",
-        **to_jsonable(certificate),
-        "left_out": left_out,
-        "duplicates": table.duplicates,
-        "bad": [{"line": line, "why": why} for line, why in table.bad],
-    }
-    emit(payload, as_json=as_json, render=lambda _: _render(certificate, left_out=left_out))
+
+def _recorded(outcomes: str, baseline: str, candidate: str) -> tuple[list[PairedTask], dict[str, Any]]:
+    from ownward.quality import read_outcomes
+
+    with open_input(outcomes) as raw:
+        table = read_outcomes(io.TextIOWrapper(raw, encoding="utf-8", errors="replace"), name=outcomes)
+    tasks, left_out = table.pair(baseline, candidate)
+    bad = [{"line": line, "why": why} for line, why in table.bad]
+    return tasks, {"left_out": left_out, "duplicates": table.duplicates, "bad": bad}
+
+
+def _ask_now(
+    tasks_file: str, baseline: str, candidate: str, opened: Ledger, *, url: str, key_env: str | None, concurrency: int
+) -> list[PairedTask]:
+    """Ask every task of both tiers, record the outcomes, and pair what came back with what it cost."""
+    from ownward.cli._asking import Endpoint, asker
+    from ownward.config import resolve_secret
+    from ownward.gateway import run_loop
+    from ownward.quality import PairedTask
+    from ownward.trials import read_tasks, run_tasks
+    from ownward.upstreams import Door
+
+    with open_input(tasks_file) as raw:
+        tasks = read_tasks(io.TextIOWrapper(raw, encoding="utf-8"), name=tasks_file)
+    key = None if key_env is None else resolve_secret(key_env)
+    endpoint = Endpoint(url=url, key=key, run_id=new_id("trial_"))
+    results: dict[str, list[TaskResult]] = {}
+    done = 0
+    with progress("tasks asked and graded", total=2 * len(tasks), unit="tasks") as advance:
+
+        def on_result(_result: TaskResult) -> None:
+            nonlocal done
+            done += 1
+            advance(done)
+
+        async def both() -> None:
+            async with Door() as door:
+                for model in dict.fromkeys((baseline, candidate)):
+                    ask = asker(door, endpoint, model=model)
+                    results[model] = await run_tasks(tasks, ask, concurrency=concurrency, on_result=on_result)
+
+        run_loop(both)
+    failed = [item for listed in results.values() for item in listed if item.answer.text is None]
+    if failed:
+        say(f"{len(failed)} calls failed and count as not completed; the first: {failed[0].answer.error}")
+    for model, listed in results.items():
+        _record_outcomes(opened, listed, prefix=f"{endpoint.run_id}/{model}")
+    return [
+        PairedTask(
+            task_id=base.task.task_id,
+            baseline_completion=base.grade.score if base.grade.is_completed else 0.0,
+            candidate_completion=own.grade.score if own.grade.is_completed else 0.0,
+            baseline_cost_usd=_cost(opened, base),
+            candidate_cost_usd=_cost(opened, own),
+        )
+        for base, own in zip(results[baseline], results[candidate], strict=True)
+    ]
+
+
+def _record_outcomes(opened: Ledger, results: list[TaskResult], *, prefix: str) -> None:
+    from ownward.core import LedgerError
+    from ownward.ledger import Outcome
+
+    for result in results:
+        outcome = Outcome(
+            task_id=f"{prefix}/{result.task.task_id}",
+            completed=result.grade.is_completed,
+            score=result.grade.score,
+            source="verifier",
+            recorded_at=datetime.now(UTC),
+            comment=result.grade.why,
+        )
+        try:
+            opened.record_outcome(outcome)
+        except LedgerError:
+            say("the outcomes are not kept: this ledger is not the gateway's (name it with --ledger)")
+            return
+
+
+def _cost(opened: Ledger, result: TaskResult) -> Decimal | None:
+    """Return what a task's calls cost by the ledger; None where it does not know."""
+    if result.answer.request_id is None:
+        return None
+    charges = [row.charge_usd for row in opened.query_requests(request_id=result.answer.request_id)]
+    known = [charge for charge in charges if charge is not None]
+    return sum(known, Decimal(0)) if charges and len(known) == len(charges) else None
 
 
 def _render(certificate: Any, *, left_out: int) -> Any:
     from rich.table import Table
 
-    table = Table(title=f"{certificate.candidate} instead of {certificate.baseline}: {certificate.state}", box=None)
+    table = Table(box=None, title=f"{certificate.candidate} instead of {certificate.baseline}: {certificate.state}")
     table.add_column("")
     table.add_column(certificate.baseline, justify="right")
     table.add_column(certificate.candidate, justify="right")

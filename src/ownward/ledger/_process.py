@@ -44,7 +44,7 @@ def this_host_id() -> str:
         boot = (_PROC / "sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
         return f"{boot}/{(_PROC / 'self/ns/pid').readlink()}"
     except OSError:
-        import psutil  # type: ignore[import-untyped]
+        import psutil
 
         return f"{socket.gethostname()}/{psutil.boot_time():.0f}"
 

@@ -24,7 +24,7 @@ def usable_cores() -> int:
 
 def measure_busy_cores(*, sample_s: float = 0.2) -> float:
     """Return how many logical cores of the whole machine were busy over a sample; 0.0 where that cannot be seen."""
-    import psutil  # type: ignore[import-untyped]
+    import psutil
 
     share: float = psutil.cpu_percent(interval=sample_s) / 100.0
     return share * (psutil.cpu_count() or 1)

@@ -29,7 +29,7 @@ def this_machine(*, path: Path | None = None, clock: Clock | None = None) -> Mac
 
     Drivers that are not there are passed over. Each fact says which file or call it came from.
     """
-    import psutil  # type: ignore[import-untyped]
+    import psutil
 
     today = (clock or SystemClock()).now().date()
 
