@@ -51,7 +51,7 @@ def _read_litellm(row: Row, context: Context) -> Iterable[TrafficRecord]:
         cached_input_tokens=told.cached_input_tokens if told else 0,
         cache_write_tokens=told.cache_write_tokens if told else 0,
         output_tokens=values.count(fields, "completion_tokens"),
-        workload=next((tag for tag in tags if isinstance(tag, str)), None) if isinstance(tags, list) else None,
+        workload=values.text({"tag": tags[0]}, "tag") if isinstance(tags, list) and tags else None,
         session=values.text(fields, "session_id", "end_user"),
         model=values.text(fields, "model_group", "model"),
         charge_usd=Decimal(0) if is_cache_hit else values.usd(fields, "spend"),

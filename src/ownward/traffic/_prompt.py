@@ -21,6 +21,7 @@ _OPENING_CHARACTERS = 600
 _CHARACTERS_A_TOKEN = 4.0
 _MAX_DEPTH = 24
 _REMEMBERED = 1024
+_MAX_NAME = 64
 
 # What changes from call to call inside a template: ids, addresses, times, names of days and months, numbers.
 _VARIABLE = re.compile(
@@ -59,7 +60,7 @@ def _sketch(
 ) -> PromptSketch | None:
     messages = mappings(body.get("messages", body.get("input")))
     system = "\n".join(_system_texts(body, messages))
-    user = next((_text(one.get("content")) for one in messages if one.get("role") == "user"), "")
+    user = next((_text(one.get("content")) for one in messages if str(one.get("role")) == "user"), "")
     if not user and isinstance(body.get("input"), str):
         user = body["input"]
     if not user and isinstance(body.get("prompt"), str):
@@ -108,7 +109,7 @@ def _system_texts(body: Mapping[str, Any], messages: Sequence[Mapping[str, Any]]
         if text:
             yield text
     for message in messages:
-        if message.get("role") in {"system", "developer"}:
+        if str(message.get("role")) in {"system", "developer"}:
             yield _text(message.get("content"))
 
 
@@ -121,7 +122,7 @@ def _tools(body: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
                 schema = inner.get("parameters", inner.get("input_schema"))
                 properties = schema.get("properties") if isinstance(schema, Mapping) else None
                 fields = sorted(map(str, properties)) if isinstance(properties, Mapping) else []
-                found.append((str(inner.get("name", inner.get("type", "tool"))), fields))
+                found.append((_name(inner.get("name", inner.get("type", "tool"))), fields))
     return found
 
 
@@ -133,7 +134,11 @@ def _schema(body: Mapping[str, Any]) -> tuple[str | None, Any]:
         return None, None
     inner = wanted.get("json_schema", wanted)
     name = inner.get("name") if isinstance(inner, Mapping) else None
-    return (str(name) if name else None), wanted
+    return (_name(name) if name else None), wanted
+
+
+def _name(value: object) -> str:
+    return str(value).encode(errors="replace").decode().replace("\0", "?")[:_MAX_NAME]
 
 
 def _words(text: str) -> list[str]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 from ownward.traffic import _values as values
 from ownward.traffic._format import Container, Context, Format, each_row, has
@@ -19,7 +18,7 @@ def _read_generic(row: Row, context: Context) -> Iterable[TrafficRecord]:
     fields = row.fields
     started_at, since_first_s = context.place(values.instant_ns(fields, "started_at"))
     arrival_s = values.number(fields, "arrival_s")
-    blocks = _blocks(fields.get("prefix_blocks"))
+    blocks = values.identifiers(fields, "prefix_blocks")
     yield TrafficRecord(
         row=row.number,
         source_row_id=values.text(fields, "request_id", "id") or row.compute_digest(),
@@ -36,29 +35,10 @@ def _read_generic(row: Row, context: Context) -> Iterable[TrafficRecord]:
         completed=values.truth(fields, "completed"),
         ttft_s=values.number(fields, "ttft_s"),
         latency_s=values.number(fields, "latency_s"),
-        priority=_integer(fields, "priority"),
+        priority=values.integer(fields, "priority"),
         prefix_blocks=blocks,
         prefix_block_tokens=values.count(fields, "prefix_block_tokens", default=0) or None,
     )
-
-
-def _blocks(value: object) -> tuple[int, ...] | None:
-    if value is None or value == "":
-        return None
-    found = values.parsed(value)
-    if isinstance(found, str):
-        found = found.replace(";", " ").split()
-    try:
-        return tuple(int(block) for block in found)
-    except (TypeError, ValueError):
-        raise BadValue("prefix_blocks is no list of whole numbers") from None
-
-
-def _integer(fields: Mapping[str, Any], name: str) -> int:
-    number = values.number(fields, name)
-    if number is not None and number != int(number):
-        raise BadValue(f"{name} is {number}, not a whole number")
-    return int(number or 0)
 
 
 def _read_azure(row: Row, context: Context) -> Iterable[TrafficRecord]:
@@ -101,7 +81,7 @@ def _read_mooncake(row: Row, _context: Context) -> Iterable[TrafficRecord]:
     timestamp_ms = values.number(fields, "timestamp")
     if timestamp_ms is None:
         raise BadValue("timestamp is missing")
-    blocks = _blocks(fields.get("hash_ids"))
+    blocks = values.identifiers(fields, "hash_ids")
     yield TrafficRecord(
         row=row.number,
         source_row_id=row.compute_digest(),

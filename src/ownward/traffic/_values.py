@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -11,7 +12,10 @@ from typing import Any
 
 NS_PER_S = 1_000_000_000
 _FRACTION_DIGITS = 9
-_MAX_COUNT = 2**53
+_MAX_COUNT = 10**9  # tokens of one request
+_MAX_INT64 = 2**63 - 1
+_MAX_TEXT = 256
+_KEPT_TEXT = 200
 # An epoch number below each bound is in that many nanoseconds a unit: seconds until the year 5138,
 # milliseconds and microseconds likewise, nanoseconds above.
 _EPOCH_UNITS = ((1e11, NS_PER_S), (1e14, 1_000_000), (1e17, 1_000))
@@ -70,9 +74,18 @@ def usd(fields: Mapping[str, Any], *names: str) -> Decimal | None:
 
 
 def text(fields: Mapping[str, Any], *names: str) -> str | None:
-    """Return the non-empty text under the first of `names` that has some, or None."""
+    """Return the non-empty text under the first of `names` that has some, or None.
+
+    What no database takes (lone surrogates, NUL) is replaced; a longer text than an id
+    needs ends in its hash.
+    """
     value = _first(fields, names)[1]
-    return None if value is None or isinstance(value, dict | list) else str(value)
+    if value is None or isinstance(value, dict | list):
+        return None
+    found = str(value).encode(errors="replace").decode().replace("\0", "?")
+    if len(found) > _MAX_TEXT:
+        found = f"{found[:_KEPT_TEXT]}~{hashlib.sha256(found.encode()).hexdigest()[:16]}"
+    return found
 
 
 def instant_ns(fields: Mapping[str, Any], *names: str) -> int | None:
@@ -134,6 +147,34 @@ def parsed(value: object) -> Any:
     return value
 
 
+def integer(fields: Mapping[str, Any], name: str) -> int:
+    """Return the whole number of either sign under `name`, 0 where there is none.
+
+    Raises: BadValue, if it is none.
+    """
+    found = number(fields, name)
+    if found is None:
+        return 0
+    if found != int(found) or abs(found) > _MAX_COUNT:
+        raise BadValue(f"{name} is {_shown(found)}, not a whole number up to {_MAX_COUNT}")
+    return int(found)
+
+
+def identifiers(fields: Mapping[str, Any], name: str) -> tuple[int, ...] | None:
+    """Return the list of ids under `name` as 64-bit numbers, None where there is none; text ids become hashes.
+
+    Raises: BadValue, if it is no list.
+    """
+    found = parsed(fields.get(name))
+    if found is None or found == "":
+        return None
+    if isinstance(found, str):
+        found = found.replace(";", " ").split()
+    if not isinstance(found, list):
+        raise BadValue(f"{name} is {_shown(found)}, not a list")
+    return tuple(_identifier(name, one) for one in found)
+
+
 def mapping(value: object) -> Mapping[str, Any]:
     """Return a JSON object, from its text as well; empty where it is none."""
     found = parsed(value)
@@ -154,10 +195,20 @@ def _first(fields: Mapping[str, Any], names: tuple[str, ...]) -> tuple[str, Any]
     return names[0], None
 
 
+def _identifier(name: str, value: object) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _MAX_INT64:
+        return value
+    if isinstance(value, str):
+        if value.isdecimal() and len(value) < len(str(_MAX_INT64)):
+            return int(value)
+        return int.from_bytes(hashlib.sha256(value.encode(errors="replace")).digest()[:7])
+    raise BadValue(f"{name} holds {_shown(value)}, not an id")
+
+
 def _float(name: str, value: object) -> float:
     try:
         found = float(value)  # type: ignore[arg-type]  # refused below where it is no number
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise BadValue(f"{name} is {_shown(value)}, not a number") from None
     if not math.isfinite(found):
         raise BadValue(f"{name} is {_shown(value)}, not a finite number")
@@ -165,11 +216,11 @@ def _float(name: str, value: object) -> float:
 
 
 def _epoch_ns(value: float, name: str) -> int:
-    if not math.isfinite(value) or value < 0:
+    if not 0 <= value <= _MAX_INT64:
         raise BadValue(f"{name} is {_shown(value)}, not a time")
     unit = next((unit for bound, unit in _EPOCH_UNITS if value < bound), 1)
     instant = value * unit if isinstance(value, int) else round(value * unit)
-    if instant > 2**63 - 1:
+    if instant > _MAX_INT64:
         raise BadValue(f"{name} is {_shown(value)}, not a time")
     return instant
 
