@@ -3,6 +3,7 @@
 It sends nothing itself and does not know addresses, prices or the truth.
 """
 
+from ownward.strategies._from_plan import from_plan
 from ownward.strategies._judges import GraderJudge, judge_for
 from ownward.strategies._steps import check, leads_with_probability, run
 from ownward.strategies._types import Ask, Caps, Chosen, Judge, Reply, Steps, StrategyKind, StrategySpec
@@ -18,6 +19,7 @@ __all__ = [
     "StrategyKind",
     "StrategySpec",
     "check",
+    "from_plan",
     "judge_for",
     "leads_with_probability",
     "run",
