@@ -178,9 +178,10 @@ class Anatomy:
     def __getattr__(self, name: str) -> int:
         """Return the parameters of a role by its name: `anatomy.routed_experts`."""
         try:
-            return self.params_by_role[Role(name)]
+            role = Role(name)
         except ValueError:
             raise AttributeError(f"Anatomy has no attribute {name!r}") from None
+        return self.params_by_role[role]
 
 
 def describe(

@@ -1,0 +1,165 @@
+"""From a config to an anatomy: published counts, defaults, dialects, and what is refused and how."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ownward import anatomy
+from ownward.anatomy.architectures import ARCHITECTURES
+from ownward.core import BadInput, UnsupportedAttention, UnsupportedModel
+
+# Shapes small enough to stand here, with the element counts their makers publish.
+LLAMA_3_1_8B = {
+    "model_type": "llama",
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "vocab_size": 128256,
+    "max_position_embeddings": 131072,
+}
+GPT_OSS_20B = {
+    "model_type": "gpt_oss",
+    "hidden_size": 2880,
+    "intermediate_size": 2880,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 64,
+    "num_key_value_heads": 8,
+    "head_dim": 64,
+    "vocab_size": 201088,
+    "num_local_experts": 32,
+    "num_experts_per_tok": 4,
+    "attention_bias": True,
+    "sliding_window": 128,
+    "max_position_embeddings": 131072,
+}
+
+
+@pytest.mark.parametrize(("config", "published"), [(LLAMA_3_1_8B, 8_030_261_248), (GPT_OSS_20B, 20_914_757_184)])
+def test_published_counts_are_met(config: dict[str, Any], published: int) -> None:
+    assert anatomy.from_config(config).total_live_params == published
+
+
+@pytest.mark.parametrize("architecture", sorted(set(ARCHITECTURES) - {"kimi_k2", "kimi_k3", "kimi_k25"}))
+def test_reference_defaults_alone_draw_a_model(architecture: str) -> None:
+    needed = {
+        "dots1": {"n_routed_experts": 8, "num_experts_per_tok": 2},
+        "deepseek_v2": {"num_experts_per_tok": 2},
+        "nemotron": {"num_key_value_heads": 8},
+    }
+    nested = {"text_config": {}} if architecture in MULTIMODAL else {}
+    found = anatomy.from_config({"model_type": architecture, **nested, **needed.get(architecture, {})})
+    assert found.total_live_params > 0
+    assert sum(layer.count for layer in found.layers) == found.layer_count
+
+
+MULTIMODAL = frozenset(
+    {"gemma3", "gemma4", "llama4", "mistral3", "muse_glimmer", "qwen3_5", "qwen3_5_moe", "qwen3_vl", "qwen3_vl_moe",
+     "qwen4_exp"}
+)  # fmt: skip
+
+
+def test_an_unknown_architecture_is_refused_by_name_with_neighbours_and_ways_out() -> None:
+    with pytest.raises(UnsupportedModel) as caught:
+        anatomy.from_config({"model_type": "qwen3_mow"})
+    text = str(caught.value)
+    assert "'qwen3_mow'" in text
+    assert "qwen3_moe" in text
+    assert "GGUF" in text
+
+
+def test_a_fork_that_keeps_the_class_is_read_by_its_class() -> None:
+    renamed = {**LLAMA_3_1_8B, "model_type": "my_fork", "architectures": ["LlamaForCausalLM"]}
+    assert anatomy.from_config(renamed).total_live_params == 8_030_261_248
+
+
+def test_an_unknown_kind_of_layer_is_refused() -> None:
+    kinds = ["full_attention"] * 31 + ["telepathic_attention"]
+    with pytest.raises(UnsupportedAttention, match="telepathic_attention"):
+        anatomy.from_config({**LLAMA_3_1_8B, "layer_types": kinds})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("hidden_size", -1),
+        ("hidden_size", "big"),
+        ("hidden_size", 2**60),
+        ("hidden_size", True),
+        ("num_hidden_layers", 10**9),
+        ("num_attention_heads", 0),
+        ("vocab_size", [1]),
+        ("layer_types", ["full_attention"]),
+        ("tie_word_embeddings", "yes"),
+    ],
+)
+def test_a_value_that_no_model_has_is_refused_with_its_name(field: str, value: object) -> None:
+    with pytest.raises(BadInput, match=field):
+        anatomy.from_config({**LLAMA_3_1_8B, field: value})
+
+
+def test_a_config_that_names_nothing_is_refused() -> None:
+    with pytest.raises(BadInput, match="model_type"):
+        anatomy.from_config({"hidden_size": 64})
+
+
+def test_a_folder_is_read_by_its_config(tmp_path: Path) -> None:
+    (tmp_path / "my-model").mkdir()
+    (tmp_path / "my-model" / "config.json").write_text(json.dumps(LLAMA_3_1_8B))
+    assert anatomy.read(tmp_path / "my-model").name == "my-model"
+
+
+def test_a_null_head_size_is_derived_and_not_defaulted() -> None:
+    config = {**LLAMA_3_1_8B, "head_dim": None}
+    assert anatomy.from_config(config).attention == anatomy.from_config(LLAMA_3_1_8B).attention
+
+
+def test_an_anatomy_survives_copies() -> None:
+    found = anatomy.from_config(LLAMA_3_1_8B)
+    assert copy.copy(found) == found
+    assert pickle.loads(pickle.dumps(found)).attention == found.attention
+    with pytest.raises(AttributeError, match="attenshun"):
+        _ = found.attenshun
+
+
+def test_windows_cap_the_cache() -> None:
+    found = anatomy.from_config(GPT_OSS_20B)
+    assert found.kv_bytes(128) == 128 * (24_576 + 24_576)
+    assert found.kv_bytes(10_000) == 10_000 * 24_576 + 128 * 24_576
+
+
+def test_cache_types_follow_their_blocks() -> None:
+    found = anatomy.from_config(LLAMA_3_1_8B)
+    assert found.kv_bytes(1000, "fp8") * 2 == found.kv_bytes(1000)
+    assert found.kv_bytes(1000, "q8_0") == found.kv_bytes(1000) * 34 // 64
+    assert found.kv_bytes(1000, "q4_0") == found.kv_bytes(1000) * 18 // 64
+
+
+def test_flop_of_generated_tokens_add_up_to_those_of_reading_them() -> None:
+    found = anatomy.from_config(GPT_OSS_20B)
+    head = 2.0 * found.lm_head
+    one_by_one = sum(found.flop_per_token(context) for context in range(300))
+    assert found.prefill_flop(300) == pytest.approx(one_by_one - 299 * head)
+    assert found.prefill_flop(100, cached_tokens=200) == pytest.approx(
+        sum(found.flop_per_token(context) for context in range(200, 300)) - 99 * head
+    )
+
+
+def test_the_contract_names_every_figure() -> None:
+    contract = anatomy.as_contract(anatomy.from_config(GPT_OSS_20B, name="gpt-oss-20b"))
+    assert contract["schema"] == "ownward.anatomy/1"
+    assert contract["layers"] == [
+        {"kind": "sliding_attention", "count": 12},
+        {"kind": "full_attention", "count": 12},
+    ]
+    assert contract["unsupported"] == []
+    assert contract["weights_bytes_by_type"]["bf16"] == contract["weights_bytes"] == 2 * 20_914_757_184
+    assert {"fp8", "q8_0", "q4_k_m", "mxfp4", "nvfp4", "int4_g32"} <= set(contract["weights_bytes_by_type"])
+    assert json.loads(json.dumps(contract)) == contract
