@@ -49,6 +49,7 @@ _SSE_STARTS = (b"data:", b"event:", b"id:", b"retry:", b":")
 _CREDENTIALS = frozenset({401, 403})
 _RATE_LIMITED = 429
 _SERVER_FAULTS = 500
+_NOT_IMPLEMENTED = 501  # says something of the request, not of the upstream's health
 _RETRIED = frozenset({401, 403, 404, 408, 429})
 _MAY_HAVE_WORKED = frozenset({408, 504, 522, 524})
 """Statuses by which a proxy gives up waiting: the work behind it may have been done and charged."""
@@ -364,7 +365,7 @@ class Attempt:
         wait_s = _retry_after(response)
         if status == _RATE_LIMITED:
             gateway.learn_wait(key, wait_s)
-        elif status >= _SERVER_FAULTS or status in _CREDENTIALS:
+        elif (status >= _SERVER_FAULTS and status != _NOT_IMPLEMENTED) or status in _CREDENTIALS:
             gateway.learn_failure(key)
         else:
             gateway.learn_success(key)

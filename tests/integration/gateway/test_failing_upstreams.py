@@ -220,3 +220,16 @@ def test_retries_stop_when_their_budget_is_spent(lab, start):
                 assert statuses == [200, 200, 500, 500]
 
     asyncio.run(main())
+
+
+def test_what_an_upstream_does_not_offer_is_no_sign_of_ill_health(lab, start):
+    settings = GatewaySettings(port=0, breaker_failures=1, breaker_wait_s=30, drain_s=1)
+
+    async def main():
+        async with lab.Scripted(lab.whole(b'{"error":{"message":"no embeddings here"}}', status=501)) as upstream:
+            async with start(lab.plan_of(lab.tier("a", upstream.base_url)), settings=settings) as running:
+                for _ in range(3):
+                    answer = await running.ask("/v1/embeddings", {"model": "chat", "input": "x"})
+                    assert (answer.status, answer.json["error"]["message"]) == (501, "no embeddings here")
+
+    asyncio.run(main())
