@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from ownward.cli._subjects import find_anatomy, find_machines
+from ownward.cli._subjects import find_anatomy, find_machines, load_price_book
 from ownward.core import UsageError
 
 if TYPE_CHECKING:
@@ -23,10 +23,9 @@ def rented_candidate(text: str, *, at: datetime) -> RentedCandidate:
     Raises: MissingPrice.
     """
     from ownward.planner import RentedCandidate
-    from ownward.pricing import PriceBook
 
     name, _, model = text.rpartition("=")
-    price = PriceBook.load().find(model, at=at)
+    price = load_price_book().find(model, at=at)
     return RentedCandidate(tier=tier_name(name or price.model), price=price)
 
 

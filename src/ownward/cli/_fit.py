@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ownward.cli._output import at_option, emit, json_option, today
-from ownward.cli._subjects import find_anatomy, find_machines
+from ownward.cli._subjects import catalog_files, find_anatomy, find_machines
 from ownward.core import format_bytes, format_count, format_usd, to_jsonable
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def fit(
     if models:
         anatomies = [find_anatomy(name) for name in models]
     else:
-        for release in catalog.models():
+        for release in catalog.models(catalog_files()):
             try:
                 anatomies.append(find_anatomy(release.id))
             except OwnwardError:  # a release whose architecture cannot be read is not proposed

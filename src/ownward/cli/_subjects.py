@@ -1,49 +1,82 @@
-"""What people name on a command line: a model by path or name, a machine by name, count, object or file."""
+"""What people name on a command line: a model by path or name, a machine by name, count, object or file.
+
+Files of the user's own catalogue folder go before what is shipped, whatever the command.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import click
 
 from ownward.core import BadInput, UnknownModel
 
 if TYPE_CHECKING:
     from ownward.anatomy import Anatomy
-    from ownward.catalog import Machine, Model
+    from ownward.catalog import Checkpoint, Machine, Model
+    from ownward.pricing import PriceBook
 
 _LARGEST_MACHINE_FILE_BYTES = 1 << 20
+_FILES_KEY = "ownward.catalog.files"
 
 
 def find_anatomy(name: str) -> Anatomy:
     """Return the anatomy of a file (config.json, GGUF, safetensors, index), a folder with one, or a catalogue name.
 
+    A name is a release's, or that of a quantised checkpoint whose config the catalogue has.
     Raises: BadInput, UnknownModel, UnsupportedModel.
     """
     from ownward import anatomy
 
     path = Path(name)
-    if path.is_dir():
-        return anatomy.read(_file_in(path))
     if path.exists() or path.suffix in {".json", ".gguf", ".safetensors"}:
         return anatomy.read(path)
+    published = find_checkpoint(name)
+    if published is not None and published.config_path is not None:
+        return replace(anatomy.read(published.config_path), name=published.name)
     release = find_model(name)
-    return anatomy.from_config(release.load_config(), name=release.name, where=f"catalogue: {release.id}")
+    if release.config_path is None:
+        release.load_config()  # raises, saying what to give instead
+    assert release.config_path is not None
+    return replace(anatomy.read(release.config_path), name=release.name)
 
 
 def find_model(name: str) -> Model:
     """Return the catalogue's release that `name` means.
 
-    Raises: UnknownModel, also saying that no such file exists.
+    Raises: UnknownModel, also saying that no such file exists, or of which release a checkpoint is.
     """
     from ownward import catalog
 
     try:
-        return catalog.model(name)
+        return catalog.model(name, catalog_files())
     except UnknownModel as error:
-        if not error.closest:
+        published = find_checkpoint(name)
+        if published is not None and published.model is not None:
+            error.message = f"the catalogue has no config of {published.name!r}, a {published.quantisation} checkpoint"
+            error.allowed = f"Its release is {published.model!r}"
+            error.next_step = (
+                f"Give a path to the checkpoint, or see its release: ownward models show {published.model}"
+            )
+        elif not error.closest:
             error.next_step = f"{name!r} is no file either. See them all with: ownward models"
         raise
+
+
+def find_checkpoint(name: str) -> Checkpoint | None:
+    """Return the published checkpoint of exactly this hub name, with or without its organisation; None for none."""
+    from ownward import catalog
+
+    wanted = name.casefold()
+    named = [
+        item
+        for item in catalog.checkpoints(extra=catalog_files())
+        if wanted in (item.name.casefold(), item.name.rpartition("/")[2].casefold())
+    ]
+    return next((item for item in named if item.config_path is not None), named[0] if named else None)
 
 
 def find_machines(text: str) -> tuple[int, Machine]:
@@ -58,7 +91,7 @@ def find_machines(text: str) -> tuple[int, Machine]:
         if path.stat().st_size > _LARGEST_MACHINE_FILE_BYTES:
             raise BadInput(f"a machine file of {path.stat().st_size} bytes", where=text, allowed="at most 1 MiB")
         return 1, catalog.machine_from_toml(path.read_text(encoding="utf-8"), file=text)
-    group = catalog.parse_machines(text)
+    group = catalog.parse_machines(text, catalog_files())
     return group.count, group.machine
 
 
@@ -76,17 +109,56 @@ def machine_of_case(given: object, where: str) -> Machine:
     raise BadInput(f"machine is {given!r}", where=where, allowed="a name, or an object with a machine's columns")
 
 
-def _file_in(folder: Path) -> Path:
-    for name in ("model.safetensors.index.json", "config.json"):
-        if (folder / name).is_file():
-            return folder / name
-    found = sorted([*folder.glob("*.gguf"), *folder.glob("*.safetensors")])
-    if not found:
+def load_price_book() -> PriceBook:
+    """Return every price known, those of the user's own files first.
+
+    Raises: ConfigError, with file and line of every fault in the user's files.
+    """
+    from ownward.pricing import PriceBook, load_prices
+
+    return PriceBook.load(load_prices(catalog_files()))
+
+
+def catalog_folder() -> Path:
+    """Return the folder of the user's own catalogue files; it need not be there."""
+    from ownward.cli._context import load_settings
+
+    folder = load_settings().catalog.folder
+    assert folder is not None  # filled in by config.load
+    return folder
+
+
+def catalog_files() -> tuple[Path, ...]:
+    """Return the user's own catalogue files, sorted; none where no folder is stated and the platform's is not there.
+
+    They are found once for each command.
+    Raises: BadInput, for a folder that is stated and not there.
+    """
+    context = click.get_current_context(silent=True)
+    if context is None:
+        return _files()
+    if _FILES_KEY not in context.meta:
+        context.meta[_FILES_KEY] = _files()
+    found: tuple[Path, ...] = context.meta[_FILES_KEY]
+    return found
+
+
+def _files() -> tuple[Path, ...]:
+    from ownward.cli._context import load_settings
+
+    settings = load_settings()
+    folder = settings.catalog.folder
+    assert folder is not None  # filled in by config.load
+    if folder.is_dir():
+        return tuple(sorted(folder.glob("*.toml")))
+    origin = settings.origins.get("catalog.folder", "default")
+    if origin != "default":
         raise BadInput(
-            f"the folder {str(folder)!r} holds no model",
-            allowed="config.json, model.safetensors.index.json, *.gguf or *.safetensors",
+            f"the catalogue folder {str(folder)!r} is not there",
+            where=f"catalog.folder ({origin})",
+            next_step="Make it, or let it be made by: ownward machines add",
         )
-    return found[0]
+    return ()
 
 
 def value_of(fact: Any) -> Any:
