@@ -31,9 +31,9 @@ class Row:
     number: int = -1
 
     def compute_digest(self) -> str:
-        """Return a short hash of the line number and the fields, for rows that have no id."""
+        """Return `row-` and a short hash of the line number and the fields, for rows that have no id."""
         told = json.dumps([self.line, self.fields], sort_keys=True, default=str)
-        return hashlib.sha256(told.encode(errors="replace")).hexdigest()[:24]
+        return f"row-{hashlib.sha256(told.encode(errors='replace')).hexdigest()[:24]}"
 
 
 class _GzipStream(io.RawIOBase):

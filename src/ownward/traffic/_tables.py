@@ -21,7 +21,7 @@ def _read_generic(row: Row, context: Context) -> Iterable[TrafficRecord]:
     blocks = values.identifiers(fields, "prefix_blocks")
     yield TrafficRecord(
         row=row.number,
-        source_row_id=values.text(fields, "request_id", "id") or row.compute_digest(),
+        source_row_id=values.text(fields, "request_id") or row.compute_digest(),
         started_at=started_at,
         arrival_s=since_first_s if arrival_s is None else arrival_s,
         input_tokens=values.count(fields, "input_tokens"),

@@ -41,7 +41,7 @@ class TrafficRecord:
     `input_tokens` (OpenAI's way); readers convert. `arrival_s` counts from the
     first timed row of its file and can be negative where a file is not in
     order; None where the file has no time. `source_row_id` is the row's own id
-    where it has one and a hash of the row and its line otherwise; `row` is the number of its
+    where it has one, else `row-` and a hash of the row and its line; `row` is the number of its
     record in the file, from 0, header and empty lines not counted (a chat's turns share one).
     Raises: BadInput, on a negative count or more cached than input tokens.
     """

@@ -138,8 +138,8 @@ class Trace:
         """Return the trace of records, sorted by arrival.
 
         Where a row stands before the first of its file, all are moved so that it arrives at zero.
-        Rows without a time are refused, unless `assumed_requests_per_s` is
-        given and no row has one: then they stand evenly spaced in their order.
+        A request is named by its own id, or by its number in the file. Rows without a time are refused,
+        unless `assumed_requests_per_s` is given and no row has one: then they stand evenly spaced.
         Raises: BadInput, naming the first row without a time, or an empty input.
         """
         rows = list(records)
@@ -172,7 +172,7 @@ class Trace:
             completed=_if_any([row.completed for row in rows]),
             prefix_blocks=[row.prefix_blocks or () for row in rows] if has_blocks else None,
             prefix_block_tokens=next((row.prefix_block_tokens for row in rows if row.prefix_block_tokens), None),
-            request_ids=[row.source_row_id for row in rows],
+            request_ids=[_request_id(row) for row in rows],
         )
 
     def take(self, rows: Ints | NDArray[np.bool_]) -> Trace:
@@ -238,6 +238,12 @@ class Trace:
         ):
             digest.update(b"\0" if column is None else column.tobytes() + b"\1")
         return digest.hexdigest()
+
+
+def _request_id(record: TrafficRecord) -> str:
+    # a row without an id of its own is best found again by its number
+    has_own = record.row is None or not record.source_row_id.startswith("row-")
+    return record.source_row_id if has_own else str(record.row)
 
 
 def _check(trace: Trace) -> None:

@@ -143,3 +143,11 @@ def test_tau_bench_transcripts_are_read_as_one_workload(shared_data) -> None:
         sessions = {record.session for record in found}
     assert len(sessions) == 200
     assert [one.basis for one in found.workloads] == ["system prompt"]
+
+
+def test_requests_without_an_id_are_named_by_their_number_in_the_file() -> None:
+    import io
+
+    raw = b"request_id,arrival_s,input_tokens,output_tokens\n,5,1,1\nmine,1,1,1\n,0,1,1\n"
+    made = Trace.from_records(read(io.BytesIO(raw)))
+    assert made.request_ids == ("2", "mine", "0")
