@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ownward.cli._assumptions import assumptions_from
 from ownward.cli._candidates import owned_candidate, rented_candidate, trace_of
-from ownward.cli._context import open_ledger
+from ownward.cli._context import load_settings, open_ledger
 from ownward.cli._output import at_option, emit, json_option, ledger_option, open_input, say, today, write_whole
 from ownward.core import BadInput, Sourced, UsageError, to_jsonable
 
@@ -46,8 +47,8 @@ _SMALLEST_WORKLOAD = 2
 @click.option(
     "--hours-per-month", type=float, default=730.0, show_default=True, help="Hours a month traffic runs like this."
 )
-@click.option("--usd-per-kwh", type=float, default=None, help="Electricity; an assumed 0.25 unless given.")
-@click.option("--people-hours", type=float, default=None, help="Hours a month that people spend on owned machines.")
+@click.option("--usd-per-kwh", type=float, default=None, help="Electricity. [settings]")
+@click.option("--people-hours", type=float, default=None, help="Hours a month people spend on it. [settings]")
 @click.option("--what-if", is_flag=True, help="Take unmeasured tiers as good as the baseline, and say so.")
 @click.option("--out", default=None, metavar="plan.toml", help="Write the plan here; comments of an older one survive.")
 @at_option
@@ -84,23 +85,22 @@ def plan(*, ledger_target: str | None, options_file: str | None, out: str | None
 
 
 def _decide(opened: Ledger, asked: dict[str, Any]) -> Decision:
-    from ownward.economics import Assumptions, assume
     from ownward.planner import make_plan
 
     at = _moment(asked["at"])
     rented = [rented_candidate(text, at=at) for text in asked["rents"]]
     owned = [owned_candidate(text) for text in asked["owns"]]
     baseline = asked["baseline"] or (rented[0].tier if rented else owned[0].tier)
-    stated: dict[str, Any] = {
-        name: assume(asked[flag], f"stated with --{flag.replace('_', '-')}", checked_on=at.date())
-        for flag, name in (("usd_per_kwh", "usd_per_kwh"), ("people_hours", "people_hours_per_month"))
-        if asked[flag] is not None
-    }
     return make_plan(
         list(_workloads(opened, asked, baseline=baseline, rented=rented)),
         owned=owned,
         rented=rented,
-        assumptions=Assumptions(**stated),
+        assumptions=assumptions_from(
+            load_settings(),
+            at=at.date(),
+            usd_per_kwh=asked["usd_per_kwh"],
+            people_hours_per_month=asked["people_hours"],
+        ),
         name="plan",
         at=at,
         hours_per_month=Sourced(

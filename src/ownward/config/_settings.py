@@ -129,7 +129,6 @@ class ServerSettings(_Section):
 
     host: str = _setting(DEFAULT_HOST, "text", "Address to listen on; anything but loopback asks for keys.")
     port: int = _setting(DEFAULT_PORT, "whole", "Port to listen on; 0 takes a free one.", least=0, most=65535)
-    workers: int = _setting(1, "whole", "Gateway processes.", unit="processes", least=1, most=256)
     drain_s: float = _setting(
         30.0, "duration", "How long requests in flight may go on after a stop is asked for.", unit="seconds", least=0
     )
@@ -302,6 +301,9 @@ class EconomicsSettings(_Section):
     )
     peak_load_fraction: float = _setting(
         0.65, "number", "Share of its capacity that a machine may carry at the peak.", unit="0 to 1", least=0.01, most=1
+    )
+    cache_reuse_fraction: float = _setting(
+        0.8, "number", "Share of the input a log calls cached that an own engine reuses too.", least=0, most=1
     )
     redundancy: int = _setting(1, "whole", "Machines that stand by.", unit="machines", least=0, most=1000)
     api_price_factor: float = _setting(

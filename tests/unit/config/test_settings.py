@@ -50,13 +50,13 @@ def test_defaults_hold_where_nothing_is_said(folder):
 
 def test_flag_wins_over_environment_over_file_over_default(folder):
     """Each layer is seen where the one above says nothing, and each value knows its origin."""
-    file = write(folder, "[server]\nport = 1\nworkers = 2\ndrain_s = '5s'\n")
-    environ = {**HOME, "OWNWARD_SERVER_PORT": "3", "OWNWARD_SERVER_WORKERS": "4"}
+    file = write(folder, "[server]\nport = 1\ndrain_s = '5s'\n[engine]\nslots = 2\n")
+    environ = {**HOME, "OWNWARD_SERVER_PORT": "3", "OWNWARD_ENGINE_SLOTS": "4"}
     settings = load(folder, environ=environ, flags={"server.port": 5, "server.host": None})
-    assert (settings.server.port, settings.server.workers, settings.server.drain_s) == (5, 4, 5.0)
+    assert (settings.server.port, settings.engine.slots, settings.server.drain_s) == (5, 4, 5.0)
     found = origins(settings)
     assert found["server.port"] == "flag"
-    assert found["server.workers"] == "env OWNWARD_SERVER_WORKERS"
+    assert found["engine.slots"] == "env OWNWARD_ENGINE_SLOTS"
     assert found["server.drain_s"] == f"{file}:4"
     assert found["server.host"] == "default"
 
@@ -91,14 +91,14 @@ def test_xdg_folders_are_followed_where_they_are_absolute():
 
 def test_every_fault_of_every_source_is_told_at_once(folder):
     """File with lines, environment and flags together; each names the closest."""
-    write(folder, "[server]\nprot = 1\nworkers = 0\n[gatway]\nx = 1\n[ledger]\ndurability = 'powr'\n")
+    write(folder, "[server]\nprot = 1\n\n[gatway]\nx = 1\n[ledger]\ndurability = 'powr'\n[gateway]\nmax_attempts = 0\n")
     environ = {**HOME, "OWNWARD_GATEWAY_MAX_ATEMPTS": "3", "OWNWARD_ENGINE_SLOTS": "many"}
     with pytest.raises(ConfigError) as caught:
         load(folder, environ=environ, flags={"server.prt": 1, "server.port": 70_000})
     told = "\n".join(str(fault) for fault in caught.value.faults)
     for words in (
         "ownward.toml:2: server.prot is no known key",
-        "ownward.toml:3: server.workers is 0. Write a value from 1 up to 256",
+        "ownward.toml:9: gateway.max_attempts is 0. Write a value from 1 up to 100",
         'ownward.toml:4: gatway is no known key. Closest: "gateway"',
         'ownward.toml:7: ledger.durability is "powr". Closest: "power"',
         'environment: OWNWARD_GATEWAY_MAX_ATEMPTS is no setting. Closest: "OWNWARD_GATEWAY_MAX_ATTEMPTS"',
@@ -139,8 +139,8 @@ def test_texts_of_the_environment_become_values(folder, variable, text, key, val
 
 @pytest.mark.parametrize("text", ["1e999999999", "nan", "inf", "0x10", "9" * 5000, "\x00", "٣"])
 def test_hostile_texts_are_faults(folder, text):
-    for variable in ("OWNWARD_SERVER_WORKERS", "OWNWARD_GATEWAY_MAX_BODY_BYTES", "OWNWARD_SERVER_DRAIN_S"):
-        if (variable, text) == ("OWNWARD_SERVER_WORKERS", "٣"):
+    for variable in ("OWNWARD_ENGINE_SLOTS", "OWNWARD_GATEWAY_MAX_BODY_BYTES", "OWNWARD_SERVER_DRAIN_S"):
+        if (variable, text) == ("OWNWARD_ENGINE_SLOTS", "٣"):
             continue  # a digit three is a three
         with pytest.raises(ConfigError):
             load(folder, environ={**HOME, variable: text})
