@@ -57,7 +57,7 @@ def test_flag_wins_over_environment_over_file_over_default(folder):
     found = origins(settings)
     assert found["server.port"] == "flag"
     assert found["engine.slots"] == "env OWNWARD_ENGINE_SLOTS"
-    assert found["server.drain_s"] == f"{file}:4"
+    assert found["server.drain_s"] == f"{file}:3"
     assert found["server.host"] == "default"
 
 
