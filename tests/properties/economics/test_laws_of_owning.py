@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 from decimal import Decimal
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ownward.economics import (
@@ -20,6 +20,8 @@ from ownward.economics import (
     compute_owned_cost,
 )
 
+# Other work may slow a busy machine down at any moment.
+CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 DAY = date(2026, 11, 21)
 money = st.decimals(min_value="0.0001", max_value="10", places=4)
 
@@ -65,6 +67,7 @@ def api(usd: Decimal) -> ApiOption:
     return ApiOption(name="a", input_usd_per_mtok=usd, output_usd_per_mtok=4 * usd, source="p", checked_on=DAY)
 
 
+@CALM
 @given(options(), volumes(), st.floats(1, 50))
 def test_more_traffic_never_costs_less(option, volume, factor) -> None:
     assert (
@@ -72,6 +75,7 @@ def test_more_traffic_never_costs_less(option, volume, factor) -> None:
     )
 
 
+@CALM
 @given(options(), volumes(), money)
 def test_just_above_the_break_even_owning_is_no_dearer(option, volume, usd) -> None:
     """The formula agrees with the month's cost computed from the number of machines."""
@@ -84,6 +88,7 @@ def test_just_above_the_break_even_owning_is_no_dearer(option, volume, usd) -> N
         assert owned <= api(usd).compute_usd(larger) * Decimal("1.001") + Decimal("0.0001")
 
 
+@CALM
 @given(options(), volumes(), money, st.floats(1, 10))
 def test_a_dearer_api_never_moves_the_break_even_up(option, volume, usd, factor) -> None:
     dear = compute_break_even(option, api(usd * Decimal(repr(factor))), volume, samples=2).first_requests_per_month
@@ -93,6 +98,7 @@ def test_a_dearer_api_never_moves_the_break_even_up(option, volume, usd, factor)
         assert dear <= cheap * (1 + 1e-9)
 
 
+@CALM
 @given(options(), volumes())
 def test_the_shares_of_tokens_add_up_to_the_whole(option, volume) -> None:
     cost = compute_owned_cost(option, volume, Assumptions(redundancy=0, cache_reuse_fraction=sure(1)))
@@ -104,6 +110,7 @@ def test_the_shares_of_tokens_add_up_to_the_whole(option, volume) -> None:
     assert abs(shares - cost.loaded_usd) <= rounding + cost.loaded_usd * Decimal("1e-9")
 
 
+@CALM
 @given(st.lists(st.tuples(money, st.booleans()), min_size=1))
 def test_cpct_times_the_completed_is_the_whole_cost(tasks) -> None:
     answer = compute_cpct([cost for cost, _ in tasks], [done for _, done in tasks])

@@ -6,12 +6,14 @@ import io
 import json
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ownward.core import OwnwardError
 from ownward.traffic import FORMATS, Limits, Trace, detect, read
 
+# Other work may slow a busy machine down at any moment.
+CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 HEADS = [
     b"TIMESTAMP,ContextTokens,GeneratedTokens\n",
     b"arrival_s,input_tokens,output_tokens\n",
@@ -68,12 +70,13 @@ def consume(raw: bytes, **options) -> None:
         assert str(error)  # noqa: PT017 - any of our errors will do
 
 
+@CALM
 @given(st.sampled_from(HEADS), st.binary(max_size=300))
 def test_any_bytes_are_read_or_refused(head, tail) -> None:
     consume(head + tail)
 
 
-@settings(max_examples=300)
+@settings(CALM, max_examples=300)
 @given(
     st.lists(st.dictionaries(st.sampled_from(KEYS), json_values, max_size=8), min_size=1, max_size=4),
     st.sampled_from([known.name for known in FORMATS if not known.refusal]),
@@ -82,14 +85,16 @@ def test_any_json_in_any_format_is_read_or_refused(rows, name) -> None:
     consume("\n".join(json.dumps(row) for row in rows).encode(), format=name)
 
 
+@CALM
 @given(st.binary(max_size=400))
 def test_detection_answers_or_refuses(raw) -> None:
     try:
-        assert detect(raw).format
+        assert detect(raw).container in {"csv", "json", "parquet"}
     except OwnwardError as error:
         assert str(error)  # noqa: PT017 - any of our errors will do
 
 
+@CALM
 @given(st.lists(st.tuples(st.floats(0, 1e6), st.integers(0, 10**6), st.integers(0, 10**5)), min_size=1, max_size=20))
 def test_a_trace_comes_back_from_its_csv(rows) -> None:
     lines = ["arrival_s,input_tokens,output_tokens", *(f"{at!r},{i},{o}" for at, i, o in rows)]
@@ -100,6 +105,7 @@ def test_a_trace_comes_back_from_its_csv(rows) -> None:
     assert back.compute_sha256() == made.compute_sha256()
 
 
+@CALM
 @given(st.lists(st.tuples(st.floats(0, 100), st.integers(0, 100)), min_size=2, max_size=50), st.floats(0.1, 50))
 def test_no_window_is_busier_than_the_peak(rows, window_s) -> None:
     made = Trace.from_columns(
