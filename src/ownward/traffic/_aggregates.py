@@ -27,6 +27,12 @@ def _is_openrouter_daily(fields: Mapping[str, Any]) -> bool:
     return has("date", "usage", "requests", "prompt_tokens")(row)
 
 
+def _is_other(fields: Mapping[str, Any]) -> bool:
+    counts = {"requests", "num_requests", "n_requests", "request_count", "total_requests"}
+    tokens = {"input_tokens", "prompt_tokens", "n_context_tokens_total", "total_input_tokens"}
+    return bool(counts & fields.keys()) and bool(tokens & fields.keys())
+
+
 AGGREGATES: tuple[Format, ...] = (
     Format(
         name="openai-usage",
@@ -48,5 +54,12 @@ AGGREGATES: tuple[Format, ...] = (
         containers=_BOTH,
         recognises=has("date", "api_requests", "prompt_tokens", "completion_tokens"),
         refusal=f"{_WHY} Export LiteLLM_SpendLogs, which has one row a request",
+    ),
+    Format(
+        name="aggregate-rows",
+        title="a table that counts requests",
+        containers=_BOTH,
+        recognises=_is_other,
+        refusal=f"{_WHY} Export one row a request",
     ),
 )

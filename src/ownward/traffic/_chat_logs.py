@@ -50,7 +50,10 @@ def record_of_bodies(
     created = instant_ns if instant_ns is not None else values.instant_ns(response, "created", "created_at")
     started_at, arrival_s = context.place(created)
     metadata = values.mapping(request.get("metadata"))
+    # llama.cpp's `timings`, or vLLM's `metrics` where it is told to send them
     ttft_ms = values.number(timings, "prompt_ms")
+    if ttft_ms is None:
+        ttft_ms = values.number(values.mapping(response.get("metrics")), "time_to_first_token_ms")
     return TrafficRecord(
         row=row.number,
         source_row_id=record_id or values.text(response, "id") or row.compute_digest(),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from ownward.traffic import _values as values
 from ownward.traffic._format import Container, Context, Format, each_row, has
@@ -12,6 +13,11 @@ from ownward.traffic.records import TrafficRecord
 
 _BOTH: frozenset[Container] = frozenset({"csv", "json"})
 _MOONCAKE_BLOCK_TOKENS = 512  # kvcache-ai/Mooncake, FAST25-release: one id a prefix block of 512 tokens
+
+
+_FLAT_TIMES = ("started_at", "timestamp", "created_at", "created", "time", "ts", "start_time", "arrival_time")
+_FLAT_INPUTS = ("input_tokens", "prompt_tokens", "input_toks")
+_FLAT_OUTPUTS = ("output_tokens", "completion_tokens", "output_toks")
 
 
 def _read_generic(row: Row, context: Context) -> Iterable[TrafficRecord]:
@@ -93,6 +99,30 @@ def _read_mooncake(row: Row, _context: Context) -> Iterable[TrafficRecord]:
     )
 
 
+def _read_flat(row: Row, context: Context) -> Iterable[TrafficRecord]:
+    fields = row.fields
+    started_at, arrival_s = context.place(values.instant_ns(fields, *_FLAT_TIMES))
+    yield TrafficRecord(
+        row=row.number,
+        source_row_id=values.text(fields, "request_id", "id") or row.compute_digest(),
+        started_at=started_at,
+        arrival_s=arrival_s,
+        input_tokens=values.count(fields, *_FLAT_INPUTS),
+        cached_input_tokens=values.count(fields, "cached_input_tokens", "cached_tokens", default=0),
+        output_tokens=values.count(fields, *_FLAT_OUTPUTS),
+        workload=values.text(fields, "workload", "app", "application"),
+        session=values.text(fields, "session", "session_id", "conversation_id", "user"),
+        model=values.text(fields, "model"),
+        charge_usd=values.usd(fields, "charge_usd", "cost_usd", "cost"),
+        ttft_s=values.number(fields, "ttft_s"),
+        latency_s=values.number(fields, "latency_s"),
+    )
+
+
+def _is_flat(fields: Mapping[str, Any]) -> bool:
+    return all(any(name in fields for name in names) for names in (_FLAT_TIMES, _FLAT_INPUTS, _FLAT_OUTPUTS))
+
+
 AZURE = Format(
     name="azure",
     title="Azure LLM inference trace, 2023 or 2024 (CSV)",
@@ -122,4 +152,11 @@ GENERIC = Format(
         has("input_tokens", "output_tokens")(fields) and ("arrival_s" in fields or "started_at" in fields)
     ),
     start=each_row(_read_generic),
+)
+FLAT = Format(
+    name="usage-rows",
+    title="flat rows of a time, input (prompt) and output (completion) tokens, cached ones inside (CSV, JSON Lines)",
+    containers=_BOTH,
+    recognises=_is_flat,
+    start=each_row(_read_flat),
 )

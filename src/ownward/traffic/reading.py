@@ -18,7 +18,7 @@ from ownward.traffic._format import Container, Context, Converter, CountTokens, 
 from ownward.traffic._gateway_logs import HELICONE, LANGFUSE, LITELLM, OPENROUTER, OPENROUTER_GENERATION
 from ownward.traffic._rows import Row
 from ownward.traffic._sessions import CLAUDE_CODE, OTEL
-from ownward.traffic._tables import AZURE, BURSTGPT, GENERIC, MOONCAKE
+from ownward.traffic._tables import AZURE, BURSTGPT, FLAT, GENERIC, MOONCAKE
 from ownward.traffic._values import BadValue
 from ownward.traffic.limits import Limits
 from ownward.traffic.records import BadRow, TrafficRecord
@@ -41,6 +41,7 @@ FORMATS: tuple[Format, ...] = (
     BATCH_INPUT,
     LOGGED,
     CHAT,
+    FLAT,
 )
 
 _PARQUET_MAGIC = b"PAR1"

@@ -110,6 +110,7 @@ SAMPLES = {
         "charge_usd": 0.1,
         "completed": True,
     },
+    "usage-rows": {"timestamp": 1_750_000_000, "prompt_tokens": 3, "completion_tokens": 2, "cost": 0.1, "user": "u"},
     "mooncake": {"timestamp": 1, "input_length": 2, "output_length": 3, "hash_ids": [1]},
     "azure": {"TIMESTAMP": "2023-11-16 18:17:03.97", "ContextTokens": 1, "GeneratedTokens": 2},
     "burstgpt": {"Timestamp": 1, "Request tokens": 2, "Response tokens": 3},

@@ -484,6 +484,21 @@ def test_a_tokenizer_passed_in_makes_counts_counted() -> None:
     assert (record.input_tokens, record.usage_basis) == (3, "counted")
 
 
+def test_flat_rows_of_ones_own_log() -> None:
+    (record,), count = read_text(
+        "timestamp,model,prompt_tokens,completion_tokens,cached_tokens,cost\n2026-05-01T10:00:00Z,m,100,20,60,0.5\n"
+    )
+    assert count.format == "usage-rows"
+    assert (record.input_tokens, record.cached_input_tokens, record.output_tokens) == (100, 60, 20)
+    assert record.charge_usd == Decimal("0.5")
+
+
+def test_vllms_per_request_metrics_tell_the_first_token() -> None:
+    answer = {"id": "x", "model": "m", "choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}}
+    record = one_of(answer | {"metrics": {"time_to_first_token_ms": 50.0}}, expect="openai-log")
+    assert record.ttft_s == 0.05
+
+
 @pytest.mark.parametrize(
     "item",
     [
@@ -491,6 +506,7 @@ def test_a_tokenizer_passed_in_makes_counts_counted() -> None:
         {"object": "organization.usage.completions.result", "input_tokens": 5, "num_model_requests": 2},
         {"data": [{"date": "2026-01-01", "model": "m", "usage": 0.1, "requests": 5, "prompt_tokens": 9}]},
         {"date": "2026-01-01", "api_requests": 5, "prompt_tokens": 9, "completion_tokens": 3, "spend": 0.1},
+        {"timestamp": "2026-01-01", "requests": 5, "input_tokens": 9, "output_tokens": 3},
     ],
 )
 def test_aggregates_are_recognised_and_refused(item) -> None:
