@@ -34,6 +34,10 @@ class Fields:
         self._parent = parent
         self.where = where
 
+    def with_defaults(self, defaults: Mapping[str, Any]) -> Fields:
+        """Return the same fields over other defaults; what was defaulted before stays below them."""
+        return Fields(self._raw, where=self.where, defaults={**self._defaults, **defaults}, parent=self._parent)
+
     def get(self, *names: str) -> Any:
         """Return the first of `names` (one field's names over time) that is stated, else its default, else None."""
         is_stated = False

@@ -37,6 +37,8 @@ class Traits:
     out_name: str = "o_proj"
     norm_name: str = "norm"
     head_bias: Bias = False
+    attention_extra: Weights = ()
+    """Further weights of attention, such as an output gate."""
 
 
 LLAMA = Traits(qkv_bias="attention_bias", out_bias="attention_bias", mlp_bias="mlp_bias")
@@ -82,7 +84,7 @@ def attention(fields: Fields, traits: Traits, window: int | None) -> Part:
         )
         memory = grouped_query_memory(heads=heads.query, kv_heads=heads.kv, key_dim=heads.dim, window_tokens=window)
         return Part(weights, memory)
-    return grouped_query(
+    part = grouped_query(
         hidden,
         heads=heads.query,
         kv_heads=heads.kv,
@@ -93,6 +95,7 @@ def attention(fields: Fields, traits: Traits, window: int | None) -> Part:
         qk_norm=traits.qk_norm,
         out_name=traits.out_name,
     )
+    return Part((*part.weights, *traits.attention_extra), part.memory)
 
 
 def perceptron(fields: Fields, traits: Traits, width: int | None = None) -> Weights:

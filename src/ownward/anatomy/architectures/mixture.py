@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from ownward.anatomy.architectures.dense import (
+    POST_NORMS,
+    PRE_NORMS,
     Traits,
     attention,
     has_bias,
+    heads_of,
     kind_of,
     layer_norms,
     perceptron,
@@ -13,7 +16,7 @@ from ownward.anatomy.architectures.dense import (
 from ownward.anatomy.architectures.hybrids import granite_mixture, granite_shared
 from ownward.anatomy.architectures.latent import deepseek_mixture, routed_layers, routing_of
 from ownward.anatomy.architectures.windows import IsWindowed, always, every_nth_full, never, windows
-from ownward.anatomy.blueprint import Blueprint, Layer, Weight, Weights, vector
+from ownward.anatomy.blueprint import Blueprint, Layer, Weight, Weights, matrix, vector
 from ownward.anatomy.decoder import assemble
 from ownward.anatomy.fields import Fields
 from ownward.anatomy.parts.feed_forward import gated_experts, gated_mlp, router, shared_gate
@@ -275,3 +278,77 @@ def solar_open(fields: Fields) -> Blueprint:
         layer_windows=[None] * layers,
         experts=routing_of(fields),
     )
+
+
+def counted_mixture(
+    fields: Fields, *, shared_name: str, bias_name: str | None, router_name: str = "mlp.gate"
+) -> Weights:
+    """Return routed experts with shared ones fused, where `num_shared_experts` counts them (EXAONE, AFM, Hunyuan)."""
+    hidden, width = fields.count("hidden_size"), fields.count("moe_intermediate_size")
+    count, per_token = fields.count("num_experts", "num_local_experts"), fields.count("num_experts_per_tok")
+    shared = fields.count("num_shared_experts", default=0, least=0)
+    return (
+        *router(hidden, count, name=router_name, correction_bias=bias_name),
+        *gated_experts(hidden, width, experts=count, per_token=per_token),
+        *(gated_mlp(hidden, width * shared, role=Role.SHARED_EXPERTS, prefix=shared_name) if shared else ()),
+    )
+
+
+def _draw_counted(
+    fields: Fields, traits: Traits, weights: Weights, routed: list[bool], seen: list[int | None]
+) -> Blueprint:
+    experts = (fields.count("num_experts", "num_local_experts"), fields.count("num_experts_per_tok"))
+    return draw(fields, traits, weights, is_routed=routed, layer_windows=seen, experts=experts)
+
+
+def exaone_moe(fields: Fields) -> Blueprint:
+    """K-EXAONE: norms on each head, a window on three of four layers, experts after the first dense layers."""
+    weights = counted_mixture(fields, shared_name="mlp.shared_experts.", bias_name="mlp.gate.e_score_correction_bias")
+    pattern = fields.get("sliding_window_pattern")
+    is_windowed = every_nth_full(4) if isinstance(pattern, str) else every_nth_full(4, "sliding_window_pattern")
+    if isinstance(pattern, str):
+        fields.expect("sliding_window_pattern", "LLLG")
+    seen = windows(fields, is_windowed)
+    return _draw_counted(fields, Traits(qk_norm="per_head"), weights, routed_layers(fields, len(seen)), seen)
+
+
+def hy_v3(fields: Fields) -> Blueprint:
+    """Hunyuan 3: norms on each head, experts in all layers but the first."""
+    weights = counted_mixture(fields, shared_name="mlp.shared_experts.", bias_name="mlp.e_score_correction_bias")
+    layers = fields.layer_count()
+    kinds = fields.layer_types(layers, "mlp_layer_types") or ["dense", *["sparse"] * (layers - 1)]
+    fields.expect_each("mlp_layer_types", kinds, "dense", "sparse")
+    fields.expect("mlp_bias", False)  # noqa: FBT003 - the value that is settled
+    traits = Traits(qkv_bias="attention_bias", out_bias="attention_bias", qk_norm="per_head")
+    return _draw_counted(fields, traits, weights, [kind == "sparse" for kind in kinds], [None] * layers)
+
+
+def afmoe(fields: Fields) -> Blueprint:
+    """Arcee Trinity: gated attention with norms on each head, four norms a layer, a window on three of four layers."""
+    hidden, heads = fields.count("hidden_size"), heads_of(fields)
+    weights = counted_mixture(fields, shared_name="mlp.shared_experts.", bias_name=None, router_name="mlp.router.gate")
+    bias = vector("mlp.expert_bias", fields.count("num_experts", "num_local_experts"), Role.ROUTER)
+    gate = matrix("self_attn.gate_proj", heads.query * heads.dim, hidden, Role.ATTENTION)
+    traits = Traits(
+        qkv_bias="attention_bias",
+        out_bias="attention_bias",
+        qk_norm="per_head",
+        norms=(*PRE_NORMS, "pre_mlp_layernorm", "post_mlp_layernorm"),
+        attention_extra=gate,
+    )
+    seen = windows(fields, every_nth_full(4, "global_attn_every_n_layers"))
+    first = fields.count("num_dense_layers", least=0)
+    return _draw_counted(fields, traits, (*weights, bias), [index >= first for index in range(len(seen))], seen)
+
+
+def flex_olmo(fields: Fields) -> Blueprint:
+    """FlexOlmo: OLMo 2's norms with experts in every layer."""
+    hidden = fields.count("hidden_size")
+    count, per_token = fields.count("num_experts", "num_local_experts"), fields.count("num_experts_per_tok")
+    weights = (
+        *router(hidden, count),
+        *gated_experts(hidden, fields.count("intermediate_size"), experts=count, per_token=per_token),
+    )
+    traits = Traits(qkv_bias="attention_bias", out_bias="attention_bias", qk_norm="whole", norms=POST_NORMS)
+    layers = fields.layer_count()
+    return _draw_counted(fields, traits, weights, [True] * layers, [None] * layers)

@@ -20,7 +20,7 @@ from ownward.anatomy.architectures import (
 from ownward.anatomy.blueprint import Blueprint, Weights
 from ownward.anatomy.defaults import reference_defaults
 from ownward.anatomy.fields import Fields
-from ownward.anatomy.parts import towers
+from ownward.anatomy.parts import clip_like, towers
 from ownward.core import BadInput, UnsupportedModel
 
 
@@ -176,3 +176,33 @@ def _feature_count(fields: Fields) -> int:
     """Return how many of the tower's layers feed the projector."""
     layers = fields.get("vision_feature_layer")
     return len(layers) if isinstance(layers, list) and layers else 1
+
+
+def gemma3_model(fields: Fields) -> Blueprint:
+    """Gemma 3 with SigLIP; a config without a tower describes the text model alone."""
+    text = text_of(fields, "gemma3_text")
+    blueprint = llama_like.gemma3_text(text, prefix="model.language_model.")
+    vision = tower_of(fields, "vision_config", "siglip_vision_model", is_default=True)
+    if vision is None:
+        return blueprint
+    projector = clip_like.gemma3_projector(hidden=vision.count("hidden_size"), text_hidden=text.count("hidden_size"))
+    return with_towers(blueprint, vision=(*clip_like.siglip_vision(vision), *projector))
+
+
+def qwen2_vl_model(
+    text_type: str, vision_type: str, tower: Callable[[Fields], Weights]
+) -> Callable[[Fields], Blueprint]:
+    """Return the reader of Qwen2-VL or Qwen2.5-VL, whose configs on the hub are flat."""
+
+    def read(fields: Fields) -> Blueprint:
+        nested = fields.section("text_config", defaults=reference_defaults(text_type))
+        text = nested or fields.with_defaults(reference_defaults(text_type))
+        vision = tower_of(fields, "vision_config", vision_type, is_default=True)
+        blueprint = llama_like.qwen2(text, prefix="model.language_model.")
+        return with_towers(blueprint, vision=tower(vision) if vision else (), sees_video=True)
+
+    return read
+
+
+qwen2_vl = qwen2_vl_model("qwen2_vl_text", "qwen2_vl_vision", clip_like.qwen2_vision)
+qwen2_5_vl = qwen2_vl_model("qwen2_5_vl_text", "qwen2_5_vl_vision", clip_like.qwen2_5_vision)

@@ -136,3 +136,18 @@ def kimi_delta(
     )
     memory = recurrent_memory(state_values=heads * head_dim**2, conv_channels=3 * inner, kernel=kernel)
     return Part(weights, memory)
+
+
+def lightning(hidden: int, *, heads: int, head_dim: int, prefix: str = "self_attn.") -> Part:
+    """Return lightning attention: a decayed sum of key x value matrices, gated and normalised.
+
+    Source: MiniMax-01 (2025), section 2.2.
+    """
+    inner = heads * head_dim
+    weights = (
+        *norm(f"{prefix}norm", inner, _ROLE),
+        *matrix(f"{prefix}qkv_proj", 3 * inner, hidden, _ROLE),
+        *matrix(f"{prefix}out_proj", hidden, inner, _ROLE),
+        *matrix(f"{prefix}output_gate", inner, hidden, _ROLE),
+    )
+    return Part(weights, recurrent_memory(state_values=heads * head_dim**2, conv_channels=0, kernel=1))
