@@ -8,7 +8,7 @@ from dataclasses import replace
 from ownward.anatomy.blueprint import NOTHING, Blueprint, Experts, Layer, Weight
 from ownward.anatomy.quantization.formats import GGML_BLOCKS
 from ownward.anatomy.roles import Role
-from ownward.anatomy.tensors.naming import op_of, place_of, role_of, state_of
+from ownward.anatomy.tensors.naming import Place, op_of, place_of, role_of, state_of
 from ownward.anatomy.tensors.stored import StoredTensor
 from ownward.core import UnknownQuantization
 
@@ -40,7 +40,7 @@ def draw_tensors(
     names = {tensor.name for tensor in tensors} if isinstance(tensors, (list, tuple)) else set()
     for tensor in tensors:
         place = place_of(tensor.name)
-        weight = _weight(tensor, place.name, is_draft=place.layer in draft_layers, bits=packed_bits, names=names)
+        weight = _weight(tensor, place, is_draft=place.layer in draft_layers, bits=packed_bits, names=names)
         home = outside if place.layer is None else layers.setdefault(place.layer, [])
         prefix = place.prefix or prefix
         key = place.layer, place.name
@@ -82,9 +82,11 @@ def element_bits(dtype: str) -> int:
     return {"f64": 64, "i64": 64, "u64": 64, "f32": 32, "i32": 32, "u32": 32}.get(dtype, 16)
 
 
-def _weight(tensor: StoredTensor, name: str, *, is_draft: bool, bits: int | None, names: set[str]) -> Weight:
+def _weight(tensor: StoredTensor, place: Place, *, is_draft: bool, bits: int | None, names: set[str]) -> Weight:
     """Return one stored tensor as a weight; scales and zero points are no parameters."""
-    role, state = role_of(tensor.name), state_of(tensor.name)
+    # Equal tensors of other layers have the same name here, so that each is looked at once.
+    name, common = place.name, place.prefix + place.name
+    role, state = role_of(common), state_of(common)
     if tensor.name.endswith(_SCALES):
         state = "buffer"
     if is_draft and state == "live":

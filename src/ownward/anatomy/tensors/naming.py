@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import NamedTuple
 
@@ -69,6 +70,7 @@ def is_tower(name: str) -> bool:
     return re.search(r"^[va]\.|^mm\.|vision|visual|audio|image_encoder|vit\.", name) is not None
 
 
+@functools.lru_cache(maxsize=4096)
 def role_of(name: str) -> Role:
     """Return the role of a tensor; `other` for a name that tells nothing."""
     if _INNER_NORMS.search(name):
@@ -76,6 +78,7 @@ def role_of(name: str) -> Role:
     return next((role for pattern, role in _ROLES if pattern.search(name)), Role.OTHER)
 
 
+@functools.lru_cache(maxsize=4096)
 def state_of(name: str) -> State:
     """Return whether a tensor is live, a draft's or no parameter."""
     if _BUFFER.search(name):
