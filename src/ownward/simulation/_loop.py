@@ -384,10 +384,10 @@ def run(
                 linear_s = a_step_s + context_token_s * context - 0.5 * grows_s
                 gap_s = until_s - now
                 guess = float(steps)
-                if grows_s > 0.0:
-                    guess = ((linear_s * linear_s + 2.0 * grows_s * gap_s) ** 0.5 - linear_s) / grows_s
-                elif linear_s > 0.0:
-                    guess = gap_s / linear_s
+                # the root of linear k + grows k^2 / 2 = gap, in the form that loses no digits
+                below_s = linear_s + (linear_s * linear_s + 2.0 * grows_s * gap_s) ** 0.5
+                if below_s > 0.0:
+                    guess = 2.0 * gap_s / below_s
                 reach = max(1, int(min(guess, float(steps))))
                 while reach > 1 and now + (reach - 1) * (linear_s + 0.5 * grows_s * (reach - 1)) >= until_s:
                     reach -= 1
