@@ -11,13 +11,16 @@ from ownward.anatomy import Anatomy
 from ownward.catalog import Machine
 from ownward.core import MissesSlo, NoCapacity
 from ownward.economics import ApiOption, Assumption, Capacity, OwnedOption, assume
-from ownward.perf import Deployment, deploy
+from ownward.perf import Deployment, StepModel, deploy
 from ownward.pricing import Price
 from ownward.simulation import Scheduler, Slo, smallest_fleet
 from ownward.traffic import Trace
 
 _LARGEST_BATCH = 256
 _PROMPT_CHUNK_TOKENS = 2048
+_LEAST_CHUNK_TOKENS = 64
+# Of the time a token may take, what a step that also reads a prompt may use.
+_STEP_FRACTION = 0.8
 _MOST_REPLICAS = 64
 # What a machine draws while it waits, as a share of its stated power: a default to be measured.
 _IDLE_FRACTION = 0.15
@@ -96,7 +99,7 @@ def size(candidate: OwnedCandidate, trace: Trace, slo: Slo, *, at: date) -> Sizi
         return "tpot: one sequence alone is slower than the service level"
     try:
         step_model = deployment.compute_step_model(sequences=batch, context_tokens=context)
-        scheduler = Scheduler(max_batch=batch, token_budget=max(_PROMPT_CHUNK_TOKENS, batch))
+        scheduler = Scheduler(max_batch=batch, token_budget=_token_budget(step_model, batch, slo))
         fleet = smallest_fleet(trace, step_model, scheduler, slo, redundancy=0, max_replicas=_MOST_REPLICAS)
     except MissesSlo as error:
         return f"service level: {error.message}"
@@ -124,6 +127,14 @@ def _largest_batch(deployment: Deployment, context: int, slo: Slo, usable: int |
             break
         best, batch = batch, batch * 2
     return best
+
+
+def _token_budget(step_model: StepModel, batch: int, slo: Slo) -> int:
+    """Return the largest prompt chunk whose step still keeps the time a token, as one would tune an engine."""
+    if slo.tpot_s is None or step_model.per_prefill_token_s <= 0:
+        return max(_PROMPT_CHUNK_TOKENS, batch)
+    fitting = (_STEP_FRACTION * slo.tpot_s - step_model.fixed_s) / step_model.per_prefill_token_s
+    return max(min(int(fitting), _PROMPT_CHUNK_TOKENS), _LEAST_CHUNK_TOKENS, batch)
 
 
 def _option(
