@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from ownward.core import BadInput, MissesSlo
 from ownward.perf import StepModel
@@ -35,6 +36,16 @@ class Fleet:
         """Share of all replicas' time that is work."""
         busy = self.simulation.utilisation_fraction
         return None if busy is None else busy * self.replicas / self.machines
+
+    def as_record(self) -> dict[str, Any]:
+        """Return the fleet without the run's rows."""
+        return {
+            "replicas": self.replicas,
+            "redundancy": self.redundancy,
+            "machines": self.machines,
+            "utilisation_fraction": self.utilisation_fraction,
+            "tried": self.tried,
+        }
 
 
 def smallest_fleet(

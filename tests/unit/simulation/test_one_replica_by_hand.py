@@ -167,6 +167,7 @@ def test_the_smallest_fleet_holds_the_slo_and_one_less_does_not() -> None:
     assert fleet.replicas > 1
     assert fleet.machines == fleet.replicas + 1
     assert fleet.simulation.goodput.is_met
+    assert len(to_json(fleet.as_record())) < 500
     shares = dict(fleet.tried)
     assert shares[fleet.replicas - 1] < 0.95
 
