@@ -98,7 +98,7 @@ def simulate(
         write_whole(Path(per_request), "".join(to_json(row) + "\n" for row in result.per_request.rows()))
     payload = to_jsonable(result.as_record())
     if fleet is not None:
-        payload["fleet"] = to_jsonable(fleet)
+        payload["fleet"] = to_jsonable(fleet.as_record())
     payload["step_model"] = to_jsonable(step_model)
     emit(payload, as_json=as_json, render=_render)
 
