@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ownward.cli._output import emit, json_option, say
-from ownward.cli._subjects import find_anatomy, find_model, value_of
-from ownward.core import UnknownModel, format_bytes, format_count, to_jsonable
+from ownward.cli._subjects import catalog_files, find_anatomy, find_checkpoint, find_model
+from ownward.core import BadInput, UnknownModel, UsageError, format_count, to_jsonable
 
 if TYPE_CHECKING:
-    from ownward.anatomy import Anatomy
+    from ownward.catalog import Model
+
+_GIGA = 10**9
 
 
-@click.group(invoke_without_command=True, epilog="Example: ownward models qwen3.5; ownward models show ./config.json")
+@click.group(invoke_without_command=True, epilog="Example: ownward models search qwen moe; ownward models show gpt-oss")
 @click.pass_context
 def models(ctx: click.Context) -> None:
-    """Search the catalogue of releases, show a model's anatomy, pull weights.
+    """Search the catalogue of releases, show a model's anatomy, pull weights, add your own.
 
     Without a subcommand, lists every release.
     """
@@ -29,31 +31,102 @@ def models(ctx: click.Context) -> None:
 @click.argument("words", nargs=-1)
 @json_option
 def search(*, words: tuple[str, ...], as_json: bool) -> None:
-    """List the releases whose name, family or maker contains every word."""
+    """List the releases whose name, family or maker contains every word, the newest first."""
     from ownward import catalog
 
-    found = catalog.search_models(" ".join(words))
-    payload = {"schema": "ownward.models/1", "models": [_row(item) for item in found]}
-    emit(payload, as_json=as_json, render=_table)
+    found = catalog.search_models(" ".join(words), catalog_files())
+    newest = sorted(found, key=lambda item: item.released.value if item.released else "", reverse=True)
+    payload = to_jsonable(catalog.list_models(newest))
+    emit(payload, as_json=as_json, render=_listed)
 
 
-@models.command(epilog="Example: ownward models show qwen3.5-397b-a17b --json")
+@models.command(epilog="Example: ownward models show qwen3.5-397b-a17b --beside qwen3-235b-a22b --beside kimi-k2.6")
 @click.argument("model")
+@click.option(
+    "--beside", "others", multiple=True, metavar="MODEL", help="Another model in the same tables; repeatable."
+)
 @json_option
-def show(*, model: str, as_json: bool) -> None:
-    """Show what MODEL is: a config.json, GGUF, safetensors file or index, or a catalogue name.
+def show(*, model: str, others: tuple[str, ...], as_json: bool) -> None:
+    """Show what MODEL is: a config.json, GGUF, safetensors file or index, a folder, or a catalogue name.
 
-    Counts are exact: what is resident, what one token reads, what the cache holds.
+    Counts are exact: what is resident, what one token and a whole batch read, what the cache holds, beside other
+    models where asked. A catalogue name adds its licence, known files and published scores.
     """
     from ownward.anatomy import as_contract
+    from ownward.reports import compute_anatomy_page
 
     anatomy = find_anatomy(model)
-    payload = as_contract(anatomy)
-    try:
-        payload["release"] = _row(find_model(model))
-    except UnknownModel:
-        payload["release"] = None
-    emit(payload, as_json=as_json, render=lambda _: _page(anatomy))
+    page = compute_anatomy_page(anatomy, [find_anatomy(name) for name in others])
+    release = _release_of(model)
+    payload = {**as_contract(anatomy), **page.as_record(), "release": None if release is None else _known(release)}
+    emit(payload, as_json=as_json, render=lambda _: _page(page, release))
+
+
+@models.command(epilog="Example: ownward models compare qwen3-30b-a3b gpt-oss-20b gemma-4-26b-a4b")
+@click.argument("names", nargs=-1, required=True, metavar="MODEL MODEL...")
+@json_option
+def compare(*, names: tuple[str, ...], as_json: bool) -> None:
+    """Put models side by side: sizes, reads, cache, context, licence. Names or paths."""
+    if len(names) < 2:  # noqa: PLR2004 - two is what side by side means
+        raise UsageError("one model is nothing to compare", allowed="Two or more names or paths")
+    rows = [_compared(name) for name in names]
+    payload = {"schema": "ownward.model-comparison/1", "models": rows}
+    emit(payload, as_json=as_json, render=_side_by_side)
+
+
+@models.command(epilog="Example: ownward models licence kimi-k2.6; ownward models licence llama-3.1-community")
+@click.argument("name", required=False)
+@json_option
+def licence(*, name: str | None, as_json: bool) -> None:
+    """Show the licence of a release, or a licence by its id: the gist, its thresholds and the clause; all without NAME.
+
+    The text itself always goes before the gist.
+    """
+    from rich.console import Group
+
+    from ownward import catalog
+    from ownward.reports import render_licence
+
+    if name is None:
+        found = catalog.licences(catalog_files())
+        release = None
+    else:
+        release, one = _licence_called(name)
+        found = (one,)
+    payload = {
+        "schema": "ownward.licences/1",
+        "release": None if release is None else release.id,
+        "licences": to_jsonable(found),
+    }
+    emit(
+        payload,
+        as_json=as_json,
+        render=lambda _: Group(*(part for item in found for part in (*render_licence(item, release), ""))),
+    )
+
+
+@models.command(epilog="Example: ownward models scores glm-5")
+@click.argument("model")
+@json_option
+def scores(*, model: str, as_json: bool) -> None:
+    """List the published scores of a release with conditions and sources; those of different makers do not compare."""
+    from rich.console import Group
+
+    from ownward import catalog
+    from ownward.reports import render_scores
+
+    release = find_model(model)
+    found = catalog.scores(release.id, catalog_files())
+    payload = {
+        "schema": "ownward.scores/1",
+        "model": release.id,
+        "warning": catalog.SCORES_WARNING,
+        "scores": to_jsonable(found),
+    }
+    if not found and not as_json:
+        say(f"no published score of {release.name} is known")
+        return
+    emit(payload, as_json=as_json, render=lambda _: Group(*render_scores(found, warning=catalog.SCORES_WARNING)))
 
 
 @models.command(epilog="Example: ownward models pull smollm2-135m-instruct")
@@ -70,72 +143,177 @@ def pull(*, model: str, as_json: bool) -> None:
     emit(payload, as_json=as_json, render=lambda _: str(path))
 
 
-def _row(item: Any) -> dict[str, Any]:
+def _release_of(name: str) -> Model | None:
+    """Return the release that a name, or a checkpoint's name, belongs to; None for a path."""
+    try:
+        return find_model(name)
+    except UnknownModel:
+        published = find_checkpoint(name)
+        return None if published is None or published.model is None else find_model(published.model)
+
+
+def _licence_called(name: str) -> tuple[Model | None, Any]:
+    from ownward import catalog
+
+    try:
+        release = find_model(name)
+    except UnknownModel:
+        known = {item.id: item for item in catalog.licences(catalog_files())}
+        if name in known:
+            return None, known[name]
+        raise
+    if release.licence is None:
+        raise BadInput(f"the licence of {release.name!r} is not known", next_step="Read the release's own text")
+    return release, catalog.licence(release.licence.value, catalog_files())
+
+
+def _known(release: Model) -> dict[str, Any]:
+    """Return what the catalogue knows of a release, as JSON carries it."""
+    from ownward import catalog
+
+    terms = None if release.licence is None else catalog.licence(release.licence.value, catalog_files())
+    stated: dict[str, Any] = to_jsonable(catalog.list_models([release]).models[0])
     return {
-        "id": item.id,
-        "name": item.name,
-        "family": item.family,
-        "maker": item.maker,
-        "released": value_of(item.released),
-        "context_tokens": value_of(item.context_tokens),
-        "stated_total": value_of(item.stated_total),
-        "stated_active": value_of(item.stated_active),
-        "licence": to_jsonable(item.licence),
-        "hub_id": value_of(item.hub_id),
+        **stated,
+        "licence_terms": to_jsonable(terms),
+        "checkpoints": [
+            {"name": item.name, "quantisation": item.quantisation, "bytes": to_jsonable(item.bytes)}
+            for item in catalog.checkpoints(release.id, catalog_files())
+        ],
+        "scores": to_jsonable(catalog.scores(release.id, catalog_files())),
+        "scores_warning": catalog.SCORES_WARNING,
     }
 
 
-def _table(payload: dict[str, Any]) -> Any:
-    from rich.table import Table
+def _page(page: Any, release: Model | None) -> Any:
+    from rich.console import Group
+    from rich.text import Text
 
-    table = Table(box=None, title=f"{len(payload['models'])} releases", title_justify="left")
-    for heading in ("id", "stated size", "active", "context", "released", "licence"):
-        table.add_column(heading, overflow="fold")
+    from ownward import catalog
+    from ownward.reports import (
+        render_anatomy_page,
+        render_checkpoints,
+        render_licence,
+        render_release,
+        render_scores,
+    )
+
+    head = page.anatomy.name if release is None else render_release(release, name=page.anatomy.name)
+    parts: list[Any] = [Text(head, style="bold"), *render_anatomy_page(page)]
+    if release is None:
+        return Group(*parts)
+    if release.licence is not None:
+        terms = catalog.licence(release.licence.value, catalog_files())
+        parts += ["", *render_licence(terms, release)]
+    if files := catalog.checkpoints(release.id, catalog_files()):
+        parts += ["", render_checkpoints(files, live_params=page.anatomy.total_live_params)]
+    if published := catalog.scores(release.id, catalog_files()):
+        see = f"ownward models scores {release.id}"
+        parts += ["", *render_scores(published, warning=catalog.SCORES_WARNING, see=see)]
+    return Group(*parts)
+
+
+def _listed(payload: dict[str, Any]) -> Any:
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("id", "size", "active", "context", "released", "licence"):
+        is_number = heading in {"size", "active", "context"}
+        table.add_column(heading, justify="right" if is_number else "left", no_wrap=True, overflow="ellipsis")
     for row in payload["models"]:
-        licence = row["licence"]["value"] if row["licence"] else "?"
         table.add_row(
             row["id"],
-            row["stated_total"] or "?",
-            row["stated_active"] or "",
+            _stated(row["stated_total"]),
+            _stated(row["stated_active"]) if row["stated_active"] else "",
             format_count(row["context_tokens"]),
-            row["released"] or "?",
-            licence,
+            (row["released"] or "?")[:7],
+            row["licence"] or "?",
         )
+    note = f"{len(payload['models'])} releases; sizes as their makers state them. Exact counts: ownward models show ID"
+    return Group(table, Text(note))
+
+
+def _stated(text: str | None) -> str:
+    """Return a maker's own word for a size, without remarks: `403,397,928,944 (HF; "397B")` is 397B."""
+    if not text:
+        return "?"
+    quoted = text.partition('"')[2].partition('"')[0]
+    first = quoted or text.split(maxsplit=1)[0].rstrip(",;")
+    digits = first.replace(",", "")
+    return format_count(int(digits)) if digits.isdecimal() else first
+
+
+def _compared(name: str) -> dict[str, Any]:
+    """Return the figures of one model of a comparison; what its tensors do not tell is None."""
+    anatomy = find_anatomy(name)
+    release = _release_of(name)
+    tells_active, tells_cache = "active" not in anatomy.unsupported, "cache" not in anatomy.unsupported
+    return {
+        "name": anatomy.name,
+        "release": None if release is None else release.id,
+        "released": None if release is None or release.released is None else release.released.value,
+        "licence": None if release is None or release.licence is None else release.licence.value,
+        "architecture": anatomy.architecture,
+        "modalities": list(anatomy.modalities),
+        "total_live_params": anatomy.total_live_params,
+        "active_excl_input_embedding": anatomy.active_excl_input_embedding if tells_active else None,
+        "experts": anatomy.experts,
+        "experts_per_tok": anatomy.experts_per_tok if tells_active else None,
+        "layers": [{"kind": part.kind, "count": part.count} for part in anatomy.layers],
+        "max_context_tokens": anatomy.max_context_tokens,
+        "by_weights": {
+            label: {
+                "resident_bytes": anatomy.weights_bytes(scheme),
+                "step_bytes_1": round(anatomy.step_bytes(1, quantization=scheme)) if tells_active else None,
+                "step_bytes_64": round(anatomy.step_bytes(64, quantization=scheme)) if tells_active else None,
+            }
+            for label, scheme in (("bf16", "bf16"), ("q4_k_m", "q4_k_m"))
+        },
+        "sequence_bytes_4k": anatomy.kv_bytes(4096) if tells_cache else None,
+        "sequence_bytes_32k": anatomy.kv_bytes(32_768) if tells_cache else None,
+        "sequence_bytes_128k": anatomy.kv_bytes(131_072) if tells_cache else None,
+    }
+
+
+def _side_by_side(payload: dict[str, Any]) -> Any:
+    from rich.table import Table
+
+    rows = payload["models"]
+    table = Table(box=None, pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for row in rows:
+        table.add_column(row["name"], justify="right", overflow="fold")
+    table.add_row("parameters", *(format_count(row["total_live_params"]) for row in rows))
+    table.add_row("one token uses", *(format_count(row["active_excl_input_embedding"]) for row in rows))
+    table.add_row(
+        "experts",
+        *(f"{row['experts_per_tok'] or '?'} of {row['experts']}" if row["experts"] else "dense" for row in rows),
+    )
+    for label, title in (("bf16", "BF16"), ("q4_k_m", "Q4_K_M")):
+        table.add_row(f"{title}, GB", style="bold")
+        for key, shown in (
+            ("resident_bytes", "resident"),
+            ("step_bytes_1", "read at batch 1"),
+            ("step_bytes_64", "read at batch 64"),
+        ):
+            table.add_row(f"  {shown}", *(_gigabytes(row["by_weights"][label][key]) for row in rows))
+    table.add_row("a sequence, GB", style="bold")
+    for size in ("4k", "32k", "128k"):
+        table.add_row(f"  {size.upper()} of context", *(_gigabytes(row[f"sequence_bytes_{size}"]) for row in rows))
+    table.add_row(
+        "context limit",
+        *("?" if row["max_context_tokens"] is None else f"{row['max_context_tokens']:,}" for row in rows),
+    )
+    table.add_row("modalities", *(", ".join(row["modalities"]) for row in rows))
+    table.add_row("released", *(row["released"] or "?" for row in rows))
+    table.add_row("licence", *(row["licence"] or "?" for row in rows))
     return table
 
 
-def _page(anatomy: Anatomy) -> Any:
-    from rich.console import Group
-    from rich.table import Table
-
-    head = Table(box=None, show_header=False, title=anatomy.name, title_justify="left", title_style="bold")
-    head.add_column()
-    head.add_column(justify="right")
-    head.add_column(style="dim")
-    shape = f"{anatomy.layer_count} layers: " + ", ".join(f"{part.count} {part.kind}" for part in anatomy.layers)
-    head.add_row("architecture", anatomy.architecture, shape)
-    head.add_row("parameters", format_count(anatomy.total_live_params), f"{anatomy.total_live_params:,}")
-    head.add_row(
-        "used for one token",
-        format_count(anatomy.active_excl_input_embedding),
-        f"{anatomy.experts_per_tok} of {anatomy.experts} experts a layer" if anatomy.experts else "dense",
-    )
-    head.add_row("resident in BF16", format_bytes(2 * anatomy.total_live_params), "all of it must live somewhere")
-    head.add_row("read for one token in BF16", format_bytes(2 * anatomy.active_excl_input_embedding), "at batch 1")
-    head.add_row("cache a token, 16 bit", format_bytes(anatomy.kv_bytes_per_token_bf16), "grows with context")
-    if anatomy.window_tokens:
-        head.add_row(
-            "cache in windows", format_bytes(anatomy.window_kv_bytes_per_slot_bf16 * anatomy.window_tokens),
-            f"at most, {anatomy.window_tokens:,} tokens",
-        )  # fmt: skip
-    if anatomy.recurrent_state_bytes_per_seq:
-        head.add_row("state a sequence", format_bytes(anatomy.recurrent_state_bytes_per_seq), "whatever the context")
-    head.add_row("context", format_count(anatomy.max_context_tokens), ", ".join(anatomy.modalities))
-    parts = Table(box=None, title="where the parameters are", title_justify="left")
-    parts.add_column("role")
-    parts.add_column("parameters", justify="right")
-    parts.add_column("share", justify="right")
-    for role, count in anatomy.params_by_role.items():
-        if count:
-            parts.add_row(role.value.replace("_", " "), f"{count:,}", f"{100 * count / anatomy.total_live_params:.1f}%")
-    return Group(head, "", parts)
+def _gigabytes(size: float | None) -> str:
+    if size is None:
+        return "?"
+    value = size / _GIGA
+    return f"{value:,.0f}" if value >= 99.95 else f"{value:.1f}" if value >= 9.995 else f"{value:.2f}"  # noqa: PLR2004

@@ -1,9 +1,37 @@
-"""Cost per completed task, savings, certificates and what is not known, from ledger rows.
+"""Reports as tables for people: cost per completed task with its savings, certificates and gaps; a model's anatomy.
 
-It does not query the ledger and decides nothing.
+It renders what it is given: it does not query the ledger and decides nothing.
 """
 
+from ownward.reports._anatomy_page import (
+    BATCH_TOKENS,
+    CONTEXT_TOKENS,
+    AnatomyPage,
+    CacheLine,
+    WeightLine,
+    compute_anatomy_page,
+    render_anatomy_page,
+)
 from ownward.reports._comparisons import render_comparisons
+from ownward.reports._release_page import render_checkpoints, render_licence, render_release, render_scores
 from ownward.reports._report import Report, TierLine, WorkloadLine, compute_report, render_report
 
-__all__ = ["Report", "TierLine", "WorkloadLine", "compute_report", "render_comparisons", "render_report"]
+__all__ = [
+    "BATCH_TOKENS",
+    "CONTEXT_TOKENS",
+    "AnatomyPage",
+    "CacheLine",
+    "Report",
+    "TierLine",
+    "WeightLine",
+    "WorkloadLine",
+    "compute_anatomy_page",
+    "compute_report",
+    "render_anatomy_page",
+    "render_checkpoints",
+    "render_comparisons",
+    "render_licence",
+    "render_release",
+    "render_report",
+    "render_scores",
+]
