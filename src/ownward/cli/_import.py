@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from ownward.core import to_json
 
 if TYPE_CHECKING:
     from ownward.ledger import TrafficRow
-    from ownward.traffic import Reading, TrafficRecord
+    from ownward.traffic import DiscoveredWorkload, TrafficRecord
 
 _BAD_SHOWN = 20
 
@@ -37,23 +38,26 @@ def import_(
 ) -> None:
     """Read FILEs (logs of gateways and providers, public traces; gzip too) into the ledger.
 
-    The format is recognised by content. No prompt text is kept. A file is imported whole or not at all; rows
+    The format is recognised by content, and so are workloads that the log does not name: requests with the same
+    tools and system prompt or template are one. No prompt text is kept. A file is imported whole or not at all; rows
     that cannot be read are listed, and a second import of the same file adds nothing.
     """
     from ownward import traffic
 
     totals = {"read": 0, "imported": 0, "duplicates": 0, "bad_total": 0}
     bad: list[dict[str, Any]] = []
-    workloads: dict[str, int] = {}
+    found: dict[str, dict[str, Any]] = {}
     assigned: list[dict[str, Any]] = []
     with open_ledger(ledger_target) as opened:
         for name in files:
             with open_input(name) as stream:
                 reading = traffic.read(stream, name=name, format=format_name)
-                rows = _rows(
-                    reading, workload or Path(name).name.partition(".")[0] or "default", is_forced=workload is not None
-                )
-                count = opened.import_traffic(_counted(rows, workloads, assigned), source=Path(name).name)
+                discovery = traffic.discover(_named(reading, workload), default=_default_name(name))
+                rows = _rows(discovery, assigned if assignments is not None else None)
+                count = opened.import_traffic(rows, source=Path(name).name)
+            for item in discovery.workloads:
+                _add(found, item)
+                opened.record_workload(item.id, {"name": item.name, "basis": item.basis})
             totals["read"] += reading.count.read
             totals["imported"] += count.imported
             totals["duplicates"] += count.duplicates + reading.count.duplicates
@@ -65,17 +69,38 @@ def import_(
         "schema": "ownward.import/1",
         **totals,
         "bad": bad[:_BAD_SHOWN],
-        "workloads": [{"id": name, "name": name, "requests": count} for name, count in workloads.items()],
+        "workloads": list(found.values()),
     }
     emit(payload, as_json=as_json, render=_render)
 
 
-def _rows(reading: Reading, default: str, *, is_forced: bool) -> Iterator[TrafficRow]:
-    for record in reading:
-        yield _row(record, default if is_forced else record.workload or default)
+def _default_name(file: str) -> str:
+    """Return what requests are called that nothing tells apart: the file's name without its endings."""
+    return Path(file).name.partition(".")[0] or "default"
 
 
-def _row(record: TrafficRecord, workload: str) -> TrafficRow:
+def _named(records: Iterable[TrafficRecord], workload: str | None) -> Iterator[TrafficRecord]:
+    for record in records:
+        yield record if workload is None else dataclasses.replace(record, workload=workload)
+
+
+def _add(found: dict[str, dict[str, Any]], item: DiscoveredWorkload) -> None:
+    row = found.setdefault(item.id, {"id": item.id, "name": item.name, "requests": 0, "basis": item.basis})
+    row["requests"] += item.requests
+
+
+def _rows(records: Iterable[TrafficRecord], assigned: list[dict[str, Any]] | None) -> Iterator[TrafficRow]:
+    """Yield ledger rows; note each input row's workload once, also where it held several requests."""
+    last: int | None = None
+    for number, record in enumerate(records):
+        row = number if record.row is None else record.row
+        if assigned is not None and row != last:
+            assigned.append({"row": row, "workload": record.workload})
+        last = row
+        yield _row(record)
+
+
+def _row(record: TrafficRecord) -> TrafficRow:
     from ownward.ledger import TrafficRow
 
     return TrafficRow(
@@ -85,22 +110,12 @@ def _row(record: TrafficRecord, workload: str) -> TrafficRow:
         input_tokens=record.input_tokens,
         cached_input_tokens=record.cached_input_tokens,
         output_tokens=record.output_tokens,
-        workload=workload,
+        workload=record.workload,
         session=record.session,
         model=record.model,
         charge_usd=record.charge_usd,
         completed=record.completed,
     )
-
-
-def _counted(
-    rows: Iterable[TrafficRow], workloads: dict[str, int], assigned: list[dict[str, Any]]
-) -> Iterator[TrafficRow]:
-    for number, row in enumerate(rows):
-        name = row.workload or "default"
-        workloads[name] = workloads.get(name, 0) + 1
-        assigned.append({"row": number, "workload": name})
-        yield row
 
 
 def _render(payload: dict[str, Any]) -> str:

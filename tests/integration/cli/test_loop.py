@@ -26,7 +26,8 @@ def test_a_trace_is_imported_once_and_planned(tmp_path: Path, capsys: pytest.Cap
     ledger, out = str(tmp_path / "ledger.db"), tmp_path / "plan.toml"
     first = ask(capsys, "import", TRACE, "--ledger", ledger)
     assert (first["read"], first["imported"], first["duplicates"], first["bad_total"]) == (8819, 8819, 0, 0)
-    assert first["workloads"] == [{"id": "azure_llm_2023_code", "name": "azure_llm_2023_code", "requests": 8819}]
+    (workload,) = first["workloads"]
+    assert (workload["id"], workload["requests"], workload["basis"]) == ("azure_llm_2023_code", 8819, "none")
     again = ask(capsys, "import", TRACE, "--ledger", ledger)
     assert (again["imported"], again["duplicates"]) == (0, 8819)
 
@@ -79,7 +80,26 @@ def test_bad_rows_are_listed_and_good_ones_imported(tmp_path: Path, capsys: pyte
     found = ask(capsys, "import", str(trace), "--ledger", str(tmp_path / "l.db"), "--workload", "mine")
     assert (found["imported"], found["bad_total"]) == (2, 2)
     assert [row["line"] for row in found["bad"]] == [2, 3]
-    assert found["workloads"] == [{"id": "mine", "name": "mine", "requests": 2}]
+    assert [(item["id"], item["requests"]) for item in found["workloads"]] == [("mine", 2)]
+
+
+def test_applications_in_a_chat_log_become_workloads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two system prompts in one log are two workloads; the assignments name one for each row."""
+    log, out = tmp_path / "chats.jsonl", tmp_path / "assigned.jsonl"
+    systems = ("You sort letters of complaint by topic.", "Translate what the user writes into Rumantsch.")
+    rows = [
+        {"messages": [{"role": "system", "content": systems[index % 2]},
+                      {"role": "user", "content": f"text number {index} about something else"},
+                      {"role": "assistant", "content": "done"}]}
+        for index in range(20)
+    ]  # fmt: skip
+    log.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = ask(capsys, "import", str(log), "--ledger", str(tmp_path / "l.db"), "--assignments", str(out))
+    assert [item["requests"] for item in found["workloads"]] == [10, 10]
+    assigned = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [item["row"] for item in assigned] == list(range(20))
+    assert len({item["workload"] for item in assigned[0::2]}) == 1
+    assert len({item["workload"] for item in assigned}) == 2
 
 
 def test_simulate_repeats_itself_and_writes_a_row_a_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
