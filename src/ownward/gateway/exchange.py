@@ -142,6 +142,8 @@ class Exchange:
             self._is_over = True
             if self._connection is not None:
                 self._connection.on_gone = None
+            if self._watch is not None:
+                self._watch.cancel()
             gateway.exchanges.discard(self)
             gateway.count(self)
 

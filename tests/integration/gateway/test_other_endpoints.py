@@ -1,8 +1,10 @@
 """Models, health, metrics, outcomes, keys, and what is not served."""
-# ruff: noqa: SIM117 - a gateway stands inside its upstreams
+# ruff: noqa: ASYNC110, SIM117 - a gateway stands inside its upstreams, and what happens in them is polled
 
 import asyncio
+import json
 
+from ownward.core import LedgerError
 from ownward.engines import FakeOptions, FakeServer
 from ownward.gateway import GatewaySettings
 
@@ -208,3 +210,51 @@ def test_a_fault_of_ours_is_500_in_the_clients_dialect_and_the_charge_stays_open
 
     asyncio.run(main())
     assert "ZeroDivisionError" in caplog.text
+
+
+def test_where_the_intent_cannot_be_written_nothing_is_sent(lab, start):
+    async def main():
+        async with FakeServer() as fake, start(lab.plan_of(lab.tier("a", fake.base_url))) as running:
+
+            async def fail(*_):
+                raise LedgerError("the disk is full")
+
+            running.ledger.begin, kept = fail, running.ledger.begin
+            answer = await running.ask(body=lab.chat())
+            assert (answer.status, answer.json["error"]["code"]) == (503, "ledger_error")
+            assert "retry-after" in answer.headers
+            running.ledger.begin = kept
+            assert (await running.ask(body=lab.chat())).status == 200
+            assert fake.record.count(with_calls=False)["accepted"] == 1
+
+    asyncio.run(main())
+
+
+def test_the_application_runs_under_any_asgi_server(lab, start):
+    """Without our own protocol, a client that leaves is noticed by `receive`."""
+
+    async def main():
+        async with FakeServer(FakeOptions(ttft_s=5)) as fake:
+            async with start(lab.plan_of(lab.tier("a", fake.base_url))) as running:
+                left = asyncio.Event()
+                messages = [{"type": "http.request", "body": json.dumps(lab.chat()).encode(), "more_body": False}]
+
+                async def receive():
+                    if messages:
+                        return messages.pop()
+                    await left.wait()
+                    return {"type": "http.disconnect"}
+
+                async def send(message):
+                    raise AssertionError(message)
+
+                scope = {"type": "http", "method": "POST", "path": lab.CHAT, "headers": []}
+                call = asyncio.create_task(running.server.gateway(scope, receive, send))
+                async with asyncio.timeout(2):
+                    while not fake.record.serving:
+                        await asyncio.sleep(0.01)
+                left.set()
+                await asyncio.wait_for(call, 0.2)
+                assert [row["state"] for row in await running.rows()] == ["unsettled"]
+
+    asyncio.run(main())
