@@ -17,6 +17,7 @@ _SCALES = (
     "_scales", ".weight_shape", ".weight_zero_point", ".zeros", ".absmax", ".quant_map", ".nested_absmax",
     ".nested_quant_map", ".SCB", "quant_state.bitsandbytes__nf4", ".k_scale", ".v_scale", ".output_scale", ".scale_inv",
 )  # fmt: skip
+_WIDE = {"f64": 64, "i64": 64, "u64": 64, "f32": 32, "i32": 32, "u32": 32}
 _PACKED = (".qweight", ".weight_packed", "_blocks")
 
 
@@ -79,7 +80,7 @@ def element_bits(dtype: str) -> int:
     if dtype in GGML_BLOCKS:
         values, size = GGML_BLOCKS[dtype]
         return 8 * size if values == 1 else 16
-    return {"f64": 64, "i64": 64, "u64": 64, "f32": 32, "i32": 32, "u32": 32}.get(dtype, 16)
+    return _WIDE.get(dtype, 16)
 
 
 def _weight(tensor: StoredTensor, place: Place, *, is_draft: bool, bits: int | None, names: set[str]) -> Weight:

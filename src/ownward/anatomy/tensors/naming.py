@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ownward.anatomy.blueprint import Op, State
 from ownward.anatomy.roles import Role
 
-_LAYER = re.compile(r"^(?P<before>(?:.*?\.)?(?:layers|blk|h|blocks)\.)(?P<index>\d+)\.(?P<rest>.+)$")
+_LAYER = re.compile(r"(?:^|\.)(?:layers|blk|h|blocks)\.(\d+)\.")
 _EXPERT = re.compile(r"\bexperts?\.\d+\.")
 
 # Searched in order in the tensor's name; the first that is found decides.
@@ -59,12 +59,13 @@ def place_of(name: str) -> Place:
     >>> place_of("model.layers.7.mlp.experts.12.up_proj.weight")
     Place(layer=7, prefix='model.layers.', name='mlp.experts.{}.up_proj.weight')
     """
-    match = _LAYER.match(name)
-    if match is None or is_tower(match["before"]):
+    match = _LAYER.search(name)
+    if match is None or is_tower(prefix := name[: match.start(1)]):
         return Place(None, "", _EXPERT.sub("experts.{}.", name))
-    return Place(int(match["index"]), match["before"], _EXPERT.sub("experts.{}.", match["rest"]))
+    return Place(int(match[1]), prefix, _EXPERT.sub("experts.{}.", name[match.end() :]))
 
 
+@functools.lru_cache(maxsize=4096)
 def is_tower(name: str) -> bool:
     """Whether a name is one of a vision or audio tower, whose layers are not the model's."""
     return re.search(r"^[va]\.|^mm\.|vision|visual|audio|image_encoder|vit\.", name) is not None
