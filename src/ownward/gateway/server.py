@@ -17,7 +17,7 @@ from typing import Any, Protocol, Self
 
 import uvicorn
 
-from ownward.core import Clock, OwnwardError, PortTaken, SystemClock
+from ownward.core import Clock, ConfigError, Fault, OwnwardError, PortTaken, SystemClock
 from ownward.gateway._http import BoundedHttp
 from ownward.gateway.app import ASGIApp, Gateway, Secrets
 from ownward.gateway.settings import GatewaySettings
@@ -98,8 +98,11 @@ class GatewayServer:
     async def start(self) -> None:
         """Listen, and write the ready file once requests are accepted.
 
-        Raises: PortTaken.
+        Raises: PortTaken; ConfigError, if the ready file has no folder.
         """
+        ready_file = self.settings.ready_file
+        if ready_file is not None:
+            clear_ready_file(ready_file)
         self._socket = bind(self.settings.host, self.settings.port)
         config = uvicorn.Config(
             self.gateway,
@@ -121,10 +124,8 @@ class GatewayServer:
         started.cancel()
         if self._task.done():
             await self._task
-        if self.settings.ready_file is not None:
-            write_ready_file(
-                self.settings.ready_file, base_url=self.base_url, tiers=list(self.gateway.table.plan.tiers)
-            )
+        if ready_file is not None:
+            write_ready_file(ready_file, base_url=self.base_url, tiers=list(self.gateway.table.plan.tiers))
         _LOG.info("accepting requests at %s", self.base_url)
 
     async def reload(self, plan: Plan) -> None:
@@ -146,11 +147,13 @@ class GatewayServer:
             if self._task is not None:
                 await self._task
             self._server = None
-        await self.gateway.stop()
-        if self.settings.ready_file is not None:
-            self.settings.ready_file.unlink(missing_ok=True)
-        for stoppable in reversed(self._stops):
-            await stoppable.stop()
+        try:
+            if self.settings.ready_file is not None:
+                self.settings.ready_file.unlink(missing_ok=True)
+            await self.gateway.stop()
+        finally:
+            for stoppable in reversed(self._stops):
+                await stoppable.stop()
 
     async def serve(self, on_ready: Callable[[], None] | None = None) -> None:
         """Start, run until SIGINT or SIGTERM (a second one cuts the drain short), stop.
@@ -274,6 +277,22 @@ def bind(host: str, port: int) -> socket.socket:
         ) from error
     listener.settimeout(0)
     return listener
+
+
+def clear_ready_file(path: Path) -> None:
+    """Remove what a killed gateway left, so that the file says nothing before this one is ready.
+
+    Raises: ConfigError, if the folder is not there.
+    """
+    if not path.parent.is_dir():
+        fault = Fault(
+            file="gateway settings",
+            key="ready_file",
+            message=f"is {str(path)!r}, whose folder is not there",
+            allowed="A file in a folder that exists",
+        )
+        raise ConfigError([fault])
+    path.unlink(missing_ok=True)
 
 
 def write_ready_file(path: Path, *, base_url: str, tiers: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from ownward.core import ConfigError, Fault, PortTaken
+from ownward.core import ConfigError, Fault, LedgerError, PortTaken
 from ownward.engines import FakeOptions, FakeServer
 from ownward.gateway import GatewaySettings
 from ownward.plan import Match, Strategy, Workload
@@ -34,6 +34,53 @@ def test_the_ready_file_is_there_when_requests_are_accepted_and_gone_after(lab, 
                 }
                 assert (await lab.ask(ready["base_url"], "/healthz")).status == 200
             assert not ready_file.exists()
+
+    asyncio.run(main())
+
+
+def test_what_a_killed_gateway_left_in_the_ready_file_is_gone_before_this_one_listens(lab, start, tmp_path):
+    ready_file = tmp_path / "ready.json"
+    ready_file.write_text('{"base_url": "http://127.0.0.1:1"}')
+
+    async def main():
+        async with FakeServer() as fake:
+            plan = lab.plan_of(lab.tier("a", fake.base_url))
+            port = int(fake.base_url.rsplit(":", 1)[1])
+            with pytest.raises(PortTaken):
+                async with start(plan, settings=GatewaySettings(port=port, ready_file=ready_file)):
+                    pass
+            assert not ready_file.exists()
+
+    asyncio.run(main())
+
+
+def test_a_ready_file_without_a_folder_is_refused(lab, start, tmp_path):
+    async def main():
+        async with FakeServer() as fake:
+            settings = GatewaySettings(port=0, ready_file=tmp_path / "nowhere" / "ready.json")
+            with pytest.raises(ConfigError, match="whose folder is not there"):
+                async with start(lab.plan_of(lab.tier("a", fake.base_url)), settings=settings):
+                    pass
+
+    asyncio.run(main())
+
+
+def test_engines_are_stopped_even_if_the_ledger_cannot_be_written(lab, start):
+    stopped = []
+
+    class Engine:
+        async def stop(self):
+            stopped.append(True)
+
+    async def fail():
+        raise LedgerError("the disk is full")
+
+    async def main():
+        async with FakeServer() as fake:
+            with pytest.raises(LedgerError):
+                async with start(lab.plan_of(lab.tier("a", fake.base_url)), stops=[Engine()]) as running:
+                    running.ledger.flush = fail
+        assert stopped == [True]
 
     asyncio.run(main())
 
