@@ -20,11 +20,12 @@ _OK = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """A gateway's address, the key to show it, and the run that task ids are marked with."""
+    """A gateway's address, the key to show it, the run that task ids are marked with, and whose tasks they are."""
 
     url: str
     key: str | None
     run_id: str
+    workload: str | None = None
 
 
 def asker(door: Door, endpoint: Endpoint, *, model: str) -> Callable[[Task], Awaitable[Answer]]:
@@ -43,6 +44,9 @@ def asker(door: Door, endpoint: Endpoint, *, model: str) -> Callable[[Task], Awa
     headers = [(b"content-type", b"application/json")]
     if endpoint.key is not None:
         headers.append((b"authorization", f"Bearer {endpoint.key}".encode()))
+    if endpoint.workload is not None:  # the workload's own label holds, and the ledger counts them as its tasks
+        headers.append((b"x-ownward-workload", endpoint.workload.encode()))
+        headers.append((b"x-ownward-tier", model.encode()))
 
     async def ask(task: Task) -> Answer:
         body = json.dumps(

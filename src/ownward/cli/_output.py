@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import io
 import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, TypeVar, cast
 
 import click
 
@@ -119,6 +120,20 @@ def open_input(path: str) -> Iterator[BinaryIO]:
     except (OSError, EOFError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise BadInput(f"cannot read {path!r}: {reason}", next_step="Check the path and its permissions") from error
+
+
+@contextlib.contextmanager
+def open_text_input(path: str) -> Iterator[TextIO]:
+    """Open a file as UTF-8 text, as `open_input` does; bytes that are none are shown as replacement signs.
+
+    Raises: BadInput, if it cannot be read.
+    """
+    with open_input(path) as raw:
+        text = io.TextIOWrapper(raw, encoding="utf-8-sig", errors="replace")
+        try:
+            yield text
+        finally:
+            text.detach()
 
 
 def write_whole(path: Path, text: str) -> None:

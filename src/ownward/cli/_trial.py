@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from datetime import UTC, datetime, time
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ownward.cli._context import open_ledger
-from ownward.cli._output import at_option, emit, json_option, ledger_option, open_input, progress, say, today
+from ownward.cli._output import at_option, emit, json_option, ledger_option, open_text_input, progress, say, today
 from ownward.core import UsageError, format_percent, format_usd, new_id, to_jsonable
 
 if TYPE_CHECKING:
@@ -24,7 +23,9 @@ if TYPE_CHECKING:
 @click.option("--tasks", "tasks_file", default=None, metavar="FILE", help="Tasks to ask now, with expected answers.")
 @click.option("--url", default="http://127.0.0.1:8484", show_default=True, help="The running gateway to ask them at.")
 @click.option("--key-env", default=None, metavar="VAR", help="The variable that holds a key for it, if it wants one.")
-@click.option("--workload", default=None, metavar="NAME", help="Keep the certificate for this workload in the ledger.")
+@click.option(
+    "--workload", default=None, metavar="NAME", help="The plan's workload they are of; its certificate is kept."
+)
 @click.option("--baseline", required=True, metavar="NAME", help="The strategy (or tier) that serves today.")
 @click.option("--candidate", required=True, metavar="NAME", help="The strategy (or tier) that may replace it.")
 @click.option("--rho", default=0.98, show_default=True, help="Share of the baseline's completions to keep, 0 to 1.")
@@ -62,7 +63,7 @@ def trial(
     else:
         assert tasks_file is not None
         with open_ledger(ledger_target) as opened:
-            tasks = _ask_now(tasks_file, baseline, candidate, opened, **asking)
+            tasks = _ask_now(tasks_file, baseline, candidate, opened, workload=workload, **asking)
     issued_at = datetime.now(UTC) if at is None else datetime.combine(today(at), time(), tzinfo=UTC)
     certificate = certify(
         tasks, baseline=baseline, candidate=candidate, rho=rho, confidence=confidence, issued_at=issued_at
@@ -77,15 +78,23 @@ def trial(
 def _recorded(outcomes: str, baseline: str, candidate: str) -> tuple[list[PairedTask], dict[str, Any]]:
     from ownward.quality import read_outcomes
 
-    with open_input(outcomes) as raw:
-        table = read_outcomes(io.TextIOWrapper(raw, encoding="utf-8", errors="replace"), name=outcomes)
+    with open_text_input(outcomes) as text:
+        table = read_outcomes(text, name=outcomes)
     tasks, left_out = table.pair(baseline, candidate)
     bad = [{"line": line, "why": why} for line, why in table.bad]
     return tasks, {"left_out": left_out, "duplicates": table.duplicates, "bad": bad}
 
 
 def _ask_now(
-    tasks_file: str, baseline: str, candidate: str, opened: Ledger, *, url: str, key_env: str | None, concurrency: int
+    tasks_file: str,
+    baseline: str,
+    candidate: str,
+    opened: Ledger,
+    *,
+    workload: str | None,
+    url: str,
+    key_env: str | None,
+    concurrency: int,
 ) -> list[PairedTask]:
     """Ask every task of both tiers, record the outcomes, and pair what came back with what it cost."""
     from ownward.cli._asking import Endpoint, asker
@@ -95,10 +104,10 @@ def _ask_now(
     from ownward.trials import read_tasks, run_tasks
     from ownward.upstreams import Door
 
-    with open_input(tasks_file) as raw:
-        tasks = read_tasks(io.TextIOWrapper(raw, encoding="utf-8"), name=tasks_file)
+    with open_text_input(tasks_file) as text:
+        tasks = read_tasks(text, name=tasks_file)
     key = None if key_env is None else resolve_secret(key_env)
-    endpoint = Endpoint(url=url, key=key, run_id=new_id("trial_"))
+    endpoint = Endpoint(url=url, key=key, run_id=new_id("trial_"), workload=workload)
     results: dict[str, list[TaskResult]] = {}
     done = 0
     with progress("tasks asked and graded", total=2 * len(tasks), unit="tasks") as advance:

@@ -51,17 +51,9 @@ class RentedCandidate:
     price: Price
     region: str | None = None
 
-    def as_option(self) -> ApiOption:
-        """Return what economics compares."""
-        return ApiOption(
-            name=self.tier,
-            input_usd_per_mtok=self.price.input_usd_per_mtok,
-            output_usd_per_mtok=self.price.output_usd_per_mtok,
-            cached_input_usd_per_mtok=self.price.cached_input_usd_per_mtok,
-            basis=self.price.basis,
-            source=self.price.source,
-            checked_on=self.price.checked_on,
-        )
+    def as_option(self, trace: Trace) -> ApiOption:
+        """Return what economics compares; a price with steps depends on the trace's lengths."""
+        return ApiOption.from_price(self.price, trace, name=self.tier)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,8 +68,13 @@ class Sizing:
     tpot_p95_s: float | None
 
 
-def size(candidate: OwnedCandidate, trace: Trace, slo: Slo, *, at: date) -> Sizing | str:
-    """Return how many replicas of `candidate` hold `slo` on `trace`, or the constraint that binds."""
+def size(
+    candidate: OwnedCandidate, trace: Trace, slo: Slo, *, at: date, cache_reuse_fraction: float = 0.0
+) -> Sizing | str:
+    """Return how many replicas of `candidate` hold `slo` on `trace`, or the constraint that binds.
+
+    `cache_reuse_fraction` of the input that the trace calls cached is taken as cached here too.
+    """
     deployment = deploy(
         candidate.anatomy,
         machine=candidate.machine,
@@ -100,7 +97,15 @@ def size(candidate: OwnedCandidate, trace: Trace, slo: Slo, *, at: date) -> Sizi
     try:
         step_model = deployment.compute_step_model(sequences=batch, context_tokens=context)
         scheduler = Scheduler(max_batch=batch, token_budget=_token_budget(step_model, batch, slo))
-        fleet = smallest_fleet(trace, step_model, scheduler, slo, redundancy=0, max_replicas=_MOST_REPLICAS)
+        fleet = smallest_fleet(
+            trace,
+            step_model,
+            scheduler,
+            slo,
+            redundancy=0,
+            max_replicas=_MOST_REPLICAS,
+            recorded_reuse_fraction=cache_reuse_fraction,
+        )
     except MissesSlo as error:
         return f"service level: {error.message}"
     except NoCapacity as error:

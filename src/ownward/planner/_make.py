@@ -131,7 +131,13 @@ def _compare(
     sizings: dict[str, Sizing] = {}
     barred: dict[str, str] = {}
     for candidate in owned:
-        found = size(candidate, workload.trace, workload.slo, at=at.date())
+        found = size(
+            candidate,
+            workload.trace,
+            workload.slo,
+            at=at.date(),
+            cache_reuse_fraction=assumptions.cache_reuse_fraction.value.value,
+        )
         if isinstance(found, str):
             barred[candidate.tier] = found
         else:
@@ -139,7 +145,7 @@ def _compare(
     compared = own_vs_rent(
         workload.trace.compute_summary(),
         [sizing.option for sizing in sizings.values()],
-        [candidate.as_option() for candidate in rented],
+        [candidate.as_option(workload.trace) for candidate in rented],
         assumptions,
         active_hours_per_month=hours_per_month,
     )

@@ -250,7 +250,8 @@ def render_report(report: Report) -> Group:
         parts.append(
             Text(
                 f"\nthe same tokens at {report.baseline}: {format_usd(report.baseline_usd)};"
-                f" difference: {format_usd(report.saved_usd)} (owned tiers charge energy only; nothing is said of quality)"
+                f" difference: {format_usd(report.saved_usd)}"
+                " (owned tiers charge energy only; it says nothing of quality)"
             )
         )
     if report.unknown:

@@ -1,0 +1,91 @@
+"""A trial against a running gateway over fake upstreams, and what the plan then makes of its certificate."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ownward.cli import run
+from ownward.engines import FakeOptions, FakeProcess, run_fake
+
+PLAN = """
+schema = "ownward.plan/1"
+name = "trial"
+baseline = "big"
+
+[workloads.sums]
+label = "local_only"
+floor_fraction = 0.9
+confidence_fraction = 0.95
+match = {{ models = ["sums"] }}
+strategy = {{ kind = "direct", tiers = ["big"] }}
+"""
+
+TIER = """
+[tiers.{name}]
+kind = "owned"
+model = "{name}-model"
+engine = "adopted"
+price = {{ provider = "owned", model = "{name}", input_usd_per_mtok = "{usd}", output_usd_per_mtok = "{usd}", \
+basis = "assumed", source = "a test", checked_on = 2026-11-21 }}
+[[tiers.{name}.upstreams]]
+name = "{name}"
+url = "{url}"
+"""
+
+
+@pytest.fixture
+def fakes() -> Iterator[dict[str, FakeProcess]]:
+    with run_fake(FakeOptions(reply="it is 4")) as big, run_fake(FakeOptions(reply="4")) as small:
+        yield {"big": big, "small": small}
+
+
+def test_a_live_trial_certifies_and_the_ledger_keeps_outcomes_and_certificate(
+    tmp_path: Path, fakes: dict[str, FakeProcess], capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan, ledger, ready = tmp_path / "plan.toml", str(tmp_path / "ledger.db"), tmp_path / "ready.json"
+    tiers = "".join(
+        TIER.format(name=name, url=fakes[name].base_url, usd=usd) for name, usd in (("big", "10"), ("small", "1"))
+    )
+    plan.write_text(PLAN.format() + tiers)
+    tasks = tmp_path / "tasks.jsonl"
+    row = {"messages": [{"role": "user", "content": "2+2?"}], "expected": 4, "grader": {"kind": "number"}}
+    tasks.write_text("".join(json.dumps({"task_id": f"t{index}", **row}) + "\n" for index in range(300)))
+    server = subprocess.Popen(
+        [sys.executable, "-m", "ownward", "serve", "--plan", str(plan), "--ledger", ledger, "--port", "0",
+         "--ready-file", str(ready)],
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 60
+        while not ready.exists():
+            assert server.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        url = json.loads(ready.read_text())["base_url"]
+        code = run(
+            ["trial", "--tasks", str(tasks), "--url", url, "--baseline", "big", "--candidate", "small", "--rho", "0.9",
+             "--workload", "sums", "--ledger", ledger, "--json"]
+        )  # fmt: skip
+        certificate = json.loads(capsys.readouterr().out)
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.wait(timeout=30)
+    assert code == 0
+    assert certificate["state"] == "certified"
+    assert certificate["tasks"] == 300
+    assert float(certificate["cpct_candidate_usd"]["value"]) < float(certificate["cpct_baseline_usd"]["value"])
+
+    assert run(["report", "--ledger", ledger, "--plan", str(plan), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    (workload,) = report["workloads"]
+    assert workload["workload"] == "sums"
+    assert workload["certificate"]["state"] == "certified"
+    assert {line["tier"]: line["completed"] for line in workload["tiers"]} == {"big": 300, "small": 300}
