@@ -219,9 +219,11 @@ def _listed(payload: dict[str, Any]) -> Any:
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for heading in ("id", "size", "active", "context", "released", "licence"):
+    longest = max((len(row["id"]) for row in payload["models"]), default=0)
+    for heading, width in (("id", longest), ("size", 5), ("active", 6), ("context", 7), ("released", 8)):
         is_number = heading in {"size", "active", "context"}
-        table.add_column(heading, justify="right" if is_number else "left", no_wrap=True, overflow="ellipsis")
+        table.add_column(heading, justify="right" if is_number else "left", no_wrap=True, min_width=width)
+    table.add_column("licence", no_wrap=True)
     for row in payload["models"]:
         table.add_row(
             row["id"],
