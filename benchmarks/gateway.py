@@ -1,10 +1,12 @@
-"""What a gateway costs: CPU of a request, of a streamed chunk, added latency, memory; calling directly is zero.
+"""What a gateway costs: CPU, latency and memory of ours beside nginx, TensorZero, LiteLLM and no gateway at all.
 
-    python benchmarks/gateway.py [--litellm-python PATH] [--out FILE]
+    python -m benchmarks.gateway                     # about ten minutes; makes the others' environments on first use
+    python -m benchmarks.gateway --only ownward,nginx --rounds 3
+    python -m benchmarks.gateway --soak 1000000      # and memory over a million requests of ours
 
-The gateway is alone on core 0; a fake upstream and the clients share core 1. CPU is what the kernel charged the
-gateway's processes. LiteLLM is measured where a Python is named that has `litellm[proxy]` installed. Prints one JSON
-object; needs two cores and Linux.
+Needs two cores: the gateway has one for itself, the upstream and the load share the other. Contenders take turns
+within each round and are held still (SIGSTOP) while others run. Needs `wrk` and `nginx` (Debian packages). Writes
+results/gateway-DATE.json and prints a table. CPU is the processor time of the gateway's processes, read from /proc.
 """
 
 from __future__ import annotations
@@ -12,293 +14,387 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import datetime as dt
-import importlib.metadata
-import json
+import gc
 import os
-import platform
-import socket
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
+from benchmarks.contenders import (
+    Contender,
+    prepare_peer,
+    start_direct,
+    start_litellm,
+    start_nginx,
+    start_ownward,
+    start_tensorzero,
+)
+from benchmarks.light_client import OneConnection, StreamsSeen, run_on_light_loop, run_open_loop, run_streams, run_wrk
+from benchmarks.machine_facts import new_record, write_record
 
-from ownward import ledger
-from ownward.engines import FakeOptions, OutputLength, run_fake
-
-CONNECTIONS = 64
-GATEWAY_CORE, OTHER_CORE = 0, 1
-CHUNKS_SHORT, CHUNKS_LONG = 8, 64
-READY_S = 120.0
-
-PLAN = """
-schema = "ownward.plan/1"
-name = "benchmark"
-[tiers.metered]
-kind = "rented"
-model = "fake-model"
-provider = "fake"
-region = "eu"
-[tiers.metered.price]
-input_usd_per_mtok = "3"
-output_usd_per_mtok = "15"
-basis = "assumed"
-source = "benchmark"
-checked_on = 2026-11-21
-[[tiers.metered.upstreams]]
-name = "fake"
-url = "{url}"
-[workloads.chat]
-label = "any"
-strategy = {{ kind = "direct", tiers = ["metered"] }}
-"""
-
-OWNWARD = """
-import pathlib, sys
-from ownward import ledger, plan
-from ownward.gateway import GatewaySettings, serve_app
-folder = pathlib.Path(sys.argv[1])
-with ledger.open(folder / "ledger.db") as opened:
-    serve_app(
-        plan=plan.loads((folder / "plan.toml").read_text(), file="plan.toml"), ledger=opened,
-        settings=GatewaySettings(port=int(sys.argv[2]), requires_keys=sys.argv[3] == "keys"),
-    )
-"""
-
-LITELLM = """
-model_list:
-  - model_name: chat
-    litellm_params: {{model: openai/fake-model, api_base: "{url}/v1", api_key: none}}
-litellm_settings: {{telemetry: false}}
-"""
+NAMES = ("direct", "nginx", "ownward", "TensorZero", "LiteLLM")
+AIMS = {
+    "cpu_us_per_request_at_64": "at most 200",
+    "added_p50_ms_at_1": "at most 0.4",
+    "open_loop_p99_ms": "at most twice nginx's",
+    "cpu_us_per_streamed_chunk": "at most 10",
+    "added_first_byte_p50_ms": "at most 0.5",
+    "memory_after_bytes": "under 80 MB and flat",
+    "start_s": "under 1",
+    "open_streams": "5,000",
+}
+_FIRST_EVENT = b"data: {"
 
 
-class Caller(asyncio.Protocol):
-    """One connection that asks again as soon as it has its answer."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """How much is asked of each contender in each round."""
 
-    def __init__(self, load: Load) -> None:
-        self.load = load
-        self.held = b""
-        self.end: int | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin."""
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        self.ask()
-
-    def ask(self) -> None:
-        """Send the next request, or leave."""
-        if self.load.left <= 0:
-            self.transport.close()
-            return
-        self.load.left -= 1
-        self.held, self.end, self.asked_s = b"", None, time.perf_counter()
-        self.transport.write(self.load.request)
-
-    def data_received(self, data: bytes) -> None:
-        """Take in a piece; ask again once the answer is whole."""
-        self.held += data
-        if self.end is None:
-            head = self.held.find(b"\r\n\r\n")
-            if head < 0:
-                return
-            if not self.held.startswith(b"HTTP/1.1 200"):
-                self.load.fail(self.held)
-                return
-            length = self.held[:head].lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
-            self.end = head + 4 + int(length) if length else -1
-        if (self.end < 0 and self.held.endswith(b"0\r\n\r\n")) or 0 <= self.end <= len(self.held):
-            self.load.took_s.append(time.perf_counter() - self.asked_s)
-            self.ask()
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
-        """Note the end."""
-        self.load.closed()
+    closed_s: float = 3.0
+    single_requests: int = 300
+    open_per_s: float = 500.0
+    open_requests: int = 1500
+    streams: int = 64
+    chunks: int = 200
+    chunk_interval_s: float = 0.005
+    first_byte_streams: int = 60
+    slow_below_per_s: float = 600.0
+    """A contender slower than this at 64 connections gets a tenth of the requests and no open loop."""
 
 
-class Load:
-    """A number of requests over a number of connections; `took_s` has each latency."""
+@dataclass(slots=True)
+class Measured:
+    """One contender and its figures, one value a round."""
 
-    def __init__(self, request: bytes, *, count: int, connections: int) -> None:
-        self.request, self.left, self.open = request, count, connections
-        self.connections = connections
-        self.took_s: list[float] = []
-        self.ended: asyncio.Future[None]
+    contender: Contender
+    rounds: dict[str, list[float]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
-    def closed(self) -> None:
-        """Count a connection that is gone."""
-        self.open -= 1
-        if self.open == 0 and not self.ended.done():
-            self.ended.set_result(None)
+    def add(self, **figures: float | None) -> None:
+        """Keep figures of a round."""
+        for name, value in figures.items():
+            if value is not None:
+                self.rounds.setdefault(name, []).append(value)
 
-    def fail(self, said: bytes) -> None:
-        """End everything with what a gateway said."""
-        if not self.ended.done():
-            self.ended.set_exception(RuntimeError(said[:500].decode("latin-1")))
-
-    async def run(self, port: int) -> None:
-        """Make all calls."""
-        loop = asyncio.get_running_loop()
-        self.ended = loop.create_future()
-        for _ in range(self.connections):
-            await loop.create_connection(lambda: Caller(self), "127.0.0.1", port)
-        await self.ended
-
-
-def request_of(*, stream: bool, key: str | None) -> bytes:
-    """Return a chat request of about 350 bytes as it goes over the wire."""
-    said = "Tell me of the sea, and of the ships that sail on it. " * 4
-    body = json.dumps(
-        {"model": "chat", "stream": stream, "max_tokens": 64, "messages": [{"role": "user", "content": said}]}
-    ).encode()
-    credentials = f"authorization: Bearer {key}\r\n" if key else ""
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: gateway\r\ncontent-type: application/json\r\n{credentials}"
-    return f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
-
-
-def cpu_s(process: psutil.Process) -> float:
-    """Return the CPU seconds of a process and its children."""
-    times = [member.cpu_times() for member in (process, *process.children(recursive=True))]
-    return sum(each.user + each.system for each in times)
-
-
-def call(port: int, request: bytes, *, count: int, connections: int) -> Load:
-    """Make the calls and return them."""
-    load = Load(request, count=count, connections=connections)
-    asyncio.run(load.run(port))
-    return load
-
-
-def free_port() -> int:
-    """Return a port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-@contextlib.contextmanager
-def running(command: list[str], port: int) -> Iterator[psutil.Process]:
-    """Start a gateway on its core and wait until it takes connections; stop it at the end."""
-    with tempfile.TemporaryFile() as log:
-        started = subprocess.Popen(["taskset", "-c", str(GATEWAY_CORE), *command], stdout=log, stderr=log)
-        try:
-            deadline = time.monotonic() + READY_S
-            while True:
-                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-                    break
-                if started.poll() is not None or time.monotonic() > deadline:
-                    log.seek(0)
-                    raise RuntimeError(log.read()[-2000:].decode("utf-8", "replace"))
-                time.sleep(0.05)
-            yield psutil.Process(started.pid)
-        finally:
-            started.terminate()
-            try:
-                started.wait(15)
-            except subprocess.TimeoutExpired:
-                started.kill()
-                started.wait()
-
-
-def measure(
-    port: int, process: psutil.Process, fake: Any, *, key: str | None, plain: int, streams: int
-) -> dict[str, Any]:
-    """Return the figures of one gateway."""
-    fake.set_options(FakeOptions(output_tokens=OutputLength.parse("16")))
-    ask = request_of(stream=False, key=key)
-    call(port, ask, count=min(plain, 300), connections=CONNECTIONS)
-    began_s, began_cpu_s = time.monotonic(), cpu_s(process)
-    call(port, ask, count=plain, connections=CONNECTIONS)
-    plain_s, plain_cpu_s = time.monotonic() - began_s, cpu_s(process) - began_cpu_s
-    alone = call(port, ask, count=max(200, plain // 20), connections=1)
-    of_stream: dict[int, float] = {}
-    stream = request_of(stream=True, key=key)
-    for chunks in (CHUNKS_SHORT, CHUNKS_LONG):
-        fake.set_options(FakeOptions(tpot_s=0.02, output_tokens=OutputLength.parse(str(chunks))))
-        began_cpu_s = cpu_s(process)
-        call(port, stream, count=streams, connections=CONNECTIONS)
-        of_stream[chunks] = (cpu_s(process) - began_cpu_s) / streams
-    per_chunk_s = (of_stream[CHUNKS_LONG] - of_stream[CHUNKS_SHORT]) / (CHUNKS_LONG - CHUNKS_SHORT)
-    return {
-        "cpu_s_per_request": plain_cpu_s / plain,
-        "requests_per_s": plain / plain_s,
-        "cpu_s_per_streamed_chunk": per_chunk_s,
-        "latency_p50_s_at_1_connection": statistics.median(alone.took_s),
-        "rss_bytes": sum(m.memory_info().rss for m in (process, *process.children(recursive=True))),
-        "requests": plain,
-        "streams": streams,
-    }
-
-
-def measure_all(litellm_python: str | None, *, plain: int) -> dict[str, Any]:
-    """Return the figures of every gateway, direct calls first."""
-    found: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as place, run_fake(FakeOptions()) as fake:
-        os.sched_setaffinity(fake.pid, {OTHER_CORE})
-        folder = Path(place)
-        upstream_port = int(fake.base_url.rsplit(":", 1)[1])
-        direct = call(upstream_port, request_of(stream=False, key=None), count=500, connections=1)
-        found["direct"] = {"latency_p50_s_at_1_connection": statistics.median(direct.took_s)}
-        (folder / "plan.toml").write_text(PLAN.format(url=fake.base_url))
-        with ledger.open(folder / "ledger.db") as opened:
-            key = opened.create_key("benchmark")
-        for name, secret in (("ownward", None), ("ownward with keys", key)):
-            port = free_port()
-            command = [sys.executable, "-c", OWNWARD, place, str(port), "keys" if secret else "open"]
-            with running(command, port) as process:
-                found[name] = measure(port, process, fake, key=secret, plain=plain, streams=640)
-        if litellm_python is not None:
-            port = free_port()
-            (folder / "litellm.yaml").write_text(LITELLM.format(url=fake.base_url))
-            program = str(Path(litellm_python).with_name("litellm"))
-            command = [litellm_python, program, "--config", f"{place}/litellm.yaml", "--port", str(port)]
-            with running(command, port) as process:
-                found["litellm"] = measure(port, process, fake, key="none", plain=max(300, plain // 20), streams=128)
-    for figures in found.values():
-        figures["added_latency_p50_s"] = (
-            figures["latency_p50_s_at_1_connection"] - found["direct"]["latency_p50_s_at_1_connection"]
-        )
-    return found
+    def median(self, name: str) -> float | None:
+        """Return the median over the rounds; None where it was not measured."""
+        values = self.rounds.get(name)
+        return statistics.median(values) if values else None
 
 
 def main() -> None:
-    """Measure, print, and keep."""
+    """Measure, write, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--litellm-python", default=None)
-    parser.add_argument("--requests", type=int, default=10_000)
-    parser.add_argument("--out", type=Path, default=None)
-    arguments = parser.parse_args()
-    os.sched_setaffinity(0, {OTHER_CORE})
-    load_before = os.getloadavg()[0]
-    record = {
-        "schema": "ownward.gateway_benchmark/1",
-        "at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        "machine": {"cpu": _cpu_name(), "cores": os.cpu_count(), "kernel": platform.release(), "load": load_before},
-        "versions": {
-            "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in ("ownward", "uvicorn", "uvloop", "httptools")},
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", default=",".join(NAMES), help="contenders, with commas between them")
+    parser.add_argument("--peers", type=Path, default=Path(tempfile.gettempdir()) / "ownward-bench-peers")
+    parser.add_argument("--folder", type=Path, default=Path("/var/tmp"), help="where the ledger is written")
+    parser.add_argument("--gateway-core", type=int, default=1)
+    parser.add_argument("--load-core", type=int, default=0)
+    parser.add_argument("--open-streams", type=int, default=5000, help="0 leaves this out")
+    parser.add_argument("--soak", type=int, default=0, help="requests over which our memory is watched")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    only = {"direct", *options.only.split(",")}
+    if unknown := only - set(NAMES):
+        parser.error(f"no contender {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing is left running
+    os.sched_setaffinity(0, {options.load_core})
+    sizes = Sizes()
+    record = new_record("gateway")
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(dir=options.folder))
+        upstream = stack.enter_context(_upstream())
+        measured = []
+        for contender in start_all(only, upstream, Path(folder), options.gateway_core, options.peers):
+            stack.callback(contender.stop)
+            contender.pause()
+            measured.append(Measured(contender))
+        for index in range(options.rounds):
+            for each in measured:
+                with _alone(each.contender):
+                    measure_round(each, upstream, sizes, seed=index, load_core=options.load_core)
+            print(f"round {index + 1} of {options.rounds}: load {os.getloadavg()[0]:.2f}", file=sys.stderr)
+        for each in measured:
+            if each.contender.process is not None:
+                each.add(memory_after_bytes=float(each.contender.memory_bytes()))
+        if options.open_streams:
+            for each in measured:
+                if each.contender.name in {"ownward", "nginx"}:
+                    with _alone(each.contender):
+                        measure_open_streams(each, upstream, options.open_streams)
+        if options.soak:
+            for each in measured:
+                if each.contender.name == "ownward":
+                    with _alone(each.contender):
+                        record["soak"] = soak(each, options.soak, load_core=options.load_core)
+    record["machine"]["load_average_after"] = round(os.getloadavg()[0], 2)
+    record |= {
+        "method": {
+            "gateway_core": options.gateway_core,
+            "load_core": options.load_core,
+            "rounds": options.rounds,
+            "ledger_folder": os.fspath(options.folder),
+            **{name: getattr(sizes, name) for name in Sizes.__dataclass_fields__},
         },
-        "gateways": measure_all(arguments.litellm_python, plain=arguments.requests),
+        "aims_for_ownward": AIMS,
+        "results": summarise(measured),
     }
-    text = json.dumps(record, indent=1)
-    print(text)
-    if arguments.out is not None:
-        arguments.out.write_text(text + "\n")
+    print(f"written to {write_record(record, options.out)}", file=sys.stderr)
+    print(table(record))
 
 
-def _cpu_name() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor()
+@contextlib.contextmanager
+def _upstream() -> Iterator[int]:
+    command = [sys.executable, "-m", "benchmarks.light_upstream"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1])
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        yield int(process.stdout.readline())
+    finally:
+        process.stdin.close()
+        process.wait(10)
+        process.stdout.close()
+
+
+def start_all(only: set[str], upstream: int, folder: Path, core: int, peers: Path) -> Iterator[Contender]:
+    """Start each contender in turn; one that is not installed is named and left out."""
+    for name in NAMES:
+        if name not in only:
+            continue
+        own = folder / name
+        own.mkdir()
+        try:
+            match name:
+                case "direct":
+                    yield start_direct(upstream)
+                case "nginx":
+                    yield start_nginx(upstream, own, core)
+                case "ownward":
+                    yield start_ownward(upstream, own, core)
+                case "TensorZero":
+                    yield start_tensorzero(upstream, own, core, prepare_peer(peers, "tensorzero", "tensorzero"))
+                case _:
+                    yield start_litellm(upstream, own, core, prepare_peer(peers, "litellm", "litellm[proxy]"))
+        except (OSError, subprocess.CalledProcessError, RuntimeError) as error:
+            print(f"{name} is left out: {error}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _alone(contender: Contender) -> Iterator[None]:
+    contender.go_on()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        contender.pause()
+
+
+def set_pace(upstream: int, *, chunks: int, interval_s: float) -> None:
+    """Tell the upstream how further streams go."""
+    connection = OneConnection(upstream)
+    connection.ask(f"GET /pace?{chunks}&{interval_s} HTTP/1.1\r\n\r\n".encode())
+    connection.close()
+
+
+def measure_round(measured: Measured, upstream: int, sizes: Sizes, *, seed: int, load_core: int) -> None:
+    """Measure everything once."""
+    contender, address = measured.contender, measured.contender.address
+    run_wrk(address, connections=64, seconds=1, cores=str(load_core))  # warm
+    before_s = contender.cpu_s()
+    closed = run_wrk(address, connections=64, seconds=sizes.closed_s, cores=str(load_core))
+    used_s = contender.cpu_s() - before_s
+    if closed["status_errors"] or closed["socket_errors"]:
+        measured.notes.append(f"errors at 64 connections: {closed}")
+    per_s = closed["requests"] / (closed["duration_us"] / 1e6)
+    is_gateway = contender.process is not None
+    measured.add(
+        cpu_us_per_request_at_64=used_s / closed["requests"] * 1e6 if is_gateway else None,
+        requests_per_s_at_64=per_s,
+        p50_ms_at_64=closed["p50_us"] / 1e3,
+        p99_ms_at_64=closed["p99_us"] / 1e3,
+    )
+    share = 10 if per_s < sizes.slow_below_per_s else 1
+    measure_single(measured, requests=sizes.single_requests // share)
+    if share == 1:
+        times_s, failed = run_on_light_loop(
+            lambda: run_open_loop(address, per_s=sizes.open_per_s, requests=sizes.open_requests, seed=seed)
+        )
+        measured.add(open_loop_p50_ms=_at(times_s, 0.5) * 1e3, open_loop_p99_ms=_at(times_s, 0.99) * 1e3)
+        if failed:
+            measured.notes.append(f"{failed} of {sizes.open_requests} failed in the open loop")
+    else:
+        measured.notes.append(f"no open loop at {sizes.open_per_s:g}/s: it serves {per_s:.0f}/s")
+    measure_streams(measured, upstream, sizes, streams=max(8, sizes.streams // share))
+    measure_first_byte(measured, upstream, streams=max(10, sizes.first_byte_streams // share))
+
+
+def measure_single(measured: Measured, *, requests: int) -> None:
+    """Measure latency where one request follows the other on one connection."""
+    connection, request = OneConnection(measured.contender.address.port), measured.contender.address.request()
+    for _ in range(5):
+        connection.ask(request)
+    times_s = [connection.ask(request)[0] for _ in range(requests)]
+    connection.close()
+    measured.add(p50_ms_at_1=_at(times_s, 0.5) * 1e3, p99_ms_at_1=_at(times_s, 0.99) * 1e3)
+
+
+def measure_streams(measured: Measured, upstream: int, sizes: Sizes, *, streams: int) -> None:
+    """Measure CPU by the event of streams that run at once; each stream's own request is counted in."""
+    contender = measured.contender
+    set_pace(upstream, chunks=sizes.chunks, interval_s=sizes.chunk_interval_s)
+    seen = StreamsSeen()
+    before_s = contender.cpu_s()
+    run_on_light_loop(lambda: run_streams(contender.address, streams=streams, seen=seen))
+    used_s = contender.cpu_s() - before_s
+    if seen.whole != streams or seen.events < streams * sizes.chunks:
+        measured.notes.append(f"streams: {seen} of {streams} with {sizes.chunks} events each")
+    if contender.process is not None:
+        measured.add(cpu_us_per_streamed_chunk=used_s / (streams * sizes.chunks) * 1e6)
+
+
+def measure_first_byte(measured: Measured, upstream: int, *, streams: int) -> None:
+    """Measure the time to the first event, one stream at a time."""
+    set_pace(upstream, chunks=8, interval_s=0.0)
+    connection = OneConnection(measured.contender.address.port)
+    request = measured.contender.address.request(is_stream=True)
+    connection.ask(request, until=_FIRST_EVENT)
+    times_s = [connection.ask(request, until=_FIRST_EVENT)[0] for _ in range(streams)]
+    connection.close()
+    measured.add(first_byte_p50_ms=_at(times_s, 0.5) * 1e3, first_byte_p99_ms=_at(times_s, 0.99) * 1e3)
+
+
+def measure_open_streams(measured: Measured, upstream: int, streams: int) -> None:
+    """Hold `streams` streams open at once, one event a second each; every one must come whole."""
+    contender, seen, peaks, chunks = measured.contender, StreamsSeen(), [0], 20
+    set_pace(upstream, chunks=chunks, interval_s=1.0)
+    before_s, before_bytes = contender.cpu_s(), contender.memory_bytes()
+
+    async def watch() -> None:
+        while True:
+            peaks.append(contender.memory_bytes())
+            await asyncio.sleep(0.5)
+
+    async def run() -> None:
+        watcher = asyncio.create_task(watch())
+        try:
+            await run_streams(contender.address, streams=streams, seen=seen)
+        except TimeoutError:
+            measured.notes.append("open streams: not all were over after five minutes")
+        finally:
+            watcher.cancel()
+
+    run_on_light_loop(run)
+    used_s = contender.cpu_s() - before_s
+    measured.add(
+        open_streams=float(seen.most_open),
+        open_streams_whole=float(seen.whole),
+        open_streams_cpu_us_per_chunk=used_s / max(1, seen.events) * 1e6,
+        memory_at_open_streams_bytes=float(max(peaks)),
+        memory_per_open_stream_bytes=(max(peaks) - before_bytes) / streams,
+    )
+
+
+def soak(measured: Measured, requests: int, *, load_core: int) -> dict[str, Any]:
+    """Return resident memory while `requests` requests pass at 64 connections."""
+    contender, done, rows = measured.contender, 0, []
+    cpu_s, start_s = contender.cpu_s(), time.perf_counter()
+    while done < requests:
+        found = run_wrk(contender.address, connections=64, seconds=10, cores=str(load_core))
+        done += found["requests"]
+        rows.append({"requests": done, "memory_bytes": contender.memory_bytes(), "p99_us": found["p99_us"]})
+        print(rows[-1], file=sys.stderr)
+    ledger = [path.stat().st_size for path in (contender.folder or Path()).glob("ledger.db*")]
+    return {
+        "requests": done,
+        "cpu_us_per_request": round((contender.cpu_s() - cpu_s) / done * 1e6, 1),
+        "requests_per_s": round(done / (time.perf_counter() - start_s)),
+        "ledger_bytes": sum(ledger),
+        "memory": rows,
+    }
+
+
+def _at(times_s: Sequence[float], share: float) -> float:
+    ordered = sorted(times_s)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
+
+
+def summarise(measured: Sequence[Measured]) -> list[dict[str, Any]]:
+    """Return each contender's medians with the lowest and highest round, and what it adds to the direct way."""
+    direct = next(each for each in measured if each.contender.process is None)
+    rows = []
+    for each in measured:
+        for name in ("p50_ms_at_1", "p99_ms_at_1", "first_byte_p50_ms"):
+            if each is not direct:
+                pairs = zip(each.rounds.get(name, ()), direct.rounds[name], strict=False)
+                each.rounds[f"added_{name}"] = [there - here for there, here in pairs]
+        contender = each.contender
+        rows.append(
+            {
+                "name": contender.name,
+                "version": contender.version,
+                "does": contender.does,
+                "start_s": None if contender.start_s is None else round(contender.start_s, 3),
+                "memory_at_start_bytes": contender.memory_at_start_bytes,
+                "notes": sorted(set(each.notes)),
+                **{
+                    name: {
+                        "median": round(statistics.median(values), 4),
+                        "lowest": round(min(values), 4),
+                        "highest": round(max(values), 4),
+                    }
+                    for name, values in each.rounds.items()
+                    if values
+                },
+            }
+        )
+    return rows
+
+
+_COLUMNS = (
+    ("CPU us a request, 64 conn.", "cpu_us_per_request_at_64", 1.0, "{:,.0f}"),
+    ("requests/s, 64 conn.", "requests_per_s_at_64", 1.0, "{:,.0f}"),
+    ("added p50 ms, 1 conn.", "added_p50_ms_at_1", 1.0, "{:.2f}"),
+    ("added p99 ms", "added_p99_ms_at_1", 1.0, "{:.2f}"),
+    ("p99 ms at 500/s open", "open_loop_p99_ms", 1.0, "{:.2f}"),
+    ("CPU us a chunk", "cpu_us_per_streamed_chunk", 1.0, "{:.1f}"),
+    ("added first byte ms", "added_first_byte_p50_ms", 1.0, "{:.2f}"),
+    ("memory MB, start", "memory_at_start_bytes", 1e-6, "{:.0f}"),
+    ("memory MB, after", "memory_after_bytes", 1e-6, "{:.0f}"),
+    ("start s", "start_s", 1.0, "{:.2f}"),
+    ("open streams", "open_streams", 1.0, "{:,.0f}"),
+)
+
+
+def table(record: dict[str, Any]) -> str:
+    """Return the results as a Markdown table: medians, and in brackets the lowest and highest round."""
+    lines = ["| | " + " | ".join(title for title, *_ in _COLUMNS) + " |", "| --- |" + " ---: |" * len(_COLUMNS)]
+    for row in record["results"]:
+        cells = [_cell(row.get(name), scale, form) for _, name, scale, form in _COLUMNS]
+        lines.append(f"| {row['name']} {row['version']} | " + " | ".join(cells) + " |")
+    machine = record["machine"]
+    load = f"{machine['load_average_before']} to {machine['load_average_after']}"
+    lines.append(f"\n{record['measured_at']}, {machine['cpu_cores']} cores of {machine['cpu']}, load average {load}.")
+    return "\n".join(lines)
+
+
+def _cell(figure: dict[str, float] | float | None, scale: float, form: str) -> str:
+    if figure is None:
+        return ""
+    if not isinstance(figure, dict):
+        return form.format(figure * scale)
+    median, lowest, highest = (form.format(figure[name] * scale) for name in ("median", "lowest", "highest"))
+    return median if lowest == highest else f"{median} ({lowest} to {highest})"
 
 
 if __name__ == "__main__":
