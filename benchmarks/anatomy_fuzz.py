@@ -26,6 +26,7 @@ from ownward import anatomy
 from ownward.core import OwnwardError
 
 LONGEST_S = 0.1
+MOST_MEMORY_BYTES = 2**30
 EXTREMES = [0, 1, -1, 2, 3, 7, 2**16, 2**31, 2**32 - 1, 2**53, 2**60, 2**63 - 1, 2**64 - 1]
 JSON_EXTREMES = [*EXTREMES, -(2**70), 1e300, 0.5, True, False, None, "", "x" * 200, [], {}, [1, 2], {"a": 1}, "auto"]
 RESULT = Path(__file__).parent / "results" / "anatomy_fuzz.json"
@@ -225,6 +226,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     anatomy.from_config(CONFIGS[0])
+    # A case that asks for memory without end fails as a MemoryError instead of taking the machine along.
+    resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY_BYTES, MOST_MEMORY_BYTES))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:

@@ -129,6 +129,7 @@ class Fields:
             return None
         if type(value) is not list or not all(type(item) is int and 0 <= item <= _LARGEST_COUNT for item in value):
             raise BadInput(f"{names[0]} is not a list of whole numbers", where=self.where)
+        self._check_size(names[0], value)
         return list(value)
 
     def texts(self, *names: str) -> list[str] | None:
@@ -138,6 +139,7 @@ class Fields:
             return None
         if type(value) is not list or not all(type(item) is str for item in value):
             raise BadInput(f"{names[0]} is not a list of texts", where=self.where)
+        self._check_size(names[0], value)
         return list(value)
 
     def per_layer(self, *names: str, layers: int, default: int | None = None, least: int = 1) -> list[int]:
@@ -161,6 +163,17 @@ class Fields:
         if kinds is not None:
             self.check_length((names or ("layer_types",))[0], kinds, layers)
         return kinds
+
+    def draft_count(self, *names: str, default: int = 0) -> int:
+        """Return the number of draft layers, refusing more of them than there are layers."""
+        count = self.count(*names, default=default, least=0)
+        if count > self.layer_count():
+            raise BadInput(f"{names[0]} is {count}, more than the layers of the model", where=self.where)
+        return count
+
+    def _check_size(self, name: str, values: Sequence[object]) -> None:
+        if len(values) > _MOST_LAYERS:
+            raise BadInput(f"{name} has {len(values)} entries, above {_MOST_LAYERS}", where=self.where)
 
     def check_length(self, name: str, values: Sequence[object], layers: int) -> None:
         """Refuse a list that does not name each layer once."""

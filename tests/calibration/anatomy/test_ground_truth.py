@@ -83,6 +83,18 @@ def test_kimi_k2_6_as_published_is_met_to_the_byte(shared_data: Path) -> None:
     assert anatomy.read(shared_data / "model-configs" / "Kimi-K2.6.json").weights_bytes() == 595_148_192_736
 
 
+def test_gpt_oss_as_published_is_met_to_the_byte(shared_data: Path) -> None:
+    """MXFP4 experts; `total_size` of the published index is 13,761,264,768."""
+    assert anatomy.read(shared_data / "model-configs" / "gpt-oss-20b.json").weights_bytes() == 13_761_264_768
+
+
+def test_kimi_k3_as_published_is_within_a_tenth_of_a_percent(shared_data: Path) -> None:
+    """1.561 TB: the maps into and out of the experts' latent space stay at 16 bits."""
+    assert anatomy.read(shared_data / "model-configs" / "Kimi-K3.json").weights_bytes() == pytest.approx(
+        1.561e12, rel=0.001
+    )
+
+
 def test_glm_5_in_16_bits_is_met_to_the_byte(shared_data: Path) -> None:
     """Router biases are kept at 32 bits, and the conversion drops the draft layer."""
     found = anatomy.read(shared_data / "model-configs" / "GLM-5.json")

@@ -110,6 +110,21 @@ def test_a_config_that_names_nothing_is_refused() -> None:
         anatomy.from_config({"hidden_size": 64})
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"model_type": "deepseek_v3", "num_nextn_predict_layers": 2**40},
+        {"model_type": "qwen3_next", "mtp_num_hidden_layers": 2**40},
+        {"model_type": "qwen4_exp_text", "ple_layer_ids": [1], "heads_per_ngram": 2**40},
+        {"model_type": "nemotron_h", "hybrid_override_pattern": "M" * 100_000},
+        {"model_type": "llama4_text", "no_rope_layers": [1] * 100_000},
+    ],
+)
+def test_counts_that_would_take_memory_without_end_are_refused(config: dict[str, Any]) -> None:
+    with pytest.raises(BadInput):
+        anatomy.from_config(config)
+
+
 def test_a_folder_is_read_by_its_config(tmp_path: Path) -> None:
     (tmp_path / "my-model").mkdir()
     (tmp_path / "my-model" / "config.json").write_text(json.dumps(LLAMA_3_1_8B))

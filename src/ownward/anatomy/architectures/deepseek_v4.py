@@ -35,9 +35,7 @@ def deepseek_v4(fields: Fields) -> Blueprint:
     for key in zip(kinds, hashed, strict=True):
         if key not in made:
             made[key] = _layer(fields, kind=key[0], is_hashed=key[1])
-    drafts = fields.count("num_nextn_predict_layers", default=0, least=0)
-    if drafts > layers:
-        raise BadInput(f"{drafts} draft layers for {layers} layers", where=fields.where)
+    drafts = fields.draft_count("num_nextn_predict_layers")
     return assemble(
         fields,
         [made[key] for key in zip(kinds, hashed, strict=True)],

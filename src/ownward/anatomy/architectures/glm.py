@@ -31,7 +31,7 @@ def glm4_moe(fields: Fields, prefix: str = "model.") -> Blueprint:
         routed: Layer("full_attention", (*part.weights, *weights, *norms), part.memory)
         for routed, weights in feed_forward.items()
     }
-    drafts = fields.count("num_nextn_predict_layers", "num_mtp_layers", default=0, least=0)
+    drafts = fields.draft_count("num_nextn_predict_layers", "num_mtp_layers")
     return assemble(
         fields,
         [layer[routed] for routed in routed_layers(fields, fields.layer_count())],

@@ -64,7 +64,8 @@ def _full_layers(fields: Fields, layers: int) -> list[bool]:
         return [index > 0 and index % 4 == 0 for index in range(layers)]
     if sorted((*full, *delta)) != list(range(1, layers + 1)):
         raise BadInput("full_attn_layers and kda_layers do not name each layer once", where=nested.where)
-    return [number in set(full) for number in range(1, layers + 1)]
+    chosen = set(full)
+    return [number in chosen for number in range(1, layers + 1)]
 
 
 def _routed(fields: Fields, layers: int) -> list[bool]:

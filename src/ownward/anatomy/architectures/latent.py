@@ -202,7 +202,7 @@ def _draw(
         if key not in made:
             made[key] = Layer(kind, (*part.weights, *(mixture if is_routed else dense), *norms), part.memory)
         layers.append(made[key])
-    draft_count = fields.count("num_nextn_predict_layers", "num_mtp_layers", default=0, least=0)
+    draft_count = fields.draft_count("num_nextn_predict_layers", "num_mtp_layers")
     if drafts is not None:
         draft_count = drafts
     kind, part = parts[0]
@@ -224,8 +224,6 @@ def draft_layers(fields: Fields, layer: Layer, count: int, *, prefix: str) -> We
     Source: DeepSeek-V3 README_WEIGHTS.md; the element counts of GLM-4.6 and DeepSeek V3 agree.
     """
     hidden, first = fields.count("hidden_size"), fields.layer_count()
-    if count > first:
-        raise BadInput(f"{count} draft layers for {first} layers", where=fields.where)
     joint = (
         *matrix("eh_proj", hidden, 2 * hidden, Role.OTHER),
         *norm("enorm", hidden),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ownward.anatomy.architectures.dense import PRE_NORMS, heads_of
-from ownward.anatomy.architectures.windows import windows
+from ownward.anatomy.architectures.windows import IsWindowed, windows
 from ownward.anatomy.blueprint import Blueprint, Layer, norm
 from ownward.anatomy.decoder import assemble
 from ownward.anatomy.fields import Fields
@@ -18,7 +18,7 @@ def llama4_text(fields: Fields, prefix: str = "model.", head_name: str = "lm_hea
     count, per_token = fields.count("num_local_experts"), fields.count("num_experts_per_tok")
     width, bias = fields.count("intermediate_size"), fields.flag("attention_bias", default=False)
     layers = fields.layer_count()
-    chunks = windows(fields, _is_chunked, window_names=("attention_chunk_size",))
+    chunks = windows(fields, _chunk_rule(fields), window_names=("attention_chunk_size",))
     norms = tuple(weight for name in PRE_NORMS for weight in norm(name, hidden))
     feed_forward = {
         True: (
@@ -52,17 +52,21 @@ def llama4_text(fields: Fields, prefix: str = "model.", head_name: str = "lm_hea
     )
 
 
-def _is_chunked(fields: Fields, index: int) -> bool:
-    """Layers with rotary embedding attend in chunks, those without to everything."""
-    listed = fields.numbers("no_rope_layers")
-    if listed and index < len(listed):
-        return bool(listed[index])
-    return (index + 1) % fields.count("no_rope_layer_interval", default=4) != 0
+def _chunk_rule(fields: Fields) -> IsWindowed:
+    """Return the rule: layers with rotary embedding attend in chunks, those without to everything."""
+    listed = fields.numbers("no_rope_layers") or []
+    period = fields.count("no_rope_layer_interval", default=4)
+
+    def is_chunked(_fields: Fields, index: int) -> bool:
+        return bool(listed[index]) if index < len(listed) else (index + 1) % period != 0
+
+    return is_chunked
 
 
 def _routed(fields: Fields, layers: int) -> list[bool]:
     listed = fields.numbers("moe_layers")
     if listed is not None:
-        return [index in set(listed) for index in range(layers)]
+        chosen = set(listed)
+        return [index in chosen for index in range(layers)]
     step = fields.count("interleave_moe_layer_step", default=1)
     return [(index + 1) % step == 0 for index in range(layers)]

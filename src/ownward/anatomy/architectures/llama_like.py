@@ -57,14 +57,12 @@ def phi3(fields: Fields) -> Blueprint:
 
 def smollm3(fields: Fields) -> Blueprint:
     """SmolLM3: Llama with no rotary embedding on every fourth layer; those have the window, where it is on."""
+    is_on = fields.flag("use_sliding_window", default=False)
+    listed = fields.numbers("no_rope_layers")
+    period = fields.count("no_rope_layer_interval", default=4)
 
-    def is_windowed(fields: Fields, index: int) -> bool:
-        if not fields.flag("use_sliding_window", default=False):
-            return False
-        listed = fields.numbers("no_rope_layers")
-        if listed is not None:
-            return not listed[index]
-        return (index + 1) % fields.count("no_rope_layer_interval", default=4) == 0
+    def is_windowed(_fields: Fields, index: int) -> bool:
+        return is_on and (not listed[index] if listed is not None else (index + 1) % period == 0)
 
     return dense.draw(fields, LLAMA, windows(fields, is_windowed))
 

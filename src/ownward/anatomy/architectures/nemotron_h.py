@@ -10,8 +10,9 @@ from ownward.anatomy.parts.attention import grouped_query
 from ownward.anatomy.parts.feed_forward import plain_mlp, routed, router
 from ownward.anatomy.parts.recurrent import mamba2
 from ownward.anatomy.roles import Role
-from ownward.core import UnsupportedAttention
+from ownward.core import BadInput, UnsupportedAttention
 
+_LONGEST_PATTERN = 4096
 _SIGNS = {"M": "mamba2", "*": "full_attention", "-": "mlp", "E": "moe"}
 _NAMES = {
     "linear_attention": "mamba2",
@@ -42,6 +43,8 @@ def _kinds(fields: Fields) -> list[str]:
     """Return each layer's kind, from names or from a pattern of signs."""
     listed = fields.texts("layers_block_type", "layer_types")
     pattern = fields.text("hybrid_override_pattern")
+    if pattern is not None and len(pattern) > _LONGEST_PATTERN:
+        raise BadInput(f"hybrid_override_pattern has {len(pattern)} signs", where=fields.where)
     if listed is None and pattern is None:
         listed = ["linear_attention", "moe", "full_attention", "mlp"]
     return _read(fields, _NAMES, listed) if listed is not None else _read(fields, _SIGNS, list(pattern or ""))

@@ -26,7 +26,7 @@ from ownward.anatomy.roles import Role
 from ownward.core import BadInput
 
 _LINEAR, _INDEXED = "linear_attention", "indexed_attention"
-_MOST_NGRAM_HEADS = 4096
+_MOST_NGRAM_HEADS = 512
 
 
 def qwen4_exp(fields: Fields, prefix: str = "model.", extra: Weights = ()) -> Blueprint:
@@ -118,7 +118,7 @@ def _ngram_layer(fields: Fields, order: int) -> Weights:
     hidden, streams = fields.count("hidden_size"), fields.count("hc_count")
     embed = fields.count("ple_embed_dim", default=hidden)
     heads = (fields.count("ngram_size") - 1) * fields.count("heads_per_ngram")
-    if not 0 < heads <= _MOST_NGRAM_HEADS or embed % heads:
+    if not 0 < (order + 1) * heads <= _MOST_NGRAM_HEADS or embed % heads:
         raise BadInput(f"{heads} n-gram heads do not divide ple_embed_dim {embed}", where=fields.where)
     base, divisor = fields.count("ngram_vocab_size_base"), fields.count("make_ngram_vocab_size_divisible_by")
     rows = sum(primes_from(base, order * heads + heads)[order * heads :])
@@ -141,7 +141,7 @@ def _drafts(fields: Fields, layer: Weights) -> Weights:
 
     Source: the element count of Qwen3.8-Flash-Next's checkpoint, met to the last one.
     """
-    count, hidden = fields.count("mtp_num_hidden_layers", default=0, least=0), fields.count("hidden_size")
+    count, hidden = fields.draft_count("mtp_num_hidden_layers"), fields.count("hidden_size")
     if not count:
         return ()
     joint = (

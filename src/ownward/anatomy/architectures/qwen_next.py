@@ -100,7 +100,7 @@ def draft_layers(layer: Weights, hidden: int, count: int) -> Weights:
 
 def qwen3_next(fields: Fields) -> Blueprint:
     """Qwen3-Next: its checkpoints hold one draft layer that the config does not name."""
-    drafts = fields.count("mtp_num_hidden_layers", "num_nextn_predict_layers", default=1, least=0)
+    drafts = fields.draft_count("mtp_num_hidden_layers", "num_nextn_predict_layers", default=1)
     return draw(fields, is_fused=True, has_experts=True, drafts=drafts, prefix="model.")
 
 
@@ -115,4 +115,4 @@ def qwen3_5_moe(fields: Fields, prefix: str = "model.") -> Blueprint:
 
 
 def _drafts(fields: Fields) -> int:
-    return fields.count("mtp_num_hidden_layers", default=0, least=0)
+    return fields.draft_count("mtp_num_hidden_layers")

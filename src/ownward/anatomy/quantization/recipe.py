@@ -14,7 +14,16 @@ from ownward.anatomy.roles import MODALITY_ROLES, Role
 Matches = Callable[[str], bool]
 """Whether a module, named as in the checkpoint, is meant."""
 
-_NEVER = frozenset({Role.EMBEDDINGS, Role.PER_LAYER_EMBEDDINGS, Role.NGRAM_OR_PLE, Role.ROUTER, Role.HYPER_CONNECTIONS})
+_NEVER = frozenset(
+    {
+        Role.EMBEDDINGS,
+        Role.PER_LAYER_EMBEDDINGS,
+        Role.NGRAM_OR_PLE,
+        Role.ROUTER,
+        Role.HYPER_CONNECTIONS,
+        Role.LATENT_PROJ,
+    }
+)
 """Roles that are no linear layers to the quantisers: looked up, or parameters of a router."""
 
 _WRAPPERS = re.compile(r"^(?:model\.|language_model\.|backbone\.)+")
