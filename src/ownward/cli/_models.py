@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ownward.cli._additions import add_table, fact_options, slug_of
 from ownward.cli._output import emit, json_option, say
 from ownward.cli._subjects import catalog_files, find_anatomy, find_checkpoint, find_model
 from ownward.core import BadInput, UnknownModel, UsageError, format_count, to_jsonable
 
 if TYPE_CHECKING:
+    from datetime import date
+
     from ownward.catalog import Model
 
 _GIGA = 10**9
@@ -141,6 +145,66 @@ def pull(*, model: str, as_json: bool) -> None:
     if not as_json:
         say(f"{model} is here, verified:")
     emit(payload, as_json=as_json, render=lambda _: str(path))
+
+
+@models.command(
+    epilog="Example: ownward models add ./our-tune/config.json --name 'Our tune' --licence apache-2.0 --basis counted"
+    " --source 'our own training run' --checked-on 2026-11-20"
+)
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--name", required=True, help="What you call it; its id is made from it.")
+@click.option("--licence", "licence_id", default=None, help="An id of: ownward models licence")
+@click.option("--context", "context_tokens", type=click.IntRange(min=1), default=None, help="If not as in its config.")
+@click.option("--family", default=None)
+@click.option("--note", default=None)
+@fact_options
+@json_option
+def add(
+    *, path: Path, name: str, licence_id: str | None, context_tokens: int | None, family: str | None, note: str | None,
+    basis: str, source: str, checked_on: date, replace: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Add a model of your own by its config.json (or the folder that holds one), which is copied into the folder.
+
+    A config whose architecture we cannot count is refused, and nothing is written.
+    """
+    from ownward import anatomy, catalog
+
+    config = path / "config.json" if path.is_dir() else path
+    if config.suffix != ".json":
+        raise BadInput(f"{str(path)!r} is no config.json", next_step=f"See it with: ownward models show {path}")
+    counted = anatomy.read(config)
+    if licence_id is not None:
+        catalog.licence(licence_id, catalog_files())
+    model_id = slug_of(name)
+    copies = {f"configs/{model_id}/{item.name}": item.read_bytes() for item in _config_files(config)}
+    table = {
+        "id": model_id,
+        "name": name,
+        "family": family,
+        "basis": basis,
+        "source": source,
+        "checked_on": checked_on,
+        "licence": licence_id,
+        "context_tokens": context_tokens or counted.max_context_tokens,
+        "config": f"configs/{model_id}/{config.name}",
+        "note": note,
+    }
+
+    def check(text: str, file: Path) -> None:
+        facts = catalog.FactFile(text, file=str(file), kinds=("model",))
+        facts.check()
+
+    written = add_table(
+        "model", model_id, table, identify=lambda row: row.get("id"), check=check, replace=replace, beside=copies
+    )
+    payload = {"schema": "ownward.added/1", "kind": "model", "id": model_id, "path": str(written)}
+    emit(payload, as_json=as_json, render=lambda _: f"see it with: ownward models show {model_id}")
+
+
+def _config_files(config: Path) -> list[Path]:
+    """Return a config and, where it is there, the file that keeps its quantisation."""
+    beside = [config.with_name(f"{config.stem}.hf_quant_config.json"), config.with_name("hf_quant_config.json")]
+    return [config, *[item for item in beside if item.is_file() and item != config]]
 
 
 def _release_of(name: str) -> Model | None:
