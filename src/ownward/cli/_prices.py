@@ -63,9 +63,10 @@ def show(*, model: str, provider: str | None, mode: Any, at: Any, as_json: bool)
     found = [book.find(model, provider=provider, at=today(at), mode=mode or "standard")]
     for other in _MODES[1:] if mode is None else ():
         try:
-            found.append(book.find(model, provider=provider, at=today(at), mode=other))  # type: ignore[arg-type]
+            price = book.find(found[0].model, provider=found[0].provider, at=today(at), mode=other)  # type: ignore[arg-type]
         except (MissingPrice, StalePrice):
             continue
+        found += [price] if price.provider == found[0].provider else []
     emit(_payload(found), as_json=as_json, render=lambda _: _sheet(found))
 
 
@@ -137,7 +138,10 @@ def hosts(*, model: str, at: Any, as_json: bool) -> None:
     except UnknownModel:  # a model of the user's own, which no table of hosts names
         found = []
     if not found:
-        raise MissingPrice(f"no host of {release.name!r} is known on {today(at)}", next_step="ownward prices search")
+        raise MissingPrice(
+            f"no host of {release.name!r} is known on {today(at)}",
+            next_step="Search all prices with: ownward prices search NAME",
+        )
     emit(_payload(found), as_json=as_json, render=lambda _: _table(found))
 
 
