@@ -1,0 +1,129 @@
+"""The pages over a real ledger: what they show, what they escape, whom they answer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ownward import ledger
+from ownward.dashboard import make_dashboard
+from ownward.ledger import Intent, Ledger, Outcome, Request, Settlement
+from ownward.pricing import Usage
+
+NOW = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
+HOSTILE = "<script>alert('workload')</script>"
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Iterator[Ledger]:
+    with ledger.open(tmp_path / "ledger.db") as made:
+        asyncio.run(_fill(made))
+        yield made
+
+
+async def _fill(made: Ledger) -> None:
+    for index, workload in enumerate(("support", HOSTILE)):
+        request = Request(
+            request_id=f"req_{index}", task_id=f"task_{index}", task_basis="explicit", workload=workload, route="r",
+            key_id=None, label="local_only", dialect="openai", is_stream=False, plan_sha256=None, reason="first",
+            started_at=NOW,
+        )  # fmt: skip
+        intent = Intent(
+            request_id=f"req_{index}", attempt=1, tier="small", upstream="box", model="m", price_id=None,
+            input_tokens_high=100, output_tokens_high=100, charge_high_picousd=None, body_sha256="0" * 64,
+            started_at=NOW,
+        )  # fmt: skip
+        await made.begin(request, intent)
+        made.settle(
+            Settlement(
+                request_id=f"req_{index}", attempt=1, state="settled", settled_at=NOW, usage_basis="upstream",
+                usage=Usage(input_tokens=12, output_tokens=3), charge_picousd=2_000_000, latency_s=0.5, ttft_s=0.1,
+            )
+        )  # fmt: skip
+    await made.flush()
+    await asyncio.to_thread(
+        made.record_outcome, Outcome(task_id="task_0", completed=True, source="verifier", recorded_at=NOW)
+    )
+
+
+def get(opened: Ledger, path: str, host: str = "127.0.0.1:8484") -> tuple[int, dict[str, str], str]:
+    """Ask the application as a server would."""
+    app = make_dashboard(opened, plan=None)
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "path": path,
+        "raw_path": path.encode(), "query_string": b"", "root_path": "", "scheme": "http",
+        "headers": [(b"host", host.encode())], "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 8484),
+    }  # fmt: skip
+    asyncio.run(app(scope, receive, send))
+    headers = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+    return sent[0]["status"], headers, b"".join(part.get("body", b"") for part in sent[1:]).decode()
+
+
+class _Page(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+
+def test_the_overview_shows_workloads_costs_and_what_is_unknown(opened: Ledger) -> None:
+    status, headers, page = get(opened, "/")
+    assert status == 200
+    assert headers["content-type"].startswith("text/html")
+    assert "support" in page
+    assert "1/1 (100%)" in page
+    assert "$0.00000200" in page
+    assert "Not known" in page
+
+
+def test_what_a_client_names_is_escaped(opened: Ledger) -> None:
+    _, headers, page = get(opened, "/")
+    assert HOSTILE not in page
+    assert "&lt;script&gt;" in page
+    assert "default-src 'none'" in headers["content-security-policy"]
+
+
+def test_the_page_needs_nothing_from_elsewhere_and_reads_aloud(opened: Ledger) -> None:
+    """No script, no address of another host; a language, a title, headings in order, headers on every table."""
+    _, _, text = get(opened, "/")
+    page = _Page()
+    page.feed(text)
+    names = [name for name, _ in page.tags]
+    assert "script" not in names
+    for _, attributes in page.tags:
+        for key in ("src", "href"):
+            assert not (attributes.get(key) or "").startswith(("http:", "https:", "//"))
+    assert dict(page.tags)["html"]["lang"] == "en"
+    assert names.count("h1") == 1
+    assert "title" in names
+    assert all(attributes.get("scope") in {"col", "row"} for name, attributes in page.tags if name == "th")
+
+
+def test_the_same_figures_are_there_as_json(opened: Ledger) -> None:
+    _, _, body = get(opened, "/overview.json")
+    record = json.loads(body)
+    assert record["schema"] == "ownward.overview/1"
+    assert record["workloads"][-1]["tiers"][0]["cost_usd"] == "0.000002"
+
+
+def test_another_host_name_is_not_answered(opened: Ledger) -> None:
+    """A page of another site whose name was pointed at this machine cannot read it."""
+    status, _, _ = get(opened, "/", host="evil.example")
+    assert status == 400

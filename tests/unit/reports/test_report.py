@@ -1,0 +1,116 @@
+"""The report's arithmetic on hand-made ledger rows."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from ownward.ledger import AttemptRow, Outcome, Spend, TaskRow
+from ownward.plan import loads
+from ownward.reports import compute_report
+
+NOW = datetime(2026, 11, 21, tzinfo=UTC)
+PLAN = loads(
+    """
+schema = "ownward.plan/1"
+name = "p"
+baseline = "api"
+[tiers.box]
+kind = "owned"
+model = "m"
+engine = "adopted"
+upstreams = [{ name = "box", url = "http://127.0.0.1:9" }]
+price = { provider = "owned", model = "m", input_usd_per_mtok = "1", output_usd_per_mtok = "1", basis = "assumed", \
+source = "s", checked_on = 2026-11-21 }
+loaded_price = { provider = "owned", model = "m", input_usd_per_mtok = "10", output_usd_per_mtok = "10", \
+basis = "assumed", source = "s", checked_on = 2026-11-21 }
+[tiers.api]
+kind = "rented"
+model = "big"
+provider = "openai"
+upstreams = [{ name = "api", url = "https://api.example.com/v1" }]
+price = { provider = "openai", model = "big", input_usd_per_mtok = "100", output_usd_per_mtok = "100", \
+basis = "assumed", source = "s", checked_on = 2026-11-21 }
+[workloads.w]
+label = "any"
+floor_fraction = 0.9
+match = { models = ["w"] }
+strategy = { kind = "direct", tiers = ["box"] }
+""",
+    file="plan.toml",
+)
+
+
+def attempt(number: int, **changed: Any) -> AttemptRow:
+    values: dict[str, Any] = {
+        "request_id": f"r{number}", "attempt": 1, "task_id": f"t{number}", "workload": "w", "route": "w",
+        "key_id": None, "label": "any", "dialect": "openai", "is_stream": False, "plan_sha256": None, "reason": "",
+        "tier": "box", "upstream": "box", "model": "m", "price_id": None, "state": "settled", "input_tokens": 900_000,
+        "cached_input_tokens": 0, "cache_write_tokens": 0, "output_tokens": 100_000, "reasoning_tokens": None,
+        "usage_basis": "upstream", "charge_picousd": 10**12, "charge_low_picousd": None, "charge_high_picousd": None,
+        "upstream_request_id": None, "ttft_s": 0.1, "latency_s": 1.0, "status": 200, "error": None, "started_at": NOW,
+        "settled_at": NOW,
+    }  # fmt: skip
+    return AttemptRow(**{**values, **changed})
+
+
+def task(number: int, completed: bool | None) -> TaskRow:
+    outcome = None
+    if completed is not None:
+        outcome = Outcome(task_id=f"t{number}", completed=completed, source="verifier", recorded_at=NOW)
+    spend = Spend(
+        settled_picousd=10**12, low_picousd=10**12, high_picousd=10**12, unsettled_attempts=0, unpriced_attempts=0,
+        unbounded_attempts=0,
+    )  # fmt: skip
+    return TaskRow(
+        task_id=f"t{number}", basis="explicit", workload="w", started_at=NOW, requests=1, attempts=1, spend=spend,
+        outcome=outcome,
+    )  # fmt: skip
+
+
+def test_cost_per_completed_task_counts_failures_in() -> None:
+    report = compute_report(
+        [attempt(1), attempt(2), attempt(3)], [task(1, True), task(2, False), task(3, True)], plan=PLAN
+    )
+    (line,) = report.workloads[0].tiers
+    assert (line.graded, line.completed) == (3, 2)
+    assert line.cost_usd == Decimal(3)
+    assert line.cpct.usd == Decimal("1.5")
+
+
+def test_loaded_and_baseline_prices_are_set_beside_the_charge() -> None:
+    report = compute_report([attempt(1)], [task(1, True)], plan=PLAN)
+    (line,) = report.workloads[0].tiers
+    assert (line.cost_usd, line.loaded_usd, line.baseline_usd) == (Decimal(1), Decimal(10), Decimal(100))
+    assert report.saved_usd == Decimal(99)
+    assert report.workloads[0].floor_fraction == 0.9
+
+
+def test_an_unknown_charge_makes_the_cost_unknown_and_is_listed() -> None:
+    report = compute_report([attempt(1), attempt(2, charge_picousd=None)], [], plan=PLAN)
+    (line,) = report.workloads[0].tiers
+    assert line.cost_usd is None
+    assert report.cost_usd is None
+    assert any("the cost" in text for text in report.unknown)
+
+
+def test_a_failed_attempt_costs_nothing_and_hides_nothing() -> None:
+    failed = attempt(2, state="failed", charge_picousd=None, input_tokens=None, output_tokens=None)
+    report = compute_report([attempt(1), failed], [task(1, True)], plan=PLAN)
+    (line,) = report.workloads[0].tiers
+    assert (line.failed, line.settled, line.cost_usd) == (1, 1, Decimal(1))
+
+
+def test_unsettled_calls_are_bounded_not_summed() -> None:
+    cut = attempt(2, state="unsettled", charge_picousd=None, charge_low_picousd=0, charge_high_picousd=5 * 10**12)
+    report = compute_report([attempt(1), cut], [], plan=PLAN)
+    (line,) = report.workloads[0].tiers
+    assert line.cost_usd is None
+    assert line.cost_high_usd == Decimal(6)
+    assert any("unsettled" in text for text in report.unknown)
+
+
+def test_without_a_certificate_the_report_says_that_quality_is_not_known() -> None:
+    report = compute_report([attempt(1)], [task(1, True)], plan=PLAN)
+    assert any("whether it completes" in text for text in report.unknown)
