@@ -248,6 +248,9 @@ class Attempt:
             raise
         except asyncio.CancelledError:
             gateway.learn_nothing(target.key)
+            if not self._is_settled and self._has_last_word():
+                # Clients leave at `[DONE]`, before the upstream's connection ends: nothing is in doubt then.
+                self._settle_by_tap(self._response.status)  # type: ignore[union-attr]
             if not self._is_settled:
                 who = "the client left" if exchange.is_gone else "the gateway stopped"
                 self._settle_unsettled(f"{who} after {self._progress()}")
@@ -394,6 +397,9 @@ class Attempt:
     def _describe_break(self, error: UpstreamError) -> BrokenStream:
         events = 0 if self._tap is None else self._tap.content_events
         return broken_stream(self._target.name, passed_bytes=self._passed_bytes, events=events, why=error.message)
+
+    def _has_last_word(self) -> bool:
+        return self._response is not None and self._tap is not None and self._tap.is_complete
 
     def _progress(self) -> str:
         events = 0 if self._tap is None else self._tap.content_events
