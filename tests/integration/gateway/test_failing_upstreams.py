@@ -233,3 +233,29 @@ def test_what_an_upstream_does_not_offer_is_no_sign_of_ill_health(lab, start):
                     assert (answer.status, answer.json["error"]["message"]) == (501, "no embeddings here")
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("stated", "of_tier", "tokens"),
+    [
+        ({"max_tokens": 100}, {}, 100),
+        ({"max_tokens": 100, "n": 3}, {}, 300),
+        ({"max_tokens": 5000}, {"max_output_tokens": 400}, 400),
+        ({}, {"max_output_tokens": 400}, 400),
+        ({}, {"max_context_tokens": 2000}, 2000),
+        ({"n": 2}, {}, 2 * 131_072),
+    ],
+)
+def test_the_bound_on_output_is_the_requests_else_the_tiers_else_a_stated_assumption(
+    lab, start, stated, of_tier, tokens
+):
+    async def main():
+        async with FakeServer(FakeOptions(usage="missing")) as fake:
+            bounded = lab.tier("a", fake.base_url, **of_tier)
+            async with start(lab.plan_of(bounded)) as running:
+                await running.ask(body=lab.chat(**stated))
+                (row,) = await running.rows()
+                for_output = tokens * 15e-6
+                assert for_output < float(row["charge_high_usd"]) < for_output + 0.01
+
+    asyncio.run(main())

@@ -260,6 +260,15 @@ def test_an_engine_at_a_foreign_address_is_not_local():
         pick(table)
 
 
+def test_of_a_tiers_upstreams_only_those_at_a_permitted_place_are_candidates():
+    engines = Tier(
+        name="e", kind="owned", model="m", engine="embedded", upstreams=(Upstream(name="near"), Upstream(name="far"))
+    )
+    addresses = {"e/near": "http://127.0.0.1:80", "e/far": "http://8.8.8.8:80"}
+    table = table_of(engines, workloads=[workload("w", "e", label=LOCAL_ONLY)], addresses=addresses)
+    assert keys(pick(table)) == ["e/near"]
+
+
 def test_a_price_is_bounded_at_its_dearest():
     from ownward.gateway.bounds import ChargeBound
 
