@@ -34,7 +34,8 @@ LAYERS = 6
 
 # Model types that our readers name as parts of a whole.
 PARTS = [
-    "gemma3_text", "gemma4_audio", "gemma4_text", "gemma4_vision", "kimi_k25_vision", "llama4_vision_model",
+    "gemma3_text", "gemma4_audio", "gemma4_text", "gemma4_vision", "glm4v_moe_vision", "glm4v_vision",
+    "kimi_k25_vision", "llama4_vision_model", "glm4v_text",
     "ministral3", "muse_glimmer_vision", "pixtral", "qwen2_5_vl_text", "qwen2_5_vl_vision", "qwen2_vl_text",
     "qwen2_vl_vision", "qwen3_5_moe_vision", "qwen3_5_vision", "qwen3_vl_moe_text", "qwen3_vl_moe_vision",
     "qwen3_vl_text", "qwen3_vl_vision", "qwen4_exp_vision", "siglip_vision_model",
@@ -117,6 +118,8 @@ def make_variants(architecture: str, count: int) -> Iterator[dict[str, Any]]:
     if defaults is None:
         return
     base = {"model_type": architecture, **COMPLETED.get(architecture, {})}
+    if "text_config" in {field.name for field in dataclasses.fields(_config_class(architecture))}:
+        base["text_config"] = {"num_hidden_layers": LAYERS}
     if "num_hidden_layers" in defaults and architecture != "nemotron_h":
         base["num_hidden_layers"] = LAYERS
     changes: list[tuple[str, Any]] = [("vocab_size", 50_001)]
@@ -154,6 +157,12 @@ def count_on_meta(config: dict[str, Any]) -> int | None:
     except Exception as error:  # noqa: BLE001 - whatever it cannot build is no truth to compare with
         print(f"  {config['model_type']}: {type(error).__name__} from transformers {transformers.__version__}")
     return None
+
+
+def _config_class(model_type: str) -> Any:
+    from transformers import CONFIG_MAPPING
+
+    return CONFIG_MAPPING[SAME_CONFIG.get(model_type, model_type)]
 
 
 def class_defaults(model_type: str) -> dict[str, Any] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ownward.anatomy.architectures import dense
-from ownward.anatomy.architectures.dense import LLAMA, POST_NORMS, PRE_NORMS, SANDWICH_NORMS, Traits
+from ownward.anatomy.architectures.dense import LLAMA, POST_NORMS, PRE_NORMS, SANDWICH_NORMS, Bias, Traits
 from ownward.anatomy.architectures.windows import always, every_nth_full, from_layer, never, windows
 from ownward.anatomy.blueprint import Blueprint
 from ownward.anatomy.fields import Fields
@@ -129,11 +129,11 @@ def glm(fields: Fields) -> Blueprint:
     return dense.draw(fields, Traits(qkv_bias="attention_bias", mlp="fused"), windows(fields, never))
 
 
-def glm4(fields: Fields) -> Blueprint:
-    """GLM-4-0414: GLM with norms after each part too."""
+def glm4(fields: Fields, prefix: str = "model.", qkv_bias: Bias = "attention_bias") -> Blueprint:
+    """GLM-4-0414: GLM with norms after each part too; GLM-4.1V always has its biases."""
     norms = (*PRE_NORMS, "post_self_attn_layernorm", "post_mlp_layernorm")
-    traits = Traits(qkv_bias="attention_bias", mlp="fused", norms=norms)
-    return dense.draw(fields, traits, windows(fields, never))
+    traits = Traits(qkv_bias=qkv_bias, mlp="fused", norms=norms)
+    return dense.draw(fields, traits, windows(fields, never), prefix=prefix)
 
 
 def helium(fields: Fields) -> Blueprint:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from ownward.anatomy.architectures import (
     gemma4,
+    glm,
     kimi_linear,
     latent,
     llama4,
@@ -206,3 +208,18 @@ def qwen2_vl_model(
 
 qwen2_vl = qwen2_vl_model("qwen2_vl_text", "qwen2_vl_vision", clip_like.qwen2_vision)
 qwen2_5_vl = qwen2_vl_model("qwen2_5_vl_text", "qwen2_5_vl_vision", clip_like.qwen2_5_vision)
+
+
+def glm_v(draw: Callable[..., Blueprint], text_type: str, vision_type: str) -> Callable[[Fields], Blueprint]:
+    """Return the reader of a GLM model with a tower."""
+
+    def read(fields: Fields) -> Blueprint:
+        blueprint = draw(text_of(fields, text_type), prefix="model.language_model.")
+        vision = tower_of(fields, "vision_config", vision_type, is_default=True)
+        return with_towers(blueprint, vision=clip_like.glm_vision(vision) if vision else (), sees_video=True)
+
+    return read
+
+
+glm4v = glm_v(functools.partial(llama_like.glm4, qkv_bias=True), "glm4v_text", "glm4v_vision")
+glm4v_moe = glm_v(glm.glm4_moe, "glm4v_moe_text", "glm4v_moe_vision")

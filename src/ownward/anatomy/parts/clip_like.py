@@ -1,9 +1,10 @@
-"""Towers of earlier vision models: SigLIP, and those of Qwen2-VL and Qwen2.5-VL."""
+"""Further vision towers: SigLIP, and those of Qwen2-VL, Qwen2.5-VL and GLM."""
 
 from __future__ import annotations
 
 from ownward.anatomy.blueprint import Weight, Weights, matrix, norm, prefixed, table, vector
 from ownward.anatomy.fields import Fields
+from ownward.anatomy.parts.feed_forward import gated_mlp
 from ownward.anatomy.parts.towers import biased, layer_norm, patch_side, repeated
 from ownward.anatomy.roles import Role
 
@@ -94,3 +95,35 @@ def _qwen_tower(fields: Fields, hidden: int, out: int, block: Weights, *, has_sh
         *matrix("merger.mlp.0", merged, merged, _PROJECTOR, has_bias=True),
         *matrix("merger.mlp.2", out, merged, _PROJECTOR, has_bias=True),
     )
+
+
+def glm_vision(fields: Fields, *, prefix: str = "model.visual.") -> Weights:
+    """Return the tower of GLM-4.1V to 4.6V: a gated ViT, a downsampling convolution and a gated merger.
+
+    `intermediate_size` is the merger's width; the blocks' own is `out_hidden_size`.
+    """
+    hidden, out = fields.count("hidden_size"), fields.count("out_hidden_size")
+    context, bias = fields.count("intermediate_size"), fields.flag("attention_bias", default=False)
+    side, merge = patch_side(fields, "patch_size"), fields.count("spatial_merge_size")
+    pixels = (hidden, fields.count("in_channels"), fields.count("temporal_patch_size"), side, side)
+    block = (
+        *norm("norm1", hidden, _TOWER),
+        *norm("norm2", hidden, _TOWER),
+        *matrix("attn.qkv", 3 * hidden, hidden, _TOWER, has_bias=bias),
+        *matrix("attn.proj", hidden, hidden, _TOWER),
+        *gated_mlp(hidden, out, role=_TOWER),
+    )
+    tower = (
+        table("embeddings.position_embedding.weight", (patch_side(fields, "image_size") // side) ** 2, hidden, _TOWER),
+        Weight("patch_embed.proj.weight", pixels, _TOWER, "conv"),
+        vector("patch_embed.proj.bias", hidden, _TOWER),
+        *repeated("blocks.", fields.layer_count("depth"), block),
+        *norm("post_conv_layernorm", hidden, _TOWER),
+        Weight("downsample.weight", (out, hidden, merge, merge), _TOWER, "conv"),
+        vector("downsample.bias", out, _TOWER),
+        *norm("post_layernorm", hidden, _TOWER),
+        *matrix("merger.proj", out, out, _PROJECTOR),
+        *layer_norm("merger.post_projection_norm", out, _PROJECTOR),
+        *gated_mlp(out, context, role=_PROJECTOR, prefix="merger."),
+    )
+    return prefixed(prefix, tower)

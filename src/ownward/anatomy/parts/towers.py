@@ -222,7 +222,6 @@ def gemma4_vision(fields: Fields, *, text_hidden: int) -> Weights:
         fields.count("head_dim"),
     )
     is_clipped = fields.flag("use_clipped_linears", default=False)
-    bias = fields.flag("attention_bias", default=False)
     block = (
         *clippable("self_attn.q_proj", heads * dim, hidden, _TOWER, is_clipped=is_clipped),
         *clippable("self_attn.k_proj", kv_heads * dim, hidden, _TOWER, is_clipped=is_clipped),
@@ -244,7 +243,6 @@ def gemma4_vision(fields: Fields, *, text_hidden: int) -> Weights:
             for w in norm(name, hidden, _TOWER)
         ),
     )
-    _ = bias
     tower = (
         Weight(
             "patch_embedder.position_embedding_table",
