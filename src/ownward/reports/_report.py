@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from rich.console import Group
 
 SCHEMA = "ownward.report/1"
+# The states of an attempt that certainly charged nothing.
+_UNCHARGED = frozenset({"failed", "refused"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +128,7 @@ def _tier_line(tier: str, rows: list[AttemptRow], tasks: Mapping[str, TaskRow], 
     mine = list(dict.fromkeys(row.task_id for row in rows))
     graded = [task for name in mine if (task := tasks.get(name)) is not None and task.outcome is not None]
     completed = sum(1 for task in graded if task.outcome is not None and task.outcome.completed)
-    charges = [None if row.state != "failed" and row.charge_usd is None else row.charge_usd for row in rows]
+    charges = [Decimal(0) if row.state in _UNCHARGED else row.charge_usd for row in rows]
     graded_ids = {task.task_id for task in graded}
     per_task: dict[str, Decimal | None] = dict.fromkeys(graded_ids, Decimal(0))
     for row, charge in zip(rows, charges, strict=True):
@@ -166,7 +168,7 @@ def _tier_line(tier: str, rows: list[AttemptRow], tasks: Mapping[str, TaskRow], 
 def _high(row: AttemptRow) -> Decimal | None:
     from ownward.core import picousd_to_usd
 
-    if row.state in {"failed", "refused"}:
+    if row.state in _UNCHARGED:
         return Decimal(0)
     return None if row.charge_high_picousd is None else picousd_to_usd(row.charge_high_picousd)
 
