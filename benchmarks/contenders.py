@@ -172,7 +172,7 @@ def start_direct(upstream: int) -> Contender:
     )
 
 
-def start_ownward(upstream: int, folder: Path, core: int) -> Contender:
+def start_ownward(upstream: int, folder: Path, core: int | None) -> Contender:
     """Start `ownward serve` with a plan, a ledger and one key, as a user would."""
     (folder / "plan.toml").write_text(_PLAN.format(upstream=upstream))
     (folder / "ownward.toml").write_text("[gateway]\nrequires_keys = true\n")
@@ -285,11 +285,12 @@ def prepare_peer(folder: Path, name: str, requirement: str) -> Path:
 
 
 def _launch(
-    command: Sequence[object], core: int, folder: Path, *, more_environment: Mapping[str, str] | None = None
+    command: Sequence[object], core: int | None, folder: Path, *, more_environment: Mapping[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
+    pinned = [] if core is None else ["taskset", "-c", str(core)]
     with (folder / "log.txt").open("wb") as log:
         return subprocess.Popen(
-            ["taskset", "-c", str(core), *map(str, command)],
+            [*pinned, *map(str, command)],
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,

@@ -37,6 +37,7 @@ from benchmarks.contenders import (
     start_tensorzero,
 )
 from benchmarks.light_client import OneConnection, StreamsSeen, run_on_light_loop, run_open_loop, run_streams, run_wrk
+from benchmarks.light_upstream import started_upstream
 from benchmarks.machine_facts import new_record, write_record
 
 NAMES = ("direct", "nginx", "ownward", "TensorZero", "LiteLLM")
@@ -111,7 +112,7 @@ def main() -> None:
     record = new_record("gateway")
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(dir=options.folder))
-        upstream = stack.enter_context(_upstream())
+        upstream = stack.enter_context(started_upstream())
         measured = []
         for contender in start_all(only, upstream, Path(folder), options.gateway_core, options.peers):
             stack.callback(contender.stop)
@@ -149,20 +150,6 @@ def main() -> None:
     }
     print(f"written to {write_record(record, options.out)}", file=sys.stderr)
     print(table(record))
-
-
-@contextlib.contextmanager
-def _upstream() -> Iterator[int]:
-    command = [sys.executable, "-m", "benchmarks.light_upstream"]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1])
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        yield int(process.stdout.readline())
-    finally:
-        process.stdin.close()
-        process.wait(10)
-        process.stdout.close()
 
 
 def start_all(only: set[str], upstream: int, folder: Path, core: int, peers: Path) -> Iterator[Contender]:

@@ -1,4 +1,4 @@
-"""Clients that cost next to nothing, so that the server is what is measured: one at a time, an open loop, streams, wrk."""
+"""Clients that cost next to nothing, so that the server is what is measured: single, in an open loop, streams, wrk."""
 
 # ruff: noqa: ASYNC110 - answers that are still out are polled for, which leaves the hot path bare
 

@@ -9,9 +9,13 @@ each further stream has and the seconds between two of them (0: all at once, eac
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import re
+import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import cast
 
 from benchmarks.light_client import run_on_light_loop
@@ -95,6 +99,21 @@ async def serve() -> None:
     gc.freeze()
     gc.disable()
     await loop.run_in_executor(None, sys.stdin.read)
+
+
+@contextlib.contextmanager
+def started_upstream() -> Iterator[int]:
+    """Run one in a process of its own for the length of a `with` block, and yield its port."""
+    command = [sys.executable, "-m", "benchmarks.light_upstream"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1])
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        yield int(process.stdout.readline())
+    finally:
+        process.stdin.close()
+        process.wait(10)
+        process.stdout.close()
 
 
 if __name__ == "__main__":
