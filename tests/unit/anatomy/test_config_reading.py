@@ -61,8 +61,8 @@ def test_reference_defaults_alone_draw_a_model(architecture: str) -> None:
 
 
 MULTIMODAL = frozenset(
-    {"gemma3", "gemma4", "glm4v", "glm4v_moe", "llama4", "mistral3", "muse_glimmer", "qwen3_5", "qwen3_5_moe", "qwen3_vl", "qwen3_vl_moe",
-     "qwen4_exp"}
+    {"gemma3", "gemma4", "glm4v", "glm4v_moe", "llama4", "mistral3", "muse_glimmer", "qwen3_5", "qwen3_5_moe",
+     "qwen3_vl", "qwen3_vl_moe", "qwen4_exp"}
 )  # fmt: skip
 
 

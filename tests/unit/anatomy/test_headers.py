@@ -108,6 +108,87 @@ def test_every_tensor_type_has_the_block_of_the_reference() -> None:
         assert GGML_BLOCKS[kind.name.lower()] == (values, size)
 
 
+def write_mixture(path: Path, architecture: str, tensors: dict[str, tuple[int, ...]], **keys: int) -> Path:
+    writer = gguf.GGUFWriter(path, architecture)
+    for key, value in {"block_count": 1, "context_length": 4096, "embedding_length": 64, **keys}.items():
+        writer.add_uint32(f"{architecture}.{key.replace('__', '.')}", value)
+    for name, shape in tensors.items():
+        writer.add_tensor(name, np.zeros(shape, np.float16))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def test_experts_of_a_gguf_file_are_counted_by_their_last_side(tmp_path: Path) -> None:
+    path = write_mixture(
+        tmp_path / "moe.gguf",
+        "qwen3moe",
+        {
+            "token_embd.weight": (100, 64),
+            "output.weight": (100, 64),
+            "blk.0.attn_q.weight": (64, 64),
+            "blk.0.attn_k.weight": (32, 64),
+            "blk.0.attn_v.weight": (32, 64),
+            "blk.0.attn_q_norm.weight": (16,),
+            "blk.0.ffn_gate_inp.weight": (8, 64),
+            "blk.0.ffn_up_exps.weight": (8, 32, 64),
+            "blk.0.ffn_down_exps.weight": (8, 64, 32),
+            "blk.0.ffn_up_shexp.weight": (32, 64),
+        },
+        expert_used_count=2,
+        attention__head_count=4,
+        attention__head_count_kv=2,
+        attention__key_length=16,
+    )
+    found = anatomy.read(path)
+    assert (found.experts, found.experts_per_tok, found.moe_layers) == (8, 2, 1)
+    assert found.routed_experts == 2 * 8 * 32 * 64
+    assert found.shared_experts == 32 * 64
+    assert found.router == 8 * 64
+    assert found.attention == 64 * 64 + 2 * 32 * 64 + 16
+    assert found.active_params_per_token == found.total_live_params - 6 * 2 * 32 * 64
+    assert found.kv_bytes(10) == 10 * 2 * 2 * 16 * 2
+
+
+def test_a_latent_cache_is_read_from_gguf_metadata(tmp_path: Path) -> None:
+    path = write_mixture(
+        tmp_path / "mla.gguf",
+        "deepseek2",
+        {"token_embd.weight": (100, 64), "blk.0.attn_kv_a_mqa.weight": (96, 64), "blk.0.attn_q.weight": (64, 64)},
+        attention__head_count=4,
+        attention__head_count_kv=1,
+        attention__kv_lora_rank=64,
+        rope__dimension_count=32,
+    )
+    assert anatomy.read(path).kv_bytes_per_token_bf16 == 2 * (64 + 32)
+
+
+def test_a_recurrent_state_is_read_from_gguf_metadata(tmp_path: Path) -> None:
+    path = write_mixture(
+        tmp_path / "ssm.gguf",
+        "mamba2",
+        {"token_embd.weight": (100, 64), "blk.0.ssm_conv1d.weight": (160, 4), "blk.0.ssm_in.weight": (200, 64)},
+        ssm__inner_size=128,
+        ssm__state_size=16,
+    )
+    found = anatomy.read(path)
+    assert found.recurrent_state_bytes_per_seq == 4 * 128 * 16 + 2 * 160 * 3
+    assert found.kv_bytes_per_token_bf16 == 0
+
+
+def test_an_unknown_kind_of_gguf_layer_is_counted_and_its_cache_is_not_guessed(tmp_path: Path) -> None:
+    path = write_mixture(
+        tmp_path / "rwkv.gguf",
+        "rwkv9",
+        {"token_embd.weight": (100, 64), "blk.0.time_mix_w1.weight": (64, 64)},
+    )
+    found = anatomy.read(path)
+    assert found.total_live_params == 100 * 64 + 64 * 64
+    assert found.unsupported == ("cache",)
+
+
 def test_an_unknown_tensor_type_is_refused_by_number(tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "model.gguf")
     raw = path.read_bytes()
