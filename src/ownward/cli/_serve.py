@@ -150,7 +150,7 @@ async def running(
     from ownward.dashboard import make_dashboard
     from ownward.engines import EngineState
     from ownward.gateway import GatewayServer
-    from ownward.upstreams import Door
+    from ownward.upstreams import Door, DoorLimits
 
     servers: list[GatewayServer] = []
 
@@ -166,7 +166,9 @@ async def running(
     gateway_settings = _gateway_settings(settings, ready_file)
     # The pages ask for no key, so that they are there for this machine alone.
     mounts = {"/dashboard": make_dashboard(opened, plan=serving.plan)} if gateway_settings.is_loopback else {}
-    async with Door() as door:
+    # The gateway bounds what is in flight; the door must not hold it up before that.
+    limits = DoorLimits(connections_per_origin=gateway_settings.max_in_flight_requests)
+    async with Door(limits=limits) as door:
         try:
             for tier, engine in engines.items():
                 say(f"starting {serving.plan.tiers[tier].model} …")
@@ -181,7 +183,7 @@ async def running(
                     for tier, engine in engines.items()
                     for upstream in _started_upstreams(serving.plan.tiers[tier])
                 },
-                secrets=_secrets(serving.plan),
+                secrets=_secrets,
                 mounts=mounts,
                 load_plan=None if serving.plan_path is None else _loader(serving.plan_path),
                 stops=tuple(engines.values()),
