@@ -127,3 +127,36 @@ def test_a_stream_that_stalls_is_ended_with_an_error(lab, start):
                 assert row["state"] == "unsettled"
 
     asyncio.run(main())
+
+
+def test_a_client_that_leaves_at_the_last_word_leaves_a_settled_row(lab, start):
+    """Clients close at `[DONE]`; an upstream may keep its stream open for a while after it."""
+    events = (
+        b'data: {"choices":[{"index":0,"delta":{"content":"hi"},"finish_reason":"stop"}]}\n\n'
+        b'data: {"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":3,"total_tokens":10}}\n\n'
+        b"data: [DONE]\n\n"
+    )
+
+    async def answer(reader, writer):
+        head = await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0]))
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n" + events)
+        await reader.read()  # until the gateway closes
+        writer.close()
+
+    async def main():
+        upstream = await asyncio.start_server(answer, "127.0.0.1", 0)
+        async with upstream:
+            url = "http://127.0.0.1:{}".format(upstream.sockets[0].getsockname()[1])
+            async with start(lab.plan_of(lab.tier("a", url))) as running:
+                async with lab.Client(running.base_url) as client:
+                    await client.send(lab.CHAT, lab.chat(stream=True))
+                    await client.head()
+                    received = b""
+                    while b"[DONE]" not in received:
+                        received += await client.piece()
+                await until(lambda: not running.server.gateway.exchanges, within_s=1)
+                (row,) = await running.rows()
+                assert (row["state"], row["input_tokens"], row["output_tokens"]) == ("settled", 7, 3)
+
+    asyncio.run(main())
