@@ -56,6 +56,7 @@ COMPLETED: dict[str, dict[str, Any]] = {
     "hunyuan_v1_dense": {"head_dim": 128},
     "lfm2_moe": {"layer_types": ["conv", "conv", "full_attention"] * 2},
     "minicpm3": {"v_head_dim": 64},
+    "mistral3": {"tie_word_embeddings": False},
     "nemotron": {"num_key_value_heads": 8},
     "nemotron_h": {
         "layers_block_type": ["linear_attention", "moe", "full_attention", "mlp", "linear_attention", "moe"]

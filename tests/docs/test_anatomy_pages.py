@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -36,3 +37,15 @@ def test_the_page_s_table_of_reads_is_computed(shared_data: Path) -> None:
     assert f"{found.total_live_params:,}" in text
     assert f"{found.checkpoint_params:,}" in text
     assert f"{found.weights_bytes('bf16') / 1e9:.0f} GB" in text
+
+
+def test_the_results_quoted_are_the_results_kept() -> None:
+    text = (DOCS / "reference" / "anatomy.md").read_text()
+    results = DOCS.parent / "benchmarks" / "results"
+    oracle = json.loads((results / "anatomy_oracle.json").read_text())
+    fuzz = json.loads((results / "anatomy_fuzz.json").read_text())
+    agree, differ = oracle["agree"], oracle["differ"]
+    assert f"{agree} configs agree with transformers {oracle['transformers']} and {differ} differ" in text
+    assert f"{fuzz['cases']}\ndamaged files" in text
+    assert fuzz["failures_total"] == fuzz["slower_than_100_ms"] == differ == 0
+    assert fuzz["memory_growth_bytes"] < 50e6

@@ -48,6 +48,7 @@ def llama4_text(fields: Fields, prefix: str = "model.", head_name: str = "lm_hea
         [made[key] for key in zip(chunks, routed, strict=True)],
         prefix=prefix,
         head_name=head_name,
+        is_tied=fields.flag("tie_word_embeddings", default=False),
         experts=(count, per_token),
     )
 
