@@ -220,6 +220,19 @@ def _unknown(workloads: Sequence[WorkloadLine]) -> Iterable[str]:
                 yield f"{place}: whether it completes what the baseline completes (no certificate: run ownward trial)"
 
 
+def _certificate_text(workload: WorkloadLine) -> str | None:
+    """Return a workload's newest certificate as one line."""
+    kept = workload.certificate
+    if kept is None:
+        return None
+    expires_at = kept.get("expires_at")
+    return (
+        f"{workload.workload}: {kept.get('candidate')} instead of {kept.get('baseline')}: {kept.get('state')}"
+        f" (rho {kept.get('rho')}, confidence {kept.get('confidence')}, {kept.get('tasks')} tasks"
+        + (f", until {str(expires_at)[:10]})" if expires_at else ")")
+    )
+
+
 def render_report(report: Report) -> Group:
     """Return the report as tables for a terminal."""
     from rich.console import Group
@@ -248,6 +261,9 @@ def render_report(report: Report) -> Group:
                 format_usd(line.loaded_usd),
             )
     parts: list[Any] = [table]
+    certified = [text for text in map(_certificate_text, report.workloads) if text is not None]
+    if certified:
+        parts.append(Text("\ncertificates:\n" + "\n".join(f"  {text}" for text in certified)))
     if report.baseline is not None:
         parts.append(
             Text(

@@ -147,7 +147,7 @@ def test_a_client_that_leaves_at_the_last_word_leaves_a_settled_row(lab, start):
     async def main():
         upstream = await asyncio.start_server(answer, "127.0.0.1", 0)
         async with upstream:
-            url = "http://127.0.0.1:{}".format(upstream.sockets[0].getsockname()[1])
+            url = f"http://127.0.0.1:{upstream.sockets[0].getsockname()[1]}"
             async with start(lab.plan_of(lab.tier("a", url))) as running:
                 async with lab.Client(running.base_url) as client:
                     await client.send(lab.CHAT, lab.chat(stream=True))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from ownward.ledger import AttemptRow, Outcome, Spend, TaskRow
+from rich.console import Console
+
+from ownward.ledger import AttemptRow, CertificateRow, Outcome, Spend, TaskRow
 from ownward.plan import loads
-from ownward.reports import compute_report
+from ownward.reports import compute_report, render_report
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 PLAN = loads(
@@ -114,3 +117,22 @@ def test_unsettled_calls_are_bounded_not_summed() -> None:
 def test_without_a_certificate_the_report_says_that_quality_is_not_known() -> None:
     report = compute_report([attempt(1)], [task(1, True)], plan=PLAN)
     assert any("whether it completes" in text for text in report.unknown)
+
+
+def test_the_text_shows_the_newest_certificate_of_a_workload() -> None:
+    stated = {"state": "certified", "baseline": "api", "candidate": "own", "rho": 0.98, "confidence": 0.95, "tasks": 700,
+              "expires_at": "2027-02-19T00:00:00Z"}  # fmt: skip
+    row = CertificateRow(
+        certificate_id=1,
+        workload=attempt(1).workload,
+        state="certified",
+        expires_at=datetime(2027, 2, 19, tzinfo=UTC),
+        recorded_at=datetime(2026, 11, 21, tzinfo=UTC),
+        certificate=stated,
+    )
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(render_report(compute_report([attempt(1)], [task(1, True)], [row], plan=PLAN)))
+    assert (
+        "own instead of api: certified (rho 0.98, confidence 0.95, 700 tasks, until 2027-02-19)"
+        in console.export_text()
+    )
