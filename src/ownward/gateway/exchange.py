@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ownward.core import LedgerError, OwnwardError, UpstreamError, new_id
 from ownward.gateway import wire
+from ownward.gateway._http import write_whole
 from ownward.gateway.attempt import Attempt, Retry, Sink
 from ownward.gateway.breaker import CLOSED
 from ownward.gateway.choosing import UNASSIGNED, Asked, Choice, KeyScope, choose, name_refused
@@ -364,6 +365,8 @@ class Exchange:
         sent = [(b"content-type", content_type), (b"content-length", b"%d" % len(body)), *self._own_headers(), *headers]
         if self.must_close:
             sent.append((b"connection", b"close"))
+        elif write_whole(self._send, status, sent, body):
+            return
         await self._send({"type": "http.response.start", "status": status, "headers": sent})
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
 

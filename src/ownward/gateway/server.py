@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -28,6 +29,7 @@ from ownward.upstreams import Door, DoorLimits
 _LOG = logging.getLogger("ownward.gateway")
 _BACKLOG = 2048
 _SETTLE_S = 5.0
+_YOUNG_OBJECTS = 10_000
 
 
 class Stoppable(Protocol):
@@ -165,6 +167,7 @@ class GatewayServer:
         with self._signals(stopping):
             try:
                 await self.start()
+                _calm_collector()
                 if on_ready is not None:
                     on_ready()
                 await stopping.wait()
@@ -254,6 +257,13 @@ def run_loop(main: Callable[[], Any]) -> Any:
             factory = uvloop.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
         return runner.run(main())
+
+
+def _calm_collector() -> None:
+    """Have the garbage collector pass over what start-up made, and run seldom: a request leaves next to no cycles."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_YOUNG_OBJECTS, 20, 20)
 
 
 def bind(host: str, port: int) -> socket.socket:
