@@ -1,7 +1,7 @@
 """How right the predictions are: every measured row asked, scored per metric, engine and device class.
 
-`python -m benchmarks.accuracy --data FILE --configs DIR` scores any file with the columns of measured.csv by the rules of
-`measured_rows`. With --leave-pair-out each row is answered by coefficients fitted without any row of its model on its
+`python -m benchmarks.accuracy --data FILE --configs DIR` scores any file with the columns of measured.csv by the rules
+of `measured_rows`. With --leave-pair-out each row is answered by coefficients fitted without any row of its model on its
 hardware; without it, by the coefficients the package ships.
 """
 
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measured_rows import RULES, MeasuredRow, load_rows
+
 from ownward import anatomy, catalog
 from ownward.core import OwnwardError
 
@@ -167,7 +168,9 @@ def main() -> None:
     started = time.perf_counter()
     answers = answer_rows(asked, configs, leave_pair_out=options.leave_pair_out)
     elapsed = time.perf_counter() - started
-    print(f"{len(rows)} rows; {len(rows) - len(asked)} without a config or a value; {len(asked)} asked; {elapsed:.1f} s\n")
+    print(
+        f"{len(rows)} rows; {len(rows) - len(asked)} without a config or a value; {len(asked)} asked; {elapsed:.1f} s\n"
+    )
     summary, table = summarise(answers), tabulate(answers)
     print(render(summary), "\n")
     print(render([row for row in table if row["rows"] >= _FEWEST_ROWS]))
@@ -180,7 +183,9 @@ def main() -> None:
         (answer for answer in answers if answer.value), key=lambda a: -abs(math.log((a.value or 1.0) / a.row.value))
     )
     for answer in worst[: options.worst]:
-        print(f"{answer.value:.4g} for {answer.row.value:.4g}: {answer.row.pair} {answer.row.question}", file=sys.stderr)
+        print(
+            f"{answer.value:.4g} for {answer.row.value:.4g}: {answer.row.pair} {answer.row.question}", file=sys.stderr
+        )
     if options.json:
         payload = {"rows": len(rows), "asked": len(asked), "leave_pair_out": options.leave_pair_out,
                    "summary": summary, "cells": table, "refusals": reasons.most_common()}  # fmt: skip

@@ -13,30 +13,37 @@ from pathlib import Path
 from typing import Any
 
 RULES = """\
-Row filter. A row is asked when its model has a config and its value is above 0. Nothing else leaves a row out: hardware
-that is not known, a quantisation that is not known or a load that cannot be posed are refusals, and refusals are misses.
+Row filter. A row is asked when its model has a config and its value is above 0. Nothing else leaves a row out:
+hardware or a quantisation that is not known and a load that cannot be posed are refusals, and refusals are misses.
 Loads. A number is the concurrency; `max`, `server`, `peak ...` ask for 1024 at once; `open-loop R req/s` asks for R
 arrivals a second; an open-loop trace without a rate has no question in it, so it is refused. No number means 1.
 Depth. Where the prompt and the depth are the same number (a decode after a prompt of that length), it is counted once.
+Prompts of MLPerf rows, which their logs leave out, are the mean of the benchmark's published data set.
 Parallelism. TPn, PPn, EP and `layer-split` as stated; `Ninst` are N replicas; `spec` asks with speculation, and
 `cpu-offload`, `CPU experts` or `gpu_experts=P%` with weights over two memories (P% of the experts on the GPU).
 Names. Case, organisation, folder, file suffix and everything after `:` but a size are dropped; a name is cut into words
 at - _ / : and between a word and a version (gemma4 = gemma 4). Words of a format, a tuning or a date are dropped
-(GGUF, Q4_K_M, AWQ, FP8, NVFP4, MLX, 4bit, UD, i1, Instruct, it, chat, hf, base, MTP, qat, 2507, v0.1, ...). A config is meant
-when its words stand in the name in a row; of several the one that ends last, then the longest (a distillation names its
+(GGUF, Q4_K_M, AWQ, FP8, NVFP4, MLX, 4bit, UD, i1, Instruct, it, chat, hf, base, MTP, qat, 2507, v0.1, ...). Coder
+models have the shape of their plain ones. A config is meant when its words stand in the name in a row; of several the one that ends last, then the longest (a distillation names its
 student last), and none that stands before the word `distill`. A mixture may leave its active size out (gemma4:26b).
-Hardware. The catalogue's names; failing that the card in brackets or beside a `+`, without `Virtualized`, memory sizes or
+Hardware. The catalogue's names; failing that the card in brackets or beside a `+`, without memory sizes or
 repeated words; of several sizes of one chip the largest; a CPU by the memory of its platform.
 """
 
 _FORMAT_WORDS = frozenset(
-    "gguf awq gptq fp8 fp4 nvfp4 mxfp4 bf16 fp16 f16 int4 int8 mlx ud i1 unsloth instruct it chat hf base mtp qat dynamic "
-    "4bit 8bit 6bit bit imatrix xl k m s l q4 q2 q3 q5 q6 q8 0 iq4 nl xs text latest thinking reasoning coder".split()
+    (
+        "gguf awq gptq fp8 fp4 nvfp4 mxfp4 bf16 fp16 f16 int4 int8 mlx ud i1 unsloth instruct it chat hf base "
+        "mtp qat dynamic 4bit 8bit 6bit bit imatrix xl k m s l q4 q2 q3 q5 q6 q8 0 iq4 nl xs text latest "
+        "thinking reasoning coder "
+    ).split()  # noqa: SIM905 -- forty words read better than forty strings
 )
 _DROPPED = re.compile(r"^(v0\.\d+|v1|\d{4}|q\d(_\w+)?|iq\d(_\w+)?|int\d|w\d+a\d+)$")
 _VERSIONED = re.compile(r"^([a-z]{3,})(\d+(?:\.\d+)?)$")
 _ACTIVE = re.compile(r"^a\d+b$")
 _SATURATED = 1024
+# Mean prompts of MLPerf Inference v5.1 data sets, in tokens. Source: MLCommons task descriptions (OpenOrca; a mix of
+# LongBench, RULER and GovReport; CNN/DailyMail).
+_MLPERF_PROMPTS = {"Llama-2-70b-chat": 294, "Llama-3.1-405B-Instruct": 9428, "Llama-3.1-8B-Instruct": 778}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,9 +91,8 @@ def _question(number: int, row: dict[str, str]) -> dict[str, Any]:
     parallel = row["parallelism"]
     prompt = _whole(row["prompt_tokens"])
     depth = _whole(row.get("context_depth") or "")
-    if prompt is not None and prompt == depth:
-        depth = 0 if row["metric"] != "decode_tok_s_per_user" else depth
-        prompt = 0 if row["metric"] == "decode_tok_s_per_user" else prompt
+    if prompt is None and "MLPerf" in row["note"]:
+        prompt = _MLPERF_PROMPTS.get(row["model"])
     instances = re.search(r"(\d+)inst", parallel)
     replicas = int(instances[1]) if instances else 1
     data_parallel = re.search(r"\bDP(\d+)", parallel)
@@ -175,7 +181,7 @@ def _words(name: str) -> tuple[str, ...]:
     >>> _words("unsloth/Qwen3.6-35B-A3B-MTP-GGUF"), _words("gemma4:12b-mlx")
     (('qwen', '3.6', '35b', 'a3b'), ('gemma', '4', '12b'))
     """
-    bare = name.split("/")[-1].lower().removesuffix(".gguf").replace("meta-llama", "llama").replace("ministral-8b", "x")
+    bare = name.rsplit("/", maxsplit=1)[-1].lower().removesuffix(".gguf").replace("meta-llama", "llama")
     found: list[str] = []
     for word in re.split(r"[-_:\s()]+", bare):
         if not word or word in _FORMAT_WORDS or _DROPPED.match(word):

@@ -3,27 +3,70 @@
 It does not know where requests come from or what anything costs.
 """
 
-from ownward.perf._deployment import Deployment, Memory, deploy
-from ownward.perf._efficiency import Efficiency, engine_family, find_efficiency
-from ownward.perf._predict import METRICS, Case, Metric, Prediction, predict
+from ownward.perf._deployment import HOST_BYTES_PER_S, Deployment, Memory, deploy
+from ownward.perf._efficiency import (
+    LEVELS,
+    PRIORS,
+    Coefficients,
+    Efficiency,
+    coefficient,
+    find_efficiency,
+    level_keys,
+    load_coefficients,
+)
+from ownward.perf._formats import WEIGHT_BITS, resident_bytes, step_read_bytes, weight_format
+from ownward.perf._hardware import Located, locate
+from ownward.perf._predict import (
+    METRICS,
+    Case,
+    Metric,
+    Prediction,
+    arranged,
+    class_of,
+    compute_value,
+    place,
+    predict,
+    without_repetition,
+)
+from ownward.perf._serving import Served, serve_arrivals, serve_together
 from ownward.perf._step_model import StepModel
-from ownward.perf._weights import WEIGHT_BITS, resident_bytes, step_read_bytes, weight_format
+from ownward.perf._traits import Traits, device_family, engine_family, traits_of
 
 __all__ = [
+    "HOST_BYTES_PER_S",
+    "LEVELS",
     "METRICS",
+    "PRIORS",
     "WEIGHT_BITS",
     "Case",
+    "Coefficients",
     "Deployment",
     "Efficiency",
+    "Located",
     "Memory",
     "Metric",
     "Prediction",
+    "Served",
     "StepModel",
+    "Traits",
+    "arranged",
+    "class_of",
+    "coefficient",
+    "compute_value",
     "deploy",
+    "device_family",
     "engine_family",
     "find_efficiency",
+    "level_keys",
+    "load_coefficients",
+    "locate",
+    "place",
     "predict",
     "resident_bytes",
+    "serve_arrivals",
+    "serve_together",
     "step_read_bytes",
+    "traits_of",
     "weight_format",
+    "without_repetition",
 ]

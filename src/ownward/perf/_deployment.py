@@ -1,25 +1,48 @@
-"""A deployment's step time by roofline: a smooth maximum of compute and memory, plus launch and host time."""
+"""A deployment: a model in a weight format under an engine on devices, placed over their memories; its step times."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-from ownward.anatomy import Anatomy
+from ownward.anatomy import Anatomy, expected_distinct_experts
 from ownward.catalog import Machine
-from ownward.core import Basis, NoCapacity, weakest_basis
-from ownward.perf._efficiency import Efficiency, find_efficiency
+from ownward.core import Basis, weakest_basis
+from ownward.perf._efficiency import Coefficients, Efficiency, find_efficiency
+from ownward.perf._formats import BEST, NATIVE, WeightBytes, weight_bytes
 from ownward.perf._step_model import StepModel
-from ownward.perf._weights import COMPUTE_DTYPE, resident_bytes, step_read_bytes
+from ownward.perf._traits import Traits, assumed_flop_per_s, engine_family, is_engine_known, traits_of
 
 # The sharpness of the corner between compute-bound and memory-bound: real kernels have none.
 _SMOOTHNESS = 5.0
 # A skew of routing as measured traffic shows it (Zipf exponent 0.3 to 0.6).
 _ROUTING_SKEW = 0.4
+LLAMA_LIKE = frozenset({"llama.cpp", "ik_llama.cpp", "mlx", "hipfire"})
 # What an engine keeps besides weights and cache: buffers, graphs, the runtime itself.
-_OVERHEAD_BYTES = {"llama.cpp": 600 << 20, "vllm": 2500 << 20}
-_USABLE_FRACTION = {"llama.cpp": 0.97, "vllm": 0.90}
-_KV_BYTES = {"bf16": 2.0, "f16": 2.0, "fp16": 2.0, "fp8": 1.0, "q8_0": 8.5 / 8, "q4_0": 4.5 / 8}
+_OVERHEAD_BYTES = {True: 600 << 20, False: 1800 << 20}
+_USABLE_FRACTION = {True: 0.97, False: 0.92}
+_KV_BYTES = {"bf16": 2.0, "f16": 2.0, "fp8": 1.0, "q8_0": 8.5 / 8, "q5_1": 6.0 / 8, "q4_0": 4.5 / 8}
 _BLOCK_TOKENS = 16
+_CHUNK_TOKENS = {True: 512, False: 2048}
+# Bytes a second that one device sends while reducing. Sources: NVLink 4 and 5 datasheets, 450 and 900 GB/s each way, of
+# which all-reduces reach about 0.6; PCIe 4.0 x16 without peer access about 12 GB/s.
+_LINK_BYTES_PER_S = {"hopper": 250e9, "a100": 170e9, "blackwell-datacenter": 500e9, "cdna": 150e9}
+_SLOW_LINK_BYTES_PER_S = 12e9
+# The compute format of a weight format; weights of other formats are widened to 16 bits first.
+_COMPUTE_DTYPE = {"fp8": "fp8", "int8": "int8", "nvfp4": "fp4"}
+# The memory behind a card where nobody has stated it: two channels of DDR5, or the eight of a server.
+HOST_BYTES_PER_S = {"gpu-consumer": 70e9, "gpu-workstation": 150e9, "gpu-datacenter": 250e9}
+_ANY_HOST_BYTES_PER_S = 70e9
+
+
+def kv_format(name: str) -> str | None:
+    """Return the canonical cache type of a name; None for one that is not known. No name and `auto` are 16 bits."""
+    bare = name.lower().strip()
+    if bare in {"", "auto", "fp16", "float16", "bfloat16", "default"}:
+        return "bf16"
+    if bare.startswith("fp8"):
+        return "fp8"
+    return {"q8": "q8_0", "q4": "q4_0", "turbo3": "q4_0"}.get(bare, bare if bare in _KV_BYTES else None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +63,11 @@ class Memory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """A model in a weight format under an engine on some machines, whose memory and speed can be asked."""
+    """A model in a weight format under an engine on some devices, whose memory and speed can be asked.
+
+    `tensor_parallel` devices share every layer, `pipeline` groups of them take turns. `miss_fraction` of the bytes that
+    a step reads of the layers (or of the experts, where there are any) come from a memory of `miss_bytes_per_s`.
+    """
 
     anatomy: Anatomy
     weights: str
@@ -49,148 +76,298 @@ class Deployment:
     machines_count: int
     engine: str
     efficiency: Efficiency
+    traits: Traits
+    counted: WeightBytes
     bandwidth_bytes_per_s: float
-    flop_per_s: float | None
+    flop_per_s: float
     memory_bytes: int | None
+    tensor_parallel: int
+    pipeline: int
+    miss_fraction: float
+    miss_bytes_per_s: float
+    expert_layers: int
+    recurrent_layers: int
+    kv_slope_bytes: float
+    window_bytes: float
     basis: Basis
 
     @property
     def weight_bytes(self) -> int:
-        """Resident weights, over all machines."""
-        return resident_bytes(self.anatomy, self.weights)
+        """Resident weights, over all devices."""
+        return self.counted.resident
+
+    @property
+    def is_llama_like(self) -> bool:
+        """Whether the engine serves one person on one machine: layers in turn, small chunks, little kept aside."""
+        return self.traits.engine in LLAMA_LIKE
 
     def cache_bytes(self, context_tokens: float) -> float:
         """Return the cache bytes of one sequence of `context_tokens`, its recurrent state aside."""
-        scale = _KV_BYTES[self.kv_type] / 2
-        window = min(context_tokens, self.anatomy.window_tokens) * self.anatomy.window_kv_bytes_per_slot_bf16
-        growing = self.anatomy.kv_bytes_per_token_bf16 + self.anatomy.indexer_key_bytes_per_token_bf16
-        return scale * (context_tokens * growing + window)
+        window = min(context_tokens, self.anatomy.window_tokens) * self.window_bytes
+        return context_tokens * self.kv_slope_bytes + window
 
-    def compute_memory(self, *, concurrency: int, context_tokens: int, batch_tokens: int = 2048) -> Memory:
-        """Return where the bytes go when `concurrency` sequences hold `context_tokens` each."""
+    def compute_memory(self, *, concurrency: int, context_tokens: int, batch_tokens: int | None = None) -> Memory:
+        """Return where the bytes go when `concurrency` sequences hold `context_tokens` each.
+
+        Latent caches are kept whole by every device that shares a layer.
+        """
         hidden = self.anatomy.hidden_size or 4096
+        copies = self.tensor_parallel if self._is_latent else 1
+        tokens = batch_tokens or _CHUNK_TOKENS[self.is_llama_like]
         return Memory(
             weights=self.weight_bytes,
-            cache=round(concurrency * self.cache_bytes(context_tokens)),
+            cache=round(concurrency * self.cache_bytes(context_tokens) * copies),
             state=concurrency * self.anatomy.recurrent_state_bytes_per_seq,
-            activations=batch_tokens * hidden * 2 * 8,
-            overhead=_OVERHEAD_BYTES[self.efficiency.engine] * self.machines_count,
+            activations=tokens * hidden * 2 * 8,
+            overhead=_OVERHEAD_BYTES[self.is_llama_like] * self.machines_count,
         )
 
     @property
     def usable_bytes(self) -> int | None:
-        """What the engine may use of the memory of all machines; None where that is unknown."""
+        """What the engine may use of the memory of all devices; None where that is unknown."""
         if self.memory_bytes is None:
             return None
-        return int(self.memory_bytes * self.machines_count * _USABLE_FRACTION[self.efficiency.engine])
+        return int(self.memory_bytes * self.machines_count * _USABLE_FRACTION[self.is_llama_like])
 
-    def compute_decode_step_s(self, *, sequences: int, context_tokens: float) -> float:
-        """Return the seconds in which `sequences` sequences get one token each."""
-        read = step_read_bytes(self.anatomy, self.weights, tokens=sequences, skew=_ROUTING_SKEW)
-        state = 2.0 * sequences * self.anatomy.recurrent_state_bytes_per_seq
-        cache = sequences * self.cache_bytes(context_tokens)
-        flop = sequences * self._token_flop(context_tokens)
-        efficiency = self.efficiency
-        memory_s = (read / efficiency.decode_mbu + (cache + state) / efficiency.kv_mbu) / self.bandwidth_bytes_per_s
-        compute_s = 0.0 if self.flop_per_s is None else flop / (self.flop_per_s * self._mfu)
-        return _smooth_max(memory_s, compute_s) + self._fixed_s + sequences * efficiency.sequence_s
+    def most_sequences(self, context_tokens: int) -> int | None:
+        """Return how many sequences of `context_tokens` memory holds at a time; None where memory is unknown."""
+        usable = self.usable_bytes
+        if usable is None:
+            return None
+        one = self.compute_memory(concurrency=1, context_tokens=context_tokens)
+        each = one.cache + one.state
+        room = usable - (one.total - each)
+        return max(int(room / each), 0) if each > 0 else 1 << 20
+
+    def compute_decode_step_s(self, *, sequences: float, context_tokens: float) -> float:
+        """Return the seconds in which `sequences` sequences get one token each.
+
+        Groups of a pipeline work on different sequences at the same time; a single sequence passes all of them in turn.
+        """
+        waves = min(self.pipeline, max(sequences, 1.0)) if not self.is_llama_like else 1.0
+        return self._step_s(tokens=sequences / waves, caches=sequences / waves, context_tokens=context_tokens)
+
+    def _step_s(self, *, tokens: float, caches: float, context_tokens: float) -> float:
+        efficiency, anatomy = self.efficiency, self.anatomy
+        share = self.bandwidth_bytes_per_s * self.tensor_parallel
+        read = self.counted.dense_read / efficiency.weight_mbu
+        missed = 0.0
+        if anatomy.experts:
+            routed = self.counted.routed * self._touched(tokens)
+            read += routed * (1 - self.miss_fraction) / (efficiency.weight_mbu * min(efficiency.expert_mbu, 1.2))
+            missed = routed * self.miss_fraction
+        elif self.miss_fraction:
+            missed = self.counted.dense_read * self.miss_fraction
+            read *= 1 - self.miss_fraction
+        kept_by = share if not self._is_latent else self.bandwidth_bytes_per_s
+        cache_s = caches * self.cache_bytes(context_tokens) / (kept_by * efficiency.kv_mbu)
+        state_s = 2.0 * caches * anatomy.recurrent_state_bytes_per_seq / (share * efficiency.state_mbu)
+        flop_s = tokens * 2.0 * anatomy.active_excl_input_embedding / self._effective_flop_per_s(tokens)
+        return (
+            _smooth_max(read / share, flop_s)
+            + cache_s
+            + state_s
+            + missed * efficiency.miss / (0.6 * self.miss_bytes_per_s)
+            + self._fixed_s(tokens)
+            + caches * efficiency.sequence_s
+        )
 
     def compute_prefill_s(self, *, tokens: int, context_before: int = 0) -> float:
-        """Return the seconds in which `tokens` new tokens after `context_before` are read, in one go.
-
-        Raises: NoCapacity, if the machine's compute rate is not known.
-        """
-        read = step_read_bytes(self.anatomy, self.weights, tokens=tokens, skew=_ROUTING_SKEW)
-        flop = tokens * self._token_flop(context_before + tokens / 2)
-        memory_s = read / (self.bandwidth_bytes_per_s * self.efficiency.decode_mbu)
-        compute_s = flop / self._effective_flop_per_s
-        return _smooth_max(memory_s, compute_s) + self._fixed_s
+        """Return the seconds to read `tokens` new tokens after `context_before`, in the engine's chunks."""
+        efficiency, anatomy = self.efficiency, self.anatomy
+        chunk = min(tokens, _CHUNK_TOKENS[self.is_llama_like])
+        chunks = tokens / chunk
+        attention = self._attention_flop(tokens, context_before)
+        linear_s = chunk * 2.0 * self._prefill_params / self._effective_flop_per_s(chunk)
+        read = self.counted.dense_read / efficiency.weight_mbu
+        missed = 0.0
+        if anatomy.experts:
+            routed = self.counted.routed * self._touched(chunk)
+            read += routed * (1 - self.miss_fraction) / (efficiency.weight_mbu * min(efficiency.expert_mbu, 1.2))
+            missed = routed * self.miss_fraction
+        elif self.miss_fraction:
+            missed = self.counted.dense_read * self.miss_fraction
+        share = self.bandwidth_bytes_per_s * self.tensor_parallel
+        each_s = _smooth_max(linear_s, read / share) + self._fixed_s(chunk)
+        attention_s = attention / (self.flop_per_s * self.tensor_parallel * efficiency.attention_mfu)
+        return chunks * (each_s + missed * efficiency.miss / (0.6 * self.miss_bytes_per_s)) + attention_s
 
     def compute_step_model(self, *, sequences: int, context_tokens: int) -> StepModel:
-        """Return the affine step model that touches this roofline near `sequences` at `context_tokens`.
+        """Return the affine step model that touches these step times near `sequences` at `context_tokens`.
 
         Capacity is what memory leaves for cache; a model that leaves none has one block.
-        Raises: NoCapacity, if the machine's compute rate is not known.
         """
         efficiency = self.efficiency
-        read = step_read_bytes(self.anatomy, self.weights, tokens=max(sequences, 1), skew=_ROUTING_SKEW)
-        weights_s = read / (self.bandwidth_bytes_per_s * efficiency.decode_mbu)
-        per_token_s = 2.0 * self.anatomy.active_excl_input_embedding / self._effective_flop_per_s
-        attention_s = self.anatomy.attn_flops_per_context_token / self._effective_flop_per_s
-        kv_bytes = self.cache_bytes(max(context_tokens, 1)) / max(context_tokens, 1)
-        state_s = 2.0 * self.anatomy.recurrent_state_bytes_per_seq / self.bandwidth_bytes_per_s / efficiency.kv_mbu
+        many = max(sequences, 1)
+        context = max(context_tokens, 1)
+        kv_bytes = self.cache_bytes(context) / context
+        cache_s = (
+            many * self.cache_bytes(context) / (self.bandwidth_bytes_per_s * self.tensor_parallel * efficiency.kv_mbu)
+        )
+        state_s = 2.0 * self.anatomy.recurrent_state_bytes_per_seq / self.bandwidth_bytes_per_s / efficiency.state_mbu
+        each_s = efficiency.sequence_s + state_s / self.tensor_parallel
+        whole_s = self.compute_decode_step_s(sequences=many, context_tokens=context)
+        fixed_s = max(whole_s - cache_s - many * each_s, 1e-6)
+        chunk = _CHUNK_TOKENS[False]
+        chunk_s = self.compute_prefill_s(tokens=chunk)
+        pair_s = self.anatomy.attn_flops_per_context_token / (
+            self.flop_per_s * self.tensor_parallel * efficiency.attention_mfu
+        )
+        per_token_s = max((chunk_s - fixed_s) / chunk - pair_s * chunk / 2, chunk_s / chunk / 10)
         free = (self.usable_bytes or 0) - self.compute_memory(concurrency=0, context_tokens=0).total
         capacity = int(free / (kv_bytes * _BLOCK_TOKENS)) if kv_bytes > 0 else 1 << 20
         return StepModel(
-            fixed_s=weights_s + self._fixed_s,
+            fixed_s=fixed_s,
             per_prefill_token_s=per_token_s,
-            per_prefill_token_context_s=attention_s,
-            per_decode_sequence_s=efficiency.sequence_s + state_s,
-            per_kv_byte_s=1.0 / (self.bandwidth_bytes_per_s * efficiency.kv_mbu),
+            per_prefill_token_context_s=pair_s,
+            per_decode_sequence_s=each_s,
+            per_kv_byte_s=1.0 / (self.bandwidth_bytes_per_s * self.tensor_parallel * efficiency.kv_mbu),
             kv_bytes_per_token=kv_bytes,
             capacity_blocks=max(capacity, 1),
             block_tokens=_BLOCK_TOKENS,
         )
 
     @property
-    def _fixed_s(self) -> float:
-        return self.anatomy.layer_count * self.efficiency.layer_s + self.efficiency.step_s
+    def _is_latent(self) -> bool:
+        return any("latent" in layer.kind for layer in self.anatomy.layers)
 
     @property
-    def _effective_flop_per_s(self) -> float:
-        if self.flop_per_s is None:
-            raise NoCapacity(
-                f"the compute rate of {self.machine.name!r} is not known, so that prefill cannot be predicted",
-                next_step="State its dense BF16 rate in a machine file of your own",
-            )
-        return self.flop_per_s * self._mfu
+    def _prefill_params(self) -> int:
+        anatomy = self.anatomy
+        head = anatomy.embeddings if anatomy.tied_embeddings else anatomy.lm_head
+        return max(anatomy.active_excl_input_embedding - head, 1)
 
-    @property
-    def _mfu(self) -> float:
-        return self.efficiency.moe_prefill_mfu if self.anatomy.experts else self.efficiency.prefill_mfu
+    def _attention_flop(self, tokens: int, before: int) -> float:
+        anatomy = self.anatomy
+        pairs = tokens * (before + tokens / 2)
+        window = tokens * min(before + tokens / 2, anatomy.window_tokens)
+        return anatomy.attn_flops_per_context_token * pairs + anatomy.attn_flops_per_window_token * window
 
-    def _token_flop(self, context_tokens: float) -> float:
-        window = min(context_tokens, self.anatomy.window_tokens)
+    def _touched(self, tokens: float) -> float:
+        """Return the share of a layer's experts that a step of `tokens` tokens reads."""
+        anatomy = self.anatomy
         return (
-            2.0 * self.anatomy.active_excl_input_embedding
-            + self.anatomy.attn_flops_per_context_token * context_tokens
-            + self.anatomy.attn_flops_per_window_token * window
+            expected_distinct_experts(
+                experts=anatomy.experts, per_token=anatomy.experts_per_tok, tokens=max(tokens, 1.0), skew=_ROUTING_SKEW
+            )
+            / anatomy.experts
         )
+
+    def _fixed_s(self, tokens: float) -> float:
+        """Return launch, host and communication time of a step of `tokens` tokens."""
+        efficiency, anatomy = self.efficiency, self.anatomy
+        launch = (
+            anatomy.layer_count * efficiency.layer_s
+            + self.expert_layers * efficiency.expert_layer_s
+            + self.recurrent_layers * efficiency.recurrent_layer_s
+            + efficiency.step_s
+        )
+        devices = self.tensor_parallel
+        if devices > 1:
+            link = _LINK_BYTES_PER_S.get(self.traits.family, _SLOW_LINK_BYTES_PER_S)
+            message = tokens * (anatomy.hidden_size or 4096) * 2
+            once = efficiency.reduce_s * math.log2(devices) + 2 * (devices - 1) / devices * message / link
+            launch += 2 * anatomy.layer_count * once
+        if self.pipeline > 1:
+            launch += (self.pipeline - 1) * efficiency.reduce_s
+        return launch
+
+    def _effective_flop_per_s(self, tokens: float) -> float:
+        efficiency = self.efficiency
+        share = efficiency.mfu * (efficiency.expert_mfu if self.anatomy.experts else 1.0)
+        rows = tokens
+        return self.flop_per_s * self.tensor_parallel * share * rows / (rows + efficiency.half_tokens)
 
 
 def deploy(
-    anatomy: Anatomy, *, machine: Machine, machines_count: int, engine: str, weights: str, kv_type: str = "bf16"
+    anatomy: Anatomy,
+    *,
+    machine: Machine,
+    machines_count: int,
+    engine: str,
+    weights: str,
+    kv_type: str = "bf16",
+    tensor_parallel: int | None = None,
+    pipeline_parallel: int | None = None,
+    offloaded_fraction: float | None = None,
+    host_bytes_per_s: float | None = None,
+    coefficients: Coefficients | None = None,
 ) -> Deployment | str:
     """Return the deployment, or the reason why nothing can be said about it.
 
-    Several machines are taken as tensor-parallel devices whose bandwidth and compute add up.
+    Degrees not given are the engine's habit: llama.cpp gives devices layers in turn, others share every layer.
+    `offloaded_fraction` of the layers or experts are read from the host's memory at `host_bytes_per_s`.
     """
-    efficiency = find_efficiency(engine, machine.kind)
-    if efficiency is None:
-        return f"no measured efficiency for {engine!r} on a device of kind {machine.kind!r}"
-    if kv_type not in _KV_BYTES:
+    family = engine_family(engine)
+    if not is_engine_known(family):
+        return f"nothing was measured of the engine {engine!r}"
+    cache = kv_format(kv_type)
+    if cache is None:
         return f"no bytes are known for a cache in {kv_type!r}; known: {', '.join(_KV_BYTES)}"
     if machine.bandwidth_bytes_per_s is None:
         return f"the memory bandwidth of {machine.name!r} is not known"
-    dtype = COMPUTE_DTYPE.get(weights, "bf16")
-    rate = machine.rate(dtype) or machine.rate("bf16") or machine.rate("fp16")  # type: ignore[arg-type]
+    if machine.kind == "storage":
+        return f"{machine.name!r} computes nothing"
+    if "cache" in anatomy.unsupported:
+        return f"the tensors of {anatomy.name} do not tell its cache; put its config.json beside them"
+    weights = as_run(weights, machine)
+    if weights == "mxfp4" and family not in LLAMA_LIKE and anatomy.recipe is not None:
+        weights = NATIVE
+    traits = traits_of(anatomy, machine=machine, engine=family, weights=weights)
+    efficiency = coefficients.resolve(traits) if coefficients is not None else find_efficiency(traits)
+    flop_per_s, flop_basis = _flop_rate(machine, traits)
     usable = machine.usable_memory
-    bases: list[Basis] = [machine.bandwidth_bytes_per_s.basis, efficiency.basis]
-    if rate is not None:
-        bases.append(rate.basis)
+    bases: list[Basis] = [machine.bandwidth_bytes_per_s.basis, efficiency.basis, flop_basis]
+    pipeline = pipeline_parallel or 1
+    tensor = tensor_parallel or max(machines_count // pipeline, 1)
+    if family in LLAMA_LIKE:
+        tensor, pipeline = 1, machines_count
+    scale = _KV_BYTES[cache] / 2
+    counted = weight_bytes(anatomy, weights)
+    if offloaded_fraction is not None:
+        bases.append("assumed" if host_bytes_per_s is None else "datasheet")
     return Deployment(
         anatomy=anatomy,
         weights=weights,
-        kv_type=kv_type,
+        kv_type=cache,
         machine=machine,
         machines_count=machines_count,
         engine=engine,
         efficiency=efficiency,
-        bandwidth_bytes_per_s=machine.bandwidth_bytes_per_s.value * machines_count,
-        flop_per_s=None if rate is None else rate.value * machines_count,
+        traits=traits,
+        counted=counted,
+        bandwidth_bytes_per_s=machine.bandwidth_bytes_per_s.value,
+        flop_per_s=flop_per_s,
         memory_bytes=None if usable is None else usable.value,
+        tensor_parallel=min(tensor, machines_count),
+        pipeline=pipeline,
+        miss_fraction=offloaded_fraction or 0.0,
+        miss_bytes_per_s=host_bytes_per_s or HOST_BYTES_PER_S.get(machine.kind, _ANY_HOST_BYTES_PER_S),
+        expert_layers=anatomy.moe_layers,
+        recurrent_layers=sum(layer.count for layer in anatomy.layers if layer.kind in _RECURRENT),
+        kv_slope_bytes=scale * (anatomy.kv_bytes_per_token_bf16 + anatomy.indexer_key_bytes_per_token_bf16),
+        window_bytes=scale * anatomy.window_kv_bytes_per_slot_bf16,
         basis=weakest_basis(bases) or "assumed",
     )
+
+
+def as_run(weights: str, machine: Machine) -> str:
+    """Return the format that `best` means on a machine; any other is itself."""
+    if weights != BEST:
+        return weights
+    return "nvfp4" if machine.rate("fp4") else "fp8" if machine.rate("fp8") else "bf16"
+
+
+_RECURRENT = frozenset({"gated_delta_net", "kimi_delta_attention", "mamba2", "linear_attention", "short_convolution"})
+
+
+def _flop_rate(machine: Machine, traits: Traits) -> tuple[float, Basis]:
+    """Return the dense rate of the path that the engine computes in."""
+    dtype = "bf16" if traits.engine in LLAMA_LIKE else _COMPUTE_DTYPE.get(traits.kernels, "bf16")
+    rate = machine.rate(dtype) or machine.rate("bf16") or machine.rate("fp16")  # type: ignore[arg-type]
+    if rate is not None:
+        return rate.value, rate.basis
+    return assumed_flop_per_s(machine) or 1e12, "assumed"
 
 
 def _smooth_max(left: float, right: float) -> float:

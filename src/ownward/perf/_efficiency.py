@@ -1,44 +1,106 @@
-"""How much of a device's peak an engine reaches: data with a basis, never constants in code."""
+"""How much of a device's peak an engine reaches: fitted coefficients by level, and the bands their residuals give.
+
+Each efficiency is a product over levels, from all engines and devices down to one engine on one device with one kind of
+kernels; a level that was never measured is 1, so that what is unknown falls back to what its family does.
+"""
 
 from __future__ import annotations
 
-import tomllib
+import json
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
 from importlib.resources import files
+from typing import Any
 
-from ownward.catalog import MachineKind
 from ownward.core import Basis
+from ownward.perf._traits import PARENTS, Traits
 
-# Programs that run on another's kernels are predicted as that engine.
-_FAMILIES = {
-    "llama.cpp": "llama.cpp",
-    "llamacpp": "llama.cpp",
-    "llama-server": "llama.cpp",
-    "embedded": "llama.cpp",
-    "ollama": "llama.cpp",
-    "lmstudio": "llama.cpp",
-    "vllm": "vllm",
-    "sglang": "vllm",
-    "tensorrt-llm": "vllm",
-    "trt-llm": "vllm",
+# Where the fit starts, and what an engine and a device of which nothing is known get. Shares of a peak, or seconds.
+PRIORS: dict[str, float] = {
+    "weight_mbu": 0.75,
+    "expert_mbu": 0.8,  # against weight_mbu
+    "kv_mbu": 0.5,
+    "state_mbu": 0.4,
+    "mfu": 0.4,
+    "expert_mfu": 0.5,  # against mfu, for the model as a whole
+    "attention_mfu": 0.3,
+    "half_tokens": 48.0,  # tokens in a step at which half of mfu is reached
+    "layer_s": 2.5e-5,
+    "expert_layer_s": 2.5e-5,
+    "recurrent_layer_s": 4e-5,
+    "step_s": 3e-4,
+    "sequence_s": 5e-6,
+    "reduce_s": 1.5e-5,  # one all-reduce of two devices
+    "first_s": 1.5e-2,  # what a first token costs besides its prefill
+    "queue": 0.5,  # share of the other prompts that a first token waits for when all arrive at once
+    "interference": 0.8,  # share of other requests' prefill that falls between one's own tokens
+    "load": 1.0,  # time under load against the sum of its steps
+    "speculation": 1.0,
+    "miss": 1.0,  # time to read a weight from the next tier of memory against its stated bandwidth
 }
+_FULL = ("e", "f", "d", "e/f", "e/d", "e/q", "e/f/q", "e/s", "f/s")
+_SOME = ("e", "e/f")
+LEVELS: dict[str, tuple[str, ...]] = {
+    "weight_mbu": _FULL,
+    "expert_mbu": ("e", "e/f", "e/q"),
+    "kv_mbu": ("e", "e/f", "e/s"),
+    "state_mbu": ("e",),
+    "mfu": _FULL,
+    "expert_mfu": ("e", "f", "e/f", "e/q"),
+    "attention_mfu": ("e", "f", "e/f", "e/s"),
+    "half_tokens": ("e", "e/f", "e/q"),
+    "layer_s": ("e", "f", "e/f"),
+    "expert_layer_s": _SOME,
+    "recurrent_layer_s": _SOME,
+    "step_s": _SOME,
+    "sequence_s": _SOME,
+    "reduce_s": ("e", "f", "e/f"),
+    "first_s": _SOME,
+    "queue": _SOME,
+    "interference": ("e",),
+    "load": ("e", "f", "e/f", "e/s", "e/q"),
+    "speculation": ("e", "e/s"),
+    "miss": ("e",),
+}
+# What no engine passes: peaks, with room for rates that accumulate in 16 bits where the datasheet's do in 32.
+_CAPS = {"weight_mbu": 0.95, "kv_mbu": 0.95, "state_mbu": 0.95, "expert_mbu": 1.0, "mfu": 1.2, "attention_mfu": 1.0,
+         "expert_mfu": 1.2}  # fmt: skip
+_CAP_SHARPNESS = 6.0
+_FALLBACK_RESIDUALS = (-0.5, 0.5)
+DATA = "data/coefficients.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Efficiency:
-    """One row of data/efficiencies.toml, where each field is explained."""
+    """The coefficients of one engine on one device with one kind of kernels, and how wrong they were where unseen.
+
+    `decode_error` and `prefill_error` are half widths of the 80% band, as shares of the value.
+    """
 
     engine: str
-    devices: tuple[str, ...]
-    decode_mbu: float
+    weight_mbu: float
+    expert_mbu: float
     kv_mbu: float
-    prefill_mfu: float
-    moe_prefill_mfu: float
+    state_mbu: float
+    mfu: float
+    expert_mfu: float
+    attention_mfu: float
+    half_tokens: float
     layer_s: float
+    expert_layer_s: float
+    recurrent_layer_s: float
     step_s: float
     sequence_s: float
+    reduce_s: float
+    first_s: float
+    queue: float
+    interference: float
+    load: float
+    speculation: float
+    miss: float
     decode_error: float
     prefill_error: float
     source: str
@@ -46,26 +108,83 @@ class Efficiency:
     basis: Basis = "fitted"
 
 
-def find_efficiency(engine: str, device: MachineKind) -> Efficiency | None:
-    """Return the row for an engine (by family) on a kind of device, or None where there is none."""
-    family = engine_family(engine)
-    return next((row for row in _rows() if row.engine == family and device in row.devices), None)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coefficients:
+    """Fitted effects by level, as log factors on `PRIORS`, and residual quantiles by class.
 
-
-def engine_family(engine: str) -> str:
-    """Return the engine whose measurements speak for `engine`.
-
-    >>> engine_family("llama.cpp b6918"), engine_family("vLLM 0.25.0"), engine_family("ExLlama")
-    ('llama.cpp', 'vllm', 'exllama')
+    `bands` maps a class to (rows, 10th, 90th percentile of log(measured / predicted)) over pairs left out of the fit.
     """
-    words = engine.lower().replace("/", " ").split()
-    return next((_FAMILIES[word] for word in words if word in _FAMILIES), words[0] if words else "")
+
+    effects: Mapping[str, float]
+    bands: Mapping[str, tuple[int, float, float]]
+    source: str
+    checked_on: date
+
+    def resolve(self, traits: Traits) -> Efficiency:
+        """Return the efficiency of traits: the product of every level that was measured."""
+        values: dict[str, Any] = {
+            name: coefficient(name, sum(self.effects.get(key, 0.0) for key in level_keys(name, traits)))
+            for name in PRIORS
+        }
+        kind = f"{traits.engine}/{traits.family}"
+        return Efficiency(
+            engine=traits.engine,
+            **values,
+            decode_error=_half_width(self.band(f"decode_tok_s_per_user/{kind}")),
+            prefill_error=_half_width(self.band(f"prefill_tok_s/{kind}")),
+            source=self.source,
+            checked_on=self.checked_on,
+        )
+
+    def band(self, class_: str) -> tuple[float, float]:
+        """Return the residuals between which 80% lie, of the class or of the widest class it belongs to."""
+        words = class_.split("/")
+        while words:
+            found = self.bands.get("/".join(words))
+            if found is not None:
+                return found[1], found[2]
+            words.pop()
+        return _FALLBACK_RESIDUALS
+
+
+def coefficient(name: str, log_factor: float) -> float:
+    """Return a coefficient from the sum of its log factors: nothing reaches more than its peak, whatever was fitted."""
+    value = PRIORS[name] * math.exp(log_factor)
+    cap = _CAPS.get(name)
+    return value if cap is None else value / (1 + (value / cap) ** _CAP_SHARPNESS) ** (1 / _CAP_SHARPNESS)
+
+
+def level_keys(name: str, traits: Traits) -> list[str]:
+    """Return the keys of the effects that make up a coefficient, the widest first; an engine brings its parents'."""
+    engines = [traits.engine]
+    while engines[-1] in PARENTS:
+        engines.append(PARENTS[engines[-1]])
+    keys = [name]
+    for level in LEVELS[name]:
+        for engine in reversed(engines) if level.startswith("e") else engines[:1]:
+            parts = {"e": engine, "f": traits.family, "d": traits.device, "q": traits.kernels, "s": traits.shape}
+            keys.append(f"{name}|{level}|" + "|".join(parts[letter] for letter in level.split("/")))
+    return keys
 
 
 @lru_cache(maxsize=1)
-def _rows() -> tuple[Efficiency, ...]:
-    table = tomllib.loads(files("ownward.perf").joinpath("data/efficiencies.toml").read_text(encoding="utf-8"))
-    checked_on = table["checked_on"]
-    return tuple(
-        Efficiency(**{**row, "devices": tuple(row["devices"])}, checked_on=checked_on) for row in table["efficiency"]
+def load_coefficients() -> Coefficients:
+    """Return the coefficients that the package ships."""
+    text = files("ownward.perf").joinpath(DATA).read_text(encoding="utf-8")
+    table = json.loads(text)
+    return Coefficients(
+        effects=table["effects"],
+        bands={name: (int(n), low, high) for name, (n, low, high) in table["bands"].items()},
+        source=table["source"],
+        checked_on=date.fromisoformat(table["checked_on"]),
     )
+
+
+@lru_cache(maxsize=4096)
+def find_efficiency(traits: Traits) -> Efficiency:
+    """Return the shipped efficiency of traits."""
+    return load_coefficients().resolve(traits)
+
+
+def _half_width(band: tuple[float, float]) -> float:
+    return (math.exp(band[1]) - math.exp(band[0])) / 2

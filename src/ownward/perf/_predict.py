@@ -2,45 +2,58 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+import re
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from ownward.anatomy import Anatomy
 from ownward.catalog import Machine
 from ownward.core import Basis, UnknownQuantization
-from ownward.perf._deployment import Deployment, deploy
-from ownward.perf._weights import weight_format
+from ownward.perf._deployment import LLAMA_LIKE, Deployment, as_run, deploy
+from ownward.perf._efficiency import Coefficients, load_coefficients
+from ownward.perf._formats import NATIVE, resident_bytes, weight_format
+from ownward.perf._serving import Served, read_speculation, serve_arrivals, serve_together
+from ownward.perf._traits import engine_family
 
 Metric = Literal[
     "prefill_tok_s", "decode_tok_s_per_user", "decode_tok_s_total", "ttft_ms", "tpot_ms", "e2e_ms", "e2e_total_tok_s"
 ]
 METRICS: tuple[Metric, ...] = get_args(Metric)
-_LARGEST_BAND = 0.9
-# What memory alone decides at a small batch, so that a device of unknown compute rate can still be answered.
-_MEMORY_BOUND = frozenset({"decode_tok_s_per_user", "tpot_ms"})
+# What somebody ran who did not say, where the release's own weights do not fit.
+_NARROWER = ("fp8", "nvfp4")
+_MOST_SHARING = 8
+_FILLING = 16
+_WEIGHT_SHARE = 0.6
+_SHARE = re.compile(r"gpu_experts=(\d+(?:\.\d+)?)%")
+_PLACING = re.compile(r"gpu_experts=\S+ (frequency|dynamic)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
     """One question: a metric of a model under an engine on some machines, at a load.
 
-    `context_depth`: tokens already in the cache before the prompt. None is "as usual":
-    concurrency 1, a prompt of 512, an answer of 128, no depth.
+    `context_depth`: tokens already in the cache before the prompt. `cpu_offload`: whether weights lie in the host's
+    memory too, as much as must; `gpu_experts=30%` states the share that does not. `arrivals_per_s`: requests that
+    come at a rate, instead of `concurrency` users at a time. `replicas`: whole copies, of `machines_count` each.
     """
 
     id: str
     anatomy: Anatomy
     machine: Machine
     machines_count: int = 1
+    replicas: int = 1
     engine: str = "llama.cpp"
     weights: str = "bf16"
     kv_type: str = "bf16"
     tensor_parallel: int | None = None
     pipeline_parallel: int | None = None
     expert_parallel: int | None = None
-    cpu_offload: bool = False
-    speculative: bool = False
+    cpu_offload: bool | str = False
+    host_bytes_per_s: float | None = None
+    speculative: bool | str = False
     concurrency: int = 1
+    arrivals_per_s: float | None = None
     input_tokens: int = 512
     output_tokens: int = 128
     context_depth: int = 0
@@ -62,87 +75,200 @@ class Prediction:
     refused: str | None
 
 
-def predict(case: Case) -> Prediction:
-    """Return the prediction of `case`; it never raises for a case it cannot answer, it says why."""
+def predict(case: Case, coefficients: Coefficients | None = None) -> Prediction:
+    """Return the prediction of `case`; it never raises for a case it cannot answer, it says why.
+
+    `coefficients` replace the shipped ones. What does not fit in a card's memory is predicted with the rest in the
+    host's, where the engine can do that, and refused otherwise; `fits` says so.
+    """
     reason = _refusal(case)
     if reason is not None:
         return _refused(case, reason)
+    case = arranged(without_repetition(case))
     try:
         weights = weight_format(case.weights)
     except UnknownQuantization as unknown:
         return _refused(case, str(unknown))
-    deployment = deploy(
-        case.anatomy,
-        machine=case.machine,
-        machines_count=case.machines_count,
-        engine=case.engine,
-        weights=weights,
-        kv_type=case.kv_type.lower() or "bf16",
-    )
-    if isinstance(deployment, str):
-        return _refused(case, deployment)
-    context = case.context_depth + case.input_tokens + case.output_tokens
-    memory = deployment.compute_memory(concurrency=case.concurrency, context_tokens=context)
-    usable = deployment.usable_bytes
-    fits = None if usable is None else memory.total <= usable
-    if fits is False:
-        return _refused(case, "it does not fit in this memory", memory_bytes=memory.total, fits=False)
-    if deployment.flop_per_s is None and case.metric not in _MEMORY_BOUND:
-        return _refused(case, f"the compute rate of {case.machine.name!r} is not known", memory_bytes=memory.total)
-    value, half_width = _value(case, deployment)
-    reach = min(half_width, _LARGEST_BAND)
+    placed = place(case, weights, coefficients)
+    if isinstance(placed, Prediction):
+        return placed
+    deployment, memory_bytes, fits = placed
+    value = compute_value(case, deployment)
+    class_ = class_of(case, deployment)
+    low, high = (coefficients or load_coefficients()).band(class_)
     return Prediction(
         id=case.id,
         value=value,
-        low80=value * (1 - reach),
-        high80=value * (1 + reach),
+        low80=value * math.exp(low),
+        high80=value * math.exp(high),
         basis=deployment.basis,
-        class_=_class_name(case, deployment),
-        memory_bytes=memory.total,
+        class_=class_,
+        memory_bytes=memory_bytes,
         fits=fits,
         refused=None,
     )
 
 
+def without_repetition(case: Case) -> Case:
+    """Return the case with a prompt that is also stated as depth counted once: cached for decode, new otherwise."""
+    if not case.context_depth or case.context_depth != case.input_tokens or case.metric == "prefill_tok_s":
+        return case
+    if case.metric.startswith("decode"):
+        return replace(case, input_tokens=0)
+    return replace(case, context_depth=0)
+
+
+def arranged(case: Case) -> Case:
+    """Return the case with its devices as people arrange them who do not say: at most 8 share a layer.
+
+    Under a load that fills every device, as few as hold the weights in 0.6 of their memory; the rest are replicas.
+    """
+    devices = case.machines_count
+    if devices == 1 or case.tensor_parallel or case.pipeline_parallel or case.cpu_offload:
+        return case
+    if engine_family(case.engine) in LLAMA_LIKE:
+        return case
+    most = min(devices, _MOST_SHARING)
+    usable = case.machine.usable_memory
+    if case.concurrency >= _FILLING * devices and usable is not None:
+        try:
+            resident = resident_bytes(case.anatomy, as_run(weight_format(case.weights), case.machine))
+        except UnknownQuantization:
+            return case
+        degree = 1
+        while degree < most and resident > _WEIGHT_SHARE * usable.value * degree:
+            degree *= 2
+        most = min(degree, most)
+    return replace(case, machines_count=most, tensor_parallel=most, replicas=case.replicas * max(devices // most, 1))
+
+
+def class_of(case: Case, deployment: Deployment) -> str:
+    """Return the class by which residuals are kept: metric, engine family, device family, load, shape."""
+    traits = deployment.traits
+    load = "offload" if deployment.miss_fraction else "spec" if case.speculative else "one"
+    if load == "one" and (case.concurrency > 1 or case.arrivals_per_s):
+        load = "many"
+    return f"{case.metric}/{traits.engine}/{traits.family}/{load}/{traits.shape}"
+
+
 def _refusal(case: Case) -> str | None:
     if case.metric not in METRICS:
         return f"metric {case.metric!r} is none of {', '.join(METRICS)}"
-    if case.speculative:
-        return "speculative decoding is not predicted"
-    if case.cpu_offload:
-        return "weights over two memories are not predicted"
-    if case.machines_count < 1 or case.concurrency < 1:
-        return "machines_count and concurrency are at least 1"
+    if case.machines_count < 1 or case.concurrency < 1 or case.replicas < 1:
+        return "machines_count, replicas and concurrency are at least 1"
+    if case.input_tokens < 0 or case.output_tokens < 0 or case.context_depth < 0:
+        return "tokens are counts, none below 0"
     return None
 
 
-def _value(case: Case, deployment: Deployment) -> tuple[float, float]:
-    efficiency = deployment.efficiency
-    middle = case.context_depth + case.input_tokens + case.output_tokens / 2
-    step_s = deployment.compute_decode_step_s(sequences=case.concurrency, context_tokens=middle)
-    if case.metric in _MEMORY_BOUND:
-        loaded = 0.3 if case.concurrency > 1 else 0.0
-        value = 1 / step_s if case.metric == "decode_tok_s_per_user" else 1e3 * step_s
-        return value, max(efficiency.decode_error, loaded)
-    prefill_s = deployment.compute_prefill_s(tokens=max(case.input_tokens, 1), context_before=case.context_depth)
-    latency_s = prefill_s * case.concurrency + step_s * case.output_tokens
+def place(
+    case: Case, weights: str, coefficients: Coefficients | None = None
+) -> tuple[Deployment, int, bool | None] | Prediction:
+    """Return the deployment with its memory, weights over two memories where asked or where they must be.
+
+    Weights that nobody named are the release's, or narrower ones where those do not fit.
+    """
+
+    def with_offload(named: str, offloaded: float | None) -> Deployment | str:
+        return deploy(
+            case.anatomy,
+            machine=case.machine,
+            machines_count=case.machines_count,
+            engine=case.engine,
+            weights=named,
+            kv_type=case.kv_type,
+            tensor_parallel=case.tensor_parallel,
+            pipeline_parallel=case.pipeline_parallel,
+            offloaded_fraction=offloaded,
+            host_bytes_per_s=case.host_bytes_per_s,
+            coefficients=coefficients,
+        )
+
+    context = case.context_depth + case.input_tokens + case.output_tokens
+    for named in (weights, *(_NARROWER if weights == NATIVE else ())):
+        found = with_offload(named, None)
+        if isinstance(found, str):
+            return _refused(case, found)
+        deployment = found
+        memory = deployment.compute_memory(concurrency=1, context_tokens=context)
+        usable = deployment.usable_bytes
+        fits = None if usable is None else memory.total <= usable
+        if fits is not False:
+            break
+    stated = _stated_share(case)
+    if stated is None and (fits is not False) and not case.cpu_offload:
+        return deployment, memory.total, fits
+    can_offload = bool(case.cpu_offload) or deployment.is_llama_like
+    if not can_offload or case.machine.kind in {"cpu-platform", "soc-unified"}:
+        if fits is False:
+            return _refused(case, "it does not fit in this memory", memory_bytes=memory.total, fits=False)
+        return deployment, memory.total, fits
+    offloaded = stated
+    if offloaded is None:
+        movable = deployment.counted.routed or deployment.counted.resident
+        offloaded = 0.0 if usable is None else (memory.total - usable) / max(movable, 1)
+        if case.cpu_offload and case.anatomy.experts:
+            offloaded = 1.0
+    spilled = with_offload(deployment.weights, min(max(offloaded, 0.0), 1.0))
+    assert not isinstance(spilled, str)  # the same choices were deployed before
+    return spilled, memory.total, fits
+
+
+def _stated_share(case: Case) -> float | None:
+    """Return the share that is read from the host's memory, where the case states what the card keeps.
+
+    Placing by frequency keeps the experts that are used more: the miss share falls with the square.
+    """
+    found = _SHARE.search(case.cpu_offload) if isinstance(case.cpu_offload, str) else None
+    if found is None:
+        return None
+    missed = 1 - float(found[1]) / 100
+    return missed**1.5 if _PLACING.search(str(case.cpu_offload)) else missed
+
+
+def compute_value(case: Case, deployment: Deployment) -> float:
+    """Return what `case` asks of `deployment`, in the unit of its metric."""
+    if case.metric == "prefill_tok_s":
+        tokens = max(case.input_tokens, 1)
+        return tokens / deployment.compute_prefill_s(tokens=tokens, context_before=case.context_depth)
+    served = _serve(case, deployment)
+    output = max(case.output_tokens, 1)
     match case.metric:
-        case "prefill_tok_s":
-            return case.input_tokens / prefill_s, efficiency.prefill_error
+        case "decode_tok_s_per_user":
+            return 1 / served.tpot_s
         case "decode_tok_s_total":
-            return case.concurrency * case.output_tokens / latency_s, max(efficiency.decode_error, 0.4)
+            if case.concurrency == 1 and case.arrivals_per_s is None:
+                return case.replicas / served.tpot_s
+            return served.output_tokens_per_s * case.replicas
         case "ttft_ms":
-            return 1e3 * prefill_s * (case.concurrency + 1) / 2, max(efficiency.prefill_error, 0.6)
+            return 1e3 * served.ttft_s
+        case "tpot_ms":
+            return 1e3 * served.tpot_s
         case "e2e_ms":
-            return 1e3 * latency_s, max(efficiency.decode_error, 0.4)
+            return 1e3 * (served.ttft_s + served.tpot_s * (output - 1))
         case _:
-            tokens = case.concurrency * (case.input_tokens + case.output_tokens)
-            return tokens / latency_s, max(efficiency.decode_error, 0.4)
+            each_s = served.ttft_s + served.tpot_s * output
+            return case.replicas * case.concurrency * (case.input_tokens + output) / each_s
 
 
-def _class_name(case: Case, deployment: Deployment) -> str:
-    shape = "moe" if case.anatomy.experts else "dense"
-    return f"{deployment.efficiency.engine}/{case.machine.kind}/{shape}/{case.metric}"
+def _serve(case: Case, deployment: Deployment) -> Served:
+    speculation = read_speculation(case.speculative)
+    if case.arrivals_per_s is not None:
+        return serve_arrivals(
+            deployment,
+            arrivals_per_s=case.arrivals_per_s / case.replicas,
+            input_tokens=case.input_tokens,
+            output_tokens=max(case.output_tokens, 1),
+            speculation=speculation,
+        )
+    return serve_together(
+        deployment,
+        concurrency=max(round(case.concurrency / case.replicas), 1),
+        input_tokens=case.input_tokens,
+        output_tokens=max(case.output_tokens, 1),
+        context_depth=case.context_depth,
+        speculation=speculation,
+    )
 
 
 def _refused(case: Case, reason: str, *, memory_bytes: int | None = None, fits: bool | None = None) -> Prediction:

@@ -1,0 +1,350 @@
+"""Fit the coefficients of ownward.perf to measured rows, with shrinkage over levels; writes data/coefficients.json.
+
+`python -m scripts.fit_efficiencies --data measured.csv --configs DIR`. Each coefficient is a prior times one factor a
+level (engine, device family, device, kernels, shape); the log of every factor is drawn towards 0 by a ridge whose width
+is the level's. Robust Gauss-Newton on log(measured / predicted). Leaving a pair out is one Newton step from the whole
+fit with the pair's rows taken away, which `--check-folds` compares with whole refits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from benchmarks.measured_rows import MeasuredRow, load_rows
+
+from ownward.core import OwnwardError
+from ownward.perf import (
+    PRIORS,
+    Case,
+    Coefficients,
+    Deployment,
+    arranged,
+    class_of,
+    coefficient,
+    compute_value,
+    level_keys,
+    load_coefficients,
+    place,
+    weight_format,
+    without_repetition,
+)
+
+_TARGET = Path(__file__).resolve().parents[1] / "src" / "ownward" / "perf" / "data" / "coefficients.json"
+# Width of the log factor of each level: how far engines, families, devices ... are expected to lie apart.
+_WIDTHS = {
+    "": 0.7,
+    "e": 0.6,
+    "f": 0.3,
+    "d": 0.15,
+    "e/f": 0.35,
+    "e/d": 0.2,
+    "e/q": 0.25,
+    "e/f/q": 0.15,
+    "e/s": 0.25,
+    "f/s": 0.12,
+}
+# How far one pair of model and hardware lies from what its levels say; taken out of the levels, and nobody else's.
+_OWN_WIDTH = 0.2
+_NOISE = {"A": 0.12, "B": 0.15, "C": 0.25}
+_BEND = 2.5
+_STEP = 0.05
+_LONGEST_STEP = 0.4
+_ROUNDS = 14
+_WARM_ROUNDS = 5
+_FEWEST_IN_CLASS = 15
+_FEWEST_PAIRS = 6
+_LOW, _HIGH = 0.09, 0.91
+_IMPOSSIBLE = 1.3
+_STALLED = 60.0
+_LEAST_HALF_BAND = 0.03
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """A row that can be predicted."""
+
+    row: MeasuredRow
+    case: Case
+    deployment: Deployment
+    keys: Mapping[str, list[str]]
+    class_: str
+
+
+class Fit:
+    """The points, the keys of their effects and the state of the fit."""
+
+    def __init__(self, rows: Sequence[MeasuredRow], cases: Sequence[Case | str]) -> None:
+        blank = Coefficients(effects={}, bands={}, source="", checked_on=date(1970, 1, 1))
+        self.points: list[Point] = []
+        for row, case in zip(rows, cases, strict=True):
+            point = None if isinstance(case, str) else _point(row, case, blank)
+            if point is not None and not is_impossible(point):
+                self.points.append(point)
+        used = sorted({key for point in self.points for keys in point.keys.values() for key in keys})
+        self.index = {key: number for number, key in enumerate(used)}
+        own = sorted({_own_key(point) for point in self.points})
+        place_of = {key: len(used) + number for number, key in enumerate(own)}
+        self.own_column = np.array([place_of[_own_key(point)] for point in self.points])
+        self.ridge = np.array(
+            [_WIDTHS[key.split("|")[1] if "|" in key else ""] ** -2.0 for key in used] + [_OWN_WIDTH**-2.0] * len(own)
+        )
+        self.theta = np.zeros(len(used) + len(own))
+        counts = Counter(_own_key(p) for p in self.points)
+        self.weight = np.array([_NOISE[p.row.tier] ** -2.0 / counts[_own_key(p)] ** 0.25 for p in self.points])
+        self.target = np.log([p.row.value for p in self.points])
+        self.columns = [
+            [np.array([self.index[key] for key in point.keys[name]]) for name in PRIORS] for point in self.points
+        ]
+
+    def evaluate(self, theta: Any, *, slopes: bool) -> tuple[Any, Any]:
+        """Return log predictions, and their slopes by effect where asked."""
+        said = np.empty(len(self.points))
+        jacobian = np.zeros((len(self.points), len(theta))) if slopes else None
+        for number, point in enumerate(self.points):
+            logs = [float(theta[columns].sum()) for columns in self.columns[number]]
+            base = _log_value(point, logs)
+            said[number] = base + theta[self.own_column[number]]
+            if jacobian is None:
+                continue
+            jacobian[number, self.own_column[number]] = 1.0
+            for which in range(len(logs)):
+                moved = logs.copy()
+                moved[which] += _STEP
+                slope = (_log_value(point, moved) - base) / _STEP
+                if slope:
+                    jacobian[number, self.columns[number][which]] += slope
+        return said, jacobian
+
+    def solve(self, *, rounds: int, keep: Any = None, verbose: bool = False) -> Any:
+        """Return the effects that fit the kept points best."""
+        theta = self.theta.copy()
+        best, best_theta = math.inf, theta
+        damping = 0.05
+        for turn in range(rounds):
+            said, jacobian = self.evaluate(theta, slopes=True)
+            residual = self.target - said
+            robust = self._robust(residual) * (1.0 if keep is None else keep)
+            loss = self._loss(residual, keep) + float((self.ridge * theta**2).sum())
+            if verbose:
+                print(f"round {turn}: loss {loss:.1f}, median error {np.median(np.abs(residual)):.3f}", file=sys.stderr)
+            if loss > best:
+                damping *= 4
+                theta = (theta + best_theta) / 2
+                continue
+            best, best_theta = loss, theta
+            damping = max(damping / 2, 1e-3)
+            hessian = jacobian.T @ (robust[:, None] * jacobian) + np.diag(self.ridge * (1 + damping))
+            step = np.linalg.solve(hessian, jacobian.T @ (robust * residual) - self.ridge * theta)
+            theta = theta + np.clip(step, -_LONGEST_STEP, _LONGEST_STEP)
+        return best_theta
+
+    def leave_out(self) -> dict[str, Any]:
+        """Return for each pair the effects fitted without it, one Newton step from the whole fit."""
+        said, jacobian = self.evaluate(self.theta, slopes=True)
+        residual = self.target - said
+        robust = self._robust(residual)
+        hessian = jacobian.T @ (robust[:, None] * jacobian) + np.diag(self.ridge)
+        gradient = jacobian.T @ (robust * residual) - self.ridge * self.theta
+        inverse = np.linalg.inv(hessian)
+        by_pair: dict[str, list[int]] = defaultdict(list)
+        for number, point in enumerate(self.points):
+            by_pair[point.row.pair].append(number)
+        found = {}
+        for pair, numbers in by_pair.items():
+            own = jacobian[numbers]
+            weighted = robust[numbers]
+            rest = gradient - own.T @ (weighted * residual[numbers])
+            # (H - J'WJ)^-1 by Woodbury: the pair's rows are few beside the effects
+            spread = own @ inverse
+            inner = np.diag(1 / weighted) - spread @ own.T
+            step = inverse @ rest + spread.T @ np.linalg.solve(inner, spread @ rest)
+            theta = self.theta + np.clip(step, -2 * _LONGEST_STEP, 2 * _LONGEST_STEP)
+            theta[self.own_column[numbers]] = 0.0
+            found[pair] = theta
+        return found
+
+    def _robust(self, residual: Any) -> Any:
+        scale = np.array([_NOISE[p.row.tier] for p in self.points]) * _BEND
+        return self.weight / (1 + (residual / scale) ** 2)
+
+    def _loss(self, residual: Any, keep: Any) -> float:
+        scale = np.array([_NOISE[p.row.tier] for p in self.points]) * _BEND
+        each = self.weight * scale**2 * np.log1p((residual / scale) ** 2)
+        return float((each * (1.0 if keep is None else keep)).sum())
+
+    def as_effects(self, theta: Any) -> dict[str, float]:
+        """Return the effects by key, those that are nothing left out."""
+        return {key: round(float(theta[number]), 4) for key, number in self.index.items() if abs(theta[number]) > 5e-4}
+
+
+def _point(row: MeasuredRow, case: Case, blank: Coefficients) -> Point | None:
+    asked = arranged(without_repetition(case))
+    try:
+        placed = place(asked, weight_format(asked.weights), blank)
+    except OwnwardError:
+        return None
+    if not isinstance(placed, tuple):
+        return None
+    deployment = placed[0]
+    keys = {name: level_keys(name, deployment.traits) for name in PRIORS}
+    return Point(row=row, case=asked, deployment=deployment, keys=keys, class_=class_of(asked, deployment))
+
+
+def _own_key(point: Point) -> str:
+    return f"{point.row.pair}|{'prefill' if point.row.metric in {'prefill_tok_s', 'ttft_ms'} else 'decode'}"
+
+
+def is_impossible(point: Point) -> bool:
+    """Return whether a row claims tokens faster than the weights can be read at the stated bandwidth.
+
+    Such rows are scored like all others; they only have no part in the fit.
+    """
+    deployment, case = point.deployment, point.case
+    if case.metric not in {"tpot_ms", "decode_tok_s_per_user"} or case.speculative or deployment.miss_fraction:
+        return False
+    routed = deployment.counted.routed * case.anatomy.experts_per_tok / max(case.anatomy.experts, 1)
+    floor_s = (deployment.counted.dense_read + routed) / (
+        deployment.bandwidth_bytes_per_s * deployment.tensor_parallel * _IMPOSSIBLE
+    )
+    claimed_s = point.row.value / 1e3 if case.metric == "tpot_ms" else 1 / point.row.value
+    return claimed_s < floor_s or (claimed_s > _STALLED * floor_s and case.concurrency == 1)
+
+
+def _log_value(point: Point, logs: Sequence[float]) -> float:
+    values = {name: coefficient(name, log) for name, log in zip(PRIORS, logs, strict=True)}
+    efficiency = replace(point.deployment.efficiency, **values)
+    return math.log(max(compute_value(point.case, replace(point.deployment, efficiency=efficiency)), 1e-12))
+
+
+_FITTED: dict[int, Fit] = {}
+
+
+def fit_rows(rows: Sequence[MeasuredRow], cases: Sequence[Case | str], *, verbose: bool = False) -> Fit:
+    """Return the fit of all rows that can be predicted; the same rows are fitted once."""
+    key = id(cases)
+    if key not in _FITTED:
+        fitted = Fit(rows, cases)
+        shipped = load_coefficients().effects  # where the last fit ended is near where this one will
+        for effect, number in fitted.index.items():
+            fitted.theta[number] = shipped.get(effect, 0.0)
+        fitted.theta = fitted.solve(rounds=_ROUNDS if not shipped else _WARM_ROUNDS, verbose=verbose)
+        _FITTED[key] = fitted
+    return _FITTED[key]
+
+
+def leave_pairs_out(rows: Sequence[MeasuredRow], cases: Sequence[Case | str]) -> dict[str, Coefficients]:
+    """Return for each pair the coefficients, and the bands, that none of its rows had a part in."""
+    fitted = fit_rows(rows, cases, verbose=True)
+    thetas = fitted.leave_out()
+    residuals = left_out_residuals(fitted, thetas)
+    return {
+        pair: Coefficients(
+            effects=fitted.as_effects(theta),
+            bands=bands_of(residuals, without=pair),
+            source=f"fitted without {pair}",
+            checked_on=date(2026, 11, 21),
+        )
+        for pair, theta in thetas.items()
+    }
+
+
+def left_out_residuals(fitted: Fit, thetas: Mapping[str, Any]) -> list[tuple[str, str, float]]:
+    """Return (class, pair, log(measured / predicted)) of each row by the coefficients fitted without its pair."""
+    found = []
+    for number, point in enumerate(fitted.points):
+        theta = thetas[point.row.pair]
+        logs = [float(theta[columns].sum()) for columns in fitted.columns[number]]
+        found.append((point.class_, point.row.pair, float(fitted.target[number]) - _log_value(point, logs)))
+    return found
+
+
+def bands_of(residuals: Sequence[tuple[str, str, float]], *, without: str = "") -> dict[str, tuple[int, float, float]]:
+    """Return the residual quantiles of every class and of every wider class it belongs to, where rows are enough."""
+    groups: dict[str, list[float]] = defaultdict(list)
+    pairs: dict[str, set[str]] = defaultdict(set)
+    for class_, pair, residual in residuals:
+        if pair == without:
+            continue
+        words = class_.split("/")
+        for length in range(1, len(words) + 1):
+            groups["/".join(words[:length])].append(residual)
+            pairs["/".join(words[:length])].add(pair)
+    bands = {}
+    for name, values in sorted(groups.items()):
+        is_enough = len(values) >= _FEWEST_IN_CLASS and len(pairs[name]) >= _FEWEST_PAIRS
+        if is_enough or "/" not in name:
+            low, high = np.quantile(values, [_LOW, _HIGH])
+            bands[name] = (len(values), min(float(low), -_LEAST_HALF_BAND), max(float(high), _LEAST_HALF_BAND))
+    return bands
+
+
+def main() -> None:
+    """Fit, leave pairs out for the bands, write."""
+    from benchmarks.accuracy import Configs
+    from benchmarks.answering import case_of
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--configs", type=Path, required=True)
+    parser.add_argument("--check-folds", type=int, default=0, help="refit N folds of pairs wholly and compare")
+    options = parser.parse_args()
+    configs = Configs(options.configs)
+    rows = [row for row in load_rows(options.data, configs.names) if row.config is not None and row.value > 0]
+    cases = [case_of(row, configs) for row in rows]
+    fitted = fit_rows(rows, cases, verbose=True)
+    thetas = fitted.leave_out()
+    residuals = left_out_residuals(fitted, thetas)
+    errors = np.array([residual for _, _, residual in residuals])
+    print(
+        f"{len(fitted.points)} rows, {len(fitted.index)} effects; pairs left out: median {np.median(np.abs(errors)):.3f}"
+    )
+    for fold in range(options.check_folds):
+        _check_fold(fitted, thetas, fold, options.check_folds)
+    bands = {name: [n, round(low, 3), round(high, 3)] for name, (n, low, high) in bands_of(residuals).items()}
+    pairs = len({point.row.pair for point in fitted.points})
+    written = {
+        "generated": "by scripts/fit_efficiencies.py from measured rows; do not edit",
+        "source": f"fitted on {len(fitted.points)} measured rows of {pairs} model-hardware pairs; "
+        "docs/explanation/predictions.md has the errors on pairs left out",
+        "checked_on": "2026-11-21",
+        "rows": len(fitted.points),
+        "pairs": pairs,
+        "effects": fitted.as_effects(fitted.theta),
+        "bands": bands,
+    }
+    text = "{" + ",\n".join(
+        f"{json.dumps(key)}: " + (_lines(value) if isinstance(value, dict) else json.dumps(value))
+        for key, value in written.items()
+    )
+    _TARGET.write_text(text + "}\n", encoding="utf-8")
+
+
+def _lines(table: Mapping[str, Any]) -> str:
+    return (
+        "{\n" + ",\n".join(f" {json.dumps(key)}: {json.dumps(value)}" for key, value in sorted(table.items())) + "\n}"
+    )
+
+
+def _check_fold(fitted: Fit, thetas: Mapping[str, Any], fold: int, folds: int) -> None:
+    pairs = sorted(thetas)[fold::folds][:1]
+    keep = np.array([0.0 if point.row.pair in pairs else 1.0 for point in fitted.points])
+    theta = fitted.solve(rounds=6, keep=keep)
+    for number, point in enumerate(fitted.points):
+        if point.row.pair in pairs:
+            by_step = _log_value(point, [float(thetas[point.row.pair][c].sum()) for c in fitted.columns[number]])
+            whole = _log_value(point, [float(theta[c].sum()) for c in fitted.columns[number]])
+            print(f"{point.row.pair} {point.row.metric}: step {by_step:.3f}, whole refit {whole:.3f}")
+
+
+if __name__ == "__main__":
+    main()

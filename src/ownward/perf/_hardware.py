@@ -1,0 +1,148 @@
+"""Machines by what people write beside a measurement: a board with a card, a count and a host, a processor alone."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from datetime import date
+from typing import TypeVar
+
+from ownward.catalog import Machine, MachineKind, machine
+from ownward.core import Sourced, UnknownMachine
+
+T = TypeVar("T")
+
+_CHECKED_ON = date(2026, 11, 21)
+# The memory of platforms and cards that have no row of their own: kind, GB/s, GB, dense FP16 TFLOP/s where known.
+# Sources: makers' specification pages (memory type, width and speed); Ascend 910B: Huawei's Atlas 800T A2.
+_PLATFORMS: tuple[tuple[str, MachineKind, float, float | None, float | None], ...] = (
+    (r"ascend.?910b", "asic", 1600.0, 64.0, 376.0),
+    (r"rtx 5880 ada", "gpu-workstation", 960.0, 48.0, 138.0),
+    (r"rtx a2000", "gpu-workstation", 288.0, 12.0, 32.0),
+    (r"nvidia a400\b", "gpu-workstation", 96.0, 4.0, 10.0),
+    (r"w7700", "gpu-workstation", 576.0, 16.0, 56.0),
+    (r"arc pro b60", "gpu-workstation", 456.0, 24.0, 98.3),
+    (r"arc pro b50", "gpu-workstation", 224.0, 16.0, 85.0),
+    (r"arc a310", "gpu-consumer", 124.0, 4.0, 24.0),
+    (r"rx 580", "gpu-consumer", 256.0, 8.0, 6.2),
+    (r"rx 6500 xt", "gpu-consumer", 144.0, 4.0, 11.5),
+    (r"rx 6700 xt", "gpu-consumer", 384.0, 12.0, 26.4),
+    (r"gtx 1070", "gpu-consumer", 256.3, 8.0, 6.5),
+    (r"rtx 2070 super", "gpu-consumer", 448.0, 8.0, 36.0),
+    (r"apple m1 7.core gpu", "soc-unified", 68.25, 8.0, 2.3),
+    (r"iris xe|alder lake", "soc-unified", 76.8, 32.0, 3.4),
+    (r"arc graphics 1[34]0v", "soc-unified", 136.5, 32.0, 32.0),
+    (r"radeon 8[46]0m", "soc-unified", 89.6, 32.0, 5.0),
+    (r"xeon.*6980p", "cpu-platform", 844.8, None, None),
+    (r"xeon.*6787p", "cpu-platform", 512.0, None, None),
+    (r"xeon scalable|xeon gold", "cpu-platform", 307.2, None, None),
+    (r"ampereone", "cpu-platform", 332.8, None, None),
+    (r"7840hs|8745h|7640u|155h|ryzen ai 5 340|265k|13900", "cpu-platform", 89.6, None, None),
+    (r"snapdragon 888", "cpu-platform", 51.2, None, None),
+    (r"minisforum ms-r1|orion o6", "cpu-platform", 88.0, None, None),
+    (r"\bn150\b", "cpu-platform", 38.4, 16.0, None),
+    (r"hifive|dc-roma", "cpu-platform", 51.2, 32.0, None),
+    (r"optiplex|c2q", "cpu-platform", 10.6, 8.0, None),
+    (r"pi (5|500|cm5)", "cpu-platform", 17.1, 16.0, None),
+    (r"pi 400", "cpu-platform", 12.8, 4.0, None),
+)
+# The host behind a card, where a row names it. Sources: as above; eight channels of DDR5-4800 for Sapphire Rapids.
+_HOSTS = ((r"2x epyc 9355", 1150e9), (r"xeon gold 6454s", 307.2e9), (r"7965wx", 332.8e9))
+_CARD = re.compile(
+    r"\((?:nvidia |amd |intel )?((?:rtx|rx|gtx|radeon|arc|pro|ai pro|a\d|[3-7]\d\d\d)[^()]*)\)", re.IGNORECASE
+)
+_NOISE = re.compile(
+    r"virtualized |\[maxsun\] ms-|\bdual 48g turbo|\b\d+-core gpu|\bedition\b|\(nvidia spark\)|\(395\+\)", re.IGNORECASE
+)
+_RENAMED = (
+    (r"^rtx-pro-6000-blackwell$", "RTX PRO 6000 Blackwell Workstation"),
+    (r"^h100 80gb$", "H100 SXM5 80GB"),
+    (r"apple m(\d) m\1 max.*", r"Apple M\1 Max (40-core GPU)"),
+    (r"apple m5 max.*", "Apple M5 Max (40-core GPU)"),
+    (r"^rtx 5090 .*", "RTX 5090"),
+    (r"^dell pro max with gb10.*", "DGX Spark"),
+    (r"^framework (desktop )?mainboard.*", "Ryzen AI Max+ 395"),
+    (r"^(amd )?pro w7700$", "W7700"),
+    (r"^(amd )?(radeon )?ai pro r9700$", "Radeon AI PRO R9700"),
+    (r"^nvidia ([345]\d{3}.*)$", r"RTX \1"),
+    (r"^([345]0\d0.*)$", r"RTX \1"),
+    (r"^(7900 xtx?)$", r"RX \1"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Located:
+    """What a text names: the device that computes, and the bandwidth of the host's memory where it is named too."""
+
+    machine: Machine
+    host_bytes_per_s: float | None = None
+
+
+def locate(text: str, *, on_cpu: bool = False) -> Located:
+    """Return the machine that `text` names, in the words of whoever measured on it.
+
+    `on_cpu` (or a leading `CPU`) takes the processor, at its memory's bandwidth.
+    Raises: UnknownMachine.
+    """
+    host = next((rate for pattern, rate in _HOSTS if re.search(pattern, text, re.IGNORECASE)), None)
+    if on_cpu or text.upper().startswith("CPU "):
+        return Located(machine=_processor(re.sub(r"(?i)^cpu ", "", text)))
+    error: UnknownMachine | None = None
+    for spelled in _spellings(text):
+        platform = _platform(spelled)
+        if platform is not None and not re.search(
+            r"(?i)\b(nvidia|amd) ", spelled.split("(")[-1] if "(" in text else ""
+        ):
+            return Located(machine=platform, host_bytes_per_s=host)
+        try:
+            return Located(machine=machine(spelled), host_bytes_per_s=host)
+        except UnknownMachine as unknown:
+            error = error or unknown
+    assert error is not None
+    raise error
+
+
+def _spellings(text: str) -> list[str]:
+    """Return what to look up, the most telling first."""
+    card = _CARD.search(text)
+    found = [card[1]] if card else []
+    if "+" in text:
+        parts = [part for part in re.split(r"\s\+\s", text) if re.search(r"(?i)rtx|l20|a6000|h\d00", part)]
+        found += [re.sub(r"^\d+x\s*", "", part) for part in parts]
+    found += [text, _NOISE.sub(" ", text).strip(), re.sub(r"\([^()]*\)", " ", text).strip()]
+    spelled: list[str] = []
+    for name in found:
+        for pattern, better in _RENAMED:
+            if re.search(pattern, name, re.IGNORECASE):
+                spelled.append(re.sub(pattern, better, name, flags=re.IGNORECASE))
+        spelled.append(name)
+    return spelled
+
+
+def _processor(name: str) -> Machine:
+    platform = _platform(name)
+    if platform is not None:
+        return platform
+    shared = locate(name).machine
+    return replace(shared, id=f"cpu-{shared.id}", name=f"CPU of {shared.name}", kind="cpu-platform",
+                   bf16_flop_per_s=None, fp16_flop_per_s=None, int8_op_per_s=None)  # fmt: skip
+
+
+def _platform(name: str) -> Machine | None:
+    bare = name.lower()
+    for pattern, kind, gigabytes_per_s, gigabytes, teraflop in _PLATFORMS:
+        if re.search(pattern, bare):
+            return Machine(
+                id=re.sub(r"[^a-z0-9]+", "-", pattern.split("|", maxsplit=1)[0].replace(r"\b", "")).strip("-"),
+                name=name,
+                kind=kind,
+                vendor="",
+                memory_bytes=None if gigabytes is None else _fact(int(gigabytes * 0.97 * (1 << 30))),
+                bandwidth_bytes_per_s=_fact(gigabytes_per_s * 1e9),
+                bf16_flop_per_s=None if teraflop is None else _fact(teraflop * 1e12),
+            )
+    return None
+
+
+def _fact(value: T) -> Sourced[T]:
+    return Sourced(value=value, basis="assumed", source="the platform's specification page", checked_on=_CHECKED_ON)

@@ -1,0 +1,137 @@
+"""What a deployment is, as far as its efficiency depends on it: engine, device, kernels, shape of the model."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from ownward.anatomy import Anatomy
+from ownward.catalog import Machine
+from ownward.perf._formats import FORMATS, NATIVE, weight_bytes
+
+# Programs that run on another's kernels are predicted as that engine.
+_FAMILIES = {
+    "llama.cpp": "llama.cpp",
+    "llamacpp": "llama.cpp",
+    "llama-server": "llama.cpp",
+    "embedded": "llama.cpp",
+    "ollama": "llama.cpp",
+    "lmstudio": "llama.cpp",
+    "ik_llama.cpp": "ik_llama.cpp",
+    "vllm": "vllm",
+    "luminal": "vllm",
+    "sglang": "sglang",
+    "tensorrt-llm": "tensorrt-llm",
+    "trt-llm": "tensorrt-llm",
+    "tensorrt": "tensorrt-llm",
+    "ktransformers": "ktransformers",
+    "mlx": "mlx",
+    "hf": "transformers",
+    "transformers": "transformers",
+    "pytorch": "vllm",
+    "hipfire": "hipfire",
+}
+# Which engine's measurements speak for one whose own are few.
+PARENTS = {
+    "ik_llama.cpp": "llama.cpp",
+    "hipfire": "llama.cpp",
+    "mlx": "llama.cpp",
+    "ktransformers": "sglang",
+    "sglang": "vllm",
+    "tensorrt-llm": "vllm",
+    "transformers": "vllm",
+}
+_DEVICES = (
+    (r"\bgtx 10|\bp40\b|\bp100\b", "pascal"),
+    (r"\bv100\b", "volta"),
+    (r"\brtx 20|\bt4\b", "turing"),
+    (r"\bl4\b|\bl40s?\b|\bl20\b|\brtx 40| ada\b", "ada"),
+    (r"\brtx 50|\bblackwell\b", "blackwell"),
+    (r"\brtx 30|\ba[2-6]000\b|\ba10\b|\ba40\b", "ampere"),
+    (r"\ba100\b|\ba30\b", "a100"),
+    (r"\bg?h(100|200|20|800)\b", "hopper"),
+    (r"\bg?b[23]00\b|\brubin\b", "blackwell-datacenter"),
+    (r"\bgb10\b", "gb10"),
+    (r"\bapple\b", "apple"),
+    (r"\bryzen ai max\b|\bstrix\b", "strix-halo"),
+    (r"\brx [67]\d00\b|\bw7700\b", "rdna3"),
+    (r"\brx 90|\br9700\b", "rdna4"),
+    (r"\bmi\d+x?\b", "cdna"),
+    (r"\barc\b", "arc"),
+)
+# FLOP a byte of bandwidth, for devices whose compute rate nobody states: the middle of their family. Basis: assumed.
+# Apple: 10.6 TFLOP/s at 400 GB/s (M1 Max) to 18.4 at 546 (M4 Max). CPUs: AVX-512 desktops with two channels of DDR5.
+INTENSITY_FLOP_PER_BYTE = {
+    "apple": 34.0,
+    "cpu": 14.0,
+    "gb10": 458.0,
+    "pascal": 19.0,
+    "volta": 125.0,
+    "turing": 96.0,
+    "ampere": 80.0,
+    "ada": 140.0,
+    "blackwell": 120.0,
+    "hopper": 295.0,
+    "rdna3": 130.0,
+    "rdna4": 260.0,
+    "strix-halo": 116.0,
+    "arc": 215.0,
+}
+_ANY_INTENSITY = 100.0
+
+
+class Traits(NamedTuple):
+    """The levels at which efficiencies are kept."""
+
+    engine: str
+    family: str
+    device: str
+    kernels: str
+    shape: str
+
+
+def engine_family(engine: str) -> str:
+    """Return the engine whose measurements speak for `engine`; an unknown one is its own family.
+
+    >>> engine_family("llama.cpp b6918"), engine_family("vLLM 0.25.0"), engine_family("ExLlama")
+    ('llama.cpp', 'vllm', 'exllama')
+    """
+    words = re.split(r"[\s/]+", engine.lower().strip())
+    return next((_FAMILIES[word] for word in words if word in _FAMILIES), words[0] if words else "")
+
+
+def is_engine_known(family: str) -> bool:
+    """Return whether anything was measured of an engine family."""
+    return family in _FAMILIES.values()
+
+
+def device_family(machine: Machine) -> str:
+    """Return the family of chips whose efficiencies are alike.
+
+    Machines with no chip of a known family are one family a kind.
+    """
+    if machine.kind == "cpu-platform":
+        return "cpu"
+    text = re.sub(r"[-_]+", " ", f"{machine.name} {machine.id}".lower())
+    return next((family for pattern, family in _DEVICES if re.search(pattern, text)), machine.kind)
+
+
+def assumed_flop_per_s(machine: Machine) -> float | None:
+    """Return a compute rate from the bandwidth and what is usual in the family; None without a bandwidth."""
+    if machine.bandwidth_bytes_per_s is None:
+        return None
+    intensity = INTENSITY_FLOP_PER_BYTE.get(device_family(machine), _ANY_INTENSITY)
+    return machine.bandwidth_bytes_per_s.value * intensity
+
+
+def traits_of(anatomy: Anatomy, *, machine: Machine, engine: str, weights: str) -> Traits:
+    """Return the traits of a deployment; `engine` is a family."""
+    if weights == NATIVE:
+        bits = 8 * weight_bytes(anatomy, NATIVE).resident / max(anatomy.checkpoint_params, 1)
+        kernels = "wide" if bits > 12 else "fp8" if bits > 6 else "mxfp4"  # noqa: PLR2004 -- between 16, 8 and 4 bits
+    else:
+        kernels = FORMATS[weights].kernels
+    mixture = bool(anatomy.experts)
+    recurrent = anatomy.recurrent_state_bytes_per_seq > 0
+    shape = ("hybrid-" if recurrent else "") + ("moe" if mixture else "dense")
+    return Traits(engine=engine, family=device_family(machine), device=machine.id, kernels=kernels, shape=shape)
