@@ -82,20 +82,28 @@ def add_table(
     anything is written and raises what is wrong with it; `beside` are further files by path below the folder.
     Raises: BadInput, if the name is taken; ConfigError, for a fault in it or in a file that is there already.
     """
+    if not name:
+        raise UsageError(
+            "the name has no letter or digit to make an id of", allowed="a to z, 0 to 9, and others besides"
+        )
     folder = catalog_folder()
     path = folder / f"{kind}-{name}.toml"
     stated = {key: value for key, value in table.items() if value is not None and value != ()}
     text = _text_of(kind, stated)
+    try:
+        contents = {folder / relative: content.decode("utf-8") for relative, content in (beside or {}).items()}
+        text.encode("utf-8")
+    except UnicodeError as error:
+        raise BadInput(f"what is to be written is no UTF-8: {error}") from error
     check(text, path)
     _refuse_taken(kind, identify, identify(stated), path, replace=replace)
     written: list[Path] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for relative, content in (beside or {}).items():
-            target = folder / relative
+        for target, content in contents.items():
             is_new = not target.exists()
             target.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(target, content.decode("utf-8"))
+            write_whole(target, content)
             written += [target] if is_new else []
         write_whole(path, text)
     except (OSError, BadInput) as error:

@@ -9,7 +9,7 @@ import click
 
 from ownward.cli._additions import add_table, fact_options, slug_of
 from ownward.cli._output import emit, json_option, say
-from ownward.cli._subjects import catalog_files, find_anatomy, find_checkpoint, find_model
+from ownward.cli._subjects import catalog_files, find_anatomy, find_checkpoint, find_model, is_path
 from ownward.core import BadInput, UnknownModel, UsageError, format_count, to_jsonable
 
 if TYPE_CHECKING:
@@ -208,7 +208,9 @@ def _config_files(config: Path) -> list[Path]:
 
 
 def _release_of(name: str) -> Model | None:
-    """Return the release that a name, or a checkpoint's name, belongs to; None for a path."""
+    """Return the release that a name, or a checkpoint's name, belongs to; None for a path, whatever it is called."""
+    if is_path(name):
+        return None
     try:
         return find_model(name)
     except UnknownModel:

@@ -31,9 +31,8 @@ def find_anatomy(name: str) -> Anatomy:
     """
     from ownward import anatomy
 
-    path = Path(name)
-    if path.exists() or path.suffix in {".json", ".gguf", ".safetensors"}:
-        return anatomy.read(path)
+    if is_path(name):
+        return anatomy.read(Path(name))
     published = find_checkpoint(name)
     if published is not None and published.config_path is not None:
         return replace(anatomy.read(published.config_path), name=published.name)
@@ -42,6 +41,12 @@ def find_anatomy(name: str) -> Anatomy:
         release.load_config()  # raises, saying what to give instead
     assert release.config_path is not None
     return replace(anatomy.read(release.config_path), name=release.name)
+
+
+def is_path(name: str) -> bool:
+    """Return whether a model is named by a path: something is there, or the ending is that of a model's file."""
+    path = Path(name)
+    return path.suffix in {".json", ".gguf", ".safetensors"} or path.exists()
 
 
 def find_model(name: str) -> Model:

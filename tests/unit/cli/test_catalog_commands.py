@@ -73,12 +73,13 @@ def test_a_checkpoint_without_a_config_names_its_release(answer):
     assert "qwen3.5-397b-a17b" in error["allowed"]
 
 
-def test_show_reads_a_folder(answer, tmp_path):
+def test_show_reads_a_folder_and_takes_it_for_no_release_by_its_name(answer, tmp_path):
+    """What somebody keeps in a folder called Kimi-K2.6 may be anything."""
     config = catalog.model("qwen3-8b").load_config()
-    (tmp_path / "ours").mkdir()
-    (tmp_path / "ours" / "config.json").write_text(json.dumps(config))
-    page = answer("models", "show", "ours")
-    assert page["name"] == "ours"
+    (tmp_path / "Kimi-K2.6").mkdir()
+    (tmp_path / "Kimi-K2.6" / "config.json").write_text(json.dumps(config))
+    page = answer("models", "show", "Kimi-K2.6")
+    assert page["name"] == "Kimi-K2.6"
     assert page["total_live_params"] == answer("models", "show", "qwen3-8b")["total_live_params"]
     assert page["release"] is None
 
@@ -273,6 +274,8 @@ def test_an_id_that_stands_in_another_file_is_not_added_twice(folder, capsys):
         (["--price-usd", "5"], "--price-kind"),
         (["--price-usd", "dear", "--price-kind", "list"], "price_usd"),
         (["--kind", "toaster"], "--kind"),
+        (["--name", "§§"], "letter"),
+        (["--note", "\udcff"], "UTF-8"),
         (["--checked-on", "yesterday"], "--checked-on"),
     ],
 )
