@@ -5,8 +5,8 @@ Usage: python -m scripts.run_docs [--update] [--list] [PAGE …]    (all pages o
 A page is one session in an empty folder, from top to bottom. By the word after the opening fence:
 
 - `console` (and bare fences with `$ ` lines): each `$ command` is run by bash, lines that begin with `> ` continue it,
-  and the lines below are its output. `…` stands for any text. Blanks, line breaks, ids, digests and times of day are
-  not compared. A command fails the page unless it ends with 0 or says `# exits with N`. `ownward serve` and
+  and the lines below are its output. `…` stands for any text. Blanks, line breaks, ids, digests and times are not
+  compared. A command fails the page unless it ends with 0 or says `# exits with N`. `ownward serve` and
   `ownward engines run fake` stay in the background, on free ports in place of those on the page, until a line `^C` or
   the end of the page.
 - `bash`: run, nothing compared. `python`: run, or as a doctest where it has `>>>`. `toml`: must load as a plan,
@@ -51,6 +51,7 @@ _PORT = re.compile(r"(?:127\.0\.0\.1|localhost):(\d{4,5})|--port (\d{4,5})\b")
 _VOLATILE = re.compile(
     r"\b(?:req|key|task|trial|run|cert|ow)[_-][0-9A-Za-z_-]{16,}"  # ids and secrets
     r"|\bchatcmpl-\w+|(?<=\"pid\": )\d+"
+    r"|(?<=\"created\":)\d{10}|(?<=_s\": )\d+\.\d+(?:e-\d+)?|\b\d[\d.]* ms\b"  # times
     r"|\b[0-9a-f]{12,64}\b"  # digests
     r"|\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d)?(?:\.\d+)?(?:Z|\+00:00)?"
 )
@@ -171,7 +172,6 @@ class Session:
         ports = {int(one or other) for one, other in _PORT.findall(self.text)} | {8484}
         self.ports = dict(zip(sorted(ports), _free_ports(len(ports)), strict=True))
         self.environment = _environment(folder / "home") | {"OWNWARD_SERVER_PORT": str(self.ports[8484])}
-        self.prelude: list[str] = []
         self.servers: list[tuple[subprocess.Popen[bytes], Path]] = []
         self.faults: list[Fault] = []
         self.updates: list[tuple[int, int, list[str]]] = []
@@ -210,7 +210,7 @@ class Session:
             self._stop_server(at=step.number)
             return
         if _ASSIGNMENT.match(step.command):
-            self.prelude.append(step.command)
+            self._assign(step)
             return
         if step.command.startswith(SETUP_WORDS):
             return
@@ -231,11 +231,27 @@ class Session:
                 blank = [""] * (len(step.expected) - len("\n".join(step.expected).rstrip().split("\n")))
                 self.updates.append((step.first_output, len(step.expected), lines + blank))
 
+    def _assign(self, step: Step) -> None:
+        name = step.command.removeprefix("export ").partition("=")[0]
+        script = f'{self._with_real_ports(step.command)} || exit 1; printf %s "${name}"'
+        done = subprocess.run(
+            ["bash", "-c", script],
+            cwd=self.folder,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_TIMEOUT_S,
+            check=False,
+        )
+        if done.returncode or not done.stdout:
+            self._fault(step.number, f"{step.command}\ngave nothing:\n{done.stderr}")
+        self.environment[name] = done.stdout
+
     def _run_command(self, step: Step) -> tuple[str, int]:
-        script = "\n".join([*self.prelude, self._with_real_ports(step.command)])
         try:
             done = subprocess.run(
-                ["bash", "-c", script],
+                ["bash", "-c", self._with_real_ports(step.command)],
                 cwd=self.folder,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
@@ -252,7 +268,7 @@ class Session:
         stated = re.search(r"--port (\d+)", step.command)
         port = self.ports[int(stated[1]) if stated else 8484]
         log = self.folder.parent / f"server-{len(self.servers)}-{step.number}.log"
-        script = "\n".join([*self.prelude, "exec " + self._with_real_ports(step.command)])
+        script = "exec " + self._with_real_ports(step.command)
         with log.open("wb") as output:
             process = subprocess.Popen(
                 ["bash", "-c", script],

@@ -77,6 +77,13 @@ def _table(payload: dict[str, Any]) -> Any:
     for heading in ("key", "name", "scopes", "created", "revoked"):
         table.add_column(heading, overflow="fold")
     for row in payload["keys"]:
-        scopes = ", ".join(f"{name}={value}" for name, value in row["scopes"].items()) or "all"
-        table.add_row(row["key_id"], row["name"], scopes, row["created_at"], row["revoked_at"] or "")
+        scopes = "; ".join(
+            f"{name} {value if isinstance(value, str) else ', '.join(map(str, value))}"
+            for name, value in row["scopes"].items()
+        )
+        table.add_row(row["key_id"], row["name"], scopes or "all", _day(row["created_at"]), _day(row["revoked_at"]))
     return table
+
+
+def _day(moment: str | None) -> str:
+    return "" if moment is None else moment[:10]

@@ -14,7 +14,7 @@ from ownward.cli._assumptions import assumptions_from
 from ownward.cli._candidates import owned_candidate, rented_candidate, trace_of
 from ownward.cli._context import load_settings, open_ledger
 from ownward.cli._output import at_option, emit, json_option, ledger_option, open_input, say, today, write_whole
-from ownward.core import BadInput, Sourced, UsageError, to_jsonable
+from ownward.core import BadInput, Sourced, UsageError, format_usd, to_jsonable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -226,6 +226,9 @@ def _moment(at: Any) -> datetime:
 
 
 def _render_choice(payload: dict[str, Any]) -> str:
-    lines = [*payload["why"], f"plan: ${payload['plan_usd']}, baseline: ${payload['baseline_usd']}"]
+    plan_usd, baseline_usd = (
+        format_usd(None if payload[key] is None else Decimal(payload[key])) for key in ("plan_usd", "baseline_usd")
+    )
+    lines = [*payload["why"], f"plan: {plan_usd}, baseline: {baseline_usd}"]
     lines += [f"buy {count} x {name}" for name, count in payload["fleet"].items()]
     return "\n".join(lines)
