@@ -45,7 +45,10 @@ def machines(ctx: click.Context) -> None:
 @click.option("--sort", type=click.Choice(_SORTS), default="memory", show_default=True, help="What comes first.")
 @json_option
 def search(*, words: tuple[str, ...], kind: str | None, sort: str, as_json: bool) -> None:
-    """List the machines whose name contains every word: the largest memory first, then the fastest."""
+    """List machines, the largest memory first.
+
+    Every word is in the name. Of equal memories the faster comes first.
+    """
     from ownward import catalog
 
     found = catalog.search_machines(" ".join(words), catalog_files())
@@ -61,7 +64,7 @@ def search(*, words: tuple[str, ...], kind: str | None, sort: str, as_json: bool
 @click.argument("name")
 @json_option
 def show(*, name: str, as_json: bool) -> None:
-    """Show one machine, each figure with its basis, source and date."""
+    """Show a machine, every figure with its source."""
     from ownward import catalog
 
     machine = catalog.machine(name, catalog_files())
@@ -92,7 +95,10 @@ def compare(*, names: tuple[str, ...], as_json: bool) -> None:
 @click.option("--region", default="", help="Only offers in regions whose name contains this.")
 @json_option
 def rentals(*, gpu: str, provider: str, region: str, as_json: bool) -> None:
-    """List rented instances with a GPU (a catalogue name, or part of the provider's name), the cheapest first."""
+    """List instances for rent, the cheapest first.
+
+    GPU is a catalogue name, or part of the provider's name for it.
+    """
     from ownward import catalog
 
     found = catalog.rentals(gpu, provider=provider, region=region, extra=catalog_files())
@@ -105,7 +111,10 @@ def rentals(*, gpu: str, provider: str, region: str, as_json: bool) -> None:
 @click.option("--customer", type=click.Choice(["business", "commercial", "household"]), default=None)
 @json_option
 def electricity(*, place: str, customer: str | None, as_json: bool) -> None:
-    """List average prices of electricity and the carbon in it, by country or region; your own tariff is better."""
+    """List prices of electricity and its carbon.
+
+    Averages by country or region, to start from: your own tariff is better.
+    """
     from ownward import catalog
 
     found = catalog.electricity(place, customer=customer or "", extra=catalog_files())
@@ -142,9 +151,10 @@ def electricity(*, place: str, customer: str | None, as_json: bool) -> None:
 def add(
     *, name: str, kind: str, basis: str, source: str, checked_on: date, replace: bool, as_json: bool, **stated: Any
 ) -> None:
-    """Add a machine of your own to the catalogue folder, for every command that takes one.
+    """Add a machine of your own.
 
-    What you do not know, leave out: unknown stays unknown. For a source of its own for single figures, edit the file.
+    It is written into the catalogue folder, for every command that takes a machine. What you do not know, leave out:
+    unknown stays unknown. Single figures get a source of their own in the file.
     """
     from ownward import catalog
 

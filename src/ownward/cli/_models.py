@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 _GIGA = 10**9
 
 
-@click.group(invoke_without_command=True, epilog="Example: ownward models search qwen moe; ownward models show gpt-oss")
+@click.group(
+    invoke_without_command=True, epilog="Example: ownward models search qwen moe; ownward models show gpt-oss-20b"
+)
 @click.pass_context
 def models(ctx: click.Context) -> None:
     """Search the catalogue of releases, show a model's anatomy, pull weights, add your own.
@@ -35,7 +37,10 @@ def models(ctx: click.Context) -> None:
 @click.argument("words", nargs=-1)
 @json_option
 def search(*, words: tuple[str, ...], as_json: bool) -> None:
-    """List the releases whose name, family or maker contains every word, the newest first."""
+    """List releases, the newest first.
+
+    Every word is in the name, the family or the maker.
+    """
     from ownward import catalog
 
     found = catalog.search_models(" ".join(words), catalog_files())
@@ -51,8 +56,9 @@ def search(*, words: tuple[str, ...], as_json: bool) -> None:
 )
 @json_option
 def show(*, model: str, others: tuple[str, ...], as_json: bool) -> None:
-    """Show what MODEL is: a config.json, GGUF, safetensors file or index, a folder, or a catalogue name.
+    """Show what a model is made of.
 
+    MODEL is a config.json, GGUF, safetensors file or index, a folder, or a catalogue name.
     Counts are exact: what is resident, what one token and a whole batch read, what the cache holds, beside other
     models where asked. A catalogue name adds its licence, known files and published scores.
     """
@@ -70,7 +76,10 @@ def show(*, model: str, others: tuple[str, ...], as_json: bool) -> None:
 @click.argument("names", nargs=-1, required=True, metavar="MODEL MODEL...")
 @json_option
 def compare(*, names: tuple[str, ...], as_json: bool) -> None:
-    """Put models side by side: sizes, reads, cache, context, licence. Names or paths."""
+    """Put models side by side.
+
+    Sizes, reads, cache, context, licence. Names or paths.
+    """
     if len(names) < 2:  # noqa: PLR2004 - two is what side by side means
         raise UsageError("one model is nothing to compare", allowed="Two or more names or paths")
     rows = [_compared(name) for name in names]
@@ -82,9 +91,9 @@ def compare(*, names: tuple[str, ...], as_json: bool) -> None:
 @click.argument("name", required=False)
 @json_option
 def licence(*, name: str | None, as_json: bool) -> None:
-    """Show the licence of a release, or a licence by its id: the gist, its thresholds and the clause; all without NAME.
+    """Show a licence: gist, thresholds, clause.
 
-    The text itself always goes before the gist.
+    NAME is a release or the id of a licence; without it, all are shown. The text itself always goes before the gist.
     """
     from rich.console import Group
 
@@ -113,7 +122,10 @@ def licence(*, name: str | None, as_json: bool) -> None:
 @click.argument("model")
 @json_option
 def scores(*, model: str, as_json: bool) -> None:
-    """List the published scores of a release with conditions and sources; those of different makers do not compare."""
+    """List the published scores of a release.
+
+    With conditions and sources: those of different makers do not compare.
+    """
     from rich.console import Group
 
     from ownward import catalog
@@ -137,7 +149,10 @@ def scores(*, model: str, as_json: bool) -> None:
 @click.argument("model", default="smollm2-135m-instruct")
 @json_option
 def pull(*, model: str, as_json: bool) -> None:
-    """Fetch a model's weights into the store, verified; a second call fetches nothing."""
+    """Fetch a model's weights into the store.
+
+    They are verified; a second call fetches nothing.
+    """
     from ownward.cli._weights import fetch_weights
 
     path = fetch_weights(model)
@@ -163,7 +178,9 @@ def add(
     *, path: Path, name: str, licence_id: str | None, context_tokens: int | None, family: str | None, note: str | None,
     basis: str, source: str, checked_on: date, replace: bool, as_json: bool,
 ) -> None:  # fmt: skip
-    """Add a model of your own by its config.json (or the folder that holds one), which is copied into the folder.
+    """Add a model of your own by its config.
+
+    PATH is a config.json or a folder that holds one; it is copied into the catalogue folder.
 
     A config whose architecture we cannot count is refused, and nothing is written.
     """

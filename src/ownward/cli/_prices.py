@@ -43,7 +43,10 @@ def prices(ctx: click.Context) -> None:
 @at_option
 @json_option
 def search(*, words: tuple[str, ...], at: Any, as_json: bool) -> None:
-    """List the prices whose provider and model contain every word: your own, then makers', then hosts'."""
+    """List prices: your own, makers', then hosts'.
+
+    Every word is in the provider's or the model's name.
+    """
     listed = load_price_book().search(" ".join(words), at=today(at))
     found = list({price.price_id: price for price in listed}.values())  # several names can mean one price
     emit(_payload(found), as_json=as_json, render=lambda _: _table(found[:_SHOWN], cut=len(found) > _SHOWN))
@@ -58,7 +61,10 @@ def search(*, words: tuple[str, ...], at: Any, as_json: bool) -> None:
 @at_option
 @json_option
 def show(*, model: str, provider: str | None, mode: Any, at: Any, as_json: bool) -> None:
-    """Show what a model costs on a date: every mode known, its steps by length, cache rates, source."""
+    """Show what a model costs on a date.
+
+    Every mode known, steps by length, cache rates, source.
+    """
     book = load_price_book()
     found = [book.find(model, provider=provider, at=today(at), mode=mode or "standard")]
     for other in _MODES[1:] if mode is None else ():
@@ -96,7 +102,10 @@ def compare(
     at: Any,
     as_json: bool,
 ) -> None:
-    """Compare what 1,000 requests of one size cost at several models, the cheapest first."""
+    """Compare what 1,000 requests cost.
+
+    The same request at each of the models, the cheapest first.
+    """
     from ownward.pricing import Usage
 
     usage = Usage(
@@ -131,7 +140,10 @@ def compare(
 @at_option
 @json_option
 def hosts(*, model: str, at: Any, as_json: bool) -> None:
-    """List who hosts an open model, the cheapest first for three input tokens to one output token."""
+    """List who hosts an open model.
+
+    The cheapest first, for three input tokens to one output token.
+    """
     release = find_model(model)
     try:
         found = load_price_book().hosts(release.id, at=today(at))
@@ -151,7 +163,10 @@ def hosts(*, model: str, at: Any, as_json: bool) -> None:
 @at_option
 @json_option
 def history(*, model: str, provider: str | None, at: Any, as_json: bool) -> None:
-    """List what a model cost from when to when, as far back as prices are known."""
+    """List what a model cost since when.
+
+    As far back as prices are known.
+    """
     found = _history(load_price_book(), model, provider, today(at))
     emit(_payload(found), as_json=as_json, render=lambda _: _dated(found))
 
@@ -178,7 +193,9 @@ def add(
     *, provider: str, model: str, mode: str, free: bool, note: str | None, basis: str, source: str, checked_on: date,
     replace: bool, as_json: bool, **stated: Any,
 ) -> None:  # fmt: skip
-    """Add a price of your own to the catalogue folder; it goes before every other price of the same name.
+    """Add a price of your own.
+
+    It is written into the catalogue folder and goes before every other price of the same name.
 
     Steps by length are written in the file by hand: steps = [{ above_input_tokens = …, … }].
     """
