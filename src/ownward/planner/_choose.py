@@ -235,12 +235,16 @@ def _why(picked: Option, listed: list[Option]) -> str:
     if not picked.feasible:
         return f"{place}: stays, since nothing else is feasible"
     others = [option for option in listed if option is not picked]
-    barred = [f"{item.tier}: {item.binding_constraint or 'infeasible'}" for item in others if not item.feasible]
-    unknown = [f"{item.tier}: cost unknown" for item in others if item.feasible and item.cost_usd is None]
+    reasons: dict[str, list[str]] = {}
+    for item in others:
+        if not item.feasible:
+            reasons.setdefault(item.binding_constraint or "infeasible", []).append(item.tier)
+        elif item.cost_usd is None:
+            reasons.setdefault("cost unknown", []).append(item.tier)
     cheaper = [item for item in others if item.can_be_chosen and _alone_usd(item) < _alone_usd(picked) - _EPSILON]
     reason = "shares machines" if cheaper else f"least cost at {format_usd(picked.cost_usd)}"
-    excluded = f" (not: {'; '.join([*barred, *unknown])})" if barred or unknown else ""
-    return f"{place}: {reason}{excluded}"
+    excluded = "; ".join(f"{', '.join(tiers)}: {why}" for why, tiers in reasons.items())
+    return f"{place}: {reason}{f' (not {excluded})' if excluded else ''}"
 
 
 def _option(row: Mapping[str, Any], where: str) -> Option:
