@@ -72,7 +72,7 @@ token. Which {chosen} is
 
 a token meets {chosen} of {experts} experts in each layer
 
-that is {active}B parameters: {active_gb:.1f} GB in BF16, the {active_gb:.0f} GB of the articles. What is
+it uses {active}B parameters, or {active_gb:.1f} GB in BF16: the {active_gb:.0f} GB of the articles. What is
 truly read is {one} GB.
 
 a token uses {unused} fewer parameters than the model has
@@ -82,7 +82,7 @@ A machine that reads {bandwidth} GB/s and has {memory} of memory
 at {one_q4} GB a token it can come to at most {fast} tokens a second. If it had to read all {all_q4} GB for
 each, {slow} would be the limit. It still has to hold all {all_q4} GB.
 
-the {one_q4} GB come from there: at {disk} GB/s that is {from_disk} seconds a token
+{routed_q4} of the {one_q4} GB come from there: at {disk} GB/s that is {from_disk} seconds for every token
 
 each of them picks its own {chosen} experts
 
@@ -103,7 +103,7 @@ that grows. At 16 bits a value
 64 sequences of 32K tokens keep {older_64} GB of cache, against {qwen_64} GB for the 397B and {kimi_64} GB for
 Kimi-K2.6
 
-Its config ends at {older_limit}K
+ends at {older_limit}K
 
 from {all} to {all_q4} GB, and from {one} to {one_q4} GB for one token
 
@@ -131,6 +131,7 @@ def values() -> dict[str, object]:
     claim = 35 * GB
     kinds = {part.kind: part.count for part in QWEN.layers}
     one_q4, all_q4 = QWEN.step_bytes(1, quantization="q4_k_m"), QWEN.weights_bytes("q4_k_m")
+    routed_q4 = QWEN.weights_bytes_by_role("q4_k_m")[Role.ROUTED_EXPERTS] * QWEN.experts_per_tok / QWEN.experts
     return {
         "experts": QWEN.experts,
         "chosen": QWEN.experts_per_tok,
@@ -150,7 +151,8 @@ def values() -> dict[str, object]:
         "fast": f"{bandwidth.value / one_q4:.0f}",
         "slow": f"{bandwidth.value / all_q4:.1f}",
         "disk": f"{disk.value / GB:.0f}",
-        "from_disk": f"{one_q4 / disk.value:.1f}",
+        "routed_q4": gb(routed_q4),
+        "from_disk": f"{routed_q4 / disk.value:.2f}",
         "claim": f"{claim / GB:.0f}",
         "too_many_32": f"{QWEN.step_bytes(32) / claim:.0f}",
         "too_many_256": f"{QWEN.step_bytes(256) / claim:.0f}",
@@ -218,3 +220,5 @@ def test_the_size_of_nvidias_file_lies_in_its_wide_part() -> None:
     """The page says twice as much for one token and no more for a large batch."""
     assert 1.9 < NVFP4.step_bytes(1) / QWEN.step_bytes(1, quantization="q4_k_m") < 2.2
     assert 0.95 < NVFP4.step_bytes(256) / QWEN.step_bytes(256, quantization="q4_k_m") < 1.05
+    wide = {role for role, size in NVFP4.weights_bytes_by_role().items() if size == 2 * NVFP4.params_by_role[role] > 0}
+    assert {role for role, params in NVFP4.params_by_role.items() if params} - wide == {Role.ROUTED_EXPERTS}
