@@ -188,6 +188,7 @@ async def running(
                 load_plan=None if serving.plan_path is None else _loader(serving.plan_path),
                 stops=tuple(engines.values()),
             )
+            check_ways(server)
             servers.append(server)
             yield server
         finally:
@@ -243,12 +244,26 @@ def _secrets(plan: Plan) -> dict[str, str]:
     from ownward.config import resolve_secret
 
     names = {
-        upstream.api_key_env
+        name
         for tier in plan.tiers.values()
         for upstream in tier.upstreams
-        if upstream.api_key_env is not None
+        for name in (upstream.api_key_env, upstream.proxy_url_env)
+        if name is not None
     }
     return {name: resolve_secret(name) for name in sorted(names)}
+
+
+def check_ways(server: GatewayServer) -> None:
+    """Read the certificates that the plan names, so that what cannot be used is told now and not at a request.
+
+    Raises: ConfigError, naming the file; MissingExtra, if the plan states a proxy and aiohttp is not installed.
+    """
+    from ownward.upstreams import make_transport
+
+    ways = {target.way for targets in server.gateway.table.targets.values() for target in targets}
+    for way in ways:
+        if not way.is_direct:
+            make_transport(way)
 
 
 def _loader(path: Path) -> Any:

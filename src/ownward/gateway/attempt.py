@@ -230,6 +230,7 @@ class Attempt:
                 headers=self._headers(),
                 body=spliced.body,
                 timeouts=self._timeouts(),
+                way=target.way,
             )
             await self._relay(self._response, spliced)
         except UpstreamUnreachable as error:

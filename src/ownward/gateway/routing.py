@@ -9,14 +9,16 @@ import json
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
+from ownward.core import UsageError
 from ownward.gateway.bounds import ChargeBound
 from ownward.gateway.carrying import Carrying, compile_strategy
 from ownward.gateway.endpoints import ENDPOINTS
 from ownward.plan import Match, Plan, Tier, Upstream, Workload
 from ownward.policy import LOCAL_ONLY, Label, Place
-from ownward.upstreams import Timeouts
+from ownward.upstreams import DIRECT, Proxy, Timeouts, Way
 
 BOTH_DIALECTS = frozenset({"openai", "anthropic"})
 SPEAK_BOTH = frozenset({"embedded", "llama-server", "vllm"})
@@ -39,6 +41,7 @@ class Target:
     paths: Mapping[str, str]
     headers: tuple[tuple[bytes, bytes], ...]
     timeouts: Timeouts
+    way: Way
     bound: ChargeBound | None
     price_id: str | None
 
@@ -203,13 +206,14 @@ def _targets(tier: Tier, *, addresses: Mapping[str, str | None], secrets: Mappin
         upstream = stated if url == stated.url else replace(stated, url=url)
         dialects = BOTH_DIALECTS if tier.engine in SPEAK_BOTH else frozenset({upstream.dialect})
         secret = secrets.get(upstream.api_key_env) if upstream.api_key_env else None
+        way, why_no_way = _find_way(upstream, secrets)
         yield Target(
             key=key,
             tier=tier,
             upstream=upstream,
             place=tier.place if upstream.is_local else replace(tier.place, is_local=False),
             origin=upstream.origin or "",
-            unusable=_why_unusable(upstream, secret),
+            unusable=_why_unusable(upstream, secret) or why_no_way,
             dialects=dialects,
             paths={path: upstream.compute_target(path) for path in ENDPOINTS},
             headers=tuple(_headers(upstream, secret)),
@@ -218,9 +222,32 @@ def _targets(tier: Tier, *, addresses: Mapping[str, str | None], secrets: Mappin
                 first_byte_s=upstream.first_byte_timeout_s,
                 stall_s=upstream.stall_timeout_s,
             ),
+            way=way,
             bound=bound,
             price_id=None if tier.price is None else tier.price.price_id,
         )
+
+
+def _find_way(upstream: Upstream, secrets: Mapping[str, str]) -> tuple[Way, str | None]:
+    """Return how the upstream is reached, or why it cannot be; never around a proxy that is stated."""
+    variable = upstream.proxy_url_env
+    proxy_url = upstream.proxy_url or (secrets.get(variable) if variable else None)
+    if variable and not proxy_url:
+        return DIRECT, f"the environment variable {variable} is not set"
+    try:
+        way = Way(
+            proxy=Proxy.parse(proxy_url) if proxy_url else None,
+            ca_file=_path(upstream.ca_file),
+            client_cert_file=_path(upstream.client_cert_file),
+            client_key_file=_path(upstream.client_key_file),
+        )
+    except UsageError as error:
+        return DIRECT, f"{variable}: {error}" if variable else str(error)
+    return (DIRECT if way.is_direct else way), None
+
+
+def _path(stated: str | None) -> Path | None:
+    return None if stated is None else Path(stated)
 
 
 def _why_unusable(upstream: Upstream, secret: str | None) -> str | None:

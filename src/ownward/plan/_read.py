@@ -161,6 +161,11 @@ def _read_upstream(table: TomlTable) -> Upstream | None:
     connect_timeout_s = table.optional("connect_timeout_s", as_duration_s, 10.0)
     first_byte_timeout_s = table.optional("first_byte_timeout_s", as_duration_s, 300.0)
     stall_timeout_s = table.optional("stall_timeout_s", as_duration_s, 120.0)
+    proxy_url = table.optional("proxy_url", as_text, None)
+    proxy_url_env = table.optional("proxy_url_env", as_text, None)
+    ca_file = table.optional("ca_file", as_text, None)
+    client_cert_file = table.optional("client_cert_file", as_text, None)
+    client_key_file = table.optional("client_key_file", as_text, None)
     for key in ("api_key", "key", "token", "password"):
         if key in table.values and table.has(key):
             allowed = 'Name the variable that holds it: api_key_env = "MY_PROVIDER_API_KEY"'
@@ -176,6 +181,11 @@ def _read_upstream(table: TomlTable) -> Upstream | None:
             connect_timeout_s=connect_timeout_s,
             first_byte_timeout_s=first_byte_timeout_s,
             stall_timeout_s=stall_timeout_s,
+            proxy_url=proxy_url,
+            proxy_url_env=proxy_url_env,
+            ca_file=ca_file,
+            client_cert_file=client_cert_file,
+            client_key_file=client_key_file,
         )
     )
 

@@ -66,6 +66,8 @@ _TRANSPORT_HEADERS = frozenset(
 )
 _OPTION_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _MAX_PORT = 65535
+_WAY_FILES = ("ca_file", "client_cert_file", "client_key_file")
+_UNPRINTED = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def is_variable_name(name: str) -> bool:
@@ -82,6 +84,11 @@ class Upstream:
     environment variable named by `api_key_env`, never from the plan.
     `first_byte_timeout_s` counts from the request's last byte sent to the answer's
     first; `stall_timeout_s` is the longest gap between two bytes.
+
+    `proxy_url` is an HTTP proxy without credentials in it; where it has some, its
+    URL is read from the environment variable `proxy_url_env`. `ca_file` holds the
+    authorities (PEM) to trust instead of the system's; `client_cert_file` and
+    `client_key_file` the certificate shown to the upstream and its key.
     """
 
     name: str
@@ -92,6 +99,11 @@ class Upstream:
     connect_timeout_s: float = 10.0
     first_byte_timeout_s: float = 300.0
     stall_timeout_s: float = 120.0
+    proxy_url: str | None = None
+    proxy_url_env: str | None = None
+    ca_file: str | None = None
+    client_cert_file: str | None = None
+    client_key_file: str | None = None
 
     def __post_init__(self) -> None:
         """Freeze the headers; refuse what cannot be an address, and secrets."""
@@ -107,12 +119,20 @@ class Upstream:
     def is_local(self) -> bool:
         """Whether its address is this machine or a private network: an IP address that says so, or `localhost`.
 
-        Other host names are not local: where they lead can change.
+        Other host names are not local: where they lead can change. Nor is what lies behind a
+        proxy: where that connects to cannot be seen from here.
         """
         if self.url is None:
             return True
+        if self.has_proxy:
+            return False
         host = Origin.parse(self.url).host
         return host == "localhost" or is_local_address(host)
+
+    @property
+    def has_proxy(self) -> bool:
+        """Whether it is reached through a proxy."""
+        return self.proxy_url is not None or self.proxy_url_env is not None
 
     def compute_target(self, target: str) -> str:
         """Return the path to ask this upstream for, where a client asked us for `target` (`/v1/…`).
@@ -147,20 +167,53 @@ def _upstream_problems(upstream: Upstream) -> Iterable[Problem]:
     yield from positive_problems("connect_timeout_s", upstream.connect_timeout_s)
     yield from positive_problems("first_byte_timeout_s", upstream.first_byte_timeout_s)
     yield from positive_problems("stall_timeout_s", upstream.stall_timeout_s)
+    yield from _way_problems(upstream)
 
 
-def _url_problems(url: str) -> Iterable[Problem]:
+def _way_problems(upstream: Upstream) -> Iterable[Problem]:
+    """Yield what is wrong with a proxy and with the files of TLS."""
+    files = [(key, getattr(upstream, key)) for key in _WAY_FILES if getattr(upstream, key) is not None]
+    for key, path in files:
+        if not path.startswith("/") or _UNPRINTED.search(path):
+            yield Problem(key, f"is {shown(path)}", f'Write the whole path: {key} = "/etc/ownward/{key[:-5]}.pem"')
+    if upstream.client_key_file is not None and upstream.client_cert_file is None:
+        yield Problem("client_key_file", "is stated without its certificate", "State client_cert_file as well")
+    if upstream.proxy_url is not None:
+        yield from _url_problems(upstream.proxy_url, key="proxy_url", variable="proxy_url_env")
+    if upstream.proxy_url_env is not None and not is_variable_name(upstream.proxy_url_env):
+        # The value is not shown: it may be the URL itself, with a password.
+        allowed = 'Write the variable\'s name in capitals: proxy_url_env = "COMPANY_PROXY_URL"'
+        yield Problem("proxy_url_env", "is not the name of an environment variable", allowed)
+    if upstream.proxy_url is not None and upstream.proxy_url_env is not None:
+        yield Problem("proxy_url_env", "is stated beside proxy_url", "State one of the two")
+    stated = [key for key in ("proxy_url", "proxy_url_env", *_WAY_FILES) if getattr(upstream, key) is not None]
+    if upstream.url is None:
+        for key in stated:
+            yield Problem(key, "is stated for an engine that serve starts", "Leave it out: it is on this machine")
+    elif upstream.url.startswith("http:"):
+        for key, _ in files:
+            yield Problem(key, "is stated for a url without TLS", "Write the url with https://, or leave it out")
+    if upstream.client_cert_file is not None and (upstream.proxy_url or "").startswith("https:"):
+        allowed = "Write the proxy's url with http://, or leave it out: TLS to the upstream goes through both"
+        yield Problem("client_cert_file", "would be shown to the proxy too, which is spoken to over TLS", allowed)
+
+
+def _url_problems(url: str, *, key: str = "url", variable: str = "api_key_env") -> Iterable[Problem]:
     authority = re.split(r"[/?#]", url.partition("://")[2], maxsplit=1)[0]
     if "@" in authority:
-        allowed = "Take them out and name the variable that holds the key in api_key_env"
-        yield Problem("url", "has credentials in it", allowed)
+        secret = "key" if key == "url" else "whole url"
+        allowed = f"Take them out and name the variable that holds the {secret} in {variable}"
+        yield Problem(key, "has credentials in it", allowed)
         return
     match = _URL.fullmatch(url)
-    if match is None:
+    if match is None or (key == "proxy_url" and match["path"] not in {"", "/"}):
         why = "has a query or fragment" if "?" in url or "#" in url else f"is {shown(url)}"
-        yield Problem("url", why, 'Write http or https, a host and at most a path: "https://api.example.com/v1"')
+        allowed = 'Write http or https, a host and at most a path: "https://api.example.com/v1"'
+        if key == "proxy_url":
+            allowed = 'Write http or https, a host and a port: "http://proxy.example:3128"'
+        yield Problem(key, why, allowed)
     elif match["port"] and not 0 < int(match["port"]) <= _MAX_PORT:
-        yield Problem("url", f"has the port {match['port']}", "Ports run from 1 to 65535")
+        yield Problem(key, f"has the port {match['port']}", "Ports run from 1 to 65535")
 
 
 def _header_problems(name: str, value: str) -> Iterable[Problem]:

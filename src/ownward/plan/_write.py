@@ -79,6 +79,11 @@ def _upstream_table(upstream: Upstream) -> Table:
         connect_timeout_s=upstream.connect_timeout_s,
         first_byte_timeout_s=upstream.first_byte_timeout_s,
         stall_timeout_s=upstream.stall_timeout_s,
+        proxy_url=upstream.proxy_url,
+        proxy_url_env=upstream.proxy_url_env,
+        ca_file=upstream.ca_file,
+        client_cert_file=upstream.client_cert_file,
+        client_key_file=upstream.client_key_file,
     )
 
 

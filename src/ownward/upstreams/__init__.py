@@ -4,25 +4,30 @@ It does not know why an upstream was chosen.
 """
 
 from ownward.upstreams.bounds import input_tokens_upper_bound, output_tokens_upper_bound
-from ownward.upstreams.door import Door
+from ownward.upstreams.door import Door, make_transport
 from ownward.upstreams.http1 import Http1Transport
 from ownward.upstreams.response import Response
 from ownward.upstreams.splicing import Endpoint, Spliced, splice
 from ownward.upstreams.timeouts import DoorLimits, Timeouts
 from ownward.upstreams.transport import Transport
 from ownward.upstreams.usage import UsageTap
+from ownward.upstreams.ways import DIRECT, Proxy, Way
 
 __all__ = [
+    "DIRECT",
     "Door",
     "DoorLimits",
     "Endpoint",
     "Http1Transport",
+    "Proxy",
     "Response",
     "Spliced",
     "Timeouts",
     "Transport",
     "UsageTap",
+    "Way",
     "input_tokens_upper_bound",
+    "make_transport",
     "output_tokens_upper_bound",
     "splice",
 ]

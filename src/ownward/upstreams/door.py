@@ -5,24 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Self
 
-from ownward.core import PolicyRefusal
+from ownward.core import ConfigError, MissingExtra, PolicyRefusal, UpstreamUnreachable
 from ownward.policy import Origin, Permit
 from ownward.upstreams.http1 import Http1Transport
 from ownward.upstreams.response import Response
 from ownward.upstreams.timeouts import DoorLimits, Timeouts
 from ownward.upstreams.transport import Headers, Transport
+from ownward.upstreams.ways import DIRECT, Way, make_tls_context
 
 _DEFAULT_TIMEOUTS = Timeouts()
 
 
 class Door:
-    """The one way out. It checks the permit of each call and hands it to its transport."""
+    """The one way out. It checks the permit of each call and hands it to the transport of its way."""
 
     def __init__(
         self, *, limits: DoorLimits | None = None, ca_file: Path | None = None, transport: Transport | None = None
     ) -> None:
         """Use our own HTTP/1.1 transport unless another is given."""
+        self._limits = limits
         self._transport = transport or Http1Transport(limits=limits, ca_file=ca_file)
+        self._others: dict[Way, Transport] = {}
 
     async def send(
         self,
@@ -33,10 +36,12 @@ class Door:
         headers: Headers,
         body: bytes = b"",
         timeouts: Timeouts = _DEFAULT_TIMEOUTS,
+        way: Way = DIRECT,
     ) -> Response:
         """Return the answer of the permit's origin, once its head is there.
 
         `headers` hold the caller's and the upstream's key; they are shown nowhere.
+        `way` says how the upstream is reached where not simply directly.
 
         Raises: PolicyRefusal, if `permit` is none, was issued for another body
         or a place its label forbids, or its address is not what it should be:
@@ -54,7 +59,8 @@ class Door:
                 f'label "{permit.label}" does not permit upstream "{permit.upstream}" ({permit.place})',
                 next_step=_ISSUE,
             )
-        return await self._transport.exchange(
+        transport = self._transport if way is DIRECT or way.is_direct else self._transport_of(way, permit)
+        return await transport.exchange(
             Origin.parse(permit.origin),
             upstream=permit.upstream,
             method=method,
@@ -68,6 +74,20 @@ class Door:
     async def close(self) -> None:
         """Close every connection at once."""
         await self._transport.close()
+        for transport in self._others.values():
+            await transport.close()
+
+    def _transport_of(self, way: Way, permit: Permit) -> Transport:
+        """Return the transport that goes this way, made at its first call."""
+        transport = self._others.get(way)
+        if transport is None:
+            try:
+                transport = self._others[way] = make_transport(way, limits=self._limits)
+            except (ConfigError, MissingExtra) as error:
+                raise UpstreamUnreachable(
+                    f'upstream "{permit.upstream}" was not called: {error}', where=permit.origin
+                ) from None
+        return transport
 
     async def __aenter__(self) -> Self:
         """Return the door itself."""
@@ -76,6 +96,19 @@ class Door:
     async def __aexit__(self, *exc: object) -> None:
         """Close every connection at once."""
         await self.close()
+
+
+def make_transport(way: Way, *, limits: DoorLimits | None = None) -> Transport:
+    """Return a transport that goes this way: aiohttp's through a proxy, ours with its own TLS settings elsewhere.
+
+    Raises: ConfigError, naming a certificate file that cannot be used; MissingExtra,
+    if a proxy is stated and aiohttp is not installed.
+    """
+    if way.proxy is not None:
+        from ownward.upstreams.proxied import AiohttpTransport
+
+        return AiohttpTransport(way, limits=limits)
+    return Http1Transport(limits=limits, tls=make_tls_context(way))
 
 
 _ISSUE = "Nothing was sent. Permits come from ownward.policy.issue_permit, one for each body and upstream"

@@ -8,13 +8,15 @@ import ssl
 from pathlib import Path
 from typing import Protocol
 
-from ownward.core import BadInput, PolicyRefusal, UpstreamUnreachable
-from ownward.policy import Origin, is_forbidden_address, is_local_address
+from ownward.core import BadInput
+from ownward.policy import Origin, is_local_address
 from ownward.upstreams._connection import Connection
 from ownward.upstreams._pool import Pool
+from ownward.upstreams._refusals import check_address, refuse_address, unreachable
 from ownward.upstreams.response import Response
 from ownward.upstreams.timeouts import DoorLimits, Timeouts
 from ownward.upstreams.transport import Headers
+from ownward.upstreams.ways import Way, make_tls_context
 
 _OURS = frozenset(
     {
@@ -65,13 +67,14 @@ class Http1Transport:
         *,
         limits: DoorLimits | None = None,
         ca_file: Path | None = None,
+        tls: ssl.SSLContext | None = None,
         resolver: Resolver = resolve,
     ) -> None:
-        """Trust the system's authorities, or those in `ca_file` alone."""
+        """Trust the system's authorities, or those in `ca_file` alone; `tls` replaces both."""
         self._limits = limits or DoorLimits()
         self._ca_file = ca_file
         self._resolver = resolver
-        self._tls: ssl.SSLContext | None = None
+        self._tls = tls
         self._pools: dict[Origin, Pool] = {}
         self._connections: set[Connection] = set()
         self._sweeper: asyncio.TimerHandle | None = None
@@ -112,7 +115,7 @@ class Http1Transport:
             connection = await self._connect_in_time(pool, origin, upstream, timeouts.connect_s, must_be_local)
         elif not connection.is_peer_local and (must_be_local or origin.scheme == "http"):
             self._put_back(pool, connection)
-            raise _refuse_address(upstream, origin, must_be_local=must_be_local)
+            raise refuse_address(upstream, origin, must_be_local=must_be_local)
         try:
             connection.start(request, response, is_head_request=method == "HEAD")
             await response.wait_for_head(timeouts.first_byte_s)
@@ -142,7 +145,7 @@ class Http1Transport:
             async with asyncio.timeout(connect_s):
                 return await self._take_or_open(pool, origin, upstream, connect_s, must_be_local)
         except TimeoutError:
-            raise _unreachable(upstream, origin, f"gave no connection within {connect_s:g} s") from None
+            raise unreachable(upstream, origin, f"gave no connection within {connect_s:g} s") from None
 
     async def _take_or_open(
         self, pool: Pool, origin: Origin, upstream: str, connect_s: float, must_be_local: bool
@@ -150,13 +153,13 @@ class Http1Transport:
         loop = asyncio.get_running_loop()
         while not pool.reserve():
             if len(pool.waiting) >= self._limits.waiting_per_origin:
-                raise _unreachable(upstream, origin, f"has {len(pool.waiting)} calls waiting for a connection already")
+                raise unreachable(upstream, origin, f"has {len(pool.waiting)} calls waiting for a connection already")
             await pool.wait_turn(loop)
             connection = pool.take_idle(loop.time())
             if connection is not None:
                 if not connection.is_peer_local and (must_be_local or origin.scheme == "http"):
                     self._put_back(pool, connection)
-                    raise _refuse_address(upstream, origin, must_be_local=must_be_local)
+                    raise refuse_address(upstream, origin, must_be_local=must_be_local)
                 return connection
         try:
             connection = await self._open(pool, origin, upstream, connect_s, must_be_local)
@@ -165,25 +168,25 @@ class Http1Transport:
             raise
         if connection.is_closed:
             pool.forget()
-            raise _unreachable(upstream, origin, "closed the new connection before anything was sent")
+            raise unreachable(upstream, origin, "closed the new connection before anything was sent")
         self._connections.add(connection)
         if self._is_closed:
             connection.abort()
-            raise _unreachable(upstream, origin, "was not called: the door is closed")
+            raise unreachable(upstream, origin, "was not called: the door is closed")
         return connection
 
     async def _open(
         self, pool: Pool, origin: Origin, upstream: str, connect_s: float, must_be_local: bool
     ) -> Connection:
         if self._is_closed:
-            raise _unreachable(upstream, origin, "was not called: the door is closed")
+            raise unreachable(upstream, origin, "was not called: the door is closed")
         loop = asyncio.get_running_loop()
         try:
             addresses = await self._resolver(origin.host, origin.port)
         except OSError as error:
-            raise _unreachable(upstream, origin, f"has a host without address ({error.strerror or error})") from None
+            raise unreachable(upstream, origin, f"has a host without address ({error.strerror or error})") from None
         for address in addresses:
-            _check_address(address, upstream, origin, must_be_local=must_be_local)
+            check_address(address, upstream, origin, must_be_local=must_be_local)
         failure = "has a host without address"
         for count_left, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
             try:
@@ -209,12 +212,11 @@ class Http1Transport:
             else:
                 connection.is_peer_local = is_local_address(address)
                 return connection
-        raise _unreachable(upstream, origin, failure)
+        raise unreachable(upstream, origin, failure)
 
     def _tls_context(self) -> ssl.SSLContext:
         if self._tls is None:
-            self._tls = ssl.create_default_context(cafile=str(self._ca_file) if self._ca_file else None)
-            self._tls.set_alpn_protocols(["http/1.1"])
+            self._tls = make_tls_context(Way(ca_file=self._ca_file))
         return self._tls
 
     def _on_free(self, pool: Pool, connection: Connection) -> None:
@@ -277,6 +279,11 @@ class Http1Transport:
             self._sweeper = loop.call_later(self._limits.idle_s, self._sweep)
 
 
+def carried_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
+    """Return the headers that travel on, without those that speak of one connection."""
+    return [(name, value) for name, value in headers if name.lower() not in _OURS]
+
+
 def compose_request(origin: Origin, method: str, target: str, headers: Headers, body: bytes) -> bytes:
     """Return the request's bytes.
 
@@ -286,9 +293,8 @@ def compose_request(origin: Origin, method: str, target: str, headers: Headers, 
     Raises: BadInput, if method, target or a header could end its line early. Values are not shown.
     """
     lines = [f"{method} {target} HTTP/1.1".encode(), b"host: " + origin.host_header.encode()]
-    for name, value in headers:
-        if name.lower() not in _OURS:
-            lines.append(name + b": " + value)
+    for name, value in carried_headers(headers):
+        lines.append(name + b": " + value)
     if body or method not in {"GET", "HEAD"}:
         lines.append(b"content-length: %d" % len(body))
     lines.append(b"accept-encoding: identity\r\n\r\n")
@@ -301,35 +307,3 @@ def compose_request(origin: Origin, method: str, target: str, headers: Headers, 
             allowed="Header values without control characters; percent-encoded targets",
         )
     return head + body
-
-
-def _check_address(address: str, upstream: str, origin: Origin, *, must_be_local: bool) -> None:
-    if is_forbidden_address(address):
-        raise PolicyRefusal(
-            f'upstream "{upstream}" resolves to {address}, where no upstream may be',
-            where=str(origin),
-            allowed="Loopback, private and public addresses; not link-local, multicast or unspecified ones",
-            next_step="Nothing was sent. Check the url in the plan and what its host name resolves to",
-        )
-    if (must_be_local or origin.scheme == "http") and not is_local_address(address):
-        raise _refuse_address(upstream, origin, must_be_local=must_be_local)
-
-
-def _refuse_address(upstream: str, origin: Origin, *, must_be_local: bool) -> PolicyRefusal:
-    if must_be_local:
-        return PolicyRefusal(
-            f'upstream "{upstream}" is stated to be local, and its address is not',
-            where=str(origin),
-            allowed="Loopback and private addresses (RFC 1918, RFC 4193)",
-            next_step="Nothing was sent. State the tier's region and provider in the plan, or correct its url",
-        )
-    return PolicyRefusal(
-        f'upstream "{upstream}" is remote and its url is not encrypted',
-        where=str(origin),
-        allowed="http to loopback and private addresses, https to everywhere",
-        next_step="Nothing was sent. Write the url with https:// in the plan",
-    )
-
-
-def _unreachable(upstream: str, origin: Origin, what: str) -> UpstreamUnreachable:
-    return UpstreamUnreachable(f'upstream "{upstream}" {what}', where=str(origin), next_step="Nothing was sent")

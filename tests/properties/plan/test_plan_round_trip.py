@@ -102,14 +102,26 @@ def upstreams(draw, name, *, needs_url):
     url = st.sampled_from(
         ["https://api.example.com/v1", "http://127.0.0.1:8080", "https://[2001:db8::1]:8443/a", "http://10.1.2.3:8000"]
     )
+    chosen = draw(url if needs_url else maybe(url))
+    is_encrypted = chosen is not None and chosen.startswith("https:")
+    way = {}
+    if chosen is not None:
+        way["proxy_url"] = draw(maybe(st.sampled_from(["http://proxy.example:3128", "http://[::1]:8080"])))
+        if way["proxy_url"] is None:
+            way["proxy_url_env"] = draw(maybe(st.just("COMPANY_PROXY_URL")))
+    if is_encrypted:
+        way["ca_file"] = draw(maybe(st.sampled_from(["/etc/ca.pem", "/a b/ü.pem"])))
+        way["client_cert_file"] = draw(maybe(st.just("/etc/client.pem")))
+        way["client_key_file"] = draw(maybe(st.just("/etc/key.pem"))) if way["client_cert_file"] else None
     return Upstream(
         name=name,
-        url=draw(url if needs_url else maybe(url)),
+        url=chosen,
         dialect=draw(st.sampled_from(["openai", "anthropic"])),
         api_key_env=draw(maybe(st.sampled_from(["OPENAI_API_KEY", "K"]))),
         headers=draw(st.dictionaries(st.sampled_from(["x-title", "http-referer"]), st.sampled_from(["a", "b c"]))),
         connect_timeout_s=draw(seconds),
         stall_timeout_s=draw(seconds),
+        **way,
     )
 
 

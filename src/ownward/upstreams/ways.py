@@ -1,0 +1,132 @@
+"""How an upstream is reached where not simply directly: a proxy, authorities of one's own, a client certificate."""
+
+from __future__ import annotations
+
+import base64
+import ssl
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from ownward.core import ConfigError, Fault, UsageError
+from ownward.policy import Origin
+
+_ALLOWED = 'A proxy is scheme, host and port, perhaps with user and password: "http://proxy.example:3128"'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proxy:
+    """An HTTP proxy; `authorization` is what it is shown, and it is shown nowhere else."""
+
+    origin: Origin
+    authorization: str | None = field(default=None, repr=False)
+
+    @staticmethod
+    def parse(url: str) -> Proxy:
+        """Return the proxy of a URL, whose user and password are percent-encoded.
+
+        Raises: UsageError, which does not show the URL, since it may hold a password.
+
+        >>> Proxy.parse("http://me:s3cret@proxy.example:3128")
+        Proxy(origin=Origin(scheme='http', host='proxy.example', port=3128))
+        """
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            raise _refuse() from None
+        login, _, address = parts.netloc.rpartition("@")
+        if parts.path not in {"", "/"} or parts.query or parts.fragment or not url.isprintable():
+            raise _refuse()
+        try:
+            origin = Origin.parse(f"{parts.scheme}://{address}")
+        except UsageError:
+            raise _refuse() from None
+        return Proxy(origin=origin, authorization=_basic(login) if login else None)
+
+    def __str__(self) -> str:
+        """Return its origin, without user and password."""
+        return str(self.origin)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """The way to an upstream; without anything stated it is direct, trusting the system's authorities.
+
+    `ca_file` holds the authorities (PEM) to trust instead of the system's, of the
+    upstream and of a proxy spoken to over TLS. `client_cert_file` holds the
+    certificate chain shown to the upstream, `client_key_file` its key where that is
+    not in the same file. The environment (`HTTPS_PROXY`, `SSL_CERT_FILE` aside,
+    which OpenSSL itself reads) changes nothing.
+    Raises: UsageError, if a key has no certificate, or a certificate would be shown
+    to a proxy.
+    """
+
+    proxy: Proxy | None = None
+    ca_file: Path | None = None
+    client_cert_file: Path | None = None
+    client_key_file: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what has no meaning."""
+        if self.client_key_file is not None and self.client_cert_file is None:
+            raise UsageError("client_key_file is stated without client_cert_file", next_step="State both, or neither")
+        if self.proxy is not None and self.proxy.origin.scheme == "https" and self.client_cert_file is not None:
+            raise UsageError(
+                f"a client certificate would be shown to the proxy {self.proxy} too, which is spoken to over TLS",
+                allowed="A proxy whose url begins with http://; TLS to the upstream goes through it all the same",
+            )
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether nothing at all is stated."""
+        return self.proxy is None and self.ca_file is None and self.client_cert_file is None
+
+
+DIRECT = Way()
+
+
+def make_tls_context(way: Way) -> ssl.SSLContext:
+    """Return what TLS verifies and shows on this way; certificate and host name are always verified.
+
+    Raises: ConfigError, naming the file that cannot be read or used; a key with a
+    passphrase cannot be.
+    """
+    try:
+        context = ssl.create_default_context(cafile=None if way.ca_file is None else str(way.ca_file))
+    except (OSError, ValueError) as error:
+        assert way.ca_file is not None
+        raise _unusable("ca_file", way.ca_file, error, "A file of certificates in PEM") from None
+    context.set_alpn_protocols(["http/1.1"])
+    if way.client_cert_file is not None:
+        key_file = way.client_key_file or way.client_cert_file
+        for key, path in (("client_cert_file", way.client_cert_file), ("client_key_file", key_file)):
+            try:
+                path.read_bytes()
+            except OSError as error:
+                raise _unusable(key, path, error, "A file in PEM that this user may read") from None
+        try:
+            # Without a passphrase given, OpenSSL would ask for one at the terminal and wait.
+            context.load_cert_chain(way.client_cert_file, key_file, password=lambda: "")
+        except (OSError, ValueError) as error:
+            allowed = "A certificate chain in PEM and the key that belongs to it, without a passphrase"
+            raise _unusable("client_cert_file", way.client_cert_file, error, allowed) from None
+    return context
+
+
+def _basic(login: str) -> str:
+    user, _, password = login.partition(":")
+    user, password = unquote(user), unquote(password)
+    if ":" in user or not (user + password).isprintable():
+        raise _refuse()
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
+
+
+def _refuse() -> UsageError:
+    return UsageError("a proxy's url is no http(s) proxy", allowed=_ALLOWED)
+
+
+def _unusable(key: str, path: Path, error: OSError | ValueError, allowed: str) -> ConfigError:
+    why = (error.strerror if isinstance(error, OSError) else None) or "it holds nothing that can be read"
+    if isinstance(error, ssl.SSLError):
+        why = (error.reason or "no PEM").replace("_", " ").lower()
+    return ConfigError([Fault(file=str(path), key=key, message=f"cannot be used: {why}", allowed=allowed)])
