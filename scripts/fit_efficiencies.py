@@ -53,14 +53,13 @@ _WIDTHS = {
     "e/s": 0.25,
     "f/s": 0.12,
 }
-# How far one pair of model and hardware lies from what its levels say; taken out of the levels, and nobody else's.
-_OWN_WIDTH = 0.2
 _NOISE = {"A": 0.12, "B": 0.15, "C": 0.25}
+_LOADED_NOISE = 2.0
 _BEND = 2.5
 _STEP = 0.05
 _LONGEST_STEP = 0.4
 _ROUNDS = 14
-_WARM_ROUNDS = 5
+_WARM_ROUNDS = 7
 _FEWEST_IN_CLASS = 15
 _FEWEST_PAIRS = 6
 _LOW, _HIGH = 0.09, 0.91
@@ -92,15 +91,10 @@ class Fit:
                 self.points.append(point)
         used = sorted({key for point in self.points for keys in point.keys.values() for key in keys})
         self.index = {key: number for number, key in enumerate(used)}
-        own = sorted({_own_key(point) for point in self.points})
-        place_of = {key: len(used) + number for number, key in enumerate(own)}
-        self.own_column = np.array([place_of[_own_key(point)] for point in self.points])
-        self.ridge = np.array(
-            [_WIDTHS[key.split("|")[1] if "|" in key else ""] ** -2.0 for key in used] + [_OWN_WIDTH**-2.0] * len(own)
-        )
-        self.theta = np.zeros(len(used) + len(own))
-        counts = Counter(_own_key(p) for p in self.points)
-        self.weight = np.array([_NOISE[p.row.tier] ** -2.0 / counts[_own_key(p)] ** 0.25 for p in self.points])
+        self.ridge = np.array([_WIDTHS[key.split("|")[1] if "|" in key else ""] ** -2.0 for key in used])
+        self.theta = np.zeros(len(used))
+        counts = Counter((p.row.pair, p.row.metric) for p in self.points)
+        self.weight = np.array([_noise(p) ** -2.0 / math.sqrt(counts[p.row.pair, p.row.metric]) for p in self.points])
         self.target = np.log([p.row.value for p in self.points])
         self.columns = [
             [np.array([self.index[key] for key in point.keys[name]]) for name in PRIORS] for point in self.points
@@ -113,10 +107,9 @@ class Fit:
         for number, point in enumerate(self.points):
             logs = [float(theta[columns].sum()) for columns in self.columns[number]]
             base = _log_value(point, logs)
-            said[number] = base + theta[self.own_column[number]]
+            said[number] = base
             if jacobian is None:
                 continue
-            jacobian[number, self.own_column[number]] = 1.0
             for which in range(len(logs)):
                 moved = logs.copy()
                 moved[which] += _STEP
@@ -168,17 +161,15 @@ class Fit:
             spread = own @ inverse
             inner = np.diag(1 / weighted) - spread @ own.T
             step = inverse @ rest + spread.T @ np.linalg.solve(inner, spread @ rest)
-            theta = self.theta + np.clip(step, -2 * _LONGEST_STEP, 2 * _LONGEST_STEP)
-            theta[self.own_column[numbers]] = 0.0
-            found[pair] = theta
+            found[pair] = self.theta + np.clip(step, -2 * _LONGEST_STEP, 2 * _LONGEST_STEP)
         return found
 
     def _robust(self, residual: Any) -> Any:
-        scale = np.array([_NOISE[p.row.tier] for p in self.points]) * _BEND
+        scale = np.array([_noise(p) for p in self.points]) * _BEND
         return self.weight / (1 + (residual / scale) ** 2)
 
     def _loss(self, residual: Any, keep: Any) -> float:
-        scale = np.array([_NOISE[p.row.tier] for p in self.points]) * _BEND
+        scale = np.array([_noise(p) for p in self.points]) * _BEND
         each = self.weight * scale**2 * np.log1p((residual / scale) ** 2)
         return float((each * (1.0 if keep is None else keep)).sum())
 
@@ -200,8 +191,10 @@ def _point(row: MeasuredRow, case: Case, blank: Coefficients) -> Point | None:
     return Point(row=row, case=asked, deployment=deployment, keys=keys, class_=class_of(asked, deployment))
 
 
-def _own_key(point: Point) -> str:
-    return f"{point.row.pair}|{'prefill' if point.row.metric in {'prefill_tok_s', 'ttft_ms'} else 'decode'}"
+def _noise(point: Point) -> float:
+    """Return how far a row of this kind lies from another of the same; runs under load vary by their flags."""
+    is_loaded = point.case.concurrency > 1 and point.row.tier != "A"
+    return _NOISE[point.row.tier] * (_LOADED_NOISE if is_loaded else 1.0)
 
 
 def is_impossible(point: Point) -> bool:
@@ -306,7 +299,8 @@ def main() -> None:
     residuals = left_out_residuals(fitted, thetas)
     errors = np.array([residual for _, _, residual in residuals])
     print(
-        f"{len(fitted.points)} rows, {len(fitted.index)} effects; pairs left out: median {np.median(np.abs(errors)):.3f}"
+        f"{len(fitted.points)} rows, {len(fitted.index)} effects; "
+        f"pairs left out: median {np.median(np.abs(errors)):.3f}"
     )
     for fold in range(options.check_folds):
         _check_fold(fitted, thetas, fold, options.check_folds)

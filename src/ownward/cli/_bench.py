@@ -25,6 +25,7 @@ _PROMPT_LINES = 40
 _ANSWER_TOKENS = 64
 _CONCURRENCY = (1, 4)
 _RUNS = 2
+_CALIBRATION_ROUNDS = 12
 _LARGEST_ANSWER_BYTES = 1 << 20
 _KERNELS: tuple[Literal["read", "copy"], ...] = ("read", "copy")
 CALIBRATION_SCHEMA = "ownward.calibration/1"
@@ -224,12 +225,10 @@ def _calibrate(weights: Path, machine: Any, speeds: list[EngineSpeed]) -> tuple[
         "decode_tok_s_per_user": ("weight_mbu", "kv_mbu", "layer_s", "step_s"),
         "prefill_tok_s": ("mfu", "attention_mfu"),
     }
-    for metric, field in measured.items():
-        for _ in range(8):
-            said = ask(single, metric, effects)
-            if said is None or said <= 0:
-                break
-            step = max(min(math.log(getattr(single, field) / said), 1.0), -1.0)
+    for metric, field in [*measured.items()] * _CALIBRATION_ROUNDS:
+        said = ask(single, metric, effects)
+        if said is not None and said > 0:
+            step = max(min(math.log(getattr(single, field) / said), 1.0), -1.0) / 2
             for name in touched[metric]:
                 key = (
                     f"{name}|e/d|llama.cpp|{machine.id}"

@@ -6,23 +6,30 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ownward.cli._fit_beside import Beside
+from ownward.cli._fit_page import command_for, render
+from ownward.cli._fit_subject import find_subject
 from ownward.cli._output import at_option, emit, json_option, today
-from ownward.cli._subjects import catalog_files, find_anatomy, find_machines
-from ownward.core import format_bytes, format_count, format_usd, to_jsonable
+from ownward.cli._subjects import catalog_files, find_anatomy
+from ownward.core import to_jsonable
 
 if TYPE_CHECKING:
     from ownward.perf import Prediction
     from ownward.planner import FitOption
 
-_SHOWN = 8
-_BAR_WIDTH = 24
-
 
 @click.command(epilog="Example: ownward fit qwen3-30b-a3b --machine 'RTX 4090' --context 16384")
 @click.argument("models", nargs=-1, metavar="[MODEL]...")
 @click.option(
-    "--machine", "machine_name", required=True, metavar="M", help='A catalogue name, 2x"RTX 3090", or a file.'
+    "--machine",
+    "machine_name",
+    default="this",
+    show_default=True,
+    metavar="M",
+    help='A catalogue name, 2x"RTX 3090", a file, or `this`.',
 )
+@click.option("--ram", metavar="SIZE", help="Free memory of the host behind a card, such as 64GB.")
+@click.option("--ssd", metavar="RATE", help="Read rate of the disk behind it, such as 7GB/s.")
 @click.option("--engine", default=None, help="llama.cpp or vllm; chosen by the kind of machine unless given.")
 @click.option(
     "--weights", multiple=True, help="Weight formats to try, such as q4_k_m; all of the engine's unless given."
@@ -36,6 +43,8 @@ def fit(
     *,
     models: tuple[str, ...],
     machine_name: str,
+    ram: str | None,
+    ssd: str | None,
     engine: str | None,
     weights: tuple[str, ...],
     context_tokens: int,
@@ -53,7 +62,8 @@ def fit(
     from ownward.perf import weight_format
     from ownward.planner import fit as fit_models
 
-    count, machine = find_machines(machine_name)
+    subject = find_subject(machine_name, ram=ram, ssd=ssd)
+    count, machine = subject.count, subject.machine
     anatomies = []
     if models:
         anatomies = [find_anatomy(name) for name in models]
@@ -63,6 +73,7 @@ def fit(
                 anatomies.append(find_anatomy(release.id))
             except OwnwardError:  # a release whose architecture cannot be read is not proposed
                 continue
+    beside = Beside(at=today(at))
     options = fit_models(
         anatomies,
         machine=machine,
@@ -72,6 +83,9 @@ def fit(
         context_tokens=context_tokens,
         concurrency=concurrency,
         kv_type=kv_type,
+        host=subject.host,
+        coefficients=subject.coefficients,
+        merits=None if models else {found.name: beside.merit(found) for found in anatomies},
         at=today(at),
     )
     payload = {
@@ -80,16 +94,17 @@ def fit(
         "machines_count": count,
         "context_tokens": context_tokens,
         "concurrency": concurrency,
-        "options": [_row(option) for option in options],
+        "options": [_row(option, beside) for option in options],
     }
     emit(
         payload,
         as_json=as_json,
-        render=lambda _: _render(options, f"{count} x {machine.name}" if count > 1 else machine.name),
+        render=lambda _: render(options, f"{count} x {machine.name}" if count > 1 else machine.name, beside),
     )
 
 
-def _row(option: FitOption) -> dict[str, Any]:
+def _row(option: FitOption, beside: Beside) -> dict[str, Any]:
+    api = beside.cheapest_api(option.model)
     return {
         "model": option.model,
         "variant": option.variant,
@@ -105,81 +120,22 @@ def _row(option: FitOption) -> dict[str, Any]:
         "usd_per_mtok_marginal": to_jsonable(option.usd_per_mtok_marginal),
         "usd_per_mtok_loaded": to_jsonable(option.usd_per_mtok_loaded),
         "command": command_for(option),
+        "ttft_s": _band(option.ttft_ms, scale=1e-3),
+        "layers_on_host": option.layers_on_host,
+        "licence": beside.licence(option.model),
+        "scores": beside.scores(option.model),
+        "cheapest_api": None
+        if api is None
+        else {
+            "provider": api.provider,
+            "input_usd_per_mtok": to_jsonable(api.input_usd_per_mtok),
+            "output_usd_per_mtok": to_jsonable(api.output_usd_per_mtok),
+        },
         "basis": option.basis,
         "unknown": list(option.unknown),
     }
 
 
-def _band(prediction: Prediction) -> dict[str, Any]:
-    return {"value": prediction.value, "low80": prediction.low80, "high80": prediction.high80}
-
-
-def command_for(option: FitOption) -> str:
-    """Return the command that runs the option; file names are the user's to fill in."""
-    context = min(option.context_tokens, option.max_context_tokens or option.context_tokens)
-    if option.engine == "vllm":
-        words = ["vllm", "serve", option.model, "--max-model-len", str(context)]
-        words += ["--max-num-seqs", str(option.concurrency)]
-        if option.variant == "fp8":
-            words += ["--quantization", "fp8"]
-        if option.machines_count > 1:
-            words += ["--tensor-parallel-size", str(option.machines_count)]
-        return " ".join(words)
-    words = ["llama-server", "--model", f"{option.model}-{option.variant.upper()}.gguf"]
-    words += ["--ctx-size", str(context * option.concurrency), "--parallel", str(option.concurrency)]
-    if "RAM" not in option.placement.split():
-        words += ["--n-gpu-layers", "999"]
-    return " ".join([*words, "--no-webui"])
-
-
-def _render(options: list[FitOption], machine: str) -> Any:
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, title=f"on {machine}", title_justify="left")
-    numbers = ("memory", "context", "decode\ntok/s", "prefill\ntok/s", "energy\n$/Mtok", "all\n$/Mtok")
-    for heading in ("model", "weights", *numbers):
-        table.add_column(heading, justify="right" if heading in numbers else "left", overflow="fold")
-    fitting = [option for option in options if option.fits is not False]
-    shown = fitting[:_SHOWN] or options[:3]
-    for option in shown:
-        table.add_row(
-            option.model,
-            option.variant,
-            format_bytes(option.memory.total),
-            format_count(option.max_context_tokens),
-            _speed(option.decode_tokens_per_s),
-            _speed(option.prefill_tokens_per_s),
-            format_usd(option.usd_per_mtok_marginal),
-            format_usd(option.usd_per_mtok_loaded),
-        )
-    if not fitting:
-        nearest = options[0] if options else None
-        missing = format_bytes(nearest.missing_bytes) if nearest else "?"
-        return Group(table, Text(f"\nNothing fits. The nearest, {nearest.model if nearest else '?'}"
-                                 f" in {nearest.variant if nearest else '?'}, misses {missing}."))  # fmt: skip
-    best = shown[0]
-    lines = [_memory_bar(best), f"run it: {command_for(best)}"]
-    if best.unknown:
-        lines.append(f"not known: {', '.join(best.unknown)}")
-    return Group(table, "", Text("\n".join(lines)))
-
-
-def _speed(prediction: Prediction) -> str:
-    if prediction.value is None or prediction.low80 is None:
-        return "?"
-    return f"{prediction.value:,.0f} ±{100 * (1 - prediction.low80 / prediction.value):.0f}%"
-
-
-def _memory_bar(option: FitOption) -> str:
-    usable = option.usable_bytes or option.memory.total
-    parts = {"weights": option.memory.weights, "cache": option.memory.cache + option.memory.state,
-             "other": option.memory.activations + option.memory.overhead}  # fmt: skip
-    bar = "".join(
-        symbol * round(_BAR_WIDTH * amount / usable) for symbol, amount in zip("#=-", parts.values(), strict=True)
-    )
-    legend = ", ".join(
-        f"{symbol} {name} {format_bytes(amount)}" for symbol, (name, amount) in zip("#=-", parts.items(), strict=True)
-    )
-    return f"[{bar.ljust(_BAR_WIDTH, '.')[:_BAR_WIDTH]}] {legend}, of {format_bytes(usable)} usable"
+def _band(prediction: Prediction, scale: float = 1.0) -> dict[str, Any]:
+    band = {"value": prediction.value, "low80": prediction.low80, "high80": prediction.high80}
+    return {name: None if value is None else value * scale for name, value in band.items()}

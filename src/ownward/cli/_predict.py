@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,13 +14,17 @@ from ownward.core import BadInput, OwnwardError, to_json
 
 if TYPE_CHECKING:
     from ownward.anatomy import Anatomy
+    from ownward.perf import Located
 
 _KNOWN = frozenset(
     {"id", "model", "machine", "machines_count", "engine", "weights", "kv_type", "tensor_parallel", "pipeline_parallel",
      "expert_parallel", "cpu_offload", "speculative", "concurrency", "input_tokens", "output_tokens", "context_depth",
      "metric"}
 )  # fmt: skip
-_WHOLE = ("machines_count", "concurrency", "input_tokens", "output_tokens", "context_depth")
+_WHOLE = ("machines_count", "input_tokens", "output_tokens", "context_depth")
+_DEGREES = ("tensor_parallel", "pipeline_parallel", "expert_parallel")
+# A load of "max", "server" or "peak over 1..1024": as many at once as fill any deployment.
+_SATURATED = 1024
 
 
 @click.command(epilog="Example: ownward predict --cases cases.jsonl --json")
@@ -66,13 +71,21 @@ def _answer(line: bytes, where: str, anatomies: dict[str, Anatomy | OwnwardError
         for key in _WHOLE:
             if key in given:
                 given[key] = int(given[key])
+        for key in _DEGREES:
+            if key in given:
+                given[key] = _degree(given[key])
         for key in ("cpu_offload", "speculative"):
             if key in given:
-                given[key] = _is_set(given[key])
+                given[key] = given[key] if _says_how(given[key]) else _is_set(given[key])
+        given.update(_load(given.pop("concurrency", None)))
+        located = _locate(row.get("machine"), where)
         case = Case(
-            id=name, anatomy=_anatomy(row.get("model"), where, anatomies),
-            machine=machine_of_case(row.get("machine"), where), **given,
-        )  # fmt: skip
+            id=name,
+            anatomy=_anatomy(row.get("model"), where, anatomies),
+            machine=located.machine,
+            host_bytes_per_s=located.host_bytes_per_s,
+            **given,
+        )
         prediction = predict_case(case)
     except OwnwardError as error:
         return _refusal(name, error.message)
@@ -104,6 +117,45 @@ def _anatomy(model: object, where: str, anatomies: dict[str, Anatomy | OwnwardEr
     if isinstance(found, OwnwardError):
         raise found
     return found
+
+
+def _locate(given: object, where: str) -> Located:
+    """Return the machine of a case; a text may be what people write beside a measurement.
+
+    Raises: UnknownMachine, BadInput.
+    """
+    from ownward.core import UnknownMachine
+    from ownward.perf import Located, locate
+
+    try:
+        return Located(machine=machine_of_case(given, where))
+    except UnknownMachine:
+        if not isinstance(given, str):
+            raise
+        return locate(given)
+
+
+def _load(given: object) -> dict[str, Any]:
+    """Return the load of a case: users at a time, or arrivals a second."""
+    if given is None or given == "":
+        return {}
+    text = str(given)
+    rate = re.search(r"(\d+(?:\.\d+)?) ?req/s", text)
+    if rate is not None:
+        return {"arrivals_per_s": float(rate[1])}
+    if re.search(r"max|server|peak|offline", text, re.IGNORECASE):
+        return {"concurrency": _SATURATED}
+    return {"concurrency": int(float(text))}
+
+
+def _degree(given: object) -> int | None:
+    digits = re.search(r"\d+", str(given))
+    degree = int(digits[0]) if digits else int(_is_set(given))
+    return degree or None
+
+
+def _says_how(given: object) -> bool:
+    return isinstance(given, str) and any(letter.isdigit() or letter == ":" for letter in given) and len(given) > 1
 
 
 def _is_set(value: object) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ownward.anatomy import Anatomy, expected_distinct_experts
 from ownward.catalog import Machine
@@ -245,13 +246,7 @@ class Deployment:
 
     def _touched(self, tokens: float) -> float:
         """Return the share of a layer's experts that a step of `tokens` tokens reads."""
-        anatomy = self.anatomy
-        return (
-            expected_distinct_experts(
-                experts=anatomy.experts, per_token=anatomy.experts_per_tok, tokens=max(tokens, 1.0), skew=_ROUTING_SKEW
-            )
-            / anatomy.experts
-        )
+        return _touched_share(self.anatomy.experts, self.anatomy.experts_per_tok, max(tokens, 1.0))
 
     def _fixed_s(self, tokens: float) -> float:
         """Return launch, host and communication time of a step of `tokens` tokens."""
@@ -359,6 +354,12 @@ def as_run(weights: str, machine: Machine) -> str:
 
 
 _RECURRENT = frozenset({"gated_delta_net", "kimi_delta_attention", "mamba2", "linear_attention", "short_convolution"})
+
+
+@lru_cache(maxsize=8192)
+def _touched_share(experts: int, per_token: int, tokens: float) -> float:
+    distinct = expected_distinct_experts(experts=experts, per_token=per_token, tokens=tokens, skew=_ROUTING_SKEW)
+    return distinct / experts
 
 
 def _flop_rate(machine: Machine, traits: Traits) -> tuple[float, Basis]:

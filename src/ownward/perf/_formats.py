@@ -153,7 +153,8 @@ def weight_bytes(anatomy: Anatomy, weights: str) -> WeightBytes:
 def _count(anatomy: Anatomy, weights: str) -> WeightBytes:
     towers = sum(getattr(anatomy, role) for role in ("vision_tower", "vision_projector", "audio_tower"))
     lookups = anatomy.ngram_or_ple + anatomy.per_layer_embeddings
-    own = float(anatomy.weights_bytes())
+    needs_own = weights == NATIVE or anatomy.recipe is not None
+    own = float(anatomy.weights_bytes()) if needs_own else 0.0
     if weights == NATIVE:
         resident, bits = own, _own_expert_bits(anatomy, own)
     else:

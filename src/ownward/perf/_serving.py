@@ -8,7 +8,7 @@ from typing import NamedTuple
 from ownward.perf._deployment import Deployment
 
 # How many sequences an engine runs at a time unless told otherwise (max_num_seqs and its kin).
-_MOST_SEQUENCES = {"vllm": 256, "sglang": 512, "tensorrt-llm": 2048, "transformers": 64, "ktransformers": 64}
+_MOST_SEQUENCES = {"vllm": 256, "sglang": 1024, "tensorrt-llm": 2048, "transformers": 64, "ktransformers": 64}
 _LLAMA_MOST_SEQUENCES = 256
 # vLLM's own default for its server on a device of 70 GiB or more.
 _LARGE_MEMORY_BYTES = 70 << 30

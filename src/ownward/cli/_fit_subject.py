@@ -1,0 +1,89 @@
+"""What `fit` is asked about: devices by name or this very machine, and the memory and disk behind them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ownward.cli._output import say
+from ownward.cli._subjects import find_machines
+from ownward.core import BadInput, parse_bytes
+
+if TYPE_CHECKING:
+    from ownward.catalog import Machine
+    from ownward.perf import Coefficients
+    from ownward.planner import Host
+
+THIS = "this"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """Devices, what is behind them, and coefficients measured on them, if any were."""
+
+    count: int
+    machine: Machine
+    host: Host | None = None
+    coefficients: Coefficients | None = None
+
+
+def find_subject(name: str, *, ram: str | None, ssd: str | None) -> Subject:
+    """Return what `name` with `ram` and `ssd` means.
+
+    Raises: UnknownMachine, BadInput.
+    """
+    if name == THIS:
+        return _this_machine(ssd)
+    from ownward.planner import Host
+
+    count, machine = find_machines(name)
+    if ram is None and ssd is None:
+        return Subject(count=count, machine=machine)
+    memory = parse_bytes(ram) if ram else 0
+    return Subject(count=count, machine=machine, host=Host(memory_bytes=memory, disk_bytes_per_s=_rate(ssd)))
+
+
+def _rate(text: str | None) -> float | None:
+    if text is None:
+        return None
+    amount, _, unit = text.strip().rpartition("/")
+    if unit not in {"s", "sec", "second"}:
+        raise BadInput(f"--ssd is {text!r}, not a rate", allowed="Write it as 7GB/s")
+    return float(parse_bytes(amount))
+
+
+def _this_machine(ssd: str | None) -> Subject:
+    """Return this machine as its drivers describe it and `bench` has measured it.
+
+    Without a calibration its memory is measured now, which takes a second.
+    """
+    from dataclasses import replace
+
+    from ownward.cli._bench import calibrated, load_calibration
+    from ownward.core import Sourced, SystemClock
+    from ownward.planner import Host
+    from ownward.probe import measure_memory_bandwidth, this_machine, to_machines
+
+    facts = this_machine()
+    known = load_calibration()
+    bandwidth = None
+    if known is None or known.get("machine") != facts.name:
+        known = None
+        say("measuring this machine's memory; `ownward bench` measures more and keeps it")
+        bandwidth = measure_memory_bandwidth(threads=max(facts.usable_cores.value, 1))
+    machines = to_machines(facts, bandwidth=bandwidth)
+    processor = machines[-1]
+    if known is not None:
+        measured = Sourced(
+            value=float(known["bandwidth_bytes_per_s"]),
+            basis="measured",
+            source=f"ownward bench, {known['measured_at']}",
+            checked_on=SystemClock().now().date(),
+        )
+        processor = replace(processor, bandwidth_bytes_per_s=measured)
+    device = machines[0] if len(machines) > 1 else processor
+    rate = processor.bandwidth_bytes_per_s
+    memory = facts.usable_memory_bytes if device is not processor and device.kind != "soc-unified" else 0
+    host = Host(memory_bytes=memory, bytes_per_s=None if rate is None else rate.value, disk_bytes_per_s=_rate(ssd))
+    effects = {} if known is None else dict(known.get("effects", {}))
+    return Subject(count=1, machine=device, host=host, coefficients=calibrated(effects) if effects else None)
