@@ -41,6 +41,9 @@ def find_first_party(model: str, provider: str | None, at: datetime, mode: Price
     resolved = model_prices.resolve_details(model, wanted)
     if resolved is None or (wanted is not None and resolved[0] != wanted):
         return None
+    prefix = model.rpartition("/")[0]
+    if prefix and _PROVIDERS.get(prefix.lower(), prefix.lower()) != resolved[0]:
+        return None  # the package looks past a prefix; another seller's price is another price
     rates = model_prices.rates(model, at=at, provider=wanted, mode=None if mode == "standard" else mode)
     if rates is None:
         raise MissingPrice(

@@ -194,3 +194,10 @@ def test_zero_is_only_a_price_where_it_is_said_to_be_free():
         prices_from_toml(zero)
     free = zero.replace("[[price]]", "[[price]]\nfree = true").replace('"0.2"', "0").replace('"0.6"', "0")
     assert prices_from_toml(free)[0].is_free
+
+
+@pytest.mark.parametrize("name", ["nonsense/gpt-4o", "azure/gpt-4o"])
+def test_another_sellers_model_is_not_priced_as_its_makers(name: str) -> None:
+    """The maker's price of a model says nothing of what somebody else asks for it."""
+    with pytest.raises(MissingPrice):
+        PriceBook.load().find(name, at=date(2026, 11, 21))
