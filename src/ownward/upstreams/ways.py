@@ -55,8 +55,7 @@ class Way:
     `ca_file` holds the authorities (PEM) to trust instead of the system's, of the
     upstream and of a proxy spoken to over TLS. `client_cert_file` holds the
     certificate chain shown to the upstream, `client_key_file` its key where that is
-    not in the same file. The environment (`HTTPS_PROXY`, `SSL_CERT_FILE` aside,
-    which OpenSSL itself reads) changes nothing.
+    not in the same file. `HTTPS_PROXY` and its like change nothing.
     Raises: UsageError, if a key has no certificate, or a certificate would be shown
     to a proxy.
     """

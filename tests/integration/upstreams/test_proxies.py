@@ -69,7 +69,7 @@ async def proxying(
         tasks.add(task)
         try:
             await serve_one(reader, writer)
-        except (OSError, asyncio.IncompleteReadError):
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
             seen.closed += 1
