@@ -222,7 +222,7 @@ def _calibrate(weights: Path, machine: Any, speeds: list[EngineSpeed]) -> tuple[
     effects: dict[str, float] = {}
     single = speeds[0]
     touched = {
-        "decode_tok_s_per_user": ("weight_mbu", "kv_mbu", "layer_s", "step_s"),
+        "decode_tok_s_per_user": ("weight_mbu", "kv_mbu", "half_tokens", "layer_s", "step_s"),
         "prefill_tok_s": ("mfu", "attention_mfu"),
     }
     for metric, field in [*measured.items()] * _CALIBRATION_ROUNDS:
@@ -235,7 +235,7 @@ def _calibrate(weights: Path, machine: Any, speeds: list[EngineSpeed]) -> tuple[
                     if name in {"weight_mbu", "mfu"}
                     else f"{name}|e/f|llama.cpp|cpu"
                 )
-                sign = -1.0 if name.endswith("_s") else 1.0
+                sign = -1.0 if name.endswith("_s") or name == "half_tokens" else 1.0
                 before = effects.get(key, load_coefficients().effects.get(key, 0.0))
                 effects[key] = max(min(before + sign * step, 3.0), -3.0)
     rows = []

@@ -13,7 +13,8 @@ from ownward.core import Sourced, UnknownMachine
 T = TypeVar("T")
 
 _CHECKED_ON = date(2026, 11, 21)
-# The memory of platforms and cards that have no row of their own: kind, GB/s, GB, dense FP16 TFLOP/s where known.
+# The memory of platforms and cards that have no row of their own: kind, GB/s, GB, dense FP16 TFLOP/s where known
+# (small processors: cores x clock x FP32 lanes x 2).
 # Sources: makers' specification pages (memory type, width and speed); Ascend 910B: Huawei's Atlas 800T A2.
 _PLATFORMS: tuple[tuple[str, MachineKind, float, float | None, float | None], ...] = (
     (r"ascend.?910b", "asic", 1600.0, 64.0, 376.0),
@@ -38,13 +39,14 @@ _PLATFORMS: tuple[tuple[str, MachineKind, float, float | None, float | None], ..
     (r"xeon scalable|xeon gold", "cpu-platform", 307.2, None, None),
     (r"ampereone", "cpu-platform", 332.8, None, None),
     (r"7840hs|8745h|7640u|155h|ryzen ai 5 340|265k|13900", "cpu-platform", 89.6, None, None),
-    (r"snapdragon 888", "cpu-platform", 51.2, None, None),
+    (r"snapdragon 888", "cpu-platform", 51.2, None, 0.3),
     (r"minisforum ms-r1|orion o6", "cpu-platform", 88.0, None, None),
-    (r"\bn150\b", "cpu-platform", 38.4, 16.0, None),
-    (r"hifive|dc-roma", "cpu-platform", 51.2, 32.0, None),
-    (r"optiplex|c2q", "cpu-platform", 10.6, 8.0, None),
-    (r"pi (5|500|cm5)", "cpu-platform", 17.1, 16.0, None),
-    (r"pi 400", "cpu-platform", 12.8, 4.0, None),
+    (r"\bn150\b", "cpu-platform", 38.4, 16.0, 0.23),
+    (r"hifive", "cpu-platform", 51.2, 16.0, 0.011),
+    (r"dc-roma", "cpu-platform", 51.2, 32.0, 0.022),
+    (r"optiplex|c2q", "cpu-platform", 10.6, 8.0, 0.085),
+    (r"pi (5|500|cm5)", "cpu-platform", 17.1, 16.0, 0.15),
+    (r"pi 400", "cpu-platform", 12.8, 4.0, 0.058),
 )
 # The host behind a card, where a row names it. Sources: as above; eight channels of DDR5-4800 for Sapphire Rapids.
 _HOSTS = ((r"2x epyc 9355", 1150e9), (r"xeon gold 6454s", 307.2e9), (r"7965wx", 332.8e9))
