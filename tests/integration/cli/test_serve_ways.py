@@ -1,0 +1,50 @@
+"""`ownward serve` does not start with a way that cannot be gone, and says which file or variable it is."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+PLAN = """\
+schema = "ownward.plan/1"
+name = "test"
+
+[tiers.api]
+kind = "rented"
+model = "m"
+region = "eu"
+
+[[tiers.api.upstreams]]
+name = "a"
+url = "https://llm.example"
+WAY
+
+[workloads.chat]
+label = "eu"
+strategy = { kind = "direct", tiers = ["api"] }
+"""
+
+
+@pytest.mark.parametrize(
+    ("way", "told"),
+    [
+        ('ca_file = "/nowhere/ca.pem"', "/nowhere/ca.pem: ca_file cannot be used: No such file"),
+        ('client_cert_file = "/nowhere/me.pem"', "/nowhere/me.pem: client_cert_file cannot be used"),
+        ('proxy_url_env = "NO_SUCH_PROXY_URL"', "NO_SUCH_PROXY_URL is not set"),
+        ('proxy_url = "http://me:hunter2@proxy.example"', "proxy_url has credentials in it"),
+    ],
+)
+def test_a_way_that_cannot_be_gone_ends_serve_before_it_listens(tmp_path, way, told):
+    plan = tmp_path / "plan.toml"
+    plan.write_text(PLAN.replace("WAY", way))
+    command = [sys.executable, "-m", "ownward", "serve", "--plan", str(plan), "--ledger", str(tmp_path / "l.db")]
+    environ = {key: value for key, value in os.environ.items() if key != "NO_SUCH_PROXY_URL"}
+    ended = subprocess.run(
+        [*command, "--port", "0"], capture_output=True, text=True, timeout=60, check=False, env=environ
+    )
+    assert ended.returncode == 2
+    assert told in ended.stderr
+    assert "hunter2" not in ended.stderr + ended.stdout
