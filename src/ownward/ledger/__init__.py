@@ -3,6 +3,7 @@
 It does not know why a request went where it went.
 """
 
+from ownward.ledger._budgets import BudgetCheck, BudgetSpent, BudgetState
 from ownward.ledger._ledger import Ledger, hash_secret
 from ownward.ledger._open import open  # noqa: A004 - read as ledger.open
 from ownward.ledger._records import (
@@ -40,6 +41,9 @@ __all__ = [
     "AttemptRow",
     "AttemptState",
     "BodyRow",
+    "BudgetCheck",
+    "BudgetSpent",
+    "BudgetState",
     "CertificateRow",
     "Durability",
     "ImportCount",

@@ -181,6 +181,11 @@ class PostgresStore:
         """Wait for those who settle now and keep others from it until the transaction ends."""
         connection.execute("LOCK TABLE settlements IN SHARE ROW EXCLUSIVE MODE")
 
+    def lock_budgets(self, connection: Connection, *, for_new: bool = False) -> None:
+        """Wait for those who change accounts now; `for_new` also for all who have looked whether there are any."""
+        mode = "ACCESS EXCLUSIVE" if for_new else "EXCLUSIVE"
+        connection.execute(f"LOCK TABLE budget_accounts IN {mode} MODE")
+
     def stage_imported(self, connection: Connection, rows: Iterable[Row]) -> int:
         """Copy rows into a temporary table."""
         assert isinstance(connection, PostgresConnection)

@@ -235,7 +235,23 @@ WHERE o.outcome_id = (
   LIMIT 1)""",
 )
 
-MIGRATIONS: Final[tuple[Migration, ...]] = (Migration(name="0001_the_ledger", statements=(*_TABLES, *_VIEWS)),)
+_BUDGETS = (
+    """
+CREATE TABLE budget_accounts (           -- sums over intents and settlements, kept in the transactions that write them
+  subject TEXT NOT NULL,                 -- workload:NAME or key:ID
+  starts_at_us {int} NOT NULL,           -- of calls begun from here
+  ends_at_us {int} NOT NULL,             -- up to before here; 2^62 is never
+  spent_picousd {int} NOT NULL,          -- charges of settled calls
+  reserved_picousd {int} NOT NULL,       -- upper bounds of calls in flight and unsettled
+  unknown_calls {int} NOT NULL,          -- calls of unknown charge, which count for nothing above
+  PRIMARY KEY (subject, starts_at_us, ends_at_us)
+)""",
+)
+
+MIGRATIONS: Final[tuple[Migration, ...]] = (
+    Migration(name="0001_the_ledger", statements=(*_TABLES, *_VIEWS)),
+    Migration(name="0002_budgets", statements=_BUDGETS),
+)
 
 MIGRATIONS_TABLE = """
 CREATE TABLE migrations (

@@ -168,6 +168,9 @@ class SqliteStore:
     def lock_settlements(self, connection: Connection) -> None:
         """Do nothing: a SQLite transaction that writes is the only one."""
 
+    def lock_budgets(self, connection: Connection, *, for_new: bool = False) -> None:
+        """Do nothing: as above."""
+
     def stage_imported(self, connection: Connection, rows: Iterable[Row]) -> int:
         """Copy rows into a temporary table, which lives in a file of its own."""
         columns = ", ".join(STAGED_COLUMNS)

@@ -87,6 +87,13 @@ class Store(Protocol):
         """Within a transaction, keep other processes from settling until it ends."""
         ...
 
+    def lock_budgets(self, connection: Connection, *, for_new: bool = False) -> None:
+        """Within a transaction, keep others from changing budget accounts; `for_new`, from finding that there are none.
+
+        Raises: what the database says, if two that wait for each other were told apart; the transaction is repeated.
+        """
+        ...
+
     def stage_imported(self, connection: Connection, rows: Iterable[Row]) -> int:
         """Copy rows into the connection's own table `staged` without locking the ledger; return their number."""
         ...

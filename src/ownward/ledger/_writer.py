@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from ownward.core import Clock, LedgerError
+from ownward.ledger._budgets import Books, BudgetCheck, has_accounts
 from ownward.ledger._statements import BEAT, CLOSE_RUN, INSERT_RUN, INSERTS, Table, Values
 from ownward.ledger._store import Connection, Store
 from ownward.ledger._times import to_us
@@ -38,8 +39,14 @@ class Entry:
     call: Callable[[Connection], Any] | None = None
     waiter: asyncio.Future[Any] | Future[Any] | None = None
     begins: bool = False  # needs the run's row
+    checks: tuple[BudgetCheck, ...] = ()  # budgets that its intent must fit under
     outcome: Any = None
     error: LedgerError | None = field(default=None)
+
+    @property
+    def moves_money(self) -> bool:
+        """Whether a budget's account may have to follow it."""
+        return bool(self.rows) and self.rows[-1][0] != "requests"
 
     @property
     def must_not_be_lost(self) -> bool:
@@ -67,6 +74,7 @@ class Writer:
         self._is_closed = False
         self._connection: Connection | None = None
         self._has_run = False
+        self._keeps_books = False  # whether there were budget accounts at the last look; they are looked for until then
         self._kept: list[Entry] = []  # settlements whose commit failed: tried again with the next batch
         self._stuck: LedgerError | None = None  # why they are kept
         self._refused: LedgerError | None = None  # a row without a waiter that can never be written
@@ -258,7 +266,7 @@ class Writer:
 
     def _commit_together(self, connection: Connection, entries: list[Entry]) -> None:
         rows: dict[Table, list[Values]] = {}
-        for entry in entries:
+        for entry in self._admit(connection, entries):
             for table, values in entry.rows:
                 rows.setdefault(table, []).append(values)
         calls = [entry for entry in entries if entry.call is not None]
@@ -279,8 +287,9 @@ class Writer:
         for entry in entries:
             connection.execute("SAVEPOINT one")
             try:
-                for table, values in entry.rows:
-                    connection.execute(INSERTS[table], values)
+                for admitted in self._admit(connection, [entry]):
+                    for table, values in admitted.rows:
+                        connection.execute(INSERTS[table], values)
             except Exception as error:
                 if not self._store.is_row_fault(error):
                     raise
@@ -291,6 +300,26 @@ class Writer:
                 self._call(connection, entry)
         connection.commit()
         self._has_run = has_run
+
+    def _admit(self, connection: Connection, entries: list[Entry]) -> list[Entry]:
+        """Return the entries that no budget forbids, their accounts brought up to date; the others hear why."""
+        if not any(entry.moves_money for entry in entries):
+            return entries
+        if self._keeps_books or any(entry.checks for entry in entries):
+            self._store.lock_budgets(connection)
+        elif not has_accounts(connection):
+            return entries
+        else:
+            self._store.lock_budgets(connection)
+        self._keeps_books = True
+        books = Books(self._store, connection, entries)
+        admitted = []
+        for entry in entries:
+            entry.error = books.enter(entry)
+            if entry.error is None:
+                admitted.append(entry)
+        books.write()
+        return admitted
 
     def _call(self, connection: Connection, entry: Entry) -> None:
         assert entry.call is not None

@@ -1,0 +1,327 @@
+"""What may still be spent: running totals of workloads and keys, kept in the transactions that write what they sum.
+
+An account is a subject in a span of time. Whoever writes an intent or a settlement brings the accounts it belongs
+to up to date in the same transaction, so that each equals, at every commit, the sum over the rows themselves.
+"""
+
+# ruff: noqa: S608 - the names in these statements are our own; values are always parameters
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from ownward.core import LedgerError, format_usd, picousd_to_usd
+from ownward.ledger._statements import clean
+from ownward.ledger._store import Connection, Store
+from ownward.ledger._times import to_us
+
+if TYPE_CHECKING:
+    from ownward.ledger._writer import Entry
+
+_DAY_US: Final = 86_400_000_000
+_NEVER_US: Final = 2**62
+_CHUNK: Final = 5_000  # parameters in one statement
+
+_Counted = tuple[int, int, int]
+"""What one attempt counts for: picodollars spent, picodollars reserved, calls of unknown charge."""
+
+_NEWEST = (
+    " LEFT JOIN settlements s ON s.settlement_id = (SELECT MAX(x.settlement_id) FROM settlements x"
+    " WHERE x.request_id = i.request_id AND x.attempt = i.attempt)"
+)
+_FACTS: Final = (
+    "SELECT r.request_id, r.workload, r.key_id, i.attempt, i.started_at_us, i.charge_high_picousd,"
+    " s.state, s.charge_picousd, s.charge_high_picousd"
+    " FROM requests r LEFT JOIN intents i ON i.request_id = r.request_id"
+) + _NEWEST
+_SPENT: Final = "COALESCE(s.charge_picousd, s.charge_high_picousd, i.charge_high_picousd)"
+_RESERVED: Final = "COALESCE(s.charge_high_picousd, i.charge_high_picousd)"
+_SUM: Final = (
+    f"SELECT COALESCE(SUM(CASE WHEN s.state = 'settled' THEN {_SPENT} END), 0),"
+    f" COALESCE(SUM(CASE WHEN s.state IS NULL OR s.state = 'unsettled' THEN {_RESERVED} END), 0),"
+    f" COUNT(CASE WHEN s.state = 'settled' AND {_SPENT} IS NULL THEN 1"
+    f" WHEN (s.state IS NULL OR s.state = 'unsettled') AND {_RESERVED} IS NULL THEN 1 END)"
+    " FROM requests r JOIN intents i ON i.request_id = r.request_id"
+) + _NEWEST
+_ACCOUNTS: Final = (
+    "SELECT subject, starts_at_us, ends_at_us, spent_picousd, reserved_picousd, unknown_calls FROM budget_accounts"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetCheck:
+    """A limit on what a workload's or a key's calls begun from `starts_at` up to before `ends_at` may cost.
+
+    `name` is the workload, or the key's id; without `ends_at` the span never ends.
+    """
+
+    kind: Literal["workload", "key"]
+    name: str
+    limit_picousd: int
+    starts_at: datetime
+    ends_at: datetime | None
+
+    @property
+    def subject(self) -> str:
+        """Whose account it is, as the ledger names it."""
+        return f"{self.kind}:{clean(self.name)}"
+
+    @property
+    def span_us(self) -> tuple[int, int]:
+        """The span in microseconds since 1970."""
+        return to_us(self.starts_at), _NEVER_US if self.ends_at is None else to_us(self.ends_at)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetState:
+    """What an account holds: settled charges, upper bounds of what is not settled, and calls of unknown charge."""
+
+    spent_picousd: int = 0
+    reserved_picousd: int = 0
+    unknown_calls: int = 0
+
+
+class BudgetSpent(LedgerError):
+    """An intent was not written: with what is spent and reserved, its upper bound would pass a budget."""
+
+    def __init__(self, check: BudgetCheck, state: BudgetState, *, charge_high_picousd: int) -> None:
+        """Say what is left."""
+        left = check.limit_picousd - state.spent_picousd - state.reserved_picousd
+        usd = (
+            format_usd(picousd_to_usd(value))
+            for value in (check.limit_picousd, state.spent_picousd, state.reserved_picousd, max(left, 0))
+        )
+        limit, spent, reserved, free = usd
+        super().__init__(
+            f"the {check.kind} {check.name!r} has a budget of {limit}, of which {spent} is spent and {reserved} is"
+            f" reserved for calls that are not settled; this call may cost up to"
+            f" {format_usd(picousd_to_usd(charge_high_picousd))}",
+            allowed=f"A call whose upper bound is at most {free}",
+        )
+        self.check = check
+        self.state = state
+        self.charge_high_picousd = charge_high_picousd
+
+    @property
+    def fits_later(self) -> bool:
+        """Whether it would fit if every call in flight turned out free: reservations alone stand in its way."""
+        return self.state.spent_picousd + self.charge_high_picousd <= self.check.limit_picousd
+
+    @property
+    def never_fits(self) -> bool:
+        """Whether it would not fit into the untouched budget."""
+        return self.charge_high_picousd > self.check.limit_picousd
+
+
+def count(state: str | None, *, charge: int | None, high: int | None, intent_high: int | None) -> _Counted:
+    """Return what an attempt counts for in its accounts, by its newest settlement (`state` None: none yet).
+
+    >>> count(None, charge=None, high=None, intent_high=9), count("settled", charge=4, high=4, intent_high=9)
+    ((0, 9, 0), (4, 0, 0))
+    >>> count("unsettled", charge=None, high=7, intent_high=9), count("failed", charge=0, high=0, intent_high=9)
+    ((0, 7, 0), (0, 0, 0))
+    """
+    if state in {"failed", "refused"}:
+        return 0, 0, 0
+    known = intent_high if high is None else high
+    if state == "settled":
+        known = known if charge is None else charge
+        return (0, 0, 1) if known is None else (known, 0, 0)
+    return (0, 0, 1) if known is None else (0, known, 0)
+
+
+class Account:
+    """One account within a transaction."""
+
+    __slots__ = ("ends_at_us", "is_changed", "reserved", "spent", "starts_at_us", "subject", "unknown")
+
+    def __init__(self, subject: str, starts_at_us: int, ends_at_us: int, *counted: Any) -> None:
+        """Take a row; PostgreSQL's sums come as decimals."""
+        self.subject = subject
+        self.starts_at_us, self.ends_at_us = starts_at_us, ends_at_us
+        self.spent, self.reserved, self.unknown = map(int, counted)
+        self.is_changed = False
+
+    def add(self, before: _Counted, after: _Counted) -> None:
+        """Replace what an attempt counted for."""
+        if before != after:
+            self.spent += after[0] - before[0]
+            self.reserved += after[1] - before[1]
+            self.unknown += after[2] - before[2]
+            self.is_changed = True
+
+    @property
+    def state(self) -> BudgetState:
+        """What it holds."""
+        return BudgetState(spent_picousd=self.spent, reserved_picousd=self.reserved, unknown_calls=self.unknown)
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """What the books must know of an attempt."""
+
+    started_at_us: int
+    intent_high: int | None
+    state: str | None
+    counted: _Counted
+
+
+class Books:
+    """The accounts that a batch touches; the caller holds the lock on them until its transaction ends."""
+
+    def __init__(self, store: Store, connection: Connection, entries: Sequence[Entry]) -> None:
+        """Read what stood before the batch, and open the accounts that it needs and that are not there."""
+        self._connection = connection
+        self._owners: dict[str, tuple[str, str | None]] = {}
+        self._attempts: dict[tuple[str, int], _Attempt] = {}
+        self._read_facts(entries)
+        checks = [check for entry in entries for check in entry.checks]
+        open_accounts(store, connection, checks)
+        subjects = {check.subject for check in checks}
+        for owner in self._owners.values():
+            subjects.update(_subjects(owner))
+        self._accounts: dict[str, list[Account]] = {}
+        for part in _parts(sorted(subjects)):
+            for row in connection.rows(f"{_ACCOUNTS} WHERE subject IN ({_marks(part)})", part):
+                self._accounts.setdefault(row[0], []).append(Account(*row))
+
+    def enter(self, entry: Entry) -> LedgerError | None:
+        """Count an entry's rows, in the order in which they were queued; return why it must not be written, if so."""
+        for table, values in entry.rows:
+            if table == "intents":
+                error = self._begin(entry.checks, values)
+                if error is not None:
+                    return error
+            elif table == "settlements":
+                self._settle(values[:2], values[2], charge=values[10], high=values[12])
+            elif table == "cancellations":
+                attempt = self._attempts.get(values)
+                if attempt is not None and attempt.state is None:
+                    self._settle(values, "failed", charge=0, high=0)
+        return None
+
+    def write(self) -> None:
+        """Write the accounts that have changed."""
+        changed = [account for accounts in self._accounts.values() for account in accounts if account.is_changed]
+        if changed:
+            self._connection.execute_many(
+                "UPDATE budget_accounts SET spent_picousd = ?, reserved_picousd = ?, unknown_calls = ?"
+                " WHERE subject = ? AND starts_at_us = ? AND ends_at_us = ?",
+                [(a.spent, a.reserved, a.unknown, a.subject, a.starts_at_us, a.ends_at_us) for a in changed],
+            )
+
+    def _begin(self, checks: Sequence[BudgetCheck], values: Sequence[Any]) -> LedgerError | None:
+        request_id, number, high, started_at_us = values[0], values[1], values[9], values[11]
+        accounts = self._accounts_of(request_id, started_at_us)
+        for check in checks:
+            span = check.span_us
+            account = next(
+                (a for a in accounts if a.subject == check.subject and (a.starts_at_us, a.ends_at_us) == span), None
+            )
+            if account is None or high is None:
+                return LedgerError(
+                    f"attempt {number} of request {request_id!r} cannot be held against the budget of {check.subject}",
+                    allowed="A call of that workload or key, begun within the budget's span, with a known upper bound",
+                )
+            if account.spent + account.reserved + high > check.limit_picousd:
+                return BudgetSpent(check, account.state, charge_high_picousd=high)
+        counted = count(None, charge=None, high=None, intent_high=high)
+        for account in accounts:
+            account.add((0, 0, 0), counted)
+        self._attempts[request_id, number] = _Attempt(started_at_us, high, None, counted)
+        return None
+
+    def _settle(self, key: Any, state: str, *, charge: int | None, high: int | None) -> None:
+        attempt = self._attempts.get(key)
+        if attempt is None:
+            return  # there is no such intent: the row will be refused
+        counted = count(state, charge=charge, high=high, intent_high=attempt.intent_high)
+        for account in self._accounts_of(key[0], attempt.started_at_us):
+            account.add(attempt.counted, counted)
+        attempt.state, attempt.counted = state, counted
+
+    def _accounts_of(self, request_id: str, started_at_us: int) -> list[Account]:
+        owner = self._owners.get(request_id)
+        if owner is None:
+            return []
+        return [
+            account
+            for subject in _subjects(owner)
+            for account in self._accounts.get(subject, ())
+            if account.starts_at_us <= started_at_us < account.ends_at_us
+        ]
+
+    def _read_facts(self, entries: Sequence[Entry]) -> None:
+        asked: dict[str, None] = {}
+        for entry in entries:
+            for table, values in entry.rows:
+                if table == "requests":
+                    self._owners[values[0]] = (values[2], values[4])
+                elif table != "tasks" and values[0] not in self._owners:
+                    asked[values[0]] = None
+        for part in _parts(list(asked)):
+            rows = self._connection.rows(f"{_FACTS} WHERE r.request_id IN ({_marks(part)})", part)
+            for request_id, workload, key_id, number, started_at_us, intent_high, state, charge, high in rows:
+                self._owners[request_id] = (workload, key_id)
+                if number is not None:
+                    counted = count(state, charge=charge, high=high, intent_high=intent_high)
+                    self._attempts[request_id, number] = _Attempt(started_at_us, intent_high, state, counted)
+
+
+def open_accounts(store: Store, connection: Connection, checks: Iterable[BudgetCheck]) -> None:
+    """Make the accounts of `checks` that are not there, with what the ledger says was charged so far.
+
+    Runs in the caller's transaction, under the lock on the accounts. Accounts that ended a day before are deleted.
+    """
+    for subject, kind, name, starts_at_us, ends_at_us in dict.fromkeys(
+        (check.subject, check.kind, clean(check.name), *check.span_us) for check in checks
+    ):
+        account = (subject, starts_at_us, ends_at_us)
+        there = "SELECT 1 FROM budget_accounts WHERE subject = ? AND starts_at_us = ? AND ends_at_us = ?"
+        if connection.rows(there, account):
+            continue
+        store.lock_budgets(connection, for_new=True)
+        column = "workload" if kind == "workload" else "key_id"
+        # A call may begin later than its request: a day is far above every deadline.
+        ((spent, reserved, unknown),) = connection.rows(
+            f"{_SUM} WHERE r.{column} = ? AND r.started_at_us >= ? AND i.started_at_us >= ? AND i.started_at_us < ?",
+            (name, starts_at_us - _DAY_US, starts_at_us, ends_at_us),
+        )
+        connection.execute(
+            "DELETE FROM budget_accounts WHERE subject = ? AND ends_at_us <= ?", (subject, starts_at_us - _DAY_US)
+        )
+        connection.execute(
+            "INSERT INTO budget_accounts VALUES (?, ?, ?, ?, ?, ?)", (*account, int(spent), int(reserved), unknown)
+        )
+
+
+def has_accounts(connection: Connection) -> bool:
+    """Return whether any account is to be kept; within a transaction, none can be made before it ends."""
+    return bool(connection.rows("SELECT 1 FROM budget_accounts LIMIT 1"))
+
+
+def query_states(connection: Connection, checks: Sequence[BudgetCheck]) -> list[BudgetState]:
+    """Return what the accounts of `checks` hold; one that was never needed holds nothing."""
+    states = []
+    for check in checks:
+        row = (check.subject, *check.span_us)
+        found = connection.rows(f"{_ACCOUNTS} WHERE subject = ? AND starts_at_us = ? AND ends_at_us = ?", row)
+        states.append(Account(*found[0]).state if found else BudgetState())
+    return states
+
+
+def _subjects(owner: tuple[str, str | None]) -> tuple[str, ...]:
+    workload, key_id = owner
+    return (f"workload:{workload}",) if key_id is None else (f"workload:{workload}", f"key:{key_id}")
+
+
+def _parts(values: Sequence[str]) -> Iterable[Sequence[str]]:
+    for start in range(0, len(values), _CHUNK):
+        yield values[start : start + _CHUNK]
+
+
+def _marks(values: Sequence[str]) -> str:
+    return ", ".join("?" * len(values))

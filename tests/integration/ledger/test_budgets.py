@@ -1,0 +1,294 @@
+"""A budget holds to the picodollar, whoever writes: many tasks, several ledgers, killed processes, late corrections."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from ownward import ledger
+from ownward.core import LedgerError
+from ownward.ledger import BudgetCheck, BudgetSpent, BudgetState, Intent, Ledger, Request, Settlement
+from ownward.pricing import Usage
+
+DAY = datetime(2026, 11, 21, tzinfo=UTC)
+NOON = DAY + timedelta(hours=12)
+USAGE = Usage(input_tokens=1, output_tokens=1)
+
+
+def budget(limit: int, *, kind: str = "workload", name: str = "chat", day: datetime = DAY) -> BudgetCheck:
+    return BudgetCheck(
+        kind=kind,  # type: ignore[arg-type]
+        name=name,
+        limit_picousd=limit,
+        starts_at=day,
+        ends_at=day + timedelta(days=1),
+    )
+
+
+def request(name: str, *, workload: str = "chat", key_id: str | None = None, at: datetime = NOON) -> Request:
+    return Request(
+        request_id=name,
+        task_id=name,
+        task_basis="single",
+        workload=workload,
+        route="m",
+        key_id=key_id,
+        label="any",
+        dialect="openai",
+        is_stream=False,
+        plan_sha256=None,
+        reason="",
+        started_at=at,
+    )
+
+
+def intent(name: str, high: int | None, *, attempt: int = 1, at: datetime = NOON) -> Intent:
+    return Intent(
+        request_id=name,
+        attempt=attempt,
+        tier="t",
+        upstream="u",
+        model="m",
+        price_id=None,
+        input_tokens_high=None,
+        output_tokens_high=None,
+        charge_high_picousd=high,
+        body_sha256="",
+        started_at=at,
+    )
+
+
+def settlement(name: str, state: str, charge: int | None = None, **more: Any) -> Settlement:
+    stated: dict[str, Any] = {"charge_picousd": charge}
+    if state == "settled":
+        stated |= {"usage": USAGE, "usage_basis": "upstream"}
+    return Settlement(
+        request_id=name,
+        attempt=more.pop("attempt", 1),
+        state=state,  # type: ignore[arg-type]
+        settled_at=NOON,
+        **{**stated, **more},
+    )
+
+
+async def begin(book: Ledger, name: str, high: int | None, *checks: BudgetCheck, **more: Any) -> bool:
+    at = more.get("at", NOON)
+    try:
+        await book.begin(request(name, **more), intent(name, high, at=at), budgets=checks)
+    except BudgetSpent:
+        return False
+    return True
+
+
+def state(book: Ledger, check: BudgetCheck) -> tuple[int, int, int]:
+    book.flush_blocking()
+    (found,) = book.query_budgets([check])
+    return found.spent_picousd, found.reserved_picousd, found.unknown_calls
+
+
+def test_of_many_at_once_exactly_as_many_begin_as_fit(target: str) -> None:
+    async def main() -> None:
+        with ledger.open(target) as book:
+            begun = await asyncio.gather(*(begin(book, f"r{n}", 10, budget(995)) for n in range(1000)))
+            assert sum(begun) == 99
+            assert state(book, budget(995)) == (0, 990, 0)
+            assert await begin(book, "last", 5, budget(995))
+            assert not await begin(book, "none", 1, budget(995))
+            assert sum(1 for _ in book.query_requests()) == 100
+
+    asyncio.run(main())
+
+
+def test_two_ledgers_on_one_database_share_a_budget_exactly(target: str) -> None:
+    async def main() -> None:
+        with ledger.open(target) as one, ledger.open(target) as other:
+            begun = await asyncio.gather(
+                *(begin((one, other)[n % 2], f"r{n}", 7 + n % 5, budget(1_000)) for n in range(400))
+            )
+            reserved = sum(7 + n % 5 for n in range(400) if begun[n])
+            assert 1_000 - 7 < reserved <= 1_000
+            assert state(one, budget(1_000)) == state(other, budget(1_000)) == (0, reserved, 0)
+
+    asyncio.run(main())
+
+
+def test_settling_replaces_the_bound_by_the_charge_and_failing_gives_it_back(target: str) -> None:
+    async def main() -> None:
+        with ledger.open(target) as book:
+            for name in ("a", "b", "c"):
+                assert await begin(book, name, 30, budget(100))
+            assert not await begin(book, "d", 30, budget(100))
+            book.settle(settlement("a", "settled", 12))
+            book.settle(settlement("b", "failed"))
+            book.settle(settlement("c", "unsettled", charge_low_picousd=0, charge_high_picousd=25))
+            assert state(book, budget(100)) == (12, 25, 0)
+            assert await begin(book, "e", 63, budget(100))
+            assert not await begin(book, "f", 1, budget(100))
+
+    asyncio.run(main())
+
+
+def test_a_correction_counts_in_place_of_what_it_corrects(target: str) -> None:
+    async def main() -> None:
+        with ledger.open(target) as book:
+            await begin(book, "a", 30, budget(100))
+            book.settle(settlement("a", "unsettled", charge_high_picousd=30))
+            book.settle(settlement("a", "settled", 12))
+            assert state(book, budget(100)) == (12, 0, 0)
+            book.settle(settlement("a", "settled", 17))
+            assert state(book, budget(100)) == (17, 0, 0)
+
+    asyncio.run(main())
+
+
+def test_what_was_charged_before_there_was_a_budget_counts(target: str) -> None:
+    async def main() -> None:
+        with ledger.open(target) as book, ledger.open(target) as unaware:
+            yesterday = {"at": DAY - timedelta(seconds=1)}
+            for name, more in (("a", {}), ("b", {}), ("c", yesterday), ("d", {"workload": "other"}), ("u", {})):
+                assert await begin(book, name, None if name == "u" else 30, **more)
+            book.settle(settlement("a", "settled", 12))
+            await book.flush()
+            assert not await begin(book, "e", 59, budget(100))
+            assert state(book, budget(100)) == (12, 30, 1)
+            assert await begin(unaware, "late", 40)  # by a process that knows nothing of the budget
+            assert state(book, budget(100)) == (12, 70, 1)
+            unaware.settle(settlement("late", "settled", 39))
+            await unaware.flush()
+            assert not await begin(book, "f", 20, budget(100))
+            assert await begin(book, "g", 19, budget(100))
+
+    asyncio.run(main())
+
+
+def test_a_new_period_begins_with_nothing_spent_and_the_old_one_keeps_its_calls(target: str) -> None:
+    async def main() -> None:
+        with ledger.open(target) as book:
+            tomorrow = DAY + timedelta(days=1)
+            assert await begin(book, "a", 100, budget(100))
+            assert not await begin(book, "b", 1, budget(100))
+            assert await begin(book, "c", 100, budget(100, day=tomorrow), at=tomorrow)
+            book.settle(settlement("a", "settled", 40))
+            assert state(book, budget(100)) == (40, 0, 0)
+            assert state(book, budget(100, day=tomorrow)) == (0, 100, 0)
+            assert await begin(book, "d", 60, budget(100))
+
+    asyncio.run(main())
+
+
+def test_a_workload_and_a_key_are_both_held_to_or_neither_is_charged(target: str) -> None:
+    async def main() -> None:
+        with ledger.open(target) as book:
+            both = (budget(100), budget(50, kind="key", name="k"))
+            assert await begin(book, "a", 40, *both, key_id="k")
+            assert not await begin(book, "b", 40, *both, key_id="k")
+            assert state(book, both[0]) == state(book, both[1]) == (0, 40, 0)
+            assert await begin(book, "c", 60, both[0], key_id="other")
+            assert not await begin(book, "d", 10, *both, key_id="k")
+
+    asyncio.run(main())
+
+
+def test_a_further_attempt_is_held_to_the_budget_too(target: str) -> None:
+    async def main() -> None:
+        with ledger.open(target) as book:
+            assert await begin(book, "a", 60, budget(100))
+            with pytest.raises(BudgetSpent) as caught:
+                await book.begin_attempt(intent("a", 50, attempt=2), budgets=[budget(100)])
+            assert caught.value.state == BudgetState(reserved_picousd=60)
+            assert caught.value.fits_later
+            assert not caught.value.never_fits
+            book.settle(settlement("a", "failed"))
+            await book.begin_attempt(intent("a", 50, attempt=2), budgets=[budget(100)])
+            assert state(book, budget(100)) == (0, 50, 0)
+
+    asyncio.run(main())
+
+
+def test_a_cancelled_begin_gives_its_bound_back(target: str) -> None:
+    async def main() -> None:
+        with ledger.open(target) as book:
+            await begin(book, "first", 1, budget(100))
+            task = asyncio.create_task(begin(book, "a", 60, budget(100)))
+            await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await book.flush()
+            assert state(book, budget(100)) == (0, 1, 0)
+
+    asyncio.run(main())
+
+
+def test_a_call_that_cannot_be_held_against_the_budget_is_not_begun(target: str) -> None:
+    async def main() -> None:
+        with ledger.open(target) as book:
+            for high, more in ((None, {}), (5, {"workload": "other"}), (5, {"at": DAY + timedelta(days=1)})):
+                with pytest.raises(LedgerError, match="cannot be held against the budget"):
+                    await begin(book, "a", high, budget(100), **more)
+            assert list(book.query_requests()) == []
+
+    asyncio.run(main())
+
+
+def test_a_faulty_row_beside_budgeted_ones_moves_no_account(target: str) -> None:
+    async def main() -> None:
+        with ledger.open(target) as book:
+            assert await begin(book, "a", 10, budget(100))
+            results = await asyncio.gather(
+                begin(book, "b", 20, budget(100)),
+                book.begin(request("a"), intent("a", 50), budgets=[budget(100)]),  # its id is taken
+                begin(book, "c", 30, budget(100)),
+                return_exceptions=True,
+            )
+            assert results[0] is results[2] is True
+            assert isinstance(results[1], LedgerError)
+            assert state(book, budget(100)) == (0, 60, 0)
+
+    asyncio.run(main())
+
+
+_CHILD = """
+import asyncio, sys, time
+sys.path.insert(0, sys.argv[2])
+from test_budgets import begin, budget
+from ownward import ledger
+
+async def main():
+    book = ledger.open(sys.argv[1])
+    assert all(await asyncio.gather(*(begin(book, f"child{n}", 10, budget(100)) for n in range(7))))
+    print("begun", flush=True)
+    time.sleep(60)
+
+asyncio.run(main())
+"""
+
+
+def test_what_a_killed_process_had_in_flight_stays_counted_at_its_upper_bound(target: str) -> None:
+    folder = os.path.dirname(__file__)  # noqa: PTH120 - a text for the child
+    child = subprocess.Popen([sys.executable, "-c", _CHILD, target, folder], stdout=subprocess.PIPE)
+    try:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"begun\n"
+    finally:
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        assert child.stdout is not None
+        child.stdout.close()
+
+    async def main() -> None:
+        with ledger.open(target) as book:
+            assert state(book, budget(100)) == (0, 70, 0)
+            assert not await begin(book, "a", 31, budget(100))
+            assert book.reconcile() == 7
+            assert state(book, budget(100)) == (0, 70, 0)
+            assert await begin(book, "b", 30, budget(100))
+
+    asyncio.run(main())
