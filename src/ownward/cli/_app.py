@@ -94,9 +94,10 @@ def run(argv: Sequence[str]) -> int:
     0: done. 2: usage, configuration, bad input. 3: an answer (infeasible, unsupported). 4: upstream or engine.
     5: ledger. 1, with a traceback: our bug.
     """
-    wants_json = "--json" in argv
+    wants_json = "--json" in argv or list(argv[:2]) == ["ledger", "export"]
     try:
         outcome = _ownward.main(args=list(argv), prog_name="ownward", standalone_mode=False)
+        sys.stdout.flush()
     except OwnwardError as error:
         return _report(error, wants_json=wants_json)
     except click.exceptions.Exit as stop:
@@ -107,9 +108,10 @@ def run(argv: Sequence[str]) -> int:
         return _report(_as_usage_error(error), wants_json=wants_json)
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
-        # The reader went away (`| head`): point stdout at nothing, so that the interpreter's own flush is quiet.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (BrokenPipeError, SystemExit):
+        # The reader went away (`| head`), which click turns into an exit: no fault of ours, nor of the user's.
+        # Standard output is pointed at nothing, so that the interpreter's own flush is quiet.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
         return 0
     return outcome if isinstance(outcome, int) else 0
 

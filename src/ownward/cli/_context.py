@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ownward.core import BadInput
+from ownward.core import BadInput, LedgerError
 
 if TYPE_CHECKING:
     from ownward.config import Settings
@@ -51,7 +51,31 @@ def open_ledger(target: str | None, *, is_read_only: bool = False) -> Iterator[L
             next_step="Make one with: ownward import FILE --ledger PATH, or: ownward serve --ledger PATH",
         )
     if is_file and not is_read_only:
-        Path(target).expanduser().absolute().parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(Path(target).expanduser().absolute().parent)
     opened = ledger.open(target, durability=durability, is_read_only=is_read_only)  # type: ignore[arg-type]
     with opened:
         yield opened
+
+
+@contextlib.contextmanager
+def leaving_no_trace(target: str | None) -> Iterator[None]:
+    """Remove the ledger file again, if it was made in here and an error ends what it was made for."""
+    path = None if target is None or target.startswith(_DATABASE_SCHEMES) else Path(target).expanduser()
+    is_new = path is not None and not path.exists()
+    try:
+        yield
+    except BaseException:
+        if is_new and path is not None:
+            for left in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+                left.unlink(missing_ok=True)
+        raise
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LedgerError(
+            f"the ledger's folder {str(folder)!r} cannot be made: {error.strerror}",
+            next_step="Name another place with --ledger",
+        ) from error

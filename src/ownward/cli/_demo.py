@@ -64,6 +64,7 @@ def _print(result: DemoResult) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from ownward.demo import MODEL, SERVICE_LEVEL
     from ownward.reports import render_comparisons, render_report
 
     out = console()
@@ -86,6 +87,13 @@ def _print(result: DemoResult) -> None:
     out.print(Text("2. The ledger's account of it", style="bold"))
     out.print(render_report(result.report))
     out.print(Text("\n3. A production trace, on machines one would own and APIs one would rent", style="bold"))
+    out.print(
+        Text(
+            f"Owned: {MODEL} on each machine, as many as hold {SERVICE_LEVEL.fraction:.0%} of requests to"
+            f" {SERVICE_LEVEL.ttft_s:g} s for the first token\nand {SERVICE_LEVEL.tpot_s:g} s for each after it,"
+            " in the busiest minutes too: peaks buy machines that idle the rest of the time."
+        )
+    )
     out.print(render_comparisons(result.decision.comparisons, result.decision.choice))
     out.print(Text("\n4. The plan", style="bold"))
     for reason in result.task_reasons:

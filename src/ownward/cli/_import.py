@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ownward.cli._context import open_ledger
+from ownward.cli._context import leaving_no_trace, open_ledger
 from ownward.cli._output import emit, json_option, ledger_option, open_input, write_whole
 from ownward.core import to_json
 
@@ -48,7 +48,7 @@ def import_(
     bad: list[dict[str, Any]] = []
     found: dict[str, dict[str, Any]] = {}
     assigned: list[dict[str, Any]] = []
-    with open_ledger(ledger_target) as opened:
+    with leaving_no_trace(ledger_target), open_ledger(ledger_target) as opened:
         for name in files:
             with open_input(name) as stream:
                 reading = traffic.read(stream, name=name, format=format_name)
@@ -58,7 +58,7 @@ def import_(
             for item in discovery.workloads:
                 _add(found, item)
                 opened.record_workload(item.id, {"name": item.name, "basis": item.basis})
-            totals["read"] += reading.count.read
+            totals["read"] += reading.count.read + reading.count.duplicates
             totals["imported"] += count.imported
             totals["duplicates"] += count.duplicates + reading.count.duplicates
             totals["bad_total"] += reading.count.bad_total

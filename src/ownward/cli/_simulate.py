@@ -108,7 +108,7 @@ def _read_trace(trace_file: str) -> Trace:
 
     with open_input(trace_file) as stream:
         reading = traffic.read(stream, name=trace_file)
-        trace = traffic.Trace.from_records(reading)
+        records = list(reading)
     if reading.count.bad_total:
         first = reading.count.bad[0]
         raise BadInput(
@@ -116,9 +116,9 @@ def _read_trace(trace_file: str) -> Trace:
             where=trace_file,
             allowed="arrival_s, input_tokens, output_tokens in every row",
         )
-    if len(trace) == 0:
+    if not records:
         raise BadInput("the trace has no requests", where=trace_file)
-    return trace
+    return traffic.Trace.from_records(records)
 
 
 def _read_object(path: str) -> dict[str, Any]:

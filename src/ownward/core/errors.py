@@ -55,7 +55,7 @@ class OwnwardError(Exception):
     def __str__(self) -> str:
         """Return the four parts as sentences."""
         head = f"{self.where}: {self.message}" if self.where else self.message
-        return " ".join(_as_sentence(part) for part in (head, self.allowed, self.next_step) if part)
+        return " ".join(_as_sentence(part) for part in (head, _capital(self.allowed), self.next_step) if part)
 
     def as_record(self) -> dict[str, Any]:
         """Return the `error` object of `ownward.error/1`."""
@@ -66,6 +66,10 @@ class OwnwardError(Exception):
             "allowed": self.allowed,
             "next": self.next_step,
         }
+
+
+def _capital(text: str | None) -> str | None:
+    return text[0].upper() + text[1:] if text else text
 
 
 def _as_sentence(text: str) -> str:
@@ -105,7 +109,7 @@ class Fault:
         """Return `file:line: key message. allowed`."""
         place = self.file if self.line is None else f"{self.file}:{self.line}"
         subject = f"{self.key} {self.message}" if self.key else self.message
-        return f"{place}: {' '.join(_as_sentence(part) for part in (subject, self.allowed) if part)}"
+        return f"{place}: {' '.join(_as_sentence(part) for part in (subject, _capital(self.allowed)) if part)}"
 
 
 class ConfigError(OwnwardError):

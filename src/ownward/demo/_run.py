@@ -304,7 +304,7 @@ def _plan_tasks(opened: Ledger, served: Plan, decision: Decision) -> tuple[Plan,
                 feasible=False,
                 binding_constraint=(
                     f"completed {completed} of {len(graded)} tasks; nothing certifies that {FLOOR_FRACTION:.0%} of the"
-                    f" baseline holds, though it would cost {format_usd(per_thousand(own.loaded_price))} per 1,000"
+                    f" baseline holds; 1,000 would cost {format_usd(per_thousand(own.loaded_price))} here"
                 ),
             ),
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -78,8 +79,9 @@ class StepModel:
                     where=where,
                     allowed=f"Closest: {', '.join(near)}" if near else f"Known: {', '.join(sorted(known))}",
                 )
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-                raise BadInput(f"step model: {key} is {value!r}", where=where, allowed="a number")
+            is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+            if value is not None and not is_number:
+                raise BadInput(f"step model: {key} is {value!r}", where=where, allowed="a finite number")
             if value is not None:
                 values[name] = int(value) if name in {"capacity_blocks", "block_tokens"} else float(value)
         missing = {"fixed_s", "per_prefill_token_s", "capacity_blocks"} - values.keys()

@@ -14,6 +14,8 @@ from typing import Any
 
 from ownward.core import BadInput, InfeasiblePlan, format_usd
 
+_MOST_USD = 10**15
+_MOST_MACHINES = 10**9
 _LARGEST_SEARCH = 200_000
 _EPSILON = 1e-9
 
@@ -248,9 +250,12 @@ def _why(picked: Option, listed: list[Option]) -> str:
 
 
 def _option(row: Mapping[str, Any], where: str) -> Option:
-    missing = [key for key in ("workload", "tier") if not row.get(key)]
-    if missing:
-        raise BadInput(f"an option without {', '.join(missing)}", where=where)
+    for key in ("workload", "tier"):
+        if not row.get(key):
+            raise BadInput(f"an option without {key}", where=where)
+    for key in ("workload", "tier", "strategy"):
+        if not isinstance(row.get(key, ""), str):
+            raise BadInput(f"{key} is {row[key]!r}", where=where, allowed="a text")
     known = {"workload", "strategy", "tier", "cost_usd", "completion", "feasible", "shared", "baseline", "is_baseline"}
     completion = row.get("completion")
     floor = row.get("floor")
@@ -285,8 +290,8 @@ def _share(given: object, tier: str, where: str) -> FleetShare | None:
     elif isinstance(fleet, int | float | Decimal) and not isinstance(fleet, bool):
         usd, fleet = fleet, tier
     work = float(given["work"])
-    if not (math.isfinite(work) and work >= 0):
-        raise BadInput(f"shared.work is {work}", where=where, allowed="0 or more, in machines")
+    if not 0 <= work <= _MOST_MACHINES:
+        raise BadInput(f"shared.work is {work}", where=where, allowed=f"0 to {_MOST_MACHINES:,} machines")
     return FleetShare(fleet=str(fleet), work=work, usd_per_machine=_money(usd, "shared.usd_per_machine", where))
 
 
@@ -297,6 +302,6 @@ def _money(value: object, key: str, where: str) -> Decimal | None:
         usd = Decimal(str(value))
     except InvalidOperation as error:
         raise BadInput(f"{key} is {value!r}", where=where, allowed='a number of dollars such as "0.001340"') from error
-    if not usd.is_finite() or usd < 0:
-        raise BadInput(f"{key} is {value!r}", where=where, allowed="0 or more")
+    if not usd.is_finite() or not 0 <= usd <= _MOST_USD:
+        raise BadInput(f"{key} is {value!r}", where=where, allowed=f"0 to {_MOST_USD:,} dollars")
     return usd

@@ -30,6 +30,7 @@ _GROUPS_OF_COSTS = ("costs_usd", "costs", *_COST_WORDS)
 _GROUPS_OF_STRATEGIES = ("strategies", "outcomes", "results", "arms")
 _ID_WORDS = ("task_id", "task", "id", "question_id")
 _STRATEGY_WORDS = ("strategy", "arm")
+_SURPLUS = "\0surplus"
 _BAD_SHOWN = 20
 _T = TypeVar("_T")
 
@@ -125,7 +126,15 @@ def _rows(stream: TextIO, bad: list[tuple[int, str]]) -> Iterator[tuple[int, Map
     if first is None:
         return
     if not first[1].lstrip("\ufeff \t").startswith("{"):
-        yield from enumerate(csv.DictReader(_chain(first[1].lstrip("\ufeff"), (text for _, text in lines))), start=2)
+        table = csv.DictReader(_chain(first[1].lstrip("\ufeff"), (text for _, text in lines)), restkey=_SURPLUS)
+        try:
+            for number, row in enumerate(table, start=2):
+                if _SURPLUS in row:
+                    bad.append((number, "more fields than columns"))
+                else:
+                    yield number, row
+        except csv.Error as error:
+            bad.append((table.line_num, f"not CSV: {error}"))
         return
     for number, text in _chain(first, lines):
         if not text.strip():

@@ -75,7 +75,7 @@ class Scheduler:
                     where=where,
                     allowed=f"Closest: {', '.join(near)}" if near else f"Known: {', '.join(sorted(known))}",
                 )
-            if type(value) is not type(known[name]) and not (isinstance(value, float) and value == int(value)):
+            if type(value) is not type(known[name]) and not (isinstance(value, float) and value.is_integer()):
                 raise BadInput(f"scheduler: {key} is {value!r}", where=where, allowed=f"As in {known[name]!r}")
             values[name] = int(value) if isinstance(value, float) else value
         if "policy" in values:

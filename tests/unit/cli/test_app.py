@@ -133,3 +133,53 @@ def test_help_answers_at_once() -> None:
         subprocess.run(command, capture_output=True, check=True)
         fastest = min(fastest, time.perf_counter() - began)
     assert fastest < 0.6
+
+
+HOSTILE = {
+    "deep.jsonl": "[" * 100_000 + "\n\0\n",
+    "infinite.jsonl": '{"workload": "a", "tier": "t", "cost_usd": 1e400}\n',
+    "infinite.json": '{"max_batch": 1e400}',
+    "nan.json": '{"fixed_s": NaN, "per_prefill_token_s": 1, "capacity_blocks": 1e400}',
+    "surplus.csv": "task_id,big_completed\nt1,1,2,3,4\n",
+    "trace.jsonl": '{"arrival_s": 0, "input_tokens": 5, "output_tokens": 5}\n',
+    "bad.jsonl": '{"arrival_s": 0, "input_tokens": -5, "output_tokens": 5}\n',
+    "step.json": '{"fixed_s": 0.01, "per_prefill_token_s": 0.001, "capacity_blocks": 100}',
+}
+
+
+@pytest.mark.parametrize(
+    ("argv", "code"),
+    [
+        (["trial", "--outcomes", "deep.jsonl", "--baseline", "a", "--candidate", "b"], 2),
+        (["trial", "--outcomes", "surplus.csv", "--baseline", "big", "--candidate", "b"], 2),
+        (["plan", "--options", "infinite.jsonl"], 2),
+        (["simulate", "--trace", "trace.jsonl", "--step-model", "step.json", "--scheduler", "infinite.json"], 2),
+        (["simulate", "--trace", "trace.jsonl", "--step-model", "nan.json"], 2),
+        (["simulate", "--trace", "bad.jsonl", "--step-model", "step.json"], 2),
+        (["import", "deep.jsonl", "--ledger", "new.db"], 2),
+        (["import", "trace.jsonl", "missing.jsonl", "--ledger", "new.db"], 2),
+        (["serve", "--model", "step.json", "--ledger", "/proc/nowhere/ledger.db", "--port", "0"], 5),
+    ],
+)
+def test_no_input_is_answered_with_our_own_fault(
+    argv: list[str], code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An error object and the contract's code, never a traceback; and nothing is left half-made."""
+    monkeypatch.chdir(tmp_path)
+    for name, text in HOSTILE.items():
+        (tmp_path / name).write_text(text)
+    assert run([*argv, "--json"]) == code
+    assert json.loads(capsys.readouterr().out)["schema"] == "ownward.error/1"
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(HOSTILE)
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    command = f"{sys.executable} -m ownward machines search --json | head -c 20; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, check=False)
+    assert done.returncode == 0
+    assert done.stderr == b""
+
+
+def test_an_export_that_fails_has_its_error_on_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["ledger", "export", "--ledger", "/nowhere.db", "--format", "jsonl"]) == 2
+    assert json.loads(capsys.readouterr().out)["error"]["kind"] == "bad_input"
