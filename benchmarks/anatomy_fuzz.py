@@ -4,7 +4,7 @@
 
 Each case damages a valid config, GGUF file, safetensors file or index, and reads it. A
 case passes if it gives an anatomy or one of our errors within the time allowed. The result
-is written to benchmarks/results/anatomy_fuzz.json.
+is written to benchmarks/results/anatomy_fuzz-DATE.json.
 """
 
 from __future__ import annotations
@@ -19,8 +19,11 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from benchmarks.machine_facts import RESULTS
 
 from ownward import anatomy
 from ownward.core import OwnwardError
@@ -29,7 +32,7 @@ LONGEST_S = 0.1
 MOST_MEMORY_BYTES = 2**30
 EXTREMES = [0, 1, -1, 2, 3, 7, 2**16, 2**31, 2**32 - 1, 2**53, 2**60, 2**63 - 1, 2**64 - 1]
 JSON_EXTREMES = [*EXTREMES, -(2**70), 1e300, 0.5, True, False, None, "", "x" * 200, [], {}, [1, 2], {"a": 1}, "auto"]
-RESULT = Path(__file__).parent / "results" / "anatomy_fuzz.json"
+RESULT = RESULTS / f"anatomy_fuzz-{datetime.now(UTC):%Y-%m-%d}.json"
 
 CONFIGS: list[dict[str, Any]] = [
     {"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 100},

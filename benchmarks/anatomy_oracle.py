@@ -6,7 +6,7 @@
 
 For each architecture every whole-number field is doubled and halved and every switch is
 flipped, alone and in threes; models that transformers itself refuses are left out. The
-result is written to benchmarks/results/anatomy_oracle.json.
+result is written to benchmarks/results/anatomy_oracle-DATE.json.
 """
 
 from __future__ import annotations
@@ -19,8 +19,11 @@ import random
 import re
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from benchmarks.machine_facts import RESULTS
 
 import ownward.anatomy
 from ownward import anatomy
@@ -28,7 +31,7 @@ from ownward.anatomy.architectures import ARCHITECTURES
 from ownward.core import OwnwardError
 
 HERE = Path(__file__).parent
-RESULT = HERE / "results" / "anatomy_oracle.json"
+RESULT = RESULTS / f"anatomy_oracle-{datetime.now(UTC):%Y-%m-%d}.json"
 DEFAULTS = Path(ownward.anatomy.__file__).parent / "data" / "defaults.json"
 LAYERS = 6
 

@@ -3,7 +3,7 @@
     python benchmarks/anatomy_speed.py [FOLDER OF CONFIGS]
 
 Limits: 2 ms for a config, 0.5 s for all of a catalogue, 50 ms for an index of 200 files.
-The result is written to benchmarks/results/anatomy_speed.json.
+The result is written to benchmarks/results/anatomy_speed-DATE.json.
 """
 
 from __future__ import annotations
@@ -15,14 +15,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from benchmarks.machine_facts import RESULTS
 
 from ownward import anatomy
 from ownward.anatomy.architectures import ARCHITECTURES
 from ownward.core import OwnwardError
 
-RESULT = Path(__file__).parent / "results" / "anatomy_speed.json"
+RESULT = RESULTS / f"anatomy_speed-{datetime.now(UTC):%Y-%m-%d}.json"
 LARGE: dict[str, Any] = {
     "model_type": "deepseek_v3",
     "quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]},
