@@ -34,6 +34,7 @@ class Answer:
 
     row: MeasuredRow
     cell: tuple[str, str, str]
+    is_possible: bool = True
     value: float | None
     low80: float | None
     high80: float | None
@@ -120,6 +121,9 @@ def summarise(answers: Sequence[Answer]) -> list[dict[str, Any]]:
         of_metric = [answer for answer in answers if answer.row.metric == metric]
         controlled = [answer for answer in of_metric if answer.row.tier in {"A", "B"}]
         found.append({"metric": metric, "engine": "tiers A and B", "device": "all", **score(controlled)})
+        possible = [answer for answer in controlled if answer.is_possible]
+        if len(possible) < len(controlled):
+            found.append({"metric": metric, "engine": "A and B, possible", "device": "all", **score(possible)})
         found.append({"metric": metric, "engine": "all tiers", "device": "all", **score(of_metric)})
     return found
 

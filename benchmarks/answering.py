@@ -10,9 +10,24 @@ from benchmarks.accuracy import Answer, Configs
 from benchmarks.measured_rows import MeasuredRow
 
 from ownward.core import OwnwardError
-from ownward.perf import Case, Coefficients, Prediction, device_family, engine_family, locate, predict
+from ownward.perf import (
+    Case,
+    Coefficients,
+    Deployment,
+    Prediction,
+    arranged,
+    device_family,
+    engine_family,
+    locate,
+    place,
+    predict,
+    weight_format,
+    without_repetition,
+)
 
 _LONGEST_REASON = 70
+_MOST_OF_BANDWIDTH = 1.3
+_STALLED = 60.0
 
 
 def case_of(row: MeasuredRow, configs: Configs) -> Case | str:
@@ -69,18 +84,45 @@ def answer_rows(rows: Sequence[MeasuredRow], configs: Configs, *, leave_pair_out
     ]
 
 
+def is_impossible(row: MeasuredRow, case: Case, deployment: Deployment) -> bool:
+    """Return whether a row claims tokens faster than the weights can be read at 1.3 x the stated bandwidth.
+
+    Or, alone on its machine, 60 times slower than that. Such rows are scored like all others; they have no part in
+    the fit, and a second line of the summary says what the rest come to.
+    """
+    if case.metric not in {"tpot_ms", "decode_tok_s_per_user"} or case.speculative or deployment.miss_fraction:
+        return False
+    routed = deployment.counted.routed * case.anatomy.experts_per_tok / max(case.anatomy.experts, 1)
+    reachable = deployment.bandwidth_bytes_per_s * deployment.tensor_parallel * _MOST_OF_BANDWIDTH
+    floor_s = (deployment.counted.dense_read + routed) / reachable
+    claimed_s = row.value / 1e3 if case.metric == "tpot_ms" else 1 / row.value
+    return claimed_s < floor_s or (claimed_s > _STALLED * floor_s and case.concurrency == 1)
+
+
+def _is_possible(row: MeasuredRow, case: Case) -> bool:
+    asked = arranged(without_repetition(case))
+    try:
+        placed = place(asked, weight_format(asked.weights))
+    except OwnwardError:
+        return True
+    return not isinstance(placed, tuple) or not is_impossible(row, asked, placed[0])
+
+
 def _answer(row: MeasuredRow, case: Case | str, prediction: Prediction | None) -> Answer:
     cell = row.metric, engine_family(row.question["engine"]), "not known"
     if isinstance(case, str) or prediction is None:
         return _as_answer(row, cell, None, str(case))
     cell = row.metric, engine_family(case.engine), device_family(case.machine)
-    return _as_answer(row, cell, prediction, prediction.refused)
+    return _as_answer(row, cell, prediction, prediction.refused, is_possible=_is_possible(row, case))
 
 
-def _as_answer(row: MeasuredRow, cell: tuple[str, str, str], said: Prediction | None, refused: Any) -> Answer:
+def _as_answer(
+    row: MeasuredRow, cell: tuple[str, str, str], said: Prediction | None, refused: Any, *, is_possible: bool = True
+) -> Answer:
     return Answer(
         row=row,
         cell=cell,
+        is_possible=is_possible,
         value=said.value if said else None,
         low80=said.low80 if said else None,
         high80=said.high80 if said else None,

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from benchmarks.answering import is_impossible
 from benchmarks.measured_rows import MeasuredRow, load_rows
 
 from ownward.core import OwnwardError
@@ -60,12 +61,10 @@ _BEND = 2.5
 _STEP = 0.05
 _LONGEST_STEP = 0.4
 _ROUNDS = 14
-_WARM_ROUNDS = 8
-_FEWEST_IN_CLASS = 15
-_FEWEST_PAIRS = 6
-_LOW, _HIGH = 0.09, 0.91
-_IMPOSSIBLE = 1.3
-_STALLED = 60.0
+_WARM_ROUNDS = 4
+_FEWEST_IN_CLASS = 20
+_FEWEST_PAIRS = 8
+_LOW, _HIGH = 0.075, 0.925
 _LEAST_HALF_BAND = 0.03
 
 
@@ -88,7 +87,7 @@ class Fit:
         self.points: list[Point] = []
         for row, case in zip(rows, cases, strict=True):
             point = None if isinstance(case, str) else _point(row, case, blank)
-            if point is not None and not is_impossible(point):
+            if point is not None and not is_impossible(point.row, point.case, point.deployment):
                 self.points.append(point)
         used = sorted({key for point in self.points for keys in point.keys.values() for key in keys})
         self.index = {key: number for number, key in enumerate(used)}
@@ -196,22 +195,6 @@ def _noise(point: Point) -> float:
     """Return how far a row of this kind lies from another of the same; runs under load vary by their flags."""
     is_loaded = point.case.concurrency > 1 and point.row.tier != "A"
     return _NOISE[point.row.tier] * (_LOADED_NOISE.get(point.row.metric, 1.3) if is_loaded else 1.0)
-
-
-def is_impossible(point: Point) -> bool:
-    """Return whether a row claims tokens faster than the weights can be read at the stated bandwidth.
-
-    Such rows are scored like all others; they only have no part in the fit.
-    """
-    deployment, case = point.deployment, point.case
-    if case.metric not in {"tpot_ms", "decode_tok_s_per_user"} or case.speculative or deployment.miss_fraction:
-        return False
-    routed = deployment.counted.routed * case.anatomy.experts_per_tok / max(case.anatomy.experts, 1)
-    floor_s = (deployment.counted.dense_read + routed) / (
-        deployment.bandwidth_bytes_per_s * deployment.tensor_parallel * _IMPOSSIBLE
-    )
-    claimed_s = point.row.value / 1e3 if case.metric == "tpot_ms" else 1 / point.row.value
-    return claimed_s < floor_s or (claimed_s > _STALLED * floor_s and case.concurrency == 1)
 
 
 def _log_value(point: Point, logs: Sequence[float]) -> float:
