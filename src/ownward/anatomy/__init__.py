@@ -8,9 +8,10 @@ from ownward.anatomy.cache import CACHE_BITS, CacheType
 from ownward.anatomy.config import from_config
 from ownward.anatomy.contract import as_contract
 from ownward.anatomy.quantization import SCHEMES
-from ownward.anatomy.reading import read
+from ownward.anatomy.reading import read, read_source
 from ownward.anatomy.roles import Role
 from ownward.anatomy.routing import expected_distinct_experts
+from ownward.anatomy.tensors import Source
 
 __all__ = [
     "CACHE_BITS",
@@ -19,8 +20,10 @@ __all__ = [
     "CacheType",
     "LayerCount",
     "Role",
+    "Source",
     "as_contract",
     "expected_distinct_experts",
     "from_config",
     "read",
+    "read_source",
 ]

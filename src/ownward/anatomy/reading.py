@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ownward.anatomy.anatomy import Anatomy, describe
 from ownward.anatomy.config import from_config
-from ownward.anatomy.tensors import StoredTensor, read_gguf, read_index, read_safetensors
+from ownward.anatomy.tensors import FileSource, Source, StoredTensor, read_gguf, read_index, read_safetensors
 from ownward.anatomy.tensors.counting import draw_tensors
 from ownward.anatomy.tensors.gguf import MAGIC
 from ownward.anatomy.tensors.gguf_memory import remember
@@ -29,41 +29,47 @@ def read(path: str | Path) -> Anatomy:
     a config whose architecture, attention or quantisation has no formula here.
     """
     path = _file_of(Path(path))
-    if path.name.endswith(".index.json"):
-        return _from_safetensors(read_index(path), path)
-    if path.suffix == ".safetensors":
-        return _from_safetensors(read_safetensors(path), path)
-    if path.suffix == ".gguf" or _starts_with(path, MAGIC):
-        return _from_gguf(path)
-    config = load_json(path)
+    return read_source(FileSource(path), name=_name_of(path))
+
+
+def read_source(source: Source, *, name: str) -> Anatomy:
+    """Return the anatomy of a model from one of its files, wherever it lies; as `read` does.
+
+    Only what is needed is asked of `source`: the header, and for an index those of its files.
+    Raises: BadInput, UnsupportedModel; what the source raises.
+    """
+    if source.name.endswith(".index.json"):
+        return _from_safetensors(read_index(source), source, name)
+    if source.name.endswith(".safetensors"):
+        return _from_safetensors(read_safetensors(source), source, name)
+    if source.name.endswith(".gguf") or source.read_at(0, len(MAGIC)) == MAGIC:
+        return _from_gguf(source, name)
+    config = load_json(source)
     if "weight_map" in config:
-        return _from_safetensors(read_index(path), path)
-    return from_config(config, name=_name_of(path), where=str(path), quantization=_companion(path))
+        return _from_safetensors(read_index(source), source, name)
+    return from_config(config, name=name, where=source.where, quantization=_companion(source))
 
 
-def load_json(path: Path) -> Mapping[str, Any]:
+def load_json(source: Source) -> Mapping[str, Any]:
     """Return the JSON object in a file of at most 4 MiB.
 
     Raises: BadInput, if it cannot be opened, is larger or is no object.
     """
-    try:
-        with path.open("rb") as stream:
-            text = stream.read(_LARGEST_CONFIG_BYTES + 1)
-    except (OSError, ValueError) as error:
-        raise BadInput(f"cannot be read: {getattr(error, 'strerror', None) or error}", where=str(path)) from error
+    where = source.where
+    text = source.read_at(0, _LARGEST_CONFIG_BYTES + 1)
     if len(text) > _LARGEST_CONFIG_BYTES:
-        raise BadInput(f"is larger than {_LARGEST_CONFIG_BYTES} bytes, which no config is", where=str(path))
+        raise BadInput(f"is larger than {_LARGEST_CONFIG_BYTES} bytes, which no config is", where=where)
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise BadInput("is no JSON", where=str(path)) from error
+        raise BadInput("is no JSON", where=where) from error
     if not isinstance(value, dict):
-        raise BadInput("is no JSON object", where=str(path))
+        raise BadInput("is no JSON object", where=where)
     return value
 
 
-def _from_gguf(path: Path) -> Anatomy:
-    file = read_gguf(path)
+def _from_gguf(source: Source, name: str) -> Anatomy:
+    file = read_gguf(source)
     architecture = file.architecture
     drafts = file.metadata.get(f"{architecture}.nextn_predict_layers")
     count = file.metadata.get(f"{architecture}.block_count")
@@ -77,7 +83,7 @@ def _from_gguf(path: Path) -> Anatomy:
     blueprint, is_settled = remember(blueprint, file)
     return describe(
         blueprint,
-        name=_name_of(path),
+        name=name,
         architecture=architecture,
         is_from_tensors=True,
         quantization=_main_type(file.tensors),
@@ -85,14 +91,14 @@ def _from_gguf(path: Path) -> Anatomy:
     )
 
 
-def _from_safetensors(tensors: tuple[StoredTensor, ...], path: Path) -> Anatomy:
+def _from_safetensors(tensors: tuple[StoredTensor, ...], source: Source, name: str) -> Anatomy:
     twin, packed_bits, architecture = None, None, "unknown"
-    beside = path.with_name("config.json")
-    if beside.is_file():
+    beside = _beside(source, "config.json")
+    if beside is not None:
         config = load_json(beside)
         packed_bits = _packed_bits(config)
         try:
-            anatomy = from_config(config, where=str(beside), quantization=_companion(beside))
+            anatomy = from_config(config, where=beside.where, quantization=_companion(beside))
             twin, architecture = anatomy.blueprint, anatomy.architecture
         except UnsupportedModel:
             architecture = str(config.get("model_type", "unknown"))[:60]
@@ -100,7 +106,7 @@ def _from_safetensors(tensors: tuple[StoredTensor, ...], path: Path) -> Anatomy:
     lost = () if twin else (_CACHE, _ACTIVE) if blueprint.experts else (_CACHE,)
     return describe(
         blueprint,
-        name=_name_of(path),
+        name=name,
         architecture=architecture,
         is_from_tensors=True,
         quantization=_main_type(tensors),
@@ -145,23 +151,19 @@ def _file_of(path: Path) -> Path:
     raise BadInput("holds no config.json, no safetensors and no GGUF file", where=str(path))
 
 
-def _starts_with(path: Path, magic: bytes) -> bool:
-    try:
-        with path.open("rb") as stream:
-            return stream.read(len(magic)) == magic
-    except (OSError, ValueError) as error:
-        raise BadInput(f"cannot be read: {getattr(error, 'strerror', None) or error}", where=str(path)) from error
-
-
 def _name_of(path: Path) -> str:
     generic = {"config", "model", "model.safetensors.index"}
     return path.resolve().parent.name if path.stem in generic or path.stem.startswith("model-0") else path.stem
 
 
-def _companion(path: Path) -> Mapping[str, Any] | None:
+def _companion(source: Source) -> Mapping[str, Any] | None:
     """Return the quantisation that NVIDIA's checkpoints keep in a file of its own."""
-    for name in (f"{path.stem}.hf_quant_config.json", "hf_quant_config.json"):
-        beside = path.with_name(name)
-        if beside != path and beside.is_file():
+    for name in (f"{PurePosixPath(source.name).stem}.hf_quant_config.json", "hf_quant_config.json"):
+        beside = _beside(source, name) if name != source.name else None
+        if beside is not None:
             return load_json(beside)
     return None
+
+
+def _beside(source: Source, name: str) -> Source | None:
+    return source.beside({name: _LARGEST_CONFIG_BYTES})[0]

@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 
 from ownward import anatomy
 from ownward.anatomy.quantization import GGML_BLOCKS
-from ownward.anatomy.tensors import read_gguf, read_safetensors
+from ownward.anatomy.tensors import FileSource, read_gguf, read_safetensors
 from ownward.core import BadInput, OwnwardError, UnknownQuantization
 
 
@@ -63,7 +63,7 @@ ELEMENTS = 100 * 64 + 2 * (2 * 64 + 2 * 64 * 64 + 2 * 32 * 64 + 3 * 64 * 128) + 
 def test_gguf_agrees_with_the_package_that_wrote_it(tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "model.gguf")
     theirs = {(tensor.name, int(tensor.n_bytes)) for tensor in gguf.GGUFReader(path).tensors}
-    ours = read_gguf(path)
+    ours = read_gguf(FileSource(path))
     assert {(tensor.name, tensor.bytes) for tensor in ours.tensors} == theirs
     found = anatomy.read(path)
     assert found.total_live_params == ELEMENTS
@@ -213,7 +213,7 @@ def test_safetensors_agree_with_the_package_that_wrote_them(tmp_path: Path) -> N
     path = tmp_path / "model.safetensors"
     tensors = safetensors_tensors()
     save_file(tensors, path)
-    assert {t.name: (t.shape, t.bytes) for t in read_safetensors(path)} == {
+    assert {t.name: (t.shape, t.bytes) for t in read_safetensors(FileSource(path))} == {
         name: (tensor.shape, tensor.nbytes) for name, tensor in tensors.items()
     }
     found = anatomy.read(path)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import mmap
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
-from pathlib import Path
 
 from ownward.anatomy.quantization.formats import GGML_BLOCKS
+from ownward.anatomy.tensors.source import FileSource, Source, unreadable
 from ownward.anatomy.tensors.stored import StoredTensor, check_places, shown
 from ownward.core import BadInput, UnknownQuantization
 
@@ -33,6 +33,10 @@ _MOST_DEPTH = 2
 _INFO_BYTES = 32
 _KEY_BYTES = 13
 _DEFAULT_ALIGNMENT = 32
+_FIRST_WINDOW_BYTES = 128 * 1024
+_LARGEST_WINDOW_BYTES = 1024**2
+_LARGEST_FETCHED_BYTES = 40 * 1024**2
+"""What is taken in at most of a header that does not lie on this machine; the largest known are near 20 MiB."""
 
 _TYPES = {
     0: "f32", 1: "f16", 2: "q4_0", 3: "q4_1", 6: "q5_0", 7: "q5_1", 8: "q8_0", 9: "q8_1",
@@ -64,75 +68,100 @@ class GgufFile:
         return value if isinstance(value, str) else "unknown"
 
 
-def read_gguf(path: Path) -> GgufFile:
+def read_gguf(source: Source) -> GgufFile:
     """Return the headers of a GGUF file and of the other splits of the same model.
 
     Arrays longer than 4,096 (vocabularies) are skipped and read as None.
     Raises: BadInput, if a file is no GGUF file, is cut short or contradicts itself;
     UnknownQuantization, for a tensor type without a known block.
     """
-    match = _SPLIT_NAME.match(path.name)
+    match = _SPLIT_NAME.match(source.name)
     if match is None:
-        metadata, tensors = _read_one(path)
+        metadata, tensors = _read_one(source)
         count = metadata.get("split.count", 0)
         if isinstance(count, int) and count > 1:
             raise BadInput(
                 f"is one of {count} splits but is not named as one",
-                where=str(path),
+                where=source.where,
                 allowed="Splits are named NAME-00001-of-0000N.gguf and lie side by side",
             )
         return GgufFile(metadata=metadata, tensors=tuple(tensors), file_count=1)
-    return _read_splits(path, stem=match["stem"], count=int(match["count"]))
+    return _read_splits(source, stem=match["stem"], count=int(match["count"]))
 
 
-def _read_splits(path: Path, *, stem: str, count: int) -> GgufFile:
+def _read_splits(source: Source, *, stem: str, count: int) -> GgufFile:
     if not 0 < count <= _MOST_SPLITS:
-        raise BadInput(f"is named as one of {count} splits", where=str(path))
-    parts = [path.with_name(f"{stem}-{number:05d}-of-{count:05d}.gguf") for number in range(1, count + 1)]
-    if missing := [part.name for part in parts if not part.is_file()]:
+        raise BadInput(f"is named as one of {count} splits", where=source.where)
+    names = [f"{stem}-{number:05d}-of-{count:05d}.gguf" for number in range(1, count + 1)]
+    parts = source.beside(dict.fromkeys(names, _FIRST_WINDOW_BYTES))
+    if missing := [name for name, part in zip(names, parts, strict=True) if part is None]:
         raise BadInput(
             f"{len(missing)} of {count} splits are missing, first {missing[0]!r}",
-            where=str(path),
+            where=source.where,
             next_step="Put all splits of the model side by side",
         )
     first: dict[str, Value] = {}
     tensors: list[StoredTensor] = []
-    names: set[str] = set()
-    for number, part in enumerate(parts):
+    known: set[str] = set()
+    for number, part in enumerate(part for part in parts if part is not None):
         metadata, found = _read_one(part)
         stated = metadata.get("split.no", number)
         if stated != number:
-            raise BadInput(f"is split {number} by name and {stated} by its header", where=str(part))
-        if any(tensor.name in names for tensor in found):
-            raise BadInput("repeats tensors of an earlier split", where=str(part))
-        names.update(tensor.name for tensor in found)
+            raise BadInput(f"is split {number} by name and {stated} by its header", where=part.where)
+        if any(tensor.name in known for tensor in found):
+            raise BadInput("repeats tensors of an earlier split", where=part.where)
+        known.update(tensor.name for tensor in found)
         tensors.extend(found)
         first = first or metadata
     total = first.get("split.tensors.count")
     if isinstance(total, int) and total != len(tensors):
-        raise BadInput(f"the splits hold {len(tensors)} tensors, not the {total} of their header", where=str(path))
+        raise BadInput(f"the splits hold {len(tensors)} tensors, not the {total} of their header", where=source.where)
     return GgufFile(metadata=first, tensors=tuple(tensors), file_count=count)
 
 
-def _read_one(path: Path) -> tuple[dict[str, Value], list[StoredTensor]]:
-    where = str(path)
+def _read_one(source: Source) -> tuple[dict[str, Value], list[StoredTensor]]:
+    if isinstance(source, FileSource):
+        return _read_mapped(source)
+    view = bytearray()
+
+    def grow(position: int) -> None:
+        """Take in the next window, and what more is needed up to `position`; windows double."""
+        if position > _LARGEST_FETCHED_BYTES:
+            raise BadInput(f"has a header that goes on past {_LARGEST_FETCHED_BYTES} bytes", where=source.where)
+        while len(view) < position:
+            window = min(max(len(view), _FIRST_WINDOW_BYTES), _LARGEST_WINDOW_BYTES, source.size - len(view))
+            found = source.read_at(len(view), window)
+            if len(found) != window:
+                raise BadInput("is cut short", where=source.where)
+            view.extend(found)
+
+    return _Header(view, source.where, end=source.size, grow=grow).read()
+
+
+def _read_mapped(source: FileSource) -> tuple[dict[str, Value], list[StoredTensor]]:
     try:
-        with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as view:
-            return _Header(view, where).read()
+        with source.path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as view:
+            return _Header(view, source.where, end=len(view)).read()
     except ValueError as error:
-        raise BadInput("is empty", where=where) from error
+        raise BadInput("is empty", where=source.where) from error
     except OSError as error:
-        raise BadInput(f"cannot be read: {error.strerror or error}", where=where) from error
+        raise unreadable(error, source.where) from error
 
 
 class _Header:
-    """A cursor over one file's header; every step forward is checked against the file's end."""
+    """A cursor over one file's header; every step forward is checked against the file's end.
 
-    __slots__ = ("elements", "end", "length", "order", "position", "view", "where")
+    `view` begins with the file; where it is shorter, `grow` lengthens it up to a position.
+    """
 
-    def __init__(self, view: mmap.mmap, where: str) -> None:
+    __slots__ = ("elements", "end", "grow", "length", "order", "position", "view", "where")
+
+    def __init__(
+        self, view: mmap.mmap | bytearray, where: str, *, end: int, grow: Callable[[int], None] | None = None
+    ) -> None:
         self.view = view
-        self.end = len(view)
+        self.end = end
+        self.grow = grow
         self.position = 0
         self.order = "<"
         self.elements = 0
@@ -141,9 +170,9 @@ class _Header:
 
     def read(self) -> tuple[dict[str, Value], list[StoredTensor]]:
         """Return metadata and tensors."""
-        if self.view[:4] != MAGIC:
+        if self.end < len(MAGIC) or self._slice(0, len(MAGIC)) != MAGIC:
             raise self._bad("is no GGUF file: it does not start with GGUF")
-        self.position = 4
+        self.position = len(MAGIC)
         self._find_byte_order()
         version = self._scalar("I")
         if version not in {2, 3}:
@@ -166,8 +195,7 @@ class _Header:
         return metadata, tensors
 
     def _find_byte_order(self) -> None:
-        if self.end < 8:  # noqa: PLR2004 - magic and version
-            raise self._bad("is cut short")
+        self._reach(8)  # magic and version
         if struct.unpack_from("<I", self.view, 4)[0] & 0xFFFF == 0:
             self.order = ">"
             self.length = struct.Struct(">Q")
@@ -178,8 +206,7 @@ class _Header:
 
     def _scalar(self, code: str) -> int | float | bool:
         size = struct.calcsize(self.order + code)
-        if self.position + size > self.end:
-            raise self._bad("is cut short")
+        self._reach(self.position + size)
         value: int | float | bool = struct.unpack_from(self.order + code, self.view, self.position)[0]
         self.position += size
         return value
@@ -188,7 +215,7 @@ class _Header:
         size = int(self._scalar("Q"))
         if size > longest or size > self.end - self.position:
             raise self._bad(f"has a text of {size} bytes at byte {self.position}")
-        text = self.view[self.position : self.position + size].decode("utf-8", errors="replace")
+        text = self._slice(self.position, self.position + size).decode("utf-8", errors="replace")
         self.position += size
         return text
 
@@ -210,6 +237,7 @@ class _Header:
             start, self.position = self.position, self.position + size
             if count > _MOST_KEPT:
                 return None
+            self._reach(self.position)
             return list(struct.unpack_from(f"{self.order}{count}{_SCALARS[kind]}", self.view, start))
         self.elements += count
         if self.elements > _MOST_ELEMENTS or count * 8 > self.end - self.position:
@@ -224,10 +252,11 @@ class _Header:
         """Return a short array of texts; step over a long one, a vocabulary, without decoding it."""
         if count <= _MOST_KEPT:
             return [self._text(_LONGEST_TEXT) for _ in range(count)]
-        read, view, end, position = self.length.unpack_from, self.view, self.end - 8, self.position
+        read, view, end, position = self.length.unpack_from, self.view, len(self.view) - 8, self.position
         for _ in range(count):
             if position > end:
-                raise self._bad("is cut short")
+                self._reach(position + 8)
+                end = len(view) - 8
             position += 8 + read(view, position)[0]
         if position > self.end:
             raise self._bad("is cut short")
@@ -252,6 +281,17 @@ class _Header:
         if sides[0] % values:
             raise self._bad(f"tensor {shown(name)} has rows of {sides[0]}, no whole number of {dtype} blocks")
         return StoredTensor(name, tuple(reversed(sides)), dtype, prod(sides) // values * size, offset)
+
+    def _reach(self, position: int) -> None:
+        """Make sure that the bytes before `position` are there."""
+        if position > self.end:
+            raise self._bad("is cut short")
+        if position > len(self.view) and self.grow is not None:
+            self.grow(position)
+
+    def _slice(self, start: int, end: int) -> bytes:
+        self._reach(end)
+        return bytes(self.view[start:end])
 
     def _bad(self, message: str) -> BadInput:
         return BadInput(message, where=self.where)

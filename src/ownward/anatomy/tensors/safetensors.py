@@ -7,11 +7,12 @@ without gaps; each claim is checked against the file before it is used.
 from __future__ import annotations
 
 from math import prod
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Any
 
 import msgspec
 
+from ownward.anatomy.tensors.source import Source
 from ownward.anatomy.tensors.stored import StoredTensor, check_places, shown
 from ownward.core import BadInput, UnknownQuantization
 
@@ -20,6 +21,10 @@ _LARGEST_INDEX_BYTES = 24 * 1024**2
 _MOST_TENSORS = 200_000
 _MOST_FILES = 2_000
 _MOST_SIDES = 8
+_PREFIX_BYTES = 8
+_ENTRY_BYTES = 96
+"""What a tensor takes in a header beside its name, about: type, shape and two offsets."""
+_METADATA_BYTES = 1024
 
 _BITS = {
     "BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8,
@@ -40,61 +45,50 @@ class _Index(msgspec.Struct):
     weight_map: dict[str, str]
 
 
-def read_safetensors(path: Path) -> tuple[StoredTensor, ...]:
+def read_safetensors(source: Source) -> tuple[StoredTensor, ...]:
     """Return the tensors of one safetensors file, in the order of its header.
 
     Raises: BadInput, if it is none, is cut short or contradicts itself; UnknownQuantization,
     for a type whose width is not known.
     """
-    where = str(path)
-    try:
-        with path.open("rb") as stream:
-            size = path.stat().st_size
-            prefix = stream.read(8)
-            if len(prefix) < 8:  # noqa: PLR2004 - the length that every file starts with
-                raise BadInput("is no safetensors file: it is shorter than its own length field", where=where)
-            length = int.from_bytes(prefix, "little")
-            if length > size - 8:
-                raise BadInput(f"claims a header of {length} bytes in a file of {size}", where=where)
-            if length > _LARGEST_HEADER_BYTES:
-                raise BadInput(f"has a header of {length} bytes, above {_LARGEST_HEADER_BYTES}", where=where)
-            header = stream.read(length)
-    except OSError as error:
-        raise BadInput(f"cannot be read: {error.strerror or error}", where=where) from error
-    tensors = _parse(header, where)
-    check_places(tensors, data_bytes=size - 8 - length, where=where)
+    where, size = source.where, source.size
+    prefix = source.read_at(0, _PREFIX_BYTES)
+    if len(prefix) < _PREFIX_BYTES:
+        raise BadInput("is no safetensors file: it is shorter than its own length field", where=where)
+    length = int.from_bytes(prefix, "little")
+    if length > size - _PREFIX_BYTES:
+        raise BadInput(f"claims a header of {length} bytes in a file of {size}", where=where)
+    if length > _LARGEST_HEADER_BYTES:
+        raise BadInput(f"has a header of {length} bytes, above {_LARGEST_HEADER_BYTES}", where=where)
+    tensors = _parse(source.read_at(_PREFIX_BYTES, length), where)
+    check_places(tensors, data_bytes=size - _PREFIX_BYTES - length, where=where)
     return tensors
 
 
-def read_index(path: Path) -> tuple[StoredTensor, ...]:
+def read_index(source: Source) -> tuple[StoredTensor, ...]:
     """Return the tensors of all files that an index names.
 
     Only the headers of the files are read. Raises: BadInput, if files are missing, lie
     elsewhere than beside the index, or do not hold what it says.
     """
-    index = _load_index(path)
+    index = _load_index(source)
     files: dict[str, set[str]] = {}
     for name, file in index.weight_map.items():
         files.setdefault(file, set()).add(name)
     if len(files) > _MOST_FILES:
-        raise BadInput(f"names {len(files)} files, above {_MOST_FILES}", where=str(path))
-    _check_files(path, sorted(files))
+        raise BadInput(f"names {len(files)} files, above {_MOST_FILES}", where=source.where)
     tensors: list[StoredTensor] = []
-    for file, names in files.items():
-        found = read_safetensors(path.with_name(file))
+    for (file, names), part in zip(files.items(), _open_files(source, files), strict=True):
+        found = read_safetensors(part)
         if missing := names - {tensor.name for tensor in found}:
-            raise BadInput(f"{file} does not hold {shown(min(missing))}", where=str(path))
+            raise BadInput(f"{file} does not hold {shown(min(missing))}", where=source.where)
         tensors.extend(tensor for tensor in found if tensor.name in names)
     return tuple(tensors)
 
 
-def _load_index(path: Path) -> _Index:
-    where = str(path)
-    try:
-        with path.open("rb") as stream:
-            text = stream.read(_LARGEST_INDEX_BYTES + 1)
-    except OSError as error:
-        raise BadInput(f"cannot be read: {error.strerror or error}", where=where) from error
+def _load_index(source: Source) -> _Index:
+    where = source.where
+    text = source.read_at(0, _LARGEST_INDEX_BYTES + 1)
     if len(text) > _LARGEST_INDEX_BYTES:
         raise BadInput(f"is larger than {_LARGEST_INDEX_BYTES} bytes, which no index is", where=where)
     try:
@@ -103,16 +97,23 @@ def _load_index(path: Path) -> _Index:
         raise BadInput(f"is no index of safetensors files: {_short(error)}", where=where) from error
 
 
-def _check_files(path: Path, files: list[str]) -> None:
-    for file in files:
-        if Path(file).name != file or not file.endswith(".safetensors"):
-            raise BadInput(f"names {shown(file)}, which is no safetensors file beside it", where=str(path))
-    if missing := [file for file in files if not path.with_name(file).is_file()]:
+def _open_files(source: Source, files: dict[str, set[str]]) -> list[Source]:
+    """Return the files that an index names, in its order."""
+    for file in sorted(files):
+        if PurePosixPath(file).name != file or "\\" in file or not file.endswith(".safetensors"):
+            raise BadInput(f"names {shown(file)}, which is no safetensors file beside it", where=source.where)
+    expected = {
+        file: _PREFIX_BYTES + sum(len(name) + _ENTRY_BYTES for name in names) + _METADATA_BYTES
+        for file, names in files.items()
+    }
+    parts = source.beside(expected)
+    if missing := sorted(file for file, part in zip(files, parts, strict=True) if part is None):
         raise BadInput(
             f"{len(missing)} of {len(files)} files are missing, first {shown(missing[0])}",
-            where=str(path),
+            where=source.where,
             next_step="Put all files beside the index, or give the model's config.json",
         )
+    return [part for part in parts if part is not None]
 
 
 def _parse(header: bytes, where: str) -> tuple[StoredTensor, ...]:
