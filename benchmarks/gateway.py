@@ -126,16 +126,16 @@ def main() -> None:
         for each in measured:
             if each.contender.process is not None:
                 each.add(memory_after_bytes=float(each.contender.memory_bytes()))
-        if options.open_streams:
-            for each in measured:
-                if each.contender.name in {"ownward", "nginx"}:
-                    with _alone(each.contender):
-                        measure_open_streams(each, upstream, options.open_streams)
         if options.soak:
             for each in measured:
                 if each.contender.name == "ownward":
                     with _alone(each.contender):
                         record["soak"] = soak(each, options.soak, load_core=options.load_core)
+        if options.open_streams:
+            for each in measured:
+                if each.contender.name in {"ownward", "nginx"}:
+                    with _alone(each.contender):
+                        measure_open_streams(each, upstream, options.open_streams)
     record["machine"]["load_average_after"] = round(os.getloadavg()[0], 2)
     record |= {
         "method": {

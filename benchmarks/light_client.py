@@ -11,6 +11,7 @@ import random
 import re
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -119,6 +120,11 @@ class _OpenLoopConnection(asyncio.Protocol):
         self.answer, self.sent_at_s = b"", time.perf_counter()
         self.transport.write(request)  # type: ignore[attr-defined]
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.sent_at_s is None and self in self.free:
+            self.free.remove(self)
+        self.failures.append(b"the server closed a connection: %a" % exc)
+
     def data_received(self, data: bytes) -> None:
         self.answer += data
         if is_whole(self.answer) and self.sent_at_s is not None:
@@ -166,9 +172,12 @@ async def run_open_loop(
     deadline_s = time.perf_counter() + 10
     while len(times_s) < requests - not_sent and time.perf_counter() < deadline_s:
         await asyncio.sleep(0.01)
+    failed = requests - len(times_s) + len(failures)
+    if failures:
+        print(f"port {address.port}: {failures[0]!r}", file=sys.stderr)
     for transport in transports:
         transport.abort()  # type: ignore[attr-defined]
-    return times_s, requests - len(times_s) + len(failures)
+    return times_s, failed
 
 
 @dataclass(slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -41,8 +42,19 @@ def new_record(benchmark: str) -> dict[str, Any]:
         "schema": "ownward.benchmark/1",
         "benchmark": benchmark,
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "commit": commit(),
         "machine": machine_facts(),
     }
+
+
+def commit() -> str | None:
+    """Return the commit that is checked out; None outside a repository."""
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    try:
+        said = subprocess.run(command, cwd=RESULTS.parent, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return said.stdout.strip() or None
 
 
 def write_record(record: dict[str, Any], path: Path | None = None) -> Path:
