@@ -90,7 +90,7 @@ def _print(result: DemoResult) -> None:
     out.print(
         Text(
             f"Owned: {MODEL} on each machine, as many as hold {SERVICE_LEVEL.fraction:.0%} of requests to"
-            f" {SERVICE_LEVEL.ttft_s:g} s for the first token\nand {SERVICE_LEVEL.tpot_s:g} s for each after it,"
+            f" {SERVICE_LEVEL.ttft_s:g} s for the first token and {SERVICE_LEVEL.tpot_s:g} s for each after it,"
             " in the busiest minutes too: peaks buy machines that idle the rest of the time."
         )
     )

@@ -256,9 +256,9 @@ def render_report(report: Report) -> Group:
                 f"{line.tasks:,}",
                 share,
                 format_duration(line.ttft_p50_s),
-                format_usd(line.cost_usd),
-                format_usd(line.cpct.usd),
-                format_usd(line.loaded_usd),
+                format_usd(line.cost_usd, digits=2),
+                format_usd(line.cpct.usd, digits=2),
+                format_usd(line.loaded_usd, digits=2),
             )
     parts: list[Any] = [table]
     certified = [text for text in map(_certificate_text, report.workloads) if text is not None]
