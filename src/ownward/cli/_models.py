@@ -9,6 +9,7 @@ import click
 
 from ownward.cli._additions import add_table, fact_options, slug_of
 from ownward.cli._output import emit, json_option, say
+from ownward.cli._remote import is_remote_name
 from ownward.cli._subjects import catalog_files, find_anatomy, find_checkpoint, find_model, is_path
 from ownward.core import BadInput, UnknownModel, UsageError, format_count, to_jsonable
 
@@ -58,15 +59,16 @@ def search(*, words: tuple[str, ...], as_json: bool) -> None:
 def show(*, model: str, others: tuple[str, ...], as_json: bool) -> None:
     """Show what a model is made of.
 
-    MODEL is a config.json, GGUF, safetensors file or index, a folder, or a catalogue name.
+    MODEL is a config.json, GGUF, safetensors file or index, a folder, or a catalogue name. Of a checkpoint
+    elsewhere (hf:org/name, hf:org/name@revision/file.gguf, an https address) the headers alone are read.
     Counts are exact: what is resident, what one token and a whole batch read, what the cache holds, beside other
     models where asked. A catalogue name adds its licence, known files and published scores.
     """
     from ownward.anatomy import as_contract
     from ownward.reports import compute_anatomy_page
 
-    anatomy = find_anatomy(model)
-    page = compute_anatomy_page(anatomy, [find_anatomy(name) for name in others])
+    anatomy = find_anatomy(model, may_fetch=True)
+    page = compute_anatomy_page(anatomy, [find_anatomy(name, may_fetch=True) for name in others])
     release = _release_of(model)
     payload = {**as_contract(anatomy), **page.as_record(), "release": None if release is None else _known(release)}
     emit(payload, as_json=as_json, render=lambda _: _page(page, release))
@@ -226,7 +228,7 @@ def _config_files(config: Path) -> list[Path]:
 
 def _release_of(name: str) -> Model | None:
     """Return the release that a name, or a checkpoint's name, belongs to; None for a path, whatever it is called."""
-    if is_path(name):
+    if is_path(name) or is_remote_name(name):
         return None
     try:
         return find_model(name)
@@ -332,7 +334,7 @@ def _stated(text: str | None) -> str:
 
 def _compared(name: str) -> dict[str, Any]:
     """Return the figures of one model of a comparison; what its tensors do not tell is None."""
-    anatomy = find_anatomy(name)
+    anatomy = find_anatomy(name, may_fetch=True)
     release = _release_of(name)
     tells_active, tells_cache = "active" not in anatomy.unsupported, "cache" not in anatomy.unsupported
     return {

@@ -23,14 +23,23 @@ _LARGEST_MACHINE_FILE_BYTES = 1 << 20
 _FILES_KEY = "ownward.catalog.files"
 
 
-def find_anatomy(name: str) -> Anatomy:
+def find_anatomy(name: str, *, may_fetch: bool = False) -> Anatomy:
     """Return the anatomy of a file (config.json, GGUF, safetensors, index), a folder with one, or a catalogue name.
 
-    A name is a release's, or that of a quantised checkpoint whose config the catalogue has.
-    Raises: BadInput, UnknownModel, UnsupportedModel.
+    A name is a release's, or that of a quantised checkpoint whose config the catalogue has; where
+    `may_fetch`, because a person typed it, also a checkpoint elsewhere, whose headers are read.
+    Raises: BadInput, UnknownModel, UnsupportedModel, FetchFailed.
     """
     from ownward import anatomy
+    from ownward.cli._remote import is_remote_name, read_remote
 
+    if is_remote_name(name):
+        if not may_fetch:
+            raise BadInput(
+                f"{name[:200]!r} lies elsewhere, and this command fetches nothing",
+                next_step=f"See it with: ownward models show {name[:200]}",
+            )
+        return read_remote(name)
     if is_path(name):
         return anatomy.read(Path(name))
     published = find_checkpoint(name)

@@ -266,6 +266,19 @@ class CatalogSettings(_Section):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HubSettings(_Section):
+    """Where checkpoints are looked at without downloading them."""
+
+    url: str = _setting("https://huggingface.co", "text", "The hub that names such as hf:org/name mean.")
+    token_env: str | None = _setting(
+        None,
+        "variable",
+        "Environment variable that holds the hub's token, for gated and private models; it goes to the hub alone.",
+        shown_default='"HF_TOKEN"',
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EconomicsSettings(_Section):
     """What owning is reckoned with. Every default here is an assumption: state your own."""
 
@@ -330,6 +343,7 @@ class Settings:
     gateway: GatewaySettings = field(default_factory=GatewaySettings)
     engine: EngineSettings = field(default_factory=EngineSettings)
     catalog: CatalogSettings = field(default_factory=CatalogSettings)
+    hub: HubSettings = field(default_factory=HubSettings)
     economics: EconomicsSettings = field(default_factory=EconomicsSettings)
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
     file: Path | None = field(default=None, compare=False)
@@ -341,5 +355,6 @@ SECTIONS: Mapping[str, type[Any]] = {
     "gateway": GatewaySettings,
     "engine": EngineSettings,
     "catalog": CatalogSettings,
+    "hub": HubSettings,
     "economics": EconomicsSettings,
 }

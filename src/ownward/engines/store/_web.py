@@ -7,22 +7,18 @@ from __future__ import annotations
 import asyncio
 import re
 from pathlib import Path
-from urllib.parse import urljoin, urlsplit
 
-from ownward.core import BrokenStream, FetchFailed, UpstreamError
+from ownward.core import FetchFailed, UpstreamError
 from ownward.engines.store._copying import compute_file_sha256, wrong_bytes
+from ownward.engines.store._following import Astray, follow
 from ownward.engines.store._weights import Progress, WebSource, Weights
-from ownward.policy import ANY, Place, issue_permit
 from ownward.upstreams import Door, Response, Timeouts
 
-_MAX_REDIRECTS = 5
 _TRIES = 5
 _TIMEOUTS = Timeouts(connect_s=15, first_byte_s=60, stall_s=60)
-_REDIRECTS = (301, 302, 303, 307, 308)
 _STATUS_OK = 200
 _STATUS_PARTIAL = 206
 _STATUS_RANGE_PAST_END = 416
-_THIS_MACHINE = ("127.0.0.1", "::1", "localhost")
 
 
 def fetch_from_web(weights: Weights, source: WebSource, *, part: Path, target: Path, progress: Progress | None) -> None:
@@ -61,7 +57,16 @@ async def _fetch_rest(
     door: Door, weights: Weights, source: WebSource, *, part: Path, progress: Progress | None
 ) -> None:
     start = part.stat().st_size
-    response = await _follow(door, weights, source, start=start, part=part)
+    try:
+        response, _ = await follow(
+            door,
+            source.url,
+            upstream=f"weights of {weights.id}",
+            headers=[(b"range", b"bytes=%d-" % start)] if start else [],
+            timeouts=_TIMEOUTS,
+        )
+    except Astray as error:
+        raise _failed(weights, source, str(error), part) from error
     async with response:
         if response.status == _STATUS_RANGE_PAST_END:
             return
@@ -82,34 +87,6 @@ async def _fetch_rest(
                 file.write(chunk)
                 if progress is not None:
                     progress(done, weights.bytes)
-
-
-async def _follow(door: Door, weights: Weights, source: WebSource, *, start: int, part: Path) -> Response:
-    url = source.url
-    for _ in range(_MAX_REDIRECTS):
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-        is_local = host in _THIS_MACHINE
-        if parts.scheme != "https" and not is_local:
-            raise _failed(weights, source, f"it leads to {parts.scheme}://{host}, which is not encrypted", part)
-        permit = issue_permit(
-            label=ANY,  # a download carries no request's data
-            place=Place(is_local=is_local, provider=None if is_local else host),
-            upstream=f"weights of {weights.id}",
-            origin=url,
-            body=b"",
-        )
-        headers = [(b"accept", b"*/*"), (b"accept-encoding", b"identity")]
-        if start:
-            headers.append((b"range", b"bytes=%d-" % start))
-        target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
-        response = await door.send(permit, method="GET", target=target, headers=headers, timeouts=_TIMEOUTS)
-        location = response.header(b"location")
-        if response.status not in _REDIRECTS or location is None:
-            return response
-        response.abort()
-        url = urljoin(url, location.decode("latin-1"))
-    raise BrokenStream(f"{source.url} redirects more than {_MAX_REDIRECTS} times")
 
 
 def _begins_at(response: Response, start: int) -> bool:
