@@ -20,10 +20,17 @@ def keys() -> None:
 @click.argument("name")
 @click.option("--label", default=None, help="Shrinks where this key's requests may travel, such as local_only or eu.")
 @click.option("--workload", "workloads", multiple=True, help="Workloads this key may use; all unless given.")
+@click.option("--budget", default=None, help="The most it may be charged in a period, such as 5.00/day (UTC).")
 @ledger_option
 @json_option
 def create(
-    *, name: str, label: str | None, workloads: tuple[str, ...], ledger_target: str | None, as_json: bool
+    *,
+    name: str,
+    label: str | None,
+    workloads: tuple[str, ...],
+    budget: str | None,
+    ledger_target: str | None,
+    as_json: bool,
 ) -> None:
     """Create a key called NAME and print its secret, this once."""
     scopes: dict[str, Any] = {}
@@ -33,6 +40,11 @@ def create(
         scopes["label"] = str(Label.parse(label))
     if workloads:
         scopes["workloads"] = list(workloads)
+    if budget is not None:
+        from ownward.plan import Budget
+
+        Budget.parse(budget)
+        scopes["budget"] = budget
     with open_ledger(ledger_target) as opened:
         secret = opened.create_key(name, scopes)
         key = opened.verify_key(secret)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
 
 from ownward.core import Clock, picousd_to_usd
 from ownward.gateway import control, wire
 from ownward.gateway.admission import Slots
 from ownward.gateway.breaker import CLOSED, Breaker, BreakerRules
+from ownward.gateway.budgets import checks_of_plan, unheld_lines
 from ownward.gateway.endpoints import ENDPOINTS
 from ownward.gateway.exchange import Exchange
 from ownward.gateway.keys import KeyRing
@@ -19,7 +20,7 @@ from ownward.gateway.metrics import GatewayMetrics, gauge_lines
 from ownward.gateway.retries import RetryBudget
 from ownward.gateway.routing import RoutingTable, Target, compile_plan
 from ownward.gateway.settings import GatewaySettings
-from ownward.ledger import Ledger
+from ownward.ledger import BudgetCheck, BudgetState, Ledger
 from ownward.plan import Plan
 from ownward.pricing import Usage
 from ownward.upstreams import Door
@@ -34,6 +35,11 @@ Secrets = Mapping[str, str] | Callable[[Plan], Mapping[str, str]]
 
 _LOG = logging.getLogger("ownward.gateway")
 _SWEEP_S = 5.0
+_BUDGET_GAUGES: tuple[tuple[str, str, Callable[[BudgetCheck, BudgetState], int]], ...] = (
+    ("limit", "A workload's budget in its period.", lambda check, _: check.limit_picousd),
+    ("spent", "Settled charges of the period.", lambda _, state: state.spent_picousd),
+    ("reserved", "Upper bounds of calls in flight and unsettled.", lambda _, state: state.reserved_picousd),
+)
 _BREAKER_STATES = {"closed": 0.0, "half_open": 1.0, "open": 2.0}
 
 
@@ -91,7 +97,7 @@ class Gateway:
     # Life.
 
     async def start(self) -> None:
-        """Keep the plan and its prices in the ledger, settle what dead processes left, begin the sweep."""
+        """Keep the plan and its prices in the ledger, sum up its budgets, settle what dead processes left; sweep."""
         await asyncio.to_thread(self._snapshot, self.table.plan)
         await asyncio.to_thread(self.ledger.reconcile)
         self._warn()
@@ -124,7 +130,7 @@ class Gateway:
         await self.ledger.flush()
 
     def _warn(self) -> None:
-        for line in (*self.table.unusable, *self.table.ignored):
+        for line in (*self.table.unusable, *self.table.ignored, *unheld_lines(self.table.plan)):
             _LOG.warning("%s", line)
 
     def _compile(self, plan: Plan) -> RoutingTable:
@@ -147,6 +153,9 @@ class Gateway:
             for price in (tier.price, tier.loaded_price):
                 if price is not None:
                     self.ledger.snapshot_price(price)
+        budgets = checks_of_plan(plan, at=self.clock.now())
+        if budgets:
+            self.ledger.open_budgets(budgets)
 
     def _sweep(self) -> None:
         """Cut clients that have read nothing for too long while bytes wait for them."""
@@ -237,6 +246,10 @@ class Gateway:
         """Count an attempt after the first."""
         self.metrics.retries.add((target.tier.name, target.name))
 
+    def count_over_budget(self, check: BudgetCheck) -> None:
+        """Count a call that a budget did not admit; keys have no label of their own."""
+        self.metrics.over_budget.add((check.kind, check.name if check.kind == "workload" else ""))
+
     def count_usage(self, target: Target, usage: Usage, charge_picousd: int | None) -> None:
         """Count what an upstream reported."""
         tier = target.tier.name
@@ -248,7 +261,14 @@ class Gateway:
         if charge_picousd:
             self.metrics.charges.add((tier, target.name), float(picousd_to_usd(charge_picousd)))
 
-    def gauges(self) -> Iterator[str]:
+    async def read_budgets(self) -> list[tuple[BudgetCheck, BudgetState]]:
+        """Return the budgets of the plan's workloads with what is spent and reserved now, by all processes."""
+        budgets = checks_of_plan(self.table.plan, at=self.clock.now())
+        if not budgets:
+            return []
+        return list(zip(budgets, await asyncio.to_thread(self.ledger.query_budgets, budgets), strict=True))
+
+    def gauges(self, budgets: Sequence[tuple[BudgetCheck, BudgetState]] = ()) -> Iterator[str]:
         """Yield what is read at scrape time."""
         now_s = self.clock.monotonic_s()
         slots = list(self.slots.values())
@@ -265,6 +285,9 @@ class Gateway:
             ("tier", "upstream"),
             list(self._breaker_states(now_s)),
         )
+        for name, help_text, read in _BUDGET_GAUGES:
+            values = [((check.name,), float(picousd_to_usd(read(check, state)))) for check, state in budgets]
+            yield from gauge_lines(f"ownward_budget_{name}_usd", help_text, ("workload",), values)
         yield from gauge_lines(
             "ownward_ledger_queue_entries", "Rows waiting to be committed.", (), [((), self.ledger.queue_depth)]
         )

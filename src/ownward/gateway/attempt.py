@@ -22,9 +22,10 @@ from ownward.core import (
     UpstreamUnreachable,
 )
 from ownward.gateway import wire
+from ownward.gateway.budgets import compute_checks, refusal_of
 from ownward.gateway.errors import UpstreamCredentials, broken_stream
 from ownward.gateway.routing import Target
-from ownward.ledger import Intent, Settlement
+from ownward.ledger import BudgetCheck, BudgetSpent, Intent, Request, Settlement
 from ownward.policy import Permit, issue_permit
 from ownward.pricing import Usage
 from ownward.upstreams import (
@@ -141,8 +142,9 @@ class Attempt:
     async def run(self) -> None:
         """Send the request and relay the answer.
 
-        Raises: Retry, if it failed before the first byte and another upstream may do better; PolicyRefusal;
-        LedgerError, if the intent could not be written, so that nothing was sent.
+        Raises: OverBudget or UnboundedCharge, if a budget does not admit the call; Retry, if it failed before the
+        first byte and another upstream may do better; PolicyRefusal; LedgerError, if the intent could not be
+        written, so that nothing was sent.
         """
         exchange, target = self._exchange, self._target
         endpoint = exchange.endpoint
@@ -168,7 +170,7 @@ class Attempt:
         exchange, gateway, target = self._exchange, self._gateway, self._target
         assert exchange.request is not None
         tier, endpoint = target.tier, exchange.endpoint
-        input_high, output_high = self._token_bounds(spliced)
+        input_high, output_high, is_assumed = self._token_bounds(spliced)
         charge_high = None
         if endpoint.is_free:
             charge_high = 0
@@ -188,33 +190,53 @@ class Attempt:
             started_at=gateway.clock.now(),
         )
         self._intent = intent
-        # Where these are cancelled, the ledger itself settles the attempt as failed: nothing was sent.
-        row = exchange.row_written
-        if row is None:
-            row = exchange.row_written = asyncio.Event()
-            try:
-                await gateway.ledger.begin(exchange.request, intent)
-            finally:
-                row.set()
-        else:
-            if not row.is_set():
-                await row.wait()
-            await gateway.ledger.begin_attempt(intent)
+        budgets = compute_checks(
+            exchange.choice,
+            exchange.key,
+            target,
+            charge_high_picousd=None if is_assumed and charge_high else charge_high,
+            at=intent.started_at,
+        )
+        try:
+            await self._begin(exchange.request, intent, budgets)
+        except BudgetSpent as error:
+            gateway.count_over_budget(error.check)
+            raise refusal_of(error, at=intent.started_at) from None
 
-    def _token_bounds(self, spliced: Spliced) -> tuple[int | None, int]:
+    async def _begin(self, request: Request, intent: Intent, budgets: tuple[BudgetCheck, ...]) -> None:
+        """Write the intent; the request's row goes with the first one that can be written."""
+        exchange, ledger = self._exchange, self._gateway.ledger
+        # Where these are cancelled, the ledger itself settles the attempt as failed: nothing was sent.
+        while (row := exchange.row_written) is not None:
+            if row.is_set():
+                await ledger.begin_attempt(intent, budgets=budgets)
+                return
+            await row.wait()
+        row = exchange.row_written = asyncio.Event()
+        try:
+            await ledger.begin(request, intent, budgets=budgets)
+        except LedgerError:
+            exchange.row_written = None
+            raise
+        finally:
+            row.set()
+
+    def _token_bounds(self, spliced: Spliced) -> tuple[int | None, int, bool]:
+        """Return the most input and output tokens, and whether the latter is assumed because nothing states it."""
         tier, endpoint = self._target.tier, self._exchange.endpoint
         input_high = input_tokens_upper_bound(
             spliced, endpoint=endpoint.splices_as, max_context_tokens=tier.max_context_tokens
         )
         if not endpoint.has_output:
-            return input_high, 0
+            return input_high, 0, False
         output_high = output_tokens_upper_bound(
             spliced, endpoint=endpoint.splices_as, max_output_tokens=tier.max_output_tokens
         )
-        if output_high is None:
-            assumed = tier.max_context_tokens or self._gateway.settings.assumed_output_tokens
-            output_high = assumed * spliced.choices
-        return input_high, output_high
+        if output_high is not None:
+            return input_high, output_high, False
+        if tier.max_context_tokens is not None:
+            return input_high, tier.max_context_tokens * spliced.choices, False
+        return input_high, self._gateway.settings.assumed_output_tokens * spliced.choices, True
 
     # The call.
 

@@ -14,7 +14,7 @@ from ownward.gateway.breaker import CLOSED, Breaker
 from ownward.gateway.endpoints import Endpoint
 from ownward.gateway.errors import Incapable, NoUpstream, OutOfScope, UnknownRoute
 from ownward.gateway.routing import RoutingTable, Target
-from ownward.plan import Match, Workload
+from ownward.plan import Budget, Match, Workload
 from ownward.policy import Label
 
 UNASSIGNED = "unassigned"
@@ -29,6 +29,7 @@ class KeyScope:
     workloads: frozenset[str] | None = None
     tiers: frozenset[str] | None = None
     label: Label | None = None
+    budget: Budget | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,8 +137,10 @@ def match(asked: Asked, table: RoutingTable) -> Matched:
         return Matched(workload=name, declared=declared, tiers=(asked.tier,), why=f"{why}, tier by header")
     if declared is not None:
         tiers = (*declared.strategy.tiers, *declared.fallback)
-        # A workload that accepts everything keeps the name that a request states of its own.
-        name = asked.workload if asked.workload is not None and declared.match == Match() else declared.name
+        # A workload that accepts everything keeps the name that a request states of its own, unless a budget must
+        # find all its requests under one name.
+        is_renamed = asked.workload is not None and declared.match == Match() and declared.budget is None
+        name = asked.workload if asked.workload is not None and is_renamed else declared.name
         return Matched(workload=name, declared=declared, tiers=tiers, why=why)
     name = asked.workload or UNASSIGNED
     if asked.model in table.targets:

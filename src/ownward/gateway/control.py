@@ -86,7 +86,7 @@ async def _answer(gateway: Gateway, scope: Scope, headers: Mapping[bytes, bytes]
     elif wire.is_foreign(headers):
         raise ForeignPage
     if path == "/metrics":
-        return 200, _METRICS, gateway.metrics.render(gateway.gauges())
+        return 200, _METRICS, gateway.metrics.render(gateway.gauges(await gateway.read_budgets()))
     if path.startswith(_MODELS):
         return _answer_models(gateway, path, headers)
     return await _record_outcome(gateway, path, receive)

@@ -8,6 +8,8 @@ Rejected                     the gateway itself says no, before any dispatch
 ├─ ForeignPage                403  a web page of another place, where no keys are demanded
 ├─ OutOfScope                403  the key may not use this workload or tier
 ├─ UnknownRoute              404  no workload, tier or model of the plan has this name
+├─ OverBudget                429  what the call may cost does not fit into a budget
+├─ UnboundedCharge           403  a budget holds the call, and nothing is known of what it may cost
 ├─ Incapable                 400  no tier of the workload can do what the request needs
 ├─ Overloaded                503  every slot and the queue are taken
 ├─ NoUpstream                503  every candidate is down, or the time is over
@@ -157,6 +159,32 @@ class Incapable(Rejected):
     """No tier of the workload can do what the request needs."""
 
 
+class OverBudget(Rejected):
+    """What the call may cost does not fit into what is left of a budget."""
+
+    status = 429
+
+    def __init__(self, message: str, *, allowed: str | None, next_step: str, retry_after_s: float | None) -> None:
+        """Keep when another try makes sense; None where waiting does not help."""
+        super().__init__(message, allowed=allowed, next_step=f"Nothing was sent. {next_step}")
+        self.retry_after_s = retry_after_s
+
+
+class UnboundedCharge(Rejected):
+    """A budget holds the call, and no upper bound of its charge is known: a budget that guesses is none."""
+
+    status = 403
+
+    def __init__(self, kind: str, name: str, *, tier: str) -> None:
+        """Name the budget and the tier."""
+        super().__init__(
+            f"the {kind} {name!r} has a budget, and nothing is known of what a call of tier {tier!r} may cost",
+            allowed="A tier with a price, and a bound on the request's output",
+            next_step=f"Nothing was sent. Write price, max_context_tokens and max_output_tokens under [tiers.{tier}]"
+            " in plan.toml, or send max_tokens",
+        )
+
+
 class Overloaded(Rejected):
     """Every slot is taken and the queue is full, or the wait in it was too long."""
 
@@ -236,7 +264,11 @@ _ANTHROPIC_TYPES = {
     503: "overloaded_error",
     504: "timeout_error",
 }
-_CODES = {"unknown_route": "model_not_found", "unauthorized": "invalid_api_key"}
+_CODES = {
+    "over_budget": "insufficient_quota",
+    "unauthorized": "invalid_api_key",
+    "unknown_route": "model_not_found",
+}
 
 
 def status_of(error: OwnwardError) -> int:

@@ -24,9 +24,11 @@ from ownward.gateway.errors import (
     InternalError,
     MalformedRequest,
     NoUpstream,
+    OverBudget,
     Overloaded,
     Rejected,
     TooManyInFlight,
+    UnboundedCharge,
     body_of,
     retry_after_s,
     status_of,
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("ownward.gateway")
 _CLIENT_GONE = 499
+_ALL_WENT_DOWN = "every upstream that could serve the request went down while it waited"
 
 
 class ClientGone(Exception):
@@ -297,6 +300,7 @@ class Exchange:
         gateway = self.gateway
         last: Retry | None = None
         full: Overloaded | None = None
+        over: OverBudget | UnboundedCharge | None = None
         tried = 0
         for target in targets:
             if tried and not self._may_retry(tried):
@@ -314,9 +318,9 @@ class Exchange:
                 if tried:
                     gateway.count_retry(target)
                 tried += 1
-                self.attempts += 1
+                number = self.attempts = self.attempts + 1
                 self.target = target
-                attempt = Attempt(self, target, number=self.attempts, body=body, sink=sink)
+                attempt = Attempt(self, target, number=number, body=body, sink=sink)
                 in_flight = gateway.in_flight
                 in_flight[target.key] = in_flight.get(target.key, 0) + 1
                 try:
@@ -326,20 +330,26 @@ class Exchange:
             except Retry as retry:
                 last = retry
                 continue
+            except (OverBudget, UnboundedCharge) as error:
+                tried -= 1
+                self.attempts -= number == self.attempts  # it was none; beside later ones its number stays unused
+                over = error
+                if not self._goes_on_with_owned:
+                    raise
+                continue
             finally:
                 slots.release()
             return attempt
         if last is None:
-            raise full or NoUpstream(
-                "every upstream that could serve the request went down while it waited", retry_after_s=1.0
-            )
-        if last.answer is None:
-            raise last.error
-        status, content_type, words = last.answer
-        wait_s = retry_after_s(last.error)
-        headers = [] if wait_s is None else [(b"retry-after", b"%d" % max(1, round(wait_s)))]
-        await sink.answer(status, content_type, headers, words)
+            raise over or full or NoUpstream(_ALL_WENT_DOWN, retry_after_s=1.0)
+        await _tell(last, sink)
         return None
+
+    @property
+    def _goes_on_with_owned(self) -> bool:
+        declared = None if self.choice is None else self.choice.declared
+        budget = None if declared is None else declared.budget
+        return budget is not None and budget.when_spent == "owned_only"
 
     def _may_retry(self, tried: int) -> bool:
         gateway = self.gateway
@@ -400,7 +410,8 @@ class Exchange:
     async def answer_error(self, error: OwnwardError) -> None:
         """Tell the client, and the ledger where nothing was dispatched."""
         status = status_of(error)
-        if self.attempts == 0 and self.is_known:
+        is_unwritten = self.attempts == 0 or (self.row_written is None and not isinstance(error, LedgerError))
+        if is_unwritten and self.is_known:
             self._record_refusal(error, status)
         if status >= 500 and not isinstance(error, Rejected | UpstreamError | InternalError):  # noqa: PLR2004 - our own faults
             _LOG.error("request %s failed: %s", self.request_id, error)
@@ -441,3 +452,13 @@ class Exchange:
             headers.append((b"x-ownward-tier", wire.ascii_of(target.tier.name)))
             headers.append((b"x-ownward-upstream", wire.ascii_of(target.name)))
         return headers
+
+
+async def _tell(last: Retry, sink: Sink) -> None:
+    """Pass on what the last upstream said; where it had no words of its own, raise what to say."""
+    if last.answer is None:
+        raise last.error
+    status, content_type, words = last.answer
+    wait_s = retry_after_s(last.error)
+    headers = [] if wait_s is None else [(b"retry-after", b"%d" % max(1, round(wait_s)))]
+    await sink.answer(status, content_type, headers, words)

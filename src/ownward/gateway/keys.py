@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ownward.core import Clock, OwnwardError
+from ownward.gateway.budgets import budget_in
 from ownward.gateway.choosing import KeyScope
 from ownward.gateway.errors import Unauthorized
 from ownward.ledger import Key
@@ -65,6 +66,7 @@ def scope_of(key: Key) -> KeyScope:
         workloads=_names(scopes.get("workloads")),
         tiers=_names(scopes.get("tiers")),
         label=None if label is None else _label(label),
+        budget=budget_in(scopes),
     )
 
 

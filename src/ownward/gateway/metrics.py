@@ -94,6 +94,9 @@ class GatewayMetrics:
         self.latency = Histogram(
             "ownward_latency_seconds", "Last byte of the answer minus dispatch, at the gateway.", ("tier",)
         )
+        self.over_budget = Counter(
+            "ownward_over_budget_total", "Calls that a budget did not admit.", ("kind", "workload")
+        )
         self.disconnects = Counter("ownward_client_disconnects_total", "Clients that left early.", ("tier",))
 
     def render(self, gauges: Iterable[str] = ()) -> bytes:

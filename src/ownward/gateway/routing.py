@@ -122,12 +122,10 @@ class RoutingTable:
     @cached_property
     def ignored(self) -> tuple[str, ...]:
         """What the plan states and this gateway does not carry out, for an operator to know."""
-        parts = ("budget", "capture")
         stated = [
-            f"workload {workload.name!r}: its {part} is not carried out by this version"
+            f"workload {workload.name!r}: its capture is not carried out by this version"
             for workload in self.plan.workloads.values()
-            for part in parts
-            if getattr(workload, part) is not None
+            if workload.capture is not None
         ]
         if self.needs_fingerprint:
             stated.append("match.fingerprints: requests are not fingerprinted by this version, so that it never holds")

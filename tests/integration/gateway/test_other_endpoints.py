@@ -216,7 +216,7 @@ def test_where_the_intent_cannot_be_written_nothing_is_sent(lab, start):
     async def main():
         async with FakeServer() as fake, start(lab.plan_of(lab.tier("a", fake.base_url))) as running:
 
-            async def fail(*_):
+            async def fail(*_, **__):
                 raise LedgerError("the disk is full")
 
             running.ledger.begin, kept = fail, running.ledger.begin
