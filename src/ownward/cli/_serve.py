@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import importlib.util
 import logging
 import sys
 from collections.abc import AsyncIterator
@@ -147,7 +148,6 @@ async def running(
     serving: Serving, opened: Any, settings: Settings, *, ready_file: str | None = None
 ) -> AsyncIterator[GatewayServer]:
     """Start the engines, hand them to a gateway, and stop whatever is left at the end."""
-    from ownward.dashboard import make_dashboard
     from ownward.engines import EngineState
     from ownward.gateway import GatewayServer
     from ownward.upstreams import Door, DoorLimits
@@ -165,7 +165,7 @@ async def running(
     }
     gateway_settings = _gateway_settings(settings, ready_file)
     # The pages ask for no key, so that they are there for this machine alone.
-    mounts = {"/dashboard": make_dashboard(opened, plan=serving.plan)} if gateway_settings.is_loopback else {}
+    mounts = _pages(opened, serving.plan) if gateway_settings.is_loopback else {}
     # The gateway bounds what is in flight; the door must not hold it up before that.
     limits = DoorLimits(connections_per_origin=gateway_settings.max_in_flight_requests)
     async with Door(limits=limits) as door:
@@ -195,6 +195,20 @@ async def running(
             servers.clear()
             for engine in engines.values():
                 await engine.stop()
+
+
+def _pages(opened: Any, plan: Plan) -> dict[str, Any]:
+    """Return the pages by their path; none where the extra `pages` is not installed."""
+    if not has_pages():
+        return {}
+    from ownward.dashboard import make_dashboard
+
+    return {"/dashboard": make_dashboard(opened, plan=plan)}
+
+
+def has_pages() -> bool:
+    """Return whether the libraries that the pages are made with are installed."""
+    return all(importlib.util.find_spec(name) is not None for name in ("jinja2", "starlette"))
 
 
 def _started_upstreams(tier: Tier) -> list[str]:
@@ -281,7 +295,8 @@ def _announce(server: GatewayServer, plan: Plan, *, as_json: bool) -> None:
         print(to_json(record), flush=True)
         return
     model = next(iter(plan.tiers.values())).model
-    say(f"ready at {server.base_url}/v1  (pages: {server.base_url}/dashboard, stop with Ctrl-C)")
+    pages = f"pages: {server.base_url}/dashboard, " if server.settings.is_loopback and has_pages() else ""
+    say(f"ready at {server.base_url}/v1  ({pages}stop with Ctrl-C)")
     say(
         f"  curl {server.base_url}/v1/chat/completions -H 'content-type: application/json'"
         f""" -d '{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello"}}]}}\'"""
