@@ -7,6 +7,7 @@ from ownward.anatomy.anatomy import Anatomy, LayerCount
 from ownward.anatomy.cache import CACHE_BITS, CacheType
 from ownward.anatomy.config import from_config
 from ownward.anatomy.contract import as_contract
+from ownward.anatomy.counted import from_parameters
 from ownward.anatomy.quantization import SCHEMES
 from ownward.anatomy.reading import read, read_source
 from ownward.anatomy.roles import Role
@@ -24,6 +25,7 @@ __all__ = [
     "as_contract",
     "expected_distinct_experts",
     "from_config",
+    "from_parameters",
     "read",
     "read_source",
 ]

@@ -64,6 +64,8 @@ class Anatomy:
     blueprint: Blueprint = field(repr=False)
     recipe: Recipe | None = field(default=None, repr=False)
     is_from_tensors: bool = False
+    counted_by: str | None = None
+    """The program and version whose own model was counted, where it was not ours; the basis is then `counted`."""
     unsupported: tuple[str, ...] = ()
     """What tensors without a config do not tell: `cache`, `active`. Its figures are 0 and mean nothing."""
 
@@ -193,6 +195,7 @@ def describe(
     is_from_tensors: bool = False,
     quantization: str | None = None,
     unsupported: tuple[str, ...] = (),
+    counted_by: str | None = None,
 ) -> Anatomy:
     """Return the anatomy that follows from a blueprint, stored by `recipe`."""
     roles = dict.fromkeys(Role, 0)
@@ -239,6 +242,7 @@ def describe(
         recipe=recipe,
         is_from_tensors=is_from_tensors,
         unsupported=unsupported,
+        counted_by=counted_by,
         **_cache_figures(blueprint),
     )
 

@@ -28,7 +28,7 @@ def as_contract(anatomy: Anatomy) -> dict[str, Any]:
     """Return the object of `ownward models show --json`, under the names of CONTRACTS."""
     figures = _figures(anatomy)
     for lost in anatomy.unsupported:
-        figures.update(dict.fromkeys(_LOST[lost]))
+        figures.update(dict.fromkeys(_LOST.get(lost, ())))
     return figures
 
 
@@ -63,4 +63,5 @@ def _figures(anatomy: Anatomy) -> dict[str, Any]:
         "modalities": list(anatomy.modalities),
         "layers": [{"kind": layer.kind, "count": layer.count} for layer in anatomy.layers],
         "unsupported": list(anatomy.unsupported),
+        "counted_by": anatomy.counted_by,
     }

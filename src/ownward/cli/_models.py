@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ownward.cli._additions import add_table, fact_options, slug_of
+from ownward.cli._counting import count_with_transformers
 from ownward.cli._output import emit, json_option, say
 from ownward.cli._remote import is_remote_name
 from ownward.cli._subjects import catalog_files, find_anatomy, find_checkpoint, find_model, is_path
@@ -55,8 +56,11 @@ def search(*, words: tuple[str, ...], as_json: bool) -> None:
 @click.option(
     "--beside", "others", multiple=True, metavar="MODEL", help="Another model in the same tables; repeatable."
 )
+@click.option(
+    "--with-transformers", is_flag=True, help="Count a config.json of any architecture by transformers' own model."
+)
 @json_option
-def show(*, model: str, others: tuple[str, ...], as_json: bool) -> None:
+def show(*, model: str, others: tuple[str, ...], with_transformers: bool, as_json: bool) -> None:
     """Show what a model is made of.
 
     MODEL is a config.json, GGUF, safetensors file or index, a folder, or a catalogue name. Of a checkpoint
@@ -67,7 +71,9 @@ def show(*, model: str, others: tuple[str, ...], as_json: bool) -> None:
     from ownward.anatomy import as_contract
     from ownward.reports import compute_anatomy_page
 
-    anatomy = find_anatomy(model, may_fetch=True)
+    anatomy = count_with_transformers(model) if with_transformers else find_anatomy(model, may_fetch=True)
+    if anatomy.counted_by is not None:
+        say(f"counted by {anatomy.counted_by}; what parameters alone do not tell: {', '.join(anatomy.unsupported)}")
     page = compute_anatomy_page(anatomy, [find_anatomy(name, may_fetch=True) for name in others])
     release = _release_of(model)
     payload = {**as_contract(anatomy), **page.as_record(), "release": None if release is None else _known(release)}
