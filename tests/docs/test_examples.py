@@ -68,7 +68,8 @@ def test_the_runner_sees_what_is_wrong(page: str, told: str, tmp_path: Path):
 def test_the_runner_passes_over_what_may_differ(tmp_path: Path):
     page = tmp_path / "page.md"
     page.write_text(
-        "```console\n$ echo a b c\na …\n$ echo 'took 12 ms at 2026-11-21T09:00:00Z'\ntook 9.5 ms at 2025-01-01T00:00:00Z\n"
+        "```console\n$ echo a b c\na …\n"
+        "$ echo 'took 12 ms at 2026-11-21T09:00:00Z'\ntook 9.5 ms at 2025-01-01T00:00:00Z\n"
         "$ false  # exits with 1\n```\n\n<!-- figures vary: made up -->\n```console\n$ echo 12 rows\n7,000 rows\n```\n"
         "\n<!-- not run: made up -->\n```bash\nfalse\n```\n\n<!-- file: x.txt -->\n```text\nhello\n```\n\n"
         "```console\n$ cat x.txt\nhello\n```\n",
