@@ -43,7 +43,7 @@ class Beside:
             month = rest[:2]
             years = self.at.year - int(year) + (self.at.month - (int(month) if month.isdigit() else 6)) / 12
         size = math.sqrt(anatomy.total_live_params * max(anatomy.active_params_per_token, 1))
-        return size * 2.0 ** -max(years, 0.0)
+        return size * math.exp2(-max(years, 0.0))
 
     def scores(self, model: str) -> list[dict[str, Any]]:
         """Return a few published scores; those of different makers do not compare."""
