@@ -29,6 +29,7 @@ check: $(VENV)/.dev ## format, lint, types, import contracts, generated files
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m scripts.generate_docs --check
+	$(BIN)/python -m scripts.build_catalog --check
 
 test: $(VENV)/.dev ## run the whole test suite
 	$(BIN)/python -m pytest
