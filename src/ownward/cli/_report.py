@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ownward.cli._context import open_ledger
+from ownward.cli._context import load_settings, open_ledger
 from ownward.cli._output import emit, json_option, ledger_option
 from ownward.core import to_jsonable
 
@@ -30,5 +30,6 @@ def report(*, ledger_target: str | None, plan_file: str | None, workload: str | 
             opened.query_tasks(workload=workload),
             opened.query_certificates(workload),
             plan=plan,
+            human_usd_per_hour=load_settings().economics.people_usd_per_hour,
         )
     emit(to_jsonable(made.as_record()), as_json=as_json, render=lambda _: render_report(made))

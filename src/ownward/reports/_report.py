@@ -86,8 +86,12 @@ def compute_report(
     certificates: Sequence[CertificateRow] = (),
     *,
     plan: Plan | None = None,
+    human_usd_per_hour: Decimal = Decimal(0),
 ) -> Report:
-    """Return the report of ledger rows; `plan` gives floors, the baseline and fully loaded prices."""
+    """Return the report of ledger rows; `plan` gives floors, the baseline and fully loaded prices.
+
+    The human minutes that outcomes state cost `human_usd_per_hour` in the cost per completed task.
+    """
     rows = list(attempts)
     by_task = {task.task_id: task for task in tasks}
     groups: dict[tuple[str, str], list[AttemptRow]] = {}
@@ -98,7 +102,7 @@ def compute_report(
         newest.setdefault(certificate.workload, certificate)
     lines: dict[str, list[TierLine]] = {}
     for (workload, tier), members in sorted(groups.items()):
-        lines.setdefault(workload, []).append(_tier_line(tier, members, by_task, plan))
+        lines.setdefault(workload, []).append(_tier_line(tier, members, by_task, plan, human_usd_per_hour))
     made = tuple(
         WorkloadLine(
             workload=name,
@@ -123,7 +127,9 @@ def compute_report(
     )
 
 
-def _tier_line(tier: str, rows: list[AttemptRow], tasks: Mapping[str, TaskRow], plan: Plan | None) -> TierLine:
+def _tier_line(
+    tier: str, rows: list[AttemptRow], tasks: Mapping[str, TaskRow], plan: Plan | None, human_usd_per_hour: Decimal
+) -> TierLine:
     settled = [row for row in rows if row.state == "settled"]
     mine = list(dict.fromkeys(row.task_id for row in rows))
     graded = [task for name in mine if (task := tasks.get(name)) is not None and task.outcome is not None]
@@ -159,6 +165,7 @@ def _tier_line(tier: str, rows: list[AttemptRow], tasks: Mapping[str, TaskRow], 
             [per_task[task.task_id] for task in graded],
             [bool(task.outcome and task.outcome.completed) for task in graded],
             human_minutes=[task.outcome.human_minutes if task.outcome else None for task in graded],
+            human_usd_per_hour=human_usd_per_hour,
         ),
         ttft_p50_s=_median([row.ttft_s for row in settled]),
         latency_p50_s=_median([row.latency_s for row in settled]),

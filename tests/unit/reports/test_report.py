@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -80,6 +81,15 @@ def test_cost_per_completed_task_counts_failures_in() -> None:
     assert (line.graded, line.completed) == (3, 2)
     assert line.cost_usd == Decimal(3)
     assert line.cpct.usd == Decimal("1.5")
+
+
+def test_stated_human_minutes_are_part_of_the_cost_of_a_completed_task() -> None:
+    helped = task(1, True)
+    assert helped.outcome is not None
+    helped = dataclasses.replace(helped, outcome=dataclasses.replace(helped.outcome, human_minutes=30.0))
+    report = compute_report([attempt(1)], [helped], plan=PLAN, human_usd_per_hour=Decimal(60))
+    (line,) = report.workloads[0].tiers
+    assert line.cpct.usd == Decimal(31)
 
 
 def test_loaded_and_baseline_prices_are_set_beside_the_charge() -> None:
