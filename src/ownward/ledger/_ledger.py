@@ -172,7 +172,8 @@ class Ledger:
     def open_budgets(self, budgets: Sequence[BudgetCheck]) -> None:
         """Sum up what was charged against `budgets` so far, so that no request has to wait for that.
 
-        Takes about 8 s for each million requests of the span where an account is not there yet, else nothing.
+        Where an account is not there yet, it takes seconds for each million requests of its span (1.2 s for 256,000),
+        and other writers wait meanwhile.
         Raises: LedgerError, if it could not be committed.
         """
 
