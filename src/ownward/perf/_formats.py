@@ -153,8 +153,11 @@ def weight_bytes(anatomy: Anatomy, weights: str) -> WeightBytes:
 def _count(anatomy: Anatomy, weights: str) -> WeightBytes:
     towers = sum(getattr(anatomy, role) for role in ("vision_tower", "vision_projector", "audio_tower"))
     lookups = anatomy.ngram_or_ple + anatomy.per_layer_embeddings
-    needs_own = weights == NATIVE or anatomy.recipe is not None
-    own = float(anatomy.weights_bytes()) if needs_own else 0.0
+    own = 0.0
+    if weights == NATIVE:
+        own = float(anatomy.weights_bytes())
+    elif anatomy.recipe is not None:
+        own = float(weight_bytes(anatomy, NATIVE).resident)
     if weights == NATIVE:
         resident, bits = own, _own_expert_bits(anatomy, own)
     else:

@@ -31,6 +31,10 @@ class Mix:
     fused_qkv: str | None = None
     experts: str | None = None
 
+    def shares_of(self, index: int, layers: int) -> tuple[bool, ...]:
+        """Return what tells layers apart in this mix: whether each of its shares holds the layer `index`."""
+        return tuple(_has(share, index, layers) for share, _ in (*self.value, *self.down))
+
     def format_of(self, name: str, weight: Weight, *, index: int, layers: int, is_head: bool) -> Format:
         """Return the format of a weight; norms, biases, convolutions and routers stay fp32, towers fp16."""
         if weight.role in MODALITY_ROLES:

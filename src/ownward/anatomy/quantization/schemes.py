@@ -57,25 +57,27 @@ def scheme_sizes(blueprint: Blueprint, name: str) -> Iterator[tuple[Weight, int]
 
 
 def _gguf_sizes(blueprint: Blueprint, mix: Mix) -> Iterator[tuple[Weight, int]]:
-    """Yield a GGUF file's tensors: fp32 norms and routers, the embedding typed as head where they are tied."""
+    """Yield a GGUF file's tensors: fp32 norms and routers, the embedding typed as head where they are tied.
+
+    Equal layers whose tensors get equal types are counted together.
+    """
     layers = len(blueprint.layers)
-    sizes: dict[tuple[Format, tuple[int, ...]], int] = {}
-
-    def size(weight: Weight, index: int, *, is_head: bool) -> int:
-        stored = mix.format_of(weight.name, weight, index=index, layers=layers, is_head=is_head)
-        key = stored, weight.shape
-        if key not in sizes:
-            sizes[key] = stored.bytes_of(weight.shape)
-        return sizes[key] * weight.copies
-
     head = Role.EMBEDDINGS if blueprint.is_tied else Role.LM_HEAD
     for weight in blueprint.outside:
         if weight.state in {"live", "buffer"}:
-            yield weight, size(weight, 0, is_head=weight.role is head)
+            stored = mix.format_of(weight.name, weight, index=0, layers=layers, is_head=weight.role is head)
+            yield weight, stored.bytes_of(weight.shape) * weight.copies
+    counts: dict[tuple[int, tuple[bool, ...]], int] = {}
+    firsts: dict[tuple[int, tuple[bool, ...]], int] = {}
     for index, layer in enumerate(blueprint.layers):
-        for weight in layer.weights:
+        key = id(layer), mix.shares_of(index, layers)
+        counts[key] = counts.get(key, 0) + 1
+        firsts.setdefault(key, index)
+    for key, index in firsts.items():
+        for weight in blueprint.layers[index].weights:
             if weight.state in {"live", "buffer"}:
-                yield weight, size(weight, index, is_head=False)
+                stored = mix.format_of(weight.name, weight, index=index, layers=layers, is_head=False)
+                yield weight, stored.bytes_of(weight.shape) * weight.copies * counts[key]
 
 
 def _hub(stored: Format, roles: frozenset[Role]) -> Choose:
