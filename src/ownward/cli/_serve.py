@@ -17,11 +17,12 @@ import click
 
 from ownward.cli._context import load_settings, open_ledger
 from ownward.cli._output import ledger_option, say
-from ownward.core import ConfigError, Fault, UsageError, to_json
+from ownward.cli._serve_engines import find_weights, make_engine
+from ownward.core import UsageError, to_json
 
 if TYPE_CHECKING:
     from ownward.config import Settings
-    from ownward.engines import EmbeddedEngine, EngineStatus
+    from ownward.engines import EngineStatus
     from ownward.gateway import GatewayServer
     from ownward.plan import Plan, Tier
 
@@ -78,7 +79,7 @@ class Serving:
 
     plan: Plan
     plan_path: Path | None
-    weights: dict[str, Path]
+    weights: dict[str, Path | None]
 
 
 def choose_serving(settings: Settings, *, plan_file: str | None, model_file: str | None) -> Serving:
@@ -94,7 +95,7 @@ def choose_serving(settings: Settings, *, plan_file: str | None, model_file: str
     path = Path(plan_file) if plan_file is not None else settings.server.plan_file
     if path is not None and model_file is None:
         plan = read_plan(path)
-        return Serving(plan=plan, plan_path=path, weights=_weights_of(plan, path))
+        return Serving(plan=plan, plan_path=path, weights=find_weights(plan.tiers, path))
     if model_file is not None:
         weights = Path(model_file)
         name = weights.name.removesuffix(".gguf")
@@ -110,37 +111,6 @@ def choose_serving(settings: Settings, *, plan_file: str | None, model_file: str
         capabilities=(),  # not stated: llama.cpp says itself what a model cannot do
     )
     return Serving(plan=plan, plan_path=None, weights={"local": weights})
-
-
-def _weights_of(plan: Plan, path: Path) -> dict[str, Path]:
-    """Return the weights of each tier whose engine serve starts; all faults at once."""
-    from ownward.cli._weights import fetch_weights
-    from ownward.engines import EMBEDDED_MODEL
-
-    weights: dict[str, Path] = {}
-    faults: list[Fault] = []
-    for tier in plan.tiers.values():
-        if not _is_started_by_serve(tier):
-            continue
-        key = f"tiers.{tier.name}"
-        stated = tier.engine_options.get("model_path")
-        if tier.engine != "embedded":
-            allowed = f'Start it by hand and write its url, or engine = "embedded" (tier {tier.name})'
-            faults.append(Fault(file=str(path), key=f"{key}.engine", message="is not started here", allowed=allowed))
-        elif isinstance(stated, str):
-            weights[tier.name] = path.parent / stated
-        elif tier.model == EMBEDDED_MODEL.id:
-            weights[tier.name] = fetch_weights(EMBEDDED_MODEL.id)
-        else:
-            allowed = 'Write engine_options = { model_path = "weights.gguf" }'
-            faults.append(Fault(file=str(path), key=key, message="names no weights", allowed=allowed))
-    if faults:
-        raise ConfigError(faults)
-    return weights
-
-
-def _is_started_by_serve(tier: Tier) -> bool:
-    return tier.is_owned and any(upstream.url is None for upstream in tier.upstreams)
 
 
 @contextlib.asynccontextmanager
@@ -160,7 +130,7 @@ async def running(
                 server.set_address(upstream, status.base_url if status.state is EngineState.READY else None)
 
     engines = {
-        tier: _engine(serving.plan.tiers[tier], weights, settings, functools.partial(note_address, tier))
+        tier: make_engine(serving.plan.tiers[tier], weights, settings, on_change=functools.partial(note_address, tier))
         for tier, weights in serving.weights.items()
     }
     gateway_settings = _gateway_settings(settings, ready_file)
@@ -213,27 +183,6 @@ def has_pages() -> bool:
 
 def _started_upstreams(tier: Tier) -> list[str]:
     return [f"{tier.name}/{upstream.name}" for upstream in tier.upstreams if upstream.url is None]
-
-
-def _engine(tier: Tier, weights: Path, settings: Settings, on_change: Any) -> EmbeddedEngine:
-    from ownward.engines import EmbeddedEngine, EngineOptions
-
-    stated = {key: value for key, value in tier.engine_options.items() if key != "model_path"}
-    known = {field.name for field in dataclasses.fields(EngineOptions)}
-    unknown = sorted(stated.keys() - known)
-    if unknown:
-        key = f"tiers.{tier.name}.engine_options.{unknown[0]}"
-        allowed = ", ".join(sorted(known - {"model_path"}))
-        raise ConfigError([Fault(file="plan", key=key, message="is no option of the engine", allowed=allowed)])
-    options: dict[str, Any] = {
-        "slots": settings.engine.slots,
-        "context_tokens": settings.engine.context_tokens,
-        "threads": settings.engine.threads,
-        "use_mmap": settings.engine.use_mmap,
-        "no_extra_bufts": settings.engine.no_extra_bufts,
-        **stated,
-    }
-    return EmbeddedEngine(EngineOptions(model_path=weights, alias=tier.model, **options), on_change=on_change)
 
 
 def _gateway_settings(settings: Settings, ready_file: str | None) -> Any:

@@ -251,6 +251,12 @@ class EngineSettings(_Section):
         "Where fetched weights are kept; left out, in the platform's cache folder.",
         shown_default='"~/.cache/ownward"',
     )
+    log_dir: Path | None = _setting(
+        None,
+        "path",
+        "Where each engine's own words go, a file for each tier, begun anew at each start; left out, they are not kept.",
+        shown_default='"engines"',
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,10 +4,16 @@ It does not know prices, plans or who asks.
 """
 
 from ownward.engines._engine import Engine
-from ownward.engines._state import TRANSITIONS, EngineState, RestartPolicy
+from ownward.engines._state import TRANSITIONS, EngineState, RestartPolicy, compute_load_timeout_s
 from ownward.engines._supervisor import EngineStatus, HealthPolicy, SupervisedEngine
 from ownward.engines.adopted import AdoptedEngine
-from ownward.engines.commands import VllmOptions, llama_server_command, vllm_command
+from ownward.engines.commands import (
+    SglangOptions,
+    VllmOptions,
+    llama_server_command,
+    sglang_command,
+    vllm_command,
+)
 from ownward.engines.embedded import EmbeddedEngine, EngineOptions, choose_free_threads
 from ownward.engines.fake import (
     FAKE_FLAGS,
@@ -71,12 +77,14 @@ __all__ = [
     "RemoteFile",
     "RemoteLimits",
     "RestartPolicy",
+    "SglangOptions",
     "Stall",
     "SupervisedEngine",
     "VllmOptions",
     "WebSource",
     "Weights",
     "choose_free_threads",
+    "compute_load_timeout_s",
     "fetch",
     "find",
     "llama_server_command",
@@ -84,6 +92,7 @@ __all__ = [
     "parse_remote",
     "run_fake",
     "serve_fake",
+    "sglang_command",
     "verify",
     "vllm_command",
     "write_fake_arguments",

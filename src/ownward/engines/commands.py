@@ -105,3 +105,65 @@ def vllm_command(options: VllmOptions, *, program: str = "vllm", extra: tuple[st
     if options.expert_parallel:
         command.append("--enable-expert-parallel")
     return [*command, *extra]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SglangOptions:
+    """How SGLang serves one model: a folder of weights or a name it knows."""
+
+    model: str
+    alias: str
+    revision: str | None = None
+    max_context_tokens: int | None = None
+    slots: int | None = None
+    tensor_parallel: int = 1
+    pipeline_parallel: int = 1
+    expert_parallel: int = 1
+    memory_fraction: float | None = None  # of the GPU for weights and cache; None: as SGLang chooses
+    kv_type: Literal["auto", "fp8_e5m2", "fp8_e4m3"] = "auto"
+    quantization: str | None = None
+    batch_tokens: int | None = None  # of one prefill chunk
+    host: str = "127.0.0.1"
+    port: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse a share outside 0 to 1 and degrees below one.
+
+        Raises: UsageError.
+        """
+        if self.memory_fraction is not None and not 0 < self.memory_fraction < 1:
+            raise UsageError(f"memory_fraction is {self.memory_fraction}", allowed="A share between 0 and 1")
+        for name in ("tensor_parallel", "pipeline_parallel", "expert_parallel"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} is {getattr(self, name)}", allowed="At least 1")
+
+
+def sglang_command(options: SglangOptions, *, program: str = "python3", extra: tuple[str, ...] = ()) -> list[str]:
+    """Return the command that serves `options` with SGLang; `program` is the Python that it is installed in.
+
+    Source: SGLang's documentation, "Server Arguments", read 2026-11-21.
+
+    >>> sglang_command(SglangOptions(model="org/model", alias="m", port=8000, tensor_parallel=2))[-2:]
+    ['--tp-size', '2']
+    """
+    command = [
+        *(program, "-m", "sglang.launch_server", "--model-path", options.model),
+        *("--served-model-name", options.alias, "--host", options.host, "--port", str(options.port)),
+        "--enable-metrics",
+    ]
+    flags: list[tuple[str, object | None]] = [
+        ("--revision", options.revision),
+        ("--context-length", options.max_context_tokens),
+        ("--max-running-requests", options.slots),
+        ("--chunked-prefill-size", options.batch_tokens),
+        ("--mem-fraction-static", options.memory_fraction),
+        ("--quantization", options.quantization),
+        ("--kv-cache-dtype", None if options.kv_type == "auto" else options.kv_type),
+        ("--tp-size", options.tensor_parallel if options.tensor_parallel > 1 else None),
+        ("--pp-size", options.pipeline_parallel if options.pipeline_parallel > 1 else None),
+        ("--ep-size", options.expert_parallel if options.expert_parallel > 1 else None),
+    ]
+    for flag, value in flags:
+        if value is not None:
+            command += [flag, str(value)]
+    return [*command, *extra]
