@@ -33,14 +33,16 @@ def asker(door: Door, endpoint: Endpoint, *, model: str) -> Callable[[Task], Awa
 
     Raises: UsageError, if the address is not one of this machine or a private network.
     """
-    from ownward.policy import LOCAL_ONLY, Place, is_local_address, issue_permit
+    from ownward.policy import Label, Place, is_loopback_address, is_private_address, issue_permit
     from ownward.trials import Answer
 
     parts = urlsplit(endpoint.url)
     host = parts.hostname or ""
-    if parts.scheme not in {"http", "https"} or not (host == "localhost" or is_local_address(host)):
+    if parts.scheme not in {"http", "https"} or not (host == "localhost" or is_private_address(host)):
         raise UsageError(f"--url is {endpoint.url!r}", allowed="the address of a gateway here: http://127.0.0.1:8484")
     origin = f"{parts.scheme}://{parts.netloc}"
+    place = Place(is_local=host == "localhost" or is_loopback_address(host), is_on_site=True)
+    label = Label.parse("site")
     headers = [(b"content-type", b"application/json")]
     if endpoint.key is not None:
         headers.append((b"authorization", f"Bearer {endpoint.key}".encode()))
@@ -53,9 +55,7 @@ def asker(door: Door, endpoint: Endpoint, *, model: str) -> Callable[[Task], Awa
             {"model": model, "messages": list(task.messages), "max_tokens": task.max_tokens, "temperature": 0}
             | dict(task.extra)
         ).encode()
-        permit = issue_permit(
-            label=LOCAL_ONLY, place=Place(is_local=True), upstream="gateway", origin=origin, body=body
-        )
+        permit = issue_permit(label=label, place=place, upstream="gateway", origin=origin, body=body)
         named = (b"x-ownward-task", f"{endpoint.run_id}/{model}/{task.task_id}".encode())
         try:
             response = await door.send(

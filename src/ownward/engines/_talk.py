@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ownward.core import EngineNotReady, UpstreamError
-from ownward.policy import ANY, LOCAL_ONLY, Place, is_local_address, issue_permit
+from ownward.policy import ANY, LOCAL_ONLY, Place, is_loopback_address, issue_permit
 from ownward.upstreams import Door, Timeouts
 
 _MAX_ANSWER_BYTES = 4 * 1024 * 1024
@@ -59,7 +59,7 @@ async def ask(
 
 def _is_here(base_url: str) -> bool:
     host = urlsplit(base_url).hostname or ""
-    return host == "localhost" or is_local_address(host)
+    return host == "localhost" or is_loopback_address(host)
 
 
 async def generate_one_token(

@@ -272,7 +272,7 @@ def _forbidden(matched: Matched, label: Label, label_why: str, targets: Iterable
     listed = list(targets)
     places = "; ".join(f"{target.tier.name} is at {target.place}" for target in listed)
     first = listed[0].place
-    wider = first.region or (f"provider:{first.provider}" if first.provider else "any")
+    wider = "site" if first.is_on_site else first.region or (f"provider:{first.provider}" if first.provider else "any")
     if "shrunk" in label_why:
         next_step = "Send a wider x-ownward-label, or use another key, if the data may go there"
     elif matched.declared is not None:

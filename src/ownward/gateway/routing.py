@@ -209,7 +209,7 @@ def _targets(tier: Tier, *, addresses: Mapping[str, str | None], secrets: Mappin
             key=key,
             tier=tier,
             upstream=upstream,
-            place=tier.place if upstream.is_local else replace(tier.place, is_local=False),
+            place=_place_of(tier, upstream),
             origin=upstream.origin or "",
             unusable=_why_unusable(upstream, secret) or why_no_way,
             dialects=dialects,
@@ -224,6 +224,14 @@ def _targets(tier: Tier, *, addresses: Mapping[str, str | None], secrets: Mappin
             bound=bound,
             price_id=None if tier.price is None else tier.price.price_id,
         )
+
+
+def _place_of(tier: Tier, upstream: Upstream) -> Place:
+    """Return the tier's place, as far as the address that is known by now bears it out."""
+    place = tier.place
+    if upstream.is_local:
+        return place
+    return replace(place, is_local=False, is_on_site=place.is_on_site and upstream.is_on_site)
 
 
 def _find_way(upstream: Upstream, secrets: Mapping[str, str]) -> tuple[Way, str | None]:

@@ -164,7 +164,7 @@ def _gaps(plan: Plan) -> Iterable[Gap]:
         if tier.kind == "owned" and tier.loaded_price is None:
             yield Gap(where=f"{where}.loaded_price", message="no fully loaded price: what owning costs is unknown")
         for index, upstream in enumerate(tier.upstreams):
-            is_clear = upstream.url is not None and upstream.url.startswith("http:") and not upstream.is_local
+            is_clear = upstream.url is not None and upstream.url.startswith("http:") and not upstream.is_on_site
             if is_clear:
                 what = "the key and the data" if upstream.api_key_env else "the data"
                 yield Gap(where=f"{where}.upstreams[{index}].url", message=f"{what} travel unencrypted")

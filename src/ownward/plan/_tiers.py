@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -23,7 +23,7 @@ from ownward.plan._problems import (
     text_problems,
     usd_problems,
 )
-from ownward.policy import Origin, Place, is_local_address
+from ownward.policy import Origin, Place, is_loopback_address, is_private_address
 from ownward.pricing import Price
 
 TierKind = Literal["owned", "rented"]
@@ -117,17 +117,25 @@ class Upstream:
 
     @property
     def is_local(self) -> bool:
-        """Whether its address is this machine or a private network: an IP address that says so, or `localhost`.
+        """Whether its address is this machine: left out, a loopback address, or `localhost`.
 
         Other host names are not local: where they lead can change. Nor is what lies behind a
         proxy: where that connects to cannot be seen from here.
         """
+        return self._is_at(is_loopback_address)
+
+    @property
+    def is_on_site(self) -> bool:
+        """Whether its address is this machine or one of a private network (RFC 1918, RFC 4193)."""
+        return self._is_at(is_private_address)
+
+    def _is_at(self, is_near: Callable[[str], bool]) -> bool:
         if self.url is None:
             return True
         if self.has_proxy:
             return False
         host = Origin.parse(self.url).host
-        return host == "localhost" or is_local_address(host)
+        return host == "localhost" or is_near(host)
 
     @property
     def has_proxy(self) -> bool:
@@ -274,9 +282,13 @@ class Tier:
 
     @property
     def place(self) -> Place:
-        """Where its data goes. Local only if it is owned and every address of it is local."""
-        is_local = self.is_owned and all(upstream.is_local for upstream in self.upstreams)
-        return Place(is_local=is_local, region=self.region, provider=self.provider)
+        """Where its data goes. On this machine, or on site, only if it is owned and every address of it is."""
+        return Place(
+            is_local=self.is_owned and all(upstream.is_local for upstream in self.upstreams),
+            is_on_site=self.is_owned and all(upstream.is_on_site for upstream in self.upstreams),
+            region=self.region,
+            provider=self.provider,
+        )
 
 
 def _tier_problems(tier: Tier) -> Iterable[Problem]:

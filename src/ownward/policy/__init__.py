@@ -3,8 +3,8 @@
 It does not know prices, health or load, and opens nothing.
 """
 
-from ownward.policy.addresses import is_forbidden_address, is_local_address
-from ownward.policy.labels import ANY, LOCAL_ONLY, Label, Place, effective_label
+from ownward.policy.addresses import is_forbidden_address, is_loopback_address, is_private_address
+from ownward.policy.labels import ANY, LOCAL_ONLY, Label, Place, Reach, effective_label
 from ownward.policy.origins import Origin
 from ownward.policy.permits import Permit, issue_permit
 
@@ -15,8 +15,10 @@ __all__ = [
     "Origin",
     "Permit",
     "Place",
+    "Reach",
     "effective_label",
     "is_forbidden_address",
-    "is_local_address",
+    "is_loopback_address",
+    "is_private_address",
     "issue_permit",
 ]

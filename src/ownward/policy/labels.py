@@ -1,7 +1,7 @@
 """Labels: sets of places that request data may travel to, ordered by inclusion and closed under meet.
 
-A label is a union of terms; a term names a region, a provider, or both. This
-machine is inside every label. Meeting two labels keeps what both allow, so that
+A label is a union of terms; a term names a region, a provider, the owner's own
+site, or several of these at once. This machine is inside every label. Meeting two labels keeps what both allow, so that
 a label passed through any number of hands can only have shrunk.
 """
 
@@ -10,35 +10,43 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from ownward.core import UsageError
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-_RESERVED = frozenset({"any", "local", "local_only", "none", "this_machine"})
+_RESERVED = frozenset({"any", "local", "local_only", "none", "site", "this_machine"})
 _MOST_TERMS = 64
 _ALLOWED = (
-    'A label is "local_only", "any", a region such as "eu" (or "region:eu"), "provider:NAME", '
+    'A label is "local_only", "site", "any", a region such as "eu" (or "region:eu"), "provider:NAME", '
     'or alternatives: ["eu", "provider:mistral"], in one text "eu|provider:mistral"'
 )
 
-_Term = tuple[str | None, str | None]  # region and provider that a place must have; None asks for nothing
+_Term = tuple[str | None, str | None, str | None]
+"""What a place must have: region, provider, and `site`; None asks for nothing."""
+
+Reach = Literal["machine", "site", "anywhere"]
+"""How far a connection may go: to loopback, to private addresses as well, or to any that is not forbidden."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
     """Where a tier's requests are served, as its operator attests it.
 
-    `is_local`: on this machine or a private network of its own; the door checks
-    the resolved address. An unstated region or provider matches no label that
+    `is_local`: on this machine. `is_on_site`: on a machine of the owner's, at a
+    private address; what is local is also on site. The door checks the resolved
+    address of both. An unstated region or provider matches no label that
     names one. Names are compared in lower case.
     """
 
     is_local: bool = False
+    is_on_site: bool = False
     region: str | None = None
     provider: str | None = None
 
     def __post_init__(self) -> None:
-        """Fold the names, so that `EU` and `eu` are one region."""
+        """Fold the names, so that `EU` and `eu` are one region; this machine is on its own site."""
+        object.__setattr__(self, "is_on_site", self.is_on_site or self.is_local)
         object.__setattr__(self, "region", _fold(self.region))
         object.__setattr__(self, "provider", _fold(self.provider))
 
@@ -50,7 +58,17 @@ class Place:
         """
         if self.is_local:
             return "this machine"
+        if self.is_on_site:
+            stated = "".join(f", {word} {name}" for word, name in (("region", self.region),) if name)
+            return f"a machine on your own network{stated}"
         return f"provider {self.provider or 'unstated'}, region {self.region or 'unstated'}"
+
+    @property
+    def reach(self) -> Reach:
+        """The addresses that what is stated to be here may have."""
+        if self.is_local:
+            return "machine"
+        return "site" if self.is_on_site else "anywhere"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +121,10 @@ class Label:
         if place.is_local:
             return True
         return any(
-            (region is None or region == place.region) and (provider is None or provider == place.provider)
-            for region, provider in self._terms
+            (region is None or region == place.region)
+            and (provider is None or provider == place.provider)
+            and (site is None or place.is_on_site)
+            for region, provider, site in self._terms
         )
 
     @property
@@ -128,7 +148,7 @@ class Label:
 
 
 LOCAL_ONLY = Label(frozenset())
-ANY = Label(frozenset({(None, None)}))
+ANY = Label(frozenset({(None, None, None)}))
 
 
 def effective_label(stated: Label | None, *narrowed_by: Label | None) -> Label:
@@ -159,8 +179,12 @@ def _refuse(problem: str, where: str) -> UsageError:
 def _parse_term(word: str, where: str) -> _Term | None:
     region: str | None = None
     provider: str | None = None
+    site: str | None = None
     for part in word.split("+"):
         kind, colon, name = part.strip().rpartition(":")
+        if not colon and name == "site":
+            site = name
+            continue
         if not colon and name in _RESERVED:
             raise _refuse(f"has {name!r} beside other words; it stands alone", where)
         if kind not in {"", "region", "provider"} or _NAME.fullmatch(name) is None or name in _RESERVED:
@@ -173,14 +197,14 @@ def _parse_term(word: str, where: str) -> _Term | None:
             if region not in {None, name}:
                 return None
             region = name
-    return region, provider
+    return region, provider, site
 
 
 def _join(mine: _Term, theirs: _Term) -> _Term | None:
     """Return the term that asks for both, or None where no place can be both."""
     region = _both(mine[0], theirs[0])
     provider = _both(mine[1], theirs[1])
-    return None if region == "" or provider == "" else (region, provider)
+    return None if region == "" or provider == "" else (region, provider, mine[2] or theirs[2])
 
 
 def _both(mine: str | None, theirs: str | None) -> str | None:
@@ -192,16 +216,14 @@ def _both(mine: str | None, theirs: str | None) -> str | None:
 def _minimal(terms: Iterable[_Term]) -> frozenset[_Term]:
     """Drop terms that a wider one covers: what is left is the same for equal sets."""
     found = frozenset(terms)
-    if (None, None) in found:
-        return frozenset({(None, None)})
-    return frozenset(
-        (region, provider)
-        for region, provider in found
-        if region is None or provider is None or not {(region, None), (None, provider)} & found
-    )
+    return frozenset(term for term in found if not any(other != term and _covers(other, term) for other in found))
+
+
+def _covers(wide: _Term, narrow: _Term) -> bool:
+    return all(asked in {None, has} for asked, has in zip(wide, narrow, strict=True))
 
 
 def _term_text(term: _Term) -> str:
-    region, provider = term
-    parts = [part for part in (region, provider and f"provider:{provider}") if part]
+    region, provider, site = term
+    parts = [part for part in (region, provider and f"provider:{provider}", site) if part]
     return "+".join(parts) if parts else "any"

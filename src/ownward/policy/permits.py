@@ -87,7 +87,9 @@ def issue_permit(
 
 def _refuse(label: Label, place: Place, upstream: str, workload: str | None) -> PolicyRefusal:
     table = f"[workloads.{workload}]" if workload else "the workload's table"
-    if place.region is not None:
+    if place.is_on_site:
+        step = f'Write in the plan, in {table}: label = "site"'
+    elif place.region is not None:
         step = f'Write in the plan, in {table}: label = "{place.region}"'
     elif place.provider is not None:
         step = f'Write in the plan, in {table}: label = "provider:{place.provider}"'

@@ -44,7 +44,8 @@ class Connection(asyncio.Protocol):
         "freed_at",
         "idle_until",
         "is_closed",
-        "is_peer_local",
+        "is_peer_loopback",
+        "is_peer_private",
         "keep_alive_s",
         "served",
         "was_aborted",
@@ -70,7 +71,8 @@ class Connection(asyncio.Protocol):
         self.freed_at = 0.0
         self.idle_until = 0.0
         self.is_closed = False
-        self.is_peer_local = False
+        self.is_peer_loopback = False
+        self.is_peer_private = False
         self.was_aborted = False
         self.was_chunked = False
         self.was_lost_unused = False

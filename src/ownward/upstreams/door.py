@@ -68,7 +68,7 @@ class Door:
             headers=headers,
             body=body,
             timeouts=timeouts,
-            must_be_local=permit.place.is_local,
+            reach=permit.place.reach,
         )
 
     async def close(self) -> None:

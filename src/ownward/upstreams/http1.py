@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Protocol
 
 from ownward.core import BadInput
-from ownward.policy import Origin, is_local_address
+from ownward.policy import Origin, Reach, is_loopback_address, is_private_address
 from ownward.upstreams._connection import Connection
 from ownward.upstreams._pool import Pool
-from ownward.upstreams._refusals import check_address, refuse_address, unreachable
+from ownward.upstreams._refusals import check_address, is_within, refuse_address, unreachable
 from ownward.upstreams.response import Response
 from ownward.upstreams.timeouts import DoorLimits, Timeouts
 from ownward.upstreams.transport import Headers
@@ -95,7 +95,7 @@ class Http1Transport:
         headers: Headers,
         body: bytes,
         timeouts: Timeouts,
-        must_be_local: bool,
+        reach: Reach,
     ) -> Response:
         """Return the answer once its head is there; raises as `Transport.exchange` says."""
         request = compose_request(origin, method, target, headers, body)
@@ -112,10 +112,10 @@ class Http1Transport:
             pool = self._pools[origin] = Pool(self._limits.connections_per_origin)
         connection = pool.take_idle(loop.time()) if not pool.waiting else None
         if connection is None:
-            connection = await self._connect_in_time(pool, origin, upstream, timeouts.connect_s, must_be_local)
-        elif not connection.is_peer_local and (must_be_local or origin.scheme == "http"):
+            connection = await self._connect_in_time(pool, origin, upstream, timeouts.connect_s, reach)
+        elif not _may_use(connection, reach, origin):
             self._put_back(pool, connection)
-            raise refuse_address(upstream, origin, must_be_local=must_be_local)
+            raise refuse_address(upstream, origin, reach=reach)
         try:
             connection.start(request, response, is_head_request=method == "HEAD")
             await response.wait_for_head(timeouts.first_byte_s)
@@ -139,16 +139,16 @@ class Http1Transport:
         await asyncio.sleep(0)  # the event loop closes aborted sockets in its next turn
 
     async def _connect_in_time(
-        self, pool: Pool, origin: Origin, upstream: str, connect_s: float, must_be_local: bool
+        self, pool: Pool, origin: Origin, upstream: str, connect_s: float, reach: Reach
     ) -> Connection:
         try:
             async with asyncio.timeout(connect_s):
-                return await self._take_or_open(pool, origin, upstream, connect_s, must_be_local)
+                return await self._take_or_open(pool, origin, upstream, connect_s, reach)
         except TimeoutError:
             raise unreachable(upstream, origin, f"gave no connection within {connect_s:g} s") from None
 
     async def _take_or_open(
-        self, pool: Pool, origin: Origin, upstream: str, connect_s: float, must_be_local: bool
+        self, pool: Pool, origin: Origin, upstream: str, connect_s: float, reach: Reach
     ) -> Connection:
         loop = asyncio.get_running_loop()
         while not pool.reserve():
@@ -157,12 +157,12 @@ class Http1Transport:
             await pool.wait_turn(loop)
             connection = pool.take_idle(loop.time())
             if connection is not None:
-                if not connection.is_peer_local and (must_be_local or origin.scheme == "http"):
+                if not _may_use(connection, reach, origin):
                     self._put_back(pool, connection)
-                    raise refuse_address(upstream, origin, must_be_local=must_be_local)
+                    raise refuse_address(upstream, origin, reach=reach)
                 return connection
         try:
-            connection = await self._open(pool, origin, upstream, connect_s, must_be_local)
+            connection = await self._open(pool, origin, upstream, connect_s, reach)
         except BaseException:
             pool.forget()
             raise
@@ -175,9 +175,7 @@ class Http1Transport:
             raise unreachable(upstream, origin, "was not called: the door is closed")
         return connection
 
-    async def _open(
-        self, pool: Pool, origin: Origin, upstream: str, connect_s: float, must_be_local: bool
-    ) -> Connection:
+    async def _open(self, pool: Pool, origin: Origin, upstream: str, connect_s: float, reach: Reach) -> Connection:
         if self._is_closed:
             raise unreachable(upstream, origin, "was not called: the door is closed")
         loop = asyncio.get_running_loop()
@@ -186,7 +184,7 @@ class Http1Transport:
         except OSError as error:
             raise unreachable(upstream, origin, f"has a host without address ({error.strerror or error})") from None
         for address in addresses:
-            check_address(address, upstream, origin, must_be_local=must_be_local)
+            check_address(address, upstream, origin, reach=reach)
         failure = "has a host without address"
         for count_left, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
             try:
@@ -210,7 +208,8 @@ class Http1Transport:
             except OSError as error:
                 failure = f"gave no connection ({error.strerror or type(error).__name__})"
             else:
-                connection.is_peer_local = is_local_address(address)
+                connection.is_peer_loopback = is_loopback_address(address)
+                connection.is_peer_private = is_private_address(address)
                 return connection
         raise unreachable(upstream, origin, failure)
 
@@ -277,6 +276,11 @@ class Http1Transport:
                     connection.abort()
         if any(pool.idle for pool in self._pools.values()):
             self._sweeper = loop.call_later(self._limits.idle_s, self._sweep)
+
+
+def _may_use(connection: Connection, reach: Reach, origin: Origin) -> bool:
+    """Tell whether an open connection ends where a call of this reach may go."""
+    return is_within(reach, origin, is_loopback=connection.is_peer_loopback, is_private=connection.is_peer_private)
 
 
 def carried_headers(headers: Headers) -> list[tuple[bytes, bytes]]:

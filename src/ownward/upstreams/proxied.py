@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 from ownward.core import BadInput, BrokenStream, MissingExtra, OwnwardError, PolicyRefusal
-from ownward.policy import Origin, is_forbidden_address, is_local_address
+from ownward.policy import Origin, Reach, is_forbidden_address, is_private_address
 from ownward.upstreams._refusals import check_address, refuse_address, unreachable
 from ownward.upstreams.http1 import Resolver, carried_headers, compose_request, resolve
 from ownward.upstreams.response import Response
@@ -77,7 +77,7 @@ class AiohttpTransport:
         headers: Headers,
         body: bytes,
         timeouts: Timeouts,
-        must_be_local: bool,
+        reach: Reach,
     ) -> Response:
         """Return the answer once its head is there; raises as `Transport.exchange` says."""
         compose_request(origin, method, target, headers, b"")  # refuses what could end a line early
@@ -102,7 +102,7 @@ class AiohttpTransport:
                 async with asyncio.timeout(timeouts.connect_s):
                     turn = await self._take_turn(origin, upstream)
                     try:
-                        addresses = await self._find_addresses(origin, upstream, must_be_local=must_be_local)
+                        addresses = await self._find_addresses(origin, upstream, reach=reach)
                     except BaseException:
                         turn.release()
                         raise
@@ -150,12 +150,12 @@ class AiohttpTransport:
             self._waiting -= 1
         return turn
 
-    async def _find_addresses(self, origin: Origin, upstream: str, *, must_be_local: bool) -> list[str]:
+    async def _find_addresses(self, origin: Origin, upstream: str, *, reach: Reach) -> list[str]:
         """Return the checked addresses to connect to: the proxy's, or without one the origin's."""
         proxy = self._way.proxy
         nearest = origin if proxy is None else proxy.origin
         if proxy is not None:
-            self._check_way(origin, upstream, must_be_local=must_be_local)
+            self._check_way(origin, upstream, reach=reach)
         try:
             addresses = await self._resolver(nearest.host, nearest.port)
         except OSError as error:
@@ -163,14 +163,14 @@ class AiohttpTransport:
             raise unreachable(upstream, origin, f"has {what} ({error.strerror or error})") from None
         for address in addresses:
             if proxy is None:
-                check_address(address, upstream, origin, must_be_local=must_be_local)
+                check_address(address, upstream, origin, reach=reach)
             else:
                 self._check_proxy_address(address, origin, upstream)
         return addresses
 
-    def _check_way(self, origin: Origin, upstream: str, *, must_be_local: bool) -> None:
+    def _check_way(self, origin: Origin, upstream: str, *, reach: Reach) -> None:
         """Refuse what no proxy can be trusted with, since where it connects to cannot be checked."""
-        if must_be_local:
+        if reach != "anywhere":
             raise PolicyRefusal(
                 f'upstream "{upstream}" is stated to be local and to be reached through a proxy',
                 where=str(origin),
@@ -184,8 +184,8 @@ class AiohttpTransport:
                 allowed="Host names, and loopback, private and public addresses in their usual spelling",
                 next_step="Nothing was sent. Check the url in the plan",
             )
-        if origin.scheme == "http" and not is_local_address(origin.host):
-            raise refuse_address(upstream, origin, must_be_local=False)
+        if origin.scheme == "http" and not is_private_address(origin.host):
+            raise refuse_address(upstream, origin, reach="anywhere")
 
     def _check_proxy_address(self, address: str, origin: Origin, upstream: str) -> None:
         proxy = self._way.proxy
@@ -196,7 +196,7 @@ class AiohttpTransport:
                 where=str(proxy),
                 next_step="Nothing was sent. Check the proxy's url and what its host name resolves to",
             )
-        if is_local_address(address) or proxy.origin.scheme == "https":
+        if is_private_address(address) or proxy.origin.scheme == "https":
             return
         if origin.scheme == "http" or proxy.authorization is not None:
             what = "the request" if origin.scheme == "http" else "its password"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from ownward.policy import Origin
+from ownward.policy import Origin, Reach
 from ownward.upstreams.response import Response
 from ownward.upstreams.timeouts import Timeouts
 
@@ -29,13 +29,13 @@ class Transport(Protocol):
         headers: Headers,
         body: bytes,
         timeouts: Timeouts,
-        must_be_local: bool,
+        reach: Reach,
     ) -> Response:
         """Return the answer once its head is there.
 
         Raises: UpstreamUnreachable, if certainly nothing was accepted;
-        UpstreamTimeout and BrokenStream, if it may have been; PolicyRefusal, if
-        `must_be_local` and an address is not, or text would travel in the clear.
+        UpstreamTimeout and BrokenStream, if it may have been; PolicyRefusal, if an
+        address is beyond `reach`, or text would travel in the clear.
         """
         ...
 

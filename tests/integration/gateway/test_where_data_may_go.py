@@ -44,6 +44,19 @@ def test_nothing_stated_is_this_machine_alone(lab, start):
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("label", ["local_only", "eu", "provider:fake"])
+def test_a_machine_on_the_own_network_is_not_this_machine(lab, start, label):
+    async def main():
+        rack = lab.tier("rack", "http://10.255.255.1:9", kind="owned", engine="adopted")
+        async with start(lab.plan_of(rack, label=Label.parse(label))) as running:
+            answer = await running.ask(body=lab.chat())
+            assert answer.status == 403
+            assert 'label = "site"' in answer.json["error"]["next"]
+            assert "rack is at a machine on your own network" in answer.json["error"]["message"]
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("header", ["any", "eu", "provider:fake", "eu|provider:other"])
 def test_a_header_cannot_widen_a_label(lab, start, header):
     async def main():

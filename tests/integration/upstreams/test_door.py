@@ -770,14 +770,29 @@ class FakeDns:
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
 
-@pytest.mark.parametrize("addresses", [["8.8.8.8"], ["127.0.0.1", "8.8.8.8"], ["100.64.0.1"], ["2001:db8::1"]])
+@pytest.mark.parametrize(
+    "addresses", [["8.8.8.8"], ["127.0.0.1", "8.8.8.8"], ["10.0.0.7"], ["100.64.0.1"], ["2001:db8::1"]]
+)
 def test_a_place_stated_local_whose_address_is_not_is_refused(addresses):
     async def main():
         transport = Http1Transport(resolver=FakeDns(addresses))
         async with Door(transport=transport) as door:
             for origin in ("http://model.internal", "https://model.internal"):
-                with pytest.raises(PolicyRefusal, match="stated to be local"):
+                with pytest.raises(PolicyRefusal, match="stated to be on this machine"):
                     await call(door, origin)
+            assert transport.open_connections == 0
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("addresses", [["8.8.8.8"], ["10.0.0.7", "8.8.8.8"], ["100.64.0.1"], ["2001:db8::1"]])
+def test_a_place_stated_on_site_whose_address_is_not_private_is_refused(addresses):
+    async def main():
+        transport = Http1Transport(resolver=FakeDns(addresses))
+        async with Door(transport=transport) as door:
+            permit = permit_for("https://model.internal", label=Label.parse("site"), place=Place(is_on_site=True))
+            with pytest.raises(PolicyRefusal, match="stated to be on your own network"):
+                await door.send(permit, method="GET", target="/", headers=())
             assert transport.open_connections == 0
 
     asyncio.run(main())
@@ -827,10 +842,15 @@ def test_a_connection_opened_for_a_remote_place_never_serves_a_local_permit(serv
         async with serve(lambda v: v.answer(b"ok")) as served, Door() as door:
             await (await call(door, served.origin)).read(9)
             pool = next(iter(door._transport._pools.values()))
-            pool.idle[0].is_peer_local = False
-            with pytest.raises(PolicyRefusal, match="stated to be local"):
+            pool.idle[0].is_peer_loopback = False
+            with pytest.raises(PolicyRefusal, match="stated to be on this machine"):
                 await call(door, served.origin)
-            assert len(served.visits) == 1
+            site = permit_for(served.origin, label=Label.parse("site"), place=Place(is_on_site=True))
+            await (await door.send(site, method="GET", target="/", headers=())).read(9)
+            pool.idle[0].is_peer_private = False
+            with pytest.raises(PolicyRefusal, match="stated to be on your own network"):
+                await door.send(site, method="GET", target="/", headers=())
+            assert len(served.visits) == 2
 
     asyncio.run(main())
 

@@ -12,13 +12,14 @@ from ownward.policy import ANY, LOCAL_ONLY, Label, Place, effective_label
 REGIONS = ("eu", "us", "de")
 PROVIDERS = ("mistral", "openai")
 PLACES = [
-    Place(is_local=is_local, region=region, provider=provider)
-    for is_local in (True, False)
+    Place(is_local=is_local, is_on_site=is_on_site, region=region, provider=provider)
+    for is_local, is_on_site in ((True, True), (False, True), (False, False))
     for region in (None, *REGIONS)
     for provider in (None, *PROVIDERS)
 ]
 ATOMS = [*REGIONS, *(f"provider:{name}" for name in PROVIDERS)]
 ATOMS += [f"{region}+provider:{provider}" for region in REGIONS for provider in PROVIDERS]
+ATOMS += ["site", "site+eu", "provider:mistral+site", "us+site+provider:openai"]
 
 labels = st.one_of(
     st.sampled_from([LOCAL_ONLY, ANY]), st.lists(st.sampled_from(ATOMS), min_size=1, max_size=5).map(Label.parse)
@@ -52,7 +53,8 @@ def test_local_only_is_the_bottom_and_any_the_top(a):
 def test_equal_reach_is_equality(a, b):
     # One region and one provider more than the labels can name stand for all others.
     wider = [
-        Place(region=region, provider=provider)
+        Place(is_on_site=is_on_site, region=region, provider=provider)
+        for is_on_site in (True, False)
         for region in (None, *REGIONS, "elsewhere")
         for provider in (None, *PROVIDERS, "other")
     ]

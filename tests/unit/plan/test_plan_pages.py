@@ -37,8 +37,10 @@ def test_the_example_loads_and_is_left_as_it_is():
     plan = loads(EXAMPLE, file="plan.example.toml")
     assert dumps(plan, EXAMPLE) == EXAMPLE
     assert loads(dumps(plan)) == plan
-    assert plan.tiers["rack"].place.is_local
-    assert not plan.tiers["api"].place.is_local
+    assert plan.tiers["rack"].place.is_on_site
+    assert not plan.tiers["rack"].place.is_local
+    assert plan.tiers["desk"].place.is_local
+    assert not plan.tiers["api"].place.is_on_site
 
 
 @pytest.mark.parametrize("kind", [Plan, Tier, Upstream, Workload, Match, Strategy, Budget, Capture, Price, PriceStep])

@@ -96,24 +96,26 @@ def test_the_most_specific_workload_serves_whatever_the_order():
 
 
 @pytest.mark.parametrize(
-    ("kind", "url", "is_local"),
+    ("kind", "url", "is_local", "is_on_site"),
     [
-        ("owned", None, True),
-        ("owned", "http://127.0.0.1:8080", True),
-        ("owned", "http://localhost:8080/v1", True),
-        ("owned", "http://[::1]:8080", True),
-        ("owned", "http://192.168.1.5", True),
-        ("owned", "http://127.0.0.1.evil.example", False),
-        ("owned", "https://gpu.example.com", False),
-        ("owned", "http://8.8.8.8", False),
-        ("rented", "http://127.0.0.1:8080", False),
+        ("owned", None, True, True),
+        ("owned", "http://127.0.0.1:8080", True, True),
+        ("owned", "http://localhost:8080/v1", True, True),
+        ("owned", "http://[::1]:8080", True, True),
+        ("owned", "http://192.168.1.5", False, True),
+        ("owned", "http://[fd00::5]:8000", False, True),
+        ("owned", "http://127.0.0.1.evil.example", False, False),
+        ("owned", "https://gpu.example.com", False, False),
+        ("owned", "http://8.8.8.8", False, False),
+        ("rented", "http://127.0.0.1:8080", False, False),
+        ("rented", "http://192.168.1.5", False, False),
     ],
 )
-def test_only_owned_tiers_at_local_addresses_are_local(kind, url, is_local):
+def test_only_owned_tiers_are_on_this_machine_or_on_site_by_their_addresses(kind, url, is_local, is_on_site):
     """A rented tier behind a local proxy is not on this machine; a name is not an address."""
     engine = "vllm" if kind == "owned" else None
     tier = Tier(name="t", kind=kind, model="m", engine=engine, upstreams=(Upstream(name="u", url=url),))
-    assert tier.place.is_local is is_local
+    assert (tier.place.is_local, tier.place.is_on_site) == (is_local, is_on_site)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ def test_an_upstream_behind_a_proxy_is_not_local_and_neither_is_its_tier():
     behind = Upstream(name="a", url="http://10.0.0.5:8000", proxy_url="http://127.0.0.1:3128")
     assert not behind.is_local
     assert not Tier(name="t", kind="owned", model="m", engine="adopted", upstreams=(behind,)).place.is_local
-    assert Upstream(name="a", url="http://10.0.0.5:8000").is_local
+    assert not behind.is_on_site
+    assert Upstream(name="a", url="http://10.0.0.5:8000").is_on_site
 
 
 @pytest.mark.parametrize(
