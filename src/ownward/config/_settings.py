@@ -254,7 +254,7 @@ class EngineSettings(_Section):
     log_dir: Path | None = _setting(
         None,
         "path",
-        "Where each engine's own words go, a file for each tier, begun anew at each start; left out, they are not kept.",
+        "Where each engine's words go, a file for each tier, begun anew at each start; left out, they are not kept.",
         shown_default='"engines"',
     )
 
