@@ -153,18 +153,23 @@ def scores(*, model: str, as_json: bool) -> None:
     emit(payload, as_json=as_json, render=lambda _: Group(*render_scores(found, warning=catalog.SCORES_WARNING)))
 
 
-@models.command(epilog="Example: ownward models pull smollm2-135m-instruct")
+@models.command(epilog="Example: ownward models pull hf:ggml-org/gpt-oss-20b-GGUF/gpt-oss-20b-mxfp4.gguf")
 @click.argument("model", default="smollm2-135m-instruct")
 @json_option
 def pull(*, model: str, as_json: bool) -> None:
     """Fetch a model's weights into the store.
 
-    They are verified; a second call fetches nothing.
+    MODEL is smollm2-135m-instruct, which is embedded; a GGUF file on a hub (hf:org/name/file.gguf, with all its parts);
+    or a checkpoint of safetensors (hf:org/name), as a folder. hf:org/name@revision pins what a branch means today.
+
+    Every file is verified by the hash that is published for it; a broken download goes on where it stopped, and a
+    second call fetches nothing.
     """
     from ownward.cli._weights import fetch_weights
 
     path = fetch_weights(model)
-    payload = {"schema": "ownward.pull/1", "model": model, "path": str(path), "bytes": path.stat().st_size}
+    size = path.stat().st_size if path.is_file() else sum(item.stat().st_size for item in path.rglob("*"))
+    payload = {"schema": "ownward.pull/1", "model": model, "path": str(path), "bytes": size}
     if not as_json:
         say(f"{model} is here, verified:")
     emit(payload, as_json=as_json, render=lambda _: str(path))

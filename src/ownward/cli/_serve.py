@@ -29,7 +29,13 @@ if TYPE_CHECKING:
 
 @click.command(epilog="Example: ownward serve; then: curl http://127.0.0.1:8484/v1/models")
 @click.option("--plan", "plan_file", default=None, metavar="plan.toml", help="Carry out this plan.")
-@click.option("--model", "model_file", default=None, metavar="FILE.gguf", help="Serve this GGUF file instead.")
+@click.option(
+    "--model",
+    "model_file",
+    default=None,
+    metavar="FILE.gguf",
+    help="Serve this GGUF file instead, or hf:org/name/file.gguf.",
+)
 @ledger_option
 @click.option("--host", default=None, help="Address to listen on. [default: 127.0.0.1]")
 @click.option("--port", type=int, default=None, help="Port; 0 takes a free one. [default: 8484]")
@@ -89,7 +95,7 @@ def choose_serving(settings: Settings, *, plan_file: str | None, model_file: str
     """
     from ownward import plan as plan_room
     from ownward.cli._plans import read_plan
-    from ownward.cli._weights import fetch_weights
+    from ownward.cli._weights import fetch_weights, is_hub_name
     from ownward.engines import EMBEDDED_MODEL
 
     path = Path(plan_file) if plan_file is not None else settings.server.plan_file
@@ -97,7 +103,7 @@ def choose_serving(settings: Settings, *, plan_file: str | None, model_file: str
         plan = read_plan(path)
         return Serving(plan=plan, plan_path=path, weights=find_weights(plan.tiers, path))
     if model_file is not None:
-        weights = Path(model_file)
+        weights = fetch_weights(model_file) if is_hub_name(model_file) else Path(model_file)
         name = weights.name.removesuffix(".gguf")
     else:
         weights, name = fetch_weights(EMBEDDED_MODEL.id), EMBEDDED_MODEL.id

@@ -35,7 +35,7 @@ def find_weights(tiers: Mapping[str, Tier], plan_path: Path) -> dict[str, Path |
 
     Raises: ConfigError, with the faults of all tiers; FetchFailed.
     """
-    from ownward.cli._weights import fetch_weights
+    from ownward.cli._weights import fetch_weights, is_hub_name
     from ownward.engines import EMBEDDED_MODEL
 
     weights: dict[str, Path | None] = {}
@@ -45,7 +45,7 @@ def find_weights(tiers: Mapping[str, Tier], plan_path: Path) -> dict[str, Path |
             continue
         stated = tier.engine_options.get("model_path")
         if isinstance(stated, str):
-            weights[tier.name] = plan_path.parent / stated
+            weights[tier.name] = fetch_weights(stated) if is_hub_name(stated) else plan_path.parent / stated
         elif tier.engine in {"vllm", "sglang"}:
             weights[tier.name] = None
         elif tier.model == EMBEDDED_MODEL.id:

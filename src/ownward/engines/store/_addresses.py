@@ -26,6 +26,35 @@ class RemoteAddress:
     urls: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubAddress:
+    """A model on a hub: `file` None means all that it is made of."""
+
+    repo: str
+    revision: str
+    file: str | None
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether the revision is a commit, which cannot come to mean something else."""
+        return re.fullmatch(r"[0-9a-f]{40}", self.revision) is not None
+
+
+def parse_hub(text: str) -> HubAddress:
+    """Return what `hf:org/name`, with a revision and a file where stated, means.
+
+    >>> parse_hub("hf:org/tiny@v1/tiny.gguf")
+    HubAddress(repo='org/tiny', revision='v1', file='tiny.gguf')
+
+    Raises: BadInput, saying how it is written.
+    """
+    match = _HUB_NAME.fullmatch(text)
+    if match is None:
+        allowed = "hf:org/name, or hf:org/name@revision/file.gguf"
+        raise BadInput(f"{text[:200]!r} is no name of a model on a hub", allowed=allowed)
+    return HubAddress(repo=match["repo"], revision=match["revision"] or "main", file=match["file"])
+
+
 def parse_remote(text: str, *, hub_url: str) -> RemoteAddress:
     """Return what a hub name or an https address means; `hub_url` is where `hf:` names lie.
 

