@@ -11,6 +11,7 @@ from typing import Any
 from ownward.core import Clock, picousd_to_usd
 from ownward.gateway import control, wire
 from ownward.gateway.admission import Slots
+from ownward.gateway.affinity import Prefixes
 from ownward.gateway.breaker import CLOSED, Breaker, BreakerRules
 from ownward.gateway.budgets import checks_of_plan, unheld_lines
 from ownward.gateway.endpoints import ENDPOINTS
@@ -72,6 +73,7 @@ class Gateway:
         self.metrics = GatewayMetrics()
         self.breakers: dict[str, Breaker] = {}
         self.in_flight: dict[str, int] = {}
+        self.prefixes = Prefixes()
         self.slots: dict[str, Slots] = {}
         self.full_tiers = _FullTiers(self.slots)
         self.exchanges: set[Exchange] = set()
@@ -121,6 +123,7 @@ class Gateway:
             for target in targets:
                 if upstream in {target.key, target.name}:
                     self.breakers.pop(target.key, None)
+                    self.prefixes.forget(target.key)
 
     async def stop(self) -> None:
         """Have every settlement committed."""
@@ -145,6 +148,7 @@ class Gateway:
                 self.slots[tier.name] = Slots(tier.name, limit=tier.max_concurrency, queue_limit=queue_limit)
             else:
                 slots.resize(limit=tier.max_concurrency, queue_limit=queue_limit)
+        self.prefixes.keep({target.key for name in table.prefix_tiers for target in table.targets[name]})
         self.table = table
 
     def _snapshot(self, plan: Plan) -> None:

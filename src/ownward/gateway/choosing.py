@@ -6,7 +6,7 @@ do it (dialect, capability), which are up (breakers, slots), which is least load
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ownward.core import PolicyRefusal
@@ -78,6 +78,10 @@ class Eligible:
     reason: str
 
 
+Order = Callable[[Sequence[Target]], tuple[list[Target], str]]
+"""How the upstreams of one tier are ordered, best first, and why."""
+
+
 def choose(
     asked: Asked,
     table: RoutingTable,
@@ -86,10 +90,12 @@ def choose(
     in_flight: Mapping[str, int],
     full_tiers: Container[str],
     now_s: float,
+    by_prefix: Order | None = None,
 ) -> Choice:
     """Return the candidates for a request in order, with the reason.
 
-    `breakers` and `in_flight` are by target key, absent meaning closed and none.
+    `breakers` and `in_flight` are by target key, absent meaning closed and none. `by_prefix` orders the upstreams of
+    tiers that balance so; without it, and in other tiers, the one with the fewest calls in flight comes first.
     Raises: UnknownRoute, OutOfScope, PolicyRefusal, Incapable, NoUpstream.
     """
     matched = match(asked, table)
@@ -97,19 +103,25 @@ def choose(
     eligible = _remembered(asked, table, matched, label, label_why)
     up: list[Target] = []
     down: list[str] = []
+    first_why = ""
     for targets in eligible.tiers:
         usable = [target for target in targets if breakers.get(target.key, CLOSED).allows(now_s)]
         if len(usable) < len(targets):
             down += [target.key for target in targets if target not in usable]
         if usable and usable[0].tier.name in full_tiers:
             down.append(f"{usable[0].tier.name} (full)")
+        elif len(usable) > 1 and by_prefix is not None and usable[0].tier.balances_by_prefix:
+            ordered, why = by_prefix(usable)
+            if not up and why:
+                first_why = f" ({why})"
+            up += ordered
         elif len(usable) > 1:
             up += sorted(usable, key=lambda target: in_flight.get(target.key, 0))
         else:
             up += usable
     if not up:
         raise _none_up(eligible, down, breakers=breakers, now_s=now_s)
-    reason = f"{eligible.reason}; first {up[0].key} of {len(up)}"
+    reason = f"{eligible.reason}; first {up[0].key}{first_why} of {len(up)}"
     if down:
         reason = f"{reason}; down: {', '.join(down)}"
     return Choice(

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ownward.core import LedgerError, OwnwardError, UpstreamError, new_id
 from ownward.gateway import wire
 from ownward.gateway._http import write_whole
+from ownward.gateway.affinity import Prompt
 from ownward.gateway.attempt import Attempt, Retry, Sink
 from ownward.gateway.breaker import CLOSED
 from ownward.gateway.choosing import UNASSIGNED, Asked, Choice, KeyScope, choose, name_refused
@@ -60,6 +61,7 @@ class Exchange:
         "_receive",
         "_send",
         "_task",
+        "_waiting",
         "_watch",
         "attempts",
         "body",
@@ -76,6 +78,7 @@ class Exchange:
         "must_close",
         "outcome",
         "paused_since_s",
+        "prompt",
         "request",
         "request_id",
         "route",
@@ -113,6 +116,7 @@ class Exchange:
         self.is_stream = False
         self.is_known = False
         self.outcome = ""
+        self.prompt: Prompt | None = None
         self.row_written: asyncio.Event | None = None
         self.has_begun = False
         self.must_close = False
@@ -121,6 +125,7 @@ class Exchange:
         self._receive = receive
         self._send = send
         self._task: asyncio.Task[Any] | None = None
+        self._waiting: tuple[Target, int] | None = None
         self._watch: asyncio.Future[Any] | None = None
         self._connection: Any = scope.get("extensions", {}).get("ownward.connection")
         self._is_over = False
@@ -191,6 +196,8 @@ class Exchange:
             metadata=peeked.texts_of_metadata() if table.needs_metadata else None,
             needs=peeked.needs(self.body),
         )
+        if table.prefix_tiers:
+            self.prompt = Prompt(*peeked.parts_of_prompt())
         try:
             choice = choose(
                 asked,
@@ -199,6 +206,7 @@ class Exchange:
                 in_flight=gateway.in_flight,
                 full_tiers=gateway.full_tiers,
                 now_s=self.started_s,
+                by_prefix=None if self.prompt is None else self._order,
             )
         except OwnwardError:
             self.workload, self.label = name_refused(asked, table)
@@ -208,6 +216,10 @@ class Exchange:
         self.label = choice.label
         self.request = self._ledger_request(choice.reason)
         return choice
+
+    def _order(self, targets: Sequence[Target]) -> tuple[list[Target], str]:
+        assert self.prompt is not None
+        return self.gateway.prefixes.order(targets, self.prompt, self.gateway.in_flight)
 
     def _ledger_request(self, reason: str) -> Request:
         return Request(
@@ -323,10 +335,12 @@ class Exchange:
                 attempt = Attempt(self, target, number=number, body=body, sink=sink)
                 in_flight = gateway.in_flight
                 in_flight[target.key] = in_flight.get(target.key, 0) + 1
+                waiting = self._begin_prompt(target, sink)
                 try:
                     await attempt.run()
                 finally:
                     in_flight[target.key] -= 1
+                    self._end_prompt(target, waiting)
             except Retry as retry:
                 last = retry
                 continue
@@ -344,6 +358,23 @@ class Exchange:
             raise over or full or NoUpstream(_ALL_WENT_DOWN, retry_after_s=1.0)
         await _tell(last, sink)
         return None
+
+    def _begin_prompt(self, target: Target, sink: Sink) -> int:
+        """Note that the prompt is sent; return how many bytes of it wait until the attempt ends."""
+        if self.prompt is None or target.tier.name not in self.table.prefix_tiers:
+            return 0
+        waiting = self.gateway.prefixes.begin(target, self.prompt)
+        if sink is not self:
+            return waiting
+        self._waiting = (target, waiting)  # until a stream's first token, where there is one
+        return 0
+
+    def _end_prompt(self, target: Target, waiting: int) -> None:
+        if waiting:
+            self.gateway.prefixes.end(target, waiting)
+        elif self._waiting is not None:
+            self.gateway.prefixes.end(*self._waiting)
+            self._waiting = None
 
     @property
     def _goes_on_with_owned(self) -> bool:
@@ -384,6 +415,8 @@ class Exchange:
         """Send the head of a stream."""
         self.has_begun = True
         self.status = status
+        if self._waiting is not None:
+            self._end_prompt(self._waiting[0], 0)
         sent = [
             (b"content-type", content_type),
             (b"cache-control", b"no-cache"),

@@ -82,6 +82,7 @@ class RoutingTable:
     default_label_origin: str
     targets: Mapping[str, tuple[Target, ...]]
     tiers_by_model: Mapping[str, tuple[str, ...]]
+    prefix_tiers: frozenset[str]
     needs_metadata: bool
     needs_headers: bool
     needs_fingerprint: bool
@@ -126,6 +127,17 @@ class RoutingTable:
             f"workload {workload.name!r}: its capture is not carried out by this version"
             for workload in self.plan.workloads.values()
             if workload.capture is not None
+        ]
+        stated += [
+            f"workload {workload.name!r}: its {key} is not carried out by this version"
+            for workload in self.plan.workloads.values()
+            for key in ("task_budget_usd", "continues_streams")
+            if getattr(workload, key)
+        ]
+        stated += [
+            f"tier {tier.name!r}: its budget is not carried out by this version"
+            for tier in self.plan.tiers.values()
+            if tier.budget is not None
         ]
         if self.needs_fingerprint:
             stated.append("match.fingerprints: requests are not fingerprinted by this version, so that it never holds")
@@ -190,6 +202,9 @@ def compile_plan(
             for workload in plan.workloads.values()
             if workload.strategy.kind != "direct"
         },
+        prefix_tiers=frozenset(
+            tier.name for tier in plan.tiers.values() if tier.balances_by_prefix and len(tier.upstreams) > 1
+        ),
         needs_metadata=any(match.metadata for match in matches),
         needs_headers=any(match.headers for match in matches),
         needs_fingerprint=any(match.fingerprints for match in matches),

@@ -40,6 +40,11 @@ class Peeked(msgspec.Struct, gc=False):
     logprobs: msgspec.Raw = msgspec.Raw(b"")
     n: msgspec.Raw = msgspec.Raw(b"")
     metadata: msgspec.Raw = msgspec.Raw(b"")
+    system: msgspec.Raw = msgspec.Raw(b"")
+    instructions: msgspec.Raw = msgspec.Raw(b"")
+    messages: msgspec.Raw = msgspec.Raw(b"")
+    prompt: msgspec.Raw = msgspec.Raw(b"")
+    input: msgspec.Raw = msgspec.Raw(b"")
 
     def needs(self, body: bytes) -> frozenset[str]:
         """Return the capabilities, in the plan's words, that a tier must have for this request."""
@@ -57,6 +62,11 @@ class Peeked(msgspec.Struct, gc=False):
         if self.n and bytes(self.n) not in _ONE:
             found |= {"multiple_choices"}
         return found
+
+    def parts_of_prompt(self) -> tuple[bytes, ...]:
+        """Return what the answer is computed from, about in the order in which engines read it."""
+        parts = (self.tools, self.system, self.instructions, self.messages, self.prompt, self.input)
+        return tuple(bytes(part) for part in parts if part)
 
     def texts_of_metadata(self) -> dict[str, str]:
         """Return the members of `metadata` that are text."""

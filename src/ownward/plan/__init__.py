@@ -3,6 +3,7 @@
 It does not know how a plan is decided or carried out, opens no file and reads no environment.
 """
 
+from ownward.plan._budgets import Budget, BudgetPeriod, WhenSpent
 from ownward.plan._dumps import dumps
 from ownward.plan._plan import SCHEMA, Gap, Plan
 from ownward.plan._problems import Figures, FigureValue, Option, Problem, looks_like_secret, refuse, shown, suggest
@@ -11,6 +12,7 @@ from ownward.plan._single import for_single_model
 from ownward.plan._strategies import JUDGES, Strategy, StrategyKind
 from ownward.plan._tiers import (
     CAPABILITIES,
+    Balance,
     Dialect,
     EngineKind,
     Tier,
@@ -33,7 +35,7 @@ from ownward.plan._values import (
     as_usd,
     as_whole,
 )
-from ownward.plan._workloads import Budget, BudgetPeriod, Capture, Match, WhenSpent, Workload
+from ownward.plan._workloads import Capture, Match, Workload
 from ownward.plan._write import as_table
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "JUDGES",
     "MAX_FILE_BYTES",
     "SCHEMA",
+    "Balance",
     "Budget",
     "BudgetPeriod",
     "Capture",

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any, get_args
 
 from ownward.core import Basis, ConfigError, OwnwardError, Sourced
+from ownward.plan._budgets import Budget, BudgetPeriod, WhenSpent
 from ownward.plan._plan import SCHEMA, Plan, own_problems, reference_problems, tier_problems
 from ownward.plan._problems import (
     FigureValue,
@@ -17,7 +18,7 @@ from ownward.plan._problems import (
     usd_problems,
 )
 from ownward.plan._strategies import Strategy, StrategyKind
-from ownward.plan._tiers import Dialect, EngineKind, Tier, TierKind, Upstream
+from ownward.plan._tiers import Balance, Dialect, EngineKind, Tier, TierKind, Upstream
 from ownward.plan._toml import TomlTable, parse_toml
 from ownward.plan._values import (
     WrongValue,
@@ -25,6 +26,7 @@ from ownward.plan._values import (
     as_choice,
     as_date,
     as_duration_s,
+    as_flag,
     as_instant,
     as_number,
     as_text,
@@ -32,7 +34,7 @@ from ownward.plan._values import (
     as_usd,
     as_whole,
 )
-from ownward.plan._workloads import Budget, BudgetPeriod, Capture, Match, WhenSpent, Workload
+from ownward.plan._workloads import Capture, Match, Workload
 from ownward.policy import LOCAL_ONLY, Label
 from ownward.pricing import Price, PriceMode, PriceStep
 
@@ -122,6 +124,9 @@ def _read_tier(table: TomlTable, name: str) -> Tier | None:
     max_context_tokens = table.optional("max_context_tokens", as_whole, None)
     max_output_tokens = table.optional("max_output_tokens", as_whole, None)
     max_concurrency = table.optional("max_concurrency", as_whole, None)
+    balance: Balance | None = table.optional("balance", as_choice(*get_args(Balance)), None)
+    cache_tokens = table.optional("cache_tokens", as_whole, None)
+    budget = _read_budget(table)
     capabilities = table.optional("capabilities", as_texts, ())
     price = _read_price(table, "price", provider=provider or machine or "owned", model=model)
     loaded_price = _read_price(table, "loaded_price", provider=provider or machine or "owned", model=model)
@@ -142,6 +147,9 @@ def _read_tier(table: TomlTable, name: str) -> Tier | None:
             max_context_tokens=max_context_tokens,
             max_output_tokens=max_output_tokens,
             max_concurrency=max_concurrency,
+            balance=balance,
+            cache_tokens=cache_tokens,
+            budget=budget,
             capabilities=frozenset(capabilities),
             price=price,
             loaded_price=loaded_price,
@@ -255,6 +263,8 @@ def _read_workload(table: TomlTable, name: str, default_label: Label, known_tier
     floor = table.optional("floor_fraction", as_number, None)
     confidence = table.optional("confidence_fraction", as_number, None)
     budget = _read_budget(table)
+    task_budget_usd = table.optional("task_budget_usd", as_usd, None)
+    continues_streams = table.optional("continues_streams", as_flag, False)  # noqa: FBT003 - the default
     capture = _read_capture(table)
     figures = _read_figures(table)
     table.finish()
@@ -268,6 +278,8 @@ def _read_workload(table: TomlTable, name: str, default_label: Label, known_tier
             floor_fraction=floor,
             confidence_fraction=confidence,
             budget=budget,
+            task_budget_usd=task_budget_usd,
+            continues_streams=continues_streams,
             capture=capture,
             figures=figures,
         )

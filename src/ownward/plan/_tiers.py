@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+from ownward.plan._budgets import Budget
 from ownward.plan._problems import (
     Figures,
     Option,
@@ -29,6 +30,7 @@ from ownward.pricing import Price
 TierKind = Literal["owned", "rented"]
 EngineKind = Literal["embedded", "llama-server", "vllm", "sglang", "adopted"]
 Dialect = Literal["openai", "anthropic"]
+Balance = Literal["prefix", "least_busy"]
 
 CAPABILITIES = frozenset(
     {
@@ -245,7 +247,10 @@ class Tier:
     `price` is what one request is charged: the list price of a rented tier, the
     marginal cost (energy) of an owned one. `loaded_price` is an owned tier's
     fully loaded cost. Without a price the charge is unknown, never zero.
-    `capabilities` empty means not stated.
+    `capabilities` empty means not stated. Of several upstreams a request goes to the one where
+    `balance` leads: `prefix`, which an owned tier has unless it states another, or `least_busy`.
+    `cache_tokens` is how many tokens the cache of each of its engines holds. `budget` holds all
+    calls to the tier together.
     """
 
     name: str
@@ -259,6 +264,9 @@ class Tier:
     max_context_tokens: int | None = None
     max_output_tokens: int | None = None
     max_concurrency: int | None = None
+    balance: Balance | None = None
+    cache_tokens: int | None = None
+    budget: Budget | None = None
     capabilities: frozenset[str] = frozenset()
     price: Price | None = None
     loaded_price: Price | None = None
@@ -281,6 +289,11 @@ class Tier:
         return self.kind == "owned"
 
     @property
+    def balances_by_prefix(self) -> bool:
+        """Whether a request goes to the upstream that has likely seen the beginning of its prompt."""
+        return (self.balance or ("prefix" if self.is_owned else "least_busy")) == "prefix"
+
+    @property
     def place(self) -> Place:
         """Where its data goes. On this machine, or on site, only if it is owned and every address of it is."""
         return Place(
@@ -296,8 +309,10 @@ def _tier_problems(tier: Tier) -> Iterable[Problem]:
     yield from text_problems("model", tier.model)
     for key in ("variant", "machine", "provider", "region"):
         yield from text_problems(key, getattr(tier, key))
-    for key in ("max_context_tokens", "max_output_tokens", "max_concurrency"):
+    for key in ("max_context_tokens", "max_output_tokens", "max_concurrency", "cache_tokens"):
         yield from positive_problems(key, getattr(tier, key))
+    if tier.balance is not None and tier.balance not in get_args(Balance):
+        yield Problem("balance", f"is {shown(tier.balance)}", suggest(tier.balance, get_args(Balance)))
     yield from _kind_problems(tier)
     for capability in sorted(tier.capabilities - CAPABILITIES):
         allowed = suggest(capability, CAPABILITIES)

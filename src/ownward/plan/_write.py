@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from ownward.core import Sourced
+from ownward.plan._budgets import Budget
 from ownward.plan._plan import Plan
 from ownward.plan._problems import Option
 from ownward.plan._strategies import Strategy
@@ -60,9 +61,12 @@ def _tier_table(tier: Tier) -> Table:
         max_context_tokens=tier.max_context_tokens,
         max_output_tokens=tier.max_output_tokens,
         max_concurrency=tier.max_concurrency,
+        balance=tier.balance,
+        cache_tokens=tier.cache_tokens,
         capabilities=sorted(tier.capabilities),
         upstreams=[_upstream_table(upstream) for upstream in tier.upstreams],
         engine_options=_options_table(tier.engine_options),
+        budget=_budget_table(tier.budget),
         price=None if tier.price is None else _price_table(tier.price),
         loaded_price=None if tier.loaded_price is None else _price_table(tier.loaded_price),
         figures=_figures_table(tier.figures),
@@ -110,7 +114,7 @@ def _rates_table(price: Price | PriceStep) -> Table:
 
 
 def _workload_table(workload: Workload) -> Table:
-    capture, budget = workload.capture, workload.budget
+    capture = workload.capture
     return _stated(
         label=str(workload.label),
         fallback=list(workload.fallback),
@@ -118,9 +122,9 @@ def _workload_table(workload: Workload) -> Table:
         confidence_fraction=workload.confidence_fraction,
         match=_match_table(workload.match),
         strategy=_strategy_table(workload.strategy),
-        budget=None
-        if budget is None
-        else {"max_usd": budget.max_usd, "period": budget.period, "when_spent": budget.when_spent},
+        task_budget_usd=workload.task_budget_usd,
+        continues_streams=workload.continues_streams or None,
+        budget=_budget_table(workload.budget),
         capture=None
         if capture is None
         else {
@@ -130,6 +134,12 @@ def _workload_table(workload: Workload) -> Table:
         },
         figures=_figures_table(workload.figures),
     )
+
+
+def _budget_table(budget: Budget | None) -> Table | None:
+    if budget is None:
+        return None
+    return {"max_usd": budget.max_usd, "period": budget.period, "when_spent": budget.when_spent}
 
 
 def _match_table(match: Match) -> Table:

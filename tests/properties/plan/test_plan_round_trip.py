@@ -143,6 +143,9 @@ def tiers(draw, name):
         region=draw(maybe(texts)),
         max_context_tokens=draw(maybe(whole)),
         max_concurrency=draw(maybe(whole)),
+        balance=draw(maybe(st.sampled_from(["prefix", "least_busy"]))),
+        cache_tokens=draw(maybe(whole)),
+        budget=draw(maybe(st.builds(Budget, max_usd=dollars, period=st.sampled_from(["day", "month"])))),
         capabilities=draw(st.frozensets(st.sampled_from(sorted(CAPABILITIES)))),
         price=draw(maybe(prices())),
         loaded_price=draw(maybe(prices())) if kind == "owned" else None,
@@ -202,6 +205,8 @@ def workloads(draw, name, tier_names):
         floor_fraction=draw(maybe(fractions)),
         confidence_fraction=draw(maybe(fractions)),
         budget=draw(maybe(st.builds(Budget, max_usd=dollars, period=st.sampled_from(["day", "month"])))),
+        task_budget_usd=draw(maybe(st.just(Decimal("0.25")))),
+        continues_streams=draw(st.booleans()),
         capture=draw(maybe(st.builds(Capture, sample_fraction=fractions, retention_s=seconds, max_body_bytes=whole))),
         figures=draw(figures()),
     )

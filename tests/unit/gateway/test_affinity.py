@@ -1,0 +1,109 @@
+"""A prompt goes where its beginning was seen, as far as that spares more than the queue there costs."""
+
+import pytest
+
+from ownward.gateway.affinity import Prefixes, Prompt
+from ownward.gateway.routing import compile_plan
+from ownward.plan import Plan, Tier, Upstream
+
+KIB = 1024
+
+
+def targets_of(count=3, **more):
+    upstreams = tuple(Upstream(name=f"u{n}", url=f"http://127.0.0.1:{8000 + n}") for n in range(count))
+    tier = Tier(name="t", kind="owned", model="m", engine="adopted", upstreams=upstreams, **more)
+    return compile_plan(Plan(name="p", tiers={"t": tier}, workloads={})).targets["t"]
+
+
+def text(seed, size):
+    return (f"{seed} " * (size // 2 + 1)).encode()[:size]
+
+
+def first(prefixes, targets, prompt, in_flight=None):
+    return prefixes.order(targets, prompt, in_flight or {})[0][0].name
+
+
+def serve(prefixes, target, prompt):
+    prefixes.end(target, prefixes.begin(target, prompt))
+
+
+def test_the_next_turn_of_a_conversation_goes_where_the_first_one_went():
+    targets, prefixes = targets_of(), Prefixes()
+    opening = text("a", 6 * KIB)
+    serve(prefixes, targets[2], Prompt(opening))
+    ordered, why = prefixes.order(targets, Prompt(opening + text("b", 3 * KIB)), {})
+    assert ordered[0].name == "u2"
+    assert why == f"{6 * KIB} of {9 * KIB} prompt bytes in its cache"
+
+
+def test_the_longest_beginning_counts_and_not_what_comes_after_a_difference():
+    targets, prefixes = targets_of(), Prefixes()
+    system = text("s", 4 * KIB)
+    serve(prefixes, targets[0], Prompt(system + text("a", 8 * KIB)))
+    serve(prefixes, targets[1], Prompt(system + text("b", 8 * KIB)))
+    assert first(prefixes, targets, Prompt(system + text("b", 4 * KIB))) == "u1"
+    assert first(prefixes, targets, Prompt(system + text("a", 4 * KIB))) == "u0"
+    assert prefixes.order(targets, Prompt(text("x", KIB) + system), {})[1] == ""
+
+
+def test_a_cache_draws_no_further_than_the_bytes_it_spares():
+    targets, prefixes = targets_of(2), Prefixes()
+    shared = text("s", 8 * KIB)
+    serve(prefixes, targets[0], Prompt(shared))
+    waiting = prefixes.begin(targets[0], Prompt(text("long", 7 * KIB)))
+    assert first(prefixes, targets, Prompt(shared + b"?")) == "u0"
+    more = prefixes.begin(targets[0], Prompt(text("longer", 2 * KIB)))
+    assert first(prefixes, targets, Prompt(shared + b"?")) == "u1"
+    prefixes.end(targets[0], waiting)
+    prefixes.end(targets[0], more)
+    assert first(prefixes, targets, Prompt(shared + b"?")) == "u0"
+
+
+def test_calls_that_decode_count_as_well():
+    targets, prefixes = targets_of(2), Prefixes()
+    shared = text("s", 8 * KIB)
+    serve(prefixes, targets[0], Prompt(shared))
+    assert first(prefixes, targets, Prompt(shared), {"t/u0": 4, "t/u1": 1}) == "u0"
+    assert first(prefixes, targets, Prompt(shared), {"t/u0": 6, "t/u1": 1}) == "u1"
+
+
+def test_what_nobody_has_seen_is_spread():
+    targets, prefixes = targets_of(), Prefixes()
+    went = []
+    for number in range(6):
+        prompt = Prompt(text(number, 3 * KIB))
+        target = prefixes.order(targets, prompt, {})[0][0]
+        went.append(target.name)
+        serve(prefixes, target, prompt)
+    assert sorted(went) == ["u0", "u0", "u1", "u1", "u2", "u2"]
+
+
+def test_no_upstream_is_remembered_beyond_what_its_cache_holds():
+    targets, prefixes = targets_of(1, cache_tokens=16 * 1024), Prefixes()
+    old, new = Prompt(text("old", 40 * KIB)), Prompt(text("new", 60 * KIB))
+    serve(prefixes, targets[0], old)
+    serve(prefixes, targets[0], new)
+    upstream = prefixes._upstreams["t/u0"]
+    assert upstream.held_bytes <= 64 * KIB
+    assert upstream.count_seen(new.beginnings) == len(new.beginnings)
+    assert 0 < upstream.count_seen(old.beginnings) * KIB < 8 * KIB, "the longest beginnings go first"
+
+
+@pytest.mark.parametrize("size", [0, 1, KIB - 1])
+def test_a_short_prompt_has_no_beginning_and_is_placed_all_the_same(size):
+    targets, prefixes = targets_of(2), Prefixes()
+    prompt = Prompt(text("a", size))
+    assert prompt.beginnings == ()
+    serve(prefixes, targets[0], prompt)
+    assert first(prefixes, targets, Prompt(text("a", size))) == "u1"
+
+
+def test_an_engine_that_started_anew_has_seen_nothing():
+    targets, prefixes = targets_of(2), Prefixes()
+    prompt = Prompt(text("a", 4 * KIB))
+    waiting = prefixes.begin(targets[1], prompt)
+    prefixes.forget("t/u1")
+    assert prefixes.order(targets, prompt, {})[1] == ""
+    prefixes.end(targets[1], waiting)
+    prefixes.keep({"t/u0"})
+    assert set(prefixes._upstreams) <= {"t/u0"}
