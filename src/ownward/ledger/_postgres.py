@@ -148,6 +148,10 @@ class PostgresStore:
             connection.execute("SET synchronous_commit = on")
         return connection
 
+    def connect_writer(self) -> PostgresConnection:
+        """Open a connection that writes: the server looks after its own log."""
+        return self.connect()
+
     @contextlib.contextmanager
     def reading(self) -> Iterator[PostgresConnection]:
         """Borrow a connection that only reads."""

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 from ownward.core import LedgerError, LedgerLocked
+from ownward.ledger._checkpoints import CheckpointRules, Checkpoints, empty_log
 from ownward.ledger._schema import MIGRATIONS, MIGRATIONS_TABLE, SQLITE_TYPES
 from ownward.ledger._store import (
     STAGED_COLUMNS,
@@ -40,6 +41,7 @@ _ROW_FAULTS = (
     TypeError,
     ValueError,
 )
+_CHECKPOINT_RULES = CheckpointRules()
 _CHECK_THE_DISK = "Check the disk and the permissions of the file and its folder"
 _NEXT_STEPS = {
     "SQLITE_FULL": "Free some space; the gateway sends nothing that it cannot record",
@@ -94,14 +96,45 @@ class SqliteConnection:
             self.raw.close()
 
 
+class _WritingConnection(SqliteConnection):
+    """The connection of the ledger's writer, whose commits leave the write-ahead log to a thread of its own."""
+
+    def __init__(self, raw: sqlite3.Connection, checkpoints: Checkpoints) -> None:
+        super().__init__(raw)
+        self._checkpoints = checkpoints
+        self._changes = raw.total_changes
+        checkpoints.take_over(raw)
+
+    def commit(self) -> None:
+        super().commit()
+        changes = self.raw.total_changes
+        self._checkpoints.after_commit(self.raw, changes - self._changes)
+        self._changes = changes
+
+    def close(self) -> None:
+        self._checkpoints.close()
+        with contextlib.suppress(sqlite3.Error):
+            self.raw.execute("PRAGMA busy_timeout = 0")
+            empty_log(self.raw)
+        super().close()
+
+
 class SqliteStore:
     """A ledger in one file, with its `-wal` and `-shm` beside it while it is open."""
 
     kind: Literal["sqlite"] = "sqlite"
 
-    def __init__(self, path: Path, *, durability: Durability, busy_timeout_s: float) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        durability: Durability,
+        busy_timeout_s: float,
+        checkpoint_rules: CheckpointRules = _CHECKPOINT_RULES,
+    ) -> None:
         """Keep where it is; nothing is opened yet."""
         self._path = path
+        self._checkpoint_rules = checkpoint_rules
         self._durability = durability
         self._busy_timeout_s = busy_timeout_s
         self._idle_readers: list[SqliteConnection] = []
@@ -141,6 +174,13 @@ class SqliteStore:
         connection.execute(f"PRAGMA synchronous = {synchronous}")
         connection.execute("PRAGMA foreign_keys = ON")
         return connection
+
+    def connect_writer(self) -> SqliteConnection:
+        """Open a connection that commits all the time: the write-ahead log is moved into the file beside it."""
+        connection = self.connect()
+        log = self._path.with_name(self._path.name + "-wal")
+        checkpoints = Checkpoints(log, lambda: self._open("rw", timeout_s=0.0).raw, rules=self._checkpoint_rules)
+        return _WritingConnection(connection.raw, checkpoints)
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[SqliteConnection]:
@@ -218,7 +258,7 @@ class SqliteStore:
         for connection in idle:
             connection.close()
 
-    def _open(self, mode: Literal["ro", "rw", "rwc"]) -> SqliteConnection:
+    def _open(self, mode: Literal["ro", "rw", "rwc"], *, timeout_s: float | None = None) -> SqliteConnection:
         uri = f"file:{quote(os.fspath(self._path.absolute()))}?mode={mode}"
         if mode == "ro" and self._is_at_rest():
             uri += "&immutable=1"
@@ -227,7 +267,7 @@ class SqliteStore:
             uri=True,
             isolation_level=None,
             check_same_thread=False,
-            timeout=self._busy_timeout_s,
+            timeout=self._busy_timeout_s if timeout_s is None else timeout_s,
             cached_statements=256,
         )
         return SqliteConnection(raw)

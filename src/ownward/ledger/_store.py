@@ -75,6 +75,10 @@ class Store(Protocol):
         """Open a connection that writes."""
         ...
 
+    def connect_writer(self) -> Connection:
+        """Open the connection of the one writer, which commits all the time."""
+        ...
+
     def reading(self) -> AbstractContextManager[Connection]:
         """Borrow a connection that only reads."""
         ...

@@ -261,7 +261,7 @@ class Writer:
 
     def _connect(self) -> Connection:
         if self._connection is None:
-            self._connection = self._store.connect()
+            self._connection = self._store.connect_writer()
         return self._connection
 
     def _commit_together(self, connection: Connection, entries: list[Entry]) -> None:

@@ -1,0 +1,162 @@
+"""Moving SQLite's write-ahead log into its file beside the writer, on a thread and a connection of its own.
+
+By itself SQLite does this within a commit: about one in a hundred requests would wait for two flushes and a copy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+_PASSES_AT_ONCE: Final = 4
+_FEW_FRAMES: Final = 200
+_FRAME_BYTES: Final = 4096 + 24
+_ROWS_AT_FIRST: Final = 2_000
+_MOST_ROWS: Final = 40_000
+_LOOK_ROWS: Final = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointRules:
+    """When the log is moved; a frame is one page (4 KiB) in it.
+
+    From about `start_frames` on, a thread copies what is committed. Where it has caught up with the writer, the log
+    begins anew and its file grows no further; else the writer copies the little that is left, or above `most_frames`
+    all that is, and a commit waits for it. After `idle_s` without a commit the log's file is emptied.
+    """
+
+    start_frames: int = 4_000
+    most_frames: int = 16_000
+    idle_s: float = 2.0
+
+
+class Checkpoints:
+    """The thread that copies, and what the writer tells and asks it.
+
+    A reader with an old snapshot (a long export) keeps the log from beginning anew; it grows until the reader ends.
+    """
+
+    def __init__(self, log: Path, connect: Callable[[], sqlite3.Connection], *, rules: CheckpointRules) -> None:
+        """Keep the parts; the thread starts with the first commit."""
+        self._log = log
+        self._connect = connect
+        self._rules = rules
+        self._wake = threading.Event()
+        self._copying = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._is_closed = False
+        self._commits = 0
+        self._rows = 0  # since the log began, as far as we know
+        self._due_rows = min(_ROWS_AT_FIRST, rules.start_frames)
+        self._look_at_rows = _LOOK_ROWS
+        self._needs_help = False
+        self._has_log = False
+
+    def take_over(self, writer: sqlite3.Connection) -> None:
+        """Have the writer's commits copy nothing, and a log that grew beyond measure be cut when it begins anew."""
+        writer.execute("PRAGMA wal_autocheckpoint = 0")
+        writer.execute(f"PRAGMA journal_size_limit = {self._rules.most_frames // 2 * _FRAME_BYTES}")
+
+    def after_commit(self, writer: sqlite3.Connection, rows: int) -> None:
+        """Note a commit of `rows` rows; the writer helps where little is left to copy, or far too much."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="ownward-ledger-log", daemon=True)
+            self._thread.start()
+        self._has_log = True
+        self._commits += 1
+        self._rows += rows
+        if self._needs_help or (self._rows >= self._look_at_rows and self._is_too_long()):
+            self._needs_help = False
+            # Nobody writes meanwhile, so that this reaches the log's end. A thread that is copying now is waited for.
+            with self._copying, contextlib.suppress(sqlite3.Error):
+                copy_log(writer)
+            self._begin_anew()
+        elif self._rows >= self._due_rows:
+            self._wake.set()
+
+    def _is_too_long(self) -> bool:
+        self._look_at_rows = self._rows + _LOOK_ROWS
+        with contextlib.suppress(OSError):
+            return self._log.stat().st_size > self._rules.most_frames * _FRAME_BYTES
+        return False
+
+    def _begin_anew(self) -> None:
+        self._rows, self._look_at_rows = 0, _LOOK_ROWS
+
+    def close(self) -> None:
+        """End the thread; what is in the log stays in it, or is copied when the last connection closes."""
+        self._is_closed = True
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _work(self) -> None:
+        connection: sqlite3.Connection | None = None
+        try:
+            while True:
+                commits_before = self._commits
+                is_due = self._wake.wait(self._rules.idle_s)
+                self._wake.clear()
+                if self._is_closed:
+                    return
+                is_idle = not is_due and self._commits == commits_before
+                if is_idle and not self._has_log:
+                    continue
+                # An error here costs nobody anything: the log grows, and the next pass tries again.
+                with contextlib.suppress(sqlite3.Error):
+                    connection = connection or self._connect()
+                    if is_due:
+                        self._catch_up(connection)
+                    elif is_idle:
+                        self._empty(connection)
+        finally:
+            if connection is not None:
+                connection.close()
+
+    def _catch_up(self, connection: sqlite3.Connection) -> None:
+        """Copy towards the log's end, where it begins anew; each pass leaves less to the next."""
+        before = 0
+        for _ in range(_PASSES_AT_ONCE):
+            commits, rows = self._commits, self._rows
+            with self._copying:
+                frames, copied = copy_log(connection)
+            self._learn(frames, rows)
+            # A reader may stand in the way, in the writer's too; or all is copied, and nobody wrote meanwhile.
+            if copied < frames or commits == self._commits:
+                self._begin_anew()
+                return
+            if frames - before < _FEW_FRAMES:
+                self._needs_help = True
+                return
+            before = frames
+
+    def _learn(self, frames: int, rows: int) -> None:
+        """Note how many rows fill the log; its length cannot be asked for cheaply, so that a pass is due by rows."""
+        if rows > 0 and frames > 0:
+            due = self._rules.start_frames * rows // frames
+            # Where the log began anew unseen, `rows` counts too many: doubling at most keeps that error small.
+            self._due_rows = max(min(due, 2 * self._due_rows, _MOST_ROWS), 1)
+
+    def _empty(self, connection: sqlite3.Connection) -> None:
+        """Empty the log's file while nobody writes; where somebody reads or writes, it is left for later."""
+        commits = self._commits
+        if empty_log(connection) and commits == self._commits:
+            self._begin_anew()
+            self._has_log = False
+
+
+def copy_log(connection: sqlite3.Connection) -> tuple[int, int]:
+    """Copy what no reader holds back, without waiting; return the log's frames and how many of them are copied."""
+    ((_, frames, copied),) = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+    return frames, copied
+
+
+def empty_log(connection: sqlite3.Connection) -> bool:
+    """Copy everything and empty the log's file; False where somebody reads or writes."""
+    ((is_busy, _, _),) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    return not is_busy

@@ -1,0 +1,134 @@
+"""The write-ahead log: bounded while the ledger is written, emptied while it rests, out of the writer's way."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ownward import ledger
+from ownward.ledger import _checkpoints
+from ownward.ledger._checkpoints import CheckpointRules
+from ownward.ledger._sqlite import SqliteStore, _WritingConnection
+
+PAGE_BYTES = 4096
+RULES = CheckpointRules(start_frames=50, most_frames=200, idle_s=0.05)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "ledger.db"
+    ledger.open(path).close()
+    return path
+
+
+@pytest.fixture
+def writer(path: Path) -> Iterator[_WritingConnection]:
+    store = SqliteStore(path, durability="process", busy_timeout_s=5, checkpoint_rules=RULES)
+    connection = store.connect_writer()
+    assert isinstance(connection, _WritingConnection)
+    yield connection
+    connection.close()
+    store.close()
+
+
+def log_bytes(path: Path) -> int:
+    log = path.with_name(path.name + "-wal")
+    return log.stat().st_size if log.exists() else 0
+
+
+def write(writer: _WritingConnection, number: int) -> None:
+    writer.begin()
+    writer.execute("INSERT INTO workloads VALUES (?, ?, ?)", (f"w{number}", "x" * 3000, number))
+    writer.commit()
+
+
+def wait_until(is_so: Callable[[], bool], seconds: float = 5.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.005)
+    return True
+
+
+def test_the_log_stays_bounded_while_the_ledger_is_written_without_a_pause(
+    path: Path, writer: _WritingConnection
+) -> None:
+    largest = 0
+    for number in range(4_000):
+        write(writer, number)
+        largest = max(largest, log_bytes(path))
+    written_bytes = 4_000 * 2 * PAGE_BYTES
+    assert largest < written_bytes / 4
+    assert writer.rows("SELECT count(*) FROM workloads") == [(4_000,)]
+
+
+def test_the_log_stays_bounded_where_its_thread_gets_no_time(
+    path: Path, writer: _WritingConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pass that takes long ends far behind the writer, which then copies the rest itself."""
+
+    copy = _checkpoints.copy_log
+
+    def copy_slowly(connection: sqlite3.Connection) -> tuple[int, int]:
+        if connection is not writer.raw:
+            time.sleep(0.01)
+        return copy(connection)
+
+    monkeypatch.setattr(_checkpoints, "copy_log", copy_slowly)
+    for number in range(4_000):
+        write(writer, number)
+    assert log_bytes(path) < 4_000 * 2 * PAGE_BYTES / 2
+
+
+def test_the_log_is_emptied_while_nobody_writes(path: Path, writer: _WritingConnection) -> None:
+    for number in range(20):
+        write(writer, number)
+    assert log_bytes(path) > 0
+    assert wait_until(lambda: log_bytes(path) == 0)
+    write(writer, 20)
+    assert log_bytes(path) > 0
+    assert wait_until(lambda: log_bytes(path) == 0)
+
+
+def test_a_reader_keeps_its_snapshot_and_the_log_is_emptied_after_it(path: Path, writer: _WritingConnection) -> None:
+    write(writer, 0)
+    reader = sqlite3.connect(path, isolation_level=None)
+    reader.execute("BEGIN")
+    assert reader.execute("SELECT count(*) FROM workloads").fetchall() == [(1,)]
+    for number in range(1, 500):
+        write(writer, number)
+    time.sleep(3 * RULES.idle_s)
+    assert reader.execute("SELECT count(*) FROM workloads").fetchall() == [(1,)]
+    assert log_bytes(path) > 0
+    reader.execute("COMMIT")
+    reader.close()
+    assert wait_until(lambda: log_bytes(path) == 0)
+    assert writer.rows("SELECT count(*) FROM workloads") == [(500,)]
+
+
+def test_a_commit_does_not_copy_the_log_by_itself(writer: _WritingConnection) -> None:
+    assert writer.rows("PRAGMA wal_autocheckpoint") == [(0,)]
+
+
+def test_a_log_that_cannot_be_copied_costs_no_commit(
+    writer: _WritingConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: sqlite3.Connection) -> tuple[int, int]:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(_checkpoints, "copy_log", fail)
+    for number in range(500):
+        write(writer, number)
+    assert writer.rows("SELECT count(*) FROM workloads") == [(500,)]
+
+
+def test_closing_the_ledger_leaves_no_log(path: Path) -> None:
+    with ledger.open(path) as opened:
+        opened.record_workload("w", {})
+        assert log_bytes(path) > 0
+    assert log_bytes(path) == 0
