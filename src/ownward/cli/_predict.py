@@ -88,7 +88,7 @@ def _answer(line: bytes, where: str, anatomies: dict[str, Anatomy | OwnwardError
         )
         prediction = predict_case(case)
     except OwnwardError as error:
-        return _refusal(name, error.message)
+        return _refusal(name, str(error))
     except (TypeError, ValueError) as error:
         return _refusal(name, f"a field has the wrong type: {error}")
     return {
