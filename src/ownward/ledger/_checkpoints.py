@@ -16,9 +16,14 @@ from typing import Final
 _PASSES_AT_ONCE: Final = 4
 _FEW_FRAMES: Final = 200
 _FRAME_BYTES: Final = 4096 + 24
-_ROWS_AT_FIRST: Final = 2_000
-_MOST_ROWS: Final = 40_000
-_LOOK_ROWS: Final = 200
+_LOOK_COMMITS: Final = 64
+
+# Pages that commits of this schema change: a few for each row, up to where rows share them (measured: 13 frames for a
+# request of two commits and four rows, 70 for a commit of 250 rows). What it really comes to is learned.
+_FRAMES_PER_ROW: Final = 3.3
+_FRAMES_PER_LARGE_COMMIT: Final = 12.0
+_FRAMES_PER_LATER_ROW: Final = 0.3
+_FACTORS: Final = (0.25, 8.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,9 +56,8 @@ class Checkpoints:
         self._thread: threading.Thread | None = None
         self._is_closed = False
         self._commits = 0
-        self._rows = 0  # since the log began, as far as we know
-        self._due_rows = min(_ROWS_AT_FIRST, rules.start_frames)
-        self._look_at_rows = _LOOK_ROWS
+        self._frames = 0.0  # in the log, estimated: its length cannot be asked for cheaply
+        self._factor = 1.0
         self._needs_help = False
         self._has_log = False
 
@@ -69,24 +73,21 @@ class Checkpoints:
             self._thread.start()
         self._has_log = True
         self._commits += 1
-        self._rows += rows
-        if self._needs_help or (self._rows >= self._look_at_rows and self._is_too_long()):
+        few, many = _FRAMES_PER_ROW * rows, _FRAMES_PER_LARGE_COMMIT + _FRAMES_PER_LATER_ROW * rows
+        self._frames += self._factor * (few if few < many else many)
+        if self._needs_help or (self._commits % _LOOK_COMMITS == 0 and self._is_too_long()):
             self._needs_help = False
             # Nobody writes meanwhile, so that this reaches the log's end. A thread that is copying now is waited for.
             with self._copying, contextlib.suppress(sqlite3.Error):
                 copy_log(writer)
-            self._begin_anew()
-        elif self._rows >= self._due_rows:
+            self._frames = 0.0
+        elif self._frames >= self._rules.start_frames:
             self._wake.set()
 
     def _is_too_long(self) -> bool:
-        self._look_at_rows = self._rows + _LOOK_ROWS
         with contextlib.suppress(OSError):
             return self._log.stat().st_size > self._rules.most_frames * _FRAME_BYTES
         return False
-
-    def _begin_anew(self) -> None:
-        self._rows, self._look_at_rows = 0, _LOOK_ROWS
 
     def close(self) -> None:
         """End the thread; what is in the log stays in it, or is copied when the last connection closes."""
@@ -122,31 +123,30 @@ class Checkpoints:
         """Copy towards the log's end, where it begins anew; each pass leaves less to the next."""
         before = 0
         for _ in range(_PASSES_AT_ONCE):
-            commits, rows = self._commits, self._rows
+            commits, estimate = self._commits, self._frames
             with self._copying:
                 frames, copied = copy_log(connection)
-            self._learn(frames, rows)
+            self._learn(frames, estimate)
             # A reader may stand in the way, in the writer's too; or all is copied, and nobody wrote meanwhile.
             if copied < frames or commits == self._commits:
-                self._begin_anew()
+                self._frames = 0.0
                 return
             if frames - before < _FEW_FRAMES:
                 self._needs_help = True
                 return
             before = frames
 
-    def _learn(self, frames: int, rows: int) -> None:
-        """Note how many rows fill the log; its length cannot be asked for cheaply, so that a pass is due by rows."""
-        if rows > 0 and frames > 0:
-            due = self._rules.start_frames * rows // frames
-            # Where the log began anew unseen, `rows` counts too many: doubling at most keeps that error small.
-            self._due_rows = max(min(due, 2 * self._due_rows, _MOST_ROWS), 1)
+    def _learn(self, frames: int, estimate: float) -> None:
+        """Correct the estimate, a little at a time: where the log began anew unseen, it counts too many."""
+        if estimate > 0 and frames > 0:
+            seen = min(max(frames / estimate, 0.5), 2.0)
+            self._factor = min(max(self._factor * seen, _FACTORS[0]), _FACTORS[1])
 
     def _empty(self, connection: sqlite3.Connection) -> None:
         """Empty the log's file while nobody writes; where somebody reads or writes, it is left for later."""
         commits = self._commits
         if empty_log(connection) and commits == self._commits:
-            self._begin_anew()
+            self._frames = 0.0
             self._has_log = False
 
 
