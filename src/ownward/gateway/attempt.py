@@ -22,7 +22,9 @@ from ownward.core import (
     UpstreamUnreachable,
 )
 from ownward.gateway import wire
+from ownward.gateway._whole_as_stream import chat_as_stream
 from ownward.gateway.budgets import compute_checks, refusal_of
+from ownward.gateway.endpoints import CHAT
 from ownward.gateway.errors import UpstreamCredentials, broken_stream
 from ownward.gateway.routing import Target
 from ownward.ledger import BudgetCheck, BudgetSpent, Intent, Request, Settlement
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("ownward.gateway")
 
 _ERROR_BODY_BYTES = 1 << 20
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _SHORTEST_SSE_BYTES = 6
 _SSE_STARTS = (b"data:", b"event:", b"id:", b"retry:", b":")
 
@@ -52,6 +55,7 @@ _RATE_LIMITED = 429
 _SERVER_FAULTS = 500
 _NOT_IMPLEMENTED = 501  # says something of the request, not of the upstream's health
 _RETRIED = frozenset({401, 403, 404, 408, 429})
+_LAST_STATUS = 599
 _MAY_HAVE_WORKED = frozenset({408, 504, 522, 524})
 """Statuses by which a proxy gives up waiting: the work behind it may have been done and charged."""
 
@@ -306,15 +310,19 @@ class Attempt:
     async def _relay(self, response: Response, spliced: Spliced) -> None:
         status = response.status
         if not 200 <= status < 300:  # noqa: PLR2004 - the statuses of success
+            if status > _LAST_STATUS:
+                raise BrokenStream(f"upstream {self._target.name!r} answered with the status {status}, which is none")
             await self._relay_error(response)
             return
         content_type = response.header(b"content-type") or b"application/json"
-        if content_type[:17].lower() == b"text/event-stream":
+        if content_type[:17].lower() != b"text/event-stream":
+            await self._relay_whole(response, spliced, content_type)
+        elif spliced.is_stream:
             await self._relay_stream(response, spliced, content_type)
         else:
-            await self._relay_whole(response, content_type)
+            await self._refuse_stream(response)
 
-    async def _relay_whole(self, response: Response, content_type: bytes) -> None:
+    async def _relay_whole(self, response: Response, spliced: Spliced, content_type: bytes) -> None:
         exchange, gateway = self._exchange, self._gateway
         body = await response.read(gateway.settings.max_answer_bytes)
         self._ttft_s = gateway.clock.monotonic_s() - self._sent_s
@@ -328,7 +336,40 @@ class Attempt:
             )
         gateway.learn_success(self._target.key)
         self._settle_by_tap(response.status)
+        if spliced.is_stream:
+            await self._answer_as_stream(response, spliced, body)
+            return
         await self._sink.answer(response.status, content_type, wire.for_client(response.headers), body)
+
+    async def _answer_as_stream(self, response: Response, spliced: Spliced, body: bytes) -> None:
+        """Tell a whole answer, which is paid for, as the stream that the client waits for; not all upstreams stream.
+
+        Raises: Retry, of another endpoint than chat.
+        """
+        if self._exchange.endpoint is not CHAT:
+            why = f"upstream {self._target.name!r} answered whole where a stream was asked for"
+            raise Retry(BrokenStream(why, next_step="Ask without stream"))
+        try:
+            events = chat_as_stream(body, with_usage=spliced.asked_usage)
+        except BrokenStream as error:
+            raise Retry(error) from None
+        await self._sink.begin(response.status, b"text/event-stream", wire.for_client(response.headers))
+        await self._sink.end(events)
+
+    async def _refuse_stream(self, response: Response) -> None:
+        """Read a stream that nobody asked for to its end, settle what it cost, and pass nothing on."""
+        tap = self._tap = UsageTap(self._exchange.endpoint.dialect)
+        left_bytes = self._gateway.settings.max_answer_bytes
+        while left_bytes > 0 and (chunk := await response.next_chunk()):
+            left_bytes -= len(chunk)
+            tap.feed(chunk)
+        tap.finish()
+        error = BrokenStream(f"upstream {self._target.name!r} answered with a stream where none was asked for")
+        if not tap.is_complete:
+            raise error
+        self._gateway.learn_failure(self._target.key)
+        self._settle_by_tap(response.status)
+        raise Retry(error)
 
     async def _relay_stream(self, response: Response, spliced: Spliced, content_type: bytes) -> None:
         exchange, gateway = self._exchange, self._gateway
@@ -337,6 +378,8 @@ class Attempt:
         passed = tap.feed(chunk)
         if tap.error is not None and not tap.has_content:
             raise BrokenStream(f"upstream {self._target.name!r} began its stream with an error: {tap.error}")
+        if tap.is_garbled:
+            raise BrokenStream(f"upstream {self._target.name!r} began its stream with an event that is no JSON")
         await self._sink.begin(response.status, content_type, wire.for_client(response.headers))
         next_chunk, feed, write = response.next_chunk, tap.feed, self._sink.write
         while chunk:
@@ -347,6 +390,8 @@ class Attempt:
                 await write(passed)
             chunk = await next_chunk()
             passed = feed(chunk) if chunk else b""
+            if tap.is_garbled:
+                raise BrokenStream("it sent an event that is no JSON")
         rest = tap.finish()
         if not tap.is_complete:
             if rest:
@@ -359,11 +404,12 @@ class Attempt:
     async def _first_chunk(self, response: Response) -> bytes:
         """Return the beginning of a stream, long enough to tell that it is one."""
         first = await response.next_chunk()
-        while 0 < len(first) < _SHORTEST_SSE_BYTES:
+        while 0 < len(first.removeprefix(_BYTE_ORDER_MARK)) < _SHORTEST_SSE_BYTES:
             more = await response.next_chunk()
             if not more:
                 break
             first += more
+        first = first.removeprefix(_BYTE_ORDER_MARK)  # readers skip it, by the standard
         if not first.lstrip().startswith(_SSE_STARTS):
             what = "no stream of events" if first else "nothing"
             raise BrokenStream(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ import msgspec
 
 from ownward import plan as plan_room
 from ownward.core import LedgerError, OwnwardError, picousd_to_usd
+from ownward.gateway._whole_as_stream import chat_as_stream
 from ownward.gateway.endpoints import CHAT
 from ownward.gateway.errors import Incapable, NoUpstream
 
@@ -228,25 +229,7 @@ async def _pass_on(exchange: Exchange, taken: _Taken, top: _Top) -> None:
     if not exchange.is_stream:
         await exchange.answer(taken.status, taken.content_type, taken.headers, taken.body)
         return
-    answer: dict[str, Any] = json.loads(taken.body)
     options = json.loads(bytes(top.get("stream_options", _ABSENT)) or b"null") or {}
     await exchange.begin(taken.status, b"text/event-stream", taken.headers)
-    for event in _events_of(answer, with_usage=isinstance(options, dict) and options.get("include_usage") is True):
-        await exchange.write(b"data: " + json.dumps(event, ensure_ascii=False).encode() + b"\n\n")
-    await exchange.end(b"data: [DONE]\n\n")
-
-
-def _events_of(answer: Mapping[str, Any], *, with_usage: bool) -> list[dict[str, Any]]:
-    head = {name: answer[name] for name in ("id", "created", "model", "system_fingerprint") if name in answer}
-    head["object"] = "chat.completion.chunk"
-    events = []
-    for choice in answer["choices"]:
-        delta = dict(choice["message"])
-        for index, call in enumerate(delta.get("tool_calls") or []):
-            call["index"] = index
-        place = {"index": choice["index"], "logprobs": choice.get("logprobs")}
-        events.append({**head, "choices": [{**place, "delta": delta, "finish_reason": None}]})
-        events.append({**head, "choices": [{**place, "delta": {}, "finish_reason": choice.get("finish_reason")}]})
-    if with_usage:
-        events.append({**head, "choices": [], "usage": answer.get("usage")})
-    return events
+    with_usage = isinstance(options, dict) and options.get("include_usage") is True
+    await exchange.end(chat_as_stream(taken.body, with_usage=with_usage))

@@ -10,6 +10,9 @@ from ownward.pricing import Usage
 
 Json = Mapping[str, Any]
 
+_MOST_TOKENS = 1 << 40
+"""No answer has so many; a larger count is garbage, and the ledger's columns could not hold it."""
+
 
 def read_openai_usage(usage: Json) -> Usage | None:
     """Return usage from an OpenAI-shaped object: chat, completions, embeddings or responses.
@@ -82,7 +85,7 @@ def _whole(source: Json, *keys: str) -> int | None:
     for key in keys:
         value = source.get(key)
         if value is not None:
-            return value if type(value) is int and value >= 0 else None
+            return value if type(value) is int and 0 <= value <= _MOST_TOKENS else None
     return None
 
 

@@ -72,8 +72,10 @@ class UsageTap:
     and not the client, had asked for).
 
     `is_complete`: the dialect's own last word was seen (`[DONE]`, `message_stop`,
-    `response.completed`), or a body not streamed was whole. `content_events`
-    counts events that carried content: about one token each with most engines.
+    `response.completed`), or a body not streamed was whole; a chat stream that ended
+    cleanly after its `finish_reason` is whole too, as some servers leave `[DONE]` out.
+    `is_garbled`: an event held what is no JSON object. `content_events` counts
+    events that carried content: about one token each with most engines.
     """
 
     __slots__ = (
@@ -93,6 +95,7 @@ class UsageTap:
         "finish_reason",
         "has_content",
         "is_complete",
+        "is_garbled",
         "is_stream",
         "upstream_request_id",
     )
@@ -118,6 +121,7 @@ class UsageTap:
         self._is_blind = False
         self.is_stream = is_stream
         self.is_complete = False
+        self.is_garbled = False
         self.has_content = False
         self.content_events = 0
         self.finish_reason: str | None = None
@@ -172,9 +176,10 @@ class UsageTap:
         self._has_ended = True
         if self._cutter is not None:
             rest = self._cutter.take_rest()
-            if rest and not self._is_blind and self._read_event(rest + b"\n\n") and self._strip:
-                return b""
-            return rest if self._strip else b""
+            is_usage = bool(rest) and not self._is_blind and self._read_event(rest + b"\n\n")
+            if self.finish_reason is not None and self.error is None and not (self._is_anthropic or self.is_garbled):
+                self.is_complete = True
+            return rest if self._strip and not is_usage else b""
         body, self._body = b"".join(self._body), []
         if self._body_bytes <= _LONGEST_BODY_BYTES:
             self._read_body(body)
@@ -197,6 +202,7 @@ class UsageTap:
             return False
         answer = _parse(data)
         if answer is None:
+            self.is_garbled = True
             return False
         if answer.error is not None:
             self._note_error(answer.error)

@@ -1,0 +1,175 @@
+"""Upstreams that answer what was not asked for, or what is no answer: the next one is asked, or the client is told."""
+# ruff: noqa: SIM117 - a gateway stands inside its upstreams
+
+import asyncio
+import json
+
+import pytest
+
+USAGE = {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12}
+WHOLE = {
+    "id": "x1",
+    "object": "chat.completion",
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "hello"}, "finish_reason": "stop"}],
+    "usage": USAGE,
+}
+
+
+def event(delta, finish_reason=None, **more):
+    choices = [{"index": 0, "delta": delta, "finish_reason": finish_reason}]
+    return b"data: " + json.dumps({"id": "x1", "choices": choices, **more}).encode() + b"\n\n"
+
+
+LAST = b"data: " + json.dumps({"id": "x1", "choices": [], "usage": USAGE}).encode() + b"\n\n"
+EVENTS = event({"content": "hello"}) + event({}, "stop") + LAST
+
+
+def said(body, *, content_type="text/event-stream", status=200):
+    """Return the script of an upstream that always says this, whatever it is asked."""
+
+    async def script(_body, _reader, writer):
+        head = f"HTTP/1.1 {status} Said\r\ncontent-type: {content_type}\r\ncontent-length: {len(body)}\r\n\r\n"
+        writer.write(head.encode() + body)
+        await writer.drain()
+
+    return script
+
+
+def good(stream):
+    return said(EVENTS + b"data: [DONE]\n\n") if stream else said(json.dumps(WHOLE).encode(), content_type="a/json")
+
+
+@pytest.mark.parametrize(
+    ("stream", "script", "state"),
+    [
+        (False, said(EVENTS + b"data: [DONE]\n\n"), "settled"),
+        (False, said(EVENTS[:-2]), "settled"),
+        (False, said(EVENTS[:60]), "unsettled"),
+        (True, said(b"data: {garbage\n\n"), "unsettled"),
+        (True, said(b"data: [1, 2]\n\n"), "unsettled"),
+        (True, said(b": wait\n\ndata: <html>\n\n"), "unsettled"),
+        (False, said(b"x", content_type="text/plain", status=999), "unsettled"),
+        (True, said(b"x", content_type="text/plain", status=777), "unsettled"),
+    ],
+    ids=[
+        "a stream for a whole",
+        "a stream for a whole, without its last line feeds",
+        "a cut stream for a whole",
+        "garbage",
+        "a list",
+        "a page after a comment",
+        "999",
+        "777",
+    ],
+)
+def test_an_answer_that_is_none_moves_on_to_the_next_upstream(lab, start, stream, script, state):
+    async def main():
+        async with lab.Scripted(script) as odd, lab.Scripted(good(stream)) as fine:
+            plan = lab.plan_of(lab.tier("a", odd.base_url), lab.tier("b", fine.base_url))
+            async with start(plan) as running:
+                answer = await running.ask(body=lab.chat(stream=stream))
+                assert (answer.status, answer.headers["x-ownward-tier"]) == (200, "b")
+                assert b"hello" in answer.body
+                first, second = sorted(await running.rows(), key=lambda row: row["attempt"])
+                assert (first["state"], second["state"]) == (state, "settled")
+                if state == "settled":
+                    assert first["output_tokens"] == 2
+
+    asyncio.run(main())
+
+
+def test_a_stream_that_ends_cleanly_without_done_is_whole(lab, start):
+    async def main():
+        async with lab.Scripted(said(EVENTS)) as upstream:
+            async with start(lab.plan_of(lab.tier("a", upstream.base_url))) as running:
+                answer = await running.ask(body=lab.chat(stream=True))
+                assert answer.body == event({"content": "hello"}) + event({}, "stop")
+                (row,) = await running.rows()
+                assert (row["state"], row["input_tokens"], row["output_tokens"]) == ("settled", 10, 2)
+
+    asyncio.run(main())
+
+
+def test_a_stream_that_ends_before_its_finish_reason_is_broken(lab, start):
+    async def main():
+        async with lab.Scripted(said(event({"content": "hello"}) + LAST)) as upstream:
+            async with start(lab.plan_of(lab.tier("a", upstream.base_url))) as running:
+                answer = await running.ask(body=lab.chat(stream=True))
+                assert b'"error"' in answer.body
+                (row,) = await running.rows()
+                assert row["state"] == "unsettled"
+
+    asyncio.run(main())
+
+
+def test_a_stream_that_turns_into_garbage_ends_with_an_error_event(lab, start):
+    async def script(_body, _reader, writer):
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n")
+        writer.write(event({"content": "hello"}))
+        await writer.drain()
+        await asyncio.sleep(0.05)
+        writer.write(b"data: {oops\n\n" + EVENTS + b"data: [DONE]\n\n")
+        writer.close()
+
+    async def main():
+        async with lab.Scripted(script) as upstream:
+            async with start(lab.plan_of(lab.tier("a", upstream.base_url))) as running:
+                answer = await running.ask(body=lab.chat(stream=True))
+                first, last = [json.loads(part[6:]) for part in answer.body.split(b"\n\n") if part]
+                assert first["choices"][0]["delta"]["content"] == "hello"
+                assert "no JSON" in last["error"]["message"]
+                (row,) = await running.rows()
+                assert row["state"] == "unsettled"
+
+    asyncio.run(main())
+
+
+def test_a_byte_order_mark_before_a_stream_is_skipped(lab, start):
+    async def main():
+        async with lab.Scripted(said(b"\xef\xbb\xbf" + EVENTS + b"data: [DONE]\n\n")) as upstream:
+            async with start(lab.plan_of(lab.tier("a", upstream.base_url))) as running:
+                answer = await running.ask(body=lab.chat(stream=True))
+                assert answer.body.startswith(b"data: ")
+                (row,) = await running.rows()
+                assert row["state"] == "settled"
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("count", [10**30, 2**63, 2**41, -1, "10", 2.5, True])
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
+def test_a_count_that_is_none_leaves_the_charge_open_and_the_ledger_whole(lab, start, count, stream):
+    usage = {"prompt_tokens": count, "completion_tokens": 2}
+    last = b"data: " + json.dumps({"choices": [], "usage": usage}).encode() + b"\n\n"
+    body = event({"content": "hello"}, "stop") + last if stream else json.dumps({**WHOLE, "usage": usage}).encode()
+    script = said(body, content_type="text/event-stream" if stream else "application/json")
+
+    async def main():
+        async with lab.Scripted(script) as upstream:
+            async with start(lab.plan_of(lab.tier("a", upstream.base_url))) as running:
+                answer = await running.ask(body=lab.chat(stream=stream))
+                assert answer.status == 200
+                (row,) = await running.rows()
+                assert (row["state"], row["status"]) == ("unsettled", 200)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("asks_usage", [False, True])
+def test_a_whole_answer_is_told_as_the_stream_that_was_asked_for(lab, start, asks_usage):
+    async def main():
+        async with lab.Scripted(said(json.dumps(WHOLE).encode(), content_type="application/json")) as upstream:
+            async with start(lab.plan_of(lab.tier("a", upstream.base_url))) as running:
+                options = {"stream_options": {"include_usage": True}} if asks_usage else {}
+                answer = await running.ask(body=lab.chat(stream=True, **options))
+                assert answer.headers["content-type"] == "text/event-stream"
+                parts = [part[6:] for part in answer.body.split(b"\n\n") if part]
+                assert parts.pop() == b"[DONE]"
+                told = [json.loads(part) for part in parts]
+                assert told[0]["choices"][0]["delta"]["content"] == "hello"
+                assert told[1]["choices"][0]["finish_reason"] == "stop"
+                assert [item.get("usage") for item in told[2:]] == ([USAGE] if asks_usage else [])
+                (row,) = await running.rows()
+                assert (row["state"], row["output_tokens"]) == ("settled", 2)
+
+    asyncio.run(main())
