@@ -25,7 +25,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
     is_check = parser.parse_args().check
-    parts = {"cli": cli_help, "errors": error_list, "configuration": configuration_keys, "ledger-schema": ledger_schema}
+    parts = {
+        "cli": cli_help,
+        "errors": error_list,
+        "configuration": configuration_keys,
+        "ledger-schema": ledger_schema,
+        "metrics": metrics_table,
+    }
     seen: set[str] = set()
     stale: list[str] = []
     for page in sorted(REFERENCE.glob("*.md")):
@@ -73,6 +79,18 @@ def _help_of(command: click.Command, name: str, parent: click.Context) -> list[s
             assert inner is not None
             sections.extend(_help_of(inner, sub, context))
     return sections
+
+
+def metrics_table() -> str:
+    """Return every metric of the gateway with its labels."""
+    from ownward.gateway.gauges import READ
+    from ownward.gateway.metrics import COUNTED
+
+    rows = ["| metric | kind | labels | |", "| --- | --- | --- | --- |"]
+    for family in (*COUNTED, *READ):
+        labels = ", ".join(f"`{label}`" for label in family.labels)
+        rows.append(f"| `{family.name}` | {family.kind} | {labels} | {family.help} |")
+    return "\n".join(rows)
 
 
 def error_list() -> str:

@@ -5,25 +5,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
-from ownward.core import Clock, picousd_to_usd
+from ownward.core import Clock
 from ownward.gateway import control, wire
 from ownward.gateway.admission import Slots
 from ownward.gateway.affinity import Prefixes
 from ownward.gateway.breaker import CLOSED, Breaker, BreakerRules
 from ownward.gateway.budgets import checks_of_plan, unheld_lines
+from ownward.gateway.counting import Counting, Watcher
 from ownward.gateway.endpoints import ENDPOINTS
 from ownward.gateway.exchange import Exchange
 from ownward.gateway.keys import KeyRing
-from ownward.gateway.metrics import GatewayMetrics, gauge_lines
 from ownward.gateway.retries import RetryBudget
-from ownward.gateway.routing import RoutingTable, Target, compile_plan
+from ownward.gateway.routing import RoutingTable, compile_plan
 from ownward.gateway.settings import GatewaySettings
-from ownward.ledger import BudgetCheck, BudgetState, Ledger
+from ownward.ledger import Ledger
 from ownward.plan import Plan
-from ownward.pricing import Usage
 from ownward.upstreams import Door
 
 Scope = MutableMapping[str, Any]
@@ -36,12 +35,6 @@ Secrets = Mapping[str, str] | Callable[[Plan], Mapping[str, str]]
 
 _LOG = logging.getLogger("ownward.gateway")
 _SWEEP_S = 5.0
-_BUDGET_GAUGES: tuple[tuple[str, str, Callable[[BudgetCheck, BudgetState], int]], ...] = (
-    ("limit", "A workload's budget in its period.", lambda check, _: check.limit_picousd),
-    ("spent", "Settled charges of the period.", lambda _, state: state.spent_picousd),
-    ("reserved", "Upper bounds of calls in flight and unsettled.", lambda _, state: state.reserved_picousd),
-)
-_BREAKER_STATES = {"closed": 0.0, "half_open": 1.0, "open": 2.0}
 
 
 class Gateway:
@@ -61,6 +54,7 @@ class Gateway:
         addresses: Mapping[str, str | None] | None = None,
         secrets: Secrets | None = None,
         mounts: Mapping[str, ASGIApp] | None = None,
+        watchers: Sequence[Watcher] = (),
     ) -> None:
         """Compile the plan.
 
@@ -70,7 +64,7 @@ class Gateway:
         self.door = door
         self.settings = settings
         self.clock = clock
-        self.metrics = GatewayMetrics()
+        self.counting = Counting(clock, watchers)
         self.breakers: dict[str, Breaker] = {}
         self.in_flight: dict[str, int] = {}
         self.prefixes = Prefixes()
@@ -205,7 +199,11 @@ class Gateway:
     def learn_failure(self, key: str) -> None:
         """Note that an upstream failed."""
         now_s = self.clock.monotonic_s()
-        self._remember(key, self.breakers.get(key, CLOSED).after_failure(now_s, self._rules))
+        before = self.breakers.get(key, CLOSED)
+        after = before.after_failure(now_s, self._rules)
+        self._remember(key, after)
+        if after.opened > before.opened:
+            self.counting.breaker_opened(key)
 
     def learn_nothing(self, key: str) -> None:
         """Note a request that says nothing of its upstream."""
@@ -226,81 +224,6 @@ class Gateway:
             self.breakers.pop(key, None)
         else:
             self.breakers[key] = breaker
-
-    # Counting.
-
-    def count(self, exchange: Exchange) -> None:
-        """Count a request that is over."""
-        tier = exchange.target.tier.name if exchange.target is not None else ""
-        workload = exchange.workload if exchange.workload in self.table.plan.workloads else "other"
-        self.metrics.requests.add((exchange.endpoint.path, workload, tier, str(exchange.status)))
-        if exchange.is_gone:
-            self.metrics.disconnects.add((tier,))
-
-    def count_attempt(self, target: Target, state: str, *, ttft_s: float | None, latency_s: float) -> None:
-        """Count a call that is over."""
-        tier = target.tier.name
-        self.metrics.attempts.add((tier, target.name, state))
-        if ttft_s is not None:
-            self.metrics.ttft.observe((tier,), ttft_s)
-        if state == "settled":
-            self.metrics.latency.observe((tier,), latency_s)
-
-    def count_retry(self, target: Target) -> None:
-        """Count an attempt after the first."""
-        self.metrics.retries.add((target.tier.name, target.name))
-
-    def count_over_budget(self, check: BudgetCheck) -> None:
-        """Count a call that a budget did not admit; keys have no label of their own."""
-        self.metrics.over_budget.add((check.kind, check.name if check.kind == "workload" else ""))
-
-    def count_usage(self, target: Target, usage: Usage, charge_picousd: int | None) -> None:
-        """Count what an upstream reported."""
-        tier = target.tier.name
-        tokens = self.metrics.tokens
-        tokens.add((tier, "input"), usage.input_tokens)
-        tokens.add((tier, "output"), usage.output_tokens)
-        if usage.cached_input_tokens:
-            tokens.add((tier, "cached_input"), usage.cached_input_tokens)
-        if charge_picousd:
-            self.metrics.charges.add((tier, target.name), float(picousd_to_usd(charge_picousd)))
-
-    async def read_budgets(self) -> list[tuple[BudgetCheck, BudgetState]]:
-        """Return the budgets of the plan's workloads with what is spent and reserved now, by all processes."""
-        budgets = checks_of_plan(self.table.plan, at=self.clock.now())
-        if not budgets:
-            return []
-        return list(zip(budgets, await asyncio.to_thread(self.ledger.query_budgets, budgets), strict=True))
-
-    def gauges(self, budgets: Sequence[tuple[BudgetCheck, BudgetState]] = ()) -> Iterator[str]:
-        """Yield what is read at scrape time."""
-        now_s = self.clock.monotonic_s()
-        slots = list(self.slots.values())
-        yield from gauge_lines("ownward_requests_in_flight", "Requests being served.", (), [((), len(self.exchanges))])
-        yield from gauge_lines(
-            "ownward_slots_in_use", "Calls running on a tier.", ("tier",), [((s.name,), s.in_use) for s in slots]
-        )
-        yield from gauge_lines(
-            "ownward_queue_requests", "Requests waiting for a tier.", ("tier",), [((s.name,), s.waiting) for s in slots]
-        )
-        yield from gauge_lines(
-            "ownward_breaker_state",
-            "0 closed, 1 half-open, 2 open.",
-            ("tier", "upstream"),
-            list(self._breaker_states(now_s)),
-        )
-        for name, help_text, read in _BUDGET_GAUGES:
-            values = [((check.name,), float(picousd_to_usd(read(check, state)))) for check, state in budgets]
-            yield from gauge_lines(f"ownward_budget_{name}_usd", help_text, ("workload",), values)
-        yield from gauge_lines(
-            "ownward_ledger_queue_entries", "Rows waiting to be committed.", (), [((), self.ledger.queue_depth)]
-        )
-
-    def _breaker_states(self, now_s: float) -> Iterable[tuple[tuple[str, str], float]]:
-        for targets in self.table.targets.values():
-            for target in targets:
-                state = self.breakers.get(target.key, CLOSED).state(now_s)
-                yield (target.tier.name, target.name), _BREAKER_STATES[state]
 
     @property
     def is_ready(self) -> bool:

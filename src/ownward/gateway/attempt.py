@@ -26,6 +26,7 @@ from ownward.gateway._whole_as_stream import chat_as_stream
 from ownward.gateway.budgets import compute_checks, refusal_of
 from ownward.gateway.endpoints import CHAT
 from ownward.gateway.errors import UpstreamCredentials, broken_stream
+from ownward.gateway.metrics import CallEnd
 from ownward.gateway.routing import Target
 from ownward.ledger import BudgetCheck, BudgetSpent, Intent, Request, Settlement
 from ownward.policy import Permit, issue_permit
@@ -204,7 +205,7 @@ class Attempt:
         try:
             await self._begin(exchange.request, intent, budgets)
         except BudgetSpent as error:
-            gateway.count_over_budget(error.check)
+            gateway.counting.over_budget(error.check)
             raise refusal_of(error, at=intent.started_at) from None
 
     async def _begin(self, request: Request, intent: Intent, budgets: tuple[BudgetCheck, ...]) -> None:
@@ -494,7 +495,6 @@ class Attempt:
             charge = price.compute_charge_picousd(usage)
         self.usage, self.charge_picousd = usage, charge
         self._settle("settled", usage=usage, charge=(charge, charge, charge), status=status)
-        self._gateway.count_usage(target, usage, charge)
 
     def _settle_unsettled(self, error: str, *, status: int | None = None) -> None:
         assert self._intent is not None
@@ -542,7 +542,27 @@ class Attempt:
         except LedgerError as failure:
             # The intent stands: without a settlement the ledger lists it as unsettled, with its bounds.
             _LOG.error("a settlement of %s could not be queued: %s", self._exchange.request_id, failure)
-        gateway.count_attempt(self._target, state, ttft_s=self._ttft_s, latency_s=now_s - self._sent_s)
+        latency_s = now_s - self._sent_s if self._sent_s else 0.0
+        ttft_s = self._ttft_s if self._passed_bytes else None  # of a whole answer nobody saw the first token
+        tpot_s = None
+        if ttft_s is not None and usage is not None and usage.output_tokens > 1:
+            tpot_s = (latency_s - ttft_s) / (usage.output_tokens - 1)
+        gateway.counting.call_ended(
+            self._exchange,
+            CallEnd(
+                number=self._number,
+                target=self._target,
+                state=state,
+                started_s=self._sent_s or now_s,
+                latency_s=latency_s,
+                ttft_s=ttft_s,
+                tpot_s=tpot_s,
+                status=status,
+                usage=usage,
+                charge_picousd=charge[0],
+                charge_high_picousd=charge[2],
+            ),
+        )
 
 
 def _retry_after(response: Response) -> float | None:

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 import msgspec
 
 from ownward.core import LedgerError, OwnwardError
-from ownward.gateway import wire
+from ownward.gateway import exposition, wire
 from ownward.gateway.endpoints import ENDPOINTS
 from ownward.gateway.errors import (
     BodyTooLarge,
@@ -26,6 +26,7 @@ from ownward.gateway.errors import (
     retry_after_s,
     status_of,
 )
+from ownward.gateway.gauges import gauge_lines, read_budgets
 from ownward.ledger import Outcome, OutcomeSource
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("ownward.gateway")
 _JSON = b"application/json"
-_METRICS = b"text/plain; version=0.0.4; charset=utf-8"
 _MODELS = "/v1/models"
 _TASKS = "/v1/tasks/"
 _OUTCOME = "/outcome"
@@ -86,7 +86,11 @@ async def _answer(gateway: Gateway, scope: Scope, headers: Mapping[bytes, bytes]
     elif wire.is_foreign(headers):
         raise ForeignPage
     if path == "/metrics":
-        return 200, _METRICS, gateway.metrics.render(gateway.gauges(await gateway.read_budgets()))
+        return (
+            200,
+            exposition.CONTENT_TYPE,
+            gateway.counting.metrics.render(gauge_lines(gateway, await read_budgets(gateway))),
+        )
     if path.startswith(_MODELS):
         return _answer_models(gateway, path, headers)
     return await _record_outcome(gateway, path, receive)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ownward.core import LedgerError, OwnwardError, UpstreamError, new_id
 from ownward.gateway import wire
 from ownward.gateway._http import write_whole
+from ownward.gateway.admission import Slots
 from ownward.gateway.affinity import Prompt
 from ownward.gateway.attempt import Attempt, Retry, Sink
 from ownward.gateway.breaker import CLOSED
@@ -35,6 +36,7 @@ from ownward.gateway.errors import (
     status_of,
     stream_event_of,
 )
+from ownward.gateway.metrics import CallEnd
 from ownward.gateway.routing import RoutingTable, Target
 from ownward.ledger import Request, TaskBasis
 from ownward.policy import LOCAL_ONLY, Label
@@ -65,10 +67,13 @@ class Exchange:
         "_watch",
         "attempts",
         "body",
+        "calls",
         "choice",
         "endpoint",
+        "error_kind",
         "gateway",
         "has_begun",
+        "has_broken",
         "headers",
         "is_gone",
         "is_known",
@@ -79,6 +84,7 @@ class Exchange:
         "outcome",
         "paused_since_s",
         "prompt",
+        "queue_s",
         "request",
         "request_id",
         "route",
@@ -118,7 +124,11 @@ class Exchange:
         self.outcome = ""
         self.prompt: Prompt | None = None
         self.row_written: asyncio.Event | None = None
+        self.calls: list[CallEnd] = []
+        self.queue_s = 0.0
+        self.error_kind: str | None = None
         self.has_begun = False
+        self.has_broken = False
         self.must_close = False
         self.is_gone = False
         self.paused_since_s: float | None = None
@@ -154,7 +164,7 @@ class Exchange:
             if self._watch is not None:
                 self._watch.cancel()
             gateway.exchanges.discard(self)
-            gateway.count(self)
+            gateway.counting.request_ended(self)
 
     async def _serve(self) -> None:
         gateway = self.gateway
@@ -320,7 +330,7 @@ class Exchange:
             slots = gateway.slots[target.tier.name]
             if not slots.try_acquire():
                 try:
-                    await slots.acquire(timeout_s=gateway.settings.queue_timeout_s)
+                    await self._wait_for_place(slots)
                 except Overloaded as error:
                     full = error
                     continue
@@ -328,7 +338,7 @@ class Exchange:
                 if not gateway.breakers.get(target.key, CLOSED).allows(gateway.clock.monotonic_s()):
                     continue
                 if tried:
-                    gateway.count_retry(target)
+                    gateway.counting.retried(self, target)
                 tried += 1
                 number = self.attempts = self.attempts + 1
                 self.target = target
@@ -375,6 +385,16 @@ class Exchange:
         elif self._waiting is not None:
             self.gateway.prefixes.end(*self._waiting)
             self._waiting = None
+
+    async def _wait_for_place(self, slots: Slots) -> None:
+        clock = self.gateway.clock
+        began_s = clock.monotonic_s()
+        try:
+            await slots.acquire(timeout_s=self.gateway.settings.queue_timeout_s)
+        finally:
+            waited_s = clock.monotonic_s() - began_s
+            self.queue_s += waited_s
+            self.gateway.counting.metrics.observe_queue(slots.name, waited_s)
 
     @property
     def _goes_on_with_owned(self) -> bool:
@@ -436,6 +456,8 @@ class Exchange:
 
     async def end_broken(self, error: OwnwardError) -> None:
         """End a stream with an error event in the client's dialect."""
+        self.has_broken = True
+        self.error_kind = error.kind
         await self.end(
             stream_event_of(error, self.endpoint.dialect, endpoint=self.endpoint.path, request_id=self.request_id)
         )
@@ -443,6 +465,7 @@ class Exchange:
     async def answer_error(self, error: OwnwardError) -> None:
         """Tell the client, and the ledger where nothing was dispatched."""
         status = status_of(error)
+        self.error_kind = error.kind
         is_unwritten = self.attempts == 0 or (self.row_written is None and not isinstance(error, LedgerError))
         if is_unwritten and self.is_known:
             self._record_refusal(error, status)

@@ -4,6 +4,8 @@
 import asyncio
 import json
 
+from prometheus_client.parser import text_string_to_metric_families
+
 from ownward.core import LedgerError
 from ownward.engines import FakeOptions, FakeServer
 from ownward.gateway import GatewaySettings
@@ -46,18 +48,78 @@ def test_health_and_readiness(lab, start):
     asyncio.run(main())
 
 
+def read_metrics(body):
+    found = {}
+    for family in text_string_to_metric_families(body.decode()):
+        for sample in family.samples:
+            found[sample.name, *sorted(sample.labels.items())] = sample.value
+    return found
+
+
 def test_metrics_count_requests_tokens_and_charges(lab, start):
     async def main():
         async with FakeServer() as fake, start(lab.plan_of(lab.tier("a", fake.base_url))) as running:
             await running.ask(body=lab.chat())
-            text = (await running.ask("/metrics")).body.decode()
-            assert (
-                'ownward_requests_total{endpoint="/v1/chat/completions",workload="chat",tier="a",status="200"} 1'
-                in text
-            )
-            assert 'ownward_tokens_total{tier="a",kind="output"} 16' in text
-            assert 'ownward_charge_usd_total{tier="a",upstream="a-1"} 0.000261' in text
-            assert "ownward_requests_in_flight 0" in text
+            found = read_metrics((await running.ask("/metrics")).body)
+            request = (("endpoint", "/v1/chat/completions"), ("outcome", "answered"), ("status", "200"))
+            assert found["ownward_requests_total", *request, ("tier", "a"), ("workload", "chat")] == 1
+            of_call = (("tier", "a"), ("upstream", "a-1"), ("workload", "chat"))
+            assert found["ownward_tokens_total", ("kind", "output"), *of_call] == 16
+            assert found["ownward_charge_usd_total", *of_call] == 0.000261
+            assert found["ownward_latency_seconds_count", *of_call] == 1
+            assert ("ownward_tpot_seconds_count", *of_call) not in found, "nobody saw the tokens of a whole answer"
+            assert found["ownward_request_seconds_count", ("tier", "a"), ("workload", "chat")] == 1
+            assert found["ownward_requests_in_flight",] == 0
+            assert found["ownward_upstream_usable", ("tier", "a"), ("upstream", "a-1")] == 1
+
+    asyncio.run(main())
+
+
+def test_metrics_of_streams_say_how_fast_tokens_came(lab, start):
+    async def main():
+        options = FakeOptions(ttft_s=0.05, tpot_s=0.01)
+        async with FakeServer(options) as fake, start(lab.plan_of(lab.tier("a", fake.base_url))) as running:
+            await running.ask(body=lab.chat(stream=True))
+            found = read_metrics((await running.ask("/metrics")).body)
+            of_call = (("tier", "a"), ("upstream", "a-1"), ("workload", "chat"))
+            assert 0.05 <= found["ownward_ttft_seconds_sum", *of_call] < 1
+            assert 0.005 < found["ownward_tpot_seconds_sum", *of_call] < 0.5
+
+    asyncio.run(main())
+
+
+def test_no_client_can_make_a_series_of_its_own(lab, start):
+    async def main():
+        async with FakeServer() as fake, start(lab.plan_of(lab.tier("a", fake.base_url))) as running:
+            for index in range(5):
+                headers = {"x-ownward-workload": f"canary-{index}", "x-ownward-task": f"canary-{index}"}
+                await running.ask(body={**lab.chat(), "model": "a"}, headers=headers)
+                await running.ask(body={**lab.chat(), "model": f"canary-{index}"})
+            body = (await running.ask("/metrics")).body
+            assert b"canary" not in body
+            found = read_metrics(body)
+            unknown = (("kind", "unknown_route"), ("tier", ""), ("workload", "other"))
+            assert found["ownward_errors_total", *unknown] == 5
+
+    asyncio.run(main())
+
+
+def test_metrics_tell_retries_open_breakers_and_who_failed(lab, start):
+    async def main():
+        async with lab.Scripted(lab.whole(b"{}", status=500)) as bad, FakeServer() as good:
+            plan = lab.plan_of(lab.tier("a", bad.base_url), lab.tier("b", good.base_url))
+            settings = GatewaySettings(port=0, breaker_failures=1, breaker_wait_s=60)
+            async with start(plan, settings=settings) as running:
+                await running.ask(body=lab.chat())
+                await running.ask(body={**lab.chat(), "model": "a"})
+                found = read_metrics((await running.ask("/metrics")).body)
+                assert found["ownward_retries_total", ("tier", "b"), ("upstream", "b-1"), ("workload", "chat")] == 1
+                assert found["ownward_breaker_opened_total", ("tier", "a"), ("upstream", "a-1")] == 1
+                assert found["ownward_breaker_state", ("tier", "a"), ("upstream", "a-1")] == 2
+                failed = (("state", "failed"), ("tier", "a"), ("upstream", "a-1"), ("workload", "chat"))
+                assert found["ownward_attempts_total", *failed] == 1
+                down = (("kind", "no_upstream"), ("tier", ""), ("workload", "other"))
+                assert found["ownward_errors_total", *down] == 1
 
     asyncio.run(main())
 

@@ -1,4 +1,4 @@
-"""Errors as answers, metrics as text, what is read from headers and bodies, settings, retries."""
+"""Errors as answers, what is read from headers and bodies, settings, retries."""
 
 import json
 
@@ -41,7 +41,6 @@ from ownward.gateway.errors import (
     status_of,
     stream_event_of,
 )
-from ownward.gateway.metrics import Counter, Histogram
 from ownward.gateway.retries import RetryBudget
 
 EXAMPLES = [
@@ -104,24 +103,6 @@ def test_a_stream_ends_with_one_whole_event_even_inside_another(dialect, endpoin
     assert rest == b""
     assert "stopping" in json.dumps(json.loads(last.split(b"data: ")[1]))
     assert b"[DONE]" not in event
-
-
-def test_a_counter_as_text():
-    counter = Counter("a_total", "What.", ("tier",))
-    counter.add(('we"ird',))
-    counter.add(('we"ird',), 1.5)
-    assert list(counter.lines())[-1] == 'a_total{tier="we\\"ird"} 2.5'
-
-
-def test_a_histogram_as_text_is_cumulative():
-    histogram = Histogram("a_seconds", "What.", ("tier",))
-    for seconds in (0.004, 0.3, 1000.0):
-        histogram.observe(("t",), seconds)
-    lines = list(histogram.lines())
-    assert 'a_seconds_bucket{tier="t",le="0.005"} 1' in lines
-    assert 'a_seconds_bucket{tier="t",le="0.5"} 2' in lines
-    assert 'a_seconds_bucket{tier="t",le="+Inf"} 3' in lines
-    assert 'a_seconds_count{tier="t"} 3' in lines
 
 
 @pytest.mark.parametrize(
