@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import json
 import os
 import random
@@ -20,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -108,7 +110,10 @@ def run_round(folder: Path, *, seed: int, streams: int = 200, longest_s: float =
         gateway = start_gateway(folder)
         try:
             base_url = wait_until_ready(folder / "ready.json", gateway)
-            asyncio.run(load_and_kill(base_url, gateway.pid, streams=streams, after_s=verdict.killed_after_s))
+            is_at_work = functools.partial(has_lines, folder / "count.jsonl")
+            asyncio.run(
+                load_and_kill(base_url, gateway.pid, streams=streams, after_s=verdict.killed_after_s, begun=is_at_work)
+            )
         finally:
             gateway.kill()
             gateway.wait()
@@ -144,10 +149,18 @@ def wait_until_idle(fake: FakeProcess) -> None:
         time.sleep(0.02)
 
 
-async def load_and_kill(base_url: str, pid: int, *, streams: int, after_s: float) -> None:
-    """Keep `streams` requests running, and kill the gateway in their middle."""
+def has_lines(file: Path) -> bool:
+    """Return whether anything was written to a file."""
+    return file.exists() and file.stat().st_size > 0
+
+
+async def load_and_kill(base_url: str, pid: int, *, streams: int, after_s: float, begun: Callable[[], bool]) -> None:
+    """Keep `streams` requests running, and kill the gateway `after_s` seconds after the upstream has begun its work."""
     host, port = base_url.removeprefix("http://").split(":")
     clients = [asyncio.create_task(_ask_until_cut(host, int(port))) for _ in range(streams)]
+    deadline = time.monotonic() + READY_S
+    while not begun() and time.monotonic() < deadline:  # noqa: ASYNC110 - another process's file can only be looked at
+        await asyncio.sleep(0.01)
     await asyncio.sleep(after_s)
     os.kill(pid, signal.SIGKILL)
     await asyncio.gather(*clients)

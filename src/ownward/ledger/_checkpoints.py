@@ -74,7 +74,7 @@ class Checkpoints:
         self._has_log = True
         self._commits += 1
         few, many = _FRAMES_PER_ROW * rows, _FRAMES_PER_LARGE_COMMIT + _FRAMES_PER_LATER_ROW * rows
-        self._frames += self._factor * (few if few < many else many)
+        self._frames += self._factor * min(few, many)
         if self._needs_help or (self._commits % _LOOK_COMMITS == 0 and self._is_too_long()):
             self._needs_help = False
             # Nobody writes meanwhile, so that this reaches the log's end. A thread that is copying now is waited for.

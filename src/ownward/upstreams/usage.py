@@ -56,6 +56,8 @@ class _Answer(msgspec.Struct):
     content: Any = None
     output: Any = None
     data: msgspec.Raw = msgspec.Raw()
+    results: msgspec.Raw = msgspec.Raw()
+    input_tokens: Any = None
     incomplete_details: Any = None
 
 
@@ -294,7 +296,7 @@ class UsageTap:
             self._note_error(answer.error)
             if answer.usage is None:
                 return
-        self.is_complete = True
+        self.is_complete = self._is_answer(answer)
         self.finish_reason = _text(answer.stop_reason) or self.finish_reason
         if answer.choices is not None:
             for choice in answer.choices:
@@ -310,6 +312,12 @@ class UsageTap:
             self._final = (read_anthropic_usage if self._is_anthropic else read_openai_usage)(answer.usage)
         elif isinstance(answer.timings, dict):
             self._timings = read_llamacpp_timings(answer.timings)
+
+    def _is_answer(self, answer: _Answer) -> bool:
+        """Return whether a body has what answers of its dialect have: any JSON object will not do."""
+        if self._is_anthropic:
+            return answer.content is not None or answer.input_tokens is not None
+        return answer.choices is not None or answer.output is not None or bool(answer.data) or bool(answer.results)
 
     def _note_error(self, error: object) -> None:
         if isinstance(error, Mapping):
@@ -329,7 +337,9 @@ def _parse(data: bytes) -> _Answer | None:
         return None
     if not isinstance(found, dict):
         return None
-    fields: Json = {key: found.get(key) for key in _Answer.__struct_fields__ if key not in {"choices", "data"}}
+    fields: Json = {
+        key: found.get(key) for key in _Answer.__struct_fields__ if key not in {"choices", "data", "results"}
+    }
     choices = found.get("choices")
     listed = None if not isinstance(choices, list) else [_read_choice(c) for c in choices if isinstance(c, dict)]
     return _Answer(choices=listed, **fields)
