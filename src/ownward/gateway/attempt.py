@@ -378,7 +378,10 @@ class Attempt:
         chunk = await self._first_chunk(response)
         passed = tap.feed(chunk)
         if tap.error is not None and not tap.has_content:
-            raise BrokenStream(f"upstream {self._target.name!r} began its stream with an error: {tap.error}")
+            # The upstream's own words may quote the request: they go to the client and not into the ledger.
+            raise BrokenStream(
+                f"upstream {self._target.name!r} began its stream with an error", allowed=f"It says: {tap.error}"
+            )
         if tap.is_garbled:
             raise BrokenStream(f"upstream {self._target.name!r} began its stream with an event that is no JSON")
         await self._sink.begin(response.status, content_type, wire.for_client(response.headers))

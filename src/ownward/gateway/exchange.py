@@ -145,18 +145,11 @@ class Exchange:
         gateway = self.gateway
         gateway.exchanges.add(self)
         try:
-            await self._serve()
-        except OwnwardError as error:
-            await self.answer_error(error)
-        except ClientGone:
-            self.status = _CLIENT_GONE
+            await self._serve_or_explain()
         except asyncio.CancelledError:
             self.status = _CLIENT_GONE
             if not self.is_gone:
                 await self._answer_cut_short()
-        except Exception:  # noqa: BLE001 - the outermost frame of a request
-            _LOG.exception("request %s failed", self.request_id)
-            await self.answer_error(InternalError())
         finally:
             self._is_over = True
             if self._connection is not None:
@@ -165,6 +158,17 @@ class Exchange:
                 self._watch.cancel()
             gateway.exchanges.discard(self)
             gateway.counting.request_ended(self)
+
+    async def _serve_or_explain(self) -> None:
+        try:
+            await self._serve()
+        except OwnwardError as error:
+            await self.answer_error(error)
+        except ClientGone:
+            self.status = _CLIENT_GONE
+        except Exception:  # noqa: BLE001 - the outermost frame of a request
+            _LOG.exception("request %s failed", self.request_id)
+            await self.answer_error(InternalError())
 
     async def _serve(self) -> None:
         gateway = self.gateway

@@ -5,6 +5,7 @@ It parses each event once, into the few fields it needs, and does not know price
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from ownward.upstreams._json import UNREADABLE
 
 _LONGEST_EVENT_BYTES = 8 * 1024 * 1024
 _LONGEST_BODY_BYTES = 64 * 1024 * 1024
+_ID = re.compile(r"[A-Za-z0-9_.:/=+-]{1,128}")
 _LONGEST_MESSAGE = 500
 
 Json = dict[str, Any]
@@ -218,7 +220,7 @@ class UsageTap:
 
     def _read_chunk(self, answer: _Answer) -> bool:
         if self.upstream_request_id is None:
-            self.upstream_request_id = _text(answer.id)
+            self.upstream_request_id = _id(answer.id)
         choices = answer.choices
         if choices:
             for choice in choices:
@@ -252,7 +254,7 @@ class UsageTap:
                 self._note_error(answer.message)
             return
         if self.upstream_request_id is None:
-            self.upstream_request_id = _text(inner.get("id"))
+            self.upstream_request_id = _id(inner.get("id"))
         if kind in {"response.completed", "response.incomplete", "response.failed"}:
             self.is_complete = True
             self._read_response_object(inner)
@@ -272,7 +274,7 @@ class UsageTap:
                 self.has_content = True
                 self.content_events += 1
             case "message_start" if isinstance(answer.message, dict):
-                self.upstream_request_id = _text(answer.message.get("id"))
+                self.upstream_request_id = _id(answer.message.get("id"))
                 usage = answer.message.get("usage")
                 if isinstance(usage, dict):
                     self._anthropic_counts = {k: v for k, v in usage.items() if k != "output_tokens"}
@@ -291,7 +293,7 @@ class UsageTap:
         answer = _parse(body)
         if answer is None:
             return
-        self.upstream_request_id = _text(answer.id)
+        self.upstream_request_id = _id(answer.id)
         if answer.error is not None:
             self._note_error(answer.error)
             if answer.usage is None:
@@ -384,6 +386,11 @@ def _carries_content(choice: _Choice) -> bool:
         or said.function_call
         or said.audio
     )
+
+
+def _id(value: object) -> str | None:
+    """Return an answer's id, which the ledger keeps; what has not the form of one may be anything, even the request."""
+    return value if isinstance(value, str) and _ID.fullmatch(value) is not None else None
 
 
 def _text(value: object) -> str | None:

@@ -135,3 +135,57 @@ def test_every_refusal_is_a_row_of_the_ledger(lab, start):
                 assert {row["attempt"] for row in rows} == {0}
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("is_stream", [True, False])
+def test_an_upstream_that_quotes_the_request_puts_none_of_it_into_ledger_or_log(
+    lab, start, caplog, tmp_path, is_stream
+):
+    """Refusals quote prompts, and nothing keeps an upstream from putting one into an id."""
+    words = "the patient's name"
+    error = b'{"id": "%s", "error": {"message": "cannot answer %s"}}' % ((words * 20).encode(), words.encode())
+
+    async def script(_, reader, writer):
+        head = lab.STREAM_HEAD + lab.chunk(b"data: " + error + b"\n\n") + b"0\r\n\r\n"
+        plain = b"HTTP/1.1 500 No\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
+        writer.write(head if is_stream else plain % (len(error), error))
+
+    async def main():
+        async with lab.Scripted(script) as upstream, start(lab.plan_of(lab.tier("a", upstream.base_url))) as running:
+            answer = await running.ask(body=lab.chat(stream=is_stream))
+            assert words in answer.body.decode()  # the client may know what it sent
+            (row,) = await running.rows()
+            assert row["upstream_request_id"] is None
+
+    with caplog.at_level(0):
+        asyncio.run(main())
+    assert words not in caplog.text
+    for path in tmp_path.iterdir():
+        assert words.encode() not in path.read_bytes()
+
+
+def test_a_client_that_leaves_while_it_is_told_an_error_is_no_fault(lab, start):
+    """Under a server whose `send` waits, leaving used to end in a traceback."""
+
+    async def main():
+        async with start(lab.plan_of(lab.tier("a", "http://127.0.0.1:9"))) as running:
+            gone = asyncio.Event()
+            bodies = [{"type": "http.request", "body": b'{"model": "nobody"}', "more_body": False}]
+
+            async def receive():
+                if bodies:
+                    return bodies.pop()
+                await gone.wait()
+                return {"type": "http.disconnect"}
+
+            async def send(_):
+                gone.set()
+                await asyncio.sleep(0.02)
+
+            body = b'{"model": "chat", "messages": []}'
+            bodies[0]["body"] = body
+            scope = {"type": "http", "method": "POST", "path": lab.CHAT, "headers": []}
+            await running.server.gateway(scope, receive, send)
+            assert not running.server.gateway.exchanges
+
+    asyncio.run(main())

@@ -1,0 +1,30 @@
+"""A slice of `python -m benchmarks.sovereignty`: the real gateway on a network in memory, everything going wrong."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture
+def sovereignty(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+    return lambda name: importlib.import_module(f"benchmarks.sovereignty.{name}")
+
+
+def test_words_arrive_only_where_their_label_lets_them_and_stay_out_of_logs_pages_and_ledger(sovereignty):
+    counts = sovereignty("running").run_cases(600, first_seed=1, steps=40, shrinks=False)
+    for what in (
+        "requests heard by upstreams", "cases whose label forbids a tier", "cases that reached several places",
+        "expected: served", "expected: refused", "knocks refused", "plans reloaded", "names moved", "keys revoked",
+        "pages read", "ledger rows read",
+    ):  # fmt: skip
+        assert counts[what] > 0, f"nothing was tried of: {what}"
+
+
+def test_every_mutant_still_fits_the_source(sovereignty):
+    assert sovereignty("mutants").check() == []
