@@ -175,9 +175,8 @@ MUTANTS = (
     Mutant(name="bodies are logged", file="gateway/attempt.py",
            old="        await self._write_intent(spliced, permit)\n        try:",
            new='        await self._write_intent(spliced, permit)\n        _LOG.debug("sending %s", spliced.body)\n        try:'),
-    Mutant(name="keys are in the metrics", file="gateway/app.py",
-           old="            self.metrics.disconnects.add((tier,))",
-           new="            self.metrics.disconnects.add((str(dict(exchange.headers)),))"),
+    Mutant(name="clients' headers are in the metrics", file="gateway/counting.py",
+           old="metrics.disconnects.add((tier,))", new="metrics.disconnects.add((str(dict(exchange.headers)),))"),
 )  # fmt: skip
 
 
