@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import functools
 import importlib.util
-import logging
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ownward.cli._context import load_settings, open_ledger
+from ownward.cli._logs import logging_to
 from ownward.cli._output import ledger_option, say
 from ownward.cli._serve_engines import find_weights, make_engine
 from ownward.core import UsageError, to_json
@@ -42,7 +42,13 @@ if TYPE_CHECKING:
 @click.option("--ready-file", default=None, metavar="R", help="Written once requests are accepted, and not before.")
 @click.option("--drain", "drain_s", type=float, default=None, metavar="S", help="Seconds that open requests may go on.")
 @click.option("--config", "config_file", default=None, metavar="FILE", help="Read this file instead of ownward.toml.")
-@click.option("--log-level", type=click.Choice(["debug", "info", "warning"]), default="warning", show_default=True)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default=None,
+    help="From info on, a line for each request. [default: warning]",
+)
+@click.option("--log-format", type=click.Choice(["text", "json"]), default=None, help="[default: text]")
 @click.option("--json", "as_json", is_flag=True, help="Print ownward.ready/1 once requests are accepted.")
 def serve(
     *,
@@ -54,7 +60,8 @@ def serve(
     ready_file: str | None,
     drain_s: float | None,
     config_file: str | None,
-    log_level: str,
+    log_level: str | None,
+    log_format: str | None,
     as_json: bool,
 ) -> None:
     """Serve one OpenAI-compatible endpoint (and Anthropic's) on loopback, and keep the ledger.
@@ -64,19 +71,26 @@ def serve(
     """
     if plan_file is not None and model_file is not None:
         raise UsageError("--plan and --model exclude each other", next_step="Name the model in the plan's tier")
-    logging.basicConfig(level=log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
-    settings = load_settings(config_file, server__host=host, server__port=port, server__drain_s=drain_s)
-    serving = choose_serving(settings, plan_file=plan_file, model_file=model_file)
+    settings = load_settings(
+        config_file,
+        server__host=host,
+        server__port=port,
+        server__drain_s=drain_s,
+        logs__level=log_level,
+        logs__format=log_format,
+    )
+    with logging_to(sys.stderr, level=settings.logs.level, form=settings.logs.format):
+        serving = choose_serving(settings, plan_file=plan_file, model_file=model_file)
 
-    from ownward.gateway import run_loop
+        from ownward.gateway import run_loop
 
-    with open_ledger(ledger_target) as opened:
+        with open_ledger(ledger_target) as opened:
 
-        async def main() -> None:
-            async with running(serving, opened, settings, ready_file=ready_file) as server:
-                await server.serve(lambda: _announce(server, serving.plan, as_json=as_json))
+            async def main() -> None:
+                async with running(serving, opened, settings, ready_file=ready_file) as server:
+                    await server.serve(lambda: _announce(server, serving.plan, as_json=as_json))
 
-        run_loop(main)
+            run_loop(main)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +139,7 @@ async def running(
 ) -> AsyncIterator[GatewayServer]:
     """Start the engines, hand them to a gateway, and stop whatever is left at the end."""
     from ownward.engines import EngineState
-    from ownward.gateway import GatewayServer
+    from ownward.gateway import GatewayServer, RequestLog
     from ownward.upstreams import Door, DoorLimits
 
     servers: list[GatewayServer] = []
@@ -163,6 +177,7 @@ async def running(
                 mounts=mounts,
                 load_plan=None if serving.plan_path is None else _loader(serving.plan_path),
                 stops=tuple(engines.values()),
+                watchers=(RequestLog(),),
             )
             check_ways(server)
             servers.append(server)

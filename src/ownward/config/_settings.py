@@ -37,6 +37,8 @@ DEFAULT_PORT = 8484
 """The loopback port that `ownward serve` listens on where nothing else is said."""
 
 Durability = Literal["process", "power"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["text", "json"]
 
 _KINDS: Mapping[str, Callable[[Any], Any]] = {
     "text": as_text,
@@ -158,6 +160,21 @@ class LedgerSettings(_Section):
         "text",
         "What a committed row survives: a killed process, or power loss as well (slower).",
         choices=get_args(Durability),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogSettings(_Section):
+    """What `ownward serve` writes to standard error."""
+
+    level: LogLevel = _setting(
+        "warning",
+        "text",
+        "The least that is written; from info on there is a line for each request, without bodies.",
+        choices=get_args(LogLevel),
+    )
+    format: LogFormat = _setting(
+        "text", "text", "Text for people, or one JSON object a line.", choices=get_args(LogFormat)
     )
 
 
@@ -347,6 +364,7 @@ class Settings:
     server: ServerSettings = field(default_factory=ServerSettings)
     ledger: LedgerSettings = field(default_factory=LedgerSettings)
     gateway: GatewaySettings = field(default_factory=GatewaySettings)
+    logs: LogSettings = field(default_factory=LogSettings)
     engine: EngineSettings = field(default_factory=EngineSettings)
     catalog: CatalogSettings = field(default_factory=CatalogSettings)
     hub: HubSettings = field(default_factory=HubSettings)
@@ -359,6 +377,7 @@ SECTIONS: Mapping[str, type[Any]] = {
     "server": ServerSettings,
     "ledger": LedgerSettings,
     "gateway": GatewaySettings,
+    "logs": LogSettings,
     "engine": EngineSettings,
     "catalog": CatalogSettings,
     "hub": HubSettings,

@@ -4,6 +4,8 @@ It never loads what decides (planner, simulation, perf).
 """
 
 from ownward.gateway.app import ASGIApp, Gateway, Secrets
+from ownward.gateway.counting import Watcher
+from ownward.gateway.request_log import RequestLog
 from ownward.gateway.server import GatewayServer, Stoppable, run_loop, serve_app
 from ownward.gateway.settings import DEFAULT_PORT, GatewaySettings
 
@@ -13,8 +15,10 @@ __all__ = [
     "Gateway",
     "GatewayServer",
     "GatewaySettings",
+    "RequestLog",
     "Secrets",
     "Stoppable",
+    "Watcher",
     "run_loop",
     "serve_app",
 ]

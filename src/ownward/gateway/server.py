@@ -21,6 +21,7 @@ import uvicorn
 from ownward.core import Clock, ConfigError, Fault, OwnwardError, PortTaken, SystemClock
 from ownward.gateway._http import BoundedHttp
 from ownward.gateway.app import ASGIApp, Gateway, Secrets
+from ownward.gateway.counting import Watcher
 from ownward.gateway.settings import GatewaySettings
 from ownward.ledger import Ledger
 from ownward.plan import Plan
@@ -47,8 +48,8 @@ class GatewayServer:
     upstream name or `tier/upstream`; `secrets` the values of the environment variables that the plan names (or a
     function of the plan that returns them, so that a reload can bring new ones).
     `mounts` are further ASGI applications by path prefix (their lifespan is not run). `load_plan` is asked for
-    a new plan on SIGHUP. `stops` are stopped after the last request, in reverse order. The ledger and the door
-    stay the caller's to close.
+    a new plan on SIGHUP. `watchers` are told of every request that is over. `stops` are stopped after the last
+    request, in reverse order. The ledger and the door stay the caller's to close.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class GatewayServer:
         mounts: Mapping[str, ASGIApp] | None = None,
         load_plan: Callable[[], Plan] | None = None,
         stops: Sequence[Stoppable] = (),
+        watchers: Sequence[Watcher] = (),
         clock: Clock | None = None,
     ) -> None:
         """Compile the plan; nothing listens yet.
@@ -79,6 +81,7 @@ class GatewayServer:
             addresses=addresses,
             secrets=secrets,
             mounts=mounts,
+            watchers=watchers,
         )
         self._load_plan = load_plan
         self._stops = tuple(stops)
