@@ -5,7 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ownward.upstreams.translation._core import Answer, Call, Part, Reasoning, Text
+from ownward.upstreams.translation._core import (
+    Answer,
+    Begun,
+    Call,
+    CallBegun,
+    CallPiece,
+    Counted,
+    Ended,
+    Event,
+    Over,
+    Part,
+    PartOver,
+    Reasoning,
+    ReasoningPiece,
+    Text,
+    TextPiece,
+)
 from ownward.upstreams.translation._counts import (
     read_anthropic_counts,
     read_openai_counts,
@@ -13,7 +29,7 @@ from ownward.upstreams.translation._counts import (
     write_messages_usage,
 )
 from ownward.upstreams.translation._json import read_json, write_json
-from ownward.upstreams.translation._members import Members, Report, UntranslatableAnswer
+from ownward.upstreams.translation._members import Members, Report, UntranslatableAnswer, shown
 from ownward.upstreams.translation._reasoning import read_chat_reasoning, write_block, write_chat_reasoning
 from ownward.upstreams.translation._stops import chat_stop, messages_stop, read_chat_stop, read_messages_stop
 
@@ -121,11 +137,37 @@ def _read_block(block: Any, place: str) -> Part:
             arguments = write_json(block.get("input") or {}).decode("utf-8")
             return Call(call_id=_text(block.get("id")), name=_text(block.get("name")), arguments=arguments)
         case _:
-            raise UntranslatableAnswer(f"the upstream answers with a block of the type {kind!r} ({place})")
+            raise UntranslatableAnswer(f"the upstream answers with a block of the type {shown(kind)} ({place})")
 
 
 def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
+
+
+def events_of(answer: Answer) -> Iterable[Event]:
+    """Return a whole answer as the events of a stream."""
+    yield Begun(answer_id=answer.answer_id, model=answer.model)
+    for part in answer.parts:
+        match part:
+            case Text():
+                yield TextPiece(text=part.text)
+            case Reasoning():
+                if part.text:
+                    yield ReasoningPiece(signer=part.signer, text=part.text, form=part.form)
+                if part.signature is not None or part.redacted is not None:
+                    yield ReasoningPiece(
+                        signer=part.signer, signature=part.signature, redacted=part.redacted, form=part.form
+                    )
+            case Call():
+                yield CallBegun(call_id=part.call_id, name=part.name)
+                yield CallPiece(arguments=part.arguments)
+            case _:
+                raise UntranslatableAnswer("the upstream answers with something that is no text, reasoning or call")
+        yield PartOver()
+    yield Ended(stop=answer.stop, stop_sequence=answer.stop_sequence, refusal=answer.refusal)
+    if answer.counts is not None:
+        yield Counted(counts=answer.counts)
+    yield Over()
 
 
 # For clients.

@@ -157,7 +157,8 @@ class Asked:
     effort: str | None = None
     thinking: Thinking | None = None
     user: str | None = None
-    service_tier: Literal["auto", "standard"] | None = None
+    verbosity: str | None = None
+    service_tier: str | None = None  # in OpenAI's words
     cache: Mapping[str, Any] | None = None
     places: Mapping[str, str] = field(default_factory=dict)  # what the client calls a member, where it matters
 

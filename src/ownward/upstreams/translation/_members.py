@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -11,6 +12,12 @@ from ownward.core import OwnwardError
 _T = TypeVar("_T")
 _NAMES = {str: "text", bool: "true or false", int: "a whole number", dict: "an object", list: "a list"}
 _SHOWN = 6
+_PLAIN = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
+def shown(value: object) -> str:
+    """Return a name that a client sent, where it is plain enough to be one: texts and secrets are never repeated."""
+    return repr(value) if isinstance(value, str) and _PLAIN.fullmatch(value) else "what it says"
 
 
 class Untranslatable(OwnwardError):
@@ -22,6 +29,7 @@ class Untranslatable(OwnwardError):
         more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
         super().__init__("; ".join(listed[:_SHOWN]) + more)
         self.fields = tuple(refused)
+        self.reasons = tuple(refused.values())
 
 
 class UntranslatableAnswer(OwnwardError):
@@ -100,7 +108,7 @@ class Members:
         value = self.take(name, str)
         if value is None or value in allowed:
             return value
-        self.report.refuse(self.at(name), f"{value!r} is not known: {', '.join(allowed)} are")
+        self.report.refuse(self.at(name), f"{shown(value)} is not known: {', '.join(allowed)} are")
         return None
 
     def take_texts(self, name: str) -> tuple[str, ...]:
@@ -141,7 +149,7 @@ class Members:
     ) -> None:
         """Refuse whatever was not taken."""
         for name in self._left:
-            self.report.refuse(self.at(name), why)
+            self.report.refuse(self.at(name) if _PLAIN.fullmatch(name) else self.at("(a member)"), why)
         self._left.clear()
 
 

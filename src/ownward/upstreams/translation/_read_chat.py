@@ -20,7 +20,7 @@ from ownward.upstreams.translation._core import (
     Turn,
 )
 from ownward.upstreams.translation._json import read_json
-from ownward.upstreams.translation._members import Members, Report
+from ownward.upstreams.translation._members import Members, Report, shown
 from ownward.upstreams.translation._reasoning import read_chat_reasoning
 
 _NO_SUCH = "the upstream's dialect knows nothing like it"
@@ -39,7 +39,6 @@ _REFUSED: dict[str, tuple[Any, ...]] = {
     "seed": (),
     "store": (False,),
     "top_logprobs": (0,),
-    "verbosity": ("medium",),
     "web_search_options": (),
 }
 """Members that no other dialect carries, each with the values that mean the same as leaving it out."""
@@ -57,9 +56,6 @@ def read_chat(body: dict[str, Any], report: Report) -> Asked:
         options.drop("include_obfuscation", unless=(False,))
         options.close()
     system, turns = _read_messages(top)
-    tier = top.take_one_of("service_tier", "auto", "default", "flex", "scale", "priority", "fast")
-    if tier not in {None, "auto", "default"}:
-        report.refuse("service_tier", f"the upstream's dialect has no tier like {tier!r}")
     schema, is_json = read_response_format(top.inner("response_format"))
     asked = Asked(
         model=model,
@@ -80,9 +76,14 @@ def read_chat(body: dict[str, Any], report: Report) -> Asked:
         effort=top.take("reasoning_effort", str),
         thinking=_read_thinking(top),
         user=read_user(top),
-        service_tier="standard" if tier == "default" else "auto" if tier == "auto" else None,
+        verbosity=top.take("verbosity", str),
+        service_tier=top.take("service_tier", str),
         cache=top.take("cache_control", dict),
-        places={"effort": "reasoning_effort", "schema": "response_format", "is_json": "response_format.type"},
+        places={
+            "effort": "reasoning_effort",
+            "schema": "response_format.json_schema",
+            "is_json": "response_format.type",
+        },
     )
     for name, meaningless in _REFUSED.items():
         why = "use tools instead" if name in {"functions", "function_call"} else _NO_SUCH
@@ -115,7 +116,7 @@ def _read_thinking(top: Members) -> Thinking | None:
         return None
     kind = stated.get("type")
     if kind not in {"adaptive", "enabled", "disabled", "between_tools"}:
-        top.report.refuse("thinking.type", f"{kind!r} is not known")
+        top.report.refuse("thinking.type", f"{shown(kind)} is not known")
         return None
     return Thinking(kind=kind, stated=stated)
 
@@ -150,7 +151,7 @@ def read_schema(inner: Members) -> Schema:
 def _read_tool(tool: Members) -> Tool | None:
     kind = tool.take("type", str)
     if kind != "function":
-        tool.report.refuse(tool.at("type"), f"tools of the type {kind!r} are not functions")
+        tool.report.refuse(tool.at("type"), f"tools of the type {shown(kind)} are not functions")
         return None
     cache = read_cache(tool)
     inner = tool.inner("function")
@@ -189,7 +190,7 @@ def _read_tool_choice(top: Members) -> ToolChoice | None:
             if inner is not None:
                 found = read_allowed(inner, _name_of_chat_tool)
         case _:
-            choice.report.refuse("tool_choice.type", f"{kind!r} is not a function")
+            choice.report.refuse("tool_choice.type", f"{shown(kind)} is not a function")
     choice.close()
     return found
 
@@ -200,7 +201,7 @@ def simple_choice(stated: str, top: Members) -> ToolChoice | None:
         case "auto" | "none" | "required":
             return ToolChoice(kind=stated)
         case _:
-            top.report.refuse("tool_choice", f"{stated!r} is not known: auto, none, required are")
+            top.report.refuse("tool_choice", f"{shown(stated)} is not known: auto, none, required are")
             return None
 
 
@@ -243,7 +244,7 @@ def _read_messages(top: Members) -> tuple[tuple[Text, ...], tuple[Turn, ...]]:
             case "tool":
                 turns.append(Turn(role="tool", parts=(_read_result(message),), path=message.path))
             case _:
-                message.report.refuse(message.at("role"), f"{role!r} is not known")
+                message.report.refuse(message.at("role"), f"{shown(role)} is not known")
         message.close()
     return tuple(system), tuple(turns)
 
@@ -301,7 +302,7 @@ def _read_part(part: Members) -> Part | None:
                 found = file_of(inner, path=part.path, cache=cache)
                 inner.close()
         case _:
-            part.report.refuse(part.path, f"parts of the type {kind!r} are not carried")
+            part.report.refuse(part.path, f"parts of the type {shown(kind)} are not carried")
             return None
     part.close()
     return found
@@ -321,7 +322,7 @@ def _read_assistant(message: Members) -> list[Part]:
         kind = call.take("type", str)
         call.take_any("index")  # clients that keep the pieces of a stream send it along
         if kind not in {None, "function"}:
-            call.report.refuse(call.at("type"), f"calls of the type {kind!r} are not of functions")
+            call.report.refuse(call.at("type"), f"calls of the type {shown(kind)} are not of functions")
             continue
         inner = call.inner("function")
         if inner is None:

@@ -21,7 +21,7 @@ from ownward.upstreams.translation._core import (
     Turn,
 )
 from ownward.upstreams.translation._json import write_json
-from ownward.upstreams.translation._members import Members, Report
+from ownward.upstreams.translation._members import Members, Report, shown
 from ownward.upstreams.translation._reasoning import read_block
 
 _NO_SUCH = "the upstream's dialect knows nothing like it"
@@ -70,7 +70,7 @@ def read_messages(body: dict[str, Any], report: Report) -> Asked:
         effort=effort,
         thinking=_read_thinking(top),
         user=user,
-        service_tier="standard" if tier == "standard_only" else "auto" if tier == "auto" else None,
+        service_tier="default" if tier == "standard_only" else tier,
         cache=top.take("cache_control", dict),
         places={"effort": "output_config.effort", "schema": "output_config.format", "stop": "stop_sequences"},
     )
@@ -126,7 +126,7 @@ def _read_tool_choice(choice: Members | None) -> tuple[ToolChoice | None, bool |
 def _read_tool(tool: Members) -> Tool | None:
     kind = tool.take("type", str)
     if kind not in {None, "custom"}:
-        tool.report.refuse(tool.at("type"), f"tools of the type {kind!r} are the provider's own")
+        tool.report.refuse(tool.at("type"), f"tools of the type {shown(kind)} are the provider's own")
         return None
     tool.refuse("allowed_callers", _NO_SUCH, unless=(["direct"],))
     tool.refuse("defer_loading", _NO_SUCH, unless=(False,))
@@ -188,7 +188,7 @@ def _read_turns(top: Members) -> tuple[Turn, ...]:
             case "user":
                 turns += _read_user(blocks, message.path)
             case _:
-                message.report.refuse(message.at("role"), f"{role!r} is not known")
+                message.report.refuse(message.at("role"), f"{shown(role)} is not known")
     return tuple(turns)
 
 
@@ -226,7 +226,7 @@ def _read_block(block: Members) -> Part | None:
         case "tool_result":
             found = _read_result(block)
         case _:
-            block.report.refuse(block.path, f"blocks of the type {kind!r} are not carried")
+            block.report.refuse(block.path, f"blocks of the type {shown(kind)} are not carried")
             return None
     block.close()
     return found
@@ -252,7 +252,7 @@ def _read_image(block: Members, cache: dict[str, Any] | None) -> Image | None:
         case "url":
             found = Image(url=source.take("url", str) or "", path=block.path, cache=cache)
         case _:
-            source.report.refuse(source.at("type"), f"pictures of the source {kind!r} are not carried")
+            source.report.refuse(source.at("type"), f"pictures of the source {shown(kind)} are not carried")
             return None
     source.close()
     return found

@@ -19,7 +19,7 @@ from ownward.upstreams.translation._core import (
     ToolChoice,
     Turn,
 )
-from ownward.upstreams.translation._members import Members, Report
+from ownward.upstreams.translation._members import Members, Report, shown
 from ownward.upstreams.translation._read_chat import (
     check_arguments,
     read_allowed,
@@ -53,13 +53,12 @@ def read_responses(body: dict[str, Any], report: Report) -> Asked:
     instructions = top.take("instructions", str)
     system = [] if instructions is None else [Text(text=instructions, path="instructions")]
     turns = _read_input(top, system)
-    schema, is_json = _read_text(top.inner("text"))
-    tier = top.take_one_of("service_tier", "auto", "default", "flex", "scale", "priority", "fast")
-    if tier not in {None, "auto", "default"}:
-        report.refuse("service_tier", f"the upstream's dialect has no tier like {tier!r}")
+    text = top.inner("text")
+    verbosity = None if text is None else text.take("verbosity", str)
+    schema, is_json = _read_text(text)
     for item in top.take_texts("include"):
         if item != "reasoning.encrypted_content":
-            report.refuse("include", f"{item!r} cannot be had from the upstream's dialect")
+            report.refuse("include", f"{shown(item)} cannot be had from the upstream's dialect")
     options = top.inner("stream_options")
     if options is not None:
         options.drop("include_obfuscation", unless=(False,))
@@ -79,12 +78,14 @@ def read_responses(body: dict[str, Any], report: Report) -> Asked:
         is_json=is_json,
         effort=_read_effort(top.inner("reasoning")),
         user=read_user(top),
-        service_tier="standard" if tier == "default" else "auto" if tier == "auto" else None,
+        verbosity=verbosity,
+        service_tier=top.take("service_tier", str),
         places={
             "effort": "reasoning.effort",
             "schema": "text.format",
             "is_json": "text.format.type",
             "max_tokens": "max_output_tokens",
+            "verbosity": "text.verbosity",
         },
     )
     for name, (why, meaningless) in _REFUSED.items():
@@ -110,7 +111,6 @@ def _read_effort(reasoning: Members | None) -> str | None:
 def _read_text(text: Members | None) -> tuple[Schema | None, bool]:
     if text is None:
         return None, False
-    text.refuse("verbosity", _NO_SUCH, unless=("medium",))
     form = text.inner("format")
     text.close()
     if form is None:
@@ -124,7 +124,7 @@ def _read_text(text: Members | None) -> tuple[Schema | None, bool]:
 def _read_tool(tool: Members) -> Tool | None:
     kind = tool.take("type", str)
     if kind != "function":
-        tool.report.refuse(tool.at("type"), f"tools of the type {kind!r} are the provider's own")
+        tool.report.refuse(tool.at("type"), f"tools of the type {shown(kind)} are the provider's own")
         return None
     tool.refuse("allowed_callers", _NO_SUCH, unless=(["direct"],))
     tool.refuse("defer_loading", _NO_SUCH, unless=(False,))
@@ -157,7 +157,7 @@ def _read_tool_choice(top: Members) -> ToolChoice | None:
         return found
     if kind == "allowed_tools":
         return read_allowed(choice, _name_of_tool)
-    top.report.refuse("tool_choice.type", f"{kind!r} is not a function")
+    top.report.refuse("tool_choice.type", f"{shown(kind)} is not a function")
     return None
 
 
@@ -198,7 +198,7 @@ def _read_input(top: Members, system: list[Text]) -> tuple[Turn, ...]:
                 item.report.refuse(item.path, _KEPT)
                 continue
             case _:
-                item.report.refuse(item.path, f"items of the type {kind!r} are not carried")
+                item.report.refuse(item.path, f"items of the type {shown(kind)} are not carried")
                 continue
         item.close()
     return tuple(turns)
@@ -235,7 +235,7 @@ def _read_message(item: Members, system: list[Text], turns: list[Turn]) -> None:
                 if not (isinstance(part, Text) and not part.text):
                     _add(turns, part)
         case _:
-            item.report.refuse(item.at("role"), f"{role!r} is not known")
+            item.report.refuse(item.at("role"), f"{shown(role)} is not known")
 
 
 def _read_parts(item: Members, member: str) -> list[Text | Image | File]:
@@ -270,7 +270,7 @@ def _read_part(part: Members) -> Text | Image | File | None:
         case "input_file":
             found = file_of(part, path=part.path, cache=cache)
         case _:
-            part.report.refuse(part.path, f"parts of the type {kind!r} are not carried")
+            part.report.refuse(part.path, f"parts of the type {shown(kind)} are not carried")
             return None
     part.close()
     return found

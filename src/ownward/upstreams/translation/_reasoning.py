@@ -17,7 +17,7 @@ from typing import Any
 
 from ownward.upstreams.translation._core import Reasoning, ReasoningPiece, Signer
 from ownward.upstreams.translation._json import read_json, write_json
-from ownward.upstreams.translation._members import Members, Report
+from ownward.upstreams.translation._members import Members, Report, shown
 
 ANTHROPIC_FORMAT = "anthropic-claude-v1"
 UNSIGNED = "ownward:unsigned"
@@ -89,7 +89,7 @@ def _read_details(details: Any, place: str, report: Report, signer: Signer | Non
             case "reasoning.summary":
                 yield Reasoning(text=str(entry.get("summary") or ""), signer=who, path=path)
             case kind:
-                report.refuse(path, f"reasoning of the type {kind!r} is not known")
+                report.refuse(path, f"reasoning of the type {shown(kind)} is not known")
 
 
 def _continues(before: Mapping[str, Any], entry: Mapping[str, Any]) -> bool:
@@ -140,7 +140,7 @@ def read_block(block: Members) -> Reasoning | None:
         else:
             found = Reasoning(text="", signer="anthropic", redacted=data, path=path)
     else:
-        block.report.refuse(path, f"a block of the type {kind!r} is no thinking")
+        block.report.refuse(path, f"a block of the type {shown(kind)} is no thinking")
     block.close()
     return found
 

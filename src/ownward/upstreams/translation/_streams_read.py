@@ -23,7 +23,7 @@ from ownward.upstreams.translation._core import (
 )
 from ownward.upstreams.translation._counts import merge_anthropic_usage, read_anthropic_counts, read_openai_counts
 from ownward.upstreams.translation._json import read_json
-from ownward.upstreams.translation._members import UntranslatableAnswer
+from ownward.upstreams.translation._members import UntranslatableAnswer, shown
 from ownward.upstreams.translation._stops import read_chat_stop, read_messages_stop
 
 _DONE = b"[DONE]"
@@ -224,7 +224,7 @@ class MessagesReader:
             case "tool_use":
                 return [CallBegun(call_id=_text(block.get("id")), name=_text(block.get("name")))]
             case _:
-                raise UntranslatableAnswer(f"the upstream answers with a block of the type {kind!r}")
+                raise UntranslatableAnswer(f"the upstream answers with a block of the type {shown(kind)}")
 
     def _read_delta(self, delta: Any) -> list[Event]:
         kind = delta.get("type") if isinstance(delta, dict) else None
@@ -241,7 +241,7 @@ class MessagesReader:
             case "citations_delta":
                 return []  # only documents with citations bring them, and those were refused
             case _:
-                raise UntranslatableAnswer(f"the upstream answers with a piece of the type {kind!r}")
+                raise UntranslatableAnswer(f"the upstream answers with a piece of the type {shown(kind)}")
 
     def _end(self, found: dict[str, Any]) -> list[Event]:
         delta = found.get("delta")

@@ -158,7 +158,8 @@ class MessagesWriter:
                 return self._stop()
             case Ended():
                 self._ended = event
-                return self._stop()
+                told = self.write(RefusalPiece(text=event.refusal)) if event.refusal else b""
+                return told + self._stop()
             case Counted():
                 self._counts = event.counts
                 return b""

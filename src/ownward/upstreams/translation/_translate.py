@@ -7,12 +7,13 @@ from typing import Any, Literal
 
 from ownward.upstreams._events import EventCutter
 from ownward.upstreams.translation._answers import (
+    events_of,
     read_chat_answer,
     read_messages_answer,
     write_chat_answer,
     write_messages_answer,
 )
-from ownward.upstreams.translation._core import Answer, Asked, Begun, Dialect, Over
+from ownward.upstreams.translation._core import Answer, Asked, Begun, Dialect, Event, Over
 from ownward.upstreams.translation._errors import anthropic_error, openai_error, read_error, status_for_client
 from ownward.upstreams.translation._json import read_json, write_json
 from ownward.upstreams.translation._members import Report, Untranslatable, UntranslatableAnswer
@@ -59,27 +60,38 @@ class Translation:
 
         Raises: UntranslatableAnswer.
         """
+        return write_json(_write_answer(self.client, self._read(body), self.asked, now_s))
+
+    def answer_as_stream(self, body: bytes, *, now_s: int) -> bytes:
+        """Return a whole answer as the whole stream that the client waits for; not all upstreams stream.
+
+        Raises: UntranslatableAnswer.
+        """
+        writer = self._writer(now_s)
+        return b"".join([writer.write(event) for event in events_of(self._read(body))])
+
+    def _read(self, body: bytes) -> Answer:
         try:
             found = read_json(body)
         except ValueError:
             found = None
         if not isinstance(found, dict):
             raise UntranslatableAnswer("the upstream's answer is no JSON object")
-        read: Answer = read_chat_answer(found) if self.upstream == "chat" else read_messages_answer(found)
-        return write_json(_write_answer(self.client, read, self.asked, now_s))
+        return read_chat_answer(found) if self.upstream == "chat" else read_messages_answer(found)
 
     def stream(self, *, now_s: int) -> StreamTranslator:
         """Return what translates the stream of one call."""
         reader: Reader = ChatReader() if self.upstream == "chat" else MessagesReader()
-        writer: Writer
+        return StreamTranslator(reader, self._writer(now_s))
+
+    def _writer(self, now_s: int) -> Writer:
         match self.client:
             case "chat":
-                writer = ChatWriter(wants_usage=self.asked.wants_stream_usage, now_s=now_s)
+                return ChatWriter(wants_usage=self.asked.wants_stream_usage, now_s=now_s)
             case "responses":
-                writer = ResponsesWriter(self.asked, now_s=now_s)
+                return ResponsesWriter(self.asked, now_s=now_s)
             case "messages":
-                writer = MessagesWriter()
-        return StreamTranslator(reader, writer)
+                return MessagesWriter()
 
     def error(self, status: int, body: bytes) -> tuple[int, bytes]:
         """Return an upstream's refusal: status and body."""
@@ -141,11 +153,11 @@ def _write_answer(client: Dialect, answer: Answer, asked: Asked, now_s: int) -> 
 class StreamTranslator:
     """Bytes of an upstream's stream in, bytes of the client's out, wherever they are cut.
 
-    The client's last word is written when the upstream's was read, and never otherwise: a stream that is cut
-    stays cut.
+    The client's last word is written when the upstream's was read, or by `finish`, and never otherwise: a stream that
+    is cut stays cut.
     """
 
-    __slots__ = ("_cutter", "_has_begun", "_reader", "_writer")
+    __slots__ = ("_cutter", "_has_begun", "_is_over", "_reader", "_writer")
 
     def __init__(self, reader: Reader, writer: Writer) -> None:
         """Start before the first byte."""
@@ -153,6 +165,7 @@ class StreamTranslator:
         self._reader = reader
         self._writer = writer
         self._has_begun = False
+        self._is_over = False
 
     def feed(self, data: bytes) -> bytes:
         """Return what the client is told of the next bytes; may be nothing.
@@ -165,19 +178,25 @@ class StreamTranslator:
         return b"".join([self._translate(event) for event in events])
 
     def finish(self) -> bytes:
-        """Return what the upstream's last bytes say, where no empty line ended them.
+        """Return what is left to tell, the last word included: to be called where the upstream's stream is whole.
 
+        Some servers leave the empty line behind their last event out, and some the last word.
         Raises: UntranslatableAnswer.
         """
         rest = self._cutter.take_rest()
-        return self._translate(rest + b"\n\n") if rest.strip() else b""
+        told = self._translate(rest + b"\n\n") if rest.strip() else b""
+        return told if self._is_over else told + self._tell(Over())
 
     def _translate(self, event: bytes) -> bytes:
-        told = []
-        for found in self._reader.read(event):
-            if isinstance(found, Begun):
-                self._has_begun = True
-            elif isinstance(found, Over) and not self._has_begun:
+        return b"".join([self._tell(found) for found in self._reader.read(event)])
+
+    def _tell(self, found: Event) -> bytes:
+        if isinstance(found, Begun):
+            self._has_begun = True
+        elif isinstance(found, Over):
+            if self._is_over:
+                return b""
+            if not self._has_begun:
                 raise UntranslatableAnswer("the upstream's stream was over before it had begun")
-            told.append(self._writer.write(found))
-        return b"".join(told)
+            self._is_over = True
+        return self._writer.write(found)

@@ -41,8 +41,10 @@ def write_chat(asked: Asked, report: Report, *, limit_name: LimitName) -> dict[s
         _write_thinking(asked, body, report)
     if asked.user is not None:
         body["user"] = asked.user
-    if asked.service_tier == "standard":
-        body["service_tier"] = "default"
+    if asked.verbosity is not None:
+        body["verbosity"] = asked.verbosity
+    if asked.service_tier not in {None, "auto"}:
+        body["service_tier"] = asked.service_tier
     if asked.cache is not None:
         report.drop("cache_control")
     return body

@@ -9,7 +9,7 @@ from typing import Any
 from ownward.upstreams.translation._common import index_of_running_turn, may_carry
 from ownward.upstreams.translation._core import Asked, Call, File, Image, Part, Reasoning, Result, Text, Tool, Turn
 from ownward.upstreams.translation._json import read_json
-from ownward.upstreams.translation._members import Report
+from ownward.upstreams.translation._members import Report, shown
 from ownward.upstreams.translation._reasoning import write_block
 
 _EFFORTS = frozenset({"low", "medium", "high", "xhigh", "max"})
@@ -45,8 +45,17 @@ def write_messages(asked: Asked, report: Report, *, max_output_tokens: int | Non
     _write_output(asked, body, report)
     if asked.user is not None:
         body["metadata"] = {"user_id": asked.user}
-    if asked.service_tier is not None:
-        body["service_tier"] = "standard_only" if asked.service_tier == "standard" else "auto"
+    match asked.service_tier:
+        case None:
+            pass
+        case "auto":
+            body["service_tier"] = "auto"
+        case "default":
+            body["service_tier"] = "standard_only"
+        case tier:
+            report.refuse("service_tier", f"the upstream's dialect has no tier like {shown(tier)}")
+    if asked.verbosity not in {None, "medium"}:
+        report.refuse(asked.place("verbosity"), "the upstream's dialect knows nothing like it")
     if asked.cache is not None:
         body["cache_control"] = asked.cache
     return body
@@ -87,7 +96,7 @@ def _write_tools(asked: Asked, body: dict[str, Any], report: Report) -> None:
         tools = [tool for tool in tools if tool.name in choice.allowed]
         unknown = set(choice.allowed) - {tool.name for tool in tools}
         for name in sorted(unknown):
-            report.refuse("tool_choice", f"it allows {name!r}, which is none of the tools")
+            report.refuse("tool_choice", f"it allows {shown(name)}, which is none of the tools")
     if tools:
         body["tools"] = [_write_tool(tool) for tool in tools]
     if not tools:
