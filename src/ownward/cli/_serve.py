@@ -17,12 +17,13 @@ import click
 from ownward.cli._context import load_settings, open_ledger
 from ownward.cli._logs import logging_to
 from ownward.cli._output import ledger_option, say
-from ownward.cli._serve_engines import find_weights, make_engine
+from ownward.cli._serve_engines import choose_for_tiers, find_weights, make_engine
+from ownward.cli._serving_choice import choose_for_file, stated_in
 from ownward.core import UsageError, to_json
 
 if TYPE_CHECKING:
     from ownward.config import Settings
-    from ownward.engines import EngineStatus
+    from ownward.engines import EngineStatus, ServingChoice
     from ownward.gateway import GatewayServer
     from ownward.plan import Plan, Tier
 
@@ -36,6 +37,14 @@ if TYPE_CHECKING:
     metavar="FILE.gguf",
     help="Serve this GGUF file instead, or hf:org/name/file.gguf.",
 )
+@click.option("--slots", type=click.IntRange(1), help="Requests decoded together. [default: up to 4, as memory allows]")
+@click.option(
+    "--context",
+    "context_tokens",
+    type=click.IntRange(1),
+    help="Tokens of each. [default: up to 4096, as memory allows]",
+)
+@click.option("--threads", type=click.IntRange(1), help="Of the engine. [default: the cores that are free]")
 @ledger_option
 @click.option("--host", default=None, help="Address to listen on. [default: 127.0.0.1]")
 @click.option("--port", type=int, default=None, help="Port; 0 takes a free one. [default: 8484]")
@@ -54,6 +63,9 @@ def serve(
     *,
     plan_file: str | None,
     model_file: str | None,
+    slots: int | None,
+    context_tokens: int | None,
+    threads: int | None,
     ledger_target: str | None,
     host: str | None,
     port: int | None,
@@ -78,6 +90,9 @@ def serve(
         server__drain_s=drain_s,
         logs__level=log_level,
         logs__format=log_format,
+        engine__slots=slots,
+        engine__context_tokens=context_tokens,
+        engine__threads=threads,
     )
     with logging_to(sys.stderr, level=settings.logs.level, form=settings.logs.format):
         serving = choose_serving(settings, plan_file=plan_file, model_file=model_file)
@@ -100,6 +115,7 @@ class Serving:
     plan: Plan
     plan_path: Path | None
     weights: dict[str, Path | None]
+    choices: dict[str, ServingChoice]
 
 
 def choose_serving(settings: Settings, *, plan_file: str | None, model_file: str | None) -> Serving:
@@ -115,22 +131,23 @@ def choose_serving(settings: Settings, *, plan_file: str | None, model_file: str
     path = Path(plan_file) if plan_file is not None else settings.server.plan_file
     if path is not None and model_file is None:
         plan = read_plan(path)
-        return Serving(plan=plan, plan_path=path, weights=find_weights(plan.tiers, path))
+        found = find_weights(plan.tiers, path)
+        return Serving(plan=plan, plan_path=path, weights=found, choices=choose_for_tiers(plan.tiers, found, settings))
     if model_file is not None:
         weights = fetch_weights(model_file) if is_hub_name(model_file) else Path(model_file)
         name = weights.name.removesuffix(".gguf")
     else:
         weights, name = fetch_weights(EMBEDDED_MODEL.id), EMBEDDED_MODEL.id
-    slots, context = settings.engine.slots, settings.engine.context_tokens
+    choice = choose_for_file(weights, stated_in(settings))
     plan = plan_room.for_single_model(
         "local",
         model=name,
-        max_context_tokens=context,
-        max_output_tokens=context,
-        max_concurrency=4 * slots,
+        max_context_tokens=choice.context_tokens,
+        max_output_tokens=choice.context_tokens,
+        max_concurrency=4 * choice.slots,
         capabilities=(),  # not stated: llama.cpp says itself what a model cannot do
     )
-    return Serving(plan=plan, plan_path=None, weights={"local": weights})
+    return Serving(plan=plan, plan_path=None, weights={"local": weights}, choices={"local": choice})
 
 
 @contextlib.asynccontextmanager
@@ -150,7 +167,13 @@ async def running(
                 server.set_address(upstream, status.base_url if status.state is EngineState.READY else None)
 
     engines = {
-        tier: make_engine(serving.plan.tiers[tier], weights, settings, on_change=functools.partial(note_address, tier))
+        tier: make_engine(
+            serving.plan.tiers[tier],
+            weights,
+            settings,
+            choice=serving.choices.get(tier),
+            on_change=functools.partial(note_address, tier),
+        )
         for tier, weights in serving.weights.items()
     }
     gateway_settings = _gateway_settings(settings, ready_file)
@@ -162,6 +185,7 @@ async def running(
         try:
             for tier, engine in engines.items():
                 say(f"starting {serving.plan.tiers[tier].model} …")
+                tell(serving.choices.get(tier))
                 await engine.start()
             server = GatewayServer(
                 plan=serving.plan,
@@ -186,6 +210,16 @@ async def running(
             servers.clear()
             for engine in engines.values():
                 await engine.stop()
+
+
+def tell(choice: ServingChoice | None) -> None:
+    """Say why the engine is started as it is, where that is not the usual way."""
+    if choice is None:
+        return
+    for reason in choice.reasons:
+        say(f"  {reason}")
+    for warning in choice.warnings:
+        say(f"  warning: {warning}")
 
 
 def _pages(opened: Any, plan: Plan) -> dict[str, Any]:

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
+from ownward.cli._serving_choice import choose_for_file, choose_for_files, stated_in
 from ownward.core import ConfigError, Fault, UsageError
 
 if TYPE_CHECKING:
     from ownward.config import Settings
-    from ownward.engines import EmbeddedEngine, EngineOptions, EngineStatus, LaunchedEngine
+    from ownward.engines import EmbeddedEngine, EngineOptions, EngineStatus, LaunchedEngine, ServingChoice, Stated
     from ownward.plan import Tier
 
 _PROGRAM_OPTIONS = frozenset({"program", "extra_flags", "load_timeout_s", "model_path"})
@@ -60,8 +61,40 @@ def find_weights(tiers: Mapping[str, Tier], plan_path: Path) -> dict[str, Path |
     return weights
 
 
+def choose_for_tiers(
+    tiers: Mapping[str, Tier], weights: Mapping[str, Path | None], settings: Settings
+) -> dict[str, ServingChoice]:
+    """Return how the tiers that llama.cpp serves are best served beside each other; what the plan states is kept."""
+    files = {
+        name: (path, stated_for(tiers[name], settings))
+        for name, path in weights.items()
+        if path is not None and tiers[name].engine in {"embedded", "llama-server"}
+    }
+    return choose_for_files(files)
+
+
+def stated_for(tier: Tier, settings: Settings) -> Stated:
+    """Return what the plan says of a tier's engine, and the settings where it says nothing.
+
+    Values of a wrong kind are passed over here: they are refused where the engine is made.
+    """
+    stated = stated_in(settings)
+    types = get_type_hints(type(stated))
+    given: dict[str, Any] = {
+        name: value
+        for name, value in tier.engine_options.items()
+        if name in types and any(_is_a(value, one) for one in _members(types[name]))
+    }
+    return dataclasses.replace(stated, **given)
+
+
 def make_engine(
-    tier: Tier, weights: Path | None, settings: Settings, *, on_change: Callable[[EngineStatus], None]
+    tier: Tier,
+    weights: Path | None,
+    settings: Settings,
+    *,
+    choice: ServingChoice | None = None,
+    on_change: Callable[[EngineStatus], None],
 ) -> EmbeddedEngine | LaunchedEngine:
     """Return the tier's engine, not yet started, with its words going to a log file of its own.
 
@@ -71,12 +104,12 @@ def make_engine(
     if tier.engine == "embedded":
         from ownward.engines import EmbeddedEngine
 
-        options = _llama_options(tier, weights, settings)
+        options = _llama_options(tier, weights, settings, choice)
         return EmbeddedEngine(options, log_file=log_file, on_change=on_change)
 
     from ownward.engines import LaunchedEngine
 
-    command, load_timeout_s = _program(tier, weights, settings)
+    command, load_timeout_s = _program(tier, weights, settings, choice)
     return LaunchedEngine(
         command,
         name=tier.name,
@@ -94,17 +127,13 @@ def _log_file(tier: Tier, settings: Settings) -> Path | None:
     return settings.engine.log_dir / f"{tier.name}.log"
 
 
-def _llama_options(tier: Tier, weights: Path | None, settings: Settings) -> EngineOptions:
+def _llama_options(tier: Tier, weights: Path | None, settings: Settings, choice: ServingChoice | None) -> EngineOptions:
     from ownward.engines import EngineOptions
 
     assert weights is not None  # find_weights refuses a plan that leaves them out
-    defaults = {
-        "slots": settings.engine.slots,
-        "context_tokens": settings.engine.context_tokens,
-        "threads": settings.engine.threads,
-        "use_mmap": settings.engine.use_mmap,
-        "no_extra_bufts": settings.engine.no_extra_bufts,
-    }
+    if choice is None:
+        choice = choose_for_file(weights, stated_for(tier, settings))
+    defaults = {**choice.options, "threads": settings.engine.threads}
     not_its_own = _PROGRAM_OPTIONS if tier.engine == "llama-server" else {"model_path"}
     stated = {key: value for key, value in tier.engine_options.items() if key not in not_its_own}
     options: EngineOptions = _read_options(
@@ -113,7 +142,9 @@ def _llama_options(tier: Tier, weights: Path | None, settings: Settings) -> Engi
     return options
 
 
-def _program(tier: Tier, weights: Path | None, settings: Settings) -> tuple[Callable[[int], list[str]], float]:
+def _program(
+    tier: Tier, weights: Path | None, settings: Settings, choice: ServingChoice | None
+) -> tuple[Callable[[int], list[str]], float]:
     """Return what gives the command line for a port, and how long the program may take to load."""
     from ownward.engines import (
         SglangOptions,
@@ -132,7 +163,7 @@ def _program(tier: Tier, weights: Path | None, settings: Settings) -> tuple[Call
     load_timeout_s = _seconds(tier, of_program.get("load_timeout_s"), weights)
 
     if tier.engine == "llama-server":
-        options = _llama_options(tier, weights, settings)
+        options = _llama_options(tier, weights, settings, choice)
 
         def llama(port: int) -> list[str]:
             threads = options.threads or choose_free_threads()

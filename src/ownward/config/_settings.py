@@ -254,13 +254,34 @@ class EngineSettings(_Section):
         most=1024,
         shown_default="2",
     )
-    slots: int = _setting(4, "whole", "Requests that are decoded together.", unit="requests", least=1, most=1024)
-    context_tokens: int = _setting(4096, "whole", "Context of each of them.", unit="tokens", least=1)
-    use_mmap: bool = _setting(
-        default=True, kind="flag", doc="Whether weights are mapped; if not, they are read and must fit memory."
+    slots: int | None = _setting(
+        None,
+        "whole",
+        "Requests that are decoded together; left out, up to 4 as memory allows.",
+        unit="requests",
+        least=1,
+        most=1024,
+        shown_default="4",
     )
-    no_extra_bufts: bool = _setting(
-        default=False, kind="flag", doc="Whether to do without the repacked copy of the weights: less memory, slower."
+    context_tokens: int | None = _setting(
+        None,
+        "whole",
+        "Context of each of them; left out, up to 4096 as memory allows.",
+        unit="tokens",
+        least=1,
+        shown_default="4096",
+    )
+    use_mmap: bool | None = _setting(
+        None,
+        "flag",
+        "Whether weights are mapped, or read and must fit memory; left out, chosen by the memory there is, and said.",
+        shown_default="true",
+    )
+    no_extra_bufts: bool | None = _setting(
+        None,
+        "flag",
+        "Whether to do without the repacked copy of the weights: less memory, slower; left out, chosen likewise.",
+        shown_default="false",
     )
     cache_dir: Path | None = _setting(
         None,

@@ -7,6 +7,7 @@ from ownward.engines._engine import Engine
 from ownward.engines._state import TRANSITIONS, EngineState, RestartPolicy, compute_load_timeout_s
 from ownward.engines._supervisor import EngineStatus, HealthPolicy, SupervisedEngine
 from ownward.engines.adopted import AdoptedEngine
+from ownward.engines.choice import ModelNeeds, Room, ServingChoice, Stated, choose_serving
 from ownward.engines.commands import (
     SglangOptions,
     VllmOptions,
@@ -78,6 +79,7 @@ __all__ = [
     "HubFile",
     "HubModel",
     "LaunchedEngine",
+    "ModelNeeds",
     "Often",
     "OutputLength",
     "PackageSource",
@@ -87,13 +89,17 @@ __all__ = [
     "RemoteFile",
     "RemoteLimits",
     "RestartPolicy",
+    "Room",
+    "ServingChoice",
     "SglangOptions",
     "Stall",
+    "Stated",
     "SupervisedEngine",
     "VllmOptions",
     "WebSource",
     "Weights",
     "choose_free_threads",
+    "choose_serving",
     "compute_load_timeout_s",
     "fetch",
     "fetch_from_hub",

@@ -14,7 +14,14 @@ from ownward.perf._efficiency import (
     level_keys,
     load_coefficients,
 )
-from ownward.perf._formats import WEIGHT_BITS, resident_bytes, step_read_bytes, weight_format
+from ownward.perf._formats import (
+    WEIGHT_BITS,
+    WeightBytes,
+    resident_bytes,
+    step_read_bytes,
+    weight_bytes,
+    weight_format,
+)
 from ownward.perf._hardware import Located, locate
 from ownward.perf._predict import (
     METRICS,
@@ -30,6 +37,15 @@ from ownward.perf._predict import (
 )
 from ownward.perf._serving import Served, serve_arrivals, serve_together
 from ownward.perf._step_model import StepModel
+from ownward.perf._streaming import (
+    ROUTED_LOCALITY,
+    UNIFORM_LOCALITY,
+    DiskReads,
+    Streamed,
+    predict_streamed,
+    stream_decode,
+    stream_prefill,
+)
 from ownward.perf._traits import Traits, device_family, engine_family, traits_of
 
 __all__ = [
@@ -37,10 +53,13 @@ __all__ = [
     "LEVELS",
     "METRICS",
     "PRIORS",
+    "ROUTED_LOCALITY",
+    "UNIFORM_LOCALITY",
     "WEIGHT_BITS",
     "Case",
     "Coefficients",
     "Deployment",
+    "DiskReads",
     "Efficiency",
     "Located",
     "Memory",
@@ -48,7 +67,9 @@ __all__ = [
     "Prediction",
     "Served",
     "StepModel",
+    "Streamed",
     "Traits",
+    "WeightBytes",
     "arranged",
     "class_of",
     "coefficient",
@@ -62,11 +83,15 @@ __all__ = [
     "locate",
     "place",
     "predict",
+    "predict_streamed",
     "resident_bytes",
     "serve_arrivals",
     "serve_together",
     "step_read_bytes",
+    "stream_decode",
+    "stream_prefill",
     "traits_of",
+    "weight_bytes",
     "weight_format",
     "without_repetition",
 ]

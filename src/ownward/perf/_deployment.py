@@ -102,6 +102,11 @@ class Deployment:
         """Whether the engine serves one person on one machine: layers in turn, small chunks, little kept aside."""
         return self.traits.engine in LLAMA_LIKE
 
+    @property
+    def chunk_tokens(self) -> int:
+        """How many tokens of a prompt the engine reads in one step."""
+        return _CHUNK_TOKENS[self.is_llama_like]
+
     def cache_bytes(self, context_tokens: float) -> float:
         """Return the cache bytes of one sequence of `context_tokens`, its recurrent state aside."""
         window = min(context_tokens, self.anatomy.window_tokens) * self.window_bytes
@@ -154,7 +159,7 @@ class Deployment:
         read = self.counted.dense_read / efficiency.weight_mbu
         missed = 0.0
         if anatomy.experts:
-            routed = self.counted.routed * self._touched(tokens)
+            routed = self.counted.routed * self.touched_fraction(tokens)
             read += routed * (1 - self.miss_fraction) / (efficiency.weight_mbu * min(efficiency.expert_mbu, 1.2))
             missed = routed * self.miss_fraction
         elif self.miss_fraction:
@@ -183,7 +188,7 @@ class Deployment:
         read = self.counted.dense_read / efficiency.weight_mbu
         missed = 0.0
         if anatomy.experts:
-            routed = self.counted.routed * self._touched(chunk)
+            routed = self.counted.routed * self.touched_fraction(chunk)
             read += routed * (1 - self.miss_fraction) / (efficiency.weight_mbu * min(efficiency.expert_mbu, 1.2))
             missed = routed * self.miss_fraction
         elif self.miss_fraction:
@@ -244,7 +249,7 @@ class Deployment:
         window = tokens * min(before + tokens / 2, anatomy.window_tokens)
         return anatomy.attn_flops_per_context_token * pairs + anatomy.attn_flops_per_window_token * window
 
-    def _touched(self, tokens: float) -> float:
+    def touched_fraction(self, tokens: float) -> float:
         """Return the share of a layer's experts that a step of `tokens` tokens reads."""
         return _touched_share(self.anatomy.experts, self.anatomy.experts_per_tok, max(tokens, 1.0))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from ownward.anatomy import SCHEMES, Anatomy, expected_distinct_experts
+from ownward.anatomy import SCHEMES, Anatomy, Role, expected_distinct_experts
 from ownward.core import UnknownQuantization, closest
 
 
@@ -151,6 +151,8 @@ def weight_bytes(anatomy: Anatomy, weights: str) -> WeightBytes:
 
 
 def _count(anatomy: Anatomy, weights: str) -> WeightBytes:
+    if weights == NATIVE and anatomy.is_from_tensors:
+        return _count_file(anatomy)
     towers = sum(getattr(anatomy, role) for role in ("vision_tower", "vision_projector", "audio_tower"))
     lookups = anatomy.ngram_or_ple + anatomy.per_layer_embeddings
     own = 0.0
@@ -174,6 +176,14 @@ def _count(anatomy: Anatomy, weights: str) -> WeightBytes:
     untied = 0 if anatomy.tied_embeddings else anatomy.embeddings
     read_params = max(rest_params - untied - towers - lookups, 0)
     return WeightBytes(resident=round(resident), dense_read=read_params * rest_bits / 8, routed=routed)
+
+
+def _count_file(anatomy: Anatomy) -> WeightBytes:
+    """Return what the file's own tensors say, each in the type it is stored in."""
+    sizes = anatomy.weights_bytes_by_role()
+    routed = float(sizes[Role.ROUTED_EXPERTS])
+    touched = routed * anatomy.experts_per_tok / anatomy.experts if anatomy.experts else 0.0
+    return WeightBytes(resident=anatomy.weights_bytes(), dense_read=anatomy.step_bytes(1.0) - touched, routed=routed)
 
 
 def _own_expert_bits(anatomy: Anatomy, own: float) -> float:

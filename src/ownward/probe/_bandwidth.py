@@ -74,7 +74,7 @@ def measure_memory_bandwidth(
     """
     share = working_bytes // threads
     barrier = threading.Barrier(threads)
-    move, search = _load_kernels()
+    move, search = load_kernels()
 
     def work(_index: int) -> list[tuple[float, float]]:
         spans = []
@@ -107,7 +107,7 @@ def measure_memory_bandwidth(
     )
 
 
-def _load_kernels() -> tuple[Callable[[int, int, int], object], Callable[[int, int, int], object]]:
+def load_kernels() -> tuple[Callable[[int, int, int], object], Callable[[int, int, int], object]]:
     """Return the C library's memmove and memchr, which run beside each other: ctypes lets go of the interpreter."""
     library = ctypes.CDLL(None) if os.name == "posix" else ctypes.CDLL("msvcrt")
     move, search = library.memmove, library.memchr
