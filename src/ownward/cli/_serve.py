@@ -48,6 +48,10 @@ if TYPE_CHECKING:
 @ledger_option
 @click.option("--host", default=None, help="Address to listen on. [default: 127.0.0.1]")
 @click.option("--port", type=int, default=None, help="Port; 0 takes a free one. [default: 8484]")
+@click.option(
+    "--tls-cert", "tls_cert", default=None, metavar="PEM", help="Listen over TLS with this certificate chain."
+)
+@click.option("--tls-key", "tls_key", default=None, metavar="PEM", help="Its key. [default: in the same file]")
 @click.option("--ready-file", default=None, metavar="R", help="Written once requests are accepted, and not before.")
 @click.option("--drain", "drain_s", type=float, default=None, metavar="S", help="Seconds that open requests may go on.")
 @click.option("--config", "config_file", default=None, metavar="FILE", help="Read this file instead of ownward.toml.")
@@ -69,6 +73,8 @@ def serve(
     ledger_target: str | None,
     host: str | None,
     port: int | None,
+    tls_cert: str | None,
+    tls_key: str | None,
     ready_file: str | None,
     drain_s: float | None,
     config_file: str | None,
@@ -87,6 +93,8 @@ def serve(
         config_file,
         server__host=host,
         server__port=port,
+        server__tls_cert_file=tls_cert,
+        server__tls_key_file=tls_key,
         server__drain_s=drain_s,
         logs__level=log_level,
         logs__format=log_format,
@@ -254,6 +262,9 @@ def _gateway_settings(settings: Settings, ready_file: str | None) -> Any:
         host=settings.server.host,
         port=settings.server.port,
         drain_s=settings.server.drain_s,
+        tls_cert_file=settings.server.tls_cert_file,
+        tls_key_file=settings.server.tls_key_file,
+        allow_plaintext=settings.server.allow_plaintext,
         ready_file=None if ready_file is None else Path(ready_file),
     )
 

@@ -129,8 +129,23 @@ def _problems(section: Any) -> Iterator[Problem]:
 class ServerSettings(_Section):
     """Where `ownward serve` listens, and how it stops."""
 
-    host: str = _setting(DEFAULT_HOST, "text", "Address to listen on; anything but loopback asks for keys.")
+    host: str = _setting(DEFAULT_HOST, "text", "Address to listen on; anything but loopback asks for keys and TLS.")
     port: int = _setting(DEFAULT_PORT, "whole", "Port to listen on; 0 takes a free one.", least=0, most=65535)
+    tls_cert_file: Path | None = _setting(
+        None,
+        "path",
+        "The certificate chain in PEM to listen with over TLS; beyond loopback it must be stated.",
+        shown_default='"tls/chain.pem"',
+    )
+    tls_key_file: Path | None = _setting(
+        None,
+        "path",
+        "Its key in PEM, without a passphrase; left out, it stands in the same file.",
+        shown_default='"tls/key.pem"',
+    )
+    allow_plaintext: bool = _setting(
+        default=False, kind="flag", doc="Whether to listen beyond loopback without TLS, where a proxy in front has it."
+    )
     drain_s: float = _setting(
         30.0, "duration", "How long requests in flight may go on after a stop is asked for.", unit="seconds", least=0
     )

@@ -23,6 +23,7 @@ from ownward.gateway._http import BoundedHttp
 from ownward.gateway.app import ASGIApp, Gateway, Secrets
 from ownward.gateway.counting import Watcher
 from ownward.gateway.settings import GatewaySettings
+from ownward.gateway.tls import ListenerTls, listener_tls
 from ownward.ledger import Ledger
 from ownward.plan import Plan
 from ownward.upstreams import Door, DoorLimits
@@ -87,6 +88,7 @@ class GatewayServer:
         self._stops = tuple(stops)
         self._server: _Server | None = None
         self._socket: socket.socket | None = None
+        self._tls: ListenerTls | None = None
         self._task: asyncio.Task[None] | None = None
         self._reloads: set[asyncio.Task[None]] = set()
 
@@ -98,16 +100,17 @@ class GatewayServer:
             raise RuntimeError(message)
         port = self._socket.getsockname()[1]
         host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
-        return f"http://{host}:{port}"
+        return f"{'http' if self._tls is None else 'https'}://{host}:{port}"
 
     async def start(self) -> None:
         """Listen, and write the ready file once requests are accepted.
 
-        Raises: PortTaken; ConfigError, if the ready file has no folder.
+        Raises: PortTaken; ConfigError, if the ready file has no folder or the certificate cannot be used.
         """
         ready_file = self.settings.ready_file
         if ready_file is not None:
             clear_ready_file(ready_file)
+        tls = self._tls = listener_tls(self.settings)
         self._socket = bind(self.settings.host, self.settings.port)
         config = uvicorn.Config(
             self.gateway,
@@ -120,6 +123,7 @@ class GatewayServer:
             server_header=False,
             backlog=_BACKLOG,
             timeout_keep_alive=max(1, int(self.settings.keep_alive_s)),
+            ssl_context_factory=None if tls is None else lambda _config, _default: tls.context,
         )
         self._server = _Server(config)
         await self.gateway.start()
@@ -210,6 +214,11 @@ class GatewayServer:
                 loop.remove_signal_handler(number)
 
     def _on_hangup(self) -> None:
+        if self._tls is not None:
+            try:
+                self._tls.reload()
+            except ConfigError as error:
+                _LOG.error("the certificate was not read again and the old one stays: %s", error)
         if self._load_plan is None:
             _LOG.warning("SIGHUP: no plan file to read again")
             return

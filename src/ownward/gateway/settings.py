@@ -16,6 +16,8 @@ _MAX_PORT = 65535
 class GatewaySettings:
     """Where the gateway listens and the limits it keeps.
 
+    `tls_cert_file` is the chain that the listener shows, `tls_key_file` its key (left out, in the same file). Beyond
+    loopback TLS is a must, unless `allow_plaintext` says that whoever stands in front does it.
     `ready_file` receives `ownward.ready/1` once requests are accepted. `requires_keys` demands a key of the
     ledger on every endpoint but the health checks; without it the gateway listens on loopback only.
     `max_in_flight_requests` and `queue_per_tier_requests` bound what waits; above them the answer is 503 at once.
@@ -30,6 +32,9 @@ class GatewaySettings:
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
     ready_file: Path | None = None
+    tls_cert_file: Path | None = None
+    tls_key_file: Path | None = None
+    allow_plaintext: bool = False
     requires_keys: bool = False
     max_body_bytes: int = 64 * MIB
     max_header_bytes: int = 64 * 1024
@@ -92,10 +97,24 @@ class GatewaySettings:
         return faults
 
     def _exposure_faults(self) -> list[Fault]:
-        if self.requires_keys or self.is_loopback:
-            return []
-        message = f"is {self.host!r}, which other machines can reach, while no keys are demanded"
-        return [_fault("host", message, 'Set requires_keys = true and make a key, or keep host = "127.0.0.1"')]
+        faults = []
+        if self.tls_key_file is not None and self.tls_cert_file is None:
+            faults.append(_fault("tls_key_file", "is stated without tls_cert_file", "Both, or neither"))
+        if self.is_loopback:
+            return faults
+        if not self.requires_keys:
+            message = f"is {self.host!r}, which other machines can reach, while no keys are demanded"
+            faults.append(
+                _fault("host", message, 'Set requires_keys = true and make a key, or keep host = "127.0.0.1"')
+            )
+        if self.tls_cert_file is None and not self.allow_plaintext:
+            message = f"is {self.host!r}, where keys and requests would travel unencrypted"
+            allowed = (
+                "State --tls-cert and --tls-key; or server.allow_plaintext = true, where a proxy in front has TLS;"
+                ' or keep host = "127.0.0.1"'
+            )
+            faults.append(_fault("host", message, allowed))
+        return faults
 
 
 def _fault(key: str, message: str, allowed: str) -> Fault:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -181,7 +182,12 @@ def test_a_plan_that_cannot_be_carried_out_is_refused_and_the_old_one_stays(lab,
 def test_listening_for_other_machines_without_keys_is_refused():
     with pytest.raises(ConfigError, match="requires_keys = true"):
         GatewaySettings(host="0.0.0.0")
-    GatewaySettings(host="0.0.0.0", requires_keys=True)
+    with pytest.raises(ConfigError, match="unencrypted"):
+        GatewaySettings(host="0.0.0.0", requires_keys=True)
+    GatewaySettings(host="0.0.0.0", requires_keys=True, allow_plaintext=True)
+    GatewaySettings(host="0.0.0.0", requires_keys=True, tls_cert_file=Path("chain.pem"))
+    with pytest.raises(ConfigError, match="without tls_cert_file"):
+        GatewaySettings(tls_key_file=Path("key.pem"))
 
 
 def test_what_was_handed_in_is_stopped_last_and_an_app_can_be_mounted(lab, start):

@@ -1,0 +1,199 @@
+"""Our own TLS: what a client must be able to verify, what is refused, and certificates that change while we run."""
+# ruff: noqa: SIM117 - a gateway stands inside its upstreams
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import ssl
+from pathlib import Path
+
+import pytest
+import trustme
+
+from ownward.core import ConfigError
+from ownward.engines import FakeOptions, FakeServer
+from ownward.gateway import GatewaySettings
+from ownward.gateway.tls import ListenerTls
+
+
+class Issued:
+    """A certificate authority of one test, and what it issues."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.authority = trustme.CA()
+        self.cert, self.key = folder / "chain.pem", folder / "key.pem"
+        self.issue()
+
+    def issue(self) -> None:
+        leaf = self.authority.issue_cert("localhost", "127.0.0.1")
+        self.key.write_bytes(leaf.private_key_pem.bytes())
+        self.key.chmod(0o600)
+        self.cert.write_bytes(b"".join(blob.bytes() for blob in leaf.cert_chain_pems))
+
+    def client(self) -> ssl.SSLContext:
+        context = ssl.create_default_context()
+        self.authority.configure_trust(context)
+        return context
+
+    def settings(self, **more) -> GatewaySettings:
+        return GatewaySettings(port=0, drain_s=2, tls_cert_file=self.cert, tls_key_file=self.key, **more)
+
+
+@pytest.fixture
+def issued(tmp_path):
+    return Issued(tmp_path)
+
+
+async def send_tls(
+    base_url: str, context: ssl.SSLContext, body: dict
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    host, port = base_url.removeprefix("https://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port), ssl=context, server_hostname="localhost")
+    content = json.dumps(body).encode()
+    lines = ("POST /v1/chat/completions HTTP/1.1", "host: x", f"content-length: {len(content)}", "connection: close")
+    writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + content)
+    return reader, writer
+
+
+async def ask_tls(base_url: str, context: ssl.SSLContext, body: dict) -> tuple[int, bytes, ssl.SSLObject]:
+    reader, writer = await send_tls(base_url, context, body)
+    answer = await reader.read()
+    session = writer.get_extra_info("ssl_object")
+    writer.close()
+    return int(answer.split()[1]), answer, session
+
+
+def test_requests_and_streams_go_over_tls_that_a_client_verifies(lab, start, issued, tmp_path):
+    async def main():
+        settings = issued.settings(ready_file=tmp_path / "ready.json")
+        async with FakeServer(FakeOptions(tpot_s=0.001)) as fake:
+            async with start(lab.plan_of(lab.tier("a", fake.base_url)), settings=settings) as running:
+                assert running.base_url.startswith("https://127.0.0.1:")
+                assert json.loads((tmp_path / "ready.json").read_text())["base_url"] == running.base_url
+                status, _, session = await ask_tls(running.base_url, issued.client(), lab.chat())
+                assert status == 200
+                assert session.version() in {"TLSv1.2", "TLSv1.3"}
+                assert session.selected_alpn_protocol() is None  # the client offered none
+                status, answer, _ = await ask_tls(running.base_url, issued.client(), lab.chat(stream=True))
+                assert answer.count(b"data: ") > 10
+                assert b"[DONE]" in answer
+                assert [row["state"] for row in await running.rows()] == ["settled", "settled"]
+
+    asyncio.run(main())
+
+
+def test_a_client_that_trusts_others_or_speaks_no_tls_gets_nothing(lab, start, issued, tmp_path):
+    async def main():
+        async with FakeServer() as fake:
+            async with start(lab.plan_of(lab.tier("a", fake.base_url)), settings=issued.settings()) as running:
+                with pytest.raises(ssl.SSLCertVerificationError):
+                    await ask_tls(running.base_url, ssl.create_default_context(), lab.chat())
+                with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+                    await lab.ask(running.base_url.replace("https", "http"), lab.CHAT, lab.chat())
+                assert await running.rows() == []
+
+    asyncio.run(main())
+
+
+def test_nothing_older_than_tls_1_2_is_spoken(issued):
+    assert ListenerTls(issued.cert, issued.key).context.minimum_version is ssl.TLSVersion.TLSv1_2
+
+
+def test_a_client_that_leaves_over_tls_is_noticed(lab, start, issued):
+    async def main():
+        async with FakeServer(FakeOptions(ttft_s=5)) as fake:
+            async with start(lab.plan_of(lab.tier("a", fake.base_url)), settings=issued.settings()) as running:
+                _, writer = await send_tls(running.base_url, issued.client(), lab.chat())
+                while not running.server.gateway.exchanges:  # noqa: ASYNC110 - what happens in the gateway is polled
+                    await asyncio.sleep(0.01)
+                writer.transport.abort()
+                for _ in range(100):
+                    if not running.server.gateway.exchanges:
+                        break
+                    await asyncio.sleep(0.01)
+                assert not running.server.gateway.exchanges
+
+    asyncio.run(main())
+
+
+def test_a_new_certificate_is_shown_after_a_reload_and_a_bad_one_changes_nothing(issued):
+    tls = ListenerTls(issued.cert, issued.key)
+    first = issued.cert.read_bytes()
+    issued.issue()
+    assert issued.cert.read_bytes() != first
+    tls.reload()
+    issued.key.write_text("no key")
+    with pytest.raises(ConfigError, match="holds no private key"):
+        tls.reload()
+    assert shown_by(tls, issued) == ssl.PEM_cert_to_DER_cert(first_certificate(issued.cert))
+
+
+def first_certificate(path: Path) -> str:
+    end = "-----END CERTIFICATE-----"
+    return path.read_text().split(end)[0] + end + "\n"
+
+
+def shown_by(tls: ListenerTls, issued: Issued) -> bytes | None:
+    """Shake hands in memory and return the certificate that was shown."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = issued.client().wrap_bio(to_client, to_server, server_hostname="localhost")
+    server = tls.context.wrap_bio(to_server, to_client, server_side=True)
+    for _ in range(5):
+        for side in (client, server):
+            try:
+                side.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+    return client.getpeercert(binary_form=True)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says", "file"),
+    [
+        (lambda i: i.cert.unlink(), "No such file", "chain.pem"),
+        (lambda i: i.key.unlink(), "No such file", "key.pem"),
+        (lambda i: i.cert.write_text("not PEM"), "holds no certificate", "chain.pem"),
+        (lambda i: i.key.write_text("not PEM"), "holds no private key", "key.pem"),
+        (lambda i: i.key.write_text("-----BEGIN ENCRYPTED PRIVATE KEY-----\n"), "has a passphrase", "key.pem"),
+        (
+            lambda i: i.key.write_bytes(trustme.CA().issue_cert("other").private_key_pem.bytes()),
+            "is not the key of",
+            "key.pem",
+        ),
+        (
+            lambda i: i.cert.write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
+            "",
+            "chain.pem",
+        ),
+    ],
+)
+def test_a_bad_file_is_told_by_its_name_what_is_wrong_and_what_would_do(issued, spoil, says, file):
+    spoil(issued)
+    with pytest.raises(ConfigError) as caught:
+        ListenerTls(issued.cert, issued.key)
+    (fault,) = caught.value.faults
+    assert (fault.file or "").endswith(file)
+    assert says in fault.message
+    assert fault.allowed
+    assert caught.value.next_step
+    assert "PRIVATE" not in str(caught.value)
+
+
+def test_nothing_listens_where_the_certificate_cannot_be_used(lab, start, issued):
+    async def main():
+        issued.key.unlink()
+        with pytest.raises(ConfigError, match="tls_key_file"):
+            async with start(lab.plan_of(lab.tier("a", "http://127.0.0.1:9")), settings=issued.settings()):
+                pass
+
+    asyncio.run(main())
+
+
+def test_a_key_that_others_can_read_is_warned_of(issued, caplog):
+    caplog.set_level(logging.WARNING)
+    issued.key.chmod(0o644)
+    ListenerTls(issued.cert, issued.key)
+    assert "chmod 600" in caplog.text
