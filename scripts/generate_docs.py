@@ -16,6 +16,8 @@ from pathlib import Path
 
 import click
 
+from scripts.translation_table import translation_tables
+
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "docs" / "reference"
 
@@ -31,6 +33,7 @@ def main() -> int:
         "configuration": configuration_keys,
         "ledger-schema": ledger_schema,
         "metrics": metrics_table,
+        "translation": translation_tables,
     }
     seen: set[str] = set()
     stale: list[str] = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from ownward.core import (
@@ -24,8 +25,9 @@ from ownward.core import (
 from ownward.gateway import wire
 from ownward.gateway._whole_as_stream import chat_as_stream
 from ownward.gateway.budgets import compute_checks, refusal_of
-from ownward.gateway.endpoints import CHAT
-from ownward.gateway.errors import UpstreamCredentials, broken_stream
+from ownward.gateway.crossing import Crossed
+from ownward.gateway.endpoints import CHAT, Endpoint
+from ownward.gateway.errors import UntranslatedAnswer, UpstreamCredentials, broken_stream
 from ownward.gateway.metrics import CallEnd
 from ownward.gateway.routing import Target
 from ownward.ledger import BudgetCheck, BudgetSpent, Intent, Request, Settlement
@@ -110,6 +112,8 @@ class Attempt:
 
     __slots__ = (
         "_body",
+        "_crossed",
+        "_endpoint",
         "_exchange",
         "_gateway",
         "_intent",
@@ -133,6 +137,8 @@ class Attempt:
         self._target = target
         self._number = number
         self._body = body
+        self._crossed: Crossed | None = None
+        self._endpoint: Endpoint = exchange.endpoint  # as the upstream is asked
         self._sink = sink
         self.usage: Usage | None = None
         self.charge_picousd: int | None = None
@@ -147,13 +153,17 @@ class Attempt:
     async def run(self) -> None:
         """Send the request and relay the answer.
 
-        Raises: OverBudget or UnboundedCharge, if a budget does not admit the call; Retry, if it failed before the
-        first byte and another upstream may do better; PolicyRefusal; LedgerError, if the intent could not be
-        written, so that nothing was sent.
+        Raises: Incapable, if the upstream's dialect has no words for the request; OverBudget or UnboundedCharge, if a
+        budget does not admit the call; Retry, if it failed before the first byte and another upstream may do better;
+        PolicyRefusal; LedgerError, if the intent could not be written, so that nothing was sent.
         """
         exchange, target = self._exchange, self._target
-        endpoint = exchange.endpoint
-        spliced = splice(self._body, model=target.tier.model, want_stream_usage=True, endpoint=endpoint.splices_as)
+        if self._endpoint.path in target.crossings:
+            self._crossed = exchange.cross(target, self._body)
+            self._endpoint, self._body = target.crossings[self._endpoint.path], self._crossed.body
+        spliced = splice(
+            self._body, model=target.tier.model, want_stream_usage=True, endpoint=self._endpoint.splices_as
+        )
         permit = issue_permit(
             label=exchange.label,
             place=target.place,
@@ -174,7 +184,7 @@ class Attempt:
     async def _write_intent(self, spliced: Spliced, permit: Permit) -> None:
         exchange, gateway, target = self._exchange, self._gateway, self._target
         assert exchange.request is not None
-        tier, endpoint = target.tier, exchange.endpoint
+        tier, endpoint = target.tier, self._endpoint
         input_high, output_high, is_assumed = self._token_bounds(spliced)
         charge_high = None
         if endpoint.is_free:
@@ -228,7 +238,7 @@ class Attempt:
 
     def _token_bounds(self, spliced: Spliced) -> tuple[int | None, int, bool]:
         """Return the most input and output tokens, and whether the latter is assumed because nothing states it."""
-        tier, endpoint = self._target.tier, self._exchange.endpoint
+        tier, endpoint = self._target.tier, self._endpoint
         input_high = input_tokens_upper_bound(
             spliced, endpoint=endpoint.splices_as, max_context_tokens=tier.max_context_tokens
         )
@@ -253,7 +263,7 @@ class Attempt:
             self._response = await gateway.door.send(
                 permit,
                 method="POST",
-                target=target.paths[exchange.endpoint.path],
+                target=target.paths[self._endpoint.path],
                 headers=self._headers(),
                 body=spliced.body,
                 timeouts=self._timeouts(),
@@ -291,7 +301,9 @@ class Attempt:
             (b"x-ownward-request-id", exchange.request_id.encode("ascii")),
             (b"x-ownward-attempt", b"%d" % self._number),
         ]
-        headers += wire.for_upstream(exchange.headers, dialect=exchange.endpoint.dialect)
+        headers += wire.for_upstream(
+            exchange.headers, dialect=self._endpoint.dialect, is_translated=self._crossed is not None
+        )
         headers += target.headers
         return headers
 
@@ -324,10 +336,10 @@ class Attempt:
             await self._refuse_stream(response)
 
     async def _relay_whole(self, response: Response, spliced: Spliced, content_type: bytes) -> None:
-        exchange, gateway = self._exchange, self._gateway
+        gateway, crossed = self._gateway, self._crossed
         body = await response.read(gateway.settings.max_answer_bytes)
         self._ttft_s = gateway.clock.monotonic_s() - self._sent_s
-        tap = self._tap = UsageTap(exchange.endpoint.dialect, False)  # noqa: FBT003 - as its owner reads it
+        tap = self._tap = UsageTap(self._endpoint.dialect, False)  # noqa: FBT003 - as its owner reads it
         tap.feed(body)
         tap.finish()
         if not tap.is_complete:
@@ -340,13 +352,21 @@ class Attempt:
         if spliced.is_stream:
             await self._answer_as_stream(response, spliced, body)
             return
+        if crossed is not None:
+            body = self._tell_crossed(crossed.answer, body)
         await self._sink.answer(response.status, content_type, wire.for_client(response.headers), body)
 
     async def _answer_as_stream(self, response: Response, spliced: Spliced, body: bytes) -> None:
         """Tell a whole answer, which is paid for, as the stream that the client waits for; not all upstreams stream.
 
-        Raises: Retry, of another endpoint than chat.
+        Raises: Retry, of another endpoint than chat that is passed through.
         """
+        head = (response.status, b"text/event-stream", wire.for_client(response.headers))
+        if self._crossed is not None:
+            events = self._tell_crossed(self._crossed.answer_as_stream, body)
+            await self._sink.begin(*head)
+            await self._sink.end(events)
+            return
         if self._exchange.endpoint is not CHAT:
             why = f"upstream {self._target.name!r} answered whole where a stream was asked for"
             raise Retry(BrokenStream(why, next_step="Ask without stream"))
@@ -354,12 +374,22 @@ class Attempt:
             events = chat_as_stream(body, with_usage=spliced.asked_usage)
         except BrokenStream as error:
             raise Retry(error) from None
-        await self._sink.begin(response.status, b"text/event-stream", wire.for_client(response.headers))
+        await self._sink.begin(*head)
         await self._sink.end(events)
+
+    def _tell_crossed(self, tell: Callable[..., bytes], body: bytes) -> bytes:
+        """Return a whole answer, which is paid for, in the client's dialect.
+
+        Raises: Retry, if the dialect has no words for it.
+        """
+        try:
+            return tell(body, now_s=self._gateway.clock.now().timestamp())
+        except UntranslatedAnswer as error:
+            raise Retry(error) from None
 
     async def _refuse_stream(self, response: Response) -> None:
         """Read a stream that nobody asked for to its end, settle what it cost, and pass nothing on."""
-        tap = self._tap = UsageTap(self._exchange.endpoint.dialect)
+        tap = self._tap = UsageTap(self._endpoint.dialect)
         left_bytes = self._gateway.settings.max_answer_bytes
         while left_bytes > 0 and (chunk := await response.next_chunk()):
             left_bytes -= len(chunk)
@@ -373,10 +403,14 @@ class Attempt:
         raise Retry(error)
 
     async def _relay_stream(self, response: Response, spliced: Spliced, content_type: bytes) -> None:
-        exchange, gateway = self._exchange, self._gateway
-        tap = self._tap = UsageTap(exchange.endpoint.dialect, strip_usage=spliced.adds_usage)
+        gateway, crossed = self._gateway, self._crossed
+        tap = self._tap = UsageTap(self._endpoint.dialect, strip_usage=spliced.adds_usage)
+        feed = tap.feed
+        if crossed is not None:
+            crossed.begin_stream(now_s=gateway.clock.now().timestamp())
+            feed = lambda data: crossed.feed(tap.feed(data))  # noqa: E731 - the other is a bound method
         chunk = await self._first_chunk(response)
-        passed = tap.feed(chunk)
+        passed = feed(chunk)
         if tap.error is not None and not tap.has_content:
             # The upstream's own words may quote the request: they go to the client and not into the ledger.
             raise BrokenStream(
@@ -385,7 +419,7 @@ class Attempt:
         if tap.is_garbled:
             raise BrokenStream(f"upstream {self._target.name!r} began its stream with an event that is no JSON")
         await self._sink.begin(response.status, content_type, wire.for_client(response.headers))
-        next_chunk, feed, write = response.next_chunk, tap.feed, self._sink.write
+        next_chunk, write = response.next_chunk, self._sink.write
         while chunk:
             if self._ttft_s is None and tap.has_content:
                 self._ttft_s = gateway.clock.monotonic_s() - self._sent_s
@@ -401,6 +435,8 @@ class Attempt:
             if rest:
                 await write(rest)
             raise BrokenStream("it ended without its last word")
+        if crossed is not None:
+            rest = crossed.finish()
         gateway.learn_success(self._target.key)
         self._settle_by_tap(response.status)
         await self._sink.end(rest)
@@ -423,13 +459,13 @@ class Attempt:
         return first
 
     async def _relay_error(self, response: Response) -> None:
-        exchange, gateway, key = self._exchange, self._gateway, self._target.key
+        gateway, key = self._gateway, self._target.key
         status = response.status
         try:
             body = await response.read(_ERROR_BODY_BYTES)
         except UpstreamError:
             body = b""
-        tap = self._tap = UsageTap(exchange.endpoint.dialect, False)  # noqa: FBT003 - as its owner reads it
+        tap = self._tap = UsageTap(self._endpoint.dialect, False)  # noqa: FBT003 - as its owner reads it
         tap.feed(body)
         tap.finish()
         if tap.usage is not None:
@@ -446,11 +482,14 @@ class Attempt:
         else:
             gateway.learn_success(key)
         content_type = response.header(b"content-type") or b"application/json"
+        told, error = status, body
+        if self._crossed is not None:
+            (told, error), content_type = self._crossed.error(status, body), b"application/json"
         if status >= _SERVER_FAULTS or status in _RETRIED or status < 400:  # noqa: PLR2004 - a redirect
             is_json = content_type.startswith(b"application/json") and status >= 400 and bool(body)  # noqa: PLR2004
-            own_words = (status, content_type, body) if is_json and status not in _CREDENTIALS else None
+            own_words = (told, content_type, error) if is_json and status not in _CREDENTIALS else None
             raise Retry(self._refusal(status, wait_s), answer=own_words)
-        await self._sink.answer(status, content_type, wire.for_client(response.headers), body)
+        await self._sink.answer(told, content_type, wire.for_client(response.headers), error)
 
     def _refusal(self, status: int, wait_s: float | None) -> OwnwardError:
         name = self._target.name
@@ -483,7 +522,7 @@ class Attempt:
     def _settle_by_tap(self, status: int) -> None:
         tap, target = self._tap, self._target
         assert tap is not None
-        if self._exchange.endpoint.is_free:
+        if self._endpoint.is_free:
             usage: Usage | None = _NO_USAGE
         else:
             usage = tap.usage
@@ -492,7 +531,7 @@ class Attempt:
             return
         price = target.tier.price
         charge = None
-        if self._exchange.endpoint.is_free:
+        if self._endpoint.is_free:
             charge = 0
         elif price is not None:
             charge = price.compute_charge_picousd(usage)

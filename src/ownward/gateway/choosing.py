@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ownward.core import PolicyRefusal
 from ownward.gateway.breaker import CLOSED, Breaker
@@ -16,6 +17,9 @@ from ownward.gateway.errors import Incapable, NoUpstream, OutOfScope, UnknownRou
 from ownward.gateway.routing import RoutingTable, Target
 from ownward.plan import Budget, Match, Workload
 from ownward.policy import Label
+
+if TYPE_CHECKING:
+    from ownward.upstreams import translation
 
 UNASSIGNED = "unassigned"
 """The workload of a request that no workload of the plan accepts and that names none."""
@@ -46,6 +50,7 @@ class Asked:
     metadata: Mapping[str, str] | None = None
     fingerprint: str | None = None
     needs: frozenset[str] = frozenset()
+    carries: Callable[[Target], translation.Untranslatable | None] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +81,7 @@ class Eligible:
 
     tiers: tuple[tuple[Target, ...], ...]
     reason: str
+    crosses: bool = False
 
 
 Order = Callable[[Sequence[Target]], tuple[list[Target], str]]
@@ -101,6 +107,8 @@ def choose(
     matched = match(asked, table)
     label, label_why = compute_label(asked, table, matched.declared)
     eligible = _remembered(asked, table, matched, label, label_why)
+    if eligible.crosses and asked.carries is not None:
+        eligible = _leave_out_untold(asked, eligible, matched, asked.carries)
     up: list[Target] = []
     down: list[str] = []
     first_why = ""
@@ -247,21 +255,59 @@ def compute_eligible(asked: Asked, table: RoutingTable, matched: Matched, label:
     reason = f"workload {matched.workload} ({matched.why}); label {label} ({label_why})"
     if notes:
         reason = f"{reason}; left out: {', '.join(notes)}"
-    return Eligible(tiers=tuple(targets for targets in tiers if targets), reason=reason)
+    crosses = any(asked.endpoint.path in target.crossings for targets in tiers for target in targets)
+    return Eligible(tiers=tuple(targets for targets in tiers if targets), reason=reason, crosses=crosses)
+
+
+def _leave_out_untold(
+    asked: Asked, eligible: Eligible, matched: Matched, carries: Callable[[Target], translation.Untranslatable | None]
+) -> Eligible:
+    """Return the upstreams without those that are asked in another dialect, which has no words for the request.
+
+    Raises: Incapable, if none is left.
+    """
+    tiers: list[tuple[Target, ...]] = []
+    lacking: dict[str, translation.Untranslatable] = {}
+    for targets in eligible.tiers:
+        kept = []
+        for target in targets:
+            why = carries(target) if asked.endpoint.path in target.crossings else None
+            if why is None:
+                kept.append(target)
+            else:
+                lacking[target.tier.name] = why
+        if kept:
+            tiers.append(tuple(kept))
+    told = "; ".join(f"{name} is asked in another dialect, with no words for {lacking[name]}" for name in lacking)
+    if not tiers:
+        fields = tuple(dict.fromkeys(field for why in lacking.values() for field in why.fields))
+        raise Incapable(
+            f"no tier of workload {matched.workload!r} can serve this request: {told}",
+            allowed="What another dialect can say: see the table in docs/reference/translation.md",
+            next_step=f"Leave out {', '.join(fields)}, or add a tier that speaks your dialect to the workload",
+            field=fields[0],
+        )
+    if not lacking:
+        return eligible
+    return Eligible(tiers=tuple(tiers), reason=f"{eligible.reason}; left out: {told}", crosses=True)
 
 
 def _can_take(target: Target, label: Label, asked: Asked) -> bool:
-    return target.unusable is None and label.permits(target.place) and asked.endpoint.dialect in target.dialects
+    return target.unusable is None and label.permits(target.place) and _serves(target, asked.endpoint)
+
+
+def _serves(target: Target, endpoint: Endpoint) -> bool:
+    return endpoint.dialect in target.dialects or endpoint.path in target.crossings
 
 
 def _lack(asked: Asked, targets: Sequence[Target]) -> str | None:
     """Return what a tier cannot do of what is asked; one that states no capability is taken to have them all."""
-    if not any(asked.endpoint.dialect in target.dialects for target in targets):
+    if not any(_serves(target, asked.endpoint) for target in targets):
         return f"speaks {targets[0].upstream.dialect} only"
     stated = targets[0].tier.capabilities
     if not stated:
         return None
-    if not stated & asked.endpoint.needs:
+    if not stated & targets[0].crossings.get(asked.endpoint.path, asked.endpoint).needs:
         return f"does not serve {asked.endpoint.path}"
     missing = asked.needs - stated
     return f"lacks {', '.join(sorted(missing))}" if missing else None
@@ -308,10 +354,10 @@ def _incapable(
         )
     other = {"openai": "/v1/chat/completions", "anthropic": "/v1/messages"}
     dialect = targets[0].upstream.dialect
-    translate = f"Ask at {other[dialect]} instead" if asked.endpoint.dialect not in targets[0].dialects else None
+    translate = f"Ask at {other[dialect]} instead" if not _serves(targets[0], asked.endpoint) else None
     return Incapable(
         f"no tier of workload {matched.workload!r} can serve this request: {'; '.join(lacking)}",
-        allowed="Requests are passed on in the dialect they came in; capabilities stand in [tiers.NAME] of the plan",
+        allowed="Capabilities stand in [tiers.NAME] of the plan; what is translated, in docs/reference/translation.md",
         next_step=translate or "Leave out what is lacking, or add a tier that has it to the workload",
     )
 

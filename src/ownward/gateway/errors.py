@@ -156,7 +156,14 @@ class UnknownTask(Rejected):
 
 
 class Incapable(Rejected):
-    """No tier of the workload can do what the request needs."""
+    """No tier of the workload can do what the request needs; `field` is the first member that none can take."""
+
+    def __init__(
+        self, message: str, *, allowed: str | None = None, next_step: str | None = None, field: str | None = None
+    ) -> None:
+        """Keep what stands in the way."""
+        super().__init__(message, allowed=allowed, next_step=next_step)
+        self.field = field
 
 
 class OverBudget(Rejected):
@@ -238,6 +245,18 @@ class Draining(Rejected):
         self.retry_after_s = 5.0
 
 
+class UntranslatedAnswer(OwnwardError):
+    """An upstream answered what the client's dialect has no words for; it was charged."""
+
+    def __init__(self, upstream: str, why: OwnwardError) -> None:
+        """Name the upstream."""
+        super().__init__(
+            f"the answer of upstream {upstream!r} cannot be told in your dialect: {why.message}",
+            allowed="The upstream charged for it, and the ledger has it as settled",
+            next_step=why.next_step or "Ask in the upstream's own dialect, or another tier",
+        )
+
+
 class UpstreamCredentials(UpstreamError):
     """The upstream does not accept our key: the operator's fault, not the client's."""
 
@@ -286,7 +305,7 @@ def status_of(error: OwnwardError) -> int:
             return 504
         case UpstreamRefused():
             return error.status
-        case UpstreamError():
+        case UpstreamError() | UntranslatedAnswer():
             return 502
         case BadInput() | UsageError():
             return 400
@@ -323,8 +342,9 @@ def body_of(error: OwnwardError, dialect: Dialect, *, request_id: str | None = N
         content = {"type": "error", "error": {"type": kind, "message": str(error), **parts}, "request_id": request_id}
     else:
         kind = _OPENAI_TYPES.get(status, "server_error")
+        field = error.field if isinstance(error, Incapable) else None
         code = _CODES.get(record["kind"], record["kind"])
-        content = {"error": {"message": str(error), "type": kind, "param": None, "code": code, **parts}}
+        content = {"error": {"message": str(error), "type": kind, "param": field, "code": code, **parts}}
     return json.dumps(content, ensure_ascii=False).encode()
 
 

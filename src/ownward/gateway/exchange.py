@@ -18,6 +18,7 @@ from ownward.gateway.affinity import Prompt
 from ownward.gateway.attempt import Attempt, Retry, Sink
 from ownward.gateway.breaker import CLOSED
 from ownward.gateway.choosing import UNASSIGNED, Asked, Choice, KeyScope, choose, name_refused
+from ownward.gateway.crossing import Crossed, Crosser
 from ownward.gateway.endpoints import Endpoint
 from ownward.gateway.errors import (
     BodyTooLarge,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("ownward.gateway")
 _CLIENT_GONE = 499
+_SHOWN_HINTS = 32
 _ALL_WENT_DOWN = "every upstream that could serve the request went down while it waited"
 
 
@@ -58,6 +60,7 @@ class Exchange:
 
     __slots__ = (
         "_connection",
+        "_crosser",
         "_is_over",
         "_listed",
         "_receive",
@@ -69,6 +72,7 @@ class Exchange:
         "body",
         "calls",
         "choice",
+        "crossed",
         "endpoint",
         "error_kind",
         "gateway",
@@ -122,6 +126,8 @@ class Exchange:
         self.is_stream = False
         self.is_known = False
         self.outcome = ""
+        self.crossed: dict[str, Crossed] = {}  # by target, the last call of each that was made in another dialect
+        self._crosser: Crosser | None = None
         self.prompt: Prompt | None = None
         self.row_written: asyncio.Event | None = None
         self.calls: list[CallEnd] = []
@@ -209,6 +215,7 @@ class Exchange:
             headers=wire.texts_of(headers) if table.needs_headers else None,
             metadata=peeked.texts_of_metadata() if table.needs_metadata else None,
             needs=peeked.needs(self.body),
+            carries=self._why_not,
         )
         if table.prefix_tiers:
             self.prompt = Prompt(*peeked.parts_of_prompt())
@@ -230,6 +237,21 @@ class Exchange:
         self.label = choice.label
         self.request = self._ledger_request(choice.reason)
         return choice
+
+    def _why_not(self, target: Target) -> Any:
+        if self._crosser is None:
+            self._crosser = Crosser(self.endpoint, self.body)
+        return self._crosser.why_not(target)
+
+    def cross(self, target: Target, body: bytes) -> Crossed:
+        """Return the request as an upstream of another dialect is asked.
+
+        Raises: Incapable.
+        """
+        if self._crosser is None:
+            self._crosser = Crosser(self.endpoint, self.body)
+        crossed = self.crossed[target.key] = self._crosser.cross(target, body)
+        return crossed
 
     def _order(self, targets: Sequence[Target]) -> tuple[list[Target], str]:
         assert self.prompt is not None
@@ -511,6 +533,11 @@ class Exchange:
         if target is not None:
             headers.append((b"x-ownward-tier", wire.ascii_of(target.tier.name)))
             headers.append((b"x-ownward-upstream", wire.ascii_of(target.name)))
+            crossed = self.crossed.get(target.key)
+            if crossed is not None:
+                headers.append((b"x-ownward-translated", crossed.direction.encode("ascii")))
+                if crossed.dropped:
+                    headers.append((b"x-ownward-left-out", wire.ascii_of(", ".join(crossed.dropped[:_SHOWN_HINTS]))))
         return headers
 
 

@@ -15,7 +15,8 @@ from typing import Any
 from ownward.core import UsageError
 from ownward.gateway.bounds import ChargeBound
 from ownward.gateway.carrying import Carrying, compile_strategy
-from ownward.gateway.endpoints import ENDPOINTS
+from ownward.gateway.crossing import find_crossings
+from ownward.gateway.endpoints import ENDPOINTS, Endpoint
 from ownward.plan import Match, Plan, Tier, Upstream, Workload
 from ownward.policy import LOCAL_ONLY, Label, Place
 from ownward.upstreams import DIRECT, Proxy, Timeouts, Way
@@ -29,7 +30,10 @@ ANTHROPIC_VERSION = (b"anthropic-version", b"2023-06-01")
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Target:
-    """One upstream of one tier, ready to be sent to; `unusable` says why it cannot be, where it cannot."""
+    """One upstream of one tier, ready to be sent to; `unusable` says why it cannot be, where it cannot.
+
+    `crossings` holds, by the client's path, the endpoint that is asked where the upstream does not serve that path.
+    """
 
     key: str
     tier: Tier
@@ -38,6 +42,7 @@ class Target:
     origin: str
     unusable: str | None
     dialects: frozenset[str]
+    crossings: Mapping[str, Endpoint]
     paths: Mapping[str, str]
     headers: tuple[tuple[bytes, bytes], ...]
     timeouts: Timeouts
@@ -228,6 +233,7 @@ def _targets(tier: Tier, *, addresses: Mapping[str, str | None], secrets: Mappin
             origin=upstream.origin or "",
             unusable=_why_unusable(upstream, secret) or why_no_way,
             dialects=dialects,
+            crossings=find_crossings(tier, dialects),
             paths={path: upstream.compute_target(path) for path in ENDPOINTS},
             headers=tuple(_headers(upstream, secret)),
             timeouts=Timeouts(

@@ -172,10 +172,14 @@ def is_foreign(headers: Mapping[bytes, bytes]) -> bool:
     return not (host == "localhost" or host.endswith(".localhost") or host == "::1" or host.startswith("127."))
 
 
-def for_upstream(headers: Mapping[bytes, bytes], *, dialect: str) -> list[tuple[bytes, bytes]]:
-    """Return the client's headers that an upstream may see."""
-    passed = [(name, headers[name]) for name in _TO_UPSTREAM if name in headers]
-    if dialect == "anthropic" and b"anthropic-version" not in headers:
+def for_upstream(
+    headers: Mapping[bytes, bytes], *, dialect: str, is_translated: bool = False
+) -> list[tuple[bytes, bytes]]:
+    """Return the client's headers that an upstream may see; those of its dialect stay where that is another."""
+    passed = [
+        (name, headers[name]) for name in _TO_UPSTREAM if name in headers and not (is_translated and b"-" in name)
+    ]
+    if dialect == "anthropic" and (is_translated or b"anthropic-version" not in headers):
         passed.append((b"anthropic-version", b"2023-06-01"))
     return passed
 

@@ -172,10 +172,10 @@ def test_each_endpoint_is_settled_with_the_upstreams_own_usage(lab, start):
     asyncio.run(main())
 
 
-def test_a_request_in_the_other_dialect_is_refused_by_name(lab, start):
+def test_an_endpoint_that_the_other_dialect_has_not_is_refused_by_name(lab, start):
     async def main():
         async with FakeServer(FakeOptions()) as fake, start(lab.plan_of(lab.tier("a", fake.base_url))) as running:
-            answer = await running.ask("/v1/messages", lab.chat(max_tokens=5))
+            answer = await running.ask("/v1/messages/count_tokens", lab.chat())
             assert answer.status == 400
             assert answer.json["type"] == "error"
             assert "speaks openai only" in answer.json["error"]["message"]

@@ -8,7 +8,8 @@ import pytest
 from ownward.core import PolicyRefusal
 from ownward.gateway.breaker import CLOSED, BreakerRules
 from ownward.gateway.choosing import Asked, KeyScope, choose
-from ownward.gateway.endpoints import CHAT, EMBEDDINGS, MESSAGES
+from ownward.gateway.crossing import Crosser
+from ownward.gateway.endpoints import CHAT, COUNT_TOKENS, EMBEDDINGS, MESSAGES, RESPONSES
 from ownward.gateway.errors import Incapable, NoUpstream, OutOfScope, UnknownRoute
 from ownward.gateway.routing import compile_plan
 from ownward.plan import Match, Plan, Strategy, Tier, Upstream, Workload
@@ -196,15 +197,41 @@ def test_a_tier_that_states_nothing_is_not_filtered():
     assert keys(pick(table, needs=frozenset({"vision", "tools"}))) == ["b/u0"]
 
 
-def test_an_upstream_of_the_same_dialect_is_asked_and_another_refused_by_name():
+def test_an_upstream_of_another_dialect_is_asked_in_it_where_it_has_words_for_the_endpoint():
     table = table_of(
         rented("o"), rented("n", dialect="anthropic"), owned("both", engine="llama-server"),
         workloads=[workload("w", "o", "n", "both"), workload("only", "o", models=("only",))],
     )  # fmt: skip
-    assert keys(pick(table)) == ["o/u0", "both/here"]
-    assert keys(pick(table, endpoint=MESSAGES)) == ["n/u0", "both/here"]
+    assert keys(pick(table)) == ["o/u0", "n/u0", "both/here"]
+    assert keys(pick(table, endpoint=MESSAGES)) == ["o/u0", "n/u0", "both/here"]
+    assert keys(pick(table, endpoint=EMBEDDINGS)) == ["o/u0", "both/here"]
     with pytest.raises(Incapable, match="o speaks openai only"):
-        pick(table, "only", endpoint=MESSAGES)
+        pick(table, "only", endpoint=COUNT_TOKENS)
+
+
+def test_a_request_that_another_dialect_has_no_words_for_goes_to_a_tier_that_speaks_its_own():
+    table = table_of(
+        rented("n", dialect="anthropic"), rented("o"),
+        workloads=[workload("w", "n", "o"), workload("only", "n", models=("only",))],
+    )  # fmt: skip
+    crosser = Crosser(CHAT, b'{"model": "w", "max_tokens": 5, "messages": [], "seed": 1, "n": 2}')
+    choice = pick(table, carries=crosser.why_not)
+    assert keys(choice) == ["o/u0"]
+    assert "left out: n is asked in another dialect, with no words for n (" in choice.reason
+    with pytest.raises(Incapable, match=r"no words for n \(.*; seed \(") as refused:
+        pick(table, "only", carries=crosser.why_not)
+    assert refused.value.field == "n"
+    assert refused.value.next_step.startswith("Leave out n, seed,")
+
+
+def test_a_tier_that_states_chat_and_not_responses_is_asked_for_chat():
+    table = table_of(
+        rented("o", capabilities=frozenset({"chat"})), rented("r", capabilities=frozenset({"responses"})),
+        rented("e", capabilities=frozenset({"embeddings"})), workloads=[workload("w", "o", "r", "e")],
+    )  # fmt: skip
+    choice = pick(table, endpoint=RESPONSES)
+    assert keys(choice) == ["o/u0", "r/u0"]
+    assert [RESPONSES.path in target.crossings for target in choice.targets] == [True, False]
 
 
 def test_a_key_may_be_limited_to_workloads_and_tiers():

@@ -1,0 +1,32 @@
+"""Requests, answers, streams and errors told in another dialect: without loss, or refused by name.
+
+OpenAI chat completions, OpenAI responses (those that hold all they need) and Anthropic messages come in; chat
+completions and messages go out. Everything passes through one middle (`_core`), so that each dialect is read once
+and written once. What the other side has no words for is refused with the client's own name for it; what is a mere
+hint is left out and named.
+
+It is pure and keeps nothing: it does not know upstreams, tiers or prices, and does no I/O.
+"""
+
+from ownward.upstreams.translation._core import Dialect
+from ownward.upstreams.translation._members import Untranslatable, UntranslatableAnswer
+from ownward.upstreams.translation._translate import (
+    Limits,
+    StreamTranslator,
+    Translation,
+    UpstreamDialect,
+    translate,
+)
+from ownward.upstreams.translation._write_chat import LimitName
+
+__all__ = [
+    "Dialect",
+    "LimitName",
+    "Limits",
+    "StreamTranslator",
+    "Translation",
+    "Untranslatable",
+    "UntranslatableAnswer",
+    "UpstreamDialect",
+    "translate",
+]

@@ -1,0 +1,244 @@
+"""Whole answers: those of upstreams read, those for clients written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from ownward.upstreams.translation._core import (
+    Answer,
+    Begun,
+    Call,
+    CallBegun,
+    CallPiece,
+    Counted,
+    Ended,
+    Event,
+    Over,
+    Part,
+    PartOver,
+    Reasoning,
+    ReasoningPiece,
+    Text,
+    TextPiece,
+)
+from ownward.upstreams.translation._counts import (
+    read_anthropic_counts,
+    read_openai_counts,
+    write_chat_usage,
+    write_messages_usage,
+)
+from ownward.upstreams.translation._json import read_json, write_json
+from ownward.upstreams.translation._members import Members, Report, UntranslatableAnswer, shown
+from ownward.upstreams.translation._reasoning import read_chat_reasoning, write_block, write_chat_reasoning
+from ownward.upstreams.translation._stops import chat_stop, messages_stop, read_chat_stop, read_messages_stop
+
+
+def read_chat_answer(body: dict[str, Any]) -> Answer:
+    """Return what a chat completion says.
+
+    Raises: UntranslatableAnswer.
+    """
+    choices = body.get("choices")
+    if not isinstance(choices, list) or len(choices) != 1 or not isinstance(choices[0], dict):
+        raise UntranslatableAnswer("the upstream's answer does not hold one choice")
+    choice = choices[0]
+    report = Report()
+    message = Members(choice.get("message"), "choices[0].message", report)
+    parts: list[Part] = list(read_chat_reasoning(message, signer="openai"))
+    content = message.take("content", str)
+    if content:
+        parts.append(Text(text=content))
+    refusal = message.take("refusal", str)
+    calls = message.take_objects("tool_calls")
+    for call in calls:
+        inner = call.inner("function")
+        if inner is None:
+            raise UntranslatableAnswer(f"the upstream's answer has a call that is of no function ({call.path})")
+        name, arguments = inner.take("name", str) or "", inner.take("arguments", str)
+        parts.append(
+            Call(call_id=call.take("id", str) or "", name=name, arguments=_checked(arguments, inner.at("arguments")))
+        )
+    if report.refused:
+        raise UntranslatableAnswer("the upstream's answer cannot be read: " + ", ".join(report.refused))
+    stop, sequence = read_chat_stop(choice.get("finish_reason"), choice.get("stop_reason"), has_calls=bool(calls))
+    return Answer(
+        answer_id=_text(body.get("id")),
+        model=_text(body.get("model")),
+        parts=tuple(parts),
+        stop=stop,
+        stop_sequence=sequence,
+        refusal=refusal,
+        counts=read_openai_counts(body.get("usage")),
+    )
+
+
+def _checked(arguments: str | None, place: str) -> str:
+    if arguments is None or not arguments.strip():
+        return "{}"
+    try:
+        if isinstance(read_json(arguments), dict):
+            return arguments
+    except ValueError:
+        pass
+    raise UntranslatableAnswer(
+        f"the upstream's answer calls a tool with arguments that are no JSON object ({place})",
+        next_step="Where the answer was cut by the limit on its tokens, raise that limit",
+    )
+
+
+def read_messages_answer(body: dict[str, Any]) -> Answer:
+    """Return what a message says.
+
+    Raises: UntranslatableAnswer.
+    """
+    content = body.get("content")
+    if body.get("type") != "message" or not isinstance(content, list):
+        raise UntranslatableAnswer("the upstream's answer is no message")
+    parts = [_read_block(block, f"content[{index}]") for index, block in enumerate(content)]
+    stop, sequence = read_messages_stop(body.get("stop_reason"), body.get("stop_sequence"))
+    usage = body.get("usage")
+    return Answer(
+        answer_id=_text(body.get("id")),
+        model=_text(body.get("model")),
+        parts=tuple(parts),
+        stop=stop,
+        stop_sequence=sequence,
+        refusal=explanation_of(body),
+        counts=read_anthropic_counts(usage),
+        is_priority=priority_of(usage),
+    )
+
+
+def explanation_of(holder: dict[str, Any]) -> str | None:
+    """Return the words of a refusal, where there are some."""
+    details = holder.get("stop_details")
+    explanation = details.get("explanation") if isinstance(details, dict) else None
+    return explanation if isinstance(explanation, str) else None
+
+
+def priority_of(usage: object) -> bool | None:
+    """Return whether the answer was served with priority."""
+    tier = usage.get("service_tier") if isinstance(usage, dict) else None
+    return None if tier is None else tier == "priority"
+
+
+def _read_block(block: Any, place: str) -> Part:
+    kind = block.get("type") if isinstance(block, dict) else None
+    match kind:
+        case "text":
+            return Text(text=_text(block.get("text")))
+        case "thinking":
+            signature = block.get("signature")
+            return Reasoning(text=_text(block.get("thinking")), signer="anthropic", signature=signature or None)
+        case "redacted_thinking":
+            return Reasoning(text="", signer="anthropic", redacted=_text(block.get("data")))
+        case "tool_use":
+            arguments = write_json(block.get("input") or {}).decode("utf-8")
+            return Call(call_id=_text(block.get("id")), name=_text(block.get("name")), arguments=arguments)
+        case _:
+            raise UntranslatableAnswer(f"the upstream answers with a block of the type {shown(kind)} ({place})")
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def events_of(answer: Answer) -> Iterable[Event]:
+    """Return a whole answer as the events of a stream."""
+    yield Begun(answer_id=answer.answer_id, model=answer.model)
+    for part in answer.parts:
+        match part:
+            case Text():
+                yield TextPiece(text=part.text)
+            case Reasoning():
+                if part.text:
+                    yield ReasoningPiece(signer=part.signer, text=part.text, form=part.form)
+                if part.signature is not None or part.redacted is not None:
+                    yield ReasoningPiece(
+                        signer=part.signer, signature=part.signature, redacted=part.redacted, form=part.form
+                    )
+            case Call():
+                yield CallBegun(call_id=part.call_id, name=part.name)
+                yield CallPiece(arguments=part.arguments)
+            case _:
+                raise UntranslatableAnswer("the upstream answers with something that is no text, reasoning or call")
+        yield PartOver()
+    yield Ended(stop=answer.stop, stop_sequence=answer.stop_sequence, refusal=answer.refusal)
+    if answer.counts is not None:
+        yield Counted(counts=answer.counts)
+    yield Over()
+
+
+# For clients.
+
+
+def write_chat_answer(answer: Answer, *, now_s: int) -> dict[str, Any]:
+    """Return a chat completion."""
+    said = [part.text for part in answer.parts if isinstance(part, Text)]
+    calls = [part for part in answer.parts if isinstance(part, Call)]
+    message: dict[str, Any] = {
+        "role": "assistant",
+        "content": "".join(said) if said else None,
+        "refusal": answer.refusal,
+    }
+    message.update(write_chat_reasoning(part for part in answer.parts if isinstance(part, Reasoning)))
+    if calls:
+        message["tool_calls"] = [
+            {"id": call.call_id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in calls
+        ]
+    choice: dict[str, Any] = {
+        "index": 0,
+        "message": message,
+        "logprobs": None,
+        "finish_reason": chat_stop(answer.stop),
+    }
+    if answer.stop_sequence is not None:
+        choice["stop_reason"] = answer.stop_sequence
+    body = {
+        "id": answer.answer_id,
+        "object": "chat.completion",
+        "created": now_s,
+        "model": answer.model,
+        "choices": [choice],
+    }
+    if answer.counts is not None:
+        body["usage"] = write_chat_usage(answer.counts)
+    if answer.is_priority is not None:
+        body["service_tier"] = "priority" if answer.is_priority else "default"
+    return body
+
+
+def write_messages_answer(answer: Answer) -> dict[str, Any]:
+    """Return a message."""
+    stop = answer.stop
+    content = list(_blocks_of(answer.parts))
+    if answer.refusal:
+        content.append({"type": "text", "text": answer.refusal})
+        stop = "refusal"
+    body: dict[str, Any] = {
+        "id": answer.answer_id,
+        "type": "message",
+        "role": "assistant",
+        "model": answer.model,
+        "content": content,
+        "stop_reason": messages_stop(stop),
+        "stop_sequence": answer.stop_sequence,
+    }
+    if answer.counts is not None:
+        body["usage"] = write_messages_usage(answer.counts)
+    return body
+
+
+def _blocks_of(parts: Iterable[Part]) -> Iterable[dict[str, Any]]:
+    for part in parts:
+        match part:
+            case Text():
+                yield {"type": "text", "text": part.text}
+            case Reasoning():
+                yield write_block(part)
+            case Call():
+                yield {"type": "tool_use", "id": part.call_id, "name": part.name, "input": read_json(part.arguments)}
+            case _:
+                raise UntranslatableAnswer("the upstream answers with something that is no text, reasoning or call")

@@ -1,0 +1,112 @@
+"""Token counts from one dialect to the other: OpenAI counts cached tokens inside the input, Anthropic beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ownward.upstreams.translation._core import Counts
+
+
+def read_openai_counts(usage: object) -> Counts | None:
+    """Return the counts of a chat answer's usage, or None where it states none."""
+    if not isinstance(usage, dict):
+        return None
+    read, written = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
+    if read is None or written is None:
+        return None
+    inside, thought = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
+    reasoning = _count(thought.get("reasoning_tokens")) if isinstance(thought, dict) else None
+    if reasoning and _count(usage.get("total_tokens")) == read + written + reasoning:
+        written += reasoning  # some providers state it beside the completion
+    details: Mapping[str, Any] = inside if isinstance(inside, dict) else {}
+    cached = _count(details.get("cached_tokens"))
+    return Counts(
+        input_tokens=read,
+        output_tokens=written,
+        cached_tokens=_count(usage.get("prompt_cache_hit_tokens")) if cached is None else cached,
+        cache_write_tokens=_count(details.get("cache_write_tokens")),
+        reasoning_tokens=reasoning,
+    )
+
+
+def read_anthropic_counts(usage: object) -> Counts | None:
+    """Return the counts of a message's usage, or None where it states none."""
+    if not isinstance(usage, dict):
+        return None
+    read = _count(usage.get("input_tokens"))
+    if read is None:
+        return None
+    cached, stored = _count(usage.get("cache_read_input_tokens")), _count(usage.get("cache_creation_input_tokens"))
+    thought, kept = usage.get("output_tokens_details"), usage.get("cache_creation")
+    return Counts(
+        input_tokens=read + (cached or 0) + (stored or 0),
+        output_tokens=_count(usage.get("output_tokens")) or 0,
+        cached_tokens=cached,
+        cache_write_tokens=stored,
+        cache_write_1h_tokens=_count(kept.get("ephemeral_1h_input_tokens")) if isinstance(kept, dict) else None,
+        reasoning_tokens=_count(thought.get("thinking_tokens")) if isinstance(thought, dict) else None,
+    )
+
+
+def merge_anthropic_usage(before: dict[str, Any], now: object) -> dict[str, Any]:
+    """Return the usage of two events of one stream: counts grow, and some servers repeat the input as 0 at the end."""
+    merged = dict(before)
+    if isinstance(now, dict):
+        for name, value in now.items():
+            known = merged.get(name)
+            if isinstance(value, int) and isinstance(known, int):
+                merged[name] = max(value, known)
+            elif value is not None:
+                merged[name] = value
+    return merged
+
+
+def write_chat_usage(counts: Counts) -> dict[str, Any]:
+    """Return the usage of a chat answer."""
+    usage: dict[str, Any] = {
+        "prompt_tokens": counts.input_tokens,
+        "completion_tokens": counts.output_tokens,
+        "total_tokens": counts.input_tokens + counts.output_tokens,
+    }
+    details = {"cached_tokens": counts.cached_tokens, "cache_write_tokens": counts.cache_write_tokens}
+    stated = {name: value for name, value in details.items() if value is not None}
+    if stated:
+        usage["prompt_tokens_details"] = stated
+    if counts.reasoning_tokens is not None:
+        usage["completion_tokens_details"] = {"reasoning_tokens": counts.reasoning_tokens}
+    return usage
+
+
+def write_responses_usage(counts: Counts) -> dict[str, Any]:
+    """Return the usage of a response, whose details the dialect always states."""
+    return {
+        "input_tokens": counts.input_tokens,
+        "input_tokens_details": {
+            "cached_tokens": counts.cached_tokens or 0,
+            "cache_write_tokens": counts.cache_write_tokens or 0,
+        },
+        "output_tokens": counts.output_tokens,
+        "output_tokens_details": {"reasoning_tokens": counts.reasoning_tokens or 0},
+        "total_tokens": counts.input_tokens + counts.output_tokens,
+    }
+
+
+def write_messages_usage(counts: Counts) -> dict[str, Any]:
+    """Return the usage of a message."""
+    cached, stored = counts.cached_tokens, counts.cache_write_tokens
+    usage: dict[str, Any] = {
+        "input_tokens": max(counts.input_tokens - (cached or 0) - (stored or 0), 0),
+        "output_tokens": counts.output_tokens,
+    }
+    if cached is not None:
+        usage["cache_read_input_tokens"] = cached
+    if stored is not None:
+        usage["cache_creation_input_tokens"] = stored
+    if counts.reasoning_tokens is not None:
+        usage["output_tokens_details"] = {"thinking_tokens": counts.reasoning_tokens}
+    return usage
+
+
+def _count(value: object) -> int | None:
+    return value if type(value) is int and value >= 0 else None

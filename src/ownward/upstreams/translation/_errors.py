@@ -1,0 +1,81 @@
+"""Errors of upstreams in the client's dialect: bodies, and events in the middle of a stream."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ownward.upstreams.translation._json import read_json
+
+_TO_OPENAI = {
+    "api_error": "server_error",
+    "overloaded_error": "overloaded_error",
+    "not_found_error": "invalid_request_error",
+    "request_too_large": "invalid_request_error",
+    "timeout_error": "timeout_error",
+    "billing_error": "insufficient_quota",
+}
+_KNOWN_TO_ANTHROPIC = frozenset(
+    {
+        "invalid_request_error",
+        "authentication_error",
+        "billing_error",
+        "permission_error",
+        "not_found_error",
+        "request_too_large",
+        "rate_limit_error",
+        "timeout_error",
+        "api_error",
+        "overloaded_error",
+    }
+)
+_BY_STATUS = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    422: "invalid_request_error",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+_LONGEST_WORDS = 2000
+_OVERLOADED = 529  # a status that only Anthropic's dialect knows
+_UNAVAILABLE = 503
+
+
+def openai_error(kind: str, message: str, *, code: Any = None, param: Any = None) -> dict[str, Any]:
+    """Return an error body; `kind` may be of either dialect."""
+    stated = _TO_OPENAI.get(kind, kind)
+    return {"error": {"message": message, "type": stated, "param": param, "code": kind if code is None else code}}
+
+
+def anthropic_error(kind: str, message: str, *, status: int | None = None) -> dict[str, Any]:
+    """Return an error's members besides its `type`; `kind` may be of either dialect."""
+    if kind not in _KNOWN_TO_ANTHROPIC:
+        kind = _BY_STATUS.get(status or 0, "api_error")
+    return {"error": {"type": kind, "message": message}}
+
+
+def read_error(status: int, body: bytes) -> tuple[str, str, Any, Any]:
+    """Return kind, message, code and parameter of an upstream's error, of whatever shape it is."""
+    kind = _BY_STATUS.get(status, "api_error")
+    try:
+        found = read_json(body)
+    except ValueError:
+        found = None
+    error = found.get("error") if isinstance(found, dict) else None
+    if isinstance(error, dict):
+        stated = error.get("type")
+        message = error.get("message")
+        words = message if isinstance(message, str) else body.decode("utf-8", "replace")[:_LONGEST_WORDS]
+        return (stated if isinstance(stated, str) else kind), words, error.get("code"), error.get("param")
+    words = error if isinstance(error, str) else body.decode("utf-8", "replace")[:_LONGEST_WORDS]
+    return kind, words or f"the upstream answered {status} without a word", None, None
+
+
+def status_for_client(status: int, *, is_anthropic: bool) -> int:
+    """Return the status in the client's dialect."""
+    return _UNAVAILABLE if status == _OVERLOADED and not is_anthropic else status

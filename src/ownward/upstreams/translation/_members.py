@@ -1,0 +1,157 @@
+"""Objects read member by member: what nobody took is refused by its name, and what was left out is remembered."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from ownward.core import OwnwardError
+
+_T = TypeVar("_T")
+_NAMES = {str: "text", bool: "true or false", int: "a whole number", dict: "an object", list: "a list"}
+_SHOWN = 6
+_PLAIN = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
+def shown(value: object) -> str:
+    """Return a name that a client sent, where it is plain enough to be one: texts and secrets are never repeated."""
+    return repr(value) if isinstance(value, str) and _PLAIN.fullmatch(value) else "what it says"
+
+
+class Untranslatable(OwnwardError):
+    """A request says what the other dialect has no words for; `fields` names each of them as the client did."""
+
+    def __init__(self, refused: Mapping[str, str]) -> None:
+        """Name what cannot be told, with the reason for each."""
+        listed = [f"{place} ({why})" for place, why in refused.items()]
+        more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
+        super().__init__("; ".join(listed[:_SHOWN]) + more)
+        self.fields = tuple(refused)
+        self.reasons = tuple(refused.values())
+
+
+class UntranslatableAnswer(OwnwardError):
+    """An upstream says what the client's dialect has no words for, or what is no answer at all."""
+
+
+@dataclass(slots=True)
+class Report:
+    """What reading and writing one request found: what is refused, and the hints that were left out."""
+
+    refused: dict[str, str] = field(default_factory=dict)
+    dropped: dict[str, None] = field(default_factory=dict)
+
+    def refuse(self, place: str, why: str) -> None:
+        """Note that `place` cannot be told."""
+        self.refused.setdefault(place, why)
+
+    def drop(self, place: str) -> None:
+        """Note that `place`, which is a hint, was left out."""
+        self.dropped[place] = None
+
+    def check(self) -> None:
+        """Raise what was refused, all at once.
+
+        Raises: Untranslatable.
+        """
+        if self.refused:
+            raise Untranslatable(self.refused)
+
+
+class Members:
+    """One object of the client's body. `null` is the same as absent."""
+
+    __slots__ = ("_left", "path", "report")
+
+    def __init__(self, value: Any, path: str, report: Report) -> None:
+        """Begin with everything untaken; something else than an object is refused and read as an empty one."""
+        self.path = path
+        self.report = report
+        if isinstance(value, dict):
+            self._left = {name: item for name, item in value.items() if item is not None}
+        else:
+            self._left = {}
+            report.refuse(path or "the body", "it is no object")
+
+    def at(self, name: str) -> str:
+        """Return the place of a member."""
+        return f"{self.path}.{name}" if self.path else name
+
+    def has(self, name: str) -> bool:
+        """Return whether a member is there and was not taken yet."""
+        return name in self._left
+
+    def take(self, name: str, kind: type[_T]) -> _T | None:
+        """Return a member, or None; one of another type is refused."""
+        value = self._left.pop(name, None)
+        if value is None or (type(value) is kind):
+            return value
+        self.report.refuse(self.at(name), f"it is not {_NAMES[kind]}")
+        return None
+
+    def take_any(self, name: str) -> Any:
+        """Return a member of any type, or None."""
+        return self._left.pop(name, None)
+
+    def take_number(self, name: str) -> float | None:
+        """Return a number, or None."""
+        value = self._left.pop(name, None)
+        if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
+            return value
+        self.report.refuse(self.at(name), "it is not a number")
+        return None
+
+    def take_one_of(self, name: str, *allowed: str) -> str | None:
+        """Return one of `allowed`, or None; another value is refused."""
+        value = self.take(name, str)
+        if value is None or value in allowed:
+            return value
+        self.report.refuse(self.at(name), f"{shown(value)} is not known: {', '.join(allowed)} are")
+        return None
+
+    def take_texts(self, name: str) -> tuple[str, ...]:
+        """Return a list of texts; a single text is a list of one."""
+        value = self._left.pop(name, None)
+        if value is None:
+            return ()
+        if isinstance(value, str):
+            return (value,)
+        if isinstance(value, list) and all(isinstance(item, str) for item in value):
+            return tuple(value)
+        self.report.refuse(self.at(name), "it is neither text nor a list of texts")
+        return ()
+
+    def take_objects(self, name: str) -> list[Members]:
+        """Return the objects of a list."""
+        value = self.take(name, list) or []
+        return [Members(item, f"{self.at(name)}[{index}]", self.report) for index, item in enumerate(value)]
+
+    def inner(self, name: str) -> Members | None:
+        """Return a member that is an object, or None."""
+        return Members(self._left.pop(name), self.at(name), self.report) if name in self._left else None
+
+    def refuse(self, name: str, why: str, *, unless: Iterable[Any] = ()) -> None:
+        """Refuse a member where it is there, unless its value is one that means nothing."""
+        if name in self._left and not any(_same(self._left[name], value) for value in unless):
+            self.report.refuse(self.at(name), why)
+        self._left.pop(name, None)
+
+    def drop(self, name: str, *, unless: Iterable[Any] = ()) -> None:
+        """Leave a hint out where it is there, and say so unless its value is one that means nothing."""
+        if name in self._left and not any(_same(self._left[name], value) for value in unless):
+            self.report.drop(self.at(name))
+        self._left.pop(name, None)
+
+    def close(
+        self, why: str = "this gateway does not know it, and so cannot tell it in the upstream's dialect"
+    ) -> None:
+        """Refuse whatever was not taken."""
+        for name in self._left:
+            self.report.refuse(self.at(name) if _PLAIN.fullmatch(name) else self.at("(a member)"), why)
+        self._left.clear()
+
+
+def _same(value: object, other: object) -> bool:
+    return type(value) is type(other) and value == other

@@ -1,0 +1,309 @@
+"""OpenAI responses requests, read: those that hold all they need, since nothing is kept here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ownward.upstreams.translation._common import OPENAI_HINTS, file_of, image_of, read_cache
+from ownward.upstreams.translation._core import (
+    Asked,
+    Call,
+    File,
+    Image,
+    Part,
+    Reasoning,
+    Result,
+    Schema,
+    Text,
+    Tool,
+    ToolChoice,
+    Turn,
+)
+from ownward.upstreams.translation._members import Members, Report, shown
+from ownward.upstreams.translation._read_chat import (
+    check_arguments,
+    read_allowed,
+    read_schema,
+    read_user,
+    simple_choice,
+)
+from ownward.upstreams.translation._reasoning import unseal
+
+_KEPT = "it refers to what the provider keeps, and nothing is kept here: send the whole input"
+_NO_SUCH = "the upstream's dialect knows nothing like it"
+_REFUSED: dict[str, tuple[str, tuple[Any, ...]]] = {
+    "access_programs": (_NO_SUCH, ()),
+    "background": ("answers are not kept here", (False,)),
+    "context_management": (_NO_SUCH, ([],)),
+    "conversation": (_KEPT, ()),
+    "image": (_NO_SUCH, ()),
+    "moderation": (_NO_SUCH, ()),
+    "previous_response_id": (_KEPT, ()),
+    "prompt": (_KEPT, ()),
+    "store": ("answers are not kept here", (False,)),
+    "top_logprobs": (_NO_SUCH, (0,)),
+    "truncation": ("the upstream's dialect never shortens the input by itself", ("disabled",)),
+}
+_ASSISTANT_ITEMS = frozenset({"reasoning", "function_call"})
+
+
+def read_responses(body: dict[str, Any], report: Report) -> Asked:
+    """Return what a responses request asks for."""
+    top = Members(body, "", report)
+    instructions = top.take("instructions", str)
+    system = [] if instructions is None else [Text(text=instructions, path="instructions")]
+    turns = _read_input(top, system)
+    text = top.inner("text")
+    verbosity = None if text is None else text.take("verbosity", str)
+    schema, is_json = _read_text(text)
+    for item in top.take_texts("include"):
+        if item != "reasoning.encrypted_content":
+            report.refuse("include", f"{shown(item)} cannot be had from the upstream's dialect")
+    options = top.inner("stream_options")
+    if options is not None:
+        options.drop("include_obfuscation", unless=(False,))
+        options.close()
+    asked = Asked(
+        model=top.take("model", str) or "",
+        is_stream=top.take("stream", bool) is True,
+        system=tuple(system),
+        turns=turns,
+        tools=tuple(tool for item in top.take_objects("tools") if (tool := _read_tool(item)) is not None),
+        tool_choice=_read_tool_choice(top),
+        is_parallel=top.take("parallel_tool_calls", bool),
+        max_tokens=top.take("max_output_tokens", int),
+        temperature=top.take_number("temperature"),
+        top_p=top.take_number("top_p"),
+        schema=schema,
+        is_json=is_json,
+        effort=_read_effort(top.inner("reasoning")),
+        user=read_user(top),
+        verbosity=verbosity,
+        service_tier=top.take("service_tier", str),
+        places={
+            "effort": "reasoning.effort",
+            "schema": "text.format",
+            "is_json": "text.format.type",
+            "max_tokens": "max_output_tokens",
+            "verbosity": "text.verbosity",
+        },
+    )
+    for name, (why, meaningless) in _REFUSED.items():
+        top.refuse(name, why, unless=meaningless)
+    for name in (*OPENAI_HINTS, "max_tool_calls"):  # it counts the provider's own tools, of which there are none here
+        top.drop(name, unless=({},))
+    top.close()
+    return asked
+
+
+def _read_effort(reasoning: Members | None) -> str | None:
+    if reasoning is None:
+        return None
+    effort = reasoning.take("effort", str)
+    reasoning.drop("summary")
+    reasoning.drop("generate_summary")
+    reasoning.refuse("context", _NO_SUCH, unless=("auto",))
+    reasoning.refuse("mode", _NO_SUCH, unless=("standard",))
+    reasoning.close()
+    return effort
+
+
+def _read_text(text: Members | None) -> tuple[Schema | None, bool]:
+    if text is None:
+        return None, False
+    form = text.inner("format")
+    text.close()
+    if form is None:
+        return None, False
+    kind = form.take_one_of("type", "text", "json_schema", "json_object")
+    schema = read_schema(form) if kind == "json_schema" else None
+    form.close()
+    return schema, kind == "json_object"
+
+
+def _read_tool(tool: Members) -> Tool | None:
+    kind = tool.take("type", str)
+    if kind != "function":
+        tool.report.refuse(tool.at("type"), f"tools of the type {shown(kind)} are the provider's own")
+        return None
+    tool.refuse("allowed_callers", _NO_SUCH, unless=(["direct"],))
+    tool.refuse("defer_loading", _NO_SUCH, unless=(False,))
+    tool.refuse("async", _NO_SUCH, unless=(False,))
+    tool.refuse("output_schema", _NO_SUCH)
+    stated = tool.take("strict", bool)
+    found = Tool(
+        name=tool.take("name", str) or "",
+        description=tool.take("description", str),
+        schema=tool.take("parameters", dict),
+        is_strict=stated,
+        path=tool.path,
+        cache=read_cache(tool),
+    )
+    tool.close()
+    return found
+
+
+def _read_tool_choice(top: Members) -> ToolChoice | None:
+    stated = top.take_any("tool_choice")
+    if stated is None:
+        return None
+    if isinstance(stated, str):
+        return simple_choice(stated, top)
+    choice = Members(stated, "tool_choice", top.report)
+    kind = choice.take("type", str)
+    if kind == "function":
+        found = ToolChoice(kind="named", name=choice.take("name", str))
+        choice.close()
+        return found
+    if kind == "allowed_tools":
+        return read_allowed(choice, _name_of_tool)
+    top.report.refuse("tool_choice.type", f"{shown(kind)} is not a function")
+    return None
+
+
+def _name_of_tool(tool: Members) -> str | None:
+    if tool.take("type", str) != "function":
+        tool.report.refuse(tool.path, "it names no function")
+        return None
+    return tool.take("name", str)
+
+
+# Input.
+
+
+def _read_input(top: Members, system: list[Text]) -> tuple[Turn, ...]:
+    stated = top.take_any("input")
+    if stated is None:
+        return ()
+    if isinstance(stated, str):
+        return (Turn(role="user", parts=(Text(text=stated, path="input"),), path="input"),)
+    if not isinstance(stated, list):
+        top.report.refuse("input", "it is neither text nor a list of items")
+        return ()
+    turns: list[Turn] = []
+    for index, entry in enumerate(stated):
+        item = Members(entry, f"input[{index}]", top.report)
+        kind = item.take("type", str) or "message"
+        match kind:
+            case "message":
+                _read_message(item, system, turns)
+            case "function_call":
+                _add(turns, _read_call(item))
+            case "reasoning":
+                for reasoning in _read_reasoning(item):
+                    _add(turns, reasoning)
+            case "function_call_output":
+                turns.append(Turn(role="tool", parts=(_read_result(item),), path=item.path))
+            case "item_reference":
+                item.report.refuse(item.path, _KEPT)
+                continue
+            case _:
+                item.report.refuse(item.path, f"items of the type {shown(kind)} are not carried")
+                continue
+        item.close()
+    return tuple(turns)
+
+
+def _add(turns: list[Turn], part: Part) -> None:
+    """Add what the model said to its turn, which in this dialect is several items long."""
+    if turns and turns[-1].role == "assistant":
+        last = turns.pop()
+        turns.append(Turn(role="assistant", parts=(*last.parts, part), path=last.path))
+    else:
+        turns.append(Turn(role="assistant", parts=(part,), path=part.path))
+
+
+def _read_message(item: Members, system: list[Text], turns: list[Turn]) -> None:
+    role = item.take("role", str)
+    item.take_any("id")
+    item.take_any("status")
+    item.drop("phase")
+    parts = _read_parts(item, "content")
+    match role:
+        case "system" | "developer":
+            texts = tuple(part for part in parts if isinstance(part, Text))
+            if len(texts) < len(parts):
+                item.report.refuse(item.at("content"), "it is not text")
+            if turns:
+                turns.append(Turn(role="system", parts=texts, path=item.path))
+            else:
+                system += texts
+        case "user":
+            turns.append(Turn(role="user", parts=tuple(parts), path=item.path))
+        case "assistant":
+            for part in parts:
+                if not (isinstance(part, Text) and not part.text):
+                    _add(turns, part)
+        case _:
+            item.report.refuse(item.at("role"), f"{shown(role)} is not known")
+
+
+def _read_parts(item: Members, member: str) -> list[Text | Image | File]:
+    content = item.take_any(member)
+    place = item.at(member)
+    if content is None:
+        return []
+    if isinstance(content, str):
+        return [Text(text=content, path=place)]
+    if not isinstance(content, list):
+        item.report.refuse(place, "it is neither text nor a list of parts")
+        return []
+    parts = [Members(part, f"{place}[{index}]", item.report) for index, part in enumerate(content)]
+    return [found for part in parts if (found := _read_part(part)) is not None]
+
+
+def _read_part(part: Members) -> Text | Image | File | None:
+    kind, cache = part.take("type", str), read_cache(part)
+    found: Text | Image | File | None = None
+    match kind:
+        case "input_text" | "output_text" | "text":
+            part.take_any("annotations")  # what an answer said of its sources; nothing is asked by it
+            part.take_any("logprobs")
+            found = Text(text=part.take("text", str) or "", path=part.path, cache=cache)
+        case "refusal":
+            found = Text(text=part.take("refusal", str) or "", path=part.path, cache=cache)
+        case "input_image":
+            part.drop("detail", unless=("auto",))
+            part.refuse("file_id", "the upstream cannot fetch a file kept by another provider")
+            url = part.take("image_url", str)
+            found = image_of(url, path=part.path, report=part.report, cache=cache)
+        case "input_file":
+            found = file_of(part, path=part.path, cache=cache)
+        case _:
+            part.report.refuse(part.path, f"parts of the type {shown(kind)} are not carried")
+            return None
+    part.close()
+    return found
+
+
+def _read_call(item: Members) -> Call:
+    item.take_any("id")
+    item.take_any("status")
+    item.refuse("namespace", _NO_SUCH)
+    item.refuse("async", _NO_SUCH, unless=(False,))
+    item.refuse("caller", _NO_SUCH, unless=({"type": "direct"},))
+    return Call(
+        call_id=item.take("call_id", str) or "",
+        name=item.take("name", str) or "",
+        arguments=check_arguments(item.take("arguments", str), item.at("arguments"), item.report),
+        path=item.path,
+    )
+
+
+def _read_result(item: Members) -> Result:
+    item.take_any("id")
+    item.take_any("status")
+    call_id = item.take("call_id", str) or ""
+    return Result(call_id=call_id, parts=tuple(_read_parts(item, "output")), path=item.path)
+
+
+def _read_reasoning(item: Members) -> list[Reasoning]:
+    item.take_any("id")
+    item.take_any("status")
+    sealed = item.take("encrypted_content", str)
+    words = [part.take("text", str) or "" for member in ("content", "summary") for part in item.take_objects(member)]
+    if sealed is not None:
+        found = unseal(sealed, item.path)
+        return [found or Reasoning(text="", signer="other", redacted=sealed, path=item.path)]
+    text = "".join(words)
+    return [Reasoning(text=text, signer="openai", path=item.path)] if text else []

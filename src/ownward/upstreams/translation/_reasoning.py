@@ -1,0 +1,189 @@
+"""Reasoning carried through a dialect that has no place of its own for it, so that it comes back as it was.
+
+- Chat: `reasoning_content` for the words and `reasoning_details` for what is signed or encrypted, in the form that
+  OpenRouter published; `thinking_blocks` (LiteLLM's form) is read as well.
+- Responses: a reasoning item, whose `encrypted_content` holds words and signature under a mark of ours.
+- Messages: a thinking block. Words that an OpenAI upstream wrote have no signature; ours says so.
+
+A signature means something to who signed it, and to nobody else: `Reasoning.signer` remembers.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ownward.upstreams.translation._core import Reasoning, ReasoningPiece, Signer
+from ownward.upstreams.translation._json import read_json, write_json
+from ownward.upstreams.translation._members import Members, Report, shown
+
+ANTHROPIC_FORMAT = "anthropic-claude-v1"
+UNSIGNED = "ownward:unsigned"
+_MARK = "ownward:openai:"
+_SEAL = "ownward:reasoning:"
+
+
+# Chat.
+
+
+def detail_of(index: int, item: Reasoning | ReasoningPiece) -> dict[str, Any]:
+    """Return an entry of `reasoning_details`, whole or a piece of a stream."""
+    form = ANTHROPIC_FORMAT if item.signer == "anthropic" else item.form or "unknown"
+    if item.redacted is not None:
+        return {"type": "reasoning.encrypted", "data": item.redacted, "format": form, "index": index}
+    detail: dict[str, Any] = {"type": "reasoning.text", "text": item.text, "format": form, "index": index}
+    if item.signature is not None:
+        detail["signature"] = item.signature
+        if not item.text:
+            del detail["text"]
+    return detail
+
+
+def read_chat_reasoning(message: Members, *, signer: Signer | None = None) -> list[Reasoning]:
+    """Take an assistant message's reasoning, wherever it stands.
+
+    `signer` is who signed what comes without a format: the upstream itself, when its answer is read.
+    """
+    details, blocks = message.take_any("reasoning_details"), message.take_any("thinking_blocks")
+    words = [message.take(name, str) for name in ("reasoning_content", "reasoning")]
+    if details:
+        return list(_read_details(details, message.at("reasoning_details"), message.report, signer))
+    if blocks:
+        place = message.at("thinking_blocks")
+        listed = blocks if isinstance(blocks, list) else [blocks]
+        return [
+            found
+            for index, block in enumerate(listed)
+            if (found := read_block(Members(block, f"{place}[{index}]", message.report))) is not None
+        ]
+    text = next((word for word in words if word), None)
+    return [] if text is None else [Reasoning(text=text, signer="openai", path=message.at("reasoning_content"))]
+
+
+def _read_details(details: Any, place: str, report: Report, signer: Signer | None) -> Iterable[Reasoning]:
+    if not isinstance(details, list):
+        report.refuse(place, "it is not a list")
+        return
+    merged: list[dict[str, Any]] = []
+    for index, entry in enumerate(details):
+        if not isinstance(entry, dict):
+            report.refuse(f"{place}[{index}]", "it is no object")
+            return
+        if merged and _continues(merged[-1], entry):
+            merged[-1]["text"] = (merged[-1].get("text") or "") + (entry.get("text") or "")
+            merged[-1]["signature"] = merged[-1].get("signature") or entry.get("signature")
+        else:
+            merged.append(dict(entry))
+    for index, entry in enumerate(merged):
+        path = f"{place}[{index}]"
+        form = entry.get("format") if isinstance(entry.get("format"), str) else None
+        who: Signer = signer or ("anthropic" if form == ANTHROPIC_FORMAT else "openai")
+        match entry.get("type"):
+            case "reasoning.text":
+                text, signature = entry.get("text") or "", entry.get("signature")
+                yield Reasoning(text=str(text), signer=who, signature=signature, form=form, path=path)
+            case "reasoning.encrypted":
+                yield Reasoning(text="", signer=who, redacted=str(entry.get("data")), form=form, path=path)
+            case "reasoning.summary":
+                yield Reasoning(text=str(entry.get("summary") or ""), signer=who, path=path)
+            case kind:
+                report.refuse(path, f"reasoning of the type {shown(kind)} is not known")
+
+
+def _continues(before: Mapping[str, Any], entry: Mapping[str, Any]) -> bool:
+    """Return whether an entry is the next piece of the one before: clients keep the pieces of a stream as they came."""
+    return (
+        before.get("type") == entry.get("type") == "reasoning.text"
+        and before.get("index") is not None
+        and before.get("index") == entry.get("index")
+        and not before.get("signature")
+    )
+
+
+def write_chat_reasoning(reasoning: Iterable[Reasoning]) -> dict[str, Any]:
+    """Return the members of a chat message that carry reasoning."""
+    listed = list(reasoning)
+    found: dict[str, Any] = {}
+    text = "".join(item.text for item in listed)
+    if text:
+        found["reasoning_content"] = text
+    if any(item.signature or item.redacted for item in listed):
+        found["reasoning_details"] = [detail_of(index, item) for index, item in enumerate(listed)]
+    return found
+
+
+# Messages.
+
+
+def read_block(block: Members) -> Reasoning | None:
+    """Return the reasoning of a thinking block, or None where it is none."""
+    kind = block.take("type", str)
+    path = block.path
+    found: Reasoning | None = None
+    if kind == "thinking":
+        text, signature = block.take("thinking", str) or "", block.take("signature", str)
+        if signature == UNSIGNED:
+            found = Reasoning(text=text, signer="openai", path=path)
+        elif signature is not None and signature.startswith(_MARK):
+            form, _, inner = signature.removeprefix(_MARK).partition(":")
+            found = Reasoning(text=text, signer="openai", signature=inner, form=form or None, path=path)
+        else:
+            signer: Signer = "anthropic" if signature else "openai"
+            found = Reasoning(text=text, signer=signer, signature=signature or None, path=path)
+    elif kind == "redacted_thinking":
+        data = block.take("data", str) or ""
+        if data.startswith(_MARK):
+            form, _, inner = data.removeprefix(_MARK).partition(":")
+            found = Reasoning(text="", signer="openai", redacted=inner, form=form or None, path=path)
+        else:
+            found = Reasoning(text="", signer="anthropic", redacted=data, path=path)
+    else:
+        block.report.refuse(path, f"a block of the type {shown(kind)} is no thinking")
+    block.close()
+    return found
+
+
+def signature_for_messages(item: Reasoning | ReasoningPiece) -> str:
+    """Return the signature of a thinking block, which in Anthropic's dialect always has one."""
+    if item.signature is None:
+        return UNSIGNED
+    return item.signature if item.signer == "anthropic" else f"{_MARK}{item.form or ''}:{item.signature}"
+
+
+def write_block(item: Reasoning | ReasoningPiece) -> dict[str, Any]:
+    """Return a thinking block."""
+    if item.redacted is not None:
+        data = item.redacted if item.signer == "anthropic" else f"{_MARK}{item.form or ''}:{item.redacted}"
+        return {"type": "redacted_thinking", "data": data}
+    return {"type": "thinking", "thinking": item.text, "signature": signature_for_messages(item)}
+
+
+# Responses.
+
+
+def seal(item: Reasoning) -> str | None:
+    """Return the `encrypted_content` of a reasoning item; None where its words are all there is."""
+    if item.signature is None and item.redacted is None:
+        return None
+    inner = {name: getattr(item, name) for name in ("signer", "text", "signature", "redacted", "form")}
+    return _SEAL + base64.b64encode(write_json(inner)).decode("ascii")
+
+
+def unseal(sealed: str, path: str) -> Reasoning | None:
+    """Return what `seal` kept, or None where another wrote it."""
+    if not sealed.startswith(_SEAL):
+        return None
+    try:
+        inner = read_json(base64.b64decode(sealed.removeprefix(_SEAL), validate=True))
+        return Reasoning(
+            text=inner["text"],
+            signer=inner["signer"],
+            signature=inner["signature"],
+            redacted=inner["redacted"],
+            form=inner["form"],
+            path=path,
+        )
+    except (binascii.Error, ValueError, KeyError, TypeError):
+        return None

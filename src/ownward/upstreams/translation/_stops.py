@@ -1,0 +1,76 @@
+"""Why a model stopped, in each dialect's words."""
+
+from __future__ import annotations
+
+from ownward.upstreams.translation._core import StopReason
+
+_FROM_CHAT: dict[str, StopReason] = {
+    "stop": "end",
+    "length": "limit",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "refusal",
+}
+_FROM_MESSAGES: dict[str, StopReason] = {
+    "end_turn": "end",
+    "pause_turn": "end",
+    "max_tokens": "limit",
+    "model_context_window_exceeded": "limit",
+    "stop_sequence": "stop_sequence",
+    "tool_use": "tool_calls",
+    "refusal": "refusal",
+}
+_TO_CHAT: dict[StopReason, str] = {
+    "end": "stop",
+    "limit": "length",
+    "stop_sequence": "stop",
+    "tool_calls": "tool_calls",
+    "refusal": "content_filter",
+}
+_TO_MESSAGES: dict[StopReason, str] = {
+    "end": "end_turn",
+    "limit": "max_tokens",
+    "stop_sequence": "stop_sequence",
+    "tool_calls": "tool_use",
+    "refusal": "refusal",
+}
+
+
+def read_chat_stop(reason: object, sequence: object, *, has_calls: bool) -> tuple[StopReason | None, str | None]:
+    """Return the reason and the stop sequence; some servers (vLLM) tell the latter as `stop_reason`.
+
+    A call that was demanded by name ends with `stop` on OpenAI's own service.
+    """
+    stop = _FROM_CHAT.get(reason) if isinstance(reason, str) else None
+    if stop == "end" and has_calls:
+        return "tool_calls", None
+    if stop == "end" and isinstance(sequence, str):
+        return "stop_sequence", sequence
+    return stop, None
+
+
+def read_messages_stop(reason: object, sequence: object) -> tuple[StopReason | None, str | None]:
+    """Return the reason and the stop sequence."""
+    stop = _FROM_MESSAGES.get(reason) if isinstance(reason, str) else None
+    return stop, sequence if isinstance(sequence, str) else None
+
+
+def chat_stop(stop: StopReason | None) -> str | None:
+    """Return `finish_reason`."""
+    return None if stop is None else _TO_CHAT[stop]
+
+
+def messages_stop(stop: StopReason | None) -> str | None:
+    """Return `stop_reason`."""
+    return None if stop is None else _TO_MESSAGES[stop]
+
+
+def responses_status(stop: StopReason | None) -> tuple[str, str | None]:
+    """Return `status`, and why a response is incomplete."""
+    match stop:
+        case "limit":
+            return "incomplete", "max_output_tokens"
+        case "refusal":
+            return "incomplete", "content_filter"
+        case _:
+            return "completed", None

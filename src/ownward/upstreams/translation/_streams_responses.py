@@ -1,0 +1,240 @@
+"""Streams for clients of responses: items begun, told and done, every event numbered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ownward.upstreams.translation._core import (
+    Alive,
+    Asked,
+    Begun,
+    CallBegun,
+    CallPiece,
+    Counted,
+    Counts,
+    Ended,
+    Event,
+    Failed,
+    Over,
+    PartOver,
+    Reasoning,
+    ReasoningPiece,
+    RefusalPiece,
+    TextPiece,
+)
+from ownward.upstreams.translation._counts import write_responses_usage
+from ownward.upstreams.translation._json import write_json
+from ownward.upstreams.translation._responses import (
+    call_item,
+    item_id,
+    message_item,
+    reasoning_item,
+    response_object,
+    text_part,
+)
+from ownward.upstreams.translation._stops import responses_status
+from ownward.upstreams.translation._streams_write import COMMENT
+
+
+class ResponsesWriter:
+    """Writes the events of a response."""
+
+    __slots__ = (
+        "_answer_id",
+        "_asked",
+        "_call",
+        "_counts",
+        "_ended",
+        "_items",
+        "_kind",
+        "_model",
+        "_now_s",
+        "_parts",
+        "_pieces",
+        "_sealed",
+        "_sequence",
+    )
+
+    def __init__(self, asked: Asked, *, now_s: int) -> None:
+        """Start before the first event; `now_s` is the time the answer is dated, in seconds since 1970."""
+        self._asked = asked
+        self._now_s = now_s
+        self._sequence = 0
+        self._answer_id = ""
+        self._model = ""
+        self._items: list[dict[str, Any]] = []
+        self._kind: str | None = None  # what the open item is
+        self._parts: list[dict[str, Any]] = []  # of the open message
+        self._pieces: list[str] = []  # of the open part, reasoning or call
+        self._call = CallBegun(call_id="", name="")
+        self._sealed: ReasoningPiece | None = None
+        self._ended: Ended | None = None
+        self._counts: Counts | None = None
+
+    def write(self, event: Event) -> bytes:
+        """Return the events that say one of ours."""
+        match event:
+            case Begun():
+                self._answer_id, self._model = event.answer_id, event.model
+                begun = self._object("in_progress")
+                return self._event("response.created", response=begun) + self._event(
+                    "response.in_progress", response=begun
+                )
+            case TextPiece():
+                return self._say("output_text", event.text)
+            case RefusalPiece():
+                return self._say("refusal", event.text)
+            case ReasoningPiece():
+                return self._reason(event)
+            case CallBegun():
+                told = self._finish_item()
+                self._kind, self._call = "call", event
+                opened = call_item(self._id("fc"), event.call_id, event.name, "", "in_progress")
+                return told + self._added(opened)
+            case CallPiece():
+                self._pieces.append(event.arguments)
+                return self._event("response.function_call_arguments.delta", **self._place("fc"), delta=event.arguments)
+            case PartOver():
+                return self._finish_item() if self._kind != "message" else self._finish_part()
+            case Ended():
+                self._ended = event
+                return self._say("refusal", event.refusal) if event.refusal else b""
+            case Counted():
+                self._counts = event.counts
+                return b""
+            case Failed():
+                return self._event("error", code=event.kind, message=event.message, param=None)
+            case Alive():
+                return COMMENT
+            case Over():
+                return self._close()
+
+    # Items.
+
+    def _id(self, prefix: str) -> str:
+        return item_id(self._answer_id, len(self._items), prefix)
+
+    def _place(self, prefix: str) -> dict[str, Any]:
+        return {"item_id": self._id(prefix), "output_index": len(self._items)}
+
+    def _added(self, item: dict[str, Any]) -> bytes:
+        return self._event("response.output_item.added", output_index=len(self._items), item=item)
+
+    def _say(self, kind: str, text: str) -> bytes:
+        told = b""
+        if self._kind not in {None, "message"}:
+            told += self._finish_item()
+        if self._kind is None:
+            self._kind = "message"
+            told += self._added(message_item(self._id("msg"), [], "in_progress"))
+        if self._pieces and self._parts_open != kind:
+            told += self._finish_part()
+        if not self._pieces:
+            self._parts.append({"type": kind})
+            told += self._event("response.content_part.added", **self._part_place(), part=_part(kind, ""))
+        self._pieces.append(text)
+        logprobs: dict[str, Any] = {"logprobs": []} if kind == "output_text" else {}
+        return told + self._event(f"response.{kind}.delta", **self._part_place(), delta=text, **logprobs)
+
+    @property
+    def _parts_open(self) -> str:
+        return str(self._parts[-1]["type"])
+
+    def _part_place(self) -> dict[str, Any]:
+        return {**self._place("msg"), "content_index": len(self._parts) - 1}
+
+    def _finish_part(self) -> bytes:
+        if not self._pieces:
+            return b""
+        kind, text = self._parts_open, "".join(self._pieces)
+        self._pieces.clear()
+        self._parts[-1] = _part(kind, text)
+        done: dict[str, Any] = {"text": text, "logprobs": []} if kind == "output_text" else {"refusal": text}
+        return self._event(f"response.{kind}.done", **self._part_place(), **done) + self._event(
+            "response.content_part.done", **self._part_place(), part=self._parts[-1]
+        )
+
+    def _reason(self, event: ReasoningPiece) -> bytes:
+        told = b""
+        is_new = event.redacted is not None or (self._sealed is not None and bool(event.text))
+        if self._kind != "reasoning" or is_new:
+            told += self._finish_item()
+            self._kind = "reasoning"
+            told += self._added(reasoning_item(self._id("rs"), Reasoning(text="", signer=event.signer)))
+        if event.redacted is not None or event.signature is not None:
+            self._sealed = event
+        if event.text:
+            place = {**self._place("rs"), "summary_index": 0}
+            if not self._pieces:
+                part = {"type": "summary_text", "text": ""}
+                told += self._event("response.reasoning_summary_part.added", **place, part=part)
+            self._pieces.append(event.text)
+            told += self._event("response.reasoning_summary_text.delta", **place, delta=event.text)
+        return told
+
+    def _finish_item(self) -> bytes:
+        match self._kind:
+            case "message":
+                told = self._finish_part()
+                item = message_item(self._id("msg"), self._parts)
+            case "reasoning":
+                told, item = self._finish_reasoning()
+            case "call":
+                arguments = "".join(self._pieces) or "{}"
+                item = call_item(self._id("fc"), self._call.call_id, self._call.name, arguments)
+                told = self._event(
+                    "response.function_call_arguments.done",
+                    **self._place("fc"),
+                    name=self._call.name,
+                    arguments=arguments,
+                )
+            case _:
+                return b""
+        told += self._event("response.output_item.done", output_index=len(self._items), item=item)
+        self._items.append(item)
+        self._kind, self._parts, self._pieces, self._sealed = None, [], [], None
+        return told
+
+    def _finish_reasoning(self) -> tuple[bytes, dict[str, Any]]:
+        text, sealed = "".join(self._pieces), self._sealed
+        told = b""
+        if text:
+            place = {**self._place("rs"), "summary_index": 0}
+            part = {"type": "summary_text", "text": text}
+            told += self._event("response.reasoning_summary_text.done", **place, text=text)
+            told += self._event("response.reasoning_summary_part.done", **place, part=part)
+        whole = Reasoning(
+            text=text,
+            signer="openai" if sealed is None else sealed.signer,
+            signature=None if sealed is None else sealed.signature,
+            redacted=None if sealed is None else sealed.redacted,
+            form=None if sealed is None else sealed.form,
+        )
+        return told, reasoning_item(self._id("rs"), whole)
+
+    # The whole.
+
+    def _object(self, status: str) -> dict[str, Any]:
+        return response_object(
+            self._asked, answer_id=self._answer_id, model=self._model, status=status, now_s=self._now_s
+        )
+
+    def _close(self) -> bytes:
+        told = self._finish_item()
+        status, why = responses_status(None if self._ended is None else self._ended.stop)
+        body = self._object(status)
+        body["output"] = self._items
+        if why is not None:
+            body["incomplete_details"] = {"reason": why}
+        if self._counts is not None:
+            body["usage"] = write_responses_usage(self._counts)
+        return told + self._event(f"response.{status}", response=body)
+
+    def _event(self, kind: str, /, **fields: Any) -> bytes:
+        data = write_json({"type": kind, "sequence_number": self._sequence, **fields})
+        self._sequence += 1
+        return b"event: %b\ndata: %b\n\n" % (kind.encode("ascii"), data)
+
+
+def _part(kind: str, text: str) -> dict[str, Any]:
+    return text_part(text) if kind == "output_text" else {"type": "refusal", "refusal": text}

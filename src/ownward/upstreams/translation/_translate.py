@@ -1,0 +1,202 @@
+"""The translations a gateway makes: a request there, its answer, its stream and its errors back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ownward.upstreams._events import EventCutter
+from ownward.upstreams.translation._answers import (
+    events_of,
+    read_chat_answer,
+    read_messages_answer,
+    write_chat_answer,
+    write_messages_answer,
+)
+from ownward.upstreams.translation._core import Answer, Asked, Begun, Dialect, Event, Over
+from ownward.upstreams.translation._errors import anthropic_error, openai_error, read_error, status_for_client
+from ownward.upstreams.translation._json import read_json, write_json
+from ownward.upstreams.translation._members import Report, Untranslatable, UntranslatableAnswer
+from ownward.upstreams.translation._read_chat import read_chat
+from ownward.upstreams.translation._read_messages import read_messages
+from ownward.upstreams.translation._read_responses import read_responses
+from ownward.upstreams.translation._responses import write_response
+from ownward.upstreams.translation._streams_read import ChatReader, MessagesReader, Reader
+from ownward.upstreams.translation._streams_responses import ResponsesWriter
+from ownward.upstreams.translation._streams_write import ChatWriter, MessagesWriter, Writer
+from ownward.upstreams.translation._write_chat import LimitName, write_chat
+from ownward.upstreams.translation._write_messages import write_messages
+
+UpstreamDialect = Literal["chat", "messages"]
+"""What requests are translated into; nothing is translated into responses."""
+
+_LONGEST_EVENT_BYTES = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a tier says of its output: its own limit in tokens, and what its upstream calls one."""
+
+    max_output_tokens: int | None = None
+    limit_name: LimitName = "max_tokens"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Translation:
+    """One request in an upstream's dialect, and how its answer comes back in the client's.
+
+    `dropped` names, as the client does, the hints that were left out: what changes nothing of the answer but its
+    price or speed, or what nobody but another provider could read.
+    """
+
+    client: Dialect
+    upstream: UpstreamDialect
+    body: bytes
+    dropped: tuple[str, ...]
+    asked: Asked
+
+    def answer(self, body: bytes, *, now_s: int) -> bytes:
+        """Return a whole answer; `now_s` dates it, in seconds since 1970.
+
+        Raises: UntranslatableAnswer.
+        """
+        return write_json(_write_answer(self.client, self._read(body), self.asked, now_s))
+
+    def answer_as_stream(self, body: bytes, *, now_s: int) -> bytes:
+        """Return a whole answer as the whole stream that the client waits for; not all upstreams stream.
+
+        Raises: UntranslatableAnswer.
+        """
+        writer = self._writer(now_s)
+        return b"".join([writer.write(event) for event in events_of(self._read(body))])
+
+    def _read(self, body: bytes) -> Answer:
+        try:
+            found = read_json(body)
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            raise UntranslatableAnswer("the upstream's answer is no JSON object")
+        return read_chat_answer(found) if self.upstream == "chat" else read_messages_answer(found)
+
+    def stream(self, *, now_s: int) -> StreamTranslator:
+        """Return what translates the stream of one call."""
+        reader: Reader = ChatReader() if self.upstream == "chat" else MessagesReader()
+        return StreamTranslator(reader, self._writer(now_s))
+
+    def _writer(self, now_s: int) -> Writer:
+        match self.client:
+            case "chat":
+                return ChatWriter(wants_usage=self.asked.wants_stream_usage, now_s=now_s)
+            case "responses":
+                return ResponsesWriter(self.asked, now_s=now_s)
+            case "messages":
+                return MessagesWriter()
+
+    def error(self, status: int, body: bytes) -> tuple[int, bytes]:
+        """Return an upstream's refusal: status and body."""
+        kind, message, code, param = read_error(status, body)
+        is_anthropic = self.client == "messages"
+        told: dict[str, Any] = (
+            {"type": "error", **anthropic_error(kind, message, status=status)}
+            if is_anthropic
+            else openai_error(kind, message, code=code, param=param)
+        )
+        return status_for_client(status, is_anthropic=is_anthropic), write_json(told)
+
+
+def translate(body: bytes, *, client: Dialect, upstream: UpstreamDialect, limits: Limits | None = None) -> Translation:
+    """Return a request in the upstream's dialect; its model stays what the client named.
+
+    Raises: Untranslatable, which names everything that the upstream's dialect has no words for.
+    """
+    limits = limits or Limits()
+    try:
+        found = read_json(body)
+    except ValueError:
+        found = None
+    report = Report()
+    if not isinstance(found, dict):
+        raise Untranslatable({"the body": "it is no JSON object"})
+    asked = _read(client, found, report)
+    written = (
+        write_chat(asked, report, limit_name=limits.limit_name)
+        if upstream == "chat"
+        else write_messages(asked, report, max_output_tokens=limits.max_output_tokens)
+    )
+    report.check()
+    return Translation(
+        client=client, upstream=upstream, body=write_json(written), dropped=tuple(report.dropped), asked=asked
+    )
+
+
+def _read(client: Dialect, found: dict[str, Any], report: Report) -> Asked:
+    match client:
+        case "chat":
+            return read_chat(found, report)
+        case "responses":
+            return read_responses(found, report)
+        case "messages":
+            return read_messages(found, report)
+
+
+def _write_answer(client: Dialect, answer: Answer, asked: Asked, now_s: int) -> dict[str, Any]:
+    match client:
+        case "chat":
+            return write_chat_answer(answer, now_s=now_s)
+        case "responses":
+            return write_response(answer, asked, now_s=now_s)
+        case "messages":
+            return write_messages_answer(answer)
+
+
+class StreamTranslator:
+    """Bytes of an upstream's stream in, bytes of the client's out, wherever they are cut.
+
+    The client's last word is written when the upstream's was read, or by `finish`, and never otherwise: a stream that
+    is cut stays cut.
+    """
+
+    __slots__ = ("_cutter", "_has_begun", "_is_over", "_reader", "_writer")
+
+    def __init__(self, reader: Reader, writer: Writer) -> None:
+        """Start before the first byte."""
+        self._cutter = EventCutter(_LONGEST_EVENT_BYTES)
+        self._reader = reader
+        self._writer = writer
+        self._has_begun = False
+        self._is_over = False
+
+    def feed(self, data: bytes) -> bytes:
+        """Return what the client is told of the next bytes; may be nothing.
+
+        Raises: UntranslatableAnswer.
+        """
+        events = self._cutter.cut(data)
+        if self._cutter.is_overrun:
+            raise UntranslatableAnswer(f"the upstream sent an event of more than {_LONGEST_EVENT_BYTES} bytes")
+        return b"".join([self._translate(event) for event in events])
+
+    def finish(self) -> bytes:
+        """Return what is left to tell, the last word included: to be called where the upstream's stream is whole.
+
+        Some servers leave the empty line behind their last event out, and some the last word.
+        Raises: UntranslatableAnswer.
+        """
+        rest = self._cutter.take_rest()
+        told = self._translate(rest + b"\n\n") if rest.strip() else b""
+        return told if self._is_over else told + self._tell(Over())
+
+    def _translate(self, event: bytes) -> bytes:
+        return b"".join([self._tell(found) for found in self._reader.read(event)])
+
+    def _tell(self, found: Event) -> bytes:
+        if isinstance(found, Begun):
+            self._has_begun = True
+        elif isinstance(found, Over):
+            if self._is_over:
+                return b""
+            if not self._has_begun:
+                raise UntranslatableAnswer("the upstream's stream was over before it had begun")
+            self._is_over = True
+        return self._writer.write(found)

@@ -1,0 +1,229 @@
+"""Anthropic messages requests, written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ownward.upstreams.translation._common import index_of_running_turn, may_carry
+from ownward.upstreams.translation._core import Asked, Call, File, Image, Part, Reasoning, Result, Text, Tool, Turn
+from ownward.upstreams.translation._json import read_json
+from ownward.upstreams.translation._members import Report, shown
+from ownward.upstreams.translation._reasoning import write_block
+
+_EFFORTS = frozenset({"low", "medium", "high", "xhigh", "max"})
+_HIGHEST_TEMPERATURE = 1
+_CALL_ID = re.compile(r"[A-Za-z0-9_-]+")
+_NOTHING: dict[str, Any] = {"type": "object", "properties": {}}
+
+
+def write_messages(asked: Asked, report: Report, *, max_output_tokens: int | None) -> dict[str, Any]:
+    """Return the body of a messages request.
+
+    `max_output_tokens` is the tier's own limit, taken where the request states none: the dialect demands one.
+    """
+    limit = asked.max_tokens if asked.max_tokens is not None else max_output_tokens
+    if limit is None:
+        why = "the upstream's dialect demands a limit: send one, or write max_output_tokens under the tier in plan.toml"
+        report.refuse(asked.place("max_tokens"), why)
+    body: dict[str, Any] = {"model": asked.model, "max_tokens": limit}
+    if asked.system:
+        body["system"] = _write_text_or_blocks(asked.system)
+    body["messages"] = _write_turns(asked, report)
+    if asked.is_stream:
+        body["stream"] = True
+    if asked.temperature is not None and asked.temperature > _HIGHEST_TEMPERATURE:
+        report.refuse("temperature", f"the upstream's dialect knows 0 to {_HIGHEST_TEMPERATURE}")
+    for name in ("temperature", "top_p", "top_k"):
+        value = getattr(asked, name)
+        if value is not None:
+            body[name] = value
+    if asked.stop:
+        body["stop_sequences"] = list(asked.stop)
+    _write_tools(asked, body, report)
+    _write_output(asked, body, report)
+    if asked.user is not None:
+        body["metadata"] = {"user_id": asked.user}
+    match asked.service_tier:
+        case None:
+            pass
+        case "auto":
+            body["service_tier"] = "auto"
+        case "default":
+            body["service_tier"] = "standard_only"
+        case tier:
+            report.refuse("service_tier", f"the upstream's dialect has no tier like {shown(tier)}")
+    if asked.verbosity not in {None, "medium"}:
+        report.refuse(asked.place("verbosity"), "the upstream's dialect knows nothing like it")
+    if asked.cache is not None:
+        body["cache_control"] = asked.cache
+    return body
+
+
+def _write_output(asked: Asked, body: dict[str, Any], report: Report) -> None:
+    """Write the effort, the thinking and the form of the answer."""
+    config: dict[str, Any] = {}
+    thinking: Mapping[str, Any] | None = None if asked.thinking is None else asked.thinking.stated
+    if asked.effort == "none":
+        if thinking is not None and thinking.get("type") != "disabled":
+            report.refuse(asked.place("effort"), "thinking says something else")
+        thinking = {"type": "disabled"}
+    elif asked.effort in _EFFORTS:
+        config["effort"] = asked.effort
+    elif asked.effort is not None:
+        report.refuse(asked.place("effort"), f"the upstream's dialect knows none, {', '.join(sorted(_EFFORTS))}")
+    if asked.is_json:
+        why = "the upstream's dialect has no JSON without a schema: send a json_schema"
+        report.refuse(asked.place("is_json"), why)
+    if asked.schema is not None:
+        schema = dict(asked.schema.schema)
+        if asked.schema.description is not None and "description" not in schema:
+            schema["description"] = asked.schema.description  # the model reads it there as well
+        if asked.schema.name is not None:
+            report.drop(f"{asked.place('schema')}.name")
+        config["format"] = {"type": "json_schema", "schema": schema}
+    if config:
+        body["output_config"] = config
+    if thinking is not None:
+        body["thinking"] = thinking
+
+
+def _write_tools(asked: Asked, body: dict[str, Any], report: Report) -> None:
+    choice = asked.tool_choice
+    tools: Sequence[Tool] = asked.tools
+    if choice is not None and choice.allowed is not None:
+        tools = [tool for tool in tools if tool.name in choice.allowed]
+        unknown = set(choice.allowed) - {tool.name for tool in tools}
+        for name in sorted(unknown):
+            report.refuse("tool_choice", f"it allows {shown(name)}, which is none of the tools")
+    if tools:
+        body["tools"] = [_write_tool(tool) for tool in tools]
+    if not tools:
+        return
+    is_alone = {"disable_parallel_tool_use": True} if asked.is_parallel is False else {}
+    match None if choice is None else choice.kind:
+        case None if is_alone:
+            body["tool_choice"] = {"type": "auto", **is_alone}
+        case None:
+            pass
+        case "none":
+            body["tool_choice"] = {"type": "none"}
+        case "named":
+            assert choice is not None
+            body["tool_choice"] = {"type": "tool", "name": choice.name, **is_alone}
+        case "auto":
+            body["tool_choice"] = {"type": "auto", **is_alone}
+        case "required":
+            body["tool_choice"] = {"type": "any", **is_alone}
+
+
+def _write_tool(tool: Tool) -> dict[str, Any]:
+    found: dict[str, Any] = {"name": tool.name}
+    if tool.description is not None:
+        found["description"] = tool.description
+    found["input_schema"] = _NOTHING if tool.schema is None else tool.schema
+    if tool.is_strict is not None:
+        found["strict"] = tool.is_strict
+    return _cached(found, tool.cache)
+
+
+def _cached(block: dict[str, Any], cache: Mapping[str, Any] | None) -> dict[str, Any]:
+    if cache is not None:
+        block["cache_control"] = cache
+    return block
+
+
+def _write_text_or_blocks(texts: Sequence[Text]) -> str | list[dict[str, Any]]:
+    if len(texts) == 1 and texts[0].cache is None:
+        return texts[0].text
+    return [_cached({"type": "text", "text": text.text}, text.cache) for text in texts]
+
+
+def _write_turns(asked: Asked, report: Report) -> list[dict[str, Any]]:
+    ids = _Ids()
+    running = index_of_running_turn(asked.turns)
+    messages: list[dict[str, Any]] = []
+    previous = ""
+    for index, turn in enumerate(asked.turns):
+        content = _write_turn(turn, ids, report, is_running=index >= running)
+        if not content:
+            continue  # an assistant that said nothing
+        if turn.role == "tool" and previous == "tool":
+            messages[-1]["content"] += content
+        elif turn.role == "user" and previous == "tool":
+            messages[-1]["content"] += content  # results come first in the message that answers a call
+        else:
+            role = "user" if turn.role == "tool" else turn.role
+            messages.append({"role": role, "content": content})
+        previous = turn.role
+    for message in messages:
+        blocks = message["content"]
+        if len(blocks) == 1 and blocks[0].keys() == {"type", "text"}:
+            message["content"] = blocks[0]["text"]
+    if asked.turns and asked.turns[-1].role == "assistant":
+        why = "the upstream's dialect would continue this message instead of answering it"
+        report.refuse(asked.turns[-1].path, why)
+    return messages
+
+
+class _Ids:
+    """Call ids as the dialect allows them: those of other providers may hold other signs."""
+
+    def __init__(self) -> None:
+        self._given: dict[str, str] = {}
+
+    def of(self, call_id: str) -> str:
+        if _CALL_ID.fullmatch(call_id):
+            return call_id
+        if call_id not in self._given:
+            self._given[call_id] = f"call_{len(self._given)}_{re.sub(r'[^A-Za-z0-9_-]', '_', call_id)}"
+        return self._given[call_id]
+
+
+def _write_turn(turn: Turn, ids: _Ids, report: Report, *, is_running: bool) -> list[dict[str, Any]]:
+    blocks = []
+    for part in turn.parts:
+        if isinstance(part, Reasoning) and not may_carry(part, to_anthropic=True, is_running=is_running, report=report):
+            continue
+        blocks.append(_write_block(part, ids))
+    return blocks
+
+
+def _write_block(part: Part, ids: _Ids) -> dict[str, Any]:
+    match part:
+        case Text():
+            return _cached({"type": "text", "text": part.text}, part.cache)
+        case Image():
+            return _cached({"type": "image", "source": _source_of(part)}, part.cache)
+        case File():
+            source = {"type": "base64", "media_type": "application/pdf", "data": part.data}
+            block: dict[str, Any] = {"type": "document", "source": source}
+            if part.name is not None:
+                block["title"] = part.name
+            return _cached(block, part.cache)
+        case Reasoning():
+            return write_block(part)
+        case Call():
+            called = {
+                "type": "tool_use",
+                "id": ids.of(part.call_id),
+                "name": part.name,
+                "input": read_json(part.arguments),
+            }
+            return _cached(called, part.cache)
+        case Result():
+            result: dict[str, Any] = {"type": "tool_result", "tool_use_id": ids.of(part.call_id)}
+            if len(part.parts) == 1 and isinstance(part.parts[0], Text) and part.parts[0].cache is None:
+                result["content"] = part.parts[0].text
+            elif part.parts:
+                result["content"] = [_write_block(inner, ids) for inner in part.parts]
+            if part.is_error:
+                result["is_error"] = True
+            return _cached(result, part.cache)
+
+
+def _source_of(image: Image) -> dict[str, Any]:
+    if image.url is not None:
+        return {"type": "url", "url": image.url}
+    return {"type": "base64", "media_type": image.media_type, "data": image.data}

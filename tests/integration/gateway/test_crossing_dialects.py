@@ -1,0 +1,286 @@
+"""A client of one dialect and an upstream of the other: what is asked, told, charged and refused."""
+
+import asyncio
+import json
+
+import pytest
+
+from ownward.engines import Cut, Failure, FakeOptions, FakeServer
+from ownward.gateway import GatewaySettings
+from ownward.plan import Upstream
+
+CHAT, RESPONSES, MESSAGES = "/v1/chat/completions", "/v1/responses", "/v1/messages"
+HELLO = [{"role": "user", "content": "hello there"}]
+
+
+def anthropic_tier(lab, name, url, **more):
+    return lab.tier(name, url, upstreams=(Upstream(name=f"{name}-1", url=url, dialect="anthropic"),), **more)
+
+
+def chat_tier(lab, name, url, **more):
+    return lab.tier(name, url, **more)
+
+
+def events(body):
+    """Return the data of a stream's events, `[DONE]` as text."""
+    found = []
+    for event in body.decode().split("\n\n"):
+        data = "".join(line[6:] for line in event.split("\n") if line.startswith("data: "))
+        if data:
+            found.append(data if data == "[DONE]" else json.loads(data))
+    return found
+
+
+def last_request(fake):
+    return json.loads(fake.record.requests()["requests"][-1]["body"])
+
+
+def test_a_chat_client_of_an_anthropic_upstream(lab, start):
+    async def main():
+        async with FakeServer(FakeOptions(reply="a b c", cached_fraction=0.5)) as fake:
+            plan = lab.plan_of(anthropic_tier(lab, "n", fake.base_url, max_output_tokens=64))
+            async with start(plan) as running:
+                answer = await running.ask(
+                    CHAT, lab.chat(prompt_cache_key="k"), headers={"openai-beta": "x", "anthropic-beta": "y"}
+                )
+                assert answer.status == 200
+                assert answer.json["choices"][0]["message"]["content"] == "a b c"
+                assert answer.json["object"] == "chat.completion"
+                assert answer.headers["x-ownward-translated"] == "chat to messages"
+                assert answer.headers["x-ownward-left-out"] == "prompt_cache_key"
+                told = fake.record.requests()["requests"][-1]
+                assert told["target"] == "/v1/messages"
+                heard = {name.lower(): value for name, value in told["headers"]}
+                assert heard["anthropic-version"] == "2023-06-01"
+                assert not {"openai-beta", "anthropic-beta"} & heard.keys()
+                assert json.loads(told["body"]) == {
+                    "model": "n-model", "max_tokens": 64, "messages": [{"role": "user", "content": "hello there"}],
+                }  # fmt: skip
+                (row,) = await running.rows()
+                (call,) = fake.record.count(with_calls=True)["calls"]
+                assert (row["state"], row["input_tokens"]) == ("settled", call["input_tokens"])
+                assert answer.json["usage"]["prompt_tokens"] == call["input_tokens"]
+                assert answer.json["usage"]["prompt_tokens_details"]["cached_tokens"] == call["cached_input_tokens"]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("asks_usage", [True, False])
+@pytest.mark.parametrize("split_bytes", [None, 7])
+def test_a_chat_stream_from_an_anthropic_upstream(lab, start, asks_usage, split_bytes):
+    async def main():
+        async with (
+            FakeServer(FakeOptions(reply="a b c", split_bytes=split_bytes)) as fake,
+            start(lab.plan_of(anthropic_tier(lab, "n", fake.base_url))) as running,
+        ):
+            options = {"stream_options": {"include_usage": True}} if asks_usage else {}
+            answer = await running.ask(CHAT, lab.chat(stream=True, max_tokens=9, **options))
+            *chunks, done = events(answer.body)
+            assert done == "[DONE]"
+            if asks_usage:
+                *chunks, usage = chunks
+                assert usage["usage"]["completion_tokens"] == 3
+            deltas = [chunk["choices"][0]["delta"] for chunk in chunks]
+            assert deltas[0]["role"] == "assistant"
+            assert "".join(delta.get("content") or "" for delta in deltas) == "a b c"
+            assert chunks[-1]["choices"][0]["finish_reason"] == "stop"
+            assert all(chunk.get("usage") is None for chunk in chunks)
+            (row,) = await running.rows()
+            assert (row["state"], row["output_tokens"]) == ("settled", 3)
+
+    asyncio.run(main())
+
+
+def test_a_messages_client_of_an_openai_upstream_streamed_and_whole(lab, start):
+    async def main():
+        async with (
+            FakeServer(FakeOptions(reply="a b c", cached_fraction=0.5)) as fake,
+            start(lab.plan_of(chat_tier(lab, "o", fake.base_url))) as running,
+        ):
+            asked = lab.chat(max_tokens=9, system="be brief")
+            whole = await running.ask(MESSAGES, asked)
+            assert whole.json["content"] == [{"type": "text", "text": "a b c"}]
+            assert whole.json["stop_reason"] == "end_turn"
+            streamed = await running.ask(MESSAGES, {**asked, "stream": True})
+            found = events(streamed.body)
+            assert [event["type"] for event in found] == [
+                "message_start", "content_block_start", *["content_block_delta"] * 3,
+                "content_block_stop", "message_delta", "message_stop",
+            ]  # fmt: skip
+            assert found[-2]["usage"] == whole.json["usage"]
+            usage = whole.json["usage"]
+            call = fake.record.count(with_calls=True)["calls"][-1]
+            assert usage["cache_read_input_tokens"] == call["cached_input_tokens"] > 0
+            assert usage["input_tokens"] + usage["cache_read_input_tokens"] == call["input_tokens"]
+            assert last_request(fake)["messages"][0] == {"role": "system", "content": "be brief"}
+            for row in await running.rows():
+                assert (row["state"], row["input_tokens"]) == ("settled", call["input_tokens"])
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("dialect", ["anthropic", "openai"])
+def test_a_responses_client_of_an_upstream_without_responses(lab, start, dialect):
+    async def main():
+        async with FakeServer(FakeOptions(reply="a b c")) as fake:
+            upstream = Upstream(name="u", url=fake.base_url, dialect=dialect)
+            tier = lab.tier("t", fake.base_url, upstreams=(upstream,), capabilities=frozenset({"chat"}))
+            async with start(lab.plan_of(tier)) as running:
+                asked = {"model": "chat", "input": "hello there", "max_output_tokens": 9}
+                whole = await running.ask(RESPONSES, asked)
+                assert whole.status == 200, whole.body
+                assert whole.json["output"][0]["content"][0]["text"] == "a b c"
+                assert (whole.json["status"], whole.json["store"]) == ("completed", False)
+                streamed = await running.ask(RESPONSES, {**asked, "stream": True})
+                found = events(streamed.body)
+                assert [event["sequence_number"] for event in found] == list(range(len(found)))
+                assert found[-1]["type"] == "response.completed"
+                assert found[-1]["response"]["usage"] == whole.json["usage"]
+                assert fake.record.requests()["requests"][-1]["target"] == (CHAT if dialect == "openai" else MESSAGES)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "field"),
+    [
+        (CHAT, {"logprobs": True, "max_tokens": 5}, "logprobs"),
+        (CHAT, {}, "max_tokens"),
+        (CHAT, {"max_tokens": 5, "unheard_of": 1}, "unheard_of"),
+        (RESPONSES, {"input": "hi", "max_output_tokens": 5, "previous_response_id": "r"}, "previous_response_id"),
+    ],
+)
+def test_what_an_anthropic_upstream_cannot_be_told_is_refused_by_name_and_nothing_is_sent(
+    lab, start, path, body, field
+):
+    async def main():
+        async with (
+            FakeServer(FakeOptions()) as fake,
+            start(lab.plan_of(anthropic_tier(lab, "n", fake.base_url))) as running,
+        ):
+            content = {"model": "chat", **body} if path == RESPONSES else lab.chat(**body)
+            answer = await running.ask(path, content)
+            assert answer.status == 400
+            assert answer.json["error"]["param"] == field
+            assert f"Leave out {field}" in answer.json["error"]["next"]
+            assert fake.record.count(with_calls=False)["accepted"] == 0
+            (row,) = await running.rows()
+            assert row["state"] == "refused"
+
+    asyncio.run(main())
+
+
+def test_what_an_openai_upstream_cannot_be_told_is_refused_in_anthropics_words(lab, start):
+    async def main():
+        async with FakeServer(FakeOptions()) as fake, start(lab.plan_of(lab.tier("o", fake.base_url))) as running:
+            answer = await running.ask(MESSAGES, lab.chat(max_tokens=5, container="c", mcp_servers=[{"name": "m"}]))
+            assert answer.status == 400
+            assert answer.json["type"] == "error"
+            assert answer.json["error"]["type"] == "invalid_request_error"
+            assert "container (" in answer.json["error"]["message"]
+            assert "mcp_servers (" in answer.json["error"]["message"]
+
+    asyncio.run(main())
+
+
+def test_what_one_tier_cannot_be_told_another_serves(lab, start):
+    async def main():
+        async with FakeServer(FakeOptions(reply="from o")) as fake:
+            plan = lab.plan_of(anthropic_tier(lab, "n", fake.base_url), lab.tier("o", fake.base_url))
+            async with start(plan) as running:
+                answer = await running.ask(CHAT, lab.chat(max_tokens=5, seed=7))
+                assert answer.status == 200
+                assert answer.headers["x-ownward-tier"] == "o"
+                assert "x-ownward-translated" not in answer.headers
+                assert "n is asked in another dialect, with no words for seed" in answer.headers["x-ownward-reason"]
+                assert last_request(fake)["seed"] == 7
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_failing_upstream_of_one_dialect_is_followed_by_one_of_the_other(lab, start, stream):
+    async def main():
+        async with (
+            FakeServer(FakeOptions(failures=(Failure.parse("500"),))) as bad,
+            FakeServer(FakeOptions(reply="a b c")) as good,
+        ):
+            plan = lab.plan_of(anthropic_tier(lab, "n", bad.base_url), lab.tier("o", good.base_url))
+            async with start(plan) as running:
+                answer = await running.ask(MESSAGES, lab.chat(max_tokens=5, stream=stream))
+                assert answer.headers["x-ownward-tier"] == "o"
+                assert answer.headers["x-ownward-translated"] == "messages to chat"
+                assert b"message_stop" in answer.body if stream else answer.json["stop_reason"] == "end_turn"
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(("client", "path"), [("chat", CHAT), ("responses", RESPONSES), ("messages", MESSAGES)])
+@pytest.mark.parametrize("after", [1, 3, 5])
+def test_a_stream_that_is_cut_stays_cut_in_the_clients_dialect(lab, start, client, path, after):
+    async def main():
+        async with FakeServer(FakeOptions(reply="a b c d e f", cuts=(Cut.parse(str(after)),))) as fake:
+            tier = lab.tier("t", fake.base_url) if client == "messages" else anthropic_tier(lab, "t", fake.base_url)
+            async with start(lab.plan_of(tier), settings=GatewaySettings(port=0, drain_s=2)) as running:
+                body = {"model": "chat", "max_output_tokens": 9, "input": "hi", "stream": True}
+                answer = await running.ask(path, body if client == "responses" else lab.chat(max_tokens=9, stream=True))
+                found = events(answer.body)
+                assert "broke after" in json.dumps(found[-1])
+                assert b"[DONE]" not in answer.body
+                assert b"message_stop" not in answer.body
+                assert b"response.completed" not in answer.body
+                (row,) = await running.rows()
+                assert row["state"] == "unsettled"
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("status", [400, 404, 429, 500, 529])
+@pytest.mark.parametrize(("path", "is_anthropic"), [(CHAT, True), (MESSAGES, False)])
+def test_an_upstreams_refusal_is_told_in_the_clients_dialect(lab, start, status, path, is_anthropic):
+    async def main():
+        async with FakeServer(FakeOptions(failures=(Failure.parse(str(status)),))) as fake:
+            tier = anthropic_tier(lab, "t", fake.base_url) if is_anthropic else lab.tier("t", fake.base_url)
+            async with start(lab.plan_of(tier)) as running:
+                answer = await running.ask(path, lab.chat(max_tokens=5))
+                expected = 503 if status == 529 and is_anthropic else status
+                assert answer.status == expected
+                assert ("type" in answer.json) is not is_anthropic
+                assert "told to fail" in answer.json["error"]["message"]
+
+    asyncio.run(main())
+
+
+def test_an_answer_that_cannot_be_told_is_an_error_and_stands_settled(lab, start):
+    body = json.dumps(
+        {"id": "m", "type": "message", "role": "assistant", "model": "x", "stop_reason": "end_turn",
+         "content": [{"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}],
+         "usage": {"input_tokens": 3, "output_tokens": 4}}
+    ).encode()  # fmt: skip
+
+    async def main():
+        async with (
+            lab.Scripted(lab.whole(body)) as upstream,
+            start(lab.plan_of(anthropic_tier(lab, "n", upstream.base_url))) as running,
+        ):
+            answer = await running.ask(CHAT, lab.chat(max_tokens=5))
+            assert answer.status == 502
+            assert "server_tool_use" in answer.json["error"]["message"]
+            (row,) = await running.rows()
+            assert (row["state"], row["output_tokens"]) == ("settled", 4)
+
+    asyncio.run(main())
+
+
+def test_a_plan_of_one_dialect_loads_no_translation(lab, start):
+    """A process of its own: in this one other tests have loaded it."""
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, ownward.gateway; print('ownward.upstreams.translation' in sys.modules);"
+        "from ownward.gateway.endpoints import CHAT; from ownward.gateway.crossing import Crosser;"
+        "Crosser(CHAT, b'{}'); print('ownward.upstreams.translation' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
