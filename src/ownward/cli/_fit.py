@@ -1,21 +1,58 @@
-"""`ownward fit`: will it run here, in which format, how fast, at what cost."""
+"""`ownward fit`: will it run here, in which format, how fast, at what cost; and what to buy for a budget."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ownward.cli._fit_beside import Beside
-from ownward.cli._fit_page import command_for, render
-from ownward.cli._fit_subject import find_subject
-from ownward.cli._output import at_option, emit, json_option, today
-from ownward.cli._subjects import catalog_files, find_anatomy
-from ownward.core import to_jsonable
+from ownward.cli._fit_record import fit_record
+from ownward.cli._fit_subject import THIS, Subject, find_host, find_subject, with_stated
+from ownward.cli._fit_ways import ways_to_run
+from ownward.cli._output import at_option, console, json_option, say, today, write_whole
+from ownward.cli._subjects import catalog_files, find_anatomy, find_checkpoint, is_path
+from ownward.core import InfeasiblePlan, OwnwardError, UsageError, to_json
 
 if TYPE_CHECKING:
-    from ownward.perf import Prediction
-    from ownward.planner import FitOption
+    from collections.abc import Sequence
+
+    from ownward.anatomy import Anatomy
+    from ownward.economics import Assumptions
+    from ownward.planner import FitOption, Nearest, StoredAs
+    from ownward.reports import FitLine, FitReport
+
+NOTHING_FITS = InfeasiblePlan.exit_code
+_SHOWN = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Named:
+    """Models that were named, or all of the catalogue; those that are files, how they are stored and where they lie."""
+
+    anatomies: tuple[Anatomy, ...]
+    stored_as: dict[str, StoredAs]
+    sources: dict[str, str]
+    is_catalogue: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Load:
+    """What a fit is asked for besides models and machine, as planner takes it."""
+
+    engine: str | None
+    formats: tuple[str, ...]
+    context_tokens: int
+    concurrency: int
+    kv_type: str
+    assumptions: Assumptions
+
+    def as_arguments(self) -> dict[str, Any]:
+        """Return it as keywords of `planner.fit` and `planner.advise`."""
+        return {name: getattr(self, name) for name in self.__slots__}
 
 
 @click.command(epilog="Example: ownward fit qwen3-30b-a3b --machine 'RTX 4090' --context 16384")
@@ -23,119 +60,280 @@ if TYPE_CHECKING:
 @click.option(
     "--machine",
     "machine_name",
-    default="this",
-    show_default=True,
+    default=None,
     metavar="M",
-    help='A catalogue name, 2x"RTX 3090", a file, or `this`.',
+    help='A catalogue name, 2x"RTX 3090", a file, or `this`. [default: this]',
 )
 @click.option("--ram", metavar="SIZE", help="Free memory of the host behind a card, such as 64GB.")
 @click.option("--ssd", metavar="RATE", help="Read rate of the disk behind it, such as 7GB/s.")
-@click.option("--engine", default=None, help="llama.cpp or vllm; chosen by the kind of machine unless given.")
+@click.option("--watts", type=click.FloatRange(min=0, min_open=True), help="Power of each device at work, if you know.")
+@click.option("--price", metavar="USD", help="What each device costs you, instead of the catalogue's price.")
+@click.option("--budget", metavar="USD", help="What to buy for this much, instead of --machine.")
+@click.option("--host-price", metavar="USD", help="With --budget: the computer around a card. [default: 800]")
+@click.option(
+    "--engine",
+    type=click.Choice(["llama.cpp", "vllm"]),
+    default=None,
+    help="Chosen by the kind of machine unless given.",
+)
 @click.option(
     "--weights", multiple=True, help="Weight formats to try, such as q4_k_m; all of the engine's unless given."
 )
-@click.option("--context", "context_tokens", default=8192, show_default=True, help="Tokens each sequence holds.")
-@click.option("--concurrency", default=1, show_default=True, help="Sequences at a time.")
-@click.option("--kv-type", default="bf16", show_default=True, help="Cache format: bf16, fp8, q8_0 or q4_0.")
+@click.option(
+    "--context",
+    "context_tokens",
+    type=click.IntRange(min=1),
+    default=8192,
+    show_default=True,
+    help="Tokens each sequence holds.",
+)
+@click.option("--concurrency", type=click.IntRange(min=1), default=1, show_default=True, help="Sequences at a time.")
+@click.option(
+    "--kv-type", type=click.Choice(["bf16", "fp8", "q8_0", "q4_0"]), default="bf16", show_default=True, help="Cache."
+)
+@click.option("--html", "html_file", metavar="FILE", help="Write the answer as one page that needs nothing else.")
 @at_option
 @json_option
 def fit(
     *,
     models: tuple[str, ...],
-    machine_name: str,
+    machine_name: str | None,
     ram: str | None,
     ssd: str | None,
+    watts: float | None,
+    price: str | None,
+    budget: str | None,
+    host_price: str | None,
     engine: str | None,
     weights: tuple[str, ...],
     context_tokens: int,
     concurrency: int,
     kv_type: str,
+    html_file: str | None,
     at: Any,
     as_json: bool,
-) -> None:
+) -> int:
     """Rank the ways to run MODELs on a machine; without a MODEL, the best of the catalogue for it.
 
-    Memory is counted exactly; speeds are predictions with an 80% band.
+    Memory is counted exactly; speeds are predictions with an 80% band. A MODEL is a name of the catalogue, a file
+    (config.json, GGUF, safetensors, an index) or a checkpoint elsewhere, hf:org/name. Exit code 3: nothing fits.
     """
-    from ownward import catalog
-    from ownward.core import OwnwardError
+    from ownward.cli._assumptions import assumptions_from
+    from ownward.cli._context import load_settings
     from ownward.perf import weight_format
-    from ownward.planner import fit as fit_models
 
-    subject = find_subject(machine_name, ram=ram, ssd=ssd)
-    count, machine = subject.count, subject.machine
-    anatomies = []
-    if models:
-        anatomies = [find_anatomy(name) for name in models]
-    else:
-        for release in catalog.models(catalog_files()):
-            try:
-                anatomies.append(find_anatomy(release.id))
-            except OwnwardError:  # a release whose architecture cannot be read is not proposed
-                continue
-    beside = Beside(at=today(at))
-    options = fit_models(
-        anatomies,
-        machine=machine,
-        machines_count=count,
+    if budget is not None and machine_name is not None:
+        raise UsageError("--budget and --machine exclude each other", next_step="Leave one of them out")
+    if budget is None and host_price is not None:
+        raise UsageError("--host-price goes with --budget")
+    if budget is not None and (watts is not None or price is not None):
+        raise UsageError("--watts and --price are of one machine, and --budget asks about many")
+    day = today(at)
+    beside = Beside(day)
+    named = _find_models(models)
+    load = _Load(
         engine=engine,
-        formats=[weight_format(name) for name in weights],
+        formats=tuple(weight_format(name) for name in weights),
         context_tokens=context_tokens,
         concurrency=concurrency,
         kv_type=kv_type,
+        assumptions=assumptions_from(load_settings(), at=day),
+    )
+    if budget is not None:
+        report = _advised(
+            named,
+            load,
+            beside,
+            budget_usd=_parse_usd(budget, "--budget"),
+            host_usd=None if host_price is None else _parse_usd(host_price, "--host-price"),
+            host=find_host(ram=ram, ssd=ssd),
+        )
+    else:
+        subject = find_subject(machine_name or THIS, ram=ram, ssd=ssd)
+        own_price = None if price is None else _parse_usd(price, "--price")
+        report = _fitted(named, load, beside, with_stated(subject, watts=watts, price_usd=own_price, at=day))
+    if html_file is not None:
+        from ownward.reports import write_fit_page
+
+        write_whole(Path(html_file), write_fit_page(report))
+        say(f"wrote {html_file}")
+
+    if as_json:
+        print(to_json(fit_record(report)))
+    else:
+        from ownward.reports import render_fit
+
+        console().print(render_fit(report), crop=False)  # a command is copied whole, however long a path in it
+    return 0 if report.fitting else NOTHING_FITS
+
+
+def _find_models(names: Sequence[str]) -> _Named:
+    """Return the models that were named, or every one of the catalogue that can be read."""
+    from ownward import catalog
+    from ownward.cli._remote import is_remote_name
+
+    stored_as: dict[str, StoredAs] = {}
+    sources: dict[str, str] = {}
+    found: list[Anatomy] = []
+    if not names:
+        for release in catalog.models(catalog_files()):
+            try:
+                found.append(find_anatomy(release.id))
+            except OwnwardError:  # a release whose architecture cannot be read is not proposed
+                continue
+        return _Named(anatomies=tuple(found), stored_as={}, sources={}, is_catalogue=True)
+    for name in names:
+        anatomy = find_anatomy(name, may_fetch=True)
+        found.append(anatomy)
+        is_file = is_path(name) or is_remote_name(name)
+        published = None if is_file else find_checkpoint(name)
+        if is_file or (published is not None and published.config_path is not None):
+            is_gguf = name.endswith(".gguf") or (Path(name).is_dir() and not [*Path(name).glob("*.json")])
+            stored_as[anatomy.name] = "gguf" if is_gguf else "checkpoint"
+            sources[anatomy.name] = name if is_file else published.name if published else name
+    return _Named(anatomies=tuple(found), stored_as=stored_as, sources=sources, is_catalogue=False)
+
+
+def _fitted(named: _Named, load: _Load, beside: Beside, subject: Subject) -> FitReport:
+    from ownward import catalog
+    from ownward.planner import compute_curves, find_nearest
+    from ownward.planner import fit as fit_models
+    from ownward.reports import FitReport
+
+    options = fit_models(
+        named.anatomies,
+        machine=subject.machine,
+        machines_count=subject.count,
         host=subject.host,
         coefficients=subject.coefficients,
-        merits=None if models else {found.name: beside.merit(found) for found in anatomies},
-        at=today(at),
+        merits=_merits(named, beside) if named.is_catalogue else None,
+        stored_as=named.stored_as,
+        at=beside.at,
+        **load.as_arguments(),
     )
-    payload = {
-        "schema": "ownward.fit/1",
-        "machine": machine.id,
-        "machines_count": count,
-        "context_tokens": context_tokens,
-        "concurrency": concurrency,
-        "options": [_row(option, beside) for option in options],
-    }
-    emit(
-        payload,
-        as_json=as_json,
-        render=lambda _: render(options, f"{count} x {machine.name}" if count > 1 else machine.name, beside),
+    if not options:
+        raise _no_answer(named.anatomies[0], subject, load)
+    nearest: tuple[Nearest, ...] = ()
+    if all(option.fits is False for option in options) and not named.is_catalogue:
+        others = _relatives(options[0].model, beside)
+        nearest = find_nearest(
+            options,
+            machines=[item for item in catalog.machines(catalog_files()) if item.kind.startswith(("gpu-", "soc-"))],
+            others=others,
+            merits={anatomy.name: beside.merit(anatomy) for anatomy in others},
+        )
+    lines = tuple(
+        _line(option, named, beside, curves=compute_curves(option) if not number else None, threads=subject.threads)
+        for number, option in enumerate(options)
+    )
+    return FitReport(
+        machine=subject.machine,
+        machines_count=subject.count,
+        host=subject.host,
+        context_tokens=load.context_tokens,
+        concurrency=load.concurrency,
+        lines=lines,
+        is_ranking=named.is_catalogue,
+        nearest=nearest,
+        notes=subject.notes,
+        at=beside.at,
     )
 
 
-def _row(option: FitOption, beside: Beside) -> dict[str, Any]:
-    api = beside.cheapest_api(option.model)
-    return {
-        "model": option.model,
-        "variant": option.variant,
-        "engine": option.engine,
-        "placement": option.placement,
-        "fits": option.fits,
-        "missing_bytes": option.missing_bytes,
-        "memory": to_jsonable(option.memory),
-        "usable_bytes": option.usable_bytes,
-        "max_context_tokens": option.max_context_tokens,
-        "prefill_tokens_per_s": _band(option.prefill_tokens_per_s),
-        "decode_tokens_per_s": _band(option.decode_tokens_per_s),
-        "usd_per_mtok_marginal": to_jsonable(option.usd_per_mtok_marginal),
-        "usd_per_mtok_loaded": to_jsonable(option.usd_per_mtok_loaded),
-        "command": command_for(option),
-        "ttft_s": _band(option.ttft_ms, scale=1e-3),
-        "layers_on_host": option.layers_on_host,
-        "licence": beside.licence(option.model),
-        "scores": beside.scores(option.model),
-        "cheapest_api": None
-        if api is None
-        else {
-            "provider": api.provider,
-            "input_usd_per_mtok": to_jsonable(api.input_usd_per_mtok),
-            "output_usd_per_mtok": to_jsonable(api.output_usd_per_mtok),
-        },
-        "basis": option.basis,
-        "unknown": list(option.unknown),
-    }
+def _advised(
+    named: _Named, load: _Load, beside: Beside, *, budget_usd: Decimal, host_usd: Decimal | None, host: Any
+) -> FitReport:
+    from ownward import catalog
+    from ownward.planner import HOST_USD, advise, compute_curves
+    from ownward.reports import FitReport
+
+    advice = advise(
+        named.anatomies,
+        machines=catalog.machines(catalog_files()),
+        budget_usd=budget_usd,
+        host_usd=HOST_USD if host_usd is None else host_usd,
+        host=host,
+        merits=_merits(named, beside) if named.is_catalogue else None,
+        at=beside.at,
+        **load.as_arguments(),
+    )
+    return FitReport(
+        machine=None,
+        machines_count=1,
+        host=host,
+        context_tokens=load.context_tokens,
+        concurrency=load.concurrency,
+        lines=tuple(
+            _line(
+                purchase.option,
+                named,
+                beside,
+                curves=compute_curves(purchase.option) if purchase is advice.best else None,
+                threads=None,
+            )
+            for purchase in advice.purchases
+        ),
+        is_ranking=named.is_catalogue,
+        advice=advice,
+        at=beside.at,
+    )
 
 
-def _band(prediction: Prediction, scale: float = 1.0) -> dict[str, Any]:
-    band = {"value": prediction.value, "low80": prediction.low80, "high80": prediction.high80}
-    return {name: None if value is None else value * scale for name, value in band.items()}
+def _line(option: FitOption, named: _Named, beside: Beside, *, curves: Any, threads: int | None) -> FitLine:
+    from ownward.reports import FitLine
+
+    source = named.sources.get(option.model)
+    return FitLine(
+        option=option,
+        facts=beside.facts(option.model),
+        ways=ways_to_run(option, beside.release(option.model), source=source, threads=threads),
+        curves=curves,
+    )
+
+
+def _merits(named: _Named, beside: Beside) -> dict[str, float]:
+    return {anatomy.name: beside.merit(anatomy) for anatomy in named.anatomies}
+
+
+def _relatives(model: str, beside: Beside) -> list[Anatomy]:
+    """Return the other models of a model's family; all of the catalogue where it has none there."""
+    from ownward import catalog
+
+    release = beside.release(model)
+    wanted = [item for item in catalog.models(catalog_files()) if release is None or item.family == release.family]
+    found = []
+    for item in wanted:
+        try:
+            found.append(find_anatomy(item.id))
+        except OwnwardError:  # cannot be read here, so cannot be proposed
+            continue
+    return found
+
+
+def _no_answer(anatomy: Anatomy, subject: Subject, load: _Load) -> OwnwardError:
+    """Return why nothing can be said of a model on a machine."""
+    from ownward.perf import deploy
+    from ownward.planner import default_engine
+
+    reason = deploy(
+        anatomy,
+        machine=subject.machine,
+        machines_count=subject.count,
+        engine=load.engine or default_engine(subject.machine),
+        weights=load.formats[0] if load.formats else "bf16",
+        kv_type=load.kv_type,
+    )
+    return InfeasiblePlan(
+        reason if isinstance(reason, str) else f"no weight format of {anatomy.name} can be placed",
+        next_step="State the machine in a file: ownward machines add --help",
+    )
+
+
+def _parse_usd(text: str, flag: str) -> Decimal:
+    try:
+        amount = Decimal(text.strip().removeprefix("$").replace(",", ""))
+    except InvalidOperation:
+        amount = Decimal(-1)
+    if not amount.is_finite() or amount < 0:
+        raise UsageError(f"{flag} is {text!r}, not an amount", allowed="Dollars, such as 3000")
+    return amount

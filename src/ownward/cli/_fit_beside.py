@@ -3,39 +3,74 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from datetime import date
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ownward.core import OwnwardError, to_jsonable
+from ownward.core import OwnwardError
 
 if TYPE_CHECKING:
     from ownward.anatomy import Anatomy
-    from ownward.pricing import Price
+    from ownward.catalog import Model
+    from ownward.pricing import Price, PriceBook
+    from ownward.reports import FitFacts
 
 _MOST_SCORES = 4
 _UNDATED_YEARS = 4.0
+_HALVINGS_A_YEAR = 2.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Beside:
-    """Facts of the catalogue about a model, as of a date; nothing for a model that it does not have."""
+    """Facts of the catalogue and of the user's own files about models, as of a date."""
 
-    at: date
+    def __init__(self, at: date) -> None:
+        """Look nothing up yet."""
+        self.at = at
+        self._releases: dict[str, Model | None] = {}
+        self._facts: dict[str, FitFacts] = {}
+        self._book: PriceBook | None = None
 
-    def licence(self, model: str) -> str | None:
-        """Return the licence's name."""
-        release = _release(model)
-        return None if release is None or release.licence is None else str(release.licence.value)
+    def release(self, model: str) -> Model | None:
+        """Return the release that a name is exactly one of; None for none."""
+        from ownward.cli._subjects import find_checkpoint, find_model
+
+        if model not in self._releases:
+            found = None
+            try:
+                found = find_model(model)
+            except OwnwardError:
+                published = find_checkpoint(model)
+                if published is not None and published.model is not None:
+                    found = find_model(published.model)
+            self._releases[model] = found
+        return self._releases[model]
+
+    def facts(self, model: str) -> FitFacts:
+        """Return licence, scores and the cheapest API of a model; empty for one that the catalogue does not have."""
+        from ownward import catalog
+        from ownward.cli._subjects import catalog_files
+        from ownward.reports import FitFacts
+
+        if model not in self._facts:
+            release = self.release(model)
+            found = FitFacts()
+            if release is not None:
+                found = FitFacts(
+                    release=release,
+                    licence=None if release.licence is None else release.licence.value,
+                    scores=catalog.scores(release.id, catalog_files())[:_MOST_SCORES],
+                    cheapest_api=self._cheapest_api(release),
+                )
+            self._facts[model] = found
+        return self._facts[model]
 
     def merit(self, anatomy: Anatomy) -> float:
         """Return what stands for a model's worth where no common score exists: its size, made dearer by its age.
 
-        The geometric mean of total and active parameters, halved for each year between the release and `at`; a
-        release without a date counts as four years old. A rule of thumb: newer models of a size have been better.
+        The geometric mean of total and active parameters, halved for each half year between the release and `at`; a
+        release without a date counts as four years old. A rule of thumb: newer models of a size have been better, by
+        more than this. Source: Xiao et al. 2024, Densing Law of LLMs.
         """
-        release = _release(anatomy.name)
+        release = self.release(anatomy.name)
         stated = "" if release is None or release.released is None else str(release.released.value)
         year, _, rest = stated.partition("-")
         years = _UNDATED_YEARS
@@ -43,44 +78,16 @@ class Beside:
             month = rest[:2]
             years = self.at.year - int(year) + (self.at.month - (int(month) if month.isdigit() else 6)) / 12
         size = math.sqrt(anatomy.total_live_params * max(anatomy.active_params_per_token, 1))
-        return size * math.exp2(-max(years, 0.0))
+        return size * math.exp2(-_HALVINGS_A_YEAR * max(years, 0.0))
 
-    def scores(self, model: str) -> list[dict[str, Any]]:
-        """Return a few published scores; those of different makers do not compare."""
-        from ownward import catalog
-
-        release = _release(model)
-        if release is None:
-            return []
-        return [
-            {"benchmark": item.benchmark, "score": to_jsonable(item.score.value), "source": item.score.source}
-            for item in catalog.scores(release.id)[:_MOST_SCORES]
-        ]
-
-    def cheapest_api(self, model: str) -> Price | None:
+    def _cheapest_api(self, release: Model) -> Price | None:
         """Return the cheapest hosted offer of the very same weights."""
-        release = _release(model)
-        if release is None:
-            return None
+        from ownward.cli._subjects import load_price_book
+
+        if self._book is None:
+            self._book = load_price_book()
         try:
-            offers = _book().hosts(release.id, at=self.at)
+            offers = self._book.hosts(release.id, at=self.at)
         except OwnwardError:
             return None
         return offers[0] if offers else None
-
-
-@lru_cache(maxsize=256)
-def _release(model: str) -> Any:
-    from ownward import catalog
-
-    try:
-        return catalog.model(model)
-    except OwnwardError:
-        return None
-
-
-@lru_cache(maxsize=1)
-def _book() -> Any:
-    from ownward.pricing import PriceBook
-
-    return PriceBook.load()

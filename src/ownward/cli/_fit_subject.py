@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ownward.cli._output import say
 from ownward.cli._subjects import find_machines
-from ownward.core import BadInput, parse_bytes
+from ownward.core import Sourced, UsageError, parse_bandwidth, parse_bytes
 
 if TYPE_CHECKING:
+    from datetime import date
+    from decimal import Decimal
+
     from ownward.catalog import Machine
     from ownward.perf import Coefficients
     from ownward.planner import Host
@@ -19,37 +22,65 @@ THIS = "this"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """Devices, what is behind them, and coefficients measured on them, if any were."""
+    """Devices, what is behind them, and coefficients measured on them, if any were.
+
+    `threads` are the cores an engine may use, where this machine was asked; `notes` are for whoever reads the answer.
+    """
 
     count: int
     machine: Machine
     host: Host | None = None
     coefficients: Coefficients | None = None
+    threads: int | None = None
+    notes: tuple[str, ...] = ()
 
 
 def find_subject(name: str, *, ram: str | None, ssd: str | None) -> Subject:
     """Return what `name` with `ram` and `ssd` means.
 
-    Raises: UnknownMachine, BadInput.
+    Raises: UnknownMachine, BadInput, UsageError.
     """
     if name == THIS:
         return _this_machine(ssd)
+    count, machine = find_machines(name)
+    return Subject(count=count, machine=machine, host=find_host(ram=ram, ssd=ssd))
+
+
+def with_stated(subject: Subject, *, watts: float | None, price_usd: Decimal | None, at: date) -> Subject:
+    """Return the subject with the power and the price that its owner states, where they are given."""
+    machine = subject.machine
+    if watts is not None:
+        drawn = Sourced(value=watts, basis="assumed", source="stated with --watts", checked_on=at)
+        machine = replace(machine, tdp_watts=drawn)
+    if price_usd is not None:
+        paid = Sourced(value=price_usd, basis="assumed", source="stated with --price", checked_on=at)
+        machine = replace(machine, price_usd=paid, price_kind="yours", price_dated=at.isoformat())
+    return replace(subject, machine=machine)
+
+
+def find_host(*, ram: str | None, ssd: str | None) -> Host | None:
+    """Return what `--ram` and `--ssd` say stands behind a device; None where neither is given.
+
+    Raises: UsageError.
+    """
     from ownward.planner import Host
 
-    count, machine = find_machines(name)
     if ram is None and ssd is None:
-        return Subject(count=count, machine=machine)
-    memory = parse_bytes(ram) if ram else 0
-    return Subject(count=count, machine=machine, host=Host(memory_bytes=memory, disk_bytes_per_s=_rate(ssd)))
+        return None
+    try:
+        memory = parse_bytes(ram) if ram else 0
+    except ValueError as error:
+        raise UsageError(f"--ram: {error}") from error
+    return Host(memory_bytes=memory, disk_bytes_per_s=_rate(ssd))
 
 
 def _rate(text: str | None) -> float | None:
     if text is None:
         return None
-    amount, _, unit = text.strip().rpartition("/")
-    if unit not in {"s", "sec", "second"}:
-        raise BadInput(f"--ssd is {text!r}, not a rate", allowed="Write it as 7GB/s")
-    return float(parse_bytes(amount))
+    try:
+        return parse_bandwidth(text)
+    except ValueError as error:
+        raise UsageError(f"--ssd: {error}", allowed="Write it as 7GB/s") from error
 
 
 def _this_machine(ssd: str | None) -> Subject:
@@ -57,10 +88,8 @@ def _this_machine(ssd: str | None) -> Subject:
 
     Without a calibration its memory is measured now, which takes a second.
     """
-    from dataclasses import replace
-
     from ownward.cli._bench import calibrated, load_calibration
-    from ownward.core import Sourced, SystemClock
+    from ownward.core import SystemClock
     from ownward.planner import Host
     from ownward.probe import measure_memory_bandwidth, this_machine, to_machines
 
@@ -86,4 +115,10 @@ def _this_machine(ssd: str | None) -> Subject:
     memory = facts.usable_memory_bytes if device is not processor and device.kind != "soc-unified" else 0
     host = Host(memory_bytes=memory, bytes_per_s=None if rate is None else rate.value, disk_bytes_per_s=_rate(ssd))
     effects = {} if known is None else dict(known.get("effects", {}))
-    return Subject(count=1, machine=device, host=host, coefficients=calibrated(effects) if effects else None)
+    return Subject(
+        count=1,
+        machine=device,
+        host=host,
+        coefficients=calibrated(effects) if effects else None,
+        threads=max(facts.usable_cores.value, 1),
+    )

@@ -12,20 +12,23 @@ _MIB = 1024 * 1024
 
 
 def llama_server_command(
-    options: EngineOptions, *, threads: int, program: str = "llama-server", extra: tuple[str, ...] = ()
+    options: EngineOptions, *, threads: int | None = None, program: str = "llama-server", extra: tuple[str, ...] = ()
 ) -> list[str]:
     """Return the command that serves `options` with a `llama-server` binary; `extra` comes last, so that it wins.
+
+    Without `threads` the program takes as many as it finds cores.
 
     >>> from pathlib import Path
     >>> llama_server_command(EngineOptions(model_path=Path("m.gguf"), alias="m"), threads=4)[:5]
     ['llama-server', '--model', 'm.gguf', '--alias', 'm']
     """
     context = 0 if options.context_tokens is None else options.context_tokens * options.slots
+    counted = () if threads is None else ("--threads", str(threads), "--threads-batch", str(threads))
     command = [
         *(program, "--model", str(options.model_path), "--alias", options.alias),
         *("--host", options.host, "--port", str(options.port)),
         *("--parallel", str(options.slots), "--ctx-size", str(context)),
-        *("--threads", str(threads), "--threads-batch", str(threads)),
+        *counted,
         *("--cache-ram", str(options.prompt_cache_bytes // _MIB), "--metrics", "--no-webui"),
     ]
     if not options.use_mmap:

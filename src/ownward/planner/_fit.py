@@ -3,54 +3,65 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
-from typing import NamedTuple
 
 from ownward.anatomy import Anatomy
 from ownward.catalog import Machine
 from ownward.core import Basis
-from ownward.economics import Assumptions, Capacity, OwnedOption, Volume, assume, compute_owned_cost
+from ownward.economics import Assumptions
 from ownward.perf import (
-    HOST_BYTES_PER_S,
-    WEIGHT_BITS,
     Case,
     Coefficients,
     Deployment,
     Memory,
     Prediction,
+    class_of,
+    compute_value,
     deploy,
-    predict,
+    load_coefficients,
 )
+from ownward.planner._fit_cost import TokenCosts
+from ownward.planner._placement import (
+    Host,
+    Split,
+    find_split,
+    longest_context,
+    most_sequences,
+    name_placement,
+    parallel_degrees,
+)
+from ownward.planner._variants import StoredAs, Variant, named, variants_of
 
-# What each engine serves, from the widest format to the narrowest.
-_FORMATS = {
-    "llama.cpp": ("bf16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "iq4_xs", "q3_k_m", "q2_k"),
-    "vllm": ("bf16", "fp8", "int4"),
-}
-_NARROW_BITS = 6.0
-_HOST_SHARE = 0.85
-_DISK_SHARE = 0.6
 # Above this width nobody has shown a loss; below it each step down costs some.
 _WIDE_ENOUGH_BITS = 6.5
+_SHOWS_NOTHING_BITS = 7.0
+_SENSIBLE_BITS = 4.4
 # Below this a person waits for words: such an option ranks after faster, narrower ones.
-_READING_TOKENS_PER_S = 8.0
-_UTILISATION_FRACTION = 0.30
-_PROMPT_TOKENS = 2048
-_SECONDS_PER_MONTH = 730 * 3600
-_ANY_HOST_BYTES_PER_S = 70e9
-_MTOK = Decimal(1_000_000)
+READING_TOKENS_PER_S = 8.0
+PROMPT_TOKENS = 2048
+"""A typical prompt, whose first token is predicted."""
+_ANSWER_TOKENS = 128
+_TOO_OLD_FOR_VLLM = re.compile(r"\b(K80|M40|M60|P4|P40|P100|V100|T4|MI25|MI50|MI60|GTX \d+|RTX 20\d+)\b")
+_PREFILL_CHUNK_TOKENS = {True: 512, False: 2048}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Host:
-    """What stands behind a device: free memory, how fast it is read (None: as is usual), and the disk's read rate."""
+class Asked:
+    """What a fit is asked for: the machine with what stands behind it, and the load that it is to hold."""
 
-    memory_bytes: int = 0
-    bytes_per_s: float | None = None
-    disk_bytes_per_s: float | None = None
+    machine: Machine
+    machines_count: int = 1
+    host: Host | None = None
+    context_tokens: int = 8192
+    concurrency: int = 1
+    kv_type: str = "bf16"
+    coefficients: Coefficients | None = None
+    assumptions: Assumptions | None = None
+    at: date
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +70,8 @@ class FitOption:
 
     `usd_per_mtok_marginal` is energy alone; `usd_per_mtok_loaded` adds the machine's price, capital and upkeep
     (nobody's hours) at 30% utilisation. Both are for output tokens; None where power, price or speed is not known.
+    `fits` is None where the machine's memory is not known. What does not fit has no speed. `max_concurrency` is how
+    many sequences of `context_tokens` memory holds at a time.
     """
 
     model: str
@@ -71,8 +84,10 @@ class FitOption:
     memory: Memory
     usable_bytes: int | None
     max_context_tokens: int | None
+    max_concurrency: int | None
     context_tokens: int
     concurrency: int
+    prompt_tokens: int
     prefill_tokens_per_s: Prediction
     decode_tokens_per_s: Prediction
     ttft_ms: Prediction
@@ -80,10 +95,30 @@ class FitOption:
     layer_count: int
     layers_on_host: int
     is_split_by_expert: bool
+    tensor_parallel: int
+    pipeline_parallel: int
     usd_per_mtok_marginal: Decimal | None
     usd_per_mtok_loaded: Decimal | None
+    input_usd_per_mtok_marginal: Decimal | None
+    input_usd_per_mtok_loaded: Decimal | None
     basis: Basis | None
     unknown: tuple[str, ...]
+    bits: float
+    deployment: Deployment = field(repr=False)
+    split: Split | None = field(repr=False)
+    asked: Asked = field(repr=False)
+
+    @property
+    def free_bytes(self) -> int | None:
+        """What the option leaves of the device's memory; None where that is not known."""
+        if self.usable_bytes is None:
+            return None
+        return max(self.usable_bytes - self.memory.total, 0)
+
+    @property
+    def prefill_chunk_tokens(self) -> int:
+        """How many tokens of a prompt the engine reads at a time, in the prediction and so in the command."""
+        return _PREFILL_CHUNK_TOKENS[self.deployment.is_llama_like]
 
 
 def fit(
@@ -98,265 +133,279 @@ def fit(
     kv_type: str = "bf16",
     host: Host | None = None,
     coefficients: Coefficients | None = None,
+    assumptions: Assumptions | None = None,
     merits: Mapping[str, float] | None = None,
+    stored_as: Mapping[str, StoredAs] | None = None,
     at: date,
 ) -> list[FitOption]:
     """Return every option of `anatomies` on the machine, best first: what fits, then quality, then speed.
 
     What a card's memory does not hold may lie in that of its `host`, under llama.cpp. `coefficients` replace the
     shipped ones. `merits` by name keep the best option of each model and rank models: those fast enough to read
-    along first, then by merit.
+    along first, then by merit, less where only narrow weights fit. `stored_as` names those of the models that are
+    files one has: they are served as they are stored, by an engine that reads them.
 
-    Formats are those of the engine unless given. A model that fits nowhere gives its narrowest option with
-    what is missing.
+    Formats are those of the engine unless given. What does not fit says how much is missing.
     """
-    name = engine or default_engine(machine)
+    asked = Asked(
+        machine=machine,
+        machines_count=machines_count,
+        host=host,
+        context_tokens=context_tokens,
+        concurrency=concurrency,
+        kv_type=kv_type,
+        coefficients=coefficients,
+        assumptions=assumptions,
+        at=at,
+    )
+    costs = TokenCosts(machine, machines_count, assumptions, at=at)
     options = [
         option
         for anatomy in anatomies
-        for weights in formats or _formats(anatomy, name)
-        for option in [
-            _option(
-                anatomy,
-                machine=machine,
-                machines_count=machines_count,
-                engine=name,
-                weights=weights,
-                context_tokens=min(context_tokens, anatomy.max_context_tokens or context_tokens),
-                concurrency=concurrency,
-                kv_type=kv_type,
-                host=host,
-                coefficients=coefficients,
-                at=at,
-            )
-        ]
-        if option is not None
+        for option in _options(
+            anatomy, asked, costs, engine=engine, formats=formats, stored_as=(stored_as or {}).get(anatomy.name)
+        )
     ]
-    options.sort(key=_rank)
+    options.sort(key=rank)
     if merits is None:
         return options
     best: dict[str, FitOption] = {}
     for option in options:
         best.setdefault(option.model, option)
-    return sorted(best.values(), key=lambda option: (*_rank(option)[:2], -merits.get(option.model, 0.0), option.model))
+    return sorted(best.values(), key=lambda option: (*rank(option)[:2], -worth_of(option, merits), option.model))
 
 
-def _formats(anatomy: Anatomy, engine: str) -> tuple[str, ...]:
-    """Return what an engine serves of a model; a release that ships 4-bit weights is served as released."""
-    own_bits = 8 * anatomy.weights_bytes() / max(anatomy.checkpoint_params, 1)
-    if anatomy.recipe is not None and own_bits < _NARROW_BITS:
-        return ("mxfp4",)
-    return _FORMATS.get(engine, _FORMATS["llama.cpp"])
+def worth_of(option: FitOption, merits: Mapping[str, float]) -> float:
+    """Return a model's merit as far as the width of its weights leaves it: each bit below 4.4 halves it.
+
+    A rule of thumb: four-bit files are hardly told from the release, two-bit files are.
+    """
+    return merits.get(option.model, 0.0) * min(1.0, math.exp2(option.bits - _SENSIBLE_BITS))
 
 
-def default_engine(machine: Machine) -> str:
-    """Return the engine one would choose for a kind of device: vLLM in a data centre, llama.cpp elsewhere."""
+def default_engine(machine: Machine, stored_as: StoredAs | None = None) -> str:
+    """Return the engine one would choose for a kind of device, and for a file where it decides.
+
+    vLLM in a data centre and for quantised checkpoints on a card, llama.cpp elsewhere and on chips too old for vLLM's
+    kernels (NVIDIA before Ampere, AMD before CDNA).
+    """
+    is_old = _TOO_OLD_FOR_VLLM.search(machine.name) is not None
+    if stored_as == "gguf" or is_old:
+        return "llama.cpp"
+    if stored_as == "checkpoint" and machine.kind.startswith("gpu-"):
+        return "vllm"
     return "vllm" if machine.kind == "gpu-datacenter" else "llama.cpp"
+
+
+def at_load(
+    option: FitOption, *, context_tokens: int, concurrency: int, prompt_tokens: int | None = None
+) -> FitOption | None:
+    """Return the option at another load, its weights placed anew; None where that cannot be said."""
+    asked = replace(option.asked, context_tokens=context_tokens, concurrency=concurrency)
+    return _option(
+        option.deployment.anatomy,
+        Variant(option.deployment.weights, option.variant, option.bits),
+        asked,
+        TokenCosts(asked.machine, asked.machines_count, asked.assumptions, at=asked.at),
+        engine=option.engine,
+        prompt_tokens=prompt_tokens,
+    )
+
+
+def rank(option: FitOption) -> tuple[int, int, int, float, float, str]:
+    """Return the place of an option: what fits, is fast enough to read along, loses least, and is fastest.
+
+    What is wider than shows, at the price of lying in a second memory, comes after what is not.
+    """
+    bits = min(option.bits, _WIDE_ENOUGH_BITS)
+    speed = option.decode_tokens_per_s.value or 0.0
+    place = {True: 0, None: 1, False: 2}[option.fits]
+    if place:  # what does not fit is listed from the least that is missing
+        return place, 0, 0, float(option.missing_bytes or 0), -speed, option.variant
+    is_slow = 0 if speed >= READING_TOKENS_PER_S else 1
+    is_needless = 1 if option.split is not None and option.bits > _SHOWS_NOTHING_BITS else 0
+    return place, is_slow, is_needless, -bits, -speed, option.variant
+
+
+_KV_TYPES = {
+    "llama.cpp": {"fp8": "q8_0"},
+    "vllm": {"q8_0": "fp8", "q4_0": "fp8"},
+}
+"""The nearest cache type that an engine has."""
+
+
+def _options(
+    anatomy: Anatomy,
+    asked: Asked,
+    costs: TokenCosts,
+    *,
+    engine: str | None,
+    formats: Sequence[str],
+    stored_as: StoredAs | None,
+) -> list[FitOption]:
+    name = engine or default_engine(
+        asked.machine, stored_as if stored_as == "gguf" or anatomy.recipe is not None else None
+    )
+    variants: Sequence[Variant] = [named(weights) for weights in formats] or variants_of(
+        anatomy, engine=name, machine=asked.machine, stored_as=stored_as
+    )
+    context = min(asked.context_tokens, anatomy.max_context_tokens or asked.context_tokens)
+    kv_type = _KV_TYPES.get(name, {}).get(asked.kv_type, asked.kv_type)
+    wanted = replace(asked, context_tokens=context, kv_type=kv_type)
+    found = [_option(anatomy, variant, wanted, costs, engine=name) for variant in variants]
+    return [option for option in found if option is not None]
 
 
 def _option(
     anatomy: Anatomy,
+    variant: Variant,
+    asked: Asked,
+    costs: TokenCosts,
     *,
-    machine: Machine,
-    machines_count: int,
     engine: str,
-    weights: str,
-    context_tokens: int,
-    concurrency: int,
-    kv_type: str,
-    host: Host | None,
-    coefficients: Coefficients | None,
-    at: date,
+    prompt_tokens: int | None = None,
 ) -> FitOption | None:
-    deployment = deploy(
+    machine, count = asked.machine, asked.machines_count
+    context, concurrency = asked.context_tokens, asked.concurrency
+    plain = deploy(
         anatomy,
         machine=machine,
-        machines_count=machines_count,
+        machines_count=count,
         engine=engine,
-        weights=weights,
-        kv_type=kv_type,
-        coefficients=coefficients,
+        weights=variant.weights,
+        kv_type=asked.kv_type,
+        coefficients=asked.coefficients,
     )
-    if isinstance(deployment, str):
+    if isinstance(plain, str):
         return None
-    memory = deployment.compute_memory(concurrency=concurrency, context_tokens=context_tokens)
-    usable = deployment.usable_bytes
+    sharing, turns = parallel_degrees(count, is_llama_like=plain.is_llama_like)
+    if not plain.is_llama_like and count > 1:
+        plain = replace(plain, tensor_parallel=sharing, pipeline=turns)
+    memory = plain.compute_memory(concurrency=concurrency, context_tokens=context)
+    usable = plain.usable_bytes
     missing = None if usable is None else max(memory.total - usable, 0)
-    split = _split(deployment, missing or 0, host)
+    split = find_split(plain, missing or 0, asked.host)
+    deployment = plain
     if split is not None:
         missing = 0
+        deployment = replace(
+            plain, miss_fraction=split.missed_fraction, miss_bytes_per_s=split.bytes_per_s, basis="assumed"
+        )
+    elsewhere = 0 if split is None else split.room_bytes
+    prompt = min(PROMPT_TOKENS if prompt_tokens is None else prompt_tokens, context)
 
     def ask(metric: str) -> Prediction:
-        prompt = min(_PROMPT_TOKENS, context_tokens)
-        return predict(
-            Case(
-                id=metric,
-                anatomy=anatomy,
-                machine=machine,
-                machines_count=machines_count,
-                engine=engine,
-                weights=weights,
-                kv_type=kv_type,
-                concurrency=concurrency,
-                input_tokens=prompt,
-                output_tokens=128,
-                context_depth=max(context_tokens - prompt - 128, 0) if metric == "decode_tok_s_per_user" else 0,
-                cpu_offload=False if split is None else f"gpu_experts={100 * (1 - split.missed_fraction):.4f}%",
-                host_bytes_per_s=None if split is None else split.bytes_per_s,
-                metric=metric,
-            ),
-            coefficients,
+        if missing:
+            return _unanswered(metric, "it does not fit in this memory", memory.total)
+        return _predict(
+            deployment,
+            metric,
+            asked=asked,
+            context_tokens=context,
+            concurrency=concurrency,
+            prompt_tokens=prompt if metric == "ttft_ms" else min(PROMPT_TOKENS, context),
         )
 
     prefill, decode, ttft = ask("prefill_tok_s"), ask("decode_tok_s_per_user"), ask("ttft_ms")
-    marginal, loaded = _cost(machine, machines_count, prefill, decode, concurrency=concurrency, at=at)
-    unknown = [
-        what
-        for what, value in (
-            ("driver-visible memory", usable),
-            ("prefill speed", prefill.value),
-            ("decode speed", decode.value),
-            ("energy cost", marginal),
-            ("machine price", loaded),
-        )
-        if value is None
-    ]
+    output = costs.at(None if decode.value is None else decode.value * concurrency)
+    reading = costs.at(prefill.value)
     return FitOption(
         model=anatomy.name,
-        variant=weights,
+        variant=variant.label,
         engine=engine,
-        placement=_placement(machine, machines_count) if split is None else split.placement,
-        machines_count=machines_count,
+        placement=name_placement(machine, count) if split is None else split.placement,
+        machines_count=count,
         fits=None if missing is None else missing == 0,
         missing_bytes=missing,
         memory=memory,
         usable_bytes=usable,
-        max_context_tokens=_longest_context(
-            deployment, concurrency=concurrency, elsewhere=0 if split is None else split.room_bytes
-        ),
-        context_tokens=context_tokens,
+        max_context_tokens=longest_context(plain, concurrency=concurrency, elsewhere=elsewhere),
+        max_concurrency=most_sequences(plain, context_tokens=context, elsewhere=elsewhere),
+        context_tokens=context,
         concurrency=concurrency,
+        prompt_tokens=prompt,
         prefill_tokens_per_s=prefill,
         decode_tokens_per_s=decode,
         ttft_ms=ttft,
-        kv_type=kv_type,
+        kv_type=deployment.kv_type,
         layer_count=anatomy.layer_count,
         layers_on_host=0 if split is None else split.layers,
         is_split_by_expert=split is not None and bool(anatomy.experts),
-        usd_per_mtok_marginal=marginal,
-        usd_per_mtok_loaded=loaded,
+        tensor_parallel=deployment.tensor_parallel,
+        pipeline_parallel=deployment.pipeline,
+        usd_per_mtok_marginal=output.marginal_usd,
+        usd_per_mtok_loaded=output.loaded_usd,
+        input_usd_per_mtok_marginal=reading.marginal_usd,
+        input_usd_per_mtok_loaded=reading.loaded_usd,
         basis=deployment.basis,
-        unknown=tuple(unknown),
+        unknown=_unknown(machine),
+        bits=variant.bits,
+        deployment=deployment,
+        split=split,
+        asked=asked,
     )
 
 
-class _Split(NamedTuple):
-    """Weights over two or three memories: the share of what a step reads of them that the device does not hold."""
+def _unknown(machine: Machine) -> tuple[str, ...]:
+    """Return what is not known of a machine and so of every option on it, in a reader's words."""
+    asked_for = (
+        ("driver-visible memory", machine.usable_memory is None),
+        ("power draw, so energy cost", machine.tdp_watts is None),
+        ("machine price", machine.price_usd is None),
+    )
+    return tuple(what for what, is_missing in asked_for if is_missing)
 
-    missed_fraction: float
-    bytes_per_s: float
-    layers: int
-    room_bytes: int
-    placement: str
 
-
-def _split(deployment: Deployment, missing: int, host: Host | None) -> _Split | None:
-    """Return how weights lie over the device, its host's memory and its disk; None where they need not or cannot.
-
-    Experts move first, and alone where there are any; whole layers of a dense model do.
-    """
-    if not missing or host is None or not deployment.is_llama_like:
-        return None
-    anatomy, machine = deployment.anatomy, deployment.machine
-    movable = deployment.counted.routed if anatomy.experts else float(deployment.counted.resident)
-    own_memory = machine.kind not in {"cpu-platform", "soc-unified"}
-    in_memory = min(float(missing), _HOST_SHARE * host.memory_bytes) if own_memory else 0.0
-    on_disk = missing - in_memory
-    if missing > movable or (on_disk > 0 and host.disk_bytes_per_s is None):
-        return None
-    memory_rate = host.bytes_per_s or HOST_BYTES_PER_S.get(machine.kind, _ANY_HOST_BYTES_PER_S)
-    seconds = in_memory / memory_rate
-    if on_disk > 0 and host.disk_bytes_per_s is not None:
-        seconds += on_disk / (_DISK_SHARE * host.disk_bytes_per_s)
-    missed = missing / movable
-    layers = anatomy.moe_layers if anatomy.experts else anatomy.layer_count
-    what = "experts" if anatomy.experts else "layers"
-    where = [*(["VRAM"] if own_memory else []), *(["RAM"] if in_memory or not own_memory else [])]
-    where += ["SSD"] if on_disk > 0 else []
-    return _Split(
-        missed_fraction=missed,
-        bytes_per_s=missing / seconds,
-        layers=math.ceil(missed * layers),
-        room_bytes=int(min(movable, _HOST_SHARE * host.memory_bytes + (movable if host.disk_bytes_per_s else 0.0))),
-        placement=f"{what} over {' and '.join(where)}, {1 - missed:.0%} on the device",
+def _predict(
+    deployment: Deployment,
+    metric: str,
+    *,
+    asked: Asked,
+    context_tokens: int,
+    concurrency: int,
+    prompt_tokens: int,
+) -> Prediction:
+    """Return one metric of a deployment as it is placed, with the band of its class."""
+    is_decode = metric.startswith("decode")
+    case = Case(
+        id=metric,
+        anatomy=deployment.anatomy,
+        machine=deployment.machine,
+        machines_count=deployment.machines_count,
+        engine=deployment.engine,
+        weights=deployment.weights,
+        kv_type=deployment.kv_type,
+        concurrency=concurrency,
+        input_tokens=prompt_tokens,
+        output_tokens=_ANSWER_TOKENS,
+        context_depth=max(context_tokens - prompt_tokens - _ANSWER_TOKENS, 0) if is_decode else 0,
+        metric=metric,
+    )
+    value = compute_value(case, deployment)
+    class_ = class_of(case, deployment)
+    low, high = (asked.coefficients or load_coefficients()).band(class_)
+    return Prediction(
+        id=metric,
+        value=value,
+        low80=value * math.exp(low),
+        high80=value * math.exp(high),
+        basis=deployment.basis,
+        class_=class_,
+        memory_bytes=None,
+        fits=True,
+        refused=None,
     )
 
 
-def _placement(machine: Machine, count: int) -> str:
-    where = "RAM" if machine.kind == "cpu-platform" else "unified memory" if machine.kind == "soc-unified" else "VRAM"
-    return f"all in {where}" + (f" of {count} devices" if count > 1 else "")
-
-
-def _longest_context(deployment: Deployment, *, concurrency: int, elsewhere: int = 0) -> int | None:
-    """Return the most tokens each of `concurrency` sequences can hold, at most what the model was made for.
-
-    `elsewhere` are bytes of the weights that another memory can take.
-    """
-    usable = deployment.usable_bytes
-    if usable is None:
-        return None
-    limit = deployment.anatomy.max_context_tokens or 1 << 20
-    low, high = 0, limit
-    while low < high:
-        middle = (low + high + 1) // 2
-        if deployment.compute_memory(concurrency=concurrency, context_tokens=middle).total <= usable + elsewhere:
-            low = middle
-        else:
-            high = middle - 1
-    return low
-
-
-def _cost(
-    machine: Machine, count: int, prefill: Prediction, decode: Prediction, *, concurrency: int, at: date
-) -> tuple[Decimal | None, Decimal | None]:
-    """Return energy and full cost in USD per million output tokens, at 30% utilisation."""
-    if decode.value is None or machine.tdp_watts is None:
-        return None, None
-    rate = decode.value * concurrency
-    speed = assume(rate, "ownward.perf", checked_on=at, basis=decode.basis or "fitted")
-    prompt = assume(prefill.value or rate, "ownward.perf", checked_on=at, basis=prefill.basis or "fitted")
-    watts = assume(machine.tdp_watts.value * count, machine.tdp_watts.source, checked_on=at, basis="datasheet")
-    price = machine.price_usd
-    capex = assume(float(price.value) * count if price else 0.0, price.source if price else "unknown", checked_on=at)
-    option = OwnedOption(
-        name=machine.id,
-        capex_usd=capex,
-        idle_watts=assume(watts.value.value * 0.15, "15% of TDP", checked_on=at),
-        busy_watts=watts,
-        capacity=Capacity(prefill_tokens_per_s=prompt, decode_tokens_per_s=speed),
-        machines=1,
+def _unanswered(metric: str, reason: str, memory_bytes: int) -> Prediction:
+    return Prediction(
+        id=metric,
+        value=None,
+        low80=None,
+        high80=None,
+        basis=None,
+        class_="refused",
+        memory_bytes=memory_bytes,
+        fits=False,
+        refused=reason,
     )
-    output_tokens = rate * _SECONDS_PER_MONTH * _UTILISATION_FRACTION
-    volume = Volume(
-        requests=1.0,
-        input_tokens=0.0,
-        cached_input_tokens=0.0,
-        output_tokens=output_tokens,
-        peak_input_tokens_per_s=0.0,
-        peak_output_tokens_per_s=0.0,
-    )
-    nobody = assume(0.0, "a machine of one's own, looked after by its user", checked_on=at)
-    cost = compute_owned_cost(option, volume, Assumptions(redundancy=0, people_hours_per_month=nobody))
-    per_mtok = Decimal(str(output_tokens)) / _MTOK
-    marginal = None if cost.marginal_usd is None else (cost.marginal_usd / per_mtok).quantize(Decimal("1e-6"))
-    loaded = None if cost.loaded_usd is None or price is None else cost.loaded_usd / per_mtok
-    return marginal, None if loaded is None else loaded.quantize(Decimal("1e-6"))
-
-
-def _rank(option: FitOption) -> tuple[int, int, float, float, str]:
-    bits = min(WEIGHT_BITS[option.variant], _WIDE_ENOUGH_BITS)
-    speed = option.decode_tokens_per_s.value or 0.0
-    place = {True: 0, None: 1, False: 2}[option.fits]
-    if place:  # what does not fit is listed from the least that is missing
-        return place, 0, float(option.missing_bytes or 0), -speed, option.variant
-    return place, 0 if speed >= _READING_TOKENS_PER_S else 1, -bits, -speed, option.variant

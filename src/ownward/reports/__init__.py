@@ -13,6 +13,9 @@ from ownward.reports._anatomy_page import (
     render_anatomy_page,
 )
 from ownward.reports._comparisons import render_comparisons
+from ownward.reports._fit_page import write_fit_page
+from ownward.reports._fit_report import FitFacts, FitLine, FitReport, Way
+from ownward.reports._fit_screen import command_lines, render_fit
 from ownward.reports._release_page import render_checkpoints, render_licence, render_release, render_scores
 from ownward.reports._report import Report, TierLine, WorkloadLine, compute_report, render_report
 
@@ -21,17 +24,24 @@ __all__ = [
     "CONTEXT_TOKENS",
     "AnatomyPage",
     "CacheLine",
+    "FitFacts",
+    "FitLine",
+    "FitReport",
     "Report",
     "TierLine",
+    "Way",
     "WeightLine",
     "WorkloadLine",
+    "command_lines",
     "compute_anatomy_page",
     "compute_report",
     "render_anatomy_page",
     "render_checkpoints",
     "render_comparisons",
+    "render_fit",
     "render_licence",
     "render_release",
     "render_report",
     "render_scores",
+    "write_fit_page",
 ]

@@ -1,0 +1,146 @@
+"""The commands that run an option of a fit: a server program's with every flag worked out, and our own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ownward.core import format_bytes
+
+if TYPE_CHECKING:
+    from ownward.catalog import Model
+    from ownward.planner import FitOption
+    from ownward.reports import Way
+
+_ALL_LAYERS = 999
+_LLAMA_BATCH_TOKENS = 2048
+_ON_PROCESSORS = frozenset({"cpu-platform"})
+# What the embedded engine's package runs on as it comes: processors, and Apple's chips.
+_EMBEDDED_RUNS_ON = ("cpu-platform", "apple")
+
+
+def ways_to_run(
+    option: FitOption, release: Model | None, *, source: str | None, threads: int | None
+) -> tuple[Way, ...]:
+    """Return the commands that run the option, the one that was predicted first.
+
+    `source` is the path or the name elsewhere of a file that is served as it is; else weights are named as they are
+    usually published, and what the command needs says so. `threads` are this machine's free cores.
+    """
+    if option.engine == "vllm":
+        return (_vllm(option, release, source),)
+    return tuple(way for way in (_llama_server(option, release, source, threads), _serve(option, source)) if way)
+
+
+def _llama_server(option: FitOption, release: Model | None, source: str | None, threads: int | None) -> Way:
+    from ownward.engines import EngineOptions, llama_server_command
+    from ownward.reports import Way
+
+    extra = ["--ubatch-size", str(option.prefill_chunk_tokens)]
+    layers: int | None = None if option.deployment.machine.kind in _ON_PROCESSORS else _ALL_LAYERS
+    if option.layers_on_host and option.is_split_by_expert:
+        extra += ["--n-cpu-moe", str(option.layers_on_host)]
+    elif option.layers_on_host:
+        layers = max(option.layer_count - option.layers_on_host, 0)
+    kv_type = "f16" if option.kv_type in {"bf16", "f16"} else option.kv_type
+    if kv_type != "f16":
+        extra += ["--flash-attn", "on"]  # a quantised cache of values needs it
+    options = EngineOptions(
+        model_path=Path(_file_name(option, source)),
+        alias=option.model,
+        slots=option.concurrency,
+        context_tokens=_context(option),
+        gpu_layers=layers,
+        batch_tokens=max(_LLAMA_BATCH_TOKENS, option.prefill_chunk_tokens),
+        warmup=option.split is None or not option.split.on_disk_bytes,
+        kv_type="q4_0" if kv_type == "q4_0" else "q8_0" if kv_type == "q8_0" else "f16",
+        port=8080,
+    )
+    return Way(
+        words=tuple(llama_server_command(options, threads=threads, extra=tuple(extra))),
+        needs="" if source is not None else _needed_file(option, release),
+    )
+
+
+def _serve(option: FitOption, source: str | None) -> Way | None:
+    """Return our own command, where the embedded engine needs no flag that it does not take."""
+    from ownward.reports import Way
+
+    if option.split is not None or option.kv_type not in {"bf16", "f16"}:
+        return None
+    machine = option.deployment.machine
+    runs = any(machine.kind == name or machine.id.startswith(name) for name in _EMBEDDED_RUNS_ON)
+    words = ("ownward", "serve", "--model", _file_name(option, source))
+    load = ("--context", str(_context(option)), "--slots", str(option.concurrency))
+    return Way(
+        words=(*words, *load),
+        needs=""
+        if runs
+        else "needs the embedded engine built for this device; as it is installed it uses the processor",
+    )
+
+
+def _vllm(option: FitOption, release: Model | None, source: str | None) -> Way:
+    from ownward.engines import VllmOptions, vllm_command
+    from ownward.reports import Way
+
+    model, quantization, needs = _checkpoint(option, release, source)
+    memory = option.deployment.memory_bytes
+    share = 0.9 if not memory or not option.usable_bytes else option.usable_bytes / (memory * option.machines_count)
+    options = VllmOptions(
+        model=model,
+        alias=option.model,
+        max_context_tokens=_context(option),
+        slots=option.concurrency,
+        batch_tokens=max(option.prefill_chunk_tokens, option.concurrency),
+        tensor_parallel=option.tensor_parallel,
+        pipeline_parallel=option.pipeline_parallel,
+        memory_fraction=round(share, 2),
+        quantization=quantization,
+        kv_type="fp8" if option.kv_type == "fp8" else "auto",
+        port=8000,
+    )
+    return Way(words=tuple(vllm_command(options)), needs=needs)
+
+
+def _checkpoint(option: FitOption, release: Model | None, source: str | None) -> tuple[str, str | None, str]:
+    """Return what vLLM is to load, the quantisation it is to do itself, and what is needed that is not published."""
+    if source is not None:
+        return source.removeprefix("hf:").removesuffix("/config.json"), None, ""
+    hub = option.model if release is None or release.hub_id is None else release.hub_id.value
+    if option.deployment.weights in {"native", "bf16"}:
+        return hub, None, ""
+    published = None if release is None else _published(release, option.variant)
+    if published is not None:
+        return published, None, ""
+    if option.variant == "fp8":
+        return hub, "fp8", ""
+    size = format_bytes(option.memory.weights)
+    needs = f"needs a checkpoint of {hub} in {option.variant}, {size}; none is in the catalogue"
+    return f"./{option.model}-{option.variant}", None, needs
+
+
+def _published(release: Model, variant: str) -> str | None:
+    """Return the catalogue's checkpoint of a release in a format that vLLM loads; None for none."""
+    from ownward import catalog
+    from ownward.cli._subjects import catalog_files
+
+    named = [
+        item.name
+        for item in catalog.checkpoints(release.id, catalog_files())
+        if item.quantisation.lower() == variant and not item.name.startswith("mlx-community/")
+    ]
+    return named[0] if named else None
+
+
+def _needed_file(option: FitOption, release: Model | None) -> str:
+    hub = option.model if release is None or release.hub_id is None else release.hub_id.value
+    return f"needs a GGUF of {hub} in {option.variant}, {format_bytes(option.memory.weights)}: fetch or make it first"
+
+
+def _file_name(option: FitOption, source: str | None) -> str:
+    return source if source is not None else f"{option.model}-{option.variant.upper()}.gguf"
+
+
+def _context(option: FitOption) -> int:
+    return max(min(option.context_tokens, option.max_context_tokens or option.context_tokens), 1)

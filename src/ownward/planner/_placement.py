@@ -1,0 +1,135 @@
+"""Where weights lie: over the devices, the memory behind them and the disk; and the longest context that leaves."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ownward.catalog import Machine
+from ownward.perf import HOST_BYTES_PER_S, Deployment
+
+# What others leave free of a host's memory, and what random reads reach of a disk's stated rate.
+HOST_SHARE = 0.85
+_DISK_SHARE = 0.6
+_ANY_HOST_BYTES_PER_S = 70e9
+_MOST_SHARING = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """What stands behind a device: free memory, how fast it is read (None: as is usual), and the disk's read rate."""
+
+    memory_bytes: int = 0
+    bytes_per_s: float | None = None
+    disk_bytes_per_s: float | None = None
+
+
+class Split(NamedTuple):
+    """Weights over two or three memories: the share of what a step reads of them that the device does not hold."""
+
+    missed_fraction: float
+    bytes_per_s: float
+    layers: int
+    room_bytes: int
+    in_memory_bytes: int
+    on_disk_bytes: int
+    placement: str
+
+
+def shares_one_memory(machine: Machine) -> bool:
+    """Return whether the processor's memory is the device's own, so that nothing lies behind it but the disk."""
+    return machine.kind in {"cpu-platform", "soc-unified"}
+
+
+def find_split(deployment: Deployment, missing: int, host: Host | None) -> Split | None:
+    """Return how weights lie over the device, its host's memory and its disk; None where they need not or cannot.
+
+    Experts move first, and alone where there are any; whole layers of a dense model do.
+    """
+    if not missing or host is None or not deployment.is_llama_like:
+        return None
+    anatomy, machine = deployment.anatomy, deployment.machine
+    movable = movable_bytes(deployment)
+    own_memory = not shares_one_memory(machine)
+    in_memory = min(float(missing), HOST_SHARE * host.memory_bytes) if own_memory else 0.0
+    on_disk = missing - in_memory
+    if missing > movable or (on_disk > 0 and host.disk_bytes_per_s is None):
+        return None
+    memory_rate = host.bytes_per_s or HOST_BYTES_PER_S.get(machine.kind, _ANY_HOST_BYTES_PER_S)
+    seconds = in_memory / memory_rate
+    if on_disk > 0 and host.disk_bytes_per_s is not None:
+        seconds += on_disk / (_DISK_SHARE * host.disk_bytes_per_s)
+    missed = missing / movable
+    layers = anatomy.moe_layers if anatomy.experts else anatomy.layer_count
+    what = "experts" if anatomy.experts else "layers"
+    where = [*(["VRAM"] if own_memory else []), *(["RAM"] if in_memory or not own_memory else [])]
+    where += ["SSD"] if on_disk > 0 else []
+    return Split(
+        missed_fraction=missed,
+        bytes_per_s=missing / seconds,
+        layers=math.ceil(missed * layers),
+        room_bytes=int(min(movable, HOST_SHARE * host.memory_bytes + (movable if host.disk_bytes_per_s else 0.0))),
+        in_memory_bytes=round(in_memory),
+        on_disk_bytes=round(on_disk),
+        placement=f"{what} over {' and '.join(where)}, {1 - missed:.0%} on the device",
+    )
+
+
+def movable_bytes(deployment: Deployment) -> float:
+    """Return the bytes of weights that may lie behind the device: experts where there are any, else all layers."""
+    counted = deployment.counted
+    return counted.routed if deployment.anatomy.experts else float(counted.resident)
+
+
+def name_placement(machine: Machine, count: int) -> str:
+    """Return where weights lie that need no second memory."""
+    where = "RAM" if machine.kind == "cpu-platform" else "unified memory" if machine.kind == "soc-unified" else "VRAM"
+    return f"all in {where}" + (f" of {count} devices" if count > 1 else "")
+
+
+def parallel_degrees(count: int, *, is_llama_like: bool) -> tuple[int, int]:
+    """Return how many devices share each layer, and how many such groups take turns.
+
+    Layers are shared by a power of two of devices, at most 8; llama.cpp gives devices layers in turn.
+
+    >>> parallel_degrees(8, is_llama_like=False), parallel_degrees(16, is_llama_like=False)
+    ((8, 1), (8, 2))
+    >>> parallel_degrees(3, is_llama_like=False), parallel_degrees(2, is_llama_like=True)
+    ((1, 3), (1, 2))
+    """
+    if is_llama_like:
+        return 1, count
+    sharing = 1
+    while sharing < _MOST_SHARING and count % (2 * sharing) == 0:
+        sharing *= 2
+    return sharing, count // sharing
+
+
+def longest_context(deployment: Deployment, *, concurrency: int, elsewhere: int = 0) -> int | None:
+    """Return the most tokens each of `concurrency` sequences can hold, at most what the model was made for.
+
+    `elsewhere` are bytes of the weights that another memory can take. None where the device's memory is not known.
+    """
+    usable = deployment.usable_bytes
+    if usable is None:
+        return None
+    low, high = 0, deployment.anatomy.max_context_tokens or 1 << 20
+    while low < high:
+        middle = (low + high + 1) // 2
+        if deployment.compute_memory(concurrency=concurrency, context_tokens=middle).total <= usable + elsewhere:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def most_sequences(deployment: Deployment, *, context_tokens: int, elsewhere: int = 0) -> int | None:
+    """Return how many sequences of `context_tokens` can be held at a time; None where memory is not known."""
+    usable = deployment.usable_bytes
+    if usable is None:
+        return None
+    one = deployment.compute_memory(concurrency=1, context_tokens=context_tokens)
+    each = one.cache + one.state
+    room = usable + elsewhere - (one.total - each)
+    return max(room // each, 0) if each > 0 else 1 << 20
