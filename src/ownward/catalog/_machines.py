@@ -11,7 +11,7 @@ from pathlib import Path
 from ownward.catalog._load import DATA, as_key, load_identified
 from ownward.catalog._machine import UNDATED, Machine, read_machine
 from ownward.catalog._names import NameIndex, listed
-from ownward.core import Sourced, UnknownMachine
+from ownward.core import Sourced, UnknownMachine, closest
 
 # Words that do not tell one machine from another.
 _BRANDS = frozenset(
@@ -24,6 +24,7 @@ _BRANDS = frozenset(
 _SIZE = re.compile(r"\b(\d+) ?GB\b", re.IGNORECASE)
 # What somebody noted behind a name: `RTX 3090 24GB (PCIe3 x16, 220W cap)`.
 _REMARK = re.compile(r"\([^()]*\)")
+_SUGGESTED, _MOST_SPELLINGS = 4, 16
 _COUNTED = re.compile(r'^\s*(\d+)\s*[x×*]\s*"?(.+?)"?\s*$', re.IGNORECASE)
 
 
@@ -62,7 +63,7 @@ def machine(name: str, extra: Sequence[Path] = ()) -> Machine:
         return machine(name.replace(remark[0], " "), extra)
     if found:
         raise ambiguous_machine(name, found)
-    raise UnknownMachine(name, [spelled for item in known.values() for spelled in (item.id, *item.aliases)])
+    raise _unknown_machine(name, known)
 
 
 def parse_machines(text: str, extra: Sequence[Path] = ()) -> MachineGroup:
@@ -82,6 +83,16 @@ def search_machines(text: str = "", extra: Sequence[Path] = ()) -> tuple[Machine
     """Return the machines of which one name contains every word of `text`; all of them for none."""
     known = _by_id(as_key(extra))
     return tuple(known[key] for key in _index(as_key(extra)).search(text))
+
+
+def _unknown_machine(name: str, known: dict[str, Machine]) -> UnknownMachine:
+    """Return the error for a name that no machine carries, with the closest machines, each once."""
+    error = UnknownMachine(name, ())
+    spelled = {spelling: item.id for item in known.values() for spelling in (item.name, item.id, *item.aliases)}
+    near = dict.fromkeys(spelled[spelling] for spelling in closest(name, spelled, limit=_MOST_SPELLINGS))
+    error.closest = tuple(near)[:_SUGGESTED]
+    error.allowed = f"Closest: {listed(error.closest)}" if error.closest else None
+    return error
 
 
 def ambiguous_machine(name: str, choices: Sequence[str]) -> UnknownMachine:

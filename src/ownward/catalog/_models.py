@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -39,12 +39,24 @@ def model(name: str, extra: Sequence[Path] = ()) -> Model:
     if len(found) == 1:
         return known[found[0]]
     if found:
+        found = _likeliest(found, bare, known)
         error = UnknownModel(name, found)
         error.message = f"{name!r} can mean {len(found)} models"
         error.allowed = f"One of {listed(found)}"
         error.closest = found
         raise error
     raise UnknownModel(name, list(known))
+
+
+def _likeliest(found: Sequence[str], name: str, known: Mapping[str, Model]) -> tuple[str, ...]:
+    """Return ids with those that begin with `name` first, and of these the newest."""
+
+    def stated(key: str) -> str:
+        released = known[key].released
+        return "" if released is None else str(released.value)
+
+    newest = sorted(found, key=stated, reverse=True)
+    return tuple(sorted(newest, key=lambda key: not fold(key).startswith(fold(name))))
 
 
 def search_models(text: str = "", extra: Sequence[Path] = ()) -> tuple[Model, ...]:

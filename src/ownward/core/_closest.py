@@ -3,24 +3,78 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+_LEAST_ALIKE = 0.6
+_LEAST_WORDS = 0.5
+# What speaks for a name besides its likeness: it goes on where the typed one ends; it has each of its words.
+_BEGINS, _HAS_WORDS = 0.25, 0.15
+# What speaks against a name that goes on after what is alike.
+_UNFINISHED = 0.06
+_WORD = re.compile(r"[a-z]+|[0-9]+(?:\.[0-9]+)?")
 
 
 def closest(name: str, known: Iterable[str], *, limit: int = 3) -> tuple[str, ...]:
     """Return up to `limit` of `known` that resemble `name`, best first; empty if none does.
 
-    Case and the separators `-`, `_`, `.`, `/` and space are ignored, and a name
-    that contains `name` counts as close.
+    Case and the separators `-`, `_`, `.`, `/` and space are ignored. Names that go on where `name` ends, from their
+    start or from one of their words, and those that have the beginnings of all its words, go before others as alike;
+    those that contain it or share half of its words count as close.
 
     >>> closest("tires", ["tiers", "workloads"])
     ('tiers',)
+    >>> closest("RTX 40", ["RTX A4000", "GeForce RTX 4090", "RTX 3060"], limit=2)
+    ('GeForce RTX 4090', 'RTX A4000')
     """
-    folded = {_fold(candidate): candidate for candidate in sorted(known, reverse=True)}
     wanted = _fold(name)
-    containing = sorted(key for key in folded if wanted and wanted in key)
-    similar = difflib.get_close_matches(wanted, list(folded), n=limit, cutoff=0.6)
-    ordered = dict.fromkeys([*similar, *containing])
-    return tuple(folded[key] for key in ordered)[:limit]
+    words = _WORD.findall(name.lower())
+    ranked = []
+    for candidate in dict.fromkeys(known):
+        folded = _fold(candidate)
+        likeness = _likeness(wanted, words, folded, candidate)
+        if likeness > 0:
+            ranked.append((-likeness, len(folded), folded, candidate))
+    found: dict[str, str] = {}
+    for _, _, folded, candidate in sorted(ranked):
+        found.setdefault(folded, candidate)
+    return tuple(found.values())[:limit]
+
+
+def _likeness(wanted: str, words: list[str], folded: str, candidate: str) -> float:
+    """Return how likely `candidate` was meant; 0 for not at all."""
+    if not wanted:
+        return 0.0
+    theirs = _WORD.findall(candidate.lower())
+    begun = next((rest for rest in _rests(folded, theirs) if rest.startswith(wanted)), None)
+    if begun is not None:
+        return _alike(begun, wanted) + _BEGINS
+    shared = sum(any(their.startswith(word) for their in theirs) for word in words) / max(len(words), 1)
+    unfinished = _alike(folded[: len(wanted) + 1], wanted) - _UNFINISHED
+    alike = max(_alike(folded, wanted) + (_HAS_WORDS if shared == 1.0 else 0.0), unfinished)
+    if shared == 1.0:
+        return alike
+    if alike >= _LEAST_ALIKE or wanted in folded:
+        return alike
+    has_telling = any(len(word) > 1 and not word[0].isdigit() for word in words)
+    return shared / 2 if shared >= _LEAST_WORDS and has_telling else 0.0
+
+
+def _rests(folded: str, words: list[str]) -> list[str]:
+    """Return the name, and what is left of it from each of its words on."""
+    found = [folded]
+    at = 0
+    for word in words:
+        at = folded.find(word, at)
+        if at < 0:
+            break
+        found.append(folded[at:])
+        at += len(word)
+    return found
+
+
+def _alike(left: str, right: str) -> float:
+    return difflib.SequenceMatcher(None, left, right).ratio()
 
 
 def _fold(name: str) -> str:

@@ -13,6 +13,7 @@ from ownward.catalog import Machine
 from ownward.economics import Assumptions
 from ownward.planner._fit import READING_TOKENS_PER_S, FitOption, fit, worth_of
 from ownward.planner._placement import Host, shares_one_memory
+from ownward.planner._priced import as_priced
 
 HOST_USD = Decimal(800)
 """What a computer around a card or two is taken to cost, where nobody says: a default to be replaced by a quote."""
@@ -116,7 +117,8 @@ def advise(
     dearer: list[Purchase] = []
     unpriced: list[FitOption] = []
     tried = 0
-    for machine in machines:
+    for listed in machines:
+        machine = as_priced(listed)
         if machine.kind not in _COMPUTES or machine.bandwidth_bytes_per_s is None or _MODULE.search(machine.name):
             continue
         if machine.price_usd is None:

@@ -34,6 +34,7 @@ from ownward.planner._placement import (
     name_placement,
     parallel_degrees,
 )
+from ownward.planner._priced import without_foreign_price
 from ownward.planner._variants import StoredAs, Variant, named, variants_of
 
 # Above this width nobody has shown a loss; below it each step down costs some.
@@ -147,6 +148,7 @@ def fit(
 
     Formats are those of the engine unless given. What does not fit says how much is missing.
     """
+    machine = without_foreign_price(machine)
     asked = Asked(
         machine=machine,
         machines_count=machines_count,
