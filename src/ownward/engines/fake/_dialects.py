@@ -6,6 +6,7 @@ Pure: a call goes in, bytes come out. When they are sent is the server's busines
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import struct
 from collections.abc import Callable, Iterator
@@ -57,13 +58,15 @@ class Call:
     words: tuple[str, ...]
     tool: str | None
     chunk_tokens: int
+    other_tools: tuple[str, ...] = ()  # called beside `tool`, one after the other
+    thinking: tuple[str, ...] = ()  # thought before the answer, one token a word
     embedding_inputs: int = 0
     wants_base64: bool = False
 
     @property
     def total_output_tokens(self) -> int:
-        """Tokens generated over all choices, which is what a provider charges."""
-        return self.output_tokens * self.choices
+        """Tokens generated over all choices, which is what a provider charges; thinking is generated as well."""
+        return (self.output_tokens + len(self.thinking)) * self.choices
 
     @property
     def reported(self) -> tuple[int, int] | None:
@@ -88,6 +91,26 @@ class Call:
             (words[index % len(words)] if index == 0 else " " + words[index % len(words)])
             for index in range(first, last)
         )
+
+    @property
+    def thought(self) -> str:
+        """What was thought, as one text."""
+        return " ".join(self.thinking)
+
+    @property
+    def calls(self) -> list[tuple[str, str, str]]:
+        """Every call as id, name and arguments."""
+        names = (self.tool, *self.other_tools) if self.tool is not None else ()
+        size = self.output_tokens // max(len(names), 1)
+        return [
+            (f"{self.serial}_{index}" if index else f"{self.serial}", name, self.text(0, size))
+            for index, name in enumerate(names)
+        ]
+
+
+def sign(thinking: str) -> str:
+    """Return the signature under a text of thinking, by which a later request shows that it came from here."""
+    return "fake-" + hashlib.sha256(thinking.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def default_words() -> tuple[str, ...]:
@@ -149,7 +172,7 @@ def _openai_usage(call: Call, produced: int | None = None) -> dict[str, Any] | N
         "completion_tokens": output,
         "total_tokens": told_input + output,
         "prompt_tokens_details": {"cached_tokens": call.cached_tokens},
-        "completion_tokens_details": {"reasoning_tokens": 0},
+        "completion_tokens_details": {"reasoning_tokens": len(call.thinking) * call.choices},
     }
 
 
@@ -170,12 +193,16 @@ def _openai_frame(call: Call, kind: str, prefix: str) -> dict[str, Any]:
 def _chat(call: Call) -> dict[str, Any]:
     message: dict[str, Any] = {"role": "assistant", "content": call.text(0, call.output_tokens)}
     if call.tool is not None:
-        function = {"name": call.tool, "arguments": call.text(0, call.output_tokens)}
         message = {
             "role": "assistant",
             "content": None,
-            "tool_calls": [{"id": f"call_fake_{call.serial}", "type": "function", "function": function}],
+            "tool_calls": [
+                {"id": f"call_fake_{call_id}", "type": "function", "function": {"name": name, "arguments": arguments}}
+                for call_id, name, arguments in call.calls
+            ],
         }
+    if call.thinking:
+        message["reasoning_content"] = call.thought
     choices = [
         {"index": index, "message": message, "finish_reason": _finish(call), "logprobs": None}
         for index in range(call.choices)
@@ -225,6 +252,9 @@ def _openai_stream(
 
 def _chat_stream(call: Call) -> Iterator[tuple[bytes, int]]:
     frame = _openai_frame(call, "chat.completion.chunk", "chatcmpl")
+    if call.thinking or call.other_tools:
+        yield from _chat_stream_of_parts(call, frame)
+        return
     for choice in range(call.choices):
         delta: dict[str, Any] = {"role": "assistant", "content": ""}
         if call.tool is not None:
@@ -243,6 +273,34 @@ def _chat_stream(call: Call) -> Iterator[tuple[bytes, int]]:
         return {"index": choice, "delta": {}, "finish_reason": _finish(call)}
 
     yield from _openai_stream(call, frame, content, finish)
+
+
+def _chat_stream_of_parts(call: Call, frame: dict[str, Any]) -> Iterator[tuple[bytes, int]]:
+    """Yield the stream of an answer that thinks, or makes several calls."""
+
+    def chunk(delta: dict[str, Any], finish: str | None = None) -> bytes:
+        places = range(call.choices)
+        return b"".join(
+            _data({**frame, "choices": [{"index": place, "delta": delta, "finish_reason": finish}]}) for place in places
+        )
+
+    yield chunk({"role": "assistant", "content": None}), 0
+    for index, word in enumerate(call.thinking):
+        yield chunk({"reasoning_content": f" {word}" if index else word}), call.choices
+    if call.tool is None:
+        for _, first, last in _steps(call):
+            yield chunk({"content": call.text(first, last)}), last - first
+    for index, (call_id, name, arguments) in enumerate(call.calls):
+        opened = {"index": index, "id": f"call_fake_{call_id}", "type": "function"}
+        yield chunk({"tool_calls": [{**opened, "function": {"name": name, "arguments": ""}}]}), 0
+        for piece in arguments.split(" "):
+            told = piece if arguments.startswith(piece) else f" {piece}"
+            yield chunk({"tool_calls": [{"index": index, "function": {"arguments": told}}]}), call.choices
+    yield chunk({}, _finish(call)), 0
+    usage = _openai_usage(call)
+    if usage is not None:
+        yield _data({**frame, "choices": [], "usage": usage}), 0
+    yield b"data: [DONE]\n\n", 0
 
 
 def _completions(call: Call) -> dict[str, Any]:
@@ -359,6 +417,7 @@ def _anthropic_usage(call: Call, output: int | None = None) -> dict[str, Any] | 
         "cache_creation_input_tokens": 0,
         "cache_read_input_tokens": call.cached_tokens,
         "output_tokens": told_output if output is None else output,
+        **({"output_tokens_details": {"thinking_tokens": len(call.thinking)}} if call.thinking else {}),
     }
 
 
@@ -369,15 +428,20 @@ def _anthropic_stop(call: Call) -> str:
 
 
 def _messages(call: Call) -> dict[str, Any]:
-    block: dict[str, Any] = {"type": "text", "text": call.text(0, call.output_tokens)}
+    blocks: list[dict[str, Any]] = [{"type": "text", "text": call.text(0, call.output_tokens)}]
     if call.tool is not None:
-        block = {"type": "tool_use", "id": f"toolu_fake_{call.serial}", "name": call.tool, "input": {"query": "fake"}}
+        blocks = [
+            {"type": "tool_use", "id": f"toolu_fake_{call_id}", "name": name, "input": {"query": "fake"}}
+            for call_id, name, _ in call.calls
+        ]
+    if call.thinking:
+        blocks.insert(0, {"type": "thinking", "thinking": call.thought, "signature": sign(call.thought)})
     body = {
         "id": f"msg_fake_{call.serial}",
         "type": "message",
         "role": "assistant",
         "model": call.model,
-        "content": [block],
+        "content": blocks,
         "stop_reason": _anthropic_stop(call),
         "stop_sequence": None,
     }
@@ -392,25 +456,47 @@ def _messages_stream(call: Call) -> Iterator[tuple[bytes, int]]:
     else:
         opened.pop("usage", None)
     yield _event("message_start", {"message": opened}), 0
-    block: dict[str, Any] = {"type": "text", "text": ""}
+    index = 0
+    if call.thinking:
+        yield from _thinking_events(call)
+        index = 1
+    blocks: list[dict[str, Any]] = [{"type": "text", "text": ""}]
     if call.tool is not None:
-        block = {"type": "tool_use", "id": f"toolu_fake_{call.serial}", "name": call.tool, "input": {}}
-    yield _event("content_block_start", {"index": 0, "content_block": block}), 0
-    yield _event("ping", {}), 0
-    for first in range(0, call.output_tokens, call.chunk_tokens):
-        last = min(first + call.chunk_tokens, call.output_tokens)
-        text = call.text(first, last)
-        delta: dict[str, Any] = {"type": "text_delta", "text": text}
-        if call.tool is not None:
-            delta = {"type": "input_json_delta", "partial_json": text}
-        yield _event("content_block_delta", {"index": 0, "delta": delta}), last - first
-    yield _event("content_block_stop", {"index": 0}), 0
+        blocks = [
+            {"type": "tool_use", "id": f"toolu_fake_{call_id}", "name": name, "input": {}}
+            for call_id, name, _ in call.calls
+        ]
+    tokens = call.output_tokens // len(blocks)
+    for block in blocks:
+        yield _event("content_block_start", {"index": index, "content_block": block}), 0
+        if block is blocks[0]:
+            yield _event("ping", {}), 0
+        for first in range(0, tokens, call.chunk_tokens):
+            last = min(first + call.chunk_tokens, tokens)
+            text = call.text(first, last)
+            delta: dict[str, Any] = {"type": "text_delta", "text": text}
+            if call.tool is not None:
+                delta = {"type": "input_json_delta", "partial_json": text}
+            yield _event("content_block_delta", {"index": index, "delta": delta}), last - first
+        yield _event("content_block_stop", {"index": index}), 0
+        index += 1
     ended: dict[str, Any] = {"delta": {"stop_reason": _anthropic_stop(call), "stop_sequence": None}}
     usage = _anthropic_usage(call)
     if usage is not None:
         ended["usage"] = usage if call.usage in {"always", "late"} else {"output_tokens": usage["output_tokens"]}
     yield _event("message_delta", ended), 0
     yield _event("message_stop", {}), 0
+
+
+def _thinking_events(call: Call) -> Iterator[tuple[bytes, int]]:
+    block = {"type": "thinking", "thinking": "", "signature": ""}
+    yield _event("content_block_start", {"index": 0, "content_block": block}), 0
+    for index, word in enumerate(call.thinking):
+        delta = {"type": "thinking_delta", "thinking": f" {word}" if index else word}
+        yield _event("content_block_delta", {"index": 0, "delta": delta}), 1
+    signed = {"type": "signature_delta", "signature": sign(call.thought)}
+    yield _event("content_block_delta", {"index": 0, "delta": signed}), 0
+    yield _event("content_block_stop", {"index": 0}), 0
 
 
 def _count_tokens(call: Call) -> dict[str, Any]:

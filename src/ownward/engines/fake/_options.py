@@ -13,7 +13,7 @@ from ownward.core import UsageError
 UsageMode = Literal["honest", "always", "missing", "wrong", "late", "running"]
 CutEnd = Literal["close", "reset"]
 GarbageKind = Literal["json", "sse"]
-ToolMode = Literal["never", "offered"]
+ToolMode = Literal["never", "offered", "until-results"]
 TokenRule = Literal["words", "bytes"]
 
 T = TypeVar("T")
@@ -365,7 +365,19 @@ class FakeOptions:
     cached_fraction: float = field(default=0.0, metadata=_flag("share of the input that is reported as cached"))
     tool_calls: ToolMode = field(
         default="never",
-        metadata=_flag("call the first tool offered, where a request offers any", choices=("never", "offered")),
+        metadata=_flag(
+            "offered calls the first tool that a request offers; until-results calls all of them, and answers in words"
+            " once a request ends with their results",
+            choices=("never", "offered", "until-results"),
+        ),
+    )
+    thinking: str | None = field(
+        default=None,
+        metadata=_flag(
+            "think this before an answer to chat or messages; messages carry it signed, and are refused where they"
+            " come back without it while a tool runs",
+            parse=str,
+        ),
     )
     api_key: str | None = field(default=None, metadata=_flag("refuse requests without this key (401)", parse=str))
     max_concurrency: int | None = field(

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, Self, TypeVar
 
 from ownward.core import PortTaken
+from ownward.engines.fake._checks import check_thinking, ends_with_results
 from ownward.engines.fake._dialects import (
     ENDPOINTS,
     TOOL_WORDS,
@@ -318,7 +319,10 @@ class FakeServer:
         options = self.options
         input_tokens = self._count_input(asked, body)
         limit = next((_count(asked, key) for key in _MAX_TOKEN_KEYS if asked.get(key) is not None), None)
-        tool = _first_tool(asked) if options.tool_calls == "offered" else None
+        tool, other_tools = self._tools(asked)
+        thinking = tuple(options.thinking.split()) if options.thinking and endpoint in {"chat", "messages"} else ()
+        if thinking and endpoint == "messages":
+            check_thinking(asked)
         words = default_words()
         if tool is not None:
             words = TOOL_WORDS
@@ -326,7 +330,9 @@ class FakeServer:
             words = tuple(options.reply.split()) or ("",)
         if endpoint in {"embeddings", "count_tokens"}:
             wanted = 0
-        elif tool is not None or options.reply is not None:
+        elif tool is not None:
+            wanted = len(words) * (1 + len(other_tools))
+        elif options.reply is not None:
             wanted = len(words)
         else:
             wanted = self._draw_length(options.output_tokens, limit, serial)
@@ -351,10 +357,20 @@ class FakeServer:
             choices=choices,
             words=words,
             tool=tool,
+            other_tools=other_tools,
+            thinking=thinking,
             chunk_tokens=options.chunk_tokens,
             embedding_inputs=len(inputs) if isinstance(inputs, list) else 1,
             wants_base64=asked.get("encoding_format") == "base64",
         )
+
+    def _tools(self, asked: dict[str, Any]) -> tuple[str | None, tuple[str, ...]]:
+        """Return the tools to call: the first offered, or all of them until the request ends with their results."""
+        mode = self.options.tool_calls
+        if mode == "never" or (mode == "until-results" and ends_with_results(asked)):
+            return None, ()
+        names = _tool_names(asked)
+        return (names[0] if names else None), (names[1:] if mode == "until-results" else ())
 
     def _count_input(self, asked: dict[str, Any], body: bytes) -> int:
         """Return input tokens by the stated rule: at least one, never more than the body has bytes."""
@@ -405,14 +421,15 @@ def _bears(request: WireRequest, key: str) -> bool:
     return request.header("authorization") == f"Bearer {key}" or request.header("x-api-key") == key
 
 
-def _first_tool(asked: dict[str, Any]) -> str | None:
+def _tool_names(asked: dict[str, Any]) -> tuple[str, ...]:
     tools = asked.get("tools")
-    if not isinstance(tools, list) or not tools or not isinstance(tools[0], dict):
-        return None
-    tool = tools[0]
-    function = tool.get("function")
-    name = function.get("name") if isinstance(function, dict) else tool.get("name")
-    return name if isinstance(name, str) else None
+    found = []
+    for tool in tools if isinstance(tools, list) else ():
+        function = tool.get("function") if isinstance(tool, dict) else None
+        name = function.get("name") if isinstance(function, dict) else isinstance(tool, dict) and tool.get("name")
+        if isinstance(name, str):
+            found.append(name)
+    return tuple(found)
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -312,6 +312,7 @@ def _read_assistant(message: Members) -> list[Part]:
     message.refuse("audio", "sound is not carried")
     message.refuse("function_call", "use tool_calls instead")
     message.take_any("annotations")  # what an answer said of its sources; nothing is asked by it
+    message.take_any("parsed")  # what OpenAI's client adds when a form is parsed
     parts: list[Part] = [*read_chat_reasoning(message)]
     said = _read_content(message)
     parts += [part for part in said if not (isinstance(part, Text) and not part.text)]
@@ -337,6 +338,7 @@ def _read_assistant(message: Members) -> list[Part]:
                 cache=read_cache(call),
             )
         )
+        inner.take_any("parsed_arguments")
         inner.close()
         call.close()
     return parts

@@ -279,6 +279,7 @@ def _read_part(part: Members) -> Text | Image | File | None:
 def _read_call(item: Members) -> Call:
     item.take_any("id")
     item.take_any("status")
+    item.take_any("parsed_arguments")  # what OpenAI's client adds when a form is parsed
     item.refuse("namespace", _NO_SUCH)
     item.refuse("async", _NO_SUCH, unless=(False,))
     item.refuse("caller", _NO_SUCH, unless=({"type": "direct"},))

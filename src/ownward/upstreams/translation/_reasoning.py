@@ -28,12 +28,17 @@ _SEAL = "ownward:reasoning:"
 # Chat.
 
 
-def detail_of(index: int, item: Reasoning | ReasoningPiece) -> dict[str, Any]:
-    """Return an entry of `reasoning_details`, whole or a piece of a stream."""
+def detail_of(index: int, item: Reasoning | ReasoningPiece, *, is_first: bool = True) -> dict[str, Any]:
+    """Return an entry of `reasoning_details`, whole or a piece of a stream.
+
+    Only the first piece names its format: clients that join pieces would join the names as well.
+    """
     form = ANTHROPIC_FORMAT if item.signer == "anthropic" else item.form or "unknown"
     if item.redacted is not None:
         return {"type": "reasoning.encrypted", "data": item.redacted, "format": form, "index": index}
-    detail: dict[str, Any] = {"type": "reasoning.text", "text": item.text, "format": form, "index": index}
+    detail: dict[str, Any] = {"type": "reasoning.text", "text": item.text, "index": index}
+    if is_first:
+        detail["format"] = form
     if item.signature is not None:
         detail["signature"] = item.signature
         if not item.text:

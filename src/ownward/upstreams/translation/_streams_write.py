@@ -96,13 +96,13 @@ class ChatWriter:
                 return self._close()
 
     def _reason(self, event: ReasoningPiece) -> bytes:
-        self._is_in_part = True
         delta: dict[str, Any] = {}
         if event.text:
             delta["reasoning_content"] = event.text
         elif event.signature is None and event.redacted is None:
             return b""
-        delta["reasoning_details"] = [detail_of(self._thoughts, event)]
+        delta["reasoning_details"] = [detail_of(self._thoughts, event, is_first=not self._is_in_part)]
+        self._is_in_part = True
         return self._chunk(delta)
 
     def _chunk(self, delta: dict[str, Any], *, finish: str | None = None, sequence: str | None = None) -> bytes:
