@@ -21,6 +21,9 @@ def keys() -> None:
 @click.option("--label", default=None, help="Shrinks where this key's requests may travel, such as local_only or eu.")
 @click.option("--workload", "workloads", multiple=True, help="Workloads this key may use; all unless given.")
 @click.option("--budget", default=None, help="The most it may be charged in a period, such as 5.00/day (UTC).")
+@click.option("--tier", "tiers", multiple=True, help="Tiers this key may use; all unless given.")
+@click.option("--requests-per-minute", type=click.IntRange(min=1), default=None, help="The most requests in a minute.")
+@click.option("--tokens-per-minute", type=click.IntRange(min=1), default=None, help="Input and output together.")
 @ledger_option
 @json_option
 def create(
@@ -29,6 +32,9 @@ def create(
     label: str | None,
     workloads: tuple[str, ...],
     budget: str | None,
+    tiers: tuple[str, ...],
+    requests_per_minute: int | None,
+    tokens_per_minute: int | None,
     ledger_target: str | None,
     as_json: bool,
 ) -> None:
@@ -40,6 +46,12 @@ def create(
         scopes["label"] = str(Label.parse(label))
     if workloads:
         scopes["workloads"] = list(workloads)
+    if tiers:
+        scopes["tiers"] = list(tiers)
+    if requests_per_minute is not None:
+        scopes["requests_per_minute"] = requests_per_minute
+    if tokens_per_minute is not None:
+        scopes["tokens_per_minute"] = tokens_per_minute
     if budget is not None:
         from ownward.plan import Budget
 
@@ -90,7 +102,7 @@ def _table(payload: dict[str, Any]) -> Any:
         table.add_column(heading, overflow="fold")
     for row in payload["keys"]:
         scopes = "; ".join(
-            f"{name} {value if isinstance(value, str) else ', '.join(map(str, value))}"
+            f"{name} {', '.join(map(str, value)) if isinstance(value, list) else value}"
             for name, value in row["scopes"].items()
         )
         table.add_row(row["key_id"], row["name"], scopes or "all", _day(row["created_at"]), _day(row["revoked_at"]))

@@ -28,9 +28,11 @@ from ownward.gateway.budgets import compute_checks, refusal_of
 from ownward.gateway.crossing import Crossed
 from ownward.gateway.endpoints import CHAT, Endpoint
 from ownward.gateway.errors import UntranslatedAnswer, UpstreamCredentials, broken_stream
+from ownward.gateway.limits import NO_TAKES, compute_releases, compute_takes
+from ownward.gateway.limits import refusal_of as limit_refusal_of
 from ownward.gateway.metrics import CallEnd
 from ownward.gateway.routing import Target
-from ownward.ledger import BudgetCheck, BudgetSpent, Intent, Request, Settlement
+from ownward.ledger import BudgetCheck, BudgetSpent, Intent, LimitReached, LimitTake, Request, Settlement
 from ownward.policy import Permit, issue_permit
 from ownward.pricing import Usage
 from ownward.upstreams import (
@@ -123,6 +125,7 @@ class Attempt:
         "_response",
         "_sent_s",
         "_sink",
+        "_takes",
         "_tap",
         "_target",
         "_ttft_s",
@@ -147,15 +150,16 @@ class Attempt:
         self._passed_bytes = 0
         self._response: Response | None = None
         self._sent_s = 0.0
+        self._takes: tuple[LimitTake, ...] = NO_TAKES
         self._tap: UsageTap | None = None
         self._ttft_s: float | None = None
 
     async def run(self) -> None:
         """Send the request and relay the answer.
 
-        Raises: Incapable, if the upstream's dialect has no words for the request; OverBudget or UnboundedCharge, if a
-        budget does not admit the call; Retry, if it failed before the first byte and another upstream may do better;
-        PolicyRefusal; LedgerError, if the intent could not be written, so that nothing was sent.
+        Raises: Incapable, if the upstream's dialect has no words for the request; OverBudget, UnboundedCharge or
+        OverLimit, if a budget or a limit does not admit it; Retry, if it failed before the first byte and another
+        upstream may do better; PolicyRefusal; LedgerError, if the intent could not be written, so nothing was sent.
         """
         exchange, target = self._exchange, self._target
         if self._endpoint.path in target.crossings:
@@ -209,14 +213,27 @@ class Attempt:
             exchange.choice,
             exchange.key,
             target,
+            task=exchange.task_budget,
             charge_high_picousd=None if is_assumed and charge_high else charge_high,
             at=intent.started_at,
         )
+        key = exchange.key
+        if key is not None and not endpoint.is_free:
+            self._takes = compute_takes(
+                key,
+                body_bytes=len(spliced.body),
+                stated_output_tokens=spliced.max_output_tokens,
+                output_tokens_high=output_high,
+                is_first=self._number == 1,
+            )
         try:
             await self._begin(exchange.request, intent, budgets)
         except BudgetSpent as error:
             gateway.counting.over_budget(error.check)
             raise refusal_of(error, at=intent.started_at) from None
+        except LimitReached as error:
+            gateway.counting.metrics.over_limit.add((error.take.kind,))
+            raise limit_refusal_of(error) from None
 
     async def _begin(self, request: Request, intent: Intent, budgets: tuple[BudgetCheck, ...]) -> None:
         """Write the intent; the request's row goes with the first one that can be written."""
@@ -224,12 +241,12 @@ class Attempt:
         # Where these are cancelled, the ledger itself settles the attempt as failed: nothing was sent.
         while (row := exchange.row_written) is not None:
             if row.is_set():
-                await ledger.begin_attempt(intent, budgets=budgets)
+                exchange.note_limits(await ledger.begin_attempt(intent, budgets=budgets, limits=self._takes))
                 return
             await row.wait()
         row = exchange.row_written = asyncio.Event()
         try:
-            await ledger.begin(request, intent, budgets=budgets)
+            exchange.note_limits(await ledger.begin(request, intent, budgets=budgets, limits=self._takes))
         except LedgerError:
             exchange.row_written = None
             raise
@@ -579,7 +596,8 @@ class Attempt:
                     latency_s=now_s - self._sent_s if self._sent_s else None,
                     status=status,
                     error=error,
-                )
+                ),
+                releases=compute_releases(self._takes, state=state, usage=usage) if self._takes else (),
             )
         except LedgerError as failure:
             # The intent stands: without a settlement the ledger lists it as unsettled, with its bounds.

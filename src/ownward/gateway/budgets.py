@@ -6,14 +6,14 @@ The ledger decides, in the transaction that writes the call's intent; here a pla
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from ownward.core import PICOUSD_PER_USD, OwnwardError
 from ownward.gateway.errors import OverBudget, UnboundedCharge
 from ownward.ledger import BudgetCheck, BudgetSpent
-from ownward.plan import Budget, Plan
+from ownward.plan import Budget, Plan, Workload
 
 if TYPE_CHECKING:
     from ownward.gateway.choosing import Choice, KeyScope
@@ -21,12 +21,19 @@ if TYPE_CHECKING:
 
 NO_CHECKS: tuple[BudgetCheck, ...] = ()
 _NOTHING = Budget(max_usd=Decimal(0), period="total")
+_ANY_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def compute_checks(
-    choice: Choice | None, key: KeyScope | None, target: Target, *, charge_high_picousd: int | None, at: datetime
+    choice: Choice | None,
+    key: KeyScope | None,
+    target: Target,
+    *,
+    task: BudgetCheck | None,
+    charge_high_picousd: int | None,
+    at: datetime,
 ) -> tuple[BudgetCheck, ...]:
-    """Return the budgets that a call to `target` must fit under, of its workload and of its key.
+    """Return the budgets that a call to `target` must fit under: of its workload, key, tier and task.
 
     A budget that goes on with owned tiers (`owned_only`) does not hold these; what they cost counts all the same.
     Raises: UnboundedCharge, if a budget holds the call and nothing is known of what it may cost.
@@ -34,19 +41,35 @@ def compute_checks(
     declared = None if choice is None else choice.declared
     stated = None if declared is None else declared.budget
     of_key = None if key is None else key.budget
-    if stated is None and of_key is None:
+    of_tier = target.tier.budget
+    if stated is None and of_key is None and of_tier is None and task is None:
         return NO_CHECKS
     checks = []
     if declared is not None and stated is not None and _holds(stated, target):
         checks.append(check_of(stated, "workload", declared.name, at=at))
     if key is not None and of_key is not None and _holds(of_key, target):
         checks.append(check_of(of_key, "key", key.key_id, at=at))
+    if of_tier is not None:
+        checks.append(check_of(of_tier, "tier", target.tier.name, at=at))
+    if task is not None:
+        checks.append(task)
     if checks and charge_high_picousd is None:
         raise UnboundedCharge(checks[0].kind, checks[0].name, tier=target.tier.name)
     return tuple(checks)
 
 
-def check_of(budget: Budget, kind: Literal["workload", "key"], name: str, *, at: datetime) -> BudgetCheck:
+def task_check(task_id: str, *, declared: Workload | None, asked_usd: Decimal | None) -> BudgetCheck | None:
+    """Return the budget of a task: what its workload allows each of them, or less where the client asks."""
+    allowed = None if declared is None else declared.task_budget_usd
+    usd = asked_usd if allowed is None else allowed if asked_usd is None else min(asked_usd, allowed)
+    if usd is None:
+        return None
+    return check_of(Budget(max_usd=usd, period="total"), "task", task_id, at=_ANY_TIME)
+
+
+def check_of(
+    budget: Budget, kind: Literal["workload", "key", "tier", "task"], name: str, *, at: datetime
+) -> BudgetCheck:
     """Return the ledger's form of a budget in the period that holds `at`; fractions of a picodollar are not granted."""
     starts_at, ends_at = budget.compute_span(at)
     limit = int(budget.max_usd * PICOUSD_PER_USD)
@@ -54,11 +77,13 @@ def check_of(budget: Budget, kind: Literal["workload", "key"], name: str, *, at:
 
 
 def checks_of_plan(plan: Plan, *, at: datetime) -> list[BudgetCheck]:
-    """Return the budgets of a plan's workloads in the periods that hold `at`."""
+    """Return the budgets of a plan's workloads and tiers in the periods that hold `at`."""
+    stated = [("workload", workload.name, workload.budget) for workload in plan.workloads.values()]
+    stated += [("tier", tier.name, tier.budget) for tier in plan.tiers.values()]
     return [
-        check_of(workload.budget, "workload", workload.name, at=at)
-        for workload in plan.workloads.values()
-        if workload.budget is not None
+        check_of(budget, cast("Literal['workload', 'tier']", kind), name, at=at)
+        for kind, name, budget in stated
+        if budget is not None
     ]
 
 
@@ -74,7 +99,7 @@ def refusal_of(error: BudgetSpent, *, at: datetime) -> OverBudget:
     else:
         wait_s = max((check.ends_at - at).total_seconds(), 1.0)
         next_step = f"The next period begins at {check.ends_at:%Y-%m-%d %H:%M} UTC; until then, raise the budget"
-    return OverBudget(error.message, allowed=error.allowed, next_step=next_step, retry_after_s=wait_s)
+    return OverBudget(error.message, allowed=error.allowed, next_step=next_step, retry_after_s=wait_s, of=check.kind)
 
 
 def budget_in(scopes: Mapping[str, Any]) -> Budget | None:
@@ -92,15 +117,19 @@ def unheld_lines(plan: Plan) -> Iterable[str]:
     """Yield what an operator should know: tiers without a price, at which a budget refuses everything."""
     for workload in plan.workloads.values():
         budget = workload.budget
-        if budget is None:
+        if budget is None and workload.task_budget_usd is None:
             continue
         for name in (*workload.strategy.tiers, *workload.fallback):
             tier = plan.tiers[name]
-            if tier.price is None and not (budget.when_spent == "owned_only" and tier.kind == "owned"):
+            spares = budget is not None and budget.when_spent == "owned_only" and tier.kind == "owned"
+            if tier.price is None and not (spares and workload.task_budget_usd is None):
                 yield (
                     f"workload {workload.name!r} has a budget and tier {name!r} states no price, so that its requests"
                     f" are refused there: write the price under [tiers.{name}] in the plan"
                 )
+    for tier in plan.tiers.values():
+        if tier.budget is not None and tier.price is None:
+            yield f"tier {tier.name!r} has a budget and no price, so that every request to it is refused"
 
 
 def _holds(budget: Budget, target: Target) -> bool:

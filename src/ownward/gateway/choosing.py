@@ -34,6 +34,8 @@ class KeyScope:
     tiers: frozenset[str] | None = None
     label: Label | None = None
     budget: Budget | None = None
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

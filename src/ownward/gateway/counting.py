@@ -70,8 +70,8 @@ class Counting:
         self.metrics.find_calls(_workload_of(exchange), target).retries += 1
 
     def over_budget(self, check: BudgetCheck) -> None:
-        """Count a call that a budget did not admit; keys have no label of their own."""
-        self.metrics.over_budget.add((check.kind, check.name if check.kind == "workload" else ""))
+        """Count a call that a budget did not admit; keys and tasks have no label of their own."""
+        self.metrics.over_budget.add((check.kind, check.name if check.kind in {"workload", "tier"} else ""))
 
     def breaker_opened(self, key: str) -> None:
         """Count that the upstream `tier/upstream` is left alone from now on."""

@@ -9,6 +9,7 @@ Rejected                     the gateway itself says no, before any dispatch
 ├─ OutOfScope                403  the key may not use this workload or tier
 ├─ UnknownRoute              404  no workload, tier or model of the plan has this name
 ├─ OverBudget                429  what the call may cost does not fit into a budget
+├─ OverLimit                 429  the key has used up its requests or tokens of this minute
 ├─ UnboundedCharge           403  a budget holds the call, and nothing is known of what it may cost
 ├─ Incapable                 400  no tier of the workload can do what the request needs
 ├─ Overloaded                503  every slot and the queue are taken
@@ -20,7 +21,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ownward.core import (
     BadInput,
@@ -36,6 +37,9 @@ from ownward.core import (
     UsageError,
     closest,
 )
+
+if TYPE_CHECKING:
+    from ownward.ledger import LimitState
 
 Dialect = Literal["openai", "anthropic"]
 
@@ -171,10 +175,29 @@ class OverBudget(Rejected):
 
     status = 429
 
-    def __init__(self, message: str, *, allowed: str | None, next_step: str, retry_after_s: float | None) -> None:
-        """Keep when another try makes sense; None where waiting does not help."""
+    def __init__(
+        self, message: str, *, allowed: str | None, next_step: str, retry_after_s: float | None, of: str
+    ) -> None:
+        """Keep when another try makes sense, None where waiting does not help; `of` says whose budget it is."""
         super().__init__(message, allowed=allowed, next_step=f"Nothing was sent. {next_step}")
+        self.of = of
         self.retry_after_s = retry_after_s
+
+
+class OverLimit(Rejected):
+    """The key has used up what it may do in a minute."""
+
+    status = 429
+
+    def __init__(
+        self, message: str, *, allowed: str | None, wait_s: float, kind: str, states: Sequence[LimitState]
+    ) -> None:
+        """Keep when the call will fit and what is left; `kind` is requests or tokens."""
+        next_step = f"Nothing was sent. Try again in {wait_s:.1f} s"
+        super().__init__(message, allowed=allowed, next_step=next_step)
+        self.retry_after_s = wait_s
+        self.limit_kind = kind
+        self.states = tuple(states)
 
 
 class UnboundedCharge(Rejected):
@@ -184,6 +207,7 @@ class UnboundedCharge(Rejected):
 
     def __init__(self, kind: str, name: str, *, tier: str) -> None:
         """Name the budget and the tier."""
+        self.of = kind
         super().__init__(
             f"the {kind} {name!r} has a budget, and nothing is known of what a call of tier {tier!r} may cost",
             allowed="A tier with a price, and a bound on the request's output",
@@ -285,6 +309,7 @@ _ANTHROPIC_TYPES = {
 }
 _CODES = {
     "over_budget": "insufficient_quota",
+    "over_limit": "rate_limit_exceeded",
     "unauthorized": "invalid_api_key",
     "unknown_route": "model_not_found",
 }

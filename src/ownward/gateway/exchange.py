@@ -17,6 +17,7 @@ from ownward.gateway.admission import Slots
 from ownward.gateway.affinity import Prompt
 from ownward.gateway.attempt import Attempt, Retry, Sink
 from ownward.gateway.breaker import CLOSED
+from ownward.gateway.budgets import task_check
 from ownward.gateway.choosing import UNASSIGNED, Asked, Choice, KeyScope, choose, name_refused
 from ownward.gateway.crossing import Crossed, Crosser
 from ownward.gateway.endpoints import Endpoint
@@ -28,6 +29,7 @@ from ownward.gateway.errors import (
     MalformedRequest,
     NoUpstream,
     OverBudget,
+    OverLimit,
     Overloaded,
     Rejected,
     TooManyInFlight,
@@ -37,9 +39,10 @@ from ownward.gateway.errors import (
     status_of,
     stream_event_of,
 )
+from ownward.gateway.limits import headers_of, without_limits
 from ownward.gateway.metrics import CallEnd
 from ownward.gateway.routing import RoutingTable, Target
-from ownward.ledger import Request, TaskBasis
+from ownward.ledger import BudgetCheck, LimitState, Request, TaskBasis
 from ownward.policy import LOCAL_ONLY, Label
 
 if TYPE_CHECKING:
@@ -84,6 +87,7 @@ class Exchange:
         "is_stream",
         "key",
         "label",
+        "limit_states",
         "must_close",
         "outcome",
         "paused_since_s",
@@ -98,6 +102,7 @@ class Exchange:
         "table",
         "target",
         "task_basis",
+        "task_budget",
         "task_id",
         "workload",
     )
@@ -119,6 +124,8 @@ class Exchange:
         self.choice: Choice | None = None
         self.target: Target | None = None
         self.task_id = self.request_id
+        self.task_budget: BudgetCheck | None = None
+        self.limit_states: tuple[LimitState, ...] = ()
         self.task_basis: TaskBasis = "single"
         self.route = ""
         self.workload = UNASSIGNED
@@ -235,6 +242,9 @@ class Exchange:
         self.choice = choice
         self.workload = choice.workload
         self.label = choice.label
+        self.task_budget = task_check(
+            self.task_id, declared=choice.declared, asked_usd=wire.usd_in(headers, b"x-ownward-task-budget")
+        )
         self.request = self._ledger_request(choice.reason)
         return choice
 
@@ -252,6 +262,11 @@ class Exchange:
             self._crosser = Crosser(self.endpoint, self.body)
         crossed = self.crossed[target.key] = self._crosser.cross(target, body)
         return crossed
+
+    def note_limits(self, states: tuple[LimitState, ...]) -> None:
+        """Keep what is left of the key's limits, for the client to be told."""
+        if states:
+            self.limit_states = states
 
     def _order(self, targets: Sequence[Target]) -> tuple[list[Target], str]:
         assert self.prompt is not None
@@ -348,7 +363,7 @@ class Exchange:
         gateway = self.gateway
         last: Retry | None = None
         full: Overloaded | None = None
-        over: OverBudget | UnboundedCharge | None = None
+        over: OverBudget | UnboundedCharge | OverLimit | None = None
         tried = 0
         for target in targets:
             if tried and not self._may_retry(tried):
@@ -369,23 +384,16 @@ class Exchange:
                 number = self.attempts = self.attempts + 1
                 self.target = target
                 attempt = Attempt(self, target, number=number, body=body, sink=sink)
-                in_flight = gateway.in_flight
-                in_flight[target.key] = in_flight.get(target.key, 0) + 1
-                waiting = self._begin_prompt(target, sink)
-                try:
-                    await attempt.run()
-                finally:
-                    in_flight[target.key] -= 1
-                    self._end_prompt(target, waiting)
+                await self._run(attempt, target, sink)
             except Retry as retry:
                 last = retry
                 continue
-            except (OverBudget, UnboundedCharge) as error:
+            except (OverBudget, UnboundedCharge, OverLimit) as error:
                 tried -= 1
                 self.attempts -= number == self.attempts  # it was none; beside later ones its number stays unused
-                over = error
-                if not self._goes_on_with_owned:
+                if not self._goes_on_after(error):
                     raise
+                over = error
                 continue
             finally:
                 slots.release()
@@ -394,6 +402,16 @@ class Exchange:
             raise over or full or NoUpstream(_ALL_WENT_DOWN, retry_after_s=1.0)
         await _tell(last, sink)
         return None
+
+    async def _run(self, attempt: Attempt, target: Target, sink: Sink) -> None:
+        in_flight = self.gateway.in_flight
+        in_flight[target.key] = in_flight.get(target.key, 0) + 1
+        waiting = self._begin_prompt(target, sink)
+        try:
+            await attempt.run()
+        finally:
+            in_flight[target.key] -= 1
+            self._end_prompt(target, waiting)
 
     def _begin_prompt(self, target: Target, sink: Sink) -> int:
         """Note that the prompt is sent; return how many bytes of it wait until the attempt ends."""
@@ -422,11 +440,16 @@ class Exchange:
             self.queue_s += waited_s
             self.gateway.counting.metrics.observe_queue(slots.name, waited_s)
 
-    @property
-    def _goes_on_with_owned(self) -> bool:
+    def _goes_on_after(self, error: OverBudget | UnboundedCharge | OverLimit) -> bool:
+        """Return whether another tier may still take what a budget did not admit."""
+        if isinstance(error, OverLimit):
+            self.limit_states = error.states
+            return False
+        if error.of == "tier":
+            return True
         declared = None if self.choice is None else self.choice.declared
         budget = None if declared is None else declared.budget
-        return budget is not None and budget.when_spent == "owned_only"
+        return error.of == "workload" and budget is not None and budget.when_spent == "owned_only"
 
     def _may_retry(self, tried: int) -> bool:
         gateway = self.gateway
@@ -449,6 +472,8 @@ class Exchange:
         """Send a whole answer."""
         self.has_begun = True
         self.status = status
+        if self.limit_states:
+            headers = without_limits(headers)
         sent = [(b"content-type", content_type), (b"content-length", b"%d" % len(body)), *self._own_headers(), *headers]
         if self.must_close:
             sent.append((b"connection", b"close"))
@@ -463,6 +488,8 @@ class Exchange:
         self.status = status
         if self._waiting is not None:
             self._end_prompt(self._waiting[0], 0)
+        if self.limit_states:
+            headers = without_limits(headers)
         sent = [
             (b"content-type", content_type),
             (b"cache-control", b"no-cache"),
@@ -538,6 +565,8 @@ class Exchange:
                 headers.append((b"x-ownward-translated", crossed.direction.encode("ascii")))
                 if crossed.dropped:
                     headers.append((b"x-ownward-left-out", wire.ascii_of(", ".join(crossed.dropped[:_SHOWN_HINTS]))))
+        if self.limit_states:
+            headers += headers_of(self.limit_states, self.endpoint.dialect, at=self.gateway.clock.now())
         return headers
 
 

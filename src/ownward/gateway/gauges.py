@@ -38,17 +38,18 @@ USABLE = Family(
     help="0 where its engine is down or its key is missing.",
 )  # fmt: skip
 BUDGET_LIMIT = Family(
-    name="ownward_budget_limit_usd", kind="gauge", labels=("workload",), help="A workload's budget in its period."
+    name="ownward_budget_limit_usd", kind="gauge", labels=("kind", "name"),
+    help="A workload's or tier's budget in its period.",
 )  # fmt: skip
 BUDGET_SPENT = Family(
-    name="ownward_budget_spent_usd", kind="gauge", labels=("workload",), help="Settled charges of the period."
+    name="ownward_budget_spent_usd", kind="gauge", labels=("kind", "name"), help="Settled charges of the period."
 )  # fmt: skip
 BUDGET_RESERVED = Family(
-    name="ownward_budget_reserved_usd", kind="gauge", labels=("workload",),
+    name="ownward_budget_reserved_usd", kind="gauge", labels=("kind", "name"),
     help="Upper bounds of calls in flight and unsettled.",
 )  # fmt: skip
 BUDGET_LEFT = Family(
-    name="ownward_budget_left_usd", kind="gauge", labels=("workload",),
+    name="ownward_budget_left_usd", kind="gauge", labels=("kind", "name"),
     help="What is neither spent nor reserved; below 0 where unsettled calls and a lowered budget exceed it.",
 )  # fmt: skip
 LEDGER_QUEUE = Family(
@@ -79,7 +80,7 @@ _BUDGET_FAMILIES: tuple[tuple[Family, Callable[[BudgetCheck, BudgetState], int]]
 
 
 async def read_budgets(gateway: Gateway) -> Budgets:
-    """Return the budgets of the plan's workloads with what is spent and reserved now, by all processes."""
+    """Return the budgets of the plan's workloads and tiers with what is spent and reserved now, by all processes."""
     budgets = checks_of_plan(gateway.table.plan, at=gateway.clock.now())
     if not budgets:
         return []
@@ -107,7 +108,7 @@ def gauge_lines(gateway: Gateway, budgets: Budgets) -> Iterator[str]:
     yield from value_lines(BREAKER, [((tier, name), _BREAKER_NUMBERS[state]) for tier, name, state in states])
     yield from value_lines(USABLE, [((t.tier.name, t.name), float(t.unusable is None)) for t in targets])
     for family, read in _BUDGET_FAMILIES:
-        values = [((check.name,), float(picousd_to_usd(read(check, state)))) for check, state in budgets]
+        values = [((check.kind, check.name), float(picousd_to_usd(read(check, state)))) for check, state in budgets]
         yield from value_lines(family, values)
     yield from value_lines(LEDGER_QUEUE, [((), gateway.ledger.queue_depth)])
     yield from value_lines(START_TIME, [((), gateway.counting.started_at.timestamp())])

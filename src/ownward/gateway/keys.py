@@ -11,6 +11,7 @@ from ownward.core import Clock, OwnwardError
 from ownward.gateway.budgets import budget_in
 from ownward.gateway.choosing import KeyScope
 from ownward.gateway.errors import Unauthorized
+from ownward.gateway.limits import limit_in
 from ownward.ledger import Key
 from ownward.policy import LOCAL_ONLY, Label
 
@@ -67,6 +68,8 @@ def scope_of(key: Key) -> KeyScope:
         tiers=_names(scopes.get("tiers")),
         label=None if label is None else _label(label),
         budget=budget_in(scopes),
+        requests_per_minute=limit_in(scopes, "requests_per_minute"),
+        tokens_per_minute=limit_in(scopes, "tokens_per_minute"),
     )
 
 

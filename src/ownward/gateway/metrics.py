@@ -89,8 +89,12 @@ QUEUE_SECONDS = Family(
     help="How long calls that had to wait for a place in their tier waited.",
 )  # fmt: skip
 OVER_BUDGET = Family(
-    name="ownward_over_budget_total", kind="counter", labels=("kind", "workload"),
-    help="Calls that a budget did not admit; keys have no label of their own.",
+    name="ownward_over_budget_total", kind="counter", labels=("kind", "name"),
+    help="Calls that a budget did not admit; keys and tasks have no name of their own.",
+)  # fmt: skip
+OVER_LIMIT = Family(
+    name="ownward_over_limit_total", kind="counter", labels=("kind",),
+    help="Calls that a key's limit of requests or tokens did not admit.",
 )  # fmt: skip
 BREAKER_OPENED = Family(
     name="ownward_breaker_opened_total", kind="counter", labels=("tier", "upstream"),
@@ -99,7 +103,7 @@ BREAKER_OPENED = Family(
 
 COUNTED = (
     REQUESTS, REQUEST_SECONDS, ERRORS, DISCONNECTS, ATTEMPTS, RETRIES, TOKENS, CHARGES, UNSETTLED_CHARGES, TTFT, TPOT,
-    LATENCY, QUEUE_SECONDS, OVER_BUDGET, BREAKER_OPENED,
+    LATENCY, QUEUE_SECONDS, OVER_BUDGET, OVER_LIMIT, BREAKER_OPENED,
 )  # fmt: skip
 
 
@@ -199,6 +203,7 @@ class GatewayMetrics:
         self.errors = Counter(ERRORS)
         self.disconnects = Counter(DISCONNECTS)
         self.over_budget = Counter(OVER_BUDGET)
+        self.over_limit = Counter(OVER_LIMIT)
         self.breaker_opened = Counter(BREAKER_OPENED)
         self.calls: dict[tuple[str, str, str], CallCounts] = {}
         self.request_seconds: dict[tuple[str, str], Histogram] = {}
@@ -259,7 +264,14 @@ class GatewayMetrics:
         return ("\n".join([*self._lines(), *gauges]) + "\n").encode()
 
     def _lines(self) -> Iterator[str]:
-        for counter in (self.requests, self.errors, self.disconnects, self.over_budget, self.breaker_opened):
+        for counter in (
+            self.requests,
+            self.errors,
+            self.disconnects,
+            self.over_budget,
+            self.over_limit,
+            self.breaker_opened,
+        ):
             yield from value_lines(counter.family, sorted(counter.values.items()))
         yield from _histograms(REQUEST_SECONDS, self.request_seconds)
         yield from _histograms(QUEUE_SECONDS, self.queue_seconds)

@@ -136,13 +136,8 @@ class RoutingTable:
         stated += [
             f"workload {workload.name!r}: its {key} is not carried out by this version"
             for workload in self.plan.workloads.values()
-            for key in ("task_budget_usd", "continues_streams")
+            for key in ("continues_streams",)
             if getattr(workload, key)
-        ]
-        stated += [
-            f"tier {tier.name!r}: its budget is not carried out by this version"
-            for tier in self.plan.tiers.values()
-            if tier.budget is not None
         ]
         if self.needs_fingerprint:
             stated.append("match.fingerprints: requests are not fingerprinted by this version, so that it never holds")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from functools import reduce
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,6 +25,7 @@ _TO_CLIENT_PREFIXES = (b"anthropic-", b"openai-", b"x-ratelimit-")
 
 _NAME = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}")
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+_USD = re.compile(rb"[0-9]{1,9}(?:\.[0-9]{1,12})?")
 _NO_TRACE = b"0" * 32
 
 
@@ -148,6 +150,21 @@ def label_in(headers: Mapping[bytes, bytes], listed: Sequence[tuple[bytes, bytes
         raise MalformedRequest(
             "the header x-ownward-label is no label", allowed=error.allowed, next_step=error.next_step
         ) from None
+
+
+def usd_in(headers: Mapping[bytes, bytes], header: bytes) -> Decimal | None:
+    """Return the dollars that a header states, or None.
+
+    Raises: MalformedRequest, if it is no amount above zero.
+    """
+    value = headers.get(header)
+    if value is None:
+        return None
+    if _USD.fullmatch(value) is None or not Decimal(value.decode("ascii")):
+        raise MalformedRequest(
+            f"the header {header.decode()} is no amount", allowed="Dollars above 0 in digits, such as 0.50"
+        )
+    return Decimal(value.decode("ascii"))
 
 
 def task_of(headers: Mapping[bytes, bytes], request_id: str) -> tuple[str, TaskBasis]:

@@ -5,6 +5,7 @@ It does not know why a request went where it went.
 
 from ownward.ledger._budgets import BudgetCheck, BudgetSpent, BudgetState
 from ownward.ledger._ledger import Ledger, hash_secret
+from ownward.ledger._limits import LimitKind, LimitReached, LimitState, LimitTake
 from ownward.ledger._open import open  # noqa: A004 - read as ledger.open
 from ownward.ledger._records import (
     OUTCOME_PRECEDENCE,
@@ -50,6 +51,10 @@ __all__ = [
     "Intent",
     "Key",
     "Ledger",
+    "LimitKind",
+    "LimitReached",
+    "LimitState",
+    "LimitTake",
     "Outcome",
     "OutcomeSource",
     "Request",

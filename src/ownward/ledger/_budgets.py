@@ -33,7 +33,7 @@ _NEWEST = (
     " WHERE x.request_id = i.request_id AND x.attempt = i.attempt)"
 )
 _FACTS: Final = (
-    "SELECT r.request_id, r.workload, r.key_id, i.attempt, i.started_at_us, i.charge_high_picousd,"
+    "SELECT r.request_id, r.workload, r.key_id, r.task_id, i.attempt, i.tier, i.started_at_us, i.charge_high_picousd,"
     " s.state, s.charge_picousd, s.charge_high_picousd"
     " FROM requests r LEFT JOIN intents i ON i.request_id = r.request_id"
 ) + _NEWEST
@@ -53,12 +53,13 @@ _ACCOUNTS: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BudgetCheck:
-    """A limit on what a workload's or a key's calls begun from `starts_at` up to before `ends_at` may cost.
+    """A limit on what the calls of a workload, key, tier or task begun from `starts_at` to before `ends_at` may cost.
 
-    `name` is the workload, or the key's id; without `ends_at` the span never ends.
+    `name` is the workload or tier, or the key's or task's id; without `ends_at` the span never ends. A task's span is
+    all of time.
     """
 
-    kind: Literal["workload", "key"]
+    kind: Literal["workload", "key", "tier", "task"]
     name: str
     limit_picousd: int
     starts_at: datetime
@@ -136,10 +137,11 @@ def count(state: str | None, *, charge: int | None, high: int | None, intent_hig
 class Account:
     """One account within a transaction."""
 
-    __slots__ = ("ends_at_us", "is_changed", "reserved", "spent", "starts_at_us", "subject", "unknown")
+    __slots__ = ("ends_at_us", "is_changed", "is_kept", "reserved", "spent", "starts_at_us", "subject", "unknown")
 
-    def __init__(self, subject: str, starts_at_us: int, ends_at_us: int, *counted: Any) -> None:
-        """Take a row; PostgreSQL's sums come as decimals."""
+    def __init__(self, subject: str, starts_at_us: int, ends_at_us: int, *counted: Any, is_kept: bool = True) -> None:
+        """Take a row; PostgreSQL's sums come as decimals. One that is not kept has no row to be written back."""
+        self.is_kept = is_kept
         self.subject = subject
         self.starts_at_us, self.ends_at_us = starts_at_us, ends_at_us
         self.spent, self.reserved, self.unknown = map(int, counted)
@@ -163,6 +165,7 @@ class Account:
 class _Attempt:
     """What the books must know of an attempt."""
 
+    tier: str
     started_at_us: int
     intent_high: int | None
     state: str | None
@@ -175,15 +178,18 @@ class Books:
     def __init__(self, store: Store, connection: Connection, entries: Sequence[Entry]) -> None:
         """Read what stood before the batch, and open the accounts that it needs and that are not there."""
         self._connection = connection
-        self._owners: dict[str, tuple[str, str | None]] = {}
+        self._owners: dict[str, tuple[str, str | None, str]] = {}
         self._attempts: dict[tuple[str, int], _Attempt] = {}
         self._read_facts(entries)
         checks = [check for entry in entries for check in entry.checks]
         open_accounts(store, connection, checks)
-        subjects = {check.subject for check in checks}
+        subjects = {check.subject for check in checks if check.kind != "task"}
         for owner in self._owners.values():
-            subjects.update(_subjects(owner))
-        self._accounts: dict[str, list[Account]] = {}
+            subjects.update(subject for subject in _subjects(owner, None) if not subject.startswith("task:"))
+        subjects.update(f"tier:{tier}" for tier in self._tiers(entries))
+        self._accounts: dict[str, list[Account]] = {
+            account.subject: [account] for account in _sum_tasks(connection, checks)
+        }
         for part in _parts(sorted(subjects)):
             for row in connection.rows(f"{_ACCOUNTS} WHERE subject IN ({_marks(part)})", part):
                 self._accounts.setdefault(row[0], []).append(Account(*row))
@@ -205,7 +211,8 @@ class Books:
 
     def write(self) -> None:
         """Write the accounts that have changed."""
-        changed = [account for accounts in self._accounts.values() for account in accounts if account.is_changed]
+        every = (account for accounts in self._accounts.values() for account in accounts)
+        changed = [account for account in every if account.is_changed and account.is_kept]
         if changed:
             self._connection.execute_many(
                 "UPDATE budget_accounts SET spent_picousd = ?, reserved_picousd = ?, unknown_calls = ?"
@@ -214,8 +221,8 @@ class Books:
             )
 
     def _begin(self, checks: Sequence[BudgetCheck], values: Sequence[Any]) -> LedgerError | None:
-        request_id, number, high, started_at_us = values[0], values[1], values[9], values[11]
-        accounts = self._accounts_of(request_id, started_at_us)
+        request_id, number, tier, high, started_at_us = values[0], values[1], values[3], values[9], values[11]
+        accounts = self._accounts_of(request_id, tier, started_at_us)
         for check in checks:
             span = check.span_us
             account = next(
@@ -224,14 +231,14 @@ class Books:
             if account is None or high is None:
                 return LedgerError(
                     f"attempt {number} of request {request_id!r} cannot be held against the budget of {check.subject}",
-                    allowed="A call of that workload or key, begun within the budget's span, with a known upper bound",
+                    allowed="A call of that account, begun within the budget's span, with a known upper bound",
                 )
             if account.spent + account.reserved + high > check.limit_picousd:
                 return BudgetSpent(check, account.state, charge_high_picousd=high)
         counted = count(None, charge=None, high=None, intent_high=high)
         for account in accounts:
             account.add((0, 0, 0), counted)
-        self._attempts[request_id, number] = _Attempt(started_at_us, high, None, counted)
+        self._attempts[request_id, number] = _Attempt(tier, started_at_us, high, None, counted)
         return None
 
     def _settle(self, key: Any, state: str, *, charge: int | None, high: int | None) -> None:
@@ -239,17 +246,22 @@ class Books:
         if attempt is None:
             return  # there is no such intent: the row will be refused
         counted = count(state, charge=charge, high=high, intent_high=attempt.intent_high)
-        for account in self._accounts_of(key[0], attempt.started_at_us):
+        for account in self._accounts_of(key[0], attempt.tier, attempt.started_at_us):
             account.add(attempt.counted, counted)
         attempt.state, attempt.counted = state, counted
 
-    def _accounts_of(self, request_id: str, started_at_us: int) -> list[Account]:
+    def _tiers(self, entries: Sequence[Entry]) -> set[str]:
+        tiers = {attempt.tier for attempt in self._attempts.values()}
+        tiers.update(values[3] for entry in entries for table, values in entry.rows if table == "intents")
+        return tiers
+
+    def _accounts_of(self, request_id: str, tier: str, started_at_us: int) -> list[Account]:
         owner = self._owners.get(request_id)
         if owner is None:
             return []
         return [
             account
-            for subject in _subjects(owner)
+            for subject in _subjects(owner, tier)
             for account in self._accounts.get(subject, ())
             if account.starts_at_us <= started_at_us < account.ends_at_us
         ]
@@ -259,16 +271,16 @@ class Books:
         for entry in entries:
             for table, values in entry.rows:
                 if table == "requests":
-                    self._owners[values[0]] = (values[2], values[4])
+                    self._owners[values[0]] = (values[2], values[4], values[1])
                 elif table != "tasks" and values[0] not in self._owners:
                     asked[values[0]] = None
         for part in _parts(list(asked)):
             rows = self._connection.rows(f"{_FACTS} WHERE r.request_id IN ({_marks(part)})", part)
-            for request_id, workload, key_id, number, started_at_us, intent_high, state, charge, high in rows:
-                self._owners[request_id] = (workload, key_id)
+            for request_id, workload, key_id, task_id, number, tier, begun_us, intent_high, state, charge, high in rows:
+                self._owners[request_id] = (workload, key_id, task_id)
                 if number is not None:
                     counted = count(state, charge=charge, high=high, intent_high=intent_high)
-                    self._attempts[request_id, number] = _Attempt(started_at_us, intent_high, state, counted)
+                    self._attempts[request_id, number] = _Attempt(tier, begun_us, intent_high, state, counted)
 
 
 def open_accounts(store: Store, connection: Connection, checks: Iterable[BudgetCheck]) -> None:
@@ -277,17 +289,17 @@ def open_accounts(store: Store, connection: Connection, checks: Iterable[BudgetC
     Runs in the caller's transaction, under the lock on the accounts. Accounts that ended a day before are deleted.
     """
     for subject, kind, name, starts_at_us, ends_at_us in dict.fromkeys(
-        (check.subject, check.kind, clean(check.name), *check.span_us) for check in checks
+        (check.subject, check.kind, clean(check.name), *check.span_us) for check in checks if check.kind != "task"
     ):
         account = (subject, starts_at_us, ends_at_us)
         there = "SELECT 1 FROM budget_accounts WHERE subject = ? AND starts_at_us = ? AND ends_at_us = ?"
         if connection.rows(there, account):
             continue
         store.lock_budgets(connection, for_new=True)
-        column = "workload" if kind == "workload" else "key_id"
+        column = {"workload": "r.workload", "key": "r.key_id", "tier": "i.tier"}[kind]
         # A call may begin later than its request: a day is far above every deadline.
         ((spent, reserved, unknown),) = connection.rows(
-            f"{_SUM} WHERE r.{column} = ? AND r.started_at_us >= ? AND i.started_at_us >= ? AND i.started_at_us < ?",
+            f"{_SUM} WHERE {column} = ? AND r.started_at_us >= ? AND i.started_at_us >= ? AND i.started_at_us < ?",
             (name, starts_at_us - _DAY_US, starts_at_us, ends_at_us),
         )
         connection.execute(
@@ -305,17 +317,34 @@ def has_accounts(connection: Connection) -> bool:
 
 def query_states(connection: Connection, checks: Sequence[BudgetCheck]) -> list[BudgetState]:
     """Return what the accounts of `checks` hold; one that was never needed holds nothing."""
+    tasks = {account.subject: account.state for account in _sum_tasks(connection, checks)}
     states = []
     for check in checks:
+        if check.kind == "task":
+            states.append(tasks[check.subject])
+            continue
         row = (check.subject, *check.span_us)
         found = connection.rows(f"{_ACCOUNTS} WHERE subject = ? AND starts_at_us = ? AND ends_at_us = ?", row)
         states.append(Account(*found[0]).state if found else BudgetState())
     return states
 
 
-def _subjects(owner: tuple[str, str | None]) -> tuple[str, ...]:
-    workload, key_id = owner
-    return (f"workload:{workload}",) if key_id is None else (f"workload:{workload}", f"key:{key_id}")
+def _sum_tasks(connection: Connection, checks: Iterable[BudgetCheck]) -> Iterable[Account]:
+    """Yield an account for each task that is checked: added up each time, since tasks are many and short."""
+    for subject, name, span in dict.fromkeys(
+        (check.subject, clean(check.name), check.span_us) for check in checks if check.kind == "task"
+    ):
+        (counted,) = connection.rows(f"{_SUM} WHERE r.task_id = ?", (name,))
+        yield Account(subject, *span, *counted, is_kept=False)
+
+
+def _subjects(owner: tuple[str, str | None, str], tier: str | None) -> tuple[str, ...]:
+    """Return whose accounts a request's calls are in; without a tier, those that all of them share."""
+    workload, key_id, task_id = owner
+    subjects: tuple[str, ...] = (f"workload:{workload}", f"task:{task_id}")
+    if key_id is not None:
+        subjects += (f"key:{key_id}",)
+    return subjects if tier is None else (*subjects, f"tier:{tier}")
 
 
 def _parts(values: Sequence[str]) -> Iterable[Sequence[str]]:

@@ -20,6 +20,7 @@ from ownward.ledger import _statements as statements
 from ownward.ledger._budgets import BudgetCheck, BudgetState, open_accounts, query_states
 from ownward.ledger._export import export_rows
 from ownward.ledger._imports import import_rows
+from ownward.ledger._limits import LimitState, LimitTake
 from ownward.ledger._process import this_process
 from ownward.ledger._records import ImportCount, Intent, Key, Outcome, Request, Settlement, TrafficRow
 from ownward.ledger._rows import (
@@ -104,30 +105,41 @@ class Ledger:
 
     # Writing, from the event loop
 
-    async def begin(self, request: Request, intent: Intent, *, budgets: Sequence[BudgetCheck] = ()) -> None:
+    async def begin(
+        self,
+        request: Request,
+        intent: Intent,
+        *,
+        budgets: Sequence[BudgetCheck] = (),
+        limits: Sequence[LimitTake] = (),
+    ) -> tuple[LimitState, ...]:
         """Return when the request and its first intent are committed: only then may it be dispatched.
 
-        `budgets` are checked in the transaction that writes the intent, over all processes on the ledger: its upper
-        bound is reserved, or nothing is written.
+        `budgets` are checked and `limits` taken in the transaction that writes the intent, over all processes on the
+        ledger: its upper bound is reserved, or nothing is written. What is left of the limits is returned; tokens that
+        are held have to be released with the settlement.
         Waits while the queue is full. If it is cancelled, the attempt is settled
         as failed: nothing was dispatched.
-        Raises: BudgetSpent, if the intent's upper bound would pass one of `budgets`; LedgerError, if either could
-        not be committed; nothing may be sent then.
+        Raises: BudgetSpent, if the intent's upper bound would pass one of `budgets`; LimitReached, if a bucket does
+        not hold enough; LedgerError, if either could not be committed; nothing may be sent then.
         """
-        await self._begin(
+        return await self._begin(
             intent,
             budgets,
+            limits,
             ("tasks", statements.task_values(request)),
             ("requests", statements.request_values(request)),
             ("intents", statements.intent_values(intent, self._run_id)),
         )
 
-    async def begin_attempt(self, intent: Intent, *, budgets: Sequence[BudgetCheck] = ()) -> None:
-        """Return when a further intent of a begun request is committed.
+    async def begin_attempt(
+        self, intent: Intent, *, budgets: Sequence[BudgetCheck] = (), limits: Sequence[LimitTake] = ()
+    ) -> tuple[LimitState, ...]:
+        """Return when a further intent of a begun request is committed, with what is left of the limits.
 
-        Raises: BudgetSpent and LedgerError, as `begin` does.
+        Raises: BudgetSpent, LimitReached and LedgerError, as `begin` does.
         """
-        await self._begin(intent, budgets, ("intents", statements.intent_values(intent, self._run_id)))
+        return await self._begin(intent, budgets, limits, ("intents", statements.intent_values(intent, self._run_id)))
 
     async def flush(self) -> None:
         """Return once all that was queued before is committed.
@@ -138,14 +150,15 @@ class Ledger:
 
     # Writing, from anywhere
 
-    def settle(self, settlement: Settlement) -> None:
+    def settle(self, settlement: Settlement, *, releases: Sequence[tuple[LimitTake, int]] = ()) -> None:
         """Queue what became of an attempt; `flush` waits for it. A later settlement corrects an earlier one.
 
+        `releases` are the tokens that were held for it, each with how many it used; they are told once.
         Where the queue is full, it holds the caller until there is room. If the
         commit fails, the settlement is kept and written with the next one that succeeds.
         Raises: LedgerError, if the ledger is closed or cannot be written.
         """
-        self._put(("settlements", statements.settlement_values(settlement)))
+        self._put(("settlements", statements.settlement_values(settlement)), releases=releases)
 
     def refuse(self, request: Request, *, reason: str, status: int) -> None:
         """Queue a request that was refused before any dispatch: exported as attempt 0, state refused.
@@ -445,20 +458,34 @@ class Ledger:
             self._store.close()
 
     async def _begin(
-        self, intent: Intent, budgets: Sequence[BudgetCheck], *rows: tuple[statements.Table, statements.Values]
-    ) -> None:
+        self,
+        intent: Intent,
+        budgets: Sequence[BudgetCheck],
+        limits: Sequence[LimitTake],
+        *rows: tuple[statements.Table, statements.Values],
+    ) -> tuple[LimitState, ...]:
         self._require_writable()
         try:
-            await self._writer.wait_for(Entry(rows=rows, begins=True, checks=tuple(budgets)))
+            states = await self._writer.wait_for(
+                Entry(rows=rows, begins=True, checks=tuple(budgets), takes=tuple(limits))
+            )
         except asyncio.CancelledError:
-            cancelled = Entry(rows=(("cancellations", (intent.request_id, intent.attempt)),))
+            cancelled = Entry(
+                rows=(("cancellations", (intent.request_id, intent.attempt)),),
+                releases=tuple((take, 0) for take in limits),
+            )
             with suppress(LedgerError):  # without it, the attempt is unsettled, with bounds
                 self._writer.put(cancelled)
             raise
+        return states or ()
 
-    def _put(self, *rows: tuple[statements.Table, statements.Values]) -> None:
+    def _put(
+        self,
+        *rows: tuple[statements.Table, statements.Values],
+        releases: Sequence[tuple[LimitTake, int]] = (),
+    ) -> None:
         self._require_writable()
-        self._writer.put_without_waiter(Entry(rows=rows))
+        self._writer.put_without_waiter(Entry(rows=rows, releases=tuple(releases)))
 
     def _run(self, call: Callable[[Connection], _T]) -> _T:
         self._require_writable()

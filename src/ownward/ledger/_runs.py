@@ -7,7 +7,7 @@ from typing import Final
 
 from ownward.ledger._process import ProcessIdentity, is_alive
 from ownward.ledger._schema import POSTGRES_TYPES, SQLITE_TYPES
-from ownward.ledger._statements import RECONCILE
+from ownward.ledger._statements import RECONCILE, RELEASE_HOLDS
 from ownward.ledger._store import Connection, Store
 from ownward.ledger._times import to_us
 
@@ -42,6 +42,7 @@ LEFT JOIN settlements s ON s.request_id = i.request_id AND s.attempt = i.attempt
     for run_id, is_live in lives.items():
         if not is_live:
             connection.execute("UPDATE runs SET closed_at_us = ? WHERE run_id = ?", (now_us, run_id))
+            connection.execute(RELEASE_HOLDS, (run_id,))
     return settled
 
 

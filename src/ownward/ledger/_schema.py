@@ -238,7 +238,7 @@ WHERE o.outcome_id = (
 _BUDGETS = (
     """
 CREATE TABLE budget_accounts (           -- sums over intents and settlements, kept in the transactions that write them
-  subject TEXT NOT NULL,                 -- workload:NAME or key:ID
+  subject TEXT NOT NULL,                 -- workload:NAME, tier:NAME or key:ID
   starts_at_us {int} NOT NULL,           -- of calls begun from here
   ends_at_us {int} NOT NULL,             -- up to before here; 2^62 is never
   spent_picousd {int} NOT NULL,          -- charges of settled calls
@@ -248,9 +248,28 @@ CREATE TABLE budget_accounts (           -- sums over intents and settlements, k
 )""",
 )
 
+_LIMITS = (
+    """
+CREATE TABLE limit_buckets (             -- what keys with limits have used; refills with time
+  key_id TEXT NOT NULL,
+  kind TEXT NOT NULL,                    -- requests, tokens
+  used {int} NOT NULL,                   -- at at_us, times 60,000,000
+  at_us {int} NOT NULL,
+  PRIMARY KEY (key_id, kind)
+)""",
+    """
+CREATE TABLE limit_holds (               -- tokens held back for calls that a process has in flight
+  key_id TEXT NOT NULL,
+  run_id TEXT NOT NULL,
+  tokens {int} NOT NULL,
+  PRIMARY KEY (key_id, run_id)
+)""",
+)
+
 MIGRATIONS: Final[tuple[Migration, ...]] = (
     Migration(name="0001_the_ledger", statements=(*_TABLES, *_VIEWS)),
     Migration(name="0002_budgets", statements=_BUDGETS),
+    Migration(name="0003_limits", statements=_LIMITS),
 )
 
 MIGRATIONS_TABLE = """

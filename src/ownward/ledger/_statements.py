@@ -41,6 +41,8 @@ INSERT_RUN: Final = f"INSERT INTO runs VALUES ({_MARKS[9]}) ON CONFLICT DO NOTHI
 BEAT: Final = "UPDATE runs SET heartbeat_at_us = ?, closed_at_us = NULL WHERE run_id = ?"
 CLOSE_RUN: Final = "UPDATE runs SET heartbeat_at_us = ?, closed_at_us = ? WHERE run_id = ?"
 
+RELEASE_HOLDS: Final = "DELETE FROM limit_holds WHERE run_id = ?"
+
 # What no other process may still settle: begun by runs that ended, and without any settlement.
 RECONCILE: Final = (
     f"INSERT INTO settlements ({_SETTLEMENT_COLUMNS})"

@@ -18,7 +18,8 @@ from typing import Any, Final, TypeVar
 
 from ownward.core import Clock, LedgerError
 from ownward.ledger._budgets import Books, BudgetCheck, has_accounts
-from ownward.ledger._statements import BEAT, CLOSE_RUN, INSERT_RUN, INSERTS, Table, Values
+from ownward.ledger._limits import Buckets, LimitTake
+from ownward.ledger._statements import BEAT, CLOSE_RUN, INSERT_RUN, INSERTS, RELEASE_HOLDS, Table, Values
 from ownward.ledger._store import Connection, Store
 from ownward.ledger._times import to_us
 
@@ -40,6 +41,8 @@ class Entry:
     waiter: asyncio.Future[Any] | Future[Any] | None = None
     begins: bool = False  # needs the run's row
     checks: tuple[BudgetCheck, ...] = ()  # budgets that its intent must fit under
+    takes: tuple[LimitTake, ...] = ()  # what its intent must find in the buckets of its key
+    releases: tuple[tuple[LimitTake, int], ...] = ()  # what was held for a call that is over, and what it used
     outcome: Any = None
     error: LedgerError | None = field(default=None)
 
@@ -113,8 +116,8 @@ class Writer:
             self.run(lambda _connection: None)
         self.put(entry)
 
-    async def wait_for(self, entry: Entry) -> None:
-        """Queue an entry and return once it is committed; wait first while the queue is full.
+    async def wait_for(self, entry: Entry) -> Any:
+        """Queue an entry and return its outcome once it is committed; wait first while the queue is full.
 
         Raises: LedgerError, if it could not be committed.
         """
@@ -122,7 +125,7 @@ class Writer:
             await self._barrier()
         entry.waiter = asyncio.get_running_loop().create_future()
         self.put(entry)
-        await entry.waiter
+        return await entry.waiter
 
     async def flush(self) -> None:
         """Return once all that was queued before is committed.
@@ -305,20 +308,26 @@ class Writer:
         """Return the entries that no budget forbids, their accounts brought up to date; the others hear why."""
         if not any(entry.moves_money for entry in entries):
             return entries
-        if self._keeps_books or any(entry.checks for entry in entries):
-            self._store.lock_budgets(connection)
-        elif not has_accounts(connection):
+        is_limited = any(entry.takes or entry.releases for entry in entries)
+        if not (self._keeps_books or is_limited or any(entry.checks for entry in entries) or has_accounts(connection)):
             return entries
-        else:
-            self._store.lock_budgets(connection)
-        self._keeps_books = True
-        books = Books(self._store, connection, entries)
+        self._store.lock_budgets(connection)
+        self._keeps_books = self._keeps_books or any(entry.checks for entry in entries) or has_accounts(connection)
+        books = Books(self._store, connection, entries) if self._keeps_books else None
+        buckets = Buckets(connection, entries, run_id=self._run_id) if is_limited else None
         admitted = []
         for entry in entries:
-            entry.error = books.enter(entry)
+            entry.error = None if buckets is None else buckets.refuse(entry)
+            if entry.error is None and books is not None:
+                entry.error = books.enter(entry)
             if entry.error is None:
                 admitted.append(entry)
-        books.write()
+                if buckets is not None:
+                    buckets.enter(entry)
+        if books is not None:
+            books.write()
+        if buckets is not None:
+            buckets.write()
         return admitted
 
     def _call(self, connection: Connection, entry: Entry) -> None:
@@ -358,6 +367,8 @@ class Writer:
             self._stuck = fault
         for entry in entries:
             entry.error = fault
+            for take in entry.takes:
+                take.is_held = False
         self._answer([entry for entry in entries if not entry.must_not_be_lost])
         for entry in self._kept:
             entry.error = None
@@ -410,6 +421,7 @@ class Writer:
             try:
                 self._connection.begin()
                 self._connection.execute(CLOSE_RUN, (now_us, now_us, self._run_id))
+                self._connection.execute(RELEASE_HOLDS, (self._run_id,))
                 self._connection.commit()
             except Exception as error:  # noqa: BLE001 - kept for close(), which raises it
                 self._connection.rollback()

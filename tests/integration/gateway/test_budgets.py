@@ -138,10 +138,10 @@ def test_a_refusal_says_why_in_four_parts_and_is_on_the_ledger(lab, start, tmp_p
                 (refused,) = (row for row in await running.rows() if row["state"] == "refused")
                 assert (refused["workload"], refused["status"], refused["attempt"]) == ("paid", 429, 0)
                 metrics = (await running.ask("/metrics", method="GET")).body.decode()
-                assert 'ownward_over_budget_total{kind="workload",workload="paid"} 1' in metrics
-                assert 'ownward_budget_reserved_usd{workload="paid"} 0' in metrics
-                assert 'ownward_budget_spent_usd{workload="paid"} 0.00' in metrics
-                assert 'ownward_budget_limit_usd{workload="paid"}' in metrics
+                assert 'ownward_over_budget_total{kind="workload",name="paid"} 1' in metrics
+                assert 'ownward_budget_reserved_usd{kind="workload",name="paid"} 0' in metrics
+                assert 'ownward_budget_spent_usd{kind="workload",name="paid"} 0.00' in metrics
+                assert 'ownward_budget_limit_usd{kind="workload",name="paid"}' in metrics
                 clock.advance(1800)
                 assert (await running.ask(body=paid(lab))).status == 200
                 assert (await running.ask(body=paid(lab))).status == 429
@@ -299,5 +299,86 @@ def test_calls_of_a_strategy_that_a_budget_forbids_are_answered_by_none(lab, sta
                 else:
                     assert answer.status == 429
                     assert states == ["refused"]
+
+    asyncio.run(main())
+
+
+def in_scope(scope, limit, fake, lab):
+    """Return a plan, the headers and the model of requests that a budget of `scope` holds."""
+    tier_budget = Budget(max_usd=Decimal(usd(limit)), period="day") if scope == "tier" else None
+    workload = Workload(
+        name="paid",
+        match=Match(models=("paid",)),
+        strategy=Strategy(kind="direct", tiers=("a",)),
+        label=ANY,
+        budget=Budget(max_usd=Decimal(usd(limit)), period="day") if scope == "workload" else None,
+        task_budget_usd=Decimal(usd(limit)) if scope == "task" else None,
+    )
+    plan = lab.plan_of(lab.tier("a", fake.base_url, budget=tier_budget), workloads=(workload,))
+    headers = {"x-ownward-task": "run-7"} if scope.startswith("task") else {}
+    if scope == "task by header":
+        headers["x-ownward-task-budget"] = usd(limit)
+    return plan, headers
+
+
+@pytest.mark.parametrize("scope", ["workload", "key", "tier", "task", "task by header"])
+def test_a_thousand_at_once_stay_within_a_budget_of_every_scope(lab, start, tmp_path, scope):
+    async def main():
+        bound, charge = await bound_of(lab, start, tmp_path)
+        limit = 40 * bound + bound - 1
+        opened = ledger.open(tmp_path / "scoped.db")
+        secret = opened.create_key("one", {"budget": f"{usd(limit)}/day"} if scope == "key" else {})
+        async with FakeServer(FakeOptions(ttft_s=0.02)) as fake:
+            plan, headers = in_scope(scope, limit, fake, lab)
+            settings = GatewaySettings(port=0, requires_keys=True, drain_s=2)
+            async with start(plan, ledger=opened, settings=settings) as running:
+                headers["authorization"] = f"Bearer {secret}"
+                answers = await asyncio.gather(*(running.ask(body=paid(lab), headers=headers) for _ in range(1000)))
+                statuses = [answer.status for answer in answers]
+                assert set(statuses) == {200, 429}
+                rows = await running.rows()
+                served = sum(row["state"] == "settled" for row in rows)
+                assert served == statuses.count(200) == fake.record.count(with_calls=False)["accepted"]
+                assert served >= 40
+                assert await spent_by(running) == served * charge <= limit
+
+    asyncio.run(main())
+
+
+def test_a_spent_tier_gives_way_to_the_next_one_for_every_workload(lab, start, tmp_path):
+    async def main():
+        bound, _ = await bound_of(lab, start, tmp_path)
+        async with FakeServer() as dear, FakeServer() as other:
+            capped = lab.tier("a", dear.base_url, budget=Budget(max_usd=Decimal(usd(bound)), period="month"))
+            async with start(lab.plan_of(capped, lab.tier("b", other.base_url))) as running:
+                answers = [await running.ask(body=lab.chat(max_tokens=100)) for _ in range(3)]
+                assert [answer.headers["x-ownward-tier"] for answer in answers] == ["a", "b", "b"]
+                pinned = await running.ask(body=lab.chat(max_tokens=100), headers={"x-ownward-tier": "a"})
+                assert pinned.status == 429
+                assert "the tier 'a' has a budget" in pinned.json["error"]["message"]
+                metrics = (await running.ask("/metrics", method="GET")).body.decode()
+                assert 'ownward_budget_limit_usd{kind="tier",name="a"}' in metrics
+                assert 'ownward_over_budget_total{kind="tier",name="a"} 3' in metrics
+
+    asyncio.run(main())
+
+
+def test_each_task_has_its_own_budget_and_a_header_only_lowers_it(lab, start, tmp_path):
+    async def main():
+        bound, _ = await bound_of(lab, start, tmp_path)
+        async with FakeServer() as fake:
+            plan, _ = in_scope("task", 2 * bound, fake, lab)
+            async with start(plan) as running:
+
+                async def ask(task, **more):
+                    return (await running.ask(body=paid(lab), headers={"x-ownward-task": task, **more})).status
+
+                assert [await ask("one") for _ in range(40)].count(429) > 0
+                assert await ask("two") == 200
+                lower = {"x-ownward-task-budget": "0.000000000001"}
+                higher = {"x-ownward-task-budget": "1000"}
+                assert await ask("three", **lower) == 429
+                assert [await ask("one", **higher) for _ in range(3)] == [429] * 3
+                assert await ask("four", **{"x-ownward-task-budget": "lots"}) == 400
 
     asyncio.run(main())

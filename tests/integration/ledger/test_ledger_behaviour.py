@@ -229,7 +229,7 @@ def test_a_second_intent_of_one_attempt_is_refused_alone(target: str) -> None:
             )
 
         results = asyncio.run(main())
-        assert [type(result) for result in results] == [type(None), LedgerError, type(None), LedgerError, type(None)]
+        assert [type(result) for result in results] == [tuple, LedgerError, tuple, LedgerError, tuple]
         keys = [(row["request_id"], row["attempt"]) for row in book.export_rows()]
         assert keys == [("req-1", 1), ("req-1", 2), ("req-2", 1), ("req-3", 1)]
 

@@ -104,7 +104,7 @@ def test_settlements_are_kept_over_a_full_disk(tmp_path: Path, disk: Disk, monke
     monkeypatch.setattr("ownward.ledger._writer._RETRY_S", 0.01)
     numbers = range(200)
     with ledger.open(tmp_path / "ledger.db") as book:
-        assert begin(book, *numbers) == [None] * len(numbers)
+        assert begin(book, *numbers) == [()] * len(numbers)
     disk.is_full = True
     with ledger.open(tmp_path / "ledger.db") as book:
         for number in numbers:

@@ -1,0 +1,157 @@
+"""Buckets hold over ledgers of one database, through failures of rows, and give up what a killed process held."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from ownward import ledger
+from ownward.ledger import Intent, Ledger, LimitReached, LimitState, LimitTake, Request, Settlement
+
+NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
+
+
+def rows(name: str, at: datetime) -> tuple[Request, Intent]:
+    request = Request(
+        request_id=name, task_id=name, task_basis="single", workload="w", route="m", key_id="k", label="any",
+        dialect="openai", is_stream=False, plan_sha256=None, reason="", started_at=at,
+    )  # fmt: skip
+    intent = Intent(
+        request_id=name, attempt=1, tier="t", upstream="u", model="m", price_id=None, input_tokens_high=None,
+        output_tokens_high=None, charge_high_picousd=None, body_sha256="", started_at=at,
+    )  # fmt: skip
+    return request, intent
+
+
+def take(kind: str, amount: int, per_minute: int = 100) -> LimitTake:
+    return LimitTake(key_id="k", kind=kind, amount=amount, per_minute=per_minute)  # type: ignore[arg-type]
+
+
+async def begin(
+    book: Ledger, name: str, *takes: LimitTake, at: datetime = NOON
+) -> tuple[LimitState, ...] | LimitReached:
+    try:
+        return await book.begin(*rows(name, at), limits=takes)
+    except LimitReached as error:
+        return error
+
+
+def settle(book: Ledger, name: str, *releases: tuple[LimitTake, int], at: datetime = NOON) -> None:
+    book.settle(Settlement(request_id=name, attempt=1, state="failed", settled_at=at), releases=releases)
+
+
+def test_many_at_once_through_two_ledgers_get_exactly_what_there_is(target: str) -> None:
+    async def main() -> None:
+        with ledger.open(target) as one, ledger.open(target) as other:
+            results = await asyncio.gather(
+                *(begin((one, other)[n % 2], f"r{n}", take("requests", 1)) for n in range(400))
+            )
+            assert sum(isinstance(result, tuple) for result in results) == 100
+            later = NOON + timedelta(seconds=6)
+            results = await asyncio.gather(
+                *(begin((one, other)[n % 2], f"s{n}", take("requests", 1), at=later) for n in range(50))
+            )
+            assert sum(isinstance(result, tuple) for result in results) == 10
+            (refused,) = {result.wait_s for result in results if isinstance(result, LimitReached)}
+            assert refused == pytest.approx(0.6)
+
+    asyncio.run(main())
+
+
+def test_tokens_are_held_while_a_call_runs_and_taken_when_it_is_settled(target: str) -> None:
+    async def main() -> None:
+        with ledger.open(target) as book:
+            first = take("tokens", 80)
+            (state,) = await begin(book, "a", first)  # type: ignore[misc]
+            assert (state.remaining, state.reset_s) == (20, 0)
+            later = NOON + timedelta(seconds=120)
+            refused = await begin(book, "b", take("tokens", 30), at=later)
+            assert isinstance(refused, LimitReached), "what is held does not refill"
+            settle(book, "a", (first, 10), at=later)
+            await book.flush()
+            (state,) = await begin(book, "c", take("tokens", 30), at=later)  # type: ignore[misc]
+            assert state.remaining == 60
+
+    asyncio.run(main())
+
+
+def test_a_call_that_used_more_than_was_held_is_paid_back_with_time(target: str) -> None:
+    async def main() -> None:
+        with ledger.open(target) as book:
+            first = take("tokens", 10)
+            await begin(book, "a", first)
+            settle(book, "a", (first, 250))
+            await book.flush()
+            refused = await begin(book, "b", take("tokens", 1))
+            assert isinstance(refused, LimitReached)
+            assert refused.wait_s == pytest.approx(151 * 0.6)
+            assert isinstance(await begin(book, "c", take("tokens", 1), at=NOON + timedelta(seconds=91)), tuple)
+
+    asyncio.run(main())
+
+
+def test_a_refused_call_takes_nothing_of_either_bucket(target: str) -> None:
+    async def main() -> None:
+        with ledger.open(target) as book:
+            for n in range(20):
+                assert isinstance(await begin(book, f"r{n}", take("requests", 1), take("tokens", 101)), LimitReached)
+            (requests, tokens) = await begin(book, "x", take("requests", 1), take("tokens", 100))  # type: ignore[misc]
+            assert (requests.remaining, tokens.remaining) == (99, 0)
+
+    asyncio.run(main())
+
+
+def test_a_clock_that_is_behind_gives_nothing_back(target: str) -> None:
+    async def main() -> None:
+        with ledger.open(target) as book:
+            await begin(book, "a", take("requests", 100))
+            assert isinstance(await begin(book, "b", take("requests", 1), at=NOON - timedelta(hours=1)), LimitReached)
+            assert isinstance(await begin(book, "c", take("requests", 1)), LimitReached)
+
+    asyncio.run(main())
+
+
+HOLDER = """
+import asyncio, sys, time
+from datetime import UTC, datetime
+sys.path.insert(0, {folder!r})
+from ownward import ledger
+import test_limits
+async def main():
+    book = ledger.open({target!r})
+    await test_limits.begin(book, "held", test_limits.take("tokens", 90))
+    print("held", flush=True)
+    time.sleep(60)
+asyncio.run(main())
+"""
+
+
+def test_what_a_killed_process_held_is_free_once_its_calls_are_reconciled(target: str) -> None:
+    folder = os.path.dirname(__file__)  # noqa: PTH120 - a text for the child
+    child = subprocess.Popen(
+        [sys.executable, "-c", HOLDER.format(folder=folder, target=target)], stdout=subprocess.PIPE
+    )
+    try:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"held\n"
+
+        async def main() -> None:
+            with ledger.open(target) as book:
+                assert isinstance(await begin(book, "a", take("tokens", 20)), LimitReached)
+                child.send_signal(signal.SIGKILL)
+                child.wait()
+                assert book.reconcile() == 1
+                assert isinstance(await begin(book, "b", take("tokens", 20)), tuple)
+
+        asyncio.run(main())
+    finally:
+        child.kill()
+        child.wait()
+        assert child.stdout is not None
+        child.stdout.close()
