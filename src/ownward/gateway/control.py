@@ -38,7 +38,7 @@ _MODELS = "/v1/models"
 _TASKS = "/v1/tasks/"
 _OUTCOME = "/outcome"
 _MOST_OUTCOME_BYTES = 64 * 1024
-PATHS = (*ENDPOINTS, _MODELS, "/healthz", "/readyz", "/metrics", "/v1/tasks/ID/outcome")
+PATHS = (*ENDPOINTS, _MODELS, "/healthz", "/readyz", "/metrics", "/openapi.json", "/v1/tasks/ID/outcome")
 
 _Answer = tuple[int, bytes, bytes]
 
@@ -81,6 +81,10 @@ async def _answer(gateway: Gateway, scope: Scope, headers: Mapping[bytes, bytes]
         return 200, _JSON, b'{"status": "ok"}'
     if path == "/readyz":
         return (200, _JSON, b'{"status": "ready"}') if gateway.is_ready else (503, _JSON, b'{"status": "not ready"}')
+    if path == "/openapi.json":
+        from ownward.gateway import openapi
+
+        return 200, _JSON, openapi.document_bytes()
     if gateway.keys is not None:
         await gateway.keys.find(headers)
     elif wire.is_foreign(headers):
@@ -101,7 +105,7 @@ def _methods_of(path: str) -> tuple[str, ...]:
         return ("POST",)
     if path in {"/healthz", "/readyz"}:
         return ("GET", "HEAD")
-    if path in {_MODELS, "/metrics"} or path.startswith(f"{_MODELS}/"):
+    if path in {_MODELS, "/metrics", "/openapi.json"} or path.startswith(f"{_MODELS}/"):
         return ("GET",)
     if path.startswith(_TASKS) and path.endswith(_OUTCOME) and len(path) > len(_TASKS) + len(_OUTCOME):
         return ("POST",)
