@@ -14,15 +14,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from benchmarks.sovereignty.network import Heard, Network, NetworkLoop
 from benchmarks.sovereignty.world import NAMES, Book, Stated, Where, make_hosts, permits, secrets_of
 
 from ownward import ledger
-from ownward.core import ManualClock
+from ownward.core import ManualClock, PolicyRefusal
 from ownward.gateway import Gateway, GatewaySettings
 from ownward.plan import Plan, loads
-from ownward.policy import Permit, Place
+from ownward.policy import Permit, Place, issue_permit
 from ownward.upstreams import Door, Http1Transport, Response
 
 CANARY = re.compile(rb"CANARY(\d+)Z")
@@ -229,9 +230,18 @@ class Lab:
         )
         self.tasks: list[asyncio.Task[None]] = []
 
+    def issue_permit(self, **asked: Any) -> Permit:
+        """Issue a permit as ever; a refusal means that a candidate was not left out, as it should have been."""
+        try:
+            return issue_permit(**asked)
+        except PolicyRefusal as error:
+            self.faults.append(f"only its permit kept a request back: {error}")
+            raise
+
     def run(self, work: Any) -> Any:
         """Run a coroutine to its end, then judge."""
-        result = self.ground.loop.run_until_complete(work)
+        with mock.patch("ownward.gateway.attempt.issue_permit", self.issue_permit):
+            result = self.ground.loop.run_until_complete(work)
         self.judge()
         return result
 

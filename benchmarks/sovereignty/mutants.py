@@ -21,7 +21,8 @@ ROOT = Path(__file__).resolve().parents[2]
 STATE_MACHINE = ("tests/properties/gateway/test_sovereignty.py",)
 OTHER_TESTS = (
     "tests/unit/policy", "tests/properties/policy", "tests/integration/gateway/test_where_data_may_go.py",
-    "tests/integration/upstreams/test_door.py", "tests/integration/upstreams/test_tls.py", "tests/unit/gateway",
+    "tests/integration/upstreams/test_door.py", "tests/integration/upstreams/test_tls.py",
+    "tests/unit/gateway", "tests/unit/plan/test_ways_to_an_upstream.py",
 )  # fmt: skip
 _LIMIT_S = 300
 _FAILED = 1
@@ -129,8 +130,6 @@ MUTANTS = (
                '    if declared is None and asked.workload:\n        label = Label.parse("any")'),
     Mutant(name="permits are asked for under any label", file="gateway/attempt.py",
            old="            label=exchange.label,\n            place", new=f"            label={_ANY},\n            place"),
-    Mutant(name="a request under way takes the new plan's places", file="gateway/attempt.py",
-           old="            place=target.place,", new="            place=exchange.gateway.table.targets[target.tier.name][0].place,"),
     Mutant(name="rented tiers at loopback are this machine", file="plan/_tiers.py",
            old="is_local=self.is_owned and all(upstream.is_local", new="is_local=all(upstream.is_local"),
     Mutant(name="private addresses are this machine", file="plan/_tiers.py",

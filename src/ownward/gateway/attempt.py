@@ -347,10 +347,14 @@ class Attempt:
         content_type = response.header(b"content-type") or b"application/json"
         if content_type[:17].lower() != b"text/event-stream":
             await self._relay_whole(response, spliced, content_type)
-        elif spliced.is_stream:
+        elif self._is_stream(spliced):
             await self._relay_stream(response, spliced, content_type)
         else:
             await self._refuse_stream(response)
+
+    def _is_stream(self, spliced: Spliced) -> bool:
+        """Tell whether a stream was asked for, of an endpoint that has one."""
+        return spliced.is_stream and self._exchange.endpoint.has_output
 
     async def _relay_whole(self, response: Response, spliced: Spliced, content_type: bytes) -> None:
         gateway, crossed = self._gateway, self._crossed
@@ -366,7 +370,7 @@ class Attempt:
             )
         gateway.learn_success(self._target.key)
         self._settle_by_tap(response.status)
-        if spliced.is_stream:
+        if self._is_stream(spliced):
             await self._answer_as_stream(response, spliced, body)
             return
         if crossed is not None:

@@ -209,7 +209,7 @@ class Exchange:
     def _choose(self, peeked: wire.Peeked) -> Choice:
         gateway, headers, table = self.gateway, self.headers, self.table
         self.route = peeked.model or ""
-        self.is_stream = peeked.stream is True
+        self.is_stream = peeked.stream is True and self.endpoint.has_output
         self.task_id, self.task_basis = wire.task_of(headers, self.request_id)
         self.workload = wire.name_in(headers, b"x-ownward-workload") or UNASSIGNED
         asked = Asked(

@@ -1,6 +1,7 @@
 """Errors as answers, what is read from headers and bodies, settings, retries."""
 
 import json
+from datetime import UTC, datetime
 
 import pytest
 
@@ -42,7 +43,10 @@ from ownward.gateway.errors import (
     status_of,
     stream_event_of,
 )
+from ownward.gateway.keys import scope_of
 from ownward.gateway.retries import RetryBudget
+from ownward.ledger import Key
+from ownward.policy import LOCAL_ONLY
 
 EXAMPLES = [
     (UnknownPath("GET", "/x", allowed_methods=(), paths=("/v1/models",)), 404),
@@ -199,3 +203,10 @@ def test_pages_of_other_places_are_told_by_their_origin(origin, is_foreign):
 def test_of_several_labels_in_headers_all_hold():
     listed = [(b"x-ownward-label", b"eu"), (b"x-ownward-label", b"any"), (b"x-ownward-label", b"eu|us")]
     assert str(wire.label_in(dict(listed), listed)) == "eu"
+
+
+def test_a_keys_label_that_cannot_be_read_lets_nothing_leave():
+    scopes = {"label": "eu,us"}
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    key = Key(key_id="k", name="n", scopes=scopes, created_at=at, revoked_at=None, secret_hash="")
+    assert scope_of(key).label == LOCAL_ONLY
