@@ -1,7 +1,8 @@
-"""Write the generated parts of the docs: command line, configuration keys, ledger schema, errors, fake upstream.
+"""Write the generated parts of the docs: command line, configuration keys, ledger schema, errors, claims computed.
 
 Usage: python -m scripts.generate_docs [--check]
-Each part stands between `<!-- generated: NAME -->` and `<!-- end of NAME -->` in a page of docs/reference.
+Each part stands between `<!-- generated: NAME -->` and `<!-- end of NAME -->` in a page of docs/reference
+or docs/explanation.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from pathlib import Path
 
 import click
 
+from scripts.published_claims import claims_tables
 from scripts.translation_table import translation_tables
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "docs" / "reference"
+EXPLANATION = ROOT / "docs" / "explanation"
 
 
 def main() -> int:
@@ -34,10 +37,11 @@ def main() -> int:
         "ledger-schema": ledger_schema,
         "metrics": metrics_table,
         "translation": translation_tables,
+        "published-claims": claims_tables,
     }
     seen: set[str] = set()
     stale: list[str] = []
-    for page in sorted(REFERENCE.glob("*.md")):
+    for page in sorted([*REFERENCE.glob("*.md"), *EXPLANATION.glob("*.md")]):
         before = page.read_text(encoding="utf-8")
         after = _fill(before, parts, seen)
         if after == before:
@@ -54,7 +58,7 @@ def main() -> int:
             print(f"wrote {page.relative_to(ROOT)}")
     missing = sorted(set(parts) - seen)
     for name in missing:
-        print(f"no page of docs/reference has the generated part {name!r}", file=sys.stderr)
+        print(f"no page of docs/reference or docs/explanation has the generated part {name!r}", file=sys.stderr)
     if stale:
         print(f"stale: {', '.join(stale)}. Run: make docs", file=sys.stderr)
     return 1 if stale or missing else 0

@@ -144,9 +144,14 @@ def advise(
         purchases=tuple(kept),
         best=max(kept, key=lambda one: _value(one.option, worth), default=None),
         above_budget=None if found else min(dearer, key=lambda one: one.total_usd, default=None),
-        unpriced=tuple(sorted(unpriced, key=lambda option: -(option.decode_tokens_per_s.value or 0.0))),
+        unpriced=tuple(sorted(unpriced, key=_for_a_shop)),
         tried=tried,
     )
+
+
+def _for_a_shop(option: FitOption) -> tuple[bool, float]:
+    """Return the order in which machines without a price are named: what people buy singly, then by speed."""
+    return option.asked.machine.kind == "gpu-datacenter", -(option.decode_tokens_per_s.value or 0.0)
 
 
 def _beats(other: Purchase, one: Purchase, merits: Mapping[str, float]) -> bool:
