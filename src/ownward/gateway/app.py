@@ -188,7 +188,7 @@ class Gateway:
         """Note that a request goes out; to a half-open upstream it is the probe."""
         breaker = self.breakers.get(key)
         if breaker is not None:
-            self.breakers[key] = breaker.after_dispatch()
+            self.breakers[key] = breaker.after_dispatch(self.clock.monotonic_s())
 
     def learn_success(self, key: str) -> None:
         """Note an answer."""

@@ -4,7 +4,9 @@
                                      ^                     |
                                      +---- probe fails ----+   (the wait doubles, up to its limit)
 
-In half_open one request at a time is let through. An upstream that asks to wait (Retry-After) is open until then.
+In half_open one request at a time is let through; one that has no answer after a while makes room for the next. An
+upstream that asks to wait (Retry-After) is open until then. Where a request has no other candidate, an upstream that
+failed is tried again sooner: being left alone for a minute would cost more than one failed request in a few seconds.
 """
 
 from __future__ import annotations
@@ -13,6 +15,12 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 State = Literal["closed", "open", "half_open"]
+
+PROBE_S = 10.0
+"""After so long without an answer a probe makes room for another."""
+
+LAST_WAIT_S = 5.0
+"""The longest time between two tries of an upstream without which a request cannot be served."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,12 +34,17 @@ class BreakerRules:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Breaker:
-    """What is remembered of one upstream's health; times are monotonic seconds, and `open_until_s` 0 is closed."""
+    """What is remembered of one upstream's health; times are monotonic seconds, and `open_until_s` 0 is closed.
+
+    `probed_s` is when the probe was sent that is not answered yet, 0 where there is none.
+    """
 
     failures: int = 0
     open_until_s: float = 0.0
+    opened_s: float = 0.0
     opened: int = 0
-    is_probing: bool = False
+    probed_s: float = 0.0
+    asks_to_wait: bool = False
 
     def state(self, now_s: float) -> State:
         """Return the state at `now_s`."""
@@ -41,36 +54,52 @@ class Breaker:
 
     def allows(self, now_s: float) -> bool:
         """Return whether a request may be sent now."""
-        return not self.open_until_s or (now_s >= self.open_until_s and not self.is_probing)
+        return not self.open_until_s or (now_s >= self.open_until_s and not self._has_probe(now_s))
 
-    def after_dispatch(self) -> Breaker:
-        """Return the breaker once a request was sent: in half_open it is the probe."""
-        return replace(self, is_probing=True) if self.open_until_s and not self.is_probing else self
+    def allows_last(self, now_s: float) -> bool:
+        """Return whether a request that has no other candidate may be sent now."""
+        if self.allows(now_s):
+            return True
+        return not self.asks_to_wait and now_s >= self.opened_s + LAST_WAIT_S and not self._has_probe(now_s)
+
+    def last_allowed_s(self) -> float:
+        """Return when a request that has no other candidate may be sent, if nothing else happens."""
+        soonest = self.open_until_s if self.asks_to_wait else min(self.open_until_s, self.opened_s + LAST_WAIT_S)
+        return max(soonest, self.probed_s + PROBE_S if self.probed_s else 0.0)
+
+    def _has_probe(self, now_s: float) -> bool:
+        return self.probed_s > 0 and now_s < self.probed_s + PROBE_S
+
+    def after_dispatch(self, now_s: float) -> Breaker:
+        """Return the breaker once a request was sent: where it is not closed, that is the probe."""
+        return replace(self, probed_s=now_s) if self.open_until_s else self
 
     def after_success(self, now_s: float) -> Breaker:
         """Return the breaker closed; while it is open, the success of an earlier request changes nothing."""
-        if self.open_until_s > now_s:
+        if self.open_until_s > now_s and not self.probed_s:
             return self
         return CLOSED if self.failures or self.open_until_s else self
 
     def after_failure(self, now_s: float, rules: BreakerRules) -> Breaker:
         """Return the breaker with one more failure; it opens at the limit, and again after a failed probe."""
         failures = self.failures + 1
-        if not self.is_probing and failures < rules.failures:
+        if not self.probed_s and failures < rules.failures:
             return replace(self, failures=failures)
-        if self.open_until_s > now_s:  # one of several that were in flight when it opened
+        if self.open_until_s > now_s and not self.probed_s:  # one of several that were in flight when it opened
             return replace(self, failures=failures)
         wait_s = min(rules.wait_s * 2.0**self.opened, rules.longest_wait_s)
-        return Breaker(failures=failures, open_until_s=now_s + wait_s, opened=min(self.opened + 1, 30))
+        opened = min(self.opened + 1, 30)
+        return Breaker(failures=failures, open_until_s=now_s + wait_s, opened_s=now_s, opened=opened)
 
     def after_nothing_learned(self) -> Breaker:
         """Return the breaker after a request that says nothing of the upstream (cancelled, or the client's fault)."""
-        return replace(self, is_probing=False) if self.is_probing else self
+        return replace(self, probed_s=0.0) if self.probed_s else self
 
     def after_request_to_wait(self, now_s: float, wait_s: float, rules: BreakerRules) -> Breaker:
         """Return the breaker open for as long as the upstream asks, within the longest wait."""
         until_s = now_s + min(max(wait_s, 0.0), rules.longest_wait_s)
-        return replace(self, open_until_s=max(until_s, self.open_until_s), is_probing=False)
+        open_until_s = max(until_s, self.open_until_s)
+        return replace(self, open_until_s=open_until_s, opened_s=now_s, probed_s=0.0, asks_to_wait=True)
 
 
 CLOSED = Breaker()

@@ -57,7 +57,10 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """The candidates in the order they are tried, and why; `is_pinned` where the request names its one tier."""
+    """The candidates in the order they are tried, and why; `is_pinned` where the request names its one tier.
+
+    `is_last_resort` where every candidate was left alone for failing, and these are tried all the same.
+    """
 
     workload: str
     label: Label
@@ -65,6 +68,7 @@ class Choice:
     reason: str
     declared: Workload | None = None
     is_pinned: bool = False
+    is_last_resort: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +133,9 @@ def choose(
             up += sorted(usable, key=lambda target: in_flight.get(target.key, 0))
         else:
             up += usable
+    is_last_resort = not up
+    if not up:
+        up = _last_resorts(eligible, breakers=breakers, full_tiers=full_tiers, now_s=now_s)
     if not up:
         raise _none_up(eligible, down, breakers=breakers, now_s=now_s)
     reason = f"{eligible.reason}; first {up[0].key}{first_why} of {len(up)}"
@@ -141,6 +148,7 @@ def choose(
         reason=reason,
         declared=matched.declared,
         is_pinned=asked.tier is not None,
+        is_last_resort=is_last_resort,
     )
 
 
@@ -364,9 +372,21 @@ def _incapable(
     )
 
 
+def _last_resorts(
+    eligible: Eligible, *, breakers: Mapping[str, Breaker], full_tiers: Container[str], now_s: float
+) -> list[Target]:
+    """Return what may be tried although it failed, since nothing else is left: no upstream is given up for long."""
+    return [
+        target
+        for targets in eligible.tiers
+        for target in targets
+        if target.tier.name not in full_tiers and breakers.get(target.key, CLOSED).allows_last(now_s)
+    ]
+
+
 def _none_up(eligible: Eligible, down: Sequence[str], *, breakers: Mapping[str, Breaker], now_s: float) -> NoUpstream:
     waits = [
-        breakers[target.key].open_until_s - now_s
+        breakers[target.key].last_allowed_s() - now_s
         for targets in eligible.tiers
         for target in targets
         if target.key in breakers

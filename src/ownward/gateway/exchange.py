@@ -16,7 +16,6 @@ from ownward.gateway._http import write_whole
 from ownward.gateway.admission import Slots
 from ownward.gateway.affinity import Prompt
 from ownward.gateway.attempt import Attempt, Retry, Sink
-from ownward.gateway.breaker import CLOSED
 from ownward.gateway.budgets import task_check
 from ownward.gateway.choosing import UNASSIGNED, Asked, Choice, KeyScope, choose, name_refused
 from ownward.gateway.crossing import Crossed, Crosser
@@ -376,7 +375,7 @@ class Exchange:
                     full = error
                     continue
             try:
-                if not gateway.breakers.get(target.key, CLOSED).allows(gateway.clock.monotonic_s()):
+                if not self._may_be_sent(target):
                     continue
                 if tried:
                     gateway.counting.retried(self, target)
@@ -450,6 +449,15 @@ class Exchange:
         declared = None if self.choice is None else self.choice.declared
         budget = None if declared is None else declared.budget
         return error.of == "workload" and budget is not None and budget.when_spent == "owned_only"
+
+    def _may_be_sent(self, target: Target) -> bool:
+        """Return whether the target is still up after a wait for its slot."""
+        breaker = self.gateway.breakers.get(target.key)
+        if breaker is None:
+            return True
+        is_last = self.choice is not None and self.choice.is_last_resort
+        now_s = self.gateway.clock.monotonic_s()
+        return breaker.allows_last(now_s) if is_last else breaker.allows(now_s)
 
     def _may_retry(self, tried: int) -> bool:
         gateway = self.gateway

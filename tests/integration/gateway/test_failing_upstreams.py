@@ -8,6 +8,7 @@ import pytest
 
 from ownward.engines import Cut, Failure, FakeOptions, FakeServer, Garbage, Stall
 from ownward.gateway import GatewaySettings
+from ownward.plan import Upstream
 
 
 def two_tiers(lab, first, second):
@@ -206,6 +207,92 @@ def test_with_every_upstream_down_the_refusal_is_at_once_and_says_when_to_come_b
                 assert 1 <= int(answer.headers["retry-after"]) <= 30
                 assert bad.record.count(with_calls=False)["accepted"] == 1
                 assert sorted(row["state"] for row in await running.rows()) == ["failed", "refused"]
+
+    asyncio.run(main())
+
+
+def test_the_only_upstream_is_tried_again_within_seconds_however_long_it_failed(lab, start, monkeypatch):
+    monkeypatch.setattr("ownward.gateway.breaker.LAST_WAIT_S", 0.2)
+    settings = GatewaySettings(port=0, breaker_failures=1, breaker_wait_s=60, drain_s=1)
+
+    async def main():
+        async with FakeServer(FakeOptions(ttft_s=0.1, failures=(Failure.parse("500:1"),))) as weak:
+            async with start(lab.plan_of(lab.tier("a", weak.base_url)), settings=settings) as running:
+                assert (await running.ask(body=lab.chat())).status == 500
+                refused = await running.ask(body=lab.chat())
+                assert (refused.status, refused.headers["retry-after"]) == (503, "1")
+                await asyncio.sleep(0.25)
+                answers = await asyncio.gather(*(running.ask(body=lab.chat()) for _ in range(5)))
+                assert sorted(answer.status for answer in answers) == [200, 503, 503, 503, 503], "one probe at a time"
+                assert (await running.ask(body=lab.chat())).status == 200
+
+    asyncio.run(main())
+
+
+def test_a_request_with_another_candidate_does_not_try_what_failed(lab, start, monkeypatch):
+    monkeypatch.setattr("ownward.gateway.breaker.LAST_WAIT_S", 0.0)
+    settings = GatewaySettings(port=0, breaker_failures=1, breaker_wait_s=60, drain_s=1)
+
+    async def main():
+        async with FakeServer(FakeOptions(failures=(Failure.parse("500"),))) as bad, FakeServer() as good:
+            async with start(two_tiers(lab, bad, good), settings=settings) as running:
+                tiers = [(await running.ask(body=lab.chat())).headers["x-ownward-attempts"] for _ in range(3)]
+                assert tiers == ["2", "1", "1"]
+
+    asyncio.run(main())
+
+
+def test_a_stall_between_two_chunks_ends_the_stream_within_the_upstreams_time(lab, start):
+    async def script(_, reader, writer):
+        writer.write(lab.STREAM_HEAD + lab.chunk(b'data: {"choices": [{"index": 0, "delta": {"content": "a"}}]}\n\n'))
+        await writer.drain()
+        await asyncio.sleep(30)
+
+    async def main():
+        async with lab.Scripted(script) as upstream:
+            ups = (Upstream(name="u", url=upstream.base_url, stall_timeout_s=0.2),)
+            async with start(lab.plan_of(lab.tier("a", "", upstreams=ups))) as running:
+                began_s = asyncio.get_running_loop().time()
+                answer = await running.ask(body=lab.chat(stream=True))
+                assert asyncio.get_running_loop().time() - began_s < 2
+                assert b'"ownward_kind": "broken_stream"' in answer.body
+                assert b"[DONE]" not in answer.body
+                (row,) = await running.rows()
+                assert row["state"] == "unsettled"
+                metrics = (await running.ask("/metrics", method="GET")).body.decode()
+                assert 'ownward_attempts_total{workload="chat",tier="a",upstream="u",state="unsettled"} 1' in metrics
+
+    asyncio.run(main())
+
+
+def test_all_attempts_together_end_at_the_deadline(lab, start):
+    settings = GatewaySettings(port=0, deadline_s=0.4, drain_s=1)
+
+    async def main():
+        slow = FakeOptions(ttft_s=0.3, failures=(Failure.parse("500"),))
+        async with FakeServer(slow) as one, FakeServer(FakeOptions(ttft_s=5)) as two, FakeServer() as three:
+            plan = lab.plan_of(
+                *(lab.tier(name, fake.base_url) for name, fake in zip("abc", (one, two, three), strict=True))
+            )
+            async with start(plan, settings=settings) as running:
+                began_s = asyncio.get_running_loop().time()
+                answer = await running.ask(body=lab.chat())
+                assert asyncio.get_running_loop().time() - began_s < 2
+                assert answer.status in {500, 504}
+                assert three.record.count(with_calls=False)["accepted"] == 0
+
+    asyncio.run(main())
+
+
+def test_retries_add_a_fifth_to_the_load_by_default(lab, start):
+    settings = GatewaySettings(port=0, retry_burst=1, breaker_failures=1000, drain_s=1)
+    assert settings.retry_fraction == 0.2
+
+    async def main():
+        async with FakeServer(FakeOptions(failures=(Failure.parse("500"),))) as bad, FakeServer() as good:
+            async with start(two_tiers(lab, bad, good), settings=settings) as running:
+                statuses = [(await running.ask(body=lab.chat())).status for _ in range(20)]
+                assert statuses.count(200) in {4, 5}, "one of the purse, and one for each five requests"
 
     asyncio.run(main())
 

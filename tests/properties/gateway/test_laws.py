@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ownward.gateway.bounds import ChargeBound
-from ownward.gateway.breaker import CLOSED, BreakerRules
+from ownward.gateway.breaker import CLOSED, LAST_WAIT_S, PROBE_S, BreakerRules
 from ownward.gateway.choosing import Asked, KeyScope, compute_label
 from ownward.gateway.endpoints import CHAT
 from ownward.gateway.routing import compile_plan
@@ -67,13 +67,15 @@ EVENTS = st.lists(st.tuples(st.sampled_from(["dispatch", "success", "failure", "
 @given(EVENTS)
 def test_a_breaker_never_lets_two_probes_out_and_always_opens_again_to_one(events):
     rules = BreakerRules(failures=2, wait_s=1.0, longest_wait_s=4.0)
-    breaker, now_s, probes = CLOSED, 100.0, 0
+    breaker, now_s, probes, probed_s = CLOSED, 100.0, 0, 0.0
     for event, passes_s in events:
         now_s += passes_s
         was_half_open = breaker.state(now_s) == "half_open"
         if event == "dispatch" and breaker.allows(now_s):
-            breaker = breaker.after_dispatch()
-            probes += was_half_open
+            breaker = breaker.after_dispatch(now_s)
+            if was_half_open:
+                probes = 1 if now_s - probed_s >= PROBE_S else probes + 1
+                probed_s = now_s
         elif event == "success":
             breaker, probes = breaker.after_success(now_s), 0 if was_half_open else probes
         elif event == "failure":
@@ -85,7 +87,8 @@ def test_a_breaker_never_lets_two_probes_out_and_always_opens_again_to_one(event
             breaker, probes = breaker.after_request_to_wait(now_s, passes_s, rules), 0
         assert probes <= 1
         assert breaker.open_until_s <= now_s + rules.longest_wait_s
-    assert breaker.is_probing or breaker.allows(now_s + rules.longest_wait_s)
+    assert breaker.allows(now_s + max(rules.longest_wait_s, PROBE_S))
+    assert breaker.asks_to_wait or breaker.allows_last(now_s + max(LAST_WAIT_S, PROBE_S))
 
 
 LABELS = st.sampled_from(

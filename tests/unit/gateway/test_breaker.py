@@ -25,11 +25,11 @@ def test_after_the_wait_one_probe_is_let_through():
     half_open = failed(3)
     assert half_open.state(11.0) == "half_open"
     assert half_open.allows(11.0)
-    assert not half_open.after_dispatch().allows(11.0)
+    assert not half_open.after_dispatch(11.0).allows(11.0)
 
 
 def test_a_successful_probe_closes_it():
-    assert failed(3).after_dispatch().after_success(11.0) == CLOSED
+    assert failed(3).after_dispatch(11.0).after_success(11.0) == CLOSED
 
 
 def test_a_failed_probe_opens_it_for_twice_as_long_up_to_the_limit():
@@ -37,12 +37,12 @@ def test_a_failed_probe_opens_it_for_twice_as_long_up_to_the_limit():
     for _ in range(6):
         waits.append(breaker.open_until_s - now_s)
         now_s = breaker.open_until_s
-        breaker = breaker.after_dispatch().after_failure(now_s, RULES)
+        breaker = breaker.after_dispatch(now_s).after_failure(now_s, RULES)
     assert waits == [1, 2, 4, 8, 8, 8]
 
 
 def test_a_probe_that_teaches_nothing_leaves_room_for_the_next():
-    probing = failed(3).after_dispatch()
+    probing = failed(3).after_dispatch(11.0)
     assert probing.after_nothing_learned().allows(11.0)
 
 
@@ -63,5 +63,41 @@ def test_an_upstream_that_asks_to_wait_is_left_alone_for_so_long():
 
 
 def test_a_dispatch_to_a_closed_one_is_no_probe():
-    assert CLOSED.after_dispatch() is CLOSED
-    assert Breaker(failures=2).after_dispatch() == Breaker(failures=2)
+    assert CLOSED.after_dispatch(1.0) is CLOSED
+    assert Breaker(failures=2).after_dispatch(1.0) == Breaker(failures=2)
+
+
+def test_a_probe_without_an_answer_makes_room_for_another():
+    probing = failed(3).after_dispatch(11.0)
+    assert not probing.allows(20.9)
+    assert probing.allows(21.0)
+
+
+def long_open():
+    """Return a breaker that failed probe after probe, and when it opened last."""
+    breaker, now_s = failed(3), 10.0
+    for _ in range(8):
+        now_s = breaker.open_until_s
+        breaker = breaker.after_dispatch(now_s).after_failure(now_s, RULES)
+    assert breaker.open_until_s == now_s + 8
+    return breaker, now_s
+
+
+def test_the_last_candidate_is_tried_again_after_five_seconds_however_often_it_failed():
+    breaker, opened_s = long_open()
+    assert not breaker.allows(opened_s + 5)
+    assert not breaker.allows_last(opened_s + 4.9)
+    assert breaker.allows_last(opened_s + 5)
+    assert breaker.last_allowed_s() == opened_s + 5
+    probing = breaker.after_dispatch(opened_s + 5)
+    assert not probing.allows_last(opened_s + 6), "one at a time"
+    assert probing.after_success(opened_s + 6) == CLOSED
+    again = probing.after_failure(opened_s + 6, RULES)
+    assert (again.opened_s, again.open_until_s) == (opened_s + 6, opened_s + 14)
+
+
+def test_an_upstream_that_asks_to_wait_is_not_tried_even_as_the_last():
+    waiting = CLOSED.after_request_to_wait(10.0, 8.0, RULES)
+    assert not waiting.allows_last(17.9)
+    assert waiting.allows_last(18.0)
+    assert waiting.last_allowed_s() == 18.0

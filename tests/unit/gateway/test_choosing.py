@@ -253,8 +253,20 @@ def test_what_is_down_or_full_is_passed_over_and_named():
 def test_with_everything_down_it_says_when_to_come_back():
     table = table_of(rented("b"), workloads=[workload("w", "b")])
     with pytest.raises(NoUpstream) as none_up:
-        pick(table, breakers={"b/u0": OPEN}, now_s=20.0)
+        pick(table, breakers={"b/u0": OPEN}, now_s=2.0)
+    assert none_up.value.retry_after_s == 3.0
+    waiting = CLOSED.after_request_to_wait(0.0, 60.0, BreakerRules())
+    with pytest.raises(NoUpstream) as none_up:
+        pick(table, breakers={"b/u0": waiting}, now_s=20.0)
     assert none_up.value.retry_after_s == 40.0
+
+
+def test_what_failed_is_tried_all_the_same_where_nothing_else_is_left():
+    table = table_of(rented("b", upstreams=2), workloads=[workload("w", "b")])
+    choice = pick(table, breakers={"b/u0": OPEN, "b/u1": OPEN}, now_s=20.0)
+    assert (keys(choice), choice.is_last_resort) == (["b/u0", "b/u1"], True)
+    assert choice.reason.endswith("; down: b/u0, b/u1")
+    assert not pick(table, breakers={"b/u0": OPEN}, now_s=20.0).is_last_resort
 
 
 def test_of_a_tiers_upstreams_the_least_loaded_comes_first():
