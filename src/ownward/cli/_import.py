@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ownward.cli._context import leaving_no_trace, open_ledger
+from ownward.cli._lengths import read_lengths
 from ownward.cli._output import emit, json_option, ledger_option, open_input, write_whole
 from ownward.core import to_json
 
@@ -24,6 +25,7 @@ _BAD_SHOWN = 20
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--format", "format_name", default=None, help="Read as this format; recognised by content unless given.")
 @click.option("--workload", default=None, help="Put every request under this workload.")
+@click.option("--lengths", "lengths_file", default=None, metavar="FILE", help="Lengths for ServeGen's arrivals.")
 @click.option("--assignments", default=None, metavar="OUT.jsonl", help="Write {row, workload} for each row read.")
 @ledger_option
 @json_option
@@ -32,6 +34,7 @@ def import_(
     files: tuple[str, ...],
     format_name: str | None,
     workload: str | None,
+    lengths_file: str | None,
     assignments: str | None,
     ledger_target: str | None,
     as_json: bool,
@@ -50,8 +53,9 @@ def import_(
     assigned: list[dict[str, Any]] = []
     with leaving_no_trace(ledger_target), open_ledger(ledger_target) as opened:
         for name in files:
+            lengths = read_lengths(name, lengths_file)
             with open_input(name) as stream:
-                reading = traffic.read(stream, name=name, format=format_name)
+                reading = traffic.read(stream, name=name, format=format_name, lengths=lengths)
                 discovery = traffic.discover(_named(reading, workload), default=_default_name(name))
                 rows = _rows(discovery, assigned if assignments is not None else None)
                 count = opened.import_traffic(rows, source=Path(name).name)

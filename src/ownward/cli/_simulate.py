@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ownward.cli._lengths import read_lengths
 from ownward.cli._output import emit, json_option, open_input, write_whole
 from ownward.cli._subjects import find_anatomy, find_machines
 from ownward.core import (
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 @click.option(
     "--trace", "trace_file", required=True, metavar="FILE", help="Arrivals and lengths: JSON Lines, CSV or Parquet."
 )
+@click.option("--lengths", "lengths_file", default=None, metavar="FILE", help="Lengths for ServeGen's arrivals.")
 @click.option("--model", default=None, help="A model file or catalogue name; with --machine.")
 @click.option("--machine", "machine_name", default=None, help='A catalogue name, 2x"RTX 3090", or a file.')
 @click.option("--weights", default="bf16", show_default=True, help="Weight format.")
@@ -50,12 +52,13 @@ if TYPE_CHECKING:
 @click.option(
     "--fleet", "find_fleet", is_flag=True, help="Find the fewest replicas that hold the SLO, and one to spare."
 )
-@click.option("--seed", default=0, show_default=True, help="Seed of the split over replicas.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the split over replicas, and of draws.")
 @click.option("--per-request", "per_request", default=None, metavar="OUT.jsonl", help="Write one row a request here.")
 @json_option
 def simulate(
     *,
     trace_file: str,
+    lengths_file: str | None,
     model: str | None,
     machine_name: str | None,
     weights: str,
@@ -78,7 +81,7 @@ def simulate(
     from ownward.simulation import Scheduler, Slo, smallest_fleet
     from ownward.simulation import simulate as run
 
-    trace = _read_trace(trace_file)
+    trace = _read_trace(trace_file, lengths_file, seed)
     scheduler = (
         Scheduler.from_mapping(_read_object(scheduler_file), where=scheduler_file) if scheduler_file else Scheduler()
     )
@@ -103,11 +106,12 @@ def simulate(
     emit(payload, as_json=as_json, render=_render)
 
 
-def _read_trace(trace_file: str) -> Trace:
+def _read_trace(trace_file: str, lengths_file: str | None, seed: int) -> Trace:
     from ownward import traffic
 
+    lengths = read_lengths(trace_file, lengths_file)
     with open_input(trace_file) as stream:
-        reading = traffic.read(stream, name=trace_file)
+        reading = traffic.read(stream, name=trace_file, lengths=lengths, seed=seed)
         records = list(reading)
     if reading.count.bad_total:
         first = reading.count.bad[0]

@@ -17,10 +17,17 @@ Container = Literal["csv", "json"]
 
 
 class Context:
-    """What the rows of one reading share: the file's first time, and how text is counted where usage is missing."""
+    """What the rows of one reading share: the file's first time, and what is missing in the rows themselves.
 
-    def __init__(self, count_tokens: CountTokens | None = None) -> None:
+    That is how text is counted where usage is not told, and what requests of a file of statistics are drawn with.
+    """
+
+    def __init__(
+        self, count_tokens: CountTokens | None = None, *, lengths: Mapping[str, Any] | None = None, seed: int = 0
+    ) -> None:
         self.count_tokens = count_tokens
+        self.lengths = lengths
+        self.seed = seed
         self._origin_ns: int | None = None
         self._sketcher = Sketcher()
 

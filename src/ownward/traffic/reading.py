@@ -13,10 +13,12 @@ from typing import Any, BinaryIO
 from ownward.core import BadInput, UnknownName, closest
 from ownward.traffic import _rows
 from ownward.traffic._aggregates import AGGREGATES
+from ownward.traffic._bailian import BAILIAN
 from ownward.traffic._chat_logs import BATCH_INPUT, BATCH_OUTPUT, CHAT, LOGGED
 from ownward.traffic._format import Container, Context, Converter, CountTokens, Format
 from ownward.traffic._gateway_logs import HELICONE, LANGFUSE, LITELLM, OPENROUTER, OPENROUTER_GENERATION
 from ownward.traffic._rows import Row
+from ownward.traffic._servegen import SERVEGEN
 from ownward.traffic._sessions import CLAUDE_CODE, OTEL
 from ownward.traffic._tables import AZURE, BURSTGPT, FLAT, GENERIC, MOONCAKE
 from ownward.traffic._values import BadValue
@@ -35,7 +37,9 @@ FORMATS: tuple[Format, ...] = (
     OPENROUTER_GENERATION,
     AZURE,
     BURSTGPT,
+    BAILIAN,
     MOONCAKE,
+    SERVEGEN,
     GENERIC,
     BATCH_OUTPUT,
     BATCH_INPUT,
@@ -161,11 +165,14 @@ def read(
     format: str | None = None,  # noqa: A002 - the word users know
     limits: Limits | None = None,
     count_tokens: CountTokens | None = None,
+    lengths: Mapping[str, Any] | None = None,
+    seed: int = 0,
 ) -> Reading:
     """Return the reading of an open binary stream, plain or gzip; the stream need not seek and stays open.
 
     `count_tokens` counts the text of rows that tell no usage; without it such
-    counts are a quarter of the characters and marked `estimated`.
+    counts are a quarter of the characters and marked `estimated`. `lengths` and
+    `seed` are for ServeGen's statistics, whose requests are drawn.
     Raises: BadInput, as `detect` does; UnknownName, for a format that we do not read;
     MissingExtra, for Parquet without pyarrow.
     """
@@ -186,7 +193,7 @@ def read(
         chosen = find_format(found.format)
     if chosen.refusal or chosen.start is None:
         raise BadInput(f"this is {chosen.title}: {chosen.refusal}", where=name or None)
-    return Reading(rows, chosen.start(Context(count_tokens)), chosen.name, bounds)
+    return Reading(rows, chosen.start(Context(count_tokens, lengths=lengths, seed=seed)), chosen.name, bounds)
 
 
 def find_format(name: str) -> Format:

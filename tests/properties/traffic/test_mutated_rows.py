@@ -112,9 +112,29 @@ SAMPLES = {
     },
     "usage-rows": {"timestamp": 1_750_000_000, "prompt_tokens": 3, "completion_tokens": 2, "cost": 0.1, "user": "u"},
     "mooncake": {"timestamp": 1, "input_length": 2, "output_length": 3, "hash_ids": [1]},
+    "bailian": {
+        "chat_id": 2,
+        "parent_chat_id": 1,
+        "timestamp": 1.5,
+        "input_length": 2,
+        "output_length": 3,
+        "type": "text",
+        "turn": 2,
+        "hash_ids": [1],
+    },
+    "servegen": {
+        "client_id": 0,
+        "window_start_s": 0,
+        "req_per_s": 0.01,
+        "iat_cv": 1.5,
+        "iat_dist": "Gamma",
+        "p1": 0.5,
+        "p2": 1,
+    },
     "azure": {"TIMESTAMP": "2023-11-16 18:17:03.97", "ContextTokens": 1, "GeneratedTokens": 2},
     "burstgpt": {"Timestamp": 1, "Request tokens": 2, "Response tokens": 3},
 }
+LENGTHS = {"0": {"0": {"input_tokens": {"5": 1.0}, "output_tokens": {"7": 1.0}}}}
 JUNK = [
     *(None, True, False, 0, -1, 0.1, -0.0, 1e308, 1e-320, float("inf"), float("nan"), 10**400, 2**63, 2**70),
     *(
@@ -161,7 +181,7 @@ def mutate(sample, rng):
 def test_every_format_has_its_sample() -> None:
     assert set(SAMPLES) == {known.name for known in FORMATS if not known.refusal}
     for name, sample in SAMPLES.items():
-        assert list(read(io.BytesIO(json.dumps(sample).encode()), format=name)), name
+        assert list(read(io.BytesIO(json.dumps(sample).encode()), format=name, lengths=LENGTHS)), name
 
 
 @pytest.mark.parametrize("name", SAMPLES)
@@ -170,7 +190,7 @@ def test_junk_in_any_place_is_read_or_refused(name) -> None:
     for _ in range(150):
         raw = "\n".join(json.dumps(mutate(SAMPLES[name], rng)) for _ in range(2)).encode()
         try:
-            records = list(discover(read(io.BytesIO(raw), format=name)))
+            records = list(discover(read(io.BytesIO(raw), format=name, lengths=LENGTHS)))
             if records and all(record.arrival_s is not None for record in records):
                 assert len(Trace.from_records(records)) == len(records)
         except OwnwardError:

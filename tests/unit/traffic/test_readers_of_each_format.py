@@ -69,6 +69,27 @@ def test_mooncake_has_blocks_of_512_tokens() -> None:
     assert record.prefix_block_tokens == 512
 
 
+def test_bailian_has_seconds_blocks_of_16_tokens_and_chats_as_sessions() -> None:
+    def row(chat, parent, at):
+        return {
+            "chat_id": chat,
+            "parent_chat_id": parent,
+            "timestamp": at,
+            "input_length": 521,
+            "output_length": 132,
+            "type": "text",
+            "turn": 1,
+            "hash_ids": [1089, 1090],
+        }
+
+    records, count = read_json(row(55, -1, 0.5), row(159, 55, 61.114), row(160, 159, 70), row(7, 6, 71))
+    assert count.format == "bailian"
+    assert [record.arrival_s for record in records] == [0.5, 61.114, 70, 71]
+    assert [record.session for record in records] == ["55", "55", "55", "6"]
+    assert {record.workload for record in records} == {"text"}
+    assert (records[1].prefix_blocks, records[1].prefix_block_tokens) == ((1089, 1090), 16)
+
+
 @pytest.mark.parametrize("blocks", ["[1, 2]", "1 2", "1;2"])
 def test_our_own_columns_from_csv(blocks) -> None:
     (record,), count = read_text(
