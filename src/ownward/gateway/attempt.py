@@ -154,6 +154,11 @@ class Attempt:
         self._tap: UsageTap | None = None
         self._ttft_s: float | None = None
 
+    @property
+    def was_sent(self) -> bool:
+        """Whether the upstream was asked, or was about to be."""
+        return self._sent_s > 0
+
     async def run(self) -> None:
         """Send the request and relay the answer.
 
@@ -274,7 +279,6 @@ class Attempt:
 
     async def _call(self, spliced: Spliced, permit: Permit) -> None:
         gateway, target, exchange = self._gateway, self._target, self._exchange
-        gateway.learn_dispatch(target.key)
         self._sent_s = gateway.clock.monotonic_s()
         try:
             self._response = await gateway.door.send(

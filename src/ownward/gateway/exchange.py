@@ -406,9 +406,12 @@ class Exchange:
         in_flight = self.gateway.in_flight
         in_flight[target.key] = in_flight.get(target.key, 0) + 1
         waiting = self._begin_prompt(target, sink)
+        self.gateway.learn_dispatch(target.key)  # now: others may ask while the intent is written
         try:
             await attempt.run()
         finally:
+            if not attempt.was_sent:
+                self.gateway.learn_nothing(target.key)
             in_flight[target.key] -= 1
             self._end_prompt(target, waiting)
 
