@@ -18,6 +18,7 @@ _POOL_BLOCKS = 1 << 20
 _NIBBLE_SPREAD = float(np.sqrt((15**2 - 1) / 12))  # of whole numbers 1 to 15
 _BYTE_SPREAD = 73.0  # of whole numbers -127 to 127, drawn evenly
 _FULL_EVERY = 4
+_FEW_TOKENS = 512
 _SECTOR_BYTES = 4096  # the file's size is a multiple, so that a loop device shows all of it
 
 
@@ -46,13 +47,16 @@ class Shape:
         return self.hidden * self.expert_width // _BLOCK * 18
 
 
-def write_random_moe(path: Path, shape: Shape, *, tokenizer_of: Path, seed: int = 0) -> int:
-    """Write the file and return its size in bytes; `tokenizer_of` is a GGUF file whose tokenizer it gets."""
+def write_random_moe(path: Path, shape: Shape, *, tokenizer_of: Path | None, seed: int = 0) -> int:
+    """Write the file and return its size in bytes; `tokenizer_of` is a GGUF file whose tokenizer it gets.
+
+    Without one it has room for a few tokens and no tokenizer, enough for a look at its header.
+    """
     import gguf
 
     draw = np.random.default_rng(seed)
     writer = gguf.GGUFWriter(path, "qwen35moe")
-    tokens = _copy_tokenizer(writer, gguf.GGUFReader(tokenizer_of))
+    tokens = _FEW_TOKENS if tokenizer_of is None else _copy_tokenizer(writer, gguf.GGUFReader(tokenizer_of))
     _add_shape(writer, shape)
     plan = _plan(shape, tokens)
     for name, kind, dims in plan:

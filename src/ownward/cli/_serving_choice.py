@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _REPACKED_BITS = {"x86_64": (4.25, 4.5), "AMD64": (4.25, 4.5), "arm64": (4.25, 4.5, 8.5), "aarch64": (4.25, 4.5, 8.5)}
 _REPACKED_SHARES = {"q4_0": 0.95, "iq4_nl": 0.95, "q4_k_s": 0.9, "q4_k_m": 0.75, "q4_k_l": 0.75, "q4_k_xl": 0.75}
 _BITS_TOLERANCE = 0.01
+# What virtual machines show as turning whatever is behind it.
+_VIRTUAL_DISKS = ("vd", "xvd")
 
 
 def room_for(path: Path | None) -> Room:
@@ -30,11 +32,12 @@ def room_for(path: Path | None) -> Room:
 
     facts = this_machine(path=path)
     disk = facts.disk
+    is_virtual = disk is not None and (disk.device or "").startswith(_VIRTUAL_DISKS)
     return Room(
         memory_bytes=min(facts.available_memory_bytes.value, facts.usable_memory_bytes),
         device=None if disk is None else disk.device,
         read_ahead_bytes=None if disk is None or disk.read_ahead_bytes is None else disk.read_ahead_bytes.value,
-        is_rotational=None if disk is None or disk.is_rotational is None else disk.is_rotational.value,
+        is_rotational=None if disk is None or is_virtual or disk.is_rotational is None else disk.is_rotational.value,
     )
 
 

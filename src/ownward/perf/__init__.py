@@ -15,6 +15,7 @@ from ownward.perf._efficiency import (
     load_coefficients,
 )
 from ownward.perf._formats import (
+    NATIVE,
     WEIGHT_BITS,
     WeightBytes,
     resident_bytes,
@@ -52,6 +53,7 @@ __all__ = [
     "HOST_BYTES_PER_S",
     "LEVELS",
     "METRICS",
+    "NATIVE",
     "PRIORS",
     "ROUTED_LOCALITY",
     "UNIFORM_LOCALITY",

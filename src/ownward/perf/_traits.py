@@ -126,7 +126,12 @@ def assumed_flop_per_s(machine: Machine) -> float | None:
 
 def traits_of(anatomy: Anatomy, *, machine: Machine, engine: str, weights: str) -> Traits:
     """Return the traits of a deployment; `engine` is a family."""
-    if weights == NATIVE:
+    stored = anatomy.quantization if weights == NATIVE and anatomy.is_from_tensors else None
+    if stored in FORMATS:
+        kernels = FORMATS[stored].kernels
+    elif stored is not None and f"{stored}_m" in FORMATS:  # a file names the type of its tensors: q4_k
+        kernels = FORMATS[f"{stored}_m"].kernels
+    elif weights == NATIVE:
         bits = 8 * weight_bytes(anatomy, NATIVE).resident / max(anatomy.checkpoint_params, 1)
         kernels = "wide" if bits > 12 else "fp8" if bits > 6 else "mxfp4"  # noqa: PLR2004 -- between 16, 8 and 4 bits
     else:
