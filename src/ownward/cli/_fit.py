@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +12,9 @@ import click
 from ownward.cli._fit_beside import Beside
 from ownward.cli._fit_record import fit_record
 from ownward.cli._fit_subject import THIS, Subject, find_host, find_subject, with_stated
-from ownward.cli._fit_ways import ways_to_run
+from ownward.cli._fit_ways import context_of, is_on_one_memory, ways_to_run
 from ownward.cli._output import at_option, console, json_option, say, today, write_whole
+from ownward.cli._serving_choice import needs_of, room_for
 from ownward.cli._subjects import catalog_files, find_anatomy, find_checkpoint, is_path
 from ownward.core import InfeasiblePlan, OwnwardError, UsageError, to_json
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from ownward.anatomy import Anatomy
     from ownward.economics import Assumptions
+    from ownward.engines import Room, ServingChoice
     from ownward.planner import FitOption, Nearest, StoredAs
     from ownward.reports import FitLine, FitReport
 
@@ -222,8 +224,16 @@ def _fitted(named: _Named, load: _Load, beside: Beside, subject: Subject) -> Fit
             others=others,
             merits={anatomy.name: beside.merit(anatomy) for anatomy in others},
         )
+    rooms: dict[str | None, Room] = {}
     lines = tuple(
-        _line(option, named, beside, curves=compute_curves(option) if not number else None, threads=subject.threads)
+        _line(
+            option,
+            named,
+            beside,
+            curves=compute_curves(option) if not number else None,
+            threads=subject.threads,
+            serving=_choose_serving(option, named, subject, rooms),
+        )
         for number, option in enumerate(options)
     )
     return FitReport(
@@ -279,15 +289,48 @@ def _advised(
     )
 
 
-def _line(option: FitOption, named: _Named, beside: Beside, *, curves: Any, threads: int | None) -> FitLine:
+def _choose_serving(
+    option: FitOption, named: _Named, subject: Subject, rooms: dict[str | None, Room]
+) -> ServingChoice | None:
+    """Return how llama.cpp would hold the weights, as `serve` chooses; None on a card, where nothing is chosen.
+
+    On this machine with the memory that is free now, on another with all that an engine may use. `rooms` keeps
+    what was found.
+    """
+    from ownward.engines import Room, Stated, choose_serving
+
+    if option.engine != "llama.cpp" or not is_on_one_memory(option) or option.fits is False:
+        return None
+    source = named.sources.get(option.model)
+    file = source if source is not None and Path(source).is_file() else None
+    if not subject.is_this:
+        room = Room(memory_bytes=option.usable_bytes)
+    else:
+        room = rooms[file] if file in rooms else rooms.setdefault(file, room_for(Path(file or ".")))
+    needs = needs_of(option.deployment.anatomy, option.deployment.weights)
+    if option.deployment.machine.kind != "cpu-platform":  # a GPU computes, for which nothing is repacked
+        needs = replace(needs, repackable_bytes=0)
+    return choose_serving(needs, room, Stated(slots=option.concurrency, context_tokens=context_of(option)))
+
+
+def _line(
+    option: FitOption,
+    named: _Named,
+    beside: Beside,
+    *,
+    curves: Any,
+    threads: int | None,
+    serving: ServingChoice | None = None,
+) -> FitLine:
     from ownward.reports import FitLine
 
     source = named.sources.get(option.model)
     return FitLine(
         option=option,
         facts=beside.facts(option.model),
-        ways=ways_to_run(option, beside.release(option.model), source=source, threads=threads),
+        ways=ways_to_run(option, beside.release(option.model), source=source, threads=threads, serving=serving),
         curves=curves,
+        serving=serving,
     )
 
 

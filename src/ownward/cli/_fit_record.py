@@ -63,6 +63,13 @@ def _row(line: FitLine) -> dict[str, Any]:
         "command": None if option.fits is False else shlex.join(line.ways[0].words),
         "command_needs": line.ways[0].needs or None,
         "serve_command": next((shlex.join(way.words) for way in line.ways[1:]), None),
+        "serving": None
+        if line.serving is None
+        else {
+            **line.serving.options,
+            "reasons": list(line.serving.reasons),
+            "warnings": list(line.serving.warnings),
+        },
         "layers_on_host": option.layers_on_host,
         "tensor_parallel": option.tensor_parallel,
         "pipeline_parallel": option.pipeline_parallel,

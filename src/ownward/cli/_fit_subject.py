@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ownward.cli._output import say
 from ownward.cli._subjects import find_machines
-from ownward.core import Sourced, UsageError, parse_bandwidth, parse_bytes
+from ownward.core import OwnwardError, Sourced, UsageError, parse_bandwidth, parse_bytes
 
 if TYPE_CHECKING:
     from datetime import date
     from decimal import Decimal
 
     from ownward.catalog import Machine
-    from ownward.perf import Coefficients
+    from ownward.perf import Coefficients, DiskReads
     from ownward.planner import Host
 
 THIS = "this"
@@ -32,6 +33,7 @@ class Subject:
     host: Host | None = None
     coefficients: Coefficients | None = None
     threads: int | None = None
+    is_this: bool = False
     notes: tuple[str, ...] = ()
 
 
@@ -86,20 +88,25 @@ def _rate(text: str | None) -> float | None:
 def _this_machine(ssd: str | None) -> Subject:
     """Return this machine as its drivers describe it and `bench` has measured it.
 
-    Without a calibration its memory is measured now, which takes a second.
+    Without a calibration its memory and disk are measured now, which takes three seconds.
     """
-    from ownward.cli._bench import calibrated, load_calibration
+    from ownward.cli._bench import calibrated, calibration_path, load_calibration
     from ownward.core import SystemClock
+    from ownward.perf import DiskReads
     from ownward.planner import Host
     from ownward.probe import measure_memory_bandwidth, this_machine, to_machines
 
     facts = this_machine()
     known = load_calibration()
     bandwidth = None
+    reads: DiskReads | None = None
     if known is None or known.get("machine") != facts.name:
         known = None
-        say("measuring this machine's memory; `ownward bench` measures more and keeps it")
+        say("measuring this machine's memory and disk; `ownward bench` measures more and keeps it")
         bandwidth = measure_memory_bandwidth(threads=max(facts.usable_cores.value, 1))
+        reads = _measure_disk(calibration_path().parent) if ssd is None else None
+    elif ssd is None and known.get("page_faults"):
+        reads = DiskReads(**known["page_faults"])
     machines = to_machines(facts, bandwidth=bandwidth)
     processor = machines[-1]
     if known is not None:
@@ -113,7 +120,12 @@ def _this_machine(ssd: str | None) -> Subject:
     device = machines[0] if len(machines) > 1 else processor
     rate = processor.bandwidth_bytes_per_s
     memory = facts.usable_memory_bytes if device is not processor and device.kind != "soc-unified" else 0
-    host = Host(memory_bytes=memory, bytes_per_s=None if rate is None else rate.value, disk_bytes_per_s=_rate(ssd))
+    host = Host(
+        memory_bytes=memory,
+        bytes_per_s=None if rate is None else rate.value,
+        disk_bytes_per_s=_rate(ssd),
+        disk_reads=reads,
+    )
     effects = {} if known is None else dict(known.get("effects", {}))
     return Subject(
         count=1,
@@ -121,4 +133,17 @@ def _this_machine(ssd: str | None) -> Subject:
         host=host,
         coefficients=calibrated(effects) if effects else None,
         threads=max(facts.usable_cores.value, 1),
+        is_this=True,
     )
+
+
+def _measure_disk(folder: Path) -> DiskReads | None:
+    """Return how the disk of the store, or of this folder, answers page faults; None where that cannot be measured."""
+    from ownward.perf import DiskReads
+    from ownward.probe import measure_fault_read
+
+    try:
+        found = measure_fault_read(folder if folder.is_dir() else Path.cwd())
+    except OwnwardError:
+        return None
+    return DiskReads(bytes_per_s=found.bytes_per_s, over_read=found.over_read or 1.0)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ownward.core import format_bytes
 
 if TYPE_CHECKING:
     from ownward.catalog import Model
+    from ownward.engines import ServingChoice
     from ownward.planner import FitOption
     from ownward.reports import Way
 
@@ -20,25 +21,42 @@ _EMBEDDED_RUNS_ON = ("cpu-platform", "apple")
 
 
 def ways_to_run(
-    option: FitOption, release: Model | None, *, source: str | None, threads: int | None
+    option: FitOption,
+    release: Model | None,
+    *,
+    source: str | None,
+    threads: int | None,
+    serving: ServingChoice | None = None,
 ) -> tuple[Way, ...]:
     """Return the commands that run the option, the one that was predicted first.
 
     `source` is the path or the name elsewhere of a file that is served as it is; else weights are named as they are
     usually published, and what the command needs says so. `threads` are this machine's free cores.
+    `serving` is how the weights are best held where the processor's memory is all there is; `ownward serve` chooses
+    that itself.
     """
     if option.engine == "vllm":
         return (_vllm(option, release, source),)
-    return tuple(way for way in (_llama_server(option, release, source, threads), _serve(option, source)) if way)
+    return tuple(
+        way for way in (_llama_server(option, release, source, threads, serving), _serve(option, source)) if way
+    )
 
 
-def _llama_server(option: FitOption, release: Model | None, source: str | None, threads: int | None) -> Way:
+def _llama_server(
+    option: FitOption,
+    release: Model | None,
+    source: str | None,
+    threads: int | None,
+    serving: ServingChoice | None,
+) -> Way:
     from ownward.engines import EngineOptions, llama_server_command
     from ownward.reports import Way
 
     extra = ["--ubatch-size", str(option.prefill_chunk_tokens)]
     layers: int | None = None if option.deployment.machine.kind in _ON_PROCESSORS else _ALL_LAYERS
-    if option.layers_on_host and option.is_split_by_expert:
+    if is_on_one_memory(option):
+        pass  # what it does not hold is read from the disk by whoever computes
+    elif option.layers_on_host and option.is_split_by_expert:
         extra += ["--n-cpu-moe", str(option.layers_on_host)]
     elif option.layers_on_host:
         layers = max(option.layer_count - option.layers_on_host, 0)
@@ -48,11 +66,9 @@ def _llama_server(option: FitOption, release: Model | None, source: str | None, 
     options = EngineOptions(
         model_path=Path(_file_name(option, source)),
         alias=option.model,
-        slots=option.concurrency,
-        context_tokens=_context(option),
         gpu_layers=layers,
         batch_tokens=max(_LLAMA_BATCH_TOKENS, option.prefill_chunk_tokens),
-        warmup=option.split is None or not option.split.on_disk_bytes,
+        **(_plain(option) if serving is None else serving.options),
         kv_type="q4_0" if kv_type == "q4_0" else "q8_0" if kv_type == "q8_0" else "f16",
         port=8080,
     )
@@ -62,16 +78,31 @@ def _llama_server(option: FitOption, release: Model | None, source: str | None, 
     )
 
 
+def is_on_one_memory(option: FitOption) -> bool:
+    """Return whether the device's memory is the machine's, so that how weights are held in it is a choice."""
+    return option.deployment.machine.kind in {"cpu-platform", "soc-unified"}
+
+
+def context_of(option: FitOption) -> int:
+    """Return the context that each sequence gets."""
+    return max(min(option.context_tokens, option.max_context_tokens or option.context_tokens), 1)
+
+
+def _plain(option: FitOption) -> dict[str, Any]:
+    warmup = option.split is None or not option.split.on_disk_bytes
+    return {"slots": option.concurrency, "context_tokens": context_of(option), "warmup": warmup}
+
+
 def _serve(option: FitOption, source: str | None) -> Way | None:
     """Return our own command, where the embedded engine needs no flag that it does not take."""
     from ownward.reports import Way
 
-    if option.split is not None or option.kv_type not in {"bf16", "f16"}:
+    if (option.split is not None and not is_on_one_memory(option)) or option.kv_type not in {"bf16", "f16"}:
         return None
     machine = option.deployment.machine
     runs = any(machine.kind == name or machine.id.startswith(name) for name in _EMBEDDED_RUNS_ON)
     words = ("ownward", "serve", "--model", _file_name(option, source))
-    load = ("--context", str(_context(option)), "--slots", str(option.concurrency))
+    load = ("--context", str(context_of(option)), "--slots", str(option.concurrency))
     return Way(
         words=(*words, *load),
         needs=""
@@ -90,7 +121,7 @@ def _vllm(option: FitOption, release: Model | None, source: str | None) -> Way:
     options = VllmOptions(
         model=model,
         alias=option.model,
-        max_context_tokens=_context(option),
+        max_context_tokens=context_of(option),
         slots=option.concurrency,
         batch_tokens=max(option.prefill_chunk_tokens, option.concurrency),
         tensor_parallel=option.tensor_parallel,
@@ -140,7 +171,3 @@ def _needed_file(option: FitOption, release: Model | None) -> str:
 
 def _file_name(option: FitOption, source: str | None) -> str:
     return source if source is not None else f"{option.model}-{option.variant.upper()}.gguf"
-
-
-def _context(option: FitOption) -> int:
-    return max(min(option.context_tokens, option.max_context_tokens or option.context_tokens), 1)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
+from typing import Literal
 
 from ownward.anatomy import Anatomy
 from ownward.catalog import Machine
@@ -23,6 +24,7 @@ from ownward.perf import (
     compute_value,
     deploy,
     load_coefficients,
+    predict_streamed,
 )
 from ownward.planner._fit_cost import TokenCosts
 from ownward.planner._placement import (
@@ -33,6 +35,7 @@ from ownward.planner._placement import (
     most_sequences,
     name_placement,
     parallel_degrees,
+    shares_one_memory,
 )
 from ownward.planner._priced import without_foreign_price
 from ownward.planner._variants import StoredAs, Variant, named, variants_of
@@ -46,6 +49,7 @@ READING_TOKENS_PER_S = 8.0
 PROMPT_TOKENS = 2048
 """A typical prompt, whose first token is predicted."""
 _ANSWER_TOKENS = 128
+_MOST_DOUBLINGS = 99
 _TOO_OLD_FOR_VLLM = re.compile(r"\b(K80|M40|M60|P4|P40|P100|V100|T4|MI25|MI50|MI60|GTX \d+|RTX 20\d+)\b")
 _PREFILL_CHUNK_TOKENS = {True: 512, False: 2048}
 
@@ -224,7 +228,9 @@ def rank(option: FitOption) -> tuple[int, int, int, float, float, str]:
     place = {True: 0, None: 1, False: 2}[option.fits]
     if place:  # what does not fit is listed from the least that is missing
         return place, 0, 0, float(option.missing_bytes or 0), -speed, option.variant
-    is_slow = 0 if speed >= READING_TOKENS_PER_S else 1
+    # Of what is too slow to read along, twice the speed goes before more bits.
+    doublings = math.floor(math.log2(READING_TOKENS_PER_S / speed)) if speed > 0 else _MOST_DOUBLINGS
+    is_slow = 0 if speed >= READING_TOKENS_PER_S else 1 + doublings
     is_needless = 1 if option.split is not None and option.bits > _SHOWS_NOTHING_BITS else 0
     return place, is_slow, is_needless, -bits, -speed, option.variant
 
@@ -288,24 +294,33 @@ def _option(
     missing = None if usable is None else max(memory.total - usable, 0)
     split = find_split(plain, missing or 0, asked.host)
     deployment = plain
+    streams = split is not None and split.disk is not None and shares_one_memory(machine)
     if split is not None:
         missing = 0
+    if split is not None and not streams:
         deployment = replace(
             plain, miss_fraction=split.missed_fraction, miss_bytes_per_s=split.bytes_per_s, basis="assumed"
         )
     elsewhere = 0 if split is None else split.room_bytes
     prompt = min(PROMPT_TOKENS if prompt_tokens is None else prompt_tokens, context)
 
-    def ask(metric: str) -> Prediction:
+    def ask(metric: Literal["prefill_tok_s", "decode_tok_s_per_user", "ttft_ms"]) -> Prediction:
         if missing:
             return _unanswered(metric, "it does not fit in this memory", memory.total)
-        return _predict(
+        tokens = prompt if metric == "ttft_ms" else min(PROMPT_TOKENS, context)
+        said = _predict(
+            deployment, metric, asked=asked, context_tokens=context, concurrency=concurrency, prompt_tokens=tokens
+        )
+        if split is None or split.disk is None or usable is None or not streams:
+            return said
+        return predict_streamed(
+            said,
             deployment,
-            metric,
-            asked=asked,
-            context_tokens=context,
-            concurrency=concurrency,
-            prompt_tokens=prompt if metric == "ttft_ms" else min(PROMPT_TOKENS, context),
+            weights_memory_bytes=usable - (memory.total - memory.weights),
+            disk=split.disk,
+            metric=metric,
+            sequences=concurrency,
+            prompt_tokens=tokens,
         )
 
     prefill, decode, ttft = ask("prefill_tok_s"), ask("decode_tok_s_per_user"), ask("ttft_ms")
@@ -339,7 +354,7 @@ def _option(
         usd_per_mtok_loaded=output.loaded_usd,
         input_usd_per_mtok_marginal=reading.marginal_usd,
         input_usd_per_mtok_loaded=reading.loaded_usd,
-        basis=deployment.basis,
+        basis=decode.basis or deployment.basis,
         unknown=_unknown(machine),
         bits=variant.bits,
         deployment=deployment,

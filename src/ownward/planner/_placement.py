@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ownward.catalog import Machine
-from ownward.perf import HOST_BYTES_PER_S, Deployment
+from ownward.perf import HOST_BYTES_PER_S, Deployment, DiskReads
 
-# What others leave free of a host's memory, and what random reads reach of a disk's stated rate.
+# What others leave free of a host's memory.
 HOST_SHARE = 0.85
-_DISK_SHARE = 0.6
+_EXPERT_MATRICES = 3  # each is read in one piece
+_DENSE_SLICE_BYTES = 16 << 20
 _ANY_HOST_BYTES_PER_S = 70e9
 _MOST_SHARING = 8
 
@@ -23,6 +24,12 @@ class Host:
     memory_bytes: int = 0
     bytes_per_s: float | None = None
     disk_bytes_per_s: float | None = None
+    disk_reads: DiskReads | None = None  # as page faults were measured; else worked out of the rate
+
+    @property
+    def has_disk(self) -> bool:
+        """Whether weights may lie on a disk."""
+        return self.disk_reads is not None or self.disk_bytes_per_s is not None
 
 
 class Split(NamedTuple):
@@ -35,6 +42,7 @@ class Split(NamedTuple):
     in_memory_bytes: int
     on_disk_bytes: int
     placement: str
+    disk: DiskReads | None = None
 
 
 def shares_one_memory(machine: Machine) -> bool:
@@ -54,12 +62,13 @@ def find_split(deployment: Deployment, missing: int, host: Host | None) -> Split
     own_memory = not shares_one_memory(machine)
     in_memory = min(float(missing), HOST_SHARE * host.memory_bytes) if own_memory else 0.0
     on_disk = missing - in_memory
-    if missing > movable or (on_disk > 0 and host.disk_bytes_per_s is None):
+    disk = find_disk_reads(deployment, host) if on_disk > 0 else None
+    if missing > movable or (on_disk > 0 and disk is None):
         return None
     memory_rate = host.bytes_per_s or HOST_BYTES_PER_S.get(machine.kind, _ANY_HOST_BYTES_PER_S)
     seconds = in_memory / memory_rate
-    if on_disk > 0 and host.disk_bytes_per_s is not None:
-        seconds += on_disk / (_DISK_SHARE * host.disk_bytes_per_s)
+    if disk is not None:
+        seconds += on_disk / disk.bytes_per_s
     missed = missing / movable
     layers = anatomy.moe_layers if anatomy.experts else anatomy.layer_count
     what = "experts" if anatomy.experts else "layers"
@@ -69,11 +78,23 @@ def find_split(deployment: Deployment, missing: int, host: Host | None) -> Split
         missed_fraction=missed,
         bytes_per_s=missing / seconds,
         layers=math.ceil(missed * layers),
-        room_bytes=int(min(movable, HOST_SHARE * host.memory_bytes + (movable if host.disk_bytes_per_s else 0.0))),
+        room_bytes=int(min(movable, HOST_SHARE * host.memory_bytes + (movable if host.has_disk else 0.0))),
         in_memory_bytes=round(in_memory),
         on_disk_bytes=round(on_disk),
         placement=f"{what} over {' and '.join(where)}, {1 - missed:.0%} on the device",
+        disk=disk,
     )
+
+
+def find_disk_reads(deployment: Deployment, host: Host) -> DiskReads | None:
+    """Return how weights come from the host's disk: as measured, or as llama.cpp's page faults use a stated rate."""
+    if host.disk_reads is not None or host.disk_bytes_per_s is None:
+        return host.disk_reads
+    anatomy = deployment.anatomy
+    if not anatomy.experts:
+        return DiskReads.by_page_faults(host.disk_bytes_per_s, slice_bytes=_DENSE_SLICE_BYTES)
+    pieces = max(anatomy.moe_layers, 1) * anatomy.experts * _EXPERT_MATRICES
+    return DiskReads.by_page_faults(host.disk_bytes_per_s, slice_bytes=max(deployment.counted.routed / pieces, 1.0))
 
 
 def movable_bytes(deployment: Deployment) -> float:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ownward.core import format_bytes, format_usd
 from ownward.reports._chart import Series, draw_chart
-from ownward.reports._fit_report import FitLine, FitReport, banded, name_machine, name_tokens, seconds, short
+from ownward.reports._fit_report import FitLine, FitReport, banded, name_machine, name_tokens, remarks, seconds, short
 from ownward.reports._fit_screen import command_lines
 from ownward.reports._fit_style import STYLE
 
@@ -110,6 +110,8 @@ def _about(line: FitLine) -> Iterator[str]:
         yield f'<pre tabindex="0"><code>{escape(chr(10).join(command_lines(way.words)))}</code></pre>'
         if way.needs:
             yield f"<p>{escape(way.needs)}.</p>"
+    if line.serving is not None:
+        yield from (f"<p>{escape(remark)}</p>" for remark in remarks(line.serving))
 
 
 def _memory(option: FitOption) -> str:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from datetime import date
 
     from ownward.catalog import Machine, Model, Score
+    from ownward.engines import ServingChoice
     from ownward.perf import Prediction
     from ownward.planner import Advice, Curves, FitOption, Host, Nearest
     from ownward.pricing import Price
@@ -46,6 +47,7 @@ class FitLine:
     facts: FitFacts
     ways: tuple[Way, ...]
     curves: Curves | None = None
+    serving: ServingChoice | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,3 +143,8 @@ def seconds(milliseconds: float | None) -> str:
 def name_shortage(missing_bytes: int | None) -> str:
     """Return what is missing, or that it is not known."""
     return "?" if missing_bytes is None else f"misses {format_bytes(missing_bytes)}"
+
+
+def remarks(serving: ServingChoice) -> list[str]:
+    """Return why weights are held as they are, and what their user should know, a sentence each."""
+    return [*serving.reasons, *(f"warning: {text}" for text in serving.warnings)]

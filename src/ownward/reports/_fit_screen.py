@@ -14,6 +14,7 @@ from ownward.reports._fit_report import (
     name_machine,
     name_shortage,
     name_tokens,
+    remarks,
     seconds,
     short,
 )
@@ -155,6 +156,8 @@ def _about(line: FitLine) -> list[Any]:
         parts += ["", Text("run it:" if not number else "or:", style="bold")]
         parts += [Text(row, no_wrap=True, overflow="ignore") for row in command_lines(way.words)]
         parts += [Text(row, style="dim") for row in _wrapped(way.needs)]
+    if line.serving is not None:
+        parts += [Text(row) for remark in remarks(line.serving) for row in _wrapped(remark)]
     return parts
 
 

@@ -46,7 +46,7 @@ def test_the_command_that_fit_prints_starts_the_engine_that_fit_described(
     have(monkeypatch, free_mib * MIB)
     assert run(["fit", str(mixture), "--json", "--concurrency", "2", "--context", "1024", "--ssd", "1GB/s"]) == 0
     option = json.loads(capsys.readouterr().out)["options"][0]
-    words = shlex.split(option["command"])
+    words = shlex.split(option["serve_command"])
     assert words[:4] == ["ownward", "serve", "--model", str(mixture)]
     flags = dict(zip(words[4::2], words[5::2], strict=True))
     settings = load_settings(None, engine__slots=int(flags["--slots"]), engine__context_tokens=int(flags["--context"]))
