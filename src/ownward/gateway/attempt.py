@@ -64,6 +64,7 @@ _LAST_STATUS = 599
 _MAY_HAVE_WORKED = frozenset({408, 504, 522, 524})
 """Statuses by which a proxy gives up waiting: the work behind it may have been done and charged."""
 
+_GARBLED = "it sent an event that is no JSON"
 _NO_USAGE = Usage(input_tokens=0, output_tokens=0)
 
 
@@ -428,7 +429,7 @@ class Attempt:
         raise Retry(error)
 
     async def _relay_stream(self, response: Response, spliced: Spliced, content_type: bytes) -> None:
-        gateway, crossed = self._gateway, self._crossed
+        exchange, gateway, crossed = self._exchange, self._gateway, self._crossed
         tap = self._tap = UsageTap(self._endpoint.dialect, strip_usage=spliced.adds_usage)
         feed = tap.feed
         if crossed is not None:
@@ -444,27 +445,47 @@ class Attempt:
         if tap.is_garbled:
             raise BrokenStream(f"upstream {self._target.name!r} began its stream with an event that is no JSON")
         await self._sink.begin(response.status, content_type, wire.for_client(response.headers))
-        next_chunk, write = response.next_chunk, self._sink.write
         while chunk:
             if self._ttft_s is None and tap.has_content:
                 self._ttft_s = gateway.clock.monotonic_s() - self._sent_s
             if passed:
                 self._passed_bytes += len(passed)
-                await write(passed)
-            chunk = await next_chunk()
+                await self._sink.write(passed)
+            write = exchange.lead(response) if self._sink is exchange and crossed is None else None
+            if write is not None:
+                await response.pass_on(self._taking(response, tap, write))
+                break
+            chunk = await response.next_chunk()
             passed = feed(chunk) if chunk else b""
             if tap.is_garbled:
-                raise BrokenStream("it sent an event that is no JSON")
+                raise BrokenStream(_GARBLED)
         rest = tap.finish()
         if not tap.is_complete:
             if rest:
-                await write(rest)
+                await self._sink.write(rest)
             raise BrokenStream("it ended without its last word")
         if crossed is not None:
             rest = crossed.finish()
         gateway.learn_success(self._target.key)
         self._settle_by_tap(response.status)
         await self._sink.end(rest)
+
+    def _taking(self, response: Response, tap: UsageTap, write: Callable[[bytes], None]) -> Callable[[bytes], None]:
+        """Return what takes a piece of the stream from the upstream's connection to the client's."""
+        feed, monotonic_s = tap.feed, self._gateway.clock.monotonic_s
+
+        def take(data: bytes) -> None:
+            passed = feed(data)
+            if tap.is_garbled:
+                response.abort(BrokenStream(_GARBLED))
+                return
+            if self._ttft_s is None and tap.has_content:
+                self._ttft_s = monotonic_s() - self._sent_s
+            if passed:
+                self._passed_bytes += len(passed)
+                write(passed)
+
+        return take
 
     async def _first_chunk(self, response: Response) -> bytes:
         """Return the beginning of a stream, long enough to tell that it is one."""

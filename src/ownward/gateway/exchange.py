@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ownward.core import LedgerError, OwnwardError, UpstreamError, new_id
 from ownward.gateway import wire
-from ownward.gateway._http import write_whole
+from ownward.gateway._call import CALL, Call
 from ownward.gateway.admission import Slots
 from ownward.gateway.affinity import Prompt
 from ownward.gateway.attempt import Attempt, Retry, Sink
@@ -43,6 +43,7 @@ from ownward.gateway.metrics import CallEnd
 from ownward.gateway.routing import RoutingTable, Target
 from ownward.ledger import BudgetCheck, LimitState, Request, TaskBasis
 from ownward.policy import LOCAL_ONLY, Label
+from ownward.upstreams import Response
 
 if TYPE_CHECKING:
     from ownward.gateway.app import Gateway, Receive, Scope, Send
@@ -61,7 +62,7 @@ class Exchange:
     """One request; `run` returns when the client has its answer and the ledger's rows are queued."""
 
     __slots__ = (
-        "_connection",
+        "_call",
         "_crosser",
         "_is_over",
         "_listed",
@@ -149,7 +150,7 @@ class Exchange:
         self._task: asyncio.Task[Any] | None = None
         self._waiting: tuple[Target, int] | None = None
         self._watch: asyncio.Future[Any] | None = None
-        self._connection: Any = scope.get("extensions", {}).get("ownward.connection")
+        self._call: Call | None = scope.get("extensions", {}).get(CALL)
         self._is_over = False
 
     async def run(self) -> None:
@@ -164,8 +165,8 @@ class Exchange:
                 await self._answer_cut_short()
         finally:
             self._is_over = True
-            if self._connection is not None:
-                self._connection.on_gone = None
+            if self._call is not None:
+                self._call.on_gone = None
             if self._watch is not None:
                 self._watch.cancel()
             gateway.exchanges.discard(self)
@@ -293,6 +294,11 @@ class Exchange:
         if stated is not None and int(stated) > limit:
             self.must_close = True
             raise BodyTooLarge(limit_bytes=limit)
+        whole = None if self._call is None else self._call.take_body()
+        if whole is not None:
+            if len(whole) > limit:
+                raise BodyTooLarge(limit_bytes=limit)
+            return whole
         message = await self._receive()
         if message["type"] == "http.disconnect":
             raise ClientGone
@@ -327,15 +333,15 @@ class Exchange:
 
     def _watch_client(self) -> None:
         """Have this task cancelled when the client leaves."""
-        self._task = asyncio.current_task()
-        connection = self._connection
-        if connection is None:
+        call = self._call
+        self._task = asyncio.current_task() if call is None else call.task
+        if call is None:
             self._watch = asyncio.ensure_future(self._receive())
             self._watch.add_done_callback(self._on_gone)
             return
-        if connection.is_gone:
+        if call.is_gone:
             raise ClientGone
-        connection.on_gone = self._on_gone
+        call.on_gone = self._on_gone
 
     def _on_gone(self, _: object = None) -> None:
         if not self._is_over and self._task is not None:
@@ -344,13 +350,13 @@ class Exchange:
 
     def check_client(self, now_s: float, most_s: float) -> None:
         """Cut a client for which bytes have been waiting longer than `most_s`."""
-        flow = getattr(self._connection, "flow", None)
-        if flow is None or not flow.write_paused:
+        call = self._call
+        if call is None or not call.is_write_paused:
             self.paused_since_s = None
         elif self.paused_since_s is None:
             self.paused_since_s = now_s
         elif now_s - self.paused_since_s > most_s:
-            self._connection.transport.abort()
+            call.cut()
 
     # Attempts.
 
@@ -485,11 +491,19 @@ class Exchange:
         self.status = status
         if self.limit_states:
             headers = without_limits(headers)
+        call = self._call
+        if call is not None and not call.has_begun:
+            if self.must_close:
+                call.keeps_alive = False
+            lines = [b"content-type: %b\r\n%b" % (content_type, self._own_lines())]
+            lines += [b"%b: %b\r\n" % header for header in headers]
+            call.answer(status, b"".join(lines), body)
+            if call.is_write_paused:
+                await call.drained()
+            return
         sent = [(b"content-type", content_type), (b"content-length", b"%d" % len(body)), *self._own_headers(), *headers]
         if self.must_close:
             sent.append((b"connection", b"close"))
-        elif write_whole(self._send, status, sent, body):
-            return
         await self._send({"type": "http.response.start", "status": status, "headers": sent})
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
 
@@ -512,10 +526,40 @@ class Exchange:
 
     async def write(self, data: bytes) -> None:
         """Pass on a piece of a stream."""
+        call = self._call
+        if call is not None:
+            call.write(data)
+            if call.is_write_paused:
+                await call.drained()
+            return
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    def lead(self, response: Response) -> Callable[[bytes], None] | None:
+        """Return how pieces of `response` go to the client at once; None where that takes a task.
+
+        While the client does not read, the upstream's connection is not read either.
+        """
+        call = self._call
+        if call is None:
+            return None
+
+        def on_flow() -> None:
+            if call.is_write_paused:
+                response.hold_up()
+            else:
+                response.go_on()
+
+        call.on_flow = on_flow
+        if call.is_write_paused:
+            response.hold_up()
+        return call.write
 
     async def end(self, data: bytes = b"") -> None:
         """End a stream."""
+        if self._call is not None:
+            self._call.on_flow = None
+            self._call.end(data)
+            return
         await self._send({"type": "http.response.body", "body": data, "more_body": False})
 
     async def end_broken(self, error: OwnwardError) -> None:
@@ -558,6 +602,9 @@ class Exchange:
             self.gateway.ledger.refuse(request, reason=str(error), status=status)
         except LedgerError as failure:
             _LOG.error("the refusal of %s could not be recorded: %s", self.request_id, failure)
+
+    def _own_lines(self) -> bytes:
+        return b"".join([b"%b: %b\r\n" % header for header in self._own_headers()])
 
     def _own_headers(self) -> list[tuple[bytes, bytes]]:
         headers = [

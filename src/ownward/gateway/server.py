@@ -16,10 +16,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-import uvicorn
-
 from ownward.core import Clock, ConfigError, Fault, OwnwardError, PortTaken, SystemClock
-from ownward.gateway._http import BoundedHttp
+from ownward.gateway._listener import Listener
 from ownward.gateway.app import ASGIApp, Gateway, Secrets
 from ownward.gateway.counting import Watcher
 from ownward.gateway.settings import GatewaySettings
@@ -29,8 +27,6 @@ from ownward.plan import Plan
 from ownward.upstreams import Door, DoorLimits
 
 _LOG = logging.getLogger("ownward.gateway")
-_BACKLOG = 2048
-_SETTLE_S = 5.0
 _YOUNG_OBJECTS = 10_000
 
 
@@ -86,10 +82,9 @@ class GatewayServer:
         )
         self._load_plan = load_plan
         self._stops = tuple(stops)
-        self._server: _Server | None = None
+        self._listener: Listener | None = None
         self._socket: socket.socket | None = None
         self._tls: ListenerTls | None = None
-        self._task: asyncio.Task[None] | None = None
         self._reloads: set[asyncio.Task[None]] = set()
 
     @property
@@ -112,27 +107,9 @@ class GatewayServer:
             clear_ready_file(ready_file)
         tls = self._tls = listener_tls(self.settings)
         self._socket = bind(self.settings.host, self.settings.port)
-        config = uvicorn.Config(
-            self.gateway,
-            http=BoundedHttp.with_limits(self.settings),
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            backlog=_BACKLOG,
-            timeout_keep_alive=max(1, int(self.settings.keep_alive_s)),
-            ssl_context_factory=None if tls is None else lambda _config, _default: tls.context,
-        )
-        self._server = _Server(config)
         await self.gateway.start()
-        self._task = asyncio.create_task(self._server.serve([self._socket]), name="ownward gateway")
-        started = asyncio.create_task(self._server.ready.wait())
-        await asyncio.wait({self._task, started}, return_when=asyncio.FIRST_COMPLETED)
-        started.cancel()
-        if self._task.done():
-            await self._task
+        self._listener = Listener(self.gateway, limits=self.settings, clock=self.gateway.clock)
+        await self._listener.start(self._socket, tls=None if tls is None else tls.context)
         if ready_file is not None:
             write_ready_file(ready_file, base_url=self.base_url, tiers=list(self.gateway.table.plan.tiers))
         _LOG.info("accepting requests at %s", self.base_url)
@@ -150,12 +127,10 @@ class GatewayServer:
 
     async def stop(self) -> None:
         """Take no new requests, let those in flight end within `drain_s`, settle the rest, stop what was handed in."""
-        if self._server is not None:
+        if self._listener is not None:
             self.gateway.is_draining = True
-            await self._server.drain(self.settings.drain_s)
-            if self._task is not None:
-                await self._task
-            self._server = None
+            await self._listener.stop(self.settings.drain_s)
+            self._listener = None
         try:
             if self.settings.ready_file is not None:
                 self.settings.ready_file.unlink(missing_ok=True)
@@ -198,8 +173,8 @@ class GatewayServer:
         loop = asyncio.get_running_loop()
 
         def on_stop() -> None:
-            if stopping.is_set() and self._server is not None:
-                self._server.hurry.set()
+            if stopping.is_set() and self._listener is not None:
+                self._listener.hurry.set()
             stopping.set()
 
         handled: dict[signal.Signals, Callable[[], Any]] = {signal.SIGINT: on_stop, signal.SIGTERM: on_stop}
@@ -323,48 +298,3 @@ def write_ready_file(path: Path, *, base_url: str, tiers: Sequence[str]) -> None
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     partial.write_text(json.dumps(record) + "\n", encoding="utf-8")
     partial.replace(path)
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers, and with a drain that waits for what it cancels."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.ready = asyncio.Event()
-        self.hurry = asyncio.Event()
-        self._drain_s = 0.0
-        self._exit = asyncio.Event()
-
-    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        await self._serve(sockets)
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        await self.on_tick(0)  # sets the date header of the first answers
-        self.ready.set()
-
-    async def drain(self, seconds: float) -> None:
-        self._drain_s = seconds
-        self.should_exit = True
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        for server in self.servers:
-            server.close()
-        for listener in sockets or []:
-            listener.close()
-        for connection in list(self.server_state.connections):
-            connection.shutdown()
-        tasks = set(self.server_state.tasks)
-        if tasks:
-            hurry = asyncio.create_task(self.hurry.wait())
-            everything = asyncio.ensure_future(asyncio.wait(tasks))
-            await asyncio.wait({hurry, everything}, timeout=self._drain_s, return_when=asyncio.FIRST_COMPLETED)
-            hurry.cancel()
-            everything.cancel()
-        left = {task for task in self.server_state.tasks if not task.done()}
-        for task in left:
-            task.cancel("the gateway is stopping")
-        if left:
-            await asyncio.wait(left, timeout=_SETTLE_S)
-        for connection in list(self.server_state.connections):
-            connection.transport.close()

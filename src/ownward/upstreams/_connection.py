@@ -135,7 +135,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what arrived and hand the body's bytes on as one piece."""
-        if not self.is_busy():
+        if self._answer is None:
             self.abort()  # nobody asked for it
             return
         if self._at_head:

@@ -23,6 +23,11 @@ class EventCutter:
         """Whether an event longer than the limit was met; what follows it is not cut."""
         return len(self._held) > self._limit
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is held, so that the next bytes begin an event."""
+        return not self._held
+
     def cut(self, data: bytes) -> list[bytes]:
         """Return the events that `data` completes, blank line included."""
         if not self._held and data.endswith(b"\n\n") and b"\r" not in data:

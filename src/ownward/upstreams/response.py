@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Protocol, Self
 
 from ownward.core import BrokenStream, OwnwardError, UpstreamTimeout
@@ -39,9 +39,11 @@ class Response:
         "_channel",
         "_failure",
         "_held",
+        "_is_held_up",
         "_limit",
         "_loop",
         "_stall_s",
+        "_take",
         "_timer",
         "_waiter",
         "_wake_at",
@@ -68,6 +70,8 @@ class Response:
         self._held = 0
         self._limit = buffer_bytes
         self._failure: OwnwardError | None = None
+        self._take: Callable[[bytes], None] | None = None
+        self._is_held_up = False
         self._loop = loop
         self._stall_s = stall_s
         self._waiter: asyncio.Future[None] | None = None
@@ -103,6 +107,39 @@ class Response:
             self._channel.resume()
         return chunk
 
+    async def pass_on(self, take: Callable[[bytes], None]) -> None:
+        """Hand each piece to `take` in the very moment it arrives, and return at the end.
+
+        No task is woken for a piece. `take` must be quick; while it cannot take more, call `hold_up`.
+
+        Raises: as `next_chunk` does; what arrived before a break was handed on.
+        """
+        held = b"".join(self._buffer)
+        self._buffer.clear()
+        self._held = 0
+        self._take = take
+        if held:
+            take(held)
+        if self._channel is not None and not self._is_held_up:
+            self._channel.resume()
+        while not self.is_complete:
+            if self._failure is not None:
+                raise self._failure
+            await self._wait(self._stall_s)
+
+    def hold_up(self) -> None:
+        """Take in nothing until `go_on`; this time is no stall of the upstream."""
+        self._is_held_up = True
+        if self._channel is not None:
+            self._channel.pause()
+
+    def go_on(self) -> None:
+        """Take in what comes again."""
+        self._is_held_up = False
+        self._wake_at = self._loop.time() + self._stall_s
+        if self._channel is not None:
+            self._channel.resume()
+
     async def chunks(self, stall_timeout_s: float | None = None) -> AsyncIterator[bytes]:
         """Yield the body in pieces as they arrive; raises as `next_chunk` does."""
         while chunk := await self.next_chunk(stall_timeout_s):
@@ -128,13 +165,17 @@ class Response:
             parts.append(chunk)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def abort(self) -> None:
-        """Close the connection at once, which makes the upstream stop; nothing happens where all has arrived."""
+    def abort(self, why: OwnwardError | None = None) -> None:
+        """Close the connection at once, which makes the upstream stop; nothing happens where all has arrived.
+
+        Who reads the answer is told `why`.
+        """
         if self.is_complete or self._failure is not None:
             return
         channel = self._channel
         self.fail(
-            BrokenStream(
+            why
+            or BrokenStream(
                 f'the call to upstream "{self.upstream}" was given up after {self.bytes_received} bytes of its answer',
                 where=self.origin,
             )
@@ -173,8 +214,12 @@ class Response:
 
     def feed(self, data: bytes) -> None:
         """Take in a piece of the body; past the limit the connection is paused until it is read."""
-        self._buffer.append(data)
         self.bytes_received += len(data)
+        if self._take is not None:
+            self._wake_at = self._loop.time() + self._stall_s
+            self._take(data)
+            return
+        self._buffer.append(data)
         self._held += len(data)
         if self._held > self._limit and self._channel is not None:
             self._channel.pause()
@@ -229,6 +274,8 @@ class Response:
         self._timer = None
         if self._waiter is None or self._waiter.done():
             return
+        if self._is_held_up:
+            self._wake_at = self._loop.time() + limit_s
         if self._loop.time() < self._wake_at:
             self._timer = self._loop.call_at(self._wake_at, self._ring, limit_s)
             return

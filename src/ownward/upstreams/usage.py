@@ -24,7 +24,7 @@ _LONGEST_MESSAGE = 500
 Json = dict[str, Any]
 
 
-class _Delta(msgspec.Struct):
+class _Delta(msgspec.Struct, gc=False):
     content: Any = None
     reasoning_content: Any = None
     reasoning: Any = None
@@ -34,14 +34,14 @@ class _Delta(msgspec.Struct):
     audio: Any = None
 
 
-class _Choice(msgspec.Struct):
+class _Choice(msgspec.Struct, gc=False):
     delta: _Delta | None = None
     message: _Delta | None = None
     text: Any = None
     finish_reason: Any = None
 
 
-class _Answer(msgspec.Struct):
+class _Answer(msgspec.Struct, gc=False):
     """What we read of one event or body, in either dialect."""
 
     id: Any = None
@@ -162,6 +162,14 @@ class UsageTap:
             return data
         if self._is_blind:
             return data
+        if (
+            cutter.is_empty
+            and data.startswith(b"data: ")
+            and data.endswith(b"\n\n")
+            and data.find(b"\n") == len(data) - 2
+            and b"\r" not in data
+        ):  # one event of one line, as most arrive: nothing to cut
+            return b"" if self._read_payload(data[6:-2]) and self._strip else data
         events = cutter.cut(data)
         self._is_blind = cutter.is_overrun
         if not self._strip:
@@ -198,7 +206,9 @@ class UsageTap:
 
     def _read_event(self, event: bytes) -> bool:
         """Read one event and tell whether it carries usage and nothing else."""
-        data = payload(event)
+        return self._read_payload(payload(event))
+
+    def _read_payload(self, data: bytes) -> bool:
         if not data:
             return False
         if data == b"[DONE]" or data.strip() == b"[DONE]":
@@ -223,10 +233,12 @@ class UsageTap:
             self.upstream_request_id = _id(answer.id)
         choices = answer.choices
         if choices:
+            carries = False
             for choice in choices:
                 if choice.finish_reason is not None:
                     self.finish_reason = _text(choice.finish_reason)
-            if any(_carries_content(choice) for choice in choices):
+                carries = carries or _carries_content(choice)
+            if carries:
                 self.has_content = True
                 self.content_events += 1
         if answer.timings is not None and isinstance(answer.timings, dict):

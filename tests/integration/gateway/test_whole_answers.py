@@ -1,9 +1,7 @@
-"""Answers that are whole are written at once, past uvicorn's `send`: what HTTP asks of it holds all the same."""
+"""Answers that are whole are written at once, past ASGI's `send`: what HTTP asks of it holds all the same."""
 
 import asyncio
 import json
-
-from ownward.gateway._http import write_whole
 
 
 def test_requests_that_arrive_together_are_answered_in_their_order(lab, start):
@@ -41,13 +39,6 @@ def test_a_connection_that_shall_close_is_closed(lab, start):
             assert await client.reader.read() == b""
 
     asyncio.run(main())
-
-
-def test_other_servers_use_their_own_send():
-    async def send(message):
-        raise AssertionError(message)
-
-    assert not write_whole(send, 200, [(b"content-length", b"2")], b"{}")
 
 
 USAGE = {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4}
