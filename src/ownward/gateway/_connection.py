@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _MOST_HEADERS = 256
 _MOST_WAITING = 32
+_FRAMING = (b"content-length", b"transfer-encoding")
 _UNREAD_BYTES = 16 * 1024 * 1024
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 
@@ -32,7 +33,7 @@ def _whole(status: bytes, message: bytes) -> bytes:
     return head + str(len(body)).encode() + b"\r\n\r\n" + body
 
 
-_MALFORMED = _whole(b"400 Bad Request", b"the request is not HTTP/1.1 as RFC 9112 has it")
+_MALFORMED = _whole(b"400 Bad Request", b"the request is not well-formed HTTP (RFC 9112)")
 _TOO_LARGE = _whole(b"431 Request Header Fields Too Large", b"the request's headers are too large")
 _TIMED_OUT = _whole(b"408 Request Timeout", b"the request's headers did not arrive in time")
 _BUSY = _whole(b"503 Service Unavailable", b"too many connections are open")
@@ -66,7 +67,9 @@ class HttpConnection(asyncio.Protocol):
         "_hosts",
         "_is_closing",
         "_is_reading_paused",
+        "_is_reframing",
         "_listener",
+        "_offers_upgrade",
         "_parser",
         "_peer",
         "_transport",
@@ -97,6 +100,8 @@ class HttpConnection(asyncio.Protocol):
         self._expects_continue = False
         self._is_closing = False
         self._is_reading_paused = False
+        self._is_reframing = False
+        self._offers_upgrade = False
         self._unread_bytes = 0
         self.is_write_paused = False
         self.waits: Waits | None = "head"
@@ -137,15 +142,30 @@ class HttpConnection(asyncio.Protocol):
         self._fed_bytes = self._head_bytes + len(data)
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            # Another protocol was offered: HTTP/1.1 stays, but the parser has ended with this request.
-            self._close_after_answers()
+        except httptools.HttpParserUpgrade as offer:
+            if self._offers_upgrade:
+                self._stay_with_http(data[offer.args[0] :])
+            else:
+                self._close_after_answers()
         except httptools.HttpParserError as error:
             context = error.__context__
             self._refuse(context.answer if isinstance(context, _Refused) else _MALFORMED)
         else:
             if not self._has_head and self._head_bytes > self._listener.limits.max_header_bytes:
                 self._refuse(_TOO_LARGE)
+
+    def _stay_with_http(self, rest: bytes) -> None:
+        """Read on as HTTP/1.1, though another protocol was offered (as Java's client does): the parser stops at this.
+
+        Another parser takes the rest, which is told of the body's length by a head of our own.
+        """
+        framing = [b"%b: %b\r\n" % header for header in self._headers if header[0] in _FRAMING]
+        self._parser = httptools.HttpRequestParser(self)
+        self._is_reframing = True
+        self._offers_upgrade = False
+        self._parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n" % b"".join(framing))
+        if rest:
+            self.data_received(rest)
 
     def eof_received(self) -> None:
         """Take a client that stops sending for one that left, and let the transport close."""
@@ -173,16 +193,21 @@ class HttpConnection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         """Start a head."""
+        if self._is_reframing:
+            return
         self._url = b""
         self._headers = []
         self._hosts = 0
         self._expects_continue = False
+        self._offers_upgrade = False
         self._has_head = False
         if not self._head_bytes:
             self._head_bytes = 1  # behind another request: what arrived with it counts as this much
 
     def on_url(self, url: bytes) -> None:
         """Keep the target, which may come in pieces."""
+        if self._is_reframing:
+            return
         self._url += url
         if len(self._url) > self._listener.limits.max_header_bytes:
             raise _Refused(_TOO_LARGE)
@@ -190,10 +215,12 @@ class HttpConnection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep a header; trailers are dropped."""
         if self._has_head:
-            return
+            return  # also where a parser is told of a body that is being read
         lowered = name.lower()
         if lowered == b"host":
             self._hosts += 1
+        elif lowered == b"upgrade":
+            self._offers_upgrade = True
         elif lowered == b"expect":
             if value.lower() != b"100-continue":
                 raise _Refused(_MISLED)
@@ -202,6 +229,9 @@ class HttpConnection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         """Begin a call."""
+        if self._is_reframing:
+            self._is_reframing = False
+            return
         self._has_head = True
         headers = self._headers
         limit = self._listener.limits.max_header_bytes
@@ -239,6 +269,8 @@ class HttpConnection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """End a request; the answer may be over already."""
+        if self._offers_upgrade and self._parser.should_upgrade():
+            return  # its body was not read
         self._has_head = False
         self._head_bytes = 0
         call, self._coming = self._coming, None
