@@ -327,7 +327,7 @@ class FakeServer:
         if tool is not None:
             words = TOOL_WORDS
         elif options.reply is not None:
-            words = tuple(options.reply.split()) or ("",)
+            words = tuple(options.reply.split(" "))  # line breaks stay inside a word
         if endpoint in {"embeddings", "count_tokens"}:
             wanted = 0
         elif tool is not None:
