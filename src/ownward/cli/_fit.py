@@ -40,6 +40,11 @@ class _Named:
     sources: dict[str, str]
     is_catalogue: bool
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The models' names; none for the catalogue."""
+        return () if self.is_catalogue else tuple(dict.fromkeys(anatomy.name for anatomy in self.anatomies))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Load:
@@ -237,6 +242,7 @@ def _fitted(named: _Named, load: _Load, beside: Beside, subject: Subject) -> Fit
         for number, option in enumerate(options)
     )
     return FitReport(
+        models=named.names,
         machine=subject.machine,
         machines_count=subject.count,
         host=subject.host,
@@ -268,6 +274,7 @@ def _advised(
         **load.as_arguments(),
     )
     return FitReport(
+        models=named.names,
         machine=None,
         machines_count=1,
         host=host,

@@ -61,7 +61,7 @@ def _row(line: FitLine) -> dict[str, Any]:
         "input_usd_per_mtok_marginal": to_jsonable(option.input_usd_per_mtok_marginal),
         "input_usd_per_mtok_loaded": to_jsonable(option.input_usd_per_mtok_loaded),
         "command": None if option.fits is False else shlex.join(line.ways[0].words),
-        "command_needs": line.ways[0].needs or None,
+        "command_needs": list(line.ways[0].needs),
         "serve_command": next((shlex.join(way.words) for way in line.ways[1:]), None),
         "serving": None
         if line.serving is None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ownward.core import format_bytes
+from ownward.core import GIB, MIB, format_bytes
 
 if TYPE_CHECKING:
     from ownward.catalog import Model
@@ -15,9 +16,12 @@ if TYPE_CHECKING:
 
 _ALL_LAYERS = 999
 _LLAMA_BATCH_TOKENS = 2048
+_SMALL_MAC_GB, _SMALL_MAC_SHARE, _MAC_SHARE = 36, 2 / 3, 3 / 4
 _ON_PROCESSORS = frozenset({"cpu-platform"})
 # What the embedded engine's package runs on as it comes: processors, and Apple's chips.
 _EMBEDDED_RUNS_ON = ("cpu-platform", "apple")
+
+_NEEDS_A_BUILD = "needs the embedded engine built for this device; as it is installed it uses the processor"
 
 
 def ways_to_run(
@@ -37,15 +41,15 @@ def ways_to_run(
     """
     if option.engine == "vllm":
         return (_vllm(option, release, source),)
-    return tuple(
-        way for way in (_llama_server(option, release, source, threads, serving), _serve(option, source)) if way
-    )
+    server = _llama_server(option, release, source, threads=threads, serving=serving)
+    return tuple(way for way in (server, _serve(option, source)) if way)
 
 
 def _llama_server(
     option: FitOption,
     release: Model | None,
     source: str | None,
+    *,
     threads: int | None,
     serving: ServingChoice | None,
 ) -> Way:
@@ -72,9 +76,30 @@ def _llama_server(
         kv_type="q4_0" if kv_type == "q4_0" else "q8_0" if kv_type == "q8_0" else "f16",
         port=8080,
     )
+    needs = ["" if source is not None else _needed_file(option, release), _wired_memory(option)]
     return Way(
         words=tuple(llama_server_command(options, threads=threads, extra=tuple(extra))),
-        needs="" if source is not None else _needed_file(option, release),
+        needs=tuple(filter(None, needs)),
+    )
+
+
+def _wired_memory(option: FitOption) -> str:
+    """Return what to say to macOS where it lets the GPU have less of the memory than the option takes.
+
+    By default two thirds of up to 36 GB and three quarters of more. Source: Metal's recommendedMaxWorkingSetSize, as
+    many have read it.
+    """
+    machine, usable = option.deployment.machine, option.usable_bytes
+    label = machine.memory_label_gb
+    if not machine.id.startswith("apple") or label is None or usable is None or option.split is not None:
+        return ""
+    share = _MAC_SHARE if label > _SMALL_MAC_GB else _SMALL_MAC_SHARE
+    taken = min(option.memory.total, usable)
+    if taken <= share * label * GIB:
+        return ""
+    return (
+        f"macOS lets the GPU use about {share * label:.0f} of {label:.0f} GB unless told otherwise: "
+        f"sudo sysctl iogpu.wired_limit_mb={math.ceil(taken / MIB)}"
     )
 
 
@@ -105,9 +130,7 @@ def _serve(option: FitOption, source: str | None) -> Way | None:
     load = ("--context", str(context_of(option)), "--slots", str(option.concurrency))
     return Way(
         words=(*words, *load),
-        needs=""
-        if runs
-        else "needs the embedded engine built for this device; as it is installed it uses the processor",
+        needs=() if runs else (_NEEDS_A_BUILD,),
     )
 
 
@@ -131,7 +154,7 @@ def _vllm(option: FitOption, release: Model | None, source: str | None) -> Way:
         kv_type="fp8" if option.kv_type == "fp8" else "auto",
         port=8000,
     )
-    return Way(words=tuple(vllm_command(options)), needs=needs)
+    return Way(words=tuple(vllm_command(options)), needs=(needs,) if needs else ())
 
 
 def _checkpoint(option: FitOption, release: Model | None, source: str | None) -> tuple[str, str | None, str]:

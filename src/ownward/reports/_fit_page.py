@@ -42,8 +42,7 @@ def write_fit_page(report: FitReport) -> str:
 
 
 def _title(report: FitReport) -> str:
-    models = list(dict.fromkeys(line.option.model for line in report.lines))
-    what = "The best open models" if report.is_ranking or not models else ", ".join(models)
+    what = "The best open models" if report.is_ranking else ", ".join(report.models)
     if report.advice is not None:
         return f"{what} for ${report.advice.budget_usd:,.0f}"
     assert report.machine is not None
@@ -108,8 +107,7 @@ def _about(line: FitLine) -> Iterator[str]:
     for number, way in enumerate(line.ways):
         yield f"<h3>{'Run it' if not number else 'Or'}</h3>"
         yield f'<pre tabindex="0"><code>{escape(chr(10).join(command_lines(way.words)))}</code></pre>'
-        if way.needs:
-            yield f"<p>{escape(way.needs)}.</p>"
+        yield from (f"<p>{escape(need)}.</p>" for need in way.needs)
     if line.serving is not None:
         yield from (f"<p>{escape(remark)}</p>" for remark in remarks(line.serving))
 

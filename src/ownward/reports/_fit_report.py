@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from ownward.core import format_bytes, format_count
+from ownward.core import format_bytes
 
 if TYPE_CHECKING:
     from datetime import date
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ownward.pricing import Price
 
 _KILO = 1000.0
+_GIGA = 1e9
 _TEN = 9.95
 Phase = Literal["start", "end"]
 
@@ -36,12 +37,15 @@ class Way:
     """A command that runs an option, as its words, and what it needs that is not there."""
 
     words: tuple[str, ...]
-    needs: str = ""
+    needs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitLine:
-    """An option with its model's facts, the ways to run it (the exact one first) and, where asked for, its curves."""
+    """An option with its model's facts, the ways to run it (the exact one first) and, where asked for, its curves.
+
+    `serving` is how its weights are best held, where processor and model share a memory.
+    """
 
     option: FitOption
     facts: FitFacts
@@ -52,8 +56,12 @@ class FitLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitReport:
-    """A fit as pages show it. `lines` are best first; `is_ranking` says that they are different models."""
+    """A fit as pages show it. `lines` are best first; `is_ranking` says that they are different models.
 
+    `models` are those that were named; none where the catalogue was asked for its best.
+    """
+
+    models: tuple[str, ...] = ()
     machine: Machine | None
     machines_count: int
     host: Host | None
@@ -80,13 +88,15 @@ class FitReport:
 def name_machine(machine: Machine, count: int, host: Host | None = None) -> str:
     """Return devices and what stands behind them in a reader's words."""
     name = machine.name if count == 1 else f"{count} x {machine.name}"
+    if machine.kind == "soc-unified" and machine.memory_label is not None:  # sold in several sizes
+        name += f" with {machine.memory_label.value}"
     if host is None:
         return name
     behind = []
     if host.memory_bytes:
         behind.append(f"{format_bytes(host.memory_bytes)} of RAM")
     if host.disk_bytes_per_s:
-        behind.append(f"a disk that reads {format_count(host.disk_bytes_per_s)}B/s")
+        behind.append(f"a disk of {host.disk_bytes_per_s / _GIGA:g} GB/s")
     return f"{name}, behind it {' and '.join(behind)}" if behind else name
 
 

@@ -62,11 +62,10 @@ def render_fit(report: FitReport) -> Any:
 
 def _title(report: FitReport) -> list[str]:
     assert report.machine is not None
-    models = dict.fromkeys(line.option.model for line in report.lines)
-    what = next(iter(models)) if len(models) == 1 else "Models" if report.is_ranking else "Options"
+    what = "The best models" if report.is_ranking else ", ".join(report.models)
     where = f"{what} on {name_machine(report.machine, report.machines_count, report.host)}"
     sequences = f"{report.concurrency} sequence{'s' if report.concurrency > 1 else ''} at a time"
-    return [where, f"{report.context_tokens:,} tokens of context, {sequences}"]
+    return [*_wrapped(where), f"{report.context_tokens:,} tokens of context, {sequences}"]
 
 
 def _table(lines: Sequence[FitLine], *, is_ranking: bool) -> Table:
@@ -155,7 +154,7 @@ def _about(line: FitLine) -> list[Any]:
     for number, way in enumerate(line.ways):
         parts += ["", Text("run it:" if not number else "or:", style="bold")]
         parts += [Text(row, no_wrap=True, overflow="ignore") for row in command_lines(way.words)]
-        parts += [Text(row, style="dim") for row in _wrapped(way.needs)]
+        parts += [Text(row, style="dim") for need in way.needs for row in _wrapped(need)]
     if line.serving is not None:
         parts += [Text(row) for remark in remarks(line.serving) for row in _wrapped(remark)]
     return parts
@@ -183,9 +182,10 @@ def _facts(line: FitLine) -> Iterator[str]:
     if facts.licence:
         yield f"licence: {facts.licence}"
     if facts.scores:
-        shown = facts.scores[:_SCORES_SHOWN]
-        scores = ", ".join(f"{score.benchmark} {score.score.value:g}" for score in shown)
-        kinds = ", ".join(dict.fromkeys(score.kind for score in shown))
+        shown = {score.benchmark: score for score in reversed(facts.scores)}
+        first = [shown[name] for name in dict.fromkeys(score.benchmark for score in facts.scores)][:_SCORES_SHOWN]
+        scores = ", ".join(f"{score.benchmark} {score.score.value:g}" for score in first)
+        kinds = ", ".join(dict.fromkeys(score.kind for score in first))
         yield from _wrapped(f"published: {scores} ({kinds}; makers' scores do not compare)")
     if option.unknown:
         yield f"not known: {', '.join(option.unknown)}"
@@ -248,7 +248,7 @@ def _charts(curves: Curves, option: FitOption) -> Iterator[Text]:
     from rich.text import Text
 
     yield Text("")
-    yield Text("decode against context" + f"{'tok/s':>12}{'whole prompt read in':>46}", style="bold")
+    yield Text("decode against context" + f"{'tok/s':>23}{'whole prompt read in':>33}", style="bold")
     top = max((point.decode_tokens_per_s.high80 or 0.0 for point in curves.by_context), default=0.0)
     for point in curves.by_context:
         speed = point.decode_tokens_per_s
@@ -258,7 +258,7 @@ def _charts(curves: Curves, option: FitOption) -> Iterator[Text]:
             speed.high80,
             top,
             f"{banded(speed):<18}",
-            f"{seconds(point.ttft_ms.value):>10}",
+            f"{seconds(point.ttft_ms.value):>18}",
         )
     yield Text("")
     each = f"at {name_tokens(option.context_tokens)} of context each"
@@ -357,9 +357,9 @@ def _advice_page(report: FitReport, advice: Advice) -> Iterator[Any]:
     from rich.text import Text
 
     lines = {id(line.option): line for line in report.lines}
-    models = dict.fromkeys(purchase.option.model for purchase in advice.purchases)
-    wanted = next(iter(models)) if len(models) == 1 and not report.is_ranking else "the best models"
-    yield Text(f"What to buy for {_dollars(advice.budget_usd)} to run {wanted}", style="bold")
+    wanted = "the best models" if report.is_ranking else " or ".join(report.models)
+    for row in _wrapped(f"What to buy for {_dollars(advice.budget_usd)} to run {wanted}"):
+        yield Text(row, style="bold")
     sequences = f"{report.concurrency} sequence{'s' if report.concurrency > 1 else ''} at a time"
     yield Text(f"{report.context_tokens:,} tokens of context, {sequences}", style="bold")
     yield ""

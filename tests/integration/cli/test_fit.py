@@ -1,0 +1,253 @@
+"""`ownward fit` from the outside: its JSON, its exit codes, its commands, and the files it is asked about."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from ownward import catalog
+from ownward.cli import run
+from ownward.cli._app import _ownward
+
+CONTRACT = {
+    *("model", "variant", "placement", "fits", "missing_bytes", "memory", "max_context_tokens"),
+    *("prefill_tokens_per_s", "decode_tokens_per_s", "usd_per_mtok_marginal", "usd_per_mtok_loaded", "command"),
+}
+
+
+@pytest.fixture
+def answer(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The one JSON object of a command line, and how it ended."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    def ask(*words: str) -> tuple[int, dict[str, Any]]:
+        capsys.readouterr()
+        code = run(["fit", *words, "--json"])
+        out = capsys.readouterr().out
+        assert out.count("\n") == 1
+        return code, json.loads(out)
+
+    return ask
+
+
+def test_the_json_has_every_field_of_the_contract_and_the_best_first(answer: Any) -> None:
+    code, found = answer("qwen3-8b", "--machine", "RTX 4090")
+    assert code == 0
+    assert found["schema"] == "ownward.fit/1"
+    assert all(option.keys() >= CONTRACT for option in found["options"])
+    assert set(found["options"][0]["memory"]) == {"weights", "cache", "state", "activations", "overhead"}
+    assert set(found["options"][0]["decode_tokens_per_s"]) == {"value", "low80", "high80"}
+    assert isinstance(found["options"][0]["usd_per_mtok_loaded"], str)
+    assert [option["fits"] for option in found["options"]] == sorted(
+        (option["fits"] for option in found["options"]), reverse=True
+    )
+
+
+def test_what_does_not_fit_is_one_object_with_exit_code_three(answer: Any) -> None:
+    code, found = answer("qwen3.5-397b", "--machine", "RTX 4090")
+    assert code == 3
+    assert found["schema"] == "ownward.fit/1"
+    assert all(option["fits"] is False and option["missing_bytes"] > 0 for option in found["options"])
+    assert all(option["command"] is None for option in found["options"])
+    assert all(option["decode_tokens_per_s"]["value"] is None for option in found["options"])
+    assert {item["change"] for item in found["nearest"]} >= {"machine", "model"}
+
+
+def test_a_machine_of_which_too_little_is_known_is_an_error_that_says_so(answer: Any) -> None:
+    code, found = answer("qwen3-8b", "--machine", "tpu7x-ironwood")
+    assert code == 3
+    assert "bandwidth" in found["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("qwen3-8b", "--machine", "RTX 4090", "--ram", "much"),
+        ("qwen3-8b", "--machine", "RTX 4090", "--ssd", "7GB/x"),
+        ("qwen3-8b", "--machine", "RTX 4090", "--context", "0"),
+        ("qwen3-8b", "--machine", "RTX 4090", "--concurrency", "0"),
+        ("qwen3-8b", "--machine", "RTX 4090", "--engine", "magic"),
+        ("qwen3-8b", "--machine", "RTX 4090", "--kv-type", "fp3"),
+        ("qwen3-8b", "--machine", "RTX 4090", "--budget", "3000"),
+        ("qwen3-8b", "--machine", "RTX 4090", "--host-price", "500"),
+        ("qwen3-8b", "--budget", "much"),
+        ("qwen3-8b", "--budget", "-5"),
+        ("qwen3-8b", "--budget", "3000", "--watts", "5"),
+        ("qwen3-8b", "--machine", "RTX 40"),
+        ("qwn3-8", "--machine", "RTX 4090"),
+    ],
+)
+def test_what_cannot_be_meant_is_told_in_one_object(answer: Any, words: tuple[str, ...]) -> None:
+    code, found = answer(*words)
+    assert code == 2
+    assert found["schema"] == "ownward.error/1"
+
+
+def test_a_weight_format_that_nobody_knows_is_refused(answer: Any) -> None:
+    code, found = answer("qwen3-8b", "--machine", "RTX 4090", "--weights", "q17")
+    assert code == 3
+    assert found["error"]["kind"] == "unknown_quantization"
+
+
+def test_a_config_file_is_answered_in_the_formats_that_are_made_of_it(answer: Any) -> None:
+    path = catalog.model("qwen3-8b").config_path
+    code, found = answer(str(path), "--machine", "RTX 4090")
+    assert code == 0
+    assert {"bf16", "q4_k_m"} <= {option["variant"] for option in found["options"]}
+
+
+def test_a_quantised_checkpoint_is_answered_as_it_is_stored(answer: Any) -> None:
+    path = catalog.checkpoint("Qwen/Qwen3-30B-A3B-FP8").config_path
+    for name in (str(path), "Qwen/Qwen3-30B-A3B-FP8"):
+        code, found = answer(name, "--machine", "H200 SXM")
+        assert code == 0
+        assert [option["variant"] for option in found["options"]] == ["fp8"]
+        assert "--quantization" not in found["options"][0]["command"]
+
+
+def test_a_budget_lists_purchases_with_what_runs_on_them(answer: Any) -> None:
+    code, found = answer("qwen3-30b-a3b", "--budget", "$3,000", "--host-price", "600")
+    assert code == 0
+    assert len(found["purchases"]) == len(found["options"])
+    assert all(float(one["total_usd"]) <= 3000 for one in found["purchases"])
+    assert {one["host_usd"] for one in found["purchases"]} <= {"0.000000", "600.000000", "1200.000000"}
+    assert found["unpriced"]
+    assert all(one["price_source"] for one in found["purchases"])
+
+
+def test_a_budget_that_runs_nothing_ends_with_three(answer: Any) -> None:
+    code, found = answer("qwen3.5-397b", "--budget", "100")
+    assert code == 3
+    assert found["purchases"] == []
+    assert found["above_budget"] is not None
+
+
+def test_power_and_price_that_one_states_make_costs_known(answer: Any) -> None:
+    _, unknown = answer("qwen3-8b", "--machine", "M4 Pro 24GB")
+    assert unknown["options"][0]["usd_per_mtok_loaded"] is None
+    _, known = answer("qwen3-8b", "--machine", "M4 Pro 24GB", "--watts", "60", "--price", "1400")
+    assert float(known["options"][0]["usd_per_mtok_loaded"]) > float(known["options"][0]["usd_per_mtok_marginal"]) > 0
+
+
+def test_the_price_of_another_memory_size_is_not_this_machines(answer: Any) -> None:
+    _, largest = answer("gpt-oss-20b", "--machine", "M3 Ultra")
+    assert "machine price" in largest["options"][0]["unknown"]
+
+
+FLAGS_OF_LLAMA = ("'RTX 4090'", "'RTX 4090' --ram 64GB --kv-type q8_0", "'EPYC 9004 12ch DDR5-4800'")
+
+
+@pytest.mark.parametrize("machine", FLAGS_OF_LLAMA)
+@pytest.mark.parametrize("model", ["gpt-oss-120b", "llama-3.3-70b"])
+def test_every_flag_of_a_llama_server_command_is_one_of_its_own(answer: Any, machine: str, model: str) -> None:
+    """The flags stand, whole, in the engine that is embedded: the same program with another entrance."""
+    xllamacpp = pytest.importorskip("xllamacpp")
+    words = b"".join(path.read_bytes() for path in Path(xllamacpp.__file__).parent.glob("*.so"))
+    _, found = answer(model, "--machine", *shlex.split(machine))
+    commands = [shlex.split(option["command"]) for option in found["options"] if option["command"]]
+    assert commands or "--ram" not in machine
+    for flag in {word for command in commands for word in command if word.startswith("--")}:
+        assert flag.encode() + b"\0" in words, flag
+
+
+def test_our_own_command_is_accepted_by_our_own_command_line(answer: Any) -> None:
+    _, found = answer("smollm3-3b", "--machine", "EPYC 9004 12ch DDR5-4800", "--concurrency", "3")
+    words = shlex.split(found["options"][0]["serve_command"])
+    assert words[:2] == ["ownward", "serve"]
+    serve = _ownward.get_command(click.Context(_ownward), "serve")
+    assert serve is not None
+    parsed = serve.make_context("serve", words[2:], resilient_parsing=False)
+    assert parsed.params["slots"] == 3
+    assert parsed.params["context_tokens"] == 8192
+
+
+def test_more_devices_share_layers_in_the_command(answer: Any) -> None:
+    _, found = answer("qwen3.5-397b", "--machine", "8xB200", "--concurrency", "32", "--kv-type", "fp8")
+    command = found["options"][0]["command"]
+    assert "--tensor-parallel-size 8" in command
+    assert "--max-num-seqs 32" in command
+    assert "--kv-cache-dtype fp8" in command
+    assert "--gpu-memory-utilization 0.92" in command
+    _, sixteen = answer("qwen3.5-397b", "--machine", "16xB200")
+    assert "--tensor-parallel-size 8 --pipeline-parallel-size 2" in sixteen["options"][0]["command"]
+
+
+class _Page(HTMLParser):
+    """What a page refers to, its headings, and whether its tags close."""
+
+    VOID = frozenset({"meta", "link", "br", "img", "line", "polygon", "polyline", "circle"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.references: list[str] = []
+        self.tags: list[str] = []
+        self.open: list[str] = []
+        self.levels: list[int] = []
+        self.unnamed_pictures = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.tags.append(tag)
+        self.references += [f"{tag} {name}" for name in ("src", "href", "srcset", "data") if name in given]
+        if tag not in self.VOID:
+            self.open.append(tag)
+        if tag in {"h1", "h2", "h3"}:
+            self.levels.append(int(tag[1]))
+        if tag == "svg" and not (given.get("role") == "img" and given.get("aria-label")):
+            self.unnamed_pictures += 1
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("qwen3-8b", "--machine", "RTX 4090"),
+        ("--machine", "RTX 4090"),
+        ("gpt-oss-120b", "--machine", "RTX 4090", "--ram", "64GB"),
+        ("qwen3.5-397b", "--machine", "RTX 4090"),
+        ("qwen3-30b-a3b", "--budget", "2000"),
+        ("qwen3.5-397b", "--budget", "100"),
+    ],
+)
+def test_the_page_needs_nothing_else_and_can_be_read_aloud(answer: Any, tmp_path: Path, words: tuple[str, ...]) -> None:
+    answer(*words, "--html", str(tmp_path / "fit.html"))
+    text = (tmp_path / "fit.html").read_text("utf-8")
+    page = _Page()
+    page.feed(text)
+    assert page.open == []
+    assert page.references == []
+    assert not {"script", "link", "img", "iframe"} & set(page.tags)
+    assert "url(" not in text
+    assert "@import" not in text
+    assert page.levels[0] == 1
+    assert all(after <= before + 1 for before, after in zip(page.levels, page.levels[1:], strict=False))
+    assert page.unnamed_pictures == 0
+    assert '<html lang="en">' in text
+    assert "prefers-color-scheme:dark" in text
+    assert len(text) < 200_000
+
+
+def test_names_in_the_page_are_text_and_not_markup(answer: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "<img src=x onerror=alert(1)>"
+    folder.mkdir()
+    config = catalog.model("qwen3-8b").config_path
+    assert config is not None
+    (folder / "config.json").write_bytes(config.read_bytes())
+    answer(str(folder), "--machine", "RTX 4090", "--html", str(tmp_path / "fit.html"))
+    assert "<img" not in (tmp_path / "fit.html").read_text("utf-8")
+
+
+def test_a_page_that_cannot_be_written_leaves_nothing(answer: Any, tmp_path: Path) -> None:
+    code, found = answer("qwen3-8b", "--machine", "RTX 4090", "--html", str(tmp_path / "missing" / "fit.html"))
+    assert code == 2
+    assert found["schema"] == "ownward.error/1"
