@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import importlib.util
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ from ownward.core import UsageError, to_json
 if TYPE_CHECKING:
     from ownward.config import Settings
     from ownward.engines import EngineStatus, ServingChoice
-    from ownward.gateway import GatewayServer
+    from ownward.gateway import GatewayServer, GatewaySettings
     from ownward.plan import Plan, Tier
 
 
@@ -53,6 +53,8 @@ if TYPE_CHECKING:
 )
 @click.option("--tls-key", "tls_key", default=None, metavar="PEM", help="Its key. [default: in the same file]")
 @click.option("--ready-file", default=None, metavar="R", help="Written once requests are accepted, and not before.")
+@click.option("--workers", type=click.IntRange(1), default=None, help="Processes that serve the port. [default: 1]")
+@click.option("--worker", "descriptors", default=None, hidden=True)
 @click.option("--drain", "drain_s", type=float, default=None, metavar="S", help="Seconds that open requests may go on.")
 @click.option("--config", "config_file", default=None, metavar="FILE", help="Read this file instead of ownward.toml.")
 @click.option(
@@ -76,6 +78,8 @@ def serve(
     tls_cert: str | None,
     tls_key: str | None,
     ready_file: str | None,
+    workers: int | None,
+    descriptors: str | None,
     drain_s: float | None,
     config_file: str | None,
     log_level: str | None,
@@ -96,6 +100,7 @@ def serve(
         server__tls_cert_file=tls_cert,
         server__tls_key_file=tls_key,
         server__drain_s=drain_s,
+        gateway__workers=workers,
         logs__level=log_level,
         logs__format=log_format,
         engine__slots=slots,
@@ -103,6 +108,13 @@ def serve(
         engine__threads=threads,
     )
     with logging_to(sys.stderr, level=settings.logs.level, form=settings.logs.format):
+        if descriptors is not None:
+            from ownward.cli._serve_workers import serve_as_worker
+            from ownward.gateway import run_loop
+
+            with open_ledger(ledger_target) as opened:
+                run_loop(functools.partial(serve_as_worker, opened, descriptors))
+            return
         serving = choose_serving(settings, plan_file=plan_file, model_file=model_file)
 
         from ownward.gateway import run_loop
@@ -110,10 +122,41 @@ def serve(
         with open_ledger(ledger_target) as opened:
 
             async def main() -> None:
+                if settings.gateway.workers > 1:
+                    await _serve_with_workers(
+                        serving, opened, settings, ready_file=ready_file, ledger_target=ledger_target, as_json=as_json
+                    )
+                    return
                 async with running(serving, opened, settings, ready_file=ready_file) as server:
-                    await server.serve(lambda: _announce(server, serving.plan, as_json=as_json))
+                    await server.serve(
+                        lambda: _announce(server.base_url, serving.plan, server.settings, as_json=as_json)
+                    )
 
             run_loop(main)
+
+
+async def _serve_with_workers(
+    serving: Serving,
+    opened: Any,
+    settings: Settings,
+    *,
+    ready_file: str | None,
+    ledger_target: str | None,
+    as_json: bool,
+) -> None:
+    from ownward.cli._serve_workers import serve_with_workers
+
+    arguments = ["--log-level", settings.logs.level, "--log-format", settings.logs.format]
+    if ledger_target is not None:
+        arguments += ["--ledger", ledger_target]
+    await serve_with_workers(
+        serving,
+        opened,
+        settings,
+        ready_file=ready_file,
+        arguments=arguments,
+        on_ready=lambda pool: _announce(pool.base_url, serving.plan, pool.settings, as_json=as_json),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,16 +206,53 @@ async def running(
     serving: Serving, opened: Any, settings: Settings, *, ready_file: str | None = None
 ) -> AsyncIterator[GatewayServer]:
     """Start the engines, hand them to a gateway, and stop whatever is left at the end."""
-    from ownward.engines import EngineState
     from ownward.gateway import GatewayServer, RequestLog
     from ownward.upstreams import Door, DoorLimits
 
     servers: list[GatewayServer] = []
 
-    def note_address(tier: str, status: EngineStatus) -> None:
+    def note_address(upstream: str, url: str | None) -> None:
         for server in servers:
-            for upstream in _started_upstreams(serving.plan.tiers[tier]):
-                server.set_address(upstream, status.base_url if status.state is EngineState.READY else None)
+            server.set_address(upstream, url)
+
+    our_settings = gateway_settings(settings, ready_file)
+    # The pages ask for no key, so that they are there for this machine alone.
+    mounts = pages_of(opened, serving.plan) if our_settings.is_loopback else {}
+    # The gateway bounds what is in flight; the door must not hold it up before that.
+    limits = DoorLimits(connections_per_origin=our_settings.max_in_flight_requests)
+    async with Door(limits=limits) as door, engines_of(serving, settings, note_address) as addresses:
+        server = GatewayServer(
+            plan=serving.plan,
+            ledger=opened,
+            door=door,
+            settings=our_settings,
+            addresses=addresses,
+            secrets=secrets_of,
+            mounts=mounts,
+            load_plan=None if serving.plan_path is None else _loader(serving.plan_path),
+            watchers=(RequestLog(),),
+        )
+        check_ways(server)
+        servers.append(server)
+        try:
+            yield server
+        finally:
+            servers.clear()
+
+
+@contextlib.asynccontextmanager
+async def engines_of(
+    serving: Serving, settings: Settings, on_address: Callable[[str, str | None], None]
+) -> AsyncIterator[dict[str, str | None]]:
+    """Start the engines and stop them at the end; yield their addresses by `tier/upstream`.
+
+    `on_address` is told where one listens from then on; None, that it is down.
+    """
+    from ownward.engines import EngineState
+
+    def note(tier: str, status: EngineStatus) -> None:
+        for upstream in _started_upstreams(serving.plan.tiers[tier]):
+            on_address(upstream, status.base_url if status.state is EngineState.READY else None)
 
     engines = {
         tier: make_engine(
@@ -180,44 +260,23 @@ async def running(
             weights,
             settings,
             choice=serving.choices.get(tier),
-            on_change=functools.partial(note_address, tier),
+            on_change=functools.partial(note, tier),
         )
         for tier, weights in serving.weights.items()
     }
-    gateway_settings = _gateway_settings(settings, ready_file)
-    # The pages ask for no key, so that they are there for this machine alone.
-    mounts = _pages(opened, serving.plan) if gateway_settings.is_loopback else {}
-    # The gateway bounds what is in flight; the door must not hold it up before that.
-    limits = DoorLimits(connections_per_origin=gateway_settings.max_in_flight_requests)
-    async with Door(limits=limits) as door:
-        try:
-            for tier, engine in engines.items():
-                say(f"starting {serving.plan.tiers[tier].model} …")
-                tell(serving.choices.get(tier))
-                await engine.start()
-            server = GatewayServer(
-                plan=serving.plan,
-                ledger=opened,
-                door=door,
-                settings=gateway_settings,
-                addresses={
-                    upstream: engine.base_url
-                    for tier, engine in engines.items()
-                    for upstream in _started_upstreams(serving.plan.tiers[tier])
-                },
-                secrets=_secrets,
-                mounts=mounts,
-                load_plan=None if serving.plan_path is None else _loader(serving.plan_path),
-                stops=tuple(engines.values()),
-                watchers=(RequestLog(),),
-            )
-            check_ways(server)
-            servers.append(server)
-            yield server
-        finally:
-            servers.clear()
-            for engine in engines.values():
-                await engine.stop()
+    try:
+        for tier, engine in engines.items():
+            say(f"starting {serving.plan.tiers[tier].model} …")
+            tell(serving.choices.get(tier))
+            await engine.start()
+        yield {
+            upstream: engine.base_url
+            for tier, engine in engines.items()
+            for upstream in _started_upstreams(serving.plan.tiers[tier])
+        }
+    finally:
+        for engine in engines.values():
+            await engine.stop()
 
 
 def tell(choice: ServingChoice | None) -> None:
@@ -230,7 +289,7 @@ def tell(choice: ServingChoice | None) -> None:
         say(f"  warning: {warning}")
 
 
-def _pages(opened: Any, plan: Plan) -> dict[str, Any]:
+def pages_of(opened: Any, plan: Plan) -> dict[str, Any]:
     """Return the pages by their path; none where the extra `pages` is not installed."""
     if not has_pages():
         return {}
@@ -248,7 +307,8 @@ def _started_upstreams(tier: Tier) -> list[str]:
     return [f"{tier.name}/{upstream.name}" for upstream in tier.upstreams if upstream.url is None]
 
 
-def _gateway_settings(settings: Settings, ready_file: str | None) -> Any:
+def gateway_settings(settings: Settings, ready_file: str | None) -> GatewaySettings:
+    """Return the gateway's settings."""
     from ownward.gateway import GatewaySettings
 
     ours = {field.name for field in dataclasses.fields(GatewaySettings)}
@@ -269,7 +329,8 @@ def _gateway_settings(settings: Settings, ready_file: str | None) -> Any:
     )
 
 
-def _secrets(plan: Plan) -> dict[str, str]:
+def secrets_of(plan: Plan) -> dict[str, str]:
+    """Return the values of the environment variables that a plan names."""
     from ownward.config import resolve_secret
 
     names = {
@@ -301,18 +362,18 @@ def _loader(path: Path) -> Any:
     return lambda: read_plan(path)
 
 
-def _announce(server: GatewayServer, plan: Plan, *, as_json: bool) -> None:
+def _announce(base_url: str, plan: Plan, settings: GatewaySettings, *, as_json: bool) -> None:
     if as_json:
         import os
 
-        record = {"schema": "ownward.ready/1", "base_url": server.base_url, "pid": os.getpid(),
+        record = {"schema": "ownward.ready/1", "base_url": base_url, "pid": os.getpid(),
                   "tiers": sorted(plan.tiers)}  # fmt: skip
         print(to_json(record), flush=True)
         return
     model = next(iter(plan.tiers.values())).model
-    pages = f"pages: {server.base_url}/dashboard, " if server.settings.is_loopback and has_pages() else ""
-    say(f"ready at {server.base_url}/v1  ({pages}stop with Ctrl-C)")
+    pages = f"pages: {base_url}/dashboard, " if settings.is_loopback and has_pages() else ""
+    say(f"ready at {base_url}/v1  ({pages}stop with Ctrl-C)")
     say(
-        f"  curl {server.base_url}/v1/chat/completions -H 'content-type: application/json'"
+        f"  curl {base_url}/v1/chat/completions -H 'content-type: application/json'"
         f""" -d '{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello"}}]}}\'"""
     )

@@ -247,6 +247,7 @@ class GatewaySettings(_Section):
     key_cache_s: float = _setting(
         5.0, "duration", "How long a revoked key may still be taken for valid.", unit="seconds", least=0
     )
+    workers: int = _setting(1, "whole", "Processes that serve one port.", unit="processes", least=1)
     assumed_output_tokens: int = _setting(
         131_072,
         "whole",

@@ -8,6 +8,14 @@ from ownward.gateway.counting import Watcher
 from ownward.gateway.request_log import RequestLog
 from ownward.gateway.server import GatewayServer, Stoppable, run_loop, serve_app
 from ownward.gateway.settings import DEFAULT_PORT, GatewaySettings
+from ownward.gateway.workers import (
+    WorkerLine,
+    WorkerPool,
+    settings_as_message,
+    settings_of_message,
+    socket_of,
+    worker_command,
+)
 
 __all__ = [
     "DEFAULT_PORT",
@@ -19,6 +27,12 @@ __all__ = [
     "Secrets",
     "Stoppable",
     "Watcher",
+    "WorkerLine",
+    "WorkerPool",
     "run_loop",
     "serve_app",
+    "settings_as_message",
+    "settings_of_message",
+    "socket_of",
+    "worker_command",
 ]

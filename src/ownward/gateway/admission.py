@@ -86,3 +86,12 @@ class Slots:
 def _expire(turn: asyncio.Future[None]) -> None:
     if not turn.done():
         turn.set_exception(TimeoutError())
+
+
+def split(whole: int, *, index: int, count: int) -> int:
+    """Return a worker's share of a bound, so that all shares add up to it; at least 1.
+
+    >>> [split(8, index=index, count=3) for index in range(3)]
+    [3, 3, 2]
+    """
+    return max(1, whole // count + (index < whole % count))

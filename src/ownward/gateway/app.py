@@ -10,13 +10,14 @@ from typing import Any
 
 from ownward.core import Clock
 from ownward.gateway import control, wire
-from ownward.gateway.admission import Slots
+from ownward.gateway.admission import Slots, split
 from ownward.gateway.affinity import Prefixes
 from ownward.gateway.breaker import CLOSED, Breaker, BreakerRules
 from ownward.gateway.budgets import checks_of_plan, unheld_lines
 from ownward.gateway.counting import Counting, Watcher
 from ownward.gateway.endpoints import ENDPOINTS
 from ownward.gateway.exchange import Exchange
+from ownward.gateway.gauges import gauge_lines, read_budgets
 from ownward.gateway.keys import KeyRing
 from ownward.gateway.retries import RetryBudget
 from ownward.gateway.routing import RoutingTable, compile_plan
@@ -63,6 +64,7 @@ class Gateway:
         self.ledger = ledger
         self.door = door
         self.settings = settings
+        self.most_in_flight = split(settings.max_in_flight_requests, index=settings.worker, count=settings.workers)
         self.clock = clock
         self.counting = Counting(clock, watchers)
         self.breakers: dict[str, Breaker] = {}
@@ -78,6 +80,7 @@ class Gateway:
         # Request ids name, they do not authorise: a seeded generator spares a system call for each of them.
         self.random_bits = random.Random().getrandbits
         self.is_draining = False
+        self.gather_metrics: Callable[[bytes], Awaitable[bytes]] | None = None  # set where there are several workers
         self._addresses = dict(addresses or {})
         self._secrets = secrets or {}
         self._mounts = tuple(sorted((mounts or {}).items(), key=lambda item: len(item[0]), reverse=True))
@@ -135,13 +138,16 @@ class Gateway:
         return compile_plan(plan, addresses=self._addresses, secrets=secrets)
 
     def _use(self, table: RoutingTable) -> None:
-        queue_limit = self.settings.queue_per_tier_requests
+        queue_limit = self.settings.queue_share
         for tier in table.plan.tiers.values():
+            limit = tier.max_concurrency
+            if limit is not None:
+                limit = split(limit, index=self.settings.worker, count=self.settings.workers)
             slots = self.slots.get(tier.name)
             if slots is None:
-                self.slots[tier.name] = Slots(tier.name, limit=tier.max_concurrency, queue_limit=queue_limit)
+                self.slots[tier.name] = Slots(tier.name, limit=limit, queue_limit=queue_limit)
             else:
-                slots.resize(limit=tier.max_concurrency, queue_limit=queue_limit)
+                slots.resize(limit=limit, queue_limit=queue_limit)
         self.prefixes.keep({target.key for name in table.prefix_tiers for target in table.targets[name]})
         self.table = table
 
@@ -224,6 +230,15 @@ class Gateway:
             self.breakers.pop(key, None)
         else:
             self.breakers[key] = breaker
+
+    async def render_own_metrics(self) -> bytes:
+        """Return this process's metrics in Prometheus' text form."""
+        return self.counting.metrics.render(gauge_lines(self, await read_budgets(self)))
+
+    async def render_metrics(self) -> bytes:
+        """Return the metrics of all processes of this gateway."""
+        own = await self.render_own_metrics()
+        return own if self.gather_metrics is None else await self.gather_metrics(own)
 
     @property
     def is_ready(self) -> bool:

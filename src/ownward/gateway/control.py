@@ -26,7 +26,6 @@ from ownward.gateway.errors import (
     retry_after_s,
     status_of,
 )
-from ownward.gateway.gauges import gauge_lines, read_budgets
 from ownward.ledger import Outcome, OutcomeSource
 
 if TYPE_CHECKING:
@@ -93,7 +92,7 @@ async def _answer(gateway: Gateway, scope: Scope, headers: Mapping[bytes, bytes]
         return (
             200,
             exposition.CONTENT_TYPE,
-            gateway.counting.metrics.render(gauge_lines(gateway, await read_budgets(gateway))),
+            await gateway.render_metrics(),
         )
     if path.startswith(_MODELS):
         return _answer_models(gateway, path, headers)

@@ -187,8 +187,8 @@ class Exchange:
         gateway = self.gateway
         if gateway.is_draining:
             raise Draining
-        if len(gateway.exchanges) > gateway.settings.max_in_flight_requests:
-            raise TooManyInFlight(limit=gateway.settings.max_in_flight_requests)
+        if len(gateway.exchanges) > gateway.most_in_flight:
+            raise TooManyInFlight(limit=gateway.most_in_flight)
         if gateway.keys is not None:
             self.key = await gateway.keys.find(self.headers)
         elif b"origin" in self.headers and wire.is_foreign(self.headers):

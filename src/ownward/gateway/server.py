@@ -46,7 +46,8 @@ class GatewayServer:
     function of the plan that returns them, so that a reload can bring new ones).
     `mounts` are further ASGI applications by path prefix (their lifespan is not run). `load_plan` is asked for
     a new plan on SIGHUP. `watchers` are told of every request that is over. `stops` are stopped after the last
-    request, in reverse order. The ledger and the door stay the caller's to close.
+    request, in reverse order. `listener` is a socket to accept from in place of one of its own. The ledger and the
+    door stay the caller's to close.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class GatewayServer:
         stops: Sequence[Stoppable] = (),
         watchers: Sequence[Watcher] = (),
         clock: Clock | None = None,
+        listener: socket.socket | None = None,
     ) -> None:
         """Compile the plan; nothing listens yet.
 
@@ -83,7 +85,7 @@ class GatewayServer:
         self._load_plan = load_plan
         self._stops = tuple(stops)
         self._listener: Listener | None = None
-        self._socket: socket.socket | None = None
+        self._socket: socket.socket | None = listener
         self._tls: ListenerTls | None = None
         self._reloads: set[asyncio.Task[None]] = set()
 
@@ -106,7 +108,8 @@ class GatewayServer:
         if ready_file is not None:
             clear_ready_file(ready_file)
         tls = self._tls = listener_tls(self.settings)
-        self._socket = bind(self.settings.host, self.settings.port)
+        if self._socket is None:
+            self._socket = bind(self.settings.host, self.settings.port)
         await self.gateway.start()
         self._listener = Listener(self.gateway, limits=self.settings, clock=self.gateway.clock)
         await self._listener.start(self._socket, tls=None if tls is None else tls.context)
@@ -138,6 +141,11 @@ class GatewayServer:
         finally:
             for stoppable in reversed(self._stops):
                 await stoppable.stop()
+
+    def hurry(self) -> None:
+        """Cut the drain short."""
+        if self._listener is not None:
+            self._listener.hurry.set()
 
     async def serve(self, on_ready: Callable[[], None] | None = None) -> None:
         """Start, run until SIGINT or SIGTERM (a second one cuts the drain short), stop.
@@ -173,8 +181,8 @@ class GatewayServer:
         loop = asyncio.get_running_loop()
 
         def on_stop() -> None:
-            if stopping.is_set() and self._listener is not None:
-                self._listener.hurry.set()
+            if stopping.is_set():
+                self.hurry()
             stopping.set()
 
         handled: dict[signal.Signals, Callable[[], Any]] = {signal.SIGINT: on_stop, signal.SIGTERM: on_stop}

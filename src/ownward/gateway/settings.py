@@ -26,6 +26,8 @@ class GatewaySettings:
     the first; retries may add at most `retry_fraction` to the load, above `retry_burst` of them at a time.
     `client_stall_s` cuts a client that reads nothing for so long while bytes wait for it.
     `assumed_output_tokens` bounds the charge of a request where neither it nor its tier states a maximum.
+    `workers` processes serve one port; each has its share of the bounds on what runs and waits. `worker` is the number
+    of this one.
     Raises: ConfigError, listing every value that cannot be.
     """
 
@@ -57,12 +59,19 @@ class GatewaySettings:
     breaker_longest_wait_s: float = 60.0
     key_cache_s: float = 5.0
     assumed_output_tokens: int = 131_072
+    workers: int = 1
+    worker: int = 0
 
     def __post_init__(self) -> None:
         """Collect what cannot be and refuse it together."""
         faults = [*self._range_faults(), *self._exposure_faults()]
         if faults:
             raise ConfigError(faults)
+
+    @property
+    def queue_share(self) -> int:
+        """How many requests may wait for a tier in this process."""
+        return self.queue_per_tier_requests // self.workers if self.workers > 1 else self.queue_per_tier_requests
 
     @property
     def is_loopback(self) -> bool:
@@ -83,7 +92,7 @@ class GatewaySettings:
             "keep_alive_s",
             "max_connections", "max_in_flight_requests", "queue_timeout_s", "deadline_s", "max_attempts",
             "client_stall_s", "breaker_failures", "breaker_wait_s", "breaker_longest_wait_s",
-            "assumed_output_tokens",
+            "assumed_output_tokens", "workers",
         )  # fmt: skip
         faults += [
             _fault(name, f"is {getattr(self, name)}", "A number above 0")

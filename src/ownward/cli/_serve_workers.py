@@ -1,0 +1,121 @@
+"""`ownward serve --workers N`: one parent that owns the engines, and N processes that serve the port."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ownward.cli import _serve
+from ownward.core import OwnwardError, UsageError
+
+if TYPE_CHECKING:
+    from ownward.config import Settings
+    from ownward.gateway import WorkerPool
+
+_LOG = logging.getLogger("ownward.gateway")
+
+
+async def serve_with_workers(
+    serving: _serve.Serving,
+    opened: Any,
+    settings: Settings,
+    *,
+    ready_file: str | None,
+    arguments: list[str],
+    on_ready: Callable[[WorkerPool], None],
+) -> None:
+    """Start engines and workers, run until told to stop, and leave none of either behind.
+
+    `arguments` are the flags that a worker reads too.
+    Raises: PortTaken; ConfigError; EngineError, if a worker or an engine does not start.
+    """
+    from ownward.gateway import WorkerPool, settings_as_message, worker_command
+
+    gateway_settings = _serve.gateway_settings(settings, ready_file)
+    pools: list[WorkerPool] = []
+    async with _serve.engines_of(serving, settings, lambda name, url: _tell(pools, name, url)) as addresses:
+        pool = WorkerPool(
+            count=gateway_settings.workers,
+            command=worker_command(*arguments),
+            hello=lambda number: {"settings": settings_as_message(gateway_settings), "number": number},
+            plan=serving.plan,
+            settings=gateway_settings,
+            ledger=opened,
+            addresses=addresses,
+        )
+        stopping = asyncio.Event()
+        reloads: set[asyncio.Task[None]] = set()
+        loop = asyncio.get_running_loop()
+
+        def on_stop() -> None:
+            if stopping.is_set():
+                pool.hurry()
+            stopping.set()
+
+        def on_hangup() -> None:
+            task = asyncio.create_task(_reload(pool, serving))
+            reloads.add(task)
+            task.add_done_callback(reloads.discard)
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, on_stop)
+        loop.add_signal_handler(signal.SIGHUP, on_hangup)
+        try:
+            await pool.start()
+            pools.append(pool)
+            on_ready(pool)
+            await stopping.wait()
+        finally:
+            pools.clear()
+            await pool.stop()
+
+
+async def serve_as_worker(opened: Any, descriptors: str) -> None:
+    """Serve the port that the parent opened, by its orders."""
+    from ownward import plan as plan_room
+    from ownward.gateway import GatewayServer, RequestLog, WorkerLine, settings_of_message, socket_of
+    from ownward.upstreams import Door, DoorLimits
+
+    listener, _, line_descriptor = descriptors.partition(":")
+    if not (listener.isdecimal() and line_descriptor.isdecimal()):
+        raise UsageError("--worker is for ownward serve itself", next_step="Use --workers N")
+    line = await WorkerLine.open(int(line_descriptor))
+    hello = await line.hear_first()
+    settings = settings_of_message({**hello["settings"], "worker": hello["number"]})
+    plan = plan_room.loads(hello["plan"], file="the parent's plan")
+    async with Door(limits=DoorLimits(connections_per_origin=settings.max_in_flight_requests)) as door:
+        server = GatewayServer(
+            plan=plan,
+            ledger=opened,
+            door=door,
+            settings=settings,
+            addresses=hello["addresses"],
+            secrets=_serve.secrets_of,
+            mounts=_serve.pages_of(opened, plan) if settings.is_loopback else {},
+            watchers=(RequestLog(),),
+            listener=socket_of(int(listener)),
+        )
+        _serve.check_ways(server)
+        await line.serve(server)
+
+
+def _tell(pools: list[WorkerPool], upstream: str, url: str | None) -> None:
+    for pool in pools:
+        pool.set_address(upstream, url)
+
+
+async def _reload(pool: WorkerPool, serving: _serve.Serving) -> None:
+    from ownward.cli._plans import read_plan
+
+    if serving.plan_path is None:
+        _LOG.warning("SIGHUP: no plan file to read again")
+        return
+    try:
+        await pool.reload(await asyncio.to_thread(read_plan, serving.plan_path))
+    except (OwnwardError, OSError) as error:
+        _LOG.error("the plan was not reloaded and the old one stays: %s", error)
+        return
+    _LOG.info("reloaded plan %s in every worker", pool.plan.sha256[:12])

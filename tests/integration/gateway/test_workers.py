@@ -1,0 +1,215 @@
+"""Several worker processes behind one port: as one gateway, through reloads, kills and the end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections import Counter
+from pathlib import Path
+
+import psutil
+import pytest
+
+from ownward import ledger
+from ownward.engines import FakeOptions, FakeServer
+from ownward.gateway._merging import accumulated, merge_metrics
+from ownward.gateway.admission import split
+
+PLAN = """
+schema = "ownward.plan/1"
+name = "t"
+default_label = "any"
+[tiers.{tier}]
+kind = "owned"
+model = "m"
+engine = "adopted"
+max_concurrency = 600
+[[tiers.{tier}.upstreams]]
+name = "u"
+url = "{url}"
+[workloads.chat]
+match = {{ models = ["chat"] }}
+strategy = {{ kind = "direct", tiers = ["{tier}"] }}
+"""
+
+
+class Served:
+    """`ownward serve --workers 2` as its users see it."""
+
+    def __init__(self, process, record, folder):
+        self.process, self.folder = process, folder
+        self.base_url, self.pid = record["base_url"], record["pid"]
+
+    @property
+    def workers(self):
+        return psutil.Process(self.pid).children()
+
+    async def until(self, holds, what, seconds=20):
+        for _ in range(int(seconds / 0.05)):
+            if holds():
+                return
+            await asyncio.sleep(0.05)
+        pytest.fail(f"never: {what}")
+
+
+@contextlib.asynccontextmanager
+async def serving(folder: Path, url: str, *, config: str = ""):
+    (folder / "plan.toml").write_text(PLAN.format(tier="a", url=url))
+    (folder / "ownward.toml").write_text(config)
+    flags = ["--plan", "plan.toml", "--ledger", "l.db", "--port", "0", "--ready-file", "r.json", "--workers", "2"]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "ownward", "serve", *flags, cwd=folder, stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        for _ in range(600):
+            if (folder / "r.json").exists():
+                break
+            assert process.returncode is None, (await process.stderr.read()).decode()
+            await asyncio.sleep(0.05)
+        yield Served(process, json.loads((folder / "r.json").read_text()), folder)
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        said = (await asyncio.wait_for(process.communicate(), 30))[1].decode()
+        assert "Traceback" not in said, said
+        assert process.returncode == 0
+
+
+def test_two_workers_are_one_gateway_in_limits_metrics_and_ledger(lab, tmp_path):
+    async def main():
+        with ledger.open(tmp_path / "l.db") as opened:
+            secret = opened.create_key("k", {"requests_per_minute": 100})
+        async with (
+            FakeServer(FakeOptions(ttft_s=0.05)) as fake,
+            serving(tmp_path, fake.base_url, config="[gateway]\nrequires_keys = true\n") as served,
+        ):
+            bearer = {"authorization": f"Bearer {secret}"}
+            began_s = asyncio.get_running_loop().time()
+            answers = await asyncio.gather(
+                *(lab.ask(served.base_url, lab.CHAT, lab.chat(), headers=bearer) for _ in range(300))
+            )
+            refill = (asyncio.get_running_loop().time() - began_s) * 100 / 60
+            statuses = Counter(answer.status for answer in answers)
+            assert 100 <= statuses[200] <= 101 + refill
+            assert statuses[200] + statuses[429] == 300
+            for _ in range(4):
+                metrics = (await lab.ask(served.base_url, "/metrics", headers=bearer, method="GET")).body.decode()
+                counted = {line.rpartition(" ")[0]: line.rpartition(" ")[2] for line in metrics.splitlines()}
+                asked = 'ownward_attempts_total{workload="chat",tier="a",upstream="u",state="settled"}'
+                assert int(counted[asked]) == statuses[200], "the same from whichever worker answers"
+                assert metrics.count("# TYPE ownward_attempts_total") == 1
+        with ledger.open(tmp_path / "l.db") as opened:
+            runs = opened._writer.run(
+                lambda connection: connection.rows("SELECT COUNT(*), COUNT(closed_at_us) FROM runs")
+            )
+            served_by = opened._writer.run(
+                lambda connection: connection.rows("SELECT COUNT(DISTINCT run_id) FROM intents")
+            )
+        assert runs == [(2, 2)]
+        assert served_by == [(2,)]
+
+    asyncio.run(main())
+
+
+def test_a_killed_worker_is_started_again_and_what_it_had_in_flight_is_unsettled(lab, tmp_path):
+    async def main():
+        async with FakeServer(FakeOptions(ttft_s=1.5)) as fake, serving(tmp_path, fake.base_url) as served:
+            before = {worker.pid for worker in served.workers}
+            assert len(before) == 2
+            asked = [asyncio.create_task(lab.ask(served.base_url, lab.CHAT, lab.chat())) for _ in range(40)]
+            await served.until(lambda: fake.record.count(with_calls=False)["accepted"] == 40, "all are in flight")
+            os.kill(min(before), signal.SIGKILL)
+            results = await asyncio.gather(*asked, return_exceptions=True)
+            lost = sum(isinstance(result, BaseException) for result in results)
+            assert 0 < lost < 40, "those of one worker"
+            await served.until(lambda: len({worker.pid for worker in served.workers} - before) == 1, "a new worker")
+            with ledger.open(tmp_path / "l.db", is_read_only=True) as opened:
+
+                def states():
+                    return Counter(row["state"] for row in opened.export_rows())
+
+                await served.until(lambda: states() == {"settled": 40 - lost, "unsettled": lost}, "they are settled")
+            answers = await asyncio.gather(*(lab.ask(served.base_url, lab.CHAT, lab.chat()) for _ in range(20)))
+            assert {answer.status for answer in answers} == {200}
+
+    asyncio.run(main())
+
+
+def test_a_reload_reaches_every_worker_and_a_bad_plan_none(lab, tmp_path):
+    async def main():
+        async with FakeServer() as fake, serving(tmp_path, fake.base_url) as served:
+
+            async def tiers():
+                answers = await asyncio.gather(*(lab.ask(served.base_url, lab.CHAT, lab.chat()) for _ in range(40)))
+                return {answer.headers["x-ownward-tier"] for answer in answers}
+
+            assert await tiers() == {"a"}
+            (tmp_path / "plan.toml").write_text("schema = 1")
+            os.kill(served.pid, signal.SIGHUP)
+            await asyncio.sleep(0.5)
+            assert await tiers() == {"a"}
+            (tmp_path / "plan.toml").write_text(PLAN.format(tier="b", url=fake.base_url))
+            os.kill(served.pid, signal.SIGHUP)
+            for _ in range(100):
+                if await tiers() == {"b"}:
+                    break
+            assert [await tiers() for _ in range(3)] == [{"b"}] * 3
+
+    asyncio.run(main())
+
+
+def test_the_end_lets_requests_in_flight_end_and_leaves_no_process(lab, tmp_path):
+    async def main():
+        async with FakeServer(FakeOptions(ttft_s=1.0)) as fake, serving(tmp_path, fake.base_url) as served:
+            workers = served.workers
+            asked = [asyncio.create_task(lab.ask(served.base_url, lab.CHAT, lab.chat())) for _ in range(10)]
+            await served.until(lambda: fake.record.count(with_calls=False)["accepted"] == 10, "all are in flight")
+            served.process.terminate()
+            assert {answer.status for answer in await asyncio.gather(*asked)} == {200}
+            await served.process.wait()
+            assert not any(worker.is_running() for worker in workers)
+            assert not (tmp_path / "r.json").exists()
+
+    asyncio.run(main())
+
+
+def test_a_worker_whose_parent_is_killed_ends_by_itself(lab, tmp_path):
+    async def main():
+        with contextlib.suppress(AssertionError):  # the parent does not end with 0
+            async with FakeServer() as fake, serving(tmp_path, fake.base_url) as served:
+                workers = served.workers
+                os.kill(served.pid, signal.SIGKILL)
+                await served.until(lambda: not any(worker.is_running() for worker in workers), "they end")
+                (tmp_path / "ended").touch()
+        assert (tmp_path / "ended").exists()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(("whole", "count"), [(1, 1), (8, 3), (7, 7), (100, 4)])
+def test_shares_add_up_to_the_whole(whole, count):
+    assert sum(split(whole, index=index, count=count) for index in range(count)) == whole
+
+
+def test_what_is_gone_keeps_its_counters_and_loses_its_gauges():
+    text = (
+        "# HELP a_total A.\n# TYPE a_total counter\na_total 3\n"
+        "# HELP g G.\n# TYPE g gauge\ng 7\n"
+        "# HELP ownward_breaker_state B.\n# TYPE ownward_breaker_state gauge\nownward_breaker_state 2\n"
+        "# HELP h H.\n# TYPE h histogram\n"
+        'h_bucket{le="1"} 1\nh_bucket{le="+Inf"} 2\nh_sum 2.5\nh_count 2\n'
+    )
+    kept = accumulated(text)
+    assert "a_total 3\n" in kept
+    assert "h_count 2\n" in kept
+    assert "\ng 7" not in kept
+    assert "breaker" not in kept
+    merged = merge_metrics([text, accumulated(text), text.replace("state 2", "state 0")])
+    assert "a_total 9\n" in merged
+    assert "\ng 14\n" in merged
+    assert 'h_bucket{le="+Inf"} 6\nh_sum 7.5\nh_count 6\n' in merged
+    assert "ownward_breaker_state 2\n" in merged
