@@ -86,14 +86,14 @@ def may_carry(item: Reasoning, *, to_anthropic: bool, is_running: bool, report: 
     finished turns it is a help at most, and Anthropic's own service leaves it out for several models.
     """
     if to_anthropic:
-        is_readable = item.signer == "anthropic" and (item.signature is not None or item.redacted is not None)
-        why = "reasoning without a signature of the upstream's own provider cannot be given to it"
+        is_readable = item.signer == "anthropic"
+        why = "reasoning that comes from another provider cannot be given to the upstream"
     else:
         if item.signer == "openai":
             return True
         is_readable = is_running and bool(item.text)
         why = "only the provider that wrote it can read this reasoning"
-        if is_readable:
+        if is_readable and item.signature:
             report.drop(f"{item.path}.signature")
     if is_readable:
         return True

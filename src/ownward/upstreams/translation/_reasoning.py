@@ -114,7 +114,7 @@ def write_chat_reasoning(reasoning: Iterable[Reasoning]) -> dict[str, Any]:
     text = "".join(item.text for item in listed)
     if text:
         found["reasoning_content"] = text
-    if any(item.signature or item.redacted for item in listed):
+    if any(item.signer == "anthropic" or item.signature or item.redacted for item in listed):
         found["reasoning_details"] = [detail_of(index, item) for index, item in enumerate(listed)]
     return found
 
@@ -152,9 +152,9 @@ def read_block(block: Members) -> Reasoning | None:
 
 def signature_for_messages(item: Reasoning | ReasoningPiece) -> str:
     """Return the signature of a thinking block, which in Anthropic's dialect always has one."""
-    if item.signature is None:
-        return UNSIGNED
-    return item.signature if item.signer == "anthropic" else f"{_MARK}{item.form or ''}:{item.signature}"
+    if item.signer == "anthropic":
+        return item.signature or ""  # engines that speak the dialect do not sign
+    return UNSIGNED if item.signature is None else f"{_MARK}{item.form or ''}:{item.signature}"
 
 
 def write_block(item: Reasoning | ReasoningPiece) -> dict[str, Any]:
@@ -170,7 +170,7 @@ def write_block(item: Reasoning | ReasoningPiece) -> dict[str, Any]:
 
 def seal(item: Reasoning) -> str | None:
     """Return the `encrypted_content` of a reasoning item; None where its words are all there is."""
-    if item.signature is None and item.redacted is None:
+    if item.signer == "openai" and item.signature is None and item.redacted is None:
         return None
     inner = {name: getattr(item, name) for name in ("signer", "text", "signature", "redacted", "form")}
     return _SEAL + base64.b64encode(write_json(inner)).decode("ascii")

@@ -54,6 +54,14 @@ def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
+def _list(value: object) -> list[Any]:
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise UntranslatableAnswer("the upstream's stream holds something else where a list belongs")
+    return value
+
+
 def _failure_in(error: object) -> Failed:
     if isinstance(error, dict):
         kind = _text(error.get("type")) or _text(error.get("code"))
@@ -87,8 +95,8 @@ class ChatReader:
         if not self._has_begun:
             self._has_begun = True
             found.append(Begun(answer_id=_text(chunk.get("id")), model=_text(chunk.get("model"))))
-        for choice in chunk.get("choices") or []:
-            if not isinstance(choice, dict) or choice.get("index") not in {0, None}:
+        for choice in _list(chunk.get("choices")):
+            if not isinstance(choice, dict) or choice.get("index") not in (0, None):
                 raise UntranslatableAnswer("the upstream's stream holds more than one choice")
             delta = choice.get("delta")
             if isinstance(delta, dict):
@@ -109,7 +117,7 @@ class ChatReader:
             found.append(TextPiece(text=delta["content"]))
         if _text(delta.get("refusal")):
             found.append(RefusalPiece(text=delta["refusal"]))
-        for call in delta.get("tool_calls") or []:
+        for call in _list(delta.get("tool_calls")):
             found += self._read_call(call)
         return found
 
@@ -126,8 +134,8 @@ class ChatReader:
             raise UntranslatableAnswer("the upstream's stream holds a call that is no object")
         inner = call.get("function")
         function: dict[str, Any] = inner if isinstance(inner, dict) else {}
-        index = call.get("index")
-        key = index if index is not None else call.get("id") or self._key
+        index, call_id = call.get("index"), _text(call.get("id"))
+        key = index if isinstance(index, int) else call_id or self._key
         found: list[Event] = []
         if key not in self._calls:
             name = _text(function.get("name"))
@@ -135,7 +143,7 @@ class ChatReader:
                 raise UntranslatableAnswer("the upstream's stream begins a call without a name")
             self._calls.add(key)
             self._key = key
-            found.append(CallBegun(call_id=_text(call.get("id")) or f"call_{len(self._calls) - 1}", name=name))
+            found.append(CallBegun(call_id=call_id or f"call_{len(self._calls) - 1}", name=name))
         elif key != self._key:
             raise UntranslatableAnswer("the upstream's stream goes back to a call whose arguments were over")
         arguments = function.get("arguments")

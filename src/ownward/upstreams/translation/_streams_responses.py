@@ -20,6 +20,7 @@ from ownward.upstreams.translation._core import (
     Reasoning,
     ReasoningPiece,
     RefusalPiece,
+    Signer,
     TextPiece,
 )
 from ownward.upstreams.translation._counts import write_responses_usage
@@ -53,6 +54,7 @@ class ResponsesWriter:
         "_pieces",
         "_sealed",
         "_sequence",
+        "_signer",
     )
 
     def __init__(self, asked: Asked, *, now_s: int) -> None:
@@ -68,6 +70,7 @@ class ResponsesWriter:
         self._pieces: list[str] = []  # of the open part, reasoning or call
         self._call = CallBegun(call_id="", name="")
         self._sealed: ReasoningPiece | None = None
+        self._signer: Signer = "openai"
         self._ended: Ended | None = None
         self._counts: Counts | None = None
 
@@ -159,8 +162,8 @@ class ResponsesWriter:
         is_new = event.redacted is not None or (self._sealed is not None and bool(event.text))
         if self._kind != "reasoning" or is_new:
             told += self._finish_item()
-            self._kind = "reasoning"
-            told += self._added(reasoning_item(self._id("rs"), Reasoning(text="", signer=event.signer)))
+            self._kind, self._signer = "reasoning", event.signer
+            told += self._added(reasoning_item(self._id("rs"), Reasoning(text="", signer="openai")))
         if event.redacted is not None or event.signature is not None:
             self._sealed = event
         if event.text:
@@ -205,7 +208,7 @@ class ResponsesWriter:
             told += self._event("response.reasoning_summary_part.done", **place, part=part)
         whole = Reasoning(
             text=text,
-            signer="openai" if sealed is None else sealed.signer,
+            signer=self._signer,
             signature=None if sealed is None else sealed.signature,
             redacted=None if sealed is None else sealed.redacted,
             form=None if sealed is None else sealed.form,
