@@ -21,6 +21,7 @@ from ownward.perf import (
     locate,
     place,
     predict,
+    usual_input_tokens,
     weight_format,
     without_repetition,
 )
@@ -63,7 +64,9 @@ def case_of(row: MeasuredRow, configs: Configs) -> Case | str:
         speculative=asked["speculative"],
         concurrency=concurrency,
         arrivals_per_s=arrivals,
-        input_tokens=512 if asked["input_tokens"] is None else asked["input_tokens"],
+        input_tokens=usual_input_tokens(row.metric) if asked["input_tokens"] is None else asked["input_tokens"],
+        attention_data_parallel=asked["attention_data_parallel"],
+        prompt_chunk_tokens=asked["prompt_chunk_tokens"],
         output_tokens=asked["output_tokens"] or 128,
         context_depth=asked["context_depth"],
         metric=row.metric,
@@ -90,6 +93,8 @@ def is_impossible(row: MeasuredRow, case: Case, deployment: Deployment) -> bool:
     Or, alone on its machine, 60 times slower than that. Such rows are scored like all others; they have no part in
     the fit, and a second line of the summary says what the rest come to.
     """
+    if row.hides_tokens and case.metric == "tpot_ms":
+        return True
     if case.metric not in {"tpot_ms", "decode_tok_s_per_user"} or case.speculative or deployment.miss_fraction:
         return False
     routed = deployment.counted.routed * case.anatomy.experts_per_tok / max(case.anatomy.experts, 1)

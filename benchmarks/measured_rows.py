@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,20 +16,32 @@ from typing import Any
 RULES = """\
 Row filter. A row is asked when its model has a config and its value is above 0. Nothing else leaves a row out:
 hardware or a quantisation that is not known and a load that cannot be posed are refusals, and refusals are misses.
-Loads. A number is the concurrency; `max`, `server`, `peak ...` ask for 1024 at once; `open-loop R req/s` asks for R
-arrivals a second; an open-loop trace without a rate has no question in it, so it is refused. No number means 1.
-Depth. Where the prompt and the depth are the same number (a decode after a prompt of that length), it is counted once.
+Loads. A number is the concurrency; `max`, `server`, `peak ...` ask for 1024 at once on each device; `open-loop R
+req/s` asks for R arrivals a second, and so does a page that states a constant rate (8RPS, --profile constant, a
+heading `Rate 16`) and prints the peak of concurrency; an open-loop trace without a rate has no question in it, so it
+is refused. No number means 1.
+Depth. Where the prompt and the depth are the same number (a decode after a prompt of that length), it is counted
+once. A note that tells of a chat in turns with prefix caching puts 0.9 of its prompts into the cache.
 Prompts of MLPerf rows, which their logs leave out, are the mean of the benchmark's published data set.
-Parallelism. TPn, PPn, EP and `layer-split` as stated; `Ninst` are N replicas; `spec` asks with speculation, and
-`cpu-offload`, `CPU experts` or `gpu_experts=P%` with weights over two memories (P% of the experts on the GPU).
-Names. Case, organisation, folder, file suffix and everything after `:` but a size are dropped; a name is cut into words
-at - _ / : and between a word and a version (gemma4 = gemma 4). Words of a format, a tuning or a date are dropped
-(GGUF, Q4_K_M, AWQ, FP8, NVFP4, MLX, 4bit, UD, i1, Instruct, it, chat, hf, base, MTP, qat, 2507, v0.1, ...). Coder
-models have the shape of their plain ones. A config is meant when its words stand in the name in a row; of several
-the one that ends last, then the longest (a distillation names its student last), and none that stands before the
-word `distill`. A mixture may leave its active size out (gemma4:26b).
-Hardware. The catalogue's names; failing that the card in brackets or beside a `+`, without memory sizes or
-repeated words; of several sizes of one chip the largest; a CPU by the memory of its platform.
+Prompts of other rows that state none are 512 tokens for prefill and 128 for everything else.
+Engine. As stated; a command with SGLang's own flags (--tp-size, --mem-fraction-static, ...) is SGLang's.
+Parallelism. TPn, PPn, EP and `layer-split` as stated; `Ninst` are N replicas; `--enable-dp-attention` with a
+`--dp-size` asks with attention cut by sequences; `cpu-offload`, `CPU experts` or `gpu_experts=P%` with weights over
+two memories (P% of the experts on the GPU). A step's prompt tokens (llama.cpp's n_ubatch, vLLM's token budget) are
+those of the row's note, or the n_ubatch of its page where all rows that state one agree.
+Speculation. `spec` asks with it, as does the heading of a section (Speculative Decoding, MTP); method and depth are
+read from the note's command or run.
+Tokens not seen. vLLM pages whose commands have `--reasoning-parser` timed the first token after the reasoning and
+divided by all tokens: what they call TPOT is scored, stands apart in the second line of the summary, and has no part
+in the fit.
+Names. Case, organisation, folder, file suffix and everything after `:` but a size are dropped; a name is cut into
+words at - _ / : and between a word and a version (gemma4 = gemma 4). Words of a format, a tuning or a date are
+dropped (GGUF, Q4_K_M, AWQ, FP8, NVFP4, MLX, 4bit, UD, i1, Instruct, it, chat, hf, base, MTP, qat, 2507, v0.1, ...).
+Coder models have the shape of their plain ones. A config is meant when its words stand in the name in a row; of
+several the one that ends last, then the longest (a distillation names its student last), and none that stands before
+the word `distill`. A mixture may leave its active size out (gemma4:26b).
+Hardware. The catalogue's names; failing that the card in brackets or beside a `+`, without memory sizes or repeated
+words; of several sizes of one chip the largest; a CPU by the memory of its platform.
 """
 
 _FORMAT_WORDS = frozenset(
@@ -42,7 +55,12 @@ _FORMAT_WORDS = frozenset(
 _DROPPED = re.compile(r"^(v0\.\d+|v1|\d{4}|q\d(_\w+)?|iq\d(_\w+)?|int\d|w\d+a\d+)$")
 _VERSIONED = re.compile(r"^([a-z]{3,})(\d+(?:\.\d+)?)$")
 _ACTIVE = re.compile(r"^a\d+b$")
-_SATURATED = 1024
+SATURATED = 1024
+# What earlier turns leave in the cache of a chat. Prompts read whole would fill two thirds of the time of such runs at
+# 20 requests a second; that their time a token hardly grows from 5 to 20 says that next to nothing was read.
+_CACHED = 0.9
+_SGLANG_FLAGS = r"cmd: .*--(?:tp-size|mem-fraction-static|ep-size|chunked-prefill-size)[= ]"
+_RATED = re.compile(r"(\d+) ?RPS\b.*--profile constant")
 # Mean prompts of MLPerf Inference v5.1 data sets, in tokens. Source: MLCommons task descriptions (OpenOrca; a mix of
 # LongBench, RULER and GovReport; CNN/DailyMail).
 _MLPERF_PROMPTS = {"Llama-2-70b-chat": 294, "Llama-3.1-405B-Instruct": 9428, "Llama-3.1-8B-Instruct": 778}
@@ -61,6 +79,8 @@ class MeasuredRow:
     hardware: str
     question: dict[str, Any]
     source: str
+    hides_tokens: bool = False
+    """Whether the run's tool did not see the tokens of its model's reasoning, so that its TPOT is not one."""
 
     @property
     def repeat_key(self) -> tuple[Any, ...]:
@@ -74,47 +94,67 @@ def load_rows(path: Path, configs: Iterable[str]) -> Iterator[MeasuredRow]:
     """Yield every row of a file with the columns of measured.csv; `config` is None where no config fits its model."""
     index = ConfigNames(configs)
     with path.open(encoding="utf-8", newline="") as stream:
-        for number, row in enumerate(csv.DictReader(stream), start=2):
-            value = _number(row["value"])
-            yield MeasuredRow(
-                number=number,
-                pair=row.get("pair") or f"{row['model']}@{row['hardware']}",
-                tier=row.get("tier") or "C",
-                metric=row["metric"],
-                value=value or 0.0,
-                config=index.find(row["model"]),
-                hardware=row["hardware"],
-                question=_question(number, row),
-                source=row.get("source", ""),
-            )
+        rows = list(csv.DictReader(stream))
+    stated: dict[str, set[int | None]] = defaultdict(set)
+    for row in rows:
+        if "ub " in row.get("note", ""):
+            stated[row.get("source", "")].add(_chunk(row["note"]))
+    chunks = {source: found.copy().pop() for source, found in stated.items() if len(found) == 1}
+    rates = {row.get("source", ""): found[1] for row in rows if (found := _RATED.search(row.get("note", "")))}
+    parsing = {(row.get("source"), row["engine"]) for row in rows if "--reasoning-parser" in row.get("note", "")}
+    for number, row in enumerate(rows, start=2):
+        value = _number(row["value"])
+        yield MeasuredRow(
+            number=number,
+            pair=row.get("pair") or f"{row['model']}@{row['hardware']}",
+            tier=row.get("tier") or "C",
+            metric=row["metric"],
+            value=value or 0.0,
+            config=index.find(row["model"]),
+            hardware=row["hardware"],
+            question=_question(number, row, chunks.get(row.get("source", "")), _rate(row, rates)),
+            source=row.get("source", ""),
+            hides_tokens=(row.get("source"), row["engine"]) in parsing and row["engine"].lower().startswith("vllm"),
+        )
 
 
-def _question(number: int, row: dict[str, str]) -> dict[str, Any]:
-    parallel = row["parallelism"]
+def _question(number: int, row: dict[str, str], page_chunk: int | None, rate: str | None) -> dict[str, Any]:
+    parallel, note = row["parallelism"], row.get("note", "")
     prompt = _whole(row["prompt_tokens"])
     depth = _whole(row.get("context_depth") or "")
     if prompt is None and "MLPerf" in row["note"]:
         prompt = _MLPERF_PROMPTS.get(row["model"])
+    counted = re.match(r"(\d+)x ", row["hardware"])
     instances = re.search(r"(\d+)inst", parallel)
+    devices = max(_whole(row["n_devices"]) or 1, int(counted[1]) if counted else 1)
     replicas = int(instances[1]) if instances else 1
     data_parallel = re.search(r"\bDP(\d+)", parallel)
     if data_parallel and row["batch_or_concurrency"].startswith("open-loop"):
         replicas = max(replicas, int(data_parallel[1]))
     load = _load(row["batch_or_concurrency"])
+    if load == SATURATED:
+        load *= max(_whole(row["n_devices"]) or 1, 1)
+    load = rate or load
     shares = re.search(r"gpu_experts=(\d+)%", parallel)
     offload: Any = bool(re.search(r"cpu-offload|CPU experts|GPU/CPU", parallel))
+    if prompt and not depth and "multi-turn" in row.get("note", ""):
+        prompt, depth = prompt - round(_CACHED * prompt), round(_CACHED * prompt)
     return {
         "id": str(number),
-        "machines_count": max((_whole(row["n_devices"]) or 1) // replicas, 1),
+        "machines_count": max(devices // replicas, 1),
         "replicas": replicas,
-        "engine": row["engine"],
+        "engine": "SGLang" if re.search(_SGLANG_FLAGS, note) else row["engine"],
         "weights": row["quantization_weights"],
         "kv_type": row["kv_dtype"],
         "tensor_parallel": _degree("TP", parallel),
         "pipeline_parallel": _degree("PP", parallel),
         "expert_parallel": 1 if re.search(r"\bEP", parallel) else None,
         "cpu_offload": f"gpu_experts={shares[1]}%" if shares else offload,
-        "speculative": parallel[parallel.index("spec") :] if "spec" in parallel else False,
+        "attention_data_parallel": bool(
+            re.search(r"--enable-dp-attention.*--dp-size[= ](?!1\b)|--dp-size[= ](?!1\b).*--enable-dp-attention", note)
+        ),
+        "prompt_chunk_tokens": _chunk(row.get("note", "")) or page_chunk,
+        "speculative": _speculation(parallel, row.get("note", "")),
         "on_cpu": row["parallelism"] == "CPU" or row["hardware"].startswith("CPU "),
         "concurrency": load,
         "input_tokens": prompt,
@@ -124,12 +164,41 @@ def _question(number: int, row: dict[str, str]) -> dict[str, Any]:
     }
 
 
+def _speculation(parallel: str, note: str) -> str | bool:
+    """Return what a row says of drafting: beside the parallelism, in its command, or as the heading it stands under."""
+    heading = re.search(r'section "([^"]*)"', note)
+    if "spec" not in parallel and not (heading and re.search(r"specul|\bMTP\b|eagle", heading[1], re.IGNORECASE)):
+        return False
+    stated = parallel[parallel.index("spec") :] if "spec" in parallel else "spec"
+    said = re.search(r"-(?:(ngram)|(tli)-\w+)-k(\d+)", note)
+    if said is not None:
+        return f"{stated} k={said[3]}"
+    drafted = re.search(r'num[-_]speculative[-_]tokens"?[:= ]+(\d+)|speculative-num-steps (\d+)', note)
+    method = re.search(r"mtp|eagle", note.lower())
+    return f"{stated}{':' + method[0] if method else ''}{' k=' + (drafted[1] or drafted[2]) if drafted else ''}"
+
+
+def _rate(row: dict[str, str], rates: Mapping[str, str]) -> str | None:
+    """Return the load of a page that sends requests at a rate and prints the most that were ever under way."""
+    rate = rates.get(row.get("source", ""))
+    if rate is None:
+        return None
+    heading = re.search(r'section "Rate (\d+)"', row["note"])
+    return f"open-loop {heading[1] if heading else rate} req/s"
+
+
+def _chunk(note: str) -> int | None:
+    """Return how many prompt tokens a step takes, where a note states llama.cpp's n_ubatch or vLLM's token budget."""
+    found = re.search(r"\bub (\d+)|--max[-_]num[-_](?:batched[-_])?tokens[= ](\d+)", note)
+    return int(found[1] or found[2]) if found else None
+
+
 def _load(text: str) -> int | str:
     number = _whole(text)
     if number is not None:
         return max(number, 1)
     if re.search(r"max|server|peak|offline", text, re.IGNORECASE):
-        return _SATURATED
+        return SATURATED
     return text or 1
 
 

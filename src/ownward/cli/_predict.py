@@ -23,7 +23,7 @@ _KNOWN = frozenset(
 )  # fmt: skip
 _WHOLE = ("machines_count", "input_tokens", "output_tokens", "context_depth")
 _DEGREES = ("tensor_parallel", "pipeline_parallel", "expert_parallel")
-# A load of "max", "server" or "peak over 1..1024": as many at once as fill any deployment.
+# A load of "max", "server" or "peak over 1..1024": as many at once on each device as fill it.
 _SATURATED = 1024
 
 
@@ -51,7 +51,7 @@ def predict(*, cases: str, as_json: bool) -> None:
 
 
 def _answer(line: bytes, where: str, anatomies: dict[str, Anatomy | OwnwardError]) -> dict[str, Any]:
-    from ownward.perf import Case
+    from ownward.perf import Case, usual_input_tokens
     from ownward.perf import predict as predict_case
 
     try:
@@ -77,7 +77,8 @@ def _answer(line: bytes, where: str, anatomies: dict[str, Anatomy | OwnwardError
         for key in ("cpu_offload", "speculative"):
             if key in given:
                 given[key] = given[key] if _says_how(given[key]) else _is_set(given[key])
-        given.update(_load(given.pop("concurrency", None)))
+        given.update(_load(given.pop("concurrency", None), given.get("machines_count", 1)))
+        given.setdefault("input_tokens", usual_input_tokens(str(given.get("metric", ""))))
         located = _locate(row.get("machine"), where)
         case = Case(
             id=name,
@@ -135,7 +136,7 @@ def _locate(given: object, where: str) -> Located:
         return locate(given)
 
 
-def _load(given: object) -> dict[str, Any]:
+def _load(given: object, devices: int) -> dict[str, Any]:
     """Return the load of a case: users at a time, or arrivals a second."""
     if given is None or given == "":
         return {}
@@ -144,7 +145,7 @@ def _load(given: object) -> dict[str, Any]:
     if rate is not None:
         return {"arrivals_per_s": float(rate[1])}
     if re.search(r"max|server|peak|offline", text, re.IGNORECASE):
-        return {"concurrency": _SATURATED}
+        return {"concurrency": _SATURATED * max(devices, 1)}
     return {"concurrency": int(float(text))}
 
 

@@ -24,6 +24,7 @@ from ownward.perf._formats import (
     weight_format,
 )
 from ownward.perf._hardware import Located, locate
+from ownward.perf._parallel import communication_s, hot_rank_factor
 from ownward.perf._predict import (
     METRICS,
     Case,
@@ -34,6 +35,7 @@ from ownward.perf._predict import (
     compute_value,
     place,
     predict,
+    usual_input_tokens,
     without_repetition,
 )
 from ownward.perf._serving import Served, serve_arrivals, serve_together
@@ -75,11 +77,13 @@ __all__ = [
     "arranged",
     "class_of",
     "coefficient",
+    "communication_s",
     "compute_value",
     "deploy",
     "device_family",
     "engine_family",
     "find_efficiency",
+    "hot_rank_factor",
     "level_keys",
     "load_coefficients",
     "locate",
@@ -93,6 +97,7 @@ __all__ = [
     "stream_decode",
     "stream_prefill",
     "traits_of",
+    "usual_input_tokens",
     "weight_bytes",
     "weight_format",
     "without_repetition",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -11,6 +10,8 @@ from ownward.catalog import Machine
 from ownward.core import Basis, weakest_basis
 from ownward.perf._efficiency import Coefficients, Efficiency, find_efficiency
 from ownward.perf._formats import BEST, NATIVE, WeightBytes, weight_bytes
+from ownward.perf._parallel import communication_s, hot_rank_factor
+from ownward.perf._scheduler import chunk_tokens, most_sequences, stated_limits
 from ownward.perf._step_model import StepModel
 from ownward.perf._traits import Traits, assumed_flop_per_s, engine_family, is_engine_known, traits_of
 
@@ -24,11 +25,9 @@ _OVERHEAD_BYTES = {True: 600 << 20, False: 1800 << 20}
 _USABLE_FRACTION = {True: 0.97, False: 0.92}
 _KV_BYTES = {"bf16": 2.0, "f16": 2.0, "fp8": 1.0, "q8_0": 8.5 / 8, "q5_1": 6.0 / 8, "q4_0": 4.5 / 8}
 _BLOCK_TOKENS = 16
-_CHUNK_TOKENS = {True: 512, False: 2048}
-# Bytes a second that one device sends while reducing. Sources: NVLink 4 and 5 datasheets, 450 and 900 GB/s each way, of
-# which all-reduces reach about 0.6; PCIe 4.0 x16 without peer access about 12 GB/s.
-_LINK_BYTES_PER_S = {"hopper": 250e9, "a100": 170e9, "blackwell-datacenter": 500e9, "cdna": 150e9}
-_SLOW_LINK_BYTES_PER_S = 12e9
+# Prefill of latent attention works on the unfolded heads, decode on the latent ones: 640 against 2,176 FLOP a pair and
+# head. Source: DeepSeek-V3 technical report, section 2.1 (heads of 128 + 64 and 128, latents of 512 + 64).
+_LATENT_PREFILL_SHARE = 640 / 2176
 # The compute format of a weight format; weights of other formats are widened to 16 bits first.
 _COMPUTE_DTYPE = {"fp8": "fp8", "int8": "int8", "nvfp4": "fp4"}
 # The memory behind a card where nobody has stated it: two channels of DDR5, or the eight of a server.
@@ -91,11 +90,20 @@ class Deployment:
     kv_slope_bytes: float
     window_bytes: float
     basis: Basis
+    expert_parallel: int = 1
+    attention_data_parallel: bool = False
+    stated_chunk_tokens: int | None = None
+    stated_sequences: int | None = None
+    _is_latent: bool = False
+    _body_params: float = 0.0
+    _head_params: float = 0.0
+    _routed_active: float = 0.0
 
     @property
     def weight_bytes(self) -> int:
-        """Resident weights, over all devices."""
-        return self.counted.resident
+        """Resident weights, over all devices; attention cut by sequences has what is no expert on each of them."""
+        copies = self.tensor_parallel - 1 if self.attention_data_parallel else 0
+        return round(self.counted.resident + copies * (self.counted.resident - self.counted.routed))
 
     @property
     def is_llama_like(self) -> bool:
@@ -103,9 +111,9 @@ class Deployment:
         return self.traits.engine in LLAMA_LIKE
 
     @property
-    def chunk_tokens(self) -> int:
-        """How many tokens of a prompt the engine reads in one step."""
-        return _CHUNK_TOKENS[self.is_llama_like]
+    def head_bytes(self) -> float:
+        """Bytes of the head, as wide as the dense weights are on the mean."""
+        return self.counted.dense_read * self._head_params / max(self._body_params + self._head_params, 1.0)
 
     def cache_bytes(self, context_tokens: float) -> float:
         """Return the cache bytes of one sequence of `context_tokens`, its recurrent state aside."""
@@ -118,11 +126,10 @@ class Deployment:
         Latent caches are kept whole by every device that shares a layer.
         """
         hidden = self.anatomy.hidden_size or 4096
-        copies = self.tensor_parallel if self._is_latent else 1
-        tokens = batch_tokens or _CHUNK_TOKENS[self.is_llama_like]
+        tokens = batch_tokens or self.chunk_tokens
         return Memory(
             weights=self.weight_bytes,
-            cache=round(concurrency * self.cache_bytes(context_tokens) * copies),
+            cache=round(concurrency * self.cache_bytes(context_tokens) * self.cache_copies),
             state=concurrency * self.anatomy.recurrent_state_bytes_per_seq,
             activations=tokens * hidden * 2 * 8,
             overhead=_OVERHEAD_BYTES[self.is_llama_like] * self.machines_count,
@@ -150,53 +157,90 @@ class Deployment:
 
         Groups of a pipeline work on different sequences at the same time; a single sequence passes all of them in turn.
         """
-        waves = min(self.pipeline, max(sequences, 1.0)) if not self.is_llama_like else 1.0
-        return self._step_s(tokens=sequences / waves, caches=sequences / waves, context_tokens=context_tokens)
+        return self.compute_step_s(sequences=sequences, context_tokens=context_tokens)
 
-    def _step_s(self, *, tokens: float, caches: float, context_tokens: float) -> float:
-        efficiency, anatomy = self.efficiency, self.anatomy
+    def compute_step_s(
+        self, *, sequences: float, context_tokens: float, prompt_tokens: float = 0.0, tokens_each: float = 1.0
+    ) -> float:
+        """Return the seconds of a step that decodes `sequences` sequences and reads `prompt_tokens` new tokens beside.
+
+        `tokens_each`: tokens that a step checks for each sequence, more than 1 where they are drafted. What prompts pay
+        for attention among themselves is `attention_s`, once a prompt.
+        """
+        waves = min(self.pipeline, max(sequences, prompt_tokens / 512, 1.0)) if not self.is_llama_like else 1.0
         share = self.bandwidth_bytes_per_s * self.tensor_parallel
-        read = self.counted.dense_read / efficiency.weight_mbu
-        missed = 0.0
-        if anatomy.experts:
-            routed = self.counted.routed * self.touched_fraction(tokens)
-            read += routed * (1 - self.miss_fraction) / (efficiency.weight_mbu * min(efficiency.expert_mbu, 1.2))
+        caches = sequences / waves
+        checked = caches * tokens_each
+        tokens = checked + prompt_tokens / waves
+        heads = checked + (1.0 if prompt_tokens else 0.0)
+        efficiency = self.efficiency
+        cache_s = state_s = 0.0
+        if caches:
+            kept_by = share if self.cache_copies == 1 else self.bandwidth_bytes_per_s
+            cache_s = caches * self.cache_bytes(context_tokens) / (kept_by * efficiency.kv_mbu)
+            pairs = checked * self._attention_flop(1, context_tokens)
+            cache_s = _smooth_max(cache_s, pairs / (self.flop_per_s * self.tensor_parallel * efficiency.attention_mfu))
+            state_s = 2.0 * caches * self.anatomy.recurrent_state_bytes_per_seq / (share * efficiency.state_mbu)
+        in_turn_s = self._weights_s(tokens, heads) + cache_s + state_s + caches * efficiency.sequence_s
+        return in_turn_s * (1 + efficiency.bubble * (1 - 1 / waves)) + self._fixed_s(tokens)
+
+    def _weights_s(self, tokens: float, heads: float) -> float:
+        """Return the time in which `tokens` tokens pass all weights, `heads` of them the head too."""
+        efficiency, devices = self.efficiency, self.tensor_parallel
+        bandwidth = self.bandwidth_bytes_per_s * efficiency.weight_mbu
+        flop_per_s = self.flop_per_s * efficiency.mfu
+        half = efficiency.half_tokens
+        replicated = self.attention_data_parallel
+        kept = 1.0 if self.counted.routed else 1 - self.miss_fraction
+        dense_read_s = self.counted.dense_read * kept / (bandwidth * (1 if replicated else devices))
+        dense_flop = 2.0 * (tokens * self._body_params + heads * self._head_params)
+        total_s = _smooth_max(dense_read_s, dense_flop * (tokens + half) / tokens / (flop_per_s * devices))
+        missed = self.counted.dense_read * self.miss_fraction
+        if self.counted.routed:
+            anatomy = self.anatomy
+            touched = self.touched_fraction(tokens)
+            routed = self.counted.routed * touched
             missed = routed * self.miss_fraction
-        elif self.miss_fraction:
-            missed = self.counted.dense_read * self.miss_fraction
-            read *= 1 - self.miss_fraction
-        kept_by = share if not self._is_latent else self.bandwidth_bytes_per_s
-        cache_s = caches * self.cache_bytes(context_tokens) / (kept_by * efficiency.kv_mbu)
-        state_s = 2.0 * caches * anatomy.recurrent_state_bytes_per_seq / (share * efficiency.state_mbu)
-        flop_s = tokens * 2.0 * anatomy.active_excl_input_embedding / self._effective_flop_per_s(tokens)
-        return (
-            _smooth_max(read / share, flop_s)
-            + cache_s
-            + state_s
-            + missed * efficiency.miss / (0.6 * self.miss_bytes_per_s)
-            + self._fixed_s(tokens)
-            + caches * efficiency.sequence_s
-        )
+            hot = hot_rank_factor(self.expert_parallel, tokens * anatomy.experts_per_tok)
+            whole = self.counted.routed / (anatomy.experts * max(self.expert_layers, 1))
+            piece = whole / max(devices / self.expert_parallel, 1)
+            rate = bandwidth * efficiency.expert_mbu * devices * piece / (piece + efficiency.expert_bytes)
+            read_s = routed * (1 - self.miss_fraction) / rate * (1 + (hot - 1) * (1 - touched))
+            rows = tokens * anatomy.experts_per_tok / (anatomy.experts * touched)
+            flop = 2.0 * tokens * self._routed_active * (rows + efficiency.half_rows) / rows
+            total_s += _smooth_max(read_s, flop * hot / (flop_per_s * efficiency.expert_mfu * devices))
+        if missed:
+            total_s += missed * efficiency.miss / (0.6 * self.miss_bytes_per_s)
+        return total_s
+
+    def attention_s(self, tokens: float, context_before: float) -> float:
+        """Return what `tokens` new tokens pay for attending to each other and to `context_before`."""
+        latent = _LATENT_PREFILL_SHARE if self._is_latent else 1.0
+        flop = latent * self._attention_flop(tokens, context_before)
+        return flop / (self.flop_per_s * self.tensor_parallel * self.efficiency.attention_mfu)
+
+    @property
+    def chunk_tokens(self) -> int:
+        """How many prompt tokens the engine takes in a step: as stated, or what it does by itself."""
+        return self.stated_chunk_tokens or chunk_tokens(self.traits.engine, self.traits.family, self.memory_bytes)
+
+    @property
+    def admitted_sequences(self) -> int:
+        """How many sequences the engine runs at a time where memory holds them: as stated, or its own default."""
+        return self.stated_sequences or most_sequences(self.traits.engine, self.traits.family, self.memory_bytes)
 
     def compute_prefill_s(self, *, tokens: int, context_before: int = 0) -> float:
-        """Return the seconds to read `tokens` new tokens after `context_before`, in the engine's chunks."""
-        efficiency, anatomy = self.efficiency, self.anatomy
-        chunk = min(tokens, _CHUNK_TOKENS[self.is_llama_like])
+        """Return the seconds to read `tokens` new tokens after `context_before`, in the engine's chunks.
+
+        Groups that take turns work on different chunks at a time, once the first has passed.
+        """
+        chunk = min(tokens, self.chunk_tokens)
         chunks = tokens / chunk
-        attention = self._attention_flop(tokens, context_before)
-        linear_s = chunk * 2.0 * self._prefill_params / self._effective_flop_per_s(chunk)
-        read = self.counted.dense_read / efficiency.weight_mbu
-        missed = 0.0
-        if anatomy.experts:
-            routed = self.counted.routed * self.touched_fraction(chunk)
-            read += routed * (1 - self.miss_fraction) / (efficiency.weight_mbu * min(efficiency.expert_mbu, 1.2))
-            missed = routed * self.miss_fraction
-        elif self.miss_fraction:
-            missed = self.counted.dense_read * self.miss_fraction
-        share = self.bandwidth_bytes_per_s * self.tensor_parallel
-        each_s = _smooth_max(linear_s, read / share) + self._fixed_s(chunk)
-        attention_s = attention / (self.flop_per_s * self.tensor_parallel * efficiency.attention_mfu)
-        return chunks * (each_s + missed * efficiency.miss / (0.6 * self.miss_bytes_per_s)) + attention_s
+        total_s = chunks * self._weights_s(chunk, 1.0) + self.attention_s(tokens, context_before)
+        groups = self.pipeline
+        if groups > 1:
+            total_s *= (chunks + groups - 1) / (chunks * groups)
+        return total_s + chunks * self._fixed_s(chunk)
 
     def compute_step_model(self, *, sequences: int, context_tokens: int) -> StepModel:
         """Return the affine step model that touches these step times near `sequences` at `context_tokens`.
@@ -214,7 +258,7 @@ class Deployment:
         each_s = efficiency.sequence_s + state_s / self.tensor_parallel
         whole_s = self.compute_decode_step_s(sequences=many, context_tokens=context)
         fixed_s = max(whole_s - cache_s - many * each_s, 1e-6)
-        chunk = _CHUNK_TOKENS[False]
+        chunk = self.chunk_tokens
         chunk_s = self.compute_prefill_s(tokens=chunk)
         pair_s = self.anatomy.attn_flops_per_context_token / (
             self.flop_per_s * self.tensor_parallel * efficiency.attention_mfu
@@ -234,16 +278,11 @@ class Deployment:
         )
 
     @property
-    def _is_latent(self) -> bool:
-        return any("latent" in layer.kind for layer in self.anatomy.layers)
+    def cache_copies(self) -> int:
+        """How many devices keep the whole cache: all that share a layer, where it is latent and not cut up."""
+        return self.tensor_parallel if self._is_latent and not self.attention_data_parallel else 1
 
-    @property
-    def _prefill_params(self) -> int:
-        anatomy = self.anatomy
-        head = anatomy.embeddings if anatomy.tied_embeddings else anatomy.lm_head
-        return max(anatomy.active_excl_input_embedding - head, 1)
-
-    def _attention_flop(self, tokens: int, before: int) -> float:
+    def _attention_flop(self, tokens: float, before: float) -> float:
         anatomy = self.anatomy
         pairs = tokens * (before + tokens / 2)
         window = tokens * min(before + tokens / 2, anatomy.window_tokens)
@@ -262,21 +301,21 @@ class Deployment:
             + self.recurrent_layers * efficiency.recurrent_layer_s
             + efficiency.step_s
         )
-        devices = self.tensor_parallel
-        if devices > 1:
-            link = _LINK_BYTES_PER_S.get(self.traits.family, _SLOW_LINK_BYTES_PER_S)
-            message = tokens * (anatomy.hidden_size or 4096) * 2
-            once = efficiency.reduce_s * math.log2(devices) + 2 * (devices - 1) / devices * message / link
-            launch += 2 * anatomy.layer_count * once
+        if self.tensor_parallel > 1:
+            launch += communication_s(
+                devices=self.tensor_parallel,
+                family=self.traits.family,
+                tokens=tokens,
+                hidden=anatomy.hidden_size or 4096,
+                layers=anatomy.layer_count,
+                expert_layers=self.expert_layers,
+                copies=anatomy.experts_per_tok if self.expert_parallel > 1 else 1,
+                reduce_s=efficiency.reduce_s,
+                attention_data_parallel=self.attention_data_parallel,
+            )
         if self.pipeline > 1:
             launch += (self.pipeline - 1) * efficiency.reduce_s
         return launch
-
-    def _effective_flop_per_s(self, tokens: float) -> float:
-        efficiency = self.efficiency
-        share = efficiency.mfu * (efficiency.expert_mfu if self.anatomy.experts else 1.0)
-        rows = tokens
-        return self.flop_per_s * self.tensor_parallel * share * rows / (rows + efficiency.half_tokens)
 
 
 def deploy(
@@ -289,6 +328,9 @@ def deploy(
     kv_type: str = "bf16",
     tensor_parallel: int | None = None,
     pipeline_parallel: int | None = None,
+    expert_parallel: int | None = None,
+    attention_data_parallel: bool = False,
+    prompt_chunk_tokens: int | None = None,
     offloaded_fraction: float | None = None,
     host_bytes_per_s: float | None = None,
     coefficients: Coefficients | None = None,
@@ -301,7 +343,8 @@ def deploy(
     family = engine_family(engine)
     if not is_engine_known(family):
         return f"nothing was measured of the engine {engine!r}"
-    cache = kv_format(kv_type)
+    weights = as_run(weights, machine)
+    cache = "fp8" if _keeps_narrow_cache(kv_type, family, weights) else kv_format(kv_type)
     if cache is None:
         return f"no bytes are known for a cache in {kv_type!r}; known: {', '.join(_KV_BYTES)}"
     if machine.bandwidth_bytes_per_s is None:
@@ -310,7 +353,6 @@ def deploy(
         return f"{machine.name!r} computes nothing"
     if "cache" in anatomy.unsupported:
         return f"the tensors of {anatomy.name} do not tell its cache; put its config.json beside them"
-    weights = as_run(weights, machine)
     if weights == "mxfp4" and family not in LLAMA_LIKE and anatomy.recipe is not None:
         weights = NATIVE
     traits = traits_of(anatomy, machine=machine, engine=family, weights=weights)
@@ -322,8 +364,13 @@ def deploy(
     tensor = tensor_parallel or max(machines_count // pipeline, 1)
     if family in LLAMA_LIKE:
         tensor, pipeline = 1, machines_count
+    tensor = min(tensor, machines_count)
+    stated_tokens, stated_sequences = stated_limits(engine)
+    shares_experts = bool(expert_parallel) and bool(anatomy.experts) and tensor > 1
     scale = _KV_BYTES[cache] / 2
     counted = weight_bytes(anatomy, weights)
+    head = anatomy.embeddings if anatomy.tied_embeddings else anatomy.lm_head
+    routed_active = anatomy.routed_experts * anatomy.experts_per_tok / anatomy.experts if anatomy.experts else 0.0
     if offloaded_fraction is not None:
         bases.append("assumed" if host_bytes_per_s is None else "datasheet")
     return Deployment(
@@ -339,7 +386,7 @@ def deploy(
         bandwidth_bytes_per_s=machine.bandwidth_bytes_per_s.value,
         flop_per_s=flop_per_s,
         memory_bytes=None if usable is None else usable.value,
-        tensor_parallel=min(tensor, machines_count),
+        tensor_parallel=tensor,
         pipeline=pipeline,
         miss_fraction=offloaded_fraction or 0.0,
         miss_bytes_per_s=host_bytes_per_s or HOST_BYTES_PER_S.get(machine.kind, _ANY_HOST_BYTES_PER_S),
@@ -348,7 +395,23 @@ def deploy(
         kv_slope_bytes=scale * (anatomy.kv_bytes_per_token_bf16 + anatomy.indexer_key_bytes_per_token_bf16),
         window_bytes=scale * anatomy.window_kv_bytes_per_slot_bf16,
         basis=weakest_basis(bases) or "assumed",
+        expert_parallel=tensor if shares_experts else 1,
+        attention_data_parallel=attention_data_parallel and tensor > 1,
+        stated_chunk_tokens=prompt_chunk_tokens or stated_tokens,
+        stated_sequences=stated_sequences,
+        _is_latent=any("latent" in layer.kind for layer in anatomy.layers),
+        _body_params=float(max(anatomy.active_excl_input_embedding - head - routed_active, 1)),
+        _head_params=float(head),
+        _routed_active=float(routed_active),
     )
+
+
+def _keeps_narrow_cache(kv_type: str, family: str, weights: str) -> bool:
+    """Return whether a cache that nobody named is in 8 bits: as the checkpoints in FP8 and NVFP4 for TensorRT-LLM say.
+
+    Source: hf_quant_config.json of nvidia's releases, kv_cache_quant_algo.
+    """
+    return not kv_type.strip() and family == "tensorrt-llm" and weights in {"fp8", "nvfp4"}
 
 
 def as_run(weights: str, machine: Machine) -> str:

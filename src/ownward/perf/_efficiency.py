@@ -16,60 +16,75 @@ from importlib.resources import files
 from typing import Any
 
 from ownward.core import Basis
+from ownward.perf._parallel import has_fast_link
 from ownward.perf._traits import PARENTS, Traits
 
 # Where the fit starts, and what an engine and a device of which nothing is known get. Shares of a peak, or seconds.
 PRIORS: dict[str, float] = {
     "weight_mbu": 0.75,
     "expert_mbu": 0.8,  # against weight_mbu
-    "kv_mbu": 0.5,
+    "expert_bytes": 1e6,  # bytes of an expert on a device at which half of that is reached
+    "kv_mbu": 0.7,
     "state_mbu": 0.4,
     "mfu": 0.4,
     "expert_mfu": 0.5,  # against mfu, for the model as a whole
     "attention_mfu": 0.3,
     "half_tokens": 48.0,  # tokens in a step at which half of mfu is reached
+    "half_rows": 12.0,  # the same for the tokens that one expert gets
     "layer_s": 2.5e-5,
     "expert_layer_s": 2.5e-5,
     "recurrent_layer_s": 4e-5,
     "step_s": 3e-4,
-    "sequence_s": 5e-6,
-    "reduce_s": 1.5e-5,  # one all-reduce of two devices
+    "sequence_s": 2e-5,
+    "bubble": 0.5,  # share of a step lost where devices take turns, for many of them
+    "reduce_s": 8e-6,  # one all-reduce of two devices
     "first_s": 1.5e-2,  # what a first token costs besides its prefill
     "queue": 0.5,  # share of the other prompts that a first token waits for when all arrive at once
-    "interference": 0.8,  # share of other requests' prefill that falls between one's own tokens
     "load": 1.0,  # time under load against the sum of its steps
     "speculation": 1.0,
     "miss": 1.0,  # time to read a weight from the next tier of memory against its stated bandwidth
 }
+# What is known of a kind of device before any fit, as factors on the priors. A processor multiplies vectors one by one:
+# a prompt of 2 tokens is as efficient as one of 200; codebooks (i-quants) do not fit its vector units (llama.cpp docs).
+_ON_PROCESSORS = {"half_tokens": 0.03, "half_rows": 0.1}
+_CODEBOOKS = 0.4
+# All-reduces over PCIe against NVLink's: 25 to 60 us, 80 to 200 without peer access, against 8 to 15 (NCCL tests).
+_SLOW_REDUCTION = 5.0
 _FULL = ("e", "f", "d", "e/f", "e/d", "e/q", "e/f/q", "e/s", "f/s")
 _SOME = ("e", "e/f")
 LEVELS: dict[str, tuple[str, ...]] = {
     "weight_mbu": _FULL,
     "expert_mbu": ("e", "e/f", "e/q"),
+    "expert_bytes": ("e", "e/f"),
     "kv_mbu": ("e", "e/f", "e/s"),
     "state_mbu": ("e",),
     "mfu": _FULL,
     "expert_mfu": ("e", "f", "e/f", "e/q"),
     "attention_mfu": ("e", "f", "e/f", "e/s"),
     "half_tokens": ("e", "e/f", "e/q"),
-    "layer_s": ("e", "f", "e/f"),
+    "half_rows": ("e", "e/f", "e/q"),
+    "layer_s": ("e", "f", "e/f", "e/q"),
     "expert_layer_s": _SOME,
     "recurrent_layer_s": _SOME,
     "step_s": _SOME,
     "sequence_s": _SOME,
+    "bubble": _SOME,
     "reduce_s": ("e", "f", "e/f"),
     "first_s": _SOME,
     "queue": _SOME,
-    "interference": ("e",),
-    "load": ("e", "f", "e/f", "e/s", "e/q"),
+    "load": ("e", "e/f", "e/s"),
     "speculation": ("e", "e/s"),
     "miss": ("e",),
 }
 # What no engine passes: peaks, with room for rates that accumulate in 16 bits where the datasheet's do in 32.
 _CAPS = {"weight_mbu": 0.95, "kv_mbu": 0.95, "state_mbu": 0.95, "expert_mbu": 1.0, "mfu": 1.2, "attention_mfu": 1.0,
          "expert_mfu": 1.2}  # fmt: skip
+# Engines that accumulate in 32 bits: no kernel of theirs is known to pass these shares of a datasheet's dense rate.
+_SERVERS = frozenset({"vllm", "sglang", "tensorrt-llm", "transformers", "ktransformers"})
+_SERVER_CAPS = {"mfu": 0.85, "expert_mfu": 1.0, "attention_mfu": 0.85}
 _CAP_SHARPNESS = 6.0
 _FALLBACK_RESIDUALS = (-0.5, 0.5)
+_KIN = {"e2e_ms": "tpot_ms", "e2e_total_tok_s": "decode_tok_s_total", "ttft_ms": "tpot_ms"}
 DATA = "data/coefficients.json"
 
 
@@ -83,21 +98,23 @@ class Efficiency:
     engine: str
     weight_mbu: float
     expert_mbu: float
+    expert_bytes: float
     kv_mbu: float
     state_mbu: float
     mfu: float
     expert_mfu: float
     attention_mfu: float
     half_tokens: float
+    half_rows: float
     layer_s: float
     expert_layer_s: float
     recurrent_layer_s: float
     step_s: float
     sequence_s: float
+    bubble: float
     reduce_s: float
     first_s: float
     queue: float
-    interference: float
     load: float
     speculation: float
     miss: float
@@ -123,7 +140,7 @@ class Coefficients:
     def resolve(self, traits: Traits) -> Efficiency:
         """Return the efficiency of traits: the product of every level that was measured."""
         values: dict[str, Any] = {
-            name: coefficient(name, sum(self.effects.get(key, 0.0) for key in level_keys(name, traits)))
+            name: coefficient(name, sum(self.effects.get(key, 0.0) for key in level_keys(name, traits)), traits)
             for name in PRIORS
         }
         kind = f"{traits.engine}/{traits.family}"
@@ -137,20 +154,33 @@ class Coefficients:
         )
 
     def band(self, class_: str) -> tuple[float, float]:
-        """Return the residuals between which 80% lie, of the class or of the widest class it belongs to."""
+        """Return the residuals between which 80% lie, of the narrowest class that has enough rows.
+
+        A metric of which little was measured has the band of its kin: a latency is mostly its tokens' time.
+        """
         words = class_.split("/")
         while words:
             found = self.bands.get("/".join(words))
             if found is not None:
                 return found[1], found[2]
             words.pop()
-        return _FALLBACK_RESIDUALS
+        kin = _KIN.get(class_.partition("/")[0])
+        return (
+            _FALLBACK_RESIDUALS if kin is None else self.band(class_.replace(class_.split("/", maxsplit=1)[0], kin, 1))
+        )
 
 
-def coefficient(name: str, log_factor: float) -> float:
+def coefficient(name: str, log_factor: float, traits: Traits) -> float:
     """Return a coefficient from the sum of its log factors: nothing reaches more than its peak, whatever was fitted."""
     value = PRIORS[name] * math.exp(log_factor)
-    cap = _CAPS.get(name)
+    if traits.family == "cpu":
+        value *= _ON_PROCESSORS.get(name, 1.0)
+        if name == "mfu" and traits.engine == "llama.cpp" and traits.kernels == "i-quant":
+            value *= _CODEBOOKS
+    if name == "reduce_s" and not has_fast_link(traits.family):
+        value *= _SLOW_REDUCTION
+    cap = _SERVER_CAPS.get(name) if traits.engine in _SERVERS else None
+    cap = cap or _CAPS.get(name)
     return value if cap is None else value / (1 + (value / cap) ** _CAP_SHARPNESS) ** (1 / _CAP_SHARPNESS)
 
 

@@ -19,7 +19,9 @@ class Format(NamedTuple):
     scheme: str
     """The scheme of anatomy whose bytes are counted."""
     factor: float = 1.0
-    """What its files hold against the scheme's, for mixtures that anatomy does not lay out tensor by tensor."""
+    """What its files hold against the scheme's, where anatomy does not lay their types out tensor by tensor."""
+    of_experts: float | None = None
+    """The factor for mixtures of experts, whose experts stay narrow; None where it is the same."""
 
 
 # Bits: ggml's block sizes, and the published sizes of whole files for the mixtures; MXFP4 4.25, NVFP4 4.5, int4 in
@@ -30,7 +32,7 @@ FORMATS: dict[str, Format] = {
     "f16": Format(16.0, "wide", "f16"),
     "fp8": Format(8.0, "fp8", "fp8"),
     "int8": Format(8.0, "int8", "int8"),
-    "q8_k_xl": Format(9.2, "q8", "q8_0", 1.2),
+    "q8_k_xl": Format(8.5, "q8", "q8_0", 1.22, 1.03),
     "q8_0": Format(8.5, "q8", "q8_0"),
     "q6_k_xl": Format(6.9, "k-quant", "q6_k", 1.06),
     "q6_k": Format(6.56, "k-quant", "q6_k"),
@@ -165,7 +167,8 @@ def _count(anatomy: Anatomy, weights: str) -> WeightBytes:
     else:
         known = FORMATS[weights]
         assert known.scheme in SCHEMES
-        resident, bits = anatomy.weights_bytes(known.scheme) * known.factor, known.bits
+        factor = known.of_experts if anatomy.experts and known.of_experts else known.factor
+        resident, bits = anatomy.weights_bytes(known.scheme) * factor, known.bits
         if anatomy.recipe is not None and own < resident and known.kernels in _GGUF_KERNELS:
             bits = _own_expert_bits(anatomy, own)
             narrow = bits < _NARROW_BITS

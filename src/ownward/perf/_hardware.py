@@ -12,9 +12,14 @@ from ownward.core import Sourced, UnknownMachine
 
 T = TypeVar("T")
 
+# What the processor of an Apple chip gets of the memory's bandwidth, and FLOP a byte of that (8 cores x 3.5 GHz x 64 in
+# FP16). Source: AnandTech on the M1 Max, 2021-10-25 (243 of 409 GB/s).
+_APPLE_CPU_SHARE = 0.6
+_APPLE_CPU_INTENSITY = 7.4
+
 _CHECKED_ON = date(2026, 11, 21)
 # The memory of platforms and cards that have no row of their own: kind, GB/s, GB, dense FP16 TFLOP/s where known
-# (small processors: cores x clock x FP32 lanes x 2).
+# (small processors: cores x clock x FP32 lanes x 2; Xeon 6: cores x 2 GHz x 1,024 in AMX).
 # Sources: makers' specification pages (memory type, width and speed); Ascend 910B: Huawei's Atlas 800T A2.
 _PLATFORMS: tuple[tuple[str, MachineKind, float, float | None, float | None], ...] = (
     (r"ascend.?910b", "asic", 1600.0, 64.0, 376.0),
@@ -22,6 +27,7 @@ _PLATFORMS: tuple[tuple[str, MachineKind, float, float | None, float | None], ..
     (r"rtx a2000", "gpu-workstation", 288.0, 12.0, 32.0),
     (r"nvidia a400\b", "gpu-workstation", 96.0, 4.0, 10.0),
     (r"w7700", "gpu-workstation", 576.0, 16.0, 56.0),
+    (r"arc pro b60 dual", "gpu-workstation", 912.0, 48.0, 196.6),
     (r"arc pro b60", "gpu-workstation", 456.0, 24.0, 98.3),
     (r"arc pro b50", "gpu-workstation", 224.0, 16.0, 85.0),
     (r"arc a310", "gpu-consumer", 124.0, 4.0, 24.0),
@@ -34,8 +40,8 @@ _PLATFORMS: tuple[tuple[str, MachineKind, float, float | None, float | None], ..
     (r"iris xe|alder lake", "soc-unified", 76.8, 32.0, 3.4),
     (r"arc graphics 1[34]0v", "soc-unified", 136.5, 32.0, 32.0),
     (r"radeon 8[46]0m", "soc-unified", 89.6, 32.0, 5.0),
-    (r"xeon.*6980p", "cpu-platform", 844.8, None, None),
-    (r"xeon.*6787p", "cpu-platform", 512.0, None, None),
+    (r"xeon.*6980p", "cpu-platform", 844.8, None, 262.0),
+    (r"xeon.*6787p", "cpu-platform", 512.0, None, 176.0),
     (r"xeon scalable|xeon gold", "cpu-platform", 307.2, None, None),
     (r"ampereone", "cpu-platform", 332.8, None, None),
     (r"7840hs|8745h|7640u|155h|ryzen ai 5 340|265k|13900", "cpu-platform", 89.6, None, None),
@@ -126,8 +132,15 @@ def _processor(name: str) -> Machine:
     if platform is not None:
         return platform
     shared = locate(name).machine
-    return replace(shared, id=f"cpu-{shared.id}", name=f"CPU of {shared.name}", kind="cpu-platform",
-                   bf16_flop_per_s=None, fp16_flop_per_s=None, int8_op_per_s=None)  # fmt: skip
+    bandwidth = shared.bandwidth_bytes_per_s
+    is_apple = "apple" in shared.name.lower() and bandwidth is not None
+    reached = None if bandwidth is None else bandwidth.value * (_APPLE_CPU_SHARE if is_apple else 1.0)
+    return replace(
+        shared, id=f"cpu-{shared.id}", name=f"CPU of {shared.name}", kind="cpu-platform",
+        bandwidth_bytes_per_s=bandwidth if reached is None or not is_apple else _fact(reached),
+        bf16_flop_per_s=_fact(reached * _APPLE_CPU_INTENSITY) if reached is not None and is_apple else None,
+        fp16_flop_per_s=None, int8_op_per_s=None,
+    )  # fmt: skip
 
 
 def _platform(name: str) -> Machine | None:

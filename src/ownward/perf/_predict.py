@@ -45,10 +45,12 @@ class Case:
     replicas: int = 1
     engine: str = "llama.cpp"
     weights: str = "bf16"
-    kv_type: str = "bf16"
+    kv_type: str = ""
     tensor_parallel: int | None = None
     pipeline_parallel: int | None = None
     expert_parallel: int | None = None
+    attention_data_parallel: bool = False
+    prompt_chunk_tokens: int | None = None
     cpu_offload: bool | str = False
     host_bytes_per_s: float | None = None
     speculative: bool | str = False
@@ -107,6 +109,11 @@ def predict(case: Case, coefficients: Coefficients | None = None) -> Prediction:
         fits=fits,
         refused=None,
     )
+
+
+def usual_input_tokens(metric: str) -> int:
+    """Return the prompt meant where none is stated: a benchmark's for prefill, a short question for everything else."""
+    return 512 if metric == "prefill_tok_s" else 128
 
 
 def without_repetition(case: Case) -> Case:
@@ -179,6 +186,9 @@ def place(
             kv_type=case.kv_type,
             tensor_parallel=case.tensor_parallel,
             pipeline_parallel=case.pipeline_parallel,
+            expert_parallel=case.expert_parallel,
+            attention_data_parallel=case.attention_data_parallel,
+            prompt_chunk_tokens=case.prompt_chunk_tokens,
             offloaded_fraction=offloaded,
             host_bytes_per_s=case.host_bytes_per_s,
             coefficients=coefficients,
@@ -259,6 +269,7 @@ def _serve(case: Case, deployment: Deployment) -> Served:
             arrivals_per_s=case.arrivals_per_s / case.replicas,
             input_tokens=case.input_tokens,
             output_tokens=max(case.output_tokens, 1),
+            context_depth=case.context_depth,
             speculation=speculation,
         )
     return serve_together(

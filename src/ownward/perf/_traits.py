@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 from ownward.anatomy import Anatomy
@@ -112,8 +113,13 @@ def device_family(machine: Machine) -> str:
     """
     if machine.kind == "cpu-platform":
         return "cpu"
-    text = re.sub(r"[-_]+", " ", f"{machine.name} {machine.id}".lower())
-    return next((family for pattern, family in _DEVICES if re.search(pattern, text)), machine.kind)
+    return _named_family(f"{machine.name} {machine.id}") or machine.kind
+
+
+@lru_cache(maxsize=1024)
+def _named_family(name: str) -> str | None:
+    text = re.sub(r"[-_]+", " ", name.lower())
+    return next((family for pattern, family in _DEVICES if re.search(pattern, text)), None)
 
 
 def assumed_flop_per_s(machine: Machine) -> float | None:
