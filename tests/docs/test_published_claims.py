@@ -42,14 +42,14 @@ def test_the_gap_is_wider_at_the_longer_context(machine: str, count: int) -> Non
     assert short < long
 
 
-def test_ours_is_above_the_claim_at_the_shorter_context_and_below_it_at_the_longer() -> None:
+def test_ours_is_near_the_claim_at_the_shorter_context_and_below_it_at_the_longer() -> None:
     for machine, count in claims.NODES:
         short, long = (
             claims.ratio(MODELS[claims.NEW], MODELS[claims.OLD], machine, count, context) for context in claims.CONTEXTS
         )
         assert short is not None
         assert long is not None
-        assert short > claims.CLAIMED[claims.OLD, claims.CONTEXTS[0]]
+        assert short == pytest.approx(claims.CLAIMED[claims.OLD, claims.CONTEXTS[0]], rel=0.15)
         assert long < claims.CLAIMED[claims.OLD, claims.CONTEXTS[1]]
 
 
