@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ownward.cli._output import say
 from ownward.cli._subjects import find_machines
-from ownward.core import OwnwardError, Sourced, UsageError, parse_bandwidth, parse_bytes
+from ownward.core import OwnwardError, Sourced, SystemClock, UsageError, parse_bandwidth, parse_bytes
 
 if TYPE_CHECKING:
     from datetime import date
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from ownward.planner import Host
 
 THIS = "this"
+# Processors, and chips that share their memory with one: nothing lies behind them but the disk.
+_ONE_MEMORY = frozenset({"cpu-platform", "soc-unified"})
+_GB = 10**9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +48,31 @@ def find_subject(name: str, *, ram: str | None, ssd: str | None) -> Subject:
     if name == THIS:
         return _this_machine(ssd)
     count, machine = find_machines(name)
-    return Subject(count=count, machine=machine, host=find_host(ram=ram, ssd=ssd))
+    if machine.kind not in _ONE_MEMORY:
+        return Subject(count=count, machine=machine, host=find_host(ram=ram, ssd=ssd))
+    notes: tuple[str, ...] = ()
+    if ram is not None:  # there is no memory behind it: this is its own
+        machine = _with_memory(machine, ram)
+    elif machine.label_is_largest and machine.memory_label is not None:
+        size = machine.memory_label.value
+        notes = (f"The largest memory that it comes with, {size}, is taken. State yours with: --ram 64GB",)
+    return Subject(count=count, machine=machine, host=find_host(ram=None, ssd=ssd), notes=notes)
+
+
+def _with_memory(machine: Machine, ram: str) -> Machine:
+    """Return a machine whose memory is the processor's with as much of it as is stated."""
+    size = _size(ram)
+    stated: dict[str, Any] = {
+        "basis": "assumed",
+        "source": "stated with --ram",
+        "checked_on": SystemClock().now().date(),
+    }
+    return replace(
+        machine,
+        memory_label=Sourced(value=f"{round(size / _GB)} GB", **stated),
+        memory_bytes=Sourced(value=size, **stated),
+        label_is_largest=False,
+    )
 
 
 def with_stated(subject: Subject, *, watts: float | None, price_usd: Decimal | None, at: date) -> Subject:
@@ -69,11 +96,14 @@ def find_host(*, ram: str | None, ssd: str | None) -> Host | None:
 
     if ram is None and ssd is None:
         return None
+    return Host(memory_bytes=_size(ram) if ram else 0, disk_bytes_per_s=_rate(ssd))
+
+
+def _size(ram: str) -> int:
     try:
-        memory = parse_bytes(ram) if ram else 0
+        return parse_bytes(ram)
     except ValueError as error:
         raise UsageError(f"--ram: {error}") from error
-    return Host(memory_bytes=memory, disk_bytes_per_s=_rate(ssd))
 
 
 def _rate(text: str | None) -> float | None:
@@ -91,7 +121,6 @@ def _this_machine(ssd: str | None) -> Subject:
     Without a calibration its memory and disk are measured now, which takes three seconds.
     """
     from ownward.cli._bench import calibrated, calibration_path, load_calibration
-    from ownward.core import SystemClock
     from ownward.perf import DiskReads
     from ownward.planner import Host
     from ownward.probe import measure_memory_bandwidth, this_machine, to_machines

@@ -88,7 +88,7 @@ class FitReport:
 def name_machine(machine: Machine, count: int, host: Host | None = None) -> str:
     """Return devices and what stands behind them in a reader's words."""
     name = machine.name if count == 1 else f"{count} x {machine.name}"
-    if machine.kind == "soc-unified" and machine.memory_label is not None:  # sold in several sizes
+    if machine.kind in {"soc-unified", "cpu-platform"} and machine.memory_label is not None:  # of several sizes
         name += f" with {machine.memory_label.value}"
     if host is None:
         return name

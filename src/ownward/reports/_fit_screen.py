@@ -56,7 +56,7 @@ def render_fit(report: FitReport) -> Any:
         parts += ["", Text("Nothing fits.", style="bold"), *_nearest(report.nearest)]
     else:
         parts.append(Text("Nothing can be said: no option of these models could be placed."))
-    parts += [Text(note) for note in report.notes]
+    parts += [Text(row) for note in report.notes for row in ("", *_wrapped(note))]
     return Group(*parts)
 
 
@@ -130,8 +130,10 @@ def _below_table(report: FitReport) -> Iterator[str]:
     if any(line.option.fits is None for line in shown):
         yield "? whether it fits is not known: nobody has stated this machine's memory"
     if report.failing and not report.is_ranking:
+        is_mixed = len(report.models) > 1
         misses = [
-            f"{line.option.variant} {name_shortage(line.option.missing_bytes)}"
+            f"{f'{line.option.model} in ' if is_mixed else ''}{line.option.variant} "
+            f"{name_shortage(line.option.missing_bytes)}"
             for line in report.failing[:_FAILING_SHOWN]
         ]
         more = len(report.failing) - len(misses)

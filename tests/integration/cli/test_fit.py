@@ -141,6 +141,15 @@ def test_the_price_of_another_memory_size_is_not_this_machines(answer: Any) -> N
     assert "machine price" in largest["options"][0]["unknown"]
 
 
+def test_memory_that_one_states_is_a_processors_own(answer: Any) -> None:
+    for machine in ("EPYC 9004 12ch DDR5-4800", "M4 Max 40-core"):
+        _, found = answer("qwen3-8b", "--machine", machine, "--ram", "16GB")
+        assert found["options"][0]["usable_bytes"] <= 16e9
+        _, largest = answer("qwen3-8b", "--machine", machine)
+        assert largest["options"][0]["usable_bytes"] > 100e9
+        assert "--ram" in largest["notes"][0]
+
+
 FLAGS_OF_LLAMA = ("'RTX 4090'", "'RTX 4090' --ram 64GB --kv-type q8_0", "'EPYC 9004 12ch DDR5-4800'")
 
 
