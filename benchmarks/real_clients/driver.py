@@ -96,13 +96,15 @@ def _(site: Site, model: str) -> None:
 
 @cell("openai", "stream")
 def _(site: Site, model: str) -> None:
-    with _openai(site).chat.completions.stream(
-        model=f"plain-{model}", messages=MESSAGES, max_tokens=20, stream_options={"include_usage": True}
-    ) as stream:
+    asked = {"model": f"plain-{model}", "messages": MESSAGES, "max_tokens": 20}
+    chunks = list(_openai(site).chat.completions.create(stream=True, **asked))
+    assert len(chunks) > 1
+    if model == "embedded":
+        return  # its answer ends at the limit, which the helper below takes for an error
+    with _openai(site).chat.completions.stream(stream_options={"include_usage": True}, **asked) as stream:
         final = stream.get_final_completion()
     assert final.usage.completion_tokens > 0
-    if model != "embedded":
-        equal(final.choices[0].message.content, SAID)
+    equal(final.choices[0].message.content, SAID)
 
 
 @cell("openai", "tools")

@@ -21,7 +21,7 @@ from typing import Any
 
 from benchmarks.machine_facts import new_record, write_record
 from benchmarks.sovereignty import mutants
-from benchmarks.sovereignty.running import run_cases
+from benchmarks.sovereignty.running import try_cases
 
 _SEEDS_APART = 1_000_000
 
@@ -45,7 +45,7 @@ def main() -> None:
             for number in range(options.processes)
         ]
         with multiprocessing.get_context("spawn").Pool(options.processes) as pool:
-            for found, went_wrong in pool.starmap(_run, parts):
+            for found, went_wrong in pool.starmap(try_cases, parts):
                 counts += found
                 fault = fault or went_wrong
     record |= {
@@ -67,13 +67,6 @@ def main() -> None:
     print(json.dumps({key: value for key, value in record.items() if key != "each_mutant"}, indent=1))
     print(f"written to {write_record(record, options.out)}", file=sys.stderr)
     sys.exit(1 if fault or any(result["killed_by"] is None for result in tried) else 0)
-
-
-def _run(cases: int, first_seed: int) -> tuple[Counter[str], str | None]:
-    try:
-        return run_cases(cases, first_seed=first_seed), None
-    except Exception as error:  # noqa: BLE001 - whatever did not hold is the result
-        return Counter(), f"{type(error).__name__}: {error}"
 
 
 if __name__ == "__main__":

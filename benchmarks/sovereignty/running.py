@@ -49,3 +49,11 @@ def run_cases(
             asyncio.set_event_loop(None)
     ground.counts["seeds"] = number - first_seed
     return ground.counts
+
+
+def try_cases(cases: int, first_seed: int) -> tuple[Counter[str], str | None]:
+    """Return what was covered and None, or nothing and what did not hold."""
+    try:
+        return run_cases(cases, first_seed=first_seed), None
+    except Exception as error:  # noqa: BLE001 - whatever did not hold is the result
+        return Counter(), f"{type(error).__name__}: {error}"

@@ -13,6 +13,8 @@ _BEGINS, _HAS_WORDS = 0.25, 0.15
 # What speaks against a name that goes on after what is alike.
 _UNFINISHED = 0.06
 _WORD = re.compile(r"[a-z]+|[0-9]+(?:\.[0-9]+)?")
+_LONGEST = 256
+"""What is longer is no slip of the pen, and comparing it would take as long as somebody wishes."""
 
 
 def closest(name: str, known: Iterable[str], *, limit: int = 3) -> tuple[str, ...]:
@@ -27,6 +29,8 @@ def closest(name: str, known: Iterable[str], *, limit: int = 3) -> tuple[str, ..
     >>> closest("RTX 40", ["RTX A4000", "GeForce RTX 4090", "RTX 3060"], limit=2)
     ('GeForce RTX 4090', 'RTX A4000')
     """
+    if len(name) > _LONGEST:
+        return ()
     wanted = _fold(name)
     words = _WORD.findall(name.lower())
     ranked = []

@@ -219,7 +219,7 @@ def _text_in(body: bytes) -> str | None:
     try:
         answer = json.loads(body)
         content = answer["choices"][0]["message"]["content"]
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         return None
     return content if isinstance(content, str) else None
 

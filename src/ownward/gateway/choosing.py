@@ -21,6 +21,8 @@ from ownward.policy import Label
 if TYPE_CHECKING:
     from ownward.upstreams import translation
 
+_SHOWN_FIELDS = 6
+
 UNASSIGNED = "unassigned"
 """The workload of a request that no workload of the plan accepts and that names none."""
 
@@ -294,7 +296,7 @@ def _leave_out_untold(
         raise Incapable(
             f"no tier of workload {matched.workload!r} can serve this request: {told}",
             allowed="What another dialect can say: see the table in docs/reference/translation.md",
-            next_step=f"Leave out {', '.join(fields)}, or add a tier that speaks your dialect to the workload",
+            next_step=f"Leave out {', '.join(fields[:_SHOWN_FIELDS])}, or add a tier that speaks your dialect to the workload",
             field=fields[0],
         )
     if not lacking:

@@ -127,7 +127,7 @@ async def _record_outcome(gateway: Gateway, path: str, receive: Receive) -> _Ans
     body = await _read_body(receive)
     try:
         stated = msgspec.json.decode(body, type=_StatedOutcome)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedRequest(
             f"the outcome cannot be read: {error}",
             allowed='{"completed": true, "source": "user", "score": 0 to 1, "human_minutes": 2.5, "comment": ""}',

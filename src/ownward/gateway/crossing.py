@@ -69,7 +69,7 @@ class Crosser:
         if isinstance(found, translation.Untranslatable):
             raise Incapable(
                 f"tier {target.tier.name!r} is asked in another dialect, which has no words for {found.message}",
-                next_step=f"Leave out {', '.join(found.fields)}, or ask a tier that speaks your dialect",
+                next_step=f"Leave out {', '.join(found.fields[:6])}, or ask a tier that speaks your dialect",
                 field=found.fields[0],
             )
         return Crossed(found, target.name)

@@ -16,6 +16,10 @@ from ownward.gateway.errors import MalformedRequest
 from ownward.ledger import TaskBasis
 from ownward.policy import Label
 
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_LONGEST_MODEL = 256
+"""It is looked for, quoted and written down; names of the plan have 128 characters at most."""
+
 Headers = Iterable[tuple[bytes, bytes]]
 
 # A client's credentials, cookies and addresses stay here: what travels on is listed, the rest does not.
@@ -74,7 +78,7 @@ class Peeked(msgspec.Struct, gc=False):
         """Return the members of `metadata` that are text."""
         try:
             stated = msgspec.json.decode(self.metadata, type=dict[str, Any]) if self.metadata else {}
-        except msgspec.DecodeError:
+        except _UNREADABLE:
             return {}
         return {name: value for name, value in stated.items() if isinstance(value, str)}
 
@@ -96,13 +100,18 @@ def peek(body: bytes) -> Peeked:
     Raises: MalformedRequest, if it is no JSON object or its model is no text. Values are not shown.
     """
     try:
-        return _decode_peeked(body)
-    except msgspec.DecodeError as error:
+        peeked = _decode_peeked(body)
+    except _UNREADABLE as error:
         raise MalformedRequest(
             f"the request body is not the JSON object it should be: {error}",
             allowed='One JSON object in UTF-8 with "model" as text and "stream" as true or false',
             next_step="See docs/reference/gateway.md",
         ) from None
+    if peeked.model is not None and len(peeked.model) > _LONGEST_MODEL:
+        raise MalformedRequest(
+            f"the request's model is a text of {len(peeked.model)} characters", allowed=f"At most {_LONGEST_MODEL}"
+        )
+    return peeked
 
 
 def _media_needs(body: bytes) -> frozenset[str]:

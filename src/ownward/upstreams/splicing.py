@@ -111,14 +111,21 @@ def splice(
     )
 
 
+_MOST_MEMBERS = 1000
+"""Each is looked at; dialects have some sixty."""
+
+
 def _read_top(body: bytes) -> _Raws:
     try:
-        return _decode_top(body)
+        top = _decode_top(body)
     except UNREADABLE as error:
         # Only positions and types are in these messages, never values.
         raise BadInput(
             f"the request's body is not a JSON object ({error})", next_step="Send one JSON object, UTF-8"
         ) from None
+    if len(top) > _MOST_MEMBERS:
+        raise BadInput(f"the request's body has {len(top)} members", allowed=f"At most {_MOST_MEMBERS}")
+    return top
 
 
 def _unreadable(key: str) -> BadInput:

@@ -2,6 +2,7 @@
 # ruff: noqa: SIM117 - a gateway stands inside its upstreams
 
 import asyncio
+import time
 
 from ownward.engines import FakeOptions, FakeServer
 from ownward.gateway import GatewaySettings
@@ -115,5 +116,36 @@ def test_too_many_requests_in_flight_are_turned_away(lab, start):
             async with start(lab.plan_of(lab.tier("a", fake.base_url)), settings=settings) as running:
                 answers = await asyncio.gather(*(running.ask(body=lab.chat()) for _ in range(5)))
                 assert sorted(answer.status for answer in answers) == [200, 200, 503, 503, 503]
+
+    asyncio.run(main())
+
+
+def test_what_would_take_long_to_look_at_is_refused_at_once_and_not_written_down(lab, start):
+    """A model's name of megabytes was compared with every name of the plan for twenty seconds."""
+    deep = b"[" * 100_000 + b"]" * 100_000
+    members = b",".join(b'"k%d":1' % number for number in range(50_000))
+    bodies = {
+        "a long name": b'{"model": "%b", "messages": []}' % (b"m" * 3_000_000),
+        "deep": b'{"model": "chat", "messages": %b}' % deep,
+        "deep where nothing is read": b'{"model": "chat", "messages": [], "x": %b}' % deep,
+        "many members": b'{"model": "chat", "messages": [], %b}' % members,
+    }
+
+    async def main():
+        async with FakeServer() as fake, start(lab.plan_of(lab.tier("a", fake.base_url))) as running:
+            for path in (lab.CHAT, "/v1/messages", "/v1/responses"):
+                for what, body in bodies.items():
+                    begun_s = time.process_time()
+                    answer = await running.ask(path, body)
+                    assert (answer.status, len(answer.body) < 2000) == (400, True), (what, answer.body[:3000])
+                    assert time.process_time() - begun_s < 1, what
+            shallow = b'{"completed":' * 5000 + b"1" + b"}" * 5000
+            assert (await running.ask("/v1/tasks/t/outcome", shallow[:60_000])).status == 400
+            begun_s = time.process_time()
+            assert (await running.ask(f"/v1/models/{'m' * 50_000}")).status == 404
+            assert time.process_time() - begun_s < 1
+            assert fake.record.count(with_calls=False)["accepted"] == 0
+            rows = await running.rows()
+            assert sum(len(str(row)) for row in rows) < 20_000
 
     asyncio.run(main())
