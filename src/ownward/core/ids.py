@@ -6,6 +6,7 @@ import secrets
 import time
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
 _RANDOM_BITS = 80
 _MAX_MILLISECONDS = 1 << 48
 
@@ -21,4 +22,4 @@ def new_id(prefix: str = "", *, milliseconds: int | None = None, random_bits: in
     when = time.time_ns() // 1_000_000 if milliseconds is None else milliseconds
     noise = secrets.randbits(_RANDOM_BITS) if random_bits is None else random_bits
     value = ((when % _MAX_MILLISECONDS) << _RANDOM_BITS) | (noise % (1 << _RANDOM_BITS))
-    return prefix + "".join(_ALPHABET[(value >> shift) & 31] for shift in range(125, -1, -5))
+    return prefix + "".join([_PAIRS[(value >> shift) & 1023] for shift in range(120, -1, -10)])

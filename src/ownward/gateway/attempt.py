@@ -575,12 +575,11 @@ class Attempt:
         if usage is None:
             self._settle_unsettled("the answer is complete and states no usage", status=status)
             return
-        price = target.tier.price
         charge = None
         if self._endpoint.is_free:
             charge = 0
-        elif price is not None:
-            charge = price.compute_charge_picousd(usage)
+        elif target.bound is not None:
+            charge = target.bound.compute_charge_picousd(usage)
         self.usage, self.charge_picousd = usage, charge
         self._settle("settled", usage=usage, charge=(charge, charge, charge), status=status)
 

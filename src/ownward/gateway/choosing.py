@@ -10,6 +10,8 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from ownward.core import PolicyRefusal
 from ownward.gateway.breaker import CLOSED, Breaker
 from ownward.gateway.endpoints import Endpoint
@@ -40,8 +42,7 @@ class KeyScope:
     tokens_per_minute: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a request states of itself."""
 
     endpoint: Endpoint
@@ -57,8 +58,7 @@ class Asked:
     carries: Callable[[Target], translation.Untranslatable | None] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
+class Choice(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The candidates in the order they are tried, and why; `is_pinned` where the request names its one tier.
 
     `is_last_resort` where every candidate was left alone for failing, and these are tried all the same.
@@ -73,8 +73,7 @@ class Choice:
     is_last_resort: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Matched:
+class Matched(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The workload and the tiers that a request asks for."""
 
     workload: str

@@ -42,14 +42,17 @@ _PLAIN_ITEMS = frozenset(
 )
 _PLAIN_TOOLS = frozenset({"function", "custom"})
 _CLIENT_TOOLS = ("bash_", "text_editor_", "computer_", "memory_")
-_STATEFUL = ("previous_response_id", "conversation", "container", "mcp_servers", "web_search_options")
-_SCHEMAS = ("tools", "functions", "response_format", "text", "output_format", "output_config")
+_STATEFUL = frozenset({"previous_response_id", "conversation", "container", "mcp_servers", "web_search_options"})
+_SCHEMAS = frozenset({"tools", "functions", "response_format", "text", "output_format", "output_config"})
 
 
-class _Message(msgspec.Struct):
+class _Message(msgspec.Struct, gc=False):
     type: str | None = None
     content: msgspec.Raw = msgspec.Raw(b"null")
     output: msgspec.Raw = msgspec.Raw(b"null")
+
+
+_decode_messages = msgspec.json.Decoder(list[_Message]).decode
 
 
 class _Tool(msgspec.Struct):
@@ -95,7 +98,7 @@ def output_tokens_upper_bound(
 
 def _bound_body(request: Spliced, endpoint: Endpoint) -> int | None:
     top = request.top
-    if any(_is_stated(top.get(key)) for key in _STATEFUL):
+    if not _STATEFUL.isdisjoint(top) and any(_is_stated(top.get(key)) for key in _STATEFUL):
         return None
     if endpoint == "responses" and _is_stated(top.get("prompt")):
         return None  # a template kept by the provider
@@ -103,7 +106,7 @@ def _bound_body(request: Spliced, endpoint: Endpoint) -> int | None:
     tools = _bound_tools(top.get("tools"))
     if extra is None or tools is None:
         return None
-    schemas = sum(len(memoryview(top[key])) for key in _SCHEMAS if key in top)
+    schemas = 0 if _SCHEMAS.isdisjoint(top) else sum(len(memoryview(top[key])) for key in _SCHEMAS if key in top)
     body = request.body
     times = _NFKC_TIMES if endpoint == "embeddings" and (not body.isascii() or b"\\u" in body) else 1
     return times * len(body) + TEMPLATE_TOKENS + extra + tools + (_SCHEMA_TIMES - 1) * schemas
@@ -113,7 +116,7 @@ def _bound_messages(raw: msgspec.Raw | None, endpoint: Endpoint) -> int | None:
     if raw is None or endpoint in {"embeddings", "completions"} or not _is_list(raw):
         return 0
     try:
-        messages = msgspec.json.decode(raw, type=list[_Message])
+        messages = _decode_messages(raw)
     except UNREADABLE:
         return None
     tokens = 0

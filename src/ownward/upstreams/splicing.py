@@ -7,8 +7,7 @@ digits, strings their escapes, members their order and white space.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -30,10 +29,15 @@ _ASKS_FOR_USAGE: frozenset[Endpoint] = frozenset({"chat", "completions"})
 _HIGHEST_COUNT = 10_000_000_000
 
 _decode_top = msgspec.json.Decoder(_Raws).decode
+_decode_count = msgspec.json.Decoder(int | None).decode
+_decode_member: Mapping[Any, Callable[[msgspec.Raw], Any]] = {
+    bool: msgspec.json.Decoder(bool | None).decode,
+    str: msgspec.json.Decoder(str | None).decode,
+    _Raws: msgspec.json.Decoder(_Raws | None).decode,
+}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spliced:
+class Spliced(msgspec.Struct, frozen=True, kw_only=True):
     """What a request asks for, and the body to send.
 
     `model` is what the client asked for; None where it named none. `asked_usage`:
@@ -137,10 +141,11 @@ def _member(top: Mapping[str, msgspec.Raw], key: str, kind: type[_T]) -> _T | No
     if raw is None:
         return None
     try:
-        return msgspec.json.decode(raw, type=kind | None)
+        found: _T | None = _decode_member[kind](raw)
     except UNREADABLE:
         names = {bool: "true or false", str: "text"}
         raise BadInput(f'"{key}" has the wrong type', allowed=f"It is {names.get(kind, 'an object')}") from None
+    return found
 
 
 def _count(top: Mapping[str, msgspec.Raw], key: str, *, lowest: int) -> int | None:
@@ -148,7 +153,7 @@ def _count(top: Mapping[str, msgspec.Raw], key: str, *, lowest: int) -> int | No
     if raw is None:
         return None
     try:
-        value = msgspec.json.decode(raw, type=int | None)
+        value: int | None = _decode_count(raw)
     except UNREADABLE:
         value = _HIGHEST_COUNT + 1
     if value is not None and not lowest <= value <= _HIGHEST_COUNT:
@@ -216,7 +221,6 @@ def _locate(body: bytes, top: _Raws) -> dict[str, tuple[int, int]] | None:
     Each value must be the decoded one, byte for byte: so the walk never leaves
     the members' true places, and with a repeated key it ends too early.
     """
-    view = memoryview(body)
     opening = _OPEN.match(body)
     if opening is None or not top:
         return {} if opening is not None else None
@@ -226,10 +230,10 @@ def _locate(body: bytes, top: _Raws) -> dict[str, tuple[int, int]] | None:
         member = _MEMBER.match(body, at)
         if member is None:
             return None
-        value = memoryview(raw)
+        value = bytes(raw)  # compared at once, where views compare byte by byte
         start, end = member.end(), member.end() + len(value)
         following = _NEXT.match(body, end)
-        if view[start:end] != value or following is None:
+        if following is None or not body.startswith(value, start):
             return None
         places[key] = (start, end)
         at = following.end()
