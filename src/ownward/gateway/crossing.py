@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from ownward.gateway.routing import Target
     from ownward.upstreams import translation
 
+_LLAMA_CPP = frozenset({"embedded", "llama-server"})
+"""Their stream of `/v1/responses` lacks `content_index`, `output_index` and sequence numbers (build b11549), without
+which openai's own client cannot put an answer together."""
+
 _NEWER_LIMIT_PROVIDERS = frozenset({"azure", "openai"})
 _NEWER_LIMIT_HOSTS = ("api.openai.com", ".openai.azure.com")
 
@@ -25,15 +29,15 @@ _NEWER_LIMIT_HOSTS = ("api.openai.com", ".openai.azure.com")
 def find_crossings(tier: Tier, dialects: frozenset[str]) -> Mapping[str, Endpoint]:
     """Return, by the client's path, the endpoint that is asked in its place where it is not served itself.
 
-    A tier that states its capabilities and not `responses` is asked for chat completions instead.
+    A tier that states its capabilities and not `responses` is asked for chat completions instead, and so is llama.cpp.
     """
     speaks_openai = "openai" in dialects
     instead = CHAT if speaks_openai else MESSAGES
     found: dict[str, Endpoint] = {}
     for endpoint in (CHAT, RESPONSES, MESSAGES):
         is_served = endpoint.dialect in dialects
-        if endpoint is RESPONSES and tier.capabilities:
-            is_served &= "responses" in tier.capabilities
+        if endpoint is RESPONSES:
+            is_served &= tier.engine not in _LLAMA_CPP and ("responses" in tier.capabilities or not tier.capabilities)
         if not is_served:
             found[endpoint.path] = instead
     return found

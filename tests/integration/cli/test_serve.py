@@ -143,3 +143,20 @@ def test_what_is_no_gguf_file_is_refused_at_once(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "GGUF" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_openais_own_client_puts_a_stream_of_responses_together(serve: Serve):
+    """llama.cpp's stream lacks the indexes that it needs; the gateway asks for a chat and tells it as a response."""
+    from openai import OpenAI
+
+    _, base_url = serve()
+    with (
+        OpenAI(base_url=f"{base_url}/v1", api_key="none") as client,
+        client.responses.stream(model="local", input="Say hello", max_output_tokens=8) as stream,
+    ):
+        events = list(stream)
+    told = "".join(event.delta for event in events if event.type == "response.output_text.delta")
+    final = events[-1]
+    assert final.type in {"response.completed", "response.incomplete"}
+    assert final.response.output[0].content[0].text == told != ""
+    assert 0 < final.response.usage.output_tokens <= 8
