@@ -4,13 +4,17 @@ It does not know prices, health or load, and opens nothing.
 """
 
 from ownward.policy.addresses import is_forbidden_address, is_loopback_address, is_private_address
+from ownward.policy.detectors import DETECTOR_KINDS, DetectorKind, Detectors
 from ownward.policy.labels import ANY, LOCAL_ONLY, Label, Place, Reach, effective_label
 from ownward.policy.origins import Origin
 from ownward.policy.permits import Permit, issue_permit
 
 __all__ = [
     "ANY",
+    "DETECTOR_KINDS",
     "LOCAL_ONLY",
+    "DetectorKind",
+    "Detectors",
     "Label",
     "Origin",
     "Permit",
