@@ -16,7 +16,7 @@ from ownward.core import PolicyRefusal
 from ownward.gateway.breaker import CLOSED, Breaker
 from ownward.gateway.endpoints import Endpoint
 from ownward.gateway.errors import Incapable, NoUpstream, OutOfScope, UnknownRoute
-from ownward.gateway.routing import RoutingTable, Target
+from ownward.gateway.routing import Detection, RoutingTable, Target
 from ownward.plan import Budget, Match, Workload
 from ownward.policy import Label
 
@@ -42,6 +42,14 @@ class KeyScope:
     tokens_per_minute: int | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What a detector found in a request, by the detector's name, and where data with it may go."""
+
+    name: str
+    label: Label
+
+
 class Asked(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a request states of itself."""
 
@@ -55,6 +63,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     metadata: Mapping[str, str] | None = None
     fingerprint: str | None = None
     needs: frozenset[str] = frozenset()
+    found: tuple[Found, ...] = ()
     carries: Callable[[Target], translation.Untranslatable | None] | None = None
 
 
@@ -192,7 +201,10 @@ def name_refused(asked: Asked, table: RoutingTable) -> tuple[str, Label]:
 
 
 def compute_label(asked: Asked, table: RoutingTable, declared: Workload | None) -> tuple[Label, str]:
-    """Return the places a request's data may travel to, and who says so; a key and a header only shrink them."""
+    """Return the places a request's data may travel to, and who says so.
+
+    A key, a header and what was found in the request only shrink them.
+    """
     label, why = table.default_label, table.default_label_origin
     if declared is not None:
         label, why = declared.label, "the workload's"
@@ -203,7 +215,18 @@ def compute_label(asked: Asked, table: RoutingTable, declared: Workload | None) 
         met = label.meet(narrower)
         if met != label:
             label, why = met, f"{why}, shrunk by {who}"
+    for found in asked.found:
+        met = label.meet(found.label)
+        if met != label:
+            label, why = met, f"{why}, shrunk by {found.name} found in it"
     return label, why
+
+
+def find_detection(asked: Asked, table: RoutingTable) -> tuple[Detection, ...]:
+    """Return what is looked for in a request of this workload, or of none."""
+    declared, _ = _declared(asked, table)
+    of_all: tuple[Detection, ...] = table.detection.get(None, ())
+    return of_all if declared is None else table.detection.get(declared.name, of_all)
 
 
 def _declared(asked: Asked, table: RoutingTable) -> tuple[Workload | None, str]:
@@ -342,7 +365,9 @@ def _forbidden(matched: Matched, label: Label, label_why: str, targets: Iterable
     places = "; ".join(f"{target.tier.name} is at {target.place}" for target in listed)
     first = listed[0].place
     wider = "site" if first.is_on_site else first.region or (f"provider:{first.provider}" if first.provider else "any")
-    if "shrunk" in label_why:
+    if "found in it" in label_why:
+        next_step = "Name a tier within that label in the workload, or leave the personal data out of the request"
+    elif "shrunk" in label_why:
         next_step = "Send a wider x-ownward-label, or use another key, if the data may go there"
     elif matched.declared is not None:
         next_step = f'If the data may go there, write in the plan: [workloads.{matched.workload}] label = "{wider}"'

@@ -10,6 +10,8 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from ownward.core import LedgerError, OwnwardError, UpstreamError, new_id
 from ownward.gateway import wire
 from ownward.gateway._call import CALL, Call
@@ -17,7 +19,7 @@ from ownward.gateway.admission import Slots
 from ownward.gateway.affinity import Prompt
 from ownward.gateway.attempt import Attempt, Retry, Sink
 from ownward.gateway.budgets import task_check
-from ownward.gateway.choosing import UNASSIGNED, Asked, Choice, KeyScope, choose, name_refused
+from ownward.gateway.choosing import UNASSIGNED, Asked, Choice, Found, KeyScope, choose, find_detection, name_refused
 from ownward.gateway.crossing import Crossed, Crosser
 from ownward.gateway.endpoints import Endpoint
 from ownward.gateway.errors import (
@@ -195,7 +197,11 @@ class Exchange:
             raise ForeignPage
         self.is_known = True
         self.body = await self._read_body()
-        choice = self._choose(wire.peek(self.body))
+        peeked = wire.peek(self.body)
+        asked = self._ask(peeked)
+        if self.table.detection:
+            asked = await self._look_into(asked)
+        choice = self._choose(asked, peeked)
         self._watch_client()
         gateway.retries.deposit()
         plan = None if choice.declared is None or choice.is_pinned else self.table.strategies.get(choice.declared.name)
@@ -206,13 +212,13 @@ class Exchange:
 
     # Reading and choosing.
 
-    def _choose(self, peeked: wire.Peeked) -> Choice:
-        gateway, headers, table = self.gateway, self.headers, self.table
+    def _ask(self, peeked: wire.Peeked) -> Asked:
+        headers, table = self.headers, self.table
         self.route = peeked.model or ""
         self.is_stream = peeked.stream is True and self.endpoint.has_output
         self.task_id, self.task_basis = wire.task_of(headers, self.request_id)
         self.workload = wire.name_in(headers, b"x-ownward-workload") or UNASSIGNED
-        asked = Asked(
+        return Asked(
             endpoint=self.endpoint,
             model=self.route,
             workload=None if self.workload == UNASSIGNED else self.workload,
@@ -224,6 +230,21 @@ class Exchange:
             needs=peeked.needs(self.body),
             carries=self._why_not,
         )
+
+    async def _look_into(self, asked: Asked) -> Asked:
+        """Return the request with what its workload's detectors find in it; others are served between pieces."""
+        found = []
+        for detection in find_detection(asked, self.table):
+            for name in detection.detectors.scan(self.body):
+                if name is None:
+                    await asyncio.sleep(0)
+                    continue
+                found.append(Found(name=name, label=detection.label))
+                self.gateway.counting.metrics.detected.add((name,))
+        return msgspec.structs.replace(asked, found=tuple(found)) if found else asked
+
+    def _choose(self, asked: Asked, peeked: wire.Peeked) -> Choice:
+        gateway, headers, table = self.gateway, self.headers, self.table
         if table.prefix_tiers:
             self.prompt = Prompt(*peeked.parts_of_prompt())
         try:

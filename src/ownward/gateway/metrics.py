@@ -96,6 +96,10 @@ OVER_LIMIT = Family(
     name="ownward_over_limit_total", kind="counter", labels=("kind",),
     help="Calls that a key's limit of requests or tokens did not admit.",
 )  # fmt: skip
+DETECTED = Family(
+    name="ownward_detected_total", kind="counter", labels=("kind",),
+    help="Requests in which a detector found personal data, by the detector.",
+)  # fmt: skip
 BREAKER_OPENED = Family(
     name="ownward_breaker_opened_total", kind="counter", labels=("tier", "upstream"),
     help="Times that an upstream was left alone after failing.",
@@ -103,7 +107,7 @@ BREAKER_OPENED = Family(
 
 COUNTED = (
     REQUESTS, REQUEST_SECONDS, ERRORS, DISCONNECTS, ATTEMPTS, RETRIES, TOKENS, CHARGES, UNSETTLED_CHARGES, TTFT, TPOT,
-    LATENCY, QUEUE_SECONDS, OVER_BUDGET, OVER_LIMIT, BREAKER_OPENED,
+    LATENCY, QUEUE_SECONDS, OVER_BUDGET, OVER_LIMIT, DETECTED, BREAKER_OPENED,
 )  # fmt: skip
 
 
@@ -204,6 +208,7 @@ class GatewayMetrics:
         self.disconnects = Counter(DISCONNECTS)
         self.over_budget = Counter(OVER_BUDGET)
         self.over_limit = Counter(OVER_LIMIT)
+        self.detected = Counter(DETECTED)
         self.breaker_opened = Counter(BREAKER_OPENED)
         self.calls: dict[tuple[str, str, str], CallCounts] = {}
         self.request_seconds: dict[tuple[str, str], Histogram] = {}
@@ -270,6 +275,7 @@ class GatewayMetrics:
             self.disconnects,
             self.over_budget,
             self.over_limit,
+            self.detected,
             self.breaker_opened,
         ):
             yield from value_lines(counter.family, sorted(counter.values.items()))

@@ -18,7 +18,7 @@ from ownward.gateway.carrying import Carrying, compile_strategy
 from ownward.gateway.crossing import find_crossings
 from ownward.gateway.endpoints import ENDPOINTS, Endpoint
 from ownward.plan import Match, Plan, Tier, Upstream, Workload
-from ownward.policy import LOCAL_ONLY, Label, Place
+from ownward.policy import LOCAL_ONLY, Detectors, Label, Place
 from ownward.upstreams import DIRECT, Proxy, Timeouts, Way
 
 BOTH_DIALECTS = frozenset({"openai", "anthropic"})
@@ -54,6 +54,14 @@ class Target:
     def name(self) -> str:
         """The upstream's name, as the ledger has it."""
         return self.upstream.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detection:
+    """What is looked for in a request, and where its data may go where it is found."""
+
+    detectors: Detectors
+    label: Label
 
 
 class Memory:
@@ -92,6 +100,7 @@ class RoutingTable:
     needs_headers: bool
     needs_fingerprint: bool
     strategies: Mapping[str, Carrying]
+    detection: Mapping[str | None, tuple[Detection, ...]]
     memory: Memory = field(default_factory=Memory)
 
     def accepting(self, model: str, key_id: str | None) -> tuple[tuple[Workload, bool], ...]:
@@ -170,6 +179,24 @@ class RoutingTable:
         return {"id": name, "object": "model", "created": 0, "owned_by": "ownward", "kind": kind, "tiers": tiers}
 
 
+def _detection(plan: Plan) -> dict[str | None, tuple[Detection, ...]]:
+    """Return what is looked for in requests, by workload, and under None in those of none; empty where nothing is."""
+    of_all = _stated_detection(plan)
+    found: dict[str | None, tuple[Detection, ...]] = {None: of_all} if of_all else {}
+    for name, workload in plan.workloads.items():
+        both = of_all + _stated_detection(workload)
+        if both:
+            found[name] = both
+    return found
+
+
+def _stated_detection(stated: Plan | Workload) -> tuple[Detection, ...]:
+    if not stated.detect and not stated.detect_patterns:
+        return ()
+    detectors = Detectors(kinds=stated.detect, patterns=stated.detect_patterns)
+    return (Detection(detectors=detectors, label=stated.detected_label),)
+
+
 def compile_plan(
     plan: Plan,
     *,
@@ -205,6 +232,7 @@ def compile_plan(
         prefix_tiers=frozenset(
             tier.name for tier in plan.tiers.values() if tier.balances_by_prefix and len(tier.upstreams) > 1
         ),
+        detection=_detection(plan),
         needs_metadata=any(match.metadata for match in matches),
         needs_headers=any(match.headers for match in matches),
         needs_fingerprint=any(match.fingerprints for match in matches),

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 
+from ownward.plan._detection import detection_problems
 from ownward.plan._problems import Figures, Problem, figure_problems, freeze, name_problems, refuse, shown, suggest
 from ownward.plan._tiers import Tier
 from ownward.plan._workloads import Match, Workload
-from ownward.policy import Label
+from ownward.policy import LOCAL_ONLY, DetectorKind, Label
 
 SCHEMA = "ownward.plan/1"
 
@@ -29,7 +30,8 @@ class Plan:
 
     The order of tiers and workloads carries no meaning: of the workloads that
     accept a request, the most specific serves it.
-    `baseline` names the tier that everything is compared with.
+    `baseline` names the tier that everything is compared with. `detect`, `detect_patterns` and
+    `detected_label` hold for every request, beside what its workload states.
     """
 
     schema: str = SCHEMA
@@ -37,13 +39,17 @@ class Plan:
     created_at: datetime | None = None
     baseline: str | None = None
     default_label: Label | None = None
+    detect: tuple[DetectorKind, ...] = ()
+    detect_patterns: Mapping[str, str] = field(default_factory=dict)
+    detected_label: Label = LOCAL_ONLY
     tiers: Mapping[str, Tier]
     workloads: Mapping[str, Workload]
     figures: Figures = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Freeze what is nested; refuse references that lead nowhere."""
-        for key in ("tiers", "workloads", "figures"):
+        object.__setattr__(self, "detect", tuple(self.detect))
+        for key in ("tiers", "workloads", "figures", "detect_patterns"):
             object.__setattr__(self, key, freeze(getattr(self, key)))
         if self.created_at is not None and self.created_at.tzinfo is not None:
             object.__setattr__(self, "created_at", self.created_at.astimezone(UTC))
@@ -52,6 +58,7 @@ class Plan:
             *reference_problems(
                 baseline=self.baseline, tiers=self.tiers, workloads=self.workloads, known_tiers=self.tiers
             ),
+            *detection_problems(self.detect, self.detect_patterns),
             *figure_problems(self.figures),
         ]
         refuse(f"plan {shown(self.name)}", problems)

@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 from ownward.core import Basis, ConfigError, OwnwardError, Sourced
 from ownward.plan._budgets import Budget, BudgetPeriod, WhenSpent
+from ownward.plan._detection import detection_problems
 from ownward.plan._plan import SCHEMA, Plan, own_problems, reference_problems, tier_problems
 from ownward.plan._problems import (
     FigureValue,
@@ -53,6 +54,7 @@ def loads(text: str, file: str = "plan.toml") -> Plan:
     created_at = top.optional("created_at", as_instant, None)
     baseline = top.optional("baseline", as_text, None)
     default_label = top.optional("default_label", _as_label, None)
+    detection = _read_detection(top)
     written = top.values.get("tiers")
     known_tiers = frozenset(written) if isinstance(written, dict) else frozenset()
     tiers: dict[str, Tier] = {}
@@ -69,6 +71,7 @@ def loads(text: str, file: str = "plan.toml") -> Plan:
     top.finish()
     if isinstance(name, str):
         top.add_problems(own_problems(SCHEMA, name, created_at))
+    top.add_problems(detection_problems(detection["detect"], detection["detect_patterns"]))
     top.add_problems(figure_problems(figures))
     top.add_problems(
         reference_problems(baseline=baseline, tiers=tiers, workloads=workloads, known_tiers=known_tiers),
@@ -80,6 +83,7 @@ def loads(text: str, file: str = "plan.toml") -> Plan:
         created_at=created_at,
         baseline=baseline,
         default_label=default_label,
+        **detection,
         tiers=tiers,
         workloads=workloads,
         figures=figures,
@@ -265,6 +269,7 @@ def _read_workload(table: TomlTable, name: str, default_label: Label, known_tier
     budget = _read_budget(table)
     task_budget_usd = table.optional("task_budget_usd", as_usd, None)
     continues_streams = table.optional("continues_streams", as_flag, False)  # noqa: FBT003 - the default
+    detection = _read_detection(table)
     capture = _read_capture(table)
     figures = _read_figures(table)
     table.finish()
@@ -280,10 +285,20 @@ def _read_workload(table: TomlTable, name: str, default_label: Label, known_tier
             budget=budget,
             task_budget_usd=task_budget_usd,
             continues_streams=continues_streams,
+            **detection,
             capture=capture,
             figures=figures,
         )
     )
+
+
+def _read_detection(table: TomlTable) -> dict[str, Any]:
+    """Return what is looked for, and the label for requests in which it is found."""
+    return {
+        "detect": table.optional("detect", as_texts, ()),
+        "detect_patterns": _read_texts(table, "detect_patterns"),
+        "detected_label": table.optional("detected_label", _as_label, LOCAL_ONLY),
+    }
 
 
 def _read_match(outer: TomlTable) -> Match | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from ownward.plan._budgets import Budget
+from ownward.plan._detection import detection_problems
 from ownward.plan._problems import (
     Figures,
     Problem,
@@ -23,7 +24,7 @@ from ownward.plan._problems import (
     usd_problems,
 )
 from ownward.plan._strategies import Strategy
-from ownward.policy import Label
+from ownward.policy import LOCAL_ONLY, DetectorKind, Label
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +156,8 @@ class Workload:
     `floor_fraction` is the share of the baseline's completion that must hold, at
     `confidence_fraction`; None means no floor is stated. `budget` holds all calls of the
     workload together, `task_budget_usd` those of each task. `continues_streams` has a stream
-    that was cut go on at another upstream.
+    that was cut go on at another upstream. Where one of `detect` or `detect_patterns` is found in a
+    request, its data travels no further than `detected_label` allows.
     """
 
     name: str
@@ -168,12 +170,17 @@ class Workload:
     budget: Budget | None = None
     task_budget_usd: Decimal | None = None
     continues_streams: bool = False
+    detect: tuple[DetectorKind, ...] = ()
+    detect_patterns: Mapping[str, str] = field(default_factory=dict)
+    detected_label: Label = LOCAL_ONLY
     capture: Capture | None = None
     figures: Figures = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Freeze; refuse bounds outside (0, 1) and a fallback that leads back."""
         object.__setattr__(self, "fallback", tuple(self.fallback))
+        object.__setattr__(self, "detect", tuple(self.detect))
+        object.__setattr__(self, "detect_patterns", freeze(self.detect_patterns))
         object.__setattr__(self, "figures", freeze(self.figures))
         refuse(f"workload {shown(self.name)}", _workload_problems(self))
 
@@ -190,4 +197,5 @@ def _workload_problems(workload: Workload) -> Iterable[Problem]:
         if name in workload.strategy.tiers:
             allowed = "Name tiers that the strategy does not use"
             yield Problem("fallback", f"leads back to {shown(name)}, which the strategy has tried", allowed)
+    yield from detection_problems(workload.detect, workload.detect_patterns)
     yield from figure_problems(workload.figures)

@@ -15,6 +15,7 @@ from ownward.plan._problems import Option
 from ownward.plan._strategies import Strategy
 from ownward.plan._tiers import Tier, Upstream
 from ownward.plan._workloads import Match, Workload
+from ownward.policy import LOCAL_ONLY
 from ownward.pricing import Price, PriceStep
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
@@ -39,6 +40,7 @@ def as_table(plan: Plan) -> Table:
         created_at=plan.created_at,
         baseline=plan.baseline,
         default_label=None if plan.default_label is None else str(plan.default_label),
+        **_detection_table(plan),
         tiers={name: _tier_table(tier) for name, tier in plan.tiers.items()},
         workloads={name: _workload_table(workload) for name, workload in plan.workloads.items()},
         figures=_figures_table(plan.figures),
@@ -124,6 +126,7 @@ def _workload_table(workload: Workload) -> Table:
         strategy=_strategy_table(workload.strategy),
         task_budget_usd=workload.task_budget_usd,
         continues_streams=workload.continues_streams or None,
+        **_detection_table(workload),
         budget=_budget_table(workload.budget),
         capture=None
         if capture is None
@@ -133,6 +136,14 @@ def _workload_table(workload: Workload) -> Table:
             "max_body_bytes": capture.max_body_bytes,
         },
         figures=_figures_table(workload.figures),
+    )
+
+
+def _detection_table(stated: Plan | Workload) -> Table:
+    return _stated(
+        detect=list(stated.detect),
+        detected_label=None if stated.detected_label == LOCAL_ONLY else str(stated.detected_label),
+        detect_patterns=dict(stated.detect_patterns),
     )
 
 

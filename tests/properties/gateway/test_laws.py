@@ -2,12 +2,13 @@
 
 from datetime import date
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ownward.gateway.bounds import ChargeBound
 from ownward.gateway.breaker import CLOSED, LAST_WAIT_S, PROBE_S, BreakerRules
-from ownward.gateway.choosing import Asked, KeyScope, compute_label
+from ownward.gateway.choosing import Asked, Found, KeyScope, compute_label
 from ownward.gateway.endpoints import CHAT
 from ownward.gateway.routing import compile_plan
 from ownward.plan import Match, Plan, Strategy, Tier, Upstream, Workload
@@ -114,3 +115,25 @@ def test_where_nothing_is_stated_a_header_opens_nothing(header):
     table = compile_plan(Plan(name="p", tiers={"a": tier}, workloads={}))
     label, _ = compute_label(Asked(endpoint=CHAT, model="a", label=header), table, None)
     assert label == LOCAL_ONLY
+
+
+LABELS = st.sampled_from(["local_only", "site", "any", "eu", "eu|provider:mistral", "site+eu"]).map(Label.parse)
+
+
+@given(LABELS, st.none() | LABELS, st.none() | LABELS, st.lists(LABELS, max_size=3))
+def test_what_is_found_in_a_request_only_ever_shrinks_where_it_may_go(of_workload, of_key, of_header, of_found):
+    """Whatever the plan, the key and the header state, and whatever is found, nothing new is permitted."""
+    tier = Tier(name="t", kind="rented", model="m", upstreams=(Upstream(name="u", url="https://api.example.com"),))
+    workload = Workload(
+        name="w", match=Match(), strategy=Strategy(kind="direct", tiers=("t",)), label=of_workload, detect=("email",)
+    )
+    table = compile_plan(Plan(name="p", tiers={"t": tier}, workloads={"w": workload}))
+    key = KeyScope(key_id="k", label=of_key)
+    plain = Asked(endpoint=CHAT, model="w", key=key, label=of_header)
+    found = tuple(Found(name=f"d{index}", label=label) for index, label in enumerate(of_found))
+    before, _ = compute_label(plain, table, workload)
+    after, why = compute_label(msgspec.structs.replace(plain, found=found), table, workload)
+    assert after <= before
+    for label in of_found:
+        assert after <= label
+    assert ("found in it" in why) == (after != before)

@@ -30,7 +30,7 @@ from ownward.plan import (
     looks_like_secret,
 )
 from ownward.plan._lines import comments_of, index_lines
-from ownward.policy import Label
+from ownward.policy import DETECTOR_KINDS, Label
 from ownward.pricing import Price, PriceStep
 
 CALM = settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.too_slow])
@@ -189,6 +189,17 @@ def served_by(draw, tier_names):
 
 
 @st.composite
+def detections(draw):
+    return {
+        "detect": tuple(draw(st.lists(st.sampled_from(DETECTOR_KINDS), max_size=3, unique=True))),
+        "detect_patterns": draw(
+            st.dictionaries(names, st.sampled_from([r"EMP-\d{4}", "(?i)[a-z]{2}|'\""]), max_size=2)
+        ),
+        "detected_label": Label.parse(draw(st.sampled_from(["local_only", "site", "eu|provider:mistral"]))),
+    }
+
+
+@st.composite
 def workloads(draw, name, tier_names):
     strategy = draw(served_by(tier_names))
     return Workload(
@@ -207,6 +218,7 @@ def workloads(draw, name, tier_names):
         budget=draw(maybe(st.builds(Budget, max_usd=dollars, period=st.sampled_from(["day", "month"])))),
         task_budget_usd=draw(maybe(st.just(Decimal("0.25")))),
         continues_streams=draw(st.booleans()),
+        **draw(detections()),
         capture=draw(maybe(st.builds(Capture, sample_fraction=fractions, retention_s=seconds, max_body_bytes=whole))),
         figures=draw(figures()),
     )
@@ -221,6 +233,7 @@ def plans(draw):
         created_at=draw(maybe(st.integers(0, 2**31).map(lambda s: datetime.fromtimestamp(s, UTC)))),
         baseline=draw(maybe(st.sampled_from(tier_names))),
         default_label=draw(maybe(st.sampled_from([Label.parse("eu"), Label.parse("any")]))),
+        **draw(detections()),
         tiers={name: draw(tiers(name)) for name in tier_names},
         workloads={name: draw(workloads(name, tier_names)) for name in workload_names},
         figures=draw(figures()),
@@ -252,6 +265,9 @@ def test_the_hash_does_not_depend_on_order(plan, random):
         created_at=plan.created_at,
         baseline=plan.baseline,
         default_label=plan.default_label,
+        detect=plan.detect,
+        detect_patterns=shuffled(plan.detect_patterns),
+        detected_label=plan.detected_label,
         tiers=shuffled(plan.tiers),
         workloads=shuffled(plan.workloads),
         figures=shuffled(plan.figures),
