@@ -4,286 +4,201 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
-import os
-import statistics
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ownward.cli._output import emit, json_option, say
-from ownward.core import format_bytes
+from ownward.core import KIB, format_bytes
 
 if TYPE_CHECKING:
-    from ownward.perf import Coefficients
-    from ownward.upstreams import Door
+    from ownward.cli._bench_engine import EngineSpeed
+    from ownward.probe import BandwidthMeasurement, DiskReadMeasurement, FaultReadMeasurement, MachineFacts
 
-_PROMPT_LINES = 40
-_ANSWER_TOKENS = 64
-_CONCURRENCY = (1, 4)
-_RUNS = 2
-_CALIBRATION_ROUNDS = 12
-_LARGEST_ANSWER_BYTES = 1 << 20
-_KERNELS: tuple[Literal["read", "copy"], ...] = ("read", "copy")
-CALIBRATION_SCHEMA = "ownward.calibration/1"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineSpeed:
-    """What the engine did at one concurrency: the median of some runs."""
-
-    concurrency: int
-    input_tokens: int
-    prefill_tokens_per_s: float
-    decode_tokens_per_s: float
+# Pages, the kernel's usual read-ahead, and one matrix of an expert, alone and by a reader that keeps the disk busy.
+_DISK_CASES = ((4 * KIB, 1), (128 * KIB, 1), (576 * KIB, 1), (576 * KIB, 8))
 
 
 @click.command(epilog="Example: ownward bench --json")
 @click.option("--no-engine", "is_engine_left_out", is_flag=True, help="Measure memory and disk only.")
+@click.option("--threads", type=click.IntRange(1), help="Of the engine. [default: the cores that are free]")
 @click.option(
     "--output", type=click.Path(path_type=Path), help="Where the calibration goes; default: beside the store."
 )
 @json_option
-def bench(*, is_engine_left_out: bool, output: Path | None, as_json: bool) -> None:
+def bench(*, is_engine_left_out: bool, threads: int | None, output: Path | None, as_json: bool) -> None:
     """Measure this machine's memory and disk, then the embedded engine on it; keep the result for `fit --machine this`.
 
-    Takes about half a minute. Shows each speed predicted before and after against the one measured.
+    Takes about a minute. Shows each speed predicted before and after against the one measured: a single stream, the
+    longest prompt and the most users are fitted to, what is in between is not.
     """
-    from ownward.core import OwnwardError
-    from ownward.probe import (
-        DiskReadMeasurement,
-        measure_disk_read,
-        measure_memory_bandwidth,
-        this_machine,
-        to_machines,
-    )
+    from ownward.cli._calibration import CALIBRATION_SCHEMA, calibration_path, fit_effects, predict_speed
+    from ownward.probe import this_machine, to_machines
 
     say("measuring memory and disk")
-    facts = this_machine()
-    threads = max(facts.usable_cores.value, 1)
-    read, copy = (measure_memory_bandwidth(threads=threads, kernel=kernel) for kernel in _KERNELS)
-    kernels = [read, copy]
     written = output or calibration_path()
     written.parent.mkdir(parents=True, exist_ok=True)
-    disk: tuple[DiskReadMeasurement, ...] = ()
-    with contextlib.suppress(OwnwardError):
-        disk = measure_disk_read(written.parent)
-    machine = to_machines(facts, bandwidth=read)[-1]
+    facts = this_machine(path=written.parent)
+    kernels = _measure_memory(facts)
+    disk, faults = _measure_disk(written.parent, facts)
+    machine = to_machines(facts, bandwidth=kernels[0])[-1]
     speeds: list[EngineSpeed] = []
-    rows: list[dict[str, Any]] = []
     effects: dict[str, float] = {}
+    rows: list[dict[str, Any]] = []
     if not is_engine_left_out:
+        from ownward import anatomy
+        from ownward.cli._bench_engine import measure_engine
         from ownward.cli._weights import fetch_weights
         from ownward.engines import EMBEDDED_MODEL
 
         weights = fetch_weights(EMBEDDED_MODEL.id)
         say("measuring the embedded engine")
-        speeds = asyncio.run(_measure_engine(weights))
-        effects, rows = _calibrate(weights, machine, speeds)
+        speeds = asyncio.run(measure_engine(weights, threads=threads))
+        model = anatomy.read(weights)
+        effects = fit_effects(model, machine, speeds)
+        rows = [
+            {
+                "metric": speed.metric,
+                "concurrency": speed.concurrency,
+                "input_tokens": speed.prompt_tokens,
+                "measured": speed.median,
+                "measured_low": speed.low,
+                "measured_high": speed.high,
+                "predicted_before": predict_speed(speed, model, machine, None),
+                "predicted_after": predict_speed(speed, model, machine, effects),
+            }
+            for speed in speeds
+        ]
     calibration = {
         "schema": CALIBRATION_SCHEMA,
         "machine": facts.name,
         "measured_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "memory_bytes": machine.memory_bytes.value if machine.memory_bytes else None,
-        "bandwidth_bytes_per_s": read.median_bytes_per_s,
+        "bandwidth_bytes_per_s": kernels[0].median_bytes_per_s,
+        "page_faults": None
+        if not faults
+        else {"bytes_per_s": faults[-1].bytes_per_s, "over_read": faults[-1].over_read or 1.0},
         "effects": effects,
     }
-    partial = written.with_suffix(f".{os.getpid()}.part")
-    partial.write_text(json.dumps(calibration, indent=1) + "\n", encoding="utf-8")
-    partial.replace(written)
+    _write(written, calibration)
     payload = {
         "schema": "ownward.bench/1",
         "machine": facts.name,
-        "memory": [
-            {
-                "kernel": found.kernel,
-                "threads": found.threads,
-                "low_bytes_per_s": found.low_bytes_per_s,
-                "median_bytes_per_s": found.median_bytes_per_s,
-                "high_bytes_per_s": found.high_bytes_per_s,
-            }
-            for found in kernels
-        ],
-        "disk": [
-            {
-                "block_bytes": found.block_bytes,
-                "depth": found.depth,
-                "bytes_per_s": found.bytes_per_s,
-                "is_direct": found.is_direct,
-            }
-            for found in disk
-        ],
+        "memory": [_rates(found) for found in kernels],
+        "disk": [dataclasses.asdict(found) for found in disk],
+        "page_faults": [dataclasses.asdict(found) for found in faults],
+        "disk_advice": None if facts.disk is None else facts.disk.advice,
         "engine": rows,
         "calibration_file": str(written),
     }
     emit(payload, as_json=as_json, render=_render)
 
 
-def calibration_path() -> Path:
-    """Return where the calibration of this machine is kept: beside the store of weights."""
-    from ownward.cli._context import load_settings
+def _measure_memory(facts: MachineFacts) -> list[BandwidthMeasurement]:
+    """Return the bandwidth of each kernel with all cores, reading first, and of reading with one."""
+    from ownward.probe import measure_memory_bandwidth
 
-    cache_dir = load_settings().engine.cache_dir
-    assert cache_dir is not None  # filled in by config.load
-    return cache_dir / "calibration.json"
-
-
-def load_calibration(path: Path | None = None) -> dict[str, Any] | None:
-    """Return the calibration of this machine, None where `bench` has not run or its file cannot be read."""
-    try:
-        found = json.loads((path or calibration_path()).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) and found.get("schema") == CALIBRATION_SCHEMA else None
+    threads = max(facts.usable_cores.value, 1)
+    found = [measure_memory_bandwidth(threads=threads, kernel=kernel) for kernel in ("read", "copy", "write")]
+    if threads > 1:
+        found.append(measure_memory_bandwidth(threads=1, kernel="read"))
+    return found
 
 
-def calibrated(effects: dict[str, float]) -> Coefficients:
-    """Return the shipped coefficients with what was measured here laid over them."""
-    from dataclasses import replace
+def _measure_disk(
+    folder: Path, facts: MachineFacts
+) -> tuple[tuple[DiskReadMeasurement, ...], list[FaultReadMeasurement]]:
+    """Return direct reads, and reads by page faults with one thread and with as many as compute."""
+    from ownward.core import OwnwardError
+    from ownward.probe import measure_disk_read, measure_fault_read
 
-    from ownward.perf import load_coefficients
-
-    shipped = load_coefficients()
-    return replace(
-        shipped, effects={**shipped.effects, **effects}, source=f"{shipped.source}; calibrated on this machine"
-    )
-
-
-async def _measure_engine(weights: Path) -> list[EngineSpeed]:
-    """Return the speeds of the embedded engine on its model, from the engine's own timings."""
-    from ownward.engines import EmbeddedEngine, EngineOptions
-    from ownward.upstreams import Door
-
-    options = EngineOptions(model_path=weights, alias="bench", slots=max(_CONCURRENCY), context_tokens=2048)
-    async with EmbeddedEngine(options) as engine, Door() as door:
-        address = engine.base_url
-        found = []
-        for concurrency in _CONCURRENCY:
-            timings = []
-            for turn in range(_RUNS):
-                asked = [_ask(door, address, f"{turn}-{concurrency}-{slot}") for slot in range(concurrency)]
-                timings += await asyncio.gather(*asked)
-            found.append(
-                EngineSpeed(
-                    concurrency=concurrency,
-                    input_tokens=round(statistics.median(t["prompt_n"] for t in timings)),
-                    prefill_tokens_per_s=statistics.median(t["prompt_per_second"] for t in timings),
-                    decode_tokens_per_s=statistics.median(t["predicted_per_second"] for t in timings),
-                )
-            )
-        return found
+    disk: tuple[DiskReadMeasurement, ...] = ()
+    faults: list[FaultReadMeasurement] = []
+    with contextlib.suppress(OwnwardError):
+        disk = measure_disk_read(folder, cases=_DISK_CASES)
+    for threads in sorted({1, max(facts.usable_cores.value, 1)}):
+        with contextlib.suppress(OwnwardError):
+            faults.append(measure_fault_read(folder, threads=threads))
+    return disk, faults
 
 
-async def _ask(door: Door, address: str, salt: str) -> dict[str, float]:
-    """Return llama.cpp's timings of one completion whose prompt no cache holds."""
-    from ownward.policy import LOCAL_ONLY, Place, issue_permit
+def _write(path: Path, calibration: dict[str, Any]) -> None:
+    import os
 
-    words = " ".join(f"{salt} {number}" for number in range(_PROMPT_LINES))
-    body = json.dumps(
-        {"prompt": words, "n_predict": _ANSWER_TOKENS, "ignore_eos": True, "cache_prompt": False, "temperature": 0}
-    ).encode()
-    origin = address.removesuffix("/").removesuffix("/v1")
-    permit = issue_permit(
-        label=LOCAL_ONLY,
-        place=Place(is_local=True, region=None, provider=None),
-        upstream="bench",
-        origin=origin,
-        body=body,
-    )
-    headers = [(b"content-type", b"application/json")]
-    answer = await door.send(permit, method="POST", target="/completion", headers=headers, body=body)
-    timings: dict[str, float] = json.loads(await answer.read(_LARGEST_ANSWER_BYTES))["timings"]
-    return timings
+    partial = path.with_suffix(f".{os.getpid()}.part")
+    partial.write_text(json.dumps(calibration, indent=1) + "\n", encoding="utf-8")
+    partial.replace(path)
 
 
-def _calibrate(weights: Path, machine: Any, speeds: list[EngineSpeed]) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """Return the effects that make the single stream right, and each speed predicted before and after."""
-    import math
-
-    from ownward import anatomy
-    from ownward.perf import Case, load_coefficients, predict
-
-    model = anatomy.read(weights)
-
-    def ask(speed: EngineSpeed, metric: str, effects: dict[str, float] | None) -> float | None:
-        case = Case(
-            id=metric, anatomy=model, machine=machine, engine="llama.cpp", weights="native", kv_type="f16",
-            concurrency=1 if metric == "prefill_tok_s" else speed.concurrency,
-            input_tokens=speed.input_tokens if metric == "prefill_tok_s" else 0,
-            context_depth=0 if metric == "prefill_tok_s" else speed.input_tokens,
-            output_tokens=_ANSWER_TOKENS, metric=metric,
-        )  # fmt: skip
-        return predict(case, load_coefficients() if effects is None else calibrated(effects)).value
-
-    measured = {"prefill_tok_s": "prefill_tokens_per_s", "decode_tok_s_per_user": "decode_tokens_per_s"}
-    effects: dict[str, float] = {}
-    single = speeds[0]
-    touched = {
-        "decode_tok_s_per_user": ("weight_mbu", "kv_mbu", "half_tokens", "layer_s", "step_s"),
-        "prefill_tok_s": ("mfu", "attention_mfu"),
+def _rates(found: BandwidthMeasurement) -> dict[str, Any]:
+    return {
+        "kernel": found.kernel,
+        "threads": found.threads,
+        "low_bytes_per_s": found.low_bytes_per_s,
+        "median_bytes_per_s": found.median_bytes_per_s,
+        "high_bytes_per_s": found.high_bytes_per_s,
     }
-    for metric, field in [*measured.items()] * _CALIBRATION_ROUNDS:
-        said = ask(single, metric, effects)
-        if said is not None and said > 0:
-            step = max(min(math.log(getattr(single, field) / said), 1.0), -1.0) / 2
-            for name in touched[metric]:
-                key = (
-                    f"{name}|e/d|llama.cpp|{machine.id}"
-                    if name in {"weight_mbu", "mfu"}
-                    else f"{name}|e/f|llama.cpp|cpu"
-                )
-                sign = -1.0 if name.endswith("_s") or name == "half_tokens" else 1.0
-                before = effects.get(key, load_coefficients().effects.get(key, 0.0))
-                effects[key] = max(min(before + sign * step, 3.0), -3.0)
-    rows = []
-    for speed in speeds:
-        for metric, field in measured.items():
-            if metric == "prefill_tok_s" and speed.concurrency > 1:
-                continue
-            rows.append(
-                {
-                    "metric": metric,
-                    "concurrency": speed.concurrency,
-                    "input_tokens": speed.input_tokens,
-                    "measured": getattr(speed, field),
-                    "predicted_before": ask(speed, metric, None),
-                    "predicted_after": ask(speed, metric, effects),
-                }
-            )
-    return effects, rows
 
 
 def _render(payload: dict[str, Any]) -> Any:
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
 
-    memory = Table(box=None, title=payload["machine"], title_justify="left")
+    parts: list[Any] = [_memory_table(payload), "", _disk_table(payload)]
+    if payload["disk_advice"]:
+        parts.append(Text(payload["disk_advice"]))
+    if payload["engine"]:
+        parts += ["", _engine_table(payload)]
+    return Group(*parts, "", Text(f"kept in {payload['calibration_file']}; `ownward fit --machine this` uses it"))
+
+
+def _memory_table(payload: dict[str, Any]) -> Any:
+    from rich.table import Table
+
+    table = Table(box=None, title=payload["machine"], title_justify="left")
     for heading in ("memory", "threads", "lowest", "median", "highest"):
-        memory.add_column(heading, justify="left" if heading == "memory" else "right")
+        table.add_column(heading, justify="left" if heading == "memory" else "right")
     for row in payload["memory"]:
         rates = [f"{row[f'{which}_bytes_per_s'] / 1e9:.1f} GB/s" for which in ("low", "median", "high")]
-        memory.add_row(row["kernel"], str(row["threads"]), *rates)
-    disk = Table(box=None)
-    for heading in ("disk reads of", "at once", "rate"):
-        disk.add_column(heading, justify="right")
+        table.add_row(row["kernel"], str(row["threads"]), *rates)
+    return table
+
+
+def _disk_table(payload: dict[str, Any]) -> Any:
+    from rich.table import Table
+
+    table = Table(box=None)
+    for heading in ("disk reads of", "at once", "rate", "read for each byte used"):
+        table.add_column(heading, justify="right")
     for row in payload["disk"]:
         note = "" if row["is_direct"] else " (cached)"
-        disk.add_row(format_bytes(row["block_bytes"]), str(row["depth"]), f"{row['bytes_per_s'] / 1e9:.2f} GB/s{note}")
-    parts: list[Any] = [memory, "", disk]
-    if payload["engine"]:
-        engine = Table(box=None)
-        for heading in ("engine", "users", "measured", "predicted before", "after"):
-            engine.add_column(heading, justify="left" if heading == "engine" else "right")
-        for row in payload["engine"]:
-            name = "prefill tok/s" if row["metric"] == "prefill_tok_s" else "decode tok/s each"
-            said = [_number(row[key]) for key in ("measured", "predicted_before", "predicted_after")]
-            engine.add_row(name, str(row["concurrency"]), *said)
-        parts += ["", engine]
-    return Group(*parts, "", Text(f"kept in {payload['calibration_file']}; `ownward fit --machine this` uses it"))
+        rate = f"{row['bytes_per_s'] / 1e9:.2f} GB/s{note}"
+        table.add_row(format_bytes(row["block_bytes"]), str(row["depth"]), rate, "1")
+    for row in payload["page_faults"]:
+        over = "?" if row["over_read"] is None else f"{row['over_read']:.1f}"
+        what = f"{format_bytes(row['slice_bytes'])}, by page faults"
+        table.add_row(what, str(row["threads"]), f"{row['bytes_per_s'] / 1e9:.2f} GB/s", over)
+    return table
+
+
+def _engine_table(payload: dict[str, Any]) -> Any:
+    from rich.table import Table
+
+    table = Table(box=None)
+    for heading in ("engine, tok/s", "tokens | users", "measured", "from", "to", "predicted before", "after"):
+        table.add_column(heading, justify="left" if heading.startswith("engine") else "right")
+    for row in payload["engine"]:
+        is_prompt = row["metric"] == "prefill_tok_s"
+        name = "prompt" if is_prompt else "decode"
+        said = [_number(row[key]) for key in ("predicted_before", "predicted_after")]
+        spread = [_number(row[key]) for key in ("measured_low", "measured_high")]
+        of = row["input_tokens"] if is_prompt else row["concurrency"]
+        table.add_row(name, str(of), _number(row["measured"]), *spread, *said)
+    return table
 
 
 def _number(value: float | None) -> str:

@@ -22,6 +22,7 @@ THIS = "this"
 # Processors, and chips that share their memory with one: nothing lies behind them but the disk.
 _ONE_MEMORY = frozenset({"cpu-platform", "soc-unified"})
 _GB = 10**9
+_SLOWEST_DISK_BYTES_PER_S = 1e6  # a number without its unit is less
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,9 +111,12 @@ def _rate(text: str | None) -> float | None:
     if text is None:
         return None
     try:
-        return parse_bandwidth(text)
+        rate = parse_bandwidth(text)
     except ValueError as error:
         raise UsageError(f"--ssd: {error}", allowed="Write it as 7GB/s") from error
+    if rate < _SLOWEST_DISK_BYTES_PER_S:
+        raise UsageError(f"--ssd is {text!r}, slower than any disk", allowed="Write it as 7GB/s")
+    return rate
 
 
 def _this_machine(ssd: str | None) -> Subject:
@@ -120,7 +124,7 @@ def _this_machine(ssd: str | None) -> Subject:
 
     Without a calibration its memory and disk are measured now, which takes three seconds.
     """
-    from ownward.cli._bench import calibrated, calibration_path, load_calibration
+    from ownward.cli._calibration import calibrated, calibration_path, load_calibration
     from ownward.perf import DiskReads
     from ownward.planner import Host
     from ownward.probe import measure_memory_bandwidth, this_machine, to_machines

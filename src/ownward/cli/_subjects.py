@@ -105,6 +105,12 @@ def find_machines(text: str) -> tuple[int, Machine]:
         if path.stat().st_size > _LARGEST_MACHINE_FILE_BYTES:
             raise BadInput(f"a machine file of {path.stat().st_size} bytes", where=text, allowed="at most 1 MiB")
         return 1, catalog.machine_from_toml(path.read_text(encoding="utf-8"), file=text)
+    if path.suffix == ".toml":
+        raise BadInput(
+            "there is no such machine file",
+            where=text,
+            next_step="Write one, as docs/how-to/add-your-own-machine-model-price.md says, or name a machine",
+        )
     group = catalog.parse_machines(text, catalog_files())
     return group.count, group.machine
 

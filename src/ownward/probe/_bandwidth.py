@@ -19,7 +19,7 @@ from typing import Literal
 
 from ownward.core import KIB, MIB, BadInput, Sourced, SystemClock
 
-Kernel = Literal["copy", "read"]
+Kernel = Literal["copy", "read", "write"]
 
 _RUNS = 7
 _WORKING_BYTES = 256 * MIB  # several times the last-level cache of most machines
@@ -31,7 +31,7 @@ _PRESENT, _ABSENT = 1, 7  # what memory is filled with, and a byte that a search
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BandwidthMeasurement:
-    """Memory traffic of one kernel: `copy` counts bytes read and written, `read` those read."""
+    """Memory traffic of one kernel: `copy` counts bytes read and written, `read` and `write` one of the two."""
 
     kernel: Kernel
     threads: int
@@ -68,7 +68,7 @@ def measure_memory_bandwidth(
 ) -> BandwidthMeasurement:
     """Return the memory bandwidth that `threads` reach together; about a second.
 
-    `copy` is the C library's memmove, `read` its memchr for an absent byte.
+    `copy` is the C library's memmove, `read` its memchr for an absent byte, `write` its memset.
     It is evidence beside a datasheet, not in place of it: other work on the
     machine is in it. Allocates `working_bytes` (for `copy` twice).
     """
@@ -84,8 +84,10 @@ def measure_memory_bandwidth(
                 began = time.perf_counter()
                 if kernel == "copy":
                     move(target, source, share)
-                else:
+                elif kernel == "read":
                     search(source, _ABSENT, share)
+                else:
+                    ctypes.memset(source, _PRESENT, share)
                 spans.append((began, time.perf_counter()))
         return spans
 
