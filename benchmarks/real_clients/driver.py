@@ -194,6 +194,13 @@ def _(site: Site, model: str) -> None:
     client = _openai(site)
     whole = client.responses.create(model=f"plain-{model}", input="hi", max_output_tokens=20)
     assert whole.output_text
+    events = list(client.responses.create(model=f"plain-{model}", input="hi", max_output_tokens=20, stream=True))
+    assert events[-1].type in {"response.completed", "response.incomplete"}
+
+
+@cell("openai", "responses put together")
+def _(site: Site, model: str) -> None:
+    client = _openai(site)
     with client.responses.stream(model=f"plain-{model}", input="hi", max_output_tokens=20) as stream:
         assert stream.get_final_response().output_text
 

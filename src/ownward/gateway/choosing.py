@@ -318,7 +318,7 @@ def _leave_out_untold(
         raise Incapable(
             f"no tier of workload {matched.workload!r} can serve this request: {told}",
             allowed="What another dialect can say: see the table in docs/reference/translation.md",
-            next_step=f"Leave out {', '.join(fields[:_SHOWN_FIELDS])}, or add a tier that speaks your dialect to the workload",
+            next_step=f"Leave out {', '.join(fields[:_SHOWN_FIELDS])}, or add a tier that speaks your dialect",
             field=fields[0],
         )
     if not lacking:
