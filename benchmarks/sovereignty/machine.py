@@ -66,6 +66,7 @@ def works(draw: st.DrawFn, name: str) -> Work:
         strategy=strategy,
         tiers=tuple(names[:count]),
         fallback=tuple(names[count:]),
+        detected=draw(st.one_of(st.none(), st.none(), labels)),
         style=draw(styles),
     )
 
@@ -86,6 +87,7 @@ def books(draw: st.DrawFn) -> Book:
         default=draw(st.one_of(labels, labels, st.none())),
         works=tuple(draw(works(f"w{number}")) for number in range(4)),
         spots=tuple(spots),
+        detected=draw(st.one_of(st.none(), st.none(), labels)),
         style=draw(styles),
     )
 
@@ -106,6 +108,7 @@ def requests(draw: st.DrawFn) -> dict[str, Any]:
         "spoils": draw(st.sampled_from((None,) * 26 + ("eu,any", "any|local_only", "", "*"))),
         "key": draw(st.sampled_from((1, 1, 1, 2, 2, 2, 3, 3, 3, 1, 2, 3, 4, 0))),
         "is_stream": draw(st.booleans()),
+        "names_somebody": draw(st.sampled_from((False, False, True))),
         "leaves_after": draw(st.sampled_from((None,) * 8 + (0, 2, 5, 9))),
     }
 
@@ -318,6 +321,8 @@ class Sovereignty(RuleBasedStateMachine):
         stated += drawn["headers"]
         if drawn["spoils"] is not None:
             headers.append((b"x-ownward-label", drawn["spoils"].encode()))
+        if drawn["names_somebody"]:
+            stated += book.detected_in(work)
         secret = None
         if lab.requires_keys and drawn["key"]:
             keys = [key for key in self.keys if key[1] not in self.revoked or drawn["key"] == 4] or self.keys
@@ -388,6 +393,8 @@ class Sovereignty(RuleBasedStateMachine):
             return "anything"
         dialect = "anthropic" if "messages" in drawn["path"] else "openai"
         fit = [spot for spot in allowed if spot.engine in {"llama-server", "vllm"} or spot.dialect == dialect]
+        if drawn["path"].endswith("/responses"):  # what llama.cpp is asked in their place has no unknown members
+            fit = [spot for spot in fit if spot.engine != "llama-server"]
         is_simple = (
             drawn["pin"] or work is None or work.strategy == "direct" or drawn["path"].endswith("chat/completions")
         )
@@ -429,7 +436,7 @@ class _LookAlike:
 
 
 def _body(drawn: dict[str, Any], model: str, metadata: dict[str, str], canary: str) -> bytes:
-    text = f"say {canary} again"
+    text = f"say {canary} again" + (" to jane.doe@example.org" if drawn["names_somebody"] else "")
     body: dict[str, Any] = {"model": model, "metadata": metadata, "user": canary, "x_unknown": {"deep": [canary]}}
     path = drawn["path"]
     if "embeddings" in path:

@@ -171,6 +171,7 @@ class Work:
     strategy: str
     tiers: tuple[str, ...]
     fallback: tuple[str, ...]
+    detected: Stated | None = None
     style: int = 0
 
     @property
@@ -190,6 +191,7 @@ class Book:
     default: Stated | None
     works: tuple[Work, ...]
     spots: tuple[Spot, ...] = SPOTS
+    detected: Stated | None = None
     style: int = 0
     by_name: dict[str, Spot] = field(default_factory=dict)
 
@@ -207,11 +209,17 @@ class Book:
             return work.label
         return HERE if self.default is None else self.default
 
+    def detected_in(self, work: Work | None) -> list[Stated]:
+        """Return where a request of this workload may go that holds what is looked for."""
+        stated = [self.detected, None if work is None else work.detected]
+        return [label for label in stated if label is not None]
+
     def to_toml(self) -> str:
         """Return the plan as text."""
         lines = ['schema = "ownward.plan/1"', 'name = "sovereign"']
         if self.default is not None:
             lines.append(f"default_label = {json.dumps(text_of(self.default, style=self.style))}")
+        lines += _detection(self.detected, self.style)
         for spot in self.spots:
             lines += [f"[tiers.{spot.name}]", f'kind = "{spot.kind}"', f'model = "{spot.name}-model"']
             lines += [f'{key} = "{value}"' for key in ("engine", "region", "provider") if (value := getattr(spot, key))]
@@ -222,6 +230,7 @@ class Book:
             lines.append(f"[workloads.{work.name}]")
             if work.label is not None:
                 lines.append(f"label = {json.dumps(text_of(work.label, style=work.style))}")
+            lines += _detection(work.detected, work.style)
             lines.append(f"fallback = {json.dumps(work.fallback)}")
             strategy = {"kind": work.strategy, "tiers": list(work.tiers)}
             for name, table in (("match", work.match), ("strategy", strategy)):
@@ -230,6 +239,12 @@ class Book:
             if options:
                 lines[-1] = lines[-1][:-1] + f", options = {_inline(options)}}}"
         return "\n".join(lines) + "\n"
+
+
+def _detection(label: Stated | None, style: int) -> list[str]:
+    if label is None:
+        return []
+    return ['detect = ["email"]', f"detected_label = {json.dumps(text_of(label, style=style))}"]
 
 
 def secrets_of(book: Book) -> dict[str, str]:
