@@ -61,7 +61,9 @@ def import_(
                 count = opened.import_traffic(rows, source=Path(name).name)
             for item in discovery.workloads:
                 _add(found, item)
-                opened.record_workload(item.id, {"name": item.name, "basis": item.basis})
+                opened.record_workload(
+                    item.id, {"name": item.name, "basis": item.basis, "fingerprints": list(item.fingerprints)}
+                )
             totals["read"] += reading.count.read + reading.count.duplicates
             totals["imported"] += count.imported
             totals["duplicates"] += count.duplicates + reading.count.duplicates

@@ -115,7 +115,8 @@ def _workloads(opened: Ledger, asked: dict[str, Any], *, baseline: str, rented: 
     from ownward.policy import Label
     from ownward.simulation import Slo
 
-    known = {item.workload for item in opened.query_workloads()}
+    known = {item.workload: item.details for item in opened.query_workloads()}
+    fingerprints = {name: tuple(details.get("fingerprints", ())) for name, details in known.items()}
     for name in asked["wanted"]:
         if name not in known:
             raise BadInput(f"the ledger has no workload {name!r}", allowed=", ".join(sorted(known)) or "none yet")
@@ -135,6 +136,7 @@ def _workloads(opened: Ledger, asked: dict[str, Any], *, baseline: str, rented: 
             slo=slo,
             floor_fraction=asked["floor"],
             confidence_fraction=asked["confidence"] if asked["floor"] is not None else None,
+            fingerprints=fingerprints.get(name, ()),
             evidence=evidence_of(opened, name),
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping, Sequence
 from typing import Any
 
 from ownward.core import Clock
@@ -14,6 +14,7 @@ from ownward.gateway.admission import Slots, split
 from ownward.gateway.affinity import Prefixes
 from ownward.gateway.breaker import CLOSED, Breaker, BreakerRules
 from ownward.gateway.budgets import checks_of_plan, unheld_lines
+from ownward.gateway.capturing import delete_expired, uncaptured_lines
 from ownward.gateway.counting import Counting, Watcher
 from ownward.gateway.endpoints import ENDPOINTS
 from ownward.gateway.exchange import Exchange
@@ -24,6 +25,7 @@ from ownward.gateway.routing import RoutingTable, compile_plan
 from ownward.gateway.settings import GatewaySettings
 from ownward.ledger import Ledger
 from ownward.plan import Plan
+from ownward.traffic import Sketcher
 from ownward.upstreams import Door
 
 Scope = MutableMapping[str, Any]
@@ -36,6 +38,7 @@ Secrets = Mapping[str, str] | Callable[[Plan], Mapping[str, str]]
 
 _LOG = logging.getLogger("ownward.gateway")
 _SWEEP_S = 5.0
+_DELETE_BODIES_S = 60.0
 
 
 class Gateway:
@@ -89,6 +92,9 @@ class Gateway:
             wait_s=settings.breaker_wait_s,
             longest_wait_s=settings.breaker_longest_wait_s,
         )
+        self.sketcher = Sketcher()
+        self._asides: set[asyncio.Task[None]] = set()
+        self._delete_bodies_s = 0.0
         self._sweeper: asyncio.TimerHandle | None = None
         self.table: RoutingTable = self._compile(plan)
         self._use(self.table)
@@ -127,10 +133,20 @@ class Gateway:
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None
+        if self._asides:
+            await asyncio.wait(tuple(self._asides))
         await self.ledger.flush()
 
+    def aside(self, work: Coroutine[Any, Any, None]) -> None:
+        """Have something done that no request waits for; `stop` waits for it."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._asides.add(task)
+        task.add_done_callback(self._asides.discard)
+
     def _warn(self) -> None:
-        for line in (*self.table.unusable, *self.table.ignored, *unheld_lines(self.table.plan)):
+        plan = self.table.plan
+        uncaptured = uncaptured_lines(plan, is_on_this_machine=self.ledger.is_on_this_machine)
+        for line in (*self.table.unusable, *self.table.ignored, *unheld_lines(plan), *uncaptured):
             _LOG.warning("%s", line)
 
     def _compile(self, plan: Plan) -> RoutingTable:
@@ -162,10 +178,13 @@ class Gateway:
             self.ledger.open_budgets(budgets)
 
     def _sweep(self) -> None:
-        """Cut clients that have read nothing for too long while bytes wait for them."""
+        """Cut clients that have read nothing for too long while bytes wait for them; delete bodies in their time."""
         now_s = self.clock.monotonic_s()
         for exchange in tuple(self.exchanges):
             exchange.check_client(now_s, self.settings.client_stall_s)
+        if now_s >= self._delete_bodies_s:
+            self._delete_bodies_s = now_s + _DELETE_BODIES_S
+            self.aside(delete_expired(self))
         self._sweeper = asyncio.get_running_loop().call_later(_SWEEP_S, self._sweep)
 
     # Requests.

@@ -19,6 +19,7 @@ from ownward.gateway.admission import Slots
 from ownward.gateway.affinity import Prompt
 from ownward.gateway.attempt import Attempt, Retry, Sink
 from ownward.gateway.budgets import task_check
+from ownward.gateway.capturing import Capturing, begin_capture
 from ownward.gateway.choosing import UNASSIGNED, Asked, Choice, Found, KeyScope, choose, find_detection, name_refused
 from ownward.gateway.crossing import Crossed, Crosser
 from ownward.gateway.endpoints import Endpoint
@@ -65,6 +66,7 @@ class Exchange:
 
     __slots__ = (
         "_call",
+        "_capturing",
         "_crosser",
         "_is_over",
         "_listed",
@@ -154,6 +156,7 @@ class Exchange:
         self._watch: asyncio.Future[Any] | None = None
         self._call: Call | None = scope.get("extensions", {}).get(CALL)
         self._is_over = False
+        self._capturing: Capturing | None = None
 
     async def run(self) -> None:
         """Serve the request; every error becomes an answer, and a client that left is no error."""
@@ -173,6 +176,8 @@ class Exchange:
                 self._watch.cancel()
             gateway.exchanges.discard(self)
             gateway.counting.request_ended(self)
+            if self._capturing is not None:
+                gateway.aside(asyncio.to_thread(self._capturing.keep, self))
 
     async def _serve_or_explain(self) -> None:
         try:
@@ -202,6 +207,7 @@ class Exchange:
         if self.table.detection:
             asked = await self._look_into(asked)
         choice = self._choose(asked, peeked)
+        self._capturing = begin_capture(gateway, choice, self.body)
         self._watch_client()
         gateway.retries.deposit()
         plan = None if choice.declared is None or choice.is_pinned else self.table.strategies.get(choice.declared.name)
@@ -227,6 +233,7 @@ class Exchange:
             key=self.key,
             headers=wire.texts_of(headers) if table.needs_headers else None,
             metadata=peeked.texts_of_metadata() if table.needs_metadata else None,
+            fingerprint=self._fingerprint() if table.needs_fingerprint else None,
             needs=peeked.needs(self.body),
             carries=self._why_not,
         )
@@ -283,6 +290,13 @@ class Exchange:
             self._crosser = Crosser(self.endpoint, self.body)
         crossed = self.crossed[target.key] = self._crosser.cross(target, body)
         return crossed
+
+    def _fingerprint(self) -> str | None:
+        try:
+            body = msgspec.json.decode(self.body)
+        except (msgspec.DecodeError, RecursionError):
+            return None
+        return self.gateway.sketcher.fingerprint(body) if isinstance(body, dict) else None
 
     def note_limits(self, states: tuple[LimitState, ...]) -> None:
         """Keep what is left of the key's limits, for the client to be told."""
@@ -508,6 +522,8 @@ class Exchange:
         body: bytes,
     ) -> None:
         """Send a whole answer."""
+        if self._capturing is not None:
+            self._capturing.add(body)
         self.has_begun = True
         self.status = status
         if self.limit_states:
@@ -547,6 +563,8 @@ class Exchange:
 
     async def write(self, data: bytes) -> None:
         """Pass on a piece of a stream."""
+        if self._capturing is not None:
+            self._capturing.add(data)
         call = self._call
         if call is not None:
             call.write(data)
@@ -560,6 +578,8 @@ class Exchange:
 
         While the client does not read, the upstream's connection is not read either.
         """
+        if self._capturing is not None:
+            return None
         call = self._call
         if call is None:
             return None
@@ -577,6 +597,8 @@ class Exchange:
 
     async def end(self, data: bytes = b"") -> None:
         """End a stream."""
+        if self._capturing is not None:
+            self._capturing.add(data)
         if self._call is not None:
             self._call.on_flow = None
             self._call.end(data)

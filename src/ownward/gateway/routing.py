@@ -138,18 +138,11 @@ class RoutingTable:
     def ignored(self) -> tuple[str, ...]:
         """What the plan states and this gateway does not carry out, for an operator to know."""
         stated = [
-            f"workload {workload.name!r}: its capture is not carried out by this version"
-            for workload in self.plan.workloads.values()
-            if workload.capture is not None
-        ]
-        stated += [
             f"workload {workload.name!r}: its {key} is not carried out by this version"
             for workload in self.plan.workloads.values()
             for key in ("continues_streams",)
             if getattr(workload, key)
         ]
-        if self.needs_fingerprint:
-            stated.append("match.fingerprints: requests are not fingerprinted by this version, so that it never holds")
         return tuple(stated)
 
     @cached_property

@@ -79,6 +79,11 @@ class Ledger:
         return self._store.name
 
     @property
+    def is_on_this_machine(self) -> bool:
+        """Whether what is written here stays on this machine: a file, or a server reached over loopback or a socket."""
+        return self._store.is_on_this_machine
+
+    @property
     def run_id(self) -> str:
         """The id under which this process writes its intents."""
         return self._run_id

@@ -113,6 +113,17 @@ class PostgresStore:
             return "postgresql://"
         return f"postgresql://{parts.hostname or ''}{port}{parts.path}"
 
+    @property
+    def is_on_this_machine(self) -> bool:
+        """Whether the address names this machine, or a socket in its file system."""
+        try:
+            host = urlsplit(self._dsn).hostname or ""
+        except ValueError:
+            return False
+        return host in {"localhost", "127.0.0.1", "::1"} or (
+            not host and "host=" not in self._dsn.replace("host=/", "")
+        )
+
     def prepare(self, *, applied_at_us: int, is_read_only: bool) -> None:
         """Check the schema, then bring it to the newest in one transaction."""
         import psycopg

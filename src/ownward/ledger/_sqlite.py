@@ -146,6 +146,11 @@ class SqliteStore:
         """The file's path."""
         return str(self._path)
 
+    @property
+    def is_on_this_machine(self) -> bool:
+        """Whether it is a file here: always."""
+        return True
+
     def prepare(self, *, applied_at_us: int, is_read_only: bool) -> None:
         """Check the file before it is touched, then bring it to the newest schema in one transaction."""
         is_new = self._inspect(is_read_only=is_read_only)

@@ -67,6 +67,11 @@ class Store(Protocol):
         """Which database it is."""
         ...
 
+    @property
+    def is_on_this_machine(self) -> bool:
+        """Whether what is written stays on this machine, as far as its address says."""
+        ...
+
     def prepare(self, *, applied_at_us: int, is_read_only: bool) -> None:
         """Check that it is a ledger, or make it one, and bring it to the newest schema."""
         ...

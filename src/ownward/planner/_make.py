@@ -55,6 +55,7 @@ class WorkloadToPlan:
     floor_fraction: float | None = None
     confidence_fraction: float | None = None
     models: tuple[str, ...] = ()
+    fingerprints: tuple[str, ...] = ()
     evidence: tuple[Evidence, ...] = ()
 
 
@@ -288,7 +289,9 @@ def _workload(item: WorkloadToPlan, option: Option, at: datetime) -> Workload:
         )
     return Workload(
         name=item.name,
-        match=Match(models=item.models or (item.name,)),
+        match=Match(fingerprints=item.fingerprints)
+        if item.fingerprints and not item.models
+        else Match(models=item.models or (item.name,)),
         strategy=Strategy(kind="direct", tiers=(option.tier,)),
         fallback=(item.baseline,) if option.tier != item.baseline else (),
         label=item.label,

@@ -3,12 +3,17 @@
 It does not know models' shapes, machines or prices, and never opens a file.
 """
 
+from typing import TYPE_CHECKING, Any
+
+from ownward.traffic._prompt import Sketcher
 from ownward.traffic.discovery import DiscoveredWorkload, Discovery, discover
 from ownward.traffic.limits import Limits
 from ownward.traffic.reading import FORMATS, Detected, ReadCount, Reading, detect, find_format, read
 from ownward.traffic.records import BadRow, PromptSketch, TrafficRecord
-from ownward.traffic.summary import Peak, Percentiles, TraceSummary
-from ownward.traffic.trace import Trace
+
+if TYPE_CHECKING:
+    from ownward.traffic.summary import Peak, Percentiles, TraceSummary
+    from ownward.traffic.trace import Trace
 
 __all__ = [
     "FORMATS",
@@ -22,6 +27,7 @@ __all__ = [
     "PromptSketch",
     "ReadCount",
     "Reading",
+    "Sketcher",
     "Trace",
     "TraceSummary",
     "TrafficRecord",
@@ -30,3 +36,20 @@ __all__ = [
     "find_format",
     "read",
 ]
+
+_COLUMNS = {
+    "Peak": "ownward.traffic.summary",
+    "Percentiles": "ownward.traffic.summary",
+    "Trace": "ownward.traffic.trace",
+    "TraceSummary": "ownward.traffic.summary",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load what is made of numpy columns when it is first asked for: the gateway only needs fingerprints."""
+    if name not in _COLUMNS:
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+    from importlib import import_module
+
+    return getattr(import_module(_COLUMNS[name]), name)

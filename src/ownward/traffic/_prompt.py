@@ -43,6 +43,11 @@ class Sketcher:
         """Return the sketch of a chat, responses or messages body; None where it has no prompt."""
         return _sketch(body, self._describe)
 
+    def fingerprint(self, body: Mapping[str, Any]) -> str | None:
+        """Return what names the fixed part of a body's prompt; None where it has none."""
+        sketch = _sketch(body, self._describe)
+        return None if sketch is None else sketch.fingerprint
+
     def _describe(self, system: str) -> tuple[str, frozenset[int], tuple[int, ...]]:
         key = hashlib.sha256(system.encode(errors="replace")).digest()
         found = self._known.get(key)
@@ -78,6 +83,7 @@ def _sketch(
         closing=() if system else _hashes(_words(user[-_OPENING_CHARACTERS:])[: -OPENING_WORDS - 1 : -1]),
         tool_names=tuple(sorted({name for name, _ in tools})),
         schema_name=schema_name,
+        has_contract=bool(tools) or schema is not None,
     )
 
 

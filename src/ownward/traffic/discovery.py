@@ -24,6 +24,8 @@ _SAME_SYSTEM = 0.5  # common share of word triples at which two system prompts a
 _MAX_SYSTEMS = 10_000  # distinct system prompts remembered for one contract
 _CERTAIN_SHARE = 0.95
 _KEY_FEATURES = 16
+_MOST_FINGERPRINTS = 16  # told of a workload
+_MOST_COUNTED = 1024
 
 Words = tuple[int, ...]
 
@@ -32,6 +34,7 @@ Words = tuple[int, ...]
 class DiscoveredWorkload:
     """A workload: a stable id, a short name from tools, schema or model, how many requests, and on what ground.
 
+    `fingerprints` are those of its prompts' fixed parts, the most frequent first: what a plan can recognise it by.
     `basis` is `declared` (the log names it), `system prompt`, `template` (many prompts begin or
     end alike), `contract` (the same tools or schema alone) or `none` (nothing but the model tells it apart).
     """
@@ -40,6 +43,7 @@ class DiscoveredWorkload:
     name: str
     requests: int
     basis: str
+    fingerprints: tuple[str, ...] = ()
 
 
 class Discovery:
@@ -57,6 +61,7 @@ class Discovery:
         self._names: dict[str, str] = {}
         self._bases: dict[str, str] = {}
         self._learnt: dict[str, _Contract] = {}
+        self._fingerprints: dict[str, Counter[str]] = defaultdict(Counter)
 
     def __iter__(self) -> Iterator[TrafficRecord]:
         """Yield each record with its workload; sketches are dropped."""
@@ -69,6 +74,7 @@ class Discovery:
         for record in itertools.chain(held, self._records):
             workload_id, basis = self._place(record)
             self._counts[workload_id] += 1
+            self._note_fingerprint(workload_id, record.sketch)
             if workload_id not in self._names:
                 self._names[workload_id] = _name(record, workload_id, basis)
                 self._bases[workload_id] = basis
@@ -78,9 +84,21 @@ class Discovery:
     def workloads(self) -> tuple[DiscoveredWorkload, ...]:
         """The workloads so far, the largest first."""
         return tuple(
-            DiscoveredWorkload(id=one, name=self._names[one], requests=count, basis=self._bases[one])
+            DiscoveredWorkload(
+                id=one,
+                name=self._names[one],
+                requests=count,
+                basis=self._bases[one],
+                fingerprints=tuple(name for name, _ in self._fingerprints[one].most_common(_MOST_FINGERPRINTS)),
+            )
             for one, count in sorted(self._counts.items(), key=lambda item: (-item[1], item[0]))
         )
+
+    def _note_fingerprint(self, workload_id: str, sketch: PromptSketch | None) -> None:
+        fingerprint = None if sketch is None else sketch.fingerprint
+        counts = self._fingerprints[workload_id]
+        if fingerprint is not None and (fingerprint in counts or len(counts) < _MOST_COUNTED):
+            counts[fingerprint] += 1
 
     def _ungrounded(self, record: TrafficRecord) -> str:
         if self._default is not None:

@@ -5,6 +5,7 @@ Nothing here holds prompt text: a prompt leaves only hashes behind.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -31,6 +32,19 @@ class PromptSketch:
     closing: tuple[int, ...] = ()
     tool_names: tuple[str, ...] = ()
     schema_name: str | None = None
+    has_contract: bool = False
+
+    @property
+    def fingerprint(self) -> str | None:
+        """What names the fixed part of the prompt alone: its tools, its schema and its system prompt.
+
+        None where the prompt has none of them. Numbers, dates and ids in a system prompt do not change it; other words
+        do, so that one application can have several.
+        """
+        if self.system is None and not self.has_contract:
+            return None
+        fixed = f"{self.contract}\0{self.system or ''}".encode()
+        return f"fp_{hashlib.sha256(fixed).hexdigest()[:16]}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
