@@ -251,7 +251,7 @@ def _fitted(named: _Named, load: _Load, beside: Beside, subject: Subject) -> Fit
         lines=lines,
         is_ranking=named.is_catalogue,
         nearest=nearest,
-        notes=subject.notes,
+        notes=(*subject.notes, *_shortened(options, load)),
         at=beside.at,
     )
 
@@ -339,6 +339,18 @@ def _line(
         curves=curves,
         serving=serving,
     )
+
+
+def _shortened(options: Sequence[FitOption], load: _Load) -> list[str]:
+    """Return which of the named models were made for less context than was asked for, and so answered for less."""
+    made_for = {
+        option.model: option.context_tokens for option in options if option.context_tokens < load.context_tokens
+    }
+    if len(made_for) > _SHOWN:
+        return [f"{len(made_for)} models were made for less than {load.context_tokens:,} tokens: answered for theirs"]
+    return [
+        f"{model} was made for {tokens:,} tokens of context: answered for that" for model, tokens in made_for.items()
+    ]
 
 
 def _merits(named: _Named, beside: Beside) -> dict[str, float]:

@@ -51,6 +51,7 @@ def _row(line: FitLine) -> dict[str, Any]:
         "free_bytes": 0 if split is not None else option.free_bytes,
         "host_bytes": 0 if split is None else split.in_memory_bytes,
         "disk_bytes": 0 if split is None else split.on_disk_bytes,
+        "context_tokens": option.context_tokens,
         "max_context_tokens": option.max_context_tokens,
         "max_concurrency": option.max_concurrency,
         "prefill_tokens_per_s": _band(option.prefill_tokens_per_s),

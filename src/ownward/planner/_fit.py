@@ -38,7 +38,7 @@ from ownward.planner._placement import (
     shares_one_memory,
 )
 from ownward.planner._priced import without_foreign_price
-from ownward.planner._variants import StoredAs, Variant, named, variants_of
+from ownward.planner._variants import StoredAs, Variant, variant_of, variants_of
 
 # Above this width nobody has shown a loss; below it each step down costs some.
 _WIDE_ENOUGH_BITS = 6.5
@@ -254,7 +254,7 @@ def _options(
     name = engine or default_engine(
         asked.machine, stored_as if stored_as == "gguf" or anatomy.recipe is not None else None
     )
-    variants: Sequence[Variant] = [named(weights) for weights in formats] or variants_of(
+    variants: Sequence[Variant] = [variant_of(anatomy, weights, asked.machine) for weights in formats] or variants_of(
         anatomy, engine=name, machine=asked.machine, stored_as=stored_as
     )
     context = min(asked.context_tokens, anatomy.max_context_tokens or asked.context_tokens)

@@ -9,10 +9,10 @@ from typing import Literal
 from ownward.anatomy import Anatomy
 from ownward.catalog import Machine
 from ownward.core import GIB
-from ownward.planner._fit import FitOption, fit
+from ownward.planner._fit import READING_TOKENS_PER_S, FitOption, fit
 from ownward.planner._placement import HOST_SHARE, Host, shares_one_memory
 
-Change = Literal["context", "kv_type", "ram", "devices", "machine", "model"]
+Change = Literal["concurrency", "context", "kv_type", "ram", "devices", "machine", "model"]
 
 _LEAST_CONTEXT_TOKENS = 1024
 # Sizes in which memory is bought, in GiB.
@@ -40,8 +40,9 @@ def find_nearest(
 ) -> tuple[Nearest, ...]:
     """Return what makes the first model of `options` run: a lesser load, more memory, more devices, another machine.
 
-    `machines` are those one could have instead, of which the smallest that does is named; `others` are models that
-    may fit where this one does not, the best by `merits` first. Empty where the options are, or already fit.
+    `machines` are those one could have instead, of which the smallest that is fast enough to read along is named;
+    `others` are models that may fit where this one does not, the best by `merits` first. Empty where the options are,
+    or already fit.
     """
     if not options or any(option.fits is not False for option in options):
         return ()
@@ -62,6 +63,9 @@ def find_nearest(
 def _lesser_load(own: Sequence[FitOption]) -> Iterator[Nearest]:
     narrowest = min(own, key=lambda option: option.missing_bytes or 0)
     asked = narrowest.asked
+    if asked.concurrency > 1 and narrowest.max_concurrency:
+        fewer = narrowest.max_concurrency
+        yield from _tried(narrowest, "concurrency", str(fewer), concurrency=fewer)
     if narrowest.max_context_tokens and narrowest.max_context_tokens >= _LEAST_CONTEXT_TOKENS:
         context = narrowest.max_context_tokens
         yield from _tried(narrowest, "context", str(context), context_tokens=context)
@@ -110,7 +114,7 @@ def _another_machine(subject: FitOption, machines: Sequence[Machine]) -> Iterato
         if size <= (subject.usable_bytes or 0) / max(subject.machines_count, 1):
             continue
         found = [*_tried(subject, "machine", machine.name, machine=machine, machines_count=1, engine=None)]
-        if found:
+        if found and (found[0].option.decode_tokens_per_s.value or 0.0) >= READING_TOKENS_PER_S:
             yield found[0]
             return
 

@@ -13,6 +13,7 @@ StoredAs = Literal["gguf", "checkpoint"]
 """A file that somebody has, whose weights are what they are: a GGUF is for llama.cpp, a checkpoint for others."""
 
 AS_STORED = "native"
+_AS_COMPUTED = "best"
 # What people make of a release for each engine, from the widest format to the narrowest.
 _FORMATS = {
     "llama.cpp": ("bf16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "iq4_xs", "q3_k_m", "q2_k"),
@@ -22,7 +23,7 @@ _NARROW_BITS = 6.0
 # A name is taken at its word where the file is no further from it.
 _NAME_SLACK = 1.25
 # Making a file narrower by less is not worth the conversion.
-_LEAST_STEP_BITS = 0.3
+_LEAST_STEP_BITS = 0.5
 _WIDE_BITS = 12.0
 
 
@@ -54,6 +55,15 @@ def variants_of(
     if own.label == "mxfp4":
         return (named("mxfp4") if engine != "vllm" else own,)
     return (own, *(item for item in usual if item.bits < own.bits - _LEAST_STEP_BITS))
+
+
+def variant_of(anatomy: Anatomy, weights: str, machine: Machine) -> Variant:
+    """Return the variant of a format that somebody names: `native` is as stored, `best` as the machine computes."""
+    if weights == AS_STORED:
+        return _own(anatomy)
+    if weights == _AS_COMPUTED:
+        weights = "nvfp4" if machine.rate("fp4") else "fp8" if machine.rate("fp8") else "bf16"
+    return named(weights)
 
 
 def named(weights: str) -> Variant:

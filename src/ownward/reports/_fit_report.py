@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ownward.pricing import Price
 
 _KILO = 1000.0
+_MEGA = 1e6
 _GIGA = 1e9
 _TEN = 9.95
 Phase = Literal["start", "end"]
@@ -116,15 +117,15 @@ def name_tokens(count: float | None) -> str:
 def short(value: float | None) -> str:
     """Return a rate in two or three figures.
 
-    >>> short(8.42), short(110.4), short(3734), short(41029), short(None)
-    ('8.4', '110', '3.7K', '41K', '?')
+    >>> short(8.42), short(110.4), short(3734), short(41029), short(1.2e6), short(None)
+    ('8.4', '110', '3.7K', '41K', '1.2M', '?')
     """
     if value is None:
         return "?"
     if value < _KILO - 0.5:
         return f"{value:.1f}" if value < _TEN else f"{value:.0f}"
-    thousands = value / _KILO
-    return f"{thousands:.1f}K" if thousands < _TEN else f"{thousands:,.0f}K"
+    amount, unit = (value / _KILO, "K") if value < _MEGA - 500 else (value / _MEGA, "M")
+    return f"{amount:.1f}{unit}" if amount < _TEN else f"{amount:,.0f}{unit}"
 
 
 def banded(prediction: Prediction) -> str:

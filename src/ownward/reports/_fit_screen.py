@@ -337,6 +337,8 @@ def _nearest(found: Sequence[Nearest]) -> Iterator[Text]:
 
 def _change(item: Nearest) -> str:
     match item.change:
+        case "concurrency":
+            return f"fewer at a time, --concurrency {item.to}"
         case "context":
             return f"a shorter context, --context {item.to}"
         case "kv_type":
@@ -352,7 +354,8 @@ def _change(item: Nearest) -> str:
 
 
 def _outcome(option: FitOption) -> str:
-    return f"{option.variant}, {banded(option.decode_tokens_per_s)} tok/s"
+    each = " each" if option.concurrency > 1 else ""
+    return f"{option.variant}, {banded(option.decode_tokens_per_s)} tok/s{each}"
 
 
 def _advice_page(report: FitReport, advice: Advice) -> Iterator[Any]:

@@ -1,14 +1,14 @@
-"""The pages of `fit` as people see them, with efficiencies that no new fit changes."""
+"""The pages of `fit` as people see them, with speeds that no new fit of efficiencies changes."""
 
 from __future__ import annotations
 
 import shlex
-from datetime import date
+from typing import Any
 
 import pytest
 
 from ownward.cli import run
-from ownward.perf import Coefficients
+from ownward.perf import Deployment, Prediction
 
 SCREENS = {
     "fit-model.txt": ("fit qwen3-8b --machine 'RTX 4090' --at 2026-11-21", 0),
@@ -22,14 +22,35 @@ SCREENS = {
     "fit-budget-best.txt": ("fit --budget 3000 --at 2026-11-21", 0),
     "fit-budget-nothing.txt": ("fit qwen3.5-397b --budget 900 --at 2026-11-21", 3),
 }
-PRIORS_ALONE = Coefficients(effects={}, bands={}, source="priors", checked_on=date(2026, 11, 21))
+
+
+def plain_speed(
+    deployment: Deployment, metric: str, *, context_tokens: int, concurrency: int, prompt_tokens: int, **_: Any
+) -> Prediction:
+    """A speed by bytes alone, so that a page changes with what `fit` does, not with what it is calibrated to."""
+    rate = deployment.bandwidth_bytes_per_s * deployment.tensor_parallel
+    read = deployment.counted.dense_read + 0.1 * deployment.counted.routed
+    slow = 1 + 9 * deployment.miss_fraction
+    step_s = slow * (read + concurrency * deployment.cache_bytes(context_tokens)) / rate
+    value = {"prefill_tok_s": 30 / step_s, "ttft_ms": 33 * step_s * prompt_tokens}.get(metric, 1 / step_s)
+    return Prediction(
+        id=metric,
+        value=value,
+        low80=0.8 * value,
+        high80=1.25 * value,
+        basis="fitted",
+        class_="plain",
+        memory_bytes=None,
+        fits=True,
+        refused=None,
+    )
 
 
 @pytest.fixture
 def fitted(at_home, capsys, monkeypatch):
     """What a command line prints, and how it ends."""
-    monkeypatch.setattr("ownward.perf._deployment.find_efficiency", PRIORS_ALONE.resolve)
-    monkeypatch.setattr("ownward.planner._fit.load_coefficients", lambda: PRIORS_ALONE)
+    monkeypatch.setattr("ownward.planner._fit._predict", plain_speed)
+    monkeypatch.setattr("ownward.planner._fit.predict_streamed", lambda said, *_, **__: said)
 
     def show(line, code=0):
         assert at_home.is_dir()

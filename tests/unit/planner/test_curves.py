@@ -67,9 +67,11 @@ def test_the_nearest_changes_do_fit() -> None:
 
 def test_a_shorter_context_is_named_where_it_is_all_that_is_missing() -> None:
     options = _fit("qwen3-8b", "RTX 4090", context_tokens=32768, concurrency=16, formats=["bf16"])
-    found = find_nearest(options)
-    assert found[0].change == "context"
-    assert found[0].option.fits
+    found = {item.change: item for item in find_nearest(options)}
+    assert found["context"].option.fits
+    assert found["context"].option.context_tokens < 32768
+    assert found["concurrency"].option.fits
+    assert found["concurrency"].option.concurrency < 16
 
 
 def test_nothing_is_near_what_fits_already() -> None:

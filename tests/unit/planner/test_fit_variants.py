@@ -3,7 +3,7 @@
 from datetime import date
 
 from ownward import anatomy, catalog
-from ownward.planner import FitOption, default_engine, fit
+from ownward.planner import FitOption, default_engine, find_nearest, fit
 
 AT = date(2026, 11, 21)
 
@@ -60,3 +60,28 @@ def test_a_cache_type_that_an_engine_lacks_becomes_the_nearest_it_has() -> None:
     found = anatomy.from_config(release.load_config(), name=release.name)
     assert fit([found], machine=catalog.machine("RTX 4090"), kv_type="fp8", at=AT)[0].kv_type == "q8_0"
     assert fit([found], machine=catalog.machine("H200 SXM"), kv_type="q4_0", at=AT)[0].kv_type == "fp8"
+
+
+def test_weights_named_as_stored_or_as_computed_are_the_files_own_or_the_machines() -> None:
+    release = catalog.model("kimi-k2.6")
+    found = anatomy.from_config(release.load_config(), name=release.name)
+    node = catalog.machine("B200 SXM")
+    stored = fit([found], machine=node, machines_count=8, formats=["native"], at=AT)
+    assert [option.memory.weights for option in stored] == [found.weights_bytes()]
+    computed = fit([found], machine=node, machines_count=8, formats=["best"], at=AT)
+    assert [option.variant for option in computed] == ["nvfp4"]
+
+
+def test_what_comes_nearest_is_found_also_for_a_release_in_a_format_of_its_own() -> None:
+    release = catalog.model("kimi-k2.6")
+    found = anatomy.from_config(release.load_config(), name=release.name)
+    options = fit(
+        [found],
+        machine=catalog.machine("H200 SXM"),
+        machines_count=8,
+        concurrency=64,
+        context_tokens=65536,
+        at=AT,
+    )
+    assert options[0].fits is False
+    assert [item for item in find_nearest(options) if item.change == "concurrency" and item.option.fits]
