@@ -298,6 +298,10 @@ def _why_unusable(upstream: Upstream, secret: str | None) -> str | None:
         return "its engine is not running"
     if upstream.api_key_env and not secret:
         return f"the environment variable {upstream.api_key_env} is not set"
+    if secret and not secret.isprintable():
+        return (
+            f"the environment variable {upstream.api_key_env} holds a line break or another sign that no header carries"
+        )
     return None
 
 

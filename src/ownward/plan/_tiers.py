@@ -24,7 +24,7 @@ from ownward.plan._problems import (
     text_problems,
     usd_problems,
 )
-from ownward.policy import Origin, Place, is_loopback_address, is_private_address
+from ownward.policy import Origin, Place, is_forbidden_literal, is_loopback_address, is_private_address
 from ownward.pricing import Price
 
 TierKind = Literal["owned", "rented"]
@@ -222,6 +222,9 @@ def _url_problems(url: str, *, key: str = "url", variable: str = "api_key_env") 
         if key == "proxy_url":
             allowed = 'Write http or https, a host and a port: "http://proxy.example:3128"'
         yield Problem(key, why, allowed)
+    elif is_forbidden_literal(match["host"].strip("[]")):
+        allowed = "Loopback, private and public addresses: not link-local ones or a cloud's metadata service"
+        yield Problem(key, f"is at {match['host']}, where no upstream may be", allowed)
     elif match["port"] and not 0 < int(match["port"]) <= _MAX_PORT:
         yield Problem(key, f"has the port {match['port']}", "Ports run from 1 to 65535")
 

@@ -3,7 +3,12 @@
 It does not know prices, health or load, and opens nothing.
 """
 
-from ownward.policy.addresses import is_forbidden_address, is_loopback_address, is_private_address
+from ownward.policy.addresses import (
+    is_forbidden_address,
+    is_forbidden_literal,
+    is_loopback_address,
+    is_private_address,
+)
 from ownward.policy.detectors import DETECTOR_KINDS, DetectorKind, Detectors
 from ownward.policy.labels import ANY, LOCAL_ONLY, Label, Place, Reach, effective_label
 from ownward.policy.origins import Origin
@@ -22,6 +27,7 @@ __all__ = [
     "Reach",
     "effective_label",
     "is_forbidden_address",
+    "is_forbidden_literal",
     "is_loopback_address",
     "is_private_address",
     "issue_permit",

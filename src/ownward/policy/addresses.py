@@ -54,6 +54,15 @@ def is_forbidden_address(address: str) -> bool:
     return parsed.is_link_local or parsed.is_multicast or parsed.is_unspecified or parsed.is_reserved
 
 
+def is_forbidden_literal(host: str) -> bool:
+    """Tell whether a host is an IP literal that no upstream may have; a name says nothing before it is resolved.
+
+    >>> is_forbidden_literal("169.254.169.254"), is_forbidden_literal("metadata.example"), is_forbidden_literal("::1")
+    (True, False, False)
+    """
+    return _parse(host) is not None and is_forbidden_address(host)
+
+
 _METADATA = frozenset(
     map(
         ipaddress.ip_address,

@@ -149,3 +149,32 @@ def test_what_would_take_long_to_look_at_is_refused_at_once_and_not_written_down
             assert sum(len(str(row)) for row in rows) < 20_000
 
     asyncio.run(main())
+
+
+def test_a_body_in_drips_is_cut_in_time_and_nothing_is_sent(lab, start):
+    """Slow-loris of a body: each drip is in time, all of them are not."""
+
+    async def main():
+        settings = GatewaySettings(port=0, drain_s=1, body_timeout_s=0.3)
+        async with FakeServer() as fake:
+            async with start(lab.plan_of(lab.tier("a", fake.base_url)), settings=settings) as running:
+                async with lab.Client(running.base_url) as client:
+                    client.writer.write(
+                        b"POST /v1/chat/completions HTTP/1.1\r\nhost: g\r\ncontent-length: 1000\r\n\r\n"
+                    )
+                    begun_s = time.monotonic()
+
+                    async def drip():
+                        for _ in range(100):
+                            client.writer.write(b" ")
+                            await asyncio.sleep(0.02)
+
+                    dripping = asyncio.create_task(drip())
+                    answer = await client.rest(await client.head())
+                    assert 0.25 < time.monotonic() - begun_s < 2
+                    assert (answer.status, "did not arrive in time" in answer.body.decode()) == (400, True)
+                    assert answer.headers["connection"] == "close"
+                    dripping.cancel()
+                assert fake.record.count(with_calls=False)["accepted"] == 0
+
+    asyncio.run(main())

@@ -7,6 +7,7 @@ import pytest
 
 from ownward.engines import Failure, FakeOptions, FakeServer
 from ownward.gateway import GatewaySettings
+from ownward.plan import Upstream
 from ownward.policy import LOCAL_ONLY, Label
 
 
@@ -187,5 +188,86 @@ def test_a_client_that_leaves_while_it_is_told_an_error_is_no_fault(lab, start):
             scope = {"type": "http", "method": "POST", "path": lab.CHAT, "headers": []}
             await running.server.gateway(scope, receive, send)
             assert not running.server.gateway.exchanges
+
+    asyncio.run(main())
+
+
+def test_a_redirect_to_another_place_is_told_and_not_followed(lab, start):
+    async def main():
+        async with FakeServer() as stranger:
+            there = f"{stranger.base_url}/v1/chat/completions"
+            script = lab.whole(b"{}", status=307, headers={"location": there})
+            async with (
+                lab.Scripted(script) as upstream,
+                start(lab.plan_of(lab.tier("a", upstream.base_url))) as running,
+            ):
+                answer = await running.ask(body=lab.chat())
+                assert (answer.status, there in answer.body.decode()) == (502, False)
+                assert len(upstream.heard) == 1
+                assert stranger.record.count(with_calls=False)["accepted"] == 0
+
+    asyncio.run(main())
+
+
+def test_no_header_of_a_client_says_where_a_request_goes(lab, start):
+    """Nor who sent it, nor with which key."""
+    spoofed = {
+        "x-forwarded-host": "evil.example", "forwarded": "host=evil.example",
+        "x-original-url": "http://evil.example/", "x-ownward-upstream": "other", "cookie": "c=secret-cookie",
+        "x-forwarded-for": "203.0.113.9", "authorization": "Bearer clients-own-key", "api-key": "another-key",
+    }  # fmt: skip
+
+    async def main():
+        body = b'{"id": "1", "choices": [{"index": 0, "message": {"content": "a"}, "finish_reason": "stop"}]}'
+        async with lab.Scripted(lab.whole(body)) as upstream:
+            async with start(lab.plan_of(lab.tier("a", upstream.base_url))) as running:
+                assert (await running.ask(body=lab.chat(), headers=spoofed)).status == 200
+                ((line, headers, _),) = upstream.heard
+                assert line == "POST /v1/chat/completions HTTP/1.1"
+                assert headers["host"] == upstream.base_url.removeprefix("http://")
+                assert not set(spoofed.values()) & set(headers.values())
+                assert not {"cookie", "authorization", "x-forwarded-for", "api-key"} & set(headers)
+
+    asyncio.run(main())
+
+
+async def page_of(base_url, path):
+    """Return a page as a browser on this machine gets it; the pages answer under a loopback name alone."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(base_url.rpartition(":")[2]))
+    writer.write(f"GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n".encode())
+    page = (await reader.read()).decode()
+    writer.close()
+    assert page.startswith("HTTP/1.1 200"), page[:200]
+    return page
+
+
+def test_no_page_and_no_export_shows_what_was_said(lab, start):
+    """Overview, its JSON, metrics, models and exported rows, after requests that went well and badly."""
+    make_dashboard = pytest.importorskip("ownward.dashboard", reason="the pages are an extra").make_dashboard
+    words, secret = "CANARY-of-the-prompt", "sk-upstream-secret"
+
+    async def main():
+        async with FakeServer(FakeOptions(reply=words, failures=(Failure.parse("500:1"),), api_key=secret)) as fake:
+            tiers = tuple(
+                lab.tier(name, fake.base_url, upstreams=(Upstream(name=name, url=fake.base_url, api_key_env="K"),))
+                for name in ("a", "b")
+            )
+            plan = lab.plan_of(*tiers)
+            async with start(plan, secrets={"K": secret}) as running:
+                gateway = running.server.gateway
+                gateway._mounts = (("/dashboard", make_dashboard(running.ledger, plan=plan)),)
+                for more in ({}, {"stream": True}, {"tools": [{"type": "function", "function": {"name": words}}]}):
+                    said = lab.chat(messages=[{"role": "user", "content": words}], user=words, **more)
+                    await running.ask(body=said, headers={"x-private": words})
+                await running.ask(body=lab.chat(n=f"{words}"))
+                rows = str(await running.rows())
+                pages = [
+                    await page_of(running.base_url, path)
+                    for path in ("/metrics", "/v1/models", "/dashboard/", "/dashboard/overview.json", "/openapi.json")
+                ]
+                assert "req_" in pages[3]
+                for page in (rows, *pages):
+                    assert words not in page
+                    assert secret not in page
 
     asyncio.run(main())

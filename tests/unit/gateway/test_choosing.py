@@ -320,3 +320,12 @@ def test_a_price_is_bounded_at_its_dearest():
     assert (
         ChargeBound(price).compute_picousd(input_tokens_high=1000, output_tokens_high=10) == 3_750_000_000 + 150_000_000
     )
+
+
+def test_a_key_that_no_header_can_carry_makes_its_upstream_unusable_and_is_not_shown():
+    """A file read into a variable often ends with a line break."""
+    upstream = Upstream(name="u", url="https://k.example.com", api_key_env="A_KEY")
+    keyed = Tier(name="k", kind="rented", model="m", provider="p", upstreams=(upstream,))
+    (said,) = table_of(keyed, workloads=[workload("w", "k")], secrets={"A_KEY": "sk-secret\n"}).unusable
+    assert "A_KEY holds a line break" in said
+    assert "sk-secret" not in said

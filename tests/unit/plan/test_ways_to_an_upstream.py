@@ -54,3 +54,23 @@ def test_a_proxys_password_in_the_plan_is_refused_and_not_shown(values):
         Upstream(name="a", url=URL, **values)
     assert "hunter2" not in str(caught.value) + repr(caught.value) + str(caught.value.as_record())
     assert "proxy_url_env" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "169.254.169.254",
+        "[fe80::1]",
+        "0.0.0.0",
+        "100.100.100.200",
+        "[fd00:ec2::254]",
+        "224.0.0.1",
+        "[2002:a9fe:a9fe::1]",
+    ],
+)
+@pytest.mark.parametrize("key", ["url", "proxy_url"])
+def test_no_plan_names_an_address_where_no_upstream_may_be(host, key):
+    with pytest.raises(ConfigError, match="where no upstream may be"):
+        Upstream(name="a", **({"url": URL} | {key: f"http://{host}:80"}))
+    Upstream(name="a", url="http://127.0.0.1:80")
+    Upstream(name="a", url="http://metadata.example:80")  # names are looked at where they are resolved
