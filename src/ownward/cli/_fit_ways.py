@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ownward.cli._remote import is_remote_name
 from ownward.core import GIB, MIB, format_bytes
 
 if TYPE_CHECKING:
@@ -77,10 +78,26 @@ def _llama_server(
         port=8080,
     )
     needs = ["" if source is not None else _needed_file(option, release), _wired_memory(option)]
+    words = llama_server_command(options, threads=threads, extra=tuple(extra))
+    if source is not None and is_remote_name(source):  # llama-server fetches it itself, by other flags
+        place = words.index("--model")
+        words[place : place + 2] = _fetched(source)
     return Way(
-        words=tuple(llama_server_command(options, threads=threads, extra=tuple(extra))),
+        words=tuple(words),
         needs=tuple(filter(None, needs)),
     )
+
+
+def _fetched(source: str) -> list[str]:
+    """Return llama-server's flags for a file elsewhere.
+
+    >>> _fetched("hf:org/name@main/part/file.gguf"), _fetched("https://there/file.gguf")
+    (['--hf-repo', 'org/name', '--hf-file', 'part/file.gguf'], ['--model-url', 'https://there/file.gguf'])
+    """
+    if not source.startswith("hf:"):
+        return ["--model-url", source]
+    organisation, name, *file = source.removeprefix("hf:").split("/")
+    return ["--hf-repo", f"{organisation}/{name.partition('@')[0]}", *(("--hf-file", "/".join(file)) if file else ())]
 
 
 def _wired_memory(option: FitOption) -> str:
@@ -139,11 +156,15 @@ def _vllm(option: FitOption, release: Model | None, source: str | None) -> Way:
     from ownward.reports import Way
 
     model, quantization, needs = _checkpoint(option, release, source)
+    revision = None
+    if source is not None and source.startswith("hf:"):
+        model, _, revision = model.partition("@")
     memory = option.deployment.memory_bytes
     share = 0.9 if not memory or not option.usable_bytes else option.usable_bytes / (memory * option.machines_count)
     options = VllmOptions(
         model=model,
         alias=option.model,
+        revision=revision or None,
         max_context_tokens=context_of(option),
         slots=option.concurrency,
         batch_tokens=max(option.prefill_chunk_tokens, option.concurrency),
@@ -160,7 +181,7 @@ def _vllm(option: FitOption, release: Model | None, source: str | None) -> Way:
 def _checkpoint(option: FitOption, release: Model | None, source: str | None) -> tuple[str, str | None, str]:
     """Return what vLLM is to load, the quantisation it is to do itself, and what is needed that is not published."""
     if source is not None:
-        return source.removeprefix("hf:").removesuffix("/config.json"), None, ""
+        return source.removeprefix("hf:").removesuffix("/config.json").removesuffix("/model.safetensors"), None, ""
     hub = option.model if release is None or release.hub_id is None else release.hub_id.value
     if option.deployment.weights in {"native", "bf16"}:
         return hub, None, ""

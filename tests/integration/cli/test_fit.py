@@ -188,6 +188,47 @@ def test_more_devices_share_layers_in_the_command(answer: Any) -> None:
     assert "--tensor-parallel-size 8 --pipeline-parallel-size 2" in sixteen["options"][0]["command"]
 
 
+def test_a_checkpoint_on_a_hub_is_read_and_never_fetched(answer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub has a config without weights: headers alone are asked for, and a name that is not there is told."""
+    import http.server
+    import threading
+
+    asked: list[str] = []
+    config = catalog.model("qwen3-0.6b").config_path
+    assert config is not None
+    files = {"/org/tiny/resolve/v1/config.json": config.read_bytes()}
+
+    class Hub(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            body = files.get(self.path, b"")
+            self.send_response(200 if body else 404)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        monkeypatch.setenv("OWNWARD_HUB_URL", f"http://127.0.0.1:{server.server_address[1]}")
+        code, found = answer("hf:org/tiny@v1/config.json", "--machine", "H200 SXM")
+        assert code == 0, found
+        assert found["options"][0]["command"].startswith("vllm serve org/tiny --served-model-name")
+        assert "--revision v1" in found["options"][0]["command"]
+        code, found = answer("hf:org/none", "--machine", "H200 SXM")
+        assert code in {2, 4}
+        assert found["schema"] == "ownward.error/1"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    assert not [path for path in asked if path.startswith("/org/tiny") and not path.endswith(".json")]
+
+
 class _Page(HTMLParser):
     """What a page refers to, its headings, and whether its tags close."""
 
