@@ -36,6 +36,7 @@ COMMANDS: dict[str, _Entry] = {
     "simulate": _Entry("ownward.cli._simulate:simulate", "Replay a trace against a deployment."),
     "trial": _Entry("ownward.cli._trial:trial", "Does a candidate complete what the baseline completes?"),
     "serve": _Entry("ownward.cli._serve:serve", "One OpenAI-compatible endpoint over what you own and rent."),
+    "top": _Entry("ownward.cli._top:top", "What a running gateway does, live: speeds, spend, queues, errors."),
     "report": _Entry(
         "ownward.cli._report:report", "Cost per completed task, savings, certificates, and what is not known."
     ),

@@ -1,23 +1,21 @@
-"""What is told when a call or a request is over: the counters, the last errors, and whoever else watches.
+"""What is told when a call or a request is over: the counters, and whoever else watches.
 
 Gauges, which are read when somebody asks, stand in `gauges`.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from ownward.core import Clock
-from ownward.gateway.metrics import OTHER, CallEnd, GatewayMetrics, Outcome, RecentError
+from ownward.gateway.metrics import OTHER, CallEnd, GatewayMetrics, Outcome
 from ownward.ledger import BudgetCheck
 
 if TYPE_CHECKING:
     from ownward.gateway.exchange import Exchange
     from ownward.gateway.routing import Target
 
-_RECENT_ERRORS = 50
 _CLIENT_GONE = 499
 _ERRORS_FROM = 400
 _SERVER_FAULTS = 500
@@ -37,7 +35,6 @@ class Counting:
     def __init__(self, clock: Clock, watchers: Sequence[Watcher] = ()) -> None:
         """Start at zero."""
         self.metrics = GatewayMetrics()
-        self.recent_errors: deque[RecentError] = deque(maxlen=_RECENT_ERRORS)
         self.watchers = tuple(watchers)
         self.started_at = clock.now()
         self._clock = clock
@@ -60,8 +57,6 @@ class Counting:
             metrics.disconnects.add((tier,))
         if exchange.error_kind is not None:
             metrics.errors.add((workload, tier, exchange.error_kind))
-            at = self._clock.now().isoformat(timespec="milliseconds")
-            self.recent_errors.append(RecentError(at, exchange.request_id, workload, tier, exchange.error_kind, status))
         for watcher in self.watchers:
             watcher.request_ended(exchange, outcome=outcome, latency_s=latency_s)
 

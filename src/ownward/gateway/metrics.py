@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 import msgspec
 
@@ -128,17 +128,6 @@ class CallEnd(msgspec.Struct, gc=False, frozen=True, kw_only=True):
     usage: Usage | None
     charge_picousd: int | None
     charge_high_picousd: int | None
-
-
-class RecentError(NamedTuple):
-    """An error that a client was told, by names that the plan has; its words stand on the ledger."""
-
-    at: str
-    request_id: str
-    workload: str
-    tier: str
-    kind: str
-    status: int
 
 
 class Histogram:

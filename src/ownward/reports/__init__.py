@@ -16,6 +16,8 @@ from ownward.reports._comparisons import render_comparisons
 from ownward.reports._fit_page import write_fit_page
 from ownward.reports._fit_report import FitFacts, FitLine, FitReport, Way
 from ownward.reports._fit_screen import command_lines, render_fit
+from ownward.reports._live_metrics import Frame, Look, compute_frame
+from ownward.reports._live_screen import render_frame
 from ownward.reports._release_page import render_checkpoints, render_licence, render_release, render_scores
 from ownward.reports._report import Report, TierLine, WorkloadLine, compute_report, render_report
 
@@ -27,6 +29,8 @@ __all__ = [
     "FitFacts",
     "FitLine",
     "FitReport",
+    "Frame",
+    "Look",
     "Report",
     "TierLine",
     "Way",
@@ -34,11 +38,13 @@ __all__ = [
     "WorkloadLine",
     "command_lines",
     "compute_anatomy_page",
+    "compute_frame",
     "compute_report",
     "render_anatomy_page",
     "render_checkpoints",
     "render_comparisons",
     "render_fit",
+    "render_frame",
     "render_licence",
     "render_release",
     "render_report",

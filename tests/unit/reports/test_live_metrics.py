@@ -1,0 +1,123 @@
+"""A running gateway's picture, worked out from two looks at its metrics."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from ownward.core import BadInput
+from ownward.gateway.gauges import READ
+from ownward.gateway.metrics import COUNTED
+from ownward.reports import Look, compute_frame
+from ownward.reports._live_metrics import quantile
+
+AT = datetime(2026, 11, 21, 9, 0, 0, tzinfo=UTC)
+BEGAN = AT.timestamp() - 100
+
+
+def scrape(*, requests=0, tokens=0, usd=0.0, fast=0, slow=0, began=BEGAN, errors=0):
+    call = 'workload="chat",tier="near",upstream="near-1"'
+    answered = 'endpoint="/v1/chat/completions",workload="chat",tier="near",outcome="answered",status="200"'
+    return f"""# HELP ownward_requests_in_flight Requests.
+# TYPE ownward_requests_in_flight gauge
+ownward_requests_in_flight 3
+ownward_requests_total{{{answered}}} {requests}
+ownward_requests_total{{endpoint="/v1/chat/completions",workload="chat",tier="",outcome="failed",status="503"}} {errors}
+ownward_errors_total{{workload="chat",tier="",kind="no_upstream"}} {errors}
+ownward_attempts_total{{{call},state="settled"}} {requests}
+ownward_tokens_total{{{call},kind="input"}} {tokens * 4}
+ownward_tokens_total{{{call},kind="cached_input"}} {tokens}
+ownward_tokens_total{{{call},kind="output"}} {tokens}
+ownward_charge_usd_total{{{call}}} {usd}
+ownward_ttft_seconds_bucket{{{call},le="0.1"}} {fast}
+ownward_ttft_seconds_bucket{{{call},le="0.5"}} {fast + slow}
+ownward_ttft_seconds_bucket{{{call},le="+Inf"}} {fast + slow}
+ownward_breaker_state{{tier="near",upstream="near-1"}} 0
+ownward_upstream_usable{{tier="near",upstream="near-1"}} 1
+ownward_calls_in_flight{{tier="near",upstream="near-1"}} 2
+ownward_queue_requests{{tier="near"}} 5
+ownward_budget_limit_usd{{kind="workload",name="chat"}} 10
+ownward_budget_spent_usd{{kind="workload",name="chat"}} 4
+ownward_budget_reserved_usd{{kind="workload",name="chat"}} 1
+ownward_budget_left_usd{{kind="workload",name="chat"}} 5
+process_start_time_seconds {began}
+process_cpu_seconds_total {requests / 100}
+"""
+
+
+def test_rates_are_of_the_time_between_two_looks():
+    before = Look.parse(scrape(requests=100, tokens=1000, usd=1.0, fast=90), at_s=10)
+    now = Look.parse(scrape(requests=140, tokens=1800, usd=1.02, fast=110, slow=20, errors=2), at_s=30)
+    frame = compute_frame(now, before, at=AT)
+    assert (frame.over_s, frame.is_whole_life, frame.uptime_s) == (20, False, 100)
+    assert frame.requests_per_s == pytest.approx(42 / 20)
+    assert frame.outcomes == {"answered": 40, "failed": 2}
+    assert frame.output_tokens_per_s == pytest.approx(40)
+    assert frame.usd_per_hour == pytest.approx(0.02 / 20 * 3600)
+    assert frame.usd_total == 1.02
+    (upstream,) = frame.upstreams
+    assert (upstream.state, upstream.calls_in_flight, upstream.queue_requests) == ("up", 2, 5)
+    assert upstream.cached_input_fraction == 0.25
+    assert upstream.ttft.p50_s == pytest.approx(0.1)
+    assert upstream.ttft.p95_s == pytest.approx(0.46)
+    assert upstream.tpot.p50_s is None
+    (workload,) = frame.workloads
+    assert workload.failed_per_s == pytest.approx(0.1)
+    (budget,) = frame.budgets
+    assert (budget.kind, budget.name, budget.left_usd) == ("workload", "chat", 5)
+    (error,) = frame.errors
+    assert (error.kind, error.count) == ("no_upstream", 2)
+
+
+def test_without_an_earlier_look_figures_are_since_the_gateway_began():
+    frame = compute_frame(Look.parse(scrape(requests=50), at_s=1), None, at=AT)
+    assert frame.is_whole_life
+    assert frame.requests_per_s == 0.5
+    assert frame.cpu_fraction == 0.005
+
+
+def test_a_gateway_that_began_anew_is_not_compared_with_the_one_before():
+    before = Look.parse(scrape(requests=5000), at_s=10)
+    now = Look.parse(scrape(requests=10, began=AT.timestamp() - 5), at_s=20)
+    frame = compute_frame(now, before, at=AT)
+    assert frame.is_whole_life
+    assert frame.requests_per_s == 2
+
+
+def test_nothing_seen_is_unknown_and_not_zero():
+    frame = compute_frame(Look.parse("ownward_requests_in_flight 0\n", at_s=1), None, at=AT)
+    assert frame.requests_per_s is None
+    assert frame.usd_per_hour is None
+    assert frame.resident_bytes is None
+    assert (frame.upstreams, frame.workloads, frame.budgets, frame.errors) == ((), (), (), ())
+
+
+@pytest.mark.parametrize("text", ["", "<html>", "up 1\n", "ownward_requests_in_flight\n"])
+def test_what_is_no_gateway_of_ours_is_told(text):
+    with pytest.raises(BadInput, match="no gateway of ownward"):
+        Look.parse(text, at_s=0)
+
+
+def test_names_with_quotes_and_line_ends_are_read():
+    text = 'ownward_requests_in_flight 1\nownward_errors_total{workload="a \\"b\\" \\\\ \\n,c=",tier="",kind="k"} 1\n'
+    (error,) = compute_frame(Look.parse(text, at_s=0), None, at=AT).errors
+    assert error.workload == 'a "b" \\ \n,c='
+
+
+def test_what_is_above_the_last_bucket_is_said_as_its_bound():
+    assert quantile([(0.1, 0), (1.0, 0), (float("inf"), 5)], 0.5) == 1.0
+    assert quantile([], 0.5) is None
+    assert quantile([(0.1, 0), (float("inf"), 0)], 0.5) is None
+
+
+def test_every_metric_that_is_read_is_one_that_the_gateway_writes():
+    import inspect
+    import re
+
+    from ownward.reports import _live_metrics
+
+    read = set(re.findall(r'"((?:ownward|process)_\w+)"', inspect.getsource(_live_metrics)))
+    written = {family.name for family in (*COUNTED, *READ)}
+    assert read <= written
+    assert {f"ownward_budget_{part}_usd" for part in ("limit", "spent", "reserved", "left")} <= written
