@@ -168,9 +168,10 @@ class Attempt:
         upstream may do better; PolicyRefusal; LedgerError, if the intent could not be written, so nothing was sent.
         """
         exchange, target = self._exchange, self._target
-        if self._endpoint.path in target.crossings:
+        instead = target.crossing(self._endpoint, exchange.needs)
+        if instead is not None:
             self._crossed = exchange.cross(target, self._body)
-            self._endpoint, self._body = target.crossings[self._endpoint.path], self._crossed.body
+            self._endpoint, self._body = instead, self._crossed.body
         spliced = splice(
             self._body, model=target.tier.model, want_stream_usage=True, endpoint=self._endpoint.splices_as
         )

@@ -289,7 +289,7 @@ def compute_eligible(asked: Asked, table: RoutingTable, matched: Matched, label:
     reason = f"workload {matched.workload} ({matched.why}); label {label} ({label_why})"
     if notes:
         reason = f"{reason}; left out: {', '.join(notes)}"
-    crosses = any(asked.endpoint.path in target.crossings for targets in tiers for target in targets)
+    crosses = any(target.crossing(asked.endpoint, asked.needs) for targets in tiers for target in targets)
     return Eligible(tiers=tuple(targets for targets in tiers if targets), reason=reason, crosses=crosses)
 
 
@@ -305,7 +305,7 @@ def _leave_out_untold(
     for targets in eligible.tiers:
         kept = []
         for target in targets:
-            why = carries(target) if asked.endpoint.path in target.crossings else None
+            why = carries(target) if target.crossing(asked.endpoint, asked.needs) else None
             if why is None:
                 kept.append(target)
             else:
@@ -341,7 +341,7 @@ def _lack(asked: Asked, targets: Sequence[Target]) -> str | None:
     stated = targets[0].tier.capabilities
     if not stated:
         return None
-    if not stated & targets[0].crossings.get(asked.endpoint.path, asked.endpoint).needs:
+    if not stated & (targets[0].crossing(asked.endpoint, asked.needs) or asked.endpoint).needs:
         return f"does not serve {asked.endpoint.path}"
     missing = asked.needs - stated
     return f"lacks {', '.join(sorted(missing))}" if missing else None

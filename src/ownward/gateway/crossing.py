@@ -20,10 +20,16 @@ if TYPE_CHECKING:
 
 _LLAMA_CPP = frozenset({"embedded", "llama-server"})
 """Their stream of `/v1/responses` lacks `content_index`, `output_index` and sequence numbers (build b11549), without
-which openai's own client cannot put an answer together."""
+which openai's own client cannot put an answer together. Their `/v1/messages` passes over a JSON schema, to which their chat
+completions hold an answer: measured 2026-11-21."""
 
 _NEWER_LIMIT_PROVIDERS = frozenset({"azure", "openai"})
 _NEWER_LIMIT_HOSTS = ("api.openai.com", ".openai.azure.com")
+
+
+def find_form_crossings(tier: Tier) -> Mapping[str, Endpoint]:
+    """Return, by the client's path, the endpoint that is asked in its place where a request demands a JSON schema."""
+    return {MESSAGES.path: CHAT} if tier.engine in _LLAMA_CPP else {}
 
 
 def find_crossings(tier: Tier, dialects: frozenset[str]) -> Mapping[str, Endpoint]:
@@ -46,11 +52,12 @@ def find_crossings(tier: Tier, dialects: frozenset[str]) -> Mapping[str, Endpoin
 class Crosser:
     """The translations of one request, each made once."""
 
-    __slots__ = ("_body", "_client", "_found", "_path")
+    __slots__ = ("_body", "_client", "_endpoint", "_found", "_needs")
 
-    def __init__(self, endpoint: Endpoint, body: bytes) -> None:
-        """Translate nothing yet."""
-        self._path = endpoint.path
+    def __init__(self, endpoint: Endpoint, body: bytes, needs: frozenset[str] = frozenset()) -> None:
+        """Translate nothing yet; `needs` are the capabilities that the request asks for."""
+        self._endpoint = endpoint
+        self._needs = needs
         self._client: translation.Dialect = endpoint.splices_as  # type: ignore[assignment]  # only those that cross come here
         self._body = body
         self._found: dict[tuple[str, int | None, str], translation.Translation | translation.Untranslatable] = {}
@@ -81,7 +88,8 @@ class Crosser:
     def _find(self, target: Target, body: bytes) -> translation.Translation | translation.Untranslatable:
         from ownward.upstreams import translation
 
-        instead = target.crossings[self._path]
+        instead = target.crossing(self._endpoint, self._needs)
+        assert instead is not None
         limit_name: translation.LimitName = "max_completion_tokens" if _takes_newer_limit(target) else "max_tokens"
         key = (instead.path, target.tier.max_output_tokens, limit_name)
         if body is self._body and key in self._found:
@@ -157,6 +165,11 @@ class Crossed:
     def error(self, status: int, body: bytes) -> tuple[int, bytes]:
         """Return an upstream's refusal in the client's dialect."""
         return self._translation.error(status, body)
+
+    @property
+    def sequence_number(self) -> int | None:
+        """The number that the client's dialect gives to the next event of its stream, where it numbers them."""
+        return None if self._stream is None else self._stream.sequence_number
 
     def begin_stream(self, *, now_s: float) -> None:
         """Make ready for a stream."""

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ownward.core import (
     BadInput,
@@ -373,16 +373,27 @@ def body_of(error: OwnwardError, dialect: Dialect, *, request_id: str | None = N
     return json.dumps(content, ensure_ascii=False).encode()
 
 
-def stream_event_of(error: OwnwardError, dialect: Dialect, *, endpoint: str, request_id: str | None = None) -> bytes:
+def stream_event_of(
+    error: OwnwardError,
+    dialect: Dialect,
+    *,
+    endpoint: str,
+    request_id: str | None = None,
+    sequence_number: int | None = None,
+) -> bytes:
     """Return the error as the last event of a stream that had begun, in the dialect of `endpoint`.
 
+    `sequence_number` is the event's own in a stream of responses; None where the upstream had numbered them.
     It starts with an empty line, which ends whatever event was cut. No `[DONE]` follows it.
     """
     body = body_of(error, dialect, request_id=request_id)
     if dialect == "anthropic":
         return b"\n\nevent: error\ndata: " + body + b"\n\n"
     if endpoint == "/v1/responses":
-        event = {"type": "error", "code": error.kind, "message": str(error), "param": None, "request_id": request_id}
+        event: dict[str, Any] = {"type": "error", "code": error.kind, "message": str(error), "param": None}
+        event["request_id"] = request_id
+        if sequence_number is not None:
+            event["sequence_number"] = sequence_number
         return b"\n\nevent: error\ndata: " + json.dumps(event, ensure_ascii=False).encode() + b"\n\n"
     return b"\n\ndata: " + body + b"\n\n"
 

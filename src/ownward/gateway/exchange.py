@@ -93,6 +93,7 @@ class Exchange:
         "label",
         "limit_states",
         "must_close",
+        "needs",
         "outcome",
         "paused_since_s",
         "prompt",
@@ -137,6 +138,7 @@ class Exchange:
         self.is_stream = False
         self.is_known = False
         self.outcome = ""
+        self.needs: frozenset[str] = frozenset()
         self.crossed: dict[str, Crossed] = {}  # by target, the last call of each that was made in another dialect
         self._crosser: Crosser | None = None
         self.prompt: Prompt | None = None
@@ -224,6 +226,7 @@ class Exchange:
         self.is_stream = peeked.stream is True and self.endpoint.has_output
         self.task_id, self.task_basis = wire.task_of(headers, self.request_id)
         self.workload = wire.name_in(headers, b"x-ownward-workload") or UNASSIGNED
+        self.needs = peeked.needs(self.body)
         return Asked(
             endpoint=self.endpoint,
             model=self.route,
@@ -234,7 +237,7 @@ class Exchange:
             headers=wire.texts_of(headers) if table.needs_headers else None,
             metadata=peeked.texts_of_metadata() if table.needs_metadata else None,
             fingerprint=self._fingerprint() if table.needs_fingerprint else None,
-            needs=peeked.needs(self.body),
+            needs=self.needs,
             carries=self._why_not,
         )
 
@@ -278,7 +281,7 @@ class Exchange:
 
     def _why_not(self, target: Target) -> Any:
         if self._crosser is None:
-            self._crosser = Crosser(self.endpoint, self.body)
+            self._crosser = Crosser(self.endpoint, self.body, self.needs)
         return self._crosser.why_not(target)
 
     def cross(self, target: Target, body: bytes) -> Crossed:
@@ -287,7 +290,7 @@ class Exchange:
         Raises: Incapable.
         """
         if self._crosser is None:
-            self._crosser = Crosser(self.endpoint, self.body)
+            self._crosser = Crosser(self.endpoint, self.body, self.needs)
         crossed = self.crossed[target.key] = self._crosser.cross(target, body)
         return crossed
 
@@ -609,8 +612,15 @@ class Exchange:
         """End a stream with an error event in the client's dialect."""
         self.has_broken = True
         self.error_kind = error.kind
+        crossed = None if self.target is None else self.crossed.get(self.target.key)
         await self.end(
-            stream_event_of(error, self.endpoint.dialect, endpoint=self.endpoint.path, request_id=self.request_id)
+            stream_event_of(
+                error,
+                self.endpoint.dialect,
+                endpoint=self.endpoint.path,
+                request_id=self.request_id,
+                sequence_number=None if crossed is None else crossed.sequence_number,
+            )
         )
 
     async def answer_error(self, error: OwnwardError) -> None:

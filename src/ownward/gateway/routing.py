@@ -15,7 +15,7 @@ from typing import Any
 from ownward.core import UsageError
 from ownward.gateway.bounds import ChargeBound
 from ownward.gateway.carrying import Carrying, compile_strategy
-from ownward.gateway.crossing import find_crossings
+from ownward.gateway.crossing import find_crossings, find_form_crossings
 from ownward.gateway.endpoints import ENDPOINTS, Endpoint
 from ownward.plan import Match, Plan, Tier, Upstream, Workload
 from ownward.policy import LOCAL_ONLY, Detectors, Label, Place
@@ -32,7 +32,8 @@ ANTHROPIC_VERSION = (b"anthropic-version", b"2023-06-01")
 class Target:
     """One upstream of one tier, ready to be sent to; `unusable` says why it cannot be, where it cannot.
 
-    `crossings` holds, by the client's path, the endpoint that is asked where the upstream does not serve that path.
+    `crossings` holds, by the client's path, the endpoint that is asked where the upstream does not serve that path,
+    `form_crossings` where it does not hold answers to a JSON schema there.
     """
 
     key: str
@@ -43,6 +44,7 @@ class Target:
     unusable: str | None
     dialects: frozenset[str]
     crossings: Mapping[str, Endpoint]
+    form_crossings: Mapping[str, Endpoint]
     paths: Mapping[str, str]
     headers: tuple[tuple[bytes, bytes], ...]
     timeouts: Timeouts
@@ -54,6 +56,13 @@ class Target:
     def name(self) -> str:
         """The upstream's name, as the ledger has it."""
         return self.upstream.name
+
+    def crossing(self, endpoint: Endpoint, needs: frozenset[str]) -> Endpoint | None:
+        """Return the endpoint that is asked in the place of the client's, or None where that one is served."""
+        found = self.crossings.get(endpoint.path)
+        if found is None and needs and "json_schema" in needs:
+            return self.form_crossings.get(endpoint.path)
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,6 +259,7 @@ def _targets(tier: Tier, *, addresses: Mapping[str, str | None], secrets: Mappin
             unusable=_why_unusable(upstream, secret) or why_no_way,
             dialects=dialects,
             crossings=find_crossings(tier, dialects),
+            form_crossings=find_form_crossings(tier),
             paths={path: upstream.compute_target(path) for path in ENDPOINTS},
             headers=tuple(_headers(upstream, secret)),
             timeouts=Timeouts(

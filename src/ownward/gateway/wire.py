@@ -43,6 +43,9 @@ class Peeked(msgspec.Struct, gc=False):
     stream: bool | None = None
     tools: msgspec.Raw = msgspec.Raw(b"")
     response_format: msgspec.Raw = msgspec.Raw(b"")
+    text: msgspec.Raw = msgspec.Raw(b"")
+    output_config: msgspec.Raw = msgspec.Raw(b"")
+    output_format: msgspec.Raw = msgspec.Raw(b"")
     logprobs: msgspec.Raw = msgspec.Raw(b"")
     n: msgspec.Raw = msgspec.Raw(b"")
     metadata: msgspec.Raw = msgspec.Raw(b"")
@@ -57,11 +60,12 @@ class Peeked(msgspec.Struct, gc=False):
         found = _media_needs(body)
         if self.tools and bytes(self.tools) not in _NOTHING:
             found |= {"tools"}
-        if self.response_format:
-            form = bytes(self.response_format)
-            if b"json_schema" in form:
-                found |= {"json_schema"}
-            elif b"json_object" in form:
+        form = self.response_format or self.text or self.output_config or self.output_format
+        if form:
+            stated = bytes(form)
+            if b"json_schema" in stated:
+                found |= JSON_SCHEMA
+            elif b"json_object" in stated:
                 found |= {"json_mode"}
         if self.logprobs and bytes(self.logprobs) not in _NOTHING:
             found |= {"logprobs"}
@@ -83,6 +87,7 @@ class Peeked(msgspec.Struct, gc=False):
         return {name: value for name, value in stated.items() if isinstance(value, str)}
 
 
+JSON_SCHEMA = frozenset({"json_schema"})
 _NOTHING = frozenset({b"null", b"[]", b"false", b"0"})
 _ONE = frozenset({b"null", b"1"})
 _NO_NEEDS: frozenset[str] = frozenset()

@@ -7,7 +7,8 @@ import pytest
 
 from ownward.engines import Cut, Failure, FakeOptions, FakeServer
 from ownward.gateway import GatewaySettings
-from ownward.plan import Upstream
+from ownward.plan import Match, Strategy, Upstream, Workload
+from ownward.policy import ANY
 
 CHAT, RESPONSES, MESSAGES = "/v1/chat/completions", "/v1/responses", "/v1/messages"
 HELLO = [{"role": "user", "content": "hello there"}]
@@ -229,6 +230,8 @@ def test_a_stream_that_is_cut_stays_cut_in_the_clients_dialect(lab, start, clien
                 assert b"[DONE]" not in answer.body
                 assert b"message_stop" not in answer.body
                 assert b"response.completed" not in answer.body
+                if client == "responses":
+                    assert [event["sequence_number"] for event in found] == list(range(len(found)))
                 (row,) = await running.rows()
                 assert row["state"] == "unsettled"
 
@@ -284,3 +287,94 @@ def test_a_plan_of_one_dialect_loads_no_translation(lab, start):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
+
+
+@pytest.mark.parametrize(
+    ("path", "form"),
+    [
+        (MESSAGES, {"output_config": {"format": {"type": "json_schema", "schema": {"type": "object"}}}}),
+        (RESPONSES, {"text": {"format": {"type": "json_schema", "name": "n", "schema": {"type": "object"}}}}),
+    ],
+)
+def test_a_form_that_llama_cpp_would_pass_over_is_demanded_in_chat_completions(lab, start, path, form):
+    """Its messages do not hold an answer to a schema, and are passed through without one; its responses never are."""
+
+    async def main():
+        async with FakeServer(FakeOptions(reply="{}")) as fake:
+            tier = lab.tier("l", fake.base_url, kind="owned", engine="llama-server")
+            async with start(lab.plan_of(tier)) as running:
+                plain = {"model": "chat", "input": "hi"} if path == RESPONSES else lab.chat(max_tokens=9)
+                formed = await running.ask(path, {**plain, **form})
+                assert formed.status == 200
+                assert "x-ownward-translated" in formed.headers
+                assert fake.record.requests()["requests"][-1]["target"] == CHAT
+                assert last_request(fake)["response_format"]["json_schema"]["schema"] == {"type": "object"}
+                passed = await running.ask(path, plain)
+                assert ("x-ownward-translated" in passed.headers) is (path == RESPONSES)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("path", [CHAT, RESPONSES])
+def test_a_whole_answer_where_a_stream_was_asked_for_is_told_as_one(lab, start, path):
+    body = json.dumps(
+        {"id": "m", "type": "message", "role": "assistant", "model": "x", "stop_reason": "end_turn",
+         "content": [{"type": "text", "text": "a b c"}], "usage": {"input_tokens": 3, "output_tokens": 4}}
+    ).encode()  # fmt: skip
+
+    async def main():
+        async with (
+            lab.Scripted(lab.whole(body)) as upstream,
+            start(lab.plan_of(anthropic_tier(lab, "n", upstream.base_url))) as running,
+        ):
+            asked = {"model": "chat", "max_output_tokens": 9, "input": "hi", "stream": True}
+            answer = await running.ask(path, asked if path == RESPONSES else lab.chat(max_tokens=5, stream=True))
+            found = events(answer.body)
+            assert "a b c" in json.dumps(found)
+            assert found[-1] == "[DONE]" if path == CHAT else found[-1]["type"] == "response.completed"
+            (row,) = await running.rows()
+            assert (row["state"], row["output_tokens"]) == ("settled", 4)
+
+    asyncio.run(main())
+
+
+def test_a_chat_stream_without_its_done_is_whole_for_a_client_of_messages(lab, start):
+    async def script(_, reader, writer):
+        chunks = [
+            {"id": "c", "choices": [{"index": 0, "delta": {"content": "a"}}]},
+            {"id": "c", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
+        ]
+        writer.write(lab.STREAM_HEAD)
+        for each in chunks:
+            writer.write(lab.chunk(b"data: " + json.dumps(each).encode() + b"\n\n"))
+        writer.write(b"0\r\n\r\n")
+        await writer.drain()
+
+    async def main():
+        async with lab.Scripted(script) as upstream, start(lab.plan_of(lab.tier("o", upstream.base_url))) as running:
+            answer = await running.ask(MESSAGES, lab.chat(max_tokens=5, stream=True))
+            assert events(answer.body)[-1] == {"type": "message_stop"}
+
+    asyncio.run(main())
+
+
+def test_a_strategy_of_several_calls_asks_an_anthropic_upstream_too(lab, start):
+    async def main():
+        async with FakeServer(FakeOptions(reply="forty two")) as fake:
+            tier = anthropic_tier(lab, "n", fake.base_url)
+            vote = Workload(
+                name="v",
+                match=Match(models=("v",)),
+                strategy=Strategy(
+                    kind="vote", tiers=("n",), max_calls=3, options={"samples": 3, "labels": ("forty two", "none")}
+                ),
+                label=ANY,
+            )
+            async with start(lab.plan_of(tier, workloads=(vote,))) as running:
+                answer = await running.ask(CHAT, lab.chat(model="v", max_tokens=9))
+                assert answer.status == 200, answer.body
+                assert answer.json["choices"][0]["message"]["content"] == "forty two"
+                assert answer.headers["x-ownward-translated"] == "chat to messages"
+                assert {request["target"] for request in fake.record.requests()["requests"]} == {MESSAGES}
+
+    asyncio.run(main())

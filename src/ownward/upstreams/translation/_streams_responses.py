@@ -74,6 +74,11 @@ class ResponsesWriter:
         self._ended: Ended | None = None
         self._counts: Counts | None = None
 
+    @property
+    def sequence_number(self) -> int:
+        """The number of the next event."""
+        return self._sequence
+
     def write(self, event: Event) -> bytes:
         """Return the events that say one of ours."""
         match event:

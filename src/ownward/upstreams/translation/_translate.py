@@ -167,6 +167,11 @@ class StreamTranslator:
         self._has_begun = False
         self._is_over = False
 
+    @property
+    def sequence_number(self) -> int | None:
+        """The number of the next event, where the client's dialect numbers them."""
+        return self._writer.sequence_number if isinstance(self._writer, ResponsesWriter) else None
+
     def feed(self, data: bytes) -> bytes:
         """Return what the client is told of the next bytes; may be nothing.
 

@@ -1,0 +1,85 @@
+"""The real clients against real weights, each in the dialect that the tier is said not to speak.
+
+llama.cpp speaks both dialects; the plan's tier states one of them alone, so that every request is translated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import openai
+import pydantic
+import pytest
+
+from ownward.engines import EMBEDDED_MODEL, EmbeddedEngine, EngineOptions, fetch
+from ownward.plan import Upstream
+
+pytestmark = pytest.mark.engine
+
+anthropic = pytest.importorskip("anthropic")
+MESSAGES = [{"role": "user", "content": "What is 2 + 2?"}]
+
+
+@pytest.fixture(scope="module")
+def model_path(tmp_path_factory):
+    pytest.importorskip("xllamacpp")
+    return fetch(EMBEDDED_MODEL, cache_dir=tmp_path_factory.mktemp("weights"))
+
+
+@asynccontextmanager
+async def serving(lab, start, model_path, dialect):
+    options = EngineOptions(model_path=model_path, alias="a-model", slots=1, context_tokens=512, threads=1)
+    async with EmbeddedEngine(options) as engine:
+        upstream = Upstream(name="u", url=engine.base_url, dialect=dialect)
+        async with start(lab.plan_of(lab.tier("a", engine.base_url, kind="owned", upstreams=(upstream,)))) as running:
+            yield running
+
+
+class Sum(pydantic.BaseModel):
+    answer: int
+
+
+def test_anthropics_client_and_chat_completions(lab, start, model_path):
+    async def main():
+        async with (
+            serving(lab, start, model_path, "openai") as running,
+            anthropic.AsyncAnthropic(base_url=running.base_url, api_key="none", max_retries=0) as client,
+        ):
+            asked = {"model": "chat", "messages": MESSAGES, "extra_body": {"temperature": 0}}
+            whole = await client.messages.create(max_tokens=16, **asked)
+            assert whole.content[0].text
+            async with client.messages.stream(max_tokens=16, **asked) as stream:
+                final = await stream.get_final_message()
+            assert final.content[0].text == whole.content[0].text
+            counted = final.usage.input_tokens + final.usage.cache_read_input_tokens
+            assert counted == whole.usage.input_tokens + whole.usage.cache_read_input_tokens
+            formed = await client.messages.parse(max_tokens=64, output_format=Sum, **asked)
+            assert isinstance(formed.parsed_output, Sum)  # the engine's own messages pass over the form
+            rows = await running.rows()
+            assert [row["state"] for row in rows] == ["settled"] * 3
+            assert {row["input_tokens"] for row in rows} == {counted}
+
+    asyncio.run(main())
+
+
+def test_openais_client_and_messages(lab, start, model_path):
+    async def main():
+        async with (
+            serving(lab, start, model_path, "anthropic") as running,
+            openai.AsyncOpenAI(base_url=f"{running.base_url}/v1", api_key="none", max_retries=0) as client,
+        ):
+            asked = {"model": "chat", "messages": MESSAGES, "temperature": 0, "max_tokens": 16}
+            whole = await client.chat.completions.create(**asked)
+            pieces = [
+                chunk.choices[0].delta.content or ""
+                async for chunk in await client.chat.completions.create(stream=True, **asked)
+            ]
+            assert "".join(pieces) == whole.choices[0].message.content
+            response = await client.responses.create(model="chat", input=MESSAGES, max_output_tokens=16, temperature=0)
+            assert response.output_text == whole.choices[0].message.content
+            rows = await running.rows()
+            assert {row["input_tokens"] for row in rows} == {whole.usage.prompt_tokens}
+            assert response.usage.input_tokens == whole.usage.prompt_tokens
+
+    asyncio.run(main())
