@@ -226,7 +226,7 @@ def rank(option: FitOption) -> tuple[int, int, int, float, float, str]:
     bits = min(option.bits, _WIDE_ENOUGH_BITS)
     speed = option.decode_tokens_per_s.value or 0.0
     place = {True: 0, None: 1, False: 2}[option.fits]
-    if place:  # what does not fit is listed from the least that is missing
+    if option.fits is False:  # what does not fit is listed from the least that is missing
         return place, 0, 0, float(option.missing_bytes or 0), -speed, option.variant
     # Of what is too slow to read along, twice the speed goes before more bits.
     doublings = math.floor(math.log2(READING_TOKENS_PER_S / speed)) if speed > 0 else _MOST_DOUBLINGS

@@ -89,8 +89,9 @@ class FitReport:
 def name_machine(machine: Machine, count: int, host: Host | None = None) -> str:
     """Return devices and what stands behind them in a reader's words."""
     name = machine.name if count == 1 else f"{count} x {machine.name}"
-    if machine.kind in {"soc-unified", "cpu-platform"} and machine.memory_label is not None:  # of several sizes
-        name += f" with {machine.memory_label.value}"
+    size = "" if machine.memory_label is None else machine.memory_label.value
+    if machine.kind in {"soc-unified", "cpu-platform"} and size.replace(" ", "") not in name.replace(" ", ""):
+        name += f" with {size}"  # it is sold, or built, with several
     if host is None:
         return name
     behind = []

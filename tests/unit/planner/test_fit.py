@@ -74,3 +74,10 @@ def test_the_longest_context_holds_what_was_asked_where_it_fits(context: int) ->
     best = _fit("qwen3-8b", "RTX 4090", context_tokens=context)[0]
     assert best.max_context_tokens is not None
     assert best.max_context_tokens >= context
+
+
+def test_where_memory_is_not_known_options_are_ranked_as_if_they_fitted_and_say_so() -> None:
+    options = _fit("qwen3-8b", "epyc-9005-12ch-ddr5-6000")
+    assert {option.fits for option in options} == {None}
+    assert options[0].bits >= 6
+    assert "driver-visible memory" in options[0].unknown
