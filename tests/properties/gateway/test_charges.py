@@ -12,6 +12,7 @@ from ownward.gateway.bounds import ChargeBound
 from ownward.pricing import Price, PriceStep, Usage
 
 RATES = st.decimals(min_value=0, max_value=100, places=6) | st.decimals(min_value=0, max_value=100, places=9)
+OPTIONAL = ("cached_input_usd_per_mtok", "cache_write_usd_per_mtok", "cache_write_1h_usd_per_mtok")
 MAYBE = st.none() | RATES
 
 
