@@ -88,7 +88,7 @@ match = {{ models = ["{dialect}"] }}
 strategy = {{ kind = "direct", tiers = ["{first}-{dialect}"] }}
 fallback = ["{second}-{dialect}", "steady-{dialect}"]
 """
-_SETTINGS = """
+_MANY_RETRIES = """
 [gateway]
 retry_fraction = 1
 retry_burst = 1000
@@ -113,7 +113,7 @@ class Seen:
 class Site:
     """The processes, and the hand that breaks them."""
 
-    def __init__(self, folder: Path, *, seed: int) -> None:
+    def __init__(self, folder: Path, *, seed: int, settings: str = _MANY_RETRIES) -> None:
         """Start everything and wait until the gateway accepts requests."""
         self.folder = folder
         self.rng = random.Random(seed)
@@ -122,7 +122,7 @@ class Site:
         self.is_up = False
         self._order = ["wild", "odd"]
         self._ports = {name: _free_port() for name in FAKES}
-        (folder / "ownward.toml").write_text(_SETTINGS)
+        (folder / "ownward.toml").write_text(settings)
         self.fakes = {name: self._start_fake(name) for name in FAKES}
         self._write_plan()
         self.start_gateway()
@@ -382,13 +382,14 @@ def main() -> None:
     parser.add_argument("--at-once", type=int, default=64)
     parser.add_argument("--kills", type=int, default=2, help="of the gateway")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--default-retries", action="store_true", help="leave the gateway's retry budget as it is")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing is left running
     record, seen, start_s = new_record("chaos"), Seen(), time.perf_counter()
     with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
         folder = Path(name)
-        site = Site(folder, seed=options.seed)
+        site = Site(folder, seed=options.seed, settings="" if options.default_retries else _MANY_RETRIES)
         try:
             run_on_light_loop(
                 lambda: run_clients(site, seen, requests=options.requests, at_once=options.at_once, kills=options.kills)
@@ -407,6 +408,7 @@ def main() -> None:
         "requests": seen.asked,
         "at_once": options.at_once,
         "seed": options.seed,
+        "retries": "as by default" if options.default_retries else "not bounded",
         "seconds": round(time.perf_counter() - start_s, 1),
         "what_was_done": dict(sorted(seen.events.items())),
         "how_requests_ended": dict(seen.ends.most_common()),

@@ -229,6 +229,32 @@ def start_nginx(upstream: int, folder: Path, core: int) -> Contender:
     )
 
 
+def start_pipe(upstream: int, folder: Path, core: int) -> Contender:
+    """Start what copies bytes on uvloop and does nothing else."""
+    started = time.perf_counter()
+    root = os.fspath(Path(__file__).parents[1])
+    process = _launch(
+        [sys.executable, "-m", "benchmarks.byte_pipe", upstream], core, folder, more_environment={"PYTHONPATH": root}
+    )
+    found: list[str] = []
+
+    def is_up() -> bool:
+        found[:] = re.findall(r"listening at (\d+)", (folder / "log.txt").read_text(errors="replace"))
+        return bool(found)
+
+    _wait(is_up, process, folder)
+    return _started(
+        Contender(
+            name="uvloop pipe",
+            version=version("uvloop"),
+            does="copies bytes, reads nothing",
+            address=Address(port=int(found[0]), path=CHAT, model="bench"),
+            process=process,
+        ),
+        started,
+    )
+
+
 def start_litellm(upstream: int, folder: Path, core: int, python: Path) -> Contender:
     """Start LiteLLM's proxy with a master key and no database."""
     (folder / "config.yaml").write_text(_LITELLM.format(upstream=upstream))

@@ -1,12 +1,14 @@
 """What a gateway costs: CPU, latency and memory of ours beside nginx, TensorZero, LiteLLM and no gateway at all.
 
-    python -m benchmarks.gateway                     # about ten minutes; makes the others' environments on first use
-    python -m benchmarks.gateway --only ownward,nginx --rounds 3
-    python -m benchmarks.gateway --soak 1000000      # and memory over a million requests of ours
+    python -m benchmarks.gateway                     # about 15 minutes; makes the others' environments on first use
+    python -m benchmarks.gateway --only ownward,nginx --rounds 3 --soak 0 --open-streams 0
+
+Measures five rounds of each, then 5,000 open streams, then our memory over a million requests.
 
 Needs two cores: the gateway has one for itself, the upstream and the load share the other. Contenders take turns
 within each round and are held still (SIGSTOP) while others run. Needs `wrk` and `nginx` (Debian packages). Writes
-results/gateway-DATE.json and prints a table. CPU is the processor time of the gateway's processes, read from /proc.
+results/gateway-DATE.json, puts its table into docs/reference/benchmarks.md and prints it. CPU is the processor time
+of the gateway's processes, kernel included, by their own clocks.
 """
 
 from __future__ import annotations
@@ -34,13 +36,15 @@ from benchmarks.contenders import (
     start_litellm,
     start_nginx,
     start_ownward,
+    start_pipe,
     start_tensorzero,
 )
 from benchmarks.light_client import OneConnection, StreamsSeen, run_on_light_loop, run_open_loop, run_streams, run_wrk
 from benchmarks.light_upstream import started_upstream
 from benchmarks.machine_facts import new_record, write_record
 
-NAMES = ("direct", "nginx", "ownward", "TensorZero", "LiteLLM")
+NAMES = ("direct", "nginx", "uvloop pipe", "ownward", "TensorZero", "LiteLLM")
+PAGE = Path(__file__).parents[1] / "docs" / "reference" / "benchmarks.md"
 AIMS = {
     "cpu_us_per_request_at_64": "at most 200",
     "added_p50_ms_at_1": "at most 0.4",
@@ -100,7 +104,9 @@ def main() -> None:
     parser.add_argument("--gateway-core", type=int, default=1)
     parser.add_argument("--load-core", type=int, default=0)
     parser.add_argument("--open-streams", type=int, default=5000, help="0 leaves this out")
-    parser.add_argument("--soak", type=int, default=0, help="requests over which our memory is watched")
+    parser.add_argument(
+        "--soak", type=int, default=1_000_000, help="requests over which our memory is watched; 0: none"
+    )
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     only = {"direct", *options.only.split(",")}
@@ -149,6 +155,8 @@ def main() -> None:
         "results": summarise(measured),
     }
     print(f"written to {write_record(record, options.out)}", file=sys.stderr)
+    if options.out is None:
+        put_into_page(table(record))
     print(table(record))
 
 
@@ -165,6 +173,8 @@ def start_all(only: set[str], upstream: int, folder: Path, core: int, peers: Pat
                     yield start_direct(upstream)
                 case "nginx":
                     yield start_nginx(upstream, own, core)
+                case "uvloop pipe":
+                    yield start_pipe(upstream, own, core)
                 case "ownward":
                     yield start_ownward(upstream, own, core)
                 case "TensorZero":
@@ -222,7 +232,12 @@ def measure_round(measured: Measured, upstream: int, sizes: Sizes, *, seed: int,
             measured.notes.append(f"{failed} of {sizes.open_requests} failed in the open loop")
     else:
         measured.notes.append(f"no open loop at {sizes.open_per_s:g}/s: it serves {per_s:.0f}/s")
-    measure_streams(measured, upstream, sizes, streams=max(8, sizes.streams // share))
+    streams = max(8, sizes.streams // share)
+    for interval_s, figure in (
+        (sizes.chunk_interval_s, "cpu_us_per_streamed_chunk"),
+        (0.0, "cpu_us_per_chunk_at_once"),
+    ):
+        measure_streams(measured, upstream, streams=streams, chunks=sizes.chunks, interval_s=interval_s, figure=figure)
     measure_first_byte(measured, upstream, streams=max(10, sizes.first_byte_streams // share))
 
 
@@ -236,18 +251,20 @@ def measure_single(measured: Measured, *, requests: int) -> None:
     measured.add(p50_ms_at_1=_at(times_s, 0.5) * 1e3, p99_ms_at_1=_at(times_s, 0.99) * 1e3)
 
 
-def measure_streams(measured: Measured, upstream: int, sizes: Sizes, *, streams: int) -> None:
-    """Measure CPU by the event of streams that run at once; each stream's own request is counted in."""
+def measure_streams(
+    measured: Measured, upstream: int, *, streams: int, chunks: int, interval_s: float, figure: str
+) -> None:
+    """Measure CPU by the event of streams that run at once, as `figure`; each stream's own request is counted in."""
     contender = measured.contender
-    set_pace(upstream, chunks=sizes.chunks, interval_s=sizes.chunk_interval_s)
+    set_pace(upstream, chunks=chunks, interval_s=interval_s)
     seen = StreamsSeen()
     before_s = contender.cpu_s()
     run_on_light_loop(lambda: run_streams(contender.address, streams=streams, seen=seen))
     used_s = contender.cpu_s() - before_s
-    if seen.whole != streams or seen.events < streams * sizes.chunks:
-        measured.notes.append(f"streams: {seen} of {streams} with {sizes.chunks} events each")
+    if seen.whole != streams or seen.events < streams * chunks:
+        measured.notes.append(f"streams: {seen} of {streams} with {chunks} events each")
     if contender.process is not None:
-        measured.add(cpu_us_per_streamed_chunk=used_s / (streams * sizes.chunks) * 1e6)
+        measured.add(**{figure: used_s / (streams * chunks) * 1e6})
 
 
 def measure_first_byte(measured: Measured, upstream: int, *, streams: int) -> None:
@@ -348,6 +365,9 @@ def summarise(measured: Sequence[Measured]) -> list[dict[str, Any]]:
     return rows
 
 
+_COMPARED = frozenset(
+    {"cpu_us_per_request_at_64", "open_loop_p99_ms", "cpu_us_per_streamed_chunk", "cpu_us_per_chunk_at_once"}
+)
 _COLUMNS = (
     ("CPU us a request, 64 conn.", "cpu_us_per_request_at_64", 1.0, "{:,.0f}"),
     ("requests/s, 64 conn.", "requests_per_s_at_64", 1.0, "{:,.0f}"),
@@ -355,6 +375,7 @@ _COLUMNS = (
     ("added p99 ms", "added_p99_ms_at_1", 1.0, "{:.2f}"),
     ("p99 ms at 500/s open", "open_loop_p99_ms", 1.0, "{:.2f}"),
     ("CPU us a chunk", "cpu_us_per_streamed_chunk", 1.0, "{:.1f}"),
+    ("where many come at once", "cpu_us_per_chunk_at_once", 1.0, "{:.1f}"),
     ("added first byte ms", "added_first_byte_p50_ms", 1.0, "{:.2f}"),
     ("memory MB, start", "memory_at_start_bytes", 1e-6, "{:.0f}"),
     ("memory MB, after", "memory_after_bytes", 1e-6, "{:.0f}"),
@@ -366,13 +387,29 @@ _COLUMNS = (
 def table(record: dict[str, Any]) -> str:
     """Return the results as a Markdown table: medians, and in brackets the lowest and highest round."""
     lines = ["| | " + " | ".join(title for title, *_ in _COLUMNS) + " |", "| --- |" + " ---: |" * len(_COLUMNS)]
+    nginx = next((row for row in record["results"] if row["name"] == "nginx"), None)
     for row in record["results"]:
-        cells = [_cell(row.get(name), scale, form) for _, name, scale, form in _COLUMNS]
+        cells = [_cell(row.get(name), scale, form) + _times(row, nginx, name) for _, name, scale, form in _COLUMNS]
         lines.append(f"| {row['name']} {row['version']} | " + " | ".join(cells) + " |")
     machine = record["machine"]
     load = f"{machine['load_average_before']} to {machine['load_average_after']}"
     lines.append(f"\n{record['measured_at']}, {machine['cpu_cores']} cores of {machine['cpu']}, load average {load}.")
     return "\n".join(lines)
+
+
+def _times(row: dict[str, Any], nginx: dict[str, Any] | None, name: str) -> str:
+    """Return how many times nginx's figure a row's is, for our own row and the figures that compare."""
+    if row["name"] != "ownward" or nginx is None or name not in _COMPARED:
+        return ""
+    ours, theirs = row.get(name), nginx.get(name)
+    return f"; {ours['median'] / theirs['median']:.1f}x nginx" if ours and theirs and theirs["median"] > 0 else ""
+
+
+def put_into_page(table_text: str, page: Path = PAGE) -> None:
+    """Put the table where the page has the last one."""
+    before, mark, rest = page.read_text(encoding="utf-8").partition("<!-- gateway -->\n")
+    _, end, after = rest.partition("<!-- /gateway -->")
+    page.write_text(f"{before}{mark}{table_text}\n{end}{after}", encoding="utf-8")
 
 
 def _cell(figure: dict[str, float] | float | None, scale: float, form: str) -> str:

@@ -284,6 +284,11 @@ class Call:
         self.is_body_whole = True
         self._wake()
 
+    def forget(self) -> None:
+        """Let go of what refers back to this call, so that it is freed at once and not by the collector."""
+        self.scope.clear()
+        self.on_gone = self.on_flow = self.task = None
+
     def leave(self) -> None:
         """Note that the client left."""
         if self.is_over or self.is_gone:

@@ -106,6 +106,7 @@ class Listener:
                 call.fail()
         finally:
             self.tasks.discard(call.task)
+            call.forget()
 
     def _look(self) -> None:
         """Move the clock, renew the date, give up on connections that took too long."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import random
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -587,5 +588,30 @@ def test_damaged_requests_neither_crash_nor_hang_nor_are_answered_twice(seed: in
             async with asyncio.timeout(5):
                 while listener.connections or listener.tasks:
                     await asyncio.sleep(0.02)
+
+    run(main)
+
+
+def test_a_request_leaves_nothing_to_the_garbage_collector() -> None:
+    """What only the collector frees lives on until it runs: memory then climbs with the requests between two runs."""
+
+    async def main() -> None:
+        async with listening() as (_, port):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+
+            async def ask(times: int) -> None:
+                for _ in range(times):
+                    writer.write(GET)
+                    await reader.readuntil(b"GET /a?b=c ")
+
+            await ask(20)
+            gc.collect()
+            gc.disable()
+            try:
+                await ask(300)
+                assert gc.collect() < 100
+            finally:
+                gc.enable()
+            writer.close()
 
     run(main)
