@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ownward.core import format_bytes, format_usd
 from ownward.reports._chart import Series, draw_chart
 from ownward.reports._fit_report import FitLine, FitReport, banded, name_machine, name_tokens, remarks, seconds, short
-from ownward.reports._fit_screen import command_lines
+from ownward.reports._fit_screen import command_lines, name_best, name_change, name_frontier, name_purchase
 from ownward.reports._fit_style import STYLE
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def _body(report: FitReport) -> Iterator[str]:
         f"prices and facts as of {report.at.isoformat()}.</p>"
     )
     if report.advice is not None:
-        yield from _advice(report.advice)
+        yield from _advice(report.advice, is_ranking=report.is_ranking)
     elif report.fitting:
         yield _verdict(report.fitting[0])
     else:
@@ -67,7 +67,7 @@ def _body(report: FitReport) -> Iterator[str]:
     if report.lines and report.advice is None:
         yield "<h2>All options</h2>"
         yield _options_table(report)
-        yield f"<p>{_BAND_NOTE}</p>"
+        yield f"<p>{_BAND_NOTE}</p>" if report.fitting else ""
     yield from (f"<p>{escape(note)}</p>" for note in report.notes)
     yield from _where_from(report)
 
@@ -88,8 +88,7 @@ def _nothing_fits(nearest: Sequence[Nearest]) -> Iterator[str]:
         for item in nearest:
             option = item.option
             yield (
-                f"<li>{escape(item.change.replace('_', ' '))} <strong>{escape(item.to)}</strong>: "
-                f"{escape(option.model)} in {escape(option.variant)}, "
+                f"<li>{escape(name_change(item))}: {escape(option.model)} in {escape(option.variant)}, "
                 f"{escape(banded(option.decode_tokens_per_s))} tokens/s</li>"
             )
         yield "</ul>"
@@ -228,6 +227,22 @@ def _curves(curves: Curves, option: FitOption) -> Iterator[str]:
 
 def _options_table(report: FitReport) -> str:
     is_mixed = len({line.option.model for line in report.lines}) > 1
+    if not report.fitting:
+        return _table(
+            (*(("model",) if is_mixed else ()), "weights", "needs", "usable", "missing"),
+            (
+                (
+                    *((line.option.model,) if is_mixed else ()),
+                    line.option.variant,
+                    format_bytes(line.option.memory.total),
+                    format_bytes(line.option.usable_bytes),
+                    format_bytes(line.option.missing_bytes),
+                )
+                for line in report.lines
+            ),
+            caption="From the least that is missing",
+            texts=2 if is_mixed else 1,
+        )
 
     def row(line: FitLine) -> tuple[str, ...]:
         option = line.option
@@ -260,15 +275,18 @@ def _options_table(report: FitReport) -> str:
     )
 
 
-def _advice(advice: Advice) -> Iterator[str]:
+def _advice(advice: Advice, *, is_ranking: bool) -> Iterator[str]:
     if not advice.purchases:
         yield '<p class="verdict"><strong>Nothing within this budget runs it.</strong></p>'
         if advice.above_budget is not None:
-            yield f"<p>The cheapest that does: {escape(_named(advice.above_budget))}, "
+            yield f"<p>The cheapest that does: {escape(name_purchase(advice.above_budget))}, "
             yield f"${advice.above_budget.total_usd:,.0f} in all.</p>"
     else:
-        yield "<p>Each is the best for its price: what costs more and gives neither better weights nor more speed "
-        yield f"is left out ({advice.tried} purchases tried).</p>"
+        if advice.best is not None:
+            yield f'<p class="verdict">{escape(name_best(advice.best))}</p>'
+        yield f"<p>{escape(name_frontier(advice, is_ranking=is_ranking))}</p>"
+        if any(one.host_usd for one in advice.purchases):
+            yield "<p>+ with a computer around it, whose price is assumed.</p>"
         yield _table(
             ("buy", "price is", "model", "weights", "$ in all", "longest context", "tokens/s", "all $/Mtok"),
             (_purchase_row(one) for one in advice.purchases),
@@ -290,9 +308,9 @@ def _advice(advice: Advice) -> Iterator[str]:
 def _purchase_row(one: Purchase) -> tuple[str, ...]:
     option, machine = one.option, one.machine
     kind = f"{(machine.price_kind or '?').replace('_', ' ')} {machine.price_dated or ''}".strip()
-    host = f", and ${one.host_usd:,.0f} for a computer around it (assumed)" if one.host_usd else ""
+    host = f" + ${one.host_usd:,.0f}" if one.host_usd else ""
     return (
-        f"{_named(one)}{host}",
+        f"{name_purchase(one)}{host}",
         kind,
         option.model,
         option.variant,
@@ -343,10 +361,6 @@ def _table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, caption: s
         f'<div class="scroll" tabindex="0"><table><caption>{escape(caption)}</caption>'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
-
-
-def _named(one: Purchase) -> str:
-    return one.machine.name if one.count == 1 else f"{one.count} x {one.machine.name}"
 
 
 def _in_out(incoming: Any, outgoing: Any) -> str:

@@ -331,11 +331,12 @@ def _nearest(found: Sequence[Nearest]) -> Iterator[Text]:
         return
     yield Text("The nearest that does:")
     for item in found:
-        for number, row in enumerate(_wrapped(f"{_change(item)}: {_outcome(item.option)}", width=_COLUMNS - 4)):
+        for number, row in enumerate(_wrapped(f"{name_change(item)}: {_outcome(item.option)}", width=_COLUMNS - 4)):
             yield Text(f"  {'-' if not number else ' '} {row}")
 
 
-def _change(item: Nearest) -> str:
+def name_change(item: Nearest) -> str:
+    """Return a change with which something fits, and the flag that says it."""
     match item.change:
         case "concurrency":
             return f"fewer at a time, --concurrency {item.to}"
@@ -375,12 +376,15 @@ def _advice_page(report: FitReport, advice: Advice) -> Iterator[Any]:
             yield from (
                 Text(row)
                 for row in _wrapped(
-                    f"The cheapest that does: {_named(dearer)}, {_dollars(dearer.total_usd)} in all: "
+                    f"The cheapest that does: {name_purchase(dearer)}, {_dollars(dearer.total_usd)} in all: "
                     f"{dearer.option.model} in {_outcome(dearer.option)}"
                 )
             )
         yield from _unpriced(advice)
         return
+    if advice.best is not None:
+        yield from (Text(row) for row in _wrapped(name_best(advice.best)))
+        yield ""
     yield _purchases(advice.purchases, is_ranking=report.is_ranking)
     hosts = sorted({purchase.host_usd for purchase in advice.purchases if purchase.host_usd})
     if hosts:
@@ -393,16 +397,33 @@ def _advice_page(report: FitReport, advice: Advice) -> Iterator[Any]:
     yield from (
         Text(row)
         for row in _wrapped(
-            "Each is the best for its price: what costs more and gives neither better weights nor more speed is left "
-            f"out ({advice.tried} purchases tried). Prices are of the kind and date shown and may not hold today."
+            f"{name_frontier(advice, is_ranking=report.is_ranking)} Prices are of the kind and date shown and may not "
+            "hold today."
         )
     )
     yield from _unpriced(advice)
     line = None if advice.best is None else lines.get(id(advice.best.option))
     if line is not None and advice.best is not None:
         yield ""
-        yield Text(f"The best of them, {_named(advice.best)}:")
+        yield Text(f"On {name_purchase(advice.best)}:")
         yield from _about(line)
+
+
+def name_best(best: Purchase) -> str:
+    """Return the best purchase and what comes of it in a sentence."""
+    return (
+        f"Best: {name_purchase(best)}, {_dollars(best.total_usd)} in all, for {best.option.model} in "
+        f"{_outcome(best.option)}."
+    )
+
+
+def name_frontier(advice: Advice, *, is_ranking: bool) -> str:
+    """Return what the purchases shown have in common."""
+    better = "a better model" if is_ranking else "better weights"
+    return (
+        f"Each is the best for its price: what costs more and gives neither {better} nor more speed is left out "
+        f"({advice.tried} purchases tried)."
+    )
 
 
 def _purchases(purchases: Sequence[Purchase], *, is_ranking: bool) -> Table:
@@ -422,7 +443,7 @@ def _purchases(purchases: Sequence[Purchase], *, is_ranking: bool) -> Table:
         option, machine = purchase.option, purchase.machine
         kind = f"{(machine.price_kind or '?').replace('_', ' ')} {machine.price_dated or ''}".strip()
         table.add_row(
-            _named(purchase) + (" +" if purchase.host_usd else ""),
+            name_purchase(purchase) + (" +" if purchase.host_usd else ""),
             f"{purchase.total_usd:,.0f}",
             kind,
             *([option.model] if is_ranking else []),
@@ -449,7 +470,8 @@ def _unpriced(advice: Advice) -> Iterator[Text]:
         yield Text(row)
 
 
-def _named(purchase: Purchase) -> str:
+def name_purchase(purchase: Purchase) -> str:
+    """Return what one buys, with its count."""
     return purchase.machine.name if purchase.count == 1 else f"{purchase.count} x {purchase.machine.name}"
 
 
