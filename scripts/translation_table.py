@@ -144,7 +144,10 @@ MEMBERS: dict[str, dict[str, tuple[Any, ...]]] = {
         "tools": ([MESSAGES_TOOL], [{"type": "bash_20250124", "name": "bash"}]),
         "user_profile_id": ("u",),
         "workspace_id": ("w",),
-        "context_management": ({"edits": []},),
+        "context_management": (
+            {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]},
+            {"edits": [{"type": "clear_tool_uses_20250919"}]},
+        ),
         "mcp_servers": ([{"name": "s"}],),
         "temperature": (0.5,),
         "top_k": (5,),

@@ -330,6 +330,11 @@ class Attempt:
         headers += target.headers
         return headers
 
+    def _client_headers(self, response: Response) -> list[tuple[bytes, bytes]]:
+        if self._crossed is None:
+            return wire.for_client(response.headers)
+        return wire.for_client(response.headers, translated_to=self._exchange.endpoint.dialect)
+
     def _timeouts(self) -> Timeouts:
         target, settings = self._target, self._gateway.settings
         left_s = settings.deadline_s - (self._sent_s - self._exchange.started_s)
@@ -381,14 +386,14 @@ class Attempt:
             return
         if crossed is not None:
             body = self._tell_crossed(crossed.answer, body)
-        await self._sink.answer(response.status, content_type, wire.for_client(response.headers), body)
+        await self._sink.answer(response.status, content_type, self._client_headers(response), body)
 
     async def _answer_as_stream(self, response: Response, spliced: Spliced, body: bytes) -> None:
         """Tell a whole answer, which is paid for, as the stream that the client waits for; not all upstreams stream.
 
         Raises: Retry, of another endpoint than chat that is passed through.
         """
-        head = (response.status, b"text/event-stream", wire.for_client(response.headers))
+        head = (response.status, b"text/event-stream", self._client_headers(response))
         if self._crossed is not None:
             events = self._tell_crossed(self._crossed.answer_as_stream, body)
             await self._sink.begin(*head)
@@ -445,7 +450,7 @@ class Attempt:
             )
         if tap.is_garbled:
             raise BrokenStream(f"upstream {self._target.name!r} began its stream with an event that is no JSON")
-        await self._sink.begin(response.status, content_type, wire.for_client(response.headers))
+        await self._sink.begin(response.status, content_type, self._client_headers(response))
         while chunk:
             if self._ttft_s is None and tap.has_content:
                 self._ttft_s = gateway.clock.monotonic_s() - self._sent_s
@@ -536,7 +541,7 @@ class Attempt:
             is_json = content_type.startswith(b"application/json") and status >= 400 and bool(body)  # noqa: PLR2004
             own_words = (told, content_type, error) if is_json and status not in _CREDENTIALS else None
             raise Retry(self._refusal(status, wait_s), answer=own_words)
-        await self._sink.answer(told, content_type, wire.for_client(response.headers), error)
+        await self._sink.answer(told, content_type, self._client_headers(response), error)
 
     def _refusal(self, status: int, wait_s: float | None) -> OwnwardError:
         name = self._target.name

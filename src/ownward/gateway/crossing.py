@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 _LLAMA_CPP = frozenset({"embedded", "llama-server"})
 """Their stream of `/v1/responses` lacks `content_index`, `output_index` and sequence numbers (build b11549), without
-which openai's own client cannot put an answer together. Their `/v1/messages` passes over a JSON schema, to which their chat
-completions hold an answer: measured 2026-11-21."""
+which openai's own client cannot put an answer together. Their `/v1/messages` passes over a JSON schema, to which their
+chat completions hold an answer: measured 2026-11-21."""
 
 _NEWER_LIMIT_PROVIDERS = frozenset({"azure", "openai"})
 _NEWER_LIMIT_HOSTS = ("api.openai.com", ".openai.azure.com")

@@ -25,6 +25,7 @@ Headers = Iterable[tuple[bytes, bytes]]
 # A client's credentials, cookies and addresses stay here: what travels on is listed, the rest does not.
 _TO_UPSTREAM = (b"accept", b"anthropic-beta", b"anthropic-version", b"openai-beta")
 _TO_CLIENT = frozenset({b"retry-after", b"request-id", b"x-request-id"})
+_REQUEST_IDS = frozenset({b"request-id", b"x-request-id"})
 _TO_CLIENT_PREFIXES = (b"anthropic-", b"openai-", b"x-ratelimit-")
 
 _NAME = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}")
@@ -215,9 +216,16 @@ def for_upstream(
     return passed
 
 
-def for_client(headers: Headers) -> list[tuple[bytes, bytes]]:
-    """Return an upstream's headers that a client may see, besides the content type."""
-    return [(name, value) for name, value in headers if name in _TO_CLIENT or name.startswith(_TO_CLIENT_PREFIXES)]
+def for_client(headers: Headers, *, translated_to: str | None = None) -> list[tuple[bytes, bytes]]:
+    """Return an upstream's headers that a client may see, besides the content type.
+
+    Clients find the upstream's id of a request under the name that their dialect has for it: `translated_to`.
+    """
+    passed = [(name, value) for name, value in headers if name in _TO_CLIENT or name.startswith(_TO_CLIENT_PREFIXES)]
+    if translated_to is None:
+        return passed
+    id_header = b"request-id" if translated_to == "anthropic" else b"x-request-id"
+    return [(id_header if name in _REQUEST_IDS else name, value) for name, value in passed]
 
 
 def ascii_of(text: str) -> bytes:

@@ -49,6 +49,7 @@ def test_a_chat_client_of_an_anthropic_upstream(lab, start):
                 assert answer.json["object"] == "chat.completion"
                 assert answer.headers["x-ownward-translated"] == "chat to messages"
                 assert answer.headers["x-ownward-left-out"] == "prompt_cache_key"
+                assert answer.headers["x-request-id"] == "fake-1"  # Anthropic's dialect calls it request-id
                 told = fake.record.requests()["requests"][-1]
                 assert told["target"] == "/v1/messages"
                 heard = {name.lower(): value for name, value in told["headers"]}

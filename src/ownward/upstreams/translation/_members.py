@@ -12,12 +12,13 @@ from ownward.core import OwnwardError
 _T = TypeVar("_T")
 _NAMES = {str: "text", bool: "true or false", int: "a whole number", dict: "an object", list: "a list"}
 _SHOWN = 6
-_PLAIN = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
+_WORD = re.compile(r"(?=.{1,48}$)[a-z]+(?:[_.][a-z]+)*(?:_20[0-9]{6})?")
 
 
 def shown(value: object) -> str:
-    """Return a name that a client sent, where it is plain enough to be one: texts and secrets are never repeated."""
-    return repr(value) if isinstance(value, str) and _PLAIN.fullmatch(value) else "what it says"
+    """Return a value that a client sent, where it is a word of a format: texts and secrets are never repeated."""
+    return repr(value) if isinstance(value, str) and _WORD.fullmatch(value) else "what it says"
 
 
 class Untranslatable(OwnwardError):
@@ -149,7 +150,7 @@ class Members:
     ) -> None:
         """Refuse whatever was not taken."""
         for name in self._left:
-            self.report.refuse(self.at(name) if _PLAIN.fullmatch(name) else self.at("(a member)"), why)
+            self.report.refuse(self.at(name) if _NAME.fullmatch(name) else self.at("(a member)"), why)
         self._left.clear()
 
 

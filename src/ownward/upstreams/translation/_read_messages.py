@@ -27,7 +27,6 @@ from ownward.upstreams.translation._reasoning import read_block
 _NO_SUCH = "the upstream's dialect knows nothing like it"
 _REFUSED: dict[str, tuple[Any, ...]] = {
     "container": (),
-    "context_management": (),
     "diagnostics": (),
     "inference_geo": (),
     "mcp_servers": ([],),
@@ -74,10 +73,23 @@ def read_messages(body: dict[str, Any], report: Report) -> Asked:
         cache=top.take("cache_control", dict),
         places={"effort": "output_config.effort", "schema": "output_config.format", "stop": "stop_sequences"},
     )
+    _read_context_management(top.inner("context_management"))
     for name, meaningless in _REFUSED.items():
         top.refuse(name, _NO_SUCH, unless=meaningless)
     top.close()
     return asked
+
+
+def _read_context_management(stated: Members | None) -> None:
+    """Take the edits of a conversation: which old thinking is kept is a hint, what else is cut out is not."""
+    if stated is None:
+        return
+    for edit in stated.take_objects("edits"):
+        if str(edit.take_any("type")).startswith("clear_thinking_"):
+            edit.report.drop(edit.path)
+        else:
+            edit.report.refuse(edit.path, _NO_SUCH)
+    stated.close()
 
 
 def _read_format(form: Members | None) -> Schema | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -141,12 +142,11 @@ def _write_text_or_blocks(texts: Sequence[Text]) -> str | list[dict[str, Any]]:
 
 
 def _write_turns(asked: Asked, report: Report) -> list[dict[str, Any]]:
-    ids = _Ids()
     running = index_of_running_turn(asked.turns)
     messages: list[dict[str, Any]] = []
     previous = ""
     for index, turn in enumerate(asked.turns):
-        content = _write_turn(turn, ids, report, is_running=index >= running)
+        content = _write_turn(turn, report, is_running=index >= running)
         if not content:
             continue  # an assistant that said nothing
         if turn.role == "tool" and previous == "tool":
@@ -167,30 +167,23 @@ def _write_turns(asked: Asked, report: Report) -> list[dict[str, Any]]:
     return messages
 
 
-class _Ids:
-    """Call ids as the dialect allows them: those of other providers may hold other signs."""
-
-    def __init__(self) -> None:
-        self._given: dict[str, str] = {}
-
-    def of(self, call_id: str) -> str:
-        if _CALL_ID.fullmatch(call_id):
-            return call_id
-        if call_id not in self._given:
-            self._given[call_id] = f"call_{len(self._given)}_{re.sub(r'[^A-Za-z0-9_-]', '_', call_id)}"
-        return self._given[call_id]
+def _id_of(call_id: str) -> str:
+    """Return a call's id as the dialect allows it, where another provider's holds other signs; each time the same."""
+    if _CALL_ID.fullmatch(call_id):
+        return call_id
+    return "call_" + hashlib.sha256(call_id.encode("utf-8", "surrogatepass")).hexdigest()[:24]
 
 
-def _write_turn(turn: Turn, ids: _Ids, report: Report, *, is_running: bool) -> list[dict[str, Any]]:
+def _write_turn(turn: Turn, report: Report, *, is_running: bool) -> list[dict[str, Any]]:
     blocks = []
     for part in turn.parts:
         if isinstance(part, Reasoning) and not may_carry(part, to_anthropic=True, is_running=is_running, report=report):
             continue
-        blocks.append(_write_block(part, ids))
+        blocks.append(_write_block(part))
     return blocks
 
 
-def _write_block(part: Part, ids: _Ids) -> dict[str, Any]:
+def _write_block(part: Part) -> dict[str, Any]:
     match part:
         case Text():
             return _cached({"type": "text", "text": part.text}, part.cache)
@@ -207,17 +200,17 @@ def _write_block(part: Part, ids: _Ids) -> dict[str, Any]:
         case Call():
             called = {
                 "type": "tool_use",
-                "id": ids.of(part.call_id),
+                "id": _id_of(part.call_id),
                 "name": part.name,
                 "input": read_json(part.arguments),
             }
             return _cached(called, part.cache)
         case Result():
-            result: dict[str, Any] = {"type": "tool_result", "tool_use_id": ids.of(part.call_id)}
+            result: dict[str, Any] = {"type": "tool_result", "tool_use_id": _id_of(part.call_id)}
             if len(part.parts) == 1 and isinstance(part.parts[0], Text) and part.parts[0].cache is None:
                 result["content"] = part.parts[0].text
             elif part.parts:
-                result["content"] = [_write_block(inner, ids) for inner in part.parts]
+                result["content"] = [_write_block(inner) for inner in part.parts]
             if part.is_error:
                 result["is_error"] = True
             return _cached(result, part.cache)
