@@ -18,6 +18,7 @@ import argparse
 import contextlib
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -34,9 +35,11 @@ from benchmarks.random_moe import Shape, write_random_moe
 
 from ownward import anatomy, perf, probe
 from ownward.cli._serving_choice import needs_of
+from ownward.cli._weights import fetch_weights
 from ownward.core import KIB, MIB
-from ownward.engines import EMBEDDED_MODEL, Room, Stated, choose_serving, fetch
+from ownward.engines import EMBEDDED_MODEL, Room, Stated, choose_serving
 
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference" / "benchmarks.md"
 SHARES = (1.0, 0.75, 0.5, 0.25)
 _PLAIN: dict[str, Any] = {
     "warmup": False,
@@ -64,13 +67,14 @@ def main() -> None:
     parser.add_argument("--plain", action="store_true", help="only the four shares of memory, no other settings")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that file, group and loop device are removed
     record = new_record("moe_memory")
     shape = Shape(layers=options.layers)
     path = options.file or options.folder / f"ownward-random-moe-{options.layers}.gguf"
     try:
         if options.file is None:
             began = time.perf_counter()
-            write_random_moe(path, shape, tokenizer_of=fetch(EMBEDDED_MODEL))
+            write_random_moe(path, shape, tokenizer_of=fetch_weights(EMBEDDED_MODEL.id))
             print(f"wrote {path.stat().st_size / 1e9:.2f} GB in {time.perf_counter() - began:.0f} s", flush=True)
         with through_loop(path) as (device, loop):
             record |= run(path, device, loop, shape, options)
@@ -80,6 +84,9 @@ def main() -> None:
     record["machine"]["load_average_after"] = round(os.getloadavg()[0], 2)
     show(record)
     print(f"written to {write_record(record, options.out)}")
+    if options.out is None:
+        write_page(record)
+        print(f"the table of {PAGE} is this one now; the texts around it are by hand")
 
 
 def run(path: Path, device: Path, loop: dict[str, Any], shape: Shape, options: argparse.Namespace) -> dict[str, Any]:
@@ -197,7 +204,10 @@ def one_run(place: Path, file: Path, limit: int, options: dict[str, Any], *, is_
             "most_tokens": 96, "rounds": _ROUNDS, "prompt_tokens": 0 if is_slow else _PROMPT_TOKENS,
         }  # fmt: skip
         command = [sys.executable, "-m", "benchmarks.moe_engine", json.dumps(spec)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_RUN_S, check=False)
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=_RUN_S, check=False)
+        except subprocess.TimeoutExpired:
+            return {"failed": f"not done after {_RUN_S:.0f} s", "limited_by": under.kind}
         peak = under.peak_bytes
     if done.returncode != 0:
         return {"failed": f"status {done.returncode}: {done.stderr[-300:]}", "limited_by": under.kind}
@@ -278,6 +288,68 @@ def _line(row: dict[str, Any]) -> str:
         parts.append(f"{said['prefill_read_bytes'] / 1e9:.2f} -> {measured['prefill_read_bytes'] / 1e9:.2f} GB")
     parts.append(f"load {measured['load_s']:.1f} s, peak {(measured['peak_bytes'] or 0) / 1e9:.2f} GB")
     return ", ".join(parts)
+
+
+def table(record: dict[str, Any]) -> str:
+    """Return the table of the page about benchmarks."""
+    model, reads = record["model"], record["page_faults"]
+    head = (
+        "| memory, of the file | held | tokens/s predicted | with the speed in memory known | measured "
+        "| MB a token predicted | read | limit by memory | limit by disk | prompt tokens/s | load s |\n"
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
+    )
+    rows = "\n".join(_cells(row) for row in record["runs"])
+    direct = ", ".join(
+        f"{row['block_bytes'] // KIB} KiB x {row['depth']}: {row['bytes_per_s'] / 1e6:,.0f}"
+        for row in record["direct_reads"]
+    )
+    faults = "; ".join(
+        f"{name}: {row['bytes_per_s'] / 1e6:,.0f} MB/s used, {row['over_read']:.1f} bytes read for each"
+        for name, row in reads.items()
+    )
+    machine, memory = record["machine"], record["memory_read"]
+    layers = sum(model["layers"].values())
+    always, active = model["dense_bytes_per_token"] / 1e6, model["expert_bytes_per_token"] / 1e6
+    low, median, high = (memory[f"{which}_bytes_per_s"] / 1e9 for which in ("low", "median", "high"))
+    load = f"{machine['load_average_before']} to {machine['load_average_after']}"
+    return (
+        f"{head}{rows}\n\n"
+        f"{model['file_bytes'] / 1e9:.2f} GB, {layers} layers of {model['experts']} experts; a token reads "
+        f"{always:.0f} MB that every token reads and {active:.0f} MB of experts.\n"
+        f"Memory read by {record['threads']} threads: {median:.1f} GB/s ({low:.1f} to {high:.1f}). "
+        f"Direct reads of the disk, MB/s: {direct}. By page faults, {faults}.\n"
+        f"{record['measured_at']}, {machine['cpu_cores']} cores of {machine['cpu']}, load average {load}."
+    )
+
+
+def _cells(row: dict[str, Any]) -> str:
+    said, measured = row["predicted"], row["measured"]
+    first = f"| {row['share']:.0%} | {row['name']} |"
+    if "rounds" not in measured:
+        return f"{first} | | {measured['failed'].split('.')[0][:60]} | | | | | | |"
+    rates = sorted(turn["tokens_per_s"] for turn in measured["rounds"])
+    read = statistics.median(turn["read_bytes"] for turn in measured["rounds"])
+    known, limits = said["tokens_per_s_in_memory_known"], row["limits"]
+    by_disk = limits["disk_tokens_per_s"]
+    cells = (
+        f"{said['tokens_per_s']:.1f}",
+        "" if known is None else f"{known:.1f}",
+        f"{statistics.median(rates):.1f} ({rates[0]:.1f} to {rates[-1]:.1f})",
+        f"{said['read_bytes_per_token'] / 1e6:.0f}",
+        f"{read / 1e6:.0f}",
+        f"{limits['memory_tokens_per_s']:.0f}",
+        "" if by_disk is None else f"{by_disk:.1f}",
+        f"{measured['prefill_tokens_per_s']:.0f}" if "prefill_tokens_per_s" in measured else "",
+        f"{measured['load_s']:.1f}",
+    )
+    return f"{first} {' | '.join(cells)} |"
+
+
+def write_page(record: dict[str, Any]) -> None:
+    """Put the table into the page about benchmarks."""
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition("<!-- moe_memory -->\n")
+    after = rest.partition("<!-- /moe_memory -->")[2]
+    PAGE.write_text(f"{before}<!-- moe_memory -->\n{table(record)}\n<!-- /moe_memory -->{after}", encoding="utf-8")
 
 
 def show(record: dict[str, Any]) -> None:

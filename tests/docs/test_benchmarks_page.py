@@ -52,3 +52,9 @@ def test_what_is_said_of_starting_is_the_newest_result():
     for name, figures in record["results"].items():
         assert f"| {figures['median']:.3f} ({figures['lowest']:.3f} to {figures['highest']:.3f}) |" in said, name
     assert f"{record['base_install']['bytes'] / 1e6:.1f} MB" in said
+
+
+def test_the_table_of_models_larger_than_memory_is_the_newest_result(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT)
+    moe_memory = importlib.import_module("benchmarks.moe_memory")
+    assert between("moe_memory") == moe_memory.table(newest("moe_memory")).strip()
