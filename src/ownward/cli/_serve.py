@@ -19,6 +19,7 @@ from ownward.cli._logs import logging_to
 from ownward.cli._output import ledger_option, say
 from ownward.cli._serve_engines import choose_for_tiers, find_weights, make_engine
 from ownward.cli._serving_choice import choose_for_file, stated_in
+from ownward.cli._spans import spans_of
 from ownward.core import UsageError, to_json
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def serve(
             from ownward.gateway import run_loop
 
             with open_ledger(ledger_target) as opened:
-                run_loop(functools.partial(serve_as_worker, opened, descriptors))
+                run_loop(functools.partial(serve_as_worker, opened, settings, descriptors))
             return
         serving = choose_serving(settings, plan_file=plan_file, model_file=model_file)
 
@@ -149,6 +150,8 @@ async def _serve_with_workers(
     arguments = ["--log-level", settings.logs.level, "--log-format", settings.logs.format]
     if ledger_target is not None:
         arguments += ["--ledger", ledger_target]
+    if settings.file is not None:
+        arguments += ["--config", str(settings.file.absolute())]
     await serve_with_workers(
         serving,
         opened,
@@ -220,7 +223,11 @@ async def running(
     mounts = pages_of(opened, serving.plan) if our_settings.is_loopback else {}
     # The gateway bounds what is in flight; the door must not hold it up before that.
     limits = DoorLimits(connections_per_origin=our_settings.max_in_flight_requests)
-    async with Door(limits=limits) as door, engines_of(serving, settings, note_address) as addresses:
+    async with (
+        Door(limits=limits) as door,
+        spans_of(settings, door) as spans,
+        engines_of(serving, settings, note_address) as addresses,
+    ):
         server = GatewayServer(
             plan=serving.plan,
             ledger=opened,
@@ -230,7 +237,7 @@ async def running(
             secrets=secrets_of,
             mounts=mounts,
             load_plan=None if serving.plan_path is None else _loader(serving.plan_path),
-            watchers=(RequestLog(),),
+            watchers=(RequestLog(), *spans),
         )
         check_ways(server)
         servers.append(server)

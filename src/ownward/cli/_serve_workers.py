@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ownward.cli import _serve
+from ownward.cli._spans import spans_of
 from ownward.core import OwnwardError, UsageError
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ async def serve_with_workers(
             await pool.stop()
 
 
-async def serve_as_worker(opened: Any, descriptors: str) -> None:
+async def serve_as_worker(opened: Any, our_settings: Settings, descriptors: str) -> None:
     """Serve the port that the parent opened, by its orders."""
     from ownward import plan as plan_room
     from ownward.gateway import GatewayServer, RequestLog, WorkerLine, settings_of_message, socket_of
@@ -86,7 +87,8 @@ async def serve_as_worker(opened: Any, descriptors: str) -> None:
     hello = await line.hear_first()
     settings = settings_of_message({**hello["settings"], "worker": hello["number"]})
     plan = plan_room.loads(hello["plan"], file="the parent's plan")
-    async with Door(limits=DoorLimits(connections_per_origin=settings.max_in_flight_requests)) as door:
+    limits = DoorLimits(connections_per_origin=settings.max_in_flight_requests)
+    async with Door(limits=limits) as door, spans_of(our_settings, door) as spans:
         server = GatewayServer(
             plan=plan,
             ledger=opened,
@@ -95,7 +97,7 @@ async def serve_as_worker(opened: Any, descriptors: str) -> None:
             addresses=hello["addresses"],
             secrets=_serve.secrets_of,
             mounts=_serve.pages_of(opened, plan) if settings.is_loopback else {},
-            watchers=(RequestLog(),),
+            watchers=(RequestLog(), *spans),
             listener=socket_of(int(listener)),
         )
         _serve.check_ways(server)

@@ -26,6 +26,7 @@ from ownward.config._settings import (
     LogSettings,
     ServerSettings,
     Settings,
+    TelemetrySettings,
 )
 from ownward.config._show import (
     SCHEMA,
@@ -35,6 +36,7 @@ from ownward.config._show import (
     example_toml,
     reference_markdown,
 )
+from ownward.config._telemetry import SpanDestination, resolve_span_destination
 
 __all__ = [
     "CONFIG_VARIABLE",
@@ -54,6 +56,8 @@ __all__ = [
     "LogSettings",
     "ServerSettings",
     "Settings",
+    "SpanDestination",
+    "TelemetrySettings",
     "as_record",
     "effective",
     "example_toml",
@@ -62,5 +66,6 @@ __all__ = [
     "platform_folder",
     "reference_markdown",
     "resolve_secret",
+    "resolve_span_destination",
     "variable_of",
 ]

@@ -194,6 +194,19 @@ class LogSettings(_Section):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TelemetrySettings(_Section):
+    """Spans for a collector of yours. Nothing is sent anywhere unless they are turned on."""
+
+    spans: bool = _setting(
+        default=False,
+        kind="flag",
+        doc="Whether each request and call becomes a span of OpenTelemetry, without content; where they go is said by"
+        " OTEL_EXPORTER_OTLP_ENDPOINT.",
+    )
+    label: str = _setting("local_only", "text", "Where spans may travel, as a workload's label: site, eu, any.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GatewaySettings(_Section):
     """Bounds of each request and of all of them together."""
 
@@ -402,6 +415,7 @@ class Settings:
     ledger: LedgerSettings = field(default_factory=LedgerSettings)
     gateway: GatewaySettings = field(default_factory=GatewaySettings)
     logs: LogSettings = field(default_factory=LogSettings)
+    telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
     engine: EngineSettings = field(default_factory=EngineSettings)
     catalog: CatalogSettings = field(default_factory=CatalogSettings)
     hub: HubSettings = field(default_factory=HubSettings)
@@ -415,6 +429,7 @@ SECTIONS: Mapping[str, type[Any]] = {
     "ledger": LedgerSettings,
     "gateway": GatewaySettings,
     "logs": LogSettings,
+    "telemetry": TelemetrySettings,
     "engine": EngineSettings,
     "catalog": CatalogSettings,
     "hub": HubSettings,

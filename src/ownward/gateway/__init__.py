@@ -8,6 +8,7 @@ from ownward.gateway.counting import Watcher
 from ownward.gateway.request_log import RequestLog
 from ownward.gateway.server import GatewayServer, Stoppable, run_loop, serve_app
 from ownward.gateway.settings import DEFAULT_PORT, GatewaySettings
+from ownward.gateway.spans import SpanWriter, make_span_writer
 from ownward.gateway.workers import (
     WorkerLine,
     WorkerPool,
@@ -25,10 +26,12 @@ __all__ = [
     "GatewaySettings",
     "RequestLog",
     "Secrets",
+    "SpanWriter",
     "Stoppable",
     "Watcher",
     "WorkerLine",
     "WorkerPool",
+    "make_span_writer",
     "run_loop",
     "serve_app",
     "settings_as_message",

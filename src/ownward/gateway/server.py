@@ -123,6 +123,16 @@ class GatewayServer:
         Raises: ConfigError, and the old plan stays.
         """
         await self.gateway.reload(plan)
+        self._read_certificate()
+
+    def _read_certificate(self) -> None:
+        """Read the certificate again; one that cannot be used changes nothing, and the log says so."""
+        if self._tls is None:
+            return
+        try:
+            self._tls.reload()
+        except ConfigError as error:
+            _LOG.error("the certificate was not read again and the old one stays: %s", error)
 
     def set_address(self, upstream: str, url: str | None) -> None:
         """Note where an engine listens now; None, that it is down."""
@@ -197,11 +207,7 @@ class GatewayServer:
                 loop.remove_signal_handler(number)
 
     def _on_hangup(self) -> None:
-        if self._tls is not None:
-            try:
-                self._tls.reload()
-            except ConfigError as error:
-                _LOG.error("the certificate was not read again and the old one stays: %s", error)
+        self._read_certificate()
         if self._load_plan is None:
             _LOG.warning("SIGHUP: no plan file to read again")
             return
