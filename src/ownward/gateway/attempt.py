@@ -587,7 +587,9 @@ class Attempt:
         elif target.bound is not None:
             charge = target.bound.compute_charge_picousd(usage)
         self.usage, self.charge_picousd = usage, charge
-        self._settle("settled", usage=usage, charge=(charge, charge, charge), status=status)
+        self._settle(
+            "settled", error=self._exchange.call_note, usage=usage, charge=(charge, charge, charge), status=status
+        )
 
     def _settle_unsettled(self, error: str, *, status: int | None = None) -> None:
         assert self._intent is not None

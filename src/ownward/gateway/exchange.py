@@ -21,8 +21,9 @@ from ownward.gateway.attempt import Attempt, Retry, Sink
 from ownward.gateway.budgets import task_check
 from ownward.gateway.capturing import Capturing, begin_capture
 from ownward.gateway.choosing import UNASSIGNED, Asked, Choice, Found, KeyScope, choose, find_detection, name_refused
+from ownward.gateway.continuing import BARRED, Continuing
 from ownward.gateway.crossing import Crossed, Crosser
-from ownward.gateway.endpoints import Endpoint
+from ownward.gateway.endpoints import CHAT, Endpoint
 from ownward.gateway.errors import (
     BodyTooLarge,
     Draining,
@@ -77,6 +78,7 @@ class Exchange:
         "_watch",
         "attempts",
         "body",
+        "call_note",
         "calls",
         "choice",
         "crossed",
@@ -124,6 +126,7 @@ class Exchange:
         self.attempts = 0
         self.status = 0
         self.body = b""
+        self.call_note: str | None = None
         self.key: KeyScope | None = None
         self.request: Request | None = None
         self.choice: Choice | None = None
@@ -213,10 +216,18 @@ class Exchange:
         self._watch_client()
         gateway.retries.deposit()
         plan = None if choice.declared is None or choice.is_pinned else self.table.strategies.get(choice.declared.name)
-        if plan is None:
+        if plan is None and self._may_continue(asked, choice):
+            sink = Continuing(self)
+            await self.attempt_each(sink.choose(choice.targets), self.body, sink)
+        elif plan is None:
             await self.attempt_each(choice.targets, self.body, self)
         else:
             await plan.carry_out(self, choice)
+
+    def _may_continue(self, asked: Asked, choice: Choice) -> bool:
+        if choice.declared is None or not choice.declared.continues_streams:
+            return False
+        return self.is_stream and self.endpoint is CHAT and not asked.needs & BARRED
 
     # Reading and choosing.
 
@@ -426,7 +437,8 @@ class Exchange:
                 tried += 1
                 number = self.attempts = self.attempts + 1
                 self.target = target
-                attempt = Attempt(self, target, number=number, body=body, sink=sink)
+                sent = sink.body_for(target, body) if isinstance(sink, Continuing) else body
+                attempt = Attempt(self, target, number=number, body=sent, sink=sink)
                 await self._run(attempt, target, sink)
             except Retry as retry:
                 last = retry

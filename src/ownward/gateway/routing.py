@@ -146,13 +146,7 @@ class RoutingTable:
     @cached_property
     def ignored(self) -> tuple[str, ...]:
         """What the plan states and this gateway does not carry out, for an operator to know."""
-        stated = [
-            f"workload {workload.name!r}: its {key} is not carried out by this version"
-            for workload in self.plan.workloads.values()
-            for key in ("continues_streams",)
-            if getattr(workload, key)
-        ]
-        return tuple(stated)
+        return ()
 
     @cached_property
     def models_body(self) -> bytes:

@@ -37,6 +37,7 @@ CAPABILITIES = frozenset(
         "audio",
         "chat",
         "completions",
+        "continuation",
         "embeddings",
         "json_mode",
         "json_schema",
