@@ -202,7 +202,10 @@ def _(site: Site, model: str) -> None:
 def _(site: Site, model: str) -> None:
     client = _openai(site)
     with client.responses.stream(model=f"plain-{model}", input="hi", max_output_tokens=20) as stream:
-        assert stream.get_final_response().output_text
+        kinds = [event.type for event in stream]
+        assert "response.output_text.delta" in kinds
+        if model != "embedded":  # its answer ends at the limit, and is incomplete
+            equal(stream.get_final_response().output_text, SAID)
 
 
 # anthropic
