@@ -51,7 +51,10 @@ PROMPT_TOKENS = 2048
 _ANSWER_TOKENS = 128
 _MOST_DOUBLINGS = 99
 _TOO_OLD_FOR_VLLM = re.compile(r"\b(K80|M40|M60|P4|P40|P100|V100|T4|MI25|MI50|MI60|GTX \d+|RTX 20\d+)\b")
-_PREFILL_CHUNK_TOKENS = {True: 512, False: 2048}
+# Prompts are read in larger pieces where experts come from the host's memory: each piece brings most of them once.
+_WIDE_CHUNK_TOKENS = 2048
+_WORTH_FACTOR = 1.1
+_LOSS_FACTOR = 0.97
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +126,7 @@ class FitOption:
     @property
     def prefill_chunk_tokens(self) -> int:
         """How many tokens of a prompt the engine reads at a time, in the prediction and so in the command."""
-        return _PREFILL_CHUNK_TOKENS[self.deployment.is_llama_like]
+        return self.deployment.chunk_tokens
 
 
 def fit(
@@ -215,6 +218,7 @@ def at_load(
         TokenCosts(asked.machine, asked.machines_count, asked.assumptions, at=asked.at),
         engine=option.engine,
         prompt_tokens=prompt_tokens,
+        chunk_tokens=option.deployment.stated_chunk_tokens,
     )
 
 
@@ -260,8 +264,23 @@ def _options(
     context = min(asked.context_tokens, anatomy.max_context_tokens or asked.context_tokens)
     kv_type = _KV_TYPES.get(name, {}).get(asked.kv_type, asked.kv_type)
     wanted = replace(asked, context_tokens=context, kv_type=kv_type)
-    found = [_option(anatomy, variant, wanted, costs, engine=name) for variant in variants]
+    found = [_option_with_its_chunk(anatomy, variant, wanted, costs, engine=name) for variant in variants]
     return [option for option in found if option is not None]
+
+
+def _option_with_its_chunk(
+    anatomy: Anatomy, variant: Variant, asked: Asked, costs: TokenCosts, *, engine: str
+) -> FitOption | None:
+    """Return the option with prompts read in the engine's pieces, or in wider ones where that is well worth it."""
+    usual = _option(anatomy, variant, asked, costs, engine=engine)
+    if usual is None or usual.split is None or not anatomy.experts or shares_one_memory(asked.machine):
+        return usual
+    wide = _option(anatomy, variant, asked, costs, engine=engine, chunk_tokens=_WIDE_CHUNK_TOKENS)
+    if wide is None or not wide.fits or usual.prefill_chunk_tokens >= _WIDE_CHUNK_TOKENS:
+        return usual
+    reads = (wide.prefill_tokens_per_s.value or 0.0) > _WORTH_FACTOR * (usual.prefill_tokens_per_s.value or 0.0)
+    writes = (wide.decode_tokens_per_s.value or 0.0) >= _LOSS_FACTOR * (usual.decode_tokens_per_s.value or 0.0)
+    return wide if reads and writes else usual
 
 
 def _option(
@@ -272,6 +291,7 @@ def _option(
     *,
     engine: str,
     prompt_tokens: int | None = None,
+    chunk_tokens: int | None = None,
 ) -> FitOption | None:
     machine, count = asked.machine, asked.machines_count
     context, concurrency = asked.context_tokens, asked.concurrency
@@ -286,6 +306,8 @@ def _option(
     )
     if isinstance(plain, str):
         return None
+    if chunk_tokens is not None:
+        plain = replace(plain, stated_chunk_tokens=chunk_tokens)
     sharing, turns = parallel_degrees(count, is_llama_like=plain.is_llama_like)
     if not plain.is_llama_like and count > 1:
         plain = replace(plain, tensor_parallel=sharing, pipeline=turns)

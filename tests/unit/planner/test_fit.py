@@ -5,7 +5,7 @@ from datetime import date
 import pytest
 
 from ownward import anatomy, catalog
-from ownward.planner import FitOption, Host, fit
+from ownward.planner import FitOption, Host, at_load, fit
 
 AT = date(2026, 11, 21)
 
@@ -81,3 +81,16 @@ def test_where_memory_is_not_known_options_are_ranked_as_if_they_fitted_and_say_
     assert {option.fits for option in options} == {None}
     assert options[0].bits >= 6
     assert "driver-visible memory" in options[0].unknown
+
+
+def test_prompts_are_read_in_wider_pieces_where_experts_come_from_the_hosts_memory() -> None:
+    split = next(o for o in _fit("gpt-oss-120b", "RTX 4090", Host(memory_bytes=64 << 30)) if o.fits)
+    whole = next(o for o in _fit("gpt-oss-20b", "RTX 4090") if o.fits)
+    assert split.prefill_chunk_tokens > whole.prefill_chunk_tokens
+
+
+def test_an_option_at_another_load_reads_prompts_in_the_same_pieces() -> None:
+    split = next(o for o in _fit("gpt-oss-120b", "RTX 4090", Host(memory_bytes=64 << 30)) if o.fits)
+    other = at_load(split, context_tokens=2048, concurrency=2)
+    assert other is not None
+    assert other.prefill_chunk_tokens == split.prefill_chunk_tokens
