@@ -227,3 +227,28 @@ def test_a_stream_that_goes_back_to_a_finished_call_is_broken():
     stream.feed(piece(0, name="f", arguments="{") + piece(1, name="g", arguments="{}"))
     with pytest.raises(UntranslatableAnswer, match="goes back to a call"):
         stream.feed(piece(0, arguments="}"))
+
+
+def test_counts_told_behind_the_last_word_are_told_before_the_clients():
+    stream = to_chat(chat())[1].stream(now_s=0)
+    told = stream.feed(
+        b'data: {"id": "c", "choices": [{"index": 0, "delta": {"content": "a"}, "finish_reason": "stop"}]}\n\n'
+        b"data: [DONE]\n\n"
+    )
+    assert b"message_stop" not in told
+    told = stream.feed(b'data: {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 1}}\n\n')
+    told += stream.finish()
+    assert b'"usage":{"input_tokens":3,"output_tokens":1}' in told
+    assert told.endswith(b'{"type":"message_stop"}\n\n')
+
+
+def test_a_block_that_begins_with_all_its_arguments_keeps_them():
+    _, made = to_messages(chat(stream=True))
+    block = {"type": "tool_use", "id": "t", "name": "f", "input": {"a": 1}}
+    events = [
+        {"type": "message_start", "message": {"id": "m", "model": "m", "usage": {"input_tokens": 1}}},
+        {"type": "content_block_start", "index": 0, "content_block": block},
+        {"type": "content_block_stop", "index": 0},
+    ]
+    told = made.stream(now_s=0).feed(b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events))
+    assert rb"{\"a\":1}" in told

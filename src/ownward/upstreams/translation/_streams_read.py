@@ -22,7 +22,7 @@ from ownward.upstreams.translation._core import (
     TextPiece,
 )
 from ownward.upstreams.translation._counts import merge_anthropic_usage, read_anthropic_counts, read_openai_counts
-from ownward.upstreams.translation._json import read_json
+from ownward.upstreams.translation._json import read_json, write_json
 from ownward.upstreams.translation._members import UntranslatableAnswer, shown
 from ownward.upstreams.translation._stops import read_chat_stop, read_messages_stop
 
@@ -230,7 +230,10 @@ class MessagesReader:
             case "redacted_thinking":
                 return [ReasoningPiece(signer="anthropic", redacted=_text(block.get("data")))]
             case "tool_use":
-                return [CallBegun(call_id=_text(block.get("id")), name=_text(block.get("name")))]
+                begun = CallBegun(call_id=_text(block.get("id")), name=_text(block.get("name")))
+                arguments = block.get("input")
+                # Anthropic begins with an empty object; a server that begins with a whole one tells no pieces.
+                return [begun, CallPiece(arguments=write_json(arguments).decode("utf-8"))] if arguments else [begun]
             case _:
                 raise UntranslatableAnswer(f"the upstream answers with a block of the type {shown(kind)}")
 

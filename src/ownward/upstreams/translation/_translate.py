@@ -13,7 +13,7 @@ from ownward.upstreams.translation._answers import (
     write_chat_answer,
     write_messages_answer,
 )
-from ownward.upstreams.translation._core import Answer, Asked, Begun, Dialect, Event, Over
+from ownward.upstreams.translation._core import Answer, Asked, Begun, Counted, Dialect, Event, Over
 from ownward.upstreams.translation._errors import anthropic_error, openai_error, read_error, status_for_client
 from ownward.upstreams.translation._json import read_json, write_json
 from ownward.upstreams.translation._members import Report, Untranslatable, UntranslatableAnswer
@@ -154,10 +154,10 @@ class StreamTranslator:
     """Bytes of an upstream's stream in, bytes of the client's out, wherever they are cut.
 
     The client's last word is written when the upstream's was read, or by `finish`, and never otherwise: a stream that
-    is cut stays cut.
+    is cut stays cut. It waits for the counts, which some servers tell behind their last word, until `finish`.
     """
 
-    __slots__ = ("_cutter", "_has_begun", "_is_over", "_reader", "_writer")
+    __slots__ = ("_cutter", "_has_begun", "_is_counted", "_is_over", "_reader", "_writer")
 
     def __init__(self, reader: Reader, writer: Writer) -> None:
         """Start before the first byte."""
@@ -165,6 +165,7 @@ class StreamTranslator:
         self._reader = reader
         self._writer = writer
         self._has_begun = False
+        self._is_counted = False
         self._is_over = False
 
     @property
@@ -190,6 +191,7 @@ class StreamTranslator:
         """
         rest = self._cutter.take_rest()
         told = self._translate(rest + b"\n\n") if rest.strip() else b""
+        self._is_counted = True  # there is nothing more to wait for
         return told if self._is_over else told + self._tell(Over())
 
     def _translate(self, event: bytes) -> bytes:
@@ -198,8 +200,10 @@ class StreamTranslator:
     def _tell(self, found: Event) -> bytes:
         if isinstance(found, Begun):
             self._has_begun = True
+        elif isinstance(found, Counted):
+            self._is_counted = True
         elif isinstance(found, Over):
-            if self._is_over:
+            if self._is_over or not self._is_counted:
                 return b""
             if not self._has_begun:
                 raise UntranslatableAnswer("the upstream's stream was over before it had begun")
