@@ -44,20 +44,34 @@ def room_for(path: Path | None) -> Room:
 def needs_of(model: Anatomy, weights: str = "native") -> ModelNeeds:
     """Return what a model needs in a format; `native` is as its own file stores it."""
     from ownward.engines import ModelNeeds
-    from ownward.perf import weight_bytes
 
-    counted = weight_bytes(model, weights)
-    is_file = weights == "native" and model.is_from_tensors
-    share = _REPACKED_SHARES.get(weights, 0.0)
+    if weights == "native" and model.is_from_tensors:  # told by the file: `serve` need not load what predicts
+        resident, repackable = model.weights_bytes(), _repackable_bytes(model)
+        dense = model.step_bytes(1.0) - _active_expert_bytes(model)
+    else:
+        from ownward.perf import weight_bytes
+
+        counted = weight_bytes(model, weights)
+        resident, dense = counted.resident, counted.dense_read
+        repackable = round(_REPACKED_SHARES.get(weights, 0.0) * resident)
     return ModelNeeds(
-        weights_bytes=counted.resident,
-        dense_bytes=round(counted.dense_read),
-        repackable_bytes=_repackable_bytes(model) if is_file else round(share * counted.resident),
+        weights_bytes=resident,
+        dense_bytes=round(dense),
+        repackable_bytes=repackable,
         cache_bytes_per_token=_cache_bytes_per_token(model),
         state_bytes=model.recurrent_state_bytes_per_seq,
         max_context_tokens=model.max_context_tokens,
         is_mixture=bool(model.experts),
     )
+
+
+def _active_expert_bytes(model: Anatomy) -> float:
+    """Return the bytes of the routed experts that one token reads."""
+    from ownward.anatomy import Role
+
+    if not model.experts:
+        return 0.0
+    return model.weights_bytes_by_role()[Role.ROUTED_EXPERTS] * model.experts_per_tok / model.experts
 
 
 def _cache_bytes_per_token(model: Anatomy) -> float:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import shlex
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from benchmarks.random_moe import Shape, write_random_moe
 
-from ownward import anatomy
+from ownward import anatomy, perf
 from ownward.cli import _fit, _serving_choice
 from ownward.cli._app import run
 from ownward.cli._context import load_settings
@@ -86,3 +88,21 @@ def test_a_file_that_no_anatomy_reads_is_left_to_the_engine(tmp_path: Path) -> N
     strange.write_bytes(b"GGUF" + bytes(64))
     found = _serving_choice.choose_for_file(strange, _serving_choice.stated_in(load_settings(None)))
     assert (found.slots, found.use_mmap, found.warnings) == (4, True, ())
+
+
+def test_a_file_says_itself_what_it_needs_and_perf_agrees(mixture: Path) -> None:
+    model = anatomy.read(mixture)
+    counted = perf.weight_bytes(model, perf.NATIVE)
+    needs = _serving_choice.needs_of(model)
+    assert (needs.weights_bytes, needs.dense_bytes) == (counted.resident, round(counted.dense_read))
+    assert 0.5 * counted.routed < needs.repackable_bytes < counted.resident
+
+
+def test_choosing_for_a_file_does_not_load_what_predicts(mixture: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from ownward.cli._serving_choice import choose_for_file; "
+        "from ownward.engines import Stated; choose_for_file(Path(sys.argv[1]), Stated()); "
+        "print([name for name in ('ownward.perf', 'ownward.planner', 'ownward.economics') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(mixture)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
