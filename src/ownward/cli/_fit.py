@@ -385,9 +385,10 @@ def _no_answer(anatomy: Anatomy, subject: Subject, load: _Load) -> OwnwardError:
         weights=load.formats[0] if load.formats else "bf16",
         kv_type=load.kv_type,
     )
+    is_of_the_machine = subject.machine.bandwidth_bytes_per_s is None
     return InfeasiblePlan(
         reason if isinstance(reason, str) else f"no weight format of {anatomy.name} can be placed",
-        next_step="State the machine in a file: ownward machines add --help",
+        next_step="State the machine in a file: ownward machines add --help" if is_of_the_machine else None,
     )
 
 

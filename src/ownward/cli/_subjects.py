@@ -5,6 +5,7 @@ Files of the user's own catalogue folder go before what is shipped, whatever the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ownward.catalog import Checkpoint, Machine, Model
     from ownward.pricing import PriceBook
 
+_COUNTED_FILE = re.compile(r'\s*(\d+)\s*[x×*]\s*"?(.+?\.toml)"?\s*')
 _LARGEST_MACHINE_FILE_BYTES = 1 << 20
 _FILES_KEY = "ownward.catalog.files"
 
@@ -94,17 +96,20 @@ def find_checkpoint(name: str) -> Checkpoint | None:
 
 
 def find_machines(text: str) -> tuple[int, Machine]:
-    """Return count and machine of `2x"RTX 3090"`, a catalogue name, or a path to a machine file.
+    """Return count and machine of `2x"RTX 3090"`, a catalogue name, or a path to a machine file, counted or not.
 
     Raises: UnknownMachine, BadInput.
     """
     from ownward import catalog
 
-    path = Path(text)
+    path, count = Path(text), 1
+    counted = _COUNTED_FILE.fullmatch(text)
+    if counted is not None and not path.is_file() and int(counted[1]) > 0:
+        path, count = Path(counted[2]), int(counted[1])
     if path.suffix == ".toml" and path.is_file():
         if path.stat().st_size > _LARGEST_MACHINE_FILE_BYTES:
             raise BadInput(f"a machine file of {path.stat().st_size} bytes", where=text, allowed="at most 1 MiB")
-        return 1, catalog.machine_from_toml(path.read_text(encoding="utf-8"), file=text)
+        return count, catalog.machine_from_toml(path.read_text(encoding="utf-8"), file=str(path))
     if path.suffix == ".toml":
         raise BadInput(
             "there is no such machine file",

@@ -150,6 +150,46 @@ def test_memory_that_one_states_is_a_processors_own(answer: Any) -> None:
         assert "--ram" in largest["notes"][0]
 
 
+MACHINE_FILE = """
+[[machine]]
+id = "box"
+name = "Box"
+kind = "gpu-consumer"
+memory_label = "48 GB"
+bandwidth_bytes_per_s = 1e12
+basis = "assumed"
+source = "its owner"
+checked_on = 2026-11-21
+"""
+
+
+def test_a_machine_file_is_a_machine_and_can_be_counted(answer: Any, tmp_path: Path) -> None:
+    (tmp_path / "box.toml").write_text(MACHINE_FILE, "utf-8")
+    _, one = answer("qwen3-30b-a3b", "--machine", "box.toml")
+    code, two = answer("qwen3-30b-a3b", "--machine", "2xbox.toml")
+    assert code == 0
+    assert two["machines_count"] == 2
+    assert two["options"][0]["usable_bytes"] == pytest.approx(2 * one["options"][0]["usable_bytes"], rel=1e-6)
+    assert answer("qwen3-30b-a3b", "--machine", "2xnothing.toml")[0] == 2
+
+
+def test_weights_whose_config_is_missing_are_told_what_is_missing(answer: Any, tmp_path: Path) -> None:
+    numpy, safetensors = pytest.importorskip("numpy"), pytest.importorskip("safetensors.numpy")
+    file = tmp_path / "model.safetensors"
+    safetensors.save_file({"model.layers.0.mlp.up_proj.weight": numpy.zeros((64, 64), "float16")}, file)
+    code, found = answer(str(file), "--machine", "RTX 4090")
+    assert code == 3
+    assert "config.json" in found["error"]["message"]
+
+
+def test_the_tariff_of_the_settings_is_what_energy_costs(answer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, usual = answer("qwen3-8b", "--machine", "RTX 4090")
+    monkeypatch.setenv("OWNWARD_ECONOMICS_USD_PER_KWH", "1.00")
+    _, dear = answer("qwen3-8b", "--machine", "RTX 4090")
+    before, after = (float(found["options"][0]["usd_per_mtok_marginal"]) for found in (usual, dear))
+    assert after == pytest.approx(4 * before, rel=1e-3)
+
+
 FLAGS_OF_LLAMA = ("'RTX 4090'", "'RTX 4090' --ram 64GB --kv-type q8_0", "'EPYC 9004 12ch DDR5-4800'")
 
 
