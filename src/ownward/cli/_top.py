@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 SCHEMA = "ownward.top/1"
 _LARGEST_BYTES = 32 << 20
 _TIMEOUT_S = 5.0
-_OK, _UNAUTHORIZED = 200, 401
+_OK, _UNAUTHORIZED, _FORBIDDEN = 200, 401, 403
 
 
 @click.command(epilog="Example: ownward top; piped or with --once it prints one page and ends.")
@@ -186,16 +186,22 @@ class Source:
             )
             async with response:
                 status, body = response.status, await response.read(_LARGEST_BYTES)
-        except UpstreamUnreachable as error:
+        except UpstreamError as error:
             raise UpstreamUnreachable(
-                "no gateway answers",
-                where=error.where or self.url,
-                next_step="Start one with: ownward serve, or name its address with --url",
+                error.message.replace('upstream "gateway"', "the gateway"),
+                where=self.url,
+                next_step="Start one with: ownward serve. Name its address, http or https, with --url, and who issued"
+                " its certificate with --ca-file",
             ) from None
         if status == _UNAUTHORIZED:
             raise UsageError(
                 f"the gateway at {self.url} asks for a key",
                 allowed="--key-env VAR, where the variable VAR holds a key of: ownward keys create",
+            )
+        if status == _FORBIDDEN:
+            raise UsageError(
+                f"the key does not let you see what the gateway at {self.url} does",
+                allowed="A key that is not scoped to workloads or tiers: ownward keys create NAME",
             )
         if status != _OK:
             raise UpstreamError(

@@ -19,6 +19,7 @@ from ownward.gateway.errors import (
     Dialect,
     ForeignPage,
     MalformedRequest,
+    OutOfScope,
     UnknownPath,
     UnknownRoute,
     UnknownTask,
@@ -84,16 +85,19 @@ async def _answer(gateway: Gateway, scope: Scope, headers: Mapping[bytes, bytes]
         from ownward.gateway import openapi
 
         return 200, _JSON, openapi.document_bytes()
+    key = None
     if gateway.keys is not None:
-        await gateway.keys.find(headers)
+        key = await gateway.keys.find(headers)
     elif wire.is_foreign(headers):
         raise ForeignPage
     if path == "/metrics":
-        return (
-            200,
-            exposition.CONTENT_TYPE,
-            await gateway.render_metrics(),
-        )
+        if key is not None and not (key.workloads is None and key.tiers is None):
+            raise OutOfScope(
+                f"the key {key.key_id!r} may not see what other workloads do and cost",
+                allowed="/metrics takes a key that is not scoped to workloads or tiers",
+                next_step="Make one with: ownward keys create NAME",
+            )
+        return 200, exposition.CONTENT_TYPE, await gateway.render_metrics()
     if path.startswith(_MODELS):
         return _answer_models(gateway, path, headers)
     return await _record_outcome(gateway, path, receive)

@@ -11,7 +11,7 @@ import trustme
 
 from ownward.cli import run
 from ownward.cli._top import make_source
-from ownward.core import OwnwardError, UpstreamUnreachable, UsageError
+from ownward.core import UpstreamUnreachable, UsageError
 from ownward.engines import FakeOptions, FakeServer
 from ownward.gateway import GatewaySettings
 
@@ -53,6 +53,10 @@ def test_a_gateway_that_asks_for_a_key_is_shown_one(lab, start, monkeypatch):
                     await make_source(running.base_url, key_env=None, ca_file=None).look_once(None)
                 monkeypatch.setenv("MY_GATEWAY_KEY", running.ledger.create_key("me"))
                 await make_source(running.base_url, key_env="MY_GATEWAY_KEY", ca_file=None).look_once(None)
+                scoped = running.ledger.create_key("team", {"workloads": ["chat"]})
+                monkeypatch.setenv("MY_GATEWAY_KEY", scoped)
+                with pytest.raises(UsageError, match="not scoped"):
+                    await make_source(running.base_url, key_env="MY_GATEWAY_KEY", ca_file=None).look_once(None)
 
     asyncio.run(main())
 
@@ -67,8 +71,11 @@ def test_a_certificate_of_ones_own_is_trusted_where_it_is_named(lab, start, tmp_
         async with FakeServer() as fake:
             async with start(lab.plan_of(lab.tier("a", fake.base_url)), settings=settings) as running:
                 await make_source(running.base_url, key_env=None, ca_file=str(tmp_path / "ca.pem")).look_once(None)
-                with pytest.raises(OwnwardError):
+                with pytest.raises(UpstreamUnreachable, match="certificate that is not trusted") as refused:
                     await make_source(running.base_url, key_env=None, ca_file=None).look_once(None)
+                assert "--ca-file" in str(refused.value)
+                with pytest.raises(UpstreamUnreachable, match="http or https"):
+                    await make_source(f"http{running.base_url[5:]}", key_env=None, ca_file=None).look_once(None)
 
     asyncio.run(main())
 
