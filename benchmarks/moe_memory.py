@@ -326,7 +326,8 @@ def _cells(row: dict[str, Any]) -> str:
     said, measured = row["predicted"], row["measured"]
     first = f"| {row['share']:.0%} | {row['name']} |"
     if "rounds" not in measured:
-        return f"{first} | | {measured['failed'].split('.')[0][:60]} | | | | | | |"
+        failed = "killed: out of memory" if "SIGKILL" in measured["failed"] else measured["failed"][:60]
+        return f"{first} | | {failed} | | | | | | |"
     rates = sorted(turn["tokens_per_s"] for turn in measured["rounds"])
     read = statistics.median(turn["read_bytes"] for turn in measured["rounds"])
     known, limits = said["tokens_per_s_in_memory_known"], row["limits"]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 # Pages, the kernel's usual read-ahead, and one matrix of an expert, alone and by a reader that keeps the disk busy.
 _DISK_CASES = ((4 * KIB, 1), (128 * KIB, 1), (576 * KIB, 1), (576 * KIB, 8))
+_QUIET_CORES = 0.3  # of other work, before anything is measured
 
 
 @click.command(epilog="Example: ownward bench --json")
@@ -37,8 +38,11 @@ def bench(*, is_engine_left_out: bool, threads: int | None, output: Path | None,
     longest prompt and the most users are fitted to, what is in between is not.
     """
     from ownward.cli._calibration import CALIBRATION_SCHEMA, calibration_path, fit_effects, predict_speed
-    from ownward.probe import this_machine, to_machines
+    from ownward.probe import measure_busy_cores, this_machine, to_machines
 
+    busy = measure_busy_cores()
+    if busy > _QUIET_CORES:
+        say(f"other work keeps {busy:.1f} cores busy: figures of a quiet machine are better, and calibrate better")
     say("measuring memory and disk")
     written = output or calibration_path()
     written.parent.mkdir(parents=True, exist_ok=True)
@@ -76,6 +80,7 @@ def bench(*, is_engine_left_out: bool, threads: int | None, output: Path | None,
     calibration = {
         "schema": CALIBRATION_SCHEMA,
         "machine": facts.name,
+        "busy_cores": round(busy, 2),
         "measured_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "memory_bytes": machine.memory_bytes.value if machine.memory_bytes else None,
         "bandwidth_bytes_per_s": kernels[0].median_bytes_per_s,
@@ -88,6 +93,7 @@ def bench(*, is_engine_left_out: bool, threads: int | None, output: Path | None,
     payload = {
         "schema": "ownward.bench/1",
         "machine": facts.name,
+        "busy_cores": round(busy, 2),
         "memory": [_rates(found) for found in kernels],
         "disk": [dataclasses.asdict(found) for found in disk],
         "page_faults": [dataclasses.asdict(found) for found in faults],
