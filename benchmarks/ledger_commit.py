@@ -1,8 +1,9 @@
 """What a durable intent costs: latency, requests and CPU, for both settings of durability, and the bulk rates.
 
-    python benchmarks/ledger_commit.py [--seconds 3] [--folder DIR]
+    python benchmarks/ledger_commit.py [--seconds 3] [--folder DIR] [--postgres postgresql://...]
 
-Writes benchmarks/results/ledger_commit-DATE.json. The folder decides which disk is measured.
+Writes benchmarks/results/ledger_commit-DATE.json. The folder decides which disk is measured. With an address, begin and
+settle are measured there too, in a database that is empty and may be thrown away; its server's own CPU is not counted.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=3.0, help="for each measurement")
     parser.add_argument("--folder", type=Path, default=Path("/var/tmp"), help="on the disk to be measured")
+    parser.add_argument("--postgres", help="the address of an empty database")
     arguments = parser.parse_args()
     now = datetime.now(UTC)
     figures: dict[str, Any] = {
@@ -52,6 +54,13 @@ def main() -> None:
             for clients in CLIENTS:
                 path = Path(folder) / f"{durability}-{clients}.db"
                 row = measure_commits(path, durability, clients, arguments.seconds)
+                figures["begin_and_settle"].append(row)
+                print(json.dumps(row))
+        if arguments.postgres:
+            for clients in CLIENTS:
+                row = {"store": "postgresql"} | measure_commits(
+                    arguments.postgres, "process", clients, arguments.seconds
+                )
                 figures["begin_and_settle"].append(row)
                 print(json.dumps(row))
         figures["bulk"] = measure_bulk(Path(folder) / "bulk.db")
@@ -94,14 +103,15 @@ def measure_fsync(path: Path) -> float:
     return statistics.median(times)
 
 
-def measure_commits(path: Path, durability: Durability, clients: int, seconds: float) -> dict[str, Any]:
+def measure_commits(path: Path | str, durability: Durability, clients: int, seconds: float) -> dict[str, Any]:
     """Return rates and latencies of `begin` with `clients` at once, each settling before its next."""
     begin_s: list[float] = []
+    prefix = f"{time.time_ns()}"
 
     async def client(book: ledger.Ledger, name: int, until: float) -> None:
         count = 0
         while (start := time.perf_counter()) < until:
-            request, intent = records(f"{name}-{count}")
+            request, intent = records(f"{prefix}-{name}-{count}")
             await book.begin(request, intent)
             begin_s.append(time.perf_counter() - start)
             book.settle(settlement(request.request_id))

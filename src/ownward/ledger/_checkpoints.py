@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ _PASSES_AT_ONCE: Final = 4
 _FEW_FRAMES: Final = 200
 _FRAME_BYTES: Final = 4096 + 24
 _LOOK_COMMITS: Final = 64
+_TRIES: Final = 200
+_TRY_AGAIN_S: Final = 0.005
 
 # Pages that commits of this schema change: a few for each row, up to where rows share them (measured: 13 frames for a
 # request of two commits and four rows, 70 for a commit of 250 rows). What it really comes to is learned.
@@ -59,6 +62,7 @@ class Checkpoints:
         self._frames = 0.0  # in the log, estimated: its length cannot be asked for cheaply
         self._factor = 1.0
         self._needs_help = False
+        self._helper: sqlite3.Connection | None = None
         self._has_log = False
 
     def take_over(self, writer: sqlite3.Connection) -> None:
@@ -75,14 +79,30 @@ class Checkpoints:
         self._commits += 1
         few, many = _FRAMES_PER_ROW * rows, _FRAMES_PER_LARGE_COMMIT + _FRAMES_PER_LATER_ROW * rows
         self._frames += self._factor * min(few, many)
-        if self._needs_help or (self._commits % _LOOK_COMMITS == 0 and self._is_too_long()):
+        is_too_long = self._commits % _LOOK_COMMITS == 0 and self._is_too_long()
+        if self._needs_help or is_too_long:
             self._needs_help = False
             # Nobody writes meanwhile, so that this reaches the log's end. A thread that is copying now is waited for.
             with self._copying, contextlib.suppress(sqlite3.Error):
-                copy_log(writer)
+                if is_too_long:
+                    self._copy_all(writer)
+                else:
+                    copy_log(writer)
             self._frames = 0.0
         elif self._frames >= self._rules.start_frames:
             self._wake.set()
+
+    def _copy_all(self, writer: sqlite3.Connection) -> None:
+        """Copy while no other process can write either: with several of them, none might ever reach the end."""
+        self._helper = self._helper or self._connect()
+        writer.execute("BEGIN IMMEDIATE")
+        try:
+            for _ in range(_TRIES):
+                if copy_log(self._helper)[0] >= 0:
+                    break
+                time.sleep(_TRY_AGAIN_S)  # another process is copying; what it began before may not reach the end
+        finally:
+            writer.execute("ROLLBACK")
 
     def _is_too_long(self) -> bool:
         with contextlib.suppress(OSError):
@@ -95,6 +115,9 @@ class Checkpoints:
         self._wake.set()
         if self._thread is not None:
             self._thread.join()
+        if self._helper is not None:
+            self._helper.close()
+            self._helper = None
 
     def _work(self) -> None:
         connection: sqlite3.Connection | None = None
@@ -127,7 +150,7 @@ class Checkpoints:
             with self._copying:
                 frames, copied = copy_log(connection)
             self._learn(frames, estimate)
-            # A reader may stand in the way, in the writer's too; or all is copied, and nobody wrote meanwhile.
+            # A reader stands in the way, of the writer too; or all is copied, and nobody wrote meanwhile.
             if copied < frames or commits == self._commits:
                 self._frames = 0.0
                 return
@@ -151,7 +174,10 @@ class Checkpoints:
 
 
 def copy_log(connection: sqlite3.Connection) -> tuple[int, int]:
-    """Copy what no reader holds back, without waiting; return the log's frames and how many of them are copied."""
+    """Copy what no reader holds back, without waiting; return the log's frames and how many of them are copied.
+
+    Both are -1 while another connection copies.
+    """
     ((_, frames, copied),) = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
     return frames, copied
 

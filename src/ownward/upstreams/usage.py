@@ -162,14 +162,8 @@ class UsageTap:
             return data
         if self._is_blind:
             return data
-        if (
-            cutter.is_empty
-            and data.startswith(b"data: ")
-            and data.endswith(b"\n\n")
-            and data.find(b"\n") == len(data) - 2
-            and b"\r" not in data
-        ):  # one event of one line, as most arrive: nothing to cut
-            return b"" if self._read_payload(data[6:-2]) and self._strip else data
+        if cutter.is_empty and data.endswith(b"\n\n") and b"\r" not in data:
+            return self._feed_whole_events(data)
         events = cutter.cut(data)
         self._is_blind = cutter.is_overrun
         if not self._strip:
@@ -182,6 +176,21 @@ class UsageTap:
         if len(kept) == 1:
             return kept[0]
         return b"".join(kept)
+
+    def _feed_whole_events(self, data: bytes) -> bytes:
+        """Read events that came whole, as most do; nothing is put together anew unless one is left out."""
+        parts = data[:-2].split(b"\n\n")
+        left_out = None
+        for index, part in enumerate(parts):
+            if part.startswith(b"data: ") and b"\n" not in part:
+                is_usage = self._read_payload(part[6:])
+            else:
+                is_usage = self._read_event(part + b"\n\n")
+            if is_usage and self._strip:
+                left_out = {index} if left_out is None else {index, *left_out}
+        if left_out is None:
+            return data
+        return b"".join([part + b"\n\n" for index, part in enumerate(parts) if index not in left_out])
 
     def finish(self) -> bytes:
         """Note that the answer ended by itself, and return what was still held back."""
