@@ -17,7 +17,7 @@ def defaults_of(kind):
 
 
 def test_the_gateway_is_set_by_its_own_names_and_defaults():
-    """Every value the gateway has can be set, but the ready file, a flag alone, and the number that a worker is given."""
+    """Every value the gateway has can be set, but the ready file, a flag alone, and the number of a worker."""
     own = defaults_of(GatewaysOwn)
     del own["ready_file"], own["worker"]
     server = {key: value for key, value in defaults_of(ServerSettings).items() if key in own}
