@@ -20,7 +20,10 @@ BATCHES = (1, 8, 32, 128)
 CLAIMED = {("qwen3-235b-a22b-2507", 32_768): 3.5, ("qwen3-235b-a22b-2507", 262_144): 7.2}
 CLAIMED_OF_CLOSED = {32_768: 8.6, 262_144: 19.0}
 NEW, OLD, TRILLION = "qwen3.5-397b-a17b", "qwen3-235b-a22b-2507", "kimi-k2.6"
+WAYS = ((OLD, False), (TRILLION, False), (TRILLION, True))
+"""What the new model is compared with, and whether each device then attends for sequences of its own."""
 _GIGA = 1e9
+_APART = ", attention apart"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,11 +47,13 @@ def claims_tables() -> str:
         "| ---: | --- | ---: | ---: | ---: |",
     ]
     for context in CONTEXTS:
-        for model in models.values():
-            found = full_node(model, machine, count, context)
+        for name, apart in ((NEW, False), *WAYS):
+            model = models[name]
+            found = full_node(model, machine, count, context, apart=apart)
             each = "none" if found.tokens_per_s is None else f"{found.tokens_per_s:,.0f}"
             cache = f"{found.bytes_a_sequence / _GIGA:.2f}"
-            rows.append(f"| {context // 1024}K | {model.name} | {cache} | {found.sequences:,} | {each} |")
+            title = model.name + (_APART if apart else "")
+            rows.append(f"| {context // 1024}K | {title} | {cache} | {found.sequences:,} | {each} |")
     rows += ["", *_claims(models), "", *_equal_batches(models)]
     low, high = load_coefficients().band("decode_tok_s_total/vllm/hopper/many/hybrid-moe")
     rows += [
@@ -67,12 +72,15 @@ def _claims(models: dict[str, Anatomy]) -> list[str]:
         + " |",
         "| --- | ---: | ---: | " + " | ".join("---:" for _ in NODES) + " |",
     ]
-    for name in (OLD, TRILLION):
+    for name, apart in WAYS:
         for context in CONTEXTS:
             said = CLAIMED.get((name, context))
             stated = f"{said}x" if said else f"({CLAIMED_OF_CLOSED[context]:g}x, of Qwen3-Max)"
-            cells = [shown_ratio(models[NEW], models[name], machine, count, context) for machine, count in NODES]
-            rows.append(f"| {models[name].name} | {context // 1024}K | {stated} | {' | '.join(cells)} |")
+            cells = [
+                shown_ratio(models[NEW], models[name], machine, count, context, apart=apart) for machine, count in NODES
+            ]
+            title = models[name].name + (_APART if apart else "")
+            rows.append(f"| {title} | {context // 1024}K | {stated} | {' | '.join(cells)} |")
     return rows
 
 
@@ -94,23 +102,29 @@ def _equal_batches(models: dict[str, Anatomy]) -> list[str]:
     return rows
 
 
-def ratio(model: Anatomy, other: Anatomy, machine: str, count: int, context: int) -> float | None:
-    """Return how many times the tokens per second of `other` a full node of `model` makes; None where one has none."""
-    ours, theirs = full_node(model, machine, count, context), full_node(other, machine, count, context)
+def ratio(
+    model: Anatomy, other: Anatomy, machine: str, count: int, context: int, *, apart: bool = False
+) -> float | None:
+    """Return how many times the tokens per second of `other` a full node of `model` makes; None where one has none.
+
+    `apart`: each device attends for sequences of its own in `other`, so that its latent cache is kept once.
+    """
+    ours = full_node(model, machine, count, context)
+    theirs = full_node(other, machine, count, context, apart=apart)
     if ours.tokens_per_s is None or theirs.tokens_per_s is None:
         return None
     return ours.tokens_per_s / theirs.tokens_per_s
 
 
-def shown_ratio(model: Anatomy, other: Anatomy, machine: str, count: int, context: int) -> str:
+def shown_ratio(model: Anatomy, other: Anatomy, machine: str, count: int, context: int, *, apart: bool = False) -> str:
     """Return a ratio as the page shows it."""
-    found = ratio(model, other, machine, count, context)
+    found = ratio(model, other, machine, count, context, apart=apart)
     return "holds none" if found is None else f"{found:.1f}x"
 
 
-def full_node(model: Anatomy, machine: str, count: int, context: int) -> Throughput:
+def full_node(model: Anatomy, machine: str, count: int, context: int, *, apart: bool = False) -> Throughput:
     """Return what a node decodes with as many sequences as its memory holds."""
-    deployed = _deploy(model, machine, count)
+    deployed = _deploy(model, machine, count, apart=apart)
     most = deployed.most_sequences(context) or 0
     each = deployed.cache_bytes(context) + model.recurrent_state_bytes_per_seq
     rate = most / deployed.compute_decode_step_s(sequences=most, context_tokens=context) if most else None
@@ -132,9 +146,15 @@ def _read(name: str) -> Anatomy:
     return anatomy.from_config(release.load_config(), name=release.name)
 
 
-def _deploy(model: Anatomy, machine: str, count: int) -> Deployment:
+def _deploy(model: Anatomy, machine: str, count: int, *, apart: bool = False) -> Deployment:
     deployed = deploy(
-        model, machine=catalog.machine(machine), machines_count=count, engine=ENGINE, weights=WEIGHTS, kv_type=CACHE
+        model,
+        machine=catalog.machine(machine),
+        machines_count=count,
+        engine=ENGINE,
+        weights=WEIGHTS,
+        kv_type=CACHE,
+        attention_data_parallel=apart,
     )
     assert not isinstance(deployed, str)
     return deployed

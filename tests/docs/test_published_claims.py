@@ -84,3 +84,17 @@ def test_the_trillion_leaves_room_for_few_sequences() -> None:
     assert max(held) <= 8
     assert min(held) == 0
     assert MODELS[claims.TRILLION].total_live_params > 1e12
+
+
+def test_how_the_trillion_is_served_matters_more_than_the_makers_number() -> None:
+    for context in claims.CONTEXTS:
+        together, apart = (
+            claims.ratio(MODELS[claims.NEW], MODELS[claims.TRILLION], MACHINE, COUNT, context, apart=apart)
+            for apart in (False, True)
+        )
+        older = claims.ratio(MODELS[claims.NEW], MODELS[claims.OLD], MACHINE, COUNT, context)
+        assert together is not None
+        assert apart is not None
+        assert older is not None
+        said = claims.CLAIMED[claims.OLD, context]
+        assert together / apart > max(said / older, older / said)
