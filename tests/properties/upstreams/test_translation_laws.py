@@ -174,7 +174,6 @@ def test_a_request_means_the_same_after_going_there_and_back(asked):
     assert meaning(read_chat(json.loads(back.body), Report())) == meaning(asked)
 
 
-CALL = {"type": "tool_use", "id": "c", "name": "f", "input": {}}
 reasonings = (
     st.builds(Reasoning, text=words, signer=st.just("anthropic"), signature=names)
     | st.builds(Reasoning, text=st.just(""), signer=st.just("anthropic"), signature=names)
@@ -182,46 +181,68 @@ reasonings = (
 )
 
 
-@given(st.lists(reasonings, min_size=1, max_size=3), st.booleans(), st.booleans())
-def test_signatures_come_back_through_a_chat_client(thought, is_streamed, keeps_pieces):
-    answer = {"id": "m", "type": "message", "role": "assistant", "model": "m", "stop_reason": "tool_use",
-              "content": [*map(block_of, thought), CALL]}  # fmt: skip
+ANSWER = {"id": "m", "type": "message", "role": "assistant", "model": "m", "stop_reason": "tool_use"}
+
+
+def content_of(parts):
+    """Return blocks in which thinking, one text and calls follow one another in any order, with a call at the end."""
+    blocks: list[Any] = []
+    for part in [*parts, "call"]:
+        if part == "call":
+            blocks.append({"type": "tool_use", "id": f"c{len(blocks)}", "name": "f", "input": {}})
+        elif part != "text":
+            blocks.append(block_of(part))
+        elif all(block["type"] not in {"text", "tool_use"} for block in blocks):
+            blocks.append({"type": "text", "text": "words"})
+    return blocks
+
+
+mixed = st.lists(reasonings | st.sampled_from(["call", "text"]), max_size=6).map(content_of)
+
+
+@given(mixed, st.booleans(), st.booleans())
+def test_signatures_come_back_through_a_chat_client_in_their_places(content, is_streamed, keeps_pieces):
     first = translate(
         b'{"model": "m", "max_tokens": 5, "messages": [], "stream": true}', client="chat", upstream="messages"
     )
-    data = json.dumps(answer).encode()
+    data = json.dumps({**ANSWER, "content": content}).encode()
     if is_streamed:
         message = gather_chat(first.answer_as_stream(data, now_s=0), keeps_pieces=keeps_pieces)
     else:
         message = json.loads(first.answer(data, now_s=0))["choices"][0]["message"]
-    history = [{"role": "user", "content": "x"}, message, {"role": "tool", "tool_call_id": "c", "content": "r"}]
+    results = [
+        {"role": "tool", "tool_call_id": block["id"], "content": "r"}
+        for block in content
+        if block["type"] == "tool_use"
+    ]
+    history = [{"role": "user", "content": "x"}, message, *results]
     again = translate(
         json.dumps({"model": "m", "max_tokens": 5, "messages": history}).encode(), client="chat", upstream="messages"
     )
-    content = json.loads(again.body)["messages"][1]["content"]
-    assert content[: len(thought)] == [block_of(item) for item in thought]
+    assert json.loads(again.body)["messages"][1]["content"] == content
 
 
-@given(st.lists(reasonings, min_size=1, max_size=3), st.booleans())
-def test_signatures_come_back_through_a_responses_client(thought, is_streamed):
-    answer = {"id": "m", "type": "message", "role": "assistant", "model": "m", "stop_reason": "tool_use",
-              "content": [*map(block_of, thought), CALL]}  # fmt: skip
+@given(mixed, st.booleans())
+def test_signatures_come_back_through_a_responses_client_in_their_places(content, is_streamed):
     asked = {"model": "m", "max_output_tokens": 5, "input": [{"role": "user", "content": "x"}]}
     first = translate(json.dumps(asked).encode(), client="responses", upstream="messages")
-    data = json.dumps(answer).encode()
+    data = json.dumps({**ANSWER, "content": content}).encode()
     if is_streamed:
         last = first.answer_as_stream(data, now_s=0).decode().split("\n\n")[-2]
         output = json.loads(last.partition("data: ")[2])["response"]["output"]
     else:
         output = json.loads(first.answer(data, now_s=0))["output"]
-    result = {"type": "function_call_output", "call_id": "c", "output": "r"}
+    results = [
+        {"type": "function_call_output", "call_id": block["id"], "output": "r"}
+        for block in content
+        if block["type"] == "tool_use"
+    ]
     again = translate(
-        json.dumps({**asked, "input": [*asked["input"], *output, result]}).encode(),
+        json.dumps({**asked, "input": [*asked["input"], *output, *results]}).encode(),
         client="responses",
         upstream="messages",
     )
-    content = json.loads(again.body)["messages"][1]["content"]
-    assert content[: len(thought)] == [block_of(item) for item in thought]
+    assert json.loads(again.body)["messages"][1]["content"] == content
 
 
 def block_of(item):
@@ -238,6 +259,7 @@ def gather_chat(stream, *, keeps_pieces):
             continue
         for choice in json.loads(event[6:])["choices"]:
             delta = choice["delta"]
+            message["content"] = (message["content"] or "") + (delta.get("content") or "") or None
             for piece in delta.get("reasoning_details", []):
                 known = [one for one in message["reasoning_details"] if one["index"] == piece["index"]]
                 if keeps_pieces or not known:

@@ -30,7 +30,13 @@ from ownward.upstreams.translation._counts import (
 )
 from ownward.upstreams.translation._json import read_json, write_json
 from ownward.upstreams.translation._members import Members, Report, UntranslatableAnswer, shown
-from ownward.upstreams.translation._reasoning import read_chat_reasoning, write_block, write_chat_reasoning
+from ownward.upstreams.translation._reasoning import (
+    in_order,
+    placed,
+    read_chat_reasoning,
+    write_block,
+    write_chat_reasoning,
+)
 from ownward.upstreams.translation._stops import chat_stop, messages_stop, read_chat_stop, read_messages_stop
 
 
@@ -45,10 +51,9 @@ def read_chat_answer(body: dict[str, Any]) -> Answer:
     choice = choices[0]
     report = Report()
     message = Members(choice.get("message"), "choices[0].message", report)
-    parts: list[Part] = list(read_chat_reasoning(message, signer="openai"))
+    thought = read_chat_reasoning(message, signer="openai")
     content = message.take("content", str)
-    if content:
-        parts.append(Text(text=content))
+    made: list[Part] = []
     refusal = message.take("refusal", str)
     calls = message.take_objects("tool_calls")
     for call in calls:
@@ -56,7 +61,7 @@ def read_chat_answer(body: dict[str, Any]) -> Answer:
         if inner is None:
             raise UntranslatableAnswer(f"the upstream's answer has a call that is of no function ({call.path})")
         name, arguments = inner.take("name", str) or "", inner.take("arguments", str)
-        parts.append(
+        made.append(
             Call(call_id=call.take("id", str) or "", name=name, arguments=_checked(arguments, inner.at("arguments")))
         )
     if report.refused:
@@ -65,7 +70,7 @@ def read_chat_answer(body: dict[str, Any]) -> Answer:
     return Answer(
         answer_id=_text(body.get("id")),
         model=_text(body.get("model")),
-        parts=tuple(parts),
+        parts=tuple(in_order(thought, [Text(text=content)] if content else [], made)),
         stop=stop,
         stop_sequence=sequence,
         refusal=refusal,
@@ -182,7 +187,7 @@ def write_chat_answer(answer: Answer, *, now_s: int) -> dict[str, Any]:
         "content": "".join(said) if said else None,
         "refusal": answer.refusal,
     }
-    message.update(write_chat_reasoning(part for part in answer.parts if isinstance(part, Reasoning)))
+    message.update(write_chat_reasoning(placed(answer.parts)))
     if calls:
         message["tool_calls"] = [
             {"id": call.call_id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}

@@ -80,6 +80,7 @@ class Reasoning:
     signature: str | None = None
     redacted: str | None = None
     form: str | None = None  # what an OpenAI upstream calls the form of the signature
+    after: int = 0  # how many parts of a chat message (its text, each call) were said before it
     path: str = ""
 
 

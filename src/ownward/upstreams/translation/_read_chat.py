@@ -21,7 +21,7 @@ from ownward.upstreams.translation._core import (
 )
 from ownward.upstreams.translation._json import read_json
 from ownward.upstreams.translation._members import Members, Report, shown
-from ownward.upstreams.translation._reasoning import read_chat_reasoning
+from ownward.upstreams.translation._reasoning import in_order, read_chat_reasoning
 
 _NO_SUCH = "the upstream's dialect knows nothing like it"
 _REFUSED: dict[str, tuple[Any, ...]] = {
@@ -313,12 +313,12 @@ def _read_assistant(message: Members) -> list[Part]:
     message.refuse("function_call", "use tool_calls instead")
     message.take_any("annotations")  # what an answer said of its sources; nothing is asked by it
     message.take_any("parsed")  # what OpenAI's client adds when a form is parsed
-    parts: list[Part] = [*read_chat_reasoning(message)]
-    said = _read_content(message)
-    parts += [part for part in said if not (isinstance(part, Text) and not part.text)]
+    thought = read_chat_reasoning(message)
+    said = [part for part in _read_content(message) if not (isinstance(part, Text) and not part.text)]
     refusal = message.take("refusal", str)
     if refusal:
-        parts.append(Text(text=refusal, path=message.at("refusal")))
+        said.append(Text(text=refusal, path=message.at("refusal")))
+    calls: list[Part] = []
     for call in message.take_objects("tool_calls"):
         kind = call.take("type", str)
         call.take_any("index")  # clients that keep the pieces of a stream send it along
@@ -329,7 +329,7 @@ def _read_assistant(message: Members) -> list[Part]:
         if inner is None:
             call.report.refuse(call.at("function"), "it is missing")
             continue
-        parts.append(
+        calls.append(
             Call(
                 call_id=call.take("id", str) or "",
                 name=inner.take("name", str) or "",
@@ -341,7 +341,7 @@ def _read_assistant(message: Members) -> list[Part]:
         inner.take_any("parsed_arguments")
         inner.close()
         call.close()
-    return parts
+    return in_order(thought, said, calls)
 
 
 def check_arguments(stated: str | None, place: str, report: Report) -> str:

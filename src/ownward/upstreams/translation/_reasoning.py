@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from ownward.upstreams.translation._core import Reasoning, ReasoningPiece, Signer
+from ownward.upstreams.translation._core import Call, Part, Reasoning, ReasoningPiece, Signer
 from ownward.upstreams.translation._json import read_json, write_json
 from ownward.upstreams.translation._members import Members, Report, shown
 
@@ -23,20 +24,23 @@ ANTHROPIC_FORMAT = "anthropic-claude-v1"
 UNSIGNED = "ownward:unsigned"
 _MARK = "ownward:openai:"
 _SEAL = "ownward:reasoning:"
+_AFTER = "ownward_after"
 
 
 # Chat.
 
 
-def detail_of(index: int, item: Reasoning | ReasoningPiece, *, is_first: bool = True) -> dict[str, Any]:
+def detail_of(index: int, item: Reasoning | ReasoningPiece, *, after: int = 0, is_first: bool = True) -> dict[str, Any]:
     """Return an entry of `reasoning_details`, whole or a piece of a stream.
 
-    Only the first piece names its format: clients that join pieces would join the names as well.
+    `after` counts the text and the calls that were said before it, of which a chat message does not keep the order.
+    Only the first piece names format and place: clients that join pieces would join the names as well.
     """
     form = ANTHROPIC_FORMAT if item.signer == "anthropic" else item.form or "unknown"
+    place = {_AFTER: after} if after and is_first else {}
     if item.redacted is not None:
-        return {"type": "reasoning.encrypted", "data": item.redacted, "format": form, "index": index}
-    detail: dict[str, Any] = {"type": "reasoning.text", "text": item.text, "index": index}
+        return {"type": "reasoning.encrypted", "data": item.redacted, "format": form, "index": index, **place}
+    detail: dict[str, Any] = {"type": "reasoning.text", "text": item.text, "index": index, **place}
     if is_first:
         detail["format"] = form
     if item.signature is not None:
@@ -85,12 +89,13 @@ def _read_details(details: Any, place: str, report: Report, signer: Signer | Non
         path = f"{place}[{index}]"
         form = entry.get("format") if isinstance(entry.get("format"), str) else None
         who: Signer = signer or ("anthropic" if form == ANTHROPIC_FORMAT else "openai")
+        after = entry[_AFTER] if type(entry.get(_AFTER)) is int else 0
         match entry.get("type"):
             case "reasoning.text":
                 text, signature = entry.get("text") or "", entry.get("signature")
-                yield Reasoning(text=str(text), signer=who, signature=signature, form=form, path=path)
+                yield Reasoning(text=str(text), signer=who, signature=signature, form=form, after=after, path=path)
             case "reasoning.encrypted":
-                yield Reasoning(text="", signer=who, redacted=str(entry.get("data")), form=form, path=path)
+                yield Reasoning(text="", signer=who, redacted=str(entry.get("data")), form=form, after=after, path=path)
             case "reasoning.summary":
                 yield Reasoning(text=str(entry.get("summary") or ""), signer=who, path=path)
             case kind:
@@ -107,15 +112,39 @@ def _continues(before: Mapping[str, Any], entry: Mapping[str, Any]) -> bool:
     )
 
 
+def in_order(thought: Iterable[Reasoning], texts: Sequence[Part], calls: Sequence[Part]) -> list[Part]:
+    """Return the parts of a chat message in the order in which they were said."""
+    waiting = sorted(thought, key=lambda item: item.after)
+    said: list[Part] = []
+    for count, group in enumerate([*([texts] if texts else []), *([call] for call in calls)]):
+        while waiting and waiting[0].after <= count:
+            said.append(waiting.pop(0))
+        said += group
+    return [*said, *waiting]
+
+
+def placed(parts: Iterable[Part]) -> list[Reasoning]:
+    """Return the reasoning among parts, each with what was said before it."""
+    found, has_text, calls = [], False, 0
+    for part in parts:
+        if isinstance(part, Reasoning):
+            found.append(replace(part, after=has_text + calls))
+        elif isinstance(part, Call):
+            calls += 1
+        else:
+            has_text = True
+    return found
+
+
 def write_chat_reasoning(reasoning: Iterable[Reasoning]) -> dict[str, Any]:
-    """Return the members of a chat message that carry reasoning."""
+    """Return the members of a chat message that carry reasoning, which is `placed`."""
     listed = list(reasoning)
     found: dict[str, Any] = {}
     text = "".join(item.text for item in listed)
     if text:
         found["reasoning_content"] = text
     if any(item.signer == "anthropic" or item.signature or item.redacted for item in listed):
-        found["reasoning_details"] = [detail_of(index, item) for index, item in enumerate(listed)]
+        found["reasoning_details"] = [detail_of(index, item, after=item.after) for index, item in enumerate(listed)]
     return found
 
 

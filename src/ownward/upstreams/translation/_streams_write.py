@@ -40,7 +40,7 @@ class Writer(Protocol):
 class ChatWriter:
     """Writes the chunks of a chat completion: the role first, `[DONE]` last, usage only where it was asked for."""
 
-    __slots__ = ("_calls", "_counts", "_frame", "_is_in_part", "_now_s", "_thoughts", "_wants_usage")
+    __slots__ = ("_calls", "_counts", "_frame", "_has_text", "_is_in_part", "_now_s", "_thoughts", "_wants_usage")
 
     def __init__(self, *, wants_usage: bool, now_s: int) -> None:
         """Start before the first chunk; `now_s` is the time the answer is dated, in seconds since 1970."""
@@ -51,6 +51,7 @@ class ChatWriter:
         self._calls = 0
         self._thoughts = 0
         self._is_in_part = False
+        self._has_text = False
 
     def write(self, event: Event) -> bytes:
         """Return the chunks that say one event."""
@@ -64,6 +65,7 @@ class ChatWriter:
                 }
                 return self._chunk({"role": "assistant", "content": ""})
             case TextPiece():
+                self._has_text = True
                 return self._chunk({"content": event.text})
             case RefusalPiece():
                 return self._chunk({"refusal": event.text})
@@ -101,7 +103,8 @@ class ChatWriter:
             delta["reasoning_content"] = event.text
         elif event.signature is None and event.redacted is None:
             return b""
-        delta["reasoning_details"] = [detail_of(self._thoughts, event, is_first=not self._is_in_part)]
+        after = self._has_text + self._calls
+        delta["reasoning_details"] = [detail_of(self._thoughts, event, after=after, is_first=not self._is_in_part)]
         self._is_in_part = True
         return self._chunk(delta)
 

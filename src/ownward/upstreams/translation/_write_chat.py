@@ -8,7 +8,7 @@ from typing import Any, Literal
 from ownward.upstreams.translation._common import file_url_of, index_of_running_turn, may_carry, url_of
 from ownward.upstreams.translation._core import Asked, Call, File, Image, Part, Reasoning, Result, Text, Turn
 from ownward.upstreams.translation._members import Report
-from ownward.upstreams.translation._reasoning import write_chat_reasoning
+from ownward.upstreams.translation._reasoning import placed, write_chat_reasoning
 
 LimitName = Literal["max_tokens", "max_completion_tokens"]
 ERROR_WORD = "Error: "
@@ -179,9 +179,7 @@ def _write_result(result: Result, waiting: list[dict[str, Any]], report: Report)
 def _write_assistant(turn: Turn, report: Report, *, is_running: bool) -> dict[str, Any]:
     message: dict[str, Any] = {"role": "assistant"}
     thought = [
-        part
-        for part in turn.parts
-        if isinstance(part, Reasoning) and may_carry(part, to_anthropic=False, is_running=is_running, report=report)
+        part for part in placed(turn.parts) if may_carry(part, to_anthropic=False, is_running=is_running, report=report)
     ]
     said = [part for part in turn.parts if isinstance(part, Text)]
     calls = [part for part in turn.parts if isinstance(part, Call)]
@@ -199,7 +197,7 @@ def _write_assistant(turn: Turn, report: Report, *, is_running: bool) -> dict[st
 
 def _without_foreign_signatures(thought: Iterable[Reasoning]) -> list[Reasoning]:
     return [
-        item if item.signer == "openai" else Reasoning(text=item.text, signer="openai", path=item.path)
+        item if item.signer == "openai" else Reasoning(text=item.text, signer="openai", after=item.after)
         for item in thought
     ]
 
