@@ -7,10 +7,12 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from ownward import ledger
 from ownward.core import LedgerError
@@ -102,6 +104,36 @@ def test_of_many_at_once_exactly_as_many_begin_as_fit(target: str) -> None:
             assert await begin(book, "last", 5, budget(995))
             assert not await begin(book, "none", 1, budget(995))
             assert sum(1 for _ in book.query_requests()) == 100
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(("kind", "name"), [("workload", "chat"), ("key", "k"), ("tier", "t"), ("task", "run")])
+def test_of_a_thousand_at_once_exactly_as_many_begin_as_fit_into_a_budget_of_every_scope(
+    target: str, kind: str, name: str
+) -> None:
+    check = budget(995, kind=kind, name=name)
+    if kind == "task":
+        check = replace(check, starts_at=datetime(1970, 1, 1, tzinfo=UTC), ends_at=None)
+
+    async def main() -> None:
+        with ledger.open(target) as one, ledger.open(target) as other:
+
+            async def ask(number: int) -> bool:
+                row = structs.replace(request(f"r{number}", key_id="k"), task_id="run")
+                try:
+                    await (one, other)[number % 2].begin(row, intent(row.request_id, 10), budgets=[check])
+                except BudgetSpent:
+                    return False
+                return True
+
+            begun = await asyncio.gather(*(ask(number) for number in range(1000)))
+            assert sum(begun) == 99
+            first = begun.index(True)
+            one.settle(settlement(f"r{first}", "settled", 4))
+            assert state(one, check) == state(other, check) == (4, 980, 0)
+            assert await ask(1001)
+            assert not await ask(1002)
 
     asyncio.run(main())
 

@@ -18,7 +18,14 @@ from ownward.pricing import Usage
 START = datetime(2026, 11, 21, 23, tzinfo=UTC)
 USAGE = Usage(input_tokens=1, output_tokens=1)
 LIMIT = 100
-OWNERS = st.tuples(st.sampled_from(["chat", "other"]), st.sampled_from([None, "k"]))
+OWNERS = st.tuples(
+    st.sampled_from(["chat", "other"]),
+    st.sampled_from([None, "k"]),
+    st.sampled_from(["t", "u"]),
+    st.sampled_from(["run-1", "run-2"]),
+)
+Owner = tuple[str, str | None, str, str]  # workload, key, tier, task
+EVER = datetime(1970, 1, 1, tzinfo=UTC)
 STEPS = st.lists(
     st.one_of(
         st.tuples(
@@ -50,7 +57,7 @@ def test_accounts_are_sums_and_never_pass_their_limits(steps: list[Any]) -> None
 
 async def run(steps: list[Any]) -> None:
     now = START
-    counted: dict[str, tuple[str, str | None, datetime, int, int]] = {}  # workload, key, begun, bound, counted
+    counted: dict[str, tuple[Owner, datetime, int, int]] = {}  # whose, begun, bound, counted
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "ledger.db"
         with ledger.open(target) as one, ledger.open(target) as other:
@@ -58,11 +65,11 @@ async def run(steps: list[Any]) -> None:
                 if step[0] == "wait":
                     now += timedelta(minutes=step[1])
                 elif step[0] == "begin":
-                    for (workload, key), high, is_held in step[1]:
+                    for owner, high, is_held in step[1]:
                         name = f"r{len(counted)}"
-                        checks = checks_of(workload, key, now) if is_held else []
+                        checks = checks_of(owner, now) if is_held else []
                         fits = all(total(counted, check) + high <= LIMIT for check in checks)
-                        request, intent = rows(name, workload, key, now, high)
+                        request, intent = rows(name, owner, now, high)
                         book = (one, other)[len(counted) % 2]
                         try:
                             await book.begin(request, intent, budgets=checks)
@@ -70,47 +77,51 @@ async def run(steps: list[Any]) -> None:
                             assert not fits
                         else:
                             assert fits
-                            counted[name] = (workload, key, now, high, high)
+                            counted[name] = (owner, now, high, high)
                 elif counted:
                     name = list(counted)[step[1] % len(counted)]
-                    workload, key, begun, high, _ = counted[name]
+                    owner, begun, high, _ = counted[name]
                     charge = {"settled": int(step[3] * high), "unsettled": high, "failed": 0}[step[2]]
                     (one, other)[step[1] % 2].settle(settlement(name, step[2], charge))
                     await one.flush()
                     await other.flush()
-                    counted[name] = (workload, key, begun, high, charge)
-            for workload, key in (("chat", "k"), ("other", "k")):
-                checks = checks_of(workload, key, now)
+                    counted[name] = (owner, begun, high, charge)
+            for whose in (("chat", "k", "t", "run-1"), ("other", "k", "u", "run-2")):
+                checks = checks_of(whose, now)
                 one.open_budgets(checks)
                 for check, found in zip(checks, one.query_budgets(checks), strict=True):
                     assert found.spent_picousd + found.reserved_picousd == total(counted, check)
                     assert found.unknown_calls == 0
 
 
-def checks_of(workload: str, key: str | None, at: datetime) -> list[BudgetCheck]:
+def checks_of(owner: Owner, at: datetime) -> list[BudgetCheck]:
     starts_at, ends_at = span_of(at)
+    workload, key, tier, task = owner
     checks = [
         BudgetCheck(kind="workload", name=workload, limit_picousd=LIMIT, starts_at=starts_at, ends_at=ends_at),
+        BudgetCheck(kind="tier", name=tier, limit_picousd=LIMIT, starts_at=starts_at, ends_at=ends_at),
+        BudgetCheck(kind="task", name=task, limit_picousd=LIMIT, starts_at=EVER, ends_at=None),
     ]
     if key is not None:
         checks.append(BudgetCheck(kind="key", name=key, limit_picousd=LIMIT, starts_at=starts_at, ends_at=ends_at))
     return checks
 
 
-def total(counted: dict[str, tuple[str, str | None, datetime, int, int]], check: BudgetCheck) -> int:
-    assert check.ends_at is not None
+def total(counted: dict[str, tuple[Owner, datetime, int, int]], check: BudgetCheck) -> int:
+    place = ("workload", "key", "tier", "task").index(check.kind)
     return sum(
         charge
-        for workload, key, begun, _, charge in counted.values()
-        if check.name in (workload, key) and check.starts_at <= begun < check.ends_at
+        for owner, begun, _, charge in counted.values()
+        if owner[place] == check.name and check.starts_at <= begun and (check.ends_at is None or begun < check.ends_at)
     )
 
 
-def rows(name: str, workload: str, key: str | None, at: datetime, high: int) -> tuple[Request, Intent]:
+def rows(name: str, owner: Owner, at: datetime, high: int) -> tuple[Request, Intent]:
+    workload, key, tier, task = owner
     request = Request(
         request_id=name,
-        task_id=name,
-        task_basis="single",
+        task_id=task,
+        task_basis="explicit",
         workload=workload,
         route="m",
         key_id=key,
@@ -124,7 +135,7 @@ def rows(name: str, workload: str, key: str | None, at: datetime, high: int) -> 
     intent = Intent(
         request_id=name,
         attempt=1,
-        tier="t",
+        tier=tier,
         upstream="u",
         model="m",
         price_id=None,
