@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from ownward.core import LedgerError
+from ownward.ledger._runs import HEARTBEAT_LIMIT_S
 from ownward.ledger._statements import clean
 from ownward.ledger._store import Connection
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 LimitKind = Literal["requests", "tokens"]
 
+_SILENT_US: Final = int(HEARTBEAT_LIMIT_S * 1e6)
 _MINUTE_US: Final = 60_000_000
 """What is used is stored times this, so that a refill by microseconds is a whole number."""
 
@@ -102,8 +104,8 @@ class _Bucket:
 class Buckets:
     """The buckets that a batch touches; the caller holds the lock on them until its transaction ends."""
 
-    def __init__(self, connection: Connection, entries: Iterable[Entry], *, run_id: str) -> None:
-        """Read what stood before the batch."""
+    def __init__(self, connection: Connection, entries: Iterable[Entry], *, run_id: str, now_us: int) -> None:
+        """Read what stood before the batch; what a process holds that gives no sign of life does not count."""
         self._connection = connection
         self._run_id = run_id
         names: set[tuple[str, LimitKind]] = set()
@@ -120,7 +122,9 @@ class Buckets:
             if bucket is not None:
                 bucket.used, bucket.at_us = used, at_us
         for key_id, holder, tokens in connection.rows(
-            f"SELECT key_id, run_id, tokens FROM limit_holds WHERE key_id IN ({marks})", keys
+            "SELECT h.key_id, h.run_id, h.tokens FROM limit_holds h JOIN runs r ON r.run_id = h.run_id"
+            f" WHERE h.key_id IN ({marks}) AND (h.run_id = ? OR (r.closed_at_us IS NULL AND r.heartbeat_at_us >= ?))",
+            [*keys, run_id, now_us - _SILENT_US],
         ):
             bucket = self._buckets.get((key_id, "tokens"))
             if bucket is not None and holder == run_id:

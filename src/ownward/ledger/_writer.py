@@ -314,7 +314,7 @@ class Writer:
         self._store.lock_budgets(connection)
         self._keeps_books = self._keeps_books or any(entry.checks for entry in entries) or has_accounts(connection)
         books = Books(self._store, connection, entries) if self._keeps_books else None
-        buckets = Buckets(connection, entries, run_id=self._run_id) if is_limited else None
+        buckets = self._open_buckets(connection, entries) if is_limited else None
         admitted = []
         for entry in entries:
             entry.error = None if buckets is None else buckets.refuse(entry)
@@ -329,6 +329,9 @@ class Writer:
         if buckets is not None:
             buckets.write()
         return admitted
+
+    def _open_buckets(self, connection: Connection, entries: list[Entry]) -> Buckets:
+        return Buckets(connection, entries, run_id=self._run_id, now_us=to_us(self._clock.now()))
 
     def _call(self, connection: Connection, entry: Entry) -> None:
         assert entry.call is not None

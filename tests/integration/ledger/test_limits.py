@@ -155,3 +155,16 @@ def test_what_a_killed_process_held_is_free_once_its_calls_are_reconciled(target
         child.wait()
         assert child.stdout is not None
         child.stdout.close()
+
+
+def test_what_a_silent_process_elsewhere_holds_is_free_after_a_minute(target: str) -> None:
+    async def main() -> None:
+        with ledger.open(target) as one, ledger.open(target) as other:
+            await begin(one, "held", take("tokens", 90))
+            assert isinstance(await begin(other, "a", take("tokens", 20)), LimitReached)
+            silence = "UPDATE runs SET heartbeat_at_us = heartbeat_at_us - 61000000 WHERE run_id = ?"
+            other._writer.run(lambda connection: connection.execute(silence, (one.run_id,)))
+            assert isinstance(await begin(other, "b", take("tokens", 20)), tuple)
+            assert isinstance(await begin(one, "c", take("tokens", 20)), LimitReached), "its own it knows"
+
+    asyncio.run(main())
