@@ -671,6 +671,14 @@ class Exchange:
     def _own_lines(self) -> bytes:
         return b"".join([b"%b: %b\r\n" % header for header in self._own_headers()])
 
+    def _total_headers(self) -> list[tuple[bytes, bytes]]:
+        """Return what all calls so far used: the answer's own usage is that of the one it came from."""
+        used = [call.usage for call in self.calls if call.usage is not None]
+        return [
+            (b"x-ownward-total-input-tokens", b"%d" % sum(usage.input_tokens for usage in used)),
+            (b"x-ownward-total-output-tokens", b"%d" % sum(usage.output_tokens for usage in used)),
+        ]
+
     def _own_headers(self) -> list[tuple[bytes, bytes]]:
         headers = [
             (b"x-ownward-request-id", self.request_id.encode("ascii")),
@@ -688,6 +696,8 @@ class Exchange:
                 headers.append((b"x-ownward-translated", crossed.direction.encode("ascii")))
                 if crossed.dropped:
                     headers.append((b"x-ownward-left-out", wire.ascii_of(", ".join(crossed.dropped[:_SHOWN_HINTS]))))
+        if len(self.calls) > 1:
+            headers += self._total_headers()
         if self.limit_states:
             headers += headers_of(self.limit_states, self.endpoint.dialect, at=self.gateway.clock.now())
         return headers

@@ -33,6 +33,10 @@ def test_a_vote_asks_as_often_as_it_says_and_passes_one_answer_on(lab, start):
                 rows = await running.rows()
                 assert [(row["attempt"], row["state"]) for row in rows] == [(n, "settled") for n in (1, 2, 3)]
                 assert len({row["request_id"] for row in rows}) == 1
+                for kind in ("input", "output"):
+                    total = sum(row[f"{kind}_tokens"] for row in rows)
+                    assert answer.headers[f"x-ownward-total-{kind}-tokens"] == str(total)
+                assert answer.json["usage"]["completion_tokens"] == rows[0]["output_tokens"], "of the chosen call"
                 sent = [json.loads(request["body"]) for request in fake.record.requests()["requests"]]
                 assert all(body["seed"] == 7 and body["temperature"] == 0.7 for body in sent)
 
@@ -46,6 +50,7 @@ def test_a_cascade_escalates_only_where_the_cheap_answer_does_not_pass(lab, star
             async with start(plan) as running:
                 passed = await running.ask(body={**lab.chat(), "model": "judged"})
                 assert (passed.headers["x-ownward-tier"], passed.headers["x-ownward-attempts"]) == ("a", "1")
+                assert "x-ownward-total-input-tokens" not in passed.headers
                 cheap.set_options(FakeOptions(reply="perhaps"))
                 escalated = await running.ask(body={**lab.chat(), "model": "judged"})
                 assert (escalated.headers["x-ownward-tier"], escalated.headers["x-ownward-attempts"]) == ("b", "2")
