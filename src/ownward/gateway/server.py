@@ -267,8 +267,8 @@ def _calm_collector() -> None:
     gc.set_threshold(_YOUNG_OBJECTS, 20, 20)
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """Return a socket bound to the address.
+def bind(host: str, port: int, *, is_shared: bool = False) -> socket.socket:
+    """Return a socket bound to the address; `is_shared`, where others that are shared may be bound to it too.
 
     Raises: PortTaken, naming the address.
     """
@@ -278,6 +278,8 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if is_shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind((host, port))
     except OSError as error:
         listener.close()

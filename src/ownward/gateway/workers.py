@@ -1,6 +1,6 @@
 """Several processes behind one port: who starts them, tells them of engines and plans, and starts them anew.
 
-They share the listening socket and the ledger, so that budgets, limits and keys hold for all of them together. What
+They share the address and the ledger, so that budgets, limits and keys hold for all of them together. What
 one process learns of upstreams (breakers, prompts seen) it learns for itself. The parent serves nothing: it owns the
 engines, and passes metrics from one to the other. A line of JSON each way is all they say to each other.
 """
@@ -65,7 +65,7 @@ class WorkerPool:
         self._command = tuple(command)
         self._hello = hello
         self._ledger = ledger
-        self._listener: socket.socket | None = None
+        self._listeners: list[socket.socket] = []
         self._workers: dict[int, _Worker] = {}
         self._keepers: list[asyncio.Task[None]] = []
         self._retired: list[str] = []
@@ -79,11 +79,10 @@ class WorkerPool:
         ready_file = self.settings.ready_file
         if ready_file is not None:
             clear_ready_file(ready_file)
-        self._listener = bind(self.settings.host, self.settings.port)
-        self._listener.listen(_BACKLOG)
+        self._listeners = listen_together(self.settings.host, self.settings.port, count=self._count)
         host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
         scheme = "http" if self.settings.tls_cert_file is None else "https"
-        self.base_url = f"{scheme}://{host}:{self._listener.getsockname()[1]}"
+        self.base_url = f"{scheme}://{host}:{self._listeners[0].getsockname()[1]}"
         try:
             await asyncio.gather(*(self._start_one(number) for number in range(self._count)))
         except BaseException:
@@ -131,8 +130,8 @@ class WorkerPool:
         await asyncio.gather(*self._keepers, return_exceptions=True)
         if self.settings.ready_file is not None:
             self.settings.ready_file.unlink(missing_ok=True)
-        if self._listener is not None:
-            self._listener.close()
+        for listener in self._listeners:
+            listener.close()
         with contextlib.suppress(OwnwardError):
             await asyncio.to_thread(self._ledger.reconcile)
 
@@ -144,9 +143,9 @@ class WorkerPool:
     # One worker.
 
     async def _start_one(self, number: int) -> None:
-        assert self._listener is not None
+        listener = self._listeners[number % len(self._listeners)]
         ours, theirs = socket.socketpair()
-        descriptors = {"listener": self._listener.fileno(), "line": theirs.fileno()}
+        descriptors = {"listener": listener.fileno(), "line": theirs.fileno()}
         process = await asyncio.create_subprocess_exec(
             *(part.format_map(descriptors) for part in self._command),
             pass_fds=tuple(descriptors.values()),
@@ -390,6 +389,24 @@ class WorkerLine:
         finally:
             del self._asked[number]
         return merge_metrics([own.decode(), *others]).encode()
+
+
+def listen_together(host: str, port: int, *, count: int) -> list[socket.socket]:
+    """Return listening sockets of one address, over which Linux spreads connections evenly; elsewhere one for all.
+
+    They stay open in the parent, so that what waits in one is not lost with the worker that accepts from it.
+    Raises: PortTaken.
+    """
+    if sys.platform != "linux":
+        only = bind(host, port)
+        only.listen(_BACKLOG)
+        return [only]
+    with bind(host, port) as alone:  # tells whether somebody else has the port, who may share it as well
+        port = alone.getsockname()[1]
+    listeners = [bind(host, port, is_shared=True) for _ in range(count)]
+    for listener in listeners:
+        listener.listen(_BACKLOG)
+    return listeners
 
 
 def worker_command(*arguments: str) -> list[str]:

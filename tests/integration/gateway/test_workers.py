@@ -15,9 +15,11 @@ import psutil
 import pytest
 
 from ownward import ledger
+from ownward.core import PortTaken
 from ownward.engines import FakeOptions, FakeServer
 from ownward.gateway._merging import accumulated, merge_metrics
 from ownward.gateway.admission import split
+from ownward.gateway.workers import listen_together
 
 PLAN = """
 schema = "ownward.plan/1"
@@ -137,6 +139,13 @@ def test_a_killed_worker_is_started_again_and_what_it_had_in_flight_is_unsettled
             assert {answer.status for answer in answers} == {200}
 
     asyncio.run(main())
+
+
+def test_a_port_that_somebody_has_is_told_also_if_it_could_be_shared():
+    with contextlib.ExitStack() as stack:
+        (first, *_) = [stack.enter_context(one) for one in listen_together("127.0.0.1", 0, count=3)]
+        with pytest.raises(PortTaken):
+            listen_together("127.0.0.1", first.getsockname()[1], count=2)
 
 
 def test_a_reload_reaches_every_worker_and_a_bad_plan_none(lab, tmp_path):
