@@ -74,6 +74,7 @@ def _row(line: FitLine) -> dict[str, Any]:
         "layers_on_host": option.layers_on_host,
         "tensor_parallel": option.tensor_parallel,
         "pipeline_parallel": option.pipeline_parallel,
+        "attention_data_parallel": option.is_attention_apart,
         "kv_type": option.kv_type,
         "licence": facts.licence,
         "scores": [

@@ -161,21 +161,24 @@ def _vllm(option: FitOption, release: Model | None, source: str | None) -> Way:
         model, _, revision = model.partition("@")
     memory = option.deployment.memory_bytes
     share = 0.9 if not memory or not option.usable_bytes else option.usable_bytes / (memory * option.machines_count)
+    apart = option.tensor_parallel if option.is_attention_apart else 1
     options = VllmOptions(
         model=model,
         alias=option.model,
         revision=revision or None,
         max_context_tokens=context_of(option),
-        slots=option.concurrency,
+        slots=math.ceil(option.concurrency / apart),
         batch_tokens=max(option.prefill_chunk_tokens, option.concurrency),
-        tensor_parallel=option.tensor_parallel,
+        tensor_parallel=option.tensor_parallel // apart,
+        expert_parallel=apart > 1 and option.deployment.anatomy.experts > 0,
         pipeline_parallel=option.pipeline_parallel,
         memory_fraction=round(share, 2),
         quantization=quantization,
         kv_type="fp8" if option.kv_type == "fp8" else "auto",
         port=8000,
     )
-    return Way(words=tuple(vllm_command(options)), needs=(needs,) if needs else ())
+    extra = ("--data-parallel-size", str(apart)) if apart > 1 else ()
+    return Way(words=tuple(vllm_command(options, extra=extra)), needs=(needs,) if needs else ())
 
 
 def _checkpoint(option: FitOption, release: Model | None, source: str | None) -> tuple[str, str | None, str]:

@@ -79,7 +79,8 @@ class FitOption:
     `usd_per_mtok_marginal` is energy alone; `usd_per_mtok_loaded` adds the machine's price, capital and upkeep
     (nobody's hours) at 30% utilisation. Both are for output tokens; None where power, price or speed is not known.
     `fits` is None where the machine's memory is not known. What does not fit has no speed. `max_concurrency` is how
-    many sequences of `context_tokens` memory holds at a time.
+    many sequences of `context_tokens` memory holds at a time. `is_attention_apart`: each device attends for sequences
+    of its own, and keeps their latent caches alone; experts are shared out.
     """
 
     model: str
@@ -105,6 +106,7 @@ class FitOption:
     is_split_by_expert: bool
     tensor_parallel: int
     pipeline_parallel: int
+    is_attention_apart: bool
     usd_per_mtok_marginal: Decimal | None
     usd_per_mtok_loaded: Decimal | None
     input_usd_per_mtok_marginal: Decimal | None
@@ -219,6 +221,7 @@ def at_load(
         engine=option.engine,
         prompt_tokens=prompt_tokens,
         chunk_tokens=option.deployment.stated_chunk_tokens,
+        is_attention_apart=option.is_attention_apart,
     )
 
 
@@ -264,15 +267,22 @@ def _options(
     context = min(asked.context_tokens, anatomy.max_context_tokens or asked.context_tokens)
     kv_type = _KV_TYPES.get(name, {}).get(asked.kv_type, asked.kv_type)
     wanted = replace(asked, context_tokens=context, kv_type=kv_type)
-    found = [_option_with_its_chunk(anatomy, variant, wanted, costs, engine=name) for variant in variants]
+    found = [_best_arranged(anatomy, variant, wanted, costs, engine=name) for variant in variants]
     return [option for option in found if option is not None]
 
 
-def _option_with_its_chunk(
+def _best_arranged(
     anatomy: Anatomy, variant: Variant, asked: Asked, costs: TokenCosts, *, engine: str
 ) -> FitOption | None:
-    """Return the option with prompts read in the engine's pieces, or in wider ones where that is well worth it."""
+    """Return the option as an engine does it by itself, or otherwise where that is well worth it.
+
+    Prompts are read in wider pieces where experts come from the host's memory. Devices attend apart where a latent
+    cache would be kept whole by each of them, and there are sequences for all.
+    """
     usual = _option(anatomy, variant, asked, costs, engine=engine)
+    if usual is not None and usual.deployment.cache_copies > 1 and asked.concurrency >= asked.machines_count:
+        apart = _option(anatomy, variant, asked, costs, engine=engine, is_attention_apart=True)
+        return apart if apart is not None and _is_worth(apart, usual) else usual
     if usual is None or usual.split is None or not anatomy.experts or shares_one_memory(asked.machine):
         return usual
     wide = _option(anatomy, variant, asked, costs, engine=engine, chunk_tokens=_WIDE_CHUNK_TOKENS)
@@ -281,6 +291,13 @@ def _option_with_its_chunk(
     reads = (wide.prefill_tokens_per_s.value or 0.0) > _WORTH_FACTOR * (usual.prefill_tokens_per_s.value or 0.0)
     writes = (wide.decode_tokens_per_s.value or 0.0) >= _LOSS_FACTOR * (usual.decode_tokens_per_s.value or 0.0)
     return wide if reads and writes else usual
+
+
+def _is_worth(apart: FitOption, usual: FitOption) -> bool:
+    """Return whether attending apart holds what did not fit, or is well faster for each sequence."""
+    if not apart.fits or not usual.fits:
+        return bool(apart.fits)
+    return (apart.decode_tokens_per_s.value or 0.0) > _WORTH_FACTOR * (usual.decode_tokens_per_s.value or 0.0)
 
 
 def _option(
@@ -292,6 +309,7 @@ def _option(
     engine: str,
     prompt_tokens: int | None = None,
     chunk_tokens: int | None = None,
+    is_attention_apart: bool = False,
 ) -> FitOption | None:
     machine, count = asked.machine, asked.machines_count
     context, concurrency = asked.context_tokens, asked.concurrency
@@ -303,6 +321,7 @@ def _option(
         weights=variant.weights,
         kv_type=asked.kv_type,
         coefficients=asked.coefficients,
+        attention_data_parallel=is_attention_apart,
     )
     if isinstance(plain, str):
         return None
@@ -352,7 +371,7 @@ def _option(
         model=anatomy.name,
         variant=variant.label,
         engine=engine,
-        placement=name_placement(machine, count) if split is None else split.placement,
+        placement=_place(machine, count, split, is_attention_apart=deployment.attention_data_parallel),
         machines_count=count,
         fits=None if missing is None else missing == 0,
         missing_bytes=missing,
@@ -372,6 +391,7 @@ def _option(
         is_split_by_expert=split is not None and bool(anatomy.experts),
         tensor_parallel=deployment.tensor_parallel,
         pipeline_parallel=deployment.pipeline,
+        is_attention_apart=deployment.attention_data_parallel,
         usd_per_mtok_marginal=output.marginal_usd,
         usd_per_mtok_loaded=output.loaded_usd,
         input_usd_per_mtok_marginal=reading.marginal_usd,
@@ -383,6 +403,11 @@ def _option(
         split=split,
         asked=asked,
     )
+
+
+def _place(machine: Machine, count: int, split: Split | None, *, is_attention_apart: bool) -> str:
+    where = name_placement(machine, count) if split is None else split.placement
+    return f"{where}, each with sequences of its own" if is_attention_apart else where
 
 
 def _unknown(machine: Machine) -> tuple[str, ...]:

@@ -150,6 +150,15 @@ def test_memory_that_one_states_is_a_processors_own(answer: Any) -> None:
         assert "--ram" in largest["notes"][0]
 
 
+def test_devices_that_attend_apart_are_told_so_by_vllms_flags(answer: Any) -> None:
+    _, found = answer("kimi-k2.6", "--machine", "8xB200 SXM", "--concurrency", "96", "--context", "32768")
+    command = found["options"][0]["command"]
+    assert "--data-parallel-size 8" in command
+    assert "--enable-expert-parallel" in command
+    assert "--tensor-parallel-size" not in command
+    assert "--max-num-seqs 12" in command  # for each of the devices
+
+
 MACHINE_FILE = """
 [[machine]]
 id = "box"

@@ -85,3 +85,15 @@ def test_what_comes_nearest_is_found_also_for_a_release_in_a_format_of_its_own()
     )
     assert options[0].fits is False
     assert [item for item in find_nearest(options) if item.change == "concurrency" and item.option.fits]
+
+
+def test_devices_attend_apart_where_a_latent_cache_would_be_kept_by_each_of_them() -> None:
+    release = catalog.model("kimi-k2.6")
+    found = anatomy.from_config(release.load_config(), name=release.name)
+    node = catalog.machine("B200 SXM")
+    many = fit([found], machine=node, machines_count=8, concurrency=96, context_tokens=32768, at=AT)[0]
+    one = fit([found], machine=node, machines_count=8, concurrency=1, context_tokens=32768, at=AT)[0]
+    assert many.fits
+    assert many.is_attention_apart
+    assert not one.is_attention_apart
+    assert (many.max_concurrency or 0) > 2 * (one.max_concurrency or 0)
