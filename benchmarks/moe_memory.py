@@ -316,7 +316,7 @@ def table(record: dict[str, Any]) -> str:
         f"{head}{rows}\n\n"
         f"{model['file_bytes'] / 1e9:.2f} GB, {layers} layers of {model['experts']} experts; a token reads "
         f"{always:.0f} MB that every token reads and {active:.0f} MB of experts.\n"
-        f"Memory read by {record['threads']} threads: {median:.1f} GB/s ({low:.1f} to {high:.1f}). "
+        f"Memory read by {record['threads']} thread(s): {median:.1f} GB/s ({low:.1f} to {high:.1f}). "
         f"Direct reads of the disk, MB/s: {direct}. By page faults, {faults}.\n"
         f"{record['measured_at']}, {machine['cpu_cores']} cores of {machine['cpu']}, load average {load}."
     )

@@ -22,6 +22,7 @@ THIS = "this"
 # Processors, and chips that share their memory with one: nothing lies behind them but the disk.
 _ONE_MEMORY = frozenset({"cpu-platform", "soc-unified"})
 _GB = 10**9
+_BUSY_CORES = 0.5  # of other work, while this machine was measured
 _SLOWEST_DISK_BYTES_PER_S = 1e6  # a number without its unit is less
 
 
@@ -167,7 +168,16 @@ def _this_machine(ssd: str | None) -> Subject:
         coefficients=calibrated(effects) if effects else None,
         threads=max(facts.usable_cores.value, 1),
         is_this=True,
+        notes=_notes(known),
     )
+
+
+def _notes(known: dict[str, Any] | None) -> tuple[str, ...]:
+    """Return what a reader should know of a calibration."""
+    busy = 0.0 if known is None else float(known.get("busy_cores") or 0.0)
+    if busy < _BUSY_CORES:
+        return ()
+    return (f"`ownward bench` ran while other work kept {busy:.1f} cores busy: run it again on a quiet machine",)
 
 
 def _measure_disk(folder: Path) -> DiskReads | None:

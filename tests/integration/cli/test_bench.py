@@ -11,6 +11,7 @@ from ownward.cli import _calibration
 from ownward.cli._app import run
 from ownward.cli._fit_subject import find_subject
 from ownward.core import BadInput, UsageError
+from ownward.probe import this_machine
 
 
 def test_memory_and_disk_are_measured_and_kept_for_fit(
@@ -60,3 +61,24 @@ def test_sizes_and_rates_that_are_none_are_refused(ram: str | None, ssd: str | N
 def test_a_machine_file_that_is_not_there_is_said_to_be_none(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no such machine file"):
         find_subject(str(tmp_path / "none.toml"), ram=None, ssd=None)
+
+
+def test_a_calibration_of_a_busy_machine_is_said_to_be_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = tmp_path / "calibration.json"
+    facts = this_machine()
+    kept.write_text(
+        json.dumps(
+            {
+                "schema": _calibration.CALIBRATION_SCHEMA,
+                "machine": facts.name,
+                "measured_at": "2026-11-21T00:00:00Z",
+                "busy_cores": 1.4,
+                "bandwidth_bytes_per_s": 2e10,
+                "page_faults": {"bytes_per_s": 5e8, "over_read": 1.4},
+                "effects": {},
+            }
+        ),
+        encoding="utf-8",
+    )
+    monkeypatch.setattr(_calibration, "calibration_path", lambda: kept)
+    assert "1.4 cores busy" in " ".join(find_subject("this", ram=None, ssd=None).notes)
