@@ -298,11 +298,16 @@ def _leave_out_untold(
 ) -> Eligible:
     """Return the upstreams without those that are asked in another dialect, which has no words for the request.
 
+    Only the tiers up to the first that speaks the client's own dialect are looked at: those behind it are asked, and
+    their translation made, where it fails.
     Raises: Incapable, if none is left.
     """
     tiers: list[tuple[Target, ...]] = []
     lacking: dict[str, translation.Untranslatable] = {}
-    for targets in eligible.tiers:
+    for place, targets in enumerate(eligible.tiers):
+        if not any(target.crossing(asked.endpoint, asked.needs) for target in targets):
+            tiers += eligible.tiers[place:]
+            break
         kept = []
         for target in targets:
             why = carries(target) if target.crossing(asked.endpoint, asked.needs) else None

@@ -28,6 +28,7 @@ from ownward.gateway.errors import (
     BodyTooLarge,
     Draining,
     ForeignPage,
+    Incapable,
     InternalError,
     MalformedRequest,
     NoUpstream,
@@ -417,6 +418,7 @@ class Exchange:
         gateway = self.gateway
         last: Retry | None = None
         full: Overloaded | None = None
+        untold: Incapable | None = None
         over: OverBudget | UnboundedCharge | OverLimit | None = None
         tried = 0
         for target in targets:
@@ -443,6 +445,11 @@ class Exchange:
             except Retry as retry:
                 last = retry
                 continue
+            except Incapable as error:  # its dialect has no words for the request, and nothing was sent
+                tried -= 1
+                self.attempts -= number == self.attempts
+                untold = error
+                continue
             except (OverBudget, UnboundedCharge, OverLimit) as error:
                 tried -= 1
                 self.attempts -= number == self.attempts  # it was none; beside later ones its number stays unused
@@ -454,7 +461,7 @@ class Exchange:
                 slots.release()
             return attempt
         if last is None:
-            raise over or full or NoUpstream(_ALL_WENT_DOWN, retry_after_s=1.0)
+            raise over or full or untold or NoUpstream(_ALL_WENT_DOWN, retry_after_s=1.0)
         await _tell(last, sink)
         return None
 

@@ -217,6 +217,23 @@ def test_a_failing_upstream_of_one_dialect_is_followed_by_one_of_the_other(lab, 
     asyncio.run(main())
 
 
+def test_a_fallback_that_cannot_be_told_the_request_leaves_the_first_upstreams_words(lab, start):
+    async def main():
+        async with (
+            FakeServer(FakeOptions(failures=(Failure.parse("500"),))) as bad,
+            FakeServer(FakeOptions()) as other,
+        ):
+            plan = lab.plan_of(lab.tier("o", bad.base_url), anthropic_tier(lab, "n", other.base_url))
+            async with start(plan) as running:
+                answer = await running.ask(CHAT, lab.chat(max_tokens=5, seed=7))
+                assert answer.status == 500
+                assert "told to fail" in answer.json["error"]["message"]
+                assert answer.headers["x-ownward-attempts"] == "1"
+                assert other.record.count(with_calls=False)["accepted"] == 0
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize(("client", "path"), [("chat", CHAT), ("responses", RESPONSES), ("messages", MESSAGES)])
 @pytest.mark.parametrize("after", [1, 3, 5])
 def test_a_stream_that_is_cut_stays_cut_in_the_clients_dialect(lab, start, client, path, after):

@@ -224,6 +224,11 @@ def test_a_request_that_another_dialect_has_no_words_for_goes_to_a_tier_that_spe
     assert refused.value.next_step.startswith("Leave out n, seed,")
 
 
+def test_nothing_is_translated_for_a_tier_behind_one_that_speaks_the_clients_dialect():
+    table = table_of(rented("o"), rented("n", dialect="anthropic"), workloads=[workload("w", "o", "n")])
+    assert keys(pick(table, carries=lambda target: pytest.fail(f"{target.key} was looked at"))) == ["o/u0", "n/u0"]
+
+
 def test_a_tier_that_states_chat_and_not_responses_is_asked_for_chat():
     table = table_of(
         rented("o", capabilities=frozenset({"chat"})), rented("r", capabilities=frozenset({"responses"})),
