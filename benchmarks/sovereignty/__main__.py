@@ -58,6 +58,8 @@ def main() -> None:
     if not options.no_mutants:
         if unfit := mutants.check():
             sys.exit("these mutants do not fit the source: " + "; ".join(unfit))
+        if not mutants.passes_unbroken():
+            sys.exit("the tests fail although nothing was broken")
         chosen = [mutant for mutant in mutants.MUTANTS if not options.only or options.only in mutant.name]
         for result in mutants.try_all(chosen):
             tried.append(result)

@@ -67,6 +67,7 @@ def works(draw: st.DrawFn, name: str) -> Work:
         tiers=tuple(names[:count]),
         fallback=tuple(names[count:]),
         detected=draw(st.one_of(st.none(), st.none(), labels)),
+        captures=draw(st.sampled_from((False, False, False, True))),
         style=draw(styles),
     )
 
@@ -332,7 +333,13 @@ class Sovereignty(RuleBasedStateMachine):
             tiers = tuple(name for name in tiers if key_tiers is None or name in key_tiers)
         spots = [book.by_name[name] for name in tiers if name in book.by_name]
         allowed = [spot for spot in spots if all(permits(label, spot.where) for label in stated)]
-        case = Case(number=number, allowed=frozenset(spot.host for spot in allowed), label=tuple(stated), secret=secret)
+        case = Case(
+            number=number,
+            allowed=frozenset(spot.host for spot in allowed),
+            label=tuple(stated),
+            secret=secret,
+            is_captured=work is not None and work.captures,
+        )
         expected = self._expect(drawn, secret, model, work, allowed)
         if expected in {"401", "400", "404"}:
             case.allowed = frozenset()

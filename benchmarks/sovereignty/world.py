@@ -172,6 +172,7 @@ class Work:
     tiers: tuple[str, ...]
     fallback: tuple[str, ...]
     detected: Stated | None = None
+    captures: bool = False
     style: int = 0
 
     @property
@@ -231,6 +232,8 @@ class Book:
             if work.label is not None:
                 lines.append(f"label = {json.dumps(text_of(work.label, style=work.style))}")
             lines += _detection(work.detected, work.style)
+            if work.captures:
+                lines.append("capture = { sample_fraction = 1, retention_s = 3600 }")
             lines.append(f"fallback = {json.dumps(work.fallback)}")
             strategy = {"kind": work.strategy, "tiers": list(work.tiers)}
             for name, table in (("match", work.match), ("strategy", strategy)):
