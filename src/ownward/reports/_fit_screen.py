@@ -78,7 +78,8 @@ def _table(lines: Sequence[FitLine], *, is_ranking: bool) -> Table:
     table.add_column("longest\ncontext", justify="right", no_wrap=True)
     if not is_mixed:
         table.add_column("most\nusers", justify="right", no_wrap=True)
-    table.add_column("decode\ntok/s", justify="right", no_wrap=True)
+    each = " each" if lines[0].option.concurrency > 1 else ""
+    table.add_column(f"decode\ntok/s{each}", justify="right", no_wrap=True)
     table.add_column("prefill\ntok/s", justify="right", no_wrap=True)
     table.add_column("energy\n$/Mtok", justify="right", no_wrap=True)
     table.add_column("all\n$/Mtok", justify="right", no_wrap=True)
@@ -138,7 +139,7 @@ def _below_table(report: FitReport) -> Iterator[str]:
         ]
         more = len(report.failing) - len(misses)
         yield from _wrapped(f"does not fit: {', '.join(misses)}{f' and {more} more' if more else ''}")
-    yield "(80% of the truth lies in the range in brackets)"
+    yield "(in brackets: the range that holds the truth in 8 of 10 cases)"
 
 
 def _about(line: FitLine) -> list[Any]:
