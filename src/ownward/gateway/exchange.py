@@ -419,6 +419,7 @@ class Exchange:
         last: Retry | None = None
         full: Overloaded | None = None
         untold: Incapable | None = None
+        failed: Target | None = None
         over: OverBudget | UnboundedCharge | OverLimit | None = None
         tried = 0
         for target in targets:
@@ -443,12 +444,12 @@ class Exchange:
                 attempt = Attempt(self, target, number=number, body=sent, sink=sink)
                 await self._run(attempt, target, sink)
             except Retry as retry:
-                last = retry
+                last, failed = retry, target
                 continue
             except Incapable as error:  # its dialect has no words for the request, and nothing was sent
                 tried -= 1
                 self.attempts -= number == self.attempts
-                untold = error
+                untold, self.target = error, failed  # the words that are passed on are still the other's
                 continue
             except (OverBudget, UnboundedCharge, OverLimit) as error:
                 tried -= 1

@@ -228,7 +228,7 @@ def test_a_fallback_that_cannot_be_told_the_request_leaves_the_first_upstreams_w
                 answer = await running.ask(CHAT, lab.chat(max_tokens=5, seed=7))
                 assert answer.status == 500
                 assert "told to fail" in answer.json["error"]["message"]
-                assert answer.headers["x-ownward-attempts"] == "1"
+                assert (answer.headers["x-ownward-attempts"], answer.headers["x-ownward-tier"]) == ("1", "o")
                 assert other.record.count(with_calls=False)["accepted"] == 0
 
     asyncio.run(main())
