@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
+from ownward.core import BrokenStream, UpstreamTimeout
 from ownward.upstreams import Response
 
 
@@ -39,5 +42,66 @@ def test_a_reader_that_keeps_up_never_makes_the_upstream_wait():
         assert await response.next_chunk() == b""
         response.abort()
         assert channel.aborted == 0
+
+    asyncio.run(main())
+
+
+def attached(*, stall_s: float) -> tuple[Response, Channel]:
+    response = Response(upstream="u", origin="o", loop=asyncio.get_running_loop(), stall_s=stall_s, buffer_bytes=100)
+    response.begin(200, [])
+    channel = Channel()
+    response.attach(channel)
+    return response, channel
+
+
+def test_pieces_are_handed_on_in_the_moment_they_arrive_and_the_end_is_waited_for():
+    async def main():
+        response, _ = attached(stall_s=1)
+        taken: list[bytes] = []
+        response.feed(b"before")
+        passing = asyncio.create_task(response.pass_on(taken.append))
+        await asyncio.sleep(0)
+        for piece in (b"one", b"two"):
+            response.feed(piece)
+            assert taken[-1] == piece  # no turn of the event loop lies between
+        response.finish()
+        await passing
+        assert taken == [b"before", b"one", b"two"]
+        assert response.bytes_received == 12
+
+    asyncio.run(main())
+
+
+def test_what_arrived_before_a_break_is_handed_on_and_then_the_break_is_told():
+    async def main():
+        response, channel = attached(stall_s=1)
+        taken: list[bytes] = []
+        passing = asyncio.create_task(response.pass_on(taken.append))
+        await asyncio.sleep(0)
+        response.feed(b"some")
+        response.abort(BrokenStream("enough"))
+        with pytest.raises(BrokenStream, match="enough"):
+            await passing
+        assert (taken, channel.aborted) == ([b"some"], 1)
+
+    asyncio.run(main())
+
+
+def test_a_stall_is_told_while_pieces_are_passed_on_but_not_while_the_client_holds_them_up():
+    async def main():
+        response, channel = attached(stall_s=0.05)
+        taken: list[bytes] = []
+        passing = asyncio.create_task(response.pass_on(taken.append))
+        for _ in range(4):
+            await asyncio.sleep(0.03)
+            response.feed(b"x")
+        response.hold_up()
+        assert channel.paused == 1
+        await asyncio.sleep(0.2)
+        assert not passing.done()
+        response.go_on()
+        with pytest.raises(UpstreamTimeout, match=r"sent no further byte within 0\.05 s, after 4 bytes"):
+            await passing
+        assert (len(taken), channel.aborted) == (4, 1)
 
     asyncio.run(main())
