@@ -204,7 +204,7 @@ def main() -> None:
                 if options.only and client not in options.only:
                     continue
                 python = environment(environments, of)
-                found |= versions(python)
+                found[of] = versions(python)
                 for result in drive(client, python, site, folder):
                     result["refused"] = is_refused_by_name(result)
                     results.append(result)

@@ -58,3 +58,14 @@ def test_the_table_of_models_larger_than_memory_is_the_newest_result(monkeypatch
     monkeypatch.syspath_prepend(ROOT)
     moe_memory = importlib.import_module("benchmarks.moe_memory")
     assert between("moe_memory") == moe_memory.table(newest("moe_memory")).strip()
+
+
+def test_what_is_said_of_real_clients_is_the_newest_result():
+    record, said = newest("real_clients"), between("real_clients")
+    results = record["results"]
+    left = sorted(int(found["note"].split()[0]) for found in results if " ms" in (found["note"] or ""))
+    assert said.startswith(
+        f"{record['cells'] - record['failed']} of {record['cells']} cells,"
+        f" {sum(found['refused'] for found in results)} of them refusals by name;"
+    )
+    assert f"{left[0]} to {left[-1]} ms after a client had left ({record['measured_at'][:10]})" in said
