@@ -15,6 +15,7 @@ WITH_EXAMPLES = [page for page in PAGES if "```" in page.read_text("utf-8")]
 # Every block that is not run, by page, with the reason that stands above it.
 NOT_RUN = {
     "README.md": ["the demo is a test of its own"],
+    "docs/explanation/larger-than-memory.md": ["changes a disk's settings"],
     "docs/how-to/look-at-a-checkpoint-without-downloading-it.md": [
         "needs a hub; tests/integration/engines runs a server that counts",
         "needs the extra, half a gigabyte and more",
@@ -22,6 +23,7 @@ NOT_RUN = {
     "docs/how-to/use-postgres.md": ["needs a PostgreSQL server; tests/integration/ledger runs one"],
     "docs/reference/anatomy.md": ["a form with file names that you have; tests/unit/anatomy runs each call"],
     "docs/reference/engines.md": ["needs a llama-server and weights of yours"],
+    "docs/reference/gateway.md": ["a part of a plan"],
 }
 
 
