@@ -71,6 +71,8 @@ _FEWEST_IN_CLASS = 20
 _FEWEST_PAIRS = 8
 _LOW, _HIGH = 0.075, 0.925
 _LEAST_HALF_BAND = 0.03
+# Quantiles of few pairs are too narrow for a pair that is not among them: wider by this over the number of pairs.
+_FEW = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,23 +268,30 @@ def left_out_residuals(fitted: Fit, thetas: Mapping[str, Any]) -> list[tuple[str
     return found
 
 
+def _quantile(by_pair: Mapping[str, Sequence[float]], share: float) -> float:
+    """Return a quantile in which a pair counts as the square root of its rows: they are not independent."""
+    values = np.concatenate([np.asarray(found) for found in by_pair.values()])
+    weights = np.concatenate([np.full(len(found), len(found) ** -0.5) for found in by_pair.values()])
+    order = np.argsort(values)
+    reached = np.cumsum(weights[order]) - weights[order] / 2
+    return float(np.interp(share * weights.sum(), reached, values[order]))
+
+
 def bands_of(residuals: Sequence[tuple[str, str, float]], *, without: str = "") -> dict[str, tuple[int, float, float]]:
     """Return the residual quantiles of every class and of every wider class it belongs to, where rows are enough."""
-    groups: dict[str, list[float]] = defaultdict(list)
-    pairs: dict[str, set[str]] = defaultdict(set)
+    groups: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for class_, pair, residual in residuals:
         if pair == without:
             continue
         words = class_.split("/")
         for length in range(1, len(words) + 1):
-            groups["/".join(words[:length])].append(residual)
-            pairs["/".join(words[:length])].add(pair)
+            groups["/".join(words[:length])][pair].append(residual)
     bands = {}
-    for name, values in sorted(groups.items()):
-        is_enough = len(values) >= _FEWEST_IN_CLASS and len(pairs[name]) >= _FEWEST_PAIRS
-        if is_enough:
-            low, high = np.quantile(values, [_LOW, _HIGH])
-            bands[name] = (len(values), min(float(low), -_LEAST_HALF_BAND), max(float(high), _LEAST_HALF_BAND))
+    for name, by_pair in sorted(groups.items()):
+        rows = sum(len(values) for values in by_pair.values())
+        if rows >= _FEWEST_IN_CLASS and len(by_pair) >= _FEWEST_PAIRS:
+            low, high = (_quantile(by_pair, share) * (1 + _FEW / len(by_pair)) for share in (_LOW, _HIGH))
+            bands[name] = (rows, min(low, -_LEAST_HALF_BAND), max(high, _LEAST_HALF_BAND))
     return bands
 
 

@@ -82,6 +82,8 @@ _CAPS = {"weight_mbu": 0.95, "kv_mbu": 0.95, "state_mbu": 0.95, "expert_mbu": 1.
 # Engines that accumulate in 32 bits: no kernel of theirs is known to pass these shares of a datasheet's dense rate.
 _SERVERS = frozenset({"vllm", "sglang", "tensorrt-llm", "transformers", "ktransformers"})
 _SERVER_CAPS = {"mfu": 0.85, "expert_mfu": 1.0, "attention_mfu": 0.85}
+# Below this, weights would come from the host's memory at more than 0.9 of its stated bandwidth (0.6 is a `miss` of 1).
+_LEAST_MISS = 0.65
 _CAP_SHARPNESS = 6.0
 _FALLBACK_RESIDUALS = (-0.5, 0.5)
 _KIN = {"e2e_ms": "tpot_ms", "e2e_total_tok_s": "decode_tok_s_total", "ttft_ms": "tpot_ms"}
@@ -181,6 +183,8 @@ def coefficient(name: str, log_factor: float, traits: Traits) -> float:
         value *= _SLOW_REDUCTION
     cap = _SERVER_CAPS.get(name) if traits.engine in _SERVERS else None
     cap = cap or _CAPS.get(name)
+    if name == "miss":  # nor does the host's memory give more than it has
+        return float((value**_CAP_SHARPNESS + _LEAST_MISS**_CAP_SHARPNESS) ** (1 / _CAP_SHARPNESS))
     return value if cap is None else value / (1 + (value / cap) ** _CAP_SHARPNESS) ** (1 / _CAP_SHARPNESS)
 
 
