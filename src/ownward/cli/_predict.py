@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 _KNOWN = frozenset(
     {"id", "model", "machine", "machines_count", "engine", "weights", "kv_type", "tensor_parallel", "pipeline_parallel",
      "expert_parallel", "cpu_offload", "speculative", "concurrency", "input_tokens", "output_tokens", "context_depth",
-     "metric"}
+     "metric", "attention_data_parallel", "prompt_chunk_tokens"}
 )  # fmt: skip
-_WHOLE = ("machines_count", "input_tokens", "output_tokens", "context_depth")
+_WHOLE = ("prompt_chunk_tokens", "machines_count", "input_tokens", "output_tokens", "context_depth")
 _DEGREES = ("tensor_parallel", "pipeline_parallel", "expert_parallel")
 # A load of "max", "server" or "peak over 1..1024": as many at once on each device as fill it.
 _SATURATED = 1024
@@ -74,6 +74,8 @@ def _answer(line: bytes, where: str, anatomies: dict[str, Anatomy | OwnwardError
         for key in _DEGREES:
             if key in given:
                 given[key] = _degree(given[key])
+        if "attention_data_parallel" in given:
+            given["attention_data_parallel"] = _is_set(given["attention_data_parallel"])
         for key in ("cpu_offload", "speculative"):
             if key in given:
                 given[key] = given[key] if _says_how(given[key]) else _is_set(given[key])
