@@ -295,9 +295,10 @@ class Sovereignty(RuleBasedStateMachine):
         if tiers is not None:
             scopes["tiers"] = sorted(tiers)
         secret = self.lab.ledger.create_key("k", scopes)
-        key_id = max(key.key_id for key in self.lab.ledger.list_keys())
+        key = self.lab.ledger.verify_key(secret)
+        assert key is not None
         self.ground.note_secret(secret)
-        self.keys.append((key_id, secret, label, tiers))
+        self.keys.append((key.key_id, secret, label, tiers))
 
     async def _drop_idle(self) -> None:
         """Have kept connections closed by their hosts, so that names are asked for again."""
