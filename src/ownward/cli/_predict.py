@@ -35,8 +35,6 @@ def predict(*, cases: str, as_json: bool) -> None:
 
     Every case gets a line: one that cannot be answered has its reason in `refused`.
     """
-    from ownward.core import format_rate
-
     anatomies: dict[str, Anatomy | OwnwardError] = {}
     with open_input(cases) as stream:
         for number, line in enumerate(stream, start=1):
@@ -46,8 +44,13 @@ def predict(*, cases: str, as_json: bool) -> None:
             if as_json:
                 print(to_json(row))
             else:
-                said = row["refused"] or f"{format_rate(row['value'], '')} ({row['low80']:.4g} to {row['high80']:.4g})"
-                print(f"{row['id']}: {said}")
+                print(f"{row['id']}: {row['refused'] or _told(row)}")
+
+
+def _told(row: dict[str, Any]) -> str:
+    """Return a prediction with its band in the unit that its metric is measured in."""
+    unit = "ms" if row["class"].partition("/")[0].endswith("_ms") else "tok/s"
+    return f"{row['value']:.4g} {unit} ({row['low80']:.4g} to {row['high80']:.4g})"
 
 
 def _answer(line: bytes, where: str, anatomies: dict[str, Anatomy | OwnwardError]) -> dict[str, Any]:
