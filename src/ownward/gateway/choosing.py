@@ -346,8 +346,11 @@ def _lack(asked: Asked, targets: Sequence[Target]) -> str | None:
     stated = targets[0].tier.capabilities
     if not stated:
         return None
-    if not stated & (targets[0].crossing(asked.endpoint, asked.needs) or asked.endpoint).needs:
-        return f"does not serve {asked.endpoint.path}"
+    needed = (targets[0].crossing(asked.endpoint, asked.needs) or asked.endpoint).needs
+    if not stated & needed:
+        return (
+            f"does not serve {asked.endpoint.path}: its capabilities are stated without {' or '.join(sorted(needed))}"
+        )
     missing = asked.needs - stated
     return f"lacks {', '.join(sorted(missing))}" if missing else None
 

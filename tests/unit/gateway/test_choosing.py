@@ -190,6 +190,8 @@ def test_what_a_tier_does_not_state_it_can_do_it_is_not_asked():
     assert keys(pick(table, endpoint=EMBEDDINGS)) == ["able/u0"]
     with pytest.raises(Incapable, match="plain lacks vision; able lacks vision"):
         pick(table, needs=frozenset({"vision"}))
+    with pytest.raises(Incapable, match="its capabilities are stated without embeddings"):
+        pick(table_of(plain, workloads=[workload("w", "plain")]), endpoint=EMBEDDINGS)
 
 
 def test_a_tier_that_states_nothing_is_not_filtered():
