@@ -72,6 +72,10 @@ UNSETTLED_CHARGES = Family(
     name="ownward_unsettled_usd_total", kind="counter", labels=_CALL,
     help="Upper bounds in USD of calls whose charge stayed open.",
 )  # fmt: skip
+UNPRICED = Family(
+    name="ownward_unpriced_calls_total", kind="counter", labels=_CALL,
+    help="Settled calls whose charge is not known, since their tier states no price.",
+)  # fmt: skip
 TTFT = Family(
     name="ownward_ttft_seconds", kind="histogram", labels=_CALL,
     help="From dispatch to the first token of a streamed answer, at the gateway.",
@@ -106,8 +110,8 @@ BREAKER_OPENED = Family(
 )  # fmt: skip
 
 COUNTED = (
-    REQUESTS, REQUEST_SECONDS, ERRORS, DISCONNECTS, ATTEMPTS, RETRIES, TOKENS, CHARGES, UNSETTLED_CHARGES, TTFT, TPOT,
-    LATENCY, QUEUE_SECONDS, OVER_BUDGET, OVER_LIMIT, DETECTED, BREAKER_OPENED,
+    REQUESTS, REQUEST_SECONDS, ERRORS, DISCONNECTS, ATTEMPTS, RETRIES, TOKENS, CHARGES, UNSETTLED_CHARGES, UNPRICED,
+    TTFT, TPOT, LATENCY, QUEUE_SECONDS, OVER_BUDGET, OVER_LIMIT, DETECTED, BREAKER_OPENED,
 )  # fmt: skip
 
 
@@ -152,12 +156,13 @@ class CallCounts:
 
     __slots__ = (
         "cache_write_tokens", "cached_input_tokens", "charge_picousd", "failed", "input_tokens", "latency",
-        "output_tokens", "retries", "settled", "tpot", "ttft", "unsettled", "unsettled_high_picousd",
+        "output_tokens", "retries", "settled", "tpot", "ttft", "unpriced", "unsettled",
+        "unsettled_high_picousd",
     )  # fmt: skip
 
     def __init__(self) -> None:
         """Start at zero."""
-        self.settled = self.unsettled = self.failed = self.retries = 0
+        self.settled = self.unsettled = self.failed = self.retries = self.unpriced = 0
         self.input_tokens = self.cached_input_tokens = self.cache_write_tokens = self.output_tokens = 0
         self.charge_picousd = self.unsettled_high_picousd = 0
         self.ttft = Histogram(SECONDS)
@@ -234,7 +239,10 @@ class GatewayMetrics:
             entry.cached_input_tokens += usage.cached_input_tokens
             entry.cache_write_tokens += usage.cache_write_tokens
             entry.output_tokens += usage.output_tokens
-            entry.charge_picousd += call.charge_picousd or 0
+            if call.charge_picousd is None:
+                entry.unpriced += 1
+            else:
+                entry.charge_picousd += call.charge_picousd
 
     def observe_request(self, workload: str, tier: str, seconds: float) -> None:
         """Count how long a request took from its head to its end."""
@@ -277,6 +285,7 @@ class GatewayMetrics:
         for family, name in ((CHARGES, "charge_picousd"), (UNSETTLED_CHARGES, "unsettled_high_picousd")):
             charges = ((key, getattr(entry, name)) for key, entry in calls)
             yield from value_lines(family, [(key, float(picousd_to_usd(usd))) for key, usd in charges if usd])
+        yield from value_lines(UNPRICED, [(key, entry.unpriced) for key, entry in calls if entry.unpriced])
         for family, name in ((TTFT, "ttft"), (TPOT, "tpot"), (LATENCY, "latency")):
             yield from _histograms(family, {key: getattr(entry, name) for key, entry in calls})
 

@@ -16,6 +16,7 @@ from ownward.core import BadInput
 
 _SAMPLE: Final = re.compile(r"([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)(?: \d+)?")
 _LABEL: Final = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)",?')
+_UNPRICED: Final = "ownward_unpriced_calls_total"
 _SIGN: Final = "ownward_requests_in_flight"
 _BREAKER_WORDS: Final = {0.0: "up", 1.0: "probing", 2.0: "open"}
 _ANSWERED: Final = frozenset({"answered"})
@@ -137,7 +138,7 @@ class Frame:
     outcomes: Mapping[str, int]
     output_tokens_per_s: float | None
     usd_per_hour: float | None
-    usd_total: float
+    usd_total: float | None  # None: calls of tiers without a price are in it
     resident_bytes: float | None
     cpu_fraction: float | None
     ledger_queue_entries: int
@@ -165,8 +166,8 @@ def compute_frame(now: Look, before: Look | None, *, at: datetime) -> Frame:
         requests_per_s=since.rate("ownward_requests_total"),
         outcomes={key: round(count) for key, count in sorted(since.by("ownward_requests_total", "outcome").items())},
         output_tokens_per_s=since.rate("ownward_tokens_total", kind="output"),
-        usd_per_hour=_per_hour(since.rate("ownward_charge_usd_total")),
-        usd_total=sum(gauge.get("ownward_charge_usd_total", {}).values()),
+        usd_per_hour=since.usd_per_hour(),
+        usd_total=None if gauge.get(_UNPRICED) else sum(gauge.get("ownward_charge_usd_total", {}).values()),
         resident_bytes=gauge.get("process_resident_memory_bytes", {}).get(()),
         cpu_fraction=None if not over_s else cpu_s / over_s,
         ledger_queue_entries=int(_one(gauge, "ownward_ledger_queue_entries")),
@@ -195,6 +196,11 @@ class _Since:
 
     def rate(self, name: str, **wanted: str) -> float | None:
         return None if self._over_s is None else self.total(name, **wanted) / self._over_s
+
+    def usd_per_hour(self, **wanted: str) -> float | None:
+        """Return what was charged; None where a call without a price is among those asked for, as that is not 0."""
+        per_s = None if self.total(_UNPRICED, **wanted) else self.rate("ownward_charge_usd_total", **wanted)
+        return None if per_s is None else per_s * 3600
 
     def by(self, name: str, label: str, **wanted: str) -> dict[str, float]:
         found: dict[str, float] = defaultdict(float)
@@ -259,7 +265,7 @@ def _upstream_lines(gauge: Samples, since: _Since) -> Iterator[UpstreamLine]:
             output_tokens_per_s=since.rate("ownward_tokens_total", kind="output", **stated),
             input_tokens_per_s=since.rate("ownward_tokens_total", kind="input", **stated),
             cached_input_fraction=cached / input_tokens if input_tokens else None,
-            usd_per_hour=_per_hour(since.rate("ownward_charge_usd_total", **stated)),
+            usd_per_hour=since.usd_per_hour(**stated),
         )
 
 
@@ -276,7 +282,7 @@ def _workload_lines(since: _Since) -> Iterator[WorkloadLine]:
             tpot=since.speeds("ownward_tpot_seconds", workload=workload),
             latency=since.speeds("ownward_request_seconds", workload=workload),
             output_tokens_per_s=since.rate("ownward_tokens_total", kind="output", workload=workload),
-            usd_per_hour=_per_hour(since.rate("ownward_charge_usd_total", workload=workload)),
+            usd_per_hour=since.usd_per_hour(workload=workload),
         )
 
 
@@ -312,10 +318,6 @@ def _error_lines(since: _Since) -> Iterable[ErrorLine]:
 
 def _minus(whole: float | None, part: float | None) -> float | None:
     return None if whole is None or part is None else max(whole - part, 0.0)
-
-
-def _per_hour(per_s: float | None) -> float | None:
-    return None if per_s is None else per_s * 3600
 
 
 def _one(gauge: Samples, name: str) -> float:

@@ -139,3 +139,13 @@ def test_counting_a_call_takes_microseconds():
     for _ in range(20_000):
         metrics.count_call("chat", one)
     assert (time.process_time() - began) / 20_000 < 20e-6
+
+
+def test_a_call_without_a_price_is_counted_as_such_and_not_as_free():
+    metrics = GatewayMetrics()
+    metrics.count_call("chat", call(charge_picousd=None))
+    metrics.count_call("chat", call(charge_picousd=0))
+    found = samples(metrics)
+    of_call = (("tier", "near"), ("upstream", "near-1"), ("workload", "chat"))
+    assert found["ownward_unpriced_calls_total", of_call] == 1
+    assert ("ownward_charge_usd_total", of_call) not in found

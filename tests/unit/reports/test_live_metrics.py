@@ -121,3 +121,16 @@ def test_every_metric_that_is_read_is_one_that_the_gateway_writes():
     written = {family.name for family in (*COUNTED, *READ)}
     assert read <= written
     assert {f"ownward_budget_{part}_usd" for part in ("limit", "spent", "reserved", "left")} <= written
+
+
+def test_what_calls_without_a_price_cost_is_unknown_and_not_nothing():
+    unpriced = 'ownward_unpriced_calls_total{workload="chat",tier="near",upstream="near-1"} '
+    before = Look.parse(scrape(requests=100, usd=1.0) + unpriced + "3\n", at_s=10)
+    later = Look.parse(scrape(requests=140, usd=1.5) + unpriced + "4\n", at_s=30)
+    frame = compute_frame(later, before, at=AT)
+    assert (frame.usd_per_hour, frame.usd_total) == (None, None)
+    assert (frame.upstreams[0].usd_per_hour, frame.workloads[0].usd_per_hour) == (None, None)
+    since_then = Look.parse(scrape(requests=150, usd=1.6) + unpriced + "4\n", at_s=40)
+    frame = compute_frame(since_then, later, at=AT)
+    assert frame.usd_per_hour == pytest.approx(0.1 / 10 * 3600)
+    assert frame.usd_total is None
