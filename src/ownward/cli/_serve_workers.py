@@ -8,7 +8,7 @@ import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ownward.cli import _serve
+from ownward.cli import _serving
 from ownward.cli._spans import spans_of
 from ownward.core import OwnwardError, UsageError
 
@@ -20,7 +20,7 @@ _LOG = logging.getLogger("ownward.gateway")
 
 
 async def serve_with_workers(
-    serving: _serve.Serving,
+    serving: _serving.Serving,
     opened: Any,
     settings: Settings,
     *,
@@ -35,9 +35,9 @@ async def serve_with_workers(
     """
     from ownward.gateway import WorkerPool, settings_as_message, worker_command
 
-    gateway_settings = _serve.gateway_settings(settings, ready_file)
+    gateway_settings = _serving.gateway_settings(settings, ready_file)
     pools: list[WorkerPool] = []
-    async with _serve.engines_of(serving, settings, lambda name, url: _tell(pools, name, url)) as addresses:
+    async with _serving.engines_of(serving, settings, lambda name, url: _tell(pools, name, url)) as addresses:
         pool = WorkerPool(
             count=gateway_settings.workers,
             command=worker_command(*arguments),
@@ -95,12 +95,12 @@ async def serve_as_worker(opened: Any, our_settings: Settings, descriptors: str)
             door=door,
             settings=settings,
             addresses=hello["addresses"],
-            secrets=_serve.secrets_of,
-            mounts=_serve.pages_of(opened, plan) if settings.is_loopback else {},
+            secrets=_serving.secrets_of,
+            mounts=_serving.pages_of(opened, plan) if settings.is_loopback else {},
             watchers=(RequestLog(), *spans),
             listener=socket_of(int(listener)),
         )
-        _serve.check_ways(server)
+        _serving.check_ways(server)
         await line.serve(server)
 
 
@@ -109,7 +109,7 @@ def _tell(pools: list[WorkerPool], upstream: str, url: str | None) -> None:
         pool.set_address(upstream, url)
 
 
-async def _reload(pool: WorkerPool, serving: _serve.Serving) -> None:
+async def _reload(pool: WorkerPool, serving: _serving.Serving) -> None:
     from ownward.cli._plans import read_plan
 
     if serving.plan_path is None:
