@@ -4,6 +4,7 @@ It does not know why a request went where it went.
 """
 
 from ownward.ledger._budgets import BudgetCheck, BudgetSpent, BudgetState
+from ownward.ledger._kept import KeptResponse
 from ownward.ledger._ledger import Ledger, hash_secret
 from ownward.ledger._limits import LimitKind, LimitReached, LimitState, LimitTake
 from ownward.ledger._open import open  # noqa: A004 - read as ledger.open
@@ -49,6 +50,7 @@ __all__ = [
     "Durability",
     "ImportCount",
     "Intent",
+    "KeptResponse",
     "Key",
     "Ledger",
     "LimitKind",

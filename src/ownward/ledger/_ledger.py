@@ -15,11 +15,13 @@ from typing import Any, Final, Self, TypeVar
 
 from ownward import __version__
 from ownward.core import Clock, LedgerError, new_id, to_json
+from ownward.ledger import _kept as kept_responses
 from ownward.ledger import _queries as queries
 from ownward.ledger import _statements as statements
 from ownward.ledger._budgets import BudgetCheck, BudgetState, open_accounts, query_states
 from ownward.ledger._export import export_rows
 from ownward.ledger._imports import import_rows
+from ownward.ledger._kept import KeptResponse
 from ownward.ledger._limits import LimitState, LimitTake
 from ownward.ledger._process import this_process
 from ownward.ledger._records import ImportCount, Intent, Key, Outcome, Request, Settlement, TrafficRow
@@ -265,12 +267,44 @@ class Ledger:
         self._run(lambda c: c.execute(sql, row))
 
     def delete_expired_bodies(self) -> int:
-        """Delete captured bodies whose time is over; return how many.
+        """Delete captured bodies and kept responses whose time is over; return how many.
 
         Raises: LedgerError, if it could not be committed.
         """
-        row = (self._now_us(),)
-        return self._run(lambda c: c.execute("DELETE FROM bodies WHERE expires_at_us <= ?", row))
+        now_us = self._now_us()
+
+        def delete(connection: Connection) -> int:
+            bodies = connection.execute("DELETE FROM bodies WHERE expires_at_us <= ?", (now_us,))
+            return bodies + kept_responses.delete_expired(connection, now_us=now_us)
+
+        return self._run(delete)
+
+    # Responses that clients continue
+
+    def keep_response(self, kept: KeptResponse, *, most_responses: int, most_bytes: int) -> int:
+        """Keep a response until it expires, and what it continues as long; return how many older ones had to go.
+
+        Of one owner's at most `most_responses` and `most_bytes` are kept: those go that would have expired first.
+        Raises: LedgerError, if the ledger has no such request or could not commit.
+        """
+        return self._run(lambda c: kept_responses.keep(c, kept, most_responses=most_responses, most_bytes=most_bytes))
+
+    def query_conversation(self, response_id: str, *, owner: str) -> tuple[KeptResponse, ...]:
+        """Return what leads to a response, the oldest first and itself last; empty where its owner has none such.
+
+        Where an earlier one is gone, what is left begins with one that continues it (`previous_id`).
+        """
+        now_us = self._now_us()
+        with self._reading(), self._store.reading() as reader:
+            return kept_responses.query_conversation(reader, response_id, owner=owner, now_us=now_us)
+
+    def delete_response(self, response_id: str, *, owner: str) -> bool:
+        """Delete a kept response for good; return whether its owner had it.
+
+        Raises: LedgerError, if it could not be committed.
+        """
+        now_us = self._now_us()
+        return self._run(lambda c: kept_responses.delete(c, response_id, owner=owner, now_us=now_us))
 
     def import_traffic(self, rows: Iterable[TrafficRow], source: str) -> ImportCount:
         """Add past traffic, all of it or none; return how many rows were new and how many were there.

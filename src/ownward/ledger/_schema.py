@@ -266,10 +266,30 @@ CREATE TABLE limit_holds (               -- tokens held back for calls that a pr
 )""",
 )
 
+_KEPT_RESPONSES = (
+    """
+CREATE TABLE kept_responses (            -- for clients that continue them, where settings ask; deleted when expired
+  response_id TEXT PRIMARY KEY,
+  owner TEXT NOT NULL,                   -- key:ID; empty where no keys are demanded
+  request_id TEXT NOT NULL REFERENCES requests (request_id),
+  previous_id TEXT,                      -- the response that it continues, which may be gone
+  label TEXT NOT NULL,                   -- what continues it travels no further
+  origin TEXT NOT NULL,                  -- who wrote it: only there what is encrypted in it can be read
+  items_json {blob} NOT NULL,            -- what its own request stated as input
+  answer_json {blob} NOT NULL,
+  bytes {int} NOT NULL,
+  kept_at_us {int} NOT NULL,
+  expires_at_us {int} NOT NULL
+)""",
+    "CREATE INDEX kept_responses_by_owner ON kept_responses (owner, expires_at_us, kept_at_us, bytes)",
+    "CREATE INDEX kept_responses_by_expiry ON kept_responses (expires_at_us)",
+)
+
 MIGRATIONS: Final[tuple[Migration, ...]] = (
     Migration(name="0001_the_ledger", statements=(*_TABLES, *_VIEWS)),
     Migration(name="0002_budgets", statements=_BUDGETS),
     Migration(name="0003_limits", statements=_LIMITS),
+    Migration(name="0004_kept_responses", statements=_KEPT_RESPONSES),
 )
 
 MIGRATIONS_TABLE = """

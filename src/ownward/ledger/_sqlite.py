@@ -178,6 +178,7 @@ class SqliteStore:
         synchronous = "FULL" if self._durability == "power" else "NORMAL"
         connection.execute(f"PRAGMA synchronous = {synchronous}")
         connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA secure_delete = ON")  # bodies that are deleted do not stay in free pages
         return connection
 
     def connect_writer(self) -> SqliteConnection:

@@ -1,0 +1,142 @@
+"""Responses that clients continue: whole conversations for their owner alone, bounded, and deleted for good."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from ownward import ledger
+from ownward.core import LedgerError, ManualClock
+from ownward.ledger import KeptResponse, Request
+
+START = datetime(2026, 11, 21, 12, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def clock():
+    return ManualClock(START)
+
+
+@pytest.fixture
+def opened(target, clock):
+    with ledger.open(target, clock=clock) as found:
+        request = Request(
+            request_id="req_1",
+            task_id="req_1",
+            task_basis="single",
+            workload="w",
+            route="m",
+            key_id=None,
+            label="any",
+            dialect="openai",
+            is_stream=False,
+            plan_sha256=None,
+            reason="",
+            started_at=START,
+        )
+        found.refuse(request, reason="only for its row", status=400)
+        found.flush_blocking()
+        yield found
+
+
+def kept(name, previous=None, *, owner="key:a", at=START, for_=HOUR, answer=b'{"output":[]}'):
+    return KeptResponse(
+        response_id=name,
+        owner=owner,
+        request_id="req_1",
+        previous_id=previous,
+        label="eu",
+        origin="here",
+        items_json=b"[]",
+        answer_json=answer,
+        kept_at=at,
+        expires_at=at + for_,
+    )
+
+
+def keep(opened, *responses, most_responses=100, most_bytes=1 << 20):
+    return [opened.keep_response(one, most_responses=most_responses, most_bytes=most_bytes) for one in responses]
+
+
+def names(opened, response_id, owner="key:a"):
+    return [one.response_id for one in opened.query_conversation(response_id, owner=owner)]
+
+
+def test_a_conversation_is_what_leads_to_a_response_and_branches_stay_apart(opened):
+    keep(opened, kept("1"), kept("2", "1"), kept("3", "2"), kept("2b", "1"))
+    assert names(opened, "3") == ["1", "2", "3"]
+    assert names(opened, "2b") == ["1", "2b"]
+    assert opened.query_conversation("3", owner="key:a")[-1] == kept("3", "2")
+
+
+def test_nobody_else_reads_continues_or_deletes_it(opened):
+    keep(opened, kept("1"), kept("theirs", "1", owner="key:b"))
+    assert names(opened, "1", owner="key:b") == []
+    assert names(opened, "1", owner="") == []
+    assert names(opened, "theirs", owner="key:b") == ["theirs"]
+    assert not opened.delete_response("1", owner="key:b")
+    assert names(opened, "1") == ["1"]
+
+
+def test_what_is_continued_is_kept_as_long_as_what_continues_it(opened, clock):
+    keep(opened, kept("1"), kept("alone"))
+    clock.advance(3000)
+    keep(opened, kept("2", "1", at=clock.now()))
+    clock.advance(700)
+    assert names(opened, "alone") == []
+    assert names(opened, "2") == ["1", "2"]
+    assert opened.delete_expired_bodies() == 1
+    clock.advance(3000)
+    assert names(opened, "2") == []
+    assert not opened.delete_response("2", owner="key:a")
+    assert opened.delete_expired_bodies() == 2
+
+
+def test_a_deleted_one_leaves_a_gap_that_shows(opened):
+    keep(opened, kept("1"), kept("2", "1"), kept("3", "2"))
+    assert opened.delete_response("2", owner="key:a")
+    assert not opened.delete_response("2", owner="key:a")
+    (left,) = opened.query_conversation("3", owner="key:a")
+    assert left.previous_id == "2"
+
+
+def test_each_owner_has_so_many_and_so_many_bytes(opened):
+    assert keep(opened, *(kept(str(n), at=START + timedelta(seconds=n)) for n in range(5)), most_responses=3) == [
+        0, 0, 0, 1, 1,
+    ]  # fmt: skip
+    keep(opened, kept("other", owner="key:b"), most_responses=3)
+    assert [name for name in "01234" if names(opened, name)] == ["2", "3", "4"]
+    big = kept("big", at=START + timedelta(seconds=9), answer=b"x" * 100)
+    assert keep(opened, big, most_bytes=140) == [1]
+    assert [name for name in (*"01234", "big") if names(opened, name)] == ["3", "4", "big"]
+    assert names(opened, "other", owner="key:b") == ["other"]
+
+
+def test_a_response_of_no_request_is_refused(opened):
+    import dataclasses
+
+    with pytest.raises(LedgerError):
+        keep(opened, dataclasses.replace(kept("1"), request_id="req_none"))
+
+
+def test_what_is_deleted_is_gone_from_the_file(tmp_path: Path, clock):
+    path = tmp_path / "ledger.db"
+    mark = b"CANARY-OF-THE-KEPT-RESPONSE"
+    with ledger.open(path, clock=clock) as opened:
+        request = Request(
+            request_id="req_1", task_id="t", task_basis="single", workload="w", route="m", key_id=None, label="any",
+            dialect="openai", is_stream=False, plan_sha256=None, reason="", started_at=START,
+        )  # fmt: skip
+        opened.refuse(request, reason="only for its row", status=400)
+        keep(opened, *(kept(str(n), answer=mark * 300) for n in range(20)))
+        opened.capture_body(
+            request_id="req_1", attempt=None, kind="request", content=mark * 300, expires_at=START + HOUR
+        )
+        for number in range(19):
+            assert opened.delete_response(str(number), owner="key:a")
+        clock.advance(3601)
+        assert opened.delete_expired_bodies() == 2
+    assert mark not in b"".join(file.read_bytes() for file in tmp_path.iterdir())
