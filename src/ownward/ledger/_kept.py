@@ -29,6 +29,7 @@ _READ_CHAIN: Final = (
     _CHAIN + f" SELECT {', '.join('k.' + name for name in _COLUMNS.split(', '))} FROM chain c"  # noqa: S608 - our own columns
     " JOIN kept_responses k ON k.response_id = c.response_id ORDER BY c.depth DESC"
 )
+_CHAIN_IDS: Final = _CHAIN + " SELECT response_id FROM chain"  # noqa: S608 - nothing but our own words
 _TOUCH: Final = "UPDATE kept_responses SET expires_at_us = ? WHERE response_id = ? AND owner = ? AND expires_at_us < ?"
 _HELD: Final = (
     "SELECT response_id, bytes FROM kept_responses WHERE owner = ? AND response_id <> ?"
