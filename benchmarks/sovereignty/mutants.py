@@ -171,7 +171,7 @@ MUTANTS = (
     Mutant(name="the client's host header travels on", file="gateway/wire.py",
            old='_TO_UPSTREAM = (b"accept",', new='_TO_UPSTREAM = (b"accept", b"x-forwarded-for", b"cookie",'),
     # What stays behind.
-    Mutant(name="upstreams' words are kept in the ledger", file="gateway/attempt.py",
+    Mutant(name="upstreams' words are kept in the ledger", file="gateway/relaying.py",
            old='began its stream with an error", allowed=', new='began its stream with an error: {tap.error}", allowed='),
     Mutant(name="any text is an answer's id", file="upstreams/usage.py",
            old="_ID.fullmatch(value) is not None else None", new="value else None"),
@@ -179,8 +179,9 @@ MUTANTS = (
            old="    capture = None if choice.declared is None else choice.declared.capture\n",
            new="    from ownward.plan import Capture\n\n    capture = Capture(sample_fraction=1, retention_s=60)\n"),
     Mutant(name="bodies are logged", file="gateway/attempt.py",
-           old="        await self._write_intent(spliced, permit)\n        try:",
-           new='        await self._write_intent(spliced, permit)\n        _LOG.debug("sending %s", spliced.body)\n        try:'),
+           old="        await entry.write_intent(spliced, permit)\n        try:",
+           new="        await entry.write_intent(spliced, permit)\n        import logging\n\n"
+               '        logging.getLogger("ownward.gateway").debug("sending %s", spliced.body)\n        try:'),
     Mutant(name="clients' headers are in the metrics", file="gateway/counting.py",
            old="metrics.disconnects.add((tier,))", new="metrics.disconnects.add((str(dict(exchange.headers)),))"),
 )  # fmt: skip

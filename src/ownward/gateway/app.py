@@ -181,7 +181,7 @@ class Gateway:
         """Cut clients that have read nothing for too long while bytes wait for them; delete bodies in their time."""
         now_s = self.clock.monotonic_s()
         for exchange in tuple(self.exchanges):
-            exchange.check_client(now_s, self.settings.client_stall_s)
+            exchange.client.cut_if_stalled(now_s, self.settings.client_stall_s)
         if now_s >= self._delete_bodies_s:
             self._delete_bodies_s = now_s + _DELETE_BODIES_S
             self.aside(delete_expired(self))

@@ -50,7 +50,7 @@ class Capturing:
 
     def keep(self, exchange: Exchange) -> None:
         """Write both bodies to the ledger; blocks until they are committed, and never raises."""
-        if not self._is_whole or exchange.status != _SUCCESS or exchange.has_broken or exchange.is_gone:
+        if not self._is_whole or exchange.status != _SUCCESS or exchange.has_broken or exchange.client.is_gone:
             return
         ledger, at = exchange.gateway.ledger, exchange.gateway.clock.now()
         expires_at = at + timedelta(seconds=self._capture.retention_s)

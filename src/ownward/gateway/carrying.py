@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ownward.gateway.exchange import Exchange
     from ownward.gateway.routing import Target
     from ownward.strategies import Ask, Judge, Reply, StrategySpec
+    from ownward.upstreams import Response
 
 _SUCCESS = 200
 _ABSENT = msgspec.Raw(b"")
@@ -95,7 +96,7 @@ class Carrying:
         elapsed_s = exchange.gateway.clock.monotonic_s() - started_s
         if attempt is None:
             return Reply(text=None, elapsed_s=elapsed_s)
-        usage, charge = attempt.usage, attempt.charge_picousd
+        usage, charge = attempt.entry.usage, attempt.entry.charge_picousd
         return Reply(
             text=taken.text,
             output_tokens=None if usage is None else usage.output_tokens,
@@ -166,6 +167,9 @@ class _Taken:
 
     async def write(self, data: bytes) -> None:
         """Drop it: a stream was not asked for, and is no answer that could be compared."""
+
+    def lead(self, response: Response) -> None:
+        """Have every piece written."""
 
     async def end(self, data: bytes = b"") -> None:
         """Do nothing."""

@@ -15,6 +15,7 @@ from ownward.core import OwnwardError
 if TYPE_CHECKING:
     from ownward.gateway.exchange import Exchange
     from ownward.gateway.routing import Target
+    from ownward.upstreams import Response
 
 _BY_THEMSELVES: Final = frozenset({"embedded", "llama-server"})
 """Engines that go on with a last message of the assistant; see llama.cpp, tools/server/README.md."""
@@ -103,6 +104,9 @@ class Continuing:
         passed = b"".join([self._take(event) for event in events])
         if passed:
             await self._exchange.write(passed)
+
+    def lead(self, response: Response) -> None:
+        """Have every piece written, so that its text can be kept."""
 
     async def end(self, data: bytes = b"") -> None:
         """End the stream with the rest."""

@@ -53,7 +53,7 @@ class Counting:
         metrics = self.metrics
         metrics.requests.add((exchange.endpoint.path, workload, tier, outcome, str(status)))
         metrics.observe_request(workload, tier, latency_s)
-        if exchange.is_gone:
+        if exchange.client.is_gone:
             metrics.disconnects.add((tier,))
         if exchange.error_kind is not None:
             metrics.errors.add((workload, tier, exchange.error_kind))
@@ -76,7 +76,7 @@ class Counting:
 
 def outcome_of(exchange: Exchange) -> Outcome:
     """Return how a request ended, as its client saw it."""
-    if exchange.is_gone or exchange.status == _CLIENT_GONE:
+    if exchange.client.is_gone or exchange.status == _CLIENT_GONE:
         return "client_left"
     if exchange.has_broken:
         return "broken"

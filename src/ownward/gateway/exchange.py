@@ -1,87 +1,71 @@
-"""One inference request from its first byte to its last: read, choose, attempt, answer.
+"""One inference request from its first byte to its last: read, choose, have it answered, tell the client.
 
-What one attempt owes the ledger stands in `attempt`.
+Bytes from and to the client stand in `client`, the candidates one after another in `failover`, one call in `attempt`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from ownward.core import LedgerError, OwnwardError, UpstreamError, new_id
 from ownward.gateway import wire
-from ownward.gateway._call import CALL, Call
-from ownward.gateway.admission import Slots
 from ownward.gateway.affinity import Prompt
-from ownward.gateway.attempt import Attempt, Retry, Sink
 from ownward.gateway.budgets import task_check
 from ownward.gateway.capturing import Capturing, begin_capture
 from ownward.gateway.choosing import UNASSIGNED, Asked, Choice, Found, KeyScope, choose, find_detection, name_refused
+from ownward.gateway.client import Client, ClientGone
 from ownward.gateway.continuing import BARRED, Continuing
 from ownward.gateway.crossing import Crossed, Crosser
 from ownward.gateway.endpoints import CHAT, Endpoint
 from ownward.gateway.errors import (
-    BodyTooLarge,
     Draining,
     ForeignPage,
-    Incapable,
     InternalError,
-    MalformedRequest,
-    NoUpstream,
-    OverBudget,
-    OverLimit,
-    Overloaded,
     Rejected,
     TooManyInFlight,
-    UnboundedCharge,
     body_of,
     retry_after_s,
     status_of,
     stream_event_of,
 )
-from ownward.gateway.limits import headers_of, without_limits
+from ownward.gateway.failover import attempt_each
+from ownward.gateway.limits import without_limits
 from ownward.gateway.metrics import CallEnd
+from ownward.gateway.own_headers import headers_of
 from ownward.gateway.routing import RoutingTable, Target
 from ownward.ledger import BudgetCheck, LimitState, Request, TaskBasis
 from ownward.policy import LOCAL_ONLY, Label
-from ownward.upstreams import Response
 
 if TYPE_CHECKING:
     from ownward.gateway.app import Gateway, Receive, Scope, Send
+    from ownward.gateway.attempt import Attempt
+    from ownward.gateway.sink import Sink
+    from ownward.upstreams import Response
 
 _LOG = logging.getLogger("ownward.gateway")
 _CLIENT_GONE = 499
-_SHOWN_HINTS = 32
-_ALL_WENT_DOWN = "every upstream that could serve the request went down while it waited"
-
-
-class ClientGone(Exception):
-    """The client left before its request was whole."""
 
 
 class Exchange:
     """One request; `run` returns when the client has its answer and the ledger's rows are queued."""
 
     __slots__ = (
-        "_call",
         "_capturing",
         "_crosser",
-        "_is_over",
         "_listed",
-        "_receive",
-        "_send",
-        "_task",
+        "_row_awaited",
         "_waiting",
-        "_watch",
         "attempts",
         "body",
         "call_note",
         "calls",
         "choice",
+        "client",
         "crossed",
         "endpoint",
         "error_kind",
@@ -89,16 +73,13 @@ class Exchange:
         "has_begun",
         "has_broken",
         "headers",
-        "is_gone",
         "is_known",
         "is_stream",
         "key",
         "label",
         "limit_states",
-        "must_close",
         "needs",
         "outcome",
-        "paused_since_s",
         "prompt",
         "queue_s",
         "request",
@@ -120,6 +101,7 @@ class Exchange:
         self.gateway = gateway
         self.table: RoutingTable = gateway.table
         self.endpoint = endpoint
+        self.client = Client(scope, receive, send, gateway.settings)
         self._listed: list[tuple[bytes, bytes]] = scope["headers"]
         self.headers: Mapping[bytes, bytes] = dict(self._listed)
         self.request_id = new_id("req_", random_bits=gateway.random_bits(80))
@@ -146,22 +128,14 @@ class Exchange:
         self.crossed: dict[str, Crossed] = {}  # by target, the last call of each that was made in another dialect
         self._crosser: Crosser | None = None
         self.prompt: Prompt | None = None
-        self.row_written: asyncio.Event | None = None
+        self.row_written: bool | None = None  # False while the request's row is being written
+        self._row_awaited: asyncio.Future[None] | None = None
         self.calls: list[CallEnd] = []
         self.queue_s = 0.0
         self.error_kind: str | None = None
         self.has_begun = False
         self.has_broken = False
-        self.must_close = False
-        self.is_gone = False
-        self.paused_since_s: float | None = None
-        self._receive = receive
-        self._send = send
-        self._task: asyncio.Task[Any] | None = None
         self._waiting: tuple[Target, int] | None = None
-        self._watch: asyncio.Future[Any] | None = None
-        self._call: Call | None = scope.get("extensions", {}).get(CALL)
-        self._is_over = False
         self._capturing: Capturing | None = None
 
     async def run(self) -> None:
@@ -172,14 +146,10 @@ class Exchange:
             await self._serve_or_explain()
         except asyncio.CancelledError:
             self.status = _CLIENT_GONE
-            if not self.is_gone:
+            if not self.client.is_gone:
                 await self._answer_cut_short()
         finally:
-            self._is_over = True
-            if self._call is not None:
-                self._call.on_gone = None
-            if self._watch is not None:
-                self._watch.cancel()
+            self.client.let_go()
             gateway.exchanges.discard(self)
             gateway.counting.request_ended(self)
             if self._capturing is not None:
@@ -207,14 +177,14 @@ class Exchange:
         elif b"origin" in self.headers and wire.is_foreign(self.headers):
             raise ForeignPage
         self.is_known = True
-        self.body = await self._read_body()
+        self.body = await self.client.read_body(self.headers)
         peeked = wire.peek(self.body)
         asked = self._ask(peeked)
         if self.table.detection:
             asked = await self._look_into(asked)
         choice = self._choose(asked, peeked)
         self._capturing = begin_capture(gateway, choice, self.body)
-        self._watch_client()
+        self.client.watch()
         gateway.retries.deposit()
         plan = None if choice.declared is None or choice.is_pinned else self.table.strategies.get(choice.declared.name)
         if plan is None and self._may_continue(asked, choice):
@@ -318,6 +288,19 @@ class Exchange:
         if states:
             self.limit_states = states
 
+    async def wait_for_row(self) -> None:
+        """Return when another call has written the request's row, or could not."""
+        if self._row_awaited is None:
+            self._row_awaited = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._row_awaited)
+
+    def note_row(self, *, is_written: bool | None) -> None:
+        """Note that the request's row is written; None, that another call has to write it."""
+        self.row_written = is_written
+        awaited, self._row_awaited = self._row_awaited, None
+        if awaited is not None:
+            awaited.set_result(None)
+
     def _order(self, targets: Sequence[Target]) -> tuple[list[Target], str]:
         assert self.prompt is not None
         return self.gateway.prefixes.order(targets, self.prompt, self.gateway.in_flight)
@@ -338,148 +321,16 @@ class Exchange:
             started_at=self.gateway.clock.now(),
         )
 
-    async def _read_body(self) -> bytes:
-        limit = self.gateway.settings.max_body_bytes
-        stated = self.headers.get(b"content-length")
-        if stated is not None and int(stated) > limit:
-            self.must_close = True
-            raise BodyTooLarge(limit_bytes=limit)
-        whole = None if self._call is None else self._call.take_body()
-        if whole is not None:
-            if len(whole) > limit:
-                raise BodyTooLarge(limit_bytes=limit)
-            return whole
-        message = await self._receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        body: bytes = message["body"]
-        if message["more_body"]:
-            return await self._read_rest(body, limit)
-        if len(body) > limit:
-            raise BodyTooLarge(limit_bytes=limit)
-        return body
+    # Being answered.
 
-    async def _read_rest(self, first: bytes, limit: int) -> bytes:
-        parts, size, is_whole = [first], len(first), False
-        seconds = self.gateway.settings.body_timeout_s
-        try:
-            async with asyncio.timeout(seconds):
-                while size <= limit:
-                    if is_whole:
-                        return b"".join(parts)
-                    message = await self._receive()
-                    if message["type"] == "http.disconnect":
-                        raise ClientGone
-                    parts.append(message["body"])
-                    size += len(message["body"])
-                    is_whole = not message["more_body"]
-        except TimeoutError:
-            self.must_close = True
-            raise MalformedRequest(
-                "the request body did not arrive in time", allowed=f"{seconds:g} s for the whole body"
-            ) from None
-        self.must_close = True
-        raise BodyTooLarge(limit_bytes=limit)
-
-    def _watch_client(self) -> None:
-        """Have this task cancelled when the client leaves."""
-        call = self._call
-        self._task = asyncio.current_task() if call is None else call.task
-        if call is None:
-            self._watch = asyncio.ensure_future(self._receive())
-            self._watch.add_done_callback(self._on_gone)
-            return
-        if call.is_gone:
-            raise ClientGone
-        call.on_gone = self._on_gone
-
-    def _on_gone(self, _: object = None) -> None:
-        if not self._is_over and self._task is not None:
-            self.is_gone = True
-            self._task.cancel("the client left")
-
-    def check_client(self, now_s: float, most_s: float) -> None:
-        """Cut a client for which bytes have been waiting longer than `most_s`."""
-        call = self._call
-        if call is None or not call.is_write_paused:
-            self.paused_since_s = None
-        elif self.paused_since_s is None:
-            self.paused_since_s = now_s
-        elif now_s - self.paused_since_s > most_s:
-            call.cut()
-
-    # Attempts.
-
-    async def attempt_each(self, targets: Iterable[Target], body: bytes, sink: Sink) -> Attempt | None:
+    def attempt_each(self, targets: Iterable[Target], body: bytes, sink: Sink) -> Coroutine[Any, Any, Attempt | None]:
         """Try `targets` in order until one has answered; return that attempt, or None where `sink` has a refusal.
 
         Raises: what to tell the client, if none has answered.
         """
-        gateway = self.gateway
-        last: Retry | None = None
-        full: Overloaded | None = None
-        untold: Incapable | None = None
-        failed: Target | None = None
-        over: OverBudget | UnboundedCharge | OverLimit | None = None
-        tried = 0
-        for target in targets:
-            if tried and not self._may_retry(tried):
-                break
-            slots = gateway.slots[target.tier.name]
-            if not slots.try_acquire():
-                try:
-                    await self._wait_for_place(slots)
-                except Overloaded as error:
-                    full = error
-                    continue
-            try:
-                if not self._may_be_sent(target):
-                    continue
-                if tried:
-                    gateway.counting.retried(self, target)
-                tried += 1
-                number = self.attempts = self.attempts + 1
-                self.target = target
-                sent = sink.body_for(target, body) if isinstance(sink, Continuing) else body
-                attempt = Attempt(self, target, number=number, body=sent, sink=sink)
-                await self._run(attempt, target, sink)
-            except Retry as retry:
-                last, failed = retry, target
-                continue
-            except Incapable as error:  # its dialect has no words for the request, and nothing was sent
-                tried -= 1
-                self.attempts -= number == self.attempts
-                untold, self.target = error, failed  # the words that are passed on are still the other's
-                continue
-            except (OverBudget, UnboundedCharge, OverLimit) as error:
-                tried -= 1
-                self.attempts -= number == self.attempts  # it was none; beside later ones its number stays unused
-                if not self._goes_on_after(error):
-                    raise
-                over = error
-                continue
-            finally:
-                slots.release()
-            return attempt
-        if last is None:
-            raise over or full or untold or NoUpstream(_ALL_WENT_DOWN, retry_after_s=1.0)
-        await _tell(last, sink)
-        return None
+        return attempt_each(self, targets, body, sink)
 
-    async def _run(self, attempt: Attempt, target: Target, sink: Sink) -> None:
-        in_flight = self.gateway.in_flight
-        in_flight[target.key] = in_flight.get(target.key, 0) + 1
-        waiting = self._begin_prompt(target, sink)
-        self.gateway.learn_dispatch(target.key)  # now: others may ask while the intent is written
-        try:
-            await attempt.run()
-        finally:
-            if not attempt.was_sent:
-                self.gateway.learn_nothing(target.key)
-            in_flight[target.key] -= 1
-            self._end_prompt(target, waiting)
-
-    def _begin_prompt(self, target: Target, sink: Sink) -> int:
+    def begin_prompt(self, target: Target, sink: Sink) -> int:
         """Note that the prompt is sent; return how many bytes of it wait until the attempt ends."""
         if self.prompt is None or target.tier.name not in self.table.prefix_tiers:
             return 0
@@ -489,61 +340,23 @@ class Exchange:
         self._waiting = (target, waiting)  # until a stream's first token, where there is one
         return 0
 
-    def _end_prompt(self, target: Target, waiting: int) -> None:
+    def end_prompt(self, target: Target, waiting: int) -> None:
+        """Note that the prompt was answered, or will not be."""
         if waiting:
             self.gateway.prefixes.end(target, waiting)
         elif self._waiting is not None:
             self.gateway.prefixes.end(*self._waiting)
             self._waiting = None
 
-    async def _wait_for_place(self, slots: Slots) -> None:
-        clock = self.gateway.clock
-        began_s = clock.monotonic_s()
-        try:
-            await slots.acquire(timeout_s=self.gateway.settings.queue_timeout_s)
-        finally:
-            waited_s = clock.monotonic_s() - began_s
-            self.queue_s += waited_s
-            self.gateway.counting.metrics.observe_queue(slots.name, waited_s)
+    # Answering: what is noted here is noted at once, and the client's coroutine is handed on as it is.
 
-    def _goes_on_after(self, error: OverBudget | UnboundedCharge | OverLimit) -> bool:
-        """Return whether another tier may still take what a budget did not admit."""
-        if isinstance(error, OverLimit):
-            self.limit_states = error.states
-            return False
-        if error.of == "tier":
-            return True
-        declared = None if self.choice is None else self.choice.declared
-        budget = None if declared is None else declared.budget
-        return error.of == "workload" and budget is not None and budget.when_spent == "owned_only"
-
-    def _may_be_sent(self, target: Target) -> bool:
-        """Return whether the target is still up after a wait for its slot."""
-        breaker = self.gateway.breakers.get(target.key)
-        if breaker is None:
-            return True
-        is_last = self.choice is not None and self.choice.is_last_resort
-        now_s = self.gateway.clock.monotonic_s()
-        return breaker.allows_last(now_s) if is_last else breaker.allows(now_s)
-
-    def _may_retry(self, tried: int) -> bool:
-        gateway = self.gateway
-        settings = gateway.settings
-        return (
-            tried < settings.max_attempts
-            and gateway.clock.monotonic_s() - self.started_s < settings.deadline_s
-            and gateway.retries.try_take()
-        )
-
-    # Answering.
-
-    async def answer(
+    def answer(
         self,
         status: int,
         content_type: bytes,
         headers: list[tuple[bytes, bytes]],
         body: bytes,
-    ) -> None:
+    ) -> Coroutine[Any, Any, None]:
         """Send a whole answer."""
         if self._capturing is not None:
             self._capturing.add(body)
@@ -551,82 +364,40 @@ class Exchange:
         self.status = status
         if self.limit_states:
             headers = without_limits(headers)
-        call = self._call
-        if call is not None and not call.has_begun:
-            if self.must_close:
-                call.keeps_alive = False
-            lines = [b"content-type: %b\r\n%b" % (content_type, self._own_lines())]
-            lines += [b"%b: %b\r\n" % header for header in headers]
-            call.answer(status, b"".join(lines), body)
-            if call.is_write_paused:
-                await call.drained()
-            return
-        sent = [(b"content-type", content_type), (b"content-length", b"%d" % len(body)), *self._own_headers(), *headers]
-        if self.must_close:
-            sent.append((b"connection", b"close"))
-        await self._send({"type": "http.response.start", "status": status, "headers": sent})
-        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+        return self.client.answer(status, [(b"content-type", content_type), *headers_of(self), *headers], body)
 
-    async def begin(self, status: int, content_type: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+    def begin(self, status: int, content_type: bytes, headers: list[tuple[bytes, bytes]]) -> Coroutine[Any, Any, None]:
         """Send the head of a stream."""
         self.has_begun = True
         self.status = status
         if self._waiting is not None:
-            self._end_prompt(self._waiting[0], 0)
+            self.end_prompt(self._waiting[0], 0)
         if self.limit_states:
             headers = without_limits(headers)
         sent = [
             (b"content-type", content_type),
             (b"cache-control", b"no-cache"),
             (b"x-accel-buffering", b"no"),
-            *self._own_headers(),
+            *headers_of(self),
             *headers,
         ]
-        await self._send({"type": "http.response.start", "status": status, "headers": sent})
+        return self.client.begin(status, sent)
 
-    async def write(self, data: bytes) -> None:
+    def write(self, data: bytes) -> Coroutine[Any, Any, None]:
         """Pass on a piece of a stream."""
         if self._capturing is not None:
             self._capturing.add(data)
-        call = self._call
-        if call is not None:
-            call.write(data)
-            if call.is_write_paused:
-                await call.drained()
-            return
-        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        return self.client.write(data)
 
     def lead(self, response: Response) -> Callable[[bytes], None] | None:
-        """Return how pieces of `response` go to the client at once; None where that takes a task.
+        """Return how pieces of `response` go to the client at once; None where that takes a task, or they are kept."""
+        return None if self._capturing is not None else self.client.lead(response)
 
-        While the client does not read, the upstream's connection is not read either.
-        """
-        if self._capturing is not None:
-            return None
-        call = self._call
-        if call is None:
-            return None
-
-        def on_flow() -> None:
-            if call.is_write_paused:
-                response.hold_up()
-            else:
-                response.go_on()
-
-        call.on_flow = on_flow
-        if call.is_write_paused:
-            response.hold_up()
-        return call.write
-
-    async def end(self, data: bytes = b"") -> None:
+    def end(self, data: bytes = b"") -> Coroutine[Any, Any, None]:
         """End a stream."""
         if self._capturing is not None:
             self._capturing.add(data)
-        if self._call is not None:
-            self._call.on_flow = None
-            self._call.end(data)
-            return
-        await self._send({"type": "http.response.body", "body": data, "more_body": False})
+        return self.client.end(data)
 
     async def end_broken(self, error: OwnwardError) -> None:
         """End a stream with an error event in the client's dialect."""
@@ -666,7 +437,7 @@ class Exchange:
         if self.has_begun:
             await self.end_broken(error)
         else:
-            self.must_close = True
+            self.client.must_close = True
             await self.answer_error(error)
 
     def _record_refusal(self, error: OwnwardError, status: int) -> None:
@@ -675,47 +446,3 @@ class Exchange:
             self.gateway.ledger.refuse(request, reason=str(error), status=status)
         except LedgerError as failure:
             _LOG.error("the refusal of %s could not be recorded: %s", self.request_id, failure)
-
-    def _own_lines(self) -> bytes:
-        return b"".join([b"%b: %b\r\n" % header for header in self._own_headers()])
-
-    def _total_headers(self) -> list[tuple[bytes, bytes]]:
-        """Return what all calls so far used: the answer's own usage is that of the one it came from."""
-        used = [call.usage for call in self.calls if call.usage is not None]
-        return [
-            (b"x-ownward-total-input-tokens", b"%d" % sum(usage.input_tokens for usage in used)),
-            (b"x-ownward-total-output-tokens", b"%d" % sum(usage.output_tokens for usage in used)),
-        ]
-
-    def _own_headers(self) -> list[tuple[bytes, bytes]]:
-        headers = [
-            (b"x-ownward-request-id", self.request_id.encode("ascii")),
-            (b"x-ownward-attempts", b"%d" % self.attempts),
-        ]
-        choice, target = self.choice, self.target
-        if choice is not None:
-            headers.append((b"x-ownward-workload", wire.ascii_of(choice.workload)))
-            headers.append((b"x-ownward-reason", wire.ascii_of(choice.reason + self.outcome)))
-        if target is not None:
-            headers.append((b"x-ownward-tier", wire.ascii_of(target.tier.name)))
-            headers.append((b"x-ownward-upstream", wire.ascii_of(target.name)))
-            crossed = self.crossed.get(target.key)
-            if crossed is not None:
-                headers.append((b"x-ownward-translated", crossed.direction.encode("ascii")))
-                if crossed.dropped:
-                    headers.append((b"x-ownward-left-out", wire.ascii_of(", ".join(crossed.dropped[:_SHOWN_HINTS]))))
-        if len(self.calls) > 1:
-            headers += self._total_headers()
-        if self.limit_states:
-            headers += headers_of(self.limit_states, self.endpoint.dialect, at=self.gateway.clock.now())
-        return headers
-
-
-async def _tell(last: Retry, sink: Sink) -> None:
-    """Pass on what the last upstream said; where it had no words of its own, raise what to say."""
-    if last.answer is None:
-        raise last.error
-    status, content_type, words = last.answer
-    wait_s = retry_after_s(last.error)
-    headers = [] if wait_s is None else [(b"retry-after", b"%d" % max(1, round(wait_s)))]
-    await sink.answer(status, content_type, headers, words)

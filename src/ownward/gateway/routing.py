@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ownward.core import UsageError
+from ownward.gateway import wire
 from ownward.gateway.bounds import ChargeBound
 from ownward.gateway.carrying import Carrying, compile_strategy
 from ownward.gateway.crossing import find_crossings, find_form_crossings
@@ -47,6 +48,7 @@ class Target:
     form_crossings: Mapping[str, Endpoint]
     paths: Mapping[str, str]
     headers: tuple[tuple[bytes, bytes], ...]
+    told: tuple[tuple[bytes, bytes], ...]
     timeouts: Timeouts
     way: Way
     bound: ChargeBound | None
@@ -256,6 +258,10 @@ def _targets(tier: Tier, *, addresses: Mapping[str, str | None], secrets: Mappin
             form_crossings=find_form_crossings(tier),
             paths={path: upstream.compute_target(path) for path in ENDPOINTS},
             headers=tuple(_headers(upstream, secret)),
+            told=(
+                (b"x-ownward-tier", wire.ascii_of(tier.name)),
+                (b"x-ownward-upstream", wire.ascii_of(upstream.name)),
+            ),
             timeouts=Timeouts(
                 connect_s=upstream.connect_timeout_s,
                 first_byte_s=upstream.first_byte_timeout_s,

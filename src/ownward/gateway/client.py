@@ -1,0 +1,203 @@
+"""The client's side of a request: its body is read, its leaving noticed, and bytes go to it as fast as it reads.
+
+What they say is the exchange's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ownward.gateway._call import CALL, Call
+from ownward.gateway.errors import BodyTooLarge, MalformedRequest
+
+if TYPE_CHECKING:
+    from ownward.gateway.app import Receive, Scope, Send
+    from ownward.gateway.settings import GatewaySettings
+    from ownward.upstreams import Response
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class ClientGone(Exception):
+    """The client left before its request was whole."""
+
+
+class Client:
+    """One client while one request of it is served; `is_gone` once it left."""
+
+    __slots__ = (
+        "_call",
+        "_is_over",
+        "_paused_since_s",
+        "_receive",
+        "_send",
+        "_settings",
+        "_task",
+        "_watch",
+        "is_gone",
+        "must_close",
+    )
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, settings: GatewaySettings) -> None:
+        """Begin; nothing is read yet."""
+        self._receive = receive
+        self._send = send
+        self._settings = settings
+        self._call: Call | None = scope.get("extensions", {}).get(CALL)
+        self._task: asyncio.Task[Any] | None = None
+        self._watch: asyncio.Future[Any] | None = None
+        self._is_over = False
+        self._paused_since_s: float | None = None
+        self.is_gone = False
+        self.must_close = False
+
+    # Its request.
+
+    async def read_body(self, headers: Mapping[bytes, bytes]) -> bytes:
+        """Return the whole body.
+
+        Raises: BodyTooLarge; MalformedRequest, if it does not arrive in time; ClientGone.
+        """
+        limit = self._settings.max_body_bytes
+        stated = headers.get(b"content-length")
+        if stated is not None and int(stated) > limit:
+            self.must_close = True
+            raise BodyTooLarge(limit_bytes=limit)
+        whole = None if self._call is None else self._call.take_body()
+        if whole is not None:
+            if len(whole) > limit:
+                raise BodyTooLarge(limit_bytes=limit)
+            return whole
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        body: bytes = message["body"]
+        if message["more_body"]:
+            return await self._read_rest(body, limit)
+        if len(body) > limit:
+            raise BodyTooLarge(limit_bytes=limit)
+        return body
+
+    async def _read_rest(self, first: bytes, limit: int) -> bytes:
+        parts, size, is_whole = [first], len(first), False
+        seconds = self._settings.body_timeout_s
+        try:
+            async with asyncio.timeout(seconds):
+                while size <= limit:
+                    if is_whole:
+                        return b"".join(parts)
+                    message = await self._receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientGone
+                    parts.append(message["body"])
+                    size += len(message["body"])
+                    is_whole = not message["more_body"]
+        except TimeoutError:
+            self.must_close = True
+            raise MalformedRequest(
+                "the request body did not arrive in time", allowed=f"{seconds:g} s for the whole body"
+            ) from None
+        self.must_close = True
+        raise BodyTooLarge(limit_bytes=limit)
+
+    # Its presence.
+
+    def watch(self) -> None:
+        """Have the request's task cancelled when the client leaves.
+
+        Raises: ClientGone, if it has left already.
+        """
+        call = self._call
+        self._task = asyncio.current_task() if call is None else call.task
+        if call is None:
+            self._watch = asyncio.ensure_future(self._receive())
+            self._watch.add_done_callback(self._on_gone)
+            return
+        if call.is_gone:
+            raise ClientGone
+        call.on_gone = self._on_gone
+
+    def let_go(self) -> None:
+        """Stop watching: its request is over."""
+        self._is_over = True
+        if self._call is not None:
+            self._call.on_gone = None
+        if self._watch is not None:
+            self._watch.cancel()
+
+    def _on_gone(self, _: object = None) -> None:
+        if not self._is_over and self._task is not None:
+            self.is_gone = True
+            self._task.cancel("the client left")
+
+    def cut_if_stalled(self, now_s: float, most_s: float) -> None:
+        """Cut its connection if bytes have been waiting for it longer than `most_s`."""
+        call = self._call
+        if call is None or not call.is_write_paused:
+            self._paused_since_s = None
+        elif self._paused_since_s is None:
+            self._paused_since_s = now_s
+        elif now_s - self._paused_since_s > most_s:
+            call.cut()
+
+    # Its answer.
+
+    async def answer(self, status: int, headers: Headers, body: bytes) -> None:
+        """Send a whole answer; its length and what ends the connection are added to `headers`."""
+        call = self._call
+        if call is not None and not call.has_begun:
+            if self.must_close:
+                call.keeps_alive = False
+            call.answer(status, b"".join([b"%b: %b\r\n" % header for header in headers]), body)
+            if call.is_write_paused:
+                await call.drained()
+            return
+        headers.insert(1, (b"content-length", b"%d" % len(body)))
+        if self.must_close:
+            headers.append((b"connection", b"close"))
+        await self.begin(status, headers)
+        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+
+    async def begin(self, status: int, headers: Headers) -> None:
+        """Send the head of a stream."""
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def write(self, data: bytes) -> None:
+        """Send a piece of a stream; wait while the client does not read."""
+        call = self._call
+        if call is not None:
+            call.write(data)
+            if call.is_write_paused:
+                await call.drained()
+            return
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    def lead(self, response: Response) -> Callable[[bytes], None] | None:
+        """Return how pieces of `response` go to the client at once; None where that takes a task.
+
+        While the client does not read, the upstream's connection is not read either.
+        """
+        call = self._call
+        if call is None:
+            return None
+
+        def on_flow() -> None:
+            if call.is_write_paused:
+                response.hold_up()
+            else:
+                response.go_on()
+
+        call.on_flow = on_flow
+        if call.is_write_paused:
+            response.hold_up()
+        return call.write
+
+    async def end(self, data: bytes) -> None:
+        """Send the last piece of a stream."""
+        if self._call is not None:
+            self._call.on_flow = None
+            self._call.end(data)
+            return
+        await self._send({"type": "http.response.body", "body": data, "more_body": False})

@@ -1,0 +1,47 @@
+"""The headers by which an answer tells what ownward did: `x-ownward-…`, and what is left of the key's limits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ownward.gateway import wire
+from ownward.gateway.limits import headers_of as limit_headers_of
+
+if TYPE_CHECKING:
+    from ownward.gateway.exchange import Exchange
+
+_SHOWN_HINTS = 32
+
+
+def headers_of(exchange: Exchange) -> list[tuple[bytes, bytes]]:
+    """Return the headers of an answer that goes to the client now."""
+    headers = [
+        (b"x-ownward-request-id", exchange.request_id.encode("ascii")),
+        (b"x-ownward-attempts", b"%d" % exchange.attempts),
+    ]
+    choice, target = exchange.choice, exchange.target
+    if choice is not None:
+        headers.append((b"x-ownward-workload", wire.ascii_of(choice.workload)))
+        headers.append((b"x-ownward-reason", wire.ascii_of(choice.reason + exchange.outcome)))
+    if target is not None:
+        headers += target.told
+        crossed = exchange.crossed.get(target.key)
+        if crossed is not None:
+            headers.append((b"x-ownward-translated", crossed.direction.encode("ascii")))
+            if crossed.dropped:
+                headers.append((b"x-ownward-left-out", wire.ascii_of(", ".join(crossed.dropped[:_SHOWN_HINTS]))))
+    if len(exchange.calls) > 1:
+        headers += _total_headers(exchange)
+    if exchange.limit_states:
+        at = exchange.gateway.clock.now()
+        headers += limit_headers_of(exchange.limit_states, exchange.endpoint.dialect, at=at)
+    return headers
+
+
+def _total_headers(exchange: Exchange) -> list[tuple[bytes, bytes]]:
+    """Return what all calls so far used: the answer's own usage is that of the one it came from."""
+    used = [call.usage for call in exchange.calls if call.usage is not None]
+    return [
+        (b"x-ownward-total-input-tokens", b"%d" % sum(usage.input_tokens for usage in used)),
+        (b"x-ownward-total-output-tokens", b"%d" % sum(usage.output_tokens for usage in used)),
+    ]
