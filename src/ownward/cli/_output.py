@@ -6,10 +6,11 @@ import contextlib
 import gzip
 import io
 import sys
+import zlib
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, TypeVar, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, TypeVar
 
 import click
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+_LARGEST_SMALL_BYTES = 1 << 20
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object (see the reference).")
 ledger_option = click.option(
@@ -108,18 +111,39 @@ def open_input(path: str) -> Iterator[BinaryIO]:
     if path == "-":
         yield sys.stdin.buffer
         return
-    try:
-        with Path(path).open("rb") as raw:
+    with contextlib.ExitStack() as opened:
+        with _telling_why(path):
+            raw = opened.enter_context(Path(path).open("rb"))
             is_gzip = raw.read(2) == b"\x1f\x8b"
             raw.seek(0)
-            if is_gzip:
-                with gzip.open(raw) as unpacked:
-                    yield cast("BinaryIO", unpacked)
-            else:
-                yield raw
-    except (OSError, EOFError) as error:
+        yield io.BufferedReader(_Unpacked(path, raw)) if is_gzip else raw
+
+
+@contextlib.contextmanager
+def _telling_why(path: str) -> Iterator[None]:
+    """Turn what the system or the format says against reading a file into an error that names it."""
+    try:
+        yield
+    except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise BadInput(f"cannot read {path!r}: {reason}", next_step="Check the path and its permissions") from error
+
+
+class _Unpacked(io.RawIOBase):
+    """A gzip file's content; a broken file is an error that names it, at the read that comes upon it."""
+
+    def __init__(self, path: str, packed: BinaryIO) -> None:
+        self._path = path
+        self._content = gzip.GzipFile(fileobj=packed)
+
+    def readable(self) -> bool:
+        """Return True: it can be read."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer; 0 at the end."""
+        with _telling_why(self._path):
+            return self._content.readinto(buffer)
 
 
 @contextlib.contextmanager
@@ -134,6 +158,24 @@ def open_text_input(path: str) -> Iterator[TextIO]:
             yield text
         finally:
             text.detach()
+
+
+def read_small_text(path: Path, *, what: str, next_step: str = "Check the path and its permissions") -> str:
+    """Return the text of a file that people write by hand; `what` it should be, with its article.
+
+    Raises: BadInput, if it cannot be read, is no UTF-8 text, or larger than 1 MiB.
+    """
+    try:
+        with path.open("rb") as stream:
+            raw = stream.read(_LARGEST_SMALL_BYTES + 1)
+    except OSError as error:
+        raise BadInput(f"cannot read {str(path)!r}: {error.strerror}", next_step=next_step) from error
+    if len(raw) > _LARGEST_SMALL_BYTES:
+        raise BadInput(f"{str(path)!r} is larger than 1 MiB", allowed=f"{what} is a small text file")
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{str(path)!r} is not UTF-8 text: byte {error.start}", allowed=what) from error
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -13,7 +13,17 @@ import click
 from ownward.cli._assumptions import assumptions_from
 from ownward.cli._candidates import owned_candidate, rented_candidate, trace_of
 from ownward.cli._context import load_settings, open_ledger
-from ownward.cli._output import at_option, emit, json_option, ledger_option, open_input, say, today, write_whole
+from ownward.cli._output import (
+    at_option,
+    emit,
+    json_option,
+    ledger_option,
+    open_input,
+    read_small_text,
+    say,
+    today,
+    write_whole,
+)
 from ownward.core import BadInput, Sourced, UsageError, format_usd, to_jsonable
 
 if TYPE_CHECKING:
@@ -219,7 +229,7 @@ def _option_row(option: Option) -> dict[str, Any]:
 def _plan_text(decision: Decision, out: str | None) -> str:
     from ownward import plan as plan_room
 
-    previous = Path(out).read_text(encoding="utf-8") if out is not None and Path(out).is_file() else None
+    previous = read_small_text(Path(out), what="A plan") if out is not None and Path(out).is_file() else None
     return plan_room.dumps(decision.plan, previous_text=previous)
 
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ownward.core import BadInput
+from ownward.cli._output import read_small_text
 
 if TYPE_CHECKING:
     from ownward.plan import Plan
-
-_LARGEST_PLAN_BYTES = 1 << 20
 
 
 def read_plan(path: Path) -> Plan:
@@ -20,24 +18,5 @@ def read_plan(path: Path) -> Plan:
     """
     from ownward import plan
 
-    return plan.loads(read_text(path), file=str(path))
-
-
-def read_text(path: Path) -> str:
-    """Return the text of a small file.
-
-    Raises: BadInput.
-    """
-    try:
-        with path.open("rb") as stream:
-            raw = stream.read(_LARGEST_PLAN_BYTES + 1)
-    except OSError as error:
-        raise BadInput(
-            f"cannot read {str(path)!r}: {error.strerror}", next_step="Write one with: ownward plan --out plan.toml"
-        ) from error
-    if len(raw) > _LARGEST_PLAN_BYTES:
-        raise BadInput(f"{str(path)!r} is larger than 1 MiB", allowed="A plan is a small text file")
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{str(path)!r} is not UTF-8 text: byte {error.start}") from error
+    text = read_small_text(path, what="A plan", next_step="Write one with: ownward plan --out plan.toml")
+    return plan.loads(text, file=str(path))

@@ -6,13 +6,13 @@ Files of the user's own catalogue folder go before what is shipped, whatever the
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ownward.cli._output import read_small_text
 from ownward.core import BadInput, UnknownModel
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from ownward.pricing import PriceBook
 
 _COUNTED_FILE = re.compile(r'\s*(\d+)\s*[x×*]\s*"?(.+?\.toml)"?\s*')
-_LARGEST_MACHINE_FILE_BYTES = 1 << 20
 _FILES_KEY = "ownward.catalog.files"
 
 
@@ -57,7 +56,14 @@ def find_anatomy(name: str, *, may_fetch: bool = False) -> Anatomy:
 def is_path(name: str) -> bool:
     """Return whether a model is named by a path: something is there, or the ending is that of a model's file."""
     path = Path(name)
-    return path.suffix in {".json", ".gguf", ".safetensors"} or path.exists()
+    return path.suffix in {".json", ".gguf", ".safetensors"} or _is_there(path)
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name longer than any that the system has
+        return False
 
 
 def find_model(name: str) -> Model:
@@ -104,12 +110,10 @@ def find_machines(text: str) -> tuple[int, Machine]:
 
     path, count = Path(text), 1
     counted = _COUNTED_FILE.fullmatch(text)
-    if counted is not None and not path.is_file() and int(counted[1]) > 0:
+    if counted is not None and int(counted[1]) > 0 and not _is_there(path):
         path, count = Path(counted[2]), int(counted[1])
-    if path.suffix == ".toml" and path.is_file():
-        if path.stat().st_size > _LARGEST_MACHINE_FILE_BYTES:
-            raise BadInput(f"a machine file of {path.stat().st_size} bytes", where=text, allowed="at most 1 MiB")
-        return count, catalog.machine_from_toml(path.read_text(encoding="utf-8"), file=str(path))
+    if path.suffix == ".toml" and _is_there(path) and path.is_file():
+        return count, catalog.machine_from_toml(read_small_text(path, what="A machine file"), file=str(path))
     if path.suffix == ".toml":
         raise BadInput(
             "there is no such machine file",
@@ -118,20 +122,6 @@ def find_machines(text: str) -> tuple[int, Machine]:
         )
     group = catalog.parse_machines(text, catalog_files())
     return group.count, group.machine
-
-
-def machine_of_case(given: object, where: str) -> Machine:
-    """Return the machine of a case: a name, or an object with the columns of a machine table.
-
-    Raises: UnknownMachine, BadInput.
-    """
-    from ownward import catalog
-
-    if isinstance(given, Mapping):
-        return catalog.machine_from_mapping(given)
-    if isinstance(given, str):
-        return find_machines(given)[1]
-    raise BadInput(f"machine is {given!r}", where=where, allowed="a name, or an object with a machine's columns")
 
 
 def load_price_book() -> PriceBook:
