@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -11,7 +12,7 @@ from typing import NamedTuple
 import click
 
 from ownward import __version__
-from ownward.core import OwnwardError, UsageError, closest
+from ownward.core import BadInput, OwnwardError, UsageError, closest
 
 INTERRUPTED = 130
 
@@ -114,6 +115,12 @@ def run(argv: Sequence[str]) -> int:
         # Standard output is pointed at nothing, so that the interpreter's own flush is quiet.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
         return 0
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        # Every command takes names of files, and no system has any as long as this one.
+        too_long = BadInput(f"no file has a name of {len(str(error.filename))} letters", next_step="Check the path")
+        return _report(too_long, wants_json=wants_json)
     return outcome if isinstance(outcome, int) else 0
 
 

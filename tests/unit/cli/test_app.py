@@ -159,6 +159,9 @@ HOSTILE = {
         (["import", "deep.jsonl", "--ledger", "new.db"], 2),
         (["import", "trace.jsonl", "missing.jsonl", "--ledger", "new.db"], 2),
         (["serve", "--model", "step.json", "--ledger", "/proc/nowhere/ledger.db", "--port", "0"], 5),
+        (["config", "show", "--config", "9" * 300], 2),
+        (["keys", "list", "--ledger", "9" * 300], 2),
+        (["predict", "--cases", "9" * 300], 2),
     ],
 )
 def test_no_input_is_answered_with_our_own_fault(
