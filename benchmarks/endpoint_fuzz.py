@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import re
 import sys
 import tempfile
 import threading
@@ -83,6 +84,9 @@ CHECKS = (
 )  # fmt: skip
 
 
+_KEPT_ID = re.compile(rb"resp_[0-9a-f]{48}")
+
+
 class Fault(AssertionError):
     """An answer that must not be."""
 
@@ -103,7 +107,9 @@ def serving() -> Iterator[str]:
         opened = ledger.open(folder / "ledger.db")
         async with FakeServer(FakeOptions(reply="it is 42")) as near, FakeServer(shaky) as failing, Door() as door:
             plan = loads(PLAN.replace("NEAR", near.base_url).replace("SHAKY", failing.base_url), file="plan.toml")
-            settings = GatewaySettings(port=0, drain_s=1, breaker_wait_s=0.001, breaker_longest_wait_s=0.001)
+            settings = GatewaySettings(
+                port=0, drain_s=1, breaker_wait_s=0.001, breaker_longest_wait_s=0.001, keep_responses_s=3600
+            )
             async with GatewayServer(plan=plan, ledger=opened, door=door, settings=settings) as server:
                 addresses[0] = server.base_url
                 loop_of.append((asyncio.get_running_loop(), ended))
@@ -146,11 +152,13 @@ def fuzz(cases: int, *, first_seed: int) -> Counter[str]:
             document = _fetch(base_url)
             schema = schemathesis.openapi.from_dict(document)
             operations = [found.ok() for found in schema.get_all_operations()]
+            kept: list[str] = []
             weights = [6 if operation.method == "post" else 1 for operation in operations]
             each = cases / sum(weights)
             for operation, weight in zip(operations, weights, strict=True):
                 for mode in GenerationMode.POSITIVE, GenerationMode.NEGATIVE:
-                    _fuzz_one(operation, mode, base_url, counts, most=max(4, round(each * weight / 2)), at=first_seed)
+                    most = max(4, round(each * weight / 2))
+                    _fuzz_one(operation, mode, base_url, counts, kept, most=most, at=first_seed)
     finally:
         logging.getLogger().removeHandler(log)
     if log.lines:
@@ -158,7 +166,19 @@ def fuzz(cases: int, *, first_seed: int) -> Counter[str]:
     return counts
 
 
-def _fuzz_one(operation: Any, mode: Any, base_url: str, counts: Counter[str], *, most: int, at: int) -> None:
+def _name_kept(case: Any, number: int, kept: list[str]) -> None:
+    """Have about two of three cases that can name a response name one that was kept, which may be deleted by now."""
+    if not kept or number % 3 == 0:
+        return
+    if isinstance(case.path_parameters, dict) and "response" in case.path_parameters:
+        case.path_parameters["response"] = kept[number % len(kept)]
+    elif case.operation.path == "/v1/responses" and isinstance(case.body, dict) and number % 3 == 1:
+        case.body["previous_response_id"] = kept[number % len(kept)]
+
+
+def _fuzz_one(
+    operation: Any, mode: Any, base_url: str, counts: Counter[str], kept: list[str], *, most: int, at: int
+) -> None:
     faults: list[str] = []
     checks = schemathesis.checks.CHECKS.get_by_names(list(CHECKS))
 
@@ -167,8 +187,11 @@ def _fuzz_one(operation: Any, mode: Any, base_url: str, counts: Counter[str], *,
         phases=(Phase.generate,), print_blob=False,
     )  # fmt: skip
     @seed(at)
-    @given(case=operation.as_strategy(generation_mode=mode), name=st.sampled_from(NAMES))
-    def ask(case: Any, name: str | None) -> None:
+    @given(
+        case=operation.as_strategy(generation_mode=mode), name=st.sampled_from(NAMES), number=st.integers(0, 1 << 20)
+    )
+    def ask(case: Any, name: str | None, number: int) -> None:
+        _name_kept(case, number, kept)
         if name is not None and isinstance(case.body, dict) and isinstance(case.body.get("model"), str):
             case.body["model"] = name
             if case.headers:
@@ -177,6 +200,10 @@ def _fuzz_one(operation: Any, mode: Any, base_url: str, counts: Counter[str], *,
         answer = case.call(base_url=base_url, timeout=20)
         counts[f"{answer.status_code}"] += 1
         counts["requests"] += 1
+        if (found := _KEPT_ID.search(answer.content)) is not None and operation.path == "/v1/responses":
+            kept.append(found[0].decode())
+        if "{response}" in operation.path:
+            counts[f"{operation.label} answered {answer.status_code}"] += 1
         what = f"{operation.label} answered {answer.status_code}: {answer.content[:600]!r}"
         if answer.status_code >= 500 and name != "risky":
             faults.append(what)

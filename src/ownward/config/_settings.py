@@ -268,6 +268,22 @@ class GatewaySettings(_Section):
         unit="tokens",
         least=1,
     )
+    keep_responses_s: float = _setting(
+        0.0,
+        "duration",
+        "How long responses are kept that clients continue or fetch, from the last that continues them; 0 keeps none.",
+        unit="seconds",
+        least=0,
+    )
+    keep_responses_per_key: int = _setting(
+        1000, "whole", "Responses kept for one key at most; the oldest go.", unit="responses", least=1
+    )
+    keep_bytes_per_key: int = _setting(
+        64 * MIB, "whole", "What they may take together; the oldest go.", unit="bytes", least=1
+    )
+    keep_response_bytes: int = _setting(
+        4 * MIB, "whole", "Largest response, its own input included, that is kept.", unit="bytes", least=1
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

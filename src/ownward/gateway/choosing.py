@@ -51,7 +51,7 @@ class Found:
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What a request states of itself."""
+    """What a request states of itself; `inherited` is the label of what was said before it, where it goes on."""
 
     endpoint: Endpoint
     model: str
@@ -64,6 +64,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     fingerprint: str | None = None
     needs: frozenset[str] = frozenset()
     found: tuple[Found, ...] = ()
+    inherited: Label | None = None
     carries: Callable[[Target], translation.Untranslatable | None] | None = None
 
 
@@ -203,13 +204,14 @@ def name_refused(asked: Asked, table: RoutingTable) -> tuple[str, Label]:
 def compute_label(asked: Asked, table: RoutingTable, declared: Workload | None) -> tuple[Label, str]:
     """Return the places a request's data may travel to, and who says so.
 
-    A key, a header and what was found in the request only shrink them.
+    A key, a header, earlier turns and what was found in the request only shrink them.
     """
     label, why = table.default_label, table.default_label_origin
     if declared is not None:
         label, why = declared.label, "the workload's"
     key_label = asked.key.label if asked.key is not None else None
-    for narrower, who in ((key_label, "the key"), (asked.label, "the request's header")):
+    narrowing = ((key_label, "the key"), (asked.label, "the request's header"), (asked.inherited, "an earlier turn"))
+    for narrower, who in narrowing:
         if narrower is None:
             continue
         met = label.meet(narrower)

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 import msgspec
 
 from ownward.core import LedgerError, OwnwardError
-from ownward.gateway import exposition, wire
+from ownward.gateway import exposition, kept_pages, wire
 from ownward.gateway.endpoints import ENDPOINTS
 from ownward.gateway.errors import (
     BodyTooLarge,
@@ -38,7 +38,16 @@ _MODELS = "/v1/models"
 _TASKS = "/v1/tasks/"
 _OUTCOME = "/outcome"
 _MOST_OUTCOME_BYTES = 64 * 1024
-PATHS = (*ENDPOINTS, _MODELS, "/healthz", "/readyz", "/metrics", "/openapi.json", "/v1/tasks/ID/outcome")
+PATHS = (
+    *ENDPOINTS,
+    _MODELS,
+    "/healthz",
+    "/readyz",
+    "/metrics",
+    "/openapi.json",
+    "/v1/tasks/ID/outcome",
+    "/v1/responses/ID",
+)
 
 _Answer = tuple[int, bytes, bytes]
 
@@ -98,6 +107,8 @@ async def _answer(gateway: Gateway, scope: Scope, headers: Mapping[bytes, bytes]
                 next_step="Make one with: ownward keys create NAME",
             )
         return 200, exposition.CONTENT_TYPE, await gateway.render_metrics()
+    if path.startswith(kept_pages.PREFIX):
+        return 200, _JSON, await kept_pages.answer(gateway, method, path, scope.get("query_string", b""), key)
     if path.startswith(_MODELS):
         return _answer_models(gateway, path, headers)
     return await _record_outcome(gateway, path, receive)
@@ -112,7 +123,7 @@ def _methods_of(path: str) -> tuple[str, ...]:
         return ("GET",)
     if path.startswith(_TASKS) and path.endswith(_OUTCOME) and len(path) > len(_TASKS) + len(_OUTCOME):
         return ("POST",)
-    return ()
+    return kept_pages.methods_of(path)
 
 
 def _answer_models(gateway: Gateway, path: str, headers: Mapping[bytes, bytes]) -> _Answer:

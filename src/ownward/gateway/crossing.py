@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -52,21 +52,26 @@ def find_crossings(tier: Tier, dialects: frozenset[str]) -> Mapping[str, Endpoin
 class Crosser:
     """The translations of one request, each made once."""
 
-    __slots__ = ("_body", "_client", "_endpoint", "_found", "_needs")
+    __slots__ = ("_body_for", "_client", "_endpoint", "_found", "_needs")
 
-    def __init__(self, endpoint: Endpoint, body: bytes, needs: frozenset[str] = frozenset()) -> None:
-        """Translate nothing yet; `needs` are the capabilities that the request asks for."""
+    def __init__(
+        self, endpoint: Endpoint, body_for: Callable[[Target], bytes], needs: frozenset[str] = frozenset()
+    ) -> None:
+        """Translate nothing yet; `needs` are the capabilities that the request asks for.
+
+        `body_for` gives the request as a target is asked, the same object whenever it is the same.
+        """
         self._endpoint = endpoint
         self._needs = needs
         self._client: translation.Dialect = endpoint.splices_as  # type: ignore[assignment]  # only those that cross come here
-        self._body = body
-        self._found: dict[tuple[str, int | None, str], translation.Translation | translation.Untranslatable] = {}
+        self._body_for = body_for
+        self._found: dict[tuple[str, int | None, str, int], translation.Translation | translation.Untranslatable] = {}
 
     def why_not(self, target: Target) -> translation.Untranslatable | None:
         """Return what the request says that the upstream's dialect has no words for."""
         from ownward.upstreams import translation
 
-        found = self._find(target, self._body)
+        found = self._find(target, self._body_for(target))
         return found if isinstance(found, translation.Untranslatable) else None
 
     def cross(self, target: Target, body: bytes) -> Crossed:
@@ -91,8 +96,9 @@ class Crosser:
         instead = target.crossing(self._endpoint, self._needs)
         assert instead is not None
         limit_name: translation.LimitName = "max_completion_tokens" if _takes_newer_limit(target) else "max_tokens"
-        key = (instead.path, target.tier.max_output_tokens, limit_name)
-        if body is self._body and key in self._found:
+        key = (instead.path, target.tier.max_output_tokens, limit_name, id(body))
+        is_usual = body is self._body_for(target)
+        if is_usual and key in self._found:
             return self._found[key]
         limits = translation.Limits(max_output_tokens=target.tier.max_output_tokens, limit_name=limit_name)
         upstream: translation.UpstreamDialect = "chat" if instead is CHAT else "messages"
@@ -101,7 +107,7 @@ class Crosser:
             found = translation.translate(body, client=self._client, upstream=upstream, limits=limits)
         except translation.Untranslatable as error:
             found = error
-        if body is self._body:
+        if is_usual:
             self._found[key] = found
         return found
 

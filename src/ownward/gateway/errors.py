@@ -8,6 +8,9 @@ Rejected                     the gateway itself says no, before any dispatch
 ├─ ForeignPage                403  a web page of another place, where no keys are demanded
 ├─ OutOfScope                403  the key may not use this workload or tier
 ├─ UnknownRoute              404  no workload, tier or model of the plan has this name
+├─ UnknownResponse            404  no response of this id is kept for this key
+├─ UnknownPreviousResponse    400  the same, of one that a request continues
+├─ GapInConversation          400  an earlier response of the conversation is gone
 ├─ OverBudget                429  what the call may cost does not fit into a budget
 ├─ OverLimit                 429  the key has used up its requests or tokens of this minute
 ├─ UnboundedCharge           403  a budget holds the call, and nothing is known of what it may cost
@@ -48,6 +51,7 @@ class Rejected(OwnwardError):
     """The gateway itself says no; nothing was sent to any upstream."""
 
     status: ClassVar[int] = 400
+    field: str | None = None
     retry_after_s: float | None = None
 
 
@@ -76,10 +80,10 @@ class BodyTooLarge(Rejected):
 
     status = 413
 
-    def __init__(self, *, limit_bytes: int) -> None:
+    def __init__(self, *, limit_bytes: int, what: str = "the request body") -> None:
         """Name the limit."""
         super().__init__(
-            "the request body is too large",
+            f"{what} is too large",
             allowed=f"At most {limit_bytes} bytes",
             next_step="Raise max_body_bytes under [gateway] in ownward.toml, or send less",
         )
@@ -157,6 +161,57 @@ class UnknownTask(Rejected):
             allowed="A task is named by the header x-ownward-task of its requests, else by the request's own id",
             next_step="The header x-ownward-request-id of an answer is that id",
         )
+
+
+class UnknownResponse(Rejected):
+    """No response of this id is kept for whoever asks: the same words where it is another's."""
+
+    status = 404
+
+    def __init__(self, response_id: str, *, keeps: bool) -> None:
+        """Name it; `keeps` says whether this gateway keeps responses at all."""
+        super().__init__(
+            f"response with id {_shown_id(response_id)} not found",
+            allowed="A response that this key was answered, kept and not yet expired",
+            next_step=_KEPT_AGAIN if keeps else _KEEP_RESPONSES,
+        )
+
+
+class UnknownPreviousResponse(Rejected):
+    """A request continues a response that is not kept for whoever asks."""
+
+    field = "previous_response_id"
+
+    def __init__(self, response_id: str) -> None:
+        """Name it."""
+        super().__init__(
+            f"previous response with id {_shown_id(response_id)} not found",
+            allowed="A response that this key was answered, kept and not yet expired",
+            next_step="Send the whole input instead; one that was answered with store false cannot be continued",
+        )
+
+
+class GapInConversation(Rejected):
+    """A request continues a response whose own beginning was deleted: it would be answered out of context."""
+
+    field = "previous_response_id"
+
+    def __init__(self, response_id: str) -> None:
+        """Name it."""
+        super().__init__(
+            f"an earlier response of the conversation that {_shown_id(response_id)} belongs to is gone",
+            allowed="A response of which everything before is kept",
+            next_step="It was deleted, or the key's share was full. Send the whole input instead",
+        )
+
+
+_LONGEST_ID = 64
+_KEPT_AGAIN = "One that was answered with store false, deleted or expired is gone for good"
+_KEEP_RESPONSES = "This gateway keeps none: give them a time with keep_responses_s under [gateway] in ownward.toml"
+
+
+def _shown_id(response_id: str) -> str:
+    return repr(response_id if len(response_id) <= _LONGEST_ID else f"{response_id[:_LONGEST_ID]}…")
 
 
 class Incapable(Rejected):
@@ -310,6 +365,7 @@ _ANTHROPIC_TYPES = {
 _CODES = {
     "over_budget": "insufficient_quota",
     "over_limit": "rate_limit_exceeded",
+    "unknown_previous_response": "previous_response_not_found",
     "unauthorized": "invalid_api_key",
     "unknown_route": "model_not_found",
 }
@@ -367,7 +423,7 @@ def body_of(error: OwnwardError, dialect: Dialect, *, request_id: str | None = N
         content = {"type": "error", "error": {"type": kind, "message": str(error), **parts}, "request_id": request_id}
     else:
         kind = _OPENAI_TYPES.get(status, "server_error")
-        field = error.field if isinstance(error, Incapable) else None
+        field = error.field if isinstance(error, Rejected) else None
         code = _CODES.get(record["kind"], record["kind"])
         content = {"error": {"message": str(error), "type": kind, "param": field, "code": code, **parts}}
     return json.dumps(content, ensure_ascii=False).encode()

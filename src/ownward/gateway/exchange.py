@@ -21,7 +21,7 @@ from ownward.gateway.choosing import UNASSIGNED, Asked, Choice, Found, KeyScope,
 from ownward.gateway.client import Client, ClientGone
 from ownward.gateway.continuing import BARRED, Continuing
 from ownward.gateway.crossing import Crossed, Crosser
-from ownward.gateway.endpoints import CHAT, Endpoint
+from ownward.gateway.endpoints import CHAT, RESPONSES, Endpoint
 from ownward.gateway.errors import (
     Draining,
     ForeignPage,
@@ -34,6 +34,7 @@ from ownward.gateway.errors import (
     stream_event_of,
 )
 from ownward.gateway.failover import attempt_each
+from ownward.gateway.keeping import Keeping, begin_keeping
 from ownward.gateway.limits import without_limits
 from ownward.gateway.metrics import CallEnd
 from ownward.gateway.own_headers import headers_of
@@ -75,6 +76,7 @@ class Exchange:
         "headers",
         "is_known",
         "is_stream",
+        "keeping",
         "key",
         "label",
         "limit_states",
@@ -127,6 +129,7 @@ class Exchange:
         self.needs: frozenset[str] = frozenset()
         self.crossed: dict[str, Crossed] = {}  # by target, the last call of each that was made in another dialect
         self._crosser: Crosser | None = None
+        self.keeping: Keeping | None = None
         self.prompt: Prompt | None = None
         self.row_written: bool | None = None  # False while the request's row is being written
         self._row_awaited: asyncio.Future[None] | None = None
@@ -179,10 +182,15 @@ class Exchange:
         self.is_known = True
         self.body = await self.client.read_body(self.headers)
         peeked = wire.peek(self.body)
+        if self.endpoint is RESPONSES:
+            self.keeping = await begin_keeping(self)
+            peeked = peeked if self.keeping is None else wire.peek(self.body)
         asked = self._ask(peeked)
         if self.table.detection:
             asked = await self._look_into(asked)
         choice = self._choose(asked, peeked)
+        if self.keeping is not None:
+            self.keeping.decide(choice)
         self._capturing = begin_capture(gateway, choice, self.body)
         self.client.watch()
         gateway.retries.deposit()
@@ -191,7 +199,7 @@ class Exchange:
             sink = Continuing(self)
             await self.attempt_each(sink.choose(choice.targets), self.body, sink)
         elif plan is None:
-            await self.attempt_each(choice.targets, self.body, self)
+            await self.attempt_each(choice.targets, self.body, self.keeping or self)
         else:
             await plan.carry_out(self, choice)
 
@@ -220,6 +228,7 @@ class Exchange:
             metadata=peeked.texts_of_metadata() if table.needs_metadata else None,
             fingerprint=self._fingerprint() if table.needs_fingerprint else None,
             needs=self.needs,
+            inherited=None if self.keeping is None else self.keeping.label,
             carries=self._why_not,
         )
 
@@ -262,18 +271,22 @@ class Exchange:
         return choice
 
     def _why_not(self, target: Target) -> Any:
+        return self._find_crosser().why_not(target)
+
+    def _find_crosser(self) -> Crosser:
         if self._crosser is None:
-            self._crosser = Crosser(self.endpoint, self.body, self.needs)
-        return self._crosser.why_not(target)
+            self._crosser = Crosser(self.endpoint, self._body_for, self.needs)
+        return self._crosser
+
+    def _body_for(self, target: Target) -> bytes:
+        return self.body if self.keeping is None else self.keeping.body_for(target)
 
     def cross(self, target: Target, body: bytes) -> Crossed:
         """Return the request as an upstream of another dialect is asked.
 
         Raises: Incapable.
         """
-        if self._crosser is None:
-            self._crosser = Crosser(self.endpoint, self.body, self.needs)
-        crossed = self.crossed[target.key] = self._crosser.cross(target, body)
+        crossed = self.crossed[target.key] = self._find_crosser().cross(target, body)
         return crossed
 
     def _fingerprint(self) -> str | None:
@@ -335,7 +348,7 @@ class Exchange:
         if self.prompt is None or target.tier.name not in self.table.prefix_tiers:
             return 0
         waiting = self.gateway.prefixes.begin(target, self.prompt)
-        if sink is not self:
+        if sink is not self and sink is not self.keeping:
             return waiting
         self._waiting = (target, waiting)  # until a stream's first token, where there is one
         return 0

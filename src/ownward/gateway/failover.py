@@ -19,6 +19,7 @@ from ownward.gateway.errors import (
     UnboundedCharge,
     retry_after_s,
 )
+from ownward.gateway.keeping import Keeping
 from ownward.gateway.sink import Retry, Sink
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ async def attempt_each(exchange: Exchange, targets: Iterable[Target], body: byte
             tried += 1
             number = exchange.attempts = exchange.attempts + 1
             exchange.target = target
-            sent = sink.body_for(target, body) if isinstance(sink, Continuing) else body
+            sent = sink.body_for(target, body) if isinstance(sink, Continuing | Keeping) else body
             attempt = Attempt(exchange, target, number=number, body=sent, sink=sink)
             await _run(exchange, attempt, target, sink)
         except Retry as retry:

@@ -19,6 +19,7 @@ _NAME = {"type": "string", "pattern": r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$"}
 _LABEL_WORD = r"(?:site|(?:region:)?[a-z0-9][a-z0-9._-]{0,63}|provider:[a-z0-9][a-z0-9._-]{0,63})"
 _TEXT = {"type": "string"}
 _COUNT = {"type": "integer", "minimum": 0}
+_RESPONSE_ID = {"type": "string", "pattern": "^resp_[0-9a-f]{48}$"}
 
 
 @cache
@@ -124,6 +125,7 @@ def _other_paths() -> _Json:
                 "responses": {"200": _json("Every name that `model` may have", models), **needs_key},
             }
         },
+        **_kept_paths(needs_key),
         "/v1/models/{name}": {
             "get": {
                 "operationId": "readModel",
@@ -180,6 +182,45 @@ def _other_paths() -> _Json:
                 "operationId": "readThisDocument",
                 "security": [{}],
                 "responses": {"200": _json("This document", {"type": "object"})},
+            }
+        },
+    }
+
+
+def _kept_paths(needs_key: _Json) -> _Json:
+    """Return the paths of responses that are kept for clients that continue or fetch them."""
+    name = {"name": "response", "in": "path", "required": True, "schema": _TEXT}
+    refusals = {"400": _either("Malformed"), "404": _either("NotFound"), "503": _either("Unavailable"), **needs_key}
+
+    def query(of: str, schema: _Json) -> _Json:
+        return {"name": of, "in": "query", "required": False, "schema": schema}
+
+    pages = (
+        query("limit", {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}),
+        query("order", {"enum": ["asc", "desc"], "default": "desc"}),
+        query("after", _TEXT),
+    )
+    return {
+        "/v1/responses/{response}": {
+            "get": {
+                "operationId": "readResponse",
+                "parameters": [name],
+                "responses": {
+                    "200": _json("The response as it was answered", _ref("schemas", "KeptResponse")),
+                    **refusals,
+                },
+            },
+            "delete": {
+                "operationId": "deleteResponse",
+                "parameters": [name],
+                "responses": {"200": _json("It is gone for good", _ref("schemas", "DeletedResponse")), **refusals},
+            },
+        },
+        "/v1/responses/{response}/input_items": {
+            "get": {
+                "operationId": "listInputItems",
+                "parameters": [name, *pages],
+                "responses": {"200": _json("What it was computed from", _ref("schemas", "InputItems")), **refusals},
             }
         },
     }
@@ -294,7 +335,14 @@ def _request_schemas() -> _Json:
             ("model", "messages"), **choosing, messages={"type": "array", "items": message, "minItems": 1}
         ),
         "CompletionRequest": _object(("model", "prompt"), **choosing, prompt={"type": ["string", "array"]}),
-        "ResponsesRequest": _object(("model", "input"), **choosing, input={"type": ["string", "array"]}),
+        "ResponsesRequest": _object(
+            ("model", "input"),
+            **choosing,
+            input={"type": ["string", "array"]},
+            store={"type": ["boolean", "null"], "description": "Whether it is kept, where the gateway keeps any"},
+            previous_response_id={"type": ["string", "null"], "description": "The response that this one continues"},
+            background={"enum": [False, None]},
+        ),
         "EmbeddingsRequest": _object(
             ("model", "input"), model=choosing["model"], input={"type": ["string", "array"]}
         ),
@@ -375,6 +423,26 @@ def _own_schemas() -> _Json:
                 "comment": {"type": "string", "default": ""},
             },
         },
+        "KeptResponse": _object(
+            ("id", "object", "output", "status", "store"),
+            id=_RESPONSE_ID,
+            object={"const": "response"},
+            output={"type": "array"},
+            status={"enum": ["completed", "incomplete"]},
+            store={"const": True},
+            previous_response_id={"type": ["string", "null"]},
+        ),
+        "DeletedResponse": _object(
+            ("id", "object", "deleted"), id=_RESPONSE_ID, object={"const": "response"}, deleted={"const": True}
+        ),
+        "InputItems": _object(
+            ("object", "data", "has_more", "first_id", "last_id"),
+            object={"const": "list"},
+            data={"type": "array", "items": _object(("id", "type"), id=_TEXT, type=_TEXT)},
+            has_more={"type": "boolean"},
+            first_id={"type": ["string", "null"]},
+            last_id={"type": ["string", "null"]},
+        ),
         "RecordedOutcome": _object(
             ("task_id", "source", "completed"), task_id=_TEXT, source=_TEXT, completed={"type": "boolean"}
         ),

@@ -26,6 +26,9 @@ class GatewaySettings:
     the first; retries may add at most `retry_fraction` to the load, above `retry_burst` of them at a time.
     `client_stall_s` cuts a client that reads nothing for so long while bytes wait for it.
     `assumed_output_tokens` bounds the charge of a request where neither it nor its tier states a maximum.
+    `keep_responses_s` is how long responses are kept that clients continue or fetch, counted from the last that
+    continues them; 0 keeps none. Each key has at most `keep_responses_per_key` and `keep_bytes_per_key` of them, each
+    with its input at most `keep_response_bytes`.
     `workers` processes serve one port; each has its share of the bounds on what runs and waits. `worker` is the number
     of this one.
     Raises: ConfigError, listing every value that cannot be.
@@ -59,6 +62,10 @@ class GatewaySettings:
     breaker_longest_wait_s: float = 60.0
     key_cache_s: float = 5.0
     assumed_output_tokens: int = 131_072
+    keep_responses_s: float = 0.0
+    keep_responses_per_key: int = 1000
+    keep_bytes_per_key: int = 64 * MIB
+    keep_response_bytes: int = 4 * MIB
     workers: int = 1
     worker: int = 0
 
@@ -92,14 +99,21 @@ class GatewaySettings:
             "keep_alive_s",
             "max_connections", "max_in_flight_requests", "queue_timeout_s", "deadline_s", "max_attempts",
             "client_stall_s", "breaker_failures", "breaker_wait_s", "breaker_longest_wait_s",
-            "assumed_output_tokens", "workers",
+            "assumed_output_tokens", "workers", "keep_responses_per_key", "keep_bytes_per_key", "keep_response_bytes",
         )  # fmt: skip
         faults += [
             _fault(name, f"is {getattr(self, name)}", "A number above 0")
             for name in positive
             if getattr(self, name) <= 0
         ]
-        not_negative = ("queue_per_tier_requests", "retry_fraction", "retry_burst", "drain_s", "key_cache_s")
+        not_negative = (
+            "queue_per_tier_requests",
+            "retry_fraction",
+            "retry_burst",
+            "drain_s",
+            "key_cache_s",
+            "keep_responses_s",
+        )
         faults += [
             _fault(name, f"is {getattr(self, name)}", "0 or more") for name in not_negative if getattr(self, name) < 0
         ]

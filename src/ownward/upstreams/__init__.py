@@ -3,6 +3,7 @@
 It does not know why an upstream was chosen.
 """
 
+from ownward.upstreams._events import EventCutter
 from ownward.upstreams.bounds import input_tokens_upper_bound, output_tokens_upper_bound
 from ownward.upstreams.door import Door, make_transport
 from ownward.upstreams.http1 import Http1Transport
@@ -18,6 +19,7 @@ __all__ = [
     "Door",
     "DoorLimits",
     "Endpoint",
+    "EventCutter",
     "Http1Transport",
     "Proxy",
     "Response",

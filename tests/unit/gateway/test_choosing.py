@@ -216,7 +216,8 @@ def test_a_request_that_another_dialect_has_no_words_for_goes_to_a_tier_that_spe
         rented("n", dialect="anthropic"), rented("o"),
         workloads=[workload("w", "n", "o"), workload("only", "n", models=("only",))],
     )  # fmt: skip
-    crosser = Crosser(CHAT, b'{"model": "w", "max_tokens": 5, "messages": [], "seed": 1, "n": 2}')
+    body = b'{"model": "w", "max_tokens": 5, "messages": [], "seed": 1, "n": 2}'
+    crosser = Crosser(CHAT, lambda _: body)
     choice = pick(table, carries=crosser.why_not)
     assert keys(choice) == ["o/u0"]
     assert "left out: n is asked in another dialect, with no words for n (" in choice.reason

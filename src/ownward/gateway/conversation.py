@@ -1,0 +1,170 @@
+"""A request that continues kept responses, as each upstream is asked: with everything that was said before it.
+
+Upstreams keep nothing of it, so that any of them can go on where another began. Nothing here does I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from ownward.gateway.endpoints import RESPONSES
+from ownward.gateway.errors import MalformedRequest
+from ownward.ledger import KeptResponse
+
+if TYPE_CHECKING:
+    from ownward.gateway.routing import Target
+
+Members = dict[str, msgspec.Raw]
+"""One JSON object, its values as they were written."""
+
+_NOTHING: Final = frozenset({b"", b"null", b"[]", b'""'})
+_NAMED_BY_THEIR_WRITER: Final = frozenset({"message", "function_call"})
+_TEXT: Final = b'"'
+_LIST: Final = b"["
+
+_decode_members = msgspec.json.Decoder(Members).decode
+_decode_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_encode = msgspec.json.encode
+
+
+def read_members(body: bytes) -> Members:
+    """Return the members of an object; of several equal ones the last counts.
+
+    Raises: MalformedRequest.
+    """
+    try:
+        return _decode_members(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise MalformedRequest(f"the request body is not the JSON object it should be: {error}") from None
+
+
+def read_input(top: Members) -> list[msgspec.Raw]:
+    """Return the items that a request states as its input; text is one message of the user.
+
+    Raises: MalformedRequest, if it is neither.
+    """
+    stated = bytes(top.get("input", msgspec.Raw(b"")))
+    if stated in _NOTHING:
+        return []
+    if stated[:1] == _TEXT:
+        return [msgspec.Raw(b'{"type":"message","role":"user","content":' + stated + b"}")]
+    try:
+        return _decode_items(stated)
+    except (msgspec.DecodeError, RecursionError):
+        raise MalformedRequest("input is neither text nor a list of items", allowed="Text, or items") from None
+
+
+def home_of(target: Target) -> str:
+    """Return who answers there, for what nobody else can read: an owned tier, or a provider's address."""
+    return f"tier:{target.tier.name}" if target.tier.kind == "owned" else target.origin
+
+
+class Conversation:
+    """One request and the kept responses that it continues, the oldest first; none where it begins."""
+
+    __slots__ = ("_bodies", "_own", "_top", "_turns")
+
+    def __init__(self, turns: Sequence[KeptResponse], top: Members, own: Sequence[msgspec.Raw]) -> None:
+        """Compose nothing yet; `own` are the items of `top`, the request as its client sent it."""
+        self._turns = tuple(turns)
+        self._top = top
+        self._own = tuple(own)
+        self._bodies: dict[tuple[str, bool], bytes] = {}
+
+    @property
+    def whole(self) -> bytes:
+        """The request with all that was said, whoever can read it: what is looked into, and chosen by."""
+        return self._compose("", is_native=False)
+
+    def body_for(self, target: Target, needs: frozenset[str]) -> bytes:
+        """Return the request as an upstream is asked, before any translation.
+
+        Reasoning goes back to who wrote it and to nobody else. An upstream that serves responses itself is given names
+        of items that it gave, and of its reasoning what holds its words: the rest would name what is kept nowhere.
+        """
+        return self._compose(home_of(target), is_native=target.crossing(RESPONSES, needs) is None)
+
+    def _compose(self, home: str, *, is_native: bool) -> bytes:
+        if not self._turns:
+            home, is_native = "", False
+        body = self._bodies.get((home, is_native))
+        if body is None:
+            items = [item for turn in self._turns for item in _said_in(turn, home, is_native=is_native)]
+            members = {name: value for name, value in self._top.items() if name != "previous_response_id"}
+            if self._turns:
+                members["input"] = msgspec.Raw(b"[%b]" % b",".join([bytes(item) for item in (*items, *self._own)]))
+            members["store"] = msgspec.Raw(b"false")
+            body = self._bodies[home, is_native] = _encode(members)
+        return body
+
+
+def list_items(turns: Sequence[KeptResponse]) -> list[bytes]:
+    """Return what the last of `turns` was computed from: all that was said before it, and its own input, with ids."""
+    listed: list[bytes] = []
+    for number, turn in enumerate(turns):
+        stem = turn.response_id.removeprefix("resp_")
+        for index, item in enumerate(_decode_items(turn.items_json)):
+            listed.append(_named(_decode_members(item), f"{stem}_{index}"))
+        if number < len(turns) - 1:
+            listed += [bytes(item) for item in _output_of(turn)]
+    return listed
+
+
+def _named(item: Members, stem: str) -> bytes:
+    """Return an input item as it is listed: with an id of its own, and text as parts."""
+    kind = text_of(item, "type") or "message"
+    named: Members = {}
+    if kind == "message":
+        role = text_of(item, "role") or "user"
+        named |= {"id": msgspec.Raw(_encode(f"msg_{stem}")), "type": msgspec.Raw(b'"message"')}
+        named |= {"status": msgspec.Raw(b'"completed"'), **item}
+        content = bytes(item.get("content", msgspec.Raw(b"")))
+        if content[:1] == _TEXT:
+            part = b'"output_text","annotations":[]' if role == "assistant" else b'"input_text"'
+            named["content"] = msgspec.Raw(b'[{"type":%b,"text":%b}]' % (part, content))
+    else:
+        named |= {"id": msgspec.Raw(_encode(f"{_PREFIXES.get(kind, 'item')}_{stem}")), **item}
+        if kind in _WITH_STATUS:
+            named.setdefault("status", msgspec.Raw(b'"completed"'))
+    return _encode(named)
+
+
+_PREFIXES: Final[Mapping[str, str]] = {"function_call": "fc", "function_call_output": "fco", "reasoning": "rs"}
+_WITH_STATUS: Final = frozenset({"function_call", "function_call_output"})
+
+
+def _output_of(turn: KeptResponse) -> list[msgspec.Raw]:
+    stated = bytes(_decode_members(turn.answer_json).get("output", msgspec.Raw(b"[]")))
+    return _decode_items(stated) if stated[:1] == _LIST else []
+
+
+def _said_in(turn: KeptResponse, home: str, *, is_native: bool) -> list[msgspec.Raw]:
+    said = _decode_items(turn.items_json)
+    is_home = turn.origin == home or not home
+    for raw in _output_of(turn):
+        item = _decode_members(raw)
+        kind = text_of(item, "type")
+        if kind == "reasoning" and (not is_home or (is_native and not _holds_words(item))):
+            continue
+        if kind in _NAMED_BY_THEIR_WRITER and not is_home:
+            item.pop("id", None)
+            said.append(msgspec.Raw(_encode(item)))
+        else:
+            said.append(raw)
+    return said
+
+
+def _holds_words(reasoning: Members) -> bool:
+    """Return whether reasoning can be read without what its writer would have kept."""
+    return any(
+        bytes(reasoning.get(name, msgspec.Raw(b""))) not in _NOTHING for name in ("encrypted_content", "content")
+    )
+
+
+def text_of(members: Members, name: str) -> str | None:
+    """Return a member that is text; None where it is absent, or anything else."""
+    stated = bytes(members.get(name, msgspec.Raw(b"")))
+    return msgspec.json.decode(stated, type=str) if stated[:1] == _TEXT else None
