@@ -179,3 +179,18 @@ def test_a_whole_answer_is_told_as_the_stream_that_was_asked_for(lab, start, ask
                 assert (row["state"], row["output_tokens"]) == ("settled", 2)
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_an_upstream_that_gives_every_answer_the_same_id_loses_no_row(lab, start, stream):
+    async def main():
+        async with lab.Scripted(good(stream)) as upstream:
+            async with start(lab.plan_of(lab.tier("a", upstream.base_url))) as running:
+                for _ in range(5):
+                    assert (await running.ask(body=lab.chat(stream=stream))).status == 200
+                rows = await running.rows()
+                assert [row["state"] for row in rows] == ["settled"] * 5
+                assert {row["upstream_request_id"] for row in rows} == {"x1"}
+                assert len({row["request_id"] for row in rows}) == 5
+
+    asyncio.run(main())
