@@ -22,6 +22,7 @@ from ownward.perf import (
     place,
     predict,
     usual_input_tokens,
+    usual_limits,
     weight_format,
     without_repetition,
 )
@@ -54,7 +55,7 @@ def case_of(row: MeasuredRow, configs: Configs) -> Case | str:
         host_bytes_per_s=located.host_bytes_per_s,
         machines_count=asked["machines_count"],
         replicas=asked["replicas"],
-        engine=asked["engine"],
+        engine=f"{asked['engine']} {asked['engine_limits']}".strip(),
         weights=asked["weights"],
         kv_type=asked["kv_type"],
         tensor_parallel=asked["tensor_parallel"],
@@ -69,7 +70,9 @@ def case_of(row: MeasuredRow, configs: Configs) -> Case | str:
         prompt_chunk_tokens=asked["prompt_chunk_tokens"],
         output_tokens=asked["output_tokens"] or 128,
         context_depth=asked["context_depth"],
-        metric=row.metric,
+        requests=asked["requests"],
+        limits=usual_limits(asked["limits"], model) if asked["limits"] else None,
+        metric="e2e_ms" if asked["whole_latency"] else row.metric,
     )
 
 
@@ -93,7 +96,7 @@ def is_impossible(row: MeasuredRow, case: Case, deployment: Deployment) -> bool:
     Or, alone on its machine, 60 times slower than that. Such rows are scored like all others; they have no part in
     the fit, and a second line of the summary says what the rest come to.
     """
-    if row.hides_tokens and case.metric == "tpot_ms":
+    if row.apart:
         return True
     if case.metric not in {"tpot_ms", "decode_tok_s_per_user"} or case.speculative or deployment.miss_fraction:
         return False

@@ -6,12 +6,15 @@ The rules are printed by `python -m benchmarks.accuracy --rules`. A row is never
 from __future__ import annotations
 
 import csv
+import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from benchmarks.run_commands import Command, commands_of
 
 RULES = """\
 Row filter. A row is asked when its model has a config and its value is above 0. Nothing else leaves a row out:
@@ -60,6 +63,9 @@ SATURATED = 1024
 # 20 requests a second; that their time a token hardly grows from 5 to 20 says that next to nothing was read.
 _CACHED = 0.9
 _SGLANG_FLAGS = r"cmd: .*--(?:tp-size|mem-fraction-static|ep-size|chunked-prefill-size)[= ]"
+# Flags and words of pages made with guidellm, whose time per output token is (last token - request) / tokens.
+_GUIDED = r"le constant --rate|--max-requests \$|benchmark job submission|guidellm"
+_TELLING_DIGITS = 4
 _RATED = re.compile(r"(\d+) ?RPS\b.*--profile constant")
 # Mean prompts of MLPerf Inference v5.1 data sets, in tokens. Source: MLCommons task descriptions (OpenOrca; a mix of
 # LongBench, RULER and GovReport; CNN/DailyMail).
@@ -79,8 +85,8 @@ class MeasuredRow:
     hardware: str
     question: dict[str, Any]
     source: str
-    hides_tokens: bool = False
-    """Whether the run's tool did not see the tokens of its model's reasoning, so that its TPOT is not one."""
+    apart: str = ""
+    """Why the number cannot be what its columns say, whatever it is; such rows are scored, and stand apart."""
 
     @property
     def repeat_key(self) -> tuple[Any, ...]:
@@ -100,10 +106,14 @@ def load_rows(path: Path, configs: Iterable[str]) -> Iterator[MeasuredRow]:
         if "ub " in row.get("note", ""):
             stated[row.get("source", "")].add(_chunk(row["note"]))
     chunks = {source: found.copy().pop() for source, found in stated.items() if len(found) == 1}
+    commands = commands_of(rows)
     rates = {row.get("source", ""): found[1] for row in rows if (found := _RATED.search(row.get("note", "")))}
-    parsing = {(row.get("source"), row["engine"]) for row in rows if "--reasoning-parser" in row.get("note", "")}
-    for number, row in enumerate(rows, start=2):
+    doubts = _Doubts(rows, path.parent)
+    for number, (row, command) in enumerate(zip(rows, commands, strict=True), start=2):
         value = _number(row["value"])
+        whole = row["metric"] == "tpot_ms" and doubts.counts_first_token(row)
+        if whole and value is not None:
+            value *= _whole(row["output_tokens"]) or 1
         yield MeasuredRow(
             number=number,
             pair=row.get("pair") or f"{row['model']}@{row['hardware']}",
@@ -112,14 +122,78 @@ def load_rows(path: Path, configs: Iterable[str]) -> Iterator[MeasuredRow]:
             value=value or 0.0,
             config=index.find(row["model"]),
             hardware=row["hardware"],
-            question=_question(number, row, chunks.get(row.get("source", "")), _rate(row, rates)),
+            question=_question(number, row, command, chunks.get(row.get("source", "")), _rate(row, rates, doubts))
+            | {"whole_latency": whole, "engine_limits": doubts.limits_of_trace(row)},
             source=row.get("source", ""),
-            hides_tokens=(row.get("source"), row["engine"]) in parsing and row["engine"].lower().startswith("vllm"),
+            apart=doubts.about(row, command),
         )
 
 
-def _question(number: int, row: dict[str, str], page_chunk: int | None, rate: str | None) -> dict[str, Any]:
+class _Doubts:
+    """What the rows of a file tell together of each other: rows printed twice, tools that did not see every token."""
+
+    def __init__(self, rows: Sequence[dict[str, str]], folder: Path) -> None:
+        self._folder = folder
+        self._parsing = {
+            (row.get("source"), row["engine"]) for row in rows if "--reasoning-parser" in row.get("note", "")
+        }
+        self._guided = {row.get("source") for row in rows if re.search(_GUIDED, row.get("note", ""))}
+        self._pairs: dict[tuple[str, ...], set[str]] = defaultdict(set)
+        for row in rows:
+            self._pairs[_printed(row)].add(row.get("pair") or "")
+
+    def counts_first_token(self, row: dict[str, str]) -> bool:
+        """Return whether the tool divides the whole latency, first token and queue included, by the tokens."""
+        return self.is_guided(row) and not self._hides_reasoning(row)
+
+    def limits_of_trace(self, row: dict[str, str]) -> str:
+        """Return the engine's limits as the replayed trace's record has them; empty where there is none."""
+        path = self._trace(row, "meta.json")
+        if not path.is_file():
+            return ""
+        stated = json.loads(path.read_text(encoding="utf-8"))["engine_kwargs"]
+        return f"max_num_seqs {stated['max_num_seqs']}, max_batched_tokens {stated['max_num_batched_tokens']}"
+
+    def _trace(self, row: dict[str, str], kind: str) -> Path:
+        return self._folder / "traces_vllm" / f"{'__'.join(row.get('source', '').split('/')[-2:])}.{kind}"
+
+    def rate_of_trace(self, row: dict[str, str]) -> str | None:
+        """Return the mean rate of the replayed trace that a source names, where it lies beside the data."""
+        path = self._trace(row, "requests.jsonl")
+        if not path.is_file():
+            return None
+        arrived = [json.loads(line)["arrival_time"] for line in path.read_text(encoding="utf-8").splitlines()]
+        return f"open-loop {(len(arrived) - 1) / (max(arrived) - min(arrived)):.3f} req/s"
+
+    def is_guided(self, row: dict[str, str]) -> bool:
+        """Return whether the page was made with guidellm."""
+        return row.get("source") in self._guided
+
+    def _hides_reasoning(self, row: dict[str, str]) -> bool:
+        return (row.get("source"), row["engine"]) in self._parsing and row["engine"].lower().startswith("vllm")
+
+    def about(self, row: dict[str, str], command: Command | None) -> str:
+        """Return why a number is not what its columns say; empty where nothing speaks against it."""
+        if len(re.sub(r"[.0]", "", row["value"])) >= _TELLING_DIGITS and len(self._pairs[_printed(row)]) > 1:
+            return "printed for two machines or models"
+        if command is not None and not command.is_own:
+            return "its command is not on the page"
+        if row["metric"] == "tpot_ms" and self._hides_reasoning(row):
+            return "reasoning not seen"
+        return ""
+
+
+def _printed(row: dict[str, str]) -> tuple[str, ...]:
+    site = "/".join(row.get("source", "").split("/")[:2])
+    return site, row["metric"], row["value"], row["batch_or_concurrency"], row["prompt_tokens"], row["output_tokens"]
+
+
+def _question(
+    number: int, row: dict[str, str], command: Command | None, page_chunk: int | None, rate: str | None
+) -> dict[str, Any]:
     parallel, note = row["parallelism"], row.get("note", "")
+    if command is not None:
+        note = f"{note} cmd: {command.text}"
     prompt = _whole(row["prompt_tokens"])
     depth = _whole(row.get("context_depth") or "")
     if prompt is None and "MLPerf" in row["note"]:
@@ -131,43 +205,70 @@ def _question(number: int, row: dict[str, str], page_chunk: int | None, rate: st
     data_parallel = re.search(r"\bDP(\d+)", parallel)
     if data_parallel and row["batch_or_concurrency"].startswith("open-loop"):
         replicas = max(replicas, int(data_parallel[1]))
-    load = _load(row["batch_or_concurrency"])
+    load: Any = _load(row["batch_or_concurrency"])
     if load == SATURATED:
         load *= max(_whole(row["n_devices"]) or 1, 1)
+    requests = _requests(note)
+    if requests is None and isinstance(load, int) and load >= SATURATED and _whole(row["batch_or_concurrency"]) is None:
+        requests = 0
     load = rate or load
+    scenario = re.search(r"server|interactive", row["batch_or_concurrency"], re.IGNORECASE)
     shares = re.search(r"gpu_experts=(\d+)%", parallel)
     offload: Any = bool(re.search(r"cpu-offload|CPU experts|GPU/CPU", parallel))
     if prompt and not depth and "multi-turn" in row.get("note", ""):
         prompt, depth = prompt - round(_CACHED * prompt), round(_CACHED * prompt)
+    tensor, pipeline = _degree("TP", parallel), _degree("PP", parallel)
+    if command is not None:
+        tensor, pipeline = command.tensor_parallel, command.pipeline_parallel
+        devices = replicas * tensor * pipeline
+    sequences = re.search(r"--max-(?:num-seqs|running-requests)[= ](\d+)", note)
+    limited = f" (max_num_seqs {sequences[1]})" if sequences else ""
+    cache = re.search(r"--kv-cache-dtype[= ](fp8|bf16)", note)
     return {
         "id": str(number),
-        "machines_count": max(devices // replicas, 1),
+        "machines_count": max(devices // replicas, (tensor or 1) * (pipeline or 1), 1),
         "replicas": replicas,
-        "engine": "SGLang" if re.search(_SGLANG_FLAGS, note) else row["engine"],
-        "weights": row["quantization_weights"],
-        "kv_type": row["kv_dtype"],
-        "tensor_parallel": _degree("TP", parallel),
-        "pipeline_parallel": _degree("PP", parallel),
-        "expert_parallel": 1 if re.search(r"\bEP", parallel) else None,
+        "engine": (command.engine if command else "SGLang" if re.search(_SGLANG_FLAGS, note) else row["engine"])
+        + limited,
+        "weights": (command.weights or "") if command else row["quantization_weights"],
+        "kv_type": cache[1] if cache else row["kv_dtype"],
+        "tensor_parallel": tensor,
+        "pipeline_parallel": pipeline,
+        "expert_parallel": 1 if re.search(r"\bEP", parallel) or "--moe-a2a-backend=deepep" in note else None,
         "cpu_offload": f"gpu_experts={shares[1]}%" if shares else offload,
         "attention_data_parallel": bool(
             re.search(r"--enable-dp-attention.*--dp-size[= ](?!1\b)|--dp-size[= ](?!1\b).*--enable-dp-attention", note)
         ),
-        "prompt_chunk_tokens": _chunk(row.get("note", "")) or page_chunk,
-        "speculative": _speculation(parallel, row.get("note", "")),
+        "prompt_chunk_tokens": _chunk(note) or page_chunk,
+        "speculative": _speculation(parallel, note),
         "on_cpu": row["parallelism"] == "CPU" or row["hardware"].startswith("CPU "),
         "concurrency": load,
         "input_tokens": prompt,
         "output_tokens": _whole(row["output_tokens"]),
         "context_depth": depth or 0,
+        "requests": requests,
+        "limits": scenario[0].lower() if scenario else None,
         "metric": row["metric"],
     }
+
+
+def _requests(note: str) -> int | None:
+    """Return how many requests a run had, where its note tells."""
+    sent = re.search(r"(\d+) (?:ShareGPT-like )?(?:requests|prompts)\b", note)
+    if sent is not None:
+        return int(sent[1])
+    answered = re.search(r"(\d+) ok, \d+ failed", note)
+    return int(answered[1]) if answered else None
 
 
 def _speculation(parallel: str, note: str) -> str | bool:
     """Return what a row says of drafting: beside the parallelism, in its command, or as the heading it stands under."""
     heading = re.search(r'section "([^"]*)"', note)
-    if "spec" not in parallel and not (heading and re.search(r"specul|\bMTP\b|eagle", heading[1], re.IGNORECASE)):
+    if (
+        "spec" not in parallel
+        and "--speculative-" not in note
+        and not (heading and re.search(r"specul|\bMTP\b|eagle", heading[1], re.IGNORECASE))
+    ):
         return False
     stated = parallel[parallel.index("spec") :] if "spec" in parallel else "spec"
     said = re.search(r"-(?:(ngram)|(tli)-\w+)-k(\d+)", note)
@@ -178,8 +279,14 @@ def _speculation(parallel: str, note: str) -> str | bool:
     return f"{stated}{':' + method[0] if method else ''}{' k=' + (drafted[1] or drafted[2]) if drafted else ''}"
 
 
-def _rate(row: dict[str, str], rates: Mapping[str, str]) -> str | None:
+def _rate(row: dict[str, str], rates: Mapping[str, str], doubts: _Doubts) -> str | None:
     """Return the load of a page that sends requests at a rate and prints the most that were ever under way."""
+    sent = re.search(r"(\d+) requests", row["note"])
+    is_peak = sent is not None and sent[1] != row["batch_or_concurrency"]
+    if doubts.is_guided(row) and is_peak and re.search(r'section "(?:Long Context|Generation Heavy)', row["note"]):
+        return "open-loop 1 req/s"
+    if row["batch_or_concurrency"] == "open-loop trace":
+        return doubts.rate_of_trace(row)
     rate = rates.get(row.get("source", ""))
     if rate is None:
         return None
@@ -197,7 +304,7 @@ def _load(text: str) -> int | str:
     number = _whole(text)
     if number is not None:
         return max(number, 1)
-    if re.search(r"max|server|peak|offline", text, re.IGNORECASE):
+    if re.search(r"max|server|interactive|peak|offline", text, re.IGNORECASE):
         return SATURATED
     return text or 1
 

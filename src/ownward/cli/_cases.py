@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ownward.anatomy import Anatomy
     from ownward.perf import Case, Located
 
-# A load of "max", "server" or "peak over 1..1024": as many at once on each device as fill it.
+# A load of "max" or "peak over 1..1024": as many at once on each device as fill it.
 _SATURATED: Final = 1024
 _MOST_TOKENS: Final = 10**9
 _MOST_DEVICES: Final = 100_000
@@ -56,11 +56,12 @@ def read_case(row: Mapping[str, Any], where: str, anatomies: dict[str, Anatomy |
     }
     located, count = _locate(row.get("machine"), where)
     given.setdefault("machines_count", count)
-    given.update(_load(row.get("concurrency"), given["machines_count"], where))
+    anatomy = _anatomy(row.get("model"), where, anatomies)
+    given = _load(row.get("concurrency"), given["machines_count"], anatomy, where) | given
     given.setdefault("input_tokens", usual_input_tokens(str(given.get("metric", ""))))
     return Case(
         id=str(row["id"]),
-        anatomy=_anatomy(row.get("model"), where, anatomies),
+        anatomy=anatomy,
         machine=located.machine,
         host_bytes_per_s=located.host_bytes_per_s,
         **given,
@@ -99,20 +100,25 @@ def _locate(given: object, where: str) -> tuple[Located, int]:
     return Located(machine=machine), count
 
 
-def _load(given: object, devices: int, where: str) -> dict[str, Any]:
-    """Return the load of a case: users at a time, or arrivals a second."""
+def _load(given: object, devices: int, anatomy: Anatomy, where: str) -> dict[str, Any]:
+    """Return the load of a case: users at a time, arrivals a second, or as many as keep a scenario's limits."""
+    from ownward.perf import usual_limits
+
     if given is None or given == "":
         return {}
     if isinstance(given, str):
         rate = re.search(r"(\d+(?:\.\d+)?) ?req/s", given)
         if rate is not None and float(rate[1]) > 0:
             return {"arrivals_per_s": float(rate[1])}
-        if re.search(r"max|server|peak|offline", given, re.IGNORECASE):
-            return {"concurrency": _SATURATED * max(devices, 1)}
+        scenario = re.search(r"server|interactive", given, re.IGNORECASE)
+        if scenario is not None:
+            return {"concurrency": _SATURATED * max(devices, 1), "limits": usual_limits(scenario[0].lower(), anatomy)}
+        if re.search(r"max|peak|offline", given, re.IGNORECASE):
+            return {"concurrency": _SATURATED * max(devices, 1), "requests": 0}
     try:
         return {"concurrency": _whole(given, "concurrency", where)}
     except BadInput as error:
-        error.allowed = "users at a time, `max`, or a rate such as `open-loop 4 req/s`"
+        error.allowed = "users at a time, `max`, `server`, `interactive`, or a rate such as `open-loop 4 req/s`"
         raise
 
 
@@ -196,5 +202,7 @@ _READERS: Final[Mapping[str, Callable[[object, str, str], Any]]] = {
     "metric": _text,
     "attention_data_parallel": _flag,
     "prompt_chunk_tokens": _whole,
+    "requests": _whole,
+    "unequal_lengths": _flag,
 }
 _KNOWN: Final = _READERS.keys() | {"id", "model", "machine", "concurrency"}

@@ -35,9 +35,9 @@ from ownward.perf._predict import (
     compute_value,
     place,
     predict,
-    usual_input_tokens,
     without_repetition,
 )
+from ownward.perf._scenarios import Limits, serve_within, usual_limits
 from ownward.perf._serving import Served, serve_arrivals, serve_together
 from ownward.perf._step_model import StepModel
 from ownward.perf._streaming import (
@@ -50,6 +50,7 @@ from ownward.perf._streaming import (
     stream_prefill,
 )
 from ownward.perf._traits import Traits, device_family, engine_family, traits_of
+from ownward.perf._usual import usual_input_tokens
 
 __all__ = [
     "HOST_BYTES_PER_S",
@@ -65,6 +66,7 @@ __all__ = [
     "Deployment",
     "DiskReads",
     "Efficiency",
+    "Limits",
     "Located",
     "Memory",
     "Metric",
@@ -93,11 +95,13 @@ __all__ = [
     "resident_bytes",
     "serve_arrivals",
     "serve_together",
+    "serve_within",
     "step_read_bytes",
     "stream_decode",
     "stream_prefill",
     "traits_of",
     "usual_input_tokens",
+    "usual_limits",
     "weight_bytes",
     "weight_format",
     "without_repetition",

@@ -204,11 +204,12 @@ class Deployment:
             hot = hot_rank_factor(self.expert_parallel, tokens * anatomy.experts_per_tok)
             whole = self.counted.routed / (anatomy.experts * max(self.expert_layers, 1))
             piece = whole / max(devices / self.expert_parallel, 1)
-            rate = bandwidth * efficiency.expert_mbu * devices * piece / (piece + efficiency.expert_bytes)
+            whole_share = piece / (piece + efficiency.expert_bytes)
+            rate = bandwidth * efficiency.expert_mbu * devices * whole_share
             read_s = routed * (1 - self.miss_fraction) / rate * (1 + (hot - 1) * (1 - touched))
             rows = tokens * anatomy.experts_per_tok / (anatomy.experts * touched)
             flop = 2.0 * tokens * self._routed_active * (rows + efficiency.half_rows) / rows
-            total_s += _smooth_max(read_s, flop * hot / (flop_per_s * efficiency.expert_mfu * devices))
+            total_s += _smooth_max(read_s, flop * hot / (flop_per_s * efficiency.expert_mfu * whole_share * devices))
         if missed:
             total_s += missed * efficiency.miss / (0.6 * self.miss_bytes_per_s)
         return total_s

@@ -13,8 +13,12 @@ from ownward.core import Basis, UnknownQuantization
 from ownward.perf._deployment import LLAMA_LIKE, Deployment, as_run, deploy
 from ownward.perf._efficiency import Coefficients, load_coefficients
 from ownward.perf._formats import NATIVE, resident_bytes, weight_format
-from ownward.perf._serving import Served, read_speculation, serve_arrivals, serve_together
+from ownward.perf._load import Load
+from ownward.perf._scenarios import Limits, serve_within
+from ownward.perf._serving import Run, Served, serve_arrivals, serve_together
+from ownward.perf._speculation import read_speculation
 from ownward.perf._traits import engine_family
+from ownward.perf._usual import are_means, usual_requests
 
 Metric = Literal[
     "prefill_tok_s", "decode_tok_s_per_user", "decode_tok_s_total", "ttft_ms", "tpot_ms", "e2e_ms", "e2e_total_tok_s"
@@ -35,7 +39,8 @@ class Case:
 
     `context_depth`: tokens already in the cache before the prompt. `cpu_offload`: whether weights lie in the host's
     memory too, as much as must; `gpu_experts=30%` states the share that does not. `arrivals_per_s`: requests that
-    come at a rate, instead of `concurrency` users at a time. `replicas`: whole copies, of `machines_count` each.
+    come at a rate, instead of `concurrency` users at a time. `limits`: as many as keep them. `requests` end a run;
+    0: it goes on for ever; None: as such loads usually do. `replicas`: whole copies, of `machines_count` each.
     """
 
     id: str
@@ -59,6 +64,9 @@ class Case:
     input_tokens: int = 512
     output_tokens: int = 128
     context_depth: int = 0
+    requests: int | None = None
+    limits: Limits | None = None
+    unequal_lengths: bool | None = None
     metric: str = "decode_tok_s_per_user"
 
 
@@ -111,11 +119,6 @@ def predict(case: Case, coefficients: Coefficients | None = None) -> Prediction:
     )
 
 
-def usual_input_tokens(metric: str) -> int:
-    """Return the prompt meant where none is stated: a benchmark's for prefill, a short question for everything else."""
-    return 512 if metric == "prefill_tok_s" else 128
-
-
 def without_repetition(case: Case) -> Case:
     """Return the case with a prompt that is also stated as depth counted once: cached for decode, new otherwise."""
     if not case.context_depth or case.context_depth != case.input_tokens or case.metric == "prefill_tok_s":
@@ -130,6 +133,9 @@ def arranged(case: Case) -> Case:
 
     Under a load that fills every device, as few as hold the weights in 0.6 of their memory; the rest are replicas.
     """
+    needed = (case.tensor_parallel or 1) * (case.pipeline_parallel or 1)
+    if needed > case.machines_count and engine_family(case.engine) not in LLAMA_LIKE:
+        case = replace(case, machines_count=needed)
     devices = case.machines_count
     if devices == 1 or case.tensor_parallel or case.pipeline_parallel or case.cpu_offload:
         return case
@@ -153,7 +159,7 @@ def class_of(case: Case, deployment: Deployment) -> str:
     """Return the class by which residuals are kept: metric, engine family, device family, load, shape."""
     traits = deployment.traits
     load = "offload" if deployment.miss_fraction else "spec" if case.speculative else "one"
-    if load == "one" and (case.concurrency > 1 or case.arrivals_per_s):
+    if load == "one" and (case.concurrency > 1 or case.arrivals_per_s or case.limits):
         load = "many"
     return f"{case.metric}/{traits.engine}/{traits.family}/{load}/{traits.shape}"
 
@@ -195,7 +201,9 @@ def place(
         )
 
     context = case.context_depth + case.input_tokens + case.output_tokens
-    for named in (weights, *(_NARROWER if weights == NATIVE else ())):
+    # who says FP8 of a release that keeps its experts in 4 bits means the release
+    released = (NATIVE,) if weights == "fp8" and case.anatomy.recipe is not None else ()
+    for named in (weights, *(_NARROWER if weights == NATIVE else released)):
         found = with_offload(named, None)
         if isinstance(found, str):
             return _refused(case, found)
@@ -263,6 +271,9 @@ def compute_value(case: Case, deployment: Deployment) -> float:
 
 def _serve(case: Case, deployment: Deployment) -> Served:
     speculation = read_speculation(case.speculative)
+    if case.limits is not None:
+        load = Load(deployment, case.input_tokens, max(case.output_tokens, 1), case.context_depth, speculation)
+        return serve_within(load, case.limits, seats=Run(load, 1 << 30).seats)
     if case.arrivals_per_s is not None:
         return serve_arrivals(
             deployment,
@@ -271,7 +282,9 @@ def _serve(case: Case, deployment: Deployment) -> Served:
             output_tokens=max(case.output_tokens, 1),
             context_depth=case.context_depth,
             speculation=speculation,
+            requests=max(round(case.requests / case.replicas), 1) if case.requests else None,
         )
+    requests = usual_requests(case.concurrency) if case.requests is None else case.requests
     return serve_together(
         deployment,
         concurrency=max(round(case.concurrency / case.replicas), 1),
@@ -279,6 +292,8 @@ def _serve(case: Case, deployment: Deployment) -> Served:
         output_tokens=max(case.output_tokens, 1),
         context_depth=case.context_depth,
         speculation=speculation,
+        requests=max(round(requests / case.replicas), 1) if requests else None,
+        unequal=are_means(case.input_tokens) if case.unequal_lengths is None else case.unequal_lengths,
     )
 
 

@@ -11,8 +11,11 @@ _LLAMA_CHUNK_TOKENS = 512
 _LARGE_MEMORY_BYTES = 70 << 30
 _CHUNK_TOKENS = {"vllm": 2048, "sglang": 8192, "tensorrt-llm": 8192, "transformers": 2048, "ktransformers": 2048}
 _MOST_SEQUENCES = {"vllm": 256, "sglang": 1024, "tensorrt-llm": 2048, "transformers": 64, "ktransformers": 64}
-_LARGE = {"vllm": (2048, 1024)}
+_LARGE = {"vllm": (8192, 1024)}
 _MIXING = frozenset({"vllm", "tensorrt-llm"})
+# Engines that admit a prompt when there is room for it as it is, and not for its whole answer; TensorRT-LLM's default
+# capacity policy (GUARANTEED_NO_EVICT) and llama.cpp's slots keep the whole.
+_OPTIMISTIC = frozenset({"vllm", "sglang"})
 _ANY_CHUNK_TOKENS = _LLAMA_CHUNK_TOKENS
 _ANY_MOST_SEQUENCES = 256
 
@@ -49,3 +52,8 @@ def most_sequences(engine: str, family: str, memory_bytes: int | None) -> int:
 def mixes_prompts(engine: str) -> bool:
     """Return whether prompts are read in the steps that decode; others stop decoding until a prompt is read."""
     return engine in _MIXING
+
+
+def keeps_whole_answers(engine: str) -> bool:
+    """Return whether an engine keeps room for the whole answer from its start; others admit as long as there is any."""
+    return engine not in _OPTIMISTIC

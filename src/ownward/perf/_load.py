@@ -1,0 +1,102 @@
+"""What a token and a prompt cost beside others: requests of one length on a deployment."""
+
+from __future__ import annotations
+
+from ownward.perf._deployment import Deployment
+from ownward.perf._scheduler import keeps_whole_answers, mixes_prompts
+from ownward.perf._speculation import DRAFT_LAYERS, Speculation
+
+
+class Load:
+    """Requests of one length on a deployment: what a token and a prompt cost beside `batch` others."""
+
+    def __init__(
+        self,
+        deployment: Deployment,
+        input_tokens: int,
+        output_tokens: int,
+        before: int,
+        speculation: Speculation | None,
+    ) -> None:
+        self.deployment = deployment
+        self.input_tokens = max(input_tokens, 1)
+        self.output_tokens = output_tokens
+        self.later = max(output_tokens - 1, 1)
+        """Tokens of an answer that decoding makes: the first one comes from the prompt."""
+        self.before = before
+        self.speculation = speculation
+        self.context = before + input_tokens + output_tokens / 2
+        self.attention_s = deployment.attention_s(self.input_tokens, before)
+        self.alone_s = deployment.compute_prefill_s(tokens=self.input_tokens, context_before=before)
+        self.mixes = mixes_prompts(deployment.traits.engine)
+        # sequences in all stages of their answers hold half of them on the mean
+        kept = output_tokens if keeps_whole_answers(deployment.traits.engine) else output_tokens // 2
+        held = deployment.most_sequences(before + input_tokens + kept)
+        most = deployment.admitted_sequences
+        self.most = most if held is None else max(min(held, most), 1)
+        self.turns = 1 if deployment.is_llama_like else deployment.pipeline
+        self.chunk = deployment.chunk_tokens * self.turns
+        self.tokens_a_step = 1.0
+        self.checked = 1.0
+        self.slower = 1.0 if speculation is None else deployment.efficiency.speculation
+        if speculation is not None:
+            self.tokens_a_step += speculation.drafted * speculation.accepted
+            self.checked += speculation.drafted
+
+    @property
+    def fullest(self) -> float:
+        """The decoding sequences at which finished answers make room for just as many prompts in a step."""
+        if not self.mixes:
+            return float(1 << 30)
+        steps = self.later / self.tokens_a_step
+        return max(self.chunk * steps / (self.input_tokens + steps * self.checked), 1.0)
+
+    def token_s(self, batch: float) -> float:
+        """Return the seconds a token takes in steps that only decode."""
+        return self.slower * (self._step_s(batch, 0.0) + self._draft_s(batch)) / self.tokens_a_step
+
+    def mixed_s(self, batch: float) -> float:
+        """Return the seconds a token takes in steps that are filled up with prompts."""
+        room = max(self.chunk - batch * self.checked, 1.0)
+        step_s = (
+            self._step_s(batch, room) + self._draft_s(batch) + self.attention_s / self.turns * room / self.input_tokens
+        )
+        return self.slower * step_s / self.tokens_a_step
+
+    def prompt_s(self, batch: float) -> float:
+        """Return what one prompt adds, several short ones in a chunk together."""
+        room = max(self.chunk - batch * self.checked, self.chunk / 4) if self.mixes else float(self.chunk)
+        taken = min(room, self.input_tokens * max(batch, 1.0))
+        if self.mixes:
+            step_s = self._step_s(batch, taken) - self._step_s(batch, 0.0)
+        else:
+            step_s = self.deployment.compute_step_s(sequences=0.0, context_tokens=0.0, prompt_tokens=taken)
+        return step_s * self.input_tokens / taken + self.attention_s / self.turns
+
+    def reading_tokens(self, seats: float) -> float:
+        """Return how many tokens each decodes while the prompts of `seats` requests are read; 0 where none may."""
+        if not self.mixes:
+            return 0.0
+        room = max(self.chunk - seats * self.checked / 2, self.chunk / 4)
+        return seats * self.input_tokens / room * self.tokens_a_step
+
+    def _step_s(self, batch: float, prompt_tokens: float) -> float:
+        return self.deployment.compute_step_s(
+            sequences=batch, context_tokens=self.context, prompt_tokens=prompt_tokens, tokens_each=self.checked
+        )
+
+    def _draft_s(self, batch: float) -> float:
+        """Return what drafting adds to a step: a small model's steps, a layer and the head, or nothing."""
+        speculation, deployment = self.speculation, self.deployment
+        if speculation is None:
+            return 0.0
+        efficiency, anatomy = deployment.efficiency, deployment.anatomy
+        rate = deployment.bandwidth_bytes_per_s * deployment.tensor_parallel * efficiency.weight_mbu
+        if speculation.method == "ngram":
+            each_s = 0.0
+        elif speculation.method == "draft":
+            each_s = 2 * speculation.draft_params / rate + DRAFT_LAYERS * efficiency.layer_s + efficiency.step_s
+        else:
+            read = deployment.counted.dense_read / max(anatomy.layer_count, 1)
+            each_s = (read + deployment.head_bytes) / rate + efficiency.step_s + 2 * efficiency.layer_s
+        return speculation.drafted * (each_s + batch * efficiency.sequence_s)
