@@ -69,7 +69,7 @@ def compile_pattern(pattern: str) -> tuple[re.Pattern[bytes], ...]:
     text = pattern
     if text.startswith("(?i)"):
         flags, text = re.IGNORECASE, text.removeprefix("(?i)")
-    alternatives = [_parse(part, pattern) for part in _split(text)]
+    alternatives = [_parse(part, pattern, ignore_case=bool(flags)) for part in _split(text)]
     for items in alternatives:
         _check(items, pattern, ignore_case=bool(flags))
     return tuple(re.compile(_write(items), flags) for items in alternatives)
@@ -97,11 +97,11 @@ def _split(text: str) -> list[str]:
     return [*parts, text[start:]]
 
 
-def _parse(text: str, pattern: str) -> list[_Item]:
+def _parse(text: str, pattern: str, *, ignore_case: bool) -> list[_Item]:
     items: list[_Item] = []
     place = 0
     while place < len(text):
-        accepted, place = _parse_one(text, place, pattern)
+        accepted, place = _parse_one(text, place, pattern, ignore_case=ignore_case)
         items.extend(_Item(bits) for bits in accepted)
         count = _parse_count(text, place, pattern)
         if count is None:
@@ -113,7 +113,7 @@ def _parse(text: str, pattern: str) -> list[_Item]:
     return items
 
 
-def _parse_one(text: str, place: int, pattern: str) -> tuple[list[int], int]:
+def _parse_one(text: str, place: int, pattern: str, *, ignore_case: bool) -> tuple[list[int], int]:
     """Return what stands at `place`, a set for each byte, and where it ends."""
     character = text[place]
     if character == "\\":
@@ -124,7 +124,7 @@ def _parse_one(text: str, place: int, pattern: str) -> tuple[list[int], int]:
             return [0], place + 2
         return [_escaped(escaped, pattern)], place + 2
     if character == "[":
-        return _parse_class(text, place + 1, pattern)
+        return _parse_class(text, place + 1, pattern, ignore_case=ignore_case)
     if character == ".":
         return [_ALL ^ (1 << 0x0A)], place + 1
     if character in "()^$*+?{}":
@@ -140,7 +140,7 @@ def _escaped(character: str, pattern: str) -> int:
     return 1 << ord(character)
 
 
-def _parse_class(text: str, place: int, pattern: str) -> tuple[list[int], int]:
+def _parse_class(text: str, place: int, pattern: str, *, ignore_case: bool) -> tuple[list[int], int]:
     is_negated = text[place : place + 1] == "^"
     place += is_negated
     bits = 0
@@ -159,7 +159,10 @@ def _parse_class(text: str, place: int, pattern: str) -> tuple[list[int], int]:
                 raise _refuse(pattern, "has a range that is none")
             low = _bits(ends)
         bits |= low
-    return [_ALL ^ bits if is_negated else bits], place + 1
+    accepted = _ALL ^ _folded(bits, ignore_case) if is_negated else bits
+    if not accepted:
+        raise _refuse(pattern, "has a class that takes nothing")
+    return [accepted], place + 1
 
 
 def _class_member(text: str, place: int, pattern: str) -> tuple[int, int]:

@@ -176,3 +176,10 @@ def test_a_pattern_that_could_be_slow_or_is_none_is_refused(pattern, why):
         compile_pattern(pattern)
     assert why in str(refused.value)
     assert refused.value.allowed
+
+
+def test_in_either_case_a_class_of_others_leaves_out_both_cases():
+    (search,) = compile_pattern("(?i)[^b]a")
+    assert [bool(search.search(text)) for text in (b"ba", b"Ba", b"ca")] == [False, False, True]
+    with pytest.raises(UsageError, match="takes nothing"):
+        compile_pattern(r"[^\w\W]x")
