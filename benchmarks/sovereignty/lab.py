@@ -23,12 +23,14 @@ from ownward import ledger
 from ownward.core import ManualClock, PolicyRefusal
 from ownward.gateway import Gateway, GatewaySettings
 from ownward.plan import Plan, loads
-from ownward.policy import Permit, Place, issue_permit
+from ownward.policy import Label, Permit, Place, issue_permit
 from ownward.upstreams import Door, Http1Transport, Response
 
 CANARY = re.compile(rb"CANARY(\d+)Z")
 HIDDEN = re.compile(rb"HIDDEN(\d+)Z")
 UPSTREAM_SECRET = re.compile(rb"sk-SECRET-OF-(\w+)")
+_KEPT = re.compile(rb'"id":"(resp_[0-9a-f]{48})"')
+_SUCCESS = 200
 _RUNS_PER_LEDGER = 40
 _PROBES = [
     Where(machine=machine, site=site, region=region, provider=provider)
@@ -51,9 +53,24 @@ class Case:
     label: tuple[Stated, ...]
     secret: str | None = None
     is_captured: bool = False
+    names_somebody: bool = False
+    earlier: tuple[Case, ...] = ()
+    response_id: str | None = None
     status: int = 0
     answer: bytes = b""
     heard_at: list[str] = field(default_factory=list)
+
+    @property
+    def turns(self) -> tuple[Case, ...]:
+        """The requests whose words are sent with this one: those that it continues, and itself."""
+        return (*self.earlier, self)
+
+    @property
+    def kept_as(self) -> str | None:
+        """The name under which its answer is kept, as far as the answer says; None where it is not."""
+        found = _KEPT.search(self.answer)
+        is_whole = b'"status":"completed"' in self.answer and b'"store":false' not in self.answer
+        return found[1].decode() if self.status == _SUCCESS and found is not None and is_whole else None
 
 
 class Logs(logging.Handler):
@@ -87,9 +104,20 @@ class WatchedDoor(Door):
 class WatchedLedger:
     """The ledger, with somebody who reads each row before it is queued."""
 
-    def __init__(self, found: ledger.Ledger, on_written: Callable[..., None]) -> None:
+    def __init__(
+        self,
+        found: ledger.Ledger,
+        on_written: Callable[..., None],
+        on_kept: Callable[[ledger.KeptResponse], None],
+    ) -> None:
         self._ledger = found
         self._on_written = on_written
+        self._on_kept = on_kept
+
+    def keep_response(self, kept: ledger.KeptResponse, **bounds: Any) -> int:
+        """Keep a response, once it was looked at."""
+        self._on_kept(kept)
+        return self._ledger.keep_response(kept, **bounds)
 
     def __getattr__(self, name: str) -> Any:
         """Return what the ledger has; calls that write are read first."""
@@ -172,10 +200,10 @@ class Ground:
                 raise AssertionError(f"a fault of the gateway's own: {line}")
         self.counts["log lines read"] += len(lines)
 
-    def check_bytes(self, data: bytes, *, where: str, but: Case | None = None, except_of: Container[int] = ()) -> None:
-        """Raise Leak if `data` holds anybody's canary or any secret; `but` may find its own words."""
+    def check_bytes(self, data: bytes, *, where: str, except_of: Container[int] = ()) -> None:
+        """Raise Leak if `data` holds any secret, or a canary that is not of these requests."""
         for found in CANARY.finditer(data):
-            if (but is None or int(found[1]) != but.number) and int(found[1]) not in except_of:
+            if int(found[1]) not in except_of:
                 raise Leak(f"words of request {found[1].decode()} in {where}: {_around(data, found.start())}")
         for pattern in (HIDDEN, UPSTREAM_SECRET):
             if (hidden := pattern.search(data)) is not None:
@@ -217,7 +245,7 @@ class Lab:
         self.network.names = {name: list(addresses) for name, addresses in NAMES.items()}
         ground.loop.network = self.network
         self.clock = ManualClock()
-        self.ledger = WatchedLedger(ground.ledger(), self._on_written)
+        self.ledger = WatchedLedger(ground.ledger(), self._on_written, self._on_kept)
         self.door = WatchedDoor(self._on_shown, transport=Http1Transport())
         self.requires_keys = requires_keys
         self.gateway = Gateway(
@@ -225,7 +253,12 @@ class Lab:
             ledger=self.ledger,
             door=self.door,
             settings=GatewaySettings(
-                requires_keys=requires_keys, retry_fraction=1, breaker_failures=3, key_cache_s=0, max_attempts=4
+                requires_keys=requires_keys,
+                retry_fraction=1,
+                breaker_failures=3,
+                key_cache_s=0,
+                max_attempts=4,
+                keep_responses_s=10 * 365 * 86_400,
             ),
             clock=self.clock,
             secrets=lambda _: secrets_of(self.book),
@@ -284,10 +317,13 @@ class Lab:
         if leaver is not None:
             leaver.cancel()
         case.answer = b"\n".join(answer)
-        self.ground.check_bytes(case.answer, where=f"the answer to request {case.number}", but=case)
+        told = {turn.number for turn in case.turns}
+        self.ground.check_bytes(case.answer, where=f"the answer to request {case.number}", except_of=told)
 
-    async def look(self, path: str, *, secret: str | None, method: str = "GET", body: bytes = b"") -> int:
-        """Return the status of a page that carries no inference, after a look through it."""
+    async def look(
+        self, path: str, *, secret: str | None, method: str = "GET", body: bytes = b"", told: Container[int] = ()
+    ) -> int:
+        """Return the status of a page that carries no inference, after a look through it; it may tell of `told`."""
         answer: list[bytes] = []
         status = 0
 
@@ -301,7 +337,7 @@ class Lab:
 
         headers = [] if secret is None else [(b"x-api-key", secret.encode())]
         await self.gateway({"type": "http", "method": method, "path": path, "headers": headers}, receive, send)
-        self.ground.check_bytes(b"".join(answer), where=f"the page {path}")
+        self.ground.check_bytes(b"".join(answer), where=f"the page {path}", except_of=told)
         return status
 
     async def until(self, is_so: Callable[[], bool]) -> None:
@@ -338,15 +374,13 @@ class Lab:
         if not isinstance(permit, Permit):
             return
         self.shown.add((hashlib.sha256(body).hexdigest(), permit.upstream))
-        for number in {int(found[1]) for found in CANARY.finditer(body)}:
+        numbers = [int(found[1]) for found in CANARY.finditer(body)]
+        for number in numbers and {max(numbers)}:  # the others are earlier turns, whose labels are among its own
             case = self.cases.get(number)
             if case is None:
                 continue
             for where in _PROBES:
-                place = Place(
-                    is_local=where.machine, is_on_site=where.site, region=where.region, provider=where.provider
-                )
-                if permit.label.permits(place) != all(permits(stated, where) for stated in case.label):
+                if not self._is_right(permit.label, case, where):
                     self.faults.append(f"request {number} travels under {permit.label}, which is wrong about {where}")
                     break
 
@@ -358,6 +392,24 @@ class Lab:
             self.ground.check_bytes(row.encode(), where="a row of the ledger", except_of=kept)
         except Leak as leak:
             self.faults.append(str(leak))
+
+    def _on_kept(self, kept: ledger.KeptResponse) -> None:
+        """Hold a kept response's label against what its request and all that it continues may reach."""
+        self.ground.counts["responses kept"] += 1
+        stated = {int(found[1]) for found in CANARY.finditer(kept.items_json)}
+        case = self.cases[max(stated)]
+        told = {turn.number for turn in case.turns}
+        self.ground.captured |= told
+        self.ground.check_bytes(kept.items_json, where="what is kept of a request", except_of={case.number})
+        self.ground.check_bytes(kept.answer_json, where="what is kept of an answer", except_of=told)
+        for where in _PROBES:
+            if not self._is_right(Label.parse(kept.label), case, where):
+                self.faults.append(f"request {case.number} is kept under {kept.label}, which is wrong about {where}")
+                break
+
+    def _is_right(self, label: Label, case: Case, where: Where) -> bool:
+        place = Place(is_local=where.machine, is_on_site=where.site, region=where.region, provider=where.provider)
+        return label.permits(place) == all(permits(stated, where) for stated in case.label)
 
     def _on_heard(self, heard: Heard) -> None:
         """Hold what a host heard against what it may hear."""

@@ -111,6 +111,7 @@ def requests(draw: st.DrawFn) -> dict[str, Any]:
         "is_stream": draw(st.booleans()),
         "names_somebody": draw(st.sampled_from((False, False, True))),
         "leaves_after": draw(st.sampled_from((None,) * 8 + (0, 2, 5, 9))),
+        "goes_on": draw(st.sampled_from((None, 0, 0, 1, 2, 3))),
     }
 
 
@@ -123,6 +124,7 @@ class Sovereignty(RuleBasedStateMachine):
     def begin(self, book: Book, requires_keys: bool, behaviours: dict[str, str]) -> None:
         self.keys: list[tuple[str, str, Stated | None, frozenset[str] | None]] = []
         self.revoked: set[str] = set()
+        self.kept: list[Case] = []
         self.lab = Lab(self.ground, book, requires_keys=requires_keys)
         self.lab.run(self.lab.gateway.start())
         self.let_hosts_behave(behaviours, "relay")
@@ -154,6 +156,14 @@ class Sovereignty(RuleBasedStateMachine):
     @rule(drawn=st.lists(requests(), min_size=2, max_size=6))
     def ask_again(self, drawn: list[dict[str, Any]]) -> None:
         self.ask(drawn)
+
+    @rule(drawn=st.lists(requests(), min_size=2, max_size=5))
+    def talk(self, drawn: list[dict[str, Any]]) -> None:
+        """One turn after another by who may continue, each as strictly and at as many tiers as it likes."""
+        for one in drawn:
+            by = one["by"] if one["by"] != "nothing" else "tier"
+            changes = {"path": "/v1/responses", "spoils": None, "leaves_after": None, "is_owner": True, "by": by}
+            self.ask([{**one, **changes}])
 
     @rule(drawn=requests(), outcome=st.sampled_from(BEHAVIOURS), between=st.data())
     def ask_and_change_everything_meanwhile(self, drawn: dict[str, Any], outcome: str, between: st.DataObject) -> None:
@@ -188,6 +198,25 @@ class Sovereignty(RuleBasedStateMachine):
             host.behaviour = before
         lab.run(asyncio.wait_for(asyncio.shield(task), 10))
         self.ground.counts["cases"] += 1
+
+    @precondition(lambda self: self.kept)
+    @rule(index=st.integers(0, 9), key=st.integers(0, 9), how=st.sampled_from(("GET", "GET", "items", "DELETE")))
+    def look_at_a_kept_response(self, index: int, key: int, how: str) -> None:
+        """Whoever was answered reads and deletes it; to everybody else it does not exist."""
+        case = self.kept[-1 - index % len(self.kept)]
+        secret = self.keys[key % len(self.keys)][1] if self.lab.requires_keys else None
+        path = f"/v1/responses/{case.response_id}" + ("/input_items" if how == "items" else "")
+        is_mine = secret == case.secret
+        told = {turn.number for turn in case.turns} if is_mine else set()
+        status = self.lab.run(
+            self.lab.look(path, secret=secret, method="DELETE" if how == "DELETE" else "GET", told=told)
+        )
+        expected = 401 if secret is not None and secret in self.revoked else 200 if is_mine else 404
+        if status != expected:
+            raise AssertionError(f"{how} of the response to request {case.number} is {status}, not {expected}")
+        if how == "DELETE" and status == 200:
+            self.kept = [one for one in self.kept if case not in one.turns]
+        self.ground.counts[f"kept responses asked for: {expected}"] += 1
 
     @rule(page=st.sampled_from(("/metrics", "/v1/models", "/healthz", "/readyz", "/v1/nothing", "/v1/models/w0")))
     def look_at_a_page(self, page: str) -> None:
@@ -323,15 +352,25 @@ class Sovereignty(RuleBasedStateMachine):
         stated += drawn["headers"]
         if drawn["spoils"] is not None:
             headers.append((b"x-ownward-label", drawn["spoils"].encode()))
-        if drawn["names_somebody"]:
-            stated += book.detected_in(work)
+        before = None
+        if drawn["path"].endswith("/responses") and drawn["goes_on"] is not None and self.kept:
+            before = self.kept[-1 - drawn["goes_on"] % len(self.kept)]
         secret = None
-        if lab.requires_keys and drawn["key"]:
+        if lab.requires_keys and drawn.get("is_owner") and before is not None:
+            _, secret, key_label, key_tiers = next(key for key in self.keys if key[1] == before.secret)
+        elif lab.requires_keys and drawn["key"]:
             keys = [key for key in self.keys if key[1] not in self.revoked or drawn["key"] == 4] or self.keys
             _, secret, key_label, key_tiers = keys[drawn["key"] % len(keys)]
+        if secret is not None:
             headers.append((b"authorization", b"Bearer " + secret.encode()))
             stated += [] if key_label is None else [key_label]
             tiers = tuple(name for name in tiers if key_tiers is None or name in key_tiers)
+        is_mine = before is not None and before.secret == secret
+        earlier = before.turns if before is not None and is_mine else ()
+        names_somebody = drawn["names_somebody"] or any(turn.names_somebody for turn in earlier)
+        if names_somebody:
+            stated += book.detected_in(work)
+        stated += [label for turn in earlier for label in turn.label]
         spots = [book.by_name[name] for name in tiers if name in book.by_name]
         allowed = [spot for spot in spots if all(permits(label, spot.where) for label in stated)]
         case = Case(
@@ -340,12 +379,24 @@ class Sovereignty(RuleBasedStateMachine):
             label=tuple(stated),
             secret=secret,
             is_captured=work is not None and work.captures,
+            names_somebody=drawn["names_somebody"],
+            earlier=earlier,
         )
+        for turn in earlier:
+            turn.allowed |= case.allowed
+            turn.is_captured |= case.is_captured
         expected = self._expect(drawn, secret, model, work, allowed)
+        if before is not None and not is_mine and expected != "401":
+            expected = "400"
         if expected in {"401", "400", "404"}:
             case.allowed = frozenset()
+        if earlier:
+            self.ground.counts["cases that continue others"] += 1
+            self.ground.counts["cases whose earlier turns forbid a tier"] += any(
+                not permits(label, spot.where) for spot in spots for turn in earlier for label in turn.label
+            )
         self.ground.counts["cases whose label forbids a tier"] += len(allowed) < len(spots)
-        body = _body(drawn, model, metadata, canary)
+        body = _body(drawn, model, metadata, canary, before)
         sent = {"path": drawn["path"], "headers": headers, "body": body, "leaves_after": drawn["leaves_after"]}
         return case, sent, expected
 
@@ -419,6 +470,9 @@ class Sovereignty(RuleBasedStateMachine):
         counts = self.ground.counts
         counts["cases"] += 1
         counts[f"expected: {expected}"] += 1
+        if (name := case.kept_as) is not None:
+            case.response_id = name
+            self.kept.append(case)
         if len(set(case.heard_at)) > 1:
             counts["cases that reached several places"] += 1
         if expected in {"401", "400", "404"} and case.status != int(expected):
@@ -443,7 +497,7 @@ class _LookAlike:
         return True
 
 
-def _body(drawn: dict[str, Any], model: str, metadata: dict[str, str], canary: str) -> bytes:
+def _body(drawn: dict[str, Any], model: str, metadata: dict[str, str], canary: str, before: Case | None) -> bytes:
     text = f"say {canary} again" + (" to jane.doe@example.org" if drawn["names_somebody"] else "")
     body: dict[str, Any] = {"model": model, "metadata": metadata, "user": canary, "x_unknown": {"deep": [canary]}}
     path = drawn["path"]
@@ -451,6 +505,8 @@ def _body(drawn: dict[str, Any], model: str, metadata: dict[str, str], canary: s
         body["input"] = text
     elif "responses" in path:
         body |= {"input": text, "instructions": text}
+        if before is not None:
+            body["previous_response_id"] = before.response_id
     elif path.endswith("/v1/completions"):
         body["prompt"] = text
     else:
