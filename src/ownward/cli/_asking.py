@@ -1,4 +1,4 @@
-"""Tasks asked at a running gateway: one chat completion each, through the outbound door."""
+"""Tasks asked at a running gateway: one request each, through the outbound door."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from ownward.core import UpstreamError, UsageError
+from ownward.core import PolicyRefusal, UpstreamError, UsageError
 
 if TYPE_CHECKING:
     from ownward.trials import Answer, Task
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _LARGEST_ANSWER_BYTES = 8 << 20
 _OK = 200
+_FORBIDDEN = "policy_refusal"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +43,6 @@ def asker(door: Door, endpoint: Endpoint, *, model: str) -> Callable[[Task], Awa
         raise UsageError(f"--url is {endpoint.url!r}", allowed="the address of a gateway here: http://127.0.0.1:8484")
     origin = f"{parts.scheme}://{parts.netloc}"
     place = Place(is_local=host == "localhost" or is_loopback_address(host), is_on_site=True)
-    label = Label.parse("site")
     headers = [(b"content-type", b"application/json")]
     if endpoint.key is not None:
         headers.append((b"authorization", f"Bearer {endpoint.key}".encode()))
@@ -51,20 +51,23 @@ def asker(door: Door, endpoint: Endpoint, *, model: str) -> Callable[[Task], Awa
         headers.append((b"x-ownward-tier", model.encode()))
 
     async def ask(task: Task) -> Answer:
-        body = json.dumps(
-            {"model": model, "messages": list(task.messages), "max_tokens": task.max_tokens, "temperature": 0}
-            | dict(task.extra)
-        ).encode()
-        permit = issue_permit(label=label, place=place, upstream="gateway", origin=origin, body=body)
-        named = (b"x-ownward-task", f"{endpoint.run_id}/{model}/{task.task_id}".encode())
+        body = json.dumps(_body(task, model)).encode()
+        named = [(b"x-ownward-task", f"{endpoint.run_id}/{model}/{task.task_id}".encode())]
+        if task.label is not None:  # the gateway sends it no further
+            named.append((b"x-ownward-label", task.label.encode()))
+        if task.path == "/v1/messages":
+            named.append((b"anthropic-version", b"2023-06-01"))
         try:
-            response = await door.send(
-                permit, method="POST", target="/v1/chat/completions", headers=[*headers, named], body=body
+            permit = issue_permit(
+                label=Label.parse(task.label or "site"), place=place, upstream="gateway", origin=origin, body=body
             )
+            response = await door.send(permit, method="POST", target=task.path, headers=[*headers, *named], body=body)
             async with response:
                 raw = await response.read(_LARGEST_ANSWER_BYTES)
         except UpstreamError as error:
             return Answer(text=None, error=str(error))
+        except PolicyRefusal as error:
+            return Answer(text=None, error=str(error), is_forbidden=True)
         request_id = next(
             (value.decode() for name, value in response.headers if name.lower() == b"x-ownward-request-id"), None
         )
@@ -73,20 +76,25 @@ def asker(door: Door, endpoint: Endpoint, *, model: str) -> Callable[[Task], Awa
     return ask
 
 
-def _answer(status: int, raw: bytes, request_id: str | None) -> Answer:
-    from ownward.trials import Answer
+def _body(task: Task, model: str) -> dict[str, Any]:
+    if task.body is not None:
+        return dict(task.body) | {"model": model}
+    asked = {"model": model, "messages": list(task.messages), "max_tokens": task.max_tokens, "temperature": 0}
+    return asked | dict(task.extra)
 
+
+def _answer(status: int, raw: bytes, request_id: str | None) -> Answer:
+    from ownward.trials import Answer, text_of_answer
+
+    text = text_of_answer(raw) if status == _OK else None
+    if text is not None:
+        return Answer(text=text, request_id=request_id)
     try:
         body: Any = json.loads(raw)
     except (ValueError, RecursionError):
         body = None
-    if status != _OK or not isinstance(body, dict):
-        message = body.get("error", {}).get("message") if isinstance(body, dict) else None
-        return Answer(text=None, error=f"status {status}: {message or raw[:200]!r}", request_id=request_id)
-    message = body["choices"][0]["message"]
-    calls = message.get("tool_calls")
-    if calls:
-        text = json.dumps([{"name": c["function"]["name"], "arguments": c["function"]["arguments"]} for c in calls])
-    else:
-        text = message.get("content") or ""
-    return Answer(text=text, request_id=request_id)
+    error = body.get("error") if isinstance(body, dict) else None
+    said = error if isinstance(error, dict) else {}
+    is_forbidden = said.get("ownward_kind") == _FORBIDDEN
+    told = f"status {status}: {said.get('message') or raw[:200]!r}"
+    return Answer(text=None, error=told, request_id=request_id, is_forbidden=is_forbidden)

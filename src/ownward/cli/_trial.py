@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, time
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ownward.cli._captured import read_captured
 from ownward.cli._context import open_ledger
 from ownward.cli._output import at_option, emit, json_option, ledger_option, open_text_input, progress, say, today
 from ownward.core import UsageError, format_percent, format_usd, new_id, to_jsonable
@@ -15,12 +17,17 @@ from ownward.core import UsageError, format_percent, format_usd, new_id, to_json
 if TYPE_CHECKING:
     from ownward.ledger import Ledger
     from ownward.quality import PairedTask
-    from ownward.trials import TaskResult
+    from ownward.trials import Task, TaskResult
 
 
 @click.command(epilog="Example: ownward trial --outcomes results.jsonl --baseline gpt --candidate small --rho 0.98")
 @click.option("--outcomes", default=None, metavar="FILE", help="Recorded outcomes, one task a row (JSON Lines or CSV).")
 @click.option("--tasks", "tasks_file", default=None, metavar="FILE", help="Tasks to ask now, with expected answers.")
+@click.option("--captured", is_flag=True, help="Ask the workload's captured requests again (capture in the plan).")
+@click.option(
+    "--grader", default=None, metavar="KIND or JSON", help="How captured answers are compared, such as exact."
+)
+@click.option("--limit", default=500, show_default=True, help="The newest so many captured requests at most.")
 @click.option("--url", default="http://127.0.0.1:8484", show_default=True, help="The running gateway to ask them at.")
 @click.option("--key-env", default=None, metavar="VAR", help="The variable that holds a key for it, if it wants one.")
 @click.option(
@@ -38,6 +45,9 @@ def trial(
     *,
     outcomes: str | None,
     tasks_file: str | None,
+    captured: bool,
+    grader: str | None,
+    limit: int,
     workload: str | None,
     baseline: str,
     candidate: str,
@@ -50,21 +60,27 @@ def trial(
 ) -> None:
     """Say whether a candidate completes at least RHO of what the baseline completes.
 
-    From recorded --outcomes, or by asking --tasks of both tiers at a running gateway and grading the answers. The
-    verdict holds however often one looks: certified, not_certified (more tasks may decide) or refuted. Two tiers that
-    complete the same take a few hundred tasks at RHO 0.9, and several thousand at 0.98.
+    From recorded --outcomes, or by asking --tasks of both tiers at a running gateway and grading the answers, or by
+    asking --captured requests again, each under the label it was captured with, and holding both answers against the
+    captured one. The verdict holds however often one looks: certified, not_certified (more tasks may decide) or
+    refuted. Two tiers that complete the same take a few hundred tasks at RHO 0.9, and several thousand at 0.98.
     """
     from ownward.quality import certify
 
-    if (outcomes is None) == (tasks_file is None):
-        raise UsageError("a trial needs tasks", allowed="either --outcomes FILE or --tasks FILE")
+    if [outcomes is not None, tasks_file is not None, captured].count(True) != 1:
+        raise UsageError("a trial needs tasks", allowed="one of --outcomes FILE, --tasks FILE and --captured")
     facts: dict[str, Any] = {}
     if outcomes is not None:
         tasks, facts = _recorded(outcomes, baseline, candidate)
     else:
-        assert tasks_file is not None
         with open_ledger(ledger_target) as opened:
-            tasks = _ask_now(tasks_file, baseline, candidate, opened, workload=workload, **asking)
+            if captured:
+                to_ask, facts = read_captured(opened, workload=workload, grader=grader, limit=limit)
+            else:
+                assert tasks_file is not None
+                to_ask = _read_tasks(tasks_file)
+            tasks, forbidden = _ask_now(to_ask, baseline, candidate, opened, workload=workload, **asking)
+        facts = _with_forbidden(facts, forbidden)
     issued_at = datetime.now(UTC) if at is None else datetime.combine(today(at), time(), tzinfo=UTC)
     certificate = certify(
         tasks, baseline=baseline, candidate=candidate, rho=rho, confidence=confidence, issued_at=issued_at
@@ -86,8 +102,23 @@ def _recorded(outcomes: str, baseline: str, candidate: str) -> tuple[list[Paired
     return tasks, {"left_out": left_out, "duplicates": table.duplicates, "bad": bad}
 
 
+def _read_tasks(tasks_file: str) -> list[Task]:
+    from ownward.trials import read_tasks
+
+    with open_text_input(tasks_file) as text:
+        return read_tasks(text, name=tasks_file)
+
+
+def _with_forbidden(facts: dict[str, Any], forbidden: int) -> dict[str, Any]:
+    """Return the facts of a trial with the tasks that a label kept from one of the two."""
+    if not forbidden:
+        return facts
+    why = {**facts.get("left_out_why", {}), "its label does not let it be asked there": forbidden}
+    return {**facts, "left_out": facts.get("left_out", 0) + forbidden, "left_out_why": why}
+
+
 def _ask_now(
-    tasks_file: str,
+    tasks: Sequence[Task],
     baseline: str,
     candidate: str,
     opened: Ledger,
@@ -96,17 +127,18 @@ def _ask_now(
     url: str,
     key_env: str | None,
     concurrency: int,
-) -> list[PairedTask]:
-    """Ask every task of both tiers, record the outcomes, and pair what came back with what it cost."""
+) -> tuple[list[PairedTask], int]:
+    """Ask every task of both tiers, record the outcomes, and pair what came back with what it cost.
+
+    Returned besides is how many tasks the label of their data kept from one of the two.
+    """
     from ownward.cli._asking import Endpoint, asker
     from ownward.config import resolve_secret
     from ownward.gateway import run_loop
     from ownward.quality import PairedTask
-    from ownward.trials import read_tasks, run_tasks
+    from ownward.trials import run_tasks
     from ownward.upstreams import Door
 
-    with open_text_input(tasks_file) as text:
-        tasks = read_tasks(text, name=tasks_file)
     key = None if key_env is None else resolve_secret(key_env)
     endpoint = Endpoint(url=url, key=key, run_id=new_id("trial_"), workload=workload)
     results: dict[str, list[TaskResult]] = {}
@@ -125,12 +157,21 @@ def _ask_now(
                     results[model] = await run_tasks(tasks, ask, concurrency=concurrency, on_result=on_result)
 
         run_loop(both)
+    forbidden = {item.task.task_id for listed in results.values() for item in listed if item.answer.is_forbidden}
+    results = {
+        model: [item for item in listed if item.task.task_id not in forbidden] for model, listed in results.items()
+    }
+    if len(forbidden) == len(tasks):
+        raise UsageError(
+            "no task may be asked of both: the labels of all of them forbid it",
+            allowed="A candidate that every label permits, such as a tier on this machine",
+        )
     failed = [item for listed in results.values() for item in listed if item.answer.text is None]
     if failed:
         say(f"{len(failed)} calls failed and count as not completed; the first: {failed[0].answer.error}")
     for model, listed in results.items():
         _record_outcomes(opened, listed, prefix=f"{endpoint.run_id}/{model}")
-    return [
+    paired = [
         PairedTask(
             task_id=base.task.task_id,
             baseline_completion=base.grade.score if base.grade.is_completed else 0.0,
@@ -140,6 +181,7 @@ def _ask_now(
         )
         for base, own in zip(results[baseline], results[candidate], strict=True)
     ]
+    return paired, len(forbidden)
 
 
 def _record_outcomes(opened: Ledger, results: list[TaskResult], *, prefix: str) -> None:

@@ -81,13 +81,19 @@ class RegexMatch:
 
     pattern: str
 
-    def grade(self, answer: str, expected: Any) -> Grade:
-        """Return the grade; the last match in the answer counts."""
+    def find(self, answer: str) -> str | None:
+        """Return what the last match in `answer` extracts, or None."""
         matches = list(re.finditer(self.pattern, answer))
         if not matches:
-            return _failed(f"nothing in {_short(answer)} matches {self.pattern!r}")
+            return None
         last = matches[-1]
-        value = last[1] if last.re.groups else last[0]
+        return last[1] if last.re.groups else last[0]
+
+    def grade(self, answer: str, expected: Any) -> Grade:
+        """Return the grade; the last match in the answer counts."""
+        value = self.find(answer)
+        if value is None:
+            return _failed(f"nothing in {_short(answer)} matches {self.pattern!r}")
         return _judged(
             is_right=_plain(value) == _plain(str(expected)), why=f"extracted {value!r}, expected {expected!r}"
         )
@@ -99,12 +105,16 @@ class NumberMatch:
 
     tolerance: float = 0.0
 
+    def find(self, answer: str) -> float | None:
+        """Return the last number in `answer`, or None."""
+        numbers = re.findall(r"-?\d[\d,]*(?:\.\d+)?", answer)
+        return float(numbers[-1].replace(",", "")) if numbers else None
+
     def grade(self, answer: str, expected: Any) -> Grade:
         """Return the grade; thousands separators and currency signs are ignored."""
-        numbers = re.findall(r"-?\d[\d,]*(?:\.\d+)?", answer)
-        if not numbers:
+        value = self.find(answer)
+        if value is None:
             return _failed(f"no number in {_short(answer)}")
-        value = float(numbers[-1].replace(",", ""))
         wanted = float(str(expected).replace(",", ""))
         return _judged(is_right=abs(value - wanted) <= self.tolerance, why=f"answered {value:g}, expected {wanted:g}")
 
@@ -115,13 +125,17 @@ class Slots:
 
     names: tuple[str, ...]
 
+    def filled(self, found: Mapping[str, Any]) -> dict[str, str]:
+        """Return the slots of an object that hold something, as text."""
+        return {name: str(found[name]) for name in self.names if _is_filled(found.get(name))}
+
     def grade(self, answer: str, expected: Any) -> Grade:
         """Return the grade; the answer is the first JSON object in the text, `expected` maps slot to value."""
         wanted: Mapping[str, str] = expected
         found = find_json_object(answer)
         if found is None:
             return Grade(is_completed=False, score=0.0, why=f"no JSON object in {_short(answer)}")
-        given = {name: _plain(str(found[name])) for name in self.names if _is_filled(found.get(name))}
+        given = {name: _plain(value) for name, value in self.filled(found).items()}
         want = {name: _plain(value) for name, value in wanted.items()}
         right = sum(given.get(name) == value for name, value in want.items())
         invented = sorted(set(given) - set(want))

@@ -13,7 +13,10 @@ from ownward.trials._tasks import Task
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What came back for a task: the text, or None and the error; unknown costs and times are None."""
+    """What came back for a task: the text, or None and the error; unknown costs and times are None.
+
+    `is_forbidden` where the task's label did not let it be asked, which says nothing of who was to answer.
+    """
 
     text: str | None
     error: str | None = None
@@ -23,6 +26,7 @@ class Answer:
     latency_s: float | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
+    is_forbidden: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

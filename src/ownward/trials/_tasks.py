@@ -14,9 +14,15 @@ GRADERS = ("exact", "label", "regex", "number", "slots", "json_schema", "tool_ca
 _LARGEST_ROW_BYTES = 1 << 20
 
 
+CHAT_PATH = "/v1/chat/completions"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """One task: chat messages, the expected value and its grader; `extra` are further fields of the request."""
+    """One task: chat messages, the expected value and its grader; `extra` are further fields of the request.
+
+    One that was captured has its whole request as `body`, for `path`, and may travel no further than `label`.
+    """
 
     task_id: str
     messages: Sequence[Mapping[str, Any]]
@@ -24,6 +30,9 @@ class Task:
     grader: Grader
     max_tokens: int = 256
     extra: Mapping[str, Any] = field(default_factory=dict)
+    path: str = CHAT_PATH
+    body: Mapping[str, Any] | None = None
+    label: str | None = None
 
 
 def read_tasks(stream: TextIO, *, name: str) -> list[Task]:

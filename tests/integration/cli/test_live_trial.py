@@ -9,7 +9,9 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import openai
 import pytest
 
 from ownward.cli import run
@@ -89,3 +91,82 @@ def test_a_live_trial_certifies_and_the_ledger_keeps_outcomes_and_certificate(
     assert workload["workload"] == "sums"
     assert workload["certificate"]["state"] == "certified"
     assert {line["tier"]: line["completed"] for line in workload["tiers"]} == {"big": 300, "small": 300}
+
+
+CAPTURING = """
+schema = "ownward.plan/1"
+name = "captured"
+baseline = "big"
+
+[workloads.sums]
+label = "any"
+match = {{ models = ["sums"] }}
+strategy = {{ kind = "direct", tiers = ["big"] }}
+capture = {{ sample_fraction = 1.0, retention_s = 3600 }}
+"""
+
+RENTED = """
+[tiers.far]
+kind = "rented"
+provider = "somebody"
+model = "far-model"
+price = {{ input_usd_per_mtok = "1", output_usd_per_mtok = "1", \
+basis = "assumed", source = "a test", checked_on = 2026-11-21 }}
+[[tiers.far.upstreams]]
+name = "far"
+url = "{url}"
+"""
+
+
+def ask(url: str, text: str, **headers: str) -> None:
+    with openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
+        messages: Any = [{"role": "user", "content": text}]
+        if "streamed" in text:
+            list(client.chat.completions.create(model="sums", messages=messages, stream=True))
+        else:
+            client.chat.completions.create(model="sums", messages=messages, extra_headers=headers)
+
+
+def test_a_trial_of_captured_requests_sends_each_no_further_than_its_label(
+    tmp_path: Path, fakes: dict[str, FakeProcess], capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan, ledger, ready = tmp_path / "plan.toml", str(tmp_path / "ledger.db"), tmp_path / "ready.json"
+    tiers = TIER.format(name="big", url=fakes["big"].base_url, usd="10")
+    plan.write_text(CAPTURING.format() + tiers + RENTED.format(url=fakes["small"].base_url))
+    server = subprocess.Popen(
+        [sys.executable, "-m", "ownward", "serve", "--plan", str(plan), "--ledger", ledger, "--port", "0",
+         "--ready-file", str(ready)],
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 60
+        while not ready.exists():
+            assert server.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        url = json.loads(ready.read_text())["base_url"]
+        for number in range(8):
+            ask(url, f"open {number} {'streamed' if number % 2 else ''}")
+            ask(url, f"SECRET {number}", **{"x-ownward-label": "local_only"})
+        options = ["--url", url, "--baseline", "big", "--candidate", "far", "--workload", "sums", "--ledger", ledger]
+        command = ["trial", "--captured", "--grader", "number", *options, "--json"]
+        deadline = time.monotonic() + 10
+        while True:
+            assert run(command) == 0
+            certificate = json.loads(capsys.readouterr().out)
+            if certificate["tasks"] == 8 or time.monotonic() > deadline:
+                break
+        again = run(command)  # what a trial asks is captured as well, and is no task of the next
+        repeated = json.loads(capsys.readouterr().out)
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.wait(timeout=30)
+    assert certificate["left_out"] == 8
+    assert certificate["left_out_why"] == {"its label does not let it be asked there": 8}
+    assert certificate["candidate_completion_fraction"] == 1.0
+    heard = json.dumps(fakes["small"].requests())
+    assert heard.count("open ") >= 8
+    assert "SECRET" not in heard
+    assert (again, repeated["tasks"]) == (0, 8)
+    assert run(["trial", "--captured", *options]) == 2
+    assert "--grader exact" in capsys.readouterr().err
