@@ -19,7 +19,7 @@ from ownward.ledger._store import Connection, Store
 from ownward.ledger._times import to_us
 
 if TYPE_CHECKING:
-    from ownward.ledger._writer import Entry
+    from ownward.ledger._entries import Entry
 
 _DAY_US: Final = 86_400_000_000
 _NEVER_US: Final = 2**62

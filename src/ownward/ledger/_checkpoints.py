@@ -72,6 +72,8 @@ class Checkpoints:
         self._frames = 0.0  # in the log, estimated: its length cannot be asked for cheaply
         self._factor = 1.0
         self._needs_help = False
+        self._is_too_long = False
+        self._begins_anew = True
         self._helper: sqlite3.Connection | None = None
         self._has_log = False
 
@@ -80,27 +82,38 @@ class Checkpoints:
         writer.execute("PRAGMA wal_autocheckpoint = 0")
         writer.execute(f"PRAGMA journal_size_limit = {self._rules.most_frames // 2 * _FRAME_BYTES}")
 
-    def after_commit(self, writer: sqlite3.Connection, rows: int) -> None:
-        """Note a commit of `rows` rows; the writer helps where little is left to copy, or far too much."""
+    @property
+    def next_commit_waits(self) -> bool:
+        """Whether the next commit may take milliseconds: it begins the log anew, which flushes it, or helps to copy."""
+        return self._begins_anew or self._needs_help or self._is_too_long
+
+    def after_commit(self, writer: sqlite3.Connection, rows: int, *, may_wait: bool = True) -> None:
+        """Note a commit of `rows` rows; a writer that may wait helps where little is left to copy, or far too much."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="ownward-ledger-log", daemon=True)
             self._thread.start()
         self._has_log = True
+        self._begins_anew = False
         self._commits += 1
         few, many = _FRAMES_PER_ROW * rows, _FRAMES_PER_LARGE_COMMIT + _FRAMES_PER_LATER_ROW * rows
         self._frames += self._factor * min(few, many)
-        is_too_long = self._commits % _LOOK_COMMITS == 0 and self._is_too_long()
-        if self._needs_help or is_too_long:
-            self._needs_help = False
-            # Nobody writes meanwhile, so that this reaches the log's end. A thread that is copying now is waited for.
-            with self._copying, contextlib.suppress(sqlite3.Error):
-                if is_too_long:
-                    self._copy_all(writer)
-                else:
-                    copy_log(writer)
-            self._frames = 0.0
+        if self._commits % _LOOK_COMMITS == 0:
+            self._is_too_long = self._is_too_long or self._log_bytes() > self._rules.most_frames * _FRAME_BYTES
+        if may_wait and (self._needs_help or self._is_too_long):
+            self._help(writer)
         elif self._frames >= self._rules.start_frames:
             self._wake.set()
+
+    def _help(self, writer: sqlite3.Connection) -> None:
+        """Copy what is left. Nobody writes meanwhile, so that this reaches the log's end."""
+        with self._copying, contextlib.suppress(sqlite3.Error):  # a thread that is copying now is waited for
+            if self._is_too_long:
+                self._copy_all(writer)
+            else:
+                copy_log(writer)
+        self._needs_help = self._is_too_long = False
+        self._begins_anew = True
+        self._frames = 0.0
 
     def _copy_all(self, writer: sqlite3.Connection) -> None:
         """Copy while no other process can write either: with several of them, none might ever reach the end."""
@@ -114,10 +127,10 @@ class Checkpoints:
         finally:
             writer.execute("ROLLBACK")
 
-    def _is_too_long(self) -> bool:
+    def _log_bytes(self) -> int:
         with contextlib.suppress(OSError):
-            return self._log.stat().st_size > self._rules.most_frames * _FRAME_BYTES
-        return False
+            return self._log.stat().st_size
+        return 0
 
     def close(self) -> None:
         """End the thread; what is in the log stays in it, or is copied when the last connection closes."""
@@ -145,7 +158,7 @@ class Checkpoints:
                 # An error here costs nobody anything: the log grows, and the next pass tries again.
                 with contextlib.suppress(sqlite3.Error):
                     connection = connection or self._connect()
-                    if is_due:
+                    if is_due and not self._needs_help:  # else the writer would wait for a pass that leaves as much
                         self._catch_up(connection)
                     elif is_idle:
                         self._empty(connection)
@@ -163,6 +176,7 @@ class Checkpoints:
             self._learn(frames, estimate)
             # A reader stands in the way, of the writer too; or all is copied, and nobody wrote meanwhile.
             if copied < frames or commits == self._commits:
+                self._begins_anew = copied == frames
                 self._frames = 0.0
                 return
             if frames - before < _FEW_FRAMES:
@@ -180,6 +194,7 @@ class Checkpoints:
         """Empty the log's file while nobody writes; where somebody reads or writes, it is left for later."""
         commits = self._commits
         if empty_log(connection) and commits == self._commits:
+            self._begins_anew = True
             self._frames = 0.0
             self._has_log = False
 

@@ -19,6 +19,7 @@ from ownward.ledger import _kept as kept_responses
 from ownward.ledger import _queries as queries
 from ownward.ledger import _statements as statements
 from ownward.ledger._budgets import BudgetCheck, BudgetState, open_accounts, query_states
+from ownward.ledger._entries import Entry
 from ownward.ledger._export import export_rows
 from ownward.ledger._imports import import_rows
 from ownward.ledger._kept import KeptResponse
@@ -38,7 +39,7 @@ from ownward.ledger._rows import (
 from ownward.ledger._runs import live_runs, reconcile_ended
 from ownward.ledger._store import Connection, Store
 from ownward.ledger._times import from_us_or_none, to_us
-from ownward.ledger._writer import Entry, Writer
+from ownward.ledger._writer import Writer
 from ownward.pricing import Price
 
 _T = TypeVar("_T")

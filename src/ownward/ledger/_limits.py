@@ -19,7 +19,7 @@ from ownward.ledger._statements import clean
 from ownward.ledger._store import Connection
 
 if TYPE_CHECKING:
-    from ownward.ledger._writer import Entry
+    from ownward.ledger._entries import Entry
 
 LimitKind = Literal["requests", "tokens"]
 

@@ -62,6 +62,10 @@ class PostgresConnection:
         """Start a transaction."""
         self.raw.execute("BEGIN")
 
+    def begin_at_once(self) -> bool:
+        """Start nothing: a server is always waited for."""
+        return False
+
     def commit(self) -> None:
         """End the transaction."""
         self.raw.execute("COMMIT")

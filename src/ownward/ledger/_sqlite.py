@@ -80,6 +80,10 @@ class SqliteConnection:
         """Take the write lock at once: a later upgrade from reading could fail without waiting."""
         self.raw.execute("BEGIN IMMEDIATE")
 
+    def begin_at_once(self) -> bool:
+        """Start nothing: only the writer's connection is ever in a hurry."""
+        return False
+
     def commit(self) -> None:
         """End the transaction."""
         self.raw.execute("COMMIT")
@@ -99,16 +103,40 @@ class SqliteConnection:
 class _WritingConnection(SqliteConnection):
     """The connection of the ledger's writer, whose commits leave the write-ahead log to a thread of its own."""
 
-    def __init__(self, raw: sqlite3.Connection, checkpoints: Checkpoints) -> None:
+    def __init__(
+        self, raw: sqlite3.Connection, checkpoints: Checkpoints, *, busy_timeout_s: float, flushes: bool
+    ) -> None:
         super().__init__(raw)
         self._checkpoints = checkpoints
         self._changes = raw.total_changes
+        self._busy_timeout_s = busy_timeout_s
+        self._flushes = flushes
+        self._may_wait = True
         checkpoints.take_over(raw)
+
+    def begin(self) -> None:
+        self._set_patience(may_wait=True)
+        super().begin()
+
+    def begin_at_once(self) -> bool:
+        if self._flushes or self._checkpoints.next_commit_waits:
+            return False
+        self._set_patience(may_wait=False)
+        try:
+            super().begin()
+        except sqlite3.OperationalError:  # another process writes
+            return False
+        return True
+
+    def _set_patience(self, *, may_wait: bool) -> None:
+        if may_wait != self._may_wait:
+            self._may_wait = may_wait
+            self.raw.execute(f"PRAGMA busy_timeout = {round(self._busy_timeout_s * 1000) if may_wait else 0}")
 
     def commit(self) -> None:
         super().commit()
         changes = self.raw.total_changes
-        self._checkpoints.after_commit(self.raw, changes - self._changes)
+        self._checkpoints.after_commit(self.raw, changes - self._changes, may_wait=self._may_wait)
         self._changes = changes
 
     def close(self) -> None:
@@ -186,7 +214,12 @@ class SqliteStore:
         connection = self.connect()
         log = self._path.with_name(self._path.name + "-wal")
         checkpoints = Checkpoints(log, lambda: self._open("rw", timeout_s=0.0).raw, rules=self._checkpoint_rules)
-        return _WritingConnection(connection.raw, checkpoints)
+        return _WritingConnection(
+            connection.raw,
+            checkpoints,
+            busy_timeout_s=self._busy_timeout_s,
+            flushes=self._durability == "power",
+        )
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[SqliteConnection]:

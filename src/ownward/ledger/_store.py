@@ -41,6 +41,10 @@ class Connection(Protocol):
         """Start a transaction that may write; wait for other writers."""
         ...
 
+    def begin_at_once(self) -> bool:
+        """Start a transaction that waits for nobody and no disk, up to its commit; False where that cannot be had."""
+        ...
+
     def commit(self) -> None:
         """End it; when this returns, it is durable as the ledger's setting says."""
         ...

@@ -1,0 +1,196 @@
+"""How entries become rows: one transaction for a batch, and what a budget or limit says of each of them."""
+
+from __future__ import annotations
+
+from ownward.core import Clock, LedgerError
+from ownward.ledger._budgets import Books, has_accounts
+from ownward.ledger._entries import Entry
+from ownward.ledger._limits import Buckets
+from ownward.ledger._statements import BEAT, CLOSE_RUN, INSERT_RUN, INSERTS, RELEASE_HOLDS, Table, Values
+from ownward.ledger._store import Connection, Store
+from ownward.ledger._times import to_us
+
+_TRIES = 5
+
+
+class Committer:
+    """The writer's connection, opened when it is needed; used by one thread at a time."""
+
+    def __init__(self, store: Store, *, run_id: str, run_row: Values, clock: Clock) -> None:
+        """Keep the parts."""
+        self._store = store
+        self._run_id = run_id
+        self._run_row = run_row
+        self._clock = clock
+        self._connection: Connection | None = None
+        self._keeps_books = False  # whether there were budget accounts at the last look; they are looked for until then
+        self.has_run = False
+
+    def commit(self, entries: list[Entry]) -> None:
+        """Commit them together, or one by one where a row is refused; raises what the database said."""
+        if not any(entry.rows or entry.call for entry in entries):
+            return  # barriers alone
+        commit = self._commit_together
+        for tries_left in reversed(range(_TRIES)):
+            connection = self._begin()
+            try:
+                commit(connection, entries)
+            except Exception as error:
+                connection.rollback()
+                if self._store.is_row_fault(error) and commit != self._commit_one_by_one:
+                    commit = self._commit_one_by_one
+                elif not self._store.is_worth_repeating(error):
+                    raise
+                if not tries_left:
+                    raise
+            else:
+                return
+
+    def commit_at_once(self, entries: list[Entry]) -> bool:
+        """Commit them where nothing has to be waited for; return False where nothing was written."""
+        connection = self._connection
+        if connection is None or not self.has_run or not connection.begin_at_once():
+            return False
+        try:
+            self._commit_together(connection, entries)
+        except Exception:  # noqa: BLE001 - whatever it was, the writer's thread meets it again and tells
+            connection.rollback()
+            return False
+        return True
+
+    def beat(self) -> None:
+        """Say that this run lives."""
+        connection = self._connect()
+        try:
+            connection.begin()
+            connection.execute(BEAT, (to_us(self._clock.now()), self._run_id))
+            connection.commit()
+        finally:
+            connection.rollback()
+
+    def end_run(self) -> None:
+        """Say that this run ended, where it wrote anything; raises what the database said."""
+        connection = self._connection
+        if not self.has_run or connection is None:
+            return
+        now_us = to_us(self._clock.now())
+        try:
+            connection.begin()
+            connection.execute(CLOSE_RUN, (now_us, now_us, self._run_id))
+            connection.execute(RELEASE_HOLDS, (self._run_id,))
+            connection.commit()
+        finally:
+            connection.rollback()
+
+    def close(self) -> None:
+        """Undo what is not committed and let go of the database; the next commit opens it again."""
+        if self._connection is not None:
+            self._connection.rollback()
+            self._connection.close()
+            self._connection = None
+
+    def _begin(self) -> Connection:
+        """Return a connection in a new transaction; a server that restarted meanwhile is connected to again."""
+        connection = self._connect()
+        try:
+            connection.begin()
+        except Exception:
+            if not connection.is_lost:
+                raise
+            self._connection = None
+            connection = self._connect()
+            connection.begin()
+        return connection
+
+    def _connect(self) -> Connection:
+        if self._connection is None:
+            self._connection = self._store.connect_writer()
+        return self._connection
+
+    def _commit_together(self, connection: Connection, entries: list[Entry]) -> None:
+        rows: dict[Table, list[Values]] = {}
+        for entry in self._admit(connection, entries):
+            for table, values in entry.rows:
+                rows.setdefault(table, []).append(values)
+        calls = [entry for entry in entries if entry.call is not None]
+        has_run = self._add_run(connection, entries)
+        if "tasks" in rows:
+            rows["tasks"].sort()  # writers that meet at the same tasks wait in one order, not for each other
+        for table, sql in INSERTS.items():
+            if table in rows:
+                connection.execute_many(sql, rows[table])
+        for entry in calls:
+            self._call(connection, entry)
+        connection.commit()
+        self.has_run = has_run
+
+    def _commit_one_by_one(self, connection: Connection, entries: list[Entry]) -> None:
+        """Write what can be written: one entry's fault is its own."""
+        has_run = self._add_run(connection, entries)
+        for entry in entries:
+            connection.execute("SAVEPOINT one")
+            try:
+                for admitted in self._admit(connection, [entry]):
+                    for table, values in admitted.rows:
+                        connection.execute(INSERTS[table], values)
+            except Exception as error:
+                if not self._store.is_row_fault(error):
+                    raise
+                connection.execute("ROLLBACK TO SAVEPOINT one")
+                entry.error = LedgerError(f"a row was refused: {error}", where=self._store.name)
+            connection.execute("RELEASE SAVEPOINT one")
+            if entry.call is not None:
+                self._call(connection, entry)
+        connection.commit()
+        self.has_run = has_run
+
+    def _admit(self, connection: Connection, entries: list[Entry]) -> list[Entry]:
+        """Return the entries that no budget forbids, their accounts brought up to date; the others hear why."""
+        if not any(entry.moves_money for entry in entries):
+            return entries
+        is_limited = any(entry.takes or entry.releases for entry in entries)
+        if not (self._keeps_books or is_limited or any(entry.checks for entry in entries) or has_accounts(connection)):
+            return entries
+        self._store.lock_budgets(connection)
+        self._keeps_books = self._keeps_books or any(entry.checks for entry in entries) or has_accounts(connection)
+        books = Books(self._store, connection, entries) if self._keeps_books else None
+        buckets = self._open_buckets(connection, entries) if is_limited else None
+        admitted = []
+        for entry in entries:
+            entry.error = None if buckets is None else buckets.refuse(entry)
+            if entry.error is None and books is not None:
+                entry.error = books.enter(entry)
+            if entry.error is None:
+                admitted.append(entry)
+                if buckets is not None:
+                    buckets.enter(entry)
+        if books is not None:
+            books.write()
+        if buckets is not None:
+            buckets.write()
+        return admitted
+
+    def _open_buckets(self, connection: Connection, entries: list[Entry]) -> Buckets:
+        return Buckets(connection, entries, run_id=self._run_id, now_us=to_us(self._clock.now()))
+
+    def _call(self, connection: Connection, entry: Entry) -> None:
+        assert entry.call is not None
+        connection.execute("SAVEPOINT call")
+        entry.error = None
+        try:
+            entry.outcome = entry.call(connection)
+        except LedgerError as error:
+            entry.error = error
+        except Exception as error:
+            if not self._store.is_row_fault(error):
+                raise
+            entry.error = LedgerError(f"a row was refused: {error}", where=self._store.name)
+        if entry.error is not None:
+            connection.execute("ROLLBACK TO SAVEPOINT call")
+        connection.execute("RELEASE SAVEPOINT call")
+
+    def _add_run(self, connection: Connection, entries: list[Entry]) -> bool:
+        if not self.has_run and any(entry.begins for entry in entries):
+            connection.execute(INSERT_RUN, self._run_row)
+            return True
+        return self.has_run

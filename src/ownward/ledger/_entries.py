@@ -1,0 +1,40 @@
+"""What the writer is handed: rows that belong together, and who waits for them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+from ownward.core import LedgerError
+from ownward.ledger._budgets import BudgetCheck
+from ownward.ledger._limits import LimitTake
+from ownward.ledger._statements import Table, Values
+from ownward.ledger._store import Connection
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """What is written together or not at all, and who waits for it."""
+
+    rows: tuple[tuple[Table, Values], ...] = ()
+    call: Callable[[Connection], Any] | None = None
+    waiter: asyncio.Future[Any] | Future[Any] | None = None
+    begins: bool = False  # needs the run's row
+    checks: tuple[BudgetCheck, ...] = ()  # budgets that its intent must fit under
+    takes: tuple[LimitTake, ...] = ()  # what its intent must find in the buckets of its key
+    releases: tuple[tuple[LimitTake, int], ...] = ()  # what was held for a call that is over, and what it used
+    outcome: Any = None
+    error: LedgerError | None = field(default=None)
+
+    @property
+    def moves_money(self) -> bool:
+        """Whether a budget's account may have to follow it."""
+        return bool(self.rows) and self.rows[-1][0] != "requests"
+
+    @property
+    def must_not_be_lost(self) -> bool:
+        """Whether it carries money and nobody waits who could try again."""
+        return self.waiter is None and bool(self.rows)

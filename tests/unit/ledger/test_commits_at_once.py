@@ -1,0 +1,288 @@
+"""What the event loop commits by itself, and what it leaves to the ledger's thread."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from ownward import ledger
+from ownward.ledger import Intent, Ledger, Request, Settlement
+from ownward.ledger._commits import Committer
+from ownward.ledger._entries import Entry
+from ownward.pricing import Usage
+
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
+
+
+def request(name: str) -> tuple[Request, Intent]:
+    return (
+        Request(
+            request_id=name,
+            task_id=name,
+            task_basis="single",
+            workload="w",
+            route="m",
+            key_id=None,
+            label="any",
+            dialect="openai",
+            is_stream=False,
+            plan_sha256=None,
+            reason="",
+            started_at=NOW,
+        ),
+        Intent(
+            request_id=name,
+            attempt=1,
+            tier="t",
+            upstream="u",
+            model="m",
+            price_id=None,
+            input_tokens_high=1,
+            output_tokens_high=1,
+            charge_high_picousd=9,
+            body_sha256="",
+            started_at=NOW,
+        ),
+    )
+
+
+def settled(name: str, charge_picousd: int = 5) -> Settlement:
+    return Settlement(
+        request_id=name,
+        attempt=1,
+        state="settled",
+        settled_at=NOW,
+        usage=Usage(input_tokens=1, output_tokens=1),
+        usage_basis="upstream",
+        charge_picousd=charge_picousd,
+    )
+
+
+class Commits:
+    """How many entries each commit had, by who made it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.here: list[int] = []
+        self.by_thread: list[int] = []
+        at_once, commit = Committer.commit_at_once, Committer.commit
+
+        def note_at_once(committer: Committer, entries: list[Entry]) -> bool:
+            is_done = at_once(committer, entries)
+            if is_done:
+                self.here.append(len(entries))
+            return is_done
+
+        def note_commit(committer: Committer, entries: list[Entry]) -> None:
+            if any(entry.rows for entry in entries):
+                self.by_thread.append(len(entries))
+            commit(committer, entries)
+
+        monkeypatch.setattr(Committer, "commit_at_once", note_at_once)
+        monkeypatch.setattr(Committer, "commit", note_commit)
+
+
+@pytest.fixture
+def commits(monkeypatch: pytest.MonkeyPatch) -> Commits:
+    monkeypatch.setattr("ownward.ledger._writer._SLOW_S", 60.0)  # however busy the machine is
+    return Commits(monkeypatch)
+
+
+def count_rows(path: Path, table: str) -> int:
+    with sqlite3.connect(path) as reader:
+        ((count,),) = reader.execute(f"SELECT COUNT(*) FROM {table}").fetchall()
+    reader.close()
+    return int(count)
+
+
+async def begin(book: Ledger, *names: str) -> None:
+    await asyncio.gather(*(book.begin(*request(name)) for name in names))
+
+
+async def warm(book: Ledger) -> None:
+    """The first commit opens the database and begins the log, on the thread."""
+    await begin(book, "first")
+    await book.flush()
+
+
+def test_intents_alone_in_their_turn_are_committed_without_the_thread(tmp_path: Path, commits: Commits) -> None:
+    async def main() -> None:
+        with ledger.open(tmp_path / "ledger.db") as book:
+            await warm(book)
+            await begin(book, "a")
+            assert count_rows(tmp_path / "ledger.db", "intents") == 2  # committed when `begin` returned
+            await begin(book, "b", "c")
+            assert commits.here == [1, 2]
+            assert commits.by_thread == [1]
+
+    asyncio.run(main())
+
+
+def test_many_intents_of_one_turn_are_left_to_the_thread(tmp_path: Path, commits: Commits) -> None:
+    async def main() -> None:
+        with ledger.open(tmp_path / "ledger.db") as book:
+            await warm(book)
+            await begin(book, *(f"r{number}" for number in range(40)))
+            assert commits.here == []
+            assert commits.by_thread == [1, 40]
+
+    asyncio.run(main())
+
+
+def test_a_settlement_rides_with_the_next_intent(tmp_path: Path, commits: Commits) -> None:
+    async def main() -> None:
+        with ledger.open(tmp_path / "ledger.db") as book:
+            await warm(book)
+            await begin(book, "a")
+            book.settle(settled("a"))
+            await begin(book, "b")
+            assert commits.here == [1, 2]
+
+    asyncio.run(main())
+
+
+def test_a_settlement_that_no_intent_follows_is_written_soon(tmp_path: Path, commits: Commits) -> None:
+    async def main() -> None:
+        with ledger.open(tmp_path / "ledger.db") as book:
+            await warm(book)
+            await begin(book, "a")
+            book.settle(settled("a"))
+            deadline_s = time.monotonic() + 5
+            while not count_rows(tmp_path / "ledger.db", "settlements"):
+                assert time.monotonic() < deadline_s
+                await asyncio.sleep(0.001)
+            assert commits.here == [1, 1]
+
+    asyncio.run(main())
+
+
+def test_the_newest_settlement_counts_whoever_writes_it(tmp_path: Path, commits: Commits) -> None:
+    async def main() -> None:
+        with ledger.open(tmp_path / "ledger.db") as book:
+            await warm(book)
+            await begin(book, "a")
+            book.settle(settled("a", 1))
+            await asyncio.to_thread(book.settle, settled("a", 2))
+            book.settle(settled("a", 3))
+            await book.flush()
+            (row,) = book.query_requests(request_id="a")
+            assert row.charge_picousd == 3
+
+    asyncio.run(main())
+
+
+def test_another_process_that_writes_does_not_hold_up_the_event_loop(tmp_path: Path, commits: Commits) -> None:
+    path = tmp_path / "ledger.db"
+
+    async def main() -> None:
+        with ledger.open(path) as book:
+            await warm(book)
+            other = sqlite3.connect(path, isolation_level=None)
+            other.execute("BEGIN IMMEDIATE")
+            task = asyncio.create_task(begin(book, "a"))
+            longest_s, last_s = 0.0, time.monotonic()
+            for _ in range(50):
+                await asyncio.sleep(0.002)
+                now_s = time.monotonic()
+                longest_s, last_s = max(longest_s, now_s - last_s), now_s
+            assert not task.done()
+            assert longest_s < 1  # SQLite's own patience is five seconds
+            other.execute("COMMIT")
+            other.close()
+            await task
+            assert commits.here == []
+            await begin(book, "b")
+            assert commits.here == [1]
+
+    asyncio.run(main())
+
+
+def test_commits_that_flush_the_disk_are_left_to_the_thread(tmp_path: Path, commits: Commits) -> None:
+    async def main() -> None:
+        with ledger.open(tmp_path / "ledger.db", durability="power") as book:
+            await warm(book)
+            await begin(book, "a")
+            assert commits.here == []
+
+    asyncio.run(main())
+
+
+def test_after_a_commit_that_took_long_the_thread_commits_for_a_while(
+    tmp_path: Path, commits: Commits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ownward.ledger._writer._SLOW_S", -1.0)
+    monkeypatch.setattr("ownward.ledger._writer._REST_TIMES", 1e9)
+
+    async def main() -> None:
+        with ledger.open(tmp_path / "ledger.db") as book:
+            await warm(book)
+            await begin(book, "a")
+            await begin(book, "b")
+            assert commits.here == [1]
+
+    asyncio.run(main())
+
+
+def test_what_fails_here_is_told_by_the_thread(
+    tmp_path: Path, commits: Commits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = Committer._commit_together
+
+    def fail_here(committer: Committer, connection: object, entries: list[Entry]) -> None:
+        if threading.current_thread() is threading.main_thread():
+            raise sqlite3.OperationalError("disk I/O error")
+        together(committer, connection, entries)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Committer, "_commit_together", fail_here)
+
+    async def main() -> None:
+        with ledger.open(tmp_path / "ledger.db") as book:
+            await warm(book)
+            await begin(book, "a")
+            assert commits.here == []
+            assert commits.by_thread == [1, 1]
+            assert count_rows(tmp_path / "ledger.db", "intents") == 2
+
+    asyncio.run(main())
+
+
+def test_a_ledger_outlives_the_event_loop_that_used_it(tmp_path: Path, commits: Commits) -> None:
+    async def settle_and_leave(book: Ledger) -> None:
+        await warm(book)
+        book.settle(settled("first"))  # its ride ends after the loop is closed
+
+    with ledger.open(tmp_path / "ledger.db") as book:
+        asyncio.run(settle_and_leave(book))
+        asyncio.run(begin(book, "a"))
+        assert {row["state"] for row in book.export_rows()} == {"settled", "intent"}
+
+
+def test_closing_writes_what_still_rides(tmp_path: Path, commits: Commits) -> None:
+    async def main() -> None:
+        with ledger.open(tmp_path / "ledger.db") as book:
+            await warm(book)
+            book.settle(settled("first"))
+
+    asyncio.run(main())
+    assert count_rows(tmp_path / "ledger.db", "settlements") == 1
+
+
+def test_an_intent_whose_task_was_cancelled_in_its_turn_is_settled_as_failed(tmp_path: Path, commits: Commits) -> None:
+    async def main() -> None:
+        with ledger.open(tmp_path / "ledger.db") as book:
+            await warm(book)
+            task = asyncio.create_task(book.begin(*request("a")))
+            await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await book.flush()
+            (row,) = book.query_requests(request_id="a")
+            assert (row.state, row.charge_picousd) == ("failed", 0)
+
+    asyncio.run(main())
