@@ -268,6 +268,13 @@ class GatewaySettings(_Section):
         unit="tokens",
         least=1,
     )
+    detect_cpu_s: float = _setting(
+        1.0,
+        "duration",
+        "Processor time in which one request is looked into for what the plan detects; the rest counts as a find.",
+        unit="seconds",
+        least=0.001,
+    )
     keep_responses_s: float = _setting(
         0.0,
         "duration",

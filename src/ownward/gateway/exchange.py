@@ -17,7 +17,7 @@ from ownward.gateway import wire
 from ownward.gateway.affinity import Prompt
 from ownward.gateway.budgets import task_check
 from ownward.gateway.capturing import Capturing, begin_capture
-from ownward.gateway.choosing import UNASSIGNED, Asked, Choice, Found, KeyScope, choose, find_detection, name_refused
+from ownward.gateway.choosing import UNASSIGNED, Asked, Choice, KeyScope, choose, find_detection, name_refused
 from ownward.gateway.client import Client, ClientGone
 from ownward.gateway.continuing import BARRED, Continuing
 from ownward.gateway.crossing import Crossed, Crosser
@@ -36,6 +36,7 @@ from ownward.gateway.errors import (
 from ownward.gateway.failover import attempt_each
 from ownward.gateway.keeping import Keeping, begin_keeping
 from ownward.gateway.limits import without_limits
+from ownward.gateway.looking import look_into
 from ownward.gateway.metrics import CallEnd
 from ownward.gateway.own_headers import headers_of
 from ownward.gateway.routing import RoutingTable, Target
@@ -233,15 +234,11 @@ class Exchange:
         )
 
     async def _look_into(self, asked: Asked) -> Asked:
-        """Return the request with what its workload's detectors find in it; others are served between pieces."""
-        found = []
-        for detection in find_detection(asked, self.table):
-            for name in detection.detectors.scan(self.body):
-                if name is None:
-                    await asyncio.sleep(0)
-                    continue
-                found.append(Found(name=name, label=detection.label))
-                self.gateway.counting.metrics.detected.add((name,))
+        """Return the request with what its workload's detectors find in it."""
+        detections = find_detection(asked, self.table)
+        found = await look_into(self.body, detections, budget_s=self.gateway.settings.detect_cpu_s)
+        for one in found:
+            self.gateway.counting.metrics.detected.add((one.name,))
         return msgspec.structs.replace(asked, found=tuple(found)) if found else asked
 
     def _choose(self, asked: Asked, peeked: wire.Peeked) -> Choice:

@@ -26,6 +26,8 @@ class GatewaySettings:
     the first; retries may add at most `retry_fraction` to the load, above `retry_burst` of them at a time.
     `client_stall_s` cuts a client that reads nothing for so long while bytes wait for it.
     `assumed_output_tokens` bounds the charge of a request where neither it nor its tier states a maximum.
+    `detect_cpu_s` bounds the processor time in which one request is looked into; what is not examined by then counts as
+    if something had been found.
     `keep_responses_s` is how long responses are kept that clients continue or fetch, counted from the last that
     continues them; 0 keeps none. Each key has at most `keep_responses_per_key` and `keep_bytes_per_key` of them, each
     with its input at most `keep_response_bytes`.
@@ -62,6 +64,7 @@ class GatewaySettings:
     breaker_longest_wait_s: float = 60.0
     key_cache_s: float = 5.0
     assumed_output_tokens: int = 131_072
+    detect_cpu_s: float = 1.0
     keep_responses_s: float = 0.0
     keep_responses_per_key: int = 1000
     keep_bytes_per_key: int = 64 * MIB
@@ -99,7 +102,8 @@ class GatewaySettings:
             "keep_alive_s",
             "max_connections", "max_in_flight_requests", "queue_timeout_s", "deadline_s", "max_attempts",
             "client_stall_s", "breaker_failures", "breaker_wait_s", "breaker_longest_wait_s",
-            "assumed_output_tokens", "workers", "keep_responses_per_key", "keep_bytes_per_key", "keep_response_bytes",
+            "assumed_output_tokens", "workers", "detect_cpu_s",
+            "keep_responses_per_key", "keep_bytes_per_key", "keep_response_bytes",
         )  # fmt: skip
         faults += [
             _fault(name, f"is {getattr(self, name)}", "A number above 0")

@@ -9,7 +9,7 @@ from ownward.policy.addresses import (
     is_loopback_address,
     is_private_address,
 )
-from ownward.policy.detectors import DETECTOR_KINDS, DetectorKind, Detectors
+from ownward.policy.detectors import DETECTOR_KINDS, UNEXAMINED_YET, DetectorKind, Detectors
 from ownward.policy.labels import ANY, LOCAL_ONLY, Label, Place, Reach, effective_label
 from ownward.policy.origins import Origin
 from ownward.policy.permits import Permit, issue_permit
@@ -18,6 +18,7 @@ __all__ = [
     "ANY",
     "DETECTOR_KINDS",
     "LOCAL_ONLY",
+    "UNEXAMINED_YET",
     "DetectorKind",
     "Detectors",
     "Label",

@@ -23,6 +23,8 @@ DETECTOR_KINDS: Final[tuple[str, ...]] = get_args(DetectorKind)
 UNEXAMINED: Final = "text too long to examine"
 MOST_EXAMINED_BYTES: Final = 16 << 20
 """Of longer bodies nothing is known, so that they count as if something had been found."""
+UNEXAMINED_YET: Final = "text that takes too long to examine"
+"""What callers say who stop a scan before its end: it counts as if something had been found."""
 
 _PIECE_BYTES: Final = 32 * 1024
 _OVERLAP_BYTES: Final = 4096  # the longest of what is found, each of its characters escaped

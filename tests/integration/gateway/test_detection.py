@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import json
+import time
 
 import pytest
 
@@ -224,3 +225,45 @@ detect_patterns = { bad = "(a+)+" }
     assert '"email"' in (faults["detect[0]"].allowed or "")
     assert faults["workloads.w.detect_patterns.bad"].line == 10
     assert "No groups" in (faults["workloads.w.detect_patterns.bad"].allowed or "")
+
+
+def test_a_text_made_to_be_slow_is_held_to_a_bound_and_counts_as_a_find(lab, start):
+    """14 MiB of digits with a blank after each take eight seconds to the end."""
+
+    async def main():
+        settings = lab.GatewaySettings(port=0, drain_s=2, detect_cpu_s=0.05)
+        async with FakeServer() as here, FakeServer() as there:
+            plan = lab.plan_of(
+                lab.tier("theirs", there.base_url), lab.tier("mine", here.base_url, kind="owned", engine="vllm")
+            )
+            chat = dataclasses.replace(plan.workloads["chat"], detect=("card",))
+            async with start(dataclasses.replace(plan, workloads={"chat": chat}), settings=settings) as running:
+                began_s = time.thread_time()
+                answer = await running.ask(body=openai("4 " * (7 << 20)))
+                assert time.thread_time() - began_s < 3
+                assert answer.headers["x-ownward-tier"] == "mine"
+                assert "takes too long to examine" in answer.headers["x-ownward-reason"]
+                brief = await running.ask(body=openai("4 " * 100))
+                assert brief.headers["x-ownward-tier"] == "theirs"
+
+    asyncio.run(main())
+
+
+def test_what_is_found_within_the_bound_has_its_own_name():
+    from ownward.gateway.looking import look_into
+    from ownward.gateway.routing import Detection
+    from ownward.policy import Detectors
+
+    detections = [
+        Detection(detectors=Detectors(kinds=(kind,)), label=label)
+        for kind, label in (("email", LOCAL_ONLY), ("card", ANY))
+    ]
+    ticks = iter(range(1000))
+    body = b"x " * 60_000 + SECRET.encode()
+
+    def look(budget_s):
+        return asyncio.run(look_into(body, detections, budget_s=budget_s, cpu_s=lambda: float(next(ticks))))
+
+    assert [one.name for one in look(100.0)] == ["email"]
+    assert [one.name for one in look(2.0)] == ["text that takes too long to examine"] * 2
+    assert [one.label for one in look(2.0)] == [LOCAL_ONLY, ANY]
