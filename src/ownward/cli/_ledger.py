@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import csv
 import sys
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ownward.cli._context import open_ledger
+from ownward.cli._context import leaving_no_trace, open_ledger
 from ownward.cli._output import emit, json_option, ledger_option
-from ownward.core import format_usd, to_json, to_jsonable
+from ownward.core import UsageError, format_usd, parse_duration, to_json, to_jsonable
+
+if TYPE_CHECKING:
+    from ownward.ledger import CopiedTable
 
 
 @click.group()
@@ -21,14 +25,16 @@ def ledger() -> None:
 @ledger.command(epilog="Example: ownward ledger export --ledger ledger.db --format jsonl > rows.jsonl")
 @ledger_option
 @click.option("--format", "format_name", type=click.Choice(["jsonl", "csv"]), default="jsonl", show_default=True)
+@click.option("--last", default=None, metavar="DURATION", help="Only requests of the last 30m, 24h, 7d, …")
 @json_option
-def export(*, ledger_target: str | None, format_name: str, as_json: bool) -> None:
+def export(*, ledger_target: str | None, format_name: str, last: str | None, as_json: bool) -> None:
     """Write every attempt as one row, oldest first. Times are UTC, money is in dollars, unknown is empty or null.
 
     --json is the same as --format jsonl.
     """
+    since = None if last is None else datetime.now(UTC) - _duration(last)
     with open_ledger(ledger_target, is_read_only=True) as opened:
-        rows = opened.export_rows()
+        rows = opened.export_rows(since=since)
         if format_name == "jsonl" or as_json:
             for row in rows:
                 sys.stdout.write(to_json(row) + "\n")
@@ -39,6 +45,51 @@ def export(*, ledger_target: str | None, format_name: str, as_json: bool) -> Non
                 writer = csv.DictWriter(sys.stdout, fieldnames=list(row))
                 writer.writeheader()
             writer.writerow(to_jsonable(row))
+
+
+def _duration(text: str) -> timedelta:
+    try:
+        return timedelta(seconds=abs(parse_duration(text)))
+    except (ValueError, OverflowError) as error:
+        raise UsageError(f"--last: {error}", allowed="30m, 24h, 7d") from None
+
+
+@ledger.command(epilog="Example: ownward ledger copy --ledger ledger.db --to postgresql://ownward@db.internal/ownward")
+@ledger_option
+@click.option(
+    "--to", "target", default=None, metavar="PATH", help="An empty ledger: a file, or a postgresql:// address."
+)
+@click.option("--to-env", "target_env", default=None, metavar="VAR", help="The variable that holds that address.")
+@json_option
+def copy(*, ledger_target: str | None, target: str | None, target_env: str | None, as_json: bool) -> None:
+    """Copy everything into an empty ledger, between SQLite and PostgreSQL either way, and compare every row.
+
+    The gateway must be stopped. Bodies go beyond this machine only where their label is any; the others are counted.
+    """
+    from ownward.config import resolve_secret
+
+    if (target is None) == (target_env is None):
+        raise UsageError("where to copy is not said", allowed="one of --to PATH and --to-env VAR")
+    to = target if target is not None else resolve_secret(str(target_env))
+    with open_ledger(ledger_target, is_read_only=True) as source, leaving_no_trace(to), open_ledger(to) as emptied:
+        if source.name == emptied.name:
+            raise UsageError("a ledger cannot be copied into itself", where=source.name)
+        tables = source.copy_to(emptied)
+        names = {"from": source.name, "to": emptied.name}
+    payload = {"schema": "ownward.ledger_copy/1", **names, "tables": to_jsonable(tables)}
+    emit(payload, as_json=as_json, render=lambda _: _copied(tables))
+
+
+def _copied(tables: list[CopiedTable]) -> Any:
+    from rich.table import Table
+
+    shown = Table(box=None, caption="read back and equal, row for row", caption_justify="left")
+    for heading in ("table", "rows", "left out"):
+        shown.add_column(heading, justify="left" if heading == "table" else "right")
+    for table in tables:
+        if table.rows or table.left_out:
+            shown.add_row(table.table, f"{table.rows:,}", f"{table.left_out:,}" if table.left_out else "")
+    return shown
 
 
 @ledger.command(epilog="Example: ownward ledger reconcile")

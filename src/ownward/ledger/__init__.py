@@ -4,6 +4,7 @@ It does not know why a request went where it went.
 """
 
 from ownward.ledger._budgets import BudgetCheck, BudgetSpent, BudgetState
+from ownward.ledger._copying import CopiedTable
 from ownward.ledger._kept import KeptResponse
 from ownward.ledger._ledger import Ledger, hash_secret
 from ownward.ledger._limits import LimitKind, LimitReached, LimitState, LimitTake
@@ -47,6 +48,7 @@ __all__ = [
     "BudgetSpent",
     "BudgetState",
     "CertificateRow",
+    "CopiedTable",
     "Durability",
     "ImportCount",
     "Intent",

@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from datetime import datetime
 from typing import Any
 
 from ownward.core import picousd_to_usd, usd_text
 from ownward.ledger._rows import AttemptState
 from ownward.ledger._store import Store
-from ownward.ledger._times import iso_text
+from ownward.ledger._times import iso_text, to_us
 
 _SQL = """
 SELECT request_id, attempt, task_id, workload, tier, upstream, upstream_request_id, state, run_id,
   input_tokens, cached_input_tokens, cache_write_tokens, output_tokens, usage_basis,
   charge_picousd, charge_low_picousd, charge_high_picousd, intent_charge_high_picousd,
   price_id, plan_sha256, key_id, label, started_at_us, ttft_s, latency_s, status
-FROM attempts ORDER BY request_started_at_us, request_id, attempt"""
+FROM attempts{where} ORDER BY request_started_at_us, request_id, attempt"""
+_SINCE = " WHERE request_started_at_us >= ?"
 
 
-def export_rows(store: Store, *, live: Collection[str]) -> Iterator[dict[str, Any]]:
+def export_rows(store: Store, *, live: Collection[str], since: datetime | None = None) -> Iterator[dict[str, Any]]:
     """Yield one dict an attempt, oldest first; `live` are the runs that may still settle."""
+    sql, params = _SQL.format(where=_SINCE if since else ""), (to_us(since),) if since else ()
     for (
         request_id, attempt, task_id, workload, tier, upstream, upstream_request_id, stored_state, run_id,
         input_tokens, cached, cache_write, output_tokens, usage_basis,
         charge, low, high, intent_high,
         price_id, plan_sha256, key_id, label, started_at_us, ttft_s, latency_s, status,
-    ) in store.stream(_SQL):  # fmt: skip
+    ) in store.stream(sql, params):  # fmt: skip
         state = state_of(stored_state, is_live=run_id in live)
         at_least, at_most = bounds_of(state, charge=charge, low=low, high=high, intent_high=intent_high)
         yield {

@@ -19,6 +19,7 @@ from ownward.ledger import _kept as kept_responses
 from ownward.ledger import _queries as queries
 from ownward.ledger import _statements as statements
 from ownward.ledger._budgets import BudgetCheck, BudgetState, open_accounts, query_states
+from ownward.ledger._copying import CopiedTable, copy_tables
 from ownward.ledger._entries import Entry
 from ownward.ledger._export import export_rows
 from ownward.ledger._imports import import_rows
@@ -365,10 +366,23 @@ class Ledger:
 
     # Reading
 
-    def export_rows(self) -> Iterator[dict[str, Any]]:
-        """Yield the rows of `ownward ledger export`, one an attempt, oldest first, in constant memory."""
+    def export_rows(self, *, since: datetime | None = None) -> Iterator[dict[str, Any]]:
+        """Yield the rows of `ownward ledger export`, one an attempt, oldest first, in constant memory.
+
+        With `since`, those of requests that came from then on.
+        """
         with self._reading():
-            yield from export_rows(self._store, live=self._live())
+            yield from export_rows(self._store, live=self._live(), since=since)
+
+    def copy_to(self, target: Ledger) -> list[CopiedTable]:
+        """Copy everything into an empty ledger, in one transaction there; return what arrived, table by table.
+
+        Bodies that may not travel to where it is are left out, and counted. Nothing may write here meanwhile.
+        Raises: LedgerError, if a process still writes here, `target` holds anything, or a row did not arrive as it was.
+        """
+        now, source = self._clock.now(), self._store
+        with self._reading():
+            return target._run(lambda connection: copy_tables(source, target._store, connection, now=now))
 
     def query_requests(
         self,
