@@ -6,6 +6,9 @@ from ownward.perf._deployment import Deployment
 from ownward.perf._scheduler import keeps_whole_answers, mixes_prompts
 from ownward.perf._speculation import DRAFT_LAYERS, Speculation
 
+# Sequences at which half of what goes wrong under load does: schedulers, samplers and the ends of a run.
+_BUSY = 64
+
 
 class Load:
     """Requests of one length on a deployment: what a token and a prompt cost beside `batch` others."""
@@ -50,6 +53,10 @@ class Load:
             return float(1 << 30)
         steps = self.later / self.tokens_a_step
         return max(self.chunk * steps / (self.input_tokens + steps * self.checked), 1.0)
+
+    def congestion(self, batch: float) -> float:
+        """Return the time that steps of `batch` sequences take under load against what they take by themselves."""
+        return float(self.deployment.efficiency.load ** (max(batch - 1, 0.0) / (batch + _BUSY)))
 
     def token_s(self, batch: float) -> float:
         """Return the seconds a token takes in steps that only decode."""

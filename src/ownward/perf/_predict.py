@@ -133,9 +133,7 @@ def arranged(case: Case) -> Case:
 
     Under a load that fills every device, as few as hold the weights in 0.6 of their memory; the rest are replicas.
     """
-    needed = (case.tensor_parallel or 1) * (case.pipeline_parallel or 1)
-    if needed > case.machines_count and engine_family(case.engine) not in LLAMA_LIKE:
-        case = replace(case, machines_count=needed)
+    case = _with_all_devices(case)
     devices = case.machines_count
     if devices == 1 or case.tensor_parallel or case.pipeline_parallel or case.cpu_offload:
         return case
@@ -153,6 +151,24 @@ def arranged(case: Case) -> Case:
             degree *= 2
         most = min(degree, most)
     return replace(case, machines_count=most, tensor_parallel=most, replicas=case.replicas * max(devices // most, 1))
+
+
+def _with_all_devices(case: Case) -> Case:
+    """Return the case with the devices that its degrees need, or in a pipeline where fewer cannot hold the weights."""
+    if engine_family(case.engine) in LLAMA_LIKE:
+        return case
+    shared = case.tensor_parallel or 1
+    needed = shared * (case.pipeline_parallel or 1)
+    if needed > case.machines_count:
+        return replace(case, machines_count=needed)
+    usable = case.machine.usable_memory
+    if not case.tensor_parallel or case.pipeline_parallel or needed == case.machines_count or usable is None:
+        return case
+    try:
+        resident = resident_bytes(case.anatomy, as_run(weight_format(case.weights), case.machine))
+    except UnknownQuantization:
+        return case
+    return replace(case, pipeline_parallel=case.machines_count // shared) if resident > usable.value * shared else case
 
 
 def class_of(case: Case, deployment: Deployment) -> str:

@@ -14,8 +14,6 @@ _RUN_S = 600.0
 _FIXED_POINT_ROUNDS = 24
 _LEAST_BATCH = 0.02
 _CLOSE_ENOUGH = 1e-4
-# Sequences at which half of what goes wrong under load does: schedulers, samplers and the ends of a run.
-_BUSY = 64
 _FULL = 0.95
 # How far a predicted capacity may be off: arrivals within it are taken to be kept up with.
 _CAPACITY_SLACK = 1.5
@@ -131,7 +129,7 @@ class Run:
         else:
             self.prompts_s = self.seats * load.prompt_s(self.seats)
         self.cycle_s = load.later * self.full_s + self.prompts_s
-        self.slower = self.efficiency.load ** ((self.seats - 1) / (self.seats + _BUSY))
+        self.slower = load.congestion(self.seats)
         self.queue = min(self.efficiency.queue, 1.0)
 
     def endless(self) -> Served:
@@ -140,7 +138,8 @@ class Run:
         if self.seats < users:
             rate = self.seats / (self.slower * self.cycle_s)
             first = 0.0 if load.mixes else self.queue
-            tpot_s = self.slower * (self.cycle_s - first * self.prompts_s) / load.later
+            others_s = self.prompts_s * (1 - 1 / self.seats)  # its own prompt lies before its first token
+            tpot_s = self.slower * (self.full_s + (1 - first) * others_s / load.later)
             ttft_s = max(users / rate - load.later * tpot_s, self.alone_s)
             return Served(ttft_s, tpot_s, rate * load.output_tokens)
         # all are admitted at once: a first token waits for its share of the others' prompts, later ones for the rest
@@ -161,11 +160,12 @@ class Run:
         half_s, one_s = load.token_s(max(seats / 2, 1.0)), load.token_s(1.0)
         ramp_s = (self.full_s + 4 * half_s + one_s) / 6
         # between the first tokens of those who began together and their last lie the prompts of the others
+        others_s = self.prompts_s * (1 - 1 / seats)
         if load.mixes and reading > 0:
             waited = sum(_share_of_reading(reading / (later * each)) for each in lengths)
-            stall_s = self.prompts_s / reading * waited / len(lengths)
+            stall_s = others_s / reading * waited / len(lengths)
         else:
-            stall_s = (1 - self.queue) * self.prompts_s * sum(1 / each for each in lengths) / len(lengths) / later
+            stall_s = (1 - self.queue) * others_s * sum(1 / each for each in lengths) / len(lengths) / later
         if unequal:
             span = min(math.log(seats) + 0.58, _LONGEST)
             edges_s = stagger * (ramp_s - self.full_s / 2)
