@@ -54,8 +54,15 @@ def read_case(row: Mapping[str, Any], where: str, anatomies: dict[str, Anatomy |
         for name, reader in _READERS.items()
         if row.get(name) is not None and row[name] != ""
     }
-    located, count = _locate(row.get("machine"), where)
-    given.setdefault("machines_count", count)
+    machine, nodes = _nodes(row.get("machine"))
+    located, count = _locate(machine, where)
+    given.setdefault("nodes", nodes)
+    given.setdefault("machines_count", count * given["nodes"] if nodes > 1 else count)
+    if row.get("network") not in (None, ""):
+        from ownward.perf import read_network
+
+        each = max(given["machines_count"] // max(given["nodes"], 1), 1)
+        given["network"] = read_network(_text_or_number(row["network"], where), devices_per_node=each)
     anatomy = _anatomy(row.get("model"), where, anatomies)
     given = _load(row.get("concurrency"), given["machines_count"], anatomy, where) | given
     given.setdefault("input_tokens", usual_input_tokens(str(given.get("metric", ""))))
@@ -98,6 +105,17 @@ def _locate(given: object, where: str) -> tuple[Located, int]:
     except UnknownMachine:
         return locate(given), 1
     return Located(machine=machine), count
+
+
+def _nodes(given: object) -> tuple[object, int]:
+    """Return the machine of one node, and how many nodes: `2x8x"H200"` are two of eight."""
+    found = re.fullmatch(r"(\d{1,4})x(\d+x.+)", given.strip()) if isinstance(given, str) else None
+    return (found[2], max(int(found[1]), 1)) if found else (given, 1)
+
+
+def _text_or_number(given: object, where: str) -> str | float:
+    number = _number(given)
+    return _text(given, "network", where) if number is None else number
 
 
 def _load(given: object, devices: int, anatomy: Anatomy, where: str) -> dict[str, Any]:
@@ -204,5 +222,7 @@ _READERS: Final[Mapping[str, Callable[[object, str, str], Any]]] = {
     "prompt_chunk_tokens": _whole,
     "requests": _whole,
     "unequal_lengths": _flag,
+    "nodes": _devices,
+    "prefill_replicas": _devices,
 }
-_KNOWN: Final = _READERS.keys() | {"id", "model", "machine", "concurrency"}
+_KNOWN: Final = _READERS.keys() | {"id", "model", "machine", "concurrency", "network"}

@@ -3,6 +3,7 @@
 It does not know where requests come from or what anything costs.
 """
 
+from ownward.perf._apart import serve_apart, transfer_s
 from ownward.perf._deployment import HOST_BYTES_PER_S, Deployment, Memory, deploy
 from ownward.perf._efficiency import (
     LEVELS,
@@ -24,7 +25,9 @@ from ownward.perf._formats import (
     weight_format,
 )
 from ownward.perf._hardware import Located, locate
-from ownward.perf._parallel import communication_s, hot_rank_factor
+from ownward.perf._load import Load
+from ownward.perf._network import Network, read_network
+from ownward.perf._parallel import communication_s, hot_rank_factor, passing_s
 from ownward.perf._predict import (
     METRICS,
     Case,
@@ -67,9 +70,11 @@ __all__ = [
     "DiskReads",
     "Efficiency",
     "Limits",
+    "Load",
     "Located",
     "Memory",
     "Metric",
+    "Network",
     "Prediction",
     "Served",
     "StepModel",
@@ -89,10 +94,13 @@ __all__ = [
     "level_keys",
     "load_coefficients",
     "locate",
+    "passing_s",
     "place",
     "predict",
     "predict_streamed",
+    "read_network",
     "resident_bytes",
+    "serve_apart",
     "serve_arrivals",
     "serve_together",
     "serve_within",
@@ -100,6 +108,7 @@ __all__ = [
     "stream_decode",
     "stream_prefill",
     "traits_of",
+    "transfer_s",
     "usual_input_tokens",
     "usual_limits",
     "weight_bytes",

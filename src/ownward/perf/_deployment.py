@@ -10,7 +10,8 @@ from ownward.catalog import Machine
 from ownward.core import Basis, weakest_basis
 from ownward.perf._efficiency import Coefficients, Efficiency, find_efficiency
 from ownward.perf._formats import BEST, NATIVE, WeightBytes, weight_bytes
-from ownward.perf._parallel import communication_s, hot_rank_factor
+from ownward.perf._network import Network, read_network
+from ownward.perf._parallel import communication_s, hot_rank_factor, passing_s
 from ownward.perf._scheduler import chunk_tokens, most_sequences, stated_limits
 from ownward.perf._step_model import StepModel
 from ownward.perf._traits import Traits, assumed_flop_per_s, engine_family, is_engine_known, traits_of
@@ -94,6 +95,8 @@ class Deployment:
     attention_data_parallel: bool = False
     stated_chunk_tokens: int | None = None
     stated_sequences: int | None = None
+    nodes: int = 1
+    network: Network | None = None
     _is_latent: bool = False
     _body_params: float = 0.0
     _head_params: float = 0.0
@@ -313,9 +316,16 @@ class Deployment:
                 copies=anatomy.experts_per_tok if self.expert_parallel > 1 else 1,
                 reduce_s=efficiency.reduce_s,
                 attention_data_parallel=self.attention_data_parallel,
+                nodes=-(-self.tensor_parallel * self.nodes // self.machines_count),
+                network=self.network,
             )
         if self.pipeline > 1:
             launch += (self.pipeline - 1) * efficiency.reduce_s
+            if self.network is not None:
+                hidden = anatomy.hidden_size or 4096
+                launch += passing_s(
+                    stages=self.pipeline, nodes=self.nodes, tokens=tokens, hidden=hidden, network=self.network
+                )
         return launch
 
 
@@ -334,12 +344,15 @@ def deploy(
     prompt_chunk_tokens: int | None = None,
     offloaded_fraction: float | None = None,
     host_bytes_per_s: float | None = None,
+    nodes: int = 1,
+    network: Network | None = None,
     coefficients: Coefficients | None = None,
 ) -> Deployment | str:
     """Return the deployment, or the reason why nothing can be said about it.
 
     Degrees not given are the engine's habit: llama.cpp gives devices layers in turn, others share every layer.
-    `offloaded_fraction` of the layers or experts are read from the host's memory at `host_bytes_per_s`.
+    `offloaded_fraction` of the layers or experts are read from the host's memory at `host_bytes_per_s`. All
+    `nodes` together have `machines_count` devices; a `network` that is not said is InfiniBand at 400 Gbit/s.
     """
     family = engine_family(engine)
     if not is_engine_known(family):
@@ -400,6 +413,8 @@ def deploy(
         attention_data_parallel=attention_data_parallel and tensor > 1,
         stated_chunk_tokens=prompt_chunk_tokens or stated_tokens,
         stated_sequences=stated_sequences,
+        nodes=nodes,
+        network=(network or read_network(None)) if nodes > 1 else None,
         _is_latent=any("latent" in layer.kind for layer in anatomy.layers),
         _body_params=float(max(anatomy.active_excl_input_embedding - head - routed_active, 1)),
         _head_params=float(head),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from ownward.perf._network import Network
+
 # Bytes a second that one device sends while reducing. Sources: NVLink 4 and 5 datasheets, 450 and 900 GB/s each way, of
 # which all-reduces reach about 0.6; PCIe 4.0 x16 without peer access about 12 GB/s.
 _LINK_BYTES_PER_S = {"hopper": 250e9, "a100": 170e9, "blackwell-datacenter": 500e9, "cdna": 150e9}
@@ -44,17 +46,36 @@ def communication_s(
     copies: int,
     reduce_s: float,
     attention_data_parallel: bool,
+    nodes: int = 1,
+    network: Network | None = None,
 ) -> float:
     """Return what a step of `tokens` tokens costs in messages between `devices` devices.
 
     Tensor parallelism (with experts cut or apart): two all-reduces a layer. With attention cut by sequences nothing is
     reduced; each layer of experts sends `copies` of a token to their ranks and fetches the results: two exchanges, each
-    of the latency of two all-reduces.
+    of the latency of two all-reduces. Over several nodes an all-reduce goes first inside each node, then between the
+    same devices of all nodes, each with its share; an exchange sends a token once to every node that it needs.
     """
     link = _LINK_BYTES_PER_S.get(family, _SLOW_LINK_BYTES_PER_S)
-    latency_s = reduce_s * math.log2(devices)
-    away = (devices - 1) / devices
+    nodes = nodes if network is not None and 1 < nodes <= devices else 1
+    inside = devices / nodes
+    latency_s = reduce_s * math.log2(inside)
+    away = (inside - 1) / inside
     if not attention_data_parallel:
-        return 2 * layers * (latency_s + 2 * away * tokens * hidden * 2 / link)
+        between_s = 0.0
+        if network is not None and nodes > 1:
+            part = tokens * hidden * 2 / inside
+            between_s = network.latency_s * math.log2(nodes) + 2 * (nodes - 1) / nodes * part / network.bytes_per_s
+        return 2 * layers * (latency_s + 2 * away * tokens * hidden * 2 / link + between_s)
     sent = tokens / devices * min(copies, devices) * hidden * _EXCHANGED_BYTES
-    return max(expert_layers, 1) * (4 * latency_s + away * sent / link)
+    between_s = 0.0
+    if network is not None and nodes > 1:
+        crossing = tokens / devices * min(copies, nodes) * (nodes - 1) / nodes * hidden * _EXCHANGED_BYTES
+        between_s = 4 * network.latency_s * math.log2(nodes) + crossing / network.bytes_per_s
+    return max(expert_layers, 1) * (4 * latency_s + away * sent / link + between_s)
+
+
+def passing_s(*, stages: int, nodes: int, tokens: float, hidden: int, network: Network) -> float:
+    """Return what a pipeline of `stages` pays to hand `tokens` tokens from node to node."""
+    hops = min(nodes, stages) - 1
+    return max(hops, 0) * (network.latency_s + tokens * hidden * 2 / network.bytes_per_s)

@@ -10,10 +10,12 @@ from typing import Literal, get_args
 from ownward.anatomy import Anatomy
 from ownward.catalog import Machine
 from ownward.core import Basis, UnknownQuantization
+from ownward.perf._apart import serve_apart
 from ownward.perf._deployment import LLAMA_LIKE, Deployment, as_run, deploy
 from ownward.perf._efficiency import Coefficients, load_coefficients
 from ownward.perf._formats import NATIVE, resident_bytes, weight_format
 from ownward.perf._load import Load
+from ownward.perf._network import Network, read_network
 from ownward.perf._scenarios import Limits, serve_within
 from ownward.perf._serving import Run, Served, serve_arrivals, serve_together
 from ownward.perf._speculation import read_speculation
@@ -41,6 +43,7 @@ class Case:
     memory too, as much as must; `gpu_experts=30%` states the share that does not. `arrivals_per_s`: requests that
     come at a rate, instead of `concurrency` users at a time. `limits`: as many as keep them. `requests` end a run;
     0: it goes on for ever; None: as such loads usually do. `replicas`: whole copies, of `machines_count` each.
+    `nodes` hold those devices together, over a `network`. `prefill_replicas`: copies besides that only read prompts.
     """
 
     id: str
@@ -67,6 +70,9 @@ class Case:
     requests: int | None = None
     limits: Limits | None = None
     unequal_lengths: bool | None = None
+    nodes: int = 1
+    network: Network | None = None
+    prefill_replicas: int = 0
     metric: str = "decode_tok_s_per_user"
 
 
@@ -133,7 +139,7 @@ def arranged(case: Case) -> Case:
 
     Under a load that fills every device, as few as hold the weights in 0.6 of their memory; the rest are replicas.
     """
-    case = _with_all_devices(case)
+    case = _over_nodes(_with_all_devices(case))
     devices = case.machines_count
     if devices == 1 or case.tensor_parallel or case.pipeline_parallel or case.cpu_offload:
         return case
@@ -171,6 +177,13 @@ def _with_all_devices(case: Case) -> Case:
     return replace(case, pipeline_parallel=case.machines_count // shared) if resident > usable.value * shared else case
 
 
+def _over_nodes(case: Case) -> Case:
+    """Return the case with layers shared inside a node and nodes in turn, where degrees are not stated."""
+    if case.nodes == 1 or case.tensor_parallel or case.pipeline_parallel or engine_family(case.engine) in LLAMA_LIKE:
+        return case
+    return replace(case, tensor_parallel=case.machines_count // case.nodes, pipeline_parallel=case.nodes)
+
+
 def class_of(case: Case, deployment: Deployment) -> str:
     """Return the class by which residuals are kept: metric, engine family, device family, load, shape."""
     traits = deployment.traits
@@ -183,8 +196,10 @@ def class_of(case: Case, deployment: Deployment) -> str:
 def _refusal(case: Case) -> str | None:
     if case.metric not in METRICS:
         return f"metric {case.metric!r} is none of {', '.join(METRICS)}"
-    if case.machines_count < 1 or case.concurrency < 1 or case.replicas < 1:
-        return "machines_count, replicas and concurrency are at least 1"
+    if min(case.machines_count, case.concurrency, case.replicas, case.nodes) < 1:
+        return "machines_count, replicas, nodes and concurrency are at least 1"
+    if case.machines_count % case.nodes:
+        return f"{case.machines_count} devices are not the same number in each of {case.nodes} nodes"
     if case.input_tokens < 0 or case.output_tokens < 0 or case.context_depth < 0:
         return "tokens are counts, none below 0"
     return None
@@ -211,6 +226,8 @@ def place(
             expert_parallel=case.expert_parallel,
             attention_data_parallel=case.attention_data_parallel,
             prompt_chunk_tokens=case.prompt_chunk_tokens,
+            nodes=case.nodes,
+            network=case.network,
             offloaded_fraction=offloaded,
             host_bytes_per_s=case.host_bytes_per_s,
             coefficients=coefficients,
@@ -287,6 +304,18 @@ def compute_value(case: Case, deployment: Deployment) -> float:
 
 def _serve(case: Case, deployment: Deployment) -> Served:
     speculation = read_speculation(case.speculative)
+    if case.prefill_replicas:
+        return _share(
+            serve_apart(
+                Load(deployment, case.input_tokens, max(case.output_tokens, 1), case.context_depth, speculation),
+                case.network or read_network(None),
+                prefill_replicas=case.prefill_replicas,
+                decode_replicas=case.replicas,
+                concurrency=case.concurrency,
+                arrivals_per_s=case.arrivals_per_s,
+            ),
+            case.replicas,
+        )
     if case.limits is not None:
         load = Load(deployment, case.input_tokens, max(case.output_tokens, 1), case.context_depth, speculation)
         return serve_within(load, case.limits, seats=Run(load, 1 << 30).seats)
@@ -311,6 +340,10 @@ def _serve(case: Case, deployment: Deployment) -> Served:
         requests=max(round(requests / case.replicas), 1) if requests else None,
         unequal=are_means(case.input_tokens) if case.unequal_lengths is None else case.unequal_lengths,
     )
+
+
+def _share(served: Served, copies: int) -> Served:
+    return served._replace(output_tokens_per_s=served.output_tokens_per_s / copies)
 
 
 def _refused(case: Case, reason: str, *, memory_bytes: int | None = None, fits: bool | None = None) -> Prediction:
