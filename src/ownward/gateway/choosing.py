@@ -14,7 +14,7 @@ import msgspec
 
 from ownward.core import PolicyRefusal
 from ownward.gateway.breaker import CLOSED, Breaker
-from ownward.gateway.endpoints import Endpoint
+from ownward.gateway.endpoints import COUNT_TOKENS, Endpoint
 from ownward.gateway.errors import Incapable, NoUpstream, OutOfScope, UnknownRoute
 from ownward.gateway.routing import Detection, RoutingTable, Target
 from ownward.plan import Budget, Match, Workload
@@ -338,7 +338,9 @@ def _can_take(target: Target, label: Label, asked: Asked) -> bool:
 
 
 def _serves(target: Target, endpoint: Endpoint) -> bool:
-    return endpoint.dialect in target.dialects or endpoint.path in target.crossings
+    if endpoint.dialect in target.dialects or endpoint.path in target.crossings:
+        return True
+    return endpoint is COUNT_TOKENS and target.counts_tokens
 
 
 def _lack(asked: Asked, targets: Sequence[Target]) -> str | None:

@@ -26,6 +26,9 @@ BOTH_DIALECTS = frozenset({"openai", "anthropic"})
 SPEAK_BOTH = frozenset({"embedded", "llama-server", "vllm"})
 """Engines whose own server answers in both dialects; see their documentation of `/v1/messages`."""
 
+COUNT_TOKENS_TOO = frozenset({"sglang"})
+"""Engines asked in OpenAI's dialect that count in Anthropic's; see docs.sglang.io, "Anthropic-Compatible API"."""
+
 ANTHROPIC_VERSION = (b"anthropic-version", b"2023-06-01")
 
 
@@ -58,6 +61,11 @@ class Target:
     def name(self) -> str:
         """The upstream's name, as the ledger has it."""
         return self.upstream.name
+
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether it counts the tokens of Anthropic's messages, in whatever dialect it is asked for answers."""
+        return self.tier.engine in COUNT_TOKENS_TOO or "count_tokens" in self.tier.capabilities
 
     def crossing(self, endpoint: Endpoint, needs: frozenset[str]) -> Endpoint | None:
         """Return the endpoint that is asked in the place of the client's, or None where that one is served."""

@@ -38,6 +38,7 @@ CAPABILITIES = frozenset(
         "chat",
         "completions",
         "continuation",
+        "count_tokens",
         "embeddings",
         "json_mode",
         "json_schema",

@@ -28,11 +28,13 @@ def model_path(tmp_path_factory):
 
 
 @asynccontextmanager
-async def serving(lab, start, model_path, dialect):
+async def serving(lab, start, model_path, dialect, **stated):
     options = EngineOptions(model_path=model_path, alias="a-model", slots=1, context_tokens=512, threads=1)
     async with EmbeddedEngine(options) as engine:
         upstream = Upstream(name="u", url=engine.base_url, dialect=dialect)
-        async with start(lab.plan_of(lab.tier("a", engine.base_url, kind="owned", upstreams=(upstream,)))) as running:
+        async with start(
+            lab.plan_of(lab.tier("a", engine.base_url, kind="owned", upstreams=(upstream,), **stated))
+        ) as running:
             yield running
 
 
@@ -81,5 +83,42 @@ def test_openais_client_and_messages(lab, start, model_path):
             rows = await running.rows()
             assert {row["input_tokens"] for row in rows} == {whole.usage.prompt_tokens}
             assert response.usage.input_tokens == whole.usage.prompt_tokens
+
+    asyncio.run(main())
+
+
+TOOL = {"name": "f", "description": "d", "input_schema": {"type": "object", "properties": {"q": {"type": "string"}}}}
+CALL = {"type": "tool_use", "id": "t1", "name": "f", "input": {"q": "x"}}
+RESULT = {"type": "tool_result", "tool_use_id": "t1", "content": "it is four"}
+COUNTED = {
+    "a question": {},
+    "system words": {"system": "Be brief, and say why: \u00e4\u4e2d."},
+    "a call and its result": {
+        "tools": [TOOL],
+        "messages": [*MESSAGES, {"role": "assistant", "content": [CALL]}, {"role": "user", "content": [RESULT]}],
+    },
+}
+
+
+@pytest.mark.parametrize("asked", COUNTED.values(), ids=COUNTED.keys())
+@pytest.mark.parametrize("is_translated", [True, False], ids=["translated", "passed through"])
+def test_tokens_counted_are_the_input_tokens_of_the_answer(lab, start, model_path, asked, is_translated):
+    stated = (
+        {"capabilities": frozenset({"chat", "tools", "count_tokens"})} if is_translated else {"engine": "llama-server"}
+    )
+
+    async def main():
+        async with (
+            serving(lab, start, model_path, "openai", **stated) as running,
+            anthropic.AsyncAnthropic(base_url=running.base_url, api_key="none", max_retries=0) as client,
+        ):
+            sent = {"model": "chat", "messages": MESSAGES} | asked
+            counted = await client.messages.count_tokens(**sent)
+            raw = await client.messages.with_raw_response.create(max_tokens=1, **sent)
+            assert ("x-ownward-translated" in raw.headers) == is_translated
+            usage = (await raw.parse()).usage
+            assert counted.input_tokens == usage.input_tokens + (usage.cache_read_input_tokens or 0)
+            rows = await running.rows()
+            assert [row["charge_usd"] for row in rows if not row["output_tokens"]] == ["0.000000"]
 
     asyncio.run(main())

@@ -211,6 +211,19 @@ def test_an_upstream_of_another_dialect_is_asked_in_it_where_it_has_words_for_th
         pick(table, "only", endpoint=COUNT_TOKENS)
 
 
+def test_tokens_are_counted_by_engines_that_count_and_by_servers_that_the_plan_says_do():
+    table = table_of(
+        owned("s", engine="sglang"), owned("a", engine="adopted", capabilities=("chat", "count_tokens")),
+        owned("n", engine="adopted", capabilities=("chat",)), rented("o"), rented("t", capabilities=("count_tokens",)),
+        workloads=[workload("w", "s", "a", "n", "o", "t")],
+    )  # fmt: skip
+    counted = pick(table, endpoint=COUNT_TOKENS)
+    assert keys(counted) == ["s/here", "a/here"]
+    assert all(target.crossing(COUNT_TOKENS, frozenset()) is None for target in counted.targets)
+    assert "n speaks openai only" in counted.reason
+    assert keys(pick(table, endpoint=MESSAGES))[0] == "s/here"
+
+
 def test_a_request_that_another_dialect_has_no_words_for_goes_to_a_tier_that_speaks_its_own():
     table = table_of(
         rented("n", dialect="anthropic"), rented("o"),
