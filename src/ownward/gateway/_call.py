@@ -45,6 +45,7 @@ class Call:
         "_body_bytes",
         "_connection",
         "_expects_continue",
+        "_head",
         "_is_bodiless",
         "_is_chunked",
         "_left_bytes",
@@ -70,6 +71,7 @@ class Call:
         self._body_bytes = 0
         self._waiter: asyncio.Future[None] | None = None
         self._status: int | None = None
+        self._head = b""
         self._is_bodiless = scope["method"] == "HEAD"
         self._is_chunked = False
         self._left_bytes: int | None = None
@@ -170,6 +172,7 @@ class Call:
     def begin(self, status: int, headers: Headers) -> None:
         """Send the head of an answer; without a `content-length` its body goes out in chunks.
 
+        It leaves together with the first piece, or when the event loop's turn ends.
         Raises: BadAnswer, if a header could end its line early, or the status is none.
         """
         if self._status is not None:
@@ -200,7 +203,8 @@ class Call:
             else:
                 self.keeps_alive = False  # the body ends with the connection
         self._status = status
-        self._connection.write(b"%b%b%b\r\n" % (line, block, self._closing_lines()))
+        self._head = b"%b%b%b\r\n" % (line, block, self._closing_lines())
+        asyncio.get_running_loop().call_soon(self._send_head)
 
     def write(self, data: bytes) -> None:
         """Send a piece of the body; a stream in chunks goes out in the piece that came."""
@@ -208,11 +212,11 @@ class Call:
             return
         if self._is_chunked:
             if not self._is_bodiless:
-                self._connection.write(b"%x\r\n%b\r\n" % (len(data), data))
+                self._send(b"%x\r\n%b\r\n" % (len(data), data))
             return
         self._count(len(data))
         if not self._is_bodiless:
-            self._connection.write(data)
+            self._send(data)
 
     def end(self, data: bytes = b"") -> None:
         """Send the last piece."""
@@ -220,12 +224,22 @@ class Call:
             return
         if self._is_chunked and not self._is_bodiless:
             last = b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) if data else _LAST_CHUNK
-            self._connection.write(last)
+            self._send(last)
         else:
             self.write(data)
             if self._left_bytes and not self._is_bodiless:
                 raise BadAnswer(f"an answer is {self._left_bytes} bytes shorter than it said")
         self._finish()
+
+    def _send(self, data: bytes) -> None:
+        if self._head:
+            head, self._head = self._head, b""
+            data = head + data
+        self._connection.write(data)
+
+    def _send_head(self) -> None:
+        if self._head and not self.is_gone:
+            self._send(b"")
 
     @property
     def has_begun(self) -> bool:
@@ -262,6 +276,7 @@ class Call:
         self._left_bytes -= size
 
     def _finish(self) -> None:
+        self._send_head()
         self.is_over = True
         self._body.clear()
         self._wake()

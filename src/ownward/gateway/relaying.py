@@ -95,13 +95,19 @@ class Relay:
                 next_step="It may have charged for them",
             )
         gateway.learn_success(self._target.key)
-        entry.settle_by_tap(response.status)
         if self._is_stream():
+            entry.settle_by_tap(response.status)
             await self._answer_as_stream(body)
             return
+        if crossed is not None or self._attempt.exchange.calls:  # the answer tells what all calls used
+            entry.settle_by_tap(response.status)
         if crossed is not None:
             body = self._tell_crossed(crossed.answer, body)
-        await self._sink.answer(response.status, content_type, self._headers(), body)
+        try:
+            await self._sink.answer(response.status, content_type, self._headers(), body)
+        finally:
+            if not entry.is_settled:  # else: afterwards, out of the client's way
+                entry.settle_by_tap(response.status)
 
     async def _answer_as_stream(self, body: bytes) -> None:
         """Tell a whole answer, which is paid for, as the stream that the client waits for; not all upstreams stream.

@@ -18,13 +18,13 @@ from typing import Final
 
 _PASSES_AT_ONCE: Final = 4
 _FEW_FRAMES: Final = 200
-_FRAME_BYTES: Final = 4096 + 24
+_FRAME_HEAD_BYTES: Final = 24
 _LOOK_COMMITS: Final = 64
 _TRIES: Final = 200
 _TRY_AGAIN_S: Final = 0.005
 _NICE: Final = 10
 
-# Pages that commits of this schema change: a few for each row, up to where rows share them (measured: 13 frames for a
+# Pages that commits of this schema change: a few for each row, up to where rows share them (measured: 14 frames for a
 # request of two commits and four rows, 70 for a commit of 250 rows). What it really comes to is learned.
 _FRAMES_PER_ROW: Final = 3.3
 _FRAMES_PER_LARGE_COMMIT: Final = 12.0
@@ -41,15 +41,15 @@ def _yield_to_requests() -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointRules:
-    """When the log is moved; a frame is one page (4 KiB) in it.
+    """When the log is moved; a frame is one page in it.
 
     From about `start_frames` on, a thread copies what is committed. Where it has caught up with the writer, the log
     begins anew and its file grows no further; else the writer copies the little that is left, or above `most_frames`
     all that is, and a commit waits for it. After `idle_s` without a commit the log's file is emptied.
     """
 
-    start_frames: int = 8_000
-    most_frames: int = 32_000
+    start_frames: int = 16_000
+    most_frames: int = 64_000
     idle_s: float = 2.0
 
 
@@ -69,6 +69,7 @@ class Checkpoints:
         self._thread: threading.Thread | None = None
         self._is_closed = False
         self._commits = 0
+        self._frame_bytes = 0
         self._frames = 0.0  # in the log, estimated: its length cannot be asked for cheaply
         self._factor = 1.0
         self._needs_help = False
@@ -80,7 +81,9 @@ class Checkpoints:
     def take_over(self, writer: sqlite3.Connection) -> None:
         """Have the writer's commits copy nothing, and a log that grew beyond measure be cut when it begins anew."""
         writer.execute("PRAGMA wal_autocheckpoint = 0")
-        writer.execute(f"PRAGMA journal_size_limit = {self._rules.most_frames // 2 * _FRAME_BYTES}")
+        ((page_bytes,),) = writer.execute("PRAGMA page_size").fetchall()
+        self._frame_bytes = page_bytes + _FRAME_HEAD_BYTES
+        writer.execute(f"PRAGMA journal_size_limit = {self._rules.most_frames // 2 * self._frame_bytes}")
 
     @property
     def next_commit_waits(self) -> bool:
@@ -98,7 +101,7 @@ class Checkpoints:
         few, many = _FRAMES_PER_ROW * rows, _FRAMES_PER_LARGE_COMMIT + _FRAMES_PER_LATER_ROW * rows
         self._frames += self._factor * min(few, many)
         if self._commits % _LOOK_COMMITS == 0:
-            self._is_too_long = self._is_too_long or self._log_bytes() > self._rules.most_frames * _FRAME_BYTES
+            self._is_too_long = self._is_too_long or self._log_bytes() > self._rules.most_frames * self._frame_bytes
         if may_wait and (self._needs_help or self._is_too_long):
             self._help(writer)
         elif self._frames >= self._rules.start_frames:

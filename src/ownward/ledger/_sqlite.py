@@ -27,6 +27,7 @@ from ownward.ledger._store import (
 )
 
 _APPLICATION_ID = 0x6F776E64  # "ownd", in the file's header
+_PAGE_BYTES = 2048  # a commit writes whole pages: SQLite's usual 4096 are twice the bytes for a tenth fewer pages
 _HEADER = b"SQLite format 3\x00"
 _STREAM_ROWS = 500
 _STAGE_ROWS = 10_000
@@ -384,6 +385,7 @@ class SqliteStore:
     def _migrate(self, applied_at_us: int) -> None:
         connection = self._open("rwc")
         try:
+            connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")  # of a new file; another keeps its own
             self._switch_to_wal(connection)
             connection.begin()
             if not _tables(connection):

@@ -162,7 +162,9 @@ class UsageTap:
             return data
         if self._is_blind:
             return data
-        if cutter.is_empty and data.endswith(b"\n\n") and b"\r" not in data:
+        if data.endswith(b"\n\n") and cutter.is_empty and b"\r" not in data:
+            if data.startswith(b"data: ") and data.find(b"\n") == len(data) - 2:  # one event, as most pieces are
+                return b"" if self._read_payload(data[6:-2]) and self._strip else data
             return self._feed_whole_events(data)
         events = cutter.cut(data)
         self._is_blind = cutter.is_overrun
@@ -220,12 +222,12 @@ class UsageTap:
     def _read_payload(self, data: bytes) -> bool:
         if not data:
             return False
-        if data == b"[DONE]" or data.strip() == b"[DONE]":
-            self.is_complete = True
-            return False
         answer = _parse(data)
         if answer is None:
-            self.is_garbled = True
+            if data.strip() == b"[DONE]":
+                self.is_complete = True
+            else:
+                self.is_garbled = True
             return False
         if answer.error is not None:
             self._note_error(answer.error)

@@ -15,7 +15,7 @@ from ownward.ledger import _checkpoints
 from ownward.ledger._checkpoints import CheckpointRules
 from ownward.ledger._sqlite import SqliteStore, _WritingConnection
 
-PAGE_BYTES = 4096
+PAGE_BYTES = 2048
 RULES = CheckpointRules(start_frames=50, most_frames=200, idle_s=0.05)
 
 
