@@ -53,6 +53,7 @@ def case_of(row: MeasuredRow, configs: Configs) -> Case | str:
         anatomy=model,
         machine=located.machine,
         host_bytes_per_s=located.host_bytes_per_s,
+        slow_host=located.slow_host,
         machines_count=asked["machines_count"],
         replicas=asked["replicas"],
         engine=f"{asked['engine']} {asked['engine_limits']}".strip(),

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.noted_rows import as_noted
 from benchmarks.run_commands import Command, commands_of
 
 RULES = """\
@@ -24,7 +25,9 @@ req/s` asks for R arrivals a second, and so does a page that states a constant r
 heading `Rate 16`) and prints the peak of concurrency; an open-loop trace without a rate has no question in it, so it
 is refused. No number means 1.
 Depth. Where the prompt and the depth are the same number (a decode after a prompt of that length), it is counted
-once. A note that tells of a chat in turns with prefix caching puts 0.9 of its prompts into the cache.
+once. Where rows of one page ask one question at three or more context sizes (`ctx N` of the note) and state no depth,
+they were measured at that depth: the size less prompt and answer. A note that tells of a chat in turns with prefix
+caching puts 0.9 of its prompts into the cache.
 Prompts of MLPerf rows, which their logs leave out, are the mean of the benchmark's published data set.
 Prompts of other rows that state none are 512 tokens for prefill and 128 for everything else.
 Engine. As stated; a command with SGLang's own flags (--tp-size, --mem-fraction-static, ...) is SGLang's.
@@ -33,7 +36,9 @@ Parallelism. TPn, PPn, EP and `layer-split` as stated; `Ninst` are N replicas; `
 two memories (P% of the experts on the GPU). A step's prompt tokens (llama.cpp's n_ubatch, vLLM's token budget) are
 those of the row's note, or the n_ubatch of its page where all rows that state one agree.
 Speculation. `spec` asks with it, as does the heading of a section (Speculative Decoding, MTP); method and depth are
-read from the note's command or run.
+read from the note's command or run. A note that says that a run was not speculative (AR baseline, no MTP) is believed.
+Back end. What a note says that kernels were compiled for (Vulkan, ROCm, HIP) is added to the engine's name, and a note
+that says that a row filed under a processor ran on its graphics unit names the device.
 Tokens not seen. vLLM pages whose commands have `--reasoning-parser` timed the first token after the reasoning and
 divided by all tokens: what they call TPOT is scored, stands apart in the second line of the summary, and has no part
 in the fit.
@@ -100,7 +105,7 @@ def load_rows(path: Path, configs: Iterable[str]) -> Iterator[MeasuredRow]:
     """Yield every row of a file with the columns of measured.csv; `config` is None where no config fits its model."""
     index = ConfigNames(configs)
     with path.open(encoding="utf-8", newline="") as stream:
-        rows = list(csv.DictReader(stream))
+        rows = as_noted(list(csv.DictReader(stream)))
     stated: dict[str, set[int | None]] = defaultdict(set)
     for row in rows:
         if "ub " in row.get("note", ""):

@@ -118,6 +118,7 @@ def machine_table(row: dict[str, str], vendor: str) -> str:
             derived = "flop" in key or "int8" in key
             remark = quoted("computed from the vendor's AI TOPS") if derived and "AI TOPS" in source else ""
             lines.append(f"{key} = {inline(scaled(row[column], factor), note=remark)}")
+    lines += worked_out_rates(name)
     if row["price_usd"]:
         price = inline(quoted(row["price_usd"]), basis=quoted("price page"), source=quoted(row["price_source"]))
         lines += [f"price_usd = {price}", f"price_kind = {quoted(row['price_kind'])}"]
@@ -127,6 +128,15 @@ def machine_table(row: dict[str, str], vendor: str) -> str:
     if note:
         lines.append(f"note = {quoted(note)}")
     return "\n".join(lines)
+
+
+def worked_out_rates(name: str) -> list[str]:
+    """Return the matrix rates that follow from others and that the table leaves out."""
+    if name not in OVERLAY["machine_rates"]:
+        return []
+    key, rate, where, how = OVERLAY["machine_rates"][name]
+    parts = {"basis": quoted("counted"), "source": quoted(where), "note": quoted(how)}
+    return [f"{key} = {inline(f'{rate:.4g}'.replace('+', ''), **parts)}"]
 
 
 def build_machines() -> dict[str, str]:

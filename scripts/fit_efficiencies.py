@@ -13,7 +13,7 @@ import json
 import math
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -53,6 +53,13 @@ _WIDTHS = {
     "e/f/q": 0.15,
     "e/s": 0.25,
     "f/s": 0.12,
+    "e/b": 0.2,
+    "e/b/q": 0.2,
+    "e/v": 0.25,
+    "e/m": 0.3,
+    "e/h": 0.8,
+    "e/v/h": 0.8,
+    "e/w": 0.5,
 }
 # Host time a sequence differs by orders between servers; what else is lost under load should be little.
 _WIDER = {"sequence_s": 2.0, "load": 0.5, "kv_mbu": 0.6}
@@ -64,15 +71,13 @@ _STEP = 0.05
 _LONGEST_STEP = 0.4
 _DAMPING = 0.05
 _MOST_TRIES = 6
-_LEAST_GAIN = 5e-4
+_LEAST_GAIN = 2e-4
 _ROUNDS = 14
-_WARM_ROUNDS = 4
-_FEWEST_IN_CLASS = 20
-_FEWEST_PAIRS = 8
-_LOW, _HIGH = 0.075, 0.925
+_WARM_ROUNDS = 10
+# Between these quantiles of the others' residuals 80% of a pair that is not among them lie.
+_LOW, _HIGH = 0.06, 0.94
 _LEAST_HALF_BAND = 0.03
-# Quantiles of few pairs are too narrow for a pair that is not among them: wider by this over the number of pairs.
-_FEW = 1.0
+_BORROWED = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,7 +227,7 @@ def _noise(point: Point) -> float:
 def _log_value(point: Point, logs: Sequence[float]) -> float:
     traits = point.deployment.traits
     values = {name: coefficient(name, log, traits) for name, log in zip(PRIORS, logs, strict=True)}
-    efficiency = replace(point.deployment.efficiency, **values)
+    efficiency = replace(point.deployment.efficiency, **values)  # type: ignore[arg-type]
     return math.log(max(compute_value(point.case, replace(point.deployment, efficiency=efficiency)), 1e-12))
 
 
@@ -250,7 +255,7 @@ def leave_pairs_out(rows: Sequence[MeasuredRow], cases: Sequence[Case | str]) ->
     return {
         pair: Coefficients(
             effects=fitted.as_effects(theta),
-            bands=bands_of(residuals, without=pair),
+            bands=Bands(residuals, without=pair),
             source=f"fitted without {pair}",
             checked_on=date(2026, 11, 21),
         )
@@ -268,31 +273,57 @@ def left_out_residuals(fitted: Fit, thetas: Mapping[str, Any]) -> list[tuple[str
     return found
 
 
-def _quantile(by_pair: Mapping[str, Sequence[float]], share: float) -> float:
-    """Return a quantile in which a pair counts as the square root of its rows: they are not independent."""
-    values = np.concatenate([np.asarray(found) for found in by_pair.values()])
-    weights = np.concatenate([np.full(len(found), len(found) ** -0.5) for found in by_pair.values()])
-    order = np.argsort(values)
-    reached = np.cumsum(weights[order]) - weights[order] / 2
-    return float(np.interp(share * weights.sum(), reached, values[order]))
+class Bands(Mapping[str, tuple[int, float, float]]):
+    """Residual quantiles of every class and of every wider class it belongs to, worked out when asked for.
 
+    A class of few pairs borrows: its residuals are mixed with those of the class that holds it, which count as
+    `_BORROWED` pairs, and so on up to the metric. A pair counts as the square root of its rows, which are not
+    independent.
+    """
 
-def bands_of(residuals: Sequence[tuple[str, str, float]], *, without: str = "") -> dict[str, tuple[int, float, float]]:
-    """Return the residual quantiles of every class and of every wider class it belongs to, where rows are enough."""
-    groups: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for class_, pair, residual in residuals:
-        if pair == without:
-            continue
-        words = class_.split("/")
-        for length in range(1, len(words) + 1):
-            groups["/".join(words[:length])][pair].append(residual)
-    bands = {}
-    for name, by_pair in sorted(groups.items()):
-        rows = sum(len(values) for values in by_pair.values())
-        if rows >= _FEWEST_IN_CLASS and len(by_pair) >= _FEWEST_PAIRS:
-            low, high = (_quantile(by_pair, share) * (1 + _FEW / len(by_pair)) for share in (_LOW, _HIGH))
-            bands[name] = (rows, min(low, -_LEAST_HALF_BAND), max(high, _LEAST_HALF_BAND))
-    return bands
+    def __init__(self, residuals: Sequence[tuple[str, str, float]], *, without: str = "") -> None:
+        self._rows: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+        for class_, pair, residual in residuals:
+            if pair == without:
+                continue
+            words = class_.split("/")
+            for length in range(1, len(words) + 1):
+                self._rows["/".join(words[:length])][pair].append(residual)
+        self._mixed: dict[str, tuple[Any, Any]] = {}
+
+    def __getitem__(self, name: str) -> tuple[int, float, float]:
+        """Return (rows, low, high) of a class that has rows."""
+        if name not in self._rows:
+            raise KeyError(name)
+        values, weights = self._mix(name)
+        order = np.argsort(values)
+        reached = np.cumsum(weights[order]) - weights[order] / 2
+        low, high = (float(np.interp(share * weights.sum(), reached, values[order])) for share in (_LOW, _HIGH))
+        rows = sum(len(found) for found in self._rows[name].values())
+        return rows, min(low, -_LEAST_HALF_BAND), max(high, _LEAST_HALF_BAND)
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the names of all classes with rows."""
+        return iter(sorted(self._rows))
+
+    def __len__(self) -> int:
+        """Return how many classes there are."""
+        return len(self._rows)
+
+    def _mix(self, name: str) -> tuple[Any, Any]:
+        if name not in self._mixed:
+            by_pair = self._rows[name]
+            values = np.concatenate([np.asarray(found) for found in by_pair.values()])
+            weights = np.concatenate([np.full(len(found), len(found) ** -0.5) for found in by_pair.values()])
+            weights = weights / weights.sum()
+            wider = name.rpartition("/")[0]
+            if wider:
+                own = len(by_pair) / (len(by_pair) + _BORROWED)
+                borrowed, their = self._mix(wider)
+                values = np.concatenate([values, borrowed])
+                weights = np.concatenate([own * weights, (1 - own) * their])
+            self._mixed[name] = values, weights
+        return self._mixed[name]
 
 
 def main() -> None:
@@ -318,7 +349,7 @@ def main() -> None:
     )
     for fold in range(options.check_folds):
         _check_fold(fitted, thetas, fold, options.check_folds)
-    bands = {name: [n, round(low, 3), round(high, 3)] for name, (n, low, high) in bands_of(residuals).items()}
+    bands = {name: [n, round(low, 3), round(high, 3)] for name, (n, low, high) in Bands(residuals).items()}
     pairs = len({point.row.pair for point in fitted.points})
     written = {
         "generated": "by scripts/fit_efficiencies.py from measured rows; do not edit",

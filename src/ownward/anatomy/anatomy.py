@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -66,6 +67,8 @@ class Anatomy:
     is_from_tensors: bool = False
     counted_by: str | None = None
     """The program and version whose own model was counted, where it was not ours; the basis is then `counted`."""
+    head_width: int = 0
+    """Values of one key head in the layers that most of attention's work is done in; 0 where nothing attends."""
     unsupported: tuple[str, ...] = ()
     """What tensors without a config do not tell: `cache`, `active`. Its figures are 0 and mean nothing."""
 
@@ -78,6 +81,20 @@ class Anatomy:
     def layer_count(self) -> int:
         """Layers of all kinds."""
         return len(self.blueprint.layers)
+
+    def cache_copies(self, devices: int) -> float:
+        """Return how often the cache is kept in all where `devices` share each layer: 1, or more.
+
+        Heads of keys and values are not cut: each of 8 devices has one of 2 heads, and the cache is kept 4 times.
+        """
+        kept = copies = 0.0
+        for layer, count in self.blueprint.layer_groups():
+            memory = layer.memory
+            if memory.kv_heads:
+                values = count * (memory.token_values / memory.stride + memory.window_values)
+                kept += values
+                copies += values * devices * math.ceil(memory.kv_heads / devices) / memory.kv_heads
+        return copies / kept if kept else 1.0
 
     def weights_bytes(self, quantization: str | None = None) -> int:
         """Return the bytes of the weights, by default as the file itself stores them.
@@ -258,6 +275,7 @@ def _cache_figures(blueprint: Blueprint) -> dict[str, Any]:
     """Return the cache and FLOP figures, bytes at 16 bits a value (recurrent state at 32)."""
     growing = index = context_flop = window_flop = 0.0
     window = state = window_tokens = 0
+    widest = (0.0, 0)
     for layer, count in blueprint.layer_groups():
         memory = layer.memory
         growing += 2 * memory.token_values / memory.stride * count
@@ -268,7 +286,10 @@ def _cache_figures(blueprint: Blueprint) -> dict[str, Any]:
         if memory.reports_window_flop:
             window_flop += memory.window_flop * count
         window_tokens = max(window_tokens, memory.window_tokens or memory.selected_tokens)
+        attended = (memory.context_flop + memory.window_flop / 8) * count  # most contexts are longer than windows
+        widest = max(widest, (attended, memory.head_width))
     return {
+        "head_width": widest[1],
         "kv_bytes_per_token_bf16": _whole(growing),
         "window_kv_bytes_per_slot_bf16": window,
         "window_tokens": window_tokens,

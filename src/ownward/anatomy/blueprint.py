@@ -84,6 +84,10 @@ class Memory(NamedTuple):
     """For one new token, whatever the context: the update and the reading of a recurrent state."""
     reports_window_flop: bool = True
     """Whether the contract's window column counts this layer; see docs/reference/anatomy.md."""
+    kv_heads: int = 0
+    """Heads of keys and values that the cache can be cut by between devices; 1 for a latent; 0 where there is none."""
+    head_width: int = 0
+    """Values of one key head, the width that attention kernels are written for; 0 where there is none."""
 
 
 NOTHING = Memory()

@@ -71,6 +71,7 @@ def read_case(row: Mapping[str, Any], where: str, anatomies: dict[str, Anatomy |
         anatomy=anatomy,
         machine=located.machine,
         host_bytes_per_s=located.host_bytes_per_s,
+        slow_host=located.slow_host,
         **given,
     )
 

@@ -14,7 +14,16 @@ from ownward.perf._network import Network, read_network
 from ownward.perf._parallel import communication_s, hot_rank_factor, passing_s
 from ownward.perf._scheduler import chunk_tokens, most_sequences, stated_limits
 from ownward.perf._step_model import StepModel
-from ownward.perf._traits import Traits, assumed_flop_per_s, engine_family, is_engine_known, traits_of
+from ownward.perf._traits import (
+    INTENSITY_FLOP_PER_BYTE,
+    Traits,
+    assumed_flop_per_s,
+    backend_of,
+    engine_family,
+    is_engine_known,
+    pcie_bytes_per_s,
+    traits_of,
+)
 
 # The sharpness of the corner between compute-bound and memory-bound: real kernels have none.
 _SMOOTHNESS = 5.0
@@ -29,6 +38,14 @@ _BLOCK_TOKENS = 16
 # Prefill of latent attention works on the unfolded heads, decode on the latent ones: 640 against 2,176 FLOP a pair and
 # head. Source: DeepSeek-V3 technical report, section 2.1 (heads of 128 + 64 and 128, latents of 512 + 64).
 _LATENT_PREFILL_SHARE = 640 / 2176
+# FLOP a new token costs for each byte of recurrent state: chunks of 64, two products with the state and two within the
+# chunk, 10 for each of its values of 4 bytes. Source: Yang et al. 2024, Gated Delta Networks, section 3.3.
+_SCAN_FLOP_PER_BYTE = 2.5
+# What a processor gets of its memory's bandwidth while a card waits, at a `miss` of 1. Source: STREAM.
+_HOST_SHARE = 0.6
+# What a processor's attention reaches of its matrix rate, one query at a time on a cache of 16 bits. Basis: assumed;
+# one user's 27B on 12 GB with 4,000 to 131,000 tokens in the cache has it at a tenth.
+_HOST_ATTENTION = 0.1
 # The compute format of a weight format; weights of other formats are widened to 16 bits first.
 _COMPUTE_DTYPE = {"fp8": "fp8", "int8": "int8", "nvfp4": "fp4"}
 # The memory behind a card where nobody has stated it: two channels of DDR5, or the eight of a server.
@@ -179,10 +196,14 @@ class Deployment:
         efficiency = self.efficiency
         cache_s = state_s = 0.0
         if caches:
-            kept_by = share if self.cache_copies == 1 else self.bandwidth_bytes_per_s
-            cache_s = caches * self.cache_bytes(context_tokens) / (kept_by * efficiency.kv_mbu)
+            cache = caches * self.cache_bytes(context_tokens) * self.cache_copies
+            beside = 0.0 if self.counted.routed or not self.is_llama_like else self.miss_fraction
             pairs = checked * self._attention_flop(1, context_tokens)
-            cache_s = _smooth_max(cache_s, pairs / (self.flop_per_s * self.tensor_parallel * efficiency.attention_mfu))
+            rate = self.flop_per_s * self.tensor_parallel * efficiency.attention_mfu
+            cache_s = (1 - beside) * _smooth_max(cache / (share * efficiency.kv_mbu), pairs / rate)
+            if beside:  # layers take their caches along
+                host_s = cache * beside * efficiency.miss / (_HOST_SHARE * self.miss_bytes_per_s)
+                cache_s += _smooth_max(host_s, pairs * beside / (_HOST_ATTENTION * self._host_flop_per_s))
             state_s = 2.0 * caches * self.anatomy.recurrent_state_bytes_per_seq / (share * efficiency.state_mbu)
         in_turn_s = self._weights_s(tokens, heads) + cache_s + state_s + caches * efficiency.sequence_s
         return in_turn_s * (1 + efficiency.bubble * (1 - 1 / waves)) + self._fixed_s(tokens)
@@ -198,7 +219,7 @@ class Deployment:
         dense_read_s = self.counted.dense_read * kept / (bandwidth * (1 if replicated else devices))
         dense_flop = 2.0 * (tokens * self._body_params + heads * self._head_params)
         total_s = _smooth_max(dense_read_s, dense_flop * (tokens + half) / tokens / (flop_per_s * devices))
-        missed = self.counted.dense_read * self.miss_fraction
+        missed, missed_flop = self.counted.dense_read * self.miss_fraction, dense_flop * self.miss_fraction
         if self.counted.routed:
             anatomy = self.anatomy
             touched = self.touched_fraction(tokens)
@@ -211,17 +232,36 @@ class Deployment:
             rate = bandwidth * efficiency.expert_mbu * devices * whole_share
             read_s = routed * (1 - self.miss_fraction) / rate * (1 + (hot - 1) * (1 - touched))
             rows = tokens * anatomy.experts_per_tok / (anatomy.experts * touched)
-            flop = 2.0 * tokens * self._routed_active * (rows + efficiency.half_rows) / rows
+            flop_of_experts = 2.0 * tokens * self._routed_active
+            flop = flop_of_experts * (rows + efficiency.half_rows) / rows
+            missed_flop = flop_of_experts * self.miss_fraction
             total_s += _smooth_max(read_s, flop * hot / (flop_per_s * efficiency.expert_mfu * whole_share * devices))
-        if missed:
-            total_s += missed * efficiency.miss / (0.6 * self.miss_bytes_per_s)
-        return total_s
+        return total_s + self._missed_s(missed, missed_flop)
+
+    def _missed_s(self, missed: float, flop: float) -> float:
+        """Return what the weights in the other memory cost: its processor multiplies them, or the card fetches them.
+
+        Which, is the faster: a processor for single tokens, the card for prompts.
+        """
+        if not missed:
+            return 0.0
+        read_s = missed * self.efficiency.miss / (_HOST_SHARE * self.miss_bytes_per_s)
+        there_s = _smooth_max(read_s, flop / self._host_flop_per_s)
+        here_s = missed / min(pcie_bytes_per_s(self.traits.family), self.miss_bytes_per_s)
+        return min(there_s, here_s)
+
+    @property
+    def _host_flop_per_s(self) -> float:
+        """What the processor behind a card computes, by what is usual for the memory it has."""
+        return self.miss_bytes_per_s * INTENSITY_FLOP_PER_BYTE["cpu"] * self.efficiency.host_mfu
 
     def attention_s(self, tokens: float, context_before: float) -> float:
         """Return what `tokens` new tokens pay for attending to each other and to `context_before`."""
         latent = _LATENT_PREFILL_SHARE if self._is_latent else 1.0
         flop = latent * self._attention_flop(tokens, context_before)
-        return flop / (self.flop_per_s * self.tensor_parallel * self.efficiency.attention_mfu)
+        share = self.flop_per_s * self.tensor_parallel
+        scan_flop = tokens * _SCAN_FLOP_PER_BYTE * self.anatomy.recurrent_state_bytes_per_seq
+        return flop / (share * self.efficiency.attention_mfu) + scan_flop / (share * self.efficiency.scan_mfu)
 
     @property
     def chunk_tokens(self) -> int:
@@ -233,14 +273,18 @@ class Deployment:
         """How many sequences the engine runs at a time where memory holds them: as stated, or its own default."""
         return self.stated_sequences or most_sequences(self.traits.engine, self.traits.family, self.memory_bytes)
 
-    def compute_prefill_s(self, *, tokens: int, context_before: int = 0) -> float:
-        """Return the seconds to read `tokens` new tokens after `context_before`, in the engine's chunks.
+    def compute_prefill_s(self, *, tokens: int, context_before: int = 0, prompts: int = 1) -> float:
+        """Return the seconds to read `prompts` of `tokens` new tokens after `context_before`, in the engine's chunks.
 
-        Groups that take turns work on different chunks at a time, once the first has passed.
+        Prompts that come together share chunks. Groups that take turns work on different chunks at a time, once the
+        first has passed. KTransformers fetches experts once for a whole prompt.
         """
-        chunk = min(tokens, self.chunk_tokens)
-        chunks = tokens / chunk
-        total_s = chunks * self._weights_s(chunk, 1.0) + self.attention_s(tokens, context_before)
+        in_all = prompts * tokens
+        fetches_once = self.miss_fraction and self.traits.engine == "ktransformers"
+        chunk = in_all if fetches_once else min(in_all, self.chunk_tokens)
+        chunks = in_all / chunk
+        attended_s = prompts * self.attention_s(tokens, context_before)
+        total_s = chunks * self._weights_s(chunk, max(prompts / chunks, 1.0)) + attended_s
         groups = self.pipeline
         if groups > 1:
             total_s *= (chunks + groups - 1) / (chunks * groups)
@@ -256,7 +300,10 @@ class Deployment:
         context = max(context_tokens, 1)
         kv_bytes = self.cache_bytes(context) / context
         cache_s = (
-            many * self.cache_bytes(context) / (self.bandwidth_bytes_per_s * self.tensor_parallel * efficiency.kv_mbu)
+            many
+            * self.cache_bytes(context)
+            * self.cache_copies
+            / (self.bandwidth_bytes_per_s * self.tensor_parallel * efficiency.kv_mbu)
         )
         state_s = 2.0 * self.anatomy.recurrent_state_bytes_per_seq / self.bandwidth_bytes_per_s / efficiency.state_mbu
         each_s = efficiency.sequence_s + state_s / self.tensor_parallel
@@ -275,16 +322,26 @@ class Deployment:
             per_prefill_token_s=per_token_s,
             per_prefill_token_context_s=pair_s,
             per_decode_sequence_s=each_s,
-            per_kv_byte_s=1.0 / (self.bandwidth_bytes_per_s * self.tensor_parallel * efficiency.kv_mbu),
+            per_kv_byte_s=self.cache_copies / (self.bandwidth_bytes_per_s * self.tensor_parallel * efficiency.kv_mbu),
             kv_bytes_per_token=kv_bytes,
             capacity_blocks=max(capacity, 1),
             block_tokens=_BLOCK_TOKENS,
         )
 
     @property
-    def cache_copies(self) -> int:
-        """How many devices keep the whole cache: all that share a layer, where it is latent and not cut up."""
-        return self.tensor_parallel if self._is_latent and not self.attention_data_parallel else 1
+    def cache_copies(self) -> float:
+        """How often the cache is kept: by all that share a layer where it is latent, and more than once for few heads.
+
+        1 where attention is cut by sequences.
+        """
+        if self.tensor_parallel == 1 or self.attention_data_parallel:
+            return 1.0
+        return _cache_copies(self.anatomy, self.tensor_parallel)
+
+    @property
+    def is_latent(self) -> bool:
+        """Whether the cache holds latents, which no two devices can share."""
+        return self._is_latent
 
     def _attention_flop(self, tokens: float, before: float) -> float:
         anatomy = self.anatomy
@@ -346,6 +403,7 @@ def deploy(
     host_bytes_per_s: float | None = None,
     nodes: int = 1,
     network: Network | None = None,
+    slow_host: bool = False,
     coefficients: Coefficients | None = None,
 ) -> Deployment | str:
     """Return the deployment, or the reason why nothing can be said about it.
@@ -369,7 +427,8 @@ def deploy(
         return f"the tensors of {anatomy.name} do not tell its cache; put its config.json beside them"
     if weights == "mxfp4" and family not in LLAMA_LIKE and anatomy.recipe is not None:
         weights = NATIVE
-    traits = traits_of(anatomy, machine=machine, engine=family, weights=weights)
+    traits = traits_of(anatomy, machine=machine, engine=family, weights=weights, backend=backend_of(engine),
+                       host="board" if slow_host else "")  # fmt: skip
     efficiency = coefficients.resolve(traits) if coefficients is not None else find_efficiency(traits)
     flop_per_s, flop_basis = _flop_rate(machine, traits)
     usable = machine.usable_memory
@@ -437,7 +496,22 @@ def as_run(weights: str, machine: Machine) -> str:
     return "nvfp4" if machine.rate("fp4") else "fp8" if machine.rate("fp8") else "bf16"
 
 
+_HALVED_FAMILIES = frozenset({"turing", "ampere", "ada", "blackwell"})
 _RECURRENT = frozenset({"gated_delta_net", "kimi_delta_attention", "mamba2", "linear_attention", "short_convolution"})
+
+
+_COPIES: dict[tuple[int, int], tuple[object, float]] = {}
+_MOST_COPIES = 4096
+
+
+def _cache_copies(anatomy: Anatomy, devices: int) -> float:
+    key = id(anatomy.blueprint), devices
+    held = _COPIES.get(key)
+    if held is None or held[0] is not anatomy.blueprint:
+        if len(_COPIES) >= _MOST_COPIES:
+            _COPIES.clear()
+        held = _COPIES[key] = anatomy.blueprint, anatomy.cache_copies(devices)
+    return held[1]
 
 
 @lru_cache(maxsize=8192)
@@ -447,11 +521,16 @@ def _touched_share(experts: int, per_token: int, tokens: float) -> float:
 
 
 def _flop_rate(machine: Machine, traits: Traits) -> tuple[float, Basis]:
-    """Return the dense rate of the path that the engine computes in."""
+    """Return the dense rate of the path that the engine computes in.
+
+    llama.cpp sums in 16 bits or multiplies in 8, which GeForce cards do at the full rate of their chip: twice the
+    datasheet's rate for sums in 32 bits. Source: NVIDIA's Ada whitepaper, appendix A (FP16 with FP16 accumulate).
+    """
     dtype = "bf16" if traits.engine in LLAMA_LIKE else _COMPUTE_DTYPE.get(traits.kernels, "bf16")
     rate = machine.rate(dtype) or machine.rate("bf16") or machine.rate("fp16")  # type: ignore[arg-type]
+    halved = traits.engine in LLAMA_LIKE and traits.family in _HALVED_FAMILIES and machine.kind == "gpu-consumer"
     if rate is not None:
-        return rate.value, rate.basis
+        return rate.value * (2.0 if halved else 1.0), rate.basis
     return assumed_flop_per_s(machine) or 1e12, "assumed"
 
 

@@ -29,6 +29,7 @@ PRIORS: dict[str, float] = {
     "mfu": 0.4,
     "expert_mfu": 0.5,  # against mfu, for the model as a whole
     "attention_mfu": 0.3,
+    "scan_mfu": 0.1,  # of what new tokens pay for passing a recurrent layer's state on
     "half_tokens": 48.0,  # tokens in a step at which half of mfu is reached
     "half_rows": 12.0,  # the same for the tokens that one expert gets
     "layer_s": 2.5e-5,
@@ -42,6 +43,7 @@ PRIORS: dict[str, float] = {
     "queue": 0.5,  # share of the other prompts that a first token waits for when all arrive at once
     "load": 1.0,  # time under load against the sum of its steps
     "speculation": 1.0,
+    "host_mfu": 0.4,  # of what the processor behind a card computes
     "miss": 1.0,  # time to read a weight from the next tier of memory against its stated bandwidth
 }
 # What is known of a kind of device before any fit, as factors on the priors. A processor multiplies vectors one by one:
@@ -50,21 +52,22 @@ _ON_PROCESSORS = {"half_tokens": 0.03, "half_rows": 0.1}
 _CODEBOOKS = 0.4
 # All-reduces over PCIe against NVLink's: 25 to 60 us, 80 to 200 without peer access, against 8 to 15 (NCCL tests).
 _SLOW_REDUCTION = 5.0
-_FULL = ("e", "f", "d", "e/f", "e/d", "e/q", "e/f/q", "e/s", "f/s")
+_FULL = ("e", "f", "d", "e/f", "e/d", "e/q", "e/f/q", "e/s", "f/s", "e/b", "e/b/q", "e/v", "e/m")
 _SOME = ("e", "e/f")
 LEVELS: dict[str, tuple[str, ...]] = {
     "weight_mbu": _FULL,
     "expert_mbu": ("e", "e/f", "e/q"),
     "expert_bytes": ("e", "e/f"),
-    "kv_mbu": ("e", "e/f", "e/s"),
+    "kv_mbu": ("e", "e/f", "e/s", "e/b"),
     "state_mbu": ("e",),
     "mfu": _FULL,
-    "expert_mfu": ("e", "f", "e/f", "e/q"),
-    "attention_mfu": ("e", "f", "e/f", "e/s"),
+    "expert_mfu": ("e", "f", "e/f", "e/q", "e/b"),
+    "attention_mfu": ("e", "f", "e/f", "e/s", "e/b", "e/v", "e/w"),
+    "scan_mfu": ("e", "e/f", "e/v"),
     "half_tokens": ("e", "e/f", "e/q"),
     "half_rows": ("e", "e/f", "e/q"),
-    "layer_s": ("e", "f", "e/f", "e/q"),
-    "expert_layer_s": _SOME,
+    "layer_s": ("e", "f", "e/f", "e/q", "e/b", "e/v", "e/h", "e/v/h"),
+    "expert_layer_s": ("e", "e/f", "e/v", "e/h", "e/v/h"),
     "recurrent_layer_s": _SOME,
     "step_s": _SOME,
     "sequence_s": _SOME,
@@ -74,6 +77,7 @@ LEVELS: dict[str, tuple[str, ...]] = {
     "queue": _SOME,
     "load": ("e", "e/f", "e/s"),
     "speculation": ("e", "e/s"),
+    "host_mfu": ("e",),
     "miss": ("e",),
 }
 # What no engine passes: peaks, with room for rates that accumulate in 16 bits where the datasheet's do in 32.
@@ -106,6 +110,7 @@ class Efficiency:
     mfu: float
     expert_mfu: float
     attention_mfu: float
+    scan_mfu: float
     half_tokens: float
     half_rows: float
     layer_s: float
@@ -119,6 +124,7 @@ class Efficiency:
     queue: float
     load: float
     speculation: float
+    host_mfu: float
     miss: float
     decode_error: float
     prefill_error: float
@@ -145,7 +151,7 @@ class Coefficients:
             name: coefficient(name, sum(self.effects.get(key, 0.0) for key in level_keys(name, traits)), traits)
             for name in PRIORS
         }
-        kind = f"{traits.engine}/{traits.family}"
+        kind = f"{traits.engine}/one/{traits.family}"
         return Efficiency(
             engine=traits.engine,
             **values,
@@ -156,7 +162,7 @@ class Coefficients:
         )
 
     def band(self, class_: str) -> tuple[float, float]:
-        """Return the residuals between which 80% lie, of the narrowest class that has enough rows.
+        """Return the residuals between which 80% lie, of the narrowest class that has rows.
 
         A metric of which little was measured has the band of its kin: a latency is mostly its tokens' time.
         """
@@ -193,10 +199,15 @@ def level_keys(name: str, traits: Traits) -> list[str]:
     engines = [traits.engine]
     while engines[-1] in PARENTS:
         engines.append(PARENTS[engines[-1]])
+    parts = {"f": traits.family, "d": traits.device, "q": traits.kernels, "s": traits.shape, "b": traits.backend,
+             "h": traits.host, "v": traits.vendor, "m": traits.memory, "w": traits.heads,
+             "e": traits.engine}  # fmt: skip
     keys = [name]
     for level in LEVELS[name]:
+        if any(not parts[letter] for letter in level.split("/")):
+            continue
         for engine in reversed(engines) if level.startswith("e") else engines[:1]:
-            parts = {"e": engine, "f": traits.family, "d": traits.device, "q": traits.kernels, "s": traits.shape}
+            parts["e"] = engine
             keys.append(f"{name}|{level}|" + "|".join(parts[letter] for letter in level.split("/")))
     return keys
 

@@ -46,8 +46,8 @@ FORMATS: dict[str, Format] = {
     "q4_k_s": Format(4.67, "k-quant", "q4_k_s"),
     "q4_1": Format(5.0, "q4_0", "q4_0", 1.1),
     "q4_0": Format(4.66, "q4_0", "q4_0"),
-    "iq4_nl": Format(4.6, "i-quant", "iq4_nl"),
-    "iq4_xs": Format(4.46, "i-quant", "iq4_xs"),
+    "iq4_nl": Format(4.6, "iq4", "iq4_nl"),
+    "iq4_xs": Format(4.46, "iq4", "iq4_xs"),
     "q3_k_xl": Format(4.1, "k-quant", "q3_k_m", 1.03),
     "q3_k_l": Format(4.27, "k-quant", "q3_k_m", 1.07),
     "q3_k_m": Format(4.00, "k-quant", "q3_k_m"),
@@ -133,7 +133,7 @@ class WeightBytes(NamedTuple):
 _KNOWN: dict[tuple[int, str], tuple[object, WeightBytes]] = {}
 _MOST_KNOWN = 4096
 _NARROW_BITS = 6.0
-_GGUF_KERNELS = frozenset({"mxfp4", "k-quant", "q8", "q4_0", "wide", "i-quant"})
+_GGUF_KERNELS = frozenset({"mxfp4", "k-quant", "q8", "q4_0", "wide", "i-quant", "iq4"})
 
 
 def weight_bytes(anatomy: Anatomy, weights: str) -> WeightBytes:
@@ -179,6 +179,15 @@ def _count(anatomy: Anatomy, weights: str) -> WeightBytes:
     untied = 0 if anatomy.tied_embeddings else anatomy.embeddings
     read_params = max(rest_params - untied - towers - lookups, 0)
     return WeightBytes(resident=round(resident), dense_read=read_params * rest_bits / 8, routed=routed)
+
+
+def keeps_narrow_experts(anatomy: Anatomy, weights: str) -> bool:
+    """Return whether a file named after `weights` still holds experts in the 4 bits that their release ships."""
+    known = FORMATS.get(weights)
+    if known is None or anatomy.recipe is None or not anatomy.experts or known.kernels not in _GGUF_KERNELS:
+        return False
+    own = float(weight_bytes(anatomy, NATIVE).resident)
+    return own < anatomy.weights_bytes(known.scheme) and _own_expert_bits(anatomy, own) < _NARROW_BITS
 
 
 def _count_file(anatomy: Anatomy) -> WeightBytes:

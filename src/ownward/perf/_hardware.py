@@ -29,6 +29,7 @@ _PLATFORMS: tuple[tuple[str, MachineKind, float, float | None, float | None], ..
     (r"iris xe|alder lake", "soc-unified", 76.8, 32.0, 3.4),
     (r"arc graphics 1[34]0v", "soc-unified", 136.5, 32.0, 32.0),
     (r"radeon 8[46]0m", "soc-unified", 89.6, 32.0, 5.0),
+    (r"radeon 7[68]0m", "soc-unified", 89.6, 32.0, 17.0),
     (r"xeon.*6980p", "cpu-platform", 844.8, None, 262.0),
     (r"xeon.*6787p", "cpu-platform", 512.0, None, 176.0),
     (r"xeon scalable|xeon gold", "cpu-platform", 307.2, None, None),
@@ -48,6 +49,7 @@ _HOSTS = ((r"2x epyc 9355", 1150e9), (r"xeon gold 6454s", 307.2e9), (r"7965wx", 
 _CARD = re.compile(
     r"\((?:nvidia |amd |intel )?((?:rtx|rx|gtx|radeon|arc|pro|ai pro|a\d|[3-7]\d\d\d)[^()]*)\)", re.IGNORECASE
 )
+_BOARDS = re.compile(r"^(pi|radxa|hifive|minisforum ms-r1|dc-roma|orion)\b", re.IGNORECASE)
 _NOISE = re.compile(
     r"virtualized |\[maxsun\] ms-|\bdual 48g turbo|\b\d+-core gpu|\bedition\b|\(nvidia spark\)|\(395\+\)", re.IGNORECASE
 )
@@ -73,10 +75,14 @@ _RENAMED = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Located:
-    """What a text names: the device that computes, and the bandwidth of the host's memory where it is named too."""
+    """What a text names: the device that computes, and what it says of the host behind it.
+
+    `slow_host`: the card hangs on a single-board computer, whose processor is slow to launch its work.
+    """
 
     machine: Machine
     host_bytes_per_s: float | None = None
+    slow_host: bool = False
 
 
 def locate(text: str, *, on_cpu: bool = False) -> Located:
@@ -88,6 +94,7 @@ def locate(text: str, *, on_cpu: bool = False) -> Located:
     host = next((rate for pattern, rate in _HOSTS if re.search(pattern, text, re.IGNORECASE)), None)
     if on_cpu or text.upper().startswith("CPU "):
         return Located(machine=_processor(re.sub(r"(?i)^cpu ", "", text)))
+    is_slow = bool(_BOARDS.match(text))
     error: UnknownMachine | None = None
     for spelled in _spellings(text):
         platform = _platform(spelled)
@@ -96,7 +103,7 @@ def locate(text: str, *, on_cpu: bool = False) -> Located:
         ):
             return Located(machine=platform, host_bytes_per_s=host)
         try:
-            return Located(machine=machine(spelled), host_bytes_per_s=host)
+            return Located(machine=machine(spelled), host_bytes_per_s=host, slow_host=is_slow)
         except UnknownMachine as unknown:
             error = error or unknown
     assert error is not None

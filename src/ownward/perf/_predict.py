@@ -61,6 +61,7 @@ class Case:
     prompt_chunk_tokens: int | None = None
     cpu_offload: bool | str = False
     host_bytes_per_s: float | None = None
+    slow_host: bool = False
     speculative: bool | str = False
     concurrency: int = 1
     arrivals_per_s: float | None = None
@@ -141,6 +142,8 @@ def arranged(case: Case) -> Case:
     """
     case = _over_nodes(_with_all_devices(case))
     devices = case.machines_count
+    if _attends_apart(case):
+        case = replace(case, attention_data_parallel=True, expert_parallel=case.expert_parallel or 1)
     if devices == 1 or case.tensor_parallel or case.pipeline_parallel or case.cpu_offload:
         return case
     if engine_family(case.engine) in LLAMA_LIKE:
@@ -184,13 +187,23 @@ def _over_nodes(case: Case) -> Case:
     return replace(case, tensor_parallel=case.machines_count // case.nodes, pipeline_parallel=case.nodes)
 
 
+def _attends_apart(case: Case) -> bool:
+    """Return whether attention is cut by sequences though nobody says so: TensorRT-LLM's mixtures under a full load.
+
+    Source: TensorRT-LLM 1.0, docs/source/performance/perf-overview.md, options for MoE models (enable_attention_dp).
+    """
+    shared = case.tensor_parallel or case.machines_count // (case.pipeline_parallel or 1)
+    is_full = case.concurrency >= _FILLING * case.machines_count
+    return is_full and shared > 1 and bool(case.anatomy.experts) and engine_family(case.engine) == "tensorrt-llm"
+
+
 def class_of(case: Case, deployment: Deployment) -> str:
-    """Return the class by which residuals are kept: metric, engine family, device family, load, shape."""
+    """Return the class by which residuals are kept: metric, engine family, load, device family, shape."""
     traits = deployment.traits
     load = "offload" if deployment.miss_fraction else "spec" if case.speculative else "one"
     if load == "one" and (case.concurrency > 1 or case.arrivals_per_s or case.limits):
         load = "many"
-    return f"{case.metric}/{traits.engine}/{traits.family}/{load}/{traits.shape}"
+    return f"{case.metric}/{traits.engine}/{load}/{traits.family}/{traits.shape}"
 
 
 def _refusal(case: Case) -> str | None:
@@ -230,6 +243,7 @@ def place(
             network=case.network,
             offloaded_fraction=offloaded,
             host_bytes_per_s=case.host_bytes_per_s,
+            slow_host=case.slow_host,
             coefficients=coefficients,
         )
 
@@ -256,7 +270,7 @@ def place(
         return deployment, memory.total, fits
     offloaded = stated
     if offloaded is None:
-        movable = deployment.counted.routed or deployment.counted.resident
+        movable = deployment.counted.routed or deployment.counted.resident + memory.cache  # layers take caches along
         offloaded = 0.0 if usable is None else (memory.total - usable) / max(movable, 1)
         if case.cpu_offload and case.anatomy.experts:
             offloaded = 1.0
@@ -281,7 +295,9 @@ def compute_value(case: Case, deployment: Deployment) -> float:
     """Return what `case` asks of `deployment`, in the unit of its metric."""
     if case.metric == "prefill_tok_s":
         tokens = max(case.input_tokens, 1)
-        return tokens / deployment.compute_prefill_s(tokens=tokens, context_before=case.context_depth)
+        prompts = max(round(case.concurrency / case.replicas), 1)
+        read_s = deployment.compute_prefill_s(tokens=tokens, context_before=case.context_depth, prompts=prompts)
+        return case.replicas * prompts * tokens / read_s
     served = _serve(case, deployment)
     output = max(case.output_tokens, 1)
     match case.metric:

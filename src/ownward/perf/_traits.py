@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ownward.anatomy import Anatomy
 from ownward.catalog import Machine
-from ownward.perf._formats import FORMATS, NATIVE, weight_bytes
+from ownward.perf._formats import FORMATS, NATIVE, keeps_narrow_experts, weight_bytes
 
 # Programs that run on another's kernels are predicted as that engine.
 _FAMILIES = {
@@ -79,16 +79,56 @@ INTENSITY_FLOP_PER_BYTE = {
     "arc": 215.0,
 }
 _ANY_INTENSITY = 100.0
+# What a card fetches from its host's memory: 16 lanes at about 0.8 of PCIe 3.0, 4.0 and 5.0. Basis: assumed.
+_PCIE_BYTES_PER_S = {
+    **dict.fromkeys(("pascal", "volta", "turing"), 12e9),
+    **dict.fromkeys(("blackwell", "blackwell-datacenter", "hopper", "rdna4"), 50e9),
+}
+_ANY_PCIE_BYTES_PER_S = 25e9
+
+
+VENDORS = {
+    **dict.fromkeys(
+        ("pascal", "volta", "turing", "ampere", "ada", "blackwell", "a100", "hopper", "blackwell-datacenter", "gb10"),
+        "nvidia",
+    ),
+    **dict.fromkeys(("strix-halo", "rdna3", "rdna4", "cdna"), "amd"),
+    "arc": "intel",
+    "apple": "apple",
+}
+_NARROW_HEAD, _USUAL_HEAD, _WIDEST_HEAD = 64, 128, 512
+_STACKED = frozenset({"volta", "a100", "hopper", "blackwell-datacenter", "cdna"})
+# What compiles an engine's kernels for a device, where its name says so; a name that does not is none of them.
+_BACKENDS = (("vulkan", r"vulkan|radv|amdvlk"), ("rocm", r"rocm|\bhip\b|hip-"))
+# llama.cpp reads BF16 by other, slower kernels than F16: on Vulkan without matrix units, on GeForce at half the rate.
+_WIDE_APART = frozenset({"llama.cpp", "ik_llama.cpp", "hipfire"})
 
 
 class Traits(NamedTuple):
-    """The levels at which efficiencies are kept."""
+    """The levels at which efficiencies are kept.
+
+    `backend` is empty where the engine's name does not state one; `host` is `board` for a card on a single-board
+    computer; `heads` is the class of attention's width, empty for the usual 128.
+    """
 
     engine: str
     family: str
     device: str
     kernels: str
     shape: str
+    backend: str = ""
+    host: str = ""
+    heads: str = ""
+
+    @property
+    def vendor(self) -> str:
+        """Whose programming stack the family has; empty for processors and unknown chips."""
+        return VENDORS.get(self.family, "")
+
+    @property
+    def memory(self) -> str:
+        """`hbm` for families on stacked memory, whose single kernels keep few enough bytes in flight to starve it."""
+        return "hbm" if self.family in _STACKED else ""
 
 
 def engine_family(engine: str) -> str:
@@ -116,6 +156,11 @@ def device_family(machine: Machine) -> str:
     return _named_family(f"{machine.name} {machine.id}") or machine.kind
 
 
+def pcie_bytes_per_s(family: str) -> float:
+    """Return how fast a card of a family fetches from its host's memory."""
+    return _PCIE_BYTES_PER_S.get(family, _ANY_PCIE_BYTES_PER_S)
+
+
 @lru_cache(maxsize=1024)
 def _named_family(name: str) -> str | None:
     text = re.sub(r"[-_]+", " ", name.lower())
@@ -130,7 +175,19 @@ def assumed_flop_per_s(machine: Machine) -> float | None:
     return machine.bandwidth_bytes_per_s.value * intensity
 
 
-def traits_of(anatomy: Anatomy, *, machine: Machine, engine: str, weights: str) -> Traits:
+def backend_of(engine: str) -> str:
+    """Return what an engine's name says its kernels are compiled for; nothing for most.
+
+    >>> backend_of("llama.cpp vulkan_radv"), backend_of("llama.cpp rocm-7.2.3"), backend_of("llama.cpp b9775")
+    ('vulkan', 'rocm', '')
+    """
+    text = engine.lower()
+    return next((name for name, pattern in _BACKENDS if re.search(pattern, text)), "")
+
+
+def traits_of(
+    anatomy: Anatomy, *, machine: Machine, engine: str, weights: str, backend: str = "", host: str = ""
+) -> Traits:
     """Return the traits of a deployment; `engine` is a family."""
     stored = anatomy.quantization if weights == NATIVE and anatomy.is_from_tensors else None
     if stored in FORMATS:
@@ -142,7 +199,25 @@ def traits_of(anatomy: Anatomy, *, machine: Machine, engine: str, weights: str) 
         kernels = "wide" if bits > 12 else "fp8" if bits > 6 else "mxfp4"  # noqa: PLR2004 -- between 16, 8 and 4 bits
     else:
         kernels = FORMATS[weights].kernels
+        if keeps_narrow_experts(anatomy, weights):
+            kernels = "mxfp4"
+    if kernels == "wide" and engine in _WIDE_APART and weights == "bf16":
+        kernels = "bf16"
     mixture = bool(anatomy.experts)
     recurrent = anatomy.recurrent_state_bytes_per_seq > 0
     shape = ("hybrid-" if recurrent else "") + ("moe" if mixture else "dense")
-    return Traits(engine=engine, family=device_family(machine), device=machine.id, kernels=kernels, shape=shape)
+    return Traits(engine=engine, family=device_family(machine), device=machine.id, kernels=kernels, shape=shape,
+                  backend=backend, host=host, heads=_width_of(anatomy.head_width))  # fmt: skip
+
+
+def _width_of(values: int) -> str:
+    """Return the class of kernels for heads of so many values: the usual 80 to 128 have no name."""
+    return (
+        "narrow"
+        if values <= _NARROW_HEAD
+        else "latent"
+        if values > _WIDEST_HEAD
+        else "wide"
+        if values > _USUAL_HEAD
+        else ""
+    )

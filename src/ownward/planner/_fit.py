@@ -280,7 +280,12 @@ def _best_arranged(
     cache would be kept whole by each of them, and there are sequences for all.
     """
     usual = _option(anatomy, variant, asked, costs, engine=engine)
-    if usual is not None and usual.deployment.cache_copies > 1 and asked.concurrency >= asked.machines_count:
+    if (
+        usual is not None
+        and usual.deployment.is_latent
+        and usual.deployment.cache_copies > 1
+        and asked.concurrency >= asked.machines_count
+    ):
         apart = _option(anatomy, variant, asked, costs, engine=engine, is_attention_apart=True)
         return apart if apart is not None and _is_worth(apart, usual) else usual
     if usual is None or usual.split is None or not anatomy.experts or shares_one_memory(asked.machine):

@@ -48,11 +48,20 @@ def test_exchanges_wait_longer_than_reductions_when_there_is_little_to_send() ->
 
 
 def test_a_latent_cache_is_kept_by_every_device_that_shares_its_layer() -> None:
-    latent, grouped = _deployed("deepseek-v3"), _deployed("qwen3-235b-a22b")
+    latent, grouped = _deployed("deepseek-v3"), _deployed("llama-3.1-70b")
     assert latent.cache_copies == 8
     assert grouped.cache_copies == 1
     assert latent.compute_memory(concurrency=1, context_tokens=4096).cache == pytest.approx(
         8 * latent.cache_bytes(4096), rel=1e-6
+    )
+
+
+def test_devices_beyond_the_heads_of_keys_and_values_keep_them_again() -> None:
+    """Four heads on eight devices: each of them is kept twice, in memory and for reading."""
+    few = _deployed("qwen3-235b-a22b")
+    assert few.cache_copies == 2
+    assert few.compute_memory(concurrency=4, context_tokens=8192).cache == pytest.approx(
+        2 * 4 * few.cache_bytes(8192), rel=1e-6
     )
 
 

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from ownward import anatomy, catalog
-from ownward.perf import Case, arranged, locate, predict, without_repetition
+from ownward.perf import Case, arranged, load_coefficients, locate, predict, without_repetition
+from ownward.perf._traits import backend_of
 
 
 def _case(model: str = "llama-3.1-8b", machine: str = "RTX 4090", **asked: object) -> Case:
@@ -93,3 +94,61 @@ def test_hardware_is_found_in_what_people_write(written: str, meant: str) -> Non
 
 def test_a_host_that_is_named_brings_its_memory() -> None:
     assert locate("4x RTX 4090 + Xeon Gold 6454S").host_bytes_per_s == pytest.approx(307.2e9)
+
+
+@pytest.mark.parametrize(
+    ("engine", "backend"),
+    [("llama.cpp vulkan_radv", "vulkan"), ("llama.cpp b9415 hip", "rocm"), ("ollama", ""), ("vLLM 0.25.0", "")],
+)
+def test_a_back_end_is_read_from_the_engine_s_name(engine: str, backend: str) -> None:
+    assert backend_of(engine) == backend
+
+
+def test_a_card_on_a_board_computer_is_no_faster_than_in_a_computer() -> None:
+    assert locate("Pi 5 - 8GB (AMD RX 7600)").slow_host
+    assert not locate("Intel 265K Custom PC (Nvidia RTX 4090)").slow_host
+    usual = _case("llama-3.2-1b", "RX 7900 XT")
+    slow, quick = predict(replace(usual, slow_host=True)), predict(usual)
+    assert slow.value is not None
+    assert quick.value is not None
+    assert slow.value < quick.value
+
+
+def test_prompts_that_come_together_share_the_engine_s_chunks() -> None:
+    """Sixteen prompts of 512 fill pieces of 2,048 tokens; one alone does not."""
+    case = _case(metric="prefill_tok_s", machine="DGX Spark", input_tokens=512, prompt_chunk_tokens=2048)
+    alone, together = predict(case), predict(replace(case, concurrency=16))
+    assert alone.value is not None
+    assert together.value is not None
+    assert together.value > alone.value
+
+
+def test_layers_in_the_other_memory_take_their_caches_along() -> None:
+    """The same bytes over two memories lose more to a long context than in one."""
+    spilled, whole = _case("llama-3.1-70b"), _case("llama-3.1-70b", "RTX PRO 6000 Blackwell Workstation")
+
+    def added_s(case: Case) -> float:
+        rates = [predict(replace(case, context_depth=depth)).value for depth in (1024, 65536)]
+        assert rates[0] is not None
+        assert rates[1] is not None
+        return 1 / rates[1] - 1 / rates[0]
+
+    assert added_s(spilled) > 4 * added_s(whole)
+
+
+def test_a_release_in_four_bits_keeps_them_whatever_its_file_is_called() -> None:
+    said = [predict(_case("gpt-oss-20b", weights=name)).value for name in ("mxfp4", "q8_0")]
+    assert said[0] is not None
+    assert said[1] is not None
+    assert said[1] == pytest.approx(said[0], rel=0.2)
+
+
+def test_a_mixture_of_tensorrt_llm_under_a_full_load_attends_apart() -> None:
+    case = _case("qwen3-235b-a22b", "H200 SXM", engine="TensorRT-LLM 1.0", machines_count=8, tensor_parallel=8)
+    assert arranged(replace(case, concurrency=3000)).attention_data_parallel
+    assert not arranged(replace(case, concurrency=8)).attention_data_parallel
+
+
+def test_a_note_of_an_unknown_band_class_falls_back_to_a_wider_one() -> None:
+    known = load_coefficients()
+    assert known.band("prefill_tok_s/llama.cpp/one/no-such-family") == known.band("prefill_tok_s/llama.cpp/one")

@@ -116,6 +116,8 @@ def _attention(fields: Fields, kind: str) -> Part:
         window_values=dim,
         window_tokens=fields.count("sliding_window"),
         window_flop=4 * heads * dim,
+        kv_heads=1,
+        head_width=dim,
         reports_window_flop=False,
     )
     ratio = _ratio(fields, kind)
