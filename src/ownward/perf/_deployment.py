@@ -30,8 +30,16 @@ _SMOOTHNESS = 5.0
 # A skew of routing as measured traffic shows it (Zipf exponent 0.3 to 0.6).
 _ROUTING_SKEW = 0.4
 LLAMA_LIKE = frozenset({"llama.cpp", "ik_llama.cpp", "mlx", "hipfire"})
-# What an engine keeps besides weights and cache: buffers, graphs, the runtime itself.
-_OVERHEAD_BYTES = {True: 600 << 20, False: 1800 << 20}
+# What a server's engine keeps besides weights, cache and activations: graphs, the runtime itself.
+_OVERHEAD_BYTES = 1800 << 20
+# The same of llama.cpp: the process, measured here without a card (154 MB of its own with buffers of 117 MB), and what
+# a card's driver keeps for it. Basis of the second: assumed, what nvidia-smi shows above llama.cpp's own buffers.
+_PROCESS_BYTES = 40 << 20
+_DRIVER_BYTES = 400 << 20
+# Its buffer for a chunk holds the logits of every token, as 32 bits, and some states as wide as the model: 258 MiB for
+# Llama 3 8B, 305 for Qwen3 8B, 398 for gpt-oss-20b in its own log. Source: llama.cpp, llama-context.cpp.
+_LOGIT_BYTES = 4
+_CHUNK_STATES = 4
 _USABLE_FRACTION = {True: 0.97, False: 0.92}
 _KV_BYTES = {"bf16": 2.0, "f16": 2.0, "fp8": 1.0, "q8_0": 8.5 / 8, "q5_1": 6.0 / 8, "q4_0": 4.5 / 8}
 _BLOCK_TOKENS = 16
@@ -147,12 +155,16 @@ class Deployment:
         """
         hidden = self.anatomy.hidden_size or 4096
         tokens = batch_tokens or self.chunk_tokens
+        activations, overhead = tokens * hidden * 2 * 8, _OVERHEAD_BYTES
+        if self.is_llama_like:
+            activations = tokens * _LOGIT_BYTES * ((self.anatomy.vocab_size or 0) + _CHUNK_STATES * hidden)
+            overhead = _PROCESS_BYTES + (_DRIVER_BYTES if self.machine.kind.startswith("gpu") else 0)
         return Memory(
             weights=self.weight_bytes,
             cache=round(concurrency * self.cache_bytes(context_tokens) * self.cache_copies),
             state=concurrency * self.anatomy.recurrent_state_bytes_per_seq,
-            activations=tokens * hidden * 2 * 8,
-            overhead=_OVERHEAD_BYTES[self.is_llama_like] * self.machines_count,
+            activations=activations,
+            overhead=overhead * self.machines_count,
         )
 
     @property
@@ -430,7 +442,7 @@ def deploy(
     traits = traits_of(anatomy, machine=machine, engine=family, weights=weights, backend=backend_of(engine),
                        host="board" if slow_host else "")  # fmt: skip
     efficiency = coefficients.resolve(traits) if coefficients is not None else find_efficiency(traits)
-    flop_per_s, flop_basis = _flop_rate(machine, traits)
+    flop_per_s, flop_basis = _flop_rate(machine, traits, weights)
     usable = machine.usable_memory
     bases: list[Basis] = [machine.bandwidth_bytes_per_s.basis, efficiency.basis, flop_basis]
     pipeline = pipeline_parallel or 1
@@ -520,17 +532,19 @@ def _touched_share(experts: int, per_token: int, tokens: float) -> float:
     return distinct / experts
 
 
-def _flop_rate(machine: Machine, traits: Traits) -> tuple[float, Basis]:
+def _flop_rate(machine: Machine, traits: Traits, weights: str) -> tuple[float, Basis]:
     """Return the dense rate of the path that the engine computes in.
 
     llama.cpp sums in 16 bits or multiplies in 8, which GeForce cards do at the full rate of their chip: twice the
-    datasheet's rate for sums in 32 bits. Source: NVIDIA's Ada whitepaper, appendix A (FP16 with FP16 accumulate).
+    datasheet's rate for sums in 32 bits, which is what BF16 has. Source: NVIDIA's Ada whitepaper, appendix A (FP16 with
+    FP16 accumulate).
     """
     dtype = "bf16" if traits.engine in LLAMA_LIKE else _COMPUTE_DTYPE.get(traits.kernels, "bf16")
     rate = machine.rate(dtype) or machine.rate("bf16") or machine.rate("fp16")  # type: ignore[arg-type]
-    halved = traits.engine in LLAMA_LIKE and traits.family in _HALVED_FAMILIES and machine.kind == "gpu-consumer"
+    is_halved = traits.family in _HALVED_FAMILIES and machine.kind == "gpu-consumer"
+    doubled = 2.0 if is_halved and traits.engine in LLAMA_LIKE and weights != "bf16" else 1.0
     if rate is not None:
-        return rate.value * (2.0 if halved else 1.0), rate.basis
+        return rate.value * doubled, rate.basis
     return assumed_flop_per_s(machine) or 1e12, "assumed"
 
 

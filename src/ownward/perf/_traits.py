@@ -100,8 +100,8 @@ _NARROW_HEAD, _USUAL_HEAD, _WIDEST_HEAD = 64, 128, 512
 _STACKED = frozenset({"volta", "a100", "hopper", "blackwell-datacenter", "cdna"})
 # What compiles an engine's kernels for a device, where its name says so; a name that does not is none of them.
 _BACKENDS = (("vulkan", r"vulkan|radv|amdvlk"), ("rocm", r"rocm|\bhip\b|hip-"))
-# llama.cpp reads BF16 by other, slower kernels than F16: on Vulkan without matrix units, on GeForce at half the rate.
-_WIDE_APART = frozenset({"llama.cpp", "ik_llama.cpp", "hipfire"})
+# Vulkan has no arithmetic in BF16 but by an extension: llama.cpp reads such weights by other, slower kernels than F16.
+_WIDE_APART = "vulkan"
 
 
 class Traits(NamedTuple):
@@ -201,7 +201,7 @@ def traits_of(
         kernels = FORMATS[weights].kernels
         if keeps_narrow_experts(anatomy, weights):
             kernels = "mxfp4"
-    if kernels == "wide" and engine in _WIDE_APART and weights == "bf16":
+    if kernels == "wide" and backend == _WIDE_APART and weights == "bf16":
         kernels = "bf16"
     mixture = bool(anatomy.experts)
     recurrent = anatomy.recurrent_state_bytes_per_seq > 0

@@ -276,16 +276,11 @@ def _best_arranged(
 ) -> FitOption | None:
     """Return the option as an engine does it by itself, or otherwise where that is well worth it.
 
-    Prompts are read in wider pieces where experts come from the host's memory. Devices attend apart where a latent
-    cache would be kept whole by each of them, and there are sequences for all.
+    Prompts are read in wider pieces where experts come from the host's memory. Devices attend apart where a mixture's
+    cache would be kept more than once between them, and there are sequences for all.
     """
     usual = _option(anatomy, variant, asked, costs, engine=engine)
-    if (
-        usual is not None
-        and usual.deployment.is_latent
-        and usual.deployment.cache_copies > 1
-        and asked.concurrency >= asked.machines_count
-    ):
+    if usual is not None and _keeps_twice(usual.deployment) and asked.concurrency >= asked.machines_count:
         apart = _option(anatomy, variant, asked, costs, engine=engine, is_attention_apart=True)
         return apart if apart is not None and _is_worth(apart, usual) else usual
     if usual is None or usual.split is None or not anatomy.experts or shares_one_memory(asked.machine):
@@ -296,6 +291,10 @@ def _best_arranged(
     reads = (wide.prefill_tokens_per_s.value or 0.0) > _WORTH_FACTOR * (usual.prefill_tokens_per_s.value or 0.0)
     writes = (wide.decode_tokens_per_s.value or 0.0) >= _LOSS_FACTOR * (usual.decode_tokens_per_s.value or 0.0)
     return wide if reads and writes else usual
+
+
+def _keeps_twice(deployment: Deployment) -> bool:
+    return deployment.cache_copies > 1 and (deployment.is_latent or bool(deployment.anatomy.experts))
 
 
 def _is_worth(apart: FitOption, usual: FitOption) -> bool:
