@@ -86,7 +86,8 @@ max_context_tokens = 2048
 # What cannot be asked of an upstream of this dialect (no translation of it exists), and of a small model.
 ONLY_OPENAI = frozenset({"embeddings", "count_tokens"})
 OF_EMBEDDED = (
-    "plain", "stream", "400", "401", "404", "models", "responses", "responses put together", "count_tokens",
+    "plain", "stream", "400", "401", "404", "models", "responses", "responses put together", "responses continued",
+    "count_tokens",
 )  # fmt: skip
 
 
@@ -105,7 +106,9 @@ def serving(folder: Path, *, with_engine: bool) -> Iterator[dict[str, Any]]:
                 plan += _TIER.format(name=f"{name}-{dialect}", url=urls[name], dialect=dialect)
         plan += _EMBEDDED if with_engine else ""
         (folder / "plan.toml").write_text(plan, encoding="utf-8")
-        (folder / "ownward.toml").write_text("[gateway]\nrequires_keys = true\n", encoding="utf-8")
+        (folder / "ownward.toml").write_text(
+            '[gateway]\nrequires_keys = true\nkeep_responses_s = "1h"\n', encoding="utf-8"
+        )
         with ledger.open(folder / "ledger.db") as opened:
             key = opened.create_key("clients")
         ready = folder / "ready.json"

@@ -208,6 +208,23 @@ def _(site: Site, model: str) -> None:
             equal(stream.get_final_response().output_text, SAID)
 
 
+@cell("openai", "responses continued")
+def _(site: Site, model: str) -> None:
+    import openai
+
+    client, asked = _openai(site), {"model": f"plain-{model}", "max_output_tokens": 20}
+    first = client.responses.create(input="one", **asked)
+    events = list(client.responses.create(input="two", previous_response_id=first.id, stream=True, **asked))
+    second = events[-1].response
+    equal(client.responses.retrieve(second.id).previous_response_id, first.id)
+    items = client.responses.input_items.list(second.id, order="asc").data
+    equal([item.role for item in items], ["user", "assistant", "user"])
+    equal([items[0].content[0].text, items[2].content[0].text], ["one", "two"])
+    client.responses.delete(first.id)
+    ask = client.responses.create
+    raises(openai.BadRequestError, lambda: ask(input="three", previous_response_id=second.id, **asked))
+
+
 # anthropic
 
 
@@ -409,6 +426,15 @@ def _(site: Site, model: str) -> None:
 @cell("langchain-openai", "responses")
 def _(site: Site, model: str) -> None:
     assert _chat_openai(site, f"plain-{model}", use_responses_api=True).invoke("hello").text
+
+
+@cell("langchain-openai", "responses continued")
+def _(site: Site, model: str) -> None:
+    chat = _chat_openai(site, f"plain-{model}", use_responses_api=True, use_previous_response_id=True)
+    first = chat.invoke([("user", "one")])
+    second = chat.invoke([("user", "one"), first, ("user", "two")])
+    found = _openai(site).responses.retrieve(second.response_metadata["id"])
+    equal(found.previous_response_id, first.response_metadata["id"])
 
 
 # pydantic-ai

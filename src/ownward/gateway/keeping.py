@@ -26,7 +26,7 @@ from ownward.gateway.errors import (
     MalformedRequest,
     UnknownPreviousResponse,
 )
-from ownward.ledger import KeptResponse
+from ownward.ledger import KeptResponse, owner_of
 from ownward.policy import ANY, LOCAL_ONLY, Label
 from ownward.upstreams import EventCutter
 
@@ -49,9 +49,9 @@ _HOLDS_RESPONSE: Final = b'"response"'
 _LONGEST_EVENT_BYTES: Final = 64 << 20
 
 
-def owner_of(key: KeyScope | None) -> str:
-    """Return whose a response is: its key's; where no keys are demanded, everybody's on this gateway."""
-    return "" if key is None else f"key:{key.key_id}"
+def owner_for(key: KeyScope | None) -> str:
+    """Return whose a response is that is answered to who shows `key`."""
+    return owner_of(None if key is None else key.key_id)
 
 
 def is_id(response_id: str) -> bool:
@@ -109,7 +109,7 @@ async def _find_turns(exchange: Exchange, top: Members) -> tuple[KeptResponse, .
         raise MalformedRequest("previous_response_id is not text", allowed="The id of a response")
     if not is_id(previous):
         raise UnknownPreviousResponse(previous)
-    ledger, owner = exchange.gateway.ledger, owner_of(exchange.key)
+    ledger, owner = exchange.gateway.ledger, owner_for(exchange.key)
     turns = await asyncio.to_thread(ledger.query_conversation, previous, owner=owner)
     if not turns:
         raise UnknownPreviousResponse(previous)
@@ -202,7 +202,6 @@ class Keeping:
 
     async def begin(self, status: int, content_type: bytes, headers: list[tuple[bytes, bytes]]) -> None:
         """Pass the head on."""
-        self._cutter = EventCutter(_LONGEST_EVENT_BYTES)
         await self._exchange.begin(status, content_type, headers)
 
     async def write(self, data: bytes) -> None:
@@ -285,7 +284,7 @@ class Keeping:
         now = gateway.clock.now()
         kept = KeptResponse(
             response_id=self.name,
-            owner=owner_of(exchange.key),
+            owner=owner_for(exchange.key),
             request_id=exchange.request_id,
             previous_id=self._turns[-1].response_id if self._turns else None,
             label=str(exchange.label),

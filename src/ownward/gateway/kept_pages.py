@@ -9,7 +9,7 @@ from urllib.parse import parse_qs
 
 from ownward.gateway.conversation import list_items
 from ownward.gateway.errors import MalformedRequest, UnknownResponse
-from ownward.gateway.keeping import is_id, owner_of
+from ownward.gateway.keeping import is_id, owner_for
 
 if TYPE_CHECKING:
     from ownward.gateway.app import Gateway
@@ -43,7 +43,7 @@ async def answer(gateway: Gateway, method: str, path: str, query: bytes, key: Ke
     keeps = gateway.settings.keep_responses_s > 0
     if not is_id(response_id):
         raise UnknownResponse(response_id, keeps=keeps)
-    owner = owner_of(key)
+    owner = owner_for(key)
     if method == "DELETE":
         if not await asyncio.to_thread(gateway.ledger.delete_response, response_id, owner=owner):
             raise UnknownResponse(response_id, keeps=keeps)

@@ -103,6 +103,16 @@ def delete(connection: Connection, response_id: str, *, owner: str, now_us: int)
     return connection.execute(_DELETE + " AND expires_at_us > ?", (response_id, owner, now_us)) > 0
 
 
+def owner_of(key_id: str | None) -> str:
+    """Return whose a response is: its key's; where no keys are demanded, everybody's on the gateway."""
+    return "" if key_id is None else f"key:{key_id}"
+
+
+def delete_all(connection: Connection, *, owner: str) -> None:
+    """Delete everything of one owner in the caller's transaction."""
+    connection.execute("DELETE FROM kept_responses WHERE owner = ?", (owner,))
+
+
 def delete_expired(connection: Connection, *, now_us: int) -> int:
     """Delete the responses whose time is over in the caller's transaction; return how many."""
     return connection.execute("DELETE FROM kept_responses WHERE expires_at_us <= ?", (now_us,))

@@ -344,7 +344,7 @@ class Ledger:
         return None
 
     def revoke_key(self, key_id: str) -> None:
-        """Make a key void from now on; revoking it again changes nothing.
+        """Make a key void from now on, and delete the responses kept for it; revoking it again changes nothing.
 
         Raises: LedgerError, if there is no such key.
         """
@@ -356,6 +356,7 @@ class Ledger:
                 raise LedgerError(
                     f"there is no key {key_id!r}", where=self.name, next_step="List the keys with their ids"
                 )
+            kept_responses.delete_all(connection, owner=kept_responses.owner_of(key_id))
 
         self._run(revoke)
 

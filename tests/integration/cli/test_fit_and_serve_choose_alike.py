@@ -16,8 +16,8 @@ from ownward import anatomy, perf
 from ownward.cli import _fit, _serving_choice
 from ownward.cli._app import run
 from ownward.cli._context import load_settings
-from ownward.cli._serving import choose_serving
 from ownward.cli._serve_engines import make_engine
+from ownward.cli._serving import choose_serving
 from ownward.core import KIB, MIB
 from ownward.engines import EmbeddedEngine, Room
 

@@ -15,7 +15,7 @@ import pytest
 
 from ownward import ledger
 from ownward.core import LedgerError, ManualClock
-from ownward.engines import Cut, Failure, FakeOptions, FakeServer
+from ownward.engines import Cut, Failure, FakeOptions, FakeServer, Stall
 from ownward.gateway import GatewaySettings
 from ownward.gateway.capturing import delete_expired
 from ownward.plan import Match, Strategy, Upstream, Workload
@@ -300,6 +300,50 @@ def test_an_answer_that_cannot_be_kept_is_told_all_the_same_and_says_so(lab, sta
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("status", ["failed", "in_progress", "cancelled"])
+def test_what_is_no_answer_yet_or_none_at_all_is_not_kept(lab, start, status):
+    async def main():
+        body = json.loads(response_with(SAID)) | {"status": status}
+        async with lab.Scripted(lab.whole(json.dumps(body).encode())) as upstream:
+            async with start(lab.plan_of(lab.tier("a", upstream.base_url)), settings=keeping()) as running:
+                answer = await running.ask(RESPONSES, asked())
+                assert (answer.status, answer.json["store"]) == (200, False)
+                assert (await running.ask(f"{RESPONSES}/{answer.json['id']}")).status == 404
+
+    asyncio.run(main())
+
+
+def test_a_request_that_is_not_to_be_kept_passes_byte_for_byte(lab, start):
+    async def main():
+        async with lab.Scripted(lab.whole(response_with(SAID))) as upstream:
+            async with start(lab.plan_of(lab.tier("a", upstream.base_url)), settings=keeping()) as running:
+                sent = b'{ "input":"x" ,"store":  false, "x":1.50, "model": "chat"}'
+                answer = await running.ask(RESPONSES, sent)
+                assert upstream.heard[0][2] == sent.replace(b'"chat"', b'"a-model"')
+                assert answer.body == response_with(SAID)
+
+    asyncio.run(main())
+
+
+def test_a_stream_that_is_kept_stops_waiting_for_its_prompt_at_its_first_token(lab, start):
+    async def main():
+        slow = FakeOptions(reply="a b c d", stalls=(Stall.parse("2:0.5"),))
+        async with FakeServer(slow) as one, FakeServer(slow) as two:
+            urls = (one.base_url, two.base_url)
+            upstreams = tuple(Upstream(name=f"u{n}", url=url) for n, url in enumerate(urls))
+            owned = lab.tier("own", one.base_url, kind="owned", engine="llama-server", upstreams=upstreams)
+            async with start(lab.plan_of(owned), settings=keeping()) as running:
+                async with lab.Client(running.base_url) as client:
+                    await client.send(RESPONSES, asked("long " * 5000, stream=True))
+                    answer = await client.head()
+                    await client.piece()
+                    prefixes = running.server.gateway.prefixes
+                    assert sum(one.waiting_bytes for one in prefixes._upstreams.values()) == 0
+                    assert (await client.rest(answer)).status == 200
+
+    asyncio.run(main())
+
+
 def test_time_and_shares_are_bounds_and_what_goes_on_stays(lab, start, tmp_path):
     async def main():
         clock = Clock(START)
@@ -341,6 +385,8 @@ def test_it_survives_a_restart_and_goes_on_at_another_gateway_of_the_ledger(lab,
                     assert third.status == 200
                     heard = json.loads(fake.record.requests()["requests"][-1]["body"])["input"]
                     assert [item["content"] for item in heard[::2]] == ["one", "two", "three"]
+                    sent = [json.loads(one["body"]) for one in fake.record.requests()["requests"]]
+                    assert [body["store"] for body in sent] == [False] * 3  # the provider is asked to keep nothing
 
     asyncio.run(main())
 

@@ -115,6 +115,17 @@ def test_each_owner_has_so_many_and_so_many_bytes(opened):
     assert names(opened, "other", owner="key:b") == ["other"]
 
 
+def test_a_revoked_keys_responses_are_deleted_with_it(opened):
+    from ownward.ledger import owner_of
+
+    key = opened.verify_key(opened.create_key("k"))
+    keep(opened, kept("theirs", owner=owner_of(key.key_id)), kept("other"), kept("nobody's", owner=owner_of(None)))
+    opened.revoke_key(key.key_id)
+    assert names(opened, "theirs", owner=owner_of(key.key_id)) == []
+    assert names(opened, "other") == ["other"]
+    assert names(opened, "nobody's", owner="") == ["nobody's"]
+
+
 def test_a_response_of_no_request_is_refused(opened):
     import dataclasses
 
