@@ -65,13 +65,14 @@ def home_of(target: Target) -> str:
 class Conversation:
     """One request and the kept responses that it continues, the oldest first; none where it begins."""
 
-    __slots__ = ("_bodies", "_own", "_top", "_turns")
+    __slots__ = ("_bodies", "_own", "_said", "_top", "_turns")
 
     def __init__(self, turns: Sequence[KeptResponse], top: Members, own: Sequence[msgspec.Raw]) -> None:
         """Compose nothing yet; `own` are the items of `top`, the request as its client sent it."""
         self._turns = tuple(turns)
         self._top = top
         self._own = tuple(own)
+        self._said = [_Said(turn) for turn in self._turns]
         self._bodies: dict[tuple[str, bool], bytes] = {}
 
     @property
@@ -88,11 +89,11 @@ class Conversation:
         return self._compose(home_of(target), is_native=target.crossing(RESPONSES, needs) is None)
 
     def _compose(self, home: str, *, is_native: bool) -> bytes:
-        if not self._turns:
+        if not any(said.differs(home) for said in self._said):
             home, is_native = "", False
         body = self._bodies.get((home, is_native))
         if body is None:
-            items = [item for turn in self._turns for item in _said_in(turn, home, is_native=is_native)]
+            items = [item for said in self._said for item in said.to(home, is_native=is_native)]
             members = {name: value for name, value in self._top.items() if name != "previous_response_id"}
             if self._turns:
                 members["input"] = msgspec.Raw(b"[%b]" % b",".join([bytes(item) for item in (*items, *self._own)]))
@@ -141,20 +142,37 @@ def _output_of(turn: KeptResponse) -> list[msgspec.Raw]:
     return _decode_items(stated) if stated[:1] == _LIST else []
 
 
-def _said_in(turn: KeptResponse, home: str, *, is_native: bool) -> list[msgspec.Raw]:
-    said = _decode_items(turn.items_json)
-    is_home = turn.origin == home or not home
-    for raw in _output_of(turn):
-        item = _decode_members(raw)
-        kind = text_of(item, "type")
-        if kind == "reasoning" and (not is_home or (is_native and not _holds_words(item))):
-            continue
-        if kind in _NAMED_BY_THEIR_WRITER and not is_home:
-            item.pop("id", None)
-            said.append(msgspec.Raw(_encode(item)))
-        else:
-            said.append(raw)
-    return said
+class _Said:
+    """What one turn adds to those after it: its input, then its answer, read once."""
+
+    __slots__ = ("_answered", "_asked", "_has_reasoning", "_origin")
+
+    def __init__(self, turn: KeptResponse) -> None:
+        self._origin = turn.origin
+        self._asked = _decode_items(turn.items_json)
+        self._answered = [(raw, members, text_of(members, "type")) for raw, members in _items_of(turn)]
+        self._has_reasoning = any(kind == "reasoning" for _, _, kind in self._answered)
+
+    def differs(self, home: str) -> bool:
+        """Return whether some upstream is told something else than another: reasoning, or somebody else's names."""
+        return self._has_reasoning or self._origin != home
+
+    def to(self, home: str, *, is_native: bool) -> list[msgspec.Raw]:
+        """Return the items that an upstream is told; without a `home`, all as they are."""
+        said = list(self._asked)
+        is_home = self._origin == home or not home
+        for raw, members, kind in self._answered:
+            if kind == "reasoning" and (not is_home or (is_native and not _holds_words(members))):
+                continue
+            if kind in _NAMED_BY_THEIR_WRITER and not is_home:
+                said.append(msgspec.Raw(_encode({name: value for name, value in members.items() if name != "id"})))
+            else:
+                said.append(raw)
+        return said
+
+
+def _items_of(turn: KeptResponse) -> list[tuple[msgspec.Raw, Members]]:
+    return [(raw, _decode_members(raw)) for raw in _output_of(turn)]
 
 
 def _holds_words(reasoning: Members) -> bool:

@@ -165,7 +165,7 @@ class Keeping:
         """The places that every earlier turn's data may travel to; None where there is none."""
         if not self._turns:
             return None
-        return reduce(Label.meet, map(_label_of, self._turns))
+        return reduce(Label.meet, map(_label_of, {turn.label for turn in self._turns}))
 
     def decide(self, choice: Choice) -> None:
         """Keep nothing that may not travel to where the ledger is.
@@ -306,10 +306,10 @@ class Keeping:
         return True
 
 
-def _label_of(turn: KeptResponse) -> Label:
-    """Return what a turn's label says; one that cannot be read allows this machine alone."""
+def _label_of(stated: str) -> Label:
+    """Return what a kept label says; one that cannot be read allows this machine alone."""
     try:
-        return Label.parse(turn.label)
+        return Label.parse(stated)
     except OwnwardError:
         return LOCAL_ONLY
 

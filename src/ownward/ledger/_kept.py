@@ -19,18 +19,21 @@ _INSERT: Final = f"INSERT INTO kept_responses ({_COLUMNS}, bytes) VALUES ({', '.
 
 # The conversation up to one response. An owner sees nobody else's, wherever `previous_id` leads.
 _CHAIN: Final = """
-WITH RECURSIVE chain (response_id, previous_id, depth) AS (
-  SELECT response_id, previous_id, 0 FROM kept_responses WHERE response_id = ? AND owner = ? AND expires_at_us > ?
+WITH RECURSIVE chain (response_id, previous_id, expires_at_us, depth) AS (
+  SELECT response_id, previous_id, expires_at_us, 0 FROM kept_responses
+  WHERE response_id = ? AND owner = ? AND expires_at_us > ?
   UNION ALL
-  SELECT k.response_id, k.previous_id, c.depth + 1 FROM kept_responses k
+  SELECT k.response_id, k.previous_id, k.expires_at_us, c.depth + 1 FROM kept_responses k
   JOIN chain c ON k.response_id = c.previous_id WHERE k.owner = ? AND k.expires_at_us > ?
 )"""
 _READ_CHAIN: Final = (
     _CHAIN + f" SELECT {', '.join('k.' + name for name in _COLUMNS.split(', '))} FROM chain c"  # noqa: S608 - our own columns
     " JOIN kept_responses k ON k.response_id = c.response_id ORDER BY c.depth DESC"
 )
-_CHAIN_IDS: Final = _CHAIN + " SELECT response_id FROM chain"  # noqa: S608 - nothing but our own words
-_TOUCH: Final = "UPDATE kept_responses SET expires_at_us = ? WHERE response_id = ? AND owner = ? AND expires_at_us < ?"
+_CHAIN_IDS: Final = _CHAIN + " SELECT response_id, expires_at_us FROM chain"  # noqa: S608 - nothing but our own words
+_LONGER_US: Final = 3600 * 1_000_000
+_TOUCH: Final = "UPDATE kept_responses SET expires_at_us = ? WHERE response_id = ? AND owner = ?"
+_COUNT: Final = "SELECT COUNT(*), COALESCE(SUM(bytes), 0) FROM kept_responses WHERE owner = ?"
 _HELD: Final = (
     "SELECT response_id, bytes FROM kept_responses WHERE owner = ? AND response_id <> ?"
     " ORDER BY expires_at_us DESC, kept_at_us DESC"
@@ -67,15 +70,15 @@ class KeptResponse:
 def keep(connection: Connection, kept: KeptResponse, *, most_responses: int, most_bytes: int) -> int:
     """Add a response in the caller's transaction; return how many older ones of its owner had to go for it.
 
-    What it continues is kept as long as itself. Beyond either bound those go that would have expired first.
+    What it continues is kept at least as long as itself: a tenth of its time longer, an hour at most, so that not every
+    turn has to write all turns before it anew. Beyond either bound those go that would have expired first.
     """
-    expires_at_us = to_us(kept.expires_at)
     connection.execute(_INSERT, (*_values(kept), kept.size_bytes))
-    now_us = to_us(kept.kept_at)
     if kept.previous_id is not None:
-        chain = (kept.previous_id, kept.owner, now_us, kept.owner, now_us)
-        earlier = connection.rows(_CHAIN_IDS, chain)
-        connection.execute_many(_TOUCH, [(expires_at_us, name, kept.owner, expires_at_us) for (name,) in earlier])
+        _extend(connection, kept)
+    ((held, held_bytes),) = connection.rows(_COUNT, (kept.owner,))
+    if held <= most_responses and held_bytes <= most_bytes:
+        return 0
     responses, size_bytes, gone = 1, kept.size_bytes, []
     for name, held_bytes in connection.rows(_HELD, (kept.owner, kept.response_id)):
         responses += 1
@@ -85,6 +88,17 @@ def keep(connection: Connection, kept: KeptResponse, *, most_responses: int, mos
     if gone:
         connection.execute_many(_DELETE, gone)
     return len(gone)
+
+
+def _extend(connection: Connection, kept: KeptResponse) -> None:
+    """Have everything that a response continues kept as long."""
+    now_us, expires_at_us = to_us(kept.kept_at), to_us(kept.expires_at)
+    longer_us = expires_at_us + min((expires_at_us - now_us) // 10, _LONGER_US)
+    chain = (kept.previous_id, kept.owner, now_us, kept.owner, now_us)
+    earlier = connection.rows(_CHAIN_IDS, chain)
+    shorter = [name for name, at_us in earlier if at_us < expires_at_us]
+    if shorter:
+        connection.execute_many(_TOUCH, [(longer_us, name, kept.owner) for name in shorter])
 
 
 def query_conversation(

@@ -585,9 +585,7 @@ def test_a_conversation_may_not_outgrow_the_largest_request(lab, start):
 
 
 def test_a_label_that_cannot_be_read_allows_this_machine_alone():
-    from types import SimpleNamespace
-
     from ownward.gateway.keeping import _label_of
 
-    assert _label_of(SimpleNamespace(label="?!")) == LOCAL_ONLY
-    assert _label_of(SimpleNamespace(label="eu")) == Label.parse("eu")
+    assert _label_of("?!") == LOCAL_ONLY
+    assert _label_of("eu") == Label.parse("eu")

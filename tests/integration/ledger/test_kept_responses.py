@@ -92,7 +92,24 @@ def test_what_is_continued_is_kept_as_long_as_what_continues_it(opened, clock):
     clock.advance(3000)
     assert names(opened, "2") == []
     assert not opened.delete_response("2", owner="key:a")
+    clock.advance(360)  # a tenth of its time more, which spares the next turn from writing it anew
+    assert names(opened, "1") == []
     assert opened.delete_expired_bodies() == 2
+
+
+def test_not_every_turn_writes_all_turns_before_it_anew(opened, clock):
+    keep(opened, kept("1"))
+
+    def expiry():
+        return opened.query_conversation("1", owner="key:a")[0].expires_at
+
+    seen = []
+    for number in range(2, 8):
+        clock.advance(100)
+        keep(opened, kept(str(number), str(number - 1), at=clock.now()))
+        seen.append(expiry())
+        assert expiry() >= clock.now() + HOUR
+    assert len(set(seen)) == 2
 
 
 def test_a_deleted_one_leaves_a_gap_that_shows(opened):
