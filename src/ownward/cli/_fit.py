@@ -19,12 +19,12 @@ from ownward.cli._subjects import catalog_files, find_anatomy, find_checkpoint, 
 from ownward.core import InfeasiblePlan, OwnwardError, UsageError, to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ownward.anatomy import Anatomy
     from ownward.economics import Assumptions
     from ownward.engines import Room, ServingChoice
-    from ownward.planner import FitOption, Nearest, StoredAs
+    from ownward.planner import FitOption, Merit, Nearest, StoredAs
     from ownward.reports import FitLine, FitReport
 
 NOTHING_FITS = InfeasiblePlan.exit_code
@@ -207,13 +207,14 @@ def _fitted(named: _Named, load: _Load, beside: Beside, subject: Subject) -> Fit
     from ownward.planner import fit as fit_models
     from ownward.reports import FitReport
 
+    merits = beside.merits(named.anatomies) if named.is_catalogue else None
     options = fit_models(
         named.anatomies,
         machine=subject.machine,
         machines_count=subject.count,
         host=subject.host,
         coefficients=subject.coefficients,
-        merits=_merits(named, beside) if named.is_catalogue else None,
+        merits=_worths(merits),
         stored_as=named.stored_as,
         at=beside.at,
         **load.as_arguments(),
@@ -227,7 +228,7 @@ def _fitted(named: _Named, load: _Load, beside: Beside, subject: Subject) -> Fit
             options,
             machines=[item for item in catalog.machines(catalog_files()) if item.kind.startswith(("gpu-", "soc-"))],
             others=others,
-            merits={anatomy.name: beside.merit(anatomy) for anatomy in others},
+            merits=_worths(beside.merits(others)),
         )
     rooms: dict[str | None, Room] = {}
     lines = tuple(
@@ -238,6 +239,7 @@ def _fitted(named: _Named, load: _Load, beside: Beside, subject: Subject) -> Fit
             curves=compute_curves(option) if not number else None,
             threads=subject.threads,
             serving=_choose_serving(option, named, subject, rooms),
+            merits=merits,
         )
         for number, option in enumerate(options)
     )
@@ -263,13 +265,14 @@ def _advised(
     from ownward.planner import HOST_USD, advise, compute_curves
     from ownward.reports import FitReport
 
+    merits = beside.merits(named.anatomies) if named.is_catalogue else None
     advice = advise(
         named.anatomies,
         machines=catalog.machines(catalog_files()),
         budget_usd=budget_usd,
         host_usd=HOST_USD if host_usd is None else host_usd,
         host=host,
-        merits=_merits(named, beside) if named.is_catalogue else None,
+        merits=_worths(merits),
         at=beside.at,
         **load.as_arguments(),
     )
@@ -287,6 +290,7 @@ def _advised(
                 beside,
                 curves=compute_curves(purchase.option) if purchase is advice.best else None,
                 threads=None,
+                merits=merits,
             )
             for purchase in advice.purchases
         ),
@@ -328,6 +332,7 @@ def _line(
     curves: Any,
     threads: int | None,
     serving: ServingChoice | None = None,
+    merits: Mapping[str, Merit] | None = None,
 ) -> FitLine:
     from ownward.reports import FitLine
 
@@ -338,6 +343,7 @@ def _line(
         ways=ways_to_run(option, beside.release(option.model), source=source, threads=threads, serving=serving),
         curves=curves,
         serving=serving,
+        rests_on=None if merits is None else merits[option.model].rests_on,
     )
 
 
@@ -353,8 +359,8 @@ def _shortened(options: Sequence[FitOption], load: _Load) -> list[str]:
     ]
 
 
-def _merits(named: _Named, beside: Beside) -> dict[str, float]:
-    return {anatomy.name: beside.merit(anatomy) for anatomy in named.anatomies}
+def _worths(merits: Mapping[str, Merit] | None) -> dict[str, float] | None:
+    return None if merits is None else {name: merit.worth for name, merit in merits.items()}
 
 
 def _relatives(model: str, beside: Beside) -> list[Anatomy]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from datetime import date
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from ownward.core import OwnwardError
 if TYPE_CHECKING:
     from ownward.anatomy import Anatomy
     from ownward.catalog import Model
+    from ownward.planner import Merit
     from ownward.pricing import Price, PriceBook
     from ownward.reports import FitFacts
 
@@ -79,6 +81,16 @@ class Beside:
             years = self.at.year - int(year) + (self.at.month - (int(month) if month.isdigit() else 6)) / 12
         size = math.sqrt(anatomy.total_live_params * max(anatomy.active_params_per_token, 1))
         return size * math.exp2(-_HALVINGS_A_YEAR * max(years, 0.0))
+
+    def merits(self, anatomies: Sequence[Anatomy]) -> dict[str, Merit]:
+        """Return by name what models are worth: by published scores where the catalogue has any of them."""
+        from ownward import catalog
+        from ownward.cli._subjects import catalog_files
+        from ownward.planner import compute_merits
+
+        named = {release.id: found.name for found in anatomies if (release := self.release(found.name)) is not None}
+        thumbs = {found.name: self.merit(found) for found in anatomies}
+        return compute_merits(thumbs, catalog.scores(extra=catalog_files()), named=named)
 
     def _cheapest_api(self, release: Model) -> Price | None:
         """Return the cheapest hosted offer of the very same weights."""

@@ -81,6 +81,7 @@ def _row(line: FitLine) -> dict[str, Any]:
             {"benchmark": item.benchmark, "score": to_jsonable(item.score.value), "source": item.score.source}
             for item in facts.scores
         ],
+        "ranked_by": None if line.rests_on is None else list(line.rests_on) or ["size and age"],
         "cheapest_api": None
         if api is None
         else {

@@ -10,6 +10,7 @@ from ownward.planner._curves import CurvePoint, Curves, compute_curves
 from ownward.planner._fit import PROMPT_TOKENS, READING_TOKENS_PER_S, Asked, FitOption, at_load, default_engine, fit
 from ownward.planner._fit_cost import UTILISATION_FRACTION, TokenCost, TokenCosts
 from ownward.planner._make import Comparison, Decision, Evidence, WorkloadToPlan, make_plan
+from ownward.planner._merits import Merit, compute_merits
 from ownward.planner._nearest import Nearest, find_nearest
 from ownward.planner._placement import Host, Split
 from ownward.planner._variants import StoredAs
@@ -31,6 +32,7 @@ __all__ = [
     "FitOption",
     "FleetShare",
     "Host",
+    "Merit",
     "Nearest",
     "Option",
     "OwnedCandidate",
@@ -46,6 +48,7 @@ __all__ = [
     "at_load",
     "choose",
     "compute_curves",
+    "compute_merits",
     "default_engine",
     "find_nearest",
     "fit",

@@ -45,7 +45,8 @@ class Way:
 class FitLine:
     """An option with its model's facts, the ways to run it (the exact one first) and, where asked for, its curves.
 
-    `serving` is how its weights are best held, where processor and model share a memory.
+    `serving` is how its weights are best held, where processor and model share a memory. `rests_on`, in a ranking of
+    models, are the benchmarks whose published scores it was ranked by: none, if only its size and age stand for it.
     """
 
     option: FitOption
@@ -53,6 +54,12 @@ class FitLine:
     ways: tuple[Way, ...]
     curves: Curves | None = None
     serving: ServingChoice | None = None
+    rests_on: tuple[str, ...] | None = None
+
+    @property
+    def is_unscored(self) -> bool:
+        """Whether it was ranked by size and age alone."""
+        return self.rests_on == ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

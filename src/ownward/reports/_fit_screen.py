@@ -87,7 +87,10 @@ def _table(lines: Sequence[FitLine], *, is_ranking: bool) -> Table:
         option = line.option
         prefill = option.prefill_tokens_per_s
         cells = [
-            option.variant + (" *" if option.split else "") + (" ?" if option.fits is None else ""),
+            option.variant
+            + (" *" if option.split else "")
+            + (" ?" if option.fits is None else "")
+            + (" ~" if line.is_unscored else ""),
             f"{option.memory.total / 2**30:.1f}",
             name_tokens(option.max_context_tokens),
             *([] if is_mixed else [_most(option.max_concurrency)]),
@@ -130,6 +133,10 @@ def _below_table(report: FitReport) -> Iterator[str]:
         yield "* part of the weights in the host's memory or on disk"
     if any(line.option.fits is None for line in shown):
         yield "? whether it fits is not known: nobody has stated this machine's memory"
+    if any(line.rests_on for line in shown):
+        yield "ranked by published scores, on one scale over models that share benchmarks"
+    if any(line.is_unscored for line in shown):
+        yield "~ no score is known: ranked by size and age, as they go with scores elsewhere"
     if report.failing and not report.is_ranking:
         is_mixed = len(report.models) > 1
         misses = [
@@ -184,6 +191,8 @@ def _facts(line: FitLine) -> Iterator[str]:
     yield from _costs(line)
     if facts.licence:
         yield f"licence: {facts.licence}"
+    if line.rests_on is not None:
+        yield from _wrapped(f"ranked by: {', '.join(line.rests_on) or 'size and age; no published score is known'}")
     if facts.scores:
         shown = {score.benchmark: score for score in reversed(facts.scores)}
         first = [shown[name] for name in dict.fromkeys(score.benchmark for score in facts.scores)][:_SCORES_SHOWN]
