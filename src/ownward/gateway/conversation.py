@@ -25,6 +25,7 @@ _NAMED_BY_THEIR_WRITER: Final = frozenset({"message", "function_call"})
 _TEXT: Final = b'"'
 _LIST: Final = b"["
 
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _decode_members = msgspec.json.Decoder(Members).decode
 _decode_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _encode = msgspec.json.encode
@@ -37,14 +38,22 @@ def read_members(body: bytes) -> Members:
     """
     try:
         return _decode_members(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise MalformedRequest(f"the request body is not the JSON object it should be: {error}") from None
+
+
+def find_members(raw: bytes | msgspec.Raw) -> Members | None:
+    """Return the members of an object; None where it is none that can be read."""
+    try:
+        return _decode_members(raw)
+    except _UNREADABLE:
+        return None
 
 
 def read_input(top: Members) -> list[msgspec.Raw]:
     """Return the items that a request states as its input; text is one message of the user.
 
-    Raises: MalformedRequest, if it is neither.
+    Raises: MalformedRequest, if it is neither, or one of them is no object.
     """
     stated = bytes(top.get("input", msgspec.Raw(b"")))
     if stated in _NOTHING:
@@ -52,9 +61,13 @@ def read_input(top: Members) -> list[msgspec.Raw]:
     if stated[:1] == _TEXT:
         return [msgspec.Raw(b'{"type":"message","role":"user","content":' + stated + b"}")]
     try:
-        return _decode_items(stated)
-    except (msgspec.DecodeError, RecursionError):
+        items = _decode_items(stated)
+    except _UNREADABLE:
         raise MalformedRequest("input is neither text nor a list of items", allowed="Text, or items") from None
+    for index, item in enumerate(items):
+        if find_members(item) is None:
+            raise MalformedRequest(f"input[{index}] is no item", allowed="An object with a type, or a role")
+    return items
 
 
 def home_of(target: Target) -> str:
@@ -108,9 +121,9 @@ def list_items(turns: Sequence[KeptResponse]) -> list[bytes]:
     for number, turn in enumerate(turns):
         stem = turn.response_id.removeprefix("resp_")
         for index, item in enumerate(_decode_items(turn.items_json)):
-            listed.append(_named(_decode_members(item), f"{stem}_{index}"))
+            listed.append(_named(find_members(item) or {}, f"{stem}_{index}"))
         if number < len(turns) - 1:
-            listed += [bytes(item) for item in _output_of(turn)]
+            listed += [bytes(item) for item, _ in _items_of(turn)]
     return listed
 
 
@@ -135,11 +148,6 @@ def _named(item: Members, stem: str) -> bytes:
 
 _PREFIXES: Final[Mapping[str, str]] = {"function_call": "fc", "function_call_output": "fco", "reasoning": "rs"}
 _WITH_STATUS: Final = frozenset({"function_call", "function_call_output"})
-
-
-def _output_of(turn: KeptResponse) -> list[msgspec.Raw]:
-    stated = bytes(_decode_members(turn.answer_json).get("output", msgspec.Raw(b"[]")))
-    return _decode_items(stated) if stated[:1] == _LIST else []
 
 
 class _Said:
@@ -172,7 +180,15 @@ class _Said:
 
 
 def _items_of(turn: KeptResponse) -> list[tuple[msgspec.Raw, Members]]:
-    return [(raw, _decode_members(raw)) for raw in _output_of(turn)]
+    """Return what a turn was answered, item by item; what is none was nothing to go on with."""
+    stated = bytes((find_members(turn.answer_json) or {}).get("output", msgspec.Raw(b"[]")))
+    if stated[:1] != _LIST:
+        return []
+    try:
+        read = [(raw, find_members(raw)) for raw in _decode_items(stated)]
+    except _UNREADABLE:
+        return []
+    return [(raw, members) for raw, members in read if members is not None]
 
 
 def _holds_words(reasoning: Members) -> bool:
@@ -185,4 +201,9 @@ def _holds_words(reasoning: Members) -> bool:
 def text_of(members: Members, name: str) -> str | None:
     """Return a member that is text; None where it is absent, or anything else."""
     stated = bytes(members.get(name, msgspec.Raw(b"")))
-    return msgspec.json.decode(stated, type=str) if stated[:1] == _TEXT else None
+    if stated[:1] != _TEXT:
+        return None
+    try:
+        return msgspec.json.decode(stated, type=str)
+    except _UNREADABLE:
+        return None

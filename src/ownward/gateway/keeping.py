@@ -18,7 +18,15 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from ownward.core import LedgerError, OwnwardError
-from ownward.gateway.conversation import Conversation, Members, home_of, read_input, read_members, text_of
+from ownward.gateway.conversation import (
+    Conversation,
+    Members,
+    find_members,
+    home_of,
+    read_input,
+    read_members,
+    text_of,
+)
 from ownward.gateway.errors import (
     BodyTooLarge,
     GapInConversation,
@@ -127,7 +135,7 @@ def _flag(top: Members, name: str) -> bool | None:
 
 def _refuse_references(own: Sequence[msgspec.Raw]) -> None:
     for index, item in enumerate(own):
-        if b"item_reference" in bytes(item) and text_of(read_members(bytes(item)), "type") == "item_reference":
+        if b"item_reference" in bytes(item) and text_of(find_members(item) or {}, "type") == "item_reference":
             raise Incapable(
                 f"input[{index}]: items are not kept by themselves, so that they cannot be referred to",
                 next_step="Send the item itself, or continue its response: previous_response_id",
@@ -240,8 +248,8 @@ class Keeping:
             return event
         lines = event.splitlines()
         payload = b"\n".join([line[5:].strip() for line in lines if line.startswith(b"data:")])
-        members = _read(payload)
-        response = None if members is None else _read(bytes(members.get("response", _RAW)))
+        members = find_members(payload)
+        response = None if members is None else find_members(bytes(members.get("response", _RAW)))
         if members is None or response is None:
             return event
         kind = text_of(members, "type") or ""
@@ -254,7 +262,7 @@ class Keeping:
         return b"%bdata: %b\n\n" % (head, msgspec.json.encode(members))
 
     async def _finish(self, body: bytes) -> bytes:
-        response = _read(body)
+        response = find_members(body)
         if response is None or text_of(response, "object") != "response":
             return body
         return msgspec.json.encode(await self._settle(response))
@@ -312,10 +320,3 @@ def _label_of(stated: str) -> Label:
         return Label.parse(stated)
     except OwnwardError:
         return LOCAL_ONLY
-
-
-def _read(data: bytes) -> Members | None:
-    try:
-        return read_members(data)
-    except MalformedRequest:
-        return None

@@ -12,7 +12,7 @@ import openai
 import pydantic
 import pytest
 
-from ownward.engines import EMBEDDED_MODEL, EmbeddedEngine, EngineOptions, fetch
+from ownward.engines import EMBEDDED_MODEL, EmbeddedEngine, EngineOptions, FakeOptions, FakeServer, fetch
 from ownward.plan import Upstream
 
 pytestmark = pytest.mark.engine
@@ -120,5 +120,37 @@ def test_tokens_counted_are_the_input_tokens_of_the_answer(lab, start, model_pat
             assert counted.input_tokens == usage.input_tokens + (usage.cache_read_input_tokens or 0)
             rows = await running.rows()
             assert [row["charge_usd"] for row in rows if not row["output_tokens"]] == ["0.000000"]
+
+    asyncio.run(main())
+
+
+def test_real_weights_go_on_with_what_another_tier_was_told(lab, start, model_path):
+    """The second turn's answer is the one that the whole history gives, and its input is counted as that."""
+
+    async def main():
+        options = EngineOptions(model_path=model_path, alias="a-model", slots=1, context_tokens=1024, threads=1)
+        async with EmbeddedEngine(options) as engine, FakeServer(FakeOptions(reply="My name is Ada.")) as fake:
+            own = lab.tier("own", engine.base_url, kind="owned", engine="llama-server")
+            plan = lab.plan_of(own, lab.tier("far", fake.base_url))
+            settings = lab.GatewaySettings(port=0, drain_s=2, keep_responses_s=60)
+            async with (
+                start(plan, settings=settings) as running,
+                openai.AsyncOpenAI(base_url=f"{running.base_url}/v1", api_key="none", max_retries=0) as client,
+            ):
+                asked = {"model": "chat", "temperature": 0, "max_output_tokens": 12}
+                first = await client.responses.create(
+                    input="What is your name?", extra_headers={"x-ownward-tier": "far"}, **asked
+                )
+                second = await client.responses.create(input="Say it again.", previous_response_id=first.id, **asked)
+                whole = [
+                    {"role": "user", "content": "What is your name?"},
+                    {"role": "assistant", "content": "My name is Ada."},
+                    {"role": "user", "content": "Say it again."},
+                ]
+                alone = await client.responses.create(input=whole, store=False, **asked)
+                assert second.output_text == alone.output_text
+                assert second.usage.input_tokens == alone.usage.input_tokens
+                third = await client.responses.create(input="And now?", previous_response_id=second.id, **asked)
+                assert third.usage.input_tokens > second.usage.input_tokens + second.usage.output_tokens
 
     asyncio.run(main())
