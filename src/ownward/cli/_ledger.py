@@ -11,10 +11,10 @@ import click
 
 from ownward.cli._context import leaving_no_trace, open_ledger
 from ownward.cli._output import emit, json_option, ledger_option
-from ownward.core import UsageError, format_usd, parse_duration, to_json, to_jsonable
+from ownward.core import UsageError, format_bytes, format_usd, parse_duration, to_json, to_jsonable
 
 if TYPE_CHECKING:
-    from ownward.ledger import CopiedTable
+    from ownward.ledger import CopiedTable, KeptSum
 
 
 @click.group()
@@ -107,10 +107,11 @@ def reconcile(*, ledger_target: str | None, as_json: bool) -> None:
 @ledger_option
 @json_option
 def show(*, ledger_target: str | None, as_json: bool) -> None:
-    """Show requests, tokens and spend by workload and tier."""
+    """Show requests, tokens and spend by workload and tier, and how much is kept of what was said."""
     with open_ledger(ledger_target, is_read_only=True) as opened:
         spend = opened.query_spend()
         workloads = opened.query_workloads()
+        kept = opened.query_kept()
     payload = {
         "schema": "ownward.ledger/1",
         "workloads": to_jsonable(workloads),
@@ -119,11 +120,12 @@ def show(*, ledger_target: str | None, as_json: bool) -> None:
              "high_usd": to_jsonable(row.spend.high_usd)}
             for row in spend
         ],
+        "kept": to_jsonable(kept),
     }  # fmt: skip
-    emit(payload, as_json=as_json, render=lambda _: _table(spend, workloads))
+    emit(payload, as_json=as_json, render=lambda _: _table(spend, workloads, [one for one in kept if one.count]))
 
 
-def _table(spend: list[Any], workloads: list[Any]) -> Any:
+def _table(spend: list[Any], workloads: list[Any], kept: list[KeptSum]) -> Any:
     from rich.console import Group
     from rich.table import Table
 
@@ -147,4 +149,12 @@ def _table(spend: list[Any], workloads: list[Any]) -> Any:
         known.add_column(heading, justify="left" if heading == "workload" else "right")
     for item in workloads:
         known.add_row(item.workload, f"{item.own_requests:,}", f"{item.imported_requests:,}")
-    return Group(served, "", known)
+    return Group(served, "", known, *([""] if kept else []), *map(_told, kept))
+
+
+def _told(kept: KeptSum) -> str:
+    assert kept.first_expires_at is not None
+    assert kept.last_expires_at is not None
+    first, last = (moment.strftime("%Y-%m-%d %H:%M") for moment in (kept.first_expires_at, kept.last_expires_at))
+    until = first if first == last else f"{first} to {last}"
+    return f"kept of what was said: {kept.count:,} {kept.kind}, {format_bytes(kept.size_bytes)}, until {until} UTC"

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from ownward.ledger._store import Connection, Row
-from ownward.ledger._times import from_us, to_us
+from ownward.ledger._times import from_us, from_us_or_none, to_us
 
 _COLUMNS: Final = (
     "response_id, owner, request_id, previous_id, label, origin, items_json, answer_json, kept_at_us, expires_at_us"
@@ -65,6 +65,43 @@ class KeptResponse:
     def size_bytes(self) -> int:
         """What it counts for in its owner's share."""
         return len(self.items_json) + len(self.answer_json)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptSum:
+    """How much of one kind is kept of what was said, and when the first and the last of it will be deleted."""
+
+    kind: Literal["captured bodies", "responses"]
+    count: int
+    size_bytes: int
+    first_expires_at: datetime | None
+    last_expires_at: datetime | None
+
+
+def query_sums(connection: Connection) -> tuple[KeptSum, KeptSum]:
+    """Return what is kept of captured bodies, and of responses that clients continue."""
+    ((bodies, body_bytes, body_first, body_last),) = connection.rows(
+        "SELECT COUNT(*), COALESCE(SUM(LENGTH(content)), 0), MIN(expires_at_us), MAX(expires_at_us) FROM bodies"
+    )
+    ((responses, response_bytes, first, last),) = connection.rows(
+        "SELECT COUNT(*), COALESCE(SUM(bytes), 0), MIN(expires_at_us), MAX(expires_at_us) FROM kept_responses"
+    )
+    return (
+        KeptSum(
+            kind="captured bodies",
+            count=bodies,
+            size_bytes=int(body_bytes),
+            first_expires_at=from_us_or_none(body_first),
+            last_expires_at=from_us_or_none(body_last),
+        ),
+        KeptSum(
+            kind="responses",
+            count=responses,
+            size_bytes=int(response_bytes),
+            first_expires_at=from_us_or_none(first),
+            last_expires_at=from_us_or_none(last),
+        ),
+    )
 
 
 def keep(connection: Connection, kept: KeptResponse, *, most_responses: int, most_bytes: int) -> int:

@@ -23,7 +23,7 @@ from ownward.ledger._copying import CopiedTable, copy_tables
 from ownward.ledger._entries import Entry
 from ownward.ledger._export import export_rows
 from ownward.ledger._imports import import_rows
-from ownward.ledger._kept import KeptResponse
+from ownward.ledger._kept import KeptResponse, KeptSum
 from ownward.ledger._limits import LimitState, LimitTake
 from ownward.ledger._process import this_process
 from ownward.ledger._records import ImportCount, Intent, Key, Outcome, Request, Settlement, TrafficRow
@@ -495,6 +495,11 @@ class Ledger:
         """Yield captured bodies that are still kept."""
         with self._reading():
             yield from queries.query_bodies(self._store, request_id=request_id, workload=workload)
+
+    def query_kept(self) -> tuple[KeptSum, KeptSum]:
+        """Return how much is kept of what was said: captured bodies, and responses that clients continue."""
+        with self._reading(), self._store.reading() as reader:
+            return kept_responses.query_sums(reader)
 
     def query_last_activity(self) -> datetime | None:
         """Return when the newest request came, or None where there is none."""

@@ -143,6 +143,22 @@ def test_a_revoked_keys_responses_are_deleted_with_it(opened):
     assert names(opened, "nobody's", owner="") == ["nobody's"]
 
 
+def test_what_is_kept_can_be_seen(opened, target, capsys):
+    from ownward.cli import run
+
+    assert [one.count for one in opened.query_kept()] == [0, 0]
+    keep(opened, kept("1"), kept("2", for_=2 * HOUR))
+    opened.capture_body(request_id="req_1", attempt=None, kind="request", content=b"12345", expires_at=START + HOUR)
+    bodies, responses = opened.query_kept()
+    assert (bodies.count, bodies.size_bytes, bodies.first_expires_at) == (1, 5, START + HOUR)
+    assert (responses.count, responses.size_bytes) == (2, 2 * kept("1").size_bytes)
+    assert (responses.first_expires_at, responses.last_expires_at) == (START + HOUR, START + 2 * HOUR)
+    assert run(["ledger", "show", "--ledger", target]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "kept of what was said: 2 responses" in shown
+    assert "until 2026-11-21 13:00 to 2026-11-21 14:00 UTC" in shown
+
+
 def test_a_response_of_no_request_is_refused(opened):
     import dataclasses
 
