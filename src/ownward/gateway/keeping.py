@@ -180,7 +180,7 @@ class Keeping:
 
         Raises: Incapable, where the client insists.
         """
-        if not self.keeps or choice.label == ANY or self._exchange.gateway.ledger.is_on_this_machine:
+        if not self.keeps or self._may_be_kept(choice.label):
             return
         if self._stated:
             raise Incapable(
@@ -190,6 +190,10 @@ class Keeping:
                 field="store",
             )
         self.keeps = False
+
+    def _may_be_kept(self, label: Label) -> bool:
+        """Return whether data under `label` may travel to where the ledger is."""
+        return label == ANY or self._exchange.gateway.ledger.is_on_this_machine
 
     def body_for(self, target: Target, _: bytes = b"") -> bytes:
         """Return the request as an upstream is asked."""
@@ -288,6 +292,8 @@ class Keeping:
         settings = gateway.settings
         items = b"[%b]" % b",".join([bytes(item) for item in self._own])
         if target is None or len(items) + len(answer) > settings.keep_response_bytes:
+            return False
+        if not self._may_be_kept(exchange.label):  # it may have shrunk while the request was under way
             return False
         now = gateway.clock.now()
         kept = KeptResponse(

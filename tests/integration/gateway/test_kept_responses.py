@@ -474,6 +474,24 @@ def test_a_ledger_elsewhere_keeps_only_what_may_travel_anywhere(lab, start, monk
     asyncio.run(main())
 
 
+def test_a_label_that_shrinks_while_the_answer_comes_is_heeded(lab, start, monkeypatch):
+    monkeypatch.setattr(ledger.Ledger, "is_on_this_machine", property(lambda self: False))
+
+    async def main():
+        slow = FakeOptions(reply="a b", stalls=(Stall.parse("first:0.3"),))
+        async with FakeServer(slow) as fake:
+            here = lab.tier("a", fake.base_url, kind="owned", engine="adopted")
+            async with start(lab.plan_of(here), settings=keeping()) as running:
+                asking = asyncio.create_task(running.ask(RESPONSES, asked()))
+                await asyncio.sleep(0.15)
+                (exchange,) = running.server.gateway.exchanges
+                exchange.label = LOCAL_ONLY
+                assert (await asking).json["store"] is False
+                assert running.ledger.query_kept()[1].count == 0
+
+    asyncio.run(main())
+
+
 def response_with(*output):
     usage = {"input_tokens": 5, "output_tokens": 3, "total_tokens": 8}
     body = {"id": "resp_1", "object": "response", "status": "completed", "model": "m", "output": output, "usage": usage}
