@@ -31,9 +31,14 @@ class Slots:
         """Whether a further request would be turned away."""
         return self.limit is not None and self.in_use >= self.limit and len(self._waiting) >= self.queue_limit
 
+    @property
+    def has_place(self) -> bool:
+        """Whether a slot is free and nobody waits for it."""
+        return self.limit is None or (self.in_use < self.limit and not self._waiting)
+
     def try_acquire(self) -> bool:
         """Take a slot if one is free and nobody waits for it."""
-        if self.limit is not None and (self.in_use >= self.limit or self._waiting):
+        if not self.has_place:
             return False
         self.in_use += 1
         return True

@@ -19,6 +19,7 @@ from ownward.gateway.counting import Counting, Watcher
 from ownward.gateway.endpoints import ENDPOINTS
 from ownward.gateway.exchange import Exchange
 from ownward.gateway.gauges import gauge_lines, read_budgets
+from ownward.gateway.hedging import Pace
 from ownward.gateway.keys import KeyRing
 from ownward.gateway.retries import RetryBudget
 from ownward.gateway.routing import RoutingTable, compile_plan
@@ -76,6 +77,7 @@ class Gateway:
         self.slots: dict[str, Slots] = {}
         self.full_tiers = _FullTiers(self.slots)
         self.exchanges: set[Exchange] = set()
+        self.paces: dict[str, Pace] = {}  # by tier, where the plan hedges
         self.retries = RetryBudget(fraction=settings.retry_fraction, burst=settings.retry_burst)
         self.keys = (
             KeyRing(ledger.verify_key, clock=clock, remember_s=settings.key_cache_s) if settings.requires_keys else None
@@ -164,6 +166,10 @@ class Gateway:
                 self.slots[tier.name] = Slots(tier.name, limit=limit, queue_limit=queue_limit)
             else:
                 slots.resize(limit=limit, queue_limit=queue_limit)
+        hedges = {tier.name: tier.hedge for tier in table.plan.tiers.values() if tier.hedge is not None}
+        self.paces = {name: self.paces.get(name) or Pace(hedge) for name, hedge in hedges.items()}
+        for name, hedge in hedges.items():
+            self.paces[name].follow(hedge)
         self.prefixes.keep({target.key for name in table.prefix_tiers for target in table.targets[name]})
         self.table = table
 

@@ -34,12 +34,13 @@ class Attempt:
     __slots__ = (
         "_body",
         "_gateway",
-        "_number",
         "_response",
+        "_waiting_bytes",
         "crossed",
         "endpoint",
         "entry",
         "exchange",
+        "number",
         "sink",
         "target",
     )
@@ -53,9 +54,10 @@ class Attempt:
         self.endpoint: Endpoint = target.crossing(exchange.endpoint, exchange.needs) or exchange.endpoint
         self.entry = LedgerEntry(exchange, target, number=number, endpoint=self.endpoint)
         self._gateway = exchange.gateway
-        self._number = number
+        self.number = number
         self._body = body
         self._response: Response | None = None
+        self._waiting_bytes = 0
 
     @property
     def was_sent(self) -> bool:
@@ -63,12 +65,33 @@ class Attempt:
         return self.entry.sent_s > 0
 
     async def run(self) -> None:
-        """Send the request and relay the answer.
+        """Send the request and relay the answer, which others see as load meanwhile.
 
         Raises: Incapable, if the upstream's dialect has no words for the request; OverBudget, UnboundedCharge or
         OverLimit, if a budget or a limit does not admit it; Retry, if it failed before the first byte and another
         upstream may do better; PolicyRefusal; LedgerError, if the intent could not be written, so nothing was sent.
         """
+        gateway, key, prompt = self._gateway, self.target.key, self.exchange.prompt
+        in_flight = gateway.in_flight
+        in_flight[key] = in_flight.get(key, 0) + 1
+        if prompt is not None and self.target.tier.name in self.exchange.table.prefix_tiers:
+            self._waiting_bytes = gateway.prefixes.begin(self.target, prompt)
+        gateway.learn_dispatch(key)  # now: others may ask while the intent is written
+        try:
+            await self._run()
+        finally:
+            if not self.was_sent:
+                gateway.learn_nothing(key)
+            in_flight[key] -= 1
+            self.end_prompt()
+
+    def end_prompt(self) -> None:
+        """Note that the prompt waits no longer: its first token is there, or will not come."""
+        if self._waiting_bytes:
+            self._gateway.prefixes.end(self.target, self._waiting_bytes)
+            self._waiting_bytes = 0
+
+    async def _run(self) -> None:
         exchange, target, entry = self.exchange, self.target, self.entry
         if self.endpoint is not exchange.endpoint:
             self.crossed = exchange.cross(target, self._body)
@@ -127,6 +150,7 @@ class Attempt:
                 entry.settle_by_tap(entry.status)
             if not entry.is_settled:
                 who = "the client left" if self.exchange.client.is_gone else "the gateway stopped"
+                who = "it was cancelled" if entry.is_beaten else who
                 entry.settle_unsettled(f"{who} after {entry.progress()}")
             raise
 
@@ -135,7 +159,7 @@ class Attempt:
         headers = [
             (b"content-type", b"application/json"),
             (b"x-ownward-request-id", exchange.request_id.encode("ascii")),
-            (b"x-ownward-attempt", b"%d" % self._number),
+            (b"x-ownward-attempt", b"%d" % self.number),
         ]
         headers += wire.for_upstream(
             exchange.headers, dialect=self.endpoint.dialect, is_translated=self.crossed is not None

@@ -224,6 +224,16 @@ def compute_label(asked: Asked, table: RoutingTable, declared: Workload | None) 
     return label, why
 
 
+def refuse_anew(label: Label, target: Target) -> PolicyRefusal:
+    """Return what is said where a plan that was loaded since lets a request no longer go where it was about to."""
+    return PolicyRefusal(
+        f'the plan was loaded anew, and "{label}" is where the request may go by both it and the one before: not to'
+        f" {target.key}, which is at {target.place}",
+        allowed="Where both plans let it go",
+        next_step="Ask again: the new plan alone holds then",
+    )
+
+
 def find_detection(asked: Asked, table: RoutingTable) -> tuple[Detection, ...]:
     """Return what is looked for in a request of this workload, or of none."""
     declared, _ = _declared(asked, table)

@@ -7,7 +7,6 @@ with such a beginning are asked: others would answer anew. A stream of anything 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from ownward.core import OwnwardError
@@ -43,19 +42,15 @@ class Continuing:
         self._is_finished = False
         self._cuts = 0
         self._text: list[str] = []
-        self._target: Target | None = None
 
     @property
     def has_begun(self) -> bool:
         """Whether no other upstream can be asked: not while all that was passed on is text."""
         return self._exchange.has_begun and not (self._is_plain and not self._is_finished)
 
-    def choose(self, targets: Iterable[Target]) -> Iterator[Target]:
-        """Yield the targets; once something was passed on, only those that can go on with it."""
-        for target in targets:
-            if not self._text or can_continue(target):
-                self._target = target
-                yield target
+    def can_take(self, target: Target) -> bool:
+        """Return whether a target may be asked: once something was passed on, only one that can go on with it."""
+        return not self._text or can_continue(target)
 
     def body_for(self, target: Target, body: bytes) -> bytes:
         """Return the request as it is sent to a target: with the text that the client has, where there is some."""
@@ -91,11 +86,12 @@ class Continuing:
         if not self._exchange.has_begun:
             await self._exchange.begin(status, content_type, headers)
             return
-        assert self._target is not None
+        target = self._exchange.target
+        assert target is not None
         self._cuts += 1
         characters = sum(map(len, self._text))
         self._exchange.call_note = f"it went on with an answer that was cut after {characters} characters"
-        where = self._target.key.encode("ascii", "replace")
+        where = target.key.encode("ascii", "replace")
         await self._exchange.write(b": ownward: the stream was cut and goes on at %b\n\n" % where)
 
     async def write(self, data: bytes) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -33,7 +33,7 @@ from ownward.gateway.errors import (
     status_of,
     stream_event_of,
 )
-from ownward.gateway.failover import attempt_each
+from ownward.gateway.failover import Failover
 from ownward.gateway.keeping import Keeping, begin_keeping
 from ownward.gateway.limits import without_limits
 from ownward.gateway.looking import look_into
@@ -59,9 +59,10 @@ class Exchange:
     __slots__ = (
         "_capturing",
         "_crosser",
+        "_heeded",
         "_listed",
+        "_peeked",
         "_row_awaited",
-        "_waiting",
         "attempts",
         "body",
         "call_note",
@@ -75,6 +76,7 @@ class Exchange:
         "has_begun",
         "has_broken",
         "headers",
+        "hedge",
         "is_known",
         "is_stream",
         "keeping",
@@ -103,6 +105,7 @@ class Exchange:
         """Begin; nothing is read yet."""
         self.gateway = gateway
         self.table: RoutingTable = gateway.table
+        self._heeded = self.table  # the plan's latest form by which the label holds
         self.endpoint = endpoint
         self.client = Client(scope, receive, send, gateway.settings)
         self._listed: list[tuple[bytes, bytes]] = scope["headers"]
@@ -127,7 +130,9 @@ class Exchange:
         self.is_stream = False
         self.is_known = False
         self.outcome = ""
+        self.hedge: Literal["won", "lost"] | None = None
         self.needs: frozenset[str] = frozenset()
+        self._peeked: wire.Peeked | None = None
         self.crossed: dict[str, Crossed] = {}  # by target, the last call of each that was made in another dialect
         self._crosser: Crosser | None = None
         self.keeping: Keeping | None = None
@@ -139,7 +144,6 @@ class Exchange:
         self.error_kind: str | None = None
         self.has_begun = False
         self.has_broken = False
-        self._waiting: tuple[Target, int] | None = None
         self._capturing: Capturing | None = None
 
     async def run(self) -> None:
@@ -186,7 +190,8 @@ class Exchange:
         if self.endpoint is RESPONSES:
             self.keeping = await begin_keeping(self)
             peeked = peeked if self.keeping is None else wire.peek(self.body)
-        asked = self._ask(peeked)
+        asked = self._ask(peeked, self.table)
+        self._peeked = peeked
         if self.table.detection:
             asked = await self._look_into(asked)
         choice = self._choose(asked, peeked)
@@ -197,8 +202,7 @@ class Exchange:
         gateway.retries.deposit()
         plan = None if choice.declared is None or choice.is_pinned else self.table.strategies.get(choice.declared.name)
         if plan is None and self._may_continue(asked, choice):
-            sink = Continuing(self)
-            await self.attempt_each(sink.choose(choice.targets), self.body, sink)
+            await self.attempt_each(choice.targets, self.body, Continuing(self))
         elif plan is None:
             await self.attempt_each(choice.targets, self.body, self.keeping or self)
         else:
@@ -211,8 +215,8 @@ class Exchange:
 
     # Reading and choosing.
 
-    def _ask(self, peeked: wire.Peeked) -> Asked:
-        headers, table = self.headers, self.table
+    def _ask(self, peeked: wire.Peeked, table: RoutingTable) -> Asked:
+        headers = self.headers
         self.route = peeked.model or ""
         self.is_stream = peeked.stream is True and self.endpoint.has_output
         self.task_id, self.task_basis = wire.task_of(headers, self.request_id)
@@ -294,9 +298,10 @@ class Exchange:
         return self.gateway.sketcher.fingerprint(body) if isinstance(body, dict) else None
 
     def note_limits(self, states: tuple[LimitState, ...]) -> None:
-        """Keep what is left of the key's limits, for the client to be told."""
+        """Keep what is left of the key's limits, for the client to be told: further calls take tokens alone."""
         if states:
-            self.limit_states = states
+            told = {state.kind for state in states}
+            self.limit_states = (*(state for state in self.limit_states if state.kind not in told), *states)
 
     async def wait_for_row(self) -> None:
         """Return when another call has written the request's row, or could not."""
@@ -338,25 +343,41 @@ class Exchange:
 
         Raises: what to tell the client, if none has answered.
         """
-        return attempt_each(self, targets, body, sink)
+        return Failover(self, targets, body, sink).run()
 
-    def begin_prompt(self, target: Target, sink: Sink) -> int:
-        """Note that the prompt is sent; return how many bytes of it wait until the attempt ends."""
-        if self.prompt is None or target.tier.name not in self.table.prefix_tiers:
-            return 0
-        waiting = self.gateway.prefixes.begin(target, self.prompt)
-        if sink is not self and sink is not self.keeping:
-            return waiting
-        self._waiting = (target, waiting)  # until a stream's first token, where there is one
-        return 0
+    @property
+    def is_unkept(self) -> bool:
+        """Whether the request says that its answer is not to be kept upstream."""
+        return self._peeked is not None and bytes(self._peeked.store) == b"false"
 
-    def end_prompt(self, target: Target, waiting: int) -> None:
-        """Note that the prompt was answered, or will not be."""
-        if waiting:
-            self.gateway.prefixes.end(target, waiting)
-        elif self._waiting is not None:
-            self.gateway.prefixes.end(*self._waiting)
-            self._waiting = None
+    def may_still_go(self, target: Target) -> bool:
+        """Return whether the request may go there by the plan as it is now too: one that was loaded since only shrinks.
+
+        Its workload, its detectors and the target's place are looked up in both plans, and the label is met.
+        """
+        table = self.gateway.table
+        if table is self.table:
+            return True
+        if table is not self._heeded and self._peeked is not None:
+            self.label = self.label.meet(self._label_by(self._peeked, table))
+            self._heeded = table
+        now = [other for other in table.targets.get(target.tier.name, ()) if other.key == target.key]
+        return all(self.label.permits(one.place) for one in (target, *now))
+
+    def _label_by(self, peeked: wire.Peeked, table: RoutingTable) -> Label:
+        """Return the label that the request has under another plan."""
+        asked = self._ask(peeked, table)
+        found = [
+            Found(name=name, label=detection.label)
+            for detection in find_detection(asked, table)
+            for name in detection.detectors.scan(self.body)
+            if name is not None
+        ]
+        return name_refused(msgspec.structs.replace(asked, found=tuple(found)), table)[1]
+
+    def body_for(self, _target: Target, body: bytes) -> bytes:
+        """Return the request as a target is asked: as it is."""
+        return body
 
     # Answering: what is noted here is noted at once, and the client's coroutine is handed on as it is.
 
@@ -380,8 +401,6 @@ class Exchange:
         """Send the head of a stream."""
         self.has_begun = True
         self.status = status
-        if self._waiting is not None:
-            self.end_prompt(self._waiting[0], 0)
         if self.limit_states:
             headers = without_limits(headers)
         sent = [

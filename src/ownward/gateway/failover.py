@@ -1,14 +1,17 @@
 """One candidate after another until one has answered: who is asked next, and what is told where nobody has.
 
-What one call does stands in `attempt`.
+What one call does stands in `attempt`, a second one beside it in `race`.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from ownward.core import PolicyRefusal
 from ownward.gateway.attempt import Attempt
+from ownward.gateway.choosing import refuse_anew
 from ownward.gateway.continuing import Continuing
 from ownward.gateway.errors import (
     Incapable,
@@ -19,7 +22,7 @@ from ownward.gateway.errors import (
     UnboundedCharge,
     retry_after_s,
 )
-from ownward.gateway.keeping import Keeping
+from ownward.gateway.race import Race, find_pace
 from ownward.gateway.sink import Retry, Sink
 
 if TYPE_CHECKING:
@@ -30,119 +33,150 @@ if TYPE_CHECKING:
 _ALL_WENT_DOWN = "every upstream that could serve the request went down while it waited"
 
 
-async def attempt_each(exchange: Exchange, targets: Iterable[Target], body: bytes, sink: Sink) -> Attempt | None:
-    """Try `targets` in order until one has answered; return that attempt, or None where `sink` has a refusal.
+class Failover:
+    """The candidates of a request, or of one call of its strategy, in the order in which they are asked."""
 
-    Raises: what to tell the client, if none has answered.
-    """
-    gateway = exchange.gateway
-    last: Retry | None = None
-    full: Overloaded | None = None
-    untold: Incapable | None = None
-    failed: Target | None = None
-    over: OverBudget | UnboundedCharge | OverLimit | None = None
-    tried = 0
-    for target in targets:
-        if tried and not _may_retry(exchange, tried):
-            break
-        slots = gateway.slots[target.tier.name]
-        if not slots.try_acquire():
-            try:
-                await _wait_for_place(exchange, slots)
-            except Overloaded as error:
-                full = error
-                continue
-        try:
-            if not _may_be_sent(exchange, target):
-                continue
-            if tried:
-                gateway.counting.retried(exchange, target)
-            tried += 1
-            number = exchange.attempts = exchange.attempts + 1
-            exchange.target = target
-            sent = sink.body_for(target, body) if isinstance(sink, Continuing | Keeping) else body
-            attempt = Attempt(exchange, target, number=number, body=sent, sink=sink)
-            await _run(exchange, attempt, target, sink)
-        except Retry as retry:
-            last, failed = retry, target
-            continue
-        except Incapable as error:  # its dialect has no words for the request, and nothing was sent
-            tried -= 1
-            exchange.attempts -= number == exchange.attempts
-            untold, exchange.target = error, failed  # the words that are passed on are still the other's
-            continue
-        except (OverBudget, UnboundedCharge, OverLimit) as error:
-            tried -= 1
-            exchange.attempts -= number == exchange.attempts  # it was none; beside later ones its number stays unused
-            if not _goes_on_after(exchange, error):
-                raise
-            over = error
-            continue
-        finally:
-            slots.release()
-        return attempt
-    if last is None:
-        raise over or full or untold or NoUpstream(_ALL_WENT_DOWN, retry_after_s=1.0)
-    await _tell(last, sink)
-    return None
-
-
-async def _run(exchange: Exchange, attempt: Attempt, target: Target, sink: Sink) -> None:
-    gateway = exchange.gateway
-    in_flight = gateway.in_flight
-    in_flight[target.key] = in_flight.get(target.key, 0) + 1
-    waiting = exchange.begin_prompt(target, sink)
-    gateway.learn_dispatch(target.key)  # now: others may ask while the intent is written
-    try:
-        await attempt.run()
-    finally:
-        if not attempt.was_sent:
-            gateway.learn_nothing(target.key)
-        in_flight[target.key] -= 1
-        exchange.end_prompt(target, waiting)
-
-
-async def _wait_for_place(exchange: Exchange, slots: Slots) -> None:
-    gateway = exchange.gateway
-    began_s = gateway.clock.monotonic_s()
-    try:
-        await slots.acquire(timeout_s=gateway.settings.queue_timeout_s)
-    finally:
-        waited_s = gateway.clock.monotonic_s() - began_s
-        exchange.queue_s += waited_s
-        gateway.counting.metrics.observe_queue(slots.name, waited_s)
-
-
-def _goes_on_after(exchange: Exchange, error: OverBudget | UnboundedCharge | OverLimit) -> bool:
-    """Return whether another tier may still take what a budget did not admit."""
-    if isinstance(error, OverLimit):
-        exchange.limit_states = error.states
-        return False
-    if error.of == "tier":
-        return True
-    declared = None if exchange.choice is None else exchange.choice.declared
-    budget = None if declared is None else declared.budget
-    return error.of == "workload" and budget is not None and budget.when_spent == "owned_only"
-
-
-def _may_be_sent(exchange: Exchange, target: Target) -> bool:
-    """Return whether the target is still up after a wait for its slot."""
-    breaker = exchange.gateway.breakers.get(target.key)
-    if breaker is None:
-        return True
-    is_last = exchange.choice is not None and exchange.choice.is_last_resort
-    now_s = exchange.gateway.clock.monotonic_s()
-    return breaker.allows_last(now_s) if is_last else breaker.allows(now_s)
-
-
-def _may_retry(exchange: Exchange, tried: int) -> bool:
-    gateway = exchange.gateway
-    settings = gateway.settings
-    return (
-        tried < settings.max_attempts
-        and gateway.clock.monotonic_s() - exchange.started_s < settings.deadline_s
-        and gateway.retries.try_take()
+    __slots__ = (
+        "_barred",
+        "_body",
+        "_exchange",
+        "_failed",
+        "_full",
+        "_last",
+        "_left",
+        "_over",
+        "_sink",
+        "_tried",
+        "_untold",
     )
+
+    def __init__(self, exchange: Exchange, targets: Iterable[Target], body: bytes, sink: Sink) -> None:
+        """Begin; nobody is asked yet."""
+        self._exchange = exchange
+        self._left = deque(targets)
+        self._body = body
+        self._sink = sink
+        self._tried = 0
+        self._last: Retry | None = None
+        self._failed: Target | None = None
+        self._full: Overloaded | None = None
+        self._over: OverBudget | UnboundedCharge | OverLimit | None = None
+        self._barred: PolicyRefusal | None = None
+        self._untold: Incapable | None = None
+
+    async def run(self) -> Attempt | None:
+        """Ask until one has answered; return that attempt, or None where the sink has a refusal.
+
+        Raises: what to tell the client, if none has answered.
+        """
+        left, sink, all_slots = self._left, self._sink, self._exchange.gateway.slots
+        while left:
+            target = left.popleft()
+            if isinstance(sink, Continuing) and not sink.can_take(target):
+                continue
+            if self._tried and not self._may_retry():
+                break
+            slots = all_slots[target.tier.name]
+            if not slots.try_acquire() and not await self._gets_place(slots):
+                continue
+            try:
+                attempt = await self._ask(target) if self._may_be_sent(target) else None
+            finally:
+                slots.release()
+            if attempt is not None:
+                return attempt
+        if self._last is None:
+            why = self._over or self._full or self._barred or self._untold
+            raise why or NoUpstream(_ALL_WENT_DOWN, retry_after_s=1.0)
+        await _tell(self._last, sink)
+        return None
+
+    async def _ask(self, target: Target) -> Attempt | None:
+        """Return the attempt that answered; None where the next candidate may do better.
+
+        Raises: what no other candidate would change.
+        """
+        exchange, sink = self._exchange, self._sink
+        if self._tried:
+            exchange.gateway.counting.retried(exchange, target)
+        self._tried += 1
+        number = exchange.attempts = exchange.attempts + 1
+        exchange.target = target
+        attempt = Attempt(exchange, target, number=number, body=sink.body_for(target, self._body), sink=sink)
+        pace = None if target.tier.hedge is None else find_pace(exchange, target, sink)
+        race = None if pace is None else Race(exchange, sink, pace, self._left, self._body)
+        try:
+            if race is not None:
+                return await race.run(attempt)
+            await attempt.run()
+        except Retry as retry:
+            self._last, self._failed = retry, exchange.target
+            self._tried += 0 if race is None else race.calls - 1
+        except Incapable as error:  # its dialect has no words for the request, and nothing was sent
+            self._undo(number)
+            self._untold, exchange.target = error, self._failed  # the words that are passed on are still the other's
+        except (OverBudget, UnboundedCharge, OverLimit) as error:
+            self._undo(number)
+            if not self._goes_on_after(error):
+                raise
+            self._over = error
+        else:
+            return attempt
+        return None
+
+    def _undo(self, number: int) -> None:
+        """Take back that a call was made: it was not; beside later ones its number stays unused."""
+        self._tried -= 1
+        self._exchange.attempts -= number == self._exchange.attempts
+
+    async def _gets_place(self, slots: Slots) -> bool:
+        """Wait for a slot; return whether there was one in time."""
+        exchange, gateway = self._exchange, self._exchange.gateway
+        began_s = gateway.clock.monotonic_s()
+        try:
+            await slots.acquire(timeout_s=gateway.settings.queue_timeout_s)
+        except Overloaded as error:
+            self._full = error
+            return False
+        finally:
+            waited_s = gateway.clock.monotonic_s() - began_s
+            exchange.queue_s += waited_s
+            gateway.counting.metrics.observe_queue(slots.name, waited_s)
+        return True
+
+    def _goes_on_after(self, error: OverBudget | UnboundedCharge | OverLimit) -> bool:
+        """Return whether another tier may still take what a budget did not admit."""
+        exchange = self._exchange
+        if isinstance(error, OverLimit):
+            exchange.limit_states = error.states
+            return False
+        if error.of == "tier":
+            return True
+        declared = None if exchange.choice is None else exchange.choice.declared
+        budget = None if declared is None else declared.budget
+        return error.of == "workload" and budget is not None and budget.when_spent == "owned_only"
+
+    def _may_be_sent(self, target: Target) -> bool:
+        """Return whether the target is still up after a wait for its slot, and still permitted by the plan."""
+        exchange, gateway = self._exchange, self._exchange.gateway
+        if not exchange.may_still_go(target):
+            self._barred = refuse_anew(exchange.label, target)
+            return False
+        breaker = gateway.breakers.get(target.key)
+        if breaker is None:
+            return True
+        is_last = exchange.choice is not None and exchange.choice.is_last_resort
+        now_s = gateway.clock.monotonic_s()
+        return breaker.allows_last(now_s) if is_last else breaker.allows(now_s)
+
+    def _may_retry(self) -> bool:
+        exchange, gateway = self._exchange, self._exchange.gateway
+        settings = gateway.settings
+        return (
+            self._tried < settings.max_attempts
+            and gateway.clock.monotonic_s() - exchange.started_s < settings.deadline_s
+            and gateway.retries.try_take()
+        )
 
 
 async def _tell(last: Retry, sink: Sink) -> None:

@@ -44,7 +44,10 @@ class LedgerEntry:
         "_takes",
         "_target",
         "charge_picousd",
+        "is_beaten",
+        "is_hedge",
         "is_settled",
+        "note",
         "passed_bytes",
         "sent_s",
         "status",
@@ -63,6 +66,9 @@ class LedgerEntry:
         self._intent: Intent | None = None
         self._takes: tuple[LimitTake, ...] = NO_TAKES
         self.is_settled = False
+        self.is_hedge = False
+        self.is_beaten = False
+        self.note: str | None = None
         self.sent_s = 0.0
         self.status: int | None = None
         self.tap: UsageTap | None = None
@@ -161,6 +167,16 @@ class LedgerEntry:
             return input_high, tier.max_context_tokens * spliced.choices, False
         return input_high, self._gateway.settings.assumed_output_tokens * spliced.choices, True
 
+    def mark_hedge(self, note: str) -> None:
+        """Note that this is a second call beside one that is late."""
+        self.is_hedge = True
+        self.note = note
+
+    def mark_beaten(self, note: str) -> None:
+        """Note that another call has answered first, so that this one is cancelled."""
+        self.is_beaten = True
+        self.note = note if self.note is None else f"{self.note}; {note}"
+
     def progress(self) -> str:
         """Return how far the answer had come."""
         events = 0 if self.tap is None else self.tap.content_events
@@ -210,6 +226,8 @@ class LedgerEntry:
         assert not self.is_settled, "an intent is settled once"
         self.is_settled = True
         gateway, tap = self._gateway, self.tap
+        if self.note is not None:
+            error = self.note if error is None else f"{self.note}; {error}"
         now_s = gateway.clock.monotonic_s()
         if status is None:
             status = self.status
@@ -255,5 +273,7 @@ class LedgerEntry:
                 usage=usage,
                 charge_picousd=charge[0],
                 charge_high_picousd=charge[2],
+                is_hedge=self.is_hedge,
+                is_beaten=self.is_beaten,
             ),
         )

@@ -61,6 +61,14 @@ ATTEMPTS = Family(
 RETRIES = Family(
     name="ownward_retries_total", kind="counter", labels=_CALL, help="Calls after the first of a request."
 )  # fmt: skip
+HEDGES = Family(
+    name="ownward_hedges_total", kind="counter", labels=(*_CALL, "result"),
+    help="Second calls beside one that was late, by whether their answer came first (won) or not (lost).",
+)  # fmt: skip
+BEATEN_USD = Family(
+    name="ownward_beaten_usd_total", kind="counter", labels=_CALL,
+    help="Upper bounds in USD of calls cancelled since another answered first; part of the unsettled or settled ones.",
+)  # fmt: skip
 TOKENS = Family(
     name="ownward_tokens_total", kind="counter", labels=(*_CALL, "kind"),
     help="Tokens that upstreams reported; cached_input and cache_write are part of input.",
@@ -110,15 +118,16 @@ BREAKER_OPENED = Family(
 )  # fmt: skip
 
 COUNTED = (
-    REQUESTS, REQUEST_SECONDS, ERRORS, DISCONNECTS, ATTEMPTS, RETRIES, TOKENS, CHARGES, UNSETTLED_CHARGES, UNPRICED,
-    TTFT, TPOT, LATENCY, QUEUE_SECONDS, OVER_BUDGET, OVER_LIMIT, DETECTED, BREAKER_OPENED,
+    REQUESTS, REQUEST_SECONDS, ERRORS, DISCONNECTS, ATTEMPTS, RETRIES, HEDGES, TOKENS, CHARGES, UNSETTLED_CHARGES,
+    BEATEN_USD, UNPRICED, TTFT, TPOT, LATENCY, QUEUE_SECONDS, OVER_BUDGET, OVER_LIMIT, DETECTED, BREAKER_OPENED,
 )  # fmt: skip
 
 
 class CallEnd(msgspec.Struct, gc=False, frozen=True, kw_only=True):
     """One call to an upstream that is over, as those who watch are told; `started_s` is the gateway's monotonic clock.
 
-    `ttft_s` and `tpot_s` are None where the answer was not streamed.
+    `ttft_s` and `tpot_s` are None where the answer was not streamed. `is_hedge` says that it was a second call beside
+    one that was late, `is_beaten` that it was cancelled since the other had answered.
     """
 
     number: int
@@ -132,6 +141,8 @@ class CallEnd(msgspec.Struct, gc=False, frozen=True, kw_only=True):
     usage: Usage | None
     charge_picousd: int | None
     charge_high_picousd: int | None
+    is_hedge: bool = False
+    is_beaten: bool = False
 
 
 class Histogram:
@@ -155,7 +166,8 @@ class CallCounts:
     """What is counted of one workload's calls to one upstream."""
 
     __slots__ = (
-        "cache_write_tokens", "cached_input_tokens", "charge_picousd", "failed", "input_tokens", "latency",
+        "beaten_high_picousd", "cache_write_tokens", "cached_input_tokens", "charge_picousd", "failed", "hedges_lost",
+        "hedges_won", "input_tokens", "latency",
         "output_tokens", "retries", "settled", "tpot", "ttft", "unpriced", "unsettled",
         "unsettled_high_picousd",
     )  # fmt: skip
@@ -163,6 +175,7 @@ class CallCounts:
     def __init__(self) -> None:
         """Start at zero."""
         self.settled = self.unsettled = self.failed = self.retries = self.unpriced = 0
+        self.hedges_won = self.hedges_lost = self.beaten_high_picousd = 0
         self.input_tokens = self.cached_input_tokens = self.cache_write_tokens = self.output_tokens = 0
         self.charge_picousd = self.unsettled_high_picousd = 0
         self.ttft = Histogram(SECONDS)
@@ -229,6 +242,8 @@ class GatewayMetrics:
         else:
             entry.unsettled += 1
             entry.unsettled_high_picousd += call.charge_high_picousd or 0
+        if call.is_hedge or call.is_beaten:
+            _count_hedging(entry, call)
         if call.ttft_s is not None:
             entry.ttft.observe(call.ttft_s)
             if call.tpot_s is not None:
@@ -281,8 +296,13 @@ class GatewayMetrics:
         calls = sorted(self.calls.items())
         yield from value_lines(ATTEMPTS, [(key, count) for name, entry in calls for key, count in _states(name, entry)])
         yield from value_lines(RETRIES, [(key, entry.retries) for key, entry in calls if entry.retries])
+        yield from value_lines(HEDGES, [(key, count) for name, entry in calls for key, count in _hedges(name, entry)])
         yield from value_lines(TOKENS, [(key, count) for name, entry in calls for key, count in _tokens(name, entry)])
-        for family, name in ((CHARGES, "charge_picousd"), (UNSETTLED_CHARGES, "unsettled_high_picousd")):
+        for family, name in (
+            (CHARGES, "charge_picousd"),
+            (UNSETTLED_CHARGES, "unsettled_high_picousd"),
+            (BEATEN_USD, "beaten_high_picousd"),
+        ):
             charges = ((key, getattr(entry, name)) for key, entry in calls)
             yield from value_lines(family, [(key, float(picousd_to_usd(usd))) for key, usd in charges if usd])
         yield from value_lines(UNPRICED, [(key, entry.unpriced) for key, entry in calls if entry.unpriced])
@@ -290,11 +310,27 @@ class GatewayMetrics:
             yield from _histograms(family, {key: getattr(entry, name) for key, entry in calls})
 
 
+def _count_hedging(entry: CallCounts, call: CallEnd) -> None:
+    if call.is_hedge and call.state == "settled" and not call.is_beaten:
+        entry.hedges_won += 1
+    elif call.is_hedge:
+        entry.hedges_lost += 1
+    if call.is_beaten:
+        entry.beaten_high_picousd += call.charge_high_picousd or 0
+
+
 def _states(key: LabelValues, entry: CallCounts) -> Iterator[tuple[LabelValues, int]]:
     for state in get_args(CallState):
         count: int = getattr(entry, state)
         if count:
             yield (*key, state), count
+
+
+def _hedges(key: LabelValues, entry: CallCounts) -> Iterator[tuple[LabelValues, int]]:
+    for result in ("won", "lost"):
+        count: int = getattr(entry, f"hedges_{result}")
+        if count:
+            yield (*key, result), count
 
 
 def _tokens(key: LabelValues, entry: CallCounts) -> Iterator[tuple[LabelValues, int]]:

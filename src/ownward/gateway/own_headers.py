@@ -30,6 +30,8 @@ def headers_of(exchange: Exchange) -> list[tuple[bytes, bytes]]:
             headers.append((b"x-ownward-translated", crossed.direction.encode("ascii")))
             if crossed.dropped:
                 headers.append((b"x-ownward-left-out", wire.ascii_of(", ".join(crossed.dropped[:_SHOWN_HINTS]))))
+    if exchange.hedge is not None:
+        headers.append((b"x-ownward-hedge", exchange.hedge.encode("ascii")))
     if len(exchange.calls) > 1:
         headers += _total_headers(exchange)
     if exchange.limit_states:

@@ -172,6 +172,7 @@ class Relay:
             )
         if tap.is_garbled:
             raise BrokenStream(f"upstream {self._target.name!r} began its stream with an event that is no JSON")
+        self._attempt.end_prompt()
         await self._sink.begin(response.status, content_type, self._headers())
         while chunk:
             if entry.ttft_s is None and tap.has_content:

@@ -46,6 +46,8 @@ class _Sentence:
             parts.append(said["error"])
         if said["attempts"] > 1:
             parts.append(f"{said['attempts']} calls")
+        if said["hedge"]:
+            parts.append(f"hedge {said['hedge']}")
         if said["output_tokens"] is not None:
             parts.append(f"{said['input_tokens']} + {said['output_tokens']} tokens")
         if said["charge_usd"] is not None:
@@ -61,7 +63,7 @@ def fields_of(exchange: Exchange, *, outcome: Outcome, latency_s: float) -> dict
     """
     settled = [call for call in exchange.calls if call.usage is not None]
     charges = [call.charge_picousd for call in settled if call.charge_picousd is not None]
-    answering = exchange.calls[-1] if exchange.calls else None
+    answering = next((call for call in reversed(exchange.calls) if not call.is_beaten), None)
     choice, target = exchange.choice, exchange.target
     usages = [call.usage for call in settled if call.usage is not None]
     return {
@@ -80,6 +82,7 @@ def fields_of(exchange: Exchange, *, outcome: Outcome, latency_s: float) -> dict
         "status": exchange.status,
         "error": exchange.error_kind,
         "attempts": exchange.attempts,
+        "hedge": exchange.hedge,
         "input_tokens": sum(usage.input_tokens for usage in usages) if usages else None,
         "cached_input_tokens": sum(usage.cached_input_tokens for usage in usages) if usages else None,
         "output_tokens": sum(usage.output_tokens for usage in usages) if usages else None,

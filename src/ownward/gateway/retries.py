@@ -1,18 +1,18 @@
-"""How many retries the gateway may add to the load, so that a failing upstream is not hit harder for failing."""
+"""How many further calls the gateway may add to the load, so that a failing upstream is not hit harder for failing."""
 
 from __future__ import annotations
 
 
 class RetryBudget:
-    """Each request deposits a fraction of a retry, each retry takes one; the purse holds `burst` and starts full."""
+    """Each request deposits a fraction of a retry, each retry takes one; the purse holds at most `burst`."""
 
     __slots__ = ("_burst", "_fraction", "_left")
 
-    def __init__(self, *, fraction: float, burst: int) -> None:
-        """Start full."""
+    def __init__(self, *, fraction: float, burst: int, left: float | None = None) -> None:
+        """Start full, or with what is `left`."""
         self._fraction = fraction
         self._burst = float(burst)
-        self._left = float(burst)
+        self._left = float(burst) if left is None else left
 
     def deposit(self) -> None:
         """Count a first attempt."""
@@ -25,3 +25,7 @@ class RetryBudget:
             return False
         self._left -= 1.0
         return True
+
+    def give_back(self) -> None:
+        """Give back one that was taken and not sent."""
+        self._left = min(self._left + 1.0, self._burst)

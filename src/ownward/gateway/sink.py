@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from ownward.core import OwnwardError
 
 if TYPE_CHECKING:
+    from ownward.gateway.routing import Target
     from ownward.upstreams import Response
 
 
@@ -30,6 +31,10 @@ class Sink(Protocol):
     @property
     def has_begun(self) -> bool:
         """Whether anything was passed on, so that no other upstream can be asked."""
+        ...
+
+    def body_for(self, target: Target, body: bytes, /) -> bytes:
+        """Return the request as `target` is asked."""
         ...
 
     async def answer(self, status: int, content_type: bytes, headers: list[tuple[bytes, bytes]], body: bytes) -> None:

@@ -72,6 +72,7 @@ class SpanWriter:
                     "ownward.label": str(exchange.label),
                     "ownward.outcome": outcome,
                     "ownward.attempts": exchange.attempts,
+                    "ownward.hedge": exchange.hedge,
                     "ownward.queue_s": exchange.queue_s or None,
                     "ownward.reason": None if exchange.choice is None else exchange.choice.reason + exchange.outcome,
                     "error.type": exchange.error_kind,
@@ -91,7 +92,7 @@ class SpanWriter:
                 attributes=_stated(_of_call(call, path)),
                 start_time=call_started_ns,
             )
-            if call.state != "settled":
+            if call.state != "settled" and not call.is_beaten:
                 span.set_status(trace.StatusCode.ERROR)
             span.end(call_started_ns + int(call.latency_s * _NS))
         request.end(now_ns)
@@ -119,11 +120,13 @@ def _of_call(call: CallEnd, path: str) -> dict[str, Any]:
         "server.address": host or target.origin.rpartition("://")[2],
         "server.port": int(port) if host and port.isdecimal() else None,
         "http.response.status_code": call.status,
-        "error.type": None if call.state == "settled" else str(call.status or call.state),
+        "error.type": None if call.state == "settled" or call.is_beaten else str(call.status or call.state),
         "ownward.tier": target.tier.name,
         "ownward.upstream": target.name,
         "ownward.attempt": call.number,
         "ownward.state": call.state,
+        "ownward.hedge": call.is_hedge or None,
+        "ownward.beaten": call.is_beaten or None,
         "ownward.ttft_s": call.ttft_s,
         "ownward.tpot_s": call.tpot_s,
         "ownward.charge_usd": None if call.charge_picousd is None else float(picousd_to_usd(call.charge_picousd)),

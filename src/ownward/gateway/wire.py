@@ -55,6 +55,7 @@ class Peeked(msgspec.Struct, gc=False):
     messages: msgspec.Raw = msgspec.Raw(b"")
     prompt: msgspec.Raw = msgspec.Raw(b"")
     input: msgspec.Raw = msgspec.Raw(b"")
+    store: msgspec.Raw = msgspec.Raw(b"")
 
     def needs(self, body: bytes) -> frozenset[str]:
         """Return the capabilities, in the plan's words, that a tier must have for this request."""

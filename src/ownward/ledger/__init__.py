@@ -8,6 +8,7 @@ from ownward.ledger._copying import CopiedTable
 from ownward.ledger._kept import KeptResponse, KeptSum, owner_of
 from ownward.ledger._ledger import Ledger, hash_secret
 from ownward.ledger._limits import LimitKind, LimitReached, LimitState, LimitTake
+from ownward.ledger._notes import beaten_note, hedge_note
 from ownward.ledger._open import open  # noqa: A004 - read as ledger.open
 from ownward.ledger._records import (
     OUTCOME_PRECEDENCE,
@@ -75,7 +76,9 @@ __all__ = [
     "TrafficRow",
     "UsageBasis",
     "WorkloadRow",
+    "beaten_note",
     "hash_secret",
+    "hedge_note",
     "open",
     "owner_of",
     "schema_text",

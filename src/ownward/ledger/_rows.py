@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any, Literal, TypeAlias
 
 from ownward.core import picousd_to_usd
+from ownward.ledger._notes import says_beaten, says_hedge
 from ownward.ledger._records import Outcome, TaskBasis, UsageBasis
 
 AttemptState: TypeAlias = Literal["intent", "settled", "unsettled", "failed", "refused"]
@@ -56,6 +57,16 @@ class AttemptRow:
     error: str | None
     started_at: datetime
     settled_at: datetime | None
+
+    @property
+    def is_hedge(self) -> bool:
+        """Whether it was a second call, sent since the first was late."""
+        return says_hedge(self.error)
+
+    @property
+    def is_beaten(self) -> bool:
+        """Whether it was cancelled since another call of its request had answered first."""
+        return says_beaten(self.error)
 
     @property
     def charge_usd(self) -> Decimal | None:

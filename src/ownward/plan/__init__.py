@@ -5,6 +5,7 @@ It does not know how a plan is decided or carried out, opens no file and reads n
 
 from ownward.plan._budgets import Budget, BudgetPeriod, WhenSpent
 from ownward.plan._dumps import dumps
+from ownward.plan._hedging import MOST_OBSERVATIONS, Hedge
 from ownward.plan._plan import SCHEMA, Gap, Plan
 from ownward.plan._problems import Figures, FigureValue, Option, Problem, looks_like_secret, refuse, shown, suggest
 from ownward.plan._read import loads
@@ -42,6 +43,7 @@ __all__ = [
     "CAPABILITIES",
     "JUDGES",
     "MAX_FILE_BYTES",
+    "MOST_OBSERVATIONS",
     "SCHEMA",
     "Balance",
     "Budget",
@@ -52,6 +54,7 @@ __all__ = [
     "FigureValue",
     "Figures",
     "Gap",
+    "Hedge",
     "Match",
     "Option",
     "Plan",

@@ -132,6 +132,8 @@ def reference_problems(
     for name, tier in tiers.items():
         if tier.name != name:
             yield Problem(f"tiers.{name}", f"holds a tier named {shown(tier.name)}", "Names and keys are the same")
+        for tier_name in () if tier.hedge is None else tier.hedge.to:
+            yield from tier_problems(f"tiers.{name}.hedge.to", tier_name, known)
     if baseline is not None:
         yield from tier_problems("baseline", baseline, known)
     seen: dict[tuple[object, ...], str] = {}

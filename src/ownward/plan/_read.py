@@ -9,6 +9,7 @@ from typing import Any, get_args
 from ownward.core import Basis, ConfigError, OwnwardError, Sourced
 from ownward.plan._budgets import Budget, BudgetPeriod, WhenSpent
 from ownward.plan._detection import detection_problems
+from ownward.plan._hedging import Hedge
 from ownward.plan._plan import SCHEMA, Plan, own_problems, reference_problems, tier_problems
 from ownward.plan._problems import (
     FigureValue,
@@ -59,7 +60,7 @@ def loads(text: str, file: str = "plan.toml") -> Plan:
     known_tiers = frozenset(written) if isinstance(written, dict) else frozenset()
     tiers: dict[str, Tier] = {}
     for tier_name, table in top.named_tables("tiers"):
-        tier = _read_tier(table, tier_name)
+        tier = _read_tier(table, tier_name, known_tiers)
         if tier is not None:
             tiers[tier_name] = tier
     workloads: dict[str, Workload] = {}
@@ -115,7 +116,7 @@ def _as_label(value: Any) -> Label:
         raise WrongValue(f"is {shown(value)}: it {error.message}", allowed=error.allowed) from error
 
 
-def _read_tier(table: TomlTable, name: str) -> Tier | None:
+def _read_tier(table: TomlTable, name: str, known_tiers: frozenset[str]) -> Tier | None:
     kind: TierKind = table.required("kind", as_choice(*get_args(TierKind)), example='kind = "owned" or "rented"')
     model = table.required("model", as_text, example='model = "…"')
     variant = table.optional("variant", as_text, None)
@@ -131,6 +132,7 @@ def _read_tier(table: TomlTable, name: str) -> Tier | None:
     balance: Balance | None = table.optional("balance", as_choice(*get_args(Balance)), None)
     cache_tokens = table.optional("cache_tokens", as_whole, None)
     budget = _read_budget(table)
+    hedge = _read_hedge(table, known_tiers)
     capabilities = table.optional("capabilities", as_texts, ())
     price = _read_price(table, "price", provider=provider or machine or "owned", model=model)
     loaded_price = _read_price(table, "loaded_price", provider=provider or machine or "owned", model=model)
@@ -154,6 +156,7 @@ def _read_tier(table: TomlTable, name: str) -> Tier | None:
             balance=balance,
             cache_tokens=cache_tokens,
             budget=budget,
+            hedge=hedge,
             capabilities=frozenset(capabilities),
             price=price,
             loaded_price=loaded_price,
@@ -356,6 +359,28 @@ def _read_budget(outer: TomlTable) -> Budget | None:
     when_spent: WhenSpent = table.optional("when_spent", as_choice(*get_args(WhenSpent)), "refuse")
     table.finish()
     return table.build(lambda: Budget(max_usd=max_usd, period=period, when_spent=when_spent))
+
+
+def _read_hedge(outer: TomlTable, known_tiers: frozenset[str]) -> Hedge | None:
+    table = outer.table("hedge")
+    if table is None:
+        return None
+    after_s = table.optional("after_s", as_duration_s, None)
+    after_percentile = table.optional("after_percentile", as_number, None)
+    min_observations = table.optional("min_observations", as_whole, None)
+    max_fraction = table.optional("max_fraction", as_number, 0.05)
+    to = table.optional("to", as_texts, ())
+    table.add_problems(problem for name in to for problem in tier_problems("to", name, known_tiers))
+    table.finish()
+    return table.build(
+        lambda: Hedge(
+            after_s=after_s,
+            after_percentile=after_percentile,
+            min_observations=min_observations,
+            max_fraction=max_fraction,
+            to=to,
+        )
+    )
 
 
 def _read_capture(outer: TomlTable) -> Capture | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from ownward.plan._budgets import Budget
+from ownward.plan._hedging import Hedge
 from ownward.plan._problems import (
     Figures,
     Option,
@@ -255,7 +256,7 @@ class Tier:
     `capabilities` empty means not stated. Of several upstreams a request goes to the one where
     `balance` leads: `prefix`, which an owned tier has unless it states another, or `least_busy`.
     `cache_tokens` is how many tokens the cache of each of its engines holds. `budget` holds all
-    calls to the tier together.
+    calls to the tier together. `hedge` says when a call that is late gets a second one.
     """
 
     name: str
@@ -272,6 +273,7 @@ class Tier:
     balance: Balance | None = None
     cache_tokens: int | None = None
     budget: Budget | None = None
+    hedge: Hedge | None = None
     capabilities: frozenset[str] = frozenset()
     price: Price | None = None
     loaded_price: Price | None = None

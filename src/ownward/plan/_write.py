@@ -10,6 +10,7 @@ from typing import Any
 
 from ownward.core import Sourced
 from ownward.plan._budgets import Budget
+from ownward.plan._hedging import Hedge
 from ownward.plan._plan import Plan
 from ownward.plan._problems import Option
 from ownward.plan._strategies import Strategy
@@ -69,6 +70,7 @@ def _tier_table(tier: Tier) -> Table:
         upstreams=[_upstream_table(upstream) for upstream in tier.upstreams],
         engine_options=_options_table(tier.engine_options),
         budget=_budget_table(tier.budget),
+        hedge=None if tier.hedge is None else _hedge_table(tier.hedge),
         price=None if tier.price is None else _price_table(tier.price),
         loaded_price=None if tier.loaded_price is None else _price_table(tier.loaded_price),
         figures=_figures_table(tier.figures),
@@ -153,6 +155,16 @@ def _budget_table(budget: Budget | None) -> Table | None:
     return {"max_usd": budget.max_usd, "period": budget.period, "when_spent": budget.when_spent}
 
 
+def _hedge_table(hedge: Hedge) -> Table:
+    return _stated(
+        after_s=hedge.after_s,
+        after_percentile=hedge.after_percentile,
+        min_observations=hedge.min_observations,
+        max_fraction=hedge.max_fraction,
+        to=list(hedge.to),
+    )
+
+
 def _match_table(match: Match) -> Table:
     return _stated(
         models=list(match.models),
@@ -192,6 +204,9 @@ def _figures_table(figures: Mapping[str, Sourced[Any]]) -> Table:
 def write_canonical(plan: Plan) -> str:
     """Return the text that is hashed: keys sorted, one spelling for each value, no comments."""
     table = as_table(plan)
+    for tier in table.get("tiers", {}).values():
+        if "to" in tier.get("hedge", {}):
+            tier["hedge"]["to"] = sorted(tier["hedge"]["to"])
     for workload in table.get("workloads", {}).values():
         for key in ("models", "keys", "fingerprints"):
             if key in workload.get("match", {}):

@@ -19,6 +19,7 @@ from ownward.plan import (
     CAPABILITIES,
     Budget,
     Capture,
+    Hedge,
     Match,
     Plan,
     Strategy,
@@ -126,6 +127,15 @@ def upstreams(draw, name, *, needs_url):
 
 
 @st.composite
+def hedges(draw, name):
+    stated = {"max_fraction": draw(fractions), "to": draw(st.sampled_from([(), (name,)]))}
+    if draw(st.booleans()):
+        return Hedge(after_s=draw(seconds), **stated)
+    observations = draw(maybe(st.integers(20, 1000)))
+    return Hedge(after_percentile=draw(st.floats(50, 99)), min_observations=observations, **stated)
+
+
+@st.composite
 def tiers(draw, name):
     kind = draw(st.sampled_from(["owned", "rented"]))
     engine = draw(st.sampled_from(["embedded", "vllm", "adopted", None])) if kind == "owned" else None
@@ -146,6 +156,7 @@ def tiers(draw, name):
         balance=draw(maybe(st.sampled_from(["prefix", "least_busy"]))),
         cache_tokens=draw(maybe(whole)),
         budget=draw(maybe(st.builds(Budget, max_usd=dollars, period=st.sampled_from(["day", "month"])))),
+        hedge=draw(maybe(hedges(name))),
         capabilities=draw(st.frozensets(st.sampled_from(sorted(CAPABILITIES)))),
         price=draw(maybe(prices())),
         loaded_price=draw(maybe(prices())) if kind == "owned" else None,

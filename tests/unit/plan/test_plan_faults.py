@@ -110,6 +110,31 @@ def test_one_fault_names_line_key_and_remedy(case):
         assert word in str(fault), str(fault)
 
 
+# Each case: a hedge of the tier `own`, the key of its fault, words of it.
+HEDGES = {
+    "no delay": ("", "after_s", ["is missing", 'after_s = "400ms"', "after_percentile = 95"]),
+    "two delays": ("after_s = 1, after_percentile = 95", "after_percentile", ["beside after_s", "State one"]),
+    "a delay of nothing": ("after_s = 0", "after_s", ["is 0", "above zero"]),
+    "a percentile of most calls": ("after_percentile = 5", "after_percentile", ["is 5", "50 to 99"]),
+    "a percentile as a fraction": ("after_percentile = 0.95", "after_percentile", ["is 0.95", "such as 95"]),
+    "few observations": ("after_percentile = 95, min_observations = 3", "min_observations", ["is 3", "20 to 1000"]),
+    "observations of no use": ('after_s = "1s", min_observations = 50', "min_observations", ["beside", "Leave it out"]),
+    "every call": ("after_s = 1, max_fraction = 1", "max_fraction", ["is 1", "between 0 and 1"]),
+    "no such tier": ('after_s = 1, to = ["apj"]', "to", ['"apj"', '"api"']),
+    "one tier twice": ('after_s = 1, to = ["api", "api"]', "to[1]", ["twice", "Name each tier once"]),
+    "a wrong word": ("after_s = 1, max_share = 0.1", "max_share", ["no known key", "max_fraction"]),
+}
+
+
+@pytest.mark.parametrize("case", HEDGES.values(), ids=HEDGES)
+def test_a_hedge_that_cannot_be_is_refused_where_it_stands(case):
+    hedge, key, words = case
+    fault = only_fault(GOOD.replace('engine = "embedded"', f'engine = "embedded"\nhedge = {{ {hedge} }}'))
+    assert (fault.line, fault.key) == (15, f"tiers.own.hedge.{key}")
+    for word in words:
+        assert word in str(fault)
+
+
 def test_every_fault_is_told_in_one_reading():
     """Faults of different tables and kinds come together, in the order of their lines."""
     text = (

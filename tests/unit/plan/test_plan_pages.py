@@ -16,6 +16,7 @@ from ownward.plan import (
     JUDGES,
     Budget,
     Capture,
+    Hedge,
     Match,
     Plan,
     Strategy,
@@ -43,7 +44,9 @@ def test_the_example_loads_and_is_left_as_it_is():
     assert not plan.tiers["api"].place.is_on_site
 
 
-@pytest.mark.parametrize("kind", [Plan, Tier, Upstream, Workload, Match, Strategy, Budget, Capture, Price, PriceStep])
+@pytest.mark.parametrize(
+    "kind", [Plan, Tier, Upstream, Workload, Match, Strategy, Budget, Capture, Hedge, Price, PriceStep]
+)
 def test_every_key_stands_in_the_example_and_on_the_page(kind):
     """No field of a type is undocumented; a name is the table's own."""
     written: set[str] = set()
