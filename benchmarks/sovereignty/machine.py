@@ -12,6 +12,7 @@ from benchmarks.sovereignty.lab import Case, Ground, Lab, Leak
 from benchmarks.sovereignty.network import BEHAVIOURS, HEALTHY
 from benchmarks.sovereignty.world import (
     ANYWHERE,
+    HEDGE_AFTER_S,
     HERE,
     MOVES,
     NAMES,
@@ -89,6 +90,8 @@ def books(draw: st.DrawFn) -> Book:
         works=tuple(draw(works(f"w{number}")) for number in range(4)),
         spots=tuple(spots),
         detected=draw(st.one_of(st.none(), st.none(), labels)),
+        hedging=draw(st.one_of(st.just(frozenset(NAMES_OF_SPOTS)), st.frozensets(st.sampled_from(NAMES_OF_SPOTS)))),
+        hedges_to=draw(st.sampled_from((NAMES_OF_SPOTS, NAMES_OF_SPOTS, (), NAMES_OF_SPOTS[:5]))),
         style=draw(styles),
     )
 
@@ -165,9 +168,38 @@ class Sovereignty(RuleBasedStateMachine):
             changes = {"path": "/v1/responses", "spoils": None, "leaves_after": None, "is_owner": True, "by": by}
             self.ask([{**one, **changes}])
 
+    @rule(
+        book=books(),
+        drawn=st.lists(requests(), min_size=3, max_size=6),
+        all_are_late=st.sampled_from((False, False, False, True)),
+        others=st.sampled_from(("ok", "ok", "ok", "echo", "500", "400", "reset", "error_stream")),
+    )
+    def ask_while_some_are_late(self, book: Book, drawn: list[dict[str, Any]], all_are_late: bool, others: str) -> None:
+        """Second calls are sent, and come first, or fail."""
+        works = tuple(
+            replace(
+                work,
+                strategy="direct",
+                tiers=work.tiers[:1],
+                fallback=(*work.tiers[1:], *work.fallback),
+                label=ANYWHERE if number % 2 else work.label,
+            )
+            for number, work in enumerate(book.works)
+        )
+        self.let_all_be_well()
+        self.reload(replace(book, works=works, hedging=frozenset(NAMES_OF_SPOTS)))
+        for name in NAMES_OF_SPOTS:
+            is_late = all_are_late or any(name in work.tiers for work in works)
+            self.lab.network.hosts[name].behaviour = "late" if is_late else others
+        plainly = {"by": "model", "pin": False, "headers": [], "spoils": None, "leaves_after": None}
+        self.ask([one | plainly for one in drawn])
+
     @rule(drawn=requests(), outcome=st.sampled_from(BEHAVIOURS), between=st.data())
     def ask_and_change_everything_meanwhile(self, drawn: dict[str, Any], outcome: str, between: st.DataObject) -> None:
-        """A request is under way while its plan shrinks, its key is revoked or names move; then its upstream fails."""
+        """A request is under way while its plan shrinks, its key is revoked or names move; then its upstream fails.
+
+        What is sent after a plan was loaded has to be permitted by that one too.
+        """
         lab = self.lab
         case, sent, _ = self._prepare({**drawn, "leaves_after": None})
         hosts = [host for host in lab.network.hosts.values() if host.name in case.allowed]
@@ -176,15 +208,19 @@ class Sovereignty(RuleBasedStateMachine):
         task = lab.ground.loop.create_task(lab.ask(case, **sent))
         lab.tasks.append(task)
         lab.run(lab.until(lambda: task.done() or any(host.held for host in hosts)))
-        match between.draw(st.sampled_from(("reload", "revoke", "move", "nothing")), label="meanwhile"):
+        match between.draw(st.sampled_from(("reload", "reload", "revoke", "move", "nothing")), label="meanwhile"):
             case "reload":
+                old = lab.book
                 self.reload(between.draw(books(), label="the new plan"))
+                self._narrow(case, drawn, old)
             case "revoke" if self.keys:
                 self.revoke_key(between.draw(st.integers(0, 9), label="key"))
             case "move":
                 self.move_a_name(between.draw(st.sampled_from(MOVES), label="move"))
             case _:
                 pass
+        if between.draw(st.booleans(), label="until a second call is sent"):
+            lab.run(asyncio.sleep(5 * HEDGE_AFTER_S))
         held = [(host, host.behaviour, answers) for host in hosts if (answers := list(host.held))]
         for host in hosts:
             host.holds = False
@@ -236,6 +272,7 @@ class Sovereignty(RuleBasedStateMachine):
     def reload(self, book: Book) -> None:
         self.lab.book = book
         self.lab.run(self.lab.gateway.reload(self.ground.plan(book)))
+        self.lab.earn_second_calls()
         self.ground.counts["plans reloaded"] += 1
 
     @precondition(lambda self: len(self.keys) < 8)
@@ -399,6 +436,25 @@ class Sovereignty(RuleBasedStateMachine):
         body = _body(drawn, model, metadata, canary, before)
         sent = {"path": drawn["path"], "headers": headers, "body": body, "leaves_after": drawn["leaves_after"]}
         return case, sent, expected
+
+    def _narrow(self, case: Case, drawn: dict[str, Any], old: Book) -> None:
+        """Have a case hold for what is sent from now on, under both plans."""
+        new = self.lab.book
+        _, _, _, work = self._address(drawn, f"HIDDEN{case.number}Z")
+        stated = [new.label_of(work)]
+        if drawn["names_somebody"]:
+            stated += new.detected_in(work)
+        case.label = (*case.label, *stated)
+        case.allowed = frozenset(
+            host
+            for host in case.allowed
+            if all(
+                permits(label, spot.where)
+                for label in case.label
+                for spot in (*old.spots, *new.spots)
+                if spot.host == host
+            )
+        )
 
     def _address(
         self, drawn: dict[str, Any], hidden: str

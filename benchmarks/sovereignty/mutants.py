@@ -45,6 +45,8 @@ _PERMITS = "policy/permits.py"
 _ADDRESSES = "policy/addresses.py"
 _CHOOSING = "gateway/choosing.py"
 _DOOR = "upstreams/door.py"
+_EXCHANGE = "gateway/exchange.py"
+_RACE = "gateway/race.py"
 _HTTP1 = "upstreams/http1.py"
 
 MUTANTS = (
@@ -143,6 +145,28 @@ MUTANTS = (
            old="    label, why = table.default_label, table.default_label_origin",
            new="    label, why = table.default_label, table.default_label_origin\n"
                '    if declared is None and asked.workload:\n        label = Label.parse("any")'),
+    # Second calls, and plans that are loaded while a request is under way.
+    Mutant(name="a second call goes to any tier of the plan", file=_RACE,
+           old="            self._left,\n            self.pace.hedge,",
+           new="            self._left.extend(t for ts in exchange.table.targets.values() for t in ts) or self._left,\n"
+               "            self.pace.hedge,"),
+    Mutant(name="a second call goes to tiers that the plan does not name", file="gateway/hedging.py",
+           old="        return target.tier.name in hedge.to\n", new="        return bool(target.tier.name)\n"),
+    Mutant(name="a second call goes to rented tiers unasked", file="gateway/hedging.py",
+           old="target.tier.name == first.tier.name or target.tier.is_owned", new="bool(target.tier.name)"),
+    Mutant(name="a second call heeds no plan that was loaded meanwhile", file=_RACE,
+           old=" and exchange.may_still_go(target),", new=","),
+    Mutant(name="a retry heeds no plan that was loaded meanwhile", file="gateway/failover.py",
+           old="        if not exchange.may_still_go(target):", new="        if self._tried < 0:"),
+    Mutant(name="a plan that was loaded meanwhile is not looked at", file=_EXCHANGE,
+           old="        if table is self.table:\n            return True", new="        if table is not None:\n            return True"),
+    Mutant(name="a plan that was loaded meanwhile widens the label", file=_EXCHANGE,
+           old="            self.label = self.label.meet(self._label_by(self._peeked, table))",
+           new="            self.label = self._label_by(self._peeked, table)"),
+    Mutant(name="a plan that was loaded meanwhile looks for nothing", file=_EXCHANGE,
+           old="            for detection in find_detection(asked, table)\n", new="            for detection in ()\n"),
+    Mutant(name="the place is that of the plan before", file=_EXCHANGE,
+           old="for one in (target, *now))", new="for one in (target,))"),
     Mutant(name="permits are asked for under any label", file="gateway/attempt.py",
            old="            label=exchange.label,\n            place", new=f"            label={_ANY},\n            place"),
     Mutant(name="rented tiers at loopback are this machine", file="plan/_tiers.py",

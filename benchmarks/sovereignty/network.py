@@ -18,11 +18,14 @@ Address = tuple[str, int]
 
 BEHAVIOURS = (
     "ok", "echo", "odd_id", "500", "503", "429", "401", "403", "404", "400", "error_stream", "cut", "reset", "garbage",
-    "redirect", "refused", "closes",
+    "redirect", "refused", "closes", "late",
 )  # fmt: skip
 """What a host does with a request; those that fail quote the request where they can, as real ones do."""
 
-HEALTHY = frozenset({"ok", "echo", "odd_id"})
+LATE_S = 0.03
+"""How long a host thinks that is late."""
+
+HEALTHY = frozenset({"ok", "echo", "odd_id", "late"})
 """Not `closes`: of a real socket the kernel tells at once that its other end is gone, here it is told a turn later."""
 
 
@@ -132,6 +135,8 @@ class _Wire(asyncio.Transport):
             self._loop.network.on_heard(heard)
             if self._host.holds:
                 self._host.held.append(lambda heard=heard: self._answer(heard))  # type: ignore[misc]
+            elif self._host.behaviour == "late":
+                self._loop.call_later(LATE_S, self._answer, heard)
             else:
                 self._loop.call_soon(self._answer, heard)
 

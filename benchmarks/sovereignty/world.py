@@ -150,6 +150,9 @@ SPOTS = (
     Spot(name="nowhere", host="nowhere", url="https://nowhere.example", kind="rented"),
 )  # fmt: skip
 
+HEDGE_AFTER_S = 0.002
+"""Sooner than a `late` host answers."""
+
 STRATEGIES = ("direct", "direct", "direct", "cascade", "vote", "best_of", "revise", "forest")
 _OPTIONS: dict[str, dict[str, Any]] = {
     "direct": {},
@@ -187,12 +190,17 @@ class Work:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Book:
-    """A plan: what the gateway is given as TOML, and what is true of it."""
+    """A plan: what the gateway is given as TOML, and what is true of it.
+
+    Calls of the tiers in `hedging` get second ones soon, at `hedges_to`; where that is empty, at owned tiers.
+    """
 
     default: Stated | None
     works: tuple[Work, ...]
     spots: tuple[Spot, ...] = SPOTS
     detected: Stated | None = None
+    hedging: frozenset[str] = frozenset()
+    hedges_to: tuple[str, ...] = ()
     style: int = 0
     by_name: dict[str, Spot] = field(default_factory=dict)
 
@@ -224,6 +232,9 @@ class Book:
         for spot in self.spots:
             lines += [f"[tiers.{spot.name}]", f'kind = "{spot.kind}"', f'model = "{spot.name}-model"']
             lines += [f'{key} = "{value}"' for key in ("engine", "region", "provider") if (value := getattr(spot, key))]
+            if spot.name in self.hedging:
+                to = json.dumps(self.hedges_to)
+                lines.append(f"hedge = {{ after_s = {HEDGE_AFTER_S}, max_fraction = 0.99, to = {to} }}")
             lines += [f"[[tiers.{spot.name}.upstreams]]", f'name = "{spot.name}"', f'url = "{spot.url}"']
             lines += [f'api_key_env = "{spot.name.upper()}_KEY"'] if spot.kind == "rented" else []
             lines += [f'dialect = "{spot.dialect}"', "connect_timeout_s = 5"]

@@ -153,12 +153,12 @@ class Race:
         exchange.attempts -= lane.attempt.number == exchange.attempts
 
     async def _cancel_all(self) -> None:
-        tasks = [lane.task for lane in self._lanes if lane.task is not None and not lane.task.done()]
+        """Have both calls over, whatever came of the one that nobody waits for."""
+        tasks = [lane.task for lane in self._lanes if lane.task is not None]
         for task in tasks:
-            if not task.cancelling():
+            if not task.done() and not task.cancelling():
                 task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def claim(self, lane: _Lane) -> None:
         """Return if this call has the client; the other one is cancelled. A call that comes too late waits for that."""
