@@ -41,6 +41,9 @@ PATHS = (
     "/v1/responses", "/v1/embeddings", "/v1/messages/count_tokens",
 )  # fmt: skip
 
+PLAINLY: dict[str, Any] = {"by": "model", "pin": False, "headers": [], "spoils": None, "leaves_after": None}
+"""A request that is chosen for by its workload alone."""
+
 alternatives = st.builds(
     Alternative,
     region=st.sampled_from((None, *REGIONS)),
@@ -93,6 +96,23 @@ def books(draw: st.DrawFn) -> Book:
         hedging=draw(st.one_of(st.just(frozenset(NAMES_OF_SPOTS)), st.frozensets(st.sampled_from(NAMES_OF_SPOTS)))),
         hedges_to=draw(st.sampled_from((NAMES_OF_SPOTS, NAMES_OF_SPOTS, (), NAMES_OF_SPOTS[:5]))),
         style=draw(styles),
+    )
+
+
+@st.composite
+def books_after(draw: st.DrawFn, before: Book) -> Book:
+    """Draw a plan that differs from another in what its labels, its detectors or its tiers' places say."""
+    spots = list(before.spots)
+    for index in draw(st.lists(st.integers(0, len(spots) - 1), max_size=3, unique=True)):
+        region = draw(st.sampled_from((None, *REGIONS)))
+        spots[index] = replace(spots[index], region=region, provider=draw(st.sampled_from((None, *PROVIDERS))))
+    relabels = draw(st.booleans())
+    return replace(
+        before,
+        works=tuple(replace(one, label=draw(labels) if relabels else one.label) for one in before.works),
+        detected=draw(st.one_of(st.just(before.detected), labels)),
+        spots=tuple(spots),
+        by_name={},
     )
 
 
@@ -191,8 +211,7 @@ class Sovereignty(RuleBasedStateMachine):
         for name in NAMES_OF_SPOTS:
             is_late = all_are_late or any(name in work.tiers for work in works)
             self.lab.network.hosts[name].behaviour = "late" if is_late else others
-        plainly = {"by": "model", "pin": False, "headers": [], "spoils": None, "leaves_after": None}
-        self.ask([one | plainly for one in drawn])
+        self.ask([one | PLAINLY for one in drawn])
 
     @rule(drawn=requests(), outcome=st.sampled_from(BEHAVIOURS), between=st.data())
     def ask_and_change_everything_meanwhile(self, drawn: dict[str, Any], outcome: str, between: st.DataObject) -> None:
@@ -201,6 +220,8 @@ class Sovereignty(RuleBasedStateMachine):
         What is sent after a plan was loaded has to be permitted by that one too.
         """
         lab = self.lab
+        if between.draw(st.integers(0, 3), label="as drawn") > 0:
+            drawn = {**drawn, **PLAINLY}
         case, sent, _ = self._prepare({**drawn, "leaves_after": None})
         hosts = [host for host in lab.network.hosts.values() if host.name in case.allowed]
         for host in hosts:
@@ -211,7 +232,7 @@ class Sovereignty(RuleBasedStateMachine):
         match between.draw(st.sampled_from(("reload", "reload", "revoke", "move", "nothing")), label="meanwhile"):
             case "reload":
                 old = lab.book
-                self.reload(between.draw(books(), label="the new plan"))
+                self.reload(between.draw(st.one_of(books_after(old), books_after(old), books()), label="the new plan"))
                 self._narrow(case, drawn, old)
             case "revoke" if self.keys:
                 self.revoke_key(between.draw(st.integers(0, 9), label="key"))

@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 STATE_MACHINE = ("tests/properties/gateway/test_sovereignty.py",)
 OTHER_TESTS = (
     "tests/unit/policy", "tests/properties/policy", "tests/integration/gateway/test_where_data_may_go.py",
+    "tests/integration/gateway/test_plans_loaded_meanwhile.py",
     "tests/integration/upstreams/test_door.py", "tests/integration/upstreams/test_tls.py",
     "tests/integration/gateway/test_kept_responses.py", "tests/integration/ledger/test_kept_responses.py",
     "tests/unit/gateway", "tests/unit/plan/test_ways_to_an_upstream.py",
@@ -169,6 +170,8 @@ MUTANTS = (
            old="for one in (target, *now))", new="for one in (target,))"),
     Mutant(name="permits are asked for under any label", file="gateway/attempt.py",
            old="            label=exchange.label,\n            place", new=f"            label={_ANY},\n            place"),
+    Mutant(name="a permit outlives the plan that was loaded since", file="gateway/attempt.py",
+           old="        if self._gateway.table is not exchange.heeded:", new="        if self._gateway.table is None:"),
     Mutant(name="rented tiers at loopback are this machine", file="plan/_tiers.py",
            old="is_local=self.is_owned and all(upstream.is_local", new="is_local=all(upstream.is_local"),
     Mutant(name="private addresses are this machine", file="plan/_tiers.py",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ownward.core import BrokenStream, PolicyRefusal, UpstreamError, UpstreamUnreachable
 from ownward.gateway import wire
+from ownward.gateway.choosing import refuse_anew
 from ownward.gateway.errors import broken_stream
 from ownward.gateway.ledger_entry import LedgerEntry
 from ownward.gateway.relaying import Relay
@@ -97,15 +98,10 @@ class Attempt:
             self.crossed = exchange.cross(target, self._body)
             self._body = self.crossed.body
         spliced = splice(self._body, model=target.tier.model, want_stream_usage=True, endpoint=self.endpoint.splices_as)
-        permit = issue_permit(
-            label=exchange.label,
-            place=target.place,
-            upstream=target.name,
-            origin=target.origin,
-            body=spliced.body,
-            workload=exchange.workload,
-        )
+        permit = self._issue_permit(spliced.body)
         await entry.write_intent(spliced, permit)
+        if self._gateway.table is not exchange.heeded:  # a plan was loaded while the intent was written
+            permit = self._issue_permit_anew(spliced.body)
         try:
             await self._call(spliced, permit)
         finally:
@@ -113,6 +109,28 @@ class Attempt:
                 self._response.abort()
             if not entry.is_settled:  # only a fault of ours leads here; the charge stays open, with its bounds
                 entry.settle_unsettled("the gateway failed while the call was running")
+
+    def _issue_permit(self, body: bytes) -> Permit:
+        exchange, target = self.exchange, self.target
+        return issue_permit(
+            label=exchange.label,
+            place=target.place,
+            upstream=target.name,
+            origin=target.origin,
+            body=body,
+            workload=exchange.workload,
+        )
+
+    def _issue_permit_anew(self, body: bytes) -> Permit:
+        """Return a permit by the label as it is now.
+
+        Raises: Retry, if a plan that was loaded since does not let the request go there; its intent is settled.
+        """
+        if self.exchange.may_still_go(self.target):
+            return self._issue_permit(body)
+        error = refuse_anew(self.exchange.label, self.target)
+        self.entry.settle_failed(f"nothing was sent: {error.message}")
+        raise Retry(error)
 
     async def _call(self, spliced: Spliced, permit: Permit) -> None:
         gateway, target, entry = self._gateway, self.target, self.entry

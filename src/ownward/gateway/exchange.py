@@ -59,7 +59,6 @@ class Exchange:
     __slots__ = (
         "_capturing",
         "_crosser",
-        "_heeded",
         "_listed",
         "_peeked",
         "_row_awaited",
@@ -77,6 +76,7 @@ class Exchange:
         "has_broken",
         "headers",
         "hedge",
+        "heeded",
         "is_known",
         "is_stream",
         "keeping",
@@ -105,7 +105,7 @@ class Exchange:
         """Begin; nothing is read yet."""
         self.gateway = gateway
         self.table: RoutingTable = gateway.table
-        self._heeded = self.table  # the plan's latest form by which the label holds
+        self.heeded = self.table  # the newest plan by which the label holds
         self.endpoint = endpoint
         self.client = Client(scope, receive, send, gateway.settings)
         self._listed: list[tuple[bytes, bytes]] = scope["headers"]
@@ -358,9 +358,9 @@ class Exchange:
         table = self.gateway.table
         if table is self.table:
             return True
-        if table is not self._heeded and self._peeked is not None:
+        if table is not self.heeded and self._peeked is not None:
             self.label = self.label.meet(self._label_by(self._peeked, table))
-            self._heeded = table
+            self.heeded = table
         now = [other for other in table.targets.get(target.tier.name, ()) if other.key == target.key]
         return all(self.label.permits(one.place) for one in (target, *now))
 

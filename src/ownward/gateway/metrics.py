@@ -65,9 +65,13 @@ HEDGES = Family(
     name="ownward_hedges_total", kind="counter", labels=(*_CALL, "result"),
     help="Second calls beside one that was late, by whether their answer came first (won) or not (lost).",
 )  # fmt: skip
+BEATEN = Family(
+    name="ownward_beaten_calls_total", kind="counter", labels=_CALL,
+    help="Calls cancelled since another call of their request answered first; none of them is a failure.",
+)  # fmt: skip
 BEATEN_USD = Family(
     name="ownward_beaten_usd_total", kind="counter", labels=_CALL,
-    help="Upper bounds in USD of calls cancelled since another answered first; part of the unsettled or settled ones.",
+    help="Upper bounds in USD of calls cancelled since another answered first; part of the unsettled ones.",
 )  # fmt: skip
 TOKENS = Family(
     name="ownward_tokens_total", kind="counter", labels=(*_CALL, "kind"),
@@ -119,7 +123,7 @@ BREAKER_OPENED = Family(
 
 COUNTED = (
     REQUESTS, REQUEST_SECONDS, ERRORS, DISCONNECTS, ATTEMPTS, RETRIES, HEDGES, TOKENS, CHARGES, UNSETTLED_CHARGES,
-    BEATEN_USD, UNPRICED, TTFT, TPOT, LATENCY, QUEUE_SECONDS, OVER_BUDGET, OVER_LIMIT, DETECTED, BREAKER_OPENED,
+    BEATEN, BEATEN_USD, UNPRICED, TTFT, TPOT, LATENCY, QUEUE_SECONDS, OVER_BUDGET, OVER_LIMIT, DETECTED, BREAKER_OPENED,
 )  # fmt: skip
 
 
@@ -166,8 +170,8 @@ class CallCounts:
     """What is counted of one workload's calls to one upstream."""
 
     __slots__ = (
-        "beaten_high_picousd", "cache_write_tokens", "cached_input_tokens", "charge_picousd", "failed", "hedges_lost",
-        "hedges_won", "input_tokens", "latency",
+        "beaten", "beaten_high_picousd", "cache_write_tokens", "cached_input_tokens", "charge_picousd", "failed",
+        "hedges_lost", "hedges_won", "input_tokens", "latency",
         "output_tokens", "retries", "settled", "tpot", "ttft", "unpriced", "unsettled",
         "unsettled_high_picousd",
     )  # fmt: skip
@@ -175,7 +179,7 @@ class CallCounts:
     def __init__(self) -> None:
         """Start at zero."""
         self.settled = self.unsettled = self.failed = self.retries = self.unpriced = 0
-        self.hedges_won = self.hedges_lost = self.beaten_high_picousd = 0
+        self.hedges_won = self.hedges_lost = self.beaten = self.beaten_high_picousd = 0
         self.input_tokens = self.cached_input_tokens = self.cache_write_tokens = self.output_tokens = 0
         self.charge_picousd = self.unsettled_high_picousd = 0
         self.ttft = Histogram(SECONDS)
@@ -297,6 +301,7 @@ class GatewayMetrics:
         yield from value_lines(ATTEMPTS, [(key, count) for name, entry in calls for key, count in _states(name, entry)])
         yield from value_lines(RETRIES, [(key, entry.retries) for key, entry in calls if entry.retries])
         yield from value_lines(HEDGES, [(key, count) for name, entry in calls for key, count in _hedges(name, entry)])
+        yield from value_lines(BEATEN, [(key, entry.beaten) for key, entry in calls if entry.beaten])
         yield from value_lines(TOKENS, [(key, count) for name, entry in calls for key, count in _tokens(name, entry)])
         for family, name in (
             (CHARGES, "charge_picousd"),
@@ -315,7 +320,8 @@ def _count_hedging(entry: CallCounts, call: CallEnd) -> None:
         entry.hedges_won += 1
     elif call.is_hedge:
         entry.hedges_lost += 1
-    if call.is_beaten:
+    if call.is_beaten and call.state != "settled":
+        entry.beaten += 1
         entry.beaten_high_picousd += call.charge_high_picousd or 0
 
 

@@ -19,7 +19,7 @@ from ownward.reports._fit_screen import command_lines, render_fit
 from ownward.reports._live_metrics import Frame, Look, compute_frame
 from ownward.reports._live_screen import render_frame
 from ownward.reports._release_page import render_checkpoints, render_licence, render_release, render_scores
-from ownward.reports._report import Report, TierLine, WorkloadLine, compute_report, render_report
+from ownward.reports._report import Hedging, Report, TierLine, WorkloadLine, compute_report, render_report
 
 __all__ = [
     "BATCH_TOKENS",
@@ -30,6 +30,7 @@ __all__ = [
     "FitLine",
     "FitReport",
     "Frame",
+    "Hedging",
     "Look",
     "Report",
     "TierLine",

@@ -81,6 +81,7 @@ class UpstreamLine:
     calls_per_s: float | None
     failed_per_s: float | None
     retries_per_s: float | None
+    hedges_per_s: float | None
     ttft: Speeds
     tpot: Speeds
     output_tokens_per_s: float | None
@@ -258,8 +259,10 @@ def _upstream_lines(gauge: Samples, since: _Since) -> Iterator[UpstreamLine]:
             failed_per_s=_minus(
                 since.rate("ownward_attempts_total", **stated),
                 since.rate("ownward_attempts_total", state="settled", **stated),
+                since.rate("ownward_beaten_calls_total", **stated),
             ),
             retries_per_s=since.rate("ownward_retries_total", **stated),
+            hedges_per_s=since.rate("ownward_hedges_total", **stated),
             ttft=since.speeds("ownward_ttft_seconds", **stated),
             tpot=since.speeds("ownward_tpot_seconds", **stated),
             output_tokens_per_s=since.rate("ownward_tokens_total", kind="output", **stated),
@@ -316,8 +319,10 @@ def _error_lines(since: _Since) -> Iterable[ErrorLine]:
     return sorted(lines, key=lambda line: (-line.count, line.kind, line.workload, line.tier))
 
 
-def _minus(whole: float | None, part: float | None) -> float | None:
-    return None if whole is None or part is None else max(whole - part, 0.0)
+def _minus(whole: float | None, *parts: float | None) -> float | None:
+    for part in parts:
+        whole = None if whole is None or part is None else max(whole - part, 0.0)
+    return whole
 
 
 def _one(gauge: Samples, name: str) -> float:

@@ -23,11 +23,27 @@ _UNCHARGED = frozenset({"failed", "refused"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Hedging:
+    """What second calls beside late ones came to: how many were sent, how many of those answered first, what was extra.
+
+    `extra_calls` are those whose answer nobody took: beaten ones, and second calls that failed. They cost between
+    `extra_low_usd` and `extra_high_usd` (None: not known), which is part of the tier's own cost.
+    """
+
+    hedges: int
+    won: int
+    extra_calls: int
+    extra_low_usd: Decimal | None
+    extra_high_usd: Decimal | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TierLine:
     """What one tier did for a workload.
 
     `cpct` counts failures in; `loaded_usd` is what the owned tier's fully loaded price makes of the same tokens,
     `baseline_usd` what the plan's baseline would have charged for them: None where there is no such price.
+    `hedging` is None where there was none.
     """
 
     tier: str
@@ -50,6 +66,7 @@ class TierLine:
     cpct: Cpct
     ttft_p50_s: float | None
     latency_p50_s: float | None
+    hedging: Hedging | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +186,30 @@ def _tier_line(
         ),
         ttft_p50_s=_median([row.ttft_s for row in settled]),
         latency_p50_s=_median([row.latency_s for row in settled]),
+        hedging=_hedging(rows),
     )
+
+
+def _hedging(rows: list[AttemptRow]) -> Hedging | None:
+    hedges = [row for row in rows if row.is_hedge]
+    extra = [row for row in rows if row.is_beaten or (row.is_hedge and row.state != "settled")]
+    if not hedges and not extra:
+        return None
+    return Hedging(
+        hedges=len(hedges),
+        won=sum(row.state == "settled" and not row.is_beaten for row in hedges),
+        extra_calls=len(extra),
+        extra_low_usd=_total(row.charge_usd if row.state == "settled" else _low(row) for row in extra),
+        extra_high_usd=_total(row.charge_usd if row.state == "settled" else _high(row) for row in extra),
+    )
+
+
+def _low(row: AttemptRow) -> Decimal | None:
+    from ownward.core import picousd_to_usd
+
+    if row.state in _UNCHARGED:
+        return Decimal(0)
+    return None if row.charge_low_picousd is None else picousd_to_usd(row.charge_low_picousd)
 
 
 def _high(row: AttemptRow) -> Decimal | None:
@@ -240,6 +280,18 @@ def _certificate_text(workload: WorkloadLine) -> str | None:
     )
 
 
+def _hedging_text(workload: WorkloadLine, line: TierLine) -> str | None:
+    """Return what second calls came to on a tier as one line; None where there were none."""
+    said = line.hedging
+    if said is None:
+        return None
+    low, high = format_usd(said.extra_low_usd, digits=2), format_usd(said.extra_high_usd, digits=2)
+    return (
+        f"  {workload.workload} on {line.tier}: {said.hedges} sent, {said.won} answered first;"
+        f" {said.extra_calls} calls were extra and cost {low if low == high else f'{low} to {high}'}"
+    )
+
+
 def render_report(report: Report) -> Group:
     """Return the report as tables for a terminal."""
     from rich.console import Group
@@ -268,6 +320,11 @@ def render_report(report: Report) -> Group:
                 format_usd(line.loaded_usd, digits=2),
             )
     parts: list[Any] = [table]
+    hedged = [
+        text for workload in report.workloads for line in workload.tiers if (text := _hedging_text(workload, line))
+    ]
+    if hedged:
+        parts.append(Text("\nsecond calls beside late ones (part of the cost above):\n" + "\n".join(hedged)))
     certified = [text for text in map(_certificate_text, report.workloads) if text is not None]
     if certified:
         parts.append(Text("\ncertificates:\n" + "\n".join(f"  {text}" for text in certified)))

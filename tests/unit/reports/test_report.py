@@ -146,3 +146,33 @@ def test_the_text_shows_the_newest_certificate_of_a_workload() -> None:
         "own instead of api: certified (rho 0.98, confidence 0.95, 700 tasks, until 2027-02-19)"
         in console.export_text()
     )
+
+
+def test_second_calls_stand_apart_with_what_was_extra() -> None:
+    """The beaten calls may have cost up to their bounds; the ones that answered cost what they cost."""
+    beaten = {"state": "unsettled", "charge_picousd": None, "charge_low_picousd": 0, "charge_high_picousd": 3 * 10**12}
+    hedge = "hedge: sent 0.400 s after box/a"
+    rows = [
+        attempt(1, error="beaten by box/b, asked 0.400 s later; it was cancelled after 0 content events", **beaten),
+        attempt(1, attempt=2, error=hedge),
+        attempt(2),
+        attempt(2, attempt=2, error=f"{hedge}; beaten by box/a; it was cancelled", **beaten),
+        attempt(3),
+        attempt(3, attempt=2, error=f"{hedge}; it answered 500", state="failed", charge_picousd=0),
+        attempt(4, error="the client left", **beaten),
+    ]
+    report = compute_report(rows, [task(number, None) for number in (1, 2, 3, 4)], plan=PLAN)
+    (line,) = report.workloads[0].tiers
+    said = line.hedging
+    assert said is not None
+    assert (said.hedges, said.won, said.extra_calls) == (3, 1, 3)
+    assert (said.extra_low_usd, said.extra_high_usd) == (Decimal(0), Decimal(6))
+    console = Console(file=io.StringIO(), width=120)
+    console.print(render_report(report))
+    assert "w on box: 3 sent, 1 answered first; 3 calls were extra and cost" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_a_tier_without_second_calls_says_nothing_of_them() -> None:
+    report = compute_report([attempt(1), attempt(2, error="the client left")], [task(1, None)], plan=PLAN)
+    (line,) = report.workloads[0].tiers
+    assert line.hedging is None
