@@ -217,9 +217,9 @@ MUTANTS = (
            old="    capture = None if choice.declared is None else choice.declared.capture\n",
            new="    from ownward.plan import Capture\n\n    capture = Capture(sample_fraction=1, retention_s=60)\n"),
     Mutant(name="bodies are logged", file="gateway/attempt.py",
-           old="        await entry.write_intent(spliced, permit)\n        try:",
+           old="        await entry.write_intent(spliced, permit)\n",
            new="        await entry.write_intent(spliced, permit)\n        import logging\n\n"
-               '        logging.getLogger("ownward.gateway").debug("sending %s", spliced.body)\n        try:'),
+               '        logging.getLogger("ownward.gateway").debug("sending %s", spliced.body)\n'),
     Mutant(name="clients' headers are in the metrics", file="gateway/counting.py",
            old="metrics.disconnects.add((tier,))", new="metrics.disconnects.add((str(dict(exchange.headers)),))"),
 )  # fmt: skip

@@ -16,6 +16,7 @@ WITH_EXAMPLES = [page for page in PAGES if "```" in page.read_text("utf-8")]
 NOT_RUN = {
     "README.md": ["the demo is a test of its own"],
     "docs/explanation/larger-than-memory.md": ["changes a disk's settings"],
+    "docs/how-to/cut-slow-answers-short.md": ["needs two servers of a model", "a part of a plan"],
     "docs/how-to/look-at-a-checkpoint-without-downloading-it.md": [
         "needs a hub; tests/integration/engines runs a server that counts",
         "needs the extra, half a gigabyte and more",
