@@ -101,7 +101,7 @@ class Attempt:
         permit = self._issue_permit(spliced.body)
         await entry.write_intent(spliced, permit)
         if self._gateway.table is not exchange.heeded:  # a plan was loaded while the intent was written
-            permit = self._issue_permit_anew(spliced.body)
+            permit = await self._issue_permit_anew(spliced.body)
         try:
             await self._call(spliced, permit)
         finally:
@@ -121,11 +121,16 @@ class Attempt:
             workload=exchange.workload,
         )
 
-    def _issue_permit_anew(self, body: bytes) -> Permit:
+    async def _issue_permit_anew(self, body: bytes) -> Permit:
         """Return a permit by the label as it is now.
 
         Raises: Retry, if a plan that was loaded since does not let the request go there; its intent is settled.
         """
+        try:
+            await self.exchange.heed_new_plan()
+        except asyncio.CancelledError:
+            self.entry.settle_failed("nothing was sent: it was cancelled before")
+            raise
         if self.exchange.may_still_go(self.target):
             return self._issue_permit(body)
         error = refuse_anew(self.exchange.label, self.target)

@@ -57,6 +57,7 @@ class Exchange:
     """One request; `run` returns when the client has its answer and the ledger's rows are queued."""
 
     __slots__ = (
+        "_asked",
         "_capturing",
         "_crosser",
         "_listed",
@@ -133,6 +134,7 @@ class Exchange:
         self.hedge: Literal["won", "lost"] | None = None
         self.needs: frozenset[str] = frozenset()
         self._peeked: wire.Peeked | None = None
+        self._asked: Asked | None = None
         self.crossed: dict[str, Crossed] = {}  # by target, the last call of each that was made in another dialect
         self._crosser: Crosser | None = None
         self.keeping: Keeping | None = None
@@ -190,10 +192,10 @@ class Exchange:
         if self.endpoint is RESPONSES:
             self.keeping = await begin_keeping(self)
             peeked = peeked if self.keeping is None else wire.peek(self.body)
-        asked = self._ask(peeked, self.table)
         self._peeked = peeked
+        asked = self._asked = self._ask(peeked)
         if self.table.detection:
-            asked = await self._look_into(asked)
+            asked = await self._look_into(asked, self.table)
         choice = self._choose(asked, peeked)
         if self.keeping is not None:
             self.keeping.decide(choice)
@@ -215,31 +217,41 @@ class Exchange:
 
     # Reading and choosing.
 
-    def _ask(self, peeked: wire.Peeked, table: RoutingTable) -> Asked:
+    def _ask(self, peeked: wire.Peeked) -> Asked:
         headers = self.headers
         self.route = peeked.model or ""
         self.is_stream = peeked.stream is True and self.endpoint.has_output
         self.task_id, self.task_basis = wire.task_of(headers, self.request_id)
         self.workload = wire.name_in(headers, b"x-ownward-workload") or UNASSIGNED
         self.needs = peeked.needs(self.body)
-        return Asked(
+        asked = Asked(
             endpoint=self.endpoint,
             model=self.route,
             workload=None if self.workload == UNASSIGNED else self.workload,
             tier=wire.name_in(headers, b"x-ownward-tier"),
             label=wire.label_in(headers, self._listed),
             key=self.key,
-            headers=wire.texts_of(headers) if table.needs_headers else None,
-            metadata=peeked.texts_of_metadata() if table.needs_metadata else None,
-            fingerprint=self._fingerprint() if table.needs_fingerprint else None,
             needs=self.needs,
             inherited=None if self.keeping is None else self.keeping.label,
             carries=self._why_not,
         )
+        table = self.table
+        is_matched_more = table.needs_headers or table.needs_metadata or table.needs_fingerprint
+        return self._as_asked(asked, table) if is_matched_more else asked
 
-    async def _look_into(self, asked: Asked) -> Asked:
-        """Return the request with what its workload's detectors find in it."""
-        detections = find_detection(asked, self.table)
+    def _as_asked(self, asked: Asked, table: RoutingTable) -> Asked:
+        """Return what the request states, with all that a plan's match rules look at."""
+        assert self._peeked is not None
+        return msgspec.structs.replace(
+            asked,
+            headers=wire.texts_of(self.headers) if table.needs_headers else None,
+            metadata=self._peeked.texts_of_metadata() if table.needs_metadata else None,
+            fingerprint=self._fingerprint() if table.needs_fingerprint else None,
+        )
+
+    async def _look_into(self, asked: Asked, table: RoutingTable) -> Asked:
+        """Return the request with what its workload's detectors find in it, by a plan."""
+        detections = find_detection(asked, table)
         found = await look_into(self.body, detections, budget_s=self.gateway.settings.detect_cpu_s)
         for one in found:
             self.gateway.counting.metrics.detected.add((one.name,))
@@ -350,30 +362,21 @@ class Exchange:
         """Whether the request says that its answer is not to be kept upstream."""
         return self._peeked is not None and bytes(self._peeked.store) == b"false"
 
-    def may_still_go(self, target: Target) -> bool:
-        """Return whether the request may go there by the plan as it is now too: one that was loaded since only shrinks.
+    async def heed_new_plan(self) -> None:
+        """Shrink the label to where a plan that was loaded since lets the request go too, detectors included."""
+        while (table := self.gateway.table) is not self.heeded:
+            assert self._asked is not None
+            asked = await self._look_into(self._as_asked(self._asked, table), table)
+            self.label = self.label.meet(name_refused(asked, table)[1])
+            self.heeded = table
 
-        Its workload, its detectors and the target's place are looked up in both plans, and the label is met.
-        """
-        table = self.gateway.table
+    def may_still_go(self, target: Target) -> bool:
+        """Return whether the request may go there by each plan that it heeds: the tier's place is that of either."""
+        table = self.heeded
         if table is self.table:
             return True
-        if table is not self.heeded and self._peeked is not None:
-            self.label = self.label.meet(self._label_by(self._peeked, table))
-            self.heeded = table
         now = [other for other in table.targets.get(target.tier.name, ()) if other.key == target.key]
         return all(self.label.permits(one.place) for one in (target, *now))
-
-    def _label_by(self, peeked: wire.Peeked, table: RoutingTable) -> Label:
-        """Return the label that the request has under another plan."""
-        asked = self._ask(peeked, table)
-        found = [
-            Found(name=name, label=detection.label)
-            for detection in find_detection(asked, table)
-            for name in detection.detectors.scan(self.body)
-            if name is not None
-        ]
-        return name_refused(msgspec.structs.replace(asked, found=tuple(found)), table)[1]
 
     def body_for(self, _target: Target, body: bytes) -> bytes:
         """Return the request as a target is asked: as it is."""

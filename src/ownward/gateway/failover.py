@@ -69,17 +69,19 @@ class Failover:
 
         Raises: what to tell the client, if none has answered.
         """
-        left, sink, all_slots = self._left, self._sink, self._exchange.gateway.slots
+        left, sink, exchange, gateway = self._left, self._sink, self._exchange, self._exchange.gateway
         while left:
             target = left.popleft()
             if isinstance(sink, Continuing) and not sink.can_take(target):
                 continue
             if self._tried and not self._may_retry():
                 break
-            slots = all_slots[target.tier.name]
+            slots = gateway.slots[target.tier.name]
             if not slots.try_acquire() and not await self._gets_place(slots):
                 continue
             try:
+                if gateway.table is not exchange.heeded:
+                    await exchange.heed_new_plan()
                 attempt = await self._ask(target) if self._may_be_sent(target) else None
             finally:
                 slots.release()

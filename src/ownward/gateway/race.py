@@ -75,6 +75,8 @@ class Race:
         lane.task = asyncio.get_running_loop().create_task(first.run())
         try:
             await asyncio.wait([lane.task], timeout=self._delay_s)
+            if exchange.gateway.table is not exchange.heeded:
+                await exchange.heed_new_plan()
             if self.winner is None and first.was_sent and not lane.task.done():
                 self._send_second(first)
             return await self._wait()

@@ -86,6 +86,8 @@ def test_a_plan_that_forbids_nothing_more_holds_up_no_retry(lab, start):
             async with start(two(lab, near, far, label=Label.parse("eu"))) as running:
                 answer = await asked_while(lab, running, near, two(lab, near, far, label=ANY))
                 assert (answer.status, answer.headers["x-ownward-tier"]) == (200, "far")
+                metrics = (await running.ask("/metrics", method="GET")).body.decode()
+                assert 'ownward_retries_total{workload="chat",tier="far",upstream="far-1"} 1' in metrics
 
     asyncio.run(main())
 
