@@ -38,7 +38,7 @@ class Slots:
 
     def try_acquire(self) -> bool:
         """Take a slot if one is free and nobody waits for it."""
-        if not self.has_place:
+        if self.limit is not None and (self.in_use >= self.limit or self._waiting):  # as `has_place`, for each request
             return False
         self.in_use += 1
         return True

@@ -57,7 +57,6 @@ class Exchange:
     """One request; `run` returns when the client has its answer and the ledger's rows are queued."""
 
     __slots__ = (
-        "_asked",
         "_capturing",
         "_crosser",
         "_listed",
@@ -134,7 +133,6 @@ class Exchange:
         self.hedge: Literal["won", "lost"] | None = None
         self.needs: frozenset[str] = frozenset()
         self._peeked: wire.Peeked | None = None
-        self._asked: Asked | None = None
         self.crossed: dict[str, Crossed] = {}  # by target, the last call of each that was made in another dialect
         self._crosser: Crosser | None = None
         self.keeping: Keeping | None = None
@@ -192,8 +190,7 @@ class Exchange:
         if self.endpoint is RESPONSES:
             self.keeping = await begin_keeping(self)
             peeked = peeked if self.keeping is None else wire.peek(self.body)
-        self._peeked = peeked
-        asked = self._asked = self._ask(peeked)
+        asked = self._ask(peeked)
         if self.table.detection:
             asked = await self._look_into(asked, self.table)
         choice = self._choose(asked, peeked)
@@ -219,34 +216,33 @@ class Exchange:
 
     def _ask(self, peeked: wire.Peeked) -> Asked:
         headers = self.headers
+        self._peeked = peeked
         self.route = peeked.model or ""
         self.is_stream = peeked.stream is True and self.endpoint.has_output
         self.task_id, self.task_basis = wire.task_of(headers, self.request_id)
         self.workload = wire.name_in(headers, b"x-ownward-workload") or UNASSIGNED
         self.needs = peeked.needs(self.body)
-        asked = Asked(
+        return self._asked_by(self.table, peeked, self.workload)
+
+    def _asked_by(self, table: RoutingTable, peeked: wire.Peeked, workload: str) -> Asked:
+        """Return what the request states, with all that a plan's match rules look at.
+
+        Not to be kept here: it leads back to this exchange, which would outlive its request.
+        """
+        headers = self.headers
+        return Asked(
             endpoint=self.endpoint,
             model=self.route,
-            workload=None if self.workload == UNASSIGNED else self.workload,
+            workload=None if workload == UNASSIGNED else workload,
             tier=wire.name_in(headers, b"x-ownward-tier"),
             label=wire.label_in(headers, self._listed),
             key=self.key,
+            headers=wire.texts_of(headers) if table.needs_headers else None,
+            metadata=peeked.texts_of_metadata() if table.needs_metadata else None,
+            fingerprint=self._fingerprint() if table.needs_fingerprint else None,
             needs=self.needs,
             inherited=None if self.keeping is None else self.keeping.label,
             carries=self._why_not,
-        )
-        table = self.table
-        is_matched_more = table.needs_headers or table.needs_metadata or table.needs_fingerprint
-        return self._as_asked(asked, table) if is_matched_more else asked
-
-    def _as_asked(self, asked: Asked, table: RoutingTable) -> Asked:
-        """Return what the request states, with all that a plan's match rules look at."""
-        assert self._peeked is not None
-        return msgspec.structs.replace(
-            asked,
-            headers=wire.texts_of(self.headers) if table.needs_headers else None,
-            metadata=self._peeked.texts_of_metadata() if table.needs_metadata else None,
-            fingerprint=self._fingerprint() if table.needs_fingerprint else None,
         )
 
     async def _look_into(self, asked: Asked, table: RoutingTable) -> Asked:
@@ -365,8 +361,9 @@ class Exchange:
     async def heed_new_plan(self) -> None:
         """Shrink the label to where a plan that was loaded since lets the request go too, detectors included."""
         while (table := self.gateway.table) is not self.heeded:
-            assert self._asked is not None
-            asked = await self._look_into(self._as_asked(self._asked, table), table)
+            assert self._peeked is not None
+            stated = wire.name_in(self.headers, b"x-ownward-workload") or UNASSIGNED
+            asked = await self._look_into(self._asked_by(table, self._peeked, stated), table)
             self.label = self.label.meet(name_refused(asked, table)[1])
             self.heeded = table
 

@@ -5,7 +5,6 @@ What one call does stands in `attempt`, a second one beside it in `race`.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -53,7 +52,7 @@ class Failover:
     def __init__(self, exchange: Exchange, targets: Iterable[Target], body: bytes, sink: Sink) -> None:
         """Begin; nobody is asked yet."""
         self._exchange = exchange
-        self._left = deque(targets)
+        self._left = list(targets)
         self._body = body
         self._sink = sink
         self._tried = 0
@@ -71,7 +70,7 @@ class Failover:
         """
         left, sink, exchange, gateway = self._left, self._sink, self._exchange, self._exchange.gateway
         while left:
-            target = left.popleft()
+            target = left.pop(0)
             if isinstance(sink, Continuing) and not sink.can_take(target):
                 continue
             if self._tried and not self._may_retry():

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +45,7 @@ def find_pace(exchange: Exchange, target: Target, sink: Sink) -> Pace | None:
 class Race:
     """A call and, once it is late, a second one."""
 
-    def __init__(self, exchange: Exchange, sink: Sink, pace: Pace, left: deque[Target], body: bytes) -> None:
+    def __init__(self, exchange: Exchange, sink: Sink, pace: Pace, left: list[Target], body: bytes) -> None:
         """Begin; `left` are the request's other candidates, from which the second call takes one."""
         self.exchange = exchange
         self.sink = sink
@@ -63,6 +62,15 @@ class Race:
 
         Raises: as an attempt does; Retry, only once neither call is left.
         """
+        try:
+            return await self._run(first)
+        finally:
+            for lane in self._lanes:  # they lead back here, and nothing of a request may outlive it
+                lane.attempt.sink = self.sink
+            self._lanes.clear()
+            self.winner = None
+
+    async def _run(self, first: Attempt) -> Attempt:
         exchange = self.exchange
         if exchange.attempts == 1:
             self.pace.count_request()

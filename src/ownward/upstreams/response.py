@@ -122,10 +122,13 @@ class Response:
             take(held)
         if self._channel is not None and not self._is_held_up:
             self._channel.resume()
-        while not self.is_complete:
-            if self._failure is not None:
-                raise self._failure
-            await self._wait(self._stall_s)
+        try:
+            while not self.is_complete:
+                if self._failure is not None:
+                    raise self._failure
+                await self._wait(self._stall_s)
+        finally:
+            self._take = None  # it often leads back here, and a cycle would keep both alive
 
     def hold_up(self) -> None:
         """Take in nothing until `go_on`; this time is no stall of the upstream."""
