@@ -3,6 +3,11 @@
 import asyncio
 import json
 
+import pytest
+
+from ownward.engines import Failure, FakeOptions, FakeServer
+from ownward.gateway.ledger_entry import LedgerEntry
+
 
 def test_requests_that_arrive_together_are_answered_in_their_order(lab, start):
     async def script(body, reader, writer):
@@ -37,6 +42,32 @@ def test_a_connection_that_shall_close_is_closed(lab, start):
             answer = await client.ask(lab.CHAT, lab.chat(), headers={"connection": "close"})
             assert (answer.status, answer.headers["connection"]) == (200, "close")
             assert await client.reader.read() == b""
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(("failures", "was_answered"), [((), True), ((Failure.parse("500"),), False)])
+def test_one_call_is_settled_out_of_the_clients_way_and_several_before_their_sum_is_told(
+    lab, start, monkeypatch, failures, was_answered
+):
+    seen = []
+    settle = LedgerEntry.settle_by_tap
+
+    def settle_and_note(entry, status):
+        seen.append(entry._exchange.has_begun)
+        settle(entry, status)
+
+    monkeypatch.setattr(LedgerEntry, "settle_by_tap", settle_and_note)
+
+    async def main():
+        async with FakeServer(FakeOptions(failures=failures)) as first, FakeServer(FakeOptions()) as second:
+            plan = lab.plan_of(lab.tier("a", first.base_url), lab.tier("b", second.base_url))
+            async with start(plan) as running:
+                answer = await running.ask(body=lab.chat())
+                assert answer.status == 200
+                assert ("x-ownward-total-input-tokens" in answer.headers) is (not was_answered)
+                assert seen == [was_answered]
+                assert [row["state"] for row in await running.rows()].count("settled") == 1
 
     asyncio.run(main())
 
