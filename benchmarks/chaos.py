@@ -4,8 +4,9 @@
     python -m benchmarks.chaos --requests 2000 --out /dev/stdout
 
 Real processes: three counting fakes (one stays healthy; two answer 429, 500 and garbage, stall, cut, and are killed
-with SIGKILL), `ownward serve`, whose plan is reloaded and which is killed with SIGKILL twice, and this process as the
-clients, streaming and not, in OpenAI's and Anthropic's dialects. What must hold:
+with SIGKILL; their calls get second ones at the others once they are late), `ownward serve`, whose plan is reloaded and
+which is killed with SIGKILL twice, and this process as the clients, streaming and not, in OpenAI's and Anthropic's
+dialects. What must hold:
 
 - a request whose first byte had not been sent and whose gateway lived does not fail, as a healthy upstream is left;
 - a stream that is cut ends with an error event in its client's dialect;
@@ -74,12 +75,19 @@ basis = "assumed"
 source = "benchmark"
 checked_on = 2026-11-21
 
+{hedge}
 [[tiers.{name}-{dialect}.upstreams]]
 name = "{name}-{dialect}"
 url = "{url}"
 dialect = "{dialect}"
 first_byte_timeout_s = {timeout_s}
 stall_timeout_s = {timeout_s}
+"""
+_HEDGE = """
+[tiers.{name}-{dialect}.hedge]
+after_s = 0.1
+max_fraction = 0.2
+to = ["wild-{dialect}", "odd-{dialect}", "steady-{dialect}"]
 """
 _WORKLOAD = """
 [workloads.{dialect}]
@@ -136,7 +144,9 @@ class Site:
         for dialect in _ENDINGS:
             for name, fake in self.fakes.items():
                 timeout_s = _LONG_S if name == "steady" else _SHORT_S
-                text += _TIER.format(name=name, dialect=dialect, url=fake.base_url, timeout_s=timeout_s)
+                hedge = "" if name == "steady" else _HEDGE.format(name=name, dialect=dialect)
+                url = fake.base_url
+                text += _TIER.format(name=name, dialect=dialect, url=url, timeout_s=timeout_s, hedge=hedge)
             text += _WORKLOAD.format(dialect=dialect, first=self._order[0], second=self._order[1])
         part = self.folder / "plan.part"
         part.write_text(text)
@@ -402,6 +412,7 @@ def main() -> None:
         assert price is not None
         with ledger.open(folder / "ledger.db") as opened:
             rows = list(opened.export_rows())
+            noted = list(opened.query_requests())
         faults += seen.faults + compare(rows, calls, price)
         log = (folder / "gateway.log").read_text(errors="replace")
     record |= {
@@ -415,6 +426,11 @@ def main() -> None:
         "calls_accepted_by_upstreams": len(calls),
         "calls_cut_by_killed_upstreams": sum(call["event"] != "ended" for call in calls.values()),
         "how_calls_ended": dict(Counter(call["state"] for call in calls.values())),
+        "second_calls": sum(row.is_hedge for row in noted),
+        "second_calls_that_answered_first": sum(
+            row.is_hedge and row.state == "settled" and not row.is_beaten for row in noted
+        ),
+        "beaten_calls": sum(row.is_beaten for row in noted),
         "ledger_rows": dict(Counter(row["state"] for row in rows)),
         "tracebacks_in_log": log.count("Traceback"),
         "faults_count": len(faults),

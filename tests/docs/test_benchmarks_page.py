@@ -47,6 +47,13 @@ def test_what_is_said_of_chaos_is_the_newest_result():
         assert f"{count:,} {name}" in said
 
 
+def test_the_table_of_second_calls_is_the_newest_result(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT)
+    hedging, record = importlib.import_module("benchmarks.hedging"), newest("hedging")
+    assert between("hedging") == hedging.table(record)
+    assert not any(figures["faults_count"] for rounds in record["arms"].values() for figures in rounds)
+
+
 def test_what_is_said_of_starting_is_the_newest_result():
     record, said = newest("startup"), between("startup")
     for name, figures in record["results"].items():
