@@ -22,6 +22,7 @@ _FRAME_HEAD_BYTES: Final = 24
 _LOOK_COMMITS: Final = 64
 _TRIES: Final = 200
 _TRY_AGAIN_S: Final = 0.005
+_PATIENCE_S: Final = 0.02
 _NICE: Final = 10
 
 # Pages that commits of this schema change: a few for each row, up to where rows share them (measured: 14 frames for a
@@ -108,12 +109,21 @@ class Checkpoints:
             self._wake.set()
 
     def _help(self, writer: sqlite3.Connection) -> None:
-        """Copy what is left. Nobody writes meanwhile, so that this reaches the log's end."""
-        with self._copying, contextlib.suppress(sqlite3.Error):  # a thread that is copying now is waited for
-            if self._is_too_long:
-                self._copy_all(writer)
-            else:
-                copy_log(writer)
+        """Copy what is left: nobody writes meanwhile, so that this reaches the log's end.
+
+        A thread that is copying now is waited for, not long: on a busy machine its low priority would be the writer's.
+        """
+        if not self._copying.acquire(timeout=_PATIENCE_S):
+            self._is_too_long = False  # until it is looked at again
+            return
+        try:
+            with contextlib.suppress(sqlite3.Error):
+                if self._is_too_long:
+                    self._copy_all(writer)
+                else:
+                    copy_log(writer)
+        finally:
+            self._copying.release()
         self._needs_help = self._is_too_long = False
         self._begins_anew = True
         self._frames = 0.0
