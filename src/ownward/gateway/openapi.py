@@ -310,6 +310,10 @@ def _answer_headers() -> _Json:
         "x-ownward-tier": ("The tier that answered", _TEXT),
         "x-ownward-upstream": ("The upstream that answered", _TEXT),
         "x-ownward-attempts": ("Calls made, the last one included", {"type": "string", "pattern": "^[0-9]+$"}),
+        "x-ownward-hedge": (
+            "Where a second call was sent beside a late one: whether its answer came first",
+            {"type": "string", "enum": ["won", "lost"]},
+        ),
         "x-ownward-reason": ("Why it went there", _TEXT),
     }
     return {name: {"description": description, "schema": schema} for name, (description, schema) in described.items()}
