@@ -35,6 +35,7 @@ class Answer:
     row: MeasuredRow
     cell: tuple[str, str, str]
     is_possible: bool = True
+    shape: str = ""
     value: float | None
     low80: float | None
     high80: float | None
@@ -124,6 +125,9 @@ def summarise(answers: Sequence[Answer]) -> list[dict[str, Any]]:
         possible = [answer for answer in controlled if answer.is_possible]
         if len(possible) < len(controlled):
             found.append({"metric": metric, "engine": "A and B, possible", "device": "all", **score(possible)})
+        for shape in sorted({answer.shape for answer in controlled} - {""}):
+            of_shape = [answer for answer in controlled if answer.shape == shape]
+            found.append({"metric": metric, "engine": f"A and B, {shape}", "device": "all", **score(of_shape)})
         found.append({"metric": metric, "engine": "all tiers", "device": "all", **score(of_metric)})
     return found
 

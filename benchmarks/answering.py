@@ -122,16 +122,32 @@ def _answer(row: MeasuredRow, case: Case | str, prediction: Prediction | None) -
     if isinstance(case, str) or prediction is None:
         return _as_answer(row, cell, None, str(case))
     cell = row.metric, engine_family(case.engine), device_family(case.machine)
-    return _as_answer(row, cell, prediction, prediction.refused, is_possible=_is_possible(row, case))
+    return _as_answer(row, cell, prediction, prediction.refused, is_possible=_is_possible(row, case),
+                      shape=_shape(case))  # fmt: skip
+
+
+def _shape(case: Case) -> str:
+    """Return the group that the aims for decoding name: dense models, or mixtures and hybrids; offload is its own."""
+    if case.cpu_offload:
+        return "offload"
+    is_plain = not case.anatomy.experts and not case.anatomy.recurrent_state_bytes_per_seq
+    return "dense" if is_plain else "mixtures, hybrids"
 
 
 def _as_answer(
-    row: MeasuredRow, cell: tuple[str, str, str], said: Prediction | None, refused: Any, *, is_possible: bool = True
+    row: MeasuredRow,
+    cell: tuple[str, str, str],
+    said: Prediction | None,
+    refused: Any,
+    *,
+    is_possible: bool = True,
+    shape: str = "",
 ) -> Answer:
     return Answer(
         row=row,
         cell=cell,
         is_possible=is_possible,
+        shape=shape,
         value=said.value if said else None,
         low80=said.low80 if said else None,
         high80=said.high80 if said else None,

@@ -75,7 +75,7 @@ _LEAST_GAIN = 2e-4
 _ROUNDS = 14
 _WARM_ROUNDS = 10
 # Between these quantiles of the others' residuals 80% of a pair that is not among them lie.
-_LOW, _HIGH = 0.06, 0.94
+_LOW, _HIGH = 0.055, 0.945
 _LEAST_HALF_BAND = 0.03
 _BORROWED = 5.0
 

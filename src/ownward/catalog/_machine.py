@@ -26,6 +26,7 @@ MachineKind = Literal[
 ]
 Dtype = Literal["bf16", "fp16", "fp8", "fp4", "int8"]
 
+_PRICED_SIZE = re.compile(r"price is for (\d+) ?GB")
 # The day of a statement that names none.
 UNDATED = date(1970, 1, 1)
 CALLER = "stated by the caller"
@@ -74,6 +75,15 @@ class Machine:
         if self.memory_label is None:
             return None
         return float(self.memory_label.value.split()[0])
+
+    @property
+    def priced_memory_gb(self) -> int | None:
+        """The memory size that the price is of, where it is not the size of this machine; None where it is."""
+        stated = _PRICED_SIZE.search(self.note)
+        if stated is None or self.price_usd is None or self.price_kind == "yours":
+            return None
+        size = int(stated[1])
+        return None if self.memory_label_gb == size else size
 
     @property
     def usable_memory(self) -> Sourced[int] | None:

@@ -32,6 +32,8 @@ class MachineRow:
     price_usd: Decimal | None
     price_kind: str | None
     price_dated: str | None
+    priced_memory_gb: int | None
+    """The memory size that the price is of, where that is not the row's."""
     launched: str | None
     basis: Basis | None
     note: str

@@ -258,7 +258,8 @@ def _listed(rows: list[dict[str, Any]]) -> Any:
             _scaled(row["bf16_flop_per_s"], 1e12),
             _scaled(row["tdp_watts"], 1),
             "?" if price is None else _dollars(price),
-            (row["price_kind"] or "").partition("_")[0],
+            (row["price_kind"] or "").partition("_")[0]
+            + (f" {row['priced_memory_gb']}GB" if row["priced_memory_gb"] else ""),
         )
     return Group(
         table, Text(f"{len(rows)} machines; ? is not known, nothing is guessed. Dense rates; prices as dated in show.")
@@ -293,7 +294,8 @@ def _facts(machine: Machine) -> Any:
         remark = f"  {fact.note}" if fact.note else ""
         table.add_row(_HEADINGS.get(name, name), _shown(name, fact.value), fact.basis, f"[{number}]{remark}")
     kind = " ".join(part for part in (machine.price_kind, machine.price_dated) if part)
-    notes = [f"The price is: {kind}."] if kind and machine.price_usd is not None else []
+    of_size = "" if machine.priced_memory_gb is None else f", of {machine.priced_memory_gb} GB; this size has none here"
+    notes = [f"The price is: {kind}{of_size}."] if kind and machine.price_usd is not None else []
     notes += [f"Note: {machine.note}."] if machine.note else []
     listed = [Text(f"[{number}] {source}") for source, number in sources.items()]
     head = Text(f"{machine.name} ({machine.kind}), id {machine.id}", style="bold")
