@@ -48,7 +48,8 @@ PRIORS: dict[str, float] = {
 }
 # What is known of a kind of device before any fit, as factors on the priors. A processor multiplies vectors one by one:
 # a prompt of 2 tokens is as efficient as one of 200; codebooks (i-quants) do not fit its vector units (llama.cpp docs).
-_ON_PROCESSORS = {"half_tokens": 0.03, "half_rows": 0.1}
+# A core streams a piece of some tens of kilobytes as fast as any: small experts cost it little.
+_ON_PROCESSORS = {"half_tokens": 0.03, "half_rows": 0.1, "expert_bytes": 0.05}
 _CODEBOOKS = 0.4
 # All-reduces over PCIe against NVLink's: 25 to 60 us, 80 to 200 without peer access, against 8 to 15 (NCCL tests).
 _SLOW_REDUCTION = 5.0
