@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from ownward import anatomy, catalog
-from ownward.perf import Case, arranged, load_coefficients, locate, predict, without_repetition
+from ownward.perf import Case, Deployment, arranged, deploy, load_coefficients, locate, predict, without_repetition
 from ownward.perf._traits import backend_of
 
 
@@ -152,3 +152,49 @@ def test_a_mixture_of_tensorrt_llm_under_a_full_load_attends_apart() -> None:
 def test_a_note_of_an_unknown_band_class_falls_back_to_a_wider_one() -> None:
     known = load_coefficients()
     assert known.band("prefill_tok_s/llama.cpp/one/no-such-family") == known.band("prefill_tok_s/llama.cpp/one")
+
+
+def _deployed(model: str = "llama-3.1-8b", machine: str = "RTX 4090") -> Deployment:
+    case = _case(model, machine)
+    made = deploy(case.anatomy, machine=case.machine, machines_count=1, engine="llama.cpp", weights="q4_k_m")
+    assert isinstance(made, Deployment)
+    return made
+
+
+def test_a_chunk_s_buffer_grows_with_the_vocabulary_and_the_chunk() -> None:
+    """llama.cpp's own log says 258.5 MiB for Llama 3 8B and 398 MiB for gpt-oss-20b, at chunks of 512."""
+    llama, other = _deployed(), _deployed("gpt-oss-20b")
+    sizes = [one.compute_memory(concurrency=1, context_tokens=4096).activations / 2**20 for one in (llama, other)]
+    assert sizes == [pytest.approx(258.5, rel=0.1), pytest.approx(398, rel=0.1)]
+    wide = llama.compute_memory(concurrency=1, context_tokens=4096, batch_tokens=2048).activations
+    assert wide == pytest.approx(4 * sizes[0] * 2**20, rel=0.01)
+
+
+def test_a_card_s_driver_keeps_memory_and_a_shared_one_has_none() -> None:
+    card, shared = _deployed(), _deployed(machine="Apple M4 Max (40-core GPU)")
+    kept = [one.compute_memory(concurrency=1, context_tokens=4096).overhead for one in (card, shared)]
+    assert kept[0] > 4 * kept[1]
+
+
+def test_geforce_computes_twice_its_datasheet_under_llama_cpp_and_not_in_bf16() -> None:
+    machine = catalog.machine("RTX 4090")
+    stated = machine.rate("bf16")
+    assert stated is not None
+    asked = {"machine": machine, "machines_count": 1}
+    anatomy_ = _case().anatomy
+    rates = []
+    for engine, weights in (("llama.cpp", "q4_k_m"), ("llama.cpp", "bf16"), ("vllm", "bf16")):
+        made = deploy(anatomy_, engine=engine, weights=weights, **asked)  # type: ignore[arg-type]
+        assert isinstance(made, Deployment)
+        rates.append(made.flop_per_s / stated.value)
+    assert rates == [2, 1, 1]
+
+
+def test_a_long_prompt_of_an_offloaded_mixture_is_read_faster_a_token_than_a_short_one() -> None:
+    """Experts come over the bus once a chunk, whatever the chunk holds."""
+    case = _case("qwen3-235b-a22b", engine="ktransformers", cpu_offload=True, metric="prefill_tok_s", weights="int4")
+    rates = [predict(replace(case, input_tokens=tokens)).value for tokens in (64, 2048, 32768)]
+    assert rates[0] is not None
+    assert rates[1] is not None
+    assert rates[2] is not None
+    assert rates[0] < rates[1] < rates[2]
