@@ -75,7 +75,9 @@ def parse_machines(text: str, extra: Sequence[Path] = ()) -> MachineGroup:
     if counted is None:
         return MachineGroup(count=1, machine=machine(text.strip().strip('"'), extra))
     if int(counted[1]) == 0:
-        raise UnknownMachine(text, [])
+        none = UnknownMachine(text, [])
+        none.allowed = "Write how many there are, 1 or more"
+        raise none
     return MachineGroup(count=int(counted[1]), machine=machine(counted[2], extra))
 
 

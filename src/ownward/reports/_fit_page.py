@@ -159,6 +159,8 @@ def _facts(line: FitLine) -> Iterator[tuple[str, str]]:
         yield "Cheapest API of these weights", f"{stated} ({api.provider})"
     if facts.licence:
         yield "Licence", facts.licence
+    if line.rests_on is not None:
+        yield "Ranked by", ", ".join(line.rests_on) or "size and age; no published score is known"
     for score in facts.scores:
         yield f"Published: {score.benchmark}", f"{score.score.value:g} ({score.kind}; {score.score.source})"
     if option.unknown:
