@@ -78,7 +78,7 @@ def home_of(target: Target) -> str:
 class Conversation:
     """One request and the kept responses that it continues, the oldest first; none where it begins."""
 
-    __slots__ = ("_bodies", "_own", "_said", "_top", "_turns")
+    __slots__ = ("_bodies", "_most_bytes", "_own", "_said", "_top", "_turns", "is_shortened")
 
     def __init__(self, turns: Sequence[KeptResponse], top: Members, own: Sequence[msgspec.Raw]) -> None:
         """Compose nothing yet; `own` are the items of `top`, the request as its client sent it."""
@@ -87,6 +87,8 @@ class Conversation:
         self._own = tuple(own)
         self._said = [_Said(turn) for turn in self._turns]
         self._bodies: dict[tuple[str, bool], bytes] = {}
+        self._most_bytes: int | None = None  # of what was said before
+        self.is_shortened = text_of(top, "truncation") == "auto"
 
     @property
     def whole(self) -> bytes:
@@ -101,13 +103,30 @@ class Conversation:
         """
         return self._compose(home_of(target), is_native=target.crossing(RESPONSES, needs) is None)
 
+    def shorten(self, fraction: float) -> bool:
+        """Leave the oldest turns out until about `fraction` of it is left; return whether there was one to leave out.
+
+        What the request itself states stays, and what a call's result answers.
+        """
+        before = [item for said in self._said for item in said.to("", is_native=False)]
+        own_bytes = sum(len(bytes(item)) for item in self._own)
+        left = before if self._most_bytes is None else _newest(before, self._own, self._most_bytes)
+        left_bytes = sum(len(bytes(item)) for item in left)
+        self._most_bytes = max(0, int((left_bytes + own_bytes) * fraction) - own_bytes)
+        self._bodies.clear()
+        return len(_newest(before, self._own, self._most_bytes)) < len(left)
+
     def _compose(self, home: str, *, is_native: bool) -> bytes:
-        if not any(said.differs(home) for said in self._said):
+        if not (self.is_shortened or any(said.differs(home) for said in self._said)):
             home, is_native = "", False
         body = self._bodies.get((home, is_native))
         if body is None:
             items = [item for said in self._said for item in said.to(home, is_native=is_native)]
+            if self._most_bytes is not None:
+                items = _newest(items, self._own, self._most_bytes)
             members = {name: value for name, value in self._top.items() if name != "previous_response_id"}
+            if self.is_shortened and home and not is_native:
+                members.pop("truncation")  # their dialect has no word for it; it is done here
             if self._turns:
                 members["input"] = msgspec.Raw(b"[%b]" % b",".join([bytes(item) for item in (*items, *self._own)]))
             members["store"] = msgspec.Raw(b"false")
@@ -148,6 +167,19 @@ def _named(item: Members, stem: str) -> bytes:
 
 _PREFIXES: Final[Mapping[str, str]] = {"function_call": "fc", "function_call_output": "fco", "reasoning": "rs"}
 _WITH_STATUS: Final = frozenset({"function_call", "function_call_output"})
+
+
+def _newest(items: list[msgspec.Raw], own: Sequence[msgspec.Raw], most_bytes: int) -> list[msgspec.Raw]:
+    """Return the newest turns of at most so many bytes together, each whole: it begins with a message of the user."""
+    read = [find_members(item) or {} for item in items]
+    starts = [index for index, members in enumerate(read) if text_of(members, "role") == "user"]
+    if not any(text_of(find_members(item) or {}, "type") == "function_call_output" for item in own):
+        starts.append(len(items))
+    sizes = [len(bytes(item)) for item in items]
+    for start in starts:
+        if sum(sizes[start:]) <= most_bytes:
+            return items[start:]
+    return items[starts[-1] :] if starts else items
 
 
 class _Said:

@@ -65,7 +65,9 @@ class Crosser:
         self._needs = needs
         self._client: translation.Dialect = endpoint.splices_as  # type: ignore[assignment]  # only those that cross come here
         self._body_for = body_for
-        self._found: dict[tuple[str, int | None, str, int], translation.Translation | translation.Untranslatable] = {}
+        self._found: dict[
+            tuple[str, int | None, str, int], tuple[bytes, translation.Translation | translation.Untranslatable]
+        ] = {}  # with the body that it is of, so that no later one takes its place in memory
 
     def why_not(self, target: Target) -> translation.Untranslatable | None:
         """Return what the request says that the upstream's dialect has no words for."""
@@ -99,7 +101,7 @@ class Crosser:
         key = (instead.path, target.tier.max_output_tokens, limit_name, id(body))
         is_usual = body is self._body_for(target)
         if is_usual and key in self._found:
-            return self._found[key]
+            return self._found[key][1]
         limits = translation.Limits(max_output_tokens=target.tier.max_output_tokens, limit_name=limit_name)
         upstream: translation.UpstreamDialect = "chat" if instead is CHAT else "messages"
         found: translation.Translation | translation.Untranslatable
@@ -108,7 +110,7 @@ class Crosser:
         except translation.Untranslatable as error:
             found = error
         if is_usual:
-            self._found[key] = found
+            self._found[key] = body, found
         return found
 
 

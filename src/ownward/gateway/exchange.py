@@ -160,6 +160,7 @@ class Exchange:
             self.client.let_go()
             gateway.exchanges.discard(self)
             gateway.counting.request_ended(self)
+            self.keeping = self._crosser = None  # they lead back here
             if self._capturing is not None:
                 gateway.aside(asyncio.to_thread(self._capturing.keep, self))
 
@@ -202,8 +203,10 @@ class Exchange:
         plan = None if choice.declared is None or choice.is_pinned else self.table.strategies.get(choice.declared.name)
         if plan is None and self._may_continue(asked, choice):
             await self.attempt_each(choice.targets, self.body, Continuing(self))
+        elif plan is None and self.keeping is not None:
+            await self.keeping.carry_out(choice.targets)
         elif plan is None:
-            await self.attempt_each(choice.targets, self.body, self.keeping or self)
+            await self.attempt_each(choice.targets, self.body, self)
         else:
             await plan.carry_out(self, choice)
 

@@ -51,6 +51,13 @@ _SUCCESS: Final = 200
 _ABSENT: Final = frozenset({b"", b"null"})
 _FLAGS: Final = {b"": None, b"null": None, b"true": True, b"false": False}
 _RAW: Final = msgspec.Raw(b"")
+_TOO_LONG_STATUSES: Final = frozenset({400, 413})
+_TOO_LONG: Final = re.compile(
+    rb"context[ _](?:length|size|window)|exceed_context_size|prompt is too long|input is too long", re.IGNORECASE
+)
+"""How llama.cpp, vLLM, SGLang, OpenAI and Anthropic say that a request is longer than their model's context."""
+_TOKENS: Final = re.compile(rb"(?<![\w.])[1-9][0-9]{1,7}(?=\s*(?:tokens?\b|maximum\b))")
+_MOST_ROUNDS: Final = 4
 _KEPT_STATES: Final = frozenset({"completed", "incomplete"})
 _LAST_WORDS: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
 _HOLDS_RESPONSE: Final = b'"response"'
@@ -146,7 +153,18 @@ def _refuse_references(own: Sequence[msgspec.Raw]) -> None:
 class Keeping:
     """Where the answer to one request goes: to the client under a name of ours, and where it may, into the ledger."""
 
-    __slots__ = ("_cutter", "_exchange", "_is_overrun", "_own", "_stated", "_turns", "conversation", "keeps", "name")
+    __slots__ = (
+        "_cutter",
+        "_exchange",
+        "_is_overrun",
+        "_own",
+        "_refused",
+        "_stated",
+        "_turns",
+        "conversation",
+        "keeps",
+        "name",
+    )
 
     def __init__(
         self,
@@ -167,6 +185,7 @@ class Keeping:
         self.name = "resp_" + secrets.token_hex(_ID_BYTES)
         self._cutter = EventCutter(_LONGEST_EVENT_BYTES)
         self._is_overrun = False
+        self._refused: tuple[int, bytes, list[tuple[bytes, bytes]], bytes] | None = None
 
     @property
     def label(self) -> Label | None:
@@ -199,6 +218,23 @@ class Keeping:
         """Return the request as an upstream is asked."""
         return self.conversation.body_for(target, self._exchange.needs)
 
+    async def carry_out(self, targets: Sequence[Target]) -> None:
+        """Have the request answered; where it asks for truncation, a conversation that is too long is shortened.
+
+        Raises: what to tell the client, if none has answered.
+        """
+        exchange = self._exchange
+        await exchange.attempt_each(targets, exchange.body, self)
+        rounds = 0
+        while (refused := self._refused) is not None:
+            self._refused = None
+            rounds += 1
+            if rounds > _MOST_ROUNDS or not self.conversation.shorten(_share_that_fits(refused[3])):
+                await exchange.answer(*refused)
+                return
+            exchange.outcome = "; its oldest turns are left out, as truncation says"
+            await exchange.attempt_each(targets, exchange.body, self)
+
     # What an attempt passes on.
 
     @property
@@ -207,7 +243,10 @@ class Keeping:
         return self._exchange.has_begun
 
     async def answer(self, status: int, content_type: bytes, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
-        """Keep a whole answer, then pass it on."""
+        """Keep a whole answer, then pass it on; one that says that the request is too long waits for a shorter one."""
+        if status in _TOO_LONG_STATUSES and self.conversation.is_shortened and _TOO_LONG.search(body) is not None:
+            self._refused = status, content_type, headers, body
+            return
         if status == _SUCCESS:
             body = await self._finish(body)
         await self._exchange.answer(status, content_type, headers, body)
@@ -318,6 +357,14 @@ class Keeping:
             _LOG.error("the response of %s is not kept: %s", exchange.request_id, error)
             return False
         return True
+
+
+def _share_that_fits(refusal: bytes) -> float:
+    """Return about how much of a request an upstream would take that says how long it is, and how long it may be."""
+    numbers = [int(found) for found in _TOKENS.findall(refusal)]
+    if len(numbers) < 2 or min(numbers) == max(numbers):  # noqa: PLR2004 - the one and the other
+        return 0.5
+    return min(max(min(numbers) / max(numbers), 0.02), 1.0) * 0.9
 
 
 def _label_of(stated: str) -> Label:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import threading
 import time
@@ -18,6 +19,8 @@ from ownward.core import LedgerError, ManualClock
 from ownward.engines import Cut, Failure, FakeOptions, FakeServer, Stall
 from ownward.gateway import GatewaySettings
 from ownward.gateway.capturing import delete_expired
+from ownward.gateway.exchange import Exchange
+from ownward.gateway.keeping import Keeping
 from ownward.plan import Match, Strategy, Upstream, Workload
 from ownward.policy import ANY, LOCAL_ONLY, Label
 
@@ -560,6 +563,110 @@ def test_a_conversation_comes_back_to_the_cache_that_holds_its_beginning(lab, st
                     body = asked("on", previous_response_id=answer.json["id"], stream=True)
                     later = await running.ask(RESPONSES, body)
                     assert later.headers["x-ownward-upstream"] == answer.headers["x-ownward-upstream"]
+
+    asyncio.run(main())
+
+
+def too_long(most_bytes, message, answer):
+    """Return an upstream that takes no request of more than so many bytes, and says so in some words."""
+
+    async def script(body, reader, writer):
+        if len(body) > most_bytes:
+            said = json.dumps({"error": {"message": message % len(body), "type": "invalid_request_error"}}).encode()
+            writer.write(b"HTTP/1.1 400 Said\r\ncontent-type: application/json\r\n")
+        else:
+            said = answer
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n")
+        writer.write(b"content-length: %d\r\n\r\n%b" % (len(said), said))
+        await writer.drain()
+
+    return script
+
+
+CHAT_ANSWER = json.dumps(
+    {"id": "c", "object": "chat.completion", "created": 1, "model": "m",
+     "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "ok"}}],
+     "usage": {"prompt_tokens": 5, "completion_tokens": 1, "total_tokens": 6}}
+).encode()  # fmt: skip
+WORDS = [
+    "request (%d tokens) exceeds the available context size (1200 tokens), try increasing it",
+    "This model's maximum context length is 1200 tokens. However, you requested %d tokens",
+    "Your input exceeds the context window of this model. (%d)",
+]
+
+
+@pytest.mark.parametrize("engine", ["llama-server", None], ids=["translated", "responses"])
+@pytest.mark.parametrize("words", WORDS)
+def test_truncation_leaves_the_oldest_turns_out_where_an_upstream_says_it_is_too_long(lab, start, words, engine):
+    async def main():
+        answer = CHAT_ANSWER if engine else response_with(SAID)
+        async with lab.Scripted(too_long(1200, words, answer)) as upstream:
+            stated = {"kind": "owned", "engine": engine} if engine else {}
+            async with start(lab.plan_of(lab.tier("a", upstream.base_url, **stated)), settings=keeping()) as running:
+                previous = None
+                for number in range(12):
+                    more = {"previous_response_id": previous} if previous else {}
+                    body = asked(f"TURN{number} " + "x" * 150, truncation="auto", **more)
+                    answered = await running.ask(RESPONSES, body)
+                    assert answered.status == 200, answered.body
+                    previous = answered.json["id"]
+                heard = upstream.heard[-1][2].decode()
+                assert "TURN11" in heard
+                assert "TURN10" in heard
+                assert "TURN0 " not in heard
+                assert "oldest turns are left out" in answered.headers["x-ownward-reason"]
+                refused = await running.ask(RESPONSES, asked("y", previous_response_id=previous))
+                assert refused.status == 400  # unless it is asked for, nothing is left out
+                hopeless = asked("x" * 2000, previous_response_id=previous, truncation="auto")
+                assert (await running.ask(RESPONSES, hopeless)).status == 400
+                listed = await running.ask(f"{RESPONSES}/{previous}/input_items?limit=100")
+                assert len(listed.json["data"]) == 23  # what is kept is whole
+                states = {row["state"] for row in await running.rows()}
+                assert states == {"settled", "failed"}
+
+    asyncio.run(main())
+
+
+def test_truncation_never_parts_a_result_from_its_call(lab, start):
+    from ownward.gateway.conversation import _newest
+
+    def raw(**item):
+        import msgspec
+
+        return msgspec.Raw(json.dumps(item).encode())
+
+    user, call = raw(role="user", content="x" * 50), raw(type="function_call", call_id="1", name="f", arguments="{}")
+    result = raw(type="function_call_output", call_id="1", output="r")
+    said = raw(type="message", role="assistant", content="a")
+    items = [user, said, user, call]
+    assert _newest(items, [result], 0) == [user, call]
+    assert _newest(items, [user], 0) == []
+    assert _newest(items, [user], 170) == [user, call]
+    assert _newest(items, [user], 10_000) == items
+    assert _newest([call], [result], 0) == [call]
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("engine", ["llama-server", "adopted"], ids=["translated", "passed through"])
+def test_nothing_of_a_request_outlives_it(lab, start, stream, engine):
+    def alive():
+        return sum(type(found) in {Exchange, Keeping} for found in gc.get_objects())
+
+    async def main():
+        async with FakeServer() as fake:
+            tier = lab.tier("a", fake.base_url, kind="owned", engine=engine)
+            async with start(lab.plan_of(tier), settings=keeping()) as running:
+                await running.ask(RESPONSES, asked())
+                gc.collect()
+                gc.disable()
+                try:
+                    before = alive()
+                    for _ in range(10):
+                        assert (await running.ask(RESPONSES, asked(stream=stream))).status == 200
+                    await asyncio.sleep(0.05)
+                    assert alive() <= before + 1
+                finally:
+                    gc.enable()
 
     asyncio.run(main())
 
