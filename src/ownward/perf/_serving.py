@@ -15,8 +15,11 @@ _FIXED_POINT_ROUNDS = 24
 _LEAST_BATCH = 0.02
 _CLOSE_ENOUGH = 1e-4
 _FULL = 0.95
-# How far a predicted capacity may be off: arrivals within it are taken to be kept up with.
+# How far a predicted capacity may be off: arrivals at this much more are as likely kept up with as not, for whoever
+# publishes a rate has mostly chosen one that his machine keeps up with. Between the two, each counts by its odds.
 _CAPACITY_SLACK = 1.5
+_CAPACITY_SHARPNESS = 12.0
+_NEVER = 1e-3
 # Lengths of answers against their mean. Of people's chats about as exponential ones: the middles of its fifths.
 _EQUAL = (1.0,)
 _UNEQUAL = (0.113, 0.383, 0.744, 1.29, 2.47)
@@ -77,16 +80,20 @@ def serve_arrivals(
     load = Load(deployment, input_tokens, max(output_tokens, 1), context_depth, speculation)
     full = Run(load, 1 << 30)
     answered_per_s = full.seats / (full.slower * full.cycle_s)
-    if arrivals_per_s <= _CAPACITY_SLACK * answered_per_s:
-        batch = _settled(load, arrivals_per_s, full.seats)
-        busy = min(arrivals_per_s * load.prompt_s(batch), _FULL)
-        tpot_s = load.token_s(batch) / (1 - busy)
-        ttft_s = deployment.efficiency.first_s + load.alone_s / (1 - busy) + tpot_s / 2
-        return Served(ttft_s, tpot_s, arrivals_per_s * output_tokens)
-    served = Run(load, requests).endless() if requests else full.endless()
+    over = arrivals_per_s / answered_per_s
+    is_late = 1 / (1 + (_CAPACITY_SLACK / over) ** _CAPACITY_SHARPNESS) if over > 0 else 0.0
+    batch = _settled(load, arrivals_per_s, full.seats)
+    busy = min(arrivals_per_s * load.prompt_s(batch), _FULL)
+    tpot_s = load.token_s(batch) / (1 - busy)
+    ttft_s = deployment.efficiency.first_s + load.alone_s / (1 - busy) + tpot_s / 2
+    kept_up = Served(ttft_s, tpot_s, arrivals_per_s * output_tokens)
+    if is_late < _NEVER:
+        return kept_up
+    late = Run(load, requests).endless() if requests else full.endless()
     run_s = requests / arrivals_per_s if requests else _RUN_S
-    wait_s = run_s / 2 * (arrivals_per_s / answered_per_s - 1)
-    return Served(full.alone_s + wait_s, served.tpot_s, served.output_tokens_per_s)
+    wait_s = full.alone_s + run_s / 2 * max(over - 1, 1 - 1 / _CAPACITY_SLACK)
+    late = late._replace(ttft_s=wait_s)
+    return Served(*(now ** (1 - is_late) * then**is_late for now, then in zip(kept_up, late, strict=True)))
 
 
 def _settled(load: Load, arrivals_per_s: float, most: float) -> float:
