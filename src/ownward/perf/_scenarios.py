@@ -74,9 +74,8 @@ def _keeps(load: Load, limits: Limits, batch: float, first_s: float) -> bool:
 
 def _at(load: Load, batch: float, first_s: float) -> tuple[float, float, float]:
     """Return the rate at which `batch` sequences decode, their TPOT, and the first token of the slowest hundredth."""
-    slower = load.congestion(batch)
-    prompt_s = slower * load.prompt_s(batch)
-    rate = batch / (load.later * slower * load.token_s(batch) + batch * prompt_s)
+    prompt_s = load.prompt_s(batch)
+    rate = batch / (load.later * load.token_s(batch) + batch * prompt_s)
     busy = min(rate * prompt_s, 0.999)
     waited_s = _TAIL * _UNEVEN * busy * prompt_s / (1 - busy)
     return rate, batch / (rate * load.later), first_s + load.alone_s + waited_s
