@@ -20,17 +20,21 @@ from benchmarks.run_commands import Command, commands_of
 RULES = """\
 Row filter. A row is asked when its model has a config and its value is above 0. Nothing else leaves a row out:
 hardware or a quantisation that is not known and a load that cannot be posed are refusals, and refusals are misses.
-Loads. A number is the concurrency; `max`, `server`, `peak ...` ask for 1024 at once on each device; `open-loop R
-req/s` asks for R arrivals a second, and so does a page that states a constant rate (8RPS, --profile constant, a
-heading `Rate 16`) and prints the peak of concurrency; an open-loop trace without a rate has no question in it, so it
-is refused. No number means 1.
+Loads. A number is the concurrency; `max`, `peak ...` ask for 1024 at once on each device, without end; `server` and
+`interactive` ask for the highest rate within MLPerf's limits on latency. `open-loop R req/s` asks for R arrivals a
+second, and so does a page that states a constant rate (8RPS, --profile constant, a heading `Rate 16`) and prints the
+peak of concurrency, as do GPUStack's Long Context and Generation Heavy profiles (1 a second) where fewer were under way
+than were sent. A replayed trace is asked at its mean rate and with its engine's limits where it lies beside the data
+(traces_vllm), else refused. No number means 1. `N requests` in a note end a run; 64 users and more are else a burst.
 Depth. Where the prompt and the depth are the same number (a decode after a prompt of that length), it is counted
 once. Where rows of one page ask one question at three or more context sizes (`ctx N` of the note) and state no depth,
 they were measured at that depth: the size less prompt and answer. A note that tells of a chat in turns with prefix
 caching puts 0.9 of its prompts into the cache.
 Prompts of MLPerf rows, which their logs leave out, are the mean of the benchmark's published data set.
 Prompts of other rows that state none are 512 tokens for prefill and 128 for everything else.
-Engine. As stated; a command with SGLang's own flags (--tp-size, --mem-fraction-static, ...) is SGLang's.
+Engine. That of the command in the note, or above it under the same heading (the first of two results of a load is the
+first command's); else as stated; a command with SGLang's own flags (--tp-size, --mem-fraction-static, ...) is SGLang's.
+A command also says weights (a suffix of its model), degrees (1 where it has no flag), seats and the type of the cache.
 Parallelism. TPn, PPn, EP and `layer-split` as stated; `Ninst` are N replicas; `--enable-dp-attention` with a
 `--dp-size` asks with attention cut by sequences; `cpu-offload`, `CPU experts` or `gpu_experts=P%` with weights over
 two memories (P% of the experts on the GPU). A step's prompt tokens (llama.cpp's n_ubatch, vLLM's token budget) are
@@ -39,9 +43,10 @@ Speculation. `spec` asks with it, as does the heading of a section (Speculative 
 read from the note's command or run. A note that says that a run was not speculative (AR baseline, no MTP) is believed.
 Back end. What a note says that kernels were compiled for (Vulkan, ROCm, HIP) is added to the engine's name, and a note
 that says that a row filed under a processor ran on its graphics unit names the device.
-Tokens not seen. vLLM pages whose commands have `--reasoning-parser` timed the first token after the reasoning and
-divided by all tokens: what they call TPOT is scored, stands apart in the second line of the summary, and has no part
-in the fit.
+Time per token of guidellm's pages is the whole latency over the tokens, first token and queue included; it is asked so.
+Rows apart. Numbers of four digits and more that one site prints for two pairs; results whose page has no command;
+vLLM pages whose commands have `--reasoning-parser`, which timed the first token after the reasoning and divided by all
+tokens. They are scored, stand apart in the second line of the summary, and have no part in the fit.
 Names. Case, organisation, folder, file suffix and everything after `:` but a size are dropped; a name is cut into
 words at - _ / : and between a word and a version (gemma4 = gemma 4). Words of a format, a tuning or a date are
 dropped (GGUF, Q4_K_M, AWQ, FP8, NVFP4, MLX, 4bit, UD, i1, Instruct, it, chat, hf, base, MTP, qat, 2507, v0.1, ...).
