@@ -115,3 +115,36 @@ def test_a_request_that_waits_for_a_slot_is_refused_where_the_new_plan_forbids_i
                 assert far.record.count(with_calls=False)["accepted"] == 1
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("other", [False, True], ids=["nowhere else", "another tier"])
+def test_a_call_whose_intent_was_being_written_is_not_sent_where_the_new_plan_forbids(lab, start, monkeypatch, other):
+    """Its intent stands and is settled as failed; another tier that both plans permit takes the request."""
+
+    async def main():
+        async with FakeServer() as far, FakeServer() as near:
+            tiers = [lab.tier("far", far.base_url)]
+            tiers += [lab.tier("near", near.base_url, kind="owned", engine="adopted")] if other else []
+            async with start(lab.plan_of(*tiers, label=ANY)) as running:
+                written, loaded = asyncio.Event(), asyncio.Event()
+                begin = running.ledger.begin
+
+                async def begin_and_wait(*values, **more):
+                    states = await begin(*values, **more)
+                    written.set()
+                    await loaded.wait()
+                    return states
+
+                monkeypatch.setattr(running.ledger, "begin", begin_and_wait)
+                asked = asyncio.create_task(running.ask(body=lab.chat()))
+                await written.wait()
+                await running.server.reload(lab.plan_of(*tiers, label=LOCAL_ONLY))
+                loaded.set()
+                answer = await asked
+                assert far.record.count(with_calls=False)["accepted"] == 0
+                assert answer.status == (200 if other else 403)
+                first, *rest = sorted(await running.rows(), key=lambda row: row["attempt"])
+                assert (first["state"], first["tier"], first["charge_usd"]) == ("failed", "far", "0.000000")
+                assert [row["tier"] for row in rest] == (["near"] if other else [])
+
+    asyncio.run(main())
