@@ -99,7 +99,7 @@ DATA = "data/coefficients.json"
 class Efficiency:
     """The coefficients of one engine on one device with one kind of kernels, and how wrong they were where unseen.
 
-    `decode_error` and `prefill_error` are half widths of the 80% band, as shares of the value.
+    `decode_band` and `prefill_band` are what log(measured / predicted) lies between in 80 of 100 cases.
     """
 
     engine: str
@@ -127,8 +127,8 @@ class Efficiency:
     speculation: float
     host_mfu: float
     miss: float
-    decode_error: float
-    prefill_error: float
+    decode_band: tuple[float, float]
+    prefill_band: tuple[float, float]
     source: str
     checked_on: date
     basis: Basis = "fitted"
@@ -156,8 +156,8 @@ class Coefficients:
         return Efficiency(
             engine=traits.engine,
             **values,
-            decode_error=_half_width(self.band(f"decode_tok_s_per_user/{kind}")),
-            prefill_error=_half_width(self.band(f"prefill_tok_s/{kind}")),
+            decode_band=self.band(f"decode_tok_s_per_user/{kind}"),
+            prefill_band=self.band(f"prefill_tok_s/{kind}"),
             source=self.source,
             checked_on=self.checked_on,
         )
@@ -230,7 +230,3 @@ def load_coefficients() -> Coefficients:
 def find_efficiency(traits: Traits) -> Efficiency:
     """Return the shipped efficiency of traits."""
     return load_coefficients().resolve(traits)
-
-
-def _half_width(band: tuple[float, float]) -> float:
-    return (math.exp(band[1]) - math.exp(band[0])) / 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -17,6 +18,8 @@ from ownward.simulation import Scheduler, Slo, smallest_fleet
 from ownward.traffic import Trace
 
 _LARGEST_BATCH = 256
+# Batches differ more from a single stream than the fitted band of one tells: a third either way at least. Assumed.
+_LEAST_BAND = 0.3
 _PROMPT_CHUNK_TOKENS = 2048
 _LEAST_CHUNK_TOKENS = 64
 # Of the time a token may take, what a step that also reads a prompt may use.
@@ -147,17 +150,18 @@ def _option(
 ) -> OwnedOption:
     machine, count = candidate.machine, candidate.machines_count
     efficiency = deployment.efficiency
+    low, high = efficiency.decode_band
     decode = batch / deployment.compute_decode_step_s(sequences=batch, context_tokens=context)
     prefill = _PROMPT_CHUNK_TOKENS / deployment.compute_prefill_s(tokens=_PROMPT_CHUNK_TOKENS)
 
-    def speed(value: float, error: float) -> Assumption:
+    def speed(value: float, band: tuple[float, float]) -> Assumption:
         return assume(
             value,
             f"predicted: {efficiency.source}",
             checked_on=at,
             basis=deployment.basis,
-            low80=value * (1 - error),
-            high80=value * (1 + error),
+            low80=value * math.exp(band[0]),
+            high80=value * math.exp(band[1]),
         )
 
     return OwnedOption(
@@ -166,8 +170,8 @@ def _option(
         idle_watts=_watts(candidate, at, fraction=_IDLE_FRACTION),
         busy_watts=_watts(candidate, at, fraction=1.0),
         capacity=Capacity(
-            prefill_tokens_per_s=speed(prefill, efficiency.prefill_error),
-            decode_tokens_per_s=speed(decode, max(efficiency.decode_error, 0.3)),
+            prefill_tokens_per_s=speed(prefill, efficiency.prefill_band),
+            decode_tokens_per_s=speed(decode, (min(low, -_LEAST_BAND), max(high, _LEAST_BAND))),
         ),
         machines=replicas,
     )
