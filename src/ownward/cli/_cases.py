@@ -121,7 +121,7 @@ def _text_or_number(given: object, where: str) -> str | float:
 
 def _load(given: object, devices: int, anatomy: Anatomy, where: str) -> dict[str, Any]:
     """Return the load of a case: users at a time, arrivals a second, or as many as keep a scenario's limits."""
-    from ownward.perf import usual_limits
+    from ownward.perf import usual_limits, usual_prompt_tokens
 
     if given is None or given == "":
         return {}
@@ -129,11 +129,15 @@ def _load(given: object, devices: int, anatomy: Anatomy, where: str) -> dict[str
         rate = re.search(r"(\d+(?:\.\d+)?) ?req/s", given)
         if rate is not None and float(rate[1]) > 0:
             return {"arrivals_per_s": float(rate[1])}
-        scenario = re.search(r"server|interactive", given, re.IGNORECASE)
-        if scenario is not None:
-            return {"concurrency": _SATURATED * max(devices, 1), "limits": usual_limits(scenario[0].lower(), anatomy)}
-        if re.search(r"max|peak|offline", given, re.IGNORECASE):
-            return {"concurrency": _SATURATED * max(devices, 1), "requests": 0}
+        filling: dict[str, Any] = {"concurrency": _SATURATED * max(devices, 1)}
+        scenario = re.search(r"server|interactive|max|offline", given, re.IGNORECASE)
+        prompt = usual_prompt_tokens(anatomy) if scenario else None
+        if prompt is not None:
+            filling["input_tokens"] = prompt
+        if scenario is not None and scenario[0].lower() in {"server", "interactive"}:
+            return filling | {"limits": usual_limits(scenario[0].lower(), anatomy)}
+        if scenario is not None or "peak" in given.lower():
+            return filling | {"requests": 0}
     try:
         return {"concurrency": _whole(given, "concurrency", where)}
     except BadInput as error:

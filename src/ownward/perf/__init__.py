@@ -40,7 +40,7 @@ from ownward.perf._predict import (
     predict,
     without_repetition,
 )
-from ownward.perf._scenarios import Limits, serve_within, usual_limits
+from ownward.perf._scenarios import Limits, serve_within, usual_limits, usual_prompt_tokens
 from ownward.perf._serving import Served, serve_arrivals, serve_together
 from ownward.perf._step_model import StepModel
 from ownward.perf._streaming import (
@@ -111,6 +111,7 @@ __all__ = [
     "transfer_s",
     "usual_input_tokens",
     "usual_limits",
+    "usual_prompt_tokens",
     "weight_bytes",
     "weight_format",
     "without_repetition",

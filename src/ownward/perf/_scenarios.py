@@ -30,6 +30,10 @@ _LIMITS: dict[str, dict[float, Limits]] = {
         671.0: Limits(1.5, 0.015),
     },
 }  # fmt: skip
+# Mean prompts of the data sets behind MLPerf Inference v5.1, in tokens, by billions of parameters. Source: MLCommons
+# task descriptions (Llama-3.1-8B: CNN/DailyMail; Llama-2-70B: OpenOrca; Llama-3.1-405B: LongBench, RULER, GovReport).
+_PROMPTS = {8.0: 778, 69.0: 294, 405.9: 9428}
+_SAME_SIZE = 0.05
 _ROUNDS = 14
 # Of a wait with an exponential tail, 99 of 100 are shorter than this many means.
 _TAIL = math.log(100)
@@ -45,6 +49,15 @@ def usual_limits(scenario: str, anatomy: Anatomy) -> Limits:
     billions = anatomy.checkpoint_params / 1e9
     known = _LIMITS[scenario]
     return known[min(known, key=lambda size: abs(math.log(size / max(billions, 1e-3))))]
+
+
+def usual_prompt_tokens(anatomy: Anatomy) -> int | None:
+    """Return the mean prompt of MLPerf's data set for a model of this size; None where it has no benchmark for one.
+
+    What is meant by a load in MLPerf's words (`server`, `interactive`, `max`) that states no prompt.
+    """
+    billions = anatomy.checkpoint_params / 1e9
+    return next((tokens for size, tokens in _PROMPTS.items() if abs(billions / size - 1) < _SAME_SIZE), None)
 
 
 def serve_within(load: Load, limits: Limits, *, seats: float) -> Served:

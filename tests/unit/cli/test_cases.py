@@ -109,6 +109,13 @@ def test_a_rate_is_arrivals_and_a_load_without_one_is_refused():
     assert "req/s" in str(caught.value.allowed)
 
 
+@pytest.mark.parametrize("load", ["max", "Offline", "server", "interactive"])
+def test_a_load_in_the_words_of_mlperf_means_its_prompts_where_none_is_stated(load: str):
+    assert read(model="llama-2-70b", concurrency=load, input_tokens=None).input_tokens == 294
+    assert read(model="llama-2-70b", concurrency=load, input_tokens=50).input_tokens == 50
+    assert read(model="qwen3-32b", concurrency=load, input_tokens=None).input_tokens == 128
+
+
 def test_a_count_beside_the_machine_is_taken_unless_the_case_states_its_own():
     assert read(machine='4x"RTX 3090"', machines_count=None).machines_count == 4
     assert read(machine='4x"RTX 3090"', machines_count=2).machines_count == 2
