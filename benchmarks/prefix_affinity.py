@@ -28,8 +28,8 @@ import numpy as np
 from benchmarks.machine_facts import new_record, write_record
 
 from ownward import traffic
-from ownward.gateway.affinity import Prefixes, Prompt
-from ownward.gateway.routing import Target, compile_plan
+from ownward.gateway.placing.affinity import Prefixes, Prompt
+from ownward.gateway.placing.routing import Target, compile_plan
 from ownward.perf import StepModel, deploy, weight_format
 from ownward.plan import Plan, Tier, Upstream
 from ownward.simulation import Scheduler, simulate

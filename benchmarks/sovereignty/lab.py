@@ -282,7 +282,7 @@ class Lab:
 
     def run(self, work: Any) -> Any:
         """Run a coroutine to its end, then judge."""
-        with mock.patch("ownward.gateway.attempt.issue_permit", self.issue_permit):
+        with mock.patch("ownward.gateway.calling.attempt.issue_permit", self.issue_permit):
             result = self.ground.loop.run_until_complete(work)
         self.judge()
         return result

@@ -44,10 +44,10 @@ _ANY = '__import__("ownward.policy", fromlist=["ANY"]).ANY'
 _LABELS = "policy/labels.py"
 _PERMITS = "policy/permits.py"
 _ADDRESSES = "policy/addresses.py"
-_CHOOSING = "gateway/choosing.py"
+_CHOOSING = "gateway/placing/choosing.py"
 _DOOR = "upstreams/door.py"
 _EXCHANGE = "gateway/exchange.py"
-_RACE = "gateway/race.py"
+_RACE = "gateway/calling/race.py"
 _HTTP1 = "upstreams/http1.py"
 
 MUTANTS = (
@@ -93,7 +93,7 @@ MUTANTS = (
     Mutant(name="a permit keeps a body that can change", file=_PERMITS,
            old="    unchanging = bytes(body)", new="    unchanging = body"),
     # The first enforcement point: candidates.
-    Mutant(name="nothing stated means anywhere", file="gateway/routing.py",
+    Mutant(name="nothing stated means anywhere", file="gateway/placing/routing.py",
            old="        default_label=LOCAL_ONLY if stated is None else stated,",
            new=f"        default_label={_ANY} if stated is None else stated,"),
     Mutant(name="unlabelled workloads go anywhere", file="plan/_read.py",
@@ -106,9 +106,9 @@ MUTANTS = (
            old='(asked.label, "the request\'s header")', new='(None, "the request\'s header")'),
     Mutant(name="a continued conversation forgets where its turns might go", file=_CHOOSING,
            old='(asked.inherited, "an earlier turn"))', new='(None, "an earlier turn"))'),
-    Mutant(name="only the last turn's own label is inherited", file="gateway/keeping.py",
+    Mutant(name="only the last turn's own label is inherited", file="gateway/keeping/responses.py",
            old="map(_label_of, {turn.label for turn in self._turns})", new="[_label_of(self._turns[0].label)]"),
-    Mutant(name="a response is kept with its plan's label alone", file="gateway/keeping.py",
+    Mutant(name="a response is kept with its plan's label alone", file="gateway/keeping/responses.py",
            old="            label=str(exchange.label),",
            new="            label=str(exchange.choice.declared.label if exchange.choice.declared else exchange.label),"),
     Mutant(name="anybody continues anybody's conversation", file="ledger/_kept.py",
@@ -126,16 +126,16 @@ MUTANTS = (
     Mutant(name="an unreadable label header is passed over", file="gateway/wire.py",
            old='    except OwnwardError as error:\n        raise MalformedRequest(\n            "the header x-ownward-label is no label"',
            new='    except OwnwardError as error:\n        return None\n        raise MalformedRequest(\n            "the header x-ownward-label is no label"'),
-    Mutant(name="an unreadable label of a key is anywhere", file="gateway/keys.py",
+    Mutant(name="an unreadable label of a key is anywhere", file="gateway/holding/keys.py",
            old="    except OwnwardError:\n        return LOCAL_ONLY", new='    except OwnwardError:\n        return Label.parse("any")'),
     Mutant(name="candidates are not filtered by label", file=_CHOOSING,
            old="target.unusable is None and label.permits(target.place) and", new="target.unusable is None and"),
     Mutant(name="what was chosen is remembered without its label", file=_CHOOSING,
            old="matched.workload, matched.why, matched.tiers, label, label_why,", new="matched.workload, matched.why, matched.tiers,"),
-    Mutant(name="fallbacks are asked without the label", file="gateway/carrying.py",
+    Mutant(name="fallbacks are asked without the label", file="gateway/calling/carrying.py",
            old="        rest = [target for target in choice.targets if target.tier.name not in self.spec.tiers]",
            new="        rest = [t for ts in exchange.table.targets.values() for t in ts if t.tier.name not in self.spec.tiers]"),
-    Mutant(name="a strategy's calls are made without the label", file="gateway/carrying.py",
+    Mutant(name="a strategy's calls are made without the label", file="gateway/calling/carrying.py",
            old="        targets = [target for target in choice.targets if target.tier.name == ask.tier]",
            new="        targets = list(exchange.table.targets[ask.tier])"),
     Mutant(name="a tier that is pinned needs no label", file=_CHOOSING,
@@ -151,13 +151,13 @@ MUTANTS = (
            old="            self._left,\n            self.pace.hedge,",
            new="            self._left.extend(t for ts in exchange.table.targets.values() for t in ts) or self._left,\n"
                "            self.pace.hedge,"),
-    Mutant(name="a second call goes to tiers that the plan does not name", file="gateway/hedging.py",
+    Mutant(name="a second call goes to tiers that the plan does not name", file="gateway/placing/hedging.py",
            old="        return target.tier.name in hedge.to\n", new="        return bool(target.tier.name)\n"),
-    Mutant(name="a second call goes to rented tiers unasked", file="gateway/hedging.py",
+    Mutant(name="a second call goes to rented tiers unasked", file="gateway/placing/hedging.py",
            old="target.tier.name == first.tier.name or target.tier.is_owned", new="bool(target.tier.name)"),
     Mutant(name="a second call heeds no plan that was loaded meanwhile", file=_RACE,
            old=" and exchange.may_still_go(target),", new=","),
-    Mutant(name="a retry heeds no plan that was loaded meanwhile", file="gateway/failover.py",
+    Mutant(name="a retry heeds no plan that was loaded meanwhile", file="gateway/calling/failover.py",
            old="        if not exchange.may_still_go(target):", new="        if self._tried < 0:"),
     Mutant(name="a plan that was loaded meanwhile is not looked at", file=_EXCHANGE,
            old="        if table is self.table:\n            return True", new="        if table is not None:\n            return True"),
@@ -171,9 +171,9 @@ MUTANTS = (
            new="            asked = self._asked_by(table, self._peeked, stated)"),
     Mutant(name="the place is that of the plan before", file=_EXCHANGE,
            old="for one in (target, *now))", new="for one in (target,))"),
-    Mutant(name="permits are asked for under any label", file="gateway/attempt.py",
+    Mutant(name="permits are asked for under any label", file="gateway/calling/attempt.py",
            old="            label=exchange.label,\n            place", new=f"            label={_ANY},\n            place"),
-    Mutant(name="a permit outlives the plan that was loaded since", file="gateway/attempt.py",
+    Mutant(name="a permit outlives the plan that was loaded since", file="gateway/calling/attempt.py",
            old="        if self._gateway.table is not exchange.heeded:", new="        if self._gateway.table is None:"),
     Mutant(name="rented tiers at loopback are this machine", file="plan/_tiers.py",
            old="is_local=self.is_owned and all(upstream.is_local", new="is_local=all(upstream.is_local"),
@@ -212,18 +212,18 @@ MUTANTS = (
     Mutant(name="the client's host header travels on", file="gateway/wire.py",
            old='_TO_UPSTREAM = (b"accept",', new='_TO_UPSTREAM = (b"accept", b"x-forwarded-for", b"cookie",'),
     # What stays behind.
-    Mutant(name="upstreams' words are kept in the ledger", file="gateway/relaying.py",
+    Mutant(name="upstreams' words are kept in the ledger", file="gateway/calling/relaying.py",
            old='began its stream with an error", allowed=', new='began its stream with an error: {tap.error}", allowed='),
     Mutant(name="any text is an answer's id", file="upstreams/usage.py",
            old="_ID.fullmatch(value) is not None else None", new="value else None"),
-    Mutant(name="bodies are kept that nobody asked to keep", file="gateway/capturing.py",
+    Mutant(name="bodies are kept that nobody asked to keep", file="gateway/keeping/bodies.py",
            old="    capture = None if choice.declared is None else choice.declared.capture\n",
            new="    from ownward.plan import Capture\n\n    capture = Capture(sample_fraction=1, retention_s=60)\n"),
-    Mutant(name="bodies are logged", file="gateway/attempt.py",
+    Mutant(name="bodies are logged", file="gateway/calling/attempt.py",
            old="        await entry.write_intent(spliced, permit)\n",
            new="        await entry.write_intent(spliced, permit)\n        import logging\n\n"
                '        logging.getLogger("ownward.gateway").debug("sending %s", spliced.body)\n'),
-    Mutant(name="clients' headers are in the metrics", file="gateway/counting.py",
+    Mutant(name="clients' headers are in the metrics", file="gateway/watching/counting.py",
            old="metrics.disconnects.add((tier,))", new="metrics.disconnects.add((str(dict(exchange.headers)),))"),
 )  # fmt: skip
 

@@ -4,11 +4,11 @@ It never loads what decides (planner, simulation, perf).
 """
 
 from ownward.gateway.app import ASGIApp, Gateway, Secrets
-from ownward.gateway.counting import Watcher
-from ownward.gateway.request_log import RequestLog
 from ownward.gateway.server import GatewayServer, Stoppable, run_loop, serve_app
 from ownward.gateway.settings import DEFAULT_PORT, GatewaySettings
-from ownward.gateway.spans import SpanWriter, make_span_writer
+from ownward.gateway.watching.counting import Watcher
+from ownward.gateway.watching.request_log import RequestLog
+from ownward.gateway.watching.spans import SpanWriter, make_span_writer
 from ownward.gateway.workers import (
     WorkerLine,
     WorkerPool,

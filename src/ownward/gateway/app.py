@@ -10,20 +10,20 @@ from typing import Any
 
 from ownward.core import Clock
 from ownward.gateway import control, wire
-from ownward.gateway.admission import Slots, split
-from ownward.gateway.affinity import Prefixes
-from ownward.gateway.breaker import CLOSED, Breaker, BreakerRules
-from ownward.gateway.budgets import checks_of_plan, unheld_lines
-from ownward.gateway.capturing import delete_expired, uncaptured_lines
-from ownward.gateway.counting import Counting, Watcher
 from ownward.gateway.endpoints import ENDPOINTS
 from ownward.gateway.exchange import Exchange
-from ownward.gateway.gauges import gauge_lines, read_budgets
-from ownward.gateway.hedging import Pace
-from ownward.gateway.keys import KeyRing
-from ownward.gateway.retries import RetryBudget
-from ownward.gateway.routing import RoutingTable, compile_plan
+from ownward.gateway.holding.admission import Slots, split
+from ownward.gateway.holding.budgets import checks_of_plan, unheld_lines
+from ownward.gateway.holding.keys import KeyRing
+from ownward.gateway.keeping.bodies import delete_expired, uncaptured_lines
+from ownward.gateway.placing.affinity import Prefixes
+from ownward.gateway.placing.breaker import CLOSED, Breaker, BreakerRules
+from ownward.gateway.placing.hedging import Pace
+from ownward.gateway.placing.retries import RetryBudget
+from ownward.gateway.placing.routing import RoutingTable, compile_plan
 from ownward.gateway.settings import GatewaySettings
+from ownward.gateway.watching.counting import Counting, Watcher
+from ownward.gateway.watching.gauges import gauge_lines, read_budgets
 from ownward.ledger import Ledger
 from ownward.plan import Plan
 from ownward.traffic import Sketcher

@@ -9,8 +9,8 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ownward.gateway._call import CALL, Call
 from ownward.gateway.errors import BodyTooLarge, MalformedRequest
+from ownward.gateway.listening.call import CALL, Call
 
 if TYPE_CHECKING:
     from ownward.gateway.app import Receive, Scope, Send

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 import msgspec
 
 from ownward.core import LedgerError, OwnwardError
-from ownward.gateway import exposition, kept_pages, wire
+from ownward.gateway import wire
 from ownward.gateway.endpoints import ENDPOINTS
 from ownward.gateway.errors import (
     BodyTooLarge,
@@ -27,6 +27,8 @@ from ownward.gateway.errors import (
     retry_after_s,
     status_of,
 )
+from ownward.gateway.keeping import pages as kept_pages
+from ownward.gateway.watching import exposition
 from ownward.ledger import Outcome, OutcomeSource
 
 if TYPE_CHECKING:

@@ -14,13 +14,10 @@ import msgspec
 
 from ownward.core import LedgerError, OwnwardError, UpstreamError, new_id
 from ownward.gateway import wire
-from ownward.gateway.affinity import Prompt
-from ownward.gateway.budgets import task_check
-from ownward.gateway.capturing import Capturing, begin_capture
-from ownward.gateway.choosing import UNASSIGNED, Asked, Choice, KeyScope, choose, find_detection, name_refused
+from ownward.gateway.calling.continuing import BARRED, Continuing
+from ownward.gateway.calling.crossing import Crossed, Crosser
+from ownward.gateway.calling.failover import Failover
 from ownward.gateway.client import Client, ClientGone
-from ownward.gateway.continuing import BARRED, Continuing
-from ownward.gateway.crossing import Crossed, Crosser
 from ownward.gateway.endpoints import CHAT, RESPONSES, Endpoint
 from ownward.gateway.errors import (
     Draining,
@@ -33,20 +30,23 @@ from ownward.gateway.errors import (
     status_of,
     stream_event_of,
 )
-from ownward.gateway.failover import Failover
-from ownward.gateway.keeping import Keeping, begin_keeping
-from ownward.gateway.limits import without_limits
-from ownward.gateway.looking import look_into
-from ownward.gateway.metrics import CallEnd
+from ownward.gateway.holding.budgets import task_check
+from ownward.gateway.holding.limits import without_limits
+from ownward.gateway.holding.looking import look_into
+from ownward.gateway.keeping.bodies import Capturing, begin_capture
+from ownward.gateway.keeping.responses import Keeping, begin_keeping
 from ownward.gateway.own_headers import headers_of
-from ownward.gateway.routing import RoutingTable, Target
+from ownward.gateway.placing.affinity import Prompt
+from ownward.gateway.placing.choosing import UNASSIGNED, Asked, Choice, KeyScope, choose, find_detection, name_refused
+from ownward.gateway.placing.routing import RoutingTable, Target
+from ownward.gateway.watching.metrics import CallEnd
 from ownward.ledger import BudgetCheck, LimitState, Request, TaskBasis
 from ownward.policy import LOCAL_ONLY, Label
 
 if TYPE_CHECKING:
     from ownward.gateway.app import Gateway, Receive, Scope, Send
-    from ownward.gateway.attempt import Attempt
-    from ownward.gateway.sink import Sink
+    from ownward.gateway.calling.attempt import Attempt
+    from ownward.gateway.calling.sink import Sink
     from ownward.upstreams import Response
 
 _LOG = logging.getLogger("ownward.gateway")

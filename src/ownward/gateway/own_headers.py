@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ownward.gateway import wire
-from ownward.gateway.limits import headers_of as limit_headers_of
+from ownward.gateway.holding.limits import headers_of as limit_headers_of
 
 if TYPE_CHECKING:
     from ownward.gateway.exchange import Exchange

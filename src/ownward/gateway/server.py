@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 from ownward.core import Clock, ConfigError, Fault, OwnwardError, PortTaken, SystemClock
-from ownward.gateway._listener import Listener
 from ownward.gateway.app import ASGIApp, Gateway, Secrets
-from ownward.gateway.counting import Watcher
+from ownward.gateway.listening.listener import Listener
+from ownward.gateway.listening.tls import ListenerTls, listener_tls
 from ownward.gateway.settings import GatewaySettings
-from ownward.gateway.tls import ListenerTls, listener_tls
+from ownward.gateway.watching.counting import Watcher
 from ownward.ledger import Ledger
 from ownward.plan import Plan
 from ownward.upstreams import Door, DoorLimits

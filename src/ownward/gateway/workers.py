@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from ownward.core import EngineError, OwnwardError
-from ownward.gateway._merging import accumulated, merge_metrics
 from ownward.gateway.server import GatewayServer, bind, clear_ready_file, write_ready_file
 from ownward.gateway.settings import GatewaySettings
+from ownward.gateway.watching.merging import accumulated, merge_metrics
 from ownward.ledger import Ledger
 from ownward.plan import Plan, loads
 

@@ -11,7 +11,7 @@ import pytest
 from ownward import ledger
 from ownward.core import ManualClock
 from ownward.engines import Cut, FakeOptions, FakeServer
-from ownward.gateway.capturing import delete_expired, uncaptured_lines
+from ownward.gateway.keeping.bodies import delete_expired, uncaptured_lines
 from ownward.plan import Capture, Match, Strategy, Workload
 from ownward.policy import ANY, LOCAL_ONLY
 from ownward.traffic import Sketcher

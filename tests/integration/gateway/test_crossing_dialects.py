@@ -300,7 +300,7 @@ def test_a_plan_of_one_dialect_loads_no_translation(lab, start):
 
     code = (
         "import sys, ownward.gateway; print('ownward.upstreams.translation' in sys.modules);"
-        "from ownward.gateway.endpoints import CHAT; from ownward.gateway.crossing import Crosser;"
+        "from ownward.gateway.endpoints import CHAT; from ownward.gateway.calling.crossing import Crosser;"
         "Crosser(CHAT, lambda _: b'{}'); print('ownward.upstreams.translation' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

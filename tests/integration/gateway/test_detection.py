@@ -250,8 +250,8 @@ def test_a_text_made_to_be_slow_is_held_to_a_bound_and_counts_as_a_find(lab, sta
 
 
 def test_what_is_found_within_the_bound_has_its_own_name():
-    from ownward.gateway.looking import look_into
-    from ownward.gateway.routing import Detection
+    from ownward.gateway.holding.looking import look_into
+    from ownward.gateway.placing.routing import Detection
     from ownward.policy import Detectors
 
     detections = [

@@ -212,7 +212,7 @@ def test_with_every_upstream_down_the_refusal_is_at_once_and_says_when_to_come_b
 
 
 def test_the_only_upstream_is_tried_again_within_seconds_however_long_it_failed(lab, start, monkeypatch):
-    monkeypatch.setattr("ownward.gateway.breaker.LAST_WAIT_S", 0.2)
+    monkeypatch.setattr("ownward.gateway.placing.breaker.LAST_WAIT_S", 0.2)
     settings = GatewaySettings(port=0, breaker_failures=1, breaker_wait_s=60, drain_s=1)
 
     async def main():
@@ -230,7 +230,7 @@ def test_the_only_upstream_is_tried_again_within_seconds_however_long_it_failed(
 
 
 def test_a_request_with_another_candidate_does_not_try_what_failed(lab, start, monkeypatch):
-    monkeypatch.setattr("ownward.gateway.breaker.LAST_WAIT_S", 0.0)
+    monkeypatch.setattr("ownward.gateway.placing.breaker.LAST_WAIT_S", 0.0)
     settings = GatewaySettings(port=0, breaker_failures=1, breaker_wait_s=60, drain_s=1)
 
     async def main():

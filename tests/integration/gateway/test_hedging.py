@@ -13,7 +13,7 @@ from ownward import ledger
 from ownward.engines import Failure, FakeOptions, FakeServer, Stall
 from ownward.gateway import GatewaySettings
 from ownward.gateway.exchange import Exchange
-from ownward.gateway.request_log import fields_of
+from ownward.gateway.watching.request_log import fields_of
 from ownward.plan import Budget, Hedge, Match, Strategy, Upstream, Workload
 from ownward.policy import ANY
 

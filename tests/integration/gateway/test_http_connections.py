@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from ownward.core import SystemClock
-from ownward.gateway._call import CALL
-from ownward.gateway._listener import Listener
+from ownward.gateway.listening.call import CALL
+from ownward.gateway.listening.listener import Listener
 from ownward.gateway.server import bind
 from ownward.gateway.settings import GatewaySettings
 

@@ -18,9 +18,9 @@ from ownward import ledger
 from ownward.core import LedgerError, ManualClock
 from ownward.engines import Cut, Failure, FakeOptions, FakeServer, Stall
 from ownward.gateway import GatewaySettings
-from ownward.gateway.capturing import delete_expired
 from ownward.gateway.exchange import Exchange
-from ownward.gateway.keeping import Keeping
+from ownward.gateway.keeping.bodies import delete_expired
+from ownward.gateway.keeping.responses import Keeping
 from ownward.plan import Match, Strategy, Upstream, Workload
 from ownward.policy import ANY, LOCAL_ONLY, Label
 
@@ -628,7 +628,7 @@ def test_truncation_leaves_the_oldest_turns_out_where_an_upstream_says_it_is_too
 
 
 def test_truncation_never_parts_a_result_from_its_call(lab, start):
-    from ownward.gateway.conversation import _newest
+    from ownward.gateway.keeping.conversation import _newest
 
     def raw(**item):
         import msgspec
@@ -710,7 +710,7 @@ def test_a_conversation_may_not_outgrow_the_largest_request(lab, start):
 
 
 def test_a_label_that_cannot_be_read_allows_this_machine_alone():
-    from ownward.gateway.keeping import _label_of
+    from ownward.gateway.keeping.responses import _label_of
 
     assert _label_of("?!") == LOCAL_ONLY
     assert _label_of("eu") == Label.parse("eu")

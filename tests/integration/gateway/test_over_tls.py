@@ -15,7 +15,7 @@ import trustme
 from ownward.core import ConfigError
 from ownward.engines import FakeOptions, FakeServer
 from ownward.gateway import GatewaySettings
-from ownward.gateway.tls import ListenerTls
+from ownward.gateway.listening.tls import ListenerTls
 
 
 class Issued:

@@ -171,7 +171,7 @@ def test_a_plan_that_cannot_be_carried_out_is_refused_and_the_old_one_stays(lab,
                 label=ANY,
             )
             async with start(lab.plan_of(tier)) as running:
-                monkeypatch.setattr("ownward.gateway.routing.compile_strategy", refuse)
+                monkeypatch.setattr("ownward.gateway.placing.routing.compile_strategy", refuse)
                 with pytest.raises(ConfigError, match="cannot be carried out"):
                     await running.server.reload(lab.plan_of(tier, workloads=(voting,)))
                 assert (await running.ask(body=lab.chat())).status == 200

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from ownward.engines import Failure, FakeOptions, FakeServer
-from ownward.gateway.ledger_entry import LedgerEntry
+from ownward.gateway.calling.ledger_entry import LedgerEntry
 
 
 def test_requests_that_arrive_together_are_answered_in_their_order(lab, start):

@@ -17,8 +17,8 @@ import pytest
 from ownward import ledger
 from ownward.core import PortTaken
 from ownward.engines import FakeOptions, FakeServer
-from ownward.gateway._merging import accumulated, merge_metrics
-from ownward.gateway.admission import split
+from ownward.gateway.holding.admission import split
+from ownward.gateway.watching.merging import accumulated, merge_metrics
 from ownward.gateway.workers import listen_together
 
 PLAN = """

@@ -11,8 +11,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ownward.gateway.conversation import Conversation, list_items, read_input, read_members
 from ownward.gateway.errors import MalformedRequest
+from ownward.gateway.keeping.conversation import Conversation, list_items, read_input, read_members
 from ownward.ledger import KeptResponse
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)

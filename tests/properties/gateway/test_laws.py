@@ -6,11 +6,11 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ownward.gateway.bounds import ChargeBound
-from ownward.gateway.breaker import CLOSED, LAST_WAIT_S, PROBE_S, BreakerRules
-from ownward.gateway.choosing import Asked, Found, KeyScope, compute_label
 from ownward.gateway.endpoints import CHAT
-from ownward.gateway.routing import compile_plan
+from ownward.gateway.holding.bounds import ChargeBound
+from ownward.gateway.placing.breaker import CLOSED, LAST_WAIT_S, PROBE_S, BreakerRules
+from ownward.gateway.placing.choosing import Asked, Found, KeyScope, compute_label
+from ownward.gateway.placing.routing import compile_plan
 from ownward.plan import Match, Plan, Strategy, Tier, Upstream, Workload
 from ownward.policy import ANY, LOCAL_ONLY, Label
 from ownward.pricing import Price, PriceStep, Usage

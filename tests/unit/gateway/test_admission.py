@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from ownward.gateway.admission import Slots
 from ownward.gateway.errors import Overloaded
+from ownward.gateway.holding.admission import Slots
 
 
 def test_slots_are_handed_over_first_in_first_out():

@@ -2,8 +2,8 @@
 
 import pytest
 
-from ownward.gateway.affinity import Prefixes, Prompt
-from ownward.gateway.routing import compile_plan
+from ownward.gateway.placing.affinity import Prefixes, Prompt
+from ownward.gateway.placing.routing import compile_plan
 from ownward.plan import Plan, Tier, Upstream
 
 KIB = 1024

@@ -1,6 +1,6 @@
 """The circuit breaker, walked edge by edge."""
 
-from ownward.gateway.breaker import CLOSED, Breaker, BreakerRules
+from ownward.gateway.placing.breaker import CLOSED, Breaker, BreakerRules
 
 RULES = BreakerRules(failures=3, wait_s=1.0, longest_wait_s=8.0)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ownward.gateway._call import BadAnswer, Call
+from ownward.gateway.listening.call import BadAnswer, Call
 
 HEADERS = [(b"content-type", b"text/event-stream")]
 

@@ -6,12 +6,12 @@ from decimal import Decimal
 import pytest
 
 from ownward.core import PolicyRefusal
-from ownward.gateway.breaker import CLOSED, BreakerRules
-from ownward.gateway.choosing import Asked, KeyScope, choose
-from ownward.gateway.crossing import Crosser
+from ownward.gateway.calling.crossing import Crosser
 from ownward.gateway.endpoints import CHAT, COUNT_TOKENS, EMBEDDINGS, MESSAGES, RESPONSES
 from ownward.gateway.errors import Incapable, NoUpstream, OutOfScope, UnknownRoute
-from ownward.gateway.routing import compile_plan
+from ownward.gateway.placing.breaker import CLOSED, BreakerRules
+from ownward.gateway.placing.choosing import Asked, KeyScope, choose
+from ownward.gateway.placing.routing import compile_plan
 from ownward.plan import Match, Plan, Strategy, Tier, Upstream, Workload
 from ownward.policy import ANY, LOCAL_ONLY, Label
 from ownward.pricing import Price
@@ -330,7 +330,7 @@ def test_of_a_tiers_upstreams_only_those_at_a_permitted_place_are_candidates():
 
 
 def test_a_price_is_bounded_at_its_dearest():
-    from ownward.gateway.bounds import ChargeBound
+    from ownward.gateway.holding.bounds import ChargeBound
 
     price = Price(
         provider="p", model="m", input_usd_per_mtok=Decimal(3), output_usd_per_mtok=Decimal(15),

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ownward.gateway.breaker import CLOSED, BreakerRules
-from ownward.gateway.hedging import FirstByteTimes, Pace, find_second, may_take_second
-from ownward.gateway.routing import compile_plan
+from ownward.gateway.placing.breaker import CLOSED, BreakerRules
+from ownward.gateway.placing.hedging import FirstByteTimes, Pace, find_second, may_take_second
+from ownward.gateway.placing.routing import compile_plan
 from ownward.plan import Hedge, loads
 
 PLAN = """

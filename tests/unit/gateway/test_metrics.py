@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from ownward.gateway import metrics as counted
-from ownward.gateway.exposition import Family, value_lines
-from ownward.gateway.gauges import READ
-from ownward.gateway.metrics import (
+from ownward.gateway.watching import metrics as counted
+from ownward.gateway.watching.exposition import Family, value_lines
+from ownward.gateway.watching.gauges import READ
+from ownward.gateway.watching.metrics import (
     COUNTED,
     MOST_CALL_ENTRIES,
     MOST_LABEL_SETS,

@@ -46,8 +46,8 @@ from ownward.gateway.errors import (
     status_of,
     stream_event_of,
 )
-from ownward.gateway.keys import scope_of
-from ownward.gateway.retries import RetryBudget
+from ownward.gateway.holding.keys import scope_of
+from ownward.gateway.placing.retries import RetryBudget
 from ownward.ledger import Key
 from ownward.policy import LOCAL_ONLY
 

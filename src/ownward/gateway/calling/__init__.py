@@ -1,0 +1,1 @@
+"""One request's calls: made, raced, retried, translated, relayed, continued, and written down."""

@@ -1,0 +1,209 @@
+"""One call to one upstream: a permit, an intent, the call itself, and what is made of its failing.
+
+The intent is committed before anything is sent; what became of the call is settled exactly once, whatever happens (see
+`ledger_entry`). How its answer reaches the client stands in `relaying`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from ownward.core import BrokenStream, PolicyRefusal, UpstreamError, UpstreamUnreachable
+from ownward.gateway import wire
+from ownward.gateway.calling.ledger_entry import LedgerEntry
+from ownward.gateway.calling.relaying import Relay
+from ownward.gateway.calling.sink import Retry, Sink
+from ownward.gateway.errors import broken_stream
+from ownward.gateway.placing.choosing import refuse_anew
+from ownward.policy import Permit, issue_permit
+from ownward.upstreams import Response, Spliced, Timeouts, splice
+
+if TYPE_CHECKING:
+    from ownward.gateway.calling.crossing import Crossed
+    from ownward.gateway.endpoints import Endpoint
+    from ownward.gateway.exchange import Exchange
+    from ownward.gateway.placing.routing import Target
+
+
+class Attempt:
+    """One call; `run` returns once the answer was passed on, or raises.
+
+    `endpoint` is the one that the upstream is asked at, and `crossed` the request in its dialect where that differs.
+    """
+
+    __slots__ = (
+        "_body",
+        "_gateway",
+        "_response",
+        "_waiting_bytes",
+        "crossed",
+        "endpoint",
+        "entry",
+        "exchange",
+        "number",
+        "sink",
+        "target",
+    )
+
+    def __init__(self, exchange: Exchange, target: Target, *, number: int, body: bytes, sink: Sink) -> None:
+        """Begin; nothing is written yet. After `run`, `entry` says what was settled."""
+        self.exchange = exchange
+        self.target = target
+        self.sink = sink
+        self.crossed: Crossed | None = None
+        self.endpoint: Endpoint = target.crossing(exchange.endpoint, exchange.needs) or exchange.endpoint
+        self.entry = LedgerEntry(exchange, target, number=number, endpoint=self.endpoint)
+        self._gateway = exchange.gateway
+        self.number = number
+        self._body = body
+        self._response: Response | None = None
+        self._waiting_bytes = 0
+
+    @property
+    def was_sent(self) -> bool:
+        """Whether the upstream was asked, or was about to be."""
+        return self.entry.sent_s > 0
+
+    async def run(self) -> None:
+        """Send the request and relay the answer, which others see as load meanwhile.
+
+        Raises: Incapable, if the upstream's dialect has no words for the request; OverBudget, UnboundedCharge or
+        OverLimit, if a budget or a limit does not admit it; Retry, if it failed before the first byte and another
+        upstream may do better; PolicyRefusal; LedgerError, if the intent could not be written, so nothing was sent.
+        """
+        gateway, key, prompt = self._gateway, self.target.key, self.exchange.prompt
+        in_flight = gateway.in_flight
+        in_flight[key] = in_flight.get(key, 0) + 1
+        if prompt is not None and self.target.tier.name in self.exchange.table.prefix_tiers:
+            self._waiting_bytes = gateway.prefixes.begin(self.target, prompt)
+        gateway.learn_dispatch(key)  # now: others may ask while the intent is written
+        try:
+            await self._run()
+        finally:
+            if not self.was_sent:
+                gateway.learn_nothing(key)
+            in_flight[key] -= 1
+            self.end_prompt()
+
+    def end_prompt(self) -> None:
+        """Note that the prompt waits no longer: its first token is there, or will not come."""
+        if self._waiting_bytes:
+            self._gateway.prefixes.end(self.target, self._waiting_bytes)
+            self._waiting_bytes = 0
+
+    async def _run(self) -> None:
+        exchange, target, entry = self.exchange, self.target, self.entry
+        if self.endpoint is not exchange.endpoint:
+            self.crossed = exchange.cross(target, self._body)
+            self._body = self.crossed.body
+        spliced = splice(self._body, model=target.tier.model, want_stream_usage=True, endpoint=self.endpoint.splices_as)
+        permit = self._issue_permit(spliced.body)
+        await entry.write_intent(spliced, permit)
+        if self._gateway.table is not exchange.heeded:  # a plan was loaded while the intent was written
+            permit = await self._issue_permit_anew(spliced.body)
+        try:
+            await self._call(spliced, permit)
+        finally:
+            if self._response is not None:
+                self._response.abort()
+            if not entry.is_settled:  # only a fault of ours leads here; the charge stays open, with its bounds
+                entry.settle_unsettled("the gateway failed while the call was running")
+
+    def _issue_permit(self, body: bytes) -> Permit:
+        exchange, target = self.exchange, self.target
+        return issue_permit(
+            label=exchange.label,
+            place=target.place,
+            upstream=target.name,
+            origin=target.origin,
+            body=body,
+            workload=exchange.workload,
+        )
+
+    async def _issue_permit_anew(self, body: bytes) -> Permit:
+        """Return a permit by the label as it is now.
+
+        Raises: Retry, if a plan that was loaded since does not let the request go there; its intent is settled.
+        """
+        try:
+            await self.exchange.heed_new_plan()
+        except asyncio.CancelledError:
+            self.entry.settle_failed("nothing was sent: it was cancelled before")
+            raise
+        if self.exchange.may_still_go(self.target):
+            return self._issue_permit(body)
+        error = refuse_anew(self.exchange.label, self.target)
+        self.entry.settle_failed(f"nothing was sent: {error.message}")
+        raise Retry(error)
+
+    async def _call(self, spliced: Spliced, permit: Permit) -> None:
+        gateway, target, entry = self._gateway, self.target, self.entry
+        entry.sent_s = gateway.clock.monotonic_s()
+        try:
+            response = self._response = await gateway.door.send(
+                permit,
+                method="POST",
+                target=target.paths[self.endpoint.path],
+                headers=self._headers(),
+                body=spliced.body,
+                timeouts=self._timeouts(),
+                way=target.way,
+            )
+            entry.status = response.status or None
+            await Relay(self, response, spliced).run()
+        except UpstreamUnreachable as error:
+            gateway.learn_failure(target.key)
+            entry.settle_failed(error.message)
+            raise Retry(error) from None
+        except UpstreamError as error:
+            gateway.learn_failure(target.key)
+            entry.settle_unsettled(error.message)
+            if not self.sink.has_begun:
+                raise Retry(error) from None
+            await self.sink.end_broken(self._describe_break(error))
+        except PolicyRefusal as error:
+            gateway.learn_nothing(target.key)
+            entry.settle_failed(error.message)
+            raise
+        except asyncio.CancelledError:
+            gateway.learn_nothing(target.key)
+            if not entry.is_settled and entry.tap is not None and entry.tap.is_complete:
+                # Clients leave at `[DONE]`, before the upstream's connection ends: nothing is in doubt then.
+                entry.settle_by_tap(entry.status)
+            if not entry.is_settled:
+                who = "the client left" if self.exchange.client.is_gone else "the gateway stopped"
+                who = "it was cancelled" if entry.is_beaten else who
+                entry.settle_unsettled(f"{who} after {entry.progress()}")
+            raise
+
+    def _headers(self) -> list[tuple[bytes, bytes]]:
+        exchange, target = self.exchange, self.target
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"x-ownward-request-id", exchange.request_id.encode("ascii")),
+            (b"x-ownward-attempt", b"%d" % self.number),
+        ]
+        headers += wire.for_upstream(
+            exchange.headers, dialect=self.endpoint.dialect, is_translated=self.crossed is not None
+        )
+        headers += target.headers
+        return headers
+
+    def _timeouts(self) -> Timeouts:
+        target, settings = self.target, self._gateway.settings
+        left_s = settings.deadline_s - (self.entry.sent_s - self.exchange.started_s)
+        stated = target.timeouts
+        if left_s >= stated.first_byte_s:
+            return stated
+        left_s = max(left_s, 0.001)
+        return Timeouts(
+            connect_s=min(stated.connect_s, left_s),
+            first_byte_s=min(stated.first_byte_s, left_s),
+            stall_s=stated.stall_s,
+        )
+
+    def _describe_break(self, error: UpstreamError) -> BrokenStream:
+        entry = self.entry
+        events = 0 if entry.tap is None else entry.tap.content_events
+        return broken_stream(self.target.name, passed_bytes=entry.passed_bytes, events=events, why=error.message)

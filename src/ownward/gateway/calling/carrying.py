@@ -1,0 +1,238 @@
+"""Strategies that make several calls for one request: their steps are asked for, sent, and answered with replies.
+
+What to ask next and which answer to take is `ownward.strategies`' knowledge; here every call becomes an attempt of the
+request, with its own intent and settlement, and the chosen answer goes to the client as its upstream wrote it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ownward import plan as plan_room
+from ownward.core import LedgerError, OwnwardError, picousd_to_usd
+from ownward.gateway.calling.whole_as_stream import chat_as_stream
+from ownward.gateway.endpoints import CHAT
+from ownward.gateway.errors import Incapable, NoUpstream
+
+if TYPE_CHECKING:
+    from ownward.gateway.calling.attempt import Attempt
+    from ownward.gateway.exchange import Exchange
+    from ownward.gateway.placing.choosing import Choice
+    from ownward.gateway.placing.routing import Target
+    from ownward.strategies import Ask, Judge, Reply, StrategySpec
+    from ownward.upstreams import Response
+
+_SUCCESS = 200
+_ABSENT = msgspec.Raw(b"")
+_Top = dict[str, msgspec.Raw]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Carrying:
+    """A workload's strategy, ready to be carried out."""
+
+    spec: StrategySpec
+    judge: Judge | None
+
+    async def carry_out(self, exchange: Exchange, choice: Choice) -> None:
+        """Make the strategy's calls and send the client the answer it chooses.
+
+        Where none of them answers, the fallback tiers are asked once each, as they would be directly.
+        Raises: Incapable, if the request is none that a strategy can work on, and what the last call failed with.
+        """
+        from ownward import strategies
+
+        top = _read(exchange)
+        steps = strategies.run(self.spec, self.judge)
+        failures: list[OwnwardError] = []
+        try:
+            asks = next(steps)
+            while True:
+                calls = (self._call(exchange, choice, ask, top, failures) for ask in asks)
+                asks = steps.send(await _all_of(calls))
+        except StopIteration as end:
+            chosen: strategies.Chosen = end.value
+        if chosen.reply is not None:
+            taken: _Taken = chosen.reply.payload
+            exchange.target = taken.target
+            exchange.outcome = f"; {self.spec.kind}: {chosen.reason} in {chosen.calls} calls"
+            await _pass_on(exchange, taken, top)
+            return
+        rest = [target for target in choice.targets if target.tier.name not in self.spec.tiers]
+        if rest:
+            exchange.outcome = f"; {self.spec.kind}: {chosen.reason}, so the fallback"
+            await exchange.attempt_each(rest, exchange.body, exchange)
+            return
+        raise (
+            failures[-1]
+            if failures
+            else NoUpstream(
+                f"the strategy {self.spec.kind!r} ended without an answer: {chosen.reason}", retry_after_s=None
+            )
+        )
+
+    async def _call(
+        self, exchange: Exchange, choice: Choice, ask: Ask, top: _Top, failures: list[OwnwardError]
+    ) -> Reply:
+        from ownward.strategies import Reply
+
+        started_s = exchange.gateway.clock.monotonic_s()
+        taken = _Taken()
+        targets = [target for target in choice.targets if target.tier.name == ask.tier]
+        attempt: Attempt | None = None
+        if targets:
+            try:
+                attempt = await exchange.attempt_each(targets, _body_of(ask, top), taken)
+            except LedgerError:
+                raise
+            except OwnwardError as error:
+                failures.append(error)
+        elapsed_s = exchange.gateway.clock.monotonic_s() - started_s
+        if attempt is None:
+            return Reply(text=None, elapsed_s=elapsed_s)
+        taken.target = attempt.target
+        usage, charge = attempt.entry.usage, attempt.entry.charge_picousd
+        return Reply(
+            text=taken.text,
+            output_tokens=None if usage is None else usage.output_tokens,
+            usd=None if charge is None else float(picousd_to_usd(charge)),
+            elapsed_s=elapsed_s,
+            payload=taken,
+        )
+
+
+def compile_strategy(strategy: plan_room.Strategy) -> Carrying:
+    """Return a plan's strategy with its judge.
+
+    Raises: ConfigError, if it cannot be carried out.
+    """
+    from ownward import strategies
+
+    options = strategy.options
+    stated: dict[str, Any] = {
+        name: options[option]
+        for name, option in (
+            ("samples", "samples"),
+            ("agreement", "agreement_fraction"),
+            ("revisions", "revisions"),
+            ("temperature", "temperature"),
+        )
+        if option in options
+    }
+    caps = strategies.Caps(
+        max_calls=strategy.max_calls,
+        max_output_tokens=strategy.max_output_tokens,
+        max_usd=None if strategy.max_usd is None else float(strategy.max_usd),
+        max_seconds=strategy.max_seconds,
+    )
+    spec = strategies.StrategySpec(kind=strategy.kind, tiers=strategy.tiers, caps=caps, **stated)
+    judge = strategies.judge_for(strategy.judge_options)
+    strategies.check(spec, has_judge=judge is not None)
+    return Carrying(spec=spec, judge=judge)
+
+
+class _Taken:
+    """An answer that a strategy looks at before anybody else does."""
+
+    __slots__ = ("body", "content_type", "has_begun", "headers", "status", "target", "text")
+
+    def __init__(self) -> None:
+        self.has_begun = False
+        self.status = 0
+        self.content_type = b""
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.body = b""
+        self.text: str | None = None
+        self.target: Target | None = None
+
+    def body_for(self, _target: Target, body: bytes) -> bytes:
+        """Return the strategy's call as it is."""
+        return body
+
+    async def answer(self, status: int, content_type: bytes, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        self.status, self.content_type, self.headers, self.body = status, content_type, headers, body
+        if status == _SUCCESS:
+            self.text = _text_in(body)
+
+    async def begin(self, status: int, content_type: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+        self.has_begun = True
+        self.status, self.content_type, self.headers = status, content_type, headers
+
+    async def write(self, data: bytes) -> None:
+        """Drop it: a stream was not asked for, and is no answer that could be compared."""
+
+    def lead(self, response: Response) -> None:
+        """Have every piece written."""
+
+    async def end(self, data: bytes = b"") -> None:
+        """Do nothing."""
+
+    async def end_broken(self, error: OwnwardError) -> None:
+        """Do nothing."""
+
+
+async def _all_of(calls: Iterable[Awaitable[Reply]]) -> tuple[Reply, ...]:
+    """Return the replies of calls made side by side; none is left running when one raises."""
+    replies = await asyncio.gather(*calls, return_exceptions=True)
+    for reply in replies:
+        if isinstance(reply, BaseException):
+            raise reply
+    return tuple(reply for reply in replies if not isinstance(reply, BaseException))
+
+
+def _read(exchange: Exchange) -> _Top:
+    kind = (
+        "strategy"
+        if exchange.choice is None or exchange.choice.declared is None
+        else (exchange.choice.declared.strategy.kind)
+    )
+    if exchange.endpoint is not CHAT:
+        raise Incapable(
+            f"the workload {exchange.workload!r} is served by the strategy {kind!r}, which works on chat completions",
+            allowed=f"POST {CHAT.path}",
+            next_step="Ask there, or name one tier with the header x-ownward-tier",
+        )
+    top: _Top = msgspec.json.decode(exchange.body, type=_Top)
+    if bytes(top.get("n", _ABSENT)) not in {b"", b"1", b"null"}:
+        raise Incapable(
+            f"the strategy {kind!r} of workload {exchange.workload!r} gives one answer, and n is more than 1",
+            next_step="Leave n out, or name one tier with the header x-ownward-tier",
+        )
+    return top
+
+
+def _body_of(ask: Ask, top: _Top) -> bytes:
+    """Return the request as one call of the strategy: whole, with what the strategy says besides."""
+    members: dict[str, Any] = {name: raw for name, raw in top.items() if name not in {"stream", "stream_options"}}
+    if ask.temperature is not None:
+        members["temperature"] = ask.temperature
+    if ask.extra_messages:
+        messages = msgspec.json.decode(top.get("messages", msgspec.Raw(b"[]")), type=list[msgspec.Raw])
+        members["messages"] = [*messages, *ask.extra_messages]
+    return msgspec.json.encode(members)
+
+
+def _text_in(body: bytes) -> str | None:
+    try:
+        answer = json.loads(body)
+        content = answer["choices"][0]["message"]["content"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
+    return content if isinstance(content, str) else None
+
+
+async def _pass_on(exchange: Exchange, taken: _Taken, top: _Top) -> None:
+    """Send the chosen answer: as it is, or as a stream of one piece where the client asked for a stream."""
+    if not exchange.is_stream:
+        await exchange.answer(taken.status, taken.content_type, taken.headers, taken.body)
+        return
+    options = json.loads(bytes(top.get("stream_options", _ABSENT)) or b"null") or {}
+    await exchange.begin(taken.status, b"text/event-stream", taken.headers)
+    with_usage = isinstance(options, dict) and options.get("include_usage") is True
+    await exchange.end(chat_as_stream(taken.body, with_usage=with_usage))

@@ -1,0 +1,153 @@
+"""A stream that was cut and goes on at another upstream, where the workload's plan allows it.
+
+What the client has is given to the next upstream as the beginning of the assistant's answer. Only engines that go on
+with such a beginning are asked: others would answer anew. A stream of anything but plain text ends with an error event.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from ownward.core import OwnwardError
+
+if TYPE_CHECKING:
+    from ownward.gateway.exchange import Exchange
+    from ownward.gateway.placing.routing import Target
+    from ownward.upstreams import Response
+
+_BY_THEMSELVES: Final = frozenset({"embedded", "llama-server"})
+"""Engines that go on with a last message of the assistant; see llama.cpp, tools/server/README.md."""
+
+_WHEN_TOLD: Final = frozenset({"vllm", "sglang"})
+"""Engines that do so with `continue_final_message`; see their OpenAI-compatible servers' documentation."""
+
+_PLAIN: Final = frozenset({"role", "content", "refusal"})
+_DONE: Final = b"[DONE]"
+_MOST_TOKENS: Final = ("max_tokens", "max_completion_tokens")
+
+BARRED: Final = frozenset({"tools", "json_schema", "json_mode", "logprobs", "multiple_choices"})
+"""What a request may not need for its stream to be continued: what constrains an answer holds from its beginning."""
+
+
+class Continuing:
+    """Passes a stream on event by event, keeps its text, and joins what follows a cut to it."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        """Begin; nothing is passed on yet."""
+        self._exchange = exchange
+        self._held = b""
+        self._first: dict[str, Any] = {}
+        self._is_plain = True
+        self._is_finished = False
+        self._cuts = 0
+        self._text: list[str] = []
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether no other upstream can be asked: not while all that was passed on is text."""
+        return self._exchange.has_begun and not (self._is_plain and not self._is_finished)
+
+    def can_take(self, target: Target) -> bool:
+        """Return whether a target may be asked: once something was passed on, only one that can go on with it."""
+        return not self._text or can_continue(target)
+
+    def body_for(self, target: Target, body: bytes) -> bytes:
+        """Return the request as it is sent to a target: with the text that the client has, where there is some."""
+        if not self._text:
+            return body
+        request = json.loads(body)
+        messages, text = list(request["messages"]), "".join(self._text)
+        last = messages[-1] if messages else None
+        if isinstance(last, dict) and last.get("role") == "assistant" and isinstance(last.get("content"), str):
+            messages[-1] = last | {"content": last["content"] + text}  # the client had begun the answer itself
+        else:
+            messages.append({"role": "assistant", "content": text})
+        request["messages"] = messages
+        for name in _MOST_TOKENS:
+            if isinstance(request.get(name), int):
+                request[name] = max(1, request[name] - len(self._text))  # about one piece for each token
+        if target.tier.engine in _WHEN_TOLD:
+            request |= {"continue_final_message": True, "add_generation_prompt": False}
+        return json.dumps(request, ensure_ascii=False).encode()
+
+    # What an attempt passes on.
+
+    async def answer(self, status: int, content_type: bytes, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        """Pass a whole answer on; one that follows a cut is no stream and ends it."""
+        if self._exchange.has_begun:
+            await self._exchange.end(b"\n\ndata: " + body + b"\n\n")
+            return
+        await self._exchange.answer(status, content_type, headers, body)
+
+    async def begin(self, status: int, content_type: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+        """Pass the head on; say in the stream itself that it goes on."""
+        self._held = b""
+        if not self._exchange.has_begun:
+            await self._exchange.begin(status, content_type, headers)
+            return
+        target = self._exchange.target
+        assert target is not None
+        self._cuts += 1
+        characters = sum(map(len, self._text))
+        self._exchange.call_note = f"it went on with an answer that was cut after {characters} characters"
+        where = target.key.encode("ascii", "replace")
+        await self._exchange.write(b": ownward: the stream was cut and goes on at %b\n\n" % where)
+
+    async def write(self, data: bytes) -> None:
+        """Pass whole events on; what is not whole waits for its rest."""
+        *events, self._held = (self._held + data).replace(b"\r\n", b"\n").split(b"\n\n")
+        passed = b"".join([self._take(event) for event in events])
+        if passed:
+            await self._exchange.write(passed)
+
+    def lead(self, response: Response) -> None:
+        """Have every piece written, so that its text can be kept."""
+
+    async def end(self, data: bytes = b"") -> None:
+        """End the stream with the rest."""
+        *events, rest = (self._held + data).replace(b"\r\n", b"\n").split(b"\n\n")
+        await self._exchange.end(b"".join([self._take(event) for event in events]) + rest)
+
+    async def end_broken(self, error: OwnwardError) -> None:
+        """End the stream with an error event."""
+        await self._exchange.end_broken(error)
+
+    def _take(self, event: bytes) -> bytes:
+        """Return an event as it is passed on, and keep its text."""
+        payload = b"\n".join(line[5:].strip() for line in event.split(b"\n") if line.startswith(b"data:"))
+        if not payload or payload == _DONE:
+            return event + b"\n\n"
+        try:
+            chunk = json.loads(payload)
+            choices = chunk["choices"]
+        except (ValueError, TypeError, KeyError):
+            self._is_plain = False
+            return event + b"\n\n"
+        joined = self._cuts > 0
+        for choice in choices:
+            self._note(choice)
+            if joined and isinstance(choice.get("delta"), dict):
+                choice["delta"].pop("role", None)
+        if not joined:
+            self._first = self._first or {name: chunk[name] for name in ("id", "created", "model") if name in chunk}
+            return event + b"\n\n"
+        return b"data: " + json.dumps(chunk | self._first, ensure_ascii=False).encode() + b"\n\n"
+
+    def _note(self, choice: Any) -> None:
+        delta = choice.get("delta") or {}
+        if choice.get("index") or any(value for name, value in delta.items() if name not in _PLAIN):
+            self._is_plain = False
+        if delta.get("refusal"):
+            self._is_plain = False
+        if choice.get("finish_reason") is not None:
+            self._is_finished = True
+        content = delta.get("content")
+        if isinstance(content, str) and content:
+            self._text.append(content)
+
+
+def can_continue(target: Target) -> bool:
+    """Return whether an upstream goes on with the beginning of an answer: by its engine, or as the plan states."""
+    tier = target.tier
+    return tier.engine in _BY_THEMSELVES | _WHEN_TOLD or "continuation" in tier.capabilities

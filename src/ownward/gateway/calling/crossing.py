@@ -1,0 +1,210 @@
+"""Where none of an upstream's dialects is the client's: what is asked in its place, and the translation there and back.
+
+`ownward.upstreams.translation` knows the words; it is loaded by the first request that needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from ownward.core import BrokenStream
+from ownward.gateway.endpoints import CHAT, MESSAGES, RESPONSES, Endpoint
+from ownward.gateway.errors import Incapable, UntranslatedAnswer
+from ownward.plan import Tier
+
+if TYPE_CHECKING:
+    from ownward.gateway.placing.routing import Target
+    from ownward.upstreams import translation
+
+_LLAMA_CPP = frozenset({"embedded", "llama-server"})
+"""Their stream of `/v1/responses` lacks `content_index`, `output_index` and sequence numbers (build b11549), without
+which openai's own client cannot put an answer together. Their `/v1/messages` passes over a JSON schema, to which their
+chat completions hold an answer: measured 2026-11-21."""
+
+_NEWER_LIMIT_PROVIDERS = frozenset({"azure", "openai"})
+_NEWER_LIMIT_HOSTS = ("api.openai.com", ".openai.azure.com")
+
+
+def find_form_crossings(tier: Tier) -> Mapping[str, Endpoint]:
+    """Return, by the client's path, the endpoint that is asked in its place where a request demands a JSON schema."""
+    return {MESSAGES.path: CHAT} if tier.engine in _LLAMA_CPP else {}
+
+
+def find_crossings(tier: Tier, dialects: frozenset[str]) -> Mapping[str, Endpoint]:
+    """Return, by the client's path, the endpoint that is asked in its place where it is not served itself.
+
+    A tier that states its capabilities and not `responses` is asked for chat completions instead, and so is llama.cpp.
+    """
+    speaks_openai = "openai" in dialects
+    instead = CHAT if speaks_openai else MESSAGES
+    found: dict[str, Endpoint] = {}
+    for endpoint in (CHAT, RESPONSES, MESSAGES):
+        is_served = endpoint.dialect in dialects
+        if endpoint is RESPONSES:
+            is_served &= tier.engine not in _LLAMA_CPP and ("responses" in tier.capabilities or not tier.capabilities)
+        if not is_served:
+            found[endpoint.path] = instead
+    return found
+
+
+class Crosser:
+    """The translations of one request, each made once."""
+
+    __slots__ = ("_body_for", "_client", "_endpoint", "_found", "_needs")
+
+    def __init__(
+        self, endpoint: Endpoint, body_for: Callable[[Target], bytes], needs: frozenset[str] = frozenset()
+    ) -> None:
+        """Translate nothing yet; `needs` are the capabilities that the request asks for.
+
+        `body_for` gives the request as a target is asked, the same object whenever it is the same.
+        """
+        self._endpoint = endpoint
+        self._needs = needs
+        self._client: translation.Dialect = endpoint.splices_as  # type: ignore[assignment]  # only those that cross come here
+        self._body_for = body_for
+        self._found: dict[
+            tuple[str, int | None, str, int], tuple[bytes, translation.Translation | translation.Untranslatable]
+        ] = {}  # with the body that it is of, so that no later one takes its place in memory
+
+    def why_not(self, target: Target) -> translation.Untranslatable | None:
+        """Return what the request says that the upstream's dialect has no words for."""
+        from ownward.upstreams import translation
+
+        found = self._find(target, self._body_for(target))
+        return found if isinstance(found, translation.Untranslatable) else None
+
+    def cross(self, target: Target, body: bytes) -> Crossed:
+        """Return the request as `target` is asked; `body` may be another than the client's own.
+
+        Raises: Incapable.
+        """
+        from ownward.upstreams import translation
+
+        found = self._find(target, body)
+        if isinstance(found, translation.Untranslatable):
+            raise Incapable(
+                f"tier {target.tier.name!r} is asked in another dialect, which has no words for {found.message}",
+                next_step=f"Leave out {', '.join(found.fields[:6])}, or ask a tier that speaks your dialect",
+                field=found.fields[0],
+            )
+        return Crossed(found, target.name)
+
+    def _find(self, target: Target, body: bytes) -> translation.Translation | translation.Untranslatable:
+        from ownward.upstreams import translation
+
+        instead = target.crossing(self._endpoint, self._needs)
+        assert instead is not None
+        limit_name: translation.LimitName = "max_completion_tokens" if _takes_newer_limit(target) else "max_tokens"
+        key = (instead.path, target.tier.max_output_tokens, limit_name, id(body))
+        is_usual = body is self._body_for(target)
+        if is_usual and key in self._found:
+            return self._found[key][1]
+        limits = translation.Limits(max_output_tokens=target.tier.max_output_tokens, limit_name=limit_name)
+        upstream: translation.UpstreamDialect = "chat" if instead is CHAT else "messages"
+        found: translation.Translation | translation.Untranslatable
+        try:
+            found = translation.translate(body, client=self._client, upstream=upstream, limits=limits)
+        except translation.Untranslatable as error:
+            found = error
+        if is_usual:
+            self._found[key] = body, found
+        return found
+
+
+def _takes_newer_limit(target: Target) -> bool:
+    """Return whether the upstream is OpenAI's own service, whose newer models do not know `max_tokens`."""
+    host = urlsplit(target.origin).hostname or ""
+    return target.tier.provider in _NEWER_LIMIT_PROVIDERS or host.endswith(_NEWER_LIMIT_HOSTS)
+
+
+class Crossed:
+    """One call made in another dialect; what cannot be told to the client is an error of the gateway's own kind."""
+
+    __slots__ = ("_stream", "_translation", "_upstream")
+
+    def __init__(self, made: translation.Translation, upstream: str) -> None:
+        """Begin before anything was sent."""
+        self._translation = made
+        self._upstream = upstream
+        self._stream: translation.StreamTranslator | None = None
+
+    @property
+    def body(self) -> bytes:
+        """The request in the upstream's dialect."""
+        return self._translation.body
+
+    @property
+    def direction(self) -> str:
+        """From which dialect to which."""
+        return f"{self._translation.client} to {self._translation.upstream}"
+
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        """The hints that were left out, as the client calls them."""
+        return self._translation.dropped
+
+    def answer(self, body: bytes, *, now_s: float) -> bytes:
+        """Return a whole answer in the client's dialect.
+
+        Raises: UntranslatedAnswer.
+        """
+        from ownward.upstreams import translation
+
+        try:
+            return self._translation.answer(body, now_s=int(now_s))
+        except translation.UntranslatableAnswer as error:
+            raise UntranslatedAnswer(self._upstream, error) from None
+
+    def answer_as_stream(self, body: bytes, *, now_s: float) -> bytes:
+        """Return a whole answer as a whole stream in the client's dialect.
+
+        Raises: UntranslatedAnswer.
+        """
+        from ownward.upstreams import translation
+
+        try:
+            return self._translation.answer_as_stream(body, now_s=int(now_s))
+        except translation.UntranslatableAnswer as error:
+            raise UntranslatedAnswer(self._upstream, error) from None
+
+    def error(self, status: int, body: bytes) -> tuple[int, bytes]:
+        """Return an upstream's refusal in the client's dialect."""
+        return self._translation.error(status, body)
+
+    @property
+    def sequence_number(self) -> int | None:
+        """The number that the client's dialect gives to the next event of its stream, where it numbers them."""
+        return None if self._stream is None else self._stream.sequence_number
+
+    def begin_stream(self, *, now_s: float) -> None:
+        """Make ready for a stream."""
+        self._stream = self._translation.stream(now_s=int(now_s))
+
+    def feed(self, data: bytes) -> bytes:
+        """Return what the client is told of the next bytes.
+
+        Raises: BrokenStream.
+        """
+        from ownward.upstreams import translation
+
+        assert self._stream is not None
+        try:
+            return self._stream.feed(data)
+        except translation.UntranslatableAnswer as error:
+            raise BrokenStream(f"{error.message}, which the client's dialect has no words for") from None
+
+    def finish(self) -> bytes:
+        """Return what is left to tell once the upstream's stream is whole.
+
+        Raises: BrokenStream.
+        """
+        from ownward.upstreams import translation
+
+        assert self._stream is not None
+        try:
+            return self._stream.finish()
+        except translation.UntranslatableAnswer as error:
+            raise BrokenStream(f"{error.message}, which the client's dialect has no words for") from None

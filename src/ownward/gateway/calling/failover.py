@@ -1,0 +1,190 @@
+"""One candidate after another until one has answered: who is asked next, and what is told where nobody has.
+
+What one call does stands in `attempt`, a second one beside it in `race`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from ownward.core import PolicyRefusal
+from ownward.gateway.calling.attempt import Attempt
+from ownward.gateway.calling.continuing import Continuing
+from ownward.gateway.calling.race import Race, find_pace
+from ownward.gateway.calling.sink import Retry, Sink
+from ownward.gateway.errors import (
+    Incapable,
+    NoUpstream,
+    OverBudget,
+    OverLimit,
+    Overloaded,
+    UnboundedCharge,
+    retry_after_s,
+)
+from ownward.gateway.placing.choosing import refuse_anew
+
+if TYPE_CHECKING:
+    from ownward.gateway.exchange import Exchange
+    from ownward.gateway.holding.admission import Slots
+    from ownward.gateway.placing.routing import Target
+
+_ALL_WENT_DOWN = "every upstream that could serve the request went down while it waited"
+
+
+class Failover:
+    """The candidates of a request, or of one call of its strategy, in the order in which they are asked."""
+
+    __slots__ = (
+        "_barred",
+        "_body",
+        "_exchange",
+        "_failed",
+        "_full",
+        "_last",
+        "_left",
+        "_over",
+        "_sink",
+        "_tried",
+        "_untold",
+    )
+
+    def __init__(self, exchange: Exchange, targets: Iterable[Target], body: bytes, sink: Sink) -> None:
+        """Begin; nobody is asked yet."""
+        self._exchange = exchange
+        self._left = list(targets)
+        self._body = body
+        self._sink = sink
+        self._tried = 0
+        self._last: Retry | None = None
+        self._failed: Target | None = None
+        self._full: Overloaded | None = None
+        self._over: OverBudget | UnboundedCharge | OverLimit | None = None
+        self._barred: PolicyRefusal | None = None
+        self._untold: Incapable | None = None
+
+    async def run(self) -> Attempt | None:
+        """Ask until one has answered; return that attempt, or None where the sink has a refusal.
+
+        Raises: what to tell the client, if none has answered.
+        """
+        left, sink, exchange, gateway = self._left, self._sink, self._exchange, self._exchange.gateway
+        while left:
+            target = left.pop(0)
+            if isinstance(sink, Continuing) and not sink.can_take(target):
+                continue
+            if self._tried and not self._may_retry():
+                break
+            slots = gateway.slots[target.tier.name]
+            if not slots.try_acquire() and not await self._gets_place(slots):
+                continue
+            try:
+                if gateway.table is not exchange.heeded:
+                    await exchange.heed_new_plan()
+                attempt = await self._ask(target) if self._may_be_sent(target) else None
+            finally:
+                slots.release()
+            if attempt is not None:
+                return attempt
+        if self._last is None:
+            why = self._over or self._full or self._barred or self._untold
+            raise why or NoUpstream(_ALL_WENT_DOWN, retry_after_s=1.0)
+        await _tell(self._last, sink)
+        return None
+
+    async def _ask(self, target: Target) -> Attempt | None:
+        """Return the attempt that answered; None where the next candidate may do better.
+
+        Raises: what no other candidate would change.
+        """
+        exchange, sink = self._exchange, self._sink
+        if self._tried:
+            exchange.gateway.counting.retried(exchange, target)
+        self._tried += 1
+        number = exchange.attempts = exchange.attempts + 1
+        exchange.target = target
+        attempt = Attempt(exchange, target, number=number, body=sink.body_for(target, self._body), sink=sink)
+        pace = None if target.tier.hedge is None else find_pace(exchange, target, sink)
+        race = None if pace is None else Race(exchange, sink, pace, self._left, self._body)
+        try:
+            if race is not None:
+                return await race.run(attempt)
+            await attempt.run()
+        except Retry as retry:
+            self._last, self._failed = retry, exchange.target
+            self._tried += 0 if race is None else race.calls - 1
+        except Incapable as error:  # its dialect has no words for the request, and nothing was sent
+            self._undo(number)
+            self._untold, exchange.target = error, self._failed  # the words that are passed on are still the other's
+        except (OverBudget, UnboundedCharge, OverLimit) as error:
+            self._undo(number)
+            if not self._goes_on_after(error):
+                raise
+            self._over = error
+        else:
+            return attempt
+        return None
+
+    def _undo(self, number: int) -> None:
+        """Take back that a call was made: it was not; beside later ones its number stays unused."""
+        self._tried -= 1
+        self._exchange.attempts -= number == self._exchange.attempts
+
+    async def _gets_place(self, slots: Slots) -> bool:
+        """Wait for a slot; return whether there was one in time."""
+        exchange, gateway = self._exchange, self._exchange.gateway
+        began_s = gateway.clock.monotonic_s()
+        try:
+            await slots.acquire(timeout_s=gateway.settings.queue_timeout_s)
+        except Overloaded as error:
+            self._full = error
+            return False
+        finally:
+            waited_s = gateway.clock.monotonic_s() - began_s
+            exchange.queue_s += waited_s
+            gateway.counting.metrics.observe_queue(slots.name, waited_s)
+        return True
+
+    def _goes_on_after(self, error: OverBudget | UnboundedCharge | OverLimit) -> bool:
+        """Return whether another tier may still take what a budget did not admit."""
+        exchange = self._exchange
+        if isinstance(error, OverLimit):
+            exchange.limit_states = error.states
+            return False
+        if error.of == "tier":
+            return True
+        declared = None if exchange.choice is None else exchange.choice.declared
+        budget = None if declared is None else declared.budget
+        return error.of == "workload" and budget is not None and budget.when_spent == "owned_only"
+
+    def _may_be_sent(self, target: Target) -> bool:
+        """Return whether the target is still up after a wait for its slot, and still permitted by the plan."""
+        exchange, gateway = self._exchange, self._exchange.gateway
+        if not exchange.may_still_go(target):
+            self._barred = refuse_anew(exchange.label, target)
+            return False
+        breaker = gateway.breakers.get(target.key)
+        if breaker is None:
+            return True
+        is_last = exchange.choice is not None and exchange.choice.is_last_resort
+        now_s = gateway.clock.monotonic_s()
+        return breaker.allows_last(now_s) if is_last else breaker.allows(now_s)
+
+    def _may_retry(self) -> bool:
+        exchange, gateway = self._exchange, self._exchange.gateway
+        settings = gateway.settings
+        return (
+            self._tried < settings.max_attempts
+            and gateway.clock.monotonic_s() - exchange.started_s < settings.deadline_s
+            and gateway.retries.try_take()
+        )
+
+
+async def _tell(last: Retry, sink: Sink) -> None:
+    """Pass on what the last upstream said; where it had no words of its own, raise what to say."""
+    if last.answer is None:
+        raise last.error
+    status, content_type, words = last.answer
+    wait_s = retry_after_s(last.error)
+    headers = [] if wait_s is None else [(b"retry-after", b"%d" % max(1, round(wait_s)))]
+    await sink.answer(status, content_type, headers, words)

@@ -1,0 +1,279 @@
+"""One call's entry in the ledger: its intent, committed before anything is sent, and exactly one settlement.
+
+`settled` with the upstream's own usage after a complete answer, `failed` where the upstream certainly charged nothing,
+`unsettled` with bounds in every other case.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Literal
+
+from ownward.core import LedgerError
+from ownward.gateway.holding.budgets import compute_checks, refusal_of
+from ownward.gateway.holding.limits import NO_TAKES, compute_releases, compute_takes
+from ownward.gateway.holding.limits import refusal_of as limit_refusal_of
+from ownward.gateway.watching.metrics import CallEnd
+from ownward.ledger import BudgetCheck, BudgetSpent, Intent, LimitReached, LimitTake, Request, Settlement
+from ownward.pricing import Usage
+from ownward.upstreams import Spliced, UsageTap, input_tokens_upper_bound, output_tokens_upper_bound
+
+if TYPE_CHECKING:
+    from ownward.gateway.endpoints import Endpoint
+    from ownward.gateway.exchange import Exchange
+    from ownward.gateway.placing.routing import Target
+    from ownward.policy import Permit
+
+_LOG = logging.getLogger("ownward.gateway")
+_NO_USAGE = Usage(input_tokens=0, output_tokens=0)
+
+
+class LedgerEntry:
+    """What the ledger is told of one call, and what was seen of its answer so far.
+
+    `tap`, `status`, `ttft_s` and `passed_bytes` are noted by whoever relays the answer. Once it is settled, `usage` and
+    `charge_picousd` say for what, if that is known.
+    """
+
+    __slots__ = (
+        "_endpoint",
+        "_exchange",
+        "_gateway",
+        "_intent",
+        "_number",
+        "_takes",
+        "_target",
+        "charge_picousd",
+        "is_beaten",
+        "is_hedge",
+        "is_settled",
+        "note",
+        "passed_bytes",
+        "sent_s",
+        "status",
+        "tap",
+        "ttft_s",
+        "usage",
+    )
+
+    def __init__(self, exchange: Exchange, target: Target, *, number: int, endpoint: Endpoint) -> None:
+        """Begin; nothing is written yet. `endpoint` is the one that the upstream is asked at."""
+        self._exchange = exchange
+        self._gateway = exchange.gateway
+        self._target = target
+        self._number = number
+        self._endpoint = endpoint
+        self._intent: Intent | None = None
+        self._takes: tuple[LimitTake, ...] = NO_TAKES
+        self.is_settled = False
+        self.is_hedge = False
+        self.is_beaten = False
+        self.note: str | None = None
+        self.sent_s = 0.0
+        self.status: int | None = None
+        self.tap: UsageTap | None = None
+        self.ttft_s: float | None = None
+        self.passed_bytes = 0
+        self.usage: Usage | None = None
+        self.charge_picousd: int | None = None
+
+    async def write_intent(self, spliced: Spliced, permit: Permit) -> None:
+        """Return once the intent is committed: only then may anything be sent.
+
+        Raises: OverBudget, UnboundedCharge or OverLimit, if a budget or a limit does not admit the call; LedgerError.
+        """
+        exchange, gateway, target = self._exchange, self._gateway, self._target
+        assert exchange.request is not None
+        tier, endpoint = target.tier, self._endpoint
+        input_high, output_high, is_assumed = self._token_bounds(spliced)
+        charge_high = None
+        if endpoint.is_free:
+            charge_high = 0
+        elif target.bound is not None and input_high is not None:
+            charge_high = target.bound.compute_picousd(input_tokens_high=input_high, output_tokens_high=output_high)
+        intent = Intent(
+            request_id=exchange.request_id,
+            attempt=self._number,
+            tier=tier.name,
+            upstream=target.name,
+            model=tier.model,
+            price_id=target.price_id,
+            input_tokens_high=input_high,
+            output_tokens_high=output_high,
+            charge_high_picousd=charge_high,
+            body_sha256=permit.body_sha256,
+            started_at=gateway.clock.now(),
+        )
+        self._intent = intent
+        budgets = compute_checks(
+            exchange.choice,
+            exchange.key,
+            target,
+            task=exchange.task_budget,
+            charge_high_picousd=None if is_assumed and charge_high else charge_high,
+            at=intent.started_at,
+        )
+        key = exchange.key
+        if key is not None and not endpoint.is_free:
+            self._takes = compute_takes(
+                key,
+                body_bytes=len(spliced.body),
+                stated_output_tokens=spliced.max_output_tokens,
+                output_tokens_high=output_high,
+                is_first=self._number == 1,
+            )
+        try:
+            await self._begin(exchange.request, intent, budgets)
+        except BudgetSpent as error:
+            gateway.counting.over_budget(error.check)
+            raise refusal_of(error, at=intent.started_at) from None
+        except LimitReached as error:
+            gateway.counting.metrics.over_limit.add((error.take.kind,))
+            raise limit_refusal_of(error) from None
+
+    async def _begin(self, request: Request, intent: Intent, budgets: tuple[BudgetCheck, ...]) -> None:
+        """Write the intent; the request's row goes with the first one that can be written."""
+        exchange, ledger = self._exchange, self._gateway.ledger
+        # Where these are cancelled, the ledger itself settles the attempt as failed: nothing was sent.
+        while exchange.row_written is not None:
+            if exchange.row_written:
+                exchange.note_limits(await ledger.begin_attempt(intent, budgets=budgets, limits=self._takes))
+                return
+            await exchange.wait_for_row()
+        exchange.row_written = False
+        is_written: bool | None = True
+        try:
+            exchange.note_limits(await ledger.begin(request, intent, budgets=budgets, limits=self._takes))
+        except LedgerError:
+            is_written = None
+            raise
+        finally:
+            exchange.note_row(is_written=is_written)
+
+    def _token_bounds(self, spliced: Spliced) -> tuple[int | None, int, bool]:
+        """Return the most input and output tokens, and whether the latter is assumed because nothing states it."""
+        tier, endpoint = self._target.tier, self._endpoint
+        input_high = input_tokens_upper_bound(
+            spliced, endpoint=endpoint.splices_as, max_context_tokens=tier.max_context_tokens
+        )
+        if not endpoint.has_output:
+            return input_high, 0, False
+        output_high = output_tokens_upper_bound(
+            spliced, endpoint=endpoint.splices_as, max_output_tokens=tier.max_output_tokens
+        )
+        if output_high is not None:
+            return input_high, output_high, False
+        if tier.max_context_tokens is not None:
+            return input_high, tier.max_context_tokens * spliced.choices, False
+        return input_high, self._gateway.settings.assumed_output_tokens * spliced.choices, True
+
+    def mark_hedge(self, note: str) -> None:
+        """Note that this is a second call beside one that is late."""
+        self.is_hedge = True
+        self.note = note
+
+    def mark_beaten(self, note: str) -> None:
+        """Note that another call has answered first, so that this one is cancelled."""
+        self.is_beaten = True
+        self.note = note if self.note is None else f"{self.note}; {note}"
+
+    def progress(self) -> str:
+        """Return how far the answer had come."""
+        events = 0 if self.tap is None else self.tap.content_events
+        return f"{events} content events, {self.passed_bytes} bytes passed on"
+
+    def settle_by_tap(self, status: int | None) -> None:
+        """Settle by what the answer states of its usage; without that the charge stays open."""
+        tap, target = self.tap, self._target
+        assert tap is not None
+        if self._endpoint.is_free:
+            usage: Usage | None = _NO_USAGE
+        else:
+            usage = tap.usage
+        if usage is None:
+            self.settle_unsettled("the answer is complete and states no usage", status=status)
+            return
+        charge = None
+        if self._endpoint.is_free:
+            charge = 0
+        elif target.bound is not None:
+            charge = target.bound.compute_charge_picousd(usage)
+        self.usage, self.charge_picousd = usage, charge
+        self._settle(
+            "settled", error=self._exchange.call_note, usage=usage, charge=(charge, charge, charge), status=status
+        )
+
+    def settle_unsettled(self, error: str, *, status: int | None = None) -> None:
+        """Leave the charge open, with its bounds."""
+        assert self._intent is not None
+        if self.passed_bytes and "passed on" not in error:
+            error = f"{error}; {self.progress()}"
+        self._settle("unsettled", charge=(None, 0, self._intent.charge_high_picousd), status=status, error=error)
+
+    def settle_failed(self, error: str, *, status: int | None = None) -> None:
+        """Settle a call that the upstream certainly did not charge."""
+        self._settle("failed", charge=(0, 0, 0), status=status, error=error)
+
+    def _settle(
+        self,
+        state: Literal["settled", "unsettled", "failed"],
+        *,
+        charge: tuple[int | None, int | None, int | None],
+        usage: Usage | None = None,
+        status: int | None = None,
+        error: str | None = None,
+    ) -> None:
+        assert not self.is_settled, "an intent is settled once"
+        self.is_settled = True
+        gateway, tap = self._gateway, self.tap
+        if self.note is not None:
+            error = self.note if error is None else f"{self.note}; {error}"
+        now_s = gateway.clock.monotonic_s()
+        if status is None:
+            status = self.status
+        try:
+            gateway.ledger.settle(
+                Settlement(
+                    request_id=self._exchange.request_id,
+                    attempt=self._number,
+                    state=state,
+                    settled_at=gateway.clock.now(),
+                    usage=usage,
+                    usage_basis=None if usage is None else "upstream",
+                    charge_picousd=charge[0],
+                    charge_low_picousd=charge[1],
+                    charge_high_picousd=charge[2],
+                    upstream_request_id=None if tap is None else tap.upstream_request_id,
+                    ttft_s=self.ttft_s,
+                    latency_s=now_s - self.sent_s if self.sent_s else None,
+                    status=status,
+                    error=error,
+                ),
+                releases=compute_releases(self._takes, state=state, usage=usage) if self._takes else (),
+            )
+        except LedgerError as failure:
+            # The intent stands: without a settlement the ledger lists it as unsettled, with its bounds.
+            _LOG.error("a settlement of %s could not be queued: %s", self._exchange.request_id, failure)
+        latency_s = now_s - self.sent_s if self.sent_s else 0.0
+        ttft_s = self.ttft_s if self.passed_bytes else None  # of a whole answer nobody saw the first token
+        tpot_s = None
+        if ttft_s is not None and usage is not None and usage.output_tokens > 1:
+            tpot_s = (latency_s - ttft_s) / (usage.output_tokens - 1)
+        gateway.counting.call_ended(
+            self._exchange,
+            CallEnd(
+                number=self._number,
+                target=self._target,
+                state=state,
+                started_s=self.sent_s or now_s,
+                latency_s=latency_s,
+                ttft_s=ttft_s,
+                tpot_s=tpot_s,
+                status=status,
+                usage=usage,
+                charge_picousd=charge[0],
+                charge_high_picousd=charge[2],
+                is_hedge=self.is_hedge,
+                is_beaten=self.is_beaten,
+            ),
+        )

@@ -1,0 +1,296 @@
+"""An upstream's answer on its way to the client: whole, as a stream, or as the error that it is.
+
+Whatever is passed on was read by a tap first, which finds the usage, and by a translation where the dialects differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ownward.core import BrokenStream, OwnwardError, RateLimited, UpstreamError, UpstreamRefused
+from ownward.gateway import wire
+from ownward.gateway.calling.sink import Retry
+from ownward.gateway.calling.whole_as_stream import chat_as_stream
+from ownward.gateway.endpoints import CHAT
+from ownward.gateway.errors import UntranslatedAnswer, UpstreamCredentials
+from ownward.upstreams import Response, Spliced, UsageTap
+
+if TYPE_CHECKING:
+    from ownward.gateway.calling.attempt import Attempt
+
+_ERROR_BODY_BYTES = 1 << 20
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_SHORTEST_SSE_BYTES = 6
+_SSE_STARTS = (b"data:", b"event:", b"id:", b"retry:", b":")
+
+_CREDENTIALS = frozenset({401, 403})
+_RATE_LIMITED = 429
+_SERVER_FAULTS = 500
+_NOT_IMPLEMENTED = 501  # says something of the request, not of the upstream's health
+_RETRIED = frozenset({401, 403, 404, 408, 429})
+_LAST_STATUS = 599
+_MAY_HAVE_WORKED = frozenset({408, 504, 522, 524})
+"""Statuses by which a proxy gives up waiting: the work behind it may have been done and charged."""
+
+_GARBLED = "it sent an event that is no JSON"
+
+
+class Relay:
+    """The answer to one attempt."""
+
+    __slots__ = ("_attempt", "_crossed", "_endpoint", "_entry", "_gateway", "_response", "_sink", "_spliced", "_target")
+
+    def __init__(self, attempt: Attempt, response: Response, spliced: Spliced) -> None:
+        """Begin, with the answer's head read."""
+        self._attempt = attempt
+        self._gateway = attempt.exchange.gateway
+        self._target = attempt.target
+        self._endpoint = attempt.endpoint
+        self._crossed = attempt.crossed
+        self._entry = attempt.entry
+        self._sink = attempt.sink
+        self._response = response
+        self._spliced = spliced
+
+    async def run(self) -> None:
+        """Pass the answer on, and settle what it cost.
+
+        Raises: Retry, if nothing was passed on and another upstream may do better; UpstreamError.
+        """
+        response = self._response
+        status = response.status
+        if not 200 <= status < 300:  # noqa: PLR2004 - the statuses of success
+            if status > _LAST_STATUS:
+                raise BrokenStream(f"upstream {self._target.name!r} answered with the status {status}, which is none")
+            await self._relay_error()
+            return
+        content_type = response.header(b"content-type") or b"application/json"
+        if content_type[:17].lower() != b"text/event-stream":
+            await self._relay_whole(content_type)
+        elif self._is_stream():
+            await self._relay_stream(content_type)
+        else:
+            await self._refuse_stream()
+
+    def _is_stream(self) -> bool:
+        """Tell whether a stream was asked for, of an endpoint that has one."""
+        return self._spliced.is_stream and self._attempt.exchange.endpoint.has_output
+
+    def _headers(self) -> list[tuple[bytes, bytes]]:
+        if self._crossed is None:
+            return wire.for_client(self._response.headers)
+        return wire.for_client(self._response.headers, translated_to=self._attempt.exchange.endpoint.dialect)
+
+    async def _relay_whole(self, content_type: bytes) -> None:
+        gateway, entry, response, crossed = self._gateway, self._entry, self._response, self._crossed
+        body = await response.read(gateway.settings.max_answer_bytes)
+        entry.ttft_s = gateway.clock.monotonic_s() - entry.sent_s
+        tap = entry.tap = UsageTap(self._endpoint.dialect, False)  # noqa: FBT003 - as its owner reads it
+        tap.feed(body)
+        tap.finish()
+        if not tap.is_complete:
+            raise BrokenStream(
+                f"upstream {self._target.name!r} answered {response.status} with {len(body)} bytes that are no answer",
+                next_step="It may have charged for them",
+            )
+        gateway.learn_success(self._target.key)
+        if self._is_stream():
+            entry.settle_by_tap(response.status)
+            await self._answer_as_stream(body)
+            return
+        if crossed is not None or self._attempt.exchange.calls:  # the answer tells what all calls used
+            entry.settle_by_tap(response.status)
+        if crossed is not None:
+            body = self._tell_crossed(crossed.answer, body)
+        try:
+            await self._sink.answer(response.status, content_type, self._headers(), body)
+        finally:
+            if not entry.is_settled:  # else: afterwards, out of the client's way
+                entry.settle_by_tap(response.status)
+
+    async def _answer_as_stream(self, body: bytes) -> None:
+        """Tell a whole answer, which is paid for, as the stream that the client waits for; not all upstreams stream.
+
+        Raises: Retry, of another endpoint than chat that is passed through.
+        """
+        head = (self._response.status, b"text/event-stream", self._headers())
+        if self._crossed is not None:
+            events = self._tell_crossed(self._crossed.answer_as_stream, body)
+            await self._sink.begin(*head)
+            await self._sink.end(events)
+            return
+        if self._attempt.exchange.endpoint is not CHAT:
+            why = f"upstream {self._target.name!r} answered whole where a stream was asked for"
+            raise Retry(BrokenStream(why, next_step="Ask without stream"))
+        try:
+            events = chat_as_stream(body, with_usage=self._spliced.asked_usage)
+        except BrokenStream as error:
+            raise Retry(error) from None
+        await self._sink.begin(*head)
+        await self._sink.end(events)
+
+    def _tell_crossed(self, tell: Callable[..., bytes], body: bytes) -> bytes:
+        """Return a whole answer, which is paid for, in the client's dialect.
+
+        Raises: Retry, if the dialect has no words for it.
+        """
+        try:
+            return tell(body, now_s=self._gateway.clock.now().timestamp())
+        except UntranslatedAnswer as error:
+            raise Retry(error) from None
+
+    async def _refuse_stream(self) -> None:
+        """Read a stream that nobody asked for to its end, settle what it cost, and pass nothing on."""
+        entry, response = self._entry, self._response
+        tap = entry.tap = UsageTap(self._endpoint.dialect)
+        left_bytes = self._gateway.settings.max_answer_bytes
+        while left_bytes > 0 and (chunk := await response.next_chunk()):
+            left_bytes -= len(chunk)
+            tap.feed(chunk)
+        tap.finish()
+        error = BrokenStream(f"upstream {self._target.name!r} answered with a stream where none was asked for")
+        if not tap.is_complete:
+            raise error
+        self._gateway.learn_failure(self._target.key)
+        entry.settle_by_tap(response.status)
+        raise Retry(error)
+
+    async def _relay_stream(self, content_type: bytes) -> None:
+        gateway, entry, response, crossed = self._gateway, self._entry, self._response, self._crossed
+        tap = entry.tap = UsageTap(self._endpoint.dialect, strip_usage=self._spliced.adds_usage)
+        feed = tap.feed
+        if crossed is not None:
+            crossed.begin_stream(now_s=gateway.clock.now().timestamp())
+            feed = lambda data: crossed.feed(tap.feed(data))  # noqa: E731 - the other is a bound method
+        chunk = await self._first_chunk()
+        passed = feed(chunk)
+        if tap.error is not None and not tap.has_content:
+            # The upstream's own words may quote the request: they go to the client and not into the ledger.
+            raise BrokenStream(
+                f"upstream {self._target.name!r} began its stream with an error", allowed=f"It says: {tap.error}"
+            )
+        if tap.is_garbled:
+            raise BrokenStream(f"upstream {self._target.name!r} began its stream with an event that is no JSON")
+        self._attempt.end_prompt()
+        await self._sink.begin(response.status, content_type, self._headers())
+        while chunk:
+            if entry.ttft_s is None and tap.has_content:
+                entry.ttft_s = gateway.clock.monotonic_s() - entry.sent_s
+            if passed:
+                entry.passed_bytes += len(passed)
+                await self._sink.write(passed)
+            write = self._sink.lead(response) if crossed is None else None
+            if write is not None:
+                await response.pass_on(self._taking(tap, write))
+                break
+            chunk = await response.next_chunk()
+            passed = feed(chunk) if chunk else b""
+            if tap.is_garbled:
+                raise BrokenStream(_GARBLED)
+        rest = tap.finish()
+        if not tap.is_complete:
+            if rest:
+                await self._sink.write(rest)
+            raise BrokenStream("it ended without its last word")
+        if crossed is not None:
+            rest = crossed.finish()
+        gateway.learn_success(self._target.key)
+        entry.settle_by_tap(response.status)
+        await self._sink.end(rest)
+
+    def _taking(self, tap: UsageTap, write: Callable[[bytes], None]) -> Callable[[bytes], None]:
+        """Return what takes a piece of the stream from the upstream's connection to the client's."""
+        entry, response = self._entry, self._response
+        feed, monotonic_s = tap.feed, self._gateway.clock.monotonic_s
+
+        def take(data: bytes) -> None:
+            passed = feed(data)
+            if tap.is_garbled:
+                response.abort(BrokenStream(_GARBLED))
+                return
+            if entry.ttft_s is None and tap.has_content:
+                entry.ttft_s = monotonic_s() - entry.sent_s
+            if passed:
+                entry.passed_bytes += len(passed)
+                write(passed)
+
+        return take
+
+    async def _first_chunk(self) -> bytes:
+        """Return the beginning of a stream, long enough to tell that it is one."""
+        response = self._response
+        first = await response.next_chunk()
+        while 0 < len(first.removeprefix(_BYTE_ORDER_MARK)) < _SHORTEST_SSE_BYTES:
+            more = await response.next_chunk()
+            if not more:
+                break
+            first += more
+        first = first.removeprefix(_BYTE_ORDER_MARK)  # readers skip it, by the standard
+        if not first.lstrip().startswith(_SSE_STARTS):
+            what = "no stream of events" if first else "nothing"
+            raise BrokenStream(
+                f"upstream {self._target.name!r} answered {what} where a stream was announced",
+                next_step="It may have charged for it",
+            )
+        return first
+
+    async def _relay_error(self) -> None:
+        gateway, entry, response, key = self._gateway, self._entry, self._response, self._target.key
+        status = response.status
+        try:
+            body = await response.read(_ERROR_BODY_BYTES)
+        except UpstreamError:
+            body = b""
+        tap = entry.tap = UsageTap(self._endpoint.dialect, False)  # noqa: FBT003 - as its owner reads it
+        tap.feed(body)
+        tap.finish()
+        if tap.usage is not None:
+            entry.settle_by_tap(status)
+        elif status in _MAY_HAVE_WORKED:
+            entry.settle_unsettled(f"it answered {status}", status=status)
+        else:
+            entry.settle_failed(f"it answered {status}", status=status)
+        wait_s = _retry_after(response)
+        if status == _RATE_LIMITED:
+            gateway.learn_wait(key, wait_s)
+        elif (status >= _SERVER_FAULTS and status != _NOT_IMPLEMENTED) or status in _CREDENTIALS:
+            gateway.learn_failure(key)
+        else:
+            gateway.learn_success(key)
+        content_type = response.header(b"content-type") or b"application/json"
+        told, error = status, body
+        if self._crossed is not None:
+            (told, error), content_type = self._crossed.error(status, body), b"application/json"
+        if status >= _SERVER_FAULTS or status in _RETRIED or status < 400:  # noqa: PLR2004 - a redirect
+            is_json = content_type.startswith(b"application/json") and status >= 400 and bool(body)  # noqa: PLR2004
+            own_words = (told, content_type, error) if is_json and status not in _CREDENTIALS else None
+            raise Retry(self._refusal(status, wait_s), answer=own_words)
+        await self._sink.answer(told, content_type, self._headers(), error)
+
+    def _refusal(self, status: int, wait_s: float | None) -> OwnwardError:
+        name = self._target.name
+        if status in _CREDENTIALS:
+            variable = self._target.upstream.api_key_env
+            return UpstreamCredentials(
+                f"upstream {name!r} does not accept this gateway's key: it answered {status}",
+                next_step=f"Check the environment variable {variable}" if variable else "Name its key in api_key_env",
+            )
+        if status == _RATE_LIMITED:
+            asks = "" if wait_s is None else f" and asks to wait {wait_s:g} s"
+            return RateLimited(f"upstream {name!r} answered 429{asks}", retry_after_s=wait_s)
+        if status >= _SERVER_FAULTS or status < 400:  # noqa: PLR2004 - a redirect is not followed
+            return UpstreamError(f"upstream {name!r} answered {status}")
+        return UpstreamRefused(f"upstream {name!r} answered {status}", status=status)
+
+
+def _retry_after(response: Response) -> float | None:
+    """Return the seconds that an answer asks to wait; None where it does not say, or says it as a date."""
+    stated = response.header(b"retry-after")
+    if stated is None:
+        return None
+    try:
+        wait_s = float(stated)
+    except ValueError:
+        return None
+    return wait_s if 0 <= wait_s < float("inf") else None

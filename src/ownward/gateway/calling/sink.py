@@ -1,0 +1,62 @@
+"""Where an answer goes, and what is raised where another upstream may give a better one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from ownward.core import OwnwardError
+
+if TYPE_CHECKING:
+    from ownward.gateway.placing.routing import Target
+    from ownward.upstreams import Response
+
+
+class Retry(Exception):
+    """An attempt failed before the first byte reached the client, in a way that another upstream may not.
+
+    `error` is what to say if there is none; `answer` the upstream's own words, where it had any.
+    """
+
+    def __init__(self, error: OwnwardError, *, answer: tuple[int, bytes, bytes] | None = None) -> None:
+        """Keep what to say."""
+        super().__init__(str(error))
+        self.error = error
+        self.answer = answer
+
+
+class Sink(Protocol):
+    """Where an answer goes: to the client, or to a strategy that wants to look at it first."""
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether anything was passed on, so that no other upstream can be asked."""
+        ...
+
+    def body_for(self, target: Target, body: bytes, /) -> bytes:
+        """Return the request as `target` is asked."""
+        ...
+
+    async def answer(self, status: int, content_type: bytes, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        """Take a whole answer."""
+        ...
+
+    async def begin(self, status: int, content_type: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+        """Take the head of a stream."""
+        ...
+
+    async def write(self, data: bytes) -> None:
+        """Take a piece of a stream."""
+        ...
+
+    def lead(self, response: Response) -> Callable[[bytes], None] | None:
+        """Return how pieces of `response` go on at once; None where each of them has to be written."""
+        ...
+
+    async def end(self, data: bytes = b"") -> None:
+        """Take a stream's end."""
+        ...
+
+    async def end_broken(self, error: OwnwardError) -> None:
+        """Take the news that a stream broke."""
+        ...

@@ -1,0 +1,86 @@
+"""Client keys: checked against the ledger once in a while and remembered by their hash in between."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ownward.core import Clock, OwnwardError
+from ownward.gateway.errors import Unauthorized
+from ownward.gateway.holding.budgets import budget_in
+from ownward.gateway.holding.limits import limit_in
+from ownward.gateway.placing.choosing import KeyScope
+from ownward.ledger import Key
+from ownward.policy import LOCAL_ONLY, Label
+
+_MOST_REMEMBERED = 10_000
+
+
+class KeyRing:
+    """The keys seen lately; a revoked key stops working within `remember_s` seconds."""
+
+    def __init__(self, verify: Callable[[str], Key | None], *, clock: Clock, remember_s: float) -> None:
+        """`verify` asks the ledger; it may block and is called in a thread."""
+        self._verify = verify
+        self._clock = clock
+        self._remember_s = remember_s
+        self._seen: dict[bytes, tuple[float, KeyScope | None]] = {}
+
+    async def find(self, headers: Mapping[bytes, bytes]) -> KeyScope:
+        """Return what the key in a request's headers permits.
+
+        Raises: Unauthorized, with the same words for a missing, unknown or revoked key.
+        """
+        secret = secret_in(headers)
+        if secret is None:
+            raise Unauthorized
+        digest = hashlib.blake2b(secret, digest_size=32).digest()
+        now_s = self._clock.monotonic_s()
+        seen = self._seen.get(digest)
+        if seen is None or seen[0] < now_s:
+            key = await asyncio.to_thread(self._verify, secret.decode("latin-1"))
+            seen = (now_s + self._remember_s, None if key is None else scope_of(key))
+            if len(self._seen) >= _MOST_REMEMBERED:
+                self._seen.clear()
+            self._seen[digest] = seen
+        if seen[1] is None:
+            raise Unauthorized
+        return seen[1]
+
+
+def secret_in(headers: Mapping[bytes, bytes]) -> bytes | None:
+    """Return the key that a request carries, as `Authorization: Bearer` or `x-api-key`; None where it has none."""
+    stated = headers.get(b"authorization")
+    if stated is not None and stated[:7].lower() == b"bearer ":
+        return stated[7:].strip() or None
+    return headers.get(b"x-api-key") or None
+
+
+def scope_of(key: Key) -> KeyScope:
+    """Return what the ledger's key permits; a scope that cannot be read permits nothing."""
+    scopes: Mapping[str, Any] = key.scopes
+    label = scopes.get("label")
+    return KeyScope(
+        key_id=key.key_id,
+        workloads=_names(scopes.get("workloads")),
+        tiers=_names(scopes.get("tiers")),
+        label=None if label is None else _label(label),
+        budget=budget_in(scopes),
+        requests_per_minute=limit_in(scopes, "requests_per_minute"),
+        tokens_per_minute=limit_in(scopes, "tokens_per_minute"),
+    )
+
+
+def _names(stated: Any) -> frozenset[str] | None:
+    if stated is None:
+        return None
+    return frozenset([stated] if isinstance(stated, str) else stated)
+
+
+def _label(stated: Any) -> Label:
+    try:
+        return Label.parse(stated)
+    except OwnwardError:
+        return LOCAL_ONLY

@@ -1,0 +1,96 @@
+"""What a key may do in a minute: what a call takes from its buckets, and what a client is told of them.
+
+The ledger keeps the buckets, exactly and over all processes; here a key's words become what a call takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from ownward.gateway.errors import OverLimit
+from ownward.gateway.placing.affinity import BYTES_PER_TOKEN
+from ownward.ledger import LimitReached, LimitState, LimitTake
+from ownward.pricing import Usage
+
+if TYPE_CHECKING:
+    from ownward.gateway.errors import Dialect
+    from ownward.gateway.placing.choosing import KeyScope
+
+NO_TAKES: Final[tuple[LimitTake, ...]] = ()
+_USUAL_OUTPUT_TOKENS: Final = 1024
+
+
+def compute_takes(
+    key: KeyScope, *, body_bytes: int, stated_output_tokens: int | None, output_tokens_high: int, is_first: bool
+) -> tuple[LimitTake, ...]:
+    """Return what a call takes: a request where it is the first of its own, and an estimate of its tokens.
+
+    The estimate is a quarter of the body's bytes and what the request states as its most output, else 1,024; never
+    more than the whole bucket, which a call that needs more has to find full.
+    """
+    takes = []
+    if key.requests_per_minute is not None and is_first:
+        takes.append(LimitTake(key_id=key.key_id, kind="requests", amount=1, per_minute=key.requests_per_minute))
+    if key.tokens_per_minute is not None:
+        output = min(_USUAL_OUTPUT_TOKENS if stated_output_tokens is None else stated_output_tokens, output_tokens_high)
+        tokens = -(-body_bytes // BYTES_PER_TOKEN) + output
+        amount = min(tokens, key.tokens_per_minute)
+        takes.append(LimitTake(key_id=key.key_id, kind="tokens", amount=amount, per_minute=key.tokens_per_minute))
+    return tuple(takes)
+
+
+def compute_releases(
+    takes: Sequence[LimitTake], *, state: str, usage: Usage | None
+) -> tuple[tuple[LimitTake, int], ...]:
+    """Return what a call that is over used of the tokens held for it: the estimate, where nothing was counted."""
+    held = [take for take in takes if take.kind == "tokens"]
+    if not held:
+        return ()
+    if state == "failed":
+        return tuple((take, 0) for take in held)
+    if usage is None:
+        return tuple((take, take.amount) for take in held)
+    return tuple((take, usage.input_tokens + usage.output_tokens) for take in held)
+
+
+def refusal_of(error: LimitReached) -> OverLimit:
+    """Return what a client is told."""
+    return OverLimit(
+        error.message, allowed=error.allowed, wait_s=error.wait_s, kind=error.take.kind, states=error.states
+    )
+
+
+def headers_of(states: Iterable[LimitState], dialect: Dialect, *, at: datetime) -> list[tuple[bytes, bytes]]:
+    """Return the headers that say what is left, as OpenAI's or Anthropic's clients read them.
+
+    >>> [state] = [LimitState(kind="requests", per_minute=60, remaining=59, reset_s=1.0)]
+    >>> headers_of([state], "openai", at=datetime(2026, 11, 21))[2]
+    (b'x-ratelimit-reset-requests', b'1s')
+    """
+    headers = []
+    for state in states:
+        kind = state.kind.encode("ascii")
+        if dialect == "anthropic":
+            full_at = (at + timedelta(seconds=state.reset_s)).strftime("%Y-%m-%dT%H:%M:%SZ").encode("ascii")
+            parts = ((b"limit", b"%d" % state.per_minute), (b"remaining", b"%d" % state.remaining), (b"reset", full_at))
+            headers += [(b"anthropic-ratelimit-%b-%b" % (kind, name), value) for name, value in parts]
+        else:
+            reset = f"{round(state.reset_s, 3):g}s".encode("ascii")
+            parts = ((b"limit", b"%d" % state.per_minute), (b"remaining", b"%d" % state.remaining), (b"reset", reset))
+            headers += [(b"x-ratelimit-%b-%b" % (name, kind), value) for name, value in parts]
+    return headers
+
+
+def without_limits(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Return an upstream's headers without what they say of limits that are not the client's."""
+    return [(name, value) for name, value in headers if b"ratelimit-" not in name]
+
+
+def limit_in(scopes: Mapping[str, Any], name: str) -> int | None:
+    """Return a limit of a key's scopes; one that cannot be read is one a minute."""
+    stated = scopes.get(name)
+    if stated is None:
+        return None
+    return stated if isinstance(stated, int) and not isinstance(stated, bool) and stated > 0 else 1

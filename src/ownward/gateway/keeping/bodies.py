@@ -1,0 +1,100 @@
+"""Bodies that a workload's plan asks to be kept: sampled, bounded in size, deleted when their time is over.
+
+Without `capture` in the plan no body is kept anywhere. They stand in the ledger as they were sent, so a ledger on
+another machine gets only those whose label lets data travel anywhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from ownward.core import LedgerError
+from ownward.policy import ANY
+
+if TYPE_CHECKING:
+    from ownward.gateway.app import Gateway
+    from ownward.gateway.exchange import Exchange
+    from ownward.gateway.placing.choosing import Choice
+    from ownward.plan import Capture, Plan
+
+_LOG = logging.getLogger("ownward.gateway")
+_RANDOM_BITS: Final = 53
+_SUCCESS: Final = 200
+
+
+class Capturing:
+    """What one request's bodies are gathered in; nothing is kept of what grows too large or does not end well."""
+
+    __slots__ = ("_answer", "_capture", "_is_whole", "_request", "_size")
+
+    def __init__(self, capture: Capture, request: bytes) -> None:
+        """Begin with the request as the client sent it."""
+        self._capture = capture
+        self._request = request
+        self._answer: list[bytes] = []
+        self._size = 0
+        self._is_whole = len(request) <= capture.max_body_bytes
+
+    def add(self, data: bytes) -> None:
+        """Add a piece of the answer."""
+        self._size += len(data)
+        if self._size > self._capture.max_body_bytes:
+            self._is_whole = False
+            self._answer.clear()
+        elif self._is_whole:
+            self._answer.append(data)
+
+    def keep(self, exchange: Exchange) -> None:
+        """Write both bodies to the ledger; blocks until they are committed, and never raises."""
+        if not self._is_whole or exchange.status != _SUCCESS or exchange.has_broken or exchange.client.is_gone:
+            return
+        ledger, at = exchange.gateway.ledger, exchange.gateway.clock.now()
+        expires_at = at + timedelta(seconds=self._capture.retention_s)
+        request_id = exchange.request_id
+        try:
+            ledger.capture_body(
+                request_id=request_id, attempt=None, kind="request", content=self._request, expires_at=expires_at
+            )
+            ledger.capture_body(
+                request_id=request_id,
+                attempt=exchange.attempts,
+                kind="response",
+                content=b"".join(self._answer),
+                expires_at=expires_at,
+            )
+        except LedgerError as error:
+            _LOG.error("the bodies of %s were not kept: %s", request_id, error)
+
+
+def begin_capture(gateway: Gateway, choice: Choice, body: bytes) -> Capturing | None:
+    """Return what a request's bodies are gathered in; None where its workload does not ask, or it is not drawn."""
+    capture = None if choice.declared is None else choice.declared.capture
+    if capture is None or not (gateway.ledger.is_on_this_machine or choice.label == ANY):
+        return None
+    if gateway.random_bits(_RANDOM_BITS) >= capture.sample_fraction * (1 << _RANDOM_BITS):
+        return None
+    return Capturing(capture, body)
+
+
+async def delete_expired(gateway: Gateway) -> None:
+    """Delete the bodies whose time is over; never raises."""
+    try:
+        await asyncio.to_thread(gateway.ledger.delete_expired_bodies)
+    except LedgerError as error:
+        _LOG.error("expired bodies could not be deleted and are tried again: %s", error)
+
+
+def uncaptured_lines(plan: Plan, *, is_on_this_machine: bool) -> Iterator[str]:
+    """Yield what an operator should know: workloads whose bodies may not travel to where the ledger is."""
+    if is_on_this_machine:
+        return
+    for workload in plan.workloads.values():
+        if workload.capture is not None and workload.label != ANY:
+            yield (
+                f"workload {workload.name!r}: its bodies are not captured, since the ledger is on another machine and"
+                f" the label {workload.label} does not let them travel there"
+            )

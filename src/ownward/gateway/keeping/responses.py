@@ -1,0 +1,375 @@
+"""Responses that clients continue: what is said before is put in front of a request, and its answer is kept.
+
+Nothing is kept unless the settings give it a time. It stands in the ledger, so that every process and host that shares
+it goes on where another answered, under a label that is never wider than that of any earlier turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import secrets
+from collections.abc import Sequence
+from datetime import timedelta
+from functools import reduce
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from ownward.core import LedgerError, OwnwardError
+from ownward.gateway.errors import (
+    BodyTooLarge,
+    GapInConversation,
+    Incapable,
+    MalformedRequest,
+    UnknownPreviousResponse,
+)
+from ownward.gateway.keeping.conversation import (
+    Conversation,
+    Members,
+    find_members,
+    home_of,
+    read_input,
+    read_members,
+    text_of,
+)
+from ownward.ledger import KeptResponse, owner_of
+from ownward.policy import ANY, LOCAL_ONLY, Label
+from ownward.upstreams import EventCutter
+
+if TYPE_CHECKING:
+    from ownward.gateway.exchange import Exchange
+    from ownward.gateway.placing.choosing import Choice, KeyScope
+    from ownward.gateway.placing.routing import Target
+    from ownward.upstreams import Response
+
+_LOG = logging.getLogger("ownward.gateway")
+_ID: Final = re.compile(r"resp_[0-9a-f]{48}")
+_ID_BYTES: Final = 24
+_SUCCESS: Final = 200
+_ABSENT: Final = frozenset({b"", b"null"})
+_FLAGS: Final = {b"": None, b"null": None, b"true": True, b"false": False}
+_RAW: Final = msgspec.Raw(b"")
+_TOO_LONG_STATUSES: Final = frozenset({400, 413})
+_TOO_LONG: Final = re.compile(
+    rb"context[ _](?:length|size|window)|exceed_context_size|prompt is too long|input is too long", re.IGNORECASE
+)
+"""How llama.cpp, vLLM, SGLang, OpenAI and Anthropic say that a request is longer than their model's context."""
+_TOKENS: Final = re.compile(rb"(?<![\w.])[1-9][0-9]{1,7}(?=\s*(?:tokens?\b|maximum\b))")
+_MOST_ROUNDS: Final = 4
+_KEPT_STATES: Final = frozenset({"completed", "incomplete"})
+_LAST_WORDS: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
+_HOLDS_RESPONSE: Final = b'"response"'
+_LONGEST_EVENT_BYTES: Final = 64 << 20
+
+
+def owner_for(key: KeyScope | None) -> str:
+    """Return whose a response is that is answered to who shows `key`."""
+    return owner_of(None if key is None else key.key_id)
+
+
+def is_id(response_id: str) -> bool:
+    """Return whether a text can be the name of a kept response."""
+    return _ID.fullmatch(response_id) is not None
+
+
+async def begin_keeping(exchange: Exchange) -> Keeping | None:
+    """Return what is said before a request and becomes of its answer; None where bytes pass as they are.
+
+    Raises: Incapable, MalformedRequest, UnknownPreviousResponse, GapInConversation, BodyTooLarge.
+    """
+    settings = exchange.gateway.settings
+    if settings.keep_responses_s <= 0 and b'"background"' not in exchange.body:
+        return None
+    top = read_members(exchange.body)
+    if _flag(top, "background"):
+        raise Incapable(
+            "background: a response that is computed later cannot be fetched from this gateway",
+            allowed="background left out, or false",
+            next_step="Wait for the answer, or ask for a stream",
+            field="background",
+        )
+    if settings.keep_responses_s <= 0:
+        return None
+    if bytes(top.get("conversation", _RAW)) not in _ABSENT:
+        raise Incapable(
+            "conversation: this gateway keeps responses, and no objects of conversations",
+            allowed="conversation left out",
+            next_step="Continue a response by its id: previous_response_id",
+            field="conversation",
+        )
+    stated = _flag(top, "store")
+    turns = await _find_turns(exchange, top)
+    if stated is False and not turns:
+        return None
+    own = read_input(top)
+    _refuse_references(own)
+    keeping = Keeping(exchange, Conversation(turns, top, own), turns, own, stated=stated)
+    exchange.body = keeping.conversation.whole
+    if len(exchange.body) > settings.max_body_bytes:
+        raise BodyTooLarge(limit_bytes=settings.max_body_bytes, what="the conversation that the request continues")
+    return keeping
+
+
+async def _find_turns(exchange: Exchange, top: Members) -> tuple[KeptResponse, ...]:
+    """Return the responses that a request continues, or none.
+
+    Raises: MalformedRequest, UnknownPreviousResponse, GapInConversation.
+    """
+    if bytes(top.get("previous_response_id", _RAW)) in _ABSENT:
+        return ()
+    previous = text_of(top, "previous_response_id")
+    if previous is None:
+        raise MalformedRequest("previous_response_id is not text", allowed="The id of a response")
+    if not is_id(previous):
+        raise UnknownPreviousResponse(previous)
+    ledger, owner = exchange.gateway.ledger, owner_for(exchange.key)
+    turns = await asyncio.to_thread(ledger.query_conversation, previous, owner=owner)
+    if not turns:
+        raise UnknownPreviousResponse(previous)
+    if turns[0].previous_id is not None:
+        raise GapInConversation(previous)
+    return turns
+
+
+def _flag(top: Members, name: str) -> bool | None:
+    stated = bytes(top.get(name, _RAW))
+    if stated not in _FLAGS:
+        raise MalformedRequest(f"{name} is neither true nor false", allowed="true or false")
+    return _FLAGS[stated]
+
+
+def _refuse_references(own: Sequence[msgspec.Raw]) -> None:
+    for index, item in enumerate(own):
+        if b"item_reference" in bytes(item) and text_of(find_members(item) or {}, "type") == "item_reference":
+            raise Incapable(
+                f"input[{index}]: items are not kept by themselves, so that they cannot be referred to",
+                next_step="Send the item itself, or continue its response: previous_response_id",
+                field=f"input[{index}]",
+            )
+
+
+class Keeping:
+    """Where the answer to one request goes: to the client under a name of ours, and where it may, into the ledger."""
+
+    __slots__ = (
+        "_cutter",
+        "_exchange",
+        "_is_overrun",
+        "_own",
+        "_refused",
+        "_stated",
+        "_turns",
+        "conversation",
+        "keeps",
+        "name",
+    )
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        conversation: Conversation,
+        turns: Sequence[KeptResponse],
+        own: Sequence[msgspec.Raw],
+        *,
+        stated: bool | None,
+    ) -> None:
+        """Begin; `stated` is what the client says of `store`, which it means where it says nothing."""
+        self._exchange = exchange
+        self._turns = turns
+        self._own = own
+        self._stated = stated
+        self.conversation = conversation
+        self.keeps = stated is not False
+        self.name = "resp_" + secrets.token_hex(_ID_BYTES)
+        self._cutter = EventCutter(_LONGEST_EVENT_BYTES)
+        self._is_overrun = False
+        self._refused: tuple[int, bytes, list[tuple[bytes, bytes]], bytes] | None = None
+
+    @property
+    def label(self) -> Label | None:
+        """The places that every earlier turn's data may travel to; None where there is none."""
+        if not self._turns:
+            return None
+        return reduce(Label.meet, map(_label_of, {turn.label for turn in self._turns}))
+
+    def decide(self, choice: Choice) -> None:
+        """Keep nothing that may not travel to where the ledger is.
+
+        Raises: Incapable, where the client insists.
+        """
+        if not self.keeps or self._may_be_kept(choice.label):
+            return
+        if self._stated:
+            raise Incapable(
+                f"store: the label {choice.label} does not let this response travel to the ledger,"
+                " which is on another machine",
+                allowed="store left out, or false; or a label any",
+                field="store",
+            )
+        self.keeps = False
+
+    def _may_be_kept(self, label: Label) -> bool:
+        """Return whether data under `label` may travel to where the ledger is."""
+        return label == ANY or self._exchange.gateway.ledger.is_on_this_machine
+
+    def body_for(self, target: Target, _: bytes = b"") -> bytes:
+        """Return the request as an upstream is asked."""
+        return self.conversation.body_for(target, self._exchange.needs)
+
+    async def carry_out(self, targets: Sequence[Target]) -> None:
+        """Have the request answered; where it asks for truncation, a conversation that is too long is shortened.
+
+        Raises: what to tell the client, if none has answered.
+        """
+        exchange = self._exchange
+        await exchange.attempt_each(targets, exchange.body, self)
+        rounds = 0
+        while (refused := self._refused) is not None:
+            self._refused = None
+            rounds += 1
+            if rounds > _MOST_ROUNDS or not self.conversation.shorten(_share_that_fits(refused[3])):
+                await exchange.answer(*refused)
+                return
+            exchange.outcome = "; its oldest turns are left out, as truncation says"
+            await exchange.attempt_each(targets, exchange.body, self)
+
+    # What an attempt passes on.
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether anything reached the client."""
+        return self._exchange.has_begun
+
+    async def answer(self, status: int, content_type: bytes, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        """Keep a whole answer, then pass it on; one that says that the request is too long waits for a shorter one."""
+        if status in _TOO_LONG_STATUSES and self.conversation.is_shortened and _TOO_LONG.search(body) is not None:
+            self._refused = status, content_type, headers, body
+            return
+        if status == _SUCCESS:
+            body = await self._finish(body)
+        await self._exchange.answer(status, content_type, headers, body)
+
+    async def begin(self, status: int, content_type: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+        """Pass the head on."""
+        await self._exchange.begin(status, content_type, headers)
+
+    async def write(self, data: bytes) -> None:
+        """Pass whole events on; the one that holds the whole response once it is kept."""
+        passed = await self._take(data)
+        if passed:
+            await self._exchange.write(passed)
+
+    def lead(self, response: Response) -> None:
+        """Have every piece written: the response in it has to go by our name."""
+
+    async def end(self, data: bytes = b"") -> None:
+        """Pass the rest on."""
+        passed = await self._take(data) if data else b""
+        rest = self._cutter.take_rest()
+        if rest.strip():
+            passed += await self._tell(rest + b"\n\n")
+        await self._exchange.end(passed)
+
+    async def end_broken(self, error: OwnwardError) -> None:
+        """End a stream that was cut: nothing of it is kept."""
+        await self._exchange.end_broken(error)
+
+    async def _take(self, data: bytes) -> bytes:
+        if self._is_overrun:
+            return data
+        told = b"".join([await self._tell(event) for event in self._cutter.cut(data)])
+        if self._cutter.is_overrun:  # nobody could keep it
+            self._is_overrun = True
+            told += self._cutter.take_rest()
+        return told
+
+    async def _tell(self, event: bytes) -> bytes:
+        """Return an event with the response under our name; its last one once it is kept."""
+        if _HOLDS_RESPONSE not in event:
+            return event
+        lines = event.splitlines()
+        payload = b"\n".join([line[5:].strip() for line in lines if line.startswith(b"data:")])
+        members = find_members(payload)
+        response = None if members is None else find_members(bytes(members.get("response", _RAW)))
+        if members is None or response is None:
+            return event
+        kind = text_of(members, "type") or ""
+        if kind in _LAST_WORDS:
+            response = await self._settle(response)
+        else:
+            self._name(response, is_kept=self.keeps)
+        members["response"] = msgspec.Raw(msgspec.json.encode(response))
+        head = b"".join([line + b"\n" for line in lines if line and not line.startswith(b"data:")])
+        return b"%bdata: %b\n\n" % (head, msgspec.json.encode(members))
+
+    async def _finish(self, body: bytes) -> bytes:
+        response = find_members(body)
+        if response is None or text_of(response, "object") != "response":
+            return body
+        return msgspec.json.encode(await self._settle(response))
+
+    async def _settle(self, response: Members) -> Members:
+        """Keep a whole response under its name; return it as the client is told, which says whether it is kept."""
+        self._name(response, is_kept=True)
+        is_kept = self.keeps and text_of(response, "status") in _KEPT_STATES
+        if is_kept:
+            is_kept = await self._keep(msgspec.json.encode(response))
+        self._name(response, is_kept=is_kept)
+        return response
+
+    def _name(self, response: Members, *, is_kept: bool) -> None:
+        previous = self._turns[-1].response_id if self._turns else None
+        response["id"] = msgspec.Raw(msgspec.json.encode(self.name))
+        response["previous_response_id"] = msgspec.Raw(msgspec.json.encode(previous))
+        response["store"] = msgspec.Raw(b"true" if is_kept else b"false")
+
+    async def _keep(self, answer: bytes) -> bool:
+        exchange = self._exchange
+        gateway, target = exchange.gateway, exchange.target
+        settings = gateway.settings
+        items = b"[%b]" % b",".join([bytes(item) for item in self._own])
+        if target is None or len(items) + len(answer) > settings.keep_response_bytes:
+            return False
+        if not self._may_be_kept(exchange.label):  # it may have shrunk while the request was under way
+            return False
+        now = gateway.clock.now()
+        kept = KeptResponse(
+            response_id=self.name,
+            owner=owner_for(exchange.key),
+            request_id=exchange.request_id,
+            previous_id=self._turns[-1].response_id if self._turns else None,
+            label=str(exchange.label),
+            origin=home_of(target),
+            items_json=items,
+            answer_json=answer,
+            kept_at=now,
+            expires_at=now + timedelta(seconds=settings.keep_responses_s),
+        )
+        bounds: dict[str, Any] = {
+            "most_responses": settings.keep_responses_per_key,
+            "most_bytes": settings.keep_bytes_per_key,
+        }
+        try:
+            await asyncio.to_thread(gateway.ledger.keep_response, kept, **bounds)
+        except LedgerError as error:
+            _LOG.error("the response of %s is not kept: %s", exchange.request_id, error)
+            return False
+        return True
+
+
+def _share_that_fits(refusal: bytes) -> float:
+    """Return about how much of a request an upstream would take that says how long it is, and how long it may be."""
+    numbers = [int(found) for found in _TOKENS.findall(refusal)]
+    if len(numbers) < 2 or min(numbers) == max(numbers):  # noqa: PLR2004 - the one and the other
+        return 0.5
+    return min(max(min(numbers) / max(numbers), 0.02), 1.0) * 0.9
+
+
+def _label_of(stated: str) -> Label:
+    """Return what a kept label says; one that cannot be read allows this machine alone."""
+    try:
+        return Label.parse(stated)
+    except OwnwardError:
+        return LOCAL_ONLY

@@ -1,0 +1,118 @@
+"""The gateway's port: its connections, their limits in time, one task for each request, and the drain at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+from email.utils import formatdate
+from typing import Any
+
+from ownward.core import Clock
+from ownward.gateway.listening.call import Call
+from ownward.gateway.listening.connection import HttpConnection
+from ownward.gateway.settings import GatewaySettings
+
+_LOG = logging.getLogger("ownward.gateway")
+_BACKLOG = 2048
+_SETTLE_S = 5.0
+_LOOKS_PER_TIMEOUT = 8
+_LONGEST_TICK_S = 1.0
+
+Application = Callable[[Any, Any, Any], Awaitable[None]]
+
+
+class Listener:
+    """Serves an ASGI application on one socket."""
+
+    def __init__(self, application: Application, *, limits: GatewaySettings, clock: Clock) -> None:
+        """Keep what to serve; nothing listens yet."""
+        self._application = application
+        self.limits = limits
+        self._clock = clock
+        self.connections: set[HttpConnection] = set()
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.address: tuple[str, int] | None = None
+        self.scheme = "http"
+        self.date_line = b""
+        self.hurry = asyncio.Event()
+        self._server: asyncio.Server | None = None
+        self._tick: asyncio.TimerHandle | None = None
+        self._tick_s = min(_LONGEST_TICK_S, limits.header_timeout_s / _LOOKS_PER_TIMEOUT)
+        self._now_s = 0.0
+
+    async def start(self, listener: socket.socket, *, tls: ssl.SSLContext | None = None) -> None:
+        """Accept connections."""
+        self.scheme = "http" if tls is None else "https"
+        self._loop = asyncio.get_running_loop()
+        self.address = listener.getsockname()[:2]
+        self._look()
+        self._server = await self._loop.create_server(
+            lambda: HttpConnection(self),
+            sock=listener,
+            backlog=_BACKLOG,
+            ssl=tls,
+            ssl_handshake_timeout=None if tls is None else self.limits.header_timeout_s,
+        )
+
+    async def stop(self, drain_s: float) -> None:
+        """Accept nothing more, let what is in flight end within `drain_s` or until `hurry`, cancel the rest."""
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self.connections):
+            connection.shut_down()
+        if self.tasks:
+            hurry = asyncio.create_task(self.hurry.wait())
+            everything = asyncio.ensure_future(asyncio.wait(set(self.tasks)))
+            await asyncio.wait({hurry, everything}, timeout=drain_s, return_when=asyncio.FIRST_COMPLETED)
+            hurry.cancel()
+            everything.cancel()
+        left = {task for task in self.tasks if not task.done()}
+        for task in left:
+            task.cancel("the gateway is stopping")
+        if left:
+            await asyncio.wait(left, timeout=_SETTLE_S)
+        if self._tick is not None:
+            self._tick.cancel()
+            self._tick = None
+        for connection in list(self.connections):
+            connection.close()
+
+    # The connections' side.
+
+    def answer(self, call: Call) -> None:
+        """Have the application answer a call, in a task of its own."""
+        task = call.task = self._loop.create_task(self._run(call))
+        self.tasks.add(task)
+
+    def deadline_s(self, seconds: float) -> float:
+        """Return the time on this listener's own clock, which goes in ticks, that lies `seconds` ahead."""
+        return self._now_s + seconds
+
+    async def _run(self, call: Call) -> None:
+        try:
+            await self._application(call.scope, call.receive, call.send)
+        except asyncio.CancelledError:
+            call.fail()
+            raise
+        except Exception:  # noqa: BLE001 - the outermost frame of an application
+            _LOG.exception("the application failed at %s", call.scope["path"])
+            call.fail()
+        else:
+            if not call.is_over and not call.is_gone:
+                _LOG.error("the application ended without an answer at %s", call.scope["path"])
+                call.fail()
+        finally:
+            self.tasks.discard(call.task)
+            call.forget()
+
+    def _look(self) -> None:
+        """Move the clock, renew the date, give up on connections that took too long."""
+        now_s = self._now_s = self._loop.time()
+        self.date_line = f"date: {formatdate(self._clock.now().timestamp(), usegmt=True)}\r\n".encode()
+        for connection in tuple(self.connections):
+            if connection.waits is not None and connection.deadline_s <= now_s:
+                connection.expire()
+        self._tick = self._loop.call_later(self._tick_s, self._look)

@@ -1,0 +1,333 @@
+"""A plan compiled for the hot path: every address, header, bound and name that a request needs, worked out once.
+
+Immutable; a reload makes a new table, and requests in flight keep the one they began with.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ownward.core import UsageError
+from ownward.gateway import wire
+from ownward.gateway.calling.carrying import Carrying, compile_strategy
+from ownward.gateway.calling.crossing import find_crossings, find_form_crossings
+from ownward.gateway.endpoints import ENDPOINTS, Endpoint
+from ownward.gateway.holding.bounds import ChargeBound
+from ownward.plan import Match, Plan, Tier, Upstream, Workload
+from ownward.policy import LOCAL_ONLY, Detectors, Label, Place
+from ownward.upstreams import DIRECT, Proxy, Timeouts, Way
+
+BOTH_DIALECTS = frozenset({"openai", "anthropic"})
+SPEAK_BOTH = frozenset({"embedded", "llama-server", "vllm"})
+"""Engines whose own server answers in both dialects; see their documentation of `/v1/messages`."""
+
+COUNT_TOKENS_TOO = frozenset({"sglang"})
+"""Engines asked in OpenAI's dialect that count in Anthropic's; see docs.sglang.io, "Anthropic-Compatible API"."""
+
+ANTHROPIC_VERSION = (b"anthropic-version", b"2023-06-01")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Target:
+    """One upstream of one tier, ready to be sent to; `unusable` says why it cannot be, where it cannot.
+
+    `crossings` holds, by the client's path, the endpoint that is asked where the upstream does not serve that path,
+    `form_crossings` where it does not hold answers to a JSON schema there.
+    """
+
+    key: str
+    tier: Tier
+    upstream: Upstream
+    place: Place
+    origin: str
+    unusable: str | None
+    dialects: frozenset[str]
+    crossings: Mapping[str, Endpoint]
+    form_crossings: Mapping[str, Endpoint]
+    paths: Mapping[str, str]
+    headers: tuple[tuple[bytes, bytes], ...]
+    told: tuple[tuple[bytes, bytes], ...]
+    timeouts: Timeouts
+    way: Way
+    bound: ChargeBound | None
+    price_id: str | None
+
+    @property
+    def name(self) -> str:
+        """The upstream's name, as the ledger has it."""
+        return self.upstream.name
+
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether it counts the tokens of Anthropic's messages, in whatever dialect it is asked for answers."""
+        return self.tier.engine in COUNT_TOKENS_TOO or "count_tokens" in self.tier.capabilities
+
+    def crossing(self, endpoint: Endpoint, needs: frozenset[str]) -> Endpoint | None:
+        """Return the endpoint that is asked in the place of the client's, or None where that one is served."""
+        found = self.crossings.get(endpoint.path)
+        if found is None and needs and "json_schema" in needs:
+            return self.form_crossings.get(endpoint.path)
+        return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detection:
+    """What is looked for in a request, and where its data may go where it is found."""
+
+    detectors: Detectors
+    label: Label
+
+
+class Memory:
+    """What was worked out before, by whatever it depends on; bounded, since clients choose part of the keys."""
+
+    __slots__ = ("_found", "_most")
+
+    def __init__(self, most: int = 8192) -> None:
+        """Start empty."""
+        self._found: dict[Hashable, Any] = {}
+        self._most = most
+
+    def get(self, key: Hashable) -> Any:
+        """Return what was remembered, or None."""
+        return self._found.get(key)
+
+    def remember(self, key: Hashable, value: object) -> None:
+        """Keep `value`, forgetting everything when it is full."""
+        if len(self._found) >= self._most:
+            self._found.clear()
+        self._found[key] = value
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)  # no slots: cached properties
+class RoutingTable:
+    """Everything a request may be matched with."""
+
+    plan: Plan
+    plan_sha256: str
+    default_label: Label
+    default_label_origin: str
+    targets: Mapping[str, tuple[Target, ...]]
+    tiers_by_model: Mapping[str, tuple[str, ...]]
+    prefix_tiers: frozenset[str]
+    needs_metadata: bool
+    needs_headers: bool
+    needs_fingerprint: bool
+    strategies: Mapping[str, Carrying]
+    detection: Mapping[str | None, tuple[Detection, ...]]
+    memory: Memory = field(default_factory=Memory)
+
+    def accepting(self, model: str, key_id: str | None) -> tuple[tuple[Workload, bool], ...]:
+        """Return the workloads whose conditions on model and key hold, the most specific first.
+
+        The flag says that these are all its conditions, so that it is certain to accept.
+        """
+        found: tuple[tuple[Workload, bool], ...] | None = self.memory.get((model, key_id))
+        if found is None:
+            found = tuple(
+                (workload, not (workload.match.headers or workload.match.metadata or workload.match.fingerprints))
+                for workload in self.plan.workloads_by_specificity
+                if Match(models=workload.match.models, keys=workload.match.keys).accepts(model=model, key_id=key_id)
+            )
+            self.memory.remember((model, key_id), found)
+        return found
+
+    @cached_property
+    def route_names(self) -> tuple[str, ...]:
+        """Every name that a client may ask for as `model`: workloads, their declared models, tiers, model ids."""
+        names: dict[str, None] = dict.fromkeys(self.plan.workloads)
+        for workload in self.plan.workloads.values():
+            names.update(dict.fromkeys(model for model in workload.match.models if "*" not in model))
+        names.update(dict.fromkeys(self.plan.tiers))
+        names.update(dict.fromkeys(self.tiers_by_model))
+        return tuple(names)
+
+    @cached_property
+    def unusable(self) -> tuple[str, ...]:
+        """What an operator should know: upstreams that nothing can be sent to, and why."""
+        listed = (target for targets in self.targets.values() for target in targets)
+        return tuple(f"upstream {target.key!r}: {target.unusable}" for target in listed if target.unusable)
+
+    @cached_property
+    def ignored(self) -> tuple[str, ...]:
+        """What the plan states and this gateway does not carry out, for an operator to know."""
+        return ()
+
+    @cached_property
+    def models_body(self) -> bytes:
+        """The answer to GET /v1/models in OpenAI's form."""
+        return json.dumps({"object": "list", "data": [self.model_record(name) for name in self.route_names]}).encode()
+
+    @cached_property
+    def anthropic_models_body(self) -> bytes:
+        """The answer to GET /v1/models in Anthropic's form."""
+        names = self.route_names
+        data = [
+            {"type": "model", "id": name, "display_name": name, "created_at": "1970-01-01T00:00:00Z"} for name in names
+        ]
+        listed = {"data": data, "has_more": False, "first_id": names[0], "last_id": names[-1]}
+        return json.dumps(listed).encode()
+
+    def model_record(self, name: str) -> dict[str, object]:
+        """Return one entry of the list: what the name stands for, and the tiers behind it."""
+        workload = self.plan.workloads.get(name)
+        if workload is not None:
+            kind, tiers = "workload", (*workload.strategy.tiers, *workload.fallback)
+        elif name in self.plan.tiers:
+            kind, tiers = "tier", (name,)
+        else:
+            kind, tiers = "model", self.tiers_by_model.get(name, ())
+        return {"id": name, "object": "model", "created": 0, "owned_by": "ownward", "kind": kind, "tiers": tiers}
+
+
+def _detection(plan: Plan) -> dict[str | None, tuple[Detection, ...]]:
+    """Return what is looked for in requests, by workload, and under None in those of none; empty where nothing is."""
+    of_all = _stated_detection(plan)
+    found: dict[str | None, tuple[Detection, ...]] = {None: of_all} if of_all else {}
+    for name, workload in plan.workloads.items():
+        both = of_all + _stated_detection(workload)
+        if both:
+            found[name] = both
+    return found
+
+
+def _stated_detection(stated: Plan | Workload) -> tuple[Detection, ...]:
+    if not stated.detect and not stated.detect_patterns:
+        return ()
+    detectors = Detectors(kinds=stated.detect, patterns=stated.detect_patterns)
+    return (Detection(detectors=detectors, label=stated.detected_label),)
+
+
+def compile_plan(
+    plan: Plan,
+    *,
+    addresses: Mapping[str, str | None] | None = None,
+    secrets: Mapping[str, str] | None = None,
+) -> RoutingTable:
+    """Return the table of `plan`.
+
+    `addresses` holds, by `tier/upstream` or upstream name, the base URL of upstreams whose engine is started by
+    `ownward serve`. `secrets` holds the values of the environment variables that the plan names.
+    Raises: ConfigError, if a workload's strategy cannot be carried out.
+    """
+    by_model: dict[str, tuple[str, ...]] = {}
+    for tier in plan.tiers.values():
+        by_model[tier.model] = (*by_model.get(tier.model, ()), tier.name)
+    stated = plan.default_label
+    matches = [workload.match for workload in plan.workloads.values()]
+    return RoutingTable(
+        plan=plan,
+        plan_sha256=plan.sha256,
+        default_label=LOCAL_ONLY if stated is None else stated,
+        default_label_origin="nothing states another" if stated is None else "the plan's default",
+        targets={
+            tier.name: tuple(_targets(tier, addresses=addresses or {}, secrets=secrets or {}))
+            for tier in plan.tiers.values()
+        },
+        tiers_by_model=by_model,
+        strategies={
+            workload.name: compile_strategy(workload.strategy)
+            for workload in plan.workloads.values()
+            if workload.strategy.kind != "direct"
+        },
+        prefix_tiers=frozenset(
+            tier.name for tier in plan.tiers.values() if tier.balances_by_prefix and len(tier.upstreams) > 1
+        ),
+        detection=_detection(plan),
+        needs_metadata=any(match.metadata for match in matches),
+        needs_headers=any(match.headers for match in matches),
+        needs_fingerprint=any(match.fingerprints for match in matches),
+    )
+
+
+def _targets(tier: Tier, *, addresses: Mapping[str, str | None], secrets: Mapping[str, str]) -> Iterable[Target]:
+    bound = None if tier.price is None else ChargeBound(tier.price)
+    for stated in tier.upstreams:
+        key = f"{tier.name}/{stated.name}"
+        url = stated.url or addresses.get(key) or addresses.get(stated.name)
+        upstream = stated if url == stated.url else replace(stated, url=url)
+        dialects = BOTH_DIALECTS if tier.engine in SPEAK_BOTH else frozenset({upstream.dialect})
+        secret = secrets.get(upstream.api_key_env) if upstream.api_key_env else None
+        way, why_no_way = _find_way(upstream, secrets)
+        yield Target(
+            key=key,
+            tier=tier,
+            upstream=upstream,
+            place=_place_of(tier, upstream),
+            origin=upstream.origin or "",
+            unusable=_why_unusable(upstream, secret) or why_no_way,
+            dialects=dialects,
+            crossings=find_crossings(tier, dialects),
+            form_crossings=find_form_crossings(tier),
+            paths={path: upstream.compute_target(path) for path in ENDPOINTS},
+            headers=tuple(_headers(upstream, secret)),
+            told=(
+                (b"x-ownward-tier", wire.ascii_of(tier.name)),
+                (b"x-ownward-upstream", wire.ascii_of(upstream.name)),
+            ),
+            timeouts=Timeouts(
+                connect_s=upstream.connect_timeout_s,
+                first_byte_s=upstream.first_byte_timeout_s,
+                stall_s=upstream.stall_timeout_s,
+            ),
+            way=way,
+            bound=bound,
+            price_id=None if tier.price is None else tier.price.price_id,
+        )
+
+
+def _place_of(tier: Tier, upstream: Upstream) -> Place:
+    """Return the tier's place, as far as the address that is known by now bears it out."""
+    place = tier.place
+    if upstream.is_local:
+        return place
+    return replace(place, is_local=False, is_on_site=place.is_on_site and upstream.is_on_site)
+
+
+def _find_way(upstream: Upstream, secrets: Mapping[str, str]) -> tuple[Way, str | None]:
+    """Return how the upstream is reached, or why it cannot be; never around a proxy that is stated."""
+    variable = upstream.proxy_url_env
+    proxy_url = upstream.proxy_url or (secrets.get(variable) if variable else None)
+    if variable and not proxy_url:
+        return DIRECT, f"the environment variable {variable} is not set"
+    try:
+        way = Way(
+            proxy=Proxy.parse(proxy_url) if proxy_url else None,
+            ca_file=_path(upstream.ca_file),
+            client_cert_file=_path(upstream.client_cert_file),
+            client_key_file=_path(upstream.client_key_file),
+        )
+    except UsageError as error:
+        return DIRECT, f"{variable}: {error}" if variable else str(error)
+    return (DIRECT if way.is_direct else way), None
+
+
+def _path(stated: str | None) -> Path | None:
+    return None if stated is None else Path(stated)
+
+
+def _why_unusable(upstream: Upstream, secret: str | None) -> str | None:
+    if upstream.origin is None:
+        return "its engine is not running"
+    if upstream.api_key_env and not secret:
+        return f"the environment variable {upstream.api_key_env} is not set"
+    if secret and not secret.isprintable():
+        return (
+            f"the environment variable {upstream.api_key_env} holds a line break or another sign that no header carries"
+        )
+    return None
+
+
+def _headers(upstream: Upstream, secret: str | None) -> Iterable[tuple[bytes, bytes]]:
+    for name, value in upstream.headers.items():
+        yield name.encode("ascii"), value.encode("ascii")
+    if secret:
+        if upstream.dialect == "anthropic":
+            yield b"x-api-key", secret.encode()
+        else:
+            yield b"authorization", b"Bearer " + secret.encode()

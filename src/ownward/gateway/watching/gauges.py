@@ -1,0 +1,129 @@
+"""What is read when somebody looks: queues, breakers, budgets, and this process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ownward.core import picousd_to_usd
+from ownward.gateway.holding.budgets import checks_of_plan
+from ownward.gateway.placing.breaker import CLOSED, State
+from ownward.gateway.watching.exposition import Family, value_lines
+from ownward.ledger import BudgetCheck, BudgetState
+
+if TYPE_CHECKING:
+    from ownward.gateway.app import Gateway
+
+Budgets = Sequence[tuple[BudgetCheck, BudgetState]]
+
+IN_FLIGHT = Family(
+    name="ownward_requests_in_flight", kind="gauge", labels=(), help="Requests being served or waiting."
+)  # fmt: skip
+SLOTS = Family(name="ownward_slots_in_use", kind="gauge", labels=("tier",), help="Calls running on a tier.")
+QUEUE = Family(
+    name="ownward_queue_requests", kind="gauge", labels=("tier",), help="Requests that wait for a place in a tier."
+)  # fmt: skip
+CALLS_IN_FLIGHT = Family(
+    name="ownward_calls_in_flight", kind="gauge", labels=("tier", "upstream"), help="Calls running at an upstream."
+)  # fmt: skip
+BREAKER = Family(
+    name="ownward_breaker_state", kind="gauge", labels=("tier", "upstream"), help="0 closed, 1 half-open, 2 open."
+)  # fmt: skip
+USABLE = Family(
+    name="ownward_upstream_usable", kind="gauge", labels=("tier", "upstream"),
+    help="0 where its engine is down or its key is missing.",
+)  # fmt: skip
+BUDGET_LIMIT = Family(
+    name="ownward_budget_limit_usd", kind="gauge", labels=("kind", "name"),
+    help="A workload's or tier's budget in its period.",
+)  # fmt: skip
+BUDGET_SPENT = Family(
+    name="ownward_budget_spent_usd", kind="gauge", labels=("kind", "name"), help="Settled charges of the period."
+)  # fmt: skip
+BUDGET_RESERVED = Family(
+    name="ownward_budget_reserved_usd", kind="gauge", labels=("kind", "name"),
+    help="Upper bounds of calls in flight and unsettled.",
+)  # fmt: skip
+BUDGET_LEFT = Family(
+    name="ownward_budget_left_usd", kind="gauge", labels=("kind", "name"),
+    help="What is neither spent nor reserved; below 0 where unsettled calls and a lowered budget exceed it.",
+)  # fmt: skip
+LEDGER_QUEUE = Family(
+    name="ownward_ledger_queue_entries", kind="gauge", labels=(), help="Rows waiting to be committed."
+)  # fmt: skip
+START_TIME = Family(
+    name="process_start_time_seconds", kind="gauge", labels=(), help="When this gateway began, seconds since 1970."
+)  # fmt: skip
+CPU_SECONDS = Family(
+    name="process_cpu_seconds_total", kind="counter", labels=(), help="CPU that this process has used, all threads."
+)  # fmt: skip
+RESIDENT_BYTES = Family(
+    name="process_resident_memory_bytes", kind="gauge", labels=(), help="Memory of this process; Linux only."
+)  # fmt: skip
+
+READ = (
+    IN_FLIGHT, SLOTS, QUEUE, CALLS_IN_FLIGHT, BREAKER, USABLE, BUDGET_LIMIT, BUDGET_SPENT, BUDGET_RESERVED, BUDGET_LEFT,
+    LEDGER_QUEUE, START_TIME, CPU_SECONDS, RESIDENT_BYTES,
+)  # fmt: skip
+
+_BREAKER_NUMBERS = {"closed": 0.0, "half_open": 1.0, "open": 2.0}
+_BUDGET_FAMILIES: tuple[tuple[Family, Callable[[BudgetCheck, BudgetState], int]], ...] = (
+    (BUDGET_LIMIT, lambda check, _: check.limit_picousd),
+    (BUDGET_SPENT, lambda _, state: state.spent_picousd),
+    (BUDGET_RESERVED, lambda _, state: state.reserved_picousd),
+    (BUDGET_LEFT, lambda check, state: check.limit_picousd - state.spent_picousd - state.reserved_picousd),
+)
+
+
+async def read_budgets(gateway: Gateway) -> Budgets:
+    """Return the budgets of the plan's workloads and tiers with what is spent and reserved now, by all processes."""
+    budgets = checks_of_plan(gateway.table.plan, at=gateway.clock.now())
+    if not budgets:
+        return []
+    return list(zip(budgets, await asyncio.to_thread(gateway.ledger.query_budgets, budgets), strict=True))
+
+
+def breaker_states(gateway: Gateway) -> Iterator[tuple[str, str, State]]:
+    """Yield each upstream's tier, name and the state of its breaker."""
+    now_s = gateway.clock.monotonic_s()
+    for targets in gateway.table.targets.values():
+        for target in targets:
+            yield target.tier.name, target.name, gateway.breakers.get(target.key, CLOSED).state(now_s)
+
+
+def gauge_lines(gateway: Gateway, budgets: Budgets) -> Iterator[str]:
+    """Yield every gauge in Prometheus' text form."""
+    slots = sorted(gateway.slots.items())
+    targets = [target for targets in gateway.table.targets.values() for target in targets]
+    yield from value_lines(IN_FLIGHT, [((), len(gateway.exchanges))])
+    yield from value_lines(SLOTS, [((name,), one.in_use) for name, one in slots])
+    yield from value_lines(QUEUE, [((name,), one.waiting) for name, one in slots])
+    running = gateway.in_flight
+    yield from value_lines(CALLS_IN_FLIGHT, [((t.tier.name, t.name), running.get(t.key, 0)) for t in targets])
+    states = breaker_states(gateway)
+    yield from value_lines(BREAKER, [((tier, name), _BREAKER_NUMBERS[state]) for tier, name, state in states])
+    yield from value_lines(USABLE, [((t.tier.name, t.name), float(t.unusable is None)) for t in targets])
+    for family, read in _BUDGET_FAMILIES:
+        values = [((check.kind, check.name), float(picousd_to_usd(read(check, state)))) for check, state in budgets]
+        yield from value_lines(family, values)
+    yield from value_lines(LEDGER_QUEUE, [((), gateway.ledger.queue_depth)])
+    yield from value_lines(START_TIME, [((), gateway.counting.started_at.timestamp())])
+    spent = os.times()
+    yield from value_lines(CPU_SECONDS, [((), spent.user + spent.system)])
+    resident = read_resident_bytes()
+    yield from value_lines(RESIDENT_BYTES, [] if resident is None else [((), resident)])
+
+
+def read_resident_bytes() -> int | None:
+    """Return the memory of this process; None where the system does not say it cheaply."""
+    if sys.platform != "linux":
+        return None
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
+    return pages * os.sysconf("SC_PAGE_SIZE")
