@@ -41,6 +41,7 @@ ARMS = {
     "none": ("", _RARE),
     "after 150 ms": ("hedge = { after_s = 0.15 }", _RARE),
     "after the 95th percentile": ("hedge = { after_percentile = 95 }", _RARE),
+    "after that, not before 50 ms": ("hedge = { after_percentile = 95, after_s = 0.05 }", _RARE),
     "none, one upstream stalls always": ("", _ALWAYS),
     "after 150 ms, one upstream stalls always": ("hedge = { after_s = 0.15 }", _ALWAYS),
 }

@@ -19,7 +19,7 @@ class Hedge:
     """After how long without a first byte a call of a tier gets a second one, and how often at most.
 
     The delay is `after_s`, or `after_percentile` of the tier's own recent times, once there are `min_observations`
-    (100, unless stated).
+    (100, unless stated); of both, the longer.
     `max_fraction` is the share of the tier's requests that may get a second call. It goes to another upstream of the
     tiers in `to`; where these are not stated, of this tier and of owned ones: a rented tier is asked a second time only
     where it states a hedge itself or is named.
@@ -32,7 +32,7 @@ class Hedge:
     to: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse what would be no delay, two of them, or a second call for every request."""
+        """Refuse what would be no delay, or a second call for every request."""
         object.__setattr__(self, "to", tuple(self.to))
         refuse("hedge", _hedge_problems(self))
         if self.after_percentile is not None and self.min_observations is None:
@@ -43,16 +43,14 @@ def _hedge_problems(hedge: Hedge) -> Iterable[Problem]:
     if hedge.after_s is None and hedge.after_percentile is None:
         allowed = 'Write after_s = "400ms", or after_percentile = 95 for what the tier itself takes'
         yield Problem("after_s", "is missing: nothing says when a call is late", allowed)
-    if hedge.after_s is not None and hedge.after_percentile is not None:
-        yield Problem("after_percentile", "is stated beside after_s", "State one of the two")
     yield from positive_problems("after_s", hedge.after_s)
     percentile = hedge.after_percentile
     if percentile is not None and not LOWEST_PERCENTILE <= percentile <= HIGHEST_PERCENTILE:
         allowed = f"{LOWEST_PERCENTILE:g} to {HIGHEST_PERCENTILE:g}, such as 95"
         yield Problem("after_percentile", f"is {percentile:g}", allowed)
     fewest = hedge.min_observations
-    if fewest is not None and hedge.after_s is not None:
-        yield Problem("min_observations", "is stated beside after_s, which observes nothing", "Leave it out")
+    if fewest is not None and percentile is None:
+        yield Problem("min_observations", "is stated without after_percentile, which alone observes", "Leave it out")
     elif fewest is not None and not FEWEST_OBSERVATIONS <= fewest <= MOST_OBSERVATIONS:
         allowed = f"{FEWEST_OBSERVATIONS} to {MOST_OBSERVATIONS}, which is how many are kept"
         yield Problem("min_observations", f"is {fewest}", allowed)

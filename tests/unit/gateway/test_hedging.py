@@ -115,6 +115,17 @@ def test_streams_and_whole_answers_of_each_endpoint_have_times_of_their_own():
     assert pace.delay_s("/v1/embeddings", is_stream=False) is None
 
 
+def test_a_call_that_is_slow_only_beside_very_quick_ones_is_not_late_before_the_stated_time():
+    pace = Pace(Hedge(after_percentile=95, after_s=0.2, min_observations=20))
+    assert pace.delay_s("/v1/embeddings", is_stream=False) is None
+    for _ in range(20):
+        pace.observe("/v1/embeddings", 0.003, is_stream=False)
+    assert pace.delay_s("/v1/embeddings", is_stream=False) == 0.2
+    for _ in range(20):
+        pace.observe("/v1/embeddings", 0.7, is_stream=False)
+    assert pace.delay_s("/v1/embeddings", is_stream=False) == 0.7
+
+
 @given(fraction=st.floats(0.01, 0.99), asked=st.lists(st.sampled_from(["request", "take", "give back"]), max_size=400))
 def test_second_calls_never_pass_their_share_of_the_requests_so_far(fraction, asked):
     pace = Pace(Hedge(after_s=1, max_fraction=fraction))

@@ -117,4 +117,7 @@ class Pace:
         if hedge.after_percentile is None:
             return hedge.after_s
         times = self._times.get((path, is_stream))
-        return None if times is None else times.percentile(hedge.after_percentile, fewest=hedge.min_observations or 1)
+        if times is None:
+            return None
+        usual_s = times.percentile(hedge.after_percentile, fewest=hedge.min_observations or 1)
+        return None if usual_s is None else max(usual_s, hedge.after_s or 0.0)
