@@ -117,7 +117,11 @@ HEDGES = {
     "a percentile of most calls": ("after_percentile = 5", "after_percentile", ["is 5", "50 to 99"]),
     "a percentile as a fraction": ("after_percentile = 0.95", "after_percentile", ["is 0.95", "such as 95"]),
     "few observations": ("after_percentile = 95, min_observations = 3", "min_observations", ["is 3", "20 to 1000"]),
-    "observations of no use": ('after_s = "1s", min_observations = 50', "min_observations", ["without after_percentile", "Leave it out"]),
+    "observations of no use": (
+        'after_s = "1s", min_observations = 50',
+        "min_observations",
+        ["without after_percentile", "Leave it out"],
+    ),
     "every call": ("after_s = 1, max_fraction = 1", "max_fraction", ["is 1", "between 0 and 1"]),
     "no such tier": ('after_s = 1, to = ["apj"]', "to", ['"apj"', '"api"']),
     "one tier twice": ('after_s = 1, to = ["api", "api"]', "to[1]", ["twice", "Name each tier once"]),
