@@ -162,7 +162,7 @@ class Exchange:
             gateway.counting.request_ended(self)
             self.keeping = self._crosser = None  # they lead back here
             if self._capturing is not None:
-                gateway.aside(asyncio.to_thread(self._capturing.keep, self))
+                gateway.aside(self._capturing.keep(self))
 
     async def _serve_or_explain(self) -> None:
         try:

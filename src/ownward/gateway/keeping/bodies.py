@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from ownward.core import LedgerError
+from ownward.core import LedgerError, OwnwardError
 from ownward.policy import ANY
 
 if TYPE_CHECKING:
@@ -48,26 +48,28 @@ class Capturing:
         elif self._is_whole:
             self._answer.append(data)
 
-    def keep(self, exchange: Exchange) -> None:
-        """Write both bodies to the ledger; blocks until they are committed, and never raises."""
+    async def keep(self, exchange: Exchange) -> None:
+        """Write both bodies to the ledger, if the plan of now still lets them travel there; never raises."""
         if not self._is_whole or exchange.status != _SUCCESS or exchange.has_broken or exchange.client.is_gone:
             return
-        ledger, at = exchange.gateway.ledger, exchange.gateway.clock.now()
-        expires_at = at + timedelta(seconds=self._capture.retention_s)
-        request_id = exchange.request_id
+        gateway = exchange.gateway
         try:
-            ledger.capture_body(
-                request_id=request_id, attempt=None, kind="request", content=self._request, expires_at=expires_at
-            )
-            ledger.capture_body(
-                request_id=request_id,
-                attempt=exchange.attempts,
-                kind="response",
-                content=b"".join(self._answer),
-                expires_at=expires_at,
-            )
-        except LedgerError as error:
-            _LOG.error("the bodies of %s were not kept: %s", request_id, error)
+            if gateway.table is not exchange.heeded:
+                await exchange.heed_new_plan()
+            if gateway.ledger.is_on_this_machine or exchange.label == ANY:
+                await asyncio.to_thread(self._write, gateway, exchange.request_id, exchange.attempts)
+        except OwnwardError as error:
+            _LOG.error("the bodies of %s were not kept: %s", exchange.request_id, error)
+
+    def _write(self, gateway: Gateway, request_id: str, attempts: int) -> None:
+        ledger, expires_at = gateway.ledger, gateway.clock.now() + timedelta(seconds=self._capture.retention_s)
+        ledger.capture_body(
+            request_id=request_id, attempt=None, kind="request", content=self._request, expires_at=expires_at
+        )
+        answer = b"".join(self._answer)
+        ledger.capture_body(
+            request_id=request_id, attempt=attempts, kind="response", content=answer, expires_at=expires_at
+        )
 
 
 def begin_capture(gateway: Gateway, choice: Choice, body: bytes) -> Capturing | None:

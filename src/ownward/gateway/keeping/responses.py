@@ -332,7 +332,9 @@ class Keeping:
         items = b"[%b]" % b",".join([bytes(item) for item in self._own])
         if target is None or len(items) + len(answer) > settings.keep_response_bytes:
             return False
-        if not self._may_be_kept(exchange.label):  # it may have shrunk while the request was under way
+        if gateway.table is not exchange.heeded:  # what is kept is held to the plan of now as well
+            await exchange.heed_new_plan()
+        if not self._may_be_kept(exchange.label):
             return False
         now = gateway.clock.now()
         kept = KeptResponse(
