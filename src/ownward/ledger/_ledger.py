@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-import json
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, date, datetime
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
@@ -18,28 +17,18 @@ from ownward.core import Clock, LedgerError, new_id, to_json
 from ownward.ledger import _kept as kept_responses
 from ownward.ledger import _queries as queries
 from ownward.ledger import _statements as statements
-from ownward.ledger._budgets import BudgetCheck, BudgetState, open_accounts, query_states
+from ownward.ledger._budgets import BudgetCheck, open_accounts
 from ownward.ledger._copying import CopiedTable, copy_tables
 from ownward.ledger._entries import Entry
-from ownward.ledger._export import export_rows
 from ownward.ledger._imports import import_rows
-from ownward.ledger._kept import KeptResponse, KeptSum
+from ownward.ledger._kept import KeptResponse
 from ownward.ledger._limits import LimitState, LimitTake
 from ownward.ledger._process import this_process
+from ownward.ledger._reader import Reader
 from ownward.ledger._records import ImportCount, Intent, Key, Outcome, Request, Settlement, TrafficRow
-from ownward.ledger._rows import (
-    AttemptRow,
-    BodyRow,
-    CertificateRow,
-    SpendKey,
-    SpendRow,
-    TaskRow,
-    TrafficColumns,
-    WorkloadRow,
-)
-from ownward.ledger._runs import live_runs, reconcile_ended
+from ownward.ledger._runs import reconcile_ended
 from ownward.ledger._store import Connection, Store
-from ownward.ledger._times import from_us_or_none, to_us
+from ownward.ledger._times import to_us
 from ownward.ledger._writer import Writer
 from ownward.pricing import Price
 
@@ -54,7 +43,7 @@ def hash_secret(secret: str) -> str:
     return hashlib.blake2b(secret.encode("utf-8", "replace"), digest_size=32).hexdigest()
 
 
-class Ledger:
+class Ledger(Reader):
     """One ledger, open for writing and reading; safe to use from any thread.
 
     The coroutines belong to the gateway's event loop and return after the commit.
@@ -68,24 +57,13 @@ class Ledger:
         self, store: Store, *, clock: Clock, is_read_only: bool = False, queue_rows: int = _QUEUE_ROWS
     ) -> None:
         """Keep an opened store; `open` is the usual way to a ledger."""
-        self._store = store
-        self._clock = clock
+        super().__init__(store, clock)
         self._is_read_only = is_read_only
         self._run_id = new_id("run_")
         run_row = statements.run_values(
             self._run_id, this_process(), version=__version__, started_at_us=to_us(clock.now())
         )
         self._writer = Writer(store, run_id=self._run_id, run_row=run_row, clock=clock, queue_rows=queue_rows)
-
-    @property
-    def name(self) -> str:
-        """The path, or the address without its password."""
-        return self._store.name
-
-    @property
-    def is_on_this_machine(self) -> bool:
-        """Whether what is written here stays on this machine: a file, or a server reached over loopback or a socket."""
-        return self._store.is_on_this_machine
 
     @property
     def run_id(self) -> str:
@@ -291,15 +269,6 @@ class Ledger:
         """
         return self._run(lambda c: kept_responses.keep(c, kept, most_responses=most_responses, most_bytes=most_bytes))
 
-    def query_conversation(self, response_id: str, *, owner: str) -> tuple[KeptResponse, ...]:
-        """Return what leads to a response, the oldest first and itself last; empty where its owner has none such.
-
-        Where an earlier one is gone, what is left begins with one that continues it (`previous_id`).
-        """
-        now_us = self._now_us()
-        with self._reading(), self._store.reading() as reader:
-            return kept_responses.query_conversation(reader, response_id, owner=owner, now_us=now_us)
-
     def delete_response(self, response_id: str, *, owner: str) -> bool:
         """Delete a kept response for good; return whether its owner had it.
 
@@ -360,21 +329,6 @@ class Ledger:
 
         self._run(revoke)
 
-    def list_keys(self) -> list[Key]:
-        """Return all keys, revoked ones included, the oldest first."""
-        with self._reading():
-            return queries.query_keys(self._store)
-
-    # Reading
-
-    def export_rows(self, *, since: datetime | None = None) -> Iterator[dict[str, Any]]:
-        """Yield the rows of `ownward ledger export`, one an attempt, oldest first, in constant memory.
-
-        With `since`, those of requests that came from then on.
-        """
-        with self._reading():
-            yield from export_rows(self._store, live=self._live(), since=since)
-
     def copy_to(self, target: Ledger) -> list[CopiedTable]:
         """Copy everything into an empty ledger, in one transaction there; return what arrived, table by table.
 
@@ -384,128 +338,6 @@ class Ledger:
         now, source = self._clock.now(), self._store
         with self._reading():
             return target._run(lambda connection: copy_tables(source, target._store, connection, now=now))
-
-    def query_requests(
-        self,
-        *,
-        workload: str | None = None,
-        task_id: str | None = None,
-        request_id: str | None = None,
-        key_id: str | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        newest_first: bool = False,
-        limit: int | None = None,
-    ) -> Iterator[AttemptRow]:
-        """Yield attempts with their request and newest settlement, for requests from `since` up to before `until`."""
-        with self._reading():
-            yield from queries.query_attempts(
-                self._store,
-                live=self._live(),
-                workload=workload,
-                task_id=task_id,
-                request_id=request_id,
-                key_id=key_id,
-                since=since,
-                until=until,
-                newest_first=newest_first,
-                limit=limit,
-            )
-
-    def query_spend(
-        self,
-        *,
-        by: Sequence[SpendKey] = ("workload", "tier"),
-        workload: str | None = None,
-        tier: str | None = None,
-        key_id: str | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
-    ) -> list[SpendRow]:
-        """Return sums of requests, tokens and charges for each group; `by=()` is one row, or none without traffic.
-
-        Raises: LedgerError, naming the keys allowed.
-        """
-        with self._reading():
-            return queries.query_spend(
-                self._store, by=by, since=since, until=until, workload=workload, tier=tier, key_id=key_id
-            )
-
-    def query_tasks(
-        self,
-        *,
-        workload: str | None = None,
-        task_id: str | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        newest_first: bool = False,
-        limit: int | None = None,
-    ) -> Iterator[TaskRow]:
-        """Yield tasks with the cost of all their attempts and the outcome that counts."""
-        with self._reading():
-            yield from queries.query_tasks(
-                self._store,
-                workload=workload,
-                task_id=task_id,
-                since=since,
-                until=until,
-                newest_first=newest_first,
-                limit=limit,
-            )
-
-    def query_outcomes(self, *, task_id: str | None = None, since: datetime | None = None) -> Iterator[Outcome]:
-        """Yield every recorded outcome, corrections included, in the order of recording."""
-        with self._reading():
-            yield from queries.query_outcomes(self._store, task_id=task_id, since=since)
-
-    def query_traffic(
-        self, workload: str | None = None, *, since: datetime | None = None, until: datetime | None = None
-    ) -> TrafficColumns:
-        """Return imported requests and own settled ones as columns, in order of arrival."""
-        with self._reading():
-            return queries.query_traffic(self._store, workload=workload, since=since, until=until)
-
-    def query_workloads(self) -> list[WorkloadRow]:
-        """Return the workloads that are known or have traffic, by name."""
-        with self._reading():
-            return queries.query_workloads(self._store)
-
-    def query_budgets(self, budgets: Sequence[BudgetCheck]) -> list[BudgetState]:
-        """Return what was charged and is reserved against each of `budgets`; zeros where nobody was held to it yet."""
-        with self._reading(), self._store.reading() as reader:
-            return query_states(reader, budgets)
-
-    def query_certificates(self, workload: str | None = None) -> list[CertificateRow]:
-        """Return recorded certificates, the newest first."""
-        with self._reading():
-            return queries.query_certificates(self._store, workload=workload)
-
-    def query_plan(self, plan_sha256: str) -> str | None:
-        """Return the text of a plan that was snapshot, or None."""
-        with self._reading():
-            return queries.query_text(self._store, "SELECT text FROM plans WHERE plan_sha256 = ?", plan_sha256)
-
-    def query_price(self, price_id: str) -> Mapping[str, Any] | None:
-        """Return a price that was snapshot as its JSON object, or None."""
-        with self._reading():
-            text = queries.query_text(self._store, "SELECT price_json FROM prices WHERE price_id = ?", price_id)
-        return None if text is None else json.loads(text)
-
-    def query_bodies(self, *, request_id: str | None = None, workload: str | None = None) -> Iterator[BodyRow]:
-        """Yield captured bodies that are still kept."""
-        with self._reading():
-            yield from queries.query_bodies(self._store, request_id=request_id, workload=workload)
-
-    def query_kept(self) -> tuple[KeptSum, KeptSum]:
-        """Return how much is kept of what was said: captured bodies, and responses that clients continue."""
-        with self._reading(), self._store.reading() as reader:
-            return kept_responses.query_sums(reader)
-
-    def query_last_activity(self) -> datetime | None:
-        """Return when the newest request came, or None where there is none."""
-        with self._reading(), self._store.reading() as reader:
-            ((newest_us,),) = reader.rows("SELECT MAX(started_at_us) FROM requests")
-        return from_us_or_none(newest_us)
 
     def close(self) -> None:
         """Write what is queued, say that this run ended, and let go of the database; again is harmless.
@@ -551,28 +383,11 @@ class Ledger:
         self._require_writable()
         return self._writer.run(call)
 
-    def _live(self) -> list[str]:
-        # Asked before the snapshot is taken: whoever has ended by then has nothing more to add to it.
-        with self._store.reading() as reader:
-            return live_runs(reader, now=self._clock.now())
-
-    def _now_us(self) -> int:
-        return to_us(self._clock.now())
-
     def _require_writable(self) -> None:
         if self._is_read_only:
             raise LedgerError(
                 "the ledger was opened for reading only", where=self.name, next_step="Open it for writing"
             )
-
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:
-            if not self._store.is_database_error(error):
-                raise
-            raise self._store.translate(error, "read") from error
 
 
 def _expiry_us(expires_at: object) -> int | None:
