@@ -23,6 +23,7 @@ from typing import Any
 from benchmarks.machine_facts import new_record, write_record
 
 from ownward import ledger, plan
+from ownward.core import SystemClock
 from ownward.engines import FakeServer
 from ownward.gateway import GatewayServer, GatewaySettings, RequestLog, SpanWriter
 from ownward.policy import DETECTOR_KINDS, LOCAL_ONLY, Detectors, Place, issue_permit
@@ -98,7 +99,7 @@ async def measure_watching() -> dict[str, float]:
                 found |= measure_lines(lambda: log.request_ended(exchange, **kept.more))
                 provider = TracerProvider(shutdown_on_exit=False)
                 provider.add_span_processor(BatchSpanProcessor(Nowhere()))
-                writer = SpanWriter(provider)
+                writer = SpanWriter(provider, SystemClock())
                 found["spans"] = least(lambda: writer.request_ended(exchange, **kept.more))
                 await writer.stop()
                 began = time.process_time()

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from ownward.core import ConfigError, Fault
+from ownward.core import ConfigError, Fault, SystemClock
 
 if TYPE_CHECKING:
     from ownward.config import Settings
@@ -43,7 +43,9 @@ async def spans_of(settings: Settings, door: Door) -> AsyncIterator[tuple[Watche
         raise ConfigError(
             [fault], next_step='Write telemetry.label = "site" or "any" in ownward.toml, if they may go there'
         )
-    writer = make_span_writer(door, url=destination.url, headers=destination.headers, place=place, label=label)
+    writer = make_span_writer(
+        door, url=destination.url, headers=destination.headers, place=place, label=label, clock=SystemClock()
+    )
     try:
         yield (writer,)
     finally:

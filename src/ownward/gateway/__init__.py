@@ -3,7 +3,8 @@
 It never loads what decides (planner, simulation, perf).
 """
 
-from ownward.gateway.app import ASGIApp, Gateway, Secrets
+from ownward.gateway.app import Gateway, Secrets
+from ownward.gateway.asgi import ASGIApp
 from ownward.gateway.server import GatewayServer, Stoppable, run_loop, serve_app
 from ownward.gateway.settings import DEFAULT_PORT, GatewaySettings
 from ownward.gateway.watching.counting import Watcher

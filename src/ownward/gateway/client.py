@@ -13,7 +13,7 @@ from ownward.gateway.errors import BodyTooLarge, MalformedRequest
 from ownward.gateway.listening.call import CALL, Call
 
 if TYPE_CHECKING:
-    from ownward.gateway.app import Receive, Scope, Send
+    from ownward.gateway.asgi import Receive, Scope, Send
     from ownward.gateway.settings import GatewaySettings
     from ownward.upstreams import Response
 

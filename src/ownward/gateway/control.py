@@ -32,7 +32,8 @@ from ownward.gateway.watching import exposition
 from ownward.ledger import Outcome, OutcomeSource
 
 if TYPE_CHECKING:
-    from ownward.gateway.app import Gateway, Receive, Scope, Send
+    from ownward.gateway.asgi import Receive, Scope, Send
+    from ownward.gateway.commons import Commons
 
 _LOG = logging.getLogger("ownward.gateway")
 _JSON = b"application/json"
@@ -64,7 +65,7 @@ class _StatedOutcome(msgspec.Struct, forbid_unknown_fields=True):
     comment: str = ""
 
 
-async def answer(gateway: Gateway, scope: Scope, receive: Receive, send: Send) -> None:
+async def answer(gateway: Commons, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer a request that is not for inference."""
     headers: Mapping[bytes, bytes] = dict(scope["headers"])
     dialect: Dialect = "anthropic" if b"anthropic-version" in headers else "openai"
@@ -83,7 +84,7 @@ async def answer(gateway: Gateway, scope: Scope, receive: Receive, send: Send) -
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
-async def _answer(gateway: Gateway, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive) -> _Answer:
+async def _answer(gateway: Commons, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive) -> _Answer:
     method, path = scope["method"], scope["path"]
     allowed = _methods_of(path)
     if method not in allowed:
@@ -128,7 +129,7 @@ def _methods_of(path: str) -> tuple[str, ...]:
     return kept_pages.methods_of(path)
 
 
-def _answer_models(gateway: Gateway, path: str, headers: Mapping[bytes, bytes]) -> _Answer:
+def _answer_models(gateway: Commons, path: str, headers: Mapping[bytes, bytes]) -> _Answer:
     table = gateway.table
     if path == _MODELS:
         is_anthropic = b"anthropic-version" in headers
@@ -139,7 +140,7 @@ def _answer_models(gateway: Gateway, path: str, headers: Mapping[bytes, bytes]) 
     return 200, _JSON, json.dumps(table.model_record(name)).encode()
 
 
-async def _record_outcome(gateway: Gateway, path: str, receive: Receive) -> _Answer:
+async def _record_outcome(gateway: Commons, path: str, receive: Receive) -> _Answer:
     task_id = unquote(path[len(_TASKS) : -len(_OUTCOME)])
     body = await _read_body(receive)
     try:
@@ -169,7 +170,7 @@ async def _record_outcome(gateway: Gateway, path: str, receive: Receive) -> _Ans
     return 200, _JSON, json.dumps(record).encode()
 
 
-def _has_task(gateway: Gateway, task_id: str) -> bool:
+def _has_task(gateway: Commons, task_id: str) -> bool:
     return next(iter(gateway.ledger.query_tasks(task_id=task_id, limit=1)), None) is not None
 
 

@@ -14,6 +14,7 @@ import msgspec
 
 from ownward.core import LedgerError, OwnwardError, UpstreamError, new_id
 from ownward.gateway import wire
+from ownward.gateway.calling.carrying import carry_out
 from ownward.gateway.calling.continuing import BARRED, Continuing
 from ownward.gateway.calling.crossing import Crossed, Crosser
 from ownward.gateway.calling.failover import Failover
@@ -44,9 +45,10 @@ from ownward.ledger import BudgetCheck, LimitState, Request, TaskBasis
 from ownward.policy import LOCAL_ONLY, Label
 
 if TYPE_CHECKING:
-    from ownward.gateway.app import Gateway, Receive, Scope, Send
+    from ownward.gateway.asgi import Receive, Scope, Send
     from ownward.gateway.calling.attempt import Attempt
     from ownward.gateway.calling.sink import Sink
+    from ownward.gateway.commons import Commons
     from ownward.upstreams import Response
 
 _LOG = logging.getLogger("ownward.gateway")
@@ -55,6 +57,8 @@ _CLIENT_GONE = 499
 
 class Exchange:
     """One request; `run` returns when the client has its answer and the ledger's rows are queued."""
+
+    takes_hedge = True
 
     __slots__ = (
         "_capturing",
@@ -101,7 +105,7 @@ class Exchange:
         "workload",
     )
 
-    def __init__(self, gateway: Gateway, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, gateway: Commons, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
         """Begin; nothing is read yet."""
         self.gateway = gateway
         self.table: RoutingTable = gateway.table
@@ -208,7 +212,7 @@ class Exchange:
         elif plan is None:
             await self.attempt_each(choice.targets, self.body, self)
         else:
-            await plan.carry_out(self, choice)
+            await carry_out(plan, self, choice)
 
     def _may_continue(self, asked: Asked, choice: Choice) -> bool:
         if choice.declared is None or not choice.declared.continues_streams:

@@ -8,12 +8,12 @@ from ownward.gateway import wire
 from ownward.gateway.holding.limits import headers_of as limit_headers_of
 
 if TYPE_CHECKING:
-    from ownward.gateway.exchange import Exchange
+    from ownward.gateway.calling.served import Served
 
 _SHOWN_HINTS = 32
 
 
-def headers_of(exchange: Exchange) -> list[tuple[bytes, bytes]]:
+def headers_of(exchange: Served) -> list[tuple[bytes, bytes]]:
     """Return the headers of an answer that goes to the client now."""
     headers = [
         (b"x-ownward-request-id", exchange.request_id.encode("ascii")),
@@ -40,7 +40,7 @@ def headers_of(exchange: Exchange) -> list[tuple[bytes, bytes]]:
     return headers
 
 
-def _total_headers(exchange: Exchange) -> list[tuple[bytes, bytes]]:
+def _total_headers(exchange: Served) -> list[tuple[bytes, bytes]]:
     """Return what all calls so far used: the answer's own usage is that of the one it came from."""
     used = [call.usage for call in exchange.calls if call.usage is not None]
     return [

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 from ownward.core import Clock, ConfigError, Fault, OwnwardError, PortTaken, SystemClock
-from ownward.gateway.app import ASGIApp, Gateway, Secrets
+from ownward.gateway.app import Gateway, Secrets
+from ownward.gateway.asgi import ASGIApp
 from ownward.gateway.listening.listener import Listener
 from ownward.gateway.listening.tls import ListenerTls, listener_tls
 from ownward.gateway.settings import GatewaySettings

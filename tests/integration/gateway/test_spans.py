@@ -20,7 +20,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from ownward import config
 from ownward.cli._spans import spans_of
-from ownward.core import ConfigError
+from ownward.core import ConfigError, SystemClock
 from ownward.engines import FakeOptions, FakeServer
 from ownward.gateway import SpanWriter, make_span_writer
 from ownward.policy import ANY, LOCAL_ONLY, Place
@@ -38,7 +38,7 @@ def memory():
 def writer(memory):
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(memory))
-    yield SpanWriter(provider)
+    yield SpanWriter(provider, SystemClock())
     provider.shutdown()
 
 
@@ -192,7 +192,12 @@ def test_a_name_that_leads_elsewhere_than_its_place_is_stopped_at_the_door(lab, 
         caplog.set_level(logging.WARNING)
         async with Door() as door, FakeServer() as fake:
             writer = make_span_writer(
-                door, url="http://10.255.255.1:9/v1/traces", headers=(), place=Place(is_local=True), label=LOCAL_ONLY
+                door,
+                url="http://10.255.255.1:9/v1/traces",
+                headers=(),
+                place=Place(is_local=True),
+                label=LOCAL_ONLY,
+                clock=SystemClock(),
             )
             async with start(lab.plan_of(lab.tier("a", fake.base_url)), watchers=(writer,)) as running:
                 await running.ask(body=lab.chat())
@@ -207,7 +212,12 @@ def test_a_collector_that_is_down_is_said_once_and_stops_no_request(lab, start, 
         caplog.set_level(logging.WARNING)
         async with Door() as door, FakeServer() as fake:
             writer = make_span_writer(
-                door, url="http://127.0.0.1:9/v1/traces", headers=(), place=Place(is_local=True), label=ANY
+                door,
+                url="http://127.0.0.1:9/v1/traces",
+                headers=(),
+                place=Place(is_local=True),
+                label=ANY,
+                clock=SystemClock(),
             )
             async with start(lab.plan_of(lab.tier("a", fake.base_url)), watchers=(writer,)) as running:
                 for _ in range(3):

@@ -8,7 +8,7 @@ import pytest
 
 from ownward.core import ConfigError
 from ownward.engines import Failure, FakeOptions, FakeServer
-from ownward.gateway.calling.carrying import compile_strategy
+from ownward.gateway.placing.strategy import compile_strategy
 from ownward.plan import Match, Strategy, Workload
 from ownward.policy import ANY
 

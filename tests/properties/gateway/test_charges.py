@@ -8,7 +8,7 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ownward.gateway.holding.bounds import ChargeBound
+from ownward.gateway.placing.bounds import ChargeBound
 from ownward.pricing import Price, PriceStep, Usage
 
 RATES = st.decimals(min_value=0, max_value=100, places=6) | st.decimals(min_value=0, max_value=100, places=9)

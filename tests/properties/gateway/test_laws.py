@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ownward.gateway.endpoints import CHAT
-from ownward.gateway.holding.bounds import ChargeBound
+from ownward.gateway.placing.bounds import ChargeBound
 from ownward.gateway.placing.breaker import CLOSED, LAST_WAIT_S, PROBE_S, BreakerRules
 from ownward.gateway.placing.choosing import Asked, Found, KeyScope, compute_label
 from ownward.gateway.placing.routing import compile_plan

@@ -330,7 +330,7 @@ def test_of_a_tiers_upstreams_only_those_at_a_permitted_place_are_candidates():
 
 
 def test_a_price_is_bounded_at_its_dearest():
-    from ownward.gateway.holding.bounds import ChargeBound
+    from ownward.gateway.placing.bounds import ChargeBound
 
     price = Price(
         provider="p", model="m", input_usd_per_mtok=Decimal(3), output_usd_per_mtok=Decimal(15),

@@ -21,8 +21,8 @@ from ownward.upstreams import Response, Spliced, Timeouts, splice
 
 if TYPE_CHECKING:
     from ownward.gateway.calling.crossing import Crossed
+    from ownward.gateway.calling.served import Served
     from ownward.gateway.endpoints import Endpoint
-    from ownward.gateway.exchange import Exchange
     from ownward.gateway.placing.routing import Target
 
 
@@ -46,7 +46,7 @@ class Attempt:
         "target",
     )
 
-    def __init__(self, exchange: Exchange, target: Target, *, number: int, body: bytes, sink: Sink) -> None:
+    def __init__(self, exchange: Served, target: Target, *, number: int, body: bytes, sink: Sink) -> None:
         """Begin; nothing is written yet. After `run`, `entry` says what was settled."""
         self.exchange = exchange
         self.target = target

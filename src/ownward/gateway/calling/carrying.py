@@ -9,23 +9,23 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ownward import plan as plan_room
 from ownward.core import LedgerError, OwnwardError, picousd_to_usd
+from ownward.gateway.calling.failover import Failover
 from ownward.gateway.calling.whole_as_stream import chat_as_stream
 from ownward.gateway.endpoints import CHAT
 from ownward.gateway.errors import Incapable, NoUpstream
 
 if TYPE_CHECKING:
     from ownward.gateway.calling.attempt import Attempt
-    from ownward.gateway.exchange import Exchange
+    from ownward.gateway.calling.served import Served
     from ownward.gateway.placing.choosing import Choice
     from ownward.gateway.placing.routing import Target
-    from ownward.strategies import Ask, Judge, Reply, StrategySpec
+    from ownward.gateway.placing.strategy import CompiledStrategy
+    from ownward.strategies import Ask, Reply
     from ownward.upstreams import Response
 
 _SUCCESS = 200
@@ -33,112 +33,75 @@ _ABSENT = msgspec.Raw(b"")
 _Top = dict[str, msgspec.Raw]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Carrying:
-    """A workload's strategy, ready to be carried out."""
+async def carry_out(strategy: CompiledStrategy, exchange: Served, choice: Choice) -> None:
+    """Make a strategy's calls and send the client the answer it chooses.
 
-    spec: StrategySpec
-    judge: Judge | None
-
-    async def carry_out(self, exchange: Exchange, choice: Choice) -> None:
-        """Make the strategy's calls and send the client the answer it chooses.
-
-        Where none of them answers, the fallback tiers are asked once each, as they would be directly.
-        Raises: Incapable, if the request is none that a strategy can work on, and what the last call failed with.
-        """
-        from ownward import strategies
-
-        top = _read(exchange)
-        steps = strategies.run(self.spec, self.judge)
-        failures: list[OwnwardError] = []
-        try:
-            asks = next(steps)
-            while True:
-                calls = (self._call(exchange, choice, ask, top, failures) for ask in asks)
-                asks = steps.send(await _all_of(calls))
-        except StopIteration as end:
-            chosen: strategies.Chosen = end.value
-        if chosen.reply is not None:
-            taken: _Taken = chosen.reply.payload
-            exchange.target = taken.target
-            exchange.outcome = f"; {self.spec.kind}: {chosen.reason} in {chosen.calls} calls"
-            await _pass_on(exchange, taken, top)
-            return
-        rest = [target for target in choice.targets if target.tier.name not in self.spec.tiers]
-        if rest:
-            exchange.outcome = f"; {self.spec.kind}: {chosen.reason}, so the fallback"
-            await exchange.attempt_each(rest, exchange.body, exchange)
-            return
-        raise (
-            failures[-1]
-            if failures
-            else NoUpstream(
-                f"the strategy {self.spec.kind!r} ended without an answer: {chosen.reason}", retry_after_s=None
-            )
-        )
-
-    async def _call(
-        self, exchange: Exchange, choice: Choice, ask: Ask, top: _Top, failures: list[OwnwardError]
-    ) -> Reply:
-        from ownward.strategies import Reply
-
-        started_s = exchange.gateway.clock.monotonic_s()
-        taken = _Taken()
-        targets = [target for target in choice.targets if target.tier.name == ask.tier]
-        attempt: Attempt | None = None
-        if targets:
-            try:
-                attempt = await exchange.attempt_each(targets, _body_of(ask, top), taken)
-            except LedgerError:
-                raise
-            except OwnwardError as error:
-                failures.append(error)
-        elapsed_s = exchange.gateway.clock.monotonic_s() - started_s
-        if attempt is None:
-            return Reply(text=None, elapsed_s=elapsed_s)
-        taken.target = attempt.target
-        usage, charge = attempt.entry.usage, attempt.entry.charge_picousd
-        return Reply(
-            text=taken.text,
-            output_tokens=None if usage is None else usage.output_tokens,
-            usd=None if charge is None else float(picousd_to_usd(charge)),
-            elapsed_s=elapsed_s,
-            payload=taken,
-        )
-
-
-def compile_strategy(strategy: plan_room.Strategy) -> Carrying:
-    """Return a plan's strategy with its judge.
-
-    Raises: ConfigError, if it cannot be carried out.
+    Where none of them answers, the fallback tiers are asked once each, as they would be directly.
+    Raises: Incapable, if the request is none that a strategy can work on, and what the last call failed with.
     """
     from ownward import strategies
 
-    options = strategy.options
-    stated: dict[str, Any] = {
-        name: options[option]
-        for name, option in (
-            ("samples", "samples"),
-            ("agreement", "agreement_fraction"),
-            ("revisions", "revisions"),
-            ("temperature", "temperature"),
-        )
-        if option in options
-    }
-    caps = strategies.Caps(
-        max_calls=strategy.max_calls,
-        max_output_tokens=strategy.max_output_tokens,
-        max_usd=None if strategy.max_usd is None else float(strategy.max_usd),
-        max_seconds=strategy.max_seconds,
+    spec = strategy.spec
+    top = _read(exchange)
+    steps = strategies.run(spec, strategy.judge)
+    failures: list[OwnwardError] = []
+    try:
+        asks = next(steps)
+        while True:
+            calls = (_call(exchange, choice, ask, top, failures) for ask in asks)
+            asks = steps.send(await _all_of(calls))
+    except StopIteration as end:
+        chosen: strategies.Chosen = end.value
+    if chosen.reply is not None:
+        taken: _Taken = chosen.reply.payload
+        exchange.target = taken.target
+        exchange.outcome = f"; {spec.kind}: {chosen.reason} in {chosen.calls} calls"
+        await _pass_on(exchange, taken, top)
+        return
+    rest = [target for target in choice.targets if target.tier.name not in spec.tiers]
+    if rest:
+        exchange.outcome = f"; {spec.kind}: {chosen.reason}, so the fallback"
+        await Failover(exchange, rest, exchange.body, exchange).run()
+        return
+    raise (
+        failures[-1]
+        if failures
+        else NoUpstream(f"the strategy {spec.kind!r} ended without an answer: {chosen.reason}", retry_after_s=None)
     )
-    spec = strategies.StrategySpec(kind=strategy.kind, tiers=strategy.tiers, caps=caps, **stated)
-    judge = strategies.judge_for(strategy.judge_options)
-    strategies.check(spec, has_judge=judge is not None)
-    return Carrying(spec=spec, judge=judge)
+
+
+async def _call(exchange: Served, choice: Choice, ask: Ask, top: _Top, failures: list[OwnwardError]) -> Reply:
+    from ownward.strategies import Reply
+
+    started_s = exchange.gateway.clock.monotonic_s()
+    taken = _Taken()
+    targets = [target for target in choice.targets if target.tier.name == ask.tier]
+    attempt: Attempt | None = None
+    if targets:
+        try:
+            attempt = await Failover(exchange, targets, _body_of(ask, top), taken).run()
+        except LedgerError:
+            raise
+        except OwnwardError as error:
+            failures.append(error)
+    elapsed_s = exchange.gateway.clock.monotonic_s() - started_s
+    if attempt is None:
+        return Reply(text=None, elapsed_s=elapsed_s)
+    taken.target = attempt.target
+    usage, charge = attempt.entry.usage, attempt.entry.charge_picousd
+    return Reply(
+        text=taken.text,
+        output_tokens=None if usage is None else usage.output_tokens,
+        usd=None if charge is None else float(picousd_to_usd(charge)),
+        elapsed_s=elapsed_s,
+        payload=taken,
+    )
 
 
 class _Taken:
     """An answer that a strategy looks at before anybody else does."""
+
+    takes_hedge = False
 
     __slots__ = ("body", "content_type", "has_begun", "headers", "status", "target", "text")
 
@@ -186,7 +149,7 @@ async def _all_of(calls: Iterable[Awaitable[Reply]]) -> tuple[Reply, ...]:
     return tuple(reply for reply in replies if not isinstance(reply, BaseException))
 
 
-def _read(exchange: Exchange) -> _Top:
+def _read(exchange: Served) -> _Top:
     kind = (
         "strategy"
         if exchange.choice is None or exchange.choice.declared is None
@@ -227,7 +190,7 @@ def _text_in(body: bytes) -> str | None:
     return content if isinstance(content, str) else None
 
 
-async def _pass_on(exchange: Exchange, taken: _Taken, top: _Top) -> None:
+async def _pass_on(exchange: Served, taken: _Taken, top: _Top) -> None:
     """Send the chosen answer: as it is, or as a stream of one piece where the client asked for a stream."""
     if not exchange.is_stream:
         await exchange.answer(taken.status, taken.content_type, taken.headers, taken.body)

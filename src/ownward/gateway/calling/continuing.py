@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ownward.core import OwnwardError
 
 if TYPE_CHECKING:
-    from ownward.gateway.exchange import Exchange
+    from ownward.gateway.calling.served import Served
     from ownward.gateway.placing.routing import Target
     from ownward.upstreams import Response
 
@@ -33,7 +33,9 @@ BARRED: Final = frozenset({"tools", "json_schema", "json_mode", "logprobs", "mul
 class Continuing:
     """Passes a stream on event by event, keeps its text, and joins what follows a cut to it."""
 
-    def __init__(self, exchange: Exchange) -> None:
+    takes_hedge = True
+
+    def __init__(self, exchange: Served) -> None:
         """Begin; nothing is passed on yet."""
         self._exchange = exchange
         self._held = b""

@@ -1,52 +1,24 @@
-"""Where none of an upstream's dialects is the client's: what is asked in its place, and the translation there and back.
+"""Where none of an upstream's dialects is the client's: the translation of the request there, and of its answer back.
 
 `ownward.upstreams.translation` knows the words; it is loaded by the first request that needs it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from ownward.core import BrokenStream
-from ownward.gateway.endpoints import CHAT, MESSAGES, RESPONSES, Endpoint
+from ownward.gateway.endpoints import CHAT, Endpoint
 from ownward.gateway.errors import Incapable, UntranslatedAnswer
-from ownward.plan import Tier
 
 if TYPE_CHECKING:
     from ownward.gateway.placing.routing import Target
     from ownward.upstreams import translation
 
-_LLAMA_CPP = frozenset({"embedded", "llama-server"})
-"""Their stream of `/v1/responses` lacks `content_index`, `output_index` and sequence numbers (build b11549), without
-which openai's own client cannot put an answer together. Their `/v1/messages` passes over a JSON schema, to which their
-chat completions hold an answer: measured 2026-11-21."""
-
 _NEWER_LIMIT_PROVIDERS = frozenset({"azure", "openai"})
 _NEWER_LIMIT_HOSTS = ("api.openai.com", ".openai.azure.com")
-
-
-def find_form_crossings(tier: Tier) -> Mapping[str, Endpoint]:
-    """Return, by the client's path, the endpoint that is asked in its place where a request demands a JSON schema."""
-    return {MESSAGES.path: CHAT} if tier.engine in _LLAMA_CPP else {}
-
-
-def find_crossings(tier: Tier, dialects: frozenset[str]) -> Mapping[str, Endpoint]:
-    """Return, by the client's path, the endpoint that is asked in its place where it is not served itself.
-
-    A tier that states its capabilities and not `responses` is asked for chat completions instead, and so is llama.cpp.
-    """
-    speaks_openai = "openai" in dialects
-    instead = CHAT if speaks_openai else MESSAGES
-    found: dict[str, Endpoint] = {}
-    for endpoint in (CHAT, RESPONSES, MESSAGES):
-        is_served = endpoint.dialect in dialects
-        if endpoint is RESPONSES:
-            is_served &= tier.engine not in _LLAMA_CPP and ("responses" in tier.capabilities or not tier.capabilities)
-        if not is_served:
-            found[endpoint.path] = instead
-    return found
 
 
 class Crosser:

@@ -25,7 +25,7 @@ from ownward.gateway.errors import (
 from ownward.gateway.placing.choosing import refuse_anew
 
 if TYPE_CHECKING:
-    from ownward.gateway.exchange import Exchange
+    from ownward.gateway.calling.served import Served
     from ownward.gateway.holding.admission import Slots
     from ownward.gateway.placing.routing import Target
 
@@ -49,7 +49,7 @@ class Failover:
         "_untold",
     )
 
-    def __init__(self, exchange: Exchange, targets: Iterable[Target], body: bytes, sink: Sink) -> None:
+    def __init__(self, exchange: Served, targets: Iterable[Target], body: bytes, sink: Sink) -> None:
         """Begin; nobody is asked yet."""
         self._exchange = exchange
         self._left = list(targets)

@@ -19,8 +19,8 @@ from ownward.pricing import Usage
 from ownward.upstreams import Spliced, UsageTap, input_tokens_upper_bound, output_tokens_upper_bound
 
 if TYPE_CHECKING:
+    from ownward.gateway.calling.served import Served
     from ownward.gateway.endpoints import Endpoint
-    from ownward.gateway.exchange import Exchange
     from ownward.gateway.placing.routing import Target
     from ownward.policy import Permit
 
@@ -56,7 +56,7 @@ class LedgerEntry:
         "usage",
     )
 
-    def __init__(self, exchange: Exchange, target: Target, *, number: int, endpoint: Endpoint) -> None:
+    def __init__(self, exchange: Served, target: Target, *, number: int, endpoint: Endpoint) -> None:
         """Begin; nothing is written yet. `endpoint` is the one that the upstream is asked at."""
         self._exchange = exchange
         self._gateway = exchange.gateway

@@ -13,15 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from ownward.core import OwnwardError, UpstreamRefused
 from ownward.gateway.calling.attempt import Attempt
-from ownward.gateway.calling.continuing import Continuing
 from ownward.gateway.calling.sink import Retry, Sink
 from ownward.gateway.endpoints import RESPONSES
-from ownward.gateway.keeping.responses import Keeping
 from ownward.gateway.placing.hedging import Pace, find_second
 from ownward.ledger import beaten_note, hedge_note
 
 if TYPE_CHECKING:
-    from ownward.gateway.exchange import Exchange
+    from ownward.gateway.calling.served import Served
     from ownward.gateway.placing.routing import Target
     from ownward.upstreams import Response
 
@@ -29,13 +27,13 @@ _LOG = logging.getLogger("ownward.gateway")
 _ERRORS_FROM = 400
 
 
-def find_pace(exchange: Exchange, target: Target, sink: Sink) -> Pace | None:
+def find_pace(exchange: Served, target: Target, sink: Sink) -> Pace | None:
     """Return the pace by which a call to `target` may get a second one; None where it never does.
 
     A strategy's calls do not: their number is capped, and some are made side by side as it is. Nor does a response that
     the upstream is to keep, since a cancelled one might be kept as well. All other calls change nothing upstream.
     """
-    if exchange.has_begun or not (sink is exchange or isinstance(sink, Continuing | Keeping)):
+    if exchange.has_begun or not sink.takes_hedge:
         return None
     if exchange.endpoint is RESPONSES and not exchange.is_unkept:
         return None
@@ -45,7 +43,7 @@ def find_pace(exchange: Exchange, target: Target, sink: Sink) -> Pace | None:
 class Race:
     """A call and, once it is late, a second one."""
 
-    def __init__(self, exchange: Exchange, sink: Sink, pace: Pace, left: list[Target], body: bytes) -> None:
+    def __init__(self, exchange: Served, sink: Sink, pace: Pace, left: list[Target], body: bytes) -> None:
         """Begin; `left` are the request's other candidates, from which the second call takes one."""
         self.exchange = exchange
         self.sink = sink
@@ -201,6 +199,8 @@ class Race:
 
 class _Lane:
     """Where one of the two calls writes to: to the client as soon as it is the first, to nobody before and else."""
+
+    takes_hedge = False
 
     __slots__ = ("_race", "_sink", "attempt", "task")
 

@@ -29,6 +29,11 @@ class Sink(Protocol):
     """Where an answer goes: to the client, or to a strategy that wants to look at it first."""
 
     @property
+    def takes_hedge(self) -> bool:
+        """Whether a late call may get a second one beside it: not where the number of calls is somebody else's."""
+        ...
+
+    @property
     def has_begun(self) -> bool:
         """Whether anything was passed on, so that no other upstream can be asked."""
         ...

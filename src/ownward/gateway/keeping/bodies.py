@@ -16,8 +16,8 @@ from ownward.core import LedgerError, OwnwardError
 from ownward.policy import ANY
 
 if TYPE_CHECKING:
-    from ownward.gateway.app import Gateway
-    from ownward.gateway.exchange import Exchange
+    from ownward.gateway.calling.served import Served
+    from ownward.gateway.commons import Commons
     from ownward.gateway.placing.choosing import Choice
     from ownward.plan import Capture, Plan
 
@@ -48,7 +48,7 @@ class Capturing:
         elif self._is_whole:
             self._answer.append(data)
 
-    async def keep(self, exchange: Exchange) -> None:
+    async def keep(self, exchange: Served) -> None:
         """Write both bodies to the ledger, if the plan of now still lets them travel there; never raises."""
         if not self._is_whole or exchange.status != _SUCCESS or exchange.has_broken or exchange.client.is_gone:
             return
@@ -61,7 +61,7 @@ class Capturing:
         except OwnwardError as error:
             _LOG.error("the bodies of %s were not kept: %s", exchange.request_id, error)
 
-    def _write(self, gateway: Gateway, request_id: str, attempts: int) -> None:
+    def _write(self, gateway: Commons, request_id: str, attempts: int) -> None:
         ledger, expires_at = gateway.ledger, gateway.clock.now() + timedelta(seconds=self._capture.retention_s)
         ledger.capture_body(
             request_id=request_id, attempt=None, kind="request", content=self._request, expires_at=expires_at
@@ -72,7 +72,7 @@ class Capturing:
         )
 
 
-def begin_capture(gateway: Gateway, choice: Choice, body: bytes) -> Capturing | None:
+def begin_capture(gateway: Commons, choice: Choice, body: bytes) -> Capturing | None:
     """Return what a request's bodies are gathered in; None where its workload does not ask, or it is not drawn."""
     capture = None if choice.declared is None else choice.declared.capture
     if capture is None or not (gateway.ledger.is_on_this_machine or choice.label == ANY):
@@ -82,7 +82,7 @@ def begin_capture(gateway: Gateway, choice: Choice, body: bytes) -> Capturing | 
     return Capturing(capture, body)
 
 
-async def delete_expired(gateway: Gateway) -> None:
+async def delete_expired(gateway: Commons) -> None:
     """Delete the bodies whose time is over; never raises."""
     try:
         await asyncio.to_thread(gateway.ledger.delete_expired_bodies)

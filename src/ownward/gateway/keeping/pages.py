@@ -12,7 +12,7 @@ from ownward.gateway.keeping.conversation import list_items
 from ownward.gateway.keeping.responses import is_id, owner_for
 
 if TYPE_CHECKING:
-    from ownward.gateway.app import Gateway
+    from ownward.gateway.commons import Commons
     from ownward.gateway.placing.choosing import KeyScope
     from ownward.ledger import KeptResponse
 
@@ -32,7 +32,7 @@ def methods_of(path: str) -> tuple[str, ...]:
     return ("GET", "DELETE") if name and "/" not in name else ()
 
 
-async def answer(gateway: Gateway, method: str, path: str, query: bytes, key: KeyScope | None) -> bytes:
+async def answer(gateway: Commons, method: str, path: str, query: bytes, key: KeyScope | None) -> bytes:
     """Return what is told of a kept response, or that it was deleted.
 
     Raises: UnknownResponse, MalformedRequest.

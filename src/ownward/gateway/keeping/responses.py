@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from ownward.core import LedgerError, OwnwardError
+from ownward.gateway.calling.failover import Failover
 from ownward.gateway.errors import (
     BodyTooLarge,
     GapInConversation,
@@ -39,7 +40,7 @@ from ownward.policy import ANY, LOCAL_ONLY, Label
 from ownward.upstreams import EventCutter
 
 if TYPE_CHECKING:
-    from ownward.gateway.exchange import Exchange
+    from ownward.gateway.calling.served import Served
     from ownward.gateway.placing.choosing import Choice, KeyScope
     from ownward.gateway.placing.routing import Target
     from ownward.upstreams import Response
@@ -74,7 +75,7 @@ def is_id(response_id: str) -> bool:
     return _ID.fullmatch(response_id) is not None
 
 
-async def begin_keeping(exchange: Exchange) -> Keeping | None:
+async def begin_keeping(exchange: Served) -> Keeping | None:
     """Return what is said before a request and becomes of its answer; None where bytes pass as they are.
 
     Raises: Incapable, MalformedRequest, UnknownPreviousResponse, GapInConversation, BodyTooLarge.
@@ -112,7 +113,7 @@ async def begin_keeping(exchange: Exchange) -> Keeping | None:
     return keeping
 
 
-async def _find_turns(exchange: Exchange, top: Members) -> tuple[KeptResponse, ...]:
+async def _find_turns(exchange: Served, top: Members) -> tuple[KeptResponse, ...]:
     """Return the responses that a request continues, or none.
 
     Raises: MalformedRequest, UnknownPreviousResponse, GapInConversation.
@@ -153,6 +154,8 @@ def _refuse_references(own: Sequence[msgspec.Raw]) -> None:
 class Keeping:
     """Where the answer to one request goes: to the client under a name of ours, and where it may, into the ledger."""
 
+    takes_hedge = True
+
     __slots__ = (
         "_cutter",
         "_exchange",
@@ -168,7 +171,7 @@ class Keeping:
 
     def __init__(
         self,
-        exchange: Exchange,
+        exchange: Served,
         conversation: Conversation,
         turns: Sequence[KeptResponse],
         own: Sequence[msgspec.Raw],
@@ -224,7 +227,7 @@ class Keeping:
         Raises: what to tell the client, if none has answered.
         """
         exchange = self._exchange
-        await exchange.attempt_each(targets, exchange.body, self)
+        await Failover(exchange, targets, exchange.body, self).run()
         rounds = 0
         while (refused := self._refused) is not None:
             self._refused = None
@@ -233,7 +236,7 @@ class Keeping:
                 await exchange.answer(*refused)
                 return
             exchange.outcome = "; its oldest turns are left out, as truncation says"
-            await exchange.attempt_each(targets, exchange.body, self)
+            await Failover(exchange, targets, exchange.body, self).run()
 
     # What an attempt passes on.
 

@@ -14,10 +14,10 @@ from typing import Any
 
 from ownward.core import UsageError
 from ownward.gateway import wire
-from ownward.gateway.calling.carrying import Carrying, compile_strategy
-from ownward.gateway.calling.crossing import find_crossings, find_form_crossings
 from ownward.gateway.endpoints import ENDPOINTS, Endpoint
-from ownward.gateway.holding.bounds import ChargeBound
+from ownward.gateway.placing.bounds import ChargeBound
+from ownward.gateway.placing.crossings import find_crossings, find_form_crossings
+from ownward.gateway.placing.strategy import CompiledStrategy, compile_strategy
 from ownward.plan import Match, Plan, Tier, Upstream, Workload
 from ownward.policy import LOCAL_ONLY, Detectors, Label, Place
 from ownward.upstreams import DIRECT, Proxy, Timeouts, Way
@@ -118,7 +118,7 @@ class RoutingTable:
     needs_metadata: bool
     needs_headers: bool
     needs_fingerprint: bool
-    strategies: Mapping[str, Carrying]
+    strategies: Mapping[str, CompiledStrategy]
     detection: Mapping[str | None, tuple[Detection, ...]]
     memory: Memory = field(default_factory=Memory)
 

@@ -13,8 +13,8 @@ from ownward.gateway.watching.metrics import OTHER, CallEnd, GatewayMetrics, Out
 from ownward.ledger import BudgetCheck
 
 if TYPE_CHECKING:
-    from ownward.gateway.exchange import Exchange
     from ownward.gateway.placing.routing import Target
+    from ownward.gateway.watching.watched import Counted, Watched
 
 _CLIENT_GONE = 499
 _ERRORS_FROM = 400
@@ -24,7 +24,7 @@ _SERVER_FAULTS = 500
 class Watcher(Protocol):
     """Who is told of every request that is over, such as the log and spans. It must be quick, and never raise."""
 
-    def request_ended(self, exchange: Exchange, *, outcome: Outcome, latency_s: float) -> None:
+    def request_ended(self, exchange: Watched, *, outcome: Outcome, latency_s: float) -> None:
         """Take note; `exchange.calls` holds its calls."""
         ...
 
@@ -39,12 +39,12 @@ class Counting:
         self.started_at = clock.now()
         self._clock = clock
 
-    def call_ended(self, exchange: Exchange, call: CallEnd) -> None:
+    def call_ended(self, exchange: Counted, call: CallEnd) -> None:
         """Count a call that is over."""
         exchange.calls.append(call)
         self.metrics.count_call(_workload_of(exchange), call)
 
-    def request_ended(self, exchange: Exchange) -> None:
+    def request_ended(self, exchange: Watched) -> None:
         """Count a request that is over."""
         tier = "" if exchange.target is None else exchange.target.tier.name
         workload, status = _workload_of(exchange), exchange.status
@@ -60,7 +60,7 @@ class Counting:
         for watcher in self.watchers:
             watcher.request_ended(exchange, outcome=outcome, latency_s=latency_s)
 
-    def retried(self, exchange: Exchange, target: Target) -> None:
+    def retried(self, exchange: Counted, target: Target) -> None:
         """Count a call after the first."""
         self.metrics.find_calls(_workload_of(exchange), target).retries += 1
 
@@ -74,7 +74,7 @@ class Counting:
         self.metrics.breaker_opened.add((tier, upstream))
 
 
-def outcome_of(exchange: Exchange) -> Outcome:
+def outcome_of(exchange: Watched) -> Outcome:
     """Return how a request ended, as its client saw it."""
     if exchange.client.is_gone or exchange.status == _CLIENT_GONE:
         return "client_left"
@@ -85,6 +85,6 @@ def outcome_of(exchange: Exchange) -> Outcome:
     return "refused" if exchange.status < _SERVER_FAULTS else "failed"
 
 
-def _workload_of(exchange: Exchange) -> str:
+def _workload_of(exchange: Counted) -> str:
     """Return the workload where the plan has it; what a client states of its own has no label."""
     return exchange.workload if exchange.workload in exchange.table.plan.workloads else OTHER

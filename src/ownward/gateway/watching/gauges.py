@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Sized
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from ownward.core import picousd_to_usd
+from ownward.core import Clock, picousd_to_usd
 from ownward.gateway.holding.budgets import checks_of_plan
 from ownward.gateway.placing.breaker import CLOSED, State
 from ownward.gateway.watching.exposition import Family, value_lines
-from ownward.ledger import BudgetCheck, BudgetState
+from ownward.ledger import BudgetCheck, BudgetState, Ledger
 
 if TYPE_CHECKING:
-    from ownward.gateway.app import Gateway
+    from ownward.gateway.holding.admission import Slots
+    from ownward.gateway.placing.breaker import Breaker
+    from ownward.gateway.placing.routing import RoutingTable
+    from ownward.gateway.watching.counting import Counting
 
 Budgets = Sequence[tuple[BudgetCheck, BudgetState]]
 
@@ -79,7 +82,24 @@ _BUDGET_FAMILIES: tuple[tuple[Family, Callable[[BudgetCheck, BudgetState], int]]
 )
 
 
-async def read_budgets(gateway: Gateway) -> Budgets:
+class Gauged(Protocol):
+    """What a gateway's gauges are read from."""
+
+    clock: Clock
+    ledger: Ledger
+    table: RoutingTable
+    slots: dict[str, Slots]
+    breakers: dict[str, Breaker]
+    in_flight: dict[str, int]
+    counting: Counting
+
+    @property
+    def exchanges(self) -> Sized:
+        """The requests that are being served."""
+        ...
+
+
+async def read_budgets(gateway: Gauged) -> Budgets:
     """Return the budgets of the plan's workloads and tiers with what is spent and reserved now, by all processes."""
     budgets = checks_of_plan(gateway.table.plan, at=gateway.clock.now())
     if not budgets:
@@ -87,7 +107,7 @@ async def read_budgets(gateway: Gateway) -> Budgets:
     return list(zip(budgets, await asyncio.to_thread(gateway.ledger.query_budgets, budgets), strict=True))
 
 
-def breaker_states(gateway: Gateway) -> Iterator[tuple[str, str, State]]:
+def breaker_states(gateway: Gauged) -> Iterator[tuple[str, str, State]]:
     """Yield each upstream's tier, name and the state of its breaker."""
     now_s = gateway.clock.monotonic_s()
     for targets in gateway.table.targets.values():
@@ -95,7 +115,7 @@ def breaker_states(gateway: Gateway) -> Iterator[tuple[str, str, State]]:
             yield target.tier.name, target.name, gateway.breakers.get(target.key, CLOSED).state(now_s)
 
 
-def gauge_lines(gateway: Gateway, budgets: Budgets) -> Iterator[str]:
+def gauge_lines(gateway: Gauged, budgets: Budgets) -> Iterator[str]:
     """Yield every gauge in Prometheus' text form."""
     slots = sorted(gateway.slots.items())
     targets = [target for targets in gateway.table.targets.values() for target in targets]

@@ -12,7 +12,7 @@ from ownward.core import picousd_to_usd, usd_text
 from ownward.gateway.watching.metrics import Outcome
 
 if TYPE_CHECKING:
-    from ownward.gateway.exchange import Exchange
+    from ownward.gateway.watching.watched import Watched
 
 LOGGER = logging.getLogger("ownward.requests")
 _LONGEST_NAME = 128
@@ -22,7 +22,7 @@ _SERVER_FAULTS = 500
 class RequestLog:
     """Writes a line when a request is over: a warning where it broke or was answered 5xx, else at level info."""
 
-    def request_ended(self, exchange: Exchange, *, outcome: Outcome, latency_s: float) -> None:
+    def request_ended(self, exchange: Watched, *, outcome: Outcome, latency_s: float) -> None:
         """Write the line, if its level is asked for."""
         level = logging.WARNING if outcome == "broken" or exchange.status >= _SERVER_FAULTS else logging.INFO
         if LOGGER.isEnabledFor(level):
@@ -55,7 +55,7 @@ class _Sentence:
         return ", ".join(parts)
 
 
-def fields_of(exchange: Exchange, *, outcome: Outcome, latency_s: float) -> dict[str, Any]:
+def fields_of(exchange: Watched, *, outcome: Outcome, latency_s: float) -> dict[str, Any]:
     """Return what is said of a request; unknown is None.
 
     Tokens and charge are sums over its settled calls; `ttft_s` and `tpot_s` are those of the call that answered.

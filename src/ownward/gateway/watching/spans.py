@@ -11,7 +11,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ownward.core import MissingExtra, OwnwardError, picousd_to_usd
+from ownward.core import Clock, MissingExtra, OwnwardError, picousd_to_usd
 from ownward.gateway.endpoints import CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES
 from ownward.gateway.watching.metrics import CallEnd, Outcome
 from ownward.policy import Label, Place, issue_permit
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
     from opentelemetry.sdk.trace.export import SpanExporter
 
-    from ownward.gateway.exchange import Exchange
+    from ownward.gateway.watching.watched import Watched
 
 _LOG = logging.getLogger("ownward.gateway")
 _TIMEOUT_S = 5.0
@@ -39,23 +39,23 @@ _OPERATIONS = {
 class SpanWriter:
     """Makes the spans of a request when it is over."""
 
-    def __init__(self, provider: TracerProvider) -> None:
-        """Take the SDK's provider, which samples and exports."""
+    def __init__(self, provider: TracerProvider, clock: Clock) -> None:
+        """Take the SDK's provider, which samples and exports, and the gateway's clock."""
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
         from ownward import __version__
 
         self._provider = provider
+        self._clock = clock
         self._tracer = provider.get_tracer("ownward", __version__)
         self._propagator = TraceContextTextMapPropagator()
 
-    def request_ended(self, exchange: Exchange, *, outcome: Outcome, latency_s: float) -> None:
+    def request_ended(self, exchange: Watched, *, outcome: Outcome, latency_s: float) -> None:
         """Make the request's span and one for each of its calls."""
         from opentelemetry import trace
 
-        clock = exchange.gateway.clock
-        now_ns = int(clock.now().timestamp() * _NS)
-        now_s = clock.monotonic_s()
+        now_ns = int(self._clock.now().timestamp() * _NS)
+        now_s = self._clock.monotonic_s()
         started_ns = now_ns - int(latency_s * _NS)
         path = exchange.endpoint.path
         request = self._tracer.start_span(
@@ -97,7 +97,7 @@ class SpanWriter:
             span.end(call_started_ns + int(call.latency_s * _NS))
         request.end(now_ns)
 
-    def _parent_of(self, exchange: Exchange) -> Any:
+    def _parent_of(self, exchange: Watched) -> Any:
         """Return the context that the client's `traceparent` names; a trace of our own where it names none."""
         carried = exchange.headers.get(b"traceparent")
         return self._propagator.extract({} if carried is None else {"traceparent": carried.decode("latin-1")})
@@ -138,7 +138,7 @@ def _stated(attributes: dict[str, Any]) -> dict[str, Any]:
 
 
 def make_span_writer(
-    door: Door, *, url: str, headers: Sequence[tuple[bytes, bytes]], place: Place, label: Label
+    door: Door, *, url: str, headers: Sequence[tuple[bytes, bytes]], place: Place, label: Label, clock: Clock
 ) -> SpanWriter:
     """Return what exports spans to the collector at `url` (OTLP over HTTP, protobuf), in batches, by this event loop.
 
@@ -157,7 +157,7 @@ def make_span_writer(
         resource = resource.merge(Resource({"service.name": "ownward"}))
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(exporter))
-    return SpanWriter(provider)
+    return SpanWriter(provider, clock)
 
 
 def _make_exporter(

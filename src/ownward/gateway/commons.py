@@ -1,0 +1,181 @@
+"""What requests share: the plan in force, the ledger and the door, and what each request teaches the next.
+
+Every mutation happens on one event loop. How requests come in, and what is done between them, stands in `app`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Any, Protocol
+
+from ownward.core import Clock
+from ownward.gateway.client import Client
+from ownward.gateway.holding.admission import Slots, split
+from ownward.gateway.holding.keys import KeyRing
+from ownward.gateway.placing.affinity import Prefixes
+from ownward.gateway.placing.breaker import CLOSED, Breaker, BreakerRules
+from ownward.gateway.placing.hedging import Pace
+from ownward.gateway.placing.retries import RetryBudget
+from ownward.gateway.placing.routing import RoutingTable
+from ownward.gateway.settings import GatewaySettings
+from ownward.gateway.watching.counting import Counting, Watcher
+from ownward.gateway.watching.gauges import gauge_lines, read_budgets
+from ownward.ledger import Ledger
+from ownward.traffic import Sketcher
+from ownward.upstreams import Door
+
+
+class Underway(Protocol):
+    """A request that is being served."""
+
+    client: Client
+
+
+class Commons:
+    """One gateway's, from its start to its end; `table` is the plan that new requests are served by."""
+
+    def __init__(
+        self,
+        *,
+        table: RoutingTable,
+        ledger: Ledger,
+        door: Door,
+        settings: GatewaySettings,
+        clock: Clock,
+        watchers: Sequence[Watcher] = (),
+    ) -> None:
+        """Begin with nothing learned."""
+        self.ledger = ledger
+        self.door = door
+        self.settings = settings
+        self.most_in_flight = split(settings.max_in_flight_requests, index=settings.worker, count=settings.workers)
+        self.clock = clock
+        self.counting = Counting(clock, watchers)
+        self.breakers: dict[str, Breaker] = {}
+        self.in_flight: dict[str, int] = {}
+        self.prefixes = Prefixes()
+        self.slots: dict[str, Slots] = {}
+        self.full_tiers = _FullTiers(self.slots)
+        self.exchanges: set[Underway] = set()
+        self.paces: dict[str, Pace] = {}  # by tier, where the plan hedges
+        self.retries = RetryBudget(fraction=settings.retry_fraction, burst=settings.retry_burst)
+        self.keys = (
+            KeyRing(ledger.verify_key, clock=clock, remember_s=settings.key_cache_s) if settings.requires_keys else None
+        )
+        # Request ids name, they do not authorise: a seeded generator spares a system call for each of them.
+        self.random_bits = random.Random().getrandbits
+        self.is_draining = False
+        self.gather_metrics: Callable[[bytes], Awaitable[bytes]] | None = None  # set where there are several workers
+        self.sketcher = Sketcher()
+        self._rules = BreakerRules(
+            failures=settings.breaker_failures,
+            wait_s=settings.breaker_wait_s,
+            longest_wait_s=settings.breaker_longest_wait_s,
+        )
+        self._asides: set[asyncio.Task[None]] = set()
+        self.use(table)
+
+    def use(self, table: RoutingTable) -> None:
+        """Serve new requests by `table`; those in flight keep the one they began with."""
+        queue_limit = self.settings.queue_share
+        for tier in table.plan.tiers.values():
+            limit = tier.max_concurrency
+            if limit is not None:
+                limit = split(limit, index=self.settings.worker, count=self.settings.workers)
+            slots = self.slots.get(tier.name)
+            if slots is None:
+                self.slots[tier.name] = Slots(tier.name, limit=limit, queue_limit=queue_limit)
+            else:
+                slots.resize(limit=limit, queue_limit=queue_limit)
+        hedges = {tier.name: tier.hedge for tier in table.plan.tiers.values() if tier.hedge is not None}
+        self.paces = {name: self.paces.get(name) or Pace(hedge) for name, hedge in hedges.items()}
+        for name, hedge in hedges.items():
+            self.paces[name].follow(hedge)
+        self.prefixes.keep({target.key for name in table.prefix_tiers for target in table.targets[name]})
+        self.table = table
+
+    def aside(self, work: Coroutine[Any, Any, None]) -> None:
+        """Have something done that no request waits for; `asides_done` waits for it."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._asides.add(task)
+        task.add_done_callback(self._asides.discard)
+
+    async def asides_done(self) -> None:
+        """Return once all that was begun by `aside` is done."""
+        if self._asides:
+            await asyncio.wait(tuple(self._asides))
+
+    # What requests teach.
+
+    def learn_dispatch(self, key: str) -> None:
+        """Note that a request goes out; to a half-open upstream it is the probe."""
+        breaker = self.breakers.get(key)
+        if breaker is not None:
+            self.breakers[key] = breaker.after_dispatch(self.clock.monotonic_s())
+
+    def learn_success(self, key: str) -> None:
+        """Note an answer."""
+        breaker = self.breakers.get(key)
+        if breaker is not None:
+            self._remember(key, breaker.after_success(self.clock.monotonic_s()))
+
+    def learn_failure(self, key: str) -> None:
+        """Note that an upstream failed."""
+        now_s = self.clock.monotonic_s()
+        before = self.breakers.get(key, CLOSED)
+        after = before.after_failure(now_s, self._rules)
+        self._remember(key, after)
+        if after.opened > before.opened:
+            self.counting.breaker_opened(key)
+
+    def learn_nothing(self, key: str) -> None:
+        """Note a request that says nothing of its upstream."""
+        breaker = self.breakers.get(key)
+        if breaker is not None:
+            self._remember(key, breaker.after_nothing_learned())
+
+    def learn_wait(self, key: str, wait_s: float | None) -> None:
+        """Note that an upstream asks to wait; without a time it only says that it is busy."""
+        if wait_s is None:
+            self.learn_nothing(key)
+            return
+        now_s = self.clock.monotonic_s()
+        self._remember(key, self.breakers.get(key, CLOSED).after_request_to_wait(now_s, wait_s, self._rules))
+
+    def _remember(self, key: str, breaker: Breaker) -> None:
+        if breaker is CLOSED:
+            self.breakers.pop(key, None)
+        else:
+            self.breakers[key] = breaker
+
+    # What is told of it.
+
+    async def render_own_metrics(self) -> bytes:
+        """Return this process's metrics in Prometheus' text form."""
+        return self.counting.metrics.render(gauge_lines(self, await read_budgets(self)))
+
+    async def render_metrics(self) -> bytes:
+        """Return the metrics of all processes of this gateway."""
+        own = await self.render_own_metrics()
+        return own if self.gather_metrics is None else await self.gather_metrics(own)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether requests are taken and at least one upstream can be used."""
+        usable = any(target.unusable is None for targets in self.table.targets.values() for target in targets)
+        return usable and not self.is_draining
+
+
+class _FullTiers:
+    """The tiers that would turn a request away, read when asked."""
+
+    __slots__ = ("_slots",)
+
+    def __init__(self, slots: Mapping[str, Slots]) -> None:
+        self._slots = slots
+
+    def __contains__(self, tier: object) -> bool:
+        slots = self._slots.get(tier) if isinstance(tier, str) else None
+        return slots is not None and slots.is_full
