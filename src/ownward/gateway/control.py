@@ -28,6 +28,7 @@ from ownward.gateway.errors import (
     status_of,
 )
 from ownward.gateway.keeping import pages as kept_pages
+from ownward.gateway.placing.routing import anthropic_record
 from ownward.gateway.watching import exposition
 from ownward.ledger import Outcome, OutcomeSource
 
@@ -131,13 +132,13 @@ def _methods_of(path: str) -> tuple[str, ...]:
 
 def _answer_models(gateway: Commons, path: str, headers: Mapping[bytes, bytes]) -> _Answer:
     table = gateway.table
+    is_anthropic = b"anthropic-version" in headers
     if path == _MODELS:
-        is_anthropic = b"anthropic-version" in headers
         return 200, _JSON, table.anthropic_models_body if is_anthropic else table.models_body
     name = unquote(path.removeprefix(f"{_MODELS}/"))
     if name not in table.route_names:
         raise UnknownRoute(name, table.route_names)
-    return 200, _JSON, json.dumps(table.model_record(name)).encode()
+    return 200, _JSON, json.dumps(anthropic_record(name) if is_anthropic else table.model_record(name)).encode()
 
 
 async def _record_outcome(gateway: Commons, path: str, receive: Receive) -> _Answer:

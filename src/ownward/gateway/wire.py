@@ -15,6 +15,7 @@ from ownward.core import OwnwardError
 from ownward.gateway.errors import MalformedRequest
 from ownward.ledger import TaskBasis
 from ownward.policy import Label
+from ownward.upstreams import with_whole_characters
 
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _LONGEST_MODEL = 256
@@ -107,10 +108,13 @@ def peek(body: bytes) -> Peeked:
     Raises: MalformedRequest, if it is no JSON object or its model is no text. Values are not shown.
     """
     try:
-        peeked = _decode_peeked(body)
+        try:
+            peeked = _decode_peeked(body)
+        except _UNREADABLE:
+            peeked = _decode_peeked(with_whole_characters(body))
     except _UNREADABLE as error:
         raise MalformedRequest(
-            f"the request body is not the JSON object it should be: {error}",
+            f"the request body is not the JSON object it should be: {_fault_in(body) or error}",
             allowed='One JSON object in UTF-8 with "model" as text and "stream" as true or false',
             next_step="See docs/reference/gateway.md",
         ) from None
@@ -119,6 +123,17 @@ def peek(body: bytes) -> Peeked:
             f"the request's model is a text of {len(peeked.model)} characters", allowed=f"At most {_LONGEST_MODEL}"
         )
     return peeked
+
+
+def _fault_in(body: bytes) -> str | None:
+    """Return what is the matter with a body that is no JSON, where its first bytes tell it better than a parser."""
+    if not body.strip():
+        return "it is empty"
+    if body.startswith((b"\x1f\x8b", b"\x28\xb5\x2f\xfd")):
+        return "it is compressed; send it as it is, without content-encoding"
+    if body.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
+        return "it begins with a byte order mark, or is not UTF-8"
+    return None
 
 
 def _media_needs(body: bytes) -> frozenset[str]:

@@ -198,6 +198,7 @@ class Connection(asyncio.Protocol):
         self._at_head = False
         self._has_length = self.was_chunked = False
         self.keep_alive_s = None
+        coding = None
         for name, value in headers:
             if name == b"content-length":
                 self._has_length = True
@@ -205,11 +206,13 @@ class Connection(asyncio.Protocol):
                 self.was_chunked = b"chunked" in value.lower()
             elif name == b"keep-alive" and (found := _KEEP_ALIVE_TIMEOUT.search(value)):
                 self.keep_alive_s = float(found[1])
+            elif name == b"content-encoding":
+                coding = value
         response = self._answer() if self._answer is not None else None
         if response is None:
             self.abort()
             return
-        response.begin(status, headers)
+        response.begin(status, headers, coding=coding)
         if self._is_head_request and status not in _BODILESS:
             # The parser would wait for a body that does not come; the connection is given up.
             self._finish()

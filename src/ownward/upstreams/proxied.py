@@ -351,7 +351,9 @@ class _Call:
             response = self._response()
             if response is None:
                 return
-            response.begin(answer.status, [(name.lower(), value) for name, value in answer.raw_headers])
+            headers = [(name.lower(), value) for name, value in answer.raw_headers]
+            coding = next((value for name, value in headers if name == b"content-encoding"), None)
+            response.begin(answer.status, headers, coding=coding)
             while True:
                 del response
                 chunk = await answer.content.readany()

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Protocol, Self
 
 from ownward.core import BrokenStream, OwnwardError, UpstreamTimeout
+from ownward.upstreams._coding import Unpacker, find_unpacker
 
 
 class Channel(Protocol):
@@ -45,6 +46,7 @@ class Response:
         "_stall_s",
         "_take",
         "_timer",
+        "_unpacker",
         "_waiter",
         "_wake_at",
         "bytes_received",
@@ -76,6 +78,7 @@ class Response:
         self._stall_s = stall_s
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._unpacker: Unpacker | None = None
         self._wake_at = 0.0
 
     def header(self, name: bytes) -> bytes | None:
@@ -209,8 +212,14 @@ class Response:
         """Name the connection the answer arrives on."""
         self._channel = channel
 
-    def begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        """Take in the head."""
+    def begin(self, status: int, headers: list[tuple[bytes, bytes]], *, coding: bytes | None = None) -> None:
+        """Take in the head; `coding` is how its body is packed."""
+        if coding is not None:
+            try:
+                self._unpacker = find_unpacker(coding, upstream=self.upstream, origin=self.origin)
+            except BrokenStream as error:
+                self.abort(error)
+                return
         self.status = status
         self.headers = headers
         self._wake()
@@ -218,6 +227,10 @@ class Response:
     def feed(self, data: bytes) -> None:
         """Take in a piece of the body; past the limit the connection is paused until it is read."""
         self.bytes_received += len(data)
+        if self._unpacker is not None:
+            data = self._unpack(self._unpacker, data)
+            if not data:
+                return
         if self._take is not None:
             self._wake_at = self._loop.time() + self._stall_s
             self._take(data)
@@ -228,8 +241,24 @@ class Response:
             self._channel.pause()
         self._wake()
 
+    def _unpack(self, unpacker: Unpacker, data: bytes) -> bytes:
+        try:
+            return unpacker.unpack(data)
+        except ValueError:
+            self.abort(
+                BrokenStream(f'upstream "{self.upstream}" sent a body that is not packed as it says', where=self.origin)
+            )
+            return b""
+
     def finish(self) -> None:
         """Note that the body is whole."""
+        if self._failure is not None:
+            return
+        if self._unpacker is not None and self.bytes_received and not self._unpacker.is_whole:
+            self.fail(
+                BrokenStream(f'upstream "{self.upstream}" broke off in the middle of a packed body', where=self.origin)
+            )
+            return
         self.is_complete = True
         self._channel = None
         self._wake()

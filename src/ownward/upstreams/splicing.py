@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from ownward.core import BadInput
-from ownward.upstreams._json import UNREADABLE
+from ownward.upstreams._json import UNREADABLE, with_whole_characters
 
 Endpoint = Literal["chat", "completions", "responses", "embeddings", "messages"]
 """Which kind of request: OpenAI chat completions, completions, responses, embeddings; Anthropic messages."""
@@ -84,7 +84,7 @@ def splice(
     Raises: BadInput, if the body is no JSON object, or a value that routing or
     charging rests on has the wrong type. Values are not shown.
     """
-    top = _read_top(body)
+    readable, top = _read_top(body)
     stream = _member(top, "stream", bool)
     asked_model = _member(top, "model", str)
     options = _member(top, "stream_options", _Raws)
@@ -101,7 +101,7 @@ def splice(
     n = _count(top, "n", lowest=1) or 1
     limits = [limit for key in _MAX_TOKENS if (limit := _count(top, key, lowest=-2)) is not None and limit >= 0]
     return Spliced(
-        body=_rewrite(body, top, replaced),
+        body=_rewrite(body, readable, top, replaced),
         model=asked_model,
         is_stream=is_stream,
         asked_usage=asked_usage,
@@ -119,9 +119,15 @@ _MOST_MEMBERS = 1000
 """Each is looked at; dialects have some sixty."""
 
 
-def _read_top(body: bytes) -> _Raws:
+def _read_top(body: bytes) -> tuple[bytes, _Raws]:
+    """Return the body that is read, of the same length where this one has halves of characters, and its members."""
+    readable = body
     try:
-        top = _decode_top(body)
+        try:
+            top = _decode_top(body)
+        except UNREADABLE:
+            readable = with_whole_characters(body)
+            top = _decode_top(readable)
     except UNREADABLE as error:
         # Only positions and types are in these messages, never values.
         raise BadInput(
@@ -129,7 +135,7 @@ def _read_top(body: bytes) -> _Raws:
         ) from None
     if len(top) > _MOST_MEMBERS:
         raise BadInput(f"the request's body has {len(top)} members", allowed=f"At most {_MOST_MEMBERS}")
-    return top
+    return readable, top
 
 
 def _unreadable(key: str) -> BadInput:
@@ -155,10 +161,19 @@ def _count(top: Mapping[str, msgspec.Raw], key: str, *, lowest: int) -> int | No
     try:
         value: int | None = _decode_count(raw)
     except UNREADABLE:
-        value = _HIGHEST_COUNT + 1
+        value = _whole_number(raw)
     if value is not None and not lowest <= value <= _HIGHEST_COUNT:
         raise BadInput(f'"{key}" is not a count', allowed=f"A whole number from {max(lowest, 0)} to {_HIGHEST_COUNT}")
     return value
+
+
+def _whole_number(raw: msgspec.Raw) -> int:
+    """Return a whole number that is spelled as another, such as 5.0; what is none is above every count."""
+    try:
+        value = msgspec.json.decode(raw, type=float)
+    except UNREADABLE:
+        return _HIGHEST_COUNT + 1
+    return int(value) if value.is_integer() else _HIGHEST_COUNT + 1
 
 
 def _count_prompts(top: Mapping[str, msgspec.Raw], endpoint: Endpoint) -> int:
@@ -189,9 +204,14 @@ def _read_metadata(top: Mapping[str, msgspec.Raw]) -> Mapping[str, str]:
     return {key: item for key, item in found.items() if isinstance(item, str)}
 
 
-def _rewrite(body: bytes, top: _Raws, replaced: Mapping[str, bytes]) -> bytes:
-    places = _locate(body, top)
+def _rewrite(body: bytes, readable: bytes, top: _Raws, replaced: Mapping[str, bytes]) -> bytes:
+    places = _locate(readable, top)
     if places is None:
+        if readable != body:
+            raise BadInput(
+                "the request's body has a member twice, and half a surrogate pair",
+                next_step="Send each member once, and whole characters",
+            )
         return _join({**top, **{key: msgspec.Raw(value) for key, value in replaced.items()}})
     if not replaced:
         return body

@@ -14,7 +14,7 @@ import msgspec
 from ownward.pricing import Usage
 from ownward.upstreams._counts import read_anthropic_usage, read_llamacpp_timings, read_openai_usage
 from ownward.upstreams._events import EventCutter, payload
-from ownward.upstreams._json import UNREADABLE
+from ownward.upstreams._json import UNREADABLE, read_leniently
 
 _LONGEST_EVENT_BYTES = 8 * 1024 * 1024
 _LONGEST_BODY_BYTES = 64 * 1024 * 1024
@@ -359,12 +359,18 @@ def _parse(data: bytes) -> _Answer | None:
     try:
         found = _decode_any(data)
     except UNREADABLE:
-        return None
+        try:
+            found = read_leniently(data)  # the client's own reader may take it, so it is no garbage
+        except (ValueError, RecursionError):
+            return None
     if not isinstance(found, dict):
         return None
     fields: Json = {
         key: found.get(key) for key in _Answer.__struct_fields__ if key not in {"choices", "data", "results"}
     }
+    for key in ("data", "results"):
+        if found.get(key) is not None:
+            fields[key] = msgspec.Raw(b"[]")  # it is there: more is not asked of it
     choices = found.get("choices")
     listed = None if not isinstance(choices, list) else [_read_choice(c) for c in choices if isinstance(c, dict)]
     return _Answer(choices=listed, **fields)

@@ -2,6 +2,7 @@
 # ruff: noqa: SIM117 - a gateway stands inside its upstreams
 
 import asyncio
+import gzip
 import json
 
 import pytest
@@ -192,5 +193,96 @@ def test_an_upstream_that_gives_every_answer_the_same_id_loses_no_row(lab, start
                 assert [row["state"] for row in rows] == ["settled"] * 5
                 assert {row["upstream_request_id"] for row in rows} == {"x1"}
                 assert len({row["request_id"] for row in rows}) == 5
+
+    asyncio.run(main())
+
+
+HALF = b'data: {"id":"x1","choices":[{"index":0,"delta":{"content":"\\ud83d"},"finish_reason":null}]}\n\n'
+NO_NUMBER = b'data: {"id":"x1","choices":[{"index":0,"delta":{"content":"a"},"logprobs":{"p":-Infinity}}]}\n\n'
+
+
+@pytest.mark.parametrize("odd", [HALF, NO_NUMBER], ids=["half a surrogate pair", "-Infinity"])
+def test_an_event_that_clients_can_read_passes_though_our_own_decoder_refuses_it(lab, start, odd):
+    """An engine that cuts an emoji between two events must not cost the client its answer."""
+
+    async def main():
+        stream = event({"content": "hello"}) + odd + event({}, "stop")
+        async with lab.Scripted(said(stream + LAST + b"data: [DONE]\n\n")) as upstream:
+            async with start(lab.plan_of(lab.tier("a", upstream.base_url))) as running:
+                answer = await running.ask(body=lab.chat(stream=True))
+                assert answer.body == stream + b"data: [DONE]\n\n"
+                (row,) = await running.rows()
+                assert (row["state"], row["input_tokens"], row["output_tokens"]) == ("settled", 10, 2)
+
+    asyncio.run(main())
+
+
+def test_a_whole_answer_with_half_a_surrogate_pair_passes(lab, start):
+    async def main():
+        body = json.dumps(WHOLE).replace("hello", "\\ud83d").encode()
+        async with lab.Scripted(said(body, content_type="application/json")) as upstream:
+            async with start(lab.plan_of(lab.tier("a", upstream.base_url))) as running:
+                answer = await running.ask(body=lab.chat())
+                assert (answer.status, answer.body) == (200, body)
+                (row,) = await running.rows()
+                assert (row["state"], row["output_tokens"]) == ("settled", 2)
+
+    asyncio.run(main())
+
+
+def packed(body, *, content_type, coding="gzip"):
+    return said(gzip.compress(body), content_type=f"{content_type}\r\ncontent-encoding: {coding}")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_that_is_packed_though_nobody_asked_for_it_is_unpacked(lab, start, stream):
+    async def main():
+        body = EVENTS + b"data: [DONE]\n\n" if stream else json.dumps(WHOLE).encode()
+        content_type = "text/event-stream" if stream else "application/json"
+        async with lab.Scripted(packed(body, content_type=content_type)) as upstream:
+            async with start(lab.plan_of(lab.tier("a", upstream.base_url))) as running:
+                answer = await running.ask(body=lab.chat(stream=stream))
+                assert answer.status == 200
+                assert answer.body == body.replace(LAST, b"")
+                assert "content-encoding" not in answer.headers
+                (row,) = await running.rows()
+                assert (row["state"], row["output_tokens"]) == ("settled", 2)
+
+    asyncio.run(main())
+
+
+def test_an_answer_packed_in_a_way_nobody_reads_here_is_refused_by_name(lab, start):
+    async def main():
+        script = packed(json.dumps(WHOLE).encode(), content_type="application/json", coding="br")
+        async with lab.Scripted(script) as upstream:
+            async with start(lab.plan_of(lab.tier("a", upstream.base_url))) as running:
+                answer = await running.ask(body=lab.chat())
+                assert answer.status == 502
+                assert "content-encoding" in answer.json["error"]["message"]
+
+    asyncio.run(main())
+
+
+def test_an_error_that_is_told_with_status_200_keeps_its_words(lab, start):
+    async def main():
+        said_no = said(b'{"error": {"message": "the model is not loaded"}}', content_type="application/json")
+        async with lab.Scripted(said_no) as upstream:
+            async with start(lab.plan_of(lab.tier("a", upstream.base_url))) as running:
+                answer = await running.ask(body=lab.chat())
+                assert answer.status == 502
+                assert "the model is not loaded" in answer.json["error"]["message"]
+
+    asyncio.run(main())
+
+
+def test_a_redirect_is_not_followed_and_says_what_to_write(lab, start):
+    async def main():
+        elsewhere = said(b"", content_type="text/plain\r\nlocation: http://127.0.0.1:1/", status=307)
+        async with lab.Scripted(elsewhere) as upstream:
+            async with start(lab.plan_of(lab.tier("a", upstream.base_url))) as running:
+                answer = await running.ask(body=lab.chat())
+                assert answer.status == 502
+                assert "redirects are not followed" in answer.json["error"]["message"]
+                assert "url in the plan" in answer.json["error"]["next"]
 
     asyncio.run(main())

@@ -27,6 +27,8 @@ def test_models_lists_workloads_tiers_and_model_ids(lab, start):
             assert (await running.ask("/v1/models/nobody")).status == 404
             anthropic = await running.ask("/v1/models", headers={"anthropic-version": "2023-06-01"})
             assert anthropic.json["data"][0]["type"] == "model"
+            one = await running.ask("/v1/models/chat", headers={"anthropic-version": "2023-06-01"})
+            assert (one.json["type"], one.json["display_name"]) == ("model", "chat")
 
     asyncio.run(main())
 

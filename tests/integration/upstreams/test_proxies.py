@@ -11,6 +11,7 @@ import contextlib
 import logging
 import ssl
 import traceback
+import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -428,15 +429,22 @@ async def tunnelled(serve, script, tls, ca_file, *, limits=None):
             yield served, transport, door
 
 
-def test_a_stream_arrives_piece_by_piece_as_sent_and_unpacked_by_nobody(serve, tls, ca_file):
+@pytest.mark.parametrize("coding", [b"identity", b"gzip"])
+def test_a_stream_arrives_piece_by_piece_as_it_was_written(serve, tls, ca_file, coding):
     pieces = [b"data: %d\n\n" % number for number in range(20)]
+    packer = zlib.compressobj(wbits=16 + zlib.MAX_WBITS)
 
     async def main():
         async def stream(visit):
-            visit.write(b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ntransfer-encoding: chunked\r\n\r\n")
+            visit.write(b"HTTP/1.1 200 OK\r\ncontent-encoding: %b\r\ntransfer-encoding: chunked\r\n\r\n" % coding)
             for piece in pieces:
+                if coding == b"gzip":
+                    piece = packer.compress(piece) + packer.flush(zlib.Z_SYNC_FLUSH)  # noqa: PLW2901
                 visit.write(b"%x\r\n%b\r\n" % (len(piece), piece))
                 await asyncio.sleep(0.01)
+            if coding == b"gzip":
+                end = packer.flush()
+                visit.write(b"%x\r\n%b\r\n" % (len(end), end))
             visit.write(b"0\r\n\r\n")
 
         async with tunnelled(serve, stream, tls, ca_file) as (_, transport, door):
@@ -444,7 +452,6 @@ def test_a_stream_arrives_piece_by_piece_as_sent_and_unpacked_by_nobody(serve, t
             got = [chunk async for chunk in response.chunks()]
             assert b"".join(got) == b"".join(pieces)
             assert len(got) > 5
-            assert response.header(b"content-encoding") == b"gzip"
             await asyncio.sleep(0.05)
             assert transport.open_connections == 0
 

@@ -1,5 +1,6 @@
 """Errors as answers, what is read from headers and bodies, settings, retries."""
 
+import gzip
 import json
 from datetime import UTC, datetime
 
@@ -216,3 +217,24 @@ def test_a_keys_label_that_cannot_be_read_lets_nothing_leave():
     at = datetime(2026, 1, 1, tzinfo=UTC)
     key = Key(key_id="k", name="n", scopes=scopes, created_at=at, revoked_at=None, secret_hash="")
     assert scope_of(key).label == LOCAL_ONLY
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (b"", "it is empty"),
+        (b" \r\n", "it is empty"),
+        (gzip.compress(b"{}"), "it is compressed"),
+        (b"\xef\xbb\xbf{}", "byte order mark"),
+        ('{"model": "a"}'.encode("utf-16"), "byte order mark"),
+        (b"{'model': 'a'}", "keys must be strings"),
+    ],
+)
+def test_a_body_that_is_no_json_is_told_what_is_the_matter_with_it(body, why):
+    with pytest.raises(MalformedRequest, match=why):
+        wire.peek(body)
+
+
+def test_a_body_with_half_a_surrogate_pair_is_read_all_the_same():
+    peeked = wire.peek(rb'{"model":"a","messages":[{"content":"\ud83d"}],"stream":true}')
+    assert (peeked.model, peeked.stream) == ("a", True)

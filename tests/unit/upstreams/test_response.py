@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import zlib
 
 import pytest
 
@@ -103,5 +105,52 @@ def test_a_stall_is_told_while_pieces_are_passed_on_but_not_while_the_client_hol
         with pytest.raises(UpstreamTimeout, match=r"sent no further byte within 0\.05 s, after 4 bytes"):
             await passing
         assert (len(taken), channel.aborted) == (4, 1)
+
+    asyncio.run(main())
+
+
+def packed_answer(body: bytes, *, coding: bytes = b"gzip") -> tuple[Response, Channel]:
+    response, channel = attached(stall_s=1)
+    response.begin(200, [], coding=coding)
+    if body:
+        response.feed(body)
+    return response, channel
+
+
+@pytest.mark.parametrize(("pack", "coding"), [(gzip.compress, b"GZIP "), (zlib.compress, b"deflate")])
+def test_a_packed_body_is_unpacked_as_it_arrives(pack, coding):
+    async def main():
+        response, _ = packed_answer(b"", coding=coding)
+        taken = []
+        for byte in pack(b"words " * 50):
+            response.feed(bytes([byte]))
+        response.finish()
+        while piece := await response.next_chunk():
+            taken.append(piece)
+        assert b"".join(taken) == b"words " * 50
+
+    asyncio.run(main())
+
+
+def test_a_packed_body_that_breaks_off_or_is_garbled_is_a_broken_answer():
+    async def main():
+        response, _ = packed_answer(gzip.compress(b"words " * 50)[:-9])
+        response.finish()
+        with pytest.raises(BrokenStream, match="packed"):
+            await response.read(1000)
+        response, channel = packed_answer(b"no gzip at all")
+        with pytest.raises(BrokenStream, match="packed"):
+            await response.read(1000)
+        assert channel.aborted == 1
+
+    asyncio.run(main())
+
+
+def test_a_packing_that_is_not_known_breaks_the_answer_at_its_head():
+    async def main():
+        response, channel = packed_answer(b"", coding=b"zstd")
+        with pytest.raises(BrokenStream, match="content-encoding"):
+            await response.read(1000)
+        assert channel.aborted == 1
 
     asyncio.run(main())

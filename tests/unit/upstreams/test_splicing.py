@@ -153,9 +153,7 @@ def test_a_null_model_is_none():
 DEEP = b"[" * 100_000 + b"]" * 100_000
 
 
-@pytest.mark.parametrize(
-    "body", [b'{"messages":%b}' % DEEP, b'{"\xff":1}', b'{"model":"\xff"}', b'{"model":"\\ud800"}']
-)
+@pytest.mark.parametrize("body", [b'{"messages":%b}' % DEEP, b'{"\xff":1}', b'{"model":"\xff"}'])
 def test_endless_nesting_and_text_that_is_no_utf_8_are_refused(body):
     with pytest.raises(BadInput):
         splice(body)
@@ -169,3 +167,31 @@ def test_metadata_nothing_rests_on_is_left_out_where_it_is_unreadable():
 def test_a_value_that_is_unreadable_is_refused_when_it_is_asked_for():
     with pytest.raises(BadInput, match='"x"'):
         splice(b'{"x":"\xff"}').get("x")
+
+
+@pytest.mark.parametrize("half", [rb"\ud83d", rb"\uDE00", rb"\ude00\ud83d", rb"\ud83d\ud83d\ude00", rb"a\\\ud800 b"])
+def test_half_a_surrogate_pair_reaches_the_upstream_as_it_came(half):
+    """Clients that cut texts between the halves of an emoji send one; the upstream says whether it takes it."""
+    body = b'{"messages":[{"role":"user","content":"%b"}],"model":"a","stream":true}' % half
+    spliced = splice(body, model="b", want_stream_usage=True)
+    start = b'{"stream_options":{"include_usage":true},'
+    assert spliced.body == start + body[1:].replace(b'"a"', b'"b"', 1)
+    assert splice(body).body is body
+
+
+def test_half_a_surrogate_pair_in_a_body_that_must_be_put_together_anew_is_refused():
+    with pytest.raises(BadInput, match="twice"):
+        splice(rb'{"x":"\ud800","x":1,"model":"a"}', model="b")
+
+
+@pytest.mark.parametrize(("digits", "limit"), [(b"5.0", 5), (b"1e3", 1000), (b"0.0", 0)])
+def test_a_whole_number_may_be_spelled_with_a_point_or_an_exponent(digits, limit):
+    body = b'{"model":"a","max_tokens":%b}' % digits
+    assert splice(body).max_output_tokens == limit
+    assert splice(body).body is body
+
+
+@pytest.mark.parametrize("digits", [b"5.5", b"1e400", b"true", b'"5"', b"[5]"])
+def test_what_is_no_whole_number_is_no_limit(digits):
+    with pytest.raises(BadInput, match="max_tokens"):
+        splice(b'{"max_tokens":%b}' % digits)

@@ -352,3 +352,11 @@ def test_endless_nesting_is_survived():
     for data in (b'{"usage":%b}' % deep, b'{"choices":[{"x":%b}]}' % deep, b'{"id":"\xff"}'):
         assert tap_over(sse(data)).usage is None
         assert tap_over(data, is_stream=False).usage is None
+
+
+def test_embeddings_that_are_no_numbers_are_an_answer_all_the_same():
+    """`NaN` is no JSON, yet Python writes it and reads it: what such a client can read is not taken from it."""
+    body = b'{"object":"list","data":[{"embedding":[NaN]}],"usage":{"prompt_tokens":3,"total_tokens":3}}'
+    tap = tap_over(body, is_stream=False)
+    assert tap.is_complete
+    assert tap.usage == usage(3, 0)

@@ -92,6 +92,8 @@ class Relay:
         if not tap.is_complete:
             raise BrokenStream(
                 f"upstream {self._target.name!r} answered {response.status} with {len(body)} bytes that are no answer",
+                # The upstream's own words may quote the request: they go to the client and not into the ledger.
+                allowed=None if tap.error is None else f"It says: {tap.error}",
                 next_step="It may have charged for them",
             )
         gateway.learn_success(self._target.key)
@@ -279,7 +281,12 @@ class Relay:
         if status == _RATE_LIMITED:
             asks = "" if wait_s is None else f" and asks to wait {wait_s:g} s"
             return RateLimited(f"upstream {name!r} answered 429{asks}", retry_after_s=wait_s)
-        if status >= _SERVER_FAULTS or status < 400:  # noqa: PLR2004 - a redirect is not followed
+        if status < 400:  # noqa: PLR2004 - a redirect
+            return UpstreamError(
+                f"upstream {name!r} answered {status}, and redirects are not followed",
+                next_step="Write the address that it answers at as the upstream's url in the plan",
+            )
+        if status >= _SERVER_FAULTS:
             return UpstreamError(f"upstream {name!r} answered {status}")
         return UpstreamRefused(f"upstream {name!r} answered {status}", status=status)
 

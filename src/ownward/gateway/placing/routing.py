@@ -167,10 +167,12 @@ class RoutingTable:
     def anthropic_models_body(self) -> bytes:
         """The answer to GET /v1/models in Anthropic's form."""
         names = self.route_names
-        data = [
-            {"type": "model", "id": name, "display_name": name, "created_at": "1970-01-01T00:00:00Z"} for name in names
-        ]
-        listed = {"data": data, "has_more": False, "first_id": names[0], "last_id": names[-1]}
+        listed = {
+            "data": [anthropic_record(name) for name in names],
+            "has_more": False,
+            "first_id": names[0],
+            "last_id": names[-1],
+        }
         return json.dumps(listed).encode()
 
     def model_record(self, name: str) -> dict[str, object]:
@@ -183,6 +185,11 @@ class RoutingTable:
         else:
             kind, tiers = "model", self.tiers_by_model.get(name, ())
         return {"id": name, "object": "model", "created": 0, "owned_by": "ownward", "kind": kind, "tiers": tiers}
+
+
+def anthropic_record(name: str) -> dict[str, object]:
+    """Return one entry of the list in Anthropic's form."""
+    return {"type": "model", "id": name, "display_name": name, "created_at": "1970-01-01T00:00:00Z"}
 
 
 def _detection(plan: Plan) -> dict[str | None, tuple[Detection, ...]]:
