@@ -3,11 +3,18 @@
 It does not know why a request went where it went.
 """
 
-from ownward.ledger._budgets import BudgetCheck, BudgetSpent, BudgetState
+from ownward.ledger._checks import (
+    BudgetCheck,
+    BudgetSpent,
+    BudgetState,
+    LimitKind,
+    LimitReached,
+    LimitState,
+    LimitTake,
+)
 from ownward.ledger._copying import CopiedTable
 from ownward.ledger._kept import KeptResponse, KeptSum, owner_of
 from ownward.ledger._ledger import Ledger, hash_secret
-from ownward.ledger._limits import LimitKind, LimitReached, LimitState, LimitTake
 from ownward.ledger._notes import beaten_note, hedge_note
 from ownward.ledger._open import open  # noqa: A004 - read as ledger.open
 from ownward.ledger._records import (

@@ -10,19 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final
 
-from ownward.core import LedgerError, format_usd, picousd_to_usd
+from ownward.core import LedgerError
+from ownward.ledger._checks import BudgetCheck, BudgetSpent, BudgetState
+from ownward.ledger._entries import Entry
 from ownward.ledger._statements import clean
 from ownward.ledger._store import Connection, Store
-from ownward.ledger._times import to_us
-
-if TYPE_CHECKING:
-    from ownward.ledger._entries import Entry
 
 _DAY_US: Final = 86_400_000_000
-_NEVER_US: Final = 2**62
 _CHUNK: Final = 5_000  # parameters in one statement
 
 _Counted = tuple[int, int, int]
@@ -49,72 +45,6 @@ _SUM: Final = (
 _ACCOUNTS: Final = (
     "SELECT subject, starts_at_us, ends_at_us, spent_picousd, reserved_picousd, unknown_calls FROM budget_accounts"
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BudgetCheck:
-    """A limit on what the calls of a workload, key, tier or task begun from `starts_at` to before `ends_at` may cost.
-
-    `name` is the workload or tier, or the key's or task's id; without `ends_at` the span never ends. A task's span is
-    all of time.
-    """
-
-    kind: Literal["workload", "key", "tier", "task"]
-    name: str
-    limit_picousd: int
-    starts_at: datetime
-    ends_at: datetime | None
-
-    @property
-    def subject(self) -> str:
-        """Whose account it is, as the ledger names it."""
-        return f"{self.kind}:{clean(self.name)}"
-
-    @property
-    def span_us(self) -> tuple[int, int]:
-        """The span in microseconds since 1970."""
-        return to_us(self.starts_at), _NEVER_US if self.ends_at is None else to_us(self.ends_at)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BudgetState:
-    """What an account holds: settled charges, upper bounds of what is not settled, and calls of unknown charge."""
-
-    spent_picousd: int = 0
-    reserved_picousd: int = 0
-    unknown_calls: int = 0
-
-
-class BudgetSpent(LedgerError):
-    """An intent was not written: with what is spent and reserved, its upper bound would pass a budget."""
-
-    def __init__(self, check: BudgetCheck, state: BudgetState, *, charge_high_picousd: int) -> None:
-        """Say what is left."""
-        left = check.limit_picousd - state.spent_picousd - state.reserved_picousd
-        usd = (
-            format_usd(picousd_to_usd(value))
-            for value in (check.limit_picousd, state.spent_picousd, state.reserved_picousd, max(left, 0))
-        )
-        limit, spent, reserved, free = usd
-        super().__init__(
-            f"the {check.kind} {check.name!r} has a budget of {limit}, of which {spent} is spent and {reserved} is"
-            f" reserved for calls that are not settled; this call may cost up to"
-            f" {format_usd(picousd_to_usd(charge_high_picousd))}",
-            allowed=f"A call whose upper bound is at most {free}",
-        )
-        self.check = check
-        self.state = state
-        self.charge_high_picousd = charge_high_picousd
-
-    @property
-    def fits_later(self) -> bool:
-        """Whether it would fit if every call in flight turned out free: reservations alone stand in its way."""
-        return self.state.spent_picousd + self.charge_high_picousd <= self.check.limit_picousd
-
-    @property
-    def never_fits(self) -> bool:
-        """Whether it would not fit into the untouched budget."""
-        return self.charge_high_picousd > self.check.limit_picousd
 
 
 def count(state: str | None, *, charge: int | None, high: int | None, intent_high: int | None) -> _Counted:

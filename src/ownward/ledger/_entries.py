@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ownward.core import LedgerError
-from ownward.ledger._budgets import BudgetCheck
-from ownward.ledger._limits import LimitTake
+from ownward.ledger._checks import BudgetCheck, LimitTake
 from ownward.ledger._statements import Table, Values
 from ownward.ledger._store import Connection
 

@@ -17,12 +17,12 @@ from ownward.core import Clock, LedgerError, new_id, to_json
 from ownward.ledger import _kept as kept_responses
 from ownward.ledger import _queries as queries
 from ownward.ledger import _statements as statements
-from ownward.ledger._budgets import BudgetCheck, open_accounts
+from ownward.ledger._budgets import open_accounts
+from ownward.ledger._checks import BudgetCheck, LimitState, LimitTake
 from ownward.ledger._copying import CopiedTable, copy_tables
 from ownward.ledger._entries import Entry
 from ownward.ledger._imports import import_rows
 from ownward.ledger._kept import KeptResponse
-from ownward.ledger._limits import LimitState, LimitTake
 from ownward.ledger._process import this_process
 from ownward.ledger._reader import Reader
 from ownward.ledger._records import ImportCount, Intent, Key, Outcome, Request, Settlement, TrafficRow

@@ -11,66 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final
 
-from ownward.core import LedgerError
+from ownward.ledger._checks import LimitKind, LimitReached, LimitState, LimitTake
+from ownward.ledger._entries import Entry
 from ownward.ledger._runs import HEARTBEAT_LIMIT_S
-from ownward.ledger._statements import clean
 from ownward.ledger._store import Connection
-
-if TYPE_CHECKING:
-    from ownward.ledger._entries import Entry
-
-LimitKind = Literal["requests", "tokens"]
 
 _SILENT_US: Final = int(HEARTBEAT_LIMIT_S * 1e6)
 _MINUTE_US: Final = 60_000_000
 """What is used is stored times this, so that a refill by microseconds is a whole number."""
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class LimitTake:
-    """So many requests or tokens of a key that may have `per_minute` of them; one object for each call.
-
-    An `amount` of tokens is an estimate, at most `per_minute`: what the call used is told when it is settled.
-    """
-
-    key_id: str
-    kind: LimitKind
-    amount: int
-    per_minute: int
-    is_held: bool = False  # the ledger's own
-
-    @property
-    def bucket(self) -> tuple[str, LimitKind]:
-        """Which bucket it is of."""
-        return clean(self.key_id), self.kind
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LimitState:
-    """What is left in a bucket, and after how many seconds it is full again if nothing more is taken."""
-
-    kind: LimitKind
-    per_minute: int
-    remaining: int
-    reset_s: float
-
-
-class LimitReached(LedgerError):
-    """An intent was not written: a bucket of its key does not hold what the call needs."""
-
-    def __init__(self, take: LimitTake, states: tuple[LimitState, ...], *, wait_s: float) -> None:
-        """Say what is left, and when the rest will be there."""
-        (state,) = (one for one in states if one.kind == take.kind)
-        super().__init__(
-            f"the key {take.key_id!r} may have {take.per_minute} {take.kind} a minute and has {state.remaining} left;"
-            f" this call needs {take.amount}",
-            allowed=f"{take.per_minute} {take.kind} a minute, refilled evenly",
-        )
-        self.take = take
-        self.states = states
-        self.wait_s = wait_s
 
 
 @dataclass(slots=True)

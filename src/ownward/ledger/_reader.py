@@ -11,7 +11,8 @@ from typing import Any
 from ownward.core import Clock
 from ownward.ledger import _kept as kept_responses
 from ownward.ledger import _queries as queries
-from ownward.ledger._budgets import BudgetCheck, BudgetState, query_states
+from ownward.ledger._budgets import query_states
+from ownward.ledger._checks import BudgetCheck, BudgetState
 from ownward.ledger._export import export_rows
 from ownward.ledger._kept import KeptResponse, KeptSum
 from ownward.ledger._records import Key, Outcome
