@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from benchmarks.accuracy import Answer, Configs
 from benchmarks.measured_rows import MeasuredRow
 
+from ownward import anatomy, catalog
 from ownward.core import OwnwardError
 from ownward.perf import (
     Case,
@@ -30,6 +32,46 @@ from ownward.perf import (
 _LONGEST_REASON = 70
 _MOST_OF_BANDWIDTH = 1.3
 _STALLED = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A row with what was predicted for it; `value` is None for a refusal."""
+
+    row: MeasuredRow
+    cell: tuple[str, str, str]
+    is_possible: bool = True
+    shape: str = ""
+    value: float | None
+    low80: float | None
+    high80: float | None
+    refused: str | None
+
+
+class Configs:
+    """Anatomies of a folder of configs, and of the catalogue for names that the folder has not."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._paths = {path.stem: path for path in sorted(folder.glob("*.json"))} if folder else {}
+        self._found: dict[str, Any] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """Every config there is, the folder's first."""
+        return [*self._paths, *(release.name for release in catalog.models())]
+
+    def load(self, name: str) -> Any:
+        """Return the anatomy, or the error that its config gives."""
+        if name not in self._found:
+            try:
+                if name in self._paths:
+                    self._found[name] = anatomy.read(self._paths[name])
+                else:
+                    release = catalog.model(name)
+                    self._found[name] = anatomy.from_config(release.load_config(), name=release.name)
+            except OwnwardError as error:
+                self._found[name] = error
+        return self._found[name]
 
 
 def case_of(row: MeasuredRow, configs: Configs) -> Case | str:

@@ -22,8 +22,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.accuracy import Answer, Configs, score
-from benchmarks.answering import answer_rows, case_of
+from benchmarks.accuracy import score
+from benchmarks.answering import Answer, Configs, answer_rows, case_of
 from benchmarks.measured_rows import ConfigNames, MeasuredRow, load_rows
 
 from ownward.core import OwnwardError

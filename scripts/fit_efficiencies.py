@@ -328,8 +328,7 @@ class Bands(Mapping[str, tuple[int, float, float]]):
 
 def main() -> None:
     """Fit, leave pairs out for the bands, write."""
-    from benchmarks.accuracy import Configs
-    from benchmarks.answering import case_of
+    from benchmarks.answering import Configs, case_of
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)

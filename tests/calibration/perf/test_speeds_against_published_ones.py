@@ -9,8 +9,7 @@ import statistics
 from pathlib import Path
 
 import pytest
-from benchmarks.accuracy import Answer, Configs
-from benchmarks.answering import answer_rows
+from benchmarks.answering import Answer, Configs, answer_rows
 from benchmarks.measured_rows import load_rows
 
 DATA = Path(__file__).parents[1] / "data" / "measured_speeds.csv"
