@@ -61,6 +61,13 @@ def test_what_is_said_of_starting_is_the_newest_result():
     assert f"{record['base_install']['bytes'] / 1e6:.1f} MB" in said
 
 
+def test_the_table_of_how_long_predictions_take_is_the_newest_result(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT)
+    fit_speed, record = importlib.import_module("benchmarks.fit_speed"), newest("fit_speed")
+    assert between("fit_speed") == fit_speed.table(record)
+    assert fit_speed.missed(record) == []
+
+
 def test_the_table_of_models_larger_than_memory_is_the_newest_result(monkeypatch):
     monkeypatch.syspath_prepend(ROOT)
     moe_memory = importlib.import_module("benchmarks.moe_memory")
