@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from ownward.core import format_bytes, format_usd
 from ownward.reports._chart import Series, draw_chart
 from ownward.reports._fit_report import FitLine, FitReport, banded, name_machine, name_tokens, remarks, seconds, short
-from ownward.reports._fit_screen import command_lines, name_best, name_change, name_frontier, name_purchase
 from ownward.reports._fit_style import STYLE
+from ownward.reports._fit_words import command_lines, name_best, name_change, name_frontier, name_purchase
 
 if TYPE_CHECKING:
     from ownward.planner import Advice, Curves, FitOption, Nearest, Purchase
