@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ownward.engines import FAKE_FLAGS, TRANSITIONS, EngineOptions, FakeFlag, parse_fake_arguments
-from ownward.engines.fake._dialects import ENDPOINTS
+from ownward.engines.fake._call import ENDPOINTS
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 FAKE_PAGE = (DOCS / "how-to" / "test-against-the-fake-upstream.md").read_text()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ownward.engines.fake._dialects import sign
+from ownward.engines.fake._call import sign
 
 
 def ends_with_results(asked: dict[str, Any]) -> bool:

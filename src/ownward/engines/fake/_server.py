@@ -11,18 +11,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, Self, TypeVar
 
 from ownward.core import PortTaken
+from ownward.engines.fake._call import ENDPOINTS, TOOL_WORDS, Call, Endpoint, default_words
 from ownward.engines.fake._checks import check_thinking, ends_with_results
-from ownward.engines.fake._dialects import (
-    ENDPOINTS,
-    TOOL_WORDS,
-    Call,
-    Endpoint,
-    default_words,
-    error_body,
-    models_body,
-    plain_body,
-    stream_events,
-)
+from ownward.engines.fake._dialects import error_body, models_body, plain_body, stream_events
 from ownward.engines.fake._options import Cut, FakeOptions, Often, OutputLength, Stall
 from ownward.engines.fake._record import Record, ServedCall
 from ownward.engines.fake._wire import Connection, Exchange, WireRequest
