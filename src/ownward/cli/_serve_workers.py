@@ -57,6 +57,7 @@ async def serve_with_workers(
             stopping.set()
 
         def on_hangup() -> None:
+            pool.read_certificate()
             task = asyncio.create_task(_reload(pool, serving))
             reloads.add(task)
             task.add_done_callback(reloads.discard)
@@ -100,7 +101,6 @@ async def serve_as_worker(opened: Any, our_settings: Settings, descriptors: str)
             watchers=(RequestLog(), *spans),
             listener=socket_of(int(listener)),
         )
-        _serving.check_ways(server)
         await line.serve(server)
 
 

@@ -100,7 +100,6 @@ async def running(
             load_plan=None if serving.plan_path is None else _loader(serving.plan_path),
             watchers=(RequestLog(), *spans),
         )
-        check_ways(server)
         servers.append(server)
         try:
             yield server
@@ -209,19 +208,6 @@ def secrets_of(plan: Plan) -> dict[str, str]:
         if name is not None
     }
     return {name: resolve_secret(name) for name in sorted(names)}
-
-
-def check_ways(server: GatewayServer) -> None:
-    """Read the certificates that the plan names, so that what cannot be used is told now and not at a request.
-
-    Raises: ConfigError, naming the file; MissingExtra, if the plan states a proxy and aiohttp is not installed.
-    """
-    from ownward.upstreams import make_transport
-
-    ways = {target.way for targets in server.gateway.table.targets.values() for target in targets}
-    for way in ways:
-        if not way.is_direct:
-            make_transport(way)
 
 
 def _loader(path: Path) -> Any:

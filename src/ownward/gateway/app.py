@@ -19,7 +19,7 @@ from ownward.gateway.settings import GatewaySettings
 from ownward.gateway.watching.counting import Watcher
 from ownward.ledger import Ledger
 from ownward.plan import Plan
-from ownward.upstreams import Door
+from ownward.upstreams import Door, make_transport
 
 Secrets = Mapping[str, str] | Callable[[Plan], Mapping[str, str]]
 """The values of the environment variables that a plan names, or how to get them for any plan."""
@@ -61,7 +61,12 @@ class Gateway(Commons):
     # Life.
 
     async def start(self) -> None:
-        """Keep the plan and its prices in the ledger, sum up its budgets, settle what dead processes left; sweep."""
+        """Keep the plan and its prices in the ledger, sum up its budgets, settle what dead processes left; sweep.
+
+        Raises: ConfigError, naming a certificate file of the plan that cannot be used; MissingExtra, if the plan states
+        a proxy and aiohttp is not installed; LedgerError.
+        """
+        await asyncio.to_thread(_check_ways, self.table)
         await asyncio.to_thread(self._snapshot, self.table.plan)
         await asyncio.to_thread(self.ledger.reconcile)
         self._warn()
@@ -70,9 +75,10 @@ class Gateway(Commons):
     async def reload(self, plan: Plan) -> None:
         """Serve new requests by `plan`; those in flight keep the table they began with.
 
-        Raises: ConfigError or LedgerError, and the old plan stays.
+        Raises: ConfigError, MissingExtra or LedgerError, and the old plan stays.
         """
-        self._compile(plan)  # refuses before anything is written
+        table = self._compile(plan)  # refuses before anything is written
+        await asyncio.to_thread(_check_ways, table)
         await asyncio.to_thread(self._snapshot, plan)
         self.use(self._compile(plan))  # anew: an engine may have moved while the ledger was written
         self._warn()
@@ -144,6 +150,16 @@ class Gateway(Commons):
                 await app({**scope, "root_path": scope.get("root_path", "") + prefix}, receive, send)
                 return
         await control.answer(self, scope, receive, send)
+
+
+def _check_ways(table: RoutingTable) -> None:
+    """Read the certificates that a plan names, so that what cannot be used is told now and not at a request.
+
+    Raises: ConfigError, naming the file; MissingExtra, if the plan states a proxy and aiohttp is not installed.
+    """
+    for way in {target.way for targets in table.targets.values() for target in targets}:
+        if not way.is_direct:
+            make_transport(way)
 
 
 async def _refuse_other(scope: Scope, receive: Receive, send: Send) -> None:

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ownward.gateway.errors import BodyTooLarge, MalformedRequest
+from ownward.gateway.errors import BodyTooLarge, BodyTooLate
 from ownward.gateway.listening.call import CALL, Call
 
 if TYPE_CHECKING:
@@ -22,6 +22,29 @@ Headers = list[tuple[bytes, bytes]]
 
 class ClientGone(Exception):
     """The client left before its request was whole."""
+
+
+async def receive_body(receive: Receive, *, most_bytes: int, most_s: float) -> bytes:
+    """Return a body that is still to come, from its first byte on within `most_s`.
+
+    Raises: BodyTooLarge; BodyTooLate; ClientGone.
+    """
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(most_s):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientGone
+                parts.append(message["body"])
+                size += len(message["body"])
+                if size > most_bytes:
+                    raise BodyTooLarge(limit_bytes=most_bytes)
+                if not message["more_body"]:
+                    return b"".join(parts)
+    except TimeoutError:
+        raise BodyTooLate(limit_s=most_s) from None
 
 
 class Client:
@@ -58,7 +81,7 @@ class Client:
     async def read_body(self, headers: Mapping[bytes, bytes]) -> bytes:
         """Return the whole body.
 
-        Raises: BodyTooLarge; MalformedRequest, if it does not arrive in time; ClientGone.
+        Raises: BodyTooLarge; BodyTooLate; ClientGone.
         """
         limit = self._settings.max_body_bytes
         stated = headers.get(b"content-length")
@@ -70,37 +93,11 @@ class Client:
             if len(whole) > limit:
                 raise BodyTooLarge(limit_bytes=limit)
             return whole
-        message = await self._receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        body: bytes = message["body"]
-        if message["more_body"]:
-            return await self._read_rest(body, limit)
-        if len(body) > limit:
-            raise BodyTooLarge(limit_bytes=limit)
-        return body
-
-    async def _read_rest(self, first: bytes, limit: int) -> bytes:
-        parts, size, is_whole = [first], len(first), False
-        seconds = self._settings.body_timeout_s
         try:
-            async with asyncio.timeout(seconds):
-                while size <= limit:
-                    if is_whole:
-                        return b"".join(parts)
-                    message = await self._receive()
-                    if message["type"] == "http.disconnect":
-                        raise ClientGone
-                    parts.append(message["body"])
-                    size += len(message["body"])
-                    is_whole = not message["more_body"]
-        except TimeoutError:
+            return await receive_body(self._receive, most_bytes=limit, most_s=self._settings.body_timeout_s)
+        except (BodyTooLarge, BodyTooLate):
             self.must_close = True
-            raise MalformedRequest(
-                "the request body did not arrive in time", allowed=f"{seconds:g} s for the whole body"
-            ) from None
-        self.must_close = True
-        raise BodyTooLarge(limit_bytes=limit)
+            raise
 
     # Its presence.
 

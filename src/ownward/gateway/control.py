@@ -13,9 +13,9 @@ import msgspec
 
 from ownward.core import LedgerError, OwnwardError
 from ownward.gateway import wire
+from ownward.gateway.client import ClientGone, receive_body
 from ownward.gateway.endpoints import ENDPOINTS
 from ownward.gateway.errors import (
-    BodyTooLarge,
     Dialect,
     ForeignPage,
     MalformedRequest,
@@ -143,7 +143,10 @@ def _answer_models(gateway: Commons, path: str, headers: Mapping[bytes, bytes]) 
 
 async def _record_outcome(gateway: Commons, path: str, receive: Receive) -> _Answer:
     task_id = unquote(path[len(_TASKS) : -len(_OUTCOME)])
-    body = await _read_body(receive)
+    try:
+        body = await receive_body(receive, most_bytes=_MOST_OUTCOME_BYTES, most_s=gateway.settings.body_timeout_s)
+    except ClientGone:
+        raise MalformedRequest("the client left before its request was whole") from None
     try:
         stated = msgspec.json.decode(body, type=_StatedOutcome)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -173,17 +176,3 @@ async def _record_outcome(gateway: Commons, path: str, receive: Receive) -> _Ans
 
 def _has_task(gateway: Commons, task_id: str) -> bool:
     return next(iter(gateway.ledger.query_tasks(task_id=task_id, limit=1)), None) is not None
-
-
-async def _read_body(receive: Receive) -> bytes:
-    parts, size = [], 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise MalformedRequest("the client left before its request was whole")
-        parts.append(message["body"])
-        size += len(message["body"])
-        if size > _MOST_OUTCOME_BYTES:
-            raise BodyTooLarge(limit_bytes=_MOST_OUTCOME_BYTES)
-        if not message["more_body"]:
-            return b"".join(parts)

@@ -75,6 +75,20 @@ class MalformedRequest(Rejected):
     """The body or a header cannot be read."""
 
 
+class BodyTooLate(Rejected):
+    """The body did not arrive in time."""
+
+    status = 408
+
+    def __init__(self, *, limit_s: float) -> None:
+        """Name the limit."""
+        super().__init__(
+            "the request body did not arrive in time",
+            allowed=f"{limit_s:g} s for the whole body",
+            next_step="Raise body_timeout_s under [gateway] in ownward.toml, or send faster",
+        )
+
+
 class BodyTooLarge(Rejected):
     """The body is above the limit."""
 

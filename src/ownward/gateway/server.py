@@ -121,12 +121,11 @@ class GatewayServer:
     async def reload(self, plan: Plan) -> None:
         """Serve new requests by `plan`; requests in flight end as they began.
 
-        Raises: ConfigError, and the old plan stays.
+        Raises: ConfigError or LedgerError, and the old plan stays.
         """
         await self.gateway.reload(plan)
-        self._read_certificate()
 
-    def _read_certificate(self) -> None:
+    def read_certificate(self) -> None:
         """Read the certificate again; one that cannot be used changes nothing, and the log says so."""
         if self._tls is None:
             return
@@ -147,7 +146,7 @@ class GatewayServer:
             self._listener = None
         try:
             if self.settings.ready_file is not None:
-                self.settings.ready_file.unlink(missing_ok=True)
+                remove_ready_file(self.settings.ready_file)
             await self.gateway.stop()
         finally:
             for stoppable in reversed(self._stops):
@@ -208,7 +207,7 @@ class GatewayServer:
                 loop.remove_signal_handler(number)
 
     def _on_hangup(self) -> None:
-        self._read_certificate()
+        self.read_certificate()
         if self._load_plan is None:
             _LOG.warning("SIGHUP: no plan file to read again")
             return
@@ -218,8 +217,7 @@ class GatewayServer:
 
     async def _reload_from_file(self, load_plan: Callable[[], Plan]) -> None:
         try:
-            plan = await asyncio.to_thread(load_plan)
-            await self.gateway.reload(plan)
+            await self.reload(await asyncio.to_thread(load_plan))
         except (OwnwardError, OSError) as error:
             _LOG.error("the plan was not reloaded and the old one stays: %s", error)
             return
@@ -296,22 +294,46 @@ def bind(host: str, port: int, *, is_shared: bool = False) -> socket.socket:
 def clear_ready_file(path: Path) -> None:
     """Remove what a killed gateway left, so that the file says nothing before this one is ready.
 
-    Raises: ConfigError, if the folder is not there.
+    Raises: ConfigError, if its folder is not there, or it is no file that can be removed.
     """
     if not path.parent.is_dir():
-        fault = Fault(
-            file="gateway settings",
-            key="ready_file",
-            message=f"is {str(path)!r}, whose folder is not there",
-            allowed="A file in a folder that exists",
-        )
-        raise ConfigError([fault])
-    path.unlink(missing_ok=True)
+        raise _bad_ready_file(path, "whose folder is not there")
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise _bad_ready_file(path, f"which cannot be removed: {error.strerror}") from None
 
 
 def write_ready_file(path: Path, *, base_url: str, tiers: Sequence[str]) -> None:
-    """Write `ownward.ready/1` so that a reader sees all of it or nothing."""
+    """Write `ownward.ready/1` so that a reader sees all of it or nothing.
+
+    Raises: ConfigError, if it cannot be written there.
+    """
     record = {"schema": "ownward.ready/1", "base_url": base_url, "pid": os.getpid(), "tiers": list(tiers)}
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(json.dumps(record) + "\n", encoding="utf-8")
-    partial.replace(path)
+    try:
+        partial.write_text(json.dumps(record) + "\n", encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise _bad_ready_file(path, f"which cannot be written: {error.strerror}") from None
+
+
+def remove_ready_file(path: Path) -> None:
+    """Take back that requests are accepted; what cannot be removed is said in the log, and stops nothing else."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        _LOG.error("the ready file %s is still there: %s", path, error.strerror)
+
+
+def _bad_ready_file(path: Path, why: str) -> ConfigError:
+    return ConfigError(
+        [
+            Fault(
+                file="gateway settings",
+                key="ready_file",
+                message=f"is {str(path)!r}, {why}",
+                allowed="A file in a folder that exists and that this user may write to",
+            )
+        ]
+    )

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ownward.core import EngineError, OwnwardError
-from ownward.gateway.server import GatewayServer, bind, clear_ready_file, write_ready_file
+from ownward.gateway.server import GatewayServer, bind, clear_ready_file, remove_ready_file, write_ready_file
 from ownward.gateway.settings import GatewaySettings
 from ownward.gateway.watching.merging import accumulated, merge_metrics
 from ownward.ledger import Ledger
@@ -118,6 +118,11 @@ class WorkerPool:
             raise EngineError(f"a worker refused the plan: {refusals[0]}", next_step="The old plan stays")
         self.plan = plan
 
+    def read_certificate(self) -> None:
+        """Have every worker read the certificate again."""
+        for worker in self._workers.values():
+            worker.tell({"do": "certificate"})
+
     async def stop(self) -> None:
         """Have every worker take no new requests and end those in flight within `drain_s`; none is left."""
         self._is_stopping = True
@@ -129,7 +134,7 @@ class WorkerPool:
             keeper.cancel()
         await asyncio.gather(*self._keepers, return_exceptions=True)
         if self.settings.ready_file is not None:
-            self.settings.ready_file.unlink(missing_ok=True)
+            remove_ready_file(self.settings.ready_file)
         for listener in self._listeners:
             listener.close()
         with contextlib.suppress(OwnwardError):
@@ -213,6 +218,7 @@ class WorkerPool:
         worker.close()
         if worker.snapshot:
             self._retired = [merge_metrics([*self._retired, accumulated(worker.snapshot)])]
+            worker.snapshot = ""  # it may be met again, where no other could be started in its place
 
 
 class _Worker:
@@ -353,6 +359,8 @@ class WorkerLine:
                         stopping.set()
                     case "hurry":
                         server.hurry()
+                    case "certificate":
+                        server.read_certificate()
                     case "address":
                         server.set_address(message["upstream"], message["url"])
                     case "others":

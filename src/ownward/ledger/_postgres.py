@@ -6,6 +6,7 @@ A commit is as durable as the server is set; `power` insists on a flushed one.
 from __future__ import annotations
 
 import contextlib
+import select
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, LiteralString, cast
@@ -77,6 +78,16 @@ class PostgresConnection:
         with contextlib.suppress(psycopg.Error):
             if self.raw.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
                 self.raw.execute("ROLLBACK")
+
+    def has_news(self) -> bool:
+        """Return whether anything came unasked, such as the server's end; asks the kernel alone."""
+        if self.raw.closed:
+            return True
+        if not hasattr(select, "poll"):  # Windows, whose select knows sockets of any number
+            return bool(select.select([self.raw.fileno()], [], [], 0)[0])
+        poll = select.poll()
+        poll.register(self.raw.fileno(), select.POLLIN)
+        return bool(poll.poll(0))
 
     def close(self) -> None:
         """Close the connection."""
@@ -170,9 +181,8 @@ class PostgresStore:
     @contextlib.contextmanager
     def reading(self) -> Iterator[PostgresConnection]:
         """Borrow a connection that only reads."""
-        with self._lock:
-            connection = self._idle_readers.pop() if self._idle_readers else None
-        if connection is None or connection.raw.closed:
+        connection = self._idle_reader()
+        if connection is None:
             connection = self._open()
             connection.execute("SET default_transaction_read_only = on")
         try:
@@ -185,6 +195,17 @@ class PostgresStore:
                     self._idle_readers.append(connection)
             if not keep:
                 connection.close()
+
+    def _idle_reader(self) -> PostgresConnection | None:
+        """Return a pooled connection that the server has not closed meanwhile, as it does when it restarts."""
+        while True:
+            with self._lock:
+                if not self._idle_readers:
+                    return None
+                connection = self._idle_readers.pop()
+            if not connection.has_news():
+                return connection
+            connection.close()
 
     def stream(self, sql: str, params: Sequence[Any] = ()) -> Iterator[Row]:
         """Yield the rows of a query from one snapshot, through a cursor on the server."""

@@ -326,6 +326,12 @@ class SqliteStore:
                 allowed="A ledger is one file, or a postgresql:// address",
                 next_step=f"Name a file in it, such as {path / 'ledger.db'}",
             )
+        if path.exists() and not path.is_file():
+            raise LedgerError(
+                "the ledger is a device, pipe or socket",
+                where=self.name,
+                allowed="A ledger is one file, or a postgresql:// address",
+            )
         try:
             with path.open("rb") as file:
                 head = file.read(len(_HEADER))

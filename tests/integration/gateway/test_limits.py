@@ -4,6 +4,8 @@
 import asyncio
 import time
 
+import pytest
+
 from ownward.engines import FakeOptions, FakeServer
 from ownward.gateway import GatewaySettings
 
@@ -176,5 +178,31 @@ def test_a_body_in_drips_is_cut_in_time_and_nothing_is_sent(lab, start):
                     assert answer.headers["connection"] == "close"
                     dripping.cancel()
                 assert fake.record.count(with_calls=False)["accepted"] == 0
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/tasks/t/outcome"])
+@pytest.mark.parametrize(
+    "framing", [b"content-length: 500\r\n\r\n", b"transfer-encoding: chunked\r\n\r\n", b"content-length: 500\r\n\r\n{"]
+)
+def test_a_body_that_never_begins_or_never_ends_is_cut(lab, start, path, framing):
+    settings = GatewaySettings(port=0, body_timeout_s=0.2, drain_s=1)
+
+    async def main():
+        async with FakeServer() as fake, start(lab.plan_of(lab.tier("a", fake.base_url)), settings=settings) as running:
+            async with lab.Client(running.base_url) as client:
+                client.writer.write(b"POST " + path.encode() + b" HTTP/1.1\r\nhost: a\r\n" + framing)
+                if b"chunked" in framing:
+                    client.writer.write(b"5;")
+                    drip = asyncio.create_task(_drip(client))  # an extension of a chunk: bytes, and never one of a body
+                assert (await asyncio.wait_for(client.head(), 3)).status == 408
+                if b"chunked" in framing:
+                    drip.cancel()
+
+    async def _drip(client):
+        while True:
+            client.writer.write(b"a")
+            await asyncio.sleep(0.02)
 
     asyncio.run(main())

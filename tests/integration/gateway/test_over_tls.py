@@ -7,6 +7,7 @@ import asyncio
 import json
 import logging
 import ssl
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -197,3 +198,18 @@ def test_a_key_that_others_can_read_is_warned_of(issued, caplog):
     issued.key.chmod(0o644)
     ListenerTls(issued.cert, issued.key)
     assert "chmod 600" in caplog.text
+
+
+def test_a_plan_that_names_a_certificate_which_is_not_there_is_not_loaded(lab, start, tmp_path):
+    async def main():
+        async with FakeServer() as fake:
+            plan = lab.plan_of(lab.tier("a", fake.base_url))
+            async with start(plan) as running:
+                upstream = plan.tiers["a"].upstreams[0]
+                bad = replace(upstream, url="https://localhost:1", ca_file=tmp_path / "gone.pem")
+                tier = replace(plan.tiers["a"], upstreams=(bad,))
+                with pytest.raises(ConfigError, match=r"gone\.pem: ca_file cannot be used"):
+                    await running.server.reload(replace(plan, tiers={"a": tier}))
+                assert (await running.ask(body=lab.chat())).status == 200, "the old plan stays"
+
+    asyncio.run(main())

@@ -260,3 +260,17 @@ def test_signals_reload_the_plan_and_drain(lab, tmp_path):
                 await asyncio.to_thread(process.wait)
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("place", ["folder", "/proc/ready.json"])
+def test_a_ready_file_that_cannot_be_written_is_named_and_nothing_is_left_listening(lab, start, tmp_path, place):
+    ready_file = tmp_path if place == "folder" else Path(place)
+
+    async def main():
+        async with FakeServer() as fake:
+            settings = GatewaySettings(port=0, ready_file=ready_file, drain_s=1)
+            with pytest.raises(ConfigError, match=r"ready_file is '.*', which cannot be"):
+                async with start(lab.plan_of(lab.tier("a", fake.base_url)), settings=settings):
+                    pass
+
+    asyncio.run(main())

@@ -7,19 +7,22 @@ import contextlib
 import json
 import os
 import signal
+import ssl
 import sys
 from collections import Counter
 from pathlib import Path
 
 import psutil
 import pytest
+import trustme
 
 from ownward import ledger
 from ownward.core import PortTaken
 from ownward.engines import FakeOptions, FakeServer
+from ownward.gateway import GatewaySettings
 from ownward.gateway.holding.admission import split
 from ownward.gateway.watching.merging import accumulated, merge_metrics
-from ownward.gateway.workers import listen_together
+from ownward.gateway.workers import WorkerPool, listen_together
 
 PLAN = """
 schema = "ownward.plan/1"
@@ -218,3 +221,54 @@ def test_what_is_gone_keeps_its_counters_and_loses_its_gauges():
     assert "\ng 14\n" in merged
     assert 'h_bucket{le="+Inf"} 6\nh_sum 7.5\nh_count 6\n' in merged
     assert "ownward_breaker_state 2\n" in merged
+
+
+def test_a_new_certificate_reaches_every_worker_though_the_plan_is_broken(tmp_path):
+    authority = trustme.CA()
+
+    def issue():
+        leaf = authority.issue_cert("localhost", "127.0.0.1")
+        (tmp_path / "tls.pem").write_bytes(leaf.private_key_and_cert_chain_pem.bytes())
+        (tmp_path / "tls.pem").chmod(0o600)
+
+    async def main():
+        issue()
+        config = '[server]\ntls_cert_file = "tls.pem"\n'
+        async with FakeServer() as fake, serving(tmp_path, fake.base_url, config=config) as served:
+            host, port = served.base_url.removeprefix("https://").split(":")
+
+            async def shown():
+                asks = (asyncio.to_thread(ssl.get_server_certificate, (host, int(port))) for _ in range(12))
+                return set(await asyncio.gather(*asks))
+
+            old = await shown()
+            assert len(old) == 1
+            issue()
+            (tmp_path / "plan.toml").write_text("half [")
+            os.kill(served.pid, signal.SIGHUP)
+            for _ in range(100):
+                await asyncio.sleep(0.05)
+                now = await shown()
+                if len(now) == 1 and now != old:
+                    return
+            pytest.fail("the old certificate is still shown")
+
+    asyncio.run(main())
+
+
+def test_counters_of_a_worker_that_cannot_be_replaced_at_once_are_kept_once(lab, tmp_path):
+    class Gone:
+        snapshot = "# HELP a_total A.\n# TYPE a_total counter\na_total 3\n"
+
+        def close(self):
+            pass
+
+    opened = None
+    pool = WorkerPool(
+        count=1, command=(), hello=lambda _: {}, plan=lab.plan_of(lab.tier("a", "http://127.0.0.1:1")),
+        settings=GatewaySettings(port=0), ledger=opened, addresses={},
+    )  # fmt: skip
+    gone = Gone()
+    pool._retire(gone)
+    pool._retire(gone)
+    assert "a_total 3\n" in merge_metrics(pool._retired)

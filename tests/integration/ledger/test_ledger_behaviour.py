@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -702,9 +701,24 @@ def test_a_cut_connection_is_made_again(postgres_server: str, new_postgres: Call
         assert [row["state"] for row in book.export_rows()] == ["settled"]
         cut()
         begin_all(book, (request(2), intent(2)))
-        with contextlib.suppress(LedgerError):  # a reader learns of it by asking
-            list(book.export_rows())
         assert len(list(book.export_rows())) == 2
+
+
+@pytest.mark.postgres
+def test_readers_that_the_server_cut_meanwhile_are_replaced_unnoticed(
+    postgres_server: str, new_postgres: Callable[[], str]
+) -> None:
+    import psycopg
+
+    with ledger.open(new_postgres()) as book:
+        secret = book.create_key("k")
+        assert book.verify_key(secret) is not None
+        with psycopg.connect(postgres_server, autocommit=True) as admin:
+            admin.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE application_name = 'ownward' AND pid <> pg_backend_pid()"
+            )
+        assert book.verify_key(secret) is not None
 
 
 @pytest.mark.postgres

@@ -22,6 +22,7 @@ from ownward.core import (
 from ownward.gateway import GatewaySettings, wire
 from ownward.gateway.errors import (
     BodyTooLarge,
+    BodyTooLate,
     Draining,
     ForeignPage,
     GapInConversation,
@@ -57,6 +58,7 @@ EXAMPLES = [
     (UnknownPath("GET", "/v1/chat", allowed_methods=("POST",), paths=()), 405),
     (MalformedRequest("m"), 400),
     (BodyTooLarge(limit_bytes=1), 413),
+    (BodyTooLate(limit_s=1.0), 408),
     (Unauthorized(), 401),
     (OutOfScope("m"), 403),
     (ForeignPage(), 403),
