@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import subprocess
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec import structs
 
+import ledger_rows
+from ledger_rows import USAGE, usual_intent, usual_request
 from ownward import ledger
 from ownward.core import LedgerError
 from ownward.ledger import BudgetCheck, BudgetSpent, BudgetState, Intent, Ledger, Request, Settlement
-from ownward.pricing import Usage
 
 DAY = datetime(2026, 11, 21, tzinfo=UTC)
 NOON = DAY + timedelta(hours=12)
-USAGE = Usage(input_tokens=1, output_tokens=1)
 
 
 def budget(limit: int, *, kind: str = "workload", name: str = "chat", day: datetime = DAY) -> BudgetCheck:
@@ -34,37 +34,12 @@ def budget(limit: int, *, kind: str = "workload", name: str = "chat", day: datet
     )
 
 
-def request(name: str, *, workload: str = "chat", key_id: str | None = None, at: datetime = NOON) -> Request:
-    return Request(
-        request_id=name,
-        task_id=name,
-        task_basis="single",
-        workload=workload,
-        route="m",
-        key_id=key_id,
-        label="any",
-        dialect="openai",
-        is_stream=False,
-        plan_sha256=None,
-        reason="",
-        started_at=at,
-    )
+def request(name: str, *, workload: str = "chat", at: datetime = NOON, **more: Any) -> Request:
+    return usual_request(name, at=at, workload=workload, **more)
 
 
 def intent(name: str, high: int | None, *, attempt: int = 1, at: datetime = NOON) -> Intent:
-    return Intent(
-        request_id=name,
-        attempt=attempt,
-        tier="t",
-        upstream="u",
-        model="m",
-        price_id=None,
-        input_tokens_high=None,
-        output_tokens_high=None,
-        charge_high_picousd=high,
-        body_sha256="",
-        started_at=at,
-    )
+    return usual_intent(name, at=at, high=high, attempt=attempt)
 
 
 def settlement(name: str, state: str, charge: int | None = None, **more: Any) -> Settlement:
@@ -289,7 +264,7 @@ def test_a_faulty_row_beside_budgeted_ones_moves_no_account(target: str) -> None
 
 _CHILD = """
 import asyncio, sys, time
-sys.path.insert(0, sys.argv[2])
+sys.path[:0] = sys.argv[2:]
 from test_budgets import begin, budget
 from ownward import ledger
 
@@ -304,8 +279,8 @@ asyncio.run(main())
 
 
 def test_what_a_killed_process_had_in_flight_stays_counted_at_its_upper_bound(target: str) -> None:
-    folder = os.path.dirname(__file__)  # noqa: PTH120 - a text for the child
-    child = subprocess.Popen([sys.executable, "-c", _CHILD, target, folder], stdout=subprocess.PIPE)
+    folders = [str(Path(file).parent) for file in (__file__, ledger_rows.__file__)]
+    child = subprocess.Popen([sys.executable, "-c", _CHILD, target, *folders], stdout=subprocess.PIPE)
     try:
         assert child.stdout is not None
         assert child.stdout.readline() == b"begun\n"

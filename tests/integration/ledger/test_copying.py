@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ledger_rows import usual_intent, usual_request
 from ownward import ledger
 from ownward.cli import run
 from ownward.core import LedgerError
@@ -27,14 +28,8 @@ def fill(target: str, *, rows: int = 5) -> None:
         for number in range(rows):
             label = "any" if number % 2 else "local_only"
             name = f"req-{number:06}"
-            request = Request(
-                request_id=name, task_id=f"t ä {number}", task_basis="single", workload="w", route="r", key_id=None,
-                label=label, dialect="openai", is_stream=False, plan_sha256=None, reason="b", started_at=NOW,
-            )  # fmt: skip
-            intent = Intent(
-                request_id=name, attempt=1, tier="t", upstream="u", model="m", price_id=None, input_tokens_high=None,
-                output_tokens_high=5, charge_high_picousd=1 << 50, body_sha256="0", started_at=NOW,
-            )  # fmt: skip
+            request = usual_request(name, at=NOW, task_id=f"t ä {number}", label=label, reason="b")
+            intent = usual_intent(name, at=NOW, high=1 << 50, output_tokens_high=5)
             asyncio.run(book.begin(request, intent))
             if number:
                 book.settle(

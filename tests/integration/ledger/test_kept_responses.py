@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from ledger_rows import usual_request
 from ownward import ledger
 from ownward.core import LedgerError, ManualClock
-from ownward.ledger import KeptResponse, Request
+from ownward.ledger import KeptResponse
 
 START = datetime(2026, 11, 21, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -23,20 +24,7 @@ def clock():
 @pytest.fixture
 def opened(target, clock):
     with ledger.open(target, clock=clock) as found:
-        request = Request(
-            request_id="req_1",
-            task_id="req_1",
-            task_basis="single",
-            workload="w",
-            route="m",
-            key_id=None,
-            label="any",
-            dialect="openai",
-            is_stream=False,
-            plan_sha256=None,
-            reason="",
-            started_at=START,
-        )
+        request = usual_request("req_1", at=START)
         found.refuse(request, reason="only for its row", status=400)
         found.flush_blocking()
         yield found
@@ -170,11 +158,7 @@ def test_what_is_deleted_is_gone_from_the_file(tmp_path: Path, clock):
     path = tmp_path / "ledger.db"
     mark = b"CANARY-OF-THE-KEPT-RESPONSE"
     with ledger.open(path, clock=clock) as opened:
-        request = Request(
-            request_id="req_1", task_id="t", task_basis="single", workload="w", route="m", key_id=None, label="any",
-            dialect="openai", is_stream=False, plan_sha256=None, reason="", started_at=START,
-        )  # fmt: skip
-        opened.refuse(request, reason="only for its row", status=400)
+        opened.refuse(usual_request("req_1", at=START), reason="only for its row", status=400)
         keep(opened, *(kept(str(n), answer=mark * 300) for n in range(20)))
         opened.capture_body(
             request_id="req_1", attempt=None, kind="request", content=mark * 300, expires_at=START + HOUR

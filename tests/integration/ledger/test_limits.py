@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
+import ledger_rows
+from ledger_rows import usual_intent, usual_request
 from ownward import ledger
 from ownward.ledger import Intent, Ledger, LimitReached, LimitState, LimitTake, Request, Settlement
 
@@ -18,15 +20,7 @@ NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
 
 def rows(name: str, at: datetime) -> tuple[Request, Intent]:
-    request = Request(
-        request_id=name, task_id=name, task_basis="single", workload="w", route="m", key_id="k", label="any",
-        dialect="openai", is_stream=False, plan_sha256=None, reason="", started_at=at,
-    )  # fmt: skip
-    intent = Intent(
-        request_id=name, attempt=1, tier="t", upstream="u", model="m", price_id=None, input_tokens_high=None,
-        output_tokens_high=None, charge_high_picousd=None, body_sha256="", started_at=at,
-    )  # fmt: skip
-    return request, intent
+    return usual_request(name, at=at, key_id="k"), usual_intent(name, at=at)
 
 
 def take(kind: str, amount: int, per_minute: int = 100) -> LimitTake:
@@ -120,7 +114,7 @@ def test_a_clock_that_is_behind_gives_nothing_back(target: str) -> None:
 HOLDER = """
 import asyncio, sys, time
 from datetime import UTC, datetime
-sys.path.insert(0, {folder!r})
+sys.path[:0] = {folders!r}
 from ownward import ledger
 import test_limits
 async def main():
@@ -133,9 +127,9 @@ asyncio.run(main())
 
 
 def test_what_a_killed_process_held_is_free_once_its_calls_are_reconciled(target: str) -> None:
-    folder = os.path.dirname(__file__)  # noqa: PTH120 - a text for the child
+    folders = [str(Path(file).parent) for file in (__file__, ledger_rows.__file__)]
     child = subprocess.Popen(
-        [sys.executable, "-c", HOLDER.format(folder=folder, target=target)], stdout=subprocess.PIPE
+        [sys.executable, "-c", HOLDER.format(folders=folders, target=target)], stdout=subprocess.PIPE
     )
     try:
         assert child.stdout is not None

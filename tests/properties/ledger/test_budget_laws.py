@@ -11,6 +11,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ledger_rows import usual_intent, usual_request
 from ownward import ledger
 from ownward.ledger import BudgetCheck, BudgetSpent, Intent, Request, Settlement
 from ownward.pricing import Usage
@@ -118,34 +119,8 @@ def total(counted: dict[str, tuple[Owner, datetime, int, int]], check: BudgetChe
 
 def rows(name: str, owner: Owner, at: datetime, high: int) -> tuple[Request, Intent]:
     workload, key, tier, task = owner
-    request = Request(
-        request_id=name,
-        task_id=task,
-        task_basis="explicit",
-        workload=workload,
-        route="m",
-        key_id=key,
-        label="any",
-        dialect="openai",
-        is_stream=False,
-        plan_sha256=None,
-        reason="",
-        started_at=at,
-    )
-    intent = Intent(
-        request_id=name,
-        attempt=1,
-        tier=tier,
-        upstream="u",
-        model="m",
-        price_id=None,
-        input_tokens_high=None,
-        output_tokens_high=None,
-        charge_high_picousd=high,
-        body_sha256="",
-        started_at=at,
-    )
-    return request, intent
+    request = usual_request(name, at=at, task_id=task, task_basis="explicit", workload=workload, key_id=key)
+    return request, usual_intent(name, at=at, high=high, tier=tier)
 
 
 def settlement(name: str, state: str, charge: int) -> Settlement:

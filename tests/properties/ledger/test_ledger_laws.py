@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from ledger_rows import usual_intent, usual_request
 from ownward import ledger
 from ownward.core import picousd_to_usd
 from ownward.ledger import Intent, Request, Settlement
@@ -54,36 +55,17 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def request(self, workload: str) -> Request:
         self.requests += 1
-        return Request(
-            request_id=f"r{self.requests}",
+        return usual_request(
+            f"r{self.requests}",
+            at=NOW + timedelta(seconds=self.requests),
             task_id=f"t{self.requests // 3}",
             task_basis="explicit",
             workload=workload,
-            route="m",
-            key_id=None,
-            label="any",
-            dialect="openai",
-            is_stream=False,
-            plan_sha256=None,
-            reason="",
-            started_at=NOW + timedelta(seconds=self.requests),
         )
 
     def intent(self, request_id: str, attempt: int, high: int) -> Intent:
         self.attempts[request_id, attempt] = Attempt(high)
-        return Intent(
-            request_id=request_id,
-            attempt=attempt,
-            tier="t",
-            upstream="u",
-            model="m",
-            price_id=None,
-            input_tokens_high=None,
-            output_tokens_high=None,
-            charge_high_picousd=high,
-            body_sha256="",
-            started_at=NOW,
-        )
+        return usual_intent(request_id, at=NOW, high=high, attempt=attempt)
 
     @rule(highs=st.lists(MONEY, min_size=1, max_size=5), workload=st.sampled_from(["a", "b"]))
     def begin(self, highs: list[int], workload: str) -> None:

@@ -11,57 +11,21 @@ from pathlib import Path
 
 import pytest
 
+from ledger_rows import usual_intent, usual_request, usual_settlement
 from ownward import ledger
 from ownward.ledger import Intent, Ledger, Request, Settlement
 from ownward.ledger._commits import Committer
 from ownward.ledger._entries import Entry
-from ownward.pricing import Usage
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 
 
 def request(name: str) -> tuple[Request, Intent]:
-    return (
-        Request(
-            request_id=name,
-            task_id=name,
-            task_basis="single",
-            workload="w",
-            route="m",
-            key_id=None,
-            label="any",
-            dialect="openai",
-            is_stream=False,
-            plan_sha256=None,
-            reason="",
-            started_at=NOW,
-        ),
-        Intent(
-            request_id=name,
-            attempt=1,
-            tier="t",
-            upstream="u",
-            model="m",
-            price_id=None,
-            input_tokens_high=1,
-            output_tokens_high=1,
-            charge_high_picousd=9,
-            body_sha256="",
-            started_at=NOW,
-        ),
-    )
+    return usual_request(name, at=NOW), usual_intent(name, at=NOW, high=9)
 
 
 def settled(name: str, charge_picousd: int = 5) -> Settlement:
-    return Settlement(
-        request_id=name,
-        attempt=1,
-        state="settled",
-        settled_at=NOW,
-        usage=Usage(input_tokens=1, output_tokens=1),
-        usage_basis="upstream",
-        charge_picousd=charge_picousd,
-    )
+    return usual_settlement(name, at=NOW, charge=charge_picousd)
 
 
 class Commits:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from ledger_rows import usual_intent, usual_request, usual_settlement
 from ownward import ledger
 from ownward.core import LedgerError
-from ownward.ledger import Intent, Request, Settlement
+from ownward.ledger import Settlement
 from ownward.ledger._sqlite import SqliteConnection, SqliteStore
-from ownward.pricing import Usage
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 
@@ -21,33 +21,8 @@ def begin(book: ledger.Ledger, *numbers: int) -> list[BaseException | None]:
     async def main() -> list[BaseException | None]:
         pairs = [
             (
-                Request(
-                    request_id=f"r{number}",
-                    task_id=f"t{number}",
-                    task_basis="single",
-                    workload="w",
-                    route="m",
-                    key_id=None,
-                    label="any",
-                    dialect="openai",
-                    is_stream=True,
-                    plan_sha256=None,
-                    reason="x" * 2000,
-                    started_at=NOW,
-                ),
-                Intent(
-                    request_id=f"r{number}",
-                    attempt=1,
-                    tier="t",
-                    upstream="u",
-                    model="m",
-                    price_id=None,
-                    input_tokens_high=1,
-                    output_tokens_high=1,
-                    charge_high_picousd=9,
-                    body_sha256="",
-                    started_at=NOW,
-                ),
+                usual_request(f"r{number}", at=NOW, task_id=f"t{number}", is_stream=True, reason="x" * 2000),
+                usual_intent(f"r{number}", at=NOW, high=9),
             )
             for number in numbers
         ]
@@ -57,15 +32,7 @@ def begin(book: ledger.Ledger, *numbers: int) -> list[BaseException | None]:
 
 
 def settled(number: int) -> Settlement:
-    return Settlement(
-        request_id=f"r{number}",
-        attempt=1,
-        state="settled",
-        settled_at=NOW,
-        usage=Usage(input_tokens=1, output_tokens=1),
-        usage_basis="upstream",
-        charge_picousd=5,
-    )
+    return usual_settlement(f"r{number}", at=NOW, charge=5)
 
 
 class Disk:
