@@ -22,7 +22,8 @@ STATE_MACHINE = ("tests/properties/gateway/test_sovereignty.py",)
 OTHER_TESTS = (
     "tests/unit/policy", "tests/properties/policy", "tests/integration/gateway/test_where_data_may_go.py",
     "tests/integration/gateway/test_plans_loaded_meanwhile.py",
-    "tests/integration/upstreams/test_door.py", "tests/integration/upstreams/test_tls.py",
+    "tests/integration/upstreams/test_door.py", "tests/integration/upstreams/test_door_demands.py",
+    "tests/integration/upstreams/test_tls.py",
     "tests/integration/gateway/test_kept_responses.py", "tests/integration/ledger/test_kept_responses.py",
     "tests/unit/gateway", "tests/unit/plan/test_ways_to_an_upstream.py",
 )  # fmt: skip

@@ -102,3 +102,13 @@ def serve() -> Callable[..., AbstractAsyncContextManager[Served]]:
             await asyncio.sleep(0)
 
     return run
+
+
+@pytest.fixture
+def unused_origin() -> str:
+    """An origin on loopback where nothing listens."""
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{taken.getsockname()[1]}"
