@@ -25,7 +25,7 @@ Headers = Iterable[tuple[bytes, bytes]]
 
 # A client's credentials, cookies and addresses stay here: what travels on is listed, the rest does not.
 _TO_UPSTREAM = (b"accept", b"anthropic-beta", b"anthropic-version", b"openai-beta")
-_TO_CLIENT = frozenset({b"retry-after", b"request-id", b"x-request-id"})
+_TO_CLIENT = frozenset({b"retry-after", b"retry-after-ms", b"request-id", b"x-request-id", b"x-should-retry"})
 _REQUEST_IDS = frozenset({b"request-id", b"x-request-id"})
 _TO_CLIENT_PREFIXES = (b"anthropic-", b"openai-", b"x-ratelimit-")
 

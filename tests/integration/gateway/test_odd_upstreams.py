@@ -4,6 +4,8 @@
 import asyncio
 import gzip
 import json
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import pytest
 
@@ -284,5 +286,42 @@ def test_a_redirect_is_not_followed_and_says_what_to_write(lab, start):
                 assert answer.status == 502
                 assert "redirects are not followed" in answer.json["error"]["message"]
                 assert "url in the plan" in answer.json["error"]["next"]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("status", [404, 429, 500])
+def test_the_last_refusal_is_passed_on_with_the_headers_that_clients_read(lab, start, status):
+    """SDKs take an error's id and whether to try again from headers."""
+
+    async def main():
+        named = (
+            "application/json\r\nx-request-id: up-7\r\nx-should-retry: false\r\nset-cookie: a=b\r\nretry-after-ms: 9"
+        )
+        async with lab.Scripted(said(b'{"error": {"message": "no"}}', content_type=named, status=status)) as upstream:
+            async with start(lab.plan_of(lab.tier("a", upstream.base_url))) as running:
+                answer = await running.ask(body=lab.chat())
+                assert (answer.status, answer.json["error"]["message"]) == (status, "no")
+                assert answer.headers["x-request-id"] == "up-7"
+                assert answer.headers["x-should-retry"] == "false"
+                assert answer.headers["retry-after-ms"] == "9"
+                assert "set-cookie" not in answer.headers
+
+    asyncio.run(main())
+
+
+def test_an_upstream_that_asks_to_wait_until_a_date_is_left_alone_until_then(lab, start):
+    async def main():
+        until = format_datetime(datetime.now(UTC) + timedelta(seconds=40), usegmt=True)
+        waits = said(
+            b'{"error": {"message": "no"}}', content_type=f"application/json\r\nretry-after: {until}", status=429
+        )
+        async with lab.Scripted(waits) as upstream:
+            async with start(lab.plan_of(lab.tier("a", upstream.base_url))) as running:
+                first = await running.ask(body=lab.chat())
+                assert (first.status, first.headers["retry-after"]) == (429, until)
+                second = await running.ask(body=lab.chat())
+                assert (second.status, second.json["error"]["ownward_kind"]) == (429, "rate_limited")
+                assert 35 <= int(second.headers["retry-after"]) <= 40
 
     asyncio.run(main())

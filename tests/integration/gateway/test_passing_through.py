@@ -179,7 +179,7 @@ def test_an_endpoint_that_the_other_dialect_has_not_is_refused_by_name(lab, star
             assert answer.status == 400
             assert answer.json["type"] == "error"
             assert "speaks openai only" in answer.json["error"]["message"]
-            assert "/v1/chat/completions" in answer.json["error"]["next"]
+            assert "capability count_tokens" in answer.json["error"]["next"]
             assert fake.record.count(with_calls=False)["accepted"] == 0
             (row,) = await running.rows()
             assert row["state"] == "refused"

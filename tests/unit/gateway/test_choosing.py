@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import pytest
 
-from ownward.core import PolicyRefusal
+from ownward.core import PolicyRefusal, RateLimited
 from ownward.gateway.calling.crossing import Crosser
 from ownward.gateway.endpoints import CHAT, COUNT_TOKENS, EMBEDDINGS, MESSAGES, RESPONSES
 from ownward.gateway.errors import Incapable, NoUpstream, OutOfScope, UnknownRoute
@@ -276,10 +276,16 @@ def test_with_everything_down_it_says_when_to_come_back():
     with pytest.raises(NoUpstream) as none_up:
         pick(table, breakers={"b/u0": OPEN}, now_s=2.0)
     assert none_up.value.retry_after_s == 3.0
+
+
+def test_where_every_upstream_asks_to_wait_the_client_is_told_so():
+    table = table_of(rented("b", upstreams=2), workloads=[workload("w", "b")])
     waiting = CLOSED.after_request_to_wait(0.0, 60.0, BreakerRules())
-    with pytest.raises(NoUpstream) as none_up:
-        pick(table, breakers={"b/u0": waiting}, now_s=20.0)
-    assert none_up.value.retry_after_s == 40.0
+    with pytest.raises(RateLimited, match="asks to wait") as limited:
+        pick(table, breakers={"b/u0": waiting, "b/u1": waiting}, now_s=20.0)
+    assert limited.value.retry_after_s == 40.0
+    with pytest.raises(NoUpstream):
+        pick(table, breakers={"b/u0": waiting, "b/u1": OPEN}, now_s=2.0)
 
 
 def test_what_failed_is_tried_all_the_same_where_nothing_else_is_left():

@@ -218,15 +218,206 @@ def test_errors_of_openai_servers_for_a_client_of_messages(status, body, expecte
     assert (told, found["error"]["type"], found["error"]["message"]) == (status, expected, "m")
 
 
-def test_a_stream_that_goes_back_to_a_finished_call_is_broken():
-    def piece(index, **function):
-        call = {"index": index, "id": f"c{index}", "function": function}
-        return b"data: " + json.dumps({"choices": [{"index": 0, "delta": {"tool_calls": [call]}}]}).encode() + b"\n\n"
+def call_piece(index, *, call_id=None, name=None, arguments=None):
+    function = {key: value for key, value in (("name", name), ("arguments", arguments)) if value is not None}
+    return {**({} if index is None else {"index": index}), **({"id": call_id} if call_id else {}), "function": function}
 
+
+def chat_events(*deltas, finish="tool_calls"):
+    choices = [{"index": 0, "delta": delta} for delta in deltas]
+    if finish:
+        choices.append({"index": 0, "delta": {}, "finish_reason": finish})
+    return b"".join(b"data: " + json.dumps({"choices": [choice]}).encode() + b"\n\n" for choice in choices)
+
+
+def calls_told(told):
+    """Return the calls of a stream of messages, each with its arguments; blocks must follow one another."""
+    found, is_open = [], False
+    for line in told.splitlines():
+        if not line.startswith(b"data: "):
+            continue
+        event = json.loads(line[6:])
+        kind = event["type"]
+        if kind == "content_block_start":
+            assert not is_open
+            is_open = True
+            found.append([event["content_block"].get("name"), ""])
+        elif kind == "content_block_stop":
+            assert is_open
+            is_open = False
+        elif kind == "content_block_delta":
+            assert is_open
+            assert event["index"] == len(found) - 1
+            found[-1][1] += event["delta"].get("partial_json", "")
+    return found
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [
+            [call_piece(0, call_id="a", name="f", arguments=""), call_piece(1, call_id="b", name="g", arguments="")],
+            [call_piece(0, arguments='{"x":'), call_piece(1, arguments='{"y":')],
+            [call_piece(1, arguments="2}"), call_piece(0, arguments="1}")],
+        ],
+        [
+            [call_piece(0, call_id="a", name="f", arguments='{"x":1')],
+            [call_piece(1, call_id="b", name="g", arguments='{"y":2}')],
+            [call_piece(0, arguments="}")],
+        ],
+        [
+            [call_piece(0, call_id="a", name="f", arguments='{"x":1}')],
+            [call_piece(0, call_id="b", name="g", arguments='{"y":')],
+            [call_piece(0, arguments="2}")],
+        ],
+        [
+            [call_piece(None, call_id="a", name="f", arguments='{"x":1}')],
+            [call_piece(None, call_id="b", name="g", arguments='{"y":2}')],
+        ],
+        [
+            [call_piece(0, call_id="a", name="f", arguments='{"x":')],
+            [call_piece(0, call_id="a", name="f", arguments="1}")],
+            [call_piece(1, call_id="b", name="g", arguments='{"y":2}')],
+        ],
+    ],
+    ids=["by turns", "back to the first", "all with index 0", "without an index", "id and name repeated"],
+)
+@pytest.mark.parametrize("finish", ["tool_calls", None])
+def test_calls_that_are_told_by_turns_are_told_one_after_the_other(pieces, finish):
+    """Gemini's servers and Ollama give every call the index 0; others begin all calls before any argument."""
     stream = to_chat(chat())[1].stream(now_s=0)
-    stream.feed(piece(0, name="f", arguments="{") + piece(1, name="g", arguments="{}"))
-    with pytest.raises(UntranslatableAnswer, match="goes back to a call"):
-        stream.feed(piece(0, arguments="}"))
+    told = stream.feed(chat_events(*({"tool_calls": piece} for piece in pieces), finish=finish))
+    told += stream.feed(b"data: [DONE]\n\n") + stream.finish()
+    assert calls_told(told) == [["f", '{"x":1}'], ["g", '{"y":2}']]
+
+
+def test_the_first_of_several_calls_is_told_as_it_comes_and_the_next_one_when_its_turn_has_come():
+    stream = to_chat(chat())[1].stream(now_s=0)
+    first = stream.feed(
+        chat_events({"tool_calls": [call_piece(0, call_id="a", name="f", arguments='{"x')]}, finish=None)
+    )
+    assert b'{\\"x' in first
+    both = chat_events({"tool_calls": [call_piece(1, call_id="b", name="g", arguments="{}")]}, finish=None)
+    assert stream.feed(both) == b""
+    rest = stream.feed(chat_events({"tool_calls": [call_piece(0, arguments='":1}')]}, finish=None))
+    assert calls_told(first + rest) == [["f", '{"x":1}'], ["g", "{}"]]
+
+
+def test_a_stream_that_goes_back_to_a_call_behind_its_end_is_broken():
+    stream = to_chat(chat())[1].stream(now_s=0)
+    stream.feed(chat_events({"tool_calls": [call_piece(0, call_id="a", name="f", arguments="{")]}, finish="tool_calls"))
+    with pytest.raises(UntranslatableAnswer, match="goes back to a part"):
+        stream.feed(chat_events({"tool_calls": [call_piece(0, arguments="}")]}, finish=None))
+
+
+def test_too_much_that_waits_for_its_turn_breaks_the_stream():
+    stream = to_chat(chat())[1].stream(now_s=0)
+    stream.feed(chat_events({"tool_calls": [call_piece(0, call_id="a", name="f", arguments="{")]}, finish=None))
+    stream.feed(chat_events({"tool_calls": [call_piece(1, call_id="b", name="g", arguments="{")]}, finish=None))
+    much = chat_events({"tool_calls": [call_piece(1, arguments="x" * 6_000_000)]}, finish=None)
+    stream.feed(much)
+    stream.feed(much)
+    with pytest.raises(UntranslatableAnswer, match="too much"):
+        stream.feed(much)
+
+
+@pytest.mark.parametrize("name", ["function_call", "audio"])
+def test_a_stream_that_says_what_nobody_asked_for_is_not_told_in_part(name):
+    stream = to_chat(chat())[1].stream(now_s=0)
+    with pytest.raises(UntranslatableAnswer, match=name):
+        stream.feed(chat_events({name: {"name": "f", "arguments": "{}"}}, finish=None))
+
+
+def block_events(*events):
+    listed = [{"type": "message_start", "message": {"id": "m", "model": "m", "usage": {"input_tokens": 1}}}, *events]
+    return b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in listed)
+
+
+def begins(index, **block):
+    return {"type": "content_block_start", "index": index, "content_block": block}
+
+
+def tells(index, words):
+    return {"type": "content_block_delta", "index": index, "delta": {"type": "input_json_delta", "partial_json": words}}
+
+
+def ends(index):
+    return {"type": "content_block_stop", "index": index}
+
+
+LAST = [{"type": "message_delta", "delta": {"stop_reason": "tool_use"}, "usage": {"output_tokens": 2}}]
+
+
+def chat_calls_told(told):
+    found = {}
+    for line in told.splitlines():
+        if line.startswith(b"data: {"):
+            for choice in json.loads(line[6:])["choices"]:
+                for call in choice["delta"].get("tool_calls", ()):
+                    name = call["function"].get("name")
+                    if name is not None:
+                        found[call["index"]] = [name, ""]
+                    found[call["index"]][1] += call["function"]["arguments"]
+    return [found[index] for index in sorted(found)]
+
+
+@pytest.mark.parametrize("is_ended", [True, False])
+def test_blocks_of_calls_that_are_told_by_turns_keep_their_arguments_apart(is_ended):
+    stops = [ends(1), ends(0)] if is_ended else []
+    _, made = to_messages(chat(stream=True))
+    told = made.stream(now_s=0).feed(
+        block_events(
+            begins(0, type="tool_use", id="a", name="f", input={}),
+            begins(1, type="tool_use", id="b", name="g", input={}),
+            tells(0, '{"x":'),
+            tells(1, '{"y":'),
+            tells(0, "1}"),
+            tells(1, "2}"),
+            *stops,
+            *LAST,
+        )
+    )
+    assert chat_calls_told(told) == [["f", '{"x":1}'], ["g", '{"y":2}']]
+
+
+def test_a_call_without_arguments_is_told_with_an_empty_object():
+    """Anthropic tells none of them, and chat clients decode what they are told."""
+    _, made = to_messages(chat(stream=True))
+    block = begins(0, type="tool_use", id="a", name="f", input={})
+    told = made.stream(now_s=0).feed(block_events(block, tells(0, ""), ends(0), *LAST))
+    assert chat_calls_told(told) == [["f", "{}"]]
+    stream = to_chat(chat())[1].stream(now_s=0)
+    told = stream.feed(chat_events({"tool_calls": [call_piece(0, call_id="a", name="f")]}))
+    assert calls_told(told) == [["f", "{}"]]
+
+
+def test_text_that_begins_before_thinking_has_ended_is_told_as_it_comes():
+    """llama.cpp ends its block of thinking after the text that follows it."""
+    _, made = to_messages(chat(stream=True))
+    text = {"type": "content_block_delta", "index": 1, "delta": {"type": "text_delta", "text": "words"}}
+    thinking, answer = begins(0, type="thinking", thinking="hm"), begins(1, type="text", text="")
+    assert b"words" in made.stream(now_s=0).feed(block_events(thinking, answer, text))
+
+
+def test_text_that_an_assistant_said_after_a_call_stands_beside_it():
+    """A chat upstream may stream text after a call, and its client sends that back."""
+    used = {"type": "tool_use", "id": "a", "name": "f", "input": {}}
+    said = {"role": "assistant", "content": [{"type": "text", "text": "x"}, used, {"type": "text", "text": "y"}]}
+    result = {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "a", "content": "r"}]}
+    body, _ = to_chat(chat(USER, said, result))
+    assert body["messages"][1]["content"] == [{"type": "text", "text": "x"}, {"type": "text", "text": "y"}]
+    assert body["messages"][1]["tool_calls"][0]["id"] == "a"
+
+
+def test_an_assistant_that_said_nothing_has_an_empty_text():
+    """Chat completions take null beside calls alone."""
+    assert to_chat(chat(USER, {"role": "assistant", "content": []}, USER))[0]["messages"][1]["content"] == ""
+
+
+def test_a_message_states_counts_where_the_upstream_states_none():
+    answer = {"id": "c", "choices": [{"index": 0, "message": {"content": "a"}, "finish_reason": "stop"}]}
+    told = json.loads(to_chat(chat())[1].answer(json.dumps(answer).encode(), now_s=0))
+    assert told["usage"] == {"input_tokens": 0, "output_tokens": 0}
 
 
 def test_counts_told_behind_the_last_word_are_told_before_the_clients():

@@ -184,7 +184,8 @@ async def _tell(last: Retry, sink: Sink) -> None:
     """Pass on what the last upstream said; where it had no words of its own, raise what to say."""
     if last.answer is None:
         raise last.error
-    status, content_type, words = last.answer
+    status, content_type, headers, words = last.answer
     wait_s = retry_after_s(last.error)
-    headers = [] if wait_s is None else [(b"retry-after", b"%d" % max(1, round(wait_s)))]
+    if wait_s is not None and all(name != b"retry-after" for name, _ in headers):
+        headers = [*headers, (b"retry-after", b"%d" % max(1, round(wait_s)))]
     await sink.answer(status, content_type, headers, words)

@@ -231,7 +231,7 @@ class _Lane:
         elif self.attempt.entry.is_hedge and self._race.winner is None:
             # A refusal by the second is no answer while the first may have a better one.
             error = UpstreamRefused(f"upstream {self.attempt.target.name!r} answered {status}", status=status)
-            raise Retry(error, answer=(status, content_type, body))
+            raise Retry(error, answer=(status, content_type, headers, body))
         await self._race.claim(self)
         await self._sink.answer(status, content_type, headers, body)
 

@@ -6,6 +6,7 @@ Whatever is passed on was read by a tap first, which finds the usage, and by a t
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from ownward.core import BrokenStream, OwnwardError, RateLimited, UpstreamError, UpstreamRefused
@@ -253,7 +254,7 @@ class Relay:
             entry.settle_unsettled(f"it answered {status}", status=status)
         else:
             entry.settle_failed(f"it answered {status}", status=status)
-        wait_s = _retry_after(response)
+        wait_s = _retry_after(response, now=gateway.clock.now())
         if status == _RATE_LIMITED:
             gateway.learn_wait(key, wait_s)
         elif (status >= _SERVER_FAULTS and status != _NOT_IMPLEMENTED) or status in _CREDENTIALS:
@@ -266,7 +267,7 @@ class Relay:
             (told, error), content_type = self._crossed.error(status, body), b"application/json"
         if status >= _SERVER_FAULTS or status in _RETRIED or status < 400:  # noqa: PLR2004 - a redirect
             is_json = content_type.startswith(b"application/json") and status >= 400 and bool(body)  # noqa: PLR2004
-            own_words = (told, content_type, error) if is_json and status not in _CREDENTIALS else None
+            own_words = (told, content_type, self._headers(), error) if is_json and status not in _CREDENTIALS else None
             raise Retry(self._refusal(status, wait_s), answer=own_words)
         await self._sink.answer(told, content_type, self._headers(), error)
 
@@ -291,13 +292,18 @@ class Relay:
         return UpstreamRefused(f"upstream {name!r} answered {status}", status=status)
 
 
-def _retry_after(response: Response) -> float | None:
-    """Return the seconds that an answer asks to wait; None where it does not say, or says it as a date."""
+def _retry_after(response: Response, *, now: datetime) -> float | None:
+    """Return the seconds that an answer asks to wait, stated as such or as a date; None where it does not say."""
     stated = response.header(b"retry-after")
     if stated is None:
         return None
     try:
         wait_s = float(stated)
     except ValueError:
-        return None
+        from email.utils import parsedate_to_datetime
+
+        try:
+            wait_s = (parsedate_to_datetime(stated.decode("ascii")) - now).total_seconds()
+        except (ValueError, TypeError):  # no date, or one without its zone
+            return None
     return wait_s if 0 <= wait_s < float("inf") else None

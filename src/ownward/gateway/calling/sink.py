@@ -12,13 +12,17 @@ if TYPE_CHECKING:
     from ownward.upstreams import Response
 
 
+Refusal = tuple[int, bytes, list[tuple[bytes, bytes]], bytes]
+"""What an upstream said in place of an answer: status, content type, the headers that a client may see, body."""
+
+
 class Retry(Exception):
     """An attempt failed before the first byte reached the client, in a way that another upstream may not.
 
     `error` is what to say if there is none; `answer` the upstream's own words, where it had any.
     """
 
-    def __init__(self, error: OwnwardError, *, answer: tuple[int, bytes, bytes] | None = None) -> None:
+    def __init__(self, error: OwnwardError, *, answer: Refusal | None = None) -> None:
         """Keep what to say."""
         super().__init__(str(error))
         self.error = error

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ownward.core import PolicyRefusal
-from ownward.gateway.endpoints import COUNT_TOKENS, Endpoint
+from ownward.core import PolicyRefusal, RateLimited
+from ownward.gateway.endpoints import COUNT_TOKENS, EMBEDDINGS, Endpoint
 from ownward.gateway.errors import Incapable, NoUpstream, OutOfScope, UnknownRoute
 from ownward.gateway.placing.breaker import CLOSED, Breaker
 from ownward.gateway.placing.routing import Detection, RoutingTable, Target
@@ -402,6 +402,13 @@ def _forbidden(matched: Matched, label: Label, label_why: str, targets: Iterable
     )
 
 
+_WITHOUT_OTHER = {
+    EMBEDDINGS.path: f"Add a tier that serves {EMBEDDINGS.path} to the workload",
+    COUNT_TOKENS.path: "Add a tier that speaks anthropic, or state the capability count_tokens where its server counts",
+}
+"""What to do where a tier speaks another dialect that has nothing like the endpoint."""
+
+
 def _incapable(
     asked: Asked, matched: Matched, lacking: Sequence[str], targets: Sequence[Target]
 ) -> Incapable | NoUpstream:
@@ -412,7 +419,9 @@ def _incapable(
         )
     other = {"openai": "/v1/chat/completions", "anthropic": "/v1/messages"}
     dialect = targets[0].upstream.dialect
-    translate = f"Ask at {other[dialect]} instead" if not _serves(targets[0], asked.endpoint) else None
+    translate = None
+    if not _serves(targets[0], asked.endpoint):
+        translate = _WITHOUT_OTHER.get(asked.endpoint.path, f"Ask at {other[dialect]} instead")
     return Incapable(
         f"no tier of workload {matched.workload!r} can serve this request: {'; '.join(lacking)}",
         allowed="Capabilities stand in [tiers.NAME] of the plan; what is translated, in docs/reference/translation.md",
@@ -432,7 +441,9 @@ def _last_resorts(
     ]
 
 
-def _none_up(eligible: Eligible, down: Sequence[str], *, breakers: Mapping[str, Breaker], now_s: float) -> NoUpstream:
+def _none_up(
+    eligible: Eligible, down: Sequence[str], *, breakers: Mapping[str, Breaker], now_s: float
+) -> NoUpstream | RateLimited:
     waits = [
         breakers[target.key].last_allowed_s() - now_s
         for targets in eligible.tiers
@@ -440,6 +451,13 @@ def _none_up(eligible: Eligible, down: Sequence[str], *, breakers: Mapping[str, 
         if target.key in breakers
     ]
     wait_s = max(min(waits, default=1.0), 1.0)
+    known = [breakers.get(key) for key in down]
+    if down and all(breaker is not None and breaker.asks_to_wait for breaker in known):
+        return RateLimited(
+            f"every upstream that can serve the request has answered 429 and asks to wait: {', '.join(down)}. "
+            f"Try again in {wait_s:.0f} s; nothing was sent and nothing charged",
+            retry_after_s=wait_s,
+        )
     return NoUpstream(
         f"no upstream can take the request now: {', '.join(down)}",
         retry_after_s=wait_s,

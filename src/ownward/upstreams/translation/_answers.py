@@ -12,6 +12,7 @@ from ownward.upstreams.translation._core import (
     CallBegun,
     CallPiece,
     Counted,
+    Counts,
     Ended,
     Event,
     Over,
@@ -231,8 +232,8 @@ def write_messages_answer(answer: Answer) -> dict[str, Any]:
         "stop_reason": messages_stop(stop),
         "stop_sequence": answer.stop_sequence,
     }
-    if answer.counts is not None:
-        body["usage"] = write_messages_usage(answer.counts)
+    # The dialect always states them; where the upstream did not, it is 0 here and unknown in the ledger.
+    body["usage"] = write_messages_usage(answer.counts or Counts(input_tokens=0, output_tokens=0))
     return body
 
 

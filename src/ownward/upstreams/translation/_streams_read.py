@@ -22,11 +22,13 @@ from ownward.upstreams.translation._core import (
     TextPiece,
 )
 from ownward.upstreams.translation._counts import merge_anthropic_usage, read_anthropic_counts, read_openai_counts
+from ownward.upstreams.translation._in_turn import InTurn
 from ownward.upstreams.translation._json import read_json, write_json
 from ownward.upstreams.translation._members import UntranslatableAnswer, shown
 from ownward.upstreams.translation._stops import read_chat_stop, read_messages_stop
 
 _DONE = b"[DONE]"
+_NO_ARGUMENTS = CallPiece(arguments="{}")
 
 
 class Reader(Protocol):
@@ -72,14 +74,15 @@ def _failure_in(error: object) -> Failed:
 class ChatReader:
     """Reads the chunks of a chat completion of one choice."""
 
-    __slots__ = ("_calls", "_has_begun", "_has_details", "_key")
+    __slots__ = ("_calls", "_has_begun", "_has_details", "_order", "_place")
 
     def __init__(self) -> None:
         """Start before the first chunk."""
         self._has_begun = False
         self._has_details = False
-        self._key: object = None  # the call whose arguments are being told
-        self._calls: set[object] = set()
+        self._order: InTurn[int] = InTurn()  # of the calls, by their number
+        self._calls: list[_Call] = []
+        self._place: object = None  # of the last piece: what comes without a place belongs to its call
 
     def read(self, event: bytes) -> list[Event]:
         """Return what one chunk says."""
@@ -87,7 +90,7 @@ class ChatReader:
         if not data:
             return [Alive()] if event.startswith(b":") else []
         if data == _DONE:
-            return [Over()]
+            return [*self._end_calls(), Over()]
         chunk = _object_in(data)
         if chunk.get("error") is not None:
             return [_failure_in(chunk["error"])]
@@ -105,6 +108,7 @@ class ChatReader:
                 stop, sequence = read_chat_stop(
                     choice["finish_reason"], choice.get("stop_reason"), has_calls=bool(self._calls)
                 )
+                found += self._end_calls()
                 found.append(Ended(stop=stop, stop_sequence=sequence))
         counts = read_openai_counts(chunk.get("usage"))
         if counts is not None:
@@ -112,11 +116,16 @@ class ChatReader:
         return found
 
     def _read_delta(self, delta: dict[str, Any]) -> list[Event]:
+        for name in ("function_call", "audio"):
+            if delta.get(name):
+                raise UntranslatableAnswer(f"the upstream's stream holds {name}, which was not asked for")
         found: list[Event] = list(self._read_reasoning(delta))
         if _text(delta.get("content")):
             found.append(TextPiece(text=delta["content"]))
         if _text(delta.get("refusal")):
             found.append(RefusalPiece(text=delta["refusal"]))
+        if found and self._calls:
+            found = [*self._end_calls(), *found]
         for call in _list(delta.get("tool_calls")):
             found += self._read_call(call)
         return found
@@ -134,24 +143,77 @@ class ChatReader:
             raise UntranslatableAnswer("the upstream's stream holds a call that is no object")
         inner = call.get("function")
         function: dict[str, Any] = inner if isinstance(inner, dict) else {}
-        index, call_id = call.get("index"), _text(call.get("id"))
-        key = index if isinstance(index, int) else call_id or self._key
-        found: list[Event] = []
-        if key not in self._calls:
-            name = _text(function.get("name"))
-            if not name:
-                raise UntranslatableAnswer("the upstream's stream begins a call without a name")
-            self._calls.add(key)
-            self._key = key
-            found.append(CallBegun(call_id=call_id or f"call_{len(self._calls) - 1}", name=name))
-        elif key != self._key:
-            raise UntranslatableAnswer("the upstream's stream goes back to a call whose arguments were over")
+        index, call_id, name = call.get("index"), _text(call.get("id")), _text(function.get("name"))
+        place = self._place = index if isinstance(index, int) else call_id or self._place
         arguments = function.get("arguments")
         if arguments is not None and not isinstance(arguments, str):
             raise UntranslatableAnswer("the upstream's stream holds arguments that are no text")
+        number = self._find_call(place, call_id, name)
+        found: list[Event] = []
+        if number is None:
+            if not name:
+                raise UntranslatableAnswer("the upstream's stream begins a call without a name")
+            number = len(self._calls)
+            self._calls.append(_Call(place, call_id))
+            found += self._end_whole_calls(is_awaited=True)
+            found += self._order.begin(number, [CallBegun(call_id=call_id or f"call_{number}", name=name)])
         if arguments:
-            found.append(CallPiece(arguments=arguments))
+            self._calls[number].arguments.append(arguments)
+            found += self._order.tell(number, [CallPiece(arguments=arguments)])
+            found += self._end_whole_calls(is_awaited=False)
         return found
+
+    def _find_call(self, place: object, call_id: str, name: str) -> int | None:
+        """Return the number of the call that a piece belongs to, None where it begins one.
+
+        Some servers (Gemini's, Ollama) give every call the index 0: another id and a name tell them apart.
+        """
+        for number in range(len(self._calls) - 1, -1, -1):
+            known = self._calls[number]
+            if known.place == place:
+                is_other = bool(call_id and name and known.call_id) and call_id != known.call_id
+                return None if is_other else number
+        return None
+
+    def _end_calls(self) -> list[Event]:
+        """Return what is left to tell of the calls: none goes on. One that takes nothing takes an empty object."""
+        found: list[Event] = []
+        if self._order.open is not None:
+            for number, call in enumerate(self._calls):
+                if not call.arguments:
+                    found += self._order.tell(number, [_NO_ARGUMENTS])
+                    call.arguments.append(_NO_ARGUMENTS.arguments)
+        return found + self._order.end_all()
+
+    def _end_whole_calls(self, *, is_awaited: bool) -> list[Event]:
+        """Return what waited for calls whose arguments are whole, where another call waits or is about to."""
+        found: list[Event] = []
+        while (is_awaited or self._order.has_waiting) and self._order.open is not None:
+            if not self._calls[self._order.open].is_whole():
+                break
+            found += self._order.end(self._order.open)
+        return found
+
+
+class _Call:
+    """A call that a stream has begun, with what it told of its arguments."""
+
+    __slots__ = ("arguments", "call_id", "place")
+
+    def __init__(self, place: object, call_id: str) -> None:
+        self.place = place
+        self.call_id = call_id
+        self.arguments: list[str] = []
+
+    def is_whole(self) -> bool:
+        """Tell whether its arguments are an object, so that no more of them can come."""
+        if not self.arguments or not self.arguments[-1].rstrip().endswith("}"):
+            return False
+        self.arguments = ["".join(self.arguments)]
+        try:
+            return isinstance(read_json(self.arguments[0]), dict)
+        except ValueError:
+            return False
 
 
 def _piece_of(entry: Any) -> ReasoningPiece | None:
@@ -170,15 +232,23 @@ def _piece_of(entry: Any) -> ReasoningPiece | None:
             return None
 
 
+def _index_of(found: dict[str, Any]) -> int:
+    """Return which block an event is of; servers that do not number them tell one after the other."""
+    index = found.get("index")
+    return index if isinstance(index, int) else -1
+
+
 class MessagesReader:
     """Reads the events of a message."""
 
-    __slots__ = ("_kind", "_usage")
+    __slots__ = ("_bare", "_order", "_ordered", "_usage")
 
     def __init__(self) -> None:
         """Start before the first event."""
         self._usage: dict[str, Any] = {}
-        self._kind = ""
+        self._order: InTurn[int] = InTurn()  # of the calls and what begins beside them, by their index
+        self._ordered: set[int] = set()
+        self._bare: set[int] = set()  # calls of which no argument was told
 
     def read(self, event: bytes) -> list[Event]:
         """Return what one event says."""
@@ -190,15 +260,15 @@ class MessagesReader:
             case "message_start":
                 return self._begin(found.get("message"))
             case "content_block_start":
-                return self._begin_block(found.get("content_block"))
+                return self._place_block(_index_of(found), self._begin_block(found.get("content_block")))
             case "content_block_delta":
-                return self._read_delta(found.get("delta"))
+                return self._tell_block(_index_of(found), self._read_delta(found.get("delta")))
             case "content_block_stop":
-                return [PartOver()]
+                return self._end_block(_index_of(found))
             case "message_delta":
                 return self._end(found)
             case "message_stop":
-                return [Over()]
+                return [*self._end_blocks(), Over()]
             case "ping":
                 return [Alive()]
             case "error":
@@ -218,8 +288,46 @@ class MessagesReader:
             )
         ]
 
+    def _tell_block(self, index: int, events: list[Event]) -> list[Event]:
+        if index not in self._ordered:
+            return events
+        if events:
+            self._bare.discard(index)
+        return self._order.tell(index, events)
+
+    def _end_block(self, index: int) -> list[Event]:
+        """Return what may be told at a block's end; a call that was told without arguments takes an empty object."""
+        if index not in self._ordered:
+            return [PartOver()]
+        filled = self._order.tell(index, [_NO_ARGUMENTS]) if index in self._bare else []
+        self._bare.discard(index)
+        return filled + self._order.end(index, [PartOver()])
+
+    def _end_blocks(self) -> list[Event]:
+        """Return what is left to tell of blocks that nobody ended."""
+        told: list[Event] = []
+        while self._order.open is not None:
+            told += self._end_block(self._order.open)
+        return told
+
+    def _place_block(self, index: int, events: list[Event]) -> list[Event]:
+        """Return what may be told of a block's beginning; one that takes an open call's place ends that.
+
+        Only blocks that begin beside a call wait: llama.cpp ends its thinking after the text that follows it, which
+        is told meanwhile.
+        """
+        is_call = bool(events) and isinstance(events[0], CallBegun)
+        if not is_call and self._order.open is None:
+            self._ordered.discard(index)
+            return events
+        ended = self._end_block(index) if index == self._order.open else []
+        self._ordered.add(index)
+        if is_call and len(events) == 1:
+            self._bare.add(index)
+        return ended + self._order.begin(index, events)
+
     def _begin_block(self, block: Any) -> list[Event]:
-        kind = self._kind = _text(block.get("type")) if isinstance(block, dict) else ""
+        kind = _text(block.get("type")) if isinstance(block, dict) else ""
         match kind:
             case "text":
                 return [TextPiece(text=block["text"])] if _text(block.get("text")) else []
@@ -259,7 +367,10 @@ class MessagesReader:
         inner: dict[str, Any] = delta if isinstance(delta, dict) else {}
         self._usage = merge_anthropic_usage(self._usage, found.get("usage"))
         stop, sequence = read_messages_stop(inner.get("stop_reason"), inner.get("stop_sequence"))
-        events: list[Event] = [Ended(stop=stop, stop_sequence=sequence, refusal=explanation_of(inner))]
+        events: list[Event] = [
+            *self._order.end_all(),
+            Ended(stop=stop, stop_sequence=sequence, refusal=explanation_of(inner)),
+        ]
         counts = read_anthropic_counts(self._usage)
         if counts is not None:
             events.append(Counted(counts=counts))

@@ -183,12 +183,11 @@ def _write_assistant(turn: Turn, report: Report, *, is_running: bool) -> dict[st
     ]
     said = [part for part in turn.parts if isinstance(part, Text)]
     calls = [part for part in turn.parts if isinstance(part, Call)]
-    message["content"] = _write_content(said, report) if said else None
+    # A chat message keeps no order between its text and its calls, so that text told after a call stands beside it.
+    message["content"] = _write_content(said, report) if said else None if calls else ""
     message.update(write_chat_reasoning(_without_foreign_signatures(thought)))
     if calls:
         message["tool_calls"] = [_write_call(call, report) for call in calls]
-    for part in _out_of_order(turn.parts):
-        report.refuse(part.path, "in the upstream's dialect calls come last in a message")
     for part in turn.parts:
         if isinstance(part, Image | File | Result):
             report.refuse(part.path, "in the upstream's dialect assistants say words alone")
@@ -200,15 +199,6 @@ def _without_foreign_signatures(thought: Iterable[Reasoning]) -> list[Reasoning]
         item if item.signer == "openai" else Reasoning(text=item.text, signer="openai", after=item.after)
         for item in thought
     ]
-
-
-def _out_of_order(parts: Iterable[Part]) -> Iterable[Part]:
-    has_called = False
-    for part in parts:
-        if isinstance(part, Call):
-            has_called = True
-        elif has_called and isinstance(part, Text):
-            yield part
 
 
 def _write_call(call: Call, report: Report) -> dict[str, Any]:
