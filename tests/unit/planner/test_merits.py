@@ -1,6 +1,9 @@
 """Laws of ranking models by published scores and, where there are none, by size and age."""
 
+import math
 from datetime import date
+
+import pytest
 
 from ownward.catalog import Score
 from ownward.core import Sourced
@@ -56,3 +59,12 @@ def test_the_best_of_several_ways_of_running_counts() -> None:
     worse = compute_merits(_THUMBS, _SCORES, named=_NAMED)
     both = compute_merits(_THUMBS, [*_SCORES, _score("small", 10)], named=_NAMED)
     assert both["small"].worth == worse["small"].worth
+
+
+def test_scores_that_go_with_size_leave_worth_as_size_says() -> None:
+    """The line is the one through the models: none is worth more or less than its size where each lies on it."""
+    sizes = {"small": 1e9, "middle": 4e9, "large": 16e9, "huge": 64e9}
+    scores = [_score(name, 100 / (1 + math.exp(-0.4 * math.log2(size / 8e9)))) for name, size in sizes.items()]
+    found = compute_merits(sizes, scores, named={name: name for name in sizes})
+    for name, size in sizes.items():
+        assert found[name].worth == pytest.approx(size, rel=0.02)

@@ -167,8 +167,8 @@ def test_patterns_of_ones_own_mean_what_regular_expressions_mean(pattern, found,
         ("[ä]", "outside ASCII"),
         (r"a\1", "is not taken"),
         ("a\\", "ends in a backslash"),
-        (r"\b+a", "cannot be repeated"),
-        ("ä+b", "cannot be repeated"),
+        (r"\b+a", "repeats '+' after what cannot be repeated"),
+        ("ä+b", "repeats '+' after what cannot be repeated"),
     ],
 )
 def test_a_pattern_that_could_be_slow_or_is_none_is_refused(pattern, why):

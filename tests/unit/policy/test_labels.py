@@ -83,3 +83,9 @@ def test_labels_are_ordered_by_the_places_they_reach():
     assert not Label.parse("eu") <= Label.parse("us")
     assert LOCAL_ONLY.is_local_only
     assert not Label.parse("eu").is_local_only
+
+
+@pytest.mark.parametrize("stated", ["any+eu", "eu+local_only"])
+def test_a_word_that_stands_alone_is_refused_beside_others_with_that_reason(stated):
+    with pytest.raises(UsageError, match="stands alone"):
+        Label.parse(stated)

@@ -107,3 +107,13 @@ def test_a_cascade_of_one_tier_is_refused() -> None:
 def test_two_judges_at_once_are_refused() -> None:
     with pytest.raises(ConfigError, match="several judges"):
         judge_for({"number": True, "regex": "x"})
+
+
+def test_cascade_stops_at_the_first_tier_whose_answer_the_verifier_passes() -> None:
+    spec = StrategySpec(kind="cascade", tiers=("small", "middle", "big"))
+    chosen, made = drive(
+        run(spec, judge_for({"labels": ["yes", "no"]})), {"small": ["perhaps"], "middle": ["no"], "big": ["yes"]}
+    )
+    assert made == ["small:cascade", "middle:cascade"]
+    assert chosen.reply is not None
+    assert (chosen.reply.text, chosen.reason, chosen.calls) == ("no", "middle passed the verifier", 2)

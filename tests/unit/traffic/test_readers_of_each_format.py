@@ -103,6 +103,24 @@ def test_our_own_columns_from_csv(blocks) -> None:
     assert record.completed is True
 
 
+@pytest.mark.parametrize(
+    ("said", "completed"),
+    [
+        ("true", True),
+        ("1", True),
+        ("Yes", True),
+        ("false", False),
+        ("0", False),
+        ("NO", False),
+        ("", None),
+        ("?", None),
+    ],
+)
+def test_whether_a_request_was_completed_is_read_in_the_words_of_tables(said, completed) -> None:
+    (record,), _ = read_text(f"arrival_s,input_tokens,output_tokens,completed\n1.5,10,3,{said}\n")
+    assert record.completed is completed
+
+
 def test_our_own_columns_from_json_lines() -> None:
     record = one_of({"arrival_s": 0.25, "input_tokens": 7, "output_tokens": 2, "prefix_blocks": [5]}, expect="trace")
     assert (record.arrival_s, record.input_tokens, record.prefix_blocks) == (0.25, 7, (5,))

@@ -1,0 +1,91 @@
+"""How many machines a candidate takes for a workload, what they cost and draw, and why none will do."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import numpy as np
+import pytest
+
+from ownward import anatomy, catalog
+from ownward.economics import assume
+from ownward.planner import OwnedCandidate, Sizing, size
+from ownward.simulation import Slo
+from ownward.traffic import Trace
+
+AT = date(2026, 11, 21)
+EASY = Slo(ttft_s=5.0, tpot_s=0.2)
+
+
+def candidate(model: str = "qwen3-8b", machine: str = "RTX 4090", **more: object) -> OwnedCandidate:
+    release = catalog.model(model)
+    return OwnedCandidate(
+        tier="own",
+        anatomy=anatomy.from_config(release.load_config(), name=release.name),
+        machine=catalog.machine(machine),
+        engine="vllm",
+        weights=str(more.pop("weights", "bf16")),
+        **more,  # type: ignore[arg-type]
+    )
+
+
+def traffic(requests_per_s: float, *, input_tokens: int = 500) -> Trace:
+    count = 200
+    return Trace.from_columns(
+        arrival_s=np.arange(count) / requests_per_s,
+        input_tokens=np.full(count, input_tokens),
+        output_tokens=np.full(count, 100),
+    )
+
+
+def sized(found: Sizing | str) -> Sizing:
+    assert isinstance(found, Sizing), found
+    return found
+
+
+def test_a_stated_price_and_power_stand_in_the_place_of_the_catalogues() -> None:
+    price = assume(1234.0, "a quote", checked_on=AT)
+    watts = assume(200.0, "a meter", checked_on=AT, basis="measured")
+    option = sized(size(candidate(price_usd=price, watts=watts), traffic(1.0), EASY, at=AT)).option
+    assert option.capex_usd == price
+    assert (option.busy_watts.value.value, option.busy_watts.value.basis) == (200.0, "measured")
+    assert option.idle_watts.value.value == pytest.approx(0.15 * 200.0)
+
+
+def test_without_them_each_machine_counts_and_its_host_is_marked_as_assumed() -> None:
+    machine = catalog.machine("RTX 4090")
+    assert machine.price_usd is not None
+    assert machine.tdp_watts is not None
+    option = sized(size(candidate(machines_count=2), traffic(1.0), EASY, at=AT)).option
+    assert option.busy_watts.value.value == 2 * machine.tdp_watts.value
+    assert option.capex_usd.value.value > 2 * float(machine.price_usd.value)
+    assert option.capex_usd.value.basis == "assumed"
+
+
+def test_more_traffic_takes_more_replicas_and_holds_the_service_level() -> None:
+    few, many = (sized(size(candidate(), traffic(rate), EASY, at=AT)) for rate in (1.0, 40.0))
+    assert few.replicas == 1
+    assert many.replicas > few.replicas
+    assert many.option.machines == many.replicas
+    assert many.ttft_p95_s is not None
+    assert many.ttft_p95_s <= 5.0
+
+
+@pytest.mark.parametrize(
+    ("wanted", "slo", "why"),
+    [
+        (candidate("llama-3.3-70b"), EASY, "memory: "),
+        (candidate(), Slo(tpot_s=1e-5), "tpot: one sequence alone is slower"),
+        (candidate(), Slo(ttft_s=1e-5), "service level: "),
+    ],
+)
+def test_what_cannot_serve_it_says_which_constraint_binds(wanted: OwnedCandidate, slo: Slo, why: str) -> None:
+    found = size(wanted, traffic(1.0), slo, at=AT)
+    assert isinstance(found, str)
+    assert found.startswith(why)
+
+
+def test_a_machine_without_a_price_is_refused_until_one_is_stated() -> None:
+    unpriced = next(machine for machine in catalog.machines() if machine.price_usd is None and machine.tdp_watts)
+    found = size(candidate(machine=unpriced.name), traffic(1.0), EASY, at=AT)
+    assert found == f"the price of {unpriced.name} is not known"
