@@ -16,6 +16,7 @@ import pytest
 from ownward import config
 from ownward.cli._app import COMMANDS, _ownward
 from ownward.core import errors
+from ownward.gateway import errors as gateway_errors
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -161,6 +162,21 @@ def test_each_name_of_the_package_that_a_page_states_exists(page: Path):
                     wrong.append(name)
                     break
     assert wrong == []
+
+
+def kinds_of(base: type[errors.OwnwardError]) -> dict[str, type[errors.OwnwardError]]:
+    found = {re.sub(r"(?<!^)(?=[A-Z])", "_", base.__name__).lower(): base}
+    for kind in base.__subclasses__():
+        found |= kinds_of(kind)
+    return found
+
+
+def test_each_refusal_of_the_gateway_is_in_its_table_with_its_status():
+    part = text_of(REFERENCE / "gateway.md").partition("\n## Errors\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (`[^|]+) \| ([^|]+) \|", part, re.MULTILINE)
+    told = {kind: status for kinds, status in rows for kind in re.findall(r"`(\w+)`", kinds)}
+    kinds = {kind: found.status for kind, found in kinds_of(gateway_errors.Rejected).items() if kind != "rejected"}
+    assert {kind: status for kind, status in kinds.items() if str(status) not in told.get(kind, "")} == {}
 
 
 def test_each_page_is_in_the_index():
