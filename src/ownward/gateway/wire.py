@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
-from functools import reduce
+from functools import lru_cache, reduce
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -244,6 +244,7 @@ def for_client(headers: Headers, *, translated_to: str | None = None) -> list[tu
     return [(id_header if name in _REQUEST_IDS else name, value) for name, value in passed]
 
 
+@lru_cache(maxsize=1024)  # reasons and workloads, which are few
 def ascii_of(text: str) -> bytes:
     """Return a text as a header can carry it."""
     return text.encode("ascii", "replace").translate(None, b"\r\n\0")

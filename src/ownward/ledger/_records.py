@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NoReturn, get_args
 
 import msgspec
 
@@ -73,9 +73,8 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
                 f"attempt {self.attempt} of request {self.request_id!r} cannot be begun",
                 allowed="Attempts count from 1; 0 is kept for requests refused before any dispatch",
             )
-        _require_not_negative(self.input_tokens_high, "input_tokens_high", self.request_id)
-        _require_not_negative(self.output_tokens_high, "output_tokens_high", self.request_id)
-        _require_not_negative(self.charge_high_picousd, "charge_high_picousd", self.request_id)
+        if min(self.input_tokens_high or 0, self.output_tokens_high or 0, self.charge_high_picousd or 0) < 0:
+            _refuse_negative(self, "input_tokens_high", "output_tokens_high", "charge_high_picousd")
 
 
 class Settlement(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -103,9 +102,8 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     def __post_init__(self) -> None:
         """Refuse what cannot be true of the state."""
-        _require_not_negative(self.charge_picousd, "charge_picousd", self.request_id)
-        _require_not_negative(self.charge_low_picousd, "charge_low_picousd", self.request_id)
-        _require_not_negative(self.charge_high_picousd, "charge_high_picousd", self.request_id)
+        if min(self.charge_picousd or 0, self.charge_low_picousd or 0, self.charge_high_picousd or 0) < 0:
+            _refuse_negative(self, "charge_picousd", "charge_low_picousd", "charge_high_picousd")
         if self.state not in _STATES:
             raise LedgerError(
                 f"{self._where} has the state {self.state!r}", allowed=f"One of {', '.join(get_args(SettlementState))}"
@@ -210,6 +208,9 @@ def _require_text(value: str, name: str) -> None:
         raise LedgerError(f"{name} is empty", allowed=f"{name} is a text of at least one character")
 
 
-def _require_not_negative(value: int | None, name: str, request_id: str) -> None:
-    if value is not None and value < 0:
-        raise LedgerError(f"{name} of request {request_id!r} is {value}", allowed=f"{name} is 0 or more, or unknown")
+def _refuse_negative(record: Intent | Settlement, *names: str) -> NoReturn:
+    name = next(name for name in names if (getattr(record, name) or 0) < 0)
+    raise LedgerError(
+        f"{name} of request {record.request_id!r} is {getattr(record, name)}",
+        allowed=f"{name} is 0 or more, or unknown",
+    )

@@ -70,48 +70,60 @@ def clean_or_none(text: str | None) -> str | None:
     return None if text is None else clean(text)
 
 
+def _cleaned(values: Values) -> Values:
+    """Return a row whose texts are clean; nearly all are."""
+    texts = "".join([value for value in values if isinstance(value, str)])
+    if texts.isascii() and "\x00" not in texts:
+        return values
+    return tuple([clean(value) if isinstance(value, str) else value for value in values])
+
+
 def task_values(request: Request) -> Values:
     """Return the row of the request's task."""
-    return clean(request.task_id), request.task_basis, clean(request.workload), to_us(request.started_at)
+    return _cleaned((request.task_id, request.task_basis, request.workload, to_us(request.started_at)))
 
 
 def request_values(
     request: Request, *, refused_at_us: int | None = None, status: int | None = None, reason: str | None = None
 ) -> Values:
     """Return the row of a request, with its refusal where it was refused before any dispatch."""
-    return (
-        clean(request.request_id),
-        clean(request.task_id),
-        clean(request.workload),
-        clean(request.route),
-        clean_or_none(request.key_id),
-        clean(request.label),
-        clean(request.dialect),
-        int(request.is_stream),
-        request.plan_sha256,
-        clean(request.reason),
-        to_us(request.started_at),
-        refused_at_us,
-        status,
-        clean_or_none(reason),
+    return _cleaned(
+        (
+            request.request_id,
+            request.task_id,
+            request.workload,
+            request.route,
+            request.key_id,
+            request.label,
+            request.dialect,
+            int(request.is_stream),
+            request.plan_sha256,
+            request.reason,
+            to_us(request.started_at),
+            refused_at_us,
+            status,
+            reason,
+        )
     )
 
 
 def intent_values(intent: Intent, run_id: str) -> Values:
     """Return the row of an intent."""
-    return (
-        clean(intent.request_id),
-        intent.attempt,
-        run_id,
-        clean(intent.tier),
-        clean(intent.upstream),
-        clean(intent.model),
-        clean_or_none(intent.price_id),
-        intent.input_tokens_high,
-        intent.output_tokens_high,
-        intent.charge_high_picousd,
-        intent.body_sha256,
-        to_us(intent.started_at),
+    return _cleaned(
+        (
+            intent.request_id,
+            intent.attempt,
+            run_id,
+            intent.tier,
+            intent.upstream,
+            intent.model,
+            intent.price_id,
+            intent.input_tokens_high,
+            intent.output_tokens_high,
+            intent.charge_high_picousd,
+            intent.body_sha256,
+            to_us(intent.started_at),
+        )
     )
 
 
@@ -143,21 +155,23 @@ def settlement_values(settlement: Settlement) -> Values:
             usage.output_tokens,
             usage.reasoning_tokens,
         )
-    return (
-        clean(settlement.request_id),
-        settlement.attempt,
-        settlement.state,
-        *tokens,
-        settlement.usage_basis,
-        charge,
-        low,
-        high,
-        clean_or_none(settlement.upstream_request_id),
-        settlement.ttft_s,
-        settlement.latency_s,
-        settlement.status,
-        clean_or_none(settlement.error),
-        to_us(settlement.settled_at),
+    return _cleaned(
+        (
+            settlement.request_id,
+            settlement.attempt,
+            settlement.state,
+            *tokens,
+            settlement.usage_basis,
+            charge,
+            low,
+            high,
+            settlement.upstream_request_id,
+            settlement.ttft_s,
+            settlement.latency_s,
+            settlement.status,
+            settlement.error,
+            to_us(settlement.settled_at),
+        )
     )
 
 

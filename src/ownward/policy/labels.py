@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from ownward.core import UsageError
@@ -71,6 +71,12 @@ class Place:
         return "site" if self.is_on_site else "anywhere"
 
 
+def _term_text(term: _Term) -> str:
+    region, provider, site = term
+    parts = [part for part in (region, provider and f"provider:{provider}", site) if part]
+    return "+".join(parts) if parts else "any"
+
+
 @dataclass(frozen=True, slots=True)
 class Label:
     """A set of places, in a form in which equal sets are equal values.
@@ -82,6 +88,12 @@ class Label:
     """
 
     _terms: frozenset[_Term]
+    _text: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Spell it once: every request shows its label."""
+        text = "|".join(sorted(_term_text(term) for term in self._terms)) if self._terms else "local_only"
+        object.__setattr__(self, "_text", text)
 
     @classmethod
     def parse(cls, stated: str | Sequence[str], *, where: str = "label") -> Label:
@@ -120,12 +132,14 @@ class Label:
         """Tell whether the data may travel to `place`."""
         if place.is_local:
             return True
-        return any(
-            (region is None or region == place.region)
-            and (provider is None or provider == place.provider)
-            and (site is None or place.is_on_site)
-            for region, provider, site in self._terms
-        )
+        for region, provider, site in self._terms:
+            if (
+                (region is None or region == place.region)
+                and (provider is None or provider == place.provider)
+                and (site is None or place.is_on_site)
+            ):
+                return True
+        return False
 
     @property
     def is_local_only(self) -> bool:
@@ -138,9 +152,7 @@ class Label:
 
     def __str__(self) -> str:
         """Return the text that `parse` reads back as this label."""
-        if not self._terms:
-            return "local_only"
-        return "|".join(sorted(_term_text(term) for term in self._terms))
+        return self._text
 
     def __repr__(self) -> str:
         """Return the label as a call that makes it."""
@@ -221,9 +233,3 @@ def _minimal(terms: Iterable[_Term]) -> frozenset[_Term]:
 
 def _covers(wide: _Term, narrow: _Term) -> bool:
     return all(asked in {None, has} for asked, has in zip(wide, narrow, strict=True))
-
-
-def _term_text(term: _Term) -> str:
-    region, provider, site = term
-    parts = [part for part in (region, provider and f"provider:{provider}", site) if part]
-    return "+".join(parts) if parts else "any"

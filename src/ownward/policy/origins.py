@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
 from urllib.parse import urlsplit
@@ -21,6 +21,16 @@ class Origin:
     scheme: Literal["http", "https"]
     host: str
     port: int
+    host_header: str = field(init=False, repr=False, compare=False)
+    """The `host` header's value: the port is left out where it is the scheme's own."""
+    _text: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Spell it once: every call shows it."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        host_header = host if self.port == _default_port(self.scheme) else f"{host}:{self.port}"
+        object.__setattr__(self, "host_header", host_header)
+        object.__setattr__(self, "_text", f"{self.scheme}://{host_header}")
 
     @staticmethod
     def parse(url: str) -> Origin:
@@ -33,15 +43,9 @@ class Origin:
         """
         return _parse(url)
 
-    @property
-    def host_header(self) -> str:
-        """The `host` header's value: the port is left out where it is the scheme's own."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == _default_port(self.scheme) else f"{host}:{self.port}"
-
     def __str__(self) -> str:
         """Return `scheme://host[:port]`."""
-        return f"{self.scheme}://{self.host_header}"
+        return self._text
 
 
 @lru_cache(maxsize=1024)

@@ -27,6 +27,7 @@ CLIENT_TOOL_TOKENS = 2048
 IMAGE_TOKENS = 65_536
 """Allowance for each image. The dearest price list we know of counts 2,833 + 5,667 for each of 8 tiles."""
 
+_BRACKET, _N_OF_NULL = b"[n"  # a value's first byte tells its kind
 _SCHEMA_TIMES = 4
 _NFKC_TIMES = 11
 
@@ -173,8 +174,8 @@ def _bound_tools(raw: msgspec.Raw | None) -> int | None:
 
 
 def _is_stated(raw: msgspec.Raw | None) -> bool:
-    return raw is not None and bytes(memoryview(raw)[:4]) != b"null"
+    return raw is not None and memoryview(raw)[0] != _N_OF_NULL
 
 
 def _is_list(raw: msgspec.Raw) -> bool:
-    return bytes(memoryview(raw)[:1]) == b"["
+    return memoryview(raw)[0] == _BRACKET
