@@ -147,7 +147,10 @@ class Client:
         if call is not None and not call.has_begun:
             if self.must_close:
                 call.keeps_alive = False
-            call.answer(status, b"".join([b"%b: %b\r\n" % header for header in headers]), body)
+            pieces: list[bytes] = []
+            for name, value in headers:
+                pieces += (name, b": ", value, b"\r\n")
+            call.answer(status, b"".join(pieces), body)
             if call.is_write_paused:
                 await call.drained()
             return

@@ -138,10 +138,11 @@ def _fault_in(body: bytes) -> str | None:
 
 def _media_needs(body: bytes) -> frozenset[str]:
     """Return whether a body carries images or sound as parts of its messages."""
+    # `find`: for `in`, bytes try first whether what is looked for is a number, and raise and catch that it is none.
     found = _NO_NEEDS
-    if b"image" in body and _IMAGE_PART.search(body) is not None:
+    if body.find(b"image") >= 0 and _IMAGE_PART.search(body) is not None:
         found = _VISION
-    if b"input_audio" in body and _AUDIO_PART.search(body) is not None:
+    if body.find(b"input_audio") >= 0 and _AUDIO_PART.search(body) is not None:
         found |= _AUDIO
     return found
 

@@ -200,7 +200,7 @@ class Books:
         asked: dict[str, None] = {}
         for entry in entries:
             for table, values in entry.rows:
-                if table == "requests":
+                if table in {"requests", "refusals"}:
                     self._owners[values[0]] = (values[2], values[4], values[1])
                 elif table != "tasks" and values[0] not in self._owners:
                     asked[values[0]] = None

@@ -31,7 +31,7 @@ class Entry:
     @property
     def moves_money(self) -> bool:
         """Whether a budget's account may have to follow it."""
-        return bool(self.rows) and self.rows[-1][0] != "requests"
+        return bool(self.rows) and self.rows[-1][0] != "refusals"
 
     @property
     def must_not_be_lost(self) -> bool:

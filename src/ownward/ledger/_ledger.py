@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, date, datetime
 from types import TracebackType
@@ -92,14 +92,14 @@ class Ledger(Reader):
 
     # Writing, from the event loop
 
-    async def begin(
+    def begin(
         self,
         request: Request,
         intent: Intent,
         *,
         budgets: Sequence[BudgetCheck] = (),
         limits: Sequence[LimitTake] = (),
-    ) -> tuple[LimitState, ...]:
+    ) -> Coroutine[Any, Any, tuple[LimitState, ...]]:
         """Return when the request and its first intent are committed: only then may it be dispatched.
 
         `budgets` are checked and `limits` taken in the transaction that writes the intent, over all processes on the
@@ -110,7 +110,7 @@ class Ledger(Reader):
         Raises: BudgetSpent, if the intent's upper bound would pass one of `budgets`; LimitReached, if a bucket does
         not hold enough; LedgerError, if either could not be committed; nothing may be sent then.
         """
-        return await self._begin(
+        return self._begin(
             intent,
             budgets,
             limits,
@@ -119,14 +119,14 @@ class Ledger(Reader):
             ("intents", statements.intent_values(intent, self._run_id)),
         )
 
-    async def begin_attempt(
+    def begin_attempt(
         self, intent: Intent, *, budgets: Sequence[BudgetCheck] = (), limits: Sequence[LimitTake] = ()
-    ) -> tuple[LimitState, ...]:
+    ) -> Coroutine[Any, Any, tuple[LimitState, ...]]:
         """Return when a further intent of a begun request is committed, with what is left of the limits.
 
         Raises: BudgetSpent, LimitReached and LedgerError, as `begin` does.
         """
-        return await self._begin(intent, budgets, limits, ("intents", statements.intent_values(intent, self._run_id)))
+        return self._begin(intent, budgets, limits, ("intents", statements.intent_values(intent, self._run_id)))
 
     async def flush(self) -> None:
         """Return once all that was queued before is committed.
@@ -153,8 +153,8 @@ class Ledger(Reader):
         Raises: LedgerError, as `settle` does.
         """
         refused_at_us = to_us(self._clock.now())
-        values = statements.request_values(request, refused_at_us=refused_at_us, status=status, reason=reason)
-        self._put(("tasks", statements.task_values(request)), ("requests", values))
+        values = statements.refusal_values(request, refused_at_us=refused_at_us, status=status, reason=reason)
+        self._put(("tasks", statements.task_values(request)), ("refusals", values))
 
     def flush_blocking(self) -> None:
         """Do as `flush`, for callers without an event loop."""

@@ -11,7 +11,7 @@ from ownward.ledger._process import ProcessIdentity
 from ownward.ledger._records import Intent, Request, Settlement
 from ownward.ledger._times import to_us
 
-Table: TypeAlias = Literal["tasks", "requests", "intents", "settlements", "cancellations"]
+Table: TypeAlias = Literal["tasks", "requests", "refusals", "intents", "settlements", "cancellations"]
 Values: TypeAlias = tuple[Any, ...]
 
 _SETTLEMENT_COLUMNS = (
@@ -20,12 +20,17 @@ _SETTLEMENT_COLUMNS = (
     " upstream_request_id, ttft_s, latency_s, status, error, settled_at_us"
 )
 
-_MARKS: Final = {count: ", ".join("?" * count) for count in (9, 12, 14, 19)}
+_REQUEST_COLUMNS = (
+    "request_id, task_id, workload, route, key_id, label, dialect, is_stream, plan_sha256, reason, started_at_us"
+)
+
+_MARKS: Final = {count: ", ".join("?" * count) for count in (9, 11, 12, 14, 19)}
 
 # In the order in which a batch writes them: each row finds what it refers to.
 INSERTS: Final[dict[Table, str]] = {
     "tasks": "INSERT INTO tasks VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
-    "requests": f"INSERT INTO requests VALUES ({_MARKS[14]})",
+    "requests": f"INSERT INTO requests ({_REQUEST_COLUMNS}) VALUES ({_MARKS[11]})",
+    "refusals": f"INSERT INTO requests VALUES ({_MARKS[14]})",
     "intents": f"INSERT INTO intents VALUES ({_MARKS[12]})",
     "settlements": f"INSERT INTO settlements ({_SETTLEMENT_COLUMNS}) VALUES ({_MARKS[19]})",
     "cancellations": (
@@ -70,61 +75,64 @@ def clean_or_none(text: str | None) -> str | None:
     return None if text is None else clean(text)
 
 
+def _are_clean(*texts: str) -> bool:
+    """Return whether none of them has what a database refuses, as nearly all have not."""
+    together = "".join(texts)
+    return together.isascii() and together.find("\x00") < 0
+
+
 def _cleaned(values: Values) -> Values:
-    """Return a row whose texts are clean; nearly all are."""
-    texts = "".join([value for value in values if isinstance(value, str)])
-    if texts.isascii() and "\x00" not in texts:
-        return values
     return tuple([clean(value) if isinstance(value, str) else value for value in values])
 
 
 def task_values(request: Request) -> Values:
     """Return the row of the request's task."""
-    return _cleaned((request.task_id, request.task_basis, request.workload, to_us(request.started_at)))
+    values = (request.task_id, request.task_basis, request.workload, to_us(request.started_at))
+    return values if _are_clean(request.task_id, request.workload) else _cleaned(values)
 
 
-def request_values(
-    request: Request, *, refused_at_us: int | None = None, status: int | None = None, reason: str | None = None
-) -> Values:
-    """Return the row of a request, with its refusal where it was refused before any dispatch."""
-    return _cleaned(
-        (
-            request.request_id,
-            request.task_id,
-            request.workload,
-            request.route,
-            request.key_id,
-            request.label,
-            request.dialect,
-            int(request.is_stream),
-            request.plan_sha256,
-            request.reason,
-            to_us(request.started_at),
-            refused_at_us,
-            status,
-            reason,
-        )
+def request_values(request: Request) -> Values:
+    """Return the row of a request that is dispatched."""
+    values = (
+        request.request_id,
+        request.task_id,
+        request.workload,
+        request.route,
+        request.key_id,
+        request.label,
+        request.dialect,
+        int(request.is_stream),
+        request.plan_sha256,
+        request.reason,
+        to_us(request.started_at),
     )
+    texts = (request.request_id, request.task_id, request.workload, request.route, request.key_id or "")
+    return values if _are_clean(*texts, request.label, request.dialect, request.reason) else _cleaned(values)
+
+
+def refusal_values(request: Request, *, refused_at_us: int, status: int, reason: str) -> Values:
+    """Return the row of a request that was refused before any dispatch."""
+    return *request_values(request), refused_at_us, status, clean(reason)
 
 
 def intent_values(intent: Intent, run_id: str) -> Values:
     """Return the row of an intent."""
-    return _cleaned(
-        (
-            intent.request_id,
-            intent.attempt,
-            run_id,
-            intent.tier,
-            intent.upstream,
-            intent.model,
-            intent.price_id,
-            intent.input_tokens_high,
-            intent.output_tokens_high,
-            intent.charge_high_picousd,
-            intent.body_sha256,
-            to_us(intent.started_at),
-        )
+    values = (
+        intent.request_id,
+        intent.attempt,
+        run_id,
+        intent.tier,
+        intent.upstream,
+        intent.model,
+        intent.price_id,
+        intent.input_tokens_high,
+        intent.output_tokens_high,
+        intent.charge_high_picousd,
+        intent.body_sha256,
+        to_us(intent.started_at),
     )
+    texts = (intent.request_id, intent.tier, intent.upstream, intent.model, intent.price_id or "")
+    return values if _are_clean(*texts) else _cleaned(values)
 
 
 def settlement_values(settlement: Settlement) -> Values:
@@ -155,24 +163,24 @@ def settlement_values(settlement: Settlement) -> Values:
             usage.output_tokens,
             usage.reasoning_tokens,
         )
-    return _cleaned(
-        (
-            settlement.request_id,
-            settlement.attempt,
-            settlement.state,
-            *tokens,
-            settlement.usage_basis,
-            charge,
-            low,
-            high,
-            settlement.upstream_request_id,
-            settlement.ttft_s,
-            settlement.latency_s,
-            settlement.status,
-            settlement.error,
-            to_us(settlement.settled_at),
-        )
+    values = (
+        settlement.request_id,
+        settlement.attempt,
+        settlement.state,
+        *tokens,
+        settlement.usage_basis,
+        charge,
+        low,
+        high,
+        settlement.upstream_request_id,
+        settlement.ttft_s,
+        settlement.latency_s,
+        settlement.status,
+        settlement.error,
+        to_us(settlement.settled_at),
     )
+    texts = (settlement.request_id, settlement.upstream_request_id or "", settlement.error or "")
+    return values if _are_clean(*texts) else _cleaned(values)
 
 
 def run_values(run_id: str, process: ProcessIdentity, *, version: str, started_at_us: int) -> Values:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from ownward.core import BadInput
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The tokens of one request as its upstream, or our own count, states them.
 
     `cached_input_tokens` (read from a prefix cache) and `cache_write_tokens`

@@ -305,7 +305,12 @@ def compose_request(origin: Origin, method: str, target: str, headers: Headers, 
     head = b"\r\n".join(lines)
     breaks = len(lines) + 1
     spaces = head.count(b" ", 0, head.index(b"\r"))
-    if head.count(b"\n") != breaks or head.count(b"\r") != breaks or b"\0" in head or spaces != _REQUEST_LINE_SPACES:
+    if (
+        head.count(b"\n") != breaks
+        or head.count(b"\r") != breaks
+        or head.find(b"\0") >= 0
+        or spaces != _REQUEST_LINE_SPACES
+    ):
         raise BadInput(
             "a request's method, target or header holds a line break, a zero byte or a stray space",
             allowed="Header values without control characters; percent-encoded targets",

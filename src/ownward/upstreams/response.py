@@ -157,6 +157,11 @@ class Response:
         Raises: BrokenStream, if it is longer than `limit` bytes (the connection
         is then closed) or breaks off; UpstreamTimeout, if it stalls.
         """
+        if self.is_complete and self._held <= limit:  # as most are by the time their head was looked at
+            whole = b"".join(self._buffer)
+            self._buffer.clear()
+            self._held = 0
+            return whole
         parts: list[bytes] = []
         size = 0
         while chunk := await self.next_chunk():
