@@ -15,6 +15,7 @@ from ownward.pricing import Usage
 from ownward.upstreams._counts import read_anthropic_usage, read_llamacpp_timings, read_openai_usage
 from ownward.upstreams._events import EventCutter, payload
 from ownward.upstreams._json import UNREADABLE, read_leniently
+from ownward.upstreams._stencil import MARK, Stencil
 
 _LONGEST_EVENT_BYTES = 8 * 1024 * 1024
 _LONGEST_BODY_BYTES = 64 * 1024 * 1024
@@ -92,6 +93,7 @@ class UsageTap:
         "_is_anthropic",
         "_is_blind",
         "_latest",
+        "_stencil",
         "_strip",
         "_timings",
         "content_events",
@@ -123,6 +125,7 @@ class UsageTap:
         self._anthropic_counts: Json = {}
         self._has_ended = False
         self._is_blind = False
+        self._stencil = Stencil()
         self.is_stream = is_stream
         self.is_complete = False
         self.is_garbled = False
@@ -162,10 +165,12 @@ class UsageTap:
             return data
         if self._is_blind:
             return data
-        if data.endswith(b"\n\n") and cutter.is_empty and b"\r" not in data:
-            if data.startswith(b"data: ") and data.find(b"\n") == len(data) - 2:  # one event, as most pieces are
-                return b"" if self._read_payload(data[6:-2]) and self._strip else data
-            return self._feed_whole_events(data)
+        if cutter.is_empty:
+            if self._stencil.words_in(data) is not None:  # one event, as most pieces are, and like one before
+                self.content_events += 1
+                return data
+            if data.endswith(b"\n\n") and b"\r" not in data:
+                return self._feed_whole_events(data)
         events = cutter.cut(data)
         self._is_blind = cutter.is_overrun
         if not self._strip:
@@ -181,18 +186,17 @@ class UsageTap:
 
     def _feed_whole_events(self, data: bytes) -> bytes:
         """Read events that came whole, as most do; nothing is put together anew unless one is left out."""
-        parts = data[:-2].split(b"\n\n")
+        events = [part + b"\n\n" for part in data[:-2].split(b"\n\n")]
         left_out = None
-        for index, part in enumerate(parts):
-            if part.startswith(b"data: ") and b"\n" not in part:
-                is_usage = self._read_payload(part[6:])
-            else:
-                is_usage = self._read_event(part + b"\n\n")
-            if is_usage and self._strip:
+        words_in = self._stencil.words_in
+        for index, event in enumerate(events):
+            if words_in(event) is not None:
+                self.content_events += 1
+            elif self._read_event(event) and self._strip:
                 left_out = {index} if left_out is None else {index, *left_out}
         if left_out is None:
             return data
-        return b"".join([part + b"\n\n" for index, part in enumerate(parts) if index not in left_out])
+        return b"".join([event for index, event in enumerate(events) if index not in left_out])
 
     def finish(self) -> bytes:
         """Note that the answer ended by itself, and return what was still held back."""
@@ -217,9 +221,7 @@ class UsageTap:
 
     def _read_event(self, event: bytes) -> bool:
         """Read one event and tell whether it carries usage and nothing else."""
-        return self._read_payload(payload(event))
-
-    def _read_payload(self, data: bytes) -> bool:
+        data = payload(event)
         if not data:
             return False
         answer = _parse(data)
@@ -231,13 +233,18 @@ class UsageTap:
             return False
         if answer.error is not None:
             self._note_error(answer.error)
+        is_usage = False
         if answer.type is not None and answer.choices is None:
             if self._is_anthropic:
                 self._read_anthropic(answer)
             else:
                 self._read_responses(answer)
-            return False
-        return self._read_chunk(answer)
+        else:
+            is_usage = self._read_chunk(answer)
+        words = _words_of(answer)
+        if words is not None:
+            self._stencil.cut(event, words, _is_marked)
+        return is_usage
 
     def _read_chunk(self, answer: _Answer) -> bool:
         if self.upstream_request_id is None:
@@ -415,6 +422,30 @@ def _carries_content(choice: _Choice) -> bool:
         or said.function_call
         or said.audio
     )
+
+
+def _words_of(answer: _Answer) -> str | None:
+    """Return the words of an event that says nothing but words; None of any other."""
+    if answer.error is not None or isinstance(answer.usage, dict) or answer.timings is not None:
+        return None
+    if answer.choices is None:
+        delta = answer.delta if answer.type == "content_block_delta" else None
+        if not isinstance(delta, dict):
+            return None
+        return _text(delta.get("text")) or _text(delta.get("thinking")) or _text(delta.get("partial_json"))
+    if len(answer.choices) != 1 or answer.choices[0].finish_reason is not None:
+        return None
+    choice = answer.choices[0]
+    said = choice.delta
+    if said is None:
+        return _text(choice.text)
+    return _text(said.content) or _text(said.reasoning_content) or _text(said.reasoning)
+
+
+def _is_marked(event: bytes) -> bool:
+    """Return whether an event says `MARK` and nothing else."""
+    answer = _parse(payload(event))
+    return answer is not None and _words_of(answer) == MARK
 
 
 def _id(value: object) -> str | None:

@@ -84,7 +84,8 @@ def test_a_client_that_leaves_after_its_answer_changes_nothing(lab, start):
     asyncio.run(main())
 
 
-def test_a_client_that_reads_nothing_is_cut_and_its_memory_is_bounded(lab, start, monkeypatch):
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/v1/responses"])
+def test_a_client_that_reads_nothing_is_cut_and_its_memory_is_bounded(lab, start, monkeypatch, path):
     monkeypatch.setattr("ownward.gateway.app._SWEEP_S", 0.05)
     settings = GatewaySettings(port=0, client_stall_s=0.2, drain_s=1)
     written = 0
@@ -102,10 +103,15 @@ def test_a_client_that_reads_nothing_is_cut_and_its_memory_is_bounded(lab, start
 
     async def main():
         async with lab.Scripted(script) as upstream:
-            async with start(lab.plan_of(lab.tier("a", upstream.base_url)), settings=settings) as running:
+            plan = lab.plan_of(lab.tier("a", upstream.base_url, capabilities=("chat",)))
+            async with start(plan, settings=settings) as running:
                 async with lab.Client(running.base_url) as client:
                     client.reader._limit = 1024  # the test's own buffer stays small
-                    await client.send(lab.CHAT, lab.chat(stream=True))
+                    asked = {"model": "chat", "stream": True, "max_tokens": 5, "messages": []}
+                    asked["messages"].append({"role": "user", "content": "x"})
+                    if path == "/v1/responses":
+                        asked = {"model": "chat", "stream": True, "input": "x"}
+                    await client.send(path, asked)
                     await asyncio.wait_for(upstream.lost.wait(), 5)
                 assert written < 30_000_000
                 await until(lambda: not running.server.gateway.exchanges, within_s=1)

@@ -133,6 +133,32 @@ def test_a_stream_that_turns_into_garbage_ends_with_an_error_event(lab, start):
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+def test_garbage_in_the_piece_that_makes_a_stream_whole_ends_it_with_an_error(lab, start, path):
+    """The upstream's answer is then over by HTTP's own account, and its last word was read."""
+
+    async def script(_body, _reader, writer):
+        writer.write(lab.STREAM_HEAD + lab.chunk(event({"content": "hello"})))
+        await writer.drain()
+        await asyncio.sleep(0.05)
+        writer.write(lab.chunk(b"data: {oops\n\n" + EVENTS + b"data: [DONE]\n\n") + b"0\r\n\r\n")
+        await writer.drain()
+
+    async def main():
+        async with lab.Scripted(script) as upstream:
+            async with start(lab.plan_of(lab.tier("a", upstream.base_url))) as running:
+                answer = await running.ask(path, body=lab.chat(stream=True, max_tokens=5))
+                assert b"hello" in answer.body
+                assert b"error" in answer.body.split(b"\n\n")[-2]
+                assert b"no JSON" in answer.body
+                assert b"[DONE]" not in answer.body
+                assert b"message_stop" not in answer.body
+                (row,) = await running.rows()
+                assert row["state"] == "unsettled"
+
+    asyncio.run(main())
+
+
 def test_a_byte_order_mark_before_a_stream_is_skipped(lab, start):
     async def main():
         async with lab.Scripted(said(b"\xef\xbb\xbf" + EVENTS + b"data: [DONE]\n\n")) as upstream:

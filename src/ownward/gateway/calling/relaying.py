@@ -183,9 +183,9 @@ class Relay:
             if passed:
                 entry.passed_bytes += len(passed)
                 await self._sink.write(passed)
-            write = self._sink.lead(response) if crossed is None else None
+            write = self._sink.lead(response)
             if write is not None:
-                await response.pass_on(self._taking(tap, write))
+                await self._pass_on(feed, tap, write)
                 break
             chunk = await response.next_chunk()
             passed = feed(chunk) if chunk else b""
@@ -202,15 +202,26 @@ class Relay:
         entry.settle_by_tap(response.status)
         await self._sink.end(rest)
 
-    def _taking(self, tap: UsageTap, write: Callable[[bytes], None]) -> Callable[[bytes], None]:
-        """Return what takes a piece of the stream from the upstream's connection to the client's."""
-        entry, response = self._entry, self._response
-        feed, monotonic_s = tap.feed, self._gateway.clock.monotonic_s
+    async def _pass_on(self, feed: Callable[[bytes], bytes], tap: UsageTap, write: Callable[[bytes], None]) -> None:
+        """Have each piece of the stream go from the upstream's connection to the client's as it arrives.
+
+        Raises: UpstreamError.
+        """
+        entry, response, monotonic_s = self._entry, self._response, self._gateway.clock.monotonic_s
+        fault: BrokenStream | None = None
 
         def take(data: bytes) -> None:
-            passed = feed(data)
+            nonlocal fault
+            if fault is not None:
+                return
+            try:
+                passed = feed(data)
+            except BrokenStream as error:
+                fault = error
             if tap.is_garbled:
-                response.abort(BrokenStream(_GARBLED))
+                fault = fault or BrokenStream(_GARBLED)
+            if fault is not None:
+                response.abort(fault)
                 return
             if entry.ttft_s is None and tap.has_content:
                 entry.ttft_s = monotonic_s() - entry.sent_s
@@ -218,7 +229,9 @@ class Relay:
                 entry.passed_bytes += len(passed)
                 write(passed)
 
-        return take
+        await response.pass_on(take)
+        if fault is not None:  # in a piece with which the answer was whole
+            raise fault
 
     async def _first_chunk(self) -> bytes:
         """Return the beginning of a stream, long enough to tell that it is one."""

@@ -246,6 +246,10 @@ class CallPiece:
     arguments: str
 
 
+Piece = TextPiece | ReasoningPiece | CallPiece
+"""What most of a stream consists of: words of one kind that follow those before them."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartOver:
     """The part in the making is whole; the next piece, even of the same kind, begins another."""

@@ -17,6 +17,7 @@ from ownward.upstreams.translation._core import (
     Failed,
     Over,
     PartOver,
+    Piece,
     ReasoningPiece,
     RefusalPiece,
     TextPiece,
@@ -32,7 +33,12 @@ _NO_ARGUMENTS = CallPiece(arguments="{}")
 
 
 class Reader(Protocol):
-    """What makes events of our own from an upstream's."""
+    """What makes events of our own from an upstream's.
+
+    `repeats`: the pieces of which one may be passed over, if the next one is read as it would have been.
+    """
+
+    repeats: frozenset[type[Piece]]
 
     def read(self, event: bytes) -> list[Event]:
         """Return what one event of the upstream says.
@@ -75,6 +81,7 @@ class ChatReader:
     """Reads the chunks of a chat completion of one choice."""
 
     __slots__ = ("_calls", "_has_begun", "_has_details", "_order", "_place")
+    repeats = frozenset({TextPiece, ReasoningPiece})  # the arguments of a call are gathered
 
     def __init__(self) -> None:
         """Start before the first chunk."""
@@ -241,13 +248,15 @@ def _index_of(found: dict[str, Any]) -> int:
 class MessagesReader:
     """Reads the events of a message."""
 
-    __slots__ = ("_bare", "_order", "_ordered", "_usage")
+    __slots__ = ("_bare", "_calls", "_order", "_ordered", "_usage")
+    repeats = frozenset({TextPiece, ReasoningPiece, CallPiece})
 
     def __init__(self) -> None:
         """Start before the first event."""
         self._usage: dict[str, Any] = {}
         self._order: InTurn[int] = InTurn()  # of the calls and what begins beside them, by their index
         self._ordered: set[int] = set()
+        self._calls: set[int] = set()
         self._bare: set[int] = set()  # calls of which no argument was told
 
     def read(self, event: bytes) -> list[Event]:
@@ -289,6 +298,8 @@ class MessagesReader:
         ]
 
     def _tell_block(self, index: int, events: list[Event]) -> list[Event]:
+        if any(isinstance(event, CallPiece) is not (index in self._calls) for event in events):
+            raise UntranslatableAnswer("the upstream's stream holds arguments outside of a call, or words inside of one")
         if index not in self._ordered:
             return events
         if events:
@@ -297,6 +308,7 @@ class MessagesReader:
 
     def _end_block(self, index: int) -> list[Event]:
         """Return what may be told at a block's end; a call that was told without arguments takes an empty object."""
+        self._calls.discard(index)
         if index not in self._ordered:
             return [PartOver()]
         filled = self._order.tell(index, [_NO_ARGUMENTS]) if index in self._bare else []
@@ -317,6 +329,7 @@ class MessagesReader:
         is told meanwhile.
         """
         is_call = bool(events) and isinstance(events[0], CallBegun)
+        (self._calls.add if is_call else self._calls.discard)(index)
         if not is_call and self._order.open is None:
             self._ordered.discard(index)
             return events

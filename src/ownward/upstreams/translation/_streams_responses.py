@@ -17,6 +17,7 @@ from ownward.upstreams.translation._core import (
     Failed,
     Over,
     PartOver,
+    Piece,
     Reasoning,
     ReasoningPiece,
     RefusalPiece,
@@ -34,7 +35,7 @@ from ownward.upstreams.translation._responses import (
     text_part,
 )
 from ownward.upstreams.translation._stops import responses_status
-from ownward.upstreams.translation._streams_write import COMMENT
+from ownward.upstreams.translation._streams_write import COMMENT, MARK, frame_of
 
 
 class ResponsesWriter:
@@ -52,6 +53,7 @@ class ResponsesWriter:
         "_now_s",
         "_parts",
         "_pieces",
+        "_repeated",
         "_sealed",
         "_sequence",
         "_signer",
@@ -73,14 +75,45 @@ class ResponsesWriter:
         self._signer: Signer = "openai"
         self._ended: Ended | None = None
         self._counts: Counts | None = None
+        self._repeated: dict[type[Piece], tuple[bytes, ...]] = {}
 
     @property
     def sequence_number(self) -> int:
         """The number of the next event."""
         return self._sequence
 
+    def say(self, kind: type[Piece], words: str) -> bytes | None:
+        """Return the event of a further piece of the open part, reasoning or call."""
+        frame = self._repeated.get(kind)
+        if frame is None:
+            frame = self._repeated[kind] = self._frame_of(kind)
+        if not frame:
+            return None
+        head, middle, tail = frame
+        self._pieces.append(words)
+        told = b"%b%d%b%b%b" % (head, self._sequence, middle, write_json(words), tail)
+        self._sequence += 1
+        return told
+
+    def _frame_of(self, kind: type[Piece]) -> tuple[bytes, ...]:
+        """Return what stands before the number of a further piece, before its words and behind them."""
+        number = self._sequence
+        if kind is TextPiece and self._kind == "message" and self._pieces and self._parts_open == "output_text":
+            told = self._tell_words("output_text", MARK)
+        elif kind is ReasoningPiece and self._kind == "reasoning" and self._pieces and self._sealed is None:
+            told = self._tell_reasoning(MARK)
+        elif kind is CallPiece and self._kind == "call":
+            told = self._tell_arguments(MARK)
+        else:
+            return ()
+        self._sequence = number  # nothing of it was told
+        frame = frame_of(told)
+        head, found, middle = frame[0].partition(b'"sequence_number":%d' % number) if frame else (b"", b"", b"")
+        return (head + found.rstrip(b"0123456789"), middle, frame[1]) if found else ()
+
     def write(self, event: Event) -> bytes:
         """Return the events that say one of ours."""
+        self._repeated.clear()
         match event:
             case Begun():
                 self._answer_id, self._model = event.answer_id, event.model
@@ -101,7 +134,7 @@ class ResponsesWriter:
                 return told + self._added(opened)
             case CallPiece():
                 self._pieces.append(event.arguments)
-                return self._event("response.function_call_arguments.delta", **self._place("fc"), delta=event.arguments)
+                return self._tell_arguments(event.arguments)
             case PartOver():
                 return self._finish_item() if self._kind != "message" else self._finish_part()
             case Ended():
@@ -141,8 +174,18 @@ class ResponsesWriter:
             self._parts.append({"type": kind})
             told += self._event("response.content_part.added", **self._part_place(), part=_part(kind, ""))
         self._pieces.append(text)
+        return told + self._tell_words(kind, text)
+
+    def _tell_words(self, kind: str, text: str) -> bytes:
         logprobs: dict[str, Any] = {"logprobs": []} if kind == "output_text" else {}
-        return told + self._event(f"response.{kind}.delta", **self._part_place(), delta=text, **logprobs)
+        return self._event(f"response.{kind}.delta", **self._part_place(), delta=text, **logprobs)
+
+    def _tell_arguments(self, text: str) -> bytes:
+        return self._event("response.function_call_arguments.delta", **self._place("fc"), delta=text)
+
+    def _tell_reasoning(self, text: str) -> bytes:
+        place = {**self._place("rs"), "summary_index": 0}
+        return self._event("response.reasoning_summary_text.delta", **place, delta=text)
 
     @property
     def _parts_open(self) -> str:
@@ -177,7 +220,7 @@ class ResponsesWriter:
                 part = {"type": "summary_text", "text": ""}
                 told += self._event("response.reasoning_summary_part.added", **place, part=part)
             self._pieces.append(event.text)
-            told += self._event("response.reasoning_summary_text.delta", **place, delta=event.text)
+            told += self._tell_reasoning(event.text)
         return told
 
     def _finish_item(self) -> bytes:

@@ -16,6 +16,7 @@ from ownward.upstreams.translation._core import (
     Failed,
     Over,
     PartOver,
+    Piece,
     ReasoningPiece,
     RefusalPiece,
     TextPiece,
@@ -27,6 +28,15 @@ from ownward.upstreams.translation._reasoning import detail_of, signature_for_me
 from ownward.upstreams.translation._stops import chat_stop, messages_stop
 
 COMMENT = b": the upstream is still at work\n\n"
+MARK = "ownward: here stand the words"
+_MARKED = write_json(MARK)
+_NO_FRAME: tuple[bytes, ...] = ()
+
+
+def frame_of(told: bytes, *, words: int = 1) -> tuple[bytes, ...]:
+    """Return what stands around the words in an event that was written with `MARK` in their place, or nothing."""
+    frame = told.split(_MARKED)
+    return tuple(frame) if len(frame) == words + 1 else _NO_FRAME
 
 
 class Writer(Protocol):
@@ -36,11 +46,28 @@ class Writer(Protocol):
         """Return what the client is told of one event; may be nothing."""
         ...
 
+    def say(self, kind: type[Piece], words: str) -> bytes | None:
+        """Return what `write` returns of a piece that is nothing but words; None where such a piece begins something.
+
+        It is for pieces that follow one of their kind, and quicker: only the words are written anew.
+        """
+        ...
+
 
 class ChatWriter:
     """Writes the chunks of a chat completion: the role first, `[DONE]` last, usage only where it was asked for."""
 
-    __slots__ = ("_calls", "_counts", "_frame", "_has_text", "_is_in_part", "_now_s", "_thoughts", "_wants_usage")
+    __slots__ = (
+        "_calls",
+        "_counts",
+        "_frame",
+        "_has_text",
+        "_is_in_part",
+        "_now_s",
+        "_repeated",
+        "_thoughts",
+        "_wants_usage",
+    )
 
     def __init__(self, *, wants_usage: bool, now_s: int) -> None:
         """Start before the first chunk; `now_s` is the time the answer is dated, in seconds since 1970."""
@@ -52,9 +79,27 @@ class ChatWriter:
         self._thoughts = 0
         self._is_in_part = False
         self._has_text = False
+        self._repeated: dict[type[Piece], tuple[bytes, ...]] = {}
+
+    def say(self, kind: type[Piece], words: str) -> bytes | None:
+        """Return the chunk of a further piece of text, reasoning or arguments."""
+        frame = self._repeated.get(kind)
+        if frame is None:
+            frame = self._repeated[kind] = self._frame_of(kind)
+        return write_json(words).join(frame) if frame else None
+
+    def _frame_of(self, kind: type[Piece]) -> tuple[bytes, ...]:
+        if kind is TextPiece and self._has_text:
+            return frame_of(self._chunk({"content": MARK}))
+        if kind is CallPiece and self._calls:
+            return frame_of(self._pass_arguments(MARK))
+        if kind is ReasoningPiece and self._is_in_part:
+            return frame_of(self._reason(ReasoningPiece(signer="other", text=MARK)), words=2)
+        return _NO_FRAME
 
     def write(self, event: Event) -> bytes:
         """Return the chunks that say one event."""
+        self._repeated.clear()
         match event:
             case Begun():
                 self._frame = {
@@ -77,8 +122,7 @@ class ChatWriter:
                 opened = {"index": self._calls - 1, "id": event.call_id, "type": "function", "function": function}
                 return self._chunk({"tool_calls": [opened]})
             case CallPiece():
-                piece = {"index": self._calls - 1, "function": {"arguments": event.arguments}}
-                return self._chunk({"tool_calls": [piece]})
+                return self._pass_arguments(event.arguments)
             case PartOver():
                 if self._is_in_part:
                     self._thoughts += 1
@@ -96,6 +140,9 @@ class ChatWriter:
                 return COMMENT
             case Over():
                 return self._close()
+
+    def _pass_arguments(self, text: str) -> bytes:
+        return self._chunk({"tool_calls": [{"index": self._calls - 1, "function": {"arguments": text}}]})
 
     def _reason(self, event: ReasoningPiece) -> bytes:
         delta: dict[str, Any] = {}
@@ -128,7 +175,7 @@ class ChatWriter:
 class MessagesWriter:
     """Writes the events of a message: block after block, each begun, told and stopped."""
 
-    __slots__ = ("_counts", "_ended", "_has_begun", "_index", "_is_refusal", "_open", "_seals")
+    __slots__ = ("_counts", "_ended", "_has_begun", "_index", "_is_refusal", "_open", "_repeated", "_seals")
 
     def __init__(self) -> None:
         """Start before the first event."""
@@ -139,9 +186,27 @@ class MessagesWriter:
         self._counts: Counts | None = None
         self._is_refusal = False
         self._has_begun = False
+        self._repeated: dict[type[Piece], tuple[bytes, ...]] = {}
+
+    def say(self, kind: type[Piece], words: str) -> bytes | None:
+        """Return the event of a further piece of the open block."""
+        frame = self._repeated.get(kind)
+        if frame is None:
+            frame = self._repeated[kind] = self._frame_of(kind)
+        return write_json(words).join(frame) if frame else None
+
+    def _frame_of(self, kind: type[Piece]) -> tuple[bytes, ...]:
+        if kind is TextPiece and self._open == "text":
+            return frame_of(self._delta("text_delta", text=MARK))
+        if kind is ReasoningPiece and self._open == "thinking":
+            return frame_of(self._delta("thinking_delta", thinking=MARK))
+        if kind is CallPiece and self._open == "tool_use":
+            return frame_of(self._delta("input_json_delta", partial_json=MARK))
+        return _NO_FRAME
 
     def write(self, event: Event) -> bytes:
         """Return the events that say one of ours."""
+        self._repeated.clear()
         match event:
             case Begun():
                 return self._begin(event)

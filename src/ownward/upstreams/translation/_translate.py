@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ownward.upstreams._events import EventCutter
+from ownward.upstreams._stencil import MARK, Stencil
 from ownward.upstreams.translation._answers import (
     events_of,
     read_chat_answer,
@@ -13,7 +14,19 @@ from ownward.upstreams.translation._answers import (
     write_chat_answer,
     write_messages_answer,
 )
-from ownward.upstreams.translation._core import Answer, Asked, Begun, Counted, Dialect, Event, Over
+from ownward.upstreams.translation._core import (
+    Answer,
+    Asked,
+    Begun,
+    CallPiece,
+    Counted,
+    Dialect,
+    Event,
+    Over,
+    Piece,
+    ReasoningPiece,
+    TextPiece,
+)
 from ownward.upstreams.translation._errors import anthropic_error, openai_error, read_error, status_for_client
 from ownward.upstreams.translation._json import read_json, write_json
 from ownward.upstreams.translation._members import Report, Untranslatable, UntranslatableAnswer
@@ -157,13 +170,15 @@ class StreamTranslator:
     is cut stays cut. It waits for the counts, which some servers tell behind their last word, until `finish`.
     """
 
-    __slots__ = ("_cutter", "_has_begun", "_is_counted", "_is_over", "_reader", "_writer")
+    __slots__ = ("_cutter", "_has_begun", "_is_counted", "_is_over", "_piece", "_reader", "_stencil", "_writer")
 
     def __init__(self, reader: Reader, writer: Writer) -> None:
         """Start before the first byte."""
         self._cutter = EventCutter(_LONGEST_EVENT_BYTES)
         self._reader = reader
         self._writer = writer
+        self._stencil = Stencil()  # of the event that was read last, where it says one piece and nothing else
+        self._piece: type[Piece] = TextPiece
         self._has_begun = False
         self._is_counted = False
         self._is_over = False
@@ -178,10 +193,16 @@ class StreamTranslator:
 
         Raises: UntranslatableAnswer.
         """
+        if self._cutter.is_empty:
+            told = self._repeat(data)
+            if told is not None:
+                return told
         events = self._cutter.cut(data)
         if self._cutter.is_overrun:
             raise UntranslatableAnswer(f"the upstream sent an event of more than {_LONGEST_EVENT_BYTES} bytes")
-        return b"".join([self._translate(event) for event in events])
+        if len(events) == 1:
+            return self._translate(events[0])
+        return b"".join([told for event in events if (told := self._repeat(event) or self._translate(event))])
 
     def finish(self) -> bytes:
         """Return what is left to tell, the last word included: to be called where the upstream's stream is whole.
@@ -194,8 +215,31 @@ class StreamTranslator:
         self._is_counted = True  # there is nothing more to wait for
         return told if self._is_over else told + self._tell(Over())
 
+    def _repeat(self, event: bytes) -> bytes | None:
+        """Return what the client is told of an event that is like the last one but for its words."""
+        words = self._stencil.words_in(event)
+        return None if words is None else self._writer.say(self._piece, words)
+
     def _translate(self, event: bytes) -> bytes:
-        return b"".join([self._tell(found) for found in self._reader.read(event)])
+        found = self._reader.read(event)
+        piece = _piece_in(found)
+        if piece is None or type(piece) not in self._reader.repeats:
+            self._stencil.forget()  # what was read since may have given another meaning to what comes
+        else:
+            self._cut(event, piece)
+        return b"".join([self._tell(each) for each in found])
+
+    def _cut(self, event: bytes, piece: Piece) -> None:
+        marked = [_with_words(piece, MARK)]
+
+        def is_like(other: bytes) -> bool:
+            try:
+                return self._reader.read(other) == marked
+            except UntranslatableAnswer:
+                return False
+
+        self._piece = type(piece)
+        self._stencil.cut(event, piece.arguments if isinstance(piece, CallPiece) else piece.text, is_like)
 
     def _tell(self, found: Event) -> bytes:
         if isinstance(found, Begun):
@@ -209,3 +253,20 @@ class StreamTranslator:
                 raise UntranslatableAnswer("the upstream's stream was over before it had begun")
             self._is_over = True
         return self._writer.write(found)
+
+
+def _piece_in(found: list[Event]) -> Piece | None:
+    """Return what an event says if it is words of one kind and nothing else."""
+    match found:
+        case [TextPiece() as piece] if piece.text:
+            return piece
+        case [CallPiece() as piece] if piece.arguments:
+            return piece
+        case [ReasoningPiece(signature=None, redacted=None) as piece] if piece.text:
+            return piece
+        case _:
+            return None
+
+
+def _with_words(piece: Piece, words: str) -> Piece:
+    return replace(piece, arguments=words) if isinstance(piece, CallPiece) else replace(piece, text=words)

@@ -1,0 +1,97 @@
+"""Events that differ from one before them in nothing but their words, recognised without being decoded.
+
+Nearly all events of a stream are such. What stands before and behind the words is compared byte by byte, and what
+is between must be one JSON string, so that nothing else of the event can have changed.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+
+import msgspec
+
+from ownward.upstreams._json import UNREADABLE
+
+MARK = "ownward: these are other words"
+"""Put in the place of an event's words, to see by decoding it again that they are all that changes with it."""
+
+_MARKED = msgspec.json.encode(MARK)
+_END = b"}\n\n"
+_PADDED = re.compile(rb'"(?:obfuscation|p)":"([A-Za-z0-9]*)"\}\n\n\Z')
+"""How OpenAI and Mistral make an event's length say nothing of its words; Anthropic puts blanks before the brace."""
+
+_LETTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+_MOST_IN_VAIN = 16
+
+_decode_text = msgspec.json.Decoder(str).decode
+_encode = msgspec.json.Encoder().encode
+
+
+class Stencil:
+    """The bytes around the words of an event; recognises nothing until it was cut from one."""
+
+    __slots__ = ("_before", "_behind", "_closing", "_core", "_least", "_padding", "_start", "_stop", "_vain")
+
+    def __init__(self) -> None:
+        """Begin with no event seen."""
+        self._vain = 0
+        self.forget()
+
+    def forget(self) -> None:
+        """Recognise nothing until it is cut again."""
+        self._least = sys.maxsize
+        self._before = self._behind = self._core = self._closing = self._padding = b""
+        self._start = self._stop = 0
+
+    def words_in(self, event: bytes) -> str | None:
+        """Return the words of an event that is like the one it was cut from; None of any other."""
+        if len(event) < self._least or not event.startswith(self._before):
+            return None
+        stop = self._stop
+        if not event.endswith(self._behind):
+            stop = self._find_padded(event)
+            if not stop:
+                return None
+        try:
+            words = _decode_text(event[self._start : stop])
+        except UNREADABLE:
+            return None
+        self._vain = 0
+        return words or None
+
+    def cut(self, event: bytes, words: str, is_like: Callable[[bytes], bool]) -> None:
+        """Learn an event that says `words`; `is_like` tells whether another says `MARK` and all else that it says.
+
+        After many in a row that recognised nothing (each event has something else of its own) it learns no more.
+        """
+        self.forget()
+        if self._vain >= _MOST_IN_VAIN:
+            return
+        self._vain += 1
+        try:
+            said = _encode(words)
+        except UnicodeEncodeError:  # half of a character, which the next event may hold the rest of
+            return
+        before, _, behind = event.partition(said)
+        if event.count(said) != 1 or not behind.endswith(b"\n\n") or not is_like(before + _MARKED + behind):
+            return
+        # The quotes belong to both sides: blanks outside of them would be no part of the words.
+        self._start, self._stop = len(before), -len(behind)
+        self._before, self._behind = before, behind = before + b'"', b'"' + behind
+        padded = _PADDED.search(behind)
+        if padded is not None:
+            self._core, self._closing, self._padding = behind[: padded.start(1)], behind[padded.end(1) :], _LETTERS
+        elif behind.endswith(_END):
+            self._core, self._closing, self._padding = behind[: -len(_END)].rstrip(b" "), _END, b" "
+        self._least = len(before) + len(self._core or behind) + len(self._closing)
+
+    def _find_padded(self, event: bytes) -> int:
+        """Return where the words end if what follows differs by its padding alone; else 0."""
+        core, closing = self._core, self._closing
+        if not core or not event.endswith(closing):
+            return 0
+        end = len(event) - len(closing)
+        at = event.rfind(core, self._start, end)
+        return at + 1 if at > 0 and not event[at + len(core) : end].strip(self._padding) else 0

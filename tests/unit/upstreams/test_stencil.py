@@ -1,0 +1,203 @@
+"""Events recognised by what stands around their words: when they are, when not, and that it changes nothing."""
+
+from __future__ import annotations
+
+import json
+from unittest.mock import patch
+
+import pytest
+
+from ownward.upstreams import UsageTap, usage
+from ownward.upstreams._stencil import MARK, Stencil
+from ownward.upstreams.translation import translate
+
+
+def data(event: object) -> bytes:
+    return b"data: " + json.dumps(event, separators=(",", ":"), ensure_ascii=False).encode() + b"\n\n"
+
+
+def chat(words: str, **extra: object) -> bytes:
+    return data({"id": "c", "choices": [{"index": 0, "delta": {"content": words}, "finish_reason": None}], **extra})
+
+
+def anthropic(words: str, blanks: int = 0) -> bytes:
+    delta = data({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": words}})
+    return b"event: content_block_delta\n" + delta[:-3] + b" " * blanks + delta[-3:]
+
+
+def always(_event: bytes) -> bool:
+    return True
+
+
+def decoded(monkeypatch, tap, *events):
+    """Return how many of the events a tap decodes."""
+    seen = []
+    parse = usage._parse
+    monkeypatch.setattr(usage, "_parse", lambda payload: seen.append(payload) or parse(payload))
+    for event in events:
+        assert tap.feed(event) == event
+    return sum(MARK.encode() not in payload for payload in seen)
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [chat("a"), chat(" word"), chat("\n"), chat('"'), chat("é"), chat("\\")],
+        [chat("a", obfuscation="x9"), chat("b", obfuscation=""), chat("c", obfuscation="Zz0000")],
+        [chat("a", usage=None, p="x9"), chat("b", usage=None, p="abcdefgh")],
+        [anthropic("a"), anthropic("b", 7), anthropic("c", 1)],
+        [anthropic("a", 3), anthropic("b"), anthropic("c", 9)],
+        [b"".join([anthropic("a"), anthropic("b"), anthropic("c")])],
+    ],
+)
+def test_a_tap_decodes_only_the_first_of_events_that_are_alike(monkeypatch, events):
+    tap = UsageTap("anthropic" if b"text_delta" in events[0] else "openai")
+    assert decoded(monkeypatch, tap, *events) == 1
+    assert tap.content_events == b"".join(events).count(b"data: ")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        chat(""),
+        chat("b")[:-4] + b"]]\n\n",
+        chat("b", obfuscation='x"'),
+        chat("b", usage={"prompt_tokens": 1, "completion_tokens": 1}),
+        chat("b").replace(b'"b"', b'"b'),
+        chat("b").replace(b'"b"', b'"b" '),
+        chat("b").replace(b'"b"', b'"\xff"'),
+        chat("b").replace(b'"b"', b'"\x01"'),
+        chat("b").replace(b'"b"', b"7"),
+        chat("b")[:-1],
+        chat("b") + chat("b"),
+        b": " + chat("b"),
+        b"",
+    ],
+)
+def test_what_is_not_alike_is_not_recognised(other):
+    stencil = Stencil()
+    stencil.cut(chat("a"), "a", always)
+    assert stencil.words_in(chat("b")) == "b"
+    assert stencil.words_in(other) is None
+
+
+@pytest.mark.parametrize("padding", [b'x\\"', b"x ", b'x","usage":"x', b'"'])
+def test_padding_is_letters_and_nothing_that_could_mean_something(padding):
+    stencil = Stencil()
+    stencil.cut(chat("a", obfuscation="pad"), "a", always)
+    assert stencil.words_in(chat("b", obfuscation="longer0")) == "b"
+    assert stencil.words_in(chat("b", obfuscation="pad").replace(b"pad", padding)) is None
+
+
+def test_blanks_inside_words_are_no_padding():
+    stencil = Stencil()
+    stencil.cut(anthropic("a"), "a", always)
+    assert stencil.words_in(anthropic("}}\n", 4)) == "}}\n"
+    assert stencil.words_in(anthropic("b", 4).replace(b"}   ", b"}  0")) is None
+
+
+def test_words_that_stand_elsewhere_too_are_not_taken_for_the_event_s():
+    tap = UsageTap()
+    escaped = data({"note": "a", "choices": [{"index": 0, "delta": {"content": "WORDS"}}]}).replace(
+        b"WORDS", b"\\u0061"
+    )
+    for event in (escaped, escaped.replace(b'"a"', b'"b"'), chat("id"), chat("x"), chat("")):
+        tap.feed(event)
+    assert tap.content_events == 4
+    assert tap.upstream_request_id == "c"
+
+
+def test_where_each_event_has_something_of_its_own_no_more_is_learned():
+    stencil = Stencil()
+    asked = []
+    for number in range(40):
+        assert stencil.words_in(chat("a", created=number)) is None
+        stencil.cut(chat("a", created=number), "a", lambda event: bool(asked.append(event)) or True)
+    assert len(asked) == 16
+
+
+BEGINNINGS = {
+    "chat": data({"id": "c", "model": "m", "choices": [{"index": 0, "delta": {"role": "assistant"}}]}),
+    "messages": data({"type": "message_start", "message": {"id": "c", "model": "m", "usage": {"input_tokens": 3}}}),
+}
+
+
+def say(upstream: str, kind: str, index: int) -> list[bytes]:
+    """Return the events of one part: what begins it, and three pieces."""
+    found = []
+    if upstream == "chat":
+        if kind == "call":
+            call = {"index": index, "id": f"t{index}", "function": {"name": "f"}}
+            found.append(data({"choices": [{"delta": {"tool_calls": [call]}}]}))
+        for words in "one", '"two', "three\n":
+            piece = {"tool_calls": [{"index": index, "function": {"arguments": words}}]}
+            delta = {"call": piece, "text": {"content": words}, "thought": {"reasoning_content": words}}[kind]
+            found.append(data({"choices": [{"index": 0, "delta": delta}]}))
+        return found
+    block = {
+        "call": {"type": "tool_use", "id": f"t{index}", "name": "f", "input": {}},
+        "text": {"type": "text", "text": ""},
+        "thought": {"type": "thinking", "thinking": ""},
+    }[kind]
+    found.append(data({"type": "content_block_start", "index": index, "content_block": block}))
+    for words in "one", '"two', "three\n":
+        delta = {
+            "call": {"type": "input_json_delta", "partial_json": words},
+            "text": {"type": "text_delta", "text": words},
+            "thought": {"type": "thinking_delta", "thinking": words},
+        }[kind]
+        found.append(data({"type": "content_block_delta", "index": index, "delta": delta}))
+    return [*found, data({"type": "content_block_stop", "index": index})]
+
+
+@pytest.mark.parametrize(
+    ("client", "upstream"),
+    [("messages", "chat"), ("responses", "chat"), ("chat", "messages"), ("responses", "messages")],
+)
+def test_a_part_after_another_of_its_kind_is_told_as_its_own(monkeypatch, client, upstream):
+    kinds = ["thought", "text", "call", "call", "thought", "text", "call", "text"]
+    parts = [event for index, kind in enumerate(kinds) for event in say(upstream, kind, index)]
+
+    def told() -> bytes:
+        asked = {"model": "m", "stream": True, "max_tokens": 5, "messages": []}
+        if client == "responses":
+            asked = {"model": "m", "stream": True, "max_output_tokens": 5, "input": "x"}
+        stream = translate(json.dumps(asked).encode(), client=client, upstream=upstream).stream(now_s=7)
+        return b"".join(map(stream.feed, [BEGINNINGS[upstream], *parts])) + stream.finish()
+
+    found = told()
+    recognised = []
+    words_in = Stencil.words_in
+
+    def count(stencil: Stencil, event: bytes) -> str | None:
+        words = words_in(stencil, event)
+        recognised.append(words)
+        return words
+
+    with patch.object(Stencil, "words_in", count):
+        assert told() == found
+    assert sum(words is not None for words in recognised) >= 2 * len(kinds)
+    with patch.object(Stencil, "words_in", lambda _stencil, _event: None):
+        assert told() == found
+
+
+def test_a_call_that_is_gone_back_to_is_refused_though_its_pieces_were_known():
+    asked = {"model": "m", "stream": True, "max_tokens": 5, "messages": []}
+    stream = translate(json.dumps(asked).encode(), client="messages", upstream="chat").stream(now_s=7)
+    first, second = say("chat", "call", 0), say("chat", "call", 1)
+    for event in (BEGINNINGS["chat"], *first, second[0]):
+        stream.feed(event)
+    with pytest.raises(Exception, match="goes back to a call"):
+        stream.feed(first[-1])
+
+
+@pytest.mark.parametrize("words", ["text", "thought"])
+def test_arguments_that_follow_other_words_are_refused(words):
+    asked = {"model": "m", "stream": True, "max_output_tokens": 5, "input": "x"}
+    for upstream in "chat", "messages":
+        stream = translate(json.dumps(asked).encode(), client="responses", upstream=upstream).stream(now_s=7)
+        call, other = say(upstream, "call", 0), say(upstream, words, 1)
+        for event in (BEGINNINGS[upstream], call[0], call[1], other[0], other[1]):
+            stream.feed(event)
+        with pytest.raises(Exception, match=r"goes back to a call|where none belongs"):
+            stream.feed(call[1])
