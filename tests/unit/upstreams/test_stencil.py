@@ -176,19 +176,21 @@ def test_a_part_after_another_of_its_kind_is_told_as_its_own(monkeypatch, client
 
     with patch.object(Stencil, "words_in", count):
         assert told() == found
-    assert sum(words is not None for words in recognised) >= 2 * len(kinds)
+    assert sum(words is not None for words in recognised) > len(kinds)
     with patch.object(Stencil, "words_in", lambda _stencil, _event: None):
         assert told() == found
 
 
-def test_a_call_that_is_gone_back_to_is_refused_though_its_pieces_were_known():
+def test_what_was_read_since_may_change_what_an_event_means():
+    """Reasoning told twice is passed on once: the plain form counts only until the other has come."""
     asked = {"model": "m", "stream": True, "max_tokens": 5, "messages": []}
     stream = translate(json.dumps(asked).encode(), client="messages", upstream="chat").stream(now_s=7)
-    first, second = say("chat", "call", 0), say("chat", "call", 1)
-    for event in (BEGINNINGS["chat"], *first, second[0]):
-        stream.feed(event)
-    with pytest.raises(Exception, match="goes back to a call"):
-        stream.feed(first[-1])
+    details = [{"type": "reasoning.text", "text": "r"}]
+    thoughts = say("chat", "thought", 0)
+    for event in (BEGINNINGS["chat"], *thoughts):
+        assert stream.feed(event)
+    stream.feed(data({"choices": [{"delta": {"reasoning_details": details, "content": "x"}}]}))
+    assert stream.feed(thoughts[0]) == b""
 
 
 @pytest.mark.parametrize("words", ["text", "thought"])
@@ -197,7 +199,8 @@ def test_arguments_that_follow_other_words_are_refused(words):
     for upstream in "chat", "messages":
         stream = translate(json.dumps(asked).encode(), client="responses", upstream=upstream).stream(now_s=7)
         call, other = say(upstream, "call", 0), say(upstream, words, 1)
-        for event in (BEGINNINGS[upstream], call[0], call[1], other[0], other[1]):
+        ended = call[4:]  # Anthropic's dialect says when a block is over
+        for event in (BEGINNINGS[upstream], call[0], call[1], *ended, other[0], other[1]):
             stream.feed(event)
-        with pytest.raises(Exception, match=r"goes back to a call|where none belongs"):
+        with pytest.raises(Exception, match=r"goes back to a part|outside of a call"):
             stream.feed(call[1])

@@ -299,7 +299,9 @@ class MessagesReader:
 
     def _tell_block(self, index: int, events: list[Event]) -> list[Event]:
         if any(isinstance(event, CallPiece) is not (index in self._calls) for event in events):
-            raise UntranslatableAnswer("the upstream's stream holds arguments outside of a call, or words inside of one")
+            raise UntranslatableAnswer(
+                "the upstream's stream holds arguments outside of a call, or words inside of one"
+            )
         if index not in self._ordered:
             return events
         if events:
