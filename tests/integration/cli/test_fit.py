@@ -336,6 +336,14 @@ def test_the_page_needs_nothing_else_and_can_be_read_aloud(answer: Any, tmp_path
     assert len(text) < 200_000
 
 
+def test_the_page_has_the_commands_in_the_order_of_the_screen(answer: Any, tmp_path: Path) -> None:
+    answer("qwen3-8b", "--machine", "RTX 4090", "--html", str(tmp_path / "fit.html"))
+    text = (tmp_path / "fit.html").read_text("utf-8")
+    first, second = text.partition("<h3>Run it</h3>")[2].split("<h3>Or</h3>")
+    assert "llama-server" in first
+    assert "ownward serve" in second
+
+
 def test_names_in_the_page_are_text_and_not_markup(answer: Any, tmp_path: Path) -> None:
     folder = tmp_path / "<img src=x onerror=alert(1)>"
     folder.mkdir()

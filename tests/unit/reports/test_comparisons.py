@@ -1,0 +1,86 @@
+"""Own against rent on a screen: every figure under its heading, and what is unknown or barred said so."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+from rich.console import Console
+
+from ownward.economics import ApiOption, Capacity, OwnedOption, Volume, assume, own_vs_rent
+from ownward.reports import render_comparisons
+
+DAY = date(2026, 11, 21)
+
+
+def sure(value: float) -> Any:
+    return assume(value, "stated by the test", checked_on=DAY)
+
+
+def api(name: str, usd: str) -> ApiOption:
+    return ApiOption(
+        name=name, input_usd_per_mtok=Decimal(usd), output_usd_per_mtok=Decimal(usd), source="p", checked_on=DAY
+    )
+
+
+@dataclass
+class Compared:
+    workload: str
+    own_vs_rent: Any
+    sizings: dict[str, Any] = field(default_factory=dict)
+    barred: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Choice:
+    why: tuple[str, ...] = ("chat: direct on box",)
+    plan_usd: Decimal = Decimal("12.50")
+    baseline_usd: Decimal | None = None
+
+
+def shown(*rented: ApiOption, barred: dict[str, str] | None = None) -> list[str]:
+    volume = Volume(
+        requests=2_000_000,
+        input_tokens=1_000_000_000,
+        cached_input_tokens=0,
+        output_tokens=500_000_000,
+        peak_input_tokens_per_s=1_000,
+        peak_output_tokens_per_s=500,
+    )
+    capacity = Capacity(prefill_tokens_per_s=sure(1e6), decode_tokens_per_s=sure(2000))
+    box = OwnedOption(name="box", capex_usd=sure(8000), idle_watts=sure(100), busy_watts=sure(700), capacity=capacity)
+    found = own_vs_rent(volume, [box], list(rented), seed=1)
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(render_comparisons([Compared("chat", found, barred=barred or {})], Choice()))
+    return console.export_text().splitlines()
+
+
+def row(lines: list[str], beginning: str) -> list[str]:
+    return next(line.split() for line in lines if line.strip().startswith(beginning))
+
+
+def test_each_rented_model_has_its_own_column_of_break_evens() -> None:
+    lines = shown(api("cheap", "0.001"), api("dear", "1000"))
+    heads = row(lines, "against")
+    assert heads == ["against", "cheap", "against", "dear"]
+    (line,) = [line for line in lines if line.strip().startswith("box")]
+    cheap, dear = line.split(maxsplit=2)[1], line.split(maxsplit=2)[2]
+    assert cheap == "never"
+    assert "never" not in dear
+    assert "(" in dear
+
+
+def test_a_rented_model_costs_what_it_costs_and_an_owned_one_has_both_figures() -> None:
+    lines = shown(api("dear", "2"))
+    assert row(lines, "rent dear")[2:] == ["$3,000", "$1.50"]
+    energy, loaded = row(lines, "own  box")[4:6]
+    assert 0 < float(energy.strip("$")) < float(loaded.replace(",", "").strip("$"))
+
+
+def test_what_is_barred_stands_with_its_reason_and_an_unknown_baseline_is_no_zero() -> None:
+    lines = shown(api("dear", "2"), barred={"big": "does not fit"})
+    assert row(lines, "own  big")[-4:] == ["no:", "does", "not", "fit"]
+    assert any("everything at the baseline: ?" in line for line in lines)
