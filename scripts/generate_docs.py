@@ -90,8 +90,7 @@ def _help_of(command: click.Command, name: str, parent: click.Context) -> list[s
 
 def metrics_table() -> str:
     """Return every metric of the gateway with its labels."""
-    from ownward.gateway.watching.gauges import READ
-    from ownward.gateway.watching.metrics import COUNTED
+    from ownward.gateway.watching.families import COUNTED, READ
 
     rows = ["| metric | kind | labels | |", "| --- | --- | --- | --- |"]
     for family in (*COUNTED, *READ):

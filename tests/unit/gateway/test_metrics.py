@@ -11,9 +11,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from ownward.gateway.watching import metrics as counted
 from ownward.gateway.watching.exposition import Family, value_lines
-from ownward.gateway.watching.gauges import READ
+from ownward.gateway.watching.families import COUNTED, READ
 from ownward.gateway.watching.metrics import (
-    COUNTED,
     MOST_CALL_ENTRIES,
     MOST_LABEL_SETS,
     CallEnd,

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ownward.gateway.watching.gauges import READ
-from ownward.gateway.watching.metrics import COUNTED, Outcome
+from ownward.gateway.watching.families import COUNTED, READ
+from ownward.gateway.watching.metrics import Outcome
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 FAMILIES = {family.name: family for family in (*COUNTED, *READ)}

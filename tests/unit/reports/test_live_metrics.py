@@ -7,8 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from ownward.core import BadInput
-from ownward.gateway.watching.gauges import READ
-from ownward.gateway.watching.metrics import COUNTED
+from ownward.gateway.watching.families import COUNTED, READ
 from ownward.reports import Look, compute_frame
 from ownward.reports._live_metrics import quantile
 

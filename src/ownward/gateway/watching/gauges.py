@@ -13,6 +13,22 @@ from ownward.core import Clock, picousd_to_usd
 from ownward.gateway.holding.budgets import checks_of_plan
 from ownward.gateway.placing.breaker import CLOSED, State
 from ownward.gateway.watching.exposition import Family, value_lines
+from ownward.gateway.watching.families import (
+    BREAKER,
+    BUDGET_LEFT,
+    BUDGET_LIMIT,
+    BUDGET_RESERVED,
+    BUDGET_SPENT,
+    CALLS_IN_FLIGHT,
+    CPU_SECONDS,
+    IN_FLIGHT,
+    LEDGER_QUEUE,
+    QUEUE,
+    RESIDENT_BYTES,
+    SLOTS,
+    START_TIME,
+    USABLE,
+)
 from ownward.ledger import BudgetCheck, BudgetState, Ledger
 
 if TYPE_CHECKING:
@@ -22,56 +38,6 @@ if TYPE_CHECKING:
     from ownward.gateway.watching.counting import Counting
 
 Budgets = Sequence[tuple[BudgetCheck, BudgetState]]
-
-IN_FLIGHT = Family(
-    name="ownward_requests_in_flight", kind="gauge", labels=(), help="Requests being served or waiting."
-)  # fmt: skip
-SLOTS = Family(name="ownward_slots_in_use", kind="gauge", labels=("tier",), help="Calls running on a tier.")
-QUEUE = Family(
-    name="ownward_queue_requests", kind="gauge", labels=("tier",), help="Requests that wait for a place in a tier."
-)  # fmt: skip
-CALLS_IN_FLIGHT = Family(
-    name="ownward_calls_in_flight", kind="gauge", labels=("tier", "upstream"), help="Calls running at an upstream."
-)  # fmt: skip
-BREAKER = Family(
-    name="ownward_breaker_state", kind="gauge", labels=("tier", "upstream"), help="0 closed, 1 half-open, 2 open."
-)  # fmt: skip
-USABLE = Family(
-    name="ownward_upstream_usable", kind="gauge", labels=("tier", "upstream"),
-    help="0 where its engine is down or its key is missing.",
-)  # fmt: skip
-BUDGET_LIMIT = Family(
-    name="ownward_budget_limit_usd", kind="gauge", labels=("kind", "name"),
-    help="A workload's or tier's budget in its period.",
-)  # fmt: skip
-BUDGET_SPENT = Family(
-    name="ownward_budget_spent_usd", kind="gauge", labels=("kind", "name"), help="Settled charges of the period."
-)  # fmt: skip
-BUDGET_RESERVED = Family(
-    name="ownward_budget_reserved_usd", kind="gauge", labels=("kind", "name"),
-    help="Upper bounds of calls in flight and unsettled.",
-)  # fmt: skip
-BUDGET_LEFT = Family(
-    name="ownward_budget_left_usd", kind="gauge", labels=("kind", "name"),
-    help="What is neither spent nor reserved; below 0 where unsettled calls and a lowered budget exceed it.",
-)  # fmt: skip
-LEDGER_QUEUE = Family(
-    name="ownward_ledger_queue_entries", kind="gauge", labels=(), help="Rows waiting to be committed."
-)  # fmt: skip
-START_TIME = Family(
-    name="process_start_time_seconds", kind="gauge", labels=(), help="When this gateway began, seconds since 1970."
-)  # fmt: skip
-CPU_SECONDS = Family(
-    name="process_cpu_seconds_total", kind="counter", labels=(), help="CPU that this process has used, all threads."
-)  # fmt: skip
-RESIDENT_BYTES = Family(
-    name="process_resident_memory_bytes", kind="gauge", labels=(), help="Memory of this process; Linux only."
-)  # fmt: skip
-
-READ = (
-    IN_FLIGHT, SLOTS, QUEUE, CALLS_IN_FLIGHT, BREAKER, USABLE, BUDGET_LIMIT, BUDGET_SPENT, BUDGET_RESERVED, BUDGET_LEFT,
-    LEDGER_QUEUE, START_TIME, CPU_SECONDS, RESIDENT_BYTES,
-)  # fmt: skip
 
 _BREAKER_NUMBERS = {"closed": 0.0, "half_open": 1.0, "open": 2.0}
 _BUDGET_FAMILIES: tuple[tuple[Family, Callable[[BudgetCheck, BudgetState], int]], ...] = (

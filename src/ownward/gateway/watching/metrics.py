@@ -15,6 +15,29 @@ import msgspec
 from ownward.core import picousd_to_usd
 from ownward.gateway.placing.routing import Target
 from ownward.gateway.watching.exposition import Family, LabelValues, histogram_lines, value_lines
+from ownward.gateway.watching.families import (
+    ATTEMPTS,
+    BEATEN,
+    BEATEN_USD,
+    BREAKER_OPENED,
+    CHARGES,
+    DETECTED,
+    DISCONNECTS,
+    ERRORS,
+    HEDGES,
+    LATENCY,
+    OVER_BUDGET,
+    OVER_LIMIT,
+    QUEUE_SECONDS,
+    REQUEST_SECONDS,
+    REQUESTS,
+    RETRIES,
+    TOKENS,
+    TPOT,
+    TTFT,
+    UNPRICED,
+    UNSETTLED_CHARGES,
+)
 from ownward.pricing import Usage
 
 SECONDS = (
@@ -36,95 +59,6 @@ MOST_LABEL_SETS = 2048
 
 CallState = Literal["settled", "unsettled", "failed"]
 Outcome = Literal["answered", "broken", "client_left", "refused", "failed", "upstream_error"]
-
-_CALL = ("workload", "tier", "upstream")
-
-REQUESTS = Family(
-    name="ownward_requests_total", kind="counter", labels=("endpoint", "workload", "tier", "outcome", "status"),
-    help="Requests that are over, by how they ended.",
-)  # fmt: skip
-REQUEST_SECONDS = Family(
-    name="ownward_request_seconds", kind="histogram", labels=("workload", "tier"),
-    help="From a request's head to the end of its answer, queues and retries included.",
-)  # fmt: skip
-ERRORS = Family(
-    name="ownward_errors_total", kind="counter", labels=("workload", "tier", "kind"),
-    help="Errors told to clients, by their ownward_kind.",
-)  # fmt: skip
-DISCONNECTS = Family(
-    name="ownward_client_disconnects_total", kind="counter", labels=("tier",), help="Clients that left early."
-)  # fmt: skip
-ATTEMPTS = Family(
-    name="ownward_attempts_total", kind="counter", labels=(*_CALL, "state"),
-    help="Calls to upstreams, by the state of their row on the ledger.",
-)  # fmt: skip
-RETRIES = Family(
-    name="ownward_retries_total", kind="counter", labels=_CALL, help="Calls after the first of a request."
-)  # fmt: skip
-HEDGES = Family(
-    name="ownward_hedges_total", kind="counter", labels=(*_CALL, "result"),
-    help="Second calls beside one that was late, by whether their answer came first (won) or not (lost).",
-)  # fmt: skip
-BEATEN = Family(
-    name="ownward_beaten_calls_total", kind="counter", labels=_CALL,
-    help="Calls cancelled since another call of their request answered first; none of them is a failure.",
-)  # fmt: skip
-BEATEN_USD = Family(
-    name="ownward_beaten_usd_total", kind="counter", labels=_CALL,
-    help="Upper bounds in USD of calls cancelled since another answered first; part of the unsettled ones.",
-)  # fmt: skip
-TOKENS = Family(
-    name="ownward_tokens_total", kind="counter", labels=(*_CALL, "kind"),
-    help="Tokens that upstreams reported; cached_input and cache_write are part of input.",
-)  # fmt: skip
-CHARGES = Family(
-    name="ownward_charge_usd_total", kind="counter", labels=_CALL, help="Settled charges in USD."
-)  # fmt: skip
-UNSETTLED_CHARGES = Family(
-    name="ownward_unsettled_usd_total", kind="counter", labels=_CALL,
-    help="Upper bounds in USD of calls whose charge stayed open.",
-)  # fmt: skip
-UNPRICED = Family(
-    name="ownward_unpriced_calls_total", kind="counter", labels=_CALL,
-    help="Settled calls whose charge is not known, since their tier states no price.",
-)  # fmt: skip
-TTFT = Family(
-    name="ownward_ttft_seconds", kind="histogram", labels=_CALL,
-    help="From dispatch to the first token of a streamed answer, at the gateway.",
-)  # fmt: skip
-TPOT = Family(
-    name="ownward_tpot_seconds", kind="histogram", labels=_CALL,
-    help="From the first token to the end of a stream, over its output tokens less one.",
-)  # fmt: skip
-LATENCY = Family(
-    name="ownward_latency_seconds", kind="histogram", labels=_CALL,
-    help="From dispatch to the end of a settled answer, at the gateway.",
-)  # fmt: skip
-QUEUE_SECONDS = Family(
-    name="ownward_queue_seconds", kind="histogram", labels=("tier",),
-    help="How long calls that had to wait for a place in their tier waited.",
-)  # fmt: skip
-OVER_BUDGET = Family(
-    name="ownward_over_budget_total", kind="counter", labels=("kind", "name"),
-    help="Calls that a budget did not admit; keys and tasks have no name of their own.",
-)  # fmt: skip
-OVER_LIMIT = Family(
-    name="ownward_over_limit_total", kind="counter", labels=("kind",),
-    help="Calls that a key's limit of requests or tokens did not admit.",
-)  # fmt: skip
-DETECTED = Family(
-    name="ownward_detected_total", kind="counter", labels=("kind",),
-    help="Requests in which a detector found personal data, by the detector.",
-)  # fmt: skip
-BREAKER_OPENED = Family(
-    name="ownward_breaker_opened_total", kind="counter", labels=("tier", "upstream"),
-    help="Times that an upstream was left alone after failing.",
-)  # fmt: skip
-
-COUNTED = (
-    REQUESTS, REQUEST_SECONDS, ERRORS, DISCONNECTS, ATTEMPTS, RETRIES, HEDGES, TOKENS, CHARGES, UNSETTLED_CHARGES,
-    BEATEN, BEATEN_USD, UNPRICED, TTFT, TPOT, LATENCY, QUEUE_SECONDS, OVER_BUDGET, OVER_LIMIT, DETECTED, BREAKER_OPENED,
-)  # fmt: skip
 
 
 class CallEnd(msgspec.Struct, gc=False, frozen=True, kw_only=True):
@@ -210,7 +144,7 @@ class Counter:
 
 
 class GatewayMetrics:
-    """Everything the gateway counts; docs/reference/gateway.md has the list."""
+    """Everything the gateway counts; docs/reference/observability.md has the list."""
 
     def __init__(self) -> None:
         """Start at zero."""
