@@ -52,8 +52,11 @@ def read_anthropic_usage(usage: Json) -> Usage | None:
     if read is None or written is None:
         return None
     cached = _whole(usage, "cache_read_input_tokens") or 0
-    stored = _whole(usage, "cache_creation_input_tokens") or 0
-    for_an_hour = _whole(_object(usage, "cache_creation"), "ephemeral_1h_input_tokens") or 0
+    parts = _object(usage, "cache_creation")
+    for_an_hour = _whole(parts, "ephemeral_1h_input_tokens") or 0
+    stored = _whole(usage, "cache_creation_input_tokens")
+    if stored is None:  # some servers state the parts alone
+        stored = for_an_hour + (_whole(parts, "ephemeral_5m_input_tokens") or 0)
     return _checked(
         input_tokens=read + cached + stored,
         output_tokens=written,
@@ -85,6 +88,8 @@ def _whole(source: Json, *keys: str) -> int | None:
     for key in keys:
         value = source.get(key)
         if value is not None:
+            if type(value) is float and value.is_integer():
+                value = int(value)
             return value if type(value) is int and 0 <= value <= _MOST_TOKENS else None
     return None
 

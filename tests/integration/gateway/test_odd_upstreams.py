@@ -9,6 +9,8 @@ from email.utils import format_datetime
 
 import pytest
 
+from ownward.gateway.calling import relaying
+
 USAGE = {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12}
 WHOLE = {
     "id": "x1",
@@ -349,5 +351,44 @@ def test_an_upstream_that_asks_to_wait_until_a_date_is_left_alone_until_then(lab
                 second = await running.ask(body=lab.chat())
                 assert (second.status, second.json["error"]["ownward_kind"]) == (429, "rate_limited")
                 assert 35 <= int(second.headers["retry-after"]) <= 40
+
+    asyncio.run(main())
+
+
+def test_a_stream_that_breaks_off_after_comments_alone_is_asked_for_elsewhere(lab, start):
+    """OpenRouter says `: OPENROUTER PROCESSING` before it knows whether there will be an answer."""
+
+    async def main():
+        failed = b': PROCESSING\n\n: PROCESSING\n\ndata: {"error": {"message": "no provider"}}\n\n'
+        for broken in (failed, b": PROCESSING\n\n: PROC"):
+            async with lab.Scripted(said(broken)) as odd, lab.Scripted(good(stream=True)) as fine:
+                plan = lab.plan_of(lab.tier("a", odd.base_url), lab.tier("b", fine.base_url))
+                async with start(plan) as running:
+                    answer = await running.ask(body=lab.chat(stream=True))
+                    assert (answer.status, answer.headers["x-ownward-tier"]) == (200, "b")
+                    assert b"PROC" not in answer.body
+                    assert b"hello" in answer.body
+
+    asyncio.run(main())
+
+
+def test_comments_go_on_where_the_first_event_takes_long(lab, start, monkeypatch):
+    """Clients with a short patience live on them."""
+    monkeypatch.setattr(relaying, "_COMMENTS_HELD_S", 0.05)
+
+    async def slow(_body, _reader, writer):
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n: wait\n\n")
+        await writer.drain()
+        await asyncio.sleep(0.3)
+        writer.write(EVENTS + b"data: [DONE]\n\n")
+        await writer.drain()
+        writer.close()
+
+    async def main():
+        async with lab.Scripted(slow) as upstream:
+            async with start(lab.plan_of(lab.tier("a", upstream.base_url))) as running:
+                answer = await running.ask(body=lab.chat(stream=True))
+                assert answer.body.startswith(b": wait\n\ndata: ")
+                assert answer.body.endswith(b"data: [DONE]\n\n")
 
     asyncio.run(main())

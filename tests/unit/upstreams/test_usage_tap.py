@@ -151,7 +151,7 @@ def test_a_cut_stream_is_not_complete_and_states_nothing():
         ({**COUNTS, "prompt_tokens": "10"}, None),
         ({**COUNTS, "completion_tokens": "x"}, None),
         ({**COUNTS, "completion_tokens": -1}, None),
-        ({**COUNTS, "prompt_tokens": 10.0}, None),
+        ({**COUNTS, "prompt_tokens": 10.5}, None),
         ({**COUNTS, "prompt_tokens": True}, None),
         ({**COUNTS, "prompt_tokens_details": {"cached_tokens": 11}}, None),
         ({}, None),
@@ -360,3 +360,18 @@ def test_embeddings_that_are_no_numbers_are_an_answer_all_the_same():
     tap = tap_over(body, is_stream=False)
     assert tap.is_complete
     assert tap.usage == usage(3, 0)
+
+
+def test_cache_writes_that_are_stated_in_parts_alone_are_counted():
+    parts = {"ephemeral_5m_input_tokens": 10, "ephemeral_1h_input_tokens": 20}
+    stated = {"input_tokens": 10, "cache_creation": parts, "output_tokens": 5}
+    body = json.dumps({"type": "message", "content": [], "usage": stated}).encode()
+    found = tap_over(body, "anthropic", is_stream=False).usage
+    assert found == usage(40, 5, cache_write_tokens=30, cache_write_1h_tokens=20)
+
+
+def test_a_count_that_is_spelled_with_a_point_is_a_count():
+    body = b'{"choices":[],"usage":{"prompt_tokens":10.0,"completion_tokens":4e0,"total_tokens":14.0}}'
+    assert tap_over(body, is_stream=False).usage == USAGE
+    half = b'{"choices":[],"usage":{"prompt_tokens":10.5,"completion_tokens":4,"total_tokens":14}}'
+    assert tap_over(half, is_stream=False).usage is None

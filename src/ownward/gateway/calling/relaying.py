@@ -5,6 +5,9 @@ Whatever is passed on was read by a tap first, which finds the usage, and by a t
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import re
 from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 _ERROR_BODY_BYTES = 1 << 20
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _SHORTEST_SSE_BYTES = 6
+_COMMENTS_HELD_S = 5.0
+_ONLY_COMMENTS = re.compile(rb"(?::[^\r\n]*[\r\n]|[\r\n])*(?::[^\r\n]*)?")
 _SSE_STARTS = (b"data:", b"event:", b"id:", b"retry:", b":")
 
 _CREDENTIALS = frozenset({401, 403})
@@ -243,12 +248,29 @@ class Relay:
                 break
             first += more
         first = first.removeprefix(_BYTE_ORDER_MARK)  # readers skip it, by the standard
+        if first.startswith(b":"):
+            first = await self._hold_comments(first)
         if not first.lstrip().startswith(_SSE_STARTS):
             what = "no stream of events" if first else "nothing"
             raise BrokenStream(
                 f"upstream {self._target.name!r} answered {what} where a stream was announced",
                 next_step="It may have charged for it",
             )
+        return first
+
+    async def _hold_comments(self, first: bytes) -> bytes:
+        """Return the beginning of a stream with its first event, where that comes soon after comments.
+
+        Comments keep a connection alive and say nothing: while nothing else has come, another upstream may answer.
+        Where nothing comes behind them, nothing is returned.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_COMMENTS_HELD_S):
+                while _ONLY_COMMENTS.fullmatch(first) is not None:
+                    more = await self._response.next_chunk()
+                    if not more:
+                        return b""
+                    first += more
         return first
 
     async def _relay_error(self) -> None:

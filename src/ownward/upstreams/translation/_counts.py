@@ -39,12 +39,16 @@ def read_anthropic_counts(usage: object) -> Counts | None:
         return None
     cached, stored = _count(usage.get("cache_read_input_tokens")), _count(usage.get("cache_creation_input_tokens"))
     thought, kept = usage.get("output_tokens_details"), usage.get("cache_creation")
+    parts: dict[str, Any] = kept if isinstance(kept, dict) else {}
+    for_an_hour = _count(parts.get("ephemeral_1h_input_tokens"))
+    if stored is None and parts:
+        stored = (for_an_hour or 0) + (_count(parts.get("ephemeral_5m_input_tokens")) or 0)
     return Counts(
         input_tokens=read + (cached or 0) + (stored or 0),
         output_tokens=_count(usage.get("output_tokens")) or 0,
         cached_tokens=cached,
         cache_write_tokens=stored,
-        cache_write_1h_tokens=_count(kept.get("ephemeral_1h_input_tokens")) if isinstance(kept, dict) else None,
+        cache_write_1h_tokens=for_an_hour,
         reasoning_tokens=_count(thought.get("thinking_tokens")) if isinstance(thought, dict) else None,
     )
 
@@ -109,4 +113,6 @@ def write_messages_usage(counts: Counts) -> dict[str, Any]:
 
 
 def _count(value: object) -> int | None:
+    if type(value) is float and value.is_integer():
+        value = int(value)
     return value if type(value) is int and value >= 0 else None
