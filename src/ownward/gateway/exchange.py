@@ -426,8 +426,16 @@ class Exchange:
         return self.client.write(data)
 
     def lead(self, response: Response) -> Callable[[bytes], None] | None:
-        """Return how pieces of `response` go to the client at once; None where that takes a task, or they are kept."""
-        return None if self._capturing is not None else self.client.lead(response)
+        """Return how pieces of `response` go to the client at once; None where that takes a task."""
+        write, capturing = self.client.lead(response), self._capturing
+        if capturing is None or write is None:
+            return write
+
+        def take(data: bytes) -> None:
+            capturing.add(data)
+            write(data)
+
+        return take
 
     def end(self, data: bytes = b"") -> Coroutine[Any, Any, None]:
         """End a stream."""

@@ -5,6 +5,7 @@ It does not know why an upstream was chosen.
 
 from ownward.upstreams._events import EventCutter
 from ownward.upstreams._json import with_whole_characters
+from ownward.upstreams._stencil import Stencil
 from ownward.upstreams.bounds import input_tokens_upper_bound, output_tokens_upper_bound
 from ownward.upstreams.door import Door, make_transport
 from ownward.upstreams.http1 import Http1Transport
@@ -25,6 +26,7 @@ __all__ = [
     "Proxy",
     "Response",
     "Spliced",
+    "Stencil",
     "Timeouts",
     "Transport",
     "UsageTap",

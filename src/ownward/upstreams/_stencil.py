@@ -14,10 +14,10 @@ import msgspec
 
 from ownward.upstreams._json import UNREADABLE
 
-MARK = "ownward: these are other words"
+_MARK = "ownward: these are other words"
 """Put in the place of an event's words, to see by decoding it again that they are all that changes with it."""
 
-_MARKED = msgspec.json.encode(MARK)
+_MARKED = msgspec.json.encode(_MARK)
 _END = b"}\n\n"
 _PADDED = re.compile(rb'"(?:obfuscation|p)":"([A-Za-z0-9]*)"\}\n\n\Z')
 """How OpenAI and Mistral make an event's length say nothing of its words; Anthropic puts blanks before the brace."""
@@ -61,8 +61,8 @@ class Stencil:
         self._vain = 0
         return words or None
 
-    def cut(self, event: bytes, words: str, is_like: Callable[[bytes], bool]) -> None:
-        """Learn an event that says `words`; `is_like` tells whether another says `MARK` and all else that it says.
+    def cut(self, event: bytes, words: str, read: Callable[[bytes], str | None]) -> None:
+        """Learn an event that says `words`; `read` tells the words of any that says nothing else.
 
         After many in a row that recognised nothing (each event has something else of its own) it learns no more.
         """
@@ -75,7 +75,7 @@ class Stencil:
         except UnicodeEncodeError:  # half of a character, which the next event may hold the rest of
             return
         before, _, behind = event.partition(said)
-        if event.count(said) != 1 or not behind.endswith(b"\n\n") or not is_like(before + _MARKED + behind):
+        if event.count(said) != 1 or not behind.endswith(b"\n\n") or read(before + _MARKED + behind) != _MARK:
             return
         # The quotes belong to both sides: blanks outside of them would be no part of the words.
         self._start, self._stop = len(before), -len(behind)

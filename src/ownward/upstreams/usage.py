@@ -15,7 +15,7 @@ from ownward.pricing import Usage
 from ownward.upstreams._counts import read_anthropic_usage, read_llamacpp_timings, read_openai_usage
 from ownward.upstreams._events import EventCutter, payload
 from ownward.upstreams._json import UNREADABLE, read_leniently
-from ownward.upstreams._stencil import MARK, Stencil
+from ownward.upstreams._stencil import Stencil
 
 _LONGEST_EVENT_BYTES = 8 * 1024 * 1024
 _LONGEST_BODY_BYTES = 64 * 1024 * 1024
@@ -243,7 +243,7 @@ class UsageTap:
             is_usage = self._read_chunk(answer)
         words = _words_of(answer)
         if words is not None:
-            self._stencil.cut(event, words, _is_marked)
+            self._stencil.cut(event, words, _read_words)
         return is_usage
 
     def _read_chunk(self, answer: _Answer) -> bool:
@@ -442,10 +442,9 @@ def _words_of(answer: _Answer) -> str | None:
     return _text(said.content) or _text(said.reasoning_content) or _text(said.reasoning)
 
 
-def _is_marked(event: bytes) -> bool:
-    """Return whether an event says `MARK` and nothing else."""
+def _read_words(event: bytes) -> str | None:
     answer = _parse(payload(event))
-    return answer is not None and _words_of(answer) == MARK
+    return None if answer is None else _words_of(answer)
 
 
 def _id(value: object) -> str | None:

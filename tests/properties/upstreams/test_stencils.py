@@ -9,8 +9,7 @@ from unittest.mock import patch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ownward.upstreams import UsageTap
-from ownward.upstreams._stencil import Stencil
+from ownward.upstreams import Stencil, UsageTap
 from ownward.upstreams.translation import UntranslatableAnswer, translate
 
 PAIRS = [("messages", "chat"), ("responses", "chat"), ("chat", "messages"), ("responses", "messages")]

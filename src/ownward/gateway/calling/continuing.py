@@ -7,9 +7,11 @@ with such a beginning are asked: others would answer anew. A stream of anything 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from ownward.core import OwnwardError
+from ownward.upstreams import Stencil
 
 if TYPE_CHECKING:
     from ownward.gateway.calling.served import Served
@@ -44,6 +46,7 @@ class Continuing:
         self._is_finished = False
         self._cuts = 0
         self._text: list[str] = []
+        self._stencil = Stencil()  # of an event that says words and nothing else
 
     @property
     def has_begun(self) -> bool:
@@ -98,13 +101,22 @@ class Continuing:
 
     async def write(self, data: bytes) -> None:
         """Pass whole events on; what is not whole waits for its rest."""
-        *events, self._held = (self._held + data).replace(b"\r\n", b"\n").split(b"\n\n")
-        passed = b"".join([self._take(event) for event in events])
+        passed = self._pass(data)
         if passed:
             await self._exchange.write(passed)
 
-    def lead(self, response: Response) -> None:
-        """Have every piece written, so that its text can be kept."""
+    def lead(self, response: Response) -> Callable[[bytes], None] | None:
+        """Return how pieces of `response` go on at once, their text kept."""
+        write = self._exchange.lead(response)
+        if write is None:
+            return None
+
+        def take(data: bytes) -> None:
+            passed = self._pass(data)
+            if passed:
+                write(passed)
+
+        return take
 
     async def end(self, data: bytes = b"") -> None:
         """End the stream with the rest."""
@@ -115,9 +127,18 @@ class Continuing:
         """End the stream with an error event."""
         await self._exchange.end_broken(error)
 
+    def _pass(self, data: bytes) -> bytes:
+        if not (self._held or self._cuts):
+            words = self._stencil.words_in(data)
+            if words is not None:
+                self._text.append(words)
+                return data
+        *events, self._held = (self._held + data).replace(b"\r\n", b"\n").split(b"\n\n")
+        return b"".join([self._take(event) for event in events])
+
     def _take(self, event: bytes) -> bytes:
         """Return an event as it is passed on, and keep its text."""
-        payload = b"\n".join(line[5:].strip() for line in event.split(b"\n") if line.startswith(b"data:"))
+        payload = _payload(event)
         if not payload or payload == _DONE:
             return event + b"\n\n"
         try:
@@ -133,6 +154,9 @@ class Continuing:
                 choice["delta"].pop("role", None)
         if not joined:
             self._first = self._first or {name: chunk[name] for name in ("id", "created", "model") if name in chunk}
+            words = _words_in(choices)
+            if words is not None:
+                self._stencil.cut(event + b"\n\n", words, _read_words)
             return event + b"\n\n"
         return b"data: " + json.dumps(chunk | self._first, ensure_ascii=False).encode() + b"\n\n"
 
@@ -147,6 +171,24 @@ class Continuing:
         content = delta.get("content")
         if isinstance(content, str) and content:
             self._text.append(content)
+
+
+def _payload(event: bytes) -> bytes:
+    return b"\n".join(line[5:].strip() for line in event.split(b"\n") if line.startswith(b"data:"))
+
+
+def _words_in(choices: Any) -> str | None:
+    """Return the text of an event that says nothing else; None of any other."""
+    if len(choices) != 1 or choices[0].get("index") or choices[0].get("finish_reason") is not None:
+        return None
+    delta = choices[0].get("delta") or {}
+    content = delta.get("content")
+    is_alone = not any(value for name, value in delta.items() if name not in {"role", "content"})
+    return content if is_alone and isinstance(content, str) and content else None
+
+
+def _read_words(event: bytes) -> str | None:
+    return _words_in(json.loads(_payload(event))["choices"])
 
 
 def can_continue(target: Target) -> bool:

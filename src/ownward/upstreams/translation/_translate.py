@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from ownward.upstreams._events import EventCutter
-from ownward.upstreams._stencil import MARK, Stencil
+from ownward.upstreams._stencil import Stencil
 from ownward.upstreams.translation._answers import (
     events_of,
     read_chat_answer,
@@ -226,20 +226,16 @@ class StreamTranslator:
         if piece is None or type(piece) not in self._reader.repeats:
             self._stencil.forget()  # what was read since may have given another meaning to what comes
         else:
-            self._cut(event, piece)
+            self._piece = type(piece)
+            self._stencil.cut(event, _words_of(piece), self._read_words)
         return b"".join([self._tell(each) for each in found])
 
-    def _cut(self, event: bytes, piece: Piece) -> None:
-        marked = [_with_words(piece, MARK)]
-
-        def is_like(other: bytes) -> bool:
-            try:
-                return self._reader.read(other) == marked
-            except UntranslatableAnswer:
-                return False
-
-        self._piece = type(piece)
-        self._stencil.cut(event, piece.arguments if isinstance(piece, CallPiece) else piece.text, is_like)
+    def _read_words(self, event: bytes) -> str | None:
+        try:
+            piece = _piece_in(self._reader.read(event))
+        except UntranslatableAnswer:
+            return None
+        return None if piece is None else _words_of(piece)
 
     def _tell(self, found: Event) -> bytes:
         if isinstance(found, Begun):
@@ -268,5 +264,5 @@ def _piece_in(found: list[Event]) -> Piece | None:
             return None
 
 
-def _with_words(piece: Piece, words: str) -> Piece:
-    return replace(piece, arguments=words) if isinstance(piece, CallPiece) else replace(piece, text=words)
+def _words_of(piece: Piece) -> str:
+    return piece.arguments if isinstance(piece, CallPiece) else piece.text
