@@ -144,6 +144,8 @@ class GatewayServer:
             self.gateway.is_draining = True
             await self._listener.stop(self.settings.drain_s)
             self._listener = None
+        elif self._socket is not None:
+            self._socket.close()
         try:
             if self.settings.ready_file is not None:
                 remove_ready_file(self.settings.ready_file)
@@ -175,8 +177,12 @@ class GatewayServer:
                 await self.stop()
 
     async def __aenter__(self) -> Self:
-        """Start."""
-        await self.start()
+        """Start; where that fails, stop what was started."""
+        try:
+            await self.start()
+        except BaseException:
+            await self.stop()
+            raise
         return self
 
     async def __aexit__(self, *exc: object) -> None:

@@ -206,7 +206,7 @@ def test_a_plan_that_names_a_certificate_which_is_not_there_is_not_loaded(lab, s
             plan = lab.plan_of(lab.tier("a", fake.base_url))
             async with start(plan) as running:
                 upstream = plan.tiers["a"].upstreams[0]
-                bad = replace(upstream, url="https://localhost:1", ca_file=tmp_path / "gone.pem")
+                bad = replace(upstream, url="https://localhost:1", ca_file=str(tmp_path / "gone.pem"))
                 tier = replace(plan.tiers["a"], upstreams=(bad,))
                 with pytest.raises(ConfigError, match=r"gone\.pem: ca_file cannot be used"):
                     await running.server.reload(replace(plan, tiers={"a": tier}))
