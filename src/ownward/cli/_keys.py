@@ -8,7 +8,7 @@ import click
 
 from ownward.cli._context import open_ledger
 from ownward.cli._output import emit, json_option, ledger_option, say
-from ownward.core import to_jsonable
+from ownward.core import UsageError, to_jsonable
 
 
 @click.group()
@@ -24,6 +24,13 @@ def keys() -> None:
 @click.option("--tier", "tiers", multiple=True, help="Tiers this key may use; all unless given.")
 @click.option("--requests-per-minute", type=click.IntRange(min=1), default=None, help="The most requests in a minute.")
 @click.option("--tokens-per-minute", type=click.IntRange(min=1), default=None, help="Input and output together.")
+@click.option(
+    "--limits-by",
+    type=click.Choice(["window", "bucket"]),
+    default="window",
+    show_default=True,
+    help="Window: no 60 s ever hold more. Bucket: refilled evenly, up to twice as much in a minute after idleness.",
+)
 @ledger_option
 @json_option
 def create(
@@ -35,6 +42,7 @@ def create(
     tiers: tuple[str, ...],
     requests_per_minute: int | None,
     tokens_per_minute: int | None,
+    limits_by: str,
     ledger_target: str | None,
     as_json: bool,
 ) -> None:
@@ -52,6 +60,13 @@ def create(
         scopes["requests_per_minute"] = requests_per_minute
     if tokens_per_minute is not None:
         scopes["tokens_per_minute"] = tokens_per_minute
+    if limits_by != "window":
+        if requests_per_minute is None and tokens_per_minute is None:
+            raise UsageError(
+                "--limits-by says how limits are counted, and none is stated",
+                next_step="State --requests-per-minute or --tokens-per-minute too",
+            )
+        scopes["limits_by"] = limits_by
     if budget is not None:
         from ownward.plan import Budget
 

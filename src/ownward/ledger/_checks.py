@@ -90,23 +90,25 @@ class LimitTake:
     """So many requests or tokens of a key that may have `per_minute` of them; one object for each call.
 
     An `amount` of tokens is an estimate, at most `per_minute`: what the call used is told when it is settled.
+    `is_bucket`: counted by a bucket that refills evenly, in place of a window that no 60 seconds pass.
     """
 
     key_id: str
     kind: LimitKind
     amount: int
     per_minute: int
+    is_bucket: bool = False
     is_held: bool = False  # the ledger's own
 
     @property
-    def bucket(self) -> tuple[str, LimitKind]:
-        """Which bucket it is of."""
+    def name(self) -> tuple[str, LimitKind]:
+        """Whose and which limit it is of."""
         return clean(self.key_id), self.kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitState:
-    """What is left in a bucket, and after how many seconds it is full again if nothing more is taken."""
+    """What is left of a limit, and after how many seconds all of it is there again if nothing more is taken."""
 
     kind: LimitKind
     per_minute: int
@@ -115,7 +117,7 @@ class LimitState:
 
 
 class LimitReached(LedgerError):
-    """An intent was not written: a bucket of its key does not hold what the call needs."""
+    """An intent was not written: what is left of a limit of its key is less than what the call needs."""
 
     def __init__(self, take: LimitTake, states: tuple[LimitState, ...], *, wait_s: float) -> None:
         """Say what is left, and when the rest will be there."""
@@ -123,7 +125,7 @@ class LimitReached(LedgerError):
         super().__init__(
             f"the key {take.key_id!r} may have {take.per_minute} {take.kind} a minute and has {state.remaining} left;"
             f" this call needs {take.amount}",
-            allowed=f"{take.per_minute} {take.kind} a minute, refilled evenly",
+            allowed=f"{take.per_minute} {take.kind} {'a minute, refilled evenly' if take.is_bucket else 'in any 60 s'}",
         )
         self.take = take
         self.states = states

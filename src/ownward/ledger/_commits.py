@@ -5,7 +5,7 @@ from __future__ import annotations
 from ownward.core import Clock, LedgerError
 from ownward.ledger._budgets import Books, has_accounts
 from ownward.ledger._entries import Entry
-from ownward.ledger._limits import Buckets
+from ownward.ledger._limits import Meters
 from ownward.ledger._statements import BEAT, CLOSE_RUN, INSERT_RUN, INSERTS, RELEASE_HOLDS, Table, Values
 from ownward.ledger._store import Connection, Store
 from ownward.ledger._times import to_us
@@ -154,24 +154,24 @@ class Committer:
         self._store.lock_budgets(connection)
         self._keeps_books = self._keeps_books or any(entry.checks for entry in entries) or has_accounts(connection)
         books = Books(self._store, connection, entries) if self._keeps_books else None
-        buckets = self._open_buckets(connection, entries) if is_limited else None
+        meters = self._open_meters(connection, entries) if is_limited else None
         admitted = []
         for entry in entries:
-            entry.error = None if buckets is None else buckets.refuse(entry)
+            entry.error = None if meters is None else meters.refuse(entry)
             if entry.error is None and books is not None:
                 entry.error = books.enter(entry)
             if entry.error is None:
                 admitted.append(entry)
-                if buckets is not None:
-                    buckets.enter(entry)
+                if meters is not None:
+                    meters.enter(entry)
         if books is not None:
             books.write()
-        if buckets is not None:
-            buckets.write()
+        if meters is not None:
+            meters.write()
         return admitted
 
-    def _open_buckets(self, connection: Connection, entries: list[Entry]) -> Buckets:
-        return Buckets(connection, entries, run_id=self._run_id, now_us=to_us(self._clock.now()))
+    def _open_meters(self, connection: Connection, entries: list[Entry]) -> Meters:
+        return Meters(connection, entries, run_id=self._run_id, now_us=to_us(self._clock.now()))
 
     def _call(self, connection: Connection, entry: Entry) -> None:
         assert entry.call is not None

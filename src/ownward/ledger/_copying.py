@@ -39,6 +39,7 @@ TABLES: Final[dict[str, tuple[str, ...]]] = {
     "bodies": ("body_id",),
     "budget_accounts": ("subject", "starts_at_us", "ends_at_us"),
     "limit_buckets": ("key_id", "kind"),
+    "limit_windows": ("key_id", "kind"),
     "limit_holds": ("key_id", "run_id"),
     "kept_responses": ("response_id",),
 }

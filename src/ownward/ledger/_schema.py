@@ -266,6 +266,17 @@ CREATE TABLE limit_holds (               -- tokens held back for calls that a pr
 )""",
 )
 
+_LIMIT_WINDOWS = (
+    """
+CREATE TABLE limit_windows (             -- what keys with limits have used in the last minute
+  key_id TEXT NOT NULL,
+  kind TEXT NOT NULL,                    -- requests, tokens
+  at_us {int} NOT NULL,                  -- when it was counted last
+  recent TEXT NOT NULL,                  -- TIME:AMOUNT, in microseconds from the one before, the first since 1970
+  PRIMARY KEY (key_id, kind)
+)""",
+)
+
 _KEPT_RESPONSES = (
     """
 CREATE TABLE kept_responses (            -- for clients that continue them, where settings ask; deleted when expired
@@ -290,6 +301,7 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
     Migration(name="0002_budgets", statements=_BUDGETS),
     Migration(name="0003_limits", statements=_LIMITS),
     Migration(name="0004_kept_responses", statements=_KEPT_RESPONSES),
+    Migration(name="0005_limit_windows", statements=_LIMIT_WINDOWS),
 )
 
 MIGRATIONS_TABLE = """

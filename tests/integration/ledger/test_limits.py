@@ -1,4 +1,4 @@
-"""Buckets hold over ledgers of one database, through failures of rows, and give up what a killed process held."""
+"""Limits hold over ledgers of one database, through failures of rows, and give up what a killed process held."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def rows(name: str, at: datetime) -> tuple[Request, Intent]:
     return usual_request(name, at=at, key_id="k"), usual_intent(name, at=at)
 
 
-def take(kind: str, amount: int, per_minute: int = 100) -> LimitTake:
-    return LimitTake(key_id="k", kind=kind, amount=amount, per_minute=per_minute)  # type: ignore[arg-type]
+def take(kind: str, amount: int, per_minute: int = 100, *, is_bucket: bool = False) -> LimitTake:
+    return LimitTake(key_id="k", kind=kind, amount=amount, per_minute=per_minute, is_bucket=is_bucket)  # type: ignore[arg-type]
 
 
 async def begin(
@@ -40,20 +40,30 @@ def settle(book: Ledger, name: str, *releases: tuple[LimitTake, int], at: dateti
     book.settle(Settlement(request_id=name, attempt=1, state="failed", settled_at=at), releases=releases)
 
 
-def test_many_at_once_through_two_ledgers_get_exactly_what_there_is(target: str) -> None:
+@pytest.mark.parametrize(("is_bucket", "more", "wait_s"), [(False, 0, 54), (True, 10, 0.6)])
+def test_many_at_once_through_two_ledgers_get_exactly_what_there_is(
+    target: str, is_bucket: bool, more: int, wait_s: float
+) -> None:
     async def main() -> None:
         with ledger.open(target) as one, ledger.open(target) as other:
-            results = await asyncio.gather(
-                *(begin((one, other)[n % 2], f"r{n}", take("requests", 1)) for n in range(400))
-            )
+
+            async def ask(name: str, count: int, at: datetime) -> list[tuple[LimitState, ...] | LimitReached]:
+                books = (one, other)
+                return await asyncio.gather(
+                    *(
+                        begin(books[n % 2], f"{name}{n}", take("requests", 1, is_bucket=is_bucket), at=at)
+                        for n in range(count)
+                    )
+                )
+
+            results = await ask("r", 400, NOON)
             assert sum(isinstance(result, tuple) for result in results) == 100
-            later = NOON + timedelta(seconds=6)
-            results = await asyncio.gather(
-                *(begin((one, other)[n % 2], f"s{n}", take("requests", 1), at=later) for n in range(50))
-            )
-            assert sum(isinstance(result, tuple) for result in results) == 10
+            results = await ask("s", 50, NOON + timedelta(seconds=6))
+            assert sum(isinstance(result, tuple) for result in results) == more
             (refused,) = {result.wait_s for result in results if isinstance(result, LimitReached)}
-            assert refused == pytest.approx(0.6)
+            assert refused == pytest.approx(wait_s), "after this one fits"
+            results = await ask("t", 200, NOON + timedelta(seconds=126.5))
+            assert sum(isinstance(result, tuple) for result in results) == 100
 
     asyncio.run(main())
 
@@ -75,17 +85,22 @@ def test_tokens_are_held_while_a_call_runs_and_taken_when_it_is_settled(target: 
     asyncio.run(main())
 
 
-def test_a_call_that_used_more_than_was_held_is_paid_back_with_time(target: str) -> None:
+@pytest.mark.parametrize(("is_bucket", "wait_s"), [(False, 120), (True, 151 * 0.6)])
+def test_a_call_that_used_more_than_was_held_is_paid_back_with_time(
+    target: str, is_bucket: bool, wait_s: float
+) -> None:
     async def main() -> None:
         with ledger.open(target) as book:
-            first = take("tokens", 10)
+            first = take("tokens", 10, is_bucket=is_bucket)
+            one = take("tokens", 1, is_bucket=is_bucket)
             await begin(book, "a", first)
             settle(book, "a", (first, 250))
             await book.flush()
-            refused = await begin(book, "b", take("tokens", 1))
+            early = NOON + timedelta(seconds=wait_s - 1)
+            refused = await begin(book, "b", one, at=early)
             assert isinstance(refused, LimitReached)
-            assert refused.wait_s == pytest.approx(151 * 0.6)
-            assert isinstance(await begin(book, "c", take("tokens", 1), at=NOON + timedelta(seconds=91)), tuple)
+            assert refused.wait_s == pytest.approx(1)
+            assert isinstance(await begin(book, "c", one, at=early + timedelta(seconds=1)), tuple)
 
     asyncio.run(main())
 
@@ -101,12 +116,28 @@ def test_a_refused_call_takes_nothing_of_either_bucket(target: str) -> None:
     asyncio.run(main())
 
 
-def test_a_clock_that_is_behind_gives_nothing_back(target: str) -> None:
+@pytest.mark.parametrize("is_bucket", [False, True])
+def test_a_host_whose_clock_is_behind_gives_nothing_back(target: str, is_bucket: bool) -> None:
     async def main() -> None:
+        one = take("requests", 1, is_bucket=is_bucket)
         with ledger.open(target) as book:
-            await begin(book, "a", take("requests", 100))
-            assert isinstance(await begin(book, "b", take("requests", 1), at=NOON - timedelta(hours=1)), LimitReached)
-            assert isinstance(await begin(book, "c", take("requests", 1)), LimitReached)
+            await begin(book, "a", take("requests", 100, is_bucket=is_bucket))
+            assert isinstance(await begin(book, "b", one, at=NOON - timedelta(seconds=50)), LimitReached)
+            assert isinstance(await begin(book, "c", one), LimitReached)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("is_bucket", [False, True])
+def test_a_clock_that_was_set_back_locks_no_key_out_until_it_is_there_again(target: str, is_bucket: bool) -> None:
+    async def main() -> None:
+        one = take("requests", 1, is_bucket=is_bucket)
+        with ledger.open(target) as book:
+            await begin(book, "a", take("requests", 100, is_bucket=is_bucket))
+            back = NOON - timedelta(hours=1)
+            assert isinstance(await begin(book, "b", one, at=back), LimitReached), "it is not forgotten"
+            results = [await begin(book, f"c{n}", one, at=back + timedelta(seconds=61)) for n in range(101)]
+            assert sum(isinstance(result, tuple) for result in results) == 100
 
     asyncio.run(main())
 

@@ -10,7 +10,7 @@ from typing import Any
 from ownward.core import Clock, OwnwardError
 from ownward.gateway.errors import Unauthorized
 from ownward.gateway.holding.budgets import budget_in
-from ownward.gateway.holding.limits import limit_in
+from ownward.gateway.holding.limits import limit_in, limits_by
 from ownward.gateway.placing.choosing import KeyScope
 from ownward.ledger import Key
 from ownward.policy import LOCAL_ONLY, Label
@@ -70,6 +70,7 @@ def scope_of(key: Key) -> KeyScope:
         budget=budget_in(scopes),
         requests_per_minute=limit_in(scopes, "requests_per_minute"),
         tokens_per_minute=limit_in(scopes, "tokens_per_minute"),
+        limits_by=limits_by(scopes),
     )
 
 

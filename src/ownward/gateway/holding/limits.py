@@ -1,6 +1,6 @@
-"""What a key may do in a minute: what a call takes from its buckets, and what a client is told of them.
+"""What a key may do in a minute: what a call takes of its limits, and what a client is told of them.
 
-The ledger keeps the buckets, exactly and over all processes; here a key's words become what a call takes.
+The ledger counts, exactly and over all processes; here a key's words become what a call takes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ownward.pricing import Usage
 
 if TYPE_CHECKING:
     from ownward.gateway.errors import Dialect
-    from ownward.gateway.placing.choosing import KeyScope
+    from ownward.gateway.placing.choosing import KeyScope, LimitsBy
 
 NO_TAKES: Final[tuple[LimitTake, ...]] = ()
 _USUAL_OUTPUT_TOKENS: Final = 1024
@@ -28,16 +28,19 @@ def compute_takes(
     """Return what a call takes: a request where it is the first of its own, and an estimate of its tokens.
 
     The estimate is a quarter of the body's bytes and what the request states as its most output, else 1,024; never
-    more than the whole bucket, which a call that needs more has to find full.
+    more than a whole minute's worth, which a call that needs more has to find untouched.
     """
     takes = []
+    is_bucket = key.limits_by == "bucket"
     if key.requests_per_minute is not None and is_first:
-        takes.append(LimitTake(key_id=key.key_id, kind="requests", amount=1, per_minute=key.requests_per_minute))
+        most = key.requests_per_minute
+        takes.append(LimitTake(key_id=key.key_id, kind="requests", amount=1, per_minute=most, is_bucket=is_bucket))
     if key.tokens_per_minute is not None:
         output = min(_USUAL_OUTPUT_TOKENS if stated_output_tokens is None else stated_output_tokens, output_tokens_high)
         tokens = -(-body_bytes // BYTES_PER_TOKEN) + output
-        amount = min(tokens, key.tokens_per_minute)
-        takes.append(LimitTake(key_id=key.key_id, kind="tokens", amount=amount, per_minute=key.tokens_per_minute))
+        most = key.tokens_per_minute
+        amount = min(tokens, most)
+        takes.append(LimitTake(key_id=key.key_id, kind="tokens", amount=amount, per_minute=most, is_bucket=is_bucket))
     return tuple(takes)
 
 
@@ -86,6 +89,11 @@ def headers_of(states: Iterable[LimitState], dialect: Dialect, *, at: datetime) 
 def without_limits(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """Return an upstream's headers without what they say of limits that are not the client's."""
     return [(name, value) for name, value in headers if b"ratelimit-" not in name]
+
+
+def limits_by(scopes: Mapping[str, Any]) -> LimitsBy:
+    """Return how a key's minute is counted; what cannot be read is the stricter way."""
+    return "bucket" if scopes.get("limits_by") == "bucket" else "window"
 
 
 def limit_in(scopes: Mapping[str, Any], name: str) -> int | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 _SHOWN_FIELDS = 6
 
+LimitsBy = Literal["window", "bucket"]
+"""How a key's minute is counted: no 60 s hold more, or a minute's worth at once that refills evenly."""
+
 UNASSIGNED = "unassigned"
 """The workload of a request that no workload of the plan accepts and that names none."""
 
@@ -40,6 +43,7 @@ class KeyScope:
     budget: Budget | None = None
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
+    limits_by: LimitsBy = "window"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
