@@ -25,6 +25,7 @@ from ownward.gateway.errors import (
     UnknownTask,
     body_of,
     retry_after_s,
+    retry_after_value,
     status_of,
 )
 from ownward.gateway.keeping import pages as kept_pages
@@ -77,7 +78,7 @@ async def answer(gateway: Commons, scope: Scope, receive: Receive, send: Send) -
         status, content_type, body = status_of(error), _JSON, body_of(error, dialect)
         wait_s = retry_after_s(error)
         if wait_s is not None:
-            extra.append((b"retry-after", b"%d" % max(1, round(wait_s))))
+            extra.append((b"retry-after", retry_after_value(wait_s)))
         if isinstance(error, UnknownPath) and error.allowed_methods:
             extra.append((b"allow", ", ".join(error.allowed_methods).encode()))
     sent = [(b"content-type", content_type), (b"content-length", b"%d" % len(body)), *extra]

@@ -3,6 +3,7 @@
 Rejected                     the gateway itself says no, before any dispatch
 ├─ UnknownPath               404  no such endpoint, or not with this method (405)
 ├─ MalformedRequest          400  the body or a header cannot be read
+├─ BodyTooLate               408
 ├─ BodyTooLarge              413
 ├─ Unauthorized              401  always the same words, whatever was wrong with the key
 ├─ ForeignPage                403  a web page of another place, where no keys are demanded
@@ -23,6 +24,7 @@ Rejected                     the gateway itself says no, before any dispatch
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -419,6 +421,15 @@ def retry_after_s(error: OwnwardError) -> float | None:
             return 1.0
         case _:
             return None
+
+
+def retry_after_value(wait_s: float) -> bytes:
+    """Return a wait as `Retry-After` has it: whole seconds, never fewer than it takes.
+
+    >>> retry_after_value(0.2), retry_after_value(59.4)
+    (b'1', b'60')
+    """
+    return b"%d" % max(1, math.ceil(wait_s))
 
 
 def body_of(error: OwnwardError, dialect: Dialect, *, request_id: str | None = None) -> bytes:

@@ -28,6 +28,7 @@ from ownward.gateway.errors import (
     TooManyInFlight,
     body_of,
     retry_after_s,
+    retry_after_value,
     status_of,
     stream_event_of,
 )
@@ -472,7 +473,7 @@ class Exchange:
             return
         body = body_of(error, self.endpoint.dialect, request_id=self.request_id)
         wait_s = retry_after_s(error)
-        headers = [] if wait_s is None else [(b"retry-after", b"%d" % max(1, round(wait_s)))]
+        headers = [] if wait_s is None else [(b"retry-after", retry_after_value(wait_s))]
         await self.answer(status, b"application/json", headers, body)
 
     async def _answer_cut_short(self) -> None:

@@ -44,7 +44,7 @@ class Meters:
                 meter = self._meters.get((key_id, kind))
                 if isinstance(meter, Window):
                     meter.at_us = at_us
-                    meter.read(recent)
+                    meter.read(bytes(recent))
         if Bucket in kinds:
             stored = f"SELECT key_id, kind, at_us, used FROM limit_buckets WHERE key_id IN ({marks})"
             for key_id, kind, at_us, used in connection.rows(stored, keys):
@@ -99,7 +99,7 @@ class Meters:
     def write(self) -> None:
         """Write what has changed."""
         changed = [(name, meter) for name, meter in self._meters.items() if meter.is_changed]
-        windows = [(*name, meter.at_us, meter.text) for name, meter in changed if isinstance(meter, Window)]
+        windows = [(*name, meter.at_us, meter.recent) for name, meter in changed if isinstance(meter, Window)]
         buckets = [(*name, meter.used, meter.at_us) for name, meter in changed if isinstance(meter, Bucket)]
         holds = [(key_id, self._run_id, meter.held) for (key_id, kind), meter in changed if kind == "tokens"]
         if windows:

@@ -6,13 +6,15 @@ is held for calls that run counts in full, however long they run.
 
 from __future__ import annotations
 
+import sys
+from array import array
 from bisect import bisect_right
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Final
 
 _MINUTE_US: Final = 60_000_000
-_SLOT_US: Final = 500_000
+_SLOT_US: Final = 1_000_000
 _MOST_MINUTES_OWED: Final = 60
 _JUMP_US: Final = 60_000_000
 """Clocks of hosts agree within seconds; one that is further behind was set back."""
@@ -66,9 +68,9 @@ class Bucket:
 class Window:
     """What the last minute holds: no 60 seconds, wherever they begin, hold more than what may be used in a minute.
 
-    What is used within half a second is counted as if it had been used at the last of its moments, so that a row stays
-    small: it is free again 60 to 60.5 s later. A call that used more than a minute's worth is counted a minute's worth at a
-    time, in this and the next minutes, for an hour at the most.
+    What is used within one second is counted as if it had been used at the last of its moments, so that a row stays
+    small: it is free again 60 to 61 s later. A call that used more than a minute's worth is counted a minute's worth
+    at a time, in this and the next minutes, for an hour at the most.
     """
 
     at_us: int = 0
@@ -139,23 +141,26 @@ class Window:
         return (self.times_us[index] + _MINUTE_US - self.at_us) / 1e6 if self.times_us else 0.0
 
     @property
-    def text(self) -> str:
-        """What is stored of it: `TIME:AMOUNT`, each time in microseconds from the one before, the first since 1970."""
-        steps = (time_us - before for time_us, before in zip(self.times_us, (0, *self.times_us), strict=False))
-        return " ".join(f"{step}:{amount}" for step, amount in zip(steps, self.amounts, strict=True))
+    def recent(self) -> bytes:
+        """What is stored of it: the times, then the amounts, as little-endian integers of 64 bits."""
+        stored = array("q", (*self.times_us, *self.amounts))
+        if sys.byteorder == "big":
+            stored.byteswap()
+        return stored.tobytes()
 
-    def read(self, text: str) -> None:
+    def read(self, recent: bytes) -> None:
         """Take what is stored.
 
-        >>> window = Window(times_us=[7, 9], amounts=[1, 2])
-        >>> window.text
-        '7:1 2:2'
-        >>> other = Window(); other.read(window.text); (other.times_us, other.amounts)
+        >>> window, other = Window(times_us=[7, 9], amounts=[1, 2]), Window()
+        >>> other.read(window.recent)
+        >>> (other.times_us, other.amounts)
         ([7, 9], [1, 2])
         """
-        pairs = [pair.partition(":") for pair in text.split()]
-        self.times_us = list(accumulate(int(step) for step, _, _ in pairs))
-        self.amounts = [int(amount) for _, _, amount in pairs]
+        stored = array("q", recent)
+        if sys.byteorder == "big":
+            stored.byteswap()
+        half = len(stored) // 2
+        self.times_us, self.amounts = stored[:half].tolist(), stored[half:].tolist()
 
 
 Meter = Bucket | Window

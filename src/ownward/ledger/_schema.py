@@ -272,7 +272,7 @@ CREATE TABLE limit_windows (             -- what keys with limits have used in t
   key_id TEXT NOT NULL,
   kind TEXT NOT NULL,                    -- requests, tokens
   at_us {int} NOT NULL,                  -- when it was counted last
-  recent TEXT NOT NULL,                  -- TIME:AMOUNT, in microseconds from the one before, the first since 1970
+  recent {blob} NOT NULL,                -- times since 1970 in microseconds, then amounts, as little-endian int64
   PRIMARY KEY (key_id, kind)
 )""",
 )

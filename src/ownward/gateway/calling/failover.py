@@ -21,6 +21,7 @@ from ownward.gateway.errors import (
     Overloaded,
     UnboundedCharge,
     retry_after_s,
+    retry_after_value,
 )
 from ownward.gateway.placing.choosing import refuse_anew
 
@@ -187,5 +188,5 @@ async def _tell(last: Retry, sink: Sink) -> None:
     status, content_type, headers, words = last.answer
     wait_s = retry_after_s(last.error)
     if wait_s is not None and all(name != b"retry-after" for name, _ in headers):
-        headers = [*headers, (b"retry-after", b"%d" % max(1, round(wait_s)))]
+        headers = [*headers, (b"retry-after", retry_after_value(wait_s))]
     await sink.answer(status, content_type, headers, words)
