@@ -18,6 +18,8 @@ _KEEP_ALIVE_TIMEOUT = re.compile(rb"timeout\s*=\s*(\d{1,6})", re.IGNORECASE)
 _INFORMATIONAL = range(100, 200)
 _BODILESS = (204, 304)
 _MOST_HEADERS = 256
+_SURELY_KEPT = 3
+_JUST_FREED_S = 0.002
 
 
 class Connection(asyncio.Protocol):
@@ -96,13 +98,17 @@ class Connection(asyncio.Protocol):
         """Tell whether an answer is outstanding."""
         return self._answer is not None
 
-    def was_closed_by_peer(self) -> bool:
+    def was_closed_by_peer(self, now: float) -> bool:
         """Tell whether anything (an end, a reset, stray bytes) waits unread on an idle connection.
 
-        It asks the kernel, so that an end which the event loop has not yet seen counts too.
+        It asks the kernel, so that an end which the event loop has not yet seen counts too. Not where the connection
+        was in use a moment ago, by a server that has kept it after several answers: the question costs others the
+        interpreter's lock.
         """
         if self.is_closed:
             return True
+        if self.served >= _SURELY_KEPT and now - self.freed_at < _JUST_FREED_S:
+            return False
         return self._poll is not None and bool(self._poll.poll(0))
 
     def pause(self) -> None:

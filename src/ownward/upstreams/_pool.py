@@ -29,7 +29,7 @@ class Pool:
         """Return the connection used last that is still whole; close those found stale."""
         while self.idle:
             connection = self.idle.pop()
-            if now < connection.idle_until and not connection.was_closed_by_peer():
+            if now < connection.idle_until and not connection.was_closed_by_peer(now):
                 return connection
             connection.abort()
         return None

@@ -253,7 +253,7 @@ class Http1Transport:
         if kept_s <= 0 or self._is_closed:
             connection.abort()
             return
-        connection.idle_until = asyncio.get_running_loop().time() + kept_s
+        connection.idle_until = connection.freed_at + kept_s
         self._put_back(pool, connection)
 
     def _put_back(self, pool: Pool, connection: Connection) -> None:

@@ -28,6 +28,20 @@ _OPEN = re.compile(rb"[ \t\r\n]*\{")
 _MAX_TOKENS = ("max_completion_tokens", "max_tokens", "max_output_tokens", "n_predict")
 _ASKS_FOR_USAGE: frozenset[Endpoint] = frozenset({"chat", "completions"})
 _HIGHEST_COUNT = 10_000_000_000
+_SPELLED = {
+    key: b'"%b":' % key.encode()
+    for key in (
+        "model",
+        "messages",
+        "stream",
+        "stream_options",
+        "temperature",
+        "max_tokens",
+        "tools",
+        "input",
+        "system",
+    )
+}
 _NO_METADATA: Mapping[str, str] = MappingProxyType({})
 _COMMA, _SPACE, _BRACE = b", }"
 
@@ -281,7 +295,7 @@ def _locate_usual(body: bytes, top: _Raws) -> dict[str, tuple[int, int]] | None:
     places: dict[str, tuple[int, int]] = {}
     for key, raw in top.items():
         start = at + len(key) + 3
-        if at >= last or not body.startswith(b'"%b":' % key.encode(), at):
+        if at >= last or not body.startswith(_SPELLED.get(key) or b'"%b":' % key.encode(), at):
             return None
         if body[start] == _SPACE:
             start += 1
