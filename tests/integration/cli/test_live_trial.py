@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,8 @@ import pytest
 
 from ownward.cli import run
 from ownward.engines import FakeOptions, FakeProcess, run_fake
+
+Serve = Callable[..., tuple[subprocess.Popen[bytes], str]]
 
 PLAN = """
 schema = "ownward.plan/1"
@@ -50,9 +51,9 @@ def fakes() -> Iterator[dict[str, FakeProcess]]:
 
 
 def test_a_live_trial_certifies_and_the_ledger_keeps_outcomes_and_certificate(
-    tmp_path: Path, fakes: dict[str, FakeProcess], capsys: pytest.CaptureFixture[str]
+    serve: Serve, tmp_path: Path, fakes: dict[str, FakeProcess], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plan, ledger, ready = tmp_path / "plan.toml", str(tmp_path / "ledger.db"), tmp_path / "ready.json"
+    plan, ledger = tmp_path / "plan.toml", str(tmp_path / "ledger.db")
     tiers = "".join(
         TIER.format(name=name, url=fakes[name].base_url, usd=usd) for name, usd in (("big", "10"), ("small", "1"))
     )
@@ -60,26 +61,14 @@ def test_a_live_trial_certifies_and_the_ledger_keeps_outcomes_and_certificate(
     tasks = tmp_path / "tasks.jsonl"
     row = {"messages": [{"role": "user", "content": "2+2?"}], "expected": 4, "grader": {"kind": "number"}}
     tasks.write_text("".join(json.dumps({"task_id": f"t{index}", **row}) + "\n" for index in range(300)))
-    server = subprocess.Popen(
-        [sys.executable, "-m", "ownward", "serve", "--plan", str(plan), "--ledger", ledger, "--port", "0",
-         "--ready-file", str(ready)],
-        stderr=subprocess.DEVNULL,
+    server, url = serve("--plan", str(plan))
+    code = run(
+        ["trial", "--tasks", str(tasks), "--url", url, "--baseline", "big", "--candidate", "small", "--rho", "0.9",
+         "--workload", "sums", "--ledger", ledger, "--json"]
     )  # fmt: skip
-    try:
-        deadline = time.monotonic() + 60
-        while not ready.exists():
-            assert server.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        url = json.loads(ready.read_text())["base_url"]
-        code = run(
-            ["trial", "--tasks", str(tasks), "--url", url, "--baseline", "big", "--candidate", "small", "--rho", "0.9",
-             "--workload", "sums", "--ledger", ledger, "--json"]
-        )  # fmt: skip
-        certificate = json.loads(capsys.readouterr().out)
-    finally:
-        server.send_signal(signal.SIGINT)
-        server.wait(timeout=30)
+    certificate = json.loads(capsys.readouterr().out)
+    server.send_signal(signal.SIGINT)
+    server.wait(timeout=30)
     assert code == 0
     assert certificate["state"] == "certified"
     assert certificate["tasks"] == 300
@@ -128,39 +117,27 @@ def ask(url: str, text: str, **headers: str) -> None:
 
 
 def test_a_trial_of_captured_requests_sends_each_no_further_than_its_label(
-    tmp_path: Path, fakes: dict[str, FakeProcess], capsys: pytest.CaptureFixture[str]
+    serve: Serve, tmp_path: Path, fakes: dict[str, FakeProcess], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plan, ledger, ready = tmp_path / "plan.toml", str(tmp_path / "ledger.db"), tmp_path / "ready.json"
+    plan, ledger = tmp_path / "plan.toml", str(tmp_path / "ledger.db")
     tiers = TIER.format(name="big", url=fakes["big"].base_url, usd="10")
     plan.write_text(CAPTURING.format() + tiers + RENTED.format(url=fakes["small"].base_url))
-    server = subprocess.Popen(
-        [sys.executable, "-m", "ownward", "serve", "--plan", str(plan), "--ledger", ledger, "--port", "0",
-         "--ready-file", str(ready)],
-        stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        deadline = time.monotonic() + 60
-        while not ready.exists():
-            assert server.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        url = json.loads(ready.read_text())["base_url"]
-        for number in range(8):
-            ask(url, f"open {number} {'streamed' if number % 2 else ''}")
-            ask(url, f"SECRET {number}", **{"x-ownward-label": "local_only"})
-        options = ["--url", url, "--baseline", "big", "--candidate", "far", "--workload", "sums", "--ledger", ledger]
-        command = ["trial", "--captured", "--grader", "number", *options, "--json"]
-        deadline = time.monotonic() + 10
-        while True:
-            assert run(command) == 0
-            certificate = json.loads(capsys.readouterr().out)
-            if certificate["tasks"] == certificate["left_out"] == 8 or time.monotonic() > deadline:
-                break
-        again = run(command)  # what a trial asks is captured as well, and is no task of the next
-        repeated = json.loads(capsys.readouterr().out)
-    finally:
-        server.send_signal(signal.SIGINT)
-        server.wait(timeout=30)
+    server, url = serve("--plan", str(plan))
+    for number in range(8):
+        ask(url, f"open {number} {'streamed' if number % 2 else ''}")
+        ask(url, f"SECRET {number}", **{"x-ownward-label": "local_only"})
+    options = ["--url", url, "--baseline", "big", "--candidate", "far", "--workload", "sums", "--ledger", ledger]
+    command = ["trial", "--captured", "--grader", "number", *options, "--json"]
+    deadline = time.monotonic() + 10
+    while True:
+        assert run(command) == 0
+        certificate = json.loads(capsys.readouterr().out)
+        if certificate["tasks"] == certificate["left_out"] == 8 or time.monotonic() > deadline:
+            break
+    again = run(command)  # what a trial asks is captured as well, and is no task of the next
+    repeated = json.loads(capsys.readouterr().out)
+    server.send_signal(signal.SIGINT)
+    server.wait(timeout=30)
     assert certificate["left_out"] == 8
     assert certificate["left_out_why"] == {"its label does not let it be asked there": 8}
     assert certificate["candidate_completion_fraction"] == 1.0

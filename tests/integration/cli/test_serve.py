@@ -8,8 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,35 +19,6 @@ pytestmark = pytest.mark.engine
 pytest.importorskip("xllamacpp", reason="the embedded engine is not installed")
 
 Serve = Callable[..., tuple[subprocess.Popen[bytes], str]]
-
-
-@pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Serve]:
-    """Start `ownward serve` on a free port and return the process and its base URL once it is ready."""
-    started: list[subprocess.Popen[bytes]] = []
-
-    def start(*argv: str) -> tuple[subprocess.Popen[bytes], str]:
-        ready = tmp_path / "ready.json"
-        command = [sys.executable, "-m", "ownward", "serve", "--port", "0", "--ready-file", str(ready)]
-        with (tmp_path / "stderr.txt").open("wb") as stderr:
-            process = subprocess.Popen(
-                [*command, "--ledger", str(tmp_path / "ledger.db"), *argv], stdout=subprocess.DEVNULL, stderr=stderr
-            )
-        started.append(process)
-        deadline = time.monotonic() + 120
-        while not ready.exists():
-            assert process.poll() is None, (tmp_path / "stderr.txt").read_text()
-            assert time.monotonic() < deadline, (tmp_path / "stderr.txt").read_text()
-            time.sleep(0.05)
-        record = json.loads(ready.read_text())
-        assert record["schema"] == "ownward.ready/1"
-        assert record["pid"] == process.pid
-        return process, record["base_url"]
-
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
 
 
 def children_of(process: subprocess.Popen[bytes]) -> list[psutil.Process]:

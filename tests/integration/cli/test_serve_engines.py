@@ -6,7 +6,7 @@ import json
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -104,7 +104,9 @@ def test_an_option_that_cannot_be_meant_is_told_by_its_key(
     assert told in str(caught.value)
 
 
-def test_serve_starts_the_program_and_answers_through_it_and_stops_it(tmp_path: Path):
+def test_serve_starts_the_program_and_answers_through_it_and_stops_it(
+    serve: Callable[..., tuple[subprocess.Popen[bytes], str]], tmp_path: Path
+):
     """The stand-in takes the flags of the program it stands for and understands the port alone."""
     program = tmp_path / "llama-server"
     program.write_text(
@@ -115,28 +117,13 @@ def test_serve_starts_the_program_and_answers_through_it_and_stops_it(tmp_path: 
     )
     program.chmod(0o755)
     (tmp_path / "m.gguf").write_bytes(b"GGUF")
-    plan, ready = tmp_path / "plan.toml", tmp_path / "ready.json"
+    plan = tmp_path / "plan.toml"
     plan.write_text(plan_text("llama-server", model_path="m.gguf", program=str(program)))
-    command = [sys.executable, "-m", "ownward", "serve", "--plan", str(plan), "--port", "0"]
-    with (tmp_path / "stderr.txt").open("wb") as stderr:
-        serving = subprocess.Popen(
-            [*command, "--ready-file", str(ready), "--ledger", str(tmp_path / "ledger.db")], stderr=stderr
-        )
-    try:
-        deadline = time.monotonic() + 60
-        while not ready.exists():
-            assert serving.poll() is None, (tmp_path / "stderr.txt").read_text()
-            assert time.monotonic() < deadline, (tmp_path / "stderr.txt").read_text()
-            time.sleep(0.05)
-        from openai import OpenAI
+    serving, base_url = serve("--plan", str(plan))
+    from openai import OpenAI
 
-        with OpenAI(base_url=json.loads(ready.read_text())["base_url"] + "/v1", api_key="none") as client:
-            answer = client.chat.completions.create(
-                model="org/some-model", messages=[{"role": "user", "content": "Hello"}]
-            )
-        assert answer.choices[0].message.content == "from the program"
-        serving.send_signal(signal.SIGINT)
-        assert serving.wait(timeout=30) == 0
-    finally:
-        serving.kill()
-        serving.wait()
+    with OpenAI(base_url=base_url + "/v1", api_key="none") as client:
+        answer = client.chat.completions.create(model="org/some-model", messages=[{"role": "user", "content": "Hello"}])
+    assert answer.choices[0].message.content == "from the program"
+    serving.send_signal(signal.SIGINT)
+    assert serving.wait(timeout=30) == 0
