@@ -39,6 +39,7 @@ from typing import Any
 
 from benchmarks.light_client import is_whole, run_on_light_loop
 from benchmarks.machine_facts import new_record, write_record
+from benchmarks.serving import start_serving
 
 from ownward import ledger
 from ownward.engines import Cut, Failure, FakeOptions, FakeProcess, Garbage, OutputLength, Stall, run_fake
@@ -102,7 +103,6 @@ retry_fraction = 1
 retry_burst = 1000
 """
 _SHORT_S, _LONG_S = 0.5, 60.0
-_READY_S = 60.0
 _CLIENT_S = 90.0
 _ENDINGS = {"openai": b"data: [DONE]", "anthropic": b"event: message_stop"}
 _ERRORS = {"openai": b'data: {"error"', "anthropic": b"event: error"}
@@ -154,17 +154,7 @@ class Site:
 
     def start_gateway(self) -> None:
         """Start `ownward serve` on the plan and the ledger, at the same port each time."""
-        ready = self.folder / "ready.json"
-        ready.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "ownward", "serve", "--plan", "plan.toml", "--ledger", "ledger.db"]
-        command += ["--config", "ownward.toml", "--port", str(self.port), "--ready-file", "ready.json"]
-        with (self.folder / "gateway.log").open("ab") as log:
-            self.gateway = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log, start_new_session=True)
-        deadline_s = time.monotonic() + _READY_S
-        while not ready.exists():
-            if self.gateway.poll() is not None or time.monotonic() > deadline_s:
-                raise RuntimeError((self.folder / "gateway.log").read_text())
-            time.sleep(0.01)
+        self.gateway, _ = start_serving(self.folder, "--config", "ownward.toml", "--port", str(self.port))
         self.is_up = True
 
     def kill_gateway(self) -> None:

@@ -15,7 +15,6 @@ import asyncio
 import json
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -27,6 +26,7 @@ from typing import Any
 
 from benchmarks.light_client import run_on_light_loop
 from benchmarks.machine_facts import new_record, write_record
+from benchmarks.serving import start_serving
 
 from ownward import ledger
 from ownward.engines import FakeOptions, FakeProcess, OutputLength, Stall, run_fake
@@ -75,7 +75,6 @@ _REQUEST = (
     b"content-length: %d\r\n\r\n" % len(_BODY)
 ) + _BODY
 _FIRST_EVENT = b'"content"'
-_READY_S = 60.0
 
 
 @dataclass(slots=True)
@@ -123,7 +122,8 @@ def run_arm(hedge: str, stall: Stall, *, requests: int, per_s: float, seed: int)
         try:
             text = _PLAN.format(hedge=hedge, odd=odd.base_url, steady=steady.base_url)
             (folder / "plan.toml").write_text(text)
-            gateway, port = start_gateway(folder)
+            gateway, base_url = start_serving(folder)
+            port = int(base_url.rpartition(":")[2])
             try:
                 seen = run_on_light_loop(lambda: run_clients(port, requests=requests, per_s=per_s, seed=seed))
             finally:
@@ -137,20 +137,6 @@ def run_arm(hedge: str, stall: Stall, *, requests: int, per_s: float, seed: int)
         with ledger.open(folder / "ledger.db") as opened:
             rows = list(opened.query_requests())
     return sum_up(seen, calls, rows, plan.tiers["own"].price)
-
-
-def start_gateway(folder: Path) -> tuple[subprocess.Popen[bytes], int]:
-    """Start `ownward serve` on the folder's plan; return it with its port."""
-    ready = folder / "ready.json"
-    command = [sys.executable, "-m", "ownward", "serve", "--plan", "plan.toml", "--ledger", "ledger.db", "--port", "0"]
-    with (folder / "gateway.log").open("wb") as log:
-        gateway = subprocess.Popen([*command, "--ready-file", str(ready)], cwd=folder, stdout=log, stderr=log)
-    deadline_s = time.monotonic() + _READY_S
-    while not ready.exists():
-        if gateway.poll() is not None or time.monotonic() > deadline_s:
-            raise RuntimeError((folder / "gateway.log").read_text())
-        time.sleep(0.02)
-    return gateway, int(json.loads(ready.read_text())["base_url"].rpartition(":")[2])
 
 
 def _calls_of(fake: FakeProcess) -> list[dict[str, Any]]:

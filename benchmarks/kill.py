@@ -1,6 +1,6 @@
 """Kill a gateway with SIGKILL under 200 concurrent streams, again and again, and compare its ledger with the upstream.
 
-    python benchmarks/kill.py --rounds 50 --streams 200
+    python -m benchmarks.kill --rounds 50 --streams 200
 
 Real processes: a counting fake upstream, a gateway, and this one as the clients. Prints one JSON object.
 What must hold: every call the upstream accepted has exactly one intent; settled rows equal what the upstream
@@ -26,6 +26,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+
+from benchmarks.serving import wait_until_ready
 
 from ownward import ledger
 from ownward.engines import FakeOptions, FakeProcess, OutputLength, run_fake
@@ -129,17 +131,6 @@ def run_round(folder: Path, *, seed: int, streams: int = 200, longest_s: float =
 def start_gateway(folder: Path) -> subprocess.Popen[bytes]:
     """Start a gateway of its own on `folder`'s plan and ledger."""
     return subprocess.Popen([sys.executable, "-c", GATEWAY, str(folder)], start_new_session=True)
-
-
-def wait_until_ready(ready_file: Path, process: subprocess.Popen[bytes]) -> str:
-    """Return the base URL once the gateway accepts requests."""
-    deadline = time.monotonic() + READY_S
-    while not ready_file.exists():
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError(f"the gateway did not become ready (status {process.returncode})")
-        time.sleep(0.02)
-    base_url: str = json.loads(ready_file.read_text())["base_url"]
-    return base_url
 
 
 def wait_until_idle(fake: FakeProcess) -> None:

@@ -18,13 +18,13 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 import venv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from benchmarks.machine_facts import new_record, write_record
+from benchmarks.serving import start_serving
 
 from ownward import ledger
 from ownward.engines import FakeOptions, FakeProcess, run_fake
@@ -111,19 +111,7 @@ def serving(folder: Path, *, with_engine: bool) -> Iterator[dict[str, Any]]:
         )
         with ledger.open(folder / "ledger.db") as opened:
             key = opened.create_key("clients")
-        ready = folder / "ready.json"
-        command = [
-            sys.executable, "-m", "ownward", "serve", "--plan", "plan.toml", "--ledger", "ledger.db", "--port", "0",
-            "--ready-file", str(ready),
-        ]  # fmt: skip
-        with (folder / "log.txt").open("wb") as log:
-            process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
-        until_s = time.monotonic() + 180
-        while not ready.exists():
-            if process.poll() is not None or time.monotonic() > until_s:
-                raise RuntimeError((folder / "log.txt").read_text(errors="replace")[-2000:])
-            time.sleep(0.05)
-        base_url = json.loads(ready.read_text(encoding="utf-8"))["base_url"]
+        process, base_url = start_serving(folder)
         models = ["openai", "anthropic", *(["embedded"] if with_engine else [])]
         yield {
             "base_url": base_url.removesuffix("/v1"), "key": key, "slow_fake": urls["slow"], "models": models,
@@ -213,7 +201,7 @@ def main() -> None:
                     results.append(result)
                     if result["error"] and not result["refused"]:
                         print(f"{client}, {result['upstream']}, {result['cell']}: {result['error']}", file=sys.stderr)
-        log = (folder / "log.txt").read_text(errors="replace")
+        log = (folder / "gateway.log").read_text(errors="replace")
     failed = [result for result in results if result["error"] and not result["refused"]]
     record |= {
         "versions": found, "cells": len(results), "failed": len(failed), "tracebacks_in_log": log.count("Traceback"),
