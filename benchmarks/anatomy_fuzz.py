@@ -1,6 +1,6 @@
 """Feed damaged and lying model files to the anatomy room: it must answer or refuse, quickly and in little memory.
 
-    python benchmarks/anatomy_fuzz.py --cases 100000 --seed 1
+    python -m benchmarks.anatomy_fuzz --cases 100000 --seed 1
 
 Each case damages a valid config, GGUF file, safetensors file or index, and reads it. A
 case passes if it gives an anatomy or one of our errors within the time allowed. The result

@@ -1,8 +1,8 @@
 """Compare our counts with transformers' own models on the meta device, over configs with fields changed.
 
     pip install torch transformers msgspec        # in an environment of its own; not needed by ownward
-    python benchmarks/anatomy_oracle.py --variants 8
-    python benchmarks/anatomy_oracle.py --defaults     # rewrites src/ownward/anatomy/data/defaults.json
+    python -m benchmarks.anatomy_oracle --variants 8
+    python -m benchmarks.anatomy_oracle --defaults     # rewrites src/ownward/anatomy/data/defaults.json
 
 For each architecture every whole-number field is doubled and halved and every switch is
 flipped, alone and in threes; models that transformers itself refuses are left out. The

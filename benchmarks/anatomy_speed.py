@@ -1,6 +1,6 @@
 """Measure how long the anatomy room takes: from a config, from a large index, and for the whole contract.
 
-    python benchmarks/anatomy_speed.py [FOLDER OF CONFIGS]
+    python -m benchmarks.anatomy_speed [FOLDER OF CONFIGS]
 
 Limits: 2 ms for a config, 0.5 s for all of a catalogue, 50 ms for an index of 200 files.
 The result is written to benchmarks/results/anatomy_speed-DATE.json.

@@ -1,7 +1,7 @@
 """What one call through the outbound door costs in CPU, beside a bare socket and aiohttp's client.
 
-    python benchmarks/door.py                      # writes benchmarks/results/door-<date>.json
-    python benchmarks/door.py --peer PYTHON        # PYTHON: an interpreter that has aiohttp and uvloop
+    python -m benchmarks.door                      # writes benchmarks/results/door-<date>.json
+    python -m benchmarks.door --peer PYTHON        # PYTHON: an interpreter that has aiohttp and uvloop
 
 The server is a child process of its own, so that the client's CPU time is its own
 alone. Each figure is the client's CPU time divided by the calls, best of several rounds.

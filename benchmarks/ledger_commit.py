@@ -1,6 +1,6 @@
 """What a durable intent costs: latency, requests and CPU, for both settings of durability, and the bulk rates.
 
-    python benchmarks/ledger_commit.py [--seconds 3] [--folder DIR] [--postgres postgresql://...]
+    python -m benchmarks.ledger_commit [--seconds 3] [--folder DIR] [--postgres postgresql://...]
 
 Writes benchmarks/results/ledger_commit-DATE.json. The folder decides which disk is measured. With an address, begin and
 settle are measured there too, in a database that is empty and may be thrown away; its server's own CPU is not counted.

@@ -1,6 +1,6 @@
 """Write the generated parts of the catalogue from the tables they were collected in.
 
-`python scripts/build_catalog.py` writes; `--check` fails if a generated file is
+`python -m scripts.build_catalog` writes; `--check` fails if a generated file is
 not what the tables give today, and says so and passes where they are not there.
 """
 
@@ -413,7 +413,7 @@ def main() -> int:
     stale = list(stale_files(files))
     if options.check:
         for name in stale:
-            print(f"catalogue: {name} is not what the tables give; run python scripts/build_catalog.py")
+            print(f"catalogue: {name} is not what the tables give; run python -m scripts.build_catalog")
         return 1 if stale else 0
     for name in stale:
         path = DATA / name

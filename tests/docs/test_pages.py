@@ -164,6 +164,20 @@ def test_each_name_of_the_package_that_a_page_states_exists(page: Path):
     assert wrong == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_each_program_of_ours_that_a_page_names_is_run_as_a_module_that_exists(page: Path):
+    """They import each other, which works from the root with `-m` alone."""
+    text = text_of(page)
+    assert re.findall(r"python3? (?:benchmarks|scripts)/\S+", text) == []
+    named = {name.rstrip(".") for name in re.findall(r"python3? -m ((?:benchmarks|scripts)\.[\w.]+)", text)}
+    folders = {name: ROOT.joinpath(*name.split(".")) for name in named}
+    assert [
+        n
+        for n, path in folders.items()
+        if n != "benchmarks.NAME" and not (path.with_suffix(".py").exists() or path.is_dir())
+    ] == []
+
+
 def kinds_of(base: type[errors.OwnwardError]) -> dict[str, type[errors.OwnwardError]]:
     found = {re.sub(r"(?<!^)(?=[A-Z])", "_", base.__name__).lower(): base}
     for kind in base.__subclasses__():
