@@ -82,6 +82,7 @@ class Exchange:
         "headers",
         "hedge",
         "heeded",
+        "is_beta",
         "is_known",
         "is_stream",
         "keeping",
@@ -112,6 +113,7 @@ class Exchange:
         self.table: RoutingTable = gateway.table
         self.heeded = self.table  # the newest plan by which the label holds
         self.endpoint = endpoint
+        self.is_beta = scope.get("query_string") == b"beta=true" and endpoint.dialect == "anthropic"
         self.client = Client(scope, receive, send, gateway.settings)
         self._listed: list[tuple[bytes, bytes]] = scope["headers"]
         self.headers: Mapping[bytes, bytes] = dict(self._listed)

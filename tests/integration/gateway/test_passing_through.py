@@ -4,7 +4,10 @@
 import asyncio
 import json
 
+import pytest
+
 from ownward.engines import FakeOptions, FakeServer
+from ownward.plan import Upstream
 
 
 def test_streamed_bytes_are_the_upstreams_bytes(lab, start):
@@ -64,6 +67,38 @@ def test_unknown_fields_reach_the_upstream_and_only_the_model_changes(lab, start
             ((line, _, body),) = upstream.heard
             assert line == "POST /v1/chat/completions HTTP/1.1"
             assert body == sent.replace(b'"chat"', b'"a-model"')
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "heard"),
+    [
+        ("/v1/messages", "?beta=true", "/v1/messages?beta=true"),
+        ("/v1/messages/count_tokens", "?beta=true", "/v1/messages/count_tokens?beta=true"),
+        ("/v1/messages", "?key=secret", "/v1/messages"),
+    ],
+)
+def test_anthropics_beta_address_reaches_its_upstream_and_no_other_query_does(lab, start, path, query, heard):
+    async def main():
+        said = lab.whole(b'{"type":"message","content":[],"input_tokens":1}')
+        async with lab.Scripted(said) as upstream:
+            speaks = Upstream(name="n", url=upstream.base_url, dialect="anthropic")
+            async with start(lab.plan_of(lab.tier("a", "", upstreams=(speaks,)))) as running:
+                assert (await running.ask(path + query, lab.chat())).status == 200
+            ((line, _, _),) = upstream.heard
+            assert line == f"POST {heard} HTTP/1.1"
+
+    asyncio.run(main())
+
+
+def test_the_beta_address_is_not_asked_of_another_dialect(lab, start):
+    async def main():
+        async with lab.Scripted(lab.whole(b'{"choices":[{"message":{"content":"a"}}]}')) as upstream:
+            async with start(lab.plan_of(lab.tier("a", upstream.base_url))) as running:
+                assert (await running.ask("/v1/messages?beta=true", lab.chat())).status == 200
+            ((line, _, _),) = upstream.heard
+            assert line == "POST /v1/chat/completions HTTP/1.1"
 
     asyncio.run(main())
 

@@ -414,6 +414,24 @@ def test_an_assistant_that_said_nothing_has_an_empty_text():
     assert to_chat(chat(USER, {"role": "assistant", "content": []}, USER))[0]["messages"][1]["content"] == ""
 
 
+def test_a_tools_message_may_name_its_function():
+    """OpenAI's own examples did for years; the call says it as well."""
+    body, made = to_messages(chat(USER, CALLED, {**RESULT, "name": "f"}))
+    assert body["messages"][2]["content"] == [{"type": "tool_result", "tool_use_id": "c", "content": "r"}]
+    assert made.dropped == ()
+
+
+def test_a_whole_number_may_be_spelled_with_a_point():
+    assert to_messages({**chat(), "max_tokens": 5.0})[0]["max_tokens"] == 5
+    assert refused({**chat(), "max_tokens": 5.5}).fields == ("max_tokens",)
+
+
+@pytest.mark.parametrize("kind", ["auto", "none"])
+def test_a_choice_among_no_tools_is_no_choice(kind):
+    """OpenAI refuses `tool_choice` without tools."""
+    assert "tool_choice" not in to_chat(chat(tools=[], tool_choice={"type": kind}))[0]
+
+
 def test_a_message_states_counts_where_the_upstream_states_none():
     answer = {"id": "c", "choices": [{"index": 0, "message": {"content": "a"}, "finish_reason": "stop"}]}
     told = json.loads(to_chat(chat())[1].answer(json.dumps(answer).encode(), now_s=0))

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from ownward.gateway.endpoints import Endpoint
     from ownward.gateway.placing.routing import Target
 
+_BETA = "beta=true"
+"""What Anthropic's client adds to the address of what is in trial there; nothing else of a query travels on."""
+
 
 class Attempt:
     """One call; `run` returns once the answer was passed on, or raises.
@@ -144,7 +147,7 @@ class Attempt:
             response = self._response = await gateway.door.send(
                 permit,
                 method="POST",
-                target=target.paths[self.endpoint.path],
+                target=self._path(),
                 headers=self._headers(),
                 body=spliced.body,
                 timeouts=self._timeouts(),
@@ -176,6 +179,10 @@ class Attempt:
                 who = "it was cancelled" if entry.is_beaten else who
                 entry.settle_unsettled(f"{who} after {entry.progress()}")
             raise
+
+    def _path(self) -> str:
+        path = self.target.paths[self.endpoint.path]
+        return f"{path}?{_BETA}" if self.exchange.is_beta and self.crossed is None else path
 
     def _headers(self) -> list[tuple[bytes, bytes]]:
         exchange, target = self.exchange, self.target

@@ -34,6 +34,7 @@ class Served(Sink, Protocol):
     request_id: str
     started_s: float
     is_stream: bool
+    is_beta: bool
     needs: frozenset[str]
     prompt: Prompt | None
     key: KeyScope | None

@@ -87,6 +87,8 @@ class Members:
     def take(self, name: str, kind: type[_T]) -> _T | None:
         """Return a member, or None; one of another type is refused."""
         value = self._left.pop(name, None)
+        if kind is int and isinstance(value, float) and value.is_integer():
+            value = int(value)
         if value is None or (type(value) is kind):
             return value
         self.report.refuse(self.at(name), f"it is not {_NAMES[kind]}")

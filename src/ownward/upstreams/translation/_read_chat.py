@@ -229,7 +229,10 @@ def _read_messages(top: Members) -> tuple[tuple[Text, ...], tuple[Turn, ...]]:
     turns: list[Turn] = []
     for message in top.take_objects("messages"):
         role = message.take("role", str)
-        message.refuse("name", "the upstream's dialect has no names of participants", unless=("",))
+        if role == "tool":
+            message.take_any("name")  # of the function, which the call says as well
+        else:
+            message.refuse("name", "the upstream's dialect has no names of participants", unless=("",))
         match role:
             case "system" | "developer":
                 parts = _read_texts(message)
