@@ -22,7 +22,17 @@ from benchmarks.answering import Answer, Configs, answer_rows
 from benchmarks.measured_rows import RULES, MeasuredRow, load_rows
 
 _FEWEST_ROWS = 10
+_FEWEST_ON_THE_PAGE = 20
 _KEPT = 0.95
+_WORDS = {
+    "decode_tok_s_per_user": "decode, one user",
+    "prefill_tok_s": "prefill",
+    "decode_tok_s_total": "throughput of a batch",
+    "e2e_total_tok_s": "prompt and answer, end to end",
+    "tpot_ms": "TPOT under load",
+    "ttft_ms": "TTFT",
+    "e2e_ms": "latency under load",
+}
 
 
 def score(answers: Sequence[Answer]) -> dict[str, Any]:
@@ -119,6 +129,23 @@ def render(table: Sequence[dict[str, Any]]) -> str:
         + " |"
         for row in table
     )  # fmt: skip
+    return "\n".join(lines)
+
+
+def render_cells(cells: Sequence[dict[str, Any]]) -> str:
+    """Return the cells that the page about predictions shows, as it does."""
+    lines = [
+        "| | engine | device | rows | pairs | refused | median error | MAPE of the best 95% | bias | in the band |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    order = list(_WORDS)
+    shown = [row for row in cells if row["rows"] >= _FEWEST_ON_THE_PAGE]
+    lines.extend(
+        f"| {_WORDS[row['metric']]} | {row['engine']} | {row['device']} | {row['rows']} | {row['pairs']} |"
+        f" {row['refusals']} | {_percent(row['median_error'])} | {_percent(row['trimmed'])} |"
+        f" {_percent(row['bias'], sign=True)} | {_percent(row['coverage_of_answers'])} |"
+        for row in sorted(shown, key=lambda row: (order.index(row["metric"]), -row["rows"]))
+    )
     return "\n".join(lines)
 
 

@@ -136,18 +136,36 @@ def answer_rows(rows: Sequence[MeasuredRow], configs: Configs, *, leave_pair_out
 def is_impossible(row: MeasuredRow, case: Case, deployment: Deployment) -> bool:
     """Return whether a row claims tokens faster than the weights can be read at 1.3 x the stated bandwidth.
 
-    Or, alone on its machine, 60 times slower than that. Such rows are scored like all others; they have no part in
-    the fit, and a second line of the summary says what the rest come to.
+    Weights that lie in a second memory have to be read at that memory's. Or, alone on its machine, 60 times slower than
+    that. Such rows are scored like all others; they have no part in the fit, and a second line of the summary says what
+    the rest come to.
     """
     if row.apart:
         return True
-    if case.metric not in {"tpot_ms", "decode_tok_s_per_user"} or case.speculative or deployment.miss_fraction:
+    if case.speculative:
         return False
-    routed = deployment.counted.routed * case.anatomy.experts_per_tok / max(case.anatomy.experts, 1)
-    reachable = deployment.bandwidth_bytes_per_s * deployment.tensor_parallel * _MOST_OF_BANDWIDTH
-    floor_s = (deployment.counted.dense_read + routed) / reachable
+    missed = deployment.miss_fraction
+    if missed and case.metric == "decode_tok_s_total":
+        claimed_s = case.concurrency / row.value
+        return claimed_s < _floor_s(case, deployment, sequences=case.concurrency)
+    if case.metric not in {"tpot_ms", "decode_tok_s_per_user"}:
+        return False
     claimed_s = row.value / 1e3 if case.metric == "tpot_ms" else 1 / row.value
-    return claimed_s < floor_s or (claimed_s > _STALLED * floor_s and case.concurrency == 1)
+    floor_s = _floor_s(case, deployment, sequences=1)
+    return claimed_s < floor_s or (not missed and claimed_s > _STALLED * floor_s and case.concurrency == 1)
+
+
+def _floor_s(case: Case, deployment: Deployment, *, sequences: int) -> float:
+    """Return the time in which the weights that a step of so many sequences touches can be read."""
+    counted, missed = deployment.counted, deployment.miss_fraction
+    touched = deployment.touched_fraction(sequences) if sequences > 1 else None
+    if touched is None:
+        touched = case.anatomy.experts_per_tok / max(case.anatomy.experts, 1)
+    routed = counted.routed * touched
+    movable = routed if counted.routed else counted.dense_read
+    reachable = deployment.bandwidth_bytes_per_s * deployment.tensor_parallel * _MOST_OF_BANDWIDTH
+    there_s = missed * movable / (deployment.miss_bytes_per_s * _MOST_OF_BANDWIDTH)
+    return max((counted.dense_read + routed - missed * movable) / reachable, there_s)
 
 
 def _is_possible(row: MeasuredRow, case: Case) -> bool:

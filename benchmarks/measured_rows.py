@@ -37,14 +37,17 @@ first command's); else as stated; a command with SGLang's own flags (--tp-size, 
 A command also says weights (a suffix of its model), degrees (1 where it has no flag), seats and the type of the cache.
 Parallelism. TPn, PPn, EP and `layer-split` as stated; `Ninst` are N replicas; `--enable-dp-attention` with a
 `--dp-size` asks with attention cut by sequences; `cpu-offload`, `CPU experts` or `gpu_experts=P%` with weights over
-two memories (P% of the experts on the GPU). A step's prompt tokens (llama.cpp's n_ubatch, vLLM's token budget) are
+two memories (P% of the experts on the GPU, placed as it says; none where a note has llama.cpp's `-ot exps=CPU` or
+`--cpu-moe`; else as many as fit). A step's prompt tokens (llama.cpp's n_ubatch, vLLM's token budget) are
 those of the row's note, or the n_ubatch of its page where all rows that state one agree.
 Speculation. `spec` asks with it, as does the heading of a section (Speculative Decoding, MTP); method and depth are
 read from the note's command or run. A note that says that a run was not speculative (AR baseline, no MTP) is believed.
 Back end. What a note says that kernels were compiled for (Vulkan, ROCm, HIP) is added to the engine's name, and a note
-that says that a row filed under a processor ran on its graphics unit names the device.
+that says that a row filed under a processor ran on its graphics unit names the device. A row that only points to its
+page (`see discussion`) is read by that page.
 Time per token of guidellm's pages is the whole latency over the tokens, first token and queue included; it is asked so.
-Rows apart. Numbers of four digits and more that one site prints for two pairs; results whose page has no command;
+Rows apart. Numbers of four digits and more that one site prints for two pairs; results whose page has no command, or
+whose heading names another engine than their column and shows none; the 99th percentiles of a run (`P99;` in a note);
 vLLM pages whose commands have `--reasoning-parser`, which timed the first token after the reasoning and divided by all
 tokens. They are scored, stand apart in the second line of the summary, and have no part in the fit.
 Names. Case, organisation, folder, file suffix and everything after `:` but a size are dropped; a name is cut into
@@ -75,6 +78,10 @@ _CACHED = 0.9
 _SGLANG_FLAGS = r"cmd: .*--(?:tp-size|mem-fraction-static|ep-size|chunked-prefill-size)[= ]"
 # Flags and words of pages made with guidellm, whose time per output token is (last token - request) / tokens.
 _GUIDED = r"le constant --rate|--max-requests \$|benchmark job submission|guidellm"
+# llama.cpp's flags that leave no expert to the card.
+_ALL_EXPERTS = re.compile(r"(?:-ot|--override-tensor) \S*exps\S*=CPU|--cpu-moe\b")
+# A heading that ends in an engine's name, and no command beside it.
+_IN_HEADING = re.compile(r'section "[^"]* in ([^"\s/]+)"')
 _TELLING_DIGITS = 4
 _RATED = re.compile(r"(\d+) ?RPS\b.*--profile constant")
 # Mean prompts of MLPerf Inference v5.1 data sets, in tokens. Source: MLCommons task descriptions (OpenOrca; a mix of
@@ -188,6 +195,11 @@ class _Doubts:
             return "printed for two machines or models"
         if command is not None and not command.is_own:
             return "its command is not on the page"
+        named = _IN_HEADING.search(row.get("note", ""))
+        if command is None and named and named[1].lower() not in row["engine"].lower():
+            return "its heading names another engine"
+        if row.get("note", "").startswith("P99;"):
+            return "a 99th percentile, where means are predicted"
         if row["metric"] == "tpot_ms" and self._hides_reasoning(row):
             return "reasoning not seen"
         return ""
@@ -223,7 +235,7 @@ def _question(
         requests = 0
     load = rate or load
     scenario = re.search(r"server|interactive", row["batch_or_concurrency"], re.IGNORECASE)
-    shares = re.search(r"gpu_experts=(\d+)%", parallel)
+    shares = re.search(r"gpu_experts=\d+%(?: \S+)?", parallel)
     offload: Any = bool(re.search(r"cpu-offload|CPU experts|GPU/CPU", parallel))
     if prompt and not depth and "multi-turn" in row.get("note", ""):
         prompt, depth = prompt - round(_CACHED * prompt), round(_CACHED * prompt)
@@ -245,7 +257,7 @@ def _question(
         "tensor_parallel": tensor,
         "pipeline_parallel": pipeline,
         "expert_parallel": 1 if re.search(r"\bEP", parallel) or "--moe-a2a-backend=deepep" in note else None,
-        "cpu_offload": f"gpu_experts={shares[1]}%" if shares else offload,
+        "cpu_offload": shares[0] if shares else "gpu_experts=0%" if _ALL_EXPERTS.search(note) else offload,
         "attention_data_parallel": bool(
             re.search(r"--enable-dp-attention.*--dp-size[= ](?!1\b)|--dp-size[= ](?!1\b).*--enable-dp-attention", note)
         ),

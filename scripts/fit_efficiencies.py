@@ -70,10 +70,10 @@ _BEND = 2.5
 _STEP = 0.05
 _LONGEST_STEP = 0.4
 _DAMPING = 0.05
-_MOST_TRIES = 6
-_LEAST_GAIN = 2e-4
-_ROUNDS = 14
-_WARM_ROUNDS = 10
+_MOST_TRIES = 10
+_LEAST_GAIN = 2e-5
+_ROUNDS = 60
+_WARM_ROUNDS = 40
 # Between these quantiles of the others' residuals 80% of a pair that is not among them lie.
 _LOW, _HIGH = 0.055, 0.945
 _LEAST_HALF_BAND = 0.03

@@ -122,8 +122,8 @@ def fit(
 ) -> int:
     """Rank the ways to run MODELs on a machine; without a MODEL, the best of the catalogue for it.
 
-    Memory is counted exactly; speeds are predictions with an 80% band. A MODEL is a name of the catalogue, a file
-    (config.json, GGUF, safetensors, an index) or a checkpoint elsewhere, hf:org/name. Exit code 3: nothing fits.
+    Memory is counted, tensor by tensor; speeds are predictions with an 80% band. A MODEL is a name of the catalogue, a
+    file (config.json, GGUF, safetensors, an index) or a checkpoint elsewhere, hf:org/name. Exit code 3: nothing fits.
     """
     from ownward.cli._assumptions import assumptions_from
     from ownward.cli._context import load_settings

@@ -28,7 +28,7 @@ from ownward.perf._traits import (
 # The sharpness of the corner between compute-bound and memory-bound: real kernels have none.
 _SMOOTHNESS = 5.0
 # A skew of routing as measured traffic shows it (Zipf exponent 0.3 to 0.6).
-_ROUTING_SKEW = 0.4
+ROUTING_SKEW = 0.4
 LLAMA_LIKE = frozenset({"llama.cpp", "ik_llama.cpp", "mlx", "hipfire"})
 # What a server's engine keeps besides weights, cache and activations: graphs, the runtime itself.
 _OVERHEAD_BYTES = 1800 << 20
@@ -253,14 +253,16 @@ class Deployment:
     def _missed_s(self, missed: float, flop: float) -> float:
         """Return what the weights in the other memory cost: its processor multiplies them, or the card fetches them.
 
-        Which, is the faster: a processor for single tokens, the card for prompts.
+        Which, is the faster: a processor for single tokens, the card for prompts. Either way the two meet at each layer
+        of experts; the layers of a dense model that lie there follow each other, and are handed over once.
         """
         if not missed:
             return 0.0
         read_s = missed * self.efficiency.miss / (_HOST_SHARE * self.miss_bytes_per_s)
         there_s = _smooth_max(read_s, flop / self._host_flop_per_s)
         here_s = missed / min(pcie_bytes_per_s(self.traits.family), self.miss_bytes_per_s)
-        return min(there_s, here_s)
+        meetings = max(self.expert_layers, 1) if self.machine.kind.startswith("gpu") else 0
+        return min(there_s, here_s) + meetings * self.efficiency.handover_s
 
     @property
     def _host_flop_per_s(self) -> float:
@@ -528,7 +530,7 @@ def _cache_copies(anatomy: Anatomy, devices: int) -> float:
 
 @lru_cache(maxsize=8192)
 def _touched_share(experts: int, per_token: int, tokens: float) -> float:
-    distinct = expected_distinct_experts(experts=experts, per_token=per_token, tokens=tokens, skew=_ROUTING_SKEW)
+    distinct = expected_distinct_experts(experts=experts, per_token=per_token, tokens=tokens, skew=ROUTING_SKEW)
     return distinct / experts
 
 

@@ -44,6 +44,7 @@ PRIORS: dict[str, float] = {
     "load": 1.0,  # time under load against the sum of its steps
     "speculation": 1.0,
     "host_mfu": 0.4,  # of what the processor behind a card computes
+    "handover_s": 4e-5,  # a layer's tokens to the processor behind a card, and its sums back
     "miss": 1.0,  # time to read a weight from the next tier of memory against its stated bandwidth
 }
 # What is known of a kind of device before any fit, as factors on the priors. A processor multiplies vectors one by one:
@@ -79,6 +80,7 @@ LEVELS: dict[str, tuple[str, ...]] = {
     "load": ("e", "e/f", "e/s"),
     "speculation": ("e", "e/s"),
     "host_mfu": ("e",),
+    "handover_s": ("e",),
     "miss": ("e",),
 }
 # What no engine passes: peaks, with room for rates that accumulate in 16 bits where the datasheet's do in 32.
@@ -126,6 +128,7 @@ class Efficiency:
     load: float
     speculation: float
     host_mfu: float
+    handover_s: float
     miss: float
     decode_band: tuple[float, float]
     prefill_band: tuple[float, float]

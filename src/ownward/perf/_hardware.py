@@ -32,6 +32,7 @@ _PLATFORMS: tuple[tuple[str, MachineKind, float, float | None, float | None], ..
     (r"radeon 7[68]0m", "soc-unified", 89.6, 32.0, 17.0),
     (r"xeon.*6980p", "cpu-platform", 844.8, None, 262.0),
     (r"xeon.*6787p", "cpu-platform", 512.0, None, 176.0),
+    (r"2x xeon gold 6138", "cpu-platform", 256.0, None, None),
     (r"xeon scalable|xeon gold", "cpu-platform", 307.2, None, None),
     (r"ampereone", "cpu-platform", 332.8, None, None),
     (r"7840hs|8745h|7640u|155h|ryzen ai 5 340|265k|13900", "cpu-platform", 89.6, None, None),

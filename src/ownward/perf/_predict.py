@@ -11,7 +11,7 @@ from ownward.anatomy import Anatomy
 from ownward.catalog import Machine
 from ownward.core import Basis, UnknownQuantization
 from ownward.perf._apart import serve_apart
-from ownward.perf._deployment import LLAMA_LIKE, Deployment, as_run, deploy
+from ownward.perf._deployment import LLAMA_LIKE, ROUTING_SKEW, Deployment, as_run, deploy
 from ownward.perf._efficiency import Coefficients, load_coefficients
 from ownward.perf._formats import NATIVE, resident_bytes, weight_format
 from ownward.perf._load import Load
@@ -40,10 +40,11 @@ class Case:
     """One question: a metric of a model under an engine on some machines, at a load.
 
     `context_depth`: tokens already in the cache before the prompt. `cpu_offload`: whether weights lie in the host's
-    memory too, as much as must; `gpu_experts=30%` states the share that does not. `arrivals_per_s`: requests that
-    come at a rate, instead of `concurrency` users at a time. `limits`: as many as keep them. `requests` end a run;
-    0: it goes on for ever; None: as such loads usually do. `replicas`: whole copies, of `machines_count` each.
-    `nodes` hold those devices together, over a `network`. `prefill_replicas`: copies besides that only read prompts.
+    memory too, as much as must (all experts where nothing must); `gpu_experts=30%` states the share that does not,
+    `gpu_experts=30% frequency` that it is those used most. `arrivals_per_s`: requests that come at a rate, instead of
+    `concurrency` users at a time. `limits`: as many as keep them. `requests` end a run; 0: it goes on for ever; None:
+    as such loads usually do. `replicas`: whole copies, of `machines_count` each. `nodes` hold those devices together,
+    over a `network`. `prefill_replicas`: copies besides that only read prompts.
     """
 
     id: str
@@ -272,7 +273,7 @@ def place(
     if offloaded is None:
         movable = deployment.counted.routed or deployment.counted.resident + memory.cache  # layers take caches along
         offloaded = 0.0 if usable is None else (memory.total - usable) / max(movable, 1)
-        if case.cpu_offload and case.anatomy.experts:
+        if case.cpu_offload and case.anatomy.experts and offloaded <= 0:  # nothing must, so what is meant is all
             offloaded = 1.0
     spilled = with_offload(deployment.weights, min(max(offloaded, 0.0), 1.0))
     assert not isinstance(spilled, str)  # the same choices were deployed before
@@ -282,13 +283,14 @@ def place(
 def _stated_share(case: Case) -> float | None:
     """Return the share that is read from the host's memory, where the case states what the card keeps.
 
-    Placing by frequency keeps the experts that are used more: the miss share falls with the square.
+    Placing by frequency keeps the experts that are used most: by the routing's own skew, a share of them gets more
+    than that of the tokens.
     """
     found = _SHARE.search(case.cpu_offload) if isinstance(case.cpu_offload, str) else None
     if found is None:
         return None
-    missed = 1 - float(found[1]) / 100
-    return missed**1.5 if _PLACING.search(str(case.cpu_offload)) else missed
+    kept = min(float(found[1]) / 100, 1.0)
+    return 1 - (kept ** (1 - ROUTING_SKEW) if _PLACING.search(str(case.cpu_offload)) else kept)
 
 
 def compute_value(case: Case, deployment: Deployment) -> float:

@@ -60,6 +60,41 @@ def test_a_graphics_unit_filed_under_its_processor_is_the_device(tmp_path: Path)
     assert not row.question["on_cpu"]
 
 
+def test_where_experts_lie_is_read_from_the_share_its_placing_or_llama_cpp_s_flags(tmp_path: Path) -> None:
+    rows = _load(
+        tmp_path,
+        {"parallelism": "TP4 gpu_experts=30% frequency"},
+        {"parallelism": "CPU experts + GPU attention", "note": "model 211.03 GiB; -ot exps=CPU"},
+        {"parallelism": "CPU experts + GPU attention"},
+        {},
+    )
+    assert [row.question["cpu_offload"] for row in rows] == [
+        "gpu_experts=30% frequency", "gpu_experts=0%", True, False,
+    ]  # fmt: skip
+
+
+def test_a_heading_of_another_engine_and_a_percentile_stand_apart(tmp_path: Path) -> None:
+    rows = _load(
+        tmp_path,
+        {"engine": "vLLM", "note": 'section "2. Quantization in MindIE"; cmd: --enable-prefix-caching'},
+        {"engine": "vLLM", "note": 'section "2. Quantization in vLLM"; cmd: '},
+        {"engine": "vLLM", "note": "P99; 300 requests"},
+        {"engine": "vLLM", "note": "Mean; 300 requests"},
+    )
+    assert [bool(row.apart) for row in rows] == [True, False, True, False]
+
+
+def test_a_row_that_only_points_to_its_page_is_read_by_it(tmp_path: Path) -> None:
+    page = {
+        "source": "github:ikawrakow/ik_llama.cpp github-data/discussions/385", "model": "Qwen3-235B-A22B",
+        "quantization_weights": "see discussion", "hardware": "CPU Intel Xeon Scalable (discussion 385)",
+    }  # fmt: skip
+    first, other = _load(tmp_path, {**page, "value": "2.41"}, {**page, "value": "12.9"})
+    assert first.question["weights"] == other.question["weights"] == "Q8_0"
+    assert "6138" in first.hardware
+    assert first.pair != other.pair
+
+
 def test_a_class_of_one_pair_borrows_from_the_class_that_holds_it() -> None:
     wide = [("m/e/one/wide", f"w{n}", sign * 0.5) for n in range(20) for sign in (-1, 1)]
     bands = Bands([*wide, ("m/e/one/narrow", "n", 0.0)])

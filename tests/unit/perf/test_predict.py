@@ -5,7 +5,17 @@ from dataclasses import replace
 import pytest
 
 from ownward import anatomy, catalog
-from ownward.perf import Case, Deployment, arranged, deploy, load_coefficients, locate, predict, without_repetition
+from ownward.perf import (
+    Case,
+    Deployment,
+    arranged,
+    deploy,
+    load_coefficients,
+    locate,
+    place,
+    predict,
+    without_repetition,
+)
 from ownward.perf._traits import backend_of
 
 
@@ -198,3 +208,60 @@ def test_a_long_prompt_of_an_offloaded_mixture_is_read_faster_a_token_than_a_sho
     assert rates[1] is not None
     assert rates[2] is not None
     assert rates[0] < rates[1] < rates[2]
+
+
+def _spilled(**asked: object) -> Case:
+    return _case("qwen3-235b-a22b", engine="ktransformers", weights="int4", **asked)
+
+
+def _value(case: Case) -> float:
+    said = predict(case).value
+    assert said is not None
+    return said
+
+
+def test_more_cards_leave_less_of_an_offloaded_mixture_to_the_host() -> None:
+    one, four = _spilled(cpu_offload=True), _spilled(cpu_offload=True, machines_count=4, tensor_parallel=4)
+    missed = []
+    for case in (one, four):
+        placed = place(case, "int4")
+        assert isinstance(placed, tuple)
+        missed.append(placed[0].miss_fraction)
+    assert 0.2 < missed[1] < missed[0] - 0.3
+
+
+def test_offload_of_a_mixture_that_would_fit_means_all_of_its_experts() -> None:
+    placed = place(_case("gpt-oss-20b", cpu_offload=True), "native")
+    assert isinstance(placed, tuple)
+    assert placed[0].miss_fraction == 1
+
+
+def test_experts_placed_by_how_often_they_are_used_are_missed_less_and_all_or_none_alike() -> None:
+    placings = [
+        [_value(_spilled(cpu_offload=f"gpu_experts={share}% {how}")) for how in ("random", "frequency")]
+        for share in (0, 50, 100)
+    ]
+    assert placings[0][0] == placings[0][1]
+    assert placings[1][0] < placings[1][1]
+    assert placings[2][0] == placings[2][1]
+
+
+def test_handing_over_costs_a_step_its_layers_however_little_the_host_has() -> None:
+    """At a thousandth of the experts in the host, a card and its host still meet at every layer of experts."""
+    whole, most = (1 / _value(_spilled(cpu_offload=f"gpu_experts={share}%")) for share in (100, 99.9))
+    layers = _case("qwen3-235b-a22b").anatomy.moe_layers
+    assert most - whole > 1e-5 * layers
+
+
+def test_layers_of_a_dense_model_in_the_host_are_handed_over_once() -> None:
+    """They follow each other: what a little of them costs is little."""
+    asked = _case("llama-3.1-8b")
+    times = []
+    for share in (0.0, 0.001):
+        made = deploy(
+            asked.anatomy, machine=asked.machine, machines_count=1, engine="llama.cpp", weights="q4_k_m",
+            offloaded_fraction=share,
+        )  # fmt: skip
+        assert isinstance(made, Deployment)
+        times.append(made.compute_decode_step_s(sequences=1, context_tokens=512))
+    assert times[1] - times[0] < 5e-4
