@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,8 @@ from ownward import plan as plan_room
 
 pytestmark = pytest.mark.engine
 pytest.importorskip("xllamacpp", reason="the embedded engine is not installed")
+
+README = (Path(__file__).resolve().parents[3] / "README.md").read_text("utf-8")
 
 
 def test_the_demo_runs_the_whole_loop_and_leaves_nothing_running(tmp_path: Path) -> None:
@@ -46,6 +49,15 @@ def test_the_demo_runs_the_whole_loop_and_leaves_nothing_running(tmp_path: Path)
     assert len(comparison["break_evens"]) == 9
     for cost in comparison["owned"]:
         assert float(cost["marginal_usd"]) < float(cost["loaded_usd"])
+
+    # (e) is what the README shows first
+    told = {f"own {cost['name']}": (cost["machines"], cost["loaded_usd"]) for cost in comparison["owned"]}
+    told |= {f"rent {api['name']}": (None, api["usd"]) for api in comparison["rented"]}
+    shown = re.findall(r"^ (own |rent)\s+(\S+) +(\d+)?.*?\$([\d,]+) +\$[\d.]+$", README, re.MULTILINE)
+    assert len(shown) >= 4
+    for kind, name, machines, usd in shown:
+        count, stated = told[f"{kind.strip()} {name}"]
+        assert (machines or None, usd) == (count and str(count), f"{float(stated):,.0f}"), name
 
     # the plan refuses the tiny model
     plan = plan_room.loads(Path(result["plan"]).read_text(), file="plan.toml")

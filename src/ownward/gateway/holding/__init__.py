@@ -1,1 +1,1 @@
-"""What a request is held to: its key, its budgets and limits, its turn, and what it may cost at most."""
+"""What a request is held to: its key, its budgets and limits, and its turn."""
