@@ -10,7 +10,7 @@ import random
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol
 
-from ownward.core import Clock
+from ownward.core import Clock, OwnwardError
 from ownward.gateway.client import Client
 from ownward.gateway.holding.admission import Slots, split
 from ownward.gateway.holding.keys import KeyRing
@@ -22,6 +22,7 @@ from ownward.gateway.placing.routing import RoutingTable
 from ownward.gateway.settings import GatewaySettings
 from ownward.gateway.watching.counting import Counting, Watcher
 from ownward.gateway.watching.gauges import gauge_lines, read_budgets
+from ownward.gateway.watching.upstream_log import UpstreamLog
 from ownward.ledger import Ledger
 from ownward.traffic import Sketcher
 from ownward.upstreams import Door
@@ -53,6 +54,7 @@ class Commons:
         self.most_in_flight = split(settings.max_in_flight_requests, index=settings.worker, count=settings.workers)
         self.clock = clock
         self.counting = Counting(clock, watchers)
+        self.upstream_log = UpstreamLog()
         self.breakers: dict[str, Breaker] = {}
         self.in_flight: dict[str, int] = {}
         self.prefixes = Prefixes()
@@ -119,14 +121,20 @@ class Commons:
         """Note an answer."""
         breaker = self.breakers.get(key)
         if breaker is not None:
-            self._remember(key, breaker.after_success(self.clock.monotonic_s()))
+            now_s = self.clock.monotonic_s()
+            after = breaker.after_success(now_s)
+            self._remember(key, after)
+            if after is CLOSED:
+                self.upstream_log.answered(key, before=breaker, now_s=now_s)
 
-    def learn_failure(self, key: str) -> None:
-        """Note that an upstream failed."""
+    def learn_failure(self, key: str, error: OwnwardError) -> None:
+        """Note that a call to an upstream failed, and why."""
         now_s = self.clock.monotonic_s()
         before = self.breakers.get(key, CLOSED)
         after = before.after_failure(now_s, self._rules)
         self._remember(key, after)
+        self.counting.call_failed(key, error.kind)
+        self.upstream_log.failed(key, error, before=before, after=after, now_s=now_s)
         if after.opened > before.opened:
             self.counting.breaker_opened(key)
 
@@ -138,11 +146,13 @@ class Commons:
 
     def learn_wait(self, key: str, wait_s: float | None) -> None:
         """Note that an upstream asks to wait; without a time it only says that it is busy."""
+        self.counting.call_failed(key, "rate_limited")
         if wait_s is None:
             self.learn_nothing(key)
             return
         now_s = self.clock.monotonic_s()
         self._remember(key, self.breakers.get(key, CLOSED).after_request_to_wait(now_s, wait_s, self._rules))
+        self.upstream_log.asked_to_wait(key, wait_s, now_s=now_s)
 
     def _remember(self, key: str, breaker: Breaker) -> None:
         if breaker is CLOSED:
@@ -163,9 +173,19 @@ class Commons:
 
     @property
     def is_ready(self) -> bool:
-        """Whether requests are taken and at least one upstream can be used."""
-        usable = any(target.unusable is None for targets in self.table.targets.values() for target in targets)
-        return usable and not self.is_draining
+        """Whether requests are taken, at least one upstream can be used, and the ledger can be written."""
+        return self.why_not_ready is None
+
+    @property
+    def why_not_ready(self) -> str | None:
+        """Why no request can be served; None, where one can."""
+        if self.is_draining:
+            return "it is stopping"
+        if not any(target.unusable is None for targets in self.table.targets.values() for target in targets):
+            return "no upstream of the plan can be used"
+        if self.ledger.is_failing:
+            return "the ledger cannot be written, and nothing is sent that is not recorded"
+        return None
 
 
 class _FullTiers:

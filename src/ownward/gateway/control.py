@@ -94,7 +94,9 @@ async def _answer(gateway: Commons, scope: Scope, headers: Mapping[bytes, bytes]
     if path == "/healthz":
         return 200, _JSON, b'{"status": "ok"}'
     if path == "/readyz":
-        return (200, _JSON, b'{"status": "ready"}') if gateway.is_ready else (503, _JSON, b'{"status": "not ready"}')
+        why = gateway.why_not_ready
+        record = {"status": "ready"} if why is None else {"status": "not ready", "why": why}
+        return 200 if why is None else 503, _JSON, json.dumps(record).encode()
     if path == "/openapi.json":
         from ownward.gateway import openapi
 

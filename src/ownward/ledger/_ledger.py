@@ -80,6 +80,11 @@ class Ledger(Reader):
         """How many transactions this ledger has committed for its queue."""
         return self._writer.commits
 
+    @property
+    def is_failing(self) -> bool:
+        """Whether the last rows could not be committed, and no heartbeat since: nothing can be begun until some can."""
+        return self._writer.is_failing
+
     def __enter__(self) -> Self:
         """Return the ledger."""
         return self

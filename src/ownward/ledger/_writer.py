@@ -29,6 +29,7 @@ _log = logging.getLogger("ownward.ledger")
 _BATCH_ENTRIES: Final = 4096
 _HEARTBEAT_INTERVAL_S: Final = 10.0
 _RETRY_S: Final = 0.5
+_SAY_EVERY_S: Final = 60.0
 
 # What the event loop commits by itself. A settlement rides with the next intent, or goes when none comes in time.
 _MOST_WAITING: Final = 4
@@ -68,6 +69,8 @@ class Writer:
         self._is_closed = False
         self._kept: list[Entry] = []  # settlements whose commit failed: tried again with the next batch
         self._stuck: LedgerError | None = None  # why they are kept
+        self.is_failing = False  # whether the last commit failed, and no heartbeat went well since
+        self._says_again_s = 0.0
         self._refused: LedgerError | None = None  # a row without a waiter that can never be written
         self.commits = 0  # figures for metrics and benchmarks
         self.entries = 0
@@ -255,8 +258,8 @@ class Writer:
                 self._answer(told)
             now_s = self._clock.monotonic_s()
             if self._committer.has_run and now_s >= beat_at_s and not is_last:
-                with self._writing, contextlib.suppress(Exception):  # the next batch finds out and tells those who wait
-                    self._committer.beat()
+                with self._writing:
+                    self._beat()
                 beat_at_s = now_s + _HEARTBEAT_INTERVAL_S
             if is_last:
                 self._finish()
@@ -293,16 +296,38 @@ class Writer:
 
     def _note_commit(self, entries: list[Entry]) -> None:
         self._stuck = None
+        self._note_health()
         self.commits += 1
         self.entries += len(entries)
+
+    def _beat(self) -> None:
+        """Say that this run lives; so it is also found out that a ledger cannot be written, or can be again."""
+        try:
+            self._committer.beat()
+        except Exception as error:  # noqa: BLE001 - whatever it was, it is told and tried again
+            self._note_failure(self._store.translate(error, "write"))
+        else:
+            self._note_health()
+
+    def _note_health(self) -> None:
+        if self.is_failing:
+            self.is_failing = False
+            _log.warning("%s: the ledger can be written again", self._store.name)
+
+    def _note_failure(self, fault: LedgerError) -> None:
+        """Say why nothing can be written, once a minute while it lasts, and start afresh with the database."""
+        now_s = self._clock.monotonic_s()
+        if not self.is_failing or now_s >= self._says_again_s:
+            _log.error("%s", fault)
+            self._says_again_s = now_s + _SAY_EVERY_S
+        self.is_failing = True
+        self._committer.close()
 
     def _give_up(self, entries: list[Entry], error: BaseException) -> list[Entry]:
         """Return whom to tell; keep what carries money and has nobody waiting; start afresh with the database."""
         fault = error if isinstance(error, LedgerError) else self._store.translate(error, "write")
         fault.__cause__ = error if fault is not error else None
-        if self._stuck is None:  # else it was said already, and is tried again twice a second
-            _log.error("%s", fault)
-        self._committer.close()
+        self._note_failure(fault)
         told = []
         for entry in entries:
             for take in entry.takes:

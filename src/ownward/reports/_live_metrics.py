@@ -127,6 +127,16 @@ class ErrorLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FailureLine:
+    """Calls that failed at an upstream between the two looks, by why, also where another served the request."""
+
+    kind: str
+    tier: str
+    upstream: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
     """One picture of a gateway, over `over_s` seconds; `is_whole_life` where that is all the time that it runs."""
 
@@ -143,10 +153,12 @@ class Frame:
     resident_bytes: float | None
     cpu_fraction: float | None
     ledger_queue_entries: int
+    is_ledger_failing: bool
     upstreams: tuple[UpstreamLine, ...]
     workloads: tuple[WorkloadLine, ...]
     budgets: tuple[BudgetLine, ...]
     errors: tuple[ErrorLine, ...]
+    failures: tuple[FailureLine, ...]
 
 
 def compute_frame(now: Look, before: Look | None, *, at: datetime) -> Frame:
@@ -172,10 +184,12 @@ def compute_frame(now: Look, before: Look | None, *, at: datetime) -> Frame:
         resident_bytes=gauge.get("process_resident_memory_bytes", {}).get(()),
         cpu_fraction=None if not over_s else cpu_s / over_s,
         ledger_queue_entries=int(_one(gauge, "ownward_ledger_queue_entries")),
+        is_ledger_failing=bool(_one(gauge, "ownward_ledger_failing")),
         upstreams=tuple(_upstream_lines(gauge, since)),
         workloads=tuple(_workload_lines(since)),
         budgets=tuple(_budget_lines(gauge)),
         errors=tuple(_error_lines(since)),
+        failures=tuple(_failure_lines(since)),
     )
 
 
@@ -317,6 +331,20 @@ def _error_lines(since: _Since) -> Iterable[ErrorLine]:
         if n
     ]
     return sorted(lines, key=lambda line: (-line.count, line.kind, line.workload, line.tier))
+
+
+def _failure_lines(since: _Since) -> Iterable[FailureLine]:
+    lines = [
+        FailureLine(
+            kind=labels.get("kind", ""),
+            tier=labels.get("tier", ""),
+            upstream=labels.get("upstream", ""),
+            count=round(n),
+        )
+        for labels, n in since.grown("ownward_call_failures_total")
+        if n
+    ]
+    return sorted(lines, key=lambda line: (-line.count, line.kind, line.tier, line.upstream))
 
 
 def _minus(whole: float | None, *parts: float | None) -> float | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from ownward.core import format_bytes, format_duration
-from ownward.reports._live_metrics import BudgetLine, ErrorLine, Frame, Speeds, UpstreamLine, WorkloadLine
+from ownward.reports._live_metrics import BudgetLine, ErrorLine, FailureLine, Frame, Speeds, UpstreamLine, WorkloadLine
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -37,6 +37,7 @@ def render_frame(frame: Frame, *, url: str, trouble: str | None = None, rows: in
         (_workload_table, frame.workloads),
         (_budget_table, frame.budgets),
         (_error_table, frame.errors),
+        (_failure_table, frame.failures),
     )
     left = [(make, lines) for make, lines in tables if lines]
     room = None if rows is None else rows - len(parts)
@@ -67,6 +68,8 @@ def _head(frame: Frame, *, url: str) -> Iterator[str]:
     cpu = _UNKNOWN if frame.cpu_fraction is None else f"{frame.cpu_fraction:.0%}"
     memory = _UNKNOWN if frame.resident_bytes is None else format_bytes(frame.resident_bytes)
     yield f"gateway: {cpu} of a core, {memory}; ledger: {frame.ledger_queue_entries} rows waiting"
+    if frame.is_ledger_failing:
+        yield "the ledger cannot be written: every request is refused until it can; the gateway's log says why"
 
 
 def _table(*columns: str) -> Table:
@@ -74,7 +77,7 @@ def _table(*columns: str) -> Table:
 
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold", pad_edge=False)
     for index, column in enumerate(columns):
-        is_text = index == 0 or column in {"state", "tier", "workload"}
+        is_text = index == 0 or column in {"state", "tier", "upstream", "workload"}
         table.add_column(column, justify="left" if is_text else "right", no_wrap=True, overflow="ellipsis",
                          min_width=4 if is_text else None, ratio=None)  # fmt: skip
     return table
@@ -86,7 +89,7 @@ def _upstream_table(lines: Sequence[UpstreamLine]) -> Table:
     table = _table("upstream", "state", "now", "wait", "/s", "fail", "TTFT", "95%", "TPOT", "95%", "USD/h")
     for line in lines:
         table.add_row(
-            _name(line.tier if line.upstream == line.tier else f"{line.tier}/{line.upstream}"),
+            _upstream_name(line.tier, line.upstream),
             Text(line.state, style=_STYLES.get(line.state, "")),
             str(line.calls_in_flight),
             str(line.queue_requests),
@@ -135,6 +138,17 @@ def _error_table(lines: Sequence[ErrorLine]) -> Table:
     for line in lines:
         table.add_row(line.kind, _name(line.workload or _UNKNOWN), _name(line.tier or _UNKNOWN), f"{line.count:,}")
     return table
+
+
+def _failure_table(lines: Sequence[FailureLine]) -> Table:
+    table = _table("calls failed", "upstream", "times")
+    for line in lines:
+        table.add_row(line.kind, _upstream_name(line.tier, line.upstream), f"{line.count:,}")
+    return table
+
+
+def _upstream_name(tier: str, upstream: str) -> str:
+    return _name(tier if upstream == tier else f"{tier}/{upstream}")
 
 
 def _name(name: str) -> str:

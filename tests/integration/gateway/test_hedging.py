@@ -10,6 +10,7 @@ from decimal import Decimal
 import pytest
 
 from ownward import ledger
+from ownward.core import UpstreamError
 from ownward.engines import Failure, FakeOptions, FakeServer, Stall
 from ownward.gateway import GatewaySettings
 from ownward.gateway.exchange import Exchange
@@ -312,7 +313,7 @@ def test_there_is_no_second_call_where(lab, start, what):
                 earn(running)
                 if what == "breaker":
                     for _ in range(5):
-                        running.server.gateway.learn_failure("own/b")
+                        running.server.gateway.learn_failure("own/b", UpstreamError("it failed"))
                 answer = await running.ask(body=lab.chat())
                 assert answer.status == (504 if what == "deadline" else 200)
                 assert answer.headers["x-ownward-attempts"] == "1"

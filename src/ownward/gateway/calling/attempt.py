@@ -156,11 +156,11 @@ class Attempt:
             entry.status = response.status or None
             await Relay(self, response, spliced).run()
         except UpstreamUnreachable as error:
-            gateway.learn_failure(target.key)
+            gateway.learn_failure(target.key, error)
             entry.settle_failed(error.message)
             raise Retry(error) from None
         except UpstreamError as error:
-            gateway.learn_failure(target.key)
+            gateway.learn_failure(target.key, error)
             entry.settle_unsettled(error.message)
             if not self.sink.has_begun:
                 raise Retry(error) from None

@@ -160,7 +160,7 @@ class Relay:
         error = BrokenStream(f"upstream {self._target.name!r} answered with a stream where none was asked for")
         if not tap.is_complete:
             raise error
-        self._gateway.learn_failure(self._target.key)
+        self._gateway.learn_failure(self._target.key, error)
         entry.settle_by_tap(response.status)
         raise Retry(error)
 
@@ -290,10 +290,11 @@ class Relay:
         else:
             entry.settle_failed(f"it answered {status}", status=status)
         wait_s = _retry_after(response, now=gateway.clock.now())
+        refusal = self._refusal(status, wait_s)
         if status == _RATE_LIMITED:
             gateway.learn_wait(key, wait_s)
         elif (status >= _SERVER_FAULTS and status != _NOT_IMPLEMENTED) or status in _CREDENTIALS:
-            gateway.learn_failure(key)
+            gateway.learn_failure(key, refusal)
         else:
             gateway.learn_success(key)
         content_type = response.header(b"content-type") or b"application/json"
@@ -303,7 +304,7 @@ class Relay:
         if status >= _SERVER_FAULTS or status in _RETRIED or status < 400:  # noqa: PLR2004 - a redirect
             is_json = content_type.startswith(b"application/json") and status >= 400 and bool(body)  # noqa: PLR2004
             own_words = (told, content_type, self._headers(), error) if is_json and status not in _CREDENTIALS else None
-            raise Retry(self._refusal(status, wait_s), answer=own_words)
+            raise Retry(refusal, answer=own_words)
         await self._sink.answer(told, content_type, self._headers(), error)
 
     def _refusal(self, status: int, wait_s: float | None) -> OwnwardError:

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ownward.core import Clock, OwnwardError
+from ownward.core import Clock, LedgerError, OwnwardError
 from ownward.gateway.errors import Unauthorized
 from ownward.gateway.holding.budgets import budget_in
 from ownward.gateway.holding.limits import limit_in, limits_by
@@ -16,6 +16,8 @@ from ownward.ledger import Key
 from ownward.policy import LOCAL_ONLY, Label
 
 _MOST_REMEMBERED = 10_000
+_OUTAGE_S = 3600.0
+"""How long a key is believed on while the ledger cannot be read: no call can be sent, but who watches must see why."""
 
 
 class KeyRing:
@@ -40,11 +42,16 @@ class KeyRing:
         now_s = self._clock.monotonic_s()
         seen = self._seen.get(digest)
         if seen is None or seen[0] < now_s:
-            key = await asyncio.to_thread(self._verify, secret.decode("latin-1"))
-            seen = (now_s + self._remember_s, None if key is None else scope_of(key))
-            if len(self._seen) >= _MOST_REMEMBERED:
-                self._seen.clear()
-            self._seen[digest] = seen
+            try:
+                key = await asyncio.to_thread(self._verify, secret.decode("latin-1"))
+            except LedgerError:
+                if seen is None or seen[0] < now_s - _OUTAGE_S:
+                    raise
+            else:
+                seen = (now_s + self._remember_s, None if key is None else scope_of(key))
+                if len(self._seen) >= _MOST_REMEMBERED:
+                    self._seen.clear()
+                self._seen[digest] = seen
         if seen[1] is None:
             raise Unauthorized
         return seen[1]

@@ -68,6 +68,11 @@ class Counting:
         """Count a call that a budget did not admit; keys and tasks have no label of their own."""
         self.metrics.over_budget.add((check.kind, check.name if check.kind in {"workload", "tier"} else ""))
 
+    def call_failed(self, key: str, kind: str) -> None:
+        """Count that a call to the upstream `tier/upstream` failed."""
+        tier, _, upstream = key.partition("/")
+        self.metrics.call_failures.add((tier, upstream, kind))
+
     def breaker_opened(self, key: str) -> None:
         """Count that the upstream `tier/upstream` is left alone from now on."""
         tier, _, upstream = key.partition("/")

@@ -102,9 +102,18 @@ BREAKER_OPENED = _counter(
     "ownward_breaker_opened_total", "Times that an upstream was left alone after failing.", "tier", "upstream"
 )
 
+CALL_FAILURES = _counter(
+    "ownward_call_failures_total",
+    "Calls that failed at an upstream, by their ownward_kind, also where another served the request.",
+    "tier",
+    "upstream",
+    "kind",
+)
+
 COUNTED = (
     REQUESTS, REQUEST_SECONDS, ERRORS, DISCONNECTS, ATTEMPTS, RETRIES, HEDGES, TOKENS, CHARGES, UNSETTLED_CHARGES,
     BEATEN, BEATEN_USD, UNPRICED, TTFT, TPOT, LATENCY, QUEUE_SECONDS, OVER_BUDGET, OVER_LIMIT, DETECTED, BREAKER_OPENED,
+    CALL_FAILURES,
 )  # fmt: skip
 
 IN_FLIGHT = _gauge("ownward_requests_in_flight", "Requests being served or waiting.")
@@ -125,11 +134,14 @@ BUDGET_LEFT = _gauge(
     "name",
 )
 LEDGER_QUEUE = _gauge("ownward_ledger_queue_entries", "Rows waiting to be committed.")
+LEDGER_FAILING = _gauge(
+    "ownward_ledger_failing", "1 where the last rows could not be committed: requests are refused until rows can be."
+)
 START_TIME = _gauge("process_start_time_seconds", "When this gateway began, seconds since 1970.")
 CPU_SECONDS = _counter("process_cpu_seconds_total", "CPU that this process has used, all threads.")
 RESIDENT_BYTES = _gauge("process_resident_memory_bytes", "Memory of this process; Linux only.")
 
 READ = (
     IN_FLIGHT, SLOTS, QUEUE, CALLS_IN_FLIGHT, BREAKER, USABLE, BUDGET_LIMIT, BUDGET_SPENT, BUDGET_RESERVED, BUDGET_LEFT,
-    LEDGER_QUEUE, START_TIME, CPU_SECONDS, RESIDENT_BYTES,
+    LEDGER_QUEUE, LEDGER_FAILING, START_TIME, CPU_SECONDS, RESIDENT_BYTES,
 )  # fmt: skip

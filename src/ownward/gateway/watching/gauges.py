@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from ownward.core import Clock, picousd_to_usd
+from ownward.core import Clock, LedgerError, picousd_to_usd
 from ownward.gateway.holding.budgets import checks_of_plan
 from ownward.gateway.placing.breaker import CLOSED, State
 from ownward.gateway.watching.exposition import Family, value_lines
@@ -22,6 +23,7 @@ from ownward.gateway.watching.families import (
     CALLS_IN_FLIGHT,
     CPU_SECONDS,
     IN_FLIGHT,
+    LEDGER_FAILING,
     LEDGER_QUEUE,
     QUEUE,
     RESIDENT_BYTES,
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 
 Budgets = Sequence[tuple[BudgetCheck, BudgetState]]
 
+_LOG = logging.getLogger("ownward.gateway")
 _BREAKER_NUMBERS = {"closed": 0.0, "half_open": 1.0, "open": 2.0}
 _BUDGET_FAMILIES: tuple[tuple[Family, Callable[[BudgetCheck, BudgetState], int]], ...] = (
     (BUDGET_LIMIT, lambda check, _: check.limit_picousd),
@@ -66,11 +69,19 @@ class Gauged(Protocol):
 
 
 async def read_budgets(gateway: Gauged) -> Budgets:
-    """Return the budgets of the plan's workloads and tiers with what is spent and reserved now, by all processes."""
+    """Return the budgets of the plan's workloads and tiers with what is spent and reserved now, by all processes.
+
+    None of them where the ledger cannot be read: whoever looks then must see everything else.
+    """
     budgets = checks_of_plan(gateway.table.plan, at=gateway.clock.now())
     if not budgets:
         return []
-    return list(zip(budgets, await asyncio.to_thread(gateway.ledger.query_budgets, budgets), strict=True))
+    try:
+        states = await asyncio.to_thread(gateway.ledger.query_budgets, budgets)
+    except LedgerError as error:
+        _LOG.error("what is left of budgets cannot be read: %s", error)
+        return []
+    return list(zip(budgets, states, strict=True))
 
 
 def breaker_states(gateway: Gauged) -> Iterator[tuple[str, str, State]]:
@@ -97,6 +108,7 @@ def gauge_lines(gateway: Gauged, budgets: Budgets) -> Iterator[str]:
         values = [((check.kind, check.name), float(picousd_to_usd(read(check, state)))) for check, state in budgets]
         yield from value_lines(family, values)
     yield from value_lines(LEDGER_QUEUE, [((), gateway.ledger.queue_depth)])
+    yield from value_lines(LEDGER_FAILING, [((), float(gateway.ledger.is_failing))])
     yield from value_lines(START_TIME, [((), gateway.counting.started_at.timestamp())])
     spent = os.times()
     yield from value_lines(CPU_SECONDS, [((), spent.user + spent.system)])

@@ -20,6 +20,7 @@ from ownward.gateway.watching.families import (
     BEATEN,
     BEATEN_USD,
     BREAKER_OPENED,
+    CALL_FAILURES,
     CHARGES,
     DETECTED,
     DISCONNECTS,
@@ -155,6 +156,7 @@ class GatewayMetrics:
         self.over_limit = Counter(OVER_LIMIT)
         self.detected = Counter(DETECTED)
         self.breaker_opened = Counter(BREAKER_OPENED)
+        self.call_failures = Counter(CALL_FAILURES)
         self.calls: dict[tuple[str, str, str], CallCounts] = {}
         self.request_seconds: dict[tuple[str, str], Histogram] = {}
         self.queue_seconds: dict[tuple[str], Histogram] = {}
@@ -227,6 +229,7 @@ class GatewayMetrics:
             self.over_limit,
             self.detected,
             self.breaker_opened,
+            self.call_failures,
         ):
             yield from value_lines(counter.family, sorted(counter.values.items()))
         yield from _histograms(REQUEST_SECONDS, self.request_seconds)

@@ -1,0 +1,134 @@
+"""What somebody sees who is called at night: the log, /readyz and /metrics while upstreams or the ledger fail."""
+# ruff: noqa: SIM117 - a gateway stands inside its upstreams
+
+import asyncio
+import logging
+import sqlite3
+from decimal import Decimal
+
+import pytest
+
+from ownward import ledger
+from ownward.core import LedgerError
+from ownward.engines import FakeServer
+from ownward.gateway import GatewaySettings
+from ownward.plan import Budget, Upstream
+
+WORDS = b'{"error": {"message": "the words of the upstream"}}'
+
+
+@pytest.fixture
+def said(caplog):
+    caplog.set_level(logging.WARNING, logger="ownward.upstreams")
+    return lambda: [record.getMessage() for record in caplog.records if record.name == "ownward.upstreams"]
+
+
+def test_an_upstream_that_fails_beside_one_that_serves_is_named_with_the_cause_and_again_when_it_is_back(
+    lab, start, said
+):
+    settings = GatewaySettings(port=0, breaker_failures=3, breaker_wait_s=0.05, drain_s=1)
+    status = 500
+
+    async def answer(body, reader, writer):
+        await (lab.whole(WORDS, status=500) if status == 500 else lab.whole(GOOD))(body, reader, writer)
+
+    async def main():
+        nonlocal status
+        async with lab.Scripted(answer) as bad, FakeServer() as good:
+            upstreams = (Upstream(name="bad", url=bad.base_url), Upstream(name="good", url=good.base_url))
+            plan = lab.plan_of(lab.tier("a", "", upstreams=upstreams, balance="least_busy"))
+            async with start(plan, settings=settings) as running:
+                for _ in range(8):
+                    assert (await running.ask(body=lab.chat())).status == 200
+                metrics = (await running.ask("/metrics", method="GET")).body.decode()
+                assert 'ownward_call_failures_total{tier="a",upstream="bad",kind="upstream_error"}' in metrics
+                status = 200
+                for _ in range(40):
+                    await asyncio.sleep(0.05)
+                    assert (await running.ask(body=lab.chat())).status == 200
+                    if "again" in said()[-1]:
+                        break
+        lines = said()
+        assert lines[0] == "upstream a/bad failed: upstream 'bad' answered 500"
+        assert "upstream a/bad is left alone for" in lines[1]
+        assert "after 3 failures in a row; the last: upstream 'bad' answered 500" in lines[1]
+        assert lines[-1].startswith("upstream a/bad answers again, ")
+        assert len(lines) == 3, "no more than one a minute, but for the first time and the return"
+        assert "words of the upstream" not in "".join(lines)
+
+    asyncio.run(main())
+
+
+GOOD = b'{"id": "1", "choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}'
+
+
+def test_a_request_to_wait_is_said_once_a_minute(lab, start, said):
+    async def main():
+        async with lab.Scripted(lab.whole(WORDS, status=429, headers={"retry-after": "0"})) as busy:
+            async with start(lab.plan_of(lab.tier("a", busy.base_url))) as running:
+                for _ in range(5):
+                    assert (await running.ask(body=lab.chat())).status == 429
+        (line,) = said()
+        assert line.startswith("upstream a/a-1 answered 429 and asks to wait")
+
+    asyncio.run(main())
+
+
+def test_a_ledger_that_cannot_be_written_is_told_by_readyz_metrics_and_log_until_it_can_be(
+    lab, start, tmp_path, caplog
+):
+    caplog.set_level(logging.WARNING, logger="ownward.ledger")
+    path = tmp_path / "locked.db"
+
+    async def main():
+        opened = ledger.open(path, busy_timeout_s=0.05)
+        async with FakeServer() as fake:
+            async with start(lab.plan_of(lab.tier("a", fake.base_url)), ledger=opened) as running:
+                assert (await running.ask(body=lab.chat())).status == 200
+                other = sqlite3.connect(path, isolation_level=None)
+                other.execute("BEGIN IMMEDIATE")
+                for _ in range(3):
+                    assert (await running.ask(body=lab.chat())).status == 503
+                ready = await running.ask("/readyz", method="GET")
+                assert (ready.status, ready.json["status"]) == (503, "not ready")
+                assert ready.json["why"].startswith("the ledger cannot be written")
+                assert b"ownward_ledger_failing 1" in (await running.ask("/metrics", method="GET")).body
+                other.execute("ROLLBACK")
+                other.close()
+                assert (await running.ask(body=lab.chat())).status == 200
+                assert (await running.ask("/readyz", method="GET")).status == 200
+                assert b"ownward_ledger_failing 0" in (await running.ask("/metrics", method="GET")).body
+
+    asyncio.run(main())
+    lines = [record.getMessage() for record in caplog.records if record.name == "ownward.ledger"]
+    assert len(lines) == 2, "once where it begins, once where it ends"
+    assert "database is locked" in lines[0]
+    assert lines[1].endswith("the ledger can be written again")
+
+
+def test_metrics_are_there_while_the_ledger_cannot_be_read(lab, start, monkeypatch):
+    settings = GatewaySettings(port=0, requires_keys=True, key_cache_s=0.01, drain_s=1)
+
+    def fail(*_):
+        raise LedgerError("the server is gone")
+
+    async def main():
+        async with FakeServer() as fake:
+            plan = lab.plan_of(lab.tier("a", fake.base_url, budget=Budget(max_usd=Decimal(5), period="day")))
+            async with start(plan, settings=settings) as running:
+                secret = await asyncio.to_thread(running.ledger.create_key, "prometheus")
+                bearer = {"authorization": f"Bearer {secret}"}
+                first = await running.ask("/metrics", method="GET", headers=bearer)
+                assert b"ownward_budget_limit_usd" in first.body
+                monkeypatch.setattr(running.ledger, "verify_key", fail)
+                monkeypatch.setattr(running.server.gateway.keys, "_verify", fail)
+                monkeypatch.setattr(running.ledger, "query_budgets", fail)
+                await asyncio.sleep(0.05)
+                there = await running.ask("/metrics", method="GET", headers=bearer)
+                assert there.status == 200
+                assert b"ownward_breaker_state" in there.body
+                assert b"ownward_budget_limit_usd" not in there.body
+                other = await running.ask("/metrics", method="GET", headers={"authorization": "Bearer ow-another"})
+                assert other.status == 503, "who was never seen is not let in"
+
+    asyncio.run(main())
