@@ -106,6 +106,8 @@ def compare(
 
     The same request at each of the models, the cheapest first.
     """
+    import msgspec
+
     from ownward.pricing import Usage
 
     usage = Usage(
@@ -121,7 +123,7 @@ def compare(
     payload = {
         "schema": "ownward.price-comparison/1",
         "at": to_jsonable(today(at)),
-        "usage": to_jsonable(usage),
+        "usage": msgspec.structs.asdict(usage),
         "prices": [
             {
                 "usd_per_1000_requests": to_jsonable(_REQUESTS * charge),
