@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -53,6 +55,24 @@ _NEXT_STEPS = {
 }
 
 
+_VALUES = re.compile(r"VALUES (\(\?(?:, \?)*\))")
+_ROWS_AT_ONCE = 4
+"""How many rows one statement inserts: each step gives the interpreter's lock away and has to get it back."""
+
+
+@lru_cache(maxsize=64)
+def _of_several(sql: str) -> str | None:
+    """Return the statement that inserts several rows; None for one that inserts otherwise.
+
+    >>> _of_several("INSERT INTO t VALUES (?, ?)")
+    'INSERT INTO t VALUES (?, ?), (?, ?), (?, ?), (?, ?)'
+    """
+    found = _VALUES.search(sql)
+    if found is None:
+        return None
+    return sql[: found.start(1)] + ", ".join([found[1]] * _ROWS_AT_ONCE) + sql[found.end(1) :]
+
+
 class SqliteConnection:
     """One `sqlite3` connection without the module's own transactions."""
 
@@ -65,8 +85,14 @@ class SqliteConnection:
         return self.raw.execute(sql, params).rowcount
 
     def execute_many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
-        """Run one statement for each row."""
-        self.raw.executemany(sql, rows)
+        """Run one statement for each row, or for a few of them at a time."""
+        at = 0
+        if len(rows) >= _ROWS_AT_ONCE and (several := _of_several(sql)) is not None:
+            while at <= len(rows) - _ROWS_AT_ONCE:
+                self.raw.execute(several, [value for row in rows[at : at + _ROWS_AT_ONCE] for value in row])
+                at += _ROWS_AT_ONCE
+        if at < len(rows):
+            self.raw.executemany(sql, rows[at:])
 
     def rows(self, sql: str, params: Sequence[Any] = ()) -> list[Row]:
         """Return all rows of a query."""

@@ -169,3 +169,21 @@ def test_no_secret_is_in_the_files(tmp_path: Path) -> None:
         everything = b"".join(path.read_bytes() for path in tmp_path.iterdir())
         assert secret.encode() not in everything
         assert secret.removeprefix("ow-").encode() not in everything
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 4, 5, 8, 11])
+def test_rows_written_several_at_a_time_are_all_written_once_and_in_order(count: int) -> None:
+    with sqlite3.connect(":memory:", isolation_level=None) as raw:
+        raw.execute("CREATE TABLE t (a INTEGER PRIMARY KEY, b TEXT)")
+        rows = [(number, f"row {number}") for number in range(count)]
+        _sqlite.SqliteConnection(raw).execute_many("INSERT INTO t VALUES (?, ?) ON CONFLICT DO NOTHING", rows * 2)
+        assert raw.execute("SELECT a, b FROM t ORDER BY rowid").fetchall() == rows
+    raw.close()
+
+
+def test_a_statement_that_inserts_otherwise_takes_one_row_at_a_time() -> None:
+    with sqlite3.connect(":memory:", isolation_level=None) as raw:
+        raw.execute("CREATE TABLE t (a INTEGER)")
+        _sqlite.SqliteConnection(raw).execute_many("INSERT INTO t SELECT ? + 1", [(number,) for number in range(9)])
+        assert raw.execute("SELECT count(*), sum(a) FROM t").fetchall() == [(9, 45)]
+    raw.close()
