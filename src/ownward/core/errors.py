@@ -270,9 +270,14 @@ class UpstreamRefused(UpstreamError):
 
 
 class BrokenStream(UpstreamError):
-    """A stream ended before it was complete."""
+    """A stream ended before it was complete.
+
+    `was_kept`: nothing of the answer had come, on a connection that was kept from an earlier request: its server has
+    likely closed it in the moment in which it was used again.
+    """
 
     is_retryable = False
+    was_kept: bool = False
 
 
 class EngineError(OwnwardError):

@@ -52,6 +52,7 @@ class Connection(asyncio.Protocol):
         "served",
         "was_aborted",
         "was_chunked",
+        "was_lost_again",
         "was_lost_unused",
     )
 
@@ -77,6 +78,7 @@ class Connection(asyncio.Protocol):
         self.is_peer_private = False
         self.was_aborted = False
         self.was_chunked = False
+        self.was_lost_again = False
         self.was_lost_unused = False
         self.keep_alive_s: float | None = None
         self.served = 0
@@ -269,13 +271,13 @@ class Connection(asyncio.Protocol):
         if abort:
             self.abort()
         if response is not None:
-            response.fail(
-                BrokenStream(
-                    f'upstream "{response.upstream}" {what} after {response.bytes_received} bytes of its answer',
-                    where=response.origin,
-                    next_step="It may have accepted the request and charge for it",
-                )
+            error = BrokenStream(
+                f'upstream "{response.upstream}" {what} after {response.bytes_received} bytes of its answer',
+                where=response.origin,
+                next_step="It may have accepted the request and charge for it",
             )
+            error.was_kept = self.was_lost_again = bool(self.served) and self._at_head and not self._head_bytes
+            response.fail(error)
 
 
 class _TooManyHeaders(Exception):

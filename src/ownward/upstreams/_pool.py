@@ -13,15 +13,18 @@ class Pool:
 
     `keeps_after_stream`: whether the server keeps a connection after a chunked
     answer. llama.cpp does not and does not say so; None until it is known.
+    Until `keeps_none_until` no connection is kept, since the server was seen to
+    close one right after an answer, as it was used again.
     """
 
-    __slots__ = ("_most", "idle", "keeps_after_stream", "open_count", "waiting")
+    __slots__ = ("_most", "idle", "keeps_after_stream", "keeps_none_until", "open_count", "waiting")
 
     def __init__(self, most: int) -> None:
         """Allow `most` connections at once."""
         self._most = most
         self.open_count = 0
         self.keeps_after_stream: bool | None = None
+        self.keeps_none_until = 0.0
         self.idle: list[Connection] = []
         self.waiting: deque[asyncio.Future[None]] = deque()
 

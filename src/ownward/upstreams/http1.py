@@ -39,6 +39,7 @@ _OURS = frozenset(
 _KEEP_ALIVE_MARGIN_S = 1.0
 _REQUEST_LINE_SPACES = 2
 _CLOSED_AFTER_S = 1.0
+_DISTRUST_S = 60.0
 _REST_S = 0.25
 """How long a connection rests after its origin's first stream. A server that closes after each stream without
 saying so (llama.cpp) does it within a millisecond; a request written in that moment would be lost and could
@@ -229,6 +230,8 @@ class Http1Transport:
                 if connection.was_chunked and connection.was_lost_unused and kept_s < _CLOSED_AFTER_S:
                     pool.keeps_after_stream = False
                 pool.forget()
+                if connection.was_lost_again:
+                    self._distrust(pool, kept_s)
             return
         connection.freed_at = asyncio.get_running_loop().time()
         if connection.was_chunked and not pool.keeps_after_stream:
@@ -239,6 +242,14 @@ class Http1Transport:
             return
         self._keep(pool, connection)
 
+    def _distrust(self, pool: Pool, kept_s: float) -> None:
+        """Close what is kept where a connection was lost as it was used again: another try might meet the next one."""
+        for kept in tuple(pool.idle):
+            kept.abort()
+        pool.idle.clear()
+        if kept_s < _CLOSED_AFTER_S:
+            pool.keeps_none_until = asyncio.get_running_loop().time() + _DISTRUST_S
+
     def _end_rest(self, pool: Pool, connection: Connection) -> None:
         """Use a connection again that the server has kept for a while after a stream."""
         if not connection.is_closed:
@@ -247,6 +258,9 @@ class Http1Transport:
 
     def _keep(self, pool: Pool, connection: Connection) -> None:
         """Keep an idle connection for as long as the server surely does."""
+        if pool.keeps_none_until > connection.freed_at:
+            connection.abort()
+            return
         kept_s = self._limits.idle_s
         if connection.keep_alive_s is not None:
             kept_s = min(connection.keep_alive_s - _KEEP_ALIVE_MARGIN_S, self._limits.idle_most_s)

@@ -346,3 +346,44 @@ def test_the_bound_on_output_is_the_requests_else_the_tiers_else_a_stated_assump
                 assert for_output < float(row["charge_high_usd"]) < for_output + 0.01
 
     asyncio.run(main())
+
+
+def test_a_request_that_met_a_connection_being_closed_is_asked_once_more(lab, start):
+    """A server that ends a kept connection as it is used again (a restart, a short keep-alive) has read nothing."""
+
+    async def main():
+        seen: dict[int, int] = {}
+
+        async def once_a_connection(_body, _reader, writer):
+            port = writer.get_extra_info("peername")[1]
+            seen[port] = seen.get(port, 0) + 1
+            if seen[port] > 1:
+                writer.transport.abort()
+                return
+            said = b'{"id":"1","choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}}'
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(said))
+            writer.write(said)
+            await writer.drain()
+
+        async with lab.Scripted(once_a_connection) as upstream:
+            async with start(lab.plan_of(lab.tier("a", upstream.base_url))) as running:
+                answers = [await running.ask(body=lab.chat()) for _ in range(3)]
+                assert [answer.status for answer in answers] == [200, 200, 200]
+                assert [answer.headers["x-ownward-attempts"] for answer in answers] == ["1", "2", "1"]
+                states = sorted((row["attempt"], row["state"]) for row in await running.rows())
+                assert states == [(1, "settled"), (1, "settled"), (1, "unsettled"), (2, "settled")]
+
+    asyncio.run(main())
+
+
+def test_a_fresh_connection_that_is_closed_without_an_answer_is_not_asked_again(lab, start):
+    async def main():
+        async def closes(_body, _reader, writer):
+            writer.close()
+
+        async with lab.Scripted(closes) as upstream:
+            async with start(lab.plan_of(lab.tier("a", upstream.base_url))) as running:
+                answer = await running.ask(body=lab.chat())
+                assert (answer.status, answer.headers["x-ownward-attempts"]) == (502, "1")
+
+    asyncio.run(main())

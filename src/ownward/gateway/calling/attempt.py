@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from ownward.core import BrokenStream, PolicyRefusal, UpstreamError, UpstreamUnreachable
+from ownward.core import BrokenStream, OwnwardError, PolicyRefusal, UpstreamError, UpstreamUnreachable
 from ownward.gateway import wire
 from ownward.gateway.calling.ledger_entry import LedgerEntry
 from ownward.gateway.calling.relaying import Relay
@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 
 _BETA = "beta=true"
 """What Anthropic's client adds to the address of what is in trial there; nothing else of a query travels on."""
+
+
+def is_of_kept_connection(error: OwnwardError) -> bool:
+    """Return whether a call failed as its connection was closed when it was used again: that says nothing of health."""
+    return isinstance(error, BrokenStream) and error.was_kept
 
 
 class Attempt:
@@ -160,7 +165,10 @@ class Attempt:
             entry.settle_failed(error.message)
             raise Retry(error) from None
         except UpstreamError as error:
-            gateway.learn_failure(target.key, error)
+            if is_of_kept_connection(error):
+                gateway.learn_nothing(target.key)
+            else:
+                gateway.learn_failure(target.key, error)
             entry.settle_unsettled(error.message)
             if not self.sink.has_begun:
                 raise Retry(error) from None

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ownward.core import PolicyRefusal
-from ownward.gateway.calling.attempt import Attempt
+from ownward.gateway.calling.attempt import Attempt, is_of_kept_connection
 from ownward.gateway.calling.continuing import Continuing
 from ownward.gateway.calling.race import Race, find_pace
 from ownward.gateway.calling.sink import Retry, Sink
@@ -37,6 +37,7 @@ class Failover:
     """The candidates of a request, or of one call of its strategy, in the order in which they are asked."""
 
     __slots__ = (
+        "_asked_again",
         "_barred",
         "_body",
         "_exchange",
@@ -57,6 +58,7 @@ class Failover:
         self._body = body
         self._sink = sink
         self._tried = 0
+        self._asked_again = False
         self._last: Retry | None = None
         self._failed: Target | None = None
         self._full: Overloaded | None = None
@@ -113,6 +115,9 @@ class Failover:
             await attempt.run()
         except Retry as retry:
             self._last, self._failed = retry, exchange.target
+            if not self._asked_again and race is None and is_of_kept_connection(retry.error):
+                self._asked_again = True
+                self._left.append(target)  # once more, after all others, on another connection
             self._tried += 0 if race is None else race.calls - 1
         except Incapable as error:  # its dialect has no words for the request, and nothing was sent
             self._undo(number)
