@@ -89,3 +89,21 @@ def test_without_a_limit_nobody_waits():
     slots = Slots("t", limit=None, queue_limit=0)
     assert all(slots.try_acquire() for _ in range(1000))
     assert not slots.is_full
+
+
+@pytest.mark.parametrize("leaves", ["is cancelled", "has waited too long"])
+def test_who_gave_up_waiting_is_counted_no_more(leaves):
+    async def main():
+        slots = Slots("t", limit=1, queue_limit=1)
+        await slots.acquire(timeout_s=5)
+        waiting = asyncio.create_task(slots.acquire(timeout_s=5 if leaves == "is cancelled" else 0.0))
+        await asyncio.sleep(0)
+        assert slots.is_full
+        if leaves == "is cancelled":
+            waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        assert (slots.waiting, slots.is_full) == (0, False)
+        slots.release()
+        assert slots.in_use == 0
+
+    asyncio.run(main())

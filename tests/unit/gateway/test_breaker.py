@@ -101,3 +101,22 @@ def test_an_upstream_that_asks_to_wait_is_not_tried_even_as_the_last():
     assert not waiting.allows_last(17.9)
     assert waiting.allows_last(18.0)
     assert waiting.last_allowed_s() == 18.0
+
+
+def test_a_later_shorter_wait_does_not_shorten_the_one_that_was_asked_for():
+    asked = CLOSED.after_request_to_wait(10.0, 6.0, RULES).after_request_to_wait(11.0, 1.0, RULES)
+    assert asked.open_until_s == 16.0
+    assert asked.after_request_to_wait(12.0, 5.0, RULES).open_until_s == 17.0
+
+
+def test_the_time_that_a_refusal_names_is_when_a_last_resort_is_let_through():
+    """Whatever stands in the way: the wait itself, the five seconds, or a probe that has no answer yet."""
+    opened = failed(3)
+    often = opened
+    for _ in range(6):
+        often = often.after_dispatch(often.open_until_s).after_failure(often.open_until_s, RULES)
+    asked = CLOSED.after_request_to_wait(10.0, 6.0, RULES)
+    for breaker in (opened, often, asked, opened.after_dispatch(11.0), often.after_dispatch(often.open_until_s)):
+        named_s = breaker.last_allowed_s()
+        assert breaker.allows_last(named_s)
+        assert not breaker.allows_last(named_s - 0.001)

@@ -1,5 +1,6 @@
 """Where a request goes and why, without a socket."""
 
+import dataclasses
 from datetime import date
 from decimal import Decimal
 
@@ -12,7 +13,7 @@ from ownward.gateway.errors import Incapable, NoUpstream, OutOfScope, UnknownRou
 from ownward.gateway.placing.breaker import CLOSED, BreakerRules
 from ownward.gateway.placing.choosing import Asked, KeyScope, choose
 from ownward.gateway.placing.routing import compile_plan
-from ownward.plan import Match, Plan, Strategy, Tier, Upstream, Workload
+from ownward.plan import Budget, Match, Plan, Strategy, Tier, Upstream, Workload
 from ownward.policy import ANY, LOCAL_ONLY, Label
 from ownward.pricing import Price
 
@@ -356,3 +357,10 @@ def test_a_key_that_no_header_can_carry_makes_its_upstream_unusable_and_is_not_s
     (said,) = table_of(keyed, workloads=[workload("w", "k")], secrets={"A_KEY": "sk-secret\n"}).unusable
     assert "A_KEY holds a line break" in said
     assert "sk-secret" not in said
+
+
+@pytest.mark.parametrize(("budget", "named"), [(None, "theirs"), ("5.00/day", "all")])
+def test_a_workload_that_takes_everything_keeps_a_clients_name_unless_a_budget_must_find_its_requests(budget, named):
+    stated = dataclasses.replace(workload("all", "a"), budget=None if budget is None else Budget.parse(budget))
+    table = table_of(owned("a"), workloads=[stated])
+    assert pick(table, "whatever", workload="theirs").workload == named

@@ -180,6 +180,12 @@ def test_loopback(host, is_loopback):
     assert GatewaySettings(host=host, requires_keys=True, allow_plaintext=True).is_loopback is is_loopback
 
 
+def test_what_is_given_back_never_exceeds_what_can_be_saved():
+    budget = RetryBudget(fraction=0.5, burst=2)
+    budget.give_back()
+    assert [budget.try_take() for _ in range(3)] == [True, True, False]
+
+
 def test_a_retry_budget_lets_a_fraction_through_and_holds_a_burst():
     budget = RetryBudget(fraction=0.5, burst=2)
     assert [budget.try_take() for _ in range(3)] == [True, True, False]
