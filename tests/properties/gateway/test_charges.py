@@ -36,7 +36,9 @@ def prices(draw: st.DrawFn) -> Price:
         model="m",
         input_usd_per_mtok=draw(RATES),
         output_usd_per_mtok=draw(RATES),
-        usd_per_request=draw(st.sampled_from([Decimal(0), Decimal("0.005"), Decimal("0.0000000000001")])),
+        usd_per_request=draw(
+            st.sampled_from([Decimal(0), Decimal("0.005"), Decimal("0.0000000000001"), Decimal("0.0000000000007")])
+        ),
         steps=steps,
         basis="assumed",
         source="tests",
@@ -60,3 +62,19 @@ def usages(draw: st.DrawFn) -> Usage:
 @given(prices(), usages())
 def test_a_charge_in_whole_numbers_is_the_charge_in_decimals(price: Price, usage: Usage) -> None:
     assert ChargeBound(price).compute_charge_picousd(usage) == price.compute_charge_picousd(usage)
+
+
+@given(prices(), usages())
+def test_no_charge_is_above_the_bound_on_its_tokens(price: Price, usage: Usage) -> None:
+    bound = ChargeBound(price).compute_picousd(
+        input_tokens_high=usage.input_tokens, output_tokens_high=usage.output_tokens
+    )
+    assert price.compute_charge_picousd(usage) <= bound
+
+
+def test_a_part_of_a_picodollar_for_each_request_is_bounded_by_a_whole_one() -> None:
+    price = Price(
+        provider="p", model="m", input_usd_per_mtok=Decimal(0), output_usd_per_mtok=Decimal(0),
+        usd_per_request=Decimal("0.0000000000007"), basis="assumed", source="tests", checked_on=date(2026, 11, 21),
+    )  # fmt: skip
+    assert ChargeBound(price).compute_picousd(input_tokens_high=1, output_tokens_high=1) == 1
