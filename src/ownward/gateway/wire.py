@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
@@ -100,6 +101,7 @@ _VISION = frozenset({"vision"})
 _AUDIO = frozenset({"audio"})
 
 _decode_peeked = msgspec.json.Decoder(Peeked).decode
+_decode_top = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 def peek(body: bytes) -> Peeked:
@@ -123,6 +125,22 @@ def peek(body: bytes) -> Peeked:
             f"the request's model is a text of {len(peeked.model)} characters", allowed=f"At most {_LONGEST_MODEL}"
         )
     return peeked
+
+
+def write_json(value: object) -> bytes:
+    """Return the JSON of a value; halves of surrogate pairs, which UTF-8 cannot spell, are escaped as they came."""
+    try:
+        return json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return json.dumps(value).encode()
+
+
+def read_top(body: bytes) -> dict[str, msgspec.Raw]:
+    """Return the members of a body that `peek` has read; of several equal ones the last counts."""
+    try:
+        return _decode_top(body)
+    except _UNREADABLE:  # it holds half a surrogate pair, and is spelled anew
+        return {name: msgspec.Raw(write_json(value)) for name, value in json.loads(body).items()}
 
 
 def _fault_in(body: bytes) -> str | None:

@@ -180,3 +180,17 @@ def test_where_the_next_one_fails_as_well_the_client_is_told(lab, start):
                     assert [row["state"] for row in await running.rows()] == ["unsettled", "unsettled"]
 
     asyncio.run(main())
+
+
+def test_a_stream_that_is_cut_between_the_halves_of_an_emoji_goes_on(lab, start):
+    async def main():
+        first_half = piece("one", content="\ud83d")
+        async with stream(lab, first_half, cut=True) as first, stream(lab, *whole_rest()) as second:
+            async with start(plan_of(lab, first, second)) as running:
+                answer = await running.ask(body=lab.chat(stream=True))
+                assert answer.body.endswith(b"data: [DONE]\n\n")
+                assert b'"error"' not in answer.body
+                sent = json.loads(second.heard[0][2])
+                assert sent["messages"][-1] == {"role": "assistant", "content": "\ud83d"}
+
+    asyncio.run(main())

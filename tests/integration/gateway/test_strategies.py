@@ -150,3 +150,23 @@ def test_a_strategy_without_a_judge_is_refused_when_the_plan_is_loaded():
 
     with pytest.raises(ConfigError, match="needs an extractor or a verifier"):
         compile_strategy(Stated())
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_halves_of_characters_in_request_and_answer_do_not_stop_a_strategy(lab, start, stream):
+    """Both are legal JSON, and a strategy puts its calls together anew."""
+    revise = Strategy(kind="revise", tiers=("a",), options={"revisions": 1, "labels": ("yes", "no")})
+    said = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "\ud83d"}, "finish_reason": "stop"}]}
+
+    async def main():
+        async with lab.Scripted(lab.whole(json.dumps(said).encode())) as upstream:
+            async with start(plan_with(lab, revise, lab.tier("a", upstream.base_url))) as running:
+                asked = {"model": "judged", "messages": [{"role": "user", "content": "\ude00"}], "stream": stream}
+                answer = await running.ask(body=json.dumps(asked).encode())
+                assert answer.status == 200
+                assert rb"\ud83d" in answer.body
+                first, second = (json.loads(body) for _, _, body in upstream.heard)
+                assert first["messages"] == asked["messages"]
+                assert second["messages"][:2] == [*asked["messages"], {"role": "assistant", "content": "\ufffd"}]
+
+    asyncio.run(main())

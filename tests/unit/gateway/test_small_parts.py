@@ -246,3 +246,8 @@ def test_a_body_that_is_no_json_is_told_what_is_the_matter_with_it(body, why):
 def test_a_body_with_half_a_surrogate_pair_is_read_all_the_same():
     peeked = wire.peek(rb'{"model":"a","messages":[{"content":"\ud83d"}],"stream":true}')
     assert (peeked.model, peeked.stream) == ("a", True)
+
+
+def test_json_that_utf_8_cannot_spell_is_escaped_and_other_text_is_not():
+    assert wire.write_json({"a": "é"}) == '{"a": "é"}'.encode()
+    assert wire.write_json({"a": "\ud83d"}) == rb'{"a": "\ud83d"}'

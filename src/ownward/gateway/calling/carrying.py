@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ownward.core import LedgerError, OwnwardError, picousd_to_usd
+from ownward.gateway import wire
 from ownward.gateway.calling.failover import Failover
 from ownward.gateway.calling.whole_as_stream import chat_as_stream
 from ownward.gateway.endpoints import CHAT
@@ -161,7 +162,7 @@ def _read(exchange: Served) -> _Top:
             allowed=f"POST {CHAT.path}",
             next_step="Ask there, or name one tier with the header x-ownward-tier",
         )
-    top: _Top = msgspec.json.decode(exchange.body, type=_Top)
+    top: _Top = wire.read_top(exchange.body)
     if bytes(top.get("n", _ABSENT)) not in {b"", b"1", b"null"}:
         raise Incapable(
             f"the strategy {kind!r} of workload {exchange.workload!r} gives one answer, and n is more than 1",
@@ -176,7 +177,11 @@ def _body_of(ask: Ask, top: _Top) -> bytes:
     if ask.temperature is not None:
         members["temperature"] = ask.temperature
     if ask.extra_messages:
-        messages = msgspec.json.decode(top.get("messages", msgspec.Raw(b"[]")), type=list[msgspec.Raw])
+        stated = bytes(top.get("messages", _ABSENT)) or b"[]"
+        try:
+            messages = msgspec.json.decode(stated, type=list[msgspec.Raw])
+        except msgspec.DecodeError:  # it holds half a surrogate pair, and is spelled anew
+            messages = [msgspec.Raw(wire.write_json(message)) for message in json.loads(stated)]
         members["messages"] = [*messages, *ask.extra_messages]
     return msgspec.json.encode(members)
 
@@ -187,7 +192,12 @@ def _text_in(body: bytes) -> str | None:
         content = answer["choices"][0]["message"]["content"]
     except (ValueError, LookupError, TypeError, RecursionError):
         return None
-    return content if isinstance(content, str) else None
+    return _with_whole_characters(content) if isinstance(content, str) else None
+
+
+def _with_whole_characters(text: str) -> str:
+    """Return a text that may be told to others: half a surrogate pair becomes U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 async def _pass_on(exchange: Served, taken: _Taken, top: _Top) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from ownward.core import OwnwardError
+from ownward.gateway import wire
 from ownward.upstreams import Stencil
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class Continuing:
                 request[name] = max(1, request[name] - len(self._text))  # about one piece for each token
         if target.tier.engine in _WHEN_TOLD:
             request |= {"continue_final_message": True, "add_generation_prompt": False}
-        return json.dumps(request, ensure_ascii=False).encode()
+        return wire.write_json(request)
 
     # What an attempt passes on.
 
@@ -158,7 +159,7 @@ class Continuing:
             if words is not None:
                 self._stencil.cut(event + b"\n\n", words, _read_words)
             return event + b"\n\n"
-        return b"data: " + json.dumps(chunk | self._first, ensure_ascii=False).encode() + b"\n\n"
+        return b"data: " + wire.write_json(chunk | self._first) + b"\n\n"
 
     def _note(self, choice: Any) -> None:
         delta = choice.get("delta") or {}

@@ -39,7 +39,10 @@ def read_members(body: bytes) -> Members:
     try:
         return _decode_members(body)
     except _UNREADABLE as error:
-        raise MalformedRequest(f"the request body is not the JSON object it should be: {error}") from None
+        raise MalformedRequest(
+            f"the request body is not the JSON object it should be: {error}",
+            allowed="Whole characters: half a surrogate pair (an emoji cut in two) cannot be kept",
+        ) from None
 
 
 def find_members(raw: bytes | msgspec.Raw) -> Members | None:
