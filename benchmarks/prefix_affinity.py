@@ -1,6 +1,6 @@
 """What choosing an upstream by prompt prefix is worth: cache hits and time to first token against round robin.
 
-    python -m benchmarks.prefix_affinity [--trace FILE] [--replicas 4 8] [--model M --machine X] [--speed 1.0]
+    python -m benchmarks.prefix_affinity [--spread] [--trace FILE] [--replicas 4 8] [--model M --machine X]
 
 Replays the Mooncake conversation trace (one hour, 12,031 requests, 12,035 input tokens each) over replicas that batch
 continuously, prefill in chunks and keep a prefix cache of what their memory leaves; their step times come from
@@ -154,7 +154,7 @@ class Policy:
         self.blocks = blocks
         self.targets = targets
         self.workers = workers
-        self.cpu_s = 0.0
+        self.cpu_s = self.now_s = 0.0
         self.in_flight = [dict.fromkeys((target.key for target in targets), 0) for _ in range(workers)]
 
     def place(self, request: int) -> int:
@@ -222,6 +222,51 @@ class ByPrefix(Policy):
         self.prefixes[request % self.workers].end(self.targets[replica], self.waiting.pop(request))
 
 
+class ByPrefixTold(ByPrefix):
+    """The gateway's, where each worker tells the others what it does; they hear it 20 ms later."""
+
+    lag_s = 0.02
+
+    def __init__(self, *given: Any, **more: Any) -> None:
+        """Start with nothing told."""
+        super().__init__(*given, **more)
+        self.told: list[tuple[float, int, int, Any]] = []
+        self.messages = 0
+        for prefixes in self.prefixes:
+            prefixes.on_news = lambda: None
+
+    def place(self, request: int) -> int:
+        """Ask the memory of the worker, which has heard by now what was told long enough ago."""
+        while self.told and self.told[0][0] <= self.now_s:
+            _, _, worker, told = heapq.heappop(self.told)
+            for other, prefixes in enumerate(self.prefixes):
+                if other != worker:
+                    prefixes.hear(worker, told, self.targets)
+        return super().place(request)
+
+    def sent(self, request: int, replica: int) -> None:
+        """Note and tell it."""
+        super().sent(request, replica)
+        self._tell(request)
+
+    def first_token(self, request: int, replica: int) -> None:
+        """Note and tell it."""
+        super().first_token(request, replica)
+        self._tell(request)
+
+    def ended(self, request: int, replica: int) -> None:
+        """Note and tell it."""
+        super().ended(request, replica)
+        self.prefixes[request % self.workers].note_load(self.targets[replica].key)
+        self._tell(request)
+
+    def _tell(self, request: int) -> None:
+        worker = request % self.workers
+        self.messages += 1
+        news = self.prefixes[worker].take_news(self.in_flight[worker])
+        heapq.heappush(self.told, (self.now_s + self.lag_s, self.messages, worker, news))
+
+
 class ByPrefixWhole(ByPrefix):
     """The gateway's, where no client streams, so that nothing is known of first tokens."""
 
@@ -241,6 +286,8 @@ POLICIES: dict[str, tuple[type[Policy], int]] = {
     "prefix, answers not streamed": (ByPrefixWhole, 1),
     "prefix, two workers": (ByPrefix, 2),
     "prefix, four workers": (ByPrefix, 4),
+    "prefix, two workers that tell each other": (ByPrefixTold, 2),
+    "prefix, four workers that tell each other": (ByPrefixTold, 4),
 }
 
 
@@ -256,7 +303,9 @@ def run(policy: Policy, trace: Trace, blocks: list[tuple[int, ...]], model: Step
     for request, now_s in enumerate(trace.arrival_s.tolist()):
         for number, replica in enumerate(replicas):
             for what, which in replica.advance(now_s):
+                policy.now_s = min(replica.now_s, now_s)
                 (policy.first_token if what == "first" else policy.ended)(which, number)
+        policy.now_s = now_s
         number = policy.place(request)
         chosen[request] = number
         policy.sent(request, number)
@@ -320,6 +369,14 @@ def step_model_of(model: str, machine: str, trace: Trace) -> StepModel:
     return deployment.compute_step_model(sequences=32, context_tokens=context)
 
 
+def spread(arrival_s: np.ndarray) -> np.ndarray:
+    """Return arrivals of which those that share an instant are spread evenly over the time until the next one."""
+    instants, firsts, counts = np.unique(arrival_s, return_index=True, return_counts=True)
+    gaps_s = np.append(np.diff(instants), 0.0)
+    place = np.arange(len(arrival_s)) - np.repeat(firsts, counts)
+    return arrival_s + np.repeat(gaps_s / counts, counts) * place
+
+
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -328,28 +385,37 @@ def main() -> None:
     parser.add_argument("--model", default="llama-3.1-8b")
     parser.add_argument("--machine", default="H100 SXM")
     parser.add_argument("--cache-times", type=int, nargs="*", default=[1, 8], help="caches larger by so much")
+    parser.add_argument(
+        "--spread",
+        action="store_true",
+        help="requests of one instant come evenly until the next: the trace states times in steps of 3 s",
+    )
+    parser.add_argument("--policies", nargs="*", default=list(POLICIES), choices=list(POLICIES))
+    parser.add_argument("--out", type=Path, help="where the result is written")
     parser.add_argument("--requests", type=int, default=None, help="only the first so many")
     arguments = parser.parse_args()
     with arguments.trace.open("rb") as stream:
         trace = Trace.from_records(list(traffic.read(stream, name=str(arguments.trace))))
     if arguments.requests:
         trace = trace.take(np.arange(arguments.requests))
+    if arguments.spread:
+        trace = replace(trace, arrival_s=spread(trace.arrival_s))
     model = step_model_of(arguments.model, arguments.machine, trace)
     rows = []
     for times in arguments.cache_times:
         larger = replace(model, capacity_blocks=model.capacity_blocks * times)
         for replicas in arguments.replicas:
-            for name in POLICIES:
+            for name in arguments.policies:
                 rows.append({"cache_times": times, **measure(trace, larger, replicas, name)})
                 print(json.dumps(rows[-1]), flush=True)
     figures = {
         **new_record("prefix_affinity"),
-        "trace": {"file": arguments.trace.name, "requests": len(trace)},
+        "trace": {"file": arguments.trace.name, "requests": len(trace), "is_spread": arguments.spread},
         "deployment": {"model": arguments.model, "machine": arguments.machine, "weights": "bf16", "engine": "vllm"},
         "step_model": {name: getattr(model, name) for name in StepModel.__slots__},
         "rows": rows,
     }
-    print(f"written to {write_record(figures)}")
+    print(f"written to {write_record(figures, arguments.out)}")
 
 
 if __name__ == "__main__":

@@ -70,6 +70,7 @@ class Commons:
         self.random_bits = random.Random().getrandbits
         self.is_draining = False
         self.gather_metrics: Callable[[bytes], Awaitable[bytes]] | None = None  # set where there are several workers
+        self.on_breaker: Callable[[str, Breaker], None] | None = None  # likewise
         self.sketcher = Sketcher()
         self._rules = BreakerRules(
             failures=settings.breaker_failures,
@@ -115,7 +116,7 @@ class Commons:
         """Note that a request goes out; to a half-open upstream it is the probe."""
         breaker = self.breakers.get(key)
         if breaker is not None:
-            self.breakers[key] = breaker.after_dispatch(self.clock.monotonic_s())
+            self._remember(key, breaker.after_dispatch(self.clock.monotonic_s()))
 
     def learn_success(self, key: str) -> None:
         """Note an answer."""
@@ -154,7 +155,16 @@ class Commons:
         self._remember(key, self.breakers.get(key, CLOSED).after_request_to_wait(now_s, wait_s, self._rules))
         self.upstream_log.asked_to_wait(key, wait_s, now_s=now_s)
 
+    def hear_breaker(self, key: str, told: Breaker, said_s: float) -> None:
+        """Note what another process of this gateway said at `said_s` of an upstream."""
+        self._keep_breaker(key, self.breakers.get(key, CLOSED).after_hearing(told, said_s))
+
     def _remember(self, key: str, breaker: Breaker) -> None:
+        if self.on_breaker is not None and breaker.is_news_after(self.breakers.get(key, CLOSED)):
+            self.on_breaker(key, breaker)
+        self._keep_breaker(key, breaker)
+
+    def _keep_breaker(self, key: str, breaker: Breaker) -> None:
         if breaker is CLOSED:
             self.breakers.pop(key, None)
         else:

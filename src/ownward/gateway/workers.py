@@ -1,8 +1,8 @@
 """Several processes behind one port: who starts them, tells them of engines and plans, and starts them anew.
 
-They share the address and the ledger, so that budgets, limits and keys hold for all of them together. What
-one process learns of upstreams (breakers, prompts seen) it learns for itself. The parent serves nothing: it owns the
-engines, and passes metrics from one to the other. A line of JSON each way is all they say to each other.
+They share the address and the ledger, so that budgets, limits and keys hold for all of them together. What one
+process learns of upstreams it tells the others (`telling`). The parent serves nothing: it owns the engines, and passes
+on what workers say to each other. A line of JSON each way is all they say.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from ownward.core import EngineError, OwnwardError
 from ownward.gateway.server import GatewayServer, bind, clear_ready_file, remove_ready_file, write_ready_file
 from ownward.gateway.settings import GatewaySettings
+from ownward.gateway.telling import News, Telling
 from ownward.gateway.watching.merging import accumulated, merge_metrics
 from ownward.ledger import Ledger
 from ownward.plan import Plan, loads
@@ -34,6 +36,7 @@ _SNAPSHOT_EVERY_S: Final = 5.0
 _STOP_GRACE_S: Final = 10.0
 _SHORT_LIFE_S: Final = 5.0
 _LONGEST_PAUSE_S: Final = 30.0
+_MOST_UNHEARD_BYTES: Final = 1 << 20  # what waits for a process that does not listen; further news are left out
 
 Message = dict[str, Any]
 
@@ -159,7 +162,7 @@ class WorkerPool:
         )
         theirs.close()
         reader, writer = await asyncio.open_unix_connection(sock=ours, limit=_LINE_BYTES)
-        worker = _Worker(process, reader, writer, on_collect=self._collect)
+        worker = _Worker(process, reader, writer, on_collect=self._collect, on_news=partial(self._pass_on, number))
         self._workers[number] = worker
         worker.tell({**self._hello(number), "plan": self.plan.canonical_text, "addresses": self.addresses})
         if not await worker.wait_until_ready(_START_S):
@@ -179,6 +182,7 @@ class WorkerPool:
             if self._is_stopping:
                 return
             self._retire(worker)
+            self._tell_others(number, {"do": "forget", "worker": number})
             _LOG.error(
                 "worker %d (pid %d) ended with status %s and is started again", number, worker.process.pid, status
             )
@@ -196,6 +200,15 @@ class WorkerPool:
 
     def _living(self) -> list[_Worker]:
         return [worker for worker in self._workers.values() if worker.process.returncode is None]
+
+    def _pass_on(self, number: int, news: News) -> None:
+        self._tell_others(number, {"do": "hear", "worker": number, "news": news})
+
+    def _tell_others(self, number: int, message: Message) -> None:
+        line = json.dumps(message).encode() + b"\n"
+        for other, worker in self._workers.items():
+            if other != number:
+                worker.tell_line(line)
 
     # Metrics.
 
@@ -231,12 +244,14 @@ class _Worker:
         writer: asyncio.StreamWriter,
         *,
         on_collect: Callable[[_Worker], Any],
+        on_news: Callable[[News], None],
     ) -> None:
         self.process = process
         self.snapshot = ""
         self._reader = reader
         self._writer = writer
         self._on_collect = on_collect
+        self._on_news = on_news
         self._ready = asyncio.Event()
         self._asked: dict[int, asyncio.Future[Message]] = {}
         self._answers: set[asyncio.Task[None]] = set()
@@ -245,6 +260,11 @@ class _Worker:
     def tell(self, message: Message) -> None:
         if not self._writer.is_closing():
             self._writer.write(json.dumps(message).encode() + b"\n")
+
+    def tell_line(self, line: bytes) -> None:
+        """Tell what may be lost where it does not listen."""
+        if not self._writer.is_closing() and self._writer.transport.get_write_buffer_size() < _MOST_UNHEARD_BYTES:
+            self._writer.write(line)
 
     async def ask(self, message: Message, timeout_s: float = _START_S) -> Message | None:
         """Return the answer; None where there is none in time, or the worker ended."""
@@ -292,6 +312,8 @@ class _Worker:
             message: Message = json.loads(line)
             if message["said"] == "ready":
                 self._ready.set()
+            elif message["said"] == "news":
+                self._on_news(message["news"])
             elif message["said"] == "collect":
                 task = asyncio.create_task(self._answer_collect(message["id"]))
                 self._answers.add(task)
@@ -334,14 +356,16 @@ class WorkerLine:
         for number in (signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, _ignore)
         server.gateway.gather_metrics = self._gather
+        telling = Telling(server.gateway, self._tell_news)
         hearing: asyncio.Task[None] | None = None
         try:
             await server.start()
             self._tell({"said": "ready"})
-            hearing = asyncio.create_task(self._hear(server, stopping))
+            hearing = asyncio.create_task(self._hear(server, telling, stopping))
             await stopping.wait()
         finally:
             await server.stop()
+            telling.stop()
             if hearing is not None:
                 hearing.cancel()
             self._writer.close()
@@ -350,7 +374,11 @@ class WorkerLine:
         if not self._writer.is_closing():
             self._writer.write(json.dumps(message).encode() + b"\n")
 
-    async def _hear(self, server: GatewayServer, stopping: asyncio.Event) -> None:
+    def _tell_news(self, news: News) -> None:
+        if self._writer.transport.get_write_buffer_size() < _MOST_UNHEARD_BYTES:
+            self._tell({"said": "news", "news": news})
+
+    async def _hear(self, server: GatewayServer, telling: Telling, stopping: asyncio.Event) -> None:
         try:
             while line := await self._reader.readline():
                 message: Message = json.loads(line)
@@ -359,6 +387,10 @@ class WorkerLine:
                         stopping.set()
                     case "hurry":
                         server.hurry()
+                    case "hear":
+                        telling.hear(message["worker"], message["news"])
+                    case "forget":
+                        telling.forget(message["worker"])
                     case "certificate":
                         server.read_certificate()
                     case "address":

@@ -18,7 +18,7 @@ import trustme
 
 from ownward import ledger
 from ownward.core import PortTaken
-from ownward.engines import FakeOptions, FakeServer
+from ownward.engines import Failure, FakeOptions, FakeServer
 from ownward.gateway import GatewaySettings
 from ownward.gateway.holding.admission import split
 from ownward.gateway.watching.merging import accumulated, merge_metrics
@@ -62,8 +62,8 @@ class Served:
 
 
 @contextlib.asynccontextmanager
-async def serving(folder: Path, url: str, *, config: str = ""):
-    (folder / "plan.toml").write_text(PLAN.format(tier="a", url=url))
+async def serving(folder: Path, url: str, *, config: str = "", plan: str = PLAN):
+    (folder / "plan.toml").write_text(plan.format(tier="a", url=url))
     (folder / "ownward.toml").write_text(config)
     flags = ["--plan", "plan.toml", "--ledger", "l.db", "--port", "0", "--ready-file", "r.json", "--workers", "2"]
     process = await asyncio.create_subprocess_exec(
@@ -136,6 +136,43 @@ def test_a_killed_worker_is_started_again_and_what_it_had_in_flight_is_unsettled
                 await served.until(lambda: states() == {"settled": 40 - lost, "unsettled": lost}, "they are settled")
             answers = await asyncio.gather(*(lab.ask(served.base_url, lab.CHAT, lab.chat()) for _ in range(20)))
             assert {answer.status for answer in answers} == {200}
+
+    asyncio.run(main())
+
+
+def test_what_one_worker_is_told_to_wait_all_of_them_wait(lab, tmp_path):
+    async def main():
+        options = FakeOptions(failures=(Failure.parse("429:1000"),), retry_after_s=30)
+        async with FakeServer(options) as fake, serving(tmp_path, fake.base_url) as served:
+            first = await lab.ask(served.base_url, lab.CHAT, lab.chat())
+            assert first.status == 429
+            await asyncio.sleep(0.5)
+            answers = [await lab.ask(served.base_url, lab.CHAT, lab.chat()) for _ in range(20)]
+            assert {answer.status for answer in answers} == {429}
+            assert len(fake.record.requests()["requests"]) == 1, "whichever worker they came to"
+
+    asyncio.run(main())
+
+
+def test_a_prompt_goes_where_another_worker_sent_it(lab, tmp_path):
+    def prompt(seed):
+        return {"model": "chat", "messages": [{"role": "user", "content": f"{seed} " * 4000}]}
+
+    async def main():
+        async with FakeServer() as first, FakeServer() as second:
+            more = f'[[tiers.a.upstreams]]\nname = "v"\nurl = "{second.base_url}"\n[workloads.chat]'
+            plan = PLAN.replace("[workloads.chat]", more)
+            async with serving(tmp_path, first.base_url, plan=plan) as served:
+                for seed in ("one", "two"):  # each to one of the upstreams
+                    assert (await lab.ask(served.base_url, lab.CHAT, prompt(seed))).status == 200
+                    await asyncio.sleep(0.5)
+                heard = [len(fake.record.requests()["requests"]) for fake in (first, second)]
+                assert heard == [1, 1]
+                for _ in range(16):
+                    await lab.ask(served.base_url, lab.CHAT, prompt("two"))
+                    await asyncio.sleep(0.05)
+                heard = [len(fake.record.requests()["requests"]) for fake in (first, second)]
+                assert sorted(heard) == [1, 17]
 
     asyncio.run(main())
 

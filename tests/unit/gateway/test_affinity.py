@@ -107,3 +107,59 @@ def test_an_engine_that_started_anew_has_seen_nothing():
     prefixes.end(targets[1], waiting)
     prefixes.keep({"t/u0"})
     assert set(prefixes._upstreams) <= {"t/u0"}
+
+
+def telling():
+    """Return two workers' memories and what passes one's news to the other."""
+    one, other = Prefixes(), Prefixes()
+    called = []
+    one.on_news = lambda: called.append(True)
+    return one, other, called
+
+
+def test_a_conversation_that_another_worker_placed_is_known_and_its_load_counts():
+    targets = targets_of()
+    one, other, called = telling()
+    opening, running = text("a", 6 * KIB), {}
+    waiting = one.begin(targets[2], Prompt(opening))
+    running[targets[2].key] = 1
+    assert called == [True], "told once for all that happens until it is taken"
+    one.note_load(targets[2].key)
+    assert called == [True]
+    other.hear(0, one.take_news(running), targets)
+    assert first(other, targets, Prompt(text("b", 4 * KIB))) == "u0", "no place in the queue there"
+    grown = Prompt(opening + text("c", 20 * KIB))
+    assert first(other, targets, grown) == "u0", "what waits there costs more than its cache spares"
+    one.end(targets[2], waiting)
+    running[targets[2].key] = 0
+    one.note_load(targets[2].key)
+    assert called == [True, True]
+    other.hear(0, one.take_news(running), targets)
+    ordered, why = other.order(targets, grown, {})
+    assert ordered[0].name == "u2"
+    assert why.startswith(f"{6 * KIB} of ")
+
+
+def test_the_load_of_a_worker_that_is_gone_is_forgotten_and_its_prompts_are_not():
+    targets = targets_of()
+    one, other, _ = telling()
+    opening = text("a", 6 * KIB)
+    one.begin(targets[1], Prompt(opening))
+    other.hear(3, one.take_news({targets[1].key: 9}), targets)
+    assert first(other, targets, Prompt(opening)) == "u0"
+    other.forget_worker(3)
+    assert first(other, targets, Prompt(opening)) == "u1"
+
+
+def test_what_is_told_of_an_upstream_that_the_plan_has_no_more_is_passed_over():
+    one, other, _ = telling()
+    one.begin(targets_of(5)[4], Prompt(text("a", 6 * KIB)))
+    other.hear(0, one.take_news({}), targets_of(2))
+    assert first(other, targets_of(2), Prompt(text("a", 6 * KIB))) == "u0"
+
+
+def test_where_there_is_one_worker_nothing_is_kept_to_be_told():
+    targets, prefixes = targets_of(), Prefixes()
+    serve(prefixes, targets[0], Prompt(text("a", 6 * KIB)))
+    prefixes.note_load(targets[0].key)
+    assert prefixes.take_news({}) == ([], {})

@@ -120,3 +120,40 @@ def test_the_time_that_a_refusal_names_is_when_a_last_resort_is_let_through():
         named_s = breaker.last_allowed_s()
         assert breaker.allows_last(named_s)
         assert not breaker.allows_last(named_s - 0.001)
+
+
+def test_what_another_process_was_told_to_wait_holds_here_and_a_shorter_wait_changes_nothing():
+    opened = failed(3, now_s=10.0)
+    waiting = CLOSED.after_request_to_wait(10.0, 5.0, RULES)
+    assert CLOSED.after_hearing(waiting, 10.0) == waiting
+    assert failed(2).after_hearing(opened, 10.0) == opened
+    assert opened.after_hearing(waiting, 10.0) == waiting
+    assert waiting.after_hearing(opened, 10.0) == waiting
+
+
+def test_another_process_s_probe_is_the_only_one_until_it_is_given_up():
+    opened = failed(3)
+    probed = opened.after_dispatch(11.0)
+    assert not opened.after_hearing(probed, 11.0).allows(11.1)
+    assert probed.after_hearing(probed.after_nothing_learned(), 11.2).allows(11.3)
+
+
+def test_a_success_elsewhere_closes_unless_it_opened_here_since():
+    opened = failed(3, now_s=10.0)
+    assert opened.after_hearing(CLOSED, 10.5) == CLOSED
+    assert opened.after_hearing(CLOSED, 9.5) == opened
+    assert failed(2).after_hearing(CLOSED, 10.5) == CLOSED
+
+
+def test_counted_failures_are_no_news_and_every_change_of_state_is():
+    opened = failed(3)
+    assert not failed(2).is_news_after(CLOSED)
+    assert not failed(4).is_news_after(opened)
+    for now, before in [
+        (opened, failed(2)),
+        (opened.after_dispatch(11.0), opened),
+        (opened, opened.after_dispatch(11.0)),
+        (CLOSED, opened.after_dispatch(11.0)),
+        (opened.after_request_to_wait(10.0, 0.5, RULES), opened),
+    ]:
+        assert now.is_news_after(before)

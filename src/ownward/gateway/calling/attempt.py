@@ -93,6 +93,8 @@ class Attempt:
                 gateway.learn_nothing(key)
             in_flight[key] -= 1
             self.end_prompt()
+            if gateway.prefixes.on_news is not None:
+                gateway.prefixes.note_load(key)
 
     def end_prompt(self) -> None:
         """Note that the prompt waits no longer: its first token is there, or will not come."""

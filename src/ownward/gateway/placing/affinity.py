@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 from zlib import crc32
 
@@ -79,13 +79,15 @@ def _check_beginnings(prompt: bytes) -> tuple[int, ...]:
 class _Upstream:
     """What one upstream was sent, the newest last, and what waits there."""
 
-    __slots__ = ("held_bytes", "most_bytes", "seen", "sent", "waiting_bytes")
+    __slots__ = ("elsewhere", "elsewhere_bytes", "held_bytes", "most_bytes", "seen", "sent", "waiting_bytes")
 
     def __init__(self, most_bytes: int) -> None:
         self.most_bytes = most_bytes
         self.held_bytes = 0
         self.waiting_bytes = 0
         self.sent = 0
+        self.elsewhere: dict[int, int] = {}  # what other workers have there, by their number
+        self.elsewhere_bytes = 0
         self.seen: OrderedDict[int, int] = OrderedDict()
 
     def count_seen(self, beginnings: Sequence[int]) -> int:
@@ -99,6 +101,11 @@ class _Upstream:
             else:
                 high = middle
         return low
+
+    def hear(self, worker: int, load_bytes: int) -> None:
+        """Note the load that another worker has there."""
+        self.elsewhere_bytes += load_bytes - self.elsewhere.get(worker, 0)
+        self.elsewhere[worker] = load_bytes
 
     def note(self, beginnings: Sequence[int]) -> None:
         """Remember them, the shortest as the newest, so that the longest are forgotten first."""
@@ -114,12 +121,22 @@ class _Upstream:
             self.held_bytes -= seen.popitem(last=False)[1]
 
 
+Told = tuple[list[tuple[str, Sequence[int]]], dict[str, int]]
+"""What one worker tells the others: prompts that it sent, by upstream, and its load at each that has changed."""
+
+
 class Prefixes:
-    """The memory of all upstreams whose tier balances by prefix; at most `tier.cache_tokens` for each of them."""
+    """The memory of all upstreams whose tier balances by prefix; at most `tier.cache_tokens` for each of them.
+
+    Where there are several workers, `on_news` is called at the first change since `take_news`.
+    """
 
     def __init__(self) -> None:
         """Start with nothing seen."""
         self._upstreams: dict[str, _Upstream] = {}
+        self.on_news: Callable[[], None] | None = None
+        self._sent: list[tuple[str, Sequence[int]]] = []
+        self._changed: set[str] = set()
 
     def order(
         self, targets: Sequence[Target], prompt: Prompt, in_flight: Mapping[str, int]
@@ -131,7 +148,8 @@ class Prefixes:
             upstream = self._find(target)
             blocks = upstream.count_seen(beginnings)
             spared = _ENDS[blocks - 1] if blocks else 0
-            left = upstream.waiting_bytes + _CALL_BYTES * in_flight.get(target.key, 0) - spared
+            left = upstream.waiting_bytes + upstream.elsewhere_bytes - spared
+            left += _CALL_BYTES * in_flight.get(target.key, 0)
             ranked.append((left, upstream.sent, place, spared))
         ranked.sort()
         spared = ranked[0][3]
@@ -147,13 +165,54 @@ class Prefixes:
         upstream.waiting_bytes += waiting
         upstream.sent += 1
         upstream.note(beginnings)
+        if self.on_news is not None:
+            self._sent.append((target.key, beginnings))
+            self.note_load(target.key)
         return waiting
+
+    def note_load(self, key: str) -> None:
+        """Have the others told of the load at an upstream, where there are others."""
+        if self.on_news is not None and key in self._upstreams:
+            is_first = not self._changed
+            self._changed.add(key)
+            if is_first:
+                self.on_news()
+
+    def take_news(self, in_flight: Mapping[str, int]) -> Told:
+        """Return what the other workers do not know yet."""
+        sent, self._sent = self._sent, []
+        changed, self._changed = self._changed, set()
+        loads = {
+            key: upstream.waiting_bytes + _CALL_BYTES * in_flight.get(key, 0)
+            for key, upstream in self._upstreams.items()
+            if key in changed
+        }
+        return sent, loads
+
+    def hear(self, worker: int, told: Told, targets: Iterable[Target]) -> None:
+        """Take in what another worker tells; `targets` are all that balance by prefix."""
+        sent, loads = told
+        known = {target.key: target for target in targets}
+        for key, beginnings in sent:
+            if key in known:
+                upstream = self._find(known[key])
+                upstream.sent += 1
+                upstream.note(beginnings)
+        for key, load_bytes in loads.items():
+            if key in known:
+                self._find(known[key]).hear(worker, load_bytes)
+
+    def forget_worker(self, worker: int) -> None:
+        """Forget the load of a worker that is gone."""
+        for upstream in self._upstreams.values():
+            upstream.hear(worker, 0)
 
     def end(self, target: Target, waiting_bytes: int) -> None:
         """Note that a prompt's first token came, or that it never will."""
         upstream = self._upstreams.get(target.key)
         if upstream is not None:  # forgotten meanwhile, with what waited
             upstream.waiting_bytes = max(0, upstream.waiting_bytes - waiting_bytes)
+            self.note_load(target.key)
 
     def forget(self, key: str) -> None:
         """Forget what an upstream was sent: its engine has started anew."""

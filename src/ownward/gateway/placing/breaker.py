@@ -101,5 +101,23 @@ class Breaker:
         open_until_s = max(until_s, self.open_until_s)
         return replace(self, open_until_s=open_until_s, opened_s=now_s, probed_s=0.0, asks_to_wait=True)
 
+    def is_news_after(self, before: Breaker) -> bool:
+        """Return whether others that ask the same upstream should know: counted failures alone are no news."""
+        return (self.open_until_s, self.probed_s, self.asks_to_wait) != (
+            before.open_until_s,
+            before.probed_s,
+            before.asks_to_wait,
+        )
+
+    def after_hearing(self, told: Breaker, said_s: float) -> Breaker:
+        """Return the breaker once another process has said, at `said_s`, what it knows of the same upstream.
+
+        Both read one monotonic clock, the system's. Whoever was told to wait longer is right, and what is closed
+        stays so unless it opened here since.
+        """
+        if not told.open_until_s:
+            return self if self.opened_s > said_s else CLOSED
+        return told if told.open_until_s >= self.open_until_s else self
+
 
 CLOSED = Breaker()

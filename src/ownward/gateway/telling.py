@@ -1,0 +1,66 @@
+"""What a worker learns of upstreams, told to the other workers: who is down or asks to wait, and what was sent where.
+
+Nothing waits for it. What happens within a few milliseconds is told together, so that its cost does not grow with the
+requests, and each worker decides by what it has heard. What must be exact (budgets, limits, keys) is in the ledger.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any, Final
+
+from ownward.gateway.commons import Commons
+from ownward.gateway.placing.breaker import Breaker
+
+_GATHER_S: Final = 0.01
+
+News = dict[str, Any]
+"""`breakers`: by upstream, when it was said and the breaker's fields; `sent` and `loads`: as `Prefixes` has them."""
+
+
+class Telling:
+    """One worker's side: `tell` passes its news on, `hear` takes in those of another."""
+
+    def __init__(self, commons: Commons, tell: Callable[[News], None]) -> None:
+        """Tell whatever happens from now on."""
+        self._commons = commons
+        self._tell = tell
+        self._breakers: dict[str, tuple[float, dict[str, Any]]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        commons.on_breaker = self._note_breaker
+        commons.prefixes.on_news = self._tell_soon
+
+    def hear(self, worker: int, news: News) -> None:
+        """Take in what another worker tells."""
+        commons = self._commons
+        for key, (said_s, fields) in news["breakers"].items():
+            commons.hear_breaker(key, Breaker(**fields), said_s)
+        table = commons.table
+        targets = [target for name in table.prefix_tiers for target in table.targets[name]]
+        commons.prefixes.hear(worker, (news["sent"], news["loads"]), targets)
+
+    def forget(self, worker: int) -> None:
+        """Forget the load of a worker that is gone."""
+        self._commons.prefixes.forget_worker(worker)
+
+    def stop(self) -> None:
+        """Tell nothing any more."""
+        self._commons.on_breaker = self._commons.prefixes.on_news = None
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _note_breaker(self, key: str, breaker: Breaker) -> None:
+        self._breakers[key] = self._commons.clock.monotonic_s(), asdict(breaker)
+        self._tell_soon()
+
+    def _tell_soon(self) -> None:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_GATHER_S, self._tell_now)
+
+    def _tell_now(self) -> None:
+        self._timer = None
+        breakers, self._breakers = self._breakers, {}
+        sent, loads = self._commons.prefixes.take_news(self._commons.in_flight)
+        self._tell({"breakers": breakers, "sent": sent, "loads": loads})
