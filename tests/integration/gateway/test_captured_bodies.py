@@ -10,7 +10,7 @@ import pytest
 
 from ownward import ledger
 from ownward.core import ManualClock
-from ownward.engines import Cut, FakeOptions, FakeServer
+from ownward.engines import Cut, Failure, FakeOptions, FakeServer
 from ownward.gateway.keeping.bodies import delete_expired, uncaptured_lines
 from ownward.plan import Capture, Match, Strategy, Workload
 from ownward.policy import ANY, LOCAL_ONLY
@@ -38,8 +38,8 @@ def kept(name="kept", *, label=ANY, match=None, **more):
 
 
 async def bodies(running):
+    await running.server.gateway.asides_done()  # they are written beside the answer
     await running.ledger.flush()
-    await asyncio.sleep(0.05)
     return list(running.ledger.query_bodies())
 
 
@@ -60,17 +60,33 @@ def test_request_and_answer_are_kept_as_they_passed_and_only_of_that_workload(la
     asyncio.run(main())
 
 
-def test_what_is_cut_refused_or_too_large_is_not_kept(lab, start):
+@pytest.mark.parametrize(
+    ("changed", "headers"),
+    [
+        ({"stream": True}, {"x-ownward-tier": "cut"}),
+        ({"messages": [{"role": "user", "content": "x" * 2000}]}, {}),
+        ({"n": 20}, {}),
+        ({}, {"x-ownward-tier": "refusing"}),
+        ({}, {"x-ownward-label": "eu", "x-ownward-tier": "far"}),
+    ],
+    ids=["a stream that was cut", "a large request", "a large answer", "one that was refused", "what may not go there"],
+)
+def test_what_does_not_end_well_or_is_too_large_is_kept_in_no_part(lab, start, changed, headers):
     async def main():
-        async with FakeServer(FakeOptions(cuts=(Cut.parse("2"),))) as cutting, FakeServer() as fake:
-            tiers = (lab.tier("a", fake.base_url), lab.tier("cut", cutting.base_url))
-            plan = lab.plan_of(*tiers, workloads=(kept(max_body_bytes=400),))
+        async with (
+            FakeServer(FakeOptions(cuts=(Cut.parse("2"),))) as cutting,
+            FakeServer(FakeOptions(failures=(Failure.parse("400:1"),))) as refusing,
+            FakeServer() as fake,
+        ):
+            named = {"a": fake, "cut": cutting, "refusing": refusing}
+            tiers = [lab.tier(name, server.base_url) for name, server in named.items()]
+            plan = lab.plan_of(*tiers, workloads=(kept(max_body_bytes=1500),))
             async with start(plan) as running:
                 body = lab.chat() | {"model": "kept"}
-                await running.ask(body=body | {"stream": True}, headers={"x-ownward-tier": "cut"})
-                await running.ask(body=body | {"messages": [{"role": "user", "content": "x" * 500}]})
-                await running.ask(body=body | {"stream": True}, headers={"x-ownward-label": "eu"})
-                assert [one for one in await bodies(running) if one.kind == "response"] == []
+                await running.ask(body=body | changed, headers=headers)
+                assert await bodies(running) == []
+                await running.ask(body=body)
+                assert len(await bodies(running)) == 2
 
     asyncio.run(main())
 
