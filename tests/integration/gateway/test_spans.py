@@ -90,6 +90,22 @@ def test_a_clients_trace_goes_on_where_it_names_one(lab, start, memory, writer, 
         assert request.parent is None
 
 
+@pytest.mark.parametrize(
+    ("model", "marked"),
+    [("chat", StatusCode.ERROR), ("nobody", StatusCode.UNSET)],
+    ids=["nobody was there to answer", "a fault of the client's"],
+)
+def test_a_request_is_marked_as_an_error_where_the_gateway_failed_it(lab, start, memory, writer, *, model, marked):
+    async def main():
+        async with start(lab.plan_of(lab.tier("a", "http://127.0.0.1:9")), watchers=(writer,)) as running:
+            await running.ask(body=lab.chat() | {"model": model})
+
+    asyncio.run(main())
+    request = memory.get_finished_spans()[-1]
+    assert request.attributes["error.type"]
+    assert request.status.status_code is marked
+
+
 def test_no_span_holds_a_word_of_a_request_an_answer_or_a_key(lab, start, memory, writer):
     async def main():
         says = json.dumps({"error": {"message": CANARY}}).encode()
