@@ -175,6 +175,46 @@ def test_what_was_charged_before_there_was_a_budget_counts(target: str) -> None:
     asyncio.run(main())
 
 
+def test_a_call_that_began_in_the_period_counts_though_its_request_came_before_it(target: str) -> None:
+    async def main() -> None:
+        with ledger.open(target) as book:
+            waited = request("waited", at=DAY - timedelta(minutes=10))
+            await book.begin(waited, intent("waited", 40, at=DAY + timedelta(seconds=1)))
+            before = request("before", at=DAY - timedelta(minutes=10))
+            await book.begin(before, intent("before", 50, at=DAY - timedelta(seconds=1)))
+            book.flush_blocking()
+            book.open_budgets([budget(100)])
+            assert state(book, budget(100)) == (0, 40, 0)
+
+    asyncio.run(main())
+
+
+def test_a_repetition_that_is_cancelled_gives_back_nothing_of_what_is_settled(target: str) -> None:
+    async def main() -> None:
+        with ledger.open(target) as book:
+            assert await begin(book, "a", 30, budget(100))
+            book.settle(settlement("a", "settled", 12))
+            task = asyncio.create_task(book.begin_attempt(intent("a", 30), budgets=[budget(100)]))
+            await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert state(book, budget(100)) == (12, 0, 0)
+
+    asyncio.run(main())
+
+
+def test_accounts_of_periods_that_are_long_over_go_when_a_new_one_is_opened(target: str) -> None:
+    with ledger.open(target) as book:
+        for days in (0, 1, 5):
+            day = DAY + timedelta(days=days)
+            book.open_budgets([budget(100, day=day), budget(100, name="other", day=day)])
+        kept = book._writer.run(
+            lambda connection: connection.rows("SELECT subject, COUNT(*) FROM budget_accounts GROUP BY subject")
+        )
+        assert sorted(kept) == [("workload:chat", 1), ("workload:other", 1)]
+
+
 def test_a_new_period_begins_with_nothing_spent_and_the_old_one_keeps_its_calls(target: str) -> None:
     async def main() -> None:
         with ledger.open(target) as book:
