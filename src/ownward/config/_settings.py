@@ -244,7 +244,13 @@ class GatewaySettings(_Section):
     keep_alive_s: float = _setting(
         75.0, "duration", "How long an idle connection is kept.", unit="seconds", least=0.001
     )
-    max_connections: int = _setting(12_000, "whole", "Connections of clients at a time.", unit="connections", least=1)
+    max_connections: int = _setting(
+        12_000,
+        "whole",
+        "Connections of clients at a time; fewer where the system gives too few file descriptors.",
+        unit="connections",
+        least=1,
+    )
     client_stall_s: float = _setting(
         60.0, "duration", "How long a client may leave its answer unread.", unit="seconds", least=0.001
     )

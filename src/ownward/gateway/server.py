@@ -19,6 +19,7 @@ from typing import Any, Protocol, Self
 from ownward.core import Clock, ConfigError, Fault, OwnwardError, PortTaken, SystemClock
 from ownward.gateway.app import Gateway, Secrets
 from ownward.gateway.asgi import ASGIApp
+from ownward.gateway.listening.descriptors import raise_descriptor_limit
 from ownward.gateway.listening.listener import Listener
 from ownward.gateway.listening.tls import ListenerTls, listener_tls
 from ownward.gateway.settings import GatewaySettings
@@ -254,7 +255,11 @@ def serve_app(
 
 
 def run_loop(main: Callable[[], Any]) -> Any:
-    """Run a coroutine function to its end on uvloop where it is installed, else on asyncio's own loop."""
+    """Run a coroutine function to its end on uvloop where it is installed, else on asyncio's own loop.
+
+    This process may have as many file descriptors as its user may from then on.
+    """
+    raise_descriptor_limit()
     factory: Callable[[], asyncio.AbstractEventLoop] | None = None
     if sys.platform != "win32":
         with contextlib.suppress(ImportError):

@@ -62,6 +62,7 @@ class Committer:
         """Say that this run lives."""
         connection = self._connect()
         try:
+            connection.require_in_place()
             connection.begin()
             connection.execute(BEAT, (to_us(self._clock.now()), self._run_id))
             connection.commit()

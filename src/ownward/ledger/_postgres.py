@@ -54,6 +54,9 @@ class PostgresConnection:
         """Return all rows of a query."""
         return self.raw.execute(_in_postgres(sql), params or None).fetchall()
 
+    def require_in_place(self) -> None:
+        """Do nothing: a server's tables go nowhere."""
+
     @property
     def is_lost(self) -> bool:
         """Whether the server closed it, or restarted."""

@@ -98,6 +98,9 @@ class SqliteConnection:
         """Return all rows of a query."""
         return self.raw.execute(sql, params).fetchall()
 
+    def require_in_place(self) -> None:
+        """Do nothing: only the connection that writes all the time is asked."""
+
     @property
     def is_lost(self) -> bool:
         """False: a file has no other end."""
@@ -131,15 +134,27 @@ class _WritingConnection(SqliteConnection):
     """The connection of the ledger's writer, whose commits leave the write-ahead log to a thread of its own."""
 
     def __init__(
-        self, raw: sqlite3.Connection, checkpoints: Checkpoints, *, busy_timeout_s: float, flushes: bool
+        self, raw: sqlite3.Connection, checkpoints: Checkpoints, *, path: Path, busy_timeout_s: float, flushes: bool
     ) -> None:
         super().__init__(raw)
         self._checkpoints = checkpoints
         self._changes = raw.total_changes
         self._busy_timeout_s = busy_timeout_s
         self._flushes = flushes
+        self._path = path
+        self._identity = _identity_of(path)
         self._may_wait = True
         checkpoints.take_over(raw)
+
+    def require_in_place(self) -> None:
+        """Raise where another file, or none, is at the path now: what is written would be gone with this process."""
+        if self._identity is not None and _identity_of(self._path) != self._identity:
+            raise LedgerError(
+                "the ledger's file was removed or replaced while it was open",
+                where=str(self._path),
+                allowed="A running gateway's ledger stays where it is",
+                next_step="Stop the gateway, put the ledger back, and start it again",
+            )
 
     def begin(self) -> None:
         self._set_patience(may_wait=True)
@@ -244,6 +259,7 @@ class SqliteStore:
         return _WritingConnection(
             connection.raw,
             checkpoints,
+            path=self._path,
             busy_timeout_s=self._busy_timeout_s,
             flushes=self._durability == "power",
         )
@@ -462,3 +478,12 @@ def _tables(connection: SqliteConnection) -> set[str]:
 
 def _applied(connection: SqliteConnection) -> list[str]:
     return [name for (name,) in connection.rows("SELECT name FROM migrations ORDER BY name")]
+
+
+def _identity_of(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file from another of its name; None where there is none, or nothing tells (Windows)."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return (found.st_dev, found.st_ino) if found.st_ino else None

@@ -37,6 +37,13 @@ class Connection(Protocol):
         """Whether the other end is gone, so that only a new connection helps."""
         ...
 
+    def require_in_place(self) -> None:
+        """Return where what is written can be found again under its name.
+
+        Raises: LedgerError, where a file was removed or replaced while it was open.
+        """
+        ...
+
     def begin(self) -> None:
         """Start a transaction that may write; wait for other writers."""
         ...

@@ -305,7 +305,7 @@ class Writer:
         try:
             self._committer.beat()
         except Exception as error:  # noqa: BLE001 - whatever it was, it is told and tried again
-            self._note_failure(self._store.translate(error, "write"))
+            self._note_failure(error if isinstance(error, LedgerError) else self._store.translate(error, "write"))
         else:
             self._note_health()
 

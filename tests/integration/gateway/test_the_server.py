@@ -15,7 +15,7 @@ import pytest
 from ownward.core import ConfigError, Fault, LedgerError, PortTaken
 from ownward.engines import FakeOptions, FakeServer
 from ownward.gateway import GatewaySettings
-from ownward.plan import Match, Strategy, Workload
+from ownward.plan import Match, Strategy, Workload, dumps
 from ownward.policy import ANY
 
 
@@ -230,8 +230,6 @@ print("ended")
 
 
 def test_signals_reload_the_plan_and_drain(lab, tmp_path):
-    from ownward.plan import dumps
-
     async def main():
         async with FakeServer(FakeOptions(ttft_s=0.3)) as fake:
             (tmp_path / "plan.toml").write_text(dumps(lab.plan_of(lab.tier("one", fake.base_url))))
@@ -272,5 +270,47 @@ def test_a_ready_file_that_cannot_be_written_is_named_and_nothing_is_left_listen
             with pytest.raises(ConfigError, match=r"ready_file is '.*', which cannot be"):
                 async with start(lab.plan_of(lab.tier("a", fake.base_url)), settings=settings):
                     pass
+
+    asyncio.run(main())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
+def test_with_few_file_descriptors_clients_too_many_are_told_so_and_calls_to_upstreams_have_theirs(lab, tmp_path):
+    few = "import resource, runpy; resource.setrlimit(resource.RLIMIT_NOFILE, (96, 96));"
+    run = " runpy.run_module('ownward', run_name='__main__')"
+
+    async def main():
+        async with FakeServer(FakeOptions(ttft_s=0.2)) as fake:
+            (tmp_path / "plan.toml").write_text(dumps(lab.plan_of(lab.tier("a", fake.base_url))))
+            flags = ["--plan", "plan.toml", "--ledger", "l.db", "--port", "0", "--ready-file", "r.json"]
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-c", few + run, "serve", *flags, cwd=tmp_path, stderr=asyncio.subprocess.PIPE
+            )
+            try:
+                for _ in range(400):
+                    if (tmp_path / "r.json").exists():
+                        break
+                    await asyncio.sleep(0.05)
+                base_url = json.loads((tmp_path / "r.json").read_text())["base_url"]
+                held = await asyncio.gather(*(ask(lab, base_url) for _ in range(150)))
+                assert set(held) == {200, 503, None}
+                assert held.count(200) == 22, "as many again are for calls to upstreams"
+                assert held.count(503) >= 11, "who comes while so many are being told is cut"
+                await asyncio.sleep(2.5)  # those who were told so stay as long, if they do not leave
+                assert await ask(lab, base_url) == 200
+            finally:
+                process.terminate()
+                said = (await asyncio.wait_for(process.communicate(), 20))[1].decode()
+            assert process.returncode == 0
+            assert "22 connections of clients are taken at a time, and not 12000" in said
+            assert "upstream" not in said
+
+    async def ask(lab, base_url):
+        async with lab.Client(base_url) as client:
+            try:
+                await client.send(lab.CHAT, lab.chat())
+                return (await client.head()).status
+            except (OSError, EOFError):
+                return None
 
     asyncio.run(main())

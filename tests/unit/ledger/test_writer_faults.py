@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -162,3 +163,26 @@ def test_one_event_per_batch_reaches_the_loop(tmp_path: Path) -> None:
     with ledger.open(tmp_path / "ledger.db") as book:
         asyncio.run(main(book))
     assert 1 <= calls < 100
+
+
+@pytest.mark.parametrize("becomes", ["gone", "another"])
+def test_a_file_that_is_removed_or_replaced_while_it_is_open_is_noticed_and_nothing_more_is_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, becomes: str
+) -> None:
+    monkeypatch.setattr("ownward.ledger._writer._HEARTBEAT_INTERVAL_S", 0.02)
+    path = tmp_path / "ledger.db"
+    with ledger.open(path) as book:
+        assert begin(book, 1) == [()]
+        book.flush_blocking()
+        (tmp_path / "elsewhere").mkdir()
+        for file in tmp_path.glob("ledger.db*"):
+            file.rename(tmp_path / "elsewhere" / file.name)
+        if becomes == "another":
+            path.write_bytes(b"")
+        deadline_s = time.monotonic() + 5
+        while not book.is_failing and time.monotonic() < deadline_s:
+            time.sleep(0.01)
+        assert book.is_failing
+        assert "removed or replaced while it was open" in caplog.text
+        (error,) = begin(book, 2)
+        assert isinstance(error, LedgerError)

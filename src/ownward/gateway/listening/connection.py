@@ -115,8 +115,12 @@ class HttpConnection(asyncio.Protocol):
         self._peer = _address(transport.get_extra_info("peername"))
         listener = self._listener
         listener.connections.add(self)
-        if len(listener.connections) > listener.limits.max_connections:
-            self._refuse(_BUSY)
+        more = len(listener.connections) - listener.most_connections
+        if more > 0:
+            if more > listener.most_refused:  # those that are told so stay until they have heard it
+                self.abort()
+            else:
+                self._refuse(_BUSY)
             return
         self.deadline_s = listener.deadline_s(listener.limits.header_timeout_s)
 

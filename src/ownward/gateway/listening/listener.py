@@ -13,6 +13,7 @@ from typing import Any
 from ownward.core import Clock
 from ownward.gateway.listening.call import Call
 from ownward.gateway.listening.connection import HttpConnection
+from ownward.gateway.listening.descriptors import fitting_connections, read_descriptor_limit
 from ownward.gateway.settings import GatewaySettings
 
 _LOG = logging.getLogger("ownward.gateway")
@@ -40,6 +41,7 @@ class Listener:
         self.hurry = asyncio.Event()
         self._server: asyncio.Server | None = None
         self._tick: asyncio.TimerHandle | None = None
+        self.most_connections, self.most_refused = _connections_that_fit(limits)
         self._tick_s = min(_LONGEST_TICK_S, limits.header_timeout_s / _LOOKS_PER_TIMEOUT)
         self._now_s = 0.0
 
@@ -116,3 +118,19 @@ class Listener:
             if connection.waits is not None and connection.deadline_s <= now_s:
                 connection.expire()
         self._tick = self._loop.call_later(self._tick_s, self._look)
+
+
+def _connections_that_fit(limits: GatewaySettings) -> tuple[int, int]:
+    """Return how many connections are taken, saying where that is far fewer than stated, and how many more refused."""
+    descriptors = read_descriptor_limit()
+    fitting, refused = fitting_connections(limits.max_connections, descriptors=descriptors)
+    if fitting < limits.max_connections:
+        _LOG.log(
+            logging.INFO if fitting > limits.max_connections // 2 else logging.WARNING,
+            "%d connections of clients are taken at a time, and not %d (max_connections): this process may have %d file"
+            " descriptors; raise the limit (ulimit -n, or LimitNOFILE of systemd)",
+            fitting,
+            limits.max_connections,
+            descriptors,
+        )
+    return fitting, refused
