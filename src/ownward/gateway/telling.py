@@ -1,7 +1,7 @@
 """What a worker learns of upstreams, told to the other workers: who is down or asks to wait, and what was sent where.
 
-Nothing waits for it. What happens within a few milliseconds is told together, so that its cost does not grow with the
-requests, and each worker decides by what it has heard. What must be exact (budgets, limits, keys) is in the ledger.
+Nothing waits for it. What happens within a few milliseconds is told together, and each worker decides by what it has
+heard. What must be exact (budgets, limits, keys) is in the ledger.
 """
 
 from __future__ import annotations

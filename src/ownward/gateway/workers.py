@@ -19,6 +19,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from ownward.core import EngineError, OwnwardError
 from ownward.gateway.server import GatewayServer, bind, clear_ready_file, remove_ready_file, write_ready_file
 from ownward.gateway.settings import GatewaySettings
@@ -205,7 +207,7 @@ class WorkerPool:
         self._tell_others(number, {"do": "hear", "worker": number, "news": news})
 
     def _tell_others(self, number: int, message: Message) -> None:
-        line = json.dumps(message).encode() + b"\n"
+        line = msgspec.json.encode(message) + b"\n"
         for other, worker in self._workers.items():
             if other != number:
                 worker.tell_line(line)
@@ -309,7 +311,7 @@ class _Worker:
 
     async def _listen(self) -> None:
         while line := await self._reader.readline():
-            message: Message = json.loads(line)
+            message: Message = msgspec.json.decode(line)
             if message["said"] == "ready":
                 self._ready.set()
             elif message["said"] == "news":
@@ -372,7 +374,7 @@ class WorkerLine:
 
     def _tell(self, message: Message) -> None:
         if not self._writer.is_closing():
-            self._writer.write(json.dumps(message).encode() + b"\n")
+            self._writer.write(msgspec.json.encode(message) + b"\n")
 
     def _tell_news(self, news: News) -> None:
         if self._writer.transport.get_write_buffer_size() < _MOST_UNHEARD_BYTES:
@@ -381,7 +383,7 @@ class WorkerLine:
     async def _hear(self, server: GatewayServer, telling: Telling, stopping: asyncio.Event) -> None:
         try:
             while line := await self._reader.readline():
-                message: Message = json.loads(line)
+                message: Message = msgspec.json.decode(line)
                 match message["do"]:
                     case "stop":
                         stopping.set()
