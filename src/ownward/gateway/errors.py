@@ -150,6 +150,9 @@ class OutOfScope(Rejected):
     status = 403
 
 
+_SHOWN = 8
+
+
 class UnknownRoute(Rejected):
     """No workload, tier or model of the plan has the name that was asked for."""
 
@@ -158,11 +161,15 @@ class UnknownRoute(Rejected):
     def __init__(self, name: str | None, known: Sequence[str], *, what: str = "model") -> None:
         """Name it with the closest."""
         near = closest(name, known) if name else ()
-        super().__init__(
-            f"the plan has no workload, tier or model {name!r}" if name else f"the request names no {what}",
-            allowed=_closest_text(near) or f"Known: {', '.join(repr(item) for item in known[:8])}",
-            next_step='See them all with GET /v1/models, or add the name to "models" of a workload in plan.toml',
-        )
+        listed = ", ".join(repr(item) for item in known[:_SHOWN])
+        more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
+        if what == "tier":
+            message = f"the header x-ownward-tier names {name!r}, and the plan has no such tier"
+            next_step = "Leave the header out, or name a tier of the plan"
+        else:
+            message = f"the plan has no workload, tier or model {name!r}" if name else f"the request names no {what}"
+            next_step = 'See them all with GET /v1/models, or add the name to "models" of a workload in plan.toml'
+        super().__init__(message, allowed=_closest_text(near) or f"Known: {listed}{more}", next_step=next_step)
 
 
 class UnknownTask(Rejected):

@@ -251,3 +251,10 @@ def test_a_body_with_half_a_surrogate_pair_is_read_all_the_same():
 def test_json_that_utf_8_cannot_spell_is_escaped_and_other_text_is_not():
     assert wire.write_json({"a": "é"}) == '{"a": "é"}'.encode()
     assert wire.write_json({"a": "\ud83d"}) == rb'{"a": "\ud83d"}'
+
+
+def test_an_unknown_tier_and_an_unknown_model_are_told_apart_and_long_lists_end_with_a_count():
+    names = tuple(f"n{number}" for number in range(12))
+    assert "header x-ownward-tier" in UnknownRoute("zz", names, what="tier").message
+    assert "no workload, tier or model" in UnknownRoute("zz", names).message
+    assert str(UnknownRoute("zz", names).allowed).endswith("'n7' and 4 more")

@@ -432,6 +432,35 @@ def test_a_choice_among_no_tools_is_no_choice(kind):
     assert "tool_choice" not in to_chat(chat(tools=[], tool_choice={"type": kind}))[0]
 
 
+PARTS = [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}, {"type": "text", "text": "words"}]
+
+
+def test_an_answer_told_in_parts_of_thinking_and_text_is_told_as_such():
+    """Mistral's models that reason answer so, whole and in streams."""
+    answer = {"id": "c", "choices": [{"index": 0, "message": {"content": PARTS}, "finish_reason": "stop"}]}
+    made = to_chat(chat())[1]
+    told = json.loads(made.answer(json.dumps(answer).encode(), now_s=0))["content"]
+    assert [(block["type"], block.get("thinking") or block.get("text")) for block in told] == [
+        ("thinking", "hm"),
+        ("text", "words"),
+    ]
+    stream = made.stream(now_s=0).feed(chat_events({"content": PARTS[:1]}, {"content": PARTS[1:]}, finish="stop"))
+    assert b'"thinking":"hm"' in stream
+    assert b'"text":"words"' in stream
+
+
+@pytest.mark.parametrize(
+    "message", [{"content": [{"type": "sound"}]}, {"function_call": {"name": "f"}}, {"content": 5}]
+)
+def test_an_answer_that_says_what_cannot_be_told_is_not_told_in_part(message):
+    answer = {"id": "c", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+    made = to_chat(chat())[1]
+    with pytest.raises(UntranslatableAnswer):
+        made.answer(json.dumps(answer).encode(), now_s=0)
+    with pytest.raises(UntranslatableAnswer):
+        made.stream(now_s=0).feed(chat_events(message, finish=None))
+
+
 def test_a_message_states_counts_where_the_upstream_states_none():
     answer = {"id": "c", "choices": [{"index": 0, "message": {"content": "a"}, "finish_reason": "stop"}]}
     told = json.loads(to_chat(chat())[1].answer(json.dumps(answer).encode(), now_s=0))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 from ownward.upstreams.translation._core import (
     Answer,
@@ -53,7 +53,15 @@ def read_chat_answer(body: dict[str, Any]) -> Answer:
     report = Report()
     message = Members(choice.get("message"), "choices[0].message", report)
     thought = read_chat_reasoning(message, signer="openai")
-    content = message.take("content", str)
+    said: list[Part] = []
+    for kind, words in words_of(message.take_any("content")):
+        if kind == "thinking":
+            thought.append(Reasoning(text=words, signer="openai"))
+        else:
+            said.append(Text(text=words))
+    for name in UNASKED:
+        if message.take_any(name):
+            raise UntranslatableAnswer(f"the upstream's answer holds {name}")
     made: list[Part] = []
     refusal = message.take("refusal", str)
     calls = message.take_objects("tool_calls")
@@ -71,12 +79,37 @@ def read_chat_answer(body: dict[str, Any]) -> Answer:
     return Answer(
         answer_id=_text(body.get("id")),
         model=_text(body.get("model")),
-        parts=tuple(in_order(thought, [Text(text=content)] if content else [], made)),
+        parts=tuple(in_order(thought, said, made)),
         stop=stop,
         stop_sequence=sequence,
         refusal=refusal,
         counts=read_openai_counts(body.get("usage")),
     )
+
+
+UNASKED = ("function_call", "audio")
+"""What an answer can hold that no client of another dialect can have asked for."""
+
+
+def words_of(content: object) -> list[tuple[Literal["text", "thinking"], str]]:
+    """Return what a chat message says: its text, or its parts of text and thinking, as Mistral's models tell them.
+
+    Raises: UntranslatableAnswer, if it is something else.
+    """
+    if content is None or isinstance(content, str):
+        return [("text", content)] if content else []
+    found: list[tuple[Literal["text", "thinking"], str]] = []
+    for part in content if isinstance(content, list) else [content]:
+        match part:
+            case {"type": "text", "text": str(words)}:
+                found.append(("text", words))
+            case {"type": "thinking", "thinking": str(words)}:
+                found.append(("thinking", words))
+            case {"type": "thinking", "thinking": [*pieces]}:
+                found += [("thinking", words) for kind, words in words_of(pieces) if kind == "text"]
+            case _:
+                raise UntranslatableAnswer("the upstream's answer holds content that is neither text nor thinking")
+    return [(kind, words) for kind, words in found if words]
 
 
 def _checked(arguments: str | None, place: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from ownward.upstreams._events import payload
-from ownward.upstreams.translation._answers import explanation_of
+from ownward.upstreams.translation._answers import UNASKED, explanation_of, words_of
 from ownward.upstreams.translation._core import (
     Alive,
     Begun,
@@ -29,6 +29,7 @@ from ownward.upstreams.translation._members import UntranslatableAnswer, shown
 from ownward.upstreams.translation._stops import read_chat_stop, read_messages_stop
 
 _DONE = b"[DONE]"
+_UNASKED = frozenset(UNASKED)
 _NO_ARGUMENTS = CallPiece(arguments="{}")
 
 
@@ -123,12 +124,19 @@ class ChatReader:
         return found
 
     def _read_delta(self, delta: dict[str, Any]) -> list[Event]:
-        for name in ("function_call", "audio"):
-            if delta.get(name):
-                raise UntranslatableAnswer(f"the upstream's stream holds {name}, which was not asked for")
+        if not _UNASKED.isdisjoint(delta):
+            for name in UNASKED:
+                if delta.get(name):
+                    raise UntranslatableAnswer(f"the upstream's stream holds {name}")
         found: list[Event] = list(self._read_reasoning(delta))
-        if _text(delta.get("content")):
-            found.append(TextPiece(text=delta["content"]))
+        content = delta.get("content")
+        if isinstance(content, str):
+            if content:
+                found.append(TextPiece(text=content))
+        elif content is not None:
+            for kind, words in words_of(content):
+                thinks = kind == "thinking"
+                found.append(ReasoningPiece(signer="openai", text=words) if thinks else TextPiece(text=words))
         if _text(delta.get("refusal")):
             found.append(RefusalPiece(text=delta["refusal"]))
         if found and self._calls:
