@@ -169,3 +169,27 @@ def test_a_commit_does_not_wait_long_for_a_thread_that_gets_no_time(path: Path, 
         assert time.monotonic() - began_s < 2
     assert not checkpoints._is_too_long  # until the log is looked at again
     assert writer.rows("SELECT count(*) FROM workloads") == [(2,)]
+
+
+@pytest.mark.parametrize(
+    ("start_frames", "idle_s"), [(100_000, 0.5), (50, 60.0)], ids=["emptied at rest", "copied to its end"]
+)
+def test_a_commit_that_begins_the_log_anew_is_known_to_take_longer(
+    path: Path, start_frames: int, idle_s: float
+) -> None:
+    """It flushes the disk, so that it is not made where it would hold requests up."""
+    rules = CheckpointRules(start_frames=start_frames, most_frames=200_000, idle_s=idle_s)
+    store = SqliteStore(path, durability="process", busy_timeout_s=5, checkpoint_rules=rules)
+    connection = store.connect_writer()
+    assert isinstance(connection, _WritingConnection)
+    checkpoints = connection._checkpoints
+    assert checkpoints.next_commit_waits
+    write(connection, 0)
+    assert not checkpoints.next_commit_waits
+    for number in range(1, 100):
+        write(connection, number)
+    assert wait_until(lambda: checkpoints.next_commit_waits)
+    write(connection, 100)
+    assert connection.rows("SELECT count(*) FROM workloads") == [(101,)]
+    connection.close()
+    store.close()
