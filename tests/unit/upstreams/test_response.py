@@ -109,6 +109,25 @@ def test_a_stall_is_told_while_pieces_are_passed_on_but_not_while_the_client_hol
     asyncio.run(main())
 
 
+def test_after_a_hold_up_the_upstream_has_its_whole_time_again():
+    async def main():
+        response, channel = attached(stall_s=0.4)
+        taken: list[bytes] = []
+        passing = asyncio.create_task(response.pass_on(taken.append))
+        await asyncio.sleep(0)
+        response.hold_up()
+        await asyncio.sleep(0.35)
+        response.go_on()
+        await asyncio.sleep(0.1)  # beyond the time that ran when it was held up
+        assert not passing.done()
+        response.feed(b"x")
+        response.finish()
+        await passing
+        assert (taken, channel.aborted) == ([b"x"], 0)
+
+    asyncio.run(main())
+
+
 def packed_answer(body: bytes, *, coding: bytes = b"gzip") -> tuple[Response, Channel]:
     response, channel = attached(stall_s=1)
     response.begin(200, [], coding=coding)
