@@ -392,3 +392,43 @@ def test_comments_go_on_where_the_first_event_takes_long(lab, start, monkeypatch
                 assert answer.body.endswith(b"data: [DONE]\n\n")
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "words"),
+    [
+        ("text/plain", b"CUDA out\nof memory\x07", "It says: CUDA out of memory"),
+        ("text/html", b"<html><head><title>502 Bad\nGateway</title></head>lots</html>", "It says: 502 Bad Gateway"),
+        ("text/html", b"<html>lots</html>", None),
+        ("image/png", b"\x89PNG", None),
+        ("text/plain", b"", None),
+    ],
+)
+def test_the_words_of_an_error_that_is_no_json_reach_the_client_and_not_the_ledger(
+    lab, start, content_type, body, words
+):
+    async def main():
+        async with lab.Scripted(said(body, content_type=content_type, status=500)) as upstream:
+            async with start(lab.plan_of(lab.tier("a", upstream.base_url))) as running:
+                answer = await running.ask(body=lab.chat())
+                assert (answer.status, answer.json["error"]["allowed"]) == (502, words)
+                (row,) = await running.rows()
+                assert "CUDA" not in json.dumps(row, default=str)
+
+    asyncio.run(main())
+
+
+def test_an_account_without_credit_is_the_operators_fault_and_the_next_upstream_is_asked(lab, start):
+    async def main():
+        unpaid = said(b'{"error": {"message": "Insufficient Balance"}}', content_type="application/json", status=402)
+        async with lab.Scripted(unpaid) as poor, lab.Scripted(good(stream=False)) as fine:
+            plan = lab.plan_of(lab.tier("a", poor.base_url), lab.tier("b", fine.base_url))
+            async with start(plan) as running:
+                answer = await running.ask(body=lab.chat())
+                assert (answer.status, answer.headers["x-ownward-tier"]) == (200, "b")
+            async with start(lab.plan_of(lab.tier("a", poor.base_url))) as running:
+                answer = await running.ask(body=lab.chat())
+                assert (answer.status, answer.json["error"]["ownward_kind"]) == (502, "upstream_credentials")
+                assert "payment" in answer.json["error"]["message"]
+
+    asyncio.run(main())

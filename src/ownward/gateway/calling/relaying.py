@@ -30,15 +30,19 @@ _COMMENTS_HELD_S = 5.0
 _ONLY_COMMENTS = re.compile(rb"(?::[^\r\n]*[\r\n]|[\r\n])*(?::[^\r\n]*)?")
 _SSE_STARTS = (b"data:", b"event:", b"id:", b"retry:", b":")
 
-_CREDENTIALS = frozenset({401, 403})
+_UNPAID = 402
+_CREDENTIALS = frozenset({401, _UNPAID, 403})
+"""What says something of our key or of the account behind it, and nothing of the request."""
 _RATE_LIMITED = 429
 _SERVER_FAULTS = 500
 _NOT_IMPLEMENTED = 501  # says something of the request, not of the upstream's health
-_RETRIED = frozenset({401, 403, 404, 408, 429})
+_RETRIED = frozenset({401, 402, 403, 404, 408, 429})
 _LAST_STATUS = 599
 _MAY_HAVE_WORKED = frozenset({408, 504, 522, 524})
 """Statuses by which a proxy gives up waiting: the work behind it may have been done and charged."""
 
+_LONGEST_WORDS = 300
+_TITLE = re.compile(rb"<title>([^<]{1,400})</title>", re.IGNORECASE)
 _GARBLED = "it sent an event that is no JSON"
 
 
@@ -303,14 +307,24 @@ class Relay:
             (told, error), content_type = self._crossed.error(status, body), b"application/json"
         if status >= _SERVER_FAULTS or status in _RETRIED or status < 400:  # noqa: PLR2004 - a redirect
             is_json = content_type.startswith(b"application/json") and status >= 400 and bool(body)  # noqa: PLR2004
-            own_words = (told, content_type, self._headers(), error) if is_json and status not in _CREDENTIALS else None
-            raise Retry(refusal, answer=own_words)
+            if status in _CREDENTIALS:
+                raise Retry(refusal)
+            if is_json:
+                raise Retry(refusal, answer=(told, content_type, self._headers(), error))
+            raise Retry(self._refusal(status, wait_s, words=_find_words(content_type, body)))
         await self._sink.answer(told, content_type, self._headers(), error)
 
-    def _refusal(self, status: int, wait_s: float | None) -> OwnwardError:
+    def _refusal(self, status: int, wait_s: float | None, *, words: str | None = None) -> OwnwardError:
+        """Return what to say of a refusal; `words` are the upstream's own, which are for the client alone."""
         name = self._target.name
+        said = f"It says: {words}" if words else None
+        variable = self._target.upstream.api_key_env
+        if status == _UNPAID:
+            return UpstreamCredentials(
+                f"upstream {name!r} asks for payment: it answered {status}",
+                next_step=f"See to the credit of the account behind {variable}" if variable else "See to its credit",
+            )
         if status in _CREDENTIALS:
-            variable = self._target.upstream.api_key_env
             return UpstreamCredentials(
                 f"upstream {name!r} does not accept this gateway's key: it answered {status}",
                 next_step=f"Check the environment variable {variable}" if variable else "Name its key in api_key_env",
@@ -324,8 +338,19 @@ class Relay:
                 next_step="Write the address that it answers at as the upstream's url in the plan",
             )
         if status >= _SERVER_FAULTS:
-            return UpstreamError(f"upstream {name!r} answered {status}")
+            return UpstreamError(f"upstream {name!r} answered {status}", allowed=said)
         return UpstreamRefused(f"upstream {name!r} answered {status}", status=status)
+
+
+def _find_words(content_type: bytes, body: bytes) -> str | None:
+    """Return what an error says that is no JSON: the first words of a text, the title of a page."""
+    if content_type.startswith(b"text/html"):
+        found = _TITLE.search(body)
+        body = found[1] if found is not None else b""
+    elif not content_type.startswith(b"text/"):
+        return None
+    words = " ".join(body[: 4 * _LONGEST_WORDS].decode("utf-8", "replace").split())
+    return "".join(sign for sign in words if sign.isprintable())[:_LONGEST_WORDS] or None
 
 
 def _retry_after(response: Response, *, now: datetime) -> float | None:
