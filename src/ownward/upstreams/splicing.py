@@ -60,8 +60,8 @@ class Spliced(msgspec.Struct, frozen=True, kw_only=True):
     `model` is what the client asked for; None where it named none. `asked_usage`:
     the client itself asked for usage in the stream. `adds_usage`: the body asks
     for it on our behalf, so that the usage event must be stripped from the answer.
-    `max_output_tokens`: the largest of the limits it states, None without one,
-    for each of `choices` answers. `metadata` holds those members that are text.
+    `max_output_tokens`: the largest of the limits it states, None without one or
+    with one that is not above 0, for each of `choices` answers. `metadata` holds those members that are text.
     """
 
     body: bytes
@@ -117,7 +117,7 @@ def splice(
 
     n = _count(top, "n", lowest=1) or 1
     stated = [_count(top, key, lowest=-2) for key in _MAX_TOKENS if key in top]
-    limits = [limit for limit in stated if limit is not None and limit >= 0]
+    limits = [limit for limit in stated if limit is not None]
     return Spliced(
         body=_rewrite(body, readable, top, replaced),
         model=asked_model,
@@ -126,7 +126,8 @@ def splice(
         adds_usage=adds_usage,
         n=n,
         choices=max(n, _count(top, "best_of", lowest=1) or 1) * _count_prompts(top, endpoint),
-        max_output_tokens=max(limits) if limits else None,
+        # 0 and below mean nothing, no end, or what the server is set to: a bound must not rest on which
+        max_output_tokens=max(limits) if limits and min(limits) > 0 else None,
         user=_lenient(top.get("user"), str),
         metadata=_read_metadata(top),
         top=top,

@@ -125,9 +125,14 @@ def test_every_answer_that_is_generated_is_counted(body, choices):
     assert splice(body, endpoint="completions").choices == choices
 
 
-@pytest.mark.parametrize("limit", [b"null", b"-1", b"-2"])
+@pytest.mark.parametrize("limit", [b"null", b"-1", b"-2", b"0"])
 def test_an_unlimited_limit_is_none(limit):
     assert splice(b'{"max_tokens":%b}' % limit).max_output_tokens is None
+
+
+@pytest.mark.parametrize("other", [b"-1", b"0"])
+def test_a_limit_beside_one_that_may_mean_no_end_bounds_nothing(other):
+    assert splice(b'{"max_tokens":%b,"max_completion_tokens":9}' % other).max_output_tokens is None
 
 
 @pytest.mark.parametrize(
@@ -184,7 +189,7 @@ def test_half_a_surrogate_pair_in_a_body_that_must_be_put_together_anew_is_refus
         splice(rb'{"x":"\ud800","x":1,"model":"a"}', model="b")
 
 
-@pytest.mark.parametrize(("digits", "limit"), [(b"5.0", 5), (b"1e3", 1000), (b"0.0", 0)])
+@pytest.mark.parametrize(("digits", "limit"), [(b"5.0", 5), (b"1e3", 1000), (b"0.0", None)])
 def test_a_whole_number_may_be_spelled_with_a_point_or_an_exponent(digits, limit):
     body = b'{"model":"a","max_tokens":%b}' % digits
     assert splice(body).max_output_tokens == limit
