@@ -172,6 +172,40 @@ def test_the_smallest_fleet_holds_the_slo_and_one_less_does_not() -> None:
     assert shares[fleet.replicas - 1] < 0.95
 
 
+def test_a_reserve_adds_machines_and_idles_them() -> None:
+    requests = trace([0.0, 1.0], [100, 100], [3, 3])
+    alone, with_three = (
+        smallest_fleet(requests, model(), None, Slo(ttft_s=1.0), redundancy=reserve) for reserve in (0, 3)
+    )
+    assert (alone.replicas, alone.machines, with_three.replicas, with_three.machines) == (1, 1, 1, 4)
+    assert alone.utilisation_fraction is not None
+    assert alone.utilisation_fraction == alone.simulation.utilisation_fraction
+    assert with_three.utilisation_fraction == pytest.approx(alone.utilisation_fraction / 4)
+
+
+def test_the_bound_on_replicas_is_the_last_that_is_tried() -> None:
+    """Six at once and one prompt a step: with three replicas the last of each waits for one other."""
+    requests = trace([0.0] * 6, [100] * 6, [1] * 6)
+    one_a_step = Scheduler(max_batch=1, token_budget=512)
+    slo = Slo(ttft_s=0.45, fraction=1.0)
+    assert smallest_fleet(requests, model(), one_a_step, slo, max_replicas=3).replicas == 3
+    with pytest.raises(MissesSlo, match=r"^2 replicas"):
+        smallest_fleet(requests, model(), one_a_step, slo, max_replicas=2)
+
+
+@pytest.mark.parametrize("more", [{"redundancy": -1}, {"max_replicas": 0}])
+def test_a_fleet_of_less_than_nothing_is_refused(more) -> None:
+    with pytest.raises(BadInput, match="redundancy is"):
+        smallest_fleet(trace([0.0], [10], [1]), model(), None, Slo(ttft_s=1.0), **more)
+
+
+def test_the_share_of_good_requests_is_above_0_and_at_most_1() -> None:
+    assert Slo(fraction=1.0).fraction == 1.0
+    for fraction in (0.0, -0.1, 1.01):
+        with pytest.raises(BadInput, match="fraction"):
+            Slo(fraction=fraction)
+
+
 def test_a_slo_that_no_number_of_machines_holds_is_an_answer() -> None:
     with pytest.raises(MissesSlo, match=r"still serve only 0\.0%"):
         smallest_fleet(trace([0.0, 1.0], [10, 10], [1, 1]), model(), None, Slo(ttft_s=0.01))
