@@ -176,10 +176,12 @@ def start_direct(upstream: int) -> Contender:
     )
 
 
-def start_ownward(upstream: int, folder: Path, core: int | None) -> Contender:
-    """Start `ownward serve` with a plan, a ledger and one key, as a user would."""
+def start_ownward(
+    upstream: int, folder: Path, core: int | None, *, name: str = "ownward", settings: str = ""
+) -> Contender:
+    """Start `ownward serve` with a plan, a ledger and one key, as a user would; `settings` adds to its own."""
     (folder / "plan.toml").write_text(_PLAN.format(upstream=upstream))
-    (folder / "ownward.toml").write_text("[gateway]\nrequires_keys = true\n")
+    (folder / "ownward.toml").write_text(f"[gateway]\nrequires_keys = true\n{settings}")
     ready, ledger = folder / "ready.json", folder / "ledger.db"
     command = [sys.executable, "-m", "ownward"]
     created = subprocess.run(
@@ -195,7 +197,7 @@ def start_ownward(upstream: int, folder: Path, core: int | None) -> Contender:
     address = Address(port=port, path=CHAT, model="bench", headers={"authorization": f"Bearer {secret}"})
     return _started(
         Contender(
-            name="ownward",
+            name=name,
             version=version("ownward"),
             does="key check, policy, pricing, one committed intent and one settlement a request in SQLite",
             address=address,

@@ -43,7 +43,8 @@ from benchmarks.light_client import OneConnection, StreamsSeen, run_on_light_loo
 from benchmarks.light_upstream import started_upstream
 from benchmarks.machine_facts import new_record, write_record
 
-NAMES = ("direct", "nginx", "uvloop pipe", "ownward", "TensorZero", "LiteLLM")
+NAMES = ("direct", "nginx", "uvloop pipe", "ownward", "ownward gathering", "TensorZero", "LiteLLM")
+_GATHERING = "gather_stream_s = 0.033\n"  # thirty pieces a second
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "benchmarks.md"
 AIMS = {
     "cpu_us_per_request_at_64": "at most 200",
@@ -177,6 +178,8 @@ def start_all(only: set[str], upstream: int, folder: Path, core: int, peers: Pat
                     yield start_pipe(upstream, own, core)
                 case "ownward":
                     yield start_ownward(upstream, own, core)
+                case "ownward gathering":
+                    yield start_ownward(upstream, own, core, name=name, settings=_GATHERING)
                 case "TensorZero":
                     yield start_tensorzero(upstream, own, core, prepare_peer(peers, "tensorzero", "tensorzero"))
                 case _:

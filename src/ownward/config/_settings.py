@@ -274,6 +274,14 @@ class GatewaySettings(_Section):
         unit="tokens",
         least=1,
     )
+    gather_stream_s: float = _setting(
+        0.0,
+        "duration",
+        "Events of a stream that come closer together than this are passed on together; 0 passes on each at once.",
+        unit="seconds",
+        least=0,
+        most=1,
+    )
     detect_cpu_s: float = _setting(
         1.0,
         "duration",

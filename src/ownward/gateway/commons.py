@@ -25,7 +25,7 @@ from ownward.gateway.watching.gauges import gauge_lines, read_budgets
 from ownward.gateway.watching.upstream_log import UpstreamLog
 from ownward.ledger import Ledger
 from ownward.traffic import Sketcher
-from ownward.upstreams import Door
+from ownward.upstreams import Door, Gathering
 
 
 class Underway(Protocol):
@@ -72,6 +72,7 @@ class Commons:
         self.gather_metrics: Callable[[bytes], Awaitable[bytes]] | None = None  # set where there are several workers
         self.on_breaker: Callable[[str, Breaker], None] | None = None  # likewise
         self.sketcher = Sketcher()
+        self.gathering = Gathering(settings.gather_stream_s) if settings.gather_stream_s else None
         self._rules = BreakerRules(
             failures=settings.breaker_failures,
             wait_s=settings.breaker_wait_s,

@@ -8,6 +8,7 @@ from ownward.upstreams._json import with_whole_characters
 from ownward.upstreams._stencil import Stencil
 from ownward.upstreams.bounds import input_tokens_upper_bound, output_tokens_upper_bound
 from ownward.upstreams.door import Door, make_transport
+from ownward.upstreams.gathering import Gathering
 from ownward.upstreams.http1 import Http1Transport
 from ownward.upstreams.response import Response
 from ownward.upstreams.splicing import Endpoint, Spliced, splice
@@ -22,6 +23,7 @@ __all__ = [
     "DoorLimits",
     "Endpoint",
     "EventCutter",
+    "Gathering",
     "Http1Transport",
     "Proxy",
     "Response",

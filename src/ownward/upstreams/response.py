@@ -8,6 +8,7 @@ from typing import Protocol, Self
 
 from ownward.core import BrokenStream, OwnwardError, UpstreamTimeout
 from ownward.upstreams._coding import Unpacker, find_unpacker
+from ownward.upstreams.gathering import Gathering
 
 
 class Channel(Protocol):
@@ -39,6 +40,8 @@ class Response:
         "_buffer",
         "_channel",
         "_failure",
+        "_fed_at",
+        "_gathering",
         "_held",
         "_is_held_up",
         "_limit",
@@ -74,6 +77,8 @@ class Response:
         self._failure: OwnwardError | None = None
         self._take: Callable[[bytes], None] | None = None
         self._is_held_up = False
+        self._gathering: Gathering | None = None
+        self._fed_at = 0.0
         self._loop = loop
         self._stall_s = stall_s
         self._waiter: asyncio.Future[None] | None = None
@@ -110,10 +115,11 @@ class Response:
             self._channel.resume()
         return chunk
 
-    async def pass_on(self, take: Callable[[bytes], None]) -> None:
+    async def pass_on(self, take: Callable[[bytes], None], *, gathering: Gathering | None = None) -> None:
         """Hand each piece to `take` in the very moment it arrives, and return at the end.
 
-        No task is woken for a piece. `take` must be quick; while it cannot take more, call `hold_up`.
+        No task is woken for a piece. `take` must be quick; while it cannot take more, call `hold_up`. With `gathering`
+        pieces that come quickly one after another are read together.
 
         Raises: as `next_chunk` does; what arrived before a break was handed on.
         """
@@ -121,6 +127,7 @@ class Response:
         self._buffer.clear()
         self._held = 0
         self._take = take
+        self._gathering = gathering
         if held:
             take(held)
         if self._channel is not None and not self._is_held_up:
@@ -131,7 +138,7 @@ class Response:
                     raise self._failure
                 await self._wait(self._stall_s)
         finally:
-            self._take = None  # it often leads back here, and a cycle would keep both alive
+            self._take = self._gathering = None  # the first often leads back here: a cycle would keep both alive
 
     def hold_up(self) -> None:
         """Take in nothing until `go_on`; this time is no stall of the upstream."""
@@ -144,6 +151,17 @@ class Response:
         self._is_held_up = False
         self._wake_at = self._loop.time() + self._stall_s
         if self._channel is not None:
+            self._channel.resume()
+
+    def rest(self) -> None:
+        """Take in nothing until `end_rest`, which comes soon; the upstream is not held up for long."""
+        if self._channel is not None:
+            self._channel.pause()
+
+    def end_rest(self) -> None:
+        """Take in what came meanwhile, unless it is held up."""
+        self._fed_at = self._loop.time()  # what came meanwhile is no sign that the stream is slow
+        if self._channel is not None and not self._is_held_up:
             self._channel.resume()
 
     async def chunks(self, stall_timeout_s: float | None = None) -> AsyncIterator[bytes]:
@@ -237,8 +255,14 @@ class Response:
             if not data:
                 return
         if self._take is not None:
-            self._wake_at = self._loop.time() + self._stall_s
+            now = self._loop.time()
+            self._wake_at = now + self._stall_s
             self._take(data)
+            gathering = self._gathering
+            if gathering is not None:
+                if now - self._fed_at < gathering.interval_s and self._channel is not None:
+                    gathering.hold(self, self._loop)
+                self._fed_at = now
             return
         self._buffer.append(data)
         self._held += len(data)

@@ -7,7 +7,7 @@ import zlib
 import pytest
 
 from ownward.core import BrokenStream, UpstreamTimeout
-from ownward.upstreams import Response
+from ownward.upstreams import Gathering, Response
 
 
 class Channel:
@@ -171,5 +171,94 @@ def test_a_packing_that_is_not_known_breaks_the_answer_at_its_head():
         with pytest.raises(BrokenStream, match="content-encoding"):
             await response.read(1000)
         assert channel.aborted == 1
+
+    asyncio.run(main())
+
+
+class Reading(Channel):
+    """Says whether its bytes are being read."""
+
+    is_read = True
+
+    def pause(self) -> None:
+        super().pause()
+        self.is_read = False
+
+    def resume(self) -> None:
+        self.is_read = True
+
+
+def passing(*, interval_s: float) -> tuple[Response, Reading, list[bytes], asyncio.Task[None]]:
+    response = Response(upstream="u", origin="o", loop=asyncio.get_running_loop(), stall_s=5, buffer_bytes=100)
+    response.begin(200, [])
+    channel, taken = Reading(), []
+    response.attach(channel)
+    task = asyncio.create_task(response.pass_on(taken.append, gathering=Gathering(interval_s)))
+    return response, channel, taken, task
+
+
+def test_a_quick_stream_is_read_now_and_then_and_what_came_first_goes_on_at_once():
+    async def main():
+        response, channel, taken, task = passing(interval_s=0.05)
+        await asyncio.sleep(0)
+        response.feed(b"1")
+        assert (taken, channel.is_read) == ([b"1"], True)
+        response.feed(b"2")
+        assert (taken, channel.is_read) == ([b"1", b"2"], False)
+        await asyncio.sleep(0.02)
+        assert not channel.is_read
+        await asyncio.sleep(0.05)
+        assert channel.is_read
+        response.feed(b"3")  # it waited while the stream rested
+        assert not channel.is_read
+        response.finish()
+        await task
+
+    asyncio.run(main())
+
+
+def test_a_stream_whose_pieces_come_apart_is_never_made_to_rest():
+    async def main():
+        response, channel, taken, task = passing(interval_s=0.02)
+        await asyncio.sleep(0)
+        for _ in range(5):
+            response.feed(b"x")
+            assert channel.is_read
+            await asyncio.sleep(0.04)
+        assert (len(taken), channel.paused) == (5, 0)
+        response.finish()
+        await task
+
+    asyncio.run(main())
+
+
+def test_a_stream_that_rests_while_its_client_does_not_read_stays_held_up():
+    async def main():
+        response, channel, _, task = passing(interval_s=0.02)
+        await asyncio.sleep(0)
+        response.feed(b"1")
+        response.feed(b"2")
+        response.hold_up()
+        await asyncio.sleep(0.05)
+        assert not channel.is_read
+        response.go_on()
+        assert channel.is_read
+        response.finish()
+        await task
+
+    asyncio.run(main())
+
+
+def test_a_stream_that_breaks_while_it_rests_is_told_at_once_and_not_read_again():
+    async def main():
+        response, channel, _, task = passing(interval_s=0.02)
+        await asyncio.sleep(0)
+        response.feed(b"1")
+        response.feed(b"2")
+        response.abort()
+        with pytest.raises(BrokenStream):
+            await task
+        await asyncio.sleep(0.05)
+        assert not channel.is_read
 
     asyncio.run(main())

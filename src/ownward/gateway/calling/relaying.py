@@ -238,7 +238,7 @@ class Relay:
                 entry.passed_bytes += len(passed)
                 write(passed)
 
-        await response.pass_on(take)
+        await response.pass_on(take, gathering=self._gateway.gathering)
         if fault is not None:  # in a piece with which the answer was whole
             raise fault
 
