@@ -7,6 +7,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import click
@@ -47,6 +48,9 @@ COMMANDS: dict[str, _Entry] = {
     "bench": _Entry("ownward.cli._bench:bench", "Measure this machine and its engine."),
     "config": _Entry("ownward.cli._config:config", "Show every setting with its origin."),
 }
+
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 
 
 class _LazyGroup(click.Group):
@@ -96,6 +100,7 @@ def run(argv: Sequence[str]) -> int:
     0: done. 2: usage, configuration, bad input. 3: an answer (infeasible, unsupported). 4: upstream or engine.
     5: ledger. 1, with a traceback: our bug.
     """
+    _fill_in_streams()
     wants_json = "--json" in argv or list(argv[:2]) == ["ledger", "export"]
     try:
         outcome = _ownward.main(args=list(argv), prog_name="ownward", standalone_mode=False)
@@ -112,16 +117,39 @@ def run(argv: Sequence[str]) -> int:
         return INTERRUPTED
     except (BrokenPipeError, SystemExit):
         # The reader went away (`| head`), which click turns into an exit: no fault of ours, nor of the user's.
-        # Standard output is pointed at nothing, so that the interpreter's own flush is quiet.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
+        _point_output_at_nothing()
         return 0
     except OSError as error:
+        if error.errno in _FULL:
+            return _report(_as_full(error), wants_json=wants_json)
         if error.errno != errno.ENAMETOOLONG:
             raise
         # Every command takes names of files, and no system has any as long as this one.
         too_long = BadInput(f"no file has a name of {len(str(error.filename))} letters", next_step="Check the path")
         return _report(too_long, wants_json=wants_json)
     return outcome if isinstance(outcome, int) else 0
+
+
+def _fill_in_streams() -> None:
+    """Have standard streams that were closed lead to nothing: Python has None, and files would take their place."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - as long as the process
+
+
+def _point_output_at_nothing() -> None:
+    """Have the interpreter's own flush at the end be quiet."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
+
+
+def _as_full(error: OSError) -> BadInput:
+    if error.filename is None:  # a stream: the standard output, unless somebody has redirected what we write ourselves
+        _point_output_at_nothing()
+    return BadInput(
+        f"cannot write: {error.strerror}",
+        where=None if error.filename is None else str(error.filename),
+        next_step="Free some space, or write elsewhere; what the command did besides stands",
+    )
 
 
 def _as_usage_error(error: click.ClickException) -> UsageError:

@@ -186,3 +186,20 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
 def test_an_export_that_fails_has_its_error_on_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["ledger", "export", "--ledger", "/nowhere.db", "--format", "jsonl"]) == 2
     assert json.loads(capsys.readouterr().out)["error"]["kind"] == "bad_input"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a shell that closes descriptors")
+def test_closed_standard_streams_are_no_fault(tmp_path):
+    command = ["sh", "-c", 'exec "$@" 0<&- >&- 2>&-', "sh", sys.executable, "-m", "ownward"]
+    assert subprocess.run([*command, "config", "show"], cwd=tmp_path, check=False).returncode == 0
+    assert subprocess.run([*command, "config", "check", "none.toml"], cwd=tmp_path, check=False).returncode == 2
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("words", [["config", "show"], ["config", "show", "--json"]])
+def test_a_full_disk_under_the_output_is_told_and_is_no_fault_of_ours(tmp_path, words):
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "ownward", *words]
+        done = subprocess.run(command, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+    assert "cannot write: No space left on device. Free some space" in done.stderr
