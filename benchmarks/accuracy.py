@@ -2,7 +2,8 @@
 
 `python -m benchmarks.accuracy --data FILE --configs DIR` scores any file with the columns of measured.csv by the rules
 of `measured_rows`. With --leave-pair-out each row is answered by coefficients fitted without any row of its model on
-its hardware; without it, by the coefficients the package ships. `least 95%` is the mean error without the worst 5%.
+its hardware; with --leave-out model, machine or page, without any row of its model, of its machine, or of the page that
+it stands on; without either, by the coefficients the package ships. `least 95%` is the mean error without the worst 5%.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.answering import Answer, Configs, answer_rows
-from benchmarks.measured_rows import RULES, MeasuredRow, load_rows
+from benchmarks.measured_rows import GROUPS, RULES, MeasuredRow, load_rows
 
 _FEWEST_ROWS = 10
 _FEWEST_ON_THE_PAGE = 20
@@ -160,7 +161,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--configs", type=Path)
-    parser.add_argument("--leave-pair-out", action="store_true")
+    parser.add_argument("--leave-out", choices=GROUPS, help="what a row's own coefficients are fitted without")
+    parser.add_argument("--leave-pair-out", action="store_const", const="pair", dest="leave_out")
     parser.add_argument("--rules", action="store_true", help="print the row filter and the name rules")
     parser.add_argument("--json", type=Path, help="write the tables as JSON")
     parser.add_argument("--worst", type=int, default=0, help="also print the N rows that miss by most")
@@ -172,7 +174,7 @@ def main() -> None:
     rows = list(load_rows(options.data, configs.names))
     asked = [row for row in rows if row.config is not None and row.value > 0]
     started = time.perf_counter()
-    answers = answer_rows(asked, configs, leave_pair_out=options.leave_pair_out)
+    answers = answer_rows(asked, configs, leave_out=options.leave_out)
     elapsed = time.perf_counter() - started
     print(
         f"{len(rows)} rows; {len(rows) - len(asked)} without a config or a value; {len(asked)} asked; {elapsed:.1f} s\n"
@@ -193,7 +195,7 @@ def main() -> None:
             f"{answer.value:.4g} for {answer.row.value:.4g}: {answer.row.pair} {answer.row.question}", file=sys.stderr
         )
     if options.json:
-        payload = {"rows": len(rows), "asked": len(asked), "leave_pair_out": options.leave_pair_out,
+        payload = {"rows": len(rows), "asked": len(asked), "leave_out": options.leave_out,
                    "summary": summary, "cells": table, "refusals": reasons.most_common()}  # fmt: skip
         options.json.write_text(json.dumps(payload, indent=1) + "\n", encoding="utf-8")
 

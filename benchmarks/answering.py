@@ -119,18 +119,28 @@ def case_of(row: MeasuredRow, configs: Configs) -> Case | str:
     )
 
 
-def answer_rows(rows: Sequence[MeasuredRow], configs: Configs, *, leave_pair_out: bool) -> list[Answer]:
-    """Return what is predicted for each row."""
-    cases = [case_of(row, configs) for row in rows]
-    fitted: Mapping[str, Coefficients] = {}
-    if leave_pair_out:
-        from scripts.fit_efficiencies import leave_pairs_out
+def answer_rows(rows: Sequence[MeasuredRow], configs: Configs, *, leave_out: str | None = None) -> list[Answer]:
+    """Return what is predicted for each row, by a fit without its pair, model, machine or page where asked."""
+    return answer_cases(rows, [case_of(row, configs) for row in rows], leave_out=leave_out)
 
-        fitted = leave_pairs_out(rows, cases)
+
+def answer_cases(
+    rows: Sequence[MeasuredRow], cases: Sequence[Case | str], *, leave_out: str | None = None
+) -> list[Answer]:
+    """Return the same for rows whose questions are posed already; one list of them is fitted once."""
+    fitted: Mapping[str, Coefficients] = {}
+    if leave_out is not None:
+        from scripts.fit_efficiencies import leave_groups_out
+
+        fitted = leave_groups_out(rows, cases, leave_out)
     return [
-        _answer(row, case, None if isinstance(case, str) else predict(case, fitted.get(row.pair)))
+        _answer(row, case, None if isinstance(case, str) else predict(case, _without(fitted, row, leave_out)))
         for row, case in zip(rows, cases, strict=True)
     ]
+
+
+def _without(fitted: Mapping[str, Coefficients], row: MeasuredRow, leave_out: str | None) -> Coefficients | None:
+    return None if leave_out is None else fitted.get(row.group(leave_out))
 
 
 def is_impossible(row: MeasuredRow, case: Case, deployment: Deployment) -> bool:

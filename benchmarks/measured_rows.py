@@ -89,6 +89,9 @@ _RATED = re.compile(r"(\d+) ?RPS\b.*--profile constant")
 _MLPERF_PROMPTS = {"Llama-2-70b-chat": 294, "Llama-3.1-405B-Instruct": 9428, "Llama-3.1-8B-Instruct": 778}
 
 
+GROUPS = ("pair", "model", "machine", "page")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredRow:
     """One measured number and the question it answers."""
@@ -104,6 +107,11 @@ class MeasuredRow:
     source: str
     apart: str = ""
     """Why the number cannot be what its columns say, whatever it is; such rows are scored, and stand apart."""
+
+    def group(self, kind: str) -> str:
+        """Return what is left out of a fit with this row: its pair, its model, its machine or the page it stands on."""
+        model, _, machine = self.pair.partition("@")
+        return {"pair": self.pair, "model": model, "machine": machine, "page": self.source}[kind]
 
     @property
     def repeat_key(self) -> tuple[Any, ...]:

@@ -231,7 +231,7 @@ def main() -> None:
     configs = Configs(options.configs)
     rows = [row for row in load_rows(options.data, configs.names) if row.config is not None and row.value > 0]
     cases = [case_of(row, configs) for row in rows]
-    answers = answer_rows(rows, configs, leave_pair_out=not options.shipped)
+    answers = answer_rows(rows, configs, leave_out=None if options.shipped else "pair")
     programs = options.peers / "bin"
     for name, theirs in (
         ("AIConfigurator", ask_aiconfigurator(rows, cases, programs / "python")),

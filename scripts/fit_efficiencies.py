@@ -16,6 +16,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -162,27 +163,32 @@ class Fit:
     def _total(self, residual: Any, theta: Any, keep: Any) -> float:
         return self._loss(residual, keep) + float((self.ridge * theta**2).sum())
 
-    def leave_out(self) -> dict[str, Any]:
-        """Return for each pair the effects fitted without it, one Newton step from the whole fit."""
+    @cached_property
+    def _at_rest(self) -> tuple[Any, Any, Any, Any]:
+        """Residuals, slopes, weights and the inverse of the curvature, once the effects are found."""
         said, jacobian = self.evaluate(self.theta, slopes=True)
         residual = self.target - said
         robust = self._robust(residual)
         hessian = jacobian.T @ (robust[:, None] * jacobian) + np.diag(self.ridge)
+        return residual, jacobian, robust, np.linalg.inv(hessian)
+
+    def leave_out(self, kind: str = "pair") -> dict[str, Any]:
+        """Return for each pair (model, machine, page) the effects fitted without it, by one step from the whole fit."""
+        residual, jacobian, robust, inverse = self._at_rest
         gradient = jacobian.T @ (robust * residual) - self.ridge * self.theta
-        inverse = np.linalg.inv(hessian)
-        by_pair: dict[str, list[int]] = defaultdict(list)
+        members: dict[str, list[int]] = defaultdict(list)
         for number, point in enumerate(self.points):
-            by_pair[point.row.pair].append(number)
+            members[point.row.group(kind)].append(number)
         found = {}
-        for pair, numbers in by_pair.items():
+        for group, numbers in members.items():
             own = jacobian[numbers]
             weighted = robust[numbers]
             rest = gradient - own.T @ (weighted * residual[numbers])
-            # (H - J'WJ)^-1 by Woodbury: the pair's rows are few beside the effects
+            # (H - J'WJ)^-1 by Woodbury: the group's rows are few beside the effects
             spread = own @ inverse
             inner = np.diag(1 / weighted) - spread @ own.T
             step = inverse @ rest + spread.T @ np.linalg.solve(inner, spread @ rest)
-            found[pair] = self.theta + np.clip(step, -2 * _LONGEST_STEP, 2 * _LONGEST_STEP)
+            found[group] = self.theta + np.clip(step, -2 * _LONGEST_STEP, 2 * _LONGEST_STEP)
         return found
 
     def _robust(self, residual: Any) -> Any:
@@ -247,27 +253,43 @@ def fit_rows(rows: Sequence[MeasuredRow], cases: Sequence[Case | str], *, verbos
     return _FITTED[key]
 
 
-def leave_pairs_out(rows: Sequence[MeasuredRow], cases: Sequence[Case | str]) -> dict[str, Coefficients]:
-    """Return for each pair the coefficients, and the bands, that none of its rows had a part in."""
+def leave_groups_out(
+    rows: Sequence[MeasuredRow], cases: Sequence[Case | str], kind: str = "pair"
+) -> dict[str, Coefficients]:
+    """Return for each pair (model, machine, page) the coefficients, and the bands, that none of its rows had a part in.
+
+    Bands are those of pairs, and of machines, left out.
+    """
     fitted = fit_rows(rows, cases, verbose=True)
-    thetas = fitted.leave_out()
-    residuals = left_out_residuals(fitted, thetas)
+    near, far = left_out_residuals(fitted, "pair"), left_out_residuals(fitted, "machine")
+    groups = [point.row.group(kind) for point in fitted.points]
+    devices = [point.deployment.traits.device for point in fitted.points]
     return {
-        pair: Coefficients(
+        group: Coefficients(
             effects=fitted.as_effects(theta),
-            bands=Bands(residuals, without=pair),
-            source=f"fitted without {pair}",
+            bands=Bands(without(near, groups, group)),
+            far_bands=Bands(without(far, groups, group)),
+            devices=frozenset(device for device, own in zip(devices, groups, strict=True) if own != group),
+            source=f"fitted without {group}",
             checked_on=date(2026, 11, 21),
         )
-        for pair, theta in thetas.items()
+        for group, theta in fitted.leave_out(kind).items()
     }
 
 
-def left_out_residuals(fitted: Fit, thetas: Mapping[str, Any]) -> list[tuple[str, str, float]]:
-    """Return (class, pair, log(measured / predicted)) of each row by the coefficients fitted without its pair."""
+def without(
+    residuals: Sequence[tuple[str, str, float]], groups: Sequence[str], group: str
+) -> list[tuple[str, str, float]]:
+    """Return the residuals of all rows that are not in a group."""
+    return [found for found, own in zip(residuals, groups, strict=True) if own != group]
+
+
+def left_out_residuals(fitted: Fit, kind: str) -> list[tuple[str, str, float]]:
+    """Return (class, pair, log(measured / predicted)) of each row by the coefficients fitted without its group."""
+    thetas = fitted.leave_out(kind)
     found = []
     for number, point in enumerate(fitted.points):
-        theta = thetas[point.row.pair]
+        theta = thetas[point.row.group(kind)]
         logs = [float(theta[columns].sum()) for columns in fitted.columns[number]]
         found.append((point.class_, point.row.pair, float(fitted.target[number]) - _log_value(point, logs)))
     return found
@@ -281,11 +303,9 @@ class Bands(Mapping[str, tuple[int, float, float]]):
     independent.
     """
 
-    def __init__(self, residuals: Sequence[tuple[str, str, float]], *, without: str = "") -> None:
+    def __init__(self, residuals: Sequence[tuple[str, str, float]]) -> None:
         self._rows: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
         for class_, pair, residual in residuals:
-            if pair == without:
-                continue
             words = class_.split("/")
             for length in range(1, len(words) + 1):
                 self._rows["/".join(words[:length])][pair].append(residual)
@@ -340,7 +360,7 @@ def main() -> None:
     cases = [case_of(row, configs) for row in rows]
     fitted = fit_rows(rows, cases, verbose=True)
     thetas = fitted.leave_out()
-    residuals = left_out_residuals(fitted, thetas)
+    residuals = left_out_residuals(fitted, "pair")
     errors = np.array([residual for _, _, residual in residuals])
     print(
         f"{len(fitted.points)} rows, {len(fitted.index)} effects; "
@@ -348,7 +368,6 @@ def main() -> None:
     )
     for fold in range(options.check_folds):
         _check_fold(fitted, thetas, fold, options.check_folds)
-    bands = {name: [n, round(low, 3), round(high, 3)] for name, (n, low, high) in Bands(residuals).items()}
     pairs = len({point.row.pair for point in fitted.points})
     written = {
         "generated": "by scripts/fit_efficiencies.py from measured rows; do not edit",
@@ -358,13 +377,19 @@ def main() -> None:
         "rows": len(fitted.points),
         "pairs": pairs,
         "effects": fitted.as_effects(fitted.theta),
-        "bands": bands,
+        "bands": _rounded(Bands(residuals)),
+        "far_bands": _rounded(Bands(left_out_residuals(fitted, "machine"))),
+        "devices": sorted({point.deployment.traits.device for point in fitted.points}),
     }
     text = "{" + ",\n".join(
         f"{json.dumps(key)}: " + (_lines(value) if isinstance(value, dict) else json.dumps(value))
         for key, value in written.items()
     )
     _TARGET.write_text(text + "}\n", encoding="utf-8")
+
+
+def _rounded(bands: Bands) -> dict[str, list[float]]:
+    return {name: [n, round(low, 3), round(high, 3)] for name, (n, low, high) in bands.items()}
 
 
 def _lines(table: Mapping[str, Any]) -> str:

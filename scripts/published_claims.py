@@ -55,7 +55,7 @@ def claims_tables() -> str:
             title = model.name + (_APART if apart else "")
             rows.append(f"| {context // 1024}K | {title} | {cache} | {found.sequences:,} | {each} |")
     rows += ["", *_claims(models), "", *_equal_batches(models)]
-    low, high = load_coefficients().band("decode_tok_s_total/vllm/many/hopper/hybrid-moe")
+    low, high = load_coefficients().band("decode_tok_s_total/vllm/many/hopper/hybrid-moe", "h200-sxm-141gb")
     rows += [
         "",
         f"What was measured of batches under {ENGINE} lay between {math.exp(low):.1f} and {math.exp(high):.1f} times",

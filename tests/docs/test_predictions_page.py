@@ -11,7 +11,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "explanation" / "predictions.md").read_text(encoding="utf-8")
+FIRST = PAGE.partition("<!-- left_out -->")[0]
 RECORD = json.loads(max((ROOT / "benchmarks" / "results").glob("accuracy-????-??-??.json")).read_text())
+LEFT_OUT = json.loads(max((ROOT / "benchmarks" / "results").glob("left_out-????-??-??.json")).read_text())
 # The first words of a line of the page, the rows that it has before it, and the line of the record that it tells.
 LINES = [
     ("decode, one user", "decode_tok_s_per_user", "tiers A and B"),
@@ -43,7 +45,7 @@ def kept(metric: str, group: str) -> dict:
 @pytest.mark.parametrize(("words", "metric", "group"), LINES)
 def test_a_line_of_errors_is_the_newest_result(words: str, metric: str, group: str) -> None:
     found = kept(metric, group)
-    (line,) = re.findall(rf"^\| {re.escape(words)} \| {found['rows']} \| .*$", PAGE, re.MULTILINE)
+    (line,) = re.findall(rf"^\| {re.escape(words)} \| {found['rows']} \| .*$", FIRST, re.MULTILINE)
     _, _, _, refused, median, mape, best, bias, inside, *_ = (cell.split("→")[-1].strip() for cell in line.split("|"))
     assert refused == str(found["refusals"])
     assert [median, mape, best] == [percent(found[key]) for key in ("median_error", "mape", "trimmed")]
@@ -58,6 +60,12 @@ def test_the_table_of_engines_and_devices_is_the_newest_result(monkeypatch: pyte
     assert said == accuracy.render_cells(RECORD["cells"])
 
 
+def test_the_table_of_what_is_left_out_is_the_newest_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT)
+    said = PAGE.partition("<!-- left_out -->")[2].partition("<!-- /left_out -->")[0].strip()
+    assert said == importlib.import_module("benchmarks.left_out").table(LEFT_OUT)
+
+
 def test_what_the_readme_says_of_errors_is_the_newest_result() -> None:
     readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
     for words, metric in (
@@ -68,3 +76,8 @@ def test_what_the_readme_says_of_errors_is_the_newest_result() -> None:
         ("Time a token under load is off by", "tpot_ms"),
     ):
         assert f"{words} {percent(kept(metric, 'tiers A and B')['median_error'])}" in readme, words
+    first = ("decode_tok_s_per_user", "prefill_tok_s", "decode_tok_s_total")
+    means = ", ".join(percent(kept(metric, "tiers A and B")["mape"]) for metric in first)
+    assert f"means are higher ({means} for the first three)" in readme
+    new = {row["metric"]: row for row in LEFT_OUT["results"]["machine"] if row["engine"] == "tiers A and B"}
+    assert f"nobody has measured ({', '.join(percent(new[metric]['median_error']) for metric in first)})" in readme

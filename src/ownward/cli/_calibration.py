@@ -51,8 +51,12 @@ def calibrated(effects: dict[str, float]) -> Coefficients:
     from ownward.perf import load_coefficients
 
     shipped = load_coefficients()
+    measured = {key.rsplit("|", 1)[1] for key in effects if key.split("|")[1] == "e/d"}
     return replace(
-        shipped, effects={**shipped.effects, **effects}, source=f"{shipped.source}; calibrated on this machine"
+        shipped,
+        effects={**shipped.effects, **effects},
+        devices=shipped.devices | measured,
+        source=f"{shipped.source}; calibrated on this machine",
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from functools import lru_cache
 from importlib.resources import files
@@ -141,13 +141,16 @@ class Efficiency:
 class Coefficients:
     """Fitted effects by level, as log factors on `PRIORS`, and residual quantiles by class.
 
-    `bands` maps a class to (rows, 10th, 90th percentile of log(measured / predicted)) over pairs left out of the fit.
+    `bands` maps a class to (rows, 10th, 90th percentile of log(measured / predicted)) over pairs left out of the fit,
+    `far_bands` over machines left out: they are for those that are not among `devices`, the measured ones.
     """
 
     effects: Mapping[str, float]
     bands: Mapping[str, tuple[int, float, float]]
     source: str
     checked_on: date
+    far_bands: Mapping[str, tuple[int, float, float]] = field(default_factory=dict)
+    devices: frozenset[str] = frozenset()
 
     def resolve(self, traits: Traits) -> Efficiency:
         """Return the efficiency of traits: the product of every level that was measured."""
@@ -159,27 +162,28 @@ class Coefficients:
         return Efficiency(
             engine=traits.engine,
             **values,
-            decode_band=self.band(f"decode_tok_s_per_user/{kind}"),
-            prefill_band=self.band(f"prefill_tok_s/{kind}"),
+            decode_band=self.band(f"decode_tok_s_per_user/{kind}", traits.device),
+            prefill_band=self.band(f"prefill_tok_s/{kind}", traits.device),
             source=self.source,
             checked_on=self.checked_on,
         )
 
-    def band(self, class_: str) -> tuple[float, float]:
-        """Return the residuals between which 80% lie, of the narrowest class that has rows.
+    def band(self, class_: str, device: str) -> tuple[float, float]:
+        """Return the residuals between which 80% lie on a device, of the narrowest class that has rows.
 
         A metric of which little was measured has the band of its kin: a latency is mostly its tokens' time.
         """
+        bands = self.bands if device in self.devices or not self.far_bands else self.far_bands
         words = class_.split("/")
         while words:
-            found = self.bands.get("/".join(words))
+            found = bands.get("/".join(words))
             if found is not None:
                 return found[1], found[2]
             words.pop()
         kin = _KIN.get(class_.partition("/")[0])
-        return (
-            _FALLBACK_RESIDUALS if kin is None else self.band(class_.replace(class_.split("/", maxsplit=1)[0], kin, 1))
-        )
+        if kin is None:
+            return _FALLBACK_RESIDUALS
+        return self.band(class_.replace(class_.split("/", maxsplit=1)[0], kin, 1), device)
 
 
 def coefficient(name: str, log_factor: float, traits: Traits) -> float:
@@ -224,6 +228,8 @@ def load_coefficients() -> Coefficients:
     return Coefficients(
         effects=table["effects"],
         bands={name: (int(n), low, high) for name, (n, low, high) in table["bands"].items()},
+        far_bands={name: (int(n), low, high) for name, (n, low, high) in table["far_bands"].items()},
+        devices=frozenset(table["devices"]),
         source=table["source"],
         checked_on=date.fromisoformat(table["checked_on"]),
     )

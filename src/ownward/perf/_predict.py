@@ -113,7 +113,7 @@ def predict(case: Case, coefficients: Coefficients | None = None) -> Prediction:
     deployment, memory_bytes, fits = placed
     value = compute_value(case, deployment)
     class_ = class_of(case, deployment)
-    low, high = (coefficients or load_coefficients()).band(class_)
+    low, high = (coefficients or load_coefficients()).band(class_, deployment.traits.device)
     return Prediction(
         id=case.id,
         value=value,

@@ -451,7 +451,7 @@ def _predict(
     )
     value = compute_value(case, deployment)
     class_ = class_of(case, deployment)
-    low, high = (asked.coefficients or load_coefficients()).band(class_)
+    low, high = (asked.coefficients or load_coefficients()).band(class_, deployment.traits.device)
     return Prediction(
         id=metric,
         value=value,

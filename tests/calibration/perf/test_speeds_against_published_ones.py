@@ -21,7 +21,7 @@ LEAST_COVERAGE = 0.75
 @pytest.fixture(scope="module")
 def answers() -> list[Answer]:
     configs = Configs(None)
-    return answer_rows(list(load_rows(DATA, configs.names)), configs, leave_pair_out=False)
+    return answer_rows(list(load_rows(DATA, configs.names)), configs)
 
 
 def test_every_row_is_answered(answers: list[Answer]) -> None:

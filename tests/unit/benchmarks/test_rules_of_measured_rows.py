@@ -3,8 +3,8 @@
 import csv
 from pathlib import Path
 
-from benchmarks.measured_rows import MeasuredRow, load_rows
-from scripts.fit_efficiencies import Bands
+from benchmarks.measured_rows import GROUPS, MeasuredRow, load_rows
+from scripts.fit_efficiencies import Bands, without
 
 _ROW = {
     "source": "page", "model": "Qwen3-8B", "engine": "llama.cpp", "quantization_weights": "Q4_K_M", "kv_dtype": "",
@@ -110,4 +110,9 @@ def test_a_class_of_many_pairs_hardly_borrows() -> None:
 
 def test_the_pair_that_is_asked_about_has_no_part_in_its_band() -> None:
     rows = [("m/e", "a", 0.1), ("m/e", "b", -0.1), ("m/e", "c", 3.0)]
-    assert Bands(rows, without="c")["m"][2] < 0.2
+    assert Bands(without(rows, ["a", "b", "c"], "c"))["m"][2] < 0.2
+
+
+def test_what_is_left_out_with_a_row_is_its_pair_its_model_its_machine_or_its_page(tmp_path: Path) -> None:
+    (row,) = _load(tmp_path, {})
+    assert [row.group(kind) for kind in GROUPS] == ["qwen38b@rtx4090", "qwen38b", "rtx4090", "page"]

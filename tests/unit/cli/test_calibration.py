@@ -76,6 +76,11 @@ def test_what_the_shipped_coefficients_say_of_others_is_left_alone() -> None:
     assert {key: found.effects[key] for key in shipped.effects} == dict(shipped.effects)
 
 
+def test_a_machine_that_was_measured_here_has_the_band_of_measured_ones() -> None:
+    assert "this-machine" not in load_coefficients().devices
+    assert "this-machine" in calibrated({"weight_mbu|e/d|llama.cpp|this-machine": 0.5}).devices
+
+
 def test_a_calibration_of_another_schema_or_a_broken_file_is_no_calibration(tmp_path: Path) -> None:
     path = tmp_path / "calibration.json"
     assert load_calibration(path) is None

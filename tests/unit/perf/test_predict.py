@@ -161,7 +161,18 @@ def test_a_mixture_of_tensorrt_llm_under_a_full_load_attends_apart() -> None:
 
 def test_a_note_of_an_unknown_band_class_falls_back_to_a_wider_one() -> None:
     known = load_coefficients()
-    assert known.band("prefill_tok_s/llama.cpp/one/no-such-family") == known.band("prefill_tok_s/llama.cpp/one")
+    wider = known.band("prefill_tok_s/llama.cpp/one", "geforce-rtx-4090")
+    assert known.band("prefill_tok_s/llama.cpp/one/no-such-family", "geforce-rtx-4090") == wider
+
+
+def test_a_machine_that_nobody_measured_has_the_band_of_machines_left_out() -> None:
+    known = load_coefficients()
+    measured, other = (catalog.machine(name).id for name in ("RTX 4090", "RTX 4080 SUPER"))
+    assert measured in known.devices
+    assert other not in known.devices
+    class_ = "prefill_tok_s/llama.cpp/one/ada/dense"
+    assert known.band(class_, measured) == known.bands[class_][1:]
+    assert known.band(class_, other) == known.far_bands[class_][1:]
 
 
 def _deployed(model: str = "llama-3.1-8b", machine: str = "RTX 4090") -> Deployment:
