@@ -58,6 +58,7 @@ class Commons:
         self.breakers: dict[str, Breaker] = {}
         self.in_flight: dict[str, int] = {}
         self.prefixes = Prefixes()
+        self.refuses_stream_options: set[str] = set()  # targets that do not know how to be asked for usage in streams
         self.slots: dict[str, Slots] = {}
         self.full_tiers = _FullTiers(self.slots)
         self.exchanges: set[Underway] = set()

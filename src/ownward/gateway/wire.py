@@ -143,6 +143,14 @@ def read_top(body: bytes) -> dict[str, msgspec.Raw]:
         return {name: msgspec.Raw(write_json(value)) for name, value in json.loads(body).items()}
 
 
+def without_member(body: bytes, name: str) -> bytes:
+    """Return a body, of members that each stand once, without one of them."""
+    members = read_top(body)
+    if members.pop(name, None) is None:
+        return body
+    return msgspec.json.encode(members)
+
+
 def _fault_in(body: bytes) -> str | None:
     """Return what is the matter with a body that is no JSON, where its first bytes tell it better than a parser."""
     if not body.strip():

@@ -432,3 +432,34 @@ def test_an_account_without_credit_is_the_operators_fault_and_the_next_upstream_
                 assert "payment" in answer.json["error"]["message"]
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+def test_an_upstream_that_refuses_to_be_asked_for_usage_is_asked_without_it(lab, start, path):
+    """Mistral's service refuses members that it does not know, and tells usage in the last piece all the same."""
+
+    async def strict(body, reader, writer):
+        if b"stream_options" in body:
+            no = b'{"detail": [{"type": "extra_forbidden", "loc": ["body", "stream_options"]}]}'
+            await said(no, content_type="application/json", status=422)(body, reader, writer)
+        else:
+            ends = event({}, "stop", usage=USAGE)
+            await said(event({"content": "hello"}) + ends + b"data: [DONE]\n\n")(body, reader, writer)
+
+    async def main():
+        async with lab.Scripted(strict) as upstream:
+            async with start(lab.plan_of(lab.tier("a", upstream.base_url))) as running:
+                first = [running.ask(path, lab.chat(stream=True)) for _ in range(3)]
+                assert [answer.status for answer in await asyncio.gather(*first)] == [200, 200, 200]
+                later = await running.ask(path, lab.chat(stream=True))
+                assert (later.status, later.headers["x-ownward-attempts"]) == (200, "1")
+                assert b"hello" in later.body
+                assert b"error" not in later.body
+                rows = await running.rows()
+                assert {row["output_tokens"] for row in rows if row["state"] == "settled"} == {2}
+                assert sum(row["state"] == "settled" for row in rows) == 4
+                asked = lab.chat(stream=True, stream_options={"include_usage": True})
+                refused = await running.ask(body=asked)
+                assert refused.status == 422, "what the client itself asks for is the upstream's to refuse"
+
+    asyncio.run(main())

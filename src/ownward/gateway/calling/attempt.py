@@ -107,7 +107,12 @@ class Attempt:
         if self.endpoint is not exchange.endpoint:
             self.crossed = exchange.cross(target, self._body)
             self._body = self.crossed.body
-        spliced = splice(self._body, model=target.tier.model, want_stream_usage=True, endpoint=self.endpoint.splices_as)
+        asks_usage = target.key not in self._gateway.refuses_stream_options
+        if not asks_usage and self.crossed is not None:
+            self._body = wire.without_member(self._body, "stream_options")  # which was ours: the client cannot state it
+        spliced = splice(
+            self._body, model=target.tier.model, want_stream_usage=asks_usage, endpoint=self.endpoint.splices_as
+        )
         permit = self._issue_permit(spliced.body)
         await entry.write_intent(spliced, permit)
         if self._gateway.table is not exchange.heeded:  # a plan was loaded while the intent was written

@@ -115,7 +115,9 @@ class Failover:
             await attempt.run()
         except Retry as retry:
             self._last, self._failed = retry, exchange.target
-            if not self._asked_again and race is None and is_of_kept_connection(retry.error):
+            if retry.asks_again:
+                self._left.insert(0, target)
+            elif not self._asked_again and race is None and is_of_kept_connection(retry.error):
                 self._asked_again = True
                 self._left.append(target)  # once more, after all others, on another connection
             self._tried += 0 if race is None else race.calls - 1

@@ -37,6 +37,7 @@ _RATE_LIMITED = 429
 _SERVER_FAULTS = 500
 _NOT_IMPLEMENTED = 501  # says something of the request, not of the upstream's health
 _RETRIED = frozenset({401, 402, 403, 404, 408, 429})
+_OF_THE_BODY = frozenset({400, 422})
 _LAST_STATUS = 599
 _MAY_HAVE_WORKED = frozenset({408, 504, 522, 524})
 """Statuses by which a proxy gives up waiting: the work behind it may have been done and charged."""
@@ -312,7 +313,15 @@ class Relay:
             if is_json:
                 raise Retry(refusal, answer=(told, content_type, self._headers(), error))
             raise Retry(self._refusal(status, wait_s, words=_find_words(content_type, body)))
+        if status in _OF_THE_BODY and b"stream_options" in body and self._adds_stream_options():
+            # Some servers (Mistral's) refuse members that they do not know, and tell usage in streams all the same.
+            gateway.refuses_stream_options.add(key)
+            raise Retry(refusal, answer=(told, content_type, self._headers(), error), asks_again=True)
         await self._sink.answer(told, content_type, self._headers(), error)
+
+    def _adds_stream_options(self) -> bool:
+        """Tell whether this call asked for usage on our behalf, and not on its client's."""
+        return self._spliced.adds_usage or (self._crossed is not None and self._spliced.asked_usage)
 
     def _refusal(self, status: int, wait_s: float | None, *, words: str | None = None) -> OwnwardError:
         """Return what to say of a refusal; `words` are the upstream's own, which are for the client alone."""

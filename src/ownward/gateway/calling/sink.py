@@ -19,14 +19,16 @@ Refusal = tuple[int, bytes, list[tuple[bytes, bytes]], bytes]
 class Retry(Exception):
     """An attempt failed before the first byte reached the client, in a way that another upstream may not.
 
-    `error` is what to say if there is none; `answer` the upstream's own words, where it had any.
+    `error` is what to say if there is none; `answer` the upstream's own words, where it had any. `asks_again`: the
+    same upstream refused what we had added, and is asked without it.
     """
 
-    def __init__(self, error: OwnwardError, *, answer: Refusal | None = None) -> None:
+    def __init__(self, error: OwnwardError, *, answer: Refusal | None = None, asks_again: bool = False) -> None:
         """Keep what to say."""
         super().__init__(str(error))
         self.error = error
         self.answer = answer
+        self.asks_again = asks_again
 
 
 class Sink(Protocol):
