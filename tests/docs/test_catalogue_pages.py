@@ -7,7 +7,10 @@ from datetime import date
 from decimal import Decimal
 from pathlib import Path
 
+import pytest
+
 from ownward import catalog
+from ownward.core import BadInput
 from ownward.pricing import PriceBook, load_prices
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -44,7 +47,9 @@ def test_the_reference_names_every_column_of_a_machine_row():
     page = (DOCS / "reference" / "catalog.md").read_text("utf-8")
     line = re.search(r"an object with the columns `([^`]*)`", page)[1]
     columns = re.split(r",\s*", line.replace("\n", " "))
-    catalog.machine_from_mapping(dict.fromkeys(columns))
+    with pytest.raises(BadInput) as refused:
+        catalog.machine_from_mapping({"no_such_column": 1})
+    assert sorted(columns) == refused.value.allowed.removeprefix("Known: ").split(", ")
 
 
 def test_the_reference_names_functions_that_exist():

@@ -234,7 +234,7 @@ def machine_from_mapping(stated: Mapping[str, Any], *, checked_on: date | None =
     kind = str(stated.get("kind") or "gpu-datacenter")
     if kind not in get_args(MachineKind):
         raise BadInput(f"a machine has the kind {kind!r}", allowed=f"One of {', '.join(get_args(MachineKind))}")
-    title = str(stated.get("name") or "stated machine")
+    title = str(stated.get("name") or "").strip() or "stated machine"
     return Machine(
         id=slug(title),
         name=title,
