@@ -24,7 +24,7 @@ _SHOWN_FACTS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "tdp_watts": ("power", lambda value: f"{value:,.0f} W"),
     "price_usd": ("price", lambda value: f"${value:,.0f}"),
 }
-_BAND_NOTE = "The range in brackets holds the truth in 8 of 10 cases, by what predictions were worth where unseen."
+_BAND_NOTE = "The range in brackets is meant to hold the truth in 8 of 10 cases, by errors on rows left out."
 
 
 def write_fit_page(report: FitReport) -> str:

@@ -137,7 +137,7 @@ def short(value: float | None) -> str:
 
 
 def banded(prediction: Prediction) -> str:
-    """Return a prediction with the range that holds the truth in 8 of 10 cases: `110 (63-158)`."""
+    """Return a prediction with the range meant to hold the truth in 8 of 10 cases: `110 (63-158)`."""
     if prediction.value is None:
         return "?"
     if prediction.low80 is None or prediction.high80 is None:

@@ -125,7 +125,7 @@ def _below_table(report: FitReport) -> Iterator[str]:
         ]
         more = len(report.failing) - len(misses)
         yield from wrapped(f"does not fit: {', '.join(misses)}{f' and {more} more' if more else ''}")
-    yield "(in brackets: the range that holds the truth in 8 of 10 cases)"
+    yield "(in brackets: the range meant to hold the truth in 8 of 10 cases)"
 
 
 def _nearest(found: Sequence[Nearest]) -> Iterator[Text]:
