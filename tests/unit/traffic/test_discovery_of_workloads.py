@@ -7,7 +7,9 @@ import json
 import random
 from collections import Counter, defaultdict
 
-from ownward.traffic import TrafficRecord, discover, read
+import pytest
+
+from ownward.traffic import Sketcher, TrafficRecord, discover, read
 
 # Made-up words in a natural frequency: the n-th is used about 1 / n times as often as the first.
 NAMES = ["Bob", "Eve", "Zoe"]
@@ -116,3 +118,35 @@ def test_no_word_of_a_prompt_is_kept() -> None:
     kept = repr(records) + repr(workloads)
     assert not [word for word in (*VOCABULARY[40:80], "Classify", "Translate", "assistant") if word in kept]
     assert all(record.sketch is None for record in records)
+
+
+TEMPLATE = "Summarise the following ticket for an engineer who has not seen it before, in three plain sentences: "
+
+
+@pytest.mark.parametrize(
+    "body_of",
+    [
+        lambda text: {"messages": [{"role": "user", "content": text}]},
+        lambda text: {"input": text},
+        lambda text: {"input": [{"role": "user", "content": [{"type": "input_text", "text": text}]}]},
+        lambda text: {"prompt": text},
+    ],
+    ids=["chat", "response", "response of parts", "completion"],
+)
+def test_a_prompt_without_a_system_text_is_known_by_its_beginning_in_every_dialect(body_of) -> None:
+    sketcher = Sketcher()
+    one, same, other = (
+        sketcher.sketch(body_of(text))
+        for text in (TEMPLATE + "The printer burns.", TEMPLATE + "Nobody answers.", "Translate this into French: hello")
+    )
+    assert one is not None
+    assert same is not None
+    assert other is not None
+    shared = len(set(one.opening) & set(same.opening)) / len(one.opening)
+    assert shared > 0.7
+    assert set(one.opening).isdisjoint(other.opening)
+
+
+@pytest.mark.parametrize("body", [{}, {"prompt": ""}, {"prompt": [1, 2]}, {"input": None}])
+def test_a_body_without_a_prompt_has_no_sketch(body) -> None:
+    assert Sketcher().sketch(body) is None
