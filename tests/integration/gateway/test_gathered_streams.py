@@ -1,6 +1,5 @@
 """Quick streams that are read now and then, where `gather_stream_s` asks for it."""
 
-
 import asyncio
 
 import pytest

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from ownward import __version__
 from ownward.engines import FakeOptions, FakeServer
 from ownward.plan import Upstream
 
@@ -138,6 +139,21 @@ def test_the_clients_credentials_and_cookies_stay_here(lab, start):
             assert heard["authorization"] == "bearer ours"
             assert not {"cookie", "x-forwarded-for"} & heard.keys()
             assert heard["x-ownward-request-id"].upper() == answer.headers["x-ownward-request-id"].upper()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(("stated", "heard"), [({}, f"ownward/{__version__}"), ({"User-Agent": "mine/2"}, "mine/2")])
+def test_an_upstream_is_told_who_asks_and_never_which_client(lab, start, stated, heard):
+    """Services behind some networks refuse requests that name no agent."""
+
+    async def main():
+        async with lab.Scripted(lab.whole(b'{"id":"1","choices":[]}')) as upstream:
+            speaks = Upstream(name="n", url=upstream.base_url, headers=stated)
+            async with start(lab.plan_of(lab.tier("a", "", upstreams=(speaks,)))) as running:
+                assert (await running.ask(body=lab.chat(), headers={"user-agent": "client/1"})).status == 200
+            ((_, headers, _),) = upstream.heard
+            assert headers["user-agent"] == heard
 
     asyncio.run(main())
 

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ownward import __version__
 from ownward.core import UsageError
 from ownward.gateway import wire
 from ownward.gateway.endpoints import ENDPOINTS, Endpoint
@@ -331,6 +332,8 @@ def _why_unusable(upstream: Upstream, secret: str | None) -> str | None:
 
 
 def _headers(upstream: Upstream, secret: str | None) -> Iterable[tuple[bytes, bytes]]:
+    if "user-agent" not in upstream.headers:  # some services, and what stands before them, refuse who says none
+        yield b"user-agent", f"ownward/{__version__}".encode("ascii")
     for name, value in upstream.headers.items():
         yield name.encode("ascii"), value.encode("ascii")
     if secret:
