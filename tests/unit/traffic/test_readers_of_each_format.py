@@ -574,3 +574,23 @@ def test_detection_goes_by_content_even_where_the_first_row_is_cut_off() -> None
     whole = json.dumps({"messages": [{"role": "user", "content": "x" * 5000}], "tools": []})
     assert detect(whole[:1000].encode(), "log.csv").format == "chat"
     assert detect(json.dumps([litellm_row()] * 3)[:900].encode()).format == "litellm"
+
+
+@pytest.mark.parametrize(("said", "usd"), [("$0.5", "0.5"), (0.25, "0.25"), ("1000000", "1000000"), (None, None)])
+def test_a_charge_is_read_to_the_last_digit(said, usd) -> None:
+    item = {"arrival_s": 0.0, "input_tokens": 1, "output_tokens": 1, "charge_usd": said}
+    assert one_of(item, expect="trace").charge_usd == (None if usd is None else Decimal(usd))
+
+
+@pytest.mark.parametrize("said", ["1000000.01", "-0.1", "NaN", "much"])
+def test_what_no_request_can_cost_is_a_bad_row(said) -> None:
+    records, count = read_json({"arrival_s": 0.0, "input_tokens": 1, "output_tokens": 1, "charge_usd": said})
+    assert list(records) == []
+    assert count.bad_total == 1
+
+
+def test_a_row_without_an_id_is_known_again_whatever_the_order_of_its_fields() -> None:
+    item = {"arrival_s": 0.0, "input_tokens": 1, "output_tokens": 1}
+    first, again = (one_of(stated, expect="trace") for stated in (item, dict(reversed(item.items()))))
+    assert first.source_row_id == again.source_row_id
+    assert first.source_row_id != one_of(item | {"output_tokens": 2}, expect="trace").source_row_id
