@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
@@ -301,6 +302,45 @@ def test_the_first_of_several_calls_is_told_as_it_comes_and_the_next_one_when_it
     assert stream.feed(both) == b""
     rest = stream.feed(chat_events({"tool_calls": [call_piece(0, arguments='":1}')]}, finish=None))
     assert calls_told(first + rest) == [["f", '{"x":1}'], ["g", "{}"]]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        '{"a":"}"}',
+        r'{"a":"\"}"}',
+        r'{"a":"\\","b":{"c":[1]}}',
+        '{"a":"{","b":[{}]}',
+        "{}",
+        ' {"é😀":{}} ',
+        r'{"a":"\u007d"}',
+    ],
+)
+def test_where_arguments_end_is_found_wherever_their_pieces_are_cut(arguments):
+    for size in (1, 2, 3, len(arguments)):
+        stream = to_chat(chat())[1].stream(now_s=0)
+        told = stream.feed(chat_events({"tool_calls": [call_piece(0, call_id="a", name="f")]}, finish=None))
+        told += stream.feed(
+            chat_events({"tool_calls": [call_piece(1, call_id="b", name="g", arguments="{}")]}, finish=None)
+        )
+        for start in range(0, len(arguments), size):
+            assert calls_told(told) == [["f", arguments[:start]]] or arguments[start:].isspace()
+            piece = call_piece(0, arguments=arguments[start : start + size])
+            if calls_told(told)[-1][0] == "f":
+                told += stream.feed(chat_events({"tool_calls": [piece]}, finish=None))
+        assert [name for name, _ in calls_told(told)] == ["f", "g"]
+
+
+def test_long_arguments_with_a_call_behind_them_are_looked_at_once():
+    stream = to_chat(chat())[1].stream(now_s=0)
+    stream.feed(chat_events({"tool_calls": [call_piece(0, call_id="a", name="f", arguments='{"a":"')]}, finish=None))
+    stream.feed(chat_events({"tool_calls": [call_piece(1, call_id="b", name="g", arguments="{}")]}, finish=None))
+    many = chat_events(
+        *({"tool_calls": [call_piece(0, arguments="x" * 100 + "}")]} for _ in range(20_000)), finish=None
+    )
+    before_s = time.thread_time()
+    stream.feed(many)
+    assert time.thread_time() - before_s < 4  # 16 s where every piece had all before it read again
 
 
 def test_a_stream_that_goes_back_to_a_call_behind_its_end_is_broken():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Protocol
 
 from ownward.upstreams._events import payload
@@ -30,6 +31,7 @@ from ownward.upstreams.translation._stops import read_chat_stop, read_messages_s
 
 _DONE = b"[DONE]"
 _UNASKED = frozenset(UNASKED)
+_SIGN = re.compile(r'\\.?|["{}\[\]]', re.DOTALL)
 _NO_ARGUMENTS = CallPiece(arguments="{}")
 
 
@@ -213,22 +215,43 @@ class ChatReader:
 class _Call:
     """A call that a stream has begun, with what it told of its arguments."""
 
-    __slots__ = ("arguments", "call_id", "place")
+    __slots__ = ("_depth", "_has_closed", "_is_escaped", "_is_in_text", "_scanned", "arguments", "call_id", "place")
 
     def __init__(self, place: object, call_id: str) -> None:
         self.place = place
         self.call_id = call_id
         self.arguments: list[str] = []
+        self._scanned = 0
+        self._depth = 0
+        self._is_in_text = False
+        self._is_escaped = False
+        self._has_closed = False
 
     def is_whole(self) -> bool:
-        """Tell whether its arguments are an object, so that no more of them can come."""
-        if not self.arguments or not self.arguments[-1].rstrip().endswith("}"):
+        """Tell whether its arguments are an object, so that no more of them can come; each piece is looked at once."""
+        for piece in self.arguments[self._scanned :]:
+            self._scan(piece)
+        self._scanned = len(self.arguments)
+        if not self._has_closed:
             return False
-        self.arguments = ["".join(self.arguments)]
         try:
-            return isinstance(read_json(self.arguments[0]), dict)
+            return isinstance(read_json("".join(self.arguments)), dict)
         except ValueError:
+            self._has_closed = False  # it is no JSON, and so may go on for all we know
             return False
+
+    def _scan(self, piece: str) -> None:
+        start = 1 if self._is_escaped and piece else 0
+        self._is_escaped &= not start
+        for found in _SIGN.finditer(piece, start):
+            sign = found[0]
+            if sign[0] == "\\":
+                self._is_escaped = len(sign) == 1
+            elif sign == '"':
+                self._is_in_text = not self._is_in_text
+            elif not self._is_in_text:
+                self._depth += 1 if sign in "{[" else -1
+                self._has_closed |= self._depth == 0
 
 
 def _piece_of(entry: Any) -> ReasoningPiece | None:
