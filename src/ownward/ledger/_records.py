@@ -73,7 +73,11 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
                 f"attempt {self.attempt} of request {self.request_id!r} cannot be begun",
                 allowed="Attempts count from 1; 0 is kept for requests refused before any dispatch",
             )
-        if min(self.input_tokens_high or 0, self.output_tokens_high or 0, self.charge_high_picousd or 0) < 0:
+        if (
+            (self.input_tokens_high or 0) < 0
+            or (self.output_tokens_high or 0) < 0
+            or (self.charge_high_picousd or 0) < 0
+        ):
             _refuse_negative(self, "input_tokens_high", "output_tokens_high", "charge_high_picousd")
 
 
@@ -102,7 +106,7 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     def __post_init__(self) -> None:
         """Refuse what cannot be true of the state."""
-        if min(self.charge_picousd or 0, self.charge_low_picousd or 0, self.charge_high_picousd or 0) < 0:
+        if (self.charge_picousd or 0) < 0 or (self.charge_low_picousd or 0) < 0 or (self.charge_high_picousd or 0) < 0:
             _refuse_negative(self, "charge_picousd", "charge_low_picousd", "charge_high_picousd")
         if self.state not in _STATES:
             raise LedgerError(

@@ -28,8 +28,14 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     def __post_init__(self) -> None:
         """Refuse counts that cannot be."""
-        counts = (self.input_tokens, self.output_tokens, self.cached_input_tokens, self.cache_write_tokens)
-        if min(counts) < 0 or self.cache_write_1h_tokens < 0 or (self.reasoning_tokens or 0) < 0:
+        if (
+            self.input_tokens < 0
+            or self.output_tokens < 0
+            or self.cached_input_tokens < 0
+            or self.cache_write_tokens < 0
+            or self.cache_write_1h_tokens < 0
+            or (self.reasoning_tokens or 0) < 0
+        ):
             raise BadInput(f"a token count is negative: {self!r}", allowed="Counts are 0 or more")
         if self.cached_input_tokens + self.cache_write_tokens > self.input_tokens:
             raise BadInput(

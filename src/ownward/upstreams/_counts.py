@@ -21,18 +21,18 @@ def read_openai_usage(usage: Json) -> Usage | None:
     beside the completion instead of inside it, which the total tells, they are
     added to the output.
     """
-    inside = _object(usage, "prompt_tokens_details", "input_tokens_details")
-    thought = _object(usage, "completion_tokens_details", "output_tokens_details")
-    total = _whole(usage, "total_tokens")
     read = _whole(usage, "prompt_tokens", "input_tokens")
     written = _whole(usage, "completion_tokens", "output_tokens")
-    if total is not None and read is not None and not _has(usage, "completion_tokens", "output_tokens"):
-        written = total - read  # embeddings state no output
+    if written is None and read is not None and not _has(usage, "completion_tokens", "output_tokens"):
+        total = _whole(usage, "total_tokens")
+        written = None if total is None else total - read  # embeddings state no output
     if read is None or written is None:
         return None
+    thought = _object(usage, "completion_tokens_details", "output_tokens_details")
     reasoning = _whole(thought, "reasoning_tokens")
-    if reasoning and total == read + written + reasoning:
+    if reasoning and _whole(usage, "total_tokens") == read + written + reasoning:
         written += reasoning
+    inside = _object(usage, "prompt_tokens_details", "input_tokens_details")
     cached = _whole(inside, "cached_tokens")
     if cached is None:
         cached = _whole(usage, "prompt_cache_hit_tokens")
