@@ -101,6 +101,19 @@ def test_an_annuity_discounts_as_the_textbook_says() -> None:
     assert float(answer.npv_usd) == pytest.approx(200 * (1 - 1.1**-1) / monthly - 1200, abs=0.01)
 
 
+@pytest.mark.parametrize(("capex", "avoided"), [(0, 100), (1200, 100), (1200, 50)])
+def test_what_saves_nothing_is_never_paid_back(capex: int, avoided: int) -> None:
+    investment = make_investment(capex_usd=Decimal(capex), avoided_usd_per_month=Decimal(avoided))
+    assert compute_return(investment, Scenario(name="stay")).payback_months is None
+
+
+def test_a_month_that_pays_back_in_part_counts_in_part_and_the_residual_not() -> None:
+    investment = make_investment(capex_usd=Decimal(1300), residual_usd=Decimal(500))
+    answer = compute_return(investment, Scenario(name="stay"))
+    assert answer.payback_months == pytest.approx(6.5)
+    assert answer.npv_usd == Decimal("1600.00")
+
+
 def test_falling_api_prices_can_undo_the_payback() -> None:
     falling = Scenario(name="falls", api_price_change_per_year=-0.9)
     answer = compute_return(make_investment(), falling)

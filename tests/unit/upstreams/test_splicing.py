@@ -200,3 +200,11 @@ def test_a_whole_number_may_be_spelled_with_a_point_or_an_exponent(digits, limit
 def test_what_is_no_whole_number_is_no_limit(digits):
     with pytest.raises(BadInput, match="max_tokens"):
         splice(b'{"max_tokens":%b}' % digits)
+
+
+def test_a_body_has_a_thousand_members_at_most() -> None:
+    members = {f"m{number}": 1 for number in range(999)} | {"model": "a"}
+    assert splice(json.dumps(members).encode()).model == "a"
+    with pytest.raises(BadInput, match="1001 members") as refused:
+        splice(json.dumps(members | {"one": "more"}).encode())
+    assert refused.value.allowed == "At most 1000"
