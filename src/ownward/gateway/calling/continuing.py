@@ -139,6 +139,11 @@ class Continuing:
 
     def _take(self, event: bytes) -> bytes:
         """Return an event as it is passed on, and keep its text."""
+        if not self._cuts:
+            words = self._stencil.words_in(event + b"\n\n")
+            if words is not None:
+                self._text.append(words)
+                return event + b"\n\n"
         payload = _payload(event)
         if not payload or payload == _DONE:
             return event + b"\n\n"
