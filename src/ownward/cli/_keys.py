@@ -11,6 +11,9 @@ from ownward.cli._output import emit, json_option, ledger_option, say
 from ownward.core import UsageError, to_jsonable
 
 
+_A_LIMIT = click.IntRange(min=1, max=10**12)
+
+
 @click.group()
 def keys() -> None:
     """Create, list and revoke client keys. A key's secret is shown once and stored only as a hash."""
@@ -22,8 +25,8 @@ def keys() -> None:
 @click.option("--workload", "workloads", multiple=True, help="Workloads this key may use; all unless given.")
 @click.option("--budget", default=None, help="The most it may be charged in a period, such as 5.00/day (UTC).")
 @click.option("--tier", "tiers", multiple=True, help="Tiers this key may use; all unless given.")
-@click.option("--requests-per-minute", type=click.IntRange(min=1), default=None, help="The most requests in a minute.")
-@click.option("--tokens-per-minute", type=click.IntRange(min=1), default=None, help="Input and output together.")
+@click.option("--requests-per-minute", type=_A_LIMIT, default=None, help="The most requests in a minute.")
+@click.option("--tokens-per-minute", type=_A_LIMIT, default=None, help="Input and output together.")
 @click.option(
     "--limits-by",
     type=click.Choice(["window", "bucket"]),

@@ -8,14 +8,13 @@ from ownward.core import BrokenStream
 
 _EITHER_HEADER = 32 + zlib.MAX_WBITS  # zlib finds out whether it is gzip's or its own
 _PACKED = frozenset({b"gzip", b"x-gzip", b"deflate"})
+_MOST_TIMES = 100
+_ALWAYS_BYTES = 4 * 1024 * 1024
 _PLAIN = frozenset({b"", b"identity"})
 
 
 class Unpacker:
-    """Unpacks one body.
-
-    A piece of a body grows at most a thousandfold, so that what one read of a socket brings stays bounded.
-    """
+    """Unpacks one body, of which no piece may grow more than a hundredfold: what one read brings is bounded."""
 
     __slots__ = ("_inflate",)
 
@@ -31,12 +30,15 @@ class Unpacker:
     def unpack(self, data: bytes) -> bytes:
         """Return what the next bytes hold; may be nothing.
 
-        Raises: ValueError, if they are not packed as was said.
+        Raises: ValueError, if they are not packed as was said, or unpack to more than any answer would.
         """
         try:
-            return self._inflate.decompress(data)
+            unpacked = self._inflate.decompress(data, max(_MOST_TIMES * len(data), _ALWAYS_BYTES))
         except zlib.error:
-            raise ValueError("it is not packed as it says") from None
+            raise ValueError("that is not packed as it says") from None
+        if self._inflate.unconsumed_tail:
+            raise ValueError(f"that unpacks to more than {_MOST_TIMES} times its size")
+        return unpacked
 
 
 def find_unpacker(coding: bytes, *, upstream: str, origin: str) -> Unpacker | None:

@@ -273,10 +273,8 @@ class Response:
     def _unpack(self, unpacker: Unpacker, data: bytes) -> bytes:
         try:
             return unpacker.unpack(data)
-        except ValueError:
-            self.abort(
-                BrokenStream(f'upstream "{self.upstream}" sent a body that is not packed as it says', where=self.origin)
-            )
+        except ValueError as error:
+            self.abort(BrokenStream(f'upstream "{self.upstream}" sent a body {error}', where=self.origin))
             return b""
 
     def finish(self) -> None:

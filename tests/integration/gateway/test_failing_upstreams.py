@@ -387,3 +387,29 @@ def test_a_fresh_connection_that_is_closed_without_an_answer_is_not_asked_again(
                 assert (answer.status, answer.headers["x-ownward-attempts"]) == (502, "1")
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("status", [200, 500])
+def test_a_whole_answer_that_comes_in_drips_ends_at_the_deadline_and_not_when_its_upstream_likes(lab, start, status):
+    settings = GatewaySettings(port=0, deadline_s=0.4, drain_s=1)
+
+    async def drip(body, reader, writer):
+        writer.write(b"HTTP/1.1 %d X\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n\r\n" % status)
+        for _ in range(1000):
+            writer.write(b" ")
+            await writer.drain()
+            await asyncio.sleep(0.02)
+
+    async def main():
+        async with lab.Scripted(drip) as slow:
+            async with start(lab.plan_of(lab.tier("a", slow.base_url)), settings=settings) as running:
+                answer = await asyncio.wait_for(running.ask(body=lab.chat()), 3)
+                assert answer.status == (504 if status == 200 else 502)
+                if status == 200:
+                    assert answer.json["error"]["ownward_kind"] == "upstream_timeout"
+                    assert "until the deadline" in answer.json["error"]["message"]
+                await asyncio.wait_for(slow.lost.wait(), 2)
+                (row,) = await running.rows()
+                assert row["state"] == ("unsettled" if status == 200 else "failed")
+
+    asyncio.run(main())

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import tracemalloc
 import zlib
 
 import pytest
@@ -161,6 +162,25 @@ def test_a_packed_body_that_breaks_off_or_is_garbled_is_a_broken_answer():
         with pytest.raises(BrokenStream, match="packed"):
             await response.read(1000)
         assert channel.aborted == 1
+
+    asyncio.run(main())
+
+
+def test_a_packed_body_that_would_fill_the_memory_is_given_up_before_it_does():
+    async def main():
+        bomb = gzip.compress(bytes(200_000_000))
+        tracemalloc.start()
+        try:
+            response, channel = packed_answer(bomb[:200_000])
+            with pytest.raises(BrokenStream, match="unpacks to more than 100 times its size"):
+                await response.read(1000)
+            assert channel.aborted == 1
+            assert tracemalloc.get_traced_memory()[1] < 60_000_000
+        finally:
+            tracemalloc.stop()
+        response, _ = packed_answer(gzip.compress(b"w" * 3_000_000))
+        response.finish()
+        assert await response.read(4_000_000) == b"w" * 3_000_000, "small bodies may be as even as they like"
 
     asyncio.run(main())
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from ownward.core import BrokenStream, OwnwardError, RateLimited, UpstreamError, UpstreamRefused
+from ownward.core import BrokenStream, OwnwardError, RateLimited, UpstreamError, UpstreamRefused, UpstreamTimeout
 from ownward.gateway import wire
 from ownward.gateway.calling.sink import Retry
 from ownward.gateway.calling.whole_as_stream import chat_as_stream
@@ -95,7 +95,7 @@ class Relay:
 
     async def _relay_whole(self, content_type: bytes) -> None:
         gateway, entry, response, crossed = self._gateway, self._entry, self._response, self._crossed
-        body = await response.read(gateway.settings.max_answer_bytes)
+        body = await self._read(gateway.settings.max_answer_bytes)
         entry.ttft_s = gateway.clock.monotonic_s() - entry.sent_s
         tap = entry.tap = UsageTap(self._endpoint.dialect, False)  # noqa: FBT003 - as its owner reads it
         tap.feed(body)
@@ -121,6 +121,27 @@ class Relay:
         finally:
             if not entry.is_settled:  # else: afterwards, out of the client's way
                 entry.settle_by_tap(response.status)
+
+    async def _read(self, limit_bytes: int) -> bytes:
+        """Return the rest of an answer of which the client has nothing yet, within the request's deadline.
+
+        Raises: UpstreamTimeout, if it comes too slowly, each drip in time; what `Response.read` raises.
+        """
+        response = self._response
+        if response.is_complete:
+            return await response.read(limit_bytes)
+        gateway = self._gateway
+        deadline_s = gateway.settings.deadline_s
+        left_s = deadline_s - (gateway.clock.monotonic_s() - self._attempt.exchange.started_s)
+        try:
+            async with asyncio.timeout(max(left_s, 0.001)):
+                return await response.read(limit_bytes)
+        except TimeoutError:
+            raise UpstreamTimeout(
+                f"upstream {self._target.name!r} sent {response.bytes_received} bytes of its answer until the deadline",
+                allowed=f"A request has {deadline_s:g} s for all before its answer's first byte",
+                next_step="It may have charged for it. Raise deadline_s under [gateway] in ownward.toml, or stream",
+            ) from None
 
     async def _answer_as_stream(self, body: bytes) -> None:
         """Tell a whole answer, which is paid for, as the stream that the client waits for; not all upstreams stream.
@@ -282,7 +303,7 @@ class Relay:
         gateway, entry, response, key = self._gateway, self._entry, self._response, self._target.key
         status = response.status
         try:
-            body = await response.read(_ERROR_BODY_BYTES)
+            body = await self._read(_ERROR_BODY_BYTES)
         except UpstreamError:
             body = b""
         tap = entry.tap = UsageTap(self._endpoint.dialect, False)  # noqa: FBT003 - as its owner reads it

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 NO_TAKES: Final[tuple[LimitTake, ...]] = ()
 _USUAL_OUTPUT_TOKENS: Final = 1024
+_MOST: Final = 10**12
+"""Above every use, and within what a database counts."""
 
 
 def compute_takes(
@@ -101,4 +103,4 @@ def limit_in(scopes: Mapping[str, Any], name: str) -> int | None:
     stated = scopes.get(name)
     if stated is None:
         return None
-    return stated if isinstance(stated, int) and not isinstance(stated, bool) and stated > 0 else 1
+    return min(stated, _MOST) if isinstance(stated, int) and not isinstance(stated, bool) and stated > 0 else 1
