@@ -4,7 +4,7 @@
 
 Each row is answered by coefficients fitted without its pair of model and machine, without its model on any machine,
 without its machine under any model, and without the page it stands on. Writes results/left_out-DATE.json. That one
-Newton step stands for a whole fit is checked by `scripts.fit_efficiencies --check-folds`.
+Newton step stands for a whole fit overstates errors where much is left out at once (docs/log.md).
 """
 
 from __future__ import annotations
