@@ -79,9 +79,9 @@ def input_tokens_upper_bound(
     `max_context_tokens`, where the plan states it, bounds those as well.
     """
     bound = _bound_body(request, endpoint)
-    if bound is None or max_context_tokens is None:
-        return bound if max_context_tokens is None else max_context_tokens
-    return min(bound, max_context_tokens)
+    if max_context_tokens is None or (bound is not None and bound < max_context_tokens):
+        return bound
+    return max_context_tokens
 
 
 def output_tokens_upper_bound(
@@ -93,8 +93,10 @@ def output_tokens_upper_bound(
     """
     if endpoint == "embeddings":
         return 0
-    stated = [limit for limit in (request.max_output_tokens, max_output_tokens) if limit is not None]
-    return min(stated) * request.choices if stated else None
+    most = request.max_output_tokens
+    if most is None or (max_output_tokens is not None and max_output_tokens < most):
+        most = max_output_tokens
+    return None if most is None else most * request.choices
 
 
 def _bound_body(request: Spliced, endpoint: Endpoint) -> int | None:

@@ -311,8 +311,7 @@ def compose_request(origin: Origin, method: str, target: str, headers: Headers, 
     Raises: BadInput, if method, target or a header could end its line early. Values are not shown.
     """
     lines = [f"{method} {target} HTTP/1.1".encode(), b"host: " + origin.host_header.encode()]
-    for name, value in carried_headers(headers):
-        lines.append(name + b": " + value)
+    lines += [name + b": " + value for name, value in headers if name.lower() not in _OURS]
     if body or method not in {"GET", "HEAD"}:
         lines.append(b"content-length: %d" % len(body))
     lines.append(b"accept-encoding: identity\r\n\r\n")

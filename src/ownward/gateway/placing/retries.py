@@ -16,8 +16,8 @@ class RetryBudget:
 
     def deposit(self) -> None:
         """Count a first attempt."""
-        left = self._left + self._fraction
-        self._left = min(left, self._burst)
+        if self._left < self._burst:
+            self._left = min(self._left + self._fraction, self._burst)
 
     def try_take(self) -> bool:
         """Take one retry if there is one."""
