@@ -28,6 +28,8 @@ def headers_of(exchange: Served) -> list[tuple[bytes, bytes]]:
         crossed = exchange.crossed.get(target.key)
         if crossed is not None:
             headers.append((b"x-ownward-translated", crossed.direction.encode("ascii")))
+            if crossed.assumed_max_tokens is not None:
+                headers.append((b"x-ownward-assumed", b"max_tokens=%d" % crossed.assumed_max_tokens))
             if crossed.dropped:
                 headers.append((b"x-ownward-left-out", wire.ascii_of(", ".join(crossed.dropped[:_SHOWN_HINTS]))))
     if exchange.hedge is not None:

@@ -147,7 +147,7 @@ def test_a_responses_client_of_an_upstream_without_responses(lab, start, dialect
     ("path", "body", "field"),
     [
         (CHAT, {"logprobs": True, "max_tokens": 5}, "logprobs"),
-        (CHAT, {}, "max_tokens"),
+        (CHAT, {"seed": 7}, "seed"),
         (CHAT, {"max_tokens": 5, "unheard_of": 1}, "unheard_of"),
         (RESPONSES, {"input": "hi", "max_output_tokens": 5, "previous_response_id": "r"}, "previous_response_id"),
     ],
@@ -394,5 +394,24 @@ def test_a_strategy_of_several_calls_asks_an_anthropic_upstream_too(lab, start):
                 assert answer.json["choices"][0]["message"]["content"] == "forty two"
                 assert answer.headers["x-ownward-translated"] == "chat to messages"
                 assert {request["target"] for request in fake.record.requests()["requests"]} == {MESSAGES}
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("tier", "asked", "sent"), [({}, {}, 4096), ({}, {"max_tokens": 7}, 7), ({"max_output_tokens": 64}, {}, 64)]
+)
+def test_a_chat_client_that_states_no_limit_is_answered_by_an_anthropic_upstream(lab, start, tier, asked, sent):
+    """Few clients of OpenAI's state one; Anthropic's dialect demands it."""
+
+    async def main():
+        async with FakeServer() as fake, start(lab.plan_of(anthropic_tier(lab, "n", fake.base_url, **tier))) as running:
+            body = {"model": "chat", "messages": [{"role": "user", "content": "hello"}], **asked}
+            answer = await running.ask(CHAT, body)
+            assert answer.status == 200
+            assumed = None if tier or asked else "max_tokens=4096"
+            assert answer.headers.get("x-ownward-assumed") == assumed
+            (heard,) = fake.record.requests()["requests"]
+            assert json.loads(heard["body"])["max_tokens"] == sent
 
     asyncio.run(main())

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from ownward.gateway.placing.routing import Target
     from ownward.upstreams import translation
 
+_ASSUMED_MAX_TOKENS = 4096
+"""Anthropic's dialect demands a limit on the answer, and OpenAI's clients rarely state one. Where the plan states none
+for the tier either, this is sent, which every model of that dialect allows; an answer that reaches it says `length`."""
+
 _NEWER_LIMIT_PROVIDERS = frozenset({"azure", "openai"})
 _NEWER_LIMIT_HOSTS = ("api.openai.com", ".openai.azure.com")
 
@@ -62,7 +66,7 @@ class Crosser:
                 next_step=f"Leave out {', '.join(found.fields[:6])}, or ask a tier that speaks your dialect",
                 field=found.fields[0],
             )
-        return Crossed(found, target.name)
+        return Crossed(found, target.name, has_limit=target.tier.max_output_tokens is not None)
 
     def _find(self, target: Target, body: bytes) -> translation.Translation | translation.Untranslatable:
         from ownward.upstreams import translation
@@ -74,7 +78,8 @@ class Crosser:
         is_usual = body is self._body_for(target)
         if is_usual and key in self._found:
             return self._found[key][1]
-        limits = translation.Limits(max_output_tokens=target.tier.max_output_tokens, limit_name=limit_name)
+        limit = target.tier.max_output_tokens or _ASSUMED_MAX_TOKENS
+        limits = translation.Limits(max_output_tokens=limit, limit_name=limit_name)
         upstream: translation.UpstreamDialect = "chat" if instead is CHAT else "messages"
         found: translation.Translation | translation.Untranslatable
         try:
@@ -95,10 +100,11 @@ def _takes_newer_limit(target: Target) -> bool:
 class Crossed:
     """One call made in another dialect; what cannot be told to the client is an error of the gateway's own kind."""
 
-    __slots__ = ("_stream", "_translation", "_upstream")
+    __slots__ = ("_has_limit", "_stream", "_translation", "_upstream")
 
-    def __init__(self, made: translation.Translation, upstream: str) -> None:
-        """Begin before anything was sent."""
+    def __init__(self, made: translation.Translation, upstream: str, *, has_limit: bool) -> None:
+        """Begin before anything was sent; `has_limit`: the plan states how long an answer of the tier may be."""
+        self._has_limit = has_limit
         self._translation = made
         self._upstream = upstream
         self._stream: translation.StreamTranslator | None = None
@@ -112,6 +118,12 @@ class Crossed:
     def direction(self) -> str:
         """From which dialect to which."""
         return f"{self._translation.client} to {self._translation.upstream}"
+
+    @property
+    def assumed_max_tokens(self) -> int | None:
+        """The limit that was sent because neither the request nor the plan states one."""
+        stated = self._translation.asked.max_tokens is not None or self._has_limit
+        return None if stated or self._translation.upstream != "messages" else _ASSUMED_MAX_TOKENS
 
     @property
     def dropped(self) -> tuple[str, ...]:
