@@ -10,7 +10,6 @@ from ownward.cli._context import open_ledger
 from ownward.cli._output import emit, json_option, ledger_option, say
 from ownward.core import UsageError, to_jsonable
 
-
 _A_LIMIT = click.IntRange(min=1, max=10**12)
 
 

@@ -35,6 +35,9 @@ _LINE_BYTES: Final = 1 << 26
 _START_S: Final = 60.0
 _GATHER_S: Final = 2.0
 _SNAPSHOT_EVERY_S: Final = 5.0
+_MOST_UNANSWERED: Final = 10
+"""Of the looks at a worker, each 5 to 7 s: a minute is above everything that holds an event loop up."""
+
 _STOP_GRACE_S: Final = 10.0
 _SHORT_LIFE_S: Final = 5.0
 _LONGEST_PAUSE_S: Final = 30.0
@@ -215,10 +218,20 @@ class WorkerPool:
     # Metrics.
 
     async def _keep_snapshots(self) -> None:
-        """Have each worker's counters at hand, so that little is lost of one that is killed."""
+        """Have each worker's counters at hand, so that little is lost of one that is killed; kill one that hangs."""
         while True:
             await asyncio.sleep(_SNAPSHOT_EVERY_S)
             await self._snapshots(self._living())
+            for number, worker in self._workers.items():
+                worker.unanswered += 1  # each answer sets it to none
+                if worker.unanswered > _MOST_UNANSWERED and worker.process.returncode is None:
+                    _LOG.error(
+                        "worker %d (pid %d) has not answered %d times in a row and is killed: its clients wait in vain",
+                        number,
+                        worker.process.pid,
+                        worker.unanswered,
+                    )
+                    worker.process.kill()
 
     async def _snapshots(self, workers: Sequence[_Worker]) -> None:
         await asyncio.gather(*(worker.take_snapshot() for worker in workers))
@@ -250,6 +263,7 @@ class _Worker:
     ) -> None:
         self.process = process
         self.snapshot = ""
+        self.unanswered = 0
         self._reader = reader
         self._writer = writer
         self._on_collect = on_collect
@@ -284,6 +298,7 @@ class _Worker:
         reply = await self.ask({"do": "snapshot"}, _GATHER_S)
         if reply is not None:
             self.snapshot = reply["text"]
+            self.unanswered = 0
 
     async def wait_until_ready(self, timeout_s: float) -> bool:
         ready, ended = asyncio.create_task(self._ready.wait()), asyncio.create_task(self.process.wait())

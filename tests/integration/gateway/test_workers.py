@@ -309,3 +309,40 @@ def test_counters_of_a_worker_that_cannot_be_replaced_at_once_are_kept_once(lab,
     pool._retire(gone)
     pool._retire(gone)
     assert "a_total 3\n" in merge_metrics(pool._retired)
+
+
+SILENT = """
+import json, socket, sys, time
+line = socket.socket(fileno=int(sys.argv[1]))
+line.makefile("rb").readline()
+line.sendall(json.dumps({"said": "ready"}).encode() + b"\\n")
+time.sleep(60)
+"""
+
+
+def test_a_worker_that_hangs_is_killed_and_another_takes_its_place(lab, tmp_path, monkeypatch, caplog):
+    for name, value in (("_SNAPSHOT_EVERY_S", 0.02), ("_GATHER_S", 0.02), ("_STOP_GRACE_S", 0.1)):
+        monkeypatch.setattr(f"ownward.gateway.workers.{name}", value)
+
+    (tmp_path / "silent.py").write_text(SILENT)
+
+    async def main():
+        with ledger.open(tmp_path / "l.db") as opened:
+            pool = WorkerPool(
+                count=1, command=(sys.executable, str(tmp_path / "silent.py"), "{line}"), hello=lambda _: {},
+                plan=lab.plan_of(lab.tier("a", "http://127.0.0.1:1")), settings=GatewaySettings(port=0, drain_s=0),
+                ledger=opened, addresses={},
+            )  # fmt: skip
+            await pool.start()
+            first = pool.pids
+            try:
+                for _ in range(1000):
+                    if pool.pids != first:
+                        break
+                    await asyncio.sleep(0.02)
+                assert pool.pids != first
+            finally:
+                await pool.stop()
+        assert f"worker 0 (pid {first[0]}) has not answered 11 times in a row and is killed" in caplog.text
+
+    asyncio.run(main())
