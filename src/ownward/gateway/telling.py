@@ -45,6 +45,13 @@ class Telling:
         """Forget the load of a worker that is gone."""
         self._commons.prefixes.forget_worker(worker)
 
+    def repeat(self) -> None:
+        """Tell again what holds, for a worker that has just begun: breakers that are not closed, and loads."""
+        for key, breaker in self._commons.breakers.items():
+            if breaker.open_until_s:
+                self._note_breaker(key, breaker)
+        self._commons.prefixes.note_loads()
+
     def stop(self) -> None:
         """Tell nothing any more."""
         self._commons.on_breaker = self._commons.prefixes.on_news = None

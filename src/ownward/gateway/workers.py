@@ -202,6 +202,8 @@ class WorkerPool:
                 await self._start_one(number)
             except (OwnwardError, OSError) as error:
                 _LOG.error("%s", error)
+            else:
+                self._tell_others(number, {"do": "repeat"})
 
     def _living(self) -> list[_Worker]:
         return [worker for worker in self._workers.values() if worker.process.returncode is None]
@@ -406,6 +408,8 @@ class WorkerLine:
                         server.hurry()
                     case "hear":
                         telling.hear(message["worker"], message["news"])
+                    case "repeat":
+                        telling.repeat()
                     case "forget":
                         telling.forget(message["worker"])
                     case "certificate":

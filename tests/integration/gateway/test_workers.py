@@ -142,7 +142,7 @@ def test_a_killed_worker_is_started_again_and_what_it_had_in_flight_is_unsettled
 
 def test_what_one_worker_is_told_to_wait_all_of_them_wait(lab, tmp_path):
     async def main():
-        options = FakeOptions(failures=(Failure.parse("429:1000"),), retry_after_s=30)
+        options = FakeOptions(failures=(Failure.parse("429:1000"),), retry_after_s=60)
         async with FakeServer(options) as fake, serving(tmp_path, fake.base_url) as served:
             first = await lab.ask(served.base_url, lab.CHAT, lab.chat())
             assert first.status == 429
@@ -150,6 +150,16 @@ def test_what_one_worker_is_told_to_wait_all_of_them_wait(lab, tmp_path):
             answers = [await lab.ask(served.base_url, lab.CHAT, lab.chat()) for _ in range(20)]
             assert {answer.status for answer in answers} == {429}
             assert len(fake.record.requests()["requests"]) == 1, "whichever worker they came to"
+            before = {worker.pid for worker in served.workers}
+            os.kill(min(before), signal.SIGKILL)
+            await served.until(lambda: len({worker.pid for worker in served.workers} - before) == 1, "a new worker")
+            await asyncio.gather(
+                *(lab.ask(served.base_url, "/healthz") for _ in range(20))
+            )  # some wait until it accepts
+            await asyncio.sleep(1)
+            answers = [await lab.ask(served.base_url, lab.CHAT, lab.chat()) for _ in range(20)]
+            assert {answer.status for answer in answers} == {429}
+            assert len(fake.record.requests()["requests"]) == 1, "a worker that has just begun is told as well"
 
     asyncio.run(main())
 

@@ -178,6 +178,11 @@ class Prefixes:
             if is_first:
                 self.on_news()
 
+    def note_loads(self) -> None:
+        """Have the others told of the load at every upstream."""
+        for key in self._upstreams:
+            self.note_load(key)
+
     def take_news(self, in_flight: Mapping[str, int]) -> Told:
         """Return what the other workers do not know yet."""
         sent, self._sent = self._sent, []
