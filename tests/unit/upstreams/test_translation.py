@@ -466,6 +466,13 @@ def test_a_whole_number_may_be_spelled_with_a_point():
     assert refused({**chat(), "max_tokens": 5.5}).fields == ("max_tokens",)
 
 
+def test_a_prediction_of_the_answer_is_a_hint():
+    """OpenAI says of it that it improves response times."""
+    body, made = to_messages({**chat(), "prediction": {"type": "content", "content": "x"}})
+    assert "prediction" not in body
+    assert made.dropped == ("prediction",)
+
+
 @pytest.mark.parametrize("kind", ["auto", "none"])
 def test_a_choice_among_no_tools_is_no_choice(kind):
     """OpenAI refuses `tool_choice` without tools."""

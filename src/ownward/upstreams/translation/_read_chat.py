@@ -34,7 +34,6 @@ _REFUSED: dict[str, tuple[Any, ...]] = {
     "modalities": (["text"],),
     "moderation": (),
     "n": (1,),
-    "prediction": (),
     "presence_penalty": (0, 0.0),
     "seed": (),
     "store": (False,),
@@ -88,7 +87,7 @@ def read_chat(body: dict[str, Any], report: Report) -> Asked:
     for name, meaningless in _REFUSED.items():
         why = "use tools instead" if name in {"functions", "function_call"} else _NO_SUCH
         top.refuse(name, why, unless=meaningless)
-    for name in OPENAI_HINTS:
+    for name in (*OPENAI_HINTS, "prediction"):  # what the answer will likely be: it is only told sooner for it
         top.drop(name, unless=({},))
     top.close()
     return asked
