@@ -235,10 +235,11 @@ class PolicyRefusal(OwnwardError):
 
 
 class UpstreamError(OwnwardError):
-    """An upstream did not do what was asked."""
+    """An upstream did not do what was asked; `retry_after_s` is how long it asks to wait, where it says so."""
 
     exit_code = 4
     is_retryable: ClassVar[bool] = True
+    retry_after_s: float | None = None
 
 
 class UpstreamTimeout(UpstreamError):

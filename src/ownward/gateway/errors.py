@@ -422,7 +422,7 @@ def status_of(error: OwnwardError) -> int:
 def retry_after_s(error: OwnwardError) -> float | None:
     """Return how long the client should wait, where that is known."""
     match error:
-        case Rejected() | RateLimited():
+        case Rejected() | UpstreamError():
             return error.retry_after_s
         case LedgerError() | EngineError():
             return 1.0

@@ -418,6 +418,17 @@ def test_the_words_of_an_error_that_is_no_json_reach_the_client_and_not_the_ledg
     asyncio.run(main())
 
 
+def test_a_page_that_says_when_to_come_back_is_obeyed_by_the_client(lab, start):
+    async def main():
+        busy = said(b"<html></html>", content_type="text/html\r\nretry-after: 3", status=503)
+        async with lab.Scripted(busy) as upstream:
+            async with start(lab.plan_of(lab.tier("a", upstream.base_url))) as running:
+                answer = await running.ask(body=lab.chat())
+                assert (answer.status, answer.headers["retry-after"]) == (502, "3")
+
+    asyncio.run(main())
+
+
 def test_an_account_without_credit_is_the_operators_fault_and_the_next_upstream_is_asked(lab, start):
     async def main():
         unpaid = said(b'{"error": {"message": "Insufficient Balance"}}', content_type="application/json", status=402)

@@ -368,7 +368,9 @@ class Relay:
                 next_step="Write the address that it answers at as the upstream's url in the plan",
             )
         if status >= _SERVER_FAULTS:
-            return UpstreamError(f"upstream {name!r} answered {status}", allowed=said)
+            fault = UpstreamError(f"upstream {name!r} answered {status}", allowed=said)
+            fault.retry_after_s = wait_s
+            return fault
         return UpstreamRefused(f"upstream {name!r} answered {status}", status=status)
 
 
