@@ -144,9 +144,10 @@ class Gateway(Commons):
             await Exchange(self, endpoint, scope, receive, send).run()
             return
         for prefix, app in self._mounts:
-            if not self.keys and wire.is_foreign(dict(scope["headers"])):
-                break
             if path == prefix or path.startswith(f"{prefix}/"):
+                headers = dict(scope["headers"])
+                if wire.is_foreign(headers) or wire.is_forwarded(headers):
+                    break  # they ask for no key and are for this machine alone
                 await app({**scope, "root_path": scope.get("root_path", "") + prefix}, receive, send)
                 return
         await control.answer(self, scope, receive, send)

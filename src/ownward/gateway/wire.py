@@ -26,6 +26,9 @@ Headers = Iterable[tuple[bytes, bytes]]
 
 # A client's credentials, cookies and addresses stay here: what travels on is listed, the rest does not.
 _TO_UPSTREAM = (b"accept", b"anthropic-beta", b"anthropic-version", b"openai-beta")
+_FORWARDED = frozenset(
+    {b"forwarded", b"via", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip", b"cf-connecting-ip"}
+)
 _TO_CLIENT = frozenset({b"retry-after", b"retry-after-ms", b"request-id", b"x-request-id", b"x-should-retry"})
 _REQUEST_IDS = frozenset({b"request-id", b"x-request-id"})
 _TO_CLIENT_PREFIXES = (b"anthropic-", b"openai-", b"x-ratelimit-")
@@ -239,12 +242,28 @@ def task_of(headers: Mapping[bytes, bytes], request_id: str) -> tuple[str, TaskB
 
 
 def is_foreign(headers: Mapping[bytes, bytes]) -> bool:
-    """Return whether a web page of another place sends the request: no page may use a gateway that asks for no key."""
+    """Return whether a web page of another place sends the request: no page may use a gateway that asks for no key.
+
+    A browser leaves `origin` out where it takes the gateway for the page's own server, which a name that was made to
+    lead here brings about (DNS rebinding): then `host` has that name.
+    """
     origin = headers.get(b"origin")
-    if origin is None:
+    if origin is not None:
+        return not _is_here(origin)
+    return headers.get(b"user-agent", b"").startswith(b"Mozilla/") and not _is_here(b"//" + headers.get(b"host", b""))
+
+
+def is_forwarded(headers: Mapping[bytes, bytes]) -> bool:
+    """Return whether a proxy passes the request on, and says so: then who asks may be anywhere."""
+    return not _FORWARDED.isdisjoint(headers)
+
+
+def _is_here(url: bytes) -> bool:
+    try:
+        host = urlsplit(url.decode("latin-1")).hostname or ""
+    except ValueError:
         return False
-    host = urlsplit(origin.decode("latin-1")).hostname or ""
-    return not (host == "localhost" or host.endswith(".localhost") or host == "::1" or host.startswith("127."))
+    return host == "localhost" or host.endswith(".localhost") or host == "::1" or host.startswith("127.")
 
 
 def for_upstream(

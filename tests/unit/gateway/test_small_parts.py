@@ -215,6 +215,22 @@ def test_pages_of_other_places_are_told_by_their_origin(origin, is_foreign):
     assert wire.is_foreign(headers) is is_foreign
 
 
+@pytest.mark.parametrize(
+    ("host", "agent", "is_foreign"),
+    [
+        (b"127.0.0.1:8484", b"Mozilla/5.0", False),
+        (b"[::1]:8484", b"Mozilla/5.0", False),
+        (b"localhost", b"Mozilla/5.0", False),
+        (b"evil.example:8484", b"Mozilla/5.0", True),
+        (b"[evil", b"Mozilla/5.0", True),
+        (b"host.docker.internal:8484", b"Prometheus/3.1", False),
+        (b"host.docker.internal:8484", b"", False),
+    ],
+)
+def test_a_page_whose_own_name_was_made_to_lead_here_is_told_by_its_host(host, agent, is_foreign):
+    assert wire.is_foreign({b"host": host, b"user-agent": agent}) is is_foreign
+
+
 def test_of_several_labels_in_headers_all_hold():
     listed = [(b"x-ownward-label", b"eu"), (b"x-ownward-label", b"any"), (b"x-ownward-label", b"eu|us")]
     assert str(wire.label_in(dict(listed), listed)) == "eu"
