@@ -55,6 +55,10 @@ def busy() -> str:
             f'ownward_request_seconds_bucket{{workload="{workload}",tier="near",le="5"}} {count}',
             f'ownward_errors_total{{workload="{workload}",tier="near",kind="overloaded"}} {count // 100}',
         ]
+    lines += [
+        'ownward_call_failures_total{tier="near",upstream="near-2",kind="upstream_timeout"} 41',
+        'ownward_call_failures_total{tier="near",upstream="near-1",kind="upstream_credentials"} 2',
+    ]
     for part, usd in (("limit", 50), ("spent", 46.2), ("reserved", 0.6), ("left", 3.2)):
         lines.append(f'ownward_budget_{part}_usd{{kind="workload",name="extraction"}} {usd}')
     lines += [
@@ -68,6 +72,7 @@ def busy() -> str:
 SCREENS = {
     "top-busy.txt": (busy(), None, None),
     "top-in-trouble.txt": (busy(), "No answer since 08:59:12 UTC: no gateway answers", None),
+    "top-whose-ledger-is-locked.txt": (busy() + "ownward_ledger_failing 1\n", None, None),
     "top-on-a-low-terminal.txt": (busy(), None, 18),
     "top-that-did-nothing.txt": ("ownward_requests_in_flight 0\n", None, None),
 }
