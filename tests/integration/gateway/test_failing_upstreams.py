@@ -413,3 +413,23 @@ def test_a_whole_answer_that_comes_in_drips_ends_at_the_deadline_and_not_when_it
                 assert row["state"] == ("unsettled" if status == 200 else "failed")
 
     asyncio.run(main())
+
+
+def test_an_error_whose_words_come_in_drips_holds_nobody_from_the_next_upstream(lab, start, monkeypatch):
+    monkeypatch.setattr("ownward.gateway.calling.relaying._ERROR_BODY_S", 0.2)
+
+    async def drip(body, reader, writer):
+        writer.write(b"HTTP/1.1 500 X\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n\r\n")
+        for _ in range(1000):
+            writer.write(b" ")
+            await writer.drain()
+            await asyncio.sleep(0.02)
+
+    async def main():
+        async with lab.Scripted(drip) as slow, FakeServer() as other:
+            async with start(two_tiers(lab, slow, other)) as running:
+                answer = await asyncio.wait_for(running.ask(body=lab.chat()), 3)
+                assert (answer.status, answer.headers["x-ownward-tier"]) == (200, "b")
+                await asyncio.wait_for(slow.lost.wait(), 2)
+
+    asyncio.run(main())

@@ -10,6 +10,7 @@ import contextlib
 import re
 from collections.abc import Callable
 from datetime import datetime
+from math import inf
 from typing import TYPE_CHECKING
 
 from ownward.core import BrokenStream, OwnwardError, RateLimited, UpstreamError, UpstreamRefused, UpstreamTimeout
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from ownward.gateway.calling.attempt import Attempt
 
 _ERROR_BODY_BYTES = 1 << 20
+_ERROR_BODY_S = 5.0  # another upstream may be waiting to be asked
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _SHORTEST_SSE_BYTES = 6
 _COMMENTS_HELD_S = 5.0
@@ -122,8 +124,8 @@ class Relay:
             if not entry.is_settled:  # else: afterwards, out of the client's way
                 entry.settle_by_tap(response.status)
 
-    async def _read(self, limit_bytes: int) -> bytes:
-        """Return the rest of an answer of which the client has nothing yet, within the request's deadline.
+    async def _read(self, limit_bytes: int, *, most_s: float = inf) -> bytes:
+        """Return the rest of an answer of which the client has nothing yet, within `most_s` and the request's deadline.
 
         Raises: UpstreamTimeout, if it comes too slowly, each drip in time; what `Response.read` raises.
         """
@@ -134,7 +136,7 @@ class Relay:
         deadline_s = gateway.settings.deadline_s
         left_s = deadline_s - (gateway.clock.monotonic_s() - self._attempt.exchange.started_s)
         try:
-            async with asyncio.timeout(max(left_s, 0.001)):
+            async with asyncio.timeout(max(min(left_s, most_s), 0.001)):
                 return await response.read(limit_bytes)
         except TimeoutError:
             raise UpstreamTimeout(
@@ -303,7 +305,7 @@ class Relay:
         gateway, entry, response, key = self._gateway, self._entry, self._response, self._target.key
         status = response.status
         try:
-            body = await self._read(_ERROR_BODY_BYTES)
+            body = await self._read(_ERROR_BODY_BYTES, most_s=_ERROR_BODY_S)
         except UpstreamError:
             body = b""
         tap = entry.tap = UsageTap(self._endpoint.dialect, False)  # noqa: FBT003 - as its owner reads it
