@@ -124,10 +124,9 @@ async def _answer(gateway: Commons, scope: Scope, headers: Mapping[bytes, bytes]
 def _methods_of(path: str) -> tuple[str, ...]:
     if path in ENDPOINTS:
         return ("POST",)
-    if path in {"/healthz", "/readyz"}:
+    fixed = {"/healthz", "/readyz", _MODELS, "/metrics", "/openapi.json"}
+    if path in fixed or path.startswith(f"{_MODELS}/"):
         return ("GET", "HEAD")
-    if path in {_MODELS, "/metrics", "/openapi.json"} or path.startswith(f"{_MODELS}/"):
-        return ("GET",)
     if path.startswith(_TASKS) and path.endswith(_OUTCOME) and len(path) > len(_TASKS) + len(_OUTCOME):
         return ("POST",)
     return kept_pages.methods_of(path)

@@ -27,6 +27,12 @@ def test_models_lists_workloads_tiers_and_model_ids(lab, start):
             assert (await running.ask("/v1/models/nobody")).status == 404
             anthropic = await running.ask("/v1/models", headers={"anthropic-version": "2023-06-01"})
             assert anthropic.json["data"][0]["type"] == "model"
+            whole = await running.ask("/v1/models")
+            async with lab.Client(running.base_url) as client:
+                await client.send("/v1/models", method="HEAD")
+                head = await client.head()
+            assert head.status == 200
+            assert head.headers["content-length"] == str(len(whole.body))
             one = await running.ask("/v1/models/chat", headers={"anthropic-version": "2023-06-01"})
             assert (one.json["type"], one.json["display_name"]) == ("model", "chat")
 
