@@ -28,10 +28,10 @@ def keys() -> None:
 @click.option("--tokens-per-minute", type=_A_LIMIT, default=None, help="Input and output together.")
 @click.option(
     "--limits-by",
-    type=click.Choice(["window", "bucket"]),
-    default="window",
+    type=click.Choice(["bucket", "window"]),
+    default="bucket",
     show_default=True,
-    help="Window: no 60 s ever hold more. Bucket: refilled evenly, up to twice as much in a minute after idleness.",
+    help="Bucket: refilled evenly, up to twice as much in a minute after idleness. Window: no 60 s ever hold more.",
 )
 @ledger_option
 @json_option
@@ -62,7 +62,7 @@ def create(
         scopes["requests_per_minute"] = requests_per_minute
     if tokens_per_minute is not None:
         scopes["tokens_per_minute"] = tokens_per_minute
-    if limits_by != "window":
+    if limits_by != "bucket":
         if requests_per_minute is None and tokens_per_minute is None:
             raise UsageError(
                 "--limits-by says how limits are counted, and none is stated",

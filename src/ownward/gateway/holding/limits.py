@@ -94,8 +94,8 @@ def without_limits(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, byte
 
 
 def limits_by(scopes: Mapping[str, Any]) -> LimitsBy:
-    """Return how a key's minute is counted; what cannot be read is the stricter way."""
-    return "bucket" if scopes.get("limits_by") == "bucket" else "window"
+    """Return how a key's minute is counted: by a bucket unless stated; what cannot be read is the stricter way."""
+    return "bucket" if scopes.get("limits_by", "bucket") == "bucket" else "window"
 
 
 def limit_in(scopes: Mapping[str, Any], name: str) -> int | None:

@@ -43,7 +43,7 @@ class KeyScope:
     budget: Budget | None = None
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
-    limits_by: LimitsBy = "window"
+    limits_by: LimitsBy = "bucket"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
