@@ -71,6 +71,8 @@ class Sizes:
     chunks: int = 200
     chunk_interval_s: float = 0.005
     first_byte_streams: int = 60
+    rest_s: float = 3.0
+    """Between the closed loop and what follows: what it left to be done (ours moves its log) is no part of that."""
     slow_below_per_s: float = 600.0
     """A contender slower than this at 64 connections gets a tenth of the requests and no open loop."""
 
@@ -225,6 +227,7 @@ def measure_round(measured: Measured, upstream: int, sizes: Sizes, *, seed: int,
         p99_ms_at_64=closed["p99_us"] / 1e3,
     )
     share = 10 if per_s < sizes.slow_below_per_s else 1
+    time.sleep(sizes.rest_s)
     measure_single(measured, requests=sizes.single_requests // share)
     if share == 1:
         times_s, failed = run_on_light_loop(
