@@ -716,15 +716,18 @@ def test_a_label_that_cannot_be_read_allows_this_machine_alone():
     assert _label_of("eu") == Label.parse("eu")
 
 
-def test_a_response_is_kept_under_the_label_of_the_plan_that_was_loaded_while_it_was_made(lab, start):
+@pytest.mark.parametrize(("before", "then"), [(ANY, LOCAL_ONLY), (LOCAL_ONLY, ANY)], ids=["narrower", "wider"])
+def test_a_response_is_kept_under_what_both_plans_allow_where_one_was_loaded_while_it_was_made(
+    lab, start, before, then
+):
     async def main():
         async with FakeServer(FakeOptions(stalls=(Stall.parse("first:0.5"),))) as near:
             tier = lab.tier("near", near.base_url, kind="owned", engine="adopted")
-            async with start(lab.plan_of(tier, label=ANY), settings=keeping()) as running:
+            async with start(lab.plan_of(tier, label=before), settings=keeping()) as running:
                 asked = asyncio.create_task(running.ask(RESPONSES, {"model": "chat", "input": "one"}))
                 while not near.record.count(with_calls=False)["accepted"]:  # noqa: ASYNC110 - polled
                     await asyncio.sleep(0.005)
-                await running.server.reload(lab.plan_of(tier, label=LOCAL_ONLY))
+                await running.server.reload(lab.plan_of(tier, label=then))
                 answer = await asyncio.wait_for(asked, 3)
                 assert answer.json["store"] is True
                 (kept,) = running.ledger.query_conversation(answer.json["id"], owner=ledger.owner_of(None))
