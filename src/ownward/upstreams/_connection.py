@@ -18,8 +18,8 @@ _KEEP_ALIVE_TIMEOUT = re.compile(rb"timeout\s*=\s*(\d{1,6})", re.IGNORECASE)
 _INFORMATIONAL = range(100, 200)
 _BODILESS = (204, 304)
 _MOST_HEADERS = 256
-_SURELY_KEPT = 3
-_JUST_FREED_S = 0.002
+_SURELY_KEPT = 3  # answers after which a server has shown that it keeps a connection
+_JUST_FREED_S = 0.002  # too short for it to have thought better of it
 
 
 class Connection(asyncio.Protocol):

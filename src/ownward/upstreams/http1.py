@@ -321,7 +321,7 @@ def compose_request(origin: Origin, method: str, target: str, headers: Headers, 
     if (
         head.count(b"\n") != breaks
         or head.count(b"\r") != breaks
-        or head.find(b"\0") >= 0
+        or head.find(b"\0") >= 0  # `in` raises and catches an exception first
         or spaces != _REQUEST_LINE_SPACES
     ):
         raise BadInput(
