@@ -54,7 +54,26 @@ class Writer(Protocol):
         ...
 
 
-class ChatWriter:
+class _Repeating:
+    """What writes a further piece of words by the frame of the one before it."""
+
+    __slots__ = ("_repeated",)
+
+    def __init__(self) -> None:
+        self._repeated: dict[type[Piece], tuple[bytes, ...]] = {}  # to be emptied by all that is written otherwise
+
+    def say(self, kind: type[Piece], words: str) -> bytes | None:
+        """Return what is told of a further piece of text, reasoning or arguments; None where it begins something."""
+        frame = self._repeated.get(kind)
+        if frame is None:
+            frame = self._repeated[kind] = self._frame_of(kind)
+        return write_json(words).join(frame) if frame else None
+
+    def _frame_of(self, kind: type[Piece]) -> tuple[bytes, ...]:
+        raise NotImplementedError
+
+
+class ChatWriter(_Repeating):
     """Writes the chunks of a chat completion: the role first, `[DONE]` last, usage only where it was asked for."""
 
     __slots__ = (
@@ -64,7 +83,6 @@ class ChatWriter:
         "_has_text",
         "_is_in_part",
         "_now_s",
-        "_repeated",
         "_thoughts",
         "_wants_usage",
     )
@@ -79,14 +97,7 @@ class ChatWriter:
         self._thoughts = 0
         self._is_in_part = False
         self._has_text = False
-        self._repeated: dict[type[Piece], tuple[bytes, ...]] = {}
-
-    def say(self, kind: type[Piece], words: str) -> bytes | None:
-        """Return the chunk of a further piece of text, reasoning or arguments."""
-        frame = self._repeated.get(kind)
-        if frame is None:
-            frame = self._repeated[kind] = self._frame_of(kind)
-        return write_json(words).join(frame) if frame else None
+        super().__init__()
 
     def _frame_of(self, kind: type[Piece]) -> tuple[bytes, ...]:
         if kind is TextPiece and self._has_text:
@@ -172,10 +183,10 @@ class ChatWriter:
         return told + b"data: [DONE]\n\n"
 
 
-class MessagesWriter:
+class MessagesWriter(_Repeating):
     """Writes the events of a message: block after block, each begun, told and stopped."""
 
-    __slots__ = ("_counts", "_ended", "_has_begun", "_index", "_is_refusal", "_open", "_repeated", "_seals")
+    __slots__ = ("_counts", "_ended", "_has_begun", "_index", "_is_refusal", "_open", "_seals")
 
     def __init__(self) -> None:
         """Start before the first event."""
@@ -186,14 +197,7 @@ class MessagesWriter:
         self._counts: Counts | None = None
         self._is_refusal = False
         self._has_begun = False
-        self._repeated: dict[type[Piece], tuple[bytes, ...]] = {}
-
-    def say(self, kind: type[Piece], words: str) -> bytes | None:
-        """Return the event of a further piece of the open block."""
-        frame = self._repeated.get(kind)
-        if frame is None:
-            frame = self._repeated[kind] = self._frame_of(kind)
-        return write_json(words).join(frame) if frame else None
+        super().__init__()
 
     def _frame_of(self, kind: type[Piece]) -> tuple[bytes, ...]:
         if kind is TextPiece and self._open == "text":
