@@ -10,14 +10,10 @@ from ownward.gateway.settings import DEFAULT_PORT, GatewaySettings
 from ownward.gateway.watching.counting import Watcher
 from ownward.gateway.watching.request_log import RequestLog
 from ownward.gateway.watching.spans import SpanWriter, make_span_writer
-from ownward.gateway.workers import (
-    WorkerLine,
-    WorkerPool,
-    settings_as_message,
-    settings_of_message,
-    socket_of,
-    worker_command,
-)
+from ownward.gateway.working.line import WorkerLine
+from ownward.gateway.working.messages import settings_as_message, settings_of_message
+from ownward.gateway.working.pool import WorkerPool, worker_command
+from ownward.gateway.working.sockets import socket_of
 
 __all__ = [
     "DEFAULT_PORT",

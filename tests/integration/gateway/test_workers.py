@@ -22,7 +22,8 @@ from ownward.engines import Failure, FakeOptions, FakeServer
 from ownward.gateway import GatewaySettings
 from ownward.gateway.holding.admission import split
 from ownward.gateway.watching.merging import accumulated, merge_metrics
-from ownward.gateway.workers import WorkerPool, listen_together
+from ownward.gateway.working.pool import WorkerPool
+from ownward.gateway.working.sockets import listen_together
 
 PLAN = """
 schema = "ownward.plan/1"
@@ -331,8 +332,8 @@ time.sleep(60)
 
 
 def test_a_worker_that_hangs_is_killed_and_another_takes_its_place(lab, tmp_path, monkeypatch, caplog):
-    for name, value in (("_SNAPSHOT_EVERY_S", 0.02), ("_GATHER_S", 0.02), ("_STOP_GRACE_S", 0.1)):
-        monkeypatch.setattr(f"ownward.gateway.workers.{name}", value)
+    for name, value in (("pool._SNAPSHOT_EVERY_S", 0.02), ("worker.GATHER_S", 0.02), ("pool._STOP_GRACE_S", 0.1)):
+        monkeypatch.setattr(f"ownward.gateway.working.{name}", value)
 
     (tmp_path / "silent.py").write_text(SILENT)
 

@@ -13,11 +13,9 @@ from typing import Any, Final
 
 from ownward.gateway.commons import Commons
 from ownward.gateway.placing.breaker import Breaker
+from ownward.gateway.working.messages import News
 
 _GATHER_S: Final = 0.01
-
-News = dict[str, Any]
-"""`breakers`: by upstream, when it was said and the breaker's fields; `sent` and `loads`: as `Prefixes` has them."""
 
 
 class Telling:

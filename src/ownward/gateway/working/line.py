@@ -1,0 +1,127 @@
+"""A worker's line to its parent: it serves by the parent's orders until the end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import socket
+
+import msgspec
+
+from ownward.core import OwnwardError
+from ownward.gateway.server import GatewayServer
+from ownward.gateway.watching.merging import merge_metrics
+from ownward.gateway.working.messages import GATHER_S, LINE_BYTES, MOST_UNHEARD_BYTES, Message, News
+from ownward.gateway.working.telling import Telling
+from ownward.plan import loads
+
+
+class WorkerLine:
+    """A worker's line to its parent: the first message, then orders until the end."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Keep the two ends."""
+        self._reader = reader
+        self._writer = writer
+        self._asked: dict[int, asyncio.Future[list[str]]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @classmethod
+    async def open(cls, descriptor: int) -> WorkerLine:
+        """Return the line whose descriptor the parent handed over."""
+        line = socket.socket(fileno=descriptor)
+        return cls(*await asyncio.open_unix_connection(sock=line, limit=LINE_BYTES))
+
+    async def hear_first(self) -> Message:
+        """Return the first message."""
+        message: Message = json.loads(await self._reader.readline())
+        return message
+
+    async def serve(self, server: GatewayServer) -> None:
+        """Run a server by the parent's orders until it says stop, is gone, or this process gets SIGTERM."""
+        loop = asyncio.get_running_loop()
+        stopping = asyncio.Event()
+        loop.add_signal_handler(signal.SIGTERM, stopping.set)
+        for number in (signal.SIGINT, signal.SIGHUP):
+            loop.add_signal_handler(number, _ignore)
+        server.gateway.gather_metrics = self._gather
+        telling = Telling(server.gateway, self._tell_news)
+        hearing: asyncio.Task[None] | None = None
+        try:
+            await server.start()
+            self._tell({"said": "ready"})
+            hearing = asyncio.create_task(self._hear(server, telling, stopping))
+            await stopping.wait()
+        finally:
+            await server.stop()
+            telling.stop()
+            if hearing is not None:
+                hearing.cancel()
+            self._writer.close()
+
+    def _tell(self, message: Message) -> None:
+        if not self._writer.is_closing():
+            self._writer.write(msgspec.json.encode(message) + b"\n")
+
+    def _tell_news(self, news: News) -> None:
+        if self._writer.transport.get_write_buffer_size() < MOST_UNHEARD_BYTES:
+            self._tell({"said": "news", "news": news})
+
+    async def _hear(self, server: GatewayServer, telling: Telling, stopping: asyncio.Event) -> None:
+        try:
+            while line := await self._reader.readline():
+                message: Message = msgspec.json.decode(line)
+                match message["do"]:
+                    case "stop":
+                        stopping.set()
+                    case "hurry":
+                        server.hurry()
+                    case "hear":
+                        telling.hear(message["worker"], message["news"])
+                    case "repeat":
+                        telling.repeat()
+                    case "forget":
+                        telling.forget(message["worker"])
+                    case "certificate":
+                        server.read_certificate()
+                    case "address":
+                        server.set_address(message["upstream"], message["url"])
+                    case "others":
+                        answer = self._asked.get(message["id"])
+                        if answer is not None and not answer.done():
+                            answer.set_result(message["texts"])
+                    case _:
+                        task = asyncio.create_task(self._answer(server, message))
+                        self._tasks.add(task)
+                        task.add_done_callback(self._tasks.discard)
+        finally:
+            stopping.set()  # a parent that is gone starts nobody anew and owns the engines
+
+    async def _answer(self, server: GatewayServer, message: Message) -> None:
+        reply: Message = {"said": "done", "id": message["id"]}
+        if message["do"] == "snapshot":
+            reply["text"] = (await server.gateway.render_own_metrics()).decode()
+        else:
+            try:
+                await server.reload(loads(message["plan"], file="the parent's plan"))
+            except OwnwardError as error:
+                reply["why"] = str(error)
+        self._tell(reply)
+
+    async def _gather(self, own: bytes) -> bytes:
+        """Return the metrics of all workers; only one's own where the parent does not answer in time."""
+        number = max(self._asked, default=0) + 1
+        answer = self._asked[number] = asyncio.get_running_loop().create_future()
+        self._tell({"said": "collect", "id": number})
+        try:
+            others = await asyncio.wait_for(answer, GATHER_S + 1)
+        except TimeoutError:
+            return own
+        finally:
+            del self._asked[number]
+        return merge_metrics([own.decode(), *others]).encode()
+
+
+def _ignore() -> None:
+    """Leave a signal to the parent."""

@@ -1,0 +1,249 @@
+"""The parent of several processes behind one port: it starts them, tells them of engines and plans, starts them anew.
+
+They share the address and the ledger, so that budgets, limits and keys hold for all of them together. What one
+process learns of upstreams it tells the others (`telling`). The parent serves nothing: it owns the engines, and passes
+on what workers say to each other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Final
+
+import msgspec
+
+from ownward.core import EngineError, OwnwardError
+from ownward.gateway.server import clear_ready_file, remove_ready_file, write_ready_file
+from ownward.gateway.settings import GatewaySettings
+from ownward.gateway.watching.merging import accumulated, merge_metrics
+from ownward.gateway.working.messages import LINE_BYTES, Message, News
+from ownward.gateway.working.sockets import listen_together
+from ownward.gateway.working.worker import Worker
+from ownward.ledger import Ledger
+from ownward.plan import Plan
+
+_LOG = logging.getLogger("ownward.gateway")
+_START_S: Final = 60.0
+_SNAPSHOT_EVERY_S: Final = 5.0
+_MOST_UNANSWERED: Final = 10
+"""Of the looks at a worker, each 5 to 7 s: a minute is above everything that holds an event loop up."""
+
+_STOP_GRACE_S: Final = 10.0
+_SHORT_LIFE_S: Final = 5.0
+_LONGEST_PAUSE_S: Final = 30.0
+
+
+class WorkerPool:
+    """The parent's side: so many workers, each kept running until `stop`.
+
+    `command` starts one; it is given the descriptors of the listening socket and of its line to the parent in place of
+    `{listener}` and `{line}`. `hello` makes the first message for a worker by its number.
+    """
+
+    def __init__(
+        self,
+        *,
+        count: int,
+        command: Sequence[str],
+        hello: Callable[[int], Message],
+        plan: Plan,
+        settings: GatewaySettings,
+        ledger: Ledger,
+        addresses: Mapping[str, str | None],
+    ) -> None:
+        """Keep the parts; nothing is started yet."""
+        self.settings = settings
+        self.plan = plan
+        self.addresses = dict(addresses)
+        self.base_url = ""
+        self._count = count
+        self._command = tuple(command)
+        self._hello = hello
+        self._ledger = ledger
+        self._listeners: list[socket.socket] = []
+        self._workers: dict[int, Worker] = {}
+        self._keepers: list[asyncio.Task[None]] = []
+        self._retired: list[str] = []
+        self._is_stopping = False
+
+    async def start(self) -> None:
+        """Listen, start the workers, and write the ready file once all of them accept requests.
+
+        Raises: PortTaken; EngineError, if a worker does not start.
+        """
+        ready_file = self.settings.ready_file
+        if ready_file is not None:
+            clear_ready_file(ready_file)
+        self._listeners = listen_together(self.settings.host, self.settings.port, count=self._count)
+        host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
+        scheme = "http" if self.settings.tls_cert_file is None else "https"
+        self.base_url = f"{scheme}://{host}:{self._listeners[0].getsockname()[1]}"
+        try:
+            await asyncio.gather(*(self._start_one(number) for number in range(self._count)))
+        except BaseException:
+            await self.stop()
+            raise
+        self._keepers = [asyncio.create_task(self._keep(number)) for number in range(self._count)]
+        self._keepers.append(asyncio.create_task(self._keep_snapshots()))
+        if ready_file is not None:
+            write_ready_file(ready_file, base_url=self.base_url, tiers=list(self.plan.tiers))
+
+    @property
+    def pids(self) -> list[int]:
+        """The workers' process ids."""
+        return [worker.process.pid for worker in self._workers.values()]
+
+    def set_address(self, upstream: str, url: str | None) -> None:
+        """Tell every worker where an engine listens now; None, that it is down."""
+        self.addresses[upstream] = url
+        for worker in self._workers.values():
+            worker.tell({"do": "address", "upstream": upstream, "url": url})
+
+    async def reload(self, plan: Plan) -> None:
+        """Have every worker serve new requests by `plan`.
+
+        Raises: ConfigError or LedgerError of the first worker that refuses it, and the old plan stays everywhere.
+        """
+        text = plan.canonical_text
+        replies = await asyncio.gather(*(worker.ask({"do": "reload", "plan": text}) for worker in self._living()))
+        refusals = [reply["why"] for reply in replies if reply is not None and "why" in reply]
+        if refusals:
+            old = self.plan.canonical_text
+            await asyncio.gather(*(worker.ask({"do": "reload", "plan": old}) for worker in self._living()))
+            raise EngineError(f"a worker refused the plan: {refusals[0]}", next_step="The old plan stays")
+        self.plan = plan
+
+    def read_certificate(self) -> None:
+        """Have every worker read the certificate again."""
+        for worker in self._workers.values():
+            worker.tell({"do": "certificate"})
+
+    async def stop(self) -> None:
+        """Have every worker take no new requests and end those in flight within `drain_s`; none is left."""
+        self._is_stopping = True
+        for worker in self._workers.values():
+            worker.tell({"do": "stop"})
+        waits_s = self.settings.drain_s + _STOP_GRACE_S
+        await asyncio.gather(*(worker.end(waits_s) for worker in self._workers.values()))
+        for keeper in self._keepers:
+            keeper.cancel()
+        await asyncio.gather(*self._keepers, return_exceptions=True)
+        if self.settings.ready_file is not None:
+            remove_ready_file(self.settings.ready_file)
+        for listener in self._listeners:
+            listener.close()
+        with contextlib.suppress(OwnwardError):
+            await asyncio.to_thread(self._ledger.reconcile)
+
+    def hurry(self) -> None:
+        """Cut the drain short."""
+        for worker in self._workers.values():
+            worker.tell({"do": "hurry"})
+
+    # One worker.
+
+    async def _start_one(self, number: int) -> None:
+        listener = self._listeners[number % len(self._listeners)]
+        ours, theirs = socket.socketpair()
+        descriptors = {"listener": listener.fileno(), "line": theirs.fileno()}
+        process = await asyncio.create_subprocess_exec(
+            *(part.format_map(descriptors) for part in self._command),
+            pass_fds=tuple(descriptors.values()),
+            stdin=asyncio.subprocess.DEVNULL,
+            start_new_session=True,  # a Ctrl-C in the terminal is the parent's to pass on
+        )
+        theirs.close()
+        reader, writer = await asyncio.open_unix_connection(sock=ours, limit=LINE_BYTES)
+        worker = Worker(process, reader, writer, on_collect=self._collect, on_news=partial(self._pass_on, number))
+        self._workers[number] = worker
+        worker.tell({**self._hello(number), "plan": self.plan.canonical_text, "addresses": self.addresses})
+        if not await worker.wait_until_ready(_START_S):
+            await worker.end(0.0)
+            raise EngineError(
+                f"worker {number} did not start: it ended with status {process.returncode}",
+                next_step="Its own words stand above, on standard error",
+            )
+
+    async def _keep(self, number: int) -> None:
+        """Start a worker anew whenever it ends, with longer and longer pauses while it ends at once."""
+        pause_s = 0.0
+        while True:
+            worker = self._workers[number]
+            began_s = asyncio.get_running_loop().time()
+            status = await worker.process.wait()
+            if self._is_stopping:
+                return
+            self._retire(worker)
+            self._tell_others(number, {"do": "forget", "worker": number})
+            _LOG.error(
+                "worker %d (pid %d) ended with status %s and is started again", number, worker.process.pid, status
+            )
+            try:
+                await asyncio.to_thread(self._ledger.reconcile)
+            except OwnwardError as error:
+                _LOG.error("what the worker left in flight could not be settled: %s", error)
+            lived_s = asyncio.get_running_loop().time() - began_s
+            pause_s = 0.0 if lived_s > _SHORT_LIFE_S else min(max(2 * pause_s, 0.1), _LONGEST_PAUSE_S)
+            await asyncio.sleep(pause_s)
+            try:
+                await self._start_one(number)
+            except (OwnwardError, OSError) as error:
+                _LOG.error("%s", error)
+            else:
+                self._tell_others(number, {"do": "repeat"})
+
+    def _living(self) -> list[Worker]:
+        return [worker for worker in self._workers.values() if worker.process.returncode is None]
+
+    def _pass_on(self, number: int, news: News) -> None:
+        self._tell_others(number, {"do": "hear", "worker": number, "news": news})
+
+    def _tell_others(self, number: int, message: Message) -> None:
+        line = msgspec.json.encode(message) + b"\n"
+        for other, worker in self._workers.items():
+            if other != number:
+                worker.tell_line(line)
+
+    # Metrics.
+
+    async def _keep_snapshots(self) -> None:
+        """Have each worker's counters at hand, so that little is lost of one that is killed; kill one that hangs."""
+        while True:
+            await asyncio.sleep(_SNAPSHOT_EVERY_S)
+            await self._snapshots(self._living())
+            for number, worker in self._workers.items():
+                worker.unanswered += 1  # each answer sets it to none
+                if worker.unanswered > _MOST_UNANSWERED and worker.process.returncode is None:
+                    _LOG.error(
+                        "worker %d (pid %d) has not answered %d times in a row and is killed: its clients wait in vain",
+                        number,
+                        worker.process.pid,
+                        worker.unanswered,
+                    )
+                    worker.process.kill()
+
+    async def _snapshots(self, workers: Sequence[Worker]) -> None:
+        await asyncio.gather(*(worker.take_snapshot() for worker in workers))
+
+    async def _collect(self, asking: Worker) -> list[str]:
+        """Return the metrics of all workers but the one that asks, those that are gone included."""
+        others = [worker for worker in self._living() if worker is not asking]
+        await self._snapshots(others)
+        return [*(worker.snapshot for worker in others if worker.snapshot), *self._retired]
+
+    def _retire(self, worker: Worker) -> None:
+        worker.close()
+        if worker.snapshot:
+            self._retired = [merge_metrics([*self._retired, accumulated(worker.snapshot)])]
+            worker.snapshot = ""  # it may be met again, where no other could be started in its place
+
+
+def worker_command(*arguments: str) -> list[str]:
+    """Return the command that runs this program's `serve` as a worker."""
+    return [sys.executable, "-m", "ownward", "serve", *arguments, "--worker", "{listener}:{line}"]

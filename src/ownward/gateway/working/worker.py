@@ -1,0 +1,115 @@
+"""One worker process as its parent sees it: what it is told and asked, and what it said."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import msgspec
+
+from ownward.gateway.working.messages import GATHER_S, MOST_UNHEARD_BYTES, Message, News
+
+_ANSWER_S: Final = 60.0
+
+
+class Worker:
+    """One worker: its process, its line, and the metrics it told last; `unanswered` counts looks at it in vain."""
+
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        *,
+        on_collect: Callable[[Worker], Awaitable[list[str]]],
+        on_news: Callable[[News], None],
+    ) -> None:
+        """Listen to what it says; `on_collect` returns the metrics of the others, `on_news` passes its news on."""
+        self.process = process
+        self.snapshot = ""
+        self.unanswered = 0
+        self._reader = reader
+        self._writer = writer
+        self._on_collect = on_collect
+        self._on_news = on_news
+        self._ready = asyncio.Event()
+        self._asked: dict[int, asyncio.Future[Message]] = {}
+        self._answers: set[asyncio.Task[None]] = set()
+        self._listening = asyncio.create_task(self._listen())
+
+    def tell(self, message: Message) -> None:
+        """Tell it, if its line is still there."""
+        if not self._writer.is_closing():
+            self._writer.write(json.dumps(message).encode() + b"\n")
+
+    def tell_line(self, line: bytes) -> None:
+        """Tell what may be lost where it does not listen."""
+        if not self._writer.is_closing() and self._writer.transport.get_write_buffer_size() < MOST_UNHEARD_BYTES:
+            self._writer.write(line)
+
+    async def ask(self, message: Message, timeout_s: float = _ANSWER_S) -> Message | None:
+        """Return the answer; None where there is none in time, or the worker ended."""
+        number = len(self._asked) and max(self._asked) + 1
+        answer = self._asked[number] = asyncio.get_running_loop().create_future()
+        self.tell({**message, "id": number})
+        try:
+            return await asyncio.wait_for(answer, timeout_s)
+        except (TimeoutError, ConnectionError):
+            return None
+        finally:
+            self._asked.pop(number, None)
+
+    async def take_snapshot(self) -> None:
+        """Ask for its metrics; where it does not answer in time, the last ones stay."""
+        reply = await self.ask({"do": "snapshot"}, GATHER_S)
+        if reply is not None:
+            self.snapshot = reply["text"]
+            self.unanswered = 0
+
+    async def wait_until_ready(self, timeout_s: float) -> bool:
+        """Return whether it accepts requests, once it does, or ended, or the time is over."""
+        ready, ended = asyncio.create_task(self._ready.wait()), asyncio.create_task(self.process.wait())
+        await asyncio.wait({ready, ended}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        ready.cancel()
+        ended.cancel()
+        return self._ready.is_set() and self.process.returncode is None
+
+    async def end(self, waits_s: float) -> None:
+        """Wait for its end, and end it where that takes longer."""
+        try:
+            await asyncio.wait_for(self.process.wait(), max(waits_s, 0.01))
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.kill()
+            await self.process.wait()
+        self.close()
+
+    def close(self) -> None:
+        """Hear it no more; whoever waits for an answer is told that there is none."""
+        self._listening.cancel()
+        self._writer.close()
+        for answer in self._asked.values():
+            if not answer.done():
+                answer.set_exception(ConnectionError())
+
+    async def _listen(self) -> None:
+        while line := await self._reader.readline():
+            message: Message = msgspec.json.decode(line)
+            if message["said"] == "ready":
+                self._ready.set()
+            elif message["said"] == "news":
+                self._on_news(message["news"])
+            elif message["said"] == "collect":
+                task = asyncio.create_task(self._answer_collect(message["id"]))
+                self._answers.add(task)
+                task.add_done_callback(self._answers.discard)
+            else:
+                answer = self._asked.get(message["id"])
+                if answer is not None and not answer.done():
+                    answer.set_result(message)
+
+    async def _answer_collect(self, number: int) -> None:
+        self.tell({"do": "others", "id": number, "texts": await self._on_collect(self)})
