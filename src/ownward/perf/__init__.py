@@ -4,7 +4,8 @@ It does not know where requests come from or what anything costs.
 """
 
 from ownward.perf._apart import serve_apart, transfer_s
-from ownward.perf._deployment import HOST_BYTES_PER_S, Deployment, Memory, deploy
+from ownward.perf._deploy import HOST_BYTES_PER_S, deploy
+from ownward.perf._deployment import Deployment, Memory
 from ownward.perf._efficiency import (
     LEVELS,
     PRIORS,

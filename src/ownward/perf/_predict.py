@@ -11,7 +11,8 @@ from ownward.anatomy import Anatomy
 from ownward.catalog import Machine
 from ownward.core import Basis, UnknownQuantization
 from ownward.perf._apart import serve_apart
-from ownward.perf._deployment import LLAMA_LIKE, ROUTING_SKEW, Deployment, as_run, deploy
+from ownward.perf._deploy import as_run, deploy
+from ownward.perf._deployment import LLAMA_LIKE, ROUTING_SKEW, Deployment
 from ownward.perf._efficiency import Coefficients, load_coefficients
 from ownward.perf._formats import NATIVE, resident_bytes, weight_format
 from ownward.perf._load import Load

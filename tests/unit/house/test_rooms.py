@@ -13,6 +13,8 @@ import pytest
 import ownward
 
 SOURCE = Path(ownward.__file__).parent
+FILES = sorted(SOURCE.rglob("*.py"))
+MOST_LINES = 500
 ROOMS = sorted(path.parent.name for path in SOURCE.glob("*/__init__.py"))
 
 
@@ -43,7 +45,7 @@ def test_all_lists_exactly_what_a_room_offers(room: str) -> None:
 def test_rooms_import_only_what_others_list() -> None:
     """`from ownward.ROOM import name` from another room, never `from ownward.ROOM._file`."""
     faults = []
-    for path in SOURCE.rglob("*.py"):
+    for path in FILES:
         room = path.relative_to(SOURCE).parts[0]
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("ownward."):
@@ -51,6 +53,11 @@ def test_rooms_import_only_what_others_list() -> None:
                 if parts[1] != room and len(parts) > 2:
                     faults.append(f"{path.relative_to(SOURCE)}:{node.lineno} {node.module}")
     assert faults == []
+
+
+def test_no_file_has_grown_past_what_one_reason_needs() -> None:
+    lengths = {path.relative_to(SOURCE): len(path.read_text(encoding="utf-8").splitlines()) for path in FILES}
+    assert {str(path): lines for path, lines in lengths.items() if lines > MOST_LINES} == {}
 
 
 def _modules_after(code: str) -> set[str]:
