@@ -19,7 +19,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.answering import Answer, Configs, answer_rows
+from benchmarks.answering import Answer, answer_rows
+from benchmarks.measured_cases import Configs
 from benchmarks.measured_rows import GROUPS, RULES, MeasuredRow, load_rows
 
 _FEWEST_ROWS = 10

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.accuracy import summarise
-from benchmarks.answering import Configs, answer_cases, case_of
+from benchmarks.answering import answer_cases
 from benchmarks.machine_facts import new_record, write_record
+from benchmarks.measured_cases import Configs, case_of
 from benchmarks.measured_rows import GROUPS, load_rows
 
 # Lines of the table: their words, the metric, and the rows of it.

@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.accuracy import score
-from benchmarks.answering import Answer, Configs, answer_rows, case_of
+from benchmarks.answering import Answer, answer_rows
+from benchmarks.measured_cases import Configs, case_of
 from benchmarks.measured_rows import ConfigNames, MeasuredRow, load_rows
 
 from ownward.core import OwnwardError

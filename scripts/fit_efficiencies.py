@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchmarks.answering import is_impossible
+from benchmarks.measured_cases import Configs, case_of, is_impossible
 from benchmarks.measured_rows import MeasuredRow, load_rows
 
 from ownward.core import OwnwardError
@@ -348,8 +348,6 @@ class Bands(Mapping[str, tuple[int, float, float]]):
 
 def main() -> None:
     """Fit, leave pairs out for the bands, write."""
-    from benchmarks.answering import Configs, case_of
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--configs", type=Path, required=True)

@@ -9,7 +9,8 @@ import statistics
 from pathlib import Path
 
 import pytest
-from benchmarks.answering import Answer, Configs, answer_rows
+from benchmarks.answering import Answer, answer_rows
+from benchmarks.measured_cases import Configs
 from benchmarks.measured_rows import load_rows
 
 DATA = Path(__file__).parents[1] / "data" / "measured_speeds.csv"
