@@ -299,7 +299,7 @@ def _may_use(connection: Connection, reach: Reach, origin: Origin) -> bool:
 
 def carried_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
     """Return the headers that travel on, without those that speak of one connection."""
-    return [(name, value) for name, value in headers if name.lower() not in _OURS]
+    return [header for header in headers if header[0].lower() not in _OURS]
 
 
 def compose_request(origin: Origin, method: str, target: str, headers: Headers, body: bytes) -> bytes:
@@ -311,7 +311,7 @@ def compose_request(origin: Origin, method: str, target: str, headers: Headers, 
     Raises: BadInput, if method, target or a header could end its line early. Values are not shown.
     """
     lines = [f"{method} {target} HTTP/1.1".encode(), b"host: " + origin.host_header.encode()]
-    lines += [name + b": " + value for name, value in headers if name.lower() not in _OURS]
+    lines += map(b": ".join, carried_headers(headers))
     if body or method not in {"GET", "HEAD"}:
         lines.append(b"content-length: %d" % len(body))
     lines.append(b"accept-encoding: identity\r\n\r\n")
