@@ -283,9 +283,17 @@ class UnboundedCharge(Rejected):
 
     status = 403
 
-    def __init__(self, kind: str, name: str, *, tier: str) -> None:
-        """Name the budget and the tier."""
+    def __init__(self, kind: str, name: str, *, tier: str, why: str | None = None) -> None:
+        """Name the budget and the tier; `why` the price does not say it, where there is one."""
         self.of = kind
+        if why is not None:
+            super().__init__(
+                f"the {kind} {name!r} has a budget, and it is not known what this call may cost"
+                f" at tier {tier!r}: {why}",
+                allowed="Calls that the tier's price tells the charge of",
+                next_step="Nothing was sent. Leave that out of the request, or ask for it where no budget holds",
+            )
+            return
         super().__init__(
             f"the {kind} {name!r} has a budget, and nothing is known of what a call of tier {tier!r} may cost",
             allowed="A tier with a price, and a bound on the request's output",

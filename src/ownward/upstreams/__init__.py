@@ -12,13 +12,20 @@ from ownward.upstreams.gathering import Gathering
 from ownward.upstreams.http1 import Http1Transport
 from ownward.upstreams.response import Response
 from ownward.upstreams.splicing import Endpoint, Spliced, splice
+from ownward.upstreams.terms import ADDED as ADDED_EXTRAS
+from ownward.upstreams.terms import NOTHING_ASKED, READ_ONCE, SUMMARIES, AskedTerms, Terms, terms_asked
 from ownward.upstreams.timeouts import DoorLimits, Timeouts
 from ownward.upstreams.transport import Transport
 from ownward.upstreams.usage import UsageTap
 from ownward.upstreams.ways import DIRECT, Proxy, Way
 
 __all__ = [
+    "ADDED_EXTRAS",
     "DIRECT",
+    "NOTHING_ASKED",
+    "READ_ONCE",
+    "SUMMARIES",
+    "AskedTerms",
     "Door",
     "DoorLimits",
     "Endpoint",
@@ -29,6 +36,7 @@ __all__ = [
     "Response",
     "Spliced",
     "Stencil",
+    "Terms",
     "Timeouts",
     "Transport",
     "UsageTap",
@@ -37,5 +45,6 @@ __all__ = [
     "make_transport",
     "output_tokens_upper_bound",
     "splice",
+    "terms_asked",
     "with_whole_characters",
 ]

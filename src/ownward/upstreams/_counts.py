@@ -46,7 +46,36 @@ def read_openai_usage(usage: Json) -> Usage | None:
 
 
 def read_anthropic_usage(usage: Json) -> Usage | None:
-    """Return usage from an Anthropic object, whose input tokens leave the cached ones out."""
+    """Return usage from an Anthropic object, whose input tokens leave the cached ones out.
+
+    What summing up the context took (`compaction` among the iterations) is charged beside the counts of the answer,
+    and is added to them.
+    """
+    summaries = [_without_summaries(part) for part in _summaries(usage)]
+    parts = [_without_summaries(usage), *summaries]
+    if len(parts) == 1 or parts[0] is None:
+        return parts[0]
+    found = [part for part in parts if part is not None]
+    if len(found) != len(parts):
+        return None
+    return _checked(
+        input_tokens=sum(part.input_tokens for part in found),
+        output_tokens=sum(part.output_tokens for part in found),
+        cached_input_tokens=sum(part.cached_input_tokens for part in found),
+        cache_write_tokens=sum(part.cache_write_tokens for part in found),
+        cache_write_1h_tokens=sum(part.cache_write_1h_tokens for part in found),
+        reasoning_tokens=found[0].reasoning_tokens,
+    )
+
+
+def _summaries(usage: Json) -> list[Json]:
+    iterations = usage.get("iterations")
+    if not isinstance(iterations, list):
+        return []
+    return [part for part in iterations if isinstance(part, dict) and part.get("type") == "compaction"]
+
+
+def _without_summaries(usage: Json) -> Usage | None:
     read = _whole(usage, "input_tokens")
     written = _whole(usage, "output_tokens")
     if read is None or written is None:
@@ -57,12 +86,14 @@ def read_anthropic_usage(usage: Json) -> Usage | None:
     stored = _whole(usage, "cache_creation_input_tokens")
     if stored is None:  # some servers state the parts alone
         stored = for_an_hour + (_whole(parts, "ephemeral_5m_input_tokens") or 0)
+    thought = _whole(_object(usage, "output_tokens_details"), "thinking_tokens")
     return _checked(
         input_tokens=read + cached + stored,
         output_tokens=written,
         cached_input_tokens=cached,
         cache_write_tokens=stored,
         cache_write_1h_tokens=for_an_hour,
+        reasoning_tokens=None if thought is None else min(thought, written),
     )
 
 

@@ -16,6 +16,7 @@ from ownward.upstreams._counts import read_anthropic_usage, read_llamacpp_timing
 from ownward.upstreams._events import EventCutter, payload
 from ownward.upstreams._json import UNREADABLE, read_leniently
 from ownward.upstreams._stencil import Stencil
+from ownward.upstreams.terms import NO_TERMS, Terms, terms_told
 
 _LONGEST_EVENT_BYTES = 8 * 1024 * 1024
 _LONGEST_BODY_BYTES = 64 * 1024 * 1024
@@ -58,6 +59,7 @@ class _Answer(msgspec.Struct, gc=False):
     stop_reason: Any = None
     content: Any = None
     output: Any = None
+    service_tier: Any = None
     data: msgspec.Raw = msgspec.Raw()
     results: msgspec.Raw = msgspec.Raw()
     input_tokens: Any = None
@@ -81,6 +83,7 @@ class UsageTap:
     cleanly after its `finish_reason` is whole too, as some servers leave `[DONE]` out.
     `is_garbled`: an event held what is no JSON object. `content_events` counts
     events that carried content: about one token each with most engines.
+    `terms`: what the answer says of how it was served, where that bears on its charge.
     """
 
     __slots__ = (
@@ -103,6 +106,7 @@ class UsageTap:
         "is_complete",
         "is_garbled",
         "is_stream",
+        "terms",
         "upstream_request_id",
     )
 
@@ -134,6 +138,7 @@ class UsageTap:
         self.finish_reason: str | None = None
         self.error: str | None = None
         self.upstream_request_id: str | None = None
+        self.terms: Terms = NO_TERMS
 
     @property
     def usage(self) -> Usage | None:
@@ -264,6 +269,7 @@ class UsageTap:
         if answer.usage is None or not isinstance(answer.usage, dict):
             return False
         self._latest = read_openai_usage(answer.usage)
+        self._note_terms(answer.service_tier, answer.usage)
         if choices or answer.error is not None:
             return False
         self._final = self._latest
@@ -297,6 +303,7 @@ class UsageTap:
         self.finish_reason = _text(reason) or _text(inner.get("status"))
         if isinstance(inner.get("usage"), dict):
             self._final = read_openai_usage(inner["usage"])
+            self._note_terms(inner.get("service_tier"), inner["usage"], inner.get("output"))
 
     def _read_anthropic(self, answer: _Answer) -> None:
         match answer.type:
@@ -314,6 +321,7 @@ class UsageTap:
                 if isinstance(answer.usage, dict):
                     self._anthropic_counts = _merge_counts(self._anthropic_counts, answer.usage)
                     self._latest = read_anthropic_usage(self._anthropic_counts)
+                    self._note_terms(None, self._anthropic_counts)
             case "message_stop":
                 self.is_complete = True
             case _:
@@ -342,6 +350,7 @@ class UsageTap:
             self.finish_reason = _text(reason) or _text(answer.status)
         if isinstance(answer.usage, dict):
             self._final = (read_anthropic_usage if self._is_anthropic else read_openai_usage)(answer.usage)
+            self._note_terms(answer.service_tier, answer.usage, answer.output)
         elif isinstance(answer.timings, dict):
             self._timings = read_llamacpp_timings(answer.timings)
 
@@ -350,6 +359,10 @@ class UsageTap:
         if self._is_anthropic:
             return answer.content is not None or answer.input_tokens is not None
         return answer.choices is not None or answer.output is not None or bool(answer.data) or bool(answer.results)
+
+    def _note_terms(self, service_tier: object, usage: Json, items: object = None) -> None:
+        dialect: Literal["openai", "anthropic"] = "anthropic" if self._is_anthropic else "openai"
+        self.terms = terms_told(service_tier=service_tier, usage=usage, items=items, dialect=dialect)
 
     def _note_error(self, error: object) -> None:
         if isinstance(error, Mapping):

@@ -16,7 +16,15 @@ from ownward.gateway.holding.limits import refusal_of as limit_refusal_of
 from ownward.gateway.watching.metrics import CallEnd
 from ownward.ledger import BudgetCheck, BudgetSpent, Intent, LimitReached, LimitTake, Request, Settlement
 from ownward.pricing import Usage
-from ownward.upstreams import Spliced, UsageTap, input_tokens_upper_bound, output_tokens_upper_bound
+from ownward.upstreams import (
+    NOTHING_ASKED,
+    READ_ONCE,
+    Spliced,
+    UsageTap,
+    input_tokens_upper_bound,
+    output_tokens_upper_bound,
+    terms_asked,
+)
 
 if TYPE_CHECKING:
     from ownward.gateway.calling.served import Served
@@ -36,6 +44,7 @@ class LedgerEntry:
     """
 
     __slots__ = (
+        "_asked",
         "_endpoint",
         "_exchange",
         "_gateway",
@@ -65,6 +74,7 @@ class LedgerEntry:
         self._endpoint = endpoint
         self._intent: Intent | None = None
         self._takes: tuple[LimitTake, ...] = NO_TAKES
+        self._asked = NOTHING_ASKED
         self.is_settled = False
         self.is_hedge = False
         self.is_beaten = False
@@ -86,10 +96,16 @@ class LedgerEntry:
         assert exchange.request is not None
         tier, endpoint = target.tier, self._endpoint
         input_high, output_high, is_assumed = self._token_bounds(spliced)
-        charge_high = None
+        charge_high = why_unbounded = None
+        if tier.kind == "rented" and not endpoint.is_free:
+            self._asked = terms_asked(spliced)
+            if target.bound is not None:
+                why_unbounded = target.bound.why_unbounded(self._asked)
+            if not self._asked.extras <= READ_ONCE:
+                input_high = None  # tools and summaries read their input again, as often as they run
         if endpoint.is_free:
             charge_high = 0
-        elif target.bound is not None and input_high is not None:
+        elif target.bound is not None and input_high is not None and why_unbounded is None:
             charge_high = target.bound.compute_picousd(input_tokens_high=input_high, output_tokens_high=output_high)
         intent = Intent(
             request_id=exchange.request_id,
@@ -112,6 +128,7 @@ class LedgerEntry:
             task=exchange.task_budget,
             charge_high_picousd=None if is_assumed and charge_high else charge_high,
             at=intent.started_at,
+            why_unbounded=why_unbounded,
         )
         key = exchange.key
         if key is not None and not endpoint.is_free:
@@ -193,15 +210,18 @@ class LedgerEntry:
         if usage is None:
             self.settle_unsettled("the answer is complete and states no usage", status=status)
             return
-        charge = None
+        charge = low = high = None
+        note = self._exchange.call_note
         if self._endpoint.is_free:
-            charge = 0
+            charge = low = high = 0
+        elif target.bound is not None and target.tier.kind == "rented":
+            charge, low, high, why = target.bound.bracket_picousd(usage, self._asked, tap.terms)
+            if why is not None:
+                note = f"its charge is not known: {why}" if note is None else f"{note}; its charge is not known: {why}"
         elif target.bound is not None:
-            charge = target.bound.compute_charge_picousd(usage)
+            charge = low = high = target.bound.compute_charge_picousd(usage)
         self.usage, self.charge_picousd = usage, charge
-        self._settle(
-            "settled", error=self._exchange.call_note, usage=usage, charge=(charge, charge, charge), status=status
-        )
+        self._settle("settled", error=note, usage=usage, charge=(charge, low, high), status=status)
 
     def settle_unsettled(self, error: str, *, status: int | None = None) -> None:
         """Leave the charge open, with its bounds."""

@@ -32,6 +32,7 @@ def compute_checks(
     task: BudgetCheck | None,
     charge_high_picousd: int | None,
     at: datetime,
+    why_unbounded: str | None = None,
 ) -> tuple[BudgetCheck, ...]:
     """Return the budgets that a call to `target` must fit under: of its workload, key, tier and task.
 
@@ -54,7 +55,7 @@ def compute_checks(
     if task is not None:
         checks.append(task)
     if checks and charge_high_picousd is None:
-        raise UnboundedCharge(checks[0].kind, checks[0].name, tier=target.tier.name)
+        raise UnboundedCharge(checks[0].kind, checks[0].name, tier=target.tier.name, why=why_unbounded)
     return tuple(checks)
 
 

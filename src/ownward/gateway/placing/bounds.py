@@ -8,6 +8,13 @@ from math import lcm
 
 from ownward.core import PICOUSD_PER_USD
 from ownward.pricing import Price, PriceStep, Usage
+from ownward.upstreams import ADDED_EXTRAS, SUMMARIES, AskedTerms, Terms
+
+_CHEAPER = frozenset({"batch", "flex"})
+"""What providers sell below their standard price, each by its name."""
+
+_SOLD_APART = frozenset({"batch", "fast", "flex"})
+"""Modes that a provider names in its answers; others are models of their own there."""
 
 _PICOUSD_PER_USD_PER_MTOK = Fraction(PICOUSD_PER_USD, 10**6)
 
@@ -67,6 +74,43 @@ class ChargeBound:
             charge += (cached - fresh) * usage.cached_input_tokens + (write - fresh) * usage.cache_write_tokens
             charge += (write_1h - write) * usage.cache_write_1h_tokens
         return charge
+
+    def why_unbounded(self, asked: AskedTerms) -> str | None:
+        """Return why the charge of a request that asks for this may pass every bound; None where it cannot."""
+        if asked.mode in _CHEAPER and self._price.mode == "standard":
+            return self._why_extra(asked.extras)
+        return self._why_extra(asked.extras) or self._why_mode(asked.mode)
+
+    def bracket_picousd(
+        self, usage: Usage, asked: AskedTerms, told: Terms
+    ) -> tuple[int | None, int | None, int | None, str | None]:
+        """Return the charge, the least and the most it may be, and why it is not known where it is not.
+
+        A price says what tokens cost in its own mode. Of what was served in another one, or has parts that no rate of
+        tokens covers, the charge is unknown: less than a list price is as wrong as more.
+        """
+        charge = self.compute_charge_picousd(usage)
+        extras = told.extras | asked.untold
+        mode = told.mode if told.mode is not None else asked.mode
+        why_extra, why_mode = self._why_extra(extras), self._why_mode(mode)
+        if why_extra is None and why_mode is None:
+            return charge, charge, charge, None
+        is_least = why_mode is None and extras <= ADDED_EXTRAS
+        is_most = why_extra is None and mode in _CHEAPER and self._price.mode == "standard"
+        return None, charge if is_least else 0, charge if is_most else None, why_extra or why_mode
+
+    def _why_mode(self, mode: str | None) -> str | None:
+        of_price = self._price.mode
+        if mode is None or mode == of_price or (mode == "standard" and of_price not in _SOLD_APART):
+            return None
+        return f"it is served as {mode!r}, and the price in the plan is of {of_price!r}"
+
+    def _why_extra(self, extras: frozenset[str]) -> str | None:
+        if not self._price.steps and SUMMARIES in extras:
+            extras = extras - {SUMMARIES}
+        if not extras:
+            return None
+        return f"{' and '.join(sorted(extras))}: the plan's price is of tokens of text"
 
 
 def _whole_rates(above_input_tokens: int, holder: Price | PriceStep) -> tuple[int, ...] | None:

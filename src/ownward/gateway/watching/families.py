@@ -74,7 +74,9 @@ UNSETTLED_CHARGES = _counter(
     "ownward_unsettled_usd_total", "Upper bounds in USD of calls whose charge stayed open.", *_CALL
 )
 UNPRICED = _counter(
-    "ownward_unpriced_calls_total", "Settled calls whose charge is not known, since their tier states no price.", *_CALL
+    "ownward_unpriced_calls_total",
+    "Settled calls whose charge is not known: their tier states no price, or none for what was served.",
+    *_CALL,
 )
 TTFT = _histogram(
     "ownward_ttft_seconds", "From dispatch to the first token of a streamed answer, at the gateway.", *_CALL

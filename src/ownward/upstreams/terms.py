@@ -1,0 +1,168 @@
+"""The terms of a call, as far as its charge hangs on them: what request and answer say beside counts of tokens.
+
+A list price holds for one mode of service and for text. What was served in another mode, heard, searched or made by
+another model is charged otherwise, and an answer that says so must not be priced as if it did not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from ownward.upstreams._json import UNREADABLE
+from ownward.upstreams.splicing import Spliced
+
+STANDARD = "standard"
+SOUND = "sound"
+SEARCHES = "searches"
+TOOLS = "tools that the provider runs"
+OTHER_MODELS = "other models"
+REGION = "a region of processing"
+SUMMARIES = "summaries of the context"
+
+ADDED = frozenset({SEARCHES, TOOLS, OTHER_MODELS})
+"""What comes on top of the tokens, so that these are the least that is charged."""
+
+READ_ONCE = frozenset({SOUND, REGION})
+"""With no other extras than these, a request's input is read once."""
+
+_STANDARD = frozenset({"standard", "standard_only", "default", "on_demand"})
+_CLIENT_TOOLS = ("bash_", "text_editor_", "computer_", "memory_")
+_PLAIN_TOOLS = frozenset({"function", "custom"})
+_CHARGED_ITEMS = frozenset(
+    {"web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call", "shell_call"}
+)
+_MEMBERS = frozenset(
+    {
+        "audio", "container", "context_management", "fallbacks", "inference_geo", "mcp_servers", "modalities",
+        "service_tier", "speed", "tools", "web_search_options",
+    }
+)  # fmt: skip
+_UNPLACED = frozenset({"", "global", "not_available"})
+
+
+class Terms(msgspec.Struct, frozen=True, kw_only=True):
+    """How a call is served, where it says so.
+
+    `mode` is pricing's word (`standard`, `batch`, `flex`, `fast`) or the provider's own; None where nothing is said.
+    `extras` name what the rates of tokens do not charge for.
+    """
+
+    mode: str | None = None
+    extras: frozenset[str] = frozenset()
+
+
+class AskedTerms(Terms, frozen=True, kw_only=True):
+    """What a request asks for; `untold` are those of its extras of which no answer says whether they came about."""
+
+    untold: frozenset[str] = frozenset()
+
+
+class _Kind(msgspec.Struct):
+    type: str | None = None
+
+
+_Kinds = list[_Kind] | None
+
+NO_TERMS = Terms()
+NOTHING_ASKED = AskedTerms()
+
+
+def terms_asked(request: Spliced) -> AskedTerms:
+    """Return the terms that a request, as it is sent, asks for."""
+    top = request.top
+    hears = b'"input_audio"' in request.body
+    if not hears and _MEMBERS.isdisjoint(top):
+        return NOTHING_ASKED
+    stated = {key: _read(top[key], _Kinds if key == "tools" else Any) for key in _MEMBERS & top.keys()}
+    extras = {SOUND} if hears else set()
+    untold = set()
+    modalities = stated.get("modalities")
+    if stated.get("audio") or (isinstance(modalities, list) and "audio" in modalities):
+        extras.add(SOUND)
+    if stated.get("web_search_options") is not None:
+        untold.add(SEARCHES)
+    if stated.get("inference_geo") is not None and stated["inference_geo"] not in _UNPLACED:
+        untold.add(REGION)
+    if stated.get("container") or stated.get("mcp_servers") or _names_others_tools(stated.get("tools")):
+        extras.add(TOOLS)
+    if stated.get("fallbacks"):
+        extras.add(OTHER_MODELS)
+    if _asks_for_summaries(stated.get("context_management")):
+        extras.add(SUMMARIES)
+    mode = find_mode(stated.get("service_tier"), stated.get("speed"), "openai")
+    return AskedTerms(mode=mode, extras=frozenset(extras | untold), untold=frozenset(untold))
+
+
+def terms_told(*, service_tier: object, usage: object, items: object, dialect: Literal["openai", "anthropic"]) -> Terms:
+    """Return the terms that an answer states: its `service_tier`, its `usage`, and the items of a response."""
+    counts = usage if isinstance(usage, dict) else {}
+    extras = set()
+    if any(_count(_inner(counts, key), "audio_tokens") for key in _DETAILS):
+        extras.add(SOUND)
+    if _count(_inner(counts, "server_tool_use"), "web_search_requests") or any(_count(counts, key) for key in _SOURCES):
+        extras.add(SEARCHES)
+    for kind in _kinds(counts.get("iterations")):
+        if kind != "message":
+            extras.add(SUMMARIES if kind == "compaction" else OTHER_MODELS)
+    if any(kind in _CHARGED_ITEMS for kind in _kinds(items)):
+        extras.add(TOOLS)
+    stated = service_tier if service_tier is not None else counts.get("service_tier")
+    mode = find_mode(stated, counts.get("speed"), dialect)
+    return NO_TERMS if mode is None and not extras else Terms(mode=mode, extras=frozenset(extras))
+
+
+_DETAILS = ("prompt_tokens_details", "completion_tokens_details", "input_tokens_details", "output_tokens_details")
+_SOURCES = ("num_sources_used", "num_search_queries")
+
+
+def find_mode(service_tier: object, speed: object, dialect: Literal["openai", "anthropic"]) -> str | None:
+    """Return the mode that words of a request or an answer stand for; `auto` says nothing.
+
+    >>> find_mode("default", None, "openai"), find_mode("priority", None, "openai")
+    ('standard', 'fast')
+    """
+    if speed == "fast":
+        return "fast"
+    if not isinstance(service_tier, str) or not service_tier or service_tier == "auto":
+        return None
+    if service_tier in _STANDARD:
+        return STANDARD
+    if service_tier == "priority" and dialect == "openai":  # its answers call `fast` so as well
+        return "fast"
+    return service_tier[:64]
+
+
+def _names_others_tools(tools: list[_Kind] | None) -> bool:
+    kinds = [tool.type for tool in tools or ()]
+    return any(kind not in _PLAIN_TOOLS and not kind.startswith(_CLIENT_TOOLS) for kind in kinds if kind is not None)
+
+
+def _asks_for_summaries(management: object) -> bool:
+    edits = management.get("edits") if isinstance(management, dict) else management
+    return any(kind.startswith("compact") for kind in _kinds(edits))
+
+
+def _kinds(items: object) -> Iterable[str]:
+    if not isinstance(items, list):
+        return ()
+    return [item["type"] for item in items if isinstance(item, dict) and isinstance(item.get("type"), str)]
+
+
+def _inner(source: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    found = source.get(key)
+    return found if isinstance(found, dict) else {}
+
+
+def _count(source: Mapping[str, Any], key: str) -> int:
+    found = source.get(key)
+    return int(found) if isinstance(found, int | float) and found > 0 else 0
+
+
+def _read(raw: msgspec.Raw, kind: Any) -> Any:
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except UNREADABLE:
+        return None
