@@ -182,6 +182,7 @@ def _thought(block: dict[str, Any], *, is_running: bool) -> list[dict[str, Any]]
 
 
 _SIGNED = {"type": "reasoning.text", "text": "t", "signature": "s", "format": "anthropic-claude-v1", "index": 0}
+_GEMINI = {"google": {"thought_signature": "s"}}
 _IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}}
 _TEXT = {"type": "text", "text": "a"}
 _IN_THE_MIDDLE = [HELLO, {"role": "assistant", "content": "x"}, {"role": "system", "content": "y"}, HELLO]
@@ -203,6 +204,9 @@ PARTS: dict[str, dict[str, list[dict[str, Any]]]] = {
         "`reasoning_details`, signed": _chat_thought(reasoning_details=[_SIGNED]),
         "`reasoning_content` without a signature, turn running": _chat_thought(reasoning_content="t"),
         "`reasoning_content` without a signature, turn over": [*_chat_thought(reasoning_content="t"), HELLO],
+        "`extra_content` of a call (Gemini), turn running": [
+            HELLO, {**_CHAT_CALL, "tool_calls": [{**_CALLED, "extra_content": _GEMINI}]},
+            {"role": "tool", "tool_call_id": "c", "content": "r"}],
         "an assistant's message last": [HELLO, {"role": "assistant", "content": "x"}],
     },
     "responses": {

@@ -17,9 +17,9 @@ _MOST_TOKENS = 1 << 40
 def read_openai_usage(usage: Json) -> Usage | None:
     """Return usage from an OpenAI-shaped object: chat, completions, embeddings or responses.
 
-    Cached tokens stand inside the input. Where reasoning tokens are stated
-    beside the completion instead of inside it, which the total tells, they are
-    added to the output.
+    Cached tokens stand inside the input. What the total holds beyond both sides
+    was thought and is output: some providers state it beside the completion
+    (xAI), and Gemini's OpenAI-compatible answers state it nowhere else.
     """
     read = _whole(usage, "prompt_tokens", "input_tokens")
     written = _whole(usage, "completion_tokens", "output_tokens")
@@ -30,8 +30,7 @@ def read_openai_usage(usage: Json) -> Usage | None:
         return None
     thought = _object(usage, "completion_tokens_details", "output_tokens_details")
     reasoning = _whole(thought, "reasoning_tokens")
-    if reasoning and _whole(usage, "total_tokens") == read + written + reasoning:
-        written += reasoning
+    written = max(written, (_whole(usage, "total_tokens") or 0) - read)
     inside = _object(usage, "prompt_tokens_details", "input_tokens_details")
     cached = _whole(inside, "cached_tokens")
     if cached is None:

@@ -72,6 +72,36 @@ def test_unknown_fields_reach_the_upstream_and_only_the_model_changes(lab, start
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_thought_signatures_pass_both_ways_as_they_are(lab, start, stream):
+    """Gemini's OpenAI-compatible answers hold `extra_content`, and want it back."""
+    extra = b'"extra_content": {"google":{"thought_signature":"EjQKMg/+=="}}'
+    call = b'{%b,"function":{"arguments":"{}","name":"f"},"id":"x","type":"function"}' % extra
+    said = b'{"role":"assistant","content":"a",%b,"tool_calls":[%b]}' % (extra, call)
+    place = b'{"id":"1","choices":[{"index":0,"%b":%b,"finish_reason":"stop"}],"usage":%b}'
+    usage = b'{"prompt_tokens":3,"completion_tokens":1,"total_tokens":9}'
+    answered = place % (b"delta" if stream else b"message", said, usage)
+    if stream:
+        answered = b"data: %b\n\ndata: [DONE]\n\n" % answered
+
+    async def script(body, reader, writer):
+        head = lab.STREAM_HEAD if stream else b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(answered)
+        writer.write(head + (lab.chunk(answered) + lab.chunk(b"") if stream else answered))
+
+    async def main():
+        async with lab.Scripted(script) as upstream, start(lab.plan_of(lab.tier("a", upstream.base_url))) as running:
+            result = b'{"role":"tool","tool_call_id":"x","content":"r"}'
+            sent = b'{"model":"a-model","stream":%b,"stream_options":{"include_usage":true},"messages":[%b,%b]}'
+            sent %= b"true" if stream else b"false", said, result
+            answer = await running.ask(body=sent, headers={"x-ownward-tier": "a"})
+            assert answer.body == answered
+            assert upstream.heard[0][2] == sent
+            (row,) = await running.rows()
+            assert row["output_tokens"] == 6  # its thinking stands in the total alone
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize(
     ("path", "query", "heard"),
     [

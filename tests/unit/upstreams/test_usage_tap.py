@@ -108,7 +108,7 @@ def test_usage_in_the_last_content_event_counts_and_the_event_stays():
 
 def test_running_counts_are_not_usage_until_the_end():
     tap = UsageTap("openai", True)
-    tap.feed(sse(chunk({"content": "a"}, usage={**COUNTS, "completion_tokens": 1})))
+    tap.feed(sse(chunk({"content": "a"}, usage={**COUNTS, "completion_tokens": 1, "total_tokens": 11})))
     assert tap.usage is None
     assert tap.usage_so_far == Usage(input_tokens=10, output_tokens=1)
     assert tap.input_tokens_seen == 10

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, Literal
 
 from ownward.upstreams.translation._core import (
@@ -29,6 +30,7 @@ from ownward.upstreams.translation._counts import (
     write_chat_usage,
     write_messages_usage,
 )
+from ownward.upstreams.translation._extra_content import THOUGHT, extra_reasoning, is_thought, split_thought
 from ownward.upstreams.translation._json import read_json, write_json
 from ownward.upstreams.translation._members import Members, Report, UntranslatableAnswer, shown
 from ownward.upstreams.translation._reasoning import (
@@ -53,8 +55,13 @@ def read_chat_answer(body: dict[str, Any]) -> Answer:
     report = Report()
     message = Members(choice.get("message"), "choices[0].message", report)
     thought = read_chat_reasoning(message, signer="openai")
+    content, extra = message.take_any("content"), message.take_any("extra_content")
+    if isinstance(content, str) and is_thought(extra):
+        thoughts, content = split_thought(content)
+        thought += [Reasoning(text=thoughts, signer="openai", form=THOUGHT)] if thoughts else []
+    thought += extra_reasoning(extra)
     said: list[Part] = []
-    for kind, words in words_of(message.take_any("content")):
+    for kind, words in words_of(content):
         if kind == "thinking":
             thought.append(Reasoning(text=words, signer="openai"))
         else:
@@ -65,14 +72,14 @@ def read_chat_answer(body: dict[str, Any]) -> Answer:
     made: list[Part] = []
     refusal = message.take("refusal", str)
     calls = message.take_objects("tool_calls")
-    for call in calls:
+    for number, call in enumerate(calls):
         inner = call.inner("function")
         if inner is None:
             raise UntranslatableAnswer(f"the upstream's answer has a call that is of no function ({call.path})")
         name, arguments = inner.take("name", str) or "", inner.take("arguments", str)
-        made.append(
-            Call(call_id=call.take("id", str) or "", name=name, arguments=_checked(arguments, inner.at("arguments")))
-        )
+        call_id = call.take("id", str) or f"call_{number}"  # as in a stream: a result needs one
+        made.append(Call(call_id=call_id, name=name, arguments=_checked(arguments, inner.at("arguments"))))
+        thought += extra_reasoning(call.take_any("extra_content"), call_id=call_id, after=bool(said) + number)
     if report.refused:
         raise UntranslatableAnswer("the upstream's answer cannot be read: " + ", ".join(report.refused))
     stop, sequence = read_chat_stop(choice.get("finish_reason"), choice.get("stop_reason"), has_calls=bool(calls))
@@ -191,12 +198,13 @@ def events_of(answer: Answer) -> Iterable[Event]:
             case Text():
                 yield TextPiece(text=part.text)
             case Reasoning():
+                named = ReasoningPiece(
+                    signer=part.signer, form=part.form, given_id=part.given_id, is_summary=part.is_summary
+                )
                 if part.text:
-                    yield ReasoningPiece(signer=part.signer, text=part.text, form=part.form)
+                    yield replace(named, text=part.text)
                 if part.signature is not None or part.redacted is not None:
-                    yield ReasoningPiece(
-                        signer=part.signer, signature=part.signature, redacted=part.redacted, form=part.form
-                    )
+                    yield replace(named, signature=part.signature, redacted=part.redacted)
             case Call():
                 yield CallBegun(call_id=part.call_id, name=part.name)
                 yield CallPiece(arguments=part.arguments)

@@ -80,6 +80,8 @@ class Reasoning:
     signature: str | None = None
     redacted: str | None = None
     form: str | None = None  # what an OpenAI upstream calls the form of the signature
+    given_id: str | None = None  # what an OpenAI upstream calls this reasoning, or the call that it belongs to
+    is_summary: bool = False  # its words are a summary that an OpenAI upstream made
     after: int = 0  # how many parts of a chat message (its text, each call) were said before it
     path: str = ""
 
@@ -229,6 +231,8 @@ class ReasoningPiece:
     signature: str | None = None
     redacted: str | None = None
     form: str | None = None
+    given_id: str | None = None
+    is_summary: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,8 +17,7 @@ def read_openai_counts(usage: object) -> Counts | None:
         return None
     inside, thought = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
     reasoning = _count(thought.get("reasoning_tokens")) if isinstance(thought, dict) else None
-    if reasoning and _count(usage.get("total_tokens")) == read + written + reasoning:
-        written += reasoning  # some providers state it beside the completion
+    written = max(written, (_count(usage.get("total_tokens")) or 0) - read)  # some state thinking in the total alone
     details: Mapping[str, Any] = inside if isinstance(inside, dict) else {}
     cached = _count(details.get("cached_tokens"))
     return Counts(

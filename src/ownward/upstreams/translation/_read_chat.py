@@ -19,6 +19,7 @@ from ownward.upstreams.translation._core import (
     ToolChoice,
     Turn,
 )
+from ownward.upstreams.translation._extra_content import extra_reasoning
 from ownward.upstreams.translation._json import read_json
 from ownward.upstreams.translation._members import Members, Report, shown
 from ownward.upstreams.translation._reasoning import in_order, read_chat_reasoning
@@ -316,6 +317,7 @@ def _read_assistant(message: Members) -> list[Part]:
     message.take_any("annotations")  # what an answer said of its sources; nothing is asked by it
     message.take_any("parsed")  # what OpenAI's client adds when a form is parsed
     thought = read_chat_reasoning(message)
+    thought += extra_reasoning(message.take_any("extra_content"), path=message.at("extra_content"))
     said = [part for part in _read_content(message) if not (isinstance(part, Text) and not part.text)]
     refusal = message.take("refusal", str)
     if refusal:
@@ -331,9 +333,12 @@ def _read_assistant(message: Members) -> list[Part]:
         if inner is None:
             call.report.refuse(call.at("function"), "it is missing")
             continue
+        call_id = call.take("id", str) or ""
+        place = call.at("extra_content")
+        thought += extra_reasoning(call.take_any("extra_content"), call_id=call_id, path=place)
         calls.append(
             Call(
-                call_id=call.take("id", str) or "",
+                call_id=call_id,
                 name=inner.take("name", str) or "",
                 arguments=check_arguments(inner.take("arguments", str), inner.at("arguments"), call.report),
                 path=call.path,

@@ -1,7 +1,7 @@
 """Reasoning carried through a dialect that has no place of its own for it, so that it comes back as it was.
 
 - Chat: `reasoning_content` for the words and `reasoning_details` for what is signed or encrypted, in the form that
-  OpenRouter published; `thinking_blocks` (LiteLLM's form) is read as well.
+  OpenRouter published; `thinking_blocks` (LiteLLM's form) and Gemini's `extra_content` are read as well.
 - Responses: a reasoning item, whose `encrypted_content` holds words and signature under a mark of ours.
 - Messages: a thinking block. Words that an OpenAI upstream wrote have no signature; ours says so.
 
@@ -15,8 +15,10 @@ import binascii
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
+from urllib.parse import quote, unquote
 
 from ownward.upstreams.translation._core import Call, Part, Reasoning, ReasoningPiece, Signer
+from ownward.upstreams.translation._extra_content import THOUGHT
 from ownward.upstreams.translation._json import read_json, write_json
 from ownward.upstreams.translation._members import Members, Report, shown
 
@@ -37,9 +39,13 @@ def detail_of(index: int, item: Reasoning | ReasoningPiece, *, after: int = 0, i
     Only the first piece names format and place: clients that join pieces would join the names as well.
     """
     form = ANTHROPIC_FORMAT if item.signer == "anthropic" else item.form or "unknown"
-    place = {_AFTER: after} if after and is_first else {}
+    place: dict[str, Any] = {_AFTER: after} if after and is_first else {}
+    if item.given_id is not None and is_first:
+        place = {"id": item.given_id, **place}
     if item.redacted is not None:
         return {"type": "reasoning.encrypted", "data": item.redacted, "format": form, "index": index, **place}
+    if item.is_summary:
+        return {"type": "reasoning.summary", "summary": item.text, "format": form, "index": index, **place}
     detail: dict[str, Any] = {"type": "reasoning.text", "text": item.text, "index": index, **place}
     if is_first:
         detail["format"] = form
@@ -81,23 +87,26 @@ def _read_details(details: Any, place: str, report: Report, signer: Signer | Non
             report.refuse(f"{place}[{index}]", "it is no object")
             return
         if merged and _continues(merged[-1], entry):
-            merged[-1]["text"] = (merged[-1].get("text") or "") + (entry.get("text") or "")
+            for words in ("text", "summary"):
+                if words in merged[-1] or words in entry:
+                    merged[-1][words] = (merged[-1].get(words) or "") + (entry.get(words) or "")
             merged[-1]["signature"] = merged[-1].get("signature") or entry.get("signature")
         else:
             merged.append(dict(entry))
     for index, entry in enumerate(merged):
         path = f"{place}[{index}]"
         form = entry.get("format") if isinstance(entry.get("format"), str) else None
+        given_id = entry.get("id") if isinstance(entry.get("id"), str) else None
         who: Signer = signer or ("anthropic" if form == ANTHROPIC_FORMAT else "openai")
         after = entry[_AFTER] if type(entry.get(_AFTER)) is int else 0
+        found = Reasoning(text="", signer=who, form=form, given_id=given_id, after=after, path=path)
         match entry.get("type"):
             case "reasoning.text":
-                text, signature = entry.get("text") or "", entry.get("signature")
-                yield Reasoning(text=str(text), signer=who, signature=signature, form=form, after=after, path=path)
+                yield replace(found, text=str(entry.get("text") or ""), signature=entry.get("signature"))
             case "reasoning.encrypted":
-                yield Reasoning(text="", signer=who, redacted=str(entry.get("data")), form=form, after=after, path=path)
+                yield replace(found, redacted=str(entry.get("data")))
             case "reasoning.summary":
-                yield Reasoning(text=str(entry.get("summary") or ""), signer=who, path=path)
+                yield replace(found, text=str(entry.get("summary") or ""), is_summary=True)
             case kind:
                 report.refuse(path, f"reasoning of the type {shown(kind)} is not known")
 
@@ -105,7 +114,8 @@ def _read_details(details: Any, place: str, report: Report, signer: Signer | Non
 def _continues(before: Mapping[str, Any], entry: Mapping[str, Any]) -> bool:
     """Return whether an entry is the next piece of the one before: clients keep the pieces of a stream as they came."""
     return (
-        before.get("type") == entry.get("type") == "reasoning.text"
+        before.get("type") == entry.get("type")
+        and entry.get("type") in {"reasoning.text", "reasoning.summary"}
         and before.get("index") is not None
         and before.get("index") == entry.get("index")
         and not before.get("signature")
@@ -138,12 +148,12 @@ def placed(parts: Iterable[Part]) -> list[Reasoning]:
 
 def write_chat_reasoning(reasoning: Iterable[Reasoning]) -> dict[str, Any]:
     """Return the members of a chat message that carry reasoning, which is `placed`."""
-    listed = list(reasoning)
+    listed = [item for item in reasoning if item.form != THOUGHT]
     found: dict[str, Any] = {}
     text = "".join(item.text for item in listed)
     if text:
         found["reasoning_content"] = text
-    if any(item.signer == "anthropic" or item.signature or item.redacted for item in listed):
+    if any(item.signer == "anthropic" or item.signature or item.redacted or item.given_id for item in listed):
         found["reasoning_details"] = [detail_of(index, item, after=item.after) for index, item in enumerate(listed)]
     return found
 
@@ -158,19 +168,19 @@ def read_block(block: Members) -> Reasoning | None:
     found: Reasoning | None = None
     if kind == "thinking":
         text, signature = block.take("thinking", str) or "", block.take("signature", str)
-        if signature == UNSIGNED:
-            found = Reasoning(text=text, signer="openai", path=path)
+        if signature is not None and signature.partition(":|")[0] == UNSIGNED:
+            found = replace(_named_by(signature.partition(":|")[2]), text=text, path=path)
         elif signature is not None and signature.startswith(_MARK):
-            form, _, inner = signature.removeprefix(_MARK).partition(":")
-            found = Reasoning(text=text, signer="openai", signature=inner, form=form or None, path=path)
+            name, _, inner = signature.removeprefix(_MARK).partition(":")
+            found = replace(_named_by(name), text=text, signature=inner, path=path)
         else:
             signer: Signer = "anthropic" if signature else "openai"
             found = Reasoning(text=text, signer=signer, signature=signature or None, path=path)
     elif kind == "redacted_thinking":
         data = block.take("data", str) or ""
         if data.startswith(_MARK):
-            form, _, inner = data.removeprefix(_MARK).partition(":")
-            found = Reasoning(text="", signer="openai", redacted=inner, form=form or None, path=path)
+            name, _, inner = data.removeprefix(_MARK).partition(":")
+            found = replace(_named_by(name), redacted=inner, path=path)
         else:
             found = Reasoning(text="", signer="anthropic", redacted=data, path=path)
     else:
@@ -183,13 +193,53 @@ def signature_for_messages(item: Reasoning | ReasoningPiece) -> str:
     """Return the signature of a thinking block, which in Anthropic's dialect always has one."""
     if item.signer == "anthropic":
         return item.signature or ""  # engines that speak the dialect do not sign
-    return UNSIGNED if item.signature is None else f"{_MARK}{item.form or ''}:{item.signature}"
+    if item.signature is not None:
+        return f"{_MARK}{_name_of(item)}:{item.signature}"
+    return f"{UNSIGNED}:|{_name_of(item)}" if is_named(item) else UNSIGNED
+
+
+def is_named(item: Reasoning | ReasoningPiece) -> bool:
+    """Return whether unsigned reasoning has more to bring back than its words."""
+    return item.given_id is not None or item.is_summary or item.form == THOUGHT
+
+
+def named_together(before: ReasoningPiece | None, now: ReasoningPiece) -> ReasoningPiece:
+    """Return the newest piece of a stream's reasoning with what the first one called it; later ones may not say it."""
+    if before is None:
+        return now
+    return replace(
+        now,
+        form=now.form or before.form,
+        given_id=now.given_id or before.given_id,
+        is_summary=now.is_summary or before.is_summary,
+    )
+
+
+def _name_of(item: Reasoning | ReasoningPiece) -> str:
+    """Return form, id and kind of an OpenAI upstream's reasoning as one text without a colon."""
+    form = (item.form or "").replace(":", "%3A")
+    if item.given_id is None and not item.is_summary:
+        return form
+    return f"{form}|{quote(item.given_id or '', safe='')}" + ("|summary" if item.is_summary else "")
+
+
+def _named_by(name: str) -> Reasoning:
+    """Return reasoning without words that `_name_of` gave this name."""
+    form, _, rest = name.partition("|")
+    given_id, _, kind = rest.partition("|")
+    return Reasoning(
+        text="",
+        signer="openai",
+        form=form.replace("%3A", ":") or None,
+        given_id=unquote(given_id) or None,
+        is_summary=kind == "summary",
+    )
 
 
 def write_block(item: Reasoning | ReasoningPiece) -> dict[str, Any]:
     """Return a thinking block."""
     if item.redacted is not None:
-        data = item.redacted if item.signer == "anthropic" else f"{_MARK}{item.form or ''}:{item.redacted}"
+        data = item.redacted if item.signer == "anthropic" else f"{_MARK}{_name_of(item)}:{item.redacted}"
         return {"type": "redacted_thinking", "data": data}
     return {"type": "thinking", "thinking": item.text, "signature": signature_for_messages(item)}
 
@@ -199,9 +249,11 @@ def write_block(item: Reasoning | ReasoningPiece) -> dict[str, Any]:
 
 def seal(item: Reasoning) -> str | None:
     """Return the `encrypted_content` of a reasoning item; None where its words are all there is."""
-    if item.signer == "openai" and item.signature is None and item.redacted is None:
+    if item.signer == "openai" and item.signature is None and item.redacted is None and not is_named(item):
         return None
     inner = {name: getattr(item, name) for name in ("signer", "text", "signature", "redacted", "form")}
+    if item.given_id is not None or item.is_summary:
+        inner |= {"given_id": item.given_id, "is_summary": item.is_summary}
     return _SEAL + base64.b64encode(write_json(inner)).decode("ascii")
 
 
@@ -217,6 +269,8 @@ def unseal(sealed: str, path: str) -> Reasoning | None:
             signature=inner["signature"],
             redacted=inner["redacted"],
             form=inner["form"],
+            given_id=inner.get("given_id"),
+            is_summary=inner.get("is_summary") is True,
             path=path,
         )
     except (binascii.Error, ValueError, KeyError, TypeError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any, Protocol
 
 from ownward.upstreams._events import payload
@@ -24,6 +25,7 @@ from ownward.upstreams.translation._core import (
     TextPiece,
 )
 from ownward.upstreams.translation._counts import merge_anthropic_usage, read_anthropic_counts, read_openai_counts
+from ownward.upstreams.translation._extra_content import FORM, THOUGHT, Thoughts, seal_extra
 from ownward.upstreams.translation._in_turn import InTurn
 from ownward.upstreams.translation._json import read_json, write_json
 from ownward.upstreams.translation._members import UntranslatableAnswer, shown
@@ -83,7 +85,7 @@ def _failure_in(error: object) -> Failed:
 class ChatReader:
     """Reads the chunks of a chat completion of one choice."""
 
-    __slots__ = ("_calls", "_has_begun", "_has_details", "_order", "_place")
+    __slots__ = ("_calls", "_extras", "_has_begun", "_has_details", "_order", "_place", "_thoughts")
     repeats = frozenset({TextPiece, ReasoningPiece})  # the arguments of a call are gathered
 
     def __init__(self) -> None:
@@ -93,6 +95,8 @@ class ChatReader:
         self._order: InTurn[int] = InTurn()  # of the calls, by their number
         self._calls: list[_Call] = []
         self._place: object = None  # of the last piece: what comes without a place belongs to its call
+        self._thoughts = Thoughts()
+        self._extras: list[Event] = []  # told where no part is open
 
     def read(self, event: bytes) -> list[Event]:
         """Return what one chunk says."""
@@ -100,7 +104,7 @@ class ChatReader:
         if not data:
             return [Alive()] if event.startswith(b":") else []
         if data == _DONE:
-            return [*self._end_calls(), Over()]
+            return [*self._end_calls(), *self._tell_extras(), Over()]
         chunk = _object_in(data)
         if chunk.get("error") is not None:
             return [_failure_in(chunk["error"])]
@@ -119,6 +123,7 @@ class ChatReader:
                     choice["finish_reason"], choice.get("stop_reason"), has_calls=bool(self._calls)
                 )
                 found += self._end_calls()
+                found += self._tell_extras()
                 found.append(Ended(stop=stop, stop_sequence=sequence))
         counts = read_openai_counts(chunk.get("usage"))
         if counts is not None:
@@ -132,9 +137,12 @@ class ChatReader:
                     raise UntranslatableAnswer(f"the upstream's stream holds {name}")
         found: list[Event] = list(self._read_reasoning(delta))
         content = delta.get("content")
+        extra = delta.get("extra_content")
+        if extra is not None:
+            self._keep_extra(extra)
         if isinstance(content, str):
             if content:
-                found.append(TextPiece(text=content))
+                found += self._read_words(content, extra)
         elif content is not None:
             for kind, words in words_of(content):
                 thinks = kind == "thinking"
@@ -146,6 +154,21 @@ class ChatReader:
         for call in _list(delta.get("tool_calls")):
             found += self._read_call(call)
         return found
+
+    def _read_words(self, content: str, extra: object) -> list[Event]:
+        thinks, words = self._thoughts.words_in(content, extra)
+        if not words:
+            return []
+        return [ReasoningPiece(signer="openai", text=words, form=THOUGHT) if thinks else TextPiece(text=words)]
+
+    def _keep_extra(self, extra: object, *, call_id: str | None = None) -> None:
+        sealed = seal_extra(extra, call_id=call_id)
+        if sealed is not None:
+            self._extras.append(ReasoningPiece(signer="openai", redacted=sealed, form=FORM))
+
+    def _tell_extras(self) -> list[Event]:
+        told, self._extras = self._extras, []
+        return told
 
     def _read_reasoning(self, delta: dict[str, Any]) -> list[Event]:
         details = delta.get("reasoning_details")
@@ -173,7 +196,11 @@ class ChatReader:
             number = len(self._calls)
             self._calls.append(_Call(place, call_id))
             found += self._end_whole_calls(is_awaited=True)
-            found += self._order.begin(number, [CallBegun(call_id=call_id or f"call_{number}", name=name)])
+            told_id = call_id or f"call_{number}"
+            self._keep_extra(call.get("extra_content"), call_id=told_id)
+            found += self._order.begin(number, [*self._tell_extras(), CallBegun(call_id=told_id, name=name)])
+        elif call.get("extra_content") is not None:
+            self._keep_extra(call["extra_content"], call_id=self._calls[number].call_id or f"call_{number}")
         if arguments:
             self._calls[number].arguments.append(arguments)
             found += self._order.tell(number, [CallPiece(arguments=arguments)])
@@ -257,15 +284,16 @@ class _Call:
 def _piece_of(entry: Any) -> ReasoningPiece | None:
     if not isinstance(entry, dict):
         return None
-    form = _text(entry.get("format")) or None
+    found = ReasoningPiece(
+        signer="openai", form=_text(entry.get("format")) or None, given_id=_text(entry.get("id")) or None
+    )
     match entry.get("type"):
         case "reasoning.text":
-            signature = _text(entry.get("signature")) or None
-            return ReasoningPiece(signer="openai", text=_text(entry.get("text")), signature=signature, form=form)
+            return replace(found, text=_text(entry.get("text")), signature=_text(entry.get("signature")) or None)
         case "reasoning.summary":
-            return ReasoningPiece(signer="openai", text=_text(entry.get("summary")), form=form)
+            return replace(found, text=_text(entry.get("summary")), is_summary=True)
         case "reasoning.encrypted":
-            return ReasoningPiece(signer="openai", redacted=_text(entry.get("data")), form=form)
+            return replace(found, redacted=_text(entry.get("data")))
         case _:
             return None
 

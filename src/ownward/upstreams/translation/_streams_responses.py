@@ -26,6 +26,7 @@ from ownward.upstreams.translation._core import (
 )
 from ownward.upstreams.translation._counts import write_responses_usage
 from ownward.upstreams.translation._json import write_json
+from ownward.upstreams.translation._reasoning import named_together
 from ownward.upstreams.translation._responses import (
     call_item,
     item_id,
@@ -50,6 +51,7 @@ class ResponsesWriter:
         "_items",
         "_kind",
         "_model",
+        "_named",
         "_now_s",
         "_parts",
         "_pieces",
@@ -71,6 +73,7 @@ class ResponsesWriter:
         self._parts: list[dict[str, Any]] = []  # of the open message
         self._pieces: list[str] = []  # of the open part, reasoning or call
         self._call = CallBegun(call_id="", name="")
+        self._named: ReasoningPiece | None = None  # what the open reasoning is called
         self._sealed: ReasoningPiece | None = None
         self._signer: Signer = "openai"
         self._ended: Ended | None = None
@@ -212,6 +215,7 @@ class ResponsesWriter:
             told += self._finish_item()
             self._kind, self._signer = "reasoning", event.signer
             told += self._added(reasoning_item(self._id("rs"), Reasoning(text="", signer="openai")))
+        self._named = named_together(self._named, event)
         if event.redacted is not None or event.signature is not None:
             self._sealed = event
         if event.text:
@@ -243,11 +247,11 @@ class ResponsesWriter:
                 return b""
         told += self._event("response.output_item.done", output_index=len(self._items), item=item)
         self._items.append(item)
-        self._kind, self._parts, self._pieces, self._sealed = None, [], [], None
+        self._kind, self._parts, self._pieces, self._sealed, self._named = None, [], [], None, None
         return told
 
     def _finish_reasoning(self) -> tuple[bytes, dict[str, Any]]:
-        text, sealed = "".join(self._pieces), self._sealed
+        text, sealed, named = "".join(self._pieces), self._sealed, self._named
         told = b""
         if text:
             place = {**self._place("rs"), "summary_index": 0}
@@ -259,7 +263,9 @@ class ResponsesWriter:
             signer=self._signer,
             signature=None if sealed is None else sealed.signature,
             redacted=None if sealed is None else sealed.redacted,
-            form=None if sealed is None else sealed.form,
+            form=None if named is None else named.form,
+            given_id=None if named is None else named.given_id,
+            is_summary=named is not None and named.is_summary,
         )
         return told, reasoning_item(self._id("rs"), whole)
 

@@ -24,7 +24,7 @@ from ownward.upstreams.translation._core import (
 from ownward.upstreams.translation._counts import write_chat_usage, write_messages_usage
 from ownward.upstreams.translation._errors import anthropic_error, openai_error
 from ownward.upstreams.translation._json import write_json
-from ownward.upstreams.translation._reasoning import detail_of, signature_for_messages, write_block
+from ownward.upstreams.translation._reasoning import detail_of, named_together, signature_for_messages, write_block
 from ownward.upstreams.translation._stops import chat_stop, messages_stop
 
 COMMENT = b": the upstream is still at work\n\n"
@@ -192,7 +192,7 @@ class MessagesWriter(_Repeating):
         """Start before the first event."""
         self._index = -1
         self._open: str | None = None
-        self._seals: ReasoningPiece | None = None  # the signature that the open block of thinking ends with
+        self._seals: ReasoningPiece | None = None  # what the open block of thinking ends with
         self._ended: Ended | None = None
         self._counts: Counts | None = None
         self._is_refusal = False
@@ -287,8 +287,8 @@ class MessagesWriter(_Repeating):
         told = self._in("thinking", {"type": "thinking", "thinking": "", "signature": ""})
         if event.text:
             told += self._delta("thinking_delta", thinking=event.text)
+        self._seals = named_together(self._seals, event)
         if event.signature is not None:
-            self._seals = event
             told += self._stop()
         return told
 

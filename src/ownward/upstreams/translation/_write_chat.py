@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from ownward.upstreams.translation._common import file_url_of, index_of_running_turn, may_carry, url_of
 from ownward.upstreams.translation._core import Asked, Call, File, Image, Part, Reasoning, Result, Text, Turn
+from ownward.upstreams.translation._extra_content import FORM, unseal_extras
 from ownward.upstreams.translation._members import Report
 from ownward.upstreams.translation._reasoning import placed, write_chat_reasoning
 
@@ -186,8 +187,14 @@ def _write_assistant(turn: Turn, report: Report, *, is_running: bool) -> dict[st
     # A chat message keeps no order between its text and its calls, so that text told after a call stands beside it.
     message["content"] = _write_content(said, report) if said else None if calls else ""
     message.update(write_chat_reasoning(_without_foreign_signatures(thought)))
+    extra, extras = unseal_extras(thought)
+    if extra:
+        message["extra_content"] = extra
     if calls:
         message["tool_calls"] = [_write_call(call, report) for call in calls]
+        for written in message["tool_calls"]:
+            if written["id"] in extras:
+                written["extra_content"] = extras.pop(written["id"])
     for part in turn.parts:
         if isinstance(part, Image | File | Result):
             report.refuse(part.path, "in the upstream's dialect assistants say words alone")
@@ -198,6 +205,7 @@ def _without_foreign_signatures(thought: Iterable[Reasoning]) -> list[Reasoning]
     return [
         item if item.signer == "openai" else Reasoning(text=item.text, signer="openai", after=item.after)
         for item in thought
+        if item.form != FORM
     ]
 
 
