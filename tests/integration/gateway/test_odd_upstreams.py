@@ -372,9 +372,77 @@ def test_a_stream_that_breaks_off_after_comments_alone_is_asked_for_elsewhere(la
     asyncio.run(main())
 
 
+def dies_after(beginning):
+    """Return the script of an upstream whose connection dies after these bytes of a stream."""
+
+    async def script(_body, _reader, writer):
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+        writer.write(head + b"%x\r\n%b\r\n" % (len(beginning), beginning))
+        await writer.drain()
+        writer.transport.abort()
+
+    return script
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+@pytest.mark.parametrize(
+    "beginning", [b"data: {", EVENTS[:40], b": wait\n\n" + EVENTS[:40]], ids=["a brace", "half", "half after a comment"]
+)
+def test_a_stream_that_dies_in_its_first_event_is_asked_for_elsewhere(lab, start, beginning, path):
+    async def main():
+        async with lab.Scripted(dies_after(beginning)) as odd, lab.Scripted(good(stream=True)) as fine:
+            plan = lab.plan_of(lab.tier("a", odd.base_url), lab.tier("b", fine.base_url))
+            async with start(plan) as running:
+                answer = await running.ask(path, lab.chat(stream=True, max_tokens=50))
+                assert (answer.status, answer.headers["x-ownward-tier"]) == (200, "b")
+                assert b"hello" in answer.body
+                assert b"error" not in answer.body
+                first, second = await running.rows()
+        assert (first["state"], second["state"]) == ("unsettled", "settled")
+
+    asyncio.run(main())
+
+
+def test_the_half_of_a_first_event_goes_on_where_the_other_takes_long(lab, start, monkeypatch):
+    monkeypatch.setattr(relaying, "_BEGINNING_HELD_S", 0.05)
+
+    async def slow(_body, _reader, writer):
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n" + EVENTS[:40])
+        await writer.drain()
+        await asyncio.sleep(0.3)
+        writer.write(EVENTS[40:] + b"data: [DONE]\n\n")
+        await writer.drain()
+        writer.close()
+
+    async def main():
+        async with lab.Scripted(slow) as upstream:
+            async with start(lab.plan_of(lab.tier("a", upstream.base_url))) as running:
+                answer = await running.ask(body=lab.chat(stream=True, stream_options={"include_usage": True}))
+                assert answer.body == EVENTS + b"data: [DONE]\n\n"
+                assert answer.pieces[0] == EVENTS[:40]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+@pytest.mark.parametrize("content_type", ["application/json", "text/plain", "application/octet-stream"])
+def test_a_stream_that_is_announced_as_something_else_is_passed_on_as_the_stream_it_is(lab, start, content_type, path):
+    async def main():
+        script = said(EVENTS + b"data: [DONE]\n\n", content_type=content_type)
+        async with lab.Scripted(script) as upstream:
+            async with start(lab.plan_of(lab.tier("a", upstream.base_url))) as running:
+                answer = await running.ask(path, lab.chat(stream=True, max_tokens=50))
+                assert (answer.status, answer.headers["content-type"]) == (200, "text/event-stream")
+                assert b"hello" in answer.body
+                (row,) = await running.rows()
+        assert (row["state"], row["output_tokens"]) == ("settled", 2)
+
+    asyncio.run(main())
+
+
 def test_comments_go_on_where_the_first_event_takes_long(lab, start, monkeypatch):
     """Clients with a short patience live on them."""
-    monkeypatch.setattr(relaying, "_COMMENTS_HELD_S", 0.05)
+    monkeypatch.setattr(relaying, "_BEGINNING_HELD_S", 0.05)
 
     async def slow(_body, _reader, writer):
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n: wait\n\n")

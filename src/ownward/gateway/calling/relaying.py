@@ -28,8 +28,12 @@ _ERROR_BODY_BYTES = 1 << 20
 _ERROR_BODY_S = 5.0  # another upstream may be waiting to be asked
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _SHORTEST_SSE_BYTES = 6
-_COMMENTS_HELD_S = 5.0
+_BEGINNING_HELD_S = 5.0
+_LONGEST_HELD_BYTES = 1 << 14
 _ONLY_COMMENTS = re.compile(rb"(?::[^\r\n]*[\r\n]|[\r\n])*(?::[^\r\n]*)?")
+_BEGINNING = re.compile(rb"(?::[^\r\n]*[\r\n]|[\r\n])*+[^:\r\n].*?(?:\n\n|\r\r|\r\n\r\n)", re.DOTALL)
+"""Comments, and one whole event."""
+_EVENT_ENDS = (b"\n\n", b"\r\r", b"\r\n\r\n")
 _SSE_STARTS = (b"data:", b"event:", b"id:", b"retry:", b":")
 
 _UNPAID = 402
@@ -80,7 +84,11 @@ class Relay:
             return
         content_type = response.header(b"content-type") or b"application/json"
         if content_type[:17].lower() != b"text/event-stream":
-            await self._relay_whole(content_type)
+            begun = await self._look_at_beginning() if self._is_stream() else b""
+            if begun.startswith(_SSE_STARTS):  # some servers stream without saying so
+                await self._relay_stream(b"text/event-stream", begun)
+            else:
+                await self._relay_whole(content_type, begun)
         elif self._is_stream():
             await self._relay_stream(content_type)
         else:
@@ -95,9 +103,16 @@ class Relay:
             return wire.for_client(self._response.headers)
         return wire.for_client(self._response.headers, translated_to=self._attempt.exchange.endpoint.dialect)
 
-    async def _relay_whole(self, content_type: bytes) -> None:
+    async def _look_at_beginning(self) -> bytes:
+        """Return the first bytes, if any, of an answer that announces no stream where one was asked for."""
+        first = b""
+        while len(first) < _SHORTEST_SSE_BYTES and (more := await self._response.next_chunk()):
+            first += more
+        return first.removeprefix(_BYTE_ORDER_MARK)
+
+    async def _relay_whole(self, content_type: bytes, begun: bytes) -> None:
         gateway, entry, response, crossed = self._gateway, self._entry, self._response, self._crossed
-        body = await self._read(gateway.settings.max_answer_bytes)
+        body = begun + await self._read(gateway.settings.max_answer_bytes)
         entry.ttft_s = gateway.clock.monotonic_s() - entry.sent_s
         tap = entry.tap = UsageTap(self._endpoint.dialect, False)  # noqa: FBT003 - as its owner reads it
         tap.feed(body)
@@ -192,14 +207,14 @@ class Relay:
         entry.settle_by_tap(response.status)
         raise Retry(error)
 
-    async def _relay_stream(self, content_type: bytes) -> None:
+    async def _relay_stream(self, content_type: bytes, begun: bytes = b"") -> None:
         gateway, entry, response, crossed = self._gateway, self._entry, self._response, self._crossed
         tap = entry.tap = UsageTap(self._endpoint.dialect, strip_usage=self._spliced.adds_usage)
         feed = tap.feed
         if crossed is not None:
             crossed.begin_stream(now_s=gateway.clock.now().timestamp())
             feed = lambda data: crossed.feed(tap.feed(data))  # noqa: E731 - the other is a bound method
-        chunk = await self._first_chunk()
+        chunk = await self._first_chunk(begun)
         passed = feed(chunk)
         if tap.error is not None and not tap.has_content:
             # The upstream's own words may quote the request: they go to the client and not into the ledger.
@@ -266,18 +281,21 @@ class Relay:
         if fault is not None:  # in a piece with which the answer was whole
             raise fault
 
-    async def _first_chunk(self) -> bytes:
-        """Return the beginning of a stream, long enough to tell that it is one."""
+    async def _first_chunk(self, begun: bytes) -> bytes:
+        """Return the beginning of a stream: its first event, where that comes soon, behind the comments before it.
+
+        Until then nothing of use has come, and another upstream may answer. `begun` is what has been read of it.
+        """
         response = self._response
-        first = await response.next_chunk()
+        first = begun or await response.next_chunk()
         while 0 < len(first.removeprefix(_BYTE_ORDER_MARK)) < _SHORTEST_SSE_BYTES:
             more = await response.next_chunk()
             if not more:
                 break
             first += more
         first = first.removeprefix(_BYTE_ORDER_MARK)  # readers skip it, by the standard
-        if first.startswith(b":"):
-            first = await self._hold_comments(first)
+        if first.startswith(b":") or (first.lstrip().startswith(_SSE_STARTS) and not first.endswith(_EVENT_ENDS)):
+            first = await self._hold_beginning(first)
         if not first.lstrip().startswith(_SSE_STARTS):
             what = "no stream of events" if first else "nothing"
             raise BrokenStream(
@@ -286,18 +304,18 @@ class Relay:
             )
         return first
 
-    async def _hold_comments(self, first: bytes) -> bytes:
-        """Return the beginning of a stream with its first event, where that comes soon after comments.
+    async def _hold_beginning(self, first: bytes) -> bytes:
+        """Return the beginning of a stream with its first event, where that comes soon.
 
-        Comments keep a connection alive and say nothing: while nothing else has come, another upstream may answer.
-        Where nothing comes behind them, nothing is returned.
+        Comments keep a connection alive and say nothing, and half an event says no more. Where nothing comes behind
+        comments, nothing is returned.
         """
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_COMMENTS_HELD_S):
-                while _ONLY_COMMENTS.fullmatch(first) is not None:
+            async with asyncio.timeout(_BEGINNING_HELD_S):
+                while len(first) < _LONGEST_HELD_BYTES and _BEGINNING.match(first) is None:
                     more = await self._response.next_chunk()
                     if not more:
-                        return b""
+                        return first if _ONLY_COMMENTS.fullmatch(first) is None else b""
                     first += more
         return first
 
