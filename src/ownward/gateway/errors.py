@@ -286,19 +286,15 @@ class UnboundedCharge(Rejected):
     def __init__(self, kind: str, name: str, *, tier: str, why: str | None = None) -> None:
         """Name the budget and the tier; `why` the price does not say it, where there is one."""
         self.of = kind
+        what, allowed = "nothing is known of what a call", "A tier with a price, and a bound on the request's output"
+        next_step = "State its price, max_context_tokens and max_output_tokens in plan.toml, or send max_tokens"
         if why is not None:
-            super().__init__(
-                f"the {kind} {name!r} has a budget, and it is not known what this call may cost"
-                f" at tier {tier!r}: {why}",
-                allowed="Calls that the tier's price tells the charge of",
-                next_step="Nothing was sent. Leave that out of the request, or ask for it where no budget holds",
-            )
-            return
+            what, allowed = "it is not known what this call", "Calls whose charge the tier's price tells"
+            next_step = "Leave that out of the request, or ask for it where no budget holds"
         super().__init__(
-            f"the {kind} {name!r} has a budget, and nothing is known of what a call of tier {tier!r} may cost",
-            allowed="A tier with a price, and a bound on the request's output",
-            next_step=f"Nothing was sent. Write price, max_context_tokens and max_output_tokens under [tiers.{tier}]"
-            " in plan.toml, or send max_tokens",
+            f"the {kind} {name!r} has a budget, and {what} of tier {tier!r} may cost{f': {why}' if why else ''}",
+            allowed=allowed,
+            next_step=f"Nothing was sent. {next_step}",
         )
 
 
