@@ -47,7 +47,7 @@ _PERMITS = "policy/permits.py"
 _ADDRESSES = "policy/addresses.py"
 _CHOOSING = "gateway/placing/choosing.py"
 _DOOR = "upstreams/door.py"
-_EXCHANGE = "gateway/exchange.py"
+_QUESTION = "gateway/question.py"
 _RACE = "gateway/calling/race.py"
 _HTTP1 = "upstreams/http1.py"
 
@@ -159,17 +159,17 @@ MUTANTS = (
            old=" and exchange.may_still_go(target),", new=","),
     Mutant(name="a retry heeds no plan that was loaded meanwhile", file="gateway/calling/failover.py",
            old="        if not exchange.may_still_go(target):", new="        if self._tried < 0:"),
-    Mutant(name="a plan that was loaded meanwhile is not looked at", file=_EXCHANGE,
+    Mutant(name="a plan that was loaded meanwhile is not looked at", file=_QUESTION,
            old="        if table is self.table:\n            return True", new="        if table is not None:\n            return True"),
-    Mutant(name="a plan that was loaded meanwhile shrinks nothing", file=_EXCHANGE,
+    Mutant(name="a plan that was loaded meanwhile shrinks nothing", file=_QUESTION,
            old="            self.label = self.label.meet(name_refused(asked, table)[1])\n", new=""),
-    Mutant(name="a plan that was loaded meanwhile widens the label", file=_EXCHANGE,
+    Mutant(name="a plan that was loaded meanwhile widens the label", file=_QUESTION,
            old="            self.label = self.label.meet(name_refused(asked, table)[1])",
            new="            self.label = name_refused(asked, table)[1]"),
-    Mutant(name="a plan that was loaded meanwhile looks for nothing", file=_EXCHANGE,
-           old="            asked = await self._look_into(self._asked_by(table, self._peeked, stated), table)",
+    Mutant(name="a plan that was loaded meanwhile looks for nothing", file=_QUESTION,
+           old="            asked = await self.look_into(self._asked_by(table, self._peeked, stated), table)",
            new="            asked = self._asked_by(table, self._peeked, stated)"),
-    Mutant(name="the place is that of the plan before", file=_EXCHANGE,
+    Mutant(name="the place is that of the plan before", file=_QUESTION,
            old="for one in (target, *now))", new="for one in (target,))"),
     Mutant(name="permits are asked for under any label", file="gateway/calling/attempt.py",
            old="            label=exchange.label,\n            place", new=f"            label={_ANY},\n            place"),

@@ -1,22 +1,20 @@
-"""One inference request from its first byte to its last: read, choose, have it answered, tell the client.
+"""One inference request from its first byte to its last: its question is read, calls are made, the client is told.
 
-Bytes from and to the client stand in `client`, the candidates one after another in `failover`, one call in `attempt`.
+What is asked and where it may go stands in `question`; bytes from and to the client in `client`, the candidates one
+after another in `failover`, one call in `attempt`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
-import msgspec
-
-from ownward.core import LedgerError, OwnwardError, UpstreamError, new_id
+from ownward.core import LedgerError, OwnwardError, UpstreamError
 from ownward.gateway import wire
 from ownward.gateway.calling.carrying import carry_out
 from ownward.gateway.calling.continuing import BARRED, Continuing
-from ownward.gateway.calling.crossing import Crossed, Crosser
 from ownward.gateway.calling.failover import Failover
 from ownward.gateway.client import Client, ClientGone
 from ownward.gateway.endpoints import CHAT, RESPONSES, Endpoint
@@ -32,18 +30,15 @@ from ownward.gateway.errors import (
     status_of,
     stream_event_of,
 )
-from ownward.gateway.holding.budgets import task_check
 from ownward.gateway.holding.limits import without_limits
-from ownward.gateway.holding.looking import look_into
 from ownward.gateway.keeping.bodies import Capturing, begin_capture
-from ownward.gateway.keeping.responses import Keeping, begin_keeping
+from ownward.gateway.keeping.responses import begin_keeping
 from ownward.gateway.own_headers import headers_of
-from ownward.gateway.placing.affinity import Prompt
-from ownward.gateway.placing.choosing import UNASSIGNED, Asked, Choice, KeyScope, choose, find_detection, name_refused
-from ownward.gateway.placing.routing import RoutingTable, Target
+from ownward.gateway.placing.choosing import Asked, Choice
+from ownward.gateway.placing.routing import Target
+from ownward.gateway.question import Question
 from ownward.gateway.watching.metrics import CallEnd
-from ownward.ledger import BudgetCheck, LimitState, Request, TaskBasis
-from ownward.policy import LOCAL_ONLY, Label
+from ownward.ledger import LimitState
 
 if TYPE_CHECKING:
     from ownward.gateway.asgi import Receive, Scope, Send
@@ -56,94 +51,43 @@ _LOG = logging.getLogger("ownward.gateway")
 _CLIENT_GONE = 499
 
 
-class Exchange:
+class Exchange(Question):
     """One request; `run` returns when the client has its answer and the ledger's rows are queued."""
 
     takes_hedge = True
 
     __slots__ = (
         "_capturing",
-        "_crosser",
-        "_listed",
-        "_peeked",
         "_row_awaited",
         "attempts",
-        "body",
         "call_note",
         "calls",
-        "choice",
         "client",
-        "crossed",
-        "endpoint",
         "error_kind",
-        "gateway",
         "has_begun",
         "has_broken",
-        "headers",
         "hedge",
-        "heeded",
-        "is_beta",
         "is_known",
-        "is_stream",
-        "keeping",
-        "key",
-        "label",
         "limit_states",
-        "needs",
         "outcome",
-        "prompt",
         "queue_s",
-        "request",
-        "request_id",
-        "route",
         "row_written",
-        "started_s",
         "status",
-        "table",
         "target",
-        "task_basis",
-        "task_budget",
-        "task_id",
-        "workload",
     )
 
     def __init__(self, gateway: Commons, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
         """Begin; nothing is read yet."""
-        self.gateway = gateway
-        self.table: RoutingTable = gateway.table
-        self.heeded = self.table  # the newest plan by which the label holds
-        self.endpoint = endpoint
-        self.is_beta = scope.get("query_string") == b"beta=true" and endpoint.dialect == "anthropic"
+        super().__init__(gateway, endpoint, scope)
         self.client = Client(scope, receive, send, gateway.settings)
-        self._listed: list[tuple[bytes, bytes]] = scope["headers"]
-        self.headers: Mapping[bytes, bytes] = dict(self._listed)
-        self.request_id = new_id("req_", random_bits=gateway.random_bits(80))
-        self.started_s = gateway.clock.monotonic_s()
         self.attempts = 0
         self.status = 0
-        self.body = b""
         self.call_note: str | None = None
-        self.key: KeyScope | None = None
-        self.request: Request | None = None
-        self.choice: Choice | None = None
         self.target: Target | None = None
-        self.task_id = self.request_id
-        self.task_budget: BudgetCheck | None = None
         self.limit_states: tuple[LimitState, ...] = ()
-        self.task_basis: TaskBasis = "single"
-        self.route = ""
-        self.workload = UNASSIGNED
-        self.label: Label = LOCAL_ONLY
-        self.is_stream = False
         self.is_known = False
         self.outcome = ""
         self.hedge: Literal["won", "lost"] | None = None
-        self.needs: frozenset[str] = frozenset()
-        self._peeked: wire.Peeked | None = None
-        self.crossed: dict[str, Crossed] = {}  # by target, the last call of each that was made in another dialect
-        self._crosser: Crosser | None = None
-        self.keeping: Keeping | None = None
-        self.prompt: Prompt | None = None
         self.row_written: bool | None = None  # False while the request's row is being written
         self._row_awaited: asyncio.Future[None] | None = None
         self.calls: list[CallEnd] = []
@@ -198,10 +142,10 @@ class Exchange:
         if self.endpoint is RESPONSES:
             self.keeping = await begin_keeping(self)
             peeked = peeked if self.keeping is None else wire.peek(self.body)
-        asked = self._ask(peeked)
+        asked = self.read(peeked)
         if self.table.detection:
-            asked = await self._look_into(asked, self.table)
-        choice = self._choose(asked, peeked)
+            asked = await self.look_into(asked, self.table)
+        choice = self.choose(asked, peeked)
         if self.keeping is not None:
             self.keeping.decide(choice)
         self._capturing = begin_capture(gateway, choice, self.body)
@@ -222,99 +166,6 @@ class Exchange:
             return False
         return self.is_stream and self.endpoint is CHAT and not asked.needs & BARRED
 
-    # Reading and choosing.
-
-    def _ask(self, peeked: wire.Peeked) -> Asked:
-        headers = self.headers
-        self._peeked = peeked
-        self.route = peeked.model or ""
-        self.is_stream = peeked.stream is True and self.endpoint.has_output
-        self.task_id, self.task_basis = wire.task_of(headers, self.request_id)
-        self.workload = wire.name_in(headers, b"x-ownward-workload") or UNASSIGNED
-        self.needs = peeked.needs(self.body)
-        return self._asked_by(self.table, peeked, self.workload)
-
-    def _asked_by(self, table: RoutingTable, peeked: wire.Peeked, workload: str) -> Asked:
-        """Return what the request states, with all that a plan's match rules look at.
-
-        Not to be kept here: it leads back to this exchange, which would outlive its request.
-        """
-        headers = self.headers
-        return Asked(
-            endpoint=self.endpoint,
-            model=self.route,
-            workload=None if workload == UNASSIGNED else workload,
-            tier=wire.name_in(headers, b"x-ownward-tier"),
-            label=wire.label_in(headers, self._listed),
-            key=self.key,
-            headers=wire.texts_of(headers) if table.needs_headers else None,
-            metadata=peeked.texts_of_metadata() if table.needs_metadata else None,
-            fingerprint=self._fingerprint() if table.needs_fingerprint else None,
-            needs=self.needs,
-            inherited=None if self.keeping is None else self.keeping.label,
-            carries=self._why_not,
-        )
-
-    async def _look_into(self, asked: Asked, table: RoutingTable) -> Asked:
-        """Return the request with what its workload's detectors find in it, by a plan."""
-        detections = find_detection(asked, table)
-        found = await look_into(self.body, detections, budget_s=self.gateway.settings.detect_cpu_s)
-        for one in found:
-            self.gateway.counting.metrics.detected.add((one.name,))
-        return msgspec.structs.replace(asked, found=tuple(found)) if found else asked
-
-    def _choose(self, asked: Asked, peeked: wire.Peeked) -> Choice:
-        gateway, headers, table = self.gateway, self.headers, self.table
-        if table.prefix_tiers:
-            self.prompt = Prompt(*peeked.parts_of_prompt())
-        try:
-            choice = choose(
-                asked,
-                table,
-                breakers=gateway.breakers,
-                in_flight=gateway.in_flight,
-                full_tiers=gateway.full_tiers,
-                now_s=self.started_s,
-                by_prefix=None if self.prompt is None else self._order,
-            )
-        except OwnwardError:
-            self.workload, self.label = name_refused(asked, table)
-            raise
-        self.choice = choice
-        self.workload = choice.workload
-        self.label = choice.label
-        self.task_budget = task_check(
-            self.task_id, declared=choice.declared, asked_usd=wire.usd_in(headers, b"x-ownward-task-budget")
-        )
-        self.request = self._ledger_request(choice.reason)
-        return choice
-
-    def _why_not(self, target: Target) -> Any:
-        return self._find_crosser().why_not(target)
-
-    def _find_crosser(self) -> Crosser:
-        if self._crosser is None:
-            self._crosser = Crosser(self.endpoint, self._body_for, self.needs)
-        return self._crosser
-
-    def _body_for(self, target: Target) -> bytes:
-        return self.body if self.keeping is None else self.keeping.body_for(target)
-
-    def cross(self, target: Target, body: bytes) -> Crossed:
-        """Return the request as an upstream of another dialect is asked.
-
-        Raises: Incapable.
-        """
-        crossed = self.crossed[target.key] = self._find_crosser().cross(target, body)
-        return crossed
-
-    def _fingerprint(self) -> str | None:
-        try:
-            body = msgspec.json.decode(self.body)
-        except (msgspec.DecodeError, RecursionError):
-            return None
-        return self.gateway.sketcher.fingerprint(body) if isinstance(body, dict) else None
-
     def note_limits(self, states: tuple[LimitState, ...]) -> None:
         """Keep what is left of the key's limits, for the client to be told: further calls take tokens alone."""
         if states:
@@ -334,27 +185,7 @@ class Exchange:
         if awaited is not None:
             awaited.set_result(None)
 
-    def _order(self, targets: Sequence[Target]) -> tuple[list[Target], str]:
-        assert self.prompt is not None
-        return self.gateway.prefixes.order(targets, self.prompt, self.gateway.in_flight)
-
-    def _ledger_request(self, reason: str) -> Request:
-        return Request(
-            request_id=self.request_id,
-            task_id=self.task_id,
-            task_basis=self.task_basis,
-            workload=self.workload,
-            route=self.route,
-            key_id=None if self.key is None else self.key.key_id,
-            label=str(self.label),
-            dialect=self.endpoint.dialect,
-            is_stream=self.is_stream,
-            plan_sha256=self.table.plan_sha256,
-            reason=reason,
-            started_at=self.gateway.clock.now(),
-        )
-
-    # Being answered.
+    # Being answered: a strategy may try its own calls, so the client is one sink among others.
 
     def attempt_each(self, targets: Iterable[Target], body: bytes, sink: Sink) -> Coroutine[Any, Any, Attempt | None]:
         """Try `targets` in order until one has answered; return that attempt, or None where `sink` has a refusal.
@@ -362,28 +193,6 @@ class Exchange:
         Raises: what to tell the client, if none has answered.
         """
         return Failover(self, targets, body, sink).run()
-
-    @property
-    def is_unkept(self) -> bool:
-        """Whether the request says that its answer is not to be kept upstream."""
-        return self._peeked is not None and bytes(self._peeked.store) == b"false"
-
-    async def heed_new_plan(self) -> None:
-        """Shrink the label to where a plan that was loaded since lets the request go too, detectors included."""
-        while (table := self.gateway.table) is not self.heeded:
-            assert self._peeked is not None
-            stated = wire.name_in(self.headers, b"x-ownward-workload") or UNASSIGNED
-            asked = await self._look_into(self._asked_by(table, self._peeked, stated), table)
-            self.label = self.label.meet(name_refused(asked, table)[1])
-            self.heeded = table
-
-    def may_still_go(self, target: Target) -> bool:
-        """Return whether the request may go there by each plan that it heeds: the tier's place is that of either."""
-        table = self.heeded
-        if table is self.table:
-            return True
-        now = [other for other in table.targets.get(target.tier.name, ()) if other.key == target.key]
-        return all(self.label.permits(one.place) for one in (target, *now))
 
     def body_for(self, _target: Target, body: bytes) -> bytes:
         """Return the request as a target is asked: as it is."""
@@ -489,7 +298,7 @@ class Exchange:
 
     def _record_refusal(self, error: OwnwardError, status: int) -> None:
         try:
-            request = self.request or self._ledger_request("")
+            request = self.request or self.ledger_request("")
             self.gateway.ledger.refuse(request, reason=str(error), status=status)
         except LedgerError as failure:
             _LOG.error("the refusal of %s could not be recorded: %s", self.request_id, failure)

@@ -1,0 +1,236 @@
+"""One request as it was asked: what it states, which workload and label it has, and where it may go by which plan.
+
+How it is carried there and answered stands in `exchange`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from ownward.core import OwnwardError, new_id
+from ownward.gateway import wire
+from ownward.gateway.calling.crossing import Crossed, Crosser
+from ownward.gateway.endpoints import Endpoint
+from ownward.gateway.holding.budgets import task_check
+from ownward.gateway.holding.looking import look_into
+from ownward.gateway.placing.affinity import Prompt
+from ownward.gateway.placing.choosing import UNASSIGNED, Asked, Choice, KeyScope, choose, find_detection, name_refused
+from ownward.gateway.placing.routing import RoutingTable, Target
+from ownward.ledger import BudgetCheck, Request, TaskBasis
+from ownward.policy import LOCAL_ONLY, Label
+
+if TYPE_CHECKING:
+    from ownward.gateway.asgi import Scope
+    from ownward.gateway.commons import Commons
+    from ownward.gateway.keeping.responses import Keeping
+    from ownward.upstreams import translation
+
+
+class Question:
+    """What one client asks; `heeded` is the newest plan by which its label holds."""
+
+    __slots__ = (
+        "_crosser",
+        "_listed",
+        "_peeked",
+        "body",
+        "choice",
+        "crossed",
+        "endpoint",
+        "gateway",
+        "headers",
+        "heeded",
+        "is_beta",
+        "is_stream",
+        "keeping",
+        "key",
+        "label",
+        "needs",
+        "prompt",
+        "request",
+        "request_id",
+        "route",
+        "started_s",
+        "table",
+        "task_basis",
+        "task_budget",
+        "task_id",
+        "workload",
+    )
+
+    def __init__(self, gateway: Commons, endpoint: Endpoint, scope: Scope) -> None:
+        """Begin; its body is not read yet."""
+        self.gateway = gateway
+        self.table: RoutingTable = gateway.table
+        self.heeded = self.table
+        self.endpoint = endpoint
+        self.is_beta = scope.get("query_string") == b"beta=true" and endpoint.dialect == "anthropic"
+        self._listed: list[tuple[bytes, bytes]] = scope["headers"]
+        self.headers: Mapping[bytes, bytes] = dict(self._listed)
+        self.request_id = new_id("req_", random_bits=gateway.random_bits(80))
+        self.started_s = gateway.clock.monotonic_s()
+        self.body = b""
+        self.key: KeyScope | None = None
+        self.request: Request | None = None
+        self.choice: Choice | None = None
+        self.task_id = self.request_id
+        self.task_budget: BudgetCheck | None = None
+        self.task_basis: TaskBasis = "single"
+        self.route = ""
+        self.workload = UNASSIGNED
+        self.label: Label = LOCAL_ONLY
+        self.is_stream = False
+        self.needs: frozenset[str] = frozenset()
+        self.crossed: dict[str, Crossed] = {}  # by target, the last call of each that was made in another dialect
+        self.keeping: Keeping | None = None
+        self.prompt: Prompt | None = None
+        self._peeked: wire.Peeked | None = None
+        self._crosser: Crosser | None = None
+
+    # What it states.
+
+    def read(self, peeked: wire.Peeked) -> Asked:
+        """Return what the request states, to be chosen by."""
+        headers = self.headers
+        self._peeked = peeked
+        self.route = peeked.model or ""
+        self.is_stream = peeked.stream is True and self.endpoint.has_output
+        self.task_id, self.task_basis = wire.task_of(headers, self.request_id)
+        self.workload = wire.name_in(headers, b"x-ownward-workload") or UNASSIGNED
+        self.needs = peeked.needs(self.body)
+        return self._asked_by(self.table, peeked, self.workload)
+
+    def _asked_by(self, table: RoutingTable, peeked: wire.Peeked, workload: str) -> Asked:
+        """Return what the request states, with all that a plan's match rules look at.
+
+        Not to be kept here: it leads back to this question, which would outlive its request.
+        """
+        headers = self.headers
+        return Asked(
+            endpoint=self.endpoint,
+            model=self.route,
+            workload=None if workload == UNASSIGNED else workload,
+            tier=wire.name_in(headers, b"x-ownward-tier"),
+            label=wire.label_in(headers, self._listed),
+            key=self.key,
+            headers=wire.texts_of(headers) if table.needs_headers else None,
+            metadata=peeked.texts_of_metadata() if table.needs_metadata else None,
+            fingerprint=self._fingerprint() if table.needs_fingerprint else None,
+            needs=self.needs,
+            inherited=None if self.keeping is None else self.keeping.label,
+            carries=self._why_not,
+        )
+
+    def _fingerprint(self) -> str | None:
+        try:
+            body = msgspec.json.decode(self.body)
+        except (msgspec.DecodeError, RecursionError):
+            return None
+        return self.gateway.sketcher.fingerprint(body) if isinstance(body, dict) else None
+
+    async def look_into(self, asked: Asked, table: RoutingTable) -> Asked:
+        """Return the request with what its workload's detectors find in it, by a plan."""
+        detections = find_detection(asked, table)
+        found = await look_into(self.body, detections, budget_s=self.gateway.settings.detect_cpu_s)
+        for one in found:
+            self.gateway.counting.metrics.detected.add((one.name,))
+        return msgspec.structs.replace(asked, found=tuple(found)) if found else asked
+
+    @property
+    def is_unkept(self) -> bool:
+        """Whether the request says that its answer is not to be kept upstream."""
+        return self._peeked is not None and bytes(self._peeked.store) == b"false"
+
+    def ledger_request(self, reason: str) -> Request:
+        """Return the request's row, as far as it is known by now."""
+        return Request(
+            request_id=self.request_id,
+            task_id=self.task_id,
+            task_basis=self.task_basis,
+            workload=self.workload,
+            route=self.route,
+            key_id=None if self.key is None else self.key.key_id,
+            label=str(self.label),
+            dialect=self.endpoint.dialect,
+            is_stream=self.is_stream,
+            plan_sha256=self.table.plan_sha256,
+            reason=reason,
+            started_at=self.gateway.clock.now(),
+        )
+
+    # Where it may go.
+
+    def choose(self, asked: Asked, peeked: wire.Peeked) -> Choice:
+        """Return the candidates in order, and note workload, label and reason.
+
+        Raises: UnknownRoute, OutOfScope, PolicyRefusal, Incapable, NoUpstream.
+        """
+        gateway, headers, table = self.gateway, self.headers, self.table
+        if table.prefix_tiers:
+            self.prompt = Prompt(*peeked.parts_of_prompt())
+        try:
+            choice = choose(
+                asked,
+                table,
+                breakers=gateway.breakers,
+                in_flight=gateway.in_flight,
+                full_tiers=gateway.full_tiers,
+                now_s=self.started_s,
+                by_prefix=None if self.prompt is None else self._order,
+            )
+        except OwnwardError:
+            self.workload, self.label = name_refused(asked, table)
+            raise
+        self.choice = choice
+        self.workload = choice.workload
+        self.label = choice.label
+        self.task_budget = task_check(
+            self.task_id, declared=choice.declared, asked_usd=wire.usd_in(headers, b"x-ownward-task-budget")
+        )
+        self.request = self.ledger_request(choice.reason)
+        return choice
+
+    def _order(self, targets: Sequence[Target]) -> tuple[list[Target], str]:
+        assert self.prompt is not None
+        return self.gateway.prefixes.order(targets, self.prompt, self.gateway.in_flight)
+
+    async def heed_new_plan(self) -> None:
+        """Shrink the label to where a plan that was loaded since lets the request go too, detectors included."""
+        while (table := self.gateway.table) is not self.heeded:
+            assert self._peeked is not None
+            stated = wire.name_in(self.headers, b"x-ownward-workload") or UNASSIGNED
+            asked = await self.look_into(self._asked_by(table, self._peeked, stated), table)
+            self.label = self.label.meet(name_refused(asked, table)[1])
+            self.heeded = table
+
+    def may_still_go(self, target: Target) -> bool:
+        """Return whether the request may go there by each plan that it heeds: the tier's place is that of either."""
+        table = self.heeded
+        if table is self.table:
+            return True
+        now = [other for other in table.targets.get(target.tier.name, ()) if other.key == target.key]
+        return all(self.label.permits(one.place) for one in (target, *now))
+
+    # In which words.
+
+    def cross(self, target: Target, body: bytes) -> Crossed:
+        """Return the request as an upstream of another dialect is asked.
+
+        Raises: Incapable.
+        """
+        crossed = self.crossed[target.key] = self._find_crosser().cross(target, body)
+        return crossed
+
+    def _why_not(self, target: Target) -> translation.Untranslatable | None:
+        return self._find_crosser().why_not(target)
+
+    def _find_crosser(self) -> Crosser:
+        if self._crosser is None:
+            self._crosser = Crosser(self.endpoint, self._body_for, self.needs)
+        return self._crosser
+
+    def _body_for(self, target: Target) -> bytes:
+        return self.body if self.keeping is None else self.keeping.body_for(target)
