@@ -30,7 +30,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ownward.core import (
     BadInput,
-    BrokenStream,
     EngineError,
     LedgerError,
     OwnwardError,
@@ -286,15 +285,14 @@ class UnboundedCharge(Rejected):
     def __init__(self, kind: str, name: str, *, tier: str, why: str | None = None) -> None:
         """Name the budget and the tier; `why` the price does not say it, where there is one."""
         self.of = kind
-        what, allowed = "nothing is known of what a call", "A tier with a price, and a bound on the request's output"
-        next_step = "State its price, max_context_tokens and max_output_tokens in plan.toml, or send max_tokens"
+        said = "" if why is None else f": {why}"
+        then = f"Write price, max_context_tokens and max_output_tokens under [tiers.{tier}], or send max_tokens"
         if why is not None:
-            what, allowed = "it is not known what this call", "Calls whose charge the tier's price tells"
-            next_step = "Leave that out of the request, or ask for it where no budget holds"
+            then = "Ask without that"
         super().__init__(
-            f"the {kind} {name!r} has a budget, and {what} of tier {tier!r} may cost{f': {why}' if why else ''}",
-            allowed=allowed,
-            next_step=f"Nothing was sent. {next_step}",
+            f"the {kind} {name!r} has a budget, and it is not known what this call of tier {tier!r} may cost{said}",
+            allowed="A call whose charge the tier's price bounds",
+            next_step=f"Nothing was sent. {then}",
         )
 
 
@@ -488,15 +486,6 @@ def stream_event_of(
             event["sequence_number"] = sequence_number
         return b"\n\nevent: error\ndata: " + json.dumps(event, ensure_ascii=False).encode() + b"\n\n"
     return b"\n\ndata: " + body + b"\n\n"
-
-
-def broken_stream(upstream: str, *, passed_bytes: int, events: int, why: str) -> BrokenStream:
-    """Return the error of a stream that was cut after its first byte."""
-    return BrokenStream(
-        f"the stream of upstream {upstream!r} broke after {events} events and {passed_bytes} bytes: {why}",
-        allowed="What came before stands; the answer is not complete",
-        next_step="Ask again; the ledger lists this request as unsettled, with bounds of its charge",
-    )
 
 
 def _closest_text(near: Sequence[str]) -> str | None:

@@ -14,7 +14,6 @@ from ownward.gateway import wire
 from ownward.gateway.calling.ledger_entry import LedgerEntry
 from ownward.gateway.calling.relaying import Relay
 from ownward.gateway.calling.sink import Retry, Sink
-from ownward.gateway.errors import broken_stream
 from ownward.gateway.placing.choosing import refuse_anew
 from ownward.policy import Permit, issue_permit
 from ownward.upstreams import Response, Spliced, Timeouts, splice
@@ -228,4 +227,9 @@ class Attempt:
     def _describe_break(self, error: UpstreamError) -> BrokenStream:
         entry = self.entry
         events = 0 if entry.tap is None else entry.tap.content_events
-        return broken_stream(self.target.name, passed_bytes=entry.passed_bytes, events=events, why=error.message)
+        return BrokenStream(
+            f"the stream of upstream {self.target.name!r} broke after {events} events and {entry.passed_bytes} bytes:"
+            f" {error.message}",
+            allowed="What came before stands; the answer is not complete",
+            next_step="Ask again; the ledger lists this request as unsettled, with bounds of its charge",
+        )
