@@ -141,6 +141,17 @@ class Commons:
         if after.opened > before.opened:
             self.counting.breaker_opened(key)
 
+    def learn_unpaid(self, key: str, error: OwnwardError) -> None:
+        """Note that an upstream refused the account that we pay by: it is left alone at once, and longer each time."""
+        now_s = self.clock.monotonic_s()
+        before = self.breakers.get(key, CLOSED)
+        after = before.after_unpaid(now_s, self._rules)
+        self.counting.call_failed(key, error.kind)
+        if after is not before:
+            self._remember(key, after)
+            self.upstream_log.failed(key, error, before=before, after=after, now_s=now_s)
+            self.counting.breaker_opened(key)
+
     def learn_nothing(self, key: str) -> None:
         """Note a request that says nothing of its upstream."""
         breaker = self.breakers.get(key)
@@ -187,6 +198,11 @@ class Commons:
     def is_ready(self) -> bool:
         """Whether requests are taken, at least one upstream can be used, and the ledger can be written."""
         return self.why_not_ready is None
+
+    @property
+    def unpaid_upstreams(self) -> int:
+        """How many upstreams are left alone since the account that we pay them by has no credit."""
+        return sum(breaker.is_unpaid for breaker in self.breakers.values())
 
     @property
     def why_not_ready(self) -> str | None:

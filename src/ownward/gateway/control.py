@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import msgspec
@@ -95,7 +95,9 @@ async def _answer(gateway: Commons, scope: Scope, headers: Mapping[bytes, bytes]
         return 200, _JSON, b'{"status": "ok"}'
     if path == "/readyz":
         why = gateway.why_not_ready
-        record = {"status": "ready"} if why is None else {"status": "not ready", "why": why}
+        record: dict[str, Any] = {"status": "ready"} if why is None else {"status": "not ready", "why": why}
+        if unpaid := gateway.unpaid_upstreams:  # no reason to take this gateway out: then nobody would find it paid
+            record["unpaid_upstreams"] = unpaid
         return 200 if why is None else 503, _JSON, json.dumps(record).encode()
     if path == "/openapi.json":
         from ownward.gateway import openapi

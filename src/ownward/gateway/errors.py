@@ -365,6 +365,10 @@ class UpstreamCredentials(UpstreamError):
     """The upstream does not accept our key: the operator's fault, not the client's."""
 
 
+class UpstreamUnpaid(UpstreamCredentials):
+    """The account behind our key is empty, overdue or at a limit of its own: the operator's to mend."""
+
+
 _OPENAI_TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",

@@ -453,5 +453,10 @@ def _own_schemas() -> _Json:
         "RecordedOutcome": _object(
             ("task_id", "source", "completed"), task_id=_TEXT, source=_TEXT, completed={"type": "boolean"}
         ),
-        "Health": _object(("status",), status={"enum": ["ok", "ready", "not ready"]}),
+        "Health": _object(
+            ("status",),
+            status={"enum": ["ok", "ready", "not ready"]},
+            why=_TEXT,
+            unpaid_upstreams={"type": "integer", "minimum": 1},
+        ),
     }

@@ -507,8 +507,8 @@ def test_an_account_without_credit_is_the_operators_fault_and_the_next_upstream_
                 assert (answer.status, answer.headers["x-ownward-tier"]) == (200, "b")
             async with start(lab.plan_of(lab.tier("a", poor.base_url))) as running:
                 answer = await running.ask(body=lab.chat())
-                assert (answer.status, answer.json["error"]["ownward_kind"]) == (502, "upstream_credentials")
-                assert "payment" in answer.json["error"]["message"]
+                assert (answer.status, answer.json["error"]["ownward_kind"]) == (502, "upstream_unpaid")
+                assert "no credit left" in answer.json["error"]["message"]
 
     asyncio.run(main())
 

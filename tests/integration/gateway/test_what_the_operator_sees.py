@@ -2,6 +2,7 @@
 # ruff: noqa: SIM117 - a gateway stands inside its upstreams
 
 import asyncio
+import json
 import logging
 import sqlite3
 from decimal import Decimal
@@ -130,5 +131,93 @@ def test_metrics_are_there_while_the_ledger_cannot_be_read(lab, start, monkeypat
                 assert b"ownward_budget_limit_usd" not in there.body
                 other = await running.ask("/metrics", method="GET", headers={"authorization": "Bearer ow-another"})
                 assert other.status == 503, "who was never seen is not let in"
+
+    asyncio.run(main())
+
+
+NO_CREDIT = (
+    b'{"type":"error","error":{"type":"invalid_request_error","message":"Your credit balance is too low to access the'
+    b' Anthropic API. Please go to Plans & Billing to upgrade or purchase credits."}}'
+)
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/chat/completions"])
+def test_an_account_without_credit_is_left_alone_at_once_and_named_until_it_is_paid(
+    lab, start, said, path, monkeypatch
+):
+    """Anthropic says it with 400, as if the request were wrong."""
+    monkeypatch.setattr("ownward.gateway.placing.breaker.UNPAID_WAIT_S", 0.2)
+    settings = GatewaySettings(port=0, breaker_longest_wait_s=0.2, drain_s=1)
+    status = 400
+
+    async def answer(body, reader, writer):
+        paid = b'{"type":"message","content":[{"type":"text","text":"hi"}],"stop_reason":"end_turn"}'
+        await (lab.whole(NO_CREDIT, status=400) if status == 400 else lab.whole(paid))(body, reader, writer)
+
+    async def main():
+        nonlocal status
+        async with lab.Scripted(answer) as poor, FakeServer() as good:
+            upstream = Upstream(name="claude", url=poor.base_url, dialect="anthropic", api_key_env="A_KEY")
+            tier = lab.tier("a", "", upstreams=(upstream,))
+            async with start(
+                lab.plan_of(tier, lab.tier("b", good.base_url)), settings=settings, secrets={"A_KEY": "k"}
+            ) as running:
+                body = lab.chat(max_tokens=9)
+                for _ in range(3):
+                    answered = await running.ask(path, body=body)
+                    assert (answered.status, answered.headers["x-ownward-tier"]) == (200, "b")
+                assert len(poor.heard) == 1, "it is not asked again at once"
+                assert "down: a/claude (its account has no credit)" in answered.headers["x-ownward-reason"]
+                metrics = (await running.ask("/metrics", method="GET")).body.decode()
+                failures = 'ownward_call_failures_total{tier="a",upstream="claude",kind="upstream_unpaid"} 1'
+                assert failures in metrics
+                assert 'ownward_upstream_unpaid{tier="a",upstream="claude"} 1' in metrics
+                ready = await running.ask("/readyz", method="GET")
+                assert (ready.status, ready.json) == (200, {"status": "ready", "unpaid_upstreams": 1})
+                row = min(await running.rows(), key=lambda row: row["started_at"])
+                assert (row["state"], row["charge_usd"]) == ("failed", "0.000000")
+                status = 200
+                await asyncio.sleep(0.25)
+                answered = await running.ask(path, body=body)
+                assert answered.headers["x-ownward-tier"] == "a"
+                assert (await running.ask("/readyz", method="GET")).json == {"status": "ready"}
+        first, last = said()
+        assert first.startswith("upstream a/claude is left alone for")
+        assert "has no credit left, or reached a limit on its spending: it answered 400" in first
+        assert first.endswith("See to the credit of the account behind A_KEY")
+        assert last.startswith("upstream a/claude answers again, ")
+
+    asyncio.run(main())
+
+
+def test_an_account_that_is_too_small_for_one_request_is_asked_for_others(lab, start):
+    words = "This request requires more credits, or fewer max_tokens. You requested up to 65536 tokens, but can only"
+    refusal = json.dumps({"error": {"message": f"{words} afford 4000", "code": 402}}).encode()
+
+    async def main():
+        async with lab.Scripted(lab.whole(refusal, status=402)) as small, FakeServer() as good:
+            async with start(lab.plan_of(lab.tier("a", small.base_url), lab.tier("b", good.base_url))) as running:
+                for _ in range(3):
+                    assert (await running.ask(body=lab.chat())).headers["x-ownward-tier"] == "b"
+                assert len(small.heard) == 3
+            async with start(lab.plan_of(lab.tier("a", small.base_url))) as running:
+                answer = await running.ask(body=lab.chat())
+                assert (answer.status, answer.json["error"]["ownward_kind"]) == (502, "upstream_unpaid")
+                assert "too little credit for this request" in answer.json["error"]["message"]
+
+    asyncio.run(main())
+
+
+def test_a_limit_on_spending_that_openai_tells_as_429_is_none_of_the_rate(lab, start, said):
+    error = b'{"error": {"message": "m", "type": "insufficient_quota", "param": null, "code": "insufficient_quota"}}'
+
+    async def main():
+        async with lab.Scripted(lab.whole(error, status=429)) as poor, FakeServer() as good:
+            async with start(lab.plan_of(lab.tier("a", poor.base_url), lab.tier("b", good.base_url))) as running:
+                for _ in range(3):
+                    assert (await running.ask(body=lab.chat())).headers["x-ownward-tier"] == "b"
+                assert len(poor.heard) == 1
+        (line,) = said()
+        assert "is left alone for 60.0 s: the account at upstream 'a-1' has no credit left" in line
 
     asyncio.run(main())

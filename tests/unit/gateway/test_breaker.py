@@ -41,6 +41,34 @@ def test_a_failed_probe_opens_it_for_twice_as_long_up_to_the_limit():
     assert waits == [1, 2, 4, 8, 8, 8]
 
 
+def test_an_account_without_credit_opens_it_at_once_and_for_longer_with_each_probe():
+    breaker, now_s, waits = CLOSED, 10.0, []
+    for _ in range(9):
+        breaker = breaker.after_unpaid(now_s, RULES)
+        assert breaker.state(now_s) == "open"
+        waits.append(breaker.open_until_s - now_s)
+        now_s = breaker.open_until_s
+        breaker = breaker.after_dispatch(now_s)
+    assert waits == [8, 16, 32, 64, 128, 256, 512, 600, 600]
+    assert breaker.after_success(now_s) == CLOSED
+
+
+def test_other_refusals_of_an_empty_account_that_were_in_flight_do_not_prolong_the_wait():
+    unpaid = CLOSED.after_unpaid(10.0, RULES)
+    assert unpaid.after_unpaid(10.5, RULES) == unpaid
+
+
+def test_an_empty_account_is_looked_at_again_soon_where_nothing_else_can_serve():
+    unpaid = CLOSED.after_unpaid(10.0, RULES)
+    assert not unpaid.allows_last(14.9)
+    assert unpaid.allows_last(15.0)
+
+
+def test_an_account_that_is_paid_again_may_still_ask_to_wait():
+    unpaid = CLOSED.after_unpaid(10.0, RULES).after_dispatch(18.0)
+    assert not unpaid.after_request_to_wait(18.0, 2.0, RULES).is_unpaid
+
+
 def test_a_probe_that_teaches_nothing_leaves_room_for_the_next():
     probing = failed(3).after_dispatch(11.0)
     assert probing.after_nothing_learned().allows(11.0)

@@ -9,16 +9,16 @@ import asyncio
 import contextlib
 import re
 from collections.abc import Callable
-from datetime import datetime
 from math import inf
 from typing import TYPE_CHECKING
 
 from ownward.core import BrokenStream, OwnwardError, RateLimited, UpstreamError, UpstreamRefused, UpstreamTimeout
 from ownward.gateway import wire
+from ownward.gateway.calling.refusals import asks_for_less, is_unpaid, wait_of
 from ownward.gateway.calling.sink import Retry
 from ownward.gateway.calling.whole_as_stream import chat_as_stream
 from ownward.gateway.endpoints import CHAT
-from ownward.gateway.errors import UntranslatedAnswer, UpstreamCredentials
+from ownward.gateway.errors import UntranslatedAnswer, UpstreamCredentials, UpstreamUnpaid
 from ownward.upstreams import Response, Spliced, UsageTap
 
 if TYPE_CHECKING:
@@ -36,13 +36,12 @@ _BEGINNING = re.compile(rb"(?::[^\r\n]*[\r\n]|[\r\n])*+[^:\r\n].*?(?:\n\n|\r\r|\
 _EVENT_ENDS = (b"\n\n", b"\r\r", b"\r\n\r\n")
 _SSE_STARTS = (b"data:", b"event:", b"id:", b"retry:", b":")
 
-_UNPAID = 402
-_CREDENTIALS = frozenset({401, _UNPAID, 403})
-"""What says something of our key or of the account behind it, and nothing of the request."""
+_CREDENTIALS = frozenset({401, 403})
+"""What says something of our key, and nothing of the request."""
 _RATE_LIMITED = 429
 _SERVER_FAULTS = 500
 _NOT_IMPLEMENTED = 501  # says something of the request, not of the upstream's health
-_RETRIED = frozenset({401, 402, 403, 404, 408, 429})
+_RETRIED = frozenset({401, 403, 404, 408, 429})
 _OF_THE_BODY = frozenset({400, 422})
 _LAST_STATUS = 599
 _MAY_HAVE_WORKED = frozenset({408, 504, 522, 524})
@@ -335,7 +334,16 @@ class Relay:
             entry.settle_unsettled(f"it answered {status}", status=status)
         else:
             entry.settle_failed(f"it answered {status}", status=status)
-        wait_s = _retry_after(response, now=gateway.clock.now())
+        if is_unpaid(status, body):
+            unpaid = self._unpaid(status)
+            gateway.learn_unpaid(key, unpaid)
+            raise Retry(unpaid)
+        if asks_for_less(status, body):
+            too_little = self._unpaid(status, left="too little credit for this request")
+            gateway.learn_success(key)
+            gateway.counting.call_failed(key, too_little.kind)
+            raise Retry(too_little)
+        wait_s = wait_of(response, body, now=gateway.clock.now())
         refusal = self._refusal(status, wait_s)
         if status == _RATE_LIMITED:
             gateway.learn_wait(key, wait_s)
@@ -364,16 +372,20 @@ class Relay:
         """Tell whether this call asked for usage on our behalf, and not on its client's."""
         return self._spliced.adds_usage or (self._crossed is not None and self._spliced.asked_usage)
 
+    def _unpaid(
+        self, status: int, *, left: str = "no credit left, or reached a limit on its spending"
+    ) -> UpstreamUnpaid:
+        variable = self._target.upstream.api_key_env
+        return UpstreamUnpaid(
+            f"the account at upstream {self._target.name!r} has {left}: it answered {status}",
+            next_step=f"See to the credit of the account behind {variable}" if variable else "See to its credit",
+        )
+
     def _refusal(self, status: int, wait_s: float | None, *, words: str | None = None) -> OwnwardError:
         """Return what to say of a refusal; `words` are the upstream's own, which are for the client alone."""
         name = self._target.name
         said = f"It says: {words}" if words else None
         variable = self._target.upstream.api_key_env
-        if status == _UNPAID:
-            return UpstreamCredentials(
-                f"upstream {name!r} asks for payment: it answered {status}",
-                next_step=f"See to the credit of the account behind {variable}" if variable else "See to its credit",
-            )
         if status in _CREDENTIALS:
             return UpstreamCredentials(
                 f"upstream {name!r} does not accept this gateway's key: it answered {status}",
@@ -403,20 +415,3 @@ def _find_words(content_type: bytes, body: bytes) -> str | None:
         return None
     words = " ".join(body[: 4 * _LONGEST_WORDS].decode("utf-8", "replace").split())
     return "".join(sign for sign in words if sign.isprintable())[:_LONGEST_WORDS] or None
-
-
-def _retry_after(response: Response, *, now: datetime) -> float | None:
-    """Return the seconds that an answer asks to wait, stated as such or as a date; None where it does not say."""
-    stated = response.header(b"retry-after")
-    if stated is None:
-        return None
-    try:
-        wait_s = float(stated)
-    except ValueError:
-        from email.utils import parsedate_to_datetime
-
-        try:
-            wait_s = (parsedate_to_datetime(stated.decode("ascii")) - now).total_seconds()
-        except (ValueError, TypeError):  # no date, or one without its zone
-            return None
-    return wait_s if 0 <= wait_s < float("inf") else None

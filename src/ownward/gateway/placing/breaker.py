@@ -5,7 +5,8 @@
                                      +---- probe fails ----+   (the wait doubles, up to its limit)
 
 In half_open one request at a time is let through; one that has no answer after a while makes room for the next. An
-upstream that asks to wait (Retry-After) is open until then. Where a request has no other candidate, an upstream that
+upstream that asks to wait (Retry-After) is open until then. One whose account has no credit is open at once, and for
+longer each time a probe finds it so. Where a request has no other candidate, an upstream that
 failed is tried again sooner: being left alone for a minute would cost more than one failed request in a few seconds.
 """
 
@@ -18,6 +19,9 @@ State = Literal["closed", "open", "half_open"]
 
 PROBE_S = 10.0
 """After so long without an answer a probe makes room for another."""
+
+UNPAID_WAIT_S = 600.0
+"""The longest time between two probes of an upstream whose account has no credit, while others can serve."""
 
 LAST_WAIT_S = 5.0
 """The longest time between two tries of an upstream without which a request cannot be served."""
@@ -45,6 +49,7 @@ class Breaker:
     opened: int = 0
     probed_s: float = 0.0
     asks_to_wait: bool = False
+    is_unpaid: bool = False
 
     def state(self, now_s: float) -> State:
         """Return the state at `now_s`."""
@@ -91,6 +96,15 @@ class Breaker:
         opened = min(self.opened + 1, 30)
         return Breaker(failures=failures, open_until_s=now_s + wait_s, opened_s=now_s, opened=opened)
 
+    def after_unpaid(self, now_s: float, rules: BreakerRules) -> Breaker:
+        """Return the breaker once the upstream refused the account that we pay by: nobody else's request will do."""
+        if self.is_unpaid and self.open_until_s > now_s and not self.probed_s:  # one that was in flight
+            return self
+        opened = self.opened if self.is_unpaid else 0
+        wait_s = min(rules.longest_wait_s * 2.0**opened, max(rules.longest_wait_s, UNPAID_WAIT_S))
+        opened = min(opened + 1, 30)
+        return Breaker(failures=1, open_until_s=now_s + wait_s, opened_s=now_s, opened=opened, is_unpaid=True)
+
     def after_nothing_learned(self) -> Breaker:
         """Return the breaker after a request that says nothing of the upstream (cancelled, or the client's fault)."""
         return replace(self, probed_s=0.0) if self.probed_s else self
@@ -99,7 +113,9 @@ class Breaker:
         """Return the breaker open for as long as the upstream asks, within the longest wait."""
         until_s = now_s + min(max(wait_s, 0.0), rules.longest_wait_s)
         open_until_s = max(until_s, self.open_until_s)
-        return replace(self, open_until_s=open_until_s, opened_s=now_s, probed_s=0.0, asks_to_wait=True)
+        return replace(
+            self, open_until_s=open_until_s, opened_s=now_s, probed_s=0.0, asks_to_wait=True, is_unpaid=False
+        )
 
     def is_news_after(self, before: Breaker) -> bool:
         """Return whether others that ask the same upstream should know: counted failures alone are no news."""

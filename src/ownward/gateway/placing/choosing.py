@@ -136,7 +136,7 @@ def choose(
     for targets in eligible.tiers:
         usable = [target for target in targets if breakers.get(target.key, CLOSED).allows(now_s)]
         if len(usable) < len(targets):
-            down += [target.key for target in targets if target not in usable]
+            down += [_down(target, breakers) for target in targets if target not in usable]
         if usable and usable[0].tier.name in full_tiers:
             down.append(f"{usable[0].tier.name} (full)")
         elif len(usable) > 1 and by_prefix is not None and usable[0].tier.balances_by_prefix:
@@ -443,6 +443,12 @@ def _last_resorts(
         for target in targets
         if target.tier.name not in full_tiers and breakers.get(target.key, CLOSED).allows_last(now_s)
     ]
+
+
+def _down(target: Target, breakers: Mapping[str, Breaker]) -> str:
+    """Return what is left alone as it is told; why, where somebody has to see to it."""
+    breaker = breakers.get(target.key, CLOSED)
+    return f"{target.key} (its account has no credit)" if breaker.is_unpaid else target.key
 
 
 def _none_up(

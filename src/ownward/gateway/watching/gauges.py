@@ -29,6 +29,7 @@ from ownward.gateway.watching.families import (
     RESIDENT_BYTES,
     SLOTS,
     START_TIME,
+    UNPAID,
     USABLE,
 )
 from ownward.ledger import BudgetCheck, BudgetState, Ledger
@@ -103,6 +104,8 @@ def gauge_lines(gateway: Gauged, budgets: Budgets) -> Iterator[str]:
     yield from value_lines(CALLS_IN_FLIGHT, [((t.tier.name, t.name), running.get(t.key, 0)) for t in targets])
     states = breaker_states(gateway)
     yield from value_lines(BREAKER, [((tier, name), _BREAKER_NUMBERS[state]) for tier, name, state in states])
+    unpaid = {key for key, breaker in gateway.breakers.items() if breaker.is_unpaid}
+    yield from value_lines(UNPAID, [((t.tier.name, t.name), float(t.key in unpaid)) for t in targets])
     yield from value_lines(USABLE, [((t.tier.name, t.name), float(t.unusable is None)) for t in targets])
     for family, read in _BUDGET_FAMILIES:
         values = [((check.kind, check.name), float(picousd_to_usd(read(check, state)))) for check, state in budgets]

@@ -32,13 +32,15 @@ class UpstreamLog:
     def failed(self, key: str, error: OwnwardError, *, before: Breaker, after: Breaker, now_s: float) -> None:
         """Note a failed call, and whether its upstream is left alone from now on."""
         since_s = self._failing_since_s.setdefault(key, now_s)
-        if after.opened > before.opened:
+        wait_s = after.open_until_s - now_s
+        if after.is_unpaid and not before.is_unpaid:
+            self._say(key, now_s, f"is left alone for {_for(wait_s)}: {_why(error)}")
+        elif after.opened > before.opened:
             is_first = not before.opened
             if is_first or self._may_say(key, now_s):
                 said = (
                     f"after {after.failures} failures in a row" if is_first else f"failing for {_for(now_s - since_s)}"
                 )
-                wait_s = after.open_until_s - now_s
                 self._say(key, now_s, f"is left alone for {_for(wait_s)}, {said}; the last: {_why(error)}")
         elif self._may_say(key, now_s):
             self._say(key, now_s, f"failed: {_why(error)}")

@@ -66,6 +66,8 @@ def read_error(status: int, body: bytes) -> tuple[str, str, Any, Any]:
         found = read_json(body)
     except ValueError:
         found = None
+    if isinstance(found, list) and found:  # Google's service lists its errors
+        found = found[0]
     error = found.get("error") if isinstance(found, dict) else None
     if isinstance(error, dict):
         stated = error.get("type")

@@ -1,0 +1,113 @@
+"""What an upstream's refusal is about: the request, how much is asked of it, or the account that we pay by.
+
+Services say the last in many ways, and Anthropic says it with 400, as if the request were wrong. Their codes and types
+are compared as wholes. Words are looked at from their beginning only: an error that quotes a request quotes it further
+on, so that no client can have an upstream left alone by what it writes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from ownward.upstreams import Response
+
+_PAYMENT_REQUIRED: Final = 402
+_MAY_BE_UNPAID: Final = frozenset({400, 403, 412, 429})
+_LONGEST_BODY_BYTES: Final = 1 << 16
+
+_CODES: Final = frozenset(
+    {
+        "insufficient_quota",  # OpenAI, 429
+        "billing_not_active",  # OpenAI, 429
+        "billing_hard_limit_reached",  # OpenAI, 400
+        "billing_error",  # Anthropic
+        "exceeded_current_quota_error",  # Moonshot, 429
+        "Arrearage",  # Alibaba, 400
+        "AccountOverdueError",  # Volcengine, 403
+        "1113",  # Zhipu, 429
+    }
+)
+_WORDS: Final = re.compile(
+    r"Your credit balance is too low to access the Anthropic API"
+    r"|You have reached your specified (?:workspace )?API usage limits\. You will regain access"  # Anthropic, 400
+    r"|Your team \S{1,64} has either used all available credits or reached its monthly spending limit"  # xAI, 403, 429
+    r"|You have run out of credits"  # xAI, 403
+    r"|Account \S{1,64} is suspended, possibly due to reaching the monthly spending limit"  # Fireworks, 412
+    r"|Your account \S{1,64}(?: <\S{1,64}>)? is suspended due to insufficient balance"  # Moonshot, 429
+    r"|(?:\[1113\]\[)?Insufficient balance or no resource package"  # Zhipu, 429
+)
+_ASKS_FOR_LESS: Final = re.compile(r"This request requires more credits, or fewer max_tokens\.")
+"""How OpenRouter refuses, with 402, what a smaller request of the same account would get."""
+
+_RETRY_DELAY: Final = re.compile(rb'"retryDelay"\s*:\s*"([0-9]{1,6}(?:\.[0-9]{1,9})?)s"')
+
+
+def is_unpaid(status: int, body: bytes) -> bool:
+    """Return whether a refusal is about the account that we pay by: no other request would be answered either."""
+    if status == _PAYMENT_REQUIRED:
+        return not asks_for_less(status, body)
+    if status not in _MAY_BE_UNPAID:
+        return False
+    error = _error_in(body)
+    if error.get("status") == "RESOURCE_EXHAUSTED":  # Gemini's words for a limit on the rate are those of OpenAI for
+        return False  # an account without credit
+    if not _CODES.isdisjoint(str(error.get(name)) for name in ("code", "type")):
+        return True
+    words = error.get("message")
+    return isinstance(words, str) and _WORDS.match(words) is not None
+
+
+def asks_for_less(status: int, body: bytes) -> bool:
+    """Return whether the account is not empty, and too small for this one request."""
+    words = _error_in(body).get("message") if status == _PAYMENT_REQUIRED else None
+    return isinstance(words, str) and _ASKS_FOR_LESS.match(words) is not None
+
+
+def _error_in(body: bytes) -> dict[str, Any]:
+    """Return an error's members, of whatever shape its body is; none of what cannot be read."""
+    if len(body) > _LONGEST_BODY_BYTES:
+        return {}
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    if isinstance(found, list) and found:  # Google's service lists its errors
+        found = found[0]
+    if not isinstance(found, dict):
+        return {}
+    error = found.get("error")
+    if isinstance(error, dict):
+        return error
+    return {**found, "message": error} if isinstance(error, str) else found  # xAI states the words as `error`
+
+
+def wait_of(response: Response, body: bytes, *, now: datetime) -> float | None:
+    """Return the seconds that a refusal asks to wait; None where it does not say.
+
+    `Retry-After` says it, as a number or as a date, or `retry-after-ms` (OpenAI, Azure), or the body (Google).
+    """
+    stated = response.header(b"retry-after-ms")
+    if stated is not None and stated.isdigit() and len(stated) < 10:  # noqa: PLR2004 - eleven days
+        return int(stated) / 1000
+    stated = response.header(b"retry-after")
+    if stated is not None:
+        return _read_wait(stated, now=now)
+    found = _RETRY_DELAY.search(body[:_LONGEST_BODY_BYTES])
+    return None if found is None else float(found[1])
+
+
+def _read_wait(stated: bytes, *, now: datetime) -> float | None:
+    try:
+        wait_s = float(stated)
+    except ValueError:
+        from email.utils import parsedate_to_datetime
+
+        try:
+            wait_s = (parsedate_to_datetime(stated.decode("ascii")) - now).total_seconds()
+        except (ValueError, TypeError):  # no date, or one without its zone
+            return None
+    return wait_s if 0 <= wait_s < float("inf") else None

@@ -1,0 +1,114 @@
+"""Which refusals are about the account that we pay by; bodies as services document them, or were seen."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from ownward.gateway.calling.refusals import asks_for_less, is_unpaid, wait_of
+
+ANTHROPIC = "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing to upgrade."
+LIMITED = "You have reached your specified API usage limits. You will regain access on 2026-12-01 at 00:00 UTC."
+OPENAI = "You exceeded your current quota, please check your plan and billing details."
+XAI = "Your team 16f2151a-40f4-4a80-8ad0-cae00c27e8dd has either used all available credits or reached its monthly"
+FIREWORKS = "Account acme is suspended, possibly due to reaching the monthly spending limit or failure to pay"
+MOONSHOT = "Your account org-1 <ak-2> is suspended due to insufficient balance, please recharge your account"
+AFFORD = "This request requires more credits, or fewer max_tokens. You requested up to 65536 tokens, but can only"
+
+
+def invalid(message):
+    return {"type": "error", "error": {"type": "invalid_request_error", "message": message}}
+
+
+UNPAID = [
+    (400, invalid(ANTHROPIC)),
+    (400, invalid(LIMITED)),
+    (402, {"type": "error", "error": {"type": "billing_error", "message": "m"}}),
+    (402, {"error": {"message": "Insufficient Balance"}}),
+    (402, None),
+    (429, {"error": {"message": OPENAI, "type": "insufficient_quota", "code": "insufficient_quota", "param": None}}),
+    (429, {"error": {"message": OPENAI, "type": "insufficient_quota", "code": None, "param": None}}),
+    (429, {"error": {"message": "m", "type": "billing_not_active", "code": "billing_not_active"}}),
+    (400, {"error": {"message": "m", "type": "invalid_request_error", "code": "billing_hard_limit_reached"}}),
+    (429, {"error": {"message": MOONSHOT, "type": "exceeded_current_quota_error"}}),
+    (429, {"error": {"code": "1113", "message": "Insufficient balance or no resource package. Please recharge."}}),
+    (429, {"error": {"code": "1113", "message": "余额不足或无可用资源包,请充值。"}}),
+    (400, {"error": {"code": "Arrearage", "type": "Arrearage", "message": "Access denied"}}),
+    (412, {"error": {"message": f"{FIREWORKS} past invoices.", "code": "PRECONDITION_FAILED", "type": "error"}}),
+    (403, {"code": "permission-denied", "error": f"{XAI} spending limit. To continue"}),
+    (429, {"code": "x", "error": f"{XAI.replace('monthly', 'monthly spending limit')}"}),
+]
+
+
+@pytest.mark.parametrize(("status", "body"), UNPAID)
+def test_an_account_without_credit_is_recognised(status, body):
+    told = b"Payment required" if body is None else json.dumps(body).encode()
+    assert is_unpaid(status, told)
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (400, invalid(f"messages.0: unexpected value: {ANTHROPIC}")),
+        (400, invalid(f"model: {LIMITED}")),
+        (400, {"error": {"message": f"Invalid value: '{XAI} spending limit'", "code": "invalid_value"}}),
+        (400, {"error": {"message": "m", "param": "insufficient_quota", "code": "insufficient_quota_of_x"}}),
+        (404, invalid(ANTHROPIC)),
+        (500, {"error": {"type": "insufficient_quota"}}),
+        (400, [1]),
+        (400, {"error": ["insufficient_quota"]}),
+        (400, {"error": {"code": ["insufficient_quota"], "message": {"a": ANTHROPIC}}}),
+    ],
+)
+def test_what_a_client_can_make_an_error_quote_is_nothing_of_the_account(status, body):
+    assert not is_unpaid(status, json.dumps(body).encode())
+
+
+@pytest.mark.parametrize("body", [b"", b"\xff", b"null", b"[]", b"[" * 100_000, b'{"error": "x"}' + b" " * (1 << 17)])
+def test_what_cannot_be_read_is_nothing_of_the_account(body):
+    assert not is_unpaid(400, body)
+
+
+def test_a_limit_on_geminis_rate_is_none_of_its_account():
+    """The words are those of OpenAI for an account without credit, and it lists its errors."""
+    error = {"code": 429, "message": OPENAI, "status": "RESOURCE_EXHAUSTED", "details": [{"retryDelay": "38.5s"}]}
+    body = json.dumps([{"error": error}]).encode()
+    assert not is_unpaid(429, body)
+    assert wait_of(Said(), body, now=NOW) == 38.5
+
+
+def test_a_request_that_is_too_large_for_what_is_left_leaves_the_account_in_use():
+    body = json.dumps({"error": {"message": f"{AFFORD} afford 4000", "code": 402}}).encode()
+    assert asks_for_less(402, body)
+    assert not is_unpaid(402, body)
+    assert not asks_for_less(400, body)
+
+
+class Said:
+    def __init__(self, **headers):
+        self._headers = {name.replace("_", "-").encode(): value.encode() for name, value in headers.items()}
+
+    def header(self, name):
+        return self._headers.get(name)
+
+
+NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("said", "wait_s"),
+    [
+        (Said(), None),
+        (Said(retry_after="2"), 2),
+        (Said(retry_after="Sat, 21 Nov 2026 12:00:09 GMT"), 9),
+        (Said(retry_after="soon"), None),
+        (Said(retry_after="-1"), None),
+        (Said(retry_after="inf"), None),
+        (Said(retry_after="1", retry_after_ms="250"), 0.25),
+        (Said(retry_after="1", retry_after_ms="x"), 1),
+    ],
+)
+def test_how_long_a_refusal_asks_to_wait(said, wait_s):
+    assert wait_of(said, b"{}", now=NOW) == wait_s
