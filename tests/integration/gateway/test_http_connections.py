@@ -151,6 +151,8 @@ MALFORMED = {
     "a chunk longer than it said": CHUNKED + b"2\r\nabc\r\n0\r\n\r\n",
     "a chunk ended by a bare line feed": CHUNKED + b"2\nab\n0\n\n",
     "another coding last": POST + b"transfer-encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+    "a packed body": POST + b"transfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    "a packed body in two lines": POST + b"transfer-encoding: gzip\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
     "an unknown coding": POST + b"transfer-encoding: xchunked\r\n\r\n0\r\n\r\n",
     "a space before the colon": POST + b"transfer-encoding : chunked\r\n\r\n0\r\n\r\n",
     "a folded header": b"GET / HTTP/1.1\r\nhost: x\r\na: b\r\n c\r\n\r\n",

@@ -229,6 +229,8 @@ class HttpConnection(asyncio.Protocol):
             if value.lower() != b"100-continue":
                 raise _Refused(_MISLED)
             self._expects_continue = True
+        elif lowered == b"transfer-encoding" and value.strip().lower() != b"chunked":
+            raise _Refused(_MALFORMED)  # of `gzip, chunked` packed bytes would be left
         self._headers.append((lowered, value))
 
     def on_headers_complete(self) -> None:
