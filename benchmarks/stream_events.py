@@ -36,9 +36,12 @@ WORDS = (" word", " the", ",", " Paris", ".", "\n\n", " caf\u00e9", ' "x"')
 KINDS = {
     "chat": (CHAT, "chat"),
     "chat, may be continued": (CHAT, "chat"),
+    "chat, arguments of a call": (CHAT, "calls"),
+    "responses": ("/v1/responses", "responses"),
     "messages": ("/v1/messages", "messages"),
     "chat told as messages": ("/v1/messages", "chat"),
     "chat told as responses": ("/v1/responses", "chat"),
+    "chat told as messages, arguments of a call": ("/v1/messages", "calls"),
     "messages told as chat": (CHAT, "messages"),
     "messages told as responses": ("/v1/responses", "messages"),
 }
@@ -54,7 +57,7 @@ kind = "owned"
 model = "bench"
 engine = "adopted"
 max_output_tokens = 4096
-capabilities = ["chat", "continuation"]
+capabilities = ["chat", "continuation", "tools", {more}]
 
 [[tiers.own.upstreams]]
 name = "light"
@@ -75,12 +78,19 @@ def chunk(name: str, data: dict[str, Any]) -> bytes:
     return b"%x\r\n%b\r\n" % (len(event), event)
 
 
-def make_event(upstream: str, words: str) -> bytes:
-    """Return what an upstream says with some words."""
+def make_event(upstream: str, words: str, number: int = 0) -> bytes:
+    """Return what an upstream says with some words; `number` is the event's, where the dialect numbers them."""
+    if upstream == "responses":
+        name = "response.output_text.delta"
+        place = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
+        told = {"delta": words, "logprobs": [], "obfuscation": "aB3xY"[: number % 5]}
+        return chunk(name, {"type": name, "sequence_number": 4 + number, **place, **told})
     if upstream == "messages":
         name = "content_block_delta"
         return chunk(name, {"type": name, "index": 0, "delta": {"type": "text_delta", "text": words}})
-    choice = {"index": 0, "delta": {"content": words}, "logprobs": None, "finish_reason": None}
+    calls = {"tool_calls": [{"index": 0, "function": {"arguments": words}}]}
+    delta = calls if upstream == "calls" else {"content": words}
+    choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": None}
     frame = {"id": "c1", "object": "chat.completion.chunk", "created": 1_700_000_000, "model": "bench"}
     return chunk("", {**frame, "choices": [choice]})
 
@@ -90,6 +100,14 @@ def make_beginning(upstream: str) -> bytes:
     head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
     if upstream == "chat":
         return head + make_event(upstream, "Hello")
+    if upstream == "calls":
+        call = {"index": 0, "id": "c1", "type": "function", "function": {"name": "f", "arguments": ""}}
+        begun = {"index": 0, "delta": {"role": "assistant", "tool_calls": [call]}, "finish_reason": None}
+        return head + chunk("", {"id": "c1", "choices": [begun]}) + make_event(upstream, '{"a": "')
+    if upstream == "responses":
+        response = {"id": "resp_1", "status": "in_progress"}
+        begun = {"type": "response.created", "sequence_number": 0, "response": response}
+        return head + chunk("response.created", begun)
     message = {"id": "m1", "type": "message", "role": "assistant", "model": "bench", "content": []}
     start = {"type": "message_start", "message": {**message, "usage": {"input_tokens": 70, "output_tokens": 1}}}
     block = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}
@@ -149,6 +167,7 @@ async def measure(name: str, *, at_once: int, rounds: int) -> dict[str, Any]:
     text = _PLAN.format(
         port=server.sockets[0].getsockname()[1],
         dialect="anthropic" if upstream == "messages" else "openai",
+        more='"responses"' if upstream == "responses" else '"streaming"',
         continues="true" if "continued" in name else "false",
     )
     with tempfile.TemporaryDirectory() as folder, ledger.open(Path(folder) / "ledger.db") as opened:
@@ -190,7 +209,7 @@ async def measure(name: str, *, at_once: int, rounds: int) -> dict[str, Any]:
 
 async def feed(receive: Callable[[bytes], None], upstream: str, *, at_once: int, rounds: int) -> list[float]:
     """Return the processor seconds an event of each round; the first round warms up and is left out."""
-    events = [make_event(upstream, WORDS[index % len(WORDS)]) for index in range(EVENTS)]
+    events = [make_event(upstream, WORDS[index % len(WORDS)], index) for index in range(EVENTS)]
     reads = [b"".join(events[at : at + at_once]) for at in range(0, EVENTS, at_once)]
     found = []
     for _ in range(rounds + 1):
@@ -206,10 +225,11 @@ def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=50)
+    parser.add_argument("--only", default="", help="streams whose name holds this")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     record, rows = new_record("stream_events"), []
-    for name in KINDS:
+    for name in [kind for kind in KINDS if options.only in kind]:
         for at_once in (1, 10):
             rows.append(run_on_light_loop(lambda name=name, n=at_once: measure(name, at_once=n, rounds=options.rounds)))  # type: ignore[misc]
             print(json.dumps(rows[-1]), flush=True)

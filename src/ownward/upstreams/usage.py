@@ -246,10 +246,25 @@ class UsageTap:
                 self._read_responses(answer)
         else:
             is_usage = self._read_chunk(answer)
-        words = _words_of(answer)
+        words = self._words_of(answer)
         if words is not None:
-            self._stencil.cut(event, words, _read_words)
+            self._stencil.cut(event, words, self._read_words)
         return is_usage
+
+    def _words_of(self, answer: _Answer) -> str | None:
+        """Return the words of an event that says nothing but words, and counts for nothing else; None of any other."""
+        if answer.error is not None or isinstance(answer.usage, dict) or answer.timings is not None:
+            return None
+        if answer.choices is not None:
+            return _words_of_chunk(answer.choices)
+        if self._is_anthropic:
+            return _words_of_block(answer)
+        kind = answer.type
+        return _text(answer.delta) if isinstance(kind, str) and kind.endswith(".delta") else None
+
+    def _read_words(self, event: bytes) -> str | None:
+        answer = _parse(payload(event))
+        return None if answer is None else self._words_of(answer)
 
     def _read_chunk(self, answer: _Answer) -> bool:
         if self.upstream_request_id is None:
@@ -437,27 +452,29 @@ def _carries_content(choice: _Choice) -> bool:
     )
 
 
-def _words_of(answer: _Answer) -> str | None:
-    """Return the words of an event that says nothing but words; None of any other."""
-    if answer.error is not None or isinstance(answer.usage, dict) or answer.timings is not None:
+def _words_of_block(answer: _Answer) -> str | None:
+    delta = answer.delta if answer.type == "content_block_delta" else None
+    if not isinstance(delta, dict):
         return None
-    if answer.choices is None:
-        delta = answer.delta if answer.type == "content_block_delta" else None
-        if not isinstance(delta, dict):
-            return None
-        return _text(delta.get("text")) or _text(delta.get("thinking")) or _text(delta.get("partial_json"))
-    if len(answer.choices) != 1 or answer.choices[0].finish_reason is not None:
+    return _text(delta.get("text")) or _text(delta.get("thinking")) or _text(delta.get("partial_json"))
+
+
+def _words_of_chunk(choices: list[_Choice]) -> str | None:
+    if len(choices) != 1 or choices[0].finish_reason is not None:
         return None
-    choice = answer.choices[0]
-    said = choice.delta
+    said = choices[0].delta
     if said is None:
-        return _text(choice.text)
-    return _text(said.content) or _text(said.reasoning_content) or _text(said.reasoning)
+        return _text(choices[0].text)
+    return (
+        _text(said.content) or _text(said.reasoning_content) or _text(said.reasoning) or _arguments_of(said.tool_calls)
+    )
 
 
-def _read_words(event: bytes) -> str | None:
-    answer = _parse(payload(event))
-    return None if answer is None else _words_of(answer)
+def _arguments_of(calls: Any) -> str | None:
+    """Return the arguments of the one call that an event tells more of; None of any other."""
+    call = calls[0] if isinstance(calls, list) and len(calls) == 1 else None
+    function = call.get("function") if isinstance(call, dict) else None
+    return _text(function.get("arguments")) if isinstance(function, dict) else None
 
 
 def _id(value: object) -> str | None:

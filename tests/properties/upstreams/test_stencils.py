@@ -44,8 +44,16 @@ def event(data: dict[str, Any], *, name: str = "", is_ascii: bool = False) -> by
 
 
 def chat_event(words: str, kind: int, extra: dict[str, Any], *, is_ascii: bool) -> bytes:
-    call = {"index": 0, "function": {"arguments": words}}
-    delta = [{"content": words}, {"reasoning_content": words}, {"tool_calls": [call]}, {"refusal": words}][kind]
+    call, other = ({"index": index, "function": {"arguments": words}} for index in (0, 1))
+    delta = [
+        {"content": words},
+        {"reasoning_content": words},
+        {"tool_calls": [call]},
+        {"refusal": words},
+        {"tool_calls": [other]},
+        {"tool_calls": [{**call, "id": "t"}]},
+        {"content": words, "extra_content": {"google": {"thought": True}}},
+    ][kind]
     choice = {"index": 0, "delta": delta, "finish_reason": None}
     return event({"id": "c", "model": "m", "choices": [choice], **extra}, is_ascii=is_ascii)
 
@@ -56,12 +64,33 @@ def message_event(words: str, kind: int, extra: dict[str, Any], *, is_ascii: boo
         {"type": "thinking_delta", "thinking": words},
         {"type": "input_json_delta", "partial_json": words},
         {"type": "signature_delta", "signature": words},
-    ][kind]
+    ][kind % 4]
     name = "content_block_delta"
     return event({"type": name, "index": 0, "delta": delta, **extra}, name=name, is_ascii=is_ascii)
 
 
+def response_event(words: str, kind: int, extra: dict[str, Any], *, is_ascii: bool) -> bytes:
+    """Return an event with the number of `extra`: before the words, behind them, in both places, or in none."""
+    name = [
+        "response.output_text.delta",
+        "response.function_call_arguments.delta",
+        "response.reasoning_summary_text.delta",
+        "response.output_text.done",
+    ][kind % 4]
+    extra = dict(extra)
+    number = {"sequence_number": extra.pop("number", 7)}
+    place = {"item_id": "m", "output_index": 0}
+    data = [
+        {"type": name, **number, **place, "delta": words, "logprobs": []},
+        {"type": name, **place, "delta": words, "logprobs": [], **number},
+        {"type": name, **number, **place, "delta": words, "part": number},
+        {"type": name, **place, "delta": words},
+    ][kind % 7 // 2]
+    return event({**data, **extra}, name=name, is_ascii=is_ascii)
+
+
 BEGINNINGS = {
+    "responses": [event({"type": "response.created", "sequence_number": 0, "response": {"id": "r"}})],
     "chat": [
         event({"id": "c", "model": "m", "choices": [{"index": 0, "delta": {"role": "assistant"}}]}),
         event({"choices": [{"delta": {"tool_calls": [{"index": 0, "id": "t", "function": {"name": "f"}}]}}]}),
@@ -74,6 +103,14 @@ BEGINNINGS = {
     ],
 }
 BETWEEN = {
+    "responses": [
+        event({"type": "response.output_text.done", "sequence_number": 9, "text": "x"}),
+        event({"type": "error", "message": "m"}),
+        event({"type": "content_block_delta", "delta": {"type": "text_delta", "text": "x"}}),
+        event(
+            {"type": "response.completed", "response": {"id": "r", "usage": {"input_tokens": 3, "output_tokens": 4}}}
+        ),
+    ],
     "chat": [
         b": ping\n\n",
         event({"choices": [{"delta": {"tool_calls": [{"index": 1, "id": "u", "function": {"name": "g"}}]}}]}),
@@ -103,17 +140,26 @@ EXTRAS = st.sampled_from(
         {"p": "ab"},
         {"usage": None},
         {"created": 7},
+        {"number": 8},
+        {"number": 10},
+        {"number": 1e1},
+        {"number": "8"},
+        {"number": 8, "obfuscation": "aB"},
+        {"number": 123456789, "obfuscation": "aB3dE"},
     ]
 )
+
+
+MAKERS = {"chat": chat_event, "messages": message_event, "responses": response_event}
 
 
 @st.composite
 def streams(draw: st.DrawFn, upstream: str) -> list[bytes]:
     """Return the events of a stream: runs of events that are alike, some of them damaged, with others between them."""
-    make = chat_event if upstream == "chat" else message_event
+    make = MAKERS[upstream]
     events = list(BEGINNINGS[upstream])
     for _ in range(draw(st.integers(1, 4))):
-        kind, extra, is_ascii = draw(st.integers(0, 3)), draw(EXTRAS), draw(st.booleans())
+        kind, extra, is_ascii = draw(st.integers(0, 6)), draw(EXTRAS), draw(st.booleans())
         for _ in range(draw(st.integers(2, 6))):
             made = make(draw(WORDS), kind, extra, is_ascii=is_ascii)
             damage = draw(st.integers(0, 5))
@@ -140,20 +186,23 @@ def state_of(tap: UsageTap) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def tapped(events: list[bytes], upstream: str, *, strips: bool) -> list[Any]:
-    tap = UsageTap("openai" if upstream == "chat" else "anthropic", strip_usage=strips)
+def tapped(events: list[bytes], dialect: Any, *, strips: bool) -> list[Any]:
+    tap = UsageTap(dialect, strip_usage=strips)
     found: list[Any] = [(tap.feed(event), state_of(tap)) for event in events]
     return [*found, tap.finish(), state_of(tap)]
 
 
-@given(st.data(), st.sampled_from(["chat", "messages"]), st.booleans(), st.booleans())
-def test_a_tap_reads_of_events_that_are_alike_what_it_reads_of_each(data, upstream, strips, is_joined):
+@given(
+    st.data(), st.sampled_from(sorted(MAKERS)), st.sampled_from(["openai", "anthropic"]), st.booleans(), st.booleans()
+)
+def test_a_tap_reads_of_events_that_are_alike_what_it_reads_of_each(data, upstream, dialect, strips, is_joined):
+    """Also of events of another dialect than the one that it reads: an upstream may send what it likes."""
     events = data.draw(streams(upstream))
     if is_joined:
         events = [b"".join(events[:3]), b"".join(events[3:])]
-    found = tapped(events, upstream, strips=strips)
+    found = tapped(events, dialect, strips=strips)
     with patch.object(Stencil, "words_in", never):
-        assert tapped(events, upstream, strips=strips) == found
+        assert tapped(events, dialect, strips=strips) == found
 
 
 def told(events: list[bytes], client: str, upstream: str) -> list[bytes | str]:

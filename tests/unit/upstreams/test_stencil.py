@@ -57,6 +57,76 @@ def test_a_tap_decodes_only_the_first_of_events_that_are_alike(monkeypatch, even
     assert tap.content_events == b"".join(events).count(b"data: ")
 
 
+def response(words, number, *, at_end=False, **more):
+    name = "response.output_text.delta"
+    numbered = {"sequence_number": number}
+    return f"event: {name}\n".encode() + data(
+        {"type": name, **({} if at_end else numbered), "delta": words, **(numbered if at_end else {}), **more}
+    )
+
+
+@pytest.mark.parametrize("at_end", [False, True])
+@pytest.mark.parametrize("obfuscated", [False, True])
+def test_events_of_responses_are_alike_whatever_their_number(monkeypatch, at_end, obfuscated):
+    numbers = (7, 8, 9, 10, 99, 100, 0, 123_456_789)
+    padding = [{"obfuscation": "aB3dE"[: number % 5]} if obfuscated else {} for number in numbers]
+    words = ("a", " word", '"', "\\", "é", '","sequence_number":5', "7", "}")
+    events = [
+        response(said, number, at_end=at_end, **more)
+        for said, number, more in zip(words, numbers, padding, strict=True)
+    ]
+    tap = UsageTap()
+    assert decoded(monkeypatch, tap, *events) == 1
+    assert tap.content_events == len(numbers)
+
+
+@pytest.mark.parametrize("at_end", [False, True])
+@pytest.mark.parametrize(
+    "number", [b"01", b"-1", b"1.0", b"1e9", b'"1"', b"null", b"", b" 1", b"1 ", b"1,1", b"9999999999999999"]
+)
+def test_what_is_no_whole_number_is_read_as_what_it_is(number, at_end):
+    stencil = Stencil()
+    stencil.cut(response("a", 7, at_end=at_end), "a", response_says)
+    assert stencil.words_in(response("b", 8, at_end=at_end)) == "b"
+    odd = response("b", 8, at_end=at_end).replace(b'"sequence_number":8', b'"sequence_number":%b' % number)
+    assert stencil.words_in(odd) is None
+
+
+def test_of_two_numbers_none_is_passed_over():
+    stencil = Stencil()
+    stencil.cut(response("a", 7, part={"sequence_number": 1}), "a", response_says)
+    assert stencil.words_in(response("b", 8, part={"sequence_number": 1})) is None
+
+
+def response_says(event):
+    return json.loads(event.partition(b"data: ")[2])["delta"]
+
+
+def call(arguments, index=0, **more):
+    piece = {"index": index, "function": {"arguments": arguments}, **more}
+    return data({"id": "c", "choices": [{"index": 0, "delta": {"tool_calls": [piece]}, "finish_reason": None}]})
+
+
+def test_arguments_of_a_call_are_decoded_once(monkeypatch):
+    tap = UsageTap()
+    assert decoded(monkeypatch, tap, *[call(piece) for piece in ('{"a"', ': "', "x", "\\", '"}')]) == 1
+    assert tap.content_events == 5
+
+
+def test_arguments_that_are_passed_over_count_for_where_their_call_ends():
+    """A second call's pieces wait until the first is whole, which the pieces that were not decoded make it."""
+    asked = b'{"model": "m", "max_tokens": 5, "stream": true, "messages": []}'
+    stream = translate(asked, client="messages", upstream="chat").stream(now_s=1)
+    named = {"id": "x", "type": "function"}
+    first = data({"choices": [{"delta": {"tool_calls": [{"index": 0, **named, "function": {"name": "f"}}]}}]})
+    second = data({"choices": [{"delta": {"tool_calls": [{"index": 1, "id": "y", "function": {"name": "g"}}]}}]})
+    told = [stream.feed(piece) for piece in (first, call("{"), call('"a"'), call(":"), call(" 1"), call("}"))]
+    assert [b"input_json_delta" in each for each in told] == [False, True, True, True, True, True]
+    begun = stream.feed(second)
+    assert b"content_block_stop" in begun
+    assert b'"name":"g"' in begun
+
+
 @pytest.mark.parametrize(
     "other",
     [

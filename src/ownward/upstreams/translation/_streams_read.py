@@ -38,12 +38,19 @@ _NO_ARGUMENTS = CallPiece(arguments="{}")
 
 
 class Reader(Protocol):
-    """What makes events of our own from an upstream's.
+    """What makes events of our own from an upstream's."""
 
-    `repeats`: the pieces of which one may be passed over, if the next one is read as it would have been.
-    """
+    def may_repeat(self, kind: type[Piece]) -> bool:
+        """Return whether events like the last one need not be read while nothing else comes, but `note_repeated`."""
+        ...
 
-    repeats: frozenset[type[Piece]]
+    def note_repeated(self, kind: type[Piece], words: str) -> None:
+        """Note an event like the last one, with other words, that was told without being read."""
+        ...
+
+    def unread(self) -> None:
+        """Forget the words of the last event, which was read to see what its kind means."""
+        ...
 
     def read(self, event: bytes) -> list[Event]:
         """Return what one event of the upstream says.
@@ -85,8 +92,7 @@ def _failure_in(error: object) -> Failed:
 class ChatReader:
     """Reads the chunks of a chat completion of one choice."""
 
-    __slots__ = ("_calls", "_extras", "_has_begun", "_has_details", "_order", "_place", "_thoughts")
-    repeats = frozenset({TextPiece, ReasoningPiece})  # the arguments of a call are gathered
+    __slots__ = ("_added_to", "_calls", "_extras", "_has_begun", "_has_details", "_order", "_place", "_thoughts")
 
     def __init__(self) -> None:
         """Start before the first chunk."""
@@ -97,9 +103,25 @@ class ChatReader:
         self._place: object = None  # of the last piece: what comes without a place belongs to its call
         self._thoughts = Thoughts()
         self._extras: list[Event] = []  # told where no part is open
+        self._added_to: _Call | None = None  # what the last event told more of
+
+    def may_repeat(self, kind: type[Piece]) -> bool:
+        """Return whether events like the last one need not be read: not where a call's end is waited for."""
+        return kind is not CallPiece or not self._order.has_waiting
+
+    def note_repeated(self, kind: type[Piece], words: str) -> None:
+        """Note further arguments of the open call."""
+        if kind is CallPiece and self._added_to is not None:
+            self._added_to.arguments.append(words)
+
+    def unread(self) -> None:
+        """Forget the last arguments."""
+        if self._added_to is not None:
+            self._added_to.arguments.pop()
 
     def read(self, event: bytes) -> list[Event]:
         """Return what one chunk says."""
+        self._added_to = None
         data = payload(event).strip()
         if not data:
             return [Alive()] if event.startswith(b":") else []
@@ -202,7 +224,8 @@ class ChatReader:
         elif call.get("extra_content") is not None:
             self._keep_extra(call["extra_content"], call_id=self._calls[number].call_id or f"call_{number}")
         if arguments:
-            self._calls[number].arguments.append(arguments)
+            self._added_to = self._calls[number]
+            self._added_to.arguments.append(arguments)
             found += self._order.tell(number, [CallPiece(arguments=arguments)])
             found += self._end_whole_calls(is_awaited=False)
         return found
@@ -308,7 +331,6 @@ class MessagesReader:
     """Reads the events of a message."""
 
     __slots__ = ("_bare", "_calls", "_order", "_ordered", "_usage")
-    repeats = frozenset({TextPiece, ReasoningPiece, CallPiece})
 
     def __init__(self) -> None:
         """Start before the first event."""
@@ -317,6 +339,16 @@ class MessagesReader:
         self._ordered: set[int] = set()
         self._calls: set[int] = set()
         self._bare: set[int] = set()  # calls of which no argument was told
+
+    def may_repeat(self, kind: type[Piece]) -> bool:  # noqa: ARG002 - nothing is kept of any
+        """Return that events like the last one need not be read."""
+        return True
+
+    def note_repeated(self, kind: type[Piece], words: str) -> None:
+        """Keep nothing of it."""
+
+    def unread(self) -> None:
+        """Keep nothing of it."""
 
     def read(self, event: bytes) -> list[Event]:
         """Return what one event says."""

@@ -218,12 +218,17 @@ class StreamTranslator:
     def _repeat(self, event: bytes) -> bytes | None:
         """Return what the client is told of an event that is like the last one but for its words."""
         words = self._stencil.words_in(event)
-        return None if words is None else self._writer.say(self._piece, words)
+        if words is None:
+            return None
+        told = self._writer.say(self._piece, words)
+        if told is not None:
+            self._reader.note_repeated(self._piece, words)
+        return told
 
     def _translate(self, event: bytes) -> bytes:
         found = self._reader.read(event)
         piece = _piece_in(found)
-        if piece is None or type(piece) not in self._reader.repeats:
+        if piece is None or not self._reader.may_repeat(type(piece)):
             self._stencil.forget()  # what was read since may have given another meaning to what comes
         else:
             self._piece = type(piece)
@@ -235,6 +240,8 @@ class StreamTranslator:
             piece = _piece_in(self._reader.read(event))
         except UntranslatableAnswer:
             return None
+        finally:
+            self._reader.unread()
         return None if piece is None else _words_of(piece)
 
     def _tell(self, found: Event) -> bytes:
