@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from array import array
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _EVENT = b"data: {"
+_SENT_AT = re.compile(rb'"content": ?"(\d{20})"')
 _LAST_CHUNK = b"0\r\n\r\n"
 _OPENED_AT_ONCE = 200
 
@@ -182,13 +184,14 @@ async def run_open_loop(
 
 @dataclass(slots=True, kw_only=True)
 class StreamsSeen:
-    """What streamed answers brought."""
+    """What streamed answers brought; `delays_s` are those of events from their sending at the upstream."""
 
     asked: int = 0
     whole: int = 0
     events: int = 0
     open_now: int = 0
     most_open: int = 0
+    delays_s: array[float] = field(default_factory=lambda: array("d"))
 
 
 class _StreamConnection(asyncio.Protocol):
@@ -207,6 +210,8 @@ class _StreamConnection(asyncio.Protocol):
             seen.open_now += 1
             seen.most_open = max(seen.most_open, seen.open_now)
         seen.events += text.count(_EVENT)
+        now_ns = time.monotonic_ns()
+        seen.delays_s.extend([(now_ns - int(sent_ns)) * 1e-9 for sent_ns in _SENT_AT.findall(data)])
         self.tail = text[-(len(_EVENT) - 1) :]
         if text.endswith(_LAST_CHUNK):
             seen.whole += self.is_open

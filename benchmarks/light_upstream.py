@@ -3,7 +3,8 @@
     python -m benchmarks.light_upstream            # prints its port, serves until standard input closes
 
 It looks only for the length of a request and for `"stream": true`. `GET /pace?CHUNKS&SECONDS` sets how many events
-each further stream has and the seconds between two of them (0: all at once, each in a write of its own).
+each further stream has and the seconds between two of them (0: all at once, each in a write of its own). The words of
+an event are the nanosecond in which it was sent, by the clock that all processes of a machine share.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import gc
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
@@ -36,7 +38,9 @@ def _event(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(event), event)
 
 
-CHUNK = _event(_FRAME + b'[{"index":0,"delta":{"content":" word"},"finish_reason":null}]}')
+_TO_TIME, _, _FROM_TIME = _event(
+    _FRAME + b'[{"index":0,"delta":{"content":"%020d"},"finish_reason":null}]}' % 0
+).partition(b"%020d" % 0)
 _LAST = _event(_FRAME + b'[{"index":0,"delta":{},"finish_reason":"stop"}]}')
 _USAGE = _event(_FRAME + b'[],"usage":{"prompt_tokens":70,"completion_tokens":200,"total_tokens":270}}')
 _DONE = _event(b"[DONE]") + b"0\r\n\r\n"
@@ -84,7 +88,7 @@ class LightUpstream(asyncio.Protocol):
             if not left:
                 self._transport.write(ending)
                 return
-            self._transport.write(CHUNK)
+            self._transport.write(b"%b%020d%b" % (_TO_TIME, time.monotonic_ns(), _FROM_TIME))
             left -= 1
             if self.interval_s:
                 asyncio.get_running_loop().call_later(self.interval_s, self._stream, left, ending)

@@ -275,9 +275,9 @@ class GatewaySettings(_Section):
         least=1,
     )
     gather_stream_s: float = _setting(
-        0.0,
+        0.05,
         "duration",
-        "Events of a stream that come closer together than this are passed on together; 0 passes on each at once.",
+        "The longest that events of quick streams wait to go on together under load; 0 passes on each at once, always.",
         unit="seconds",
         least=0,
         most=1,

@@ -25,8 +25,8 @@ class GatewaySettings:
     `deadline_s` is the time for everything before the first byte, all attempts together; `max_attempts` counts
     the first; retries may add at most `retry_fraction` to the load, above `retry_burst` of them at a time.
     `client_stall_s` cuts a client that reads nothing for so long while bytes wait for it.
-    `gather_stream_s`: events of a stream that come closer together than this are passed on together; 0 passes on each
-    at once.
+    `gather_stream_s` is the longest that events of quick streams wait to be passed on together while many thousand a
+    second come; 0 passes on each at once, always.
     `assumed_output_tokens` bounds the charge of a request where neither it nor its tier states a maximum.
     `detect_cpu_s` bounds the processor time in which one request is looked into; what is not examined by then counts as
     if something had been found.
@@ -65,7 +65,7 @@ class GatewaySettings:
     breaker_wait_s: float = 1.0
     breaker_longest_wait_s: float = 60.0
     key_cache_s: float = 5.0
-    gather_stream_s: float = 0.0
+    gather_stream_s: float = 0.05
     assumed_output_tokens: int = 131_072
     detect_cpu_s: float = 1.0
     keep_responses_s: float = 0.0

@@ -154,6 +154,7 @@ class Frame:
     cpu_fraction: float | None
     ledger_queue_entries: int
     is_ledger_failing: bool
+    stream_rest_s: float
     upstreams: tuple[UpstreamLine, ...]
     workloads: tuple[WorkloadLine, ...]
     budgets: tuple[BudgetLine, ...]
@@ -185,6 +186,7 @@ def compute_frame(now: Look, before: Look | None, *, at: datetime) -> Frame:
         cpu_fraction=None if not over_s else cpu_s / over_s,
         ledger_queue_entries=int(_one(gauge, "ownward_ledger_queue_entries")),
         is_ledger_failing=bool(_one(gauge, "ownward_ledger_failing")),
+        stream_rest_s=_one(gauge, "ownward_stream_rest_seconds"),
         upstreams=tuple(_upstream_lines(gauge, since)),
         workloads=tuple(_workload_lines(since)),
         budgets=tuple(_budget_lines(gauge)),

@@ -67,7 +67,8 @@ def _head(frame: Frame, *, url: str) -> Iterator[str]:
     )
     cpu = _UNKNOWN if frame.cpu_fraction is None else f"{frame.cpu_fraction:.0%}"
     memory = _UNKNOWN if frame.resident_bytes is None else format_bytes(frame.resident_bytes)
-    yield f"gateway: {cpu} of a core, {memory}; ledger: {frame.ledger_queue_entries} rows waiting"
+    rests = f"; streams rest {frame.stream_rest_s * 1e3:.0f} ms" if frame.stream_rest_s else ""
+    yield f"gateway: {cpu} of a core, {memory}; ledger: {frame.ledger_queue_entries} rows waiting{rests}"
     if frame.is_ledger_failing:
         yield "the ledger cannot be written: every request is refused until it can; the gateway's log says why"
 

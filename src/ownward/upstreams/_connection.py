@@ -12,6 +12,8 @@ from typing import cast
 import httptools
 
 from ownward.core import BrokenStream
+from ownward.upstreams import _low_water
+from ownward.upstreams._low_water import LowWater
 from ownward.upstreams.response import Response
 
 _KEEP_ALIVE_TIMEOUT = re.compile(rb"timeout\s*=\s*(\d{1,6})", re.IGNORECASE)
@@ -20,6 +22,7 @@ _BODILESS = (204, 304)
 _MOST_HEADERS = 256
 _SURELY_KEPT = 3  # answers after which a server has shown that it keeps a connection
 _JUST_FREED_S = 0.002  # too short for it to have thought better of it
+_RESTING_BYTES = 16 * 1024
 
 
 class Connection(asyncio.Protocol):
@@ -38,6 +41,8 @@ class Connection(asyncio.Protocol):
         "_headers",
         "_is_head_request",
         "_is_paused",
+        "_is_resting",
+        "_low_water",
         "_on_free",
         "_parser",
         "_parts",
@@ -71,6 +76,8 @@ class Connection(asyncio.Protocol):
         self._is_head_request = False
         self._has_length = False
         self._is_paused = False
+        self._is_resting = False
+        self._low_water: LowWater | None = None
         self.freed_at = 0.0
         self.idle_until = 0.0
         self.is_closed = False
@@ -125,6 +132,22 @@ class Connection(asyncio.Protocol):
             self._is_paused = False
             self._transport.resume_reading()
 
+    def rest(self) -> bool:
+        """Have the kernel keep what comes until it is much, an end, or `end_rest`; False where it cannot.
+
+        Unlike `pause` that costs nothing for what comes meanwhile, also under TLS, and an end is seen at once.
+        """
+        if self.is_closed or self._low_water is None:
+            return False
+        self._is_resting = self._low_water.put_at(_RESTING_BYTES)
+        return self._is_resting
+
+    def end_rest(self) -> None:
+        """Have the kernel tell of every byte, at once where some wait."""
+        if self._is_resting and self._low_water is not None:
+            self._is_resting = False
+            self._low_water.put_at(1)
+
     def abort(self) -> None:
         """Close at once, without waiting for what is still to be written."""
         self.is_closed = self.was_aborted = True
@@ -140,6 +163,8 @@ class Connection(asyncio.Protocol):
         if sock is not None and hasattr(select, "poll"):
             self._poll = select.poll()
             self._poll.register(sock.fileno(), select.POLLIN | select.POLLERR | select.POLLHUP)
+        if sock is not None and _low_water.IS_HEEDED:
+            self._low_water = LowWater(sock.fileno())
 
     def data_received(self, data: bytes) -> None:
         """Parse what arrived and hand the body's bytes on as one piece."""
@@ -181,6 +206,9 @@ class Connection(asyncio.Protocol):
                 self._break("closed the connection" if exc is None else "reset the connection", abort=False)
         self._transport = None
         self._poll = None
+        if self._low_water is not None:
+            self._low_water.let_go()
+            self._low_water = None
         self._on_free(self)
 
     # httptools' side.
@@ -237,6 +265,7 @@ class Connection(asyncio.Protocol):
         if self._parts:
             self._hand_on()
         self.resume()
+        self.end_rest()
         transport = self._transport
         if not self._parser.should_keep_alive() or transport is None or transport.get_write_buffer_size():
             # An end announced, or an answer before the request was out: this connection is spent.

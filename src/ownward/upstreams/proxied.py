@@ -282,6 +282,13 @@ class _Call:
         """Take in bytes again."""
         self._resumed.set()
 
+    def rest(self) -> bool:
+        """Say that only `pause` rests."""
+        return False
+
+    def end_rest(self) -> None:
+        """Do nothing: `resume` follows."""
+
     def abort(self) -> None:
         """Cut the connection now; the task ends in its next turn and sends nothing more."""
         if self.task is not None:

@@ -22,6 +22,14 @@ class Channel(Protocol):
         """Take in bytes again."""
         ...
 
+    def rest(self) -> bool:
+        """Take in nothing until much has come, the end, or `end_rest`; False where only `pause` does."""
+        ...
+
+    def end_rest(self) -> None:
+        """Take in whatever comes."""
+        ...
+
     def abort(self) -> None:
         """Close at once."""
         ...
@@ -42,8 +50,10 @@ class Response:
         "_failure",
         "_fed_at",
         "_gathering",
+        "_has_rested",
         "_held",
         "_is_held_up",
+        "_is_resting",
         "_limit",
         "_loop",
         "_stall_s",
@@ -79,6 +89,8 @@ class Response:
         self._is_held_up = False
         self._gathering: Gathering | None = None
         self._fed_at = 0.0
+        self._has_rested = False
+        self._is_resting = False
         self._loop = loop
         self._stall_s = stall_s
         self._waiter: asyncio.Future[None] | None = None
@@ -111,15 +123,13 @@ class Response:
         chunk = buffer[0] if len(buffer) == 1 else b"".join(buffer)
         buffer.clear()
         self._held = 0
-        if self._channel is not None:
-            self._channel.resume()
+        self._resume()
         return chunk
 
-    async def pass_on(self, take: Callable[[bytes], None], *, gathering: Gathering | None = None) -> None:
+    async def pass_on(self, take: Callable[[bytes], None]) -> None:
         """Hand each piece to `take` in the very moment it arrives, and return at the end.
 
-        No task is woken for a piece. `take` must be quick; while it cannot take more, call `hold_up`. With `gathering`
-        pieces that come quickly one after another are read together.
+        No task is woken for a piece. `take` must be quick; while it cannot take more, call `hold_up`.
 
         Raises: as `next_chunk` does; what arrived before a break was handed on.
         """
@@ -127,18 +137,16 @@ class Response:
         self._buffer.clear()
         self._held = 0
         self._take = take
-        self._gathering = gathering
         if held:
             take(held)
-        if self._channel is not None and not self._is_held_up:
-            self._channel.resume()
+        self._resume()
         try:
             while not self.is_complete:
                 if self._failure is not None:
                     raise self._failure
                 await self._wait(self._stall_s)
         finally:
-            self._take = self._gathering = None  # the first often leads back here: a cycle would keep both alive
+            self._take = None  # it often leads back here: a cycle would keep both alive
 
     def hold_up(self) -> None:
         """Take in nothing until `go_on`; this time is no stall of the upstream."""
@@ -150,18 +158,28 @@ class Response:
         """Take in what comes again."""
         self._is_held_up = False
         self._wake_at = self._loop.time() + self._stall_s
-        if self._channel is not None:
-            self._channel.resume()
+        self._resume()
+
+    def gather(self, gathering: Gathering) -> None:
+        """From here on, where many events come, have this stream read now and then."""
+        self._gathering = gathering
 
     def rest(self) -> None:
-        """Take in nothing until `end_rest`, which comes soon; the upstream is not held up for long."""
-        if self._channel is not None:
+        """Take in little until `end_rest`, which comes soon; this time is no stall of the upstream."""
+        self._is_resting = True
+        if self._channel is not None and not self._channel.rest():
             self._channel.pause()
 
     def end_rest(self) -> None:
         """Take in what came meanwhile, unless it is held up."""
-        self._fed_at = self._loop.time()  # what came meanwhile is no sign that the stream is slow
-        if self._channel is not None and not self._is_held_up:
+        self._is_resting = False
+        self._wake_at += self._loop.time() - self._fed_at
+        if self._channel is not None:
+            self._channel.end_rest()
+            self._resume()
+
+    def _resume(self) -> None:
+        if self._channel is not None and not self._is_held_up and not self._is_resting:
             self._channel.resume()
 
     async def chunks(self, stall_timeout_s: float | None = None) -> AsyncIterator[bytes]:
@@ -254,21 +272,31 @@ class Response:
             data = self._unpack(self._unpacker, data)
             if not data:
                 return
-        if self._take is not None:
+        take = self._take
+        if take is not None:
             now = self._loop.time()
             self._wake_at = now + self._stall_s
-            self._take(data)
-            gathering = self._gathering
-            if gathering is not None:
-                if now - self._fed_at < gathering.interval_s and self._channel is not None:
-                    gathering.hold(self, self._loop)
-                self._fed_at = now
+            take(data)
+            if self._gathering is not None:
+                self._rest_or_not(self._gathering, data, now)
             return
         self._buffer.append(data)
         self._held += len(data)
         if self._held > self._limit and self._channel is not None:
             self._channel.pause()
+        if self._gathering is not None:
+            self._rest_or_not(self._gathering, data, self._loop.time())
         self._wake()
+
+    def _rest_or_not(self, gathering: Gathering, data: bytes, now: float) -> None:
+        """Rest after a piece, where more of them would come meanwhile."""
+        events = gathering.count(data, now)
+        if gathering.rest_s and not self._is_resting and self._channel is not None:
+            rests = gathering.wants(events, now - self._fed_at, has_rested=self._has_rested)
+            if rests:
+                gathering.hold(self, self._loop, has_rested=self._has_rested)
+            self._has_rested = rests
+        self._fed_at = now
 
     def _unpack(self, unpacker: Unpacker, data: bytes) -> bytes:
         try:
@@ -333,7 +361,7 @@ class Response:
         self._timer = None
         if self._waiter is None or self._waiter.done():
             return
-        if self._is_held_up:
+        if self._is_held_up or self._is_resting:
             self._wake_at = self._loop.time() + limit_s
         if self._loop.time() < self._wake_at:
             self._timer = self._loop.call_at(self._wake_at, self._ring, limit_s)

@@ -21,7 +21,7 @@ UPSTREAMS = (
 
 
 def busy() -> str:
-    lines = ["ownward_requests_in_flight 7", "ownward_ledger_queue_entries 3"]
+    lines = ["ownward_requests_in_flight 7", "ownward_ledger_queue_entries 3", "ownward_stream_rest_seconds 0.033"]
     for tier, upstream, workload, state, usable, running, queue, calls, usd in UPSTREAMS:
         place = f'tier="{tier}",upstream="{upstream}"'
         call = f'workload="{workload}",{place}'

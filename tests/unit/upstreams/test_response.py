@@ -196,9 +196,14 @@ def test_a_packing_that_is_not_known_breaks_the_answer_at_its_head():
 
 
 class Reading(Channel):
-    """Says whether its bytes are being read."""
+    """Says whether its bytes are being read; it rests by itself where `can_rest`, else by pausing."""
 
     is_read = True
+
+    def __init__(self, *, can_rest: bool = False) -> None:
+        super().__init__()
+        self.can_rest = can_rest
+        self.is_resting = False
 
     def pause(self) -> None:
         super().pause()
@@ -207,43 +212,69 @@ class Reading(Channel):
     def resume(self) -> None:
         self.is_read = True
 
+    def rest(self) -> bool:
+        self.is_resting = self.can_rest
+        return self.can_rest
 
-def passing(*, interval_s: float) -> tuple[Response, Reading, list[bytes], asyncio.Task[None]]:
-    response = Response(upstream="u", origin="o", loop=asyncio.get_running_loop(), stall_s=5, buffer_bytes=100)
+    def end_rest(self) -> None:
+        self.is_resting = False
+
+    @property
+    def is_told(self) -> bool:
+        return self.is_read and not self.is_resting
+
+
+def busy(longest_s: float) -> Gathering:
+    """Return a gathering that has seen a hundred thousand events a second."""
+    gathering, now_s = Gathering(longest_s), asyncio.get_running_loop().time()
+    for number in range(10):
+        gathering.count(b"data: {}\n\n" * 10_000, now_s - 1 + number / 10)
+    assert gathering.rest_s == longest_s
+    return gathering
+
+
+def passing(
+    *, longest_s: float, can_rest: bool = False, stall_s: float = 5
+) -> tuple[Response, Reading, list[bytes], asyncio.Task[None]]:
+    response = Response(upstream="u", origin="o", loop=asyncio.get_running_loop(), stall_s=stall_s, buffer_bytes=100)
     response.begin(200, [])
-    channel, taken = Reading(), []
+    channel, taken = Reading(can_rest=can_rest), []
     response.attach(channel)
-    task = asyncio.create_task(response.pass_on(taken.append, gathering=Gathering(interval_s)))
+    response.gather(busy(longest_s))
+    task = asyncio.create_task(response.pass_on(taken.append))
     return response, channel, taken, task
 
 
-def test_a_quick_stream_is_read_now_and_then_and_what_came_first_goes_on_at_once():
+BOTH = pytest.mark.parametrize("can_rest", [False, True])
+
+
+@BOTH
+def test_a_quick_stream_is_read_now_and_then_and_what_came_first_goes_on_at_once(can_rest):
     async def main():
-        response, channel, taken, task = passing(interval_s=0.05)
+        response, channel, taken, task = passing(longest_s=0.06, can_rest=can_rest)
         await asyncio.sleep(0)
         response.feed(b"1")
-        assert (taken, channel.is_read) == ([b"1"], True)
+        assert (taken, channel.is_told) == ([b"1"], True)
         response.feed(b"2")
-        assert (taken, channel.is_read) == ([b"1", b"2"], False)
-        await asyncio.sleep(0.02)
-        assert not channel.is_read
-        await asyncio.sleep(0.05)
-        assert channel.is_read
-        response.feed(b"3")  # it waited while the stream rested
-        assert not channel.is_read
+        assert (taken, channel.is_told) == ([b"1", b"2"], False)
+        await asyncio.sleep(0.1)
+        assert channel.is_told
+        response.feed(b"data: 3\n\n" * 50)  # it waited while the stream rested
+        assert not channel.is_told
         response.finish()
         await task
 
     asyncio.run(main())
 
 
-def test_a_stream_whose_pieces_come_apart_is_never_made_to_rest():
+@BOTH
+def test_a_stream_whose_pieces_come_apart_is_never_made_to_rest(can_rest):
     async def main():
-        response, channel, taken, task = passing(interval_s=0.02)
+        response, channel, taken, task = passing(longest_s=0.02, can_rest=can_rest)
         await asyncio.sleep(0)
         for _ in range(5):
             response.feed(b"x")
-            assert channel.is_read
+            assert channel.is_told
             await asyncio.sleep(0.04)
         assert (len(taken), channel.paused) == (5, 0)
         response.finish()
@@ -252,33 +283,121 @@ def test_a_stream_whose_pieces_come_apart_is_never_made_to_rest():
     asyncio.run(main())
 
 
-def test_a_stream_that_rests_while_its_client_does_not_read_stays_held_up():
+@BOTH
+def test_a_piece_after_a_pause_goes_on_at_once_though_the_stream_was_quick(can_rest):
     async def main():
-        response, channel, _, task = passing(interval_s=0.02)
+        response, channel, taken, task = passing(longest_s=0.02, can_rest=can_rest)
         await asyncio.sleep(0)
         response.feed(b"1")
         response.feed(b"2")
-        response.hold_up()
-        await asyncio.sleep(0.05)
-        assert not channel.is_read
-        response.go_on()
-        assert channel.is_read
+        await asyncio.sleep(0.1)  # the rest ended, and nothing had come
+        assert channel.is_told
+        response.feed(b"3")
+        assert taken[-1] == b"3"
+        assert channel.is_told
         response.finish()
         await task
 
     asyncio.run(main())
 
 
-def test_a_stream_that_breaks_while_it_rests_is_told_at_once_and_not_read_again():
+@BOTH
+def test_a_stream_that_rests_while_its_client_does_not_read_stays_held_up(can_rest):
     async def main():
-        response, channel, _, task = passing(interval_s=0.02)
+        response, channel, _, task = passing(longest_s=0.04, can_rest=can_rest)
+        await asyncio.sleep(0)
+        response.feed(b"1")
+        response.feed(b"2")
+        response.hold_up()
+        await asyncio.sleep(0.08)
+        assert not channel.is_read
+        response.go_on()
+        assert channel.is_told
+        response.finish()
+        await task
+
+    asyncio.run(main())
+
+
+@BOTH
+def test_a_client_that_reads_again_does_not_end_a_rest(can_rest):
+    async def main():
+        response, channel, _, task = passing(longest_s=0.2, can_rest=can_rest)
+        await asyncio.sleep(0)
+        response.feed(b"1")
+        response.feed(b"2")
+        response.hold_up()
+        response.go_on()
+        assert not channel.is_told
+        response.finish()
+        await task
+
+    asyncio.run(main())
+
+
+@BOTH
+def test_a_stream_that_breaks_while_it_rests_is_told_at_once_and_not_read_again(can_rest):
+    async def main():
+        response, channel, _, task = passing(longest_s=0.04, can_rest=can_rest)
         await asyncio.sleep(0)
         response.feed(b"1")
         response.feed(b"2")
         response.abort()
         with pytest.raises(BrokenStream):
             await task
-        await asyncio.sleep(0.05)
-        assert not channel.is_read
+        await asyncio.sleep(0.08)
+        assert not channel.is_told
+
+    asyncio.run(main())
+
+
+@BOTH
+def test_a_rest_is_no_stall_of_the_upstream_and_a_stall_after_it_is_one(can_rest):
+    async def main():
+        response, _, _, task = passing(longest_s=0.3, can_rest=can_rest, stall_s=0.05)
+        await asyncio.sleep(0)
+        response.feed(b"1")
+        response.rest()
+        await asyncio.sleep(0.2)
+        response.end_rest()
+        await asyncio.sleep(0.03)
+        assert not task.done()
+        with pytest.raises(UpstreamTimeout):
+            await asyncio.wait_for(task, 2)
+
+    asyncio.run(main())
+
+
+def test_what_comes_during_a_rest_since_it_is_much_goes_on_at_once():
+    async def main():
+        response, channel, taken, task = passing(longest_s=0.1, can_rest=True)
+        await asyncio.sleep(0)
+        response.feed(b"1")
+        response.feed(b"2")
+        response.feed(b"x" * 20_000)
+        assert len(taken) == 3
+        assert channel.is_resting
+        response.finish()
+        await task
+
+    asyncio.run(main())
+
+
+@BOTH
+def test_pieces_that_are_fetched_are_gathered_too(can_rest):
+    async def main():
+        response = Response(upstream="u", origin="o", loop=asyncio.get_running_loop(), stall_s=5, buffer_bytes=100)
+        response.begin(200, [])
+        channel = Reading(can_rest=can_rest)
+        response.attach(channel)
+        response.gather(busy(0.05))
+        for piece in (b"1", b"2"):
+            response.feed(piece)
+            assert await response.next_chunk() == piece
+        assert not channel.is_told
+        await asyncio.sleep(0.1)
+        assert channel.is_told
+        response.finish()
+        assert await response.next_chunk() == b""
 
     asyncio.run(main())

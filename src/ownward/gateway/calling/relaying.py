@@ -226,7 +226,7 @@ class Relay:
         await self._sink.begin(response.status, content_type, self._headers())
         while chunk:
             if entry.ttft_s is None and tap.has_content:
-                entry.ttft_s = gateway.clock.monotonic_s() - entry.sent_s
+                self._note_first_content()
             if passed:
                 entry.passed_bytes += len(passed)
                 await self._sink.write(passed)
@@ -254,7 +254,7 @@ class Relay:
 
         Raises: UpstreamError.
         """
-        entry, response, monotonic_s = self._entry, self._response, self._gateway.clock.monotonic_s
+        entry, response = self._entry, self._response
         fault: BrokenStream | None = None
 
         def take(data: bytes) -> None:
@@ -271,14 +271,21 @@ class Relay:
                 response.abort(fault)
                 return
             if entry.ttft_s is None and tap.has_content:
-                entry.ttft_s = monotonic_s() - entry.sent_s
+                self._note_first_content()
             if passed:
                 entry.passed_bytes += len(passed)
                 write(passed)
 
-        await response.pass_on(take, gathering=self._gateway.gathering)
+        await response.pass_on(take)
         if fault is not None:  # in a piece with which the answer was whole
             raise fault
+
+    def _note_first_content(self) -> None:
+        """Note the time to the first token, which nothing may have made late; from here on the stream may rest."""
+        gateway, entry = self._gateway, self._entry
+        entry.ttft_s = gateway.clock.monotonic_s() - entry.sent_s
+        if gateway.gathering is not None:
+            self._response.gather(gateway.gathering)
 
     async def _first_chunk(self, begun: bytes) -> bytes:
         """Return the beginning of a stream: its first event, where that comes soon, behind the comments before it.

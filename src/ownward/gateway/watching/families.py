@@ -140,11 +140,15 @@ LEDGER_QUEUE = _gauge("ownward_ledger_queue_entries", "Rows waiting to be commit
 LEDGER_FAILING = _gauge(
     "ownward_ledger_failing", "1 where the last rows could not be committed: requests are refused until rows can be."
 )
+STREAM_REST = _gauge(
+    "ownward_stream_rest_seconds",
+    "How long quick streams rest between two readings now; 0: each event goes on at once.",
+)
 START_TIME = _gauge("process_start_time_seconds", "When this gateway began, seconds since 1970.")
 CPU_SECONDS = _counter("process_cpu_seconds_total", "CPU that this process has used, all threads.")
 RESIDENT_BYTES = _gauge("process_resident_memory_bytes", "Memory of this process; Linux only.")
 
 READ = (
     IN_FLIGHT, SLOTS, QUEUE, CALLS_IN_FLIGHT, BREAKER, USABLE, BUDGET_LIMIT, BUDGET_SPENT, BUDGET_RESERVED, BUDGET_LEFT,
-    LEDGER_QUEUE, LEDGER_FAILING, START_TIME, CPU_SECONDS, RESIDENT_BYTES,
+    LEDGER_QUEUE, LEDGER_FAILING, STREAM_REST, START_TIME, CPU_SECONDS, RESIDENT_BYTES,
 )  # fmt: skip

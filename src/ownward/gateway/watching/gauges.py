@@ -29,6 +29,7 @@ from ownward.gateway.watching.families import (
     RESIDENT_BYTES,
     SLOTS,
     START_TIME,
+    STREAM_REST,
     UNPAID,
     USABLE,
 )
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from ownward.gateway.placing.breaker import Breaker
     from ownward.gateway.placing.routing import RoutingTable
     from ownward.gateway.watching.counting import Counting
+    from ownward.upstreams import Gathering
 
 Budgets = Sequence[tuple[BudgetCheck, BudgetState]]
 
@@ -62,6 +64,7 @@ class Gauged(Protocol):
     breakers: dict[str, Breaker]
     in_flight: dict[str, int]
     counting: Counting
+    gathering: Gathering | None
 
     @property
     def exchanges(self) -> Sized:
@@ -112,6 +115,9 @@ def gauge_lines(gateway: Gauged, budgets: Budgets) -> Iterator[str]:
         yield from value_lines(family, values)
     yield from value_lines(LEDGER_QUEUE, [((), gateway.ledger.queue_depth)])
     yield from value_lines(LEDGER_FAILING, [((), float(gateway.ledger.is_failing))])
+    gathering = gateway.gathering
+    rest_s = 0.0 if gathering is None else gathering.rest_s_at(asyncio.get_running_loop().time())
+    yield from value_lines(STREAM_REST, [((), rest_s)])
     yield from value_lines(START_TIME, [((), gateway.counting.started_at.timestamp())])
     spent = os.times()
     yield from value_lines(CPU_SECONDS, [((), spent.user + spent.system)])

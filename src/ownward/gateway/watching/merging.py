@@ -7,7 +7,14 @@ from typing import Final
 
 from ownward.gateway.watching.exposition import number
 
-_HIGHEST: Final = frozenset({"ownward_breaker_state", "ownward_upstream_unpaid", "ownward_ledger_failing"})
+_HIGHEST: Final = frozenset(
+    {
+        "ownward_breaker_state",
+        "ownward_upstream_unpaid",
+        "ownward_ledger_failing",
+        "ownward_stream_rest_seconds",
+    }
+)
 _LOWEST: Final = frozenset({"ownward_upstream_usable", "process_start_time_seconds"})
 _SAME: Final = frozenset(  # each process reads them from the one ledger
     {"ownward_budget_limit_usd", "ownward_budget_spent_usd", "ownward_budget_reserved_usd", "ownward_budget_left_usd"}
