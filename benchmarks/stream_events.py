@@ -38,6 +38,7 @@ KINDS = {
     "chat, may be continued": (CHAT, "chat"),
     "chat, arguments of a call": (CHAT, "calls"),
     "responses": ("/v1/responses", "responses"),
+    "responses, kept": ("/v1/responses", "responses"),
     "messages": ("/v1/messages", "messages"),
     "chat told as messages": ("/v1/messages", "chat"),
     "chat told as responses": ("/v1/responses", "chat"),
@@ -177,7 +178,7 @@ async def measure(name: str, *, at_once: int, rounds: int) -> dict[str, Any]:
                 plan=plan.loads(text, file="benchmark"),
                 ledger=opened,
                 door=door,
-                settings=GatewaySettings(port=0, drain_s=0),
+                settings=GatewaySettings(port=0, drain_s=0, keep_responses_s=60 if "kept" in name else 0),
             ) as gateway,
         ):
             asked: dict[str, Any] = {"model": "bench", "stream": True}

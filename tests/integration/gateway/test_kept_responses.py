@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import gc
 import json
+import re
 import threading
 import time
 from datetime import UTC, datetime
@@ -324,6 +325,92 @@ def test_a_request_that_is_not_to_be_kept_passes_byte_for_byte(lab, start):
                 answer = await running.ask(RESPONSES, sent)
                 assert upstream.heard[0][2] == sent.replace(b'"chat"', b'"a-model"')
                 assert answer.body == response_with(SAID)
+
+    asyncio.run(main())
+
+
+def numbered(kind, number, **fields):
+    data = {"type": kind, "sequence_number": number, **fields}
+    return f"event: {kind}\ndata: {json.dumps(data)}\n\n".encode()
+
+
+WHOLE_STREAM = b"".join(
+    [
+        numbered("response.created", 0, response={"id": "resp_of_theirs", "status": "in_progress"}),
+        b": alive\n\n",
+        *(numbered("response.output_text.delta", 1 + n, delta=f" word {n}", item_id="m") for n in range(20)),
+        numbered("response.output_text.delta", 21, delta='"response" in words', item_id="m"),
+        numbered("response.completed", 22, response={"id": "resp_of_theirs", "status": "completed", "output": []}),
+    ]
+)
+BEHIND = b": behind the last word\n\n"
+
+
+@pytest.mark.parametrize("piece_bytes", [1, 7, 61, 100_000])
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n"])
+def test_a_kept_stream_takes_the_quick_way_and_is_told_as_on_the_slow_one(
+    lab, start, monkeypatch, piece_bytes, line_end
+):
+    stream = (WHOLE_STREAM + BEHIND).replace(b"\n", line_end)
+    pieces = [stream[at : at + piece_bytes] for at in range(0, len(stream), piece_bytes)]
+
+    async def script(body, reader, writer):
+        writer.write(lab.STREAM_HEAD + lab.chunk(b": begins\n\n" + numbered("response.in_progress", 0)))
+        await asyncio.sleep(0.05)
+        for piece in pieces:
+            writer.write(lab.chunk(piece))
+            await asyncio.sleep(0)
+        writer.write(lab.chunk(b""))
+
+    written = []
+    write = Keeping.write
+
+    def count(self, data):
+        written.append(data)
+        return write(self, data)
+
+    async def told():
+        async with lab.Scripted(script) as upstream:
+            async with start(lab.plan_of(lab.tier("a", upstream.base_url)), settings=keeping()) as running:
+                answer = await running.ask(RESPONSES, asked(stream=True))
+                name = re.search(rb"resp_[0-9a-f]{48}", answer.body)[0]
+                assert (await running.ask(f"{RESPONSES}/{name.decode()}")).json["status"] == "completed"
+                return answer.body.replace(name, b"NAME")
+
+    monkeypatch.setattr(Keeping, "write", count)
+    quick = asyncio.run(told())
+    assert len(written) == 1, "no task for a piece after the first"
+    monkeypatch.setattr(Keeping, "lead", lambda self, response: None)
+    assert asyncio.run(told()) == quick
+    assert len(written) > 1
+    assert b"resp_of_theirs" not in quick
+    assert quick.endswith(BEHIND.replace(b"\n", line_end))
+
+
+@pytest.mark.parametrize("is_cut", [False, True])
+def test_the_last_word_of_a_kept_stream_is_told_when_it_comes_and_not_when_the_upstream_ends(lab, start, is_cut):
+    gate = asyncio.Event()
+
+    async def script(body, reader, writer):
+        writer.write(lab.STREAM_HEAD + lab.chunk(WHOLE_STREAM[:300]))
+        await asyncio.sleep(0.05)
+        writer.write(lab.chunk(WHOLE_STREAM[300:]))
+        await gate.wait()
+        writer.write(b"" if is_cut else lab.chunk(BEHIND) + lab.chunk(b""))
+        writer.close()
+
+    async def main():
+        async with lab.Scripted(script) as upstream:
+            async with start(lab.plan_of(lab.tier("a", upstream.base_url)), settings=keeping()) as running:
+                async with lab.Client(running.base_url) as client:
+                    await client.send(RESPONSES, asked(stream=True))
+                    answer = await client.head()
+                    told = b""
+                    while b"response.completed" not in told:
+                        told += await asyncio.wait_for(client.piece(), 5)
+                    gate.set()
+                    rest = (await client.rest(answer)).body
+                    assert rest == BEHIND if not is_cut else b'"type":"error"' in rest.replace(b" ", b"")
 
     asyncio.run(main())
 

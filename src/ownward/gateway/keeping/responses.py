@@ -10,7 +10,7 @@ import asyncio
 import logging
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import reduce
 from typing import TYPE_CHECKING, Any, Final
@@ -160,9 +160,11 @@ class Keeping:
         "_cutter",
         "_exchange",
         "_is_overrun",
+        "_late",
         "_own",
         "_refused",
         "_stated",
+        "_telling_last",
         "_turns",
         "conversation",
         "keeps",
@@ -188,6 +190,8 @@ class Keeping:
         self.name = "resp_" + secrets.token_hex(_ID_BYTES)
         self._cutter = EventCutter(_LONGEST_EVENT_BYTES)
         self._is_overrun = False
+        self._telling_last: asyncio.Task[None] | None = None
+        self._late: list[bytes] = []  # what came behind the last word while that was being kept
         self._refused: tuple[int, bytes, list[tuple[bytes, bytes]], bytes] | None = None
 
     @property
@@ -226,6 +230,13 @@ class Keeping:
 
         Raises: what to tell the client, if none has answered.
         """
+        try:
+            await self._carry_out(targets)
+        finally:
+            if self._telling_last is not None:
+                self._telling_last.cancel()
+
+    async def _carry_out(self, targets: Sequence[Target]) -> None:
         exchange = self._exchange
         await Failover(exchange, targets, exchange.body, self).run()
         rounds = 0
@@ -264,11 +275,51 @@ class Keeping:
         if passed:
             await self._exchange.write(passed)
 
-    def lead(self, response: Response) -> None:
-        """Have every piece written: the response in it has to go by our name."""
+    def lead(self, response: Response) -> Callable[[bytes], None] | None:
+        """Return how pieces of `response` go on at once: all but the last word, which waits until it is kept."""
+        write = self._exchange.lead(response)
+        if write is None:
+            return None
+
+        def take(data: bytes) -> None:
+            if self._telling_last is not None:
+                self._late.append(data)
+            elif self._is_overrun or (
+                self._cutter.is_empty and data.endswith(b"\n\n") and data.find(_HOLDS_RESPONSE) < 0
+            ):
+                write(data)
+            else:
+                self._take_at_once(data, write)
+
+        return take
+
+    def _take_at_once(self, data: bytes, write: Callable[[bytes], None]) -> None:
+        events = self._cutter.cut(data)
+        for index, event in enumerate(events):
+            told = self._tell_at_once(event)
+            if told is None:
+                self._late += events[index + 1 :]
+                self._telling_last = asyncio.get_running_loop().create_task(self._tell_last_aside(event, write))
+                return
+            write(told)
+        if self._cutter.is_overrun:  # nobody could keep it
+            self._is_overrun = True
+            write(self._cutter.take_rest())
+
+    async def _tell_last_aside(self, event: bytes, write: Callable[[bytes], None]) -> None:
+        write(await self._tell_last(event))
+
+    async def _last_is_told(self) -> bytes:
+        """Return what came behind the last word, once that is told."""
+        if self._telling_last is not None:
+            await self._telling_last
+            self._telling_last = None
+        late, self._late = b"".join(self._late), []
+        return late
 
     async def end(self, data: bytes = b"") -> None:
         """Pass the rest on."""
+        data = await self._last_is_told() + data
         passed = await self._take(data) if data else b""
         rest = self._cutter.take_rest()
         if rest.strip():
@@ -276,7 +327,8 @@ class Keeping:
         await self._exchange.end(passed)
 
     async def end_broken(self, error: OwnwardError) -> None:
-        """End a stream that was cut: nothing of it is kept."""
+        """End a stream that was cut: nothing of it is kept, unless its last word had come."""
+        await self._last_is_told()
         await self._exchange.end_broken(error)
 
     async def _take(self, data: bytes) -> bytes:
@@ -290,22 +342,24 @@ class Keeping:
 
     async def _tell(self, event: bytes) -> bytes:
         """Return an event with the response under our name; its last one once it is kept."""
-        if _HOLDS_RESPONSE not in event:
+        told = self._tell_at_once(event)
+        return await self._tell_last(event) if told is None else told
+
+    def _tell_at_once(self, event: bytes) -> bytes | None:
+        """Return an event with the response under our name; None of the last one, which is kept before."""
+        if event.find(_HOLDS_RESPONSE) < 0:
             return event
-        lines = event.splitlines()
-        payload = b"\n".join([line[5:].strip() for line in lines if line.startswith(b"data:")])
-        members = find_members(payload)
-        response = None if members is None else find_members(bytes(members.get("response", _RAW)))
-        if members is None or response is None:
+        members, response = _response_in(event)
+        if response is None:
             return event
-        kind = text_of(members, "type") or ""
-        if kind in _LAST_WORDS:
-            response = await self._settle(response)
-        else:
-            self._name(response, is_kept=self.keeps)
-        members["response"] = msgspec.Raw(msgspec.json.encode(response))
-        head = b"".join([line + b"\n" for line in lines if line and not line.startswith(b"data:")])
-        return b"%bdata: %b\n\n" % (head, msgspec.json.encode(members))
+        if text_of(members, "type") in _LAST_WORDS:
+            return None
+        self._name(response, is_kept=self.keeps)
+        return _with_response(event, members, response)
+
+    async def _tell_last(self, event: bytes) -> bytes:
+        members, response = _response_in(event)
+        return event if response is None else _with_response(event, members, await self._settle(response))
 
     async def _finish(self, body: bytes) -> bytes:
         response = find_members(body)
@@ -362,6 +416,19 @@ class Keeping:
             _LOG.error("the response of %s is not kept: %s", exchange.request_id, error)
             return False
         return True
+
+
+def _response_in(event: bytes) -> tuple[Members, Members | None]:
+    """Return an event's members, and those of the response in it, where it holds one."""
+    lines = [line for line in event.splitlines() if line.startswith(b"data:")]
+    members = find_members(b"\n".join([line[5:].strip() for line in lines])) or {}
+    return members, find_members(bytes(members.get("response", _RAW)))
+
+
+def _with_response(event: bytes, members: Members, response: Members) -> bytes:
+    members["response"] = msgspec.Raw(msgspec.json.encode(response))
+    head = b"".join([line + b"\n" for line in event.splitlines() if line and not line.startswith(b"data:")])
+    return b"%bdata: %b\n\n" % (head, msgspec.json.encode(members))
 
 
 def _share_that_fits(refusal: bytes) -> float:
