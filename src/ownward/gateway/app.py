@@ -103,8 +103,9 @@ class Gateway(Commons):
 
     def _warn(self) -> None:
         plan = self.table.plan
+        unheld = unheld_lines(plan, today=self.clock.now().date())
         uncaptured = uncaptured_lines(plan, is_on_this_machine=self.ledger.is_on_this_machine)
-        for line in (*self.table.unusable, *self.table.ignored, *unheld_lines(plan), *uncaptured):
+        for line in (*self.table.unusable, *self.table.ignored, *unheld, *uncaptured):
             _LOG.warning("%s", line)
 
     def _compile(self, plan: Plan) -> RoutingTable:

@@ -111,6 +111,14 @@ class Price:
         starts = self.valid_from is None or self.valid_from <= day
         return starts and (self.valid_to is None or day < self.valid_to)
 
+    def why_not_on(self, day: date) -> str | None:
+        """Return since when or from when on it does not hold on `day`; None where it does."""
+        if self.holds_on(day):
+            return None
+        if self.valid_from is not None and day < self.valid_from:
+            return f"it holds from {self.valid_from} on"
+        return f"it held until before {self.valid_to}"
+
     def rates_for(self, input_tokens: int) -> Price | PriceStep:
         """Return the price itself, or the highest step that a request of `input_tokens` is above."""
         for step in reversed(self.steps):

@@ -13,7 +13,7 @@ from ownward.upstreams.http1 import Http1Transport
 from ownward.upstreams.response import Response
 from ownward.upstreams.splicing import Endpoint, Spliced, splice
 from ownward.upstreams.terms import ADDED as ADDED_EXTRAS
-from ownward.upstreams.terms import NOTHING_ASKED, READ_ONCE, SUMMARIES, AskedTerms, Terms, terms_asked
+from ownward.upstreams.terms import NO_TERMS, NOTHING_ASKED, READ_ONCE, SUMMARIES, AskedTerms, Terms, terms_asked
 from ownward.upstreams.timeouts import DoorLimits, Timeouts
 from ownward.upstreams.transport import Transport
 from ownward.upstreams.usage import UsageTap
@@ -23,6 +23,7 @@ __all__ = [
     "ADDED_EXTRAS",
     "DIRECT",
     "NOTHING_ASKED",
+    "NO_TERMS",
     "READ_ONCE",
     "SUMMARIES",
     "AskedTerms",

@@ -4,10 +4,12 @@
 import asyncio
 import dataclasses
 import json
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 import pytest
 
+from ownward.core import ManualClock
 from ownward.plan import Budget, Match, Strategy, Workload
 from ownward.policy import ANY
 
@@ -16,6 +18,25 @@ OPENAI = {"prompt_tokens": READ, "completion_tokens": WRITTEN, "total_tokens": R
 ANTHROPIC = {"input_tokens": READ, "output_tokens": WRITTEN}
 PLAIN = "0.004500"  # 1,000 tokens at 3 and 100 at 15 dollars a million
 NOBODY = {"cache_read_input_tokens": 0, "cache_creation_input_tokens": 0, "cache_creation": None}
+
+TODAY = date(2026, 11, 21)
+PAID = Workload(
+    name="paid",
+    match=Match(models=("paid",)),
+    strategy=Strategy(kind="direct", tiers=("a",)),
+    label=ANY,
+    budget=Budget(max_usd=Decimal(10), period="day", when_spent="refuse"),
+)
+
+
+class Clock(ManualClock):
+    """Wall time by hand, the monotonic clock of the machine."""
+
+    def __init__(self):
+        super().__init__(datetime(2026, 11, 21, 12, tzinfo=UTC))
+
+    def monotonic_s(self):
+        return asyncio.get_running_loop().time()
 
 
 def heard(where):
@@ -143,6 +164,36 @@ def test_a_price_of_another_mode_is_that_modes(lab, start, mode, told, charge):
     asyncio.run(main())
 
 
+TOMORROW = TODAY + timedelta(days=1)
+SPANS = {
+    "from today": ({"valid_from": TODAY}, PLAIN),
+    "until tomorrow": ({"valid_to": TOMORROW}, PLAIN),
+    "until today": ({"valid_to": TODAY}, None),
+    "from tomorrow": ({"valid_from": TOMORROW}, None),
+}
+
+
+@pytest.mark.parametrize("span", SPANS)
+@pytest.mark.parametrize("kind", ["rented", "owned"])
+def test_a_price_charges_nothing_on_days_on_which_it_does_not_hold(lab, start, caplog, span, kind):
+    holds, charge = SPANS[span]
+
+    async def main():
+        async with lab.Scripted(says("openai", {})) as upstream:
+            price = dataclasses.replace(lab.PRICE, **holds)
+            more = {"engine": "adopted"} if kind == "owned" else {}
+            tier = lab.tier("a", upstream.base_url, price=price, kind=kind, max_context_tokens=9000, **more)
+            async with start(lab.plan_of(tier, workloads=(PAID,)), clock=Clock()) as running:
+                assert (await running.ask(body=lab.chat(max_tokens=5000))).status == 200
+                (row,) = await running.rows()
+                paid = await running.ask(body=lab.chat(max_tokens=50) | {"model": "paid"})
+        assert (row["state"], row["charge_usd"]) == ("settled", charge)
+        assert paid.status == (403 if charge is None else 200)
+        assert ("the price of tier 'a' is not today's" in caplog.text) is (charge is None)
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize(
     ("dialect", "more"),
     [
@@ -170,15 +221,8 @@ def test_a_price_of_another_mode_is_that_modes(lab, start, mode, told, charge):
 def test_no_budget_admits_a_call_that_may_be_charged_beyond_the_price(lab, start, dialect, more):
     async def main():
         async with lab.Scripted(says(dialect, {})) as upstream:
-            workload = Workload(
-                name="paid",
-                match=Match(models=("paid",)),
-                strategy=Strategy(kind="direct", tiers=("a",)),
-                label=ANY,
-                budget=Budget(max_usd=Decimal(10), period="day", when_spent="refuse"),
-            )
             tier = tier_of(lab, upstream.base_url, dialect, max_context_tokens=100_000)
-            async with start(lab.plan_of(tier, workloads=(workload,))) as running:
+            async with start(lab.plan_of(tier, workloads=(PAID,))) as running:
                 path = lab.CHAT if dialect == "openai" else "/v1/messages"
                 body = lab.chat(max_tokens=50) | {"model": "paid"}
                 refused = await running.ask(path, body | more)

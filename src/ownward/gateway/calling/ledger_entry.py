@@ -17,6 +17,7 @@ from ownward.gateway.watching.metrics import CallEnd
 from ownward.ledger import BudgetCheck, BudgetSpent, Intent, LimitReached, LimitTake, Request, Settlement
 from ownward.pricing import Usage
 from ownward.upstreams import (
+    NO_TERMS,
     NOTHING_ASKED,
     READ_ONCE,
     Spliced,
@@ -97,12 +98,13 @@ class LedgerEntry:
         tier, endpoint = target.tier, self._endpoint
         input_high, output_high, is_assumed = self._token_bounds(spliced)
         charge_high = why_unbounded = None
+        started_at = gateway.clock.now()
         if tier.kind == "rented" and not endpoint.is_free:
             self._asked = terms_asked(spliced)
-            if target.bound is not None:
-                why_unbounded = target.bound.why_unbounded(self._asked)
             if not self._asked.extras <= READ_ONCE:
                 input_high = None  # tools and summaries read their input again, as often as they run
+        if target.bound is not None:
+            why_unbounded = target.bound.why_unbounded(self._asked, day=started_at.date())
         if endpoint.is_free:
             charge_high = 0
         elif target.bound is not None and input_high is not None and why_unbounded is None:
@@ -118,7 +120,7 @@ class LedgerEntry:
             output_tokens_high=output_high,
             charge_high_picousd=charge_high,
             body_sha256=permit.body_sha256,
-            started_at=gateway.clock.now(),
+            started_at=started_at,
         )
         self._intent = intent
         budgets = compute_checks(
@@ -214,12 +216,13 @@ class LedgerEntry:
         note = self._exchange.call_note
         if self._endpoint.is_free:
             charge = low = high = 0
-        elif target.bound is not None and target.tier.kind == "rented":
-            charge, low, high, why = target.bound.bracket_picousd(usage, self._asked, tap.terms)
+        elif target.bound is not None:
+            told = tap.terms if target.tier.kind == "rented" else NO_TERMS
+            assert self._intent is not None
+            day = self._intent.started_at.date()
+            charge, low, high, why = target.bound.bracket_picousd(usage, self._asked, told, day=day)
             if why is not None:
                 note = f"its charge is not known: {why}" if note is None else f"{note}; its charge is not known: {why}"
-        elif target.bound is not None:
-            charge = low = high = target.bound.compute_charge_picousd(usage)
         self.usage, self.charge_picousd = usage, charge
         self._settle("settled", error=note, usage=usage, charge=(charge, low, high), status=status)
 

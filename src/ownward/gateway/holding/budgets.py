@@ -6,7 +6,7 @@ The ledger decides, in the transaction that writes the call's intent; here a pla
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -114,8 +114,15 @@ def budget_in(scopes: Mapping[str, Any]) -> Budget | None:
         return _NOTHING
 
 
-def unheld_lines(plan: Plan) -> Iterable[str]:
-    """Yield what an operator should know: tiers without a price, at which a budget refuses everything."""
+def unheld_lines(plan: Plan, *, today: date) -> Iterable[str]:
+    """Yield what an operator should know: tiers without a price that holds, at which a budget refuses everything."""
+    for tier in plan.tiers.values():
+        why = None if tier.price is None else tier.price.why_not_on(today)
+        if why is not None:
+            yield (
+                f"the price of tier {tier.name!r} is not today's, {why}: what it charges is unknown, and budgets refuse"
+                f" it. Write the price of today under [tiers.{tier.name}.price] in the plan"
+            )
     for workload in plan.workloads.values():
         budget = workload.budget
         if budget is None and workload.task_budget_usd is None:

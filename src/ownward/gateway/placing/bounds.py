@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date
 from fractions import Fraction
 from math import lcm
 
@@ -75,20 +76,25 @@ class ChargeBound:
             charge += (write_1h - write) * usage.cache_write_1h_tokens
         return charge
 
-    def why_unbounded(self, asked: AskedTerms) -> str | None:
+    def why_unbounded(self, asked: AskedTerms, *, day: date) -> str | None:
         """Return why the charge of a request that asks for this may pass every bound; None where it cannot."""
-        if asked.mode in _CHEAPER and self._price.mode == "standard":
-            return self._why_extra(asked.extras)
-        return self._why_extra(asked.extras) or self._why_mode(asked.mode)
+        why = self._why_day(day) or self._why_extra(asked.extras)
+        if why is not None or (asked.mode in _CHEAPER and self._price.mode == "standard"):
+            return why
+        return self._why_mode(asked.mode)
 
     def bracket_picousd(
-        self, usage: Usage, asked: AskedTerms, told: Terms
+        self, usage: Usage, asked: AskedTerms, told: Terms, *, day: date
     ) -> tuple[int | None, int | None, int | None, str | None]:
         """Return the charge, the least and the most it may be, and why it is not known where it is not.
 
-        A price says what tokens cost in its own mode. Of what was served in another one, or has parts that no rate of
-        tokens covers, the charge is unknown: less than a list price is as wrong as more.
+        A price says what tokens cost in its own mode, from `valid_from` on until before `valid_to` (UTC). Of what was
+        served in another one or on another `day`, or has parts that no rate of tokens covers, the charge is unknown:
+        less than a list price is as wrong as more.
         """
+        why_day = self._why_day(day)
+        if why_day is not None:
+            return None, 0, None, why_day
         charge = self.compute_charge_picousd(usage)
         extras = told.extras | asked.untold
         mode = told.mode if told.mode is not None else asked.mode
@@ -98,6 +104,10 @@ class ChargeBound:
         is_least = why_mode is None and extras <= ADDED_EXTRAS
         is_most = why_extra is None and mode in _CHEAPER and self._price.mode == "standard"
         return None, charge if is_least else 0, charge if is_most else None, why_extra or why_mode
+
+    def _why_day(self, day: date) -> str | None:
+        why = self._price.why_not_on(day)
+        return None if why is None else f"the price in the plan is not today's, {why}"
 
     def _why_mode(self, mode: str | None) -> str | None:
         of_price = self._price.mode
