@@ -29,6 +29,7 @@ from benchmarks.machine_facts import new_record, write_record
 
 from ownward import traffic
 from ownward.gateway.placing.affinity import Prefixes, Prompt
+from ownward.gateway.placing.elsewhere import Elsewhere
 from ownward.gateway.placing.routing import Target, compile_plan
 from ownward.perf import StepModel, deploy, weight_format
 from ownward.plan import Plan, Tier, Upstream
@@ -38,6 +39,7 @@ from ownward.traffic import Trace
 TRACE = Path(__file__).resolve().parents[2] / "shared/data/traces/mooncake_conversation.parquet"
 BYTES_A_TOKEN = 4
 SCHEDULER = Scheduler()
+_LAG_S = 0.02
 
 
 class Replica:
@@ -190,6 +192,42 @@ class LeastOutstanding(Policy):
         return min(range(len(self.targets)), key=lambda one: in_flight[self.targets[one].key])
 
 
+class LeastOutstandingTold(LeastOutstanding):
+    """The fewest calls in flight, where each worker tells the others its own; they hear it 20 ms later."""
+
+    def __init__(self, *given: Any, **more: Any) -> None:
+        """Start with nothing told."""
+        super().__init__(*given, **more)
+        self.elsewhere = [Elsewhere() for _ in range(self.workers)]
+        self.told: deque[tuple[float, int, dict[str, int]]] = deque()
+
+    def place(self, request: int) -> int:
+        """Take the replica with the fewest calls, by what the worker has heard by now."""
+        while self.told and self.told[0][0] <= self.now_s:
+            _, worker, calls = self.told.popleft()
+            for other, elsewhere in enumerate(self.elsewhere):
+                if other != worker:
+                    elsewhere.hear(worker, calls)
+        worker = request % self.workers
+        own, others = self.in_flight[worker], self.elsewhere[worker].totals
+        keys = [target.key for target in self.targets]
+        return min(range(len(keys)), key=lambda one: own[keys[one]] + others.get(keys[one], 0))
+
+    def sent(self, request: int, replica: int) -> None:
+        """Note and tell it."""
+        super().sent(request, replica)
+        self._tell(request, replica)
+
+    def ended(self, request: int, replica: int) -> None:
+        """Note and tell it."""
+        super().ended(request, replica)
+        self._tell(request, replica)
+
+    def _tell(self, request: int, replica: int) -> None:
+        worker, key = request % self.workers, self.targets[replica].key
+        self.told.append((self.now_s + _LAG_S, worker, {key: self.in_flight[worker][key]}))
+
+
 class ByPrefix(Policy):
     """The gateway's."""
 
@@ -224,8 +262,6 @@ class ByPrefix(Policy):
 
 class ByPrefixTold(ByPrefix):
     """The gateway's, where each worker tells the others what it does; they hear it 20 ms later."""
-
-    lag_s = 0.02
 
     def __init__(self, *given: Any, **more: Any) -> None:
         """Start with nothing told."""
@@ -264,7 +300,7 @@ class ByPrefixTold(ByPrefix):
         worker = request % self.workers
         self.messages += 1
         news = self.prefixes[worker].take_news(self.in_flight[worker])
-        heapq.heappush(self.told, (self.now_s + self.lag_s, self.messages, worker, news))
+        heapq.heappush(self.told, (self.now_s + _LAG_S, self.messages, worker, news))
 
 
 class ByPrefixWhole(ByPrefix):
@@ -282,6 +318,8 @@ class ByPrefixWhole(ByPrefix):
 POLICIES: dict[str, tuple[type[Policy], int]] = {
     "round_robin": (RoundRobin, 1),
     "least_outstanding": (LeastOutstanding, 1),
+    "least_outstanding, four workers": (LeastOutstanding, 4),
+    "least_outstanding, four workers that tell each other": (LeastOutstandingTold, 4),
     "prefix": (ByPrefix, 1),
     "prefix, answers not streamed": (ByPrefixWhole, 1),
     "prefix, two workers": (ByPrefix, 2),

@@ -16,6 +16,7 @@ from ownward.gateway.holding.admission import Slots, split
 from ownward.gateway.holding.keys import KeyRing
 from ownward.gateway.placing.affinity import Prefixes
 from ownward.gateway.placing.breaker import CLOSED, Breaker, BreakerRules
+from ownward.gateway.placing.elsewhere import Elsewhere
 from ownward.gateway.placing.hedging import Pace
 from ownward.gateway.placing.retries import RetryBudget
 from ownward.gateway.placing.routing import RoutingTable
@@ -57,6 +58,7 @@ class Commons:
         self.upstream_log = UpstreamLog()
         self.breakers: dict[str, Breaker] = {}
         self.in_flight: dict[str, int] = {}
+        self.elsewhere = Elsewhere()  # the calls in flight that other workers have
         self.prefixes = Prefixes()
         self.refuses_stream_options: set[str] = set()  # targets that do not know how to be asked for usage in streams
         self.slots: dict[str, Slots] = {}
@@ -72,6 +74,7 @@ class Commons:
         self.is_draining = False
         self.gather_metrics: Callable[[bytes], Awaitable[bytes]] | None = None  # set where there are several workers
         self.on_breaker: Callable[[str, Breaker], None] | None = None  # likewise
+        self.on_load: Callable[[str], None] | None = None  # likewise
         self.sketcher = Sketcher()
         self.gathering = Gathering(settings.gather_stream_s) if settings.gather_stream_s else None
         self._rules = BreakerRules(
@@ -99,6 +102,7 @@ class Commons:
         for name, hedge in hedges.items():
             self.paces[name].follow(hedge)
         self.prefixes.keep({target.key for name in table.prefix_tiers for target in table.targets[name]})
+        self.elsewhere.keep(table.counted)
         self.table = table
 
     def aside(self, work: Coroutine[Any, Any, None]) -> None:

@@ -102,7 +102,15 @@ class Exchange(Question):
         gateway = self.gateway
         gateway.exchanges.add(self)
         try:
-            await self._serve_or_explain()
+            try:  # here and not in a coroutine of its own, which each turn of the event loop would pass through
+                await self._serve()
+            except OwnwardError as error:
+                await self.answer_error(error)
+            except ClientGone:
+                self.status = _CLIENT_GONE
+            except Exception:  # noqa: BLE001 - the outermost frame of a request
+                _LOG.exception("request %s failed", self.request_id)
+                await self.answer_error(InternalError())
         except asyncio.CancelledError:
             self.status = _CLIENT_GONE
             if not self.client.is_gone:
@@ -114,17 +122,6 @@ class Exchange(Question):
             self.keeping = self._crosser = None  # they lead back here
             if self._capturing is not None:
                 gateway.aside(self._capturing.keep(self))
-
-    async def _serve_or_explain(self) -> None:
-        try:
-            await self._serve()
-        except OwnwardError as error:
-            await self.answer_error(error)
-        except ClientGone:
-            self.status = _CLIENT_GONE
-        except Exception:  # noqa: BLE001 - the outermost frame of a request
-            _LOG.exception("request %s failed", self.request_id)
-            await self.answer_error(InternalError())
 
     async def _serve(self) -> None:
         gateway = self.gateway

@@ -180,6 +180,7 @@ class Question:
                 full_tiers=gateway.full_tiers,
                 now_s=self.started_s,
                 by_prefix=None if self.prompt is None else self._order,
+                elsewhere=gateway.elsewhere.totals,
             )
         except OwnwardError:
             self.workload, self.label = name_refused(asked, table)

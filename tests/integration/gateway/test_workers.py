@@ -63,13 +63,14 @@ class Served:
 
 
 @contextlib.asynccontextmanager
-async def serving(folder: Path, url: str, *, config: str = "", plan: str = PLAN):
+async def serving(folder: Path, url: str, *, config: str = "", plan: str = PLAN, workers: int = 2):
     (folder / "plan.toml").write_text(plan.format(tier="a", url=url))
     (folder / "ownward.toml").write_text(config)
-    flags = ["--plan", "plan.toml", "--ledger", "l.db", "--port", "0", "--ready-file", "r.json", "--workers", "2"]
+    flags = ["--plan", "plan.toml", "--ledger", "l.db", "--port", "0", "--ready-file", "r.json"]
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "ownward", "serve", *flags, cwd=folder, stderr=asyncio.subprocess.PIPE
-    )
+        sys.executable, "-m", "ownward", "serve", *flags, "--workers", str(workers),
+        cwd=folder, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
     try:
         for _ in range(600):
             if (folder / "r.json").exists():
@@ -82,7 +83,7 @@ async def serving(folder: Path, url: str, *, config: str = "", plan: str = PLAN)
             process.terminate()
         said = (await asyncio.wait_for(process.communicate(), 30))[1].decode()
         assert "Traceback" not in said, said
-        assert process.returncode == 0
+        assert process.returncode == 0, said
 
 
 def test_two_workers_are_one_gateway_in_limits_metrics_and_ledger(lab, tmp_path):
@@ -184,6 +185,44 @@ def test_a_prompt_goes_where_another_worker_sent_it(lab, tmp_path):
                     await asyncio.sleep(0.05)
                 heard = [len(fake.record.requests()["requests"]) for fake in (first, second)]
                 assert sorted(heard) == [1, 17]
+
+    asyncio.run(main())
+
+
+def test_calls_go_where_the_fewest_are_in_flight_in_all_workers_together(lab, tmp_path):
+    """Workers that know their own calls alone would each begin with the first upstream."""
+
+    async def main():
+        async with contextlib.AsyncExitStack() as stack:
+            options = FakeOptions(ttft_s=60)
+            fakes = [await stack.enter_async_context(FakeServer(options)) for _ in range(6)]
+            more = "".join(
+                f'[[tiers.a.upstreams]]\nname = "v{number}"\nurl = "{fake.base_url}"\n'
+                for number, fake in enumerate(fakes[1:])
+            )
+            plan = PLAN.replace('engine = "adopted"', 'engine = "adopted"\nbalance = "least_busy"')
+            plan = plan.replace("[workloads.chat]", f"{more}[workloads.chat]")
+            served = await stack.enter_async_context(serving(tmp_path, fakes[0].base_url, plan=plan, workers=4))
+
+            def in_flight():
+                return [fake.record.serving for fake in fakes]
+
+            asked = []
+            for number in range(12):
+                asked.append(asyncio.create_task(lab.ask(served.base_url, lab.CHAT, lab.chat())))
+                await served.until(lambda count=number + 1: sum(in_flight()) == count, "it is in flight")
+                await asyncio.sleep(0.2)
+            assert in_flight() == [2] * 6
+            for task in asked:
+                task.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
+            await served.until(lambda: sum(in_flight()) == 0, "all were cancelled")
+            await asyncio.sleep(0.2)
+            asked = [asyncio.create_task(lab.ask(served.base_url, lab.CHAT, lab.chat()))]
+            await served.until(lambda: sum(in_flight()) == 1, "it is in flight")
+            assert in_flight()[0] == 1, "what ended is told as well: the first is as free as the others"
+            asked[0].cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
 
     asyncio.run(main())
 

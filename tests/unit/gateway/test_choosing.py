@@ -68,12 +68,15 @@ def table_of(*tiers, workloads=(), default_label=None, **more):
     return compile_plan(plan, **more)
 
 
-def pick(table, model="w", *, breakers=None, in_flight=None, full=(), now_s=1.0, endpoint=CHAT, **asked):
+def pick(
+    table, model="w", *, breakers=None, in_flight=None, elsewhere=None, full=(), now_s=1.0, endpoint=CHAT, **asked
+):
     return choose(
         Asked(endpoint=endpoint, model=model, **asked),
         table,
         breakers=breakers or {},
         in_flight=in_flight or {},
+        elsewhere=elsewhere or {},
         full_tiers=full,
         now_s=now_s,
     )
@@ -300,6 +303,8 @@ def test_what_failed_is_tried_all_the_same_where_nothing_else_is_left():
 def test_of_a_tiers_upstreams_the_least_loaded_comes_first():
     table = table_of(rented("b", upstreams=3), workloads=[workload("w", "b")])
     assert keys(pick(table, in_flight={"b/u0": 2, "b/u1": 1})) == ["b/u2", "b/u1", "b/u0"]
+    told = {"b/u2": 4, "b/u1": 2}
+    assert keys(pick(table, in_flight={"b/u0": 2, "b/u1": 1}, elsewhere=told)) == ["b/u0", "b/u1", "b/u2"]
 
 
 def test_an_upstream_whose_engine_or_key_is_missing_is_unusable_and_says_so():

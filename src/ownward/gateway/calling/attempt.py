@@ -82,6 +82,8 @@ class Attempt:
         gateway, key, prompt = self._gateway, self.target.key, self.exchange.prompt
         in_flight = gateway.in_flight
         in_flight[key] = in_flight.get(key, 0) + 1
+        if gateway.on_load is not None:
+            gateway.on_load(key)
         if prompt is not None and self.target.tier.name in self.exchange.table.prefix_tiers:
             self._waiting_bytes = gateway.prefixes.begin(self.target, prompt)
         gateway.learn_dispatch(key)  # now: others may ask while the intent is written
@@ -92,8 +94,8 @@ class Attempt:
                 gateway.learn_nothing(key)
             in_flight[key] -= 1
             self.end_prompt()
-            if gateway.prefixes.on_news is not None:
-                gateway.prefixes.note_load(key)
+            if gateway.on_load is not None:
+                gateway.on_load(key)
 
     def end_prompt(self) -> None:
         """Note that the prompt waits no longer: its first token is there, or will not come."""

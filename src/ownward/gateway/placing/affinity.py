@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 from zlib import crc32
 
+from ownward.gateway.placing.elsewhere import Elsewhere
+
 if TYPE_CHECKING:
     from ownward.gateway.placing.routing import Target
 
@@ -79,15 +81,13 @@ def _check_beginnings(prompt: bytes) -> tuple[int, ...]:
 class _Upstream:
     """What one upstream was sent, the newest last, and what waits there."""
 
-    __slots__ = ("elsewhere", "elsewhere_bytes", "held_bytes", "most_bytes", "seen", "sent", "waiting_bytes")
+    __slots__ = ("held_bytes", "most_bytes", "seen", "sent", "waiting_bytes")
 
     def __init__(self, most_bytes: int) -> None:
         self.most_bytes = most_bytes
         self.held_bytes = 0
         self.waiting_bytes = 0
         self.sent = 0
-        self.elsewhere: dict[int, int] = {}  # what other workers have there, by their number
-        self.elsewhere_bytes = 0
         self.seen: OrderedDict[int, int] = OrderedDict()
 
     def count_seen(self, beginnings: Sequence[int]) -> int:
@@ -101,11 +101,6 @@ class _Upstream:
             else:
                 high = middle
         return low
-
-    def hear(self, worker: int, load_bytes: int) -> None:
-        """Note the load that another worker has there."""
-        self.elsewhere_bytes += load_bytes - self.elsewhere.get(worker, 0)
-        self.elsewhere[worker] = load_bytes
 
     def note(self, beginnings: Sequence[int]) -> None:
         """Remember them, the shortest as the newest, so that the longest are forgotten first."""
@@ -135,6 +130,7 @@ class Prefixes:
         """Start with nothing seen."""
         self._upstreams: dict[str, _Upstream] = {}
         self.on_news: Callable[[], None] | None = None
+        self._elsewhere_bytes = Elsewhere()
         self._sent: list[tuple[str, Sequence[int]]] = []
         self._changed: set[str] = set()
 
@@ -142,13 +138,13 @@ class Prefixes:
         self, targets: Sequence[Target], prompt: Prompt, in_flight: Mapping[str, int]
     ) -> tuple[list[Target], str]:
         """Return the upstreams of a tier, best first, and why; of equal ones the one that was sent the least."""
-        beginnings = prompt.beginnings
+        beginnings, elsewhere_bytes = prompt.beginnings, self._elsewhere_bytes.totals
         ranked = []
         for place, target in enumerate(targets):
             upstream = self._find(target)
             blocks = upstream.count_seen(beginnings)
             spared = _ENDS[blocks - 1] if blocks else 0
-            left = upstream.waiting_bytes + upstream.elsewhere_bytes - spared
+            left = upstream.waiting_bytes + elsewhere_bytes.get(target.key, 0) - spared
             left += _CALL_BYTES * in_flight.get(target.key, 0)
             ranked.append((left, upstream.sent, place, spared))
         ranked.sort()
@@ -178,11 +174,6 @@ class Prefixes:
             if is_first:
                 self.on_news()
 
-    def note_loads(self) -> None:
-        """Have the others told of the load at every upstream."""
-        for key in self._upstreams:
-            self.note_load(key)
-
     def take_news(self, in_flight: Mapping[str, int]) -> Told:
         """Return what the other workers do not know yet."""
         sent, self._sent = self._sent, []
@@ -203,14 +194,11 @@ class Prefixes:
                 upstream = self._find(known[key])
                 upstream.sent += 1
                 upstream.note(beginnings)
-        for key, load_bytes in loads.items():
-            if key in known:
-                self._find(known[key]).hear(worker, load_bytes)
+        self._elsewhere_bytes.hear(worker, {key: load_bytes for key, load_bytes in loads.items() if key in known})
 
     def forget_worker(self, worker: int) -> None:
         """Forget the load of a worker that is gone."""
-        for upstream in self._upstreams.values():
-            upstream.hear(worker, 0)
+        self._elsewhere_bytes.forget_worker(worker)
 
     def end(self, target: Target, waiting_bytes: int) -> None:
         """Note that a prompt's first token came, or that it never will."""
@@ -222,11 +210,13 @@ class Prefixes:
     def forget(self, key: str) -> None:
         """Forget what an upstream was sent: its engine has started anew."""
         self._upstreams.pop(key, None)
+        self._elsewhere_bytes.forget(key)
 
     def keep(self, keys: set[str]) -> None:
         """Forget every upstream but these."""
         for key in self._upstreams.keys() - keys:
             del self._upstreams[key]
+        self._elsewhere_bytes.keep(keys)
 
     def _find(self, target: Target) -> _Upstream:
         upstream = self._upstreams.get(target.key)

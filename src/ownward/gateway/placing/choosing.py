@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ownward.upstreams import translation
 
 _SHOWN_FIELDS = 6
+_NONE_ELSEWHERE: Mapping[str, int] = {}
 
 LimitsBy = Literal["window", "bucket"]
 """How a key's minute is counted: no 60 s hold more, or a minute's worth at once that refills evenly."""
@@ -118,11 +119,13 @@ def choose(
     full_tiers: Container[str],
     now_s: float,
     by_prefix: Order | None = None,
+    elsewhere: Mapping[str, int] = _NONE_ELSEWHERE,
 ) -> Choice:
     """Return the candidates for a request in order, with the reason.
 
     `breakers` and `in_flight` are by target key, absent meaning closed and none. `by_prefix` orders the upstreams of
-    tiers that balance so; without it, and in other tiers, the one with the fewest calls in flight comes first.
+    tiers that balance so; without it, and in other tiers, the one with the fewest calls in flight comes first, those of
+    other workers, which `elsewhere` holds, among them.
     Raises: UnknownRoute, OutOfScope, PolicyRefusal, Incapable, NoUpstream.
     """
     matched = match(asked, table)
@@ -145,7 +148,7 @@ def choose(
                 first_why = f" ({why})"
             up += ordered
         elif len(usable) > 1:
-            up += sorted(usable, key=lambda target: in_flight.get(target.key, 0))
+            up += sorted(usable, key=lambda target: in_flight.get(target.key, 0) + elsewhere.get(target.key, 0))
         else:
             up += usable
     is_last_resort = not up

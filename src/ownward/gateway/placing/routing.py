@@ -107,7 +107,11 @@ class Memory:
 
 @dataclass(frozen=True, kw_only=True, eq=False)  # no slots: cached properties
 class RoutingTable:
-    """Everything a request may be matched with."""
+    """Everything a request may be matched with.
+
+    `prefix_tiers` place by prefix, over several upstreams; of the other tiers with several, `counted` holds the keys of
+    the upstreams, of which the one with the fewest calls in flight is taken.
+    """
 
     plan: Plan
     plan_sha256: str
@@ -116,6 +120,7 @@ class RoutingTable:
     targets: Mapping[str, tuple[Target, ...]]
     tiers_by_model: Mapping[str, tuple[str, ...]]
     prefix_tiers: frozenset[str]
+    counted: frozenset[str]
     needs_metadata: bool
     needs_headers: bool
     needs_fingerprint: bool
@@ -245,6 +250,12 @@ def compile_plan(
         },
         prefix_tiers=frozenset(
             tier.name for tier in plan.tiers.values() if tier.balances_by_prefix and len(tier.upstreams) > 1
+        ),
+        counted=frozenset(
+            f"{tier.name}/{upstream.name}"
+            for tier in plan.tiers.values()
+            if len(tier.upstreams) > 1 and not tier.balances_by_prefix
+            for upstream in tier.upstreams
         ),
         detection=_detection(plan),
         needs_metadata=any(match.metadata for match in matches),

@@ -10,7 +10,8 @@ from ownward.gateway.settings import GatewaySettings
 Message = dict[str, Any]
 
 News = dict[str, Any]
-"""`breakers`: by upstream, when it was said and the breaker's fields; `sent` and `loads`: as `Prefixes` has them."""
+"""`breakers`: by upstream, when it was said and the breaker's fields; `calls`: those in flight, by upstream; `sent` and
+`loads`: as `Prefixes` has them."""
 
 LINE_BYTES: Final = 1 << 26
 MOST_UNHEARD_BYTES: Final = 1 << 20  # what waits for a process that does not listen; further news are left out
