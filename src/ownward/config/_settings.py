@@ -122,7 +122,8 @@ def _problems(section: Any) -> Iterator[Problem]:
         if too_low or too_high:
             least = "" if about.least is None else f" from {about.least:g}"
             most = "" if about.most is None else f" up to {about.most:g}"
-            yield Problem(key, f"is {value}", f"Write a value{least}{most}")
+            unit = f", in {about.unit}" if about.unit[:1].isalpha() else ""  # "0 to 1" is said by the bounds
+            yield Problem(key, f"is {value}", f"Write a value{least}{most}{unit}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

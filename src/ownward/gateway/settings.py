@@ -109,7 +109,7 @@ class GatewaySettings:
             "keep_responses_per_key", "keep_bytes_per_key", "keep_response_bytes",
         )  # fmt: skip
         faults += [
-            _fault(name, f"is {getattr(self, name)}", "A number above 0")
+            _fault(name, f"is {getattr(self, name)}", f"A number{_unit_of(name)} above 0")
             for name in positive
             if getattr(self, name) <= 0
         ]
@@ -123,7 +123,9 @@ class GatewaySettings:
             "gather_stream_s",
         )
         faults += [
-            _fault(name, f"is {getattr(self, name)}", "0 or more") for name in not_negative if getattr(self, name) < 0
+            _fault(name, f"is {getattr(self, name)}", f"0{_unit_of(name).removeprefix(' of')} or more")
+            for name in not_negative
+            if getattr(self, name) < 0
         ]
         return faults
 
@@ -146,6 +148,15 @@ class GatewaySettings:
             )
             faults.append(_fault("host", message, allowed))
         return faults
+
+
+def _unit_of(name: str) -> str:
+    """Return the unit that a setting's name ends with, as it stands behind a number; nothing where it counts.
+
+    >>> _unit_of("deadline_s"), _unit_of("max_body_bytes"), _unit_of("max_attempts")
+    (' of seconds', ' of bytes', '')
+    """
+    return " of seconds" if name.endswith("_s") else " of bytes" if name.endswith("_bytes") else ""
 
 
 def _fault(key: str, message: str, allowed: str) -> Fault:

@@ -23,6 +23,7 @@ _MOST_HEADERS = 256
 _SURELY_KEPT = 3  # answers after which a server has shown that it keeps a connection
 _JUST_FREED_S = 0.002  # too short for it to have thought better of it
 _RESTING_BYTES = 16 * 1024
+_CARRIAGE_RETURN = 0x0D
 
 
 class Connection(asyncio.Protocol):
@@ -35,6 +36,7 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_answer",
         "_at_head",
+        "_beginning",
         "_has_length",
         "_head_bytes",
         "_header_limit",
@@ -42,6 +44,7 @@ class Connection(asyncio.Protocol):
         "_is_head_request",
         "_is_paused",
         "_is_resting",
+        "_is_spent",
         "_low_water",
         "_on_free",
         "_parser",
@@ -72,11 +75,13 @@ class Connection(asyncio.Protocol):
         self._headers: list[tuple[bytes, bytes]] = []
         self._poll: select.poll | None = None
         self._at_head = False
+        self._beginning: bytes | None = None  # of an answer whose first line has not ended
         self._head_bytes = 0
         self._is_head_request = False
         self._has_length = False
         self._is_paused = False
         self._is_resting = False
+        self._is_spent = False
         self._low_water: LowWater | None = None
         self.freed_at = 0.0
         self.idle_until = 0.0
@@ -98,6 +103,7 @@ class Connection(asyncio.Protocol):
         assert self._transport is not None
         self._answer = weakref.ref(response)
         self._at_head = True
+        self._beginning = b""
         self._head_bytes = 0
         self._is_head_request = is_head_request
         response.attach(self)
@@ -173,8 +179,11 @@ class Connection(asyncio.Protocol):
             return
         if self._at_head:
             self._head_bytes += len(data)
+            if self._beginning is not None:
+                data = self._with_line_ends(self._beginning + data)
         try:
-            self._parser.feed_data(data)
+            if data:
+                self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             self._break("switched protocols unasked")
             return
@@ -190,6 +199,28 @@ class Connection(asyncio.Protocol):
             return
         if self._parts:
             self._hand_on()
+
+    def _with_line_ends(self, begun: bytes) -> bytes:
+        """Return what is to be parsed of an answer's beginning: nothing, while its first line, or such a head, goes on.
+
+        A head that ends all its lines with bare line feeds, as a few servers write, is read as if it had carriage
+        returns, and its connection is not used again. Where only some lines lack them, what looks like one may be a
+        value that a client made the server repeat: the parser refuses that, as it refuses such lines between chunks.
+
+        Source: RFC 9112, section 2.2.
+        """
+        end = begun.find(b"\n")
+        self._beginning = None
+        if (end > 0 and begun[end - 1] == _CARRIAGE_RETURN) or begun[:5] != b"HTTP/"[: len(begun)]:
+            return begun
+        head, blank, rest = begun.partition(b"\n\n")
+        if head.find(b"\r") >= 0:
+            return begun
+        if not blank:
+            self._beginning = begun
+            return b""
+        self._is_spent = True
+        return b"%b\r\n\r\n%b" % (head.replace(b"\n", b"\r\n"), rest)
 
     def eof_received(self) -> None:
         """Let the transport close; `connection_lost` tells what it means."""
@@ -267,7 +298,8 @@ class Connection(asyncio.Protocol):
         self.resume()
         self.end_rest()
         transport = self._transport
-        if not self._parser.should_keep_alive() or transport is None or transport.get_write_buffer_size():
+        self._is_spent |= not self._parser.should_keep_alive()
+        if self._is_spent or transport is None or transport.get_write_buffer_size():
             # An end announced, or an answer before the request was out: this connection is spent.
             self._finish()
             self.abort()

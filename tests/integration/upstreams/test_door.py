@@ -158,10 +158,81 @@ def test_a_redirect_is_handed_back_and_not_followed(serve):
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("pieces", [1, 2, 7, 1000])
+@pytest.mark.parametrize(
+    ("answer", "body"),
+    [
+        (b"HTTP/1.1 200 OK\ncontent-length: 6\nx-a: b\n\na\r\n\nbc", b"a\r\n\nbc"),
+        (b"HTTP/1.1 200 OK\ncontent-length: 2\n\n\n\n", b"\n\n"),
+        (b"HTTP/1.0 200 OK\n\nab\r\n", b"ab\r\n"),
+        (b"HTTP/1.1 204 No Content\n\n", b""),
+        (b"HTTP/1.1 200 OK\ntransfer-encoding: chunked\n\n3\r\nabc\r\n0\r\n\r\n", b"abc"),
+    ],
+)
+def test_a_head_of_lines_that_end_with_line_feeds_is_read_and_its_connection_not_used_again(
+    serve, answer, body, pieces
+):
+    async def main():
+        async def script(visit):
+            for at in range(0, len(answer), pieces):
+                visit.write(answer[at : at + pieces])
+                await asyncio.sleep(0.001)
+            if answer.startswith(b"HTTP/1.0"):
+                visit.transport.close()
+
+        async with serve(script) as served, Door() as door:
+            for _ in range(2):
+                response = await call(door, served.origin)
+                assert await response.read(100) == body
+            assert served.connections == 2
+
+    asyncio.run(main())
+
+
+def test_what_follows_an_answer_of_bare_line_feeds_meets_nobody(serve):
+    """A server that repeats a client's words in a header may be made to send two answers; the second is dropped."""
+    second = b"HTTP/1.1 200 OK\ncontent-length: 4\n\nevil"
+
+    async def main():
+        def script(visit):
+            visit.write(b"HTTP/1.1 200 OK\nx-said: a\ncontent-length: 2\n\nok" + second)
+
+        async with serve(script) as served, Door() as door:
+            for _ in range(3):
+                assert await (await call(door, served.origin)).read(100) == b"ok"
+            assert served.connections == 3
+
+    asyncio.run(main())
+
+
+def test_the_next_answer_of_the_same_server_may_have_other_line_ends(serve):
+    async def main():
+        def script(visit):
+            bare = b"HTTP/1.1 200 OK\ncontent-length: 2\n\nok"
+            visit.write(bare if visit.number == 2 else bare[:-2].replace(b"\n", b"\r\n") + b"ok")
+
+        async with serve(script) as served, Door() as door:
+            for _ in range(4):
+                assert await (await call(door, served.origin)).read(100) == b"ok"
+            assert served.connections == 2
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize(
     "answer",
     [
         b"garbage\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 2\nx-a: b\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\nok",
+        b"HTTP/1.1 200 OK\ncontent-length: 2\r\n\r\nok",
+        b"HTTP/1.1 200 OK\ncontent-length: 2\n\r\nok",
+        b"HTTP/1.1 200 OK\nx-a: b\rcontent-length: 2\n\nok",
+        b"HTTP/1.1 200 OK\ncontent-length: 1\ncontent-length: 2\n\nab",
+        b"HTTP/1.1 200 OK\ntransfer-encoding: chunked\n\n2\nok\n0\n\n",
+        b"HTTP/1.1 200 OK\n" + b"a: b\n" * 1000 + b"\n",
+        b"HTTP/1.1 200 OK\na: " + b"b" * 200_000,
+        b"HTTP/1.1 200 OK\n" + b"a: bcdef\n" * 20_000,
         b"SSH-2.0-OpenSSH_9.6\r\n",
         b"HTTP/1.1 abc OK\r\n\r\n",
         b"HTTP/2 200\r\n\r\n",

@@ -98,7 +98,7 @@ def test_every_fault_of_every_source_is_told_at_once(folder):
     told = "\n".join(str(fault) for fault in caught.value.faults)
     for words in (
         "ownward.toml:2: server.prot is no known key",
-        "ownward.toml:9: gateway.max_attempts is 0. Write a value from 1 up to 100",
+        "ownward.toml:9: gateway.max_attempts is 0. Write a value from 1 up to 100, in calls",
         'ownward.toml:4: gatway is no known key. Closest: "gateway"',
         'ownward.toml:7: ledger.durability is "powr". Closest: "power"',
         'environment: OWNWARD_GATEWAY_MAX_ATEMPTS is no setting. Closest: "OWNWARD_GATEWAY_MAX_ATTEMPTS"',
@@ -109,6 +109,23 @@ def test_every_fault_of_every_source_is_told_at_once(folder):
         assert words in told
     assert len(caught.value.faults) == 8
     assert caught.value.next_step is not None
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "told"),
+    [
+        ("OWNWARD_GATEWAY_GATHER_STREAM_S", "2s", "is 2.0. Write a value from 0 up to 1, in seconds"),
+        ("OWNWARD_GATEWAY_DEADLINE_S", "0", "is 0.0. Write a value from 0.001, in seconds"),
+        ("OWNWARD_GATEWAY_MAX_BODY_BYTES", "0", "is 0. Write a value from 1, in bytes"),
+        ("OWNWARD_GATEWAY_RETRY_FRACTION", "2", "is 2.0. Write a value from 0 up to 1"),
+        ("OWNWARD_ECONOMICS_USD_PER_KWH", "-1", "is -1. Write a value from 0, in USD per kWh"),
+    ],
+)
+def test_bounds_are_told_with_their_unit(folder, variable, text, told):
+    with pytest.raises(ConfigError) as caught:
+        load(folder, environ={**HOME, variable: text})
+    (fault,) = caught.value.faults
+    assert str(fault).endswith(told)
 
 
 @pytest.mark.parametrize(
