@@ -125,7 +125,7 @@ def test_bounds_are_told_with_their_unit(folder, variable, text, told):
     with pytest.raises(ConfigError) as caught:
         load(folder, environ={**HOME, variable: text})
     (fault,) = caught.value.faults
-    assert str(fault).endswith(told)
+    assert str(fault).endswith(f"{told}.")
 
 
 @pytest.mark.parametrize(
