@@ -52,8 +52,13 @@ class Peeked(msgspec.Struct, gc=False):
     text: msgspec.Raw = msgspec.Raw(b"")
     output_config: msgspec.Raw = msgspec.Raw(b"")
     output_format: msgspec.Raw = msgspec.Raw(b"")
+    functions: msgspec.Raw = msgspec.Raw(b"")
     logprobs: msgspec.Raw = msgspec.Raw(b"")
+    top_logprobs: msgspec.Raw = msgspec.Raw(b"")
+    include: msgspec.Raw = msgspec.Raw(b"")
+    modalities: msgspec.Raw = msgspec.Raw(b"")
     n: msgspec.Raw = msgspec.Raw(b"")
+    best_of: msgspec.Raw = msgspec.Raw(b"")
     metadata: msgspec.Raw = msgspec.Raw(b"")
     system: msgspec.Raw = msgspec.Raw(b"")
     instructions: msgspec.Raw = msgspec.Raw(b"")
@@ -65,18 +70,23 @@ class Peeked(msgspec.Struct, gc=False):
     def needs(self, body: bytes) -> frozenset[str]:
         """Return the capabilities, in the plan's words, that a tier must have for this request."""
         found = _media_needs(body)
-        if self.tools and bytes(self.tools) not in _NOTHING:
+        if _is_said(self.tools) or _is_said(self.functions):
             found |= {"tools"}
-        form = self.response_format or self.text or self.output_config or self.output_format
-        if form:
+        for form in (self.response_format, self.text, self.output_config, self.output_format):
+            if not form:
+                continue
             stated = bytes(form)
             if b"json_schema" in stated:
                 found |= JSON_SCHEMA
             elif b"json_object" in stated:
                 found |= {"json_mode"}
-        if self.logprobs and bytes(self.logprobs) not in _NOTHING:
-            found |= {"logprobs"}
-        if self.n and bytes(self.n) not in _ONE:
+        if self.logprobs and bytes(self.logprobs) not in _NO_LOGPROBS:  # 0 is one logprob a token, of completions
+            found |= _LOGPROBS
+        if _is_said(self.top_logprobs) or (self.include and b"output_text.logprobs" in bytes(self.include)):
+            found |= _LOGPROBS
+        if self.modalities and b'"audio"' in bytes(self.modalities):
+            found |= _AUDIO
+        if (self.n and bytes(self.n) not in _ONE) or (self.best_of and bytes(self.best_of) not in _ONE):
             found |= {"multiple_choices"}
         return found
 
@@ -96,12 +106,14 @@ class Peeked(msgspec.Struct, gc=False):
 
 JSON_SCHEMA = frozenset({"json_schema"})
 _NOTHING = frozenset({b"null", b"[]", b"false", b"0"})
+_NO_LOGPROBS = frozenset({b"null", b"false"})
 _ONE = frozenset({b"null", b"1"})
 _NO_NEEDS: frozenset[str] = frozenset()
 _IMAGE_PART = re.compile(rb'(?<!\\)"type"\s*:\s*"(?:image|image_url|input_image)"')
 _AUDIO_PART = re.compile(rb'(?<!\\)"type"\s*:\s*"input_audio"')
 _VISION = frozenset({"vision"})
 _AUDIO = frozenset({"audio"})
+_LOGPROBS = frozenset({"logprobs"})
 
 _decode_peeked = msgspec.json.Decoder(Peeked).decode
 _decode_top = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -163,6 +175,10 @@ def _fault_in(body: bytes) -> str | None:
     if body.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
         return "it begins with a byte order mark, or is not UTF-8"
     return None
+
+
+def _is_said(raw: msgspec.Raw) -> bool:
+    return bool(raw) and bytes(raw) not in _NOTHING
 
 
 def _media_needs(body: bytes) -> frozenset[str]:

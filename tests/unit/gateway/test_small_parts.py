@@ -135,6 +135,17 @@ def test_a_stream_ends_with_one_whole_event_even_inside_another(dialect, endpoin
         (b'{"messages":[{"content":[{"type":"image","source":{}}]}]}', {"vision"}),
         (b'{"messages":[{"content":"what is \\"type\\":\\"image\\" ?"}]}', set()),
         (b'{"messages":[{"content":[{"type":"input_audio"}]}]}', {"audio"}),
+        (b'{"functions": [{"name": "f"}], "tools": []}', {"tools"}),
+        (b'{"output_config": {"effort": "high"}, "output_format": {"type": "json_schema"}}', {"json_schema"}),
+        (b'{"prompt": "x", "logprobs": 0}', {"logprobs"}),
+        (b'{"logprobs": false, "top_logprobs": 0}', set()),
+        (b'{"input": "x", "top_logprobs": 2}', {"logprobs"}),
+        (b'{"input": "x", "include": ["message.output_text.logprobs"]}', {"logprobs"}),
+        (b'{"input": "x", "include": ["reasoning.encrypted_content"]}', set()),
+        (b'{"modalities": ["text", "audio"]}', {"audio"}),
+        (b'{"modalities": ["text"]}', set()),
+        (b'{"prompt": "x", "best_of": 3}', {"multiple_choices"}),
+        (b'{"prompt": "x", "best_of": 1, "n": 1}', set()),
     ],
 )
 def test_what_a_body_needs(body, needs):
