@@ -82,7 +82,7 @@ def serve(
     """Serve one OpenAI-compatible endpoint (and Anthropic's) on loopback, and keep the ledger.
 
     Without a plan it serves the embedded model; --model serves any GGUF file. Ctrl-C lets open requests end and stops
-    everything; SIGHUP reads the plan again.
+    everything; SIGHUP reads the plan and certificates again.
     """
     if plan_file is not None and model_file is not None:
         raise UsageError("--plan and --model exclude each other", next_step="Name the model in the plan's tier")

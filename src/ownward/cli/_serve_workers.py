@@ -57,7 +57,7 @@ async def serve_with_workers(
             stopping.set()
 
         def on_hangup() -> None:
-            pool.read_certificate()
+            pool.read_certificates()
             task = asyncio.create_task(_reload(pool, serving))
             reloads.add(task)
             task.add_done_callback(reloads.discard)

@@ -80,8 +80,16 @@ class Gateway(Commons):
         table = self._compile(plan)  # refuses before anything is written
         await asyncio.to_thread(_check_ways, table)
         await asyncio.to_thread(self._snapshot, plan)
+        await self.door.read_certificates(table.ways - self.table.ways)  # nobody has read them while no plan had them
         self.use(self._compile(plan))  # anew: an engine may have moved while the ledger was written
         self._warn()
+
+    async def read_certificates(self) -> None:
+        """Read the authorities and client certificates of the plan's upstreams again.
+
+        Raises: ConfigError, naming each file that cannot be used; what was read before stays in use there.
+        """
+        await self.door.read_certificates(self.table.ways)
 
     def set_address(self, upstream: str, url: str | None) -> None:
         """Note where an engine listens now; None, that it is down. What its last life taught is forgotten."""
@@ -159,7 +167,7 @@ def _check_ways(table: RoutingTable) -> None:
 
     Raises: ConfigError, naming the file; MissingExtra, if the plan states a proxy and aiohttp is not installed.
     """
-    for way in {target.way for targets in table.targets.values() for target in targets}:
+    for way in table.ways:
         if not way.is_direct:
             make_transport(way)
 

@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -126,14 +126,21 @@ class GatewayServer:
         """
         await self.gateway.reload(plan)
 
-    def read_certificate(self) -> None:
-        """Read the certificate again; one that cannot be used changes nothing, and the log says so."""
+    def read_certificates(self) -> None:
+        """Read our certificate and those of upstreams again; one that cannot be used changes nothing and is logged."""
+        self._begin(self._read_those_of_upstreams())
         if self._tls is None:
             return
         try:
             self._tls.reload()
         except ConfigError as error:
             _LOG.error("the certificate was not read again and the old one stays: %s", error)
+
+    async def _read_those_of_upstreams(self) -> None:
+        try:
+            await self.gateway.read_certificates()
+        except ConfigError as error:
+            _LOG.error("certificates of upstreams were not read again and the old ones stay: %s", error)
 
     def set_address(self, upstream: str, url: str | None) -> None:
         """Note where an engine listens now; None, that it is down."""
@@ -214,11 +221,14 @@ class GatewayServer:
                 loop.remove_signal_handler(number)
 
     def _on_hangup(self) -> None:
-        self.read_certificate()
+        self.read_certificates()
         if self._load_plan is None:
             _LOG.warning("SIGHUP: no plan file to read again")
             return
-        task = asyncio.get_running_loop().create_task(self._reload_from_file(self._load_plan))
+        self._begin(self._reload_from_file(self._load_plan))
+
+    def _begin(self, reload: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(reload)
         self._reloads.add(task)
         task.add_done_callback(self._reloads.discard)
 

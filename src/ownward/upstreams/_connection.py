@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import select
+import ssl
 import weakref
 from collections.abc import Callable
 from typing import cast
@@ -58,6 +59,7 @@ class Connection(asyncio.Protocol):
         "is_peer_private",
         "keep_alive_s",
         "served",
+        "tls",
         "was_aborted",
         "was_chunked",
         "was_lost_again",
@@ -94,6 +96,7 @@ class Connection(asyncio.Protocol):
         self.was_lost_unused = False
         self.keep_alive_s: float | None = None
         self.served = 0
+        self.tls: ssl.SSLContext | None = None
 
     # The pool's side.
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Collection
 from pathlib import Path
 from typing import Self
 
-from ownward.core import ConfigError, MissingExtra, PolicyRefusal, UpstreamUnreachable
+from ownward.core import ConfigError, Fault, MissingExtra, PolicyRefusal, UpstreamUnreachable
 from ownward.policy import Origin, Permit
 from ownward.upstreams.http1 import Http1Transport
 from ownward.upstreams.response import Response
@@ -25,6 +27,7 @@ class Door:
         """Use our own HTTP/1.1 transport unless another is given."""
         self._limits = limits
         self._transport = transport or Http1Transport(limits=limits, ca_file=ca_file)
+        self._own_way = Way(ca_file=ca_file) if transport is None else None
         self._others: dict[Way, Transport] = {}
 
     async def send(
@@ -70,6 +73,24 @@ class Door:
             timeouts=timeouts,
             reach=permit.place.reach,
         )
+
+    async def read_certificates(self, ways: Collection[Way]) -> None:
+        """Read the authorities and client certificates of `ways` anew, where they are in use.
+
+        New connections use them; those that are open end with the calls on them.
+        Raises: ConfigError, naming each file that cannot be used, whose way keeps what it had; the others are renewed.
+        """
+        renewed = [(way, transport) for way, transport in self._others.items() if way in ways]
+        if self._own_way is not None and DIRECT in ways:
+            renewed.append((self._own_way, self._transport))
+        faults: list[Fault] = []
+        for way, transport in renewed:
+            try:
+                transport.use_tls(await asyncio.to_thread(make_tls_context, way))
+            except ConfigError as error:
+                faults += error.faults
+        if faults:
+            raise ConfigError(faults)
 
     async def close(self) -> None:
         """Close every connection at once."""

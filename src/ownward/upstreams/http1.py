@@ -125,6 +125,14 @@ class Http1Transport:
             raise
         return response
 
+    def use_tls(self, tls: ssl.SSLContext) -> None:
+        """Connect by `tls` from now on; what was connected by another is closed, if busy, once its answer is whole."""
+        self._tls = tls
+        for pool in self._pools.values():
+            for connection in tuple(pool.idle):
+                if connection.tls is not None:
+                    connection.abort()  # which takes it out of the pool
+
     async def close(self) -> None:
         """Close every connection at once; later calls are refused."""
         self._is_closed = True
@@ -180,6 +188,7 @@ class Http1Transport:
         if self._is_closed:
             raise unreachable(upstream, origin, "was not called: the door is closed")
         loop = asyncio.get_running_loop()
+        tls = self._tls_context() if origin.scheme == "https" else None
         try:
             addresses = await self._resolver(origin.host, origin.port)
         except OSError as error:
@@ -197,8 +206,8 @@ class Http1Transport:
                         ),
                         host=address,
                         port=origin.port,
-                        ssl=self._tls_context() if origin.scheme == "https" else None,
-                        server_hostname=origin.host if origin.scheme == "https" else None,
+                        ssl=tls,
+                        server_hostname=None if tls is None else origin.host,
                     )
             except ssl.SSLCertVerificationError as error:
                 failure = f"showed a certificate that is not trusted ({error.verify_message})"
@@ -209,6 +218,7 @@ class Http1Transport:
             except OSError as error:
                 failure = f"gave no connection ({error.strerror or type(error).__name__})"
             else:
+                connection.tls = tls
                 connection.is_peer_loopback = is_loopback_address(address)
                 connection.is_peer_private = is_private_address(address)
                 return connection
@@ -264,7 +274,8 @@ class Http1Transport:
         kept_s = self._limits.idle_s
         if connection.keep_alive_s is not None:
             kept_s = min(connection.keep_alive_s - _KEEP_ALIVE_MARGIN_S, self._limits.idle_most_s)
-        if kept_s <= 0 or self._is_closed:
+        is_outdated = connection.tls is not None and connection.tls is not self._tls
+        if kept_s <= 0 or is_outdated or self._is_closed:
             connection.abort()
             return
         connection.idle_until = connection.freed_at + kept_s

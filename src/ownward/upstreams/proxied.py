@@ -122,6 +122,10 @@ class AiohttpTransport:
             raise
         return response
 
+    def use_tls(self, tls: ssl.SSLContext) -> None:
+        """Connect by `tls` from now on: no connection outlives its call."""
+        self._tls = tls
+
     async def close(self) -> None:
         """Close every connection at once; later calls are refused."""
         self._is_closed = True

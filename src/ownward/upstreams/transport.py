@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -37,6 +38,10 @@ class Transport(Protocol):
         UpstreamTimeout and BrokenStream, if it may have been; PolicyRefusal, if an
         address is beyond `reach`, or text would travel in the clear.
         """
+        ...
+
+    def use_tls(self, tls: ssl.SSLContext) -> None:
+        """Connect by `tls` from now on; what was connected by another ends with the call on it."""
         ...
 
     async def close(self) -> None:

@@ -17,6 +17,7 @@ from ownward.core import ConfigError
 from ownward.engines import FakeOptions, FakeServer
 from ownward.gateway import GatewaySettings
 from ownward.gateway.listening.tls import ListenerTls
+from ownward.plan import Upstream
 
 
 class Issued:
@@ -46,6 +47,42 @@ class Issued:
 @pytest.fixture
 def issued(tmp_path):
     return Issued(tmp_path)
+
+
+def test_a_renewed_authority_of_an_upstream_that_cannot_be_used_is_logged_and_the_old_one_stays(
+    lab, start, issued, tmp_path, caplog
+):
+    """Each file by itself: what is whole is renewed."""
+    ca_file = tmp_path / "ca.pem"
+    issued.authority.cert_pem.write_to_path(ca_file)
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(issued.cert, issued.key)
+    body = json.dumps({"object": "chat.completion", "choices": []}).encode()
+
+    async def answer(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b" % (len(body), body))
+        await writer.drain()
+        writer.close()
+
+    async def main():
+        upstream = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=server)
+        url = f"https://localhost:{upstream.sockets[0].getsockname()[1]}/v1"
+        stated = Upstream(name="u", url=url, ca_file=str(ca_file))
+        tier = lab.tier("a", "", kind="owned", engine="adopted", upstreams=(stated,))
+        async with upstream, start(lab.plan_of(tier)) as running:
+            assert (await running.ask(body=lab.chat())).status == 200
+            ca_file.write_text("half a")
+            with caplog.at_level(logging.ERROR):
+                running.server.read_certificates()
+                async with asyncio.timeout(20):
+                    while not caplog.records:  # noqa: ASYNC110 - what happens in the gateway is polled
+                        await asyncio.sleep(0.01)
+            assert f"{ca_file}: ca_file cannot be used" in caplog.text
+            assert "the old ones stay" in caplog.text
+            assert (await running.ask(body=lab.chat())).status == 200
+
+    asyncio.run(main())
 
 
 async def send_tls(

@@ -343,6 +343,58 @@ def test_a_new_certificate_reaches_every_worker_though_the_plan_is_broken(tmp_pa
     asyncio.run(main())
 
 
+ANSWER = {"object": "chat.completion", "choices": [{"index": 0, "message": {"role": "assistant"}}]}
+
+
+def test_renewed_certificates_of_an_upstream_reach_every_worker_though_the_plan_is_broken(lab, tmp_path):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.verify_mode = ssl.CERT_REQUIRED
+
+    def begin(name):
+        """Have a new authority issue everything, on both sides."""
+        authority = trustme.CA()
+        authority.issue_cert("localhost").configure_cert(context)
+        authority.configure_trust(context)
+        authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+        shown = authority.issue_cert(f"{name}.example", common_name=name)
+        shown.private_key_and_cert_chain_pem.write_to_path(tmp_path / "client.pem")
+
+    async def answer(reader, writer):
+        (name,) = (v for part in writer.get_extra_info("peercert")["subject"] for k, v in part if k == "commonName")
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).lower()
+                await reader.readexactly(int(head.partition(b"content-length:")[2].split(b"\r\n")[0]))
+                body = json.dumps(ANSWER | {"id": name}).encode()
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n")
+                writer.write(b"content-length: %d\r\n\r\n%b" % (len(body), body))
+        writer.close()
+
+    async def main():
+        begin("first")
+        upstream = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context)
+        url = f"https://localhost:{upstream.sockets[0].getsockname()[1]}/v1"
+        stated = f'ca_file = "{tmp_path}/ca.pem"\nclient_cert_file = "{tmp_path}/client.pem"\n[workloads.chat]'
+        async with upstream, serving(tmp_path, url, plan=PLAN.replace("[workloads.chat]", stated)) as served:
+
+            async def shown():
+                answers = await asyncio.gather(*(lab.ask(served.base_url, lab.CHAT, lab.chat()) for _ in range(12)))
+                assert {answer.status for answer in answers} == {200}
+                return {answer.json["id"] for answer in answers}
+
+            assert await shown() == {"first"}
+            begin("second")
+            (tmp_path / "plan.toml").write_text("half [")
+            os.kill(served.pid, signal.SIGHUP)
+            for _ in range(200):
+                if await shown() == {"second"}:
+                    break
+                await asyncio.sleep(0.05)
+            assert [await shown() for _ in range(3)] == [{"second"}] * 3
+
+    asyncio.run(main())
+
+
 def test_counters_of_a_worker_that_cannot_be_replaced_at_once_are_kept_once(lab, tmp_path):
     class Gone:
         snapshot = "# HELP a_total A.\n# TYPE a_total counter\na_total 3\n"

@@ -154,6 +154,11 @@ class RoutingTable:
         return tuple(names)
 
     @cached_property
+    def ways(self) -> frozenset[Way]:
+        """How the upstreams are reached."""
+        return frozenset(target.way for targets in self.targets.values() for target in targets)
+
+    @cached_property
     def unusable(self) -> tuple[str, ...]:
         """What an operator should know: upstreams that nothing can be sent to, and why."""
         listed = (target for targets in self.targets.values() for target in targets)

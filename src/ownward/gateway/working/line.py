@@ -83,8 +83,8 @@ class WorkerLine:
                         telling.repeat()
                     case "forget":
                         telling.forget(message["worker"])
-                    case "certificate":
-                        server.read_certificate()
+                    case "certificates":
+                        server.read_certificates()
                     case "address":
                         server.set_address(message["upstream"], message["url"])
                     case "others":

@@ -119,10 +119,10 @@ class WorkerPool:
             raise EngineError(f"a worker refused the plan: {refusals[0]}", next_step="The old plan stays")
         self.plan = plan
 
-    def read_certificate(self) -> None:
-        """Have every worker read the certificate again."""
+    def read_certificates(self) -> None:
+        """Have every worker read our certificate again, and those of upstreams."""
         for worker in self._workers.values():
-            worker.tell({"do": "certificate"})
+            worker.tell({"do": "certificates"})
 
     async def stop(self) -> None:
         """Have every worker take no new requests and end those in flight within `drain_s`; none is left."""
