@@ -3,6 +3,7 @@
 
 import asyncio
 import json
+from decimal import Decimal
 
 import pytest
 
@@ -139,6 +140,36 @@ def test_what_a_strategy_cannot_work_on_is_refused_by_name(lab, start, path, bod
                 assert (answer.status, answer.json["error"]["code"]) == (400, "incapable")
                 direct = await running.ask(path, {"messages": [], **body}, headers={"x-ownward-tier": "a"})
                 assert direct.status == 200
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("first", ["answers", "states no usage", "is served otherwise"])
+def test_a_cap_of_dollars_counts_what_calls_may_have_cost(lab, start, first):
+    """A call without usage, and one of unknown charge, cost something, though nobody knows what."""
+    said = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "perhaps"}, "finish_reason": "stop"}]}
+    usage = {"usage": {"prompt_tokens": 10, "completion_tokens": 10, "total_tokens": 20}}
+    body = json.dumps(
+        said
+        | ({} if first == "states no usage" else usage)
+        | ({"service_tier": "fast"} if "otherwise" in first else {})
+    ).encode()
+
+    async def script(_body, _reader, writer):
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
+        writer.write(head + body)
+        await writer.drain()
+
+    async def main():
+        async with lab.Scripted(script) as cheap, FakeServer(FakeOptions(reply="yes")) as strong:
+            capped = Strategy(
+                kind="cascade", tiers=("a", "b"), options={"labels": ("yes", "no")}, max_usd=Decimal("0.001")
+            )
+            plan = plan_with(lab, capped, lab.tier("a", cheap.base_url), lab.tier("b", strong.base_url))
+            async with start(plan) as running:
+                await running.ask(body={**lab.chat(max_tokens=500), "model": "judged"})
+                tiers = {row["tier"] for row in await running.rows()}
+                assert tiers == ({"a", "b"} if first == "answers" else {"a"})
 
     asyncio.run(main())
 

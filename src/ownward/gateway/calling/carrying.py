@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Iterable
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from ownward.gateway.placing.choosing import Choice
     from ownward.gateway.placing.routing import Target
     from ownward.gateway.placing.strategy import CompiledStrategy
+    from ownward.gateway.watching.metrics import CallEnd
     from ownward.strategies import Ask, Reply
     from ownward.upstreams import Response
 
@@ -45,11 +47,12 @@ async def carry_out(strategy: CompiledStrategy, exchange: Served, choice: Choice
     spec = strategy.spec
     top = _read(exchange)
     steps = strategies.run(spec, strategy.judge)
-    failures: list[OwnwardError] = []
+    spent = _Spent(exchange)
+    failures = spent.failures
     try:
         asks = next(steps)
         while True:
-            calls = (_call(exchange, choice, ask, top, failures) for ask in asks)
+            calls = (_call(exchange, choice, ask, top, spent) for ask in asks)
             asks = steps.send(await _all_of(calls))
     except StopIteration as end:
         chosen: strategies.Chosen = end.value
@@ -71,7 +74,32 @@ async def carry_out(strategy: CompiledStrategy, exchange: Served, choice: Choice
     )
 
 
-async def _call(exchange: Served, choice: Choice, ask: Ask, top: _Top, failures: list[OwnwardError]) -> Reply:
+class _Spent:
+    """What calls may have been charged at most, and failed of; a cap that counts the unknown as zero is none."""
+
+    __slots__ = ("_exchange", "_told", "failures")
+
+    def __init__(self, exchange: Served) -> None:
+        self._exchange = exchange
+        self._told = 0
+        self.failures: list[OwnwardError] = []
+
+    def take_usd(self) -> float:
+        """Return, in dollars, what has come since it was asked last: of retries and failed calls too."""
+        ended, self._told = self._exchange.calls[self._told :], len(self._exchange.calls)
+        return sum(map(_most_usd, ended))
+
+
+def _most_usd(ended: CallEnd) -> float:
+    if ended.state == "failed":
+        return 0.0
+    most = ended.charge_high_picousd if ended.charge_picousd is None else ended.charge_picousd
+    if most is not None:
+        return float(picousd_to_usd(most))
+    return 0.0 if ended.target.tier.kind == "owned" else inf
+
+
+async def _call(exchange: Served, choice: Choice, ask: Ask, top: _Top, spent: _Spent) -> Reply:
     from ownward.strategies import Reply
 
     started_s = exchange.gateway.clock.monotonic_s()
@@ -84,16 +112,16 @@ async def _call(exchange: Served, choice: Choice, ask: Ask, top: _Top, failures:
         except LedgerError:
             raise
         except OwnwardError as error:
-            failures.append(error)
+            spent.failures.append(error)
     elapsed_s = exchange.gateway.clock.monotonic_s() - started_s
     if attempt is None:
-        return Reply(text=None, elapsed_s=elapsed_s)
+        return Reply(text=None, elapsed_s=elapsed_s)  # what it cost counts with the next one: no cap holds up a retry
     taken.target = attempt.target
-    usage, charge = attempt.entry.usage, attempt.entry.charge_picousd
+    usage = attempt.entry.usage
     return Reply(
         text=taken.text,
         output_tokens=None if usage is None else usage.output_tokens,
-        usd=None if charge is None else float(picousd_to_usd(charge)),
+        usd=spent.take_usd(),
         elapsed_s=elapsed_s,
         payload=taken,
     )
