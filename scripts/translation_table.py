@@ -117,6 +117,7 @@ MEMBERS: dict[str, dict[str, tuple[Any, ...]]] = {
         "top_p": (0.5,),
         "truncation": ("auto", "disabled"),
         "user": ("u",),
+        "client_metadata": ({"session": "s"},),
     },
     "messages": {
         "cache_control": ({"type": "ephemeral"},),
@@ -222,6 +223,10 @@ PARTS: dict[str, dict[str, list[dict[str, Any]]]] = {
             HELLO, {"type": "reasoning", "id": "r", "summary": [], "encrypted_content": "x"}, _RESPONSES_CALL,
             {"type": "function_call_output", "call_id": "c", "output": "r"}],
         "`item_reference`": [HELLO, {"type": "item_reference", "id": "i"}],
+        "an item's id alone": [HELLO, {"id": "i"}],
+        "result that names its function": [
+            HELLO, _RESPONSES_CALL,
+            {"type": "function_call_output", "call_id": "c", "output": "r", "name": "f", "caller": {"type": "direct"}}],
         "items of the provider's own tools": [HELLO, {"type": "web_search_call", "id": "i", "status": "completed"}],
     },
     "messages": {

@@ -143,7 +143,9 @@ def _flag(top: Members, name: str) -> bool | None:
 
 def _refuse_references(own: Sequence[msgspec.Raw]) -> None:
     for index, item in enumerate(own):
-        if b"item_reference" in bytes(item) and text_of(find_members(item) or {}, "type") == "item_reference":
+        members = find_members(item) or {}
+        kind = text_of(members, "type")
+        if kind == "item_reference" or (kind is None and "role" not in members and "id" in members):
             raise Incapable(
                 f"input[{index}]: items are not kept by themselves, so that they cannot be referred to",
                 next_step="Send the item itself, or continue its response: previous_response_id",

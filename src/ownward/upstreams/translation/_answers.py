@@ -25,6 +25,8 @@ from ownward.upstreams.translation._core import (
     TextPiece,
 )
 from ownward.upstreams.translation._counts import (
+    anthropic_tier,
+    openai_tier,
     read_anthropic_counts,
     read_openai_counts,
     write_chat_usage,
@@ -91,6 +93,7 @@ def read_chat_answer(body: dict[str, Any]) -> Answer:
         stop_sequence=sequence,
         refusal=refusal,
         counts=read_openai_counts(body.get("usage")),
+        service_tier=_text(body.get("service_tier")) or None,
     )
 
 
@@ -152,7 +155,7 @@ def read_messages_answer(body: dict[str, Any]) -> Answer:
         stop_sequence=sequence,
         refusal=explanation_of(body),
         counts=read_anthropic_counts(usage),
-        is_priority=priority_of(usage),
+        service_tier=openai_tier(usage.get("service_tier")) if isinstance(usage, dict) else None,
     )
 
 
@@ -161,12 +164,6 @@ def explanation_of(holder: dict[str, Any]) -> str | None:
     details = holder.get("stop_details")
     explanation = details.get("explanation") if isinstance(details, dict) else None
     return explanation if isinstance(explanation, str) else None
-
-
-def priority_of(usage: object) -> bool | None:
-    """Return whether the answer was served with priority."""
-    tier = usage.get("service_tier") if isinstance(usage, dict) else None
-    return None if tier is None else tier == "priority"
 
 
 def _read_block(block: Any, place: str) -> Part:
@@ -192,7 +189,7 @@ def _text(value: object) -> str:
 
 def events_of(answer: Answer) -> Iterable[Event]:
     """Return a whole answer as the events of a stream."""
-    yield Begun(answer_id=answer.answer_id, model=answer.model)
+    yield Begun(answer_id=answer.answer_id, model=answer.model, service_tier=answer.service_tier)
     for part in answer.parts:
         match part:
             case Text():
@@ -252,8 +249,8 @@ def write_chat_answer(answer: Answer, *, now_s: int) -> dict[str, Any]:
     }
     if answer.counts is not None:
         body["usage"] = write_chat_usage(answer.counts)
-    if answer.is_priority is not None:
-        body["service_tier"] = "priority" if answer.is_priority else "default"
+    if answer.service_tier is not None:
+        body["service_tier"] = answer.service_tier
     return body
 
 
@@ -274,7 +271,8 @@ def write_messages_answer(answer: Answer) -> dict[str, Any]:
         "stop_sequence": answer.stop_sequence,
     }
     # The dialect always states them; where the upstream did not, it is 0 here and unknown in the ledger.
-    body["usage"] = write_messages_usage(answer.counts or Counts(input_tokens=0, output_tokens=0))
+    counts = answer.counts or Counts(input_tokens=0, output_tokens=0)
+    body["usage"] = write_messages_usage(counts) | anthropic_tier(answer.service_tier)
     return body
 
 

@@ -193,7 +193,7 @@ class Answer:
     stop_sequence: str | None = None
     refusal: str | None = None
     counts: Counts | None = None
-    is_priority: bool | None = None
+    service_tier: str | None = None  # in OpenAI's words
 
 
 # A stream: Begun, then parts one after the other, then Ended, then Over.
@@ -206,6 +206,7 @@ class Begun:
     answer_id: str
     model: str
     counts: Counts | None = None
+    service_tier: str | None = None  # in OpenAI's words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

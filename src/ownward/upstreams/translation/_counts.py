@@ -111,6 +111,20 @@ def write_messages_usage(counts: Counts) -> dict[str, Any]:
     return usage
 
 
+_TIERS = {"standard": "default", "priority": "priority", "batch": "batch"}
+
+
+def openai_tier(stated: object) -> str | None:
+    """Return in OpenAI's words in which tier of service a message was made; None where it does not say."""
+    return _TIERS.get(stated, stated) if isinstance(stated, str) else None
+
+
+def anthropic_tier(stated: str | None) -> dict[str, str]:
+    """Return the member of a message's usage that says so; none where Anthropic has no such tier (flex)."""
+    told = next((ours for ours, theirs in _TIERS.items() if theirs == stated), None)
+    return {} if told is None else {"service_tier": told}
+
+
 def _count(value: object) -> int | None:
     if type(value) is float and value.is_integer():
         value = int(value)

@@ -27,7 +27,6 @@ from ownward.upstreams.translation._reasoning import read_block
 _NO_SUCH = "the upstream's dialect knows nothing like it"
 _REFUSED: dict[str, tuple[Any, ...]] = {
     "container": (),
-    "diagnostics": (),
     "inference_geo": (),
     "mcp_servers": ([],),
     "speed": ("standard",),
@@ -73,6 +72,7 @@ def read_messages(body: dict[str, Any], report: Report) -> Asked:
         cache=top.take("cache_control", dict),
         places={"effort": "output_config.effort", "schema": "output_config.format", "stop": "stop_sequences"},
     )
+    top.drop("diagnostics")  # whether the prompt's cache was met: it changes nothing of the answer
     _read_context_management(top.inner("context_management"))
     for name, meaningless in _REFUSED.items():
         top.refuse(name, _NO_SUCH, unless=meaningless)

@@ -90,7 +90,8 @@ def read_responses(body: dict[str, Any], report: Report) -> Asked:
     )
     for name, (why, meaningless) in _REFUSED.items():
         top.refuse(name, why, unless=meaningless)
-    for name in (*OPENAI_HINTS, "max_tool_calls"):  # it counts the provider's own tools, of which there are none here
+    # max_tool_calls counts the provider's own tools, of which there are none here; client_metadata is Codex's labels
+    for name in (*OPENAI_HINTS, "max_tool_calls", "client_metadata"):
         top.drop(name, unless=({},))
     top.close()
     return asked
@@ -183,7 +184,7 @@ def _read_input(top: Members, system: list[Text]) -> tuple[Turn, ...]:
     turns: list[Turn] = []
     for index, entry in enumerate(stated):
         item = Members(entry, f"input[{index}]", top.report)
-        kind = item.take("type", str) or "message"
+        kind = item.take("type", str) or ("message" if item.has("role") or not item.has("id") else "item_reference")
         match kind:
             case "message":
                 _read_message(item, system, turns)
@@ -294,6 +295,9 @@ def _read_call(item: Members) -> Call:
 def _read_result(item: Members) -> Result:
     item.take_any("id")
     item.take_any("status")
+    item.take_any("name")  # of the function, which the call says as well
+    item.refuse("namespace", _NO_SUCH)
+    item.refuse("caller", _NO_SUCH, unless=({"type": "direct"},))
     call_id = item.take("call_id", str) or ""
     return Result(call_id=call_id, parts=tuple(_read_parts(item, "output")), path=item.path)
 

@@ -39,8 +39,8 @@ def write_response(answer: Answer, asked: Asked, *, now_s: int) -> dict[str, Any
         body["incomplete_details"] = {"reason": why}
     if answer.counts is not None:
         body["usage"] = write_responses_usage(answer.counts)
-    if answer.is_priority is not None:
-        body["service_tier"] = "priority" if answer.is_priority else "default"
+    if answer.service_tier is not None:
+        body["service_tier"] = answer.service_tier
     return body
 
 

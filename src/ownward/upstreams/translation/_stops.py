@@ -3,17 +3,37 @@
 from __future__ import annotations
 
 from ownward.upstreams.translation._core import StopReason
+from ownward.upstreams.translation._members import UntranslatableAnswer, shown
 
 _FROM_CHAT: dict[str, StopReason] = {
     "stop": "end",
+    "eos": "end",  # Together
+    "eos_token": "end",  # TGI
+    "stop_sequence": "stop_sequence",
     "length": "limit",
+    "max_tokens": "limit",
+    "model_length": "limit",  # Mistral: the model's context is full
     "tool_calls": "tool_calls",
     "function_call": "tool_calls",
     "content_filter": "refusal",
+    "safety": "refusal",
+    "recitation": "refusal",
+    "prohibited_content": "refusal",
 }
+_GAVE_UP = frozenset(
+    {
+        "error",  # Mistral, OpenRouter, vLLM
+        "abort",  # vLLM, SGLang
+        "insufficient_system_resource",  # DeepSeek
+        "malformed_function_call",  # Gemini
+        "function_call_filter: malformed_function_call",
+        "unexpected_tool_call",
+    }
+)
+"""Reasons with which no answer is whole, as their servers document them; no other dialect has a word for them."""
+
 _FROM_MESSAGES: dict[str, StopReason] = {
     "end_turn": "end",
-    "pause_turn": "end",
     "max_tokens": "limit",
     "model_context_window_exceeded": "limit",
     "stop_sequence": "stop_sequence",
@@ -40,8 +60,11 @@ def read_chat_stop(reason: object, sequence: object, *, has_calls: bool) -> tupl
     """Return the reason and the stop sequence; some servers (vLLM) tell the latter as `stop_reason`.
 
     A call that was demanded by name ends with `stop` on OpenAI's own service.
+    Raises: UntranslatableAnswer, if the upstream says that it gave up.
     """
-    stop = _FROM_CHAT.get(reason) if isinstance(reason, str) else None
+    stop = _FROM_CHAT.get(reason.lower()) if isinstance(reason, str) else None
+    if stop is None and isinstance(reason, str) and reason.lower() in _GAVE_UP:
+        raise UntranslatableAnswer(f"the upstream gave up before its answer was whole: {shown(reason.lower())}")
     if stop == "end" and has_calls:
         return "tool_calls", None
     if stop == "end" and isinstance(sequence, str):
@@ -50,7 +73,12 @@ def read_chat_stop(reason: object, sequence: object, *, has_calls: bool) -> tupl
 
 
 def read_messages_stop(reason: object, sequence: object) -> tuple[StopReason | None, str | None]:
-    """Return the reason and the stop sequence."""
+    """Return the reason and the stop sequence.
+
+    Raises: UntranslatableAnswer, if the turn is only paused: no other dialect can have it go on.
+    """
+    if reason == "pause_turn":
+        raise UntranslatableAnswer("the upstream paused its turn in the middle, which your dialect cannot have go on")
     stop = _FROM_MESSAGES.get(reason) if isinstance(reason, str) else None
     return stop, sequence if isinstance(sequence, str) else None
 

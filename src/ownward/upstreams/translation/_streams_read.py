@@ -24,7 +24,12 @@ from ownward.upstreams.translation._core import (
     RefusalPiece,
     TextPiece,
 )
-from ownward.upstreams.translation._counts import merge_anthropic_usage, read_anthropic_counts, read_openai_counts
+from ownward.upstreams.translation._counts import (
+    merge_anthropic_usage,
+    openai_tier,
+    read_anthropic_counts,
+    read_openai_counts,
+)
 from ownward.upstreams.translation._extra_content import FORM, THOUGHT, Thoughts, seal_extra
 from ownward.upstreams.translation._in_turn import InTurn
 from ownward.upstreams.translation._json import read_json, write_json
@@ -133,7 +138,8 @@ class ChatReader:
         found: list[Event] = []
         if not self._has_begun:
             self._has_begun = True
-            found.append(Begun(answer_id=_text(chunk.get("id")), model=_text(chunk.get("model"))))
+            tier = _text(chunk.get("service_tier")) or None
+            found.append(Begun(answer_id=_text(chunk.get("id")), model=_text(chunk.get("model")), service_tier=tier))
         for choice in _list(chunk.get("choices")):
             if not isinstance(choice, dict) or choice.get("index") not in (0, None):
                 raise UntranslatableAnswer("the upstream's stream holds more than one choice")
@@ -385,6 +391,7 @@ class MessagesReader:
                 answer_id=_text(message.get("id")),
                 model=_text(message.get("model")),
                 counts=read_anthropic_counts(self._usage),
+                service_tier=openai_tier(self._usage.get("service_tier")),
             )
         ]
 

@@ -59,6 +59,7 @@ class ResponsesWriter:
         "_sealed",
         "_sequence",
         "_signer",
+        "_tier",
     )
 
     def __init__(self, asked: Asked, *, now_s: int) -> None:
@@ -68,6 +69,7 @@ class ResponsesWriter:
         self._sequence = 0
         self._answer_id = ""
         self._model = ""
+        self._tier: str | None = None
         self._items: list[dict[str, Any]] = []
         self._kind: str | None = None  # what the open item is
         self._parts: list[dict[str, Any]] = []  # of the open message
@@ -119,7 +121,7 @@ class ResponsesWriter:
         self._repeated.clear()
         match event:
             case Begun():
-                self._answer_id, self._model = event.answer_id, event.model
+                self._answer_id, self._model, self._tier = event.answer_id, event.model, event.service_tier
                 begun = self._object("in_progress")
                 return self._event("response.created", response=begun) + self._event(
                     "response.in_progress", response=begun
@@ -285,6 +287,8 @@ class ResponsesWriter:
             body["incomplete_details"] = {"reason": why}
         if self._counts is not None:
             body["usage"] = write_responses_usage(self._counts)
+        if self._tier is not None:
+            body["service_tier"] = self._tier
         return told + self._event(f"response.{status}", response=body)
 
     def _event(self, kind: str, /, **fields: Any) -> bytes:

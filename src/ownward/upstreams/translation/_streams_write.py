@@ -21,7 +21,7 @@ from ownward.upstreams.translation._core import (
     RefusalPiece,
     TextPiece,
 )
-from ownward.upstreams.translation._counts import write_chat_usage, write_messages_usage
+from ownward.upstreams.translation._counts import anthropic_tier, write_chat_usage, write_messages_usage
 from ownward.upstreams.translation._errors import anthropic_error, openai_error
 from ownward.upstreams.translation._json import write_json
 from ownward.upstreams.translation._reasoning import detail_of, named_together, signature_for_messages, write_block
@@ -113,13 +113,7 @@ class ChatWriter(_Repeating):
         self._repeated.clear()
         match event:
             case Begun():
-                self._frame = {
-                    "id": event.answer_id,
-                    "object": "chat.completion.chunk",
-                    "created": self._now_s,
-                    "model": event.model,
-                }
-                return self._chunk({"role": "assistant", "content": ""})
+                return self._begin(event)
             case TextPiece():
                 self._has_text = True
                 return self._chunk({"content": event.text})
@@ -151,6 +145,17 @@ class ChatWriter(_Repeating):
                 return COMMENT
             case Over():
                 return self._close()
+
+    def _begin(self, event: Begun) -> bytes:
+        frame = {
+            "id": event.answer_id,
+            "object": "chat.completion.chunk",
+            "created": self._now_s,
+            "model": event.model,
+            "service_tier": event.service_tier,
+        }
+        self._frame = {name: value for name, value in frame.items() if value is not None}
+        return self._chunk({"role": "assistant", "content": ""})
 
     def _pass_arguments(self, text: str) -> bytes:
         return self._chunk({"tool_calls": [{"index": self._calls - 1, "function": {"arguments": text}}]})
@@ -244,9 +249,10 @@ class MessagesWriter(_Repeating):
 
     def _begin(self, event: Begun) -> bytes:
         self._has_begun = True
-        usage = {"input_tokens": 0, "output_tokens": 0}  # OpenAI's dialect tells its counts at the end
+        usage: dict[str, Any] = {"input_tokens": 0, "output_tokens": 0}  # OpenAI's dialect tells its counts at the end
         if event.counts is not None:
             usage = write_messages_usage(event.counts)
+        usage |= anthropic_tier(event.service_tier)
         message: dict[str, Any] = {
             "id": event.answer_id,
             "type": "message",

@@ -22,6 +22,7 @@ from ownward.upstreams.translation._core import (
     Counted,
     Dialect,
     Event,
+    Failed,
     Over,
     Piece,
     ReasoningPiece,
@@ -170,7 +171,17 @@ class StreamTranslator:
     is cut stays cut. It waits for the counts, which some servers tell behind their last word, until `finish`.
     """
 
-    __slots__ = ("_cutter", "_has_begun", "_is_counted", "_is_over", "_piece", "_reader", "_stencil", "_writer")
+    __slots__ = (
+        "_cutter",
+        "_has_begun",
+        "_has_failed",
+        "_is_counted",
+        "_is_over",
+        "_piece",
+        "_reader",
+        "_stencil",
+        "_writer",
+    )
 
     def __init__(self, reader: Reader, writer: Writer) -> None:
         """Start before the first byte."""
@@ -180,6 +191,7 @@ class StreamTranslator:
         self._stencil = Stencil()  # of the event that was read last, where it says one piece and nothing else
         self._piece: type[Piece] = TextPiece
         self._has_begun = False
+        self._has_failed = False
         self._is_counted = False
         self._is_over = False
 
@@ -193,6 +205,8 @@ class StreamTranslator:
 
         Raises: UntranslatableAnswer.
         """
+        if self._has_failed:
+            return b""
         if self._cutter.is_empty:
             told = self._repeat(data)
             if told is not None:
@@ -207,12 +221,15 @@ class StreamTranslator:
     def finish(self) -> bytes:
         """Return what is left to tell, the last word included: to be called where the upstream's stream is whole.
 
+        Nothing is told behind an error that the upstream told: its client would take the answer for a whole one.
         Some servers leave the empty line behind their last event out, and some the last word.
         Raises: UntranslatableAnswer.
         """
         rest = self._cutter.take_rest()
         told = self._translate(rest + b"\n\n") if rest.strip() else b""
         self._is_counted = True  # there is nothing more to wait for
+        if self._has_failed:
+            return told
         return told if self._is_over else told + self._tell(Over())
 
     def _repeat(self, event: bytes) -> bytes | None:
@@ -245,8 +262,12 @@ class StreamTranslator:
         return None if piece is None else _words_of(piece)
 
     def _tell(self, found: Event) -> bytes:
+        if self._has_failed:
+            return b""
         if isinstance(found, Begun):
             self._has_begun = True
+        elif isinstance(found, Failed):
+            self._has_failed = True
         elif isinstance(found, Counted):
             self._is_counted = True
         elif isinstance(found, Over):
