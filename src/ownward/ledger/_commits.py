@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+
 from ownward.core import Clock, LedgerError
 from ownward.ledger._budgets import Books, has_accounts
 from ownward.ledger._entries import Entry
+from ownward.ledger._journal import Journal
 from ownward.ledger._limits import Meters
 from ownward.ledger._statements import BEAT, CLOSE_RUN, INSERT_RUN, INSERTS, RELEASE_HOLDS, Table, Values
 from ownward.ledger._store import Connection, Store
 from ownward.ledger._times import to_us
+
+_log = logging.getLogger("ownward.ledger")
 
 _TRIES = 5
 
@@ -23,8 +28,15 @@ class Committer:
         self._run_row = run_row
         self._clock = clock
         self._connection: Connection | None = None
+        self._journal = Journal()
+        self.refused: LedgerError | None = None  # the newest row that could not be posted
         self._keeps_books = False  # whether there were budget accounts at the last look; they are looked for until then
         self.has_run = False
+
+    @property
+    def unposted(self) -> int:
+        """How many entries lie in the journal, as far as this writer knows."""
+        return self._journal.entered
 
     def commit(self, entries: list[Entry]) -> None:
         """Commit them together, or one by one where a row is refused; raises what the database said."""
@@ -46,10 +58,17 @@ class Committer:
             else:
                 return
 
-    def commit_at_once(self, entries: list[Entry]) -> bool:
-        """Commit them where nothing has to be waited for; return False where nothing was written."""
+    def commit_at_once(self, entries: list[Entry], *, may_journal: bool = False) -> bool:
+        """Commit them where nothing has to be waited for; return False where nothing was written.
+
+        In the tables, with what the journal holds; or in the journal, where they may lie there for a moment.
+        """
         connection = self._connection
-        if connection is None or not self.has_run or not connection.begin_at_once():
+        if connection is None or not self.has_run:
+            return False
+        if may_journal and not self._keeps_books and self._journal.enter(connection, entries):
+            return True
+        if not connection.begin_at_once():
             return False
         try:
             self._commit_together(connection, entries)
@@ -77,6 +96,7 @@ class Committer:
         now_us = to_us(self._clock.now())
         try:
             connection.begin()
+            self._post(connection)
             connection.execute(CLOSE_RUN, (now_us, now_us, self._run_id))
             connection.execute(RELEASE_HOLDS, (self._run_id,))
             connection.commit()
@@ -108,7 +128,14 @@ class Committer:
             self._connection = self._store.connect_writer()
         return self._connection
 
+    def _post(self, connection: Connection) -> None:
+        """Put what the journal holds into the tables first: what follows may refer to it."""
+        for fault in self._store.post_journal(connection):
+            _log.error("%s", fault)
+            self.refused = fault
+
     def _commit_together(self, connection: Connection, entries: list[Entry]) -> None:
+        self._post(connection)
         rows: dict[Table, list[Values]] = {}
         for entry in self._admit(connection, entries):
             for table, values in entry.rows:
@@ -123,10 +150,12 @@ class Committer:
         for entry in calls:
             self._call(connection, entry)
         connection.commit()
+        self._journal.note_posting()
         self.has_run = has_run
 
     def _commit_one_by_one(self, connection: Connection, entries: list[Entry]) -> None:
         """Write what can be written: one entry's fault is its own."""
+        self._post(connection)
         has_run = self._add_run(connection, entries)
         for entry in entries:
             connection.execute("SAVEPOINT one")
@@ -143,6 +172,7 @@ class Committer:
             if entry.call is not None:
                 self._call(connection, entry)
         connection.commit()
+        self._journal.note_posting()
         self.has_run = has_run
 
     def _admit(self, connection: Connection, entries: list[Entry]) -> list[Entry]:

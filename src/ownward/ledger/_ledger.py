@@ -341,7 +341,7 @@ class Ledger(Reader):
         Raises: LedgerError, if a process still writes here, `target` holds anything, or a row did not arrive as it was.
         """
         now, source = self._clock.now(), self._store
-        with self._reading():
+        with self._reading_calls():
             return target._run(lambda connection: copy_tables(source, target._store, connection, now=now))
 
     def close(self) -> None:

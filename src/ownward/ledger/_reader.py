@@ -54,7 +54,7 @@ class Reader:
 
         With `since`, those of requests that came from then on.
         """
-        with self._reading():
+        with self._reading_calls():
             yield from export_rows(self._store, live=self._live(), since=since)
 
     def query_requests(
@@ -70,7 +70,7 @@ class Reader:
         limit: int | None = None,
     ) -> Iterator[AttemptRow]:
         """Yield attempts with their request and newest settlement, for requests from `since` up to before `until`."""
-        with self._reading():
+        with self._reading_calls():
             yield from queries.query_attempts(
                 self._store,
                 live=self._live(),
@@ -98,7 +98,7 @@ class Reader:
 
         Raises: LedgerError, naming the keys allowed.
         """
-        with self._reading():
+        with self._reading_calls():
             return queries.query_spend(
                 self._store, by=by, since=since, until=until, workload=workload, tier=tier, key_id=key_id
             )
@@ -114,7 +114,7 @@ class Reader:
         limit: int | None = None,
     ) -> Iterator[TaskRow]:
         """Yield tasks with the cost of all their attempts and the outcome that counts."""
-        with self._reading():
+        with self._reading_calls():
             yield from queries.query_tasks(
                 self._store,
                 workload=workload,
@@ -127,19 +127,19 @@ class Reader:
 
     def query_outcomes(self, *, task_id: str | None = None, since: datetime | None = None) -> Iterator[Outcome]:
         """Yield every recorded outcome, corrections included, in the order of recording."""
-        with self._reading():
+        with self._reading_calls():
             yield from queries.query_outcomes(self._store, task_id=task_id, since=since)
 
     def query_traffic(
         self, workload: str | None = None, *, since: datetime | None = None, until: datetime | None = None
     ) -> TrafficColumns:
         """Return imported requests and own settled ones as columns, in order of arrival."""
-        with self._reading():
+        with self._reading_calls():
             return queries.query_traffic(self._store, workload=workload, since=since, until=until)
 
     def query_workloads(self) -> list[WorkloadRow]:
         """Return the workloads that are known or have traffic, by name."""
-        with self._reading():
+        with self._reading_calls():
             return queries.query_workloads(self._store)
 
     def query_budgets(self, budgets: Sequence[BudgetCheck]) -> list[BudgetState]:
@@ -170,7 +170,7 @@ class Reader:
 
     def query_bodies(self, *, request_id: str | None = None, workload: str | None = None) -> Iterator[BodyRow]:
         """Yield captured bodies that are still kept."""
-        with self._reading():
+        with self._reading_calls():
             yield from queries.query_bodies(self._store, request_id=request_id, workload=workload)
 
     def query_kept(self) -> tuple[KeptSum, KeptSum]:
@@ -189,7 +189,7 @@ class Reader:
 
     def query_last_activity(self) -> datetime | None:
         """Return when the newest request came, or None where there is none."""
-        with self._reading(), self._store.reading() as reader:
+        with self._reading_calls(), self._store.reading() as reader:
             ((newest_us,),) = reader.rows("SELECT MAX(started_at_us) FROM requests")
         return from_us_or_none(newest_us)
 
@@ -209,3 +209,10 @@ class Reader:
             if not self._store.is_database_error(error):
                 raise
             raise self._store.translate(error, "read") from error
+
+    @contextmanager
+    def _reading_calls(self) -> Iterator[None]:
+        """Read tables that the journal is posted to."""
+        with self._reading():
+            self._store.post_for_reading()
+            yield

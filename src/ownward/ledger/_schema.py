@@ -30,9 +30,12 @@ class Migration:
 
     name: str
     statements: tuple[str, ...]
+    is_for_sqlite_alone: bool = False
 
     def statements_for(self, types: Mapping[str, str]) -> tuple[str, ...]:
         """Return the statements in one database's words."""
+        if self.is_for_sqlite_alone and types is not SQLITE_TYPES:
+            return ()
         return tuple(statement.format_map(types).strip() for statement in self.statements)
 
 
@@ -296,12 +299,21 @@ CREATE TABLE kept_responses (            -- for clients that continue them, wher
     "CREATE INDEX kept_responses_by_expiry ON kept_responses (expires_at_us)",
 )
 
+_JOURNAL = (
+    """
+CREATE TABLE journal (                   -- rows of the tables above, committed as one, posted there a moment later
+  journal_id {id},
+  rows_json {blob} NOT NULL              -- entries; each a list of [table, values]
+)""",
+)
+
 MIGRATIONS: Final[tuple[Migration, ...]] = (
     Migration(name="0001_the_ledger", statements=(*_TABLES, *_VIEWS)),
     Migration(name="0002_budgets", statements=_BUDGETS),
     Migration(name="0003_limits", statements=_LIMITS),
     Migration(name="0004_kept_responses", statements=_KEPT_RESPONSES),
     Migration(name="0005_limit_windows", statements=_LIMIT_WINDOWS),
+    Migration(name="0006_journal", statements=_JOURNAL, is_for_sqlite_alone=True),
 )
 
 MIGRATIONS_TABLE = """

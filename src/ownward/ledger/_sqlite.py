@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import sqlite3
@@ -17,6 +18,7 @@ from urllib.parse import quote
 
 from ownward.core import LedgerError, LedgerLocked
 from ownward.ledger._checkpoints import CheckpointRules, Checkpoints, empty_log
+from ownward.ledger._journal import post_journal
 from ownward.ledger._schema import MIGRATIONS, MIGRATIONS_TABLE, SQLITE_TYPES
 from ownward.ledger._store import (
     STAGED_COLUMNS,
@@ -27,6 +29,8 @@ from ownward.ledger._store import (
     missing_migrations,
     older_schema_error,
 )
+
+_log = logging.getLogger("ownward.ledger")
 
 _APPLICATION_ID = 0x6F776E64  # "ownd", in the file's header
 _PAGE_BYTES = 2048  # a commit writes whole pages: SQLite's usual 4096 are twice the bytes for a tenth fewer pages
@@ -44,6 +48,7 @@ _ROW_FAULTS = (
     TypeError,
     ValueError,
 )
+_SQLITE_FAULTS = (sqlite3.Error, OverflowError, UnicodeError)
 _CHECKPOINT_RULES = CheckpointRules()
 _CHECK_THE_DISK = "Check the disk and the permissions of the file and its folder"
 _NEXT_STEPS = {
@@ -114,6 +119,10 @@ class SqliteConnection:
         """Start nothing: only the writer's connection is ever in a hurry."""
         return False
 
+    def execute_at_once(self, sql: str, params: Sequence[Any]) -> bool:  # noqa: ARG002 - the writer's way
+        """Do nothing: as above."""
+        return False
+
     def commit(self) -> None:
         """End the transaction."""
         self.raw.execute("COMMIT")
@@ -161,13 +170,30 @@ class _WritingConnection(SqliteConnection):
         super().begin()
 
     def begin_at_once(self) -> bool:
-        if self._flushes or self._checkpoints.next_commit_waits:
+        if not self._is_quick():
             return False
-        self._set_patience(may_wait=False)
         try:
             super().begin()
         except sqlite3.OperationalError:  # another process writes
             return False
+        return True
+
+    def execute_at_once(self, sql: str, params: Sequence[Any]) -> bool:
+        if not self._is_quick():
+            return False
+        try:
+            changed = self.raw.execute(sql, params).rowcount
+        except _SQLITE_FAULTS:
+            return False
+        if changed > 0:
+            self._note_commit()
+        return changed > 0
+
+    def _is_quick(self) -> bool:
+        """Return whether a commit would need nobody else and no disk; have it fail rather than wait."""
+        if self._flushes or self._checkpoints.next_commit_waits:
+            return False
+        self._set_patience(may_wait=False)
         return True
 
     def _set_patience(self, *, may_wait: bool) -> None:
@@ -177,6 +203,9 @@ class _WritingConnection(SqliteConnection):
 
     def commit(self) -> None:
         super().commit()
+        self._note_commit()
+
+    def _note_commit(self) -> None:
         changes = self.raw.total_changes
         self._checkpoints.after_commit(self.raw, changes - self._changes, may_wait=self._may_wait)
         self._changes = changes
@@ -286,6 +315,35 @@ class SqliteStore:
         with self.reading() as reader, contextlib.closing(reader.raw.execute(sql, params)) as cursor:
             while rows := cursor.fetchmany(_STREAM_ROWS):
                 yield from rows
+
+    def post_journal(self, connection: Connection) -> list[LedgerError]:
+        """Put into the tables what waits in the journal, and return which rows they refused."""
+        return post_journal(self, connection)
+
+    def post_for_reading(self) -> None:
+        """Post what a writer has entered a moment ago, or left behind when it was killed."""
+        with self.reading() as reader:
+            ((entries,),) = reader.rows("SELECT COUNT(*) FROM journal")
+        if not entries:
+            return
+        if not os.access(self._path, os.W_OK):
+            what = "1 entry" if entries == 1 else f"{entries} entries"
+            raise LedgerError(
+                f"{what} of the journal cannot be posted: the file is not writable",
+                where=self.name,
+                allowed="What a process wrote last before it was killed is put into the tables by who reads it next",
+                next_step="Open it once where it can be written, or copy it (with its -wal) and read the copy",
+            )
+        connection = self.connect()
+        try:
+            connection.execute("PRAGMA wal_autocheckpoint = 0")  # the log is its writer's business
+            connection.begin()
+            for fault in self.post_journal(connection):
+                _log.error("%s", fault)
+            connection.commit()
+        finally:
+            connection.rollback()
+            connection.close()
 
     def lock_settlements(self, connection: Connection) -> None:
         """Do nothing: a SQLite transaction that writes is the only one."""

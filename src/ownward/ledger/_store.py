@@ -52,6 +52,13 @@ class Connection(Protocol):
         """Start a transaction that waits for nobody and no disk, up to its commit; False where that cannot be had."""
         ...
 
+    def execute_at_once(self, sql: str, params: Sequence[Any]) -> bool:
+        """Run one statement as a transaction of its own that waits for nobody and no disk; False where it did nothing.
+
+        Nothing is raised: whatever stands in the way is met again by who may wait.
+        """
+        ...
+
     def commit(self) -> None:
         """End it; when this returns, it is durable as the ledger's setting says."""
         ...
@@ -101,6 +108,20 @@ class Store(Protocol):
 
     def stream(self, sql: str, params: Sequence[Any] = ()) -> Iterator[Row]:
         """Yield the rows of a query from one snapshot, in constant memory."""
+        ...
+
+    def post_journal(self, connection: Connection) -> list[LedgerError]:
+        """Within a transaction, put into the tables what waits in the journal; return which rows they refused.
+
+        Raises: LedgerError, if an entry cannot be read.
+        """
+        ...
+
+    def post_for_reading(self) -> None:
+        """Have everything that is committed in the tables, where a reader finds it.
+
+        Raises: LedgerError, if something waits and nothing can be written here.
+        """
         ...
 
     def lock_settlements(self, connection: Connection) -> None:

@@ -1,9 +1,10 @@
 """Who writes, and when: whatever waits is committed together, and who waits is told afterwards.
 
 Few rows are committed by the event loop itself at the end of its turn, where neither another writer nor the disk has to
-be waited for: handing them to a thread and being woken by it takes longer than the commit. All else is the work of one
-thread. While its transaction is being made durable, further rows gather for the next one, so that the batch grows with
-the load and an idle ledger answers at once.
+be waited for: handing them to a thread and being woken by it takes longer than the commit. They go into the journal,
+and from there into the tables a moment later, some at a time. All else is the work of one thread. While its transaction
+is being made durable, further rows gather for the next one, so that the batch grows with the load and an idle ledger
+answers at once.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from typing import Any, Final, TypeVar
@@ -36,6 +39,15 @@ _MOST_WAITING: Final = 4
 _MOST_AT_ONCE: Final = 16
 _RIDE_S: Final = 0.005
 _SLOW_S: Final = 0.005
+
+# When it posts what it has entered in the journal: so many entries together, or what there is after a while.
+_POST_ENTRIES: Final = 32
+_POST_S: Final = 0.05
+
+# Where so many of them come within this time, they gather to the end of each turn of the event loop, for a while.
+_CLOSE: Final = 4
+_CLOSE_S: Final = 0.001
+_MANY_S: Final = 0.02
 _REST_TIMES: Final = 20
 
 
@@ -62,6 +74,10 @@ class Writer:
         self._event_loop: asyncio.AbstractEventLoop | None = None  # the one that gathers
         self._turn_end: asyncio.Handle | None = None
         self._ride_end: asyncio.TimerHandle | None = None
+        self._posting: asyncio.Handle | None = None  # when the journal is posted; None while nothing lies there
+        self._posts_soon = False  # whether that is in this turn
+        self._came_at_s: deque[float] = deque([-math.inf] * _CLOSE, maxlen=_CLOSE)  # who waits, the newest
+        self._many_until_s = 0.0
         self._rests_until_s = 0.0  # after a commit that took long, the thread commits everything
         self._lock = threading.Lock()
         self._writing = threading.Lock()
@@ -102,7 +118,7 @@ class Writer:
         Raises: LedgerError, if the ledger is closed, or full because it cannot be written.
         """
         if self.is_full or len(self._kept) >= self._queue_rows:
-            self.run(lambda _connection: None)
+            self.run(_nothing)
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -118,9 +134,13 @@ class Writer:
         while self.is_full:
             await self._barrier()
         loop = asyncio.get_running_loop()
-        entry.waiter = loop.create_future()
-        self._gather(entry, loop)
-        return await entry.waiter
+        if not self._are_few(loop.time()) or not self._write_alone(entry, loop):
+            entry.waiter = loop.create_future()
+            self._gather(entry, loop)
+            return await entry.waiter
+        if entry.error is not None:
+            raise entry.error
+        return entry.outcome
 
     async def flush(self) -> None:
         """Return once all that was queued before is committed.
@@ -132,7 +152,7 @@ class Writer:
 
     def flush_blocking(self) -> None:
         """Do as `flush`, from a thread without an event loop."""
-        self.run(lambda _connection: None)
+        self.run(_nothing)
         self._report()
 
     def run(self, call: Callable[[Connection], _T]) -> _T:
@@ -165,7 +185,8 @@ class Writer:
         await waiter
 
     def _report(self) -> None:
-        error, self._refused = self._refused or self._stuck, None
+        error = self._refused or self._committer.refused or self._stuck
+        self._refused = self._committer.refused = None
         if error is not None:
             raise error
 
@@ -185,12 +206,34 @@ class Writer:
 
     # The event loop's side.
 
+    def _are_few(self, now_s: float) -> bool:
+        """Return whether they come so far apart that none would find company by waiting for the end of its turn."""
+        times_s = self._came_at_s
+        times_s.append(now_s)
+        if now_s - times_s[0] < _CLOSE_S:
+            self._many_until_s = now_s + _MANY_S
+        return now_s >= self._many_until_s
+
+    def _write_alone(self, entry: Entry, loop: asyncio.AbstractEventLoop) -> bool:
+        """Commit what somebody is about to wait for, with what has been gathered, before anybody has to wait."""
+        with self._lock:
+            if self._in_hand or self._kept or self._is_closed or loop is not self._event_loop or self._turn_end:
+                return False
+            entries = [*self._gathered, entry]
+            if len(entries) > _MOST_AT_ONCE or not self._commit_here(entries, may_journal=True):
+                return False
+            self._gathered = []
+        self._answer(entries[:-1], here=loop)
+        self._plan_posting(loop)
+        return True
+
     def _gather(self, entry: Entry, loop: asyncio.AbstractEventLoop) -> None:
         with self._lock:
             self._require_open()
             if loop is not self._event_loop:
                 self._hand_over()
                 self._event_loop, self._turn_end, self._ride_end = loop, None, None
+                self._posting, self._posts_soon = None, False
             self._gathered.append(entry)
             if entry.waiter is not None:
                 self._turn_end = self._turn_end or loop.call_soon(self._end_turn)
@@ -199,30 +242,52 @@ class Writer:
 
     def _end_turn(self) -> None:
         self._turn_end = None
-        self._write_gathered()
+        self._write_gathered(may_journal=True)
 
     def _end_ride(self) -> None:
         self._ride_end = None
-        self._write_gathered()
+        self._write_gathered(may_journal=False)  # there is time: it goes where it belongs
 
-    def _write_gathered(self) -> None:
+    def _write_gathered(self, *, may_journal: bool) -> None:
         with self._lock:
             entries = self._gathered
             if not entries:
                 return
-            if self._in_hand or self._kept or not _is_small(entries) or not self._commit_here(entries):
+            is_small = not self._in_hand and not self._kept and _is_small(entries)
+            if not is_small or not self._commit_here(entries, may_journal=may_journal):
                 self._hand_over()
                 return
             self._gathered = []
-        self._answer(entries, here=asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        self._answer(entries, here=loop)
+        self._plan_posting(loop)
 
-    def _commit_here(self, entries: list[Entry]) -> bool:
+    def _plan_posting(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Post many entries as soon as those who wait for the newest have been on their way, and few in a while."""
+        unposted = self._committer.unposted
+        if unposted >= _POST_ENTRIES and not self._posts_soon:
+            self._posts_soon = True
+            if self._posting is not None:
+                self._posting.cancel()
+            self._posting = loop.call_soon(self._post)
+        elif unposted and self._posting is None:
+            self._posting = loop.call_later(_POST_S, self._post)
+
+    def _post(self) -> None:
+        self._posting, self._posts_soon = None, False
+        with self._lock:
+            if self._is_closed or not self._committer.unposted or (not self._in_hand and self._commit_here([])):
+                return
+            self._queue.put(Entry(call=_nothing))
+            self._in_hand += 1
+
+    def _commit_here(self, entries: list[Entry], *, may_journal: bool = False) -> bool:
         """Commit on the event loop; False where nothing was written, as that might have to wait."""
         began_s = self._clock.monotonic_s()
         if began_s < self._rests_until_s or not self._writing.acquire(blocking=False):
             return False
         try:
-            if not self._committer.commit_at_once(entries):
+            if not self._committer.commit_at_once(entries, may_journal=may_journal):
                 return False
         finally:
             self._writing.release()
@@ -384,6 +449,10 @@ class Writer:
                 self._committer.end_run()
             except Exception as error:  # noqa: BLE001 - kept for close(), which raises it
                 self._stuck = self._store.translate(error, "close")
+
+
+def _nothing(_connection: Connection) -> None:
+    """Have a transaction of its own, with which the journal is posted."""
 
 
 def _is_small(entries: list[Entry]) -> bool:

@@ -186,10 +186,16 @@ def test_a_commit_that_begins_the_log_anew_is_known_to_take_longer(
     assert checkpoints.next_commit_waits
     write(connection, 0)
     assert not checkpoints.next_commit_waits
-    for number in range(1, 100):
+    written = 100
+    for number in range(1, written):
         write(connection, number)
+    while idle_s > 1 and not wait_until(lambda: checkpoints.next_commit_waits, seconds=0.5):
+        assert written < 2_000
+        for _ in range(50):  # a thread that was early met commits on its way, and waits for as many again
+            write(connection, written)
+            written += 1
     assert wait_until(lambda: checkpoints.next_commit_waits)
-    write(connection, 100)
-    assert connection.rows("SELECT count(*) FROM workloads") == [(101,)]
+    write(connection, written)
+    assert connection.rows("SELECT count(*) FROM workloads") == [(written + 1,)]
     connection.close()
     store.close()

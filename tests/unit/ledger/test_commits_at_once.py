@@ -16,6 +16,7 @@ from ownward import ledger
 from ownward.ledger import Intent, Ledger, Request, Settlement
 from ownward.ledger._commits import Committer
 from ownward.ledger._entries import Entry
+from ownward.ledger._journal import Journal
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 
@@ -36,9 +37,9 @@ class Commits:
         self.by_thread: list[int] = []
         at_once, commit = Committer.commit_at_once, Committer.commit
 
-        def note_at_once(committer: Committer, entries: list[Entry]) -> bool:
-            is_done = at_once(committer, entries)
-            if is_done:
+        def note_at_once(committer: Committer, entries: list[Entry], *, may_journal: bool = False) -> bool:
+            is_done = at_once(committer, entries, may_journal=may_journal)
+            if is_done and entries:  # without entries the journal alone is posted
                 self.here.append(len(entries))
             return is_done
 
@@ -55,6 +56,14 @@ class Commits:
 def commits(monkeypatch: pytest.MonkeyPatch) -> Commits:
     monkeypatch.setattr("ownward.ledger._writer._SLOW_S", 60.0)  # however busy the machine is
     return Commits(monkeypatch)
+
+
+@pytest.fixture
+def gathered(commits: Commits, monkeypatch: pytest.MonkeyPatch) -> Commits:
+    """All come as close together as under load."""
+    monkeypatch.setattr("ownward.ledger._writer._CLOSE", 1)
+    monkeypatch.setattr("ownward.ledger._writer._CLOSE_S", 3600.0)
+    return commits
 
 
 def count_rows(path: Path, table: str) -> int:
@@ -74,26 +83,63 @@ async def warm(book: Ledger) -> None:
     await book.flush()
 
 
-def test_intents_alone_in_their_turn_are_committed_without_the_thread(tmp_path: Path, commits: Commits) -> None:
+def test_intents_alone_in_their_turn_are_committed_without_the_thread(tmp_path: Path, gathered: Commits) -> None:
     async def main() -> None:
         with ledger.open(tmp_path / "ledger.db") as book:
             await warm(book)
             await begin(book, "a")
-            assert count_rows(tmp_path / "ledger.db", "intents") == 2  # committed when `begin` returned
+            assert count_rows(tmp_path / "ledger.db", "journal") == 1  # committed when `begin` returned
             await begin(book, "b", "c")
-            assert commits.here == [1, 2]
-            assert commits.by_thread == [1]
+            assert gathered.here == [1, 2]
+            assert gathered.by_thread == [1]
 
     asyncio.run(main())
 
 
-def test_many_intents_of_one_turn_are_left_to_the_thread(tmp_path: Path, commits: Commits) -> None:
+def test_many_intents_of_one_turn_are_left_to_the_thread(tmp_path: Path, gathered: Commits) -> None:
     async def main() -> None:
         with ledger.open(tmp_path / "ledger.db") as book:
             await warm(book)
             await begin(book, *(f"r{number}" for number in range(40)))
-            assert commits.here == []
-            assert commits.by_thread == [1, 40]
+            assert gathered.here == []
+            assert gathered.by_thread == [1, 40]
+
+    asyncio.run(main())
+
+
+def test_an_intent_that_comes_alone_is_committed_before_its_turn_ends(tmp_path: Path, commits: Commits) -> None:
+    async def main() -> None:
+        with ledger.open(tmp_path / "ledger.db") as book:
+            await warm(book)
+            book.settle(settled("first"))
+            begun = book.begin(*request("a"))
+            with pytest.raises(StopIteration):  # it asks nothing of the event loop
+                begun.send(None)
+            assert commits.here == [2]
+            assert count_rows(tmp_path / "ledger.db", "journal") == 1
+
+    asyncio.run(main())
+
+
+def test_intents_that_come_close_together_gather_until_they_come_apart_again(
+    tmp_path: Path, commits: Commits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ownward.ledger._writer._CLOSE_S", 0.05)
+    monkeypatch.setattr("ownward.ledger._writer._MANY_S", 0.2)
+
+    async def main() -> None:
+        with ledger.open(tmp_path / "ledger.db") as book:
+            await warm(book)
+            await asyncio.sleep(0.1)
+            began_s = time.monotonic()
+            await begin(book, "a", "b", "c", "d", "e", "f")
+            await begin(book, "g", "h")
+            is_quick = time.monotonic() - began_s < 0.05
+            assert commits.here == [1, 1, 1, 3, 2] or not is_quick  # three of the six alone, then together
+            await asyncio.sleep(0.3)
+            commits.here.clear()
+            await begin(book, "i", "j")
+            assert commits.here == [1, 1]
 
     asyncio.run(main())
 
@@ -203,6 +249,7 @@ def test_what_fails_here_is_told_by_the_thread(
         together(committer, connection, entries)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Committer, "_commit_together", fail_here)
+    monkeypatch.setattr(Journal, "enter", lambda *_: False)
 
     async def main() -> None:
         with ledger.open(tmp_path / "ledger.db") as book:
@@ -236,7 +283,7 @@ def test_closing_writes_what_still_rides(tmp_path: Path, commits: Commits) -> No
     assert count_rows(tmp_path / "ledger.db", "settlements") == 1
 
 
-def test_an_intent_whose_task_was_cancelled_in_its_turn_is_settled_as_failed(tmp_path: Path, commits: Commits) -> None:
+def test_an_intent_whose_task_was_cancelled_in_its_turn_is_settled_as_failed(tmp_path: Path, gathered: Commits) -> None:
     async def main() -> None:
         with ledger.open(tmp_path / "ledger.db") as book:
             await warm(book)
