@@ -12,10 +12,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import math
 import queue
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from typing import Any, Final, TypeVar
@@ -44,10 +42,9 @@ _SLOW_S: Final = 0.005
 _POST_ENTRIES: Final = 32
 _POST_S: Final = 0.05
 
-# Where so many of them come within this time, they gather to the end of each turn of the event loop, for a while.
-_CLOSE: Final = 4
-_CLOSE_S: Final = 0.001
-_MANY_S: Final = 0.02
+# After so many turns of the event loop in which one intent found no other, so many do not wait for their turn's end.
+_LONELY_TURNS: Final = 2
+_ALONE: Final = 32
 _REST_TIMES: Final = 20
 
 
@@ -76,8 +73,8 @@ class Writer:
         self._ride_end: asyncio.TimerHandle | None = None
         self._posting: asyncio.Handle | None = None  # when the journal is posted; None while nothing lies there
         self._posts_soon = False  # whether that is in this turn
-        self._came_at_s: deque[float] = deque([-math.inf] * _CLOSE, maxlen=_CLOSE)  # who waits, the newest
-        self._many_until_s = 0.0
+        self._lonely_turns = 0  # one after another in which one intent found no company
+        self._alone_left = 0  # intents that need not look for any
         self._rests_until_s = 0.0  # after a commit that took long, the thread commits everything
         self._lock = threading.Lock()
         self._writing = threading.Lock()
@@ -134,7 +131,7 @@ class Writer:
         while self.is_full:
             await self._barrier()
         loop = asyncio.get_running_loop()
-        if not self._are_few(loop.time()) or not self._write_alone(entry, loop):
+        if not self._alone_left or not self._write_alone(entry, loop):
             entry.waiter = loop.create_future()
             self._gather(entry, loop)
             return await entry.waiter
@@ -206,17 +203,10 @@ class Writer:
 
     # The event loop's side.
 
-    def _are_few(self, now_s: float) -> bool:
-        """Return whether they come so far apart that none would find company by waiting for the end of its turn."""
-        times_s = self._came_at_s
-        times_s.append(now_s)
-        if now_s - times_s[0] < _CLOSE_S:
-            self._many_until_s = now_s + _MANY_S
-        return now_s >= self._many_until_s
-
     def _write_alone(self, entry: Entry, loop: asyncio.AbstractEventLoop) -> bool:
         """Commit what somebody is about to wait for, with what has been gathered, before anybody has to wait."""
         with self._lock:
+            self._alone_left -= 1
             if self._in_hand or self._kept or self._is_closed or loop is not self._event_loop or self._turn_end:
                 return False
             entries = [*self._gathered, entry]
@@ -242,7 +232,17 @@ class Writer:
 
     def _end_turn(self) -> None:
         self._turn_end = None
+        self._note_company()
         self._write_gathered(may_journal=True)
+
+    def _note_company(self) -> None:
+        """Have the next ones not wait for company, where none came in the last turns in which it was waited for."""
+        if sum([entry.waiter is not None for entry in self._gathered]) > 1:
+            self._lonely_turns = 0
+            return
+        self._lonely_turns += 1
+        if self._lonely_turns >= _LONELY_TURNS:
+            self._alone_left = _ALONE
 
     def _end_ride(self) -> None:
         self._ride_end = None

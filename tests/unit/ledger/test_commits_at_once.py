@@ -60,9 +60,8 @@ def commits(monkeypatch: pytest.MonkeyPatch) -> Commits:
 
 @pytest.fixture
 def gathered(commits: Commits, monkeypatch: pytest.MonkeyPatch) -> Commits:
-    """All come as close together as under load."""
-    monkeypatch.setattr("ownward.ledger._writer._CLOSE", 1)
-    monkeypatch.setattr("ownward.ledger._writer._CLOSE_S", 3600.0)
+    """Each waits to the end of its turn, as under load."""
+    monkeypatch.setattr("ownward.ledger._writer._LONELY_TURNS", 1_000_000)
     return commits
 
 
@@ -111,35 +110,33 @@ def test_an_intent_that_comes_alone_is_committed_before_its_turn_ends(tmp_path: 
     async def main() -> None:
         with ledger.open(tmp_path / "ledger.db") as book:
             await warm(book)
+            await begin(book, "a")  # the second that looked for company in vain
             book.settle(settled("first"))
-            begun = book.begin(*request("a"))
+            begun = book.begin(*request("b"))
             with pytest.raises(StopIteration):  # it asks nothing of the event loop
                 begun.send(None)
-            assert commits.here == [2]
-            assert count_rows(tmp_path / "ledger.db", "journal") == 1
+            assert commits.here == [1, 2]
+            assert count_rows(tmp_path / "ledger.db", "journal") == 2
 
     asyncio.run(main())
 
 
-def test_intents_that_come_close_together_gather_until_they_come_apart_again(
-    tmp_path: Path, commits: Commits, monkeypatch: pytest.MonkeyPatch
+def test_intents_wait_for_company_where_some_was_found_and_look_for_it_again_and_again(
+    tmp_path: Path, commits: Commits
 ) -> None:
-    monkeypatch.setattr("ownward.ledger._writer._CLOSE_S", 0.05)
-    monkeypatch.setattr("ownward.ledger._writer._MANY_S", 0.2)
-
     async def main() -> None:
         with ledger.open(tmp_path / "ledger.db") as book:
             await warm(book)
-            await asyncio.sleep(0.1)
-            began_s = time.monotonic()
-            await begin(book, "a", "b", "c", "d", "e", "f")
-            await begin(book, "g", "h")
-            is_quick = time.monotonic() - began_s < 0.05
-            assert commits.here == [1, 1, 1, 3, 2] or not is_quick  # three of the six alone, then together
-            await asyncio.sleep(0.3)
+            await begin(book, "a")
+            await begin(book, *(f"alone{number}" for number in range(35)))
+            assert commits.here == [1] * 33 + [3]  # thirty-two of a turn for themselves, then the rest together
             commits.here.clear()
-            await begin(book, "i", "j")
-            assert commits.here == [1, 1]
+            await begin(book, "b", "c")
+            await begin(book, "d", "e")
+            await begin(book, "f")
+            await begin(book, "g")
+            await begin(book, "h", "i")
+            assert commits.here == [2, 2, 1, 1, 1, 1]
 
     asyncio.run(main())
 
