@@ -38,9 +38,10 @@ _MOST_AT_ONCE: Final = 16
 _RIDE_S: Final = 0.005
 _SLOW_S: Final = 0.005
 
-# When it posts what it has entered in the journal: so many entries together, or what there is after a while.
+# When it posts what it has entered in the journal: with the settlement after so many entries, or after a while.
 _POST_ENTRIES: Final = 32
 _POST_S: Final = 0.05
+_MOST_UNPOSTED: Final = 128
 
 # After so many turns of the event loop in which one intent found no other, so many do not wait for their turn's end.
 _LONELY_TURNS: Final = 2
@@ -70,9 +71,9 @@ class Writer:
         self._gathered: list[Entry] = []  # put on the event loop since its last commit
         self._event_loop: asyncio.AbstractEventLoop | None = None  # the one that gathers
         self._turn_end: asyncio.Handle | None = None
-        self._ride_end: asyncio.TimerHandle | None = None
-        self._posting: asyncio.Handle | None = None  # when the journal is posted; None while nothing lies there
-        self._posts_soon = False  # whether that is in this turn
+        self._ride_end: asyncio.Handle | None = None
+        self._ends_ride_soon = False  # whether that is in this turn
+        self._posting: asyncio.TimerHandle | None = None  # when the journal is posted at the latest
         self._lonely_turns = 0  # one after another in which one intent found no company
         self._alone_left = 0  # intents that need not look for any
         self._rests_until_s = 0.0  # after a commit that took long, the thread commits everything
@@ -222,11 +223,16 @@ class Writer:
             self._require_open()
             if loop is not self._event_loop:
                 self._hand_over()
-                self._event_loop, self._turn_end, self._ride_end = loop, None, None
-                self._posting, self._posts_soon = None, False
+                self._event_loop, self._turn_end, self._ride_end, self._posting = loop, None, None, None
+                self._ends_ride_soon = False
             self._gathered.append(entry)
             if entry.waiter is not None:
                 self._turn_end = self._turn_end or loop.call_soon(self._end_turn)
+            elif self._committer.unposted >= _POST_ENTRIES and not self._ends_ride_soon:
+                self._ends_ride_soon = True  # an answer has just left: this is the time to post what has gathered
+                if self._ride_end is not None:
+                    self._ride_end.cancel()
+                self._ride_end = loop.call_soon(self._end_ride)
             elif self._ride_end is None:
                 self._ride_end = loop.call_later(_RIDE_S, self._end_ride)
 
@@ -245,7 +251,7 @@ class Writer:
             self._alone_left = _ALONE
 
     def _end_ride(self) -> None:
-        self._ride_end = None
+        self._ride_end, self._ends_ride_soon = None, False
         self._write_gathered(may_journal=False)  # there is time: it goes where it belongs
 
     def _write_gathered(self, *, may_journal: bool) -> None:
@@ -263,18 +269,11 @@ class Writer:
         self._plan_posting(loop)
 
     def _plan_posting(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Post many entries as soon as those who wait for the newest have been on their way, and few in a while."""
-        unposted = self._committer.unposted
-        if unposted >= _POST_ENTRIES and not self._posts_soon:
-            self._posts_soon = True
-            if self._posting is not None:
-                self._posting.cancel()
-            self._posting = loop.call_soon(self._post)
-        elif unposted and self._posting is None:
+        if self._posting is None and self._committer.unposted:
             self._posting = loop.call_later(_POST_S, self._post)
 
     def _post(self) -> None:
-        self._posting, self._posts_soon = None, False
+        self._posting = None
         with self._lock:
             if self._is_closed or not self._committer.unposted or (not self._in_hand and self._commit_here([])):
                 return
@@ -287,6 +286,7 @@ class Writer:
         if began_s < self._rests_until_s or not self._writing.acquire(blocking=False):
             return False
         try:
+            may_journal = may_journal and self._committer.unposted < _MOST_UNPOSTED
             if not self._committer.commit_at_once(entries, may_journal=may_journal):
                 return False
         finally:

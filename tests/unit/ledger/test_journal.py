@@ -70,18 +70,33 @@ def test_a_call_is_in_the_journal_first_and_in_the_tables_a_moment_later(
     asyncio.run(main())
 
 
-def test_many_entries_are_posted_together_without_waiting(path: Path) -> None:
+def test_many_entries_are_posted_when_an_answer_has_left(path: Path) -> None:
     async def main() -> None:
         with ledger.open(path) as book:
             await warm(book)
-            for number in range(31):
+            for number in range(32):
                 await book.begin(*request(f"r{number}"))
-            assert (count(path, "journal"), count(path, "intents")) == (31, 1)
-            commits = book.commit_count
-            await book.begin(*request("last"))
             await asyncio.sleep(0)
-            assert (count(path, "journal"), count(path, "intents")) == (0, 33)
-            assert book.commit_count == commits + 2
+            assert (count(path, "journal"), count(path, "intents")) == (32, 1)
+            commits = book.commit_count
+            book.settle(usual_settlement("r1", at=NOW, charge=5))
+            book.settle(usual_settlement("r2", at=NOW, charge=5))
+            await asyncio.sleep(0)
+            assert [count(path, table) for table in ("journal", "intents", "settlements")] == [0, 33, 2]
+            assert book.commit_count == commits + 1
+
+    asyncio.run(main())
+
+
+def test_the_journal_holds_so_much_and_no_more(path: Path) -> None:
+    async def main() -> None:
+        with ledger.open(path) as book:
+            await warm(book)
+            for number in range(128):
+                await book.begin(*request(f"r{number}"))
+            assert (count(path, "journal"), count(path, "intents")) == (128, 1)
+            await book.begin(*request("last"))  # no answer has left meanwhile
+            assert (count(path, "journal"), count(path, "intents")) == (0, 130)
 
     asyncio.run(main())
 
