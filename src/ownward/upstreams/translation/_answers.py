@@ -12,6 +12,7 @@ from ownward.upstreams.translation._core import (
     Call,
     CallBegun,
     CallPiece,
+    Cited,
     Counted,
     Counts,
     Ended,
@@ -42,6 +43,7 @@ from ownward.upstreams.translation._reasoning import (
     write_block,
     write_chat_reasoning,
 )
+from ownward.upstreams.translation._sources import citation_of, read_sources
 from ownward.upstreams.translation._stops import chat_stop, messages_stop, read_chat_stop, read_messages_stop
 
 
@@ -63,11 +65,13 @@ def read_chat_answer(body: dict[str, Any]) -> Answer:
         thought += [Reasoning(text=thoughts, signer="openai", form=THOUGHT)] if thoughts else []
     thought += extra_reasoning(extra)
     said: list[Part] = []
+    sources = tuple(read_sources(message.take_any("annotations")))
     for kind, words in words_of(content):
         if kind == "thinking":
             thought.append(Reasoning(text=words, signer="openai"))
         else:
-            said.append(Text(text=words))
+            said.append(Text(text=words, sources=sources))
+            sources = ()
     for name in UNASKED:
         if message.take_any(name):
             raise UntranslatableAnswer(f"the upstream's answer holds {name}")
@@ -97,7 +101,7 @@ def read_chat_answer(body: dict[str, Any]) -> Answer:
     )
 
 
-UNASKED = ("function_call", "audio")
+UNASKED = ("function_call", "audio", "images")
 """What an answer can hold that no client of another dialect can have asked for."""
 
 
@@ -194,6 +198,7 @@ def events_of(answer: Answer) -> Iterable[Event]:
         match part:
             case Text():
                 yield TextPiece(text=part.text)
+                yield from (Cited(source=source) for source in part.sources)
             case Reasoning():
                 named = ReasoningPiece(
                     signer=part.signer, form=part.form, given_id=part.given_id, is_summary=part.is_summary
@@ -280,7 +285,8 @@ def _blocks_of(parts: Iterable[Part]) -> Iterable[dict[str, Any]]:
     for part in parts:
         match part:
             case Text():
-                yield {"type": "text", "text": part.text}
+                citations = [citation_of(source, part.text) for source in part.sources]
+                yield {"type": "text", "text": part.text, **({"citations": citations} if citations else {})}
             case Reasoning():
                 yield write_block(part)
             case Call():

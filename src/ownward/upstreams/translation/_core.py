@@ -20,12 +20,23 @@ StopReason = Literal["end", "limit", "stop_sequence", "tool_calls", "refusal"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A page that an answer cites, for its characters from `start` to `end` where it says so."""
+
+    url: str
+    title: str
+    start: int = 0
+    end: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Text:
     """Words."""
 
     text: str
     path: str = ""
     cache: Mapping[str, Any] | None = None  # Anthropic's cache_control, where this part ends a cached prefix
+    sources: tuple[Source, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +46,7 @@ class Image:
     media_type: str | None = None
     data: str | None = None
     url: str | None = None
+    detail: str | None = None  # how closely an OpenAI upstream looks at it
     path: str = ""
     cache: Mapping[str, Any] | None = None
 
@@ -217,6 +229,13 @@ class TextPiece:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cited:
+    """A page that the text so far cites."""
+
+    source: Source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RefusalPiece:
     """More words of why the model does not answer."""
 
@@ -297,6 +316,7 @@ class Over:
 Event = (
     Begun
     | TextPiece
+    | Cited
     | RefusalPiece
     | ReasoningPiece
     | CallBegun

@@ -226,7 +226,7 @@ def _read_block(block: Members) -> Part | None:
         case "thinking" | "redacted_thinking":
             return read_block(_with(block, "type", kind))
         case "text":
-            block.refuse("citations", _NO_SUCH, unless=([],))
+            block.drop("citations", unless=([],))  # what an answer said of its sources; nothing is asked by it
             found = Text(text=block.take("text", str) or "", path=block.path, cache=read_cache(block))
         case "image":
             block.refuse("transformations", _NO_SUCH, unless=({},))

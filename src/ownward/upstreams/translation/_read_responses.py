@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from ownward.upstreams.translation._common import OPENAI_HINTS, file_of, image_of, read_cache
@@ -264,10 +265,12 @@ def _read_part(part: Members) -> Text | Image | File | None:
         case "refusal":
             found = Text(text=part.take("refusal", str) or "", path=part.path, cache=cache)
         case "input_image":
-            part.drop("detail", unless=("auto",))
+            detail = part.take("detail", str)
             part.refuse("file_id", "the upstream cannot fetch a file kept by another provider")
             url = part.take("image_url", str)
             found = image_of(url, path=part.path, report=part.report, cache=cache)
+            if found is not None and detail != "auto":
+                found = replace(found, detail=detail)
         case "input_file":
             found = file_of(part, path=part.path, cache=cache)
         case _:

@@ -8,27 +8,28 @@ from ownward.upstreams.translation._core import Answer, Asked, Call, Part, Reaso
 from ownward.upstreams.translation._counts import write_responses_usage
 from ownward.upstreams.translation._members import UntranslatableAnswer
 from ownward.upstreams.translation._reasoning import seal
+from ownward.upstreams.translation._sources import annotation_of
 from ownward.upstreams.translation._stops import responses_status
 
 
 def write_response(answer: Answer, asked: Asked, *, now_s: int) -> dict[str, Any]:
     """Return a whole response."""
     items: list[dict[str, Any]] = []
-    text: list[str] = []
+    text: list[dict[str, Any]] = []
 
     def close_message() -> None:
         if text:
-            items.append(message_item(item_id(answer.answer_id, len(items), "msg"), [text_part(part) for part in text]))
+            items.append(message_item(item_id(answer.answer_id, len(items), "msg"), [*text]))
             text.clear()
 
     for part in answer.parts:
         if isinstance(part, Text):
-            text.append(part.text)
+            text.append(text_part(part.text, [annotation_of(source) for source in part.sources]))
             continue
         close_message()
         items.append(item_of(part, answer.answer_id, len(items)))
     if answer.refusal:
-        parts = [text_part(part) for part in text] + [{"type": "refusal", "refusal": answer.refusal}]
+        parts = [*text, {"type": "refusal", "refusal": answer.refusal}]
         items.append(message_item(item_id(answer.answer_id, len(items), "msg"), parts))
     else:
         close_message()
@@ -60,9 +61,9 @@ def item_id(answer_id: str, index: int, prefix: str) -> str:
     return f"{prefix}_{answer_id}_{index}"
 
 
-def text_part(text: str) -> dict[str, Any]:
-    """Return a part of text."""
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+def text_part(text: str, annotations: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+    """Return a part of text with what it cites."""
+    return {"type": "output_text", "text": text, "annotations": annotations or [], "logprobs": []}
 
 
 def message_item(given_id: str, parts: list[dict[str, Any]], status: str = "completed") -> dict[str, Any]:

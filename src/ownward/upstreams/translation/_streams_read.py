@@ -13,6 +13,7 @@ from ownward.upstreams.translation._core import (
     Begun,
     CallBegun,
     CallPiece,
+    Cited,
     Counted,
     Ended,
     Event,
@@ -34,6 +35,7 @@ from ownward.upstreams.translation._extra_content import FORM, THOUGHT, Thoughts
 from ownward.upstreams.translation._in_turn import InTurn
 from ownward.upstreams.translation._json import read_json, write_json
 from ownward.upstreams.translation._members import UntranslatableAnswer, shown
+from ownward.upstreams.translation._sources import read_sources
 from ownward.upstreams.translation._stops import read_chat_stop, read_messages_stop
 
 _DONE = b"[DONE]"
@@ -175,6 +177,8 @@ class ChatReader:
             for kind, words in words_of(content):
                 thinks = kind == "thinking"
                 found.append(ReasoningPiece(signer="openai", text=words) if thinks else TextPiece(text=words))
+        if delta.get("annotations"):
+            found += [Cited(source=source) for source in read_sources(delta["annotations"])]
         if _text(delta.get("refusal")):
             found.append(RefusalPiece(text=delta["refusal"]))
         if found and self._calls:

@@ -10,6 +10,7 @@ from ownward.upstreams.translation._core import (
     Begun,
     CallBegun,
     CallPiece,
+    Cited,
     Counted,
     Counts,
     Ended,
@@ -22,6 +23,7 @@ from ownward.upstreams.translation._core import (
     ReasoningPiece,
     RefusalPiece,
     Signer,
+    Source,
     TextPiece,
 )
 from ownward.upstreams.translation._counts import write_responses_usage
@@ -35,6 +37,7 @@ from ownward.upstreams.translation._responses import (
     response_object,
     text_part,
 )
+from ownward.upstreams.translation._sources import annotation_of
 from ownward.upstreams.translation._stops import responses_status
 from ownward.upstreams.translation._streams_write import COMMENT, MARK, frame_of
 
@@ -43,6 +46,7 @@ class ResponsesWriter:
     """Writes the events of a response."""
 
     __slots__ = (
+        "_annotations",
         "_answer_id",
         "_asked",
         "_call",
@@ -74,6 +78,7 @@ class ResponsesWriter:
         self._kind: str | None = None  # what the open item is
         self._parts: list[dict[str, Any]] = []  # of the open message
         self._pieces: list[str] = []  # of the open part, reasoning or call
+        self._annotations: list[dict[str, Any]] = []  # of the open part
         self._call = CallBegun(call_id="", name="")
         self._named: ReasoningPiece | None = None  # what the open reasoning is called
         self._sealed: ReasoningPiece | None = None
@@ -128,6 +133,8 @@ class ResponsesWriter:
                 )
             case TextPiece():
                 return self._say("output_text", event.text)
+            case Cited():
+                return self._cite(event.source)
             case RefusalPiece():
                 return self._say("refusal", event.text)
             case ReasoningPiece():
@@ -181,6 +188,14 @@ class ResponsesWriter:
         self._pieces.append(text)
         return told + self._tell_words(kind, text)
 
+    def _cite(self, source: Source) -> bytes:
+        """Return the citation of the open text; one that comes without a text begins an empty one."""
+        told = b"" if self._kind == "message" and self._pieces else self._say("output_text", "")
+        self._annotations.append(annotation_of(source))
+        number = len(self._annotations) - 1
+        place = {**self._part_place(), "annotation_index": number, "annotation": self._annotations[-1]}
+        return told + self._event("response.output_text.annotation.added", **place)
+
     def _tell_words(self, kind: str, text: str) -> bytes:
         logprobs: dict[str, Any] = {"logprobs": []} if kind == "output_text" else {}
         return self._event(f"response.{kind}.delta", **self._part_place(), delta=text, **logprobs)
@@ -204,7 +219,8 @@ class ResponsesWriter:
             return b""
         kind, text = self._parts_open, "".join(self._pieces)
         self._pieces.clear()
-        self._parts[-1] = _part(kind, text)
+        self._parts[-1] = _part(kind, text, self._annotations)
+        self._annotations = []
         done: dict[str, Any] = {"text": text, "logprobs": []} if kind == "output_text" else {"refusal": text}
         return self._event(f"response.{kind}.done", **self._part_place(), **done) + self._event(
             "response.content_part.done", **self._part_place(), part=self._parts[-1]
@@ -297,5 +313,5 @@ class ResponsesWriter:
         return b"event: %b\ndata: %b\n\n" % (kind.encode("ascii"), data)
 
 
-def _part(kind: str, text: str) -> dict[str, Any]:
-    return text_part(text) if kind == "output_text" else {"type": "refusal", "refusal": text}
+def _part(kind: str, text: str, annotations: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+    return text_part(text, annotations) if kind == "output_text" else {"type": "refusal", "refusal": text}

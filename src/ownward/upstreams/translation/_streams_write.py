@@ -9,6 +9,7 @@ from ownward.upstreams.translation._core import (
     Begun,
     CallBegun,
     CallPiece,
+    Cited,
     Counted,
     Counts,
     Ended,
@@ -25,6 +26,7 @@ from ownward.upstreams.translation._counts import anthropic_tier, write_chat_usa
 from ownward.upstreams.translation._errors import anthropic_error, openai_error
 from ownward.upstreams.translation._json import write_json
 from ownward.upstreams.translation._reasoning import detail_of, named_together, signature_for_messages, write_block
+from ownward.upstreams.translation._sources import citation_of
 from ownward.upstreams.translation._stops import chat_stop, messages_stop
 
 COMMENT = b": the upstream is still at work\n\n"
@@ -117,6 +119,8 @@ class ChatWriter(_Repeating):
             case TextPiece():
                 self._has_text = True
                 return self._chunk({"content": event.text})
+            case Cited():
+                return b""  # only chat upstreams tell them
             case RefusalPiece():
                 return self._chunk({"refusal": event.text})
             case ReasoningPiece():
@@ -129,10 +133,7 @@ class ChatWriter(_Repeating):
             case CallPiece():
                 return self._pass_arguments(event.arguments)
             case PartOver():
-                if self._is_in_part:
-                    self._thoughts += 1
-                    self._is_in_part = False
-                return b""
+                return self._end_part()
             case Ended():
                 told = self._chunk({"refusal": event.refusal}) if event.refusal else b""
                 return told + self._chunk({}, finish=chat_stop(event.stop), sequence=event.stop_sequence)
@@ -156,6 +157,11 @@ class ChatWriter(_Repeating):
         }
         self._frame = {name: value for name, value in frame.items() if value is not None}
         return self._chunk({"role": "assistant", "content": ""})
+
+    def _end_part(self) -> bytes:
+        self._thoughts += self._is_in_part
+        self._is_in_part = False
+        return b""
 
     def _pass_arguments(self, text: str) -> bytes:
         return self._chunk({"tool_calls": [{"index": self._calls - 1, "function": {"arguments": text}}]})
@@ -221,6 +227,9 @@ class MessagesWriter(_Repeating):
                 return self._begin(event)
             case TextPiece():
                 return self._in("text", {"type": "text", "text": ""}) + self._delta("text_delta", text=event.text)
+            case Cited():
+                told = self._in("text", {"type": "text", "text": ""})
+                return told + self._delta("citations_delta", citation=citation_of(event.source))
             case RefusalPiece():
                 self._is_refusal = True  # whatever the upstream says of its end
                 return self._in("text", {"type": "text", "text": ""}) + self._delta("text_delta", text=event.text)

@@ -150,7 +150,8 @@ def _write_part(part: Part, report: Report) -> dict[str, Any]:
             return {"type": "text", "text": part.text}
         case Image():
             _drop_cache(part.cache, part.path, report)
-            return {"type": "image_url", "image_url": {"url": url_of(part)}}
+            detail = {} if part.detail is None else {"detail": part.detail}
+            return {"type": "image_url", "image_url": {"url": url_of(part), **detail}}
         case File():
             _drop_cache(part.cache, part.path, report)
             return {"type": "file", "file": {"filename": part.name or "document.pdf", "file_data": file_url_of(part)}}

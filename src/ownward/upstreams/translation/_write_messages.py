@@ -179,8 +179,16 @@ def _write_turn(turn: Turn, report: Report, *, is_running: bool) -> list[dict[st
     for part in turn.parts:
         if isinstance(part, Reasoning) and not may_carry(part, to_anthropic=True, is_running=is_running, report=report):
             continue
+        _drop_details(part, report)
         blocks.append(_write_block(part))
     return blocks
+
+
+def _drop_details(part: Part, report: Report) -> None:
+    """Name how closely pictures are to be looked at, which the dialect has no word for."""
+    for inner in part.parts if isinstance(part, Result) else (part,):
+        if isinstance(inner, Image) and inner.detail is not None:
+            report.drop(f"{inner.path}.detail")
 
 
 def _write_block(part: Part) -> dict[str, Any]:
