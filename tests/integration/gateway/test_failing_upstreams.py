@@ -211,6 +211,47 @@ def test_with_every_upstream_down_the_refusal_is_at_once_and_says_when_to_come_b
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("status", "failures"), [(429, 1), (500, 2)])
+def test_an_upstream_that_is_back_serves_everybody_and_not_one_after_the_other(lab, start, status, failures, stream):
+    """The first answer takes as long as a model's do; who comes meanwhile is not refused for it."""
+    left = failures
+
+    async def script(_body, _reader, writer):
+        nonlocal left
+        left -= 1
+        if left >= 0:
+            writer.write(
+                b"HTTP/1.1 %d No\r\nretry-after: 1\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
+                % status
+            )
+            return
+        if stream:
+            writer.write(lab.STREAM_HEAD + lab.chunk(b'data: {"id":"x","choices":[{"delta":{"content":"a"}}]}\n\n'))
+        await asyncio.sleep(1.5)
+        if stream:
+            writer.write(lab.chunk(b'data: {"id":"x","choices":[{"delta":{},"finish_reason":"stop"}]}\n\n'))
+            writer.write(lab.chunk(b"data: [DONE]\n\n") + lab.chunk(b""))
+        else:
+            said = b'{"id":"x","choices":[{"message":{"content":"a"},"finish_reason":"stop"}]}'
+            writer.write(
+                b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(said) + said
+            )
+
+    async def main():
+        async with lab.Scripted(script) as only:
+            settings = GatewaySettings(port=0, drain_s=2, breaker_failures=2)
+            async with start(lab.plan_of(lab.tier("a", only.base_url)), settings=settings) as running:
+                for _ in range(failures):
+                    assert (await running.ask(body=lab.chat())).status == status
+                assert (await running.ask(body=lab.chat())).status in {429, 503}, "it is left alone"
+                await asyncio.sleep(1.05)
+                answers = await asyncio.gather(*(running.ask(body=lab.chat(stream=stream)) for _ in range(8)))
+                assert [answer.status for answer in answers] == [200] * 8
+
+    asyncio.run(main())
+
+
 def test_the_only_upstream_is_tried_again_within_seconds_however_long_it_failed(lab, start, monkeypatch):
     monkeypatch.setattr("ownward.gateway.placing.breaker.LAST_WAIT_S", 0.2)
     settings = GatewaySettings(port=0, breaker_failures=1, breaker_wait_s=60, drain_s=1)

@@ -118,10 +118,34 @@ def test_the_last_candidate_is_tried_again_after_five_seconds_however_often_it_f
     assert breaker.allows_last(opened_s + 5)
     assert breaker.last_allowed_s() == opened_s + 5
     probing = breaker.after_dispatch(opened_s + 5)
-    assert not probing.allows_last(opened_s + 6), "one at a time"
+    assert not probing.allows_last(opened_s + 5.9), "one at a time"
+    assert probing.allows_last(opened_s + 6), "and the next after a second: answers of models take longer"
     assert probing.after_success(opened_s + 6) == CLOSED
     again = probing.after_failure(opened_s + 6, RULES)
     assert (again.opened_s, again.open_until_s) == (opened_s + 6, opened_s + 14)
+
+
+def test_no_request_without_another_candidate_is_refused_for_a_probe_that_is_out():
+    """Answers of models take seconds; an upstream that is back would turn everybody away for as long as its first."""
+    probing = failed(3).after_dispatch(11.0)
+    assert not probing.allows(11.1)
+    assert probing.allows_last(11.1)
+    second = probing.after_dispatch(11.1)
+    assert second.after_success(12.0) == CLOSED
+    reopened = second.after_failure(12.0, RULES)
+    assert reopened.open_until_s == 14.0
+    assert reopened.after_failure(12.1, RULES).open_until_s == 14.0, "both were out: it opens once"
+
+
+def test_once_the_wait_that_was_asked_for_is_over_everybody_is_let_through():
+    waited = CLOSED.after_request_to_wait(10.0, 5.0, RULES).after_dispatch(15.0)
+    assert waited.state(15.0) == "closed"
+    assert waited.allows(15.0)
+    assert waited.after_dispatch(15.0).allows(15.0), "it never failed: none of them is a probe"
+    assert waited.after_failure(15.1, RULES).allows(15.1), "nor does its first failure open it"
+    assert failed(3, waited, now_s=15.1).state(15.1) == "open"
+    assert waited.after_request_to_wait(15.1, 2.0, RULES).state(16.0) == "open"
+    assert waited.after_success(16.0) == CLOSED
 
 
 def test_an_upstream_that_asks_to_wait_is_not_tried_even_as_the_last():

@@ -4,10 +4,11 @@
                                      ^                     |
                                      +---- probe fails ----+   (the wait doubles, up to its limit)
 
-In half_open one request at a time is let through; one that has no answer after a while makes room for the next. An
-upstream that asks to wait (Retry-After) is open until then. One whose account has no credit is open at once, and for
-longer each time a probe finds it so. Where a request has no other candidate, an upstream that
-failed is tried again sooner: being left alone for a minute would cost more than one failed request in a few seconds.
+In half_open one request at a time is let through, and every one that has no other candidate: nobody is refused for
+somebody else's probe. One that has no answer after a while makes room for the next. An upstream that asks to wait
+(Retry-After) is open until then, and closed after it: it never failed. One whose account has no credit is open at
+once, and for longer each time a probe finds it so. Where a request has no other candidate, an upstream that failed is
+tried again sooner: being left alone for a minute would cost more than one failed request in a few seconds.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ UNPAID_WAIT_S = 600.0
 
 LAST_WAIT_S = 5.0
 """The longest time between two tries of an upstream without which a request cannot be served."""
+
+LAST_PROBE_S = 1.0
+"""The shortest time between two such tries, while the first of them has no answer yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,31 +57,35 @@ class Breaker:
 
     def state(self, now_s: float) -> State:
         """Return the state at `now_s`."""
-        if not self.open_until_s:
-            return "closed"
-        return "open" if now_s < self.open_until_s else "half_open"
+        if now_s < self.open_until_s:
+            return "open"
+        return "half_open" if self.open_until_s and not self.asks_to_wait else "closed"
 
     def allows(self, now_s: float) -> bool:
         """Return whether a request may be sent now."""
-        return not self.open_until_s or (now_s >= self.open_until_s and not self._has_probe(now_s))
+        return self.state(now_s) == "closed" or (now_s >= self.open_until_s and not self._has_probe(now_s))
 
     def allows_last(self, now_s: float) -> bool:
         """Return whether a request that has no other candidate may be sent now."""
-        if self.allows(now_s):
+        if now_s >= self.open_until_s:
             return True
-        return not self.asks_to_wait and now_s >= self.opened_s + LAST_WAIT_S and not self._has_probe(now_s)
+        return not self.asks_to_wait and now_s >= self._next_try_s()
 
     def last_allowed_s(self) -> float:
         """Return when a request that has no other candidate may be sent, if nothing else happens."""
-        soonest = self.open_until_s if self.asks_to_wait else min(self.open_until_s, self.opened_s + LAST_WAIT_S)
-        return max(soonest, self.probed_s + PROBE_S if self.probed_s else 0.0)
+        if self.asks_to_wait:
+            return self.open_until_s
+        return min(self.open_until_s, self._next_try_s())
+
+    def _next_try_s(self) -> float:
+        return max(self.opened_s + LAST_WAIT_S, self.probed_s + LAST_PROBE_S if self.probed_s else 0.0)
 
     def _has_probe(self, now_s: float) -> bool:
         return self.probed_s > 0 and now_s < self.probed_s + PROBE_S
 
     def after_dispatch(self, now_s: float) -> Breaker:
         """Return the breaker once a request was sent: where it is not closed, that is the probe."""
-        return replace(self, probed_s=now_s) if self.open_until_s else self
+        return replace(self, probed_s=now_s) if self.open_until_s and not self.asks_to_wait else self
 
     def after_success(self, now_s: float) -> Breaker:
         """Return the breaker closed; while it is open, the success of an earlier request changes nothing."""
