@@ -1,13 +1,16 @@
 """What a gateway costs: CPU, latency and memory of ours beside nginx, TensorZero, LiteLLM and no gateway at all.
 
-    python -m benchmarks.gateway                     # about 15 minutes; makes the others' environments on first use
+    python -m benchmarks.gateway                     # about 25 minutes; makes the others' environments on first use
     python -m benchmarks.gateway --only ownward,nginx --rounds 3 --soak 0 --open-streams 0
+    python -m benchmarks.gateway --streams-only      # what events cost and how late they come; about 10 minutes
 
-Measures five rounds of each, then 5,000 open streams, then our memory over a million requests.
+Measures five rounds of each, then 5,000 open streams, then our memory over a million requests. How late an event comes
+is its time from the upstream's `write` to the client that has read it: the upstream asked directly shows how much of it
+is the upstream's and the client's own.
 
 Needs two cores: the gateway has one for itself, the upstream and the load share the other. Contenders take turns
 within each round and are held still (SIGSTOP) while others run. Needs `wrk` and `nginx` (Debian packages). Writes
-results/gateway-DATE.json, puts its table into docs/reference/benchmarks.md and prints it. CPU is the processor time
+results/gateway-DATE.json, puts its tables into docs/reference/benchmarks.md and prints them. CPU is the processor time
 of the gateway's processes, kernel included, by their own clocks.
 """
 
@@ -43,8 +46,8 @@ from benchmarks.light_client import OneConnection, StreamsSeen, run_on_light_loo
 from benchmarks.light_upstream import started_upstream
 from benchmarks.machine_facts import new_record, write_record
 
-NAMES = ("direct", "nginx", "uvloop pipe", "ownward", "ownward gathering", "TensorZero", "LiteLLM")
-_GATHERING = "gather_stream_s = 0.033\n"  # thirty pieces a second
+_AT_ONCE = "ownward (each event at once)"
+NAMES = ("direct", "nginx", "uvloop pipe", "ownward", _AT_ONCE, "TensorZero", "LiteLLM")
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "benchmarks.md"
 AIMS = {
     "cpu_us_per_request_at_64": "at most 200",
@@ -60,6 +63,28 @@ _FIRST_EVENT = b"data: {"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """Streams that run at once, each with so many events a second."""
+
+    streams: int
+    per_s: int
+    seconds: float = 4.0
+
+    @property
+    def chunks(self) -> int:
+        """How many events each stream has."""
+        return round(self.per_s * self.seconds)
+
+    def __str__(self) -> str:
+        """Return it as a heading."""
+        return f"{self.streams:,} streams x {self.per_s}/s"
+
+    def figure(self, what: str) -> str:
+        """Return the name of a figure that is of it."""
+        return f"{what}_of_{self.streams}_streams_at_{self.per_s}_per_s"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:
     """How much is asked of each contender in each round."""
 
@@ -69,7 +94,14 @@ class Sizes:
     open_requests: int = 1500
     streams: int = 64
     chunks: int = 200
-    chunk_interval_s: float = 0.005
+    """Of each stream whose events come as fast as they go."""
+    paces: tuple[Pace, ...] = (
+        Pace(streams=64, per_s=200),
+        Pace(streams=64, per_s=500),
+        Pace(streams=1000, per_s=30, seconds=8.0),
+        Pace(streams=8, per_s=100),
+    )
+    """The first is what the aim is of."""
     first_byte_streams: int = 60
     rest_s: float = 3.0
     """Between the closed loop and what follows: what it left to be done (ours moves its log) is no part of that."""
@@ -106,6 +138,9 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("/var/tmp"), help="where the ledger is written")
     parser.add_argument("--gateway-core", type=int, default=1)
     parser.add_argument("--load-core", type=int, default=0)
+    parser.add_argument(
+        "--streams-only", action="store_true", help="nothing but what events cost and how late they are"
+    )
     parser.add_argument("--open-streams", type=int, default=5000, help="0 leaves this out")
     parser.add_argument(
         "--soak", type=int, default=1_000_000, help="requests over which our memory is watched; 0: none"
@@ -113,6 +148,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     only = {"direct", *options.only.split(",")}
+    if options.streams_only:
+        options.soak = options.open_streams = 0
     if unknown := only - set(NAMES):
         parser.error(f"no contender {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing is left running
@@ -130,21 +167,12 @@ def main() -> None:
         for index in range(options.rounds):
             for each in measured:
                 with _alone(each.contender):
-                    measure_round(each, upstream, sizes, seed=index, load_core=options.load_core)
+                    if options.streams_only:
+                        measure_paces(each, upstream, sizes.paces)
+                    else:
+                        measure_round(each, upstream, sizes, seed=index, load_core=options.load_core)
             print(f"round {index + 1} of {options.rounds}: load {os.getloadavg()[0]:.2f}", file=sys.stderr)
-        for each in measured:
-            if each.contender.process is not None:
-                each.add(memory_after_bytes=float(each.contender.memory_bytes()))
-        if options.soak:
-            for each in measured:
-                if each.contender.name == "ownward":
-                    with _alone(each.contender):
-                        record["soak"] = soak(each, options.soak, load_core=options.load_core)
-        if options.open_streams:
-            for each in measured:
-                if each.contender.name in {"ownward", "nginx"}:
-                    with _alone(each.contender):
-                        measure_open_streams(each, upstream, options.open_streams)
+        measure_at_the_end(measured, upstream, record, options)
     record["machine"]["load_average_after"] = round(os.getloadavg()[0], 2)
     record |= {
         "method": {
@@ -152,15 +180,42 @@ def main() -> None:
             "load_core": options.load_core,
             "rounds": options.rounds,
             "ledger_folder": os.fspath(options.folder),
-            **{name: getattr(sizes, name) for name in Sizes.__dataclass_fields__},
+            **{name: getattr(sizes, name) for name in Sizes.__dataclass_fields__ if name != "paces"},
+            "paces": [str(pace) for pace in sizes.paces],
         },
         "aims_for_ownward": AIMS,
         "results": summarise(measured),
     }
     print(f"written to {write_record(record, options.out)}", file=sys.stderr)
-    if options.out is None:
-        put_into_page(table(record))
-    print(table(record))
+    tell(record, sizes.paces, options)
+
+
+def measure_at_the_end(
+    measured: Sequence[Measured], upstream: int, record: dict[str, Any], options: argparse.Namespace
+) -> None:
+    """Measure what is measured once."""
+    for each in measured:
+        if each.contender.process is not None:
+            each.add(memory_after_bytes=float(each.contender.memory_bytes()))
+    for each in measured:
+        if options.soak and each.contender.name == "ownward":
+            with _alone(each.contender):
+                record["soak"] = soak(each, options.soak, load_core=options.load_core)
+    for each in measured:
+        if options.open_streams and each.contender.name in {"ownward", "nginx"}:
+            with _alone(each.contender):
+                measure_open_streams(each, upstream, options.open_streams)
+
+
+def tell(record: dict[str, Any], paces: Sequence[Pace], options: argparse.Namespace) -> None:
+    """Print the tables, and put them into the page unless the record went elsewhere."""
+    tables = {"gateway": table(record), "gateway streams": table_of_streams(record, paces)}
+    if options.streams_only:
+        del tables["gateway"]
+    for mark, text in tables.items():
+        if options.out is None:
+            put_into_page(text, mark)
+        print(text)
 
 
 def start_all(only: set[str], upstream: int, folder: Path, core: int, peers: Path) -> Iterator[Contender]:
@@ -180,8 +235,8 @@ def start_all(only: set[str], upstream: int, folder: Path, core: int, peers: Pat
                     yield start_pipe(upstream, own, core)
                 case "ownward":
                     yield start_ownward(upstream, own, core)
-                case "ownward gathering":
-                    yield start_ownward(upstream, own, core, name=name, settings=_GATHERING)
+                case _ if name == _AT_ONCE:
+                    yield start_ownward(upstream, own, core, name=name, settings="gather_stream_s = 0\n")
                 case "TensorZero":
                     yield start_tensorzero(upstream, own, core, prepare_peer(peers, "tensorzero", "tensorzero"))
                 case _:
@@ -239,11 +294,9 @@ def measure_round(measured: Measured, upstream: int, sizes: Sizes, *, seed: int,
     else:
         measured.notes.append(f"no open loop at {sizes.open_per_s:g}/s: it serves {per_s:.0f}/s")
     streams = max(8, sizes.streams // share)
-    for interval_s, figure in (
-        (sizes.chunk_interval_s, "cpu_us_per_streamed_chunk"),
-        (0.0, "cpu_us_per_chunk_at_once"),
-    ):
-        measure_streams(measured, upstream, streams=streams, chunks=sizes.chunks, interval_s=interval_s, figure=figure)
+    measure_paces(measured, upstream, sizes.paces, share=share)
+    cpu_us, _ = run_paced(measured, upstream, streams=streams, chunks=sizes.chunks, interval_s=0.0)
+    measured.add(cpu_us_per_chunk_at_once=cpu_us)
     measure_first_byte(measured, upstream, streams=max(10, sizes.first_byte_streams // share))
 
 
@@ -257,10 +310,27 @@ def measure_single(measured: Measured, *, requests: int) -> None:
     measured.add(p50_ms_at_1=_at(times_s, 0.5) * 1e3, p99_ms_at_1=_at(times_s, 0.99) * 1e3)
 
 
-def measure_streams(
-    measured: Measured, upstream: int, *, streams: int, chunks: int, interval_s: float, figure: str
-) -> None:
-    """Measure CPU by the event of streams that run at once, as `figure`; each stream's own request is counted in."""
+def measure_paces(measured: Measured, upstream: int, paces: Sequence[Pace], *, share: int = 1) -> None:
+    """Measure what an event costs and how late it comes at each pace; a slow contender has fewer streams."""
+    for number, pace in enumerate(paces):
+        cpu_us, delays_s = run_paced(
+            measured,
+            upstream,
+            streams=max(8, pace.streams // share),
+            chunks=pace.chunks,
+            interval_s=1 / pace.per_s,
+        )
+        measured.add(**{pace.figure("cpu_us_per_chunk"): cpu_us})
+        if number == 0:
+            measured.add(cpu_us_per_streamed_chunk=cpu_us)
+        for name, at in (("p50", 0.5), ("p99", 0.99), ("most", 1.0)):
+            measured.add(**{pace.figure(f"event_delay_{name}_ms"): _at(delays_s, at) * 1e3 if delays_s else None})
+
+
+def run_paced(
+    measured: Measured, upstream: int, *, streams: int, chunks: int, interval_s: float
+) -> tuple[float | None, Sequence[float]]:
+    """Return the CPU in us by the event of streams that run at once, their requests counted in, and the delays."""
     contender = measured.contender
     set_pace(upstream, chunks=chunks, interval_s=interval_s)
     seen = StreamsSeen()
@@ -268,9 +338,11 @@ def measure_streams(
     run_on_light_loop(lambda: run_streams(contender.address, streams=streams, seen=seen))
     used_s = contender.cpu_s() - before_s
     if seen.whole != streams or seen.events < streams * chunks:
-        measured.notes.append(f"streams: {seen} of {streams} with {chunks} events each")
-    if contender.process is not None:
-        measured.add(**{figure: used_s / (streams * chunks) * 1e6})
+        what = f"{seen.asked} asked, {seen.whole} whole, {seen.events} events"
+        measured.notes.append(f"streams: {what} of {streams} with {chunks} events each")
+    if len(seen.delays_s) < 0.9 * streams * chunks:
+        measured.notes.append(f"only {len(seen.delays_s)} of {streams * chunks} events said when they were sent")
+    return (used_s / (streams * chunks) * 1e6 if contender.process is not None else None), seen.delays_s
 
 
 def measure_first_byte(measured: Measured, upstream: int, *, streams: int) -> None:
@@ -346,7 +418,7 @@ def summarise(measured: Sequence[Measured]) -> list[dict[str, Any]]:
     for each in measured:
         for name in ("p50_ms_at_1", "p99_ms_at_1", "first_byte_p50_ms"):
             if each is not direct:
-                pairs = zip(each.rounds.get(name, ()), direct.rounds[name], strict=False)
+                pairs = zip(each.rounds.get(name, ()), direct.rounds.get(name, ()), strict=False)
                 each.rounds[f"added_{name}"] = [there - here for there, here in pairs]
         contender = each.contender
         rows.append(
@@ -397,10 +469,30 @@ def table(record: dict[str, Any]) -> str:
     for row in record["results"]:
         cells = [_cell(row.get(name), scale, form) + _times(row, nginx, name) for _, name, scale, form in _COLUMNS]
         lines.append(f"| {row['name']} {row['version']} | " + " | ".join(cells) + " |")
+    lines.append(f"\n{_signature(record)}")
+    return "\n".join(lines)
+
+
+def table_of_streams(record: dict[str, Any], paces: Sequence[Pace]) -> str:
+    """Return what events cost and how late they come as a Markdown table: medians, lowest and highest of CPU."""
+    lines = ["| | " + " | ".join(f"{pace}: CPU us an event | p50 ms late | p99" for pace in paces) + " |"]
+    lines.append("| --- |" + " ---: |" * 3 * len(paces))
+    for row in record["results"]:
+        cells = []
+        for pace in paces:
+            cells.append(_cell(row.get(pace.figure("cpu_us_per_chunk")), 1.0, "{:.1f}"))
+            for name in ("p50", "p99"):
+                found = row.get(pace.figure(f"event_delay_{name}_ms"))
+                cells.append("" if found is None else f"{found['median']:.1f}")
+        lines.append(f"| {row['name']} {row['version']} | " + " | ".join(cells) + " |")
+    lines.append(f"\n{_signature(record)}")
+    return "\n".join(lines)
+
+
+def _signature(record: dict[str, Any]) -> str:
     machine = record["machine"]
     load = f"{machine['load_average_before']} to {machine['load_average_after']}"
-    lines.append(f"\n{record['measured_at']}, {machine['cpu_cores']} cores of {machine['cpu']}, load average {load}.")
-    return "\n".join(lines)
+    return f"{record['measured_at']}, {machine['cpu_cores']} cores of {machine['cpu']}, load average {load}."
 
 
 def _times(row: dict[str, Any], nginx: dict[str, Any] | None, name: str) -> str:
@@ -411,11 +503,11 @@ def _times(row: dict[str, Any], nginx: dict[str, Any] | None, name: str) -> str:
     return f"; {ours['median'] / theirs['median']:.1f}x nginx" if ours and theirs and theirs["median"] > 0 else ""
 
 
-def put_into_page(table_text: str, page: Path = PAGE) -> None:
-    """Put the table where the page has the last one."""
-    before, mark, rest = page.read_text(encoding="utf-8").partition("<!-- gateway -->\n")
-    _, end, after = rest.partition("<!-- /gateway -->")
-    page.write_text(f"{before}{mark}{table_text}\n{end}{after}", encoding="utf-8")
+def put_into_page(table_text: str, mark: str, page: Path = PAGE) -> None:
+    """Put a table where the page has the last one."""
+    before, begin, rest = page.read_text(encoding="utf-8").partition(f"<!-- {mark} -->\n")
+    _, end, after = rest.partition(f"<!-- /{mark} -->")
+    page.write_text(f"{before}{begin}{table_text}\n{end}{after}", encoding="utf-8")
 
 
 def _cell(figure: dict[str, float] | float | None, scale: float, form: str) -> str:

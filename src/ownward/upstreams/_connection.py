@@ -319,7 +319,8 @@ class Connection(asyncio.Protocol):
         if response is None:
             self.abort()  # nobody will read it
             return
-        response.feed(parts[0] if len(parts) == 1 else b"".join(parts))
+        count = len(parts)
+        response.feed(parts[0] if count == 1 else b"".join(parts), count if self.was_chunked else 0)
 
     def _finish(self) -> None:
         response = self._answer() if self._answer is not None else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from heapq import heappop, heappush
+from math import inf
 from typing import Final, Protocol
 
 BEGINS_PER_S: Final = 4_000.0
@@ -22,7 +23,6 @@ _HALF_LIFE_S = 0.1
 _MOST_AT_ONCE = 64  # two to four milliseconds of work
 _CLOCK_TICK_S = 0.001  # of the event loop's timers, which may ring so much early
 _GOLDEN = 0.6180339887498949
-_SHORT_BYTES = 256
 _TO_BEGIN = 3.0
 _TO_STAY = 2.0
 
@@ -48,7 +48,7 @@ class Gathering:
     most 64 in one turn of the event loop: other requests have theirs between them.
     """
 
-    __slots__ = ("_counted", "_due", "_looked_s", "_numbers", "_timer", "_timer_s", "longest_s", "per_s",
+    __slots__ = ("_counted", "_due", "_look_s", "_looked_s", "_numbers", "_timer", "_timer_s", "longest_s", "per_s",
                  "rest_s")  # fmt: skip
 
     def __init__(self, longest_s: float) -> None:
@@ -57,21 +57,17 @@ class Gathering:
         self.per_s = 0.0
         self.rest_s = 0.0
         self._counted = 0
-        self._looked_s: float | None = None
+        self._looked_s = self._look_s = -inf
         self._due: list[tuple[float, int, Gathered]] = []
         self._numbers = itertools.count()
         self._timer: asyncio.Handle | None = None
         self._timer_s = 0.0
 
-    def count(self, data: bytes, now_s: float) -> int:
-        """Return how many events a piece of a stream brings, about, and count them."""
-        events = 1 if len(data) < _SHORT_BYTES else data.count(b"\n\n") or 1
+    def count(self, events: int, now_s: float) -> None:
+        """Count what a stream has brought: pieces as its upstream sent them, which are as many however they are read."""
         self._counted += events
-        if self._looked_s is None:
-            self._looked_s = now_s
-        elif now_s - self._looked_s >= _LOOK_S:
+        if now_s >= self._look_s:
             self._look(now_s)
-        return events
 
     def wants(self, events: int, took_s: float, *, has_rested: bool) -> bool:
         """Return whether a rest would gather several events of a stream whose last `events` took so long to come.
@@ -99,17 +95,16 @@ class Gathering:
 
     def rest_s_at(self, now_s: float) -> float:
         """Return `rest_s`, where nothing has been counted lately too."""
-        if self._looked_s is not None and now_s - self._looked_s >= _LOOK_S:
+        if now_s >= self._look_s:
             self._look(now_s)
         return self.rest_s
 
     def _look(self, now_s: float) -> None:
         """See how many events come."""
-        assert self._looked_s is not None
         passed_s = now_s - self._looked_s
         kept = 0.5 ** (passed_s / _HALF_LIFE_S)
         self.per_s = per_s = kept * self.per_s + (1 - kept) * self._counted / passed_s
-        self._counted, self._looked_s = 0, now_s
+        self._counted, self._looked_s, self._look_s = 0, now_s, now_s + _LOOK_S
         share = (per_s - BEGINS_PER_S) / (FULL_PER_S - BEGINS_PER_S)
         self.rest_s = self.longest_s * min(max(share, 0.0), 1.0)
 

@@ -265,8 +265,11 @@ class Response:
         self.headers = headers
         self._wake()
 
-    def feed(self, data: bytes) -> None:
-        """Take in a piece of the body; past the limit the connection is paused until it is read."""
+    def feed(self, data: bytes, pieces: int = 0) -> None:
+        """Take in a part of the body; past the limit the connection is paused until it is read.
+
+        `pieces` is in how many the upstream sent it, where that is known.
+        """
         self.bytes_received += len(data)
         if self._unpacker is not None:
             data = self._unpack(self._unpacker, data)
@@ -277,26 +280,35 @@ class Response:
             now = self._loop.time()
             self._wake_at = now + self._stall_s
             take(data)
-            if self._gathering is not None:
-                self._rest_or_not(self._gathering, data, now)
+            gathering = self._gathering
+            if gathering is not None:
+                events = pieces or data.count(b"\n\n") or 1
+                gathering.count(events, now)
+                if gathering.rest_s:
+                    self._rest_or_not(gathering, events, now)
+                self._fed_at = now
             return
         self._buffer.append(data)
         self._held += len(data)
         if self._held > self._limit and self._channel is not None:
             self._channel.pause()
-        if self._gathering is not None:
-            self._rest_or_not(self._gathering, data, self._loop.time())
+        gathering = self._gathering
+        if gathering is not None:
+            now = self._loop.time()
+            events = pieces or data.count(b"\n\n") or 1
+            gathering.count(events, now)
+            self._rest_or_not(gathering, events, now)
+            self._fed_at = now
         self._wake()
 
-    def _rest_or_not(self, gathering: Gathering, data: bytes, now: float) -> None:
+    def _rest_or_not(self, gathering: Gathering, events: int, now: float) -> None:
         """Rest after a piece, where more of them would come meanwhile."""
-        events = gathering.count(data, now)
-        if gathering.rest_s and not self._is_resting and self._channel is not None:
-            rests = gathering.wants(events, now - self._fed_at, has_rested=self._has_rested)
-            if rests:
-                gathering.hold(self, self._loop, has_rested=self._has_rested)
-            self._has_rested = rests
-        self._fed_at = now
+        if not gathering.rest_s or self._is_resting or self._channel is None:
+            return
+        rests = gathering.wants(events, now - self._fed_at, has_rested=self._has_rested)
+        if rests:
+            gathering.hold(self, self._loop, has_rested=self._has_rested)
+        self._has_rested = rests
 
     def _unpack(self, unpacker: Unpacker, data: bytes) -> bytes:
         try:

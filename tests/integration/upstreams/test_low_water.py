@@ -8,12 +8,13 @@ import gc
 import os
 import socket
 import ssl
+from collections import Counter
 
 import pytest
 import trustme
 
 from ownward.core import BrokenStream
-from ownward.upstreams import _low_water
+from ownward.upstreams import Gathering, _low_water
 from ownward.upstreams._connection import Connection
 from ownward.upstreams._low_water import LowWater
 from ownward.upstreams.response import Response
@@ -212,5 +213,61 @@ def test_where_the_kernel_heeds_no_mark_the_connection_is_paused(run, monkeypatc
             response.end_rest()
             await asyncio.sleep(0.05)
             assert taken == [b"1"]
+
+    run(main)
+
+
+@needs_low_water
+def test_a_thousand_streams_whose_rests_end_together_are_read_a_few_in_each_turn_of_the_loop(run):
+    async def main():
+        loop, busy = asyncio.get_running_loop(), Gathering(0.05)
+        for number in range(10):
+            busy.count(10_000, loop.time() - 1 + number / 10)
+        turn, reads, is_over = 0, Counter(), False
+
+        def next_turn():
+            nonlocal turn
+            turn += 1
+            if not is_over:
+                loop.call_soon(next_turn)
+
+        async def serve(reader, writer):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(CHUNKED)
+            writers.append(writer)
+
+        writers, responses, passing = [], [], []
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, backlog=1000)
+        for _ in range(1000):
+            _, connection = await loop.create_connection(
+                lambda: Connection(header_limit=10_000, on_free=lambda _: None), *server.sockets[0].getsockname()
+            )
+            response = Response(upstream="u", origin="o", loop=loop, stall_s=30, buffer_bytes=10_000)
+            connection.start(b"GET / HTTP/1.1\r\n\r\n", response, is_head_request=False)
+            responses.append(response)
+        for response in responses:
+            await response.wait_for_head(30)
+            passing.append(asyncio.create_task(response.pass_on(lambda _: reads.update((turn,)))))
+        await asyncio.sleep(0)
+        for response in responses:
+            busy.hold(response, loop, has_rested=True)
+        for writer in writers:
+            writer.write(chunk(b"data: {}\n\n"))
+        next_turn()
+        deadline_s = loop.time() + 20
+        while reads.total() < len(responses) and loop.time() < deadline_s:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        is_over = True
+        for task in passing:
+            task.cancel()
+        await asyncio.gather(*passing, return_exceptions=True)
+        for response in responses:
+            response.abort()
+        for writer in writers:
+            writer.close()
+        server.close()
+        await asyncio.sleep(0.05)
+        assert reads.total() == len(responses)
+        assert max(reads.values()) <= 128  # those of one turn and what an earlier one had left
 
     run(main)
