@@ -13,7 +13,8 @@ import pytest
 from ownward import ledger
 from ownward.ledger import _checkpoints
 from ownward.ledger._checkpoints import CheckpointRules
-from ownward.ledger._sqlite import SqliteStore, _WritingConnection
+from ownward.ledger._sqlite import SqliteStore
+from ownward.ledger._sqlite_connections import WritingConnection
 
 PAGE_BYTES = 2048
 RULES = CheckpointRules(start_frames=50, most_frames=200, idle_s=0.05)
@@ -27,10 +28,10 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def writer(path: Path) -> Iterator[_WritingConnection]:
+def writer(path: Path) -> Iterator[WritingConnection]:
     store = SqliteStore(path, durability="process", busy_timeout_s=5, checkpoint_rules=RULES)
     connection = store.connect_writer()
-    assert isinstance(connection, _WritingConnection)
+    assert isinstance(connection, WritingConnection)
     yield connection
     connection.close()
     store.close()
@@ -41,7 +42,7 @@ def log_bytes(path: Path) -> int:
     return log.stat().st_size if log.exists() else 0
 
 
-def write(writer: _WritingConnection, number: int) -> None:
+def write(writer: WritingConnection, number: int) -> None:
     writer.begin()
     writer.execute("INSERT INTO workloads VALUES (?, ?, ?)", (f"w{number}", "x" * 3000, number))
     writer.commit()
@@ -57,7 +58,7 @@ def wait_until(is_so: Callable[[], bool], seconds: float = 5.0) -> bool:
 
 
 def test_the_log_stays_bounded_while_the_ledger_is_written_without_a_pause(
-    path: Path, writer: _WritingConnection
+    path: Path, writer: WritingConnection
 ) -> None:
     largest = 0
     for number in range(2_000):
@@ -69,7 +70,7 @@ def test_the_log_stays_bounded_while_the_ledger_is_written_without_a_pause(
 
 
 def test_the_log_stays_bounded_where_its_thread_gets_no_time(
-    path: Path, writer: _WritingConnection, monkeypatch: pytest.MonkeyPatch
+    path: Path, writer: WritingConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A pass that takes long ends far behind the writer, which then copies the rest itself."""
 
@@ -110,7 +111,7 @@ def test_the_log_stays_bounded_under_several_writers(path: Path) -> None:
     assert largest < 3 * 1_000 * 2 * PAGE_BYTES / 3
 
 
-def test_the_log_is_emptied_while_nobody_writes(path: Path, writer: _WritingConnection) -> None:
+def test_the_log_is_emptied_while_nobody_writes(path: Path, writer: WritingConnection) -> None:
     for number in range(20):
         write(writer, number)
     assert log_bytes(path) > 0
@@ -120,7 +121,7 @@ def test_the_log_is_emptied_while_nobody_writes(path: Path, writer: _WritingConn
     assert wait_until(lambda: log_bytes(path) == 0)
 
 
-def test_a_reader_keeps_its_snapshot_and_the_log_is_emptied_after_it(path: Path, writer: _WritingConnection) -> None:
+def test_a_reader_keeps_its_snapshot_and_the_log_is_emptied_after_it(path: Path, writer: WritingConnection) -> None:
     write(writer, 0)
     reader = sqlite3.connect(path, isolation_level=None)
     reader.execute("BEGIN")
@@ -136,12 +137,12 @@ def test_a_reader_keeps_its_snapshot_and_the_log_is_emptied_after_it(path: Path,
     assert writer.rows("SELECT count(*) FROM workloads") == [(500,)]
 
 
-def test_a_commit_does_not_copy_the_log_by_itself(writer: _WritingConnection) -> None:
+def test_a_commit_does_not_copy_the_log_by_itself(writer: WritingConnection) -> None:
     assert writer.rows("PRAGMA wal_autocheckpoint") == [(0,)]
 
 
 def test_a_log_that_cannot_be_copied_costs_no_commit(
-    writer: _WritingConnection, monkeypatch: pytest.MonkeyPatch
+    writer: WritingConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_: sqlite3.Connection) -> tuple[int, int]:
         raise sqlite3.OperationalError("disk I/O error")
@@ -159,7 +160,7 @@ def test_closing_the_ledger_leaves_no_log(path: Path) -> None:
     assert log_bytes(path) == 0
 
 
-def test_a_commit_does_not_wait_long_for_a_thread_that_gets_no_time(path: Path, writer: _WritingConnection) -> None:
+def test_a_commit_does_not_wait_long_for_a_thread_that_gets_no_time(path: Path, writer: WritingConnection) -> None:
     write(writer, 0)
     checkpoints = writer._checkpoints
     checkpoints._is_too_long = True
@@ -181,7 +182,7 @@ def test_a_commit_that_begins_the_log_anew_is_known_to_take_longer(
     rules = CheckpointRules(start_frames=start_frames, most_frames=200_000, idle_s=idle_s)
     store = SqliteStore(path, durability="process", busy_timeout_s=5, checkpoint_rules=rules)
     connection = store.connect_writer()
-    assert isinstance(connection, _WritingConnection)
+    assert isinstance(connection, WritingConnection)
     checkpoints = connection._checkpoints
     assert checkpoints.next_commit_waits
     write(connection, 0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import stat
 import subprocess
 import sys
 import time
@@ -318,13 +317,30 @@ async def _leave_damage(path: Path) -> None:
     other.close()
 
 
-def test_where_nothing_can_be_written_a_reader_is_told_what_is_missing(
+def test_who_may_not_write_waits_until_a_running_process_has_posted(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("ownward.ledger._writer._POST_S", 0.2)
+
+    async def main() -> None:
+        with ledger.open(path) as book, ledger.open(path, is_read_only=True) as other:
+            await warm(book)
+            await book.begin(*request("a"))
+            assert count(path, "journal") == 1
+            monkeypatch.setattr("os.access", lambda place, mode: Path(place) != path)
+            assert await asyncio.to_thread(states, other) == {"first": "intent", "a": "intent"}
+
+    asyncio.run(main())
+
+
+def test_who_may_not_write_is_told_what_a_killed_process_left(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asyncio.run(_leave_damage(path))
     monkeypatch.setattr("os.access", lambda place, mode: Path(place) != path)
-    path.chmod(stat.S_IRUSR)
-    with ledger.open(path, is_read_only=True) as book, pytest.raises(LedgerError, match="1 entry of the journal"):
+    monkeypatch.setattr("ownward.ledger._sqlite._POSTING_PATIENCE_S", 0.05)
+    with (
+        ledger.open(path, is_read_only=True) as book,
+        pytest.raises(LedgerError, match="newest calls stand in the journal alone"),
+    ):
         list(book.export_rows())
 
 
