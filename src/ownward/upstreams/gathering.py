@@ -64,7 +64,7 @@ class Gathering:
         self._timer_s = 0.0
 
     def count(self, events: int, now_s: float) -> None:
-        """Count what a stream has brought: pieces as its upstream sent them, which are as many however they are read."""
+        """Count what a stream has brought: the pieces its upstream sent, which are as many however they are read."""
         self._counted += events
         if now_s >= self._look_s:
             self._look(now_s)
