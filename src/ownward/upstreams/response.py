@@ -167,6 +167,7 @@ class Response:
     def rest(self) -> None:
         """Take in little until `end_rest`, which comes soon; this time is no stall of the upstream."""
         self._is_resting = True
+        self._fed_at = self._loop.time()
         if self._channel is not None and not self._channel.rest():
             self._channel.pause()
 

@@ -310,6 +310,12 @@ def test_what_is_gone_keeps_its_counters_and_loses_its_gauges():
     assert "ownward_breaker_state 2\n" in merged
 
 
+def test_streams_rest_as_long_as_in_the_busiest_process():
+    told = "# HELP {0} R.\n# TYPE {0} gauge\n{0} {1}\n"
+    texts = [told.format("ownward_stream_rest_seconds", value) for value in (0, 0.05, 0.03)]
+    assert "ownward_stream_rest_seconds 0.05\n" in merge_metrics(texts)
+
+
 def test_a_new_certificate_reaches_every_worker_though_the_plan_is_broken(tmp_path):
     authority = trustme.CA()
 
