@@ -218,9 +218,11 @@ class GatewaySettings(_Section):
         600.0, "duration", "Time for all before an answer's first byte, retries included.", unit="seconds", least=0.001
     )
     max_attempts: int = _setting(
-        3, "whole", "Upstream calls of one request at most, the first included.", unit="calls", least=1, most=100
+        6, "whole", "Upstream calls of one request at most, the first included.", unit="calls", least=1, most=100
     )
-    retry_fraction: float = _setting(0.2, "number", "What retries may add to the load.", unit="0 to 1", least=0, most=1)
+    retry_fraction: float = _setting(
+        0.2, "number", "What retries may add to the load of upstreams that failed last.", unit="0 to 1", least=0, most=1
+    )
     retry_burst: int = _setting(50, "whole", "Retries that are free of that bound.", unit="calls", least=0)
     max_in_flight_requests: int = _setting(
         10_000, "whole", "Requests served or waiting at a time; more are told to come back.", unit="requests", least=1

@@ -58,6 +58,7 @@ class Commons:
         self.upstream_log = UpstreamLog()
         self.breakers: dict[str, Breaker] = {}
         self.in_flight: dict[str, int] = {}
+        self.busy: set[str] = set()  # upstreams whose last word was 429 without a time to wait
         self.elsewhere = Elsewhere()  # the calls in flight that other workers have
         self.prefixes = Prefixes()
         self.refuses_stream_options: set[str] = set()  # targets that do not know how to be asked for usage in streams
@@ -116,6 +117,10 @@ class Commons:
         if self._asides:
             await asyncio.wait(tuple(self._asides))
 
+    def is_well(self, key: str) -> bool:
+        """Return whether nothing is held against an upstream: its last answer was one, or it was not asked yet."""
+        return key not in self.breakers and key not in self.busy
+
     # What requests teach.
 
     def learn_dispatch(self, key: str) -> None:
@@ -127,6 +132,8 @@ class Commons:
     def learn_success(self, key: str) -> None:
         """Note an answer."""
         breaker = self.breakers.get(key)
+        if self.busy:
+            self.busy.discard(key)
         if breaker is not None:
             now_s = self.clock.monotonic_s()
             after = breaker.after_success(now_s)
@@ -166,6 +173,7 @@ class Commons:
         """Note that an upstream asks to wait; without a time it only says that it is busy."""
         self.counting.call_failed(key, "rate_limited")
         if wait_s is None:
+            self.busy.add(key)
             self.learn_nothing(key)
             return
         now_s = self.clock.monotonic_s()

@@ -23,7 +23,7 @@ class GatewaySettings:
     `max_in_flight_requests` and `queue_per_tier_requests` bound what waits; above them the answer is 503 at once.
     `drain_s` is how long requests in flight may take to end after a stop signal.
     `deadline_s` is the time for everything before the first byte, all attempts together; `max_attempts` counts
-    the first; retries may add at most `retry_fraction` to the load, above `retry_burst` of them at a time.
+    the first; retries may add at most `retry_fraction` to the load of upstreams that failed last, above `retry_burst`.
     `client_stall_s` cuts a client that reads nothing for so long while bytes wait for it.
     `gather_stream_s` is the longest that events of quick streams wait to be passed on together while many thousand a
     second come; 0 passes on each at once, always.
@@ -56,7 +56,7 @@ class GatewaySettings:
     queue_per_tier_requests: int = 256
     queue_timeout_s: float = 60.0
     deadline_s: float = 600.0
-    max_attempts: int = 3
+    max_attempts: int = 6
     retry_fraction: float = 0.2
     retry_burst: int = 50
     client_stall_s: float = 60.0

@@ -325,27 +325,47 @@ def test_all_attempts_together_end_at_the_deadline(lab, start):
     asyncio.run(main())
 
 
-def test_retries_add_a_fifth_to_the_load_by_default(lab, start):
-    settings = GatewaySettings(port=0, retry_burst=1, breaker_failures=1000, drain_s=1)
-    assert settings.retry_fraction == 0.2
+@pytest.mark.parametrize("failure", ["500", "429", "cut", "dead", "stream"])
+def test_an_upstream_that_fails_under_hundreds_of_requests_fails_none_of_them(lab, start, failure):
+    """The budget of retries keeps failing upstreams from being hit harder; the next one is well."""
+
+    async def script(_body, _reader, writer):
+        await asyncio.sleep(0.3)
+        if failure == "cut":
+            writer.transport.abort()
+            return
+        if failure == "stream":
+            writer.write(lab.STREAM_HEAD + lab.chunk(b'data: {"error": {"message": "no"}}\n\n'))
+            return
+        writer.write(
+            b"HTTP/1.1 %b No\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}" % failure.encode()
+        )
 
     async def main():
-        async with FakeServer(FakeOptions(failures=(Failure.parse("500"),))) as bad, FakeServer() as good:
-            async with start(two_tiers(lab, bad, good), settings=settings) as running:
-                statuses = [(await running.ask(body=lab.chat())).status for _ in range(20)]
-                assert statuses.count(200) in {4, 5}, "one of the purse, and one for each five requests"
+        async with lab.Scripted(script) as bad, FakeServer() as good:
+            url = "http://127.0.0.1:9" if failure == "dead" else bad.base_url
+            plan = lab.plan_of(lab.tier("a", url), lab.tier("b", good.base_url))
+            async with start(plan) as running:
+                body = lab.chat(stream=failure == "stream", max_tokens=5)
+                answers = await asyncio.gather(*(running.ask(body=body) for _ in range(150)))
+                assert [answer.status for answer in answers] == [200] * 150
 
     asyncio.run(main())
 
 
-def test_retries_stop_when_their_budget_is_spent(lab, start):
-    settings = GatewaySettings(port=0, retry_fraction=0, retry_burst=2, breaker_failures=1000, drain_s=1)
+@pytest.mark.parametrize("failure", ["500", "429"])
+def test_retries_to_what_fails_too_add_a_fifth_to_the_load_by_default(lab, start, failure):
+    settings = GatewaySettings(port=0, retry_burst=1, breaker_failures=1000, drain_s=1)
+    assert settings.retry_fraction == 0.2
 
     async def main():
-        async with FakeServer(FakeOptions(failures=(Failure.parse("500"),))) as bad, FakeServer() as good:
-            async with start(two_tiers(lab, bad, good), settings=settings) as running:
-                statuses = [(await running.ask(body=lab.chat())).status for _ in range(4)]
-                assert statuses == [200, 200, 500, 500]
+        failing = FakeOptions(failures=(Failure.parse(failure),))
+        async with FakeServer(failing) as bad, FakeServer(failing) as worse:
+            async with start(two_tiers(lab, bad, worse), settings=settings) as running:
+                for _ in range(21):
+                    await running.ask(body=lab.chat())
+                asked = worse.record.count(with_calls=False)["accepted"]
+                assert asked in {5, 6}, "once while it was well, one of the purse, and one for each five requests"
 
     asyncio.run(main())
 

@@ -76,8 +76,8 @@ class Failover:
             target = left.pop(0)
             if isinstance(sink, Continuing) and not sink.can_take(target):
                 continue
-            if self._tried and not self._may_retry():
-                break
+            if self._tried and not self._may_retry(target):
+                continue
             slots = gateway.slots[target.tier.name]
             if not slots.try_acquire() and not await self._gets_place(slots):
                 continue
@@ -178,13 +178,18 @@ class Failover:
         now_s = gateway.clock.monotonic_s()
         return breaker.allows_last(now_s) if is_last else breaker.allows(now_s)
 
-    def _may_retry(self) -> bool:
+    def _may_retry(self, target: Target) -> bool:
+        """Return whether one more may be asked: as often as one likes where it is well, else within a budget.
+
+        The budget keeps a failing upstream from being hit harder for failing. To one that is well a request moves on
+        however many others do so in the same moment: else most of those that were under way would fail beside it.
+        """
         exchange, gateway = self._exchange, self._exchange.gateway
         settings = gateway.settings
         return (
             self._tried < settings.max_attempts
             and gateway.clock.monotonic_s() - exchange.started_s < settings.deadline_s
-            and gateway.retries.try_take()
+            and (gateway.is_well(target.key) or gateway.retries.try_take())
         )
 
 
