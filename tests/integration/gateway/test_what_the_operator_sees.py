@@ -221,3 +221,34 @@ def test_a_limit_on_spending_that_openai_tells_as_429_is_none_of_the_rate(lab, s
         assert "is left alone for 60.0 s: the account at upstream 'a-1' has no credit left" in line
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+def test_an_error_in_the_middle_of_a_stream_is_a_failure_of_its_upstream(lab, start, said, path):
+    """The status was 200 and the stream has its last word: what the client is told is an error all the same."""
+    events = (
+        b'data: {"id":"1","choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
+        b'data: {"error":{"message":"the words of the upstream"}}\n\ndata: [DONE]\n\n'
+    )
+
+    async def script(body, reader, writer):
+        writer.write(lab.STREAM_HEAD + lab.chunk(events) + lab.chunk(b""))
+
+    async def main():
+        settings = GatewaySettings(port=0, breaker_failures=3, breaker_wait_s=30, drain_s=1)
+        async with lab.Scripted(script) as bad, FakeServer() as good:
+            plan = lab.plan_of(lab.tier("a", bad.base_url), lab.tier("b", good.base_url))
+            async with start(plan, settings=settings) as running:
+                for _ in range(3):
+                    answer = await running.ask(path, lab.chat(stream=True, max_tokens=9))
+                    assert answer.headers["x-ownward-tier"] == "a"
+                    assert b"the words of the upstream" in answer.body
+                    assert b"message_stop" not in answer.body
+                answer = await running.ask(path, lab.chat(stream=True, max_tokens=9))
+                assert answer.headers["x-ownward-tier"] == "b"
+                metrics = (await running.ask("/metrics", method="GET")).body.decode()
+                assert 'outcome="broken"' in metrics
+        assert "told an error in the middle of its stream" in said()[0]
+        assert "words of the upstream" not in "".join(said())
+
+    asyncio.run(main())

@@ -245,7 +245,12 @@ class Relay:
             raise BrokenStream("it ended without its last word")
         if crossed is not None:
             rest = crossed.finish()
-        gateway.learn_success(self._target.key)
+        if tap.error is None:
+            gateway.learn_success(self._target.key)
+        else:  # its words went to the client; they may quote the request
+            self._attempt.exchange.has_broken = True
+            error = UpstreamError(f"upstream {self._target.name!r} told an error in the middle of its stream")
+            gateway.learn_failure(self._target.key, error)
         entry.settle_by_tap(response.status)
         await self._sink.end(rest)
 
