@@ -263,12 +263,13 @@ def _upstream_lines(gauge: Samples, since: _Since) -> Iterator[UpstreamLine]:
     for labels, state in sorted(gauge.get("ownward_breaker_state", {}).items()):
         stated = dict(labels)
         usable = gauge.get("ownward_upstream_usable", {}).get(labels, 1.0)
+        is_unpaid = gauge.get("ownward_upstream_unpaid", {}).get(labels, 0.0) > 0
         input_tokens = since.total("ownward_tokens_total", kind="input", **stated)
         cached = since.total("ownward_tokens_total", kind="cached_input", **stated)
         yield UpstreamLine(
             tier=stated["tier"],
             upstream=stated["upstream"],
-            state=_BREAKER_WORDS.get(state, "?") if usable else "down",
+            state=("unpaid" if is_unpaid else _BREAKER_WORDS.get(state, "?")) if usable else "down",
             calls_in_flight=int(gauge.get("ownward_calls_in_flight", {}).get(labels, 0)),
             queue_requests=queues.get(stated["tier"], 0),
             calls_per_s=since.rate("ownward_attempts_total", **stated),

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-_STYLES: Final = {"up": "green", "open": "bold red", "probing": "yellow", "down": "red"}
+_STYLES: Final = {"up": "green", "open": "bold red", "probing": "yellow", "down": "red", "unpaid": "bold red"}
 _UNKNOWN: Final = "-"
 _LOW_FRACTION: Final = 0.1
 _FRAME_ROWS: Final = 3

@@ -73,6 +73,11 @@ SCREENS = {
     "top-busy.txt": (busy(), None, None),
     "top-in-trouble.txt": (busy(), "No answer since 08:59:12 UTC: no gateway answers", None),
     "top-whose-ledger-is-locked.txt": (busy() + "ownward_ledger_failing 1\n", None, None),
+    "top-with-an-empty-account.txt": (
+        busy() + 'ownward_upstream_unpaid{tier="near",upstream="near-2"} 1\n',
+        None,
+        None,
+    ),
     "top-on-a-low-terminal.txt": (busy(), None, 18),
     "top-that-did-nothing.txt": ("ownward_requests_in_flight 0\n", None, None),
 }
