@@ -98,3 +98,40 @@ def test_how_closely_a_picture_is_looked_at_is_carried_where_there_is_a_word_for
     crossed = translate(json.dumps(body).encode(), client="responses", upstream=upstream)
     assert (b'"detail":"high"' in crossed.body) is (upstream == "chat")
     assert crossed.dropped == (() if upstream == "chat" else ("input[0].content[0].detail",))
+
+
+PAGE = {"type": "web_search_result_location", "url": "https://example.com/a", "title": "A", "cited_text": "x"}
+PLACE = {"type": "char_location", "document_index": 0, "cited_text": "x"}
+BLOCKS = [{"type": "text", "text": "So: "}, {"type": "text", "text": "sunny.", "citations": [PAGE, PLACE]}]
+
+
+@pytest.mark.parametrize("client", ["chat", "responses"])
+def test_pages_that_a_message_cites_are_told_in_openais_dialects(client):
+    asked = {"chat": {"messages": [], "max_tokens": 5}, "responses": {"input": "x", "max_output_tokens": 5}}[client]
+
+    def crossed(**more):
+        return translate(json.dumps({"model": "m", **asked, **more}).encode(), client=client, upstream="messages")
+
+    whole = {"type": "message", "id": "m", "content": BLOCKS, "stop_reason": "end_turn", "usage": {"input_tokens": 1}}
+    told = json.loads(crossed().answer(json.dumps(whole).encode(), now_s=1))
+    if client == "chat":
+        (found,) = told["choices"][0]["message"]["annotations"]
+        cited = found["url_citation"]
+        content = told["choices"][0]["message"]["content"]
+    else:
+        first, second = told["output"][0]["content"]
+        assert first["annotations"] == []
+        (cited,) = second["annotations"]
+        content = second["text"]
+    assert (cited["url"], cited["title"]) == ("https://example.com/a", "A")
+    assert content[cited["start_index"] : cited["end_index"]] == "sunny."
+    events = [{"type": "message_start", "message": {"id": "m", "usage": {"input_tokens": 1}}}]
+    events += [{"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "sunny."}}]
+    events += [
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "citations_delta", "citation": citation}}
+        for citation in (PAGE, PLACE)
+    ]
+    stream = crossed(stream=True).stream(now_s=1)
+    body = b"".join(b"data: %b\n\n" % json.dumps(event).encode() for event in [*events, {"type": "message_stop"}])
+    told = stream.feed(body) + stream.finish()
+    assert told.count(b"https://example.com/a") == (1 if client == "chat" else 4)  # told, done, in its item, in all

@@ -43,7 +43,7 @@ from ownward.upstreams.translation._reasoning import (
     write_block,
     write_chat_reasoning,
 )
-from ownward.upstreams.translation._sources import citation_of, read_sources
+from ownward.upstreams.translation._sources import chat_annotation_of, citation_of, read_citations, read_sources
 from ownward.upstreams.translation._stops import chat_stop, messages_stop, read_chat_stop, read_messages_stop
 
 
@@ -174,7 +174,8 @@ def _read_block(block: Any, place: str) -> Part:
     kind = block.get("type") if isinstance(block, dict) else None
     match kind:
         case "text":
-            return Text(text=_text(block.get("text")))
+            text = _text(block.get("text"))
+            return Text(text=text, sources=tuple(read_citations(block.get("citations"), text)))
         case "thinking":
             signature = block.get("signature")
             return Reasoning(text=_text(block.get("thinking")), signer="anthropic", signature=signature or None)
@@ -231,6 +232,9 @@ def write_chat_answer(answer: Answer, *, now_s: int) -> dict[str, Any]:
         "content": "".join(said) if said else None,
         "refusal": answer.refusal,
     }
+    annotations = _annotations_of(answer.parts)
+    if annotations:
+        message["annotations"] = annotations
     message.update(write_chat_reasoning(placed(answer.parts)))
     if calls:
         message["tool_calls"] = [
@@ -257,6 +261,15 @@ def write_chat_answer(answer: Answer, *, now_s: int) -> dict[str, Any]:
     if answer.service_tier is not None:
         body["service_tier"] = answer.service_tier
     return body
+
+
+def _annotations_of(parts: Iterable[Part]) -> list[dict[str, Any]]:
+    found, before = [], 0
+    for part in parts:
+        if isinstance(part, Text):
+            found += [chat_annotation_of(source, before) for source in part.sources]
+            before += len(part.text)
+    return found
 
 
 def write_messages_answer(answer: Answer) -> dict[str, Any]:

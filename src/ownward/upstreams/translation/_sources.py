@@ -28,6 +28,22 @@ def read_sources(annotations: object) -> list[Source]:
     return found
 
 
+def read_citations(citations: object, text: str = "") -> list[Source]:
+    """Return the pages among the citations of a message's block, each for the whole of its text."""
+    found = []
+    for entry in citations if isinstance(citations, list) else [citations]:
+        if isinstance(entry, dict) and isinstance(entry.get("url"), str):
+            title = entry.get("title")
+            found.append(Source(url=entry["url"], title=title if isinstance(title, str) else "", end=len(text)))
+    return found
+
+
+def chat_annotation_of(source: Source, before: int = 0) -> dict[str, Any]:
+    """Return an annotation of a chat message, whose text has `before` characters before the one that cites."""
+    place = {"start_index": before + source.start, "end_index": before + source.end}
+    return {"type": "url_citation", "url_citation": {**place, "url": source.url, "title": source.title}}
+
+
 def annotation_of(source: Source) -> dict[str, Any]:
     """Return an annotation of a response's text."""
     place = {"start_index": source.start, "end_index": source.end}

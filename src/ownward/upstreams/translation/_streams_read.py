@@ -35,7 +35,7 @@ from ownward.upstreams.translation._extra_content import FORM, THOUGHT, Thoughts
 from ownward.upstreams.translation._in_turn import InTurn
 from ownward.upstreams.translation._json import read_json, write_json
 from ownward.upstreams.translation._members import UntranslatableAnswer, shown
-from ownward.upstreams.translation._sources import read_sources
+from ownward.upstreams.translation._sources import read_citations, read_sources
 from ownward.upstreams.translation._stops import read_chat_stop, read_messages_stop
 
 _DONE = b"[DONE]"
@@ -475,7 +475,7 @@ class MessagesReader:
                 pieces = _text(delta.get("partial_json"))
                 return [CallPiece(arguments=pieces)] if pieces else []
             case "citations_delta":
-                return []  # only documents with citations bring them, and those were refused
+                return [Cited(source=source) for source in read_citations(delta.get("citation"))]
             case _:
                 raise UntranslatableAnswer(f"the upstream answers with a piece of the type {shown(kind)}")
 

@@ -26,7 +26,7 @@ from ownward.upstreams.translation._counts import anthropic_tier, write_chat_usa
 from ownward.upstreams.translation._errors import anthropic_error, openai_error
 from ownward.upstreams.translation._json import write_json
 from ownward.upstreams.translation._reasoning import detail_of, named_together, signature_for_messages, write_block
-from ownward.upstreams.translation._sources import citation_of
+from ownward.upstreams.translation._sources import chat_annotation_of, citation_of
 from ownward.upstreams.translation._stops import chat_stop, messages_stop
 
 COMMENT = b": the upstream is still at work\n\n"
@@ -120,7 +120,7 @@ class ChatWriter(_Repeating):
                 self._has_text = True
                 return self._chunk({"content": event.text})
             case Cited():
-                return b""  # only chat upstreams tell them
+                return self._chunk({"annotations": [chat_annotation_of(event.source)]})
             case RefusalPiece():
                 return self._chunk({"refusal": event.text})
             case ReasoningPiece():
