@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -174,8 +174,3 @@ def _files() -> tuple[Path, ...]:
             next_step="Make it, or let it be made by: ownward machines add",
         )
     return ()
-
-
-def value_of(fact: Any) -> Any:
-    """Return the value of a sourced fact, None for None."""
-    return None if fact is None else fact.value

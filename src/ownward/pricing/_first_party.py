@@ -66,11 +66,6 @@ def find_first_party(model: str, provider: str | None, at: datetime, mode: Price
     return _as_price(rates, mode, begins.date(), _end_of(rates, wanted, at, mode))
 
 
-def first_party_providers() -> tuple[str, ...]:
-    """Return the package's names of providers, sorted."""
-    return tuple(sorted(_listing()))
-
-
 def is_first_party(provider: str) -> bool:
     """Return whether the package prices this provider, under its own name or a common one."""
     return _PROVIDERS.get(provider.lower(), provider.lower()) in _listing()

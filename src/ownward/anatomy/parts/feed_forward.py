@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ownward.anatomy.blueprint import Weight, Weights, buffer, matrix, vector
+from ownward.anatomy.blueprint import Weight, Weights, buffer, matrix
 from ownward.anatomy.roles import Role
 
 
@@ -79,8 +79,3 @@ def router(
 def shared_gate(hidden: int, *, name: str = "mlp.shared_expert_gate") -> tuple[Weight, ...]:
     """Return the gate that scales a shared expert's output."""
     return matrix(name, 1, hidden, Role.SHARED_EXPERTS)
-
-
-def scalar(name: str, role: Role) -> Weight:
-    """Return a weight of one number."""
-    return vector(name, 1, role)

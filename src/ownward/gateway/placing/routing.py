@@ -30,8 +30,6 @@ SPEAK_BOTH = frozenset({"embedded", "llama-server", "vllm"})
 COUNT_TOKENS_TOO = frozenset({"sglang"})
 """Engines asked in OpenAI's dialect that count in Anthropic's; see docs.sglang.io, "Anthropic-Compatible API"."""
 
-ANTHROPIC_VERSION = (b"anthropic-version", b"2023-06-01")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Target:
