@@ -5,6 +5,7 @@ It never loads what decides (planner, simulation, perf).
 
 from ownward.gateway.app import Gateway, Secrets
 from ownward.gateway.asgi import ASGIApp
+from ownward.gateway.listening.port import socket_of
 from ownward.gateway.server import GatewayServer, Stoppable, run_loop, serve_app
 from ownward.gateway.settings import DEFAULT_PORT, GatewaySettings
 from ownward.gateway.watching.counting import Watcher
@@ -13,7 +14,6 @@ from ownward.gateway.watching.spans import SpanWriter, make_span_writer
 from ownward.gateway.working.line import WorkerLine
 from ownward.gateway.working.messages import settings_as_message, settings_of_message
 from ownward.gateway.working.pool import WorkerPool, worker_command
-from ownward.gateway.working.sockets import socket_of
 
 __all__ = [
     "DEFAULT_PORT",

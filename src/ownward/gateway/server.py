@@ -5,23 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import json
 import logging
-import os
 import signal
 import socket
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Protocol, Self
 
-from ownward.core import Clock, ConfigError, Fault, OwnwardError, PortTaken, SystemClock
+from ownward.core import Clock, ConfigError, OwnwardError, SystemClock
 from ownward.gateway.app import Gateway, Secrets
 from ownward.gateway.asgi import ASGIApp
 from ownward.gateway.listening.descriptors import raise_descriptor_limit
 from ownward.gateway.listening.listener import Listener
+from ownward.gateway.listening.port import bind
 from ownward.gateway.listening.tls import ListenerTls, listener_tls
+from ownward.gateway.ready_file import ReadyFile
 from ownward.gateway.settings import GatewaySettings
 from ownward.gateway.watching.counting import Watcher
 from ownward.ledger import Ledger
@@ -106,17 +105,15 @@ class GatewayServer:
 
         Raises: PortTaken; ConfigError, if the ready file has no folder or the certificate cannot be used.
         """
-        ready_file = self.settings.ready_file
-        if ready_file is not None:
-            clear_ready_file(ready_file)
+        ready_file = ReadyFile(self.settings.ready_file)
+        ready_file.clear()
         tls = self._tls = listener_tls(self.settings)
         if self._socket is None:
             self._socket = bind(self.settings.host, self.settings.port)
         await self.gateway.start()
         self._listener = Listener(self.gateway, limits=self.settings, clock=self.gateway.clock)
         await self._listener.start(self._socket, tls=None if tls is None else tls.context)
-        if ready_file is not None:
-            write_ready_file(ready_file, base_url=self.base_url, tiers=list(self.gateway.table.plan.tiers))
+        ready_file.write(base_url=self.base_url, tiers=list(self.gateway.table.plan.tiers))
         _LOG.info("accepting requests at %s", self.base_url)
 
     async def reload(self, plan: Plan) -> None:
@@ -155,8 +152,7 @@ class GatewayServer:
         elif self._socket is not None:
             self._socket.close()
         try:
-            if self.settings.ready_file is not None:
-                remove_ready_file(self.settings.ready_file)
+            ReadyFile(self.settings.ready_file).remove()
             await self.gateway.stop()
         finally:
             for stoppable in reversed(self._stops):
@@ -285,76 +281,3 @@ def _calm_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(_YOUNG_OBJECTS, 20, 20)
-
-
-def bind(host: str, port: int, *, is_shared: bool = False) -> socket.socket:
-    """Return a socket bound to the address; `is_shared`, where others that are shared may be bound to it too.
-
-    Raises: PortTaken, naming the address.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio turns Nagle's algorithm off only where the protocol is named, and a kept-alive answer then waits 40 ms.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if is_shared:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise PortTaken(
-            f"cannot listen on {host}:{port}: {error.strerror}",
-            allowed="Port 0 takes a free one",
-            next_step="Stop what listens there, or choose another port with --port",
-        ) from error
-    listener.settimeout(0)
-    return listener
-
-
-def clear_ready_file(path: Path) -> None:
-    """Remove what a killed gateway left, so that the file says nothing before this one is ready.
-
-    Raises: ConfigError, if its folder is not there, or it is no file that can be removed.
-    """
-    if not path.parent.is_dir():
-        raise _bad_ready_file(path, "whose folder is not there")
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        raise _bad_ready_file(path, f"which cannot be removed: {error.strerror}") from None
-
-
-def write_ready_file(path: Path, *, base_url: str, tiers: Sequence[str]) -> None:
-    """Write `ownward.ready/1` so that a reader sees all of it or nothing.
-
-    Raises: ConfigError, if it cannot be written there.
-    """
-    record = {"schema": "ownward.ready/1", "base_url": base_url, "pid": os.getpid(), "tiers": list(tiers)}
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        partial.write_text(json.dumps(record) + "\n", encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise _bad_ready_file(path, f"which cannot be written: {error.strerror}") from None
-
-
-def remove_ready_file(path: Path) -> None:
-    """Take back that requests are accepted; what cannot be removed is said in the log, and stops nothing else."""
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        _LOG.error("the ready file %s is still there: %s", path, error.strerror)
-
-
-def _bad_ready_file(path: Path, why: str) -> ConfigError:
-    return ConfigError(
-        [
-            Fault(
-                file="gateway settings",
-                key="ready_file",
-                message=f"is {str(path)!r}, {why}",
-                allowed="A file in a folder that exists and that this user may write to",
-            )
-        ]
-    )

@@ -16,7 +16,7 @@ import pytest
 from ownward.core import SystemClock
 from ownward.gateway.listening.call import CALL
 from ownward.gateway.listening.listener import Listener
-from ownward.gateway.server import bind
+from ownward.gateway.listening.port import bind
 from ownward.gateway.settings import GatewaySettings
 
 App = Callable[[Any, Any, Any], Awaitable[None]]

@@ -21,9 +21,9 @@ from ownward.core import PortTaken
 from ownward.engines import Failure, FakeOptions, FakeServer
 from ownward.gateway import GatewaySettings
 from ownward.gateway.holding.admission import split
+from ownward.gateway.listening.port import listen_together
 from ownward.gateway.watching.merging import accumulated, merge_metrics
 from ownward.gateway.working.pool import WorkerPool
-from ownward.gateway.working.sockets import listen_together
 
 PLAN = """
 schema = "ownward.plan/1"

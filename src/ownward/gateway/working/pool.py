@@ -19,11 +19,11 @@ from typing import Final
 import msgspec
 
 from ownward.core import EngineError, OwnwardError
-from ownward.gateway.server import clear_ready_file, remove_ready_file, write_ready_file
+from ownward.gateway.listening.port import listen_together
+from ownward.gateway.ready_file import ReadyFile
 from ownward.gateway.settings import GatewaySettings
 from ownward.gateway.watching.merging import accumulated, merge_metrics
 from ownward.gateway.working.messages import LINE_BYTES, Message, News
-from ownward.gateway.working.sockets import listen_together
 from ownward.gateway.working.worker import Worker
 from ownward.ledger import Ledger
 from ownward.plan import Plan
@@ -77,9 +77,8 @@ class WorkerPool:
 
         Raises: PortTaken; EngineError, if a worker does not start.
         """
-        ready_file = self.settings.ready_file
-        if ready_file is not None:
-            clear_ready_file(ready_file)
+        ready_file = ReadyFile(self.settings.ready_file)
+        ready_file.clear()
         self._listeners = listen_together(self.settings.host, self.settings.port, count=self._count)
         host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
         scheme = "http" if self.settings.tls_cert_file is None else "https"
@@ -91,8 +90,7 @@ class WorkerPool:
             raise
         self._keepers = [asyncio.create_task(self._keep(number)) for number in range(self._count)]
         self._keepers.append(asyncio.create_task(self._keep_snapshots()))
-        if ready_file is not None:
-            write_ready_file(ready_file, base_url=self.base_url, tiers=list(self.plan.tiers))
+        ready_file.write(base_url=self.base_url, tiers=list(self.plan.tiers))
 
     @property
     def pids(self) -> list[int]:
@@ -134,8 +132,7 @@ class WorkerPool:
         for keeper in self._keepers:
             keeper.cancel()
         await asyncio.gather(*self._keepers, return_exceptions=True)
-        if self.settings.ready_file is not None:
-            remove_ready_file(self.settings.ready_file)
+        ReadyFile(self.settings.ready_file).remove()
         for listener in self._listeners:
             listener.close()
         with contextlib.suppress(OwnwardError):
