@@ -99,6 +99,8 @@ def terms_asked(request: Spliced) -> AskedTerms:
 def terms_told(*, service_tier: object, usage: object, items: object, dialect: Literal["openai", "anthropic"]) -> Terms:
     """Return the terms that an answer states: its `service_tier`, its `usage`, and the items of a response."""
     counts = usage if isinstance(usage, dict) else {}
+    if service_tier is None and not items and _TELLING.isdisjoint(counts):
+        return NO_TERMS
     extras = set()
     if any(_count(_inner(counts, key), "audio_tokens") for key in _DETAILS):
         extras.add(SOUND)
@@ -116,6 +118,7 @@ def terms_told(*, service_tier: object, usage: object, items: object, dialect: L
 
 _DETAILS = ("prompt_tokens_details", "completion_tokens_details", "input_tokens_details", "output_tokens_details")
 _SOURCES = ("num_sources_used", "num_search_queries")
+_TELLING = frozenset({*_DETAILS, *_SOURCES, "iterations", "server_tool_use", "service_tier", "speed"})
 
 
 def find_mode(service_tier: object, speed: object, dialect: Literal["openai", "anthropic"]) -> str | None:

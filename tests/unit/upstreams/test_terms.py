@@ -1,0 +1,59 @@
+"""What an answer says of the terms it was served on, wherever it says it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ownward.upstreams.terms import NO_TERMS, OTHER_MODELS, SEARCHES, SOUND, STANDARD, SUMMARIES, TOOLS, terms_told
+
+PLAIN = {"prompt_tokens": 70, "completion_tokens": 14, "total_tokens": 84}
+
+
+def told(usage: dict[str, Any], *, service_tier: object = None, items: object = None, dialect: Any = "openai"):
+    return terms_told(service_tier=service_tier, usage=PLAIN | usage, items=items, dialect=dialect)
+
+
+@pytest.mark.parametrize(
+    ("usage", "extra"),
+    [
+        ({"prompt_tokens_details": {"audio_tokens": 1}}, SOUND),
+        ({"completion_tokens_details": {"audio_tokens": 1}}, SOUND),
+        ({"input_tokens_details": {"audio_tokens": 1}}, SOUND),
+        ({"output_tokens_details": {"audio_tokens": 1}}, SOUND),
+        ({"server_tool_use": {"web_search_requests": 2}}, SEARCHES),
+        ({"num_sources_used": 3}, SEARCHES),
+        ({"num_search_queries": 3}, SEARCHES),
+        ({"iterations": [{"type": "message"}, {"type": "compaction"}]}, SUMMARIES),
+        ({"iterations": [{"type": "fallback_message"}]}, OTHER_MODELS),
+    ],
+)
+def test_each_place_in_the_usage_that_tells_of_more_than_tokens_is_read(usage, extra):
+    assert told(usage).extras == {extra}
+
+
+@pytest.mark.parametrize(
+    ("usage", "service_tier", "mode"),
+    [
+        ({}, "default", STANDARD),
+        ({}, "flex", "flex"),
+        ({"service_tier": "batch"}, None, "batch"),
+        ({"service_tier": "standard"}, None, STANDARD),
+        ({"speed": "fast"}, None, "fast"),
+    ],
+)
+def test_the_mode_is_read_from_the_answer_and_from_its_usage(usage, service_tier, mode):
+    assert told(usage, service_tier=service_tier).mode == mode
+
+
+def test_tools_that_the_provider_ran_are_among_a_responses_items():
+    assert told({}, items=[{"type": "message"}, {"type": "web_search_call"}]).extras == {TOOLS}
+
+
+@pytest.mark.parametrize(
+    "usage", [{}, {"prompt_tokens_details": None}, {"prompt_tokens_details": {"cached_tokens": 3}}]
+)
+def test_counts_alone_say_nothing_of_terms(usage):
+    assert told(usage) is NO_TERMS
+    assert told(usage, items=[{"type": "message"}]) is NO_TERMS
