@@ -36,10 +36,6 @@ class Engine(Protocol):
         """All that can be said of it now."""
         ...
 
-    def note_answer(self) -> None:
-        """Say that it has just answered a request."""
-        ...
-
     async def start(self) -> None:
         """Bring it up, and return when it has made a token."""
         ...

@@ -96,7 +96,6 @@ class SupervisedEngine(abc.ABC):
         self._door: Door | None = None
         self._starting: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
-        self._answered = False
 
     @abc.abstractmethod
     async def _launch(self) -> Child:
@@ -142,10 +141,6 @@ class SupervisedEngine(abc.ABC):
     def last_words(self) -> tuple[str, ...]:
         """The last lines of the process's standard error."""
         return () if self._child is None else self._child.last_words
-
-    def note_answer(self) -> None:
-        """Say that it has just answered a request: that is as good as a probe."""
-        self._answered = True
 
     async def start(self) -> None:
         """Bring it up; return when it has made a token.
@@ -331,10 +326,6 @@ class SupervisedEngine(abc.ABC):
                     reason = pick_reason(self.last_words)
                     said = "" if reason is None else f'. It said: "{reason}"'
                     return f'engine "{self.name}" {describe_status(gone.result())}{said}'
-                if self._answered:
-                    self._answered = False
-                    misses = 0
-                    continue
                 try:
                     await self.probe(timeout_s=self._health.timeout_s)
                 except EngineNotReady as error:

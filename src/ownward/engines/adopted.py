@@ -68,12 +68,6 @@ class AdoptedEngine:
             load_s=self._load_s,
         )
 
-    def note_answer(self) -> None:
-        """Say that it has just answered a request: whatever the last probe found, it works."""
-        if self._state is EngineState.FAILED:
-            self._move(EngineState.STARTING)
-            self._move(EngineState.READY)
-
     async def start(self) -> None:
         """Prove that it generates.
 
