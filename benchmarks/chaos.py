@@ -97,11 +97,6 @@ match = {{ models = ["{dialect}"] }}
 strategy = {{ kind = "direct", tiers = ["{first}-{dialect}"] }}
 fallback = ["{second}-{dialect}", "steady-{dialect}"]
 """
-_MANY_RETRIES = """
-[gateway]
-retry_fraction = 1
-retry_burst = 1000
-"""
 _SHORT_S, _LONG_S = 0.5, 60.0
 _CLIENT_S = 90.0
 _ENDINGS = {"openai": b"data: [DONE]", "anthropic": b"event: message_stop"}
@@ -121,7 +116,7 @@ class Seen:
 class Site:
     """The processes, and the hand that breaks them."""
 
-    def __init__(self, folder: Path, *, seed: int, settings: str = _MANY_RETRIES) -> None:
+    def __init__(self, folder: Path, *, seed: int) -> None:
         """Start everything and wait until the gateway accepts requests."""
         self.folder = folder
         self.rng = random.Random(seed)
@@ -130,7 +125,7 @@ class Site:
         self.is_up = False
         self._order = ["wild", "odd"]
         self._ports = {name: _free_port() for name in FAKES}
-        (folder / "ownward.toml").write_text(settings)
+        (folder / "ownward.toml").write_text("")
         self.fakes = {name: self._start_fake(name) for name in FAKES}
         self._write_plan()
         self.start_gateway()
@@ -382,14 +377,13 @@ def main() -> None:
     parser.add_argument("--at-once", type=int, default=64)
     parser.add_argument("--kills", type=int, default=2, help="of the gateway")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--default-retries", action="store_true", help="leave the gateway's retry budget as it is")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing is left running
     record, seen, start_s = new_record("chaos"), Seen(), time.perf_counter()
     with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
         folder = Path(name)
-        site = Site(folder, seed=options.seed, settings="" if options.default_retries else _MANY_RETRIES)
+        site = Site(folder, seed=options.seed)
         try:
             run_on_light_loop(
                 lambda: run_clients(site, seen, requests=options.requests, at_once=options.at_once, kills=options.kills)
@@ -409,7 +403,7 @@ def main() -> None:
         "requests": seen.asked,
         "at_once": options.at_once,
         "seed": options.seed,
-        "retries": "as by default" if options.default_retries else "not bounded",
+        "retries": "as by default",
         "seconds": round(time.perf_counter() - start_s, 1),
         "what_was_done": dict(sorted(seen.events.items())),
         "how_requests_ended": dict(seen.ends.most_common()),

@@ -43,6 +43,7 @@ class Failover:
         "_exchange",
         "_failed",
         "_full",
+        "_is_resorting",
         "_last",
         "_left",
         "_over",
@@ -59,6 +60,7 @@ class Failover:
         self._sink = sink
         self._tried = 0
         self._asked_again = False
+        self._is_resorting = False
         self._last: Retry | None = None
         self._failed: Target | None = None
         self._full: Overloaded | None = None
@@ -72,7 +74,7 @@ class Failover:
         Raises: what to tell the client, if none has answered.
         """
         left, sink, exchange, gateway = self._left, self._sink, self._exchange, self._exchange.gateway
-        while left:
+        while left or self._finds_more():
             target = left.pop(0)
             if isinstance(sink, Continuing) and not sink.can_take(target):
                 continue
@@ -94,6 +96,23 @@ class Failover:
             raise why or NoUpstream(_ALL_WENT_DOWN, retry_after_s=1.0)
         await _tell(self._last, sink)
         return None
+
+    def _finds_more(self) -> bool:
+        """Return whether there are upstreams that were left alone for failing: where all others fail, they are asked.
+
+        One of them may be back since, while nobody has looked. The calls of a strategy end with their own tier.
+        """
+        choice, breakers = self._exchange.choice, self._exchange.gateway.breakers
+        if self._last is None or choice is None or not choice.left_alone or not self._sink.takes_hedge:
+            return False
+        if self._is_resorting:
+            return False
+        self._is_resorting = True
+        now_s = self._exchange.gateway.clock.monotonic_s()
+        self._left += [
+            one for one in choice.left_alone if one.key not in breakers or breakers[one.key].allows_after_others(now_s)
+        ]
+        return bool(self._left)
 
     async def _ask(self, target: Target) -> Attempt | None:
         """Return the attempt that answered; None where the next candidate may do better.
@@ -176,6 +195,8 @@ class Failover:
             return True
         is_last = exchange.choice is not None and exchange.choice.is_last_resort
         now_s = gateway.clock.monotonic_s()
+        if self._is_resorting:
+            return breaker.allows_after_others(now_s)
         return breaker.allows_last(now_s) if is_last else breaker.allows(now_s)
 
     def _may_retry(self, target: Target) -> bool:

@@ -76,7 +76,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class Choice(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The candidates in the order they are tried, and why; `is_pinned` where the request names its one tier.
 
-    `is_last_resort` where every candidate was left alone for failing, and these are tried all the same.
+    `is_last_resort` where every candidate was left alone for failing, and these are tried all the same; else
+    `left_alone` are those that were.
     """
 
     workload: str
@@ -86,6 +87,7 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     declared: Workload | None = None
     is_pinned: bool = False
     is_last_resort: bool = False
+    left_alone: tuple[Target, ...] = ()
 
 
 class Matched(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -135,11 +137,14 @@ def choose(
         eligible = _leave_out_untold(asked, eligible, matched, asked.carries)
     up: list[Target] = []
     down: list[str] = []
+    left_alone: list[Target] = []
     first_why = ""
     for targets in eligible.tiers:
         usable = [target for target in targets if breakers.get(target.key, CLOSED).allows(now_s)]
         if len(usable) < len(targets):
-            down += [_down(target, breakers) for target in targets if target not in usable]
+            out = [target for target in targets if target not in usable]
+            down += [_down(target, breakers) for target in out]
+            left_alone += out
         if usable and usable[0].tier.name in full_tiers:
             down.append(f"{usable[0].tier.name} (full)")
         elif len(usable) > 1 and by_prefix is not None and usable[0].tier.balances_by_prefix:
@@ -167,6 +172,7 @@ def choose(
         declared=matched.declared,
         is_pinned=asked.tier is not None,
         is_last_resort=is_last_resort,
+        left_alone=() if is_last_resort else tuple(left_alone),
     )
 
 
