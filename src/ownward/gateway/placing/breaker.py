@@ -72,13 +72,11 @@ class Breaker:
         return not self.asks_to_wait and now_s >= self._next_try_s()
 
     def allows_after_others(self, now_s: float) -> bool:
-        """Return whether a request that all its other candidates have failed may be sent now: it has nothing to lose.
+        """Return whether a request that all its other candidates have failed may be sent: it has nothing to lose.
 
-        Not where the upstream itself asks to wait or to be paid, nor within a second of the last try.
+        Not where the upstream itself asks to wait or to be paid.
         """
-        if now_s >= self.open_until_s:
-            return True
-        return not (self.asks_to_wait or self.is_unpaid) and now_s >= max(self.opened_s, self.probed_s) + LAST_PROBE_S
+        return now_s >= self.open_until_s or not (self.asks_to_wait or self.is_unpaid)
 
     def last_allowed_s(self) -> float:
         """Return when a request that has no other candidate may be sent, if nothing else happens."""
