@@ -18,7 +18,7 @@ from ownward.ledger._entries import Entry
 from ownward.ledger._statements import INSERTS, Table, Values
 from ownward.ledger._store import Connection, Store
 
-_MOST_IDS: Final = 4
+_MOST_IDS: Final = 2  # of more at once, the tables take each for less
 _MOST_BYTES: Final = 16_384
 _INT64_END: Final = 1 << 63
 _INTENT_BOUNDS: Final = slice(7, 10)  # input_tokens_high, output_tokens_high, charge_high_picousd
