@@ -70,7 +70,7 @@ class Peeked(msgspec.Struct, gc=False):
     def needs(self, body: bytes) -> frozenset[str]:
         """Return the capabilities, in the plan's words, that a tier must have for this request."""
         found = _media_needs(body)
-        if _is_said(self.tools) or _is_said(self.functions):
+        if (self.tools and _is_said(self.tools)) or (self.functions and _is_said(self.functions)):
             found |= {"tools"}
         for form in (self.response_format, self.text, self.output_config, self.output_format):
             if not form:
@@ -82,7 +82,9 @@ class Peeked(msgspec.Struct, gc=False):
                 found |= {"json_mode"}
         if self.logprobs and bytes(self.logprobs) not in _NO_LOGPROBS:  # 0 is one logprob a token, of completions
             found |= _LOGPROBS
-        if _is_said(self.top_logprobs) or (self.include and b"output_text.logprobs" in bytes(self.include)):
+        if (self.top_logprobs and _is_said(self.top_logprobs)) or (
+            self.include and b"output_text.logprobs" in bytes(self.include)
+        ):
             found |= _LOGPROBS
         if self.modalities and b'"audio"' in bytes(self.modalities):
             found |= _AUDIO
@@ -178,7 +180,7 @@ def _fault_in(body: bytes) -> str | None:
 
 
 def _is_said(raw: msgspec.Raw) -> bool:
-    return bool(raw) and bytes(raw) not in _NOTHING
+    return bytes(raw) not in _NOTHING
 
 
 def _media_needs(body: bytes) -> frozenset[str]:

@@ -299,7 +299,8 @@ class Connection(asyncio.Protocol):
         if self._parts:
             self._hand_on()
         self.resume()
-        self.end_rest()
+        if self._is_resting:
+            self.end_rest()
         transport = self._transport
         self._is_spent |= not self._parser.should_keep_alive()
         if self._is_spent or transport is None or transport.get_write_buffer_size():

@@ -102,10 +102,12 @@ def terms_told(*, service_tier: object, usage: object, items: object, dialect: L
     if service_tier is None and not items and _TELLING.isdisjoint(counts):
         return NO_TERMS
     extras = set()
-    if any(_count(_inner(counts, key), "audio_tokens") for key in _DETAILS):
-        extras.add(SOUND)
-    if _count(_inner(counts, "server_tool_use"), "web_search_requests") or any(_count(counts, key) for key in _SOURCES):
-        extras.add(SEARCHES)
+    for key in _DETAILS & counts.keys():
+        if _count(_inner(counts, key), "audio_tokens"):
+            extras.add(SOUND)
+    for key in _SOURCES & counts.keys():
+        if _count(counts, key) or _count(_inner(counts, key), "web_search_requests"):
+            extras.add(SEARCHES)
     for kind in _kinds(counts.get("iterations")):
         if kind != "message":
             extras.add(SUMMARIES if kind == "compaction" else OTHER_MODELS)
@@ -116,9 +118,11 @@ def terms_told(*, service_tier: object, usage: object, items: object, dialect: L
     return NO_TERMS if mode is None and not extras else Terms(mode=mode, extras=frozenset(extras))
 
 
-_DETAILS = ("prompt_tokens_details", "completion_tokens_details", "input_tokens_details", "output_tokens_details")
-_SOURCES = ("num_sources_used", "num_search_queries")
-_TELLING = frozenset({*_DETAILS, *_SOURCES, "iterations", "server_tool_use", "service_tier", "speed"})
+_DETAILS = frozenset(
+    {"prompt_tokens_details", "completion_tokens_details", "input_tokens_details", "output_tokens_details"}
+)
+_SOURCES = frozenset({"num_sources_used", "num_search_queries", "server_tool_use"})
+_TELLING = _DETAILS | _SOURCES | {"iterations", "service_tier", "speed"}
 
 
 def find_mode(service_tier: object, speed: object, dialect: Literal["openai", "anthropic"]) -> str | None:

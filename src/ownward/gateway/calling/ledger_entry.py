@@ -101,7 +101,7 @@ class LedgerEntry:
         started_at = gateway.clock.now()
         if tier.kind == "rented" and not endpoint.is_free:
             self._asked = terms_asked(spliced)
-            if not self._asked.extras <= READ_ONCE:
+            if self._asked is not NOTHING_ASKED and not self._asked.extras <= READ_ONCE:
                 input_high = None  # tools and summaries read their input again, as often as they run
         if target.bound is not None:
             why_unbounded = target.bound.why_unbounded(self._asked, day=started_at.date())

@@ -9,7 +9,7 @@ from math import lcm
 
 from ownward.core import PICOUSD_PER_USD
 from ownward.pricing import Price, PriceStep, Usage
-from ownward.upstreams import ADDED_EXTRAS, SUMMARIES, AskedTerms, Terms
+from ownward.upstreams import ADDED_EXTRAS, NO_TERMS, NOTHING_ASKED, SUMMARIES, AskedTerms, Terms
 
 _CHEAPER = frozenset({"batch", "flex"})
 """What providers sell below their standard price, each by its name."""
@@ -37,7 +37,7 @@ class ChargeBound:
     input can reach may apply, so the bound takes the largest of them.
     """
 
-    __slots__ = ("_levels", "_per_request", "_price", "_rates")
+    __slots__ = ("_levels", "_per_request", "_price", "_rates", "_same_day")
 
     def __init__(self, price: Price) -> None:
         """Work the rates out once."""
@@ -45,6 +45,7 @@ class ChargeBound:
         self._per_request = -(-per_request.numerator // per_request.denominator)
         self._levels = [_level(0, price), *(_level(step.above_input_tokens, step) for step in price.steps)]
         self._price = price
+        self._same_day: date | None = None  # on which it was last found to hold
         self._rates = [_whole_rates(0, price), *(_whole_rates(step.above_input_tokens, step) for step in price.steps)]
         if per_request.denominator != 1:
             self._rates = [None]
@@ -78,7 +79,10 @@ class ChargeBound:
 
     def why_unbounded(self, asked: AskedTerms, *, day: date) -> str | None:
         """Return why the charge of a request that asks for this may pass every bound; None where it cannot."""
-        why = self._why_day(day) or self._why_extra(asked.extras)
+        why = self._why_day(day) if day != self._same_day else None
+        if asked is NOTHING_ASKED:
+            return why
+        why = why or self._why_extra(asked.extras)
         if why is not None or (asked.mode in _CHEAPER and self._price.mode == "standard"):
             return why
         return self._why_mode(asked.mode)
@@ -92,10 +96,11 @@ class ChargeBound:
         served in another one or on another `day`, or has parts that no rate of tokens covers, the charge is unknown:
         less than a list price is as wrong as more.
         """
-        why_day = self._why_day(day)
-        if why_day is not None:
+        if day != self._same_day and (why_day := self._why_day(day)) is not None:
             return None, 0, None, why_day
         charge = self.compute_charge_picousd(usage)
+        if asked is NOTHING_ASKED and told is NO_TERMS:
+            return charge, charge, charge, None
         extras = told.extras | asked.untold
         mode = told.mode if told.mode is not None else asked.mode
         why_extra, why_mode = self._why_extra(extras), self._why_mode(mode)
@@ -107,7 +112,10 @@ class ChargeBound:
 
     def _why_day(self, day: date) -> str | None:
         why = self._price.why_not_on(day)
-        return None if why is None else f"the price in the plan is not today's, {why}"
+        if why is None:
+            self._same_day = day
+            return None
+        return f"the price in the plan is not today's, {why}"
 
     def _why_mode(self, mode: str | None) -> str | None:
         of_price = self._price.mode
