@@ -173,7 +173,7 @@ class GatewayServer:
         with self._signals(stopping):
             try:
                 await self.start()
-                _calm_collector()
+                calm_collector()
                 if on_ready is not None:
                     on_ready()
                 await stopping.wait()
@@ -276,7 +276,7 @@ def run_loop(main: Callable[[], Any]) -> Any:
         return runner.run(main())
 
 
-def _calm_collector() -> None:
+def calm_collector() -> None:
     """Have the garbage collector pass over what start-up made, and run seldom: a request leaves next to no cycles."""
     gc.collect()
     gc.freeze()

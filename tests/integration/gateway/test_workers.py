@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import ssl
 import sys
 from collections import Counter
@@ -19,11 +20,12 @@ import trustme
 from ownward import ledger
 from ownward.core import PortTaken
 from ownward.engines import Failure, FakeOptions, FakeServer
-from ownward.gateway import GatewaySettings
+from ownward.gateway import GatewayServer, GatewaySettings, WorkerLine
 from ownward.gateway.holding.admission import split
 from ownward.gateway.listening.port import listen_together
 from ownward.gateway.watching.merging import accumulated, merge_metrics
 from ownward.gateway.working.pool import WorkerPool
+from ownward.upstreams import Door
 
 PLAN = """
 schema = "ownward.plan/1"
@@ -417,6 +419,28 @@ def test_counters_of_a_worker_that_cannot_be_replaced_at_once_are_kept_once(lab,
     pool._retire(gone)
     pool._retire(gone)
     assert "a_total 3\n" in merge_metrics(pool._retired)
+
+
+def test_a_worker_s_collector_is_calm_as_that_of_a_gateway_alone(lab, tmp_path, monkeypatch):
+    calmed = []
+    monkeypatch.setattr("ownward.gateway.working.line.calm_collector", lambda: calmed.append(True))
+
+    async def main():
+        ours, theirs = socket.socketpair()
+        with ledger.open(tmp_path / "l.db") as opened:
+            async with Door() as door:
+                plan = lab.plan_of(lab.tier("a", "http://127.0.0.1:1"))
+                server = GatewayServer(plan=plan, ledger=opened, door=door, settings=GatewaySettings(port=0, drain_s=0))
+                line = await WorkerLine.open(theirs.detach())
+                served = asyncio.create_task(line.serve(server))
+                reader, writer = await asyncio.open_unix_connection(sock=ours)
+                assert json.loads(await reader.readline())["said"] == "ready"
+                writer.write(b'{"do": "stop"}\n')
+                await served
+                writer.close()
+
+    asyncio.run(main())
+    assert calmed == [True]
 
 
 SILENT = """

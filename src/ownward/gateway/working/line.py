@@ -10,7 +10,7 @@ import socket
 import msgspec
 
 from ownward.core import OwnwardError
-from ownward.gateway.server import GatewayServer
+from ownward.gateway.server import GatewayServer, calm_collector
 from ownward.gateway.watching.merging import merge_metrics
 from ownward.gateway.working.messages import GATHER_S, LINE_BYTES, MOST_UNHEARD_BYTES, Message, News
 from ownward.gateway.working.telling import Telling
@@ -50,6 +50,7 @@ class WorkerLine:
         hearing: asyncio.Task[None] | None = None
         try:
             await server.start()
+            calm_collector()
             self._tell({"said": "ready"})
             hearing = asyncio.create_task(self._hear(server, telling, stopping))
             await stopping.wait()
