@@ -73,7 +73,7 @@ NOTHING_ASKED = AskedTerms()
 def terms_asked(request: Spliced) -> AskedTerms:
     """Return the terms that a request, as it is sent, asks for."""
     top = request.top
-    hears = b'"input_audio"' in request.body
+    hears = request.body.find(b'"input_audio"') >= 0  # `in` tries first whether this is a number
     if not hears and _MEMBERS.isdisjoint(top):
         return NOTHING_ASKED
     stated = {key: _read(top[key], _Kinds if key == "tools" else Any) for key in _MEMBERS & top.keys()}
@@ -100,7 +100,9 @@ def terms_told(*, service_tier: object, usage: object, items: object, dialect: L
     """Return the terms that an answer states: its `service_tier`, its `usage`, and the items of a response."""
     counts = usage if isinstance(usage, dict) else {}
     if service_tier is None and not items and _TELLING.isdisjoint(counts):
-        return NO_TERMS
+        heard, made = counts.get("prompt_tokens_details"), counts.get("completion_tokens_details")
+        if not (_tells_sound(heard) or _tells_sound(made)):  # as nearly all answers are
+            return NO_TERMS
     extras = set()
     for key in _DETAILS & counts.keys():
         if _count(_inner(counts, key), "audio_tokens"):
@@ -122,7 +124,7 @@ _DETAILS = frozenset(
     {"prompt_tokens_details", "completion_tokens_details", "input_tokens_details", "output_tokens_details"}
 )
 _SOURCES = frozenset({"num_sources_used", "num_search_queries", "server_tool_use"})
-_TELLING = _DETAILS | _SOURCES | {"iterations", "service_tier", "speed"}
+_TELLING = _SOURCES | {"input_tokens_details", "iterations", "output_tokens_details", "service_tier", "speed"}
 
 
 def find_mode(service_tier: object, speed: object, dialect: Literal["openai", "anthropic"]) -> str | None:
@@ -140,6 +142,10 @@ def find_mode(service_tier: object, speed: object, dialect: Literal["openai", "a
     if service_tier == "priority" and dialect == "openai":  # its answers call `fast` so as well
         return "fast"
     return service_tier[:64]
+
+
+def _tells_sound(details: object) -> bool:
+    return isinstance(details, dict) and bool(details.get("audio_tokens"))
 
 
 def _names_others_tools(tools: list[_Kind] | None) -> bool:
