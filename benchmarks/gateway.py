@@ -89,9 +89,9 @@ class Sizes:
     """How much is asked of each contender in each round."""
 
     closed_s: float = 3.0
-    single_requests: int = 300
+    single_requests: int = 2000
     open_per_s: float = 500.0
-    open_requests: int = 1500
+    open_requests: int = 3000
     streams: int = 64
     chunks: int = 200
     """Of each stream whose events come as fast as they go."""
@@ -102,7 +102,7 @@ class Sizes:
         Pace(streams=8, per_s=100),
     )
     """The first is what the aim is of."""
-    first_byte_streams: int = 60
+    first_byte_streams: int = 200
     rest_s: float = 3.0
     """Between the closed loop and what follows: what it left to be done (ours moves its log) is no part of that."""
     slow_below_per_s: float = 600.0
@@ -303,7 +303,7 @@ def measure_round(measured: Measured, upstream: int, sizes: Sizes, *, seed: int,
 def measure_single(measured: Measured, *, requests: int) -> None:
     """Measure latency where one request follows the other on one connection."""
     connection, request = OneConnection(measured.contender.address.port), measured.contender.address.request()
-    for _ in range(5):
+    for _ in range(requests // 10):
         connection.ask(request)
     times_s = [connection.ask(request)[0] for _ in range(requests)]
     connection.close()
