@@ -116,6 +116,13 @@ def _as_label(value: Any) -> Label:
         raise WrongValue(f"is {shown(value)}: it {error.message}", allowed=error.allowed) from error
 
 
+_OF_UPSTREAMS = ("url", "dialect", "api_key_env", "headers", "first_byte_timeout_s", "stall_timeout_s", "proxy_url")
+_OF_PRICES = ("input_usd_per_mtok", "output_usd_per_mtok", "cached_input_usd_per_mtok", "usd_per_request")
+_OF_STRATEGIES = ("kind", "tiers", "max_calls", "max_usd", "samples")
+_OF_MATCHES = ("models", "model", "keys", "headers", "metadata", "fingerprints")
+"""Keys that are written a table too high, as people do who know other gateways."""
+
+
 def _read_tier(table: TomlTable, name: str, known_tiers: frozenset[str]) -> Tier | None:
     kind: TierKind = table.required("kind", as_choice(*get_args(TierKind)), example='kind = "owned" or "rented"')
     model = table.required("model", as_text, example='model = "…"')
@@ -139,7 +146,9 @@ def _read_tier(table: TomlTable, name: str, known_tiers: frozenset[str]) -> Tier
     upstreams = tuple(_read_upstream(entry) for entry in table.listed_tables("upstreams"))
     engine_options = _read_scalars(table, "engine_options")
     figures = _read_figures(table)
-    table.finish()
+    upstreams_at, price_at = f"[[tiers.{name}.upstreams]]", f"[tiers.{name}.price]"
+    elsewhere = dict.fromkeys(_OF_UPSTREAMS, upstreams_at) | dict.fromkeys(_OF_PRICES, price_at)
+    table.finish(elsewhere=elsewhere)
     return table.build(
         lambda: Tier(
             name=name,
@@ -275,7 +284,8 @@ def _read_workload(table: TomlTable, name: str, default_label: Label, known_tier
     detection = _read_detection(table)
     capture = _read_capture(table)
     figures = _read_figures(table)
-    table.finish()
+    strategy_at, match_at = f"[workloads.{name}.strategy]", f"[workloads.{name}.match]"
+    table.finish(elsewhere=dict.fromkeys(_OF_STRATEGIES, strategy_at) | dict.fromkeys(_OF_MATCHES, match_at))
     return table.build(
         lambda: Workload(
             name=name,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final, TypeVar, cast
 
@@ -19,6 +19,8 @@ _PART = r"""(?:[^\s.#={},"']+|"[^"\n]*"|'[^'\n]*')[ \t]*"""
 _LONG_KEY = re.compile(rf"(?:^[ \t]*\[*|[{{,])[ \t]*(?:{_PART}\.[ \t]*){{50}}", re.MULTILINE)
 
 Path = tuple[str | int, ...]
+
+_NOWHERE: Final[Mapping[str, str]] = {}
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -227,12 +229,15 @@ class TomlTable:
             else:
                 self.faults.add((*self.path, key, index), f"is {shown(entry)}, not a table", f"Write {where}")
 
-    def finish(self) -> None:
-        """Note every key that nobody asked for, with the closest known one."""
+    def finish(self, *, elsewhere: Mapping[str, str] = _NOWHERE) -> None:
+        """Note every key that nobody asked for: where it stands, as `elsewhere` says, or the closest known one."""
         for key in self.values:
             if self.faults.is_full:
                 return
             if key not in self._asked:
+                if key in elsewhere:
+                    self.fault(key, "is no key of this table", f"Write it under {elsewhere[key]}")
+                    continue
                 near = closest(key, self._asked)
                 names = near or sorted(self._asked)
                 allowed = f"{'Closest' if near else 'Known'}: {', '.join(shown(name) for name in names)}"

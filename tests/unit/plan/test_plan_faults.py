@@ -53,6 +53,12 @@ def test_the_good_plan_is_good():
 CASES = {
     "unknown key": ("baseline =", "baselin =", 3, "baselin", ["is no known key", '"baseline"']),
     "unknown tier key": ('provider = "openai"', 'regoin = "eu"', 8, "tiers.api.regoin", ['"region"']),
+    "an address a table too high": ('provider = "openai"', 'provider = "openai"\nurl = "https://a.b"', 9,
+                                    "tiers.api.url", ["is no key of this table", "Write it under [[tiers.api.upstreams]]"]),
+    "tiers a table too high": ('label = "any"', 'label = "any"\ntiers = ["own"]', 18, "workloads.chat.tiers",
+                               ["Write it under [workloads.chat.strategy]"]),
+    "models a table too high": ('label = "any"', 'label = "any"\nmodels = ["x"]', 18, "workloads.chat.models",
+                                ["Write it under [workloads.chat.match]"]),
     "unknown nested key": ('"own"] }', '"own"], max_cals = 3 }', 21, "workloads.chat.strategy.max_cals", ["max_calls"]),
     "wrong type": ('model = "qwen3-8b"', "model = 8", 13, "tiers.own.model", ["is 8, not a text", 'model = "8"']),
     "table for text": ('name = "support"', "name = { a = 1 }", 2, "name", ["is a table, not a text"]),
