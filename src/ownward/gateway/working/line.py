@@ -92,7 +92,7 @@ class WorkerLine:
                         answer = self._asked.get(message["id"])
                         if answer is not None and not answer.done():
                             answer.set_result(message["texts"])
-                    case _:
+                    case "snapshot" | "reload":
                         task = asyncio.create_task(self._answer(server, message))
                         self._tasks.add(task)
                         task.add_done_callback(self._tasks.discard)
