@@ -387,14 +387,13 @@ def test_renewed_certificates_of_an_upstream_reach_every_worker_though_the_plan_
 
             async def shown():
                 answers = await asyncio.gather(*(lab.ask(served.base_url, lab.CHAT, lab.chat()) for _ in range(12)))
-                assert {answer.status for answer in answers} == {200}
-                return {answer.json["id"] for answer in answers}
+                return {answer.json["id"] if answer.status == 200 else answer.status for answer in answers}
 
             assert await shown() == {"first"}
             begin("second")
             (tmp_path / "plan.toml").write_text("half [")
             os.kill(served.pid, signal.SIGHUP)
-            for _ in range(200):
+            for _ in range(200):  # until a worker has read them, its new connections are refused
                 if await shown() == {"second"}:
                     break
                 await asyncio.sleep(0.05)
