@@ -14,7 +14,7 @@ from ownward.cli._output import emit, json_option, ledger_option
 from ownward.core import UsageError, format_bytes, format_usd, parse_duration, to_json, to_jsonable
 
 if TYPE_CHECKING:
-    from ownward.ledger import CopiedTable, KeptSum
+    from ownward.ledger import CopiedTable, KeptSum, Spend
 
 
 @click.group()
@@ -141,7 +141,7 @@ def _table(spend: list[Any], workloads: list[Any], kept: list[KeptSum]) -> Any:
             f"{row.spend.unsettled_attempts:,}",
             f"{row.input_tokens:,}",
             f"{row.output_tokens:,}",
-            "?" if row.spend.unpriced_attempts else format_usd(row.spend.settled_usd),
+            _spent(row.spend),
             format_usd(row.spend.high_usd),
         )
     known = Table(box=None, title="known workloads", title_justify="left")
@@ -150,6 +150,15 @@ def _table(spend: list[Any], workloads: list[Any], kept: list[KeptSum]) -> Any:
     for item in workloads:
         known.add_row(item.workload, f"{item.own_requests:,}", f"{item.imported_requests:,}")
     return Group(served, "", known, *([""] if kept else []), *map(_told, kept))
+
+
+def _spent(spend: Spend) -> str:
+    """Return what is known to be charged, and how many settled calls more cost nobody knows what."""
+    unknown = spend.unpriced_attempts
+    known = format_usd(spend.settled_usd)
+    if not unknown:
+        return known
+    return f"{known} + {unknown:,} unknown" if spend.settled_picousd else "?"
 
 
 def _told(kept: KeptSum) -> str:

@@ -1,0 +1,23 @@
+"""What `ownward ledger show` says of sums that are known in part."""
+
+from ownward.cli._ledger import _spent
+from ownward.ledger import Spend
+
+
+def spend(settled_picousd, unpriced_attempts):
+    return Spend(
+        settled_picousd=settled_picousd,
+        low_picousd=settled_picousd,
+        high_picousd=settled_picousd,
+        unsettled_attempts=0,
+        unpriced_attempts=unpriced_attempts,
+        unbounded_attempts=0,
+    )
+
+
+def test_a_call_of_unknown_charge_does_not_hide_what_the_others_cost():
+    known = _spent(spend(4_500_000_000, 0))
+    assert "0.0045" in known
+    assert _spent(spend(4_500_000_000, 1200)) == f"{known} + 1,200 unknown"
+    assert _spent(spend(0, 2)) == "?"
+    assert "?" not in _spent(spend(0, 0))
