@@ -14,12 +14,10 @@ _MOST_TOKENS = 1 << 40
 """No answer has so many; a larger count is garbage, and the ledger's columns could not hold it."""
 
 
-def read_openai_usage(usage: Json) -> Usage | None:
+def read_openai_usage(usage: Json, model: object = None) -> Usage | None:
     """Return usage from an OpenAI-shaped object: chat, completions, embeddings or responses.
 
-    Cached tokens stand inside the input. What the total holds beyond both sides
-    was thought and is output: some providers state it beside the completion
-    (xAI), and Gemini's OpenAI-compatible answers state it nowhere else.
+    Cached tokens stand inside the input. What was thought beside the completion is output (`count_thinking_in`).
     """
     read = _whole(usage, "prompt_tokens", "input_tokens")
     written = _whole(usage, "completion_tokens", "output_tokens")
@@ -30,7 +28,9 @@ def read_openai_usage(usage: Json) -> Usage | None:
         return None
     thought = _object(usage, "completion_tokens_details", "output_tokens_details")
     reasoning = _whole(thought, "reasoning_tokens")
-    written = max(written, (_whole(usage, "total_tokens") or 0) - read)
+    total = _whole(usage, "total_tokens")
+    if total is not None and total > read + written:
+        written = count_thinking_in(total, read, written, reasoning, model)
     inside = _object(usage, "prompt_tokens_details", "input_tokens_details")
     cached = _whole(inside, "cached_tokens")
     if cached is None:
@@ -42,6 +42,16 @@ def read_openai_usage(usage: Json) -> Usage | None:
         cache_write_tokens=_whole(inside, "cache_write_tokens") or 0,
         reasoning_tokens=reasoning,
     )
+
+
+def count_thinking_in(total: int, read: int, written: int, reasoning: int | None, model: object) -> int:
+    """Return the output tokens of an answer whose total holds more than both sides.
+
+    The rest was thought where it is the reasoning that is stated (xAI states it beside the completion), and where a
+    Gemini answers, whose OpenAI-compatible answers state it nowhere else. Any other total is wrong, not a charge.
+    """
+    is_thought = reasoning == total - read - written or (isinstance(model, str) and "gemini" in model.lower())
+    return total - read if is_thought else written
 
 
 def read_anthropic_usage(usage: Json) -> Usage | None:

@@ -47,6 +47,7 @@ class _Answer(msgspec.Struct, gc=False):
     """What we read of one event or body, in either dialect."""
 
     id: Any = None
+    model: Any = None
     type: Any = None
     choices: list[_Choice] | None = None
     usage: Any = None
@@ -283,7 +284,7 @@ class UsageTap:
             self._timings = read_llamacpp_timings(answer.timings)
         if answer.usage is None or not isinstance(answer.usage, dict):
             return False
-        self._latest = read_openai_usage(answer.usage)
+        self._latest = read_openai_usage(answer.usage, answer.model)
         self._note_terms(answer.service_tier, answer.usage)
         if choices or answer.error is not None:
             return False
@@ -317,7 +318,7 @@ class UsageTap:
         reason = details.get("reason") if isinstance(details, dict) else None
         self.finish_reason = _text(reason) or _text(inner.get("status"))
         if isinstance(inner.get("usage"), dict):
-            self._final = read_openai_usage(inner["usage"])
+            self._final = read_openai_usage(inner["usage"], inner.get("model"))
             self._note_terms(inner.get("service_tier"), inner["usage"], inner.get("output"))
 
     def _read_anthropic(self, answer: _Answer) -> None:
@@ -364,7 +365,10 @@ class UsageTap:
             reason = details.get("reason") if isinstance(details, dict) else None
             self.finish_reason = _text(reason) or _text(answer.status)
         if isinstance(answer.usage, dict):
-            self._final = (read_anthropic_usage if self._is_anthropic else read_openai_usage)(answer.usage)
+            if self._is_anthropic:
+                self._final = read_anthropic_usage(answer.usage)
+            else:
+                self._final = read_openai_usage(answer.usage, answer.model)
             self._note_terms(answer.service_tier, answer.usage, answer.output)
         elif isinstance(answer.timings, dict):
             self._timings = read_llamacpp_timings(answer.timings)

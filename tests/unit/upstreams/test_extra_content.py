@@ -212,10 +212,24 @@ def test_reasoning_details_come_back_with_their_ids_and_kinds(client):
 )
 def test_thinking_that_the_total_alone_states_is_output_and_is_charged(usage, output_tokens):
     body = {"id": "i", "choices": [{"index": 0, "message": {"content": "hi"}, "finish_reason": "stop"}], "usage": usage}
+    assert output_tokens_of({**body, "model": "models/gemini-3-flash-preview"}) == output_tokens
+
+
+@pytest.mark.parametrize("model", ["gpt-5", None, 7])
+def test_a_total_that_nothing_explains_is_no_charge(model):
+    usage = {"prompt_tokens": 281, "completion_tokens": 31, "total_tokens": 402}
+    choices = [{"index": 0, "message": {"content": "hi"}, "finish_reason": "stop"}]
+    assert output_tokens_of({"id": "i", "model": model, "choices": choices, "usage": usage}) == 31
+    explained = {**usage, "completion_tokens_details": {"reasoning_tokens": 90}}
+    assert output_tokens_of({"id": "i", "model": model, "choices": choices, "usage": explained}) == 121
+
+
+def output_tokens_of(body):
+    """Return what the tap counts, and the translation tells, which are one number."""
     tap = UsageTap("openai", is_stream=False)
     tap.feed(json.dumps(body).encode())
     tap.finish()
     assert tap.usage is not None
-    assert tap.usage.output_tokens == output_tokens
     answer = json.loads(asked("messages").answer(json.dumps(body).encode(), now_s=1))
-    assert answer["usage"]["output_tokens"] == output_tokens
+    assert answer["usage"]["output_tokens"] == tap.usage.output_tokens
+    return tap.usage.output_tokens

@@ -96,7 +96,7 @@ def read_chat_answer(body: dict[str, Any]) -> Answer:
         stop=stop,
         stop_sequence=sequence,
         refusal=refusal,
-        counts=read_openai_counts(body.get("usage")),
+        counts=read_openai_counts(body.get("usage"), body.get("model")),
         service_tier=_text(body.get("service_tier")) or None,
     )
 

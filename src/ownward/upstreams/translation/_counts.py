@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ownward.upstreams._counts import count_thinking_in
 from ownward.upstreams.translation._core import Counts
 
 
-def read_openai_counts(usage: object) -> Counts | None:
+def read_openai_counts(usage: object, model: object = None) -> Counts | None:
     """Return the counts of a chat answer's usage, or None where it states none."""
     if not isinstance(usage, dict):
         return None
@@ -17,7 +18,9 @@ def read_openai_counts(usage: object) -> Counts | None:
         return None
     inside, thought = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
     reasoning = _count(thought.get("reasoning_tokens")) if isinstance(thought, dict) else None
-    written = max(written, (_count(usage.get("total_tokens")) or 0) - read)  # some state thinking in the total alone
+    total = _count(usage.get("total_tokens"))
+    if total is not None and total > read + written:
+        written = count_thinking_in(total, read, written, reasoning, model)
     details: Mapping[str, Any] = inside if isinstance(inside, dict) else {}
     cached = _count(details.get("cached_tokens"))
     return Counts(

@@ -155,7 +155,7 @@ class ChatReader:
                 found += self._end_calls()
                 found += self._tell_extras()
                 found.append(Ended(stop=stop, stop_sequence=sequence))
-        counts = read_openai_counts(chunk.get("usage"))
+        counts = read_openai_counts(chunk.get("usage"), chunk.get("model"))
         if counts is not None:
             found.append(Counted(counts=counts))
         return found
