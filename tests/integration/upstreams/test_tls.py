@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ import trustme
 from ownward.core import ConfigError, UpstreamUnreachable
 from ownward.policy import LOCAL_ONLY, Place, issue_permit
 from ownward.upstreams import DIRECT, Door, Http1Transport, Way
+from waiting import until
 
 PEM = Path(__file__).with_name("localhost.pem")
 
@@ -27,12 +27,6 @@ async def loopback(host: str, port: int) -> list[str]:
 async def ask(door: Door, origin: str, way: Way = DIRECT) -> bytes:
     permit = issue_permit(label=LOCAL_ONLY, place=Place(is_local=True), upstream="u", origin=origin, body=b"{}")
     return await (await door.send(permit, method="POST", target="/", headers=(), body=b"{}", way=way)).read(1_000_000)
-
-
-async def until(holds: Callable[[], object]) -> None:
-    async with asyncio.timeout(20):
-        while not holds():  # noqa: ASYNC110 - what happens on the other side is polled
-            await asyncio.sleep(0.01)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pytest
 
 from ownward.core import BrokenStream, UpstreamTimeout
 from ownward.upstreams import Gathering, Response
+from virtual_time import run_in_virtual_time
 
 
 class Channel:
@@ -107,7 +108,7 @@ def test_a_stall_is_told_while_pieces_are_passed_on_but_not_while_the_client_hol
             await passing
         assert (len(taken), channel.aborted) == (4, 1)
 
-    asyncio.run(main())
+    run_in_virtual_time(main)
 
 
 def test_after_a_hold_up_the_upstream_has_its_whole_time_again():
@@ -126,7 +127,7 @@ def test_after_a_hold_up_the_upstream_has_its_whole_time_again():
         await passing
         assert (taken, channel.aborted) == ([b"x"], 0)
 
-    asyncio.run(main())
+    run_in_virtual_time(main)
 
 
 def packed_answer(body: bytes, *, coding: bytes = b"gzip") -> tuple[Response, Channel]:
