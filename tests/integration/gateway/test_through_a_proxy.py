@@ -35,6 +35,7 @@ class Proxy:
             if SHOWN not in head:
                 writer.write(b"HTTP/1.1 407 Proxy Authentication Required\r\ncontent-length: 0\r\n\r\n")
                 await writer.drain()
+                writer.close()
                 return
             address = head.split(b" ")[1].split(b"/")[2]
             there, onward = await asyncio.open_connection("127.0.0.1", int(address.rpartition(b":")[2]))
