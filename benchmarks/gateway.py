@@ -4,7 +4,8 @@
     python -m benchmarks.gateway --only ownward,nginx --rounds 3 --soak 0 --open-streams 0
     python -m benchmarks.gateway --streams-only      # what events cost and how late they come; about 10 minutes
 
-Measures five rounds of each, then 5,000 open streams, then our memory over a million requests. How late an event comes
+Measures five rounds of each, then 5,000 open streams, and our memory over a million requests in a gateway of its own
+(`--soak-only`: that alone, into the newest record). How late an event comes
 is its time from the upstream's `write` to the client that has read it: the upstream asked directly shows how much of it
 is the upstream's and the client's own.
 
@@ -20,6 +21,7 @@ import argparse
 import asyncio
 import contextlib
 import gc
+import json
 import os
 import signal
 import statistics
@@ -44,7 +46,7 @@ from benchmarks.contenders import (
 )
 from benchmarks.light_client import OneConnection, StreamsSeen, run_on_light_loop, run_open_loop, run_streams, run_wrk
 from benchmarks.light_upstream import started_upstream
-from benchmarks.machine_facts import new_record, write_record
+from benchmarks.machine_facts import RESULTS, new_record, write_record
 
 _AT_ONCE = "ownward (each event at once)"
 NAMES = ("direct", "nginx", "uvloop pipe", "ownward", _AT_ONCE, "TensorZero", "LiteLLM")
@@ -145,6 +147,7 @@ def main() -> None:
     parser.add_argument(
         "--soak", type=int, default=1_000_000, help="requests over which our memory is watched; 0: none"
     )
+    parser.add_argument("--soak-only", action="store_true", help="nothing but that, into the newest record")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     only = {"direct", *options.only.split(",")}
@@ -155,6 +158,10 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing is left running
     os.sched_setaffinity(0, {options.load_core})
     sizes = Sizes()
+    if options.soak_only:
+        with started_upstream() as upstream:
+            renew_soak(soak_alone(upstream, options))
+        return
     record = new_record("gateway")
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(dir=options.folder))
@@ -197,10 +204,8 @@ def measure_at_the_end(
     for each in measured:
         if each.contender.process is not None:
             each.add(memory_after_bytes=float(each.contender.memory_bytes()))
-    for each in measured:
-        if options.soak and each.contender.name == "ownward":
-            with _alone(each.contender):
-                record["soak"] = soak(each, options.soak, load_core=options.load_core)
+    if options.soak and any(each.contender.name == "ownward" for each in measured):
+        record["soak"] = soak_alone(upstream, options)
     for each in measured:
         if options.open_streams and each.contender.name in {"ownward", "nginx"}:
             with _alone(each.contender):
@@ -385,6 +390,26 @@ def measure_open_streams(measured: Measured, upstream: int, streams: int) -> Non
         memory_at_open_streams_bytes=float(max(peaks)),
         memory_per_open_stream_bytes=(max(peaks) - before_bytes) / streams,
     )
+
+
+def soak_alone(upstream: int, options: argparse.Namespace) -> dict[str, Any]:
+    """Return resident memory over many plain requests, of a gateway that has served nothing else."""
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        contender = start_ownward(upstream, Path(folder), options.gateway_core)
+        try:
+            at_start = contender.memory_bytes()
+            found = soak(Measured(contender), options.soak, load_core=options.load_core)
+        finally:
+            contender.stop()
+    return {"memory_at_start_bytes": at_start, **found}
+
+
+def renew_soak(found: dict[str, Any]) -> None:
+    """Put a soak into the newest record, dated by itself."""
+    path = max(RESULTS.glob("gateway-[0-9]*.json"))
+    record = json.loads(path.read_text(encoding="utf-8"))
+    record["soak"] = {"measured_at": new_record("gateway")["measured_at"], **found}
+    path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
 def soak(measured: Measured, requests: int, *, load_core: int) -> dict[str, Any]:

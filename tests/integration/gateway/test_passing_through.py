@@ -78,7 +78,9 @@ def test_thought_signatures_pass_both_ways_as_they_are(lab, start, stream):
     extra = b'"extra_content": {"google":{"thought_signature":"EjQKMg/+=="}}'
     call = b'{%b,"function":{"arguments":"{}","name":"f"},"id":"x","type":"function"}' % extra
     said = b'{"role":"assistant","content":"a",%b,"tool_calls":[%b]}' % (extra, call)
-    place = b'{"id":"1","model":"gemini-3-flash-preview","choices":[{"index":0,"%b":%b,"finish_reason":"stop"}],"usage":%b}'
+    place = (
+        b'{"id":"1","model":"gemini-3-flash-preview","choices":[{"index":0,"%b":%b,"finish_reason":"stop"}],"usage":%b}'
+    )
     usage = b'{"prompt_tokens":3,"completion_tokens":1,"total_tokens":9}'
     answered = place % (b"delta" if stream else b"message", said, usage)
     if stream:
