@@ -243,6 +243,7 @@ class Connection(asyncio.Protocol):
         if self._low_water is not None:
             self._low_water.let_go()
             self._low_water = None
+        del self._parser  # which holds us: what is left would live until the garbage collector runs
         self._on_free(self)
 
     # httptools' side.

@@ -8,6 +8,7 @@ import contextlib
 import gc
 import random
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 
 from ownward.core import SystemClock
 from ownward.gateway.listening.call import CALL
+from ownward.gateway.listening.connection import HttpConnection
 from ownward.gateway.listening.listener import Listener
 from ownward.gateway.listening.port import bind
 from ownward.gateway.settings import GatewaySettings
@@ -590,6 +592,39 @@ def test_damaged_requests_neither_crash_nor_hang_nor_are_answered_twice(seed: in
             async with asyncio.timeout(5):
                 while listener.connections or listener.tasks:
                     await asyncio.sleep(0.02)
+
+    run(main)
+
+
+def test_a_closed_connection_leaves_nothing_to_the_garbage_collector() -> None:
+    """Clients that come with a connection for each request would else hold memory until it runs."""
+
+    def alive() -> int:
+        return sum(type(found) is HttpConnection for found in gc.get_objects())
+
+    async def main() -> None:
+        async with listening() as (_, port):
+
+            async def visit() -> None:
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(GET)
+                await reader.readuntil(b"GET /a?b=c ")
+                writer.close()
+                await writer.wait_closed()
+
+            await visit()
+            gc.collect()
+            gc.disable()
+            try:
+                before = alive()
+                for _ in range(50):
+                    await visit()
+                deadline_s = time.monotonic() + 5
+                while alive() > before and time.monotonic() < deadline_s:
+                    await asyncio.sleep(0.01)
+                assert alive() <= before
+            finally:
+                gc.enable()
 
     run(main)
 

@@ -134,6 +134,7 @@ class HttpConnection(asyncio.Protocol):
             if call is not None:
                 call.leave()
         self._waiting.clear()
+        del self._parser  # which holds us: what is left would live until the garbage collector runs
 
     def data_received(self, data: bytes) -> None:
         """Parse what arrived."""
