@@ -9,7 +9,7 @@ from ownward.ledger._budgets import Books, has_accounts
 from ownward.ledger._entries import Entry
 from ownward.ledger._journal import Journal
 from ownward.ledger._limits import Meters
-from ownward.ledger._statements import BEAT, CLOSE_RUN, INSERT_RUN, INSERTS, RELEASE_HOLDS, Table, Values
+from ownward.ledger._statements import BEAT, CLOSE_RUN, INSERT_RUN, INSERTS, RELEASE_HOLDS, Values, insert_rows
 from ownward.ledger._store import Connection, Store
 from ownward.ledger._times import to_us
 
@@ -136,17 +136,10 @@ class Committer:
 
     def _commit_together(self, connection: Connection, entries: list[Entry]) -> None:
         self._post(connection)
-        rows: dict[Table, list[Values]] = {}
-        for entry in self._admit(connection, entries):
-            for table, values in entry.rows:
-                rows.setdefault(table, []).append(values)
+        rows = [row for entry in self._admit(connection, entries) for row in entry.rows]
         calls = [entry for entry in entries if entry.call is not None]
         has_run = self._add_run(connection, entries)
-        if "tasks" in rows:
-            rows["tasks"].sort()  # writers that meet at the same tasks wait in one order, not for each other
-        for table, sql in INSERTS.items():
-            if table in rows:
-                connection.execute_many(sql, rows[table])
+        insert_rows(connection, rows)
         for entry in calls:
             self._call(connection, entry)
         connection.commit()

@@ -15,7 +15,7 @@ import msgspec
 
 from ownward.core import LedgerError
 from ownward.ledger._entries import Entry
-from ownward.ledger._statements import INSERTS, Table, Values
+from ownward.ledger._statements import Table, Values, insert_rows
 from ownward.ledger._store import Connection, Store
 
 _MOST_IDS: Final = 2  # of more at once, the tables take each for less
@@ -91,7 +91,7 @@ def post_journal(store: Store, connection: Connection) -> list[LedgerError]:
     refused: list[LedgerError] = []
     connection.execute("SAVEPOINT posting")
     try:
-        _insert(connection, [row for rows in entered for row in rows])
+        insert_rows(connection, [row for rows in entered for row in rows])
     except Exception as error:
         if not store.is_row_fault(error):
             raise
@@ -115,22 +115,13 @@ def _read(store: Store, journal_id: int, text: bytes) -> list[_Rows]:
         ) from error
 
 
-def _insert(connection: Connection, rows: _Rows) -> None:
-    by_table: dict[Table, list[list[str | int | float | None]]] = {}
-    for table, values in rows:
-        by_table.setdefault(table, []).append(values)
-    for table, sql in INSERTS.items():
-        if table in by_table:
-            connection.execute_many(sql, by_table[table])
-
-
 def _insert_one_by_one(store: Store, connection: Connection, entered: list[_Rows]) -> list[LedgerError]:
     """Write what can be written: one entry's fault is its own."""
     refused = []
     for rows in entered:
         connection.execute("SAVEPOINT one")
         try:
-            _insert(connection, rows)
+            insert_rows(connection, rows)
         except Exception as error:
             if not store.is_row_fault(error):
                 raise

@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, Literal, TypeAlias
 
 from ownward.core import LedgerError
 from ownward.ledger._process import ProcessIdentity
 from ownward.ledger._records import Intent, Request, Settlement
+from ownward.ledger._store import Connection
 from ownward.ledger._times import to_us
 
 Table: TypeAlias = Literal["tasks", "requests", "refusals", "intents", "settlements", "cancellations"]
@@ -57,6 +59,18 @@ RECONCILE: Final = (
     " WHERE i.run_id = ? AND NOT EXISTS"
     " (SELECT 1 FROM settlements s WHERE s.request_id = i.request_id AND s.attempt = i.attempt)"
 )
+
+
+def insert_rows(connection: Connection, rows: Iterable[tuple[Table, Sequence[Any]]]) -> None:
+    """Insert rows of several tables, each after those that it refers to."""
+    by_table: dict[Table, list[Sequence[Any]]] = {}
+    for table, values in rows:
+        by_table.setdefault(table, []).append(values)
+    if "tasks" in by_table:
+        by_table["tasks"].sort(key=tuple)  # writers that meet at the same tasks wait in one order, not for each other
+    for table, sql in INSERTS.items():
+        if table in by_table:
+            connection.execute_many(sql, by_table[table])
 
 
 def clean(text: str) -> str:
