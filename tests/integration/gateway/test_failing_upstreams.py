@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from ownward.core import UpstreamUnreachable
 from ownward.engines import Cut, Failure, FakeOptions, FakeServer, Garbage, Stall
 from ownward.gateway import GatewaySettings
 from ownward.plan import Upstream
@@ -195,7 +196,8 @@ def test_an_upstream_that_keeps_failing_is_left_alone_and_then_probed(lab, start
     asyncio.run(main())
 
 
-def test_with_every_upstream_down_the_refusal_is_at_once_and_says_when_to_come_back(lab, start):
+def test_with_every_upstream_down_the_refusal_is_at_once_and_says_when_to_come_back(lab, start, monkeypatch):
+    monkeypatch.setattr("ownward.gateway.placing.breaker.EARLY_PROBE_S", 30)
     settings = GatewaySettings(port=0, breaker_failures=1, breaker_wait_s=30, drain_s=1)
 
     async def main():
@@ -252,8 +254,7 @@ def test_an_upstream_that_is_back_serves_everybody_and_not_one_after_the_other(l
     asyncio.run(main())
 
 
-def test_the_only_upstream_is_tried_again_within_seconds_however_long_it_failed(lab, start, monkeypatch):
-    monkeypatch.setattr("ownward.gateway.placing.breaker.LAST_WAIT_S", 0.2)
+def test_the_only_upstream_is_tried_again_at_once_however_long_it_is_to_be_left_alone(lab, start):
     settings = GatewaySettings(port=0, breaker_failures=1, breaker_wait_s=60, drain_s=1)
 
     async def main():
@@ -262,7 +263,7 @@ def test_the_only_upstream_is_tried_again_within_seconds_however_long_it_failed(
                 assert (await running.ask(body=lab.chat())).status == 500
                 refused = await running.ask(body=lab.chat())
                 assert (refused.status, refused.headers["retry-after"]) == (503, "1")
-                await asyncio.sleep(0.25)
+                await asyncio.sleep(0.3)
                 answers = await asyncio.gather(*(running.ask(body=lab.chat()) for _ in range(5)))
                 assert sorted(answer.status for answer in answers) == [200, 503, 503, 503, 503], "one probe at a time"
                 assert (await running.ask(body=lab.chat())).status == 200
@@ -270,8 +271,48 @@ def test_the_only_upstream_is_tried_again_within_seconds_however_long_it_failed(
     asyncio.run(main())
 
 
+def test_a_dead_upstream_under_load_is_not_hammered_though_nothing_else_is_left(lab, start):
+    settings = GatewaySettings(port=0, breaker_failures=1, breaker_wait_s=60, drain_s=1)
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        async with FakeServer(FakeOptions(failures=(Failure.parse("503"),))) as dead:
+            async with start(lab.plan_of(lab.tier("a", dead.base_url)), settings=settings) as running:
+                began_s, statuses = loop.time(), []
+                while loop.time() < began_s + 1.0:
+                    answers = await asyncio.gather(*(running.ask(body=lab.chat()) for _ in range(8)))
+                    statuses += [answer.status for answer in answers]
+                asked = dead.record.count(with_calls=False)["accepted"]
+                assert set(statuses) == {503}
+                assert 1 < asked <= 8 + (loop.time() - began_s) / 0.25, "eight before it was known"
+
+    asyncio.run(main())
+
+
+def test_what_went_down_while_a_request_waited_for_its_turn_is_asked_where_nothing_else_is_left(lab, start):
+    """And answers, as it is back by then: the request that waited has not been sent to anybody yet."""
+    settings = GatewaySettings(port=0, breaker_failures=1, breaker_wait_s=60, drain_s=1)
+
+    async def main():
+        failing = FakeOptions(ttft_s=0.2, failures=(Failure.parse("500:1"),))
+        async with FakeServer(failing) as only:
+            plan = lab.plan_of(lab.tier("a", only.base_url, max_concurrency=1))
+            async with start(plan, settings=settings) as running:
+                running.server.gateway.slots["a"].in_use = 1
+                waiting = asyncio.create_task(running.ask(body=lab.chat()))
+                await asyncio.sleep(0.2)
+                assert running.server.gateway.slots["a"].waiting == 1
+                running.server.gateway.learn_failure("a/a-1", UpstreamUnreachable("no route"))
+                only.set_options(FakeOptions())
+                await asyncio.sleep(0.3)
+                running.server.gateway.slots["a"].release()
+                assert (await waiting).status == 200
+
+    asyncio.run(main())
+
+
 def test_a_request_with_another_candidate_does_not_try_what_failed(lab, start, monkeypatch):
-    monkeypatch.setattr("ownward.gateway.placing.breaker.LAST_WAIT_S", 0.0)
+    monkeypatch.setattr("ownward.gateway.placing.breaker.EARLY_PROBE_S", 0.0)
     settings = GatewaySettings(port=0, breaker_failures=1, breaker_wait_s=60, drain_s=1)
 
     async def main():

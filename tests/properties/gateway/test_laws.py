@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ownward.gateway.endpoints import CHAT
 from ownward.gateway.placing.bounds import ChargeBound
-from ownward.gateway.placing.breaker import CLOSED, LAST_WAIT_S, PROBE_S, BreakerRules
+from ownward.gateway.placing.breaker import CLOSED, EARLY_PROBE_S, LAST_PROBE_S, PROBE_S, BreakerRules
 from ownward.gateway.placing.choosing import Asked, Found, KeyScope, compute_label
 from ownward.gateway.placing.routing import compile_plan
 from ownward.plan import Match, Plan, Strategy, Tier, Upstream, Workload
@@ -89,7 +89,35 @@ def test_a_breaker_never_lets_two_probes_out_and_always_opens_again_to_one(event
         assert probes <= 1
         assert breaker.open_until_s <= now_s + rules.longest_wait_s
     assert breaker.allows(now_s + max(rules.longest_wait_s, PROBE_S))
-    assert breaker.asks_to_wait or breaker.allows_last(now_s + max(LAST_WAIT_S, PROBE_S))
+    assert breaker.asks_to_wait or breaker.allows_last(now_s + LAST_PROBE_S)
+
+
+TRIES = st.lists(st.tuples(st.sampled_from(["try", "success", "failure", "nothing"]), st.floats(0, 0.5)))
+
+
+@given(TRIES)
+def test_before_its_wait_is_over_an_upstream_is_tried_at_intervals_and_each_try_leaves_the_wait_as_it_is(events):
+    """One that has not answered is followed by another after a second, and one that has after a quarter of it."""
+    rules = BreakerRules(failures=1, wait_s=1e6, longest_wait_s=1e6)
+    opened = breaker = CLOSED.after_failure(100.0, rules)
+    now_s = tried_s = 100.0
+    is_out = False
+    for event, passes_s in events:
+        now_s += passes_s
+        if event == "try":
+            is_allowed = breaker.allows_last(now_s)
+            shortest_s = LAST_PROBE_S if is_out else EARLY_PROBE_S
+            assert not is_allowed or now_s >= tried_s + shortest_s
+            assert is_allowed or now_s < max(tried_s, breaker.opened_s) + shortest_s
+            if is_allowed:
+                breaker, tried_s, is_out = breaker.after_dispatch(now_s), now_s, True
+        elif event == "failure":
+            breaker, is_out = breaker.after_failure(now_s, rules), False
+        elif event == "nothing":
+            breaker, is_out = breaker.after_nothing_learned(), False
+        elif is_out:
+            assert breaker.after_success(now_s) == CLOSED
+        assert (breaker.open_until_s, breaker.opened) == (opened.open_until_s, opened.opened)
 
 
 LABELS = st.sampled_from(

@@ -111,18 +111,35 @@ def long_open():
     return breaker, now_s
 
 
-def test_the_last_candidate_is_tried_again_after_five_seconds_however_often_it_failed():
+def test_the_last_candidate_is_tried_again_after_a_quarter_of_a_second_however_often_it_failed():
     breaker, opened_s = long_open()
-    assert not breaker.allows(opened_s + 5)
-    assert not breaker.allows_last(opened_s + 4.9)
-    assert breaker.allows_last(opened_s + 5)
-    assert breaker.last_allowed_s() == opened_s + 5
-    probing = breaker.after_dispatch(opened_s + 5)
-    assert not probing.allows_last(opened_s + 5.9), "one at a time"
-    assert probing.allows_last(opened_s + 6), "and the next after a second: answers of models take longer"
-    assert probing.after_success(opened_s + 6) == CLOSED
-    again = probing.after_failure(opened_s + 6, RULES)
-    assert (again.opened_s, again.open_until_s) == (opened_s + 6, opened_s + 14)
+    assert not breaker.allows(opened_s + 0.25)
+    assert not breaker.allows_last(opened_s + 0.24)
+    assert breaker.allows_last(opened_s + 0.25)
+    assert breaker.last_allowed_s() == opened_s + 0.25
+    probing = breaker.after_dispatch(opened_s + 0.5)
+    assert not probing.allows_last(opened_s + 1.4), "one at a time"
+    assert probing.allows_last(opened_s + 1.5), "and the next after a second: answers of models take longer"
+    assert probing.after_success(opened_s + 1.5) == CLOSED
+
+
+def test_a_probe_before_the_wait_is_over_leaves_it_as_it_was_where_it_fails():
+    """Else one workload's only upstream would be left alone by all others for ever longer."""
+    breaker, opened_s = long_open()
+    again = breaker.after_dispatch(opened_s + 0.5).after_failure(opened_s + 0.75, RULES)
+    assert (again.open_until_s, again.opened) == (breaker.open_until_s, breaker.opened)
+    assert not again.allows_last(opened_s + 0.99)
+    assert again.allows_last(opened_s + 1.0)
+    late = breaker.after_dispatch(opened_s + 7.9).after_failure(opened_s + 8.1, RULES)
+    assert late.open_until_s == opened_s + 16.1, "the wait was over by then"
+
+
+def test_probes_that_teach_nothing_are_no_more_often_than_those_that_fail():
+    """Such as those of clients that leave, or of an upstream that is busy."""
+    breaker, opened_s = long_open()
+    untold = breaker.after_dispatch(opened_s + 0.5).after_nothing_learned()
+    assert not untold.allows_last(opened_s + 0.7)
+    assert untold.allows_last(opened_s + 0.75)
 
 
 def test_no_request_without_another_candidate_is_refused_for_a_probe_that_is_out():

@@ -278,8 +278,11 @@ def test_what_is_down_or_full_is_passed_over_and_named():
 def test_with_everything_down_it_says_when_to_come_back():
     table = table_of(rented("b"), workloads=[workload("w", "b")])
     with pytest.raises(NoUpstream) as none_up:
-        pick(table, breakers={"b/u0": OPEN}, now_s=2.0)
+        pick(table, breakers={"b/u0": CLOSED.after_unpaid(0.0, BreakerRules())}, now_s=2.0)
     assert none_up.value.retry_after_s == 3.0
+    with pytest.raises(NoUpstream) as just_failed:
+        pick(table, breakers={"b/u0": OPEN}, now_s=0.2)
+    assert just_failed.value.retry_after_s == 1.0
 
 
 def test_where_every_upstream_asks_to_wait_the_client_is_told_so():
@@ -289,15 +292,23 @@ def test_where_every_upstream_asks_to_wait_the_client_is_told_so():
         pick(table, breakers={"b/u0": waiting, "b/u1": waiting}, now_s=20.0)
     assert limited.value.retry_after_s == 40.0
     with pytest.raises(NoUpstream):
-        pick(table, breakers={"b/u0": waiting, "b/u1": OPEN}, now_s=2.0)
+        pick(table, breakers={"b/u0": waiting, "b/u1": OPEN}, now_s=0.2)
 
 
 def test_what_failed_is_tried_all_the_same_where_nothing_else_is_left():
     table = table_of(rented("b", upstreams=2), workloads=[workload("w", "b")])
     choice = pick(table, breakers={"b/u0": OPEN, "b/u1": OPEN}, now_s=20.0)
     assert (keys(choice), choice.is_last_resort) == (["b/u0", "b/u1"], True)
-    assert choice.reason.endswith("; down: b/u0, b/u1")
+    assert choice.reason.endswith("; first b/u0 (a probe: nothing else is up) of 2; down: b/u0, b/u1")
     assert not pick(table, breakers={"b/u0": OPEN}, now_s=20.0).is_last_resort
+
+
+def test_of_what_is_tried_all_the_same_that_comes_first_which_is_left_alone_for_the_shortest():
+    table = table_of(rented("a"), rented("b", upstreams=2), workloads=[workload("w", "a", "b")])
+    shorter = CLOSED.after_failure(1.0, BreakerRules(failures=1, wait_s=20.0))
+    asked = CLOSED.after_request_to_wait(1.0, 10.0, BreakerRules())
+    choice = pick(table, breakers={"a/u0": OPEN, "b/u0": asked, "b/u1": shorter}, now_s=2.0)
+    assert keys(choice) == ["b/u1", "a/u0"], "and not that which asks to be left alone"
 
 
 def test_of_a_tiers_upstreams_the_least_loaded_comes_first():

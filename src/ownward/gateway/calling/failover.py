@@ -50,6 +50,7 @@ class Failover:
         "_sink",
         "_tried",
         "_untold",
+        "_went_down",
     )
 
     def __init__(self, exchange: Served, targets: Iterable[Target], body: bytes, sink: Sink) -> None:
@@ -67,6 +68,7 @@ class Failover:
         self._over: OverBudget | UnboundedCharge | OverLimit | None = None
         self._barred: PolicyRefusal | None = None
         self._untold: Incapable | None = None
+        self._went_down: list[Target] = []
 
     async def run(self) -> Attempt | None:
         """Ask until one has answered; return that attempt, or None where the sink has a refusal.
@@ -98,20 +100,15 @@ class Failover:
         return None
 
     def _finds_more(self) -> bool:
-        """Return whether there are upstreams that were left alone for failing: where all others fail, they are asked.
+        """Return whether there are upstreams that were left alone for failing: where no other answers, they are asked.
 
         One of them may be back since, while nobody has looked. The calls of a strategy end with their own tier.
         """
-        choice, breakers = self._exchange.choice, self._exchange.gateway.breakers
-        if self._last is None or choice is None or not choice.left_alone or not self._sink.takes_hedge:
-            return False
-        if self._is_resorting:
+        choice = self._exchange.choice
+        if self._is_resorting or choice is None or not self._sink.takes_hedge:
             return False
         self._is_resorting = True
-        now_s = self._exchange.gateway.clock.monotonic_s()
-        self._left += [
-            one for one in choice.left_alone if one.key not in breakers or breakers[one.key].allows_after_others(now_s)
-        ]
+        self._left += [target for target in (*choice.left_alone, *self._went_down) if self._is_up(target)]
         return bool(self._left)
 
     async def _ask(self, target: Target) -> Attempt | None:
@@ -186,17 +183,25 @@ class Failover:
 
     def _may_be_sent(self, target: Target) -> bool:
         """Return whether the target is still up after a wait for its slot, and still permitted by the plan."""
-        exchange, gateway = self._exchange, self._exchange.gateway
+        exchange = self._exchange
         if not exchange.may_still_go(target):
             self._barred = refuse_anew(exchange.label, target)
             return False
+        if self._is_up(target):
+            return True
+        self._went_down.append(target)
+        return False
+
+    def _is_up(self, target: Target) -> bool:
+        """Return whether a target is not left alone by now, or may be asked all the same as nothing else is left."""
+        exchange, gateway = self._exchange, self._exchange.gateway
         breaker = gateway.breakers.get(target.key)
         if breaker is None:
             return True
-        is_last = exchange.choice is not None and exchange.choice.is_last_resort
         now_s = gateway.clock.monotonic_s()
-        if self._is_resorting:
+        if self._is_resorting and self._last is not None:
             return breaker.allows_after_others(now_s)
+        is_last = self._is_resorting or (exchange.choice is not None and exchange.choice.is_last_resort)
         return breaker.allows_last(now_s) if is_last else breaker.allows(now_s)
 
     def _may_retry(self, target: Target) -> bool:

@@ -7,8 +7,10 @@
 In half_open one request at a time is let through, and every one that has no other candidate: nobody is refused for
 somebody else's probe. One that has no answer after a while makes room for the next. An upstream that asks to wait
 (Retry-After) is open until then, and closed after it: it never failed. One whose account has no credit is open at
-once, and for longer each time a probe finds it so. Where a request has no other candidate, an upstream that failed is
-tried again sooner: being left alone for a minute would cost more than one failed request in a few seconds.
+once, and for longer each time a probe finds it so.
+
+Where a request has no other candidate it is a probe before the wait is over, one at a time and so many a second: to
+refuse it would help nobody. One that fails leaves the wait as it was.
 """
 
 from __future__ import annotations
@@ -24,11 +26,14 @@ PROBE_S = 10.0
 UNPAID_WAIT_S = 600.0
 """The longest time between two probes of an upstream whose account has no credit, while others can serve."""
 
-LAST_WAIT_S = 5.0
-"""The longest time between two tries of an upstream without which a request cannot be served."""
+EARLY_PROBE_S = 0.25
+"""The shortest time between two tries, before its wait is over, of an upstream without which a request is refused."""
 
 LAST_PROBE_S = 1.0
-"""The shortest time between two such tries, while the first of them has no answer yet."""
+"""The same, while the first of them has no answer yet."""
+
+LAST_UNPAID_S = 5.0
+"""The same, where its account has no credit: that lasts until somebody has paid."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +49,8 @@ class BreakerRules:
 class Breaker:
     """What is remembered of one upstream's health; times are monotonic seconds, and `open_until_s` 0 is closed.
 
-    `probed_s` is when the probe was sent that is not answered yet, 0 where there is none.
+    `opened_s` is when it opened, or failed again before its wait was over. `probed_s` is when the probe was sent that
+    is not answered yet, 0 where there is none, and `tried_s` when the last one was.
     """
 
     failures: int = 0
@@ -52,6 +58,7 @@ class Breaker:
     opened_s: float = 0.0
     opened: int = 0
     probed_s: float = 0.0
+    tried_s: float = 0.0
     asks_to_wait: bool = False
     is_unpaid: bool = False
 
@@ -85,14 +92,18 @@ class Breaker:
         return min(self.open_until_s, self._next_try_s())
 
     def _next_try_s(self) -> float:
-        return max(self.opened_s + LAST_WAIT_S, self.probed_s + LAST_PROBE_S if self.probed_s else 0.0)
+        """Return when a request that has no other candidate may be sent before the wait is over."""
+        unanswered_s = self.probed_s + LAST_PROBE_S if self.probed_s else 0.0
+        if self.is_unpaid:
+            return max(self.opened_s + LAST_UNPAID_S, unanswered_s)
+        return max(self.opened_s + EARLY_PROBE_S, self.tried_s + EARLY_PROBE_S, unanswered_s)
 
     def _has_probe(self, now_s: float) -> bool:
         return self.probed_s > 0 and now_s < self.probed_s + PROBE_S
 
     def after_dispatch(self, now_s: float) -> Breaker:
         """Return the breaker once a request was sent: where it is not closed, that is the probe."""
-        return replace(self, probed_s=now_s) if self.open_until_s and not self.asks_to_wait else self
+        return replace(self, probed_s=now_s, tried_s=now_s) if self.open_until_s and not self.asks_to_wait else self
 
     def after_success(self, now_s: float) -> Breaker:
         """Return the breaker closed; while it is open, the success of an earlier request changes nothing."""
@@ -107,6 +118,8 @@ class Breaker:
             return replace(self, failures=failures)
         if self.open_until_s > now_s and not self.probed_s:  # one of several that were in flight when it opened
             return replace(self, failures=failures)
+        if self.open_until_s > now_s:  # a probe before the wait was over, which stays as it was
+            return replace(self, failures=failures, opened_s=now_s, probed_s=0.0)
         wait_s = min(rules.wait_s * 2.0**self.opened, rules.longest_wait_s)
         opened = min(self.opened + 1, 30)
         return Breaker(failures=failures, open_until_s=now_s + wait_s, opened_s=now_s, opened=opened)

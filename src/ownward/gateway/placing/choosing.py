@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ownward.upstreams import translation
 
 _SHOWN_FIELDS = 6
+_LAST_RESORT = " (a probe: nothing else is up)"
 _NONE_ELSEWHERE: Mapping[str, int] = {}
 
 LimitsBy = Literal["window", "bucket"]
@@ -159,6 +160,7 @@ def choose(
     is_last_resort = not up
     if not up:
         up = _last_resorts(eligible, breakers=breakers, full_tiers=full_tiers, now_s=now_s)
+        first_why = _LAST_RESORT
     if not up:
         raise _none_up(eligible, down, breakers=breakers, now_s=now_s)
     reason = f"{eligible.reason}; first {up[0].key}{first_why} of {len(up)}"
@@ -445,13 +447,14 @@ def _incapable(
 def _last_resorts(
     eligible: Eligible, *, breakers: Mapping[str, Breaker], full_tiers: Container[str], now_s: float
 ) -> list[Target]:
-    """Return what may be tried although it failed, since nothing else is left: no upstream is given up for long."""
-    return [
+    """Return what may be tried although it failed, since nothing else is left; first what would be tried first."""
+    allowed = [
         target
         for targets in eligible.tiers
         for target in targets
         if target.tier.name not in full_tiers and breakers.get(target.key, CLOSED).allows_last(now_s)
     ]
+    return sorted(allowed, key=lambda target: breakers.get(target.key, CLOSED).open_until_s)
 
 
 def _down(target: Target, breakers: Mapping[str, Breaker]) -> str:
