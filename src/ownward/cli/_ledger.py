@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ownward.cli._context import leaving_no_trace, open_ledger
+from ownward.cli._ledger_screen import render_ledger
 from ownward.cli._output import emit, json_option, ledger_option
-from ownward.core import UsageError, format_bytes, format_usd, parse_duration, to_json, to_jsonable
+from ownward.core import UsageError, parse_duration, to_json, to_jsonable
 
 if TYPE_CHECKING:
-    from ownward.ledger import CopiedTable, KeptSum, Spend
+    from ownward.ledger import CopiedTable
 
 
 @click.group()
@@ -122,48 +123,4 @@ def show(*, ledger_target: str | None, as_json: bool) -> None:
         ],
         "kept": to_jsonable(kept),
     }  # fmt: skip
-    emit(payload, as_json=as_json, render=lambda _: _table(spend, workloads, [one for one in kept if one.count]))
-
-
-def _table(spend: list[Any], workloads: list[Any], kept: list[KeptSum]) -> Any:
-    from rich.console import Group
-    from rich.table import Table
-
-    served = Table(box=None, title="served", title_justify="left")
-    for heading in ("workload", "tier", "requests", "settled", "unsettled", "input", "output", "spend", "at most"):
-        served.add_column(heading, justify="left" if heading in {"workload", "tier"} else "right")
-    for row in spend:
-        served.add_row(
-            row.group["workload"],
-            row.group["tier"] or "(refused)",
-            f"{row.requests:,}",
-            f"{row.settled_attempts:,}",
-            f"{row.spend.unsettled_attempts:,}",
-            f"{row.input_tokens:,}",
-            f"{row.output_tokens:,}",
-            _spent(row.spend),
-            format_usd(row.spend.high_usd),
-        )
-    known = Table(box=None, title="known workloads", title_justify="left")
-    for heading in ("workload", "own requests", "imported"):
-        known.add_column(heading, justify="left" if heading == "workload" else "right")
-    for item in workloads:
-        known.add_row(item.workload, f"{item.own_requests:,}", f"{item.imported_requests:,}")
-    return Group(served, "", known, *([""] if kept else []), *map(_told, kept))
-
-
-def _spent(spend: Spend) -> str:
-    """Return what is known to be charged, and how many settled calls more cost nobody knows what."""
-    unknown = spend.unpriced_attempts
-    known = format_usd(spend.settled_usd)
-    if not unknown:
-        return known
-    return f"{known} + {unknown:,} unknown" if spend.settled_picousd else "?"
-
-
-def _told(kept: KeptSum) -> str:
-    assert kept.first_expires_at is not None
-    assert kept.last_expires_at is not None
-    first, last = (moment.strftime("%Y-%m-%d %H:%M") for moment in (kept.first_expires_at, kept.last_expires_at))
-    until = first if first == last else f"{first} to {last}"
-    return f"kept of what was said: {kept.count:,} {kept.kind}, {format_bytes(kept.size_bytes)}, until {until} UTC"
+    emit(payload, as_json=as_json, render=lambda _: render_ledger(spend, workloads, kept))

@@ -45,8 +45,8 @@ _SPEND_COLUMNS: Final = """
     CASE WHEN a.state IS NULL OR a.state = 'unsettled' THEN a.intent_charge_high_picousd END, 0)), 0) AS {int}),
   SUM(CASE WHEN a.state IS NULL OR a.state = 'unsettled' THEN 1 ELSE 0 END),
   SUM(CASE WHEN a.state = 'settled' AND a.charge_picousd IS NULL THEN 1 ELSE 0 END),
-  SUM(CASE WHEN (a.state IS NULL OR a.state = 'unsettled')
-    AND COALESCE(a.charge_high_picousd, a.intent_charge_high_picousd) IS NULL THEN 1 ELSE 0 END)
+  SUM(CASE WHEN a.charge_high_picousd IS NULL AND a.charge_picousd IS NULL AND (a.state = 'settled'
+    OR ((a.state IS NULL OR a.state = 'unsettled') AND a.intent_charge_high_picousd IS NULL)) THEN 1 ELSE 0 END)
 """.replace("{int}", "BIGINT")
 
 _SPEND_KEYS: Final[Mapping[SpendKey, str]] = {

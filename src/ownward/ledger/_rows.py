@@ -79,8 +79,8 @@ class Spend:
     """What attempts have cost: a sum of what is known, the bounds of it, and how many are not bounded.
 
     `low` and `high` add the settled charges and the bounds of all others.
-    `unpriced_attempts` have no known charge although they are settled (no price is
-    known); `unbounded_attempts` have no known upper bound: with any of either, `high` is not a bound.
+    `unpriced_attempts` have no known charge although they are settled (no price is known, or what is to be priced is
+    not); `unbounded_attempts`, settled or not, have neither a charge nor an upper bound: with any, `high` is no bound.
     """
 
     settled_picousd: int
@@ -103,7 +103,7 @@ class Spend:
     @property
     def high_usd(self) -> Decimal | None:
         """The most it can have cost, in dollars; None, if some attempt has no known bound."""
-        if self.unpriced_attempts or self.unbounded_attempts:
+        if self.unbounded_attempts:
             return None
         return picousd_to_usd(self.high_picousd)
 

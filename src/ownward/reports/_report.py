@@ -175,7 +175,7 @@ def _tier_line(
         completed=completed,
         completion_fraction=completed / len(graded) if graded else None,
         cost_usd=_total(charges),
-        cost_high_usd=_total(row.charge_usd if row.state == "settled" else _high(row) for row in rows),
+        cost_high_usd=_total(map(_high, rows)),
         loaded_usd=_priced(settled, stated.loaded_price if stated is not None else None),
         baseline_usd=_priced(settled, baseline.price if baseline is not None else None),
         cpct=compute_cpct(
@@ -199,8 +199,8 @@ def _hedging(rows: list[AttemptRow]) -> Hedging | None:
         hedges=len(hedges),
         won=sum(row.state == "settled" and not row.is_beaten for row in hedges),
         extra_calls=len(extra),
-        extra_low_usd=_total(row.charge_usd if row.state == "settled" else _low(row) for row in extra),
-        extra_high_usd=_total(row.charge_usd if row.state == "settled" else _high(row) for row in extra),
+        extra_low_usd=_total(map(_low, extra)),
+        extra_high_usd=_total(map(_high, extra)),
     )
 
 
@@ -209,7 +209,7 @@ def _low(row: AttemptRow) -> Decimal | None:
 
     if row.state in _UNCHARGED:
         return Decimal(0)
-    return None if row.charge_low_picousd is None else picousd_to_usd(row.charge_low_picousd)
+    return row.charge_usd if row.charge_low_picousd is None else picousd_to_usd(row.charge_low_picousd)
 
 
 def _high(row: AttemptRow) -> Decimal | None:
@@ -217,7 +217,7 @@ def _high(row: AttemptRow) -> Decimal | None:
 
     if row.state in _UNCHARGED:
         return Decimal(0)
-    return None if row.charge_high_picousd is None else picousd_to_usd(row.charge_high_picousd)
+    return row.charge_usd if row.charge_high_picousd is None else picousd_to_usd(row.charge_high_picousd)
 
 
 def _priced(rows: list[AttemptRow], price: Any) -> Decimal | None:
@@ -258,7 +258,12 @@ def _unknown(workloads: Sequence[WorkloadLine]) -> Iterable[str]:
         for line in workload.tiers:
             place = f"{workload.workload} on {line.tier}"
             if line.settled and line.cost_usd is None:
-                yield f"{place}: the cost, for want of a price or because calls are unsettled"
+                most = (
+                    ""
+                    if line.unsettled or line.cost_high_usd is None
+                    else f"; at most {format_usd(line.cost_high_usd)}"
+                )
+                yield f"{place}: the cost, for want of a price or because calls are unsettled{most}"
             if line.unsettled:
                 yield f"{place}: {line.unsettled} calls are unsettled; at most {format_usd(line.cost_high_usd)}"
             if line.graded < line.tasks and line.settled:

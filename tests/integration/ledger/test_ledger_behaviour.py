@@ -214,6 +214,22 @@ def test_an_unknown_price_is_never_zero(target: str) -> None:
         assert (spend.spend.unpriced_attempts, spend.spend.high_usd) == (1, None)
 
 
+@pytest.mark.parametrize(("stated", "at_most"), [(700, Decimal("1.7e-9")), (None, None)])
+def test_a_settled_call_of_unknown_charge_is_bounded_by_what_it_states_and_not_by_its_intent(
+    target: str, stated: int | None, at_most: Decimal | None
+) -> None:
+    """What was asked for may have been served by other terms than the intent was bounded by."""
+    with ledger.open(target) as book:
+        begin_all(book, (request(1), intent(1, high=900)), (request(2), intent(2, high=5_000)))
+        book.settle(settled(1, charge=None, charge_low_picousd=200, charge_high_picousd=stated))
+        book.settle(settled(2, charge=1_000))
+        book.flush_blocking()
+        (spend,) = book.query_spend()
+        assert (spend.spend.unpriced_attempts, spend.spend.unbounded_attempts) == (1, 0 if stated else 1)
+        assert (spend.spend.low_usd, spend.spend.high_usd) == (Decimal("1.2e-9"), at_most)
+        assert {task.spend.high_usd for task in book.query_tasks()} == {at_most and Decimal("0.7e-9"), Decimal("1e-9")}
+
+
 def test_a_second_intent_of_one_attempt_is_refused_alone(target: str) -> None:
     with ledger.open(target) as book:
 

@@ -1,6 +1,6 @@
 """What `ownward ledger show` says of sums that are known in part."""
 
-from ownward.cli._ledger import _spent
+from ownward.cli._ledger_screen import _spent
 from ownward.ledger import Spend
 
 

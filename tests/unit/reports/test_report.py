@@ -124,6 +124,17 @@ def test_unsettled_calls_are_bounded_not_summed() -> None:
     assert any("unsettled" in text for text in report.unknown)
 
 
+def test_a_settled_call_of_unknown_charge_counts_with_the_bound_it_states() -> None:
+    """Such as one whose service tier nobody confirmed."""
+    bounded = attempt(2, charge_picousd=None, charge_low_picousd=2 * 10**12, charge_high_picousd=5 * 10**12)
+    report = compute_report([attempt(1), bounded], [], plan=PLAN)
+    (line,) = report.workloads[0].tiers
+    assert (line.cost_usd, line.cost_high_usd) == (None, Decimal(6))
+    assert any("the cost" in text and text.endswith("at most $6.00") for text in report.unknown)
+    unbounded = attempt(3, charge_picousd=None)
+    assert compute_report([bounded, unbounded], [], plan=PLAN).workloads[0].tiers[0].cost_high_usd is None
+
+
 def test_without_a_certificate_the_report_says_that_quality_is_not_known() -> None:
     report = compute_report([attempt(1)], [task(1, True)], plan=PLAN)
     assert any("whether it completes" in text for text in report.unknown)
