@@ -3,12 +3,12 @@
 
 import asyncio
 import dataclasses
-import gc
 import json
 from decimal import Decimal
 
 import pytest
 
+from leftovers import none_alive, resting_collector
 from ownward import ledger
 from ownward.core import UpstreamError
 from ownward.engines import Failure, FakeOptions, FakeServer, Stall
@@ -456,25 +456,14 @@ def test_a_request_log_line_and_spans_say_which_call_was_the_second(lab, start):
 def test_nothing_of_a_request_outlives_it(lab, start):
     """With the collector off: no cycle holds an exchange, whether its call was late or not."""
 
-    def alive():
-        return sum(type(found) is Exchange for found in gc.get_objects())
-
     async def main():
         async with FakeServer(FakeOptions(stalls=(Stall.parse("first:0.2:0.5"),))) as one, FakeServer() as other:
             async with start(lab.plan_of(pair(lab, one, other))) as running:
                 earn(running)
-                gc.collect()
-                gc.disable()
-                try:
-                    before = alive()
+                with resting_collector():
                     for stream in (False, True) * 4:
                         await running.ask(body=lab.chat(stream=stream))
-                    await until(lambda: not running.server.gateway.exchanges, within_s=1)
-                    await asyncio.sleep(0.05)
-                    hedged = sum(row.is_hedge for row in running.ledger.query_requests())
-                    assert hedged
-                    assert alive() == before
-                finally:
-                    gc.enable()
+                    await none_alive(Exchange)
+                assert sum(row.is_hedge for row in running.ledger.query_requests())
 
     asyncio.run(main())

@@ -8,12 +8,12 @@ import contextlib
 import gc
 import random
 import socket
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
 
+from leftovers import none_alive, resting_collector
 from ownward.core import SystemClock
 from ownward.gateway.listening.call import CALL
 from ownward.gateway.listening.connection import HttpConnection
@@ -599,9 +599,6 @@ def test_damaged_requests_neither_crash_nor_hang_nor_are_answered_twice(seed: in
 def test_a_closed_connection_leaves_nothing_to_the_garbage_collector() -> None:
     """Clients that come with a connection for each request would else hold memory until it runs."""
 
-    def alive() -> int:
-        return sum(type(found) is HttpConnection for found in gc.get_objects())
-
     async def main() -> None:
         async with listening() as (_, port):
 
@@ -613,18 +610,10 @@ def test_a_closed_connection_leaves_nothing_to_the_garbage_collector() -> None:
                 await writer.wait_closed()
 
             await visit()
-            gc.collect()
-            gc.disable()
-            try:
-                before = alive()
+            with resting_collector():
                 for _ in range(50):
                     await visit()
-                deadline_s = time.monotonic() + 5
-                while alive() > before and time.monotonic() < deadline_s:
-                    await asyncio.sleep(0.01)
-                assert alive() <= before
-            finally:
-                gc.enable()
+                await none_alive(HttpConnection)
 
     run(main)
 
@@ -642,13 +631,9 @@ def test_a_request_leaves_nothing_to_the_garbage_collector() -> None:
                     await reader.readuntil(b"GET /a?b=c ")
 
             await ask(20)
-            gc.collect()
-            gc.disable()
-            try:
+            with resting_collector():
                 await ask(300)
                 assert gc.collect() < 100
-            finally:
-                gc.enable()
             writer.close()
 
     run(main)

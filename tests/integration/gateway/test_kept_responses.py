@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import json
 import re
 import threading
@@ -15,6 +14,7 @@ from datetime import UTC, datetime
 import openai
 import pytest
 
+from leftovers import none_alive, resting_collector
 from ownward import ledger
 from ownward.core import LedgerError, ManualClock
 from ownward.engines import Cut, Failure, FakeOptions, FakeServer, Stall
@@ -736,24 +736,15 @@ def test_truncation_never_parts_a_result_from_its_call(lab, start):
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 @pytest.mark.parametrize("engine", ["llama-server", "adopted"], ids=["translated", "passed through"])
 def test_nothing_of_a_request_outlives_it(lab, start, stream, engine):
-    def alive():
-        return sum(type(found) in {Exchange, Keeping} for found in gc.get_objects())
-
     async def main():
         async with FakeServer() as fake:
             tier = lab.tier("a", fake.base_url, kind="owned", engine=engine)
             async with start(lab.plan_of(tier), settings=keeping()) as running:
                 await running.ask(RESPONSES, asked())
-                gc.collect()
-                gc.disable()
-                try:
-                    before = alive()
+                with resting_collector():
                     for _ in range(10):
                         assert (await running.ask(RESPONSES, asked(stream=stream))).status == 200
-                    await asyncio.sleep(0.05)
-                    assert alive() <= before + 1
-                finally:
-                    gc.enable()
+                    await none_alive(Exchange, Keeping)
 
     asyncio.run(main())
 
