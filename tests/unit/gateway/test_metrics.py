@@ -35,7 +35,6 @@ def call(**more: Any) -> CallEnd:
         "started_s": 1.0,
         "latency_s": 1.1,
         "ttft_s": 0.1,
-        "tpot_s": 0.02,
         "status": 200,
         "usage": Usage(input_tokens=100, output_tokens=51, cached_input_tokens=40),
         "charge_picousd": 1_500_000_000,
@@ -68,11 +67,17 @@ def test_a_call_is_counted_under_workload_tier_and_upstream():
     assert found["ownward_ttft_seconds_bucket", (("le", "0.05"), *of_call)] == 0
 
 
+@pytest.mark.parametrize(
+    "changed", [{"ttft_s": None}, {"usage": None}, {"usage": Usage(input_tokens=1, output_tokens=1)}]
+)
+def test_the_time_of_a_token_is_unknown_below_two_and_where_nobody_saw_them(changed):
+    assert call().tpot_s == pytest.approx(0.02)
+    assert call(**changed).tpot_s is None
+
+
 def test_a_call_that_stayed_open_counts_with_its_upper_bound_and_no_latency():
     metrics = GatewayMetrics()
-    metrics.count_call(
-        "chat", call(state="unsettled", usage=None, charge_picousd=None, charge_high_picousd=10**12, tpot_s=None)
-    )
+    metrics.count_call("chat", call(state="unsettled", usage=None, charge_picousd=None, charge_high_picousd=10**12))
     found = {name: value for (name, _), value in samples(metrics).items()}
     assert found["ownward_unsettled_usd_total"] == 1
     assert "ownward_latency_seconds_count" not in found

@@ -28,6 +28,8 @@ from ownward.upstreams import (
 )
 
 if TYPE_CHECKING:
+    from datetime import date
+
     from ownward.gateway.calling.served import Served
     from ownward.gateway.endpoints import Endpoint
     from ownward.gateway.placing.routing import Target
@@ -96,19 +98,11 @@ class LedgerEntry:
         exchange, gateway, target = self._exchange, self._gateway, self._target
         assert exchange.request is not None
         tier, endpoint = target.tier, self._endpoint
-        input_high, output_high, is_assumed = self._token_bounds(spliced)
-        charge_high = why_unbounded = None
-        started_at = gateway.clock.now()
         if tier.kind == "rented" and not endpoint.is_free:
             self._asked = terms_asked(spliced)
-            if self._asked is not NOTHING_ASKED and not self._asked.extras <= READ_ONCE:
-                input_high = None  # tools and summaries read their input again, as often as they run
-        if target.bound is not None:
-            why_unbounded = target.bound.why_unbounded(self._asked, day=started_at.date())
-        if endpoint.is_free:
-            charge_high = 0
-        elif target.bound is not None and input_high is not None and why_unbounded is None:
-            charge_high = target.bound.compute_picousd(input_tokens_high=input_high, output_tokens_high=output_high)
+        started_at = gateway.clock.now()
+        input_high, output_high, is_assumed = self._token_bounds(spliced)
+        charge_high, why_unbounded = self._charge_bound(input_high, output_high, day=started_at.date())
         intent = Intent(
             request_id=exchange.request_id,
             attempt=self._number,
@@ -175,6 +169,8 @@ class LedgerEntry:
         input_high = input_tokens_upper_bound(
             spliced, endpoint=endpoint.splices_as, max_context_tokens=tier.max_context_tokens
         )
+        if self._asked is not NOTHING_ASKED and not self._asked.extras <= READ_ONCE:
+            input_high = None  # tools and summaries read their input again, as often as they run
         if not endpoint.has_output:
             return input_high, 0, False
         output_high = output_tokens_upper_bound(
@@ -185,6 +181,19 @@ class LedgerEntry:
         if tier.max_context_tokens is not None:
             return input_high, tier.max_context_tokens * spliced.choices, False
         return input_high, self._gateway.settings.assumed_output_tokens * spliced.choices, True
+
+    def _charge_bound(self, input_high: int | None, output_high: int, *, day: date) -> tuple[int | None, str | None]:
+        """Return the most that so many tokens can be charged, in picodollars, and why a price does not bound them.
+
+        Where there is no price, both are None.
+        """
+        bound = self._target.bound
+        why = None if bound is None else bound.why_unbounded(self._asked, day=day)
+        if self._endpoint.is_free:
+            return 0, why
+        if bound is None or input_high is None or why is not None:
+            return None, why
+        return bound.compute_picousd(input_tokens_high=input_high, output_tokens_high=output_high), None
 
     def mark_hedge(self, note: str) -> None:
         """Note that this is a second call beside one that is late."""
@@ -277,11 +286,6 @@ class LedgerEntry:
         except LedgerError as failure:
             # The intent stands: without a settlement the ledger lists it as unsettled, with its bounds.
             _LOG.error("a settlement of %s could not be queued: %s", self._exchange.request_id, failure)
-        latency_s = now_s - self.sent_s if self.sent_s else 0.0
-        ttft_s = self.ttft_s if self.passed_bytes else None  # of a whole answer nobody saw the first token
-        tpot_s = None
-        if ttft_s is not None and usage is not None and usage.output_tokens > 1:
-            tpot_s = (latency_s - ttft_s) / (usage.output_tokens - 1)
         gateway.counting.call_ended(
             self._exchange,
             CallEnd(
@@ -289,9 +293,8 @@ class LedgerEntry:
                 target=self._target,
                 state=state,
                 started_s=self.sent_s or now_s,
-                latency_s=latency_s,
-                ttft_s=ttft_s,
-                tpot_s=tpot_s,
+                latency_s=now_s - self.sent_s if self.sent_s else 0.0,
+                ttft_s=self.ttft_s if self.passed_bytes else None,  # of a whole answer nobody saw the first token
                 status=status,
                 usage=usage,
                 charge_picousd=charge[0],

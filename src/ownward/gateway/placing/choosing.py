@@ -148,13 +148,11 @@ def choose(
             left_alone += out
         if usable and usable[0].tier.name in full_tiers:
             down.append(f"{usable[0].tier.name} (full)")
-        elif len(usable) > 1 and by_prefix is not None and usable[0].tier.balances_by_prefix:
-            ordered, why = by_prefix(usable)
+        elif len(usable) > 1:
+            ordered, why = _order(usable, by_prefix, in_flight=in_flight, elsewhere=elsewhere)
             if not up and why:
                 first_why = f" ({why})"
             up += ordered
-        elif len(usable) > 1:
-            up += sorted(usable, key=lambda target: in_flight.get(target.key, 0) + elsewhere.get(target.key, 0))
         else:
             up += usable
     is_last_resort = not up
@@ -176,6 +174,15 @@ def choose(
         is_last_resort=is_last_resort,
         left_alone=() if is_last_resort else tuple(left_alone),
     )
+
+
+def _order(
+    usable: Sequence[Target], by_prefix: Order | None, *, in_flight: Mapping[str, int], elsewhere: Mapping[str, int]
+) -> tuple[list[Target], str]:
+    """Return the upstreams of one tier, best first, and why where that is more than how busy they are."""
+    if by_prefix is not None and usable[0].tier.balances_by_prefix:
+        return by_prefix(usable)
+    return sorted(usable, key=lambda target: in_flight.get(target.key, 0) + elsewhere.get(target.key, 0)), ""
 
 
 def match(asked: Asked, table: RoutingTable) -> Matched:

@@ -65,7 +65,7 @@ Outcome = Literal["answered", "broken", "client_left", "refused", "failed", "ups
 class CallEnd(msgspec.Struct, gc=False, frozen=True, kw_only=True):
     """One call to an upstream that is over, as those who watch are told; `started_s` is the gateway's monotonic clock.
 
-    `ttft_s` and `tpot_s` are None where the answer was not streamed. `is_hedge` says that it was a second call beside
+    `ttft_s` is None where the answer was not streamed. `is_hedge` says that it was a second call beside
     one that was late, `is_beaten` that it was cancelled since the other had answered.
     """
 
@@ -75,13 +75,19 @@ class CallEnd(msgspec.Struct, gc=False, frozen=True, kw_only=True):
     started_s: float
     latency_s: float
     ttft_s: float | None
-    tpot_s: float | None
     status: int | None
     usage: Usage | None
     charge_picousd: int | None
     charge_high_picousd: int | None
     is_hedge: bool = False
     is_beaten: bool = False
+
+    @property
+    def tpot_s(self) -> float | None:
+        """From the first token to the end, over the output tokens less one; None where they are unknown or too few."""
+        if self.ttft_s is None or self.usage is None or self.usage.output_tokens <= 1:
+            return None
+        return (self.latency_s - self.ttft_s) / (self.usage.output_tokens - 1)
 
 
 class Histogram:
@@ -186,8 +192,9 @@ class GatewayMetrics:
             _count_hedging(entry, call)
         if call.ttft_s is not None:
             entry.ttft.observe(call.ttft_s)
-            if call.tpot_s is not None:
-                entry.tpot.observe(call.tpot_s)
+            tpot_s = call.tpot_s
+            if tpot_s is not None:
+                entry.tpot.observe(tpot_s)
         usage = call.usage
         if usage is not None:
             entry.input_tokens += usage.input_tokens
