@@ -281,6 +281,7 @@ def _read_workload(table: TomlTable, name: str, default_label: Label, known_tier
     budget = _read_budget(table)
     task_budget_usd = table.optional("task_budget_usd", as_usd, None)
     continues_streams = table.optional("continues_streams", as_flag, False)  # noqa: FBT003 - the default
+    spill_after_s = table.optional("spill_after_s", as_duration_s, None)
     detection = _read_detection(table)
     capture = _read_capture(table)
     figures = _read_figures(table)
@@ -298,6 +299,7 @@ def _read_workload(table: TomlTable, name: str, default_label: Label, known_tier
             budget=budget,
             task_budget_usd=task_budget_usd,
             continues_streams=continues_streams,
+            spill_after_s=spill_after_s,
             **detection,
             capture=capture,
             figures=figures,

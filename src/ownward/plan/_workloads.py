@@ -156,8 +156,9 @@ class Workload:
     `floor_fraction` is the share of the baseline's completion that must hold, at
     `confidence_fraction`; None means no floor is stated. `budget` holds all calls of the
     workload together, `task_budget_usd` those of each task. `continues_streams` has a stream
-    that was cut go on at another upstream. Where one of `detect` or `detect_patterns` is found in a
-    request, its data travels no further than `detected_label` allows.
+    that was cut go on at another upstream. A request that waited `spill_after_s` for a place in a full
+    tier goes to the next that has one free; None: it keeps to the order. Where one of `detect` or `detect_patterns`
+    is found in a request, its data travels no further than `detected_label` allows.
     """
 
     name: str
@@ -170,6 +171,7 @@ class Workload:
     budget: Budget | None = None
     task_budget_usd: Decimal | None = None
     continues_streams: bool = False
+    spill_after_s: float | None = None
     detect: tuple[DetectorKind, ...] = ()
     detect_patterns: Mapping[str, str] = field(default_factory=dict)
     detected_label: Label = LOCAL_ONLY
@@ -191,6 +193,9 @@ def _workload_problems(workload: Workload) -> Iterable[Problem]:
     yield from fraction_problems("confidence_fraction", workload.confidence_fraction)
     if workload.task_budget_usd is not None:
         yield from usd_problems("task_budget_usd", workload.task_budget_usd, may_be_zero=False)
+    spill_s = workload.spill_after_s
+    if spill_s is not None and not 0 <= spill_s < float("inf"):
+        yield Problem("spill_after_s", f"is {spill_s}", "Write seconds, 0 or more")
     for _, name in find_repeated(workload.fallback):
         yield Problem("fallback", f"names {shown(name)} twice", "Name each tier once")
     for name in dict.fromkeys(workload.fallback):

@@ -128,6 +128,7 @@ def _workload_table(workload: Workload) -> Table:
         strategy=_strategy_table(workload.strategy),
         task_budget_usd=workload.task_budget_usd,
         continues_streams=workload.continues_streams or None,
+        spill_after_s=workload.spill_after_s,
         **_detection_table(workload),
         budget=_budget_table(workload.budget),
         capture=None

@@ -2,12 +2,15 @@
 # ruff: noqa: SIM117 - a gateway stands inside its upstreams
 
 import asyncio
+import dataclasses
 import time
 
 import pytest
 
-from ownward.engines import FakeOptions, FakeServer
+from ownward.core import UpstreamUnreachable
+from ownward.engines import Failure, FakeOptions, FakeServer
 from ownward.gateway import GatewaySettings
+from ownward.policy import LOCAL_ONLY
 
 
 def test_above_slots_and_queue_the_answer_is_503_at_once_and_nothing_is_sent(lab, start):
@@ -36,6 +39,99 @@ def test_a_full_tier_gives_way_to_the_next_one(lab, start):
             async with start(plan, settings=settings) as running:
                 answers = await asyncio.gather(*(running.ask(body=lab.chat()) for _ in range(3)))
                 assert sorted(answer.headers["x-ownward-tier"] for answer in answers) == ["a", "b", "b"]
+
+    asyncio.run(main())
+
+
+def spilling(lab, small, other, after_s, **more):
+    plan = lab.plan_of(lab.tier("a", small.base_url, max_concurrency=1), lab.tier("b", other.base_url, **more))
+    chat = dataclasses.replace(plan.workloads["chat"], spill_after_s=after_s)
+    return dataclasses.replace(plan, workloads={"chat": chat})
+
+
+@pytest.mark.parametrize(
+    ("after_s", "tiers"), [(None, ["a", "a", "a"]), (0.0, ["a", "b", "b"]), (0.1, ["a", "b", "b"]), (9.0, ["a"] * 3)]
+)
+def test_a_request_waits_for_its_first_tier_unless_its_workload_says_for_how_long(lab, start, after_s, tiers):
+    async def main():
+        async with FakeServer(FakeOptions(ttft_s=0.4)) as small, FakeServer() as other:
+            async with start(spilling(lab, small, other, after_s)) as running:
+                began_s = time.monotonic()
+                answers = await asyncio.gather(*(running.ask(body=lab.chat()) for _ in range(3)))
+                assert sorted(answer.headers["x-ownward-tier"] for answer in answers) == tiers
+                spilled = [one for one in answers if one.headers["x-ownward-tier"] == "b"]
+                assert all("; a had no place for 0." in one.headers["x-ownward-reason"] for one in spilled)
+                assert len(spilled) == 2 or time.monotonic() - began_s > 1.1
+                slots = running.server.gateway.slots
+                assert [(slots[name].in_use, slots[name].waiting) for name in "ab"] == [(0, 0), (0, 0)]
+
+    asyncio.run(main())
+
+
+def test_no_more_leave_a_full_tier_than_have_a_place_in_another(lab, start):
+    """All of a burst have waited as long in the same moment; the others keep their turns."""
+
+    async def main():
+        slow = FakeOptions(ttft_s=0.8)
+        async with FakeServer(slow) as small, FakeServer(slow) as other:
+            async with start(spilling(lab, small, other, 0.1, max_concurrency=2)) as running:
+                asked = [asyncio.create_task(running.ask(body=lab.chat())) for _ in range(7)]
+                await asyncio.sleep(0.4)
+                slots = running.server.gateway.slots
+                assert [(slots[name].in_use, slots[name].waiting) for name in "ab"] == [(1, 4), (2, 0)]
+                assert {answer.status for answer in await asyncio.gather(*asked)} == {200}
+                assert [(slots[name].in_use, slots[name].waiting) for name in "ab"] == [(0, 0), (0, 0)]
+
+    asyncio.run(main())
+
+
+def test_a_request_that_fails_where_it_spilled_to_comes_back(lab, start):
+    async def main():
+        failing = FakeOptions(failures=(Failure.parse("500"),))
+        async with FakeServer(FakeOptions(ttft_s=0.3)) as small, FakeServer(failing) as other:
+            async with start(spilling(lab, small, other, 0.0)) as running:
+                answers = await asyncio.gather(*(running.ask(body=lab.chat()) for _ in range(2)))
+                assert [answer.headers["x-ownward-tier"] for answer in answers] == ["a", "a"]
+                assert sorted(answer.headers["x-ownward-attempts"] for answer in answers) == ["1", "2"]
+
+    asyncio.run(main())
+
+
+def test_a_request_spills_only_to_where_its_data_may_go_and_that_is_up(lab, start):
+    async def main():
+        async with FakeServer(FakeOptions(ttft_s=0.2)) as small, FakeServer() as other:
+            plan = spilling(lab, small, other, 0.0)
+            async with start(plan) as running:
+                gateway = running.server.gateway
+                for _ in range(gateway.settings.breaker_failures):
+                    gateway.learn_failure("b/b-1", UpstreamUnreachable("no route"))
+                answers = await asyncio.gather(*(running.ask(body=lab.chat()) for _ in range(2)))
+                assert [answer.headers["x-ownward-tier"] for answer in answers] == ["a", "a"]
+                assert other.record.count(with_calls=False)["accepted"] == 0
+            own = dataclasses.replace(plan.tiers["a"], kind="owned", provider=None, region=None, engine="adopted")
+            chat = dataclasses.replace(plan.workloads["chat"], label=LOCAL_ONLY)
+            kept_in = dataclasses.replace(plan, tiers={**plan.tiers, "a": own}, workloads={"chat": chat})
+            async with start(kept_in) as running:
+                answers = await asyncio.gather(*(running.ask(body=lab.chat()) for _ in range(2)))
+                assert [answer.headers["x-ownward-tier"] for answer in answers] == ["a", "a"]
+                assert other.record.count(with_calls=False)["accepted"] == 0
+
+    asyncio.run(main())
+
+
+def test_a_client_that_leaves_in_the_queue_takes_no_place_elsewhere(lab, start):
+    async def main():
+        async with FakeServer(FakeOptions(ttft_s=0.3)) as small, FakeServer() as other:
+            async with start(spilling(lab, small, other, 0.1)) as running:
+                first = asyncio.create_task(running.ask(body=lab.chat()))
+                await asyncio.sleep(0.05)
+                second = asyncio.create_task(running.ask(body=lab.chat()))
+                await asyncio.sleep(0.05)
+                second.cancel()
+                assert (await first).status == 200
+                slots = running.server.gateway.slots
+                assert [(slots[name].in_use, slots[name].waiting) for name in "ab"] == [(0, 0), (0, 0)]
+                assert other.record.count(with_calls=False)["accepted"] == 0
 
     asyncio.run(main())
 

@@ -229,6 +229,7 @@ def workloads(draw, name, tier_names):
         budget=draw(maybe(st.builds(Budget, max_usd=dollars, period=st.sampled_from(["day", "month"])))),
         task_budget_usd=draw(maybe(st.just(Decimal("0.25")))),
         continues_streams=draw(st.booleans()),
+        spill_after_s=draw(maybe(st.just(0) | seconds)),
         **draw(detections()),
         capture=draw(maybe(st.builds(Capture, sample_fraction=fractions, retention_s=seconds, max_body_bytes=whole))),
         figures=draw(figures()),

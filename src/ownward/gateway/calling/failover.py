@@ -5,6 +5,7 @@ What one call does stands in `attempt`, a second one beside it in `race`.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from ownward.gateway.errors import (
     retry_after_s,
     retry_after_value,
 )
+from ownward.gateway.holding.admission import Spill
 from ownward.gateway.placing.choosing import refuse_anew
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ class Failover:
         "_last",
         "_left",
         "_over",
+        "_reserved",
         "_sink",
         "_tried",
         "_untold",
@@ -69,6 +72,7 @@ class Failover:
         self._barred: PolicyRefusal | None = None
         self._untold: Incapable | None = None
         self._went_down: list[Target] = []
+        self._reserved: Slots | None = None  # which hold a place for the first of `_left`
 
     async def run(self) -> Attempt | None:
         """Ask until one has answered; return that attempt, or None where the sink has a refusal.
@@ -83,8 +87,9 @@ class Failover:
             if self._tried and not self._may_retry(target):
                 continue
             slots = gateway.slots[target.tier.name]
-            if not slots.try_acquire() and not await self._gets_place(slots):
+            if self._reserved is None and not slots.try_acquire() and not await self._gets_place(target, slots):
                 continue
+            self._reserved = None
             try:
                 if gateway.table is not exchange.heeded:
                     await exchange.heed_new_plan()
@@ -154,20 +159,46 @@ class Failover:
         self._tried -= 1
         self._exchange.attempts -= number == self._exchange.attempts
 
-    async def _gets_place(self, slots: Slots) -> bool:
-        """Wait for a slot; return whether there was one in time."""
+    async def _gets_place(self, target: Target, slots: Slots) -> bool:
+        """Wait for a slot; return whether there was one in time, and before one elsewhere that is taken instead."""
         exchange, gateway = self._exchange, self._exchange.gateway
         began_s = gateway.clock.monotonic_s()
         try:
-            await slots.acquire(timeout_s=gateway.settings.queue_timeout_s)
+            has_place = await slots.acquire(timeout_s=gateway.settings.queue_timeout_s, spill=self._spill(target))
         except Overloaded as error:
             self._full = error
             return False
+        except asyncio.CancelledError:
+            if self._reserved is not None:
+                self._reserved.release()
+            raise
         finally:
             waited_s = gateway.clock.monotonic_s() - began_s
             exchange.queue_s += waited_s
             gateway.counting.metrics.observe_queue(slots.name, waited_s)
-        return True
+        if not has_place:
+            exchange.outcome += f"; {slots.name} had no place for {waited_s:.1f} s"
+        return has_place
+
+    def _spill(self, target: Target) -> Spill | None:
+        """Return how the request leaves a full tier for another that has a place, where its workload says so."""
+        choice = self._exchange.choice
+        after_s = None if choice is None or choice.declared is None else choice.declared.spill_after_s
+        if after_s is None or self._tried or isinstance(self._sink, Continuing):
+            return None
+        return Spill(after_s=after_s, takes_place=lambda: self._takes_place_instead(target))
+
+    def _takes_place_instead(self, target: Target) -> bool:
+        """Take a place in the first tier behind a target's that has one; the target itself comes right after it."""
+        all_slots = self._exchange.gateway.slots
+        for index, other in enumerate(self._left):
+            slots = all_slots[other.tier.name]
+            if other.tier.name != target.tier.name and self._is_up(other) and slots.try_acquire():
+                self._reserved = slots
+                self._left.insert(0, self._left.pop(index))
+                self._left.insert(1, target)
+                return True
+        return False
 
     def _goes_on_after(self, error: OverBudget | UnboundedCharge | OverLimit) -> bool:
         """Return whether another tier may still take what a budget did not admit."""

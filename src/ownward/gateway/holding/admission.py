@@ -4,8 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
 
 from ownward.gateway.errors import Overloaded
+
+_LOOK_EVERY_S: Final = 0.25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spill:
+    """What a request does that has waited `after_s`: `takes_place` takes it one elsewhere, and says whether it did."""
+
+    after_s: float
+    takes_place: Callable[[], bool]
 
 
 class Slots:
@@ -19,7 +32,7 @@ class Slots:
         self.limit = limit
         self.queue_limit = queue_limit
         self.in_use = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: deque[asyncio.Future[bool]] = deque()
 
     @property
     def waiting(self) -> int:
@@ -43,29 +56,34 @@ class Slots:
         self.in_use += 1
         return True
 
-    async def acquire(self, *, timeout_s: float) -> None:
-        """Take a slot, waiting in the queue for at most `timeout_s`.
+    async def acquire(self, *, timeout_s: float, spill: Spill | None = None) -> bool:
+        """Take a slot, waiting in the queue for at most `timeout_s`; return False where `spill` took one elsewhere.
 
         Raises: Overloaded, at once when the queue is full, else when the time is over.
         """
         if self.try_acquire():
-            return
+            return True
+        if spill is not None and not spill.after_s and spill.takes_place():
+            return False
         if self.is_full:
             raise Overloaded(self.name, queued=len(self._waiting), limit=self.limit, waited_s=0.0)
         loop = asyncio.get_running_loop()
-        turn: asyncio.Future[None] = loop.create_future()
+        turn: asyncio.Future[bool] = loop.create_future()
         self._waiting.append(turn)
         timer = loop.call_later(timeout_s, _expire, turn)
+        looking = None if spill is None else _Looking(turn, spill)
         try:
-            await turn
+            return await turn
         except TimeoutError:
             raise Overloaded(self.name, queued=len(self._waiting), limit=self.limit, waited_s=timeout_s) from None
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled() and turn.exception() is None:
+            if turn.done() and not turn.cancelled() and turn.exception() is None and turn.result():
                 self.release()  # the slot had just been handed over
             raise
         finally:
             timer.cancel()
+            if looking is not None:
+                looking.stop()
             if turn in self._waiting:
                 self._waiting.remove(turn)
 
@@ -85,12 +103,34 @@ class Slots:
             turn = self._waiting.popleft()
             if not turn.done():
                 self.in_use += 1
-                turn.set_result(None)
+                turn.set_result(True)
 
 
-def _expire(turn: asyncio.Future[None]) -> None:
+def _expire(turn: asyncio.Future[bool]) -> None:
     if not turn.done():
         turn.set_exception(TimeoutError())
+
+
+class _Looking:
+    """Ends a wait as soon as there is a place elsewhere, for which it looks now and then until it is stopped."""
+
+    __slots__ = ("_spill", "_timer", "_turn")
+
+    def __init__(self, turn: asyncio.Future[bool], spill: Spill) -> None:
+        self._turn = turn
+        self._spill = spill
+        self._timer = turn.get_loop().call_later(spill.after_s or _LOOK_EVERY_S, self._look)
+
+    def stop(self) -> None:
+        self._timer.cancel()
+
+    def _look(self) -> None:
+        if self._turn.done():
+            return
+        if self._spill.takes_place():
+            self._turn.set_result(False)
+        else:
+            self._timer = self._turn.get_loop().call_later(_LOOK_EVERY_S, self._look)
 
 
 def split(whole: int, *, index: int, count: int) -> int:
