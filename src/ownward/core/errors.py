@@ -253,9 +253,16 @@ class UpstreamUnreachable(UpstreamError):
 class RateLimited(UpstreamError):
     """The upstream asks to wait."""
 
-    def __init__(self, message: str, *, retry_after_s: float | None = None, where: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after_s: float | None = None,
+        where: str | None = None,
+        next_step: str | None = None,
+    ) -> None:
         """Keep how long it asks to wait, where it says so."""
-        super().__init__(message, where=where)
+        super().__init__(message, where=where, next_step=next_step)
         self.retry_after_s = retry_after_s
 
 

@@ -180,8 +180,9 @@ class UnknownTask(Rejected):
         """Name it."""
         super().__init__(
             f"the ledger has no task {task_id!r}",
-            allowed="A task is named by the header x-ownward-task of its requests, else by the request's own id",
-            next_step="The header x-ownward-request-id of an answer is that id",
+            allowed="A task is named by the header x-ownward-task of its requests; else it is trace_ and the trace id"
+            " of their traceparent, else the request's own id",
+            next_step="The header x-ownward-request-id of an answer is the request's own id",
         )
 
 

@@ -60,8 +60,8 @@ class Bucket:
         return max(0, per_minute - self.held_by_others - self.held - -(-self.used // _MINUTE_US))
 
     def reset_s(self, per_minute: int) -> float:
-        """Return after how long it is full again, if nothing more is taken."""
-        return self.used / per_minute / 1e6
+        """Return after how long it is full again, if nothing more is taken and what is held is used now."""
+        return (self.used + (self.held_by_others + self.held) * _MINUTE_US) / per_minute / 1e6
 
 
 @dataclass(slots=True)
@@ -122,8 +122,9 @@ class Window:
         return max(0, per_minute - self.held_by_others - self.held - sum(self.amounts))
 
     def reset_s(self, per_minute: int) -> float:  # noqa: ARG002 - as a bucket has it
-        """Return after how long all of it is free again, if nothing more is taken."""
-        return self._free_in_s(-1)
+        """Return after how long all of it is free again, if nothing more is taken and what is held is used now."""
+        last_s = self._free_in_s(-1)
+        return max(last_s, (_MINUTE_US + _SLOT_US) / 1e6) if self.held_by_others or self.held else last_s
 
     def _add(self, time_us: int, amount: int) -> None:
         times_us, slot = self.times_us, time_us // _SLOT_US

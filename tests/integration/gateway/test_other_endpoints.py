@@ -176,11 +176,12 @@ def test_the_task_comes_from_a_header_else_from_the_trace_else_it_is_the_request
                 {"traceparent": f"00-{trace}-00f067aa0ba902b7-01"},
                 {},
             ):
-                await running.ask(body=lab.chat(), headers=headers)
-            rows = await running.rows()
-            assert {row["task_id"] for row in rows} == {"one", "two", f"trace_{trace}", rows[3]["request_id"]} or len(
-                {row["task_id"] for row in rows}
-            ) == 4
+                answer = await running.ask(body=lab.chat(), headers=headers)
+            own = answer.headers["x-ownward-request-id"]
+            assert {row["task_id"] for row in await running.rows()} == {"one", "two", f"trace_{trace}", own}
+            said = await running.ask("/v1/tasks/unknown/outcome", {"completed": True})
+            assert "trace_" in said.json["error"]["allowed"]
+            assert (await running.ask(f"/v1/tasks/trace_{trace}/outcome", {"completed": True})).status == 200
 
     asyncio.run(main())
 

@@ -68,12 +68,31 @@ def test_many_at_once_through_two_ledgers_get_exactly_what_there_is(
     asyncio.run(main())
 
 
+@pytest.mark.parametrize(("is_bucket", "full_s", "then_s"), [(False, 61, 60), (True, 48, 6)])
+def test_what_is_held_is_not_told_to_be_there_again_at_once(
+    target: str, is_bucket: bool, full_s: float, then_s: float
+) -> None:
+    """It may be used up to what is held, now, and is there again as long after that."""
+
+    async def main() -> None:
+        with ledger.open(target) as book:
+            held = take("tokens", 80, is_bucket=is_bucket)
+            (state,) = await begin(book, "a", held)  # type: ignore[misc]
+            assert (state.remaining, state.reset_s) == (20, full_s)
+            settle(book, "a", (held, 10))
+            await book.flush()
+            (state,) = await begin(book, "b", take("tokens", 0, is_bucket=is_bucket))  # type: ignore[misc]
+            assert (state.remaining, state.reset_s) == (90, then_s)
+
+    asyncio.run(main())
+
+
 def test_tokens_are_held_while_a_call_runs_and_taken_when_it_is_settled(target: str) -> None:
     async def main() -> None:
         with ledger.open(target) as book:
             first = take("tokens", 80)
             (state,) = await begin(book, "a", first)  # type: ignore[misc]
-            assert (state.remaining, state.reset_s) == (20, 0)
+            assert state.remaining == 20
             later = NOON + timedelta(seconds=120)
             refused = await begin(book, "b", take("tokens", 30), at=later)
             assert isinstance(refused, LimitReached), "what is held does not refill"

@@ -291,6 +291,7 @@ def test_where_every_upstream_asks_to_wait_the_client_is_told_so():
     with pytest.raises(RateLimited, match="asks to wait") as limited:
         pick(table, breakers={"b/u0": waiting, "b/u1": waiting}, now_s=20.0)
     assert limited.value.retry_after_s == 40.0
+    assert limited.value.next_step == "Try again in 40 s; nothing was sent and nothing charged"
     with pytest.raises(NoUpstream):
         pick(table, breakers={"b/u0": waiting, "b/u1": OPEN}, now_s=0.2)
 

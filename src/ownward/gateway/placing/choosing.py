@@ -480,15 +480,14 @@ def _none_up(
         if target.key in breakers
     ]
     wait_s = max(min(waits, default=1.0), 1.0)
+    next_step = f"Try again in {wait_s:.0f} s; nothing was sent and nothing charged"
     known = [breakers.get(key) for key in down]
     if down and all(breaker is not None and breaker.asks_to_wait for breaker in known):
         return RateLimited(
-            f"every upstream that can serve the request has answered 429 and asks to wait: {', '.join(down)}. "
-            f"Try again in {wait_s:.0f} s; nothing was sent and nothing charged",
+            f"every upstream that can serve the request has answered 429 and asks to wait: {', '.join(down)}",
             retry_after_s=wait_s,
+            next_step=next_step,
         )
     return NoUpstream(
-        f"no upstream can take the request now: {', '.join(down)}",
-        retry_after_s=wait_s,
-        next_step=f"Try again in {wait_s:.0f} s; nothing was sent and nothing charged",
+        f"no upstream can take the request now: {', '.join(down)}", retry_after_s=wait_s, next_step=next_step
     )
