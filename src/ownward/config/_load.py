@@ -122,6 +122,15 @@ def variable_of(section: str, key: str) -> str:
     return f"{PREFIX}{section}_{key}".upper()
 
 
+def _sections_by_key() -> dict[str, str]:
+    """Return the section of each key, or the sections, for who wrote it elsewhere."""
+    places: dict[str, list[str]] = {}
+    for name, kind in SECTIONS.items():
+        for key, _ in docs_of(kind):
+            places.setdefault(key, []).append(f"[{name}]")
+    return {key: " or ".join(names) for key, names in places.items()}
+
+
 def _read_file(file: Path, faults: list[Fault]) -> dict[str, _Stated]:
     try:
         with file.open("rb") as stream:
@@ -134,6 +143,7 @@ def _read_file(file: Path, faults: list[Fault]) -> dict[str, _Stated]:
         faults.extend(error.faults)
         return {}
     stated: dict[str, _Stated] = {}
+    sections_of = _sections_by_key()
     for name, kind in SECTIONS.items():
         table = top.table(name)
         for key, _ in docs_of(kind) if table is not None else ():
@@ -144,8 +154,8 @@ def _read_file(file: Path, faults: list[Fault]) -> dict[str, _Stated]:
                     table.values[key], where, str(file), line, f"{name}.{key}", file.parent
                 )
         if table is not None:
-            table.finish()
-    top.finish()
+            table.finish(elsewhere=sections_of)
+    top.finish(elsewhere=sections_of)
     faults.extend(top.faults.list_faults())
     return stated
 

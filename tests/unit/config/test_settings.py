@@ -111,6 +111,15 @@ def test_every_fault_of_every_source_is_told_at_once(folder):
     assert caught.value.next_step is not None
 
 
+def test_a_key_in_the_wrong_section_is_told_its_own(folder):
+    write(folder, "workers = 2\n[gateway]\ndrain_s = 5\n")
+    with pytest.raises(ConfigError) as caught:
+        load(folder)
+    told = "\n".join(str(fault) for fault in caught.value.faults)
+    assert "ownward.toml:1: workers is no key of this table. Write it under [gateway]" in told
+    assert "ownward.toml:3: gateway.drain_s is no key of this table. Write it under [server]" in told
+
+
 @pytest.mark.parametrize(
     ("variable", "text", "told"),
     [
