@@ -274,6 +274,35 @@ def test_the_end_lets_requests_in_flight_end_and_leaves_no_process(lab, tmp_path
     asyncio.run(main())
 
 
+def test_who_comes_while_workers_drain_is_refused_at_once(lab, tmp_path):
+    """And not left waiting for the end of what is in flight, to be cut off then."""
+
+    async def main():
+        async def is_refused():
+            try:
+                await lab.ask(served.base_url, "/healthz", method="GET")
+            except ConnectionRefusedError:
+                return True
+            except (ConnectionError, asyncio.IncompleteReadError):  # in the moment in which it closes
+                return False
+            return False
+
+        async with (
+            FakeServer(FakeOptions(ttft_s=3.0)) as fake,
+            serving(tmp_path, fake.base_url, config="[server]\ndrain_s = 20\n") as served,
+        ):
+            asked = [asyncio.create_task(lab.ask(served.base_url, lab.CHAT, lab.chat())) for _ in range(8)]
+            await served.until(lambda: fake.record.count(with_calls=False)["accepted"] == 8, "all under way")
+            served.process.terminate()
+            async with asyncio.timeout(2):
+                while not await is_refused():
+                    pass
+            assert not any(one.done() for one in asked), "these are still under way"
+            assert {answer.status for answer in await asyncio.gather(*asked)} == {200}
+
+    asyncio.run(main())
+
+
 def test_a_worker_whose_parent_is_killed_ends_by_itself(lab, tmp_path):
     async def main():
         with contextlib.suppress(AssertionError):  # the parent does not end with 0

@@ -127,14 +127,14 @@ class WorkerPool:
         self._is_stopping = True
         for worker in self._workers.values():
             worker.tell({"do": "stop"})
+        for listener in self._listeners:  # each worker closes its own: who comes now is refused and not left waiting
+            listener.close()
         waits_s = self.settings.drain_s + _STOP_GRACE_S
         await asyncio.gather(*(worker.end(waits_s) for worker in self._workers.values()))
         for keeper in self._keepers:
             keeper.cancel()
         await asyncio.gather(*self._keepers, return_exceptions=True)
         ReadyFile(self.settings.ready_file).remove()
-        for listener in self._listeners:
-            listener.close()
         with contextlib.suppress(OwnwardError):
             await asyncio.to_thread(self._ledger.reconcile)
 
