@@ -54,6 +54,7 @@ class Case:
     secret: str | None = None
     is_captured: bool = False
     names_somebody: bool = False
+    is_barred: bool = False
     earlier: tuple[Case, ...] = ()
     response_id: str | None = None
     status: int = 0

@@ -18,6 +18,7 @@ from benchmarks.sovereignty.world import (
     NAMES,
     PROVIDERS,
     REGIONS,
+    SPILLS_AFTER_S,
     SPOTS,
     STRATEGIES,
     TIER_COUNTS,
@@ -72,6 +73,7 @@ def works(draw: st.DrawFn, name: str) -> Work:
         fallback=tuple(names[count:]),
         detected=draw(st.one_of(st.none(), st.none(), labels)),
         captures=draw(st.sampled_from((False, False, False, True))),
+        spill_after_s=draw(st.sampled_from(SPILLS_AFTER_S)),
         style=draw(styles),
     )
 
@@ -95,6 +97,7 @@ def books(draw: st.DrawFn) -> Book:
         detected=draw(st.one_of(st.none(), st.none(), labels)),
         hedging=draw(st.one_of(st.just(frozenset(NAMES_OF_SPOTS)), st.frozensets(st.sampled_from(NAMES_OF_SPOTS)))),
         hedges_to=draw(st.sampled_from((NAMES_OF_SPOTS, NAMES_OF_SPOTS, (), NAMES_OF_SPOTS[:5]))),
+        narrow=draw(st.one_of(st.just(frozenset()), st.frozensets(st.sampled_from(NAMES_OF_SPOTS)))),
         style=draw(styles),
     )
 
@@ -212,6 +215,42 @@ class Sovereignty(RuleBasedStateMachine):
             is_late = all_are_late or any(name in work.tiers for work in works)
             self.lab.network.hosts[name].behaviour = "late" if is_late else others
         self.ask([one | PLAINLY for one in drawn])
+
+    @rule(
+        book=books(),
+        drawn=st.lists(requests(), min_size=3, max_size=6),
+        work=st.integers(0, 3),
+        after_s=st.sampled_from(SPILLS_AFTER_S[1:]),
+    )
+    def ask_while_tiers_are_full(self, book: Book, drawn: list[dict[str, Any]], work: int, after_s: float) -> None:
+        """Requests of one workload come at once to tiers of one place each: some spill, within their label."""
+        self.let_all_be_well()
+        self.reload(replace(_directly(book, spill_after_s=after_s), narrow=frozenset(NAMES_OF_SPOTS)))
+        for host in self.lab.network.hosts.values():
+            host.behaviour = "late"
+        self.ask([one | PLAINLY | {"work": work} for one in drawn])
+        self.let_all_be_well()
+
+    @rule(
+        book=books(),
+        drawn=st.lists(requests(), min_size=4, max_size=4),
+        work=st.integers(0, 3),
+        before=st.sampled_from(("500", "refused", "reset")),
+        after=st.sampled_from(("ok", "500", "echo")),
+    )
+    def ask_while_all_are_down(
+        self, book: Book, drawn: list[dict[str, Any]], work: int, before: str, after: str
+    ) -> None:
+        """All that a workload may be served by fails and is left alone: what comes then is a probe of these alone."""
+        self.let_all_be_well()
+        self.reload(replace(_directly(book, spill_after_s=None), narrow=frozenset()))
+        cases = [one | PLAINLY | {"work": work} for one in drawn]
+        for behaviour in (before, after):
+            for host in self.lab.network.hosts.values():
+                host.behaviour = behaviour
+            self.ask(cases)
+            self.lab.clock.advance(0.3)  # a probe may be sent, and the breakers' waits are not over
+        self.let_all_be_well()
 
     @rule(drawn=requests(), outcome=st.sampled_from(BEHAVIOURS), between=st.data())
     def ask_and_change_everything_meanwhile(self, drawn: dict[str, Any], outcome: str, between: st.DataObject) -> None:
@@ -438,6 +477,7 @@ class Sovereignty(RuleBasedStateMachine):
             secret=secret,
             is_captured=work is not None and work.captures,
             names_somebody=drawn["names_somebody"],
+            is_barred=len(allowed) < len(spots),
             earlier=earlier,
         )
         for turn in earlier:
@@ -453,7 +493,7 @@ class Sovereignty(RuleBasedStateMachine):
             self.ground.counts["cases whose earlier turns forbid a tier"] += any(
                 not permits(label, spot.where) for spot in spots for turn in earlier for label in turn.label
             )
-        self.ground.counts["cases whose label forbids a tier"] += len(allowed) < len(spots)
+        self.ground.counts["cases whose label forbids a tier"] += case.is_barred
         body = _body(drawn, model, metadata, canary, before)
         sent = {"path": drawn["path"], "headers": headers, "body": body, "leaves_after": drawn["leaves_after"]}
         return case, sent, expected
@@ -552,6 +592,9 @@ class Sovereignty(RuleBasedStateMachine):
             self.kept.append(case)
         if len(set(case.heard_at)) > 1:
             counts["cases that reached several places"] += 1
+        for what, said in (("spilled", b", spilled to "), ("probed early", b" (a probe: nothing else is up)")):
+            counts[f"cases that {what}"] += said in case.answer
+            counts[f"cases that {what} whose label forbids a tier"] += case.is_barred and said in case.answer
         if expected in {"401", "400", "404"} and case.status != int(expected):
             raise AssertionError(f"request {case.number} should be {expected} and is {case.status}: {case.answer!r}")
         if expected == "refused" and case.status not in {403, 499, 0}:
@@ -560,6 +603,21 @@ class Sovereignty(RuleBasedStateMachine):
             raise AssertionError(f"request {case.number} may be served and is {case.status}: {case.answer!r}")
         if expected not in {"served", "anything"} and case.heard_at:
             raise Leak(f"request {case.number} is {expected} and was heard at {case.heard_at}")
+
+
+def _directly(book: Book, *, spill_after_s: float | None) -> Book:
+    """Return a plan with the same labels and tiers, and neither strategies nor second calls."""
+    works = tuple(
+        replace(
+            work,
+            strategy="direct",
+            tiers=work.tiers[:1],
+            fallback=(*work.tiers[1:], *work.fallback),
+            spill_after_s=spill_after_s,
+        )
+        for work in book.works
+    )
+    return replace(book, works=works, hedging=frozenset())
 
 
 class _LookAlike:

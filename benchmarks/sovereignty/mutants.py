@@ -48,6 +48,7 @@ _ADDRESSES = "policy/addresses.py"
 _CHOOSING = "gateway/placing/choosing.py"
 _DOOR = "upstreams/door.py"
 _QUESTION = "gateway/question.py"
+_FAILOVER = "gateway/calling/failover.py"
 _RACE = "gateway/calling/race.py"
 _HTTP1 = "upstreams/http1.py"
 
@@ -146,6 +147,25 @@ MUTANTS = (
            old="    label, why = table.default_label, table.default_label_origin",
            new="    label, why = table.default_label, table.default_label_origin\n"
                '    if declared is None and asked.workload:\n        label = Label.parse("any")'),
+    # Places elsewhere, and probes of what is left alone.
+    Mutant(name="a request spills to any tier of the plan", file=_FAILOVER,
+           old="        for index, other in enumerate(self._left):\n",
+           new="        more = [t for ts in self._exchange.table.targets.values() for t in ts if t not in self._left]\n"
+               "        self._left += [] if self._exchange.outcome else more  # once: else it would spill for ever\n"
+               "        for index, other in enumerate(self._left):\n"),
+    Mutant(name="a request spills to tiers of its workload that its label forbids", file=_FAILOVER,
+           old="        for index, other in enumerate(self._left):\n",
+           new="        declared, targets = self._exchange.choice.declared, self._exchange.table.targets\n"
+               "        names = (*declared.strategy.tiers, *declared.fallback)\n"
+               "        more = [t for name in names for t in targets[name] if t not in self._left]\n"
+               "        self._left += [] if self._exchange.outcome else more\n"
+               "        for index, other in enumerate(self._left):\n"),
+    Mutant(name="a probe where nothing else is up may go anywhere", file=_CHOOSING,
+           old="        up = _last_resorts(eligible, ",
+           new='        up = _last_resorts(Eligible(tiers=tuple(table.targets.values()), reason=""), '),
+    Mutant(name="what was left alone is asked last without its label", file=_FAILOVER,
+           old="for target in (*choice.left_alone, *self._went_down)",
+           new="for target in (t for ts in self._exchange.table.targets.values() for t in ts)"),
     # Second calls, and plans that are loaded while a request is under way.
     Mutant(name="a second call goes to any tier of the plan", file=_RACE,
            old="            self._left,\n            self.pace.hedge,",
@@ -157,7 +177,7 @@ MUTANTS = (
            old="target.tier.name == first.tier.name or target.tier.is_owned", new="bool(target.tier.name)"),
     Mutant(name="a second call heeds no plan that was loaded meanwhile", file=_RACE,
            old=" and exchange.may_still_go(target),", new=","),
-    Mutant(name="a retry heeds no plan that was loaded meanwhile", file="gateway/calling/failover.py",
+    Mutant(name="a retry heeds no plan that was loaded meanwhile", file=_FAILOVER,
            old="        if not exchange.may_still_go(target):", new="        if self._tried < 0:"),
     Mutant(name="a plan that was loaded meanwhile is not looked at", file=_QUESTION,
            old="        if table is self.table:\n            return True", new="        if table is not None:\n            return True"),

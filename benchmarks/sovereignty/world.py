@@ -153,6 +153,9 @@ SPOTS = (
 HEDGE_AFTER_S = 0.002
 """Sooner than a `late` host answers."""
 
+SPILLS_AFTER_S = (None, 0.0, 0.0, 0.002)
+"""After how long a request leaves a full tier; a `late` host answers later."""
+
 STRATEGIES = ("direct", "direct", "direct", "cascade", "vote", "best_of", "revise", "forest")
 _OPTIONS: dict[str, dict[str, Any]] = {
     "direct": {},
@@ -176,6 +179,7 @@ class Work:
     fallback: tuple[str, ...]
     detected: Stated | None = None
     captures: bool = False
+    spill_after_s: float | None = None
     style: int = 0
 
     @property
@@ -192,7 +196,8 @@ class Work:
 class Book:
     """A plan: what the gateway is given as TOML, and what is true of it.
 
-    Calls of the tiers in `hedging` get second ones soon, at `hedges_to`; where that is empty, at owned tiers.
+    Calls of the tiers in `hedging` get second ones soon, at `hedges_to`; where that is empty, at owned tiers. Those in
+    `narrow` serve one call at a time.
     """
 
     default: Stated | None
@@ -201,6 +206,7 @@ class Book:
     detected: Stated | None = None
     hedging: frozenset[str] = frozenset()
     hedges_to: tuple[str, ...] = ()
+    narrow: frozenset[str] = frozenset()
     style: int = 0
     by_name: dict[str, Spot] = field(default_factory=dict)
 
@@ -232,6 +238,8 @@ class Book:
         for spot in self.spots:
             lines += [f"[tiers.{spot.name}]", f'kind = "{spot.kind}"', f'model = "{spot.name}-model"']
             lines += [f'{key} = "{value}"' for key in ("engine", "region", "provider") if (value := getattr(spot, key))]
+            if spot.name in self.narrow:
+                lines.append("max_concurrency = 1")
             if spot.name in self.hedging:
                 to = json.dumps(self.hedges_to)
                 lines.append(f"hedge = {{ after_s = {HEDGE_AFTER_S}, max_fraction = 0.99, to = {to} }}")
@@ -245,6 +253,8 @@ class Book:
             lines += _detection(work.detected, work.style)
             if work.captures:
                 lines.append("capture = { sample_fraction = 1, retention_s = 3600 }")
+            if work.spill_after_s is not None:
+                lines.append(f"spill_after_s = {work.spill_after_s}")
             lines.append(f"fallback = {json.dumps(work.fallback)}")
             strategy = {"kind": work.strategy, "tiers": list(work.tiers)}
             for name, table in (("match", work.match), ("strategy", strategy)):

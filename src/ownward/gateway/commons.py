@@ -22,6 +22,7 @@ from ownward.gateway.placing.retries import RetryBudget
 from ownward.gateway.placing.routing import RoutingTable
 from ownward.gateway.settings import GatewaySettings
 from ownward.gateway.watching.counting import Counting, Watcher
+from ownward.gateway.watching.fault_log import FaultLog
 from ownward.gateway.watching.gauges import gauge_lines, read_budgets
 from ownward.gateway.watching.upstream_log import UpstreamLog
 from ownward.ledger import Ledger
@@ -56,6 +57,7 @@ class Commons:
         self.clock = clock
         self.counting = Counting(clock, watchers)
         self.upstream_log = UpstreamLog()
+        self.fault_log = FaultLog(clock)
         self.breakers: dict[str, Breaker] = {}
         self.in_flight: dict[str, int] = {}
         self.busy: set[str] = set()  # upstreams whose last word was 429 without a time to wait

@@ -69,7 +69,6 @@ class Exchange(Question):
         "hedge",
         "is_known",
         "limit_states",
-        "outcome",
         "queue_s",
         "row_written",
         "status",
@@ -86,7 +85,6 @@ class Exchange(Question):
         self.target: Target | None = None
         self.limit_states: tuple[LimitState, ...] = ()
         self.is_known = False
-        self.outcome = ""
         self.hedge: Literal["won", "lost"] | None = None
         self.row_written: bool | None = None  # False while the request's row is being written
         self._row_awaited: asyncio.Future[None] | None = None
@@ -275,7 +273,7 @@ class Exchange(Question):
         if is_unwritten and self.is_known:
             self._record_refusal(error, status)
         if status >= 500 and not isinstance(error, Rejected | UpstreamError | InternalError):  # noqa: PLR2004 - our own faults
-            _LOG.error("request %s failed: %s", self.request_id, error)
+            self.gateway.fault_log.say("request %s failed", self.request_id, error)
         if self.has_begun:
             await self.end_broken(error)
             return
@@ -298,4 +296,4 @@ class Exchange(Question):
             request = self.request or self.ledger_request("")
             self.gateway.ledger.refuse(request, reason=str(error), status=status)
         except LedgerError as failure:
-            _LOG.error("the refusal of %s could not be recorded: %s", self.request_id, failure)
+            self.gateway.fault_log.say("the refusal of %s could not be recorded", self.request_id, failure)

@@ -49,6 +49,7 @@ class Question:
         "key",
         "label",
         "needs",
+        "outcome",
         "prompt",
         "request",
         "request_id",
@@ -66,8 +67,9 @@ class Question:
         self.gateway = gateway
         self.table: RoutingTable = gateway.table
         self.heeded = self.table
+        self.outcome = ""
         self.endpoint = endpoint
-        self.is_beta = scope.get("query_string") == b"beta=true" and endpoint.dialect == "anthropic"
+        self.is_beta = endpoint.dialect == "anthropic" and b"beta=true" in scope.get("query_string", b"").split(b"&")
         self._listed: list[tuple[bytes, bytes]] = scope["headers"]
         self.headers: Mapping[bytes, bytes] = dict(self._listed)
         self.request_id = new_id("req_", random_bits=gateway.random_bits(80))
@@ -193,6 +195,12 @@ class Question:
         )
         self.request = self.ledger_request(choice.reason)
         return choice
+
+    def add_reason(self, why: str) -> None:
+        """Add to the reason why the request went where it did, on its row too, as far as that is not written yet."""
+        self.outcome += f"; {why}"
+        if self.request is not None:
+            self.request = msgspec.structs.replace(self.request, reason=f"{self.request.reason}; {why}")
 
     def _order(self, targets: Sequence[Target]) -> tuple[list[Target], str]:
         assert self.prompt is not None

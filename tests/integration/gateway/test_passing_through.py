@@ -109,7 +109,10 @@ def test_thought_signatures_pass_both_ways_as_they_are(lab, start, stream):
     [
         ("/v1/messages", "?beta=true", "/v1/messages?beta=true"),
         ("/v1/messages/count_tokens", "?beta=true", "/v1/messages/count_tokens?beta=true"),
+        ("/v1/messages", "?beta=true&key=secret", "/v1/messages?beta=true"),
+        ("/v1/messages", "?timeout=9&beta=true", "/v1/messages?beta=true"),
         ("/v1/messages", "?key=secret", "/v1/messages"),
+        ("/v1/messages", "?alphabeta=true&beta=false&beta=truer", "/v1/messages"),
     ],
 )
 def test_anthropics_beta_address_reaches_its_upstream_and_no_other_query_does(lab, start, path, query, heard):

@@ -24,6 +24,7 @@ def test_words_arrive_only_where_their_label_lets_them_and_stay_out_of_logs_page
         "requests heard by upstreams", "cases whose label forbids a tier", "cases that reached several places",
         "expected: served", "expected: refused", "knocks refused", "plans reloaded", "names moved", "keys revoked",
         "responses kept", "cases that continue others", "cases whose earlier turns forbid a tier",
+        "cases that spilled whose label forbids a tier", "cases that probed early whose label forbids a tier",
         "pages read", "ledger rows read",
     ):  # fmt: skip
         assert counts[what] > 0, f"nothing was tried of: {what}"

@@ -26,7 +26,9 @@ def failover(slots: dict[str, Slots]) -> Failover:
         breakers={},
     )
     choice = SimpleNamespace(declared=SimpleNamespace(spill_after_s=0.01), left_alone=(), is_last_resort=False)
-    exchange: Any = SimpleNamespace(gateway=gateway, choice=choice, queue_s=0.0, outcome="")
+    exchange: Any = SimpleNamespace(
+        gateway=gateway, choice=choice, queue_s=0.0, outcome="", add_reason=lambda why: None
+    )
     sink: Any = SimpleNamespace(takes_hedge=True)
     return Failover(exchange, [target("b")], b"", sink)
 

@@ -177,7 +177,7 @@ class Failover:
             exchange.queue_s += waited_s
             gateway.counting.metrics.observe_queue(slots.name, waited_s)
         if not has_place:
-            exchange.outcome += f"; {slots.name} had no place for {waited_s:.1f} s"
+            exchange.add_reason(f"{slots.name} had no place for {waited_s:.1f} s, spilled to {self._left[0].tier.name}")
         return has_place
 
     def _spill(self, target: Target) -> Spill | None:

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Literal
 
 from ownward.core import LedgerError
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
     from ownward.gateway.placing.routing import Target
     from ownward.policy import Permit
 
-_LOG = logging.getLogger("ownward.gateway")
 _NO_USAGE = Usage(input_tokens=0, output_tokens=0)
 
 
@@ -285,7 +283,7 @@ class LedgerEntry:
             )
         except LedgerError as failure:
             # The intent stands: without a settlement the ledger lists it as unsettled, with its bounds.
-            _LOG.error("a settlement of %s could not be queued: %s", self._exchange.request_id, failure)
+            gateway.fault_log.say("a settlement of %s could not be queued", self._exchange.request_id, failure)
         gateway.counting.call_ended(
             self._exchange,
             CallEnd(

@@ -192,7 +192,7 @@ class Race:
             other.task.cancel()
         exchange.hedge = "lost" if is_first else "won"
         whose = "the first call's" if is_first else "its"
-        exchange.outcome = (
+        exchange.outcome += (
             f"; hedged after {self._delay_s:.3f} s at {second.attempt.target.key}: {whose} answer came first"
         )
 

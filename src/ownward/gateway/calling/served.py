@@ -86,6 +86,10 @@ class Served(Sink, Protocol):
         """Return whether the request may go there by each plan that it heeds."""
         ...
 
+    def add_reason(self, why: str) -> None:
+        """Add to the reason why the request went where it did."""
+        ...
+
     def note_limits(self, states: tuple[LimitState, ...]) -> None:
         """Keep what is left of the key's limits, for the client to be told."""
         ...

@@ -241,14 +241,14 @@ class Keeping:
     async def _carry_out(self, targets: Sequence[Target]) -> None:
         exchange = self._exchange
         await Failover(exchange, targets, exchange.body, self).run()
-        rounds = 0
+        rounds, told = 0, exchange.outcome
         while (refused := self._refused) is not None:
             self._refused = None
             rounds += 1
             if rounds > _MOST_ROUNDS or not self.conversation.shorten(_share_that_fits(refused[3])):
                 await exchange.answer(*refused)
                 return
-            exchange.outcome = "; its oldest turns are left out, as truncation says"
+            exchange.outcome = f"{told}; its oldest turns are left out, as truncation says"
             await Failover(exchange, targets, exchange.body, self).run()
 
     # What an attempt passes on.
