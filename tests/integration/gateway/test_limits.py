@@ -197,8 +197,9 @@ def test_a_head_that_never_ends_is_cut(lab, start):
         async with FakeServer() as fake, start(lab.plan_of(lab.tier("a", fake.base_url)), settings=settings) as running:
             async with lab.Client(running.base_url) as silent, lab.Client(running.base_url) as slow:
                 slow.writer.write(b"GET /healthz HTTP/1.1\r\nx: ")
-                assert (await asyncio.wait_for(silent.head(), 2)).status == 408
                 assert (await asyncio.wait_for(slow.head(), 2)).status == 408
+                # One that was opened ahead of its first request hears nothing that it would take for the answer to it.
+                assert await asyncio.wait_for(silent.reader.read(), 2) == b""
 
     asyncio.run(main())
 

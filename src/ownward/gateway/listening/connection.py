@@ -337,8 +337,8 @@ class HttpConnection(asyncio.Protocol):
     # The listener's side.
 
     def expire(self) -> None:
-        """Give up waiting."""
-        if self.waits == "head":
+        """Give up waiting; where not a byte came, without an answer, which a client would take for that to its first."""
+        if self.waits == "head" and self._head_bytes:
             self._refuse(_TIMED_OUT)
         else:
             self.close()
