@@ -83,6 +83,23 @@ def test_the_second_answer_has_the_client_and_the_first_call_is_cancelled_at_onc
     asyncio.run(main())
 
 
+def test_the_reason_says_that_a_request_spilled_and_then_was_hedged(lab, start):
+    async def main():
+        async with FakeServer(SLOW) as slow, FakeServer() as quick:
+            full = lab.tier("full", quick.base_url, max_concurrency=1)
+            plan = lab.plan_of(full, pair(lab, slow, quick))
+            chat = dataclasses.replace(plan.workloads["chat"], spill_after_s=0.0)
+            async with start(dataclasses.replace(plan, workloads={"chat": chat})) as running:
+                earn(running)
+                assert running.server.gateway.slots["full"].try_acquire()
+                answer = await asyncio.wait_for(running.ask(body=lab.chat()), 3)
+                running.server.gateway.slots["full"].release()
+                said = "; full had no place for 0.0 s, spilled to own; hedged after 0.050 s at own/b: "
+                assert said in answer.headers["x-ownward-reason"]
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
 def test_the_first_answer_still_counts_and_the_second_call_is_cancelled(lab, start, stream):
     async def main():
