@@ -107,6 +107,27 @@ def test_a_ledger_that_cannot_be_written_is_told_by_readyz_metrics_and_log_until
     assert lines[1].endswith("the ledger can be written again")
 
 
+def test_why_requests_are_refused_by_a_ledger_that_cannot_be_written_is_said_with_the_first(lab, start, caplog):
+    caplog.set_level(logging.WARNING)
+
+    async def main():
+        async with FakeServer() as fake, start(lab.plan_of(lab.tier("a", fake.base_url))) as running:
+
+            async def fail(*_, **__):
+                raise LedgerError("the disk is full")
+
+            running.ledger.begin, kept = fail, running.ledger.begin
+            answers = [await running.ask(body=lab.chat()) for _ in range(5)]
+            running.ledger.begin = kept
+            return [answer.headers["x-ownward-request-id"] for answer in answers]
+
+    asked = asyncio.run(main())
+    lines = [(record.name, record.getMessage()) for record in caplog.records]
+    assert [line for name, line in lines if name == "ownward.gateway" and "the disk is full" in line] == [
+        f"request {asked[0]} failed: the disk is full."
+    ]
+
+
 def test_metrics_are_there_while_the_ledger_cannot_be_read(lab, start, monkeypatch):
     settings = GatewaySettings(port=0, requires_keys=True, key_cache_s=0.01, drain_s=1)
 
