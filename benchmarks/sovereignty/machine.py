@@ -295,6 +295,10 @@ class Sovereignty(RuleBasedStateMachine):
         lab.run(asyncio.wait_for(asyncio.shield(task), 10))
         self.ground.counts["cases"] += 1
 
+    @rule(drawn=requests(), outcome=st.sampled_from(BEHAVIOURS), between=st.data())
+    def ask_and_change_everything_once_more(self, drawn: dict[str, Any], outcome: str, between: st.DataObject) -> None:
+        self.ask_and_change_everything_meanwhile(drawn, outcome, between)
+
     @precondition(lambda self: self.kept)
     @rule(index=st.integers(0, 9), key=st.integers(0, 9), how=st.sampled_from(("GET", "GET", "items", "DELETE")))
     def look_at_a_kept_response(self, index: int, key: int, how: str) -> None:
