@@ -337,7 +337,7 @@ class HttpConnection(asyncio.Protocol):
     # The listener's side.
 
     def expire(self) -> None:
-        """Give up waiting; where not a byte came, without an answer, which a client would take for that to its first."""
+        """Give up waiting; without an answer where nothing came, as it would be taken for one to a first request."""
         if self.waits == "head" and self._head_bytes:
             self._refuse(_TIMED_OUT)
         else:
