@@ -507,7 +507,7 @@ class Sovereignty(RuleBasedStateMachine):
         new = self.lab.book
         _, _, _, work = self._address(drawn, f"HIDDEN{case.number}Z")
         stated = [new.label_of(work)]
-        if drawn["names_somebody"]:
+        if any(turn.names_somebody for turn in case.turns):  # its detectors read the earlier turns too
             stated += new.detected_in(work)
         case.label = (*case.label, *stated)
         case.allowed = frozenset(
