@@ -48,6 +48,8 @@ def main() -> None:
             for found, went_wrong in pool.starmap(try_cases, parts):
                 counts += found
                 fault = fault or went_wrong
+        if fault is not None:  # what follows takes a while
+            print(f"DID NOT HOLD       {fault}", file=sys.stderr)
     record |= {
         "seed": options.seed,
         "seconds": round(time.perf_counter() - start_s, 1),
