@@ -200,14 +200,7 @@ class Sovereignty(RuleBasedStateMachine):
     def ask_while_some_are_late(self, book: Book, drawn: list[dict[str, Any]], all_are_late: bool, others: str) -> None:
         """Second calls are sent, and come first, or fail."""
         works = tuple(
-            replace(
-                work,
-                strategy="direct",
-                tiers=work.tiers[:1],
-                fallback=(*work.tiers[1:], *work.fallback),
-                label=ANYWHERE if number % 2 else work.label,
-            )
-            for number, work in enumerate(book.works)
+            replace(work, label=ANYWHERE) if number % 2 else work for number, work in enumerate(_directly(book).works)
         )
         self.let_all_be_well()
         self.reload(replace(book, works=works, hedging=frozenset(NAMES_OF_SPOTS)))
@@ -609,16 +602,10 @@ class Sovereignty(RuleBasedStateMachine):
             raise Leak(f"request {case.number} is {expected} and was heard at {case.heard_at}")
 
 
-def _directly(book: Book, *, spill_after_s: float | None) -> Book:
-    """Return a plan with the same labels and tiers, and neither strategies nor second calls."""
+def _directly(book: Book, **more: Any) -> Book:
+    """Return a plan with the same labels and tiers, and neither strategies nor second calls, and `more` of each."""
     works = tuple(
-        replace(
-            work,
-            strategy="direct",
-            tiers=work.tiers[:1],
-            fallback=(*work.tiers[1:], *work.fallback),
-            spill_after_s=spill_after_s,
-        )
+        replace(work, strategy="direct", tiers=work.tiers[:1], fallback=(*work.tiers[1:], *work.fallback), **more)
         for work in book.works
     )
     return replace(book, works=works, hedging=frozenset())
