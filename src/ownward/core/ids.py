@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import secrets
 import time
-from functools import lru_cache
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
-_TIME_SHIFTS = (40, 30, 20, 10, 0)
 _RANDOM_BITS = 80
 _MAX_MILLISECONDS = 1 << 48
 
@@ -21,16 +19,12 @@ def new_id(prefix: str = "", *, milliseconds: int | None = None, random_bits: in
     >>> new_id("req_", milliseconds=0, random_bits=0)
     'req_00000000000000000000000000'
     """
-    when = time.time_ns() // 1_000_000 if milliseconds is None else milliseconds
+    when = (time.time_ns() // 1_000_000 if milliseconds is None else milliseconds) % _MAX_MILLISECONDS
     noise = secrets.randbits(_RANDOM_BITS) if random_bits is None else random_bits
     pairs = _PAIRS
     return (
-        f"{prefix}{_spell_time(when % _MAX_MILLISECONDS)}{pairs[noise >> 70 & 1023]}{pairs[noise >> 60 & 1023]}"
-        f"{pairs[noise >> 50 & 1023]}{pairs[noise >> 40 & 1023]}{pairs[noise >> 30 & 1023]}"
-        f"{pairs[noise >> 20 & 1023]}{pairs[noise >> 10 & 1023]}{pairs[noise & 1023]}"
+        f"{prefix}{pairs[when >> 40]}{pairs[when >> 30 & 1023]}{pairs[when >> 20 & 1023]}{pairs[when >> 10 & 1023]}"
+        f"{pairs[when & 1023]}{pairs[noise >> 70 & 1023]}{pairs[noise >> 60 & 1023]}{pairs[noise >> 50 & 1023]}"
+        f"{pairs[noise >> 40 & 1023]}{pairs[noise >> 30 & 1023]}{pairs[noise >> 20 & 1023]}{pairs[noise >> 10 & 1023]}"
+        f"{pairs[noise & 1023]}"
     )
-
-
-@lru_cache(maxsize=8)  # many ids are of the same millisecond
-def _spell_time(milliseconds: int) -> str:
-    return "".join([_PAIRS[(milliseconds >> shift) & 1023] for shift in _TIME_SHIFTS])

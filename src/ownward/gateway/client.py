@@ -147,10 +147,7 @@ class Client:
         if call is not None and not call.has_begun:
             if self.must_close:
                 call.keeps_alive = False
-            pieces: list[bytes] = []
-            for name, value in headers:
-                pieces += (name, b": ", value, b"\r\n")
-            call.answer(status, b"".join(pieces), body)
+            call.answer(status, b"%b\r\n" % b"\r\n".join(map(b": ".join, headers)), body)
             if call.is_write_paused:
                 await call.drained()
             return

@@ -27,19 +27,20 @@ def read_openai_usage(usage: Json, model: object = None) -> Usage | None:
     if read is None or written is None:
         return None
     thought = _object(usage, "completion_tokens_details", "output_tokens_details")
-    reasoning = _whole(thought, "reasoning_tokens")
+    reasoning = _whole(thought, "reasoning_tokens") if thought else None
     total = _whole(usage, "total_tokens")
     if total is not None and total > read + written:
         written = count_thinking_in(total, read, written, reasoning, model)
     inside = _object(usage, "prompt_tokens_details", "input_tokens_details")
-    cached = _whole(inside, "cached_tokens")
+    cached = _whole(inside, "cached_tokens") if inside else None
     if cached is None:
         cached = _whole(usage, "prompt_cache_hit_tokens")
+    stored = _whole(inside, "cache_write_tokens") if inside else None
     return _checked(
         input_tokens=read,
         output_tokens=written,
         cached_input_tokens=cached or 0,
-        cache_write_tokens=_whole(inside, "cache_write_tokens") or 0,
+        cache_write_tokens=stored or 0,
         reasoning_tokens=reasoning,
     )
 

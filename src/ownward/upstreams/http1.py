@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from operator import itemgetter
 from pathlib import Path
 from typing import Protocol
 
@@ -35,6 +36,8 @@ _OURS = frozenset(
     }
 )
 """Headers that speak of one connection, which the caller's connection is not: written here or left out."""
+
+_name_of = itemgetter(0)
 
 _KEEP_ALIVE_MARGIN_S = 1.0
 _REQUEST_LINE_SPACES = 2
@@ -308,8 +311,10 @@ def _may_use(connection: Connection, reach: Reach, origin: Origin) -> bool:
     return is_within(reach, origin, is_loopback=connection.is_peer_loopback, is_private=connection.is_peer_private)
 
 
-def carried_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
+def carried_headers(headers: Headers) -> Headers:
     """Return the headers that travel on, without those that speak of one connection."""
+    if _OURS.isdisjoint(map(bytes.lower, map(_name_of, headers))):  # as all are that we write
+        return headers
     return [header for header in headers if header[0].lower() not in _OURS]
 
 

@@ -28,22 +28,20 @@ _OPEN = re.compile(rb"[ \t\r\n]*\{")
 _MAX_TOKENS = ("max_completion_tokens", "max_tokens", "max_output_tokens", "n_predict")
 _ASKS_FOR_USAGE: frozenset[Endpoint] = frozenset({"chat", "completions"})
 _HIGHEST_COUNT = 10_000_000_000
-_SPELLED = {
-    key: b'"%b":' % key.encode()
-    for key in (
-        "model",
-        "messages",
-        "stream",
-        "stream_options",
-        "temperature",
-        "max_tokens",
-        "tools",
-        "input",
-        "system",
-    )
-}
+_USUAL_KEYS = (
+    "model",
+    "messages",
+    "stream",
+    "stream_options",
+    "temperature",
+    "max_tokens",
+    "tools",
+    "input",
+    "system",
+)
+_COMPACT = {key: b',"%b":' % key.encode() for key in _USUAL_KEYS}
+_SPACED = {key: b', "%b": ' % key.encode() for key in _USUAL_KEYS}
 _NO_METADATA: Mapping[str, str] = MappingProxyType({})
-_COMMA, _SPACE, _BRACE = b", }"
 
 _decode_top = msgspec.json.Decoder(_Raws).decode
 _decode_count = msgspec.json.Decoder(int | None).decode
@@ -226,6 +224,45 @@ def _read_metadata(top: Mapping[str, msgspec.Raw]) -> Mapping[str, str]:
 
 
 def _rewrite(body: bytes, readable: bytes, top: _Raws, replaced: Mapping[str, bytes]) -> bytes:
+    pieces = _find_pieces(body, top) if readable is body else None
+    if pieces is None:
+        return _rewrite_unusual(body, readable, top, replaced)
+    if not replaced:
+        return body
+    for index, key in enumerate(top):
+        if key in replaced:
+            pieces[2 * index + 1] = replaced[key]
+    added = _spell_added(top, replaced)
+    if added:
+        pieces[0] = b"{%b,%b" % (added, pieces[0][1:])
+    return b"".join(pieces)
+
+
+def _find_pieces(body: bytes, top: _Raws) -> list[bytes | msgspec.Raw] | None:
+    """Return what a body is made of, the value of each member by itself behind what stands before it.
+
+    None where it is not written as clients do, without white space or with a space after each `:` and `,`; where a
+    member stands twice; and where there is none.
+    """
+    if not top:
+        return None
+    is_spaced = body.find(b'": ', 0, len(next(iter(top))) + 6) > 0  # if misjudged, the pieces are not the body
+    spelled, any_key = (_SPACED, b", %b: ") if is_spaced else (_COMPACT, b",%b:")
+    pieces: list[bytes | msgspec.Raw] = []
+    for key, raw in top.items():
+        pieces += (spelled.get(key) or any_key % msgspec.json.encode(key), raw)
+    pieces[0] = b"{" + pieces[0].lstrip(b", ")
+    pieces.append(b"}")
+    return pieces if b"".join(pieces) == body else None
+
+
+def _spell_added(top: _Raws, replaced: Mapping[str, bytes]) -> bytes:
+    """Return the members that were not there: they go first, behind the brace, and nothing else moves."""
+    added = [(key, value) for key, value in replaced.items() if key not in top]
+    return b",".join([b"%b:%b" % (msgspec.json.encode(key), value) for key, value in added]) if added else b""
+
+
+def _rewrite_unusual(body: bytes, readable: bytes, top: _Raws, replaced: Mapping[str, bytes]) -> bytes:
     places = _locate(readable, top)
     if places is None:
         if readable != body:
@@ -243,11 +280,10 @@ def _rewrite(body: bytes, readable: bytes, top: _Raws, replaced: Mapping[str, by
             start, end = places[key]
             parts += (body[done:start], replaced[key])
             done = end
-    added = [b"%b:%b" % (msgspec.json.encode(key), value) for key, value in replaced.items() if key not in top]
+    added = _spell_added(top, replaced)
     if added:
-        # New members go first, behind the brace; nothing else moves.
         brace = body.index(b"{") + 1
-        first = b",".join(added) + (b"," if top else b"")
+        first = added + (b"," if top else b"")
         parts = [body[:brace], first, (parts[0] if parts else body[done:])[brace:], *parts[1:]]
         if not done:
             return b"".join(parts)
@@ -262,9 +298,6 @@ def _locate(body: bytes, top: _Raws) -> dict[str, tuple[int, int]] | None:
     Each value must be the decoded one, byte for byte: so the walk never leaves
     the members' true places, and with a repeated key it ends too early.
     """
-    places = _locate_usual(body, top)
-    if places is not None:
-        return places
     opening = _OPEN.match(body)
     if opening is None or not top:
         return {} if opening is not None else None
@@ -282,32 +315,6 @@ def _locate(body: bytes, top: _Raws) -> dict[str, tuple[int, int]] | None:
         places[key] = (start, end)
         at = following.end()
     return places if at == len(body) else None
-
-
-def _locate_usual(body: bytes, top: _Raws) -> dict[str, tuple[int, int]] | None:
-    """Return what `_locate` does, of bodies written as clients do: no white space, or a space after `:` and `,`.
-
-    None where it is written otherwise, which says nothing of its members.
-    """
-    if not top or not body.startswith(b'{"') or body[-1] != _BRACE:
-        return None
-    last = len(body) - 1
-    at = 1
-    places: dict[str, tuple[int, int]] = {}
-    for key, raw in top.items():
-        start = at + len(key) + 3
-        if at >= last or not body.startswith(_SPELLED.get(key) or b'"%b":' % key.encode(), at):
-            return None
-        if body[start] == _SPACE:
-            start += 1
-        value = bytes(raw)  # compared at once, where views compare byte by byte
-        if not body.startswith(value, start):
-            return None
-        at = start + len(value)
-        places[key] = (start, at)
-        if body[at] == _COMMA:
-            at += 1 if body[at + 1] != _SPACE else 2
-    return places if at == last else None
 
 
 def _join(members: Mapping[str, msgspec.Raw]) -> bytes:

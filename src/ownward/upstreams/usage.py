@@ -67,6 +67,8 @@ class _Answer(msgspec.Struct, gc=False):
     incomplete_details: Any = None
 
 
+_UNUSED = Stencil()  # of answers that have no events
+
 _decode = msgspec.json.Decoder(_Answer).decode
 _decode_any = msgspec.json.Decoder().decode
 
@@ -130,7 +132,7 @@ class UsageTap:
         self._anthropic_counts: Json = {}
         self._has_ended = False
         self._is_blind = False
-        self._stencil = Stencil()
+        self._stencil = Stencil() if is_stream else _UNUSED
         self.is_stream = is_stream
         self.is_complete = False
         self.is_garbled = False

@@ -39,10 +39,16 @@ spaces = st.sampled_from([b"", b" ", b"\n  ", b"\t\r\n"])
 
 @st.composite
 def bodies(draw: st.DrawFn) -> tuple[bytes, list[tuple[str, bytes]]]:
-    """A JSON object in any spacing and spelling of keys, and its members; keys may repeat."""
+    """A JSON object as clients write it or in any spacing and spelling of keys, and its members; keys may repeat."""
     fixed = {"model": b'"m"', "stream": b"true", "stream_options": b'{"x": 1.0}', "n": b"2"}
     drawn = draw(st.lists(st.tuples(keys, raw_values), max_size=6))
     members = [(key, fixed.get(key, value)) for key, value in drawn]
+    usual = draw(st.sampled_from([None, (b":", b","), (b": ", b", ")]))
+    if usual is not None:
+        colon, comma = usual
+        spelled_keys = [json.dumps(key, ensure_ascii=False).encode("utf-8", "surrogatepass") for key, _ in members]
+        pairs = zip(spelled_keys, members, strict=True)
+        return b"{%b}" % comma.join([spelled + colon + value for spelled, (_, value) in pairs]), members
     parts = []
     for key, value in members:
         spelled = json.dumps(key, ensure_ascii=draw(st.booleans())).encode("utf-8", "surrogatepass")

@@ -11,7 +11,7 @@ from ownward.gateway.calling.crossing import Crosser
 from ownward.gateway.endpoints import CHAT, COUNT_TOKENS, EMBEDDINGS, MESSAGES, RESPONSES
 from ownward.gateway.errors import Incapable, NoUpstream, OutOfScope, UnknownRoute
 from ownward.gateway.placing.breaker import CLOSED, BreakerRules
-from ownward.gateway.placing.choosing import Asked, KeyScope, choose
+from ownward.gateway.placing.choosing import Asked, Found, KeyScope, choose
 from ownward.gateway.placing.routing import compile_plan
 from ownward.plan import Budget, Match, Plan, Strategy, Tier, Upstream, Workload
 from ownward.policy import ANY, LOCAL_ONLY, Label
@@ -91,6 +91,49 @@ def test_the_strategys_tier_comes_first_then_the_fallback_in_order():
     choice = pick(table)
     assert keys(choice) == ["b/u0", "a/here", "c/u0"]
     assert choice.reason == "workload w (by model name); label any (the workload's); first b/u0 of 3"
+
+
+def test_what_is_chosen_while_all_is_well_is_not_worked_out_again():
+    table = table_of(owned("a"), rented("b"), workloads=[workload("w", "b", "a")])
+    assert pick(table) is pick(table)
+
+
+def test_what_is_chosen_while_all_is_well_does_not_hold_once_something_is_down_or_full():
+    table = table_of(owned("a"), rented("b"), workloads=[workload("w", "b", "a")])
+    assert keys(pick(table)) == ["b/u0", "a/here"]
+    assert keys(pick(table, breakers={"b/u0": OPEN})) == ["a/here"]
+    assert keys(pick(table, full={"b"})) == ["a/here"]
+    assert keys(pick(table)) == ["b/u0", "a/here"]
+
+
+def test_what_is_chosen_while_something_is_down_does_not_hold_once_all_is_well():
+    table = table_of(owned("a"), rented("b"), workloads=[workload("w", "b", "a")])
+    assert keys(pick(table, breakers={"b/u0": OPEN})) == ["a/here"]
+    assert keys(pick(table)) == ["b/u0", "a/here"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"label": LOCAL_ONLY},
+        {"inherited": LOCAL_ONLY},
+        {"key": KeyScope(key_id="k", label=LOCAL_ONLY)},
+        {"key": KeyScope(key_id="k", tiers=frozenset({"a"}))},
+        {"found": (Found(name="email", label=LOCAL_ONLY),)},
+        {"tier": "a"},
+    ],
+)
+def test_what_was_chosen_for_one_request_is_not_given_to_another_that_may_go_elsewhere(other):
+    table = table_of(owned("a"), rented("b"), workloads=[workload("w", "b", "a")])
+    assert keys(pick(table)) == ["b/u0", "a/here"]
+    assert keys(pick(table, **other)) == ["a/here"]
+    assert keys(pick(table)) == ["b/u0", "a/here"]
+
+
+def test_upstreams_of_one_tier_are_ordered_anew_for_each_request():
+    table = table_of(rented("b", upstreams=2), workloads=[workload("w", "b")])
+    assert keys(pick(table)) == ["b/u0", "b/u1"]
+    assert keys(pick(table, in_flight={"b/u0": 1})) == ["b/u1", "b/u0"]
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,16 @@ def test_only_the_model_name_changes_and_every_other_byte_stays():
     assert splice(ODD, model="other").body == ODD.replace(b'"a"', b'"other"', 1)
 
 
+@pytest.mark.parametrize(("colon", "comma"), [(b":", b","), (b": ", b", "), (b": ", b","), (b" : ", b" ,\n")])
+def test_however_a_client_spaces_its_members_they_stay_as_they_are(colon, comma):
+    members = [b'"model"', b'"a"', b'"un\xc3\xbcsual \\" key"', b'{"model": "a","x":1}', b'"stream"', b"true"]
+    body = b"{" + comma.join(colon.join(members[at : at + 2]) for at in (0, 2, 4)) + b"}"
+    assert splice(body).body is body
+    assert splice(body, model="bb").body == body.replace(b'"a"', b'"bb"', 1)
+    asked = splice(body, model="bb", want_stream_usage=True).body
+    assert asked == b'{"stream_options":{"include_usage":true},' + body.replace(b'"a"', b'"bb"', 1)[1:]
+
+
 def test_usage_is_asked_for_in_streams_that_do_not_ask_themselves():
     spliced = splice(b'{"stream":true,"model":"a"}', model="b", want_stream_usage=True)
     assert spliced.body == b'{"stream_options":{"include_usage":true},"stream":true,"model":"b"}'
@@ -68,6 +78,7 @@ def test_nothing_is_added_where_usage_comes_anyway_or_nothing_streams(body, endp
         b'{"mod\\u0065l":"a","max_tokens":9,"model":"b"}',
         b'{"model":"a","max_tokens":9,"m\\u006fdel":"b"}',
         b'{"model":"bb","max_tokens":9,"model":"b"}',
+        b'{"model": "bb", "max_tokens": 9, "model": "b"}',
     ],
 )
 def test_a_repeated_key_counts_once_and_its_last_value_is_what_the_upstream_sees(body):

@@ -15,6 +15,7 @@ import msgspec
 from ownward.core import PolicyRefusal, RateLimited
 from ownward.gateway.endpoints import COUNT_TOKENS, EMBEDDINGS, Endpoint
 from ownward.gateway.errors import Incapable, NoUpstream, OutOfScope, UnknownRoute
+from ownward.gateway.placing import usual
 from ownward.gateway.placing.breaker import CLOSED, Breaker
 from ownward.gateway.placing.routing import Detection, RoutingTable, Target
 from ownward.plan import Budget, Match, Workload
@@ -131,6 +132,9 @@ def choose(
     other workers, which `elsewhere` holds, among them.
     Raises: UnknownRoute, OutOfScope, PolicyRefusal, Incapable, NoUpstream.
     """
+    plain = usual.key_of(asked)
+    if not breakers and (known := usual.recall(plain, table.memory, full_tiers)) is not None:
+        return known
     matched = match(asked, table)
     label, label_why = compute_label(asked, table, matched.declared)
     eligible = _remembered(asked, table, matched, label, label_why)
@@ -164,7 +168,7 @@ def choose(
     reason = f"{eligible.reason}; first {up[0].key}{first_why} of {len(up)}"
     if down:
         reason = f"{reason}; down: {', '.join(down)}"
-    return Choice(
+    choice = Choice(
         workload=matched.workload,
         label=label,
         targets=tuple(up),
@@ -174,6 +178,9 @@ def choose(
         is_last_resort=is_last_resort,
         left_alone=() if is_last_resort else tuple(left_alone),
     )
+    if plain is not None and not down and not eligible.crosses and all(len(tier) == 1 for tier in eligible.tiers):
+        table.memory.remember(plain, choice)
+    return choice
 
 
 def _order(
