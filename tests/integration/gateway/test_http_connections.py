@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import gc
 import random
+import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -105,6 +106,72 @@ def test_requests_arrive_in_pieces_of_any_size(size: int) -> None:
             places = [said.find(body) for body in bodies]
             assert -1 not in places
             assert places == sorted(places)
+
+    run(main)
+
+
+def posted(body: bytes, *lines: bytes) -> bytes:
+    head = b"".join(b"%b\r\n" % line for line in (b"POST /q HTTP/1.1", b"host: x", *lines))
+    return head + b"content-length: %d\r\n\r\n%b" % (len(body), body)
+
+
+def undated(said: bytes) -> bytes:
+    return re.sub(rb"\r\ndate: [^\r]*", b"", said)
+
+
+class Parsed(HttpConnection):
+    """A connection that counts the heads that its parser has read."""
+
+    heads = 0
+
+    def on_url(self, url: bytes) -> None:
+        Parsed.heads += 1
+        super().on_url(url)
+
+
+def test_a_head_that_comes_again_is_not_parsed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ownward.gateway.listening.listener.HttpConnection", Parsed)
+    monkeypatch.setattr(Parsed, "heads", 0)
+    bodies = [b"%d" % 10**digits for digits in range(12)]
+
+    async def main() -> None:
+        async with listening() as (_, port):
+            said = await say(port, *map(posted, bodies), pause_s=0.01)
+            answers = [said.find(b"POST /q? %b" % body) for body in bodies]
+            assert said.count(b"HTTP/1.1 200 OK") == len(bodies)
+            assert answers == sorted(answers)
+            assert Parsed.heads == 2  # the first of a connection may be its last
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [posted(b"next" * 2)],
+        [posted(b"a") + posted(b"bc")],
+        [posted(b"next")[:-2], b"xt"],
+        [posted(b"next")[:9], posted(b"next")[9:]],
+        [b"\r\n" + posted(b"next")],
+        [posted(b"next", b"x-other: 1"), posted(b"next")],
+        [GET, posted(b"next")],
+        [b"POST /c HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n", posted(b"b")],
+        [posted(b"next").replace(b"\r\n\r\n", b"\r\ncontent-length: 4\r\n\r\n")],
+        [posted(b"next").replace(b": 4", b": +4")],
+        [posted(b"next").replace(b"\r\n", b"\n")],
+        [posted(b"next").replace(b"host", b" host")],
+        [posted(b"next", b"connection: close"), posted(b"never")],
+        [posted(b"next") + b"junk"],
+    ],
+)
+def test_a_connection_with_a_known_head_says_what_one_without_says(pieces: list[bytes]) -> None:
+    async def main() -> None:
+        async with listening() as (_, port):
+            before = [posted(b"before")] * 3
+            fresh = await say(port, *pieces, pause_s=0.01)
+            kept = await say(port, *before, *pieces, pause_s=0.01)
+            first = await say(port, before[0])
+            assert undated(kept) == undated(first * 3 + fresh)
 
     run(main)
 

@@ -65,6 +65,7 @@ class Call:
         """Begin when the head is there; the body follows."""
         self._connection = connection
         self.scope = scope
+        scope["extensions"] = {CALL: self}
         self.keeps_alive = keeps_alive
         self._expects_continue = expects_continue
         self._body: list[bytes] = []

@@ -13,7 +13,8 @@ from urllib.parse import unquote
 
 import httptools
 
-from ownward.gateway.listening.call import CALL, Call
+from ownward.gateway.listening.call import Call
+from ownward.gateway.listening.known_head import KnownHead
 
 if TYPE_CHECKING:
     from ownward.gateway.listening.listener import Listener
@@ -68,6 +69,7 @@ class HttpConnection(asyncio.Protocol):
         "_is_closing",
         "_is_reading_paused",
         "_is_reframing",
+        "_known_head",
         "_listener",
         "_offers_upgrade",
         "_parser",
@@ -102,6 +104,7 @@ class HttpConnection(asyncio.Protocol):
         self._is_reading_paused = False
         self._is_reframing = False
         self._offers_upgrade = False
+        self._known_head = KnownHead()
         self._unread_bytes = 0
         self.is_write_paused = False
         self.waits: Waits | None = "head"
@@ -142,6 +145,9 @@ class HttpConnection(asyncio.Protocol):
             if self.waits == "rest":
                 self._pass_over(len(data))
             return
+        is_at_start = self._call is None and self._coming is None and not self._head_bytes
+        if is_at_start and self._answer_known(data):
+            return
         if not self._has_head:
             self._count_head(data)
         self._fed_bytes = self._head_bytes + len(data)
@@ -158,6 +164,23 @@ class HttpConnection(asyncio.Protocol):
         else:
             if not self._has_head and self._head_bytes > self._listener.limits.max_header_bytes:
                 self._refuse(_TOO_LARGE)
+            elif is_at_start and not self._waiting and not self._head_bytes:  # nothing stands behind it
+                call = self._call
+                if call is not None and call.is_body_whole and call.keeps_alive:
+                    self._known_head.learn(data, call.scope, most_bytes=self._listener.limits.max_header_bytes)
+
+    def _answer_known(self, data: bytes) -> bool:
+        """Begin a call without the parser, which stands between two requests; False where it is needed."""
+        known = self._known_head.read(data)
+        if known is None:
+            return False
+        scope, body = known
+        self.waits = None
+        call = self._call = Call(self, scope, keeps_alive=True, expects_continue=False)
+        call.feed(body)
+        call.finish_body()
+        self._listener.answer(call)
+        return True
 
     def _stay_with_http(self, rest: bytes) -> None:
         """Read on as HTTP/1.1, though another protocol was offered (as Java's client does): the parser stops at this.
@@ -258,7 +281,6 @@ class HttpConnection(asyncio.Protocol):
         )
         self._head_bytes = 0
         self.waits = None
-        call.scope["extensions"] = {CALL: call}
         if self._call is None:
             self._call = call
             self._listener.answer(call)
