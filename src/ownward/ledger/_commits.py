@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from ownward.core import Clock, LedgerError
 from ownward.ledger._budgets import Books, has_accounts
 from ownward.ledger._entries import Entry
-from ownward.ledger._journal import Journal
 from ownward.ledger._limits import Meters
+from ownward.ledger._posting import post
 from ownward.ledger._statements import BEAT, CLOSE_RUN, INSERT_RUN, INSERTS, RELEASE_HOLDS, Values, insert_rows
 from ownward.ledger._store import Connection, Store
 from ownward.ledger._times import to_us
@@ -16,6 +17,7 @@ from ownward.ledger._times import to_us
 _log = logging.getLogger("ownward.ledger")
 
 _TRIES = 5
+_FEW_NOTES = 4
 
 
 class Committer:
@@ -28,25 +30,46 @@ class Committer:
         self._run_row = run_row
         self._clock = clock
         self._connection: Connection | None = None
-        self._journal = Journal()
+        self._journal = store.journal_of(run_id)
         self.refused: LedgerError | None = None  # the newest row that could not be posted
         self._keeps_books = False  # whether there were budget accounts at the last look; they are looked for until then
         self.has_run = False
 
     @property
     def unposted(self) -> int:
-        """How many entries lie in the journal, as far as this writer knows."""
-        return self._journal.entered
+        """How many notes of the journal are not known to be in the tables."""
+        return 0 if self._journal is None else self._journal.unposted
 
-    def commit(self, entries: list[Entry]) -> None:
-        """Commit them together, or one by one where a row is refused; raises what the database said."""
-        if not any(entry.rows or entry.call for entry in entries):
+    def note(self, entries: list[Entry]) -> bool:
+        """Note them in the journal, as one; False where they belong in the tables."""
+        return self._journal is not None and not self._keeps_books and self._journal.enter(entries)
+
+    def open_journal(self, connection: Connection) -> None:
+        """Have calls noted from now on, unless accounts are kept: these change together with what they sum."""
+        if self._journal is not None and not self._keeps_books and not has_accounts(connection):
+            self._journal.open()
+
+    def close_journal(self) -> None:
+        """Note nothing any more; what is noted is put into the tables with the next commit, by whomever."""
+        if self._journal is not None:
+            self._journal.close()
+
+    def must_close_journal(self) -> bool:
+        """Return whether another process asks for it."""
+        return self._journal is not None and self._journal.is_wanted()
+
+    def commit(self, entries: list[Entry], *, rest: Callable[[], object] | None = None) -> None:
+        """Commit them together, or one by one where a row is refused; raises what the database said.
+
+        `rest` is called now and then while what the journal holds is put into the tables.
+        """
+        if not self.unposted and not any(entry.rows or entry.call for entry in entries):
             return  # barriers alone
         commit = self._commit_together
         for tries_left in reversed(range(_TRIES)):
             connection = self._begin()
             try:
-                commit(connection, entries)
+                commit(connection, entries, rest)
             except Exception as error:
                 connection.rollback()
                 if self._store.is_row_fault(error) and commit != self._commit_one_by_one:
@@ -58,20 +81,15 @@ class Committer:
             else:
                 return
 
-    def commit_at_once(self, entries: list[Entry], *, may_journal: bool = False) -> bool:
-        """Commit them where nothing has to be waited for; return False where nothing was written.
-
-        In the tables, with what the journal holds; or in the journal, where they may lie there for a moment.
-        """
+    def commit_at_once(self, entries: list[Entry]) -> bool:
+        """Commit them where nothing has to be waited for; return False where nothing was written."""
         connection = self._connection
-        if connection is None or not self.has_run:
+        if self.unposted > _FEW_NOTES:  # to put many into the tables is the thread's work
             return False
-        if may_journal and not self._keeps_books and self._journal.enter(connection, entries):
-            return True
-        if not connection.begin_at_once():
+        if connection is None or not self.has_run or not connection.begin_at_once():
             return False
         try:
-            self._commit_together(connection, entries)
+            self._commit_together(connection, entries, None)
         except Exception:  # noqa: BLE001 - whatever it was, the writer's thread meets it again and tells
             connection.rollback()
             return False
@@ -96,12 +114,14 @@ class Committer:
         now_us = to_us(self._clock.now())
         try:
             connection.begin()
-            self._post(connection)
+            posted = self._post(connection, [], None)
             connection.execute(CLOSE_RUN, (now_us, now_us, self._run_id))
             connection.execute(RELEASE_HOLDS, (self._run_id,))
             connection.commit()
+            self._note_posting(posted)
         finally:
             connection.rollback()
+        self.close_journal()
 
     def close(self) -> None:
         """Undo what is not committed and let go of the database; the next commit opens it again."""
@@ -128,14 +148,26 @@ class Committer:
             self._connection = self._store.connect_writer()
         return self._connection
 
-    def _post(self, connection: Connection) -> None:
-        """Put what the journal holds into the tables first: what follows may refer to it."""
-        for fault in self._store.post_journal(connection):
+    def _post(self, connection: Connection, entries: list[Entry], rest: Callable[[], object] | None) -> int:
+        """Put what is noted into the tables first: what follows may refer to it. Return up to which number.
+
+        A settlement or a further call refers to what this process noted; other entries to anybody's.
+        """
+        noted = [] if self._journal is None else self._journal.take()
+        faults = post(self._store, connection, self._run_id, noted, rest=rest) if noted else []
+        if any(entry.call is not None or any(check.kind == "task" for check in entry.checks) for entry in entries):
+            faults += self._store.post_journals(connection)
+        for fault in faults:
             _log.error("%s", fault)
             self.refused = fault
+        return noted[-1].number if noted else 0
 
-    def _commit_together(self, connection: Connection, entries: list[Entry]) -> None:
-        self._post(connection)
+    def _note_posting(self, up_to: int) -> None:
+        if up_to and self._journal is not None:
+            self._journal.note_posting(up_to)
+
+    def _commit_together(self, connection: Connection, entries: list[Entry], rest: Callable[[], object] | None) -> None:
+        posted = self._post(connection, entries, rest)
         rows = [row for entry in self._admit(connection, entries) for row in entry.rows]
         calls = [entry for entry in entries if entry.call is not None]
         has_run = self._add_run(connection, entries)
@@ -143,12 +175,14 @@ class Committer:
         for entry in calls:
             self._call(connection, entry)
         connection.commit()
-        self._journal.note_posting()
+        self._note_posting(posted)
         self.has_run = has_run
 
-    def _commit_one_by_one(self, connection: Connection, entries: list[Entry]) -> None:
+    def _commit_one_by_one(
+        self, connection: Connection, entries: list[Entry], rest: Callable[[], object] | None
+    ) -> None:
         """Write what can be written: one entry's fault is its own."""
-        self._post(connection)
+        posted = self._post(connection, entries, rest)
         has_run = self._add_run(connection, entries)
         for entry in entries:
             connection.execute("SAVEPOINT one")
@@ -165,7 +199,7 @@ class Committer:
             if entry.call is not None:
                 self._call(connection, entry)
         connection.commit()
-        self._journal.note_posting()
+        self._note_posting(posted)
         self.has_run = has_run
 
     def _admit(self, connection: Connection, entries: list[Entry]) -> list[Entry]:

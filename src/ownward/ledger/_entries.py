@@ -22,6 +22,7 @@ class Entry:
     call: Callable[[Connection], Any] | None = None
     waiter: asyncio.Future[Any] | Future[Any] | None = None
     begins: bool = False  # needs the run's row
+    is_fresh: bool = False  # the request's id was drawn by chance just now: no other can have it
     checks: tuple[BudgetCheck, ...] = ()  # budgets that its intent must fit under
     takes: tuple[LimitTake, ...] = ()  # what its intent must find in the buckets of its key
     releases: tuple[tuple[LimitTake, int], ...] = ()  # what was held for a call that is over, and what it used

@@ -1,134 +1,311 @@
-"""The journal: where few rows are written first, as one, and posted to their tables with others soon after.
+"""The journal: a file beside the ledger in which a call that comes alone is noted, and put into the tables soon after.
 
 A request has eleven places in the tables and their indexes. To change them all before each single call is most of what
-its ledger costs, in time and in bytes of the write-ahead log (29 kB a request; 10 kB where sixteen are posted
-together). An entry of the journal is as durable as any other commit; whoever reads the tables posts it first.
-"""
+its ledger costs, and half of the time that a call takes whose gateway has little to do. A note is one write to a file
+that has its size already: it outlives the death of any process as a commit does, and moves nothing else.
 
-# ruff: noqa: S608 - the statements are made of our own names and counts; values are always parameters
+Who notes holds a lock on its file; who gets that lock knows that nobody notes there any more. Entries are numbered, and
+the transaction that puts some into the tables writes down up to which (`_posting`), so that each gets there once,
+whoever does it and whenever anybody is killed. The file has two halves, written by turns: one is begun anew when all in
+it is in the tables.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import struct
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, TypeAlias
+from zlib import crc32
 
 import msgspec
 
 from ownward.core import LedgerError
 from ownward.ledger._entries import Entry
-from ownward.ledger._statements import Table, Values, insert_rows
-from ownward.ledger._store import Connection, Store
+from ownward.ledger._statements import Table, Values
 
-_MOST_IDS: Final = 2  # of more at once, the tables take each for less
-_MOST_BYTES: Final = 16_384
+if sys.platform != "win32":
+    import fcntl
+
+Rows: TypeAlias = Sequence[tuple[Table, Sequence[str | int | float | None]]]
+"""Rows of tables, written together or not at all."""
+
+IS_POSSIBLE: Final = sys.platform != "win32"  # files can be locked, and written at a place
+
+_MAGIC: Final = b"ownward calls 1\n"
+_WANTED_AT: Final = len(_MAGIC)
+_HEADER_BYTES: Final = 4096
+_HALF_BYTES: Final = 512 * 1024
+_FILE_BYTES: Final = _HEADER_BYTES + 2 * _HALF_BYTES
+_HEAD: Final = struct.Struct("<IIQ")  # of an entry: bytes of its text, checksum, number
+_MOST_BYTES: Final = 16_384  # what is longer goes into the tables
 _INT64_END: Final = 1 << 63
 _INTENT_BOUNDS: Final = slice(7, 10)  # input_tokens_high, output_tokens_high, charge_high_picousd
 
-# Where accounts are kept, an intent has to be held against them in its own transaction; and no request begins twice.
-_ENTER: Final = "INSERT INTO journal (rows_json) SELECT ? WHERE NOT EXISTS (SELECT 1 FROM budget_accounts)"
-_ENTER_NEW: Final = {
-    0: _ENTER,
-    **{
-        count: f"{_ENTER} AND NOT EXISTS (SELECT 1 FROM requests WHERE request_id IN ({', '.join('?' * count)}))"
-        for count in range(1, _MOST_IDS + 1)
-    },
-}
-
-_Rows: TypeAlias = list[tuple[Table, list[str | int | float | None]]]
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(list[_Rows]).decode
+_decode = msgspec.json.Decoder(list[list[tuple[Table, list[str | int | float | None]]]]).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """What was noted at once, under one number: entries of rows."""
+
+    number: int
+    entries: Sequence[Rows]
 
 
 class Journal:
-    """What one writer has entered and not yet posted, as far as it knows: others may have posted it meanwhile."""
+    """One process's own; any thread may call it. Without a file, nothing is noted."""
 
-    def __init__(self) -> None:
-        """Begin with nothing entered."""
-        self._ids: set[str] = set()
-        self.entered = 0  # entries that were entered since the last posting
+    def __init__(self, path: Path) -> None:
+        """Begin without a file."""
+        self.path = path
+        self._lock = threading.Lock()
+        self._file: int | None = None
+        self._number = 0  # of the newest note
+        self._posted = 0
+        self._unposted: list[Noted] = []
+        self._half = 0
+        self._newest = [0, 0]  # numbers in either half
+        self._at = self._end = 0  # where the next one goes, and what it must not pass
 
-    def enter(self, connection: Connection, entries: list[Entry]) -> bool:
-        """Commit `entries` as one row; False where nothing was written: they belong in the tables, or would wait."""
-        ids: list[str] = []
+    @property
+    def is_open(self) -> bool:
+        """Whether anything can be noted."""
+        return self._file is not None
+
+    @property
+    def number(self) -> int:
+        """The number of the newest note."""
+        return self._number
+
+    @property
+    def unposted(self) -> int:
+        """How many notes are not known to be in the tables."""
+        return len(self._unposted)
+
+    def open(self) -> bool:
+        """Make the file and lock it; False where that cannot be had, and nothing is noted.
+
+        Whoever forbids journals holds the ledger's write lock while it looks for them: so does who calls this.
+        """
+        with self._lock:
+            if self._file is None and IS_POSSIBLE:
+                self._file = _make(self.path)
+                if self._file is not None:
+                    self._half, self._newest = 0, [0, 0]
+                    self._begin_half()
+            return self._file is not None
+
+    def enter(self, entries: list[Entry]) -> bool:
+        """Note `entries` as one; False where they belong in the tables."""
         for entry in entries:
-            if entry.call is not None or entry.checks or entry.takes or entry.releases or not entry.rows:
+            if not _can_be_noted(entry):
                 return False
-            table, values = entry.rows[-1]
-            if table == "intents":
-                if len(entry.rows) == 1 or not _is_storable(values):
-                    return False
-                ids.append(values[0])
-            elif table == "refusals":
-                ids.append(values[0])
-            elif table != "settlements":
-                return False
-        if len(ids) > _MOST_IDS or len(set(ids)) < len(ids) or not self._ids.isdisjoint(ids):
-            return False
+        rows = [entry.rows for entry in entries]
         try:
-            rows = _encode([entry.rows for entry in entries])
+            text = _encode(rows)
         except (UnicodeEncodeError, TypeError, OverflowError):  # the tables will say what is wrong with it
             return False
-        if len(rows) > _MOST_BYTES or not connection.execute_at_once(_ENTER_NEW[len(ids)], (rows, *ids)):
+        if len(text) > _MOST_BYTES:
             return False
-        self._ids.update(ids)
-        self.entered += len(entries)
+        with self._lock:
+            file, end = self._file, self._at + _HEAD.size + len(text)
+            if file is None or end > self._end:
+                return False
+            self._number = number = self._number + 1
+            if not _write(file, _pack(number, text), self._at):
+                self._unposted.append(Noted(number, ()))  # no half of it may count later
+                self._end = 0
+                return False
+            self._at = end
+            self._newest[self._half] = number
+            self._unposted.append(Noted(number, rows))
         return True
 
-    def note_posting(self) -> None:
-        """Take note that everything entered is in the tables."""
-        self._ids.clear()
-        self.entered = 0
+    def take(self) -> list[Noted]:
+        """Return what is not known to be in the tables; what is noted from now on goes into the other half."""
+        with self._lock:
+            if self._end and self._newest[self._half] > self._posted >= self._newest[1 - self._half]:
+                self._half = 1 - self._half
+                self._begin_half()
+            return list(self._unposted)
+
+    def note_posting(self, up_to: int) -> None:
+        """Take note that all up to a number is in the tables."""
+        with self._lock:
+            self._posted = max(self._posted, up_to)
+            self._unposted = [noted for noted in self._unposted if noted.number > up_to]
+
+    def is_wanted(self) -> bool:
+        """Return whether another process asks that nothing be noted any more."""
+        with self._lock:
+            return self._file is not None and os.pread(self._file, 1, _WANTED_AT) not in {b"\0", b""}
+
+    def close(self) -> None:
+        """Note nothing any more; the file stays where somebody has yet to put it into the tables."""
+        with self._lock:
+            file, self._file = self._file, None
+            self._at = self._end = 0
+            if file is not None:
+                if not self._unposted:
+                    self.path.unlink(missing_ok=True)
+                os.close(file)
+
+    def _begin_half(self) -> None:
+        self._at = _HEADER_BYTES + self._half * _HALF_BYTES
+        self._end = self._at + _HALF_BYTES
 
 
-def post_journal(store: Store, connection: Connection) -> list[LedgerError]:
-    """Put what is in the journal into the tables, within the caller's transaction; return which rows were refused.
+def path_of(ledger: Path, run_id: str) -> Path:
+    """Return where the process that writes as `run_id` notes its calls."""
+    return ledger.with_name(f"{ledger.name}-calls-{run_id}")
 
-    Raises: LedgerError, if an entry cannot be read.
-    """
-    found = connection.rows("SELECT journal_id, rows_json FROM journal ORDER BY journal_id")
-    if not found:
-        return []
-    entered = [rows for journal_id, text in found for rows in _read(store, journal_id, text)]
-    refused: list[LedgerError] = []
-    connection.execute("SAVEPOINT posting")
+
+def find_journals(ledger: Path) -> dict[Path, str]:
+    """Return the journals that lie beside a ledger, each with the id of the run that wrote it."""
+    start = f"{ledger.name}-calls-"
     try:
-        insert_rows(connection, [row for rows in entered for row in rows])
-    except Exception as error:
-        if not store.is_row_fault(error):
-            raise
-        connection.execute("ROLLBACK TO SAVEPOINT posting")
-        refused = _insert_one_by_one(store, connection, entered)
-    connection.execute("DELETE FROM journal")
-    connection.execute("RELEASE SAVEPOINT posting")
-    return refused
+        with os.scandir(ledger.parent) as found:
+            names = sorted(entry.name for entry in found if entry.name.startswith(start))
+    except OSError:
+        return {}
+    return {ledger.with_name(name): name.removeprefix(start) for name in names}
 
 
-def _read(store: Store, journal_id: int, text: bytes) -> list[_Rows]:
+def read_journal(path: Path, *, after: int = 0) -> list[Noted]:
+    """Return what a journal holds with numbers above `after`, in their order; a note that is not whole does not count.
+
+    Raises: LedgerError, if it is no journal, or holds what this version cannot read.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(_FILE_BYTES)
+    except FileNotFoundError:
+        return []  # its process has put everything into the tables and removed it
+    except OSError as error:
+        raise _unreadable(str(path), error.strerror or str(error)) from error
+    if not data.startswith(_MAGIC):
+        if not data.strip(b"\0"):
+            return []  # its process has only just made it
+        raise _unreadable(str(path), f"it starts with {data[: len(_MAGIC)]!r}")
+    found = []
+    for half in range(2):
+        at = _HEADER_BYTES + half * _HALF_BYTES
+        end, last = at + _HALF_BYTES, 0
+        while (text := _text_at(data, at, end)) is not None:
+            number = _HEAD.unpack_from(data, at)[2]
+            if last and number != last + 1:
+                break  # left from when this half was written before
+            at, last = at + _HEAD.size + len(text), number
+            if number > after:
+                found.append(Noted(number, _read(text, where=f"{path}, entry {number}")))
+    return sorted(found, key=lambda noted: noted.number)
+
+
+def ask_to_stop(path: Path) -> None:
+    """Ask the process that notes in a journal to stop; it answers by giving up its lock."""
+    with contextlib.suppress(OSError), path.open("r+b") as file:
+        file.seek(_WANTED_AT)
+        file.write(b"!")
+
+
+def lock_journal(path: Path) -> int | None:
+    """Return an open file, locked, of a journal in which nobody notes any more; None where one does, or it is gone.
+
+    Closing the file lets go of it.
+    """
+    try:
+        file = os.open(path, os.O_RDWR)
+    except OSError:
+        return None
+    return file if _lock(file) else None
+
+
+def _make(path: Path) -> int | None:
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError:
+        return None
+    if not _lock(file):
+        return None
+    try:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file, 0, _FILE_BYTES)
+        is_made = _write(file, _MAGIC.ljust(_FILE_BYTES, b"\0"), 0)
+    except OSError:
+        is_made = False
+    if is_made and os.fstat(file).st_nlink:  # else somebody took it for one that was left, and removed it
+        return file
+    path.unlink(missing_ok=True)
+    os.close(file)
+    return None
+
+
+def _lock(file: int) -> bool:
+    """Lock an open file, or close it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(file)
+        return False
+    return True
+
+
+def _write(file: int, data: bytes, at: int) -> bool:
+    try:
+        return os.pwrite(file, data, at) == len(data)
+    except OSError:
+        return False
+
+
+def _pack(number: int, text: bytes) -> bytes:
+    return _HEAD.pack(len(text), crc32(text, number & 0xFFFF_FFFF), number) + text
+
+
+def _text_at(data: bytes, at: int, end: int) -> bytes | None:
+    """Return the text of the entry at a place, or None where no whole one is."""
+    end = min(end, len(data))
+    if at + _HEAD.size > end:
+        return None
+    size, checksum, number = _HEAD.unpack_from(data, at)
+    at += _HEAD.size
+    if not size or at + size > end:
+        return None
+    text = data[at : at + size]
+    return text if crc32(text, number & 0xFFFF_FFFF) == checksum else None
+
+
+def _read(text: bytes, *, where: str) -> Sequence[Rows]:
     try:
         return _decode(text)
     except msgspec.DecodeError as error:
-        raise LedgerError(
-            f"entry {journal_id} of the journal cannot be read: {error}",
-            where=store.name,
-            allowed="JSON that ownward wrote, of a version up to this one",
-            next_step="Use the version that wrote it. If the file is damaged, keep a copy, then take out the entry with"
-            f" sqlite3 FILE 'DELETE FROM journal WHERE journal_id = {journal_id}'",
-        ) from error
+        raise _unreadable(where, str(error)) from error
 
 
-def _insert_one_by_one(store: Store, connection: Connection, entered: list[_Rows]) -> list[LedgerError]:
-    """Write what can be written: one entry's fault is its own."""
-    refused = []
-    for rows in entered:
-        connection.execute("SAVEPOINT one")
-        try:
-            insert_rows(connection, rows)
-        except Exception as error:
-            if not store.is_row_fault(error):
-                raise
-            connection.execute("ROLLBACK TO SAVEPOINT one")
-            refused.append(LedgerError(f"a row was refused: {error}", where=store.name))
-        connection.execute("RELEASE SAVEPOINT one")
-    return refused
+def _unreadable(where: str, why: str) -> LedgerError:
+    return LedgerError(
+        f"a journal of the ledger cannot be read: {why}",
+        where=where,
+        allowed="A file that ownward wrote, of a version up to this one",
+        next_step="Use the version that wrote it. If the file is damaged, keep it elsewhere: what it held and the"
+        " tables do not is lost",
+    )
+
+
+def _can_be_noted(entry: Entry) -> bool:
+    """Return whether an entry can be put into the tables later, without anybody having to be told what they said."""
+    if entry.call is not None or entry.checks or entry.takes or entry.releases or not entry.rows:
+        return False
+    table, values = entry.rows[-1]
+    if table == "intents":
+        return entry.is_fresh and _is_storable(values)
+    return table in {"settlements", "refusals"}
 
 
 def _is_storable(intent: Values) -> bool:

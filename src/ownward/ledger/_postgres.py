@@ -70,10 +70,6 @@ class PostgresConnection:
         """Start nothing: a server is always waited for."""
         return False
 
-    def execute_at_once(self, sql: str, params: Sequence[Any]) -> bool:  # noqa: ARG002 - the other store's way
-        """Do nothing: as above."""
-        return False
-
     def commit(self) -> None:
         """End the transaction."""
         self.raw.execute("COMMIT")
@@ -224,16 +220,19 @@ class PostgresStore:
                 yield from cursor
             reader.commit()
 
-    def lock_settlements(self, connection: Connection) -> None:
-        """Wait for those who settle now and keep others from it until the transaction ends."""
-        connection.execute("LOCK TABLE settlements IN SHARE ROW EXCLUSIVE MODE")
+    def journal_of(self, run_id: str) -> None:
+        """Return None: all the rows of a batch cost one trip to the server."""
 
-    def post_journal(self, connection: Connection) -> list[LedgerError]:  # noqa: ARG002 - the other store's work
-        """Do nothing: here is no journal, since all the rows of a batch cost one trip to the server."""
+    def post_journals(self, connection: Connection) -> list[LedgerError]:  # noqa: ARG002 - the other store's work
+        """Do nothing: here are none."""
         return []
 
     def post_for_reading(self) -> None:
         """Do nothing: as above."""
+
+    def lock_settlements(self, connection: Connection) -> None:
+        """Wait for those who settle now and keep others from it until the transaction ends."""
+        connection.execute("LOCK TABLE settlements IN SHARE ROW EXCLUSIVE MODE")
 
     def lock_budgets(self, connection: Connection, *, for_new: bool = False) -> None:
         """Wait for those who change accounts now; `for_new` also for all who have looked whether there are any."""

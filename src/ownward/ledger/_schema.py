@@ -299,11 +299,11 @@ CREATE TABLE kept_responses (            -- for clients that continue them, wher
     "CREATE INDEX kept_responses_by_expiry ON kept_responses (expires_at_us)",
 )
 
-_JOURNAL = (
+_JOURNAL_MARKS = (
     """
-CREATE TABLE journal (                   -- rows of the tables above, committed as one, posted there a moment later
-  journal_id {id},
-  rows_json {blob} NOT NULL              -- entries; each a list of [table, values]
+CREATE TABLE journal_marks (             -- how far a run's journal, a file beside this, is in the tables
+  run_id TEXT PRIMARY KEY,
+  number {int} NOT NULL                  -- of the newest note
 )""",
 )
 
@@ -313,7 +313,7 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
     Migration(name="0003_limits", statements=_LIMITS),
     Migration(name="0004_kept_responses", statements=_KEPT_RESPONSES),
     Migration(name="0005_limit_windows", statements=_LIMIT_WINDOWS),
-    Migration(name="0006_journal", statements=_JOURNAL, is_for_sqlite_alone=True),
+    Migration(name="0006_journal_marks", statements=_JOURNAL_MARKS, is_for_sqlite_alone=True),
 )
 
 MIGRATIONS_TABLE = """

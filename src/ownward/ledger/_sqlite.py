@@ -16,7 +16,16 @@ from urllib.parse import quote
 
 from ownward.core import LedgerError, LedgerLocked
 from ownward.ledger._checkpoints import CheckpointRules, Checkpoints
-from ownward.ledger._journal import post_journal
+from ownward.ledger._journal import (
+    IS_POSSIBLE,
+    Journal,
+    ask_to_stop,
+    find_journals,
+    lock_journal,
+    path_of,
+    read_journal,
+)
+from ownward.ledger._posting import post_files, posted_up_to, remove_posted
 from ownward.ledger._schema import MIGRATIONS, MIGRATIONS_TABLE, SQLITE_TYPES
 from ownward.ledger._sqlite_connections import SqliteConnection, WritingConnection
 from ownward.ledger._store import (
@@ -38,7 +47,7 @@ _STREAM_ROWS = 500
 _STAGE_ROWS = 10_000
 _WAL_RETRY_S = 0.01
 _POSTING_PATIENCE_S = 1.0
-_NEWEST_ENTRY = "SELECT journal_id, rows_json FROM journal ORDER BY journal_id DESC LIMIT 1"
+_STOPPING_PATIENCE_S = 5.0
 _ROW_FAULTS = (
     sqlite3.IntegrityError,
     sqlite3.DataError,
@@ -58,6 +67,15 @@ _NEXT_STEPS = {
     "SQLITE_CORRUPT": "Keep a copy, then recover it with: sqlite3 FILE .recover",
     "SQLITE_CANTOPEN": "Check that the path is a file, and that its folder exists and is writable",
 }
+
+
+class JournalInUse(Exception):
+    """Another process notes calls, which it may not where accounts are kept; it was asked to stop."""
+
+    def __init__(self, path: Path) -> None:
+        """Name its journal."""
+        super().__init__(f"the process that writes {path.name} still notes calls there, and was asked to stop")
+        self.path = path
 
 
 class SqliteStore:
@@ -81,6 +99,7 @@ class SqliteStore:
         self._idle_readers: list[SqliteConnection] = []
         self._lock = threading.Lock()
         self._is_closed = False
+        self._journal: Journal | None = None
 
     @property
     def name(self) -> str:
@@ -158,40 +177,57 @@ class SqliteStore:
             while rows := cursor.fetchmany(_STREAM_ROWS):
                 yield from rows
 
-    def post_journal(self, connection: Connection) -> list[LedgerError]:
-        """Put into the tables what waits in the journal, and return which rows they refused."""
-        return post_journal(self, connection)
+    def journal_of(self, run_id: str) -> Journal | None:
+        """Return the journal of this process; None where a commit must outlive the loss of power."""
+        if IS_POSSIBLE and self._durability == "process":
+            self._journal = Journal(path_of(self._path, run_id))
+        return self._journal
+
+    def post_journals(self, connection: Connection) -> list[LedgerError]:
+        """Put into the tables what lies in all journals beside the file, and return which rows they refused."""
+        return post_files(self, connection, self._path)
 
     def post_for_reading(self) -> None:
-        """Post what a writer has entered a moment ago, or left behind when it was killed."""
+        """Post what a writer has noted a moment ago, or left behind when it was killed."""
+        if not find_journals(self._path):
+            return
         with self.reading() as reader:
-            newest = reader.rows(_NEWEST_ENTRY)
-            if not newest:
-                return
+            waiting = self._find_unposted(reader)
             if not os.access(self._path, os.W_OK):
-                self._wait_for_posting(reader, newest)
+                self._wait_for_posting(reader, waiting)
                 return
         connection = self.connect()
         try:
-            connection.execute("PRAGMA wal_autocheckpoint = 0")  # the log is its writer's business
-            connection.begin()
-            for fault in self.post_journal(connection):
-                _log.error("%s", fault)
-            connection.commit()
+            if waiting:
+                connection.execute("PRAGMA wal_autocheckpoint = 0")  # the log is its writer's business
+                connection.begin()
+                for fault in self.post_journals(connection):
+                    _log.error("%s", fault)
+                connection.commit()
+            remove_posted(connection, self._path)
         finally:
             connection.rollback()
             connection.close()
 
-    def _wait_for_posting(self, reader: SqliteConnection, newest: list[Row]) -> None:
-        """Return once another process has posted up to an entry, as one that runs does within 50 ms."""
+    def _find_unposted(self, reader: Connection) -> dict[str, int]:
+        """Return the number of the newest note of each run that has some which are not in the tables."""
+        waiting = {}
+        for path, run_id in find_journals(self._path).items():
+            if noted := read_journal(path, after=posted_up_to(reader, run_id)):
+                waiting[run_id] = noted[-1].number
+        return waiting
+
+    def _wait_for_posting(self, reader: Connection, waiting: dict[str, int]) -> None:
+        """Return once other processes have posted what waits, as those that run do within a moment."""
         deadline_s = time.monotonic() + _POSTING_PATIENCE_S
-        while reader.rows("SELECT journal_id, rows_json FROM journal WHERE journal_id = ?", newest[0][:1]) == newest:
+        while any(posted_up_to(reader, run_id) < number for run_id, number in waiting.items()):
             if time.monotonic() > deadline_s:
                 raise LedgerError(
-                    "the newest calls stand in the journal alone, and the file is not writable here",
+                    "the newest calls stand in a journal alone, and the ledger is not writable here",
                     where=self.name,
                     allowed="What a killed process wrote last is put into the tables by who opens the ledger next",
-                    next_step="Open it once where it can be written, or copy it (with its -wal) and read the copy",
+                    next_step="Open it once where it can be written, or copy it (with its -wal and -calls files) and"
+                    " read the copy",
                 )
             time.sleep(_WAL_RETRY_S)
 
@@ -199,7 +235,20 @@ class SqliteStore:
         """Do nothing: a SQLite transaction that writes is the only one."""
 
     def lock_budgets(self, connection: Connection, *, for_new: bool = False) -> None:
-        """Do nothing: as above."""
+        """Have nobody note calls any more before the first account is made; else do nothing, as above."""
+        if not for_new:
+            return
+        if self._journal is not None:
+            self._journal.close()
+        for path in find_journals(self._path):
+            file = lock_journal(path)
+            if file is not None:
+                os.close(file)
+            elif path.exists():
+                ask_to_stop(path)
+                raise JournalInUse(path)
+        for fault in self.post_journals(connection):
+            _log.error("%s", fault)
 
     def stage_imported(self, connection: Connection, rows: Iterable[Row]) -> int:
         """Copy rows into a temporary table, which lives in a file of its own."""
@@ -222,8 +271,21 @@ class SqliteStore:
         """Return whether SQLite said it."""
         return isinstance(error, sqlite3.Error)
 
-    def is_worth_repeating(self, error: BaseException) -> bool:  # noqa: ARG002 - the other store's question
-        """Return False: a writer takes the one lock before anything else, so that no two can wait for each other."""
+    def is_worth_repeating(self, error: BaseException) -> bool:
+        """Return whether a process that still noted calls has stopped since, as it was asked to.
+
+        Nothing else is: a writer takes the one lock before anything else, so that no two can wait for each other.
+        """
+        if not isinstance(error, JournalInUse):
+            return False
+        deadline_s = time.monotonic() + _STOPPING_PATIENCE_S
+        while time.monotonic() < deadline_s:
+            file = lock_journal(error.path)
+            if file is not None:
+                os.close(file)
+            if file is not None or not error.path.exists():
+                return True
+            time.sleep(_WAL_RETRY_S)
         return False
 
     def translate(self, error: BaseException, doing: str) -> LedgerError:

@@ -14,8 +14,6 @@ from ownward.core import LedgerError
 from ownward.ledger._checkpoints import Checkpoints, empty_log
 from ownward.ledger._store import Row
 
-_FAULTS = (sqlite3.Error, OverflowError, UnicodeError)
-
 _VALUES = re.compile(r"VALUES (\(\?(?:, \?)*\))")
 _ROWS_AT_ONCE = 4
 """How many rows one statement inserts: each step gives the interpreter's lock away and has to get it back."""
@@ -75,10 +73,6 @@ class SqliteConnection:
         """Start nothing: only the writer's connection is ever in a hurry."""
         return False
 
-    def execute_at_once(self, sql: str, params: Sequence[Any]) -> bool:  # noqa: ARG002 - the writer's way
-        """Do nothing: as above."""
-        return False
-
     def commit(self) -> None:
         """End the transaction."""
         self.raw.execute("COMMIT")
@@ -126,30 +120,13 @@ class WritingConnection(SqliteConnection):
         super().begin()
 
     def begin_at_once(self) -> bool:
-        if not self._is_quick():
+        if self._flushes or self._checkpoints.next_commit_waits:
             return False
+        self._set_patience(may_wait=False)
         try:
             super().begin()
         except sqlite3.OperationalError:  # another process writes
             return False
-        return True
-
-    def execute_at_once(self, sql: str, params: Sequence[Any]) -> bool:
-        if not self._is_quick():
-            return False
-        try:
-            changed = self.raw.execute(sql, params).rowcount
-        except _FAULTS:
-            return False
-        if changed > 0:
-            self._note_commit()
-        return changed > 0
-
-    def _is_quick(self) -> bool:
-        """Return whether a commit would need nobody else and no disk; have it fail rather than wait."""
-        if self._flushes or self._checkpoints.next_commit_waits:
-            return False
-        self._set_patience(may_wait=False)
         return True
 
     def _set_patience(self, *, may_wait: bool) -> None:

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Literal, TypeAlias
 
 from ownward.core import LedgerError
@@ -25,6 +25,8 @@ _SETTLEMENT_COLUMNS = (
 _REQUEST_COLUMNS = (
     "request_id, task_id, workload, route, key_id, label, dialect, is_stream, plan_sha256, reason, started_at_us"
 )
+
+_ROWS_BETWEEN_RESTS: Final = 4
 
 _MARKS: Final = {count: ", ".join("?" * count) for count in (9, 11, 12, 14, 19)}
 
@@ -61,16 +63,22 @@ RECONCILE: Final = (
 )
 
 
-def insert_rows(connection: Connection, rows: Iterable[tuple[Table, Sequence[Any]]]) -> None:
-    """Insert rows of several tables, each after those that it refers to."""
+def insert_rows(
+    connection: Connection, rows: Iterable[tuple[Table, Sequence[Any]]], *, rest: Callable[[], object] | None = None
+) -> None:
+    """Insert rows of several tables, each after those that it refers to; `rest` is called after every few."""
     by_table: dict[Table, list[Sequence[Any]]] = {}
     for table, values in rows:
         by_table.setdefault(table, []).append(values)
     if "tasks" in by_table:
         by_table["tasks"].sort(key=tuple)  # writers that meet at the same tasks wait in one order, not for each other
     for table, sql in INSERTS.items():
-        if table in by_table:
-            connection.execute_many(sql, by_table[table])
+        inserted = by_table.get(table, ())
+        at_once = _ROWS_BETWEEN_RESTS if rest else max(len(inserted), 1)
+        for at in range(0, len(inserted), at_once):
+            connection.execute_many(sql, inserted[at : at + at_once])
+            if rest:
+                rest()
 
 
 def clean(text: str) -> str:

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from ownward.core import LedgerError, SchemaTooNew
 from ownward.ledger._schema import MIGRATIONS
+
+if TYPE_CHECKING:
+    from ownward.ledger._journal import Journal
 
 Durability: TypeAlias = Literal["process", "power"]
 Row: TypeAlias = tuple[Any, ...]
@@ -50,13 +53,6 @@ class Connection(Protocol):
 
     def begin_at_once(self) -> bool:
         """Start a transaction that waits for nobody and no disk, up to its commit; False where that cannot be had."""
-        ...
-
-    def execute_at_once(self, sql: str, params: Sequence[Any]) -> bool:
-        """Run one statement as a transaction of its own that waits for nobody and no disk; False where it did nothing.
-
-        Nothing is raised: whatever stands in the way is met again by who may wait.
-        """
         ...
 
     def commit(self) -> None:
@@ -110,17 +106,21 @@ class Store(Protocol):
         """Yield the rows of a query from one snapshot, in constant memory."""
         ...
 
-    def post_journal(self, connection: Connection) -> list[LedgerError]:
-        """Within a transaction, put into the tables what waits in the journal; return which rows they refused.
+    def journal_of(self, run_id: str) -> Journal | None:
+        """Return where a run may note calls before they are put into the tables; None where it cannot."""
+        ...
 
-        Raises: LedgerError, if an entry cannot be read.
+    def post_journals(self, connection: Connection) -> list[LedgerError]:
+        """Within a transaction, put into the tables what any process has noted; return which rows they refused.
+
+        Raises: LedgerError, if a journal cannot be read.
         """
         ...
 
     def post_for_reading(self) -> None:
-        """Have everything that is committed in the tables, where a reader finds it.
+        """Have everything that is noted in the tables, where a reader finds it.
 
-        Raises: LedgerError, if something waits and nothing can be written here.
+        Raises: LedgerError, if something waits and nothing can be written here, or a journal cannot be read.
         """
         ...
 
@@ -131,7 +131,8 @@ class Store(Protocol):
     def lock_budgets(self, connection: Connection, *, for_new: bool = False) -> None:
         """Within a transaction, keep others from changing budget accounts; `for_new`, from finding that there are none.
 
-        Raises: what the database says, if two that wait for each other were told apart; the transaction is repeated.
+        Raises: what is worth repeating: two that wait for each other were told apart, or another process still notes
+        calls in a journal, which nobody may where accounts are kept.
         """
         ...
 
@@ -148,7 +149,7 @@ class Store(Protocol):
         ...
 
     def is_worth_repeating(self, error: BaseException) -> bool:
-        """Return whether the same transaction can succeed at once: two writers had met in a deadlock."""
+        """Return whether the same transaction can succeed now: two writers had met in a deadlock, or one had to end."""
         ...
 
     def translate(self, error: BaseException, doing: str) -> LedgerError:

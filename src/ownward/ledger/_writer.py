@@ -1,10 +1,10 @@
 """Who writes, and when: whatever waits is committed together, and who waits is told afterwards.
 
-Few rows are committed by the event loop itself at the end of its turn, where neither another writer nor the disk has to
-be waited for: handing them to a thread and being woken by it takes longer than the commit. They go into the journal,
-and from there into the tables a moment later, some at a time. All else is the work of one thread. While its transaction
-is being made durable, further rows gather for the next one, so that the batch grows with the load and an idle ledger
-answers at once.
+Few rows are written by the event loop itself at the end of its turn, where neither another writer nor the disk has to
+be waited for: handing them to a thread and being woken by it takes longer than writing. Where they come often, they are
+noted in the journal, which the thread puts into the tables a few times a second. All else is the work of that thread.
+While its transaction is being made durable, further rows gather for the next one, so that the batch grows with the load
+and an idle ledger answers at once.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import contextlib
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from typing import Any, Final, TypeVar
@@ -23,6 +24,7 @@ from ownward.ledger._commits import Committer
 from ownward.ledger._entries import Entry
 from ownward.ledger._statements import Values
 from ownward.ledger._store import Connection, Store
+from ownward.ledger._waiters import tell
 
 _T = TypeVar("_T")
 _log = logging.getLogger("ownward.ledger")
@@ -38,10 +40,13 @@ _MOST_AT_ONCE: Final = 16
 _RIDE_S: Final = 0.005
 _SLOW_S: Final = 0.005
 
-# When it posts what it has entered in the journal: with the settlement after so many entries, or after a while.
-_POST_ENTRIES: Final = 32
-_POST_S: Final = 0.05
-_MOST_UNPOSTED: Final = 128
+# The journal is used while so many commits of the event loop come within so long, until none has come for a while.
+_OFTEN: Final = 8
+_OFTEN_S: Final = 1.0
+_POST_S: Final = 0.25
+_IDLE_POSTS: Final = 20
+_REST_S: Final = 0.00002
+"""How long the thread rests after each few rows that it posts: the event loop is not to wait for the processor."""
 
 # After so many turns of the event loop in which one intent found no other, so many do not wait for their turn's end.
 _LONELY_TURNS: Final = 2
@@ -51,6 +56,10 @@ _REST_TIMES: Final = 20
 
 class _Stop:
     """Says that nothing follows."""
+
+
+class _Wake:
+    """Says that there is something in the journal."""
 
 
 class Writer:
@@ -66,17 +75,20 @@ class Writer:
         self._committer = Committer(store, run_id=run_id, run_row=run_row, clock=clock)
         self._clock = clock
         self._queue_rows = queue_rows
-        self._queue: queue.SimpleQueue[Entry | _Stop] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Entry | _Stop | _Wake] = queue.SimpleQueue()
         self._in_hand = 0  # entries that the thread has yet to write
         self._gathered: list[Entry] = []  # put on the event loop since its last commit
         self._event_loop: asyncio.AbstractEventLoop | None = None  # the one that gathers
         self._turn_end: asyncio.Handle | None = None
         self._ride_end: asyncio.Handle | None = None
-        self._ends_ride_soon = False  # whether that is in this turn
-        self._posting: asyncio.TimerHandle | None = None  # when the journal is posted at the latest
         self._lonely_turns = 0  # one after another in which one intent found no company
         self._alone_left = 0  # intents that need not look for any
         self._rests_until_s = 0.0  # after a commit that took long, the thread commits everything
+        self._tends_journal = False  # whether the thread posts what is noted, and looks whether it still may be
+        self._posts_at_s = 0.0
+        self._idle_posts = 0
+        self._often_since_s = 0.0
+        self._often = 0  # commits of the event loop since then
         self._lock = threading.Lock()
         self._writing = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -211,11 +223,11 @@ class Writer:
             if self._in_hand or self._kept or self._is_closed or loop is not self._event_loop or self._turn_end:
                 return False
             entries = [*self._gathered, entry]
-            if len(entries) > _MOST_AT_ONCE or not self._commit_here(entries, may_journal=True):
+            if len(entries) > _MOST_AT_ONCE or not self._write_here(entries):
                 return False
             self._gathered = []
-        self._answer(entries[:-1], here=loop)
-        self._plan_posting(loop)
+        if len(entries) > 1:
+            self._answer(entries[:-1], here=loop)
         return True
 
     def _gather(self, entry: Entry, loop: asyncio.AbstractEventLoop) -> None:
@@ -223,23 +235,20 @@ class Writer:
             self._require_open()
             if loop is not self._event_loop:
                 self._hand_over()
-                self._event_loop, self._turn_end, self._ride_end, self._posting = loop, None, None, None
-                self._ends_ride_soon = False
+                self._event_loop, self._turn_end, self._ride_end = loop, None, None
+            is_alone = self._alone_left and not (self._in_hand or self._kept or self._gathered)
+            if entry.waiter is None and is_alone and self._note_here([entry]):
+                return
             self._gathered.append(entry)
             if entry.waiter is not None:
                 self._turn_end = self._turn_end or loop.call_soon(self._end_turn)
-            elif self._committer.unposted >= _POST_ENTRIES and not self._ends_ride_soon:
-                self._ends_ride_soon = True  # an answer has just left: this is the time to post what has gathered
-                if self._ride_end is not None:
-                    self._ride_end.cancel()
-                self._ride_end = loop.call_soon(self._end_ride)
             elif self._ride_end is None:
                 self._ride_end = loop.call_later(_RIDE_S, self._end_ride)
 
     def _end_turn(self) -> None:
         self._turn_end = None
         self._note_company()
-        self._write_gathered(may_journal=True)
+        self._write_gathered()
 
     def _note_company(self) -> None:
         """Have the next ones not wait for company, where none came in the last turns in which it was waited for."""
@@ -251,51 +260,68 @@ class Writer:
             self._alone_left = _ALONE
 
     def _end_ride(self) -> None:
-        self._ride_end, self._ends_ride_soon = None, False
-        self._write_gathered(may_journal=False)  # there is time: it goes where it belongs
+        self._ride_end = None
+        self._write_gathered()
 
-    def _write_gathered(self, *, may_journal: bool) -> None:
+    def _write_gathered(self) -> None:
         with self._lock:
             entries = self._gathered
             if not entries:
                 return
             is_small = not self._in_hand and not self._kept and _is_small(entries)
-            if not is_small or not self._commit_here(entries, may_journal=may_journal):
+            if not is_small or not self._write_here(entries):
                 self._hand_over()
                 return
             self._gathered = []
-        loop = asyncio.get_running_loop()
-        self._answer(entries, here=loop)
-        self._plan_posting(loop)
+        self._answer(entries, here=asyncio.get_running_loop())
 
-    def _plan_posting(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._posting is None and self._committer.unposted:
-            self._posting = loop.call_later(_POST_S, self._post)
+    def _write_here(self, entries: list[Entry]) -> bool:
+        """Write on the event loop; False where nothing was written, as that might have to wait."""
+        return self._note_here(entries) or self._commit_here(entries)
 
-    def _post(self) -> None:
-        self._posting = None
-        with self._lock:
-            if self._is_closed or not self._committer.unposted or (not self._in_hand and self._commit_here([])):
-                return
-            self._queue.put(Entry(call=_nothing))
-            self._in_hand += 1
+    def _note_here(self, entries: list[Entry]) -> bool:
+        """Note them in the journal; the caller holds the lock."""
+        began_s = self._clock.monotonic_s()
+        if began_s < self._rests_until_s or self.is_failing or not self._committer.note(entries):
+            return False
+        self._note_duration(began_s)
+        self.commits += 1
+        self.entries += len(entries)
+        if not self._tends_journal:
+            self._tends_journal = True
+            self._queue.put(_Wake())
+        return True
 
-    def _commit_here(self, entries: list[Entry], *, may_journal: bool = False) -> bool:
-        """Commit on the event loop; False where nothing was written, as that might have to wait."""
+    def _commit_here(self, entries: list[Entry]) -> bool:
+        """Commit them; the caller holds the lock."""
         began_s = self._clock.monotonic_s()
         if began_s < self._rests_until_s or not self._writing.acquire(blocking=False):
             return False
         try:
-            may_journal = may_journal and self._committer.unposted < _MOST_UNPOSTED
-            if not self._committer.commit_at_once(entries, may_journal=may_journal):
+            if not self._committer.commit_at_once(entries):
                 return False
         finally:
             self._writing.release()
-        ended_s = self._clock.monotonic_s()
-        if ended_s - began_s > _SLOW_S:
-            self._rests_until_s = ended_s + _REST_TIMES * (ended_s - began_s)
+        self._note_duration(began_s)
         self._note_commit(entries)
+        if not self._tends_journal:
+            self._open_journal_if_often(began_s)
         return True
+
+    def _note_duration(self, began_s: float) -> None:
+        """Leave it to the thread for a while, where this took long."""
+        took_s = self._clock.monotonic_s() - began_s
+        if took_s > _SLOW_S:
+            self._rests_until_s = began_s + took_s + _REST_TIMES * took_s
+
+    def _open_journal_if_often(self, now_s: float) -> None:
+        if now_s - self._often_since_s > _OFTEN_S:
+            self._often_since_s, self._often = now_s, 0
+        self._often += 1
+        if self._often == _OFTEN:
+            self._tends_journal = True
+            self._queue.put(Entry(call=self._committer.open_journal))
+            self._in_hand += 1
 
     # The thread's side.
 
@@ -309,6 +335,7 @@ class Writer:
                 self._hand_over()
             self._fail_all(LedgerError(f"the ledger's writer ended: {error!r}", where=self._store.name))
         finally:
+            self._committer.close_journal()
             self._committer.close()
 
     def _loop(self) -> None:
@@ -322,6 +349,9 @@ class Writer:
                     self._in_hand -= len(batch)
                 self._answer(told)
             now_s = self._clock.monotonic_s()
+            if self._tends_journal and not is_last and now_s >= self._posts_at_s:
+                self._tend_journal()
+                self._posts_at_s = self._clock.monotonic_s() + _POST_S
             if self._committer.has_run and now_s >= beat_at_s and not is_last:
                 with self._writing:
                     self._beat()
@@ -334,11 +364,16 @@ class Writer:
         """Return what waits, at least one entry unless time is up, and whether it is the last."""
         batch: list[Entry] = []
         patience_s = _RETRY_S if self._kept else _HEARTBEAT_INTERVAL_S if self._committer.has_run else None
+        if self._tends_journal:
+            patience_s = max(0.0, self._posts_at_s - self._clock.monotonic_s())
         try:
             entry = self._queue.get(timeout=patience_s)
             while True:
                 if isinstance(entry, _Stop):
                     return batch, True
+                if isinstance(entry, _Wake):
+                    self._posts_at_s = self._clock.monotonic_s() + _POST_S
+                    return batch, False
                 batch.append(entry)
                 if len(batch) == _BATCH_ENTRIES:
                     return batch, False
@@ -346,11 +381,33 @@ class Writer:
         except queue.Empty:
             return batch, False
 
+    def _tend_journal(self) -> None:
+        """Post what is noted, and note nothing any more where that was asked for, or nobody has for a while."""
+        committer = self._committer
+        if committer.must_close_journal():
+            committer.close_journal()
+        if committer.unposted:
+            self._idle_posts = 0
+            with self._writing:
+                told = self._write([])
+            self._answer(told)
+            return
+        self._idle_posts += 1
+        if self._idle_posts >= _IDLE_POSTS:
+            with self._lock:
+                committer.close_journal()
+                self._tends_journal, self._idle_posts = bool(committer.unposted), 0
+
+    def _rest(self) -> None:
+        """Let the event loop have the processor, while nobody waits for what the thread writes."""
+        if self._queue.empty():
+            time.sleep(_REST_S)
+
     def _write(self, batch: list[Entry]) -> list[Entry]:
         """Commit what was kept and `batch`; return whom to tell."""
         entries, self._kept = [*self._kept, *batch], []
         try:
-            self._committer.commit(entries)
+            self._committer.commit(entries, rest=None if entries else self._rest)
         except Exception as error:  # noqa: BLE001 - whatever it was, each who waits must hear of it
             return self._give_up(entries, error)
         except BaseException as error:
@@ -408,27 +465,7 @@ class Writer:
         return told
 
     def _answer(self, entries: Iterable[Entry], *, here: asyncio.AbstractEventLoop | None = None) -> None:
-        """Tell who waits; who waits on the loop that this runs on is told directly."""
-        by_loop: dict[asyncio.AbstractEventLoop, list[Entry]] = {}
-        for entry in entries:
-            waiter = entry.waiter
-            if waiter is None:
-                if entry.error is not None:
-                    _log.error("%s", entry.error)
-                    self._refused = entry.error
-            elif isinstance(waiter, Future):
-                if entry.error is not None:
-                    waiter.set_exception(entry.error)
-                else:
-                    waiter.set_result(entry.outcome)
-            else:
-                by_loop.setdefault(waiter.get_loop(), []).append(entry)
-        for loop, waiting in by_loop.items():
-            if loop is here:
-                _resume(waiting)
-                continue
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                loop.call_soon_threadsafe(_resume, waiting)
+        self._refused = tell(entries, here=here) or self._refused
 
     def _fail_all(self, fault: LedgerError) -> None:
         self._stuck = fault
@@ -452,19 +489,8 @@ class Writer:
 
 
 def _nothing(_connection: Connection) -> None:
-    """Have a transaction of its own, with which the journal is posted."""
+    """Have a transaction of its own."""
 
 
 def _is_small(entries: list[Entry]) -> bool:
     return len(entries) <= _MOST_AT_ONCE and sum([entry.waiter is not None for entry in entries]) <= _MOST_WAITING
-
-
-def _resume(waiting: list[Entry]) -> None:
-    for entry in waiting:
-        waiter = entry.waiter
-        if waiter is None or waiter.done():
-            continue
-        if entry.error is not None:
-            waiter.set_exception(entry.error)
-        else:
-            waiter.set_result(entry.outcome)

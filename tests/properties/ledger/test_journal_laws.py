@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from hypothesis import given, settings
+import hypothesis
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger_rows import usual_intent, usual_request, usual_settlement
@@ -41,18 +42,24 @@ async def play(path: Path, taken: list[tuple[str, str, Any]]) -> list[object]:
     """Return what each step said, and all rows at the end."""
     said: list[object] = []
     begun: set[str] = set()
+    asked = {"first"}
     book = ledger.open(path)
     await book.begin(usual_request("first", at=NOW), usual_intent("first", at=NOW, high=1))
     await book.flush()
     for step, name, value in taken:
         try:
             if step == "begin":
-                await book.begin(usual_request(name, at=NOW), usual_intent(name, at=NOW, high=value))
+                is_fresh = name not in asked
+                asked.add(name)
+                request, intent = usual_request(name, at=NOW), usual_intent(name, at=NOW, high=value)
+                await book.begin(request, intent, is_fresh=is_fresh)
                 begun.add(name)
             elif step == "begin held to a budget":
+                asked.add(name)
                 await book.begin(usual_request(name, at=NOW), usual_intent(name, at=NOW, high=value), budgets=[BUDGET])
                 begun.add(name)
             elif step == "two at once":
+                asked.update((name, value))
                 both = (book.begin(usual_request(n, at=NOW), usual_intent(n, at=NOW, high=3)) for n in (name, value))
                 found = await asyncio.gather(*both, return_exceptions=True)
                 said.append(sorted(type(one).__name__ for one in found))
@@ -61,6 +68,7 @@ async def play(path: Path, taken: list[tuple[str, str, Any]]) -> list[object]:
             elif step == "settle" and name in begun:
                 book.settle(usual_settlement(name, at=NOW, charge=value))
             elif step == "refuse":
+                asked.add(name)
                 book.refuse(usual_request(name, at=NOW), reason="no", status=403)
             elif step == "turn":
                 await asyncio.sleep(0)
@@ -96,10 +104,13 @@ def _close(book: ledger.Ledger) -> None:
         book.close()
 
 
-@settings(max_examples=60, deadline=None)
+@hypothesis.settings(max_examples=60, deadline=None)
 @given(steps)
 def test_what_passes_through_the_journal_is_what_is_written_at_once(taken: list[tuple[str, str, Any]]) -> None:
-    with tempfile.TemporaryDirectory() as folder, patch("ownward.ledger._writer._SLOW_S", 60.0):
+    settings = {"_SLOW_S": 60.0, "_OFTEN": 1, "_OFTEN_S": 0.0, "_POST_S": 0.005}
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as patches:
+        for name, value in settings.items():
+            patches.enter_context(patch(f"ownward.ledger._writer.{name}", value))
         journaled = asyncio.run(play(Path(folder) / "a.db", taken))
         with patch.object(Journal, "enter", lambda *_: False):
             direct = asyncio.run(play(Path(folder) / "b.db", taken))

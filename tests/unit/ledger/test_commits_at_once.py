@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,7 +17,6 @@ from ownward import ledger
 from ownward.ledger import Intent, Ledger, Request, Settlement
 from ownward.ledger._commits import Committer
 from ownward.ledger._entries import Entry
-from ownward.ledger._journal import Journal
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 
@@ -37,16 +37,16 @@ class Commits:
         self.by_thread: list[int] = []
         at_once, commit = Committer.commit_at_once, Committer.commit
 
-        def note_at_once(committer: Committer, entries: list[Entry], *, may_journal: bool = False) -> bool:
-            is_done = at_once(committer, entries, may_journal=may_journal)
-            if is_done and entries:  # without entries the journal alone is posted
+        def note_at_once(committer: Committer, entries: list[Entry]) -> bool:
+            is_done = at_once(committer, entries)
+            if is_done:
                 self.here.append(len(entries))
             return is_done
 
-        def note_commit(committer: Committer, entries: list[Entry]) -> None:
+        def note_commit(committer: Committer, entries: list[Entry], *, rest: Callable[[], object] | None) -> None:
             if any(entry.rows for entry in entries):
                 self.by_thread.append(len(entries))
-            commit(committer, entries)
+            commit(committer, entries, rest=rest)
 
         monkeypatch.setattr(Committer, "commit_at_once", note_at_once)
         monkeypatch.setattr(Committer, "commit", note_commit)
@@ -55,6 +55,7 @@ class Commits:
 @pytest.fixture
 def commits(monkeypatch: pytest.MonkeyPatch) -> Commits:
     monkeypatch.setattr("ownward.ledger._writer._SLOW_S", 60.0)  # however busy the machine is
+    monkeypatch.setattr("ownward.ledger._writer._OFTEN", 1_000_000)  # nothing is noted in a journal
     return Commits(monkeypatch)
 
 
@@ -87,7 +88,7 @@ def test_intents_alone_in_their_turn_are_committed_without_the_thread(tmp_path: 
         with ledger.open(tmp_path / "ledger.db") as book:
             await warm(book)
             await begin(book, "a")
-            assert count_rows(tmp_path / "ledger.db", "journal") == 1  # committed when `begin` returned
+            assert count_rows(tmp_path / "ledger.db", "intents") == 2  # committed when `begin` returned
             await begin(book, "b", "c")
             assert gathered.here == [1, 2]
             assert gathered.by_thread == [1]
@@ -116,7 +117,7 @@ def test_an_intent_that_comes_alone_is_committed_before_its_turn_ends(tmp_path: 
             with pytest.raises(StopIteration):  # it asks nothing of the event loop
                 begun.send(None)
             assert commits.here == [1, 2]
-            assert count_rows(tmp_path / "ledger.db", "journal") == 2
+            assert count_rows(tmp_path / "ledger.db", "intents") == 3
 
     asyncio.run(main())
 
@@ -240,13 +241,12 @@ def test_what_fails_here_is_told_by_the_thread(
 ) -> None:
     together = Committer._commit_together
 
-    def fail_here(committer: Committer, connection: object, entries: list[Entry]) -> None:
+    def fail_here(committer: Committer, connection: object, entries: list[Entry], rest: object) -> None:
         if threading.current_thread() is threading.main_thread():
             raise sqlite3.OperationalError("disk I/O error")
-        together(committer, connection, entries)  # type: ignore[arg-type]
+        together(committer, connection, entries, rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Committer, "_commit_together", fail_here)
-    monkeypatch.setattr(Journal, "enter", lambda *_: False)
 
     async def main() -> None:
         with ledger.open(tmp_path / "ledger.db") as book:

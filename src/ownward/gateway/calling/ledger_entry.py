@@ -154,7 +154,9 @@ class LedgerEntry:
         exchange.row_written = False
         is_written: bool | None = True
         try:
-            exchange.note_limits(await ledger.begin(request, intent, budgets=budgets, limits=self._takes))
+            exchange.note_limits(
+                await ledger.begin(request, intent, budgets=budgets, limits=self._takes, is_fresh=True)
+            )
         except LedgerError:
             is_written = None
             raise
