@@ -78,10 +78,10 @@ class Client:
 
     # Its request.
 
-    async def read_body(self, headers: Mapping[bytes, bytes]) -> bytes:
-        """Return the whole body.
+    def take_body(self, headers: Mapping[bytes, bytes]) -> bytes | None:
+        """Return the whole body, where it is there; else `read_body` has to wait for it.
 
-        Raises: BodyTooLarge; BodyTooLate; ClientGone.
+        Raises: BodyTooLarge.
         """
         limit = self._settings.max_body_bytes
         stated = headers.get(b"content-length")
@@ -89,12 +89,18 @@ class Client:
             self.must_close = True
             raise BodyTooLarge(limit_bytes=limit)
         whole = None if self._call is None else self._call.take_body()
-        if whole is not None:
-            if len(whole) > limit:
-                raise BodyTooLarge(limit_bytes=limit)
-            return whole
+        if whole is not None and len(whole) > limit:
+            raise BodyTooLarge(limit_bytes=limit)
+        return whole
+
+    async def read_body(self) -> bytes:
+        """Return the whole body, once it is there.
+
+        Raises: BodyTooLarge; BodyTooLate; ClientGone.
+        """
+        settings = self._settings
         try:
-            return await receive_body(self._receive, most_bytes=limit, most_s=self._settings.body_timeout_s)
+            return await receive_body(self._receive, most_bytes=settings.max_body_bytes, most_s=settings.body_timeout_s)
         except (BodyTooLarge, BodyTooLate):
             self.must_close = True
             raise

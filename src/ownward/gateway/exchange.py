@@ -128,11 +128,12 @@ class Exchange(Question):
         if len(gateway.exchanges) > gateway.most_in_flight:
             raise TooManyInFlight(limit=gateway.most_in_flight)
         if gateway.keys is not None:
-            self.key = await gateway.keys.find(self.headers)
+            self.key = gateway.keys.recall(self.headers) or await gateway.keys.find(self.headers)
         elif b"origin" in self.headers and wire.is_foreign(self.headers):
             raise ForeignPage
         self.is_known = True
-        self.body = await self.client.read_body(self.headers)
+        body = self.client.take_body(self.headers)
+        self.body = await self.client.read_body() if body is None else body
         peeked = wire.peek(self.body)
         if self.endpoint is RESPONSES:
             self.keeping = await begin_keeping(self)

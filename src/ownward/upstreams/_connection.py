@@ -14,6 +14,7 @@ import httptools
 
 from ownward.core import BrokenStream
 from ownward.upstreams import _low_water
+from ownward.upstreams._alarm import Alarm
 from ownward.upstreams._low_water import LowWater
 from ownward.upstreams.response import Response
 
@@ -35,6 +36,7 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_alarm",
         "_answer",
         "_at_head",
         "_beginning",
@@ -66,11 +68,12 @@ class Connection(asyncio.Protocol):
         "was_lost_unused",
     )
 
-    def __init__(self, *, header_limit: int, on_free: Callable[[Connection], None]) -> None:
-        """Keep whom to tell when an answer is whole or the connection is gone."""
+    def __init__(self, *, header_limit: int, on_free: Callable[[Connection], None], alarm: Alarm | None = None) -> None:
+        """Keep whom to tell when an answer is whole or the connection is gone; `alarm` is lent to its answers."""
         self._header_limit = header_limit
         self._on_free = on_free
         self._transport: asyncio.Transport | None = None
+        self._alarm = alarm
         self._parser = httptools.HttpResponseParser(self)
         self._answer: weakref.ref[Response] | None = None
         self._parts: list[bytes] = []
@@ -109,7 +112,7 @@ class Connection(asyncio.Protocol):
         self._beginning = b""
         self._head_bytes = 0
         self._is_head_request = is_head_request
-        response.attach(self)
+        response.attach(self, self._alarm)
         self._transport.write(request)
 
     def is_busy(self) -> bool:
@@ -240,6 +243,8 @@ class Connection(asyncio.Protocol):
                 self._break("closed the connection" if exc is None else "reset the connection", abort=False)
         self._transport = None
         self._poll = None
+        if self._alarm is not None:
+            self._alarm.close()
         if self._low_water is not None:
             self._low_water.let_go()
             self._low_water = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from ownward.core import BadInput
@@ -10,6 +11,7 @@ from ownward.pricing import Usage
 
 Json = Mapping[str, Any]
 
+_NOTHING: Json = MappingProxyType({})
 _MOST_TOKENS = 1 << 40
 """No answer has so many; a larger count is garbage, and the ledger's columns could not hold it."""
 
@@ -124,24 +126,22 @@ def _checked(**counts: int | None) -> Usage | None:
         return None
 
 
-def _whole(source: Json, *keys: str) -> int | None:
-    """Return the first of `keys` that is stated, if it is a count."""
-    for key in keys:
-        value = source.get(key)
-        if value is not None:
-            if type(value) is float and value.is_integer():
-                value = int(value)
-            return value if type(value) is int and 0 <= value <= _MOST_TOKENS else None
-    return None
+def _whole(source: Json, key: str, or_key: str = "") -> int | None:
+    """Return what stands under the first of two keys that is stated, if it is a count."""
+    value = source.get(key)
+    if value is None:
+        value = source.get(or_key)
+    if type(value) is float and value.is_integer():
+        value = int(value)
+    return value if type(value) is int and 0 <= value <= _MOST_TOKENS else None
 
 
 def _has(source: Json, *keys: str) -> bool:
     return any(source.get(key) is not None for key in keys)
 
 
-def _object(source: Json, *keys: str) -> Json:
-    for key in keys:
-        value = source.get(key)
-        if isinstance(value, dict):
-            return value
-    return {}
+def _object(source: Json, key: str, or_key: str = "") -> Json:
+    value = source.get(key)
+    if not isinstance(value, dict):
+        value = source.get(or_key)
+    return value if isinstance(value, dict) else _NOTHING

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from ownward.core import BadInput
 from ownward.policy import Origin, Reach, is_loopback_address, is_private_address
+from ownward.upstreams._alarm import Alarm
 from ownward.upstreams._connection import Connection
 from ownward.upstreams._pool import Pool
 from ownward.upstreams._refusals import check_address, is_within, refuse_address, unreachable
@@ -206,6 +207,7 @@ class Http1Transport:
                         lambda: Connection(
                             header_limit=self._limits.header_bytes,
                             on_free=lambda freed: self._on_free(pool, freed),
+                            alarm=Alarm(loop),
                         ),
                         host=address,
                         port=origin.port,

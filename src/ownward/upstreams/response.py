@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Protocol, Self
 
 from ownward.core import BrokenStream, OwnwardError, UpstreamTimeout
+from ownward.upstreams._alarm import Alarm
 from ownward.upstreams._coding import Unpacker, find_unpacker
 from ownward.upstreams.gathering import Gathering
 
@@ -45,6 +46,7 @@ class Response:
 
     __slots__ = (
         "__weakref__",
+        "_alarm",
         "_buffer",
         "_channel",
         "_failure",
@@ -52,14 +54,15 @@ class Response:
         "_gathering",
         "_has_rested",
         "_held",
+        "_is_alarm_lent",
         "_is_held_up",
         "_is_resting",
         "_limit",
         "_loop",
         "_stall_s",
         "_take",
-        "_timer",
         "_unpacker",
+        "_wait_limit_s",
         "_waiter",
         "_wake_at",
         "bytes_received",
@@ -86,6 +89,7 @@ class Response:
         self._limit = buffer_bytes
         self._failure: OwnwardError | None = None
         self._take: Callable[[bytes], None] | None = None
+        self._is_alarm_lent = False
         self._is_held_up = False
         self._gathering: Gathering | None = None
         self._fed_at = 0.0
@@ -94,9 +98,9 @@ class Response:
         self._loop = loop
         self._stall_s = stall_s
         self._waiter: asyncio.Future[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarm: Alarm | None = None
         self._unpacker: Unpacker | None = None
-        self._wake_at = 0.0
+        self._wake_at = self._wait_limit_s = 0.0
 
     def header(self, name: bytes) -> bytes | None:
         """Return the first value of a header, asked for in lower case."""
@@ -188,16 +192,21 @@ class Response:
         while chunk := await self.next_chunk(stall_timeout_s):
             yield chunk
 
+    def take_whole(self, limit: int) -> bytes | None:
+        """Return the rest of the body, where all of it is there and no longer than `limit`."""
+        if not self.is_complete or self._held > limit:
+            return None
+        buffer, self._buffer, self._held = self._buffer, [], 0
+        return buffer[0] if len(buffer) == 1 else b"".join(buffer)
+
     async def read(self, limit: int) -> bytes:
         """Return the whole rest of the body.
 
         Raises: BrokenStream, if it is longer than `limit` bytes (the connection
         is then closed) or breaks off; UpstreamTimeout, if it stalls.
         """
-        if self.is_complete and self._held <= limit:  # as most are by the time their head was looked at
-            whole = b"".join(self._buffer)
-            self._buffer.clear()
-            self._held = 0
+        whole = self.take_whole(limit)
+        if whole is not None:
             return whole
         parts: list[bytes] = []
         size = 0
@@ -250,9 +259,11 @@ class Response:
 
     # What follows is the transport's side.
 
-    def attach(self, channel: Channel) -> None:
-        """Name the connection the answer arrives on."""
+    def attach(self, channel: Channel, alarm: Alarm | None = None) -> None:
+        """Name the connection the answer arrives on, and its alarm where it lends one."""
         self._channel = channel
+        self._alarm = alarm
+        self._is_alarm_lent = alarm is not None
 
     def begin(self, status: int, headers: list[tuple[bytes, bytes]], *, coding: bytes | None = None) -> None:
         """Take in the head; `coding` is how its body is packed."""
@@ -349,35 +360,38 @@ class Response:
                 raise self._failure
             await self._wait(first_byte_s)
 
-    async def _wait(self, limit_s: float) -> None:
+    def _wait(self, limit_s: float) -> asyncio.Future[None]:
+        """Return what is done once something has arrived or gone wrong, which it has after `limit_s`."""
+        self._wait_limit_s = limit_s
         self._wake_at = self._loop.time() + limit_s
-        # One timer serves many waits: it is set anew only when it would ring too late.
-        if self._timer is None or self._timer.when() > self._wake_at:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer = self._loop.call_at(self._wake_at, self._ring, limit_s)
+        if self._alarm is None:
+            self._alarm = Alarm(self._loop)
+        self._alarm.set(self._wake_at, self)
         self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+        return self._waiter
 
     def _wake(self) -> None:
         waiter = self._waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
-        if self._channel is None and self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _ring(self, limit_s: float) -> None:
-        self._timer = None
-        if self._waiter is None or self._waiter.done():
+        alarm = self._alarm
+        if alarm is None:
             return
+        alarm.unset()  # or it would keep an answer alive that nobody waits for
+        if self._channel is None:
+            self._alarm = None
+            if not self._is_alarm_lent:
+                alarm.close()
+
+    def ring(self) -> None:
+        """Give up waiting, if the time is up and this is no pause that was asked for."""
+        if self._waiter is None or self._waiter.done() or self._alarm is None:
+            return
+        limit_s = self._wait_limit_s
         if self._is_held_up or self._is_resting:
             self._wake_at = self._loop.time() + limit_s
         if self._loop.time() < self._wake_at:
-            self._timer = self._loop.call_at(self._wake_at, self._ring, limit_s)
+            self._alarm.set(self._wake_at, self)
             return
         channel = self._channel
         waited_for = "further byte" if self.status else "head of an answer"

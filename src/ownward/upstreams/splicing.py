@@ -26,6 +26,7 @@ _MEMBER = re.compile(rb'[ \t\r\n]*"((?:[^"\\]|\\.)*)"[ \t\r\n]*:[ \t\r\n]*', re.
 _NEXT = re.compile(rb"[ \t\r\n]*([,}])[ \t\r\n]*")
 _OPEN = re.compile(rb"[ \t\r\n]*\{")
 _MAX_TOKENS = ("max_completion_tokens", "max_tokens", "max_output_tokens", "n_predict")
+_MANY = frozenset({"best_of", "n", "prompt"})
 _ASKS_FOR_USAGE: frozenset[Endpoint] = frozenset({"chat", "completions"})
 _HIGHEST_COUNT = 10_000_000_000
 _USUAL_KEYS = (
@@ -113,7 +114,7 @@ def splice(
     if adds_usage:
         replaced["stream_options"] = _join({**(options or {}), "include_usage": msgspec.Raw(b"true")})
 
-    n = _count(top, "n", lowest=1) or 1
+    n, choices = _count_choices(top, endpoint)
     stated = [_count(top, key, lowest=-2) for key in _MAX_TOKENS if key in top]
     limits = [limit for limit in stated if limit is not None]
     return Spliced(
@@ -123,7 +124,7 @@ def splice(
         asked_usage=asked_usage,
         adds_usage=adds_usage,
         n=n,
-        choices=max(n, _count(top, "best_of", lowest=1) or 1) * _count_prompts(top, endpoint),
+        choices=choices,
         # 0 and below mean nothing, no end, or what the server is set to: a bound must not rest on which
         max_output_tokens=max(limits) if limits and min(limits) > 0 else None,
         user=_lenient(top.get("user"), str),
@@ -191,6 +192,14 @@ def _whole_number(raw: msgspec.Raw) -> int:
     except UNREADABLE:
         return _HIGHEST_COUNT + 1
     return int(value) if value.is_integer() else _HIGHEST_COUNT + 1
+
+
+def _count_choices(top: Mapping[str, msgspec.Raw], endpoint: Endpoint) -> tuple[int, int]:
+    """Return how many answers each prompt is to have, and how many are generated in all."""
+    if _MANY.isdisjoint(top):
+        return 1, 1
+    n = _count(top, "n", lowest=1) or 1
+    return n, max(n, _count(top, "best_of", lowest=1) or 1) * _count_prompts(top, endpoint)
 
 
 def _count_prompts(top: Mapping[str, msgspec.Raw], endpoint: Endpoint) -> int:

@@ -111,7 +111,9 @@ class Relay:
 
     async def _relay_whole(self, content_type: bytes, begun: bytes) -> None:
         gateway, entry, response, crossed = self._gateway, self._entry, self._response, self._crossed
-        body = begun + await self._read(gateway.settings.max_answer_bytes)
+        most_bytes = gateway.settings.max_answer_bytes
+        rest = response.take_whole(most_bytes)  # as most can by the time their head was looked at
+        body = begun + (await self._read(most_bytes) if rest is None else rest)
         entry.ttft_s = gateway.clock.monotonic_s() - entry.sent_s
         tap = entry.tap = UsageTap(self._endpoint.dialect, False)  # noqa: FBT003 - as its owner reads it
         tap.feed(body)

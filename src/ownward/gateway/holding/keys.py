@@ -30,6 +30,12 @@ class KeyRing:
         self._remember_s = remember_s
         self._seen: dict[bytes, tuple[float, KeyScope | None]] = {}
 
+    def recall(self, headers: Mapping[bytes, bytes]) -> KeyScope | None:
+        """Return what the key in a request's headers permits, where that was asked lately; None where it was not."""
+        secret = secret_in(headers)
+        seen = None if secret is None else self._seen.get(_digest_of(secret))
+        return None if seen is None or seen[0] < self._clock.monotonic_s() else seen[1]
+
     async def find(self, headers: Mapping[bytes, bytes]) -> KeyScope:
         """Return what the key in a request's headers permits.
 
@@ -38,7 +44,7 @@ class KeyRing:
         secret = secret_in(headers)
         if secret is None:
             raise Unauthorized
-        digest = hashlib.blake2b(secret, digest_size=32).digest()
+        digest = _digest_of(secret)
         now_s = self._clock.monotonic_s()
         seen = self._seen.get(digest)
         if seen is None or seen[0] < now_s:
@@ -55,6 +61,10 @@ class KeyRing:
         if seen[1] is None:
             raise Unauthorized
         return seen[1]
+
+
+def _digest_of(secret: bytes) -> bytes:
+    return hashlib.blake2b(secret, digest_size=32).digest()
 
 
 def secret_in(headers: Mapping[bytes, bytes]) -> bytes | None:
