@@ -167,7 +167,7 @@ def test_no_table_is_forgotten(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "a.db") as raw:
         tables = {name for (name,) in raw.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     raw.close()
-    assert tables - {"migrations", "sqlite_sequence", "journal_marks"} == set(TABLES)  # who copies posts the journal first
+    assert tables - {"migrations", "sqlite_sequence", "journal_marks"} == set(TABLES)  # who copies posts notes first
 
 
 def test_the_command_copies_and_says_what(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
