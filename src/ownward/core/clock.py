@@ -26,9 +26,7 @@ class SystemClock:
         """Return the current UTC time, aware."""
         return datetime.now(UTC)
 
-    def monotonic_s(self) -> float:
-        """Return the process's monotonic seconds."""
-        return time.monotonic()
+    monotonic_s = staticmethod(time.monotonic)  # itself, as each request asks nine times
 
 
 class ManualClock:

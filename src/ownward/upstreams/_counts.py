@@ -12,6 +12,7 @@ from ownward.pricing import Usage
 Json = Mapping[str, Any]
 
 _NOTHING: Json = MappingProxyType({})
+_PLAIN_KEYS = frozenset({"completion_tokens", "prompt_tokens", "prompt_tokens_details", "total_tokens"})
 _MOST_TOKENS = 1 << 40
 """No answer has so many; a larger count is garbage, and the ledger's columns could not hold it."""
 
@@ -21,6 +22,10 @@ def read_openai_usage(usage: Json, model: object = None) -> Usage | None:
 
     Cached tokens stand inside the input. What was thought beside the completion is output (`count_thinking_in`).
     """
+    if _PLAIN_KEYS.issuperset(usage):
+        found = _read_plain(usage)
+        if found is not None:
+            return found
     read = _whole(usage, "prompt_tokens", "input_tokens")
     written = _whole(usage, "completion_tokens", "output_tokens")
     if written is None and read is not None and not _has(usage, "completion_tokens", "output_tokens"):
@@ -45,6 +50,19 @@ def read_openai_usage(usage: Json, model: object = None) -> Usage | None:
         cache_write_tokens=stored or 0,
         reasoning_tokens=reasoning,
     )
+
+
+def _read_plain(usage: Json) -> Usage | None:
+    """Return usage that is no more than two counts and their sum, as engines state it; None of any other."""
+    if usage.get("prompt_tokens_details") is not None:
+        return None
+    try:
+        read, written, total = usage["prompt_tokens"], usage["completion_tokens"], usage["total_tokens"]
+    except KeyError:
+        return None
+    if not (type(read) is type(written) is type(total) is int) or total != read + written or total > _MOST_TOKENS:
+        return None
+    return _checked(input_tokens=read, output_tokens=written)
 
 
 def count_thinking_in(total: int, read: int, written: int, reasoning: int | None, model: object) -> int:

@@ -37,6 +37,11 @@ def tap_over(data: bytes, dialect: str = "openai", *, is_stream: bool = True) ->
     tap = UsageTap(dialect, is_stream)
     tap.feed(data)
     tap.finish()
+    if not is_stream:  # which may be read at once as well
+        whole = UsageTap(dialect, False)
+        whole.read_whole(data)
+        for said in ("usage", "is_complete", "has_content", "finish_reason", "error", "upstream_request_id", "terms"):
+            assert getattr(whole, said) == getattr(tap, said)
     return tap
 
 
@@ -128,6 +133,14 @@ def test_a_cut_stream_is_not_complete_and_states_nothing():
     [
         ({**COUNTS, "prompt_tokens_details": {"cached_tokens": 6}}, usage(10, 4, cached_input_tokens=6)),
         ({**COUNTS, "prompt_tokens_details": None, "completion_tokens_details": None}, USAGE),
+        ({**COUNTS, "prompt_tokens_details": None}, USAGE),
+        ({**COUNTS, "total_tokens": 15}, USAGE),
+        ({**COUNTS, "total_tokens": None}, USAGE),
+        ({**COUNTS, "total_tokens": 14.0}, USAGE),
+        ({**COUNTS, "completion_tokens": 4.0}, USAGE),
+        ({**COUNTS, "prompt_tokens": -4, "completion_tokens": 18}, None),
+        ({"prompt_tokens": 1 << 41, "completion_tokens": 0, "total_tokens": 1 << 41}, None),
+        ({"prompt_tokens": True, "completion_tokens": 0, "total_tokens": 1}, None),
         (
             {**COUNTS, "prompt_cache_hit_tokens": 8, "prompt_cache_miss_tokens": 2},
             usage(10, 4, cached_input_tokens=8),

@@ -116,8 +116,7 @@ class Relay:
         body = begun + (await self._read(most_bytes) if rest is None else rest)
         entry.ttft_s = gateway.clock.monotonic_s() - entry.sent_s
         tap = entry.tap = UsageTap(self._endpoint.dialect, False)  # noqa: FBT003 - as its owner reads it
-        tap.feed(body)
-        tap.finish()
+        tap.read_whole(body)
         if not tap.is_complete:
             raise BrokenStream(
                 f"upstream {self._target.name!r} answered {response.status} with {len(body)} bytes that are no answer",

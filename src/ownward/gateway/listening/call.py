@@ -61,22 +61,30 @@ class Call:
         "task",
     )
 
-    def __init__(self, connection: HttpConnection, scope: Scope, *, keeps_alive: bool, expects_continue: bool) -> None:
-        """Begin when the head is there; the body follows."""
+    def __init__(
+        self,
+        connection: HttpConnection,
+        scope: Scope,
+        *,
+        keeps_alive: bool,
+        expects_continue: bool = False,
+        whole_body: bytes | None = None,
+    ) -> None:
+        """Begin when the head is there; the body follows, where it is not there as well."""
         self._connection = connection
         self.scope = scope
         scope["extensions"] = {CALL: self}
         self.keeps_alive = keeps_alive
         self._expects_continue = expects_continue
-        self._body: list[bytes] = []
-        self._body_bytes = 0
+        self._body: list[bytes] = [] if whole_body is None else [whole_body]
+        self._body_bytes = 0 if whole_body is None else len(whole_body)
         self._waiter: asyncio.Future[None] | None = None
         self._status: int | None = None
         self._head = b""
         self._is_bodiless = scope["method"] == "HEAD"
         self._is_chunked = False
         self._left_bytes: int | None = None
-        self.is_body_whole = False
+        self.is_body_whole = whole_body is not None
         self.is_gone = False
         self.is_over = False
         self.on_gone: Callable[[], None] | None = None

@@ -176,9 +176,7 @@ class HttpConnection(asyncio.Protocol):
             return False
         scope, body = known
         self.waits = None
-        call = self._call = Call(self, scope, keeps_alive=True, expects_continue=False)
-        call.feed(body)
-        call.finish_body()
+        call = self._call = Call(self, scope, keeps_alive=True, whole_body=body)
         self._listener.answer(call)
         return True
 
