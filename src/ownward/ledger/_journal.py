@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import stat
 import struct
 import sys
 import threading
@@ -21,6 +23,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
+from weakref import WeakSet
 from zlib import crc32
 
 import msgspec
@@ -45,6 +48,8 @@ _FILE_BYTES: Final = _HEADER_BYTES + 2 * _HALF_BYTES
 _HEAD: Final = struct.Struct("<IIQ")  # of an entry: bytes of its text, checksum, number
 _MOST_BYTES: Final = 16_384  # what is longer goes into the tables
 _INT64_END: Final = 1 << 63
+_RUN_ID: Final = re.compile("run_[0-9A-HJKMNP-TV-Z]{26}")  # a copy of another name would be noted twice
+_OPENLY: Final = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)  # a pipe would be waited for
 _INTENT_BOUNDS: Final = slice(7, 10)  # input_tokens_high, output_tokens_high, charge_high_picousd
 
 _encode = msgspec.json.Encoder().encode
@@ -62,9 +67,11 @@ class Noted:
 class Journal:
     """One process's own; any thread may call it. Without a file, nothing is noted."""
 
-    def __init__(self, path: Path) -> None:
-        """Begin without a file."""
+    def __init__(self, path: Path, *, like: Path | None = None) -> None:
+        """Begin without a file; who may read or write `like`, the ledger, may do so there."""
         self.path = path
+        self._like = like
+        _journals.add(self)
         self._lock = threading.Lock()
         self._file: int | None = None
         self._number = 0  # of the newest note
@@ -73,6 +80,7 @@ class Journal:
         self._half = 0
         self._newest = [0, 0]  # numbers in either half
         self._at = self._end = 0  # where the next one goes, and what it must not pass
+        self._is_left = False  # whether a file was closed that held what was not yet in the tables
 
     @property
     def is_open(self) -> bool:
@@ -96,7 +104,7 @@ class Journal:
         """
         with self._lock:
             if self._file is None and IS_POSSIBLE:
-                self._file = _make(self.path)
+                self._file = _make(self.path, like=self._like)
                 if self._file is not None:
                     self._half, self._newest = 0, [0, 0]
                     self._begin_half()
@@ -141,11 +149,19 @@ class Journal:
         with self._lock:
             self._posted = max(self._posted, up_to)
             self._unposted = [noted for noted in self._unposted if noted.number > up_to]
+            if self._file is None and self._is_left and not self._unposted:
+                self._is_left = False
+                file = lock_journal(self.path)
+                if file is not None:  # else somebody is about to remove it
+                    self.path.unlink(missing_ok=True)
+                    os.close(file)
 
     def is_wanted(self) -> bool:
-        """Return whether another process asks that nothing be noted any more."""
+        """Return whether another process asks that nothing be noted any more, or could not, as it lost its name."""
         with self._lock:
-            return self._file is not None and os.pread(self._file, 1, _WANTED_AT) not in {b"\0", b""}
+            if self._file is None:
+                return False
+            return os.pread(self._file, 1, _WANTED_AT) not in {b"\0", b""} or not os.fstat(self._file).st_nlink
 
     def close(self) -> None:
         """Note nothing any more; the file stays where somebody has yet to put it into the tables."""
@@ -153,13 +169,32 @@ class Journal:
             file, self._file = self._file, None
             self._at = self._end = 0
             if file is not None:
-                if not self._unposted:
+                self._is_left = bool(self._unposted)
+                if not self._is_left:
                     self.path.unlink(missing_ok=True)
                 os.close(file)
+
+    def forget(self) -> None:
+        """Let go of the file in a child that was forked: as long as it has it open, its parent seems to note there."""
+        file, self._file = self._file, None
+        if file is not None:
+            os.close(file)
 
     def _begin_half(self) -> None:
         self._at = _HEADER_BYTES + self._half * _HALF_BYTES
         self._end = self._at + _HALF_BYTES
+
+
+_journals: Final[WeakSet[Journal]] = WeakSet()
+
+
+def _forget_all() -> None:
+    for journal in list(_journals):
+        journal.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)
 
 
 def path_of(ledger: Path, run_id: str) -> Path:
@@ -168,14 +203,24 @@ def path_of(ledger: Path, run_id: str) -> Path:
 
 
 def find_journals(ledger: Path) -> dict[Path, str]:
-    """Return the journals that lie beside a ledger, each with the id of the run that wrote it."""
+    """Return the journals that lie beside a ledger, each with the id of the run that wrote it.
+
+    Raises: LedgerError, if its folder may not be listed: calls would be missed.
+    """
     start = f"{ledger.name}-calls-"
     try:
         with os.scandir(ledger.parent) as found:
             names = sorted(entry.name for entry in found if entry.name.startswith(start))
-    except OSError:
+    except FileNotFoundError:
         return {}
-    return {ledger.with_name(name): name.removeprefix(start) for name in names}
+    except OSError as error:
+        raise LedgerError(
+            f"the journals beside the ledger cannot be looked for: {error.strerror or error}",
+            where=str(ledger.parent),
+            allowed="The newest calls of a running or killed process stand in files beside the ledger",
+            next_step=f"Allow its folder to be listed: chmod +r {ledger.parent}",
+        ) from error
+    return {ledger.with_name(name): name.removeprefix(start) for name in names if _RUN_ID.fullmatch(name, len(start))}
 
 
 def read_journal(path: Path, *, after: int = 0) -> list[Noted]:
@@ -184,8 +229,13 @@ def read_journal(path: Path, *, after: int = 0) -> list[Noted]:
     Raises: LedgerError, if it is no journal, or holds what this version cannot read.
     """
     try:
-        with path.open("rb") as file:
-            data = file.read(_FILE_BYTES)
+        file = os.open(path, os.O_RDONLY | _OPENLY)
+        try:
+            if not stat.S_ISREG(os.fstat(file).st_mode):
+                raise _unreadable(str(path), "it is no file")
+            data = os.pread(file, _FILE_BYTES, 0)
+        finally:
+            os.close(file)
     except FileNotFoundError:
         return []  # its process has put everything into the tables and removed it
     except OSError as error:
@@ -210,24 +260,34 @@ def read_journal(path: Path, *, after: int = 0) -> list[Noted]:
 
 def ask_to_stop(path: Path) -> None:
     """Ask the process that notes in a journal to stop; it answers by giving up its lock."""
-    with contextlib.suppress(OSError), path.open("r+b") as file:
-        file.seek(_WANTED_AT)
-        file.write(b"!")
+    with contextlib.suppress(OSError):
+        file = os.open(path, os.O_RDWR | _OPENLY)
+        try:
+            if os.pread(file, len(_MAGIC), 0) == _MAGIC:
+                os.pwrite(file, b"!", _WANTED_AT)
+        finally:
+            os.close(file)
 
 
 def lock_journal(path: Path) -> int | None:
     """Return an open file, locked, of a journal in which nobody notes any more; None where one does, or it is gone.
 
-    Closing the file lets go of it.
+    Closing the file lets go of it. Only who holds the lock removes what has this name.
     """
     try:
-        file = os.open(path, os.O_RDWR)
+        file = os.open(path, os.O_RDWR | _OPENLY)
     except OSError:
         return None
-    return file if _lock(file) else None
+    if not _lock(file):
+        return None
+    with contextlib.suppress(OSError):
+        if os.path.samestat(os.fstat(file), path.lstat()):
+            return file
+    os.close(file)  # removed since it was opened, and perhaps made anew
+    return None
 
 
-def _make(path: Path) -> int | None:
+def _make(path: Path, *, like: Path | None) -> int | None:
     try:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     except OSError:
@@ -235,6 +295,8 @@ def _make(path: Path) -> int | None:
     if not _lock(file):
         return None
     try:
+        if like is not None:
+            _share(file, like)
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file, 0, _FILE_BYTES)
         is_made = _write(file, _MAGIC.ljust(_FILE_BYTES, b"\0"), 0)
@@ -245,6 +307,14 @@ def _make(path: Path) -> int | None:
     path.unlink(missing_ok=True)
     os.close(file)
     return None
+
+
+def _share(file: int, like: Path) -> None:
+    """Give a file the owner and the permissions of another, as SQLite does with its log."""
+    found = like.stat()
+    with contextlib.suppress(PermissionError):
+        os.fchown(file, -1 if os.geteuid() else found.st_uid, found.st_gid)
+    os.fchmod(file, stat.S_IMODE(found.st_mode) & 0o666)
 
 
 def _lock(file: int) -> bool:

@@ -177,7 +177,9 @@ class Ledger(Reader):
         Raises: LedgerError, if it could not be committed.
         """
         now = self._clock.now()
-        return self._run(lambda connection: reconcile_ended(self._store, connection, now=now))
+        settled = self._run(lambda connection: reconcile_ended(self._store, connection, now=now))
+        with self._reading_calls():  # removes the journals that they left
+            return settled
 
     def open_budgets(self, budgets: Sequence[BudgetCheck]) -> None:
         """Sum up what was charged against `budgets` so far, so that no request has to wait for that.

@@ -28,7 +28,8 @@ def open(  # noqa: A001 - read as ledger.open
     `durability`: `process` survives the death of any of our processes, `power`
     the loss of power too, at the price of a disk flush for each group of rows.
     `busy_timeout_s` is how long a write waits for other processes' writes.
-    With `is_read_only`, nothing is made, changed or migrated.
+    With `is_read_only`, nothing is made or migrated, and nothing changed but what running or killed processes have
+    noted beside the tables, which is put into them.
     Raises: LedgerError, if it cannot be a ledger (a folder, another file, a read-only
     place, no server), SchemaTooNew, and MissingExtra without psycopg; nothing is changed then.
     """

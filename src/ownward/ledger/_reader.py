@@ -144,7 +144,8 @@ class Reader:
 
     def query_budgets(self, budgets: Sequence[BudgetCheck]) -> list[BudgetState]:
         """Return what was charged and is reserved against each of `budgets`; zeros where nobody was held to it yet."""
-        with self._reading(), self._store.reading() as reader:
+        adds_up_tasks = any(check.kind == "task" for check in budgets)
+        with self._reading_calls() if adds_up_tasks else self._reading(), self._store.reading() as reader:
             return query_states(reader, budgets)
 
     def query_certificates(self, workload: str | None = None) -> list[CertificateRow]:

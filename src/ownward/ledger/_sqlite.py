@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import sqlite3
+import stat
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -72,10 +73,10 @@ _NEXT_STEPS = {
 class JournalInUse(Exception):
     """Another process notes calls, which it may not where accounts are kept; it was asked to stop."""
 
-    def __init__(self, path: Path) -> None:
-        """Name its journal."""
-        super().__init__(f"the process that writes {path.name} still notes calls there, and was asked to stop")
-        self.path = path
+    def __init__(self, paths: Sequence[Path]) -> None:
+        """Name its journal, and those of others."""
+        super().__init__(f"the process that writes {paths[0].name} still notes calls there, and was asked to stop")
+        self.paths = paths
 
 
 class SqliteStore:
@@ -92,7 +93,9 @@ class SqliteStore:
         checkpoint_rules: CheckpointRules = _CHECKPOINT_RULES,
     ) -> None:
         """Keep where it is; nothing is opened yet."""
-        self._path = path
+        self._given = path.absolute()  # what the heartbeat looks for
+        self._name = str(path)
+        self._path = Path(os.path.realpath(path))  # as SQLite does: all names of a ledger share what lies beside it
         self._checkpoint_rules = checkpoint_rules
         self._durability = durability
         self._busy_timeout_s = busy_timeout_s
@@ -104,7 +107,7 @@ class SqliteStore:
     @property
     def name(self) -> str:
         """The file's path."""
-        return str(self._path)
+        return self._name
 
     @property
     def is_on_this_machine(self) -> bool:
@@ -149,7 +152,7 @@ class SqliteStore:
         return WritingConnection(
             connection.raw,
             checkpoints,
-            path=self._path,
+            path=self._given,
             busy_timeout_s=self._busy_timeout_s,
             flushes=self._durability == "power",
         )
@@ -180,7 +183,7 @@ class SqliteStore:
     def journal_of(self, run_id: str) -> Journal | None:
         """Return the journal of this process; None where a commit must outlive the loss of power."""
         if IS_POSSIBLE and self._durability == "process":
-            self._journal = Journal(path_of(self._path, run_id))
+            self._journal = Journal(path_of(self._path, run_id), like=self._path)
         return self._journal
 
     def post_journals(self, connection: Connection) -> list[LedgerError]:
@@ -193,17 +196,19 @@ class SqliteStore:
             return
         with self.reading() as reader:
             waiting = self._find_unposted(reader)
-            if not os.access(self._path, os.W_OK):
+            if not (os.access(self._path, os.W_OK) and os.access(self._path.parent, os.W_OK)):
                 self._wait_for_posting(reader, waiting)
+                return
+            if not waiting:
+                remove_posted(reader, self._path)
                 return
         connection = self.connect()
         try:
-            if waiting:
-                connection.execute("PRAGMA wal_autocheckpoint = 0")  # the log is its writer's business
-                connection.begin()
-                for fault in self.post_journals(connection):
-                    _log.error("%s", fault)
-                connection.commit()
+            connection.execute("PRAGMA wal_autocheckpoint = 0")  # the log is its writer's business
+            connection.begin()
+            for fault in self.post_journals(connection):
+                _log.error("%s", fault)
+            connection.commit()
             remove_posted(connection, self._path)
         finally:
             connection.rollback()
@@ -240,13 +245,10 @@ class SqliteStore:
             return
         if self._journal is not None:
             self._journal.close()
-        for path in find_journals(self._path):
-            file = lock_journal(path)
-            if file is not None:
-                os.close(file)
-            elif path.exists():
+        if in_use := [path for path in find_journals(self._path) if _is_in_use(path)]:
+            for path in in_use:
                 ask_to_stop(path)
-                raise JournalInUse(path)
+            raise JournalInUse(in_use)
         for fault in self.post_journals(connection):
             _log.error("%s", fault)
 
@@ -280,16 +282,22 @@ class SqliteStore:
             return False
         deadline_s = time.monotonic() + _STOPPING_PATIENCE_S
         while time.monotonic() < deadline_s:
-            file = lock_journal(error.path)
-            if file is not None:
-                os.close(file)
-            if file is not None or not error.path.exists():
+            if not any(_is_in_use(path) for path in error.paths):
                 return True
             time.sleep(_WAL_RETRY_S)
         return False
 
     def translate(self, error: BaseException, doing: str) -> LedgerError:
         """Return what SQLite said as our error."""
+        if isinstance(error, JournalInUse):
+            return LedgerError(
+                f"the first budget cannot be opened: {error}",
+                where=str(error.paths[0]),
+                allowed="Where budgets are kept, no process notes calls beside the ledger;"
+                f" each that does is asked to stop, and waited for {_STOPPING_PATIENCE_S:g} s",
+                next_step="Find the process that holds the file (fuser FILE) and let it go on (kill -CONT PID) or end"
+                " it; nothing was changed",
+            )
         name = getattr(error, "sqlite_errorname", "") or type(error).__name__
         message = f"cannot {doing} the ledger: {error} ({name})"
         if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
@@ -311,7 +319,7 @@ class SqliteStore:
             connection.close()
 
     def _open(self, mode: Literal["ro", "rw", "rwc"], *, timeout_s: float | None = None) -> SqliteConnection:
-        uri = f"file:{quote(os.fspath(self._path.absolute()))}?mode={mode}"
+        uri = f"file:{quote(os.fsencode(self._path))}?mode={mode}"
         if mode == "ro" and self._is_at_rest():
             uri += "&immutable=1"
         raw = sqlite3.connect(
@@ -440,6 +448,18 @@ class SqliteStore:
                     next_step="Put the ledger on a local disk, or use a postgresql:// address",
                 )
             return
+
+
+def _is_in_use(path: Path) -> bool:
+    """Return whether a process notes in a journal, or could without being found out."""
+    file = lock_journal(path)
+    if file is not None:
+        os.close(file)
+        return False
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)  # all else cannot be read either, which is told
+    except FileNotFoundError:
+        return False
 
 
 def _tables(connection: SqliteConnection) -> set[str]:

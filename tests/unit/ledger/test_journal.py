@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -18,53 +18,12 @@ from typing import Any
 import pytest
 
 from ledger_rows import usual_intent, usual_request, usual_settlement
+from noted_ledgers import NOW, begin, count, leave_behind, noted, request, states, warm
 from ownward import ledger
 from ownward.core import LedgerError
-from ownward.ledger import BudgetCheck, BudgetSpent, Intent, Ledger, Outcome, Request
+from ownward.ledger import BudgetCheck, BudgetSpent, Outcome
 from ownward.ledger._commits import Committer
-from ownward.ledger._journal import find_journals, read_journal
-
-NOW = datetime(2026, 11, 1, tzinfo=UTC)
-
-
-def request(name: str, high: int = 9) -> tuple[Request, Intent]:
-    return usual_request(name, at=NOW), usual_intent(name, at=NOW, high=high)
-
-
-@pytest.fixture
-def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where a ledger is whose event loop always writes itself, notes from its second call on, and posts when asked."""
-    settings = {"_SLOW_S": 60.0, "_OFTEN": 1, "_POST_S": 3600.0}
-    for name, value in settings.items():
-        monkeypatch.setattr(f"ownward.ledger._writer.{name}", value)
-    return tmp_path / "ledger.db"
-
-
-def count(path: Path, table: str) -> int:
-    with sqlite3.connect(path) as reader:
-        ((found,),) = reader.execute(f"SELECT COUNT(*) FROM {table}").fetchall()
-    reader.close()
-    return int(found)
-
-
-def noted(path: Path) -> int:
-    """How many notes lie beside a ledger that are not in its tables."""
-    with sqlite3.connect(path) as reader:
-        marks = dict(reader.execute("SELECT run_id, number FROM journal_marks").fetchall())
-    reader.close()
-    return sum(len(read_journal(at, after=marks.get(run_id, 0))) for at, run_id in find_journals(path).items())
-
-
-async def begin(book: Ledger, name: str, high: int = 9) -> None:
-    await book.begin(*request(name, high), is_fresh=True)
-
-
-async def warm(book: Ledger) -> None:
-    """The first commit opens the database, on the thread; one on the event loop has it open the journal."""
-    await book.begin(*request("first"))
-    await book.flush()
-    await book.begin(*request("second"))
-    await book.flush()
+from ownward.ledger._journal import find_journals
 
 
 async def until(condition: object) -> None:
@@ -72,11 +31,6 @@ async def until(condition: object) -> None:
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < deadline_s
         await asyncio.sleep(0.005)
-
-
-def states(book: Ledger) -> dict[str, str]:
-    """What became of each call but those that warmed it up."""
-    return {r["request_id"]: r["state"] for r in book.export_rows() if r["request_id"] not in {"first", "second"}}
 
 
 def test_a_call_is_noted_first_and_in_the_tables_a_moment_later(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,28 +181,8 @@ asyncio.run(main())
         assert states(book) == {"a": "settled", "b": "unsettled"}
 
 
-def _leave_behind(path: Path, *, change: object = None) -> Path:
-    """Leave a journal with one note beside a ledger that was closed, as a killed process does."""
-
-    async def main() -> tuple[Path, bytes]:
-        with ledger.open(path) as book:
-            await warm(book)
-            await begin(book, "a")
-            (journal,) = find_journals(path)
-            return journal, journal.read_bytes()
-
-    journal, data = asyncio.run(main())
-    with sqlite3.connect(path) as other:
-        for table in ("intents", "requests"):
-            other.execute(f"DELETE FROM {table} WHERE request_id = 'a'")
-        other.execute("DELETE FROM journal_marks")
-    other.close()
-    journal.write_bytes(data if change is None else change(data))  # type: ignore[operator]
-    return journal
-
-
 def test_a_killed_process_is_reconciled_before_anybody_has_read(path: Path) -> None:
-    _leave_behind(path)
+    leave_behind(path)
     with ledger.open(path) as book:
         assert book.reconcile() == 3
         assert states(book) == {"a": "unsettled"}
@@ -260,7 +194,7 @@ def test_a_note_that_is_not_whole_does_not_count(path: Path) -> None:
         at = data.rindex(b"}" if b"}" in data else b"]")
         return data[:at] + b"\0" * (len(data) - at)
 
-    _leave_behind(path, change=tear)
+    leave_behind(path, change=tear)
     with ledger.open(path, is_read_only=True) as book:
         assert states(book) == {}
 
@@ -268,7 +202,7 @@ def test_a_note_that_is_not_whole_does_not_count(path: Path) -> None:
 def test_a_journal_that_was_cut_off_or_only_just_made_holds_nothing(path: Path) -> None:
     for change in (lambda data: data[:4100], lambda data: b"", lambda data: b"\0" * len(data)):
         path.unlink(missing_ok=True)
-        _leave_behind(path, change=change)
+        leave_behind(path, change=change)
         with ledger.open(path, is_read_only=True) as book:
             assert states(book) == {}
 
@@ -431,7 +365,7 @@ def test_a_row_that_the_tables_refuse_takes_no_other_with_it(path: Path, caplog:
 
 
 def test_a_journal_of_another_version_is_told_and_kept(path: Path) -> None:
-    journal = _leave_behind(path, change=lambda data: data.replace(b"ownward calls 1", b"ownward calls 2"))
+    journal = leave_behind(path, change=lambda data: data.replace(b"ownward calls 1", b"ownward calls 2"))
     with ledger.open(path) as book:
         with pytest.raises(LedgerError, match="ownward calls 2") as caught:
             book.reconcile()
@@ -458,7 +392,7 @@ def test_who_may_not_write_waits_until_a_running_process_has_posted(
 
 
 def test_who_may_not_write_is_told_what_a_killed_process_left(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _leave_behind(path)
+    leave_behind(path)
     monkeypatch.setattr("os.access", lambda place, mode: Path(place) != path)
     monkeypatch.setattr("ownward.ledger._sqlite._POSTING_PATIENCE_S", 0.05)
     with (
