@@ -105,3 +105,14 @@ def test_an_answer_that_is_shorter_than_it_said_is_a_fault() -> None:
         assert connection.aborted == 1
 
     asyncio.run(main())
+
+
+def test_a_body_that_came_with_the_head_is_there_at_once_and_once_alone() -> None:
+    async def main() -> None:
+        connection: Any = Connection()
+        for body in (b"hello", b""):
+            call = Call(connection, {"method": "POST"}, keeps_alive=True, whole_body=body)
+            assert call.take_body() == body
+            assert call.take_body() is None
+
+    asyncio.run(main())

@@ -9,6 +9,7 @@ import pytest
 
 from ownward.core import BrokenStream, UpstreamTimeout
 from ownward.upstreams import Gathering, Response
+from ownward.upstreams._alarm import Alarm
 from virtual_time import run_in_virtual_time
 
 
@@ -56,6 +57,69 @@ def attached(*, stall_s: float) -> tuple[Response, Channel]:
     channel = Channel()
     response.attach(channel)
     return response, channel
+
+
+class Timers:
+    """Counts the timers that are made on an event loop, and those of them that still run."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.made: list[asyncio.TimerHandle] = []
+        loop = asyncio.get_running_loop()
+        call_at = loop.call_at
+        monkeypatch.setattr(loop, "call_at", lambda *args: self.made.append(call_at(*args)) or self.made[-1])
+
+    @property
+    def running(self) -> int:
+        return sum(not timer.cancelled() for timer in self.made)
+
+
+async def answered(response: Response) -> bytes:
+    """Return an answer that comes while it is waited for."""
+    reading = asyncio.create_task(response.read(100))
+    await asyncio.sleep(0)
+    response.feed(b"x")
+    response.finish()
+    return await reading
+
+
+def test_answers_on_one_connection_share_its_timer(monkeypatch):
+    async def main():
+        alarm, timers = Alarm(asyncio.get_running_loop()), Timers(monkeypatch)
+        for _ in range(5):
+            response, channel = attached(stall_s=60)
+            response.attach(channel, alarm)
+            assert await answered(response) == b"x"
+        assert (len(timers.made), timers.running) == (1, 1)
+        alarm.close()
+        assert timers.running == 0
+
+    asyncio.run(main())
+
+
+def test_an_answer_with_a_timer_of_its_own_leaves_none(monkeypatch):
+    async def main():
+        timers = Timers(monkeypatch)
+        response, _ = attached(stall_s=60)
+        assert await answered(response) == b"x"
+        assert (len(timers.made), timers.running) == (1, 0)
+
+    asyncio.run(main())
+
+
+def test_an_answer_that_nobody_waits_for_is_not_kept_by_its_timer():
+    async def main():
+        alarm = Alarm(asyncio.get_running_loop())
+        response, channel = attached(stall_s=60)
+        response.attach(channel, alarm)
+        reading = asyncio.create_task(response.next_chunk())
+        await asyncio.sleep(0)
+        response.feed(b"x")
+        assert await reading == b"x"
+        del response, reading
+        assert channel.aborted == 1
+        alarm.close()
+
+    asyncio.run(main())
 
 
 def test_pieces_are_handed_on_in_the_moment_they_arrive_and_the_end_is_waited_for():
