@@ -108,9 +108,9 @@ class Committer:
 
     def end_run(self) -> None:
         """Say that this run ended, where it wrote anything; raises what the database said."""
-        connection = self._connection
-        if not self.has_run or connection is None:
+        if not self.has_run or (self._connection is None and not self.unposted):
             return
+        connection = self._connect()
         now_us = to_us(self._clock.now())
         try:
             connection.begin()

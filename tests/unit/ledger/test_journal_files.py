@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -21,6 +23,8 @@ from ownward import ledger
 from ownward.core import LedgerError
 from ownward.ledger import BudgetCheck
 from ownward.ledger._journal import Journal, ask_to_stop, find_journals, lock_journal, path_of, read_journal
+from ownward.ledger._posting import remove_posted
+from ownward.ledger._sqlite import SqliteStore
 
 BUDGET = BudgetCheck(
     kind="workload", name="w", limit_picousd=1000, starts_at=NOW - timedelta(days=1), ends_at=NOW + timedelta(days=1)
@@ -347,5 +351,69 @@ def test_threads_that_settle_while_the_event_loop_notes_lose_nothing(
                 is_over.set()
             found = states(book)
             assert (len(found), set(found.values())) == (300, {"settled"})
+
+    asyncio.run(main())
+
+
+def test_only_what_is_in_the_tables_is_removed(path: Path) -> None:
+    journal = leave_behind(path)
+    store = SqliteStore(path, durability="process", busy_timeout_s=1)
+    with store.reading() as reader:
+        remove_posted(reader, path)
+        assert journal.exists()
+        store.post_for_reading()
+        assert not journal.exists()
+    store.close()
+
+
+def test_a_half_is_begun_anew_only_when_all_in_it_is_in_the_tables(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal")
+    assert journal.open()
+
+    def numbers() -> list[int]:
+        return [one.number for one in read_journal(journal.path)]
+
+    assert journal.enter([])
+    journal.take()
+    assert journal.enter([])  # in the other half
+    journal.take()  # the first was not posted: what follows may not take its place
+    assert journal.enter([])
+    assert numbers() == [1, 2, 3]
+    journal.note_posting(2)
+    journal.take()
+    assert journal.enter([])  # where the first was, and after what is in the other half
+    assert numbers() == [2, 3, 4]
+    journal.note_posting(3)
+    journal.take()
+    assert journal.enter([])  # where the second was, before the third, which is in the tables and counts no more
+    assert numbers() == [4, 5]
+    journal.close()
+
+
+def test_closing_after_a_fault_puts_what_is_noted_into_the_tables(path: Path) -> None:
+    async def main() -> None:
+        with ledger.open(path) as book:
+            await warm(book)
+            await begin(book, "a")
+            book._writer._note_failure(LedgerError("the disk was full for a moment"))
+            assert noted(path) == 1
+
+    asyncio.run(main())
+    assert (find_journals(path), count(path, "intents")) == ({}, 3)
+
+
+def test_closing_where_nothing_can_be_written_tells_and_keeps_what_is_noted(path: Path) -> None:
+    async def main() -> None:
+        book = ledger.open(path, busy_timeout_s=0.05)
+        await warm(book)
+        await begin(book, "a")
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        with contextlib.closing(other), pytest.raises(LedgerError, match="locked"):
+            await asyncio.to_thread(book.close)
+        assert noted(path) == 1
+        with ledger.open(path, is_read_only=True) as reader:
+            assert states(reader) == {"a": "intent"}  # its process runs
+        assert find_journals(path) == {}
 
     asyncio.run(main())
