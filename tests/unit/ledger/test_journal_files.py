@@ -17,11 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from ledger_rows import usual_settlement
+from ledger_rows import usual_intent, usual_request, usual_settlement
 from noted_ledgers import NOW, begin, count, leave_behind, noted, request, states, warm
 from ownward import ledger
 from ownward.core import LedgerError
-from ownward.ledger import BudgetCheck
+from ownward.ledger import BudgetCheck, LimitTake
 from ownward.ledger._journal import Journal, ask_to_stop, find_journals, lock_journal, path_of, read_journal
 from ownward.ledger._posting import remove_posted
 from ownward.ledger._sqlite import SqliteStore
@@ -415,5 +415,23 @@ def test_closing_where_nothing_can_be_written_tells_and_keeps_what_is_noted(path
         with ledger.open(path, is_read_only=True) as reader:
             assert states(reader) == {"a": "intent"}  # its process runs
         assert find_journals(path) == {}
+
+    asyncio.run(main())
+
+
+def test_what_is_large_or_held_to_a_limit_goes_into_the_tables(path: Path) -> None:
+    take = LimitTake(key_id="k", kind="requests", amount=1, per_minute=100)
+
+    async def main() -> None:
+        with ledger.open(path) as book:
+            await warm(book)
+            await book.begin(
+                usual_request("large", at=NOW, reason="x" * 20_000), usual_intent("large", at=NOW), is_fresh=True
+            )
+            assert (noted(path), count(path, "intents")) == (0, 3)
+            states_of = await book.begin(*request("held"), limits=[take], is_fresh=True)
+            assert (noted(path), len(states_of)) == (0, 1)
+            book.settle(usual_settlement("held", at=NOW, charge=5), releases=[(take, 1)])
+            assert noted(path) == 0
 
     asyncio.run(main())
