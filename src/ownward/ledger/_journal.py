@@ -49,7 +49,8 @@ _HEAD: Final = struct.Struct("<IIQ")  # of an entry: bytes of its text, checksum
 _MOST_BYTES: Final = 16_384  # what is longer goes into the tables
 _INT64_END: Final = 1 << 63
 _RUN_ID: Final = re.compile("run_[0-9A-HJKMNP-TV-Z]{26}")  # a copy of another name would be noted twice
-_OPENLY: Final = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)  # a pipe would be waited for
+_PLAINLY: Final = sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOFOLLOW", "O_BINARY"))
+"""A pipe is not waited for, and a link leads nowhere."""
 _INTENT_BOUNDS: Final = slice(7, 10)  # input_tokens_high, output_tokens_high, charge_high_picousd
 
 _encode = msgspec.json.Encoder().encode
@@ -229,11 +230,12 @@ def read_journal(path: Path, *, after: int = 0) -> list[Noted]:
     Raises: LedgerError, if it is no journal, or holds what this version cannot read.
     """
     try:
-        file = os.open(path, os.O_RDONLY | _OPENLY)
+        file = os.open(path, os.O_RDONLY | _PLAINLY)
         try:
             if not stat.S_ISREG(os.fstat(file).st_mode):
                 raise _unreadable(str(path), "it is no file")
-            data = os.pread(file, _FILE_BYTES, 0)
+            with open(file, "rb", closefd=False) as opened:
+                data = opened.read(_FILE_BYTES)
         finally:
             os.close(file)
     except FileNotFoundError:
@@ -261,7 +263,7 @@ def read_journal(path: Path, *, after: int = 0) -> list[Noted]:
 def ask_to_stop(path: Path) -> None:
     """Ask the process that notes in a journal to stop; it answers by giving up its lock."""
     with contextlib.suppress(OSError):
-        file = os.open(path, os.O_RDWR | _OPENLY)
+        file = os.open(path, os.O_RDWR | _PLAINLY)
         try:
             if os.pread(file, len(_MAGIC), 0) == _MAGIC:
                 os.pwrite(file, b"!", _WANTED_AT)
@@ -275,7 +277,7 @@ def lock_journal(path: Path) -> int | None:
     Closing the file lets go of it. Only who holds the lock removes what has this name.
     """
     try:
-        file = os.open(path, os.O_RDWR | _OPENLY)
+        file = os.open(path, os.O_RDWR | _PLAINLY)
     except OSError:
         return None
     if not _lock(file):
@@ -319,6 +321,8 @@ def _share(file: int, like: Path) -> None:
 
 def _lock(file: int) -> bool:
     """Lock an open file, or close it."""
+    if sys.platform == "win32":
+        return True  # nobody notes there: it was copied from elsewhere
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

@@ -1,4 +1,4 @@
-"""SQLite in WAL mode: one file, one writer at a time over all processes, readers that never wait."""
+"""SQLite in WAL mode: one file, one writer at a time over all processes, readers that wait for notes alone."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from ledger_rows import usual_intent, usual_request, usual_settlement
 from noted_ledgers import NOW, begin, count, leave_behind, noted, request, states, warm
 from ownward import ledger
 from ownward.core import LedgerError
-from ownward.ledger import BudgetCheck, LimitTake
+from ownward.ledger import BudgetCheck, BudgetSpent, LimitTake
 from ownward.ledger._journal import Journal, ask_to_stop, find_journals, lock_journal, path_of, read_journal
 from ownward.ledger._posting import remove_posted
 from ownward.ledger._sqlite import SqliteStore
@@ -433,5 +433,94 @@ def test_what_is_large_or_held_to_a_limit_goes_into_the_tables(path: Path) -> No
             assert (noted(path), len(states_of)) == (0, 1)
             book.settle(usual_settlement("held", at=NOW, charge=5), releases=[(take, 1)])
             assert noted(path) == 0
+
+    asyncio.run(main())
+
+
+def test_a_half_that_is_full_to_its_last_byte_ends_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ownward.ledger._journal._HALF_BYTES", 2 * (16 + len("[]")))
+    journal = Journal(tmp_path / "journal")
+    assert journal.open()
+    assert journal.enter([])
+    assert journal.enter([])
+    assert not journal.enter([])
+    journal.take()
+    assert journal.enter([])
+    assert [one.number for one in read_journal(journal.path)] == [1, 2, 3]
+    journal.close()
+
+
+def test_a_call_held_to_its_tasks_budget_counts_what_others_have_noted(path: Path) -> None:
+    budget = BudgetCheck(kind="task", name="task", limit_picousd=100, starts_at=NOW, ends_at=None)
+
+    async def main() -> None:
+        with ledger.open(path) as book, ledger.open(path) as other:
+            await warm(book)
+            await other.begin(*request("third"))
+            await other.begin(usual_request("a", at=NOW, task_id="task"), usual_intent("a", at=NOW, high=60))
+            await begin(book, "b")
+            await book.begin(
+                usual_request("c", at=NOW, task_id="task"), usual_intent("c", at=NOW, high=30), is_fresh=True
+            )
+            assert noted(path) == 2
+            held = usual_request("d", at=NOW, task_id="task"), usual_intent("d", at=NOW, high=11)
+            with pytest.raises(BudgetSpent):
+                await other.begin(*held, budgets=[budget], is_fresh=True)
+            held = usual_request("e", at=NOW, task_id="task"), usual_intent("e", at=NOW, high=10)
+            await book.begin(*held, budgets=[budget], is_fresh=True)
+            assert noted(path) == 0
+            held = usual_request("f", at=NOW, task_id="task"), usual_intent("f", at=NOW, high=1)
+            with pytest.raises(BudgetSpent):
+                await book.begin(*held, budgets=[budget], is_fresh=True)
+
+    asyncio.run(main())
+
+
+def test_no_journal_is_opened_where_another_process_has_opened_a_budget_meanwhile(path: Path) -> None:
+    with ledger.open(path) as book, ledger.open(path) as other:
+        asyncio.run(begin(book, "a"))
+        other.open_budgets([BUDGET])
+        book._run(book._writer._committer.open_journal)
+        assert find_journals(path) == {}
+        asyncio.run(begin(book, "b"))
+        (state,) = other.query_budgets([BUDGET])
+        assert state.reserved_picousd == 18
+
+
+@pytest.mark.parametrize("how", ["at once", "with a call"])
+def test_a_later_settlement_counts_though_an_earlier_one_waits_for_another_process(path: Path, how: str) -> None:
+    async def main() -> None:
+        with ledger.open(path) as book:
+            await warm(book)
+            for number in range(40):  # so that calls are written before anybody has to wait
+                await begin(book, f"r{number}")
+            other = sqlite3.connect(path, isolation_level=None)
+            other.execute("BEGIN IMMEDIATE")
+            await asyncio.to_thread(book.settle, usual_settlement("r7", at=NOW, charge=1))
+            book.settle(usual_settlement("r7", at=NOW, charge=2))
+            beginning = asyncio.create_task(begin(book, "late")) if how == "with a call" else None
+            await asyncio.sleep(0.02)
+            with contextlib.closing(other):
+                other.execute("COMMIT")
+            if beginning is not None:
+                await beginning
+            await book.flush()
+            (row,) = book.query_requests(request_id="r7")
+            assert row.charge_picousd == 2
+
+    asyncio.run(main())
+
+
+def test_nothing_is_noted_while_the_tables_cannot_be_written(path: Path) -> None:
+    async def main() -> None:
+        with ledger.open(path) as book:
+            await warm(book)
+            await begin(book, "a")
+            assert noted(path) == 1
+            book._writer._note_failure(LedgerError("the disk was full for a moment"))
+            await begin(book, "b")
+            assert (noted(path), book.is_failing) == (0, False)
+            await begin(book, "c")
+            assert states(book) == {"a": "intent", "b": "intent", "c": "intent"}
 
     asyncio.run(main())
