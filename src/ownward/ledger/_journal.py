@@ -43,7 +43,7 @@ IS_POSSIBLE: Final = sys.platform != "win32"  # files can be locked, and written
 _MAGIC: Final = b"ownward calls 1\n"
 _WANTED_AT: Final = len(_MAGIC)
 _HEADER_BYTES: Final = 4096
-_HALF_BYTES: Final = 512 * 1024
+_HALF_BYTES: Final = 1024 * 1024
 _FILE_BYTES: Final = _HEADER_BYTES + 2 * _HALF_BYTES
 _HEAD: Final = struct.Struct("<IIQ")  # of an entry: bytes of its text, checksum, number
 _MOST_BYTES: Final = 16_384  # what is longer goes into the tables

@@ -121,7 +121,7 @@ def test_both_halves_are_written_by_turns(path: Path, monkeypatch: pytest.Monkey
                 await asyncio.sleep(0.001)
             (journal,) = find_journals(path)
             data = journal.read_bytes()
-            assert all(data[4096 + half * 512 * 1024] for half in (0, 1))  # the size of a note
+            assert all(data[4096 + half * 1024 * 1024] for half in (0, 1))  # the size of a note
             assert len(states(book)) == 200
 
     asyncio.run(main())
