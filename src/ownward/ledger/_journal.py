@@ -51,6 +51,10 @@ _INT64_END: Final = 1 << 63
 _RUN_ID: Final = re.compile("run_[0-9A-HJKMNP-TV-Z]{26}")  # a copy of another name would be noted twice
 _PLAINLY: Final = sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOFOLLOW", "O_BINARY"))
 """A pipe is not waited for, and a link leads nowhere."""
+_USE_ITS_VERSION: Final = (
+    "Use the version that wrote it. If the file is damaged, keep it elsewhere: what it held and the tables do not is"
+    " lost"
+)
 _INTENT_BOUNDS: Final = slice(7, 10)  # input_tokens_high, output_tokens_high, charge_high_picousd
 
 _encode = msgspec.json.Encoder().encode
@@ -233,7 +237,7 @@ def read_journal(path: Path, *, after: int = 0) -> list[Noted]:
         file = os.open(path, os.O_RDONLY | _PLAINLY)
         try:
             if not stat.S_ISREG(os.fstat(file).st_mode):
-                raise _unreadable(str(path), "it is no file")
+                raise _unreadable(str(path), "it is no file", next_step="Move it away: ownward did not make it")
             with open(file, "rb", closefd=False) as opened:
                 data = opened.read(_FILE_BYTES)
         finally:
@@ -241,7 +245,8 @@ def read_journal(path: Path, *, after: int = 0) -> list[Noted]:
     except FileNotFoundError:
         return []  # its process has put everything into the tables and removed it
     except OSError as error:
-        raise _unreadable(str(path), error.strerror or str(error)) from error
+        next_step = "Give it the owner and the permissions of the ledger, or move away what is no journal of ownward's"
+        raise _unreadable(str(path), error.strerror or str(error), next_step=next_step) from error
     if not data.startswith(_MAGIC):
         if not data.strip(b"\0"):
             return []  # its process has only just made it
@@ -362,13 +367,12 @@ def _read(text: bytes, *, where: str) -> Sequence[Rows]:
         raise _unreadable(where, str(error)) from error
 
 
-def _unreadable(where: str, why: str) -> LedgerError:
+def _unreadable(where: str, why: str, *, next_step: str = _USE_ITS_VERSION) -> LedgerError:
     return LedgerError(
         f"a journal of the ledger cannot be read: {why}",
         where=where,
         allowed="A file that ownward wrote, of a version up to this one",
-        next_step="Use the version that wrote it. If the file is damaged, keep it elsewhere: what it held and the"
-        " tables do not is lost",
+        next_step=next_step,
     )
 
 

@@ -120,6 +120,24 @@ def test_what_is_no_journal_but_has_the_name_of_one_is_told_at_once(path: Path, 
     assert os.path.lexists(wrong)
 
 
+def test_a_journal_that_may_not_be_read_is_told_with_what_to_do(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = leave_behind(path)
+    os_open = os.open
+
+    def deny(place: Path, *rest: int) -> int:
+        if place == journal:
+            raise PermissionError(13, "Permission denied")
+        return os_open(place, *rest)
+
+    with ledger.open(path) as book:
+        monkeypatch.setattr("os.open", deny)
+        with pytest.raises(LedgerError, match="cannot be read: Permission denied") as caught:
+            book.reconcile()
+        assert "the owner and the permissions of the ledger" in (caught.value.next_step or "")
+        monkeypatch.undo()
+        assert book.reconcile() == 3
+
+
 def test_nobody_is_asked_to_stop_in_a_file_that_is_no_journal(tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.write_bytes(b"x" * 100)
@@ -522,5 +540,17 @@ def test_nothing_is_noted_while_the_tables_cannot_be_written(path: Path) -> None
             assert (noted(path), book.is_failing) == (0, False)
             await begin(book, "c")
             assert states(book) == {"a": "intent", "b": "intent", "c": "intent"}
+
+    asyncio.run(main())
+
+
+def test_the_first_call_held_to_a_budget_counts_what_a_killed_process_left(path: Path) -> None:
+    leave_behind(path)
+
+    async def main() -> None:
+        with ledger.open(path) as book:
+            await book.begin(*request("b", 20), budgets=[BUDGET])
+            (state,) = book.query_budgets([BUDGET])
+            assert state.reserved_picousd == 9 + 9 + 9 + 20
 
     asyncio.run(main())
