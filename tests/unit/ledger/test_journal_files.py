@@ -476,6 +476,7 @@ def test_a_call_held_to_its_tasks_budget_counts_what_others_have_noted(path: Pat
             await warm(book)
             await other.begin(*request("third"))
             await other.begin(usual_request("a", at=NOW, task_id="task"), usual_intent("a", at=NOW, high=60))
+            await other.flush()
             await begin(book, "b")
             await book.begin(
                 usual_request("c", at=NOW, task_id="task"), usual_intent("c", at=NOW, high=30), is_fresh=True
