@@ -114,7 +114,7 @@ class Committer:
         now_us = to_us(self._clock.now())
         try:
             connection.begin()
-            posted = self._post(connection, [], None)
+            posted = self._post(connection, [])
             connection.execute(CLOSE_RUN, (now_us, now_us, self._run_id))
             connection.execute(RELEASE_HOLDS, (self._run_id,))
             connection.commit()
@@ -148,13 +148,22 @@ class Committer:
             self._connection = self._store.connect_writer()
         return self._connection
 
-    def _post(self, connection: Connection, entries: list[Entry], rest: Callable[[], object] | None) -> int:
+    def _post(
+        self,
+        connection: Connection,
+        entries: list[Entry],
+        *,
+        is_careful: bool = True,
+        rest: Callable[[], object] | None = None,
+    ) -> int:
         """Put what is noted into the tables first: what follows may refer to it. Return up to which number.
 
         A settlement or a further call refers to what this process noted; other entries to anybody's.
         """
         noted = [] if self._journal is None else self._journal.take()
-        faults = post(self._store, connection, self._run_id, noted, rest=rest) if noted else []
+        faults: list[LedgerError] = []
+        if noted:
+            faults = post(self._store, connection, self._run_id, noted, is_careful=is_careful, rest=rest)
         if any(entry.call is not None or any(check.kind == "task" for check in entry.checks) for entry in entries):
             faults += self._store.post_journals(connection)
         for fault in faults:
@@ -167,7 +176,7 @@ class Committer:
             self._journal.note_posting(up_to)
 
     def _commit_together(self, connection: Connection, entries: list[Entry], rest: Callable[[], object] | None) -> None:
-        posted = self._post(connection, entries, rest)
+        posted = self._post(connection, entries, is_careful=False, rest=rest)
         rows = [row for entry in self._admit(connection, entries) for row in entry.rows]
         calls = [entry for entry in entries if entry.call is not None]
         has_run = self._add_run(connection, entries)
@@ -182,7 +191,8 @@ class Committer:
         self, connection: Connection, entries: list[Entry], rest: Callable[[], object] | None
     ) -> None:
         """Write what can be written: one entry's fault is its own."""
-        posted = self._post(connection, entries, rest)
+        del rest  # a row is refused seldom
+        posted = self._post(connection, entries)
         has_run = self._add_run(connection, entries)
         for entry in entries:
             connection.execute("SAVEPOINT one")

@@ -28,17 +28,24 @@ def post(
     run_id: str,
     noted: Sequence[Noted],
     *,
+    is_careful: bool = True,
     rest: Callable[[], object] | None = None,
 ) -> list[LedgerError]:
     """Put what a run noted into the tables, within the caller's transaction; return which rows were refused.
 
-    What is there already is passed over. `rest` is called now and then.
+    What is there already is passed over. `rest` is called now and then. Where it is not `is_careful`, a row that is
+    refused raises what the database says, and the caller begins again: a savepoint copies every page that is changed.
     """
     mark = posted_up_to(connection, run_id)
     new = [one for one in noted if one.number > mark]
     if not new:
         return []
-    refused = _post_entries(store, connection, [rows for one in new for rows in one.entries], rest=rest)
+    entries = [rows for one in new for rows in one.entries]
+    refused: list[LedgerError] = []
+    if is_careful:
+        refused = _post_what_can_be(store, connection, entries)
+    else:
+        insert_rows(connection, [row for rows in entries for row in rows], rest=rest)
     connection.execute(_SET_MARK, (run_id, new[-1].number))
     return refused
 
@@ -69,14 +76,12 @@ def remove_posted(connection: Connection, ledger: Path) -> None:
             os.close(file)
 
 
-def _post_entries(
-    store: Store, connection: Connection, entries: Sequence[Rows], *, rest: Callable[[], object] | None = None
-) -> list[LedgerError]:
+def _post_what_can_be(store: Store, connection: Connection, entries: Sequence[Rows]) -> list[LedgerError]:
     """Put entries into the tables, within the caller's transaction; return which rows were refused."""
     connection.execute("SAVEPOINT posting")
     refused: list[LedgerError] = []
     try:
-        insert_rows(connection, [row for rows in entries for row in rows], rest=rest)
+        insert_rows(connection, [row for rows in entries for row in rows])
     except Exception as error:
         if not store.is_row_fault(error):
             raise

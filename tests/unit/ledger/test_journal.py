@@ -24,6 +24,7 @@ from ownward.core import LedgerError
 from ownward.ledger import BudgetCheck, BudgetSpent, Outcome
 from ownward.ledger._commits import Committer
 from ownward.ledger._journal import find_journals
+from ownward.ledger._sqlite_connections import SqliteConnection
 
 
 async def until(condition: object) -> None:
@@ -277,9 +278,9 @@ def test_many_notes_are_put_into_the_tables_by_the_thread(path: Path, monkeypatc
             posted: list[str] = []
             post = Committer._post
 
-            def note_post(committer: Committer, *parts: Any) -> int:
+            def note_post(committer: Committer, *parts: Any, **how: Any) -> int:
                 posted.append(threading.current_thread().name)
-                return post(committer, *parts)
+                return post(committer, *parts, **how)
 
             monkeypatch.setattr(Committer, "_post", note_post)
             await book.begin(*request("a"))
@@ -362,6 +363,59 @@ def test_a_row_that_the_tables_refuse_takes_no_other_with_it(path: Path, caplog:
             assert states(book) == {"a": "intent", "b": "intent"}
 
     asyncio.run(main())
+
+
+def test_the_thread_copies_no_pages_unless_a_row_is_refused(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("ownward.ledger._writer._POST_S", 0.02)
+    said: list[str] = []
+    execute = SqliteConnection.execute
+
+    def note_saying(connection: SqliteConnection, sql: str, *values: Any) -> int:
+        said.append(sql)
+        return execute(connection, sql, *values)
+
+    async def main() -> None:
+        with ledger.open(path) as book:
+            await warm(book)
+            monkeypatch.setattr(SqliteConnection, "execute", note_saying)
+            await begin(book, "a")
+            await begin(book, "b")
+            await until(lambda: count(path, "intents") == 4)
+            assert said
+            assert not any("SAVEPOINT" in sql for sql in said)
+            await begin(book, "c")
+            book.settle(usual_settlement("nobody", at=NOW, charge=5))
+            book.settle(usual_settlement("c", at=NOW, charge=7))
+            await until(lambda: count(path, "settlements"))
+            assert any("SAVEPOINT" in sql for sql in said)
+            assert "a row was refused" in caplog.text
+            assert noted(path) == 0
+            assert states(book) == {"a": "intent", "b": "intent", "c": "settled"}
+
+    with contextlib.suppress(LedgerError):  # told by whoever asks next, here by closing
+        asyncio.run(main())
+    assert count(path, "settlements") == 1
+
+
+def test_the_thread_lets_the_event_loop_run_between_a_few_rows(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ownward.ledger._writer._POST_S", 0.05)
+    let_run: list[str] = []
+    monkeypatch.setattr(
+        "ownward.ledger._writer.let_others_run", lambda: let_run.append(threading.current_thread().name)
+    )
+
+    async def main() -> None:
+        with ledger.open(path) as book:
+            await warm(book)
+            for number in range(9):
+                await begin(book, f"r{number}")
+            await until(lambda: count(path, "intents") == 11)
+
+    asyncio.run(main())
+    assert set(let_run) == {"ownward-ledger"}
+    assert len(let_run) >= 3 * 3  # after every four rows of three tables
 
 
 def test_a_journal_of_another_version_is_told_and_kept(path: Path) -> None:
