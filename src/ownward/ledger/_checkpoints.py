@@ -6,15 +6,15 @@ By itself SQLite does this within a commit: about one in a hundred requests woul
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
+import sys
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-
-from ownward.ledger._yielding import run_when_others_do_not
 
 _PASSES_AT_ONCE: Final = 4
 _FEW_FRAMES: Final = 200
@@ -23,6 +23,7 @@ _LOOK_COMMITS: Final = 64
 _TRIES: Final = 200
 _TRY_AGAIN_S: Final = 0.005
 _PATIENCE_S: Final = 0.02
+_NICE: Final = 10
 
 # Pages that commits of this schema change: a few for each row, up to where rows share them (measured: 14 frames for a
 # request of two commits and four rows, 70 for a commit of 250 rows). What it really comes to is learned.
@@ -30,6 +31,13 @@ _FRAMES_PER_ROW: Final = 3.3
 _FRAMES_PER_LARGE_COMMIT: Final = 12.0
 _FRAMES_PER_LATER_ROW: Final = 0.3
 _FACTORS: Final = (0.25, 8.0)
+
+
+def _yield_to_requests() -> None:
+    """Have this thread run when requests leave the processor free, where threads have a priority of their own."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +157,7 @@ class Checkpoints:
 
     def _work(self) -> None:
         connection: sqlite3.Connection | None = None
-        run_when_others_do_not()
+        _yield_to_requests()
         try:
             while True:
                 commits_before = self._commits

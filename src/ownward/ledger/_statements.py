@@ -26,7 +26,7 @@ _REQUEST_COLUMNS = (
     "request_id, task_id, workload, route, key_id, label, dialect, is_stream, plan_sha256, reason, started_at_us"
 )
 
-_ROWS_BETWEEN_RESTS: Final = 4
+_ROWS_BETWEEN_RESTS: Final = 100
 
 _MARKS: Final = {count: ", ".join("?" * count) for count in (9, 11, 12, 14, 19)}
 

@@ -14,6 +14,7 @@ import contextlib
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from typing import Any, Final, TypeVar
@@ -24,7 +25,6 @@ from ownward.ledger._entries import Entry
 from ownward.ledger._statements import Values
 from ownward.ledger._store import Connection, Store
 from ownward.ledger._waiters import tell
-from ownward.ledger._yielding import let_others_run
 
 _T = TypeVar("_T")
 _log = logging.getLogger("ownward.ledger")
@@ -45,6 +45,9 @@ _OFTEN: Final = 8
 _OFTEN_S: Final = 1.0
 _POST_S: Final = 0.25
 _IDLE_POSTS: Final = 20
+_REST_S: Final = 0.00002
+"""How long the thread rests after some rows that it posts: the event loop is not to wait for the processor. Who merely
+yields it (`sched_yield`) would get it back late where another process wants all of it."""
 
 # After so many turns of the event loop in which one intent found no other, so many do not wait for their turn's end.
 _LONELY_TURNS: Final = 2
@@ -399,7 +402,7 @@ class Writer:
     def _rest(self) -> None:
         """Let the event loop have the processor, while nobody waits for what the thread writes."""
         if self._queue.empty():
-            let_others_run()
+            time.sleep(_REST_S)
 
     def _write(self, batch: list[Entry]) -> list[Entry]:
         """Commit what was kept and `batch`; return whom to tell."""

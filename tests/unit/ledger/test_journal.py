@@ -25,6 +25,7 @@ from ownward.ledger import BudgetCheck, BudgetSpent, Outcome
 from ownward.ledger._commits import Committer
 from ownward.ledger._journal import find_journals
 from ownward.ledger._sqlite_connections import SqliteConnection
+from ownward.ledger._writer import Writer
 
 
 async def until(condition: object) -> None:
@@ -393,18 +394,23 @@ def test_the_thread_copies_no_pages_unless_a_row_is_refused(
             assert "a row was refused" in caplog.text
             assert noted(path) == 0
             assert states(book) == {"a": "intent", "b": "intent", "c": "settled"}
+            with pytest.raises(LedgerError, match="a row was refused"):
+                await book.flush()
 
-    with contextlib.suppress(LedgerError):  # told by whoever asks next, here by closing
-        asyncio.run(main())
-    assert count(path, "settlements") == 1
+    asyncio.run(main())
 
 
-def test_the_thread_lets_the_event_loop_run_between_a_few_rows(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_thread_rests_between_rows_and_lets_the_event_loop_run(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ownward.ledger._writer._POST_S", 0.05)
-    let_run: list[str] = []
-    monkeypatch.setattr(
-        "ownward.ledger._writer.let_others_run", lambda: let_run.append(threading.current_thread().name)
-    )
+    monkeypatch.setattr("ownward.ledger._statements._ROWS_BETWEEN_RESTS", 4)
+    rests: list[str] = []
+    rest = Writer._rest
+
+    def note_rest(writer: Writer) -> None:
+        rests.append(threading.current_thread().name)
+        rest(writer)
+
+    monkeypatch.setattr(Writer, "_rest", note_rest)
 
     async def main() -> None:
         with ledger.open(path) as book:
@@ -414,8 +420,8 @@ def test_the_thread_lets_the_event_loop_run_between_a_few_rows(path: Path, monke
             await until(lambda: count(path, "intents") == 11)
 
     asyncio.run(main())
-    assert set(let_run) == {"ownward-ledger"}
-    assert len(let_run) >= 3 * 3  # after every four rows of three tables
+    assert set(rests) == {"ownward-ledger"}
+    assert len(rests) >= 3 * 3  # after every four rows of three tables
 
 
 def test_a_journal_of_another_version_is_told_and_kept(path: Path) -> None:
