@@ -191,8 +191,7 @@ class Committer:
         self, connection: Connection, entries: list[Entry], rest: Callable[[], object] | None
     ) -> None:
         """Write what can be written: one entry's fault is its own."""
-        del rest  # a row is refused seldom
-        posted = self._post(connection, entries)
+        posted = self._post(connection, entries, rest=rest)
         has_run = self._add_run(connection, entries)
         for entry in entries:
             connection.execute("SAVEPOINT one")

@@ -43,7 +43,7 @@ def post(
     entries = [rows for one in new for rows in one.entries]
     refused: list[LedgerError] = []
     if is_careful:
-        refused = _post_what_can_be(store, connection, entries)
+        refused = _post_what_can_be(store, connection, entries, rest=rest)
     else:
         insert_rows(connection, [row for rows in entries for row in rows], rest=rest)
     connection.execute(_SET_MARK, (run_id, new[-1].number))
@@ -76,12 +76,14 @@ def remove_posted(connection: Connection, ledger: Path) -> None:
             os.close(file)
 
 
-def _post_what_can_be(store: Store, connection: Connection, entries: Sequence[Rows]) -> list[LedgerError]:
+def _post_what_can_be(
+    store: Store, connection: Connection, entries: Sequence[Rows], *, rest: Callable[[], object] | None
+) -> list[LedgerError]:
     """Put entries into the tables, within the caller's transaction; return which rows were refused."""
     connection.execute("SAVEPOINT posting")
     refused: list[LedgerError] = []
     try:
-        insert_rows(connection, [row for rows in entries for row in rows])
+        insert_rows(connection, [row for rows in entries for row in rows], rest=rest)
     except Exception as error:
         if not store.is_row_fault(error):
             raise

@@ -66,7 +66,7 @@ RECONCILE: Final = (
 def insert_rows(
     connection: Connection, rows: Iterable[tuple[Table, Sequence[Any]]], *, rest: Callable[[], object] | None = None
 ) -> None:
-    """Insert rows of several tables, each after those that it refers to; `rest` is called after every few."""
+    """Insert rows of several tables, each after those that it refers to; `rest` is called in between."""
     by_table: dict[Table, list[Sequence[Any]]] = {}
     for table, values in rows:
         by_table.setdefault(table, []).append(values)
