@@ -9,12 +9,10 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
-import msgspec
-
 from ownward.pricing import Usage
 from ownward.upstreams._counts import read_anthropic_usage, read_llamacpp_timings, read_openai_usage
 from ownward.upstreams._events import EventCutter, payload
-from ownward.upstreams._json import UNREADABLE, read_leniently
+from ownward.upstreams._pieces import Piece, carries_content, parse_piece, text_in, words_of_block, words_of_chunk
 from ownward.upstreams._stencil import Stencil
 from ownward.upstreams.terms import NO_TERMS, Terms, terms_told
 
@@ -25,52 +23,7 @@ _LONGEST_MESSAGE = 500
 
 Json = dict[str, Any]
 
-
-class _Delta(msgspec.Struct, gc=False):
-    content: Any = None
-    reasoning_content: Any = None
-    reasoning: Any = None
-    tool_calls: Any = None
-    function_call: Any = None
-    refusal: Any = None
-    audio: Any = None
-
-
-class _Choice(msgspec.Struct, gc=False):
-    delta: _Delta | None = None
-    message: _Delta | None = None
-    text: Any = None
-    finish_reason: Any = None
-
-
-class _Answer(msgspec.Struct, gc=False):
-    """What we read of one event or body, in either dialect."""
-
-    id: Any = None
-    model: Any = None
-    type: Any = None
-    choices: list[_Choice] | None = None
-    usage: Any = None
-    timings: Any = None
-    error: Any = None
-    response: Any = None
-    message: Any = None
-    delta: Any = None
-    status: Any = None
-    stop_reason: Any = None
-    content: Any = None
-    output: Any = None
-    service_tier: Any = None
-    data: msgspec.Raw = msgspec.Raw()
-    results: msgspec.Raw = msgspec.Raw()
-    input_tokens: Any = None
-    incomplete_details: Any = None
-
-
 _UNUSED = Stencil()  # of answers that have no events
-
-_decode = msgspec.json.Decoder(_Answer).decode
-_decode_any = msgspec.json.Decoder().decode
 
 
 class UsageTap:
@@ -238,7 +191,7 @@ class UsageTap:
         data = payload(event)
         if not data:
             return False
-        answer = _parse(data)
+        answer = parse_piece(data)
         if answer is None:
             if data.strip() == b"[DONE]":
                 self.is_complete = True
@@ -260,22 +213,22 @@ class UsageTap:
             self._stencil.cut(event, words, self._read_words)
         return is_usage
 
-    def _words_of(self, answer: _Answer) -> str | None:
+    def _words_of(self, answer: Piece) -> str | None:
         """Return the words of an event that says nothing but words, and counts for nothing else; None of any other."""
         if answer.error is not None or isinstance(answer.usage, dict) or answer.timings is not None:
             return None
         if answer.choices is not None:
-            return _words_of_chunk(answer.choices)
+            return words_of_chunk(answer.choices)
         if self._is_anthropic:
-            return _words_of_block(answer)
+            return words_of_block(answer)
         kind = answer.type
-        return _text(answer.delta) if isinstance(kind, str) and kind.endswith(".delta") else None
+        return text_in(answer.delta) if isinstance(kind, str) and kind.endswith(".delta") else None
 
     def _read_words(self, event: bytes) -> str | None:
-        answer = _parse(payload(event))
+        answer = parse_piece(payload(event))
         return None if answer is None else self._words_of(answer)
 
-    def _read_chunk(self, answer: _Answer) -> bool:
+    def _read_chunk(self, answer: Piece) -> bool:
         if self.upstream_request_id is None:
             self.upstream_request_id = _id(answer.id)
         choices = answer.choices
@@ -283,8 +236,8 @@ class UsageTap:
             carries = False
             for choice in choices:
                 if choice.finish_reason is not None:
-                    self.finish_reason = _text(choice.finish_reason)
-                carries = carries or _carries_content(choice)
+                    self.finish_reason = text_in(choice.finish_reason)
+                carries = carries or carries_content(choice)
             if carries:
                 self.has_content = True
                 self.content_events += 1
@@ -299,7 +252,7 @@ class UsageTap:
         self._final = self._latest
         return choices is not None
 
-    def _read_responses(self, answer: _Answer) -> None:
+    def _read_responses(self, answer: Piece) -> None:
         kind = answer.type
         if not isinstance(kind, str):
             return
@@ -324,12 +277,12 @@ class UsageTap:
             self._note_error(inner["error"])
         details = inner.get("incomplete_details")
         reason = details.get("reason") if isinstance(details, dict) else None
-        self.finish_reason = _text(reason) or _text(inner.get("status"))
+        self.finish_reason = text_in(reason) or text_in(inner.get("status"))
         if isinstance(inner.get("usage"), dict):
             self._final = read_openai_usage(inner["usage"], inner.get("model"))
             self._note_terms(inner.get("service_tier"), inner["usage"], inner.get("output"))
 
-    def _read_anthropic(self, answer: _Answer) -> None:
+    def _read_anthropic(self, answer: Piece) -> None:
         match answer.type:
             case "content_block_delta":
                 self.has_content = True
@@ -341,7 +294,7 @@ class UsageTap:
                     self._anthropic_counts = {k: v for k, v in usage.items() if k != "output_tokens"}
             case "message_delta":
                 if isinstance(answer.delta, dict):
-                    self.finish_reason = _text(answer.delta.get("stop_reason")) or self.finish_reason
+                    self.finish_reason = text_in(answer.delta.get("stop_reason")) or self.finish_reason
                 if isinstance(answer.usage, dict):
                     self._anthropic_counts = _merge_counts(self._anthropic_counts, answer.usage)
                     self._latest = read_anthropic_usage(self._anthropic_counts)
@@ -352,7 +305,7 @@ class UsageTap:
                 pass
 
     def _read_body(self, body: bytes) -> None:
-        answer = _parse(body)
+        answer = parse_piece(body)
         if answer is None:
             return
         self.upstream_request_id = _id(answer.id)
@@ -361,17 +314,17 @@ class UsageTap:
             if answer.usage is None:
                 return
         self.is_complete = self._is_answer(answer)
-        self.finish_reason = _text(answer.stop_reason) or self.finish_reason
+        self.finish_reason = text_in(answer.stop_reason) or self.finish_reason
         if answer.choices is not None:
             for choice in answer.choices:
-                self.finish_reason = _text(choice.finish_reason) or self.finish_reason
-            self.has_content = any(_carries_content(choice) for choice in answer.choices)
+                self.finish_reason = text_in(choice.finish_reason) or self.finish_reason
+            self.has_content = any(carries_content(choice) for choice in answer.choices)
         elif answer.content or answer.output or bytes(answer.data):
             self.has_content = True
         if answer.status is not None and answer.stop_reason is None and answer.choices is None:
             details = answer.incomplete_details
             reason = details.get("reason") if isinstance(details, dict) else None
-            self.finish_reason = _text(reason) or _text(answer.status)
+            self.finish_reason = text_in(reason) or text_in(answer.status)
         if isinstance(answer.usage, dict):
             if self._is_anthropic:
                 self._final = read_anthropic_usage(answer.usage)
@@ -381,7 +334,7 @@ class UsageTap:
         elif isinstance(answer.timings, dict):
             self._timings = read_llamacpp_timings(answer.timings)
 
-    def _is_answer(self, answer: _Answer) -> bool:
+    def _is_answer(self, answer: Piece) -> bool:
         """Return whether a body has what answers of its dialect have: any JSON object will not do."""
         if self._is_anthropic:
             return answer.content is not None or answer.input_tokens is not None
@@ -397,32 +350,6 @@ class UsageTap:
         self.error = str(error)[:_LONGEST_MESSAGE]
 
 
-def _parse(data: bytes) -> _Answer | None:
-    try:
-        return _decode(data)
-    except UNREADABLE:
-        pass
-    # Perhaps a shape we do not expect: keep what can be read.
-    try:
-        found = _decode_any(data)
-    except UNREADABLE:
-        try:
-            found = read_leniently(data)  # the client's own reader may take it, so it is no garbage
-        except (ValueError, RecursionError):
-            return None
-    if not isinstance(found, dict):
-        return None
-    fields: Json = {
-        key: found.get(key) for key in _Answer.__struct_fields__ if key not in {"choices", "data", "results"}
-    }
-    for key in ("data", "results"):
-        if found.get(key) is not None:
-            fields[key] = msgspec.Raw(b"[]")  # it is there: more is not asked of it
-    choices = found.get("choices")
-    listed = None if not isinstance(choices, list) else [_read_choice(c) for c in choices if isinstance(c, dict)]
-    return _Answer(choices=listed, **fields)
-
-
 def _merge_counts(before: Json, now: Json) -> Json:
     """Return the counts of both events: they are cumulative, so the larger of two is the later truth.
 
@@ -435,64 +362,6 @@ def _merge_counts(before: Json, now: Json) -> Json:
     return merged
 
 
-def _read_choice(found: Json) -> _Choice:
-    delta, message = found.get("delta"), found.get("message")
-    return _Choice(
-        delta=_read_delta(delta) if isinstance(delta, dict) else None,
-        message=_read_delta(message) if isinstance(message, dict) else None,
-        text=found.get("text"),
-        finish_reason=found.get("finish_reason"),
-    )
-
-
-def _read_delta(found: Json) -> _Delta:
-    return _Delta(**{key: found.get(key) for key in _Delta.__struct_fields__})
-
-
-def _carries_content(choice: _Choice) -> bool:
-    if choice.text:
-        return True
-    said = choice.delta or choice.message
-    return said is not None and bool(
-        said.content
-        or said.reasoning_content
-        or said.tool_calls
-        or said.reasoning
-        or said.refusal
-        or said.function_call
-        or said.audio
-    )
-
-
-def _words_of_block(answer: _Answer) -> str | None:
-    delta = answer.delta if answer.type == "content_block_delta" else None
-    if not isinstance(delta, dict):
-        return None
-    return _text(delta.get("text")) or _text(delta.get("thinking")) or _text(delta.get("partial_json"))
-
-
-def _words_of_chunk(choices: list[_Choice]) -> str | None:
-    if len(choices) != 1 or choices[0].finish_reason is not None:
-        return None
-    said = choices[0].delta
-    if said is None:
-        return _text(choices[0].text)
-    return (
-        _text(said.content) or _text(said.reasoning_content) or _text(said.reasoning) or _arguments_of(said.tool_calls)
-    )
-
-
-def _arguments_of(calls: Any) -> str | None:
-    """Return the arguments of the one call that an event tells more of; None of any other."""
-    call = calls[0] if isinstance(calls, list) and len(calls) == 1 else None
-    function = call.get("function") if isinstance(call, dict) else None
-    return _text(function.get("arguments")) if isinstance(function, dict) else None
-
-
 def _id(value: object) -> str | None:
     """Return an answer's id, which the ledger keeps; what has not the form of one may be anything, even the request."""
     return value if isinstance(value, str) and _ID.fullmatch(value) is not None else None
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
