@@ -9,6 +9,8 @@ from typing import Any
 from ownward.traffic import _values as values
 from ownward.traffic._values import BadValue
 
+_WRITTEN = ("cache_write_tokens", "cache_creation_input_tokens", "cache_creation_tokens")
+
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
@@ -26,7 +28,7 @@ def is_usage(usage: Mapping[str, Any]) -> bool:
 
 
 def read_usage(usage: Mapping[str, Any]) -> Tokens:
-    """Return the counts of an OpenAI (chat or responses), Anthropic, LiteLLM or DeepSeek usage object.
+    """Return the counts of a usage object: OpenAI's (chat or responses), Anthropic's, LiteLLM's, and their like.
 
     OpenAI counts cached tokens inside its input, and so does LiteLLM, whose
     objects name `prompt_tokens` beside Anthropic's cache fields. Anthropic's own `input_tokens` stand beside them.
@@ -35,9 +37,9 @@ def read_usage(usage: Mapping[str, Any]) -> Tokens:
     if "prompt_tokens" in usage:
         details = values.mapping(usage.get("prompt_tokens_details"))
         cached = values.count(details, "cached_tokens", default=0) or values.count(
-            usage, "cache_read_input_tokens", "prompt_cache_hit_tokens", default=0
+            usage, "cache_read_input_tokens", "prompt_cache_hit_tokens", "cached_tokens", default=0
         )
-        written = values.count(details, "cache_write_tokens", default=0) or values.count(
+        written = values.count(details, *_WRITTEN, default=0) or values.count(
             usage, "cache_creation_input_tokens", default=0
         )
         return Tokens(

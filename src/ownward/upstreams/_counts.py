@@ -17,16 +17,19 @@ _MOST_TOKENS = 1 << 40
 """No answer has so many; a larger count is garbage, and the ledger's columns could not hold it."""
 
 
-def read_openai_usage(usage: Json, model: object = None) -> Usage | None:
+def read_openai_usage(usage: Json, model: object = None, *, of_embeddings: bool = False) -> Usage | None:
     """Return usage from an OpenAI-shaped object: chat, completions, embeddings or responses.
 
     Cached tokens stand inside the input. What was thought beside the completion is output (`count_thinking_in`).
+    Embeddings are all input: some servers (Voyage's) state their total alone.
     """
     if _PLAIN_KEYS.issuperset(usage):
         found = _read_plain(usage)
         if found is not None:
             return found
     read = _whole(usage, "prompt_tokens", "input_tokens")
+    if read is None and of_embeddings and not _has(usage, "prompt_tokens", "input_tokens"):
+        read = _whole(usage, "total_tokens")
     written = _whole(usage, "completion_tokens", "output_tokens")
     if written is None and read is not None and not _has(usage, "completion_tokens", "output_tokens"):
         total = _whole(usage, "total_tokens")
@@ -38,18 +41,36 @@ def read_openai_usage(usage: Json, model: object = None) -> Usage | None:
     total = _whole(usage, "total_tokens")
     if total is not None and total > read + written:
         written = count_thinking_in(total, read, written, reasoning, model)
-    inside = _object(usage, "prompt_tokens_details", "input_tokens_details")
-    cached = _whole(inside, "cached_tokens") if inside else None
-    if cached is None:
-        cached = _whole(usage, "prompt_cache_hit_tokens")
-    stored = _whole(inside, "cache_write_tokens") if inside else None
+    cached, stored, for_an_hour = read_cache_of_openai(usage)
     return _checked(
         input_tokens=read,
         output_tokens=written,
         cached_input_tokens=cached or 0,
         cache_write_tokens=stored or 0,
+        cache_write_1h_tokens=for_an_hour or 0,
         reasoning_tokens=reasoning,
     )
+
+
+def read_cache_of_openai(usage: Json) -> tuple[int | None, int | None, int | None]:
+    """Return the tokens read from a cache, those written to one, and of these those kept for an hour.
+
+    Each stands inside the input, under the first of its names that is stated: OpenAI's and OpenRouter's; DeepSeek's;
+    Moonshot's, StepFun's and Together's (`cached_tokens` beside the counts); Alibaba's and LiteLLM's, who name as
+    Anthropic does what they count as OpenAI does. What is stated and is no count is -1, which no usage takes.
+    """
+    inside = _object(usage, "prompt_tokens_details", "input_tokens_details")
+    cached = _part(inside, "cached_tokens")
+    if cached is None:
+        cached = _part(usage, "prompt_cache_hit_tokens", "cached_tokens", "cache_read_input_tokens")
+    parts = _object(inside, "cache_creation", "cache_creation_token_details")
+    for_an_hour = _part(parts, "ephemeral_1h_input_tokens")
+    stored = _part(inside, "cache_write_tokens", "cache_creation_input_tokens", "cache_creation_tokens")
+    if stored is None:
+        stored = _part(usage, "cache_creation_input_tokens")
+    if stored is None and parts:
+        stored = (for_an_hour or 0) + (_part(parts, "ephemeral_5m_input_tokens") or 0)
+    return cached, stored, for_an_hour
 
 
 def _read_plain(usage: Json) -> Usage | None:
@@ -110,12 +131,14 @@ def _without_summaries(usage: Json) -> Usage | None:
     written = _whole(usage, "output_tokens")
     if read is None or written is None:
         return None
-    cached = _whole(usage, "cache_read_input_tokens") or 0
+    cached = _part(usage, "cache_read_input_tokens") or 0
     parts = _object(usage, "cache_creation")
-    for_an_hour = _whole(parts, "ephemeral_1h_input_tokens") or 0
-    stored = _whole(usage, "cache_creation_input_tokens")
+    for_an_hour = _part(parts, "ephemeral_1h_input_tokens") or 0
+    stored = _part(usage, "cache_creation_input_tokens")
     if stored is None:  # some servers state the parts alone
-        stored = for_an_hour + (_whole(parts, "ephemeral_5m_input_tokens") or 0)
+        stored = for_an_hour + (_part(parts, "ephemeral_5m_input_tokens") or 0)
+    if min(cached, stored, for_an_hour) < 0:
+        return None
     thought = _whole(_object(usage, "output_tokens_details"), "thinking_tokens")
     return _checked(
         input_tokens=read + cached + stored,
@@ -152,6 +175,15 @@ def _whole(source: Json, key: str, or_key: str = "") -> int | None:
     if type(value) is float and value.is_integer():
         value = int(value)
     return value if type(value) is int and 0 <= value <= _MOST_TOKENS else None
+
+
+def _part(source: Json, *keys: str) -> int | None:
+    """Return what stands under the first of these keys that is stated: a count, or -1 where it is none."""
+    for key in keys:
+        if source.get(key) is not None:
+            value = _whole(source, key)
+            return -1 if value is None else value
+    return None
 
 
 def _has(source: Json, *keys: str) -> bool:

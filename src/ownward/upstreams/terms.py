@@ -20,12 +20,13 @@ SEARCHES = "searches"
 TOOLS = "tools that the provider runs"
 OTHER_MODELS = "other models"
 REGION = "a region of processing"
+PICTURES = "pictures"
 SUMMARIES = "summaries of the context"
 
 ADDED = frozenset({SEARCHES, TOOLS, OTHER_MODELS})
 """What comes on top of the tokens, so that these are the least that is charged."""
 
-READ_ONCE = frozenset({SOUND, REGION})
+READ_ONCE = frozenset({PICTURES, REGION, SOUND})
 """With no other extras than these, a request's input is read once."""
 
 _STANDARD = frozenset({"standard", "standard_only", "default", "on_demand"})
@@ -80,8 +81,11 @@ def terms_asked(request: Spliced) -> AskedTerms:
     extras = {SOUND} if hears else set()
     untold = set()
     modalities = stated.get("modalities")
-    if stated.get("audio") or (isinstance(modalities, list) and "audio" in modalities):
+    made = modalities if isinstance(modalities, list) else ()
+    if stated.get("audio") or "audio" in made:
         extras.add(SOUND)
+    if "image" in made:
+        extras.add(PICTURES)
     if stated.get("web_search_options") is not None:
         untold.add(SEARCHES)
     if stated.get("inference_geo") is not None and stated["inference_geo"] not in _UNPLACED:
@@ -101,12 +105,17 @@ def terms_told(*, service_tier: object, usage: object, items: object, dialect: L
     counts = usage if isinstance(usage, dict) else {}
     if service_tier is None and not items and _TELLING.isdisjoint(counts):
         heard, made = counts.get("prompt_tokens_details"), counts.get("completion_tokens_details")
-        if not (_tells_sound(heard) or _tells_sound(made)):  # as nearly all answers are
+        if not (_tells_sound(heard) or _tells_sound(made) or _tells_pictures(made)):  # as nearly all answers are
             return NO_TERMS
     extras = set()
     for key in _DETAILS & counts.keys():
         if _count(_inner(counts, key), "audio_tokens"):
             extras.add(SOUND)
+    for key in _MADE & counts.keys():
+        if _count(_inner(counts, key), "image_tokens"):
+            extras.add(PICTURES)
+    if isinstance(counts.get("inference_geo"), str) and counts["inference_geo"] not in _UNPLACED:
+        extras.add(REGION)
     for key in _SOURCES & counts.keys():
         if _count(counts, key) or _count(_inner(counts, key), "web_search_requests"):
             extras.add(SEARCHES)
@@ -123,8 +132,11 @@ def terms_told(*, service_tier: object, usage: object, items: object, dialect: L
 _DETAILS = frozenset(
     {"prompt_tokens_details", "completion_tokens_details", "input_tokens_details", "output_tokens_details"}
 )
+_MADE = frozenset({"completion_tokens_details", "output_tokens_details"})
 _SOURCES = frozenset({"num_sources_used", "num_search_queries", "server_tool_use"})
-_TELLING = _SOURCES | {"input_tokens_details", "iterations", "output_tokens_details", "service_tier", "speed"}
+_TELLING = _SOURCES | {
+    "inference_geo", "input_tokens_details", "iterations", "output_tokens_details", "service_tier", "speed",
+}  # fmt: skip
 
 
 def find_mode(service_tier: object, speed: object, dialect: Literal["openai", "anthropic"]) -> str | None:
@@ -146,6 +158,10 @@ def find_mode(service_tier: object, speed: object, dialect: Literal["openai", "a
 
 def _tells_sound(details: object) -> bool:
     return isinstance(details, dict) and bool(details.get("audio_tokens"))
+
+
+def _tells_pictures(details: object) -> bool:
+    return isinstance(details, dict) and bool(details.get("image_tokens"))
 
 
 def _names_others_tools(tools: list[_Kind] | None) -> bool:

@@ -6,6 +6,7 @@ It parses each event once, into the few fields it needs, and does not know price
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -46,6 +47,7 @@ class UsageTap:
         "_anthropic_counts",
         "_body",
         "_body_bytes",
+        "_counted_events",
         "_cutter",
         "_final",
         "_has_ended",
@@ -83,6 +85,7 @@ class UsageTap:
         self._latest: Usage | None = None
         self._timings: Usage | None = None
         self._anthropic_counts: Json = {}
+        self._counted_events = sys.maxsize
         self._has_ended = False
         self._is_blind = False
         self._stencil = Stencil() if is_stream else _UNUSED
@@ -99,6 +102,8 @@ class UsageTap:
     @property
     def usage(self) -> Usage | None:
         """What the upstream stated for the whole answer; None while, or where, it has not."""
+        if self.content_events > self._counted_events:
+            return None  # what was counted is not all that came
         if self._final is not None:
             return self._final
         if self.is_complete or (self._has_ended and self.finish_reason is not None):
@@ -232,22 +237,27 @@ class UsageTap:
         if self.upstream_request_id is None:
             self.upstream_request_id = _id(answer.id)
         choices = answer.choices
+        stated = answer.usage
         if choices:
             carries = False
             for choice in choices:
                 if choice.finish_reason is not None:
                     self.finish_reason = text_in(choice.finish_reason)
+                if choice.usage is not None and stated is None:
+                    stated = choice.usage
                 carries = carries or carries_content(choice)
             if carries:
                 self.has_content = True
                 self.content_events += 1
         if answer.timings is not None and isinstance(answer.timings, dict):
             self._timings = read_llamacpp_timings(answer.timings)
-        if answer.usage is None or not isinstance(answer.usage, dict):
+        if stated is None or not isinstance(stated, dict):
             return False
-        self._latest = read_openai_usage(answer.usage, answer.model)
-        self._note_terms(answer.service_tier, answer.usage)
+        self._latest = read_openai_usage(stated, answer.model)
+        self._counted_events = self.content_events
+        self._note_terms(answer.service_tier, stated)
         if choices or answer.error is not None:
+            self._final = None  # a later count is the truer one
             return False
         self._final = self._latest
         return choices is not None
@@ -329,7 +339,7 @@ class UsageTap:
             if self._is_anthropic:
                 self._final = read_anthropic_usage(answer.usage)
             else:
-                self._final = read_openai_usage(answer.usage, answer.model)
+                self._final = read_openai_usage(answer.usage, answer.model, of_embeddings=bool(answer.data))
             self._note_terms(answer.service_tier, answer.usage, answer.output)
         elif isinstance(answer.timings, dict):
             self._timings = read_llamacpp_timings(answer.timings)

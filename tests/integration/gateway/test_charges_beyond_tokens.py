@@ -60,12 +60,23 @@ TOLD = {
     "a tier nobody knows": ("openai", {"service_tier": "scale"}, (None, "0.000000", None)),
     "sound heard": ("openai", heard("prompt_tokens_details"), (None, "0.000000", None)),
     "sound made": ("openai", heard("completion_tokens_details"), (None, "0.000000", None)),
+    "pictures made": (
+        "openai",
+        {"usage": {**OPENAI, "completion_tokens_details": {"image_tokens": 90}}},
+        (None, "0.000000", None),
+    ),
     "searches of another provider": ("openai", {"usage": {**OPENAI, "num_sources_used": 4}}, (None, PLAIN, None)),
     "standard": ("anthropic", {"usage": {**ANTHROPIC, "service_tier": "standard"}}, (PLAIN, PLAIN, PLAIN)),
     "batch": ("anthropic", {"usage": {**ANTHROPIC, "service_tier": "batch"}}, (None, "0.000000", PLAIN)),
     "bought ahead": ("anthropic", {"usage": {**ANTHROPIC, "service_tier": "priority"}}, (None, "0.000000", None)),
     "fast": ("anthropic", {"usage": {**ANTHROPIC, "speed": "fast"}}, (None, "0.000000", None)),
     "pages fetched": ("anthropic", searched(0), (PLAIN, PLAIN, PLAIN)),
+    "anywhere": ("anthropic", {"usage": {**ANTHROPIC, "inference_geo": "global"}}, (PLAIN, PLAIN, PLAIN)),
+    "a region that the account is set to": (
+        "anthropic",
+        {"usage": {**ANTHROPIC, "inference_geo": "us"}},
+        (None, "0.000000", None),
+    ),
     "searches": ("anthropic", searched(3), (None, PLAIN, None)),
     "another model": ("anthropic", iterations("advisor_message", model="other"), (None, PLAIN, None)),
     "a summary": ("anthropic", iterations("compaction"), ("0.011250", "0.011250", "0.011250")),
@@ -200,6 +211,7 @@ def test_a_price_charges_nothing_on_days_on_which_it_does_not_hold(lab, start, c
         ("openai", {"service_tier": "priority"}),
         ("openai", {"web_search_options": {}}),
         ("openai", {"modalities": ["text", "audio"], "audio": {"voice": "v", "format": "wav"}}),
+        ("openai", {"modalities": ["image", "text"]}),
         (
             "openai",
             {
@@ -216,7 +228,7 @@ def test_a_price_charges_nothing_on_days_on_which_it_does_not_hold(lab, start, c
         ("anthropic", {"tools": [{"type": "web_search_20250305", "name": "web_search"}]}),
         ("anthropic", {"mcp_servers": [{"type": "url", "url": "https://mcp.example", "name": "x"}]}),
     ],
-    ids=["priority", "searches", "sound made", "sound heard", "fast", "region", "server tools", "mcp"],
+    ids=["priority", "searches", "sound made", "pictures made", "sound heard", "fast", "region", "server tools", "mcp"],
 )
 def test_no_budget_admits_a_call_that_may_be_charged_beyond_the_price(lab, start, dialect, more):
     async def main():

@@ -33,8 +33,8 @@ def said(event: bytes) -> str:
 def decoded(monkeypatch, tap, *events):
     """Return how many of the events a tap decodes."""
     seen = []
-    parse = usage._parse
-    monkeypatch.setattr(usage, "_parse", lambda payload: seen.append(payload) or parse(payload))
+    parse = usage.parse_piece
+    monkeypatch.setattr(usage, "parse_piece", lambda payload: seen.append(payload) or parse(payload))
     for event in events:
         assert tap.feed(event) == event
     return sum(b"ownward: " not in payload for payload in seen)

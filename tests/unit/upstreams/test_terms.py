@@ -6,7 +6,18 @@ from typing import Any
 
 import pytest
 
-from ownward.upstreams.terms import NO_TERMS, OTHER_MODELS, SEARCHES, SOUND, STANDARD, SUMMARIES, TOOLS, terms_told
+from ownward.upstreams.terms import (
+    NO_TERMS,
+    OTHER_MODELS,
+    PICTURES,
+    REGION,
+    SEARCHES,
+    SOUND,
+    STANDARD,
+    SUMMARIES,
+    TOOLS,
+    terms_told,
+)
 
 PLAIN = {"prompt_tokens": 70, "completion_tokens": 14, "total_tokens": 84}
 
@@ -22,6 +33,9 @@ def told(usage: dict[str, Any], *, service_tier: object = None, items: object = 
         ({"completion_tokens_details": {"audio_tokens": 1}}, SOUND),
         ({"input_tokens_details": {"audio_tokens": 1}}, SOUND),
         ({"output_tokens_details": {"audio_tokens": 1}}, SOUND),
+        ({"completion_tokens_details": {"image_tokens": 1}}, PICTURES),
+        ({"output_tokens_details": {"image_tokens": 1}}, PICTURES),
+        ({"inference_geo": "us"}, REGION),
         ({"server_tool_use": {"web_search_requests": 2}}, SEARCHES),
         ({"num_sources_used": 3}, SEARCHES),
         ({"num_search_queries": 3}, SEARCHES),
@@ -52,7 +66,16 @@ def test_tools_that_the_provider_ran_are_among_a_responses_items():
 
 
 @pytest.mark.parametrize(
-    "usage", [{}, {"prompt_tokens_details": None}, {"prompt_tokens_details": {"cached_tokens": 3}}]
+    "usage",
+    [
+        {},
+        {"prompt_tokens_details": None},
+        {"prompt_tokens_details": {"cached_tokens": 3}},
+        {"prompt_tokens_details": {"image_tokens": 900}, "completion_tokens_details": {"image_tokens": 0}},
+        {"inference_geo": "global"},
+        {"inference_geo": "not_available"},
+        {"inference_geo": None},
+    ],
 )
 def test_counts_alone_say_nothing_of_terms(usage):
     assert told(usage) is NO_TERMS

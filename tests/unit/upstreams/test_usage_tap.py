@@ -121,6 +121,30 @@ def test_running_counts_are_not_usage_until_the_end():
     assert tap.usage == USAGE
 
 
+def test_a_later_count_is_the_truer_one():
+    """Some servers begin with a count of the prompt alone; others say their last one twice."""
+    begun = only_usage(prompt_tokens=10, completion_tokens=0, total_tokens=10)
+    assert tap_over(sse(begun, chunk({"content": "a"}), chunk(finish="stop", usage=COUNTS), DONE)).usage == USAGE
+    assert (
+        tap_over(sse(chunk({"content": "a"}), chunk(finish="stop"), begun, only_usage(**COUNTS), DONE)).usage == USAGE
+    )
+
+
+def test_a_count_that_content_follows_is_not_the_whole():
+    begun = only_usage(prompt_tokens=10, completion_tokens=0, total_tokens=10)
+    tap = tap_over(sse(begun, chunk({"content": "a"}), chunk({"content": "b"}), chunk(finish="stop"), DONE))
+    assert tap.is_complete
+    assert tap.usage is None
+    assert tap.input_tokens_seen == 10
+
+
+def test_usage_inside_a_choice_is_read():
+    """Moonshot's streams state it there alone."""
+    last = chunk(finish="stop")
+    last["choices"][0]["usage"] = {**COUNTS, "cached_tokens": 6}
+    assert tap_over(sse(chunk({"content": "a"}), last, DONE)).usage == usage(10, 4, cached_input_tokens=6)
+
+
 def test_a_cut_stream_is_not_complete_and_states_nothing():
     tap = tap_over(sse(chunk({"content": "a"})))
     assert not tap.is_complete
@@ -155,6 +179,42 @@ def test_a_cut_stream_is_not_complete_and_states_nothing():
             usage(10, 24, reasoning_tokens=20),
         ),
         ({"prompt_tokens": 10, "total_tokens": 10}, usage(10, 0)),
+        ({"total_tokens": 10}, None),
+        ({**COUNTS, "cached_tokens": 6}, usage(10, 4, cached_input_tokens=6)),
+        (
+            {**COUNTS, "cached_tokens": 0, "prompt_tokens_details": {"cached_tokens": 6}},
+            usage(10, 4, cached_input_tokens=6),
+        ),
+        (
+            {**COUNTS, "prompt_tokens_details": {"cached_tokens": 3, "cache_creation_input_tokens": 2}},
+            usage(10, 4, cached_input_tokens=3, cache_write_tokens=2),
+        ),
+        (
+            {**COUNTS, "prompt_tokens_details": {"cache_creation": {"ephemeral_5m_input_tokens": 2}}},
+            usage(10, 4, cache_write_tokens=2),
+        ),
+        (
+            {
+                **COUNTS,
+                "prompt_tokens_details": {
+                    "cache_creation_input_tokens": 5,
+                    "cache_creation": {"ephemeral_5m_input_tokens": 1, "ephemeral_1h_input_tokens": 4},
+                },
+            },
+            usage(10, 4, cache_write_tokens=5, cache_write_1h_tokens=4),
+        ),
+        (
+            {
+                **COUNTS,
+                "prompt_tokens_details": {"cached_tokens": 3},
+                "cache_read_input_tokens": 3,
+                "cache_creation_input_tokens": 2,
+            },
+            usage(10, 4, cached_input_tokens=3, cache_write_tokens=2),
+        ),
+        ({**COUNTS, "prompt_tokens_details": {"cached_tokens": "6"}}, None),
+        ({**COUNTS, "prompt_tokens_details": {"cached_tokens": -6}}, None),
+        ({**COUNTS, "prompt_cache_hit_tokens": 0.5}, None),
         (
             {"input_tokens": 10, "output_tokens": 4, "input_tokens_details": {"cached_tokens": 1}},
             usage(10, 4, cached_input_tokens=1),
@@ -373,6 +433,20 @@ def test_embeddings_that_are_no_numbers_are_an_answer_all_the_same():
     tap = tap_over(body, is_stream=False)
     assert tap.is_complete
     assert tap.usage == usage(3, 0)
+
+
+def test_embeddings_whose_total_alone_is_stated_are_all_input():
+    """Voyage's are."""
+    body = b'{"object":"list","data":[{"embedding":[0.1]}],"usage":{"total_tokens":3}}'
+    assert tap_over(body, is_stream=False).usage == usage(3, 0)
+
+
+@pytest.mark.parametrize("name", ["cache_read_input_tokens", "cache_creation_input_tokens"])
+@pytest.mark.parametrize("odd", [-1, "20", 0.5, True])
+def test_a_cache_count_that_is_none_leaves_the_usage_unknown(name, odd):
+    stated = {"input_tokens": 10, "output_tokens": 5, name: odd}
+    body = json.dumps({"type": "message", "content": [], "usage": stated}).encode()
+    assert tap_over(body, "anthropic", is_stream=False).usage is None
 
 
 def test_cache_writes_that_are_stated_in_parts_alone_are_counted():

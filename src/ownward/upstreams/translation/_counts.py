@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from ownward.upstreams._counts import count_thinking_in
+from ownward.upstreams._counts import count_thinking_in, read_cache_of_openai
 from ownward.upstreams.translation._core import Counts
 
 
@@ -16,18 +15,18 @@ def read_openai_counts(usage: object, model: object = None) -> Counts | None:
     read, written = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
     if read is None or written is None:
         return None
-    inside, thought = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
+    thought = usage.get("completion_tokens_details")
     reasoning = _count(thought.get("reasoning_tokens")) if isinstance(thought, dict) else None
     total = _count(usage.get("total_tokens"))
     if total is not None and total > read + written:
         written = count_thinking_in(total, read, written, reasoning, model)
-    details: Mapping[str, Any] = inside if isinstance(inside, dict) else {}
-    cached = _count(details.get("cached_tokens"))
+    cached, stored, for_an_hour = map(_count, read_cache_of_openai(usage))
     return Counts(
         input_tokens=read,
         output_tokens=written,
-        cached_tokens=_count(usage.get("prompt_cache_hit_tokens")) if cached is None else cached,
-        cache_write_tokens=_count(details.get("cache_write_tokens")),
+        cached_tokens=cached,
+        cache_write_tokens=stored,
+        cache_write_1h_tokens=for_an_hour,
         reasoning_tokens=reasoning,
     )
 

@@ -1,0 +1,22 @@
+"""Cached and written tokens stand under many names, inside the input of all that say `prompt_tokens`."""
+
+import pytest
+
+from ownward.traffic._usage import Tokens, read_usage
+
+COUNTS = {"prompt_tokens": 10, "completion_tokens": 4}
+
+
+@pytest.mark.parametrize(
+    ("more", "cached", "written"),
+    [
+        ({"prompt_cache_hit_tokens": 6}, 6, 0),
+        ({"cached_tokens": 6}, 6, 0),
+        ({"prompt_tokens_details": {"cached_tokens": 6, "cache_write_tokens": 2}}, 6, 2),
+        ({"prompt_tokens_details": {"cached_tokens": 0, "cache_creation_input_tokens": 2}}, 0, 2),
+        ({"cache_read_input_tokens": 6, "cache_creation_input_tokens": 2}, 6, 2),
+    ],
+    ids=["DeepSeek", "Moonshot", "OpenAI", "Alibaba", "LiteLLM"],
+)
+def test_cached_and_written_tokens_are_read_as_each_provider_names_them(more, cached, written):
+    assert read_usage(COUNTS | more) == Tokens(10, cached, written, 4)
