@@ -87,6 +87,7 @@ def test_a_turn_that_is_only_paused_is_not_told_as_over(client):
         ("model_length", "max_tokens"),
         ("MAX_TOKENS", "max_tokens"),
         ("stop_sequence", "stop_sequence"),
+        ("end_turn", "end_turn"),
         ("content_filter", "refusal"),
         ("SAFETY", "refusal"),
         ("some_reason_of_tomorrow", None),
@@ -94,6 +95,49 @@ def test_a_turn_that_is_only_paused_is_not_told_as_over(client):
 )
 def test_other_servers_words_for_an_end_are_known(reason, stop):
     assert json.loads(made("messages").answer(whole(reason), now_s=1))["stop_reason"] == stop
+
+
+@pytest.mark.parametrize("reason", ["tool_calls", "tool_use", "stop", "some_reason_of_tomorrow", "", None])
+def test_an_answer_that_calls_tools_asks_for_their_results_whatever_its_end_is_called(reason):
+    call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    choice = {"index": 0, "message": {"role": "assistant", "tool_calls": [call]}, "finish_reason": reason}
+    body = json.dumps({"id": "c", "model": "m", "choices": [choice]}).encode()
+    assert json.loads(made("messages").answer(body, now_s=1))["stop_reason"] == "tool_use"
+    stream = made("messages").stream(now_s=1)
+    told = stream.feed(chunk({"tool_calls": [{"index": 0, **call}]}) + chunk({}, reason) + b"data: [DONE]\n\n")
+    assert b'"stop_reason":"tool_use"' in told + stream.finish()
+
+
+@pytest.mark.parametrize("reason", ["", None])
+def test_a_chats_last_word_without_a_reason_is_the_end_of_the_answer(reason):
+    """OpenAI's reference: streams are "terminated by a data: [DONE] message"; some servers never state a reason."""
+    ends = {"messages": '"stop_reason":"end_turn"', "responses": '"status":"completed"'}
+    for client, end in ends.items():
+        assert end in made(client).answer(whole(reason), now_s=1).decode()
+        stream = made(client).stream(now_s=1)
+        told = stream.feed(chunk({"content": "a"}, reason) + b"data: [DONE]\n\n") + stream.finish()
+        assert end in told.decode()
+        assert LAST_WORDS[client].encode() in told
+
+
+@pytest.mark.parametrize("is_called", [False, True])
+def test_a_messages_last_word_without_a_reason_is_the_end_of_the_answer(is_called):
+    block = {"type": "tool_use", "id": "a", "name": "f", "input": {}} if is_called else {"type": "text", "text": "a"}
+    reason = "tool_calls" if is_called else "stop"
+    ends = {"chat": f'"finish_reason":"{reason}"', "responses": '"status":"completed","error"'}
+    message = {"type": "message", "id": "m", "model": "m", "content": [block], "stop_reason": None, "usage": {}}
+    events = [
+        {"type": "message_start", "message": {"id": "m", "usage": {"input_tokens": 1}}},
+        {"type": "content_block_start", "index": 0, "content_block": block},
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_delta", "delta": {"stop_reason": None}, "usage": {"output_tokens": 2}},
+        {"type": "message_stop"},
+    ]
+    for client, end in ends.items():
+        assert end in made(client, "messages").answer(json.dumps(message).encode(), now_s=1).decode()
+        stream = made(client, "messages").stream(now_s=1)
+        told = stream.feed(b"".join(map(data, events))) + stream.finish()
+        assert end in told.decode()
 
 
 @pytest.mark.parametrize(

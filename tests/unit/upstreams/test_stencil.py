@@ -122,9 +122,8 @@ def test_arguments_that_are_passed_over_count_for_where_their_call_ends():
     second = data({"choices": [{"delta": {"tool_calls": [{"index": 1, "id": "y", "function": {"name": "g"}}]}}]})
     told = [stream.feed(piece) for piece in (first, call("{"), call('"a"'), call(":"), call(" 1"), call("}"))]
     assert [b"input_json_delta" in each for each in told] == [False, True, True, True, True, True]
-    begun = stream.feed(second)
-    assert b"content_block_stop" in begun
-    assert b'"name":"g"' in begun
+    assert b"content_block_stop" in stream.feed(second)
+    assert b'"name":"g"' in stream.feed(call("{", index=1))
 
 
 @pytest.mark.parametrize(

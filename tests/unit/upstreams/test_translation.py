@@ -324,9 +324,9 @@ def test_where_arguments_end_is_found_wherever_their_pieces_are_cut(arguments):
             chat_events({"tool_calls": [call_piece(1, call_id="b", name="g", arguments="{}")]}, finish=None)
         )
         for start in range(0, len(arguments), size):
-            assert calls_told(told) == [["f", arguments[:start]]] or arguments[start:].isspace()
+            assert calls_told(told) == ([["f", arguments[:start]]] if start else []) or arguments[start:].isspace()
             piece = call_piece(0, arguments=arguments[start : start + size])
-            if calls_told(told)[-1][0] == "f":
+            if not start or calls_told(told)[-1][0] == "f":
                 told += stream.feed(chat_events({"tool_calls": [piece]}, finish=None))
         assert [name for name, _ in calls_told(told)] == ["f", "g"]
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, Literal
 
+from ownward.upstreams.translation._called import arguments_of
 from ownward.upstreams.translation._core import (
     Answer,
     Begun,
@@ -82,9 +83,12 @@ def read_chat_answer(body: dict[str, Any]) -> Answer:
         inner = call.inner("function")
         if inner is None:
             raise UntranslatableAnswer(f"the upstream's answer has a call that is of no function ({call.path})")
-        name, arguments = inner.take("name", str) or "", inner.take("arguments", str)
+        name, arguments = inner.take("name", str) or "", arguments_of({"arguments": inner.take_any("arguments")})
         call_id = call.take("id", str) or f"call_{number}"  # as in a stream: a result needs one
-        made.append(Call(call_id=call_id, name=name, arguments=_checked(arguments, inner.at("arguments"))))
+        place = inner.at("arguments")
+        made.append(
+            Call(call_id=call_id, name=name, arguments=arguments if arguments.strip() else "{}", arguments_path=place)
+        )
         thought += extra_reasoning(call.take_any("extra_content"), call_id=call_id, after=bool(said) + number)
     if report.refused:
         raise UntranslatableAnswer("the upstream's answer cannot be read: " + ", ".join(report.refused))
@@ -126,20 +130,6 @@ def words_of(content: object) -> list[tuple[Literal["text", "thinking"], str]]:
     return [(kind, words) for kind, words in found if words]
 
 
-def _checked(arguments: str | None, place: str) -> str:
-    if arguments is None or not arguments.strip():
-        return "{}"
-    try:
-        if isinstance(read_json(arguments), dict):
-            return arguments
-    except ValueError:
-        pass
-    raise UntranslatableAnswer(
-        f"the upstream's answer calls a tool with arguments that are no JSON object ({place})",
-        next_step="Where the answer was cut by the limit on its tokens, raise that limit",
-    )
-
-
 def read_messages_answer(body: dict[str, Any]) -> Answer:
     """Return what a message says.
 
@@ -149,7 +139,8 @@ def read_messages_answer(body: dict[str, Any]) -> Answer:
     if body.get("type") != "message" or not isinstance(content, list):
         raise UntranslatableAnswer("the upstream's answer is no message")
     parts = [_read_block(block, f"content[{index}]") for index, block in enumerate(content)]
-    stop, sequence = read_messages_stop(body.get("stop_reason"), body.get("stop_sequence"))
+    has_calls = any(isinstance(part, Call) for part in parts)
+    stop, sequence = read_messages_stop(body.get("stop_reason"), body.get("stop_sequence"), has_calls=has_calls)
     usage = body.get("usage")
     return Answer(
         answer_id=_text(body.get("id")),
@@ -303,6 +294,23 @@ def _blocks_of(parts: Iterable[Part]) -> Iterable[dict[str, Any]]:
             case Reasoning():
                 yield write_block(part)
             case Call():
-                yield {"type": "tool_use", "id": part.call_id, "name": part.name, "input": read_json(part.arguments)}
+                yield {"type": "tool_use", "id": part.call_id, "name": part.name, "input": _input_of(part)}
             case _:
                 raise UntranslatableAnswer("the upstream answers with something that is no text, reasoning or call")
+
+
+def _input_of(call: Call) -> dict[str, Any]:
+    """Return the arguments of a call as the object that a message holds; other dialects hold their text.
+
+    Raises: UntranslatableAnswer, if the model wrote none.
+    """
+    try:
+        found = read_json(call.arguments)
+    except ValueError:
+        found = None
+    if isinstance(found, dict):
+        return found
+    raise UntranslatableAnswer(
+        f"the upstream's answer calls a tool with arguments that are no JSON object ({call.arguments_path})",
+        next_step="Where the answer was cut by the limit on its tokens, raise that limit",
+    )

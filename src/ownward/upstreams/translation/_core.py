@@ -63,12 +63,13 @@ class File:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """A tool called by the model; `arguments` is the text of one JSON object."""
+    """A tool called by the model; `arguments` is the text that it wrote, which should be one JSON object."""
 
     call_id: str
     name: str
     arguments: str
     path: str = ""
+    arguments_path: str = ""
     cache: Mapping[str, Any] | None = None
 
 

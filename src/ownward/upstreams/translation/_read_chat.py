@@ -20,7 +20,6 @@ from ownward.upstreams.translation._core import (
     Turn,
 )
 from ownward.upstreams.translation._extra_content import extra_reasoning
-from ownward.upstreams.translation._json import read_json
 from ownward.upstreams.translation._members import Members, Report, shown
 from ownward.upstreams.translation._reasoning import in_order, read_chat_reasoning
 
@@ -340,8 +339,9 @@ def _read_assistant(message: Members) -> list[Part]:
             Call(
                 call_id=call_id,
                 name=inner.take("name", str) or "",
-                arguments=check_arguments(inner.take("arguments", str), inner.at("arguments"), call.report),
+                arguments=stated_arguments(inner.take("arguments", str)),
                 path=call.path,
+                arguments_path=inner.at("arguments"),
                 cache=read_cache(call),
             )
         )
@@ -351,14 +351,6 @@ def _read_assistant(message: Members) -> list[Part]:
     return in_order(thought, said, calls)
 
 
-def check_arguments(stated: str | None, place: str, report: Report) -> str:
-    """Return the arguments of a call, which must be one JSON object; none at all is an empty one."""
-    if stated is None or not stated.strip():
-        return "{}"
-    try:
-        if isinstance(read_json(stated), dict):
-            return stated
-    except ValueError:
-        pass
-    report.refuse(place, "it is not one JSON object")
-    return "{}"
+def stated_arguments(stated: str | None) -> str:
+    """Return the arguments of a call; none at all are an empty object."""
+    return stated if stated is not None and stated.strip() else "{}"

@@ -22,11 +22,11 @@ from ownward.upstreams.translation._core import (
 )
 from ownward.upstreams.translation._members import Members, Report, shown
 from ownward.upstreams.translation._read_chat import (
-    check_arguments,
     read_allowed,
     read_schema,
     read_user,
     simple_choice,
+    stated_arguments,
 )
 from ownward.upstreams.translation._reasoning import unseal
 
@@ -290,8 +290,9 @@ def _read_call(item: Members) -> Call:
     return Call(
         call_id=item.take("call_id", str) or "",
         name=item.take("name", str) or "",
-        arguments=check_arguments(item.take("arguments", str), item.at("arguments"), item.report),
+        arguments=stated_arguments(item.take("arguments", str)),
         path=item.path,
+        arguments_path=item.at("arguments"),
     )
 
 

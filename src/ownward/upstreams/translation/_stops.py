@@ -7,6 +7,7 @@ from ownward.upstreams.translation._members import UntranslatableAnswer, shown
 
 _FROM_CHAT: dict[str, StopReason] = {
     "stop": "end",
+    "end_turn": "end",  # servers that write Anthropic's words into OpenAI's dialect
     "eos": "end",  # Together
     "eos_token": "end",  # TGI
     "stop_sequence": "stop_sequence",
@@ -15,6 +16,7 @@ _FROM_CHAT: dict[str, StopReason] = {
     "model_length": "limit",  # Mistral: the model's context is full
     "tool_calls": "tool_calls",
     "function_call": "tool_calls",
+    "tool_use": "tool_calls",
     "content_filter": "refusal",
     "safety": "refusal",
     "recitation": "refusal",
@@ -59,28 +61,35 @@ _TO_MESSAGES: dict[StopReason, str] = {
 def read_chat_stop(reason: object, sequence: object, *, has_calls: bool) -> tuple[StopReason | None, str | None]:
     """Return the reason and the stop sequence; some servers (vLLM) tell the latter as `stop_reason`.
 
-    A call that was demanded by name ends with `stop` on OpenAI's own service.
+    A call that was demanded by name ends with `stop` on OpenAI's own service. An answer whose last word came without a
+    reason is over all the same, as the dialect itself says of `[DONE]`: some servers never state one.
     Raises: UntranslatableAnswer, if the upstream says that it gave up.
     """
-    stop = _FROM_CHAT.get(reason.lower()) if isinstance(reason, str) else None
+    stop = _FROM_CHAT.get(reason.lower() or "stop") if isinstance(reason, str) else _ended_by(reason)
     if stop is None and isinstance(reason, str) and reason.lower() in _GAVE_UP:
         raise UntranslatableAnswer(f"the upstream gave up before its answer was whole: {shown(reason.lower())}")
-    if stop == "end" and has_calls:
+    if stop in {None, "end"} and has_calls:
         return "tool_calls", None
     if stop == "end" and isinstance(sequence, str):
         return "stop_sequence", sequence
     return stop, None
 
 
-def read_messages_stop(reason: object, sequence: object) -> tuple[StopReason | None, str | None]:
-    """Return the reason and the stop sequence.
+def read_messages_stop(reason: object, sequence: object, *, has_calls: bool) -> tuple[StopReason | None, str | None]:
+    """Return the reason and the stop sequence; as of chats, no reason at all is the end of the answer.
 
     Raises: UntranslatableAnswer, if the turn is only paused: no other dialect can have it go on.
     """
     if reason == "pause_turn":
         raise UntranslatableAnswer("the upstream paused its turn in the middle, which your dialect cannot have go on")
-    stop = _FROM_MESSAGES.get(reason) if isinstance(reason, str) else None
+    stop = _FROM_MESSAGES.get(reason) if isinstance(reason, str) else _ended_by(reason)
+    if has_calls and (stop is None or not reason):
+        stop = "tool_calls"
     return stop, sequence if isinstance(sequence, str) else None
+
+
+def _ended_by(reason: object) -> StopReason | None:
+    return "end" if reason is None else None
 
 
 def chat_stop(stop: StopReason | None) -> str | None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from typing import Any, Protocol
 
 from ownward.upstreams._events import payload
 from ownward.upstreams.translation._answers import UNASKED, explanation_of, words_of
+from ownward.upstreams.translation._called import Called, arguments_of
 from ownward.upstreams.translation._core import (
     Alive,
     Begun,
@@ -40,7 +40,6 @@ from ownward.upstreams.translation._stops import read_chat_stop, read_messages_s
 
 _DONE = b"[DONE]"
 _UNASKED = frozenset(UNASKED)
-_SIGN = re.compile(r'\\.?|["{}\[\]]', re.DOTALL)
 _NO_ARGUMENTS = CallPiece(arguments="{}")
 
 
@@ -99,18 +98,29 @@ def _failure_in(error: object) -> Failed:
 class ChatReader:
     """Reads the chunks of a chat completion of one choice."""
 
-    __slots__ = ("_added_to", "_calls", "_extras", "_has_begun", "_has_details", "_order", "_place", "_thoughts")
+    __slots__ = (
+        "_added_to",
+        "_calls",
+        "_extras",
+        "_has_begun",
+        "_has_details",
+        "_has_ended",
+        "_order",
+        "_place",
+        "_thoughts",
+    )
 
     def __init__(self) -> None:
         """Start before the first chunk."""
         self._has_begun = False
         self._has_details = False
+        self._has_ended = False
         self._order: InTurn[int] = InTurn()  # of the calls, by their number
-        self._calls: list[_Call] = []
+        self._calls: list[Called] = []
         self._place: object = None  # of the last piece: what comes without a place belongs to its call
         self._thoughts = Thoughts()
         self._extras: list[Event] = []  # told where no part is open
-        self._added_to: _Call | None = None  # what the last event told more of
+        self._added_to: Called | None = None  # what the last event told more of
 
     def may_repeat(self, kind: type[Piece]) -> bool:
         """Return whether events like the last one need not be read: not where a call's end is waited for."""
@@ -133,7 +143,7 @@ class ChatReader:
         if not data:
             return [Alive()] if event.startswith(b":") else []
         if data == _DONE:
-            return [*self._end_calls(), *self._tell_extras(), Over()]
+            return [*self._end_calls(), *self._tell_extras(), *self._end_untold(), Over()]
         chunk = _object_in(data)
         if chunk.get("error") is not None:
             return [_failure_in(chunk["error"])]
@@ -148,7 +158,8 @@ class ChatReader:
             delta = choice.get("delta")
             if isinstance(delta, dict):
                 found += self._read_delta(delta)
-            if choice.get("finish_reason") is not None:
+            if choice.get("finish_reason"):  # some servers write an empty text where null belongs
+                self._has_ended = True
                 stop, sequence = read_chat_stop(
                     choice["finish_reason"], choice.get("stop_reason"), has_calls=bool(self._calls)
                 )
@@ -159,6 +170,12 @@ class ChatReader:
         if counts is not None:
             found.append(Counted(counts=counts))
         return found
+
+    def _end_untold(self) -> list[Event]:
+        """Return the end of an answer of which the upstream's last word came without a reason."""
+        if self._has_ended or not self._has_begun:
+            return []
+        return [Ended(stop=read_chat_stop(None, None, has_calls=bool(self._calls))[0])]
 
     def _read_delta(self, delta: dict[str, Any]) -> list[Event]:
         if not _UNASKED.isdisjoint(delta):
@@ -217,38 +234,52 @@ class ChatReader:
         function: dict[str, Any] = inner if isinstance(inner, dict) else {}
         index, call_id, name = call.get("index"), _text(call.get("id")), _text(function.get("name"))
         place = self._place = index if isinstance(index, int) else call_id or self._place
-        arguments = function.get("arguments")
-        if arguments is not None and not isinstance(arguments, str):
-            raise UntranslatableAnswer("the upstream's stream holds arguments that are no text")
-        number = self._find_call(place, call_id, name)
+        arguments = arguments_of(function)
+        number = self._find_call(place, call_id, name, arguments)
         found: list[Event] = []
         if number is None:
-            if not name:
-                raise UntranslatableAnswer("the upstream's stream begins a call without a name")
+            if not (call_id or name or arguments):
+                return []
             number = len(self._calls)
-            self._calls.append(_Call(place, call_id))
+            self._calls.append(Called(place, number))
             found += self._end_whole_calls(is_awaited=True)
-            told_id = call_id or f"call_{number}"
-            self._keep_extra(call.get("extra_content"), call_id=told_id)
-            found += self._order.begin(number, [*self._tell_extras(), CallBegun(call_id=told_id, name=name)])
-        elif call.get("extra_content") is not None:
-            self._keep_extra(call["extra_content"], call_id=self._calls[number].call_id or f"call_{number}")
+            self._order.begin(number, [])
+        known = self._calls[number]
+        known.learn(call_id, name)
+        if call.get("extra_content") is not None:
+            self._keep_extra(call["extra_content"], call_id=known.fix_id())
         if arguments:
-            self._added_to = self._calls[number]
-            self._added_to.arguments.append(arguments)
-            found += self._order.tell(number, [CallPiece(arguments=arguments)])
+            self._added_to = known
+            known.arguments.append(arguments)
+        if known.is_told:
+            told: list[Event] = [CallPiece(arguments=arguments)] if arguments else []
+        else:
+            told = self._begin_call(known) if known.name and known.arguments else []
+        if told:
+            found += self._order.tell(number, told)
             found += self._end_whole_calls(is_awaited=False)
         return found
 
-    def _find_call(self, place: object, call_id: str, name: str) -> int | None:
+    def _begin_call(self, call: Called) -> list[Event]:
+        """Return a call's beginning, with what came of its arguments: no more of its name can come."""
+        if not call.name:
+            raise UntranslatableAnswer("the upstream's stream calls a tool without its name")
+        call.is_told = True
+        begun = CallBegun(call_id=call.fix_id(), name=call.name)
+        return [*self._tell_extras(), begun, CallPiece(arguments="".join(call.arguments))]
+
+    def _find_call(self, place: object, call_id: str, name: str, arguments: str) -> int | None:
         """Return the number of the call that a piece belongs to, None where it begins one.
 
-        Some servers (Gemini's, Ollama) give every call the index 0: another id and a name tell them apart.
+        Some servers (Gemini's, Ollama) give every call the index 0: another id and a name tell them apart, or, without
+        ids, a name with arguments behind a call whose arguments are whole.
         """
         for number in range(len(self._calls) - 1, -1, -1):
             known = self._calls[number]
             if known.place == place:
-                is_other = bool(call_id and name and known.call_id) and call_id != known.call_id
+                if call_id and name and known.call_id:
+                    return number if call_id == known.call_id else None
+                is_other = bool(name and arguments and not call_id) and known.is_told and known.is_whole()
                 return None if is_other else number
         return None
 
@@ -257,61 +288,20 @@ class ChatReader:
         found: list[Event] = []
         if self._order.open is not None:
             for number, call in enumerate(self._calls):
-                if not call.arguments:
-                    found += self._order.tell(number, [_NO_ARGUMENTS])
-                    call.arguments.append(_NO_ARGUMENTS.arguments)
+                if not call.is_told:
+                    call.arguments = call.arguments or ["{}"]
+                    found += self._order.tell(number, self._begin_call(call))
         return found + self._order.end_all()
 
     def _end_whole_calls(self, *, is_awaited: bool) -> list[Event]:
         """Return what waited for calls whose arguments are whole, where another call waits or is about to."""
         found: list[Event] = []
         while (is_awaited or self._order.has_waiting) and self._order.open is not None:
-            if not self._calls[self._order.open].is_whole():
+            call = self._calls[self._order.open]
+            if not (call.is_told and call.is_whole()):
                 break
-            found += self._order.end(self._order.open)
+            found += self._order.end(self._order.open, [PartOver()])
         return found
-
-
-class _Call:
-    """A call that a stream has begun, with what it told of its arguments."""
-
-    __slots__ = ("_depth", "_has_closed", "_is_escaped", "_is_in_text", "_scanned", "arguments", "call_id", "place")
-
-    def __init__(self, place: object, call_id: str) -> None:
-        self.place = place
-        self.call_id = call_id
-        self.arguments: list[str] = []
-        self._scanned = 0
-        self._depth = 0
-        self._is_in_text = False
-        self._is_escaped = False
-        self._has_closed = False
-
-    def is_whole(self) -> bool:
-        """Tell whether its arguments are an object, so that no more of them can come; each piece is looked at once."""
-        for piece in self.arguments[self._scanned :]:
-            self._scan(piece)
-        self._scanned = len(self.arguments)
-        if not self._has_closed:
-            return False
-        try:
-            return isinstance(read_json("".join(self.arguments)), dict)
-        except ValueError:
-            self._has_closed = False  # it is no JSON, and so may go on for all we know
-            return False
-
-    def _scan(self, piece: str) -> None:
-        start = 1 if self._is_escaped and piece else 0
-        self._is_escaped &= not start
-        for found in _SIGN.finditer(piece, start):
-            sign = found[0]
-            if sign[0] == "\\":
-                self._is_escaped = len(sign) == 1
-            elif sign == '"':
-                self._is_in_text = not self._is_in_text
-            elif not self._is_in_text:
-                self._depth += 1 if sign in "{[" else -1
-                self._has_closed |= self._depth == 0
 
 
 def _piece_of(entry: Any) -> ReasoningPiece | None:
@@ -340,7 +330,7 @@ def _index_of(found: dict[str, Any]) -> int:
 class MessagesReader:
     """Reads the events of a message."""
 
-    __slots__ = ("_bare", "_calls", "_order", "_ordered", "_usage")
+    __slots__ = ("_bare", "_calls", "_has_called", "_has_ended", "_order", "_ordered", "_usage")
 
     def __init__(self) -> None:
         """Start before the first event."""
@@ -349,6 +339,8 @@ class MessagesReader:
         self._ordered: set[int] = set()
         self._calls: set[int] = set()
         self._bare: set[int] = set()  # calls of which no argument was told
+        self._has_called = False
+        self._has_ended = False
 
     def may_repeat(self, kind: type[Piece]) -> bool:  # noqa: ARG002 - nothing is kept of any
         """Return that events like the last one need not be read."""
@@ -378,7 +370,7 @@ class MessagesReader:
             case "message_delta":
                 return self._end(found)
             case "message_stop":
-                return [*self._end_blocks(), Over()]
+                return [*self._end_blocks(), *self._end_untold(), Over()]
             case "ping":
                 return [Alive()]
             case "error":
@@ -426,6 +418,12 @@ class MessagesReader:
             told += self._end_block(self._order.open)
         return told
 
+    def _end_untold(self) -> list[Event]:
+        """Return the end of an answer of which the upstream's last word came without a reason."""
+        if self._has_ended:
+            return []
+        return [Ended(stop=read_messages_stop(None, None, has_calls=self._has_called)[0])]
+
     def _place_block(self, index: int, events: list[Event]) -> list[Event]:
         """Return what may be told of a block's beginning; one that takes an open call's place ends that.
 
@@ -433,6 +431,7 @@ class MessagesReader:
         is told meanwhile.
         """
         is_call = bool(events) and isinstance(events[0], CallBegun)
+        self._has_called |= is_call
         (self._calls.add if is_call else self._calls.discard)(index)
         if not is_call and self._order.open is None:
             self._ordered.discard(index)
@@ -483,11 +482,13 @@ class MessagesReader:
         delta = found.get("delta")
         inner: dict[str, Any] = delta if isinstance(delta, dict) else {}
         self._usage = merge_anthropic_usage(self._usage, found.get("usage"))
-        stop, sequence = read_messages_stop(inner.get("stop_reason"), inner.get("stop_sequence"))
-        events: list[Event] = [
-            *self._order.end_all(),
-            Ended(stop=stop, stop_sequence=sequence, refusal=explanation_of(inner)),
-        ]
+        events: list[Event] = self._order.end_all()
+        if inner.get("stop_reason"):
+            self._has_ended = True
+            stop, sequence = read_messages_stop(
+                inner["stop_reason"], inner.get("stop_sequence"), has_calls=self._has_called
+            )
+            events.append(Ended(stop=stop, stop_sequence=sequence, refusal=explanation_of(inner)))
         counts = read_anthropic_counts(self._usage)
         if counts is not None:
             events.append(Counted(counts=counts))

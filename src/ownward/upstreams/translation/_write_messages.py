@@ -179,6 +179,8 @@ def _write_turn(turn: Turn, report: Report, *, is_running: bool) -> list[dict[st
     for part in turn.parts:
         if isinstance(part, Reasoning) and not may_carry(part, to_anthropic=True, is_running=is_running, report=report):
             continue
+        if isinstance(part, Call) and _object_in(part.arguments) is None:
+            report.refuse(part.arguments_path, "it is not one JSON object")
         _drop_details(part, report)
         blocks.append(_write_block(part))
     return blocks
@@ -210,7 +212,7 @@ def _write_block(part: Part) -> dict[str, Any]:
                 "type": "tool_use",
                 "id": _id_of(part.call_id),
                 "name": part.name,
-                "input": read_json(part.arguments),
+                "input": _object_in(part.arguments) or {},
             }
             return _cached(called, part.cache)
         case Result():
@@ -222,6 +224,14 @@ def _write_block(part: Part) -> dict[str, Any]:
             if part.is_error:
                 result["is_error"] = True
             return _cached(result, part.cache)
+
+
+def _object_in(arguments: str) -> dict[str, Any] | None:
+    try:
+        found = read_json(arguments)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _source_of(image: Image) -> dict[str, Any]:
