@@ -5,7 +5,7 @@ How it is carried there and answered stands in `exchange`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -71,7 +71,7 @@ class Question:
         self.endpoint = endpoint
         self.is_beta = endpoint.dialect == "anthropic" and b"beta=true" in scope.get("query_string", b"").split(b"&")
         self._listed: list[tuple[bytes, bytes]] = scope["headers"]
-        self.headers: Mapping[bytes, bytes] = dict(self._listed)
+        self.headers = wire.read_headers(self._listed)
         self.request_id = new_id("req_", random_bits=gateway.random_bits(80))
         self.started_s = gateway.clock.monotonic_s()
         self.body = b""

@@ -26,6 +26,7 @@ Headers = Iterable[tuple[bytes, bytes]]
 
 # A client's credentials, cookies and addresses stay here: what travels on is listed, the rest does not.
 _TO_UPSTREAM = (b"accept", b"anthropic-beta", b"anthropic-version", b"openai-beta")
+_LISTS = frozenset({b"accept", b"anthropic-beta", b"openai-beta"})
 _FORWARDED = frozenset(
     {b"forwarded", b"via", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip", b"cf-connecting-ip"}
 )
@@ -192,6 +193,18 @@ def _media_needs(body: bytes) -> frozenset[str]:
     if body.find(b"input_audio") >= 0 and _AUDIO_PART.search(body) is not None:
         found |= _AUDIO
     return found
+
+
+def read_headers(listed: Sequence[tuple[bytes, bytes]]) -> Mapping[bytes, bytes]:
+    """Return a client's headers by their names; of several lines of one the last, but lists as a whole.
+
+    Source: RFC 9110, section 5.3.
+    """
+    headers = dict(listed)
+    if len(headers) < len(listed):
+        for name in _LISTS & headers.keys():
+            headers[name] = b", ".join([value for other, value in listed if other == name])
+    return headers
 
 
 def texts_of(headers: Mapping[bytes, bytes]) -> dict[str, str]:

@@ -293,6 +293,37 @@ def test_an_answer_that_cannot_be_told_is_an_error_and_stands_settled(lab, start
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("path", [CHAT, RESPONSES, MESSAGES])
+def test_an_error_with_which_an_upstream_ends_its_stream_is_told_once(lab, start, path):
+    """Anthropic's streams end so: what we said behind it would stand in the place of why it failed."""
+    said = [
+        {"type": "message_start", "message": {"id": "m", "model": "x", "usage": {"input_tokens": 3}}},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "a"}},
+        {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}},
+    ]
+    body = b"".join(b"event: %b\ndata: %b\n\n" % (each["type"].encode(), json.dumps(each).encode()) for each in said)
+
+    async def script(_body, _reader, writer):
+        writer.write(lab.STREAM_HEAD + lab.chunk(body) + b"0\r\n\r\n")
+        await writer.drain()
+
+    async def main():
+        async with (
+            lab.Scripted(script) as upstream,
+            start(lab.plan_of(anthropic_tier(lab, "n", upstream.base_url))) as running,
+        ):
+            asked = {"input": "x"} if path == RESPONSES else {"messages": HELLO, "max_tokens": 5}
+            answer = await running.ask(path, {"model": "chat", "stream": True, **asked})
+            told = [event for event in events(answer.body) if "error" in event or event.get("type") == "error"]
+            assert ["Overloaded" in json.dumps(event) for event in told] == [True]
+            assert b"[DONE]" not in answer.body
+            (row,) = await running.rows()
+            assert (row["state"], row["input_tokens"]) == ("unsettled", None)
+
+    asyncio.run(main())
+
+
 def test_a_plan_of_one_dialect_loads_no_translation(lab, start):
     """A process of its own: in this one other tests have loaded it."""
     import subprocess

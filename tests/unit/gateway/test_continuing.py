@@ -30,7 +30,7 @@ def target_of(engine: str) -> Any:
     return SimpleNamespace(tier=SimpleNamespace(engine=engine, capabilities=frozenset()))
 
 
-def after(*pieces: str, delta: dict[str, Any] | None = None) -> Continuing:
+def after(*pieces: str, delta: dict[str, Any] | None = None, finish_reason: str | None = None) -> Continuing:
     """Return a stream that passed these pieces of text on, and then was cut."""
     client: Any = Client()
     continuing = Continuing(client)
@@ -38,7 +38,7 @@ def after(*pieces: str, delta: dict[str, Any] | None = None) -> Continuing:
     async def main() -> None:
         await continuing.begin(200, b"text/event-stream", [])
         for piece in pieces:
-            chunk = {"choices": [{"index": 0, "delta": delta or {"content": piece}, "finish_reason": None}]}
+            chunk = {"choices": [{"index": 0, "delta": delta or {"content": piece}, "finish_reason": finish_reason}]}
             await continuing.write(b"data: " + json.dumps(chunk).encode() + b"\n\n")
 
     asyncio.run(main())
@@ -87,3 +87,10 @@ def test_before_any_text_the_request_is_as_it_came_and_anyone_may_be_asked() -> 
 def test_a_stream_of_anything_but_text_is_not_continued(delta: dict[str, Any]) -> None:
     assert not after("a").has_begun
     assert after("a", delta=delta).has_begun
+
+
+def test_a_stream_with_an_empty_text_in_the_place_of_a_reason_is_continued() -> None:
+    continuing = after("One ", finish_reason="")
+    assert not continuing.has_begun
+    assert asked(continuing)["messages"][-1]["content"] == "One "
+    assert after("One ", finish_reason="stop").has_begun

@@ -170,6 +170,13 @@ def test_what_travels_to_an_upstream_is_listed():
     assert dict(wire.for_upstream({}, dialect="anthropic")) == {b"anthropic-version": b"2023-06-01"}
 
 
+def test_a_list_on_several_lines_is_one_list():
+    """RFC 9110, section 5.3; of what is no list the last line counts."""
+    listed = [(b"anthropic-beta", b"a, b"), (b"x-ownward-tier", b"one"), (b"anthropic-beta", b"c")]
+    headers = wire.read_headers([*listed, (b"x-ownward-tier", b"two")])
+    assert headers == {b"anthropic-beta": b"a, b, c", b"x-ownward-tier": b"two"}
+
+
 def test_what_travels_to_a_client_is_listed():
     headers = [
         (b"set-cookie", b"x"),

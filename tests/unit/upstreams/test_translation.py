@@ -537,3 +537,43 @@ def test_a_block_that_begins_with_all_its_arguments_keeps_them():
     ]
     told = made.stream(now_s=0).feed(b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events))
     assert rb"{\"a\":1}" in told
+
+
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "f"}}])
+def test_a_call_that_is_demanded_without_tools_is_refused(choice):
+    assert refused(chat(tool_choice=choice)).fields == ("tool_choice",)
+    nothing = {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": []}}
+    tool = {"type": "function", "function": {"name": "f"}}
+    assert refused(chat(tool_choice=nothing, tools=[tool])).fields == ("tool_choice",)
+
+
+def test_what_is_left_out_of_earlier_answers_and_of_a_schema_is_named():
+    said = {"role": "assistant", "content": "a", "annotations": [{"type": "url_citation"}]}
+    form = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}, "strict": False}}
+    _, made = to_messages(chat(said, {**said, "annotations": []}, USER, response_format=form))
+    names = ["messages[0].annotations", "response_format.json_schema.name", "response_format.json_schema.strict"]
+    assert list(made.dropped) == names
+    part = {"type": "output_text", "text": "a", "annotations": [{"type": "file_path"}], "logprobs": [{"token": "a"}]}
+    items = [{"type": "message", "role": "assistant", "content": [part]}, USER]
+    made = translate(json.dumps({"model": "m", "input": items}).encode(), client="responses", upstream="chat")
+    assert list(made.dropped) == ["input[0].content[0].annotations", "input[0].content[0].logprobs"]
+
+
+def test_a_response_repeats_what_its_dialect_repeats():
+    choice = {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "f"}]}
+    asked = {
+        "model": "m",
+        "input": "x",
+        "instructions": "be brief",
+        "metadata": {"team": "a"},
+        "tools": [{"type": "function", "name": "f", "parameters": {"type": "object"}}],
+        "tool_choice": choice,
+    }
+    said = b'{"id": "c", "choices": [{"message": {"content": "a"}, "finish_reason": "stop"}]}'
+    for body, repeated in ((asked, asked), ({"model": "m", "input": "x"}, {"instructions": None, "metadata": {}})):
+        made = translate(json.dumps(body).encode(), client="responses", upstream="chat")
+        told = json.loads(made.answer(said, now_s=1))
+        streamed = json.loads(made.answer_as_stream(said, now_s=1).rsplit(b"data: ", 1)[1])["response"]
+        for name in ("instructions", "metadata"):
+            assert told[name] == streamed[name] == repeated[name]
+        assert told["tool_choice"] == repeated.get("tool_choice", "auto")

@@ -172,7 +172,7 @@ class Continuing:
             self._is_plain = False
         if delta.get("refusal"):
             self._is_plain = False
-        if choice.get("finish_reason") is not None:
+        if choice.get("finish_reason"):  # some servers write an empty text where null belongs
             self._is_finished = True
         content = delta.get("content")
         if isinstance(content, str) and content:

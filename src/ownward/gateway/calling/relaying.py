@@ -50,6 +50,7 @@ _MAY_HAVE_WORKED = frozenset({408, 504, 522, 524})
 _LONGEST_WORDS = 300
 _TITLE = re.compile(rb"<title>([^<]{1,400})</title>", re.IGNORECASE)
 _GARBLED = "it sent an event that is no JSON"
+_TOLD_ERROR = "told an error in the middle of its stream"
 
 
 class Relay:
@@ -240,7 +241,7 @@ class Relay:
             if tap.is_garbled:
                 raise BrokenStream(_GARBLED)
         rest = tap.finish()
-        if not tap.is_complete:
+        if not tap.is_complete and tap.error is None:
             if rest:
                 await self._sink.write(rest)
             raise BrokenStream("it ended without its last word")
@@ -250,9 +251,12 @@ class Relay:
             gateway.learn_success(self._target.key)
         else:  # its words went to the client; they may quote the request
             self._attempt.exchange.has_broken = True
-            error = UpstreamError(f"upstream {self._target.name!r} told an error in the middle of its stream")
+            error = UpstreamError(f"upstream {self._target.name!r} {_TOLD_ERROR}")
             gateway.learn_failure(self._target.key, error)
-        entry.settle_by_tap(response.status)
+        if tap.is_complete:
+            entry.settle_by_tap(response.status)
+        else:  # the error was its last word, as Anthropic's dialect has it
+            entry.settle_unsettled(f"it {_TOLD_ERROR}", status=response.status)
         await self._sink.end(rest)
 
     async def _pass_on(self, feed: Callable[[bytes], bytes], tap: UsageTap, write: Callable[[bytes], None]) -> None:

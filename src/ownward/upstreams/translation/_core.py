@@ -176,6 +176,7 @@ class Asked:
     verbosity: str | None = None
     service_tier: str | None = None  # in OpenAI's words
     cache: Mapping[str, Any] | None = None
+    repeated: Mapping[str, Any] = field(default_factory=dict)  # members that the client's dialect repeats in its answer
     places: Mapping[str, str] = field(default_factory=dict)  # what the client calls a member, where it matters
 
     def place(self, member: str) -> str:

@@ -313,7 +313,7 @@ def _read_part(part: Members) -> Part | None:
 def _read_assistant(message: Members) -> list[Part]:
     message.refuse("audio", "sound is not carried")
     message.refuse("function_call", "use tool_calls instead")
-    message.take_any("annotations")  # what an answer said of its sources; nothing is asked by it
+    message.drop("annotations", unless=([],))  # what an answer said of its sources; nothing is asked by it
     message.take_any("parsed")  # what OpenAI's client adds when a form is parsed
     thought = read_chat_reasoning(message)
     thought += extra_reasoning(message.take_any("extra_content"), path=message.at("extra_content"))

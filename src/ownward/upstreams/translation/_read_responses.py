@@ -45,7 +45,7 @@ _REFUSED: dict[str, tuple[str, tuple[Any, ...]]] = {
     "top_logprobs": (_NO_SUCH, (0,)),
     "truncation": ("the upstream's dialect never shortens the input by itself", ("disabled",)),
 }
-_ASSISTANT_ITEMS = frozenset({"reasoning", "function_call"})
+_REPEATED = ("instructions", "metadata", "tool_choice")
 
 
 def read_responses(body: dict[str, Any], report: Report) -> Asked:
@@ -81,6 +81,7 @@ def read_responses(body: dict[str, Any], report: Report) -> Asked:
         user=read_user(top),
         verbosity=verbosity,
         service_tier=top.take("service_tier", str),
+        repeated={name: body[name] for name in _REPEATED if body.get(name) is not None},
         places={
             "effort": "reasoning.effort",
             "schema": "text.format",
@@ -259,8 +260,8 @@ def _read_part(part: Members) -> Text | Image | File | None:
     found: Text | Image | File | None = None
     match kind:
         case "input_text" | "output_text" | "text":
-            part.take_any("annotations")  # what an answer said of its sources; nothing is asked by it
-            part.take_any("logprobs")
+            part.drop("annotations", unless=([],))  # what an answer said of its sources; nothing is asked by it
+            part.drop("logprobs", unless=([],))
             found = Text(text=part.take("text", str) or "", path=part.path, cache=cache)
         case "refusal":
             found = Text(text=part.take("refusal", str) or "", path=part.path, cache=cache)

@@ -95,10 +95,7 @@ def reasoning_item(given_id: str, reasoning: Reasoning) -> dict[str, Any]:
 
 def response_object(asked: Asked, *, answer_id: str, model: str, status: str, now_s: int) -> dict[str, Any]:
     """Return the response around its items, with what was asked repeated as the dialect does."""
-    choice: Any = "auto"
-    if asked.tool_choice is not None:
-        named = {"type": "function", "name": asked.tool_choice.name}
-        choice = named if asked.tool_choice.kind == "named" else asked.tool_choice.kind
+    repeated = asked.repeated
     return {
         "id": f"resp_{answer_id}",
         "object": "response",
@@ -106,12 +103,14 @@ def response_object(asked: Asked, *, answer_id: str, model: str, status: str, no
         "status": status,
         "error": None,
         "incomplete_details": None,
+        "instructions": repeated.get("instructions"),
+        "metadata": repeated.get("metadata", {}),
         "model": model,
         "output": [],
         "parallel_tool_calls": asked.is_parallel is not False,
         "store": False,
         "temperature": asked.temperature,
-        "tool_choice": choice,
+        "tool_choice": repeated.get("tool_choice", "auto"),
         "tools": [
             {
                 "type": "function",

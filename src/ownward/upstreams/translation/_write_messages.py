@@ -83,6 +83,8 @@ def _write_output(asked: Asked, body: dict[str, Any], report: Report) -> None:
             schema["description"] = asked.schema.description  # the model reads it there as well
         if asked.schema.name is not None:
             report.drop(f"{asked.place('schema')}.name")
+        if asked.schema.is_strict is False:
+            report.drop(f"{asked.place('schema')}.strict")  # the dialect holds every answer to its schema
         config["format"] = {"type": "json_schema", "schema": schema}
     if config:
         body["output_config"] = config
@@ -101,6 +103,8 @@ def _write_tools(asked: Asked, body: dict[str, Any], report: Report) -> None:
     if tools:
         body["tools"] = [_write_tool(tool) for tool in tools]
     if not tools:
+        if choice is not None and choice.kind in {"required", "named"}:
+            report.refuse("tool_choice", "it demands a call, and there are no tools")
         return
     is_alone = {"disable_parallel_tool_use": True} if asked.is_parallel is False else {}
     match None if choice is None else choice.kind:
