@@ -8,7 +8,7 @@ import click
 
 from ownward.cli._context import open_ledger
 from ownward.cli._output import emit, json_option, ledger_option, say
-from ownward.core import UsageError, to_jsonable
+from ownward.core import UnknownName, UsageError, to_jsonable
 
 _A_LIMIT = click.IntRange(min=1, max=10**12)
 
@@ -105,7 +105,14 @@ def list_(*, ledger_target: str | None, as_json: bool) -> None:
 @json_option
 def revoke(*, key_id: str, ledger_target: str | None, as_json: bool) -> None:
     """Make a key void from now on."""
+    if key_id.startswith("ow-"):
+        raise UsageError(
+            "a key is revoked by its id, and this is a secret", next_step="See the ids with: ownward keys list"
+        )
     with open_ledger(ledger_target) as opened:
+        known = [key.key_id for key in opened.list_keys()]
+        if key_id not in known:
+            raise UnknownName(key_id, known, what="key in this ledger", see="ownward keys list")
         opened.revoke_key(key_id)
     payload = {"schema": "ownward.key/1", "key_id": key_id, "revoked": True}
     emit(payload, as_json=as_json, render=lambda _: f"{key_id} is revoked")

@@ -139,6 +139,21 @@ def test_keys_are_shown_once_and_revoked(tmp_path: Path, capsys: pytest.CaptureF
     assert ask(capsys, "keys", "list", "--ledger", ledger)["keys"][0]["revoked_at"] is not None
 
 
+def test_a_key_that_is_not_there_is_an_unknown_name_and_a_secret_is_not_repeated(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ledger = str(tmp_path / "l.db")
+    made = ask(capsys, "keys", "create", "ben", "--ledger", ledger)
+    assert run(["keys", "revoke", made["key_id"][:-1], "--ledger", ledger, "--json"]) == 2
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["kind"] == "unknown_name"
+    assert made["key_id"] in error["allowed"]
+    assert run(["keys", "revoke", made["secret"], "--ledger", ledger, "--json"]) == 2
+    told = capsys.readouterr()
+    assert made["secret"] not in told.out + told.err
+    assert "ownward keys list" in told.out
+
+
 def test_predict_answers_every_case_or_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cases = tmp_path / "cases.jsonl"
     cases.write_text(
