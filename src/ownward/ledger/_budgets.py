@@ -21,8 +21,11 @@ from ownward.ledger._store import Connection, Store
 _DAY_US: Final = 86_400_000_000
 _CHUNK: Final = 5_000  # parameters in one statement
 
-_Counted = tuple[int, int, int]
-"""What one attempt counts for: picodollars spent, picodollars reserved, calls of unknown charge."""
+_Counted = tuple[int, int, int, int]
+"""What one attempt counts for: picodollars spent, picodollars reserved, calls of unknown charge, and of the reserved
+picodollars those of calls that are over: they may stay reserved for ever."""
+
+_NOTHING: Final[_Counted] = (0, 0, 0, 0)
 
 _NEWEST = (
     " LEFT JOIN settlements s ON s.settlement_id = (SELECT MAX(x.settlement_id) FROM settlements x"
@@ -39,11 +42,13 @@ _SUM: Final = (
     f"SELECT COALESCE(SUM(CASE WHEN s.state = 'settled' THEN {_SPENT} END), 0),"
     f" COALESCE(SUM(CASE WHEN s.state IS NULL OR s.state = 'unsettled' THEN {_RESERVED} END), 0),"
     f" COUNT(CASE WHEN s.state = 'settled' AND {_SPENT} IS NULL THEN 1"
-    f" WHEN (s.state IS NULL OR s.state = 'unsettled') AND {_RESERVED} IS NULL THEN 1 END)"
+    f" WHEN (s.state IS NULL OR s.state = 'unsettled') AND {_RESERVED} IS NULL THEN 1 END),"
+    f" COALESCE(SUM(CASE WHEN s.state = 'unsettled' THEN {_RESERVED} END), 0)"
     " FROM requests r JOIN intents i ON i.request_id = r.request_id"
 ) + _NEWEST
 _ACCOUNTS: Final = (
-    "SELECT subject, starts_at_us, ends_at_us, spent_picousd, reserved_picousd, unknown_calls FROM budget_accounts"
+    "SELECT subject, starts_at_us, ends_at_us, spent_picousd, reserved_picousd, unknown_calls, unsettled_picousd"
+    " FROM budget_accounts"
 )
 
 
@@ -51,30 +56,42 @@ def count(state: str | None, *, charge: int | None, high: int | None, intent_hig
     """Return what an attempt counts for in its accounts, by its newest settlement (`state` None: none yet).
 
     >>> count(None, charge=None, high=None, intent_high=9), count("settled", charge=4, high=4, intent_high=9)
-    ((0, 9, 0), (4, 0, 0))
+    ((0, 9, 0, 0), (4, 0, 0, 0))
     >>> count("unsettled", charge=None, high=7, intent_high=9), count("failed", charge=0, high=0, intent_high=9)
-    ((0, 7, 0), (0, 0, 0))
+    ((0, 7, 0, 7), (0, 0, 0, 0))
     """
     if state in {"failed", "refused"}:
-        return 0, 0, 0
+        return _NOTHING
     known = intent_high if high is None else high
     if state == "settled":
         known = known if charge is None else charge
-        return (0, 0, 1) if known is None else (known, 0, 0)
-    return (0, 0, 1) if known is None else (0, known, 0)
+        return (0, 0, 1, 0) if known is None else (known, 0, 0, 0)
+    if known is None:
+        return 0, 0, 1, 0
+    return 0, known, 0, 0 if state is None else known
 
 
 class Account:
     """One account within a transaction."""
 
-    __slots__ = ("ends_at_us", "is_changed", "is_kept", "reserved", "spent", "starts_at_us", "subject", "unknown")
+    __slots__ = (
+        "ends_at_us",
+        "is_changed",
+        "is_kept",
+        "reserved",
+        "spent",
+        "starts_at_us",
+        "subject",
+        "unknown",
+        "unsettled",
+    )
 
     def __init__(self, subject: str, starts_at_us: int, ends_at_us: int, *counted: Any, is_kept: bool = True) -> None:
         """Take a row; PostgreSQL's sums come as decimals. One that is not kept has no row to be written back."""
         self.is_kept = is_kept
         self.subject = subject
         self.starts_at_us, self.ends_at_us = starts_at_us, ends_at_us
-        self.spent, self.reserved, self.unknown = map(int, counted)
+        self.spent, self.reserved, self.unknown, self.unsettled = map(int, counted)
         self.is_changed = False
 
     def add(self, before: _Counted, after: _Counted) -> None:
@@ -83,12 +100,18 @@ class Account:
             self.spent += after[0] - before[0]
             self.reserved += after[1] - before[1]
             self.unknown += after[2] - before[2]
+            self.unsettled += after[3] - before[3]
             self.is_changed = True
 
     @property
     def state(self) -> BudgetState:
         """What it holds."""
-        return BudgetState(spent_picousd=self.spent, reserved_picousd=self.reserved, unknown_calls=self.unknown)
+        return BudgetState(
+            spent_picousd=self.spent,
+            reserved_picousd=self.reserved,
+            unknown_calls=self.unknown,
+            unsettled_picousd=self.unsettled,
+        )
 
 
 @dataclass(slots=True)
@@ -145,9 +168,12 @@ class Books:
         changed = [account for account in every if account.is_changed and account.is_kept]
         if changed:
             self._connection.execute_many(
-                "UPDATE budget_accounts SET spent_picousd = ?, reserved_picousd = ?, unknown_calls = ?"
-                " WHERE subject = ? AND starts_at_us = ? AND ends_at_us = ?",
-                [(a.spent, a.reserved, a.unknown, a.subject, a.starts_at_us, a.ends_at_us) for a in changed],
+                "UPDATE budget_accounts SET spent_picousd = ?, reserved_picousd = ?, unknown_calls = ?,"
+                " unsettled_picousd = ? WHERE subject = ? AND starts_at_us = ? AND ends_at_us = ?",
+                [
+                    (a.spent, a.reserved, a.unknown, a.unsettled, a.subject, a.starts_at_us, a.ends_at_us)
+                    for a in changed
+                ],
             )
 
     def _begin(self, checks: Sequence[BudgetCheck], values: Sequence[Any]) -> LedgerError | None:
@@ -167,7 +193,7 @@ class Books:
                 return BudgetSpent(check, account.state, charge_high_picousd=high)
         counted = count(None, charge=None, high=None, intent_high=high)
         for account in accounts:
-            account.add((0, 0, 0), counted)
+            account.add(_NOTHING, counted)
         self._attempts[request_id, number] = _Attempt(tier, started_at_us, high, None, counted)
         return None
 
@@ -228,7 +254,7 @@ def open_accounts(store: Store, connection: Connection, checks: Iterable[BudgetC
         store.lock_budgets(connection, for_new=True)
         column = {"workload": "r.workload", "key": "r.key_id", "tier": "i.tier"}[kind]
         # A call may begin later than its request: a day is far above every deadline.
-        ((spent, reserved, unknown),) = connection.rows(
+        ((spent, reserved, unknown, unsettled),) = connection.rows(
             f"{_SUM} WHERE {column} = ? AND r.started_at_us >= ? AND i.started_at_us >= ? AND i.started_at_us < ?",
             (name, starts_at_us - _DAY_US, starts_at_us, ends_at_us),
         )
@@ -236,7 +262,8 @@ def open_accounts(store: Store, connection: Connection, checks: Iterable[BudgetC
             "DELETE FROM budget_accounts WHERE subject = ? AND ends_at_us <= ?", (subject, starts_at_us - _DAY_US)
         )
         connection.execute(
-            "INSERT INTO budget_accounts VALUES (?, ?, ?, ?, ?, ?)", (*account, int(spent), int(reserved), unknown)
+            "INSERT INTO budget_accounts VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (*account, int(spent), int(reserved), unknown, int(unsettled)),
         )
 
 

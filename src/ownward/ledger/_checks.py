@@ -46,11 +46,15 @@ class BudgetCheck:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BudgetState:
-    """What an account holds: settled charges, upper bounds of what is not settled, and calls of unknown charge."""
+    """What an account holds: settled charges, upper bounds of what is not settled, and calls of unknown charge.
+
+    `unsettled_picousd` is the part of `reserved_picousd` of calls that are over: no waiting frees it.
+    """
 
     spent_picousd: int = 0
     reserved_picousd: int = 0
     unknown_calls: int = 0
+    unsettled_picousd: int = 0
 
 
 class BudgetSpent(LedgerError):
@@ -76,8 +80,9 @@ class BudgetSpent(LedgerError):
 
     @property
     def fits_later(self) -> bool:
-        """Whether it would fit if every call in flight turned out free: reservations alone stand in its way."""
-        return self.state.spent_picousd + self.charge_high_picousd <= self.check.limit_picousd
+        """Whether it would fit if every call in flight turned out free: they alone stand in its way."""
+        stays = self.state.spent_picousd + self.state.unsettled_picousd
+        return stays + self.charge_high_picousd <= self.check.limit_picousd
 
     @property
     def never_fits(self) -> bool:

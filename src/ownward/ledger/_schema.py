@@ -307,6 +307,21 @@ CREATE TABLE journal_marks (             -- how far a run's journal, a file besi
 )""",
 )
 
+_UNSETTLED_OF_BUDGETS = (
+    "DROP TABLE budget_accounts",  # whoever needs an account sums it up anew
+    """
+CREATE TABLE budget_accounts (           -- sums over intents and settlements, kept in the transactions that write them
+  subject TEXT NOT NULL,                 -- workload:NAME, tier:NAME or key:ID
+  starts_at_us {int} NOT NULL,           -- of calls begun from here
+  ends_at_us {int} NOT NULL,             -- up to before here; 2^62 is never
+  spent_picousd {int} NOT NULL,          -- charges of settled calls
+  reserved_picousd {int} NOT NULL,       -- upper bounds of calls in flight and unsettled
+  unknown_calls {int} NOT NULL,          -- calls of unknown charge, which count for nothing above
+  unsettled_picousd {int} NOT NULL,      -- the part of what is reserved that no waiting frees: of calls that are over
+  PRIMARY KEY (subject, starts_at_us, ends_at_us)
+)""",
+)
+
 MIGRATIONS: Final[tuple[Migration, ...]] = (
     Migration(name="0001_the_ledger", statements=(*_TABLES, *_VIEWS)),
     Migration(name="0002_budgets", statements=_BUDGETS),
@@ -314,6 +329,7 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
     Migration(name="0004_kept_responses", statements=_KEPT_RESPONSES),
     Migration(name="0005_limit_windows", statements=_LIMIT_WINDOWS),
     Migration(name="0006_journal_marks", statements=_JOURNAL_MARKS, is_for_sqlite_alone=True),
+    Migration(name="0007_unsettled_of_budgets", statements=_UNSETTLED_OF_BUDGETS),
 )
 
 MIGRATIONS_TABLE = """
@@ -325,8 +341,13 @@ CREATE TABLE migrations (
 
 def schema_text() -> str:
     """Return the whole schema as SQLite has it after all migrations, for the reference page."""
-    statements = [MIGRATIONS_TABLE.format_map(SQLITE_TYPES).strip()]
+    shown = [MIGRATIONS_TABLE.format_map(SQLITE_TYPES).strip()]
     for migration in MIGRATIONS:
-        statements.append(f"-- {migration.name}")
-        statements.extend(migration.statements_for(SQLITE_TYPES))
-    return "\n\n".join(text if text.startswith("-- ") else f"{text};" for text in statements) + "\n"
+        shown.append(f"-- {migration.name}")
+        for statement in migration.statements_for(SQLITE_TYPES):
+            if statement.startswith("DROP "):
+                made = statement.replace("DROP", "CREATE", 1) + " "
+                shown = [text for text in shown if not text.startswith(made)]
+            else:
+                shown.append(statement)
+    return "\n\n".join(text if text.startswith("-- ") else f"{text};" for text in shown) + "\n"

@@ -230,6 +230,29 @@ def test_a_new_period_begins_with_nothing_spent_and_the_old_one_keeps_its_calls(
     asyncio.run(main())
 
 
+def test_waiting_helps_where_calls_run_and_not_where_they_are_over_and_unsettled(target: str) -> None:
+    async def main() -> None:
+        async def refused(book: ledger.Ledger, name: str) -> BudgetSpent:
+            with pytest.raises(BudgetSpent) as caught:
+                await book.begin_attempt(intent("a", 50, attempt=int(name)), budgets=[budget(100)])
+            return caught.value
+
+        with ledger.open(target) as book:
+            assert await begin(book, "a", 60, budget(100))
+            assert (await refused(book, "2")).fits_later
+            book.settle(settlement("a", "unsettled", charge_low_picousd=0, charge_high_picousd=55))
+            error = await refused(book, "3")
+            assert not error.fits_later
+            assert error.state == BudgetState(reserved_picousd=55, unsettled_picousd=55)
+            book.settle(settlement("a", "settled", 50))
+            await book.begin_attempt(intent("a", 50, attempt=4), budgets=[budget(100)])
+        with ledger.open(target) as again:
+            (found,) = again.query_budgets([budget(100)])
+            assert found == BudgetState(spent_picousd=50, reserved_picousd=50)
+
+    asyncio.run(main())
+
+
 def test_a_workload_and_a_key_are_both_held_to_or_neither_is_charged(target: str) -> None:
     async def main() -> None:
         with ledger.open(target) as book:
