@@ -164,6 +164,13 @@ class Response:
         self._wake_at = self._loop.time() + self._stall_s
         self._resume()
 
+    def expect_end(self, within_s: float) -> None:
+        """Wait for no further byte longer than this: what there was to say has been said."""
+        self._stall_s = min(self._stall_s, within_s)
+        self._wake_at = self._loop.time() + self._stall_s
+        if self._alarm is not None and self._waiter is not None:
+            self._alarm.set(self._wake_at, self)
+
     def gather(self, gathering: Gathering) -> None:
         """From here on, where many events come, have this stream read now and then."""
         self._gathering = gathering

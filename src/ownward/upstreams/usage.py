@@ -38,6 +38,7 @@ class UsageTap:
     `is_complete`: the dialect's own last word was seen (`[DONE]`, `message_stop`,
     `response.completed`), or a body not streamed was whole; a chat stream that ended
     cleanly after its `finish_reason` is whole too, as some servers leave `[DONE]` out.
+    `[DONE]` is no last word of a stream whose events have types, before one of them says how it ended.
     `is_garbled`: an event held what is no JSON object. `content_events` counts
     events that carried content: about one token each with most engines.
     `terms`: what the answer says of how it was served, where that bears on its charge.
@@ -53,6 +54,7 @@ class UsageTap:
         "_has_ended",
         "_is_anthropic",
         "_is_blind",
+        "_is_typed",
         "_latest",
         "_stencil",
         "_strip",
@@ -88,6 +90,7 @@ class UsageTap:
         self._counted_events = sys.maxsize
         self._has_ended = False
         self._is_blind = False
+        self._is_typed = False
         self._stencil = Stencil() if is_stream else _UNUSED
         self.is_stream = is_stream
         self.is_complete = False
@@ -98,6 +101,16 @@ class UsageTap:
         self.error: str | None = None
         self.upstream_request_id: str | None = None
         self.terms: Terms = NO_TERMS
+
+    @property
+    def has_last_word(self) -> bool:
+        """Whether all has been said: an error is a last word too, behind which there may be no other."""
+        return self.is_complete or self.error is not None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was said yet: no content, no error, not how it ended, nor what it used."""
+        return not (self.has_content or self.finish_reason or self.error) and self.usage_so_far is None
 
     @property
     def usage(self) -> Usage | None:
@@ -199,7 +212,7 @@ class UsageTap:
         answer = parse_piece(data)
         if answer is None:
             if data.strip() == b"[DONE]":
-                self.is_complete = True
+                self.is_complete |= not self._is_typed or self.finish_reason is not None or self.error is not None
             else:
                 self.is_garbled = True
             return False
@@ -207,6 +220,7 @@ class UsageTap:
             self._note_error(answer.error)
         is_usage = False
         if answer.type is not None and answer.choices is None:
+            self._is_typed = True
             if self._is_anthropic:
                 self._read_anthropic(answer)
             else:

@@ -29,6 +29,7 @@ _ERROR_BODY_S = 5.0  # another upstream may be waiting to be asked
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _SHORTEST_SSE_BYTES = 6
 _BEGINNING_HELD_S = 5.0
+_END_AWAITED_S = 1.0  # behind a stream's last word
 _LONGEST_HELD_BYTES = 1 << 14
 _ONLY_COMMENTS = re.compile(rb"(?::[^\r\n]*[\r\n]|[\r\n])*(?::[^\r\n]*)?")
 _BEGINNING = re.compile(rb"(?::[^\r\n]*[\r\n]|[\r\n])*+[^:\r\n].*?(?:\n\n|\r\r|\r\n\r\n)", re.DOTALL)
@@ -217,13 +218,7 @@ class Relay:
             feed = lambda data: crossed.feed(tap.feed(data))  # noqa: E731 - the other is a bound method
         chunk = await self._first_chunk(begun)
         passed = feed(chunk)
-        if tap.error is not None and not tap.has_content:
-            # The upstream's own words may quote the request: they go to the client and not into the ledger.
-            raise BrokenStream(
-                f"upstream {self._target.name!r} began its stream with an error", allowed=f"It says: {tap.error}"
-            )
-        if tap.is_garbled:
-            raise BrokenStream(f"upstream {self._target.name!r} began its stream with an event that is no JSON")
+        self._check_beginning(tap)
         self._attempt.end_prompt()
         await self._sink.begin(response.status, content_type, self._headers())
         while chunk:
@@ -232,16 +227,18 @@ class Relay:
             if passed:
                 entry.passed_bytes += len(passed)
                 await self._sink.write(passed)
+            if tap.has_last_word:
+                response.expect_end(_END_AWAITED_S)
             write = self._sink.lead(response)
             if write is not None:
                 await self._pass_on(feed, tap, write)
                 break
-            chunk = await response.next_chunk()
+            chunk = await self._next_chunk(tap)
             passed = feed(chunk) if chunk else b""
             if tap.is_garbled:
                 raise BrokenStream(_GARBLED)
         rest = tap.finish()
-        if not tap.is_complete and tap.error is None:
+        if not tap.has_last_word:
             if rest:
                 await self._sink.write(rest)
             raise BrokenStream("it ended without its last word")
@@ -259,8 +256,33 @@ class Relay:
             entry.settle_unsettled(f"it {_TOLD_ERROR}", status=response.status)
         await self._sink.end(rest)
 
+    def _check_beginning(self, tap: UsageTap) -> None:
+        """Raise BrokenStream where a stream begins with what is no answer, so that another upstream is asked."""
+        name = self._target.name
+        if tap.error is not None and not tap.has_content:
+            # The upstream's own words may quote the request: they go to the client and not into the ledger.
+            raise BrokenStream(f"upstream {name!r} began its stream with an error", allowed=f"It says: {tap.error}")
+        if tap.is_garbled:
+            raise BrokenStream(f"upstream {name!r} began its stream with an event that is no JSON")
+        if tap.is_complete and tap.is_empty:
+            raise BrokenStream(f"upstream {name!r} ended its stream before it had said anything")
+
+    async def _next_chunk(self, tap: UsageTap) -> bytes:
+        """Return the next piece of the stream; empty at its end, which is also whatever follows its last word.
+
+        Raises: UpstreamError.
+        """
+        try:
+            return await self._response.next_chunk()
+        except UpstreamError:
+            if tap.has_last_word:
+                return b""
+            raise
+
     async def _pass_on(self, feed: Callable[[bytes], bytes], tap: UsageTap, write: Callable[[bytes], None]) -> None:
         """Have each piece of the stream go from the upstream's connection to the client's as it arrives.
+
+        A connection that breaks or stalls behind the stream's last word breaks nothing.
 
         Raises: UpstreamError.
         """
@@ -285,9 +307,15 @@ class Relay:
             if passed:
                 entry.passed_bytes += len(passed)
                 write(passed)
+            if tap.has_last_word:
+                response.expect_end(_END_AWAITED_S)
 
-        await response.pass_on(take)
-        if fault is not None:  # in a piece with which the answer was whole
+        try:
+            await response.pass_on(take)
+        except UpstreamError:
+            if not tap.has_last_word:
+                raise
+        if fault is not None:  # also in a piece with which the answer was whole
             raise fault
 
     def _note_first_content(self) -> None:
