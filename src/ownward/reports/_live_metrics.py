@@ -181,7 +181,7 @@ def compute_frame(now: Look, before: Look | None, *, at: datetime) -> Frame:
         outcomes={key: round(count) for key, count in sorted(since.by("ownward_requests_total", "outcome").items())},
         output_tokens_per_s=since.rate("ownward_tokens_total", kind="output"),
         usd_per_hour=since.usd_per_hour(),
-        usd_total=None if gauge.get(_UNPRICED) else sum(gauge.get("ownward_charge_usd_total", {}).values()),
+        usd_total=None if gauge.get(_UNPRICED) else sum(gauge.get("ownward_charge_usd_total", {}).values(), 0.0),
         resident_bytes=gauge.get("process_resident_memory_bytes", {}).get(()),
         cpu_fraction=None if not over_s else cpu_s / over_s,
         ledger_queue_entries=int(_one(gauge, "ownward_ledger_queue_entries")),

@@ -92,6 +92,12 @@ def test_nothing_seen_is_unknown_and_not_zero():
     assert (frame.upstreams, frame.workloads, frame.budgets, frame.errors) == ((), (), (), ())
 
 
+def test_nothing_charged_is_money_as_any_other_sum():
+    """A sum over no calls is whole, and `top --json` writes money by its type."""
+    frame = compute_frame(Look.parse("ownward_requests_in_flight 0\n", at_s=1), None, at=AT)
+    assert repr(frame.usd_total) == "0.0"
+
+
 @pytest.mark.parametrize("text", ["", "<html>", "up 1\n", "ownward_requests_in_flight\n"])
 def test_what_is_no_gateway_of_ours_is_told(text):
     with pytest.raises(BadInput, match="no gateway of ownward"):
