@@ -46,6 +46,11 @@ _SUM: Final = (
     f" COALESCE(SUM(CASE WHEN s.state = 'unsettled' THEN {_RESERVED} END), 0)"
     " FROM requests r JOIN intents i ON i.request_id = r.request_id"
 ) + _NEWEST
+_LEFT: Final = (
+    "SELECT r.workload, r.key_id, r.task_id, i.tier, i.started_at_us, i.charge_high_picousd"
+    " FROM intents i JOIN requests r ON r.request_id = i.request_id WHERE i.run_id = ? AND NOT EXISTS"
+    " (SELECT 1 FROM settlements s WHERE s.request_id = i.request_id AND s.attempt = i.attempt)"
+)
 _ACCOUNTS: Final = (
     "SELECT subject, starts_at_us, ends_at_us, spent_picousd, reserved_picousd, unknown_calls, unsettled_picousd"
     " FROM budget_accounts"
@@ -164,17 +169,7 @@ class Books:
 
     def write(self) -> None:
         """Write the accounts that have changed."""
-        every = (account for accounts in self._accounts.values() for account in accounts)
-        changed = [account for account in every if account.is_changed and account.is_kept]
-        if changed:
-            self._connection.execute_many(
-                "UPDATE budget_accounts SET spent_picousd = ?, reserved_picousd = ?, unknown_calls = ?,"
-                " unsettled_picousd = ? WHERE subject = ? AND starts_at_us = ? AND ends_at_us = ?",
-                [
-                    (a.spent, a.reserved, a.unknown, a.unsettled, a.subject, a.starts_at_us, a.ends_at_us)
-                    for a in changed
-                ],
-            )
+        _write(self._connection, [account for accounts in self._accounts.values() for account in accounts])
 
     def _begin(self, checks: Sequence[BudgetCheck], values: Sequence[Any]) -> LedgerError | None:
         request_id, number, tier, high, started_at_us = values[0], values[1], values[3], values[9], values[11]
@@ -267,6 +262,24 @@ def open_accounts(store: Store, connection: Connection, checks: Iterable[BudgetC
         )
 
 
+def count_unsettled(connection: Connection, run_id: str) -> None:
+    """Count what a run left in flight as what it is about to become: unsettled.
+
+    Runs in the caller's transaction, under the lock on the accounts.
+    """
+    accounts = [Account(*row) for row in connection.rows(_ACCOUNTS)]
+    if not accounts:
+        return
+    for workload, key_id, task_id, tier, started_at_us, high in connection.rows(_LEFT, (run_id,)):
+        subjects = _subjects((workload, key_id, task_id), tier)
+        before = count(None, charge=None, high=None, intent_high=high)
+        after = count("unsettled", charge=None, high=high, intent_high=high)
+        for account in accounts:
+            if account.subject in subjects and account.starts_at_us <= started_at_us < account.ends_at_us:
+                account.add(before, after)
+    _write(connection, accounts)
+
+
 def has_accounts(connection: Connection) -> bool:
     """Return whether any account is to be kept; within a transaction, none can be made before it ends."""
     return bool(connection.rows("SELECT 1 FROM budget_accounts LIMIT 1"))
@@ -284,6 +297,16 @@ def query_states(connection: Connection, checks: Sequence[BudgetCheck]) -> list[
         found = connection.rows(f"{_ACCOUNTS} WHERE subject = ? AND starts_at_us = ? AND ends_at_us = ?", row)
         states.append(Account(*found[0]).state if found else BudgetState())
     return states
+
+
+def _write(connection: Connection, accounts: Iterable[Account]) -> None:
+    changed = [account for account in accounts if account.is_changed and account.is_kept]
+    if changed:
+        connection.execute_many(
+            "UPDATE budget_accounts SET spent_picousd = ?, reserved_picousd = ?, unknown_calls = ?,"
+            " unsettled_picousd = ? WHERE subject = ? AND starts_at_us = ? AND ends_at_us = ?",
+            [(a.spent, a.reserved, a.unknown, a.unsettled, a.subject, a.starts_at_us, a.ends_at_us) for a in changed],
+        )
 
 
 def _sum_tasks(connection: Connection, checks: Iterable[BudgetCheck]) -> Iterable[Account]:

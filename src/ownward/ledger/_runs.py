@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
+from ownward.ledger._budgets import count_unsettled
 from ownward.ledger._process import ProcessIdentity, is_alive
 from ownward.ledger._schema import POSTGRES_TYPES, SQLITE_TYPES
 from ownward.ledger._statements import RECONCILE, RELEASE_HOLDS
@@ -29,6 +30,7 @@ def reconcile_ended(store: Store, connection: Connection, *, now: datetime) -> i
     Runs in the caller's transaction. Running it again finds nothing to do.
     """
     now_us = to_us(now)
+    store.lock_budgets(connection)  # first, as every writer does
     store.lock_settlements(connection)
     lives = dict(_judged(connection, now_us=now_us))
     sql = RECONCILE.format_map(SQLITE_TYPES if store.kind == "sqlite" else POSTGRES_TYPES)
@@ -38,6 +40,7 @@ LEFT JOIN settlements s ON s.request_id = i.request_id AND s.attempt = i.attempt
     settled = 0
     for (run_id,) in connection.rows(with_open):
         if not lives.get(run_id, False):
+            count_unsettled(connection, run_id)
             settled += connection.execute(sql, (now_us, run_id))
     for run_id, is_live in lives.items():
         if not is_live:

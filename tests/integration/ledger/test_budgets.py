@@ -359,6 +359,10 @@ def test_what_a_killed_process_had_in_flight_stays_counted_at_its_upper_bound(ta
             assert not await begin(book, "a", 31, budget(100))
             assert book.reconcile() == 7
             assert state(book, budget(100)) == (0, 70, 0)
+            with pytest.raises(BudgetSpent) as caught:
+                await book.begin(request("a"), intent("a", 31), budgets=[budget(100)])
+            assert caught.value.state.unsettled_picousd == 70
+            assert not caught.value.fits_later
             assert await begin(book, "b", 30, budget(100))
 
     asyncio.run(main())
