@@ -306,6 +306,22 @@ def test_what_is_harmless_is_taken() -> None:
     run(main)
 
 
+def test_blanks_around_a_headers_value_are_no_part_of_it() -> None:
+    seen = {}
+
+    async def look(scope: Any, receive: Any, send: Any) -> None:
+        seen.update(scope["headers"])
+        await echo(scope, receive, send)
+
+    async def main() -> None:
+        async with listening(look) as (_, port):
+            head = b"POST / HTTP/1.1\r\nhost: x \r\nx-api-key:\t a b \t\r\nx-none:  \r\nconnection: close \r\n"
+            assert (await say(port, head + b"content-length: 2 \r\n\r\nhi")).startswith(b"HTTP/1.1 200")
+        assert (seen[b"host"], seen[b"x-api-key"], seen[b"x-none"]) == (b"x", b"a b", b"")
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("size", [1, 10, 10_000])
 def test_an_offer_of_another_protocol_is_passed_over_and_the_body_read(size: int) -> None:
     """Java's client offers h2c with each first request; a parser that stops there loses the body."""

@@ -243,6 +243,7 @@ class HttpConnection(asyncio.Protocol):
         if self._has_head:
             return  # also where a parser is told of a body that is being read
         lowered = name.lower()
+        value = value.rstrip(b" \t")  # no part of it (RFC 9112, section 5.1); the parser leaves out what stands before
         if lowered == b"host":
             self._hosts += 1
         elif lowered == b"upgrade":
@@ -251,7 +252,7 @@ class HttpConnection(asyncio.Protocol):
             if value.lower() != b"100-continue":
                 raise _Refused(_MISLED)
             self._expects_continue = True
-        elif lowered == b"transfer-encoding" and value.strip().lower() != b"chunked":
+        elif lowered == b"transfer-encoding" and value.lower() != b"chunked":
             raise _Refused(_MALFORMED)  # of `gzip, chunked` packed bytes would be left
         self._headers.append((lowered, value))
 
