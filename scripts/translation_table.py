@@ -120,9 +120,15 @@ MEMBERS: dict[str, dict[str, tuple[Any, ...]]] = {
         "client_metadata": ({"session": "s"},),
     },
     "messages": {
+        "billing_policy": (
+            {"type": "billing_policy", "bill_to": "user_profile"}, {"type": "billing_policy", "bill_to": "self"},
+        ),
         "cache_control": ({"type": "ephemeral"},),
+        "compaction": ({"type": "enabled"},),
         "container": ("c",),
         "diagnostics": ({"previous_message_id": None},),
+        "fallback_credit_token": ("t",),
+        "fallbacks": ("default",),
         "inference_geo": ("eu",),
         "max_tokens": (5,),
         "messages": ([HELLO, HELLO],),
@@ -143,6 +149,7 @@ MEMBERS: dict[str, dict[str, tuple[Any, ...]]] = {
             {"type": "auto", "disable_parallel_tool_use": True},
         ),
         "tools": ([MESSAGES_TOOL], [{"type": "bash_20250124", "name": "bash"}]),
+        "thread": ({"type": "create"}, {"type": "continue", "previous_message_id": "m"}),
         "user_profile_id": ("u",),
         "workspace_id": ("w",),
         "context_management": (

@@ -23,6 +23,10 @@ def test_the_tables_know_every_member_of_openais_types(client):
 def test_the_tables_know_every_member_of_anthropics_types():
     types = pytest.importorskip("anthropic.types.message_create_params")
     assert set(typing.get_type_hints(types.MessageCreateParamsStreaming)) <= set(MEMBERS["messages"])
+    betas = pytest.importorskip("anthropic.types.beta.message_create_params")
+    in_a_header = {"betas", "user_profile_id", "workspace_id"}
+    of_body = set(typing.get_type_hints(betas.MessageCreateParamsStreaming)) - in_a_header
+    assert of_body <= set(MEMBERS["messages"])
 
 
 @pytest.mark.parametrize(("client", "upstream"), PAIRS)
@@ -49,6 +53,7 @@ def test_no_member_is_silently_lost(client, upstream):
         {"type": "text"},
         {"include_usage": True},
         {"type": "adaptive"},
+        {"type": "billing_policy", "bill_to": "self"},
         ["reasoning.encrypted_content"],
         "hello",
         "medium",

@@ -248,6 +248,25 @@ class Incapable(Rejected):
         self.field = field
 
 
+class Threadless(Incapable):
+    """A tier of the workload does not hold conversations, as Anthropic's `thread` asks; clients go on without.
+
+    So each of their requests can be served by every tier, in the order of the plan.
+    """
+
+    details: ClassVar = {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}
+    """What Anthropic's clients look for: anthropic 2.11.0, `lib/threads/_thread_state.py`."""
+
+    def __init__(self, workload: str, tier: str) -> None:
+        """Name the tier."""
+        super().__init__(
+            f"a thread would be held by one tier alone, and tier {tier!r} of workload {workload!r} holds none",
+            allowed="thread, where all tiers that can serve the request are rented and speak anthropic",
+            next_step="Send the whole conversation, without thread",
+            field="thread",
+        )
+
+
 class OverBudget(Rejected):
     """What the call may cost does not fit into what is left of a budget."""
 
@@ -458,8 +477,10 @@ def body_of(error: OwnwardError, dialect: Dialect, *, request_id: str | None = N
         "request_id": request_id,
     }
     if dialect == "anthropic":
-        kind = _ANTHROPIC_TYPES.get(status, "api_error")
-        content = {"type": "error", "error": {"type": kind, "message": str(error), **parts}, "request_id": request_id}
+        told = {"type": _ANTHROPIC_TYPES.get(status, "api_error"), "message": str(error), **parts}
+        if isinstance(error, Threadless):
+            told["details"] = error.details
+        content = {"type": "error", "error": told, "request_id": request_id}
     else:
         kind = _OPENAI_TYPES.get(status, "server_error")
         field = error.field if isinstance(error, Rejected) else None

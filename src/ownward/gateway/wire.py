@@ -67,6 +67,7 @@ class Peeked(msgspec.Struct, gc=False):
     prompt: msgspec.Raw = msgspec.Raw(b"")
     input: msgspec.Raw = msgspec.Raw(b"")
     store: msgspec.Raw = msgspec.Raw(b"")
+    thread: msgspec.Raw = msgspec.Raw(b"")
 
     def needs(self, body: bytes) -> frozenset[str]:
         """Return the capabilities, in the plan's words, that a tier must have for this request."""
@@ -91,6 +92,8 @@ class Peeked(msgspec.Struct, gc=False):
             found |= _AUDIO
         if (self.n and bytes(self.n) not in _ONE) or (self.best_of and bytes(self.best_of) not in _ONE):
             found |= {"multiple_choices"}
+        if self.thread and _is_said(self.thread):
+            found |= {"threads"}
         return found
 
     def parts_of_prompt(self) -> tuple[bytes, ...]:

@@ -328,6 +328,27 @@ def test_a_tool_loop_of_messages_with_thinking_of_an_openai_upstream(anthropic_c
     assert said[3]["content"] == "Error: no such thing"
 
 
+def test_the_loop_of_tools_of_anthropics_client_goes_on_without_a_thread(anthropic_client):
+    """It asks for one by itself, and would send what is new alone with the second request."""
+    client, place = anthropic_client(reply="done", tool_calls="until-results")
+    heard = []
+
+    @anthropic.beta_tool
+    def one(query: str) -> str:
+        """Look something up."""
+        heard.append(query)
+        return "found"
+
+    runner = client.beta.messages.tool_runner(model="chat", messages=MESSAGES, max_tokens=99, tools=[one])
+    assert runner.until_done().content[0].text == "done"
+    assert heard
+    asked = [json.loads(request["body"]) for request in place.fake.record.requests()["requests"]]
+    assert len(asked) == 2
+    assert all("thread" not in body for body in asked)
+    assert [message["role"] for message in asked[-1]["messages"]] == ["user", "assistant"] + ["tool"] * len(heard)
+    assert [row["state"] for row in place.rows()] == ["refused", "settled", "settled"]
+
+
 def test_tool_choice_and_forms_of_messages(anthropic_client):
     client, place = anthropic_client(reply='{"name":"Bern","people":134000}')
     client.messages.create(

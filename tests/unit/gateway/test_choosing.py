@@ -9,7 +9,7 @@ import pytest
 from ownward.core import PolicyRefusal, RateLimited
 from ownward.gateway.calling.crossing import Crosser
 from ownward.gateway.endpoints import CHAT, COUNT_TOKENS, EMBEDDINGS, MESSAGES, RESPONSES
-from ownward.gateway.errors import Incapable, NoUpstream, OutOfScope, UnknownRoute
+from ownward.gateway.errors import Incapable, NoUpstream, OutOfScope, Threadless, UnknownRoute
 from ownward.gateway.placing.breaker import CLOSED, BreakerRules
 from ownward.gateway.placing.choosing import Asked, Found, KeyScope, choose
 from ownward.gateway.placing.routing import compile_plan
@@ -285,6 +285,25 @@ def test_a_request_that_another_dialect_has_no_words_for_goes_to_a_tier_that_spe
         pick(table, "only", carries=crosser.why_not)
     assert refused.value.field == "n"
     assert refused.value.next_step.startswith("Leave out n, seed,")
+
+
+def test_a_thread_is_opened_only_where_every_tier_that_could_serve_the_request_holds_it():
+    """Else the next request, which says what is new alone, would be bound to one tier, or lose what was said before."""
+    table = table_of(
+        rented("n", dialect="anthropic"), rented("m", dialect="anthropic"), rented("o"), owned("e", engine="vllm"),
+        rented("text", capabilities=("chat",)),
+        workloads=[
+            workload("held", "n", "m", models=("held",)), workload("owned", "n", "e", models=("owned",)),
+            workload("other", "n", "o", models=("other",)), workload("tools", "n", "text", models=("tools",)),
+        ],
+    )  # fmt: skip
+    threads = frozenset({"threads"})
+    assert keys(pick(table, "held", endpoint=MESSAGES, needs=threads)) == ["n/u0", "m/u0"]
+    assert keys(pick(table, "tools", endpoint=MESSAGES, needs=threads | {"tools"})) == ["n/u0"]
+    for name, tier in (("owned", "e"), ("other", "o"), ("tools", "text")):
+        with pytest.raises(Threadless, match=f"tier '{tier}' of workload '{name}' holds none"):
+            pick(table, name, endpoint=MESSAGES, needs=threads)
+        assert pick(table, name, endpoint=CHAT, needs=threads)  # a member of another dialect, which passes
 
 
 def test_nothing_is_translated_for_a_tier_behind_one_that_speaks_the_clients_dialect():

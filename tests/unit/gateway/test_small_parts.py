@@ -35,6 +35,7 @@ from ownward.gateway.errors import (
     OverLimit,
     Overloaded,
     Rejected,
+    Threadless,
     TooManyInFlight,
     Unauthorized,
     UnboundedCharge,
@@ -70,6 +71,7 @@ EXAMPLES = [
     (UnknownPreviousResponse("r"), 400),
     (GapInConversation("r"), 400),
     (Incapable("m"), 400),
+    (Threadless("w", "t"), 400),
     (OverBudget("m", allowed=None, next_step="n", retry_after_s=None, of="key"), 429),
     (OverLimit("m", allowed=None, wait_s=0.5, kind="tokens", states=()), 429),
     (UnboundedCharge("workload", "w", tier="t"), 403),
@@ -101,6 +103,17 @@ def test_every_error_has_a_status_and_a_body_in_both_dialects(error, status):
     anthropic = json.loads(body_of(error, "anthropic", request_id="r"))
     assert anthropic["type"] == "error"
     assert {"type", "message"} <= anthropic["error"].keys()
+
+
+def test_anthropics_clients_are_told_to_go_on_without_a_thread():
+    told = json.loads(body_of(Threadless("w", "t"), "anthropic"))["error"]
+    assert told["details"] == {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}
+
+
+@pytest.mark.parametrize(("thread", "needs"), [(b'{"type":"create"}', {"threads"}), (b"null", set()), (None, set())])
+def test_a_thread_is_read_from_the_request(thread, needs):
+    body = b"{}" if thread is None else b'{"thread":%b}' % thread
+    assert wire.peek(body).needs(body) == needs
 
 
 def test_every_class_of_rejection_is_among_the_examples():

@@ -14,9 +14,10 @@ import msgspec
 
 from ownward.core import PolicyRefusal, RateLimited
 from ownward.gateway.endpoints import COUNT_TOKENS, EMBEDDINGS, Endpoint
-from ownward.gateway.errors import Incapable, NoUpstream, OutOfScope, UnknownRoute
+from ownward.gateway.errors import Incapable, NoUpstream, OutOfScope, Threadless, UnknownRoute
 from ownward.gateway.placing import usual
 from ownward.gateway.placing.breaker import CLOSED, Breaker
+from ownward.gateway.placing.crossings import THREADS, may_keep_threads
 from ownward.gateway.placing.routing import Detection, RoutingTable, Target
 from ownward.plan import Budget, Match, Workload
 from ownward.policy import Label
@@ -308,7 +309,8 @@ def _remembered(asked: Asked, table: RoutingTable, matched: Matched, label: Labe
 def compute_eligible(asked: Asked, table: RoutingTable, matched: Matched, label: Label, label_why: str) -> Eligible:
     """Return the tiers that a key's scope, the label, the dialect and the needed capabilities leave.
 
-    Raises: OutOfScope, PolicyRefusal or Incapable, by the first question that leaves none.
+    Raises: OutOfScope, PolicyRefusal or Incapable, by the first question that leaves none; Threadless, if the request
+    wants its conversation held, and a tier that could serve it otherwise does not.
     """
     _check_scope(asked.key, matched)
     key_tiers = asked.key.tiers if asked.key is not None else None
@@ -320,6 +322,8 @@ def compute_eligible(asked: Asked, table: RoutingTable, matched: Matched, label:
     lacking: list[str] = []
     for name in permitted:
         lack = _lack(asked, table.targets[name])
+        if lack is _NO_THREADS:
+            raise Threadless(matched.workload, name)
         if lack is not None:
             lacking.append(f"{name} {lack}")
             continue
@@ -382,20 +386,28 @@ def _serves(target: Target, endpoint: Endpoint) -> bool:
     return endpoint is COUNT_TOKENS and target.counts_tokens
 
 
+_NO_THREADS = "keeps no threads"
+
+
 def _lack(asked: Asked, targets: Sequence[Target]) -> str | None:
     """Return what a tier cannot do of what is asked; one that states no capability is taken to have them all."""
     if not any(_serves(target, asked.endpoint) for target in targets):
         return f"speaks {targets[0].upstream.dialect} only"
-    stated = targets[0].tier.capabilities
-    if not stated:
-        return None
-    needed = (targets[0].crossing(asked.endpoint, asked.needs) or asked.endpoint).needs
-    if not stated & needed:
-        return (
-            f"does not serve {asked.endpoint.path}: its capabilities are stated without {' or '.join(sorted(needed))}"
-        )
-    missing = asked.needs - stated
-    return f"lacks {', '.join(sorted(missing))}" if missing else None
+    first = targets[0]
+    instead, stated = first.crossing(asked.endpoint, asked.needs), first.tier.capabilities
+    if stated:
+        needed = (instead or asked.endpoint).needs
+        if not stated & needed:
+            return (
+                f"does not serve {asked.endpoint.path}:"
+                f" its capabilities are stated without {' or '.join(sorted(needed))}"
+            )
+        missing = asked.needs - stated - {THREADS}
+        if missing:
+            return f"lacks {', '.join(sorted(missing))}"
+    if THREADS in asked.needs and asked.endpoint.dialect == "anthropic":
+        return None if may_keep_threads(first.tier, is_crossed=instead is not None) else _NO_THREADS
+    return None
 
 
 def _check_scope(key: KeyScope | None, matched: Matched) -> None:

@@ -13,6 +13,18 @@ which openai's own client cannot put an answer together. Their `/v1/messages` pa
 chat completions hold an answer: measured 2026-11-21."""
 
 
+THREADS = "threads"
+"""What a message with `thread` needs: an upstream that holds what was said, of which the next request says nothing."""
+
+
+def may_keep_threads(tier: Tier, *, is_crossed: bool) -> bool:
+    """Return whether an upstream may hold a conversation as Anthropic's own service does.
+
+    Engines pass over the member, and would answer the next request without all that was said before.
+    """
+    return tier.kind == "rented" and not is_crossed
+
+
 def find_form_crossings(tier: Tier) -> Mapping[str, Endpoint]:
     """Return, by the client's path, the endpoint that is asked in its place where a request demands a JSON schema."""
     return {MESSAGES.path: CHAT} if tier.engine in _LLAMA_CPP else {}

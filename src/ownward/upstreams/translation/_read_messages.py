@@ -25,8 +25,12 @@ from ownward.upstreams.translation._members import Members, Report, shown
 from ownward.upstreams.translation._reasoning import read_block
 
 _NO_SUCH = "the upstream's dialect knows nothing like it"
+_KEPT = "it refers to what the provider keeps, and nothing is kept here: send the whole conversation"
 _REFUSED: dict[str, tuple[Any, ...]] = {
+    "billing_policy": ({"type": "billing_policy", "bill_to": "self"},),
+    "compaction": (),
     "container": (),
+    "fallbacks": ([],),
     "inference_geo": (),
     "mcp_servers": ([],),
     "speed": ("standard",),
@@ -72,6 +76,8 @@ def read_messages(body: dict[str, Any], report: Report) -> Asked:
         cache=top.take("cache_control", dict),
         places={"effort": "output_config.effort", "schema": "output_config.format", "stop": "stop_sequences"},
     )
+    top.refuse("thread", _KEPT)
+    top.drop("fallback_credit_token")  # what a refused request has paid of this one's price
     top.drop("diagnostics")  # whether the prompt's cache was met: it changes nothing of the answer
     _read_context_management(top.inner("context_management"))
     for name, meaningless in _REFUSED.items():
