@@ -40,6 +40,7 @@ class Connection(asyncio.Protocol):
         "_answer",
         "_at_head",
         "_beginning",
+        "_bodiless_bytes",
         "_has_length",
         "_head_bytes",
         "_header_limit",
@@ -82,6 +83,7 @@ class Connection(asyncio.Protocol):
         self._at_head = False
         self._beginning: bytes | None = None  # of an answer whose first line has not ended
         self._head_bytes = 0
+        self._bodiless_bytes = 0  # since the last piece of a body: what chunks and trailers say beside it
         self._is_head_request = False
         self._has_length = False
         self._is_paused = False
@@ -110,7 +112,7 @@ class Connection(asyncio.Protocol):
         self._answer = weakref.ref(response)
         self._at_head = True
         self._beginning = b""
-        self._head_bytes = 0
+        self._head_bytes = self._bodiless_bytes = 0
         self._is_head_request = is_head_request
         response.attach(self, self._alarm)
         self._transport.write(request)
@@ -204,7 +206,12 @@ class Connection(asyncio.Protocol):
             self._break(f"sent more than {self._header_limit} bytes of headers")
             return
         if self._parts:
+            self._bodiless_bytes = 0
             self._hand_on()
+        elif not self._at_head and self.is_busy():
+            self._bodiless_bytes += len(data)
+            if self._bodiless_bytes > self._header_limit:
+                self._break(f"sent more than {self._header_limit} bytes beside its chunks")
 
     def _with_line_ends(self, begun: bytes) -> bytes:
         """Return what is to be parsed of an answer's beginning: nothing, while its first line, or such a head, goes on.

@@ -584,6 +584,35 @@ def test_heads_above_the_limits_are_refused() -> None:
     run(main)
 
 
+@pytest.mark.parametrize("beside", [b"0\r\nx-trailer: ", b"0\r\nx-trailer", b"1;", b"1;a=", b"0" * 64])
+def test_what_chunks_and_trailers_say_beside_a_body_is_held_no_longer_than_a_head(beside: bytes) -> None:
+    async def main() -> None:
+        head = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n" + beside
+        endless = (b"0" if beside.isdigit() else b"b") * 1000
+        async with listening(max_header_bytes=4096) as (listener, port):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(head)
+            for _ in range(8):
+                writer.write(endless)
+                await asyncio.sleep(0.01)
+            assert await asyncio.wait_for(reader.read(12), 2) == b"HTTP/1.1 431"
+            assert all(connection.waits == "rest" for connection in listener.connections)
+            writer.close()
+
+    run(main)
+
+
+def test_a_body_of_small_chunks_may_be_longer_beside_them_than_a_head() -> None:
+    async def main() -> None:
+        head = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+        chunks = [b"1;name=value\r\na\r\n" * 100] * 20
+        async with listening(max_header_bytes=4096) as (_, port):
+            said = await say(port, head, *chunks, b"0\r\n" + b"x: y\r\n" * 100 + b"\r\n", pause_s=0.002)
+            assert said.endswith(b"a" * 2000)
+
+    run(main)
+
+
 def test_connections_above_the_limit_are_told_so() -> None:
     async def main() -> None:
         async with listening(max_connections=2) as (_, port):

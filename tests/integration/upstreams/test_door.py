@@ -243,6 +243,8 @@ def test_the_next_answer_of_the_same_server_may_have_other_line_ends(serve):
         b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 1000 + b"\r\n",
         b"HTTP/1.1 200 OK\r\na: " + b"b" * 200_000,
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\nx-trailer: " + b"b" * 1_000_000,
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n1;" + b"b" * 1_000_000,
     ],
 )
 def test_an_answer_that_is_not_http_breaks_and_closes_and_the_next_call_is_clean(serve, answer):

@@ -57,6 +57,7 @@ class HttpConnection(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_bodiless_bytes",
         "_call",
         "_coming",
         "_drains",
@@ -98,6 +99,7 @@ class HttpConnection(asyncio.Protocol):
         self._hosts = 0
         self._head_bytes = 0
         self._fed_bytes = 0
+        self._bodiless_bytes = 0  # since the last piece of a body: what chunks and trailers say beside it
         self._has_head = False
         self._expects_continue = False
         self._is_closing = False
@@ -151,6 +153,7 @@ class HttpConnection(asyncio.Protocol):
         if not self._has_head:
             self._count_head(data)
         self._fed_bytes = self._head_bytes + len(data)
+        self._bodiless_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as offer:
@@ -162,7 +165,8 @@ class HttpConnection(asyncio.Protocol):
             context = error.__context__
             self._refuse(context.answer if isinstance(context, _Refused) else _MALFORMED)
         else:
-            if not self._has_head and self._head_bytes > self._listener.limits.max_header_bytes:
+            held_bytes = self._bodiless_bytes if self._has_head else self._head_bytes
+            if held_bytes > self._listener.limits.max_header_bytes:
                 self._refuse(_TOO_LARGE)
             elif is_at_start and not self._waiting and not self._head_bytes:  # nothing stands behind it
                 call = self._call
@@ -288,6 +292,7 @@ class HttpConnection(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         """Hand on a piece of the body."""
+        self._bodiless_bytes = 0
         call = self._coming
         if call is None:
             return
@@ -300,7 +305,7 @@ class HttpConnection(asyncio.Protocol):
         if self._offers_upgrade and self._parser.should_upgrade():
             return  # its body was not read
         self._has_head = False
-        self._head_bytes = 0
+        self._head_bytes = self._bodiless_bytes = 0
         call, self._coming = self._coming, None
         if call is None:
             return
