@@ -129,7 +129,7 @@ class Question:
     def _fingerprint(self) -> str | None:
         try:
             body = msgspec.json.decode(self.body)
-        except (msgspec.DecodeError, RecursionError):
+        except wire.UNREADABLE:
             return None
         return self.gateway.sketcher.fingerprint(body) if isinstance(body, dict) else None
 

@@ -15,10 +15,10 @@ import msgspec
 from ownward.core import OwnwardError
 from ownward.gateway.errors import MalformedRequest
 from ownward.ledger import TaskBasis
-from ownward.policy import Label
+from ownward.policy import Label, is_loopback_address
 from ownward.upstreams import with_whole_characters
 
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _LONGEST_MODEL = 256
 """It is looked for, quoted and written down; names of the plan have 128 characters at most."""
 
@@ -105,7 +105,7 @@ class Peeked(msgspec.Struct, gc=False):
         """Return the members of `metadata` that are text."""
         try:
             stated = msgspec.json.decode(self.metadata, type=dict[str, Any]) if self.metadata else {}
-        except _UNREADABLE:
+        except UNREADABLE:
             return {}
         return {name: value for name, value in stated.items() if isinstance(value, str)}
 
@@ -133,9 +133,9 @@ def peek(body: bytes) -> Peeked:
     try:
         try:
             peeked = _decode_peeked(body)
-        except _UNREADABLE:
+        except UNREADABLE:
             peeked = _decode_peeked(with_whole_characters(body))
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise MalformedRequest(
             f"the request body is not the JSON object it should be: {_fault_in(body) or error}",
             allowed='One JSON object in UTF-8 with "model" as text and "stream" as true or false',
@@ -157,11 +157,22 @@ def write_json(value: object) -> bytes:
 
 
 def read_top(body: bytes) -> dict[str, msgspec.Raw]:
-    """Return the members of a body that `peek` has read; of several equal ones the last counts."""
+    """Return the members of a body that `peek` has read; of several equal ones the last counts.
+
+    Raises: MalformedRequest, if a member's name is no text in UTF-8: `peek` passes over members that it does not know.
+    """
     try:
         return _decode_top(body)
-    except _UNREADABLE:  # it holds half a surrogate pair, and is spelled anew
-        return {name: msgspec.Raw(write_json(value)) for name, value in json.loads(body).items()}
+    except UNREADABLE:  # it holds half a surrogate pair, and is spelled anew
+        pass
+    try:
+        members = json.loads(body)
+        "".join(members).encode()
+    except (ValueError, RecursionError):
+        raise MalformedRequest(
+            "the request body has a member whose name cannot be read", allowed="Text in UTF-8, of whole characters"
+        ) from None
+    return {name: msgspec.Raw(write_json(value)) for name, value in members.items()}
 
 
 def without_member(body: bytes, name: str) -> bytes:
@@ -297,7 +308,7 @@ def _is_here(url: bytes) -> bool:
         host = urlsplit(url.decode("latin-1")).hostname or ""
     except ValueError:
         return False
-    return host == "localhost" or host.endswith(".localhost") or host == "::1" or host.startswith("127.")
+    return host == "localhost" or host.endswith(".localhost") or is_loopback_address(host)
 
 
 def for_upstream(

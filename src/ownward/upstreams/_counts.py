@@ -13,7 +13,7 @@ Json = Mapping[str, Any]
 
 _NOTHING: Json = MappingProxyType({})
 _PLAIN_KEYS = frozenset({"completion_tokens", "prompt_tokens", "prompt_tokens_details", "total_tokens"})
-_MOST_TOKENS = 1 << 40
+_MOST_TOKENS = 1 << 33
 """No answer has so many; a larger count is garbage, and the ledger's columns could not hold it."""
 
 

@@ -29,6 +29,7 @@ _MAX_TOKENS = ("max_completion_tokens", "max_tokens", "max_output_tokens", "n_pr
 _MANY = frozenset({"best_of", "n", "prompt"})
 _ASKS_FOR_USAGE: frozenset[Endpoint] = frozenset({"chat", "completions"})
 _HIGHEST_COUNT = 10_000_000_000
+_MOST_CHOICES = 100_000
 _USUAL_KEYS = (
     "model",
     "messages",
@@ -199,7 +200,12 @@ def _count_choices(top: Mapping[str, msgspec.Raw], endpoint: Endpoint) -> tuple[
     if _MANY.isdisjoint(top):
         return 1, 1
     n = _count(top, "n", lowest=1) or 1
-    return n, max(n, _count(top, "best_of", lowest=1) or 1) * _count_prompts(top, endpoint)
+    choices = max(n, _count(top, "best_of", lowest=1) or 1) * _count_prompts(top, endpoint)
+    if choices > _MOST_CHOICES:
+        raise BadInput(
+            f"the request asks for {choices} answers", allowed=f'At most {_MOST_CHOICES}, by "n", "best_of" and prompts'
+        )
+    return n, choices
 
 
 def _count_prompts(top: Mapping[str, msgspec.Raw], endpoint: Endpoint) -> int:

@@ -174,6 +174,8 @@ def test_a_workload_is_recognised_by_the_fixed_part_of_its_prompts(lab, start):
                 assert await workload_of(**system("You answer letters.")) == "unassigned"
                 assert await workload_of(tools=tools, messages=[{"role": "user", "content": "q"}]) == "tools"
                 assert await workload_of(**lab.chat() | {"model": "a-model"}) == "unassigned"
+                unreadable = await running.ask(body=b'{"model": "a-model", "messages": [], "user": "\xff"}')
+                assert unreadable.headers["x-ownward-workload"] == "unassigned"
 
     asyncio.run(main())
 

@@ -466,6 +466,21 @@ def test_the_bound_on_output_is_the_requests_else_the_tiers_else_a_stated_assump
     asyncio.run(main())
 
 
+def test_tokens_beyond_what_can_be_counted_leave_the_charge_without_a_bound(lab, start):
+    """A million dollars a call: above that the ledger's whole numbers could not hold the sum of a few."""
+
+    said = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}]}
+
+    async def main():
+        async with lab.Scripted(lab.whole(json.dumps(said).encode())) as upstream:
+            async with start(lab.plan_of(lab.tier("a", upstream.base_url))) as running:
+                assert (await running.ask(body=lab.chat(n=100_000, max_tokens=9_000_000_000))).status == 200
+                (row,) = await running.rows()
+                assert (row["state"], row["charge_high_usd"]) == ("unsettled", None)
+
+    asyncio.run(main())
+
+
 def test_a_request_that_met_a_connection_being_closed_is_asked_once_more(lab, start):
     """A server that ends a kept connection as it is used again (a restart, a short keep-alive) has read nothing."""
 

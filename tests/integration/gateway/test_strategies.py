@@ -201,3 +201,15 @@ def test_halves_of_characters_in_request_and_answer_do_not_stop_a_strategy(lab, 
                 assert second["messages"][:2] == [*asked["messages"], {"role": "assistant", "content": "\ufffd"}]
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("name", [rb"\ud800", b"\xff"])
+def test_a_member_whose_name_cannot_be_read_is_refused_where_a_strategy_writes_it_anew(lab, start, name):
+    async def main():
+        async with FakeServer() as fake:
+            async with start(plan_with(lab, VOTE, lab.tier("a", fake.base_url))) as running:
+                answer = await running.ask(body=b'{"model": "judged", "messages": [], "%b": 1}' % name)
+                assert (answer.status, answer.json["error"]["code"]) == (400, "malformed_request")
+                assert fake.record.count(with_calls=False)["accepted"] == 0
+
+    asyncio.run(main())

@@ -239,7 +239,10 @@ def test_a_retry_budget_lets_a_fraction_through_and_holds_a_burst():
         (b"http://127.0.0.1:8484", False),
         (b"http://[::1]:8484", False),
         (b"https://evil.example", True),
+        (b"http://127.5.0.1", False),
         (b"http://localhost.evil.example", True),
+        (b"http://127.evil.example", True),
+        (b"http://127.0.0.1.evil.example:8484", True),
         (b"null", True),
     ],
 )
@@ -256,6 +259,7 @@ def test_pages_of_other_places_are_told_by_their_origin(origin, is_foreign):
         (b"localhost", b"Mozilla/5.0", False),
         (b"evil.example:8484", b"Mozilla/5.0", True),
         (b"[evil", b"Mozilla/5.0", True),
+        (b"127.0.0.1.evil.example:8484", b"Mozilla/5.0", True),
         (b"host.docker.internal:8484", b"Prometheus/3.1", False),
         (b"host.docker.internal:8484", b"", False),
     ],

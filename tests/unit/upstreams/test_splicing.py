@@ -151,7 +151,15 @@ def test_a_limit_beside_one_that_may_mean_no_end_bounds_nothing(other):
     [
         *(b"", b"[]", b"null", b'"a"', b"{", b'{"a":1}x', b'{"a":1', b"\xff"),
         *(b'{"model":1}', b'{"model":["canary"]}', b'{"stream":"canary"}', b'{"stream_options":[]}'),
-        *(b'{"n":0}', b'{"n":1.5}', b'{"n":true}', b'{"n":"2"}', b'{"max_tokens":1e300}', b'{"max_tokens":-3}'),
+        *(
+            b'{"n":0}',
+            b'{"n":1.5}',
+            b'{"n":true}',
+            b'{"n":"2"}',
+            b'{"n":100001}',
+            b'{"max_tokens":1e300}',
+            b'{"max_tokens":-3}',
+        ),
         *(b'{"max_tokens":99999999999999999999}', b'{"stream_options":{"include_usage":"canary"}}'),
     ],
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from ownward.core import LedgerError
+from ownward.core import PICOUSD_PER_USD, LedgerError
 from ownward.gateway.holding.budgets import compute_checks, refusal_of
 from ownward.gateway.holding.limits import NO_TAKES, compute_releases, compute_takes
 from ownward.gateway.holding.limits import refusal_of as limit_refusal_of
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from ownward.policy import Permit
 
 _NO_USAGE = Usage(input_tokens=0, output_tokens=0)
+_MOST_PICOUSD = 10**6 * PICOUSD_PER_USD
+"""Of one call; what may cost more has no bound, and the ledger's whole numbers hold sums of the others."""
 
 
 class LedgerEntry:
@@ -193,7 +195,10 @@ class LedgerEntry:
             return 0, why
         if bound is None or input_high is None or why is not None:
             return None, why
-        return bound.compute_picousd(input_tokens_high=input_high, output_tokens_high=output_high), None
+        charge = bound.compute_picousd(input_tokens_high=input_high, output_tokens_high=output_high)
+        if charge > _MOST_PICOUSD:
+            return None, "so many tokens may cost more than a million dollars"
+        return charge, None
 
     def mark_hedge(self, note: str) -> None:
         """Note that this is a second call beside one that is late."""
