@@ -208,6 +208,8 @@ def test_errors_of_anthropic_for_a_chat_client(status, body, expected):
             "invalid_request_error",
         ),
         (404, b'{"error": "m"}', "not_found_error"),
+        (400, b'{"object": "error", "message": "m", "type": "BadRequestError"}', "invalid_request_error"),
+        (403, b'{"detail": "m"}', "permission_error"),
         (502, b"m", "api_error"),
         (500, b'{"error": {"message": "m", "type": "server_error"}}', "api_error"),
     ],
@@ -577,3 +579,26 @@ def test_a_response_repeats_what_its_dialect_repeats():
         for name in ("instructions", "metadata"):
             assert told[name] == streamed[name] == repeated[name]
         assert told["tool_choice"] == repeated.get("tool_choice", "auto")
+
+
+def test_what_openai_takes_and_anthropic_refuses_by_its_form_alone_is_written_as_anthropic_takes_it():
+    empty, said = {"type": "text", "text": ""}, {"type": "text", "text": "a"}
+    picture = {"type": "image_url", "image_url": {"url": "data:image/jpg;base64,AAAA"}}
+    tools = [{"type": "function", "function": {"name": "f", "parameters": schema}} for schema in ({}, {"anyOf": []})]
+    body, _ = to_messages(
+        chat(
+            {"role": "system", "content": [empty, said]},
+            {"role": "user", "content": [empty, picture]},
+            CALLED,
+            {**RESULT, "content": [empty, said, said]},
+            {"role": "user", "content": ""},
+            tools=tools,
+        )
+    )
+    assert body["system"] == [said]
+    source = {"type": "base64", "media_type": "image/jpeg", "data": "AAAA"}
+    assert body["messages"][0]["content"] == [{"type": "image", "source": source}]
+    assert body["messages"][2]["content"][0]["content"] == [said, said]
+    assert body["messages"][2]["content"][1] == empty  # there is nothing else that this user says
+    schemas = [{"type": "object", "properties": {}}, {"type": "object", "anyOf": []}]
+    assert [tool["input_schema"] for tool in body["tools"]] == schemas

@@ -60,7 +60,10 @@ def anthropic_error(kind: str, message: str, *, status: int | None = None) -> di
 
 
 def read_error(status: int, body: bytes) -> tuple[str, str, Any, Any]:
-    """Return kind, message, code and parameter of an upstream's error, of whatever shape it is."""
+    """Return kind, message, code and parameter of an upstream's error, of whatever shape it is.
+
+    Some servers write the words where others have `error`: as `message` (vLLM's older ones), or as `detail` (FastAPI).
+    """
     kind = _BY_STATUS.get(status, "api_error")
     try:
         found = read_json(body)
@@ -68,14 +71,14 @@ def read_error(status: int, body: bytes) -> tuple[str, str, Any, Any]:
         found = None
     if isinstance(found, list) and found:  # Google's service lists its errors
         found = found[0]
-    error = found.get("error") if isinstance(found, dict) else None
-    if isinstance(error, dict):
-        stated = error.get("type")
-        message = error.get("message")
-        words = message if isinstance(message, str) else body.decode("utf-8", "replace")[:_LONGEST_WORDS]
-        return (stated if isinstance(stated, str) else kind), words, error.get("code"), error.get("param")
-    words = error if isinstance(error, str) else body.decode("utf-8", "replace")[:_LONGEST_WORDS]
-    return kind, words or f"the upstream answered {status} without a word", None, None
+    stated: dict[str, Any] = found if isinstance(found, dict) else {}
+    error = stated.get("error")
+    inner: dict[str, Any] = error if isinstance(error, dict) else {}
+    raw = body.decode("utf-8", "replace")[:_LONGEST_WORDS]
+    texts = [inner.get("message"), error, stated.get("message"), stated.get("detail"), raw]
+    words = next((text for text in texts if isinstance(text, str) and text), "the upstream said nothing")
+    given = inner.get("type")
+    return (given if isinstance(given, str) else kind), words, inner.get("code"), inner.get("param")
 
 
 def status_for_client(status: int, *, is_anthropic: bool) -> int:

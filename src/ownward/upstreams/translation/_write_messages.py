@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from ownward.upstreams.translation._common import index_of_running_turn, may_carry
 from ownward.upstreams.translation._core import Asked, Call, File, Image, Part, Reasoning, Result, Text, Tool, Turn
@@ -16,6 +16,7 @@ from ownward.upstreams.translation._reasoning import write_block
 _EFFORTS = frozenset({"low", "medium", "high", "xhigh", "max"})
 _HIGHEST_TEMPERATURE = 1
 _CALL_ID = re.compile(r"[A-Za-z0-9_-]+")
+_Part = TypeVar("_Part", bound=Part)
 _NOTHING: dict[str, Any] = {"type": "object", "properties": {}}
 
 
@@ -127,7 +128,8 @@ def _write_tool(tool: Tool) -> dict[str, Any]:
     found: dict[str, Any] = {"name": tool.name}
     if tool.description is not None:
         found["description"] = tool.description
-    found["input_schema"] = _NOTHING if tool.schema is None else tool.schema
+    # Arguments are always an object, which this dialect wants said.
+    found["input_schema"] = _NOTHING if not tool.schema else {"type": "object", **tool.schema}
     if tool.is_strict is not None:
         found["strict"] = tool.is_strict
     return _cached(found, tool.cache)
@@ -142,7 +144,12 @@ def _cached(block: dict[str, Any], cache: Mapping[str, Any] | None) -> dict[str,
 def _write_text_or_blocks(texts: Sequence[Text]) -> str | list[dict[str, Any]]:
     if len(texts) == 1 and texts[0].cache is None:
         return texts[0].text
-    return [_cached({"type": "text", "text": text.text}, text.cache) for text in texts]
+    return [_cached({"type": "text", "text": text.text}, text.cache) for text in _without_empty(texts)]
+
+
+def _without_empty(parts: Sequence[_Part]) -> Sequence[_Part]:
+    """Return what is said without texts of no length, which the dialect refuses, unless nothing else is said."""
+    return [part for part in parts if not isinstance(part, Text) or part.text] or parts[:1]
 
 
 def _write_turns(asked: Asked, report: Report) -> list[dict[str, Any]]:
@@ -180,7 +187,7 @@ def _id_of(call_id: str) -> str:
 
 def _write_turn(turn: Turn, report: Report, *, is_running: bool) -> list[dict[str, Any]]:
     blocks = []
-    for part in turn.parts:
+    for part in _without_empty(turn.parts):
         if isinstance(part, Reasoning) and not may_carry(part, to_anthropic=True, is_running=is_running, report=report):
             continue
         if isinstance(part, Call) and _object_in(part.arguments) is None:
@@ -224,7 +231,7 @@ def _write_block(part: Part) -> dict[str, Any]:
             if len(part.parts) == 1 and isinstance(part.parts[0], Text) and part.parts[0].cache is None:
                 result["content"] = part.parts[0].text
             elif part.parts:
-                result["content"] = [_write_block(inner) for inner in part.parts]
+                result["content"] = [_write_block(inner) for inner in _without_empty(part.parts)]
             if part.is_error:
                 result["is_error"] = True
             return _cached(result, part.cache)
@@ -241,4 +248,5 @@ def _object_in(arguments: str) -> dict[str, Any] | None:
 def _source_of(image: Image) -> dict[str, Any]:
     if image.url is not None:
         return {"type": "url", "url": image.url}
-    return {"type": "base64", "media_type": image.media_type, "data": image.data}
+    media_type = "image/jpeg" if image.media_type == "image/jpg" else image.media_type  # as it is often called
+    return {"type": "base64", "media_type": media_type, "data": image.data}
