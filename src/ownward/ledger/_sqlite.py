@@ -28,7 +28,13 @@ from ownward.ledger._journal import (
 )
 from ownward.ledger._posting import post_files, posted_up_to, remove_posted
 from ownward.ledger._schema import MIGRATIONS, MIGRATIONS_TABLE, SQLITE_TYPES
-from ownward.ledger._sqlite_connections import SqliteConnection, WritingConnection
+from ownward.ledger._sqlite_connections import (
+    Identity,
+    SqliteConnection,
+    WritingConnection,
+    identity_of,
+    require_in_place,
+)
 from ownward.ledger._store import (
     STAGED_COLUMNS,
     Connection,
@@ -103,6 +109,7 @@ class SqliteStore:
         self._lock = threading.Lock()
         self._is_closed = False
         self._journal: Journal | None = None
+        self._identity: Identity | None = None  # of the file that the writer opened first
 
     @property
     def name(self) -> str:
@@ -145,7 +152,12 @@ class SqliteStore:
         return connection
 
     def connect_writer(self) -> SqliteConnection:
-        """Open a connection that commits all the time: the write-ahead log is moved into the file beside it."""
+        """Open a connection that commits all the time: the write-ahead log is moved into the file beside it.
+
+        Raises: LedgerError, if another file stands where one was written before, which lacks what that one holds.
+        """
+        self._identity = self._identity or identity_of(self._given)
+        require_in_place(self._given, self._identity)
         connection = self.connect()
         log = self._path.with_name(self._path.name + "-wal")
         checkpoints = Checkpoints(log, lambda: self._open("rw", timeout_s=0.0).raw, rules=self._checkpoint_rules)
@@ -153,6 +165,7 @@ class SqliteStore:
             connection.raw,
             checkpoints,
             path=self._given,
+            identity=self._identity,
             busy_timeout_s=self._busy_timeout_s,
             flushes=self._durability == "power",
         )

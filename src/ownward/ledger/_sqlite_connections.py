@@ -8,11 +8,14 @@ import sqlite3
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from ownward.core import LedgerError
 from ownward.ledger._checkpoints import Checkpoints, empty_log
 from ownward.ledger._store import Row
+
+Identity: TypeAlias = tuple[int, int]
+"""A file's device and number there."""
 
 _VALUES = re.compile(r"VALUES (\(\?(?:, \?)*\))")
 _ROWS_AT_ONCE = 4
@@ -93,7 +96,14 @@ class WritingConnection(SqliteConnection):
     """The connection of the ledger's writer, whose commits leave the write-ahead log to a thread of its own."""
 
     def __init__(
-        self, raw: sqlite3.Connection, checkpoints: Checkpoints, *, path: Path, busy_timeout_s: float, flushes: bool
+        self,
+        raw: sqlite3.Connection,
+        checkpoints: Checkpoints,
+        *,
+        path: Path,
+        identity: Identity | None,
+        busy_timeout_s: float,
+        flushes: bool,
     ) -> None:
         super().__init__(raw)
         self._checkpoints = checkpoints
@@ -101,19 +111,13 @@ class WritingConnection(SqliteConnection):
         self._busy_timeout_s = busy_timeout_s
         self._flushes = flushes
         self._path = path
-        self._identity = _identity_of(path)
+        self._identity = identity
         self._may_wait = True
         checkpoints.take_over(raw)
 
     def require_in_place(self) -> None:
         """Raise where another file, or none, is at the path now: what is written would be gone with this process."""
-        if self._identity is not None and _identity_of(self._path) != self._identity:
-            raise LedgerError(
-                "the ledger's file was removed or replaced while it was open",
-                where=str(self._path),
-                allowed="A running gateway's ledger stays where it is",
-                next_step="Stop the gateway, put the ledger back, and start it again",
-            )
+        require_in_place(self._path, self._identity)
 
     def begin(self) -> None:
         self._set_patience(may_wait=True)
@@ -151,10 +155,21 @@ class WritingConnection(SqliteConnection):
         super().close()
 
 
-def _identity_of(path: Path) -> tuple[int, int] | None:
+def identity_of(path: Path) -> Identity | None:
     """Return what tells a file from another of its name; None where there is none, or nothing tells (Windows)."""
     try:
         found = path.stat()
     except OSError:
         return None
     return (found.st_dev, found.st_ino) if found.st_ino else None
+
+
+def require_in_place(path: Path, identity: Identity | None) -> None:
+    """Raise LedgerError where what is at a path, or is not, is not the file that was opened there."""
+    if identity is not None and identity_of(path) != identity:
+        raise LedgerError(
+            "the ledger's file was removed or replaced while it was open",
+            where=str(path),
+            allowed="A running gateway's ledger stays where it is",
+            next_step="Stop the gateway, put the ledger back, and start it again",
+        )

@@ -179,7 +179,7 @@ def test_one_event_per_batch_reaches_the_loop(tmp_path: Path) -> None:
     assert 1 <= calls < 100
 
 
-@pytest.mark.parametrize("becomes", ["gone", "another"])
+@pytest.mark.parametrize("becomes", ["gone", "another", "a ledger"])
 def test_a_file_that_is_removed_or_replaced_while_it_is_open_is_noticed_and_nothing_more_is_begun(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, becomes: str
 ) -> None:
@@ -193,10 +193,30 @@ def test_a_file_that_is_removed_or_replaced_while_it_is_open_is_noticed_and_noth
             file.rename(tmp_path / "elsewhere" / file.name)
         if becomes == "another":
             path.write_bytes(b"")
+        elif becomes == "a ledger":  # a backup, say: what was noted and committed since is not in it
+            ledger.open(path).close()
         deadline_s = time.monotonic() + 5
         while not book.is_failing and time.monotonic() < deadline_s:
             time.sleep(0.01)
         assert book.is_failing
         assert "removed or replaced while it was open" in caplog.text
-        (error,) = begin(book, 2)
-        assert isinstance(error, LedgerError)
+        for number in (2, 3):
+            (error,) = begin(book, number)
+            assert isinstance(error, LedgerError)
+            assert "removed or replaced while it was open" in str(error)
+
+
+def test_a_file_that_is_put_back_is_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ownward.ledger._writer._HEARTBEAT_INTERVAL_S", 0.02)
+    path = tmp_path / "ledger.db"
+    with ledger.open(path) as book:
+        assert begin(book, 1) == [()]
+        path.rename(tmp_path / "elsewhere.db")
+        deadline_s = time.monotonic() + 5
+        while not book.is_failing and time.monotonic() < deadline_s:
+            time.sleep(0.01)
+        (tmp_path / "elsewhere.db").rename(path)
+        assert begin(book, 2) == [()]
+        assert not book.is_failing
+    with ledger.open(path) as book:
+        assert {row["request_id"] for row in book.export_rows()} == {"r1", "r2"}
