@@ -613,12 +613,15 @@ def test_a_body_of_small_chunks_may_be_longer_beside_them_than_a_head() -> None:
     run(main)
 
 
-def test_connections_above_the_limit_are_told_so() -> None:
+def test_connections_above_the_limit_are_told_so_and_when_to_come_back() -> None:
     async def main() -> None:
         async with listening(max_connections=2) as (_, port):
             kept = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
             await asyncio.sleep(0.02)
-            assert (await say(port)).startswith(b"HTTP/1.1 503 ")
+            answer = await say(port)
+            assert answer.startswith(b"HTTP/1.1 503 ")
+            assert b"\r\nretry-after: 1\r\n" in answer
+            assert b'"overloaded_error"' in answer
             for _, writer in kept:
                 writer.close()
 

@@ -28,16 +28,21 @@ _ASGI = {"version": "3.0", "spec_version": "2.3"}
 Waits = Literal["head", "next", "rest"]
 
 
-def _whole(status: bytes, message: bytes) -> bytes:
-    body = b'{"error": {"message": "' + message + b'", "type": "invalid_request_error", "code": null}}'
-    head = b"HTTP/1.1 " + status + b"\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: "
-    return head + str(len(body)).encode() + b"\r\n\r\n" + body
+def _whole(status: bytes, message: bytes, *, kind: bytes = b"invalid_request_error", more: bytes = b"") -> bytes:
+    body = b'{"error": {"message": "%b", "type": "%b", "code": null}}' % (message, kind)
+    head = b"HTTP/1.1 %b\r\ncontent-type: application/json\r\nconnection: close\r\n%bcontent-length: %d\r\n\r\n"
+    return head % (status, more, len(body)) + body
 
 
 _MALFORMED = _whole(b"400 Bad Request", b"the request is not well-formed HTTP (RFC 9112)")
 _TOO_LARGE = _whole(b"431 Request Header Fields Too Large", b"the request's headers are too large")
 _TIMED_OUT = _whole(b"408 Request Timeout", b"the request's headers did not arrive in time")
-_BUSY = _whole(b"503 Service Unavailable", b"too many connections are open")
+_BUSY = _whole(
+    b"503 Service Unavailable",
+    b"too many connections are open: try again in a second, or raise max_connections under [gateway] in ownward.toml",
+    kind=b"overloaded_error",
+    more=b"retry-after: 1\r\n",
+)
 _MISLED = _whole(b"417 Expectation Failed", b"the only expectation that is met is 100-continue")
 
 
