@@ -109,10 +109,11 @@ def revoke(*, key_id: str, ledger_target: str | None, as_json: bool) -> None:
         raise UsageError(
             "a key is revoked by its id, and this is a secret", next_step="See the ids with: ownward keys list"
         )
-    with open_ledger(ledger_target) as opened:
+    with open_ledger(ledger_target, is_read_only=True) as opened:
         known = [key.key_id for key in opened.list_keys()]
-        if key_id not in known:
-            raise UnknownName(key_id, known, what="key in this ledger", see="ownward keys list")
+    if key_id not in known:
+        raise UnknownName(key_id, known, what="key in this ledger", see="ownward keys list")
+    with open_ledger(ledger_target) as opened:
         opened.revoke_key(key_id)
     payload = {"schema": "ownward.key/1", "key_id": key_id, "revoked": True}
     emit(payload, as_json=as_json, render=lambda _: f"{key_id} is revoked")

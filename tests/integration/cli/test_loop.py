@@ -143,6 +143,9 @@ def test_a_key_that_is_not_there_is_an_unknown_name_and_a_secret_is_not_repeated
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ledger = str(tmp_path / "l.db")
+    assert run(["keys", "revoke", "key_ben", "--ledger", ledger, "--json"]) == 2
+    assert not Path(ledger).exists()
+    assert "no ledger" in json.loads(capsys.readouterr().out)["error"]["message"]
     made = ask(capsys, "keys", "create", "ben", "--ledger", ledger)
     assert run(["keys", "revoke", made["key_id"][:-1], "--ledger", ledger, "--json"]) == 2
     error = json.loads(capsys.readouterr().out)["error"]
