@@ -246,3 +246,19 @@ def test_no_budget_admits_a_call_that_may_be_charged_beyond_the_price(lab, start
                 assert (await running.ask(path, body | {"service_tier": "auto"})).status == 200
 
     asyncio.run(main())
+
+
+def test_counts_that_no_call_has_are_no_charge(lab, start):
+    """A million dollars for one answer is garbage, and what the ledger could not add up any more."""
+    absurd = {"prompt_tokens": 1, "completion_tokens": 8 * 10**9, "total_tokens": 8 * 10**9 + 1}
+    dear = dataclasses.replace(lab.PRICE, output_usd_per_mtok=Decimal(1200))
+
+    async def main():
+        async with lab.Scripted(says("openai", {"usage": absurd})) as upstream:
+            async with start(lab.plan_of(lab.tier("a", upstream.base_url, price=dear))) as running:
+                assert (await running.ask(body=lab.chat(max_tokens=100))).status == 200
+                (row,) = await running.rows()
+        assert (row["state"], row["output_tokens"], row["charge_usd"]) == ("unsettled", None, None)
+        assert Decimal(row["charge_high_usd"]) < 1
+
+    asyncio.run(main())

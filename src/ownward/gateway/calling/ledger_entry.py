@@ -235,6 +235,9 @@ class LedgerEntry:
             assert self._intent is not None
             day = self._intent.started_at.date()
             charge, low, high, why = target.bound.bracket_picousd(usage, self._asked, told, day=day)
+            if max(charge or 0, low or 0, high or 0) > _MOST_PICOUSD:
+                self.settle_unsettled("the answer states more tokens than a call can have", status=status)
+                return
             if why is not None:
                 note = f"its charge is not known: {why}" if note is None else f"{note}; its charge is not known: {why}"
         self.usage, self.charge_picousd = usage, charge
