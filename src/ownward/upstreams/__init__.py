@@ -14,6 +14,7 @@ from ownward.upstreams.response import Response
 from ownward.upstreams.splicing import Endpoint, Spliced, splice
 from ownward.upstreams.terms import ADDED as ADDED_EXTRAS
 from ownward.upstreams.terms import NO_TERMS, NOTHING_ASKED, READ_ONCE, SUMMARIES, AskedTerms, Terms, terms_asked
+from ownward.upstreams.terms import TAKEN_OFF as TAKEN_OFF_EXTRAS
 from ownward.upstreams.timeouts import DoorLimits, Timeouts
 from ownward.upstreams.transport import Transport
 from ownward.upstreams.usage import UsageTap
@@ -26,6 +27,7 @@ __all__ = [
     "NO_TERMS",
     "READ_ONCE",
     "SUMMARIES",
+    "TAKEN_OFF_EXTRAS",
     "AskedTerms",
     "Door",
     "DoorLimits",

@@ -22,9 +22,13 @@ OTHER_MODELS = "other models"
 REGION = "a region of processing"
 PICTURES = "pictures"
 SUMMARIES = "summaries of the context"
+CREDIT = "a credit for a refusal"
 
 ADDED = frozenset({SEARCHES, TOOLS, OTHER_MODELS})
 """What comes on top of the tokens, so that these are the least that is charged."""
+
+TAKEN_OFF = frozenset({CREDIT})
+"""What is taken off the tokens' charge, so that it is the most that is charged."""
 
 READ_ONCE = frozenset({PICTURES, REGION, SOUND})
 """With no other extras than these, a request's input is read once."""
@@ -119,6 +123,8 @@ def terms_told(*, service_tier: object, usage: object, items: object, dialect: L
     for key in _SOURCES & counts.keys():
         if _count(counts, key) or _count(_inner(counts, key), "web_search_requests"):
             extras.add(SEARCHES)
+    if _inner(_inner(counts, "fallback_credit"), "status").get("type") == "redeemed":
+        extras.add(CREDIT)  # what was written to a cache is charged as if it had been read
     for kind in _kinds(counts.get("iterations")):
         if kind != "message":
             extras.add(SUMMARIES if kind == "compaction" else OTHER_MODELS)
@@ -135,7 +141,8 @@ _DETAILS = frozenset(
 _MADE = frozenset({"completion_tokens_details", "output_tokens_details"})
 _SOURCES = frozenset({"num_sources_used", "num_search_queries", "server_tool_use"})
 _TELLING = _SOURCES | {
-    "inference_geo", "input_tokens_details", "iterations", "output_tokens_details", "service_tier", "speed",
+    "fallback_credit", "inference_geo", "input_tokens_details", "iterations", "output_tokens_details", "service_tier",
+    "speed",
 }  # fmt: skip
 
 

@@ -77,6 +77,11 @@ TOLD = {
         {"usage": {**ANTHROPIC, "inference_geo": "us"}},
         (None, "0.000000", None),
     ),
+    "a credit": (
+        "anthropic",
+        {"usage": {**ANTHROPIC, "fallback_credit": {"status": {"type": "redeemed"}}}},
+        (None, "0.000000", PLAIN),
+    ),
     "searches": ("anthropic", searched(3), (None, PLAIN, None)),
     "another model": ("anthropic", iterations("advisor_message", model="other"), (None, PLAIN, None)),
     "a summary": ("anthropic", iterations("compaction"), ("0.011250", "0.011250", "0.011250")),

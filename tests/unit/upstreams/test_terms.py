@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from ownward.upstreams.terms import (
+    CREDIT,
     NO_TERMS,
     OTHER_MODELS,
     PICTURES,
@@ -36,6 +37,7 @@ def told(usage: dict[str, Any], *, service_tier: object = None, items: object = 
         ({"completion_tokens_details": {"image_tokens": 1}}, PICTURES),
         ({"output_tokens_details": {"image_tokens": 1}}, PICTURES),
         ({"inference_geo": "us"}, REGION),
+        ({"fallback_credit": {"status": {"type": "redeemed"}}}, CREDIT),
         ({"server_tool_use": {"web_search_requests": 2}}, SEARCHES),
         ({"num_sources_used": 3}, SEARCHES),
         ({"num_search_queries": 3}, SEARCHES),
@@ -75,6 +77,8 @@ def test_tools_that_the_provider_ran_are_among_a_responses_items():
         {"inference_geo": "global"},
         {"inference_geo": "not_available"},
         {"inference_geo": None},
+        {"fallback_credit": {"status": {"type": "not_applied", "reason": "expired"}}},
+        {"fallback_credit": None},
     ],
 )
 def test_counts_alone_say_nothing_of_terms(usage):

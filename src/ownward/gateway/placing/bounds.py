@@ -9,7 +9,15 @@ from math import lcm
 
 from ownward.core import PICOUSD_PER_USD
 from ownward.pricing import Price, PriceStep, Usage
-from ownward.upstreams import ADDED_EXTRAS, NO_TERMS, NOTHING_ASKED, SUMMARIES, AskedTerms, Terms
+from ownward.upstreams import (
+    ADDED_EXTRAS,
+    NO_TERMS,
+    NOTHING_ASKED,
+    SUMMARIES,
+    TAKEN_OFF_EXTRAS,
+    AskedTerms,
+    Terms,
+)
 
 _CHEAPER = frozenset({"batch", "flex"})
 """What providers sell below their standard price, each by its name."""
@@ -82,7 +90,7 @@ class ChargeBound:
         why = self._why_day(day) if day != self._same_day else None
         if asked is NOTHING_ASKED:
             return why
-        why = why or self._why_extra(asked.extras)
+        why = why or self._why_extra(self._unpriced(asked.extras))
         if why is not None or (asked.mode in _CHEAPER and self._price.mode == "standard"):
             return why
         return self._why_mode(asked.mode)
@@ -101,13 +109,15 @@ class ChargeBound:
         charge = self.compute_charge_picousd(usage)
         if asked is NOTHING_ASKED and told is NO_TERMS:
             return charge, charge, charge, None
-        extras = told.extras | asked.untold
+        extras = self._unpriced(told.extras | asked.untold)
         mode = told.mode if told.mode is not None else asked.mode
         why_extra, why_mode = self._why_extra(extras), self._why_mode(mode)
         if why_extra is None and why_mode is None:
             return charge, charge, charge, None
         is_least = why_mode is None and extras <= ADDED_EXTRAS
-        is_most = why_extra is None and mode in _CHEAPER and self._price.mode == "standard"
+        is_most = extras <= TAKEN_OFF_EXTRAS and (
+            why_mode is None or (mode in _CHEAPER and self._price.mode == "standard")
+        )
         return None, charge if is_least else 0, charge if is_most else None, why_extra or why_mode
 
     def _why_day(self, day: date) -> str | None:
@@ -123,9 +133,12 @@ class ChargeBound:
             return None
         return f"it is served as {mode!r}, and the price in the plan is of {of_price!r}"
 
-    def _why_extra(self, extras: frozenset[str]) -> str | None:
-        if not self._price.steps and SUMMARIES in extras:
-            extras = extras - {SUMMARIES}
+    def _unpriced(self, extras: frozenset[str]) -> frozenset[str]:
+        """Return what the price does not charge for; summaries are tokens, unless steps hold for each by itself."""
+        return extras - {SUMMARIES} if not self._price.steps and SUMMARIES in extras else extras
+
+    @staticmethod
+    def _why_extra(extras: frozenset[str]) -> str | None:
         if not extras:
             return None
         return f"{' and '.join(sorted(extras))}: the plan's price is of tokens of text"
