@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
+from ownward.cli._output import say
+
 MOST_WAITING = 10_000
 _GATHER_S = 0.05
 _LAST_WORDS_S = 2.0
@@ -122,6 +124,15 @@ class PatientHandler(logging.Handler):
         rest = memoryview(text.encode("utf-8", "backslashreplace"))
         while rest:
             rest = rest[os.write(descriptor, rest) :]
+
+
+def announce(message: str, *, level: int = logging.INFO) -> None:
+    """Tell people on standard error; where the log there is JSON, which programs read, it is a line of the log."""
+    root = logging.getLogger()
+    if any(isinstance(handler.formatter, JsonLines) for handler in root.handlers):
+        logging.getLogger("ownward").log(level, "%s", message.strip())
+    else:
+        say(message)
 
 
 @contextlib.contextmanager

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ownward.cli._context import load_settings, open_ledger
-from ownward.cli._logs import logging_to
-from ownward.cli._output import ledger_option, say
+from ownward.cli._logs import announce, logging_to
+from ownward.cli._output import ledger_option
 from ownward.cli._serve_workers import serve_as_worker, serve_with_workers
 from ownward.cli._serving import Serving, choose_serving, has_pages, running
 from ownward.core import UsageError, to_json
@@ -161,8 +161,8 @@ def _announce(base_url: str, plan: Plan, settings: GatewaySettings, *, as_json: 
         return
     model = next(iter(plan.tiers.values())).model
     pages = f"pages: {base_url}/dashboard, " if settings.is_loopback and has_pages() else ""
-    say(f"ready at {base_url}/v1  ({pages}stop with Ctrl-C)")
-    say(
+    announce(f"ready at {base_url}/v1  ({pages}stop with Ctrl-C)")
+    announce(
         f"  curl {base_url}/v1/chat/completions -H 'content-type: application/json'"
         f""" -d '{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello"}}]}}\'"""
     )

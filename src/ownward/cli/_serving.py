@@ -6,12 +6,13 @@ import contextlib
 import dataclasses
 import functools
 import importlib.util
+import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ownward.cli._output import say
+from ownward.cli._logs import announce
 from ownward.cli._serve_engines import choose_for_tiers, find_weights, make_engine
 from ownward.cli._serving_choice import choose_for_file, stated_in
 from ownward.cli._spans import spans_of
@@ -133,7 +134,7 @@ async def engines_of(
     }
     try:
         for tier, engine in engines.items():
-            say(f"starting {serving.plan.tiers[tier].model} …")
+            announce(f"starting {serving.plan.tiers[tier].model} …")
             tell(serving.choices.get(tier))
             await engine.start()
         yield {
@@ -151,9 +152,9 @@ def tell(choice: ServingChoice | None) -> None:
     if choice is None:
         return
     for reason in choice.reasons:
-        say(f"  {reason}")
+        announce(f"  {reason}")
     for warning in choice.warnings:
-        say(f"  warning: {warning}")
+        announce(f"  warning: {warning}", level=logging.WARNING)
 
 
 def pages_of(opened: Any, plan: Plan) -> dict[str, Any]:

@@ -6,6 +6,7 @@ another model is charged otherwise, and an answer that says so must not be price
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
@@ -23,6 +24,8 @@ REGION = "a region of processing"
 PICTURES = "pictures"
 SUMMARIES = "summaries of the context"
 CREDIT = "a credit for a refusal"
+OTHER_MODE = "other"
+"""What a mode is called whose own name is none: its words may quote a request, and modes are written down."""
 
 ADDED = frozenset({SEARCHES, TOOLS, OTHER_MODELS})
 """What comes on top of the tokens, so that these are the least that is charged."""
@@ -45,6 +48,7 @@ _MEMBERS = frozenset(
         "service_tier", "speed", "tools", "web_search_options",
     }
 )  # fmt: skip
+_MODE = re.compile(r"[A-Za-z0-9_.-]{1,32}")
 _UNPLACED = frozenset({"", "global", "not_available"})
 
 
@@ -160,7 +164,7 @@ def find_mode(service_tier: object, speed: object, dialect: Literal["openai", "a
         return STANDARD
     if service_tier == "priority" and dialect == "openai":  # its answers call `fast` so as well
         return "fast"
-    return service_tier[:64]
+    return service_tier if _MODE.fullmatch(service_tier) is not None else OTHER_MODE
 
 
 def _tells_sound(details: object) -> bool:

@@ -2,6 +2,8 @@
 # ruff: noqa: SIM117 - a gateway stands inside its upstreams
 
 import asyncio
+import json
+import logging
 
 import pytest
 
@@ -269,5 +271,52 @@ def test_no_page_and_no_export_shows_what_was_said(lab, start):
                 for page in (rows, *pages):
                     assert words not in page
                     assert secret not in page
+
+    asyncio.run(main())
+
+
+KEY = "sk-a-key-of-ours-0123456789"
+ERROR = json.dumps({"error": {"message": f"Bearer {KEY} is wrong", "type": KEY, "code": None}}).encode()
+EVENT = b"data: %b\n\n"
+BEGUN = EVENT % b'{"id": "1", "choices": [{"index": 0, "delta": {"content": "a"}, "finish_reason": null}]}'
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+@pytest.mark.parametrize(
+    "quoted",
+    [
+        *((status, "application/json", ERROR) for status in (200, 400, 404, 422, 429, 500, 501)),
+        (500, "text/plain", f"no: {KEY}".encode()),
+        (502, "text/html", f"<html><title>{KEY}</title></html>".encode()),
+        (200, "text/event-stream", EVENT % ERROR),
+        (200, "text/event-stream", BEGUN + EVENT % ERROR),
+    ],
+)
+def test_an_upstream_that_quotes_our_key_in_an_error_shows_it_to_nobody(lab, start, caplog, path, quoted):
+    status, kind, said = quoted
+
+    async def quote(_body, _reader, writer):
+        head = f"HTTP/1.1 {status} No\r\nx-request-id: {KEY}\r\ncontent-type: {kind}\r\n"
+        writer.write(f"{head}content-length: {len(said)}\r\n\r\n".encode() + said)
+        await writer.drain()
+
+    async def main():
+        caplog.set_level(logging.DEBUG)
+        async with lab.Scripted(quote) as upstream:
+            stated = Upstream(name="n", url=upstream.base_url, api_key_env="K")
+            plan = lab.plan_of(lab.tier("a", "", upstreams=(stated,)))
+            async with start(plan, secrets={"K": KEY}) as running:
+                asked = {**lab.chat(max_tokens=5), "stream": kind.endswith("stream")}
+                answer = await running.ask(path, asked)
+                rows = await running.rows()
+            assert any(KEY in headers["authorization"] for _, headers, _ in upstream.heard)
+            assert b"[key hidden]" in answer.body
+            for told in (
+                answer.body.decode(),
+                str(rows),
+                caplog.text,
+                *(answer.headers.values() if status > 200 else ()),
+            ):
+                assert KEY not in told
 
     asyncio.run(main())

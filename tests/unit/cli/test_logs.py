@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from ownward.cli._logs import JsonLines, OneLine, PatientHandler, logging_to
+from ownward.cli._logs import JsonLines, OneLine, PatientHandler, announce, logging_to
 
 
 @pytest.fixture
@@ -58,6 +58,18 @@ def test_the_level_holds(logger):
         logger.warning("shown")
     assert "hidden" not in stream.getvalue()
     assert stream.getvalue().endswith("WARNING shown\n")
+
+
+def test_what_people_are_told_at_the_start_is_a_line_of_a_json_log(capsys):
+    stream = io.StringIO()
+    with logging_to(stream, level="info", form="json"):
+        announce("  ready at http://127.0.0.1:1")
+    (line,) = map(json.loads, stream.getvalue().splitlines())
+    assert (line["level"], line["message"]) == ("info", "ready at http://127.0.0.1:1")
+    assert capsys.readouterr().err == ""
+    with logging_to(stream, level="info", form="text"):
+        announce("  ready")
+    assert capsys.readouterr().err == "  ready\n"
 
 
 def test_a_reader_that_does_not_read_holds_nobody_up(logger):

@@ -54,6 +54,9 @@ def test_each_place_in_the_usage_that_tells_of_more_than_tokens_is_read(usage, e
     [
         ({}, "default", STANDARD),
         ({}, "flex", "flex"),
+        ({}, "on-demand_2.0", "on-demand_2.0"),
+        ({}, "words of a prompt", "other"),
+        ({}, "a" * 33, "other"),
         ({"service_tier": "batch"}, None, "batch"),
         ({"service_tier": "standard"}, None, STANDARD),
         ({"speed": "fast"}, None, "fast"),

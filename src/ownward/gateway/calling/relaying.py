@@ -123,7 +123,7 @@ class Relay:
             raise BrokenStream(
                 f"upstream {self._target.name!r} answered {response.status} with {len(body)} bytes that are no answer",
                 # The upstream's own words may quote the request: they go to the client and not into the ledger.
-                allowed=None if tap.error is None else f"It says: {tap.error}",
+                allowed=None if tap.error is None else self._quote(tap.error),
                 next_step="It may have charged for them",
             )
         gateway.learn_success(self._target.key)
@@ -226,7 +226,7 @@ class Relay:
                 self._note_first_content()
             if passed:
                 entry.passed_bytes += len(passed)
-                await self._sink.write(passed)
+                await self._sink.write(passed if tap.error is None else self._target.hide_key(passed))
             if tap.has_last_word:
                 response.expect_end(_END_AWAITED_S)
             write = self._sink.lead(response)
@@ -256,12 +256,16 @@ class Relay:
             entry.settle_unsettled(f"it {_TOLD_ERROR}", status=response.status)
         await self._sink.end(rest)
 
+    def _quote(self, words: str) -> str:
+        """Return what an upstream says for the client alone: it may quote the request, and must not quote our key."""
+        return f"It says: {self._target.hide_key(words.encode('utf-8', 'replace')).decode()}"
+
     def _check_beginning(self, tap: UsageTap) -> None:
         """Raise BrokenStream where a stream begins with what is no answer, so that another upstream is asked."""
         name = self._target.name
         if tap.error is not None and not tap.has_content:
             # The upstream's own words may quote the request: they go to the client and not into the ledger.
-            raise BrokenStream(f"upstream {name!r} began its stream with an error", allowed=f"It says: {tap.error}")
+            raise BrokenStream(f"upstream {name!r} began its stream with an error", allowed=self._quote(tap.error))
         if tap.is_garbled:
             raise BrokenStream(f"upstream {name!r} began its stream with an event that is no JSON")
         if tap.is_complete and tap.is_empty:
@@ -306,7 +310,7 @@ class Relay:
                 self._note_first_content()
             if passed:
                 entry.passed_bytes += len(passed)
-                write(passed)
+                write(passed if tap.error is None else self._target.hide_key(passed))
             if tap.has_last_word:
                 response.expect_end(_END_AWAITED_S)
 
@@ -370,6 +374,8 @@ class Relay:
             body = await self._read(_ERROR_BODY_BYTES, most_s=_ERROR_BODY_S)
         except UpstreamError:
             body = b""
+        hide_key = self._target.hide_key
+        body, headers = hide_key(body), [(name, hide_key(value)) for name, value in self._headers()]
         tap = entry.tap = UsageTap(self._endpoint.dialect, False)  # noqa: FBT003 - as its owner reads it
         tap.feed(body)
         tap.finish()
@@ -396,7 +402,7 @@ class Relay:
             gateway.learn_failure(key, refusal)
         else:
             gateway.learn_success(key)
-        content_type = response.header(b"content-type") or b"application/json"
+        content_type = hide_key(response.header(b"content-type") or b"application/json")
         told, error = status, body
         if self._crossed is not None:
             (told, error), content_type = self._crossed.error(status, body), b"application/json"
@@ -405,13 +411,13 @@ class Relay:
             if status in _CREDENTIALS:
                 raise Retry(refusal)
             if is_json:
-                raise Retry(refusal, answer=(told, content_type, self._headers(), error))
+                raise Retry(refusal, answer=(told, content_type, headers, error))
             raise Retry(self._refusal(status, wait_s, words=_find_words(content_type, body)))
         if status in _OF_THE_BODY and b"stream_options" in body and self._adds_stream_options():
             # Some servers (Mistral's) refuse members that they do not know, and tell usage in streams all the same.
             gateway.refuses_stream_options.add(key)
-            raise Retry(refusal, answer=(told, content_type, self._headers(), error), asks_again=True)
-        await self._sink.answer(told, content_type, self._headers(), error)
+            raise Retry(refusal, answer=(told, content_type, headers, error), asks_again=True)
+        await self._sink.answer(told, content_type, headers, error)
 
     def _adds_stream_options(self) -> bool:
         """Tell whether this call asked for usage on our behalf, and not on its client's."""

@@ -31,12 +31,17 @@ COUNT_TOKENS_TOO = frozenset({"sglang"})
 """Engines asked in OpenAI's dialect that count in Anthropic's; see docs.sglang.io, "Anthropic-Compatible API"."""
 
 
+_SHORTEST_HIDDEN = 8
+"""What is shorter is no secret, as "ollama" is none, and may stand in any text."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Target:
     """One upstream of one tier, ready to be sent to; `unusable` says why it cannot be, where it cannot.
 
-    `crossings` holds, by the client's path, the endpoint that is asked where the upstream does not serve that path,
-    `form_crossings` where it does not hold answers to a JSON schema there.
+    `shown_key` is the key that the upstream is shown, where it is a secret. `crossings` holds, by the client's path,
+    the endpoint that is asked where the upstream does not serve that path, `form_crossings` where it does not hold
+    answers to a JSON schema there.
     """
 
     key: str
@@ -50,6 +55,7 @@ class Target:
     form_crossings: Mapping[str, Endpoint]
     paths: Mapping[str, str]
     headers: tuple[tuple[bytes, bytes], ...]
+    shown_key: bytes | None
     told: tuple[tuple[bytes, bytes], ...]
     timeouts: Timeouts
     way: Way
@@ -65,6 +71,10 @@ class Target:
     def counts_tokens(self) -> bool:
         """Whether it counts the tokens of Anthropic's messages, in whatever dialect it is asked for answers."""
         return self.tier.engine in COUNT_TOKENS_TOO or "count_tokens" in self.tier.capabilities
+
+    def hide_key(self, said: bytes) -> bytes:
+        """Return an upstream's words without the key that it is shown: some quote it in their errors."""
+        return said if self.shown_key is None else said.replace(self.shown_key, b"[key hidden]")
 
     def crossing(self, endpoint: Endpoint, needs: frozenset[str]) -> Endpoint | None:
         """Return the endpoint that is asked in the place of the client's, or None where that one is served."""
@@ -288,6 +298,7 @@ def _targets(tier: Tier, *, addresses: Mapping[str, str | None], secrets: Mappin
             form_crossings=find_form_crossings(tier),
             paths={path: upstream.compute_target(path) for path in ENDPOINTS},
             headers=tuple(_headers(upstream, secret)),
+            shown_key=secret.encode() if secret and len(secret) >= _SHORTEST_HIDDEN else None,
             told=(
                 (b"x-ownward-tier", wire.ascii_of(tier.name)),
                 (b"x-ownward-upstream", wire.ascii_of(upstream.name)),
