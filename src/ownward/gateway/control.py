@@ -24,11 +24,10 @@ from ownward.gateway.errors import (
     UnknownRoute,
     UnknownTask,
     body_of,
-    retry_after_s,
-    retry_after_value,
     status_of,
 )
 from ownward.gateway.keeping import pages as kept_pages
+from ownward.gateway.own_headers import headers_of_error
 from ownward.gateway.placing.routing import anthropic_record
 from ownward.gateway.watching import exposition
 from ownward.ledger import Outcome, OutcomeSource
@@ -36,6 +35,8 @@ from ownward.ledger import Outcome, OutcomeSource
 if TYPE_CHECKING:
     from ownward.gateway.asgi import Receive, Scope, Send
     from ownward.gateway.commons import Commons
+    from ownward.gateway.placing.choosing import KeyScope
+    from ownward.ledger import TaskRow
 
 _LOG = logging.getLogger("ownward.gateway")
 _JSON = b"application/json"
@@ -76,9 +77,7 @@ async def answer(gateway: Commons, scope: Scope, receive: Receive, send: Send) -
         status, content_type, body = await _answer(gateway, scope, headers, receive)
     except OwnwardError as error:
         status, content_type, body = status_of(error), _JSON, body_of(error, dialect)
-        wait_s = retry_after_s(error)
-        if wait_s is not None:
-            extra.append((b"retry-after", retry_after_value(wait_s)))
+        extra = headers_of_error(error)
         if isinstance(error, UnknownPath) and error.allowed_methods:
             extra.append((b"allow", ", ".join(error.allowed_methods).encode()))
     sent = [(b"content-type", content_type), (b"content-length", b"%d" % len(body)), *extra]
@@ -120,7 +119,7 @@ async def _answer(gateway: Commons, scope: Scope, headers: Mapping[bytes, bytes]
         return 200, _JSON, await kept_pages.answer(gateway, method, path, scope.get("query_string", b""), key)
     if path.startswith(_MODELS):
         return _answer_models(gateway, path, headers)
-    return await _record_outcome(gateway, path, receive)
+    return await _record_outcome(gateway, path, receive, key)
 
 
 def _methods_of(path: str) -> tuple[str, ...]:
@@ -145,7 +144,7 @@ def _answer_models(gateway: Commons, path: str, headers: Mapping[bytes, bytes]) 
     return 200, _JSON, json.dumps(anthropic_record(name) if is_anthropic else table.model_record(name)).encode()
 
 
-async def _record_outcome(gateway: Commons, path: str, receive: Receive) -> _Answer:
+async def _record_outcome(gateway: Commons, path: str, receive: Receive, key: KeyScope | None) -> _Answer:
     task_id = unquote(path[len(_TASKS) : -len(_OUTCOME)])
     try:
         body = await receive_body(receive, most_bytes=_MOST_OUTCOME_BYTES, most_s=gateway.settings.body_timeout_s)
@@ -159,6 +158,10 @@ async def _record_outcome(gateway: Commons, path: str, receive: Receive) -> _Ans
             allowed='{"completed": true, "source": "user", "score": 0 to 1, "human_minutes": 2.5, "comment": ""}',
         ) from None
     wire.check_outcome(stated.score, stated.human_minutes)
+    if key is not None and key.workloads is not None:
+        task = await asyncio.to_thread(_find_task, gateway, task_id)
+        if task is None or task.workload not in key.workloads:
+            raise UnknownTask(task_id)
     outcome = Outcome(
         task_id=task_id,
         completed=stated.completed,
@@ -171,12 +174,12 @@ async def _record_outcome(gateway: Commons, path: str, receive: Receive) -> _Ans
     try:
         await asyncio.to_thread(gateway.ledger.record_outcome, outcome)
     except LedgerError:
-        if await asyncio.to_thread(_has_task, gateway, task_id):
+        if await asyncio.to_thread(_find_task, gateway, task_id) is not None:
             raise
         raise UnknownTask(task_id) from None
     record = {"task_id": task_id, "source": outcome.source, "completed": outcome.completed}
     return 200, _JSON, json.dumps(record).encode()
 
 
-def _has_task(gateway: Commons, task_id: str) -> bool:
-    return next(iter(gateway.ledger.query_tasks(task_id=task_id, limit=1)), None) is not None
+def _find_task(gateway: Commons, task_id: str) -> TaskRow | None:
+    return next(iter(gateway.ledger.query_tasks(task_id=task_id, limit=1)), None)

@@ -172,7 +172,7 @@ class UnknownRoute(Rejected):
 
 
 class UnknownTask(Rejected):
-    """The ledger has no task of this id, so that nothing can be said of its outcome."""
+    """The ledger has no task of this id, or none in the key's scope, so that nothing can be said of its outcome."""
 
     status = 404
 

@@ -25,15 +25,13 @@ from ownward.gateway.errors import (
     Rejected,
     TooManyInFlight,
     body_of,
-    retry_after_s,
-    retry_after_value,
     status_of,
     stream_event_of,
 )
 from ownward.gateway.holding.limits import without_limits
 from ownward.gateway.keeping.bodies import Capturing, begin_capture
 from ownward.gateway.keeping.responses import begin_keeping
-from ownward.gateway.own_headers import headers_of
+from ownward.gateway.own_headers import headers_of, headers_of_error
 from ownward.gateway.placing.choosing import Asked, Choice
 from ownward.gateway.placing.routing import Target
 from ownward.gateway.question import Question
@@ -279,9 +277,7 @@ class Exchange(Question):
             await self.end_broken(error)
             return
         body = body_of(error, self.endpoint.dialect, request_id=self.request_id)
-        wait_s = retry_after_s(error)
-        headers = [] if wait_s is None else [(b"retry-after", retry_after_value(wait_s))]
-        await self.answer(status, b"application/json", headers, body)
+        await self.answer(status, b"application/json", headers_of_error(error), body)
 
     async def _answer_cut_short(self) -> None:
         """Tell a client whose request outlived the gateway."""

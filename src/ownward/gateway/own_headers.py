@@ -1,10 +1,12 @@
-"""The headers by which an answer tells what ownward did: `x-ownward-…`, and what is left of the key's limits."""
+"""The headers of ownward's own: what it did (`x-ownward-…`), what is left of a key's limits, what an error asks for."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ownward.core import OwnwardError
 from ownward.gateway import wire
+from ownward.gateway.errors import Unauthorized, retry_after_s, retry_after_value
 from ownward.gateway.holding.limits import headers_of as limit_headers_of
 
 if TYPE_CHECKING:
@@ -40,6 +42,14 @@ def headers_of(exchange: Served) -> list[tuple[bytes, bytes]]:
         at = exchange.gateway.clock.now()
         headers += limit_headers_of(exchange.limit_states, exchange.endpoint.dialect, at=at)
     return headers
+
+
+def headers_of_error(error: OwnwardError) -> list[tuple[bytes, bytes]]:
+    """Return the headers that an error brings: when to come back, where it is known, and how to say who asks."""
+    if isinstance(error, Unauthorized):
+        return [(b"www-authenticate", b"Bearer")]
+    wait_s = retry_after_s(error)
+    return [] if wait_s is None else [(b"retry-after", retry_after_value(wait_s))]
 
 
 def _total_headers(exchange: Served) -> list[tuple[bytes, bytes]]:

@@ -217,10 +217,12 @@ def test_without_a_valid_key_every_answer_is_the_same_401(lab, start):
             ):
                 answer = await running.ask(body=lab.chat(), headers=headers)
                 assert answer.status == 401
+                assert answer.headers["www-authenticate"] == "Bearer"
                 said.add(answer.json["error"]["message"])
             assert len(said) == 1
             for path in ("/v1/models", "/metrics"):
-                assert (await running.ask(path)).status == 401
+                refused = await running.ask(path)
+                assert (refused.status, refused.headers["www-authenticate"]) == (401, "Bearer")
             assert (await running.ask("/healthz")).status == 200
             served = await running.ask(body=lab.chat(), headers={"authorization": f"Bearer {good}"})
             assert served.status == 200
@@ -242,6 +244,30 @@ def test_a_keys_scope_limits_workloads_and_tiers(lab, start):
                 assert (await running.ask(body=lab.chat(), headers={"x-api-key": other})).status == 403
                 served = await running.ask(body=lab.chat(), headers={"x-api-key": only_b})
                 assert served.headers["x-ownward-tier"] == "b"
+
+    asyncio.run(main())
+
+
+def test_a_key_says_what_became_of_tasks_in_its_scope_alone(lab, start):
+    settings = GatewaySettings(port=0, requires_keys=True, drain_s=1)
+
+    async def main():
+        async with FakeServer() as fake, start(lab.plan_of(lab.tier("a", fake.base_url)), settings=settings) as running:
+            keys = {
+                name: {"x-api-key": running.ledger.create_key(name, scopes)}
+                for name, scopes in {
+                    "any": {},
+                    "chat": {"workloads": ["chat"]},
+                    "other": {"workloads": ["reports"]},
+                    "tier": {"tiers": ["a"]},
+                }.items()
+            }
+            await running.ask(body=lab.chat(), headers=keys["any"] | {"x-ownward-task": "task-7"})
+            told = {
+                name: (await running.ask("/v1/tasks/task-7/outcome", {"completed": True}, headers=headers)).status
+                for name, headers in keys.items()
+            }
+            assert told == {"any": 200, "chat": 200, "other": 404, "tier": 200}
 
     asyncio.run(main())
 
