@@ -271,9 +271,9 @@ class UpstreamRefused(UpstreamError):
 
     is_retryable = False
 
-    def __init__(self, message: str, *, status: int, where: str | None = None) -> None:
+    def __init__(self, message: str, *, status: int, where: str | None = None, allowed: str | None = None) -> None:
         """Keep the status it gave."""
-        super().__init__(message, where=where)
+        super().__init__(message, where=where, allowed=allowed)
         self.status = status
 
 

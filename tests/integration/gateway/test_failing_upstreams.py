@@ -74,12 +74,31 @@ def test_a_stall_before_the_first_byte_moves_on_within_the_upstreams_time(lab, s
     asyncio.run(main())
 
 
-def test_a_request_that_is_wrong_is_not_tried_elsewhere(lab, start):
+@pytest.mark.parametrize("status", [404, 405, 407, 408, 409, 410, 413, 421, 425])
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_what_says_nothing_of_the_request_is_tried_elsewhere(lab, start, status, stream):
+    """A lock, a retired model, a proxy that takes no more than a megabyte: another upstream may answer."""
+
     async def main():
-        async with FakeServer(FakeOptions(failures=(Failure.parse("400"),))) as bad, FakeServer() as good:
+        async with FakeServer(FakeOptions(failures=(Failure.parse(str(status)),))) as bad, FakeServer() as good:
+            async with start(two_tiers(lab, bad, good)) as running:
+                answer = await running.ask(body=lab.chat(stream=stream))
+                assert (answer.status, answer.headers["x-ownward-tier"]) == (200, "b")
+                first, _ = sorted(await running.rows(), key=lambda row: row["attempt"])
+                assert (first["state"], first["status"]) == ("unsettled" if status == 408 else "failed", status)
+            async with start(lab.plan_of(lab.tier("a", bad.base_url))) as running:
+                assert (await running.ask(body=lab.chat(stream=stream))).status == status
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_a_request_that_is_wrong_is_not_tried_elsewhere(lab, start, status):
+    async def main():
+        async with FakeServer(FakeOptions(failures=(Failure.parse(str(status)),))) as bad, FakeServer() as good:
             async with start(two_tiers(lab, bad, good)) as running:
                 answer = await running.ask(body=lab.chat())
-                assert (answer.status, answer.headers["x-ownward-attempts"]) == (400, "1")
+                assert (answer.status, answer.headers["x-ownward-attempts"]) == (status, "1")
                 assert good.record.count(with_calls=False)["accepted"] == 0
 
     asyncio.run(main())

@@ -305,6 +305,18 @@ def test_an_error_that_is_told_with_status_200_keeps_its_words(lab, start):
     asyncio.run(main())
 
 
+def test_a_page_with_which_a_proxy_refuses_is_told_as_an_error_of_the_clients_dialect(lab, start):
+    async def main():
+        page = b"<html><title>413 Request Entity Too Large</title></html>"
+        async with lab.Scripted(said(page, content_type="text/html", status=413)) as proxy:
+            async with start(lab.plan_of(lab.tier("a", proxy.base_url))) as running:
+                answer = await running.ask(body=lab.chat())
+                assert (answer.status, answer.headers["content-type"]) == (413, "application/json")
+                assert "413 Request Entity Too Large" in answer.json["error"]["message"]
+
+    asyncio.run(main())
+
+
 def test_a_redirect_is_not_followed_and_says_what_to_write(lab, start):
     async def main():
         elsewhere = said(b"", content_type="text/plain\r\nlocation: http://127.0.0.1:1/", status=307)

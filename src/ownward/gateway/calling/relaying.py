@@ -42,7 +42,8 @@ _CREDENTIALS = frozenset({401, 403})
 _RATE_LIMITED = 429
 _SERVER_FAULTS = 500
 _NOT_IMPLEMENTED = 501  # says something of the request, not of the upstream's health
-_RETRIED = frozenset({401, 403, 404, 408, 429})
+_RETRIED = frozenset({401, 403, 404, 405, 407, 408, 409, 410, 413, 421, 425, 429})
+"""What says something of this upstream (its address, how much it takes, a lock, the moment), and may not of another."""
 _OF_THE_BODY = frozenset({400, 422})
 _LAST_STATUS = 599
 _MAY_HAVE_WORKED = frozenset({408, 504, 522, 524})
@@ -454,7 +455,7 @@ class Relay:
             fault = UpstreamError(f"upstream {name!r} answered {status}", allowed=said)
             fault.retry_after_s = wait_s
             return fault
-        return UpstreamRefused(f"upstream {name!r} answered {status}", status=status)
+        return UpstreamRefused(f"upstream {name!r} answered {status}", status=status, allowed=said)
 
 
 def _find_words(content_type: bytes, body: bytes) -> str | None:
