@@ -238,7 +238,7 @@ class Question:
 
     def _find_crosser(self) -> Crosser:
         if self._crosser is None:
-            self._crosser = Crosser(self.endpoint, self._body_for, self.needs)
+            self._crosser = Crosser(self.endpoint, self._body_for, self.needs, request_id=self.request_id)
         return self._crosser
 
     def _body_for(self, target: Target) -> bytes:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from ownward.upstreams.translation import Untranslatable, UntranslatableAnswer, translate
+from ownward.upstreams.translation import Limits, Untranslatable, UntranslatableAnswer, translate
 
 ASKED = {
     "messages": {"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "x"}]},
@@ -70,7 +70,7 @@ def whole(arguments, finish="tool_calls"):
         ),
         (
             [piece(name="f", arguments=""), piece(name="f", arguments='{"x"'), piece(name="f", arguments=":1}")],
-            [("call_0", "f", '{"x":1}')],
+            [("call_c_0", "f", '{"x":1}')],
         ),
         (
             [
@@ -78,11 +78,11 @@ def whole(arguments, finish="tool_calls"):
                 piece(name="f", arguments='{"x":2}'),
                 piece(name="g", arguments="{}"),
             ],
-            [("call_0", "f", '{"x":1}'), ("call_1", "f", '{"x":2}'), ("call_2", "g", "{}")],
+            [("call_c_0", "f", '{"x":1}'), ("call_c_1", "f", '{"x":2}'), ("call_c_2", "g", "{}")],
         ),
         (
             [piece(None, name="f", arguments='{"x":1}'), piece(None, name="g", arguments="{}")],
-            [("call_0", "f", '{"x":1}'), ("call_1", "g", "{}")],
+            [("call_c_0", "f", '{"x":1}'), ("call_c_1", "g", "{}")],
         ),
         (
             [piece(0, call_id="a", name="f"), piece(1, call_id="b", name="g", arguments='{"y":1}')],
@@ -154,3 +154,39 @@ def test_arguments_that_are_no_object_come_back_where_they_are_text_and_are_refu
     with pytest.raises(Untranslatable) as error:
         translate(body, client="responses", upstream="messages")
     assert error.value.fields == ("input[0].arguments",)
+
+
+def test_what_azure_tells_before_an_answer_begins_does_not_name_it():
+    """Its first chunk has empty names and no choices, and says what was found in the prompt."""
+    first = (
+        b'data: {"id": "", "model": "", "object": "", "choices": [], "prompt_filter_results": [{"prompt_index": 0}]}'
+    )
+    chunks = first + b"\n\n" + chunk(content="a") + chunk(finish="stop") + b"data: [DONE]\n\n"
+    for client, told_id in (("messages", b'"id":"c"'), ("responses", b'"id":"resp_c"')):
+        stream = made(client).stream(now_s=1)
+        begun = (stream.feed(chunks) + stream.finish()).split(b"\n\n")[0]
+        assert told_id in begun
+        assert b'"model":"m"' in begun
+
+
+def test_an_answer_without_an_id_is_called_as_its_request_is_and_so_are_its_calls():
+    """Clients tell answers, and calls, apart by their ids."""
+    call = {"type": "function", "function": {"name": "f", "arguments": "{}"}}
+    asked = json.dumps(ASKED["messages"]).encode()
+    chat = translate(asked, client="messages", upstream="chat", answer_id="req_1")
+    body = {"choices": [{"message": {"tool_calls": [call]}, "finish_reason": "stop"}]}
+    told = json.loads(chat.answer(json.dumps(body).encode(), now_s=1))
+    assert (told["id"], told["content"][0]["id"]) == ("req_1", "call_req_1_0")
+    piece_of = {"choices": [{"delta": {"tool_calls": [{"index": 0, **call}]}, "finish_reason": "stop"}]}
+    stream = chat.stream(now_s=1)
+    streamed = stream.feed(b"data: " + json.dumps(piece_of).encode() + b"\n\ndata: [DONE]\n\n") + stream.finish()
+    assert b'"message":{"id":"req_1"' in streamed
+    assert b'"id":"call_req_1_0"' in streamed
+    asked = json.dumps({"model": "m", "messages": [{"role": "user", "content": "x"}]}).encode()
+    messages = translate(
+        asked, client="chat", upstream="messages", limits=Limits(max_output_tokens=5), answer_id="req_1"
+    )
+    whole = {"type": "message", "content": [], "stop_reason": "end_turn", "usage": {}}
+    assert json.loads(messages.answer(json.dumps(whole).encode(), now_s=1))["id"] == "req_1"
+    start = {"type": "message_start", "message": {"usage": {}}}
+    assert b'"id":"req_1"' in messages.stream(now_s=1).feed(b"data: " + json.dumps(start).encode() + b"\n\n")

@@ -28,17 +28,24 @@ _NEWER_LIMIT_HOSTS = ("api.openai.com", ".openai.azure.com")
 class Crosser:
     """The translations of one request, each made once."""
 
-    __slots__ = ("_body_for", "_client", "_endpoint", "_found", "_needs")
+    __slots__ = ("_body_for", "_client", "_endpoint", "_found", "_needs", "_request_id")
 
     def __init__(
-        self, endpoint: Endpoint, body_for: Callable[[Target], bytes], needs: frozenset[str] = frozenset()
+        self,
+        endpoint: Endpoint,
+        body_for: Callable[[Target], bytes],
+        needs: frozenset[str] = frozenset(),
+        *,
+        request_id: str = "",
     ) -> None:
         """Translate nothing yet; `needs` are the capabilities that the request asks for.
 
+        An answer that has no id is called by `request_id`.
         `body_for` gives the request as a target is asked, the same object whenever it is the same.
         """
         self._endpoint = endpoint
         self._needs = needs
+        self._request_id = request_id
         self._client: translation.Dialect = endpoint.splices_as  # type: ignore[assignment]  # only those that cross come here
         self._body_for = body_for
         self._found: dict[
@@ -83,7 +90,9 @@ class Crosser:
         upstream: translation.UpstreamDialect = "chat" if instead is CHAT else "messages"
         found: translation.Translation | translation.Untranslatable
         try:
-            found = translation.translate(body, client=self._client, upstream=upstream, limits=limits)
+            found = translation.translate(
+                body, client=self._client, upstream=upstream, limits=limits, answer_id=self._request_id
+            )
         except translation.Untranslatable as error:
             found = error
         if is_usual:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, Literal
 
-from ownward.upstreams.translation._called import arguments_of
+from ownward.upstreams.translation._called import arguments_of, made_call_id
 from ownward.upstreams.translation._core import (
     Answer,
     Begun,
@@ -48,8 +48,8 @@ from ownward.upstreams.translation._sources import chat_annotation_of, citation_
 from ownward.upstreams.translation._stops import chat_stop, messages_stop, read_chat_stop, read_messages_stop
 
 
-def read_chat_answer(body: dict[str, Any]) -> Answer:
-    """Return what a chat completion says.
+def read_chat_answer(body: dict[str, Any], fallback_id: str = "") -> Answer:
+    """Return what a chat completion says, under an id of its own or, where it has none, under this one.
 
     Raises: UntranslatableAnswer.
     """
@@ -76,6 +76,7 @@ def read_chat_answer(body: dict[str, Any]) -> Answer:
     for name in UNASKED:
         if message.take_any(name):
             raise UntranslatableAnswer(f"the upstream's answer holds {name}")
+    answer_id = _text(body.get("id")) or fallback_id
     made: list[Part] = []
     refusal = message.take("refusal", str)
     calls = message.take_objects("tool_calls")
@@ -84,7 +85,7 @@ def read_chat_answer(body: dict[str, Any]) -> Answer:
         if inner is None:
             raise UntranslatableAnswer(f"the upstream's answer has a call that is of no function ({call.path})")
         name, arguments = inner.take("name", str) or "", arguments_of({"arguments": inner.take_any("arguments")})
-        call_id = call.take("id", str) or f"call_{number}"  # as in a stream: a result needs one
+        call_id = call.take("id", str) or made_call_id(answer_id, number)  # as in a stream: a result needs one
         place = inner.at("arguments")
         made.append(
             Call(call_id=call_id, name=name, arguments=arguments if arguments.strip() else "{}", arguments_path=place)
@@ -94,7 +95,7 @@ def read_chat_answer(body: dict[str, Any]) -> Answer:
         raise UntranslatableAnswer("the upstream's answer cannot be read: " + ", ".join(report.refused))
     stop, sequence = read_chat_stop(choice.get("finish_reason"), choice.get("stop_reason"), has_calls=bool(calls))
     return Answer(
-        answer_id=_text(body.get("id")),
+        answer_id=answer_id,
         model=_text(body.get("model")),
         parts=tuple(in_order(thought, said, made)),
         stop=stop,
@@ -130,8 +131,8 @@ def words_of(content: object) -> list[tuple[Literal["text", "thinking"], str]]:
     return [(kind, words) for kind, words in found if words]
 
 
-def read_messages_answer(body: dict[str, Any]) -> Answer:
-    """Return what a message says.
+def read_messages_answer(body: dict[str, Any], fallback_id: str = "") -> Answer:
+    """Return what a message says, under an id of its own or, where it has none, under this one.
 
     Raises: UntranslatableAnswer.
     """
@@ -143,7 +144,7 @@ def read_messages_answer(body: dict[str, Any]) -> Answer:
     stop, sequence = read_messages_stop(body.get("stop_reason"), body.get("stop_sequence"), has_calls=has_calls)
     usage = body.get("usage")
     return Answer(
-        answer_id=_text(body.get("id")),
+        answer_id=_text(body.get("id")) or fallback_id,
         model=_text(body.get("model")),
         parts=tuple(parts),
         stop=stop,

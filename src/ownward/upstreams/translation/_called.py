@@ -24,6 +24,11 @@ def arguments_of(function: dict[str, Any]) -> str:
     raise UntranslatableAnswer("the upstream's answer calls a tool with arguments that are neither text nor an object")
 
 
+def made_call_id(answer_id: str, number: int) -> str:
+    """Return the id of an answer's `number`th call, where its upstream gives it none: unlike any other's."""
+    return f"call_{answer_id}_{number}"
+
+
 class Called:
     """A call that a stream has begun, with what came of it; it `is_told` once a client knows its name."""
 
@@ -32,7 +37,7 @@ class Called:
         "_has_closed",
         "_is_escaped",
         "_is_in_text",
-        "_number",
+        "_made_id",
         "_scanned",
         "arguments",
         "call_id",
@@ -41,14 +46,14 @@ class Called:
         "place",
     )
 
-    def __init__(self, place: object, number: int) -> None:
-        """Begin the call that is the answer's `number`th, told at `place`, without a word of it."""
+    def __init__(self, place: object, made_id: str) -> None:
+        """Begin a call that is told at `place`, without a word of it; it is called `made_id` where it has no id."""
         self.place = place
         self.call_id = ""
         self.name = ""
         self.arguments: list[str] = []
         self.is_told = False
-        self._number = number
+        self._made_id = made_id
         self._scanned = 0
         self._depth = 0
         self._is_in_text = False
@@ -65,7 +70,7 @@ class Called:
 
     def fix_id(self) -> str:
         """Return the call's id, which its result will name: from here on it is this one."""
-        self.call_id = self.call_id or f"call_{self._number}"
+        self.call_id = self.call_id or self._made_id
         return self.call_id
 
     def is_whole(self) -> bool:

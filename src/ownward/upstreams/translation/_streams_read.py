@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from ownward.upstreams._events import payload
 from ownward.upstreams.translation._answers import UNASKED, explanation_of, words_of
-from ownward.upstreams.translation._called import Called, arguments_of
+from ownward.upstreams.translation._called import Called, arguments_of, made_call_id
 from ownward.upstreams.translation._core import (
     Alive,
     Begun,
@@ -100,6 +100,7 @@ class ChatReader:
 
     __slots__ = (
         "_added_to",
+        "_answer_id",
         "_calls",
         "_extras",
         "_has_begun",
@@ -110,8 +111,9 @@ class ChatReader:
         "_thoughts",
     )
 
-    def __init__(self) -> None:
-        """Start before the first chunk."""
+    def __init__(self, fallback_id: str = "") -> None:
+        """Start before the first chunk; `fallback_id` is what an answer without an id is called."""
+        self._answer_id = fallback_id
         self._has_begun = False
         self._has_details = False
         self._has_ended = False
@@ -148,10 +150,11 @@ class ChatReader:
         if chunk.get("error") is not None:
             return [_failure_in(chunk["error"])]
         found: list[Event] = []
-        if not self._has_begun:
+        if not self._has_begun and (chunk.get("id") or chunk.get("choices")):  # Azure begins with neither
             self._has_begun = True
+            self._answer_id = _text(chunk.get("id")) or self._answer_id
             tier = _text(chunk.get("service_tier")) or None
-            found.append(Begun(answer_id=_text(chunk.get("id")), model=_text(chunk.get("model")), service_tier=tier))
+            found.append(Begun(answer_id=self._answer_id, model=_text(chunk.get("model")), service_tier=tier))
         for choice in _list(chunk.get("choices")):
             if not isinstance(choice, dict) or choice.get("index") not in (0, None):
                 raise UntranslatableAnswer("the upstream's stream holds more than one choice")
@@ -241,7 +244,7 @@ class ChatReader:
             if not (call_id or name or arguments):
                 return []
             number = len(self._calls)
-            self._calls.append(Called(place, number))
+            self._calls.append(Called(place, made_call_id(self._answer_id, number)))
             found += self._end_whole_calls(is_awaited=True)
             self._order.begin(number, [])
         known = self._calls[number]
@@ -330,10 +333,11 @@ def _index_of(found: dict[str, Any]) -> int:
 class MessagesReader:
     """Reads the events of a message."""
 
-    __slots__ = ("_bare", "_calls", "_has_called", "_has_ended", "_order", "_ordered", "_usage")
+    __slots__ = ("_bare", "_calls", "_fallback_id", "_has_called", "_has_ended", "_order", "_ordered", "_usage")
 
-    def __init__(self) -> None:
-        """Start before the first event."""
+    def __init__(self, fallback_id: str = "") -> None:
+        """Start before the first event; `fallback_id` is what an answer without an id is called."""
+        self._fallback_id = fallback_id
         self._usage: dict[str, Any] = {}
         self._order: InTurn[int] = InTurn()  # of the calls and what begins beside them, by their index
         self._ordered: set[int] = set()
@@ -384,7 +388,7 @@ class MessagesReader:
         self._usage = merge_anthropic_usage({}, message.get("usage"))
         return [
             Begun(
-                answer_id=_text(message.get("id")),
+                answer_id=_text(message.get("id")) or self._fallback_id,
                 model=_text(message.get("model")),
                 counts=read_anthropic_counts(self._usage),
                 service_tier=openai_tier(self._usage.get("service_tier")),

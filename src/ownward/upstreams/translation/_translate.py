@@ -68,6 +68,7 @@ class Translation:
     body: bytes
     dropped: tuple[str, ...]
     asked: Asked
+    answer_id: str = ""  # of an answer that its upstream gives none
 
     def answer(self, body: bytes, *, now_s: int) -> bytes:
         """Return a whole answer; `now_s` dates it, in seconds since 1970.
@@ -91,11 +92,12 @@ class Translation:
             found = None
         if not isinstance(found, dict):
             raise UntranslatableAnswer("the upstream's answer is no JSON object")
-        return read_chat_answer(found) if self.upstream == "chat" else read_messages_answer(found)
+        read = read_chat_answer if self.upstream == "chat" else read_messages_answer
+        return read(found, self.answer_id)
 
     def stream(self, *, now_s: int) -> StreamTranslator:
         """Return what translates the stream of one call."""
-        reader: Reader = ChatReader() if self.upstream == "chat" else MessagesReader()
+        reader: Reader = (ChatReader if self.upstream == "chat" else MessagesReader)(self.answer_id)
         return StreamTranslator(reader, self._writer(now_s))
 
     def _writer(self, now_s: int) -> Writer:
@@ -119,9 +121,12 @@ class Translation:
         return status_for_client(status, is_anthropic=is_anthropic), write_json(told)
 
 
-def translate(body: bytes, *, client: Dialect, upstream: UpstreamDialect, limits: Limits | None = None) -> Translation:
+def translate(
+    body: bytes, *, client: Dialect, upstream: UpstreamDialect, limits: Limits | None = None, answer_id: str = ""
+) -> Translation:
     """Return a request in the upstream's dialect; its model stays what the client named.
 
+    `answer_id` is what an answer is called that has no id: clients tell answers, and the calls in them, apart by it.
     Raises: Untranslatable, which names everything that the upstream's dialect has no words for.
     """
     limits = limits or Limits()
@@ -140,7 +145,12 @@ def translate(body: bytes, *, client: Dialect, upstream: UpstreamDialect, limits
     )
     report.check()
     return Translation(
-        client=client, upstream=upstream, body=write_json(written), dropped=tuple(report.dropped), asked=asked
+        client=client,
+        upstream=upstream,
+        body=write_json(written),
+        dropped=tuple(report.dropped),
+        asked=asked,
+        answer_id=answer_id,
     )
 
 
