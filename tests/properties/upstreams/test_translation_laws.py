@@ -123,6 +123,8 @@ def meaning(value: Any) -> Any:
         return found
     if isinstance(value, Call):
         return ("call", value.call_id, value.name, json.loads(value.arguments))
+    if isinstance(value, Tool) and value.schema is not None:  # a tool's arguments are an object, said or not
+        value = dataclasses.replace(value, schema={"type": "object", **value.schema})
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = [field.name for field in dataclasses.fields(value) if field.name != "path"]
         return (type(value).__name__, *((name, meaning(getattr(value, name))) for name in fields))

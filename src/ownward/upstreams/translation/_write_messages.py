@@ -129,7 +129,7 @@ def _write_tool(tool: Tool) -> dict[str, Any]:
     if tool.description is not None:
         found["description"] = tool.description
     # Arguments are always an object, which this dialect wants said.
-    found["input_schema"] = _NOTHING if not tool.schema else {"type": "object", **tool.schema}
+    found["input_schema"] = _NOTHING if tool.schema is None else {"type": "object", **tool.schema}
     if tool.is_strict is not None:
         found["strict"] = tool.is_strict
     return _cached(found, tool.cache)
