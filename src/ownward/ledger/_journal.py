@@ -55,6 +55,7 @@ _USE_ITS_VERSION: Final = (
     "Use the version that wrote it. If the file is damaged, keep it elsewhere: what it held and the tables do not is"
     " lost"
 )
+_KINDS: Final = {stat.S_IFIFO: "a pipe", stat.S_IFDIR: "a folder", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 _INTENT_BOUNDS: Final = slice(7, 10)  # input_tokens_high, output_tokens_high, charge_high_picousd
 
 _encode = msgspec.json.Encoder().encode
@@ -236,8 +237,10 @@ def read_journal(path: Path, *, after: int = 0) -> list[Noted]:
     try:
         file = os.open(path, os.O_RDONLY | _PLAINLY)
         try:
-            if not stat.S_ISREG(os.fstat(file).st_mode):
-                raise _unreadable(str(path), "it is no file", next_step="Move it away: ownward did not make it")
+            kind = stat.S_IFMT(os.fstat(file).st_mode)
+            if kind != stat.S_IFREG:
+                why = f"{_KINDS.get(kind, 'something')} stands where a file should"
+                raise _unreadable(str(path), why, next_step="Move it away: ownward did not make it")
             with open(file, "rb", closefd=False) as opened:
                 data = opened.read(_FILE_BYTES)
         finally:

@@ -178,8 +178,8 @@ class Ledger(Reader):
         """
         now = self._clock.now()
         settled = self._run(lambda connection: reconcile_ended(self._store, connection, now=now))
-        with self._reading_calls():  # removes the journals that they left
-            return settled
+        self._post_noted()
+        return settled
 
     def open_budgets(self, budgets: Sequence[BudgetCheck]) -> None:
         """Sum up what was charged against `budgets` so far, so that no request has to wait for that.

@@ -211,9 +211,14 @@ class Reader:
                 raise
             raise self._store.translate(error, "read") from error
 
+    def _post_noted(self) -> None:
+        """Put into the tables what anybody has noted, and remove the journals of processes that ended."""
+        with self._reading():
+            self._store.post_for_reading()
+
     @contextmanager
     def _reading_calls(self) -> Iterator[None]:
         """Read tables that the journal is posted to."""
+        self._post_noted()
         with self._reading():
-            self._store.post_for_reading()
             yield

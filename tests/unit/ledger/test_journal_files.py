@@ -95,17 +95,19 @@ def test_only_names_of_runs_are_journals(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "make",
+    ("make", "why"),
     [
-        Path.mkdir,
-        os.mkfifo,
-        lambda place: place.symlink_to("/dev/zero"),
-        lambda place: place.symlink_to("nothing"),
-        lambda place: place.write_text("something else"),
+        (Path.mkdir, "a folder stands where a file should"),
+        (os.mkfifo, "a pipe stands where a file should"),
+        (lambda place: place.symlink_to("/dev/zero"), "Too many levels of symbolic links"),
+        (lambda place: place.symlink_to("nothing"), "Too many levels of symbolic links"),
+        (lambda place: place.write_text("something else"), "it starts with b'something else'"),
     ],
     ids=["folder", "pipe", "link", "dangling link", "text"],
 )
-def test_what_is_no_journal_but_has_the_name_of_one_is_told_at_once(path: Path, make: Callable[[Path], object]) -> None:
+def test_what_is_no_journal_but_has_the_name_of_one_is_told_at_once(
+    path: Path, make: Callable[[Path], object], why: str
+) -> None:
     ledger.open(path).close()
     wrong = path_of(path, RUN)
     make(wrong)
@@ -114,6 +116,7 @@ def test_what_is_no_journal_but_has_the_name_of_one_is_told_at_once(path: Path, 
         for ask in (book.reconcile, lambda: list(book.export_rows()), lambda: book.open_budgets([BUDGET])):
             with pytest.raises(LedgerError, match="a journal of the ledger cannot be read") as caught:
                 ask()
+            assert why in caught.value.message
             assert caught.value.where == str(wrong)
             assert caught.value.next_step
         assert time.monotonic() - began_s < 3
