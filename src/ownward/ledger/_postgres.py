@@ -30,7 +30,16 @@ if TYPE_CHECKING:
 _SCHEMA: Final = "ownward"
 _MIGRATION_LOCK: Final = 0x6F776E64
 _STREAM_ROWS: Final = 500
-_CONNECT_TIMEOUT_S: Final = 10
+_UNLESS_STATED: Final = {
+    "application_name": "ownward",
+    "connect_timeout": 10,
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+"""What holds where the address says nothing else, in seconds, the last in milliseconds: a host that is gone without a
+word is not waited for as long as TCP would, a quarter of an hour."""
 _STAGED_TYPES: Final = "TEXT, BIGINT, DOUBLE PRECISION, BIGINT, BIGINT, BIGINT, TEXT, TEXT, TEXT, BIGINT, BIGINT"
 
 
@@ -303,10 +312,10 @@ class PostgresStore:
 
     def _open(self) -> PostgresConnection:
         import psycopg
+        from psycopg.conninfo import conninfo_to_dict
 
-        raw = psycopg.connect(
-            self._dsn, autocommit=True, connect_timeout=_CONNECT_TIMEOUT_S, application_name="ownward"
-        )
+        stated: dict[str, Any] = {**_UNLESS_STATED, **conninfo_to_dict(self._dsn)}
+        raw = psycopg.connect(autocommit=True, **stated)
         connection = PostgresConnection(raw)
         connection.execute(f"SET search_path = {_SCHEMA}")
         connection.execute(f"SET lock_timeout = {round(self._busy_timeout_s * 1000)}")

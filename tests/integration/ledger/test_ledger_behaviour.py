@@ -751,6 +751,17 @@ def test_power_insists_on_a_flushed_commit(new_postgres: Callable[[], str]) -> N
 
 
 @pytest.mark.postgres
+def test_a_host_that_is_gone_without_a_word_is_waited_for_half_a_minute_unless_the_address_says_otherwise(
+    new_postgres: Callable[[], str],
+) -> None:
+    address = new_postgres()
+    for stated, waited_ms in (("", "30000"), ("&tcp_user_timeout=5000", "5000")):
+        with ledger.open(address + stated) as book:
+            raw = book._writer.run(lambda c: c.raw)  # type: ignore[attr-defined]
+            assert raw.info.get_parameters()["tcp_user_timeout"] == waited_ms
+
+
+@pytest.mark.postgres
 def test_a_wrong_address_is_our_error_without_the_password() -> None:
     with pytest.raises(LedgerError) as caught:
         ledger.open("postgresql://ada:hunter2@127.0.0.1:1/books")
