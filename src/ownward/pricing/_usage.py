@@ -13,7 +13,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     `cached_input_tokens` (read from a prefix cache) and `cache_write_tokens`
     (written to one, at a surcharge) are parts of `input_tokens` and do not
     overlap; `cache_write_1h_tokens` is the part of the writes that is kept for
-    an hour; `reasoning_tokens` is the part of `output_tokens` that was thought
+    an hour or longer (OpenAI's twelve); `reasoning_tokens` is the part of `output_tokens` that was thought
     and not shown, None where it is not stated. Providers that report cached
     tokens beside the input (Anthropic) are converted by `from_exclusive`.
     Raises: BadInput, if a count is negative or a part exceeds its whole.

@@ -53,7 +53,7 @@ def read_openai_usage(usage: Json, model: object = None, *, of_embeddings: bool 
 
 
 def read_cache_of_openai(usage: Json) -> tuple[int | None, int | None, int | None]:
-    """Return the tokens read from a cache, those written to one, and of these those kept for an hour.
+    """Return the tokens read from a cache, those written to one, and of these those kept for an hour or longer.
 
     Each stands inside the input, under the first of its names that is stated: OpenAI's and OpenRouter's; DeepSeek's;
     Moonshot's, StepFun's and Together's (`cached_tokens` beside the counts); Alibaba's and LiteLLM's, who name as
@@ -65,6 +65,8 @@ def read_cache_of_openai(usage: Json) -> tuple[int | None, int | None, int | Non
         cached = _part(usage, "prompt_cache_hit_tokens", "cached_tokens", "cache_read_input_tokens")
     parts = _object(inside, "cache_creation", "cache_creation_token_details")
     for_an_hour = _part(parts, "ephemeral_1h_input_tokens")
+    if for_an_hour is None:
+        for_an_hour = _part(_object(inside, "cache_write_tokens_details"), "ttl_12h_tokens")
     stored = _part(inside, "cache_write_tokens", "cache_creation_input_tokens", "cache_creation_tokens")
     if stored is None:
         stored = _part(usage, "cache_creation_input_tokens")

@@ -529,6 +529,16 @@ def test_counts_told_behind_the_last_word_are_told_before_the_clients():
     assert told.endswith(b'{"type":"message_stop"}\n\n')
 
 
+def test_counts_told_inside_a_choice_are_told():
+    """Moonshot's streams state them there alone, with what was cached beside them."""
+    stream = to_chat(chat())[1].stream(now_s=0)
+    counts = {"prompt_tokens": 10, "completion_tokens": 4, "total_tokens": 14, "cached_tokens": 6}
+    choice = {"index": 0, "delta": {"content": "a"}, "finish_reason": "stop", "usage": counts}
+    told = stream.feed(b"data: %b\n\ndata: [DONE]\n\n" % json.dumps({"id": "c", "choices": [choice]}).encode())
+    told += stream.finish()
+    assert b'"usage":{"input_tokens":4,"output_tokens":4,"cache_read_input_tokens":6}' in told
+
+
 def test_a_block_that_begins_with_all_its_arguments_keeps_them():
     _, made = to_messages(chat(stream=True))
     block = {"type": "tool_use", "id": "t", "name": "f", "input": {"a": 1}}

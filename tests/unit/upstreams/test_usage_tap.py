@@ -180,6 +180,18 @@ def test_a_cut_stream_is_not_complete_and_states_nothing():
         ),
         ({"prompt_tokens": 10, "total_tokens": 10}, usage(10, 0)),
         ({"total_tokens": 10}, None),
+        (
+            {
+                "input_tokens": 10,
+                "output_tokens": 4,
+                "input_tokens_details": {
+                    "cached_tokens": 1,
+                    "cache_write_tokens": 5,
+                    "cache_write_tokens_details": {"ttl_30m_tokens": 2, "ttl_12h_tokens": 3},
+                },
+            },
+            usage(10, 4, cached_input_tokens=1, cache_write_tokens=5, cache_write_1h_tokens=3),
+        ),
         ({**COUNTS, "cached_tokens": 6}, usage(10, 4, cached_input_tokens=6)),
         (
             {**COUNTS, "cached_tokens": 0, "prompt_tokens_details": {"cached_tokens": 6}},

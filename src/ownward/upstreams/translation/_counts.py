@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ownward.upstreams._counts import count_thinking_in, read_cache_of_openai
@@ -29,6 +30,14 @@ def read_openai_counts(usage: object, model: object = None) -> Counts | None:
         cache_write_1h_tokens=for_an_hour,
         reasoning_tokens=reasoning,
     )
+
+
+def usage_in(chunk: Mapping[str, Any]) -> object:
+    """Return the usage that an event of a chat states, beside its choices or in one of them (Moonshot); else None."""
+    usage, choices = chunk.get("usage"), chunk.get("choices")
+    if usage is not None or not isinstance(choices, list):
+        return usage
+    return next((choice["usage"] for choice in choices if isinstance(choice, dict) and choice.get("usage")), None)
 
 
 def read_anthropic_counts(usage: object) -> Counts | None:

@@ -30,6 +30,7 @@ from ownward.upstreams.translation._counts import (
     openai_tier,
     read_anthropic_counts,
     read_openai_counts,
+    usage_in,
 )
 from ownward.upstreams.translation._extra_content import FORM, THOUGHT, Thoughts, seal_extra
 from ownward.upstreams.translation._in_turn import InTurn
@@ -169,7 +170,7 @@ class ChatReader:
                 found += self._end_calls()
                 found += self._tell_extras()
                 found.append(Ended(stop=stop, stop_sequence=sequence))
-        counts = read_openai_counts(chunk.get("usage"), chunk.get("model"))
+        counts = read_openai_counts(usage_in(chunk), chunk.get("model"))
         if counts is not None:
             found.append(Counted(counts=counts))
         return found
