@@ -44,8 +44,8 @@ _CHARGED_ITEMS = frozenset(
 )
 _MEMBERS = frozenset(
     {
-        "audio", "container", "context_management", "fallbacks", "inference_geo", "mcp_servers", "modalities",
-        "service_tier", "speed", "tools", "web_search_options",
+        "audio", "container", "context_management", "enable_search", "fallbacks", "inference_geo", "mcp_servers",
+        "modalities", "plugins", "search_parameters", "service_tier", "speed", "tools", "web_search_options",
     }
 )  # fmt: skip
 _MODE = re.compile(r"[A-Za-z0-9_.-]{1,32}")
@@ -94,7 +94,7 @@ def terms_asked(request: Spliced) -> AskedTerms:
         extras.add(SOUND)
     if "image" in made:
         extras.add(PICTURES)
-    if stated.get("web_search_options") is not None:
+    if stated.get("web_search_options") is not None or _asks_for_searches(stated):
         untold.add(SEARCHES)
     if stated.get("inference_geo") is not None and stated["inference_geo"] not in _UNPLACED:
         untold.add(REGION)
@@ -178,6 +178,13 @@ def _tells_pictures(details: object) -> bool:
 def _names_others_tools(tools: list[_Kind] | None) -> bool:
     kinds = [tool.type for tool in tools or ()]
     return any(kind not in _PLAIN_TOOLS and not kind.startswith(_CLIENT_TOOLS) for kind in kinds if kind is not None)
+
+
+def _asks_for_searches(stated: Mapping[str, Any]) -> bool:
+    """Return whether a member of OpenRouter's, xAI's or Alibaba's asks for searches."""
+    plugins, parameters = stated.get("plugins"), stated.get("search_parameters")
+    is_off = isinstance(parameters, dict) and parameters.get("mode") == "off"
+    return bool(plugins) or (bool(parameters) and not is_off) or stated.get("enable_search") is True
 
 
 def _asks_for_summaries(management: object) -> bool:

@@ -58,6 +58,7 @@ class UsageTap:
         "_latest",
         "_stencil",
         "_strip",
+        "_tier",
         "_timings",
         "content_events",
         "error",
@@ -92,6 +93,7 @@ class UsageTap:
         self._is_blind = False
         self._is_typed = False
         self._stencil = Stencil() if is_stream else _UNUSED
+        self._tier: object = None
         self.is_stream = is_stream
         self.is_complete = False
         self.is_garbled = False
@@ -252,6 +254,8 @@ class UsageTap:
             self.upstream_request_id = _id(answer.id)
         choices = answer.choices
         stated = answer.usage
+        if answer.service_tier is not None:  # which the event with the usage may leave out
+            self._tier = answer.service_tier
         if choices:
             carries = False
             for choice in choices:
@@ -269,7 +273,7 @@ class UsageTap:
             return False
         self._latest = read_openai_usage(stated, answer.model)
         self._counted_events = self.content_events
-        self._note_terms(answer.service_tier, stated)
+        self._note_terms(self._tier, stated)
         if choices or answer.error is not None:
             self._final = None  # a later count is the truer one
             return False

@@ -215,6 +215,9 @@ def test_a_price_charges_nothing_on_days_on_which_it_does_not_hold(lab, start, c
     [
         ("openai", {"service_tier": "priority"}),
         ("openai", {"web_search_options": {}}),
+        ("openai", {"plugins": [{"id": "web"}]}),
+        ("openai", {"search_parameters": {"mode": "auto"}}),
+        ("openai", {"enable_search": True}),
         ("openai", {"modalities": ["text", "audio"], "audio": {"voice": "v", "format": "wav"}}),
         ("openai", {"modalities": ["image", "text"]}),
         (
@@ -233,7 +236,20 @@ def test_a_price_charges_nothing_on_days_on_which_it_does_not_hold(lab, start, c
         ("anthropic", {"tools": [{"type": "web_search_20250305", "name": "web_search"}]}),
         ("anthropic", {"mcp_servers": [{"type": "url", "url": "https://mcp.example", "name": "x"}]}),
     ],
-    ids=["priority", "searches", "sound made", "pictures made", "sound heard", "fast", "region", "server tools", "mcp"],
+    ids=[
+        "priority",
+        "searches",
+        "a search plugin",
+        "a live search",
+        "a search that is turned on",
+        "sound made",
+        "pictures made",
+        "sound heard",
+        "fast",
+        "region",
+        "server tools",
+        "mcp",
+    ],
 )
 def test_no_budget_admits_a_call_that_may_be_charged_beyond_the_price(lab, start, dialect, more):
     async def main():
@@ -248,7 +264,12 @@ def test_no_budget_admits_a_call_that_may_be_charged_beyond_the_price(lab, start
                 assert "it is not known what this call" in refused.json["error"]["message"]
                 assert not upstream.heard
                 assert (await running.ask(path, body)).status == 200
-                assert (await running.ask(path, body | {"service_tier": "auto"})).status == 200
+                for plain in (
+                    {"service_tier": "auto"},
+                    {"search_parameters": {"mode": "off"}},
+                    {"enable_search": False},
+                ):
+                    assert (await running.ask(path, body | plain)).status == 200
 
     asyncio.run(main())
 

@@ -65,6 +65,11 @@ def test_a_chat_stream_gives_usage_identity_reason_and_end():
     assert tap.error is None
 
 
+def test_a_tier_of_service_that_one_event_tells_is_that_of_the_answer():
+    events = sse(chunk({"content": "Hi"}, service_tier="flex"), chunk(finish="stop"), only_usage(**COUNTS), DONE)
+    assert tap_over(events).terms.mode == "flex"
+
+
 def test_the_usage_event_we_asked_for_is_stripped_and_no_other_byte():
     first = sse(chunk({"content": "Hi"}, usage=None)) + b": keep-alive\n\n" + sse(chunk(finish="stop"))
     tap = UsageTap("openai", True, strip_usage=True)
