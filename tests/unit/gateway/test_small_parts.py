@@ -181,6 +181,11 @@ def test_what_travels_to_an_upstream_is_listed():
     headers = {b"authorization": b"x", b"cookie": b"x", b"anthropic-beta": b"b", b"accept": b"*/*", b"user-agent": b"u"}
     assert dict(wire.for_upstream(headers, dialect="openai")) == {b"accept": b"*/*", b"anthropic-beta": b"b"}
     assert dict(wire.for_upstream({}, dialect="anthropic")) == {b"anthropic-version": b"2023-06-01"}
+    # Whom a request is made for is the client's to say, as in the body; which workspace of ours is asked is not.
+    headers = {b"anthropic-user-profile-id": b"p", b"anthropic-workspace-id": b"w", b"anthropic-version": b"v"}
+    passed = {b"anthropic-user-profile-id": b"p", b"anthropic-version": b"v"}
+    assert dict(wire.for_upstream(headers, dialect="anthropic")) == passed
+    assert not dict(wire.for_upstream(headers, dialect="openai", is_translated=True))
 
 
 def test_a_list_on_several_lines_is_one_list():
