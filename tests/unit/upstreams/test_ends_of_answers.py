@@ -108,6 +108,16 @@ def test_an_answer_that_calls_tools_asks_for_their_results_whatever_its_end_is_c
     assert b'"stop_reason":"tool_use"' in told + stream.finish()
 
 
+def test_results_are_not_asked_for_where_no_tool_was_called():
+    assert json.loads(made("messages").answer(whole("tool_calls"), now_s=1))["stop_reason"] == "end_turn"
+    stream = made("messages").stream(now_s=1)
+    told = stream.feed(chunk({"content": "a"}) + chunk({}, "tool_calls") + b"data: [DONE]\n\n") + stream.finish()
+    assert b'"stop_reason":"end_turn"' in told
+    message = {"type": "message", "id": "m", "model": "m", "content": [], "stop_reason": "tool_use", "usage": {}}
+    told = json.loads(made("chat", "messages").answer(json.dumps(message).encode(), now_s=1))
+    assert told["choices"][0]["finish_reason"] == "stop"
+
+
 @pytest.mark.parametrize("reason", ["", None])
 def test_a_chats_last_word_without_a_reason_is_the_end_of_the_answer(reason):
     """OpenAI's reference: streams are "terminated by a data: [DONE] message"; some servers never state a reason."""

@@ -61,7 +61,8 @@ _TO_MESSAGES: dict[StopReason, str] = {
 def read_chat_stop(reason: object, sequence: object, *, has_calls: bool) -> tuple[StopReason | None, str | None]:
     """Return the reason and the stop sequence; some servers (vLLM) tell the latter as `stop_reason`.
 
-    A call that was demanded by name ends with `stop` on OpenAI's own service. An answer whose last word came without a
+    A call that was demanded by name ends with `stop` on OpenAI's own service; some servers say `tool_calls` and tell
+    none, for which nobody can give results. An answer whose last word came without a
     reason is over all the same, as the dialect itself says of `[DONE]`: some servers never state one.
     Raises: UntranslatableAnswer, if the upstream says that it gave up.
     """
@@ -70,6 +71,8 @@ def read_chat_stop(reason: object, sequence: object, *, has_calls: bool) -> tupl
         raise UntranslatableAnswer(f"the upstream gave up before its answer was whole: {shown(reason.lower())}")
     if stop in {None, "end"} and has_calls:
         return "tool_calls", None
+    if stop == "tool_calls" and not has_calls:
+        return "end", None
     if stop == "end" and isinstance(sequence, str):
         return "stop_sequence", sequence
     return stop, None
@@ -85,6 +88,8 @@ def read_messages_stop(reason: object, sequence: object, *, has_calls: bool) -> 
     stop = _FROM_MESSAGES.get(reason) if isinstance(reason, str) else _ended_by(reason)
     if has_calls and (stop is None or not reason):
         stop = "tool_calls"
+    elif stop == "tool_calls" and not has_calls:
+        stop = "end"
     return stop, sequence if isinstance(sequence, str) else None
 
 
