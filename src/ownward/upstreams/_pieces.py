@@ -13,6 +13,18 @@ from ownward.upstreams._json import UNREADABLE, read_leniently
 
 Json = dict[str, Any]
 
+GAVE_UP = frozenset(
+    {
+        "error",  # Mistral, OpenRouter, vLLM
+        "abort",  # vLLM, SGLang
+        "insufficient_system_resource",  # DeepSeek
+        "malformed_function_call",  # Gemini
+        "function_call_filter: malformed_function_call",
+        "unexpected_tool_call",
+    }
+)
+"""Reasons with which no answer is whole, as their servers document them."""
+
 
 class Delta(msgspec.Struct, gc=False):
     """What a choice says, or says more."""

@@ -13,7 +13,15 @@ from typing import Any, Literal
 from ownward.pricing import Usage
 from ownward.upstreams._counts import read_anthropic_usage, read_llamacpp_timings, read_openai_usage
 from ownward.upstreams._events import EventCutter, payload
-from ownward.upstreams._pieces import Piece, carries_content, parse_piece, text_in, words_of_block, words_of_chunk
+from ownward.upstreams._pieces import (
+    GAVE_UP,
+    Piece,
+    carries_content,
+    parse_piece,
+    text_in,
+    words_of_block,
+    words_of_chunk,
+)
 from ownward.upstreams._stencil import Stencil
 from ownward.upstreams.terms import NO_TERMS, Terms, terms_told
 
@@ -108,6 +116,11 @@ class UsageTap:
     def has_last_word(self) -> bool:
         """Whether all has been said: an error is a last word too, behind which there may be no other."""
         return self.is_complete or self.error is not None
+
+    @property
+    def has_given_up(self) -> bool:
+        """Whether the upstream says that it gave the answer up before it was whole."""
+        return self.finish_reason is not None and self.finish_reason.lower() in GAVE_UP
 
     @property
     def is_empty(self) -> bool:

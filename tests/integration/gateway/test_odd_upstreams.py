@@ -89,6 +89,30 @@ def test_an_answer_that_is_none_moves_on_to_the_next_upstream(lab, start, stream
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("reason", ["error", "abort"])
+def test_an_answer_that_was_given_up_is_asked_for_elsewhere_and_is_passed_on_where_nobody_else_is_left(
+    lab, start, reason
+):
+    """vLLM aborts what runs when it is stopped, and answers 200; OpenRouter tells of a provider's failure so."""
+    choice = {"index": 0, "message": {"role": "assistant", "content": "hal"}, "finish_reason": reason}
+    body = json.dumps({**WHOLE, "choices": [choice]}).encode()
+
+    async def main():
+        async with lab.Scripted(said(body, content_type="application/json")) as odd, lab.Scripted(good(False)) as fine:
+            tiers = lab.tier("a", odd.base_url), lab.tier("b", fine.base_url)
+            async with start(lab.plan_of(*tiers)) as running:
+                answer = await running.ask(body=lab.chat())
+                assert (answer.status, answer.headers["x-ownward-tier"]) == (200, "b")
+                assert answer.json == WHOLE
+                rows = await running.rows()
+                assert [(row["state"], row["output_tokens"]) for row in rows] == [("settled", 2), ("settled", 2)]
+            async with start(lab.plan_of(tiers[0])) as running:
+                answer = await running.ask(body=lab.chat())
+                assert (answer.status, answer.body) == (200, body)
+
+    asyncio.run(main())
+
+
 def test_a_stream_that_ends_cleanly_without_done_is_whole(lab, start):
     async def main():
         async with lab.Scripted(said(EVENTS)) as upstream:

@@ -127,6 +127,11 @@ class Relay:
                 allowed=None if tap.error is None else self._quote(tap.error),
                 next_step="It may have charged for them",
             )
+        if tap.has_given_up and crossed is None and not self._is_stream():
+            error = BrokenStream(f"upstream {self._target.name!r} gave its answer up: {tap.finish_reason}")
+            gateway.learn_failure(self._target.key, error)
+            entry.settle_by_tap(response.status)
+            raise Retry(error, answer=(response.status, content_type, self._headers(), body))
         gateway.learn_success(self._target.key)
         if self._is_stream():
             entry.settle_by_tap(response.status)

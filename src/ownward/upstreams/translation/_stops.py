@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ownward.upstreams._pieces import GAVE_UP
 from ownward.upstreams.translation._core import StopReason
 from ownward.upstreams.translation._members import UntranslatableAnswer, shown
 
@@ -22,18 +23,6 @@ _FROM_CHAT: dict[str, StopReason] = {
     "recitation": "refusal",
     "prohibited_content": "refusal",
 }
-_GAVE_UP = frozenset(
-    {
-        "error",  # Mistral, OpenRouter, vLLM
-        "abort",  # vLLM, SGLang
-        "insufficient_system_resource",  # DeepSeek
-        "malformed_function_call",  # Gemini
-        "function_call_filter: malformed_function_call",
-        "unexpected_tool_call",
-    }
-)
-"""Reasons with which no answer is whole, as their servers document them; no other dialect has a word for them."""
-
 _FROM_MESSAGES: dict[str, StopReason] = {
     "end_turn": "end",
     "max_tokens": "limit",
@@ -67,7 +56,7 @@ def read_chat_stop(reason: object, sequence: object, *, has_calls: bool) -> tupl
     Raises: UntranslatableAnswer, if the upstream says that it gave up.
     """
     stop = _FROM_CHAT.get(reason.lower() or "stop") if isinstance(reason, str) else _ended_by(reason)
-    if stop is None and isinstance(reason, str) and reason.lower() in _GAVE_UP:
+    if stop is None and isinstance(reason, str) and reason.lower() in GAVE_UP:
         raise UntranslatableAnswer(f"the upstream gave up before its answer was whole: {shown(reason.lower())}")
     if stop in {None, "end"} and has_calls:
         return "tool_calls", None
