@@ -86,14 +86,14 @@ def terms_asked(request: Spliced) -> AskedTerms:
     if not hears and _MEMBERS.isdisjoint(top):
         return NOTHING_ASKED
     stated = {key: _read(top[key], _Kinds if key == "tools" else Any) for key in _MEMBERS & top.keys()}
-    extras = {SOUND} if hears else set()
-    untold = set()
+    extras = set()
+    untold = {SOUND} if hears else set()  # Gemini's answers, for one, count it among all tokens
     modalities = stated.get("modalities")
     made = modalities if isinstance(modalities, list) else ()
     if stated.get("audio") or "audio" in made:
-        extras.add(SOUND)
+        untold.add(SOUND)
     if "image" in made:
-        extras.add(PICTURES)
+        untold.add(PICTURES)
     if stated.get("web_search_options") is not None or _asks_for_searches(stated):
         untold.add(SEARCHES)
     if stated.get("inference_geo") is not None and stated["inference_geo"] not in _UNPLACED:
@@ -115,13 +115,7 @@ def terms_told(*, service_tier: object, usage: object, items: object, dialect: L
         heard, made = counts.get("prompt_tokens_details"), counts.get("completion_tokens_details")
         if not (_tells_sound(heard) or _tells_sound(made) or _tells_pictures(made)):  # as nearly all answers are
             return NO_TERMS
-    extras = set()
-    for key in _DETAILS & counts.keys():
-        if _count(_inner(counts, key), "audio_tokens"):
-            extras.add(SOUND)
-    for key in _MADE & counts.keys():
-        if _count(_inner(counts, key), "image_tokens"):
-            extras.add(PICTURES)
+    extras = _beyond_text(counts)
     if isinstance(counts.get("inference_geo"), str) and counts["inference_geo"] not in _UNPLACED:
         extras.add(REGION)
     for key in _SOURCES & counts.keys():
@@ -139,14 +133,25 @@ def terms_told(*, service_tier: object, usage: object, items: object, dialect: L
     return NO_TERMS if mode is None and not extras else Terms(mode=mode, extras=frozenset(extras))
 
 
+def _beyond_text(counts: Mapping[str, Any]) -> set[str]:
+    """Return which of an answer's tokens are none of text; pictures that were sent are charged as text is."""
+    extras = set()
+    details = [_inner(counts, key) for key in _DETAILS & counts.keys()]
+    if any(_count(one, "audio_tokens") for one in details) or _count(counts, "prompt_audio_seconds"):  # Mistral's
+        extras.add(SOUND)
+    if any(_count(_inner(counts, key), "image_tokens") for key in _MADE & counts.keys()):
+        extras.add(PICTURES)
+    return extras
+
+
 _DETAILS = frozenset(
     {"prompt_tokens_details", "completion_tokens_details", "input_tokens_details", "output_tokens_details"}
 )
 _MADE = frozenset({"completion_tokens_details", "output_tokens_details"})
 _SOURCES = frozenset({"num_sources_used", "num_search_queries", "server_tool_use"})
 _TELLING = _SOURCES | {
-    "fallback_credit", "inference_geo", "input_tokens_details", "iterations", "output_tokens_details", "service_tier",
-    "speed",
+    "fallback_credit", "inference_geo", "input_tokens_details", "iterations", "output_tokens_details",
+    "prompt_audio_seconds", "service_tier", "speed",
 }  # fmt: skip
 
 

@@ -166,6 +166,33 @@ def test_a_tier_of_ones_own_is_priced_by_its_tokens_whatever_its_engine_says(lab
 
 
 @pytest.mark.parametrize(
+    "more",
+    [
+        {"modalities": ["text", "audio"], "audio": {"voice": "v", "format": "wav"}},
+        {"modalities": ["image", "text"]},
+        {
+            "messages": [
+                {"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": "AA", "format": "wav"}}]}
+            ]
+        },
+    ],
+    ids=["sound made", "pictures made", "sound heard"],
+)
+def test_what_was_asked_for_beside_text_and_is_not_told_of_has_no_charge(lab, start, more):
+    """Gemini's answers count sound among all tokens, and charge it at another rate."""
+
+    async def main():
+        async with lab.Scripted(says("openai", {})) as upstream:
+            async with start(lab.plan_of(tier_of(lab, upstream.base_url, "openai"))) as running:
+                assert (await running.ask(body=lab.chat(max_tokens=5000) | more)).status == 200
+                (row,) = await running.rows()
+        assert (row["state"], row["charge_usd"], row["charge_high_usd"]) == ("settled", None, None)
+        assert row["input_tokens"] == READ
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
     ("mode", "told", "charge"), [("flex", "flex", PLAIN), ("flex", "default", None), ("fast", "priority", PLAIN)]
 )
 def test_a_price_of_another_mode_is_that_modes(lab, start, mode, told, charge):

@@ -34,6 +34,7 @@ def told(usage: dict[str, Any], *, service_tier: object = None, items: object = 
         ({"completion_tokens_details": {"audio_tokens": 1}}, SOUND),
         ({"input_tokens_details": {"audio_tokens": 1}}, SOUND),
         ({"output_tokens_details": {"audio_tokens": 1}}, SOUND),
+        ({"prompt_audio_seconds": 3}, SOUND),
         ({"completion_tokens_details": {"image_tokens": 1}}, PICTURES),
         ({"output_tokens_details": {"image_tokens": 1}}, PICTURES),
         ({"inference_geo": "us"}, REGION),
