@@ -6,22 +6,29 @@ import re
 
 _BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r(?!\n))")
 _LINE = re.compile(rb"\r\n|\n|\r")
+_LONGEST_TAIL = 3
+"""What of a blank line may stand at the end of a piece: all of `\\r\\n\\r\\n` but its last byte."""
 
 
 class EventCutter:
-    """Keeps the start of an event until its end arrives; at most `limit` bytes of it."""
+    """Keeps the start of an event until its end arrives; at most `limit` bytes of it.
 
-    __slots__ = ("_held", "_limit")
+    Its pieces are put together once: a long event may come in thousands of them.
+    """
+
+    __slots__ = ("_held", "_held_bytes", "_limit", "_tail")
 
     def __init__(self, limit: int) -> None:
         """Give up on events longer than `limit`."""
-        self._held = b""
+        self._held: list[bytes] = []
+        self._held_bytes = 0
+        self._tail = b""
         self._limit = limit
 
     @property
     def is_overrun(self) -> bool:
         """Whether an event longer than the limit was met; what follows it is not cut."""
-        return len(self._held) > self._limit
+        return self._held_bytes > self._limit
 
     @property
     def is_empty(self) -> bool:
@@ -37,23 +44,35 @@ class EventCutter:
         return self._cut_slowly(data)
 
     def _cut_slowly(self, data: bytes) -> list[bytes]:
-        known = len(self._held)
-        held = self._held + data
+        joint = self._tail + data
+        if _BLANK_LINE.search(joint) is None:
+            self._hold(data, tail=joint)
+            return []
+        search_from = max(0, self._held_bytes - _LONGEST_TAIL)
+        held = self.take_rest() + data
         events: list[bytes] = []
         start = 0
-        search_from = max(0, known - 3)
         while match := _BLANK_LINE.search(held, search_from):
             end = match.end()
             if end == len(held) and held.endswith(b"\r"):
                 break  # a line feed may still belong to it
             events.append(held[start:end])
             start = search_from = end
-        self._held = held[start:]
+        rest = held[start:]
+        self._hold(rest, tail=rest)
         return events
+
+    def _hold(self, data: bytes, *, tail: bytes) -> None:
+        if data:
+            self._held.append(data)
+            self._held_bytes += len(data)
+            self._tail = tail[-_LONGEST_TAIL:]
 
     def take_rest(self) -> bytes:
         """Return what is held, and hold nothing."""
-        rest, self._held = self._held, b""
+        rest = b"".join(self._held)
+        self._held.clear()
+        self._held_bytes, self._tail = 0, b""
         return rest
 
 

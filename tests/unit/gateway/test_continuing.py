@@ -18,12 +18,13 @@ class Client:
     def __init__(self) -> None:
         self.has_begun = False
         self.call_note: str | None = None
+        self.written = 0
 
     async def begin(self, *head: object) -> None:
         self.has_begun = True
 
     async def write(self, data: bytes) -> None:
-        pass
+        self.written += len(data)
 
 
 def target_of(engine: str) -> Any:
@@ -94,3 +95,23 @@ def test_a_stream_with_an_empty_text_in_the_place_of_a_reason_is_continued() -> 
     assert not continuing.has_begun
     assert asked(continuing)["messages"][-1]["content"] == "One "
     assert after("One ", finish_reason="stop").has_begun
+
+
+def test_an_event_without_end_is_passed_on_and_not_held() -> None:
+    client: Any = Client()
+    continuing = Continuing(client)
+
+    async def main() -> None:
+        await continuing.begin(200, b"text/event-stream", [])
+        await continuing.write(b"data: ")
+        for _ in range(12):
+            await continuing.write(b"a" * (1 << 20))
+
+    asyncio.run(main())
+    assert client.written == 12 * (1 << 20) + 6
+    assert continuing.has_begun, "so that nobody is asked to go on with it"
+
+
+def test_more_text_than_any_model_writes_is_passed_on_and_not_kept() -> None:
+    assert not after("a" * (1 << 20)).has_begun
+    assert after(*["a" * (1 << 20)] * 9).has_begun

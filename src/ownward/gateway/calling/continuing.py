@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ownward.core import OwnwardError
 from ownward.gateway import wire
-from ownward.upstreams import Stencil
+from ownward.upstreams import EventCutter, Stencil
 
 if TYPE_CHECKING:
     from ownward.gateway.calling.served import Served
@@ -29,6 +29,9 @@ _PLAIN: Final = frozenset({"role", "content", "refusal"})
 _DONE: Final = b"[DONE]"
 _MOST_TOKENS: Final = ("max_tokens", "max_completion_tokens")
 
+_LONGEST_EVENT_BYTES: Final = 8 << 20
+_LONGEST_TEXT: Final = 8 << 20  # characters
+
 BARRED: Final = frozenset({"tools", "json_schema", "json_mode", "logprobs", "multiple_choices"})
 """What a request may not need for its stream to be continued: what constrains an answer holds from its beginning."""
 
@@ -41,12 +44,14 @@ class Continuing:
     def __init__(self, exchange: Served) -> None:
         """Begin; nothing is passed on yet."""
         self._exchange = exchange
-        self._held = b""
+        self._cutter = EventCutter(_LONGEST_EVENT_BYTES)
+        self._is_blind = False  # behind an event that was too long to be read
         self._first: dict[str, Any] = {}
         self._is_plain = True
         self._is_finished = False
         self._cuts = 0
         self._text: list[str] = []
+        self._text_length = 0
         self._stencil = Stencil()  # of an event that says words and nothing else
 
     @property
@@ -88,7 +93,7 @@ class Continuing:
 
     async def begin(self, status: int, content_type: bytes, headers: list[tuple[bytes, bytes]]) -> None:
         """Pass the head on; say in the stream itself that it goes on."""
-        self._held = b""
+        self._cutter, self._is_blind = EventCutter(_LONGEST_EVENT_BYTES), False
         if not self._exchange.has_begun:
             await self._exchange.begin(status, content_type, headers)
             return
@@ -121,28 +126,41 @@ class Continuing:
 
     async def end(self, data: bytes = b"") -> None:
         """End the stream with the rest."""
-        *events, rest = (self._held + data).replace(b"\r\n", b"\n").split(b"\n\n")
-        await self._exchange.end(b"".join([self._take(event) for event in events]) + rest)
+        await self._exchange.end(self._pass(data) + self._cutter.take_rest())
 
     async def end_broken(self, error: OwnwardError) -> None:
         """End the stream with an error event."""
         await self._exchange.end_broken(error)
 
     def _pass(self, data: bytes) -> bytes:
-        if not (self._held or self._cuts):
+        if self._is_blind:
+            return data
+        cutter = self._cutter
+        if cutter.is_empty and not self._cuts:
             words = self._stencil.words_in(data)
             if words is not None:
-                self._text.append(words)
+                self._keep(words)
                 return data
-        *events, self._held = (self._held + data).replace(b"\r\n", b"\n").split(b"\n\n")
-        return b"".join([self._take(event) for event in events])
+        passed = [self._take(event.replace(b"\r\n", b"\n").removesuffix(b"\n\n")) for event in cutter.cut(data)]
+        if cutter.is_overrun:
+            self._is_blind, self._is_plain = True, False
+            passed.append(cutter.take_rest())
+        return b"".join(passed)
+
+    def _keep(self, words: str) -> None:
+        """Keep text for whoever goes on with it; with more than any model would, nobody does."""
+        self._text_length += len(words)
+        if self._text_length > _LONGEST_TEXT:
+            self._is_plain = False
+        else:
+            self._text.append(words)
 
     def _take(self, event: bytes) -> bytes:
         """Return an event as it is passed on, and keep its text."""
         if not self._cuts:
             words = self._stencil.words_in(event + b"\n\n")
             if words is not None:
-                self._text.append(words)
+                self._keep(words)
                 return event + b"\n\n"
         payload = _payload(event)
         if not payload or payload == _DONE:
@@ -176,7 +194,7 @@ class Continuing:
             self._is_finished = True
         content = delta.get("content")
         if isinstance(content, str) and content:
-            self._text.append(content)
+            self._keep(content)
 
 
 def _payload(event: bytes) -> bytes:
