@@ -58,6 +58,7 @@ class Client:
         "_send",
         "_settings",
         "_task",
+        "_unread_bytes",
         "_watch",
         "is_gone",
         "must_close",
@@ -73,6 +74,7 @@ class Client:
         self._watch: asyncio.Future[Any] | None = None
         self._is_over = False
         self._paused_since_s: float | None = None
+        self._unread_bytes = 0
         self.is_gone = False
         self.must_close = False
 
@@ -136,11 +138,13 @@ class Client:
             self._task.cancel("the client left")
 
     def cut_if_stalled(self, now_s: float, most_s: float) -> None:
-        """Cut its connection if bytes have been waiting for it longer than `most_s`."""
+        """Cut its connection if bytes wait for it of which it has read none for longer than `most_s`."""
         call = self._call
         if call is None or not call.is_write_paused:
             self._paused_since_s = None
-        elif self._paused_since_s is None:
+            return
+        unread_before, self._unread_bytes = self._unread_bytes, call.unread_bytes
+        if self._paused_since_s is None or self._unread_bytes < unread_before:
             self._paused_since_s = now_s
         elif now_s - self._paused_since_s > most_s:
             call.cut()

@@ -95,8 +95,13 @@ class Question:
     # What it states.
 
     def read(self, peeked: wire.Peeked) -> Asked:
-        """Return what the request states, to be chosen by."""
+        """Return what the request states, to be chosen by.
+
+        Raises: MalformedRequest.
+        """
         headers = self.headers
+        if len(headers) != len(self._listed):
+            wire.check_stated_once(self._listed)
         self._peeked = peeked
         self.route = peeked.model or ""
         self.is_stream = peeked.stream is True and self.endpoint.has_output

@@ -22,6 +22,10 @@ UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _LONGEST_MODEL = 256
 """It is looked for, quoted and written down; names of the plan have 128 characters at most."""
 
+_STATED_ONCE = frozenset(
+    {b"x-ownward-task", b"x-ownward-task-budget", b"x-ownward-tier", b"x-ownward-workload", b"x-task-id"}
+)
+
 Headers = Iterable[tuple[bytes, bytes]]
 
 # A client's credentials, cookies and addresses stay here: what travels on is listed, the rest does not.
@@ -240,6 +244,18 @@ def name_in(headers: Mapping[bytes, bytes], header: bytes) -> str | None:
             allowed="1 to 128 letters, digits and . _ : / -, starting with a letter or digit",
         )
     return value.decode("ascii")
+
+
+def check_stated_once(listed: Sequence[tuple[bytes, bytes]]) -> None:
+    """Refuse headers of ours that stand twice and say different things: who stands before us may have added one.
+
+    Of labels all hold, so that they may.
+    Raises: MalformedRequest.
+    """
+    found: dict[bytes, bytes] = {}
+    for name, value in listed:
+        if name in _STATED_ONCE and found.setdefault(name, value) != value:
+            raise MalformedRequest(f"the header {name.decode()} stands twice, with different values", allowed="One")
 
 
 def label_in(headers: Mapping[bytes, bytes], listed: Sequence[tuple[bytes, bytes]]) -> Label | None:

@@ -2,6 +2,7 @@
 # ruff: noqa: SIM117 - a gateway stands inside its upstreams
 
 import asyncio
+import json
 import socket
 import struct
 
@@ -117,6 +118,28 @@ def test_a_client_that_reads_nothing_is_cut_and_its_memory_is_bounded(lab, start
                 await until(lambda: not running.server.gateway.exchanges, within_s=1)
                 (row,) = await running.rows()
                 assert row["state"] == "unsettled"
+
+    asyncio.run(main())
+
+
+def test_a_client_that_reads_slowly_and_steadily_gets_all_of_a_long_answer(lab, start, monkeypatch):
+    monkeypatch.setattr("ownward.gateway.app._SWEEP_S", 0.05)
+    settings = GatewaySettings(port=0, client_stall_s=0.4, drain_s=1)
+    message = {"role": "assistant", "content": "x" * 30_000_000}
+    said = json.dumps({"id": "1", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}).encode()
+
+    async def main():
+        async with lab.Scripted(lab.whole(said)) as upstream:
+            async with start(lab.plan_of(lab.tier("a", upstream.base_url)), settings=settings) as running:
+                async with lab.Client(running.base_url) as client:
+                    await client.send(lab.CHAT, lab.chat())
+                    answer = await client.head()
+                    left_bytes = int(answer.headers["content-length"])
+                    while left_bytes:
+                        piece = await client.reader.read(500_000)
+                        assert piece, f"cut {left_bytes} bytes before the end"
+                        left_bytes -= len(piece)
+                        await asyncio.sleep(0.02)
 
     asyncio.run(main())
 

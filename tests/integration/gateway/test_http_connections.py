@@ -230,6 +230,9 @@ MALFORMED = {
     "a carriage return in a header": b"GET / HTTP/1.1\r\nhost: x\r\na: b\rc\r\n\r\n",
     "bare line feeds": b"GET / HTTP/1.1\nhost: x\n\n",
     "no host": b"GET / HTTP/1.1\r\n\r\n",
+    "a host with a blank": b"GET / HTTP/1.1\r\nhost: x y\r\n\r\n",
+    "a host with a path": b"GET / HTTP/1.1\r\nhost: x/y\r\n\r\n",
+    "a host with a user": b"GET / HTTP/1.1\r\nhost: x@y\r\n\r\n",
     "two hosts": b"GET / HTTP/1.1\r\nhost: x\r\nhost: y\r\n\r\n",
     "another version": b"GET / HTTP/3.7\r\nhost: x\r\n\r\n",
     "HTTP/0.9": b"GET /\r\n\r\n",
@@ -300,6 +303,9 @@ def test_what_is_harmless_is_taken() -> None:
             assert b"GET /abs?q=1 " in await say(port, absolute)
             escaped = b"GET /a%20b HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
             assert b"GET /a b? " in await say(port, escaped)
+            for host in (b"", b"a_b.internal:8484", b"[::1]:80", b"xn--bcher-kva.example", b" 10.0.0.1\t"):
+                asked = b"GET /host HTTP/1.1\r\nhost:%b\r\nconnection: close\r\n\r\n" % host
+                assert b"GET /host? " in await say(port, asked)
             star = b"OPTIONS * HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
             assert b"OPTIONS *? " in await say(port, star)
 

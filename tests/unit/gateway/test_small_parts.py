@@ -273,6 +273,13 @@ def test_a_page_whose_own_name_was_made_to_lead_here_is_told_by_its_host(host, a
     assert wire.is_foreign({b"host": host, b"user-agent": agent}) is is_foreign
 
 
+@pytest.mark.parametrize("name", [b"x-ownward-tier", b"x-ownward-workload", b"x-ownward-task-budget", b"x-task-id"])
+def test_a_header_of_ours_that_says_two_things_is_refused(name):
+    wire.check_stated_once([(name, b"1"), (b"accept", b"a"), (b"accept", b"b"), (name, b"1")])
+    with pytest.raises(MalformedRequest, match=name.decode()):
+        wire.check_stated_once([(name, b"1"), (name, b"2")])
+
+
 def test_of_several_labels_in_headers_all_hold():
     listed = [(b"x-ownward-label", b"eu"), (b"x-ownward-label", b"any"), (b"x-ownward-label", b"eu|us")]
     assert str(wire.label_in(dict(listed), listed)) == "eu"

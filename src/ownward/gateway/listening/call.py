@@ -165,6 +165,11 @@ class Call:
         """Whether bytes wait for a client that does not read."""
         return self._connection.is_write_paused
 
+    @property
+    def unread_bytes(self) -> int:
+        """How many bytes wait for the client here, those not counted that the system holds."""
+        return self._connection.unread_bytes
+
     async def drained(self) -> None:
         """Return when the client has read most of what waits for it, or has left."""
         await self._connection.drained()

@@ -7,6 +7,7 @@ may read it the other way.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import deque
 from typing import TYPE_CHECKING, Any, Literal, cast
 from urllib.parse import unquote
@@ -15,43 +16,20 @@ import httptools
 
 from ownward.gateway.listening.call import Call
 from ownward.gateway.listening.known_head import KnownHead
+from ownward.gateway.listening.refused import BUSY, MALFORMED, MISLED, TIMED_OUT, TOO_LARGE, Refused
 
 if TYPE_CHECKING:
     from ownward.gateway.listening.listener import Listener
 
 _MOST_HEADERS = 256
 _MOST_WAITING = 32
+_HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*")
+"""The letters of a host and its port, as RFC 3986 has them in section 3.2.2."""
 _FRAMING = (b"content-length", b"transfer-encoding")
 _UNREAD_BYTES = 16 * 1024 * 1024
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 
 Waits = Literal["head", "next", "rest"]
-
-
-def _whole(status: bytes, message: bytes, *, kind: bytes = b"invalid_request_error", more: bytes = b"") -> bytes:
-    body = b'{"error": {"message": "%b", "type": "%b", "code": null}}' % (message, kind)
-    head = b"HTTP/1.1 %b\r\ncontent-type: application/json\r\nconnection: close\r\n%bcontent-length: %d\r\n\r\n"
-    return head % (status, more, len(body)) + body
-
-
-_MALFORMED = _whole(b"400 Bad Request", b"the request is not well-formed HTTP (RFC 9112)")
-_TOO_LARGE = _whole(b"431 Request Header Fields Too Large", b"the request's headers are too large")
-_TIMED_OUT = _whole(b"408 Request Timeout", b"the request's headers did not arrive in time")
-_BUSY = _whole(
-    b"503 Service Unavailable",
-    b"too many connections are open: try again in a second, or raise max_connections under [gateway] in ownward.toml",
-    kind=b"overloaded_error",
-    more=b"retry-after: 1\r\n",
-)
-_MISLED = _whole(b"417 Expectation Failed", b"the only expectation that is met is 100-continue")
-
-
-class _Refused(Exception):
-    """Raised through the parser to stop it; carries the answer."""
-
-    def __init__(self, answer: bytes) -> None:
-        super().__init__()
-        self.answer = answer
 
 
 class HttpConnection(asyncio.Protocol):
@@ -130,7 +108,7 @@ class HttpConnection(asyncio.Protocol):
             if more > listener.most_refused:  # those that are told so stay until they have heard it
                 self.abort()
             else:
-                self._refuse(_BUSY)
+                self._refuse(BUSY)
             return
         self.deadline_s = listener.deadline_s(listener.limits.header_timeout_s)
 
@@ -168,11 +146,11 @@ class HttpConnection(asyncio.Protocol):
                 self._close_after_answers()
         except httptools.HttpParserError as error:
             context = error.__context__
-            self._refuse(context.answer if isinstance(context, _Refused) else _MALFORMED)
+            self._refuse(context.answer if isinstance(context, Refused) else MALFORMED)
         else:
             held_bytes = self._bodiless_bytes if self._has_head else self._head_bytes
             if held_bytes > self._listener.limits.max_header_bytes:
-                self._refuse(_TOO_LARGE)
+                self._refuse(TOO_LARGE)
             elif is_at_start and not self._waiting and not self._head_bytes:  # nothing stands behind it
                 call = self._call
                 if call is not None and call.is_body_whole and call.keeps_alive:
@@ -245,7 +223,7 @@ class HttpConnection(asyncio.Protocol):
             return
         self._url += url
         if len(self._url) > self._listener.limits.max_header_bytes:
-            raise _Refused(_TOO_LARGE)
+            raise Refused(TOO_LARGE)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep a header; trailers are dropped."""
@@ -255,14 +233,16 @@ class HttpConnection(asyncio.Protocol):
         value = value.rstrip(b" \t")  # no part of it (RFC 9112, section 5.1); the parser leaves out what stands before
         if lowered == b"host":
             self._hosts += 1
+            if _HOST.fullmatch(value.strip()) is None:
+                raise Refused(MALFORMED)
         elif lowered == b"upgrade":
             self._offers_upgrade = True
         elif lowered == b"expect":
             if value.lower() != b"100-continue":
-                raise _Refused(_MISLED)
+                raise Refused(MISLED)
             self._expects_continue = True
         elif lowered == b"transfer-encoding" and value.lower() != b"chunked":
-            raise _Refused(_MALFORMED)  # of `gzip, chunked` packed bytes would be left
+            raise Refused(MALFORMED)  # of `gzip, chunked` packed bytes would be left
         self._headers.append((lowered, value))
 
     def on_headers_complete(self) -> None:
@@ -274,13 +254,13 @@ class HttpConnection(asyncio.Protocol):
         headers = self._headers
         limit = self._listener.limits.max_header_bytes
         if len(headers) > _MOST_HEADERS or (self._fed_bytes > limit and _size(headers, self._url) > limit):
-            raise _Refused(_TOO_LARGE)
+            raise Refused(TOO_LARGE)
         parser = self._parser
         version = parser.get_http_version()
         if version not in {"1.1", "1.0"} or self._hosts > 1 or (version == "1.1" and not self._hosts):
-            raise _Refused(_MALFORMED)
+            raise Refused(MALFORMED)
         if len(self._waiting) >= _MOST_WAITING:
-            raise _Refused(_BUSY)
+            raise Refused(BUSY)
         call = self._coming = Call(
             self,
             self._scope(parser.get_method().decode("ascii"), version),
@@ -324,6 +304,11 @@ class HttpConnection(asyncio.Protocol):
     def date_line(self) -> bytes:
         """The `date` header of now."""
         return self._listener.date_line
+
+    @property
+    def unread_bytes(self) -> int:
+        """How many bytes the transport still holds."""
+        return self._transport.get_write_buffer_size()
 
     def write(self, data: bytes) -> None:
         """Hand bytes to the transport, unless the client has left."""
@@ -370,7 +355,7 @@ class HttpConnection(asyncio.Protocol):
     def expire(self) -> None:
         """Give up waiting; without an answer where nothing came, as it would be taken for one to a first request."""
         if self.waits == "head" and self._head_bytes:
-            self._refuse(_TIMED_OUT)
+            self._refuse(TIMED_OUT)
         else:
             self.close()
 
@@ -474,10 +459,10 @@ class HttpConnection(asyncio.Protocol):
             try:
                 parsed = httptools.parse_url(url)
             except httptools.HttpParserInvalidURLError:
-                raise _Refused(_MALFORMED) from None
+                raise Refused(MALFORMED) from None
             raw_path, query = parsed.path or b"/", parsed.query or b""
         if not raw_path.isascii():
-            raise _Refused(_MALFORMED)
+            raise Refused(MALFORMED)
         path = raw_path.decode("ascii")
         return {
             "type": "http",
