@@ -10,6 +10,7 @@ from ownward.cli._context import open_ledger
 from ownward.cli._output import emit, json_option, ledger_option, say
 from ownward.core import UnknownName, UsageError, to_jsonable
 
+_LONGEST_NAME = 128
 _A_LIMIT = click.IntRange(min=1, max=10**12)
 
 
@@ -49,6 +50,12 @@ def create(
     as_json: bool,
 ) -> None:
     """Create a key called NAME and print its secret, this once."""
+    if not name.strip() or not name.isprintable() or len(name) > _LONGEST_NAME:
+        raise UsageError(
+            f"a key cannot be called {name[:_LONGEST_NAME]!r}",
+            allowed=f"1 to {_LONGEST_NAME} printable characters",
+            next_step="Name who or what will use it: ownward keys create ben",
+        )
     scopes: dict[str, Any] = {}
     if label is not None:
         from ownward.policy import Label

@@ -139,6 +139,14 @@ def test_keys_are_shown_once_and_revoked(tmp_path: Path, capsys: pytest.CaptureF
     assert ask(capsys, "keys", "list", "--ledger", ledger)["keys"][0]["revoked_at"] is not None
 
 
+@pytest.mark.parametrize("name", ["", "  ", "two\nlines", "n" * 129])
+def test_a_key_needs_a_name_that_a_list_can_show(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    ledger = tmp_path / "l.db"
+    assert run(["keys", "create", name, "--ledger", str(ledger), "--json"]) == 2
+    assert json.loads(capsys.readouterr().out)["error"]["kind"] == "usage_error"
+    assert not ledger.exists()
+
+
 def test_a_key_that_is_not_there_is_an_unknown_name_and_a_secret_is_not_repeated(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
