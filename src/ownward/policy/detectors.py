@@ -78,7 +78,7 @@ class Detectors:
 
 
 def plain_text(text: bytes) -> bytes:
-    r"""Return text as it reads: JSON escapes of any depth undone, typographic spaces and dashes plain, digits narrow.
+    r"""Return text as it reads: JSON escapes of any depth undone, typographic spaces and dashes and digits plain.
 
     >>> plain_text(rb'{"arguments": "{\"to\": \"ada\\u0040example.org\"}"}')
     b'{"arguments": "{\\"to\\": \\"ada@example.org\\"}"}'
@@ -102,6 +102,7 @@ _UNICODE_ESCAPE: Final = re.compile(rb"\\++u([0-9a-fA-F]{4})")
 _TYPOGRAPHY: Final = re.compile(
     rb"\xc2[\xa0\xad]|\xe2\x80[\x80-\x95\xaf]|\xe2\x81[\x9f\xa0]|\xe2\x88\x92|\xe3\x80\x80|\xef\xbb\xbf"
     rb"|\xef\xbc[\x81-\xbf]|\xef\xbd[\x80-\x9e]"
+    rb"|\xd9[\xa0-\xa9]|\xdb[\xb0-\xb9]|\xe0[\xa5\xa7][\xa6-\xaf]"
 )
 _NOT_ASCII: Final = b"\xff"  # stands for a character that is a letter to us, whichever it is
 
@@ -125,11 +126,15 @@ def _narrowed(code: int, otherwise: bytes) -> bytes:
         return b" "
     if code in _DASHES:
         return b"-"
+    zero = next((first for first in _ZEROS if first <= code < first + 10), None)
+    if zero is not None:
+        return b"%d" % (code - zero)
     return otherwise or _NOT_ASCII
 
 
 _LAST_ASCII: Final = 0x7F
 _WIDE: Final = range(0xFF01, 0xFF5F)  # the full-width forms of ! to ~
+_ZEROS: Final = (0x0660, 0x06F0, 0x0966, 0x09E6)  # of the digits of Arabic, Persian and Urdu, Devanagari, Bengali
 _INVISIBLE: Final = frozenset({0x00AD, 0x200B, 0x200C, 0x200D, 0x200E, 0x200F, 0x2060, 0xFEFF})
 _SPACES: Final = frozenset({0x00A0, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000})
 _DASHES: Final = frozenset({*range(0x2010, 0x2016), 0x2212})

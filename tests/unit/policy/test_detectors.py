@@ -29,6 +29,10 @@ ALL = Detectors(kinds=("email", "phone", "iban", "card"))
         ("phone", "tel:+442071838750, 2026"),
         ("phone", "+49\u202f30\u202f1234\u20111567"),
         ("phone", "+49 30 1234567 2026 12 11"),
+        ("phone", "+٢٠ ١٠ ١٢٣٤ ٥٦٧٨"),  # Arabic
+        ("phone", "+۹۸ ۲۱ ۱۲۳۴۵۶۷۸"),  # Persian
+        ("phone", "+९१ ९८७६५ ४३२१०"),  # Devanagari
+        ("phone", "+৮৮০ ১৭১২ ৩৪৫৬৭৮"),  # Bengali
         ("iban", "DE89370400440532013000"),
         ("iban", "IBAN GB82 WEST 1234 5698 7654 32, thanks"),
         ("iban", "fr14 2004 1010 0505 0001 3m02 606"),
@@ -40,6 +44,7 @@ ALL = Detectors(kinds=("email", "phone", "iban", "card"))
         ("card", "2026 4111 1111 1111 1111 12/27"),
         ("card", "4\u00a01\u00a01\u00a01 1 1 1 1 1 1 1 1 1 1 1 1"),
         ("card", "6011 0009 9013 9424"),
+        ("card", "٤١١١ ١١١١ ١١١١ ١١١١"),
     ],
 )
 def test_what_is_personal_is_found_however_it_is_written(kind, text):
