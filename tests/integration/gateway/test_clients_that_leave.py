@@ -55,6 +55,48 @@ def test_the_upstream_call_ends_within_100_ms(lab, start, when, leave):
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+@pytest.mark.parametrize("says_usage", [True, False])
+def test_a_client_that_leaves_at_the_finish_leaves_the_usage_that_follows(lab, start, path, says_usage):
+    """Many leave their loop at `finish_reason`, an event before the usage."""
+    counts = {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9}
+    pieces = [({"content": "a"}, None), ({"content": "b"}, None), ({}, "stop")]
+    lost = asyncio.Event()
+
+    async def script(body, reader, writer):
+        writer.write(lab.STREAM_HEAD)
+        for delta, finish in pieces:
+            event = {"id": "c", "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
+            writer.write(lab.chunk(b"data: %b\n\n" % json.dumps(event).encode()))
+        await writer.drain()
+        await asyncio.sleep(0.05)
+        if says_usage:
+            usage = json.dumps({"id": "c", "choices": [], "usage": counts}).encode()
+            writer.write(lab.chunk(b"data: %b\n\ndata: [DONE]\n\n" % usage) + b"0\r\n\r\n")
+            await writer.drain()
+        await reader.read(1)
+        lost.set()
+
+    async def main():
+        async with lab.Scripted(script) as upstream:
+            async with start(lab.plan_of(lab.tier("a", upstream.base_url))) as running:
+                async with lab.Client(running.base_url) as client:
+                    await client.send(path, lab.chat(stream=True, max_tokens=50))
+                    await client.head()
+                    seen = b""
+                    while b'"b"' not in seen:
+                        seen += await client.piece()
+                    await asyncio.sleep(0.01)  # in which the finish, sent with it, has come too
+                await until(lambda: not running.server.gateway.exchanges, within_s=0.2)
+                if not says_usage:
+                    await asyncio.wait_for(lost.wait(), 0.1)
+                (row,) = await running.rows()
+        told = (row["state"], row["input_tokens"], row["output_tokens"], row["charge_usd"])
+        assert told == (("settled", 7, 2, "0.000051") if says_usage else ("unsettled", None, None, None))
+
+    asyncio.run(main())
+
+
 def test_a_client_that_leaves_while_it_waits_for_a_slot_is_sent_nowhere(lab, start):
     async def main():
         async with FakeServer(FakeOptions(ttft_s=0.3)) as fake:
