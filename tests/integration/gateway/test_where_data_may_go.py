@@ -320,3 +320,17 @@ def test_an_upstream_that_quotes_our_key_in_an_error_shows_it_to_nobody(lab, sta
                 assert KEY not in told
 
     asyncio.run(main())
+
+
+def test_an_upstream_whose_id_of_a_call_is_our_key_writes_it_into_no_row(lab, start):
+    said = {"id": KEY, "choices": [{"index": 0, "message": {"content": "hi"}, "finish_reason": "stop"}]}
+
+    async def main():
+        async with lab.Scripted(lab.whole(json.dumps(said).encode())) as upstream:
+            stated = Upstream(name="n", url=upstream.base_url, api_key_env="K")
+            async with start(lab.plan_of(lab.tier("a", "", upstreams=(stated,))), secrets={"K": KEY}) as running:
+                assert (await running.ask(body=lab.chat())).status == 200
+                (row,) = await running.rows()
+                assert row["upstream_request_id"] is None
+
+    asyncio.run(main())

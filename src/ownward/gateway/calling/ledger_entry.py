@@ -254,6 +254,12 @@ class LedgerEntry:
         """Settle a call that the upstream certainly did not charge."""
         self._settle("failed", charge=(0, 0, 0), status=status, error=error)
 
+    def _id_of(self, tap: UsageTap) -> str | None:
+        """Return the upstream's own id of the call, unless it holds the key that the upstream is shown."""
+        stated = tap.upstream_request_id
+        is_safe = stated is None or self._target.shown_key is None or self._target.shown_key.decode() not in stated
+        return stated if is_safe else None
+
     def _settle(
         self,
         state: Literal["settled", "unsettled", "failed"],
@@ -283,7 +289,7 @@ class LedgerEntry:
                     charge_picousd=charge[0],
                     charge_low_picousd=charge[1],
                     charge_high_picousd=charge[2],
-                    upstream_request_id=None if tap is None else tap.upstream_request_id,
+                    upstream_request_id=None if tap is None else self._id_of(tap),
                     ttft_s=self.ttft_s,
                     latency_s=now_s - self.sent_s if self.sent_s else None,
                     status=status,
