@@ -16,6 +16,7 @@ from ownward.gateway import wire
 from ownward.gateway.calling.carrying import carry_out
 from ownward.gateway.calling.continuing import BARRED, Continuing
 from ownward.gateway.calling.failover import Failover
+from ownward.gateway.calling.sink import forget_frames
 from ownward.gateway.client import Client, ClientGone
 from ownward.gateway.endpoints import CHAT, RESPONSES, Endpoint
 from ownward.gateway.errors import (
@@ -101,6 +102,7 @@ class Exchange(Question):
             try:  # here and not in a coroutine of its own, which each turn of the event loop would pass through
                 await self._serve()
             except OwnwardError as error:
+                forget_frames(error)
                 await self.answer_error(error)
             except ClientGone:
                 self.status = _CLIENT_GONE

@@ -14,7 +14,7 @@ from ownward.core import BrokenStream, OwnwardError, PolicyRefusal, UpstreamErro
 from ownward.gateway import wire
 from ownward.gateway.calling.ledger_entry import LedgerEntry
 from ownward.gateway.calling.relaying import Relay
-from ownward.gateway.calling.sink import Retry, Sink
+from ownward.gateway.calling.sink import Retry, Sink, forget_frames
 from ownward.gateway.placing.choosing import refuse_anew
 from ownward.policy import Permit, issue_permit
 from ownward.upstreams import Response, Spliced, Timeouts, splice
@@ -184,6 +184,7 @@ class Attempt:
             entry.settle_unsettled(error.message)
             if not self.sink.has_begun:
                 raise Retry(error) from None
+            forget_frames(error)  # the answer keeps it
             await self.sink.end_broken(self._describe_break(error))
         except PolicyRefusal as error:
             gateway.learn_nothing(target.key)

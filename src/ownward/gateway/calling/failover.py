@@ -13,7 +13,7 @@ from ownward.core import PolicyRefusal
 from ownward.gateway.calling.attempt import Attempt, is_of_kept_connection
 from ownward.gateway.calling.continuing import Continuing
 from ownward.gateway.calling.race import Race, find_pace
-from ownward.gateway.calling.sink import Retry, Sink
+from ownward.gateway.calling.sink import Retry, Sink, forget_frames
 from ownward.gateway.errors import (
     Incapable,
     NoUpstream,
@@ -135,6 +135,8 @@ class Failover:
                 return await race.run(attempt)
             await attempt.run()
         except Retry as retry:
+            forget_frames(retry)
+            forget_frames(retry.error)
             self._last, self._failed = retry, exchange.target
             if retry.asks_again:
                 self._left.insert(0, target)

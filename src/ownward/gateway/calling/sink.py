@@ -31,6 +31,15 @@ class Retry(Exception):
         self.asks_again = asks_again
 
 
+def forget_frames(error: BaseException) -> None:
+    """Have an error that is kept hold nothing of where it was raised.
+
+    The frames there hold it in turn, and the request with its body and its answer: only the garbage collector, which
+    runs seldom, would free them.
+    """
+    error.__traceback__ = error.__context__ = error.__cause__ = None
+
+
 class Sink(Protocol):
     """Where an answer goes: to the client, or to a strategy that wants to look at it first."""
 

@@ -1,0 +1,79 @@
+"""A request whose upstreams fail leaves nothing that only the garbage collector would free: it may be megabytes."""
+
+import asyncio
+import json
+
+import pytest
+
+from leftovers import none_alive, resting_collector
+from ownward.gateway.calling.attempt import Attempt
+from ownward.gateway.calling.failover import Failover
+from ownward.gateway.calling.relaying import Relay
+from ownward.gateway.exchange import Exchange
+from ownward.upstreams import Response, UsageTap
+
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\n"
+STREAM = HEAD % b"text/event-stream"
+BEGUN = b'data: {"id": "x", "choices": [{"index": 0, "delta": {"content": "hello"}, "finish_reason": null}]}\n\n'
+WHOLE = {
+    "id": "x",
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "hello"}, "finish_reason": "stop"}],
+    "usage": {"prompt_tokens": 10, "completion_tokens": 2},
+}
+
+
+def says(data, *, then_waits=False):
+    async def script(_body, reader, writer):
+        writer.write(data)
+        await writer.drain()
+        if then_waits:
+            await reader.read(1)
+        writer.close()
+
+    return script
+
+
+def sized(body, *, status=b"200 OK", content_type=b"application/json", missing=0):
+    """Return an answer that says how long it is, of which so many bytes are missing."""
+    head = b"HTTP/1.1 %b\r\ncontent-type: %b\r\ncontent-length: %d\r\n\r\n"
+    return says(head % (status, content_type, len(body) + missing) + body)
+
+
+FAILURES = {
+    "no answer": says(b""),
+    "no http": says(b"SSH-2.0\r\n"),
+    "500": sized(b'{"error": {"message": "no"}}', status=b"500 No"),
+    "429": sized(b'{"error": {"message": "no"}}', status=b"429 No"),
+    "400": sized(b'{"error": {"message": "no"}}', status=b"400 No"),
+    "no json": sized(b"x" * 1000),
+    "an error with status 200": sized(b'{"error": {"message": "no"}}'),
+    "cut": sized(json.dumps(WHOLE).encode(), missing=9),
+    "silence": says(b"", then_waits=True),
+    "half an answer, then silence": says(HEAD % b"application/json" + b"content-length: 99\r\n\r\n{", then_waits=True),
+    "a cut stream": says(STREAM + b"\r\n" + BEGUN),
+    "a stream cut in its first event": says(STREAM + b"\r\n" + BEGUN[:20]),
+    "a stream that stalls": says(STREAM + b"\r\n" + BEGUN, then_waits=True),
+    "a stream of garbage": says(STREAM + b"\r\n" + b"data: {nope\n\n"),
+    "a stream that turns into garbage": says(STREAM + b"\r\n" + BEGUN + b"data: {nope\n\n"),
+    "an error in a stream": says(STREAM + b"\r\n" + BEGUN + b'data: {"error": {"message": "no"}}\n\n'),
+    "a stream in a coding nobody reads": says(STREAM + b"content-encoding: br\r\n\r\n" + BEGUN),
+}
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+@pytest.mark.parametrize("has_another", [False, True], ids=["alone", "with another"])
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_failed_call_leaves_nothing_to_the_garbage_collector(lab, start, failure, has_another, path):
+    async def main():
+        fine = sized(json.dumps(WHOLE).encode())
+        async with lab.Scripted(FAILURES[failure]) as bad, lab.Scripted(fine) as good:
+            upstream = lab.Upstream(name="a-1", url=bad.base_url, first_byte_timeout_s=0.05, stall_timeout_s=0.05)
+            tiers = [lab.tier("a", "", upstreams=(upstream,)), lab.tier("b", good.base_url)]
+            async with start(lab.plan_of(*tiers[: 1 + has_another])) as running:
+                await running.ask(path, body=lab.chat(max_tokens=5))
+                with resting_collector():
+                    for stream in (False, True):
+                        await running.ask(path, body=lab.chat(stream=stream, max_tokens=5))
+                    await none_alive(Exchange, Failover, Attempt, Relay, Response, UsageTap)
+
+    asyncio.run(main())
