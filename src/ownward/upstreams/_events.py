@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 
+_COMMENTS = re.compile(rb"(?::[^\r\n]*\n)+")
 _BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r(?!\n))")
 _LINE = re.compile(rb"\r\n|\n|\r")
+_LONGEST_COMMENTS = 1024
 _LONGEST_TAIL = 3
 """What of a blank line may stand at the end of a piece: all of `\\r\\n\\r\\n` but its last byte."""
 
@@ -34,6 +36,13 @@ class EventCutter:
     def is_empty(self) -> bool:
         """Whether nothing is held, so that the next bytes begin an event."""
         return not self._held
+
+    @property
+    def holds_comments(self) -> bool:
+        """Whether whole lines of comments are all that is held: signs of life, which not all servers end as events."""
+        if not self._held or self._held_bytes > _LONGEST_COMMENTS or not self._held[0].startswith(b":"):
+            return False
+        return _COMMENTS.fullmatch(b"".join(self._held)) is not None
 
     def cut(self, data: bytes) -> list[bytes]:
         """Return the events that `data` completes, blank line included."""

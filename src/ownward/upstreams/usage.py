@@ -39,9 +39,9 @@ class UsageTap:
     """Reads one answer as its bytes pass.
 
     Feed it every piece and, at a clean end, call `finish`. `feed` returns the
-    bytes to hand on: those it was given, at once, unless `strip_usage` is set;
-    then whole events, without the one that carries nothing but usage (which we,
-    and not the client, had asked for).
+    bytes to hand on: whole events, byte for byte, since behind half of one no
+    reader would understand an error; with `strip_usage` without the one that
+    carries nothing but usage (which we, and not the client, had asked for).
 
     `is_complete`: the dialect's own last word was seen (`[DONE]`, `message_stop`,
     `response.completed`), or a body not streamed was whole; a chat stream that ended
@@ -167,12 +167,8 @@ class UsageTap:
                 return self._feed_whole_events(data)
         events = cutter.cut(data)
         self._is_blind = cutter.is_overrun
-        if not self._strip:
-            for event in events:
-                self._read_event(event)
-            return data
-        kept = [event for event in events if not self._read_event(event)]
-        if self._is_blind:
+        kept = [event for event in events if not (self._read_event(event) and self._strip)]
+        if self._is_blind or (cutter.holds_comments and not self._strip):
             kept.append(cutter.take_rest())
         if len(kept) == 1:
             return kept[0]
@@ -206,7 +202,7 @@ class UsageTap:
             is_usage = bool(rest) and not self._is_blind and self._read_event(rest + b"\n\n")
             if self.finish_reason is not None and self.error is None and not (self._is_anthropic or self.is_garbled):
                 self.is_complete = True
-            return rest if self._strip and not is_usage else b""
+            return b"" if is_usage and self._strip else rest
         body, self._body = b"".join(self._body), []
         if self._body_bytes <= _LONGEST_BODY_BYTES:
             self._read_body(body)

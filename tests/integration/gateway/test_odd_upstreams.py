@@ -10,6 +10,7 @@ from email.utils import format_datetime
 import pytest
 
 from ownward.gateway.calling import relaying
+from ownward.plan import Upstream
 
 USAGE = {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12}
 WHOLE = {
@@ -439,13 +440,15 @@ def test_a_stream_that_dies_in_its_first_event_is_asked_for_elsewhere(lab, start
     asyncio.run(main())
 
 
-def test_the_half_of_a_first_event_goes_on_where_the_other_takes_long(lab, start, monkeypatch):
+def test_the_head_goes_on_where_half_of_a_first_event_waits_long_for_the_other(lab, start, monkeypatch):
+    """Half an event is of no use to anybody, and would be in the way of an error."""
     monkeypatch.setattr(relaying, "_BEGINNING_HELD_S", 0.05)
+    goes_on = asyncio.Event()
 
     async def slow(_body, _reader, writer):
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n" + EVENTS[:40])
         await writer.drain()
-        await asyncio.sleep(0.3)
+        await goes_on.wait()
         writer.write(EVENTS[40:] + b"data: [DONE]\n\n")
         await writer.drain()
         writer.close()
@@ -453,9 +456,58 @@ def test_the_half_of_a_first_event_goes_on_where_the_other_takes_long(lab, start
     async def main():
         async with lab.Scripted(slow) as upstream:
             async with start(lab.plan_of(lab.tier("a", upstream.base_url))) as running:
-                answer = await running.ask(body=lab.chat(stream=True, stream_options={"include_usage": True}))
-                assert answer.body == EVENTS + b"data: [DONE]\n\n"
-                assert answer.pieces[0] == EVENTS[:40]
+                async with lab.Client(running.base_url) as client:
+                    body = lab.chat(stream=True, stream_options={"include_usage": True})
+                    await client.send("/v1/chat/completions", body)
+                    answer = await asyncio.wait_for(client.head(), 5)
+                    goes_on.set()
+                    assert (await client.rest(answer)).body == EVENTS + b"data: [DONE]\n\n"
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("ends_by", ["a cut", "an end"])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/v1/responses"])
+def test_a_stream_that_is_cut_in_an_event_ends_with_whole_events(lab, start, path, ends_by):
+    """A reader that is given half an event fails at that, and never sees the error behind it."""
+    first, second = {
+        "/v1/chat/completions": (event({"content": "hello"}), event({"content": "you"})),
+        "/v1/messages": [
+            b"event: %b\ndata: %b\n\n" % (said["type"].encode(), json.dumps(said).encode())
+            for said in (
+                {"type": "message_start", "message": {"id": "m", "usage": {"input_tokens": 1}}},
+                {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "hello"}},
+            )
+        ],
+        "/v1/responses": [
+            b"event: response.output_text.delta\ndata: "
+            + json.dumps({"type": kind, "delta": "hello"}).encode()
+            + b"\n\n"
+            for kind in ["response.output_text.delta"] * 2
+        ],
+    }[path]
+
+    async def script(_body, _reader, writer):
+        writer.write(lab.STREAM_HEAD + lab.chunk(b": a sign of life\n") + lab.chunk(first))
+        await writer.drain()
+        await asyncio.sleep(0.05)
+        writer.write(lab.chunk(second[:40]) + (b"0\r\n\r\n" if ends_by == "an end" else b""))
+        await writer.drain()
+        await asyncio.sleep(0.05)
+        writer.close()
+
+    async def main():
+        async with lab.Scripted(script) as upstream:
+            dialect = "anthropic" if path == "/v1/messages" else "openai"
+            speaks = Upstream(name="n", url=upstream.base_url, dialect=dialect)
+            async with start(lab.plan_of(lab.tier("a", "", upstreams=(speaks,)))) as running:
+                asked = {"input": "x"} if path == "/v1/responses" else {"messages": [], "max_tokens": 5}
+                usage = {"stream_options": {"include_usage": True}} if dialect == "openai" else {}
+                answer = await running.ask(path, {"model": "chat", "stream": True, **asked, **usage})
+                assert answer.body.startswith(b": a sign of life\n" + first)
+                lines = [line[6:] for line in answer.body.split(b"\n") if line.startswith(b"data: ")]
+                assert len([json.loads(line) for line in lines]) == 2
+                assert b"broke" in lines[-1]
 
     asyncio.run(main())
 

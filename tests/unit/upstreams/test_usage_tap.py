@@ -80,15 +80,24 @@ def test_the_usage_event_we_asked_for_is_stripped_and_no_other_byte():
     assert tap.usage == USAGE
 
 
-def test_a_stream_that_is_not_stripped_passes_at_once_byte_for_byte():
+def test_a_stream_that_is_not_stripped_passes_event_by_event_and_byte_for_byte():
     tap = UsageTap("openai", True)
-    for piece in (b"da", b"ta: {", b'"x"', b"garbage\n\n", sse(only_usage(**COUNTS))):
-        assert tap.feed(piece) is piece
+    pieces = (b"da", b"ta: {", b'"x"', b"garbage\n\n", sse(only_usage(**COUNTS)))
+    assert [tap.feed(piece) for piece in pieces] == [b"", b"", b"", b"".join(pieces[:4]), pieces[4]]
     assert tap.usage == USAGE
 
 
-def test_while_stripping_the_start_of_an_event_waits_for_its_end():
-    tap = UsageTap("openai", True, strip_usage=True)
+def test_signs_of_life_that_end_with_one_line_pass_at_once():
+    tap = UsageTap("openai", True)
+    assert [tap.feed(piece) for piece in (b": wa", b"it\n", b": on\n: on\n")] == [b"", b": wait\n", b": on\n: on\n"]
+    event = sse(chunk({"content": "Hi"}))
+    assert tap.feed(b": a\n" + event[:5]) == b""
+    assert tap.feed(event[5:]) == b": a\n" + event
+
+
+@pytest.mark.parametrize("strips", [True, False])
+def test_the_start_of_an_event_waits_for_its_end(strips):
+    tap = UsageTap("openai", True, strip_usage=strips)
     event = sse(chunk({"content": "Hi"}))
     assert tap.feed(event[:9]) == b""
     assert tap.feed(event[9:] + event[:3]) == event

@@ -244,12 +244,10 @@ class Relay:
             if tap.is_garbled:
                 raise BrokenStream(_GARBLED)
         rest = tap.finish()
-        if not tap.has_last_word:
-            if rest:
-                await self._sink.write(rest)
+        if not tap.has_last_word:  # what is left is half an event, which readers pass over at a stream's end
             raise BrokenStream("it ended without its last word")
         if crossed is not None:
-            rest = crossed.finish()
+            rest = crossed.feed(rest) + crossed.finish()
         if tap.error is None:
             gateway.learn_success(self._target.key)
         else:  # its words went to the client; they may quote the request
