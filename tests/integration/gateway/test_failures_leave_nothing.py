@@ -1,4 +1,5 @@
 """A request whose upstreams fail leaves nothing that only the garbage collector would free: it may be megabytes."""
+# ruff: noqa: SIM117 - a gateway stands inside its upstreams
 
 import asyncio
 import json
@@ -8,10 +9,14 @@ import pytest
 from leftovers import none_alive, resting_collector
 from ownward.gateway.calling.attempt import Attempt
 from ownward.gateway.calling.failover import Failover
+from ownward.gateway.calling.race import Race
 from ownward.gateway.calling.relaying import Relay
 from ownward.gateway.exchange import Exchange
+from ownward.gateway.listening.call import Call
+from ownward.plan import Hedge
 from ownward.upstreams import Response, UsageTap
 
+OF_A_REQUEST = (Exchange, Failover, Attempt, Race, Relay, Response, UsageTap, Call)
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\n"
 STREAM = HEAD % b"text/event-stream"
 BEGUN = b'data: {"id": "x", "choices": [{"index": 0, "delta": {"content": "hello"}, "finish_reason": null}]}\n\n'
@@ -74,6 +79,44 @@ def test_a_failed_call_leaves_nothing_to_the_garbage_collector(lab, start, failu
                 with resting_collector():
                     for stream in (False, True):
                         await running.ask(path, body=lab.chat(stream=stream, max_tokens=5))
-                    await none_alive(Exchange, Failover, Attempt, Relay, Response, UsageTap)
+                    await none_alive(*OF_A_REQUEST)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("failure", ["500", "half an answer, then silence", "a stream that stalls", "silence"])
+def test_nor_does_one_that_may_get_a_second_one_beside_it(lab, start, failure):
+    async def main():
+        fine = sized(json.dumps(WHOLE).encode())
+        async with lab.Scripted(FAILURES[failure]) as bad, lab.Scripted(fine) as good:
+            upstream = lab.Upstream(name="a-1", url=bad.base_url, first_byte_timeout_s=0.05, stall_timeout_s=0.05)
+            hedge = Hedge(after_s=0.01, max_fraction=0.9, to=("b",))
+            tiers = [lab.tier("a", "", upstreams=(upstream,), hedge=hedge), lab.tier("b", good.base_url)]
+            async with start(lab.plan_of(*tiers)) as running:
+                await running.ask(body=lab.chat())
+                with resting_collector():
+                    for stream in (False, True) * 2:
+                        await running.ask(body=lab.chat(stream=stream))
+                    await none_alive(*OF_A_REQUEST)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("begun", [b"", STREAM + b"\r\n" + BEGUN], ids=["before the head", "in the stream"])
+@pytest.mark.parametrize("clients", [1, 3], ids=["one", "two of them in the queue"])
+def test_nor_does_a_client_that_leaves(lab, start, begun, clients):
+    async def main():
+        async with lab.Scripted(says(begun, then_waits=True)) as upstream:
+            async with start(lab.plan_of(lab.tier("a", upstream.base_url, max_concurrency=1))) as running:
+
+                async def leave():
+                    async with lab.Client(running.base_url) as client:
+                        await client.send(lab.CHAT, lab.chat(stream=True))
+                        await asyncio.sleep(0.1)
+
+                await leave()
+                with resting_collector():
+                    await asyncio.gather(*(leave() for _ in range(clients)))
+                    await none_alive(*OF_A_REQUEST)
 
     asyncio.run(main())

@@ -65,6 +65,7 @@ class Race:
         finally:
             for lane in self._lanes:  # they lead back here, and nothing of a request may outlive it
                 lane.attempt.sink = self.sink
+                lane.task = None  # which holds the frames of a call that failed
             self._lanes.clear()
             self.winner = None
 

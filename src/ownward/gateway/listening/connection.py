@@ -122,6 +122,7 @@ class HttpConnection(asyncio.Protocol):
             if call is not None:
                 call.leave()
         self._waiting.clear()
+        self._call = self._coming = None  # they lead back here, and hold their bodies
         del self._parser  # which holds us: what is left would live until the garbage collector runs
 
     def data_received(self, data: bytes) -> None:
