@@ -24,7 +24,6 @@ Rejected                     the gateway itself says no, before any dispatch
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -443,26 +442,6 @@ def status_of(error: OwnwardError) -> int:
             return 503
         case _:
             return 500
-
-
-def retry_after_s(error: OwnwardError) -> float | None:
-    """Return how long the client should wait, where that is known."""
-    match error:
-        case Rejected() | UpstreamError():
-            return error.retry_after_s
-        case LedgerError() | EngineError():
-            return 1.0
-        case _:
-            return None
-
-
-def retry_after_value(wait_s: float) -> bytes:
-    """Return a wait as `Retry-After` has it: whole seconds, never fewer than it takes.
-
-    >>> retry_after_value(0.2), retry_after_value(59.4)
-    (b'1', b'60')
-    """
-    return b"%d" % max(1, math.ceil(wait_s))
 
 
 def body_of(error: OwnwardError, dialect: Dialect, *, request_id: str | None = None) -> bytes:

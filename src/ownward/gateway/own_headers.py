@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ownward.core import OwnwardError
 from ownward.gateway import wire
-from ownward.gateway.errors import Unauthorized, retry_after_s, retry_after_value
+from ownward.gateway.errors import Unauthorized
 from ownward.gateway.holding.limits import headers_of as limit_headers_of
 
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ def headers_of_error(error: OwnwardError) -> list[tuple[bytes, bytes]]:
     """Return the headers that an error brings: when to come back, where it is known, and how to say who asks."""
     if isinstance(error, Unauthorized):
         return [(b"www-authenticate", b"Bearer")]
-    wait_s = retry_after_s(error)
-    return [] if wait_s is None else [(b"retry-after", retry_after_value(wait_s))]
+    wait_s = wire.retry_after_s(error)
+    return [] if wait_s is None else [(b"retry-after", wire.retry_after_value(wait_s))]
 
 
 def _total_headers(exchange: Served) -> list[tuple[bytes, bytes]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
@@ -12,8 +13,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from ownward.core import OwnwardError
-from ownward.gateway.errors import MalformedRequest
+from ownward.core import EngineError, LedgerError, OwnwardError, UpstreamError
+from ownward.gateway.errors import MalformedRequest, Rejected
 from ownward.ledger import TaskBasis
 from ownward.policy import Label, is_loopback_address
 from ownward.upstreams import with_whole_characters
@@ -366,3 +367,23 @@ def check_outcome(score: float | None, human_minutes: float | None) -> None:
         raise MalformedRequest(f"score is {score}", allowed="0 to 1")
     if human_minutes is not None and not 0 <= human_minutes < float("inf"):
         raise MalformedRequest(f"human_minutes is {human_minutes}", allowed="0 or more")
+
+
+def retry_after_s(error: OwnwardError) -> float | None:
+    """Return how long the client should wait, where that is known."""
+    match error:
+        case Rejected() | UpstreamError():
+            return error.retry_after_s
+        case LedgerError() | EngineError():
+            return 1.0
+        case _:
+            return None
+
+
+def retry_after_value(wait_s: float) -> bytes:
+    """Return a wait as `Retry-After` has it: whole seconds, never fewer than it takes.
+
+    >>> retry_after_value(0.2), retry_after_value(59.4)
+    (b'1', b'60')
+    """
+    return b"%d" % max(1, math.ceil(wait_s))

@@ -6,18 +6,19 @@ do it (dialect, capability), which are up (breakers, slots), which is least load
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from ownward.core import PolicyRefusal, RateLimited
+from ownward.core import PolicyRefusal
 from ownward.gateway.endpoints import COUNT_TOKENS, EMBEDDINGS, Endpoint
 from ownward.gateway.errors import Incapable, NoUpstream, OutOfScope, Threadless, UnknownRoute
 from ownward.gateway.placing import usual
 from ownward.gateway.placing.breaker import CLOSED, Breaker
 from ownward.gateway.placing.crossings import THREADS, may_keep_threads
+from ownward.gateway.placing.nowhere import describe_down, forbidden, none_up
 from ownward.gateway.placing.routing import Detection, RoutingTable, Target
 from ownward.plan import Budget, Match, Workload
 from ownward.policy import Label
@@ -149,7 +150,7 @@ def choose(
         usable = [target for target in targets if breakers.get(target.key, CLOSED).allows(now_s)]
         if len(usable) < len(targets):
             out = [target for target in targets if target not in usable]
-            down += [_down(target, breakers) for target in out]
+            down += [describe_down(target, breakers) for target in out]
             left_alone += out
         if usable and usable[0].tier.name in full_tiers:
             down.append(f"{usable[0].tier.name} (full)")
@@ -165,7 +166,7 @@ def choose(
         up = _last_resorts(eligible, breakers=breakers, full_tiers=full_tiers, now_s=now_s)
         first_why = _LAST_RESORT
     if not up:
-        raise _none_up(eligible, down, breakers=breakers, now_s=now_s)
+        raise none_up(eligible, down, breakers=breakers, now_s=now_s)
     reason = f"{eligible.reason}; first {up[0].key}{first_why} of {len(up)}"
     if down:
         reason = f"{reason}; down: {', '.join(down)}"
@@ -317,7 +318,7 @@ def compute_eligible(asked: Asked, table: RoutingTable, matched: Matched, label:
     names = [name for name in matched.tiers if key_tiers is None or name in key_tiers]
     permitted = [name for name in names if any(label.permits(target.place) for target in table.targets[name])]
     if not permitted:
-        raise _forbidden(matched, label, label_why, [table.targets[name][0] for name in names])
+        raise forbidden(matched, label, label_why, [table.targets[name][0] for name in names])
     tiers: list[tuple[Target, ...]] = []
     lacking: list[str] = []
     for name in permitted:
@@ -423,26 +424,6 @@ def _check_scope(key: KeyScope | None, matched: Matched) -> None:
             )
 
 
-def _forbidden(matched: Matched, label: Label, label_why: str, targets: Iterable[Target]) -> PolicyRefusal:
-    listed = list(targets)
-    places = "; ".join(f"{target.tier.name} is at {target.place}" for target in listed)
-    first = listed[0].place
-    wider = "site" if first.is_on_site else first.region or (f"provider:{first.provider}" if first.provider else "any")
-    if "found in it" in label_why:
-        next_step = "Name a tier within that label in the workload, or leave the personal data out of the request"
-    elif "shrunk" in label_why:
-        next_step = "Send a wider x-ownward-label, or use another key, if the data may go there"
-    elif matched.declared is not None:
-        next_step = f'If the data may go there, write in the plan: [workloads.{matched.workload}] label = "{wider}"'
-    else:
-        next_step = f'If the data may go there, write in the plan: default_label = "{wider}"'
-    return PolicyRefusal(
-        f'the label "{label}" ({label_why}) of workload {matched.workload!r} permits none of its tiers: {places}',
-        allowed="This machine alone" if label.is_local_only else f"This machine, and {label}",
-        next_step=f"Nothing was sent. {next_step}",
-    )
-
-
 _WITHOUT_OTHER = {
     EMBEDDINGS.path: f"Add a tier that serves {EMBEDDINGS.path} to the workload",
     COUNT_TOKENS.path: "Add a tier that speaks anthropic, or state the capability count_tokens where its server counts",
@@ -481,32 +462,3 @@ def _last_resorts(
         if target.tier.name not in full_tiers and breakers.get(target.key, CLOSED).allows_last(now_s)
     ]
     return sorted(allowed, key=lambda target: breakers.get(target.key, CLOSED).open_until_s)
-
-
-def _down(target: Target, breakers: Mapping[str, Breaker]) -> str:
-    """Return what is left alone as it is told; why, where somebody has to see to it."""
-    breaker = breakers.get(target.key, CLOSED)
-    return f"{target.key} (its account has no credit)" if breaker.is_unpaid else target.key
-
-
-def _none_up(
-    eligible: Eligible, down: Sequence[str], *, breakers: Mapping[str, Breaker], now_s: float
-) -> NoUpstream | RateLimited:
-    waits = [
-        breakers[target.key].last_allowed_s() - now_s
-        for targets in eligible.tiers
-        for target in targets
-        if target.key in breakers
-    ]
-    wait_s = max(min(waits, default=1.0), 1.0)
-    next_step = f"Try again in {wait_s:.0f} s; nothing was sent and nothing charged"
-    known = [breakers.get(key) for key in down]
-    if down and all(breaker is not None and breaker.asks_to_wait for breaker in known):
-        return RateLimited(
-            f"every upstream that can serve the request has answered 429 and asks to wait: {', '.join(down)}",
-            retry_after_s=wait_s,
-            next_step=next_step,
-        )
-    return NoUpstream(
-        f"no upstream can take the request now: {', '.join(down)}", retry_after_s=wait_s, next_step=next_step
-    )
