@@ -3,6 +3,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -13,7 +14,7 @@ from ownward.gateway.calling.race import Race
 from ownward.gateway.calling.relaying import Relay
 from ownward.gateway.exchange import Exchange
 from ownward.gateway.listening.call import Call
-from ownward.plan import Hedge
+from ownward.plan import Hedge, Strategy
 from ownward.upstreams import Response, UsageTap
 
 OF_A_REQUEST = (Exchange, Failover, Attempt, Race, Relay, Response, UsageTap, Call)
@@ -97,6 +98,22 @@ def test_nor_does_one_that_may_get_a_second_one_beside_it(lab, start, failure):
                 with resting_collector():
                     for stream in (False, True) * 2:
                         await running.ask(body=lab.chat(stream=stream))
+                    await none_alive(*OF_A_REQUEST)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("failure", ["500", "no json", "cut"])
+def test_nor_do_the_calls_of_a_strategy(lab, start, failure):
+    async def main():
+        async with lab.Scripted(FAILURES[failure]) as bad:
+            plan = lab.plan_of(lab.tier("a", bad.base_url))
+            vote = Strategy(kind="vote", tiers=("a",), options={"samples": 2, "labels": ("yes", "no")})
+            plan = replace(plan, workloads={"chat": replace(plan.workloads["chat"], strategy=vote)})
+            async with start(plan) as running:
+                await running.ask(body=lab.chat())
+                with resting_collector():
+                    await running.ask(body=lab.chat())
                     await none_alive(*OF_A_REQUEST)
 
     asyncio.run(main())

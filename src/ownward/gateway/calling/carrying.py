@@ -17,6 +17,7 @@ import msgspec
 from ownward.core import LedgerError, OwnwardError, picousd_to_usd
 from ownward.gateway import wire
 from ownward.gateway.calling.failover import Failover
+from ownward.gateway.calling.sink import forget_frames
 from ownward.gateway.calling.whole_as_stream import chat_as_stream
 from ownward.gateway.endpoints import CHAT
 from ownward.gateway.errors import Incapable, NoUpstream
@@ -112,6 +113,7 @@ async def _call(exchange: Served, choice: Choice, ask: Ask, top: _Top, spent: _S
         except LedgerError:
             raise
         except OwnwardError as error:
+            forget_frames(error)
             spent.failures.append(error)
     elapsed_s = exchange.gateway.clock.monotonic_s() - started_s
     if attempt is None:
