@@ -100,6 +100,7 @@ class Question:
         Raises: MalformedRequest.
         """
         headers = self.headers
+        wire.check_known(headers)
         if len(headers) != len(self._listed):
             wire.check_stated_once(self._listed)
         self._peeked = peeked

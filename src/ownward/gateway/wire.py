@@ -20,12 +20,20 @@ from ownward.policy import Label, is_loopback_address
 from ownward.upstreams import with_whole_characters
 
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_LONGEST_NAME = 64
+"""Of a header, as it is quoted."""
 _LONGEST_MODEL = 256
 """It is looked for, quoted and written down; names of the plan have 128 characters at most."""
 
 _STATED_ONCE = frozenset(
     {b"x-ownward-task", b"x-ownward-task-budget", b"x-ownward-tier", b"x-ownward-workload", b"x-task-id"}
 )
+_OURS = (b"x-ownward", b"x_ownward")
+_READ_HERE = (*sorted(_STATED_ONCE - {b"x-task-id"}), b"x-ownward-label")
+_SAID_BY_US = (b"request-id", b"attempt", b"attempts", b"upstream", b"hedge", b"reason", b"translated", b"assumed",
+               b"left-out", b"total-input-tokens", b"total-output-tokens")  # fmt: skip
+_KNOWN = frozenset(_READ_HERE).union([b"x-ownward-" + name for name in _SAID_BY_US])
+"""What a gateway of ours sends on or answers changes nothing where it comes in."""
 
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -245,6 +253,19 @@ def name_in(headers: Mapping[bytes, bytes], header: bytes) -> str | None:
             allowed="1 to 128 letters, digits and . _ : / -, starting with a letter or digit",
         )
     return value.decode("ascii")
+
+
+def check_known(headers: Iterable[bytes]) -> None:
+    """Refuse a header that is spelt like ours and is none: what it was to shrink or to name would go anywhere.
+
+    Raises: MalformedRequest.
+    """
+    for name in headers:
+        if name.startswith(_OURS) and name not in _KNOWN:
+            raise MalformedRequest(
+                f"there is no header {name[:_LONGEST_NAME].decode('latin-1')}",
+                allowed=", ".join(known.decode() for known in _READ_HERE),
+            )
 
 
 def check_stated_once(listed: Sequence[tuple[bytes, bytes]]) -> None:

@@ -86,6 +86,19 @@ def test_a_header_shrinks_a_label(lab, start, header, status):
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("header", ["x-ownward-labels", "x_ownward_label", "X-Ownward-Lable"])
+def test_a_label_under_a_misspelt_header_sends_nothing_anywhere(lab, start, header):
+    async def main():
+        async with FakeServer() as rented, start(lab.plan_of(lab.tier("theirs", rented.base_url))) as running:
+            answer = await running.ask(body=lab.chat(), headers={header: "local_only"})
+            assert (answer.status, answer.json["error"]["ownward_kind"]) == (400, "malformed_request")
+            assert header.lower() in answer.json["error"]["message"]
+            assert "x-ownward-label" in answer.json["error"]["allowed"]
+            assert rented.record.count(with_calls=False)["accepted"] == 0
+
+    asyncio.run(main())
+
+
 def test_a_keys_label_shrinks_too(lab, start):
     settings = GatewaySettings(port=0, requires_keys=True, drain_s=1)
 

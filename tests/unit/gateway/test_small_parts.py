@@ -280,6 +280,14 @@ def test_a_header_of_ours_that_says_two_things_is_refused(name):
         wire.check_stated_once([(name, b"1"), (name, b"2")])
 
 
+@pytest.mark.parametrize("name", [b"x-ownward-labels", b"x-ownward_label", b"x_ownward_label", b"x-ownward-"])
+def test_a_header_spelt_like_ours_is_refused_since_its_label_would_not_hold(name):
+    wire.check_known([b"x-ownward-label", b"x-ownward-attempt", b"x-ownward-left-out", b"x-task-id", b"x-owner"])
+    with pytest.raises(MalformedRequest, match=name.decode()) as refused:
+        wire.check_known([b"accept", name])
+    assert "x-ownward-label" in refused.value.allowed
+
+
 def test_of_several_labels_in_headers_all_hold():
     listed = [(b"x-ownward-label", b"eu"), (b"x-ownward-label", b"any"), (b"x-ownward-label", b"eu|us")]
     assert str(wire.label_in(dict(listed), listed)) == "eu"
