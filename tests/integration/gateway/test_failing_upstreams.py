@@ -568,7 +568,7 @@ def test_a_whole_answer_that_comes_in_drips_ends_at_the_deadline_and_not_when_it
 
 
 def test_an_error_whose_words_come_in_drips_holds_nobody_from_the_next_upstream(lab, start, monkeypatch):
-    monkeypatch.setattr("ownward.gateway.calling.relaying._ERROR_BODY_S", 0.2)
+    monkeypatch.setattr("ownward.gateway.calling.refused_call._MOST_BODY_S", 0.2)
 
     async def drip(body, reader, writer):
         writer.write(b"HTTP/1.1 500 X\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n\r\n")

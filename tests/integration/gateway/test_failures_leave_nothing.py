@@ -11,13 +11,14 @@ from leftovers import none_alive, resting_collector
 from ownward.gateway.calling.attempt import Attempt
 from ownward.gateway.calling.failover import Failover
 from ownward.gateway.calling.race import Race
+from ownward.gateway.calling.refused_call import RefusedCall
 from ownward.gateway.calling.relaying import Relay
 from ownward.gateway.exchange import Exchange
 from ownward.gateway.listening.call import Call
 from ownward.plan import Hedge, Strategy
 from ownward.upstreams import Response, UsageTap
 
-OF_A_REQUEST = (Exchange, Failover, Attempt, Race, Relay, Response, UsageTap, Call)
+OF_A_REQUEST = (Exchange, Failover, Attempt, Race, Relay, RefusedCall, Response, UsageTap, Call)
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\n"
 STREAM = HEAD % b"text/event-stream"
 BEGUN = b'data: {"id": "x", "choices": [{"index": 0, "delta": {"content": "hello"}, "finish_reason": null}]}\n\n'

@@ -1,18 +1,20 @@
 """One call to one upstream: a permit, an intent, the call itself, and what is made of its failing.
 
 The intent is committed before anything is sent; what became of the call is settled exactly once, whatever happens (see
-`ledger_entry`). How its answer reaches the client stands in `relaying`.
+`ledger_entry`). How its answer reaches the client stands in `relaying`, what becomes of a refusal in `refused_call`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from math import inf
 from typing import TYPE_CHECKING
 
-from ownward.core import BrokenStream, OwnwardError, PolicyRefusal, UpstreamError, UpstreamUnreachable
+from ownward.core import BrokenStream, OwnwardError, PolicyRefusal, UpstreamError, UpstreamTimeout, UpstreamUnreachable
 from ownward.gateway import wire
 from ownward.gateway.calling.ledger_entry import LedgerEntry
+from ownward.gateway.calling.refused_call import RefusedCall
 from ownward.gateway.calling.relaying import Relay
 from ownward.gateway.calling.sink import Retry, Sink, forget_frames
 from ownward.gateway.placing.choosing import refuse_anew
@@ -171,7 +173,8 @@ class Attempt:
                 way=target.way,
             )
             entry.status = response.status or None
-            await Relay(self, response, spliced).run()
+            is_answer = 200 <= response.status < 300  # noqa: PLR2004 - the statuses of success
+            await (Relay if is_answer else RefusedCall)(self, response, spliced).run()
         except UpstreamUnreachable as error:
             gateway.learn_failure(target.key, error)
             entry.settle_failed(error.message)
@@ -218,6 +221,33 @@ class Attempt:
                 while not tap.has_last_word and (more := await response.next_chunk()):
                     tap.feed(more)
                 tap.finish()
+
+    async def read_rest(self, limit_bytes: int, *, most_s: float = inf) -> bytes:
+        """Return the rest of an answer of which the client has nothing yet, within `most_s` and the request's deadline.
+
+        Raises: UpstreamTimeout, if it comes too slowly, each drip in time; what `Response.read` raises.
+        """
+        response = self._response
+        assert response is not None
+        if response.is_complete:
+            return await response.read(limit_bytes)
+        deadline_s = self._gateway.settings.deadline_s
+        left_s = deadline_s - (self._gateway.clock.monotonic_s() - self.exchange.started_s)
+        try:
+            async with asyncio.timeout(max(min(left_s, most_s), 0.001)):
+                return await response.read(limit_bytes)
+        except TimeoutError:
+            raise UpstreamTimeout(
+                f"upstream {self.target.name!r} sent {response.bytes_received} bytes of its answer until the deadline",
+                allowed=f"A request has {deadline_s:g} s for all before its answer's first byte",
+                next_step="It may have charged for it. Raise deadline_s under [gateway] in ownward.toml, or stream",
+            ) from None
+
+    def headers_for_client(self) -> list[tuple[bytes, bytes]]:
+        """Return the headers of the answer that travel on."""
+        assert self._response is not None
+        dialect = None if self.crossed is None else self.exchange.endpoint.dialect
+        return wire.for_client(self._response.headers, translated_to=dialect)
 
     def _path(self) -> str:
         path = self.target.paths[self.endpoint.path]

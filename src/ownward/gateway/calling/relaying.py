@@ -1,6 +1,7 @@
-"""An upstream's answer on its way to the client: whole, as a stream, or as the error that it is.
+"""An upstream's answer on its way to the client: whole, or as a stream.
 
 Whatever is passed on was read by a tap first, which finds the usage, and by a translation where the dialects differ.
+What an upstream answers in place of an answer is the business of `refused_call`.
 """
 
 from __future__ import annotations
@@ -9,23 +10,18 @@ import asyncio
 import contextlib
 import re
 from collections.abc import Callable
-from math import inf
 from typing import TYPE_CHECKING
 
-from ownward.core import BrokenStream, OwnwardError, RateLimited, UpstreamError, UpstreamRefused, UpstreamTimeout
-from ownward.gateway import wire
-from ownward.gateway.calling.refusals import asks_for_less, is_unpaid, wait_of
+from ownward.core import BrokenStream, UpstreamError
 from ownward.gateway.calling.sink import Retry
 from ownward.gateway.calling.whole_as_stream import chat_as_stream
 from ownward.gateway.endpoints import CHAT
-from ownward.gateway.errors import UntranslatedAnswer, UpstreamCredentials, UpstreamUnpaid
+from ownward.gateway.errors import UntranslatedAnswer
 from ownward.upstreams import Response, Spliced, UsageTap
 
 if TYPE_CHECKING:
     from ownward.gateway.calling.attempt import Attempt
 
-_ERROR_BODY_BYTES = 1 << 20
-_ERROR_BODY_S = 5.0  # another upstream may be waiting to be asked
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _SHORTEST_SSE_BYTES = 6
 _BEGINNING_HELD_S = 5.0
@@ -37,20 +33,6 @@ _BEGINNING = re.compile(rb"(?::[^\r\n]*[\r\n]|[\r\n])*+[^:\r\n].*?(?:\n\n|\r\r|\
 _EVENT_ENDS = (b"\n\n", b"\r\r", b"\r\n\r\n")
 _SSE_STARTS = (b"data:", b"event:", b"id:", b"retry:", b":")
 
-_CREDENTIALS = frozenset({401, 403})
-"""What says something of our key, and nothing of the request."""
-_RATE_LIMITED = 429
-_SERVER_FAULTS = 500
-_NOT_IMPLEMENTED = 501  # says something of the request, not of the upstream's health
-_RETRIED = frozenset({401, 403, 404, 405, 407, 408, 409, 410, 413, 421, 425, 429})
-"""What says something of this upstream (its address, how much it takes, a lock, the moment), and may not of another."""
-_OF_THE_BODY = frozenset({400, 422})
-_LAST_STATUS = 599
-_MAY_HAVE_WORKED = frozenset({408, 504, 522, 524})
-"""Statuses by which a proxy gives up waiting: the work behind it may have been done and charged."""
-
-_LONGEST_WORDS = 300
-_TITLE = re.compile(rb"<title>([^<]{1,400})</title>", re.IGNORECASE)
 _GARBLED = "it sent an event that is no JSON"
 _TOLD_ERROR = "told an error in the middle of its stream"
 
@@ -78,12 +60,6 @@ class Relay:
         Raises: Retry, if nothing was passed on and another upstream may do better; UpstreamError.
         """
         response = self._response
-        status = response.status
-        if not 200 <= status < 300:  # noqa: PLR2004 - the statuses of success
-            if status > _LAST_STATUS:
-                raise BrokenStream(f"upstream {self._target.name!r} answered with the status {status}, which is none")
-            await self._relay_error()
-            return
         content_type = response.header(b"content-type") or b"application/json"
         if content_type[:17].lower() != b"text/event-stream":
             begun = await self._look_at_beginning() if self._is_stream() else b""
@@ -100,11 +76,6 @@ class Relay:
         """Tell whether a stream was asked for, of an endpoint that has one."""
         return self._spliced.is_stream and self._attempt.exchange.endpoint.has_output
 
-    def _headers(self) -> list[tuple[bytes, bytes]]:
-        if self._crossed is None:
-            return wire.for_client(self._response.headers)
-        return wire.for_client(self._response.headers, translated_to=self._attempt.exchange.endpoint.dialect)
-
     async def _look_at_beginning(self) -> bytes:
         """Return the first bytes, if any, of an answer that announces no stream where one was asked for."""
         first = b""
@@ -116,7 +87,7 @@ class Relay:
         gateway, entry, response, crossed = self._gateway, self._entry, self._response, self._crossed
         most_bytes = gateway.settings.max_answer_bytes
         rest = response.take_whole(most_bytes)  # as most can by the time their head was looked at
-        body = begun + (await self._read(most_bytes) if rest is None else rest)
+        body = begun + (await self._attempt.read_rest(most_bytes) if rest is None else rest)
         entry.ttft_s = gateway.clock.monotonic_s() - entry.sent_s
         tap = entry.tap = UsageTap(self._endpoint.dialect, False)  # noqa: FBT003 - as its owner reads it
         tap.read_whole(body)
@@ -131,7 +102,7 @@ class Relay:
             error = BrokenStream(f"upstream {self._target.name!r} gave its answer up: {tap.finish_reason}")
             gateway.learn_failure(self._target.key, error)
             entry.settle_by_tap(response.status)
-            raise Retry(error, answer=(response.status, content_type, self._headers(), body))
+            raise Retry(error, answer=(response.status, content_type, self._attempt.headers_for_client(), body))
         gateway.learn_success(self._target.key)
         if self._is_stream():
             entry.settle_by_tap(response.status)
@@ -142,38 +113,17 @@ class Relay:
         if crossed is not None:
             body = self._tell_crossed(crossed.answer, body)
         try:
-            await self._sink.answer(response.status, content_type, self._headers(), body)
+            await self._sink.answer(response.status, content_type, self._attempt.headers_for_client(), body)
         finally:
             if not entry.is_settled:  # else: afterwards, out of the client's way
                 entry.settle_by_tap(response.status)
-
-    async def _read(self, limit_bytes: int, *, most_s: float = inf) -> bytes:
-        """Return the rest of an answer of which the client has nothing yet, within `most_s` and the request's deadline.
-
-        Raises: UpstreamTimeout, if it comes too slowly, each drip in time; what `Response.read` raises.
-        """
-        response = self._response
-        if response.is_complete:
-            return await response.read(limit_bytes)
-        gateway = self._gateway
-        deadline_s = gateway.settings.deadline_s
-        left_s = deadline_s - (gateway.clock.monotonic_s() - self._attempt.exchange.started_s)
-        try:
-            async with asyncio.timeout(max(min(left_s, most_s), 0.001)):
-                return await response.read(limit_bytes)
-        except TimeoutError:
-            raise UpstreamTimeout(
-                f"upstream {self._target.name!r} sent {response.bytes_received} bytes of its answer until the deadline",
-                allowed=f"A request has {deadline_s:g} s for all before its answer's first byte",
-                next_step="It may have charged for it. Raise deadline_s under [gateway] in ownward.toml, or stream",
-            ) from None
 
     async def _answer_as_stream(self, body: bytes) -> None:
         """Tell a whole answer, which is paid for, as the stream that the client waits for; not all upstreams stream.
 
         Raises: Retry, of another endpoint than chat that is passed through.
         """
-        head = (self._response.status, b"text/event-stream", self._headers())
+        head = (self._response.status, b"text/event-stream", self._attempt.headers_for_client())
         if self._crossed is not None:
             events = self._tell_crossed(self._crossed.answer_as_stream, body)
             await self._sink.begin(*head)
@@ -226,7 +176,7 @@ class Relay:
         passed = feed(chunk)
         self._check_beginning(tap)
         self._attempt.end_prompt()
-        await self._sink.begin(response.status, content_type, self._headers())
+        await self._sink.begin(response.status, content_type, self._attempt.headers_for_client())
         while chunk:
             if entry.ttft_s is None and tap.has_content:
                 self._note_first_content()
@@ -370,103 +320,3 @@ class Relay:
                         return first if _ONLY_COMMENTS.fullmatch(first) is None else b""
                     first += more
         return first
-
-    async def _relay_error(self) -> None:
-        gateway, entry, response, key = self._gateway, self._entry, self._response, self._target.key
-        status = response.status
-        try:
-            body = await self._read(_ERROR_BODY_BYTES, most_s=_ERROR_BODY_S)
-        except UpstreamError:
-            body = b""
-        hide_key = self._target.hide_key
-        body, headers = hide_key(body), [(name, hide_key(value)) for name, value in self._headers()]
-        tap = entry.tap = UsageTap(self._endpoint.dialect, False)  # noqa: FBT003 - as its owner reads it
-        tap.feed(body)
-        tap.finish()
-        if tap.usage is not None:
-            entry.settle_by_tap(status)
-        elif status in _MAY_HAVE_WORKED:
-            entry.settle_unsettled(f"it answered {status}", status=status)
-        else:
-            entry.settle_failed(f"it answered {status}", status=status)
-        if is_unpaid(status, body):
-            unpaid = self._unpaid(status)
-            gateway.learn_unpaid(key, unpaid)
-            raise Retry(unpaid)
-        if asks_for_less(status, body):
-            too_little = self._unpaid(status, left="too little credit for this request")
-            gateway.learn_success(key)
-            gateway.counting.call_failed(key, too_little.kind)
-            raise Retry(too_little)
-        wait_s = wait_of(response, body, now=gateway.clock.now())
-        refusal = self._refusal(status, wait_s)
-        if status == _RATE_LIMITED:
-            gateway.learn_wait(key, wait_s)
-        elif (status >= _SERVER_FAULTS and status != _NOT_IMPLEMENTED) or status in _CREDENTIALS:
-            gateway.learn_failure(key, refusal)
-        else:
-            gateway.learn_success(key)
-        content_type = hide_key(response.header(b"content-type") or b"application/json")
-        told, error = status, body
-        if self._crossed is not None:
-            (told, error), content_type = self._crossed.error(status, body), b"application/json"
-        if status >= _SERVER_FAULTS or status in _RETRIED or status < 400:  # noqa: PLR2004 - a redirect
-            is_json = content_type.startswith(b"application/json") and status >= 400 and bool(body)  # noqa: PLR2004
-            if status in _CREDENTIALS:
-                raise Retry(refusal)
-            if is_json:
-                raise Retry(refusal, answer=(told, content_type, headers, error))
-            raise Retry(self._refusal(status, wait_s, words=_find_words(content_type, body)))
-        if status in _OF_THE_BODY and b"stream_options" in body and self._adds_stream_options():
-            # Some servers (Mistral's) refuse members that they do not know, and tell usage in streams all the same.
-            gateway.refuses_stream_options.add(key)
-            raise Retry(refusal, answer=(told, content_type, headers, error), asks_again=True)
-        await self._sink.answer(told, content_type, headers, error)
-
-    def _adds_stream_options(self) -> bool:
-        """Tell whether this call asked for usage on our behalf, and not on its client's."""
-        return self._spliced.adds_usage or (self._crossed is not None and self._spliced.asked_usage)
-
-    def _unpaid(
-        self, status: int, *, left: str = "no credit left, or reached a limit on its spending"
-    ) -> UpstreamUnpaid:
-        variable = self._target.upstream.api_key_env
-        return UpstreamUnpaid(
-            f"the account at upstream {self._target.name!r} has {left}: it answered {status}",
-            next_step=f"See to the credit of the account behind {variable}" if variable else "See to its credit",
-        )
-
-    def _refusal(self, status: int, wait_s: float | None, *, words: str | None = None) -> OwnwardError:
-        """Return what to say of a refusal; `words` are the upstream's own, which are for the client alone."""
-        name = self._target.name
-        said = f"It says: {words}" if words else None
-        variable = self._target.upstream.api_key_env
-        if status in _CREDENTIALS:
-            return UpstreamCredentials(
-                f"upstream {name!r} does not accept this gateway's key: it answered {status}",
-                next_step=f"Check the environment variable {variable}" if variable else "Name its key in api_key_env",
-            )
-        if status == _RATE_LIMITED:
-            asks = "" if wait_s is None else f" and asks to wait {wait_s:g} s"
-            return RateLimited(f"upstream {name!r} answered 429{asks}", retry_after_s=wait_s)
-        if status < 400:  # noqa: PLR2004 - a redirect
-            return UpstreamError(
-                f"upstream {name!r} answered {status}, and redirects are not followed",
-                next_step="Write the address that it answers at as the upstream's url in the plan",
-            )
-        if status >= _SERVER_FAULTS:
-            fault = UpstreamError(f"upstream {name!r} answered {status}", allowed=said)
-            fault.retry_after_s = wait_s
-            return fault
-        return UpstreamRefused(f"upstream {name!r} answered {status}", status=status, allowed=said)
-
-
-def _find_words(content_type: bytes, body: bytes) -> str | None:
-    """Return what an error says that is no JSON: the first words of a text, the title of a page."""
-    if content_type.startswith(b"text/html"):
-        found = _TITLE.search(body)
-        body = found[1] if found is not None else b""
-    elif not content_type.startswith(b"text/"):
-        return None
-    words = " ".join(body[: 4 * _LONGEST_WORDS].decode("utf-8", "replace").split())
-    return "".join(sign for sign in words if sign.isprintable())[:_LONGEST_WORDS] or None

@@ -1,0 +1,174 @@
+"""A call that its upstream refused: what it cost, what it says of the upstream, and who hears of it.
+
+What the words of a refusal mean is read in `refusals`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from ownward.core import BrokenStream, OwnwardError, RateLimited, UpstreamError, UpstreamRefused
+from ownward.gateway.calling.refusals import asks_for_less, is_unpaid, wait_of
+from ownward.gateway.calling.sink import Refusal, Retry
+from ownward.gateway.errors import UpstreamCredentials, UpstreamUnpaid
+from ownward.upstreams import Response, Spliced, UsageTap
+
+if TYPE_CHECKING:
+    from ownward.gateway.calling.attempt import Attempt
+
+_MOST_BODY_BYTES = 1 << 20
+_MOST_BODY_S = 5.0  # another upstream may be waiting to be asked
+
+_ERRORS = 400
+_CREDENTIALS = frozenset({401, 403})
+"""What says something of our key, and nothing of the request."""
+_RATE_LIMITED = 429
+_SERVER_FAULTS = 500
+_NOT_IMPLEMENTED = 501  # says something of the request, not of the upstream's health
+_RETRIED = frozenset({401, 403, 404, 405, 407, 408, 409, 410, 413, 421, 425, 429})
+"""What says something of this upstream (its address, how much it takes, a lock, the moment), and may not of another."""
+_OF_THE_BODY = frozenset({400, 422})
+_LAST_STATUS = 599
+_MAY_HAVE_WORKED = frozenset({408, 504, 522, 524})
+"""Statuses by which a proxy gives up waiting: the work behind it may have been done and charged."""
+
+_LONGEST_WORDS = 300
+_TITLE = re.compile(rb"<title>([^<]{1,400})</title>", re.IGNORECASE)
+
+
+class RefusedCall:
+    """An attempt that was answered with a status other than those of success."""
+
+    __slots__ = ("_attempt", "_gateway", "_response", "_spliced", "_status", "_target")
+
+    def __init__(self, attempt: Attempt, response: Response, spliced: Spliced) -> None:
+        """Begin, with the head read."""
+        self._attempt = attempt
+        self._gateway = attempt.exchange.gateway
+        self._target = attempt.target
+        self._response = response
+        self._spliced = spliced
+        self._status = response.status
+
+    async def run(self) -> None:
+        """Settle what it cost, learn what it says of the upstream, and tell the client, if it is of the request.
+
+        Raises: Retry, if another upstream may do better; BrokenStream, if its status is none.
+        """
+        gateway, key, status = self._gateway, self._target.key, self._status
+        if status > _LAST_STATUS:
+            raise BrokenStream(f"upstream {self._target.name!r} answered with the status {status}, which is none")
+        body = await self._read()
+        self._settle(body)
+        if is_unpaid(status, body):
+            unpaid = self._unpaid("no credit left, or reached a limit on its spending")
+            gateway.learn_unpaid(key, unpaid)
+            raise Retry(unpaid)
+        if asks_for_less(status, body):
+            too_little = self._unpaid("too little credit for this request")
+            gateway.learn_success(key)
+            gateway.counting.call_failed(key, too_little.kind)
+            raise Retry(too_little)
+        wait_s = wait_of(self._response, body, now=gateway.clock.now())
+        error = self._error(wait_s)
+        self._learn(error, wait_s)
+        refusal = self._refusal(body)
+        if status in _CREDENTIALS:
+            raise Retry(error)
+        if status >= _SERVER_FAULTS or status in _RETRIED or status < _ERRORS:
+            content_type = refusal[1]
+            if content_type.startswith(b"application/json") and status >= _ERRORS and body:
+                raise Retry(error, answer=refusal)
+            raise Retry(self._error(wait_s, words=_find_words(content_type, body)))
+        if status in _OF_THE_BODY and b"stream_options" in body and self._adds_stream_options():
+            # Some servers (Mistral's) refuse members that they do not know, and tell usage in streams all the same.
+            gateway.refuses_stream_options.add(key)
+            raise Retry(error, answer=refusal, asks_again=True)
+        await self._attempt.sink.answer(*refusal)
+
+    async def _read(self) -> bytes:
+        """Return its body, which must not quote our key; none where it is too long, or comes too slowly."""
+        try:
+            body = await self._attempt.read_rest(_MOST_BODY_BYTES, most_s=_MOST_BODY_S)
+        except UpstreamError:
+            return b""
+        return self._target.hide_key(body)
+
+    def _settle(self, body: bytes) -> None:
+        entry, status = self._attempt.entry, self._status
+        tap = entry.tap = UsageTap(self._attempt.endpoint.dialect, False)  # noqa: FBT003 - as its owner reads it
+        tap.feed(body)
+        tap.finish()
+        if tap.usage is not None:
+            entry.settle_by_tap(status)
+        elif status in _MAY_HAVE_WORKED:
+            entry.settle_unsettled(f"it answered {status}", status=status)
+        else:
+            entry.settle_failed(f"it answered {status}", status=status)
+
+    def _learn(self, error: OwnwardError, wait_s: float | None) -> None:
+        gateway, key, status = self._gateway, self._target.key, self._status
+        if status == _RATE_LIMITED:
+            gateway.learn_wait(key, wait_s)
+        elif (status >= _SERVER_FAULTS and status != _NOT_IMPLEMENTED) or status in _CREDENTIALS:
+            gateway.learn_failure(key, error)
+        else:
+            gateway.learn_success(key)
+
+    def _refusal(self, body: bytes) -> Refusal:
+        """Return the upstream's own words, in the client's dialect."""
+        attempt, hide_key = self._attempt, self._target.hide_key
+        headers = [(name, hide_key(value)) for name, value in attempt.headers_for_client()]
+        if attempt.crossed is None:
+            content_type = self._response.header(b"content-type") or b"application/json"
+            return self._status, hide_key(content_type), headers, body
+        status, translated = attempt.crossed.error(self._status, body)
+        return status, b"application/json", headers, translated
+
+    def _adds_stream_options(self) -> bool:
+        """Tell whether this call asked for usage on our behalf, and not on its client's."""
+        spliced = self._spliced
+        return spliced.adds_usage or (self._attempt.crossed is not None and spliced.asked_usage)
+
+    def _unpaid(self, left: str) -> UpstreamUnpaid:
+        variable = self._target.upstream.api_key_env
+        return UpstreamUnpaid(
+            f"the account at upstream {self._target.name!r} has {left}: it answered {self._status}",
+            next_step=f"See to the credit of the account behind {variable}" if variable else "See to its credit",
+        )
+
+    def _error(self, wait_s: float | None, *, words: str | None = None) -> OwnwardError:
+        """Return what to say of it; `words` are the upstream's own, which are for the client alone."""
+        name, status = self._target.name, self._status
+        said = f"It says: {words}" if words else None
+        variable = self._target.upstream.api_key_env
+        if status in _CREDENTIALS:
+            return UpstreamCredentials(
+                f"upstream {name!r} does not accept this gateway's key: it answered {status}",
+                next_step=f"Check the environment variable {variable}" if variable else "Name its key in api_key_env",
+            )
+        if status == _RATE_LIMITED:
+            asks = "" if wait_s is None else f" and asks to wait {wait_s:g} s"
+            return RateLimited(f"upstream {name!r} answered 429{asks}", retry_after_s=wait_s)
+        if status < _ERRORS:
+            return UpstreamError(
+                f"upstream {name!r} answered {status}, and redirects are not followed",
+                next_step="Write the address that it answers at as the upstream's url in the plan",
+            )
+        if status >= _SERVER_FAULTS:
+            fault = UpstreamError(f"upstream {name!r} answered {status}", allowed=said)
+            fault.retry_after_s = wait_s
+            return fault
+        return UpstreamRefused(f"upstream {name!r} answered {status}", status=status, allowed=said)
+
+
+def _find_words(content_type: bytes, body: bytes) -> str | None:
+    """Return what an error says that is no JSON: the first words of a text, the title of a page."""
+    if content_type.startswith(b"text/html"):
+        found = _TITLE.search(body)
+        body = found[1] if found is not None else b""
+    elif not content_type.startswith(b"text/"):
+        return None
+    words = " ".join(body[: 4 * _LONGEST_WORDS].decode("utf-8", "replace").split())
+    return "".join(sign for sign in words if sign.isprintable())[:_LONGEST_WORDS] or None
