@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from math import inf
 from typing import Protocol, Self
 
 from ownward.core import BrokenStream, OwnwardError, UpstreamTimeout
@@ -49,6 +50,7 @@ class Response:
         "_alarm",
         "_buffer",
         "_channel",
+        "_ends_at",
         "_failure",
         "_fed_at",
         "_gathering",
@@ -101,6 +103,7 @@ class Response:
         self._alarm: Alarm | None = None
         self._unpacker: Unpacker | None = None
         self._wake_at = self._wait_limit_s = 0.0
+        self._ends_at = inf
 
     def header(self, name: bytes) -> bytes | None:
         """Return the first value of a header, asked for in lower case."""
@@ -165,11 +168,10 @@ class Response:
         self._resume()
 
     def expect_end(self, within_s: float) -> None:
-        """Wait for no further byte longer than this: what there was to say has been said."""
-        self._stall_s = min(self._stall_s, within_s)
-        self._wake_at = self._loop.time() + self._stall_s
+        """Wait no longer than this, whatever still comes: what there was to say has been said."""
+        self._ends_at = min(self._ends_at, self._loop.time() + within_s)
         if self._alarm is not None and self._waiter is not None:
-            self._alarm.set(self._wake_at, self)
+            self._alarm.set(self._ends_at, self)
 
     def gather(self, gathering: Gathering) -> None:
         """From here on, where many events come, have this stream read now and then."""
@@ -373,7 +375,7 @@ class Response:
         self._wake_at = self._loop.time() + limit_s
         if self._alarm is None:
             self._alarm = Alarm(self._loop)
-        self._alarm.set(self._wake_at, self)
+        self._alarm.set(min(self._wake_at, self._ends_at), self)
         self._waiter = self._loop.create_future()
         return self._waiter
 
@@ -394,11 +396,12 @@ class Response:
         """Give up waiting, if the time is up and this is no pause that was asked for."""
         if self._waiter is None or self._waiter.done() or self._alarm is None:
             return
-        limit_s = self._wait_limit_s
+        now, limit_s = self._loop.time(), self._wait_limit_s
         if self._is_held_up or self._is_resting:
-            self._wake_at = self._loop.time() + limit_s
-        if self._loop.time() < self._wake_at:
-            self._alarm.set(self._wake_at, self)
+            self._wake_at = now + limit_s
+        rings_at = min(self._wake_at, self._ends_at)
+        if now < rings_at:
+            self._alarm.set(rings_at, self)
             return
         channel = self._channel
         waited_for = "further byte" if self.status else "head of an answer"

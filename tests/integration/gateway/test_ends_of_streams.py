@@ -180,6 +180,26 @@ def test_done_behind_the_last_word_is_passed_on(lab, start, path):
 
 
 @EVERY_PATH
+@pytest.mark.usefixtures("_soon")
+def test_a_stream_ends_soon_behind_its_last_word_though_its_upstream_goes_on_with_comments(lab, start, path):
+    async def goes_on(_reader, writer):
+        while True:
+            writer.write(lab.chunk(b": still here\n\n"))
+            await writer.drain()
+            await asyncio.sleep(0.03)
+
+    async def main():
+        async with lab.Scripted(streaming(lab, BEGUN[path], ENDED[path], then=goes_on)) as upstream:
+            async with start(lab.plan_of(tier(lab, "a", upstream.base_url, path))) as running:
+                answer = await asyncio.wait_for(running.ask(path, asked(path)), 5)
+                assert answer.body.replace(b": still here\n\n", b"") == BEGUN[path] + ENDED[path]
+                (row,) = await running.rows()
+                assert (row["state"], row["input_tokens"], row["output_tokens"]) == ("settled", 10, 2)
+
+    asyncio.run(main())
+
+
+@EVERY_PATH
 def test_a_stream_that_is_over_before_it_said_anything_is_asked_for_elsewhere(lab, start, path):
     async def main():
         nothing = streaming(lab, b"data: [DONE]\n\n", then=ends)

@@ -7,7 +7,6 @@ The intent is committed before anything is sent; what became of the call is sett
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -26,9 +25,6 @@ if TYPE_CHECKING:
     from ownward.gateway.calling.served import Served
     from ownward.gateway.endpoints import Endpoint
     from ownward.gateway.placing.routing import Target
-
-_HEARD_OUT_S = 0.08
-"""A client's leaving ends its upstream's call within 100 ms."""
 
 _BETA = "beta=true"
 """What Anthropic's client adds to the address of what is in trial there; nothing else of a query travels on."""
@@ -195,7 +191,6 @@ class Attempt:
             raise
         except asyncio.CancelledError:
             gateway.learn_nothing(target.key)
-            await self._hear_out()
             if not entry.is_settled and entry.tap is not None and entry.tap.is_complete:
                 # Clients leave at `[DONE]`, before the upstream's connection ends: nothing is in doubt then.
                 entry.settle_by_tap(entry.status)
@@ -204,23 +199,6 @@ class Attempt:
                 who = "it was cancelled" if entry.is_beaten else who
                 entry.settle_unsettled(f"{who} after {entry.progress()}")
             raise
-
-    async def _hear_out(self) -> None:
-        """Read what an answer says behind its finish, where a client left at that: its usage, and its last word.
-
-        Nothing is generated for nobody meanwhile. What does not come at once is not waited for.
-        """
-        tap, response = self.entry.tap, self._response
-        if tap is None or response is None or not tap.is_stream or tap.finish_reason is None or tap.is_complete:
-            return
-        if not self.exchange.client.is_gone or self.entry.is_settled:
-            return
-        with contextlib.suppress(TimeoutError, UpstreamError, asyncio.CancelledError):
-            async with asyncio.timeout(_HEARD_OUT_S):
-                response.go_on()
-                while not tap.has_last_word and (more := await response.next_chunk()):
-                    tap.feed(more)
-                tap.finish()
 
     async def read_rest(self, limit_bytes: int, *, most_s: float = inf) -> bytes:
         """Return the rest of an answer of which the client has nothing yet, within `most_s` and the request's deadline.
