@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 
@@ -612,3 +613,71 @@ def test_what_openai_takes_and_anthropic_refuses_by_its_form_alone_is_written_as
     assert body["messages"][2]["content"][1] == empty  # there is nothing else that this user says
     schemas = [{"type": "object"}, {"type": "object", "anyOf": []}]
     assert [tool["input_schema"] for tool in body["tools"]] == schemas
+
+
+def test_texts_that_are_blank_are_left_out_where_anthropic_refuses_them():
+    blank, said = {"type": "text", "text": " \n"}, {"type": "text", "text": "a "}
+    only_blank = {"role": "assistant", "content": "\n\n"}
+    body, _ = to_messages(chat(USER, {**CALLED, "content": "\n\n"}, RESULT, only_blank, chat_user(blank, said)))
+    assert [block["type"] for block in body["messages"][1]["content"]] == ["tool_use"]
+    assert [message["role"] for message in body["messages"]] == ["user", "assistant", "user"]
+    assert body["messages"][2]["content"][1:] == [said]
+
+
+def chat_user(*parts):
+    return {"role": "user", "content": [*parts]}
+
+
+def test_system_messages_in_a_row_are_one_for_anthropic_which_takes_no_two():
+    developer = {"role": "developer", "content": "be brief"}
+    body, _ = to_messages(chat(USER, {"role": "system", "content": "be kind"}, developer))
+    texts = [{"type": "text", "text": text} for text in ("be kind", "be brief")]
+    assert body["messages"] == [USER, {"role": "system", "content": texts}]
+
+
+def test_a_long_name_of_who_asks_is_told_by_its_hash():
+    for name, told in (("a" * 64, "a" * 64), ("a" * 65, hashlib.sha256(b"a" * 65).hexdigest())):
+        body, _ = to_chat({"model": "m", "messages": [USER], "max_tokens": 9, "metadata": {"user_id": name}})
+        assert body["user"] == told
+
+
+OPEN = {"type": "object", "properties": {"x": {"type": "integer"}}}
+CLOSED = {**OPEN, "additionalProperties": False}
+FREE = {"type": "object"}
+LOOSE = {**OPEN, "additionalProperties": True}
+
+
+@pytest.mark.parametrize(
+    ("schema", "told"),
+    [
+        (OPEN, CLOSED),
+        (LOOSE, LOOSE),
+        (FREE, FREE),
+        ({**OPEN, "patternProperties": {}}, {**OPEN, "patternProperties": {}}),
+        (
+            {"type": "array", "items": OPEN, "$defs": {"a": OPEN}},
+            {"type": "array", "items": CLOSED, "$defs": {"a": CLOSED}},
+        ),
+        ({"anyOf": [OPEN, {"type": "null"}]}, {"anyOf": [CLOSED, {"type": "null"}]}),
+        (
+            {"type": "object", "properties": {"not": OPEN, "a": FREE}},
+            {"type": "object", "properties": {"not": CLOSED, "a": FREE}, "additionalProperties": False},
+        ),
+        ({"allOf": [OPEN]}, {"allOf": [CLOSED]}),
+        ({"allOf": [OPEN, LOOSE]}, {"allOf": [OPEN, LOOSE]}),
+        ({"anyOf": [OPEN, {"not": OPEN}]}, {"anyOf": [OPEN, {"not": OPEN}]}),
+        ({**OPEN, "allOf": [OPEN]}, {**OPEN, "allOf": [OPEN]}),
+    ],
+)
+def test_the_objects_of_a_schema_are_closed_for_anthropic_where_an_answer_follows_the_open_one_as_well(schema, told):
+    form = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
+    body, _ = to_messages(chat(response_format=form))
+    assert body["output_config"]["format"]["schema"] == told
+
+
+def test_a_schema_nested_too_deeply_to_be_closed_is_told_as_it_is():
+    schema: dict = OPEN
+    for _ in range(200):
+        schema = {"type": "array", "items": {"anyOf": [schema]}}
+    body, _ = to_messages(chat(response_format={"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}))
+    assert body["output_config"]["format"]["schema"] == schema

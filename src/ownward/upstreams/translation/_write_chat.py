@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from ownward.upstreams.translation._reasoning import placed, write_chat_reasonin
 LimitName = Literal["max_tokens", "max_completion_tokens"]
 ERROR_WORD = "Error: "
 """What stands before the text of a result that is an error: chat messages have no flag for it."""
+_LONGEST_USER = 64  # characters; Anthropic takes 256, and its coding agent sends more than 128
 
 
 def write_chat(asked: Asked, report: Report, *, limit_name: LimitName) -> dict[str, Any]:
@@ -41,7 +43,7 @@ def write_chat(asked: Asked, report: Report, *, limit_name: LimitName) -> dict[s
     if asked.thinking is not None:
         _write_thinking(asked, body, report)
     if asked.user is not None:
-        body["user"] = asked.user
+        body["user"] = _shortened(asked.user)
     if asked.verbosity is not None:
         body["verbosity"] = asked.verbosity
     if asked.service_tier not in {None, "auto"}:
@@ -49,6 +51,11 @@ def write_chat(asked: Asked, report: Report, *, limit_name: LimitName) -> dict[s
     if asked.cache is not None:
         report.drop("cache_control")
     return body
+
+
+def _shortened(user: str) -> str:
+    """Return who the request is made for as OpenAI takes it: longer names by their hash, as it recommends."""
+    return user if len(user) <= _LONGEST_USER else hashlib.sha256(user.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _write_form(asked: Asked, body: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from ownward.upstreams.translation._core import Asked, Call, File, Image, Part, 
 from ownward.upstreams.translation._json import read_json
 from ownward.upstreams.translation._members import Report, shown
 from ownward.upstreams.translation._reasoning import write_block
+from ownward.upstreams.translation._schemas import closed
 
 _EFFORTS = frozenset({"low", "medium", "high", "xhigh", "max"})
 _HIGHEST_TEMPERATURE = 1
@@ -79,7 +80,7 @@ def _write_output(asked: Asked, body: dict[str, Any], report: Report) -> None:
         why = "the upstream's dialect has no JSON without a schema: send a json_schema"
         report.refuse(asked.place("is_json"), why)
     if asked.schema is not None:
-        schema = dict(asked.schema.schema)
+        schema = closed(asked.schema.schema)  # an answer that says nothing more follows the open schema as well
         if asked.schema.description is not None and "description" not in schema:
             schema["description"] = asked.schema.description  # the model reads it there as well
         if asked.schema.name is not None:
@@ -144,12 +145,12 @@ def _cached(block: dict[str, Any], cache: Mapping[str, Any] | None) -> dict[str,
 def _write_text_or_blocks(texts: Sequence[Text]) -> str | list[dict[str, Any]]:
     if len(texts) == 1 and texts[0].cache is None:
         return texts[0].text
-    return [_cached({"type": "text", "text": text.text}, text.cache) for text in _without_empty(texts)]
+    return [_cached({"type": "text", "text": text.text}, text.cache) for text in _without_blank(texts) or texts[:1]]
 
 
-def _without_empty(parts: Sequence[_Part]) -> Sequence[_Part]:
-    """Return what is said without texts of no length, which the dialect refuses, unless nothing else is said."""
-    return [part for part in parts if not isinstance(part, Text) or part.text] or parts[:1]
+def _without_blank(parts: Sequence[_Part]) -> Sequence[_Part]:
+    """Return what is said without texts that are blank, which the dialect refuses."""
+    return [part for part in parts if not isinstance(part, Text) or part.text.strip()]
 
 
 def _write_turns(asked: Asked, report: Report) -> list[dict[str, Any]]:
@@ -164,6 +165,8 @@ def _write_turns(asked: Asked, report: Report) -> list[dict[str, Any]]:
             messages[-1]["content"] += content
         elif turn.role == "user" and previous == "tool":
             messages[-1]["content"] += content  # results come first in the message that answers a call
+        elif turn.role == "system" and previous == "system":
+            messages[-1]["content"] += content  # the dialect takes no two of them in a row
         else:
             role = "user" if turn.role == "tool" else turn.role
             messages.append({"role": role, "content": content})
@@ -187,7 +190,8 @@ def _id_of(call_id: str) -> str:
 
 def _write_turn(turn: Turn, report: Report, *, is_running: bool) -> list[dict[str, Any]]:
     blocks = []
-    for part in _without_empty(turn.parts):
+    said = _without_blank(turn.parts)
+    for part in said if turn.role == "assistant" else said or turn.parts[:1]:
         if isinstance(part, Reasoning) and not may_carry(part, to_anthropic=True, is_running=is_running, report=report):
             continue
         if isinstance(part, Call) and _object_in(part.arguments) is None:
@@ -231,7 +235,7 @@ def _write_block(part: Part) -> dict[str, Any]:
             if len(part.parts) == 1 and isinstance(part.parts[0], Text) and part.parts[0].cache is None:
                 result["content"] = part.parts[0].text
             elif part.parts:
-                result["content"] = [_write_block(inner) for inner in _without_empty(part.parts)]
+                result["content"] = [_write_block(inner) for inner in _without_blank(part.parts) or part.parts[:1]]
             if part.is_error:
                 result["is_error"] = True
             return _cached(result, part.cache)
