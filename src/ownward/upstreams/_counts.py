@@ -136,11 +136,17 @@ def _without_summaries(usage: Json) -> Usage | None:
     cached = _part(usage, "cache_read_input_tokens") or 0
     parts = _object(usage, "cache_creation")
     for_an_hour = _part(parts, "ephemeral_1h_input_tokens") or 0
+    for_minutes = _part(parts, "ephemeral_5m_input_tokens") or 0
     stored = _part(usage, "cache_creation_input_tokens")
     if stored is None:  # some servers state the parts alone
-        stored = for_an_hour + (_part(parts, "ephemeral_5m_input_tokens") or 0)
-    if min(cached, stored, for_an_hour) < 0:
+        stored = for_an_hour + for_minutes
+    if min(cached, stored, for_an_hour, for_minutes) < 0:
         return None
+    if stored > for_an_hour + for_minutes and for_an_hour:
+        # A stream states the parts at its start, and what tools that the provider runs added in the sum at its end.
+        if for_minutes:
+            return None  # nothing says how long the rest is kept
+        for_an_hour = stored
     thought = _whole(_object(usage, "output_tokens_details"), "thinking_tokens")
     return _checked(
         input_tokens=read + cached + stored,

@@ -47,6 +47,7 @@ class UsageTap:
     `response.completed`), or a body not streamed was whole; a chat stream that ended
     cleanly after its `finish_reason` is whole too, as some servers leave `[DONE]` out.
     `[DONE]` is no last word of a stream whose events have types, before one of them says how it ended.
+    `is_choiceless`: a body has room for choices, and none in it.
     `is_garbled`: an event held what is no JSON object. `content_events` counts
     events that carried content: about one token each with most engines.
     `terms`: what the answer says of how it was served, where that bears on its charge.
@@ -72,6 +73,7 @@ class UsageTap:
         "error",
         "finish_reason",
         "has_content",
+        "is_choiceless",
         "is_complete",
         "is_garbled",
         "is_stream",
@@ -106,6 +108,7 @@ class UsageTap:
         self.is_complete = False
         self.is_garbled = False
         self.has_content = False
+        self.is_choiceless = False
         self.content_events = 0
         self.finish_reason: str | None = None
         self.error: str | None = None
@@ -124,8 +127,8 @@ class UsageTap:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing was said yet: no content, no error, not how it ended, nor what it used."""
-        return not (self.has_content or self.finish_reason or self.error) and self.usage_so_far is None
+        """Whether nothing was said yet: no content, no error, nor how it ended."""
+        return not (self.has_content or self.finish_reason or self.error)
 
     @property
     def usage(self) -> Usage | None:
@@ -356,6 +359,7 @@ class UsageTap:
             for choice in answer.choices:
                 self.finish_reason = text_in(choice.finish_reason) or self.finish_reason
             self.has_content = any(carries_content(choice) for choice in answer.choices)
+            self.is_choiceless = not answer.choices
         elif answer.content or answer.output or bytes(answer.data):
             self.has_content = True
         if answer.status is not None and answer.stop_reason is None and answer.choices is None:

@@ -27,6 +27,7 @@ def event(delta, finish_reason=None, **more):
 
 
 LAST = b"data: " + json.dumps({"id": "x1", "choices": [], "usage": USAGE}).encode() + b"\n\n"
+CHOICELESS = json.dumps({**WHOLE, "choices": []}).encode()
 EVENTS = event({"content": "hello"}) + event({}, "stop") + LAST
 
 
@@ -59,6 +60,11 @@ def good(stream):
         (False, said(b'{"type": "message", "content": []}', content_type="application/json"), "unsettled"),
         (False, said(b"x", content_type="text/plain", status=999), "unsettled"),
         (True, said(b"x", content_type="text/plain", status=777), "unsettled"),
+        (False, said(CHOICELESS, content_type="application/json"), "settled"),
+        (True, said(CHOICELESS, content_type="application/json"), "settled"),
+        (True, said(LAST + b"data: [DONE]\n\n"), "settled"),
+        (True, said(event({"role": "assistant", "content": ""}, "error") + LAST + b"data: [DONE]\n\n"), "settled"),
+        (True, said(event({"role": "assistant"}, "abort")), "unsettled"),
     ],
     ids=[
         "a stream for a whole",
@@ -72,6 +78,11 @@ def good(stream):
         "an answer of the other dialect",
         "999",
         "777",
+        "no choice",
+        "no choice, whole for a stream",
+        "a stream of nothing but usage",
+        "a stream that is given up as it begins",
+        "a stream that is given up as it begins, without usage",
     ],
 )
 def test_an_answer_that_is_none_moves_on_to_the_next_upstream(lab, start, stream, script, state):
@@ -86,6 +97,19 @@ def test_an_answer_that_is_none_moves_on_to_the_next_upstream(lab, start, stream
                 assert (first["state"], second["state"]) == (state, "settled")
                 if state == "settled":
                     assert first["output_tokens"] == 2
+
+    asyncio.run(main())
+
+
+def test_an_answer_without_a_choice_is_passed_on_where_nobody_else_is_left(lab, start):
+    async def main():
+        async with lab.Scripted(said(CHOICELESS, content_type="application/json")) as upstream:
+            async with start(lab.plan_of(lab.tier("a", upstream.base_url))) as running:
+                answer = await running.ask(body=lab.chat())
+                assert (answer.status, answer.body) == (200, CHOICELESS)
+                answer = await running.ask(body=lab.chat(stream=True))
+                assert (answer.status, answer.json["error"]["ownward_kind"]) == (502, "broken_stream")
+                assert [row["state"] for row in await running.rows()] == ["settled", "settled"]
 
     asyncio.run(main())
 

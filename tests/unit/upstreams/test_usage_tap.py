@@ -303,6 +303,30 @@ def test_an_anthropic_stream_is_read_with_its_cached_tokens_moved_inside():
     assert tap.is_complete
 
 
+@pytest.mark.parametrize(
+    ("minutes", "hour", "stored", "read"),
+    [
+        (7, 0, 7, (7, 0)),
+        (7, 0, 30, (30, 0)),
+        (0, 7, 30, (30, 30)),
+        (0, 0, 30, (30, 0)),
+        (3, 4, 7, (7, 4)),
+        (3, 4, 30, None),
+    ],
+)
+def test_what_a_stream_adds_to_a_cache_lasts_as_long_as_what_it_began_with(minutes, hour, stored, read):
+    """Its start states the lifetimes, and its end the sum alone, with what tools of the provider added meanwhile."""
+    parts = {"ephemeral_5m_input_tokens": minutes, "ephemeral_1h_input_tokens": hour}
+    counts = {"input_tokens": 2, "cache_creation_input_tokens": minutes + hour, "cache_creation": parts}
+    start = {"type": "message_start", "message": {"usage": {**counts, "output_tokens": 1}}}
+    end = {"type": "message_delta", "delta": {}, "usage": {"cache_creation_input_tokens": stored, "output_tokens": 5}}
+    tap = tap_over(sse(start, end, {"type": "message_stop"}), "anthropic")
+    if read is None:  # how long the rest is kept is not known, nor its price
+        assert tap.usage is None
+    else:
+        assert tap.usage == usage(2 + stored, 5, cache_write_tokens=read[0], cache_write_1h_tokens=read[1])
+
+
 @pytest.mark.parametrize(("at_start", "at_end"), [(9, 0), (0, 9), (9, 9), (9, None)])
 def test_input_that_an_anthropic_server_states_only_once_is_not_lost(at_start, at_end):
     start = {"type": "message_start", "message": {"usage": {"input_tokens": at_start, "output_tokens": 1}}}

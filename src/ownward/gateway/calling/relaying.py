@@ -10,10 +10,10 @@ import asyncio
 import contextlib
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from ownward.core import BrokenStream, UpstreamError
-from ownward.gateway.calling.sink import Retry
+from ownward.gateway.calling.sink import Refusal, Retry
 from ownward.gateway.calling.whole_as_stream import chat_as_stream
 from ownward.gateway.endpoints import CHAT
 from ownward.gateway.errors import UntranslatedAnswer
@@ -103,11 +103,10 @@ class Relay:
                 allowed=None if tap.error is None else self._quote(tap.error),
                 next_step="It may have charged for them",
             )
-        if tap.has_given_up and crossed is None and not self._is_stream():
-            error = BrokenStream(f"upstream {self._target.name!r} gave its answer up: {tap.finish_reason}")
-            gateway.learn_failure(self._target.key, error)
-            entry.settle_by_tap(response.status)
-            raise Retry(error, answer=(response.status, content_type, self._attempt.headers_for_client(), body))
+        if crossed is None and (tap.is_choiceless or (tap.has_given_up and not self._is_stream())):
+            is_told = not self._is_stream()  # where nobody else is left
+            answer = (response.status, content_type, self._attempt.headers_for_client(), body) if is_told else None
+            self._give_up(tap, answer=answer)
         gateway.learn_success(self._target.key)
         if self._is_stream():
             entry.settle_by_tap(response.status)
@@ -227,8 +226,29 @@ class Relay:
             raise BrokenStream(f"upstream {name!r} began its stream with an error", allowed=self._quote(tap.error))
         if tap.is_garbled:
             raise BrokenStream(f"upstream {name!r} began its stream with an event that is no JSON")
-        if tap.is_complete and tap.is_empty:
-            raise BrokenStream(f"upstream {name!r} ended its stream before it had said anything")
+        if (tap.is_complete and tap.is_empty) or (tap.has_given_up and not tap.has_content):
+            self._give_up(tap)
+
+    def _why_none(self, tap: UsageTap) -> str:
+        name = self._target.name
+        if tap.has_given_up:
+            return f"upstream {name!r} gave its answer up: {tap.finish_reason}"
+        if tap.is_stream:
+            return f"upstream {name!r} ended its stream before it had said anything"
+        return f"upstream {name!r} answered without a choice"
+
+    def _give_up(self, tap: UsageTap, *, answer: Refusal | None = None) -> NoReturn:
+        """Have another upstream asked in the place of one whose answer says nothing; settle what it says it took.
+
+        Raises: Retry.
+        """
+        error = BrokenStream(self._why_none(tap))
+        self._gateway.learn_failure(self._target.key, error)
+        if tap.usage is None:
+            self._entry.settle_unsettled(error.message, status=self._response.status)
+        else:
+            self._entry.settle_by_tap(self._response.status)
+        raise Retry(error, answer=answer)
 
     async def _next_chunk(self, tap: UsageTap) -> bytes:
         """Return the next piece of the stream; empty at its end, which is also whatever follows its last word.
