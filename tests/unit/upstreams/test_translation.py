@@ -105,14 +105,23 @@ def test_an_allowed_tool_that_is_none_of_the_tools_is_refused():
 
 
 @pytest.mark.parametrize("turn_is_over", [False, True])
-def test_reasoning_of_another_provider_is_refused_while_its_turn_runs_and_left_out_after_it(turn_is_over):
+def test_reasoning_signed_by_another_provider_is_refused_while_its_turn_runs_and_left_out_after_it(turn_is_over):
     end = [{"role": "assistant", "content": "x"}, USER] if turn_is_over else []
-    body = chat(USER, {**CALLED, "reasoning_content": "t"}, RESULT, *end)
+    signed = {"type": "reasoning.text", "text": "t", "signature": "s", "format": "google-gemini-v1"}
+    body = chat(USER, {**CALLED, "reasoning_details": [signed]}, RESULT, *end)
     if not turn_is_over:
-        assert refused(body).fields == ("messages[1].reasoning_content",)
+        assert refused(body).fields == ("messages[1].reasoning_details[0]",)
         return
     told, made = to_messages(body)
     assert "thinking" not in json.dumps(told)
+    assert made.dropped == ("messages[1].reasoning_details[0]",)
+
+
+@pytest.mark.parametrize("turn_is_over", [False, True])
+def test_words_of_reasoning_that_nobody_signed_are_left_out_for_anthropic_and_named(turn_is_over):
+    end = [{"role": "assistant", "content": "x"}, USER] if turn_is_over else []
+    told, made = to_messages(chat(USER, {**CALLED, "reasoning_content": "t"}, RESULT, *end))
+    assert [block["type"] for block in told["messages"][1]["content"]] == ["tool_use"]
     assert made.dropped == ("messages[1].reasoning_content",)
 
 

@@ -83,8 +83,10 @@ def may_carry(item: Reasoning, *, to_anthropic: bool, is_running: bool, report: 
     """Return whether reasoning goes to an upstream; what cannot is refused, or left out where its turn is over.
 
     Upstreams need reasoning while a turn runs, that is between a tool's call and the answer to its result; of
-    finished turns it is a help at most, and Anthropic's own service leaves it out for several models.
+    finished turns it is a help at most, and Anthropic's own service leaves it out for several models. Words that
+    nobody signed it cannot take, and many a chat client sends back nothing but the words of what it signed.
     """
+    is_unsigned = item.signature is None and item.redacted is None
     if to_anthropic:
         is_readable = item.signer == "anthropic"
         why = "reasoning that comes from another provider cannot be given to the upstream"
@@ -97,7 +99,7 @@ def may_carry(item: Reasoning, *, to_anthropic: bool, is_running: bool, report: 
             report.drop(f"{item.path}.signature")
     if is_readable:
         return True
-    if is_running:
+    if is_running and not (to_anthropic and is_unsigned):
         report.refuse(item.path, why)
     else:
         report.drop(item.path)
