@@ -107,10 +107,10 @@ def _close(book: ledger.Ledger) -> None:
 @hypothesis.settings(max_examples=60, deadline=None)
 @given(steps)
 def test_what_passes_through_the_journal_is_what_is_written_at_once(taken: list[tuple[str, str, Any]]) -> None:
-    settings = {"_SLOW_S": 60.0, "_OFTEN": 1, "_OFTEN_S": 0.0, "_POST_S": 0.005}
+    settings = {"_writer._SLOW_S": 60.0, "_writer._OFTEN": 1, "_writer._OFTEN_S": 0.0, "_writing_thread._POST_S": 0.005}
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as patches:
         for name, value in settings.items():
-            patches.enter_context(patch(f"ownward.ledger._writer.{name}", value))
+            patches.enter_context(patch(f"ownward.ledger.{name}", value))
         journaled = asyncio.run(play(Path(folder) / "a.db", taken))
         with patch.object(Journal, "enter", lambda *_: False):
             direct = asyncio.run(play(Path(folder) / "b.db", taken))

@@ -25,7 +25,7 @@ from ownward.ledger import BudgetCheck, BudgetSpent, Outcome
 from ownward.ledger._commits import Committer
 from ownward.ledger._journal import find_journals
 from ownward.ledger._sqlite_connections import SqliteConnection
-from ownward.ledger._writer import Writer
+from ownward.ledger._writing_thread import WritingThread
 
 
 async def until(condition: object) -> None:
@@ -36,7 +36,7 @@ async def until(condition: object) -> None:
 
 
 def test_a_call_is_noted_first_and_in_the_tables_a_moment_later(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ownward.ledger._writer._POST_S", 0.2)
+    monkeypatch.setattr("ownward.ledger._writing_thread._POST_S", 0.2)
 
     async def main() -> None:
         with ledger.open(path) as book:
@@ -80,8 +80,8 @@ def test_a_request_whose_id_another_may_have_is_not_noted(path: Path) -> None:
 
 
 def test_a_journal_in_which_nobody_notes_is_removed_and_made_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ownward.ledger._writer._POST_S", 0.01)
-    monkeypatch.setattr("ownward.ledger._writer._IDLE_POSTS", 2)
+    monkeypatch.setattr("ownward.ledger._writing_thread._POST_S", 0.01)
+    monkeypatch.setattr("ownward.ledger._writing_thread._IDLE_POSTS", 2)
     monkeypatch.setattr("ownward.ledger._writer._OFTEN_S", 0.0)
 
     async def main() -> None:
@@ -113,7 +113,7 @@ def test_a_full_journal_leaves_calls_to_the_tables(path: Path, monkeypatch: pyte
 
 
 def test_both_halves_are_written_by_turns(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ownward.ledger._writer._POST_S", 0.005)
+    monkeypatch.setattr("ownward.ledger._writing_thread._POST_S", 0.005)
 
     async def main() -> None:
         with ledger.open(path) as book:
@@ -157,8 +157,8 @@ def test_a_killed_process_loses_nothing_that_is_in_the_journal(path: Path) -> No
 import asyncio, os, sys
 sys.path[:0] = {sys.path!r}
 from test_journal import *
-from ownward.ledger import _writer
-_writer._POST_S, _writer._SLOW_S, _writer._OFTEN = 3600.0, 60.0, 1
+from ownward.ledger import _writer, _writing_thread
+_writing_thread._POST_S, _writer._SLOW_S, _writer._OFTEN = 3600.0, 60.0, 1
 async def main():
     book = ledger.open({str(path)!r})
     await warm(book)
@@ -309,7 +309,7 @@ def test_a_bound_beyond_what_a_table_holds_is_refused_before_anything_is_sent(pa
 def test_the_first_budget_ends_all_noting_and_counts_what_was_noted(
     path: Path, monkeypatch: pytest.MonkeyPatch, is_other: bool
 ) -> None:
-    monkeypatch.setattr("ownward.ledger._writer._POST_S", 0.05)
+    monkeypatch.setattr("ownward.ledger._writing_thread._POST_S", 0.05)
     budget = BudgetCheck(
         kind="workload", name="w", limit_picousd=100, starts_at=NOW - timedelta(days=1), ends_at=NOW + timedelta(days=1)
     )
@@ -369,7 +369,7 @@ def test_a_row_that_the_tables_refuse_takes_no_other_with_it(path: Path, caplog:
 def test_the_thread_copies_no_pages_unless_a_row_is_refused(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("ownward.ledger._writer._POST_S", 0.02)
+    monkeypatch.setattr("ownward.ledger._writing_thread._POST_S", 0.02)
     said: list[str] = []
     execute = SqliteConnection.execute
 
@@ -401,16 +401,16 @@ def test_the_thread_copies_no_pages_unless_a_row_is_refused(
 
 
 def test_the_thread_rests_between_rows_and_lets_the_event_loop_run(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ownward.ledger._writer._POST_S", 0.05)
+    monkeypatch.setattr("ownward.ledger._writing_thread._POST_S", 0.05)
     monkeypatch.setattr("ownward.ledger._statements._ROWS_BETWEEN_RESTS", 4)
     rests: list[str] = []
-    rest = Writer._rest
+    rest = WritingThread._rest
 
-    def note_rest(writer: Writer) -> None:
+    def note_rest(writer: WritingThread) -> None:
         rests.append(threading.current_thread().name)
         rest(writer)
 
-    monkeypatch.setattr(Writer, "_rest", note_rest)
+    monkeypatch.setattr(WritingThread, "_rest", note_rest)
 
     async def main() -> None:
         with ledger.open(path) as book:
@@ -438,7 +438,7 @@ def test_a_journal_of_another_version_is_told_and_kept(path: Path) -> None:
 def test_who_may_not_write_waits_until_a_running_process_has_posted(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ownward.ledger._writer._POST_S", 0.2)
+    monkeypatch.setattr("ownward.ledger._writing_thread._POST_S", 0.2)
 
     async def main() -> None:
         with ledger.open(path) as book, ledger.open(path, is_read_only=True) as other:

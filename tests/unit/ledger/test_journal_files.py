@@ -273,7 +273,7 @@ def test_a_child_that_was_forked_does_not_seem_to_note(tmp_path: Path) -> None:
 
 
 def test_the_first_budget_asks_all_processes_at_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ownward.ledger._writer._POST_S", 0.3)
+    monkeypatch.setattr("ownward.ledger._writing_thread._POST_S", 0.3)
 
     async def main() -> None:
         with ExitStack() as books:
@@ -344,7 +344,7 @@ def test_a_copy_of_a_ledger_and_its_journal_finds_all(path: Path, tmp_path: Path
 def test_threads_that_settle_while_the_event_loop_notes_lose_nothing(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ownward.ledger._writer._POST_S", 0.002)
+    monkeypatch.setattr("ownward.ledger._writing_thread._POST_S", 0.002)
 
     async def main() -> None:
         begun: list[str] = []
@@ -416,7 +416,7 @@ def test_closing_after_a_fault_puts_what_is_noted_into_the_tables(path: Path) ->
         with ledger.open(path) as book:
             await warm(book)
             await begin(book, "a")
-            book._writer._note_failure(LedgerError("the disk was full for a moment"))
+            book._writer._thread._note_failure(LedgerError("the disk was full for a moment"))
             assert noted(path) == 1
 
     asyncio.run(main())
@@ -502,7 +502,7 @@ def test_no_journal_is_opened_where_another_process_has_opened_a_budget_meanwhil
     with ledger.open(path) as book, ledger.open(path) as other:
         asyncio.run(begin(book, "a"))
         other.open_budgets([BUDGET])
-        book._run(book._writer._committer.open_journal)
+        book._run(book._writer._thread._committer.open_journal)
         assert find_journals(path) == {}
         asyncio.run(begin(book, "b"))
         (state,) = other.query_budgets([BUDGET])
@@ -539,7 +539,7 @@ def test_nothing_is_noted_while_the_tables_cannot_be_written(path: Path) -> None
             await warm(book)
             await begin(book, "a")
             assert noted(path) == 1
-            book._writer._note_failure(LedgerError("the disk was full for a moment"))
+            book._writer._thread._note_failure(LedgerError("the disk was full for a moment"))
             await begin(book, "b")
             assert (noted(path), book.is_failing) == (0, False)
             await begin(book, "c")

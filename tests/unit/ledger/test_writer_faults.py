@@ -81,7 +81,7 @@ def test_a_full_disk_fails_every_begin(tmp_path: Path, disk: Disk) -> None:
 
 
 def test_settlements_are_kept_over_a_full_disk(tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ownward.ledger._writer._RETRY_S", 0.01)
+    monkeypatch.setattr("ownward.ledger._writing_thread._RETRY_S", 0.01)
     numbers = range(200)
     with ledger.open(tmp_path / "ledger.db") as book:
         assert begin(book, *numbers) == [()] * len(numbers)
@@ -125,7 +125,7 @@ def test_a_queue_of_unwritable_settlements_is_bounded(tmp_path: Path, disk: Disk
 
     with pytest.raises(LedgerError, match="full"):
         settle_for_long()
-    assert len(book._writer._kept) + book.queue_depth < 5_000
+    assert len(book._writer._thread.kept) + book.queue_depth < 5_000
     with pytest.raises(LedgerError):
         book.close()
     opened.close()
@@ -170,7 +170,7 @@ def test_one_event_per_batch_reaches_the_loop(tmp_path: Path) -> None:
             return original(*args, **options)  # type: ignore[arg-type]
 
         loop.call_soon_threadsafe = counted  # type: ignore[assignment,method-assign]
-        from ownward.ledger._writer import Entry
+        from ownward.ledger._entries import Entry
 
         await asyncio.gather(*(book._writer.wait_for(Entry()) for _ in range(1_000)))
 
@@ -183,7 +183,7 @@ def test_one_event_per_batch_reaches_the_loop(tmp_path: Path) -> None:
 def test_a_file_that_is_removed_or_replaced_while_it_is_open_is_noticed_and_nothing_more_is_begun(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, becomes: str
 ) -> None:
-    monkeypatch.setattr("ownward.ledger._writer._HEARTBEAT_INTERVAL_S", 0.02)
+    monkeypatch.setattr("ownward.ledger._writing_thread._HEARTBEAT_INTERVAL_S", 0.02)
     path = tmp_path / "ledger.db"
     with ledger.open(path) as book:
         assert begin(book, 1) == [()]
@@ -207,7 +207,7 @@ def test_a_file_that_is_removed_or_replaced_while_it_is_open_is_noticed_and_noth
 
 
 def test_a_file_that_is_put_back_is_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ownward.ledger._writer._HEARTBEAT_INTERVAL_S", 0.02)
+    monkeypatch.setattr("ownward.ledger._writing_thread._HEARTBEAT_INTERVAL_S", 0.02)
     path = tmp_path / "ledger.db"
     with ledger.open(path) as book:
         assert begin(book, 1) == [()]
