@@ -49,6 +49,7 @@ async def serve_with_workers(
         )
         stopping = asyncio.Event()
         reloads: set[asyncio.Task[None]] = set()
+        in_turn = asyncio.Lock()  # of two reloads the later one reads the file later, and holds
         loop = asyncio.get_running_loop()
 
         def on_stop() -> None:
@@ -58,7 +59,7 @@ async def serve_with_workers(
 
         def on_hangup() -> None:
             pool.read_certificates()
-            task = asyncio.create_task(_reload(pool, serving))
+            task = asyncio.create_task(_reload(pool, serving, in_turn))
             reloads.add(task)
             task.add_done_callback(reloads.discard)
 
@@ -109,15 +110,16 @@ def _tell(pools: list[WorkerPool], upstream: str, url: str | None) -> None:
         pool.set_address(upstream, url)
 
 
-async def _reload(pool: WorkerPool, serving: _serving.Serving) -> None:
+async def _reload(pool: WorkerPool, serving: _serving.Serving, in_turn: asyncio.Lock) -> None:
     from ownward.cli._plans import read_plan
 
     if serving.plan_path is None:
         _LOG.warning("SIGHUP: no plan file to read again")
         return
-    try:
-        await pool.reload(await asyncio.to_thread(read_plan, serving.plan_path))
-    except (OwnwardError, OSError) as error:
-        _LOG.error("the plan was not reloaded and the old one stays: %s", error)
-        return
-    _LOG.info("reloaded plan %s in every worker", pool.plan.sha256[:12])
+    async with in_turn:
+        try:
+            await pool.reload(await asyncio.to_thread(read_plan, serving.plan_path))
+        except (OwnwardError, OSError) as error:
+            _LOG.error("the plan was not reloaded and the old one stays: %s", error)
+            return
+        _LOG.info("reloaded plan %s in every worker", pool.plan.sha256[:12])

@@ -346,6 +346,21 @@ class TooManyInFlight(Rejected):
         self.retry_after_s = 1.0
 
 
+class WorkersSilent(Rejected):
+    """The other workers' metrics cannot be had: those of one alone would be taken for counters that began anew."""
+
+    status = 503
+
+    def __init__(self, *, waited_s: float) -> None:
+        """Say how long they were waited for."""
+        super().__init__(
+            f"the parent of these workers has not told their metrics for {waited_s:g} s",
+            allowed="Metrics are those of all workers together",
+            next_step="Try again in a second; where it stays so, look whether the parent process is stopped",
+        )
+        self.retry_after_s = 1.0
+
+
 class NoUpstream(Rejected):
     """Every candidate is down or was tried."""
 

@@ -89,6 +89,7 @@ class GatewayServer:
         self._socket: socket.socket | None = listener
         self._tls: ListenerTls | None = None
         self._reloads: set[asyncio.Task[None]] = set()
+        self._in_turn = asyncio.Lock()  # of two reloads the later one reads the file later, and holds
 
     @property
     def base_url(self) -> str:
@@ -229,12 +230,13 @@ class GatewayServer:
         task.add_done_callback(self._reloads.discard)
 
     async def _reload_from_file(self, load_plan: Callable[[], Plan]) -> None:
-        try:
-            await self.reload(await asyncio.to_thread(load_plan))
-        except (OwnwardError, OSError) as error:
-            _LOG.error("the plan was not reloaded and the old one stays: %s", error)
-            return
-        _LOG.info("reloaded plan %s", self.gateway.table.plan_sha256[:12])
+        async with self._in_turn:
+            try:
+                await self.reload(await asyncio.to_thread(load_plan))
+            except (OwnwardError, OSError) as error:
+                _LOG.error("the plan was not reloaded and the old one stays: %s", error)
+                return
+            _LOG.info("reloaded plan %s", self.gateway.table.plan_sha256[:12])
 
 
 def serve_app(

@@ -50,8 +50,8 @@ def merge_metrics(texts: Iterable[str]) -> str:
 def accumulated(text: str) -> str:
     """Return the counters and histograms of an exposition: what stays true of a process that is gone."""
     lines = []
-    for name, head, samples in _parse(text):
-        if head[-1].rpartition(" ")[2] in _ACCUMULATED and not name.startswith("process_"):
+    for _, head, samples in _parse(text):
+        if head[-1].rpartition(" ")[2] in _ACCUMULATED:
             lines += [*head, *(f"{key} {number(value)}" for key, value in samples.items())]
     return "\n".join(lines) + "\n"
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import signal
 import socket
+from typing import Final
 
 import msgspec
 
 from ownward.core import OwnwardError
+from ownward.gateway.errors import WorkersSilent
 from ownward.gateway.server import GatewayServer, calm_collector
 from ownward.gateway.watching.merging import merge_metrics
 from ownward.gateway.working.messages import GATHER_S, LINE_BYTES, MOST_UNHEARD_BYTES, Message, News
 from ownward.gateway.working.telling import Telling
 from ownward.plan import loads
+
+_MOST_WAITED_S: Final = GATHER_S + 1
 
 
 class WorkerLine:
@@ -24,6 +29,7 @@ class WorkerLine:
         """Keep the two ends."""
         self._reader = reader
         self._writer = writer
+        self._numbers = itertools.count()
         self._asked: dict[int, asyncio.Future[list[str]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -111,14 +117,17 @@ class WorkerLine:
         self._tell(reply)
 
     async def _gather(self, own: bytes) -> bytes:
-        """Return the metrics of all workers; only one's own where the parent does not answer in time."""
-        number = max(self._asked, default=0) + 1
+        """Return the metrics of all workers.
+
+        Raises: WorkersSilent, where the parent does not answer in time.
+        """
+        number = next(self._numbers)
         answer = self._asked[number] = asyncio.get_running_loop().create_future()
-        self._tell({"said": "collect", "id": number})
+        self._tell({"said": "collect", "id": number, "text": own.decode()})
         try:
-            others = await asyncio.wait_for(answer, GATHER_S + 1)
+            others = await asyncio.wait_for(answer, _MOST_WAITED_S)
         except TimeoutError:
-            return own
+            raise WorkersSilent(waited_s=_MOST_WAITED_S) from None
         finally:
             del self._asked[number]
         return merge_metrics([own.decode(), *others]).encode()

@@ -108,14 +108,14 @@ class WorkerPool:
 
         Raises: ConfigError or LedgerError of the first worker that refuses it, and the old plan stays everywhere.
         """
+        old, self.plan = self.plan, plan  # at once: a worker that starts meanwhile is told this one
         text = plan.canonical_text
         replies = await asyncio.gather(*(worker.ask({"do": "reload", "plan": text}) for worker in self._living()))
         refusals = [reply["why"] for reply in replies if reply is not None and "why" in reply]
         if refusals:
-            old = self.plan.canonical_text
-            await asyncio.gather(*(worker.ask({"do": "reload", "plan": old}) for worker in self._living()))
+            self.plan, text = old, old.canonical_text
+            await asyncio.gather(*(worker.ask({"do": "reload", "plan": text}) for worker in self._living()))
             raise EngineError(f"a worker refused the plan: {refusals[0]}", next_step="The old plan stays")
-        self.plan = plan
 
     def read_certificates(self) -> None:
         """Have every worker read our certificate again, and those of upstreams."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -36,6 +37,7 @@ class Worker:
         self._on_collect = on_collect
         self._on_news = on_news
         self._ready = asyncio.Event()
+        self._numbers = itertools.count()  # none twice: a late answer is nobody else's
         self._asked: dict[int, asyncio.Future[Message]] = {}
         self._answers: set[asyncio.Task[None]] = set()
         self._listening = asyncio.create_task(self._listen())
@@ -52,7 +54,7 @@ class Worker:
 
     async def ask(self, message: Message, timeout_s: float = _ANSWER_S) -> Message | None:
         """Return the answer; None where there is none in time, or the worker ended."""
-        number = len(self._asked) and max(self._asked) + 1
+        number = next(self._numbers)
         answer = self._asked[number] = asyncio.get_running_loop().create_future()
         self.tell({**message, "id": number})
         try:
@@ -103,6 +105,7 @@ class Worker:
             elif message["said"] == "news":
                 self._on_news(message["news"])
             elif message["said"] == "collect":
+                self.snapshot = message["text"]  # what it is about to tell: no later answer may have counted less
                 task = asyncio.create_task(self._answer_collect(message["id"]))
                 self._answers.add(task)
                 task.add_done_callback(self._answers.discard)
