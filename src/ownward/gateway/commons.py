@@ -10,7 +10,7 @@ import random
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol
 
-from ownward.core import Clock, OwnwardError
+from ownward.core import Clock, OwnwardError, UpstreamUnreachable
 from ownward.gateway.client import Client
 from ownward.gateway.holding.admission import Slots, split
 from ownward.gateway.holding.keys import KeyRing
@@ -144,7 +144,9 @@ class Commons:
                 self.upstream_log.answered(key, before=breaker, now_s=now_s)
 
     def learn_failure(self, key: str, error: OwnwardError) -> None:
-        """Note that a call to an upstream failed, and why."""
+        """Note that a call to an upstream failed, and why; one that nothing listens for has lost its cache."""
+        if isinstance(error, UpstreamUnreachable):
+            self.prefixes.forget(key)
         now_s = self.clock.monotonic_s()
         before = self.breakers.get(key, CLOSED)
         after = before.after_failure(now_s, self._rules)
@@ -184,7 +186,10 @@ class Commons:
 
     def hear_breaker(self, key: str, told: Breaker, said_s: float) -> None:
         """Note what another process of this gateway said at `said_s` of an upstream."""
-        self._keep_breaker(key, self.breakers.get(key, CLOSED).after_hearing(told, said_s))
+        before = self.breakers.get(key, CLOSED)
+        if told.opened > before.opened and not told.is_unpaid:
+            self.prefixes.forget(key)  # it may be gone, and this process need not ask it to know
+        self._keep_breaker(key, before.after_hearing(told, said_s))
 
     def _remember(self, key: str, breaker: Breaker) -> None:
         if self.on_breaker is not None and breaker.is_news_after(self.breakers.get(key, CLOSED)):

@@ -66,6 +66,28 @@ def test_a_conversation_leaves_an_upstream_that_is_busy_and_one_that_is_down(lab
     asyncio.run(main())
 
 
+def test_an_engine_that_was_gone_has_nothing_in_its_cache_when_it_is_back(lab, start):
+    """Nobody tells the gateway of an adopted engine's restart; that nothing listened at its address does."""
+
+    async def main():
+        async with FakeServer() as one, FakeServer() as two:
+            tier = lab.tier("own", "", kind="owned", engine="adopted", upstreams=upstreams(one, two))
+            async with start(lab.plan_of(tier)) as running:
+                body = lab.chat(messages=[{"role": "user", "content": "the same beginning " * 100}])
+                assert (await running.ask(body=body)).headers["x-ownward-upstream"] == "u0"
+                port = int(one.base_url.rsplit(":", 1)[1])
+                await one.__aexit__(None, None, None)
+                for _ in range(4):
+                    assert (await running.ask(body=body)).headers["x-ownward-upstream"] == "u1"
+                async with FakeServer(FakeOptions(port=port)):
+                    answer = await running.ask(body=body)
+                    assert answer.headers["x-ownward-upstream"] == "u1", "the cache of u0 is empty"
+                    other = lab.chat(messages=[{"role": "user", "content": "another beginning " * 100}])
+                    assert (await running.ask(body=other)).headers["x-ownward-upstream"] == "u0", "it is in use again"
+
+    asyncio.run(main())
+
+
 def test_rented_tiers_and_those_that_say_so_go_by_calls_in_flight(lab, start):
     async def main():
         async with FakeServer() as one, FakeServer() as two:

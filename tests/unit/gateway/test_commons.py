@@ -8,6 +8,7 @@ from typing import Any
 from ownward.core import ManualClock, UpstreamError
 from ownward.gateway.app import Gateway
 from ownward.gateway.placing.affinity import Prompt
+from ownward.gateway.placing.breaker import Breaker
 from ownward.gateway.settings import GatewaySettings
 from ownward.plan import Plan, Tier, Upstream
 
@@ -67,6 +68,22 @@ def test_an_engine_that_listens_anew_has_neither_failed_nor_seen_anything() -> N
     _, why = gateway.prefixes.order([first], prompt, {})
     _, still = gateway.prefixes.order([second], prompt, {})
     assert (why, still) == ("", "4096 of 5000 prompt bytes in its cache")
+
+
+def test_what_an_upstream_had_seen_is_forgotten_once_another_process_finds_it_down() -> None:
+    gateway = gateway_of(plan_of("a", "b"), a="http://127.0.0.1:1", b="http://127.0.0.1:2")
+    prompt = Prompt(b"x" * 5000)
+    first, second = gateway.table.targets["own"]
+    for target in (first, second):
+        gateway.prefixes.begin(target, prompt)
+    down = Breaker(failures=3, open_until_s=9.0, opened_s=1.0, opened=1)
+    gateway.hear_breaker(first.key, down, 1.0)
+    gateway.hear_breaker(second.key, Breaker(open_until_s=9.0, opened_s=1.0, asks_to_wait=True), 1.0)
+    assert gateway.prefixes.order([first], prompt, {})[1] == ""
+    assert gateway.prefixes.order([second], prompt, {})[1] == "4096 of 5000 prompt bytes in its cache"
+    gateway.prefixes.begin(first, prompt)
+    gateway.hear_breaker(first.key, down, 1.0)  # told again, it is no news
+    assert gateway.prefixes.order([first], prompt, {})[1] == "4096 of 5000 prompt bytes in its cache"
 
 
 def test_what_a_dropped_upstream_had_seen_is_forgotten_with_it() -> None:
