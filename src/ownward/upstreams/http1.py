@@ -5,43 +5,21 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from operator import itemgetter
 from pathlib import Path
 from typing import Protocol
 
-from ownward.core import BadInput
 from ownward.policy import Origin, Reach, is_loopback_address, is_private_address
 from ownward.upstreams._alarm import Alarm
 from ownward.upstreams._connection import Connection
 from ownward.upstreams._pool import Pool
 from ownward.upstreams._refusals import check_address, is_within, refuse_address, unreachable
+from ownward.upstreams._request import compose_request
 from ownward.upstreams.response import Response
 from ownward.upstreams.timeouts import DoorLimits, Timeouts
 from ownward.upstreams.transport import Headers
 from ownward.upstreams.ways import Way, make_tls_context
 
-_OURS = frozenset(
-    {
-        b"accept-encoding",
-        b"connection",
-        b"content-length",
-        b"expect",
-        b"host",
-        b"keep-alive",
-        b"proxy-authorization",
-        b"proxy-connection",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-    }
-)
-"""Headers that speak of one connection, which the caller's connection is not: written here or left out."""
-
-_name_of = itemgetter(0)
-
 _KEEP_ALIVE_MARGIN_S = 1.0
-_REQUEST_LINE_SPACES = 2
 _CLOSED_AFTER_S = 1.0
 _DISTRUST_S = 60.0
 _REST_S = 0.25
@@ -311,39 +289,3 @@ class Http1Transport:
 def _may_use(connection: Connection, reach: Reach, origin: Origin) -> bool:
     """Tell whether an open connection ends where a call of this reach may go."""
     return is_within(reach, origin, is_loopback=connection.is_peer_loopback, is_private=connection.is_peer_private)
-
-
-def carried_headers(headers: Headers) -> Headers:
-    """Return the headers that travel on, without those that speak of one connection."""
-    if _OURS.isdisjoint(map(bytes.lower, map(_name_of, headers))):  # as all are that we write
-        return headers
-    return [header for header in headers if header[0].lower() not in _OURS]
-
-
-def compose_request(origin: Origin, method: str, target: str, headers: Headers, body: bytes) -> bytes:
-    """Return the request's bytes.
-
-    `host`, `content-length` and `accept-encoding: identity` (usage is read from
-    the body as it passes) are written here; connection headers are left out.
-
-    Raises: BadInput, if method, target or a header could end its line early. Values are not shown.
-    """
-    lines = [f"{method} {target} HTTP/1.1".encode(), b"host: " + origin.host_header.encode()]
-    lines += map(b": ".join, carried_headers(headers))
-    if body or method not in {"GET", "HEAD"}:
-        lines.append(b"content-length: %d" % len(body))
-    lines.append(b"accept-encoding: identity\r\n\r\n")
-    head = b"\r\n".join(lines)
-    breaks = len(lines) + 1
-    spaces = head.count(b" ", 0, head.index(b"\r"))
-    if (
-        head.count(b"\n") != breaks
-        or head.count(b"\r") != breaks
-        or head.find(b"\0") >= 0  # `in` raises and catches an exception first
-        or spaces != _REQUEST_LINE_SPACES
-    ):
-        raise BadInput(
-            "a request's method, target or header holds a line break, a zero byte or a stray space",
-            allowed="Header values without control characters; percent-encoded targets",
-        )
-    return head + body

@@ -76,6 +76,11 @@ class Way:
             )
 
     @property
+    def through(self) -> str:
+        """Through what it leads, as the end of a phrase; empty without a proxy."""
+        return "" if self.proxy is None else f" through its proxy {self.proxy}"
+
+    @property
     def is_direct(self) -> bool:
         """Whether nothing at all is stated."""
         return self.proxy is None and self.ca_file is None and self.client_cert_file is None
