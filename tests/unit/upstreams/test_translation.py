@@ -690,3 +690,34 @@ def test_a_schema_nested_too_deeply_to_be_closed_is_told_as_it_is():
         schema = {"type": "array", "items": {"anyOf": [schema]}}
     body, _ = to_messages(chat(response_format={"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}))
     assert body["output_config"]["format"]["schema"] == schema
+
+
+NULLABLE = {"anyOf": [{"type": "string"}, {"type": "null"}]}
+PLAIN = {"type": "string"}
+
+
+@pytest.mark.parametrize(
+    ("properties", "required", "told"),
+    [
+        ({"a": PLAIN, "b": NULLABLE}, ["a"], ["a", "b"]),
+        ({"a": {"type": ["string", "null"]}}, None, ["a"]),
+        ({"a": PLAIN, "b": NULLABLE}, None, None),  # a model that has to state `a` would make something up
+        ({"a": PLAIN}, ["a"], ["a"]),
+        ({"a": NULLABLE}, 7, 7),
+    ],
+)
+def test_what_may_be_missing_and_may_be_null_is_stated_where_openai_holds_an_answer_to_its_schema(
+    properties, required, told
+):
+    schema = {"type": "object", "properties": properties, "additionalProperties": False}
+    expected = dict(schema)
+    if required is not None:
+        schema["required"] = required
+    if told is not None:
+        expected["required"] = told
+    tools = [{"name": name, "input_schema": schema, "strict": name == "f"} for name in ("f", "g")]
+    form = {"type": "json_schema", "schema": {"type": "array", "items": schema}}
+    asked = {"model": "m", "messages": [USER], "max_tokens": 9, "tools": tools, "output_config": {"format": form}}
+    body, _ = to_chat(asked)
+    assert body["response_format"]["json_schema"]["schema"] == {"type": "array", "items": expected}
+    assert [tool["function"]["parameters"] for tool in body["tools"]] == [expected, schema]

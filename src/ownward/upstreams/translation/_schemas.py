@@ -1,8 +1,11 @@
-"""The schema of an answer as Anthropic takes it: of every object it wants said that nothing else may stand in it."""
+"""Schemas narrowed to what the other provider takes: an answer that follows the narrowed one follows the given one too.
+
+A whole schema stays as it is where it says what an object is not (`not`, `if`), and where it is nested too deeply.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 _OPEN = frozenset({"additionalProperties", "patternProperties", "unevaluatedProperties"})
@@ -10,44 +13,82 @@ _MIXED = frozenset({"not", "if", "dependentSchemas", "contains"})
 _NAMED = ("properties", "$defs", "definitions")
 _LISTED = ("anyOf", "oneOf", "allOf", "prefixItems")
 
+_Object = dict[str, Any]
 
-def closed(schema: Mapping[str, Any]) -> dict[str, Any]:
+
+def closed(schema: Mapping[str, Any]) -> _Object:
     """Return a schema whose objects hold what they list and nothing more, where it does not say otherwise.
 
-    An answer that follows it follows the given one too. So an object that lists nothing stays as it is (only an empty
-    one would be left of it), and so does a whole schema in which objects are put together of several (`allOf`: each
-    part would exclude the others) or excluded (`not`).
-    Source: Anthropic, "Structured outputs", read 2026-11-22 (`additionalProperties` must be `false` for objects).
+    Anthropic wants that said of every object. One that lists nothing stays as it is, since only an empty one would be
+    left of it; so does a schema with an `allOf` of several, whose parts would exclude each other.
+    Source: Anthropic, "Structured outputs", read 2026-11-22.
     """
+    return _narrowed(schema, _close)
+
+
+def stated(schema: Mapping[str, Any]) -> _Object:
+    """Return a schema whose objects state each member that may be null, rather than leave it out.
+
+    OpenAI's strict schemas know no member that may be missing. One that may not be null stays as it is, and with it
+    its object: a model that has to state it would make something up.
+    Source: OpenAI, "Structured model outputs" (all fields must be required), read 2026-11-22.
+    """
+    return _narrowed(schema, _state)
+
+
+class _IsMixed(Exception):
+    """A schema says more of an object in another place, so that no object of it can be narrowed alone."""
+
+
+def _narrowed(schema: Mapping[str, Any], narrow: Callable[[_Object], None]) -> _Object:
     try:
-        return _closed(schema)
+        return _walk(schema, narrow)
     except (_IsMixed, RecursionError):
         return dict(schema)
 
 
-class _IsMixed(Exception):
-    """A schema says more of an object in another place."""
+def _walk(schema: Mapping[str, Any], narrow: Callable[[_Object], None]) -> _Object:
+    def within(inner: Any) -> Any:
+        return _walk(inner, narrow) if isinstance(inner, dict) else inner
 
-
-def _closed(schema: Mapping[str, Any]) -> dict[str, Any]:
     found = dict(schema)
-    whole = found.get("allOf")
-    if not _MIXED.isdisjoint(found) or (isinstance(whole, list) and (len(whole) != 1 or "properties" in found)):
+    if not _MIXED.isdisjoint(found):
         raise _IsMixed
-    if found.get("type") == "object" and "properties" in found and _OPEN.isdisjoint(found):
-        found["additionalProperties"] = False
+    if isinstance(found.get("properties"), dict):
+        narrow(found)
     for name in _NAMED:
         inner = found.get(name)
         if isinstance(inner, dict):
-            found[name] = {key: _closed_within(value) for key, value in inner.items()}
+            found[name] = {key: within(value) for key, value in inner.items()}
     for name in _LISTED:
         inner = found.get(name)
         if isinstance(inner, list):
-            found[name] = [_closed_within(value) for value in inner]
+            if name == "allOf" and narrow is _close and (len(inner) > 1 or "properties" in found):
+                raise _IsMixed
+            found[name] = [within(value) for value in inner]
     if "items" in found:
-        found["items"] = _closed_within(found["items"])
+        found["items"] = within(found["items"])
     return found
 
 
-def _closed_within(schema: object) -> object:
-    return _closed(schema) if isinstance(schema, dict) else schema
+def _close(found: _Object) -> None:
+    if found.get("type") == "object" and _OPEN.isdisjoint(found):
+        found["additionalProperties"] = False
+
+
+def _state(found: _Object) -> None:
+    required = found.get("required", [])
+    if not isinstance(required, list):
+        return  # no schema at all, which the upstream tells better
+    left = [value for name, value in found["properties"].items() if name not in required]
+    if left and all(_may_be_null(value) for value in left):
+        found["required"] = list(found["properties"])
+
+
+def _may_be_null(schema: Any) -> bool:
+    if not isinstance(schema, dict):
+        return False
+    kind, choices = schema.get("type"), schema.get("anyOf")
+    if kind == "null" or (isinstance(kind, list) and "null" in kind):
+        return True
+    return isinstance(choices, list) and any(_may_be_null(choice) for choice in choices)

@@ -11,6 +11,7 @@ from ownward.upstreams.translation._core import Asked, Call, File, Image, Part, 
 from ownward.upstreams.translation._extra_content import FORM, unseal_extras
 from ownward.upstreams.translation._members import Report
 from ownward.upstreams.translation._reasoning import placed, write_chat_reasoning
+from ownward.upstreams.translation._schemas import stated
 
 LimitName = Literal["max_tokens", "max_completion_tokens"]
 ERROR_WORD = "Error: "
@@ -61,7 +62,8 @@ def _shortened(user: str) -> str:
 def _write_form(asked: Asked, body: dict[str, Any]) -> None:
     schema = asked.schema
     if schema is not None:
-        named: dict[str, Any] = {"name": schema.name or "answer", "schema": schema.schema}
+        form = stated(schema.schema) if schema.is_strict else schema.schema
+        named: dict[str, Any] = {"name": schema.name or "answer", "schema": form}
         if schema.description is not None:
             named["description"] = schema.description
         if schema.is_strict is not None:
@@ -94,7 +96,7 @@ def _write_tools(asked: Asked, body: dict[str, Any], report: Report) -> None:
         if tool.description is not None:
             function["description"] = tool.description
         if tool.schema is not None:
-            function["parameters"] = tool.schema
+            function["parameters"] = stated(tool.schema) if tool.is_strict else tool.schema
         if tool.is_strict is not None:
             function["strict"] = tool.is_strict
         body["tools"].append({"type": "function", "function": function})
