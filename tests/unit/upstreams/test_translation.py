@@ -74,6 +74,34 @@ def test_the_limit_has_the_name_that_the_upstream_knows():
     assert "max_tokens" not in newer
 
 
+def test_mistrals_service_gets_thinking_in_the_content_its_own_form_of_ids_and_no_name_of_who_asks():
+    thinking = {"type": "thinking", "thinking": "t", "signature": "ownward:unsigned"}
+    signed = {"type": "thinking", "thinking": "u", "signature": "ownward:openai:other:s"}
+    calls = [{"type": "tool_use", "id": call_id, "name": "f", "input": {}} for call_id in ("D681PevKs", "call_1")]
+    results = [{"type": "tool_result", "tool_use_id": call["id"], "content": "r"} for call in calls]
+    asked = chat(
+        USER,
+        {"role": "assistant", "content": [thinking, *calls]},
+        {"role": "user", "content": results},
+        {"role": "assistant", "content": [signed, {"type": "text", "text": "x"}]},
+        USER,
+        metadata={"user_id": "u"},
+    )
+    body, made = to_chat(asked, is_mistral=True)
+    said = [{"type": "thinking", "thinking": [{"type": "text", "text": text}]} for text in ("t", "u")]
+    assert body["messages"][1].keys() == {"role", "content", "tool_calls"}
+    assert body["messages"][1]["content"] == [said[0]]
+    ids = [call["id"] for call in body["messages"][1]["tool_calls"]]
+    assert ids[0] == "D681PevKs"
+    assert len(ids[1]) == 9
+    assert ids[1].isalnum()
+    assert [message["tool_call_id"] for message in body["messages"][2:4]] == ids
+    assert body["messages"][4] == {"role": "assistant", "content": [said[1], {"type": "text", "text": "x"}]}
+    assert "user" not in body
+    assert made.dropped == ("metadata.user_id", "messages[3].content[0]")
+    assert to_chat(asked)[0]["messages"][1]["reasoning_content"] == "t"
+
+
 def test_call_ids_of_other_providers_are_renamed_without_a_clash():
     calls = [{**CALL, "id": call_id} for call_id in ("a:1", "a.1", "a_1", "call_0_a_1")]
     results = [{**RESULT, "tool_call_id": call["id"]} for call in calls]

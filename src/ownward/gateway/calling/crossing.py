@@ -49,7 +49,7 @@ class Crosser:
         self._client: translation.Dialect = endpoint.splices_as  # type: ignore[assignment]  # only those that cross come here
         self._body_for = body_for
         self._found: dict[
-            tuple[str, int | None, str, int], tuple[bytes, translation.Translation | translation.Untranslatable]
+            tuple[str, int | None, str, bool, int], tuple[bytes, translation.Translation | translation.Untranslatable]
         ] = {}  # with the body that it is of, so that no later one takes its place in memory
 
     def why_not(self, target: Target) -> translation.Untranslatable | None:
@@ -81,12 +81,13 @@ class Crosser:
         instead = target.crossing(self._endpoint, self._needs)
         assert instead is not None
         limit_name: translation.LimitName = "max_completion_tokens" if _takes_newer_limit(target) else "max_tokens"
-        key = (instead.path, target.tier.max_output_tokens, limit_name, id(body))
+        is_mistral = _is_mistral(target)
+        key = (instead.path, target.tier.max_output_tokens, limit_name, is_mistral, id(body))
         is_usual = body is self._body_for(target)
         if is_usual and key in self._found:
             return self._found[key][1]
         limit = target.tier.max_output_tokens or _ASSUMED_MAX_TOKENS
-        limits = translation.Limits(max_output_tokens=limit, limit_name=limit_name)
+        limits = translation.Limits(max_output_tokens=limit, limit_name=limit_name, is_mistral=is_mistral)
         upstream: translation.UpstreamDialect = "chat" if instead is CHAT else "messages"
         found: translation.Translation | translation.Untranslatable
         try:
@@ -104,6 +105,11 @@ def _takes_newer_limit(target: Target) -> bool:
     """Return whether the upstream is OpenAI's own service, whose newer models do not know `max_tokens`."""
     host = urlsplit(target.origin).hostname or ""
     return target.tier.provider in _NEWER_LIMIT_PROVIDERS or host.endswith(_NEWER_LIMIT_HOSTS)
+
+
+def _is_mistral(target: Target) -> bool:
+    """Return whether the upstream is Mistral's own service, which refuses members that are none of its own."""
+    return target.tier.provider == "mistral" or (urlsplit(target.origin).hostname or "").endswith(".mistral.ai")
 
 
 class Crossed:

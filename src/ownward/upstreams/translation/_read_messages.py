@@ -74,7 +74,12 @@ def read_messages(body: dict[str, Any], report: Report) -> Asked:
         user=user,
         service_tier="default" if tier == "standard_only" else tier,
         cache=top.take("cache_control", dict),
-        places={"effort": "output_config.effort", "schema": "output_config.format", "stop": "stop_sequences"},
+        places={
+            "effort": "output_config.effort",
+            "schema": "output_config.format",
+            "stop": "stop_sequences",
+            "user": "metadata.user_id",
+        },
     )
     top.refuse("thread", _KEPT)
     top.drop("fallback_credit_token")  # what a refused request has paid of this one's price

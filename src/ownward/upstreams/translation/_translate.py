@@ -31,6 +31,7 @@ from ownward.upstreams.translation._core import (
 from ownward.upstreams.translation._errors import anthropic_error, openai_error, read_error, status_for_client
 from ownward.upstreams.translation._json import read_json, write_json
 from ownward.upstreams.translation._members import Report, Untranslatable, UntranslatableAnswer
+from ownward.upstreams.translation._mistral import as_mistral_takes
 from ownward.upstreams.translation._read_chat import read_chat
 from ownward.upstreams.translation._read_messages import read_messages
 from ownward.upstreams.translation._read_responses import read_responses
@@ -49,10 +50,11 @@ _LONGEST_EVENT_BYTES = 8 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a tier says of its output: its own limit in tokens, and what its upstream calls one."""
+    """What is known of an upstream: its tier's own limit in tokens, what it calls one, and whether it is Mistral's."""
 
     max_output_tokens: int | None = None
     limit_name: LimitName = "max_tokens"
+    is_mistral: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +145,8 @@ def translate(
         if upstream == "chat"
         else write_messages(asked, report, max_output_tokens=limits.max_output_tokens)
     )
+    if limits.is_mistral and upstream == "chat":
+        as_mistral_takes(written, asked, report)
     report.check()
     return Translation(
         client=client,
