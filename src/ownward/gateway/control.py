@@ -28,6 +28,7 @@ from ownward.gateway.errors import (
 )
 from ownward.gateway.keeping import pages as kept_pages
 from ownward.gateway.own_headers import headers_of_error
+from ownward.gateway.placing.naming import names_for
 from ownward.gateway.placing.routing import anthropic_record
 from ownward.gateway.watching import exposition
 from ownward.ledger import Outcome, OutcomeSource
@@ -118,7 +119,7 @@ async def _answer(gateway: Commons, scope: Scope, headers: Mapping[bytes, bytes]
     if path.startswith(kept_pages.PREFIX):
         return 200, _JSON, await kept_pages.answer(gateway, method, path, scope.get("query_string", b""), key)
     if path.startswith(_MODELS):
-        return _answer_models(gateway, path, headers)
+        return _answer_models(gateway, path, headers, key)
     return await _record_outcome(gateway, path, receive, key)
 
 
@@ -133,14 +134,15 @@ def _methods_of(path: str) -> tuple[str, ...]:
     return kept_pages.methods_of(path)
 
 
-def _answer_models(gateway: Commons, path: str, headers: Mapping[bytes, bytes]) -> _Answer:
+def _answer_models(gateway: Commons, path: str, headers: Mapping[bytes, bytes], key: KeyScope | None) -> _Answer:
     table = gateway.table
+    names = names_for(key, table)
     is_anthropic = b"anthropic-version" in headers
     if path == _MODELS:
-        return 200, _JSON, table.anthropic_models_body if is_anthropic else table.models_body
+        return 200, _JSON, table.list_models(names, is_anthropic=is_anthropic)
     name = unquote(path.removeprefix(f"{_MODELS}/"))
-    if name not in table.route_names:
-        raise UnknownRoute(name, table.route_names)
+    if name not in names:
+        raise UnknownRoute(name, names)
     return 200, _JSON, json.dumps(anthropic_record(name) if is_anthropic else table.model_record(name)).encode()
 
 

@@ -4,11 +4,14 @@
 import asyncio
 import json
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from ownward.core import LedgerError
 from ownward.engines import FakeOptions, FakeServer
 from ownward.gateway import GatewaySettings
+from ownward.plan import Match, Strategy, Workload
+from ownward.policy import ANY
 
 
 def test_models_lists_workloads_tiers_and_model_ids(lab, start):
@@ -244,6 +247,46 @@ def test_a_keys_scope_limits_workloads_and_tiers(lab, start):
                 assert (await running.ask(body=lab.chat(), headers={"x-api-key": other})).status == 403
                 served = await running.ask(body=lab.chat(), headers={"x-api-key": only_b})
                 assert served.headers["x-ownward-tier"] == "b"
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("scopes", "listed"),
+    [
+        ({}, {"chat", "reports", "report-9", "a", "b", "a-model", "b-model"}),
+        ({"workloads": ["chat"]}, {"chat"}),
+        ({"workloads": ["reports"]}, {"reports", "report-9"}),
+        ({"workloads": ["nightly"]}, {"a", "b", "a-model", "b-model"}),
+        ({"tiers": ["b"]}, {"chat", "reports", "report-9", "b", "b-model"}),
+        ({"workloads": ["chat"], "tiers": ["a"], "label": "any"}, {"chat"}),
+        ({"label": "local_only"}, set()),
+    ],
+)
+def test_a_key_is_told_the_models_that_it_may_use_and_no_others(lab, start, scopes, listed):
+    settings = GatewaySettings(port=0, requires_keys=True, drain_s=1)
+    match = Match(models=("report-9",), headers={"x-team": "r"})
+    reports = Workload(name="reports", match=match, strategy=Strategy(kind="direct", tiers=("b",)), label=ANY)
+
+    async def main():
+        async with FakeServer() as a, FakeServer() as b:
+            plan = lab.plan_of(lab.tier("a", a.base_url), lab.tier("b", b.base_url), workloads=(reports,))
+            async with start(plan, settings=settings) as running:
+                key = {"x-api-key": running.ledger.create_key("k", scopes)}
+                told = (await running.ask("/v1/models", headers=key)).json["data"]
+                assert {entry["id"] for entry in told} == listed
+                claude = (await running.ask("/v1/models", headers=key | {"anthropic-version": "2023-06-01"})).json
+                assert [entry["id"] for entry in claude["data"]] == [entry["id"] for entry in told]
+                unknown = await running.ask(body={**lab.chat(), "model": "nobody"}, headers=key)
+                assert unknown.status == 404
+                stated = key | {"x-team": "r"}
+                if "nightly" in scopes.get("workloads", ()):
+                    stated |= {"x-ownward-workload": "nightly"}
+                for name in ("chat", "reports", "report-9", "a", "b", "a-model", "b-model"):
+                    assert ((await running.ask(f"/v1/models/{name}", headers=key)).status == 200) == (name in listed)
+                    assert (repr(name) in unknown.json["error"]["message"]) == (name in listed)
+                    served = await running.ask(body={**lab.chat(), "model": name}, headers=stated)
+                    assert (served.status == 200) == (name in listed)
 
     asyncio.run(main())
 

@@ -18,6 +18,7 @@ from ownward.gateway.errors import Incapable, NoUpstream, OutOfScope, Threadless
 from ownward.gateway.placing import usual
 from ownward.gateway.placing.breaker import CLOSED, Breaker
 from ownward.gateway.placing.crossings import THREADS, may_keep_threads
+from ownward.gateway.placing.naming import names_for, tiers_for
 from ownward.gateway.placing.nowhere import describe_down, forbidden, none_up
 from ownward.gateway.placing.routing import Detection, RoutingTable, Target
 from ownward.plan import Budget, Match, Workload
@@ -204,7 +205,7 @@ def match(asked: Asked, table: RoutingTable) -> Matched:
     declared, why = _declared(asked, table)
     if asked.tier is not None:
         if asked.tier not in table.targets:
-            raise UnknownRoute(asked.tier, tuple(table.targets), what="tier")
+            raise UnknownRoute(asked.tier, tiers_for(asked.key, table), what="tier")
         name = declared.name if declared else asked.workload or UNASSIGNED
         return Matched(workload=name, declared=declared, tiers=(asked.tier,), why=f"{why}, tier by header")
     if declared is not None:
@@ -219,7 +220,7 @@ def match(asked: Asked, table: RoutingTable) -> Matched:
         return Matched(workload=name, declared=None, tiers=(asked.model,), why="the model names a tier")
     by_model = table.tiers_by_model.get(asked.model)
     if by_model is None:
-        raise UnknownRoute(asked.model, table.route_names)
+        raise UnknownRoute(asked.model, names_for(asked.key, table))
     return Matched(workload=name, declared=None, tiers=by_model, why="the model of a tier")
 
 

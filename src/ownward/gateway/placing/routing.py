@@ -6,7 +6,7 @@ Immutable; a reload makes a new table, and requests in flight keep the one they 
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -177,22 +177,13 @@ class RoutingTable:
         """What the plan states and this gateway does not carry out, for an operator to know."""
         return ()
 
-    @cached_property
-    def models_body(self) -> bytes:
-        """The answer to GET /v1/models in OpenAI's form."""
-        return json.dumps({"object": "list", "data": [self.model_record(name) for name in self.route_names]}).encode()
-
-    @cached_property
-    def anthropic_models_body(self) -> bytes:
-        """The answer to GET /v1/models in Anthropic's form."""
-        names = self.route_names
-        listed = {
-            "data": [anthropic_record(name) for name in names],
-            "has_more": False,
-            "first_id": names[0],
-            "last_id": names[-1],
-        }
-        return json.dumps(listed).encode()
+    def list_models(self, names: Sequence[str], *, is_anthropic: bool) -> bytes:
+        """Return the answer to GET /v1/models, in OpenAI's form or Anthropic's."""
+        if not is_anthropic:
+            return json.dumps({"object": "list", "data": [self.model_record(name) for name in names]}).encode()
+        first, last = (names[0], names[-1]) if names else (None, None)
+        listed = [anthropic_record(name) for name in names]
+        return json.dumps({"data": listed, "has_more": False, "first_id": first, "last_id": last}).encode()
 
     def model_record(self, name: str) -> dict[str, object]:
         """Return one entry of the list: what the name stands for, and the tiers behind it."""

@@ -1,0 +1,50 @@
+"""Which of the plan's names a client may ask for as `model`: those to which its key's scope and label leave a way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from ownward.plan import Match, Workload
+
+if TYPE_CHECKING:
+    from ownward.gateway.placing.choosing import KeyScope
+    from ownward.gateway.placing.routing import RoutingTable
+
+_Way = tuple[Workload | None, tuple[str, ...]]
+
+
+def names_for(key: KeyScope | None, table: RoutingTable) -> tuple[str, ...]:
+    """Return the names that a request with this key may have as its model; what a header may add counts as added."""
+    if key is None or (key.workloads is None and key.tiers is None and key.label is None):
+        return table.route_names
+    return tuple(name for name in table.route_names if any(_leaves(key, way, table) for way in _ways(name, key, table)))
+
+
+def tiers_for(key: KeyScope | None, table: RoutingTable) -> tuple[str, ...]:
+    """Return the tiers that a request with this key may name."""
+    return tuple(name for name in table.targets if key is None or key.tiers is None or name in key.tiers)
+
+
+def _ways(name: str, key: KeyScope, table: RoutingTable) -> Iterator[_Way]:
+    """Give each workload that may serve the name, with its tiers; None for no workload, where none is certain to."""
+    declared = table.plan.workloads.get(name)
+    found = ((declared, True),) if declared is not None else table.accepting(name, key.key_id)
+    for workload, is_certain in found:
+        yield workload, (*workload.strategy.tiers, *workload.fallback)
+        if is_certain:
+            return
+    yield None, (name,) if name in table.targets else table.tiers_by_model.get(name, ())
+
+
+def _leaves(key: KeyScope, way: _Way, table: RoutingTable) -> bool:
+    workload, tiers = way
+    if key.workloads is not None and (workload is None or workload.name not in key.workloads):
+        takes_any_name = workload is None or (workload.match == Match() and workload.budget is None)
+        if not takes_any_name or key.workloads <= table.plan.workloads.keys():
+            return False
+    label = table.default_label if workload is None else workload.label
+    if key.label is not None:
+        label = label.meet(key.label)
+    left = [name for name in tiers if key.tiers is None or name in key.tiers]
+    return any(label.permits(target.place) for name in left for target in table.targets[name])
