@@ -121,26 +121,6 @@ def test_a_messages_client_of_an_openai_upstream_streamed_and_whole(lab, start):
     asyncio.run(main())
 
 
-@pytest.mark.parametrize(
-    ("provider", "limit_name", "knows_who_asks"),
-    [("fake", "max_tokens", True), ("openai", "max_completion_tokens", True), ("mistral", "max_tokens", False)],
-)
-def test_a_services_own_ways_are_known_by_its_provider(lab, start, provider, limit_name, knows_who_asks):
-    async def main():
-        async with FakeServer(FakeOptions()) as fake:
-            tier = chat_tier(lab, "a", f"{fake.base_url}/v1", provider=provider)
-            async with start(lab.plan_of(tier)) as running:
-                answer = await running.ask(MESSAGES, lab.chat(max_tokens=64, metadata={"user_id": "u"}))
-            assert answer.status == 200
-            asked = last_request(fake)
-            assert asked[limit_name] == 64
-            assert ("user" in asked) is knows_who_asks
-            left_out = answer.headers.get("x-ownward-left-out", "")
-            assert ("metadata.user_id" in left_out) is not knows_who_asks
-
-    asyncio.run(main())
-
-
 @pytest.mark.parametrize("dialect", ["anthropic", "openai"])
 def test_a_responses_client_of_an_upstream_without_responses(lab, start, dialect):
     async def main():

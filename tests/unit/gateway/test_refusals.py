@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from ownward.gateway.calling.refusals import asks_for_less, is_unpaid, wait_of
+from ownward.gateway.calling.refusals import asks_for_less, is_unpaid, knows_no_effort, wait_of
 
 ANTHROPIC = "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing to upgrade."
 LIMITED = "You have reached your specified API usage limits. You will regain access on 2026-12-01 at 00:00 UTC."
@@ -112,3 +112,26 @@ NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 )
 def test_how_long_a_refusal_asks_to_wait(said, wait_s):
     assert wait_of(said, b"{}", now=NOW) == wait_s
+
+
+EXTRA = {"type": "extra_forbidden", "loc": ["body", "reasoning_effort"], "msg": "Extra inputs are not permitted"}
+UNKNOWN = "Unrecognized request argument supplied: reasoning_effort"
+
+
+@pytest.mark.parametrize(
+    ("body", "is_unknown"),
+    [
+        (invalid(UNKNOWN), True),
+        (invalid("Unsupported parameter: 'reasoning_effort' is not supported with this model."), True),
+        (invalid("`reasoning_effort` is not supported with this model"), True),
+        ({"detail": [EXTRA]}, True),
+        ({"object": "error", "message": {"detail": [EXTRA]}}, True),
+        (invalid(f"Invalid value: '{UNKNOWN}'"), False),  # an error that quotes a request
+        (invalid("Unsupported value: 'reasoning_effort' does not support 'none' with this model."), False),
+        ({"detail": [{**EXTRA, "type": "literal_error"}, {**EXTRA, "loc": ["body", "user"]}, 7]}, False),
+        (invalid(None), False),
+        ([1], False),
+    ],
+)
+def test_a_model_without_effort_is_told_from_one_that_takes_others(body, is_unknown):
+    assert knows_no_effort(json.dumps(body).encode()) is is_unknown

@@ -50,6 +50,7 @@ class Attempt:
         "endpoint",
         "entry",
         "exchange",
+        "forbids_thinking",
         "number",
         "sink",
         "target",
@@ -61,6 +62,7 @@ class Attempt:
         self.target = target
         self.sink = sink
         self.crossed: Crossed | None = None
+        self.forbids_thinking = False  # by an effort of `none`
         self.endpoint: Endpoint = target.crossing(exchange.endpoint, exchange.needs) or exchange.endpoint
         self.entry = LedgerEntry(exchange, target, number=number, endpoint=self.endpoint)
         self._gateway = exchange.gateway
@@ -110,6 +112,9 @@ class Attempt:
         if self.endpoint is not exchange.endpoint:
             self.crossed = exchange.cross(target, self._body)
             self._body = self.crossed.body
+            self.forbids_thinking = self.crossed.forbids_thinking and target.key not in self._gateway.refuses_effort
+            if self.crossed.forbids_thinking and not self.forbids_thinking:
+                self._body = wire.without_member(self._body, "reasoning_effort")
         asks_usage = target.key not in self._gateway.refuses_stream_options
         if not asks_usage and self.crossed is not None:
             self._body = wire.without_member(self._body, "stream_options")  # which was ours: the client cannot state it

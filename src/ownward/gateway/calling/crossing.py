@@ -141,6 +141,12 @@ class Crossed:
         return None if stated or self._translation.upstream != "messages" else _ASSUMED_MAX_TOKENS
 
     @property
+    def forbids_thinking(self) -> bool:
+        """Whether a client of messages wants no thinking, which a chat upstream is told as an effort of `none`."""
+        thinking = self._translation.asked.thinking
+        return self._translation.upstream == "chat" and thinking is not None and thinking.kind == "disabled"
+
+    @property
     def dropped(self) -> tuple[str, ...]:
         """The hints that were left out, as the client calls them."""
         return self._translation.dropped

@@ -43,6 +43,11 @@ _WORDS: Final = re.compile(
 _ASKS_FOR_LESS: Final = re.compile(r"This request requires more credits, or fewer max_tokens\.")
 """How OpenRouter refuses, with 402, what a smaller request of the same account would get."""
 
+_NO_EFFORT: Final = re.compile(
+    r"Unrecognized request argument supplied: reasoning_effort\Z"  # OpenAI, of a model that does not reason
+    r"|Unsupported parameter: 'reasoning_effort' is not supported with this model"  # OpenAI
+    r"|`reasoning_effort` is not supported with this model"  # Groq
+)
 _RETRY_DELAY: Final = re.compile(rb'"retryDelay"\s*:\s*"([0-9]{1,6}(?:\.[0-9]{1,9})?)s"')
 
 
@@ -65,6 +70,19 @@ def asks_for_less(status: int, body: bytes) -> bool:
     """Return whether the account is not empty, and too small for this one request."""
     words = _error_in(body).get("message") if status == _PAYMENT_REQUIRED else None
     return isinstance(words, str) and _ASKS_FOR_LESS.match(words) is not None
+
+
+def knows_no_effort(body: bytes) -> bool:
+    """Return whether a model has no `reasoning_effort` at all, and so does not think: no other value would do."""
+    error = _error_in(body)
+    words, detail = error.get("message"), error.get("detail")
+    if isinstance(words, str):
+        return _NO_EFFORT.match(words) is not None
+    listed = detail if isinstance(detail, list) else words.get("detail") if isinstance(words, dict) else None
+    extra = {"type": "extra_forbidden", "loc": ["body", "reasoning_effort"]}  # Mistral, and servers on Pydantic
+    return isinstance(listed, list) and any(
+        isinstance(entry, dict) and all(entry.get(name) == value for name, value in extra.items()) for entry in listed
+    )
 
 
 def _error_in(body: bytes) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING
 
 from ownward.core import BrokenStream, OwnwardError, RateLimited, UpstreamError, UpstreamRefused
-from ownward.gateway.calling.refusals import asks_for_less, is_unpaid, wait_of
+from ownward.gateway.calling.refusals import asks_for_less, is_unpaid, knows_no_effort, wait_of
 from ownward.gateway.calling.sink import Refusal, Retry
 from ownward.gateway.errors import UpstreamCredentials, UpstreamUnpaid
 from ownward.upstreams import Response, Spliced, UsageTap
@@ -84,6 +84,9 @@ class RefusedCall:
         if status in _OF_THE_BODY and b"stream_options" in body and self._adds_stream_options():
             # Some servers (Mistral's) refuse members that they do not know, and tell usage in streams all the same.
             gateway.refuses_stream_options.add(key)
+            raise Retry(error, answer=refusal, asks_again=True)
+        if status in _OF_THE_BODY and self._attempt.forbids_thinking and knows_no_effort(body):
+            gateway.refuses_effort.add(key)
             raise Retry(error, answer=refusal, asks_again=True)
         await self._attempt.sink.answer(*refusal)
 

@@ -1,0 +1,84 @@
+"""What single services take otherwise than the dialect says, where a client of messages asks them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from ownward.engines import FakeOptions, FakeServer
+
+MESSAGES = "/v1/messages"
+WHOLE = {
+    "id": "x1",
+    "object": "chat.completion",
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "hello"}, "finish_reason": "stop"}],
+    "usage": {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12},
+}
+NO_SUCH_MEMBER = "Unrecognized request argument supplied: reasoning_effort"
+NO_SUCH_VALUE = "Unsupported value: 'reasoning_effort' does not support 'none' with this model."
+
+
+@pytest.mark.parametrize(
+    ("provider", "limit_name", "knows_who_asks"),
+    [("fake", "max_tokens", True), ("openai", "max_completion_tokens", True), ("mistral", "max_tokens", False)],
+)
+def test_a_services_own_ways_are_known_by_its_provider(lab, start, provider, limit_name, knows_who_asks):
+    async def main():
+        async with FakeServer(FakeOptions()) as fake:
+            tier = lab.tier("a", f"{fake.base_url}/v1", provider=provider)
+            async with start(lab.plan_of(tier)) as running:
+                answer = await running.ask(MESSAGES, lab.chat(max_tokens=64, metadata={"user_id": "u"}))
+            assert answer.status == 200
+            asked = json.loads(fake.record.requests()["requests"][-1]["body"])
+            assert asked[limit_name] == 64
+            assert ("user" in asked) is knows_who_asks
+            left_out = answer.headers.get("x-ownward-left-out", "")
+            assert ("metadata.user_id" in left_out) is not knows_who_asks
+
+    asyncio.run(main())
+
+
+def that_refuses_an_effort(words):
+    async def script(body, _reader, writer):
+        refuses = b"reasoning_effort" in body
+        told = json.dumps({"error": {"message": words, "type": "invalid_request_error"}} if refuses else WHOLE)
+        status = "400 Bad Request" if refuses else "200 OK"
+        head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {len(told)}\r\n\r\n"
+        writer.write((head + told).encode())
+        await writer.drain()
+
+    return script
+
+
+def test_a_model_that_does_not_reason_is_not_told_to_leave_it(lab, start):
+    async def main():
+        async with (
+            lab.Scripted(that_refuses_an_effort(NO_SUCH_MEMBER)) as upstream,
+            start(lab.plan_of(lab.tier("a", upstream.base_url))) as running,
+        ):
+            asked = lab.chat(max_tokens=9, thinking={"type": "disabled"})
+            at_once = await asyncio.gather(*[running.ask(MESSAGES, asked) for _ in range(3)])
+            assert [answer.status for answer in at_once] == [200, 200, 200]
+            later = await running.ask(MESSAGES, asked)
+            assert (later.status, later.headers["x-ownward-attempts"]) == (200, "1")
+            assert sum(row["state"] == "settled" for row in await running.rows()) == 4
+            effort = {"output_config": {"effort": "low"}}
+            stated = await running.ask(MESSAGES, lab.chat(max_tokens=9, **effort))
+            assert stated.status == 400, "an effort that the client itself states is the upstream's to refuse"
+
+    asyncio.run(main())
+
+
+def test_a_model_that_cannot_leave_its_reasoning_refuses(lab, start):
+    async def main():
+        async with (
+            lab.Scripted(that_refuses_an_effort(NO_SUCH_VALUE)) as upstream,
+            start(lab.plan_of(lab.tier("a", upstream.base_url))) as running,
+        ):
+            answer = await running.ask(MESSAGES, lab.chat(max_tokens=9, thinking={"type": "disabled"}))
+            assert (answer.status, answer.json["error"]["message"]) == (400, NO_SUCH_VALUE)
+            assert len(upstream.heard) == 1
+
+    asyncio.run(main())
