@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -91,6 +92,8 @@ def _setting(
 ) -> Any:
     special: Mapping[str, Callable[[Any], Any]] = {"path": _as_path, "variable": _as_variable}
     convert = as_choice(*choices) if choices else special.get(kind) or _KINDS[kind]
+    if convert is as_whole and (usual := shown_default or default) is not None:
+        convert = partial(as_whole, example=str(usual))
     allowed = f"one of {', '.join(choices)}" if choices else unit
     about = SettingDoc(kind, allowed, doc, convert, least, most, shown_default)
     return field(default=default, metadata={"about": about})
@@ -303,10 +306,10 @@ class GatewaySettings(_Section):
         1000, "whole", "Responses kept for one key at most; the oldest go.", unit="responses", least=1
     )
     keep_bytes_per_key: int = _setting(
-        64 * MIB, "whole", "What they may take together; the oldest go.", unit="bytes", least=1
+        64 * MIB, "bytes", "What they may take together; the oldest go.", unit="bytes", least=1
     )
     keep_response_bytes: int = _setting(
-        4 * MIB, "whole", "Largest response, its own input included, that is kept.", unit="bytes", least=1
+        4 * MIB, "bytes", "Largest response, its own input included, that is kept.", unit="bytes", least=1
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from ownward.core import MIB, ConfigError, Fault
 
 DEFAULT_PORT = 8484
 _MAX_PORT = 65535
+_NAME = re.compile(r"[0-9A-Za-z]([0-9A-Za-z._-]{0,252})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +79,7 @@ class GatewaySettings:
 
     def __post_init__(self) -> None:
         """Collect what cannot be and refuse it together."""
-        faults = [*self._range_faults(), *self._exposure_faults()]
+        faults = [*self._range_faults(), *(self._host_faults() or self._exposure_faults())]
         if faults:
             raise ConfigError(faults)
 
@@ -95,6 +97,16 @@ class GatewaySettings:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return False
+
+    def _host_faults(self) -> list[Fault]:
+        """Refuse what is neither an address nor a name, before anything is said of who could reach it."""
+        try:
+            ipaddress.ip_address(self.host)
+        except ValueError:
+            if not _NAME.fullmatch(self.host):
+                allowed = 'Write host = "127.0.0.1", host = "::1" without brackets, or a name; the port is port = 8484'
+                return [_fault("host", f"is {self.host!r}, which is no IP address and no name", allowed)]
+        return []
 
     def _range_faults(self) -> list[Fault]:
         faults = []

@@ -63,8 +63,8 @@ def as_flag(value: Any) -> bool:
     return value
 
 
-def as_whole(value: Any) -> int:
-    """Return a whole number that fits 64 bits.
+def as_whole(value: Any, *, example: str = "8192") -> int:
+    """Return a whole number that fits 64 bits; `example` is shown where nobody can tell which one was meant.
 
     Raises: WrongValue.
     """
@@ -76,9 +76,11 @@ def as_whole(value: Any) -> int:
             and value == int(value)
         ):
             return int(value)
-        raise WrongValue(f"is {shown(value)}, not a whole number", example="8192")
+        if isinstance(value, str) and value.isascii() and value.strip().isdecimal():
+            example = value.strip()
+        raise WrongValue(f"is {shown(value)}, not a whole number", example=example)
     if abs(value) > MAX_WHOLE:
-        raise WrongValue("does not fit 64 bits", example="8192")
+        raise WrongValue("does not fit 64 bits", example=example)
     return value
 
 

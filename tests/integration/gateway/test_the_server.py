@@ -2,9 +2,12 @@
 # ruff: noqa: SIM117 - a gateway stands inside its upstreams
 
 import asyncio
+import errno
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,6 +18,7 @@ import pytest
 from ownward.core import ConfigError, Fault, LedgerError, PortTaken
 from ownward.engines import FakeOptions, FakeServer
 from ownward.gateway import GatewaySettings
+from ownward.gateway.listening.port import bind
 from ownward.plan import Match, Strategy, Workload, dumps
 from ownward.policy import ANY
 
@@ -96,6 +100,27 @@ def test_a_taken_port_is_named(lab, start):
                     pass
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "told"),
+    [
+        ("192.0.2.7", 0, "An address of this machine"),
+        ("no-such-name.invalid", 0, "a name that this machine knows"),
+        ("127.0.0.1", 80, "CAP_NET_BIND_SERVICE"),
+    ],
+)
+def test_where_nobody_can_listen_it_is_not_said_that_somebody_does(monkeypatch, host, port, told):
+    if port:  # whoever runs the tests may be allowed to
+
+        def refuse(self, address):
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+        monkeypatch.setattr(socket.socket, "bind", refuse)
+    with pytest.raises(ConfigError, match=re.escape(f"cannot listen on {host}:{port}")) as refused:
+        bind(host, port)
+    assert told in str(refused.value)
+    assert "Stop what listens there" not in str(refused.value)
 
 
 def test_requests_in_flight_end_within_the_drain_and_new_ones_are_not_taken(lab, start):

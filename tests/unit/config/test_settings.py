@@ -272,3 +272,28 @@ def test_a_secret_that_cannot_be_used_is_told_by_name_alone(name, environ):
 def test_the_public_names_are_what_is_there():
     assert sorted(config.__all__, key=lambda name: (not name.isupper(), not name[0].isupper(), name)) == config.__all__
     assert all(hasattr(config, name) for name in config.__all__)
+
+
+@pytest.mark.parametrize(
+    ("stated", "told"),
+    [
+        ('workers = "two"', 'gateway.workers is "two", not a whole number. Write workers = 1.'),
+        ('workers = "4"', 'gateway.workers is "4", not a whole number. Write workers = 4.'),
+        ("max_attempts = 1.5", "gateway.max_attempts is 1.5, not a whole number. Write max_attempts = 6."),
+    ],
+)
+def test_what_is_told_to_write_is_what_was_meant_or_the_default_and_nothing_that_would_do_harm(folder, stated, told):
+    write(folder, f"[gateway]\n{stated}\n")
+    with pytest.raises(ConfigError) as refused:
+        load(folder)
+    assert told in str(refused.value)
+
+
+def test_every_size_may_be_written_with_its_unit(folder):
+    sizes = [item.key for item in config.effective(load(folder)) if item.key.partition(".")[2].find("bytes") >= 0]
+    assert len(sizes) >= 5
+    for key in sizes:
+        section, _, name = key.partition(".")
+        write(folder, f'[{section}]\n{name} = "32KiB"\n')
+        settings = load(folder)
+        assert getattr(getattr(settings, section), name) == 32 * 1024, key

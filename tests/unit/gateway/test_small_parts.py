@@ -213,6 +213,15 @@ def test_settings_that_cannot_be_are_refused_together():
     assert [fault.key for fault in refused.value.faults] == ["port", "max_attempts", "drain_s", "host", "host"]
 
 
+@pytest.mark.parametrize("host", ["", "127.0.0.1:8484", "[::1]", "a b", "unix:/run/x", "a\x00b"])
+def test_a_host_that_is_no_address_is_told_so_and_not_who_could_reach_it(host):
+    with pytest.raises(ConfigError) as refused:
+        GatewaySettings(host=host)
+    assert [(fault.key, "no IP address and no name" in fault.message) for fault in refused.value.faults] == [
+        ("host", True)
+    ]
+
+
 @pytest.mark.parametrize(
     ("host", "is_loopback"), [("127.0.0.1", True), ("::1", True), ("localhost", True), ("a.b", False)]
 )
