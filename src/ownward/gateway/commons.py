@@ -215,11 +215,6 @@ class Commons:
         return own if self.gather_metrics is None else await self.gather_metrics(own)
 
     @property
-    def is_ready(self) -> bool:
-        """Whether requests are taken, at least one upstream can be used, and the ledger can be written."""
-        return self.why_not_ready is None
-
-    @property
     def unpaid_upstreams(self) -> int:
         """How many upstreams are left alone since the account that we pay them by has no credit."""
         return sum(breaker.is_unpaid for breaker in self.breakers.values())

@@ -285,14 +285,11 @@ class OverLimit(Rejected):
 
     status = 429
 
-    def __init__(
-        self, message: str, *, allowed: str | None, wait_s: float, kind: str, states: Sequence[LimitState]
-    ) -> None:
-        """Keep when the call will fit and what is left; `kind` is requests or tokens."""
+    def __init__(self, message: str, *, allowed: str | None, wait_s: float, states: Sequence[LimitState]) -> None:
+        """Keep when the call will fit and what is left."""
         next_step = f"Nothing was sent. Try again in {wait_s:.1f} s"
         super().__init__(message, allowed=allowed, next_step=next_step)
         self.retry_after_s = wait_s
-        self.limit_kind = kind
         self.states = tuple(states)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
-from pathlib import Path
 from typing import Self
 
 from ownward.core import ConfigError, Fault, MissingExtra, PolicyRefusal, UpstreamUnreachable
@@ -21,13 +20,10 @@ _DEFAULT_TIMEOUTS = Timeouts()
 class Door:
     """The one way out. It checks the permit of each call and hands it to the transport of its way."""
 
-    def __init__(
-        self, *, limits: DoorLimits | None = None, ca_file: Path | None = None, transport: Transport | None = None
-    ) -> None:
-        """Use our own HTTP/1.1 transport unless another is given."""
+    def __init__(self, *, limits: DoorLimits | None = None, transport: Transport | None = None) -> None:
+        """Use our own HTTP/1.1 transport for what is reached directly, unless another is given."""
         self._limits = limits
-        self._transport = transport or Http1Transport(limits=limits, ca_file=ca_file)
-        self._own_way = Way(ca_file=ca_file) if transport is None else None
+        self._transport = transport or Http1Transport(limits=limits)
         self._others: dict[Way, Transport] = {}
 
     async def send(
@@ -80,11 +76,10 @@ class Door:
         New connections use them; those that are open end with the calls on them.
         Raises: ConfigError, naming each file that cannot be used, whose way keeps what it had; the others are renewed.
         """
-        renewed = [(way, transport) for way, transport in self._others.items() if way in ways]
-        if self._own_way is not None and DIRECT in ways:
-            renewed.append((self._own_way, self._transport))
         faults: list[Fault] = []
-        for way, transport in renewed:
+        for way, transport in ((DIRECT, self._transport), *self._others.items()):
+            if way not in ways:
+                continue
             try:
                 transport.use_tls(await asyncio.to_thread(make_tls_context, way))
             except ConfigError as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from pathlib import Path
 from typing import Protocol
 
 from ownward.policy import Origin, Reach, is_loopback_address, is_private_address
@@ -17,7 +16,7 @@ from ownward.upstreams._request import compose_request
 from ownward.upstreams.response import Response
 from ownward.upstreams.timeouts import DoorLimits, Timeouts
 from ownward.upstreams.transport import Headers
-from ownward.upstreams.ways import Way, make_tls_context
+from ownward.upstreams.ways import DIRECT, make_tls_context
 
 _KEEP_ALIVE_MARGIN_S = 1.0
 _CLOSED_AFTER_S = 1.0
@@ -49,13 +48,11 @@ class Http1Transport:
         self,
         *,
         limits: DoorLimits | None = None,
-        ca_file: Path | None = None,
         tls: ssl.SSLContext | None = None,
         resolver: Resolver = resolve,
     ) -> None:
-        """Trust the system's authorities, or those in `ca_file` alone; `tls` replaces both."""
+        """Trust the system's authorities, unless `tls` says otherwise."""
         self._limits = limits or DoorLimits()
-        self._ca_file = ca_file
         self._resolver = resolver
         self._tls = tls
         self._pools: dict[Origin, Pool] = {}
@@ -209,7 +206,7 @@ class Http1Transport:
 
     def _tls_context(self) -> ssl.SSLContext:
         if self._tls is None:
-            self._tls = make_tls_context(Way(ca_file=self._ca_file))
+            self._tls = make_tls_context(DIRECT)
         return self._tls
 
     def _on_free(self, pool: Pool, connection: Connection) -> None:

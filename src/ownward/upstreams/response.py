@@ -112,10 +112,8 @@ class Response:
                 return value
         return None
 
-    async def next_chunk(self, stall_timeout_s: float | None = None) -> bytes:
+    async def next_chunk(self) -> bytes:
         """Return what has arrived since the last call, waiting for at least a byte; empty at the end.
-
-        `stall_timeout_s` replaces the call's own limit on the wait.
 
         Raises: UpstreamTimeout, if nothing arrives in time; BrokenStream, if the
         upstream breaks off. What arrived before a break is given out first.
@@ -125,7 +123,7 @@ class Response:
                 return b""
             if self._failure is not None:
                 raise self._failure
-            await self._wait(self._stall_s if stall_timeout_s is None else stall_timeout_s)
+            await self._wait(self._stall_s)
         buffer = self._buffer
         chunk = buffer[0] if len(buffer) == 1 else b"".join(buffer)
         buffer.clear()
@@ -196,9 +194,9 @@ class Response:
         if self._channel is not None and not self._is_held_up and not self._is_resting:
             self._channel.resume()
 
-    async def chunks(self, stall_timeout_s: float | None = None) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body in pieces as they arrive; raises as `next_chunk` does."""
-        while chunk := await self.next_chunk(stall_timeout_s):
+        while chunk := await self.next_chunk():
             yield chunk
 
     def take_whole(self, limit: int) -> bytes | None:

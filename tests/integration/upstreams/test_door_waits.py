@@ -55,9 +55,9 @@ def test_a_stalled_body_times_out_after_what_arrived(serve):
             serve(lambda v: v.write(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc")) as served,
             Door() as door,
         ):
-            response = await call(door, served.origin)
+            response = await call(door, served.origin, timeouts=Timeouts(stall_s=0.05))
             started = asyncio.get_running_loop().time()
-            pieces = response.chunks(0.05)
+            pieces = response.chunks()
             assert await anext(pieces) == b"abc"
             with pytest.raises(UpstreamTimeout, match="after 3 bytes"):
                 await anext(pieces)

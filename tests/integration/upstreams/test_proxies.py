@@ -572,10 +572,10 @@ def test_a_stream_that_stalls_is_cut(serve, tls, ca_file):
     async def main():
         script = lambda v: v.write(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nab")  # noqa: E731
         async with tunnelled(serve, script, tls, ca_file) as (served, _, door):
-            response = await call(door, served.origin)
+            response = await call(door, served.origin, timeouts=Timeouts(stall_s=0.1))
             assert await response.next_chunk() == b"ab"
             with pytest.raises(UpstreamTimeout, match="no further byte"):
-                await response.next_chunk(0.1)
+                await response.next_chunk()
             await asyncio.sleep(0.05)
             assert served.closed == 1
 

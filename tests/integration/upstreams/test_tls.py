@@ -15,6 +15,7 @@ import trustme
 from ownward.core import ConfigError, UpstreamUnreachable
 from ownward.policy import LOCAL_ONLY, Place, issue_permit
 from ownward.upstreams import DIRECT, Door, Http1Transport, Way
+from ownward.upstreams.ways import make_tls_context
 from waiting import until
 
 PEM = Path(__file__).with_name("localhost.pem")
@@ -22,6 +23,10 @@ PEM = Path(__file__).with_name("localhost.pem")
 
 async def loopback(host: str, port: int) -> list[str]:
     return ["127.0.0.1"]
+
+
+def trusting(ca_file: Path | None) -> Http1Transport:
+    return Http1Transport(tls=make_tls_context(Way(ca_file=ca_file)), resolver=loopback)
 
 
 async def ask(door: Door, origin: str, way: Way = DIRECT) -> bytes:
@@ -39,7 +44,9 @@ def tls() -> ssl.SSLContext:
 def test_a_trusted_certificate_for_the_right_name_is_accepted_and_its_connection_kept(serve, tls):
     async def main():
         async with serve(lambda v: v.answer(b"x" * 300_000), tls=tls) as served:
-            async with Door(transport=Http1Transport(ca_file=PEM, resolver=loopback)) as door:
+            async with Door(
+                transport=Http1Transport(tls=make_tls_context(Way(ca_file=PEM)), resolver=loopback)
+            ) as door:
                 for _ in range(3):
                     assert len(await ask(door, served.origin.replace("127.0.0.1", "localhost"))) == 300_000
             assert served.connections == 1
@@ -51,7 +58,9 @@ def test_a_trusted_certificate_for_the_right_name_is_accepted_and_its_connection
 def test_a_certificate_of_no_authority_or_another_name_is_refused_before_anything_is_sent(serve, tls, ca_file, host):
     async def main():
         async with serve(lambda v: v.answer(b"ok"), tls=tls) as served:
-            async with Door(transport=Http1Transport(ca_file=ca_file, resolver=loopback)) as door:
+            async with Door(
+                transport=Http1Transport(tls=make_tls_context(Way(ca_file=ca_file)), resolver=loopback)
+            ) as door:
                 with pytest.raises(UpstreamUnreachable, match="certificate that is not trusted"):
                     await ask(door, served.origin.replace("127.0.0.1", host))
             assert served.visits == []
@@ -173,7 +182,7 @@ def test_a_server_that_speaks_no_tls_is_unreachable():
                 transport.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
         server = await asyncio.get_running_loop().create_server(Plain, "127.0.0.1", 0)
-        async with Door(transport=Http1Transport(ca_file=PEM, resolver=loopback)) as door:
+        async with Door(transport=trusting(PEM)) as door:
             with pytest.raises(UpstreamUnreachable, match="TLS"):
                 await ask(door, f"https://localhost:{server.sockets[0].getsockname()[1]}")
         server.close()

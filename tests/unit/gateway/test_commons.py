@@ -99,8 +99,8 @@ def test_what_a_dropped_upstream_had_seen_is_forgotten_with_it() -> None:
 
 def test_it_is_ready_once_an_upstream_can_be_used_and_until_it_drains() -> None:
     gateway = gateway_of(plan_of("a"), a=None)
-    assert not gateway.is_ready
+    assert gateway.why_not_ready
     gateway.set_address("a", "http://127.0.0.1:1")
-    assert gateway.is_ready
+    assert gateway.why_not_ready is None
     gateway.is_draining = True
-    assert not gateway.is_ready
+    assert gateway.why_not_ready

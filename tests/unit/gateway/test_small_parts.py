@@ -74,7 +74,7 @@ EXAMPLES = [
     (Incapable("m"), 400),
     (Threadless("w", "t"), 400),
     (OverBudget("m", allowed=None, next_step="n", retry_after_s=None, of="key"), 429),
-    (OverLimit("m", allowed=None, wait_s=0.5, kind="tokens", states=()), 429),
+    (OverLimit("m", allowed=None, wait_s=0.5, states=()), 429),
     (UnboundedCharge("workload", "w", tier="t"), 403),
     (Overloaded("t", queued=1, limit=1, waited_s=0), 503),
     (TooManyInFlight(limit=1), 503),

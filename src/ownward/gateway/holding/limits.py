@@ -62,9 +62,7 @@ def compute_releases(
 
 def refusal_of(error: LimitReached) -> OverLimit:
     """Return what a client is told."""
-    return OverLimit(
-        error.message, allowed=error.allowed, wait_s=error.wait_s, kind=error.take.kind, states=error.states
-    )
+    return OverLimit(error.message, allowed=error.allowed, wait_s=error.wait_s, states=error.states)
 
 
 def headers_of(states: Iterable[LimitState], dialect: Dialect, *, at: datetime) -> list[tuple[bytes, bytes]]:

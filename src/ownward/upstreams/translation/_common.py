@@ -12,7 +12,6 @@ from ownward.upstreams.translation._members import Members, Report
 _DATA_URL = re.compile(r"data:(?P<type>[^;,]*)(?P<more>(?:;[^;,]*)*?);base64,", re.DOTALL)
 _PDF = "application/pdf"
 
-NO_PLACE = "the upstream's dialect has no place for it"
 OPENAI_HINTS = ("prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "metadata")
 """Members of OpenAI requests that change nothing of what is answered: where prefixes are kept, and labels."""
 
