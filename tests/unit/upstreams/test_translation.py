@@ -749,3 +749,27 @@ def test_what_may_be_missing_and_may_be_null_is_stated_where_openai_holds_an_ans
     body, _ = to_chat(asked)
     assert body["response_format"]["json_schema"]["schema"] == {"type": "array", "items": expected}
     assert [tool["function"]["parameters"] for tool in body["tools"]] == [expected, schema]
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"temperature": 0.2, "top_p": 1}, {"temperature": 0.2}),
+        ({"temperature": 1.0, "top_p": 0.9}, {"top_p": 0.9}),
+        ({"temperature": 1, "top_p": 1}, {"temperature": 1}),
+        ({"temperature": 1}, {"temperature": 1}),
+        ({"top_p": 1}, {"top_p": 1}),
+        ({"temperature": 0.2, "top_p": 0.9}, {"temperature": 0.2, "top_p": 0.9}),
+    ],
+)
+def test_of_temperature_and_top_p_which_anthropic_refuses_together_the_one_that_changes_nothing_is_left_out(
+    asked, told
+):
+    body, made = to_messages(chat(**asked))
+    assert {name: body[name] for name in ("temperature", "top_p") if name in body} == told
+    assert made.dropped == ()
+
+
+def test_a_system_prompt_that_says_nothing_is_none():
+    body, _ = to_messages(chat({"role": "system", "content": ""}, {"role": "system", "content": " "}, USER))
+    assert "system" not in body

@@ -31,17 +31,14 @@ def write_messages(asked: Asked, report: Report, *, max_output_tokens: int | Non
         why = "the upstream's dialect demands a limit: send one, or write max_output_tokens under the tier in plan.toml"
         report.refuse(asked.place("max_tokens"), why)
     body: dict[str, Any] = {"model": asked.model, "max_tokens": limit}
-    if asked.system:
+    if any(text.text.strip() for text in asked.system):
         body["system"] = _write_text_or_blocks(asked.system)
     body["messages"] = _write_turns(asked, report)
     if asked.is_stream:
         body["stream"] = True
     if asked.temperature is not None and asked.temperature > _HIGHEST_TEMPERATURE:
         report.refuse("temperature", f"the upstream's dialect knows 0 to {_HIGHEST_TEMPERATURE}")
-    for name in ("temperature", "top_p", "top_k"):
-        value = getattr(asked, name)
-        if value is not None:
-            body[name] = value
+    _write_sampling(asked, body)
     if asked.stop:
         body["stop_sequences"] = list(asked.stop)
     _write_tools(asked, body, report)
@@ -62,6 +59,16 @@ def write_messages(asked: Asked, report: Report, *, max_output_tokens: int | Non
     if asked.cache is not None:
         body["cache_control"] = asked.cache
     return body
+
+
+def _write_sampling(asked: Asked, body: dict[str, Any]) -> None:
+    """Write temperature and top_p; of both, which newer models refuse, the one that changes nothing is left out."""
+    sampling = {"temperature": asked.temperature, "top_p": asked.top_p}
+    if None not in sampling.values():
+        neutral = next((name for name in ("top_p", "temperature") if sampling[name] == 1), "")
+        sampling.pop(neutral, None)
+    sampling["top_k"] = asked.top_k
+    body |= {name: value for name, value in sampling.items() if value is not None}
 
 
 def _write_output(asked: Asked, body: dict[str, Any], report: Report) -> None:
