@@ -35,7 +35,8 @@ from ownward.upstreams.translation._core import (
 from ownward.upstreams.translation._members import Report
 from ownward.upstreams.translation._read_chat import read_chat
 from ownward.upstreams.translation._read_messages import read_messages
-from ownward.upstreams.translation._streams_read import ChatReader, MessagesReader
+from ownward.upstreams.translation._streams_read_chat import ChatReader
+from ownward.upstreams.translation._streams_read_messages import MessagesReader
 from ownward.upstreams.translation._streams_responses import ResponsesWriter
 from ownward.upstreams.translation._streams_write import ChatWriter, MessagesWriter
 from ownward.upstreams.translation._translate import StreamTranslator

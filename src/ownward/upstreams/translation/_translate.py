@@ -36,7 +36,9 @@ from ownward.upstreams.translation._read_chat import read_chat
 from ownward.upstreams.translation._read_messages import read_messages
 from ownward.upstreams.translation._read_responses import read_responses
 from ownward.upstreams.translation._responses import write_response
-from ownward.upstreams.translation._streams_read import ChatReader, MessagesReader, Reader
+from ownward.upstreams.translation._streams_read import Reader
+from ownward.upstreams.translation._streams_read_chat import ChatReader
+from ownward.upstreams.translation._streams_read_messages import MessagesReader
 from ownward.upstreams.translation._streams_responses import ResponsesWriter
 from ownward.upstreams.translation._streams_write import ChatWriter, MessagesWriter, Writer
 from ownward.upstreams.translation._write_chat import LimitName, write_chat
