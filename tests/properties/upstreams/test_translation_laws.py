@@ -182,7 +182,7 @@ def test_a_request_means_the_same_after_going_there_and_back(asked):
     body = is_told(lambda report: write_chat(asked, report, limit_name="max_tokens"))
     there = translate(json.dumps(body).encode(), client="chat", upstream="messages")
     back = translate(there.body, client="messages", upstream="chat")
-    assert meaning(read_chat(json.loads(back.body), Report())) == meaning(asked)
+    assert meaning(read_chat(json.loads(back.body), Report())) == meaning(without_a_neutral_one(asked))
 
 
 reasonings = (
