@@ -773,3 +773,19 @@ def test_of_temperature_and_top_p_which_anthropic_refuses_together_the_one_that_
 def test_a_system_prompt_that_says_nothing_is_none():
     body, _ = to_messages(chat({"role": "system", "content": ""}, {"role": "system", "content": " "}, USER))
     assert "system" not in body
+
+
+@pytest.mark.parametrize(
+    ("content", "more", "told"),
+    [
+        ([], {"stop_reason": "end_turn"}, ""),
+        ([{"type": "thinking", "thinking": "t", "signature": "s"}], {"stop_reason": "max_tokens"}, ""),
+        ([{"type": "tool_use", "id": "c", "name": "f", "input": {}}], {"stop_reason": "tool_use"}, None),
+        ([], {"stop_reason": "refusal", "stop_details": {"explanation": "no"}}, None),
+    ],
+)
+def test_a_chat_message_without_words_has_a_content_with_which_it_can_be_sent_back(content, more, told):
+    """OpenAI takes null only beside calls or a refusal."""
+    answer = {"id": "i", "type": "message", "role": "assistant", "model": "m", "content": content, **more}
+    _, made = to_messages(chat())
+    assert json.loads(made.answer(json.dumps(answer).encode(), now_s=1))["choices"][0]["message"]["content"] == told

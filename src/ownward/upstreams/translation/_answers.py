@@ -219,9 +219,10 @@ def write_chat_answer(answer: Answer, *, now_s: int) -> dict[str, Any]:
     """Return a chat completion."""
     said = [part.text for part in answer.parts if isinstance(part, Text)]
     calls = [part for part in answer.parts if isinstance(part, Call)]
+    has_more = bool(calls or answer.refusal)  # where null may stand for the text; a client sends the message back
     message: dict[str, Any] = {
         "role": "assistant",
-        "content": "".join(said) if said else None,
+        "content": None if has_more and not said else "".join(said),
         "refusal": answer.refusal,
     }
     annotations = _annotations_of(answer.parts)
