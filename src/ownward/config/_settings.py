@@ -237,6 +237,13 @@ class GatewaySettings(_Section):
         60.0, "duration", "Longest time that a request waits for its place.", unit="seconds", least=0.001
     )
     max_body_bytes: int = _setting(64 * MIB, "bytes", "Largest request body that is read.", unit="bytes", least=1)
+    max_bodies_bytes: int = _setting(
+        2048 * MIB,
+        "bytes",
+        "Request bodies held at a time, together; more are told to come back.",
+        unit="bytes",
+        least=1,
+    )
     max_header_bytes: int = _setting(65_536, "bytes", "Largest head of a request.", unit="bytes", least=1)
     max_answer_bytes: int = _setting(
         256 * MIB, "bytes", "Largest answer that is held whole, where it is not streamed.", unit="bytes", least=1

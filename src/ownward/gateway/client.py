@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ownward.gateway.errors import BodyTooLarge, BodyTooLate
+from ownward.gateway.errors import BodyTooLarge, BodyTooLate, TooManyInFlight
 from ownward.gateway.listening.call import CALL, Call
 
 if TYPE_CHECKING:
@@ -24,9 +24,12 @@ class ClientGone(Exception):
     """The client left before its request was whole."""
 
 
-async def receive_body(receive: Receive, *, most_bytes: int, most_s: float) -> bytes:
+async def receive_body(
+    receive: Receive, *, most_bytes: int, most_s: float, on_bytes: Callable[[int], None] | None = None
+) -> bytes:
     """Return a body that is still to come, from its first byte on within `most_s`.
 
+    `on_bytes` is told how many of it came, and may refuse the rest.
     Raises: BodyTooLarge; BodyTooLate; ClientGone.
     """
     parts: list[bytes] = []
@@ -41,6 +44,8 @@ async def receive_body(receive: Receive, *, most_bytes: int, most_s: float) -> b
                 size += len(message["body"])
                 if size > most_bytes:
                     raise BodyTooLarge(limit_bytes=most_bytes)
+                if on_bytes is not None:
+                    on_bytes(len(message["body"]))
                 if not message["more_body"]:
                     return b"".join(parts)
     except TimeoutError:
@@ -95,15 +100,17 @@ class Client:
             raise BodyTooLarge(limit_bytes=limit)
         return whole
 
-    async def read_body(self) -> bytes:
-        """Return the whole body, once it is there.
+    async def read_body(self, on_bytes: Callable[[int], None]) -> bytes:
+        """Return the whole body, once it is there; `on_bytes` is told how many of it came, and may refuse the rest.
 
-        Raises: BodyTooLarge; BodyTooLate; ClientGone.
+        Raises: BodyTooLarge; BodyTooLate; TooManyInFlight; ClientGone.
         """
         settings = self._settings
         try:
-            return await receive_body(self._receive, most_bytes=settings.max_body_bytes, most_s=settings.body_timeout_s)
-        except (BodyTooLarge, BodyTooLate):
+            return await receive_body(
+                self._receive, most_bytes=settings.max_body_bytes, most_s=settings.body_timeout_s, on_bytes=on_bytes
+            )
+        except (BodyTooLarge, BodyTooLate, TooManyInFlight):
             self.must_close = True
             raise
 

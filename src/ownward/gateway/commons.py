@@ -54,6 +54,8 @@ class Commons:
         self.door = door
         self.settings = settings
         self.most_in_flight = split(settings.max_in_flight_requests, index=settings.worker, count=settings.workers)
+        self.most_body_bytes = split(settings.max_bodies_bytes, index=settings.worker, count=settings.workers)
+        self.body_bytes = 0  # of all requests that are served
         self.clock = clock
         self.counting = Counting(clock, watchers)
         self.upstream_log = UpstreamLog()

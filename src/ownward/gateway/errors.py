@@ -329,16 +329,16 @@ class Overloaded(Rejected):
 
 
 class TooManyInFlight(Rejected):
-    """The gateway's own limit on requests in flight is reached."""
+    """The gateway's own limit on requests in flight, or on the bytes of their bodies, is reached."""
 
     status = 503
 
-    def __init__(self, *, limit: int) -> None:
+    def __init__(self, *, limit: int, what: str = "requests", setting: str = "max_in_flight_requests") -> None:
         """Name the limit."""
         super().__init__(
-            f"{limit} requests are in flight, which is this gateway's limit",
+            f"{limit} {what} are in flight, which is this gateway's limit",
             allowed="Nothing was sent to any upstream, and nothing was charged",
-            next_step="Try again in a second, or raise max_in_flight_requests under [gateway] in ownward.toml",
+            next_step=f"Try again in a second, or raise {setting} under [gateway] in ownward.toml",
         )
         self.retry_after_s = 1.0
 

@@ -57,6 +57,7 @@ class Exchange(Question):
 
     __slots__ = (
         "_capturing",
+        "_held_bytes",
         "_row_awaited",
         "attempts",
         "call_note",
@@ -93,6 +94,7 @@ class Exchange(Question):
         self.has_begun = False
         self.has_broken = False
         self._capturing: Capturing | None = None
+        self._held_bytes = 0
 
     async def run(self) -> None:
         """Serve the request; every error becomes an answer, and a client that left is no error."""
@@ -116,6 +118,7 @@ class Exchange(Question):
         finally:
             self.client.let_go()
             gateway.exchanges.discard(self)
+            gateway.body_bytes -= self._held_bytes
             gateway.counting.request_ended(self)
             self.keeping = self._crosser = None  # they lead back here
             if self._capturing is not None:
@@ -133,7 +136,11 @@ class Exchange(Question):
             raise ForeignPage
         self.is_known = True
         body = self.client.take_body(self.headers)
-        self.body = await self.client.read_body() if body is None else body
+        if body is None:
+            body = await self.client.read_body(self._hold)
+        else:
+            self._hold(len(body))
+        self.body = body
         peeked = wire.peek(self.body)
         if self.endpoint is RESPONSES:
             self.keeping = await begin_keeping(self)
@@ -156,6 +163,19 @@ class Exchange(Question):
             await self.attempt_each(choice.targets, self.body, self)
         else:
             await carry_out(plan, self, choice)
+
+    def _hold(self, size: int) -> None:
+        """Count bytes of the body among those of all requests, until this one is over.
+
+        Raises: TooManyInFlight.
+        """
+        gateway = self.gateway
+        self._held_bytes += size
+        gateway.body_bytes += size
+        if gateway.body_bytes > gateway.most_body_bytes:
+            raise TooManyInFlight(
+                limit=gateway.most_body_bytes, what="bytes of requests' bodies", setting="max_bodies_bytes"
+            )
 
     def _may_continue(self, asked: Asked, choice: Choice) -> bool:
         if choice.declared is None or not choice.declared.continues_streams:

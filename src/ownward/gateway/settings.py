@@ -22,7 +22,8 @@ class GatewaySettings:
     loopback TLS is a must, unless `allow_plaintext` says that whoever stands in front does it.
     `ready_file` receives `ownward.ready/1` once requests are accepted. `requires_keys` demands a key of the
     ledger on every endpoint but the health checks; without it the gateway listens on loopback only.
-    `max_in_flight_requests` and `queue_per_tier_requests` bound what waits; above them the answer is 503 at once.
+    `max_in_flight_requests` and `queue_per_tier_requests` bound what waits, and `max_bodies_bytes` the bodies of all
+    requests together; above them the answer is 503 at once.
     `drain_s` is how long requests in flight may take to end after a stop signal.
     `deadline_s` is the time for everything before the first byte, all attempts together; `max_attempts` counts
     the first; retries may add at most `retry_fraction` to the load of upstreams that failed last, above `retry_burst`.
@@ -48,6 +49,7 @@ class GatewaySettings:
     allow_plaintext: bool = False
     requires_keys: bool = False
     max_body_bytes: int = 64 * MIB
+    max_bodies_bytes: int = 2048 * MIB
     max_header_bytes: int = 64 * 1024
     max_answer_bytes: int = 256 * MIB
     header_timeout_s: float = 30.0
@@ -113,8 +115,8 @@ class GatewaySettings:
         if not 0 <= self.port <= _MAX_PORT:
             faults.append(_fault("port", f"is {self.port}", f"0 (a free one) to {_MAX_PORT}"))
         positive = (
-            "max_body_bytes", "max_header_bytes", "max_answer_bytes", "header_timeout_s", "body_timeout_s",
-            "keep_alive_s",
+            "max_body_bytes", "max_bodies_bytes", "max_header_bytes", "max_answer_bytes", "header_timeout_s",
+            "body_timeout_s", "keep_alive_s",
             "max_connections", "max_in_flight_requests", "queue_timeout_s", "deadline_s", "max_attempts",
             "client_stall_s", "breaker_failures", "breaker_wait_s", "breaker_longest_wait_s",
             "assumed_output_tokens", "workers", "detect_cpu_s",

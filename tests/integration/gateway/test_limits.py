@@ -3,6 +3,7 @@
 
 import asyncio
 import dataclasses
+import json
 import re
 import time
 
@@ -225,6 +226,38 @@ def test_too_many_requests_in_flight_are_turned_away(lab, start):
             async with start(lab.plan_of(lab.tier("a", fake.base_url)), settings=settings) as running:
                 answers = await asyncio.gather(*(running.ask(body=lab.chat()) for _ in range(5)))
                 assert sorted(answer.status for answer in answers) == [200, 200, 503, 503, 503]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("is_chunked", [False, True], ids=["with its length", "in chunks"])
+@pytest.mark.parametrize("size", [1000, 100_000], ids=["small", "large"])
+def test_bodies_that_are_too_many_bytes_together_are_turned_away_as_they_come(lab, start, size, is_chunked):
+    """One key's pictures must not take the memory of the machine."""
+    settings = GatewaySettings(port=0, max_bodies_bytes=3 * size, drain_s=2)
+    body = json.dumps(lab.chat(user="u" * size)).encode()
+
+    async def ask(running):
+        async with lab.Client(running.base_url) as client:
+            if not is_chunked:
+                return await client.ask(lab.CHAT, body)
+            client.writer.write(b"POST %b HTTP/1.1\r\nhost: g\r\n" % lab.CHAT.encode())
+            client.writer.write(b"transfer-encoding: chunked\r\n\r\n" + lab.chunk(body) + b"0\r\n\r\n")
+            return await client.rest(await client.head())
+
+    async def main():
+        async with FakeServer(FakeOptions(ttft_s=0.2)) as fake:
+            async with start(lab.plan_of(lab.tier("a", fake.base_url)), settings=settings) as running:
+                answers = await asyncio.gather(*(ask(running) for _ in range(5)))
+                assert sorted(answer.status for answer in answers) == [200, 200, 503, 503, 503]
+                refused = next(answer for answer in answers if answer.status == 503)
+                assert (refused.json["error"]["ownward_kind"], refused.headers["retry-after"]) == (
+                    "too_many_in_flight",
+                    "1",
+                )
+                assert "max_bodies_bytes" in refused.json["error"]["next"]
+                assert running.server.gateway.body_bytes == 0
+                assert (await ask(running)).status == 200
 
     asyncio.run(main())
 
