@@ -27,7 +27,6 @@ from ownward.ledger._journal import (
     read_journal,
 )
 from ownward.ledger._posting import post_files, posted_up_to, remove_posted
-from ownward.ledger._schema import MIGRATIONS, MIGRATIONS_TABLE, SQLITE_TYPES
 from ownward.ledger._sqlite_connections import (
     Identity,
     SqliteConnection,
@@ -35,24 +34,20 @@ from ownward.ledger._sqlite_connections import (
     identity_of,
     require_in_place,
 )
+from ownward.ledger._sqlite_file import has_tables, is_yet_to_be_made, migrate, missing_in
 from ownward.ledger._store import (
     STAGED_COLUMNS,
     Connection,
     Durability,
     Row,
-    check_applied,
-    missing_migrations,
     older_schema_error,
 )
 
 _log = logging.getLogger("ownward.ledger")
 
-_APPLICATION_ID = 0x6F776E64  # "ownd", in the file's header
-_PAGE_BYTES = 2048  # a commit writes whole pages: SQLite's usual 4096 are twice the bytes for a tenth fewer pages
-_HEADER = b"SQLite format 3\x00"
 _STREAM_ROWS = 500
 _STAGE_ROWS = 10_000
-_WAL_RETRY_S = 0.01
+_LOOK_AGAIN_S = 0.01
 _POSTING_PATIENCE_S = 1.0
 _STOPPING_PATIENCE_S = 5.0
 _ROW_FAULTS = (
@@ -123,22 +118,25 @@ class SqliteStore:
 
     def prepare(self, *, applied_at_us: int, is_read_only: bool) -> None:
         """Check the file before it is touched, then bring it to the newest schema in one transaction."""
-        is_new = self._inspect(is_read_only=is_read_only)
+        name = self.name
+        is_new = is_yet_to_be_made(self._path, is_read_only=is_read_only, name=name)
         try:
             if is_read_only:
                 with self.reading() as reader:
-                    self._check_is_ours(reader)
-                    missing = missing_migrations(_applied(reader))
+                    missing = missing_in(reader, name=name)
                 if missing:
-                    raise older_schema_error(missing, where=self.name)
+                    raise older_schema_error(missing, where=name)
                 return
             if not is_new:
                 with self.reading() as reader:
-                    if _tables(reader):
-                        self._check_is_ours(reader)
-                        if not missing_migrations(_applied(reader)):
-                            return
-            self._migrate(applied_at_us)
+                    if has_tables(reader) and not missing_in(reader, name=name):
+                        return
+            connection = self._open("rwc")
+            try:
+                migrate(connection, applied_at_us=applied_at_us, busy_timeout_s=self._busy_timeout_s, name=name)
+            finally:
+                connection.rollback()
+                connection.close()
         except sqlite3.Error as error:
             raise self.translate(error, "open") from error
 
@@ -247,7 +245,7 @@ class SqliteStore:
                     next_step="Open it once where it can be written, or copy it (with its -wal and -calls files) and"
                     " read the copy",
                 )
-            time.sleep(_WAL_RETRY_S)
+            time.sleep(_LOOK_AGAIN_S)
 
     def lock_settlements(self, connection: Connection) -> None:
         """Do nothing: a SQLite transaction that writes is the only one."""
@@ -297,7 +295,7 @@ class SqliteStore:
         while time.monotonic() < deadline_s:
             if not any(_is_in_use(path) for path in error.paths):
                 return True
-            time.sleep(_WAL_RETRY_S)
+            time.sleep(_LOOK_AGAIN_S)
         return False
 
     def translate(self, error: BaseException, doing: str) -> LedgerError:
@@ -349,119 +347,6 @@ class SqliteStore:
         """Return whether the file lies where nothing can be written and has no log beside it, such as a backup."""
         return not os.access(self._path.parent, os.W_OK) and not self._path.with_name(self._path.name + "-wal").exists()
 
-    def _inspect(self, *, is_read_only: bool) -> bool:
-        """Return whether the file has yet to be made; refuse what cannot become or be a ledger."""
-        path = self._path
-        if path.is_dir():
-            raise LedgerError(
-                "the ledger is a folder",
-                where=self.name,
-                allowed="A ledger is one file, or a postgresql:// address",
-                next_step=f"Name a file in it, such as {path / 'ledger.db'}",
-            )
-        if path.exists() and not path.is_file():
-            raise LedgerError(
-                "the ledger is a device, pipe or socket",
-                where=self.name,
-                allowed="A ledger is one file, or a postgresql:// address",
-            )
-        try:
-            with path.open("rb") as file:
-                head = file.read(len(_HEADER))
-        except FileNotFoundError as error:
-            if is_read_only:
-                raise LedgerError(
-                    "there is no such ledger",
-                    where=self.name,
-                    allowed="Reading never creates one",
-                    next_step="Check the path; ownward serve and ownward import create a ledger",
-                ) from error
-            if not path.parent.is_dir():
-                raise LedgerError(
-                    "the folder of the ledger does not exist",
-                    where=self.name,
-                    next_step=f"Make it with: mkdir -p {path.parent}",
-                ) from error
-            self._require_writable(path.parent)
-            return True
-        except OSError as error:
-            raise LedgerError(
-                f"the ledger cannot be opened: {error.strerror}",
-                where=self.name,
-                next_step="Check the path and its permissions",
-            ) from error
-        if head and head != _HEADER:
-            raise LedgerError(
-                f"the file is no SQLite database: it starts with {head!r}",
-                where=self.name,
-                allowed="A ledger is a SQLite file that ownward made, or a path where none is yet",
-                next_step="Name another file; this one was not changed",
-            )
-        if not is_read_only:
-            self._require_writable(path)
-            self._require_writable(path.parent)
-        return not head
-
-    def _require_writable(self, place: Path) -> None:
-        if not os.access(place, os.W_OK):
-            raise LedgerError(
-                f"{place} is not writable",
-                where=self.name,
-                allowed="A ledger needs its file and its folder writable, for the write-ahead log beside it",
-                next_step="Change the permissions, or name another place; nothing was changed",
-            )
-
-    def _check_is_ours(self, connection: SqliteConnection) -> None:
-        if "migrations" not in _tables(connection) or connection.rows("PRAGMA application_id") != [(_APPLICATION_ID,)]:
-            raise LedgerError(
-                "the file is a SQLite database of another program",
-                where=self.name,
-                allowed="A ledger is a file that ownward made, or a path where none is yet",
-                next_step="Name another file; this one was not changed",
-            )
-        check_applied(_applied(connection), where=self.name)
-
-    def _migrate(self, applied_at_us: int) -> None:
-        connection = self._open("rwc")
-        try:
-            connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")  # of a new file; another keeps its own
-            self._switch_to_wal(connection)
-            connection.begin()
-            if not _tables(connection):
-                connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-                connection.execute(MIGRATIONS_TABLE.format_map(SQLITE_TYPES))
-            self._check_is_ours(connection)
-            missing = set(missing_migrations(_applied(connection)))
-            for migration in MIGRATIONS:
-                if migration.name in missing:
-                    for statement in migration.statements_for(SQLITE_TYPES):
-                        connection.execute(statement)
-                    connection.execute("INSERT INTO migrations VALUES (?, ?)", (migration.name, applied_at_us))
-            connection.commit()
-        finally:
-            connection.rollback()
-            connection.close()
-
-    def _switch_to_wal(self, connection: SqliteConnection) -> None:
-        # Changing the mode does not wait for a lock by itself, so that two processes that create one file collide.
-        deadline = time.monotonic() + self._busy_timeout_s
-        while True:
-            try:
-                mode = connection.rows("PRAGMA journal_mode = WAL")
-            except sqlite3.OperationalError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(_WAL_RETRY_S)
-                continue
-            if mode != [("wal",)]:
-                raise LedgerError(
-                    f"the file system does not carry SQLite's write-ahead log (mode {mode[0][0]!r})",
-                    where=self.name,
-                    allowed="A local file system; network file systems lack the shared memory that it needs",
-                    next_step="Put the ledger on a local disk, or use a postgresql:// address",
-                )
-            return
-
 
 def _is_in_use(path: Path) -> bool:
     """Return whether a process notes in a journal, or could without being found out."""
@@ -473,11 +358,3 @@ def _is_in_use(path: Path) -> bool:
         return stat.S_ISREG(path.lstat().st_mode)  # all else cannot be read either, which is told
     except FileNotFoundError:
         return False
-
-
-def _tables(connection: SqliteConnection) -> set[str]:
-    return {name for (name,) in connection.rows("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")}
-
-
-def _applied(connection: SqliteConnection) -> list[str]:
-    return [name for (name,) in connection.rows("SELECT name FROM migrations ORDER BY name")]

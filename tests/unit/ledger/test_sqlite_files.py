@@ -10,7 +10,7 @@ import pytest
 
 from ownward import ledger
 from ownward.core import LedgerError, LedgerLocked, SchemaTooNew
-from ownward.ledger import _schema, _sqlite, _store
+from ownward.ledger import _schema, _sqlite, _sqlite_file, _store
 
 
 def contents(folder: Path) -> dict[str, bytes | None]:
@@ -112,7 +112,7 @@ def test_a_migration_that_fails_half_way_leaves_the_ledger_as_it_was(
     path = tmp_path / "ledger.db"
     ledger.open(path).close()
     broken = _schema.Migration(name="0002_broken", statements=("CREATE TABLE extra (a {int})", "CREATE GARBAGE"))
-    for module in (_schema, _store, _sqlite):
+    for module in (_schema, _store, _sqlite_file):
         monkeypatch.setattr(module, "MIGRATIONS", (*_schema.MIGRATIONS, broken))
     with pytest.raises(LedgerError, match="GARBAGE"):
         ledger.open(path)
@@ -130,7 +130,7 @@ def test_a_new_migration_is_applied_to_an_old_ledger_and_then_needed(
     with monkeypatch.context() as later:
         added = _schema.Migration(name="9999_more", statements=("CREATE TABLE extra (a {int})",))
         known = _schema.MIGRATIONS
-        for module in (_schema, _store, _sqlite):
+        for module in (_schema, _store, _sqlite_file):
             later.setattr(module, "MIGRATIONS", (*known, added))
         with pytest.raises(LedgerError, match="9999_more"):
             ledger.open(path, is_read_only=True)
