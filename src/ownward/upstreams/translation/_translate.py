@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from ownward.upstreams._events import EventCutter
@@ -18,6 +19,7 @@ from ownward.upstreams.translation._core import (
     Answer,
     Asked,
     Begun,
+    CallBegun,
     CallPiece,
     Counted,
     Dialect,
@@ -32,6 +34,7 @@ from ownward.upstreams.translation._errors import anthropic_error, openai_error,
 from ownward.upstreams.translation._json import read_json, write_json
 from ownward.upstreams.translation._members import Report, Untranslatable, UntranslatableAnswer
 from ownward.upstreams.translation._mistral import as_mistral_takes
+from ownward.upstreams.translation._names import renamed, renamed_calls, short_names_of
 from ownward.upstreams.translation._read_chat import read_chat
 from ownward.upstreams.translation._read_messages import read_messages
 from ownward.upstreams.translation._read_responses import read_responses
@@ -73,6 +76,7 @@ class Translation:
     dropped: tuple[str, ...]
     asked: Asked
     answer_id: str = ""  # of an answer that its upstream gives none
+    names: Mapping[str, str] = field(default_factory=dict)  # of tools that are told by a shorter one, by that
 
     def answer(self, body: bytes, *, now_s: int) -> bytes:
         """Return a whole answer; `now_s` dates it, in seconds since 1970.
@@ -97,12 +101,13 @@ class Translation:
         if not isinstance(found, dict):
             raise UntranslatableAnswer("the upstream's answer is no JSON object")
         read = read_chat_answer if self.upstream == "chat" else read_messages_answer
-        return read(found, self.answer_id)
+        answer = read(found, self.answer_id)
+        return replace(answer, parts=renamed_calls(answer.parts, self.names)) if self.names else answer
 
     def stream(self, *, now_s: int) -> StreamTranslator:
         """Return what translates the stream of one call."""
         reader: Reader = (ChatReader if self.upstream == "chat" else MessagesReader)(self.answer_id)
-        return StreamTranslator(reader, self._writer(now_s))
+        return StreamTranslator(reader, self._writer(now_s), names=self.names)
 
     def _writer(self, now_s: int) -> Writer:
         match self.client:
@@ -142,8 +147,9 @@ def translate(
     if not isinstance(found, dict):
         raise Untranslatable({"the body": "it is no JSON object"})
     asked = _read(client, found, report)
+    names = short_names_of(asked) if upstream == "chat" else {}
     written = (
-        write_chat(asked, report, limit_name=limits.limit_name)
+        write_chat(renamed(asked, names) if names else asked, report, limit_name=limits.limit_name)
         if upstream == "chat"
         else write_messages(asked, report, max_output_tokens=limits.max_output_tokens)
     )
@@ -157,6 +163,7 @@ def translate(
         dropped=tuple(report.dropped),
         asked=asked,
         answer_id=answer_id,
+        names={short: name for name, short in names.items()},
     )
 
 
@@ -193,14 +200,16 @@ class StreamTranslator:
         "_has_failed",
         "_is_counted",
         "_is_over",
+        "_names",
         "_piece",
         "_reader",
         "_stencil",
         "_writer",
     )
 
-    def __init__(self, reader: Reader, writer: Writer) -> None:
-        """Start before the first byte."""
+    def __init__(self, reader: Reader, writer: Writer, *, names: Mapping[str, str] | None = None) -> None:
+        """Start before the first byte; `names` are those of tools that are told by another one, by that."""
+        self._names = names or {}
         self._cutter = EventCutter(_LONGEST_EVENT_BYTES)
         self._reader = reader
         self._writer = writer
@@ -292,6 +301,8 @@ class StreamTranslator:
             if not self._has_begun:
                 raise UntranslatableAnswer("the upstream's stream was over before it had begun")
             self._is_over = True
+        elif isinstance(found, CallBegun) and self._names:
+            found = replace(found, name=self._names.get(found.name, found.name))
         return self._writer.write(found)
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
-from ownward.upstreams.translation._common import file_url_of, index_of_running_turn, may_carry, url_of
+from ownward.upstreams.translation._common import file_url_of, hashed, index_of_running_turn, may_carry, url_of
 from ownward.upstreams.translation._core import Asked, Call, File, Image, Part, Reasoning, Result, Text, Turn
 from ownward.upstreams.translation._extra_content import FORM, unseal_extras
 from ownward.upstreams.translation._members import Report
@@ -44,7 +43,7 @@ def write_chat(asked: Asked, report: Report, *, limit_name: LimitName) -> dict[s
     if asked.thinking is not None:
         _write_thinking(asked, body, report)
     if asked.user is not None:
-        body["user"] = _shortened(asked.user)
+        body["user"] = asked.user if len(asked.user) <= _LONGEST_USER else hashed(asked.user)
     if asked.verbosity is not None:
         body["verbosity"] = asked.verbosity
     if asked.service_tier not in {None, "auto"}:
@@ -52,11 +51,6 @@ def write_chat(asked: Asked, report: Report, *, limit_name: LimitName) -> dict[s
     if asked.cache is not None:
         report.drop("cache_control")
     return body
-
-
-def _shortened(user: str) -> str:
-    """Return who the request is made for as OpenAI takes it: longer names by their hash, as it recommends."""
-    return user if len(user) <= _LONGEST_USER else hashlib.sha256(user.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _write_form(asked: Asked, body: dict[str, Any]) -> None:

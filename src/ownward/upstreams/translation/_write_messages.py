@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from ownward.upstreams.translation._common import index_of_running_turn, may_carry
+from ownward.upstreams.translation._common import hashed, index_of_running_turn, may_carry
 from ownward.upstreams.translation._core import Asked, Call, File, Image, Part, Reasoning, Result, Text, Tool, Turn
 from ownward.upstreams.translation._json import read_json
 from ownward.upstreams.translation._members import Report, shown
@@ -18,6 +18,8 @@ _EFFORTS = frozenset({"low", "medium", "high", "xhigh", "max"})
 _HIGHEST_TEMPERATURE = 1
 _CALL_ID = re.compile(r"[A-Za-z0-9_-]+")
 _Part = TypeVar("_Part", bound=Part)
+_LONGEST_USER = 256
+_PHONE = re.compile(r"\+?[\d\s().-]{7,}")
 _NOTHING: dict[str, Any] = {"type": "object", "properties": {}}
 
 
@@ -44,7 +46,7 @@ def write_messages(asked: Asked, report: Report, *, max_output_tokens: int | Non
     _write_tools(asked, body, report)
     _write_output(asked, body, report)
     if asked.user is not None:
-        body["metadata"] = {"user_id": asked.user}
+        body["metadata"] = {"user_id": hashed(asked.user) if _tells_who(asked.user) else asked.user}
     match asked.service_tier:
         case None:
             pass
@@ -59,6 +61,11 @@ def write_messages(asked: Asked, report: Report, *, max_output_tokens: int | Non
     if asked.cache is not None:
         body["cache_control"] = asked.cache
     return body
+
+
+def _tells_who(user: str) -> bool:
+    """Return whether the dialect refuses a name: it takes no addresses of mail and no numbers of telephones."""
+    return "@" in user or _PHONE.fullmatch(user) is not None or len(user) > _LONGEST_USER
 
 
 def _write_sampling(asked: Asked, body: dict[str, Any]) -> None:
