@@ -15,6 +15,7 @@ from ownward.core import LedgerError, OwnwardError
 from ownward.gateway import wire
 from ownward.gateway.client import ClientGone, receive_body
 from ownward.gateway.endpoints import ENDPOINTS
+from ownward.gateway.error_answers import body_of, status_of
 from ownward.gateway.errors import (
     Dialect,
     ForeignPage,
@@ -23,8 +24,6 @@ from ownward.gateway.errors import (
     UnknownPath,
     UnknownRoute,
     UnknownTask,
-    body_of,
-    status_of,
 )
 from ownward.gateway.keeping import pages as kept_pages
 from ownward.gateway.own_headers import headers_of_error

@@ -1,4 +1,4 @@
-"""The only place that turns our errors into answers: status, and a body or stream event in the client's dialect.
+"""What the gateway itself says of a request, as errors; `error_answers` turns them, and all others, into answers.
 
 Rejected                     the gateway itself says no, before any dispatch
 ├─ UnknownPath               404  no such endpoint, or not with this method (405)
@@ -6,38 +6,38 @@ Rejected                     the gateway itself says no, before any dispatch
 ├─ BodyTooLate               408
 ├─ BodyTooLarge              413
 ├─ Unauthorized              401  always the same words, whatever was wrong with the key
-├─ ForeignPage                403  a web page of another place, where no keys are demanded
+├─ ForeignPage               403  a web page of another place, where no keys are demanded
 ├─ OutOfScope                403  the key may not use this workload or tier
 ├─ UnknownRoute              404  no workload, tier or model of the plan has this name
-├─ UnknownResponse            404  no response of this id is kept for this key
-├─ UnknownPreviousResponse    400  the same, of one that a request continues
-├─ GapInConversation          400  an earlier response of the conversation is gone
+├─ UnknownTask               404  no task of this id is on the ledger
+├─ UnknownResponse           404  no response of this id is kept for this key
+├─ UnknownPreviousResponse   400  the same, of one that a request continues
+├─ GapInConversation         400  an earlier response of the conversation is gone
 ├─ OverBudget                429  what the call may cost does not fit into a budget
 ├─ OverLimit                 429  the key has used up its requests or tokens of this minute
 ├─ UnboundedCharge           403  a budget holds the call, and nothing is known of what it may cost
 ├─ Incapable                 400  no tier of the workload can do what the request needs
+│  └─ Threadless             400  a tier of the workload does not hold conversations, as a `thread` asks
 ├─ Overloaded                503  every slot and the queue are taken
+├─ TooManyInFlight           503  so many requests are in flight, or bytes of their bodies, as may be
+├─ WorkersSilent             503  the other workers' metrics cannot be had
 ├─ NoUpstream                503  every candidate is down, or the time is over
 └─ Draining                  503  the gateway is stopping
+InternalError                500  a fault of ours
+UntranslatedAnswer           502  an upstream answered what the client's dialect has no words for
+UpstreamError                502  of core
+└─ UpstreamCredentials       502  the upstream does not accept our key
+   └─ UpstreamUnpaid         502  the account behind it is empty, overdue or at a limit of its own
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ownward.core import (
-    BadInput,
-    EngineError,
-    LedgerError,
     OwnwardError,
-    PolicyRefusal,
-    RateLimited,
     UpstreamError,
-    UpstreamRefused,
-    UpstreamTimeout,
-    UsageError,
     closest,
 )
 
@@ -398,111 +398,6 @@ class UpstreamCredentials(UpstreamError):
 
 class UpstreamUnpaid(UpstreamCredentials):
     """The account behind our key is empty, overdue or at a limit of its own: the operator's to mend."""
-
-
-_OPENAI_TYPES = {
-    400: "invalid_request_error",
-    401: "authentication_error",
-    403: "permission_error",
-    404: "invalid_request_error",
-    405: "invalid_request_error",
-    413: "invalid_request_error",
-    429: "rate_limit_error",
-    503: "overloaded_error",
-    504: "timeout_error",
-}
-_ANTHROPIC_TYPES = {
-    400: "invalid_request_error",
-    401: "authentication_error",
-    403: "permission_error",
-    404: "not_found_error",
-    405: "invalid_request_error",
-    413: "request_too_large",
-    429: "rate_limit_error",
-    503: "overloaded_error",
-    504: "timeout_error",
-}
-_CODES = {
-    "over_budget": "insufficient_quota",
-    "over_limit": "rate_limit_exceeded",
-    "unknown_previous_response": "previous_response_not_found",
-    "unauthorized": "invalid_api_key",
-    "unknown_route": "model_not_found",
-}
-
-
-def status_of(error: OwnwardError) -> int:
-    """Return the HTTP status that says `error`."""
-    match error:
-        case UnknownPath():
-            return 405 if error.allowed_methods else 404
-        case Rejected():
-            return error.status
-        case PolicyRefusal():
-            return 403
-        case RateLimited():
-            return 429
-        case UpstreamTimeout():
-            return 504
-        case UpstreamRefused():
-            return error.status
-        case UpstreamError() | UntranslatedAnswer():
-            return 502
-        case BadInput() | UsageError():
-            return 400
-        case EngineError() | LedgerError():
-            return 503
-        case _:
-            return 500
-
-
-def body_of(error: OwnwardError, dialect: Dialect, *, request_id: str | None = None) -> bytes:
-    """Return the error as a JSON body in the client's dialect, with the four parts beside the message."""
-    record = error.as_record()
-    status = status_of(error)
-    parts = {
-        "ownward_kind": record["kind"],
-        "where": record["where"],
-        "allowed": record["allowed"],
-        "next": record["next"],
-        "request_id": request_id,
-    }
-    if dialect == "anthropic":
-        told = {"type": _ANTHROPIC_TYPES.get(status, "api_error"), "message": str(error), **parts}
-        if isinstance(error, Threadless):
-            told["details"] = error.details
-        content = {"type": "error", "error": told, "request_id": request_id}
-    else:
-        kind = _OPENAI_TYPES.get(status, "server_error")
-        field = error.field if isinstance(error, Rejected) else None
-        code = _CODES.get(record["kind"], record["kind"])
-        content = {"error": {"message": str(error), "type": kind, "param": field, "code": code, **parts}}
-    return json.dumps(content, ensure_ascii=False).encode()
-
-
-def stream_event_of(
-    error: OwnwardError,
-    dialect: Dialect,
-    *,
-    endpoint: str,
-    request_id: str | None = None,
-    sequence_number: int | None = None,
-) -> bytes:
-    """Return the error as the last event of a stream that had begun, in the dialect of `endpoint`.
-
-    `sequence_number` is the event's own in a stream of responses; None where the upstream had numbered them.
-    It starts with an empty line, which ends whatever event was cut. No `[DONE]` follows it.
-    """
-    body = body_of(error, dialect, request_id=request_id)
-    if dialect == "anthropic":
-        return b"\n\nevent: error\ndata: " + body + b"\n\n"
-    if endpoint == "/v1/responses":
-        event: dict[str, Any] = {"type": "error", "code": error.kind, "message": str(error), "param": None}
-        event["request_id"] = request_id
-        if sequence_number is not None:
-            event["sequence_number"] = sequence_number
-        return b"\n\nevent: error\ndata: " + json.dumps(event, ensure_ascii=False).encode() + b"\n\n"
-    return b"\n\ndata: " + body + b"\n\n"
 
 
 def _closest_text(near: Sequence[str]) -> str | None:

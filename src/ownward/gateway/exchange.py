@@ -19,15 +19,13 @@ from ownward.gateway.calling.failover import Failover
 from ownward.gateway.calling.sink import forget_frames
 from ownward.gateway.client import Client, ClientGone
 from ownward.gateway.endpoints import CHAT, RESPONSES, Endpoint
+from ownward.gateway.error_answers import body_of, status_of, stream_event_of
 from ownward.gateway.errors import (
     Draining,
     ForeignPage,
     InternalError,
     Rejected,
     TooManyInFlight,
-    body_of,
-    status_of,
-    stream_event_of,
 )
 from ownward.gateway.holding.limits import without_limits
 from ownward.gateway.keeping.bodies import Capturing, begin_capture

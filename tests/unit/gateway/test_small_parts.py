@@ -20,6 +20,7 @@ from ownward.core import (
     UpstreamUnreachable,
 )
 from ownward.gateway import GatewaySettings, wire
+from ownward.gateway.error_answers import body_of, status_of, stream_event_of
 from ownward.gateway.errors import (
     BodyTooLarge,
     BodyTooLate,
@@ -47,9 +48,6 @@ from ownward.gateway.errors import (
     UpstreamCredentials,
     UpstreamUnpaid,
     WorkersSilent,
-    body_of,
-    status_of,
-    stream_event_of,
 )
 from ownward.gateway.holding.keys import scope_of
 from ownward.gateway.placing.retries import RetryBudget

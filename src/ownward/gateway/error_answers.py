@@ -1,0 +1,124 @@
+"""The only place that turns errors into answers: a status, and a body or stream event in the client's dialect."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ownward.core import (
+    BadInput,
+    EngineError,
+    LedgerError,
+    OwnwardError,
+    PolicyRefusal,
+    RateLimited,
+    UpstreamError,
+    UpstreamRefused,
+    UpstreamTimeout,
+    UsageError,
+)
+from ownward.gateway.errors import Dialect, Rejected, Threadless, UnknownPath, UntranslatedAnswer
+
+_OPENAI_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "invalid_request_error",
+    405: "invalid_request_error",
+    413: "invalid_request_error",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
+_ANTHROPIC_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    405: "invalid_request_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
+_CODES = {
+    "over_budget": "insufficient_quota",
+    "over_limit": "rate_limit_exceeded",
+    "unknown_previous_response": "previous_response_not_found",
+    "unauthorized": "invalid_api_key",
+    "unknown_route": "model_not_found",
+}
+
+
+def status_of(error: OwnwardError) -> int:
+    """Return the HTTP status that says `error`."""
+    match error:
+        case UnknownPath():
+            return 405 if error.allowed_methods else 404
+        case Rejected():
+            return error.status
+        case PolicyRefusal():
+            return 403
+        case RateLimited():
+            return 429
+        case UpstreamTimeout():
+            return 504
+        case UpstreamRefused():
+            return error.status
+        case UpstreamError() | UntranslatedAnswer():
+            return 502
+        case BadInput() | UsageError():
+            return 400
+        case EngineError() | LedgerError():
+            return 503
+        case _:
+            return 500
+
+
+def body_of(error: OwnwardError, dialect: Dialect, *, request_id: str | None = None) -> bytes:
+    """Return the error as a JSON body in the client's dialect, with the four parts beside the message."""
+    record = error.as_record()
+    status = status_of(error)
+    parts = {
+        "ownward_kind": record["kind"],
+        "where": record["where"],
+        "allowed": record["allowed"],
+        "next": record["next"],
+        "request_id": request_id,
+    }
+    if dialect == "anthropic":
+        told = {"type": _ANTHROPIC_TYPES.get(status, "api_error"), "message": str(error), **parts}
+        if isinstance(error, Threadless):
+            told["details"] = error.details
+        content = {"type": "error", "error": told, "request_id": request_id}
+    else:
+        kind = _OPENAI_TYPES.get(status, "server_error")
+        field = error.field if isinstance(error, Rejected) else None
+        code = _CODES.get(record["kind"], record["kind"])
+        content = {"error": {"message": str(error), "type": kind, "param": field, "code": code, **parts}}
+    return json.dumps(content, ensure_ascii=False).encode()
+
+
+def stream_event_of(
+    error: OwnwardError,
+    dialect: Dialect,
+    *,
+    endpoint: str,
+    request_id: str | None = None,
+    sequence_number: int | None = None,
+) -> bytes:
+    """Return the error as the last event of a stream that had begun, in the dialect of `endpoint`.
+
+    `sequence_number` is the event's own in a stream of responses; None where the upstream had numbered them.
+    It starts with an empty line, which ends whatever event was cut. No `[DONE]` follows it.
+    """
+    body = body_of(error, dialect, request_id=request_id)
+    if dialect == "anthropic":
+        return b"\n\nevent: error\ndata: " + body + b"\n\n"
+    if endpoint == "/v1/responses":
+        event: dict[str, Any] = {"type": "error", "code": error.kind, "message": str(error), "param": None}
+        event["request_id"] = request_id
+        if sequence_number is not None:
+            event["sequence_number"] = sequence_number
+        return b"\n\nevent: error\ndata: " + json.dumps(event, ensure_ascii=False).encode() + b"\n\n"
+    return b"\n\ndata: " + body + b"\n\n"
