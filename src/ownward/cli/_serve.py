@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ownward.cli._context import load_settings, open_ledger
+from ownward.cli._early_signals import EarlySignals
 from ownward.cli._logs import announce, logging_to
 from ownward.cli._output import ledger_option
 from ownward.cli._serve_workers import serve_as_worker, serve_with_workers
@@ -17,7 +19,7 @@ from ownward.core import UsageError, to_json
 
 if TYPE_CHECKING:
     from ownward.config import Settings
-    from ownward.gateway import GatewaySettings
+    from ownward.gateway import GatewaySettings, WorkerPool
     from ownward.plan import Plan
 
 
@@ -107,22 +109,30 @@ def serve(
             with open_ledger(ledger_target) as opened:
                 run_loop(functools.partial(serve_as_worker, opened, settings, descriptors))
             return
+        signals = EarlySignals()
         serving = choose_serving(settings, plan_file=plan_file, model_file=model_file)
 
         from ownward.gateway import run_loop
 
         with open_ledger(ledger_target) as opened:
 
+            def on_ready(base_url: str, gateway: GatewaySettings) -> None:
+                _announce(base_url, serving.plan, gateway, as_json=as_json)
+                signals.pass_on()
+
             async def main() -> None:
                 if settings.gateway.workers > 1:
                     await _serve_with_workers(
-                        serving, opened, settings, ready_file=ready_file, ledger_target=ledger_target, as_json=as_json
+                        serving,
+                        opened,
+                        settings,
+                        ready_file=ready_file,
+                        ledger_target=ledger_target,
+                        on_ready=lambda pool: on_ready(pool.base_url, pool.settings),
                     )
                     return
                 async with running(serving, opened, settings, ready_file=ready_file) as server:
-                    await server.serve(
-                        lambda: _announce(server.base_url, serving.plan, server.settings, as_json=as_json)
-                    )
+                    await server.serve(lambda: on_ready(server.base_url, server.settings))
 
             run_loop(main)
 
@@ -134,7 +144,7 @@ async def _serve_with_workers(
     *,
     ready_file: str | None,
     ledger_target: str | None,
-    as_json: bool,
+    on_ready: Callable[[WorkerPool], None],
 ) -> None:
     arguments = ["--log-level", settings.logs.level, "--log-format", settings.logs.format]
     if ledger_target is not None:
@@ -147,7 +157,7 @@ async def _serve_with_workers(
         settings,
         ready_file=ready_file,
         arguments=arguments,
-        on_ready=lambda pool: _announce(pool.base_url, serving.plan, pool.settings, as_json=as_json),
+        on_ready=on_ready,
     )
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
+import math
 import os
 import signal
 import socket
@@ -278,6 +280,16 @@ def test_what_is_gone_keeps_its_counters_and_loses_its_gauges():
     assert "\ng 14\n" in merged
     assert 'h_bucket{le="+Inf"} 6\nh_sum 7.5\nh_count 6\n' in merged
     assert "ownward_breaker_state 2\n" in merged
+
+
+def test_sums_are_the_same_in_any_order_and_when_what_is_gone_is_summed_first():
+    head = "# HELP s S.\n# TYPE s counter\n"
+    texts = [f"{head}s {value!r}\n" for value in (0.1, 0.2, 0.3, 1e9 / 7, 1e-9 / 3)]
+    sums = {merge_metrics(order) for order in itertools.permutations(texts)}
+    sums |= {merge_metrics([merge_metrics(texts[cut:]), *texts[:cut]]) for cut in range(5)}
+    assert len(sums) == 1
+    (line,) = [line for line in sums.pop().splitlines() if not line.startswith("#")]
+    assert float(line.split()[1]) == math.fsum((0.1, 0.2, 0.3, 1e9 / 7, 1e-9 / 3))
 
 
 def test_streams_rest_as_long_as_in_the_busiest_process():

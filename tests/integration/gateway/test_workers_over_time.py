@@ -49,6 +49,44 @@ def test_no_counter_falls_below_what_was_scraped_when_workers_are_killed(lab, tm
     asyncio.run(main())
 
 
+def test_who_connects_while_a_worker_cannot_be_started_is_answered_by_the_others(lab, tmp_path):
+    async def main():
+        async with FakeServer() as fake, serving(tmp_path, fake.base_url) as served:
+
+            async def answers():
+                asked = (lab.ask(served.base_url, lab.CHAT, lab.chat()) for _ in range(40))
+                async with asyncio.timeout(10):
+                    return {answer.status for answer in await asyncio.gather(*asked)}
+
+            (tmp_path / "ownward.toml").write_text("[server]\nport = 'nowhere'\n")  # what a worker reads, too
+            gone = served.workers[0].pid
+            os.kill(gone, signal.SIGKILL)
+            seen = set()
+
+            def has_tried_again():
+                seen.update(worker.pid for worker in served.workers)
+                return len(seen) >= 4  # the one that lives, and three that ended
+
+            await served.until(has_tried_again, "another was started in vain")
+            assert await answers() == {200}
+            (tmp_path / "ownward.toml").write_text("")
+            await served.until(lambda: len(served.workers) == 2, "there are two")
+            both = {worker.pid for worker in served.workers}
+            await asyncio.sleep(2)
+            assert {worker.pid for worker in served.workers} == both, "it stays"
+            os.kill(min(both), signal.SIGSTOP)  # only one of them accepts now
+            try:
+                asked = [asyncio.create_task(lab.ask(served.base_url, lab.CHAT, lab.chat())) for _ in range(40)]
+                done, waiting = await asyncio.wait(asked, timeout=2)
+                assert done, "one is given connections"
+                assert waiting, "and so is the other"
+            finally:
+                os.kill(min(both), signal.SIGCONT)
+            assert {answer.status for answer in await asyncio.gather(*asked)} == {200}
+
+    asyncio.run(main())
+
+
 def test_metrics_of_one_worker_alone_are_not_told_as_those_of_all(lab, tmp_path, monkeypatch):
     async def main():
         async with FakeServer() as fake, serving(tmp_path, fake.base_url) as served:

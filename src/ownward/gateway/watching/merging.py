@@ -1,11 +1,14 @@
-"""The metrics of several processes as those of one gateway: text in Prometheus' form, summed sample by sample."""
+"""The metrics of several processes as those of one gateway: text in Prometheus' form, summed sample by sample.
+
+Sums are exact, as decimals: rounded ones would depend on the order, and a counter that falls by its last digit counts
+as one that began anew.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from decimal import Context, Decimal
 from typing import Final
-
-from ownward.gateway.watching.exposition import number
 
 _HIGHEST: Final = frozenset(
     {
@@ -19,6 +22,7 @@ _LOWEST: Final = frozenset({"ownward_upstream_usable", "process_start_time_secon
 _SAME: Final = frozenset(  # each process reads them from the one ledger
     {"ownward_budget_limit_usd", "ownward_budget_spent_usd", "ownward_budget_reserved_usd", "ownward_budget_left_usd"}
 )
+_EXACT: Final = Context(prec=200)
 _ACCUMULATED: Final = frozenset({"counter", "histogram"})
 
 
@@ -34,7 +38,7 @@ def merge_metrics(texts: Iterable[str]) -> str:
     a_total 3
     a_total{b="c"} 1
     """
-    families: dict[str, tuple[list[str], dict[str, float]]] = {}
+    families: dict[str, tuple[list[str], dict[str, Decimal]]] = {}
     for text in texts:
         for name, head, samples in _parse(text):
             known = families.setdefault(name, (head, {}))[1]
@@ -43,7 +47,7 @@ def merge_metrics(texts: Iterable[str]) -> str:
     lines: list[str] = []
     for head, samples in families.values():
         lines += head
-        lines += [f"{key} {number(value)}" for key, value in samples.items()]
+        lines += [f"{key} {value:f}" for key, value in samples.items()]
     return "\n".join(lines) + "\n"
 
 
@@ -52,20 +56,20 @@ def accumulated(text: str) -> str:
     lines = []
     for _, head, samples in _parse(text):
         if head[-1].rpartition(" ")[2] in _ACCUMULATED:
-            lines += [*head, *(f"{key} {number(value)}" for key, value in samples.items())]
+            lines += [*head, *(f"{key} {value:f}" for key, value in samples.items())]
     return "\n".join(lines) + "\n"
 
 
-def _combine(name: str, first: float, second: float) -> float:
+def _combine(name: str, first: Decimal, second: Decimal) -> Decimal:
     if name in _SAME:
         return first
     if name in _HIGHEST:
         return max(first, second)
-    return min(first, second) if name in _LOWEST else first + second
+    return min(first, second) if name in _LOWEST else _EXACT.add(first, second)
 
 
-def _parse(text: str) -> Iterable[tuple[str, list[str], dict[str, float]]]:
-    name, head, samples = "", list[str](), dict[str, float]()
+def _parse(text: str) -> Iterable[tuple[str, list[str], dict[str, Decimal]]]:
+    name, head, samples = "", list[str](), dict[str, Decimal]()
     for line in text.splitlines():
         if line.startswith("# HELP "):
             if name:
@@ -75,6 +79,6 @@ def _parse(text: str) -> Iterable[tuple[str, list[str], dict[str, float]]]:
             head.append(line)
         elif line:
             key, _, value = line.rpartition(" ")
-            samples[key] = float(value)
+            samples[key] = Decimal(value)
     if name:
         yield name, head, samples

@@ -19,7 +19,7 @@ from typing import Final
 import msgspec
 
 from ownward.core import EngineError, OwnwardError
-from ownward.gateway.listening.port import listen_together
+from ownward.gateway.listening.port import bind, listen_together
 from ownward.gateway.ready_file import ReadyFile
 from ownward.gateway.settings import GatewaySettings
 from ownward.gateway.watching.merging import accumulated, merge_metrics
@@ -192,8 +192,21 @@ class WorkerPool:
                 await self._start_one(number)
             except (OwnwardError, OSError) as error:
                 _LOG.error("%s", error)
+                self._take_out(number)
             else:
                 self._tell_others(number, {"do": "repeat"})
+
+    def _take_out(self, number: int) -> None:
+        """Leave connections to the others while a worker cannot start: its socket listens again when it does."""
+        if len(self._listeners) != self._count or self._is_stopping:
+            return  # one socket for all
+        waiting = self._listeners[number]
+        try:
+            self._listeners[number] = bind(self.settings.host, waiting.getsockname()[1], is_shared=True)
+        except (OwnwardError, OSError) as error:
+            _LOG.error("%s", error)
+        else:
+            waiting.close()
 
     def _living(self) -> list[Worker]:
         return [worker for worker in self._workers.values() if worker.process.returncode is None]

@@ -66,9 +66,7 @@ class Worker:
 
     async def take_snapshot(self) -> None:
         """Ask for its metrics; where it does not answer in time, the last ones stay."""
-        reply = await self.ask({"do": "snapshot"}, GATHER_S)
-        if reply is not None:
-            self.snapshot = reply["text"]
+        if await self.ask({"do": "snapshot"}, GATHER_S) is not None:
             self.unanswered = 0
 
     async def wait_until_ready(self, timeout_s: float) -> bool:
@@ -100,12 +98,13 @@ class Worker:
     async def _listen(self) -> None:
         while line := await self._reader.readline():
             message: Message = msgspec.json.decode(line)
+            # As they come, since no later one has counted less; also what it is about to tell who scrapes it.
+            self.snapshot = message.get("text", self.snapshot)
             if message["said"] == "ready":
                 self._ready.set()
             elif message["said"] == "news":
                 self._on_news(message["news"])
             elif message["said"] == "collect":
-                self.snapshot = message["text"]  # what it is about to tell: no later answer may have counted less
                 task = asyncio.create_task(self._answer_collect(message["id"]))
                 self._answers.add(task)
                 task.add_done_callback(self._answers.discard)

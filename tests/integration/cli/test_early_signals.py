@@ -1,0 +1,76 @@
+"""Signals that reach `ownward serve` before it serves."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+
+import openai
+import psutil
+import pytest
+
+from ownward import ledger
+from served_workers import PLAN
+
+FIRST_PROCESS = """
+import os, signal
+from ownward.cli._early_signals import EarlySignals
+os.getpid = lambda: 1
+signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as the kernel does for a first process
+EarlySignals()
+signal.raise_signal(signal.SIGTERM)
+print("goes on")
+"""
+
+
+def test_a_stop_ends_the_first_process_of_a_container_while_it_starts():
+    ended = subprocess.run(
+        [sys.executable, "-c", FIRST_PROCESS], check=False, capture_output=True, text=True, timeout=30
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (143, "", "")
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_reload_that_comes_during_the_start_is_done_after_it(tmp_path, workers):
+    path, ready = tmp_path / "l.db", tmp_path / "r.json"
+    with ledger.open(path):
+        pass
+    (tmp_path / "plan.toml").write_text(PLAN.format(tier="a", url="http://127.0.0.1:9"))
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as holder:
+        holder.execute("BEGIN EXCLUSIVE")  # the start waits for it
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ownward", "serve", "--plan", "plan.toml", "--ledger", "l.db", "--port", "0",
+             "--ready-file", "r.json", "--workers", workers],
+            cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        try:
+            _until(lambda: str(path) in {file.path for file in psutil.Process(process.pid).open_files()})
+            (tmp_path / "plan.toml").write_text(PLAN.format(tier="b", url="http://127.0.0.1:9"))
+            os.kill(process.pid, signal.SIGHUP)
+            time.sleep(0.2)
+            holder.execute("ROLLBACK")
+            _until(ready.exists)
+            _until(lambda: _tiers(json.loads(ready.read_text())["base_url"]) == {"b"})
+            process.terminate()
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
+            process.communicate()
+
+
+def _until(holds):
+    deadline = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def _tiers(base_url):
+    client = openai.OpenAI(base_url=f"{base_url}/v1", api_key="none", timeout=5)
+    return {model.id for model in client.models.list() if model.model_extra["kind"] == "tier"}
