@@ -100,6 +100,43 @@ def test_the_client_sees_one_stream_and_the_ledger_both_calls(lab, start, split)
     asyncio.run(main())
 
 
+GIVEN_UP = b'data: {"id": "one", "choices": [{"index": 0, "delta": {}, "finish_reason": "abort"}]}\n\n'
+TOLD = b'data: {"error": {"message": "EngineCore died", "type": "InternalServerError", "code": 500}}\n\n'
+
+
+@pytest.mark.parametrize("end", [GIVEN_UP, TOLD], ids=["aborted", "an error"])
+@pytest.mark.parametrize("is_at_once", [False, True], ids=["piece by piece", "at once"])
+@pytest.mark.parametrize("is_alone", [False, True], ids=["somebody goes on", "nobody does"])
+def test_a_stream_that_its_upstream_gives_up_goes_on_as_one_that_is_cut(lab, start, end, is_alone, is_at_once):
+    """vLLM says so where it is stopped, or dies, while it answers."""
+
+    async def main():
+        begun = (piece("one", role="assistant", content=""), piece("one", content="hello "))
+        more = {"engine": "adopted"} if is_alone else {}
+        pieces = (b"".join((*begun, end)),) if is_at_once else (*begun, end)
+        async with stream(lab, *pieces) as first, stream(lab, *whole_rest()) as second:
+            async with start(plan_of(lab, first, second, **more)) as running:
+                answer = await running.ask(body=lab.chat(stream=True))
+                one, *two = sorted(await running.rows(), key=lambda row: row["attempt"])
+                assert one["state"] == "unsettled"
+                if is_at_once:  # nothing had been passed on, so that whoever is next begins
+                    assert text_of(answer.body) == "world"
+                    assert json.loads(second.heard[0][2])["messages"] == lab.chat()["messages"]
+                elif is_alone:
+                    assert text_of(answer.body) == "hello "
+                    assert answer.body.rstrip().endswith(b"}")
+                    assert (b"abort" if end is GIVEN_UP else b"EngineCore died") in answer.body.split(b"\n\n")[-2]
+                else:
+                    assert text_of(answer.body) == "hello world"
+                if is_at_once or not is_alone:
+                    assert answer.body.endswith(b"data: [DONE]\n\n")
+                    assert b"EngineCore" not in answer.body
+                    assert b"abort" not in answer.body
+                    assert [row["state"] for row in two] == ["settled"]
+
+    asyncio.run(main())
+
+
 def notes_of(ledger: Ledger):
     rows = ledger._writer.run(lambda connection: connection.rows("SELECT error FROM settlements ORDER BY attempt"))
     return [error for (error,) in rows]

@@ -182,6 +182,10 @@ class Relay:
         self._attempt.end_prompt()
         await self._sink.begin(response.status, content_type, self._attempt.headers_for_client())
         while chunk:
+            if tap.is_garbled:
+                raise BrokenStream(_GARBLED)
+            if (fault := self._find_giving_up(tap)) is not None:
+                raise fault
             if entry.ttft_s is None and tap.has_content:
                 self._note_first_content()
             if passed:
@@ -195,8 +199,6 @@ class Relay:
                 break
             chunk = await self._next_chunk(tap)
             passed = feed(chunk) if chunk else b""
-            if tap.is_garbled:
-                raise BrokenStream(_GARBLED)
         rest = tap.finish()
         if not tap.has_last_word:  # what is left is half an event, which readers pass over at a stream's end
             raise BrokenStream("it ended without its last word")
@@ -228,6 +230,17 @@ class Relay:
             raise BrokenStream(f"upstream {name!r} began its stream with an event that is no JSON")
         if (tap.is_complete and tap.is_empty) or (tap.has_given_up and not tap.has_content):
             self._give_up(tap)
+
+    def _find_giving_up(self, tap: UsageTap) -> BrokenStream | None:
+        """Return what to say of a stream that its upstream gives up, where another one can go on with it.
+
+        Where none can, the upstream's own words reach the client.
+        """
+        if self._sink.has_begun or not (tap.has_given_up or tap.error is not None):
+            return None
+        if tap.error is None:
+            return BrokenStream(self._why_none(tap))
+        return BrokenStream(f"upstream {self._target.name!r} {_TOLD_ERROR}", allowed=self._quote(tap.error))
 
     def _why_none(self, tap: UsageTap) -> str:
         name = self._target.name
@@ -282,6 +295,8 @@ class Relay:
                 fault = error
             if tap.is_garbled:
                 fault = fault or BrokenStream(_GARBLED)
+            elif tap.finish_reason is not None or tap.error is not None:
+                fault = fault or self._find_giving_up(tap)
             if fault is not None:
                 response.abort(fault)
                 return
