@@ -36,7 +36,7 @@ def as_mistral_takes(body: dict[str, Any], asked: Asked, report: Report) -> None
 def _tell_thinking(message: dict[str, Any]) -> None:
     for name in _UNKNOWN:
         message.pop(name, None)
-    words = message.pop("reasoning_content", None)
+    words = message.pop("reasoning_content", None) or message.pop("reasoning", None)
     if words is None:
         return
     said = message["content"]

@@ -1,7 +1,8 @@
 """Reasoning carried through a dialect that has no place of its own for it, so that it comes back as it was.
 
-- Chat: `reasoning_content` for the words and `reasoning_details` for what is signed or encrypted, in the form that
-  OpenRouter published; `thinking_blocks` (LiteLLM's form) and Gemini's `extra_content` are read as well.
+- Chat: `reasoning_content` for the words (`reasoning`, where the upstream calls them so) and `reasoning_details` for
+  what is signed or encrypted, in the form that OpenRouter published; `thinking_blocks` (LiteLLM's form) and Gemini's
+  `extra_content` are read as well.
 - Responses: a reasoning item, whose `encrypted_content` holds words and signature under a mark of ours.
 - Messages: a thinking block. Words that an OpenAI upstream wrote have no signature; ours says so.
 
@@ -24,6 +25,8 @@ from ownward.upstreams.translation._members import Members, Report, shown
 
 ANTHROPIC_FORMAT = "anthropic-claude-v1"
 UNSIGNED = "ownward:unsigned"
+SHORT = "reasoning"
+"""The form of words that a server calls `reasoning` (vLLM, Groq, Ollama): most read them under that name alone."""
 _MARK = "ownward:openai:"
 _SEAL = "ownward:reasoning:"
 _AFTER = "ownward_after"
@@ -73,8 +76,12 @@ def read_chat_reasoning(message: Members, *, signer: Signer | None = None) -> li
             for index, block in enumerate(listed)
             if (found := read_block(Members(block, f"{place}[{index}]", message.report))) is not None
         ]
-    text = next((word for word in words if word), None)
-    return [] if text is None else [Reasoning(text=text, signer="openai", path=message.at("reasoning_content"))]
+    longer, shorter = words
+    if not (longer or shorter):
+        return []
+    name = "reasoning_content" if longer else "reasoning"
+    form = SHORT if shorter else None
+    return [Reasoning(text=longer or shorter or "", signer="openai", form=form, path=message.at(name))]
 
 
 def _read_details(details: Any, place: str, report: Report, signer: Signer | None) -> Iterable[Reasoning]:
@@ -152,7 +159,8 @@ def write_chat_reasoning(reasoning: Iterable[Reasoning]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     text = "".join(item.text for item in listed)
     if text:
-        found["reasoning_content"] = text
+        is_short = any(item.form == SHORT for item in listed)
+        found["reasoning" if is_short else "reasoning_content"] = text
     if any(item.signer == "anthropic" or item.signature or item.redacted or item.given_id for item in listed):
         found["reasoning_details"] = [detail_of(index, item, after=item.after) for index, item in enumerate(listed)]
     return found
@@ -200,7 +208,7 @@ def signature_for_messages(item: Reasoning | ReasoningPiece) -> str:
 
 def is_named(item: Reasoning | ReasoningPiece) -> bool:
     """Return whether unsigned reasoning has more to bring back than its words."""
-    return item.given_id is not None or item.is_summary or item.form == THOUGHT
+    return item.given_id is not None or item.is_summary or item.form in {THOUGHT, SHORT}
 
 
 def named_together(before: ReasoningPiece | None, now: ReasoningPiece) -> ReasoningPiece:

@@ -28,6 +28,7 @@ from ownward.upstreams.translation._counts import read_openai_counts, usage_in
 from ownward.upstreams.translation._extra_content import FORM, THOUGHT, Thoughts, seal_extra
 from ownward.upstreams.translation._in_turn import InTurn
 from ownward.upstreams.translation._members import UntranslatableAnswer
+from ownward.upstreams.translation._reasoning import SHORT
 from ownward.upstreams.translation._sources import read_sources
 from ownward.upstreams.translation._stops import read_chat_stop
 from ownward.upstreams.translation._streams_read import failure_in, list_of, object_in, text_of
@@ -168,8 +169,11 @@ class ChatReader:
         if isinstance(details, list) and details:
             self._has_details = True
             return [piece for entry in details if (piece := _piece_of(entry)) is not None]
-        words = text_of(delta.get("reasoning_content")) or text_of(delta.get("reasoning"))
-        return [ReasoningPiece(signer="openai", text=words)] if words and not self._has_details else []
+        shorter = text_of(delta.get("reasoning"))
+        words = text_of(delta.get("reasoning_content")) or shorter
+        if not words or self._has_details:
+            return []
+        return [ReasoningPiece(signer="openai", text=words, form=SHORT if shorter else None)]
 
     def _read_call(self, call: Any) -> list[Event]:
         if not isinstance(call, dict):
