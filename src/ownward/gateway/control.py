@@ -31,6 +31,7 @@ from ownward.gateway.placing.naming import names_for
 from ownward.gateway.placing.routing import anthropic_record
 from ownward.gateway.watching import exposition
 from ownward.ledger import Outcome, OutcomeSource
+from ownward.upstreams import UNREADABLE
 
 if TYPE_CHECKING:
     from ownward.gateway.asgi import Receive, Scope, Send
@@ -153,12 +154,12 @@ async def _record_outcome(gateway: Commons, path: str, receive: Receive, key: Ke
         raise MalformedRequest("the client left before its request was whole") from None
     try:
         stated = msgspec.json.decode(body, type=_StatedOutcome)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise MalformedRequest(
             f"the outcome cannot be read: {error}",
             allowed='{"completed": true, "source": "user", "score": 0 to 1, "human_minutes": 2.5, "comment": ""}',
         ) from None
-    wire.check_outcome(stated.score, stated.human_minutes)
+    _check_outcome(stated.score, stated.human_minutes)
     if key is not None and key.workloads is not None:
         task = await asyncio.to_thread(_find_task, gateway, task_id)
         if task is None or task.workload not in key.workloads:
@@ -184,3 +185,14 @@ async def _record_outcome(gateway: Commons, path: str, receive: Receive, key: Ke
 
 def _find_task(gateway: Commons, task_id: str) -> TaskRow | None:
     return next(iter(gateway.ledger.query_tasks(task_id=task_id, limit=1)), None)
+
+
+def _check_outcome(score: float | None, human_minutes: float | None) -> None:
+    """Refuse an outcome whose numbers cannot be.
+
+    Raises: MalformedRequest.
+    """
+    if score is not None and not 0 <= score <= 1:
+        raise MalformedRequest(f"score is {score}", allowed="0 to 1")
+    if human_minutes is not None and not 0 <= human_minutes < float("inf"):
+        raise MalformedRequest(f"human_minutes is {human_minutes}", allowed="0 or more")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
 from ownward.core import LedgerError, OwnwardError, UpstreamError
-from ownward.gateway import wire
+from ownward.gateway import json_body, wire
 from ownward.gateway.calling.carrying import carry_out
 from ownward.gateway.calling.continuing import BARRED, Continuing
 from ownward.gateway.calling.failover import Failover
@@ -139,10 +139,10 @@ class Exchange(Question):
         else:
             self._hold(len(body))
         self.body = body
-        peeked = wire.peek(self.body)
+        peeked = json_body.peek(self.body)
         if self.endpoint is RESPONSES:
             self.keeping = await begin_keeping(self)
-            peeked = peeked if self.keeping is None else wire.peek(self.body)
+            peeked = peeked if self.keeping is None else json_body.peek(self.body)
         asked = self.read(peeked)
         if self.table.detection:
             asked = await self.look_into(asked, self.table)

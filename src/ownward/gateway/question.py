@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ownward.core import OwnwardError, new_id
-from ownward.gateway import wire
+from ownward.gateway import json_body, wire
 from ownward.gateway.calling.crossing import Crossed, Crosser
 from ownward.gateway.endpoints import Endpoint
 from ownward.gateway.holding.budgets import task_check
@@ -21,6 +21,7 @@ from ownward.gateway.placing.choosing import UNASSIGNED, Asked, Choice, KeyScope
 from ownward.gateway.placing.routing import RoutingTable, Target
 from ownward.ledger import BudgetCheck, Request, TaskBasis
 from ownward.policy import LOCAL_ONLY, Label
+from ownward.upstreams import UNREADABLE
 
 if TYPE_CHECKING:
     from ownward.gateway.asgi import Scope
@@ -89,12 +90,12 @@ class Question:
         self.crossed: dict[str, Crossed] = {}  # by target, the last call of each that was made in another dialect
         self.keeping: Keeping | None = None
         self.prompt: Prompt | None = None
-        self._peeked: wire.Peeked | None = None
+        self._peeked: json_body.Peeked | None = None
         self._crosser: Crosser | None = None
 
     # What it states.
 
-    def read(self, peeked: wire.Peeked) -> Asked:
+    def read(self, peeked: json_body.Peeked) -> Asked:
         """Return what the request states, to be chosen by.
 
         Raises: MalformedRequest.
@@ -111,7 +112,7 @@ class Question:
         self.needs = peeked.needs(self.body)
         return self._asked_by(self.table, peeked, self.workload)
 
-    def _asked_by(self, table: RoutingTable, peeked: wire.Peeked, workload: str) -> Asked:
+    def _asked_by(self, table: RoutingTable, peeked: json_body.Peeked, workload: str) -> Asked:
         """Return what the request states, with all that a plan's match rules look at.
 
         Not to be kept here: it leads back to this question, which would outlive its request.
@@ -135,7 +136,7 @@ class Question:
     def _fingerprint(self) -> str | None:
         try:
             body = msgspec.json.decode(self.body)
-        except wire.UNREADABLE:
+        except UNREADABLE:
             return None
         return self.gateway.sketcher.fingerprint(body) if isinstance(body, dict) else None
 
@@ -171,7 +172,7 @@ class Question:
 
     # Where it may go.
 
-    def choose(self, asked: Asked, peeked: wire.Peeked) -> Choice:
+    def choose(self, asked: Asked, peeked: json_body.Peeked) -> Choice:
         """Return the candidates in order, and note workload, label and reason.
 
         Raises: UnknownRoute, OutOfScope, PolicyRefusal, Incapable, NoUpstream.

@@ -4,7 +4,7 @@ It does not know why an upstream was chosen.
 """
 
 from ownward.upstreams._events import EventCutter
-from ownward.upstreams._json import with_whole_characters
+from ownward.upstreams._json import UNREADABLE, with_whole_characters
 from ownward.upstreams._stencil import Stencil
 from ownward.upstreams.bounds import input_tokens_upper_bound, output_tokens_upper_bound
 from ownward.upstreams.door import Door, make_transport
@@ -28,6 +28,7 @@ __all__ = [
     "READ_ONCE",
     "SUMMARIES",
     "TAKEN_OFF_EXTRAS",
+    "UNREADABLE",
     "AskedTerms",
     "Door",
     "DoorLimits",

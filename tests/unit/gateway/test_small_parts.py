@@ -19,7 +19,7 @@ from ownward.core import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
-from ownward.gateway import GatewaySettings, wire
+from ownward.gateway import GatewaySettings, json_body, wire
 from ownward.gateway.error_answers import body_of, status_of, stream_event_of
 from ownward.gateway.errors import (
     BodyTooLarge,
@@ -113,7 +113,7 @@ def test_anthropics_clients_are_told_to_go_on_without_a_thread():
 @pytest.mark.parametrize(("thread", "needs"), [(b'{"type":"create"}', {"threads"}), (b"null", set()), (None, set())])
 def test_a_thread_is_read_from_the_request(thread, needs):
     body = b"{}" if thread is None else b'{"thread":%b}' % thread
-    assert wire.peek(body).needs(body) == needs
+    assert json_body.peek(body).needs(body) == needs
 
 
 def test_every_class_of_rejection_is_among_the_examples():
@@ -162,13 +162,13 @@ def test_a_stream_ends_with_one_whole_event_even_inside_another(dialect, endpoin
     ],
 )
 def test_what_a_body_needs(body, needs):
-    assert wire.peek(body).needs(body) == needs
+    assert json_body.peek(body).needs(body) == needs
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"model": 3}', b'{"stream": "yes"}', b"\xff"])
 def test_a_body_that_is_none_is_refused_without_its_values(body):
     with pytest.raises(MalformedRequest, match="One JSON object"):
-        wire.peek(body)
+        json_body.peek(body)
 
 
 @pytest.mark.parametrize("value", [b"", b" a", b"a b", b"-a", b"a" * 129, b"a\x00"])
@@ -322,17 +322,17 @@ def test_a_keys_label_that_cannot_be_read_lets_nothing_leave():
 )
 def test_a_body_that_is_no_json_is_told_what_is_the_matter_with_it(body, why):
     with pytest.raises(MalformedRequest, match=why):
-        wire.peek(body)
+        json_body.peek(body)
 
 
 def test_a_body_with_half_a_surrogate_pair_is_read_all_the_same():
-    peeked = wire.peek(rb'{"model":"a","messages":[{"content":"\ud83d"}],"stream":true}')
+    peeked = json_body.peek(rb'{"model":"a","messages":[{"content":"\ud83d"}],"stream":true}')
     assert (peeked.model, peeked.stream) == ("a", True)
 
 
 def test_json_that_utf_8_cannot_spell_is_escaped_and_other_text_is_not():
-    assert wire.write_json({"a": "é"}) == '{"a": "é"}'.encode()
-    assert wire.write_json({"a": "\ud83d"}) == rb'{"a": "\ud83d"}'
+    assert json_body.write({"a": "é"}) == '{"a": "é"}'.encode()
+    assert json_body.write({"a": "\ud83d"}) == rb'{"a": "\ud83d"}'
 
 
 def test_an_unknown_tier_and_an_unknown_model_are_told_apart_and_long_lists_end_with_a_count():

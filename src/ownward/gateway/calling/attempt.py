@@ -11,7 +11,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from ownward.core import BrokenStream, OwnwardError, PolicyRefusal, UpstreamError, UpstreamTimeout, UpstreamUnreachable
-from ownward.gateway import wire
+from ownward.gateway import json_body, wire
 from ownward.gateway.calling.ledger_entry import LedgerEntry
 from ownward.gateway.calling.refused_call import RefusedCall
 from ownward.gateway.calling.relaying import Relay
@@ -114,10 +114,11 @@ class Attempt:
             self._body = self.crossed.body
             self.forbids_thinking = self.crossed.forbids_thinking and target.key not in self._gateway.refuses_effort
             if self.crossed.forbids_thinking and not self.forbids_thinking:
-                self._body = wire.without_member(self._body, "reasoning_effort")
+                self._body = json_body.without_member(self._body, "reasoning_effort")
         asks_usage = target.key not in self._gateway.refuses_stream_options
         if not asks_usage and self.crossed is not None:
-            self._body = wire.without_member(self._body, "stream_options")  # which was ours: the client cannot state it
+            # It was ours: the client cannot state it.
+            self._body = json_body.without_member(self._body, "stream_options")
         spliced = splice(
             self._body, model=target.tier.model, want_stream_usage=asks_usage, endpoint=self.endpoint.splices_as
         )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ownward.core import LedgerError, OwnwardError, picousd_to_usd
-from ownward.gateway import wire
+from ownward.gateway import json_body
 from ownward.gateway.calling.failover import Failover
 from ownward.gateway.calling.sink import forget_frames
 from ownward.gateway.calling.whole_as_stream import chat_as_stream
@@ -192,7 +192,7 @@ def _read(exchange: Served) -> _Top:
             allowed=f"POST {CHAT.path}",
             next_step="Ask there, or name one tier with the header x-ownward-tier",
         )
-    top: _Top = wire.read_top(exchange.body)
+    top: _Top = json_body.read_top(exchange.body)
     if bytes(top.get("n", _ABSENT)) not in {b"", b"1", b"null"}:
         raise Incapable(
             f"the strategy {kind!r} of workload {exchange.workload!r} gives one answer, and n is more than 1",
@@ -211,7 +211,7 @@ def _body_of(ask: Ask, top: _Top) -> bytes:
         try:
             messages = msgspec.json.decode(stated, type=list[msgspec.Raw])
         except msgspec.DecodeError:  # it holds half a surrogate pair, and is spelled anew
-            messages = [msgspec.Raw(wire.write_json(message)) for message in json.loads(stated)]
+            messages = [msgspec.Raw(json_body.write(message)) for message in json.loads(stated)]
         members["messages"] = [*messages, *ask.extra_messages]
     return msgspec.json.encode(members)
 

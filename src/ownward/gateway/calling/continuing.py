@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from ownward.core import OwnwardError
-from ownward.gateway import wire
+from ownward.gateway import json_body
 from ownward.upstreams import EventCutter, Stencil
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Continuing:
                 request[name] = max(1, request[name] - len(self._text))  # about one piece for each token
         if target.tier.engine in _WHEN_TOLD:
             request |= {"continue_final_message": True, "add_generation_prompt": False}
-        return wire.write_json(request)
+        return json_body.write(request)
 
     # What an attempt passes on.
 
@@ -182,7 +182,7 @@ class Continuing:
             if words is not None:
                 self._stencil.cut(event + b"\n\n", words, _read_words)
             return event + b"\n\n"
-        return b"data: " + wire.write_json(chunk | self._first) + b"\n\n"
+        return b"data: " + json_body.write(chunk | self._first) + b"\n\n"
 
     def _note(self, choice: Any) -> None:
         delta = choice.get("delta") or {}

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from ownward.core import BrokenStream
-from ownward.gateway import wire
+from ownward.gateway import json_body
 
 
 def chat_as_stream(body: bytes, *, with_usage: bool) -> bytes:
@@ -18,7 +18,7 @@ def chat_as_stream(body: bytes, *, with_usage: bool) -> bytes:
         events = _events_of(json.loads(body), with_usage=with_usage)
     except (ValueError, LookupError, TypeError, RecursionError):
         raise BrokenStream("the answer is no chat completion, and cannot be told as a stream") from None
-    told = [b"data: " + wire.write_json(event) + b"\n\n" for event in events]
+    told = [b"data: " + json_body.write(event) + b"\n\n" for event in events]
     return b"".join(told) + b"data: [DONE]\n\n"
 
 

@@ -13,6 +13,7 @@ import msgspec
 from ownward.gateway.endpoints import RESPONSES
 from ownward.gateway.errors import MalformedRequest
 from ownward.ledger import KeptResponse
+from ownward.upstreams import UNREADABLE
 
 if TYPE_CHECKING:
     from ownward.gateway.placing.routing import Target
@@ -25,7 +26,6 @@ _NAMED_BY_THEIR_WRITER: Final = frozenset({"message", "function_call"})
 _TEXT: Final = b'"'
 _LIST: Final = b"["
 
-_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _decode_members = msgspec.json.Decoder(Members).decode
 _decode_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _encode = msgspec.json.encode
@@ -38,7 +38,7 @@ def read_members(body: bytes) -> Members:
     """
     try:
         return _decode_members(body)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise MalformedRequest(
             f"the request body is not the JSON object it should be: {error}",
             allowed="Whole characters: half a surrogate pair (an emoji cut in two) cannot be kept",
@@ -49,7 +49,7 @@ def find_members(raw: bytes | msgspec.Raw) -> Members | None:
     """Return the members of an object; None where it is none that can be read."""
     try:
         return _decode_members(raw)
-    except _UNREADABLE:
+    except UNREADABLE:
         return None
 
 
@@ -65,7 +65,7 @@ def read_input(top: Members) -> list[msgspec.Raw]:
         return [msgspec.Raw(b'{"type":"message","role":"user","content":' + stated + b"}")]
     try:
         items = _decode_items(stated)
-    except _UNREADABLE:
+    except UNREADABLE:
         raise MalformedRequest("input is neither text nor a list of items", allowed="Text, or items") from None
     for index, item in enumerate(items):
         if find_members(item) is None:
@@ -221,7 +221,7 @@ def _items_of(turn: KeptResponse) -> list[tuple[msgspec.Raw, Members]]:
         return []
     try:
         read = [(raw, find_members(raw)) for raw in _decode_items(stated)]
-    except _UNREADABLE:
+    except UNREADABLE:
         return []
     return [(raw, members) for raw, members in read if members is not None]
 
@@ -240,5 +240,5 @@ def text_of(members: Members, name: str) -> str | None:
         return None
     try:
         return msgspec.json.decode(stated, type=str)
-    except _UNREADABLE:
+    except UNREADABLE:
         return None
