@@ -459,6 +459,21 @@ def test_what_an_upstream_does_not_offer_is_no_sign_of_ill_health(lab, start):
     asyncio.run(main())
 
 
+def test_requests_that_a_server_cannot_read_do_not_shut_out_the_others(lab, start):
+    """llama.cpp says 500 to a picture that its model cannot see; the next request is served all the same."""
+    words = b'{"error":{"code":500,"message":"image input is not supported - hint: ...","type":"server_error"}}'
+    settings = GatewaySettings(port=0, breaker_failures=2, breaker_wait_s=30, drain_s=1)
+
+    async def main():
+        async with lab.Scripted(lab.whole(words, status=500)) as upstream:
+            async with start(lab.plan_of(lab.tier("a", upstream.base_url)), settings=settings) as running:
+                for _ in range(4):
+                    answer = await running.ask(body=lab.chat())
+                    assert (answer.status, answer.json["error"]["message"][:11]) == (500, "image input")
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize(
     ("stated", "of_tier", "tokens"),
     [

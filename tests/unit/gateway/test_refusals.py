@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from ownward.gateway.calling.refusals import asks_for_less, is_unpaid, knows_no_effort, wait_of
+from ownward.gateway.calling.refusals import asks_for_less, is_of_request, is_unpaid, knows_no_effort, wait_of
 
 ANTHROPIC = "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing to upgrade."
 LIMITED = "You have reached your specified API usage limits. You will regain access on 2026-12-01 at 00:00 UTC."
@@ -135,3 +135,23 @@ UNKNOWN = "Unrecognized request argument supplied: reasoning_effort"
 )
 def test_a_model_without_effort_is_told_from_one_that_takes_others(body, is_unknown):
     assert knows_no_effort(json.dumps(body).encode()) is is_unknown
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "is_so"),
+    [
+        (500, "image input is not supported - hint: if this is unexpected, you may need to provide the mmproj", True),
+        (500, "audio input is not supported - hint: if this is unexpected, you may need to provide the mmproj", True),
+        (500, 'Failed to parse messages: Missing \'role\' in message: {"content":"x"}', True),
+        (500, 'Failed to parse tools: Missing tool function: {"type":"function"}', True),
+        (500, "input (601 tokens) is too large to process. increase the physical batch size", True),
+        (500, "Compute error.", False),
+        (500, "out of memory: image input is not supported", False),
+        (503, "image input is not supported", False),
+        (500, None, False),
+    ],
+)
+def test_a_server_error_that_is_about_the_one_request_is_told_from_ill_health(status, message, is_so):
+    """As llama.cpp (b11549) words them, which has 500 for what a request may not say."""
+    body = {"error": {"code": status, "message": message, "type": "server_error"}}
+    assert is_of_request(status, json.dumps(body).encode()) is is_so

@@ -48,6 +48,14 @@ _NO_EFFORT: Final = re.compile(
     r"|Unsupported parameter: 'reasoning_effort' is not supported with this model"  # OpenAI
     r"|`reasoning_effort` is not supported with this model"  # Groq
 )
+_SERVER_ERROR: Final = 500
+_OF_THE_REQUEST: Final = re.compile(
+    r"(?:image|audio|video) input is not supported"  # llama.cpp (b11549), by a model of text alone
+    r"|Failed to parse (?:messages|tools): "  # llama.cpp
+    r"|input \(\d{1,9} tokens\) is too large to process"  # llama.cpp, of an input to be embedded
+)
+"""How servers say with 500 that a request cannot be served, and no other request is the worse for it."""
+
 _RETRY_DELAY: Final = re.compile(rb'"retryDelay"\s*:\s*"([0-9]{1,6}(?:\.[0-9]{1,9})?)s"')
 
 
@@ -64,6 +72,12 @@ def is_unpaid(status: int, body: bytes) -> bool:
         return True
     words = error.get("message")
     return isinstance(words, str) and _WORDS.match(words) is not None
+
+
+def is_of_request(status: int, body: bytes) -> bool:
+    """Return whether a server's error is about the one request and says nothing of the server's health."""
+    words = _error_in(body).get("message") if status == _SERVER_ERROR else None
+    return isinstance(words, str) and _OF_THE_REQUEST.match(words) is not None
 
 
 def asks_for_less(status: int, body: bytes) -> bool:

@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING
 
 from ownward.core import BrokenStream, OwnwardError, RateLimited, UpstreamError, UpstreamRefused
-from ownward.gateway.calling.refusals import asks_for_less, is_unpaid, knows_no_effort, wait_of
+from ownward.gateway.calling.refusals import asks_for_less, is_of_request, is_unpaid, knows_no_effort, wait_of
 from ownward.gateway.calling.sink import Refusal, Retry
 from ownward.gateway.errors import UpstreamCredentials, UpstreamUnpaid
 from ownward.upstreams import Response, Spliced, UsageTap
@@ -72,7 +72,7 @@ class RefusedCall:
             raise Retry(too_little)
         wait_s = wait_of(self._response, body, now=gateway.clock.now())
         error = self._error(wait_s)
-        self._learn(error, wait_s)
+        self._learn(error, wait_s, body)
         refusal = self._refusal(body)
         if status in _CREDENTIALS:
             raise Retry(error)
@@ -110,11 +110,13 @@ class RefusedCall:
         else:
             entry.settle_failed(f"it answered {status}", status=status)
 
-    def _learn(self, error: OwnwardError, wait_s: float | None) -> None:
+    def _learn(self, error: OwnwardError, wait_s: float | None, body: bytes) -> None:
         gateway, key, status = self._gateway, self._target.key, self._status
         if status == _RATE_LIMITED:
             gateway.learn_wait(key, wait_s)
-        elif (status >= _SERVER_FAULTS and status != _NOT_IMPLEMENTED) or status in _CREDENTIALS:
+        elif status in _CREDENTIALS or (
+            status >= _SERVER_FAULTS and status != _NOT_IMPLEMENTED and not is_of_request(status, body)
+        ):
             gateway.learn_failure(key, error)
         else:
             gateway.learn_success(key)
