@@ -22,6 +22,9 @@ from ownward.upstreams import Door
 
 KvType = Literal["f16", "bf16", "q8_0", "q4_0"]
 
+# Tokens of one step, which is llama.cpp's own n_ubatch: with more (its n_batch is 2048) nobody else gets a token, and
+# nobody who left is noticed, until several such pieces of a long prompt are done. It costs no speed.
+_BATCH_TOKENS = 512
 _MIB = 1024 * 1024
 _GGUF_MAGIC = b"GGUF"
 
@@ -49,7 +52,7 @@ class EngineOptions:
     embedding: bool = False
     gpu_layers: int | None = None  # None: as many as fit
     kv_type: KvType = "f16"
-    batch_tokens: int | None = None
+    batch_tokens: int | None = None  # of one prefill step; None: 512 embedded, llama-server's own default launched
     prompt_cache_bytes: int = 256 * _MIB  # of prompts whose slot was taken by another
     host: str = "127.0.0.1"
     port: int = 0
@@ -158,6 +161,7 @@ def build_worker_request(options: EngineOptions, *, threads: int, parent_pid: in
         "hostnames": [options.host],
         "port": options.port,
         "n_parallel": options.slots,
+        "n_batch": options.batch_tokens or _BATCH_TOKENS,
         "n_ctx": 0 if options.context_tokens is None else options.context_tokens * options.slots,
         "warmup": options.warmup,
         "no_extra_bufts": options.no_extra_bufts,
@@ -170,13 +174,12 @@ def build_worker_request(options: EngineOptions, *, threads: int, parent_pid: in
     }
     if options.gpu_layers is not None:
         fields["n_gpu_layers"] = options.gpu_layers
-    if options.batch_tokens is not None:
-        fields["n_batch"] = options.batch_tokens
     enums = {"load_mode": ("llama_load_mode", f"LLAMA_LOAD_MODE_{'MMAP' if options.use_mmap else 'NONE'}")}
     if options.kv_type != "f16":
         kind = f"GGML_TYPE_{options.kv_type.upper()}"
         enums |= {"cache_type_k": ("ggml_type", kind), "cache_type_v": ("ggml_type", kind)}
     if options.embedding:
+        fields["n_ubatch"] = fields["n_batch"]  # a pooled input must fit into one step
         enums["pooling_type"] = ("llama_pooling_type", "LLAMA_POOLING_TYPE_MEAN")
     return {
         "model_path": str(options.model_path),

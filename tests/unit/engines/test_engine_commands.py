@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,16 @@ from ownward.engines.embedded import build_worker_request, check_gguf
 OPTIONS = EngineOptions(
     model_path=Path("/m/model.gguf"), alias="m", slots=3, context_tokens=1000, port=8081, embedding=True, kv_type="q8_0"
 )
+
+
+def test_a_step_of_the_embedded_engine_is_as_long_as_llama_cpp_computes_at_once_and_no_longer():
+    """Its own 2048 keep everybody else, and whoever leaves, waiting for several steps."""
+    plain = dataclasses.replace(OPTIONS, embedding=False)
+    fields = build_worker_request(plain, threads=2, parent_pid=None)["fields"]
+    assert (fields["n_batch"], fields.get("n_ubatch")) == (512, None)
+    pooled = dataclasses.replace(OPTIONS, batch_tokens=1024)
+    fields = build_worker_request(pooled, threads=2, parent_pid=None)["fields"]
+    assert (fields["n_batch"], fields["n_ubatch"]) == (1024, 1024)  # an input to be pooled must fit into one
 
 
 def test_the_context_is_one_slots_and_is_multiplied_for_llama_cpp():
