@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import signal
 from collections.abc import Callable
@@ -37,7 +38,7 @@ async def serve_with_workers(
 
     gateway_settings = _serving.gateway_settings(settings, ready_file)
     pools: list[WorkerPool] = []
-    async with _serving.engines_of(serving, settings, lambda name, url: _tell(pools, name, url)) as addresses:
+    async with _serving.engines_of(serving, settings, functools.partial(_tell, pools)) as addresses:
         pool = WorkerPool(
             count=gateway_settings.workers,
             command=worker_command(*arguments),
@@ -105,9 +106,9 @@ async def serve_as_worker(opened: Any, our_settings: Settings, descriptors: str)
         await line.serve(server)
 
 
-def _tell(pools: list[WorkerPool], upstream: str, url: str | None) -> None:
+def _tell(pools: list[WorkerPool], upstream: str, url: str | None, comes_back: bool) -> None:
     for pool in pools:
-        pool.set_address(upstream, url)
+        pool.set_address(upstream, url, comes_back=comes_back)
 
 
 async def _reload(pool: WorkerPool, serving: _serving.Serving, in_turn: asyncio.Lock) -> None:

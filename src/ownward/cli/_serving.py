@@ -17,6 +17,8 @@ from ownward.cli._serve_engines import choose_for_tiers, find_weights, make_engi
 from ownward.cli._serving_choice import choose_for_file, stated_in
 from ownward.cli._spans import spans_of
 
+_LOG = logging.getLogger(__name__)
+
 if TYPE_CHECKING:
     from ownward.config import Settings
     from ownward.engines import EngineStatus, ServingChoice
@@ -76,9 +78,9 @@ async def running(
 
     servers: list[GatewayServer] = []
 
-    def note_address(upstream: str, url: str | None) -> None:
+    def note_address(upstream: str, url: str | None, comes_back: bool) -> None:
         for server in servers:
-            server.set_address(upstream, url)
+            server.set_address(upstream, url, comes_back=comes_back)
 
     our_settings = gateway_settings(settings, ready_file)
     # The pages ask for no key, so that they are there for this machine alone.
@@ -110,17 +112,20 @@ async def running(
 
 @contextlib.asynccontextmanager
 async def engines_of(
-    serving: Serving, settings: Settings, on_address: Callable[[str, str | None], None]
+    serving: Serving, settings: Settings, on_address: Callable[[str, str | None, bool], None]
 ) -> AsyncIterator[dict[str, str | None]]:
     """Start the engines and stop them at the end; yield their addresses by `tier/upstream`.
 
-    `on_address` is told where one listens from then on; None, that it is down.
+    `on_address` is told where one listens from then on; None, that it is down, and whether it is being started again.
     """
     from ownward.engines import EngineState
 
     def note(tier: str, status: EngineStatus) -> None:
+        tell_change(status)
+        url = status.base_url if status.state is EngineState.READY else None
+        comes_back = status.state is EngineState.STARTING or status.restart_in_s is not None
         for upstream in _started_upstreams(serving.plan.tiers[tier]):
-            on_address(upstream, status.base_url if status.state is EngineState.READY else None)
+            on_address(upstream, url, comes_back)
 
     engines = {
         tier: make_engine(
@@ -145,6 +150,19 @@ async def engines_of(
     finally:
         for engine in engines.values():
             await engine.stop()
+
+
+def tell_change(status: EngineStatus) -> None:
+    """Log that an engine which was ready failed, and what becomes of it; a first start that fails is raised instead."""
+    from ownward.engines import EngineState
+
+    reason = (status.reason or "").rstrip(".")
+    if status.state is EngineState.READY and status.restarts:
+        _LOG.warning('engine "%s" is ready again, after %.1f s', status.name, status.load_s)
+    elif status.state is EngineState.FAILED and status.restart_in_s is not None:
+        _LOG.warning("%s; it is started again in %g s", reason, status.restart_in_s)
+    elif status.state is EngineState.FAILED and status.restarts:
+        _LOG.error("%s; it has failed too often and stays down: see to the cause and start serve again", reason)
 
 
 def tell(choice: ServingChoice | None) -> None:

@@ -48,6 +48,7 @@ class EngineStatus:
     pid: int | None
     reason: str | None  # why it failed last
     restarts: int
+    restart_in_s: float | None  # of one that failed: when it is started again; None: it is not, by itself
     load_s: float | None  # from start to the first token, of the current or last run
 
 
@@ -91,6 +92,7 @@ class SupervisedEngine(abc.ABC):
         self._reason: str | None = None
         self._restarts = 0
         self._failures_in_row = 0
+        self._restart_in_s: float | None = None
         self._load_s: float | None = None
         self._child: Child | None = None
         self._door: Door | None = None
@@ -134,6 +136,7 @@ class SupervisedEngine(abc.ABC):
             pid=None if self._child is None else self._child.pid,
             reason=self._reason,
             restarts=self._restarts,
+            restart_in_s=self._restart_in_s if self._state is EngineState.FAILED else None,
             load_s=self._load_s,
         )
 
@@ -252,7 +255,7 @@ class SupervisedEngine(abc.ABC):
                 raise EngineNotReady(f'engine "{self.name}" could not be started: {error}') from error
         except OwnwardError as error:
             await self._end_child()
-            self._move(EngineState.FAILED, str(error))
+            self._fail(str(error), comes_back=self._watching is not None)  # a first start is not tried again
             raise
         except asyncio.CancelledError:
             await self._end_child()
@@ -299,12 +302,8 @@ class SupervisedEngine(abc.ABC):
         await self._end_child()
         if loop.time() - began >= self._restart.healthy_after_s:
             self._failures_in_row = 0
-        self._move(EngineState.FAILED, reason)
-        while True:
-            self._failures_in_row += 1
-            delay_s = compute_restart_delay_s(self._restart, self._failures_in_row)
-            if delay_s is None:
-                return
+        self._fail(reason, comes_back=True)
+        while (delay_s := self._restart_in_s) is not None:
             await asyncio.sleep(delay_s)
             self._restarts += 1
             self._begin_start()
@@ -314,6 +313,13 @@ class SupervisedEngine(abc.ABC):
             except OwnwardError:
                 continue
             return  # the new run has a watch of its own
+
+    def _fail(self, reason: str, *, comes_back: bool) -> None:
+        self._restart_in_s = None
+        if comes_back:
+            self._failures_in_row += 1
+            self._restart_in_s = compute_restart_delay_s(self._restart, self._failures_in_row)
+        self._move(EngineState.FAILED, reason)
 
     async def _wait_for_failure(self, child: Child) -> str:
         gone = asyncio.create_task(child.wait())

@@ -65,6 +65,7 @@ class AdoptedEngine:
             pid=None,
             reason=self._reason,
             restarts=0,
+            restart_in_s=None,
             load_s=self._load_s,
         )
 

@@ -91,9 +91,15 @@ class Gateway(Commons):
         """
         await self.door.read_certificates(self.table.ways)
 
-    def set_address(self, upstream: str, url: str | None) -> None:
-        """Note where an engine listens now; None, that it is down. What its last life taught is forgotten."""
-        self._addresses[upstream] = url
+    def set_address(self, upstream: str, url: str | None, *, comes_back: bool = True) -> None:
+        """Note where an engine listens now; None, that it is down, and whether it is started again.
+
+        What its last life taught is forgotten.
+        """
+        if url is None and not comes_back:
+            self._addresses.pop(upstream, None)
+        else:
+            self._addresses[upstream] = url
         self.use(self._compile(self.table.plan))
         for targets in self.table.targets.values():
             for target in targets:

@@ -140,9 +140,9 @@ class GatewayServer:
         except ConfigError as error:
             _LOG.error("certificates of upstreams were not read again and the old ones stay: %s", error)
 
-    def set_address(self, upstream: str, url: str | None) -> None:
-        """Note where an engine listens now; None, that it is down."""
-        self.gateway.set_address(upstream, url)
+    def set_address(self, upstream: str, url: str | None, *, comes_back: bool = True) -> None:
+        """Note where an engine listens now; None, that it is down, and whether it is started again."""
+        self.gateway.set_address(upstream, url, comes_back=comes_back)
 
     async def stop(self) -> None:
         """Take no new requests, let those in flight end within `drain_s`, settle the rest, stop what was handed in."""

@@ -381,6 +381,38 @@ def test_of_a_tiers_upstreams_the_least_loaded_comes_first():
     assert keys(pick(table, in_flight={"b/u0": 2, "b/u1": 1}, elsewhere=told)) == ["b/u0", "b/u1", "b/u2"]
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "needs", "stated", "is_served"),
+    [
+        (CHAT, {"vision"}, {}, False),
+        (MESSAGES, {"vision"}, {}, False),
+        (CHAT, {"audio"}, {}, False),
+        (EMBEDDINGS, (), {}, False),
+        (EMBEDDINGS, (), {"engine_options": {"embedding": True}}, True),
+        (CHAT, {"vision"}, {"engine_options": {"embedding": True}}, False),
+        (CHAT, {"vision"}, {"capabilities": {"chat", "vision"}}, True),
+        (CHAT, {"tools", "json_schema", "logprobs"}, {}, True),
+    ],
+)
+def test_the_embedded_engine_is_not_asked_for_what_it_is_never_started_with(endpoint, needs, stated, is_served):
+    table = table_of(owned("e", engine="embedded", **stated), workloads=[workload("w", "e")])
+    if is_served:
+        assert keys(pick(table, endpoint=endpoint, needs=frozenset(needs))) == ["e/here"]
+        return
+    with pytest.raises(Incapable, match=f"{next(iter(needs), 'embedding = true')}"):
+        pick(table, endpoint=endpoint, needs=frozenset(needs))
+
+
+def test_an_engine_that_is_started_again_is_worth_another_try_and_one_that_stays_down_is_not():
+    engine = Tier(name="e", kind="owned", model="m", engine="embedded")
+    with pytest.raises(NoUpstream, match="is being started again") as starting:
+        pick(table_of(engine, workloads=[workload("w", "e")], addresses={"e/e": None}))
+    assert starting.value.retry_after_s == 1.0
+    with pytest.raises(NoUpstream, match="is not running") as down:
+        pick(table_of(engine, workloads=[workload("w", "e")]))
+    assert down.value.retry_after_s is None
+
+
 def test_an_upstream_whose_engine_or_key_is_missing_is_unusable_and_says_so():
     engine = Tier(name="e", kind="owned", model="m", engine="embedded")
     keyed = Tier(

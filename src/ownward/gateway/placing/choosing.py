@@ -388,6 +388,9 @@ def _serves(target: Target, endpoint: Endpoint) -> bool:
     return endpoint is COUNT_TOKENS and target.counts_tokens
 
 
+_START_S = 1.0
+"""After so long a client may ask again for an engine that is being started: small ones are back by then."""
+
 _NO_THREADS = "keeps no threads"
 
 
@@ -407,6 +410,10 @@ def _lack(asked: Asked, targets: Sequence[Target]) -> str | None:
         missing = asked.needs - stated - {THREADS}
         if missing:
             return f"lacks {', '.join(sorted(missing))}"
+    if not first.lacks.isdisjoint(asked.endpoint.needs):
+        return f"does not serve {asked.endpoint.path}: its engine_options state no embedding = true"
+    if unable := asked.needs & first.lacks:
+        return f"lacks {', '.join(sorted(unable))}: the embedded engine serves text alone"
     if THREADS in asked.needs and asked.endpoint.dialect == "anthropic":
         return None if may_keep_threads(first.tier, is_crossed=instead is not None) else _NO_THREADS
     return None
@@ -437,8 +444,11 @@ def _incapable(
 ) -> Incapable | NoUpstream:
     unusable = [f"{target.key}: {target.unusable}" for target in targets if target.unusable]
     if unusable and len(lacking) < len({target.tier.name for target in targets}):
+        is_starting = any(target.is_starting for target in targets)
         return NoUpstream(
-            f"no upstream of workload {matched.workload!r} can be used: {'; '.join(unusable)}", retry_after_s=None
+            f"no upstream of workload {matched.workload!r} can be used: {'; '.join(unusable)}",
+            retry_after_s=_START_S if is_starting else None,
+            next_step="Try again in a second" if is_starting else "The log of ownward serve says more",
         )
     other = {"openai": "/v1/chat/completions", "anthropic": "/v1/messages"}
     dialect = targets[0].upstream.dialect

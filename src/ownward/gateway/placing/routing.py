@@ -31,6 +31,10 @@ COUNT_TOKENS_TOO = frozenset({"sglang"})
 """Engines asked in OpenAI's dialect that count in Anthropic's; see docs.sglang.io, "Anthropic-Compatible API"."""
 
 
+_ENGINE_STARTING = "its engine failed and is being started again"
+
+_EMBEDDED_LACKS = frozenset({"audio", "embeddings", "vision"})
+
 _SHORTEST_HIDDEN = 8
 """What is shorter is no secret, as "ollama" is none, and may stand in any text."""
 
@@ -39,9 +43,10 @@ _SHORTEST_HIDDEN = 8
 class Target:
     """One upstream of one tier, ready to be sent to; `unusable` says why it cannot be, where it cannot.
 
-    `shown_key` is the key that the upstream is shown, where it is a secret. `crossings` holds, by the client's path,
-    the endpoint that is asked where the upstream does not serve that path, `form_crossings` where it does not hold
-    answers to a JSON schema there.
+    `is_starting` holds where that is over soon: its engine failed and is being started again. `shown_key` is the key
+    that the upstream is shown, where it is a secret. `crossings` holds, by the client's path, the endpoint that is
+    asked where the upstream does not serve that path, `form_crossings` where it does not hold answers to a JSON schema
+    there. `lacks` are the capabilities that its engine is known not to have.
     """
 
     key: str
@@ -50,9 +55,11 @@ class Target:
     place: Place
     origin: str
     unusable: str | None
+    is_starting: bool
     dialects: frozenset[str]
     crossings: Mapping[str, Endpoint]
     form_crossings: Mapping[str, Endpoint]
+    lacks: frozenset[str]
     paths: Mapping[str, str]
     headers: tuple[tuple[bytes, bytes], ...]
     shown_key: bytes | None
@@ -273,6 +280,7 @@ def _targets(tier: Tier, *, addresses: Mapping[str, str | None], secrets: Mappin
     for stated in tier.upstreams:
         key = f"{tier.name}/{stated.name}"
         url = stated.url or addresses.get(key) or addresses.get(stated.name)
+        is_starting = url is None and (key in addresses or stated.name in addresses)
         upstream = stated if url == stated.url else replace(stated, url=url)
         dialects = BOTH_DIALECTS if tier.engine in SPEAK_BOTH else frozenset({upstream.dialect})
         secret = secrets.get(upstream.api_key_env) if upstream.api_key_env else None
@@ -283,10 +291,12 @@ def _targets(tier: Tier, *, addresses: Mapping[str, str | None], secrets: Mappin
             upstream=upstream,
             place=_place_of(tier, upstream),
             origin=upstream.origin or "",
-            unusable=_why_unusable(upstream, secret) or why_no_way,
+            unusable=_ENGINE_STARTING if is_starting else _why_unusable(upstream, secret) or why_no_way,
+            is_starting=is_starting,
             dialects=dialects,
             crossings=find_crossings(tier, dialects),
             form_crossings=find_form_crossings(tier),
+            lacks=_find_lacks(tier),
             paths={path: upstream.compute_target(path) for path in ENDPOINTS},
             headers=tuple(_headers(upstream, secret)),
             shown_key=secret.encode() if secret and len(secret) >= _SHORTEST_HIDDEN else None,
@@ -303,6 +313,16 @@ def _targets(tier: Tier, *, addresses: Mapping[str, str | None], secrets: Mappin
             bound=bound,
             price_id=None if tier.price is None else tier.price.price_id,
         )
+
+
+def _find_lacks(tier: Tier) -> frozenset[str]:
+    """Return what the embedded engine cannot do as it is started, unless the plan states what it can.
+
+    It is given no projector for pictures and sound, and makes vectors only where it is told to.
+    """
+    if tier.engine != "embedded" or tier.capabilities:
+        return frozenset()
+    return _EMBEDDED_LACKS - {"embeddings"} if tier.engine_options.get("embedding") is True else _EMBEDDED_LACKS
 
 
 def _place_of(tier: Tier, upstream: Upstream) -> Place:

@@ -93,7 +93,7 @@ class WorkerLine:
                     case "certificates":
                         server.read_certificates()
                     case "address":
-                        server.set_address(message["upstream"], message["url"])
+                        server.set_address(message["upstream"], message["url"], comes_back=message["comes_back"])
                     case "others":
                         answer = self._asked.get(message["id"])
                         if answer is not None and not answer.done():

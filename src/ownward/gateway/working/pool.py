@@ -97,11 +97,14 @@ class WorkerPool:
         """The workers' process ids."""
         return [worker.process.pid for worker in self._workers.values()]
 
-    def set_address(self, upstream: str, url: str | None) -> None:
-        """Tell every worker where an engine listens now; None, that it is down."""
-        self.addresses[upstream] = url
+    def set_address(self, upstream: str, url: str | None, *, comes_back: bool = True) -> None:
+        """Tell every worker where an engine listens now; None, that it is down, and whether it is started again."""
+        if url is None and not comes_back:
+            self.addresses.pop(upstream, None)
+        else:
+            self.addresses[upstream] = url
         for worker in self._workers.values():
-            worker.tell({"do": "address", "upstream": upstream, "url": url})
+            worker.tell({"do": "address", "upstream": upstream, "url": url, "comes_back": comes_back})
 
     async def reload(self, plan: Plan) -> None:
         """Have every worker serve new requests by `plan`.
