@@ -38,10 +38,11 @@ _UNUSED = Stencil()  # of answers that have no events
 class UsageTap:
     """Reads one answer as its bytes pass.
 
-    Feed it every piece and, at a clean end, call `finish`. `feed` returns the
-    bytes to hand on: whole events, byte for byte, since behind half of one no
-    reader would understand an error; with `strip_usage` without the one that
-    carries nothing but usage (which we, and not the client, had asked for).
+    Feed it every piece of a stream and, at a clean end, call `finish`; what is no
+    stream goes to `read_whole`. `feed` returns the bytes to hand on: whole events,
+    byte for byte, since behind half of one no reader would understand an error; with
+    `strip_usage` without the one that carries nothing but usage (which we, and not the
+    client, had asked for).
 
     `is_complete`: the dialect's own last word was seen (`[DONE]`, `message_stop`,
     `response.completed`), or a body not streamed was whole; a chat stream that ended
@@ -55,8 +56,6 @@ class UsageTap:
 
     __slots__ = (
         "_anthropic_counts",
-        "_body",
-        "_body_bytes",
         "_counted_events",
         "_cutter",
         "_final",
@@ -92,8 +91,6 @@ class UsageTap:
         self._is_anthropic = dialect == "anthropic"
         self._strip = strip_usage and is_stream
         self._cutter: EventCutter | None = EventCutter(_LONGEST_EVENT_BYTES) if is_stream else None
-        self._body: list[bytes] = []
-        self._body_bytes = 0
         self._final: Usage | None = None
         self._latest: Usage | None = None
         self._timings: Usage | None = None
@@ -155,13 +152,11 @@ class UsageTap:
         return None if counts is None else counts.input_tokens
 
     def feed(self, data: bytes) -> bytes:
-        """Take in the next piece and return what is to be handed on now; may be empty when stripping."""
-        cutter = self._cutter
-        if cutter is None:
-            self._keep(data)
-            return data
+        """Take in the next piece of a stream and return what is to be handed on now; may be empty when stripping."""
         if self._is_blind:
             return data
+        cutter = self._cutter
+        assert cutter is not None, "an answer that is no stream is read whole"
         if cutter.is_empty:
             if self._stencil.words_in(data) is not None:  # one event, as most pieces are, and like one before
                 self.content_events += 1
@@ -192,31 +187,20 @@ class UsageTap:
         return b"".join([event for index, event in enumerate(events) if index not in left_out])
 
     def read_whole(self, body: bytes) -> None:
-        """Read an answer that is no stream and came to its end, in the place of `feed` and `finish`."""
+        """Read an answer that is no stream, and came to its end."""
         self._has_ended = True
         if len(body) <= _LONGEST_BODY_BYTES:
             self._read_body(body)
 
     def finish(self) -> bytes:
-        """Note that the answer ended by itself, and return what was still held back."""
+        """Note that the stream ended by itself, and return what was still held back."""
         self._has_ended = True
-        if self._cutter is not None:
-            rest = self._cutter.take_rest()
-            is_usage = bool(rest) and not self._is_blind and self._read_event(rest + b"\n\n")
-            if self.finish_reason is not None and self.error is None and not (self._is_anthropic or self.is_garbled):
-                self.is_complete = True
-            return b"" if is_usage and self._strip else rest
-        body, self._body = b"".join(self._body), []
-        if self._body_bytes <= _LONGEST_BODY_BYTES:
-            self._read_body(body)
-        return b""
-
-    def _keep(self, data: bytes) -> None:
-        self._body_bytes += len(data)
-        if self._body_bytes <= _LONGEST_BODY_BYTES:
-            self._body.append(data)
-        else:
-            self._body.clear()
+        assert self._cutter is not None, "an answer that is no stream is read whole"
+        rest = self._cutter.take_rest()
+        is_usage = bool(rest) and not self._is_blind and self._read_event(rest + b"\n\n")
+        if self.finish_reason is not None and self.error is None and not (self._is_anthropic or self.is_garbled):
+            self.is_complete = True
+        return b"" if is_usage and self._strip else rest
 
     def _read_event(self, event: bytes) -> bool:
         """Read one event and tell whether it carries usage and nothing else."""

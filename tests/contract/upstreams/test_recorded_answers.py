@@ -52,8 +52,7 @@ def test_a_recorded_stream_is_read_to_the_token_and_passed_to_the_byte(name, dia
 )
 def test_a_recorded_body_is_read_to_the_token(name, dialect, usage, reason):
     tap = UsageTap(dialect, False)
-    tap.feed((RECORDED / f"{name}.txt").read_bytes())
-    tap.finish()
+    tap.read_whole((RECORDED / f"{name}.txt").read_bytes())
     assert (tap.usage, tap.finish_reason) == (usage, reason)
     assert tap.is_complete
     assert tap.has_content
@@ -72,8 +71,7 @@ def test_the_usage_event_is_taken_out_and_every_other_event_stays(name, is_taken
 
 def test_a_recorded_error_is_no_answer():
     tap = UsageTap("openai", False)
-    tap.feed((RECORDED / "error-too-long.txt").read_bytes())
-    tap.finish()
+    tap.read_whole((RECORDED / "error-too-long.txt").read_bytes())
     assert "exceeds the available context size" in (tap.error or "")
     assert tap.usage is None
     assert not tap.is_complete

@@ -227,8 +227,7 @@ def test_a_total_that_nothing_explains_is_no_charge(model):
 def output_tokens_of(body):
     """Return what the tap counts, and the translation tells, which are one number."""
     tap = UsageTap("openai", is_stream=False)
-    tap.feed(json.dumps(body).encode())
-    tap.finish()
+    tap.read_whole(json.dumps(body).encode())
     assert tap.usage is not None
     answer = json.loads(asked("messages").answer(json.dumps(body).encode(), now_s=1))
     assert answer["usage"]["output_tokens"] == tap.usage.output_tokens

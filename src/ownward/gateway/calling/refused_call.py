@@ -101,8 +101,7 @@ class RefusedCall:
     def _settle(self, body: bytes) -> None:
         entry, status = self._attempt.entry, self._status
         tap = entry.tap = UsageTap(self._attempt.endpoint.dialect, False)  # noqa: FBT003 - as its owner reads it
-        tap.feed(body)
-        tap.finish()
+        tap.read_whole(body)
         if tap.usage is not None:
             entry.settle_by_tap(status)
         elif status in _MAY_HAVE_WORKED:
