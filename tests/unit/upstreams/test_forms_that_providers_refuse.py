@@ -132,9 +132,13 @@ PLAIN = {"type": "string"}
         ({"a": PLAIN, "b": NULLABLE}, None, None),  # a model that has to state `a` would make something up
         ({"a": PLAIN}, ["a"], ["a"]),
         ({"a": NULLABLE}, 7, 7),
+        ({"a": {"type": "integer", "default": 3}, "b": {"type": "array"}}, None, ["a", "b"]),
+        ({"a": {"type": "integer", "description": "How many\n\n{minimum: 1, default: 3}"}}, None, ["a"]),
+        ({"a": {"type": "array", "minItems": 1}}, None, None),
+        ({"a": {"type": "integer", "description": "the default: 3"}}, None, None),
     ],
 )
-def test_what_may_be_missing_and_may_be_null_is_stated_where_openai_holds_an_answer_to_its_schema(
+def test_what_may_be_missing_and_may_say_nothing_is_stated_where_openai_holds_an_answer_to_its_schema(
     properties, required, told
 ):
     schema = {"type": "object", "properties": properties, "additionalProperties": False}

@@ -580,6 +580,22 @@ def test_what_is_left_out_of_earlier_answers_and_of_a_schema_is_named():
     assert list(made.dropped) == ["input[0].content[0].annotations", "input[0].content[0].logprobs"]
 
 
+@pytest.mark.parametrize("client", ["chat", "responses", "messages"])
+def test_what_a_client_parsed_may_be_sent_back_with_what_it_was_parsed_from(client):
+    part = {
+        "chat": {"role": "assistant", "content": "{}", "parsed": {}},
+        "responses": {"role": "assistant", "content": [{"type": "output_text", "text": "{}", "parsed": {}}]},
+        "messages": {"role": "assistant", "content": [{"type": "text", "text": "{}", "parsed_output": {}}]},
+    }[client]
+    asked = {"model": "m", "max_tokens": 9, "messages": [USER, part, USER]}
+    if client == "responses":
+        asked = {"model": "m", "input": [USER, part, USER]}
+    upstream = "chat" if client == "messages" else "messages"
+    made = translate(json.dumps(asked).encode(), client=client, upstream=upstream, limits=Limits(max_output_tokens=9))
+    assert json.loads(made.body)["messages"][1] == {"role": "assistant", "content": "{}"}
+    assert made.dropped == ()
+
+
 def test_a_response_repeats_what_its_dialect_repeats():
     choice = {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "f"}]}
     asked = {

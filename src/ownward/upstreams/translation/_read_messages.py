@@ -238,6 +238,7 @@ def _read_block(block: Members) -> Part | None:
             return read_block(_with(block, "type", kind))
         case "text":
             block.drop("citations", unless=([],))  # what an answer said of its sources; nothing is asked by it
+            block.take_any("parsed_output")  # what Anthropic's client adds when a form is parsed
             found = Text(text=block.take("text", str) or "", path=block.path, cache=read_cache(block))
         case "image":
             block.refuse("transformations", _NO_SUCH, unless=({},))

@@ -262,6 +262,7 @@ def _read_part(part: Members) -> Text | Image | File | None:
         case "input_text" | "output_text" | "text":
             part.drop("annotations", unless=([],))  # what an answer said of its sources; nothing is asked by it
             part.drop("logprobs", unless=([],))
+            part.take_any("parsed")  # what OpenAI's client adds when a form is parsed
             found = Text(text=part.take("text", str) or "", path=part.path, cache=cache)
         case "refusal":
             found = Text(text=part.take("refusal", str) or "", path=part.path, cache=cache)

@@ -5,6 +5,7 @@ A whole schema stays as it is where it says what an object is not (`not`, `if`),
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,6 +13,9 @@ _OPEN = frozenset({"additionalProperties", "patternProperties", "unevaluatedProp
 _MIXED = frozenset({"not", "if", "dependentSchemas", "contains"})
 _NAMED = ("properties", "$defs", "definitions")
 _LISTED = ("anyOf", "oneOf", "allOf", "prefixItems")
+
+_DEFAULT = re.compile(r"\{(?:[^{}]*, )?default: ")
+"""How Anthropic's client tells a default, which its dialect's schemas do not hold: within the description."""
 
 _Object = dict[str, Any]
 
@@ -27,10 +31,11 @@ def closed(schema: Mapping[str, Any]) -> _Object:
 
 
 def stated(schema: Mapping[str, Any]) -> _Object:
-    """Return a schema whose objects state each member that may be null, rather than leave it out.
+    """Return a schema whose objects state each member that says nothing as well as it does by missing.
 
-    OpenAI's strict schemas know no member that may be missing. One that may not be null stays as it is, and with it
-    its object: a model that has to state it would make something up.
+    OpenAI's strict schemas know no member that may be missing. Null, an empty list and a default that the model is
+    told of say nothing; where one member has none of them, its object stays as it is: a model that has to state it
+    would make something up.
     Source: OpenAI, "Structured model outputs" (all fields must be required), read 2026-11-22.
     """
     return _narrowed(schema, _state)
@@ -81,14 +86,18 @@ def _state(found: _Object) -> None:
     if not isinstance(required, list):
         return  # no schema at all, which the upstream tells better
     left = [value for name, value in found["properties"].items() if name not in required]
-    if left and all(_may_be_null(value) for value in left):
+    if left and all(_may_say_nothing(value) for value in left):
         found["required"] = list(found["properties"])
 
 
-def _may_be_null(schema: Any) -> bool:
+def _may_say_nothing(schema: Any) -> bool:
     if not isinstance(schema, dict):
         return False
-    kind, choices = schema.get("type"), schema.get("anyOf")
+    kind, choices, words = schema.get("type"), schema.get("anyOf"), schema.get("description")
+    if "default" in schema or (isinstance(words, str) and _DEFAULT.search(words)):
+        return True
+    if kind == "array":
+        return not schema.get("minItems")
     if kind == "null" or (isinstance(kind, list) and "null" in kind):
         return True
-    return isinstance(choices, list) and any(_may_be_null(choice) for choice in choices)
+    return isinstance(choices, list) and any(_may_say_nothing(choice) for choice in choices)
