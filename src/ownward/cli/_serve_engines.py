@@ -114,6 +114,7 @@ def make_engine(
         command,
         name=tier.name,
         model=tier.model,
+        is_embedding=tier.engine_options.get("embedding") is True,
         load_timeout_s=load_timeout_s,
         log_file=log_file,
         on_change=on_change,

@@ -86,7 +86,7 @@ class EmbeddedEngine(SupervisedEngine):
         super().__init__(
             name=options.alias,
             model=options.alias,
-            is_embedding=False,
+            is_embedding=options.embedding,  # models that are made for vectors alone make no token
             log_file=log_file,
             restart=restart or RestartPolicy(),
             health=health or HealthPolicy(),

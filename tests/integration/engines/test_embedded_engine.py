@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from embedding_model import WIDTH, write_embedding_model
 from ownward.core import BadInput, EngineExited
 from ownward.engines import EMBEDDED_MODEL, EmbeddedEngine, EngineOptions, EngineState, RestartPolicy, fetch
 from ownward.engines.embedded import build_worker_request
@@ -111,6 +112,19 @@ def test_one_server_makes_both_words_and_vectors(model_path: Path):
             vectors = json.loads(await answer.read(10**7))["data"]
             assert len(vectors) == 2
             assert len(vectors[0]["embedding"]) == 576
+
+    asyncio.run(main())
+
+
+def test_a_model_that_only_embeds_is_ready_with_a_vector(tmp_path: Path):
+    pytest.importorskip("xllamacpp")
+    path = write_embedding_model(tmp_path / "vectors.gguf")
+
+    async def main():
+        async with engine_of(path, embedding=True) as engine, Door() as door:
+            assert engine.state is EngineState.READY
+            answer = await send(door, engine, "/v1/embeddings", {"input": "a b c"})
+            assert len(json.loads(await answer.read(10**6))["data"][0]["embedding"]) == WIDTH
 
     asyncio.run(main())
 

@@ -145,6 +145,7 @@ def test_a_model_without_effort_is_told_from_one_that_takes_others(body, is_unkn
         (500, 'Failed to parse messages: Missing \'role\' in message: {"content":"x"}', True),
         (500, 'Failed to parse tools: Missing tool function: {"type":"function"}', True),
         (500, "input (601 tokens) is too large to process. increase the physical batch size", True),
+        (500, "the current context does not support logits computation. skipping", True),
         (500, "Compute error.", False),
         (500, "out of memory: image input is not supported", False),
         (503, "image input is not supported", False),

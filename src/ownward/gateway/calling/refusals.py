@@ -53,6 +53,7 @@ _OF_THE_REQUEST: Final = re.compile(
     r"(?:image|audio|video) input is not supported"  # llama.cpp (b11549), by a model of text alone
     r"|Failed to parse (?:messages|tools): "  # llama.cpp
     r"|input \(\d{1,9} tokens\) is too large to process"  # llama.cpp, of an input to be embedded
+    r"|the current context does not support logits computation"  # llama.cpp, by a model that only embeds
 )
 """How servers say with 500 that a request cannot be served, and no other request is the worse for it."""
 
