@@ -73,6 +73,15 @@ def test_the_limit_has_the_name_that_the_upstream_knows():
     assert "max_tokens" not in newer
 
 
+@pytest.mark.parametrize("kind", ["adaptive", "enabled"])
+def test_thinking_that_openais_models_leave_out_without_an_effort_is_named(kind):
+    asked = {"model": "m", "max_tokens": 9, "messages": [USER], "thinking": {"type": kind}}
+    assert to_chat(asked, limit_name="max_completion_tokens")[1].dropped == ("thinking",)
+    assert to_chat(asked)[1].dropped == ()
+    stated = {**asked, "output_config": {"effort": "low"}}
+    assert to_chat(stated, limit_name="max_completion_tokens")[1].dropped == ()
+
+
 def test_call_ids_of_other_providers_are_renamed_without_a_clash():
     calls = [{**CALL, "id": call_id} for call_id in ("a:1", "a.1", "a_1", "call_0_a_1")]
     results = [{**RESULT, "tool_call_id": call["id"]} for call in calls]

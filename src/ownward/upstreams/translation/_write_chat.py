@@ -41,7 +41,7 @@ def write_chat(asked: Asked, report: Report, *, limit_name: LimitName) -> dict[s
     if asked.effort is not None:
         body["reasoning_effort"] = asked.effort
     if asked.thinking is not None:
-        _write_thinking(asked, body, report)
+        _write_thinking(asked, body, report, is_openai=limit_name == "max_completion_tokens")
     if asked.user is not None:
         body["user"] = asked.user if len(asked.user) <= _LONGEST_USER else hashed(asked.user)
     if asked.verbosity is not None:
@@ -67,7 +67,7 @@ def _write_form(asked: Asked, body: dict[str, Any]) -> None:
         body["response_format"] = {"type": "json_object"}
 
 
-def _write_thinking(asked: Asked, body: dict[str, Any], report: Report) -> None:
+def _write_thinking(asked: Asked, body: dict[str, Any], report: Report, *, is_openai: bool) -> None:
     assert asked.thinking is not None
     match asked.thinking.kind:
         case "disabled" if asked.effort in {None, "none"}:
@@ -77,8 +77,10 @@ def _write_thinking(asked: Asked, body: dict[str, Any], report: Report) -> None:
             body["reasoning_effort"] = "none"
         case "between_tools":
             report.refuse("thinking.type", "the upstream's dialect cannot confine thinking to the time between tools")
+        case "adaptive" | "enabled" if is_openai and asked.effort is None:
+            report.drop("thinking")  # OpenAI's models since GPT-5.1 think where an effort is stated, and not otherwise
         case "adaptive" | "enabled":
-            pass  # models that think do so unless they are told not to
+            pass  # other models that think do so unless they are told not to
 
 
 def _write_tools(asked: Asked, body: dict[str, Any], report: Report) -> None:
