@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -43,7 +42,6 @@ _USUAL_KEYS = (
 )
 _COMPACT = {key: b',"%b":' % key.encode() for key in _USUAL_KEYS}
 _SPACED = {key: b', "%b": ' % key.encode() for key in _USUAL_KEYS}
-_NO_METADATA: Mapping[str, str] = MappingProxyType({})
 
 _decode_top = msgspec.json.Decoder(_Raws).decode
 _decode_count = msgspec.json.Decoder(int | None).decode
@@ -61,7 +59,7 @@ class Spliced(msgspec.Struct, frozen=True, kw_only=True):
     the client itself asked for usage in the stream. `adds_usage`: the body asks
     for it on our behalf, so that the usage event must be stripped from the answer.
     `max_output_tokens`: the largest of the limits it states, None without one or
-    with one that is not above 0, for each of `choices` answers. `metadata` holds those members that are text.
+    with one that is not above 0, for each of `choices` answers. `top` has its members.
     """
 
     body: bytes
@@ -69,23 +67,9 @@ class Spliced(msgspec.Struct, frozen=True, kw_only=True):
     is_stream: bool
     asked_usage: bool
     adds_usage: bool
-    n: int
     choices: int
     max_output_tokens: int | None
-    user: str | None
-    metadata: Mapping[str, str]
     top: Mapping[str, msgspec.Raw]
-
-    def get(self, key: str) -> Any:
-        """Return another top-level value, decoded; None where it is not there.
-
-        Raises: BadInput, if it is not readable: only its brackets were checked before.
-        """
-        raw = self.top.get(key)
-        try:
-            return None if raw is None else msgspec.json.decode(raw)
-        except UNREADABLE:
-            raise _unreadable(key) from None
 
 
 def splice(
@@ -115,7 +99,6 @@ def splice(
     if adds_usage:
         replaced["stream_options"] = _join({**(options or {}), "include_usage": msgspec.Raw(b"true")})
 
-    n, choices = _count_choices(top, endpoint)
     stated = [_count(top, key, lowest=-2) for key in _MAX_TOKENS if key in top]
     limits = [limit for limit in stated if limit is not None]
     return Spliced(
@@ -124,12 +107,9 @@ def splice(
         is_stream=is_stream,
         asked_usage=asked_usage,
         adds_usage=adds_usage,
-        n=n,
-        choices=choices,
+        choices=_count_choices(top, endpoint),
         # 0 and below mean nothing, no end, or what the server is set to: a bound must not rest on which
         max_output_tokens=max(limits) if limits and min(limits) > 0 else None,
-        user=_lenient(top.get("user"), str),
-        metadata=_read_metadata(top),
         top=top,
     )
 
@@ -155,10 +135,6 @@ def _read_top(body: bytes) -> tuple[bytes, _Raws]:
     if len(top) > _MOST_MEMBERS:
         raise BadInput(f"the request's body has {len(top)} members", allowed=f"At most {_MOST_MEMBERS}")
     return readable, top
-
-
-def _unreadable(key: str) -> BadInput:
-    return BadInput(f'"{key}" is not readable JSON', next_step="Send UTF-8 without endless nesting")
 
 
 def _member(top: Mapping[str, msgspec.Raw], key: str, kind: type[_T]) -> _T | None:
@@ -195,17 +171,17 @@ def _whole_number(raw: msgspec.Raw) -> int:
     return int(value) if value.is_integer() else _HIGHEST_COUNT + 1
 
 
-def _count_choices(top: Mapping[str, msgspec.Raw], endpoint: Endpoint) -> tuple[int, int]:
-    """Return how many answers each prompt is to have, and how many are generated in all."""
+def _count_choices(top: Mapping[str, msgspec.Raw], endpoint: Endpoint) -> int:
+    """Return how many answers are generated in all."""
     if _MANY.isdisjoint(top):
-        return 1, 1
-    n = _count(top, "n", lowest=1) or 1
-    choices = max(n, _count(top, "best_of", lowest=1) or 1) * _count_prompts(top, endpoint)
+        return 1
+    of_each = max(_count(top, "n", lowest=1) or 1, _count(top, "best_of", lowest=1) or 1)
+    choices = of_each * _count_prompts(top, endpoint)
     if choices > _MOST_CHOICES:
         raise BadInput(
             f"the request asks for {choices} answers", allowed=f'At most {_MOST_CHOICES}, by "n", "best_of" and prompts'
         )
-    return n, choices
+    return choices
 
 
 def _count_prompts(top: Mapping[str, msgspec.Raw], endpoint: Endpoint) -> int:
@@ -216,26 +192,9 @@ def _count_prompts(top: Mapping[str, msgspec.Raw], endpoint: Endpoint) -> int:
     try:
         prompts = msgspec.json.decode(raw, type=list[msgspec.Raw])
     except UNREADABLE:
-        raise _unreadable("prompt") from None
+        raise BadInput('"prompt" is not readable JSON', next_step="Send UTF-8 without endless nesting") from None
     is_one_of_tokens = all(bytes(prompt)[:1].isdigit() for prompt in prompts)
     return 1 if is_one_of_tokens else len(prompts)
-
-
-def _lenient(raw: msgspec.Raw | None, kind: type[_T]) -> _T | None:
-    """Return a value that nothing rests on, or None where it is not what we would read."""
-    if raw is None:
-        return None
-    try:
-        return msgspec.json.decode(raw, type=kind)
-    except UNREADABLE:
-        return None
-
-
-def _read_metadata(top: Mapping[str, msgspec.Raw]) -> Mapping[str, str]:
-    if "metadata" not in top:
-        return _NO_METADATA
-    found: dict[str, Any] = _lenient(top["metadata"], dict[str, Any]) or {}
-    return {key: item for key, item in found.items() if isinstance(item, str)}
 
 
 def _rewrite(body: bytes, readable: bytes, top: _Raws, replaced: Mapping[str, bytes]) -> bytes:

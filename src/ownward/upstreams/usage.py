@@ -143,14 +143,6 @@ class UsageTap:
         """The last count stated, also of an answer that broke off: what it generated later is not in it."""
         return self._final or self._latest or self._timings
 
-    @property
-    def input_tokens_seen(self) -> int | None:
-        """The input tokens stated so far: Anthropic states them at the start."""
-        counts = self.usage_so_far
-        if counts is None and self._anthropic_counts:
-            counts = read_anthropic_usage({"output_tokens": 0, **self._anthropic_counts})
-        return None if counts is None else counts.input_tokens
-
     def feed(self, data: bytes) -> bytes:
         """Take in the next piece of a stream and return what is to be handed on now; may be empty when stripping."""
         if self._is_blind:

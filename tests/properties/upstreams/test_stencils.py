@@ -181,7 +181,7 @@ def never(_self: Stencil, _event: bytes) -> None:
 
 def state_of(tap: UsageTap) -> tuple[Any, ...]:
     return (
-        tap.usage, tap.usage_so_far, tap.input_tokens_seen, tap.content_events, tap.error, tap.finish_reason,
+        tap.usage, tap.usage_so_far, tap.content_events, tap.error, tap.finish_reason,
         tap.has_content, tap.is_complete, tap.is_garbled, tap.upstream_request_id,
     )  # fmt: skip
 

@@ -61,7 +61,6 @@ def read(tap: UsageTap) -> tuple[object, ...]:
     return (
         tap.usage,
         tap.usage_so_far,
-        tap.input_tokens_seen,
         tap.is_complete,
         tap.has_content,
         tap.content_events,
