@@ -14,6 +14,7 @@ import msgspec
 from ownward.core import LedgerError, OwnwardError
 from ownward.gateway import wire
 from ownward.gateway.client import ClientGone, receive_body
+from ownward.gateway.cross_origin import answer_preflight, readable_by_page
 from ownward.gateway.endpoints import ENDPOINTS
 from ownward.gateway.error_answers import body_of, status_of
 from ownward.gateway.errors import (
@@ -73,12 +74,20 @@ async def answer(gateway: Commons, scope: Scope, receive: Receive, send: Send) -
     """Answer a request that is not for inference."""
     headers: Mapping[bytes, bytes] = dict(scope["headers"])
     dialect: Dialect = "anthropic" if b"anthropic-version" in headers else "openai"
-    extra: list[tuple[bytes, bytes]] = []
+    demands_keys = gateway.keys is not None
+    if scope["method"] == "OPTIONS":
+        methods = _methods_of(scope["path"])
+        preflight = answer_preflight(headers, methods=methods, demands_keys=demands_keys)
+        if preflight is not None:
+            await send({"type": "http.response.start", "status": 204, "headers": preflight})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            return
+    extra = readable_by_page(headers, demands_keys=demands_keys)
     try:
         status, content_type, body = await _answer(gateway, scope, headers, receive)
     except OwnwardError as error:
         status, content_type, body = status_of(error), _JSON, body_of(error, dialect)
-        extra = headers_of_error(error)
+        extra += headers_of_error(error)
         if isinstance(error, UnknownPath) and error.allowed_methods:
             extra.append((b"allow", ", ".join(error.allowed_methods).encode()))
     sent = [(b"content-type", content_type), (b"content-length", b"%d" % len(body)), *extra]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ownward.core import OwnwardError
 from ownward.gateway import wire
+from ownward.gateway.cross_origin import readable_by_page
 from ownward.gateway.errors import Unauthorized
 from ownward.gateway.holding.limits import headers_of as limit_headers_of
 
@@ -38,6 +39,8 @@ def headers_of(exchange: Served) -> list[tuple[bytes, bytes]]:
         headers.append((b"x-ownward-hedge", exchange.hedge.encode("ascii")))
     if len(exchange.calls) > 1:
         headers += _total_headers(exchange)
+    if b"origin" in exchange.headers:
+        headers += readable_by_page(exchange.headers, demands_keys=exchange.gateway.keys is not None)
     if exchange.limit_states:
         at = exchange.gateway.clock.now()
         headers += limit_headers_of(exchange.limit_states, exchange.endpoint.dialect, at=at)

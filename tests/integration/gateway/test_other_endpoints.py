@@ -339,6 +339,38 @@ def test_a_web_page_of_another_place_cannot_use_a_gateway_without_keys(lab, star
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("demands_keys", [False, True], ids=["no keys", "keys"])
+@pytest.mark.parametrize("origin", ["http://localhost:3000", "https://chat.example"])
+def test_a_page_that_may_ask_may_read_the_answer_and_no_other(lab, start, origin, demands_keys):
+    """A browser asks first whether it may send a key or JSON, and shows the page no answer that does not permit it."""
+    settings = GatewaySettings(port=0, requires_keys=demands_keys, drain_s=1)
+    wants = {"access-control-request-method": "POST", "access-control-request-headers": "authorization,content-type"}
+    may = demands_keys or "localhost" in origin
+
+    async def main():
+        async with FakeServer() as fake, start(lab.plan_of(lab.tier("a", fake.base_url)), settings=settings) as running:
+            page = {"origin": origin}
+            async with lab.Client(running.base_url) as client:
+                await client.send(lab.CHAT, method="OPTIONS", headers=page | wants)
+                asked = await client.head()
+            assert (asked.status == 204) == may
+            if may:
+                assert asked.headers["access-control-allow-methods"] == "POST"
+                assert asked.headers["access-control-allow-headers"] == wants["access-control-request-headers"]
+            key = {"authorization": f"Bearer {running.ledger.create_key('page')}"} if demands_keys else {}
+            for more in ({"body": lab.chat()}, {"body": lab.chat(stream=True)}, {"path": "/v1/models"}):
+                answer = await running.ask(**more, headers=page | key)
+                assert (answer.status == 200) == may
+                assert answer.headers.get("access-control-allow-origin") == (origin if may else None)
+                plain = await running.ask(**more, headers=key)
+                assert not [name for name in plain.headers if name.startswith("access-control")]
+            refused = await running.ask(body={"model": "nobody"}, headers=page | key)
+            assert refused.headers.get("access-control-allow-origin") == (origin if may else None)
+            assert (await running.ask(lab.CHAT, method="OPTIONS", headers=page)).status == 405
+
+    asyncio.run(main())
+
+
 def test_a_fault_of_ours_is_500_in_the_clients_dialect_and_the_charge_stays_open(lab, start, monkeypatch, caplog):
     def fail(*_):
         raise ZeroDivisionError
