@@ -10,8 +10,8 @@ _LAYERS = 2
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
-def write_embedding_model(path: Path) -> Path:
-    """Write it; it knows single letters."""
+def write_embedding_model(path: Path, *, pooling: str | None = "MEAN") -> Path:
+    """Write it; it knows single letters. With `pooling` None it does not say how its vectors become one."""
     import gguf
     import numpy as np
 
@@ -25,7 +25,8 @@ def write_embedding_model(path: Path) -> Path:
     writer.add_head_count(2)
     writer.add_layer_norm_eps(1e-12)
     writer.add_causal_attention(False)
-    writer.add_pooling_type(gguf.PoolingType.MEAN)
+    if pooling is not None:
+        writer.add_pooling_type(gguf.PoolingType[pooling])
     writer.add_vocab_size(len(tokens))
     writer.add_tokenizer_model("bert")
     writer.add_tokenizer_pre("default")

@@ -9,7 +9,7 @@ from ownward.anatomy.config import from_config
 from ownward.anatomy.contract import as_contract
 from ownward.anatomy.counted import from_parameters
 from ownward.anatomy.quantization import SCHEMES
-from ownward.anatomy.reading import read, read_source
+from ownward.anatomy.reading import has_own_pooling, read, read_source
 from ownward.anatomy.roles import Role
 from ownward.anatomy.routing import expected_distinct_experts
 from ownward.anatomy.tensors import Source
@@ -26,6 +26,7 @@ __all__ = [
     "expected_distinct_experts",
     "from_config",
     "from_parameters",
+    "has_own_pooling",
     "read",
     "read_source",
 ]

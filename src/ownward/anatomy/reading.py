@@ -50,6 +50,15 @@ def read_source(source: Source, *, name: str) -> Anatomy:
     return from_config(config, name=name, where=source.where, quantization=_companion(source))
 
 
+def has_own_pooling(path: str | Path) -> bool:
+    """Return whether a GGUF file says how the vectors of an input's tokens become one (the mean, the first, the last).
+
+    Raises: BadInput, if it cannot be read.
+    """
+    file = read_gguf(FileSource(Path(path)))
+    return bool(file.metadata.get(f"{file.architecture}.pooling_type"))  # 0 says that they stay apart
+
+
 def load_json(source: Source) -> Mapping[str, Any]:
     """Return the JSON object in a file of at most 4 MiB.
 

@@ -151,6 +151,7 @@ def _program(
         SglangOptions,
         VllmOptions,
         choose_free_threads,
+        find_own_pooling,
         llama_server_command,
         sglang_command,
         vllm_command,
@@ -167,8 +168,10 @@ def _program(
         options = _llama_options(tier, weights, settings, choice)
 
         def llama(port: int) -> list[str]:
-            threads = options.threads or choose_free_threads()
-            return llama_server_command(dataclasses.replace(options, port=port), threads=threads, **said)
+            threads, pools_itself = options.threads or choose_free_threads(), find_own_pooling(options)
+            return llama_server_command(
+                dataclasses.replace(options, port=port), threads=threads, pools_itself=pools_itself, **said
+            )
 
         return llama, load_timeout_s
 

@@ -15,7 +15,7 @@ from ownward.engines.commands import (
     sglang_command,
     vllm_command,
 )
-from ownward.engines.embedded import EmbeddedEngine, EngineOptions, choose_free_threads
+from ownward.engines.embedded import EmbeddedEngine, EngineOptions, choose_free_threads, find_own_pooling
 from ownward.engines.fake import (
     FAKE_FLAGS,
     Cut,
@@ -105,6 +105,7 @@ __all__ = [
     "fetch_from_hub",
     "find",
     "find_from_hub",
+    "find_own_pooling",
     "llama_server_command",
     "parse_fake_arguments",
     "parse_hub",

@@ -12,11 +12,17 @@ _MIB = 1024 * 1024
 
 
 def llama_server_command(
-    options: EngineOptions, *, threads: int | None = None, program: str = "llama-server", extra: tuple[str, ...] = ()
+    options: EngineOptions,
+    *,
+    threads: int | None = None,
+    program: str = "llama-server",
+    extra: tuple[str, ...] = (),
+    pools_itself: bool = False,
 ) -> list[str]:
     """Return the command that serves `options` with a `llama-server` binary; `extra` comes last, so that it wins.
 
-    Without `threads` the program takes as many as it finds cores.
+    Without `threads` the program takes as many as it finds cores. Vectors are the mean over an input's tokens, unless
+    the model `pools_itself`.
 
     >>> from pathlib import Path
     >>> llama_server_command(EngineOptions(model_path=Path("m.gguf"), alias="m"), threads=4)[:5]
@@ -38,7 +44,7 @@ def llama_server_command(
     if not options.warmup:
         command.append("--no-warmup")
     if options.embedding:
-        command += ["--embeddings", "--pooling", "mean"]
+        command += ["--embeddings"] if pools_itself else ["--embeddings", "--pooling", "mean"]
     if options.gpu_layers is not None:
         command += ["--n-gpu-layers", str(options.gpu_layers)]
     if options.batch_tokens is not None:

@@ -102,7 +102,8 @@ class EmbeddedEngine(SupervisedEngine):
         if threads is None:
             threads = await asyncio.to_thread(choose_free_threads)
         parent_pid = os.getpid() if may_bind_to_thread() else None
-        request = build_worker_request(self.options, threads=threads, parent_pid=parent_pid)
+        pools_itself = await asyncio.to_thread(find_own_pooling, self.options)
+        request = build_worker_request(self.options, threads=threads, parent_pid=parent_pid, pools_itself=pools_itself)
         return await Child.spawn(
             [sys.executable, "-m", "ownward.engines._worker"],
             greeting=json.dumps(request).encode() + b"\n",
@@ -152,10 +153,25 @@ def check_gguf(path: Path) -> None:
         )
 
 
-def build_worker_request(options: EngineOptions, *, threads: int, parent_pid: int | None) -> dict[str, Any]:
+def find_own_pooling(options: EngineOptions) -> bool:
+    """Return whether vectors are asked for and the file itself says how they are pooled."""
+    if not options.embedding:
+        return False
+    from ownward.anatomy import has_own_pooling
+
+    try:
+        return has_own_pooling(options.model_path)
+    except BadInput:  # llama.cpp says itself what it makes of the file
+        return False
+
+
+def build_worker_request(
+    options: EngineOptions, *, threads: int, parent_pid: int | None, pools_itself: bool = False
+) -> dict[str, Any]:
     """Return what the worker is told: llama.cpp's own names, for the one release that is pinned.
 
-    `n_ctx` is divided by llama.cpp among the slots, so that it is the product.
+    `n_ctx` is divided by llama.cpp among the slots, so that it is the product. Vectors are the mean over an input's
+    tokens, unless the model `pools_itself`.
     """
     fields: dict[str, Any] = {
         "hostnames": [options.host],
@@ -180,6 +196,7 @@ def build_worker_request(options: EngineOptions, *, threads: int, parent_pid: in
         enums |= {"cache_type_k": ("ggml_type", kind), "cache_type_v": ("ggml_type", kind)}
     if options.embedding:
         fields["n_ubatch"] = fields["n_batch"]  # a pooled input must fit into one step
+    if options.embedding and not pools_itself:
         enums["pooling_type"] = ("llama_pooling_type", "LLAMA_POOLING_TYPE_MEAN")
     return {
         "model_path": str(options.model_path),

@@ -116,17 +116,20 @@ def test_one_server_makes_both_words_and_vectors(model_path: Path):
     asyncio.run(main())
 
 
-def test_a_model_that_only_embeds_is_ready_with_a_vector(tmp_path: Path):
+def test_a_model_that_only_embeds_is_ready_with_a_vector_pooled_as_its_file_says(tmp_path: Path):
     pytest.importorskip("xllamacpp")
-    path = write_embedding_model(tmp_path / "vectors.gguf")
 
-    async def main():
+    async def embed(pooling: str | None) -> list[float]:
+        path = write_embedding_model(tmp_path / f"{pooling}.gguf", pooling=pooling)
         async with engine_of(path, embedding=True) as engine, Door() as door:
             assert engine.state is EngineState.READY
             answer = await send(door, engine, "/v1/embeddings", {"input": "a b c"})
-            assert len(json.loads(await answer.read(10**6))["data"][0]["embedding"]) == WIDTH
+            return json.loads(await answer.read(10**6))["data"][0]["embedding"]
 
-    asyncio.run(main())
+    mean, first, unsaid = (asyncio.run(embed(pooling)) for pooling in ("MEAN", "CLS", None))
+    assert len(mean) == WIDTH
+    assert first != pytest.approx(mean, abs=1e-4)
+    assert unsaid == pytest.approx(mean, abs=1e-4)
 
 
 def test_a_killed_worker_comes_back(model_path: Path):

@@ -27,6 +27,14 @@ def test_a_step_of_the_embedded_engine_is_as_long_as_llama_cpp_computes_at_once_
     assert (fields["n_batch"], fields["n_ubatch"]) == (1024, 1024)  # an input to be pooled must fit into one
 
 
+def test_vectors_are_the_mean_unless_the_model_pools_them_itself():
+    assert "pooling_type" in build_worker_request(OPTIONS, threads=2, parent_pid=None)["enums"]
+    assert "pooling_type" not in build_worker_request(OPTIONS, threads=2, parent_pid=None, pools_itself=True)["enums"]
+    command = llama_server_command(OPTIONS)
+    assert command[command.index("--embeddings") + 1 :][:2] == ["--pooling", "mean"]
+    assert "--pooling" not in llama_server_command(OPTIONS, pools_itself=True)
+
+
 def test_the_context_is_one_slots_and_is_multiplied_for_llama_cpp():
     assert build_worker_request(OPTIONS, threads=2, parent_pid=None)["fields"]["n_ctx"] == 3000
     command = llama_server_command(OPTIONS, threads=2)
