@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Literal
 
 from ownward.core import LedgerError, OwnwardError, UpstreamError
@@ -39,8 +39,6 @@ from ownward.ledger import LimitState
 
 if TYPE_CHECKING:
     from ownward.gateway.asgi import Receive, Scope, Send
-    from ownward.gateway.calling.attempt import Attempt
-    from ownward.gateway.calling.sink import Sink
     from ownward.gateway.commons import Commons
     from ownward.upstreams import Response
 
@@ -154,11 +152,11 @@ class Exchange(Question):
         gateway.retries.deposit()
         plan = None if choice.declared is None or choice.is_pinned else self.table.strategies.get(choice.declared.name)
         if plan is None and self._may_continue(asked, choice):
-            await self.attempt_each(choice.targets, self.body, Continuing(self))
+            await Failover(self, choice.targets, self.body, Continuing(self)).run()
         elif plan is None and self.keeping is not None:
             await self.keeping.carry_out(choice.targets)
         elif plan is None:
-            await self.attempt_each(choice.targets, self.body, self)
+            await Failover(self, choice.targets, self.body, self).run()
         else:
             await carry_out(plan, self, choice)
 
@@ -200,13 +198,6 @@ class Exchange(Question):
             awaited.set_result(None)
 
     # Being answered: a strategy may try its own calls, so the client is one sink among others.
-
-    def attempt_each(self, targets: Iterable[Target], body: bytes, sink: Sink) -> Coroutine[Any, Any, Attempt | None]:
-        """Try `targets` in order until one has answered; return that attempt, or None where `sink` has a refusal.
-
-        Raises: what to tell the client, if none has answered.
-        """
-        return Failover(self, targets, body, sink).run()
 
     def body_for(self, _target: Target, body: bytes) -> bytes:
         """Return the request as a target is asked: as it is."""

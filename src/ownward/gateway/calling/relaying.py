@@ -41,7 +41,18 @@ _TOLD_ERROR = "told an error in the middle of its stream"
 class Relay:
     """The answer to one attempt."""
 
-    __slots__ = ("_attempt", "_crossed", "_endpoint", "_entry", "_gateway", "_response", "_sink", "_spliced", "_target")
+    __slots__ = (
+        "_attempt",
+        "_crossed",
+        "_endpoint",
+        "_entry",
+        "_gateway",
+        "_is_stream",
+        "_response",
+        "_sink",
+        "_spliced",
+        "_target",
+    )
 
     def __init__(self, attempt: Attempt, response: Response, spliced: Spliced) -> None:
         """Begin, with the answer's head read."""
@@ -54,6 +65,7 @@ class Relay:
         self._sink = attempt.sink
         self._response = response
         self._spliced = spliced
+        self._is_stream = spliced.is_stream and attempt.exchange.endpoint.has_output  # what the call asked for
 
     async def run(self) -> None:
         """Pass the answer on, and settle what it cost.
@@ -63,12 +75,12 @@ class Relay:
         content_type = self._response.header(b"content-type") or b"application/json"
         try:
             if content_type[:17].lower() != b"text/event-stream":
-                begun = await self._look_at_beginning() if self._is_stream() else b""
+                begun = await self._look_at_beginning() if self._is_stream else b""
                 if begun.startswith(_SSE_STARTS):  # some servers stream without saying so
                     await self._relay_stream(b"text/event-stream", begun)
                 else:
                     await self._relay_whole(content_type, begun)
-            elif self._is_stream():
+            elif self._is_stream:
                 await self._relay_stream(content_type)
             else:
                 await self._refuse_stream()
@@ -76,10 +88,6 @@ class Relay:
             if self._attempt.exchange.client.is_gone:
                 await self._hear_out()
             raise
-
-    def _is_stream(self) -> bool:
-        """Tell whether a stream was asked for, of an endpoint that has one."""
-        return self._spliced.is_stream and self._attempt.exchange.endpoint.has_output
 
     async def _look_at_beginning(self) -> bytes:
         """Return the first bytes, if any, of an answer that announces no stream where one was asked for."""
@@ -103,12 +111,12 @@ class Relay:
                 allowed=None if tap.error is None else self._quote(tap.error),
                 next_step="It may have charged for them",
             )
-        if crossed is None and (tap.is_choiceless or (tap.has_given_up and not self._is_stream())):
-            is_told = not self._is_stream()  # where nobody else is left
+        if crossed is None and (tap.is_choiceless or (tap.has_given_up and not self._is_stream)):
+            is_told = not self._is_stream  # where nobody else is left
             answer = (response.status, content_type, self._attempt.headers_for_client(), body) if is_told else None
             self._give_up(tap, answer=answer)
         gateway.learn_success(self._target.key)
-        if self._is_stream():
+        if self._is_stream:
             entry.settle_by_tap(response.status)
             await self._answer_as_stream(body)
             return

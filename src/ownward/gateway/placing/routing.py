@@ -50,6 +50,7 @@ class Target:
     """
 
     key: str
+    name: str
     tier: Tier
     upstream: Upstream
     place: Place
@@ -68,11 +69,6 @@ class Target:
     way: Way
     bound: ChargeBound | None
     price_id: str | None
-
-    @property
-    def name(self) -> str:
-        """The upstream's name, as the ledger has it."""
-        return self.upstream.name
 
     @property
     def counts_tokens(self) -> bool:
@@ -287,6 +283,7 @@ def _targets(tier: Tier, *, addresses: Mapping[str, str | None], secrets: Mappin
         way, why_no_way = _find_way(upstream, secrets)
         yield Target(
             key=key,
+            name=upstream.name,
             tier=tier,
             upstream=upstream,
             place=_place_of(tier, upstream),
