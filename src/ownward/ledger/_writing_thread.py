@@ -242,14 +242,16 @@ class WritingThread:
                 self.answer(self._give_up(entries, error))
                 raise
             else:
-                self._note_commit()
+                # Whoever only waits for what was written before has written nothing: no word of a full disk's end.
+                self._note_commit(has_written=not entries or any(entry.rows for entry in entries))
         with self.lock:
             self.in_hand -= len(entries)
         self.answer(entries)
 
-    def _note_commit(self) -> None:
+    def _note_commit(self, *, has_written: bool = True) -> None:
         self._stuck = None
-        self._note_health()
+        if has_written:
+            self._note_health()
         self.commits += 1
 
     def _beat(self) -> None:

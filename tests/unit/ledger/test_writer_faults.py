@@ -206,6 +206,19 @@ def test_a_file_that_is_removed_or_replaced_while_it_is_open_is_noticed_and_noth
             assert "removed or replaced while it was open" in str(error)
 
 
+def test_what_writes_nothing_does_not_say_that_a_ledger_can_be_written_again(
+    tmp_path: Path, disk: Disk, caplog: pytest.LogCaptureFixture
+) -> None:
+    disk.is_full = True
+    with ledger.open(tmp_path / "ledger.db") as book:
+        (error,) = begin(book, 1)
+        assert isinstance(error, LedgerError)
+        book.flush_blocking()
+        assert book.is_failing
+        disk.is_full = False
+    assert "can be written again" not in caplog.text
+
+
 def test_a_file_that_is_put_back_is_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ownward.ledger._writing_thread._HEARTBEAT_INTERVAL_S", 0.02)
     path = tmp_path / "ledger.db"
