@@ -129,6 +129,8 @@ def revoke(*, key_id: str, ledger_target: str | None, as_json: bool) -> None:
 def _table(payload: dict[str, Any]) -> Any:
     from rich.table import Table
 
+    if not payload["keys"]:
+        return "no keys yet. Make one with: ownward keys create NAME"
     table = Table(box=None)
     for heading in ("key", "name", "scopes", "created", "revoked"):
         table.add_column(heading, overflow="fold")

@@ -24,6 +24,8 @@ def render_ledger(spend: Sequence[SpendRow], workloads: Sequence[WorkloadRow], k
     from rich.console import Group
     from rich.table import Table
 
+    if not (spend or workloads):
+        return Group("nothing was served or imported yet: ownward serve and ownward import write here")
     known = Table(box=None, title="known workloads", title_justify="left")
     known.add_column("workload", overflow="fold")
     for heading in ("own requests", "imported"):

@@ -17,6 +17,7 @@ from ownward.core import BadInput
 _SAMPLE: Final = re.compile(r"([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)(?: \d+)?")
 _LABEL: Final = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)",?')
 _UNPRICED: Final = "ownward_unpriced_calls_total"
+_CHARGED: Final = "ownward_charge_usd_total"
 _SIGN: Final = "ownward_requests_in_flight"
 _BREAKER_WORDS: Final = {0.0: "up", 1.0: "probing", 2.0: "open"}
 _ANSWERED: Final = frozenset({"answered"})
@@ -150,6 +151,8 @@ class Frame:
     output_tokens_per_s: float | None
     usd_per_hour: float | None
     usd_total: float | None  # None: calls of tiers without a price are in it
+    known_usd_per_hour: float | None  # what all others were charged
+    known_usd_total: float
     resident_bytes: float | None
     cpu_fraction: float | None
     ledger_queue_entries: int
@@ -171,6 +174,7 @@ def compute_frame(now: Look, before: Look | None, *, at: datetime) -> Frame:
     since = _Since(now.samples, {} if before is None else before.samples, over_s or None)
     gauge = now.samples
     cpu_s = since.total("process_cpu_seconds_total")
+    known_usd_total = sum(gauge.get(_CHARGED, {}).values(), 0.0)
     return Frame(
         over_s=over_s,
         is_whole_life=before is None,
@@ -181,7 +185,9 @@ def compute_frame(now: Look, before: Look | None, *, at: datetime) -> Frame:
         outcomes={key: round(count) for key, count in sorted(since.by("ownward_requests_total", "outcome").items())},
         output_tokens_per_s=since.rate("ownward_tokens_total", kind="output"),
         usd_per_hour=since.usd_per_hour(),
-        usd_total=None if gauge.get(_UNPRICED) else sum(gauge.get("ownward_charge_usd_total", {}).values(), 0.0),
+        usd_total=None if gauge.get(_UNPRICED) else known_usd_total,
+        known_usd_per_hour=since.known_usd_per_hour(),
+        known_usd_total=known_usd_total,
         resident_bytes=gauge.get("process_resident_memory_bytes", {}).get(()),
         cpu_fraction=None if not over_s else cpu_s / over_s,
         ledger_queue_entries=int(_one(gauge, "ownward_ledger_queue_entries")),
@@ -216,7 +222,11 @@ class _Since:
 
     def usd_per_hour(self, **wanted: str) -> float | None:
         """Return what was charged; None where a call without a price is among those asked for, as that is not 0."""
-        per_s = None if self.total(_UNPRICED, **wanted) else self.rate("ownward_charge_usd_total", **wanted)
+        return None if self.total(_UNPRICED, **wanted) else self.known_usd_per_hour(**wanted)
+
+    def known_usd_per_hour(self, **wanted: str) -> float | None:
+        """Return what was charged to calls that have a price."""
+        per_s = self.rate(_CHARGED, **wanted)
         return None if per_s is None else per_s * 3600
 
     def by(self, name: str, label: str, **wanted: str) -> dict[str, float]:

@@ -62,8 +62,9 @@ def _head(frame: Frame, *, url: str) -> Iterator[str]:
         f" {frame.requests_in_flight} in flight, {frame.queue_requests} waiting"
     )
     yield (
-        f"{_rate(frame.output_tokens_per_s)} output tokens/s; {_usd(frame.usd_per_hour)} USD/h,"
-        f" {_usd(frame.usd_total)} USD since it began"
+        f"{_rate(frame.output_tokens_per_s)} output tokens/s;"
+        f" {_sum(frame.usd_per_hour, frame.known_usd_per_hour)} USD/h,"
+        f" {_sum(frame.usd_total, frame.known_usd_total)} USD since it began"
     )
     cpu = _UNKNOWN if frame.cpu_fraction is None else f"{frame.cpu_fraction:.0%}"
     memory = _UNKNOWN if frame.resident_bytes is None else format_bytes(frame.resident_bytes)
@@ -192,6 +193,15 @@ def _rate(per_s: float | None) -> str:
     if 0 < per_s < 0.01:  # noqa: PLR2004 - too seldom to be said in two digits
         return "<.01"
     return "0" if not per_s else f"{per_s:.2g}" if per_s < 10 else f"{per_s:,.0f}"  # noqa: PLR2004 - two figures do
+
+
+def _sum(usd: float | None, known_usd: float | None) -> str:
+    """Return a sum; where calls without a price are in it, what the others come to.
+
+    >>> _sum(4.7, 4.7), _sum(None, 4.7), _sum(None, 0.0)
+    ('4.70', '4.70 + unknown', '-')
+    """
+    return f"{_usd(known_usd)} + unknown" if usd is None and known_usd else _usd(usd)
 
 
 def _usd(usd: float | None) -> str:

@@ -303,6 +303,8 @@ def render_report(report: Report) -> Group:
     from rich.table import Table
     from rich.text import Text
 
+    if not report.workloads:
+        return Group(Text("nothing was served yet: requests through ownward serve are what this reports on"))
     table = Table(box=None, title="What was served, and what came of it", title_justify="left", title_style="bold")
     for heading, justify in (
         ("workload", "left"), ("tier", "left"), ("tasks", "right"), ("completed", "right"), ("first\ntoken", "right"),

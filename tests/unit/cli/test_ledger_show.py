@@ -1,5 +1,9 @@
 """What `ownward ledger show` says of sums that are known in part."""
 
+import pytest
+
+from ownward import ledger
+from ownward.cli import run
 from ownward.cli._ledger_screen import _spent
 from ownward.ledger import Spend
 
@@ -21,3 +25,17 @@ def test_a_call_of_unknown_charge_does_not_hide_what_the_others_cost():
     assert _spent(spend(4_500_000_000, 1200)) == f"{known} + 1,200 unknown"
     assert _spent(spend(0, 2)) == "?"
     assert "?" not in _spent(spend(0, 0))
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (("ledger", "show"), "nothing was served or imported yet: ownward serve and ownward import write here"),
+        (("report",), "nothing was served yet: requests through ownward serve are what this reports on"),
+        (("keys", "list"), "no keys yet. Make one with: ownward keys create NAME"),
+    ],
+)
+def test_a_ledger_that_holds_nothing_is_told_so_and_what_would_fill_it(tmp_path, capsys, command, said):
+    ledger.open(tmp_path / "l.db").close()
+    assert run([*command, "--ledger", str(tmp_path / "l.db")]) == 0
+    assert " ".join(capsys.readouterr().out.split()) == said

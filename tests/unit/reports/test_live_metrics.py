@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import io
 from datetime import UTC, datetime
 
 import pytest
+from rich.console import Console
 
 from ownward.core import BadInput
 from ownward.gateway.watching.families import COUNTED, READ
-from ownward.reports import Look, compute_frame
+from ownward.reports import Look, compute_frame, render_frame
 from ownward.reports._live_metrics import quantile
 
 AT = datetime(2026, 11, 21, 9, 0, 0, tzinfo=UTC)
 BEGAN = AT.timestamp() - 100
+
+
+def shown(frame):
+    stream = io.StringIO()
+    Console(file=stream, width=80, highlight=False).print(render_frame(frame, url="http://127.0.0.1:8484"))
+    return stream.getvalue()
 
 
 def scrape(*, requests=0, tokens=0, usd=0.0, fast=0, slow=0, began=BEGAN, errors=0):
@@ -135,7 +143,10 @@ def test_what_calls_without_a_price_cost_is_unknown_and_not_nothing():
     frame = compute_frame(later, before, at=AT)
     assert (frame.usd_per_hour, frame.usd_total) == (None, None)
     assert (frame.upstreams[0].usd_per_hour, frame.workloads[0].usd_per_hour) == (None, None)
+    assert (frame.known_usd_per_hour, frame.known_usd_total) == (pytest.approx(0.5 / 20 * 3600), 1.5)
+    assert "90.00 + unknown USD/h, 1.50 + unknown USD since it began" in shown(frame)
     since_then = Look.parse(scrape(requests=150, usd=1.6) + unpriced + "4\n", at_s=40)
     frame = compute_frame(since_then, later, at=AT)
     assert frame.usd_per_hour == pytest.approx(0.1 / 10 * 3600)
     assert frame.usd_total is None
+    assert "36.00 USD/h, 1.60 + unknown USD" in shown(frame)
