@@ -1,19 +1,22 @@
 """The child process that holds llama.cpp: loads one model, prints its address, lives until standard input closes.
 
 The first line of standard input is the request (JSON), the first line of standard output the answer. Nothing of
-ours is imported but the lifeline, so that it starts fast and dies alone.
+ours is imported but the lifeline, so that it starts fast and dies alone. Signals are the parent's to heed: a service
+manager that stops all processes of a service at once would otherwise cut what the gateway lets end.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import threading
 from typing import Any, NoReturn
 
 from ownward.engines._lifeline import die_with, read_lines
 
+_PARENTS_SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP")
 EXIT_LOAD_FAILED = 3
 EXIT_WRONG_RELEASE = 4
 EXIT_NOT_INSTALLED = 5
@@ -21,6 +24,9 @@ EXIT_NOT_INSTALLED = 5
 
 def main() -> None:
     """Serve one model until the parent is gone or closes the pipe."""
+    for name in _PARENTS_SIGNALS:
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     request_came = threading.Event()
     received: list[bytes] = []
 

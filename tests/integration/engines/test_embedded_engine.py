@@ -162,6 +162,25 @@ def test_stop_lets_a_running_answer_end_where_time_allows(model_path: Path):
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_to_all_processes_of_a_service_cuts_no_answer(model_path: Path, number: signal.Signals):
+    """As systemd sends it to a whole control group: what ends the engine is its parent."""
+
+    async def main():
+        async with engine_of(model_path) as engine, Door() as door:
+            first = engine.status.pid
+            story = {"prompt": "Once upon a time", "max_tokens": 60, "ignore_eos": True}
+            asked = asyncio.create_task(send(door, engine, "/v1/completions", story))
+            await asyncio.sleep(0.1)
+            os.kill(first, number)
+            answer = json.loads(await (await asked).read(10**6))
+            assert answer["usage"]["completion_tokens"] == 60
+            assert (engine.status.pid, engine.state) == (first, EngineState.READY)
+        assert is_gone(first)
+
+    asyncio.run(main())
+
+
 def test_a_killed_parent_leaves_no_worker_behind(model_path: Path):
     code = """
 import asyncio, sys
