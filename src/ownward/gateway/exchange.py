@@ -108,8 +108,9 @@ class Exchange(Question):
                 _LOG.exception("request %s failed", self.request_id)
                 await self.answer_error(InternalError())
         except asyncio.CancelledError:
-            self.status = _CLIENT_GONE
-            if not self.client.is_gone:
+            if self.client.is_gone:
+                self.status = _CLIENT_GONE
+            else:
                 await self._answer_cut_short()
         finally:
             self.client.let_go()

@@ -160,6 +160,8 @@ def test_what_outlives_the_drain_is_told_so_and_stands_unsettled(lab, start):
                     assert (await plain.rest(await plain.head())).status == 503
                 assert {row["state"] for row in await running.rows()} == {"unsettled"}
                 assert fake.record.count(with_calls=False)["serving"] == 0
+                ended = [labels[3:] for labels in running.server.gateway.counting.metrics.requests.values]
+                assert sorted(ended) == [("broken", "200"), ("failed", "503")], "we left, and not the clients"
 
     asyncio.run(main())
 
