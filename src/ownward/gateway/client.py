@@ -58,6 +58,7 @@ class Client:
     __slots__ = (
         "_call",
         "_is_over",
+        "_led",
         "_paused_since_s",
         "_receive",
         "_send",
@@ -78,6 +79,7 @@ class Client:
         self._task: asyncio.Task[Any] | None = None
         self._watch: asyncio.Future[Any] | None = None
         self._is_over = False
+        self._led: Response | None = None
         self._paused_since_s: float | None = None
         self._unread_bytes = 0
         self.is_gone = False
@@ -134,6 +136,7 @@ class Client:
     def let_go(self) -> None:
         """Stop watching: its request is over."""
         self._is_over = True
+        self._led = None
         if self._call is not None:
             self._call.on_gone = None
         if self._watch is not None:
@@ -142,6 +145,8 @@ class Client:
     def _on_gone(self, _: object = None) -> None:
         if not self._is_over and self._task is not None:
             self.is_gone = True
+            if self._led is not None:
+                self._led.hold_up()  # at once: what still comes would keep the event loop from ending the call
             self._task.cancel("the client left")
 
     def cut_if_stalled(self, now_s: float, most_s: float) -> None:
@@ -203,6 +208,7 @@ class Client:
             else:
                 response.go_on()
 
+        self._led = response
         call.on_flow = on_flow
         if call.is_write_paused:
             response.hold_up()
