@@ -60,7 +60,10 @@ def test_an_upstream_that_fails_beside_one_that_serves_is_named_with_the_cause_a
     asyncio.run(main())
 
 
-GOOD = b'{"id": "1", "choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}'
+GOOD = (
+    b'{"id": "1", "choices": [{"index": 0, "message": {"role": "assistant", "content": "yes"},'
+    b' "finish_reason": "stop"}], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}'
+)
 
 
 def test_a_request_to_wait_is_said_once_a_minute(lab, start, said):
