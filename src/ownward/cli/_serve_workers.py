@@ -15,7 +15,7 @@ from ownward.core import OwnwardError, UsageError
 
 if TYPE_CHECKING:
     from ownward.config import Settings
-    from ownward.gateway import WorkerPool
+    from ownward.gateway import EngineAddress, WorkerPool
 
 _LOG = logging.getLogger("ownward.gateway")
 
@@ -80,7 +80,14 @@ async def serve_with_workers(
 async def serve_as_worker(opened: Any, our_settings: Settings, descriptors: str) -> None:
     """Serve the port that the parent opened, by its orders."""
     from ownward import plan as plan_room
-    from ownward.gateway import GatewayServer, RequestLog, WorkerLine, settings_of_message, socket_of
+    from ownward.gateway import (
+        GatewayServer,
+        RequestLog,
+        WorkerLine,
+        address_of_message,
+        settings_of_message,
+        socket_of,
+    )
     from ownward.upstreams import Door, DoorLimits
 
     listener, _, line_descriptor = descriptors.partition(":")
@@ -97,7 +104,7 @@ async def serve_as_worker(opened: Any, our_settings: Settings, descriptors: str)
             ledger=opened,
             door=door,
             settings=settings,
-            addresses=hello["addresses"],
+            addresses={name: address_of_message(said) for name, said in hello["addresses"].items()},
             secrets=_serving.secrets_of,
             mounts=_serving.pages_of(opened, plan) if settings.is_loopback else {},
             watchers=(RequestLog(), *spans),
@@ -106,9 +113,9 @@ async def serve_as_worker(opened: Any, our_settings: Settings, descriptors: str)
         await line.serve(server)
 
 
-def _tell(pools: list[WorkerPool], upstream: str, url: str | None, comes_back: bool) -> None:
+def _tell(pools: list[WorkerPool], upstream: str, address: EngineAddress | None) -> None:
     for pool in pools:
-        pool.set_address(upstream, url, comes_back=comes_back)
+        pool.set_address(upstream, address)
 
 
 async def _reload(pool: WorkerPool, serving: _serving.Serving, in_turn: asyncio.Lock) -> None:

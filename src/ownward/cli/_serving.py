@@ -22,7 +22,7 @@ _LOG = logging.getLogger(__name__)
 if TYPE_CHECKING:
     from ownward.config import Settings
     from ownward.engines import EngineStatus, ServingChoice
-    from ownward.gateway import GatewayServer, GatewaySettings
+    from ownward.gateway import EngineAddress, GatewayServer, GatewaySettings
     from ownward.plan import Plan, Tier
 
 
@@ -78,9 +78,9 @@ async def running(
 
     servers: list[GatewayServer] = []
 
-    def note_address(upstream: str, url: str | None, comes_back: bool) -> None:
+    def note_address(upstream: str, address: EngineAddress | None) -> None:
         for server in servers:
-            server.set_address(upstream, url, comes_back=comes_back)
+            server.set_address(upstream, address)
 
     our_settings = gateway_settings(settings, ready_file)
     # The pages ask for no key, so that they are there for this machine alone.
@@ -112,20 +112,22 @@ async def running(
 
 @contextlib.asynccontextmanager
 async def engines_of(
-    serving: Serving, settings: Settings, on_address: Callable[[str, str | None, bool], None]
-) -> AsyncIterator[dict[str, str | None]]:
+    serving: Serving, settings: Settings, on_address: Callable[[str, EngineAddress | None], None]
+) -> AsyncIterator[dict[str, EngineAddress]]:
     """Start the engines and stop them at the end; yield their addresses by `tier/upstream`.
 
-    `on_address` is told where one listens from then on; None, that it is down, and whether it is being started again.
+    `on_address` is told where one listens from then on; None: it is down and stays so.
     """
     from ownward.engines import EngineState
+    from ownward.gateway import EngineAddress
 
     def note(tier: str, status: EngineStatus) -> None:
         tell_change(status)
-        url = status.base_url if status.state is EngineState.READY else None
+        is_ready = status.state is EngineState.READY
         comes_back = status.state is EngineState.STARTING or status.restart_in_s is not None
+        address = EngineAddress(status.base_url if is_ready else None, status.lacks) if is_ready or comes_back else None
         for upstream in _started_upstreams(serving.plan.tiers[tier]):
-            on_address(upstream, url, comes_back)
+            on_address(upstream, address)
 
     engines = {
         tier: make_engine(
@@ -143,7 +145,7 @@ async def engines_of(
             tell(serving.choices.get(tier))
             await engine.start()
         yield {
-            upstream: engine.base_url
+            upstream: EngineAddress(engine.base_url, engine.status.lacks)
             for tier, engine in engines.items()
             for upstream in _started_upstreams(serving.plan.tiers[tier])
         }

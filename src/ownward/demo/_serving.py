@@ -13,7 +13,7 @@ from pathlib import Path
 from ownward.core import Sourced
 from ownward.economics import Assumptions, Capacity, OwnedOption, Volume, assume, compute_owned_cost
 from ownward.engines import EMBEDDED_MODEL, EmbeddedEngine, EngineOptions
-from ownward.gateway import GatewayServer, GatewaySettings
+from ownward.gateway import EngineAddress, GatewayServer, GatewaySettings
 from ownward.ledger import Ledger
 from ownward.plan import Match, Plan, Strategy, Tier, Upstream, Workload
 from ownward.policy import LOCAL_ONLY, Label, Origin, Place, issue_permit
@@ -45,7 +45,7 @@ async def serving(weights: Path, ledger: Ledger, *, at: date, door: Door) -> Asy
             ledger=ledger,
             door=door,
             settings=GatewaySettings(port=0, drain_s=5.0),
-            addresses={f"{LOCAL}/{LOCAL}": engine.base_url},
+            addresses={f"{LOCAL}/{LOCAL}": EngineAddress(engine.base_url)},
         )
         async with server:
             yield server, plan

@@ -50,6 +50,7 @@ class EngineStatus:
     restarts: int
     restart_in_s: float | None  # of one that failed: when it is started again; None: it is not, by itself
     load_s: float | None  # from start to the first token, of the current or last run
+    lacks: frozenset[str]  # capabilities, in the plan's words, that it said it does not have
 
 
 class SupervisedEngine(abc.ABC):
@@ -94,6 +95,7 @@ class SupervisedEngine(abc.ABC):
         self._failures_in_row = 0
         self._restart_in_s: float | None = None
         self._load_s: float | None = None
+        self._lacks: frozenset[str] = frozenset()
         self._child: Child | None = None
         self._door: Door | None = None
         self._starting: asyncio.Task[None] | None = None
@@ -138,6 +140,7 @@ class SupervisedEngine(abc.ABC):
             restarts=self._restarts,
             restart_in_s=self._restart_in_s if self._state is EngineState.FAILED else None,
             load_s=self._load_s,
+            lacks=self._lacks,
         )
 
     @property
@@ -293,6 +296,9 @@ class SupervisedEngine(abc.ABC):
     async def _prove(self, child: Child) -> None:
         self._base_url = await self._find_address(child, self._open_door())
         await self.probe(timeout_s=self._load_timeout_s())
+        self._lacks = await _talk.find_lacks(
+            self._open_door(), self.base_url, name=self.name, timeout_s=_PROBE_TIMEOUT_S
+        )
 
     async def _watch(self, child: Child) -> None:
         """Stay with a ready engine; when it fails, bring it back as the policy says."""

@@ -22,6 +22,13 @@ _WORK = re.compile(
 )
 
 
+_SAID_IN_PROPS = {
+    "tools": ("chat_template_caps", "supports_tools"),
+    "vision": ("modalities", "vision"),
+    "audio": ("modalities", "audio"),
+}
+
+
 async def ask(
     door: Door,
     base_url: str,
@@ -97,6 +104,24 @@ def _has_answer(body: bytes) -> bool:
     except ValueError:
         return False
     return isinstance(answer, dict) and bool(answer.get("choices") or answer.get("data"))
+
+
+async def find_lacks(door: Door, base_url: str, *, name: str, timeout_s: float) -> frozenset[str]:
+    """Return the capabilities that an engine says it does not have; none where it says nothing of them.
+
+    llama.cpp leaves tools out without a word where the model's chat template knows none, and makes an answer without.
+    Source: `chat_template_caps` and `modalities` of its `/props` (tools/server/README.md).
+    """
+    try:
+        status, body = await ask(door, base_url, "/props", name=name, timeout_s=timeout_s)
+        said = json.loads(body) if status == _STATUS_OK else None
+    except (UpstreamError, ValueError):
+        return frozenset()
+    return frozenset(
+        capability
+        for capability, (group, member) in _SAID_IN_PROPS.items()
+        if isinstance(said, dict) and isinstance(said.get(group), dict) and said[group].get(member) is False
+    )
 
 
 async def is_healthy(door: Door, base_url: str, *, name: str, timeout_s: float) -> bool:

@@ -67,6 +67,7 @@ class AdoptedEngine:
             restarts=0,
             restart_in_s=None,
             load_s=self._load_s,
+            lacks=frozenset(),
         )
 
     async def start(self) -> None:

@@ -6,6 +6,8 @@ It never loads what decides (planner, simulation, perf).
 from ownward.gateway.app import Gateway, Secrets
 from ownward.gateway.asgi import ASGIApp
 from ownward.gateway.listening.port import socket_of
+from ownward.gateway.placing.engine_address import EngineAddress
+from ownward.gateway.placing.engine_address import from_message as address_of_message
 from ownward.gateway.server import GatewayServer, Stoppable, run_loop, serve_app
 from ownward.gateway.settings import DEFAULT_PORT, GatewaySettings
 from ownward.gateway.watching.counting import Watcher
@@ -18,6 +20,7 @@ from ownward.gateway.working.pool import WorkerPool, worker_command
 __all__ = [
     "DEFAULT_PORT",
     "ASGIApp",
+    "EngineAddress",
     "Gateway",
     "GatewayServer",
     "GatewaySettings",
@@ -28,6 +31,7 @@ __all__ = [
     "Watcher",
     "WorkerLine",
     "WorkerPool",
+    "address_of_message",
     "make_span_writer",
     "run_loop",
     "serve_app",

@@ -14,6 +14,7 @@ from ownward.gateway.endpoints import ENDPOINTS
 from ownward.gateway.exchange import Exchange
 from ownward.gateway.holding.budgets import checks_of_plan, unheld_lines
 from ownward.gateway.keeping.bodies import delete_expired, uncaptured_lines
+from ownward.gateway.placing.engine_address import Addresses, EngineAddress
 from ownward.gateway.placing.routing import RoutingTable, compile_plan
 from ownward.gateway.settings import GatewaySettings
 from ownward.gateway.watching.counting import Watcher
@@ -40,7 +41,7 @@ class Gateway(Commons):
         door: Door,
         settings: GatewaySettings,
         clock: Clock,
-        addresses: Mapping[str, str | None] | None = None,
+        addresses: Addresses | None = None,
         secrets: Secrets | None = None,
         mounts: Mapping[str, ASGIApp] | None = None,
         watchers: Sequence[Watcher] = (),
@@ -91,15 +92,12 @@ class Gateway(Commons):
         """
         await self.door.read_certificates(self.table.ways)
 
-    def set_address(self, upstream: str, url: str | None, *, comes_back: bool = True) -> None:
-        """Note where an engine listens now; None, that it is down, and whether it is started again.
-
-        What its last life taught is forgotten.
-        """
-        if url is None and not comes_back:
+    def set_address(self, upstream: str, address: EngineAddress | None) -> None:
+        """Note where an engine listens now; None: it is down and stays so. What its last life taught is forgotten."""
+        if address is None:
             self._addresses.pop(upstream, None)
         else:
-            self._addresses[upstream] = url
+            self._addresses[upstream] = address
         self.use(self._compile(self.table.plan))
         for targets in self.table.targets.values():
             for target in targets:

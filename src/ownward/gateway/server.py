@@ -20,6 +20,7 @@ from ownward.gateway.listening.descriptors import raise_descriptor_limit
 from ownward.gateway.listening.listener import Listener
 from ownward.gateway.listening.port import bind
 from ownward.gateway.listening.tls import ListenerTls, listener_tls
+from ownward.gateway.placing.engine_address import Addresses, EngineAddress
 from ownward.gateway.ready_file import ReadyFile
 from ownward.gateway.settings import GatewaySettings
 from ownward.gateway.watching.counting import Watcher
@@ -58,7 +59,7 @@ class GatewayServer:
         ledger: Ledger,
         door: Door,
         settings: GatewaySettings | None = None,
-        addresses: Mapping[str, str | None] | None = None,
+        addresses: Addresses | None = None,
         secrets: Secrets | None = None,
         mounts: Mapping[str, ASGIApp] | None = None,
         load_plan: Callable[[], Plan] | None = None,
@@ -140,9 +141,9 @@ class GatewayServer:
         except ConfigError as error:
             _LOG.error("certificates of upstreams were not read again and the old ones stay: %s", error)
 
-    def set_address(self, upstream: str, url: str | None, *, comes_back: bool = True) -> None:
-        """Note where an engine listens now; None, that it is down, and whether it is started again."""
-        self.gateway.set_address(upstream, url, comes_back=comes_back)
+    def set_address(self, upstream: str, address: EngineAddress | None) -> None:
+        """Note where an engine listens now; None: it is down and stays so."""
+        self.gateway.set_address(upstream, address)
 
     async def stop(self) -> None:
         """Take no new requests, let those in flight end within `drain_s`, settle the rest, stop what was handed in."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -130,6 +132,34 @@ def test_a_model_that_only_embeds_is_ready_with_a_vector_pooled_as_its_file_says
     assert len(mean) == WIDTH
     assert first != pytest.approx(mean, abs=1e-4)
     assert unsaid == pytest.approx(mean, abs=1e-4)
+
+
+def with_template(model_path: Path, path: Path, template: str) -> Path:
+    """Return a copy of a model with a chat template of its own, in the room of the one that it has."""
+    shutil.copy(model_path, path)
+    with path.open("r+b") as file:
+        head = file.read(8 * 1024 * 1024)
+        name = b"tokenizer.chat_template"
+        at = head.index(name) + len(name) + 4
+        (length,) = struct.unpack_from("<Q", head, at)
+        file.seek(at + 8)
+        file.write(template.encode().ljust(length))
+    return path
+
+
+def test_an_engine_says_whether_its_models_template_knows_tools(model_path: Path, tmp_path: Path):
+    template = (
+        "{% if tools %}{{ tools | tojson }}{% endif %}"
+        "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    )
+
+    async def lacks(path: Path) -> frozenset[str]:
+        async with engine_of(path) as engine:
+            return engine.status.lacks
+
+    assert asyncio.run(lacks(model_path)) == {"audio", "tools", "vision"}
+    assert asyncio.run(lacks(with_template(model_path, tmp_path / "m.gguf", template))) == {"audio", "vision"}
 
 
 def test_a_killed_worker_comes_back(model_path: Path):

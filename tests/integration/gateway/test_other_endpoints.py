@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from ownward.core import LedgerError
 from ownward.engines import FakeOptions, FakeServer
-from ownward.gateway import GatewaySettings
+from ownward.gateway import EngineAddress, GatewaySettings
 from ownward.plan import Match, Strategy, Workload
 from ownward.policy import ANY
 
@@ -52,7 +52,7 @@ def test_health_and_readiness(lab, start):
                 assert (await running.ask("/healthz")).status == 200
                 assert (await running.ask("/readyz")).status == 503
                 assert (await running.ask(body=lab.chat())).status == 503
-                running.server.set_address("e", fake.base_url)
+                running.server.set_address("e", EngineAddress(fake.base_url))
                 assert (await running.ask("/readyz")).status == 200
                 assert (await running.ask(body=lab.chat())).status == 200
 

@@ -12,7 +12,7 @@ KILLED = 'engine "m" was ended by SIGKILL (the kernel does so when memory runs o
 
 def status(state, **more):
     given = {"reason": f"{KILLED}.", "restarts": 1, "restart_in_s": None, "load_s": 1.25, **more}
-    return EngineStatus(name="m", state=state, base_url=None, pid=None, **given)
+    return EngineStatus(name="m", state=state, base_url=None, pid=None, lacks=frozenset(), **given)
 
 
 @pytest.mark.parametrize(

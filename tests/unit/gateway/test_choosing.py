@@ -12,6 +12,7 @@ from ownward.gateway.endpoints import CHAT, COUNT_TOKENS, EMBEDDINGS, MESSAGES, 
 from ownward.gateway.errors import Incapable, NoUpstream, OutOfScope, Threadless, UnknownRoute
 from ownward.gateway.placing.breaker import CLOSED, BreakerRules
 from ownward.gateway.placing.choosing import Asked, Found, KeyScope, choose
+from ownward.gateway.placing.engine_address import EngineAddress
 from ownward.gateway.placing.routing import compile_plan
 from ownward.plan import Budget, Match, Plan, Strategy, Tier, Upstream, Workload
 from ownward.policy import ANY, LOCAL_ONLY, Label
@@ -403,10 +404,25 @@ def test_the_embedded_engine_is_not_asked_for_what_it_is_never_started_with(endp
         pick(table, endpoint=endpoint, needs=frozenset(needs))
 
 
+@pytest.mark.parametrize(
+    ("needs", "stated", "is_served"),
+    [({"tools"}, {}, False), ({"vision"}, {}, True), ({"tools"}, {"capabilities": {"chat", "tools"}}, True)],
+)
+def test_an_engine_that_said_it_leaves_tools_out_is_not_asked_for_a_call(needs, stated, is_served):
+    engine = Tier(name="e", kind="owned", model="m", engine="llama-server", **stated)
+    addresses = {"e/e": EngineAddress("http://127.0.0.1:9", frozenset({"tools"}))}
+    table = table_of(engine, rented("b"), workloads=[workload("w", "e", "b")], addresses=addresses)
+    assert keys(pick(table, needs=frozenset(needs)))[0] == ("e/e" if is_served else "b/u0")
+    alone = table_of(engine, workloads=[workload("w", "e")], addresses=addresses)
+    if not is_served:
+        with pytest.raises(Incapable, match="lacks tools, as the chat template of its model knows none"):
+            pick(alone, needs=frozenset(needs))
+
+
 def test_an_engine_that_is_started_again_is_worth_another_try_and_one_that_stays_down_is_not():
     engine = Tier(name="e", kind="owned", model="m", engine="embedded")
     with pytest.raises(NoUpstream, match="is being started again") as starting:
-        pick(table_of(engine, workloads=[workload("w", "e")], addresses={"e/e": None}))
+        pick(table_of(engine, workloads=[workload("w", "e")], addresses={"e/e": EngineAddress(None)}))
     assert starting.value.retry_after_s == 1.0
     with pytest.raises(NoUpstream, match="is not running") as down:
         pick(table_of(engine, workloads=[workload("w", "e")]))
@@ -427,13 +443,17 @@ def test_an_upstream_whose_engine_or_key_is_missing_is_unusable_and_says_so():
     )
     with pytest.raises(NoUpstream, match="its engine is not running"):
         pick(bare)
-    ready = table_of(engine, keyed, workloads=workloads, addresses={"e": "http://127.0.0.1:9"}, secrets={"A_KEY": "s"})
+    ready = table_of(
+        engine, keyed, workloads=workloads, addresses={"e": EngineAddress("http://127.0.0.1:9")}, secrets={"A_KEY": "s"}
+    )
     assert keys(pick(ready)) == ["e/e", "k/u"]
 
 
 def test_an_engine_at_a_foreign_address_is_not_local():
     engine = Tier(name="e", kind="owned", model="m", engine="embedded")
-    table = table_of(engine, workloads=[workload("w", "e", label=LOCAL_ONLY)], addresses={"e": "http://8.8.8.8:80"})
+    table = table_of(
+        engine, workloads=[workload("w", "e", label=LOCAL_ONLY)], addresses={"e": EngineAddress("http://8.8.8.8:80")}
+    )
     with pytest.raises(PolicyRefusal):
         pick(table)
 
@@ -442,7 +462,7 @@ def test_of_a_tiers_upstreams_only_those_at_a_permitted_place_are_candidates():
     engines = Tier(
         name="e", kind="owned", model="m", engine="embedded", upstreams=(Upstream(name="near"), Upstream(name="far"))
     )
-    addresses = {"e/near": "http://127.0.0.1:80", "e/far": "http://8.8.8.8:80"}
+    addresses = {"e/near": EngineAddress("http://127.0.0.1:80"), "e/far": EngineAddress("http://8.8.8.8:80")}
     table = table_of(engines, workloads=[workload("w", "e", label=LOCAL_ONLY)], addresses=addresses)
     assert keys(pick(table)) == ["e/near"]
 

@@ -9,6 +9,7 @@ from ownward.core import ManualClock, UpstreamError
 from ownward.gateway.app import Gateway
 from ownward.gateway.placing.affinity import Prompt
 from ownward.gateway.placing.breaker import Breaker
+from ownward.gateway.placing.engine_address import EngineAddress
 from ownward.gateway.settings import GatewaySettings
 from ownward.plan import Plan, Tier, Upstream
 
@@ -21,7 +22,7 @@ def plan_of(*names: str) -> Plan:
     return Plan(name="p", tiers={"own": tier}, workloads={})
 
 
-def gateway_of(plan: Plan, **addresses: str | None) -> Gateway:
+def gateway_of(plan: Plan, **urls: str | None) -> Gateway:
     nobody: Any = SimpleNamespace(is_failing=False)
     return Gateway(
         plan=plan,
@@ -29,7 +30,7 @@ def gateway_of(plan: Plan, **addresses: str | None) -> Gateway:
         door=nobody,
         settings=GatewaySettings(port=0, breaker_failures=3, breaker_wait_s=60),
         clock=ManualClock(),
-        addresses=addresses,
+        addresses={name: EngineAddress(url) for name, url in urls.items()},
     )
 
 
@@ -61,7 +62,7 @@ def test_an_engine_that_listens_anew_has_neither_failed_nor_seen_anything() -> N
         gateway.prefixes.begin(target, prompt)
         for _ in range(3):
             gateway.learn_failure(target.key, FAILED)
-    gateway.set_address("a", "http://127.0.0.1:3")
+    gateway.set_address("a", EngineAddress("http://127.0.0.1:3"))
     first, second = gateway.table.targets["own"]
     assert first.origin == "http://127.0.0.1:3"
     assert list(gateway.breakers) == ["own/b"]
@@ -100,7 +101,7 @@ def test_what_a_dropped_upstream_had_seen_is_forgotten_with_it() -> None:
 def test_it_is_ready_once_an_upstream_can_be_used_and_until_it_drains() -> None:
     gateway = gateway_of(plan_of("a"), a=None)
     assert gateway.why_not_ready
-    gateway.set_address("a", "http://127.0.0.1:1")
+    gateway.set_address("a", EngineAddress("http://127.0.0.1:1"))
     assert gateway.why_not_ready is None
     gateway.is_draining = True
     assert gateway.why_not_ready

@@ -391,6 +391,12 @@ def _serves(target: Target, endpoint: Endpoint) -> bool:
 _START_S = 1.0
 """After so long a client may ask again for an engine that is being started: small ones are back by then."""
 
+_WHY_ENGINES_LACK = {
+    "audio": "as the engine serves it without sound",
+    "embeddings": "as its engine_options state no embedding = true",
+    "tools": "as the chat template of its model knows none and the engine would leave them out",
+    "vision": "as the engine serves it without pictures",
+}
 _NO_THREADS = "keeps no threads"
 
 
@@ -411,9 +417,9 @@ def _lack(asked: Asked, targets: Sequence[Target]) -> str | None:
         if missing:
             return f"lacks {', '.join(sorted(missing))}"
     if not first.lacks.isdisjoint(asked.endpoint.needs):
-        return f"does not serve {asked.endpoint.path}: its engine_options state no embedding = true"
+        return f"does not serve {asked.endpoint.path}, {_WHY_ENGINES_LACK['embeddings']}"
     if unable := asked.needs & first.lacks:
-        return f"lacks {', '.join(sorted(unable))}: the embedded engine serves text alone"
+        return f"lacks {', '.join(sorted(unable))}, {_WHY_ENGINES_LACK[min(unable)]}"
     if THREADS in asked.needs and asked.endpoint.dialect == "anthropic":
         return None if may_keep_threads(first.tier, is_crossed=instead is not None) else _NO_THREADS
     return None

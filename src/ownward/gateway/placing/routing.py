@@ -18,6 +18,7 @@ from ownward.gateway import wire
 from ownward.gateway.endpoints import ENDPOINTS, Endpoint
 from ownward.gateway.placing.bounds import ChargeBound
 from ownward.gateway.placing.crossings import find_crossings, find_form_crossings
+from ownward.gateway.placing.engine_address import Addresses, EngineAddress
 from ownward.gateway.placing.strategy import CompiledStrategy, compile_strategy
 from ownward.plan import Match, Plan, Tier, Upstream, Workload
 from ownward.policy import LOCAL_ONLY, Detectors, Label, Place
@@ -226,12 +227,12 @@ def _stated_detection(stated: Plan | Workload) -> tuple[Detection, ...]:
 def compile_plan(
     plan: Plan,
     *,
-    addresses: Mapping[str, str | None] | None = None,
+    addresses: Addresses | None = None,
     secrets: Mapping[str, str] | None = None,
 ) -> RoutingTable:
     """Return the table of `plan`.
 
-    `addresses` holds, by `tier/upstream` or upstream name, the base URL of upstreams whose engine is started by
+    `addresses` holds, by `tier/upstream` or upstream name, where upstreams are whose engine is started by
     `ownward serve`. `secrets` holds the values of the environment variables that the plan names.
     Raises: ConfigError, if a workload's strategy cannot be carried out.
     """
@@ -271,12 +272,13 @@ def compile_plan(
     )
 
 
-def _targets(tier: Tier, *, addresses: Mapping[str, str | None], secrets: Mapping[str, str]) -> Iterable[Target]:
+def _targets(tier: Tier, *, addresses: Addresses, secrets: Mapping[str, str]) -> Iterable[Target]:
     bound = None if tier.price is None else ChargeBound(tier.price)
     for stated in tier.upstreams:
         key = f"{tier.name}/{stated.name}"
-        url = stated.url or addresses.get(key) or addresses.get(stated.name)
-        is_starting = url is None and (key in addresses or stated.name in addresses)
+        found = addresses.get(key) or addresses.get(stated.name)
+        url = stated.url or (found.url if found else None)
+        is_starting = url is None and found is not None
         upstream = stated if url == stated.url else replace(stated, url=url)
         dialects = BOTH_DIALECTS if tier.engine in SPEAK_BOTH else frozenset({upstream.dialect})
         secret = secrets.get(upstream.api_key_env) if upstream.api_key_env else None
@@ -293,7 +295,7 @@ def _targets(tier: Tier, *, addresses: Mapping[str, str | None], secrets: Mappin
             dialects=dialects,
             crossings=find_crossings(tier, dialects),
             form_crossings=find_form_crossings(tier),
-            lacks=_find_lacks(tier),
+            lacks=_find_lacks(tier, found),
             paths={path: upstream.compute_target(path) for path in ENDPOINTS},
             headers=tuple(_headers(upstream, secret)),
             shown_key=secret.encode() if secret and len(secret) >= _SHORTEST_HIDDEN else None,
@@ -312,14 +314,18 @@ def _targets(tier: Tier, *, addresses: Mapping[str, str | None], secrets: Mappin
         )
 
 
-def _find_lacks(tier: Tier) -> frozenset[str]:
-    """Return what the embedded engine cannot do as it is started, unless the plan states what it can.
+def _find_lacks(tier: Tier, found: EngineAddress | None) -> frozenset[str]:
+    """Return what a tier's engine cannot do as it is started, unless the plan states what it can.
 
-    It is given no projector for pictures and sound, and makes vectors only where it is told to.
+    The embedded one is given no projector for pictures and sound, and makes vectors only where it is told to.
     """
-    if tier.engine != "embedded" or tier.capabilities:
+    if tier.capabilities:
         return frozenset()
-    return _EMBEDDED_LACKS - {"embeddings"} if tier.engine_options.get("embedding") is True else _EMBEDDED_LACKS
+    lacks = frozenset() if found is None else found.lacks
+    if tier.engine != "embedded":
+        return lacks
+    is_embedding = tier.engine_options.get("embedding") is True
+    return lacks | (_EMBEDDED_LACKS - {"embeddings"} if is_embedding else _EMBEDDED_LACKS)
 
 
 def _place_of(tier: Tier, upstream: Upstream) -> Place:

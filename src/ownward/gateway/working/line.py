@@ -13,6 +13,7 @@ import msgspec
 
 from ownward.core import OwnwardError
 from ownward.gateway.errors import WorkersSilent
+from ownward.gateway.placing.engine_address import from_message
 from ownward.gateway.server import GatewayServer, calm_collector
 from ownward.gateway.watching.merging import merge_metrics
 from ownward.gateway.working.messages import GATHER_S, LINE_BYTES, MOST_UNHEARD_BYTES, Message, News
@@ -93,7 +94,8 @@ class WorkerLine:
                     case "certificates":
                         server.read_certificates()
                     case "address":
-                        server.set_address(message["upstream"], message["url"], comes_back=message["comes_back"])
+                        said = message["address"]
+                        server.set_address(message["upstream"], None if said is None else from_message(said))
                     case "others":
                         answer = self._asked.get(message["id"])
                         if answer is not None and not answer.done():

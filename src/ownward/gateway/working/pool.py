@@ -12,7 +12,7 @@ import contextlib
 import logging
 import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
@@ -20,6 +20,7 @@ import msgspec
 
 from ownward.core import EngineError, OwnwardError
 from ownward.gateway.listening.port import bind, listen_together
+from ownward.gateway.placing.engine_address import Addresses, EngineAddress, as_message
 from ownward.gateway.ready_file import ReadyFile
 from ownward.gateway.settings import GatewaySettings
 from ownward.gateway.watching.merging import accumulated, merge_metrics
@@ -55,7 +56,7 @@ class WorkerPool:
         plan: Plan,
         settings: GatewaySettings,
         ledger: Ledger,
-        addresses: Mapping[str, str | None],
+        addresses: Addresses,
     ) -> None:
         """Keep the parts; nothing is started yet."""
         self.settings = settings
@@ -97,14 +98,15 @@ class WorkerPool:
         """The workers' process ids."""
         return [worker.process.pid for worker in self._workers.values()]
 
-    def set_address(self, upstream: str, url: str | None, *, comes_back: bool = True) -> None:
-        """Tell every worker where an engine listens now; None, that it is down, and whether it is started again."""
-        if url is None and not comes_back:
+    def set_address(self, upstream: str, address: EngineAddress | None) -> None:
+        """Tell every worker where an engine listens now; None: it is down and stays so."""
+        if address is None:
             self.addresses.pop(upstream, None)
         else:
-            self.addresses[upstream] = url
+            self.addresses[upstream] = address
+        said = None if address is None else as_message(address)
         for worker in self._workers.values():
-            worker.tell({"do": "address", "upstream": upstream, "url": url, "comes_back": comes_back})
+            worker.tell({"do": "address", "upstream": upstream, "address": said})
 
     async def reload(self, plan: Plan) -> None:
         """Have every worker serve new requests by `plan`.
@@ -162,7 +164,8 @@ class WorkerPool:
         reader, writer = await asyncio.open_unix_connection(sock=ours, limit=LINE_BYTES)
         worker = Worker(process, reader, writer, on_collect=self._collect, on_news=partial(self._pass_on, number))
         self._workers[number] = worker
-        worker.tell({**self._hello(number), "plan": self.plan.canonical_text, "addresses": self.addresses})
+        addresses = {upstream: as_message(address) for upstream, address in self.addresses.items()}
+        worker.tell({**self._hello(number), "plan": self.plan.canonical_text, "addresses": addresses})
         if not await worker.wait_until_ready(_START_S):
             await worker.end(0.0)
             raise EngineError(
