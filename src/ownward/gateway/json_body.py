@@ -158,6 +158,11 @@ def without_member(body: bytes, name: str) -> bytes:
     return msgspec.json.encode(members)
 
 
+def with_member(body: bytes, name: str, value: bytes) -> bytes:
+    """Return a body, of members that each stand once, in which one has this value."""
+    return msgspec.json.encode({**read_top(body), name: msgspec.Raw(value)})
+
+
 def _fault_in(body: bytes) -> str | None:
     """Return what is the matter with a body that is no JSON, where its first bytes tell it better than a parser."""
     if not body.strip():

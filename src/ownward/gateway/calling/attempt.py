@@ -16,6 +16,7 @@ from ownward.gateway.calling.ledger_entry import LedgerEntry
 from ownward.gateway.calling.refused_call import RefusedCall
 from ownward.gateway.calling.relaying import Relay
 from ownward.gateway.calling.sink import Retry, Sink, forget_frames
+from ownward.gateway.calling.stream_as_whole import PATHS
 from ownward.gateway.placing.choosing import refuse_anew
 from ownward.policy import Permit, issue_permit
 from ownward.upstreams import Response, Spliced, Timeouts, splice
@@ -52,6 +53,7 @@ class Attempt:
         "exchange",
         "forbids_thinking",
         "number",
+        "puts_together",
         "sink",
         "target",
     )
@@ -63,6 +65,7 @@ class Attempt:
         self.sink = sink
         self.crossed: Crossed | None = None
         self.forbids_thinking = False  # by an effort of `none`
+        self.puts_together = False  # the stream that is asked for, as the whole answer that is wanted
         self.endpoint: Endpoint = target.crossing(exchange.endpoint, exchange.needs) or exchange.endpoint
         self.entry = LedgerEntry(exchange, target, number=number, endpoint=self.endpoint)
         self._gateway = exchange.gateway
@@ -119,9 +122,11 @@ class Attempt:
         if not asks_usage and self.crossed is not None:
             # It was ours: the client cannot state it.
             self._body = json_body.without_member(self._body, "stream_options")
-        spliced = splice(
-            self._body, model=target.tier.model, want_stream_usage=asks_usage, endpoint=self.endpoint.splices_as
-        )
+        spliced = self._splice(asks_usage=asks_usage)
+        if target.puts_together and not spliced.is_stream and self.endpoint.path in PATHS:
+            self.puts_together = True
+            self._body = json_body.with_member(self._body, "stream", b"true")
+            spliced = self._splice(asks_usage=asks_usage)
         permit = self._issue_permit(spliced.body)
         await entry.write_intent(spliced, permit)
         if self._gateway.table is not exchange.heeded:  # a plan was loaded while the intent was written
@@ -133,6 +138,11 @@ class Attempt:
                 self._response.abort()
             if not entry.is_settled:  # only a fault of ours leads here; the charge stays open, with its bounds
                 entry.settle_unsettled("the gateway failed while the call was running")
+
+    def _splice(self, *, asks_usage: bool) -> Spliced:
+        return splice(
+            self._body, model=self.target.tier.model, want_stream_usage=asks_usage, endpoint=self.endpoint.splices_as
+        )
 
     def _issue_permit(self, body: bytes) -> Permit:
         exchange, target = self.exchange, self.target

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from ownward.core import BrokenStream, UpstreamError
 from ownward.gateway.calling.sink import Refusal, Retry
+from ownward.gateway.calling.stream_as_whole import stream_as_whole
 from ownward.gateway.calling.whole_as_stream import chat_as_stream
 from ownward.gateway.endpoints import CHAT
 from ownward.gateway.errors import UntranslatedAnswer
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from ownward.gateway.calling.attempt import Attempt
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_JSON = b"application/json"
 _SHORTEST_SSE_BYTES = 6
 _BEGINNING_HELD_S = 5.0
 _END_AWAITED_S = 1.0  # behind a stream's last word
@@ -65,14 +67,15 @@ class Relay:
         self._sink = attempt.sink
         self._response = response
         self._spliced = spliced
-        self._is_stream = spliced.is_stream and attempt.exchange.endpoint.has_output  # what the call asked for
+        asks_stream = spliced.is_stream and not attempt.puts_together
+        self._is_stream = asks_stream and attempt.exchange.endpoint.has_output  # what is wanted of the call
 
     async def run(self) -> None:
         """Pass the answer on, and settle what it cost.
 
         Raises: Retry, if nothing was passed on and another upstream may do better; UpstreamError.
         """
-        content_type = self._response.header(b"content-type") or b"application/json"
+        content_type = self._response.header(b"content-type") or _JSON
         try:
             if content_type[:17].lower() != b"text/event-stream":
                 begun = await self._look_at_beginning() if self._is_stream else b""
@@ -82,6 +85,8 @@ class Relay:
                     await self._relay_whole(content_type, begun)
             elif self._is_stream:
                 await self._relay_stream(content_type)
+            elif self._attempt.puts_together:
+                await self._relay_whole(_JSON, b"", of_stream=True)
             else:
                 await self._refuse_stream()
         except asyncio.CancelledError:
@@ -96,11 +101,13 @@ class Relay:
             first += more
         return first.removeprefix(_BYTE_ORDER_MARK)
 
-    async def _relay_whole(self, content_type: bytes, begun: bytes) -> None:
+    async def _relay_whole(self, content_type: bytes, begun: bytes, *, of_stream: bool = False) -> None:
         gateway, entry, response, crossed = self._gateway, self._entry, self._response, self._crossed
         most_bytes = gateway.settings.max_answer_bytes
         rest = response.take_whole(most_bytes)  # as most can by the time their head was looked at
         body = begun + (await self._attempt.read_rest(most_bytes) if rest is None else rest)
+        if of_stream:
+            body = stream_as_whole(self._endpoint.path, body)
         entry.ttft_s = gateway.clock.monotonic_s() - entry.sent_s
         tap = entry.tap = UsageTap(self._endpoint.dialect, False)  # noqa: FBT003 - as its owner reads it
         tap.read_whole(body)

@@ -34,6 +34,7 @@ COUNT_TOKENS_TOO = frozenset({"sglang"})
 
 _ENGINE_STARTING = "its engine failed and is being started again"
 
+_LLAMA_CPP = frozenset({"embedded", "llama-server"})
 _EMBEDDED_LACKS = frozenset({"audio", "embeddings", "vision"})
 
 _SHORTEST_HIDDEN = 8
@@ -44,7 +45,8 @@ _SHORTEST_HIDDEN = 8
 class Target:
     """One upstream of one tier, ready to be sent to; `unusable` says why it cannot be, where it cannot.
 
-    `is_starting` holds where that is over soon: its engine failed and is being started again. `shown_key` is the key
+    `is_starting` holds where that is over soon: its engine failed and is being started again. `puts_together`: where
+    a whole answer is asked for, it is asked for as a stream. `shown_key` is the key
     that the upstream is shown, where it is a secret. `crossings` holds, by the client's path, the endpoint that is
     asked where the upstream does not serve that path, `form_crossings` where it does not hold answers to a JSON schema
     there. `lacks` are the capabilities that its engine is known not to have.
@@ -58,6 +60,7 @@ class Target:
     origin: str
     unusable: str | None
     is_starting: bool
+    puts_together: bool
     dialects: frozenset[str]
     crossings: Mapping[str, Endpoint]
     form_crossings: Mapping[str, Endpoint]
@@ -292,6 +295,7 @@ def _targets(tier: Tier, *, addresses: Addresses, secrets: Mapping[str, str]) ->
             origin=upstream.origin or "",
             unusable=_ENGINE_STARTING if is_starting else _why_unusable(upstream, secret) or why_no_way,
             is_starting=is_starting,
+            puts_together=found is not None and tier.engine in _LLAMA_CPP,
             dialects=dialects,
             crossings=find_crossings(tier, dialects),
             form_crossings=find_form_crossings(tier),

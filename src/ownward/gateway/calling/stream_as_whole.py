@@ -1,0 +1,157 @@
+"""The stream of an engine as the whole answer that its client asked for.
+
+llama.cpp notices that nobody waits for a whole answer once a second, and not at all while another request streams; it
+would go on computing it, up to its end. Where a stream's reader leaves, it stops at the next token.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, TypeAlias
+
+from ownward.core import BrokenStream
+from ownward.gateway import json_body
+from ownward.gateway.endpoints import CHAT, COMPLETIONS, MESSAGES, RESPONSES
+
+_Json: TypeAlias = dict[str, Any]
+
+_DATA: Final = re.compile(rb"^data: ?(\{.*\})\r?$", re.MULTILINE)
+_SAID_ONCE: Final = frozenset({"id", "index", "name", "object", "role", "type"})
+_SHOWN_CHARACTERS: Final = 300
+
+
+def stream_as_whole(path: str, events: bytes) -> bytes:
+    """Return what the events of one of the endpoints `PATHS` say, as its answer that is not streamed.
+
+    Raises: BrokenStream, if they end with an error, or before the answer does.
+    """
+    try:
+        whole = _PUT_TOGETHER[path](_read(events))
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        raise BrokenStream("the stream that was to be put together is none of its endpoint's") from None
+    if whole is None:
+        raise BrokenStream("the stream that was to be put together ended before its answer did")
+    return json_body.write(whole)
+
+
+def _read(events: bytes) -> Iterable[_Json]:
+    for found in _DATA.finditer(events):
+        event: _Json = json.loads(found[1])
+        error = event.get("error")
+        if error:
+            said = error.get("message") if isinstance(error, dict) else error
+            raise BrokenStream(
+                "the stream that was to be put together ends with an error", allowed=str(said)[:_SHOWN_CHARACTERS]
+            )
+        yield event
+
+
+def _chat(events: Iterable[_Json]) -> _Json | None:
+    whole, choices = _choices_of(events, said_in="delta")
+    for choice in choices:
+        message = choice.pop("delta", {})
+        for call in message.get("tool_calls") or ():
+            call.pop("index", None)
+        if message.get("content") is None:
+            message["content"] = None if message.get("tool_calls") else ""
+        choice["message"] = message
+    return _finished({**whole, "object": "chat.completion"}, choices)
+
+
+def _completion(events: Iterable[_Json]) -> _Json | None:
+    return _finished(*_choices_of(events, said_in="text"))
+
+
+def _choices_of(events: Iterable[_Json], *, said_in: str) -> tuple[_Json, list[_Json]]:
+    whole: _Json = {}
+    choices: dict[int, _Json] = {}
+    for event in events:
+        for piece in event.get("choices", ()):
+            choice = choices.setdefault(piece["index"], {"index": piece["index"]})
+            _add({name: choice.setdefault(name, None) for name in piece}, piece, into=choice)
+            choice.setdefault(said_in, None)
+        whole.update({name: value for name, value in event.items() if name != "choices" and value is not None})
+    return whole, [choices[index] for index in sorted(choices)]
+
+
+def _finished(whole: _Json, choices: list[_Json]) -> _Json | None:
+    """Return the answer, unless one of its choices says no reason to have ended."""
+    if not choices or any(choice.get("finish_reason") is None for choice in choices):
+        return None
+    return {"choices": choices, **whole}
+
+
+def _add(before: Mapping[str, Any], piece: Mapping[str, Any], *, into: _Json) -> None:
+    """Add what a piece says to what was said: texts and lists grow, entries with an index are found by it."""
+    for name, value in piece.items():
+        old = before.get(name)
+        if value is None:
+            into.setdefault(name, None)
+        elif isinstance(value, dict):
+            into[name] = dict(old or {})
+            _add(old or {}, value, into=into[name])
+        elif isinstance(value, list) and value and isinstance(value[0], dict) and "index" in value[0]:
+            into[name] = _add_entries(old or [], value)
+        elif isinstance(value, list) and old is not None:
+            into[name] = [*old, *value]
+        elif isinstance(value, str) and isinstance(old, str) and name not in _SAID_ONCE:
+            into[name] = old + value
+        else:
+            into[name] = value
+
+
+def _add_entries(old: list[_Json], pieces: list[_Json]) -> list[_Json]:
+    found = {entry["index"]: entry for entry in old}
+    for piece in pieces:
+        entry = found.setdefault(piece["index"], {})
+        _add(dict(entry), piece, into=entry)
+    return [found[index] for index in sorted(found)]
+
+
+_OF_BLOCKS: Final = {
+    "text_delta": "text", "thinking_delta": "thinking", "signature_delta": "signature", "input_json_delta": "input",
+}  # fmt: skip
+
+
+def _message(events: Iterable[_Json]) -> _Json | None:
+    message: _Json = {}
+    blocks: dict[int, _Json] = {}
+    for event in events:
+        match event.get("type"):
+            case "message_start":
+                message = event["message"]
+            case "content_block_start":
+                block = blocks[event["index"]] = event["content_block"]
+                if block["type"] == "tool_use":
+                    block["input"] = ""
+            case "content_block_delta":
+                block, member = blocks[event["index"]], _OF_BLOCKS[event["delta"]["type"]]
+                said = event["delta"]["partial_json" if member == "input" else member]
+                block[member] = (block.get(member) or "") + said
+            case "message_delta":
+                message.update(event["delta"])
+                message["usage"] = {**message.get("usage", {}), **event.get("usage", {})}
+            case "message_stop":
+                message["content"] = [blocks[index] for index in sorted(blocks)]
+                for block in blocks.values():
+                    if block["type"] == "tool_use":
+                        block["input"] = json.loads(block["input"] or "{}")
+                return message
+    return None
+
+
+def _response(events: Iterable[_Json]) -> _Json | None:
+    for event in events:
+        if event.get("type") in {"response.completed", "response.incomplete", "response.failed"}:
+            response: _Json = event["response"]
+            return response
+    return None
+
+
+_PUT_TOGETHER: Final[Mapping[str, Callable[[Iterable[_Json]], _Json | None]]] = {
+    CHAT.path: _chat, COMPLETIONS.path: _completion, MESSAGES.path: _message, RESPONSES.path: _response,
+}  # fmt: skip
+PATHS: Final = frozenset(_PUT_TOGETHER)
+"""The endpoints whose streams can be put together."""
