@@ -57,7 +57,8 @@ def test_a_renewed_authority_of_an_upstream_that_cannot_be_used_is_logged_and_th
     issued.authority.cert_pem.write_to_path(ca_file)
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(issued.cert, issued.key)
-    body = json.dumps({"object": "chat.completion", "choices": []}).encode()
+    choice = {"index": 0, "message": {"role": "assistant", "content": "a"}, "finish_reason": "stop"}
+    body = json.dumps({"object": "chat.completion", "choices": [choice]}).encode()
 
     async def answer(reader, writer):
         await reader.readuntil(b"\r\n\r\n")
