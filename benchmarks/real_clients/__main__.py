@@ -83,11 +83,12 @@ model = "smollm2-135m-instruct"
 engine = "embedded"
 max_context_tokens = 2048
 """
-# What cannot be asked of an upstream of this dialect (no translation of it exists), and of a small model.
+# What cannot be asked of an upstream of this dialect (no translation of it exists), and what is asked of a small model.
+# Its chat template knows no tools: each client is to be told so.
 ONLY_OPENAI = frozenset({"embeddings", "count_tokens"})
 OF_EMBEDDED = (
-    "plain", "stream", "400", "401", "404", "models", "responses", "responses put together", "responses continued",
-    "count_tokens",
+    "plain", "stream", "tools", "structured", "400", "401", "404", "models", "responses", "responses put together",
+    "responses continued", "count_tokens",
 )  # fmt: skip
 
 
@@ -159,8 +160,10 @@ def drive(client: str, python: Path, site: dict[str, Any], folder: Path) -> list
 
 
 def is_refused_by_name(result: dict[str, Any]) -> bool:
-    """Tell whether a cell asks what the upstream's dialect does not have, and was told so."""
+    """Tell whether a cell asks what the upstream's dialect, or its model, does not have, and was told so."""
     error = result["error"] or ""
+    if result["upstream"] == "embedded" and result["cell"] == "tools":
+        return "lacks tools" in error
     return result["cell"] in ONLY_OPENAI and "only" in error and "400" in error
 
 

@@ -77,6 +77,19 @@ def is_aborted_after(site: Site, leave: Callable[[], object], before: int) -> st
     return f"{took_s * 1000:.0f} ms"
 
 
+def tier(kind: str, model: str) -> str:
+    """Return the tier that a cell asks; the embedded engine has one."""
+    return f"{'plain' if model == 'embedded' else kind}-{model}"
+
+
+def is_city(found: Any, model: str, wanted: Any) -> None:
+    """Raise where a form is not what it should be; real weights fill it in as they like."""
+    if model == "embedded":
+        equal(type(found), type(wanted))
+    else:
+        equal(found, wanted)
+
+
 # openai-python
 
 
@@ -111,7 +124,7 @@ def _(site: Site, model: str) -> None:
 def _(site: Site, model: str) -> None:
     client, messages = _openai(site), list(MESSAGES)
     tools = [{"type": "function", "function": {"name": "look", "description": "d", "parameters": SCHEMA}}]
-    asked = {"model": f"tools-{model}", "tools": tools, "max_tokens": 50}
+    asked = {"model": tier("tools", model), "tools": tools, "max_tokens": 50}
     first = client.chat.completions.create(messages=messages, **asked).choices[0]
     equal(first.finish_reason, "tool_calls")
     call = first.message.tool_calls[0]
@@ -130,9 +143,9 @@ def _(site: Site, model: str) -> None:
         people: int
 
     parsed = _openai(site).chat.completions.parse(
-        model=f"form-{model}", messages=MESSAGES, max_tokens=50, response_format=City
+        model=tier("form", model), messages=MESSAGES, max_tokens=50, response_format=City
     )
-    equal(parsed.choices[0].message.parsed, City(name="Bern", people=134000))
+    is_city(parsed.choices[0].message.parsed, model, City(name="Bern", people=134000))
 
 
 @cell("openai", "400")
@@ -254,7 +267,7 @@ def _(site: Site, model: str) -> None:
 def _(site: Site, model: str) -> None:
     client, messages = _anthropic(site), list(MESSAGES)
     tools = [{"name": "look", "description": "d", "input_schema": SCHEMA}]
-    asked: dict[str, Any] = {"model": f"tools-{model}", "tools": tools, "max_tokens": 50}
+    asked: dict[str, Any] = {"model": tier("tools", model), "tools": tools, "max_tokens": 50}
     first = client.messages.create(messages=messages, **asked)
     equal(first.stop_reason, "tool_use")
     call = next(block for block in first.content if block.type == "tool_use")
@@ -273,9 +286,9 @@ def _(site: Site, model: str) -> None:
         people: int
 
     parsed = _anthropic(site).messages.parse(
-        model=f"form-{model}", messages=MESSAGES, max_tokens=50, output_format=City
+        model=tier("form", model), messages=MESSAGES, max_tokens=50, output_format=City
     )
-    equal(parsed.parsed_output, City(name="Bern", people=134000))
+    is_city(parsed.parsed_output, model, City(name="Bern", people=134000))
 
 
 @cell("anthropic", "400")
@@ -371,7 +384,7 @@ def _langchain(client: str, make: Callable[..., Any], module: str) -> None:
         from langchain_core.messages import HumanMessage, ToolMessage
 
         tool = {"title": "look", "description": "d", **SCHEMA}
-        bound = make(site, f"tools-{model}").bind_tools([tool])
+        bound = make(site, tier("tools", model)).bind_tools([tool])
         first = bound.invoke([HumanMessage("hello")])
         equal([(call["name"], call["args"]) for call in first.tool_calls], [("look", {"query": "fake"})])
         result = ToolMessage("found", tool_call_id=first.tool_calls[0]["id"])
@@ -385,8 +398,8 @@ def _langchain(client: str, make: Callable[..., Any], module: str) -> None:
             name: str
             people: int
 
-        formed = make(site, f"form-{model}").with_structured_output(City, method="json_schema")
-        equal(formed.invoke("hello"), City(name="Bern", people=134000))
+        formed = make(site, tier("form", model)).with_structured_output(City, method="json_schema")
+        is_city(formed.invoke("hello"), model, City(name="Bern", people=134000))
 
     def failing(name: str, model_of: Callable[[str], str], error: str, **more: Any) -> None:
         @cell(client, name)
@@ -483,7 +496,7 @@ def _pydantic_ai(kind: str) -> None:
         from pydantic_ai import Agent
 
         seen = []
-        agent = Agent(_pydantic_model(site, f"tools-{model}", kind))
+        agent = Agent(_pydantic_model(site, tier("tools", model), kind))
 
         @agent.tool_plain
         def look(query: str) -> str:
@@ -504,9 +517,10 @@ def _pydantic_ai(kind: str) -> None:
             name: str
             people: int
 
-        found = _pydantic_model(site, f"form-{model}", kind)
+        found = _pydantic_model(site, tier("form", model), kind)
         found._profile = ModelProfile(supports_json_schema_output=True)  # noqa: SLF001 - it goes by known names
-        equal(Agent(found, output_type=NativeOutput(City)).run_sync("hello").output, City(name="Bern", people=134000))
+        said = Agent(found, output_type=NativeOutput(City)).run_sync("hello").output
+        is_city(said, model, City(name="Bern", people=134000))
 
     def failing(name: str, model_of: Callable[[str], str], status: int, key: str | None = None) -> None:
         @cell(client, name)
@@ -566,13 +580,13 @@ def _(site: Site, model: str) -> None:
 @cell("llm", "tools")
 def _(site: Site, model: str) -> None:
     function = "def look(query: str) -> str:\n    'Look something up'\n    return 'found ' + query\n"
-    equal(_llm(site, f"tools-{model}", "--functions", function, "-o", "max_tokens", "50"), SAID)
+    equal(_llm(site, tier("tools", model), "--functions", function, "-o", "max_tokens", "50"), SAID)
 
 
 @cell("llm", "structured")
 def _(site: Site, model: str) -> None:
-    said = _llm(site, f"form-{model}", "--schema", "name, people int", "-o", "max_tokens", "50")
-    equal(json.loads(said), {"name": "Bern", "people": 134000})
+    said = _llm(site, tier("form", model), "--schema", "name, people int", "-o", "max_tokens", "50")
+    is_city(json.loads(said), model, {"name": "Bern", "people": 134000})
 
 
 def _llm_fails(name: str, model_of: Callable[[str], str], word: str, key: str | None = None) -> None:
