@@ -122,11 +122,12 @@ class Attempt:
         if not asks_usage and self.crossed is not None:
             # It was ours: the client cannot state it.
             self._body = json_body.without_member(self._body, "stream_options")
-        spliced = self._splice(asks_usage=asks_usage)
+        model, splices_as = target.tier.model, self.endpoint.splices_as
+        spliced = splice(self._body, model=model, want_stream_usage=asks_usage, endpoint=splices_as)
         if target.puts_together and not spliced.is_stream and self.endpoint.path in PATHS:
             self.puts_together = True
             self._body = json_body.with_member(self._body, "stream", b"true")
-            spliced = self._splice(asks_usage=asks_usage)
+            spliced = splice(self._body, model=model, want_stream_usage=asks_usage, endpoint=splices_as)
         permit = self._issue_permit(spliced.body)
         await entry.write_intent(spliced, permit)
         if self._gateway.table is not exchange.heeded:  # a plan was loaded while the intent was written
@@ -138,11 +139,6 @@ class Attempt:
                 self._response.abort()
             if not entry.is_settled:  # only a fault of ours leads here; the charge stays open, with its bounds
                 entry.settle_unsettled("the gateway failed while the call was running")
-
-    def _splice(self, *, asks_usage: bool) -> Spliced:
-        return splice(
-            self._body, model=self.target.tier.model, want_stream_usage=asks_usage, endpoint=self.endpoint.splices_as
-        )
 
     def _issue_permit(self, body: bytes) -> Permit:
         exchange, target = self.exchange, self.target

@@ -51,7 +51,7 @@ def _read(events: bytes) -> Iterable[_Json]:
 def _chat(events: Iterable[_Json]) -> _Json | None:
     whole, choices = _choices_of(events, said_in="delta")
     for choice in choices:
-        message = choice.pop("delta", {})
+        message = choice.pop("delta") or {}
         for call in message.get("tool_calls") or ():
             call.pop("index", None)
         if message.get("content") is None:
@@ -69,9 +69,8 @@ def _choices_of(events: Iterable[_Json], *, said_in: str) -> tuple[_Json, list[_
     choices: dict[int, _Json] = {}
     for event in events:
         for piece in event.get("choices", ()):
-            choice = choices.setdefault(piece["index"], {"index": piece["index"]})
-            _add({name: choice.setdefault(name, None) for name in piece}, piece, into=choice)
-            choice.setdefault(said_in, None)
+            choice = choices.setdefault(piece["index"], {said_in: None})
+            _add(piece, to=choice)
         whole.update({name: value for name, value in event.items() if name != "choices" and value is not None})
     return whole, [choices[index] for index in sorted(choices)]
 
@@ -83,30 +82,29 @@ def _finished(whole: _Json, choices: list[_Json]) -> _Json | None:
     return {"choices": choices, **whole}
 
 
-def _add(before: Mapping[str, Any], piece: Mapping[str, Any], *, into: _Json) -> None:
+def _add(piece: Mapping[str, Any], *, to: _Json) -> None:
     """Add what a piece says to what was said: texts and lists grow, entries with an index are found by it."""
     for name, value in piece.items():
-        old = before.get(name)
+        old = to.get(name)
         if value is None:
-            into.setdefault(name, None)
+            to.setdefault(name, None)
         elif isinstance(value, dict):
-            into[name] = dict(old or {})
-            _add(old or {}, value, into=into[name])
+            to[name] = old or {}
+            _add(value, to=to[name])
         elif isinstance(value, list) and value and isinstance(value[0], dict) and "index" in value[0]:
-            into[name] = _add_entries(old or [], value)
+            to[name] = _add_entries(value, to=old or [])
         elif isinstance(value, list) and old is not None:
-            into[name] = [*old, *value]
+            old.extend(value)
         elif isinstance(value, str) and isinstance(old, str) and name not in _SAID_ONCE:
-            into[name] = old + value
+            to[name] = old + value
         else:
-            into[name] = value
+            to[name] = value
 
 
-def _add_entries(old: list[_Json], pieces: list[_Json]) -> list[_Json]:
-    found = {entry["index"]: entry for entry in old}
+def _add_entries(pieces: Iterable[_Json], *, to: Iterable[_Json]) -> list[_Json]:
+    found = {entry["index"]: entry for entry in to}
     for piece in pieces:
-        entry = found.setdefault(piece["index"], {})
-        _add(dict(entry), piece, into=entry)
+        _add(piece, to=found.setdefault(piece["index"], {}))
     return [found[index] for index in sorted(found)]
 
 
