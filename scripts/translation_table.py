@@ -23,7 +23,13 @@ BASES: dict[str, dict[str, Any]] = {
     "responses": {"model": "m", "max_output_tokens": 64, "input": [HELLO]},
     "messages": {"model": "m", "max_tokens": 64, "messages": [HELLO]},
 }
-PAIRS = (("chat", "messages"), ("responses", "messages"), ("responses", "chat"), ("messages", "chat"))
+PAIRS = (
+    ("chat", "messages"),
+    ("responses", "messages"),
+    ("responses", "chat"),
+    ("messages", "chat"),
+    ("messages", "responses"),
+)
 
 MEMBERS: dict[str, dict[str, tuple[Any, ...]]] = {
     "chat": {
@@ -141,7 +147,8 @@ MEMBERS: dict[str, dict[str, tuple[Any, ...]]] = {
         "stream": (True, False),
         "system": ("be brief", [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]),
         "thinking": (
-            {"type": "adaptive"}, {"type": "enabled", "budget_tokens": 1024}, {"type": "disabled"},
+            {"type": "adaptive"}, {"type": "adaptive", "display": "summarized"},
+            {"type": "enabled", "budget_tokens": 1024}, {"type": "disabled"},
             {"type": "between_tools"},
         ),
         "tool_choice": (
@@ -259,6 +266,9 @@ PARTS: dict[str, dict[str, list[dict[str, Any]]]] = {
         "`redacted_thinking`, turn running": _thought({"type": "redacted_thinking", "data": "x"}, is_running=True),
         "thinking that an OpenAI upstream wrote": _thought(
             {"type": "thinking", "thinking": "t", "signature": "ownward:unsigned"}, is_running=True),
+        "thinking that was sealed with responses": _thought(
+            {"type": "thinking", "thinking": "t", "signature": "ownward:openai:openai-responses-v1|rs_1|summary:x"},
+            is_running=True),
         "an assistant's message last": [HELLO, {"role": "assistant", "content": "x"}],
     },
 }  # fmt: skip

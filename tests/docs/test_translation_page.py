@@ -53,6 +53,7 @@ def test_no_member_is_silently_lost(client, upstream):
         {"type": "text"},
         {"include_usage": True},
         {"type": "adaptive"},
+        {"type": "adaptive", "display": "summarized"},  # chat upstreams tell what they think, or do not
         {"type": "billing_policy", "bill_to": "self"},
         ["reasoning.encrypted_content"],
         "hello",

@@ -16,6 +16,7 @@ _LONGEST_MODEL = 256
 
 _JSON_SCHEMA = frozenset({"json_schema"})
 _NOTHING = frozenset({b"null", b"[]", b"false", b"0"})
+_EMPTY = b"{}"
 _NO_LOGPROBS = frozenset({b"null", b"false"})
 _ONE = frozenset({b"null", b"1"})
 _NO_NEEDS: frozenset[str] = frozenset()
@@ -151,10 +152,19 @@ def read_top(body: bytes) -> dict[str, msgspec.Raw]:
 
 
 def without_member(body: bytes, name: str) -> bytes:
-    """Return a body, of members that each stand once, without one of them."""
+    """Return a body, of members that each stand once, without one of them, or of `a.b` without `b` of its `a`.
+
+    What is empty without it is left out as a whole.
+    """
     members = read_top(body)
-    if members.pop(name, None) is None:
+    name, _, inner = name.partition(".")
+    found = members.pop(name, None)
+    if found is None:
         return body
+    if inner:
+        rest = without_member(bytes(found), inner)
+        if rest != _EMPTY:
+            members[name] = msgspec.Raw(rest)
     return msgspec.json.encode(members)
 
 

@@ -20,7 +20,7 @@ from ownward.plan._problems import (
     usd_problems,
 )
 from ownward.plan._strategies import Strategy, StrategyKind
-from ownward.plan._tiers import Balance, Dialect, EngineKind, Tier, TierKind, Upstream
+from ownward.plan._tiers import Balance, Dialect, EngineKind, MessagesAs, Tier, TierKind, Upstream
 from ownward.plan._toml import TomlTable, parse_toml
 from ownward.plan._values import (
     WrongValue,
@@ -116,7 +116,9 @@ def _as_label(value: Any) -> Label:
         raise WrongValue(f"is {shown(value)}: it {error.message}", allowed=error.allowed) from error
 
 
-_OF_UPSTREAMS = ("url", "dialect", "api_key_env", "headers", "first_byte_timeout_s", "stall_timeout_s", "proxy_url")
+_OF_UPSTREAMS = (
+    "url", "dialect", "messages_as", "api_key_env", "headers", "first_byte_timeout_s", "stall_timeout_s", "proxy_url",
+)  # fmt: skip
 _OF_PRICES = ("input_usd_per_mtok", "output_usd_per_mtok", "cached_input_usd_per_mtok", "usd_per_request")
 _OF_STRATEGIES = ("kind", "tiers", "max_calls", "max_usd", "samples")
 _OF_MATCHES = ("models", "model", "keys", "headers", "metadata", "fingerprints")
@@ -180,6 +182,7 @@ def _read_upstream(table: TomlTable) -> Upstream | None:
     name = table.required("name", as_text, example='name = "…"')
     url = table.optional("url", as_text, None)
     dialect: Dialect = table.optional("dialect", as_choice(*get_args(Dialect)), "openai")
+    messages_as: MessagesAs | None = table.optional("messages_as", as_choice(*get_args(MessagesAs)), None)
     api_key_env = table.optional("api_key_env", as_text, None)
     headers = _read_texts(table, "headers")
     connect_timeout_s = table.optional("connect_timeout_s", as_duration_s, 10.0)
@@ -200,6 +203,7 @@ def _read_upstream(table: TomlTable) -> Upstream | None:
             name=name,
             url=url,
             dialect=dialect,
+            messages_as=messages_as,
             api_key_env=api_key_env,
             headers=headers,
             connect_timeout_s=connect_timeout_s,

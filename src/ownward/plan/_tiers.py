@@ -31,6 +31,7 @@ from ownward.pricing import Price
 TierKind = Literal["owned", "rented"]
 EngineKind = Literal["embedded", "llama-server", "vllm", "sglang", "adopted"]
 Dialect = Literal["openai", "anthropic"]
+MessagesAs = Literal["chat", "responses"]
 Balance = Literal["prefix", "least_busy"]
 
 CAPABILITIES = frozenset(
@@ -90,6 +91,10 @@ class Upstream:
     `first_byte_timeout_s` counts from the request's last byte sent to the answer's
     first; `stall_timeout_s` is the longest gap between two bytes.
 
+    `messages_as` says as what an upstream that speaks OpenAI's dialect alone is asked where
+    a client sends Anthropic's messages; None: as responses where it is OpenAI's own
+    service, else as chat completions.
+
     `proxy_url` is an HTTP proxy without credentials in it; where it has some, its
     URL is read from the environment variable `proxy_url_env`. `ca_file` holds the
     authorities (PEM) to trust instead of the system's; `client_cert_file` and
@@ -99,6 +104,7 @@ class Upstream:
     name: str
     url: str | None = None
     dialect: Dialect = "openai"
+    messages_as: MessagesAs | None = None
     api_key_env: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     connect_timeout_s: float = 10.0
@@ -171,6 +177,8 @@ def _upstream_problems(upstream: Upstream) -> Iterable[Problem]:
         yield from _url_problems(upstream.url)
     if upstream.dialect not in get_args(Dialect):
         yield Problem("dialect", f"is {shown(upstream.dialect)}", suggest(upstream.dialect, get_args(Dialect)))
+    if upstream.messages_as is not None:
+        yield from _messages_as_problems(upstream)
     if upstream.api_key_env is not None and not is_variable_name(upstream.api_key_env):
         # The value is not shown: it may be the key itself.
         allowed = 'Write the variable\'s name in capitals: api_key_env = "OPENAI_API_KEY"'
@@ -181,6 +189,15 @@ def _upstream_problems(upstream: Upstream) -> Iterable[Problem]:
     yield from positive_problems("first_byte_timeout_s", upstream.first_byte_timeout_s)
     yield from positive_problems("stall_timeout_s", upstream.stall_timeout_s)
     yield from _way_problems(upstream)
+
+
+def _messages_as_problems(upstream: Upstream) -> Iterable[Problem]:
+    if upstream.messages_as not in get_args(MessagesAs):
+        allowed = suggest(upstream.messages_as or "", get_args(MessagesAs))
+        yield Problem("messages_as", f"is {shown(upstream.messages_as)}", allowed)
+    elif upstream.dialect == "anthropic":
+        allowed = "Leave it out: messages go there as they are"
+        yield Problem("messages_as", "is stated for an upstream that speaks anthropic", allowed)
 
 
 def _way_problems(upstream: Upstream) -> Iterable[Problem]:
@@ -321,6 +338,7 @@ def _tier_problems(tier: Tier) -> Iterable[Problem]:
     if tier.balance is not None and tier.balance not in get_args(Balance):
         yield Problem("balance", f"is {shown(tier.balance)}", suggest(tier.balance, get_args(Balance)))
     yield from _kind_problems(tier)
+    yield from _unserved_problems(tier)
     for capability in sorted(tier.capabilities - CAPABILITIES):
         allowed = suggest(capability, CAPABILITIES)
         yield Problem("capabilities", f"names {shown(capability)}, which is no capability", allowed)
@@ -338,6 +356,16 @@ def _tier_problems(tier: Tier) -> Iterable[Problem]:
         for text in texts:
             yield from text_problems(f"engine_options.{name}", text, may_be_empty=True)
     yield from figure_problems(tier.figures)
+
+
+def _unserved_problems(tier: Tier) -> Iterable[Problem]:
+    """Yield the upstreams that are to be asked for what the tier's capabilities are stated without."""
+    for index, upstream in enumerate(tier.upstreams):
+        wanted = upstream.messages_as
+        if wanted is not None and tier.capabilities and wanted not in tier.capabilities:
+            allowed = f"Add {wanted} to capabilities, or leave messages_as out"
+            why = f"is {shown(wanted)}, and the tier's capabilities are stated without it"
+            yield Problem(f"upstreams[{index}].messages_as", why, allowed)
 
 
 def _kind_problems(tier: Tier) -> Iterable[Problem]:

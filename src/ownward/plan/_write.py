@@ -82,6 +82,7 @@ def _upstream_table(upstream: Upstream) -> Table:
         name=upstream.name,
         url=upstream.url,
         dialect=upstream.dialect,
+        messages_as=upstream.messages_as,
         api_key_env=upstream.api_key_env,
         headers=dict(upstream.headers),
         connect_timeout_s=upstream.connect_timeout_s,

@@ -114,10 +114,12 @@ def upstreams(draw, name, *, needs_url):
         way["ca_file"] = draw(maybe(st.sampled_from(["/etc/ca.pem", "/a b/ü.pem"])))
         way["client_cert_file"] = draw(maybe(st.just("/etc/client.pem")))
         way["client_key_file"] = draw(maybe(st.just("/etc/key.pem"))) if way["client_cert_file"] else None
+    dialect = draw(st.sampled_from(["openai", "anthropic"]))
     return Upstream(
         name=name,
         url=chosen,
-        dialect=draw(st.sampled_from(["openai", "anthropic"])),
+        dialect=dialect,
+        messages_as=draw(maybe(st.sampled_from(["chat", "responses"]))) if dialect == "openai" else None,
         api_key_env=draw(maybe(st.sampled_from(["OPENAI_API_KEY", "K"]))),
         headers=draw(st.dictionaries(st.sampled_from(["x-title", "http-referer"]), st.sampled_from(["a", "b c"]))),
         connect_timeout_s=draw(seconds),
@@ -141,6 +143,10 @@ def tiers(draw, name):
     engine = draw(st.sampled_from(["embedded", "vllm", "adopted", None])) if kind == "owned" else None
     needs_url = kind == "rented" or engine in {None, "adopted"}
     places = draw(st.lists(names, min_size=1, max_size=3, unique=True))
+    stated = tuple(draw(upstreams(place, needs_url=needs_url)) for place in places)
+    capabilities = draw(st.frozensets(st.sampled_from(sorted(CAPABILITIES))))
+    if capabilities:
+        capabilities |= {upstream.messages_as for upstream in stated if upstream.messages_as is not None}
     option = st.one_of(whole, st.booleans(), st.floats(-1e6, 1e6), texts, st.lists(texts, max_size=2).map(tuple))
     return Tier(
         name=name,
@@ -157,10 +163,10 @@ def tiers(draw, name):
         cache_tokens=draw(maybe(whole)),
         budget=draw(maybe(st.builds(Budget, max_usd=dollars, period=st.sampled_from(["day", "month"])))),
         hedge=draw(maybe(hedges(name))),
-        capabilities=draw(st.frozensets(st.sampled_from(sorted(CAPABILITIES)))),
+        capabilities=capabilities,
         price=draw(maybe(prices())),
         loaded_price=draw(maybe(prices())) if kind == "owned" else None,
-        upstreams=tuple(draw(upstreams(place, needs_url=needs_url)) for place in places),
+        upstreams=stated,
         engine_options=draw(st.dictionaries(st.sampled_from(["slots", "threads"]), option)) if kind == "owned" else {},
         figures=draw(figures()),
     )

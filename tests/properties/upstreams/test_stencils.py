@@ -12,7 +12,13 @@ from hypothesis import strategies as st
 from ownward.upstreams import Stencil, UsageTap
 from ownward.upstreams.translation import UntranslatableAnswer, translate
 
-PAIRS = [("messages", "chat"), ("responses", "chat"), ("chat", "messages"), ("responses", "messages")]
+PAIRS = [
+    ("messages", "chat"),
+    ("responses", "chat"),
+    ("chat", "messages"),
+    ("responses", "messages"),
+    ("messages", "responses"),
+]
 WORDS = st.sampled_from(
     [
         " word",

@@ -35,15 +35,26 @@ from ownward.upstreams.translation._core import (
 from ownward.upstreams.translation._members import Report
 from ownward.upstreams.translation._read_chat import read_chat
 from ownward.upstreams.translation._read_messages import read_messages
+from ownward.upstreams.translation._read_responses import read_responses
+from ownward.upstreams.translation._responses import write_response
 from ownward.upstreams.translation._streams_read_chat import ChatReader
 from ownward.upstreams.translation._streams_read_messages import MessagesReader
+from ownward.upstreams.translation._streams_read_responses import ResponsesReader
 from ownward.upstreams.translation._streams_responses import ResponsesWriter
 from ownward.upstreams.translation._streams_write import ChatWriter, MessagesWriter
 from ownward.upstreams.translation._translate import StreamTranslator
 from ownward.upstreams.translation._write_chat import write_chat
 from ownward.upstreams.translation._write_messages import write_messages
+from ownward.upstreams.translation._write_responses import write_responses
 
-PAIRS = [("chat", "messages"), ("responses", "messages"), ("responses", "chat"), ("messages", "chat")]
+PAIRS = [
+    ("chat", "messages"),
+    ("responses", "messages"),
+    ("responses", "chat"),
+    ("messages", "chat"),
+    ("messages", "responses"),
+]
+READERS = {"chat": ChatReader, "messages": MessagesReader, "responses": ResponsesReader}
 
 words = st.text(min_size=1, max_size=12)
 names = st.from_regex(r"[A-Za-z0-9_-]{1,12}", fullmatch=True)
@@ -175,6 +186,19 @@ def test_a_request_means_the_same_after_messages(asked):
     report = Report()
     assert meaning(read_messages(body, report)) == meaning(without_a_neutral_one(asked))
     assert not report.refused
+
+
+@given(requests)
+def test_a_request_means_the_same_after_responses(asked):
+    """But for what they know nothing like; functions are strict there unless they say that they are not."""
+    tools = tuple(dataclasses.replace(tool, is_strict=tool.is_strict is True) for tool in asked.tools)
+    asked = dataclasses.replace(asked, top_k=None, stop=(), tools=tools)
+    body = is_told(lambda report: write_responses(asked, report, is_openai=True))
+    report = Report()
+    found = dataclasses.replace(read_responses(body, report), repeated={})
+    assert meaning(found) == meaning(asked)
+    assert not report.refused
+    assert not report.dropped
 
 
 @given(requests)
@@ -331,7 +355,7 @@ def test_a_stream_is_the_same_wherever_it_is_cut_and_says_what_the_whole_answer_
     client, upstream = pair
     wire = writer_for(upstream)
     data = b"".join(wire.write(event) for event in events_of(answer))
-    reader = ChatReader if upstream == "chat" else MessagesReader
+    reader = READERS[upstream]
     at_once = StreamTranslator(reader(), writer_for(client))
     in_pieces = StreamTranslator(reader(), writer_for(client))
     whole = at_once.feed(data) + at_once.finish()
@@ -411,7 +435,7 @@ def test_whatever_an_upstream_streams_it_is_told_or_called_broken(data, answer, 
         events[index] = b"data: " + json.dumps(changed(data.draw, json.loads(body))).encode() + b"\n\n"
     else:
         events[index] = data.draw(st.binary(max_size=20)) + b"\n\n"
-    made = StreamTranslator(ChatReader() if upstream == "chat" else MessagesReader(), writer_for(client))
+    made = StreamTranslator(READERS[upstream](), writer_for(client))
     error = fault_of(UntranslatableAnswer, lambda: made.feed(b"".join(events)) + made.finish())
     assert error is None or error.message
 
@@ -423,7 +447,11 @@ def test_whatever_an_upstream_answers_it_is_told_or_called_untold(data, answer, 
         json.dumps({"model": "m", "max_tokens": 5, "messages": []} if client != "responses" else
                    {"model": "m", "max_output_tokens": 5, "input": "x"}).encode(), client=client, upstream=upstream
     )  # fmt: skip
-    body = write_chat_answer(answer, now_s=0) if upstream == "chat" else write_messages_answer(answer)
+    body = {
+        "chat": lambda: write_chat_answer(answer, now_s=0),
+        "responses": lambda: write_response(answer, made.asked, now_s=0),
+        "messages": lambda: write_messages_answer(answer),
+    }[upstream]()
     answered = json.dumps(changed(data.draw, body)).encode()
     error = fault_of(UntranslatableAnswer, lambda: made.answer(answered, now_s=0))
     assert error is None or error.message

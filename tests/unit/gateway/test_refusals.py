@@ -7,7 +7,14 @@ from datetime import UTC, datetime
 
 import pytest
 
-from ownward.gateway.calling.refusals import asks_for_less, is_of_request, is_unpaid, knows_no_effort, wait_of
+from ownward.gateway.calling.refusals import (
+    asks_for_less,
+    find_unknown,
+    is_of_request,
+    is_unpaid,
+    knows_no_effort,
+    wait_of,
+)
 
 ANTHROPIC = "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing to upgrade."
 LIMITED = "You have reached your specified API usage limits. You will regain access on 2026-12-01 at 00:00 UTC."
@@ -135,6 +142,30 @@ UNKNOWN = "Unrecognized request argument supplied: reasoning_effort"
 )
 def test_a_model_without_effort_is_told_from_one_that_takes_others(body, is_unknown):
     assert knows_no_effort(json.dumps(body).encode()) is is_unknown
+
+
+SPARED = ("include", "reasoning.summary", "reasoning.effort")
+UNVERIFIED = "Your organization must be verified to generate reasoning summaries. Please go to: (an address)"
+
+
+@pytest.mark.parametrize(
+    ("message", "param", "expected"),
+    [
+        ("Encrypted content is not supported with this model.", None, "include"),
+        ("Encrypted content is not supported with this model.", "include", "include"),
+        (UNVERIFIED, "reasoning.summary", "reasoning.summary"),
+        ("Unsupported parameter: 'reasoning.summary' is not supported.", "reasoning.summary", "reasoning.summary"),
+        ("Unsupported parameter: 'reasoning.effort' is not supported.", "reasoning.effort", "reasoning.effort"),
+        ("Unsupported value: 'none' is not supported.", "reasoning.effort", None),
+        ("Unsupported parameter: 'temperature' is not supported with this model.", "temperature", None),
+        ("The encrypted content could not be verified.", "input", None),
+        (None, None, None),
+    ],
+)
+def test_what_a_model_does_not_know_of_a_response_is_found_where_it_can_be_spared(message, param, expected):
+    body = json.dumps({"error": {"message": message, "type": "invalid_request_error", "param": param}}).encode()
+    assert find_unknown(body, SPARED) == expected
+    assert find_unknown(body, ()) is None
 
 
 @pytest.mark.parametrize(

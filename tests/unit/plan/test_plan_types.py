@@ -210,6 +210,27 @@ def test_a_judge_is_handed_on_as_it_is_meant():
     assert Strategy(kind="direct", tiers=("a",)).judge_options == {}
 
 
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        ({"messages_as": "response"}, 'messages_as is "response"'),
+        ({"messages_as": "responses", "dialect": "anthropic"}, "is stated for an upstream that speaks anthropic"),
+    ],
+)
+def test_as_what_messages_are_asked_is_refused_where_it_means_nothing(values, problem):
+    with pytest.raises(ConfigError, match=problem):
+        Upstream(name="a", url="https://api.example.com", **values)
+
+
+def test_messages_are_not_asked_as_what_a_tier_cannot_do():
+    upstream = Upstream(name="a", url="https://api.example.com/v1", messages_as="responses")
+    with pytest.raises(ConfigError, match="stated without it") as caught:
+        replace(API, upstreams=(upstream,), capabilities=frozenset({"chat"}))
+    assert [fault.key for fault in caught.value.faults] == ["upstreams[0].messages_as"]
+    for capabilities in (frozenset(), frozenset({"chat", "responses"})):
+        assert replace(API, upstreams=(upstream,), capabilities=capabilities).upstreams == (upstream,)
+
+
 def test_types_refuse_what_the_file_would_refuse():
     """A plan made in code holds the same rules, with all faults at once."""
     with pytest.raises(ConfigError) as caught:

@@ -51,10 +51,10 @@ class Attempt:
         "endpoint",
         "entry",
         "exchange",
-        "forbids_thinking",
         "number",
         "puts_together",
         "sink",
+        "spared",
         "target",
     )
 
@@ -64,8 +64,8 @@ class Attempt:
         self.target = target
         self.sink = sink
         self.crossed: Crossed | None = None
-        self.forbids_thinking = False  # by an effort of `none`
         self.puts_together = False  # the stream that is asked for, as the whole answer that is wanted
+        self.spared: tuple[str, ...] = ()  # members that the upstream is asked again without, where it refuses them
         self.endpoint: Endpoint = target.crossing(exchange.endpoint, exchange.needs) or exchange.endpoint
         self.entry = LedgerEntry(exchange, target, number=number, endpoint=self.endpoint)
         self._gateway = exchange.gateway
@@ -115,9 +115,12 @@ class Attempt:
         if self.endpoint is not exchange.endpoint:
             self.crossed = exchange.cross(target, self._body)
             self._body = self.crossed.body
-            self.forbids_thinking = self.crossed.forbids_thinking and target.key not in self._gateway.refuses_effort
-            if self.crossed.forbids_thinking and not self.forbids_thinking:
-                self._body = json_body.without_member(self._body, "reasoning_effort")
+            refused = self._gateway.refuses_members
+            for member in self.crossed.spared:
+                if (target.key, member) in refused:
+                    self._body = json_body.without_member(self._body, member)
+                else:
+                    self.spared += (member,)
         asks_usage = target.key not in self._gateway.refuses_stream_options
         if not asks_usage and self.crossed is not None:
             # It was ours: the client cannot state it.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from ownward.core import BrokenStream
-from ownward.gateway.endpoints import CHAT, Endpoint
+from ownward.gateway.endpoints import CHAT, MESSAGES, RESPONSES, Endpoint
 from ownward.gateway.errors import Incapable, UntranslatedAnswer
 
 if TYPE_CHECKING:
@@ -21,6 +21,11 @@ _ASSUMED_MAX_TOKENS = 4096
 """Anthropic's dialect demands a limit on the answer, and OpenAI's clients rarely state one. Where the plan states none
 for the tier either, this is sent, which every model of that dialect allows; an answer that reaches it says `length`."""
 
+_DIALECTS: dict[str, translation.UpstreamDialect] = {
+    CHAT.path: "chat",
+    RESPONSES.path: "responses",
+    MESSAGES.path: "messages",
+}
 _NEWER_LIMIT_PROVIDERS = frozenset({"azure", "openai"})
 _NEWER_LIMIT_HOSTS = ("api.openai.com", ".openai.azure.com")
 
@@ -88,7 +93,7 @@ class Crosser:
             return self._found[key][1]
         limit = target.tier.max_output_tokens or _ASSUMED_MAX_TOKENS
         limits = translation.Limits(max_output_tokens=limit, limit_name=limit_name, is_mistral=is_mistral)
-        upstream: translation.UpstreamDialect = "chat" if instead is CHAT else "messages"
+        upstream = _DIALECTS[instead.path]
         found: translation.Translation | translation.Untranslatable
         try:
             found = translation.translate(
@@ -141,10 +146,21 @@ class Crossed:
         return None if stated or self._translation.upstream != "messages" else _ASSUMED_MAX_TOKENS
 
     @property
-    def forbids_thinking(self) -> bool:
-        """Whether a client of messages wants no thinking, which a chat upstream is told as an effort of `none`."""
-        thinking = self._translation.asked.thinking
-        return self._translation.upstream == "chat" and thinking is not None and thinking.kind == "disabled"
+    def spared(self) -> tuple[str, ...]:
+        """What of the upstream's request can be spared where its model does not know it.
+
+        A client of messages that wants no thinking is told as an effort of `none`, which models that never think do
+        not take; nor do they seal any. Summaries are for verified organisations.
+        """
+        made = self._translation
+        forbids_thinking = made.asked.thinking is not None and made.asked.thinking.kind == "disabled"
+        match made.upstream:
+            case "chat":
+                return ("reasoning_effort",) if forbids_thinking else ()
+            case "responses":
+                return ("include", "reasoning.summary", *(["reasoning.effort"] if forbids_thinking else []))
+            case "messages":
+                return ()
 
     @property
     def dropped(self) -> tuple[str, ...]:

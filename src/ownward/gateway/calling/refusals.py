@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -85,6 +86,26 @@ def asks_for_less(status: int, body: bytes) -> bool:
     """Return whether the account is not empty, and too small for this one request."""
     words = _error_in(body).get("message") if status == _PAYMENT_REQUIRED else None
     return isinstance(words, str) and _ASKS_FOR_LESS.match(words) is not None
+
+
+def find_unknown(body: bytes, spared: Iterable[str]) -> str | None:
+    """Return which of the members that can be spared a refusal is about; None where it is about none of them."""
+    return next((member for member in spared if _is_unknown(member, body)), None)
+
+
+def _is_unknown(member: str, body: bytes) -> bool:
+    if member == "reasoning_effort":
+        return knows_no_effort(body)
+    error = _error_in(body)
+    words, place = error.get("message"), error.get("param")
+    said = words if isinstance(words, str) else ""
+    match member:
+        case "include":
+            return said.startswith("Encrypted content is not supported") or str(place).startswith("include")
+        case "reasoning.summary":
+            return place == member  # a model that makes none, or an organisation that is not verified
+        case _:  # an effort that a model has is no spare one, whatever it makes of `none`
+            return place in {member, "reasoning"} and said.startswith("Unsupported parameter")
 
 
 def knows_no_effort(body: bytes) -> bool:

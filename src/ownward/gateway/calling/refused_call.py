@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING
 
 from ownward.core import BrokenStream, OwnwardError, RateLimited, UpstreamError, UpstreamRefused
-from ownward.gateway.calling.refusals import asks_for_less, is_of_request, is_unpaid, knows_no_effort, wait_of
+from ownward.gateway.calling.refusals import asks_for_less, find_unknown, is_of_request, is_unpaid, wait_of
 from ownward.gateway.calling.sink import Refusal, Retry
 from ownward.gateway.errors import UpstreamCredentials, UpstreamUnpaid
 from ownward.upstreams import Response, Spliced, UsageTap
@@ -85,8 +85,9 @@ class RefusedCall:
             # Some servers (Mistral's) refuse members that they do not know, and tell usage in streams all the same.
             gateway.refuses_stream_options.add(key)
             raise Retry(error, answer=refusal, asks_again=True)
-        if status in _OF_THE_BODY and self._attempt.forbids_thinking and knows_no_effort(body):
-            gateway.refuses_effort.add(key)
+        unknown = find_unknown(body, self._attempt.spared) if status in _OF_THE_BODY else None
+        if unknown is not None:
+            gateway.refuses_members.add((key, unknown))
             raise Retry(error, answer=refusal, asks_again=True)
         await self._attempt.sink.answer(*refusal)
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
 from ownward.gateway.endpoints import CHAT, MESSAGES, RESPONSES, Endpoint
-from ownward.plan import Tier
+from ownward.plan import Tier, Upstream
 
 _LLAMA_CPP = frozenset({"embedded", "llama-server"})
 """Their stream of `/v1/responses` lacks `content_index`, `output_index` and sequence numbers (build b11549), without
 which openai's own client cannot put an answer together. Their `/v1/messages` passes over a JSON schema, to which their
 chat completions hold an answer: measured 2026-11-21."""
 
+_OPENAI = "api.openai.com"
 
 THREADS = "threads"
 """What a message with `thread` needs: an upstream that holds what was said, of which the next request says nothing."""
@@ -30,18 +32,29 @@ def find_form_crossings(tier: Tier) -> Mapping[str, Endpoint]:
     return {MESSAGES.path: CHAT} if tier.engine in _LLAMA_CPP else {}
 
 
-def find_crossings(tier: Tier, dialects: frozenset[str]) -> Mapping[str, Endpoint]:
+def find_crossings(tier: Tier, upstream: Upstream, dialects: frozenset[str]) -> Mapping[str, Endpoint]:
     """Return, by the client's path, the endpoint that is asked in its place where it is not served itself.
 
     A tier that states its capabilities and not `responses` is asked for chat completions instead, and so is llama.cpp.
+    Messages go to OpenAI's own service as responses, since its newer models take tools with reasoning nowhere else.
     """
+    gives_responses = "responses" in tier.capabilities or not tier.capabilities
     speaks_openai = "openai" in dialects
     instead = CHAT if speaks_openai else MESSAGES
     found: dict[str, Endpoint] = {}
     for endpoint in (CHAT, RESPONSES, MESSAGES):
         is_served = endpoint.dialect in dialects
         if endpoint is RESPONSES:
-            is_served &= tier.engine not in _LLAMA_CPP and ("responses" in tier.capabilities or not tier.capabilities)
+            is_served &= tier.engine not in _LLAMA_CPP and gives_responses
         if not is_served:
             found[endpoint.path] = instead
+    if speaks_openai and MESSAGES.path in found:
+        usual = "responses" if gives_responses and is_openais_own(upstream.origin or "") else "chat"
+        found[MESSAGES.path] = RESPONSES if (upstream.messages_as or usual) == "responses" else CHAT
     return found
+
+
+def is_openais_own(origin: str) -> bool:
+    """Return whether an address is that of OpenAI's own service, in whatever region."""
+    host = urlsplit(origin).hostname or ""
+    return host == _OPENAI or host.endswith(f".{_OPENAI}")

@@ -297,7 +297,7 @@ def _targets(tier: Tier, *, addresses: Addresses, secrets: Mapping[str, str]) ->
             is_starting=is_starting,
             puts_together=found is not None and tier.engine in _LLAMA_CPP,
             dialects=dialects,
-            crossings=find_crossings(tier, dialects),
+            crossings=find_crossings(tier, upstream, dialects),
             form_crossings=find_form_crossings(tier),
             lacks=_find_lacks(tier, found),
             paths={path: upstream.compute_target(path) for path in ENDPOINTS},

@@ -1,7 +1,7 @@
 """Requests, answers, streams and errors told in another dialect: without loss, or refused by name.
 
-OpenAI chat completions, OpenAI responses (those that hold all they need) and Anthropic messages come in; chat
-completions and messages go out. Everything passes through one middle (`_core`), so that each dialect is read once
+OpenAI chat completions, OpenAI responses (those that hold all they need) and Anthropic messages come in and go out;
+into responses, messages alone. Everything passes through one middle (`_core`), so that each dialect is read once
 and written once. What the other side has no words for is refused with the client's own name for it; what is a mere
 hint is left out and named.
 

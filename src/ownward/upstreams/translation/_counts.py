@@ -32,6 +32,25 @@ def read_openai_counts(usage: object, model: object = None) -> Counts | None:
     )
 
 
+def read_responses_counts(usage: object) -> Counts | None:
+    """Return the counts of a response's usage, or None where it states none."""
+    if not isinstance(usage, dict):
+        return None
+    read, written = _count(usage.get("input_tokens")), _count(usage.get("output_tokens"))
+    if read is None or written is None:
+        return None
+    thought = usage.get("output_tokens_details")
+    cached, stored, for_an_hour = map(_count, read_cache_of_openai(usage))
+    return Counts(
+        input_tokens=read,
+        output_tokens=written,
+        cached_tokens=cached,
+        cache_write_tokens=stored,
+        cache_write_1h_tokens=for_an_hour,
+        reasoning_tokens=_count(thought.get("reasoning_tokens")) if isinstance(thought, dict) else None,
+    )
+
+
 def usage_in(chunk: Mapping[str, Any]) -> object:
     """Return the usage that an event of a chat states, beside its choices or in one of them (Moonshot); else None."""
     usage, choices = chunk.get("usage"), chunk.get("choices")

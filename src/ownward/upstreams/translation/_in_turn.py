@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Generic, TypeVar
 
-from ownward.upstreams.translation._core import CallPiece, Event
+from ownward.upstreams.translation._core import CallPiece, Event, ReasoningPiece, TextPiece
 from ownward.upstreams.translation._members import UntranslatableAnswer
 
 _MOST_WAITING_CHARACTERS = 16 * 1024 * 1024
@@ -57,7 +57,7 @@ class InTurn(Generic[_Key]):
         if key not in self._waiting or key in self._over:
             raise UntranslatableAnswer("the upstream's stream goes back to a part that was over")
         self._waiting[key] += events
-        self._waiting_characters += sum(len(event.arguments) for event in events if isinstance(event, CallPiece))
+        self._waiting_characters += sum(map(_length_of, events))
         if self._waiting_characters > _MOST_WAITING_CHARACTERS:
             raise UntranslatableAnswer("the upstream's stream tells too much of several parts at once")
         return []
@@ -87,3 +87,13 @@ class InTurn(Generic[_Key]):
         while self._open is not None:
             told += self.end(self._open)
         return told
+
+
+def _length_of(event: Event) -> int:
+    match event:
+        case CallPiece():
+            return len(event.arguments)
+        case TextPiece() | ReasoningPiece():
+            return len(event.text)
+        case _:
+            return 0

@@ -118,11 +118,13 @@ def _read_thinking(top: Members) -> Thinking | None:
         return None
     kind = thinking.take_one_of("type", "adaptive", "enabled", "disabled", "between_tools")
     thinking.drop("budget_tokens")  # a target that may be missed; max_tokens is what bounds the thinking, on both sides
-    thinking.drop("display", unless=("summarized",))
+    display = thinking.take_any("display")
+    if display not in {None, "summarized"}:
+        thinking.report.drop(thinking.at("display"))
     thinking.close()
     match kind:
         case "adaptive" | "enabled" | "disabled" | "between_tools":
-            return Thinking(kind=kind)
+            return Thinking(kind=kind, stated={"display": display} if display == "summarized" else {})
         case _:
             return None
 

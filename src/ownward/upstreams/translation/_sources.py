@@ -28,6 +28,13 @@ def read_sources(annotations: object) -> list[Source]:
     return found
 
 
+def read_page(annotation: object) -> Source | None:
+    """Return the page that an annotation of a response's text cites; None where it is of something else."""
+    found = read_sources([{"url_citation": annotation}])
+    is_page = isinstance(annotation, dict) and annotation.get("type") == "url_citation"
+    return found[0] if is_page and found else None
+
+
 def read_citations(citations: object, text: str = "") -> list[Source]:
     """Return the pages among the citations of a message's block, each for the whole of its text."""
     found = []

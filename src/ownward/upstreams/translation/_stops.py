@@ -31,6 +31,7 @@ _FROM_MESSAGES: dict[str, StopReason] = {
     "tool_use": "tool_calls",
     "refusal": "refusal",
 }
+_FROM_RESPONSES: dict[str, StopReason] = {"max_output_tokens": "limit", "content_filter": "refusal"}
 _TO_CHAT: dict[StopReason, str] = {
     "end": "stop",
     "limit": "length",
@@ -84,6 +85,20 @@ def read_messages_stop(reason: object, sequence: object, *, has_calls: bool) -> 
 
 def _ended_by(reason: object) -> StopReason | None:
     return "end" if reason is None else None
+
+
+def read_response_stop(status: object, reason: object, *, has_calls: bool) -> StopReason | None:
+    """Return why a response has ended.
+
+    Raises: UntranslatableAnswer, if it says that it has not.
+    """
+    match status:
+        case "completed":
+            return "tool_calls" if has_calls else "end"
+        case "incomplete":
+            return _FROM_RESPONSES.get(reason) if isinstance(reason, str) else None
+        case _:
+            raise UntranslatableAnswer(f"the upstream gave up before its answer was whole: {shown(status)}")
 
 
 def chat_stop(stop: StopReason | None) -> str | None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 from ownward.upstreams._events import EventCutter
 from ownward.upstreams._stencil import Stencil
@@ -15,6 +15,7 @@ from ownward.upstreams.translation._answers import (
     write_chat_answer,
     write_messages_answer,
 )
+from ownward.upstreams.translation._answers_of_responses import read_responses_answer
 from ownward.upstreams.translation._core import (
     Answer,
     Asked,
@@ -42,14 +43,26 @@ from ownward.upstreams.translation._responses import write_response
 from ownward.upstreams.translation._streams_read import Reader
 from ownward.upstreams.translation._streams_read_chat import ChatReader
 from ownward.upstreams.translation._streams_read_messages import MessagesReader
+from ownward.upstreams.translation._streams_read_responses import ResponsesReader
 from ownward.upstreams.translation._streams_responses import ResponsesWriter
 from ownward.upstreams.translation._streams_write import ChatWriter, MessagesWriter, Writer
 from ownward.upstreams.translation._write_chat import LimitName, write_chat
 from ownward.upstreams.translation._write_messages import write_messages
+from ownward.upstreams.translation._write_responses import write_responses
 
-UpstreamDialect = Literal["chat", "messages"]
-"""What requests are translated into; nothing is translated into responses."""
+UpstreamDialect = Dialect
+"""What requests are translated into."""
 
+_ANSWER_READERS: dict[UpstreamDialect, Callable[[dict[str, Any], str], Answer]] = {
+    "chat": read_chat_answer,
+    "responses": read_responses_answer,
+    "messages": read_messages_answer,
+}
+_STREAM_READERS: dict[UpstreamDialect, Callable[[str], Reader]] = {
+    "chat": ChatReader,
+    "responses": ResponsesReader,
+    "messages": MessagesReader,
+}
 _LONGEST_EVENT_BYTES = 8 * 1024 * 1024
 
 
@@ -100,13 +113,12 @@ class Translation:
             found = None
         if not isinstance(found, dict):
             raise UntranslatableAnswer("the upstream's answer is no JSON object")
-        read = read_chat_answer if self.upstream == "chat" else read_messages_answer
-        answer = read(found, self.answer_id)
+        answer = _ANSWER_READERS[self.upstream](found, self.answer_id)
         return replace(answer, parts=renamed_calls(answer.parts, self.names)) if self.names else answer
 
     def stream(self, *, now_s: int) -> StreamTranslator:
         """Return what translates the stream of one call."""
-        reader: Reader = (ChatReader if self.upstream == "chat" else MessagesReader)(self.answer_id)
+        reader: Reader = _STREAM_READERS[self.upstream](self.answer_id)
         return StreamTranslator(reader, self._writer(now_s), names=self.names)
 
     def _writer(self, now_s: int) -> Writer:
@@ -147,12 +159,8 @@ def translate(
     if not isinstance(found, dict):
         raise Untranslatable({"the body": "it is no JSON object"})
     asked = _read(client, found, report)
-    names = short_names_of(asked) if upstream == "chat" else {}
-    written = (
-        write_chat(renamed(asked, names) if names else asked, report, limit_name=limits.limit_name)
-        if upstream == "chat"
-        else write_messages(asked, report, max_output_tokens=limits.max_output_tokens)
-    )
+    names = {} if upstream == "messages" else short_names_of(asked)
+    written = _write(upstream, renamed(asked, names) if names else asked, report, limits)
     if limits.is_mistral and upstream == "chat":
         as_mistral_takes(written, asked, report)
     report.check()
@@ -175,6 +183,16 @@ def _read(client: Dialect, found: dict[str, Any], report: Report) -> Asked:
             return read_responses(found, report)
         case "messages":
             return read_messages(found, report)
+
+
+def _write(upstream: UpstreamDialect, asked: Asked, report: Report, limits: Limits) -> dict[str, Any]:
+    match upstream:
+        case "chat":
+            return write_chat(asked, report, limit_name=limits.limit_name)
+        case "responses":
+            return write_responses(asked, report, is_openai=limits.limit_name == "max_completion_tokens")
+        case "messages":
+            return write_messages(asked, report, max_output_tokens=limits.max_output_tokens)
 
 
 def _write_answer(client: Dialect, answer: Answer, asked: Asked, now_s: int) -> dict[str, Any]:

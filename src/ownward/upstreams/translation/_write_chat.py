@@ -15,7 +15,7 @@ from ownward.upstreams.translation._schemas import stated
 LimitName = Literal["max_tokens", "max_completion_tokens"]
 ERROR_WORD = "Error: "
 """What stands before the text of a result that is an error: chat messages have no flag for it."""
-_LONGEST_USER = 64  # characters; Anthropic takes 256, and its coding agent sends more than 128
+LONGEST_USER = 64  # characters; Anthropic takes 256, and its coding agent sends more than 128
 
 
 def write_chat(asked: Asked, report: Report, *, limit_name: LimitName) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def write_chat(asked: Asked, report: Report, *, limit_name: LimitName) -> dict[s
     if asked.thinking is not None:
         _write_thinking(asked, body, report, is_openai=limit_name == "max_completion_tokens")
     if asked.user is not None:
-        body["user"] = asked.user if len(asked.user) <= _LONGEST_USER else hashed(asked.user)
+        body["user"] = asked.user if len(asked.user) <= LONGEST_USER else hashed(asked.user)
     if asked.verbosity is not None:
         body["verbosity"] = asked.verbosity
     if asked.service_tier not in {None, "auto"}:
@@ -87,7 +87,7 @@ def _write_tools(asked: Asked, body: dict[str, Any], report: Report) -> None:
     if asked.tools:
         body["tools"] = []
     for tool in asked.tools:
-        _drop_cache(tool.cache, tool.path, report)
+        drop_cache(tool.cache, tool.path, report)
         function: dict[str, Any] = {"name": tool.name}
         if tool.description is not None:
             function["description"] = tool.description
@@ -110,7 +110,8 @@ def _write_tools(asked: Asked, body: dict[str, Any], report: Report) -> None:
         body["parallel_tool_calls"] = asked.is_parallel
 
 
-def _drop_cache(cache: Any, path: str, report: Report) -> None:
+def drop_cache(cache: Any, path: str, report: Report) -> None:
+    """Leave out the mark that a cached prefix ends here: OpenAI caches by itself."""
     if cache is not None:
         report.drop(f"{path}.cache_control")
 
@@ -151,14 +152,14 @@ def _write_content(parts: Sequence[Part], report: Report) -> str | list[dict[str
 def _write_part(part: Part, report: Report) -> dict[str, Any]:
     match part:
         case Text():
-            _drop_cache(part.cache, part.path, report)
+            drop_cache(part.cache, part.path, report)
             return {"type": "text", "text": part.text}
         case Image():
-            _drop_cache(part.cache, part.path, report)
+            drop_cache(part.cache, part.path, report)
             detail = {} if part.detail is None else {"detail": part.detail}
             return {"type": "image_url", "image_url": {"url": url_of(part), **detail}}
         case File():
-            _drop_cache(part.cache, part.path, report)
+            drop_cache(part.cache, part.path, report)
             return {"type": "file", "file": {"filename": part.name or "document.pdf", "file_data": file_url_of(part)}}
         case _:
             report.refuse(part.path, "it cannot stand in this message")
@@ -167,7 +168,7 @@ def _write_part(part: Part, report: Report) -> dict[str, Any]:
 
 def _write_result(result: Result, waiting: list[dict[str, Any]], report: Report) -> dict[str, Any]:
     """Return a tool's message; what is no text follows in a user's message, under a name that the text gives it."""
-    _drop_cache(result.cache, result.path, report)
+    drop_cache(result.cache, result.path, report)
     parts: list[Part] = []
     for number, part in enumerate(result.parts, 1):
         if isinstance(part, Text):
@@ -216,6 +217,6 @@ def _without_foreign_signatures(thought: Iterable[Reasoning]) -> list[Reasoning]
 
 
 def _write_call(call: Call, report: Report) -> dict[str, Any]:
-    _drop_cache(call.cache, call.path, report)
+    drop_cache(call.cache, call.path, report)
     function = {"name": call.name, "arguments": call.arguments}
     return {"id": call.call_id, "type": "function", "function": function}

@@ -1,0 +1,56 @@
+"""As what a request is asked where an upstream does not serve the client's own endpoint."""
+
+import pytest
+
+from ownward.gateway import json_body
+from ownward.gateway.placing.crossings import find_crossings
+from ownward.plan import Tier, Upstream
+
+OPENAI = frozenset({"openai"})
+
+
+def crossing(url, *, messages_as=None, capabilities=(), dialect="openai", dialects=OPENAI):
+    upstream = Upstream(name="u", url=url, dialect=dialect, messages_as=messages_as)
+    tier = Tier(name="t", kind="rented", model="m", capabilities=frozenset(capabilities), upstreams=(upstream,))
+    found = find_crossings(tier, upstream, dialects).get("/v1/messages")
+    return None if found is None else found.path
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://api.openai.com/v1", "/v1/responses"),
+        ("https://API.OpenAI.com:443/v1", "/v1/responses"),
+        ("https://eu.api.openai.com/v1", "/v1/responses"),
+        ("https://api.openai.com.example.org/v1", "/v1/chat/completions"),
+        ("https://notapi.openai.com/v1", "/v1/chat/completions"),
+        ("https://name.openai.azure.com/openai/v1", "/v1/chat/completions"),
+        ("https://api.example.com/v1", "/v1/chat/completions"),
+    ],
+)
+def test_messages_are_asked_as_responses_at_openais_own_service_alone(url, expected):
+    assert crossing(url) == expected
+
+
+def test_the_plan_says_otherwise_where_it_states_it():
+    assert crossing("https://api.example.com/v1", messages_as="responses") == "/v1/responses"
+    assert crossing("https://api.openai.com/v1", messages_as="chat") == "/v1/chat/completions"
+
+
+def test_a_tier_that_states_no_responses_is_asked_for_none():
+    assert crossing("https://api.openai.com/v1", capabilities=("chat", "tools")) == "/v1/chat/completions"
+    assert crossing("https://api.openai.com/v1", capabilities=("responses", "tools")) == "/v1/responses"
+
+
+def test_an_upstream_that_speaks_the_dialect_is_asked_as_it_is():
+    assert crossing("https://api.example.com", dialect="anthropic", dialects=frozenset({"anthropic"})) is None
+    both = frozenset({"openai", "anthropic"})
+    assert crossing("https://api.example.com/v1", messages_as="responses", dialects=both) is None
+
+
+def test_a_member_of_a_member_is_left_out_by_itself():
+    body = b'{"model":"m","reasoning":{"effort":"none","summary":"auto"}}'
+    without = json_body.without_member(body, "reasoning.summary")
+    assert without == b'{"model":"m","reasoning":{"effort":"none"}}'
+    assert json_body.without_member(without, "reasoning.effort") == b'{"model":"m"}'
+    assert json_body.without_member(body, "include.a") == body
