@@ -209,6 +209,36 @@ def test_a_model_that_does_not_reason_is_asked_again_without_what_it_does_not_kn
     asyncio.run(main())
 
 
+def test_reasoning_that_was_sealed_for_another_organisation_is_left_out_and_named(lab, start):
+    """A tool loop whose first upstream failed goes on at one that cannot read what that one sealed."""
+
+    async def script(body, reader, writer):
+        if b"encrypted_content" in body.replace(b"reasoning.encrypted_content", b""):
+            words = "The encrypted content for item rs_1 could not be verified."
+            error = {"message": words, "type": "invalid_request_error", "code": "invalid_encrypted_content"}
+            await lab.whole(json.dumps({"error": error}).encode(), status=400)(body, reader, writer)
+            return
+        await answering(lab, "limit")(body, reader, writer)
+
+    async def main():
+        signature = "ownward:openai:openai-responses-v1|rs_1|summary:x"
+        content = [
+            {"type": "thinking", "thinking": "t", "signature": signature},
+            {"type": "tool_use", "id": "c", "name": "shot", "input": {}},
+        ]
+        result = {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "c", "content": "r"}]}
+        messages = [QUESTION, {"role": "assistant", "content": content}, result]
+        async with lab.Scripted(script) as upstream:
+            async with start(lab.plan_of(responses_tier(lab, upstream.base_url))) as running:
+                for times in (1, 2):  # it is found out anew: what comes later it may have sealed itself
+                    answer = await running.ask(MESSAGES, {**lab.chat(max_tokens=64, tools=TOOLS), "messages": messages})
+                    assert (answer.status, answer.headers["x-ownward-attempts"]) == (200, "2")
+                    assert answer.headers["x-ownward-left-out"] == "messages[1].content[0]"
+                    assert len(upstream.heard) == 2 * times
+
+    asyncio.run(main())
+
+
 def test_what_responses_know_nothing_like_is_refused_by_name_and_nothing_is_sent(lab, start):
     async def main():
         async with lab.Scripted(answering(lab, "limit")) as upstream:

@@ -145,6 +145,18 @@ def test_what_another_provider_sealed_is_refused_while_its_turn_runs_and_left_ou
         assert refused(body).fields == ("messages[1].content[0]",)
 
 
+def test_what_was_sealed_for_another_organisation_is_left_out_also_while_its_turn_runs():
+    """The upstream said that it cannot read it; the calls stand without it."""
+    body, made = told(
+        asked(USER, {"role": "assistant", "content": [SEALED, CALL]}, RESULT),
+        Limits(limit_name="max_completion_tokens", reads_seals=False),
+    )
+    assert [item.get("type", "message") for item in body["input"]] == [
+        "message", "function_call", "function_call_output",
+    ]  # fmt: skip
+    assert made.dropped == ("messages[1].content[0]",)
+
+
 def test_reasoning_that_was_cut_before_anything_followed_is_left_out():
     """OpenAI refuses a reasoning item without the item that it belongs to."""
     body, made = told(asked(USER, {"role": "assistant", "content": [{"type": "text", "text": "a"}, SEALED]}, USER))

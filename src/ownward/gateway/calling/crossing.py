@@ -33,7 +33,7 @@ _NEWER_LIMIT_HOSTS = ("api.openai.com", ".openai.azure.com")
 class Crosser:
     """The translations of one request, each made once."""
 
-    __slots__ = ("_body_for", "_client", "_endpoint", "_found", "_needs", "_request_id")
+    __slots__ = ("_body_for", "_client", "_endpoint", "_found", "_needs", "_request_id", "_unread")
 
     def __init__(
         self,
@@ -53,8 +53,10 @@ class Crosser:
         self._request_id = request_id
         self._client: translation.Dialect = endpoint.splices_as  # type: ignore[assignment]  # only those that cross come here
         self._body_for = body_for
+        self._unread: set[str] = set()  # the targets that could not read what is sealed in this request
         self._found: dict[
-            tuple[str, int | None, str, bool, int], tuple[bytes, translation.Translation | translation.Untranslatable]
+            tuple[str, int | None, str, bool, bool, int],
+            tuple[bytes, translation.Translation | translation.Untranslatable],
         ] = {}  # with the body that it is of, so that no later one takes its place in memory
 
     def why_not(self, target: Target) -> translation.Untranslatable | None:
@@ -78,7 +80,8 @@ class Crosser:
                 next_step=f"Leave out {', '.join(found.fields[:6])}, or ask a tier that speaks your dialect",
                 field=found.fields[0],
             )
-        return Crossed(found, target.name, has_limit=target.tier.max_output_tokens is not None)
+        has_limit = target.tier.max_output_tokens is not None
+        return Crossed(found, target.name, has_limit=has_limit, key=target.key, unread=self._unread)
 
     def _find(self, target: Target, body: bytes) -> translation.Translation | translation.Untranslatable:
         from ownward.upstreams import translation
@@ -87,12 +90,15 @@ class Crosser:
         assert instead is not None
         limit_name: translation.LimitName = "max_completion_tokens" if _takes_newer_limit(target) else "max_tokens"
         is_mistral = _is_mistral(target)
-        key = (instead.path, target.tier.max_output_tokens, limit_name, is_mistral, id(body))
+        reads_seals = target.key not in self._unread
+        key = (instead.path, target.tier.max_output_tokens, limit_name, is_mistral, reads_seals, id(body))
         is_usual = body is self._body_for(target)
         if is_usual and key in self._found:
             return self._found[key][1]
         limit = target.tier.max_output_tokens or _ASSUMED_MAX_TOKENS
-        limits = translation.Limits(max_output_tokens=limit, limit_name=limit_name, is_mistral=is_mistral)
+        limits = translation.Limits(
+            max_output_tokens=limit, limit_name=limit_name, is_mistral=is_mistral, reads_seals=reads_seals
+        )
         upstream = _DIALECTS[instead.path]
         found: translation.Translation | translation.Untranslatable
         try:
@@ -120,11 +126,18 @@ def _is_mistral(target: Target) -> bool:
 class Crossed:
     """One call made in another dialect; what cannot be told to the client is an error of the gateway's own kind."""
 
-    __slots__ = ("_has_limit", "_stream", "_translation", "_upstream")
+    __slots__ = ("_has_limit", "_key", "_stream", "_translation", "_unread", "_upstream")
 
-    def __init__(self, made: translation.Translation, upstream: str, *, has_limit: bool) -> None:
-        """Begin before anything was sent; `has_limit`: the plan states how long an answer of the tier may be."""
+    def __init__(
+        self, made: translation.Translation, upstream: str, *, has_limit: bool, key: str, unread: set[str]
+    ) -> None:
+        """Begin before anything was sent; `has_limit`: the plan states how long an answer of the tier may be.
+
+        `unread` holds the keys of the targets that could not read what is sealed in the request.
+        """
         self._has_limit = has_limit
+        self._key = key
+        self._unread = unread
         self._translation = made
         self._upstream = upstream
         self._stream: translation.StreamTranslator | None = None
@@ -161,6 +174,13 @@ class Crossed:
                 return ("include", "reasoning.summary", *(["reasoning.effort"] if forbids_thinking else []))
             case "messages":
                 return ()
+
+    def leave_seals_out(self) -> bool:
+        """Have the target asked without sealed reasoning, which it cannot read; return whether it was asked with it."""
+        if self._key in self._unread or self._translation.upstream != "responses":
+            return False
+        self._unread.add(self._key)
+        return True
 
     @property
     def dropped(self) -> tuple[str, ...]:

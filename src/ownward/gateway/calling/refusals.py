@@ -49,6 +49,7 @@ _NO_EFFORT: Final = re.compile(
     r"|Unsupported parameter: 'reasoning_effort' is not supported with this model"  # OpenAI
     r"|`reasoning_effort` is not supported with this model"  # Groq
 )
+_BAD_REQUEST: Final = 400
 _SERVER_ERROR: Final = 500
 _OF_THE_REQUEST: Final = re.compile(
     r"(?:image|audio|video) input is not supported"  # llama.cpp (b11549), by a model of text alone
@@ -86,6 +87,11 @@ def asks_for_less(status: int, body: bytes) -> bool:
     """Return whether the account is not empty, and too small for this one request."""
     words = _error_in(body).get("message") if status == _PAYMENT_REQUIRED else None
     return isinstance(words, str) and _ASKS_FOR_LESS.match(words) is not None
+
+
+def cannot_unseal(status: int, body: bytes) -> bool:
+    """Return whether a request holds reasoning that was sealed for another organisation, or another service."""
+    return status == _BAD_REQUEST and _error_in(body).get("code") == "invalid_encrypted_content"
 
 
 def find_unknown(body: bytes, spared: Iterable[str]) -> str | None:

@@ -9,7 +9,14 @@ import re
 from typing import TYPE_CHECKING
 
 from ownward.core import BrokenStream, OwnwardError, RateLimited, UpstreamError, UpstreamRefused
-from ownward.gateway.calling.refusals import asks_for_less, find_unknown, is_of_request, is_unpaid, wait_of
+from ownward.gateway.calling.refusals import (
+    asks_for_less,
+    cannot_unseal,
+    find_unknown,
+    is_of_request,
+    is_unpaid,
+    wait_of,
+)
 from ownward.gateway.calling.sink import Refusal, Retry
 from ownward.gateway.errors import UpstreamCredentials, UpstreamUnpaid
 from ownward.upstreams import Response, Spliced, UsageTap
@@ -88,6 +95,9 @@ class RefusedCall:
         unknown = find_unknown(body, self._attempt.spared) if status in _OF_THE_BODY else None
         if unknown is not None:
             gateway.refuses_members.add((key, unknown))
+            raise Retry(error, answer=refusal, asks_again=True)
+        crossed = self._attempt.crossed
+        if crossed is not None and cannot_unseal(status, body) and crossed.leave_seals_out():
             raise Retry(error, answer=refusal, asks_again=True)
         await self._attempt.sink.answer(*refusal)
 

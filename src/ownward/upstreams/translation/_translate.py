@@ -68,11 +68,15 @@ _LONGEST_EVENT_BYTES = 8 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What is known of an upstream: its tier's own limit in tokens, what it calls one, and whether it is Mistral's."""
+    """What is known of an upstream: its tier's own limit in tokens, what it calls one, and whether it is Mistral's.
+
+    `reads_seals` is false where it could not read the reasoning of this very request, which another service sealed.
+    """
 
     max_output_tokens: int | None = None
     limit_name: LimitName = "max_tokens"
     is_mistral: bool = False
+    reads_seals: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,7 +194,8 @@ def _write(upstream: UpstreamDialect, asked: Asked, report: Report, limits: Limi
         case "chat":
             return write_chat(asked, report, limit_name=limits.limit_name)
         case "responses":
-            return write_responses(asked, report, is_openai=limits.limit_name == "max_completion_tokens")
+            is_openai = limits.limit_name == "max_completion_tokens"
+            return write_responses(asked, report, is_openai=is_openai, reads_seals=limits.reads_seals)
         case "messages":
             return write_messages(asked, report, max_output_tokens=limits.max_output_tokens)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from ownward.upstreams.translation._common import file_url_of, hashed, index_of_running_turn, url_of
@@ -28,15 +29,15 @@ _ENCRYPTED = "reasoning.encrypted_content"
 _NO_SUCH = "the upstream's responses know nothing like it"
 
 
-def write_responses(asked: Asked, report: Report, *, is_openai: bool) -> dict[str, Any]:
+def write_responses(asked: Asked, report: Report, *, is_openai: bool, reads_seals: bool = True) -> dict[str, Any]:
     """Return the body of a responses request; its reasoning is always asked for sealed.
 
     `is_openai`: the upstream is OpenAI's own service, whose models think where an effort is stated, and which takes no
-    reasoning back but its own.
+    reasoning back but its own. `reads_seals` is false where even that was sealed for another organisation than ours.
     """
     body: dict[str, Any] = {
         "model": asked.model,
-        "input": _write_input(asked, report, is_openai=is_openai),
+        "input": _write_input(asked, report, is_openai=is_openai, reads_seals=reads_seals),
         "store": False,
         "include": [_ENCRYPTED],
     }
@@ -139,7 +140,7 @@ def _write_tool(tool: Tool, report: Report) -> dict[str, Any]:
 # Input.
 
 
-def _write_input(asked: Asked, report: Report, *, is_openai: bool) -> list[dict[str, Any]]:
+def _write_input(asked: Asked, report: Report, *, is_openai: bool, reads_seals: bool) -> list[dict[str, Any]]:
     items: list[dict[str, Any]] = []
     if asked.system:
         items.append(_message("system", asked.system, report))
@@ -149,7 +150,9 @@ def _write_input(asked: Asked, report: Report, *, is_openai: bool) -> list[dict[
             case "tool":
                 items += [_write_result(part, report) for part in turn.parts if isinstance(part, Result)]
             case "assistant":
-                items += _write_assistant(turn, report, is_running=index >= running, is_openai=is_openai)
+                is_running = index >= running
+                write = partial(_write_thought, is_running=is_running, is_openai=is_openai, reads_seals=reads_seals)
+                items += _write_assistant(turn, report, write)
             case "user" | "system":
                 items.append(_message(turn.role, turn.parts, report))
     if asked.turns and asked.turns[-1].role == "assistant":
@@ -199,7 +202,9 @@ def _write_result(result: Result, report: Report) -> dict[str, Any]:
     return {"type": "function_call_output", "call_id": result.call_id, "output": output}
 
 
-def _write_assistant(turn: Turn, report: Report, *, is_running: bool, is_openai: bool) -> list[dict[str, Any]]:
+def _write_assistant(
+    turn: Turn, report: Report, write_thought: Callable[[Reasoning, Report], Iterable[dict[str, Any]]]
+) -> list[dict[str, Any]]:
     """Return what the model said, one item after the other, in their order."""
     items: list[dict[str, Any]] = []
     last = max((at for at, part in enumerate(turn.parts) if not isinstance(part, Reasoning)), default=-1)
@@ -216,15 +221,20 @@ def _write_assistant(turn: Turn, report: Report, *, is_running: bool, is_openai:
             case Reasoning() if at > last:
                 report.drop(part.path)  # OpenAI refuses reasoning behind which nothing follows
             case Reasoning():
-                items += _write_thought(part, report, is_running=is_running, is_openai=is_openai)
+                items += write_thought(part, report)
             case _:
                 report.refuse(part.path, "in the upstream's dialect assistants say words alone")
     return items
 
 
-def _write_thought(item: Reasoning, report: Report, *, is_running: bool, is_openai: bool) -> Iterable[dict[str, Any]]:
+def _write_thought(
+    item: Reasoning, report: Report, *, is_running: bool, is_openai: bool, reads_seals: bool
+) -> Iterable[dict[str, Any]]:
     """Return reasoning as an item; what its upstream cannot read is refused where it is needed, else left out."""
     sealed = item.redacted or item.signature if item.form == RESPONSES_FORMAT else None
+    if sealed is not None and not reads_seals:
+        report.drop(item.path)
+        return []
     if sealed is not None:
         return [_thought(item, encrypted_content=sealed)]
     if item.redacted is not None:
