@@ -55,6 +55,7 @@ class Peeked(msgspec.Struct, gc=False):
     input: msgspec.Raw = msgspec.Raw(b"")
     store: msgspec.Raw = msgspec.Raw(b"")
     thread: msgspec.Raw = msgspec.Raw(b"")
+    stop_sequences: msgspec.Raw = msgspec.Raw(b"")
 
     def needs(self, body: bytes) -> frozenset[str]:
         """Return the capabilities, in the plan's words, that a tier must have for this request."""
@@ -81,6 +82,8 @@ class Peeked(msgspec.Struct, gc=False):
             found |= {"multiple_choices"}
         if self.thread and _is_said(self.thread):
             found |= {"threads"}
+        if self.stop_sequences and _is_said(self.stop_sequences):
+            found |= {"stop_sequences"}
         return found
 
     def parts_of_prompt(self) -> tuple[bytes, ...]:

@@ -3,10 +3,27 @@
 import pytest
 
 from ownward.gateway import json_body
+from ownward.gateway.endpoints import CHAT, MESSAGES, RESPONSES
 from ownward.gateway.placing.crossings import find_crossings
-from ownward.plan import Tier, Upstream
+from ownward.gateway.placing.routing import compile_plan
+from ownward.plan import Plan, Tier, Upstream
 
 OPENAI = frozenset({"openai"})
+
+
+def test_stop_sequences_are_asked_for_in_chats_where_the_plan_leaves_it_to_us():
+    needs = json_body.peek(b'{"model": "m", "stop_sequences": ["x"]}').needs(b"")
+    for stated, expected in ((None, CHAT), ("responses", RESPONSES), ("chat", CHAT)):
+        upstream = Upstream(name="u", url="https://api.openai.com/v1", messages_as=stated)
+        tier = Tier(name="t", kind="rented", model="m", provider="openai", region="us", upstreams=(upstream,))
+        ((target,),) = compile_plan(Plan(name="p", tiers={"t": tier}, workloads={})).targets.values()
+        assert target.crossing(MESSAGES, needs) is expected
+        assert target.crossing(MESSAGES, frozenset()) is (CHAT if stated == "chat" else RESPONSES)
+        assert target.crossing(RESPONSES, needs) is None
+
+
+def test_an_empty_list_of_stop_sequences_needs_nothing():
+    assert not json_body.peek(b'{"model": "m", "stop_sequences": []}').needs(b"")
 
 
 def crossing(url, *, messages_as=None, capabilities=(), dialect="openai", dialects=OPENAI):

@@ -17,7 +17,7 @@ from ownward.gateway.endpoints import COUNT_TOKENS, EMBEDDINGS, Endpoint
 from ownward.gateway.errors import Incapable, NoUpstream, OutOfScope, Threadless, UnknownRoute
 from ownward.gateway.placing import usual
 from ownward.gateway.placing.breaker import CLOSED, Breaker
-from ownward.gateway.placing.crossings import THREADS, may_keep_threads
+from ownward.gateway.placing.crossings import THREADS, UNSTATED, may_keep_threads
 from ownward.gateway.placing.naming import names_for, tiers_for
 from ownward.gateway.placing.nowhere import describe_down, forbidden, none_up
 from ownward.gateway.placing.routing import Detection, RoutingTable, Target
@@ -413,7 +413,7 @@ def _lack(asked: Asked, targets: Sequence[Target]) -> str | None:
                 f"does not serve {asked.endpoint.path}:"
                 f" its capabilities are stated without {' or '.join(sorted(needed))}"
             )
-        missing = asked.needs - stated - {THREADS}
+        missing = asked.needs - stated - UNSTATED
         if missing:
             return f"lacks {', '.join(sorted(missing))}"
     if not first.lacks.isdisjoint(asked.endpoint.needs):

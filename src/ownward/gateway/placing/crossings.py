@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeAlias
 from urllib.parse import urlsplit
 
 from ownward.gateway.endpoints import CHAT, MESSAGES, RESPONSES, Endpoint
@@ -15,8 +16,15 @@ chat completions hold an answer: measured 2026-11-21."""
 
 _OPENAI = "api.openai.com"
 
+CrossingsByNeed: TypeAlias = Mapping[str, Mapping[str, Endpoint]]
+
 THREADS = "threads"
 """What a message with `thread` needs: an upstream that holds what was said, of which the next request says nothing."""
+
+_STOPS = "stop_sequences"
+
+UNSTATED = frozenset({THREADS, _STOPS})
+"""What a request may need and no tier states."""
 
 
 def may_keep_threads(tier: Tier, *, is_crossed: bool) -> bool:
@@ -27,9 +35,17 @@ def may_keep_threads(tier: Tier, *, is_crossed: bool) -> bool:
     return tier.kind == "rented" and not is_crossed
 
 
-def find_form_crossings(tier: Tier) -> Mapping[str, Endpoint]:
-    """Return, by the client's path, the endpoint that is asked in its place where a request demands a JSON schema."""
-    return {MESSAGES.path: CHAT} if tier.engine in _LLAMA_CPP else {}
+def find_crossings_by_need(tier: Tier, crossings: Mapping[str, Endpoint], upstream: Upstream) -> CrossingsByNeed:
+    """Return, by what a request needs and the client's path, which endpoint holds that where the usual one does not.
+
+    Responses know no stop sequences: where the plan leaves the choice to us, chat completions are asked for them.
+    """
+    found: dict[str, Mapping[str, Endpoint]] = {}
+    if tier.engine in _LLAMA_CPP:
+        found["json_schema"] = {MESSAGES.path: CHAT}
+    if crossings.get(MESSAGES.path) is RESPONSES and upstream.messages_as is None:
+        found[_STOPS] = {MESSAGES.path: CHAT}
+    return found
 
 
 def find_crossings(tier: Tier, upstream: Upstream, dialects: frozenset[str]) -> Mapping[str, Endpoint]:

@@ -17,7 +17,7 @@ from ownward.core import UsageError
 from ownward.gateway import wire
 from ownward.gateway.endpoints import ENDPOINTS, Endpoint
 from ownward.gateway.placing.bounds import ChargeBound
-from ownward.gateway.placing.crossings import find_crossings, find_form_crossings
+from ownward.gateway.placing.crossings import CrossingsByNeed, find_crossings, find_crossings_by_need
 from ownward.gateway.placing.engine_address import Addresses, EngineAddress
 from ownward.gateway.placing.strategy import CompiledStrategy, compile_strategy
 from ownward.plan import Match, Plan, Tier, Upstream, Workload
@@ -46,10 +46,10 @@ class Target:
     """One upstream of one tier, ready to be sent to; `unusable` says why it cannot be, where it cannot.
 
     `is_starting` holds where that is over soon: its engine failed and is being started again. `puts_together`: where
-    a whole answer is asked for, it is asked for as a stream. `shown_key` is the key
-    that the upstream is shown, where it is a secret. `crossings` holds, by the client's path, the endpoint that is
-    asked where the upstream does not serve that path, `form_crossings` where it does not hold answers to a JSON schema
-    there. `lacks` are the capabilities that its engine is known not to have.
+    a whole answer is asked for, it is asked for as a stream. `shown_key` is the key that the upstream is shown, where
+    it is a secret. `crossings` holds, by the client's path, the endpoint that is asked where the upstream does not
+    serve that path, `crossings_by_need` where it lacks something there that a request needs. `lacks` are the
+    capabilities that its engine is known not to have.
     """
 
     key: str
@@ -63,7 +63,7 @@ class Target:
     puts_together: bool
     dialects: frozenset[str]
     crossings: Mapping[str, Endpoint]
-    form_crossings: Mapping[str, Endpoint]
+    crossings_by_need: CrossingsByNeed
     lacks: frozenset[str]
     paths: Mapping[str, str]
     headers: tuple[tuple[bytes, bytes], ...]
@@ -85,10 +85,11 @@ class Target:
 
     def crossing(self, endpoint: Endpoint, needs: frozenset[str]) -> Endpoint | None:
         """Return the endpoint that is asked in the place of the client's, or None where that one is served."""
-        found = self.crossings.get(endpoint.path)
-        if found is None and needs and "json_schema" in needs:
-            return self.form_crossings.get(endpoint.path)
-        return found
+        if needs and self.crossings_by_need:
+            for need, crossings in self.crossings_by_need.items():
+                if need in needs and endpoint.path in crossings:
+                    return crossings[endpoint.path]
+        return self.crossings.get(endpoint.path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -286,6 +287,7 @@ def _targets(tier: Tier, *, addresses: Addresses, secrets: Mapping[str, str]) ->
         dialects = BOTH_DIALECTS if tier.engine in SPEAK_BOTH else frozenset({upstream.dialect})
         secret = secrets.get(upstream.api_key_env) if upstream.api_key_env else None
         way, why_no_way = _find_way(upstream, secrets)
+        crossings = find_crossings(tier, upstream, dialects)
         yield Target(
             key=key,
             name=upstream.name,
@@ -297,8 +299,8 @@ def _targets(tier: Tier, *, addresses: Addresses, secrets: Mapping[str, str]) ->
             is_starting=is_starting,
             puts_together=found is not None and tier.engine in _LLAMA_CPP,
             dialects=dialects,
-            crossings=find_crossings(tier, upstream, dialects),
-            form_crossings=find_form_crossings(tier),
+            crossings=crossings,
+            crossings_by_need=find_crossings_by_need(tier, crossings, upstream),
             lacks=_find_lacks(tier, found),
             paths={path: upstream.compute_target(path) for path in ENDPOINTS},
             headers=tuple(_headers(upstream, secret)),
