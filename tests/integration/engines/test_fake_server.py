@@ -294,6 +294,20 @@ def test_a_cut_stream_ends_without_its_end(end):
     with_server(f"--cut 4:{end}", scenario)
 
 
+@pytest.mark.parametrize(("events", "reported"), [(5, 1), (4, None)])
+def test_a_stream_that_is_cut_behind_its_last_event_has_reported_what_it_used(events, reported):
+    async def scenario(server):
+        async with Wire(server) as wire:
+            asked = {**CHAT, "stream": True, "stream_options": {"include_usage": True}, "max_tokens": 1}
+            wire.send("/v1/chat/completions", asked)
+            got = await wire.reader.read()
+            assert (b"[DONE]" in got) == (reported is not None)
+        (served,) = server.record.count(with_calls=True)["calls"]
+        assert (served["state"], served["reported_output_tokens"]) == ("cut", reported)
+
+    with_server(f"--cut {events}:close", scenario)
+
+
 def test_a_plain_answer_is_cut_in_its_middle_and_a_first_cut_gives_no_byte():
     async def scenario(server):
         for _ in range(2):

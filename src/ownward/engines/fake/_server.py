@@ -279,6 +279,8 @@ class FakeServer:
                 await exchange.drained()
             if cut is not None and cut.after_chunks is not None and sent >= cut.after_chunks:
                 self._write(exchange, waiting)
+                if call.reported is not None and sent == sum(1 for _ in stream_events(call)):  # all was said before
+                    served.reported_input_tokens, served.reported_output_tokens = call.reported
                 self.record.end(served, "cut", status=_STATUS_OK)
                 exchange.break_off(by_reset=cut.end == "reset")
                 return
