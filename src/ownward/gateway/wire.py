@@ -87,7 +87,8 @@ def check_known(headers: Iterable[bytes]) -> None:
         if name.startswith(_OURS) and name not in _KNOWN:
             raise MalformedRequest(
                 f"there is no header {name[:_LONGEST_NAME].decode('latin-1')}",
-                allowed=", ".join(known.decode() for known in _READ_HERE),
+                allowed=f"One of {', '.join(known.decode() for known in _READ_HERE)}",
+                next_step="Spell it so, or leave it out: what it was to say would hold for nothing",
             )
 
 

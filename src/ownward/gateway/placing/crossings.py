@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from ownward.gateway.endpoints import CHAT, MESSAGES, RESPONSES, Endpoint
 from ownward.plan import Tier, Upstream
 
-_LLAMA_CPP = frozenset({"embedded", "llama-server"})
+LLAMA_CPP = frozenset({"embedded", "llama-server"})
 """Their stream of `/v1/responses` lacks `content_index`, `output_index` and sequence numbers (build b11549), without
 which openai's own client cannot put an answer together. Their `/v1/messages` passes over a JSON schema, to which their
 chat completions hold an answer: measured 2026-11-21."""
@@ -41,7 +41,7 @@ def find_crossings_by_need(tier: Tier, crossings: Mapping[str, Endpoint], upstre
     Responses know no stop sequences: where the plan leaves the choice to us, chat completions are asked for them.
     """
     found: dict[str, Mapping[str, Endpoint]] = {}
-    if tier.engine in _LLAMA_CPP:
+    if tier.engine in LLAMA_CPP:
         found["json_schema"] = {MESSAGES.path: CHAT}
     if crossings.get(MESSAGES.path) is RESPONSES and upstream.messages_as is None:
         found[_STOPS] = {MESSAGES.path: CHAT}
@@ -61,7 +61,7 @@ def find_crossings(tier: Tier, upstream: Upstream, dialects: frozenset[str]) -> 
     for endpoint in (CHAT, RESPONSES, MESSAGES):
         is_served = endpoint.dialect in dialects
         if endpoint is RESPONSES:
-            is_served &= tier.engine not in _LLAMA_CPP and gives_responses
+            is_served &= tier.engine not in LLAMA_CPP and gives_responses
         if not is_served:
             found[endpoint.path] = instead
     if speaks_openai and MESSAGES.path in found:

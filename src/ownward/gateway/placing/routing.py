@@ -17,7 +17,7 @@ from ownward.core import UsageError
 from ownward.gateway import wire
 from ownward.gateway.endpoints import ENDPOINTS, Endpoint
 from ownward.gateway.placing.bounds import ChargeBound
-from ownward.gateway.placing.crossings import CrossingsByNeed, find_crossings, find_crossings_by_need
+from ownward.gateway.placing.crossings import LLAMA_CPP, CrossingsByNeed, find_crossings, find_crossings_by_need
 from ownward.gateway.placing.engine_address import Addresses, EngineAddress
 from ownward.gateway.placing.strategy import CompiledStrategy, compile_strategy
 from ownward.plan import Match, Plan, Tier, Upstream, Workload
@@ -34,7 +34,6 @@ COUNT_TOKENS_TOO = frozenset({"sglang"})
 
 _ENGINE_STARTING = "its engine failed and is being started again"
 
-_LLAMA_CPP = frozenset({"embedded", "llama-server"})
 _EMBEDDED_LACKS = frozenset({"audio", "embeddings", "vision"})
 
 _SHORTEST_HIDDEN = 8
@@ -297,7 +296,7 @@ def _targets(tier: Tier, *, addresses: Addresses, secrets: Mapping[str, str]) ->
             origin=upstream.origin or "",
             unusable=_ENGINE_STARTING if is_starting else _why_unusable(upstream, secret) or why_no_way,
             is_starting=is_starting,
-            puts_together=found is not None and tier.engine in _LLAMA_CPP,
+            puts_together=found is not None and tier.engine in LLAMA_CPP,
             dialects=dialects,
             crossings=crossings,
             crossings_by_need=find_crossings_by_need(tier, crossings, upstream),
