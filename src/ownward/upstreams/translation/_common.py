@@ -12,6 +12,8 @@ from ownward.upstreams.translation._members import Members, Report
 
 _DATA_URL = re.compile(r"data:(?P<type>[^;,]*)(?P<more>(?:;[^;,]*)*?);base64,", re.DOTALL)
 _PDF = "application/pdf"
+_LONGEST_USER = 64
+"""Characters of a user's name that OpenAI takes; Anthropic takes 256, and its coding agent sends more than 128."""
 
 OPENAI_HINTS = ("prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "metadata")
 """Members of OpenAI requests that change nothing of what is answered: where prefixes are kept, and labels."""
@@ -68,6 +70,11 @@ def file_of(part: Members, *, path: str, cache: dict[str, Any] | None = None) ->
 def file_url_of(file: File) -> str:
     """Return a PDF as a data URL."""
     return f"data:{_PDF};base64,{file.data}"
+
+
+def shortened_user(user: str) -> str:
+    """Return who the request is made for as OpenAI takes it: by its hash where it is long."""
+    return user if len(user) <= _LONGEST_USER else hashed(user)
 
 
 def hashed(user: str) -> str:

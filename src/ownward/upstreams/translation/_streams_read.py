@@ -32,6 +32,22 @@ class Reader(Protocol):
         ...
 
 
+class EveryEvent:
+    """The part of a reader that keeps nothing of an event which a later one like it would have to note."""
+
+    __slots__ = ()
+
+    def may_repeat(self, kind: type[Piece]) -> bool:  # noqa: ARG002 - nothing is kept of any
+        """Return that events like the last one need not be read."""
+        return True
+
+    def note_repeated(self, kind: type[Piece], words: str) -> None:
+        """Keep nothing of it."""
+
+    def unread(self) -> None:
+        """Keep nothing of it."""
+
+
 def object_in(data: bytes) -> dict[str, Any]:
     """Return what an event says.
 

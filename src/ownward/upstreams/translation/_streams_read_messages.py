@@ -17,7 +17,6 @@ from ownward.upstreams.translation._core import (
     Event,
     Over,
     PartOver,
-    Piece,
     ReasoningPiece,
     TextPiece,
 )
@@ -27,7 +26,7 @@ from ownward.upstreams.translation._json import write_json
 from ownward.upstreams.translation._members import UntranslatableAnswer, shown
 from ownward.upstreams.translation._sources import read_citations
 from ownward.upstreams.translation._stops import read_messages_stop
-from ownward.upstreams.translation._streams_read import failure_in, object_in, text_of
+from ownward.upstreams.translation._streams_read import EveryEvent, failure_in, object_in, text_of
 
 _NO_ARGUMENTS = CallPiece(arguments="{}")
 
@@ -38,7 +37,7 @@ def _index_of(found: dict[str, Any]) -> int:
     return index if isinstance(index, int) else -1
 
 
-class MessagesReader:
+class MessagesReader(EveryEvent):
     """Reads the events of a message."""
 
     __slots__ = ("_bare", "_calls", "_fallback_id", "_has_called", "_has_ended", "_order", "_ordered", "_usage")
@@ -53,16 +52,6 @@ class MessagesReader:
         self._bare: set[int] = set()  # calls of which no argument was told
         self._has_called = False
         self._has_ended = False
-
-    def may_repeat(self, kind: type[Piece]) -> bool:  # noqa: ARG002 - nothing is kept of any
-        """Return that events like the last one need not be read."""
-        return True
-
-    def note_repeated(self, kind: type[Piece], words: str) -> None:
-        """Keep nothing of it."""
-
-    def unread(self) -> None:
-        """Keep nothing of it."""
 
     def read(self, event: bytes) -> list[Event]:
         """Return what one event says."""

@@ -24,7 +24,6 @@ from ownward.upstreams.translation._core import (
     Failed,
     Over,
     PartOver,
-    Piece,
     ReasoningPiece,
     RefusalPiece,
     Text,
@@ -36,7 +35,7 @@ from ownward.upstreams.translation._members import UntranslatableAnswer
 from ownward.upstreams.translation._reasoning import RESPONSES_FORMAT
 from ownward.upstreams.translation._sources import read_page
 from ownward.upstreams.translation._stops import read_response_stop
-from ownward.upstreams.translation._streams_read import failure_in, object_in, text_of
+from ownward.upstreams.translation._streams_read import EveryEvent, failure_in, object_in, text_of
 
 _DONE = b"[DONE]"
 _KINDS = {
@@ -49,7 +48,7 @@ _KINDS = {
 """How a response's own codes are called as errors of a request."""
 
 
-class ResponsesReader:
+class ResponsesReader(EveryEvent):
     """Reads the events of a response."""
 
     __slots__ = ("_answer_id", "_begun", "_called", "_has_begun", "_order", "_places", "_summed_up", "_told")
@@ -64,16 +63,6 @@ class ResponsesReader:
         self._told: set[int] = set()  # items of which something was told
         self._summed_up: set[int] = set()  # reasoning of which the first part of a summary was begun
         self._called = 0
-
-    def may_repeat(self, kind: type[Piece]) -> bool:  # noqa: ARG002 - nothing is kept of any
-        """Return that events like the last one need not be read: what waits for its turn makes no piece."""
-        return True
-
-    def note_repeated(self, kind: type[Piece], words: str) -> None:
-        """Keep nothing of it."""
-
-    def unread(self) -> None:
-        """Keep nothing of it."""
 
     def read(self, event: bytes) -> list[Event]:
         """Return what one event says."""

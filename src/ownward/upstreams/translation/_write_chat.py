@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
-from ownward.upstreams.translation._common import file_url_of, hashed, index_of_running_turn, may_carry, url_of
+from ownward.upstreams.translation._common import file_url_of, index_of_running_turn, may_carry, shortened_user, url_of
 from ownward.upstreams.translation._core import Asked, Call, File, Image, Part, Reasoning, Result, Text, Turn
 from ownward.upstreams.translation._extra_content import FORM, unseal_extras
 from ownward.upstreams.translation._members import Report
@@ -15,7 +15,6 @@ from ownward.upstreams.translation._schemas import stated
 LimitName = Literal["max_tokens", "max_completion_tokens"]
 ERROR_WORD = "Error: "
 """What stands before the text of a result that is an error: chat messages have no flag for it."""
-LONGEST_USER = 64  # characters; Anthropic takes 256, and its coding agent sends more than 128
 
 
 def write_chat(asked: Asked, report: Report, *, limit_name: LimitName) -> dict[str, Any]:
@@ -43,7 +42,7 @@ def write_chat(asked: Asked, report: Report, *, limit_name: LimitName) -> dict[s
     if asked.thinking is not None:
         _write_thinking(asked, body, report, is_openai=limit_name == "max_completion_tokens")
     if asked.user is not None:
-        body["user"] = asked.user if len(asked.user) <= LONGEST_USER else hashed(asked.user)
+        body["user"] = shortened_user(asked.user)
     if asked.verbosity is not None:
         body["verbosity"] = asked.verbosity
     if asked.service_tier not in {None, "auto"}:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
-from ownward.upstreams.translation._common import file_url_of, hashed, index_of_running_turn, url_of
+from ownward.upstreams.translation._common import file_url_of, index_of_running_turn, shortened_user, url_of
 from ownward.upstreams.translation._core import (
     Asked,
     Call,
@@ -23,7 +23,7 @@ from ownward.upstreams.translation._core import (
 from ownward.upstreams.translation._members import Report
 from ownward.upstreams.translation._reasoning import RESPONSES_FORMAT
 from ownward.upstreams.translation._schemas import stated
-from ownward.upstreams.translation._write_chat import ERROR_WORD, LONGEST_USER, drop_cache
+from ownward.upstreams.translation._write_chat import ERROR_WORD, drop_cache
 
 _ENCRYPTED = "reasoning.encrypted_content"
 _NO_SUCH = "the upstream's responses know nothing like it"
@@ -60,7 +60,7 @@ def write_responses(asked: Asked, report: Report, *, is_openai: bool, reads_seal
     if reasoning:
         body["reasoning"] = reasoning
     if asked.user is not None:
-        body["user"] = asked.user if len(asked.user) <= LONGEST_USER else hashed(asked.user)
+        body["user"] = shortened_user(asked.user)
     if asked.service_tier not in {None, "auto"}:
         body["service_tier"] = asked.service_tier
     if asked.cache is not None:
