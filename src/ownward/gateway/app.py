@@ -1,10 +1,10 @@
-"""The ASGI application: which function answers which path, and what is done from a gateway's start to its end."""
+"""The application: which function answers which path, and what is done from a gateway's start to its end."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from ownward.core import Clock
 from ownward.gateway import control, wire
@@ -14,6 +14,7 @@ from ownward.gateway.endpoints import ENDPOINTS
 from ownward.gateway.exchange import Exchange
 from ownward.gateway.holding.budgets import checks_of_plan, unheld_lines
 from ownward.gateway.keeping.bodies import delete_expired, uncaptured_lines
+from ownward.gateway.listening.carried import AnyCall, CarriedCall, answer_other
 from ownward.gateway.placing.engine_address import Addresses, EngineAddress
 from ownward.gateway.placing.routing import RoutingTable, compile_plan
 from ownward.gateway.settings import GatewaySettings
@@ -31,7 +32,7 @@ _DELETE_BODIES_S = 60.0
 
 
 class Gateway(Commons):
-    """An ASGI application that carries out a plan; `GatewayServer` puts it on a port."""
+    """An application that carries out a plan; `GatewayServer` puts it on a port, and any ASGI server can."""
 
     def __init__(
         self,
@@ -147,23 +148,28 @@ class Gateway(Commons):
     # Requests.
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Answer one request that another ASGI server carries."""
         if scope["type"] != "http":
-            await _refuse_other(scope, receive, send)
+            await answer_other(scope, receive, send)
             return
+        call = CarriedCall(scope, receive, send)
+        await self.answer(call)
+        await call.drained()
+
+    def answer(self, call: AnyCall) -> Awaitable[None]:
+        """Return what answers one request: no coroutine of its own, which each turn of the event loop would pass."""
+        scope = call.scope
         path = scope["path"]
         endpoint = ENDPOINTS.get(path)
         if endpoint is not None and scope["method"] == "POST":
-            await Exchange(self, endpoint, scope, receive, send).run()
-            return
+            return Exchange(self, endpoint, call).run()
         for prefix, app in self._mounts:
             if path == prefix or path.startswith(f"{prefix}/"):
                 headers = dict(scope["headers"])
                 if wire.is_foreign(headers) or wire.is_forwarded(headers):
                     break  # they ask for no key and are for this machine alone
-                await app({**scope, "root_path": scope.get("root_path", "") + prefix}, receive, send)
-                return
-        await control.answer(self, scope, receive, send)
+                return app({**scope, "root_path": scope.get("root_path", "") + prefix}, call.receive, call.send)
+        return control.answer(self, call)
 
 
 def _check_ways(table: RoutingTable) -> None:
@@ -174,16 +180,3 @@ def _check_ways(table: RoutingTable) -> None:
     for way in table.ways:
         if not way.is_direct:
             make_transport(way)
-
-
-async def _refuse_other(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer what is no HTTP request: nothing to do for a lifespan, no websockets."""
-    if scope["type"] == "lifespan":
-        while True:
-            message = await receive()
-            await send({"type": f"{message['type']}.complete"})
-            if message["type"] == "lifespan.shutdown":
-                return
-    if scope["type"] == "websocket":
-        await receive()
-        await send({"type": "websocket.close", "code": 1003})

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ownward.gateway.errors import BodyTooLarge, BodyTooLate, TooManyInFlight
-from ownward.gateway.listening.call import CALL, Call
 
 if TYPE_CHECKING:
-    from ownward.gateway.asgi import Receive, Scope, Send
+    from ownward.gateway.asgi import Receive
+    from ownward.gateway.listening.carried import AnyCall
     from ownward.gateway.settings import GatewaySettings
     from ownward.upstreams import Response
 
@@ -53,37 +53,17 @@ async def receive_body(
 
 
 class Client:
-    """One client while one request of it is served; `is_gone` once it left."""
+    """One client while one request of it is served."""
 
-    __slots__ = (
-        "_call",
-        "_is_over",
-        "_led",
-        "_paused_since_s",
-        "_receive",
-        "_send",
-        "_settings",
-        "_task",
-        "_unread_bytes",
-        "_watch",
-        "is_gone",
-        "must_close",
-    )
+    __slots__ = ("_call", "_led", "_paused_since_s", "_settings", "_unread_bytes")
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, settings: GatewaySettings) -> None:
+    def __init__(self, call: AnyCall, settings: GatewaySettings) -> None:
         """Begin; nothing is read yet."""
-        self._receive = receive
-        self._send = send
+        self._call = call
         self._settings = settings
-        self._call: Call | None = scope.get("extensions", {}).get(CALL)
-        self._task: asyncio.Task[Any] | None = None
-        self._watch: asyncio.Future[Any] | None = None
-        self._is_over = False
         self._led: Response | None = None
         self._paused_since_s: float | None = None
         self._unread_bytes = 0
-        self.is_gone = False
-        self.must_close = False
 
     # Its request.
 
@@ -95,9 +75,9 @@ class Client:
         limit = self._settings.max_body_bytes
         stated = headers.get(b"content-length")
         if stated is not None and int(stated) > limit:
-            self.must_close = True
+            self.close_after_answer()
             raise BodyTooLarge(limit_bytes=limit)
-        whole = None if self._call is None else self._call.take_body()
+        whole = self._call.take_body()
         if whole is not None and len(whole) > limit:
             raise BodyTooLarge(limit_bytes=limit)
         return whole
@@ -110,49 +90,50 @@ class Client:
         settings = self._settings
         try:
             return await receive_body(
-                self._receive, most_bytes=settings.max_body_bytes, most_s=settings.body_timeout_s, on_bytes=on_bytes
+                self._call.receive,
+                most_bytes=settings.max_body_bytes,
+                most_s=settings.body_timeout_s,
+                on_bytes=on_bytes,
             )
         except (BodyTooLarge, BodyTooLate, TooManyInFlight):
-            self.must_close = True
+            self.close_after_answer()
             raise
 
+    def close_after_answer(self) -> None:
+        """Take no further request on its connection."""
+        self._call.keeps_alive = False
+
     # Its presence.
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it left before it had its answer."""
+        return self._call.is_gone
 
     def watch(self) -> None:
         """Have the request's task cancelled when the client leaves.
 
         Raises: ClientGone, if it has left already.
         """
-        call = self._call
-        self._task = asyncio.current_task() if call is None else call.task
-        if call is None:
-            self._watch = asyncio.ensure_future(self._receive())
-            self._watch.add_done_callback(self._on_gone)
-            return
-        if call.is_gone:
+        if self._call.is_gone:
             raise ClientGone
-        call.on_gone = self._on_gone
+        self._call.on_gone = self._on_gone
 
     def let_go(self) -> None:
         """Stop watching: its request is over."""
-        self._is_over = True
         self._led = None
-        if self._call is not None:
-            self._call.on_gone = None
-        if self._watch is not None:
-            self._watch.cancel()
+        self._call.on_gone = None
 
-    def _on_gone(self, _: object = None) -> None:
-        if not self._is_over and self._task is not None:
-            self.is_gone = True
-            if self._led is not None:
-                self._led.hold_up()  # at once: what still comes would keep the event loop from ending the call
-            self._task.cancel("the client left")
+    def _on_gone(self) -> None:
+        if self._led is not None:
+            self._led.hold_up()  # at once: what still comes would keep the event loop from ending the call
+        if self._call.task is not None:
+            self._call.task.cancel("the client left")
 
     def cut_if_stalled(self, now_s: float, most_s: float) -> None:
         """Cut its connection if bytes wait for it of which it has read none for longer than `most_s`."""
         call = self._call
-        if call is None or not call.is_write_paused:
+        if not call.is_write_paused:
             self._paused_since_s = None
             return
         unread_before, self._unread_bytes = self._unread_bytes, call.unread_bytes
@@ -166,32 +147,20 @@ class Client:
     async def answer(self, status: int, headers: Headers, body: bytes) -> None:
         """Send a whole answer; its length and what ends the connection are added to `headers`."""
         call = self._call
-        if call is not None and not call.has_begun:
-            if self.must_close:
-                call.keeps_alive = False
-            call.answer(status, b"%b\r\n" % b"\r\n".join(map(b": ".join, headers)), body)
-            if call.is_write_paused:
-                await call.drained()
-            return
-        headers.insert(1, (b"content-length", b"%d" % len(body)))
-        if self.must_close:
-            headers.append((b"connection", b"close"))
-        await self.begin(status, headers)
-        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+        call.answer(status, headers, body)
+        if call.is_write_paused:
+            await call.drained()
 
     async def begin(self, status: int, headers: Headers) -> None:
         """Send the head of a stream."""
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        self._call.begin(status, headers)
 
     async def write(self, data: bytes) -> None:
         """Send a piece of a stream; wait while the client does not read."""
         call = self._call
-        if call is not None:
-            call.write(data)
-            if call.is_write_paused:
-                await call.drained()
-            return
-        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        call.write(data)
+        if call.is_write_paused:
+            await call.drained()
 
     def lead(self, response: Response) -> Callable[[bytes], None] | None:
         """Return how pieces of `response` go to the client at once; None where that takes a task.
@@ -199,7 +168,7 @@ class Client:
         While the client does not read, the upstream's connection is not read either.
         """
         call = self._call
-        if call is None:
+        if not call.can_lead:
             return None
 
         def on_flow() -> None:
@@ -216,8 +185,5 @@ class Client:
 
     async def end(self, data: bytes) -> None:
         """Send the last piece of a stream."""
-        if self._call is not None:
-            self._call.on_flow = None
-            self._call.end(data)
-            return
-        await self._send({"type": "http.response.body", "body": data, "more_body": False})
+        self._call.on_flow = None
+        self._call.end(data)

@@ -35,8 +35,9 @@ from ownward.ledger import Outcome, OutcomeSource
 from ownward.upstreams import UNREADABLE
 
 if TYPE_CHECKING:
-    from ownward.gateway.asgi import Receive, Scope, Send
+    from ownward.gateway.asgi import Receive
     from ownward.gateway.commons import Commons
+    from ownward.gateway.listening.carried import AnyCall
     from ownward.gateway.placing.choosing import KeyScope
     from ownward.ledger import TaskRow
 
@@ -70,8 +71,9 @@ class _StatedOutcome(msgspec.Struct, forbid_unknown_fields=True):
     comment: str = ""
 
 
-async def answer(gateway: Commons, scope: Scope, receive: Receive, send: Send) -> None:
+async def answer(gateway: Commons, call: AnyCall) -> None:
     """Answer a request that is not for inference."""
+    scope = call.scope
     headers: Mapping[bytes, bytes] = dict(scope["headers"])
     dialect: Dialect = "anthropic" if b"anthropic-version" in headers else "openai"
     demands_keys = gateway.keys is not None
@@ -79,23 +81,24 @@ async def answer(gateway: Commons, scope: Scope, receive: Receive, send: Send) -
         methods = _methods_of(scope["path"])
         preflight = answer_preflight(headers, methods=methods, demands_keys=demands_keys)
         if preflight is not None:
-            await send({"type": "http.response.start", "status": 204, "headers": preflight})
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            call.begin(204, preflight)
+            call.end()
             return
     extra = readable_by_page(headers, demands_keys=demands_keys)
     try:
-        status, content_type, body = await _answer(gateway, scope, headers, receive)
+        status, content_type, body = await _answer(gateway, call, headers)
     except OwnwardError as error:
         status, content_type, body = status_of(error), _JSON, body_of(error, dialect)
         extra += headers_of_error(error)
         if isinstance(error, UnknownPath) and error.allowed_methods:
             extra.append((b"allow", ", ".join(error.allowed_methods).encode()))
-    sent = [(b"content-type", content_type), (b"content-length", b"%d" % len(body)), *extra]
-    await send({"type": "http.response.start", "status": status, "headers": sent})
-    await send({"type": "http.response.body", "body": body, "more_body": False})
+    call.answer(status, [(b"content-type", content_type), *extra], body)
+    if call.is_write_paused:
+        await call.drained()
 
 
-async def _answer(gateway: Commons, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive) -> _Answer:
+async def _answer(gateway: Commons, call: AnyCall, headers: Mapping[bytes, bytes]) -> _Answer:
+    scope = call.scope
     method, path = scope["method"], scope["path"]
     allowed = _methods_of(path)
     if method not in allowed:
@@ -129,7 +132,7 @@ async def _answer(gateway: Commons, scope: Scope, headers: Mapping[bytes, bytes]
         return 200, _JSON, await kept_pages.answer(gateway, method, path, scope.get("query_string", b""), key)
     if path.startswith(_MODELS):
         return _answer_models(gateway, path, headers, key)
-    return await _record_outcome(gateway, path, receive, key)
+    return await _record_outcome(gateway, path, call.receive, key)
 
 
 def _methods_of(path: str) -> tuple[str, ...]:

@@ -38,8 +38,8 @@ from ownward.gateway.watching.metrics import CallEnd
 from ownward.ledger import LimitState
 
 if TYPE_CHECKING:
-    from ownward.gateway.asgi import Receive, Scope, Send
     from ownward.gateway.commons import Commons
+    from ownward.gateway.listening.carried import AnyCall
     from ownward.upstreams import Response
 
 _LOG = logging.getLogger("ownward.gateway")
@@ -71,10 +71,10 @@ class Exchange(Question):
         "target",
     )
 
-    def __init__(self, gateway: Commons, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, gateway: Commons, endpoint: Endpoint, call: AnyCall) -> None:
         """Begin; nothing is read yet."""
-        super().__init__(gateway, endpoint, scope)
-        self.client = Client(scope, receive, send, gateway.settings)
+        super().__init__(gateway, endpoint, call.scope)
+        self.client = Client(call, gateway.settings)
         self.attempts = 0
         self.status = 0
         self.call_note: str | None = None
@@ -297,7 +297,7 @@ class Exchange(Question):
         if self.has_begun:
             await self.end_broken(error)
         else:
-            self.client.must_close = True
+            self.client.close_after_answer()
             await self.answer_error(error)
 
     def _record_refusal(self, error: OwnwardError, status: int) -> None:

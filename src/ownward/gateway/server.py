@@ -113,7 +113,7 @@ class GatewayServer:
         if self._socket is None:
             self._socket = bind(self.settings.host, self.settings.port)
         await self.gateway.start()
-        self._listener = Listener(self.gateway, limits=self.settings, clock=self.gateway.clock)
+        self._listener = Listener(self.gateway.answer, limits=self.settings, clock=self.gateway.clock)
         await self._listener.start(self._socket, tls=None if tls is None else tls.context)
         ready_file.write(base_url=self.base_url, tiers=list(self.gateway.table.plan.tiers))
         _LOG.info("accepting requests at %s", self.base_url)

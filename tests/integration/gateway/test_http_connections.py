@@ -16,13 +16,14 @@ import pytest
 
 from leftovers import none_alive, resting_collector
 from ownward.core import SystemClock
-from ownward.gateway.listening.call import CALL
+from ownward.gateway.listening.call import Call
 from ownward.gateway.listening.connection import HttpConnection
 from ownward.gateway.listening.listener import Listener
 from ownward.gateway.listening.port import bind
 from ownward.gateway.settings import GatewaySettings
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
+Answer = Callable[[Call], Awaitable[None]]
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:
@@ -40,9 +41,16 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
+def carried(app: App) -> Answer:
+    """Return how an ASGI application answers a call: by its messages."""
+    return lambda call: app(call.scope, call.receive, call.send)
+
+
 @contextlib.asynccontextmanager
-async def listening(app: App = echo, **limits: Any) -> AsyncIterator[tuple[Listener, int]]:
-    listener = Listener(app, limits=GatewaySettings(port=0, **limits), clock=SystemClock())
+async def listening(
+    app: App = echo, *, answer: Answer | None = None, **limits: Any
+) -> AsyncIterator[tuple[Listener, int]]:
+    listener = Listener(answer or carried(app), limits=GatewaySettings(port=0, **limits), clock=SystemClock())
     bound = bind("127.0.0.1", 0)
     await listener.start(bound)
     try:
@@ -537,16 +545,15 @@ def test_the_application_hears_at_once_that_the_client_left() -> None:
         left_s: list[float] = []
         began = asyncio.Event()
 
-        async def app(scope: Any, receive: Any, send: Any) -> None:
-            call = scope["extensions"][CALL]
+        async def answer(call: Call) -> None:
             call.on_gone = lambda: left_s.append(loop.time())
             began.set()
-            await receive()
-            assert (await receive())["type"] == "http.disconnect"
-            await send({"type": "http.response.start", "status": 200, "headers": []})  # goes nowhere
-            await send({"type": "http.response.body"})
+            await call.receive()
+            assert (await call.receive())["type"] == "http.disconnect"
+            await call.send({"type": "http.response.start", "status": 200, "headers": []})  # goes nowhere
+            await call.send({"type": "http.response.body"})
 
-        async with listening(app) as (listener, port):
+        async with listening(answer=answer) as (listener, port):
             _, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(GET)
             await began.wait()
@@ -640,7 +647,7 @@ def test_a_drain_lets_a_request_end_and_closes_what_is_idle() -> None:
             await asyncio.sleep(0.1)
             await echo(scope, receive, send)
 
-        listener = Listener(app, limits=GatewaySettings(port=0), clock=SystemClock())
+        listener = Listener(carried(app), limits=GatewaySettings(port=0), clock=SystemClock())
         bound = bind("127.0.0.1", 0)
         await listener.start(bound)
         port = bound.getsockname()[1]

@@ -1,24 +1,21 @@
-"""One request on a connection and the answer to it: ASGI's `receive` and `send`, and a shorter way that does the same.
+"""One request on a connection and the answer to it, which goes out with one write where it is whole.
 
-An application that finds the call in its scope may answer with one write and without a dict for each message.
+`receive` and `send` do the same by the messages of ASGI, for applications that know no other words.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Final
+
+from ownward.gateway.asgi import Message, Scope
 
 if TYPE_CHECKING:
     from ownward.gateway.listening.connection import HttpConnection
 
-CALL = "ownward.call"
-"""The key in `scope["extensions"]` under which the application finds the call."""
-
 Headers = Iterable[tuple[bytes, bytes]]
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
 
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 STATUS_LINES = {code: f"HTTP/1.1 {code} {_PHRASES.get(code, '')}\r\n".encode() for code in range(200, 1000)}
@@ -39,6 +36,9 @@ class Call:
     `on_gone` is called once if the client leaves before the answer is whole, `on_flow` whenever `is_write_paused`
     has changed: bytes pile up for a client that does not read, or have left.
     """
+
+    can_lead: Final = True
+    """Whether what is written goes to the client at once, without a task that sends it."""
 
     __slots__ = (
         "_body",
@@ -73,7 +73,6 @@ class Call:
         """Begin when the head is there; the body follows, where it is not there as well."""
         self._connection = connection
         self.scope = scope
-        scope["extensions"] = {CALL: self}
         self.keeps_alive = keeps_alive
         self._expects_continue = expects_continue
         self._body: list[bytes] = [] if whole_body is None else [whole_body]
@@ -174,11 +173,17 @@ class Call:
         """Return when the client has read most of what waits for it, or has left."""
         await self._connection.drained()
 
-    def answer(self, status: int, lines: bytes, body: bytes) -> None:
-        r"""Send a whole answer with one write; `lines` are its headers but for the length, each with its `\r\n`."""
+    def answer(self, status: int, headers: Headers, body: bytes) -> None:
+        """Send a whole answer with one write; its length is added to `headers`, of which there is at least one.
+
+        Raises: BadAnswer, if an answer was begun.
+        """
         if self.is_gone:
             return
-        head = b"%b%bcontent-length: %d\r\n%b\r\n" % (STATUS_LINES[status], lines, len(body), self._closing_lines())
+        if self._status is not None:
+            raise BadAnswer("an answer was begun twice")
+        lines = b"\r\n".join(map(b": ".join, headers))
+        head = b"%b%b\r\ncontent-length: %d\r\n%b\r\n" % (STATUS_LINES[status], lines, len(body), self._closing_lines())
         self._status = status
         self._connection.write(head if self._is_bodiless else head + body)
         self._finish()
@@ -271,7 +276,7 @@ class Call:
         if self._status is None:
             self.keeps_alive = False
             body = b'{"error": {"message": "the gateway failed", "type": "server_error", "code": null}}'
-            self.answer(500, b"content-type: application/json\r\n", body)
+            self.answer(500, [(b"content-type", b"application/json")], body)
         else:
             self.is_over = True
             self._connection.abort()
@@ -315,7 +320,6 @@ class Call:
 
     def forget(self) -> None:
         """Let go of what refers back to this call, so that it is freed at once and not by the collector."""
-        self.scope.clear()
         self.on_gone = self.on_flow = self.task = None
 
     def leave(self) -> None:

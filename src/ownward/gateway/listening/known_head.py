@@ -64,4 +64,4 @@ class KnownHead:
             return
         self._before, self._after = data[: length.start(1)], data[length.end(1) : ends]
         self._headers, self._length_at = headers.copy(), names.index(b"content-length")
-        self._scope = {key: value for key, value in scope.items() if key not in {"extensions", "headers"}}
+        self._scope = {key: value for key, value in scope.items() if key != "headers"}

@@ -8,7 +8,6 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
-from typing import Any
 
 from ownward.core import Clock
 from ownward.gateway.listening.call import Call
@@ -22,15 +21,13 @@ _SETTLE_S = 5.0
 _LOOKS_PER_TIMEOUT = 8
 _LONGEST_TICK_S = 1.0
 
-Application = Callable[[Any, Any, Any], Awaitable[None]]
-
 
 class Listener:
-    """Serves an ASGI application on one socket."""
+    """Accepts requests on one socket, each of which `answer` returns the answering of."""
 
-    def __init__(self, application: Application, *, limits: GatewaySettings, clock: Clock) -> None:
-        """Keep what to serve; nothing listens yet."""
-        self._application = application
+    def __init__(self, answer: Callable[[Call], Awaitable[None]], *, limits: GatewaySettings, clock: Clock) -> None:
+        """Keep who answers; nothing listens yet."""
+        self._answer = answer
         self.limits = limits
         self._clock = clock
         self.connections: set[HttpConnection] = set()
@@ -95,7 +92,7 @@ class Listener:
 
     async def _run(self, call: Call) -> None:
         try:
-            await self._application(call.scope, call.receive, call.send)
+            await self._answer(call)
         except asyncio.CancelledError:
             call.fail()
             raise
