@@ -104,7 +104,7 @@ async def measure(call: Call, *, count: int, at_once: int) -> float:
 
 async def run_door(origin: str, count: int) -> dict[str, float]:
     from ownward.policy import LOCAL_ONLY, Place, issue_permit
-    from ownward.upstreams import Door, UsageTap
+    from ownward.upstreams import Door, StreamTap
 
     headers = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
     here = Place(is_local=True)
@@ -118,7 +118,7 @@ async def run_door(origin: str, count: int) -> dict[str, float]:
         async def stream(*, tapped: bool) -> None:
             permit = issue_permit(label=LOCAL_ONLY, place=here, upstream="u", origin=origin, body=BODY)
             response = await door.send(permit, method="POST", target="/stream", headers=headers, body=BODY)
-            tap = UsageTap("openai", True)  # noqa: FBT003
+            tap = StreamTap()
             async for piece in response.chunks():
                 if tapped:
                     tap.feed(piece)

@@ -234,7 +234,7 @@ MUTANTS = (
     # What stays behind.
     Mutant(name="upstreams' words are kept in the ledger", file="gateway/calling/relaying.py",
            old='began its stream with an error", allowed=', new='began its stream with an error: {tap.error}", allowed='),
-    Mutant(name="any text is an answer's id", file="upstreams/usage.py",
+    Mutant(name="any text is an answer's id", file="upstreams/_told.py",
            old="_ID.fullmatch(value) is not None else None", new="value else None"),
     Mutant(name="bodies are kept that nobody asked to keep", file="gateway/keeping/bodies.py",
            old="    capture = None if choice.declared is None else choice.declared.capture\n",

@@ -12,13 +12,14 @@ from ownward.upstreams.gathering import Gathering
 from ownward.upstreams.http1 import Http1Transport
 from ownward.upstreams.response import Response
 from ownward.upstreams.splicing import Endpoint, Spliced, splice
+from ownward.upstreams.tap import StreamTap
 from ownward.upstreams.terms import ADDED as ADDED_EXTRAS
 from ownward.upstreams.terms import NO_TERMS, NOTHING_ASKED, READ_ONCE, SUMMARIES, AskedTerms, Terms, terms_asked
 from ownward.upstreams.terms import TAKEN_OFF as TAKEN_OFF_EXTRAS
 from ownward.upstreams.timeouts import DoorLimits, Timeouts
 from ownward.upstreams.transport import Transport
-from ownward.upstreams.usage import UsageTap
 from ownward.upstreams.ways import DIRECT, Proxy, Way
+from ownward.upstreams.whole import WholeAnswer
 
 __all__ = [
     "ADDED_EXTRAS",
@@ -40,11 +41,12 @@ __all__ = [
     "Response",
     "Spliced",
     "Stencil",
+    "StreamTap",
     "Terms",
     "Timeouts",
     "Transport",
-    "UsageTap",
     "Way",
+    "WholeAnswer",
     "input_tokens_upper_bound",
     "make_transport",
     "output_tokens_upper_bound",

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ownward.pricing import Usage
-from ownward.upstreams import UsageTap
+from ownward.upstreams import StreamTap, WholeAnswer
 
 RECORDED = Path(__file__).with_name("recorded")
 COLD = Usage(input_tokens=33, output_tokens=6)
@@ -33,7 +33,7 @@ SHORT = Usage(input_tokens=1, output_tokens=4)
 def test_a_recorded_stream_is_read_to_the_token_and_passed_to_the_byte(name, dialect, expected, piece_bytes):
     data = (RECORDED / f"{name}.txt").read_bytes()
     pieces = [data[at : at + piece_bytes] for at in range(0, len(data), piece_bytes)]
-    tap = UsageTap(dialect, True)
+    tap = StreamTap(dialect)
     assert b"".join(tap.feed(piece) for piece in pieces) + tap.finish() == data
     assert (tap.usage, tap.finish_reason, tap.content_events) == expected
     assert tap.is_complete
@@ -51,8 +51,7 @@ def test_a_recorded_stream_is_read_to_the_token_and_passed_to_the_byte(name, dia
     ],
 )
 def test_a_recorded_body_is_read_to_the_token(name, dialect, usage, reason):
-    tap = UsageTap(dialect, False)
-    tap.read_whole((RECORDED / f"{name}.txt").read_bytes())
+    tap = WholeAnswer(dialect, (RECORDED / f"{name}.txt").read_bytes())
     assert (tap.usage, tap.finish_reason) == (usage, reason)
     assert tap.is_complete
     assert tap.has_content
@@ -61,7 +60,7 @@ def test_a_recorded_body_is_read_to_the_token(name, dialect, usage, reason):
 @pytest.mark.parametrize(("name", "is_taken_out"), [("chat-stream", True), ("completions-stream", False)])
 def test_the_usage_event_is_taken_out_and_every_other_event_stays(name, is_taken_out):
     data = (RECORDED / f"{name}.txt").read_bytes()
-    tap = UsageTap("openai", True, strip_usage=True)
+    tap = StreamTap("openai", strip_usage=True)
     passed = tap.feed(data) + tap.finish()
     events = data.split(b"\n\n")
     kept = [event for event in events if b'"choices":[]' not in event]
@@ -70,8 +69,7 @@ def test_the_usage_event_is_taken_out_and_every_other_event_stays(name, is_taken
 
 
 def test_a_recorded_error_is_no_answer():
-    tap = UsageTap("openai", False)
-    tap.read_whole((RECORDED / "error-too-long.txt").read_bytes())
+    tap = WholeAnswer("openai", (RECORDED / "error-too-long.txt").read_bytes())
     assert "exceeds the available context size" in (tap.error or "")
     assert tap.usage is None
     assert not tap.is_complete

@@ -16,9 +16,9 @@ from ownward.gateway.calling.relaying import Relay
 from ownward.gateway.exchange import Exchange
 from ownward.gateway.listening.call import Call
 from ownward.plan import Hedge, Strategy
-from ownward.upstreams import Response, UsageTap
+from ownward.upstreams import Response, StreamTap, WholeAnswer
 
-OF_A_REQUEST = (Exchange, Failover, Attempt, Race, Relay, RefusedCall, Response, UsageTap, Call)
+OF_A_REQUEST = (Exchange, Failover, Attempt, Race, Relay, RefusedCall, Response, StreamTap, WholeAnswer, Call)
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\n"
 STREAM = HEAD % b"text/event-stream"
 BEGUN = b'data: {"id": "x", "choices": [{"index": 0, "delta": {"content": "hello"}, "finish_reason": null}]}\n\n'

@@ -9,7 +9,7 @@ from unittest.mock import patch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ownward.upstreams import Stencil, UsageTap
+from ownward.upstreams import Stencil, StreamTap
 from ownward.upstreams.translation import UntranslatableAnswer, translate
 
 PAIRS = [
@@ -185,15 +185,15 @@ def never(_self: Stencil, _event: bytes) -> None:
     """Recognise nothing."""
 
 
-def state_of(tap: UsageTap) -> tuple[Any, ...]:
+def state_of(tap: StreamTap) -> tuple[Any, ...]:
     return (
-        tap.usage, tap.usage_so_far, tap.content_events, tap.error, tap.finish_reason,
+        tap.usage, tap.content_events, tap.error, tap.finish_reason,
         tap.has_content, tap.is_complete, tap.is_garbled, tap.upstream_request_id,
     )  # fmt: skip
 
 
 def tapped(events: list[bytes], dialect: Any, *, strips: bool) -> list[Any]:
-    tap = UsageTap(dialect, strip_usage=strips)
+    tap = StreamTap(dialect, strip_usage=strips)
     found: list[Any] = [(tap.feed(event), state_of(tap)) for event in events]
     return [*found, tap.finish(), state_of(tap)]
 

@@ -8,7 +8,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ownward.upstreams import UsageTap
+from ownward.upstreams import StreamTap, WholeAnswer
 
 counts = st.fixed_dictionaries(
     {"prompt_tokens": st.integers(0, 99), "completion_tokens": st.integers(0, 99)},
@@ -57,10 +57,9 @@ def streams(draw: st.DrawFn) -> tuple[str, list[bytes]]:
     return dialect, events
 
 
-def read(tap: UsageTap) -> tuple[object, ...]:
+def read(tap: StreamTap) -> tuple[object, ...]:
     return (
         tap.usage,
-        tap.usage_so_far,
         tap.is_complete,
         tap.has_content,
         tap.content_events,
@@ -85,9 +84,9 @@ cuts = st.lists(st.integers(0, 10_000), max_size=12) | st.integers(1, 4).map(lam
 def test_any_cut_of_a_stream_reads_alike_and_passes_the_same_bytes(stream, places, strip):
     dialect, events = stream
     data = b"".join(events)
-    whole = UsageTap(dialect, True, strip_usage=strip)
+    whole = StreamTap(dialect, strip_usage=strip)
     passed_whole = whole.feed(data) + whole.finish()
-    pieces = UsageTap(dialect, True, strip_usage=strip)
+    pieces = StreamTap(dialect, strip_usage=strip)
     passed = b"".join(pieces.feed(piece) for piece in cut(data, places)) + pieces.finish()
     assert read(pieces) == read(whole)
     assert passed == passed_whole
@@ -98,7 +97,7 @@ def test_any_cut_of_a_stream_reads_alike_and_passes_the_same_bytes(stream, place
 @given(streams())
 def test_stripping_takes_out_whole_events_and_only_those_that_are_usage_alone(stream):
     dialect, events = stream
-    tap = UsageTap(dialect, True, strip_usage=True)
+    tap = StreamTap(dialect, strip_usage=True)
     passed = tap.feed(b"".join(events)) + tap.finish()
 
     def is_usage_alone(event: bytes) -> bool:
@@ -110,11 +109,10 @@ def test_stripping_takes_out_whole_events_and_only_those_that_are_usage_alone(st
 
 @given(st.lists(st.binary(max_size=40), max_size=8), st.sampled_from(["openai", "anthropic"]), st.booleans())
 def test_garbage_is_passed_on_and_never_read_as_usage(pieces, dialect, strip):
-    tap = UsageTap(dialect, True, strip_usage=strip)
+    tap = StreamTap(dialect, strip_usage=strip)
     passed = b"".join(tap.feed(piece) for piece in pieces) + tap.finish()
     assert passed == b"".join(pieces)
-    whole = UsageTap(dialect, False)
-    whole.read_whole(b"".join(pieces))
+    whole = WholeAnswer(dialect, b"".join(pieces))
     assert tap.usage is whole.usage is None
 
 
@@ -137,9 +135,8 @@ json_values = st.recursive(
 @given(json_values, st.sampled_from(["openai", "anthropic"]))
 def test_any_json_at_all_is_survived(value, dialect):
     text = json.dumps(value).encode()
-    tap, whole = UsageTap(dialect, True), UsageTap(dialect, False)
+    tap = StreamTap(dialect)
     tap.feed(b"data: " + text + b"\n\n")
     tap.finish()
-    whole.read_whole(text)
-    for each in (tap, whole):
+    for each in (tap, WholeAnswer(dialect, text)):
         assert each.usage is None or each.usage.input_tokens >= 0

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ownward.upstreams import UsageTap
+from ownward.upstreams import WholeAnswer
 from ownward.upstreams.translation import Untranslatable, translate
 
 WRITTEN = Path(__file__).parents[2] / "contract/translation/written"
@@ -226,8 +226,7 @@ def test_a_total_that_nothing_explains_is_no_charge(model):
 
 def output_tokens_of(body):
     """Return what the tap counts, and the translation tells, which are one number."""
-    tap = UsageTap("openai", is_stream=False)
-    tap.read_whole(json.dumps(body).encode())
+    tap = WholeAnswer("openai", json.dumps(body).encode())
     assert tap.usage is not None
     answer = json.loads(asked("messages").answer(json.dumps(body).encode(), now_s=1))
     assert answer["usage"]["output_tokens"] == tap.usage.output_tokens

@@ -7,7 +7,8 @@ from unittest.mock import patch
 
 import pytest
 
-from ownward.upstreams import Stencil, UsageTap, usage
+from ownward.upstreams import Stencil, StreamTap
+from ownward.upstreams._pieces import parse_piece
 from ownward.upstreams.translation import translate
 
 
@@ -33,8 +34,9 @@ def said(event: bytes) -> str:
 def decoded(monkeypatch, tap, *events):
     """Return how many of the events a tap decodes."""
     seen = []
-    parse = usage.parse_piece
-    monkeypatch.setattr(usage, "parse_piece", lambda payload: seen.append(payload) or parse(payload))
+    monkeypatch.setattr(
+        "ownward.upstreams.tap.parse_piece", lambda payload: seen.append(payload) or parse_piece(payload)
+    )
     for event in events:
         assert tap.feed(event) == event
     return sum(b"ownward: " not in payload for payload in seen)
@@ -52,7 +54,7 @@ def decoded(monkeypatch, tap, *events):
     ],
 )
 def test_a_tap_decodes_only_the_first_of_events_that_are_alike(monkeypatch, events):
-    tap = UsageTap("anthropic" if b"text_delta" in events[0] else "openai")
+    tap = StreamTap("anthropic" if b"text_delta" in events[0] else "openai")
     assert decoded(monkeypatch, tap, *events) == 1
     assert tap.content_events == b"".join(events).count(b"data: ")
 
@@ -75,7 +77,7 @@ def test_events_of_responses_are_alike_whatever_their_number(monkeypatch, at_end
         response(said, number, at_end=at_end, **more)
         for said, number, more in zip(words, numbers, padding, strict=True)
     ]
-    tap = UsageTap()
+    tap = StreamTap()
     assert decoded(monkeypatch, tap, *events) == 1
     assert tap.content_events == len(numbers)
 
@@ -108,7 +110,7 @@ def call(arguments, index=0, **more):
 
 
 def test_arguments_of_a_call_are_decoded_once(monkeypatch):
-    tap = UsageTap()
+    tap = StreamTap()
     assert decoded(monkeypatch, tap, *[call(piece) for piece in ('{"a"', ': "', "x", "\\", '"}')]) == 1
     assert tap.content_events == 5
 
@@ -167,7 +169,7 @@ def test_blanks_inside_words_are_no_padding():
 
 
 def test_words_that_stand_elsewhere_too_are_not_taken_for_the_event_s():
-    tap = UsageTap()
+    tap = StreamTap()
     escaped = data({"note": "a", "choices": [{"index": 0, "delta": {"content": "WORDS"}}]}).replace(
         b"WORDS", b"\\u0061"
     )

@@ -206,9 +206,9 @@ class Attempt:
             raise
         except asyncio.CancelledError:
             gateway.learn_nothing(target.key)
-            if not entry.is_settled and entry.tap is not None and entry.tap.is_complete:
+            if not entry.is_settled and entry.told is not None and entry.told.is_complete:
                 # Clients leave at `[DONE]`, before the upstream's connection ends: nothing is in doubt then.
-                entry.settle_by_tap(entry.status)
+                entry.settle_by_answer(entry.status)
             if not entry.is_settled:
                 who = "the client left" if self.exchange.client.is_gone else "the gateway stopped"
                 who = "it was cancelled" if entry.is_beaten else who
@@ -274,7 +274,7 @@ class Attempt:
 
     def _describe_break(self, error: UpstreamError) -> BrokenStream:
         entry = self.entry
-        events = 0 if entry.tap is None else entry.tap.content_events
+        events = 0 if entry.told is None else entry.told.content_events
         return BrokenStream(
             f"the stream of upstream {self.target.name!r} broke after {events} events and {entry.passed_bytes} bytes:"
             f" {error.message}",

@@ -20,7 +20,8 @@ from ownward.upstreams import (
     NOTHING_ASKED,
     READ_ONCE,
     Spliced,
-    UsageTap,
+    StreamTap,
+    WholeAnswer,
     input_tokens_upper_bound,
     output_tokens_upper_bound,
     terms_asked,
@@ -42,8 +43,8 @@ _MOST_PICOUSD = 10**6 * PICOUSD_PER_USD
 class LedgerEntry:
     """What the ledger is told of one call, and what was seen of its answer so far.
 
-    `tap`, `status`, `ttft_s` and `passed_bytes` are noted by whoever relays the answer. Once it is settled, `usage` and
-    `charge_picousd` say for what, if that is known.
+    `told` (by the answer itself), `status`, `ttft_s` and `passed_bytes` are noted by whoever relays it. Once it is
+    settled, `usage` and `charge_picousd` say for what, if that is known.
     """
 
     __slots__ = (
@@ -63,7 +64,7 @@ class LedgerEntry:
         "passed_bytes",
         "sent_s",
         "status",
-        "tap",
+        "told",
         "ttft_s",
         "usage",
     )
@@ -84,7 +85,7 @@ class LedgerEntry:
         self.note: str | None = None
         self.sent_s = 0.0
         self.status: int | None = None
-        self.tap: UsageTap | None = None
+        self.told: StreamTap | WholeAnswer | None = None
         self.ttft_s: float | None = None
         self.passed_bytes = 0
         self.usage: Usage | None = None
@@ -212,17 +213,17 @@ class LedgerEntry:
 
     def progress(self) -> str:
         """Return how far the answer had come."""
-        events = 0 if self.tap is None else self.tap.content_events
+        events = 0 if self.told is None else self.told.content_events
         return f"{events} content events, {self.passed_bytes} bytes passed on"
 
-    def settle_by_tap(self, status: int | None) -> None:
+    def settle_by_answer(self, status: int | None) -> None:
         """Settle by what the answer states of its usage; without that the charge stays open."""
-        tap, target = self.tap, self._target
-        assert tap is not None
+        told, target = self.told, self._target
+        assert told is not None
         if self._endpoint.is_free:
             usage: Usage | None = _NO_USAGE
         else:
-            usage = tap.usage
+            usage = told.usage
         if usage is None:
             self.settle_unsettled("the answer is complete and states no usage", status=status)
             return
@@ -231,10 +232,10 @@ class LedgerEntry:
         if self._endpoint.is_free:
             charge = low = high = 0
         elif target.bound is not None:
-            told = tap.terms if target.tier.kind == "rented" else NO_TERMS
+            terms = told.terms if target.tier.kind == "rented" else NO_TERMS
             assert self._intent is not None
             day = self._intent.started_at.date()
-            charge, low, high, why = target.bound.bracket_picousd(usage, self._asked, told, day=day)
+            charge, low, high, why = target.bound.bracket_picousd(usage, self._asked, terms, day=day)
             if max(charge or 0, low or 0, high or 0) > _MOST_PICOUSD:
                 self.settle_unsettled("the answer states more tokens than a call can have", status=status)
                 return
@@ -254,9 +255,9 @@ class LedgerEntry:
         """Settle a call that the upstream certainly did not charge."""
         self._settle("failed", charge=(0, 0, 0), status=status, error=error)
 
-    def _id_of(self, tap: UsageTap) -> str | None:
+    def _id_of(self, told: StreamTap | WholeAnswer) -> str | None:
         """Return the upstream's own id of the call, unless it holds the key that the upstream is shown."""
-        stated = tap.upstream_request_id
+        stated = told.upstream_request_id
         is_safe = stated is None or self._target.shown_key is None or self._target.shown_key.decode() not in stated
         return stated if is_safe else None
 
@@ -271,7 +272,7 @@ class LedgerEntry:
     ) -> None:
         assert not self.is_settled, "an intent is settled once"
         self.is_settled = True
-        gateway, tap = self._gateway, self.tap
+        gateway, told = self._gateway, self.told
         if self.note is not None:
             error = self.note if error is None else f"{self.note}; {error}"
         now_s = gateway.clock.monotonic_s()
@@ -289,7 +290,7 @@ class LedgerEntry:
                     charge_picousd=charge[0],
                     charge_low_picousd=charge[1],
                     charge_high_picousd=charge[2],
-                    upstream_request_id=None if tap is None else self._id_of(tap),
+                    upstream_request_id=None if told is None else self._id_of(told),
                     ttft_s=self.ttft_s,
                     latency_s=now_s - self.sent_s if self.sent_s else None,
                     status=status,

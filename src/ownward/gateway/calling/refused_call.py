@@ -19,7 +19,7 @@ from ownward.gateway.calling.refusals import (
 )
 from ownward.gateway.calling.sink import Refusal, Retry
 from ownward.gateway.errors import UpstreamCredentials, UpstreamUnpaid
-from ownward.upstreams import Response, Spliced, UsageTap
+from ownward.upstreams import Response, Spliced, WholeAnswer
 
 if TYPE_CHECKING:
     from ownward.gateway.calling.attempt import Attempt
@@ -111,10 +111,9 @@ class RefusedCall:
 
     def _settle(self, body: bytes) -> None:
         entry, status = self._attempt.entry, self._status
-        tap = entry.tap = UsageTap(self._attempt.endpoint.dialect, False)  # noqa: FBT003 - as its owner reads it
-        tap.read_whole(body)
-        if tap.usage is not None:
-            entry.settle_by_tap(status)
+        told = entry.told = WholeAnswer(self._attempt.endpoint.dialect, body)
+        if told.usage is not None:
+            entry.settle_by_answer(status)
         elif status in _MAY_HAVE_WORKED:
             entry.settle_unsettled(f"it answered {status}", status=status)
         else:

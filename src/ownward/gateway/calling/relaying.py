@@ -1,7 +1,7 @@
 """An upstream's answer on its way to the client: whole, or as a stream.
 
-Whatever is passed on was read by a tap first, which finds the usage, and by a translation where the dialects differ.
-What an upstream answers in place of an answer is the business of `refused_call`.
+Whatever is passed on was read first, by a tap where it is a stream, for its usage, and by a translation where the
+dialects differ. What an upstream answers in place of an answer is the business of `refused_call`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ownward.gateway.calling.stream_as_whole import stream_as_whole
 from ownward.gateway.calling.whole_as_stream import chat_as_stream
 from ownward.gateway.endpoints import CHAT
 from ownward.gateway.errors import UntranslatedAnswer
-from ownward.upstreams import Response, Spliced, UsageTap
+from ownward.upstreams import Response, Spliced, StreamTap, WholeAnswer
 
 if TYPE_CHECKING:
     from ownward.gateway.calling.attempt import Attempt
@@ -109,33 +109,32 @@ class Relay:
         if of_stream:
             body = stream_as_whole(self._endpoint.path, body)
         entry.ttft_s = gateway.clock.monotonic_s() - entry.sent_s
-        tap = entry.tap = UsageTap(self._endpoint.dialect, False)  # noqa: FBT003 - as its owner reads it
-        tap.read_whole(body)
-        if not tap.is_complete:
+        told = entry.told = WholeAnswer(self._endpoint.dialect, body)
+        if not told.is_complete:
             raise BrokenStream(
                 f"upstream {self._target.name!r} answered {response.status} with {len(body)} bytes that are no answer",
                 # The upstream's own words may quote the request: they go to the client and not into the ledger.
-                allowed=None if tap.error is None else self._quote(tap.error),
+                allowed=None if told.error is None else self._quote(told.error),
                 next_step="It may have charged for them",
             )
-        if crossed is None and (tap.is_choiceless or (tap.has_given_up and not self._is_stream)):
+        if crossed is None and (told.is_choiceless or (told.has_given_up and not self._is_stream)):
             is_told = not self._is_stream  # where nobody else is left
             answer = (response.status, content_type, self._attempt.headers_for_client(), body) if is_told else None
-            self._give_up(tap, answer=answer)
+            self._give_up(told, answer=answer)
         gateway.learn_success(self._target.key)
         if self._is_stream:
-            entry.settle_by_tap(response.status)
+            entry.settle_by_answer(response.status)
             await self._answer_as_stream(body)
             return
         if crossed is not None or self._attempt.exchange.calls:  # the answer tells what all calls used
-            entry.settle_by_tap(response.status)
+            entry.settle_by_answer(response.status)
         if crossed is not None:
             body = self._tell_crossed(crossed.answer, body)
         try:
             await self._sink.answer(response.status, content_type, self._attempt.headers_for_client(), body)
         finally:
             if not entry.is_settled:  # else: afterwards, out of the client's way
-                entry.settle_by_tap(response.status)
+                entry.settle_by_answer(response.status)
 
     async def _answer_as_stream(self, body: bytes) -> None:
         """Tell a whole answer, which is paid for, as the stream that the client waits for; not all upstreams stream.
@@ -171,7 +170,7 @@ class Relay:
     async def _refuse_stream(self) -> None:
         """Read a stream that nobody asked for to its end, settle what it cost, and pass nothing on."""
         entry, response = self._entry, self._response
-        tap = entry.tap = UsageTap(self._endpoint.dialect)
+        tap = entry.told = StreamTap(self._endpoint.dialect)
         left_bytes = self._gateway.settings.max_answer_bytes
         while left_bytes > 0 and (chunk := await response.next_chunk()):
             left_bytes -= len(chunk)
@@ -181,12 +180,12 @@ class Relay:
         if not tap.is_complete:
             raise error
         self._gateway.learn_failure(self._target.key, error)
-        entry.settle_by_tap(response.status)
+        entry.settle_by_answer(response.status)
         raise Retry(error)
 
     async def _relay_stream(self, content_type: bytes, begun: bytes = b"") -> None:
         gateway, entry, response, crossed = self._gateway, self._entry, self._response, self._crossed
-        tap = entry.tap = UsageTap(self._endpoint.dialect, strip_usage=self._spliced.adds_usage)
+        tap = entry.told = StreamTap(self._endpoint.dialect, strip_usage=self._spliced.adds_usage)
         feed = tap.feed
         if crossed is not None:
             crossed.begin_stream(now_s=gateway.clock.now().timestamp())
@@ -226,7 +225,7 @@ class Relay:
             error = UpstreamError(f"upstream {self._target.name!r} {_TOLD_ERROR}")
             gateway.learn_failure(self._target.key, error)
         if tap.is_complete:
-            entry.settle_by_tap(response.status)
+            entry.settle_by_answer(response.status)
         else:  # the error was its last word, as Anthropic's dialect has it
             entry.settle_unsettled(f"it {_TOLD_ERROR}", status=response.status)
         await self._sink.end(rest)
@@ -235,7 +234,7 @@ class Relay:
         """Return what an upstream says for the client alone: it may quote the request, and must not quote our key."""
         return f"It says: {self._target.hide_key(words.encode('utf-8', 'replace')).decode()}"
 
-    def _check_beginning(self, tap: UsageTap) -> None:
+    def _check_beginning(self, tap: StreamTap) -> None:
         """Raise BrokenStream where a stream begins with what is no answer, so that another upstream is asked."""
         name = self._target.name
         if tap.error is not None and not tap.has_content:
@@ -246,7 +245,7 @@ class Relay:
         if (tap.is_complete and tap.is_empty) or (tap.has_given_up and not tap.has_content):
             self._give_up(tap)
 
-    def _find_giving_up(self, tap: UsageTap) -> BrokenStream | None:
+    def _find_giving_up(self, tap: StreamTap) -> BrokenStream | None:
         """Return what to say of a stream that its upstream gives up, where another one can go on with it.
 
         Where none can, the upstream's own words reach the client.
@@ -257,28 +256,28 @@ class Relay:
             return BrokenStream(self._why_none(tap))
         return BrokenStream(f"upstream {self._target.name!r} {_TOLD_ERROR}", allowed=self._quote(tap.error))
 
-    def _why_none(self, tap: UsageTap) -> str:
+    def _why_none(self, told: StreamTap | WholeAnswer) -> str:
         name = self._target.name
-        if tap.has_given_up:
-            return f"upstream {name!r} gave its answer up: {tap.finish_reason}"
-        if tap.is_stream:
+        if told.has_given_up:
+            return f"upstream {name!r} gave its answer up: {told.finish_reason}"
+        if isinstance(told, StreamTap):
             return f"upstream {name!r} ended its stream before it had said anything"
         return f"upstream {name!r} answered without a choice"
 
-    def _give_up(self, tap: UsageTap, *, answer: Refusal | None = None) -> NoReturn:
+    def _give_up(self, told: StreamTap | WholeAnswer, *, answer: Refusal | None = None) -> NoReturn:
         """Have another upstream asked in the place of one whose answer says nothing; settle what it says it took.
 
         Raises: Retry.
         """
-        error = BrokenStream(self._why_none(tap))
+        error = BrokenStream(self._why_none(told))
         self._gateway.learn_failure(self._target.key, error)
-        if tap.usage is None:
+        if told.usage is None:
             self._entry.settle_unsettled(error.message, status=self._response.status)
         else:
-            self._entry.settle_by_tap(self._response.status)
+            self._entry.settle_by_answer(self._response.status)
         raise Retry(error, answer=answer)
 
-    async def _next_chunk(self, tap: UsageTap) -> bytes:
+    async def _next_chunk(self, tap: StreamTap) -> bytes:
         """Return the next piece of the stream; empty at its end, which is also whatever follows its last word.
 
         Raises: UpstreamError.
@@ -290,7 +289,7 @@ class Relay:
                 return b""
             raise
 
-    async def _pass_on(self, feed: Callable[[bytes], bytes], tap: UsageTap, write: Callable[[bytes], None]) -> None:
+    async def _pass_on(self, feed: Callable[[bytes], bytes], tap: StreamTap, write: Callable[[bytes], None]) -> None:
         """Have each piece of the stream go from the upstream's connection to the client's as it arrives.
 
         A connection that breaks or stalls behind the stream's last word breaks nothing.
@@ -337,8 +336,8 @@ class Relay:
         Nothing is generated for nobody meanwhile. What does not come at once is not waited for.
         """
         entry, response = self._entry, self._response
-        tap = entry.tap
-        if tap is None or not tap.is_stream or tap.finish_reason is None or tap.is_complete or entry.is_settled:
+        tap = entry.told
+        if not isinstance(tap, StreamTap) or tap.finish_reason is None or tap.is_complete or entry.is_settled:
             return
         response.expect_end(_HEARD_OUT_S)
         response.go_on()

@@ -1,20 +1,17 @@
-"""A tap on an answer's bytes: usage, identity, progress and end, read as they pass and left as they are.
+"""A tap on a stream's bytes: usage, identity, progress and end, read as they pass and left as they are.
 
 It parses each event once, into the few fields it needs, and does not know prices.
 """
 
 from __future__ import annotations
 
-import re
 import sys
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from ownward.pricing import Usage
 from ownward.upstreams._counts import read_anthropic_usage, read_llamacpp_timings, read_openai_usage
 from ownward.upstreams._events import EventCutter, payload
 from ownward.upstreams._pieces import (
-    GAVE_UP,
     Piece,
     carries_content,
     parse_piece,
@@ -23,35 +20,27 @@ from ownward.upstreams._pieces import (
     words_of_chunk,
 )
 from ownward.upstreams._stencil import Stencil
-from ownward.upstreams.terms import NO_TERMS, Terms, terms_told
+from ownward.upstreams._told import Dialect, Told, id_in
+from ownward.upstreams.terms import terms_told
 
 _LONGEST_EVENT_BYTES = 8 * 1024 * 1024
-_LONGEST_BODY_BYTES = 64 * 1024 * 1024
-_ID = re.compile(r"[A-Za-z0-9_.:/=+-]{1,128}")
-_LONGEST_MESSAGE = 500
 
 Json = dict[str, Any]
 
-_UNUSED = Stencil()  # of answers that have no events
 
+class StreamTap(Told):
+    """Reads a stream as its bytes pass.
 
-class UsageTap:
-    """Reads one answer as its bytes pass.
-
-    Feed it every piece of a stream and, at a clean end, call `finish`; what is no
-    stream goes to `read_whole`. `feed` returns the bytes to hand on: whole events,
-    byte for byte, since behind half of one no reader would understand an error; with
-    `strip_usage` without the one that carries nothing but usage (which we, and not the
-    client, had asked for).
+    Feed it every piece and, at a clean end, call `finish`. `feed` returns the bytes to
+    hand on: whole events, byte for byte, since behind half of one no reader would
+    understand an error; with `strip_usage` without the one that carries nothing but usage
+    (which we, and not the client, had asked for).
 
     `is_complete`: the dialect's own last word was seen (`[DONE]`, `message_stop`,
-    `response.completed`), or a body not streamed was whole; a chat stream that ended
-    cleanly after its `finish_reason` is whole too, as some servers leave `[DONE]` out.
-    `[DONE]` is no last word of a stream whose events have types, before one of them says how it ended.
-    `is_choiceless`: a body has room for choices, and none in it.
-    `is_garbled`: an event held what is no JSON object. `content_events` counts
-    events that carried content: about one token each with most engines.
-    `terms`: what the answer says of how it was served, where that bears on its charge.
+    `response.completed`); a chat stream that ended cleanly after its `finish_reason` is
+    whole too, as some servers leave `[DONE]` out. `[DONE]` is no last word of a stream
+    whose events have types, before one of them says how it ended.
+    `is_garbled`: an event held what is no JSON object.
     """
 
     __slots__ = (
@@ -68,29 +57,15 @@ class UsageTap:
         "_strip",
         "_tier",
         "_timings",
-        "content_events",
-        "error",
-        "finish_reason",
-        "has_content",
-        "is_choiceless",
-        "is_complete",
         "is_garbled",
-        "is_stream",
-        "terms",
-        "upstream_request_id",
     )
 
-    def __init__(
-        self,
-        dialect: Literal["openai", "anthropic"] = "openai",
-        is_stream: bool = True,  # noqa: FBT002 - read as UsageTap("openai", is_stream) everywhere
-        *,
-        strip_usage: bool = False,
-    ) -> None:
+    def __init__(self, dialect: Dialect = "openai", *, strip_usage: bool = False) -> None:
         """Start before the first byte."""
+        super().__init__()
         self._is_anthropic = dialect == "anthropic"
-        self._strip = strip_usage and is_stream
-        self._cutter: EventCutter | None = EventCutter(_LONGEST_EVENT_BYTES) if is_stream else None
+        self._strip = strip_usage
+        self._cutter = EventCutter(_LONGEST_EVENT_BYTES)
         self._final: Usage | None = None
         self._latest: Usage | None = None
         self._timings: Usage | None = None
@@ -99,28 +74,14 @@ class UsageTap:
         self._has_ended = False
         self._is_blind = False
         self._is_typed = False
-        self._stencil = Stencil() if is_stream else _UNUSED
+        self._stencil = Stencil()
         self._tier: object = None
-        self.is_stream = is_stream
-        self.is_complete = False
         self.is_garbled = False
-        self.has_content = False
-        self.is_choiceless = False
-        self.content_events = 0
-        self.finish_reason: str | None = None
-        self.error: str | None = None
-        self.upstream_request_id: str | None = None
-        self.terms: Terms = NO_TERMS
 
     @property
     def has_last_word(self) -> bool:
         """Whether all has been said: an error is a last word too, behind which there may be no other."""
         return self.is_complete or self.error is not None
-
-    @property
-    def has_given_up(self) -> bool:
-        """Whether the upstream says that it gave the answer up before it was whole."""
-        return self.finish_reason is not None and self.finish_reason.lower() in GAVE_UP
 
     @property
     def is_empty(self) -> bool:
@@ -138,17 +99,11 @@ class UsageTap:
             return self._latest or self._timings
         return None
 
-    @property
-    def usage_so_far(self) -> Usage | None:
-        """The last count stated, also of an answer that broke off: what it generated later is not in it."""
-        return self._final or self._latest or self._timings
-
     def feed(self, data: bytes) -> bytes:
         """Take in the next piece of a stream and return what is to be handed on now; may be empty when stripping."""
         if self._is_blind:
             return data
         cutter = self._cutter
-        assert cutter is not None, "an answer that is no stream is read whole"
         if cutter.is_empty:
             if self._stencil.words_in(data) is not None:  # one event, as most pieces are, and like one before
                 self.content_events += 1
@@ -178,16 +133,9 @@ class UsageTap:
             return data
         return b"".join([event for index, event in enumerate(events) if index not in left_out])
 
-    def read_whole(self, body: bytes) -> None:
-        """Read an answer that is no stream, and came to its end."""
-        self._has_ended = True
-        if len(body) <= _LONGEST_BODY_BYTES:
-            self._read_body(body)
-
     def finish(self) -> bytes:
         """Note that the stream ended by itself, and return what was still held back."""
         self._has_ended = True
-        assert self._cutter is not None, "an answer that is no stream is read whole"
         rest = self._cutter.take_rest()
         is_usage = bool(rest) and not self._is_blind and self._read_event(rest + b"\n\n")
         if self.finish_reason is not None and self.error is None and not (self._is_anthropic or self.is_garbled):
@@ -239,7 +187,7 @@ class UsageTap:
 
     def _read_chunk(self, answer: Piece) -> bool:
         if self.upstream_request_id is None:
-            self.upstream_request_id = _id(answer.id)
+            self.upstream_request_id = id_in(answer.id)
         choices = answer.choices
         stated = answer.usage
         if answer.service_tier is not None:  # which the event with the usage may leave out
@@ -283,7 +231,7 @@ class UsageTap:
                 self._note_error(answer.message)
             return
         if self.upstream_request_id is None:
-            self.upstream_request_id = _id(inner.get("id"))
+            self.upstream_request_id = id_in(inner.get("id"))
         if kind in {"response.completed", "response.incomplete", "response.failed"}:
             self.is_complete = True
             self._read_response_object(inner)
@@ -304,7 +252,7 @@ class UsageTap:
                 self.has_content = True
                 self.content_events += 1
             case "message_start" if isinstance(answer.message, dict):
-                self.upstream_request_id = _id(answer.message.get("id"))
+                self.upstream_request_id = id_in(answer.message.get("id"))
                 usage = answer.message.get("usage")
                 if isinstance(usage, dict):
                     self._anthropic_counts = {k: v for k, v in usage.items() if k != "output_tokens"}
@@ -320,51 +268,9 @@ class UsageTap:
             case _:
                 pass
 
-    def _read_body(self, body: bytes) -> None:
-        answer = parse_piece(body)
-        if answer is None:
-            return
-        self.upstream_request_id = _id(answer.id)
-        if answer.error is not None:
-            self._note_error(answer.error)
-            if answer.usage is None:
-                return
-        self.is_complete = self._is_answer(answer)
-        self.finish_reason = text_in(answer.stop_reason) or self.finish_reason
-        if answer.choices is not None:
-            for choice in answer.choices:
-                self.finish_reason = text_in(choice.finish_reason) or self.finish_reason
-            self.has_content = any(carries_content(choice) for choice in answer.choices)
-            self.is_choiceless = not answer.choices
-        elif answer.content or answer.output or bytes(answer.data):
-            self.has_content = True
-        if answer.status is not None and answer.stop_reason is None and answer.choices is None:
-            details = answer.incomplete_details
-            reason = details.get("reason") if isinstance(details, dict) else None
-            self.finish_reason = text_in(reason) or text_in(answer.status)
-        if isinstance(answer.usage, dict):
-            if self._is_anthropic:
-                self._final = read_anthropic_usage(answer.usage)
-            else:
-                self._final = read_openai_usage(answer.usage, answer.model, of_embeddings=bool(answer.data))
-            self._note_terms(answer.service_tier, answer.usage, answer.output)
-        elif isinstance(answer.timings, dict):
-            self._timings = read_llamacpp_timings(answer.timings)
-
-    def _is_answer(self, answer: Piece) -> bool:
-        """Return whether a body has what answers of its dialect have: any JSON object will not do."""
-        if self._is_anthropic:
-            return answer.content is not None or answer.input_tokens is not None
-        return answer.choices is not None or answer.output is not None or bool(answer.data) or bool(answer.results)
-
     def _note_terms(self, service_tier: object, usage: Json, items: object = None) -> None:
-        dialect: Literal["openai", "anthropic"] = "anthropic" if self._is_anthropic else "openai"
+        dialect: Dialect = "anthropic" if self._is_anthropic else "openai"
         self.terms = terms_told(service_tier=service_tier, usage=usage, items=items, dialect=dialect)
-
-    def _note_error(self, error: object) -> None:
-        if isinstance(error, Mapping):
-            error = error.get("message") or error.get("type") or error.get("code") or "an error without words"
-        self.error = str(error)[:_LONGEST_MESSAGE]
 
 
 def _merge_counts(before: Json, now: Json) -> Json:
@@ -377,8 +283,3 @@ def _merge_counts(before: Json, now: Json) -> Json:
         if type(value) is int and type(merged[key]) is int:
             merged[key] = max(value, merged[key])
     return merged
-
-
-def _id(value: object) -> str | None:
-    """Return an answer's id, which the ledger keeps; what has not the form of one may be anything, even the request."""
-    return value if isinstance(value, str) and _ID.fullmatch(value) is not None else None

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from ownward.pricing import Usage
-from ownward.upstreams import UsageTap
+from ownward.upstreams import StreamTap, WholeAnswer
 
 
 def sse(*payloads: object) -> bytes:
@@ -33,13 +33,13 @@ def usage(read: int, written: int, **parts: int) -> Usage:
     return Usage(input_tokens=read, output_tokens=written, **parts)
 
 
-def tap_over(data: bytes, dialect: str = "openai", *, is_stream: bool = True) -> UsageTap:
-    tap = UsageTap(dialect, is_stream)
-    if is_stream:
-        tap.feed(data)
-        tap.finish()
-    else:
-        tap.read_whole(data)
+def tap_over(
+    data: bytes,
+    dialect: str = "openai",
+) -> StreamTap:
+    tap = StreamTap(dialect)
+    tap.feed(data)
+    tap.finish()
     return tap
 
 
@@ -70,7 +70,7 @@ def test_a_tier_of_service_that_one_event_tells_is_that_of_the_answer():
 
 def test_the_usage_event_we_asked_for_is_stripped_and_no_other_byte():
     first = sse(chunk({"content": "Hi"}, usage=None)) + b": keep-alive\n\n" + sse(chunk(finish="stop"))
-    tap = UsageTap("openai", True, strip_usage=True)
+    tap = StreamTap("openai", strip_usage=True)
     assert tap.feed(first) == first
     assert tap.feed(sse(only_usage(**COUNTS))) == b""
     assert tap.feed(sse(DONE)) == sse(DONE)
@@ -79,14 +79,14 @@ def test_the_usage_event_we_asked_for_is_stripped_and_no_other_byte():
 
 
 def test_a_stream_that_is_not_stripped_passes_event_by_event_and_byte_for_byte():
-    tap = UsageTap("openai", True)
+    tap = StreamTap("openai")
     pieces = (b"da", b"ta: {", b'"x"', b"garbage\n\n", sse(only_usage(**COUNTS)))
     assert [tap.feed(piece) for piece in pieces] == [b"", b"", b"", b"".join(pieces[:4]), pieces[4]]
     assert tap.usage == USAGE
 
 
 def test_signs_of_life_that_end_with_one_line_pass_at_once():
-    tap = UsageTap("openai", True)
+    tap = StreamTap("openai")
     assert [tap.feed(piece) for piece in (b": wa", b"it\n", b": on\n: on\n")] == [b"", b": wait\n", b": on\n: on\n"]
     event = sse(chunk({"content": "Hi"}))
     assert tap.feed(b": a\n" + event[:5]) == b""
@@ -95,7 +95,7 @@ def test_signs_of_life_that_end_with_one_line_pass_at_once():
 
 @pytest.mark.parametrize("strips", [True, False])
 def test_the_start_of_an_event_waits_for_its_end(strips):
-    tap = UsageTap("openai", True, strip_usage=strips)
+    tap = StreamTap("openai", strip_usage=strips)
     event = sse(chunk({"content": "Hi"}))
     assert tap.feed(event[:9]) == b""
     assert tap.feed(event[9:] + event[:3]) == event
@@ -104,7 +104,7 @@ def test_the_start_of_an_event_waits_for_its_end(strips):
 
 @pytest.mark.parametrize("event", [{"usage": COUNTS}, {"choices": [], "usage": COUNTS, "error": {"message": "late"}}])
 def test_an_event_that_may_mean_more_than_usage_is_not_stripped(event):
-    tap = UsageTap("openai", True, strip_usage=True)
+    tap = StreamTap("openai", strip_usage=True)
     assert tap.feed(sse(event)) == sse(event)
 
 
@@ -112,22 +112,21 @@ def test_an_event_that_may_mean_more_than_usage_is_not_stripped(event):
 def test_a_stripped_event_takes_its_whole_blank_line_with_it(cut):
     """A carriage return at the end of a piece may be half of a line's end."""
     event = sse(only_usage(**COUNTS)).replace(b"\n", b"\r\n")
-    tap = UsageTap("openai", True, strip_usage=True)
+    tap = StreamTap("openai", strip_usage=True)
     assert tap.feed(event[:-cut]) + tap.feed(event[-cut:]) + tap.finish() == b""
 
 
 def test_usage_in_the_last_content_event_counts_and_the_event_stays():
     data = sse(chunk({"content": "a"}, "stop", usage=COUNTS), DONE)
-    tap = UsageTap("openai", True, strip_usage=True)
+    tap = StreamTap("openai", strip_usage=True)
     assert tap.feed(data) == data
     assert tap.usage == USAGE
 
 
 def test_running_counts_are_not_usage_until_the_end():
-    tap = UsageTap("openai", True)
+    tap = StreamTap("openai")
     tap.feed(sse(chunk({"content": "a"}, usage={**COUNTS, "completion_tokens": 1, "total_tokens": 11})))
     assert tap.usage is None
-    assert tap.usage_so_far == Usage(input_tokens=10, output_tokens=1)
     tap.feed(sse(chunk({"content": "b"}, "stop", usage=COUNTS), DONE))
     assert tap.usage == USAGE
 
@@ -256,7 +255,7 @@ def test_a_cut_stream_is_not_complete_and_states_nothing():
 )
 def test_counts_are_read_as_stated_or_not_at_all(stated, read):
     assert tap_over(sse({"choices": [], "usage": stated}, DONE)).usage == read
-    assert tap_over(json.dumps({"choices": [], "usage": stated}).encode(), is_stream=False).usage == read
+    assert WholeAnswer("openai", json.dumps({"choices": [], "usage": stated}).encode()).usage == read
 
 
 def test_llama_cpp_timings_count_where_no_usage_is_stated():
@@ -289,7 +288,7 @@ def test_an_anthropic_stream_is_read_with_its_cached_tokens_moved_inside():
         {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 12}},
     ]
     data = b"".join(b"event: %b\n" % event["type"].encode() + sse(event) for event in events)
-    tap = UsageTap("anthropic", True)
+    tap = StreamTap("anthropic")
     tap.feed(data)
     assert tap.usage is None
     tap.feed(b'event: message_stop\ndata: {"type":"message_stop"}\n\n')
@@ -390,8 +389,7 @@ def test_an_error_inside_a_stream_is_seen(data, dialect, message):
     ],
 )
 def test_a_body_that_does_not_stream_is_read_whole(body, dialect, reason):
-    tap = UsageTap(dialect, False)
-    tap.read_whole(json.dumps({"id": "x", **body}).encode())
+    tap = WholeAnswer(dialect, json.dumps({"id": "x", **body}).encode())
     assert tap.usage == USAGE
     assert tap.upstream_request_id == "x"
     assert tap.finish_reason == reason
@@ -401,13 +399,13 @@ def test_a_body_that_does_not_stream_is_read_whole(body, dialect, reason):
 
 def test_an_embedding_has_input_and_no_output():
     body = {"object": "list", "data": [{"embedding": [0.1]}], "usage": {"prompt_tokens": 8, "total_tokens": 8}}
-    tap = tap_over(json.dumps(body).encode(), is_stream=False)
+    tap = WholeAnswer("openai", json.dumps(body).encode())
     assert tap.usage == Usage(input_tokens=8, output_tokens=0)
     assert tap.has_content
 
 
 def test_an_error_body_is_no_answer():
-    tap = tap_over(b'{"error":{"message":"bad key"}}', is_stream=False)
+    tap = WholeAnswer("openai", b'{"error":{"message":"bad key"}}')
     assert tap.error == "bad key"
     assert not tap.is_complete
     assert tap.usage is None
@@ -453,7 +451,7 @@ def test_odd_shapes_lose_what_is_odd_and_nothing_else():
 
 
 def test_an_endless_event_is_passed_on_and_not_kept():
-    tap = UsageTap("openai", True, strip_usage=True)
+    tap = StreamTap("openai", strip_usage=True)
     piece = b"x" * (1024 * 1024)
     passed = sum(len(tap.feed(piece)) for _ in range(20))
     assert passed + len(tap.finish()) == 20 * len(piece)
@@ -464,13 +462,13 @@ def test_endless_nesting_is_survived():
     deep = b"[" * 100_000 + b"]" * 100_000
     for data in (b'{"usage":%b}' % deep, b'{"choices":[{"x":%b}]}' % deep, b'{"id":"\xff"}'):
         assert tap_over(sse(data)).usage is None
-        assert tap_over(data, is_stream=False).usage is None
+        assert WholeAnswer("openai", data).usage is None
 
 
 def test_embeddings_that_are_no_numbers_are_an_answer_all_the_same():
     """`NaN` is no JSON, yet Python writes it and reads it: what such a client can read is not taken from it."""
     body = b'{"object":"list","data":[{"embedding":[NaN]}],"usage":{"prompt_tokens":3,"total_tokens":3}}'
-    tap = tap_over(body, is_stream=False)
+    tap = WholeAnswer("openai", body)
     assert tap.is_complete
     assert tap.usage == usage(3, 0)
 
@@ -478,7 +476,7 @@ def test_embeddings_that_are_no_numbers_are_an_answer_all_the_same():
 def test_embeddings_whose_total_alone_is_stated_are_all_input():
     """Voyage's are."""
     body = b'{"object":"list","data":[{"embedding":[0.1]}],"usage":{"total_tokens":3}}'
-    assert tap_over(body, is_stream=False).usage == usage(3, 0)
+    assert WholeAnswer("openai", body).usage == usage(3, 0)
 
 
 @pytest.mark.parametrize("name", ["cache_read_input_tokens", "cache_creation_input_tokens"])
@@ -486,19 +484,19 @@ def test_embeddings_whose_total_alone_is_stated_are_all_input():
 def test_a_cache_count_that_is_none_leaves_the_usage_unknown(name, odd):
     stated = {"input_tokens": 10, "output_tokens": 5, name: odd}
     body = json.dumps({"type": "message", "content": [], "usage": stated}).encode()
-    assert tap_over(body, "anthropic", is_stream=False).usage is None
+    assert WholeAnswer("anthropic", body).usage is None
 
 
 def test_cache_writes_that_are_stated_in_parts_alone_are_counted():
     parts = {"ephemeral_5m_input_tokens": 10, "ephemeral_1h_input_tokens": 20}
     stated = {"input_tokens": 10, "cache_creation": parts, "output_tokens": 5}
     body = json.dumps({"type": "message", "content": [], "usage": stated}).encode()
-    found = tap_over(body, "anthropic", is_stream=False).usage
+    found = WholeAnswer("anthropic", body).usage
     assert found == usage(40, 5, cache_write_tokens=30, cache_write_1h_tokens=20)
 
 
 def test_a_count_that_is_spelled_with_a_point_is_a_count():
     body = b'{"choices":[],"usage":{"prompt_tokens":10.0,"completion_tokens":4e0,"total_tokens":14.0}}'
-    assert tap_over(body, is_stream=False).usage == USAGE
+    assert WholeAnswer("openai", body).usage == USAGE
     half = b'{"choices":[],"usage":{"prompt_tokens":10.5,"completion_tokens":4,"total_tokens":14}}'
-    assert tap_over(half, is_stream=False).usage is None
+    assert WholeAnswer("openai", half).usage is None

@@ -1,0 +1,63 @@
+"""An answer that is no stream, read at once: usage, identity and how it ended."""
+
+from __future__ import annotations
+
+from ownward.pricing import Usage
+from ownward.upstreams._counts import read_anthropic_usage, read_llamacpp_timings, read_openai_usage
+from ownward.upstreams._pieces import Piece, carries_content, parse_piece, text_in
+from ownward.upstreams._told import Dialect, Told, id_in
+from ownward.upstreams.terms import terms_told
+
+_LONGEST_BODY_BYTES = 64 * 1024 * 1024
+
+
+class WholeAnswer(Told):
+    """What a body says; `is_choiceless`: it has room for choices, and none in it."""
+
+    __slots__ = ("is_choiceless", "usage")
+
+    def __init__(self, dialect: Dialect, body: bytes) -> None:
+        """Read a body that came to its end; one without measure is passed over."""
+        super().__init__()
+        self.is_choiceless = False
+        self.usage: Usage | None = None
+        answer = parse_piece(body) if len(body) <= _LONGEST_BODY_BYTES else None
+        if answer is not None:
+            self._read(answer, dialect)
+
+    def _read(self, answer: Piece, dialect: Dialect) -> None:
+        self.upstream_request_id = id_in(answer.id)
+        usage, choices = answer.usage, answer.choices
+        if answer.error is not None:
+            self._note_error(answer.error)
+            if usage is None:
+                return
+        self.is_complete = _is_answer(answer, dialect)
+        if answer.stop_reason is not None:
+            self.finish_reason = text_in(answer.stop_reason)
+        if choices is not None:
+            self.is_choiceless = not choices
+            for choice in choices:
+                self.finish_reason = text_in(choice.finish_reason) or self.finish_reason
+                self.has_content = self.has_content or carries_content(choice)
+        else:
+            self.has_content = bool(answer.content or answer.output or bytes(answer.data))
+            if answer.status is not None and answer.stop_reason is None:
+                details = answer.incomplete_details
+                reason = details.get("reason") if isinstance(details, dict) else None
+                self.finish_reason = text_in(reason) or text_in(answer.status)
+        if isinstance(usage, dict):
+            if dialect == "anthropic":
+                self.usage = read_anthropic_usage(usage)
+            else:
+                self.usage = read_openai_usage(usage, answer.model, of_embeddings=bool(answer.data))
+            self.terms = terms_told(service_tier=answer.service_tier, usage=usage, items=answer.output, dialect=dialect)
+        elif isinstance(answer.timings, dict) and (self.is_complete or self.finish_reason is not None):
+            self.usage = read_llamacpp_timings(answer.timings)
+
+
+def _is_answer(answer: Piece, dialect: Dialect) -> bool:
+    """Return whether a body has what answers of its dialect have: any JSON object will not do."""
+    if dialect == "anthropic":
+        return answer.content is not None or answer.input_tokens is not None
+    return answer.choices is not None or answer.output is not None or bool(answer.data) or bool(answer.results)
