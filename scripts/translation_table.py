@@ -118,7 +118,10 @@ MEMBERS: dict[str, dict[str, tuple[Any, ...]]] = {
             {"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "f"}]},
             {"type": "web_search_preview"},
         ),
-        "tools": ([RESPONSES_TOOL], [{"type": "web_search"}], [{"type": "custom", "name": "f"}]),
+        "tools": (
+            [RESPONSES_TOOL], [{"type": "namespace", "name": "s", "description": "d", "tools": [RESPONSES_TOOL]}],
+            [{"type": "web_search"}], [{"type": "custom", "name": "f"}],
+        ),
         "top_logprobs": (2,),
         "top_p": (0.5,),
         "truncation": ("auto", "disabled"),
@@ -241,6 +244,9 @@ PARTS: dict[str, dict[str, list[dict[str, Any]]]] = {
         "result that names its function": [
             HELLO, _RESPONSES_CALL,
             {"type": "function_call_output", "call_id": "c", "output": "r", "name": "f", "caller": {"type": "direct"}}],
+        "call of a tool in a namespace": [
+            HELLO, {**_RESPONSES_CALL, "namespace": "s"},
+            {"type": "function_call_output", "call_id": "c", "output": "r"}],
         "items of the provider's own tools": [HELLO, {"type": "web_search_call", "id": "i", "status": "completed"}],
     },
     "messages": {

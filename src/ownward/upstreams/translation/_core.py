@@ -68,6 +68,7 @@ class Call:
     call_id: str
     name: str
     arguments: str
+    namespace: str | None = None  # the group of tools that a client of responses has it in
     path: str = ""
     arguments_path: str = ""
     cache: Mapping[str, Any] | None = None
@@ -120,6 +121,7 @@ class Tool:
     description: str | None
     schema: Mapping[str, Any] | None
     is_strict: bool | None
+    namespace: str | None = None  # the group of tools that a client of responses has it in
     path: str = ""
     cache: Mapping[str, Any] | None = None
 
@@ -263,6 +265,7 @@ class CallBegun:
 
     call_id: str
     name: str
+    namespace: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,47 +1,88 @@
-"""Names of tools that are longer than OpenAI's dialect takes, told by shorter ones and told back by their own."""
+"""Names of tools that the upstream's dialect does not take, told by others and told back by their own.
+
+It takes names of so many characters, and no namespaces: a tool in one is told with its namespace before its name.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import TypeVar
 
-from ownward.upstreams.translation._core import Asked, Call, Part
+from ownward.upstreams.translation._core import Asked, Call, CallBegun, Part
+from ownward.upstreams.translation._members import Report
 
-_LONGEST = 64  # characters; Anthropic takes 128, and coding agents put a server's name before each of its tools
-_KEPT = 55
+Name = tuple[str | None, str]
+"""What a client calls a tool: the namespace that it is in, where it is in one, and its name."""
+
+LONGEST = {"chat": 64, "responses": 64, "messages": 128}
+"""Characters; coding agents put a server's name before each of its tools."""
+_CHECKSUM = 9
+_Called = TypeVar("_Called", Call, CallBegun)
 
 
-def short_names_of(asked: Asked) -> dict[str, str]:
-    """Return the short names of the tools, called ones and chosen ones included, that have too long a name."""
-    stated = [tool.name for tool in asked.tools]
-    stated += [part.name for turn in asked.turns for part in turn.parts if isinstance(part, Call)]
+def told_name(namespace: str, name: str) -> str:
+    """Return the name of a tool together with its namespace's, as coding agents write both in one."""
+    return f"{namespace}{'' if namespace.endswith('__') else '__'}{name}"
+
+
+def told_names_of(asked: Asked, longest: int, report: Report) -> dict[Name, str]:
+    """Return what tools, called and chosen ones included, are called there, of those that have another name here.
+
+    Two tools that would be told by one name are refused.
+    """
+    stated: dict[Name, str] = {(tool.namespace, tool.name): tool.path for tool in asked.tools}
+    names = [*stated]
+    names += [(part.namespace, part.name) for turn in asked.turns for part in turn.parts if isinstance(part, Call)]
     if asked.tool_choice is not None:
-        stated += [asked.tool_choice.name or "", *(asked.tool_choice.allowed or ())]
-    return {name: _shortened(name) for name in stated if len(name) > _LONGEST}
+        names += [(None, name) for name in (asked.tool_choice.name or "", *(asked.tool_choice.allowed or ()))]
+    told = {name: _shortened(name[1] if name[0] is None else told_name(name[0], name[1]), longest) for name in names}
+    taken: dict[str, Name] = {}
+    for name, path in stated.items():
+        if taken.setdefault(told[name], name) != name:
+            report.refuse(path, "together with its namespace it would be called as another tool is")
+    return {name: other for name, other in told.items() if name != (None, other)}
 
 
-def _shortened(name: str) -> str:
+def _shortened(name: str, longest: int) -> str:
     """Return a name that is unlike any other's, and the same each time, so that prefixes stay cached."""
-    return f"{name[:_KEPT]}_{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
+    if len(name) <= longest:
+        return name
+    return f"{name[: longest - _CHECKSUM]}_{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
 
 
-def renamed(asked: Asked, names: Mapping[str, str]) -> Asked:
+def renamed(asked: Asked, names: Mapping[Name, str]) -> Asked:
     """Return a request in which the tools have these names."""
     choice = asked.tool_choice
     if choice is not None:
-        allowed = None if choice.allowed is None else tuple(names.get(name, name) for name in choice.allowed)
-        choice = replace(choice, name=names.get(choice.name or "", choice.name), allowed=allowed)
+        allowed = None if choice.allowed is None else tuple(names.get((None, name), name) for name in choice.allowed)
+        choice = replace(choice, name=names.get((None, choice.name or ""), choice.name), allowed=allowed)
     return replace(
         asked,
-        tools=tuple(replace(tool, name=names.get(tool.name, tool.name)) for tool in asked.tools),
+        tools=tuple(replace(tool, name=names.get((tool.namespace, tool.name), tool.name)) for tool in asked.tools),
         tool_choice=choice,
-        turns=tuple(replace(turn, parts=renamed_calls(turn.parts, names)) for turn in asked.turns),
+        turns=tuple(
+            replace(
+                turn,
+                parts=tuple(
+                    replace(part, name=names.get((part.namespace, part.name), part.name))
+                    if isinstance(part, Call)
+                    else part
+                    for part in turn.parts
+                ),
+            )
+            for turn in asked.turns
+        ),
     )
 
 
-def renamed_calls(parts: tuple[Part, ...], names: Mapping[str, str]) -> tuple[Part, ...]:
-    """Return the parts of a turn or an answer, in which the called tools have these names."""
-    return tuple(
-        replace(part, name=names.get(part.name, part.name)) if isinstance(part, Call) else part for part in parts
-    )
+def told_back(parts: tuple[Part, ...], names: Mapping[str, Name]) -> tuple[Part, ...]:
+    """Return the parts of an answer, in which the called tools have their own names again."""
+    return tuple(called(part, names) if isinstance(part, Call) else part for part in parts)
+
+
+def called(call: _Called, names: Mapping[str, Name]) -> _Called:
+    """Return a call, or its beginning, with the tool's own name."""
+    namespace, name = names.get(call.name, (None, call.name))
+    return replace(call, name=name, namespace=namespace)

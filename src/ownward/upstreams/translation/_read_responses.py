@@ -21,6 +21,7 @@ from ownward.upstreams.translation._core import (
     Turn,
 )
 from ownward.upstreams.translation._members import Members, Report, shown
+from ownward.upstreams.translation._names import told_name
 from ownward.upstreams.translation._read_chat import (
     read_allowed,
     read_schema,
@@ -69,7 +70,7 @@ def read_responses(body: dict[str, Any], report: Report) -> Asked:
         is_stream=top.take("stream", bool) is True,
         system=tuple(system),
         turns=turns,
-        tools=tuple(tool for item in top.take_objects("tools") if (tool := _read_tool(item)) is not None),
+        tools=tuple(tool for item in top.take_objects("tools") for tool in _read_tools(item)),
         tool_choice=_read_tool_choice(top),
         is_parallel=top.take("parallel_tool_calls", bool),
         max_tokens=top.take("max_output_tokens", int),
@@ -81,7 +82,7 @@ def read_responses(body: dict[str, Any], report: Report) -> Asked:
         user=read_user(top),
         verbosity=verbosity,
         service_tier=top.take("service_tier", str),
-        repeated={name: body[name] for name in _REPEATED if body.get(name) is not None},
+        repeated={name: body[name] for name in _REPEATED if body.get(name) is not None} | _grouped_tools(body),
         places={
             "effort": "reasoning.effort",
             "schema": "text.format",
@@ -124,10 +125,35 @@ def _read_text(text: Members | None) -> tuple[Schema | None, bool]:
     return schema, kind == "json_object"
 
 
-def _read_tool(tool: Members) -> Tool | None:
+def _grouped_tools(body: dict[str, Any]) -> dict[str, Any]:
+    """Return the tools to repeat as they were stated, where some stand in a namespace."""
+    tools = body.get("tools")
+    has_groups = isinstance(tools, list) and any(isinstance(tool, dict) and "tools" in tool for tool in tools)
+    return {"tools": tools} if has_groups else {}
+
+
+def _read_tools(tool: Members) -> list[Tool]:
+    """Return a tool, or those of a namespace, whose first one says what the namespace is."""
     kind = tool.take("type", str)
+    if kind != "namespace":
+        found = _read_tool(tool, kind)
+        return [] if found is None else [found]
+    group = tool.take("name", str) or ""
+    about = tool.take("description", str)
+    read = [_read_tool(inner, inner.take("type", str)) for inner in tool.take_objects("tools")]
+    tools = [replace(inner, namespace=group) for inner in read if inner is not None]
+    tool.close()
+    if tools and about:
+        said = f"Tools whose names begin with {told_name(group, '')}: {about}"
+        own = tools[0].description
+        tools[0] = replace(tools[0], description=f"{said}\n\n{own}" if own else said)
+    return tools
+
+
+def _read_tool(tool: Members, kind: str | None) -> Tool | None:
     if kind != "function":
-        tool.report.refuse(tool.at("type"), f"tools of the type {shown(kind)} are the provider's own")
+        whose = "not functions" if kind == "custom" else "the provider's own"
+        tool.report.refuse(tool.at("type"), f"tools of the type {shown(kind)} are {whose}")
         return None
     tool.refuse("allowed_callers", _NO_SUCH, unless=(["direct"],))
     tool.refuse("defer_loading", _NO_SUCH, unless=(False,))
@@ -286,13 +312,13 @@ def _read_call(item: Members) -> Call:
     item.take_any("id")
     item.take_any("status")
     item.take_any("parsed_arguments")  # what OpenAI's client adds when a form is parsed
-    item.refuse("namespace", _NO_SUCH)
     item.refuse("async", _NO_SUCH, unless=(False,))
     item.refuse("caller", _NO_SUCH, unless=({"type": "direct"},))
     return Call(
         call_id=item.take("call_id", str) or "",
         name=item.take("name", str) or "",
         arguments=stated_arguments(item.take("arguments", str)),
+        namespace=item.take("namespace", str),
         path=item.path,
         arguments_path=item.at("arguments"),
     )
@@ -301,8 +327,8 @@ def _read_call(item: Members) -> Call:
 def _read_result(item: Members) -> Result:
     item.take_any("id")
     item.take_any("status")
-    item.take_any("name")  # of the function, which the call says as well
-    item.refuse("namespace", _NO_SUCH)
+    item.take_any("name")  # of the function and its namespace, which the call says as well
+    item.take_any("namespace")
     item.refuse("caller", _NO_SUCH, unless=({"type": "direct"},))
     call_id = item.take("call_id", str) or ""
     return Result(call_id=call_id, parts=tuple(_read_parts(item, "output")), path=item.path)

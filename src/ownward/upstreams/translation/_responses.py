@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ownward.upstreams.translation._core import Answer, Asked, Call, Part, Reasoning, Text
+from ownward.upstreams.translation._core import Answer, Asked, Call, CallBegun, Part, Reasoning, Text
 from ownward.upstreams.translation._counts import write_responses_usage
 from ownward.upstreams.translation._members import UntranslatableAnswer
 from ownward.upstreams.translation._reasoning import seal
@@ -51,7 +51,7 @@ def item_of(part: Part, answer_id: str, index: int) -> dict[str, Any]:
         case Reasoning():
             return reasoning_item(item_id(answer_id, index, "rs"), part)
         case Call():
-            return call_item(item_id(answer_id, index, "fc"), part.call_id, part.name, part.arguments)
+            return call_item(item_id(answer_id, index, "fc"), part, part.arguments)
         case _:
             raise UntranslatableAnswer("the upstream answers with something that is no text, reasoning or call")
 
@@ -71,14 +71,16 @@ def message_item(given_id: str, parts: list[dict[str, Any]], status: str = "comp
     return {"id": given_id, "type": "message", "role": "assistant", "status": status, "content": parts}
 
 
-def call_item(given_id: str, call_id: str, name: str, arguments: str, status: str = "completed") -> dict[str, Any]:
+def call_item(given_id: str, call: Call | CallBegun, arguments: str, status: str = "completed") -> dict[str, Any]:
     """Return a call as an item."""
+    group = {} if call.namespace is None else {"namespace": call.namespace}
     return {
         "id": given_id,
         "type": "function_call",
         "status": status,
-        "call_id": call_id,
-        "name": name,
+        "call_id": call.call_id,
+        **group,
+        "name": call.name,
         "arguments": arguments,
     }
 
@@ -111,7 +113,8 @@ def response_object(asked: Asked, *, answer_id: str, model: str, status: str, no
         "store": False,
         "temperature": asked.temperature,
         "tool_choice": repeated.get("tool_choice", "auto"),
-        "tools": [
+        "tools": repeated.get("tools")
+        or [
             {
                 "type": "function",
                 "name": tool.name,

@@ -142,7 +142,7 @@ class ResponsesWriter:
             case CallBegun():
                 told = self._finish_item()
                 self._kind, self._call = "call", event
-                opened = call_item(self._id("fc"), event.call_id, event.name, "", "in_progress")
+                opened = call_item(self._id("fc"), event, "", "in_progress")
                 return told + self._added(opened)
             case CallPiece():
                 self._pieces.append(event.arguments)
@@ -254,7 +254,7 @@ class ResponsesWriter:
                 told, item = self._finish_reasoning()
             case "call":
                 arguments = "".join(self._pieces) or "{}"
-                item = call_item(self._id("fc"), self._call.call_id, self._call.name, arguments)
+                item = call_item(self._id("fc"), self._call, arguments)
                 told = self._event(
                     "response.function_call_arguments.done",
                     **self._place("fc"),

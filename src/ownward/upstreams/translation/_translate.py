@@ -35,7 +35,7 @@ from ownward.upstreams.translation._errors import anthropic_error, openai_error,
 from ownward.upstreams.translation._json import read_json, write_json
 from ownward.upstreams.translation._members import Report, Untranslatable, UntranslatableAnswer
 from ownward.upstreams.translation._mistral import as_mistral_takes
-from ownward.upstreams.translation._names import renamed, renamed_calls, short_names_of
+from ownward.upstreams.translation._names import LONGEST, Name, called, renamed, told_back, told_names_of
 from ownward.upstreams.translation._read_chat import read_chat
 from ownward.upstreams.translation._read_messages import read_messages
 from ownward.upstreams.translation._read_responses import read_responses
@@ -93,7 +93,7 @@ class Translation:
     dropped: tuple[str, ...]
     asked: Asked
     answer_id: str = ""  # of an answer that its upstream gives none
-    names: Mapping[str, str] = field(default_factory=dict)  # of tools that are told by a shorter one, by that
+    names: Mapping[str, Name] = field(default_factory=dict)  # of tools that are told by another one, by that
 
     def answer(self, body: bytes, *, now_s: int) -> bytes:
         """Return a whole answer; `now_s` dates it, in seconds since 1970.
@@ -118,7 +118,7 @@ class Translation:
         if not isinstance(found, dict):
             raise UntranslatableAnswer("the upstream's answer is no JSON object")
         answer = _ANSWER_READERS[self.upstream](found, self.answer_id)
-        return replace(answer, parts=renamed_calls(answer.parts, self.names)) if self.names else answer
+        return replace(answer, parts=told_back(answer.parts, self.names)) if self.names else answer
 
     def stream(self, *, now_s: int) -> StreamTranslator:
         """Return what translates the stream of one call."""
@@ -163,7 +163,7 @@ def translate(
     if not isinstance(found, dict):
         raise Untranslatable({"the body": "it is no JSON object"})
     asked = _read(client, found, report)
-    names = {} if upstream == "messages" else short_names_of(asked)
+    names = told_names_of(asked, LONGEST[upstream], report)
     written = _write(upstream, renamed(asked, names) if names else asked, report, limits)
     if limits.is_mistral and upstream == "chat":
         as_mistral_takes(written, asked, report)
@@ -175,7 +175,7 @@ def translate(
         dropped=tuple(report.dropped),
         asked=asked,
         answer_id=answer_id,
-        names={short: name for name, short in names.items()},
+        names={told: name for name, told in names.items()},
     )
 
 
@@ -230,7 +230,7 @@ class StreamTranslator:
         "_writer",
     )
 
-    def __init__(self, reader: Reader, writer: Writer, *, names: Mapping[str, str] | None = None) -> None:
+    def __init__(self, reader: Reader, writer: Writer, *, names: Mapping[str, Name] | None = None) -> None:
         """Start before the first byte; `names` are those of tools that are told by another one, by that."""
         self._names = names or {}
         self._cutter = EventCutter(_LONGEST_EVENT_BYTES)
@@ -325,7 +325,7 @@ class StreamTranslator:
                 raise UntranslatableAnswer("the upstream's stream was over before it had begun")
             self._is_over = True
         elif isinstance(found, CallBegun) and self._names:
-            found = replace(found, name=self._names.get(found.name, found.name))
+            found = called(found, self._names)
         return self._writer.write(found)
 
 
