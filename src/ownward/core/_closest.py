@@ -33,10 +33,11 @@ def closest(name: str, known: Iterable[str], *, limit: int = 3) -> tuple[str, ..
         return ()
     wanted = _fold(name)
     words = _WORD.findall(name.lower())
+    matcher = difflib.SequenceMatcher(None, b=wanted)  # it is looked at once, for all that it is compared with
     ranked = []
     for candidate in dict.fromkeys(known):
         folded = _fold(candidate)
-        likeness = _likeness(wanted, words, folded, candidate)
+        likeness = _likeness(wanted, words, folded, candidate, matcher)
         if likeness > 0:
             ranked.append((-likeness, len(folded), folded, candidate))
     found: dict[str, str] = {}
@@ -45,20 +46,22 @@ def closest(name: str, known: Iterable[str], *, limit: int = 3) -> tuple[str, ..
     return tuple(found.values())[:limit]
 
 
-def _likeness(wanted: str, words: list[str], folded: str, candidate: str) -> float:
-    """Return how likely `candidate` was meant; 0 for not at all."""
+def _likeness(
+    wanted: str, words: list[str], folded: str, candidate: str, matcher: difflib.SequenceMatcher[str]
+) -> float:
+    """Return how likely `candidate` was meant; 0 for not at all. `matcher` compares with what was wanted."""
     if not wanted:
         return 0.0
     theirs = _WORD.findall(candidate.lower())
     begun = next((rest for rest in _rests(folded, theirs) if rest.startswith(wanted)), None)
     if begun is not None:
-        return _alike(begun, wanted) + _BEGINS
+        return _alike(begun, matcher) + _BEGINS
     shared = sum(any(their.startswith(word) for their in theirs) for word in words) / max(len(words), 1)
-    unfinished = _alike(folded[: len(wanted) + 1], wanted) - _UNFINISHED
-    alike = max(_alike(folded, wanted) + (_HAS_WORDS if shared == 1.0 else 0.0), unfinished)
-    if shared == 1.0:
-        return alike
-    if alike >= _LEAST_ALIKE or wanted in folded:
+    has_all = shared == 1.0
+    least = 0.0 if has_all or wanted in folded else _LEAST_ALIKE
+    unfinished = _alike(folded[: len(wanted) + 1], matcher, least=least + _UNFINISHED) - _UNFINISHED
+    alike = max(_alike(folded, matcher, least=least) + (_HAS_WORDS if has_all else 0.0), unfinished)
+    if has_all or alike >= least:
         return alike
     has_telling = any(len(word) > 1 and not word[0].isdigit() for word in words)
     return shared / 2 if shared >= _LEAST_WORDS and has_telling else 0.0
@@ -77,8 +80,12 @@ def _rests(folded: str, words: list[str]) -> list[str]:
     return found
 
 
-def _alike(left: str, right: str) -> float:
-    return difflib.SequenceMatcher(None, left, right).ratio()
+def _alike(left: str, matcher: difflib.SequenceMatcher[str], *, least: float = 0.0) -> float:
+    """Return how alike `left` and what the matcher compares with are; 0, and quickly, below `least`."""
+    matcher.set_seq1(left)
+    if matcher.real_quick_ratio() < least or matcher.quick_ratio() < least:
+        return 0.0
+    return matcher.ratio()
 
 
 def _fold(name: str) -> str:
