@@ -33,6 +33,7 @@ UpstreamError                502  of core
 from __future__ import annotations
 
 from collections.abc import Sequence
+from heapq import nlargest
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ownward.core import (
@@ -149,6 +150,17 @@ class OutOfScope(Rejected):
 
 
 _SHOWN = 8
+_MOST_COMPARED = 100
+_PIECE, _MOST_PIECES = 3, 32
+
+
+def _narrowed(name: str, known: Sequence[str]) -> Sequence[str]:
+    """Return those of many names that have the most pieces of this one: comparing with all would hold others up."""
+    if len(known) <= _MOST_COMPARED:
+        return known
+    ends = range(_PIECE, min(len(name), _MOST_PIECES + _PIECE) + 1)
+    pieces = {name[end - _PIECE : end].lower() for end in ends} or {name.lower()}
+    return nlargest(_MOST_COMPARED, known, key=lambda other: sum(map(other.lower().__contains__, pieces)))
 
 
 class UnknownRoute(Rejected):
@@ -158,7 +170,7 @@ class UnknownRoute(Rejected):
 
     def __init__(self, name: str | None, known: Sequence[str], *, what: str = "model") -> None:
         """Name it with the closest."""
-        near = closest(name, known) if name else ()
+        near = closest(name, _narrowed(name, known)) if name else ()
         listed = ", ".join(repr(item) for item in known[:_SHOWN])
         more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
         if what == "tier":

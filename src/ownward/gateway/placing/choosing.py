@@ -16,12 +16,13 @@ from ownward.core import PolicyRefusal
 from ownward.gateway.endpoints import COUNT_TOKENS, EMBEDDINGS, Endpoint
 from ownward.gateway.errors import Incapable, NoUpstream, OutOfScope, Threadless, UnknownRoute
 from ownward.gateway.placing import usual
+from ownward.gateway.placing.accepting import ANYTHING
 from ownward.gateway.placing.breaker import CLOSED, Breaker
 from ownward.gateway.placing.crossings import THREADS, UNSTATED, may_keep_threads
 from ownward.gateway.placing.naming import names_for, tiers_for
 from ownward.gateway.placing.nowhere import describe_down, forbidden, none_up
 from ownward.gateway.placing.routing import Detection, RoutingTable, Target
-from ownward.plan import Budget, Match, Workload
+from ownward.plan import Budget, Workload
 from ownward.policy import Label
 
 if TYPE_CHECKING:
@@ -202,17 +203,26 @@ def match(asked: Asked, table: RoutingTable) -> Matched:
     header x-ownward-tier then narrows to one tier. Else `model` may name a tier, or the model of one.
     Raises: UnknownRoute, if nothing has the name.
     """
+    matched = _find_match(asked, table)
+    if matched is not None:
+        return matched
+    if asked.tier is not None:
+        raise UnknownRoute(asked.tier, tiers_for(asked.key, table), what="tier")
+    raise UnknownRoute(asked.model, names_for(asked.key, table))
+
+
+def _find_match(asked: Asked, table: RoutingTable) -> Matched | None:
     declared, why = _declared(asked, table)
     if asked.tier is not None:
         if asked.tier not in table.targets:
-            raise UnknownRoute(asked.tier, tiers_for(asked.key, table), what="tier")
+            return None
         name = declared.name if declared else asked.workload or UNASSIGNED
         return Matched(workload=name, declared=declared, tiers=(asked.tier,), why=f"{why}, tier by header")
     if declared is not None:
         tiers = (*declared.strategy.tiers, *declared.fallback)
         # A workload that accepts everything keeps the name that a request states of its own, unless a budget must
         # find all its requests under one name.
-        is_renamed = asked.workload is not None and declared.match == Match() and declared.budget is None
+        is_renamed = asked.workload is not None and declared.match == ANYTHING and declared.budget is None
         name = asked.workload if asked.workload is not None and is_renamed else declared.name
         return Matched(workload=name, declared=declared, tiers=tiers, why=why)
     name = asked.workload or UNASSIGNED
@@ -220,15 +230,14 @@ def match(asked: Asked, table: RoutingTable) -> Matched:
         return Matched(workload=name, declared=None, tiers=(asked.model,), why="the model names a tier")
     by_model = table.tiers_by_model.get(asked.model)
     if by_model is None:
-        raise UnknownRoute(asked.model, names_for(asked.key, table))
+        return None
     return Matched(workload=name, declared=None, tiers=by_model, why="the model of a tier")
 
 
 def name_refused(asked: Asked, table: RoutingTable) -> tuple[str, Label]:
     """Return the workload and the label of a request that was refused, as far as they can be told."""
-    try:
-        matched = match(asked, table)
-    except UnknownRoute:
+    matched = _find_match(asked, table)  # in no words: finding the closest name once is enough
+    if matched is None:
         return asked.workload or UNASSIGNED, compute_label(asked, table, None)[0]
     return matched.workload, compute_label(asked, table, matched.declared)[0]
 

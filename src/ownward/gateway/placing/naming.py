@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ownward.plan import Match, Workload
+from ownward.gateway.placing.accepting import ANYTHING
+from ownward.plan import Workload
 
 if TYPE_CHECKING:
     from ownward.gateway.placing.choosing import KeyScope
@@ -18,7 +19,21 @@ def names_for(key: KeyScope | None, table: RoutingTable) -> tuple[str, ...]:
     """Return the names that a request with this key may have as its model; what a header may add counts as added."""
     if key is None or (key.workloads is None and key.tiers is None and key.label is None):
         return table.route_names
-    return tuple(name for name in table.route_names if any(_leaves(key, way, table) for way in _ways(name, key, table)))
+    found: tuple[str, ...] | None = table.memory.get(("names", key))
+    if found is None:
+        leaving: dict[str, bool] = {}  # by workload: many names share many of them
+
+        def leaves(way: _Way) -> bool:
+            workload = way[0]
+            if workload is None:
+                return _leaves(key, way, table)
+            if workload.name not in leaving:
+                leaving[workload.name] = _leaves(key, way, table)
+            return leaving[workload.name]
+
+        found = tuple(name for name in table.route_names if any(map(leaves, _ways(name, key, table))))
+        table.memory.remember(("names", key), found)
+    return found
 
 
 def tiers_for(key: KeyScope | None, table: RoutingTable) -> tuple[str, ...]:
@@ -40,7 +55,7 @@ def _ways(name: str, key: KeyScope, table: RoutingTable) -> Iterator[_Way]:
 def _leaves(key: KeyScope, way: _Way, table: RoutingTable) -> bool:
     workload, tiers = way
     if key.workloads is not None and (workload is None or workload.name not in key.workloads):
-        takes_any_name = workload is None or (workload.match == Match() and workload.budget is None)
+        takes_any_name = workload is None or (workload.match == ANYTHING and workload.budget is None)
         if not takes_any_name or key.workloads <= table.plan.workloads.keys():
             return False
     label = table.default_label if workload is None else workload.label

@@ -16,11 +16,12 @@ from ownward import __version__
 from ownward.core import UsageError
 from ownward.gateway import wire
 from ownward.gateway.endpoints import ENDPOINTS, Endpoint
+from ownward.gateway.placing.accepting import Accepting
 from ownward.gateway.placing.bounds import ChargeBound
 from ownward.gateway.placing.crossings import LLAMA_CPP, CrossingsByNeed, find_crossings, find_crossings_by_need
 from ownward.gateway.placing.engine_address import Addresses, EngineAddress
 from ownward.gateway.placing.strategy import CompiledStrategy, compile_strategy
-from ownward.plan import Match, Plan, Tier, Upstream, Workload
+from ownward.plan import Plan, Tier, Upstream, Workload
 from ownward.policy import LOCAL_ONLY, Detectors, Label, Place
 from ownward.upstreams import DIRECT, Proxy, Timeouts, Way
 
@@ -150,13 +151,13 @@ class RoutingTable:
         """
         found: tuple[tuple[Workload, bool], ...] | None = self.memory.get((model, key_id))
         if found is None:
-            found = tuple(
-                (workload, not (workload.match.headers or workload.match.metadata or workload.match.fingerprints))
-                for workload in self.plan.workloads_by_specificity
-                if Match(models=workload.match.models, keys=workload.match.keys).accepts(model=model, key_id=key_id)
-            )
+            found = self._accepting.find(model, key_id)
             self.memory.remember((model, key_id), found)
         return found
+
+    @cached_property
+    def _accepting(self) -> Accepting:
+        return Accepting(self.plan.workloads_by_specificity)
 
     @cached_property
     def route_names(self) -> tuple[str, ...]:
