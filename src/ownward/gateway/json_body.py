@@ -36,6 +36,7 @@ class Peeked(msgspec.Struct, gc=False):
     model: str | None = None
     stream: bool | None = None
     tools: msgspec.Raw = msgspec.Raw(b"")
+    tool_choice: msgspec.Raw = msgspec.Raw(b"")
     response_format: msgspec.Raw = msgspec.Raw(b"")
     text: msgspec.Raw = msgspec.Raw(b"")
     output_config: msgspec.Raw = msgspec.Raw(b"")
@@ -60,8 +61,10 @@ class Peeked(msgspec.Struct, gc=False):
     def needs(self, body: bytes) -> frozenset[str]:
         """Return the capabilities, in the plan's words, that a tier must have for this request."""
         found = _media_needs(body)
-        if (self.tools and _is_said(self.tools)) or (self.functions and _is_said(self.functions)):
-            found |= {"tools"}
+        if self.tools and _is_said(self.tools):
+            found |= {"tools", "tool_choice"} if _says_which(self.tool_choice) else {"tools"}
+        if self.functions and _is_said(self.functions):
+            found |= {"tools", "functions"}
         for form in (self.response_format, self.text, self.output_config, self.output_format):
             if not form:
                 continue
@@ -189,6 +192,17 @@ def _fault_in(body: bytes) -> str | None:
 
 def _is_said(raw: msgspec.Raw) -> bool:
     return bytes(raw) not in _NOTHING
+
+
+def _says_which(tool_choice: msgspec.Raw) -> bool:
+    """Return whether a choice among tools says more than whether any may, or must, be called."""
+    try:
+        stated = msgspec.json.decode(tool_choice) if tool_choice else None
+    except UNREADABLE:
+        return False  # the upstream will say what is the matter with it
+    return isinstance(stated, dict) and (
+        stated.get("type") not in ("any", "auto") or stated.get("disable_parallel_tool_use") is True
+    )
 
 
 def _media_needs(body: bytes) -> frozenset[str]:

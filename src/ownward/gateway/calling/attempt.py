@@ -17,6 +17,7 @@ from ownward.gateway.calling.refused_call import RefusedCall
 from ownward.gateway.calling.relaying import Relay
 from ownward.gateway.calling.sink import Retry, Sink, forget_frames
 from ownward.gateway.calling.stream_as_whole import PATHS
+from ownward.gateway.calling.tool_choice import is_to_be_narrowed, narrow_tools
 from ownward.gateway.placing.choosing import refuse_anew
 from ownward.policy import Permit, issue_permit
 from ownward.upstreams import Response, Spliced, Timeouts, splice
@@ -121,6 +122,8 @@ class Attempt:
                     self._body = json_body.without_member(self._body, member)
                 else:
                     self.spared += (member,)
+        if exchange.needs and is_to_be_narrowed(exchange.needs, target, self.endpoint):
+            self._body = narrow_tools(self._body)
         asks_usage = target.key not in self._gateway.refuses_stream_options
         if not asks_usage and self.crossed is not None:
             # It was ours: the client cannot state it.

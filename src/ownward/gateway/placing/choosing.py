@@ -403,6 +403,7 @@ _START_S = 1.0
 _WHY_ENGINES_LACK = {
     "audio": "as the engine serves it without sound",
     "embeddings": "as its engine_options state no embedding = true",
+    "functions": "as its engine reads tools alone",
     "tools": "as the chat template of its model knows none and the engine would leave them out",
     "vision": "as the engine serves it without pictures",
 }

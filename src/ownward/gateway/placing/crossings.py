@@ -11,8 +11,8 @@ from ownward.plan import Tier, Upstream
 
 LLAMA_CPP = frozenset({"embedded", "llama-server"})
 """Their stream of `/v1/responses` lacks `content_index`, `output_index` and sequence numbers (build b11549), without
-which openai's own client cannot put an answer together. Their `/v1/messages` passes over a JSON schema, to which their
-chat completions hold an answer: measured 2026-11-21."""
+which openai's own client cannot put an answer together. Their `/v1/messages` passes over a JSON schema and, of a choice
+of tools, all but whether a call is demanded, to which their chat completions hold an answer: measured 2026-11-22."""
 
 _OPENAI = "api.openai.com"
 
@@ -21,9 +21,15 @@ CrossingsByNeed: TypeAlias = Mapping[str, Mapping[str, Endpoint]]
 THREADS = "threads"
 """What a message with `thread` needs: an upstream that holds what was said, of which the next request says nothing."""
 
+FUNCTIONS = "functions"
+"""What a chat with `functions` needs, the older name of tools: llama.cpp answers without them, and does not say so."""
+
+TOOL_CHOICE = "tool_choice"
+"""What a request needs that says which tools may be called."""
+
 _STOPS = "stop_sequences"
 
-UNSTATED = frozenset({THREADS, _STOPS})
+UNSTATED = frozenset({THREADS, FUNCTIONS, TOOL_CHOICE, _STOPS})
 """What a request may need and no tier states."""
 
 
@@ -42,7 +48,7 @@ def find_crossings_by_need(tier: Tier, crossings: Mapping[str, Endpoint], upstre
     """
     found: dict[str, Mapping[str, Endpoint]] = {}
     if tier.engine in LLAMA_CPP:
-        found["json_schema"] = {MESSAGES.path: CHAT}
+        found["json_schema"] = found[TOOL_CHOICE] = {MESSAGES.path: CHAT}
     if crossings.get(MESSAGES.path) is RESPONSES and upstream.messages_as is None:
         found[_STOPS] = {MESSAGES.path: CHAT}
     return found

@@ -18,7 +18,13 @@ from ownward.gateway import wire
 from ownward.gateway.endpoints import ENDPOINTS, Endpoint
 from ownward.gateway.placing.accepting import Accepting
 from ownward.gateway.placing.bounds import ChargeBound
-from ownward.gateway.placing.crossings import LLAMA_CPP, CrossingsByNeed, find_crossings, find_crossings_by_need
+from ownward.gateway.placing.crossings import (
+    FUNCTIONS,
+    LLAMA_CPP,
+    CrossingsByNeed,
+    find_crossings,
+    find_crossings_by_need,
+)
 from ownward.gateway.placing.engine_address import Addresses, EngineAddress
 from ownward.gateway.placing.strategy import CompiledStrategy, compile_strategy
 from ownward.plan import Plan, Tier, Upstream, Workload
@@ -325,9 +331,10 @@ def _find_lacks(tier: Tier, found: EngineAddress | None) -> frozenset[str]:
 
     The embedded one is given no projector for pictures and sound, and makes vectors only where it is told to.
     """
+    always = frozenset({FUNCTIONS}) if tier.engine in LLAMA_CPP else frozenset()
     if tier.capabilities:
-        return frozenset()
-    lacks = frozenset() if found is None else found.lacks
+        return always
+    lacks = always if found is None else always | found.lacks
     if tier.engine != "embedded":
         return lacks
     is_embedding = tier.engine_options.get("embedding") is True

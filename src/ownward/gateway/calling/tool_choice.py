@@ -1,0 +1,54 @@
+"""A choice among tools, for an engine that reads one word of it.
+
+llama.cpp takes `auto`, `none` and `required` in a chat's `tool_choice`, and goes by `auto` where it names tools (build
+b11549, measured 2026-11-22). It is told of no other tools then, with the word for how they may be called.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from ownward.gateway import json_body
+from ownward.gateway.endpoints import CHAT, Endpoint
+from ownward.gateway.placing.crossings import LLAMA_CPP, TOOL_CHOICE
+from ownward.upstreams import UNREADABLE
+
+if TYPE_CHECKING:
+    from ownward.gateway.placing.routing import Target
+
+_FALSE: Final = msgspec.Raw(b"false")
+
+
+def is_to_be_narrowed(needs: frozenset[str], target: Target, endpoint: Endpoint) -> bool:
+    """Return whether what a chat says of its tools has to be told to this upstream in its one word."""
+    return TOOL_CHOICE in needs and endpoint is CHAT and target.tier.engine in LLAMA_CPP
+
+
+def narrow_tools(body: bytes) -> bytes:
+    """Return a chat with those tools alone that its `tool_choice` names; as it came, where it names none of them.
+
+    >>> narrow_tools(
+    ...     b'{"tools":[{"type":"function","function":{"name":"a"}},{"type":"function","function":{"name":"b"}}],'
+    ...     b'"tool_choice":{"type":"function","function":{"name":"b"}}}'
+    ... )
+    b'{"tools":[{"type":"function","function":{"name":"b"}}],"tool_choice":"required","parallel_tool_calls":false}'
+    """
+    top = json_body.read_top(body)
+    try:
+        choice = msgspec.json.decode(top[TOOL_CHOICE])
+        if choice["type"] == "function":
+            names, word = {choice["function"]["name"]}, "required"
+            top.setdefault("parallel_tool_calls", _FALSE)  # one call is what is asked for
+        else:
+            allowed = choice["allowed_tools"]
+            names, word = {tool["function"]["name"] for tool in allowed["tools"]}, allowed["mode"]
+        tools = msgspec.json.decode(top["tools"], type=list[msgspec.Raw])
+        kept = [tool for tool in tools if msgspec.json.decode(tool)["function"]["name"] in names]
+    except (*UNREADABLE, LookupError, TypeError):
+        return body  # not as the dialect has it, which the engine may tell
+    if not kept:
+        return body
+    top |= {"tools": msgspec.Raw(msgspec.json.encode(kept)), TOOL_CHOICE: msgspec.Raw(msgspec.json.encode(word))}
+    return msgspec.json.encode(top)

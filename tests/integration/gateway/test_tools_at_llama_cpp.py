@@ -1,0 +1,221 @@
+"""Tools at llama.cpp, which reads one word of a choice among them: what it is told, and what it then calls."""
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+
+import anthropic
+import openai
+import pytest
+
+from ownward.engines import EMBEDDED_MODEL, EmbeddedEngine, EngineOptions, FakeOptions, FakeServer, fetch
+from ownward.gateway import EngineAddress
+from tool_template import with_tools
+
+CHAT, RESPONSES, MESSAGES = "/v1/chat/completions", "/v1/responses", "/v1/messages"
+HELLO = [{"role": "user", "content": "hello there"}]
+
+
+def last_request(fake):
+    return json.loads(fake.record.requests()["requests"][-1]["body"])
+
+
+def functions(*names):
+    return [{"type": "function", "function": {"name": name, "parameters": {"type": "object"}}} for name in names]
+
+
+OF_CHAT = {"messages": HELLO, "tools": functions("a", "b")}
+OF_RESPONSES = {"input": "hi", "tools": [{"type": "function", "name": name, "parameters": {}} for name in "ab"]}
+OF_MESSAGES = {
+    "messages": HELLO,
+    "max_tokens": 9,
+    "tools": [{"name": name, "input_schema": {"type": "object"}} for name in "ab"],
+}
+OF = {CHAT: OF_CHAT, RESPONSES: OF_RESPONSES, MESSAGES: OF_MESSAGES}
+ONE = {"tool_choice": "required", "parallel_tool_calls": False, "tools": ["b"]}
+
+
+@pytest.mark.parametrize(
+    ("asked", "choice", "told"),
+    [
+        (OF_CHAT, {"type": "function", "function": {"name": "b"}}, ONE),
+        (
+            OF_CHAT,
+            {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": functions("a")}},
+            {"tool_choice": "auto", "tools": ["a"]},
+        ),
+        (OF_CHAT, "required", {"tool_choice": "required", "tools": ["a", "b"]}),
+        (OF_RESPONSES, {"type": "function", "name": "b"}, ONE),
+        (OF_MESSAGES, {"type": "tool", "name": "b"}, ONE),
+        (OF_MESSAGES, {"type": "none"}, {"tool_choice": "none", "tools": ["a", "b"]}),
+        (
+            OF_MESSAGES,
+            {"type": "any", "disable_parallel_tool_use": True},
+            {"tool_choice": "required", "parallel_tool_calls": False, "tools": ["a", "b"]},
+        ),
+    ],
+)
+def test_a_choice_of_tools_reaches_llama_cpp_as_the_one_word_it_reads(lab, start, asked, choice, told):
+    """It goes by `auto` where a tool is named, and its messages know none of `none`, a name and one call at a time."""
+
+    async def main():
+        async with FakeServer(FakeOptions()) as fake:
+            tier = lab.tier("l", fake.base_url, kind="owned", engine="llama-server")
+            async with start(lab.plan_of(tier)) as running:
+                path = next(path for path, members in OF.items() if members is asked)
+                answer = await running.ask(path, {"model": "chat", **asked, "tool_choice": choice})
+                assert answer.status == 200
+                heard = last_request(fake)
+                assert fake.record.requests()["requests"][-1]["target"] == CHAT
+                names = [tool["function"]["name"] for tool in heard["tools"]]
+                stated = {name: heard[name] for name in ("tool_choice", "parallel_tool_calls") if name in heard}
+                assert {**stated, "tools": names} == told
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("choice", [{"type": "auto"}, {"type": "any"}])
+def test_a_choice_of_tools_that_llama_cpp_reads_in_messages_is_passed_through(lab, start, choice):
+    async def main():
+        async with FakeServer(FakeOptions()) as fake:
+            tier = lab.tier("l", fake.base_url, kind="owned", engine="llama-server")
+            async with start(lab.plan_of(tier)) as running:
+                asked = {"model": "l-model", **OF_MESSAGES, "tool_choice": choice}
+                answer = await running.ask(MESSAGES, asked | {"model": "l"})
+                assert answer.status == 200
+                assert last_request(fake) == asked
+
+    asyncio.run(main())
+
+
+def test_a_named_tool_stays_as_it_came_for_other_engines(lab, start):
+    async def main():
+        async with FakeServer(FakeOptions()) as fake:
+            tier = lab.tier("v", fake.base_url, kind="owned", engine="vllm")
+            async with start(lab.plan_of(tier)) as running:
+                choice = {"type": "function", "function": {"name": "b"}}
+                answer = await running.ask(CHAT, {"model": "chat", **OF_CHAT, "tool_choice": choice})
+                assert answer.status == 200
+                assert last_request(fake)["tool_choice"] == choice
+                assert last_request(fake)["tools"] == OF_CHAT["tools"]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("capabilities", [frozenset(), frozenset({"chat", "tools"})])
+def test_functions_by_their_older_name_are_refused_where_llama_cpp_would_answer_without(lab, start, capabilities):
+    async def main():
+        async with FakeServer(FakeOptions()) as fake:
+            tier = lab.tier("l", fake.base_url, kind="owned", engine="llama-server", capabilities=capabilities)
+            async with start(lab.plan_of(tier)) as running:
+                answer = await running.ask(CHAT, lab.chat(functions=[{"name": "f", "parameters": {}}]))
+                assert answer.status == 400
+                assert "lacks functions, as its engine reads tools alone" in answer.json["error"]["message"]
+                assert fake.record.requests()["requests"] == []
+
+    asyncio.run(main())
+
+
+# With real weights, whose template shows them what is then asked for (`tool_template`).
+
+PLEASE = [{"role": "user", "content": "Please."}]
+QUERY = {"type": "object", "properties": {"query": {"type": "string"}}, "required": ["query"]}
+OF_OPENAI = [{"type": "function", "function": {"name": name, "parameters": QUERY}} for name in ("look", "find")]
+OF_ANTHROPIC = [{"name": name, "input_schema": QUERY} for name in ("look", "find")]
+
+
+@pytest.fixture(scope="module")
+def model_path(tmp_path_factory):
+    pytest.importorskip("xllamacpp")
+    folder = tmp_path_factory.mktemp("weights")
+    return with_tools(fetch(EMBEDDED_MODEL, cache_dir=folder), folder / "tools.gguf")
+
+
+@asynccontextmanager
+async def serving(lab, start, model_path):
+    options = EngineOptions(model_path=model_path, alias="a-model", slots=1, context_tokens=1024, threads=1)
+    async with EmbeddedEngine(options) as engine:
+        tier = lab.tier("own", engine.base_url, kind="owned", engine="embedded", upstreams=(lab.Upstream(name="e"),))
+        async with start(lab.plan_of(tier)) as running:
+            running.server.set_address("e", EngineAddress(engine.base_url, engine.status.lacks))
+            yield running
+
+
+@pytest.mark.engine
+def test_a_chats_tool_loop_with_the_tool_it_names(lab, start, model_path):
+    choice = {"type": "function", "function": {"name": "find"}}
+    asked = {"model": "chat", "tools": OF_OPENAI, "max_tokens": 60, "temperature": 0}
+
+    async def main():
+        async with (
+            serving(lab, start, model_path) as running,
+            openai.AsyncOpenAI(base_url=f"{running.base_url}/v1", api_key="k", max_retries=0) as client,
+        ):
+            first = (await client.chat.completions.create(messages=PLEASE, tool_choice=choice, **asked)).choices[0]
+            assert first.finish_reason == "tool_calls"
+            (call,) = first.message.tool_calls
+            assert call.function.name == "find"
+            assert json.loads(call.function.arguments).keys() == {"query"}
+            async with client.chat.completions.stream(messages=PLEASE, tool_choice=choice, **asked) as stream:
+                streamed = (await stream.get_final_completion()).choices[0]
+            (again,) = streamed.message.tool_calls
+            assert again.function.name == "find"
+            assert again.function.arguments == call.function.arguments
+            result = {"role": "tool", "tool_call_id": call.id, "content": "found"}
+            second = await client.chat.completions.create(messages=[*PLEASE, first.message, result], **asked)
+            assert second.choices[0].message.content
+
+    asyncio.run(main())
+
+
+@pytest.mark.engine
+def test_a_message_calls_the_tool_it_names_and_none_where_it_says_so(lab, start, model_path):
+    asked = {"model": "chat", "tools": OF_ANTHROPIC, "max_tokens": 60, "extra_body": {"temperature": 0}}
+
+    async def main():
+        async with (
+            serving(lab, start, model_path) as running,
+            anthropic.AsyncAnthropic(base_url=running.base_url, api_key="k", max_retries=0) as client,
+        ):
+            choice = {"type": "tool", "name": "find"}
+            first = await client.messages.create(messages=PLEASE, tool_choice=choice, **asked)
+            assert first.stop_reason == "tool_use"
+            (call,) = [block for block in first.content if block.type == "tool_use"]
+            assert (call.name, call.input.keys()) == ("find", {"query"})
+            async with client.messages.stream(messages=PLEASE, tool_choice=choice, **asked) as stream:
+                (streamed,) = [
+                    block for block in (await stream.get_final_message()).content if block.type == "tool_use"
+                ]
+            assert (streamed.name, streamed.input) == (call.name, call.input)
+            result = {"type": "tool_result", "tool_use_id": call.id, "content": "found"}
+            said = [*PLEASE, {"role": "assistant", "content": first.content}, {"role": "user", "content": [result]}]
+            second = await client.messages.create(messages=said, **asked)
+            assert [block.type for block in second.content] == ["text"]
+            called = await client.messages.create(messages=PLEASE, **asked)
+            assert called.stop_reason == "tool_use"
+            uncalled = await client.messages.create(messages=PLEASE, tool_choice={"type": "none"}, **asked)
+            assert [block.type for block in uncalled.content] == ["text"]
+
+    asyncio.run(main())
+
+
+@pytest.mark.engine
+def test_a_responses_call_of_the_tool_it_names(lab, start, model_path):
+    tools = [{"type": "function", "name": name, "parameters": QUERY} for name in ("look", "find")]
+    asked = {"model": "chat", "input": "Please.", "tools": tools, "max_output_tokens": 60, "temperature": 0}
+
+    async def main():
+        async with (
+            serving(lab, start, model_path) as running,
+            openai.AsyncOpenAI(base_url=f"{running.base_url}/v1", api_key="k", max_retries=0) as client,
+        ):
+            choice = {"type": "function", "name": "find"}
+            whole = await client.responses.create(tool_choice=choice, **asked)
+            (call,) = [item for item in whole.output if item.type == "function_call"]
+            assert call.name == "find"
+            assert whole.tool_choice.name == "find"
+            async with client.responses.stream(tool_choice=choice, **asked) as stream:
+                (streamed,) = [i for i in (await stream.get_final_response()).output if i.type == "function_call"]
+            assert (streamed.name, streamed.arguments) == (call.name, call.arguments)
+
+    asyncio.run(main())
