@@ -10,6 +10,7 @@ from ownward.upstreams.bounds import input_tokens_upper_bound, output_tokens_upp
 from ownward.upstreams.door import Door, make_transport
 from ownward.upstreams.gathering import Gathering
 from ownward.upstreams.http1 import Http1Transport
+from ownward.upstreams.lengths import says_too_long
 from ownward.upstreams.response import Response
 from ownward.upstreams.splicing import Endpoint, Spliced, splice
 from ownward.upstreams.tap import StreamTap
@@ -50,6 +51,7 @@ __all__ = [
     "input_tokens_upper_bound",
     "make_transport",
     "output_tokens_upper_bound",
+    "says_too_long",
     "splice",
     "terms_asked",
     "with_whole_characters",

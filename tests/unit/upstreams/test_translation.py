@@ -220,11 +220,6 @@ def test_errors_of_anthropic_for_a_chat_client(status, body, expected):
     ("status", "body", "expected"),
     [
         (429, b'{"error": {"message": "m", "type": "requests", "code": "rate_limit_exceeded"}}', "rate_limit_error"),
-        (
-            400,
-            b'{"error": {"message": "m", "type": "exceed_context_size_error", "code": 400}}',
-            "invalid_request_error",
-        ),
         (404, b'{"error": "m"}', "not_found_error"),
         (400, b'{"object": "error", "message": "m", "type": "BadRequestError"}', "invalid_request_error"),
         (403, b'{"detail": "m"}', "permission_error"),
@@ -237,6 +232,53 @@ def test_errors_of_openai_servers_for_a_client_of_messages(status, body, expecte
     found = json.loads(error)
     assert found["type"] == "error"
     assert (told, found["error"]["type"], found["error"]["message"]) == (status, expected, "m")
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            {"code": 400, "message": "request (9 tokens) exceeds it", "type": "exceed_context_size_error"},
+            "prompt is too long: request (9 tokens) exceeds it",
+        ),
+        (
+            {"message": "Your input exceeds the context window of this model.", "code": "context_length_exceeded"},
+            "prompt is too long: Your input exceeds the context window of this model.",
+        ),
+        (
+            {"message": "maximum context length is 9, you requested 12 (2 in the messages, 10 in the completion)"},
+            "maximum context length is 9, you requested 12 (2 in the messages, 10 in the completion)",
+        ),
+        ({"message": "prompt is too long: 9 tokens > 8"}, "prompt is too long: 9 tokens > 8"),
+        ({"message": "the context_management of this model", "code": ["odd"]}, "the context_management of this model"),
+    ],
+)
+def test_a_client_of_messages_is_told_that_its_prompt_is_too_long_as_its_dialect_says_it(error, told):
+    """Coding agents shorten the conversation where they read these words, and know it by nothing else."""
+    status, body = to_chat(chat())[1].error(400, json.dumps({"error": error}).encode())
+    assert (status, json.loads(body)["error"]) == (400, {"type": "invalid_request_error", "message": told})
+
+
+def test_a_stream_that_fails_for_its_length_says_so_as_anthropics_dialect_does():
+    asked = json.dumps(chat(stream=True)).encode()
+    stream = translate(asked, client="messages", upstream="responses").stream(now_s=1)
+    error = {"code": "context_length_exceeded", "message": "Your input exceeds the context window of this model."}
+    failed = {"type": "response.failed", "response": {"id": "r", "status": "failed", "error": error, "output": []}}
+    told = stream.feed(b"event: response.failed\ndata: %b\n\n" % json.dumps(failed).encode())
+    event = json.loads(told.rsplit(b"data: ", 1)[1])
+    assert event["error"]["type"] == "invalid_request_error"
+    assert event["error"]["message"].startswith("prompt is too long: Your input")
+
+
+@pytest.mark.parametrize("client", ["chat", "responses"])
+def test_a_client_of_openais_is_told_by_its_code_that_its_prompt_is_too_long(client):
+    asked = chat() if client == "chat" else {"model": "m", "max_output_tokens": 9, "input": "hello"}
+    made = translate(json.dumps(asked).encode(), client=client, upstream="messages")
+    error = {"type": "error", "error": {"type": "invalid_request_error", "message": "prompt is too long: 9 tokens > 8"}}
+    found = json.loads(made.error(400, json.dumps(error).encode())[1])["error"]
+    assert (found["code"], found["type"]) == ("context_length_exceeded", "invalid_request_error")
+    other = {"type": "error", "error": {"type": "invalid_request_error", "message": "max_tokens: too large"}}
+    assert json.loads(made.error(400, json.dumps(other).encode())[1])["error"]["code"] == "invalid_request_error"
 
 
 def call_piece(index, *, call_id=None, name=None, arguments=None):

@@ -37,7 +37,7 @@ from ownward.gateway.keeping.conversation import (
 )
 from ownward.ledger import KeptResponse, owner_of
 from ownward.policy import ANY, LOCAL_ONLY, Label
-from ownward.upstreams import EventCutter
+from ownward.upstreams import EventCutter, says_too_long
 
 if TYPE_CHECKING:
     from ownward.gateway.calling.served import Served
@@ -52,11 +52,6 @@ _SUCCESS: Final = 200
 _ABSENT: Final = frozenset({b"", b"null"})
 _FLAGS: Final = {b"": None, b"null": None, b"true": True, b"false": False}
 _RAW: Final = msgspec.Raw(b"")
-_TOO_LONG_STATUSES: Final = frozenset({400, 413})
-_TOO_LONG: Final = re.compile(
-    rb"context[ _](?:length|size|window)|exceed_context_size|prompt is too long|input is too long", re.IGNORECASE
-)
-"""How llama.cpp, vLLM, SGLang, OpenAI and Anthropic say that a request is longer than their model's context."""
 _TOKENS: Final = re.compile(rb"(?<![\w.])[1-9][0-9]{1,7}(?=\s*(?:tokens?\b|maximum\b))")
 _MOST_ROUNDS: Final = 4
 _KEPT_STATES: Final = frozenset({"completed", "incomplete"})
@@ -260,7 +255,7 @@ class Keeping:
 
     async def answer(self, status: int, content_type: bytes, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
         """Keep a whole answer, then pass it on; one that says that the request is too long waits for a shorter one."""
-        if status in _TOO_LONG_STATUSES and self.conversation.is_shortened and _TOO_LONG.search(body) is not None:
+        if self.conversation.is_shortened and says_too_long(status, body):
             self._refused = status, content_type, headers, body
             return
         if status == _SUCCESS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ownward.upstreams.lengths import blames_the_answer, says_too_long
 from ownward.upstreams.translation._json import read_json
 
 _TO_OPENAI = {
@@ -42,6 +43,10 @@ _BY_STATUS = {
     529: "overloaded_error",
 }
 _LONGEST_WORDS = 2000
+TOO_LONG = "context_length_exceeded"
+"""How OpenAI's dialect calls a request that is longer than the model's context."""
+_TOO_LONG_WORDS = "prompt is too long"
+"""How Anthropic's dialect begins to say so: its clients know it by nothing else, and shorten the conversation."""
 _OVERLOADED = 529  # a status that only Anthropic's dialect knows
 _UNAVAILABLE = 503
 
@@ -52,8 +57,12 @@ def openai_error(kind: str, message: str, *, code: Any = None, param: Any = None
     return {"error": {"message": message, "type": stated, "param": param, "code": kind if code is None else code}}
 
 
-def anthropic_error(kind: str, message: str, *, status: int | None = None) -> dict[str, Any]:
+def anthropic_error(kind: str, message: str, *, status: int | None = None, code: Any = None) -> dict[str, Any]:
     """Return an error's members besides its `type`; `kind` may be of either dialect."""
+    if TOO_LONG in (kind, code) and _TOO_LONG_WORDS not in message:
+        kind = "invalid_request_error"
+        if not blames_the_answer(message.encode("utf-8", "replace")):
+            message = f"{_TOO_LONG_WORDS}: {message}"
     if kind not in _KNOWN_TO_ANTHROPIC:
         kind = _BY_STATUS.get(status or 0, "api_error")
     return {"error": {"type": kind, "message": message}}
@@ -61,6 +70,8 @@ def anthropic_error(kind: str, message: str, *, status: int | None = None) -> di
 
 def read_error(status: int, body: bytes) -> tuple[str, str, Any, Any]:
     """Return kind, message, code and parameter of an upstream's error, of whatever shape it is.
+
+    One that says that the request is longer than the model's context has that for its code, whatever it calls it.
 
     Some servers write the words where others have `error`: as `message` (vLLM's older ones), or as `detail` (FastAPI).
     """
@@ -78,7 +89,8 @@ def read_error(status: int, body: bytes) -> tuple[str, str, Any, Any]:
     texts = [inner.get("message"), error, stated.get("message"), stated.get("detail"), raw]
     words = next((text for text in texts if isinstance(text, str) and text), "the upstream said nothing")
     given = inner.get("type")
-    return (given if isinstance(given, str) else kind), words, inner.get("code"), inner.get("param")
+    code = TOO_LONG if says_too_long(status, body) else inner.get("code")
+    return (given if isinstance(given, str) else kind), words, code, inner.get("param")
 
 
 def status_for_client(status: int, *, is_anthropic: bool) -> int:

@@ -139,7 +139,7 @@ class Translation:
         kind, message, code, param = read_error(status, body)
         is_anthropic = self.client == "messages"
         told: dict[str, Any] = (
-            {"type": "error", **anthropic_error(kind, message, status=status)}
+            {"type": "error", **anthropic_error(kind, message, status=status, code=code)}
             if is_anthropic
             else openai_error(kind, message, code=code, param=param)
         )
