@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from ownward.core import LedgerError
 from ownward.ledger._checks import BudgetCheck, LimitTake
@@ -14,8 +15,7 @@ from ownward.ledger._statements import Table, Values
 from ownward.ledger._store import Connection
 
 
-@dataclass(slots=True, eq=False)
-class Entry:
+class Entry(msgspec.Struct, eq=False):
     """What is written together or not at all, and who waits for it."""
 
     rows: tuple[tuple[Table, Values], ...] = ()
@@ -27,7 +27,7 @@ class Entry:
     takes: tuple[LimitTake, ...] = ()  # what its intent must find in the buckets of its key
     releases: tuple[tuple[LimitTake, int], ...] = ()  # what was held for a call that is over, and what it used
     outcome: Any = None
-    error: LedgerError | None = field(default=None)
+    error: LedgerError | None = None
 
     @property
     def moves_money(self) -> bool:

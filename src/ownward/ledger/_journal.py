@@ -20,7 +20,6 @@ import struct
 import sys
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
 from weakref import WeakSet
@@ -30,7 +29,7 @@ import msgspec
 
 from ownward.core import LedgerError
 from ownward.ledger._entries import Entry
-from ownward.ledger._statements import Table, Values
+from ownward.ledger._statements import Table
 
 if sys.platform != "win32":
     import fcntl
@@ -62,8 +61,7 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(list[list[tuple[Table, list[str | int | float | None]]]]).decode
 
 
-@dataclass(frozen=True, slots=True)
-class Noted:
+class Noted(msgspec.Struct, frozen=True):
     """What was noted at once, under one number: entries of rows."""
 
     number: int
@@ -385,10 +383,6 @@ def _can_be_noted(entry: Entry) -> bool:
         return False
     table, values = entry.rows[-1]
     if table == "intents":
-        return entry.is_fresh and _is_storable(values)
+        are_storable = max(filter(None, values[_INTENT_BOUNDS]), default=0) < _INT64_END
+        return entry.is_fresh and are_storable
     return table in {"settlements", "refusals"}
-
-
-def _is_storable(intent: Values) -> bool:
-    """Return whether no bound of an intent is beyond what the tables can hold."""
-    return all(bound is None or bound < _INT64_END for bound in intent[_INTENT_BOUNDS])

@@ -119,12 +119,13 @@ class Ledger(Reader):
         Raises: BudgetSpent, if the intent's upper bound would pass one of `budgets`; LimitReached, if a bucket does
         not hold enough; LedgerError, if either could not be committed; nothing may be sent then.
         """
+        task, values = statements.request_values(request)
         return self._begin(
             intent,
             budgets,
             limits,
-            ("tasks", statements.task_values(request)),
-            ("requests", statements.request_values(request)),
+            ("tasks", task),
+            ("requests", values),
             ("intents", statements.intent_values(intent, self._run_id)),
             is_fresh=is_fresh,
         )
@@ -162,9 +163,8 @@ class Ledger(Reader):
 
         Raises: LedgerError, as `settle` does.
         """
-        refused_at_us = to_us(self._clock.now())
-        values = statements.refusal_values(request, refused_at_us=refused_at_us, status=status, reason=reason)
-        self._put(("tasks", statements.task_values(request)), ("refusals", values))
+        task, values = statements.request_values(request)
+        self._put(("tasks", task), ("refusals", (*values, to_us(self._clock.now()), status, statements.clean(reason))))
 
     def flush_blocking(self) -> None:
         """Do as `flush`, for callers without an event loop."""

@@ -107,14 +107,10 @@ def _cleaned(values: Values) -> Values:
     return tuple([clean(value) if isinstance(value, str) else value for value in values])
 
 
-def task_values(request: Request) -> Values:
-    """Return the row of the request's task."""
-    values = (request.task_id, request.task_basis, request.workload, to_us(request.started_at))
-    return values if _are_clean(request.task_id, request.workload) else _cleaned(values)
-
-
-def request_values(request: Request) -> Values:
-    """Return the row of a request that is dispatched."""
+def request_values(request: Request) -> tuple[Values, Values]:
+    """Return the row of the request's task, and that of a request that is dispatched."""
+    started_at_us = to_us(request.started_at)
+    task = (request.task_id, request.task_basis, request.workload, started_at_us)
     values = (
         request.request_id,
         request.task_id,
@@ -126,15 +122,12 @@ def request_values(request: Request) -> Values:
         int(request.is_stream),
         request.plan_sha256,
         request.reason,
-        to_us(request.started_at),
+        started_at_us,
     )
     texts = (request.request_id, request.task_id, request.workload, request.route, request.key_id or "")
-    return values if _are_clean(*texts, request.label, request.dialect, request.reason) else _cleaned(values)
-
-
-def refusal_values(request: Request, *, refused_at_us: int, status: int, reason: str) -> Values:
-    """Return the row of a request that was refused before any dispatch."""
-    return *request_values(request), refused_at_us, status, clean(reason)
+    if _are_clean(*texts, request.label, request.dialect, request.reason):
+        return task, values
+    return _cleaned(task), _cleaned(values)
 
 
 def intent_values(intent: Intent, run_id: str) -> Values:

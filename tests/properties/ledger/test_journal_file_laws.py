@@ -64,9 +64,10 @@ class Process:
     def begin(self) -> None:
         """Begin a call."""
         name = f"r{len(self.world.calls)}"
+        task, values = statements.request_values(usual_request(name, at=NOW))
         rows = (
-            ("tasks", statements.task_values(usual_request(name, at=NOW))),
-            ("requests", statements.request_values(usual_request(name, at=NOW))),
+            ("tasks", task),
+            ("requests", values),
             ("intents", statements.intent_values(usual_intent(name, at=NOW, high=9), self.run_id)),
         )
         if self.note(Entry(rows=rows, is_fresh=True)):  # type: ignore[arg-type]
