@@ -65,9 +65,7 @@ class Peeked(msgspec.Struct, gc=False):
             found |= {"tools", "tool_choice"} if _says_which(self.tool_choice) else {"tools"}
         if self.functions and _is_said(self.functions):
             found |= {"tools", "functions"}
-        for form in (self.response_format, self.text, self.output_config, self.output_format):
-            if not form:
-                continue
+        for form in filter(None, (self.response_format, self.text, self.output_config, self.output_format)):
             stated = bytes(form)
             if b"json_schema" in stated:
                 found |= _JSON_SCHEMA

@@ -73,7 +73,7 @@ class Question:
         self.is_beta = endpoint.dialect == "anthropic" and b"beta=true" in scope.get("query_string", b"").split(b"&")
         self._listed: list[tuple[bytes, bytes]] = scope["headers"]
         self.headers = wire.read_headers(self._listed)
-        self.request_id = new_id("req_", random_bits=gateway.random_bits(80))
+        self.request_id = new_id("req_", random_bits=gateway.random_bits(128))
         self.started_s = gateway.clock.monotonic_s()
         self.body = b""
         self.key: KeyScope | None = None

@@ -150,6 +150,10 @@ class Label:
         """Tell whether every place allowed here is allowed there."""
         return self.meet(other) == self
 
+    def __hash__(self) -> int:
+        """Return the hash of its text, which every request asks for."""
+        return hash(self._text)
+
     def __str__(self) -> str:
         """Return the text that `parse` reads back as this label."""
         return self._text

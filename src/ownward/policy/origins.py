@@ -43,6 +43,10 @@ class Origin:
         """
         return _parse(url)
 
+    def __hash__(self) -> int:
+        """Return the hash of the one spelling, which every call asks for."""
+        return hash(self._text)
+
     def __str__(self) -> str:
         """Return `scheme://host[:port]`."""
         return self._text

@@ -279,23 +279,18 @@ class Connection(asyncio.Protocol):
         if len(headers) > _MOST_HEADERS:
             raise _TooManyHeaders
         self._at_head = False
-        self._has_length = self.was_chunked = False
-        self.keep_alive_s = None
-        coding = None
-        for name, value in headers:
-            if name == b"content-length":
-                self._has_length = True
-            elif name == b"transfer-encoding":
-                self.was_chunked = b"chunked" in value.lower()
-            elif name == b"keep-alive" and (found := _KEEP_ALIVE_TIMEOUT.search(value)):
-                self.keep_alive_s = float(found[1])
-            elif name == b"content-encoding":
-                coding = value
+        found = dict(headers)
+        self._has_length = b"content-length" in found
+        coding = found.get(b"transfer-encoding")
+        self.was_chunked = coding is not None and b"chunked" in coding.lower()
+        stated = found.get(b"keep-alive")
+        timeout = None if stated is None else _KEEP_ALIVE_TIMEOUT.search(stated)
+        self.keep_alive_s = None if timeout is None else float(timeout[1])
         response = self._answer() if self._answer is not None else None
         if response is None:
             self.abort()
             return
-        response.begin(status, headers, coding=coding)
+        response.begin(status, headers, coding=found.get(b"content-encoding"))
         if self._is_head_request and status not in _BODILESS:
             # The parser would wait for a body that does not come; the connection is given up.
             self._finish()
@@ -311,7 +306,8 @@ class Connection(asyncio.Protocol):
             return
         if self._parts:
             self._hand_on()
-        self.resume()
+        if self._is_paused:
+            self.resume()
         if self._is_resting:
             self.end_rest()
         transport = self._transport

@@ -122,16 +122,16 @@ def _bound_messages(raw: msgspec.Raw | None, endpoint: Endpoint) -> int | None:
         messages = _decode_messages(raw)
     except UNREADABLE:
         return None
-    tokens = 0
+    tokens = MESSAGE_TOKENS * len(messages)
     for message in messages:
         if endpoint == "responses" and message.type is not None and message.type not in _PLAIN_ITEMS:
             return None
         for content in (message.content, message.output):
-            parts = _bound_parts(content)
-            if parts is None:
-                return None
-            tokens += parts
-        tokens += MESSAGE_TOKENS
+            if memoryview(content)[0] == _BRACKET:  # as `_is_list`, for each message
+                parts = _bound_parts(content)
+                if parts is None:
+                    return None
+                tokens += parts
     return tokens
 
 

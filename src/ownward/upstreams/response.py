@@ -378,14 +378,14 @@ class Response:
         return self._waiter
 
     def _wake(self) -> None:
-        waiter = self._waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
-        alarm = self._alarm
-        if alarm is None:
-            return
-        alarm.unset()  # or it would keep an answer alive that nobody waits for
-        if self._channel is None:
+        waiter, alarm = self._waiter, self._alarm
+        if waiter is not None:
+            self._waiter = None
+            if not waiter.done():
+                waiter.set_result(None)
+            if alarm is not None:
+                alarm.unset()  # or it would keep an answer alive that nobody waits for
+        if self._channel is None and alarm is not None:
             self._alarm = None
             if not self._is_alarm_lent:
                 alarm.close()

@@ -99,8 +99,7 @@ def splice(
     if adds_usage:
         replaced["stream_options"] = _join({**(options or {}), "include_usage": msgspec.Raw(b"true")})
 
-    stated = [_count(top, key, lowest=-2) for key in _MAX_TOKENS if key in top]
-    limits = [limit for limit in stated if limit is not None]
+    limits = [limit for key in _MAX_TOKENS if key in top and (limit := _count(top, key, lowest=-2)) is not None]
     return Spliced(
         body=_rewrite(body, readable, top, replaced),
         model=asked_model,

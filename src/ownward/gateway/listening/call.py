@@ -295,7 +295,8 @@ class Call:
         self._left_bytes -= size
 
     def _finish(self) -> None:
-        self._send_head()
+        if self._head:
+            self._send_head()
         self.is_over = True
         self._body.clear()
         self._wake()

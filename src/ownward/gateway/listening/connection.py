@@ -342,7 +342,8 @@ class HttpConnection(asyncio.Protocol):
 
     def on_answered(self, call: Call) -> None:
         """Go on to the next request, once this one was read to its end."""
-        self.resume_reading()
+        if self._is_reading_paused:
+            self.resume_reading()
         if call.is_body_whole:
             self._go_on(call)
         elif not call.keeps_alive:
