@@ -30,6 +30,7 @@ from ownward.upstreams import Door, DoorLimits
 
 _LOG = logging.getLogger("ownward.gateway")
 _YOUNG_OBJECTS = 10_000
+_DAY_S = 86_400.0
 
 
 class Stoppable(Protocol):
@@ -89,6 +90,7 @@ class GatewayServer:
         self._listener: Listener | None = None
         self._socket: socket.socket | None = listener
         self._tls: ListenerTls | None = None
+        self._looking: asyncio.TimerHandle | None = None  # at the certificate, once a day
         self._reloads: set[asyncio.Task[None]] = set()
         self._in_turn = asyncio.Lock()  # of two reloads the later one reads the file later, and holds
 
@@ -115,6 +117,7 @@ class GatewayServer:
         await self.gateway.start()
         self._listener = Listener(self.gateway.answer, limits=self.settings, clock=self.gateway.clock)
         await self._listener.start(self._socket, tls=None if tls is None else tls.context)
+        self._look_at_certificate()
         ready_file.write(base_url=self.base_url, tiers=list(self.gateway.table.plan.tiers))
         _LOG.info("accepting requests at %s", self.base_url)
 
@@ -134,6 +137,15 @@ class GatewayServer:
             self._tls.reload()
         except ConfigError as error:
             _LOG.error("the certificate was not read again and the old one stays: %s", error)
+        self._look_at_certificate()
+
+    def _look_at_certificate(self) -> None:
+        """Say where it has to be renewed; of several workers, which all show the same one, the first does."""
+        if self._looking is not None:
+            self._looking.cancel()
+        if self._tls is not None and not self.settings.worker:
+            self._tls.look(self.gateway.clock)
+            self._looking = asyncio.get_running_loop().call_later(_DAY_S, self._look_at_certificate)
 
     async def _read_those_of_upstreams(self) -> None:
         try:
@@ -147,6 +159,8 @@ class GatewayServer:
 
     async def stop(self) -> None:
         """Take no new requests, let those in flight end within `drain_s`, settle the rest, stop what was handed in."""
+        if self._looking is not None:
+            self._looking.cancel()
         if self._listener is not None:
             self.gateway.is_draining = True
             await self._listener.stop(self.settings.drain_s)

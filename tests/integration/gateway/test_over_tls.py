@@ -8,12 +8,13 @@ import json
 import logging
 import ssl
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import trustme
 
-from ownward.core import ConfigError
+from ownward.core import ConfigError, ManualClock
 from ownward.engines import FakeOptions, FakeServer
 from ownward.gateway import GatewaySettings
 from ownward.gateway.listening.tls import ListenerTls
@@ -29,8 +30,8 @@ class Issued:
         self.cert, self.key = folder / "chain.pem", folder / "key.pem"
         self.issue()
 
-    def issue(self) -> None:
-        leaf = self.authority.issue_cert("localhost", "127.0.0.1")
+    def issue(self, **times: datetime) -> None:
+        leaf = self.authority.issue_cert("localhost", "127.0.0.1", **times)
         self.key.write_bytes(leaf.private_key_pem.bytes())
         self.key.chmod(0o600)
         self.cert.write_bytes(b"".join(blob.bytes() for blob in leaf.cert_chain_pems))
@@ -236,6 +237,76 @@ def test_a_key_that_others_can_read_is_warned_of(issued, caplog):
     issued.key.chmod(0o644)
     ListenerTls(issued.cert, issued.key)
     assert "chmod 600" in caplog.text
+
+
+def days(begins: int, ends: int) -> dict[str, datetime]:
+    """A certificate's time, from so many days from now on until so many."""
+    now = datetime.now(UTC)
+    return {"not_before": now + timedelta(days=begins), "not_after": now + timedelta(days=ends)}
+
+
+@pytest.mark.parametrize(
+    ("times", "says"),
+    [
+        (days(-90, -1), "ERROR the certificate CERT expired on "),
+        (days(2, 90), "ERROR the certificate CERT is valid from "),
+        (days(-80, 10), "WARNING the certificate CERT expires on "),
+        (days(-5, 1), "WARNING the certificate CERT expires on "),
+        (days(-1, 5), ""),  # short-lived ones are renewed when half of their time is over
+        (days(-60, 30), ""),
+    ],
+)
+def test_a_certificate_that_has_expired_or_soon_will_is_told_at_the_start_and_at_a_reload(
+    lab, start, issued, *, caplog, times, says
+):
+    caplog.set_level(logging.WARNING)
+    issued.issue(**times)
+    says = says.replace("CERT", str(issued.cert))
+
+    def told() -> str:
+        return "".join(f"{r.levelname} {r.getMessage()}" for r in caplog.records if "certificate" in r.getMessage())
+
+    async def main():
+        async with FakeServer() as fake:
+            async with start(lab.plan_of(lab.tier("a", fake.base_url)), settings=issued.settings()) as running:
+                assert told().startswith(says)
+                assert bool(told()) == bool(says)
+                caplog.clear()
+                running.server.read_certificates()
+                assert told().startswith(says)
+                issued.issue()
+                caplog.clear()
+                running.server.read_certificates()
+                assert not told()
+
+    asyncio.run(main())
+
+
+def test_a_certificate_that_nobody_renews_is_told_of_while_it_is_served(issued, caplog):
+    caplog.set_level(logging.WARNING)
+    clock = ManualClock(datetime(2026, 1, 1, tzinfo=UTC))
+    issued.issue(not_before=datetime(2025, 11, 3, tzinfo=UTC), not_after=datetime(2026, 2, 1, 12, 30, tzinfo=UTC))
+    tls = ListenerTls(issued.cert, issued.key)
+    said = []
+    for _ in range(33):
+        caplog.clear()
+        tls.look(clock)
+        said.append(caplog.text.count("expires on 2026-02-01 12:30 UTC") - caplog.text.count("expired on 2026-02-01"))
+        clock.advance(86_400)
+    assert said == [0] * 18 + [1] * 14 + [-1]
+
+
+def test_of_several_workers_one_tells_of_the_certificate(lab, start, issued, caplog):
+    caplog.set_level(logging.WARNING)
+    issued.issue(**days(-90, -1))
+
+    async def main():
+        async with FakeServer() as fake:
+            settings = issued.settings(workers=2, worker=1)
+            async with start(lab.plan_of(lab.tier("a", fake.base_url)), settings=settings):
+                assert "expired" not in caplog.text
+
+    asyncio.run(main())
 
 
 def test_a_plan_that_names_a_certificate_which_is_not_there_is_not_loaded(lab, start, tmp_path):

@@ -11,7 +11,8 @@ import stat
 import sys
 from pathlib import Path
 
-from ownward.core import ConfigError, Fault
+from ownward.core import Clock, ConfigError, Fault
+from ownward.gateway.listening.lifetime import Lifetime, read_lifetime
 from ownward.gateway.settings import GatewaySettings
 
 _LOG = logging.getLogger("ownward.gateway")
@@ -32,6 +33,7 @@ class ListenerTls:
         self.context.minimum_version = ssl.TLSVersion.TLSv1_2
         self.context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
         self.context.set_alpn_protocols(["http/1.1"])
+        self._lifetime: Lifetime | None = None
         self.reload()
 
     def reload(self) -> None:
@@ -41,12 +43,19 @@ class ListenerTls:
         """
         _try_files(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), self._cert_file, self._key_file)
         _try_files(self.context, self._cert_file, self._key_file)
+        self._lifetime = read_lifetime(self.context, self._cert_file)
         if sys.platform != "win32" and self._key_file.stat().st_mode & _OTHERS_MAY_READ:
             _LOG.warning(
                 "the key %s can be read by other users of this machine; run: chmod 600 %s",
                 self._key_file,
                 self._key_file,
             )
+
+    def look(self, clock: Clock) -> None:
+        """Log that the certificate has expired, or soon will; to be called now and then, as nothing else tells."""
+        remark = None if self._lifetime is None else self._lifetime.remark(self._cert_file, clock.now())
+        if remark is not None:
+            _LOG.log(*remark)
 
 
 def listener_tls(settings: GatewaySettings) -> ListenerTls | None:
