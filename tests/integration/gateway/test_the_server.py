@@ -302,8 +302,12 @@ def test_a_ready_file_that_cannot_be_written_is_named_and_nothing_is_left_listen
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
-def test_with_few_file_descriptors_clients_too_many_are_told_so_and_calls_to_upstreams_have_theirs(lab, tmp_path):
-    few = "import resource, runpy; resource.setrlimit(resource.RLIMIT_NOFILE, (96, 96));"
+@pytest.mark.parametrize("hidden", ["nothing", "uvloop"])
+def test_with_few_file_descriptors_clients_too_many_are_told_so_and_calls_to_upstreams_have_theirs(
+    lab, tmp_path, hidden
+):
+    few = f"import resource, runpy, sys; sys.modules['{hidden}'] = None;"
+    few += " resource.setrlimit(resource.RLIMIT_NOFILE, (96, 96));"
     run = " runpy.run_module('ownward', run_name='__main__')"
 
     async def main():

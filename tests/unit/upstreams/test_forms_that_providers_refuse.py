@@ -114,7 +114,7 @@ def test_the_objects_of_a_schema_are_closed_for_anthropic_where_an_answer_follow
 
 def test_a_schema_nested_too_deeply_to_be_closed_is_told_as_it_is():
     schema: dict = OPEN
-    for _ in range(200):
+    for _ in range(250):
         schema = {"type": "array", "items": {"anyOf": [schema]}}
     body, _ = to_messages(chat(response_format={"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}))
     assert body["output_config"]["format"]["schema"] == schema

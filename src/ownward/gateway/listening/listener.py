@@ -17,6 +17,10 @@ from ownward.gateway.settings import GatewaySettings
 
 _LOG = logging.getLogger("ownward.gateway")
 _BACKLOG = 2048
+_AT_ONCE = 16
+"""How many connections asyncio's own event loop takes before it makes the first: of a burst it would take as many as
+there are descriptors, and those too many could not be told so."""
+
 _SETTLE_S = 5.0
 _LOOKS_PER_TIMEOUT = 8
 _LONGEST_TICK_S = 1.0
@@ -51,10 +55,11 @@ class Listener:
         self._server = await self._loop.create_server(
             lambda: HttpConnection(self),
             sock=listener,
-            backlog=_BACKLOG,
+            backlog=_AT_ONCE,
             ssl=tls,
             ssl_handshake_timeout=None if tls is None else self.limits.header_timeout_s,
         )
+        listener.listen(_BACKLOG)  # how many may wait
 
     async def stop(self, drain_s: float) -> None:
         """Accept nothing more, let what is in flight end within `drain_s` or until `hurry`, cancel the rest."""
