@@ -17,19 +17,23 @@ _MOST: Final = 1 << 20
 
 
 def raise_descriptor_limit() -> None:
-    """Let this process and its children have as many file descriptors as their user may; nothing on Windows."""
+    """Let this process and its children have as many file descriptors as their user may; nothing on Windows.
+
+    macOS states no limit, and takes none above its `kern.maxfilesperproc`: half as many are asked for until it does.
+    """
     try:
         import resource
     except ImportError:  # pragma: no cover - Windows has no such limit
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _MOST if hard == resource.RLIM_INFINITY else min(hard, _MOST)
-    if soft == resource.RLIM_INFINITY or soft >= wanted:
-        return
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    except (OSError, ValueError):  # pragma: no cover - macOS has limits that it states and does not take
-        return
+    while soft != resource.RLIM_INFINITY and wanted > soft:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        except (OSError, ValueError):
+            wanted //= 2
+        else:
+            return
 
 
 def read_descriptor_limit() -> int | None:

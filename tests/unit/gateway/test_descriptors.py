@@ -1,0 +1,54 @@
+"""File descriptors: as many as the system really gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from ownward.gateway.listening.descriptors import raise_descriptor_limit
+
+resource = pytest.importorskip("resource", reason="Windows has no such limit")
+
+Raise = Callable[..., int]
+
+
+@pytest.fixture
+def raised(monkeypatch: pytest.MonkeyPatch) -> Raise:
+    """Return what the limit is after it was raised on a system that states `hard` and takes up to `most`."""
+
+    def run(*, soft: int, hard: int, most: int) -> int:
+        limits = [soft, hard]
+
+        def take(_which: int, wanted: tuple[int, int]) -> None:
+            if wanted[0] > most:
+                message = "current limit exceeds maximum limit"
+                raise ValueError(message)
+            limits[:] = wanted
+
+        monkeypatch.setattr(resource, "getrlimit", lambda _which: tuple(limits))
+        monkeypatch.setattr(resource, "setrlimit", take)
+        raise_descriptor_limit()
+        assert limits[1] == hard
+        return limits[0]
+
+    return run
+
+
+@pytest.mark.parametrize(("most", "then"), [(10_240, 8_192), (61_440, 32_768), (245_760, 131_072), (256, 256)])
+def test_where_a_limit_is_stated_as_none_and_is_one_what_the_system_takes_is_had(raised, most, then):
+    """Source: setrlimit(2) of macOS, whose shells start with 256 of "unlimited"."""
+    assert raised(soft=256, hard=resource.RLIM_INFINITY, most=most) == then
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "then"),
+    [(1_024, 4_096, 4_096), (4_096, 4_096, 4_096), (1_024, 1 << 30, 1 << 20), (1 << 22, 1 << 30, 1 << 22)],
+)
+def test_a_limit_is_raised_to_what_the_user_may_have_within_reason_and_never_lowered(raised, soft, hard, then):
+    assert raised(soft=soft, hard=hard, most=1 << 40) == then
+
+
+def test_no_limit_stays_none(raised):
+    none = resource.RLIM_INFINITY
+    assert raised(soft=none, hard=none, most=1 << 40) == none
