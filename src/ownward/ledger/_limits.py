@@ -88,11 +88,12 @@ class Meters:
                 take.is_held = True
         if entry.takes:
             entry.outcome = self._states(entry.takes)
-        settled_at_us = next((values[-1] for table, values in entry.rows if table == "settlements"), 0)
+        settled_at_us = next((values[-1] for table, values in entry.rows if table == "settlements"), None)
         for take, used in entry.releases:
             if take.is_held:
                 meter = self._meters[take.name]
-                meter.pass_time(settled_at_us, take.per_minute)
+                if settled_at_us is not None:  # one that is cancelled before its dispatch says no time, and uses nothing
+                    meter.pass_time(settled_at_us, take.per_minute)
                 meter.held = max(0, meter.held - take.amount)
                 meter.use(used, take.per_minute)
 

@@ -136,6 +136,32 @@ def test_a_refused_call_takes_nothing_of_either_bucket(target: str) -> None:
 
 
 @pytest.mark.parametrize("is_bucket", [False, True])
+def test_a_call_that_is_cancelled_before_its_dispatch_gives_back_what_it_held_and_nothing_else(
+    target: str, is_bucket: bool
+) -> None:
+    async def main() -> None:
+        with ledger.open(target) as book:
+            used, none = take("tokens", 60, is_bucket=is_bucket), take("tokens", 0, is_bucket=is_bucket)
+            await begin(book, "used", used)
+            settle(book, "used", (used, 60))
+            await book.flush()
+            calls = [
+                asyncio.create_task(begin(book, f"left{number}", take("tokens", 5, is_bucket=is_bucket)))
+                for number in range(6)
+            ]
+            await asyncio.sleep(0)
+            for call in calls:
+                call.cancel()
+            await asyncio.wait(calls)
+            await book.flush()
+            assert [row["state"] for row in book.export_rows()] == ["failed"] * 7
+            (state,) = await begin(book, "then", none)  # type: ignore[misc]
+            assert state.remaining == 40
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("is_bucket", [False, True])
 def test_a_host_whose_clock_is_behind_gives_nothing_back(target: str, is_bucket: bool) -> None:
     async def main() -> None:
         one = take("requests", 1, is_bucket=is_bucket)
