@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from ownward.config import Settings
     from ownward.ledger import Ledger
 
-_DATABASE_SCHEMES = ("postgresql://", "postgres://")
-
 
 def load_settings(config_file: str | None = None, **flags: object) -> Settings:
     """Return the settings in effect; `flags` by `section_key`, None for those not given.
@@ -28,23 +26,32 @@ def load_settings(config_file: str | None = None, **flags: object) -> Settings:
 
 
 @contextlib.contextmanager
-def open_ledger(target: str | None, *, is_read_only: bool = False) -> Iterator[Ledger]:
+def open_ledger(
+    target: str | None, *, settings: Settings | None = None, is_read_only: bool = False
+) -> Iterator[Ledger]:
     """Open the ledger that a flag names, or the settings' own; a folder for a new file is made.
+
+    `settings` are those in effect, where the command has loaded them.
 
     Raises: LedgerError; BadInput, if it is to be read only and is not there.
     """
     from ownward import config, ledger
 
-    durability = "process"
     if target is None:
-        settings = load_settings()
-        durability = settings.ledger.durability
+        settings = settings or load_settings()
         if settings.ledger.postgres_dsn_env:
             target = config.resolve_secret(settings.ledger.postgres_dsn_env)
+            if not ledger.is_address(target):
+                raise LedgerError(
+                    f"the variable {settings.ledger.postgres_dsn_env} holds no address of a database",
+                    allowed="An address that begins with postgresql://",
+                    next_step="Write postgresql://USER@HOST:PORT/DATABASE there, or name a file with ledger.path",
+                )
         else:
             assert settings.ledger.path is not None  # filled in by config.load
             target = str(settings.ledger.path)
-    is_file = not target.startswith(_DATABASE_SCHEMES)
+    durability = "process" if settings is None else settings.ledger.durability
+    is_file = not ledger.is_address(target)
     if is_file and is_read_only and not Path(target).exists():
         raise BadInput(
             f"there is no ledger {target!r}",
@@ -52,7 +59,7 @@ def open_ledger(target: str | None, *, is_read_only: bool = False) -> Iterator[L
         )
     if is_file and not is_read_only:
         _make_folder(Path(target).expanduser().absolute().parent)
-    opened = ledger.open(target, durability=durability, is_read_only=is_read_only)  # type: ignore[arg-type]
+    opened = ledger.open(target, durability=durability, is_read_only=is_read_only)
     with opened:
         yield opened
 
@@ -60,7 +67,9 @@ def open_ledger(target: str | None, *, is_read_only: bool = False) -> Iterator[L
 @contextlib.contextmanager
 def leaving_no_trace(target: str | None) -> Iterator[None]:
     """Remove the ledger file again, if it was made in here and an error ends what it was made for."""
-    path = None if target is None or target.startswith(_DATABASE_SCHEMES) else Path(target).expanduser()
+    from ownward import ledger
+
+    path = None if target is None or ledger.is_address(target) else Path(target).expanduser()
     is_new = path is not None and not path.exists()
     try:
         yield

@@ -106,7 +106,7 @@ def serve(
         if descriptors is not None:
             from ownward.gateway import run_loop
 
-            with open_ledger(ledger_target) as opened:
+            with open_ledger(ledger_target, settings=settings) as opened:
                 run_loop(functools.partial(serve_as_worker, opened, settings, descriptors))
             return
         signals = EarlySignals()
@@ -114,7 +114,7 @@ def serve(
 
         from ownward.gateway import run_loop
 
-        with open_ledger(ledger_target) as opened:
+        with open_ledger(ledger_target, settings=settings) as opened:
 
             def on_ready(base_url: str, gateway: GatewaySettings) -> None:
                 _announce(base_url, serving.plan, gateway, as_json=as_json)

@@ -17,6 +17,7 @@ from ownward.ledger._kept import KeptResponse, KeptSum, owner_of
 from ownward.ledger._ledger import Ledger, hash_secret
 from ownward.ledger._notes import beaten_note, hedge_note
 from ownward.ledger._open import open  # noqa: A004 - read as ledger.open
+from ownward.ledger._postgres_address import is_address
 from ownward.ledger._records import (
     OUTCOME_PRECEDENCE,
     ImportCount,
@@ -86,6 +87,7 @@ __all__ = [
     "beaten_note",
     "hash_secret",
     "hedge_note",
+    "is_address",
     "open",
     "owner_of",
     "schema_text",

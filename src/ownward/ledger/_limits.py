@@ -92,7 +92,7 @@ class Meters:
         for take, used in entry.releases:
             if take.is_held:
                 meter = self._meters[take.name]
-                if settled_at_us is not None:  # one that is cancelled before its dispatch says no time, and uses nothing
+                if settled_at_us is not None:  # one that is cancelled uses nothing, and says no time
                     meter.pass_time(settled_at_us, take.per_minute)
                 meter.held = max(0, meter.held - take.amount)
                 meter.use(used, take.per_minute)

@@ -7,11 +7,11 @@ from typing import Final, get_args
 
 from ownward.core import Clock, LedgerError, SystemClock
 from ownward.ledger._ledger import Ledger
+from ownward.ledger._postgres_address import is_address
 from ownward.ledger._sqlite import SqliteStore
 from ownward.ledger._store import Durability, Store
 from ownward.ledger._times import to_us
 
-_POSTGRES_SCHEMES: Final = ("postgresql://", "postgres://")
 _BUSY_TIMEOUT_S: Final = 30.0
 
 
@@ -37,7 +37,7 @@ def open(  # noqa: A001 - read as ledger.open
         raise LedgerError(f"durability is {durability!r}", allowed=f"One of {', '.join(get_args(Durability))}")
     clock = clock or SystemClock()
     store: Store
-    if isinstance(target, str) and target.startswith(_POSTGRES_SCHEMES):
+    if isinstance(target, str) and is_address(target):
         from ownward.ledger._postgres import PostgresStore
 
         store = PostgresStore(target, durability=durability, busy_timeout_s=busy_timeout_s)

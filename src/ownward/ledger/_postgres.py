@@ -10,9 +10,9 @@ import select
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, LiteralString, cast
-from urllib.parse import urlsplit
 
 from ownward.core import LedgerError, LedgerLocked, MissingExtra, new_id
+from ownward.ledger._postgres_address import name_of, read_address, stays_here
 from ownward.ledger._schema import MIGRATIONS, MIGRATIONS_TABLE, POSTGRES_TYPES
 from ownward.ledger._store import (
     STAGED_COLUMNS,
@@ -40,6 +40,8 @@ _UNLESS_STATED: Final = {
 }
 """What holds where the address says nothing else, in seconds, the last in milliseconds: a host that is gone without a
 word is not waited for as long as TCP would, a quarter of an hour."""
+_ALWAYS: Final = {"client_encoding": "UTF8"}
+"""A database that was made with the encoding SQL_ASCII would answer with bytes in place of texts."""
 _STAGED_TYPES: Final = "TEXT, BIGINT, DOUBLE PRECISION, BIGINT, BIGINT, BIGINT, TEXT, TEXT, TEXT, BIGINT, BIGINT"
 
 
@@ -117,13 +119,13 @@ class PostgresStore:
     def __init__(self, dsn: str, *, durability: Durability, busy_timeout_s: float) -> None:
         """Keep the address; nothing is opened yet.
 
-        Raises: MissingExtra, without psycopg.
+        Raises: MissingExtra, without psycopg; LedgerError, if the address cannot be read.
         """
         try:
             import psycopg  # noqa: F401 - only whether it is there
         except ImportError as error:
             raise MissingExtra(needed_for="A ledger in PostgreSQL", package="psycopg", extra="postgres") from error
-        self._dsn = dsn
+        self._stated = read_address(dsn)
         self._durability = durability
         self._busy_timeout_s = busy_timeout_s
         self._idle_readers: list[PostgresConnection] = []
@@ -133,23 +135,15 @@ class PostgresStore:
     @property
     def name(self) -> str:
         """The address without user and password, and without the options, which can carry them too."""
-        try:
-            parts = urlsplit(self._dsn)
-            port = "" if parts.port is None else f":{parts.port}"
-        except ValueError:
-            return "postgresql://"
-        return f"postgresql://{parts.hostname or ''}{port}{parts.path}"
+        return name_of(self._stated)
 
     @property
     def is_on_this_machine(self) -> bool:
-        """Whether the address names this machine, or a socket in its file system."""
-        try:
-            host = urlsplit(self._dsn).hostname or ""
-        except ValueError:
-            return False
-        return host in {"localhost", "127.0.0.1", "::1"} or (
-            not host and "host=" not in self._dsn.replace("host=/", "")
-        )
+        """Whether every server that the address can lead to is this machine."""
+        from psycopg.pq import Conninfo
+
+        usual = {option.keyword.decode(): option.val.decode() for option in Conninfo.get_defaults() if option.val}
+        return stays_here(self._stated, usual)
 
     def prepare(self, *, applied_at_us: int, is_read_only: bool) -> None:
         """Check the schema, then bring it to the newest in one transaction."""
@@ -312,10 +306,8 @@ class PostgresStore:
 
     def _open(self) -> PostgresConnection:
         import psycopg
-        from psycopg.conninfo import conninfo_to_dict
 
-        stated: dict[str, Any] = {**_UNLESS_STATED, **conninfo_to_dict(self._dsn)}
-        raw = psycopg.connect(autocommit=True, **stated)
+        raw = psycopg.connect(autocommit=True, **{**_UNLESS_STATED, **self._stated, **_ALWAYS})
         connection = PostgresConnection(raw)
         connection.execute(f"SET search_path = {_SCHEMA}")
         connection.execute(f"SET lock_timeout = {round(self._busy_timeout_s * 1000)}")

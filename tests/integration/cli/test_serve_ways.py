@@ -1,4 +1,4 @@
-"""`ownward serve` does not start with a way that cannot be gone, and says which file or variable it is."""
+"""`ownward serve` does not start with a way that cannot be gone, or with no ledger, and says which it is."""
 
 from __future__ import annotations
 
@@ -48,3 +48,31 @@ def test_a_way_that_cannot_be_gone_ends_serve_before_it_listens(tmp_path, way, t
     assert ended.returncode == 2
     assert told in ended.stderr
     assert "hunter2" not in ended.stderr + ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("postgresql://me:hunter2@127.0.0.1:1/books", "postgresql://127.0.0.1:1/books: cannot open the ledger"),
+        ("me:hunter2@127.0.0.1/books", "OWNWARD_TEST_DSN holds no address of a database"),
+        ("host=127.0.0.1 password=hunter2", "the ledger is named by keywords and values"),
+    ],
+)
+def test_the_ledger_of_a_named_config_is_used_and_no_other(tmp_path, address, told):
+    pytest.importorskip("psycopg")
+    plan, config = tmp_path / "plan.toml", tmp_path / "other.toml"
+    plan.write_text(PLAN.replace("WAY", ""))
+    config.write_text('[ledger]\npostgres_dsn_env = "OWNWARD_TEST_DSN"\n')
+    ended = subprocess.run(
+        [sys.executable, "-m", "ownward", "serve", "--plan", str(plan), "--config", str(config), "--port", "0"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "OWNWARD_TEST_DSN": address, "XDG_DATA_HOME": str(tmp_path / "data")},
+    )
+    assert ended.returncode != 0
+    assert told in ended.stderr
+    assert "hunter2" not in ended.stderr + ended.stdout
+    assert not list(tmp_path.rglob("*.db"))

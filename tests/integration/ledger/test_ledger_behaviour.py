@@ -743,6 +743,24 @@ def test_readers_that_the_server_cut_meanwhile_are_replaced_unnoticed(
 
 
 @pytest.mark.postgres
+def test_a_database_of_no_encoding_keeps_texts_as_texts(postgres_server: str, new_postgres: Callable[[], str]) -> None:
+    import psycopg
+
+    address = new_postgres()
+    name = address.rpartition("/ledger_")[2].partition("?")[0]
+    with psycopg.connect(postgres_server, autocommit=True) as admin:
+        admin.execute(f"DROP DATABASE ledger_{name}")  # type: ignore[arg-type]
+        admin.execute(f"CREATE DATABASE ledger_{name} ENCODING 'SQL_ASCII' TEMPLATE template0 LOCALE 'C'")  # type: ignore[arg-type]
+    with ledger.open(address) as book:
+        secret = book.create_key("Zoë")
+        begin_all(book, (request(workload="größe"), intent()))
+        assert [row["workload"] for row in book.export_rows()] == ["größe"]
+        key = book.verify_key(secret)
+        assert key is not None
+        assert key.name == "Zoë"
+
+
+@pytest.mark.postgres
 def test_power_insists_on_a_flushed_commit(new_postgres: Callable[[], str]) -> None:
     address = new_postgres() + "&options=-csynchronous_commit%3Doff"
     for durability, setting in (("process", "off"), ("power", "on")):
