@@ -25,9 +25,10 @@ from typing import Any
 
 from benchmarks.machine_facts import new_record, write_record
 from benchmarks.serving import start_serving
+from benchmarks.tool_template import with_tools
 
 from ownward import ledger
-from ownward.engines import FakeOptions, FakeProcess, run_fake
+from ownward.engines import EMBEDDED_MODEL, FakeOptions, FakeProcess, fetch, run_fake
 from ownward.engines.fake import Failure, OutputLength
 
 DRIVER = Path(__file__).with_name("driver.py")
@@ -82,9 +83,16 @@ kind = "owned"
 model = "smollm2-135m-instruct"
 engine = "embedded"
 max_context_tokens = 2048
+
+[tiers.tools-embedded]
+kind = "owned"
+model = "smollm2-135m-instruct"
+engine = "embedded"
+engine_options = {{ model_path = "{weights}" }}
+max_context_tokens = 2048
 """
-# What cannot be asked of an upstream of this dialect (no translation of it exists), and what is asked of a small model.
-# Its chat template knows no tools: each client is to be told so.
+# What cannot be asked of an upstream of this dialect (no translation of it exists), and what is asked of a small model,
+# for tools with a chat template that knows them.
 ONLY_OPENAI = frozenset({"embeddings", "count_tokens"})
 OF_EMBEDDED = (
     "plain", "stream", "tools", "structured", "400", "401", "404", "models", "responses", "responses put together",
@@ -105,7 +113,9 @@ def serving(folder: Path, *, with_engine: bool) -> Iterator[dict[str, Any]]:
             urls[name] = started[-1].base_url
             for dialect in ("openai", "anthropic"):
                 plan += _TIER.format(name=f"{name}-{dialect}", url=urls[name], dialect=dialect)
-        plan += _EMBEDDED if with_engine else ""
+        if with_engine:
+            weights = with_tools(fetch(EMBEDDED_MODEL, cache_dir=folder), folder / "tools.gguf")
+            plan += _EMBEDDED.format(weights=weights)
         (folder / "plan.toml").write_text(plan, encoding="utf-8")
         (folder / "ownward.toml").write_text(
             '[gateway]\nrequires_keys = true\nkeep_responses_s = "1h"\n', encoding="utf-8"
@@ -160,10 +170,8 @@ def drive(client: str, python: Path, site: dict[str, Any], folder: Path) -> list
 
 
 def is_refused_by_name(result: dict[str, Any]) -> bool:
-    """Tell whether a cell asks what the upstream's dialect, or its model, does not have, and was told so."""
+    """Tell whether a cell asks what the upstream's dialect does not have, and was told so."""
     error = result["error"] or ""
-    if result["upstream"] == "embedded" and result["cell"] == "tools":
-        return "lacks tools" in error
     return result["cell"] in ONLY_OPENAI and "only" in error and "400" in error
 
 

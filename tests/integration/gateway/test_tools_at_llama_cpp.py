@@ -7,10 +7,10 @@ from contextlib import asynccontextmanager
 import anthropic
 import openai
 import pytest
+from benchmarks.tool_template import with_tools
 
 from ownward.engines import EMBEDDED_MODEL, EmbeddedEngine, EngineOptions, FakeOptions, FakeServer, fetch
 from ownward.gateway import EngineAddress
-from tool_template import with_tools
 
 CHAT, RESPONSES, MESSAGES = "/v1/chat/completions", "/v1/responses", "/v1/messages"
 HELLO = [{"role": "user", "content": "hello there"}]
