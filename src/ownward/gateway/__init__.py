@@ -8,7 +8,7 @@ from ownward.gateway.asgi import ASGIApp
 from ownward.gateway.listening.port import socket_of
 from ownward.gateway.placing.engine_address import EngineAddress
 from ownward.gateway.placing.engine_address import from_message as address_of_message
-from ownward.gateway.server import GatewayServer, Stoppable, run_loop, serve_app
+from ownward.gateway.server import GatewayServer, run_loop, serve_app
 from ownward.gateway.settings import DEFAULT_PORT, GatewaySettings
 from ownward.gateway.watching.counting import Watcher
 from ownward.gateway.watching.request_log import RequestLog
@@ -27,7 +27,6 @@ __all__ = [
     "RequestLog",
     "Secrets",
     "SpanWriter",
-    "Stoppable",
     "Watcher",
     "WorkerLine",
     "WorkerPool",

@@ -118,7 +118,7 @@ class Gateway(Commons):
         plan = self.table.plan
         unheld = unheld_lines(plan, today=self.clock.now().date())
         uncaptured = uncaptured_lines(plan, is_on_this_machine=self.ledger.is_on_this_machine)
-        for line in (*self.table.unusable, *self.table.ignored, *unheld, *uncaptured):
+        for line in (*self.table.unusable, *unheld, *uncaptured):
             _LOG.warning("%s", line)
 
     def _compile(self, plan: Plan) -> RoutingTable:

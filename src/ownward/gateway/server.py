@@ -1,4 +1,4 @@
-"""The process around the gateway: bind, say that it is ready, reload, drain, stop what it was handed."""
+"""The process around the gateway: bind, say that it is ready, reload, drain."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from ownward.core import Clock, ConfigError, OwnwardError, SystemClock
 from ownward.gateway.app import Gateway, Secrets
@@ -33,14 +33,6 @@ _YOUNG_OBJECTS = 10_000
 _DAY_S = 86_400.0
 
 
-class Stoppable(Protocol):
-    """What the server stops when it ends, such as an engine."""
-
-    async def stop(self) -> None:
-        """Stop and leave nothing behind."""
-        ...
-
-
 class GatewayServer:
     """One gateway, listening.
 
@@ -48,9 +40,8 @@ class GatewayServer:
     upstream name or `tier/upstream`; `secrets` the values of the environment variables that the plan names (or a
     function of the plan that returns them, so that a reload can bring new ones).
     `mounts` are further ASGI applications by path prefix (their lifespan is not run). `load_plan` is asked for
-    a new plan on SIGHUP. `watchers` are told of every request that is over. `stops` are stopped after the last
-    request, in reverse order. `listener` is a socket to accept from in place of one of its own. The ledger and the
-    door stay the caller's to close.
+    a new plan on SIGHUP. `watchers` are told of every request that is over. `listener` is a socket to accept from in
+    place of one of its own. The ledger and the door stay the caller's to close.
     """
 
     def __init__(
@@ -64,7 +55,6 @@ class GatewayServer:
         secrets: Secrets | None = None,
         mounts: Mapping[str, ASGIApp] | None = None,
         load_plan: Callable[[], Plan] | None = None,
-        stops: Sequence[Stoppable] = (),
         watchers: Sequence[Watcher] = (),
         clock: Clock | None = None,
         listener: socket.socket | None = None,
@@ -86,7 +76,6 @@ class GatewayServer:
             watchers=watchers,
         )
         self._load_plan = load_plan
-        self._stops = tuple(stops)
         self._listener: Listener | None = None
         self._socket: socket.socket | None = listener
         self._tls: ListenerTls | None = None
@@ -158,7 +147,7 @@ class GatewayServer:
         self.gateway.set_address(upstream, address)
 
     async def stop(self) -> None:
-        """Take no new requests, let those in flight end within `drain_s`, settle the rest, stop what was handed in."""
+        """Take no new requests, let those in flight end within `drain_s`, settle the rest."""
         if self._looking is not None:
             self._looking.cancel()
         if self._listener is not None:
@@ -167,12 +156,8 @@ class GatewayServer:
             self._listener = None
         elif self._socket is not None:
             self._socket.close()
-        try:
-            ReadyFile(self.settings.ready_file).remove()
-            await self.gateway.stop()
-        finally:
-            for stoppable in reversed(self._stops):
-                await stoppable.stop()
+        ReadyFile(self.settings.ready_file).remove()
+        await self.gateway.stop()
 
     def hurry(self) -> None:
         """Cut the drain short."""

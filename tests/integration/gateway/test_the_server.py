@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from ownward.core import ConfigError, Fault, LedgerError, PortTaken
+from ownward.core import ConfigError, Fault, PortTaken
 from ownward.engines import FakeOptions, FakeServer
 from ownward.gateway import GatewaySettings
 from ownward.gateway.listening.port import bind
@@ -66,26 +66,6 @@ def test_a_ready_file_without_a_folder_is_refused(lab, start, tmp_path):
             with pytest.raises(ConfigError, match="whose folder is not there"):
                 async with start(lab.plan_of(lab.tier("a", fake.base_url)), settings=settings):
                     pass
-
-    asyncio.run(main())
-
-
-def test_engines_are_stopped_even_if_the_ledger_cannot_be_written(lab, start):
-    stopped = []
-
-    class Engine:
-        async def stop(self):
-            stopped.append(True)
-
-    async def fail():
-        raise LedgerError("the disk is full")
-
-    async def main():
-        async with FakeServer() as fake:
-            with pytest.raises(LedgerError):
-                async with start(lab.plan_of(lab.tier("a", fake.base_url)), stops=[Engine()]) as running:
-                    running.ledger.flush = fail
-        assert stopped == [True]
 
     asyncio.run(main())
 
@@ -217,13 +197,7 @@ def test_listening_for_other_machines_without_keys_is_refused():
         GatewaySettings(tls_key_file=Path("key.pem"))
 
 
-def test_what_was_handed_in_is_stopped_last_and_an_app_can_be_mounted(lab, start):
-    stopped = []
-
-    class Engine:
-        async def stop(self):
-            stopped.append(True)
-
+def test_an_app_can_be_mounted(lab, start):
     async def page(scope, receive, send):
         body = (scope["root_path"] + " " + scope["path"]).encode()
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
@@ -232,11 +206,9 @@ def test_what_was_handed_in_is_stopped_last_and_an_app_can_be_mounted(lab, start
     async def main():
         async with FakeServer() as fake:
             plan = lab.plan_of(lab.tier("a", fake.base_url))
-            async with start(plan, stops=[Engine()], mounts={"/dashboard": page}) as running:
+            async with start(plan, mounts={"/dashboard": page}) as running:
                 answer = await running.ask("/dashboard/costs")
                 assert answer.body == b"/dashboard /dashboard/costs"
-                assert not stopped
-        assert stopped == [True]
 
     asyncio.run(main())
 

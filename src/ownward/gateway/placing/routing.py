@@ -186,11 +186,6 @@ class RoutingTable:
         listed = (target for targets in self.targets.values() for target in targets)
         return tuple(f"upstream {target.key!r}: {target.unusable}" for target in listed if target.unusable)
 
-    @cached_property
-    def ignored(self) -> tuple[str, ...]:
-        """What the plan states and this gateway does not carry out, for an operator to know."""
-        return ()
-
     def list_models(self, names: Sequence[str], *, is_anthropic: bool) -> bytes:
         """Return the answer to GET /v1/models, in OpenAI's form or Anthropic's."""
         if not is_anthropic:
