@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Protocol
 
 
@@ -22,11 +23,9 @@ class Clock(Protocol):
 class SystemClock:
     """The machine's own clocks."""
 
-    def now(self) -> datetime:
-        """Return the current UTC time, aware."""
-        return datetime.now(UTC)
-
-    monotonic_s = staticmethod(time.monotonic)  # itself, as each request asks nine times
+    # Functions of C themselves, as each request asks a dozen times.
+    now = staticmethod(partial(datetime.now, UTC))
+    monotonic_s = staticmethod(time.monotonic)
 
 
 class ManualClock:

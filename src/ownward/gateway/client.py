@@ -73,12 +73,9 @@ class Client:
         Raises: BodyTooLarge.
         """
         limit = self._settings.max_body_bytes
-        stated = headers.get(b"content-length")
-        if stated is not None and int(stated) > limit:
-            self.close_after_answer()
-            raise BodyTooLarge(limit_bytes=limit)
         whole = self._call.take_body()
-        if whole is not None and len(whole) > limit:
+        if (len(whole) if whole is not None else int(headers.get(b"content-length", 0))) > limit:
+            self.close_after_answer()
             raise BodyTooLarge(limit_bytes=limit)
         return whole
 

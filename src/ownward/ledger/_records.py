@@ -21,7 +21,6 @@ SettlementState = Literal["settled", "unsettled", "failed", "refused"]
 UsageBasis = Literal["upstream", "counted", "estimated"]
 OutcomeSource = Literal["human", "verifier", "user", "system"]
 
-_STATES = frozenset(get_args(SettlementState))
 OUTCOME_PRECEDENCE: tuple[OutcomeSource, ...] = get_args(OutcomeSource)
 
 
@@ -43,8 +42,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     def __post_init__(self) -> None:
         """Refuse an empty id."""
-        _require_text(self.request_id, "request_id")
-        _require_text(self.task_id, "task_id")
+        if not (self.request_id and self.task_id):
+            _require_text(self.request_id, "request_id")
+            _require_text(self.task_id, "task_id")
 
 
 class Intent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -106,34 +106,34 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     def __post_init__(self) -> None:
         """Refuse what cannot be true of the state."""
-        if (self.charge_picousd or 0) < 0 or (self.charge_low_picousd or 0) < 0 or (self.charge_high_picousd or 0) < 0:
+        charge, low, high = self.charge_picousd, self.charge_low_picousd, self.charge_high_picousd
+        if (charge or 0) < 0 or (low or 0) < 0 or (high or 0) < 0:
             _refuse_negative(self, "charge_picousd", "charge_low_picousd", "charge_high_picousd")
-        if self.state not in _STATES:
+        if low is not None and high is not None and low > high:
+            raise LedgerError(
+                f"{self._where} has the bounds {low} to {high} picodollars", allowed="low is at most high"
+            )
+        if self.state == "settled":
+            if self.usage is None or self.usage_basis is None:
+                raise LedgerError(
+                    f"{self._where} is settled but its usage is not known",
+                    allowed="A settled attempt has its tokens and their basis",
+                    next_step="Record it as unsettled with bounds, or estimate the tokens and say so in usage_basis",
+                )
+        elif self.state == "unsettled":
+            if charge is not None:
+                raise LedgerError(
+                    f"{self._where} is unsettled but states one charge", allowed="Unsettled attempts have bounds"
+                )
+        elif self.state not in {"failed", "refused"}:
             raise LedgerError(
                 f"{self._where} has the state {self.state!r}", allowed=f"One of {', '.join(get_args(SettlementState))}"
             )
-        if self.state == "settled" and (self.usage is None or self.usage_basis is None):
-            raise LedgerError(
-                f"{self._where} is settled but its usage is not known",
-                allowed="A settled attempt has its tokens and their basis",
-                next_step="Record it as unsettled with bounds, or estimate the tokens and say so in usage_basis",
-            )
-        if self.state == "unsettled" and self.charge_picousd is not None:
-            raise LedgerError(
-                f"{self._where} is unsettled but states one charge", allowed="Unsettled attempts have bounds"
-            )
-        if self.state in {"failed", "refused"} and (
-            self.charge_picousd or self.charge_low_picousd or self.charge_high_picousd
-        ):
+        elif charge or low or high:
             raise LedgerError(
                 f"{self._where} is {self.state} but states a charge",
                 allowed="A failed or refused attempt was certainly not charged",
                 next_step="Record it as unsettled with bounds where a charge is possible",
-            )
-        low, high = self.charge_low_picousd, self.charge_high_picousd
-        if low is not None and high is not None and low > high:
-            raise LedgerError(
-                f"{self._where} has the bounds {low} to {high} picodollars", allowed="low is at most high"
             )
 
     @property

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from ownward.core import LedgerError
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_DAY_S = 86_400
+_MICROSECOND = timedelta(microseconds=1)
 
 
 def to_us(moment: datetime) -> int:
@@ -24,8 +24,7 @@ def to_us(moment: datetime) -> int:
             allowed="The ledger takes aware times and stores them in UTC",
             next_step="Pass clock.now(), or add tzinfo=UTC",
         )
-    since = moment - _EPOCH
-    return (since.days * _DAY_S + since.seconds) * 1_000_000 + since.microseconds
+    return (moment - _EPOCH) // _MICROSECOND
 
 
 def from_us(microseconds: int) -> datetime:

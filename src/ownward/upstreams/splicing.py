@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from itertools import chain
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -40,8 +41,21 @@ _USUAL_KEYS = (
     "input",
     "system",
 )
-_COMPACT = {key: b',"%b":' % key.encode() for key in _USUAL_KEYS}
-_SPACED = {key: b', "%b": ' % key.encode() for key in _USUAL_KEYS}
+
+
+class _Spelled(dict[str, bytes]):
+    """What stands before the value of a member: of usual ones known, of any other made, since clients choose them."""
+
+    def __init__(self, form: bytes) -> None:
+        super().__init__((key, form % msgspec.json.encode(key)) for key in _USUAL_KEYS)
+        self._form = form
+
+    def __missing__(self, key: str) -> bytes:
+        return self._form % msgspec.json.encode(key)
+
+
+_COMPACT = _Spelled(b",%b:")
+_SPACED = _Spelled(b", %b: ")
 
 _decode_top = msgspec.json.Decoder(_Raws).decode
 _decode_count = msgspec.json.Decoder(int | None).decode
@@ -220,10 +234,8 @@ def _find_pieces(body: bytes, top: _Raws) -> list[bytes | msgspec.Raw] | None:
     if not top:
         return None
     is_spaced = body.find(b'": ', 0, len(next(iter(top))) + 6) > 0  # if misjudged, the pieces are not the body
-    spelled, any_key = (_SPACED, b", %b: ") if is_spaced else (_COMPACT, b",%b:")
-    pieces: list[bytes | msgspec.Raw] = []
-    for key, raw in top.items():
-        pieces += (spelled.get(key) or any_key % msgspec.json.encode(key), raw)
+    spelled = _SPACED if is_spaced else _COMPACT
+    pieces: list[Any] = list(chain.from_iterable(zip(map(spelled.__getitem__, top), top.values(), strict=True)))
     pieces[0] = b"{" + pieces[0].lstrip(b", ")
     pieces.append(b"}")
     return pieces if b"".join(pieces) == body else None

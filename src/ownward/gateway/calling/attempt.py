@@ -101,7 +101,8 @@ class Attempt:
             if not self.was_sent:
                 gateway.learn_nothing(key)
             in_flight[key] -= 1
-            self.end_prompt()
+            if self._waiting_bytes:
+                self.end_prompt()
             if gateway.on_load is not None:
                 gateway.on_load(key)
 

@@ -128,7 +128,7 @@ class LedgerEntry:
             why_unbounded=why_unbounded,
         )
         key = exchange.key
-        if key is not None and not endpoint.is_free:
+        if key is not None and (key.requests_per_minute or key.tokens_per_minute) and not endpoint.is_free:
             self._takes = compute_takes(
                 key,
                 body_bytes=len(spliced.body),

@@ -90,7 +90,8 @@ class Slots:
     def release(self) -> None:
         """Give a slot back, to the first in the queue where there is one."""
         self.in_use -= 1
-        self._hand_over()
+        if self._waiting:
+            self._hand_over()
 
     def resize(self, *, limit: int | None, queue_limit: int) -> None:
         """Change the limits; requests in flight keep their slots."""

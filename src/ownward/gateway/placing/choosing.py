@@ -39,8 +39,7 @@ UNASSIGNED = "unassigned"
 """The workload of a request that no workload of the plan accepts and that names none."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeyScope:
+class KeyScope(msgspec.Struct, frozen=True, kw_only=True):
     """What a key permits; None is no restriction."""
 
     key_id: str

@@ -53,7 +53,7 @@ class Counting:
         metrics = self.metrics
         metrics.requests.add((exchange.endpoint.path, workload, tier, outcome, str(status)))
         metrics.observe_request(workload, tier, latency_s)
-        if exchange.client.is_gone:
+        if outcome == "client_left":
             metrics.disconnects.add((tier,))
         if exchange.error_kind is not None:
             metrics.errors.add((workload, tier, exchange.error_kind))
