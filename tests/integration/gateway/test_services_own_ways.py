@@ -82,3 +82,40 @@ def test_a_model_that_cannot_leave_its_reasoning_refuses(lab, start):
             assert len(upstream.heard) == 1
 
     asyncio.run(main())
+
+
+LATER_SYSTEM = {"role": "system", "content": "be brief"}
+TEMPLATE_REFUSES = "Error: Jinja Exception: System message must be at the beginning."
+
+
+async def whose_template_takes_system_first(body, _reader, writer):
+    later = [message["role"] for message in json.loads(body)["messages"]][1:]
+    refuses = "system" in later
+    told = json.dumps({"error": {"code": 400, "message": TEMPLATE_REFUSES}} if refuses else WHOLE)
+    status = "400 Bad Request" if refuses else "200 OK"
+    head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {len(told)}\r\n\r\n"
+    writer.write((head + told).encode())
+    await writer.drain()
+
+
+@pytest.mark.parametrize("engine", ["adopted", "llama-server"])
+def test_a_client_of_messages_hears_as_anthropic_says_it_that_system_messages_belong_at_the_beginning(
+    lab, start, engine
+):
+    """Coding agents send some behind others; by these words they know to say the same in a user's message."""
+
+    async def main():
+        async with lab.Scripted(whose_template_takes_system_first) as upstream:
+            tier = lab.tier("a", upstream.base_url, kind="owned", engine=engine)
+            async with start(lab.plan_of(tier)) as running:
+                asked = lab.chat(max_tokens=64)
+                asked["messages"] = [*asked["messages"], LATER_SYSTEM]
+                refused = await running.ask(MESSAGES, asked)
+                as_chat = await running.ask("/v1/chat/completions", asked)
+        error = refused.json
+        assert (refused.status, error["type"], error["error"]["type"]) == (400, "error", "invalid_request_error")
+        assert error["error"]["message"].startswith("role 'system' is not supported on this model: ")
+        assert TEMPLATE_REFUSES.rstrip(".") in error["error"]["message"]
+        assert (as_chat.status, as_chat.json["error"]["message"]) == (400, TEMPLATE_REFUSES)
+
+    asyncio.run(main())

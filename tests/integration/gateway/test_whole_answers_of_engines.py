@@ -114,6 +114,11 @@ def test_clients_read_it_in_either_dialect(lab, start, model_path):
             assert response.output_text == chat.choices[0].message.content
             with pytest.raises(openai.BadRequestError, match="exceeds the available context"):
                 await ours.chat.completions.create(model="chat", messages=[{"role": "user", "content": "a b " * 2000}])
+            long = [{"role": "user", "content": "a b " * 2000}]
+            for is_stream in (False, True):
+                with pytest.raises(anthropic.BadRequestError, match="prompt is too long: request") as refused:
+                    await theirs.messages.create(model="chat", messages=long, max_tokens=8, stream=is_stream)
+                assert refused.value.body["error"]["type"] == "invalid_request_error"
 
     asyncio.run(main())
 

@@ -177,6 +177,7 @@ def test_what_a_model_does_not_know_of_a_response_is_found_where_it_can_be_spare
         (500, 'Failed to parse tools: Missing tool function: {"type":"function"}', True),
         (500, "input (601 tokens) is too large to process. increase the physical batch size", True),
         (500, "the current context does not support logits computation. skipping", True),
+        (500, "system message must be at the beginning", True),
         (500, "Compute error.", False),
         (500, "out of memory: image input is not supported", False),
         (503, "image input is not supported", False),

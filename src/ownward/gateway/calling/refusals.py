@@ -56,6 +56,7 @@ _OF_THE_REQUEST: Final = re.compile(
     r"|Failed to parse (?:messages|tools): "  # llama.cpp
     r"|input \(\d{1,9} tokens\) is too large to process"  # llama.cpp, of an input to be embedded
     r"|the current context does not support logits computation"  # llama.cpp, by a model that only embeds
+    r"|system message must be at the beginning"  # Ollama
 )
 """How servers say with 500 that a request cannot be served, and no other request is the worse for it."""
 

@@ -135,10 +135,19 @@ class RefusedCall:
         attempt, hide_key = self._attempt, self._target.hide_key
         headers = [(name, hide_key(value)) for name, value in attempt.headers_for_client()]
         if attempt.crossed is None:
+            as_message = self._as_messages_error(body) if attempt.endpoint.dialect == "anthropic" else None
+            if as_message is not None:
+                return as_message[0], b"application/json", headers, as_message[1]
             content_type = self._response.header(b"content-type") or b"application/json"
             return self._status, hide_key(content_type), headers, body
         status, translated = attempt.crossed.error(self._status, body)
         return status, b"application/json", headers, translated
+
+    def _as_messages_error(self, body: bytes) -> tuple[int, bytes] | None:
+        """Return what an engine that answers messages itself refuses in words of its own; None of any other."""
+        from ownward.upstreams import translation
+
+        return translation.as_messages_error(self._status, body)
 
     def _adds_stream_options(self) -> bool:
         """Tell whether this call asked for usage on our behalf, and not on its client's."""

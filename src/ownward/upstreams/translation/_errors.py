@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from ownward.upstreams.lengths import blames_the_answer, says_too_long
-from ownward.upstreams.translation._json import read_json
+from ownward.upstreams.translation._json import read_json, write_json
 
 _TO_OPENAI = {
     "api_error": "server_error",
@@ -43,6 +44,11 @@ _BY_STATUS = {
     529: "overloaded_error",
 }
 _LONGEST_WORDS = 2000
+_LONGEST_QUOTED = 600
+_BAD_REQUEST = 400
+_OF_A_TEMPLATE = frozenset({400, 500})
+_NO_LATER_SYSTEM = re.compile(r"system messages? (?:must be at the beginning|are not allowed)", re.IGNORECASE)
+"""How chat templates (Qwen's) refuse a system message behind others, in llama.cpp, vLLM, SGLang and Ollama."""
 TOO_LONG = "context_length_exceeded"
 """How OpenAI's dialect calls a request that is longer than the model's context."""
 _TOO_LONG_WORDS = "prompt is too long"
@@ -66,6 +72,38 @@ def anthropic_error(kind: str, message: str, *, status: int | None = None, code:
     if kind not in _KNOWN_TO_ANTHROPIC:
         kind = _BY_STATUS.get(status or 0, "api_error")
     return {"error": {"type": kind, "message": message}}
+
+
+def as_messages_error(status: int, body: bytes) -> tuple[int, bytes] | None:
+    """Return the refusal of a server that answers messages itself as their dialect says it; None where it does so.
+
+    llama.cpp refuses in the form of OpenAI's errors there, and no engine has the dialect's words.
+    """
+    try:
+        found = read_json(body)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        return None
+    status, told = messages_error(status, body)
+    if found.get("type") != "error":
+        return status, write_json(told)
+    is_said_so = told["error"]["message"] == read_error(status, body)[1]
+    return None if is_said_so else (status, write_json({**found, **told}))
+
+
+def messages_error(status: int, body: bytes) -> tuple[int, dict[str, Any]]:
+    """Return an upstream's refusal for a client of messages, whose status is another one at times.
+
+    Agents go by the words that Anthropic's service has for a system message behind others, which a template like
+    Qwen's refuses: they say the same in a user's message then.
+    """
+    kind, message, code, _ = read_error(status, body)
+    if status in _OF_A_TEMPLATE and _NO_LATER_SYSTEM.search(message) is not None:
+        words = " ".join(message.split())[-_LONGEST_QUOTED:]
+        told = anthropic_error("invalid_request_error", f"role 'system' is not supported on this model: {words}")
+        return _BAD_REQUEST, {"type": "error", **told}
+    return status, {"type": "error", **anthropic_error(kind, message, status=status, code=code)}
 
 
 def read_error(status: int, body: bytes) -> tuple[str, str, Any, Any]:
@@ -93,6 +131,6 @@ def read_error(status: int, body: bytes) -> tuple[str, str, Any, Any]:
     return (given if isinstance(given, str) else kind), words, code, inner.get("param")
 
 
-def status_for_client(status: int, *, is_anthropic: bool) -> int:
-    """Return the status in the client's dialect."""
-    return _UNAVAILABLE if status == _OVERLOADED and not is_anthropic else status
+def status_for_client(status: int) -> int:
+    """Return the status in OpenAI's dialects."""
+    return _UNAVAILABLE if status == _OVERLOADED else status

@@ -31,7 +31,7 @@ from ownward.upstreams.translation._core import (
     ReasoningPiece,
     TextPiece,
 )
-from ownward.upstreams.translation._errors import anthropic_error, openai_error, read_error, status_for_client
+from ownward.upstreams.translation._errors import messages_error, openai_error, read_error, status_for_client
 from ownward.upstreams.translation._json import read_json, write_json
 from ownward.upstreams.translation._members import Report, Untranslatable, UntranslatableAnswer
 from ownward.upstreams.translation._mistral import as_mistral_takes
@@ -136,14 +136,12 @@ class Translation:
 
     def error(self, status: int, body: bytes) -> tuple[int, bytes]:
         """Return an upstream's refusal: status and body."""
+        if self.client == "messages":
+            status, told = messages_error(status, body)
+            return status, write_json(told)
         kind, message, code, param = read_error(status, body)
-        is_anthropic = self.client == "messages"
-        told: dict[str, Any] = (
-            {"type": "error", **anthropic_error(kind, message, status=status, code=code)}
-            if is_anthropic
-            else openai_error(kind, message, code=code, param=param)
-        )
-        return status_for_client(status, is_anthropic=is_anthropic), write_json(told)
+        told = openai_error(kind, message, code=code, param=param)
+        return status_for_client(status), write_json(told)
 
 
 def translate(
