@@ -7,11 +7,12 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from ownward.core import Clock
-from ownward.gateway import control, wire
+from ownward.gateway import control
 from ownward.gateway.asgi import ASGIApp, Receive, Scope, Send
 from ownward.gateway.commons import Commons
 from ownward.gateway.endpoints import ENDPOINTS
 from ownward.gateway.exchange import Exchange
+from ownward.gateway.headers import is_foreign, is_forwarded
 from ownward.gateway.holding.budgets import checks_of_plan, unheld_lines
 from ownward.gateway.keeping.bodies import delete_expired, uncaptured_lines
 from ownward.gateway.listening.carried import AnyCall, CarriedCall, answer_other
@@ -166,7 +167,7 @@ class Gateway(Commons):
         for prefix, app in self._mounts:
             if path == prefix or path.startswith(f"{prefix}/"):
                 headers = dict(scope["headers"])
-                if wire.is_foreign(headers) or wire.is_forwarded(headers):
+                if is_foreign(headers) or is_forwarded(headers):
                     break  # they ask for no key and are for this machine alone
                 return app({**scope, "root_path": scope.get("root_path", "") + prefix}, call.receive, call.send)
         return control.answer(self, call)

@@ -12,7 +12,6 @@ from urllib.parse import unquote
 import msgspec
 
 from ownward.core import LedgerError, OwnwardError
-from ownward.gateway import wire
 from ownward.gateway.client import ClientGone, receive_body
 from ownward.gateway.cross_origin import answer_preflight, readable_by_page
 from ownward.gateway.endpoints import ENDPOINTS
@@ -26,6 +25,7 @@ from ownward.gateway.errors import (
     UnknownRoute,
     UnknownTask,
 )
+from ownward.gateway.headers import is_foreign
 from ownward.gateway.keeping import pages as kept_pages
 from ownward.gateway.own_headers import headers_of_error
 from ownward.gateway.placing.naming import names_for
@@ -118,7 +118,7 @@ async def _answer(gateway: Commons, call: AnyCall, headers: Mapping[bytes, bytes
     key = None
     if gateway.keys is not None:
         key = await gateway.keys.find(headers)
-    elif wire.is_foreign(headers):
+    elif is_foreign(headers):
         raise ForeignPage
     if path == "/metrics":
         if key is not None and not (key.workloads is None and key.tiers is None):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ownward.gateway import wire
+from ownward.gateway.headers import is_foreign
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -19,7 +19,7 @@ _MAX_AGE_S = b"600"
 def readable_by_page(headers: Mapping[bytes, bytes], *, demands_keys: bool) -> Headers:
     """Return the headers of an answer that let the page that asks read it; none where no page asks, or none may."""
     origin = headers.get(b"origin")
-    if origin is None or not (demands_keys or not wire.is_foreign(headers)):
+    if origin is None or not (demands_keys or not is_foreign(headers)):
         return []
     return [(b"access-control-allow-origin", origin), (b"access-control-expose-headers", b"*"), (b"vary", b"origin")]
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Literal
 
 from ownward.core import LedgerError, OwnwardError, UpstreamError
-from ownward.gateway import json_body, wire
+from ownward.gateway import json_body
 from ownward.gateway.calling.carrying import carry_out
 from ownward.gateway.calling.continuing import BARRED, Continuing
 from ownward.gateway.calling.failover import Failover
@@ -27,6 +27,7 @@ from ownward.gateway.errors import (
     Rejected,
     TooManyInFlight,
 )
+from ownward.gateway.headers import is_foreign
 from ownward.gateway.holding.limits import without_limits
 from ownward.gateway.keeping.bodies import Capturing, begin_capture
 from ownward.gateway.keeping.responses import begin_keeping
@@ -129,7 +130,7 @@ class Exchange(Question):
             raise TooManyInFlight(limit=gateway.most_in_flight)
         if gateway.keys is not None:
             self.key = gateway.keys.recall(self.headers) or await gateway.keys.find(self.headers)
-        elif b"origin" in self.headers and wire.is_foreign(self.headers):
+        elif b"origin" in self.headers and is_foreign(self.headers):
             raise ForeignPage
         self.is_known = True
         body = self.client.take_body(self.headers)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ownward.core import OwnwardError
-from ownward.gateway import wire
 from ownward.gateway.cross_origin import readable_by_page
 from ownward.gateway.errors import Unauthorized
+from ownward.gateway.headers import ascii_of, retry_after_s, retry_after_value
 from ownward.gateway.holding.limits import headers_of as limit_headers_of
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ def headers_of(exchange: Served) -> list[tuple[bytes, bytes]]:
     ]
     choice, target = exchange.choice, exchange.target
     if choice is not None:
-        headers.append((b"x-ownward-workload", wire.ascii_of(choice.workload)))
-        headers.append((b"x-ownward-reason", wire.ascii_of(choice.reason + exchange.outcome)))
+        headers.append((b"x-ownward-workload", ascii_of(choice.workload)))
+        headers.append((b"x-ownward-reason", ascii_of(choice.reason + exchange.outcome)))
     if target is not None:
         headers += target.told
         crossed = exchange.crossed.get(target.key)
@@ -34,7 +34,7 @@ def headers_of(exchange: Served) -> list[tuple[bytes, bytes]]:
             if crossed.assumed_max_tokens is not None:
                 headers.append((b"x-ownward-assumed", b"max_tokens=%d" % crossed.assumed_max_tokens))
             if crossed.dropped:
-                headers.append((b"x-ownward-left-out", wire.ascii_of(", ".join(crossed.dropped[:_SHOWN_HINTS]))))
+                headers.append((b"x-ownward-left-out", ascii_of(", ".join(crossed.dropped[:_SHOWN_HINTS]))))
     if exchange.hedge is not None:
         headers.append((b"x-ownward-hedge", exchange.hedge.encode("ascii")))
     if len(exchange.calls) > 1:
@@ -51,8 +51,8 @@ def headers_of_error(error: OwnwardError) -> list[tuple[bytes, bytes]]:
     """Return the headers that an error brings: when to come back, where it is known, and how to say who asks."""
     if isinstance(error, Unauthorized):
         return [(b"www-authenticate", b"Bearer")]
-    wait_s = wire.retry_after_s(error)
-    return [] if wait_s is None else [(b"retry-after", wire.retry_after_value(wait_s))]
+    wait_s = retry_after_s(error)
+    return [] if wait_s is None else [(b"retry-after", retry_after_value(wait_s))]
 
 
 def _total_headers(exchange: Served) -> list[tuple[bytes, bytes]]:

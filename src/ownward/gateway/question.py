@@ -11,9 +11,19 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ownward.core import OwnwardError, new_id
-from ownward.gateway import json_body, wire
+from ownward.gateway import json_body
 from ownward.gateway.calling.crossing import Crossed, Crosser
 from ownward.gateway.endpoints import Endpoint
+from ownward.gateway.headers import (
+    check_known,
+    check_stated_once,
+    label_in,
+    name_in,
+    read_headers,
+    task_of,
+    texts_of,
+    usd_in,
+)
 from ownward.gateway.holding.budgets import task_check
 from ownward.gateway.holding.looking import look_into
 from ownward.gateway.placing.affinity import Prompt
@@ -72,7 +82,7 @@ class Question:
         self.endpoint = endpoint
         self.is_beta = endpoint.dialect == "anthropic" and b"beta=true" in scope.get("query_string", b"").split(b"&")
         self._listed: list[tuple[bytes, bytes]] = scope["headers"]
-        self.headers = wire.read_headers(self._listed)
+        self.headers = read_headers(self._listed)
         self.request_id = new_id("req_", random_bits=gateway.random_bits(128))
         self.started_s = gateway.clock.monotonic_s()
         self.body = b""
@@ -101,14 +111,14 @@ class Question:
         Raises: MalformedRequest.
         """
         headers = self.headers
-        wire.check_known(headers)
+        check_known(headers)
         if len(headers) != len(self._listed):
-            wire.check_stated_once(self._listed)
+            check_stated_once(self._listed)
         self._peeked = peeked
         self.route = peeked.model or ""
         self.is_stream = peeked.stream is True and self.endpoint.has_output
-        self.task_id, self.task_basis = wire.task_of(headers, self.request_id)
-        self.workload = wire.name_in(headers, b"x-ownward-workload") or UNASSIGNED
+        self.task_id, self.task_basis = task_of(headers, self.request_id)
+        self.workload = name_in(headers, b"x-ownward-workload") or UNASSIGNED
         self.needs = peeked.needs(self.body)
         return self._asked_by(self.table, peeked, self.workload)
 
@@ -122,10 +132,10 @@ class Question:
             endpoint=self.endpoint,
             model=self.route,
             workload=None if workload == UNASSIGNED else workload,
-            tier=wire.name_in(headers, b"x-ownward-tier"),
-            label=wire.label_in(headers, self._listed),
+            tier=name_in(headers, b"x-ownward-tier"),
+            label=label_in(headers, self._listed),
             key=self.key,
-            headers=wire.texts_of(headers) if table.needs_headers else None,
+            headers=texts_of(headers) if table.needs_headers else None,
             metadata=peeked.texts_of_metadata() if table.needs_metadata else None,
             fingerprint=self._fingerprint() if table.needs_fingerprint else None,
             needs=self.needs,
@@ -198,7 +208,7 @@ class Question:
         self.workload = choice.workload
         self.label = choice.label
         self.task_budget = task_check(
-            self.task_id, declared=choice.declared, asked_usd=wire.usd_in(headers, b"x-ownward-task-budget")
+            self.task_id, declared=choice.declared, asked_usd=usd_in(headers, b"x-ownward-task-budget")
         )
         self.request = self.ledger_request(choice.reason)
         return choice
@@ -217,7 +227,7 @@ class Question:
         """Shrink the label to where a plan that was loaded since lets the request go too, detectors included."""
         while (table := self.gateway.table) is not self.heeded:
             assert self._peeked is not None
-            stated = wire.name_in(self.headers, b"x-ownward-workload") or UNASSIGNED
+            stated = name_in(self.headers, b"x-ownward-workload") or UNASSIGNED
             asked = await self.look_into(self._asked_by(table, self._peeked, stated), table)
             self.label = self.label.meet(name_refused(asked, table)[1])
             self.heeded = table

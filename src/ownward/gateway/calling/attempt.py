@@ -11,13 +11,14 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from ownward.core import BrokenStream, OwnwardError, PolicyRefusal, UpstreamError, UpstreamTimeout, UpstreamUnreachable
-from ownward.gateway import json_body, wire
+from ownward.gateway import json_body
 from ownward.gateway.calling.ledger_entry import LedgerEntry
 from ownward.gateway.calling.refused_call import RefusedCall
 from ownward.gateway.calling.relaying import Relay
 from ownward.gateway.calling.sink import Retry, Sink, forget_frames
 from ownward.gateway.calling.stream_as_whole import PATHS
 from ownward.gateway.calling.tool_choice import is_to_be_narrowed, narrow_tools
+from ownward.gateway.headers import headers_for_client, headers_for_upstream
 from ownward.gateway.placing.choosing import refuse_anew
 from ownward.policy import Permit, issue_permit
 from ownward.upstreams import Response, Spliced, Timeouts, splice
@@ -244,7 +245,7 @@ class Attempt:
         """Return the headers of the answer that travel on."""
         assert self._response is not None
         dialect = None if self.crossed is None else self.exchange.endpoint.dialect
-        return wire.for_client(self._response.headers, translated_to=dialect)
+        return headers_for_client(self._response.headers, translated_to=dialect)
 
     def _path(self) -> str:
         path = self.target.paths[self.endpoint.path]
@@ -257,7 +258,7 @@ class Attempt:
             (b"x-ownward-request-id", exchange.request_id.encode("ascii")),
             (b"x-ownward-attempt", b"%d" % self.number),
         ]
-        headers += wire.for_upstream(
+        headers += headers_for_upstream(
             exchange.headers, dialect=self.endpoint.dialect, is_translated=self.crossed is not None
         )
         headers += target.headers

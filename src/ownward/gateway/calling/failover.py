@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ownward.core import PolicyRefusal
-from ownward.gateway import wire
 from ownward.gateway.calling.attempt import Attempt, is_of_kept_connection
 from ownward.gateway.calling.continuing import Continuing
 from ownward.gateway.calling.race import Race, find_pace
@@ -23,6 +22,7 @@ from ownward.gateway.errors import (
     Overloaded,
     UnboundedCharge,
 )
+from ownward.gateway.headers import retry_after_s, retry_after_value
 from ownward.gateway.holding.admission import Spill
 from ownward.gateway.placing.choosing import refuse_anew
 
@@ -256,7 +256,7 @@ async def _tell(last: Retry, sink: Sink) -> None:
     if last.answer is None:
         raise last.error
     status, content_type, headers, words = last.answer
-    wait_s = wire.retry_after_s(last.error)
+    wait_s = retry_after_s(last.error)
     if wait_s is not None and all(name != b"retry-after" for name, _ in headers):
-        headers = [*headers, (b"retry-after", wire.retry_after_value(wait_s))]
+        headers = [*headers, (b"retry-after", retry_after_value(wait_s))]
     await sink.answer(status, content_type, headers, words)

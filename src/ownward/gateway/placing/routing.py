@@ -14,8 +14,8 @@ from typing import Any
 
 from ownward import __version__
 from ownward.core import UsageError
-from ownward.gateway import wire
 from ownward.gateway.endpoints import ENDPOINTS, Endpoint
+from ownward.gateway.headers import ascii_of
 from ownward.gateway.placing.accepting import Accepting
 from ownward.gateway.placing.bounds import ChargeBound
 from ownward.gateway.placing.crossings import (
@@ -307,8 +307,8 @@ def _targets(tier: Tier, *, addresses: Addresses, secrets: Mapping[str, str]) ->
             headers=tuple(_headers(upstream, secret)),
             shown_key=secret.encode() if secret and len(secret) >= _SHORTEST_HIDDEN else None,
             told=(
-                (b"x-ownward-tier", wire.ascii_of(tier.name)),
-                (b"x-ownward-upstream", wire.ascii_of(upstream.name)),
+                (b"x-ownward-tier", ascii_of(tier.name)),
+                (b"x-ownward-upstream", ascii_of(upstream.name)),
             ),
             timeouts=Timeouts(
                 connect_s=upstream.connect_timeout_s,

@@ -175,7 +175,7 @@ def _is_here(url: bytes) -> bool:
     return host == "localhost" or host.endswith(".localhost") or is_loopback_address(host)
 
 
-def for_upstream(
+def headers_for_upstream(
     headers: Mapping[bytes, bytes], *, dialect: str, is_translated: bool = False
 ) -> list[tuple[bytes, bytes]]:
     """Return the client's headers that an upstream may see; those of its dialect stay where that is another."""
@@ -187,7 +187,7 @@ def for_upstream(
     return passed
 
 
-def for_client(headers: Headers, *, translated_to: str | None = None) -> list[tuple[bytes, bytes]]:
+def headers_for_client(headers: Headers, *, translated_to: str | None = None) -> list[tuple[bytes, bytes]]:
     """Return an upstream's headers that a client may see, besides the content type.
 
     Clients find the upstream's id of a request under the name that their dialect has for it: `translated_to`.
