@@ -12,6 +12,9 @@ from ownward.upstreams._alarm import Alarm
 from ownward.upstreams._coding import Unpacker, find_unpacker
 from ownward.upstreams.gathering import Gathering
 
+_AWAY_S = 1.0
+"""An alarm that rings later than this found nobody who ran: stopped, frozen, or asleep with the machine."""
+
 
 class Channel(Protocol):
     """What an answer asks of the connection it arrives on."""
@@ -397,6 +400,8 @@ class Response:
         now, limit_s = self._loop.time(), self._wait_limit_s
         if self._is_held_up or self._is_resting:
             self._wake_at = now + limit_s
+        if now - self._wake_at > _AWAY_S and now < self._ends_at:
+            self._wake_at = now + limit_s  # nobody ran here who could have read: what came is there, and read next
         rings_at = min(self._wake_at, self._ends_at)
         if now < rings_at:
             self._alarm.set(rings_at, self)
