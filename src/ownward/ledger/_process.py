@@ -6,12 +6,15 @@ again; together with the process's start they name it exactly.
 
 from __future__ import annotations
 
+import functools
 import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
 
 _PROC = Path("/proc")
+_BOOT_SESSION = ("/usr/sbin/sysctl", "-n", "kern.bootsessionuuid")
+_SYSCTL_S = 5.0
 _STATE_FIELD = 0  # of /proc/PID/stat after the command's closing bracket
 _START_FIELD = 19
 _ENDED_STATES = frozenset("ZXx")
@@ -44,9 +47,24 @@ def this_host_id() -> str:
         boot = (_PROC / "sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
         return f"{boot}/{(_PROC / 'self/ns/pid').readlink()}"
     except OSError:
+        session = _boot_session()
+        if session is not None:
+            return session
         import psutil
 
         return f"{socket.gethostname()}/{psutil.boot_time():.0f}"
+
+
+@functools.cache
+def _boot_session() -> str | None:
+    """Return macOS's own id of this boot: its `kern.boottime` moves with the clock, its name with the network."""
+    import subprocess
+
+    try:
+        done = subprocess.run(_BOOT_SESSION, capture_output=True, text=True, timeout=_SYSCTL_S, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
 
 
 def process_start(pid: int) -> str | None:
