@@ -13,6 +13,7 @@ it is in the tables.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import stat
@@ -46,7 +47,9 @@ _HALF_BYTES: Final = 1024 * 1024
 _FILE_BYTES: Final = _HEADER_BYTES + 2 * _HALF_BYTES
 _HEAD: Final = struct.Struct("<IIQ")  # of an entry: bytes of its text, checksum, number
 _MOST_BYTES: Final = 16_384  # what is longer goes into the tables
+_UNKNOWN_HERE: Final = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS})
 _INT64_END: Final = 1 << 63
+_INFIX: Final = "-calls-"
 _RUN_ID: Final = re.compile("run_[0-9A-HJKMNP-TV-Z]{26}")  # a copy of another name would be noted twice
 _PLAINLY: Final = sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOFOLLOW", "O_BINARY"))
 """A pipe is not waited for, and a link leads nowhere."""
@@ -203,7 +206,7 @@ if hasattr(os, "register_at_fork"):
 
 def path_of(ledger: Path, run_id: str) -> Path:
     """Return where the process that writes as `run_id` notes its calls."""
-    return ledger.with_name(f"{ledger.name}-calls-{run_id}")
+    return ledger.with_name(f"{ledger.name}{_INFIX}{run_id}")
 
 
 def find_journals(ledger: Path) -> dict[Path, str]:
@@ -211,10 +214,9 @@ def find_journals(ledger: Path) -> dict[Path, str]:
 
     Raises: LedgerError, if its folder may not be listed: calls would be missed.
     """
-    start = f"{ledger.name}-calls-"
     try:
         with os.scandir(ledger.parent) as found:
-            names = sorted(entry.name for entry in found if entry.name.startswith(start))
+            names = sorted(entry.name for entry in found if _INFIX in entry.name)
     except FileNotFoundError:
         return {}
     except OSError as error:
@@ -224,7 +226,20 @@ def find_journals(ledger: Path) -> dict[Path, str]:
             allowed="The newest calls of a running or killed process stand in files beside the ledger",
             next_step=f"Allow its folder to be listed: chmod +r {ledger.parent}",
         ) from error
-    return {ledger.with_name(name): name.removeprefix(start) for name in names if _RUN_ID.fullmatch(name, len(start))}
+    journals = {}
+    for name in names:
+        of, _, run_id = name.rpartition(_INFIX)
+        if _RUN_ID.fullmatch(run_id) and (of == ledger.name or _is_same(ledger.with_name(of), ledger)):
+            journals[ledger.with_name(name)] = run_id
+    return journals
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    """Return whether two names lead to one file: to some file systems, as macOS has, capitals are the same letters."""
+    try:
+        return path.samefile(other)
+    except OSError:
+        return False
 
 
 def read_journal(path: Path, *, after: int = 0) -> list[Noted]:
@@ -305,8 +320,7 @@ def _make(path: Path, *, like: Path | None) -> int | None:
     try:
         if like is not None:
             _share(file, like)
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(file, 0, _FILE_BYTES)
+        _reserve(file)
         is_made = _write(file, _MAGIC.ljust(_FILE_BYTES, b"\0"), 0)
     except OSError:
         is_made = False
@@ -315,6 +329,17 @@ def _make(path: Path, *, like: Path | None) -> int | None:
     path.unlink(missing_ok=True)
     os.close(file)
     return None
+
+
+def _reserve(file: int) -> None:
+    """Have the disk's room for a file at once, where its file system can say so; else what is written next takes it."""
+    if not hasattr(os, "posix_fallocate"):
+        return
+    try:
+        os.posix_fallocate(file, 0, _FILE_BYTES)
+    except OSError as error:  # musl does not write the bytes where the file system cannot (NFS, ZFS), as glibc does
+        if error.errno not in _UNKNOWN_HERE:
+            raise
 
 
 def _share(file: int, like: Path) -> None:

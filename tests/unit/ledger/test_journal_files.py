@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import shutil
 import signal
@@ -59,6 +60,43 @@ def test_a_ledger_is_one_ledger_by_whichever_name_it_is_opened(
         assert sorted(found.name for found in elsewhere.iterdir()) == ["folder", "link.db"]
 
     asyncio.run(main())
+
+
+def test_the_calls_noted_under_another_spelling_of_a_ledgers_name_are_found(path: Path, tmp_path: Path) -> None:
+    """To the file systems of macOS `Ledger.db` and `ledger.db` are one file; here a second name stands for that."""
+    run_id, other_id = f"run_{'0' * 26}", f"run_{'1' * 26}"
+    path.touch()
+    path_of(tmp_path / "Ledger.db", run_id).touch()
+    path_of(tmp_path / "of-another.db", other_id).touch()
+    (tmp_path / "of-another.db").touch()
+    assert find_journals(path) == {}
+    (tmp_path / "Ledger.db").hardlink_to(path)
+    assert find_journals(path) == {tmp_path / f"Ledger.db-calls-{run_id}": run_id}
+
+
+@pytest.mark.parametrize("why", [errno.EOPNOTSUPP, errno.EINVAL])
+def test_calls_are_noted_where_no_room_on_disk_can_be_asked_for(
+    path: Path, monkeypatch: pytest.MonkeyPatch, why: int
+) -> None:
+    """As with musl on NFS; glibc writes the bytes itself."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(why, os.strerror(why))
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse, raising=False)
+    journal = Journal(path_of(path, RUN))
+    assert journal.open()
+    journal.close()
+
+
+def test_nothing_is_noted_where_the_disk_is_full(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse, raising=False)
+    journal = Journal(path_of(path, RUN))
+    assert not journal.open()
+    assert find_journals(path) == {}
 
 
 def test_a_ledger_whose_name_is_no_text_is_written_and_read(path: Path, tmp_path: Path) -> None:
