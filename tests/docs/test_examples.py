@@ -21,6 +21,7 @@ NOT_RUN = {
         "needs a hub; tests/integration/engines runs a server that counts",
         "needs the extra, half a gigabyte and more",
     ],
+    "docs/how-to/put-it-in-front-of-your-programs.md": ["settings of another program"],
     "docs/how-to/use-postgres.md": ["needs a PostgreSQL server; tests/integration/ledger runs one"],
     "docs/reference/anatomy.md": ["a form with file names that you have; tests/unit/anatomy runs each call"],
     "docs/reference/engines.md": ["needs a llama-server and weights of yours"],
