@@ -47,6 +47,7 @@ _MODELS = "/v1/models"
 _TASKS = "/v1/tasks/"
 _OUTCOME = "/outcome"
 _MOST_OUTCOME_BYTES = 64 * 1024
+_UPGRADE_REQUIRED = 426
 PATHS = (
     *ENDPOINTS,
     _MODELS,
@@ -92,6 +93,10 @@ async def answer(gateway: Commons, call: AnyCall) -> None:
         extra += headers_of_error(error)
         if isinstance(error, UnknownPath) and error.allowed_methods:
             extra.append((b"allow", ", ".join(error.allowed_methods).encode()))
+            if headers.get(b"upgrade", b"").lower() == b"websocket":
+                # By this status clients that would rather have a WebSocket (Codex) go on over HTTP at once.
+                status = _UPGRADE_REQUIRED
+                extra += [(b"upgrade", b"HTTP/1.1"), (b"connection", b"upgrade")]
     call.answer(status, [(b"content-type", content_type), *extra], body)
     if call.is_write_paused:
         await call.drained()

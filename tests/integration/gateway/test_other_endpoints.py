@@ -201,6 +201,25 @@ def test_what_is_not_served_says_what_is(lab, start):
     asyncio.run(main())
 
 
+def test_a_client_that_would_rather_have_a_websocket_is_told_to_go_on_over_http(lab, start):
+    """Codex tries five times after any other status, at the beginning of each session."""
+    handshake = {
+        "connection": "Upgrade",
+        "upgrade": "websocket",
+        "sec-websocket-version": "13",
+        "sec-websocket-key": "x" * 24,
+    }
+
+    async def main():
+        async with FakeServer() as fake, start(lab.plan_of(lab.tier("a", fake.base_url))) as running:
+            refused = await running.ask("/v1/responses", method="GET", headers=handshake)
+            assert (refused.status, refused.headers["allow"]) == (426, "POST")
+            assert refused.headers["upgrade"] == "HTTP/1.1"
+            assert (await running.ask("/v1/responses", method="GET")).status == 405
+
+    asyncio.run(main())
+
+
 def test_without_a_valid_key_every_answer_is_the_same_401(lab, start):
     settings = GatewaySettings(port=0, requires_keys=True, key_cache_s=0, drain_s=1)
 
