@@ -247,6 +247,11 @@ PARTS: dict[str, dict[str, list[dict[str, Any]]]] = {
         "call of a tool in a namespace": [
             HELLO, {**_RESPONSES_CALL, "namespace": "s"},
             {"type": "function_call_output", "call_id": "c", "output": "r"}],
+        "Codex's labels of an item": [
+            {**HELLO, "internal_chat_message_metadata_passthrough": {"turn_id": "t"}},
+            {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}",
+             "internal_chat_message_metadata_passthrough": {"turn_id": "t"}},
+            {"type": "function_call_output", "call_id": "c", "output": "r"}],
         "items of the provider's own tools": [HELLO, {"type": "web_search_call", "id": "i", "status": "completed"}],
     },
     "messages": {

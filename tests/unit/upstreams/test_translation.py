@@ -568,6 +568,18 @@ def test_what_a_client_parsed_may_be_sent_back_with_what_it_was_parsed_from(clie
     assert made.dropped == ()
 
 
+@pytest.mark.parametrize("upstream", ["chat", "messages"])
+def test_codex_s_labels_of_its_items_are_left_out_and_named(upstream):
+    labels = {"internal_chat_message_metadata_passthrough": {"turn_id": "t", "create_time": 1.5}}
+    call = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
+    result = {"type": "function_call_output", "call_id": "c", "output": "r"}
+    plain = {"model": "m", "max_output_tokens": 9, "input": [USER, call, result]}
+    labelled = {**plain, "input": [{**item, **labels} for item in plain["input"]]}
+    bodies = [translate(json.dumps(body).encode(), client="responses", upstream=upstream) for body in (plain, labelled)]
+    assert bodies[0].body == bodies[1].body
+    assert bodies[1].dropped == tuple(f"input[{index}].{name}" for index in range(3) for name in labels)
+
+
 def test_a_response_repeats_what_its_dialect_repeats():
     choice = {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "f"}]}
     asked = {

@@ -213,6 +213,7 @@ def _read_input(top: Members, system: list[Text]) -> tuple[Turn, ...]:
     for index, entry in enumerate(stated):
         item = Members(entry, f"input[{index}]", top.report)
         kind = item.take("type", str) or ("message" if item.has("role") or not item.has("id") else "item_reference")
+        item.drop("internal_chat_message_metadata_passthrough")  # Codex's labels of what it sends to OpenAI
         match kind:
             case "message":
                 _read_message(item, system, turns)
