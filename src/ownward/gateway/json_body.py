@@ -193,14 +193,12 @@ def _is_said(raw: msgspec.Raw) -> bool:
 
 
 def _says_which(tool_choice: msgspec.Raw) -> bool:
-    """Return whether a choice among tools says more than whether any may, or must, be called."""
+    """Return whether a choice among tools says more than whether any may, must or must not be called."""
     try:
         stated = msgspec.json.decode(tool_choice) if tool_choice else None
     except UNREADABLE:
         return False  # the upstream will say what is the matter with it
-    return isinstance(stated, dict) and (
-        stated.get("type") not in ("any", "auto") or stated.get("disable_parallel_tool_use") is True
-    )
+    return isinstance(stated, dict) and stated.get("type") not in ("any", "auto", "none")
 
 
 def _media_needs(body: bytes) -> frozenset[str]:

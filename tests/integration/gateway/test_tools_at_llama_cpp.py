@@ -74,16 +74,49 @@ def test_a_choice_of_tools_reaches_llama_cpp_as_the_one_word_it_reads(lab, start
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("choice", [{"type": "auto"}, {"type": "any"}])
-def test_a_choice_of_tools_that_llama_cpp_reads_in_messages_is_passed_through(lab, start, choice):
+@pytest.mark.parametrize(
+    ("block", "words"),
+    [
+        ({"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "a"}}, "documents are"),
+        (
+            {"type": "search_result", "source": "s", "title": "t", "content": [{"type": "text", "text": "a"}]},
+            "search_result",
+        ),
+    ],
+)
+def test_what_llama_cpp_would_leave_out_of_a_message_is_refused_by_name(lab, start, block, words):
     async def main():
         async with FakeServer(FakeOptions()) as fake:
             tier = lab.tier("l", fake.base_url, kind="owned", engine="llama-server")
             async with start(lab.plan_of(tier)) as running:
-                asked = {"model": "l-model", **OF_MESSAGES, "tool_choice": choice}
-                answer = await running.ask(MESSAGES, asked | {"model": "l"})
+                said = {"role": "user", "content": [{"type": "text", "text": "hi"}, block]}
+                answer = await running.ask(MESSAGES, {"model": "chat", "max_tokens": 9, "messages": [said]})
+                assert answer.status == 400
+                assert words in answer.json["error"]["message"]
+                assert fake.record.requests()["requests"] == []
+
+    asyncio.run(main())
+
+
+def test_llama_cpp_is_told_that_a_result_is_an_error_and_how_an_answer_begins(lab, start):
+    call = {"type": "tool_use", "id": "t", "name": "a", "input": {}}
+    result = {"type": "tool_result", "tool_use_id": "t", "content": "no such file", "is_error": True}
+    said = [
+        *HELLO,
+        {"role": "assistant", "content": [call]},
+        {"role": "user", "content": [result]},
+        {"role": "assistant", "content": "I could not"},
+    ]
+
+    async def main():
+        async with FakeServer(FakeOptions()) as fake:
+            tier = lab.tier("l", fake.base_url, kind="owned", engine="llama-server")
+            async with start(lab.plan_of(tier)) as running:
+                answer = await running.ask(MESSAGES, {"model": "chat", **OF_MESSAGES, "messages": said})
                 assert answer.status == 200
-                assert last_request(fake) == asked
+                heard = last_request(fake)["messages"]
+                assert heard[2] == {"role": "tool", "tool_call_id": "t", "content": "Error: no such file"}
+                assert heard[3] == {"role": "assistant", "content": "I could not"}
 
     asyncio.run(main())
 

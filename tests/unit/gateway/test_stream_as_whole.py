@@ -16,12 +16,8 @@ USAGE = {
 }
 
 
-def sse(*events, names=False):
-    lines = []
-    for event in events:
-        lines += [f"event: {event['type']}"] if names else []
-        lines += [f"data: {json.dumps(event, ensure_ascii=False)}", ""]
-    return ("\n".join(lines) + "\n").encode()
+def sse(*events):
+    return "".join(f"data: {json.dumps(event, ensure_ascii=False)}\n\n" for event in events).encode()
 
 
 def chunk(index=0, finish=None, /, **delta):
@@ -110,45 +106,6 @@ def test_a_completion_of_several_prompts_is_put_together():
     assert found["usage"] == USAGE
 
 
-def message_events(*, stops=True):
-    start = {"id": "m1", "type": "message", "role": "assistant", "content": [], "model": "m", "stop_reason": None}
-    deltas = [
-        (0, {"type": "thinking", "thinking": "", "signature": ""}, {"type": "thinking_delta", "thinking": "hm"}),
-        (1, {"type": "text", "text": ""}, {"type": "text_delta", "text": "The"}),
-        (
-            2,
-            {"type": "tool_use", "id": "t", "name": "f", "input": {}},
-            {"type": "input_json_delta", "partial_json": "{}"},
-        ),
-    ]
-    yield {"type": "message_start", "message": {**start, "usage": {"input_tokens": 1, "output_tokens": 0}}}
-    for index, block, delta in deltas:
-        yield {"type": "content_block_start", "index": index, "content_block": block}
-        yield {"type": "content_block_delta", "index": index, "delta": delta}
-        yield {"type": "content_block_stop", "index": index}
-    yield {"type": "message_delta", "delta": {"stop_reason": "tool_use"}, "usage": {"output_tokens": 4}}
-    if stops:
-        yield {"type": "message_stop"}
-
-
-def test_a_message_is_put_together():
-    found = json.loads(stream_as_whole("/v1/messages", sse(*message_events(), names=True)))
-    assert found == {
-        "id": "m1", "type": "message", "role": "assistant", "model": "m", "stop_reason": "tool_use",
-        "usage": {"input_tokens": 1, "output_tokens": 4},
-        "content": [
-            {"type": "thinking", "thinking": "hm", "signature": ""},
-            {"type": "text", "text": "The"},
-            {"type": "tool_use", "id": "t", "name": "f", "input": {}},
-        ],
-    }  # fmt: skip
-
-
-def test_a_response_is_what_its_last_event_holds():
-    events = sse({"type": "response.created", "response": {}}, {"type": "response.completed", "response": {"id": "r"}})
-    assert json.loads(stream_as_whole("/v1/responses", events)) == {"id": "r"}
-
-
 @pytest.mark.parametrize(
     ("path", "events", "words"),
     [
@@ -157,9 +114,6 @@ def test_a_response_is_what_its_last_event_holds():
         ("/v1/chat/completions", sse(chunk(content="a"), {"error": {"message": "no room"}}), "ends with an error"),
         ("/v1/chat/completions", sse({"choices": [{}]}), "none of its endpoint"),
         ("/v1/chat/completions", b"data: {broken}\n\n", "none of its endpoint"),
-        ("/v1/messages", sse(*message_events(stops=False)), "ended before its answer"),
-        ("/v1/messages", sse({"type": "error", "error": {"message": "no room"}}), "ends with an error"),
-        ("/v1/responses", sse({"type": "response.created"}), "ended before its answer"),
         ("/v1/completions", sse({"choices": 3}), "none of its endpoint"),
     ],
 )
@@ -168,5 +122,5 @@ def test_what_is_no_whole_answer_is_a_broken_stream(path, events, words):
         stream_as_whole(path, events)
 
 
-def test_every_endpoint_that_makes_words_can_be_put_together():
-    assert {"/v1/chat/completions", "/v1/completions", "/v1/messages", "/v1/responses"} == PATHS
+def test_every_endpoint_that_llama_cpp_is_asked_at_for_words_can_be_put_together():
+    assert {"/v1/chat/completions", "/v1/completions"} == PATHS

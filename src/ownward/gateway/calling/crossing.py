@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from ownward.core import BrokenStream
 from ownward.gateway.endpoints import CHAT, MESSAGES, RESPONSES, Endpoint
 from ownward.gateway.errors import Incapable, UntranslatedAnswer
+from ownward.gateway.placing.crossings import LLAMA_CPP
 
 if TYPE_CHECKING:
     from ownward.gateway.placing.routing import Target
@@ -55,7 +56,7 @@ class Crosser:
         self._body_for = body_for
         self._unread: set[str] = set()  # the targets that could not read what is sealed in this request
         self._found: dict[
-            tuple[str, int | None, str, bool, bool, int],
+            tuple[str, int | None, str, bool, bool, bool, int],
             tuple[bytes, translation.Translation | translation.Untranslatable],
         ] = {}  # with the body that it is of, so that no later one takes its place in memory
 
@@ -89,15 +90,19 @@ class Crosser:
         instead = target.crossing(self._endpoint, self._needs)
         assert instead is not None
         limit_name: translation.LimitName = "max_completion_tokens" if _takes_newer_limit(target) else "max_tokens"
-        is_mistral = _is_mistral(target)
+        is_mistral, goes_on = _is_mistral(target), target.tier.engine in LLAMA_CPP
         reads_seals = target.key not in self._unread
-        key = (instead.path, target.tier.max_output_tokens, limit_name, is_mistral, reads_seals, id(body))
+        key = (instead.path, target.tier.max_output_tokens, limit_name, is_mistral, goes_on, reads_seals, id(body))
         is_usual = body is self._body_for(target)
         if is_usual and key in self._found:
             return self._found[key][1]
         limit = target.tier.max_output_tokens or _ASSUMED_MAX_TOKENS
         limits = translation.Limits(
-            max_output_tokens=limit, limit_name=limit_name, is_mistral=is_mistral, reads_seals=reads_seals
+            max_output_tokens=limit,
+            limit_name=limit_name,
+            is_mistral=is_mistral,
+            goes_on=goes_on,
+            reads_seals=reads_seals,
         )
         upstream = _DIALECTS[instead.path]
         found: translation.Translation | translation.Untranslatable

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 
 from ownward.core import BrokenStream
 from ownward.gateway import json_body
-from ownward.gateway.endpoints import CHAT, COMPLETIONS, MESSAGES, RESPONSES
+from ownward.gateway.endpoints import CHAT, COMPLETIONS
 
 _Json: TypeAlias = dict[str, Any]
 
@@ -108,48 +108,9 @@ def _add_entries(pieces: Iterable[_Json], *, to: Iterable[_Json]) -> list[_Json]
     return [found[index] for index in sorted(found)]
 
 
-_OF_BLOCKS: Final = {
-    "text_delta": "text", "thinking_delta": "thinking", "signature_delta": "signature", "input_json_delta": "input",
-}  # fmt: skip
-
-
-def _message(events: Iterable[_Json]) -> _Json | None:
-    message: _Json = {}
-    blocks: dict[int, _Json] = {}
-    for event in events:
-        match event.get("type"):
-            case "message_start":
-                message = event["message"]
-            case "content_block_start":
-                block = blocks[event["index"]] = event["content_block"]
-                if block["type"] == "tool_use":
-                    block["input"] = ""
-            case "content_block_delta":
-                block, member = blocks[event["index"]], _OF_BLOCKS[event["delta"]["type"]]
-                said = event["delta"]["partial_json" if member == "input" else member]
-                block[member] = (block.get(member) or "") + said
-            case "message_delta":
-                message.update(event["delta"])
-                message["usage"] = {**message.get("usage", {}), **event.get("usage", {})}
-            case "message_stop":
-                message["content"] = [blocks[index] for index in sorted(blocks)]
-                for block in blocks.values():
-                    if block["type"] == "tool_use":
-                        block["input"] = json.loads(block["input"] or "{}")
-                return message
-    return None
-
-
-def _response(events: Iterable[_Json]) -> _Json | None:
-    for event in events:
-        if event.get("type") in {"response.completed", "response.incomplete", "response.failed"}:
-            response: _Json = event["response"]
-            return response
-    return None
-
-
 _PUT_TOGETHER: Final[Mapping[str, Callable[[Iterable[_Json]], _Json | None]]] = {
-    CHAT.path: _chat, COMPLETIONS.path: _completion, MESSAGES.path: _message, RESPONSES.path: _response,
-}  # fmt: skip
+    CHAT.path: _chat,
+    COMPLETIONS.path: _completion,
+}
 PATHS: Final = frozenset(_PUT_TOGETHER)
 """The endpoints whose streams can be put together."""

@@ -11,8 +11,9 @@ from ownward.plan import Tier, Upstream
 
 LLAMA_CPP = frozenset({"embedded", "llama-server"})
 """Their stream of `/v1/responses` lacks `content_index`, `output_index` and sequence numbers (build b11549), without
-which openai's own client cannot put an answer together. Their `/v1/messages` passes over a JSON schema and, of a choice
-of tools, all but whether a call is demanded, to which their chat completions hold an answer: measured 2026-11-22."""
+which openai's own client cannot put an answer together. Their `/v1/messages` passes over documents, search results,
+that a result is an error, a JSON schema and, of a choice of tools, all but whether a call is demanded, and takes tools
+that a provider runs for the client's: all without a word (measured 2026-11-22). So they are asked for chats."""
 
 _OPENAI = "api.openai.com"
 
@@ -41,23 +42,21 @@ def may_keep_threads(tier: Tier, *, is_crossed: bool) -> bool:
     return tier.kind == "rented" and not is_crossed
 
 
-def find_crossings_by_need(tier: Tier, crossings: Mapping[str, Endpoint], upstream: Upstream) -> CrossingsByNeed:
+def find_crossings_by_need(crossings: Mapping[str, Endpoint], upstream: Upstream) -> CrossingsByNeed:
     """Return, by what a request needs and the client's path, which endpoint holds that where the usual one does not.
 
     Responses know no stop sequences: where the plan leaves the choice to us, chat completions are asked for them.
     """
-    found: dict[str, Mapping[str, Endpoint]] = {}
-    if tier.engine in LLAMA_CPP:
-        found["json_schema"] = found[TOOL_CHOICE] = {MESSAGES.path: CHAT}
     if crossings.get(MESSAGES.path) is RESPONSES and upstream.messages_as is None:
-        found[_STOPS] = {MESSAGES.path: CHAT}
-    return found
+        return {_STOPS: {MESSAGES.path: CHAT}}
+    return {}
 
 
 def find_crossings(tier: Tier, upstream: Upstream, dialects: frozenset[str]) -> Mapping[str, Endpoint]:
     """Return, by the client's path, the endpoint that is asked in its place where it is not served itself.
 
-    A tier that states its capabilities and not `responses` is asked for chat completions instead, and so is llama.cpp.
+    A tier that states its capabilities and not `responses` is asked for chat completions instead. So is llama.cpp, for
+    whatever is wanted.
     Messages go to OpenAI's own service as responses, since its newer models take tools with reasoning nowhere else.
     """
     gives_responses = "responses" in tier.capabilities or not tier.capabilities
@@ -65,9 +64,9 @@ def find_crossings(tier: Tier, upstream: Upstream, dialects: frozenset[str]) -> 
     instead = CHAT if speaks_openai else MESSAGES
     found: dict[str, Endpoint] = {}
     for endpoint in (CHAT, RESPONSES, MESSAGES):
-        is_served = endpoint.dialect in dialects
+        is_served = endpoint.dialect in dialects and (endpoint is CHAT or tier.engine not in LLAMA_CPP)
         if endpoint is RESPONSES:
-            is_served &= tier.engine not in LLAMA_CPP and gives_responses
+            is_served &= gives_responses
         if not is_served:
             found[endpoint.path] = instead
     if speaks_openai and MESSAGES.path in found:

@@ -301,7 +301,7 @@ def _targets(tier: Tier, *, addresses: Addresses, secrets: Mapping[str, str]) ->
             puts_together=found is not None and tier.engine in LLAMA_CPP,
             dialects=dialects,
             crossings=crossings,
-            crossings_by_need=find_crossings_by_need(tier, crossings, upstream),
+            crossings_by_need=find_crossings_by_need(crossings, upstream),
             lacks=_find_lacks(tier, found),
             paths={path: upstream.compute_target(path) for path in ENDPOINTS},
             headers=tuple(_headers(upstream, secret)),

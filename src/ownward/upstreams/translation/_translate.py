@@ -70,12 +70,14 @@ _LONGEST_EVENT_BYTES = 8 * 1024 * 1024
 class Limits:
     """What is known of an upstream: its tier's own limit in tokens, what it calls one, and whether it is Mistral's.
 
-    `reads_seals` is false where it could not read the reasoning of this very request, which another service sealed.
+    `goes_on`: where a chat ends with words of the assistant, its answer is what follows them. `reads_seals` is false
+    where it could not read the reasoning of this very request, which another service sealed.
     """
 
     max_output_tokens: int | None = None
     limit_name: LimitName = "max_tokens"
     is_mistral: bool = False
+    goes_on: bool = False
     reads_seals: bool = True
 
 
@@ -190,7 +192,7 @@ def _read(client: Dialect, found: dict[str, Any], report: Report) -> Asked:
 def _write(upstream: UpstreamDialect, asked: Asked, report: Report, limits: Limits) -> dict[str, Any]:
     match upstream:
         case "chat":
-            return write_chat(asked, report, limit_name=limits.limit_name)
+            return write_chat(asked, report, limit_name=limits.limit_name, goes_on=limits.goes_on)
         case "responses":
             is_openai = limits.limit_name == "max_completion_tokens"
             return write_responses(asked, report, is_openai=is_openai, reads_seals=limits.reads_seals)

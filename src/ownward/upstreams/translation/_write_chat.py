@@ -17,12 +17,14 @@ ERROR_WORD = "Error: "
 """What stands before the text of a result that is an error: chat messages have no flag for it."""
 
 
-def write_chat(asked: Asked, report: Report, *, limit_name: LimitName) -> dict[str, Any]:
+def write_chat(asked: Asked, report: Report, *, limit_name: LimitName, goes_on: bool) -> dict[str, Any]:
     """Return the body of a chat completions request; usage is always asked for in its stream.
 
     `limit_name` is what the upstream calls the limit on its output: OpenAI's own models take the newer name alone,
-    many other servers the older.
+    many other servers the older. Who `goes_on` takes last words of the assistant for the beginning of its answer.
     """
+    if asked.turns and asked.turns[-1].role == "assistant" and not goes_on:
+        report.refuse(asked.turns[-1].path, "the upstream's dialect cannot continue what an assistant began to say")
     body: dict[str, Any] = {"model": asked.model, "messages": _write_messages(asked, report)}
     if asked.is_stream:
         body["stream"] = True
@@ -136,8 +138,6 @@ def _write_messages(asked: Asked, report: Report) -> list[dict[str, Any]]:
                 messages.append({"role": turn.role, "content": _write_content(turn.parts, report)})
     if waiting:
         messages.append({"role": "user", "content": waiting})
-    if asked.turns and asked.turns[-1].role == "assistant":
-        report.refuse(asked.turns[-1].path, "the upstream's dialect cannot continue what an assistant began to say")
     return messages
 
 
