@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from ownward.core import Clock, LedgerError
 from ownward.ledger._budgets import Books, has_accounts
+from ownward.ledger._doubt import Doubt
 from ownward.ledger._entries import Entry
 from ownward.ledger._limits import Meters
 from ownward.ledger._posting import post
@@ -32,6 +33,8 @@ class Committer:
         self._connection: Connection | None = None
         self._journal = store.journal_of(run_id)
         self.refused: LedgerError | None = None  # the newest row that could not be posted
+        self._doubt: Doubt | None = None  # a commit that the database never answered
+        self._owed: list[Entry] = []  # cancellations of what was begun by such a commit, and told to be refused
         self._keeps_books = False  # whether there were budget accounts at the last look; they are looked for until then
         self.has_run = False
 
@@ -39,6 +42,11 @@ class Committer:
     def unposted(self) -> int:
         """How many notes of the journal are not known to be in the tables."""
         return 0 if self._journal is None else self._journal.unposted
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether something is to be looked up or taken back of a commit that was never answered."""
+        return self._doubt is not None or bool(self._owed)
 
     def note(self, entries: list[Entry]) -> bool:
         """Note them in the journal, as one; False where they belong in the tables."""
@@ -63,8 +71,11 @@ class Committer:
 
         `rest` is called now and then while what the journal holds is put into the tables.
         """
-        if not self.unposted and not any(entry.rows or entry.call for entry in entries):
+        if not (self.unposted or self.is_in_doubt or any(entry.rows or entry.call for entry in entries)):
             return  # barriers alone
+        if self._doubt is not None:
+            entries = self._without_doubtful(entries)
+        entries = [*self._owed, *entries]
         commit = self._commit_together
         for tries_left in reversed(range(_TRIES)):
             connection = self._begin()
@@ -72,14 +83,21 @@ class Committer:
                 commit(connection, entries, rest)
             except Exception as error:
                 connection.rollback()
-                if self._store.is_row_fault(error) and commit != self._commit_one_by_one:
+                if self._doubt is not None and not self._doubt.can_be_settled:
+                    self._doubt = None
+                    raise
+                if connection.is_lost and tries_left:
+                    if self._doubt is not None and self._is_made(self._doubt):
+                        break
+                elif self._store.is_row_fault(error) and commit != self._commit_one_by_one:
                     commit = self._commit_one_by_one
                 elif not self._store.is_worth_repeating(error):
                     raise
                 if not tries_left:
                     raise
             else:
-                return
+                break
+        self._owed.clear()
 
     def commit_at_once(self, entries: list[Entry]) -> bool:
         """Commit them where nothing has to be waited for; return False where nothing was written."""
@@ -97,10 +115,9 @@ class Committer:
 
     def beat(self) -> None:
         """Say that this run lives."""
-        connection = self._connect()
+        self._connect().require_in_place()
+        connection = self._begin()
         try:
-            connection.require_in_place()
-            connection.begin()
             connection.execute(BEAT, (to_us(self._clock.now()), self._run_id))
             connection.commit()
         finally:
@@ -110,10 +127,9 @@ class Committer:
         """Say that this run ended, where it wrote anything; raises what the database said."""
         if not self.has_run or (self._connection is None and not self.unposted):
             return
-        connection = self._connect()
         now_us = to_us(self._clock.now())
+        connection = self._begin()
         try:
-            connection.begin()
             posted = self._post(connection, [])
             connection.execute(CLOSE_RUN, (now_us, now_us, self._run_id))
             connection.execute(RELEASE_HOLDS, (self._run_id,))
@@ -183,7 +199,7 @@ class Committer:
         insert_rows(connection, rows)
         for entry in calls:
             self._call(connection, entry)
-        connection.commit()
+        self._end(connection, entries)
         self._note_posting(posted)
         self.has_run = has_run
 
@@ -207,9 +223,40 @@ class Committer:
             connection.execute("RELEASE SAVEPOINT one")
             if entry.call is not None:
                 self._call(connection, entry)
-        connection.commit()
+        self._end(connection, entries)
         self._note_posting(posted)
         self.has_run = has_run
+
+    def _end(self, connection: Connection, entries: list[Entry]) -> None:
+        """Commit; where the database is lost before it answers, whether it did is in doubt until it is looked up."""
+        try:
+            connection.commit()
+        except Exception:
+            connection.rollback()
+            if connection.is_lost:
+                self._doubt = Doubt(entries)
+            raise
+
+    def _is_made(self, doubt: Doubt) -> bool:
+        """Return whether a doubtful commit was made; raises what the database said where that cannot be found out."""
+        connection = self._begin()
+        try:
+            is_made = doubt.is_made(self._store, connection)
+        finally:
+            connection.rollback()
+        self._doubt = None
+        return is_made
+
+    def _without_doubtful(self, entries: list[Entry]) -> list[Entry]:
+        """Return what is left to be written once a doubt is settled of which those who waited were told a failure."""
+        doubt = self._doubt
+        assert doubt is not None
+        if not self._is_made(doubt):
+            return entries
+        self.has_run = self.has_run or doubt.has_begun
+        self._owed.extend(doubt.cancellations())
+        made = {id(entry) for entry in doubt.entries}
+        return [entry for entry in entries if id(entry) not in made]
 
     def _admit(self, connection: Connection, entries: list[Entry]) -> list[Entry]:
         """Return the entries that no budget forbids, their accounts brought up to date; the others hear why."""

@@ -181,8 +181,14 @@ class PostgresStore:
         return connection
 
     def connect_writer(self) -> PostgresConnection:
-        """Open a connection that writes: the server looks after its own log."""
-        return self.connect()
+        """Open a connection that writes, and that the server ends where it falls silent within a transaction.
+
+        The transaction of a host that lost its power or its network would hold its locks, for which all others wait,
+        until the server's keep-alives notice: two hours by their defaults.
+        """
+        connection = self.connect()
+        connection.execute(f"SET idle_in_transaction_session_timeout = {round(self._busy_timeout_s * 1000 / 3)}")
+        return connection
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[PostgresConnection]:
@@ -233,9 +239,9 @@ class PostgresStore:
     def post_for_reading(self) -> None:
         """Do nothing: as above."""
 
-    def lock_settlements(self, connection: Connection) -> None:
-        """Wait for those who settle now and keep others from it until the transaction ends."""
-        connection.execute("LOCK TABLE settlements IN SHARE ROW EXCLUSIVE MODE")
+    def lock_rows(self, connection: Connection, table: str) -> None:
+        """Wait for those who add rows to a table now and keep others from it until the transaction ends."""
+        connection.execute(f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE")
 
     def lock_budgets(self, connection: Connection, *, for_new: bool = False) -> None:
         """Wait for those who change accounts now; `for_new` also for all who have looked whether there are any."""
@@ -260,10 +266,9 @@ class PostgresStore:
         """Return whether one row is to blame, and not the server."""
         import psycopg
 
-        return isinstance(
-            error,
-            (psycopg.IntegrityError, psycopg.DataError, psycopg.ProgrammingError, OverflowError, TypeError, ValueError),
-        )
+        if isinstance(error, psycopg.ProgrammingError):
+            return error.sqlstate is None  # psycopg's own; a table or a right that is missing is missing for all rows
+        return isinstance(error, (psycopg.IntegrityError, psycopg.DataError, OverflowError, TypeError, ValueError))
 
     def is_database_error(self, error: BaseException) -> bool:
         """Return whether PostgreSQL or psycopg said it."""

@@ -31,7 +31,7 @@ def reconcile_ended(store: Store, connection: Connection, *, now: datetime) -> i
     """
     now_us = to_us(now)
     store.lock_budgets(connection)  # first, as every writer does
-    store.lock_settlements(connection)
+    store.lock_rows(connection, "settlements")
     lives = dict(_judged(connection, now_us=now_us))
     sql = RECONCILE.format_map(SQLITE_TYPES if store.kind == "sqlite" else POSTGRES_TYPES)
     with_open = """

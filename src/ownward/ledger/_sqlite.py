@@ -247,7 +247,7 @@ class SqliteStore:
                 )
             time.sleep(_LOOK_AGAIN_S)
 
-    def lock_settlements(self, connection: Connection) -> None:
+    def lock_rows(self, connection: Connection, table: str) -> None:
         """Do nothing: a SQLite transaction that writes is the only one."""
 
     def lock_budgets(self, connection: Connection, *, for_new: bool = False) -> None:

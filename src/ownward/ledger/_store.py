@@ -124,8 +124,8 @@ class Store(Protocol):
         """
         ...
 
-    def lock_settlements(self, connection: Connection) -> None:
-        """Within a transaction, keep other processes from settling until it ends."""
+    def lock_rows(self, connection: Connection, table: str) -> None:
+        """Within a transaction, wait for those who add rows to a table now, and keep others from it until it ends."""
         ...
 
     def lock_budgets(self, connection: Connection, *, for_new: bool = False) -> None:

@@ -167,7 +167,7 @@ class WritingThread:
         beat_at_s = self._clock.monotonic_s() + _HEARTBEAT_INTERVAL_S
         while True:
             batch, is_last = self._take()
-            if batch or self.kept:
+            if batch or self.kept or self._committer.is_in_doubt:
                 self._write(batch)
             if is_last:
                 self._finish()
@@ -183,7 +183,8 @@ class WritingThread:
     def _take(self) -> tuple[list[Entry], bool]:
         """Return what waits, at least one entry unless time is up, and whether it is the last."""
         batch: list[Entry] = []
-        patience_s = _RETRY_S if self.kept else _HEARTBEAT_INTERVAL_S if self._committer.has_run else None
+        is_due = self.kept or self._committer.is_in_doubt
+        patience_s = _RETRY_S if is_due else _HEARTBEAT_INTERVAL_S if self._committer.has_run else None
         if self.tends_journal:
             patience_s = max(0.0, self._posts_at_s - self._clock.monotonic_s())
         try:
@@ -303,7 +304,7 @@ class WritingThread:
         self.answer(entries)
 
     def _finish(self) -> None:
-        if self.kept:
+        if self.kept or self._committer.is_in_doubt:
             self._write([])
         with self._writing:
             try:

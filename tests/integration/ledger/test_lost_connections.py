@@ -1,0 +1,226 @@
+"""PostgreSQL goes away in the middle: what was begun and settled stands once, and nothing is held that nobody sent."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from ledger_rows import usual_intent, usual_request, usual_settlement
+from ownward import ledger
+from ownward.core import LedgerError
+from ownward.ledger import BudgetCheck, Ledger, LimitTake
+
+pytestmark = pytest.mark.postgres
+psycopg = pytest.importorskip("psycopg")
+
+NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
+BUDGET = BudgetCheck(kind="workload", name="w", limit_picousd=10**6, starts_at=NOON, ends_at=NOON + timedelta(days=1))
+
+
+class Server:
+    """A server that is lost at commits of calls, of which `is_made` says whether it makes them all the same."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        from ownward.ledger._postgres import PostgresConnection, PostgresStore
+
+        self.is_made = True
+        self.losses = 0  # commits that will not be answered
+        self.is_away = False  # cannot be connected to
+        commit, connect = PostgresConnection.commit, PostgresStore.connect
+
+        def commit_or_lose(connection: PostgresConnection) -> None:
+            if not self.losses:
+                commit(connection)
+                return
+            self.losses -= 1
+            if self.is_made:
+                commit(connection)
+            connection.raw.close()
+            self.is_away = self.is_away_afterwards
+            raise psycopg.OperationalError("server closed the connection unexpectedly")
+
+        def connect_or_fail(store: PostgresStore) -> PostgresConnection:
+            if self.is_away:
+                raise psycopg.OperationalError("connection refused")
+            return connect(store)
+
+        self.is_away_afterwards = False
+        monkeypatch.setattr(PostgresConnection, "commit", commit_or_lose)
+        monkeypatch.setattr(PostgresStore, "connect", connect_or_fail)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Server:
+    return Server(monkeypatch)
+
+
+def take(amount: int) -> LimitTake:
+    return LimitTake(key_id="k", kind="tokens", amount=amount, per_minute=100, is_bucket=True)
+
+
+async def begin(book: Ledger, name: str, held: LimitTake) -> bool:
+    try:
+        await book.begin(
+            usual_request(name, at=NOON, key_id="k"),
+            usual_intent(name, at=NOON, high=9),
+            budgets=(BUDGET,),
+            limits=(held,),
+        )
+    except LedgerError:
+        return False
+    return True
+
+
+def remaining(book: Ledger) -> int:
+    async def ask() -> int:
+        (state,) = await book.begin(
+            usual_request("asks", at=NOON, key_id="k"), usual_intent("asks", at=NOON, high=0), limits=(take(0),)
+        )
+        return state.remaining
+
+    return asyncio.run(ask())
+
+
+def states(book: Ledger) -> Counter[str]:
+    return Counter(row["state"] for row in book.export_rows())
+
+
+@pytest.mark.parametrize("is_made", [False, True])
+def test_calls_whose_commit_was_never_answered_are_begun_once_and_refused_to_nobody(
+    new_postgres: Callable[[], str], server: Server, is_made: bool
+) -> None:
+    async def main(book: Ledger) -> None:
+        assert await begin(book, "before", take(10))
+        server.losses, server.is_made = 1, is_made
+        assert all(await asyncio.gather(*(begin(book, f"r{number}", take(10)) for number in range(6))))
+
+    with ledger.open(new_postgres()) as book:
+        asyncio.run(main(book))
+        assert server.losses == 0
+        assert states(book) == {"intent": 7}
+        assert book.query_budgets([BUDGET])[0].reserved_picousd == 7 * 9
+        assert remaining(book) == 30
+
+
+@pytest.mark.parametrize("is_made", [False, True])
+def test_a_call_that_was_refused_for_a_lost_commit_holds_nothing_once_the_server_is_back(
+    new_postgres: Callable[[], str], server: Server, is_made: bool
+) -> None:
+    """Nothing was sent for it, and its own process would be the only one to give back what it holds."""
+    with ledger.open(new_postgres()) as book:
+        held = take(10)
+        assert asyncio.run(begin(book, "before", held))
+        server.losses, server.is_made, server.is_away_afterwards = 1, is_made, True
+        assert not asyncio.run(begin(book, "lost", take(50)))
+        book.settle(usual_settlement("before", at=NOON, charge=4), releases=((held, 2),))
+        server.is_away = False
+        book.flush_blocking()
+        expected = {"settled": 1, "failed": 1} if is_made else {"settled": 1}
+        deadline = time.monotonic() + 10
+        while states(book) != expected:
+            assert time.monotonic() < deadline, states(book)
+            time.sleep(0.05)
+        (state,) = book.query_budgets([BUDGET])
+        assert (state.spent_picousd, state.reserved_picousd) == (4, 0)
+        assert remaining(book) == 98
+
+
+@pytest.mark.parametrize("is_made", [False, True])
+def test_a_settlement_whose_commit_was_never_answered_is_written_and_counted_once(
+    new_postgres: Callable[[], str], server: Server, is_made: bool
+) -> None:
+    with ledger.open(new_postgres()) as book:
+        held, other = take(40), take(40)
+        assert asyncio.run(begin(book, "r", held))
+        assert asyncio.run(begin(book, "other", other))
+        server.losses, server.is_made, server.is_away_afterwards = 1, is_made, True
+        book.settle(usual_settlement("r", at=NOON, charge=4), releases=((held, 5),))
+        with pytest.raises(LedgerError):
+            book.flush_blocking()
+        server.is_away = False
+        deadline = time.monotonic() + 10
+        while states(book) != {"settled": 1, "intent": 1}:
+            assert time.monotonic() < deadline, states(book)
+            time.sleep(0.05)
+        book.flush_blocking()
+        rows = book._writer.run(lambda connection: connection.rows("SELECT COUNT(*) FROM settlements"))
+        assert rows == [(1,)]
+        assert remaining(book) == 55
+
+
+def test_calls_are_refused_to_nobody_while_an_operator_ends_connections(
+    postgres_server: str, new_postgres: Callable[[], str]
+) -> None:
+    async def main(book: Ledger) -> None:
+        answers: list[bool] = []
+
+        async def client(number: int) -> None:
+            for turn in range(40):
+                name, held = f"r{number}-{turn}", take(0)
+                answers.append(await begin(book, name, held))
+                book.settle(usual_settlement(name, at=NOON, charge=1), releases=((held, 0),))
+
+        def end_connections() -> None:
+            with psycopg.connect(postgres_server, autocommit=True) as admin:
+                for _ in range(6):
+                    admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname LIKE 'ledger%'")
+                    time.sleep(0.2)
+
+        await asyncio.gather(asyncio.to_thread(end_connections), *(client(number) for number in range(8)))
+        await book.flush()
+        assert answers == [True] * 320
+
+    with ledger.open(new_postgres()) as book:
+        asyncio.run(main(book))
+        assert states(book) == {"settled": 320}
+        (state,) = book.query_budgets([BUDGET])
+        assert (state.spent_picousd, state.reserved_picousd) == (320, 0)
+
+
+def test_a_host_that_falls_silent_within_a_transaction_does_not_hold_up_the_others(
+    new_postgres: Callable[[], str],
+) -> None:
+    """It has lost its power or its network: nothing would end its transaction for two hours."""
+    address = new_postgres()
+    with ledger.open(address, busy_timeout_s=3) as silent, ledger.open(address, busy_timeout_s=3) as book:
+        connection = silent._store.connect_writer()
+        try:
+            connection.begin()
+            silent._store.lock_budgets(connection)
+            assert asyncio.run(begin(book, "r", take(10)))
+        finally:
+            connection.close()
+
+
+def test_a_run_is_closed_on_a_connection_of_its_own_where_the_server_has_ended_the_writers(
+    postgres_server: str, new_postgres: Callable[[], str]
+) -> None:
+    address = new_postgres()
+    with ledger.open(address) as book:
+        assert asyncio.run(begin(book, "r", take(10)))
+        with psycopg.connect(postgres_server, autocommit=True) as admin:
+            admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname LIKE 'ledger%'")
+    with ledger.open(address) as book:
+        rows = book._writer.run(lambda connection: connection.rows("SELECT COUNT(closed_at_us) FROM runs"))
+        assert rows == [(1,)]
+
+
+def test_a_settlement_outlives_a_table_that_cannot_be_written_for_a_while(new_postgres: Callable[[], str]) -> None:
+    """A right that was taken away, or a schema that was moved, is no fault of the row."""
+    address = new_postgres()
+    with psycopg.connect(address, autocommit=True) as admin, ledger.open(address) as book:
+        assert asyncio.run(begin(book, "r", take(10)))
+        admin.execute("ALTER TABLE ownward.settlements RENAME TO moved")
+        book.settle(usual_settlement("r", at=NOON, charge=4))
+        with pytest.raises(LedgerError, match="settlements"):
+            book.flush_blocking()
+        admin.execute("ALTER TABLE ownward.moved RENAME TO settlements")
+        deadline = time.monotonic() + 10
+        while states(book) != {"settled": 1}:
+            assert time.monotonic() < deadline, states(book)
+            time.sleep(0.05)
