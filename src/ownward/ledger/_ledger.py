@@ -26,7 +26,7 @@ from ownward.ledger._kept import KeptResponse
 from ownward.ledger._process import this_process
 from ownward.ledger._reader import Reader
 from ownward.ledger._records import ImportCount, Intent, Key, Outcome, Request, Settlement, TrafficRow
-from ownward.ledger._runs import reconcile_ended
+from ownward.ledger._runs import find_left, reconcile_ended
 from ownward.ledger._store import Connection, Store
 from ownward.ledger._times import to_us
 from ownward.ledger._writer import Writer
@@ -176,8 +176,13 @@ class Ledger(Reader):
         Running it again, or in several processes at once, adds nothing.
         Raises: LedgerError, if it could not be committed.
         """
+        self._require_writable()
         now = self._clock.now()
-        settled = self._run(lambda connection: reconcile_ended(self._store, connection, now=now))
+        with self._reading_calls(), self._store.reading() as reader:
+            left = find_left(reader, now=now)
+        if not left:
+            return 0
+        settled = self._run(lambda connection: reconcile_ended(self._store, connection, left, now=now))
         self._post_noted()
         return settled
 

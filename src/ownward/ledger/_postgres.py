@@ -323,7 +323,9 @@ class PostgresStore:
         connection.execute(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
         applied = _applied(connection)
         if applied is None:
-            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {_SCHEMA}")
+            # Looked for first: who may write in a schema that was made for it may not say even IF NOT EXISTS.
+            if not connection.rows("SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = ?", (_SCHEMA,)):
+                connection.execute(f"CREATE SCHEMA {_SCHEMA}")
             connection.execute(MIGRATIONS_TABLE.format_map(POSTGRES_TYPES))
             applied = []
         check_applied(applied, where=self.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -157,6 +158,21 @@ def test_another_hosts_run_lives_by_its_heartbeat(target: str) -> None:
         assert [row["state"] for row in gateway.export_rows()] == ["intent"]
         clock.advance(61)
         assert [row["state"] for row in gateway.export_rows()] == ["unsettled"]
+
+
+def test_looking_for_what_ended_processes_left_waits_for_no_writer_and_holds_up_none(target: str) -> None:
+    """It reads the whole ledger, each time that a process of a gateway starts."""
+    with ledger.open(target, busy_timeout_s=1) as book, ledger.open(target, busy_timeout_s=1) as other:
+        begin_all(book, (request(), intent()))
+        connection = other._store.connect()
+        try:
+            connection.begin()
+            other._store.lock_budgets(connection)
+            other._store.lock_rows(connection, "settlements")
+            assert book.reconcile() == 0
+        finally:
+            connection.rollback()
+            connection.close()
 
 
 def test_a_late_settlement_corrects_the_reconciled_one(target: str) -> None:
@@ -758,6 +774,24 @@ def test_a_database_of_no_encoding_keeps_texts_as_texts(postgres_server: str, ne
         key = book.verify_key(secret)
         assert key is not None
         assert key.name == "Zoë"
+
+
+@pytest.mark.postgres
+def test_a_user_without_rights_on_the_database_writes_in_a_schema_that_was_made_for_it(
+    new_postgres: Callable[[], str],
+) -> None:
+    import psycopg
+
+    address = new_postgres()
+    name = f"clerk_{secrets.token_hex(4)}"
+    with psycopg.connect(address, autocommit=True) as admin:
+        admin.execute(f"CREATE ROLE {name} LOGIN")  # type: ignore[arg-type]
+        with pytest.raises(LedgerError, match="permission denied"):
+            ledger.open(address.replace("owner@", f"{name}@"))
+        admin.execute(f"CREATE SCHEMA ownward; GRANT USAGE, CREATE ON SCHEMA ownward TO {name}")  # type: ignore[arg-type]
+    with ledger.open(address.replace("owner@", f"{name}@")) as book:
+        begin_all(book, (request(), intent()))
+        assert [row["state"] for row in book.export_rows()] == ["intent"]
 
 
 @pytest.mark.postgres
