@@ -24,8 +24,8 @@ def headers_of(exchange: Served) -> list[tuple[bytes, bytes]]:
     ]
     choice, target = exchange.choice, exchange.target
     if choice is not None:
-        headers.append((b"x-ownward-workload", ascii_of(choice.workload)))
-        headers.append((b"x-ownward-reason", ascii_of(choice.reason + exchange.outcome)))
+        reason = ascii_of(choice.reason + exchange.outcome)
+        headers += ((b"x-ownward-workload", ascii_of(choice.workload)), (b"x-ownward-reason", reason))
     if target is not None:
         headers += target.told
         crossed = exchange.crossed.get(target.key)

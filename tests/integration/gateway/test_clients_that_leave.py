@@ -231,3 +231,17 @@ def test_a_client_that_leaves_at_the_last_word_leaves_a_settled_row(lab, start):
                 assert (row["state"], row["input_tokens"], row["output_tokens"]) == ("settled", 7, 3)
 
     asyncio.run(main())
+
+
+def test_a_client_that_leaves_while_its_body_comes_is_counted_among_those_that_left(lab, start):
+    async def main():
+        async with FakeServer() as fake, start(lab.plan_of(lab.tier("a", fake.base_url))) as running:
+            _, writer = await asyncio.open_connection("127.0.0.1", int(running.base_url.rsplit(":", 1)[1]))
+            writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: h\r\ncontent-length: 100\r\n\r\n{")
+            await until(lambda: running.server.gateway.exchanges, within_s=2)
+            writer.close()
+            await until(lambda: not running.server.gateway.exchanges, within_s=0.5)
+            said = (await running.ask("/metrics")).body.decode()
+            assert 'ownward_client_disconnects_total{tier=""} 1' in said
+
+    asyncio.run(main())
