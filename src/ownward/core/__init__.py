@@ -5,7 +5,7 @@ nothing outside the standard library.
 """
 
 from ownward.core._closest import closest
-from ownward.core.clock import Clock, ManualClock, SystemClock
+from ownward.core.clock import Clock, ManualClock, SystemClock, sleepless_s
 from ownward.core.errors import (
     BadInput,
     BrokenStream,
@@ -124,6 +124,7 @@ __all__ = [
     "parse_bytes",
     "parse_duration",
     "picousd_to_usd",
+    "sleepless_s",
     "to_json",
     "to_jsonable",
     "usd_text",

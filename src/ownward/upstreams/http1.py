@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from math import inf
 from typing import Protocol
 
+from ownward.core import sleepless_s
 from ownward.policy import Origin, Reach, is_loopback_address, is_private_address
 from ownward.upstreams._alarm import Alarm
 from ownward.upstreams._connection import Connection
@@ -21,6 +23,7 @@ from ownward.upstreams.ways import DIRECT, make_tls_context
 _KEEP_ALIVE_MARGIN_S = 1.0
 _CLOSED_AFTER_S = 1.0
 _DISTRUST_S = 60.0
+_SLEPT_S = 5.0  # far above what clocks that are looked at one after the other differ by
 _REST_S = 0.25
 """How long a connection rests after its origin's first stream. A server that closes after each stream without
 saying so (llama.cpp) does it within a millisecond; a request written in that moment would be lost and could
@@ -58,6 +61,7 @@ class Http1Transport:
         self._pools: dict[Origin, Pool] = {}
         self._connections: set[Connection] = set()
         self._sweeper: asyncio.TimerHandle | None = None
+        self._asleep_s = inf  # how far the clock that never sleeps is ahead of the event loop's
         self._is_closed = False
 
     @property
@@ -90,7 +94,12 @@ class Http1Transport:
         pool = self._pools.get(origin)
         if pool is None:
             pool = self._pools[origin] = Pool(self._limits.connections_per_origin)
-        connection = pool.take_idle(loop.time()) if not pool.waiting else None
+        now = loop.time()
+        asleep_s = sleepless_s() - now
+        if asleep_s - self._asleep_s > _SLEPT_S:
+            self._close_what_slept()
+        self._asleep_s = asleep_s
+        connection = pool.take_idle(now) if not pool.waiting else None
         if connection is None:
             connection = await self._connect_in_time(pool, origin, upstream, timeouts.connect_s, reach)
         elif not _may_use(connection, reach, origin):
@@ -231,6 +240,16 @@ class Http1Transport:
                 connection.abort()
             return
         self._keep(pool, connection)
+
+    def _close_what_slept(self) -> None:
+        """Close what was idle when the machine fell asleep: servers went on, and the network may be another since.
+
+        A request on such a connection could wait for as long as an answer may take, as nobody hears it.
+        """
+        for pool in self._pools.values():
+            for connection in pool.idle:
+                connection.abort()
+            pool.idle.clear()
 
     def _distrust(self, pool: Pool, kept_s: float) -> None:
         """Close what is kept where a connection was lost as it was used again: another try might meet the next one."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
 from door_calls import call
 from ownward.core import BrokenStream, UpstreamTimeout, UpstreamUnreachable
-from ownward.upstreams import Door, DoorLimits, Http1Transport, Timeouts
+from ownward.upstreams import Door, DoorLimits, Http1Transport, Timeouts, http1
 from waiting import until
 
 
@@ -252,6 +253,40 @@ def test_idle_connections_are_closed_after_their_time(serve):
             await asyncio.sleep(0.2)
             assert transport.open_connections == 0
             assert served.closed == 1
+
+    asyncio.run(main())
+
+
+def test_a_connection_that_was_idle_as_the_machine_fell_asleep_is_not_used_when_it_wakes(serve, monkeypatch):
+    """Its server has closed it since, or cannot be reached by it any more; the event loop's clock slept too."""
+    asleep = [1000.0]
+    monkeypatch.setattr(http1, "sleepless_s", lambda: time.monotonic() + asleep[0])
+
+    async def main():
+        async with serve(lambda v: v.answer(b"ok", b"keep-alive: timeout=60")) as served, Door() as door:
+            for asleep[0], connections in ((1000.0, 1), (1002.0, 1), (5000.0, 2), (5000.5, 2), (9000.0, 3)):
+                assert await (await call(door, served.origin)).read(9) == b"ok"
+                assert served.connections == connections
+
+    asyncio.run(main())
+
+
+def test_a_call_in_flight_outlives_the_machines_sleep(serve, monkeypatch):
+    asleep = [0.0]
+    monkeypatch.setattr(http1, "sleepless_s", lambda: time.monotonic() + asleep[0])
+
+    async def slow(visit):
+        if visit.body == b"slow":
+            await asyncio.sleep(0.1)
+        visit.answer(b"ok")
+
+    async def main():
+        async with serve(slow) as served, Door() as door:
+            waiting = asyncio.create_task(call(door, served.origin, b"slow"))
+            await asyncio.sleep(0.02)
+            asleep[0] = 5000.0
+            assert await (await call(door, served.origin)).read(9) == b"ok"
+            assert await (await waiting).read(9) == b"ok"
 
     asyncio.run(main())
 
