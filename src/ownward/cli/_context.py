@@ -81,8 +81,9 @@ def leaving_no_trace(target: str | None) -> Iterator[None]:
 
 
 def _make_folder(folder: Path) -> None:
+    """Make a ledger's folder, for its user alone: bodies may be kept in it."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise LedgerError(
             f"the ledger's folder {str(folder)!r} cannot be made: {error.strerror}",

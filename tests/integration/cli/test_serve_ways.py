@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 import sys
 
@@ -76,3 +77,14 @@ def test_the_ledger_of_a_named_config_is_used_and_no_other(tmp_path, address, to
     assert told in ended.stderr
     assert "hunter2" not in ended.stderr + ended.stdout
     assert not list(tmp_path.rglob("*.db"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has other permissions")
+def test_a_folder_that_is_made_for_a_ledger_is_its_users_alone(tmp_path):
+    """Bodies may be kept in it, and most systems let others read what is made."""
+    there = tmp_path / "there"
+    there.mkdir(mode=0o755)
+    for folder, mode in ((tmp_path / "data" / "ownward", 0o700), (there, 0o755)):
+        command = ["keys", "create", "ben", "--ledger", str(folder / "ledger.db")]
+        subprocess.run([sys.executable, "-m", "ownward", *command], check=True, capture_output=True, umask=0o022)
+        assert stat.S_IMODE(folder.stat().st_mode) == mode
