@@ -38,8 +38,13 @@ TEMPLATE = """\
 
 def with_tools(model_path: Path, path: Path) -> Path:
     """Return a copy of a model's weights with a chat template that tells it of tools, their calls and results."""
-    template = path.with_suffix(".jinja")
-    template.write_text(TEMPLATE, encoding="utf-8")
+    return with_template(model_path, path, TEMPLATE)
+
+
+def with_template(model_path: Path, path: Path, template: str) -> Path:
+    """Return a copy of a model's weights with another chat template."""
+    file = path.with_suffix(".jinja")
+    file.write_text(template, encoding="utf-8")
     command = [sys.executable, "-m", "gguf.scripts.gguf_new_metadata", "--force"]
-    subprocess.run([*command, "--chat-template-file", template, model_path, path], check=True, capture_output=True)
+    subprocess.run([*command, "--chat-template-file", file, model_path, path], check=True, capture_output=True)
     return path

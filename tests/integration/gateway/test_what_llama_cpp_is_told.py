@@ -1,4 +1,4 @@
-"""Tools at llama.cpp, which reads one word of a choice among them: what it is told, and what it then calls."""
+"""What llama.cpp is told of tools, of what its own messages leave out, and of thinking; what it then calls."""
 
 import asyncio
 import json
@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import anthropic
 import openai
 import pytest
-from benchmarks.tool_template import with_tools
+from benchmarks.tool_template import with_template, with_tools
 
 from ownward.engines import EMBEDDED_MODEL, EmbeddedEngine, EngineOptions, FakeOptions, FakeServer, fetch
 from ownward.gateway import EngineAddress
@@ -252,3 +252,39 @@ def test_a_responses_call_of_the_tool_it_names(lab, start, model_path):
             assert (streamed.name, streamed.arguments) == (call.name, call.arguments)
 
     asyncio.run(main())
+
+
+THINKING = """\
+{%- for m in messages %}
+{{- '<|im_start|>' + m.role + '\n' }}
+{%- if m.reasoning_content %}{{- '<think>\n' + m.reasoning_content + '\n</think>\n\n' }}{%- endif %}
+{{- m.content + '<|im_end|>\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}
+{{- '<|im_start|>assistant\n' }}
+{%- if enable_thinking is defined and enable_thinking is false %}{{- '<think>\n\n</think>\n\n' }}{%- endif %}
+{%- endif %}
+"""
+
+
+@pytest.mark.engine
+def test_a_message_that_switches_thinking_off_has_it_off(lab, start, model_path, tmp_path):
+    """As templates of models that think have it: the prompt then ends with thoughts that are over."""
+    asked = {"model": "chat", "messages": HELLO, "max_tokens": 2}
+
+    async def main():
+        weights = with_template(model_path, tmp_path / "thinks.gguf", THINKING)
+        async with (
+            serving(lab, start, weights) as running,
+            anthropic.AsyncAnthropic(base_url=running.base_url, api_key="k", max_retries=0) as client,
+        ):
+            usual = await client.messages.create(**asked)
+            without = await client.messages.create(thinking={"type": "disabled"}, **asked)
+            assert read(without) > read(usual)
+
+    asyncio.run(main())
+
+
+def read(message):
+    """Return how many tokens a prompt had."""
+    return message.usage.input_tokens + (message.usage.cache_read_input_tokens or 0)
