@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from ownward.gateway import GatewaySettings
 from ownward.gateway.calling import relaying
 from ownward.plan import Upstream
 
@@ -120,6 +121,30 @@ def test_behind_its_last_word_nothing_can_break_a_stream(lab, start, path, then,
                 assert answer.body == BEGUN[path] + ENDED[path]
                 (row,) = await running.rows()
                 assert (row["state"], row["input_tokens"], row["output_tokens"]) == ("settled", 10, 2)
+
+    asyncio.run(main())
+
+
+@EVERY_PATH
+@pytest.mark.parametrize("at_once", [False, True], ids=["later", "at once"])
+def test_a_drain_that_ends_behind_the_last_word_breaks_no_stream(lab, start, path, at_once):
+    pieces = [BEGUN[path] + ENDED[path]] if at_once else [BEGUN[path], ENDED[path]]
+    settings = GatewaySettings(port=0, drain_s=0.1)
+
+    async def main():
+        async with lab.Scripted(streaming(lab, *pieces, then=says_nothing_more)) as upstream:
+            plan = lab.plan_of(tier(lab, "a", upstream.base_url, path))
+            async with start(plan, settings=settings) as running, lab.Client(running.base_url) as client:
+                await client.send(path, asked(path))
+                head = await client.head()
+                while not head.body.endswith(ENDED[path]):
+                    head.body += await client.piece()
+                await running.server.stop()
+                assert (await client.rest(head)).body == BEGUN[path] + ENDED[path]
+                (row,) = await running.rows()
+                assert (row["state"], row["output_tokens"]) == ("settled", 2)
+                ended = [labels[3:] for labels in running.server.gateway.counting.metrics.requests.values]
+                assert ended == [("answered", "200")]
 
     asyncio.run(main())
 

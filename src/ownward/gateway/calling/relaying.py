@@ -284,10 +284,18 @@ class Relay:
         """
         try:
             return await self._response.next_chunk()
-        except UpstreamError:
-            if tap.has_last_word:
-                return b""
-            raise
+        except (UpstreamError, asyncio.CancelledError) as error:
+            if self._breaks(tap, error):
+                raise
+            return b""
+
+    def _breaks(self, tap: StreamTap, error: BaseException) -> bool:
+        """Tell whether a stream is broken by what ended the wait for more: by nothing behind its last word.
+
+        A client that leaves there has left all the same; the end of a drain takes nothing from one that stays.
+        """
+        is_left = isinstance(error, asyncio.CancelledError) and self._attempt.exchange.client.is_gone
+        return is_left or not tap.has_last_word
 
     async def _pass_on(self, feed: Callable[[bytes], bytes], tap: StreamTap, write: Callable[[bytes], None]) -> None:
         """Have each piece of the stream go from the upstream's connection to the client's as it arrives.
@@ -324,8 +332,8 @@ class Relay:
 
         try:
             await response.pass_on(take)
-        except UpstreamError:
-            if not tap.has_last_word:
+        except (UpstreamError, asyncio.CancelledError) as error:
+            if self._breaks(tap, error):
                 raise
         if fault is not None:  # also in a piece with which the answer was whole
             raise fault
