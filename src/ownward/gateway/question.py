@@ -255,7 +255,13 @@ class Question:
 
     def _find_crosser(self) -> Crosser:
         if self._crosser is None:
-            self._crosser = Crosser(self.endpoint, self._body_for, self.needs, request_id=self.request_id)
+            self._crosser = Crosser(
+                self.endpoint,
+                self._body_for,
+                self.needs,
+                request_id=self.request_id,
+                system_first=self.gateway.refuses_later_system,
+            )
         return self._crosser
 
     def _body_for(self, target: Target) -> bytes:

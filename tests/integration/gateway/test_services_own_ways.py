@@ -8,6 +8,7 @@ import json
 import pytest
 
 from ownward.engines import FakeOptions, FakeServer
+from ownward.plan import Upstream
 
 MESSAGES = "/v1/messages"
 WHOLE = {
@@ -117,5 +118,76 @@ def test_a_client_of_messages_hears_as_anthropic_says_it_that_system_messages_be
         assert error["error"]["message"].startswith("role 'system' is not supported on this model: ")
         assert TEMPLATE_REFUSES.rstrip(".") in error["error"]["message"]
         assert (as_chat.status, as_chat.json["error"]["message"]) == (400, TEMPLATE_REFUSES)
+
+    asyncio.run(main())
+
+
+MESSAGE = {
+    "id": "m1",
+    "type": "message",
+    "role": "assistant",
+    "content": [{"type": "text", "text": "hello"}],
+    "stop_reason": "end_turn",
+    "usage": {"input_tokens": 10, "output_tokens": 2},
+}
+
+
+def that_takes_system_first(status, refusal, answer):
+    async def script(body, _reader, writer):
+        refuses = any(message["role"] == "system" for message in json.loads(body)["messages"][1:])
+        told = json.dumps(refusal if refuses else answer)
+        head = f"HTTP/1.1 {status if refuses else 200} Whatever\r\ncontent-type: application/json\r\n"
+        writer.write(f"{head}content-length: {len(told)}\r\n\r\n{told}".encode())
+        await writer.drain()
+
+    return script
+
+
+@pytest.mark.parametrize(
+    ("dialect", "status", "refusal"),
+    [
+        ("openai", 400, {"error": {"code": 400, "message": TEMPLATE_REFUSES}}),
+        ("openai", 500, {"error": "system message must be at the beginning"}),
+        (
+            "anthropic",
+            400,
+            {
+                "type": "error",
+                "error": {
+                    "type": "invalid_request_error",
+                    "message": "messages.1: role 'system' is not supported on this model",
+                },
+            },
+        ),
+    ],
+    ids=["llama.cpp", "Ollama", "Anthropic's older models"],
+)
+def test_system_messages_behind_others_are_told_as_reminders_where_the_model_refused_them(
+    lab, start, dialect, status, refusal
+):
+    """OpenAI's clients have no words for it; a user's reminder is what Anthropic documents for such models."""
+    user, later = {"role": "user", "content": "hello"}, {"role": "developer", "content": "be brief"}
+    is_chat = dialect == "anthropic"
+    path, member = ("/v1/chat/completions", "messages") if is_chat else ("/v1/responses", "input")
+    answer = MESSAGE if is_chat else WHOLE
+
+    async def main():
+        async with lab.Scripted(that_takes_system_first(status, refusal, answer)) as upstream:
+            way = Upstream(name="main", url=f"{upstream.base_url}/v1", dialect=dialect)
+            tier = lab.tier("a", "", upstreams=(way,), capabilities=frozenset({"chat", "messages"}))
+            async with start(lab.plan_of(tier)) as running:
+                asked = {"model": "chat", member: [user, later]}
+                for calls in (2, 3):  # from the second request on it is known
+                    told = await running.ask(path, asked)
+                    assert (told.status, len(upstream.heard)) == (200, calls)
+                    assert told.headers["x-ownward-left-out"] == f"{member}[1].role"
+                    assert told.headers["x-ownward-tier"] == "a"
+                plain = await running.ask(path, {"model": "chat", member: [later, user]})
+        sent = [json.loads(body)["messages"] for _, _, body in upstream.heard]
+        assert [message["role"] for message in sent[0]] == ["user", "system"]
+        assert sent[1][1] == {"role": "user", "content": "<system-reminder>\nbe brief\n</system-reminder>"}
+        assert sent[2] == sent[1]
+        assert plain.status == 200
+        assert "x-ownward-left-out" not in plain.headers
 
     asyncio.run(main())

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -34,7 +34,7 @@ _NEWER_LIMIT_HOSTS = ("api.openai.com", ".openai.azure.com")
 class Crosser:
     """The translations of one request, each made once."""
 
-    __slots__ = ("_body_for", "_client", "_endpoint", "_found", "_needs", "_request_id", "_unread")
+    __slots__ = ("_body_for", "_client", "_endpoint", "_found", "_needs", "_request_id", "_system_first", "_unread")
 
     def __init__(
         self,
@@ -43,10 +43,12 @@ class Crosser:
         needs: frozenset[str] = frozenset(),
         *,
         request_id: str = "",
+        system_first: Collection[str] = (),
     ) -> None:
         """Translate nothing yet; `needs` are the capabilities that the request asks for.
 
-        An answer that has no id is called by `request_id`.
+        An answer that has no id is called by `request_id`; `system_first` holds the keys of the targets that refused
+        system messages behind others.
         `body_for` gives the request as a target is asked, the same object whenever it is the same.
         """
         self._endpoint = endpoint
@@ -54,9 +56,10 @@ class Crosser:
         self._request_id = request_id
         self._client: translation.Dialect = endpoint.splices_as  # type: ignore[assignment]  # only those that cross come here
         self._body_for = body_for
+        self._system_first = system_first
         self._unread: set[str] = set()  # the targets that could not read what is sealed in this request
         self._found: dict[
-            tuple[str, int | None, str, bool, bool, bool, int],
+            tuple[str, translation.Limits, int],
             tuple[bytes, translation.Translation | translation.Untranslatable],
         ] = {}  # with the body that it is of, so that no later one takes its place in memory
 
@@ -89,21 +92,18 @@ class Crosser:
 
         instead = target.crossing(self._endpoint, self._needs)
         assert instead is not None
-        limit_name: translation.LimitName = "max_completion_tokens" if _takes_newer_limit(target) else "max_tokens"
-        is_mistral, goes_on = _is_mistral(target), target.tier.engine in LLAMA_CPP
-        reads_seals = target.key not in self._unread
-        key = (instead.path, target.tier.max_output_tokens, limit_name, is_mistral, goes_on, reads_seals, id(body))
+        limits = translation.Limits(
+            max_output_tokens=target.tier.max_output_tokens or _ASSUMED_MAX_TOKENS,
+            limit_name="max_completion_tokens" if _takes_newer_limit(target) else "max_tokens",
+            is_mistral=_is_mistral(target),
+            goes_on=target.tier.engine in LLAMA_CPP,
+            reads_seals=target.key not in self._unread,
+            takes_later_system=self._client == "messages" or target.key not in self._system_first,
+        )
+        key = (instead.path, limits, id(body))
         is_usual = body is self._body_for(target)
         if is_usual and key in self._found:
             return self._found[key][1]
-        limit = target.tier.max_output_tokens or _ASSUMED_MAX_TOKENS
-        limits = translation.Limits(
-            max_output_tokens=limit,
-            limit_name=limit_name,
-            is_mistral=is_mistral,
-            goes_on=goes_on,
-            reads_seals=reads_seals,
-        )
         upstream = _DIALECTS[instead.path]
         found: translation.Translation | translation.Untranslatable
         try:
@@ -179,6 +179,17 @@ class Crossed:
                 return ("include", "reasoning.summary", *(["reasoning.effort"] if forbids_thinking else []))
             case "messages":
                 return ()
+
+    def is_refused_for_system(self, status: int, body: bytes) -> bool:
+        """Return whether it was refused for a system message behind others, and could be told in another way.
+
+        Clients of messages are told so, and say it in another way themselves.
+        """
+        from ownward.upstreams import translation
+
+        made = self._translation
+        is_ours = made.client != "messages" and made.has_later_system
+        return is_ours and translation.refuses_later_system(status, body)
 
     def leave_seals_out(self) -> bool:
         """Have the target asked without sealed reasoning, which it cannot read; return whether it was asked with it."""

@@ -81,6 +81,10 @@ class RefusedCall:
         error = self._error(wait_s)
         self._learn(error, wait_s, body)
         refusal = self._refusal(body)
+        crossed = self._attempt.crossed
+        if crossed is not None and crossed.is_refused_for_system(status, body):
+            gateway.refuses_later_system.add(key)
+            raise Retry(error, answer=refusal, asks_again=True)
         if status in _CREDENTIALS:
             raise Retry(error)
         if status >= _SERVER_FAULTS or status in _RETRIED or status < _ERRORS:
@@ -96,7 +100,6 @@ class RefusedCall:
         if unknown is not None:
             gateway.refuses_members.add((key, unknown))
             raise Retry(error, answer=refusal, asks_again=True)
-        crossed = self._attempt.crossed
         if crossed is not None and cannot_unseal(status, body) and crossed.leave_seals_out():
             raise Retry(error, answer=refusal, asks_again=True)
         await self._attempt.sink.answer(*refusal)

@@ -9,7 +9,7 @@ It is pure and keeps nothing: it does not know upstreams, tiers or prices, and d
 """
 
 from ownward.upstreams.translation._core import Dialect
-from ownward.upstreams.translation._errors import as_messages_error
+from ownward.upstreams.translation._errors import as_messages_error, refuses_later_system
 from ownward.upstreams.translation._members import Untranslatable, UntranslatableAnswer
 from ownward.upstreams.translation._translate import (
     Limits,
@@ -30,5 +30,6 @@ __all__ = [
     "UntranslatableAnswer",
     "UpstreamDialect",
     "as_messages_error",
+    "refuses_later_system",
     "translate",
 ]

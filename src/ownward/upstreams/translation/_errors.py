@@ -49,6 +49,8 @@ _BAD_REQUEST = 400
 _OF_A_TEMPLATE = frozenset({400, 500})
 _NO_LATER_SYSTEM = re.compile(r"system messages? (?:must be at the beginning|are not allowed)", re.IGNORECASE)
 """How chat templates (Qwen's) refuse a system message behind others, in llama.cpp, vLLM, SGLang and Ollama."""
+_NO_SYSTEM_ROLE = "role 'system' is not supported on this model"
+"""How Anthropic's service says so of its older models."""
 TOO_LONG = "context_length_exceeded"
 """How OpenAI's dialect calls a request that is longer than the model's context."""
 _TOO_LONG_WORDS = "prompt is too long"
@@ -101,9 +103,17 @@ def messages_error(status: int, body: bytes) -> tuple[int, dict[str, Any]]:
     kind, message, code, _ = read_error(status, body)
     if status in _OF_A_TEMPLATE and _NO_LATER_SYSTEM.search(message) is not None:
         words = " ".join(message.split())[-_LONGEST_QUOTED:]
-        told = anthropic_error("invalid_request_error", f"role 'system' is not supported on this model: {words}")
+        told = anthropic_error("invalid_request_error", f"{_NO_SYSTEM_ROLE}: {words}")
         return _BAD_REQUEST, {"type": "error", **told}
     return status, {"type": "error", **anthropic_error(kind, message, status=status, code=code)}
+
+
+def refuses_later_system(status: int, body: bytes) -> bool:
+    """Return whether a refusal is about a system message behind others, in Anthropic's words or in a template's."""
+    if status not in _OF_A_TEMPLATE:
+        return False
+    message = read_error(status, body)[1]
+    return _NO_SYSTEM_ROLE in message or _NO_LATER_SYSTEM.search(message) is not None
 
 
 def read_error(status: int, body: bytes) -> tuple[str, str, Any, Any]:

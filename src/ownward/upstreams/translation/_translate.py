@@ -39,6 +39,7 @@ from ownward.upstreams.translation._names import LONGEST, Name, called, renamed,
 from ownward.upstreams.translation._read_chat import read_chat
 from ownward.upstreams.translation._read_messages import read_messages
 from ownward.upstreams.translation._read_responses import read_responses
+from ownward.upstreams.translation._reminders import has_later_system, with_reminders
 from ownward.upstreams.translation._responses import write_response
 from ownward.upstreams.translation._streams_read import Reader
 from ownward.upstreams.translation._streams_read_chat import ChatReader
@@ -71,7 +72,8 @@ class Limits:
     """What is known of an upstream: its tier's own limit in tokens, what it calls one, and whether it is Mistral's.
 
     `goes_on`: where a chat ends with words of the assistant, its answer is what follows them. `reads_seals` is false
-    where it could not read the reasoning of this very request, which another service sealed.
+    where it could not read the reasoning of this very request, which another service sealed, and
+    `takes_later_system` where it refused system messages behind others.
     """
 
     max_output_tokens: int | None = None
@@ -79,6 +81,7 @@ class Limits:
     is_mistral: bool = False
     goes_on: bool = False
     reads_seals: bool = True
+    takes_later_system: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +99,11 @@ class Translation:
     asked: Asked
     answer_id: str = ""  # of an answer that its upstream gives none
     names: Mapping[str, Name] = field(default_factory=dict)  # of tools that are told by another one, by that
+
+    @property
+    def has_later_system(self) -> bool:
+        """Whether the upstream is told system messages behind others."""
+        return has_later_system(self.asked)
 
     def answer(self, body: bytes, *, now_s: int) -> bytes:
         """Return a whole answer; `now_s` dates it, in seconds since 1970.
@@ -163,6 +171,8 @@ def translate(
     if not isinstance(found, dict):
         raise Untranslatable({"the body": "it is no JSON object"})
     asked = _read(client, found, report)
+    if not limits.takes_later_system:
+        asked = with_reminders(asked, report)
     names = told_names_of(asked, LONGEST[upstream], report)
     written = _write(upstream, renamed(asked, names) if names else asked, report, limits)
     if limits.is_mistral and upstream == "chat":
