@@ -53,7 +53,7 @@ def that_refuses_an_effort(words):
     return script
 
 
-def test_a_model_that_does_not_reason_is_not_told_to_leave_it(lab, start):
+def test_a_model_that_does_not_reason_is_told_of_no_effort_and_not_to_leave_it(lab, start):
     async def main():
         async with (
             lab.Scripted(that_refuses_an_effort(NO_SUCH_MEMBER)) as upstream,
@@ -67,7 +67,8 @@ def test_a_model_that_does_not_reason_is_not_told_to_leave_it(lab, start):
             assert sum(row["state"] == "settled" for row in await running.rows()) == 4
             effort = {"output_config": {"effort": "low"}}
             stated = await running.ask(MESSAGES, lab.chat(max_tokens=9, **effort))
-            assert stated.status == 400, "an effort that the client itself states is the upstream's to refuse"
+            assert (stated.status, stated.headers["x-ownward-left-out"]) == (200, "output_config.effort")
+            assert "x-ownward-left-out" not in later.headers
 
     asyncio.run(main())
 

@@ -122,6 +122,7 @@ class Attempt:
             for member in self.crossed.spared:
                 if (target.key, member) in refused:
                     self._body = json_body.without_member(self._body, member)
+                    self.crossed.note_left_out(member)
                 else:
                     self.spared += (member,)
         if exchange.needs and is_to_be_narrowed(exchange.needs, target, self.endpoint):

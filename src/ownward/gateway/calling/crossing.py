@@ -131,7 +131,7 @@ def _is_mistral(target: Target) -> bool:
 class Crossed:
     """One call made in another dialect; what cannot be told to the client is an error of the gateway's own kind."""
 
-    __slots__ = ("_has_limit", "_key", "_stream", "_translation", "_unread", "_upstream")
+    __slots__ = ("_has_limit", "_key", "_stream", "_translation", "_unknown", "_unread", "_upstream")
 
     def __init__(
         self, made: translation.Translation, upstream: str, *, has_limit: bool, key: str, unread: set[str]
@@ -143,6 +143,7 @@ class Crossed:
         self._has_limit = has_limit
         self._key = key
         self._unread = unread
+        self._unknown: tuple[str, ...] = ()
         self._translation = made
         self._upstream = upstream
         self._stream: translation.StreamTranslator | None = None
@@ -167,18 +168,25 @@ class Crossed:
     def spared(self) -> tuple[str, ...]:
         """What of the upstream's request can be spared where its model does not know it.
 
-        A client of messages that wants no thinking is told as an effort of `none`, which models that never think do
-        not take; nor do they seal any. Summaries are for verified organisations.
+        Models that never think take no effort, whether a client states one, as coding agents do to every model, or
+        wants no thinking, which is told as an effort of `none`; nor do they seal any. Summaries are for verified
+        organisations.
         """
-        made = self._translation
-        forbids_thinking = made.asked.thinking is not None and made.asked.thinking.kind == "disabled"
-        match made.upstream:
+        asked = self._translation.asked
+        has_effort = asked.effort is not None or (asked.thinking is not None and asked.thinking.kind == "disabled")
+        match self._translation.upstream:
             case "chat":
-                return ("reasoning_effort",) if forbids_thinking else ()
+                return ("reasoning_effort",) if has_effort else ()
             case "responses":
-                return ("include", "reasoning.summary", *(["reasoning.effort"] if forbids_thinking else []))
+                return ("include", "reasoning.summary", *(["reasoning.effort"] if has_effort else []))
             case "messages":
                 return ()
+
+    def note_left_out(self, member: str) -> None:
+        """Note what the target is asked without, as its model does not know it; an effort that was stated is named."""
+        asked = self._translation.asked
+        if member in {"reasoning_effort", "reasoning.effort"} and asked.effort not in {None, "none"}:
+            self._unknown = (asked.place("effort"),)
 
     def is_refused_for_system(self, status: int, body: bytes) -> bool:
         """Return whether it was refused for a system message behind others, and could be told in another way.
@@ -201,7 +209,7 @@ class Crossed:
     @property
     def dropped(self) -> tuple[str, ...]:
         """The hints that were left out, as the client calls them."""
-        return self._translation.dropped
+        return self._translation.dropped + self._unknown
 
     def answer(self, body: bytes, *, now_s: float) -> bytes:
         """Return a whole answer in the client's dialect.
