@@ -135,6 +135,8 @@ def test_a_client_of_openais_is_told_by_its_code_that_its_prompt_is_too_long(cli
 
 TEMPLATE = "Unable to generate parser for this template. \n------------\nWhile executing CallExpression at line 1:\n"
 FIRST = "System message must be at the beginning"
+NO_ROLE = "Input should be 'user' or 'assistant'"
+ROLE = f"'loc': ('body', 'messages', 1, 'role'), 'msg': \"{NO_ROLE}\", 'input': 'system'"
 
 
 @pytest.mark.parametrize(
@@ -148,8 +150,10 @@ FIRST = "System message must be at the beginning"
         (400, {"type": "error", "error": {"type": "BadRequestError", "message": f"{FIRST}. None"}}, f"{FIRST}. None"),
         (500, {"error": "system message must be at the beginning"}, "system message must be at the beginning"),
         (400, {"detail": "System messages are not allowed"}, "System messages are not allowed"),
+        (400, {"error": {"message": f"1 validation error:\n  {{{ROLE}}}", "type": "Bad Request"}}, f"{{{ROLE}}}"),
+        (422, {"detail": [{"loc": ["body", "messages", 1, "role"], "msg": NO_ROLE}]}, "]}"),
     ],
-    ids=["llama.cpp b11549", "vLLM", "Ollama", "a proxy"],
+    ids=["llama.cpp b11549", "vLLM", "Ollama", "a proxy", "vLLM 0.20", "FastAPI"],
 )
 def test_a_template_that_takes_system_messages_at_the_beginning_alone_is_told_as_anthropic_says_it(status, body, words):
     """`role 'system'` and `not supported` are what Anthropic's coding agent looks for before it goes on without."""

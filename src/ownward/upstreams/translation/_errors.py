@@ -46,9 +46,13 @@ _BY_STATUS = {
 _LONGEST_WORDS = 2000
 _LONGEST_QUOTED = 600
 _BAD_REQUEST = 400
-_OF_A_TEMPLATE = frozenset({400, 500})
-_NO_LATER_SYSTEM = re.compile(r"system messages? (?:must be at the beginning|are not allowed)", re.IGNORECASE)
-"""How chat templates (Qwen's) refuse a system message behind others, in llama.cpp, vLLM, SGLang and Ollama."""
+_OF_A_ROLE = frozenset({400, 422, 500})
+_NO_LATER_SYSTEM = re.compile(
+    r"system messages? (?:must be at the beginning|are not allowed)"  # templates (Qwen's) in llama.cpp, vLLM, Ollama
+    r"|(?:should be|must be either) 'user' or 'assistant'",  # vLLM (0.20) and others, at /v1/messages
+    re.IGNORECASE,
+)
+"""How servers refuse a system message behind others."""
 _NO_SYSTEM_ROLE = "role 'system' is not supported on this model"
 """How Anthropic's service says so of its older models."""
 TOO_LONG = "context_length_exceeded"
@@ -101,7 +105,7 @@ def messages_error(status: int, body: bytes) -> tuple[int, dict[str, Any]]:
     Qwen's refuses: they say the same in a user's message then.
     """
     kind, message, code, _ = read_error(status, body)
-    if status in _OF_A_TEMPLATE and _NO_LATER_SYSTEM.search(message) is not None:
+    if status in _OF_A_ROLE and _NO_LATER_SYSTEM.search(message) is not None:
         words = " ".join(message.split())[-_LONGEST_QUOTED:]
         told = anthropic_error("invalid_request_error", f"{_NO_SYSTEM_ROLE}: {words}")
         return _BAD_REQUEST, {"type": "error", **told}
@@ -110,7 +114,7 @@ def messages_error(status: int, body: bytes) -> tuple[int, dict[str, Any]]:
 
 def refuses_later_system(status: int, body: bytes) -> bool:
     """Return whether a refusal is about a system message behind others, in Anthropic's words or in a template's."""
-    if status not in _OF_A_TEMPLATE:
+    if status not in _OF_A_ROLE:
         return False
     message = read_error(status, body)[1]
     return _NO_SYSTEM_ROLE in message or _NO_LATER_SYSTEM.search(message) is not None
