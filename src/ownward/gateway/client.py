@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 Headers = list[tuple[bytes, bytes]]
 
 
+CLIENT_GONE = 499
+"""The status of a request whose client left; nobody is told it."""
+
+
 class ClientGone(Exception):
     """The client left before its request was whole."""
 

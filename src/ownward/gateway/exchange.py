@@ -17,7 +17,7 @@ from ownward.gateway.calling.carrying import carry_out
 from ownward.gateway.calling.continuing import BARRED, Continuing
 from ownward.gateway.calling.failover import Failover
 from ownward.gateway.calling.sink import forget_frames
-from ownward.gateway.client import Client, ClientGone
+from ownward.gateway.client import CLIENT_GONE, Client, ClientGone
 from ownward.gateway.endpoints import CHAT, RESPONSES, Endpoint
 from ownward.gateway.error_answers import body_of, status_of, stream_event_of
 from ownward.gateway.errors import (
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from ownward.upstreams import Response
 
 _LOG = logging.getLogger("ownward.gateway")
-_CLIENT_GONE = 499
 
 
 class Exchange(Question):
@@ -104,13 +103,13 @@ class Exchange(Question):
                 forget_frames(error)
                 await self.answer_error(error)
             except ClientGone:
-                self.status = _CLIENT_GONE
+                self.status = CLIENT_GONE
             except Exception:  # noqa: BLE001 - the outermost frame of a request
                 _LOG.exception("request %s failed", self.request_id)
                 await self.answer_error(InternalError())
         except asyncio.CancelledError:
             if self.client.is_gone:
-                self.status = _CLIENT_GONE
+                self.status = CLIENT_GONE
             else:
                 await self._answer_cut_short()
         finally:

@@ -89,9 +89,7 @@ class GatewayServer:
         if self._socket is None:
             message = "the server has not been started"
             raise RuntimeError(message)
-        port = self._socket.getsockname()[1]
-        host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
-        return f"{'http' if self._tls is None else 'https'}://{host}:{port}"
+        return self.settings.base_url(self._socket.getsockname()[1])
 
     async def start(self) -> None:
         """Listen, and write the ready file once requests are accepted.

@@ -90,6 +90,11 @@ class GatewaySettings:
         """How many requests may wait for a tier in this process."""
         return self.queue_per_tier_requests // self.workers if self.workers > 1 else self.queue_per_tier_requests
 
+    def base_url(self, port: int) -> str:
+        """Return where clients connect, by the port that was bound."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'http' if self.tls_cert_file is None else 'https'}://{host}:{port}"
+
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine can connect."""

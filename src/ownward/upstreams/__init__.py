@@ -3,7 +3,7 @@
 It does not know why an upstream was chosen.
 """
 
-from ownward.upstreams._events import EventCutter
+from ownward.upstreams._events import EventCutter, data_of
 from ownward.upstreams._json import UNREADABLE, with_whole_characters
 from ownward.upstreams._stencil import Stencil
 from ownward.upstreams.bounds import input_tokens_upper_bound, output_tokens_upper_bound
@@ -48,6 +48,7 @@ __all__ = [
     "Transport",
     "Way",
     "WholeAnswer",
+    "data_of",
     "input_tokens_upper_bound",
     "make_transport",
     "output_tokens_upper_bound",

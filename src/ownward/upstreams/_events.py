@@ -85,7 +85,7 @@ class EventCutter:
         return rest
 
 
-def payload(event: bytes) -> bytes:
+def data_of(event: bytes) -> bytes:
     """Return an event's data, its lines joined; empty where it has none (comments, keep-alives)."""
     start = 0
     if event.startswith(b"event: "):

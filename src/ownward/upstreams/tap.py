@@ -10,7 +10,7 @@ from typing import Any
 
 from ownward.pricing import Usage
 from ownward.upstreams._counts import read_anthropic_usage, read_llamacpp_timings, read_openai_usage
-from ownward.upstreams._events import EventCutter, payload
+from ownward.upstreams._events import EventCutter, data_of
 from ownward.upstreams._pieces import (
     Piece,
     carries_content,
@@ -144,7 +144,7 @@ class StreamTap(Told):
 
     def _read_event(self, event: bytes) -> bool:
         """Read one event and tell whether it carries usage and nothing else."""
-        data = payload(event)
+        data = data_of(event)
         if not data:
             return False
         answer = parse_piece(data)
@@ -182,7 +182,7 @@ class StreamTap(Told):
         return text_in(answer.delta) if isinstance(kind, str) and kind.endswith(".delta") else None
 
     def _read_words(self, event: bytes) -> str | None:
-        answer = parse_piece(payload(event))
+        answer = parse_piece(data_of(event))
         return None if answer is None else self._words_of(answer)
 
     def _read_chunk(self, answer: Piece) -> bool:

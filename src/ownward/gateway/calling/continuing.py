@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ownward.core import OwnwardError
 from ownward.gateway import json_body
-from ownward.upstreams import EventCutter, Stencil
+from ownward.upstreams import EventCutter, Stencil, data_of
 
 if TYPE_CHECKING:
     from ownward.gateway.calling.served import Served
@@ -162,11 +162,11 @@ class Continuing:
             if words is not None:
                 self._keep(words)
                 return event + b"\n\n"
-        payload = _payload(event)
-        if not payload or payload == _DONE:
+        data = data_of(event).strip()
+        if not data or data == _DONE:
             return event + b"\n\n"
         try:
-            chunk = json.loads(payload)
+            chunk = json.loads(data)
             choices = chunk["choices"]
         except (ValueError, TypeError, KeyError):
             self._is_plain = False
@@ -197,10 +197,6 @@ class Continuing:
             self._keep(content)
 
 
-def _payload(event: bytes) -> bytes:
-    return b"\n".join(line[5:].strip() for line in event.split(b"\n") if line.startswith(b"data:"))
-
-
 def _words_in(choices: Any) -> str | None:
     """Return the text of an event that says nothing else; None of any other."""
     if len(choices) != 1 or choices[0].get("index") or choices[0].get("finish_reason") is not None:
@@ -212,7 +208,7 @@ def _words_in(choices: Any) -> str | None:
 
 
 def _read_words(event: bytes) -> str | None:
-    return _words_in(json.loads(_payload(event))["choices"])
+    return _words_in(json.loads(data_of(event))["choices"])
 
 
 def can_continue(target: Target) -> bool:

@@ -37,7 +37,7 @@ from ownward.gateway.keeping.conversation import (
 )
 from ownward.ledger import KeptResponse, owner_of
 from ownward.policy import ANY, LOCAL_ONLY, Label
-from ownward.upstreams import EventCutter, says_too_long
+from ownward.upstreams import EventCutter, data_of, says_too_long
 
 if TYPE_CHECKING:
     from ownward.gateway.calling.served import Served
@@ -417,8 +417,7 @@ class Keeping:
 
 def _response_in(event: bytes) -> tuple[Members, Members | None]:
     """Return an event's members, and those of the response in it, where it holds one."""
-    lines = [line for line in event.splitlines() if line.startswith(b"data:")]
-    members = find_members(b"\n".join([line[5:].strip() for line in lines])) or {}
+    members = find_members(data_of(event)) or {}
     return members, find_members(bytes(members.get("response", _RAW)))
 
 

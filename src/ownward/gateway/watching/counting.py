@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from ownward.core import Clock
+from ownward.gateway.client import CLIENT_GONE
 from ownward.gateway.watching.metrics import OTHER, CallEnd, GatewayMetrics, Outcome
 from ownward.ledger import BudgetCheck
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from ownward.gateway.placing.routing import Target
     from ownward.gateway.watching.watched import Counted, Watched
 
-_CLIENT_GONE = 499
 _ERRORS_FROM = 400
 _SERVER_FAULTS = 500
 
@@ -81,7 +81,7 @@ class Counting:
 
 def outcome_of(exchange: Watched) -> Outcome:
     """Return how a request ended, as its client saw it."""
-    if exchange.client.is_gone or exchange.status == _CLIENT_GONE:
+    if exchange.client.is_gone or exchange.status == CLIENT_GONE:
         return "client_left"
     if exchange.has_broken:
         return "broken"

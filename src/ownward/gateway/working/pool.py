@@ -81,9 +81,7 @@ class WorkerPool:
         ready_file = ReadyFile(self.settings.ready_file)
         ready_file.clear()
         self._listeners = listen_together(self.settings.host, self.settings.port, count=self._count)
-        host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
-        scheme = "http" if self.settings.tls_cert_file is None else "https"
-        self.base_url = f"{scheme}://{host}:{self._listeners[0].getsockname()[1]}"
+        self.base_url = self.settings.base_url(self._listeners[0].getsockname()[1])
         try:
             await asyncio.gather(*(self._start_one(number) for number in range(self._count)))
         except BaseException:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from ownward.upstreams._events import payload
+from ownward.upstreams._events import data_of
 from ownward.upstreams.translation._answers import UNASKED, words_of
 from ownward.upstreams.translation._called import Called, arguments_of, made_call_id
 from ownward.upstreams.translation._core import (
@@ -83,7 +83,7 @@ class ChatReader:
     def read(self, event: bytes) -> list[Event]:
         """Return what one chunk says."""
         self._added_to = None
-        data = payload(event).strip()
+        data = data_of(event).strip()
         if not data:
             return [Alive()] if event.startswith(b":") else []
         if data == _DONE:

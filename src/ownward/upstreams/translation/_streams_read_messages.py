@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ownward.upstreams._events import payload
+from ownward.upstreams._events import data_of
 from ownward.upstreams.translation._answers import explanation_of
 from ownward.upstreams.translation._core import (
     Alive,
@@ -55,7 +55,7 @@ class MessagesReader(EveryEvent):
 
     def read(self, event: bytes) -> list[Event]:
         """Return what one event says."""
-        data = payload(event).strip()
+        data = data_of(event).strip()
         if not data:
             return [Alive()] if event.startswith(b":") else []
         found = object_in(data)

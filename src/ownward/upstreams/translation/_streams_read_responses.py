@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ownward.upstreams._events import payload
+from ownward.upstreams._events import data_of
 from ownward.upstreams.translation._answers_of_responses import (
     BETWEEN_SUMMARIES,
     no_words_for,
@@ -66,7 +66,7 @@ class ResponsesReader(EveryEvent):
 
     def read(self, event: bytes) -> list[Event]:
         """Return what one event says."""
-        data = payload(event).strip()
+        data = data_of(event).strip()
         if not data:
             return [Alive()] if event.startswith(b":") else []
         if data == _DONE:
