@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,11 @@ from urllib.parse import unquote, urlsplit
 from ownward.core import ConfigError, Fault, UsageError
 from ownward.policy import Origin
 
+_BUNDLES = (
+    Path("/etc/ssl/cert.pem"),  # macOS, Alpine
+    Path("/etc/ssl/certs/ca-certificates.crt"),  # Debian
+    Path("/etc/pki/tls/certs/ca-bundle.crt"),  # Fedora
+)
 _ALLOWED = 'A proxy is scheme, host and port, perhaps with user and password: "http://proxy.example:3128"'
 
 
@@ -95,10 +101,12 @@ def make_tls_context(way: Way) -> ssl.SSLContext:
     Raises: ConfigError, naming the file that cannot be read or used; a key with a
     passphrase cannot be.
     """
+    ca_file = _system_bundle() if way.ca_file is None else way.ca_file
     try:
-        context = ssl.create_default_context(cafile=None if way.ca_file is None else str(way.ca_file))
+        context = ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
     except (OSError, ValueError) as error:
-        assert way.ca_file is not None
+        if way.ca_file is None:
+            raise
         raise _unusable("ca_file", way.ca_file, error, "A file of certificates in PEM") from None
     context.set_alpn_protocols(["http/1.1"])
     if way.client_cert_file is not None:
@@ -115,6 +123,25 @@ def make_tls_context(way: Way) -> ssl.SSLContext:
             allowed = "A certificate chain in PEM and the key that belongs to it, without a passphrase"
             raise _unusable("client_cert_file", way.client_cert_file, error, allowed) from None
     return context
+
+
+def _system_bundle() -> Path | None:
+    """Return the system's authorities for a Python that was built to look elsewhere, as the one of python.org on macOS.
+
+    None where Python finds some itself, or somebody has said where (`SSL_CERT_FILE`), found or not.
+    """
+    paths = ssl.get_default_verify_paths()
+    is_stated = any(name in os.environ for name in (paths.openssl_cafile_env, paths.openssl_capath_env))
+    if is_stated or paths.cafile or _holds_some(paths.capath) or os.name == "nt":
+        return None
+    return next((bundle for bundle in _BUNDLES if bundle.is_file()), None)
+
+
+def _holds_some(folder: str | None) -> bool:
+    try:
+        return folder is not None and any(Path(folder).iterdir())
+    except OSError:
+        return False
 
 
 def _basic(login: str) -> str:

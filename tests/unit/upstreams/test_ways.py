@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from cryptography.hazmat.primitives import serialization
 
 from ownward.core import ConfigError, MissingExtra, UpstreamUnreachable, UsageError
 from ownward.policy import Label, Place, issue_permit
-from ownward.upstreams import DIRECT, Door, Http1Transport, Proxy, Way, make_transport
+from ownward.upstreams import DIRECT, Door, Http1Transport, Proxy, Way, make_transport, ways
 from ownward.upstreams.ways import make_tls_context
 
 
@@ -130,3 +131,46 @@ def test_without_aiohttp_a_proxy_is_refused_with_what_to_install(monkeypatch):
 def test_the_door_opens_without_loading_aiohttp():
     program = "import sys, ownward.upstreams; sys.exit('aiohttp' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+@pytest.fixture
+def system_authority(monkeypatch, tmp_path):
+    """Return whether the system's authorities are trusted by a Python that was built to look for some elsewhere."""
+    bundle = tmp_path / "cert.pem"
+    trustme.CA(organization_name="the system's").cert_pem.write_to_path(bundle)
+    monkeypatch.setattr(ways, "_BUNDLES", (tmp_path / "not-there.pem", bundle))
+    (tmp_path / "certs").mkdir()
+
+    def is_trusted(**found: str | None) -> bool:
+        paths = ssl.DefaultVerifyPaths(
+            cafile=found.get("cafile"), capath=found.get("capath", str(tmp_path / "certs")),
+            openssl_cafile_env="SSL_CERT_FILE", openssl_cafile="/elsewhere/cert.pem",
+            openssl_capath_env="SSL_CERT_DIR", openssl_capath=str(tmp_path / "certs"),
+        )  # fmt: skip
+        monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: paths)
+        return "the system's" in str(make_tls_context(DIRECT).get_ca_certs())
+
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    return is_trusted
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Python reads Windows' own store")
+def test_a_python_that_finds_no_authorities_trusts_those_of_the_system(system_authority):
+    """That of python.org on macOS looks in a folder that stays empty until one of its scripts is run."""
+    assert system_authority()
+    assert system_authority(capath=None)
+
+
+@pytest.mark.parametrize("name", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
+def test_authorities_that_somebody_named_are_not_added_to_also_where_they_are_not_there(
+    system_authority, monkeypatch, name
+):
+    monkeypatch.setenv(name, "/nowhere")
+    assert not system_authority()
+
+
+def test_authorities_that_python_finds_are_not_added_to(system_authority, tmp_path):
+    assert not system_authority(cafile=str(tmp_path / "its-own.pem"))
+    (tmp_path / "certs" / "5ed36f99.0").touch()
+    assert not system_authority()
