@@ -173,7 +173,7 @@ def without_a_neutral_one(asked: Asked) -> Asked:
 
 @given(requests)
 def test_a_request_means_the_same_after_chat(asked):
-    body = is_told(lambda report: write_chat(asked, report, limit_name="max_completion_tokens"))
+    body = is_told(lambda report: write_chat(asked, report, limit_name="max_completion_tokens", goes_on=True))
     report = Report()
     assert meaning(read_chat(body, report)) == meaning(asked)
     assert not report.refused
@@ -203,7 +203,7 @@ def test_a_request_means_the_same_after_responses(asked):
 
 @given(requests)
 def test_a_request_means_the_same_after_going_there_and_back(asked):
-    body = is_told(lambda report: write_chat(asked, report, limit_name="max_tokens"))
+    body = is_told(lambda report: write_chat(asked, report, limit_name="max_tokens", goes_on=True))
     there = translate(json.dumps(body).encode(), client="chat", upstream="messages")
     back = translate(there.body, client="messages", upstream="chat")
     assert meaning(read_chat(json.loads(back.body), Report())) == meaning(without_a_neutral_one(asked))
@@ -395,7 +395,7 @@ def changed(draw, value):
 @given(st.data(), requests, st.sampled_from(["chat", "messages"]))
 def test_whatever_a_request_says_it_is_told_or_refused_by_name(data, asked, client):
     body = (
-        write_chat(asked, Report(), limit_name="max_tokens")
+        write_chat(asked, Report(), limit_name="max_tokens", goes_on=False)
         if client == "chat"
         else write_messages(asked, Report(), max_output_tokens=None)
     )
