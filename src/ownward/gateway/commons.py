@@ -74,7 +74,11 @@ class Commons:
         self.paces: dict[str, Pace] = {}  # by tier, where the plan hedges
         self.retries = RetryBudget(fraction=settings.retry_fraction, burst=settings.retry_burst)
         self.keys = (
-            KeyRing(ledger.verify_key, clock=clock, remember_s=settings.key_cache_s) if settings.requires_keys else None
+            KeyRing(
+                ledger.verify_key, clock=clock, remember_s=settings.key_cache_s, is_failing=lambda: ledger.is_failing
+            )
+            if settings.requires_keys
+            else None
         )
         # Request ids name, they do not authorise: a seeded generator spares a system call for each of them.
         self.random_bits = random.Random().getrandbits

@@ -375,11 +375,12 @@ class Ledger(Reader):
         is_fresh: bool = False,
     ) -> tuple[LimitState, ...]:
         self._require_writable()
+        entry = Entry(rows=rows, begins=True, is_fresh=is_fresh, checks=tuple(budgets), takes=tuple(limits))
         try:
-            states = await self._writer.wait_for(
-                Entry(rows=rows, begins=True, is_fresh=is_fresh, checks=tuple(budgets), takes=tuple(limits))
-            )
-        except asyncio.CancelledError:
+            states = await self._writer.wait_for(entry)
+        except (asyncio.CancelledError, LedgerError):
+            if entry.error is not None or entry.waiter is None:
+                raise  # nothing is written
             cancelled = Entry(
                 rows=(("cancellations", (intent.request_id, intent.attempt)),),
                 releases=tuple((take, 0) for take in limits),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, LiteralString, cast
 
 from ownward.core import LedgerError, LedgerLocked, MissingExtra, new_id
 from ownward.ledger._postgres_address import name_of, read_address, stays_here
+from ownward.ledger._postgres_watch import connect_watched
 from ownward.ledger._schema import MIGRATIONS, MIGRATIONS_TABLE, POSTGRES_TYPES
 from ownward.ledger._store import (
     STAGED_COLUMNS,
@@ -310,9 +311,7 @@ class PostgresStore:
             connection.close()
 
     def _open(self) -> PostgresConnection:
-        import psycopg
-
-        raw = psycopg.connect(autocommit=True, **{**_UNLESS_STATED, **self._stated, **_ALWAYS})
+        raw = connect_watched({**_UNLESS_STATED, **self._stated, **_ALWAYS})
         connection = PostgresConnection(raw)
         connection.execute(f"SET search_path = {_SCHEMA}")
         connection.execute(f"SET lock_timeout = {round(self._busy_timeout_s * 1000)}")

@@ -130,9 +130,11 @@ SELECT {f"{groups}," if groups else ""}
   {_settled_sum("cache_write_tokens")}, {_settled_sum("output_tokens")},
   {_SPEND_COLUMNS}
 FROM attempts a {where}
-{f"GROUP BY {groups} ORDER BY {groups}" if groups else ""}"""
+{f"GROUP BY {groups}" if groups else ""}"""
     with store.reading() as reader:
         rows = reader.rows(sql, where.params)
+    # Here, as databases order texts by their own rules and put what is unknown first or last.
+    rows.sort(key=lambda row: [(value is not None, value) for value in row[: len(by)]])
     return [_spend_row(by, row) for row in rows if row[len(by)]]
 
 

@@ -12,13 +12,15 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Final, TypeVar
 
-from ownward.core import Clock
+from ownward.core import Clock, LedgerError
 from ownward.ledger._entries import Entry
 from ownward.ledger._statements import Values
 from ownward.ledger._store import Connection, Store
 from ownward.ledger._writing_thread import WritingThread
 
 _T = TypeVar("_T")
+
+_PATIENCE_S: Final = 1.0  # with a ledger that fails
 
 # What the event loop commits by itself. A settlement rides with the next intent, or goes when none comes in time.
 _MOST_WAITING: Final = 4
@@ -89,10 +91,16 @@ class Writer:
     def put_without_waiter(self, entry: Entry) -> None:
         """Queue an entry for which nobody waits; hold the caller while the queue is full.
 
-        Raises: LedgerError, if the ledger is closed, or full because it cannot be written.
+        Raises: LedgerError, if the ledger is closed, or full because it cannot be written; at once, where its caller
+        would be held for long.
         """
         thread = self._thread
         if thread.count_waiting() >= self._queue_rows or len(thread.kept) >= self._queue_rows:
+            if thread.takes_long:
+                raise LedgerError(
+                    f"{self._queue_rows} rows wait to be written, and none is",
+                    next_step="Look why the ledger cannot be written; what a call used stays open, with its bounds",
+                )
             self.run(_nothing)
         try:
             loop = asyncio.get_running_loop()
@@ -104,15 +112,24 @@ class Writer:
     async def wait_for(self, entry: Entry) -> Any:
         """Queue an entry and return its outcome once it is committed; wait first while the queue is full.
 
-        Raises: LedgerError, if it could not be committed.
+        Raises: LedgerError, if it could not be committed; where the ledger fails, at once while its next batch takes
+        long, else after a second: then it may be committed all the same, and has to be cancelled.
         """
+        failure = self._thread.failure if self._thread.is_failing else None
+        if failure is not None and self._thread.takes_long:
+            raise failure
         while self._thread.count_waiting() >= self._queue_rows:
             await self._barrier()
         loop = asyncio.get_running_loop()
         if not self._alone_left or not self._write_alone(entry, loop):
             entry.waiter = loop.create_future()
             self._gather(entry, loop)
-            return await entry.waiter
+            if failure is None:
+                return await entry.waiter
+            try:
+                return await asyncio.wait_for(entry.waiter, _PATIENCE_S)
+            except TimeoutError:
+                raise failure from None
         if entry.error is not None:
             raise entry.error
         return entry.outcome

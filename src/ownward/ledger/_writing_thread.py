@@ -13,7 +13,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from ownward.core import Clock, LedgerError
@@ -29,6 +29,7 @@ _BATCH_ENTRIES: Final = 4096
 _HEARTBEAT_INTERVAL_S: Final = 10.0
 _RETRY_S: Final = 0.5
 _SAY_EVERY_S: Final = 60.0
+_LONG_S: Final = 1.0
 
 _POST_S: Final = 0.25
 _IDLE_POSTS: Final = 20
@@ -66,6 +67,8 @@ class WritingThread:
         self._idle_posts = 0
         self._stuck: LedgerError | None = None  # why entries are kept
         self._says_again_s = 0.0
+        self._said: LedgerError | None = None  # the newest failure
+        self._writes_since_s: float | None = None
         self._refused: LedgerError | None = None  # a row without a waiter that can never be written
         self.lock = threading.Lock()
         self.is_running = False  # whether it takes entries
@@ -77,6 +80,20 @@ class WritingThread:
         self.count_waiting = self._queue.qsize
 
     # For who writes, and holds the lock for all but `join`, `answer` and `report`.
+
+    @property
+    def takes_long(self) -> bool:
+        """Whether it has been writing one batch for so long that nobody should wait for the next."""
+        since_s = self._writes_since_s
+        return since_s is not None and self._clock.monotonic_s() - since_s > _LONG_S
+
+    @property
+    def failure(self) -> LedgerError | None:
+        """Why the last batch could not be written, while none has been since; anew for each who is told."""
+        said = self._said
+        if not self.is_failing or said is None:
+            return None
+        return LedgerError(said.message, where=said.where, allowed=said.allowed, next_step=said.next_step)
 
     def start(self) -> None:
         """Take entries from now on.
@@ -176,6 +193,8 @@ class WritingThread:
             if self.tends_journal and now_s >= self._posts_at_s:
                 self._tend_journal()
                 self._posts_at_s = self._clock.monotonic_s() + _POST_S
+            if batch and self.is_failing:
+                beat_at_s = now_s + _HEARTBEAT_INTERVAL_S  # what has just failed would fail again
             if self._committer.has_run and now_s >= beat_at_s:
                 self._beat()
                 beat_at_s = now_s + _HEARTBEAT_INTERVAL_S
@@ -203,12 +222,18 @@ class WritingThread:
             return batch, False
 
     def _take_all(self) -> list[Entry]:
-        waiting = []
+        """Return what waits, whatever else is asked left in its place."""
+        waiting: list[Entry] = []
+        others: list[_Stop | _Wake] = []
         with contextlib.suppress(queue.Empty):
             while True:
-                entry = self._queue.get_nowait()
-                if isinstance(entry, Entry):
-                    waiting.append(entry)
+                item = self._queue.get_nowait()
+                if isinstance(item, Entry):
+                    waiting.append(item)
+                else:
+                    others.append(item)
+        for other in others:
+            self._queue.put(other)
         return waiting
 
     def _tend_journal(self) -> None:
@@ -234,10 +259,12 @@ class WritingThread:
     def _write(self, batch: list[Entry]) -> None:
         """Commit what was kept and `batch`, and tell who waits."""
         entries, self.kept = [*self.kept, *batch], []
-        with self._writing:
+        with self._at_it():
             try:
                 self._committer.commit(entries, rest=None if entries else self._rest)
             except Exception as error:  # noqa: BLE001 - whatever it was, each who waits must hear of it
+                if self.takes_long:
+                    entries += self._take_all()  # who came meanwhile would wait as long again
                 entries = self._give_up(entries, error)
             except BaseException as error:
                 self.answer(self._give_up(entries, error))
@@ -249,6 +276,15 @@ class WritingThread:
             self.in_hand -= len(entries)
         self.answer(entries)
 
+    @contextlib.contextmanager
+    def _at_it(self) -> Iterator[None]:
+        with self._writing:
+            self._writes_since_s = self._clock.monotonic_s()
+            try:
+                yield
+            finally:
+                self._writes_since_s = None
+
     def _note_commit(self, *, has_written: bool = True) -> None:
         self._stuck = None
         if has_written:
@@ -257,7 +293,7 @@ class WritingThread:
 
     def _beat(self) -> None:
         """Say that this run lives; so it is also found out that a ledger cannot be written, or can be again."""
-        with self._writing:
+        with self._at_it():
             try:
                 self._committer.beat()
             except Exception as error:  # noqa: BLE001 - whatever it was, it is told and tried again
@@ -276,7 +312,7 @@ class WritingThread:
         if not self.is_failing or now_s >= self._says_again_s:
             _log.error("%s", fault)
             self._says_again_s = now_s + _SAY_EVERY_S
-        self.is_failing = True
+        self._said, self.is_failing = fault, True
         self._committer.close()
 
     def _give_up(self, entries: list[Entry], error: BaseException) -> list[Entry]:

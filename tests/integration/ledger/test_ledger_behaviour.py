@@ -175,6 +175,21 @@ def test_looking_for_what_ended_processes_left_waits_for_no_writer_and_holds_up_
             connection.close()
 
 
+def test_sums_stand_in_one_order_in_both_databases(target: str) -> None:
+    """By code points, what is unknown first: databases have rules of their own for either."""
+    with ledger.open(target) as book:
+        begin_all(book, *((request(n, workload=name), intent(n)) for n, name in enumerate(("zoo", "Zeta", "élan"))))
+        book.refuse(request(9, workload="Zeta"), reason="no", status=403)
+        book.flush_blocking()
+        groups = [tuple(row.group.values()) for row in book.query_spend(by=("workload", "tier"))]
+        assert [(name, tier is None) for name, tier in groups] == [
+            ("Zeta", True),
+            ("Zeta", False),
+            ("zoo", False),
+            ("élan", False),
+        ]
+
+
 def test_a_late_settlement_corrects_the_reconciled_one(target: str) -> None:
     with ledger.open(target) as book:
         begin_all(book, (request(), intent()))

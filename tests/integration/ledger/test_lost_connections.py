@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -224,3 +227,72 @@ def test_a_settlement_outlives_a_table_that_cannot_be_written_for_a_while(new_po
         while states(book) != {"settled": 1}:
             assert time.monotonic() < deadline, states(book)
             time.sleep(0.05)
+
+
+class Relay:
+    """What stands between us and the server, and can stop passing anything on while it takes connections and bytes."""
+
+    def __init__(self, server_socket: str) -> None:
+        self.server_socket = server_socket
+        self.flows = threading.Event()
+        self.flows.set()
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self.listener.accept()
+                far = socket.socket(socket.AF_UNIX)
+                far.connect(self.server_socket)
+                for one, other in ((near, far), (far, near)):
+                    threading.Thread(target=self._pass_on, args=(one, other), daemon=True).start()
+
+    def _pass_on(self, one: socket.socket, other: socket.socket) -> None:
+        with one, contextlib.suppress(OSError):
+            while data := one.recv(65536):
+                self.flows.wait()
+                other.sendall(data)
+        with contextlib.suppress(OSError):
+            other.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_server_that_is_frozen_is_given_up_and_nobody_waits_for_it_in_a_row(
+    new_postgres: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It acknowledges what it is sent, so that no time-out of TCP says anything."""
+    monkeypatch.setattr("ownward.ledger._postgres_watch._SILENCE_S", 0.5)
+    monkeypatch.setattr("ownward.ledger._postgres_watch._ANEW_S", 2)
+    address = new_postgres()
+    folder = address.partition("host=")[2]
+    relay = Relay(f"{folder}/.s.PGSQL.5432")
+    through = address.replace("@/", f"@127.0.0.1:{relay.port}/").partition("?")[0] + "?connect_timeout=3"
+    with ledger.open(through) as book:
+        secret = book.create_key("k")
+        assert asyncio.run(begin(book, "r", take(10)))
+        relay.flows.clear()
+        began_s = time.monotonic()
+        assert not asyncio.run(begin(book, "frozen", take(10)))
+        assert time.monotonic() - began_s < 8
+        assert book.is_failing
+        with pytest.raises(LedgerError):
+            book.verify_key(secret)
+        book.settle(usual_settlement("r", at=NOON, charge=4))  # is tried again and again, which takes 3 s each
+        deadline = time.monotonic() + 10
+        while not book._writer._thread.takes_long:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        began_s = time.monotonic()
+        assert not any(asyncio.run(begin(book, f"next{number}", take(1))) for number in range(20))
+        assert time.monotonic() - began_s < 0.5
+        relay.flows.set()
+        deadline = time.monotonic() + 15
+        while book.is_failing:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert asyncio.run(begin(book, "after", take(10)))
+        book.flush_blocking()
+    relay.listener.close()
+    with ledger.open(address) as book:
+        assert states(book)["settled"] == 1

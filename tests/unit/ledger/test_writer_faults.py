@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -233,3 +236,43 @@ def test_a_file_that_is_put_back_is_written_again(tmp_path: Path, monkeypatch: p
         assert not book.is_failing
     with ledger.open(path) as book:
         assert {row["request_id"] for row in book.export_rows()} == {"r1", "r2"}
+
+
+def test_nobody_is_held_while_the_ledger_fails_and_does_not_answer(
+    tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither who begins a call nor, where the queue is full, who settles one: all streams would stand still."""
+    monkeypatch.setattr("ownward.ledger._writing_thread._LONG_S", 0.05)
+    with ledger.open(tmp_path / "ledger.db") as opened:
+        book = ledger.Ledger(opened._store, clock=opened._clock, queue_rows=3)
+        disk.is_full = True
+        (error,) = begin(book, 1)
+        assert isinstance(error, LedgerError)
+        answers = threading.Event()
+        committer = book._writer._thread._committer
+        commit = committer.commit
+
+        def commit_late(*args: Any, **kwargs: Any) -> None:
+            answers.wait()
+            commit(*args, **kwargs)
+
+        monkeypatch.setattr(committer, "commit", commit_late)
+        try:
+            book.settle(settled(2))
+            deadline_s = time.monotonic() + 5
+            while not book._writer._thread.takes_long and time.monotonic() < deadline_s:
+                time.sleep(0.01)
+            (error,) = begin(book, 6)
+            assert "full" in str(error)
+            for number in range(3, 6):
+                book.settle(settled(number))
+            with pytest.raises(LedgerError, match="3 rows wait to be written"):
+                book.settle(settled(6))
+        finally:
+            disk.is_full = False
+            answers.set()
+        with suppress(LedgerError):  # they settle what was never begun
+            book.flush_blocking()
+        assert begin(book, 20) == [()]
+        with suppress(LedgerError):
+            book.close()

@@ -16,6 +16,8 @@ from ownward.ledger import Key
 from ownward.policy import LOCAL_ONLY, Label
 
 _MOST_REMEMBERED = 10_000
+_PATIENCE_S = 1.0
+_MOST_ASKED_OF_FAILING = 8
 _OUTAGE_S = 3600.0
 """How long a key is believed on while the ledger cannot be read: no call can be sent, but who watches must see why."""
 
@@ -23,9 +25,18 @@ _OUTAGE_S = 3600.0
 class KeyRing:
     """The keys seen lately; a revoked key stops working within `remember_s` seconds."""
 
-    def __init__(self, verify: Callable[[str], Key | None], *, clock: Clock, remember_s: float) -> None:
-        """`verify` asks the ledger; it may block and is called in a thread."""
+    def __init__(
+        self,
+        verify: Callable[[str], Key | None],
+        *,
+        clock: Clock,
+        remember_s: float,
+        is_failing: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`verify` asks the ledger; it may block and is called in a thread. One that fails is not waited for long."""
         self._verify = verify
+        self._is_failing = is_failing
+        self._asked: dict[bytes, asyncio.Future[Key | None]] = {}  # of keys that many may ask for at once
         self._clock = clock
         self._remember_s = remember_s
         self._seen: dict[bytes, tuple[float, KeyScope | None]] = {}
@@ -49,7 +60,7 @@ class KeyRing:
         seen = self._seen.get(digest)
         if seen is None or seen[0] < now_s:
             try:
-                key = await asyncio.to_thread(self._verify, secret.decode("latin-1"))
+                key = await self._ask(digest, secret.decode("latin-1"))
             except LedgerError:
                 if seen is None or seen[0] < now_s - _OUTAGE_S:
                     raise
@@ -61,6 +72,28 @@ class KeyRing:
         if seen[1] is None:
             raise Unauthorized
         return seen[1]
+
+    async def _ask(self, digest: bytes, secret: str) -> Key | None:
+        """Return what the ledger knows of a key, asked once for all who wait for it."""
+        asked, is_failing = self._asked.get(digest), self._is_failing()
+        if asked is None:
+            if is_failing and len(self._asked) >= _MOST_ASKED_OF_FAILING:
+                raise _unanswered()
+            asked = self._asked[digest] = asyncio.ensure_future(asyncio.to_thread(self._verify, secret))
+            asked.add_done_callback(lambda done: self._forget(digest, done))
+        try:
+            return await asyncio.wait_for(asyncio.shield(asked), _PATIENCE_S if is_failing else None)
+        except TimeoutError:
+            raise _unanswered() from None
+
+    def _forget(self, digest: bytes, done: asyncio.Future[Key | None]) -> None:
+        del self._asked[digest]
+        if not done.cancelled():
+            done.exception()  # whoever asked may have left
+
+
+def _unanswered() -> LedgerError:
+    return LedgerError("the ledger does not answer, and keys are looked up there", next_step="Try again soon")
 
 
 def _digest_of(secret: bytes) -> bytes:
