@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ownward.config._settings import SECTIONS, SettingDoc, Settings, docs_of
-from ownward.core import ConfigError, Fault
+from ownward.core import ConfigError, Fault, UsageError
 from ownward.plan import MAX_FILE_BYTES, WrongValue, parse_toml, read_toml_bytes, shown, suggest
 
 FILE_NAME = "ownward.toml"
@@ -45,10 +45,10 @@ def load(
     `flags` are values of the command line by key (`server.port`); None means
     not given. `config_file` is the one `--config` names. `environ` and `folder`
     stand for the process's own where they are left out.
-    Raises: ConfigError with every fault of every source.
+    Raises: ConfigError with every fault of every source; UsageError where the current folder is no more.
     """
     variables = os.environ if environ is None else environ
-    here = Path.cwd() if folder is None else folder
+    here = _current_folder() if folder is None else folder
     faults: list[Fault] = []
     file = find_file(config_file, variables, here)
     stated: dict[str, _Stated] = {}
@@ -89,6 +89,17 @@ def find_file(config_file: Path | None, environ: Mapping[str, str], folder: Path
         if path.is_file():
             return path
     return None
+
+
+def _current_folder() -> Path:
+    try:
+        return Path.cwd()
+    except OSError as error:
+        raise UsageError(
+            f"the current folder cannot be told: {error.strerror}",
+            allowed="A folder that is there: relative paths count from it",
+            next_step="Go to one, with cd, and try again",
+        ) from None
 
 
 def platform_folder(kind: str, environ: Mapping[str, str] | None = None) -> Path:

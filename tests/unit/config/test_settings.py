@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from ownward import config
 from ownward.config import ServerSettings, Settings
-from ownward.core import ConfigError, to_json
+from ownward.core import ConfigError, UsageError, to_json
 
 ROOT = Path(__file__).resolve().parents[3]
 HOME = {"HOME": "/home/somebody"}
@@ -297,3 +298,13 @@ def test_every_size_may_be_written_with_its_unit(folder):
         write(folder, f'[{section}]\n{name} = "32KiB"\n')
         settings = load(folder)
         assert getattr(getattr(settings, section), name) == 32 * 1024, key
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps a folder that somebody is in")
+def test_a_current_folder_that_was_deleted_is_told_and_no_fault_of_ours(tmp_path, monkeypatch):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(UsageError, match="the current folder cannot be told: No such file or directory"):
+        config.load(environ=HOME)
