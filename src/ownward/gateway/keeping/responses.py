@@ -143,7 +143,7 @@ def _refuse_references(own: Sequence[msgspec.Raw]) -> None:
         if kind == "item_reference" or (kind is None and "role" not in members and "id" in members):
             raise Incapable(
                 f"input[{index}]: items are not kept by themselves, so that they cannot be referred to",
-                next_step="Send the item itself, or continue its response: previous_response_id",
+                next_step="Send the item, as clients do with store: false, or continue by previous_response_id",
                 field=f"input[{index}]",
             )
 

@@ -225,7 +225,7 @@ def _read_input(top: Members, system: list[Text]) -> tuple[Turn, ...]:
             case "function_call_output":
                 turns.append(Turn(role="tool", parts=(_read_result(item),), path=item.path))
             case "item_reference":
-                item.report.refuse(item.path, _KEPT)
+                item.report.refuse(item.path, f"{_KEPT}, as clients do with store: false")
                 continue
             case _:
                 item.report.refuse(item.path, f"items of the type {shown(kind)} are not carried")
