@@ -18,6 +18,7 @@ from ownward.gateway.keeping.bodies import delete_expired, uncaptured_lines
 from ownward.gateway.listening.carried import AnyCall, CarriedCall, answer_other
 from ownward.gateway.placing.engine_address import Addresses, EngineAddress
 from ownward.gateway.placing.routing import RoutingTable, compile_plan
+from ownward.gateway.reconciling import begin_reconciling, end_reconciling
 from ownward.gateway.settings import GatewaySettings
 from ownward.gateway.watching.counting import Watcher
 from ownward.ledger import Ledger
@@ -71,7 +72,10 @@ class Gateway(Commons):
         """
         await asyncio.to_thread(_check_ways, self.table)
         await asyncio.to_thread(self._snapshot, self.table.plan)
-        await asyncio.to_thread(self.ledger.reconcile)
+        if self.settings.worker == 0:  # for all of them
+            running = await begin_reconciling(self.ledger, go_on=lambda: not self.is_draining)
+            if running is not None:
+                self.aside(end_reconciling(running))
         self._warn()
         self._sweep()
 
@@ -109,6 +113,7 @@ class Gateway(Commons):
 
     async def stop(self) -> None:
         """Have every settlement committed."""
+        self.is_draining = True
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None

@@ -48,7 +48,8 @@ _SUM: Final = (
 ) + _NEWEST
 _LEFT: Final = (
     "SELECT r.workload, r.key_id, r.task_id, i.tier, i.started_at_us, i.charge_high_picousd"
-    " FROM intents i JOIN requests r ON r.request_id = i.request_id WHERE i.run_id = ? AND NOT EXISTS"
+    " FROM intents i JOIN requests r ON r.request_id = i.request_id"
+    " WHERE i.request_id = ? AND i.attempt = ? AND NOT EXISTS"
     " (SELECT 1 FROM settlements s WHERE s.request_id = i.request_id AND s.attempt = i.attempt)"
 )
 _ACCOUNTS: Final = (
@@ -148,8 +149,8 @@ class Books:
         self._accounts: dict[str, list[Account]] = {
             account.subject: [account] for account in _sum_tasks(connection, checks)
         }
-        for part in parts(sorted(subjects)):
-            for row in connection.rows(f"{_ACCOUNTS} WHERE subject IN ({marks(part)})", part):
+        for part in _parts(sorted(subjects)):
+            for row in connection.rows(f"{_ACCOUNTS} WHERE subject IN ({_marks(part)})", part):
                 self._accounts.setdefault(row[0], []).append(Account(*row))
 
     def enter(self, entry: Entry) -> LedgerError | None:
@@ -225,8 +226,8 @@ class Books:
                     self._owners[values[0]] = (values[2], values[4], values[1])
                 elif table != "tasks" and values[0] not in self._owners:
                     asked[values[0]] = None
-        for part in parts(list(asked)):
-            rows = self._connection.rows(f"{_FACTS} WHERE r.request_id IN ({marks(part)})", part)
+        for part in _parts(list(asked)):
+            rows = self._connection.rows(f"{_FACTS} WHERE r.request_id IN ({_marks(part)})", part)
             for request_id, workload, key_id, task_id, number, tier, begun_us, intent_high, state, charge, high in rows:
                 self._owners[request_id] = (workload, key_id, task_id)
                 if number is not None:
@@ -262,23 +263,22 @@ def open_accounts(store: Store, connection: Connection, checks: Iterable[BudgetC
         )
 
 
-def count_unsettled(connection: Connection, run_id: str, request_ids: Sequence[str]) -> None:
-    """Count what a run left in flight of some requests as what it is about to become: unsettled.
+def count_unsettled(connection: Connection, attempts: Iterable[tuple[str, int]]) -> None:
+    """Count what ended runs left in flight as what it is about to become: unsettled.
 
     Runs in the caller's transaction, under the lock on the accounts.
     """
     accounts = [Account(*row) for row in connection.rows(_ACCOUNTS)]
     if not accounts:
         return
-    for workload, key_id, task_id, tier, started_at_us, high in connection.rows(
-        f"{_LEFT} AND i.request_id IN ({marks(request_ids)})", (run_id, *request_ids)
-    ):
-        subjects = _subjects((workload, key_id, task_id), tier)
-        before = count(None, charge=None, high=None, intent_high=high)
-        after = count("unsettled", charge=None, high=high, intent_high=high)
-        for account in accounts:
-            if account.subject in subjects and account.starts_at_us <= started_at_us < account.ends_at_us:
-                account.add(before, after)
+    for attempt in attempts:
+        for workload, key_id, task_id, tier, started_at_us, high in connection.rows(_LEFT, attempt):
+            subjects = _subjects((workload, key_id, task_id), tier)
+            before = count(None, charge=None, high=None, intent_high=high)
+            after = count("unsettled", charge=None, high=high, intent_high=high)
+            for account in accounts:
+                if account.subject in subjects and account.starts_at_us <= started_at_us < account.ends_at_us:
+                    account.add(before, after)
     _write(connection, accounts)
 
 
@@ -329,12 +329,12 @@ def _subjects(owner: tuple[str, str | None, str], tier: str | None) -> tuple[str
     return subjects if tier is None else (*subjects, f"tier:{tier}")
 
 
-def parts(values: Sequence[str]) -> Iterable[Sequence[str]]:
+def _parts(values: Sequence[str]) -> Iterable[Sequence[str]]:
     """Yield `values` in parts that fit one statement."""
     for start in range(0, len(values), _CHUNK):
         yield values[start : start + _CHUNK]
 
 
-def marks(values: Sequence[str]) -> str:
+def _marks(values: Sequence[str]) -> str:
     """Return a parameter's mark for each of them."""
     return ", ".join("?" * len(values))

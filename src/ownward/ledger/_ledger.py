@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, date, datetime
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
@@ -26,7 +27,7 @@ from ownward.ledger._kept import KeptResponse
 from ownward.ledger._process import this_process
 from ownward.ledger._reader import Reader
 from ownward.ledger._records import ImportCount, Intent, Key, Outcome, Request, Settlement, TrafficRow
-from ownward.ledger._runs import find_left, reconcile_ended
+from ownward.ledger._runs import close_runs, ended_runs, find_left, settle_left
 from ownward.ledger._store import Connection, Store
 from ownward.ledger._times import to_us
 from ownward.ledger._writer import Writer
@@ -170,20 +171,30 @@ class Ledger(Reader):
         """Do as `flush`, for callers without an event loop."""
         self._writer.flush_blocking()
 
-    def reconcile(self) -> int:
+    def reconcile(self, *, is_thorough: bool = True, go_on: Callable[[], bool] = lambda: True) -> int:
         """Settle as unsettled, with bounds, what ended processes left in flight; return how many attempts.
 
-        Running it again, or in several processes at once, adds nothing.
+        It reads through all calls, which takes seconds for each few million, and writes in between for moments alone;
+        unless it is to be thorough, only where a process has ended without a word. Where `go_on` says no meanwhile, it
+        ends early. Running it again, or in several processes at once, adds nothing.
         Raises: LedgerError, if it could not be committed.
         """
         self._require_writable()
         now = self._clock.now()
-        with self._reading_calls(), self._store.reading() as reader:
-            left = find_left(reader, now=now)
-        if not left:
+        with self._reading(), self._store.reading() as reader:
+            ended, unclosed = ended_runs(reader, now=now)
+        self._post_noted()  # what these noted last
+        settled, looked_at = 0, ended if is_thorough else unclosed
+        if not looked_at:
             return 0
-        settled = self._run(lambda connection: reconcile_ended(self._store, connection, left, now=now))
-        self._post_noted()
+        with self._reading():
+            for left in find_left(self._store, looked_at):
+                if left:
+                    settled += self._run(partial(settle_left, self._store, left=left, now=now))
+                if not go_on():
+                    return settled
+        if unclosed:
+            self._run(partial(close_runs, runs=unclosed, now=now))
         return settled
 
     def open_budgets(self, budgets: Sequence[BudgetCheck]) -> None:

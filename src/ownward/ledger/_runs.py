@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime
 from typing import Final
 
-from ownward.ledger._budgets import count_unsettled, marks, parts
+from ownward.ledger._budgets import count_unsettled
 from ownward.ledger._process import ProcessIdentity, is_alive
 from ownward.ledger._schema import POSTGRES_TYPES, SQLITE_TYPES
 from ownward.ledger._statements import RECONCILE, RELEASE_HOLDS
-from ownward.ledger._store import Connection, Store
+from ownward.ledger._store import Connection, Row, Store
 from ownward.ledger._times import to_us
 
 HEARTBEAT_LIMIT_S: Final = 60.0
 
-_UNSETTLED = """
-SELECT i.run_id, i.request_id FROM intents i
-LEFT JOIN settlements s ON s.request_id = i.request_id AND s.attempt = i.attempt WHERE s.request_id IS NULL"""
 _OPEN_RUNS = """
 SELECT run_id, pid, process_start, host_id, host_name, heartbeat_at_us FROM runs WHERE closed_at_us IS NULL"""
+
+_STEP: Final = 20_000
+"""Intents that are looked at in one read."""
+
+_TOGETHER: Final = 500
+"""Attempts that are settled in one transaction, which others wait for."""
+
+_STEP_END: Final = (
+    "SELECT request_id, attempt FROM intents WHERE (request_id, attempt) > (?, ?)"
+    " ORDER BY request_id, attempt LIMIT 1 OFFSET ?"
+)
+_LEFT_FROM: Final = (
+    "SELECT i.request_id, i.attempt, i.run_id FROM intents i WHERE (i.request_id, i.attempt) > (?, ?) AND NOT EXISTS"
+    " (SELECT 1 FROM settlements s WHERE s.request_id = i.request_id AND s.attempt = i.attempt)"
+)
+_LEFT_BETWEEN: Final = f"{_LEFT_FROM} AND (i.request_id, i.attempt) <= (?, ?)"
 
 
 def live_runs(connection: Connection, *, now: datetime) -> list[str]:
@@ -28,41 +41,48 @@ def live_runs(connection: Connection, *, now: datetime) -> list[str]:
     return [run_id for run_id, lives in _judged(connection, now_us=now_us) if lives]
 
 
-def find_left(connection: Connection, *, now: datetime) -> dict[str, list[str]]:
-    """Return the runs that are over and not closed, or that left calls unsettled, each with the requests of these.
+def ended_runs(connection: Connection, *, now: datetime) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the runs that are over, and of these the ones that nobody has closed yet."""
+    unclosed = frozenset(run_id for run_id, lives in _judged(connection, now_us=to_us(now)) if not lives)
+    closed = connection.rows("SELECT run_id FROM runs WHERE closed_at_us IS NOT NULL")
+    return unclosed | {run_id for (run_id,) in closed}, unclosed
 
-    It looks through the whole ledger, which takes a second for some hundred thousand calls, and holds up nobody.
+
+def find_left(store: Store, runs: Collection[str]) -> Iterator[list[Row]]:
+    """Yield the attempts that `runs` left in flight, with their run, a few at a time, found by short reads.
+
+    All intents are looked through, which takes seconds for millions: no lock is held meanwhile.
     """
-    lives = dict(_judged(connection, now_us=to_us(now)))
-    left: dict[str, list[str]] = {run_id: [] for run_id, is_live in lives.items() if not is_live}
-    for run_id, request_id in connection.rows(_UNSETTLED):
-        if not lives.get(run_id, False):
-            left.setdefault(run_id, []).append(request_id)
-    return left
+    last: Row | None = ("", 0)
+    while last is not None:
+        first = last
+        with store.reading() as reader:
+            last = next(iter(reader.rows(_STEP_END, (*first, _STEP - 1))), None)
+            found = reader.rows(_LEFT_FROM, first) if last is None else reader.rows(_LEFT_BETWEEN, (*first, *last))
+        left = [row for row in found if row[-1] in runs]
+        for at in range(0, len(left), _TOGETHER) or (0,):
+            yield left[at : at + _TOGETHER]
 
 
-def reconcile_ended(store: Store, connection: Connection, left: Mapping[str, Sequence[str]], *, now: datetime) -> int:
-    """Settle as unsettled, with bounds, what ended runs left open, and close them; return how many attempts.
+def settle_left(store: Store, connection: Connection, left: Iterable[Row], *, now: datetime) -> int:
+    """Settle as unsettled, with bounds, what was found and still is in flight; return how many attempts.
 
-    Runs in the caller's transaction; `left` is what was found just before it. Running it again finds nothing to do.
+    Runs in the caller's transaction. Runs that have given a sign of life meanwhile are left alone.
     """
-    now_us = to_us(now)
     store.lock_budgets(connection)  # first, as every writer does
     store.lock_rows(connection, "settlements")
-    lives = dict(_judged(connection, now_us=now_us))
-    types = SQLITE_TYPES if store.kind == "sqlite" else POSTGRES_TYPES
-    settled = 0
-    for run_id, request_ids in left.items():
-        if lives.get(run_id, False):
-            continue  # it has given a sign of life meanwhile
-        for part in parts(request_ids):
-            count_unsettled(connection, run_id, part)
-            sql = RECONCILE.format_map({**types, "requests": marks(part)})
-            settled += connection.execute(sql, (now_us, run_id, *part))
-        if run_id in lives:
-            connection.execute("UPDATE runs SET closed_at_us = ? WHERE run_id = ?", (now_us, run_id))
-            connection.execute(RELEASE_HOLDS, (run_id,))
-    return settled
+    live = set(live_runs(connection, now=now))
+    attempts = [(request_id, attempt) for request_id, attempt, run_id in left if run_id not in live]
+    count_unsettled(connection, attempts)
+    sql = RECONCILE.format_map(SQLITE_TYPES if store.kind == "sqlite" else POSTGRES_TYPES)
+    return sum(connection.execute(sql, (to_us(now), *attempt)) for attempt in attempts)
+
+
+def close_runs(connection: Connection, runs: Collection[str], *, now: datetime) -> None:
+    """Note that runs are over, and release what they held; in the caller's transaction."""
+    for run_id in sorted(set(runs).difference(live_runs(connection, now=now))):
+        connection.execute("UPDATE runs SET closed_at_us = ? WHERE run_id = ?", (to_us(now), run_id))
+        connection.execute(RELEASE_HOLDS, (run_id,))
 
 
 def _judged(connection: Connection, *, now_us: int) -> list[tuple[str, bool]]:

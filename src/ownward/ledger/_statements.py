@@ -58,7 +58,7 @@ RECONCILE: Final = (
     " SELECT i.request_id, i.attempt, 'unsettled', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0,"
     " i.charge_high_picousd, NULL, NULL, NULL, NULL,"
     " 'the process that sent it ended before it was settled', CAST(? AS {int}) FROM intents i"
-    " WHERE i.run_id = ? AND i.request_id IN ({requests}) AND NOT EXISTS"
+    " WHERE i.request_id = ? AND i.attempt = ? AND NOT EXISTS"
     " (SELECT 1 FROM settlements s WHERE s.request_id = i.request_id AND s.attempt = i.attempt)"
 )
 

@@ -10,11 +10,13 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from ownward import ledger
 from ownward.core import ConfigError, Fault, PortTaken
 from ownward.engines import FakeOptions, FakeServer
 from ownward.gateway import GatewaySettings
@@ -41,6 +43,29 @@ def test_the_ready_file_is_there_when_requests_are_accepted_and_gone_after(lab, 
             assert not ready_file.exists()
 
     asyncio.run(main())
+
+
+def test_nobody_waits_for_what_a_large_ledger_has_in_flight_to_be_settled(lab, start, tmp_path, monkeypatch):
+    book = ledger.open(tmp_path / "large.db")
+    looking, asked = threading.Event(), []
+
+    def reconcile(*, go_on, **_):
+        looking.set()
+        while go_on():
+            time.sleep(0.005)
+        asked.append("was told to end")
+        return 0
+
+    monkeypatch.setattr(book, "reconcile", reconcile)
+
+    async def main():
+        async with FakeServer() as fake, start(lab.plan_of(lab.tier("a", fake.base_url)), ledger=book) as running:
+            assert looking.is_set()
+            assert (await running.ask(body=lab.chat())).status == 200
+            assert not asked
+
+    asyncio.run(main())
+    assert asked
 
 
 def test_what_a_killed_gateway_left_in_the_ready_file_is_gone_before_this_one_listens(lab, start, tmp_path):

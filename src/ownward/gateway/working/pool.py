@@ -22,6 +22,7 @@ from ownward.core import EngineError, OwnwardError
 from ownward.gateway.listening.port import bind, listen_together
 from ownward.gateway.placing.engine_address import Addresses, EngineAddress, as_message
 from ownward.gateway.ready_file import ReadyFile
+from ownward.gateway.reconciling import begin_reconciling, end_reconciling
 from ownward.gateway.settings import GatewaySettings
 from ownward.gateway.watching.merging import accumulated, merge_metrics
 from ownward.gateway.working.messages import LINE_BYTES, Message, News
@@ -139,7 +140,7 @@ class WorkerPool:
         await asyncio.gather(*self._keepers, return_exceptions=True)
         ReadyFile(self.settings.ready_file).remove()
         with contextlib.suppress(OwnwardError):
-            await asyncio.to_thread(self._ledger.reconcile)
+            await asyncio.to_thread(self._ledger.reconcile, is_thorough=False)
 
     def hurry(self) -> None:
         """Cut the drain short."""
@@ -171,6 +172,18 @@ class WorkerPool:
                 next_step="Its own words stand above, on standard error",
             )
 
+    async def _settle_left(self) -> None:
+        """Settle what a worker that ended left in flight; where that takes long, the next one does not wait for it."""
+        try:
+            running = await begin_reconciling(self._ledger, is_thorough=False, go_on=lambda: not self._is_stopping)
+        except OwnwardError as error:
+            _LOG.error("what the worker left in flight could not be settled: %s", error)
+            return
+        if running is not None:
+            ending = asyncio.create_task(end_reconciling(running))
+            self._keepers.append(ending)
+            ending.add_done_callback(self._keepers.remove)
+
     async def _keep(self, number: int) -> None:
         """Start a worker anew whenever it ends, with longer and longer pauses while it ends at once."""
         pause_s = 0.0
@@ -185,10 +198,7 @@ class WorkerPool:
             _LOG.error(
                 "worker %d (pid %d) ended with status %s and is started again", number, worker.process.pid, status
             )
-            try:
-                await asyncio.to_thread(self._ledger.reconcile)
-            except OwnwardError as error:
-                _LOG.error("what the worker left in flight could not be settled: %s", error)
+            await self._settle_left()
             lived_s = asyncio.get_running_loop().time() - began_s
             pause_s = 0.0 if lived_s > _SHORT_LIFE_S else min(max(2 * pause_s, 0.1), _LONGEST_PAUSE_S)
             await asyncio.sleep(pause_s)
