@@ -15,6 +15,9 @@ from ownward.upstreams.gathering import Gathering
 _AWAY_S = 1.0
 """An alarm that rings later than this found nobody who ran: stopped, frozen, or asleep with the machine."""
 
+_LONG_PIECE_BYTES = 128 * 1024
+"""After such a piece of a stream others come first: uvloop reads on at once, up to 8 MB, while more has come."""
+
 
 class Channel(Protocol):
     """What an answer asks of the connection it arrives on."""
@@ -309,6 +312,9 @@ class Response:
                 if gathering.rest_s:
                     self._rest_or_not(gathering, events, now)
                 self._fed_at = now
+            if len(data) >= _LONG_PIECE_BYTES and self._channel is not None:
+                self._channel.pause()
+                self._loop.call_soon(self._resume)
             return
         self._buffer.append(data)
         self._held += len(data)

@@ -175,6 +175,36 @@ def test_a_stall_is_told_while_pieces_are_passed_on_but_not_while_the_client_hol
     run_in_virtual_time(main)
 
 
+@pytest.mark.parametrize("is_held_up", [False, True])
+def test_others_come_first_after_a_long_piece_of_a_stream(is_held_up):
+    class Flow(Channel):
+        is_open = True
+
+        def pause(self) -> None:
+            self.is_open = False
+
+        def resume(self) -> None:
+            self.is_open = True
+
+    async def main():
+        response, _ = attached(stall_s=1)
+        response.attach(flow := Flow())
+        passing = asyncio.create_task(response.pass_on(lambda _: None))
+        await asyncio.sleep(0)
+        response.feed(b"x" * 1000)
+        assert flow.is_open
+        response.feed(b"x" * 250_000)
+        assert not flow.is_open
+        if is_held_up:
+            response.hold_up()
+        await asyncio.sleep(0.01)
+        assert flow.is_open != is_held_up
+        response.finish()
+        await passing
+
+    asyncio.run(main())
+
+
 def test_after_a_hold_up_the_upstream_has_its_whole_time_again():
     async def main():
         response, channel = attached(stall_s=0.4)
