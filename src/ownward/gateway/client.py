@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from ownward.gateway.errors import BodyTooLarge, BodyTooLate, TooManyInFlight
+from ownward.gateway.json_body import LONG_BYTES
 
 if TYPE_CHECKING:
     from ownward.gateway.asgi import Receive
@@ -90,7 +91,7 @@ class Client:
         """
         settings = self._settings
         try:
-            return await receive_body(
+            body = await receive_body(
                 self._call.receive,
                 most_bytes=settings.max_body_bytes,
                 most_s=settings.body_timeout_s,
@@ -99,6 +100,9 @@ class Client:
         except (BodyTooLarge, BodyTooLate, TooManyInFlight):
             self.close_after_answer()
             raise
+        if len(body) >= LONG_BYTES:
+            await asyncio.sleep(0)
+        return body
 
     def close_after_answer(self) -> None:
         """Take no further request on its connection."""

@@ -138,13 +138,18 @@ class Exchange(Question):
         else:
             self._hold(len(body))
         self.body = body
+        is_long = len(body) >= json_body.LONG_BYTES
         peeked = json_body.peek(self.body)
+        if is_long:
+            await asyncio.sleep(0)
         if self.endpoint is RESPONSES:
             self.keeping = await begin_keeping(self)
             peeked = peeked if self.keeping is None else json_body.peek(self.body)
         asked = self.read(peeked)
         if self.table.detection:
             asked = await self.look_into(asked, self.table)
+        if is_long:
+            await asyncio.sleep(0)
         choice = self.choose(asked, peeked)
         if self.keeping is not None:
             self.keeping.decide(choice)

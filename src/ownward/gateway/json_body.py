@@ -14,6 +14,9 @@ from ownward.upstreams import UNREADABLE, with_whole_characters
 _LONGEST_MODEL = 256
 """It is looked for, quoted and written down; names of the plan have 128 characters at most."""
 
+LONG_BYTES = 1024 * 1024
+"""Reading such a body through takes milliseconds: between two readings others come first."""
+
 _JSON_SCHEMA = frozenset({"json_schema"})
 _NOTHING = frozenset({b"null", b"[]", b"false", b"0"})
 _EMPTY = b"{}"
@@ -87,10 +90,10 @@ class Peeked(msgspec.Struct, gc=False):
             found |= {"stop_sequences"}
         return found
 
-    def parts_of_prompt(self) -> tuple[bytes, ...]:
+    def parts_of_prompt(self) -> tuple[memoryview, ...]:
         """Return what the answer is computed from, about in the order in which engines read it."""
         parts = (self.tools, self.system, self.instructions, self.messages, self.prompt, self.input)
-        return tuple(bytes(part) for part in parts if part)
+        return tuple(memoryview(part) for part in parts if part)
 
     def texts_of_metadata(self) -> dict[str, str]:
         """Return the members of `metadata` that are text."""

@@ -78,6 +78,8 @@ def input_tokens_upper_bound(
     (previous responses, searches), and parts we do not know. The context length
     `max_context_tokens`, where the plan states it, bounds those as well.
     """
+    if max_context_tokens is not None and len(request.body) >= max_context_tokens:
+        return max_context_tokens  # no bound is below the body's length
     bound = _bound_body(request, endpoint)
     if max_context_tokens is None or (bound is not None and bound < max_context_tokens):
         return bound

@@ -7,7 +7,7 @@ digits, strings their escapes, members their order and white space.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import Any, Literal, TypeVar
 
@@ -28,6 +28,7 @@ _OPEN = re.compile(rb"[ \t\r\n]*\{")
 _MAX_TOKENS = ("max_completion_tokens", "max_tokens", "max_output_tokens", "n_predict")
 _MANY = frozenset({"best_of", "n", "prompt"})
 _ASKS_FOR_USAGE: frozenset[Endpoint] = frozenset({"chat", "completions"})
+_LONG_BYTES, _COMPARED_BYTES = 1 << 20, 1 << 16
 _HIGHEST_COUNT = 10_000_000_000
 _MOST_CHOICES = 100_000
 _USUAL_KEYS = (
@@ -238,7 +239,22 @@ def _find_pieces(body: bytes, top: _Raws) -> list[bytes | msgspec.Raw] | None:
     pieces: list[Any] = list(chain.from_iterable(zip(map(spelled.__getitem__, top), top.values(), strict=True)))
     pieces[0] = b"{" + pieces[0].lstrip(b", ")
     pieces.append(b"}")
-    return pieces if b"".join(pieces) == body else None
+    return pieces if _are_all(pieces, body) else None
+
+
+def _are_all(pieces: Sequence[bytes | msgspec.Raw], body: bytes) -> bool:
+    """Tell whether a body is these pieces, one behind the other; copying a long one costs more than reading it."""
+    if len(body) < _LONG_BYTES:
+        return b"".join(pieces) == body
+    at = 0
+    for piece in pieces:
+        view = memoryview(piece)
+        for start in range(0, len(view), _COMPARED_BYTES):
+            part = bytes(view[start : start + _COMPARED_BYTES])
+            if not body.startswith(part, at):
+                return False
+            at += len(part)
+    return at == len(body)
 
 
 def _spell_added(top: _Raws, replaced: Mapping[str, bytes]) -> bytes:

@@ -27,6 +27,22 @@ def serve(prefixes, target, prompt):
     prefixes.end(target, prefixes.begin(target, prompt))
 
 
+def test_of_a_long_prompt_no_more_is_copied_than_is_looked_at():
+    copied = []
+
+    class Part(bytes):
+        def __getitem__(self, place):
+            copied.append(len(found := super().__getitem__(place)))
+            return found
+
+    prompt = text("a", 3 * KIB * KIB)
+    parts = (Part(prompt[: KIB * KIB // 2]), Part(prompt[KIB * KIB // 2 :]))
+    assert Prompt(*parts).beginnings == Prompt(prompt).beginnings
+    assert Prompt(*parts).size == len(prompt)
+    assert KIB * KIB <= sum(copied) < 1.2 * KIB * KIB
+    assert Prompt(*map(memoryview, parts)).beginnings == Prompt(prompt).beginnings
+
+
 def test_the_next_turn_of_a_conversation_goes_where_the_first_one_went():
     targets, prefixes = targets_of(), Prefixes()
     opening = text("a", 6 * KIB)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ownward.upstreams import input_tokens_upper_bound, output_tokens_upper_bound, splice
+from ownward.upstreams import bounds, input_tokens_upper_bound, output_tokens_upper_bound, splice
 
 
 def bound(body: dict, endpoint: str = "chat", **options: int) -> int | None:
@@ -60,6 +60,11 @@ def test_what_the_body_does_not_bound_has_no_bound_but_the_context(body, endpoin
 def test_the_context_bounds_long_bodies_too():
     assert bound(said(TEXT), max_context_tokens=100) == 100
     assert bound(said(TEXT), max_context_tokens=10**9) == bound(said(TEXT))
+
+
+def test_a_body_that_is_longer_than_the_context_is_not_read_through(monkeypatch):
+    monkeypatch.setattr(bounds, "_bound_body", None)
+    assert bound(said({"type": "text", "text": "a" * 1000}), max_context_tokens=1000) == 1000
 
 
 def test_role_markers_count_for_each_message():

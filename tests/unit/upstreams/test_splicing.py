@@ -5,7 +5,7 @@ import json
 import pytest
 
 from ownward.core import BadInput
-from ownward.upstreams import splice
+from ownward.upstreams import splice, splicing
 
 ODD = (
     b'{ "model" : "a",\n "messages":[{"role":"user","content":"caf\\u00e9 \xc3\xa9 \\/"}] , "x_new":'
@@ -31,6 +31,26 @@ def test_however_a_client_spaces_its_members_they_stay_as_they_are(colon, comma)
     assert splice(body, model="bb").body == body.replace(b'"a"', b'"bb"', 1)
     asked = splice(body, model="bb", want_stream_usage=True).body
     assert asked == b'{"stream_options":{"include_usage":true},' + body.replace(b'"a"', b'"bb"', 1)[1:]
+
+
+def test_a_long_body_is_spliced_as_a_short_one_is(monkeypatch):
+    told = b'{"model":"a","messages":[{"role":"user","content":"' + b"word " * 40 + b'"}],"stream":true}'
+    bodies = [
+        told,
+        told.replace(b'":', b'": ').replace(b',"', b', "'),
+        told.replace(b'"stream":', b'"stream" :'),
+        told.replace(b'"stream":true', b'"model":"a","stream":false,"stream":true'),
+        told[:-1] + b',"messages":[]}',
+        told + b" ",
+        ODD,
+        b'{"model":"a"}',
+    ]
+    short = [splice(body, model="b", want_stream_usage=True) for body in bodies]
+    monkeypatch.setattr(splicing, "_LONG_BYTES", 0)
+    monkeypatch.setattr(splicing, "_COMPARED_BYTES", 7)
+    assert [splice(body, model="b", want_stream_usage=True) for body in bodies] == short
+    assert splicing._are_all([b"ab", b"cd"], b"abcd")
+    assert not any(splicing._are_all(pieces, b"abcd") for pieces in ([b"ab"], [b"abcd", b"e"], [b"abxd"], [b"abcdabc"]))
 
 
 def test_usage_is_asked_for_in_streams_that_do_not_ask_themselves():

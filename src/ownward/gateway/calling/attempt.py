@@ -127,6 +127,9 @@ class Attempt:
                     self.spared += (member,)
         if exchange.needs and is_to_be_narrowed(exchange.needs, target, self.endpoint):
             self._body = narrow_tools(self._body)
+        is_long = len(self._body) >= json_body.LONG_BYTES
+        if is_long:
+            await asyncio.sleep(0)
         asks_usage = target.key not in self._gateway.refuses_stream_options
         if not asks_usage and self.crossed is not None:
             # It was ours: the client cannot state it.
@@ -137,7 +140,10 @@ class Attempt:
             self.puts_together = True
             self._body = json_body.with_member(self._body, "stream", b"true")
             spliced = splice(self._body, model=model, want_stream_usage=asks_usage, endpoint=splices_as)
-        permit = self._issue_permit(spliced.body)
+        if is_long:  # its digest alone takes milliseconds, in which others are served
+            permit = await asyncio.to_thread(self._issue_permit, spliced.body)
+        else:
+            permit = self._issue_permit(spliced.body)
         await entry.write_intent(spliced, permit)
         if self._gateway.table is not exchange.heeded:  # a plan was loaded while the intent was written
             permit = await self._issue_permit_anew(spliced.body)

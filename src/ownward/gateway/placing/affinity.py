@@ -46,9 +46,9 @@ class Prompt:
 
     __slots__ = ("_checks", "_parts", "size")
 
-    def __init__(self, *parts: bytes) -> None:
+    def __init__(self, *parts: bytes | memoryview) -> None:
         """Keep the prompt's parts in the order in which an engine reads them."""
-        self._parts: tuple[bytes, ...] = parts
+        self._parts = parts
         self._checks: tuple[int, ...] | None = None
         self.size = sum(map(len, parts))
 
@@ -59,7 +59,11 @@ class Prompt:
         A prompt below 1 KiB has none. Two unequal beginnings with one checksum cost a cache miss, no more.
         """
         if self._checks is None:
-            self._checks = _check_beginnings(b"".join(self._parts))
+            beginning, left = [], _ENDS[-1]
+            for part in self._parts:
+                beginning.append(part[:left])
+                left -= len(beginning[-1])
+            self._checks = _check_beginnings(b"".join(beginning))
             self._parts = ()
         return self._checks
 
