@@ -308,7 +308,7 @@ def test_with_few_file_descriptors_clients_too_many_are_told_so_and_calls_to_ups
     run = " runpy.run_module('ownward', run_name='__main__')"
 
     async def main():
-        async with FakeServer(FakeOptions(ttft_s=0.2)) as fake:
+        async with FakeServer(FakeOptions(ttft_s=2.0)) as fake:
             (tmp_path / "plan.toml").write_text(dumps(lab.plan_of(lab.tier("a", fake.base_url))))
             flags = ["--plan", "plan.toml", "--ledger", "l.db", "--port", "0", "--ready-file", "r.json"]
             process = await asyncio.create_subprocess_exec(

@@ -17,7 +17,7 @@ from ownward.gateway.settings import GatewaySettings
 
 _LOG = logging.getLogger("ownward.gateway")
 _BACKLOG = 2048
-_AT_ONCE = 16
+_AT_ONCE = 4
 """How many connections asyncio's own event loop takes before it makes the first: of a burst it would take as many as
 there are descriptors, and those too many could not be told so."""
 
