@@ -19,7 +19,7 @@ import pytest
 from ownward import ledger
 from ownward.core import ConfigError, Fault, PortTaken
 from ownward.engines import FakeOptions, FakeServer
-from ownward.gateway import GatewaySettings
+from ownward.gateway import GatewaySettings, app
 from ownward.gateway.listening.port import bind
 from ownward.plan import Match, Strategy, Workload, dumps
 from ownward.policy import ANY
@@ -251,6 +251,26 @@ with ledger.open(folder / "ledger.db") as opened:
     )
 print("ended")
 """
+
+
+def test_a_plan_that_is_loaded_anew_is_worked_out_beside_the_requests(lab, start, monkeypatch):
+    threads = []
+    compile_plan = app.compile_plan
+
+    def noted(*args, **more):
+        threads.append(threading.current_thread())
+        return compile_plan(*args, **more)
+
+    async def main():
+        async with FakeServer() as fake:
+            plan = lab.plan_of(lab.tier("a", fake.base_url))
+            async with start(plan) as running:
+                monkeypatch.setattr(app, "compile_plan", noted)
+                await running.server.reload(plan)
+                assert (await running.ask(body=lab.chat())).status == 200
+
+    asyncio.run(main())
+    assert threads[0] is not threading.main_thread(), "what is worked out again then is remembered, or takes little"
 
 
 def test_signals_reload_the_plan_and_drain(lab, tmp_path):

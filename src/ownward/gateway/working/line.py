@@ -113,7 +113,7 @@ class WorkerLine:
             reply["text"] = (await server.gateway.render_own_metrics()).decode()
         else:
             try:
-                await server.reload(loads(message["plan"], file="the parent's plan"))
+                await server.reload(await asyncio.to_thread(loads, message["plan"], file="the parent's plan"))
             except OwnwardError as error:
                 reply["why"] = str(error)
         self._tell(reply)
