@@ -151,6 +151,7 @@ class PostgresStore:
         import psycopg
 
         try:
+            self._refuse_shared_sessions()
             connection = self._open()
             try:
                 applied = _applied(connection)
@@ -310,8 +311,31 @@ class PostgresStore:
         for connection in idle:
             connection.close()
 
+    def _refuse_shared_sessions(self) -> None:
+        """Refuse a pooler that gives its clients another session for each transaction, which forgets what was set.
+
+        Tables would be looked for elsewhere, and others' transactions become read-only. It shows by a process of the
+        server that is not the one that was told, and that another client has too.
+        """
+        with self._connect() as one:
+            ((first,),) = one.execute("SELECT pg_backend_pid()").fetchall()
+            if first == one.info.backend_pid:
+                return
+            with self._connect() as other:
+                ((second,),) = other.execute("SELECT pg_backend_pid()").fetchall()
+        if first == second:
+            raise LedgerError(
+                "a connection pooler stands before the ledger's database, and shares sessions among its clients",
+                where=self.name,
+                allowed="The server itself, or a pooler that gives each client a session (pool_mode = session)",
+                next_step="Name the server's own host and port, or another pool; a gateway holds a few connections",
+            )
+
+    def _connect(self) -> psycopg.Connection[Any]:
+        return connect_watched({**_UNLESS_STATED, **self._stated, **_ALWAYS})
+
     def _open(self) -> PostgresConnection:
-        raw = connect_watched({**_UNLESS_STATED, **self._stated, **_ALWAYS})
+        raw = self._connect()
         connection = PostgresConnection(raw)
         connection.execute(f"SET search_path = {_SCHEMA}")
         connection.execute(f"SET lock_timeout = {round(self._busy_timeout_s * 1000)}")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Self
 
 import pytest
 
@@ -90,3 +93,42 @@ def test_a_ledger_is_named_by_its_servers_and_its_database(address: str, name: s
     from ownward.ledger._postgres import PostgresStore
 
     assert PostgresStore(address, durability="process", busy_timeout_s=1).name == name
+
+
+class _Client:
+    """A connection whose client was told one process of the server, and which another one answers."""
+
+    def __init__(self, *, told: int, answers: int) -> None:
+        self.info = SimpleNamespace(backend_pid=told)
+        self._answers = answers
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def execute(self, sql: str) -> SimpleNamespace:
+        assert sql == "SELECT pg_backend_pid()"
+        return SimpleNamespace(fetchall=lambda: [(self._answers,)])
+
+
+@pytest.mark.parametrize(
+    ("clients", "is_refused"),
+    [
+        ([(7, 7)], False),  # the server itself
+        ([(901, 7), (902, 8)], False),  # a pooler that gives each a session
+        ([(901, 7), (902, 7)], True),  # one that shares a session among transactions
+    ],
+)
+def test_a_pooler_that_shares_sessions_among_its_clients_is_refused_by_name(
+    clients: list[tuple[int, int]], is_refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ownward.ledger._postgres import PostgresStore
+
+    store = PostgresStore("postgresql://db.internal/books", durability="process", busy_timeout_s=1)
+    waiting = [_Client(told=told, answers=answers) for told, answers in clients]
+    monkeypatch.setattr(PostgresStore, "_connect", lambda _: waiting.pop(0))
+    with pytest.raises(LedgerError, match="pooler") if is_refused else nullcontext():
+        store._refuse_shared_sessions()
+    assert not waiting
