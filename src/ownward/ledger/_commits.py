@@ -161,7 +161,12 @@ class Committer:
 
     def _connect(self) -> Connection:
         if self._connection is None:
-            self._connection = self._store.connect_writer()
+            try:
+                self._connection = self._store.connect_writer()
+            except Exception as error:
+                if not self._store.is_worth_repeating(error):
+                    raise
+                self._connection = self._store.connect_writer()
         return self._connection
 
     def _post(
@@ -239,11 +244,18 @@ class Committer:
 
     def _is_made(self, doubt: Doubt) -> bool:
         """Return whether a doubtful commit was made; raises what the database said where that cannot be found out."""
-        connection = self._begin()
-        try:
-            is_made = doubt.is_made(self._store, connection)
-        finally:
-            connection.rollback()
+        is_made = False
+        for tries_left in reversed(range(_TRIES)):
+            connection = self._begin()
+            try:
+                is_made = doubt.is_made(self._store, connection)
+            except Exception:
+                connection.rollback()
+                if not (connection.is_lost and tries_left):
+                    raise
+            else:
+                connection.rollback()
+                break
         self._doubt = None
         return is_made
 

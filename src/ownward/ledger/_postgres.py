@@ -279,10 +279,10 @@ class PostgresStore:
         return isinstance(error, psycopg.Error)
 
     def is_worth_repeating(self, error: BaseException) -> bool:
-        """Return whether two writers met in a deadlock, of which the server ended one."""
-        import psycopg
+        """Return whether two writers met in a deadlock, of which the server ended one, or it ended a connection."""
+        from psycopg import errors
 
-        return isinstance(error, (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure))
+        return isinstance(error, (errors.DeadlockDetected, errors.SerializationFailure, errors.AdminShutdown))
 
     def translate(self, error: BaseException, doing: str) -> LedgerError:
         """Return what PostgreSQL said as our error, without the address's secrets."""

@@ -96,7 +96,7 @@ class Writer:
         """
         thread = self._thread
         if thread.count_waiting() >= self._queue_rows or len(thread.kept) >= self._queue_rows:
-            if thread.takes_long:
+            if thread.is_failing or thread.takes_long:
                 raise LedgerError(
                     f"{self._queue_rows} rows wait to be written, and none is",
                     next_step="Look why the ledger cannot be written; what a call used stays open, with its bounds",

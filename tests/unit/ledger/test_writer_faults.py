@@ -238,36 +238,40 @@ def test_a_file_that_is_put_back_is_written_again(tmp_path: Path, monkeypatch: p
         assert {row["request_id"] for row in book.export_rows()} == {"r1", "r2"}
 
 
+def settle_many(book: ledger.Ledger) -> None:
+    for number in range(10, 20):
+        book.settle(settled(number))
+
+
+@pytest.mark.parametrize("long_s", [0.05, 1000])
 def test_nobody_is_held_while_the_ledger_fails_and_does_not_answer(
-    tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch, long_s: float
 ) -> None:
     """Neither who begins a call nor, where the queue is full, who settles one: all streams would stand still."""
-    monkeypatch.setattr("ownward.ledger._writing_thread._LONG_S", 0.05)
+    monkeypatch.setattr("ownward.ledger._writing_thread._LONG_S", long_s)
     with ledger.open(tmp_path / "ledger.db") as opened:
         book = ledger.Ledger(opened._store, clock=opened._clock, queue_rows=3)
         disk.is_full = True
         (error,) = begin(book, 1)
         assert isinstance(error, LedgerError)
-        answers = threading.Event()
+        answers, is_at_it = threading.Event(), threading.Event()
         committer = book._writer._thread._committer
         commit = committer.commit
 
         def commit_late(*args: Any, **kwargs: Any) -> None:
+            is_at_it.set()
             answers.wait()
             commit(*args, **kwargs)
 
         monkeypatch.setattr(committer, "commit", commit_late)
         try:
             book.settle(settled(2))
-            deadline_s = time.monotonic() + 5
-            while not book._writer._thread.takes_long and time.monotonic() < deadline_s:
-                time.sleep(0.01)
+            assert is_at_it.wait(5)
+            time.sleep(0.1)
             (error,) = begin(book, 6)
             assert "full" in str(error)
-            for number in range(3, 6):
-                book.settle(settled(number))
             with pytest.raises(LedgerError, match="3 rows wait to be written"):
-                book.settle(settled(6))
+                settle_many(book)
         finally:
             disk.is_full = False
             answers.set()
