@@ -51,13 +51,13 @@ def test_one_call_is_settled_out_of_the_clients_way_and_several_before_their_sum
     lab, start, monkeypatch, failures, was_answered
 ):
     seen = []
-    settle = LedgerEntry.settle_by_tap
+    settle = LedgerEntry.settle_by_answer
 
     def settle_and_note(entry, status):
         seen.append(entry._exchange.has_begun)
         settle(entry, status)
 
-    monkeypatch.setattr(LedgerEntry, "settle_by_tap", settle_and_note)
+    monkeypatch.setattr(LedgerEntry, "settle_by_answer", settle_and_note)
 
     async def main():
         async with FakeServer(FakeOptions(failures=failures)) as first, FakeServer(FakeOptions()) as second:
