@@ -71,3 +71,15 @@ def test_a_member_of_a_member_is_left_out_by_itself():
     assert without == b'{"model":"m","reasoning":{"effort":"none"}}'
     assert json_body.without_member(without, "reasoning.effort") == b'{"model":"m"}'
     assert json_body.without_member(body, "include.a") == body
+
+
+@pytest.mark.parametrize("messages_as", [None, "chat", "responses"])
+@pytest.mark.parametrize("engine", ["embedded", "llama-server"])
+def test_llama_cpp_is_asked_for_chats_whatever_is_wanted_and_stated(engine, messages_as):
+    upstream = Upstream(name="u", url="http://127.0.0.1:1", messages_as=messages_as)
+    tier = Tier(name="t", kind="owned", model="m", engine=engine, upstreams=(upstream,))
+    found = find_crossings(tier, upstream, frozenset({"openai", "anthropic"}))
+    assert {path: endpoint.path for path, endpoint in found.items()} == {
+        "/v1/messages": "/v1/chat/completions",
+        "/v1/responses": "/v1/chat/completions",
+    }

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ownward.core import OwnwardError
 from ownward.gateway import json_body
+from ownward.gateway.placing.crossings import LLAMA_CPP
 from ownward.upstreams import EventCutter, Stencil, data_of
 
 if TYPE_CHECKING:
@@ -19,11 +20,9 @@ if TYPE_CHECKING:
     from ownward.gateway.placing.routing import Target
     from ownward.upstreams import Response
 
-_BY_THEMSELVES: Final = frozenset({"embedded", "llama-server"})
-"""Engines that go on with a last message of the assistant; see llama.cpp, tools/server/README.md."""
-
 _WHEN_TOLD: Final = frozenset({"vllm", "sglang"})
-"""Engines that do so with `continue_final_message`; see their OpenAI-compatible servers' documentation."""
+"""Engines that go on with a last message of the assistant where they are told `continue_final_message`; llama.cpp does
+so by itself. See their servers' documentation."""
 
 _PLAIN: Final = frozenset({"role", "content", "refusal"})
 _DONE: Final = b"[DONE]"
@@ -214,4 +213,4 @@ def _read_words(event: bytes) -> str | None:
 def can_continue(target: Target) -> bool:
     """Return whether an upstream goes on with the beginning of an answer: by its engine, or as the plan states."""
     tier = target.tier
-    return tier.engine in _BY_THEMSELVES | _WHEN_TOLD or "continuation" in tier.capabilities
+    return tier.engine in LLAMA_CPP | _WHEN_TOLD or "continuation" in tier.capabilities

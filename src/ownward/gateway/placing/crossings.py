@@ -56,15 +56,17 @@ def find_crossings(tier: Tier, upstream: Upstream, dialects: frozenset[str]) -> 
     """Return, by the client's path, the endpoint that is asked in its place where it is not served itself.
 
     A tier that states its capabilities and not `responses` is asked for chat completions instead. So is llama.cpp, for
-    whatever is wanted.
-    Messages go to OpenAI's own service as responses, since its newer models take tools with reasoning nowhere else.
+    whatever is wanted, also where the plan states `messages_as`. Messages go to OpenAI's own service as responses,
+    since its newer models take tools with reasoning nowhere else.
     """
+    if tier.engine in LLAMA_CPP:
+        return {RESPONSES.path: CHAT, MESSAGES.path: CHAT}
     gives_responses = "responses" in tier.capabilities or not tier.capabilities
     speaks_openai = "openai" in dialects
     instead = CHAT if speaks_openai else MESSAGES
     found: dict[str, Endpoint] = {}
     for endpoint in (CHAT, RESPONSES, MESSAGES):
-        is_served = endpoint.dialect in dialects and (endpoint is CHAT or tier.engine not in LLAMA_CPP)
+        is_served = endpoint.dialect in dialects
         if endpoint is RESPONSES:
             is_served &= gives_responses
         if not is_served:
