@@ -31,6 +31,7 @@ Secrets = Mapping[str, str] | Callable[[Plan], Mapping[str, str]]
 _LOG = logging.getLogger("ownward.gateway")
 _SWEEP_S = 5.0
 _DELETE_BODIES_S = 60.0
+_CLOCKS_AGREE_S = 5.0
 
 
 class Gateway(Commons):
@@ -76,6 +77,7 @@ class Gateway(Commons):
             running = await begin_reconciling(self.ledger, go_on=lambda: not self.is_draining)
             if running is not None:
                 self.aside(end_reconciling(running))
+            _warn_of_clock(await asyncio.to_thread(self.ledger.query_clock_lead_s), ledger=self.ledger.name)
         self._warn()
         self._sweep()
 
@@ -187,3 +189,17 @@ def _check_ways(table: RoutingTable) -> None:
     for way in table.ways:
         if not way.is_direct:
             make_transport(way)
+
+
+def _warn_of_clock(lead_s: float, *, ledger: str) -> None:
+    """Say where this machine's clock is not the one that others on the ledger go by."""
+    if abs(lead_s) > _CLOCKS_AGREE_S:
+        _LOG.warning(
+            "this machine's clock is %.0f s %s that of the ledger's server (%s): with hosts whose clocks differ, limits"
+            " of keys let more through than was stated, budgets begin and end at other times, and from a minute on"
+            " calls that run are taken for those of a dead process. Set both by NTP (timedatectl set-ntp true), then"
+            " start this gateway again",
+            abs(lead_s),
+            "ahead of" if lead_s > 0 else "behind",
+            ledger,
+        )

@@ -231,6 +231,12 @@ class PostgresStore:
                 yield from cursor
             reader.commit()
 
+    def time_us(self) -> int:
+        """Return what the server's clock says."""
+        with self.reading() as reader:
+            ((now_us,),) = reader.rows("SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)")
+        return int(now_us)
+
     def journal_of(self, run_id: str) -> None:
         """Return None: all the rows of a batch cost one trip to the server."""
 

@@ -194,6 +194,18 @@ class Reader:
             ((newest_us,),) = reader.rows("SELECT MAX(started_at_us) FROM requests")
         return from_us_or_none(newest_us)
 
+    def query_clock_lead_s(self) -> float:
+        """Return how far this machine's clock is ahead of the ledger's server's (negative: behind); 0 for a file.
+
+        As near as the way there and back allows: what that may account for is left out.
+        """
+        with self._reading():
+            self._store.time_us()  # which may open a connection, and take long
+            before_us, there_us, after_us = self._now_us(), self._store.time_us(), self._now_us()
+        if there_us is None or before_us <= there_us <= after_us:
+            return 0.0
+        return (before_us - there_us if there_us < before_us else after_us - there_us) / 1e6
+
     def _live(self) -> list[str]:
         # Asked before the snapshot is taken: whoever has ended by then has nothing more to add to it.
         with self._store.reading() as reader:

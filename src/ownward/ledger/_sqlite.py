@@ -191,6 +191,9 @@ class SqliteStore:
             while rows := cursor.fetchmany(_STREAM_ROWS):
                 yield from rows
 
+    def time_us(self) -> None:
+        """Return None: a file has no clock."""
+
     def journal_of(self, run_id: str) -> Journal | None:
         """Return the journal of this process; None where a commit must outlive the loss of power."""
         if IS_POSSIBLE and self._durability == "process":

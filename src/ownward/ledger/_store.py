@@ -106,6 +106,10 @@ class Store(Protocol):
         """Yield the rows of a query from one snapshot, in constant memory."""
         ...
 
+    def time_us(self) -> int | None:
+        """Return what the clock of the database's server says; None where that is this machine's own."""
+        ...
+
     def journal_of(self, run_id: str) -> Journal | None:
         """Return where a run may note calls before they are put into the tables; None where it cannot."""
         ...

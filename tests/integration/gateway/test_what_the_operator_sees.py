@@ -276,3 +276,22 @@ def test_an_error_in_the_middle_of_a_stream_is_a_failure_of_its_upstream(lab, st
         assert "words of the upstream" not in "".join(said())
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "case", [(183.0, "183 s ahead of"), (-95.0, "95 s behind"), (4.0, None), (-4.0, None)], ids=str
+)
+def test_a_clock_that_is_not_the_ledgers_servers_is_told_at_the_start_with_what_to_do(
+    lab, start, caplog, monkeypatch, case
+):
+    """Limits, budgets and signs of life of several hosts are compared by their own clocks."""
+    lead_s, told = case
+    monkeypatch.setattr(ledger.Ledger, "query_clock_lead_s", lambda _: lead_s)
+
+    async def main():
+        async with start(lab.plan_of(lab.tier("a", "http://127.0.0.1:9"))):
+            lines = [record.getMessage() for record in caplog.records if "clock" in record.getMessage()]
+            assert len(lines) == (0 if told is None else 1)
+            assert all(told in line and "NTP" in line for line in lines)
+
+    asyncio.run(main())

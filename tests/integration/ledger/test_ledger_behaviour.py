@@ -14,7 +14,7 @@ from threading import Thread
 import pytest
 
 from ownward import ledger
-from ownward.core import LedgerError, ManualClock, SchemaTooNew
+from ownward.core import LedgerError, ManualClock, SchemaTooNew, SystemClock
 from ownward.ledger import Intent, Outcome, Request, Settlement, TrafficRow
 from ownward.pricing import Price, Usage
 
@@ -826,6 +826,39 @@ def test_a_host_that_is_gone_without_a_word_is_waited_for_half_a_minute_unless_t
         with ledger.open(address + stated) as book:
             raw = book._writer.run(lambda c: c.raw)  # type: ignore[attr-defined]
             assert raw.info.get_parameters()["tcp_user_timeout"] == waited_ms
+
+
+class _ShiftedClock(SystemClock):
+    """This machine's clock, so far from what it says."""
+
+    def __init__(self, by_s: float) -> None:
+        self.now = lambda: datetime.now(UTC) + timedelta(seconds=by_s)  # type: ignore[method-assign,misc]
+
+
+@pytest.mark.parametrize("by_s", [180.0, -180.0])
+def test_how_far_the_clock_is_from_the_servers_is_known_and_a_file_has_none(target: str, by_s: float) -> None:
+    with ledger.open(target, clock=_ShiftedClock(by_s)) as book:
+        lead_s = book.query_clock_lead_s()
+    assert lead_s == (0.0 if target.endswith(".db") else pytest.approx(by_s, abs=1.0))
+
+
+@pytest.mark.postgres
+def test_clocks_that_agree_are_not_told_apart_by_a_slow_answer(
+    new_postgres: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ownward.ledger._postgres import PostgresStore
+
+    ask = PostgresStore.time_us
+
+    def ask_slowly(store: PostgresStore) -> int:
+        time.sleep(0.2)
+        now_us = ask(store)
+        time.sleep(0.2)
+        return now_us
+
+    monkeypatch.setattr(PostgresStore, "time_us", ask_slowly)
+    with ledger.open(new_postgres()) as book:
+        assert book.query_clock_lead_s() == 0.0
 
 
 @pytest.mark.postgres
