@@ -78,8 +78,8 @@ def test_a_member_of_a_member_is_left_out_by_itself():
 def test_llama_cpp_is_asked_for_chats_whatever_is_wanted_and_stated(engine, messages_as):
     upstream = Upstream(name="u", url="http://127.0.0.1:1", messages_as=messages_as)
     tier = Tier(name="t", kind="owned", model="m", engine=engine, upstreams=(upstream,))
-    found = find_crossings(tier, upstream, frozenset({"openai", "anthropic"}))
-    assert {path: endpoint.path for path, endpoint in found.items()} == {
+    ((target,),) = compile_plan(Plan(name="p", tiers={"t": tier}, workloads={})).targets.values()
+    assert {path: endpoint.path for path, endpoint in target.crossings.items()} == {
         "/v1/messages": "/v1/chat/completions",
         "/v1/responses": "/v1/chat/completions",
     }

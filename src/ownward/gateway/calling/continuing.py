@@ -12,17 +12,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ownward.core import OwnwardError
 from ownward.gateway import json_body
-from ownward.gateway.placing.crossings import LLAMA_CPP
 from ownward.upstreams import EventCutter, Stencil, data_of
 
 if TYPE_CHECKING:
     from ownward.gateway.calling.served import Served
     from ownward.gateway.placing.routing import Target
     from ownward.upstreams import Response
-
-_WHEN_TOLD: Final = frozenset({"vllm", "sglang"})
-"""Engines that go on with a last message of the assistant where they are told `continue_final_message`; llama.cpp does
-so by itself. See their servers' documentation."""
 
 _PLAIN: Final = frozenset({"role", "content", "refusal"})
 _DONE: Final = b"[DONE]"
@@ -77,7 +72,7 @@ class Continuing:
         for name in _MOST_TOKENS:
             if isinstance(request.get(name), int):
                 request[name] = max(1, request[name] - len(self._text))  # about one piece for each token
-        if target.tier.engine in _WHEN_TOLD:
+        if target.habits.goes_on == "when told":
             request |= {"continue_final_message": True, "add_generation_prompt": False}
         return json_body.write(request)
 
@@ -212,5 +207,4 @@ def _read_words(event: bytes) -> str | None:
 
 def can_continue(target: Target) -> bool:
     """Return whether an upstream goes on with the beginning of an answer: by its engine, or as the plan states."""
-    tier = target.tier
-    return tier.engine in LLAMA_CPP | _WHEN_TOLD or "continuation" in tier.capabilities
+    return target.habits.goes_on is not None or "continuation" in target.tier.capabilities

@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 from ownward.core import BrokenStream
 from ownward.gateway.endpoints import CHAT, MESSAGES, RESPONSES, Endpoint
 from ownward.gateway.errors import Incapable, UntranslatedAnswer
-from ownward.gateway.placing.crossings import LLAMA_CPP
 
 if TYPE_CHECKING:
     from ownward.gateway.placing.routing import Target
@@ -96,7 +95,7 @@ class Crosser:
             max_output_tokens=target.tier.max_output_tokens or _ASSUMED_MAX_TOKENS,
             limit_name="max_completion_tokens" if _takes_newer_limit(target) else "max_tokens",
             is_mistral=_is_mistral(target),
-            goes_on=target.tier.engine in LLAMA_CPP,
+            goes_on=target.habits.goes_on == "by itself",
             reads_seals=target.key not in self._unread,
             takes_later_system=self._client == "messages" or target.key not in self._system_first,
         )

@@ -12,7 +12,7 @@ import msgspec
 
 from ownward.gateway import json_body
 from ownward.gateway.endpoints import CHAT, Endpoint
-from ownward.gateway.placing.crossings import LLAMA_CPP, TOOL_CHOICE
+from ownward.gateway.placing.crossings import TOOL_CHOICE
 from ownward.upstreams import UNREADABLE
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ _FALSE: Final = msgspec.Raw(b"false")
 
 def is_to_be_narrowed(needs: frozenset[str], target: Target, endpoint: Endpoint) -> bool:
     """Return whether what a chat says of its tools has to be told to this upstream in its one word."""
-    return TOOL_CHOICE in needs and endpoint is CHAT and target.tier.engine in LLAMA_CPP
+    return TOOL_CHOICE in needs and endpoint is CHAT and target.habits.reads_one_word
 
 
 def narrow_tools(body: bytes) -> bytes:

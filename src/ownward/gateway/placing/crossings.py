@@ -9,13 +9,10 @@ from urllib.parse import urlsplit
 from ownward.gateway.endpoints import CHAT, MESSAGES, RESPONSES, Endpoint
 from ownward.plan import Tier, Upstream
 
-LLAMA_CPP = frozenset({"embedded", "llama-server"})
-"""Their stream of `/v1/responses` lacks `content_index`, `output_index` and sequence numbers (build b11549), without
-which openai's own client cannot put an answer together. Their `/v1/messages` passes over documents, search results,
-that a result is an error, a JSON schema and, of a choice of tools, all but whether a call is demanded, and takes tools
-that a provider runs for the client's: all without a word (measured 2026-11-22). So they are asked for chats."""
-
 _OPENAI = "api.openai.com"
+
+CHATS_ALONE: Mapping[str, Endpoint] = {RESPONSES.path: CHAT, MESSAGES.path: CHAT}
+"""The crossings of an engine that is asked for chats, whatever is wanted, also where the plan states `messages_as`."""
 
 CrossingsByNeed: TypeAlias = Mapping[str, Mapping[str, Endpoint]]
 
@@ -23,7 +20,7 @@ THREADS = "threads"
 """What a message with `thread` needs: an upstream that holds what was said, of which the next request says nothing."""
 
 FUNCTIONS = "functions"
-"""What a chat with `functions` needs, the older name of tools: llama.cpp answers without them, and does not say so."""
+"""What a chat with `functions` needs, the older name of tools."""
 
 TOOL_CHOICE = "tool_choice"
 """What a request needs that says which tools may be called."""
@@ -55,12 +52,9 @@ def find_crossings_by_need(crossings: Mapping[str, Endpoint], upstream: Upstream
 def find_crossings(tier: Tier, upstream: Upstream, dialects: frozenset[str]) -> Mapping[str, Endpoint]:
     """Return, by the client's path, the endpoint that is asked in its place where it is not served itself.
 
-    A tier that states its capabilities and not `responses` is asked for chat completions instead. So is llama.cpp, for
-    whatever is wanted, also where the plan states `messages_as`. Messages go to OpenAI's own service as responses,
-    since its newer models take tools with reasoning nowhere else.
+    A tier that states its capabilities and not `responses` is asked for chat completions instead. Messages go to
+    OpenAI's own service as responses, since its newer models take tools with reasoning nowhere else.
     """
-    if tier.engine in LLAMA_CPP:
-        return {RESPONSES.path: CHAT, MESSAGES.path: CHAT}
     gives_responses = "responses" in tier.capabilities or not tier.capabilities
     speaks_openai = "openai" in dialects
     instead = CHAT if speaks_openai else MESSAGES

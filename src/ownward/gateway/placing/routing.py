@@ -18,30 +18,17 @@ from ownward.gateway.endpoints import ENDPOINTS, Endpoint
 from ownward.gateway.headers import ascii_of
 from ownward.gateway.placing.accepting import Accepting
 from ownward.gateway.placing.bounds import ChargeBound
-from ownward.gateway.placing.crossings import (
-    FUNCTIONS,
-    LLAMA_CPP,
-    CrossingsByNeed,
-    find_crossings,
-    find_crossings_by_need,
-)
+from ownward.gateway.placing.crossings import CHATS_ALONE, CrossingsByNeed, find_crossings, find_crossings_by_need
 from ownward.gateway.placing.engine_address import Addresses, EngineAddress
+from ownward.gateway.placing.engine_habits import EngineHabits, habits_of
 from ownward.gateway.placing.strategy import CompiledStrategy, compile_strategy
 from ownward.plan import Plan, Tier, Upstream, Workload
 from ownward.policy import LOCAL_ONLY, Detectors, Label, Place
 from ownward.upstreams import DIRECT, Proxy, Timeouts, Way
 
 BOTH_DIALECTS = frozenset({"openai", "anthropic"})
-SPEAK_BOTH = frozenset({"embedded", "llama-server", "vllm"})
-"""Engines whose own server answers in both dialects; see their documentation of `/v1/messages`."""
-
-COUNT_TOKENS_TOO = frozenset({"sglang"})
-"""Engines asked in OpenAI's dialect that count in Anthropic's; see docs.sglang.io, "Anthropic-Compatible API"."""
-
 
 _ENGINE_STARTING = "its engine failed and is being started again"
-
-_EMBEDDED_LACKS = frozenset({"audio", "embeddings", "vision"})
 
 _SHORTEST_HIDDEN = 8
 """What is shorter is no secret, as "ollama" is none, and may stand in any text."""
@@ -55,7 +42,7 @@ class Target:
     a whole answer is asked for, it is asked for as a stream. `shown_key` is the key that the upstream is shown, where
     it is a secret. `crossings` holds, by the client's path, the endpoint that is asked where the upstream does not
     serve that path, `crossings_by_need` where it lacks something there that a request needs. `lacks` are the
-    capabilities that its engine is known not to have.
+    capabilities that its engine is known not to have, `habits` the ways of its engine.
     """
 
     key: str
@@ -71,6 +58,7 @@ class Target:
     crossings: Mapping[str, Endpoint]
     crossings_by_need: CrossingsByNeed
     lacks: frozenset[str]
+    habits: EngineHabits
     paths: Mapping[str, str]
     headers: tuple[tuple[bytes, bytes], ...]
     shown_key: bytes | None
@@ -83,7 +71,7 @@ class Target:
     @property
     def counts_tokens(self) -> bool:
         """Whether it counts the tokens of Anthropic's messages, in whatever dialect it is asked for answers."""
-        return self.tier.engine in COUNT_TOKENS_TOO or "count_tokens" in self.tier.capabilities
+        return self.habits.counts_messages or "count_tokens" in self.tier.capabilities
 
     def hide_key(self, said: bytes) -> bytes:
         """Return an upstream's words without the key that it is shown: some quote it in their errors."""
@@ -285,10 +273,11 @@ def _targets(tier: Tier, *, addresses: Addresses, secrets: Mapping[str, str]) ->
         url = stated.url or (found.url if found else None)
         is_starting = url is None and found is not None
         upstream = stated if url == stated.url else replace(stated, url=url)
-        dialects = BOTH_DIALECTS if tier.engine in SPEAK_BOTH else frozenset({upstream.dialect})
+        habits = habits_of(tier.engine)
+        dialects = BOTH_DIALECTS if habits.speaks_both else frozenset({upstream.dialect})
         secret = secrets.get(upstream.api_key_env) if upstream.api_key_env else None
         way, why_no_way = _find_way(upstream, secrets)
-        crossings = find_crossings(tier, upstream, dialects)
+        crossings = CHATS_ALONE if habits.wants_chats else find_crossings(tier, upstream, dialects)
         yield Target(
             key=key,
             name=upstream.name,
@@ -298,11 +287,12 @@ def _targets(tier: Tier, *, addresses: Addresses, secrets: Mapping[str, str]) ->
             origin=upstream.origin or "",
             unusable=_ENGINE_STARTING if is_starting else _why_unusable(upstream, secret) or why_no_way,
             is_starting=is_starting,
-            puts_together=found is not None and tier.engine in LLAMA_CPP,
+            puts_together=found is not None and habits.computes_unheard,
             dialects=dialects,
             crossings=crossings,
             crossings_by_need=find_crossings_by_need(crossings, upstream),
-            lacks=_find_lacks(tier, found),
+            lacks=_find_lacks(tier, habits, found),
+            habits=habits,
             paths={path: upstream.compute_target(path) for path in ENDPOINTS},
             headers=tuple(_headers(upstream, secret)),
             shown_key=secret.encode() if secret and len(secret) >= _SHORTEST_HIDDEN else None,
@@ -321,19 +311,12 @@ def _targets(tier: Tier, *, addresses: Addresses, secrets: Mapping[str, str]) ->
         )
 
 
-def _find_lacks(tier: Tier, found: EngineAddress | None) -> frozenset[str]:
-    """Return what a tier's engine cannot do as it is started, unless the plan states what it can.
-
-    The embedded one is given no projector for pictures and sound, and makes vectors only where it is told to.
-    """
-    always = frozenset({FUNCTIONS}) if tier.engine in LLAMA_CPP else frozenset()
+def _find_lacks(tier: Tier, habits: EngineHabits, found: EngineAddress | None) -> frozenset[str]:
+    """Return what a tier's engine cannot do as it is started, unless the plan states what it can."""
     if tier.capabilities:
-        return always
-    lacks = always if found is None else always | found.lacks
-    if tier.engine != "embedded":
-        return lacks
-    is_embedding = tier.engine_options.get("embedding") is True
-    return lacks | (_EMBEDDED_LACKS - {"embeddings"} if is_embedding else _EMBEDDED_LACKS)
+        return habits.never_has
+    lacks = habits.lacks - {"embeddings"} if tier.engine_options.get("embedding") is True else habits.lacks
+    return habits.never_has | lacks | (frozenset() if found is None else found.lacks)
 
 
 def _place_of(tier: Tier, upstream: Upstream) -> Place:
