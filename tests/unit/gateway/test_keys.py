@@ -61,6 +61,23 @@ def test_a_key_that_permits_nothing_is_never_recalled(headers: dict[bytes, bytes
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("bearer", [b"Bearer of-another-service", b"Bearer ", b"Basic good"])
+def test_a_key_counts_also_beside_an_authorization_from_elsewhere(bearer: bytes) -> None:
+    """Anthropic's clients send the one of ANTHROPIC_AUTH_TOKEN and the one of ANTHROPIC_API_KEY, where both are set."""
+
+    async def main() -> None:
+        asked: list[str] = []
+        ring = ring_of(ManualClock(), asked)
+        for _ in range(2):
+            assert (await ring.find({b"authorization": bearer, b"x-api-key": b"good"})).key_id == "k"
+            assert (await ring.find({b"authorization": b"Bearer good", b"x-api-key": b"other"})).key_id == "k"
+        assert len(asked) == len(set(asked)), "each is asked of the ledger once"
+        with pytest.raises(Unauthorized):
+            await ring.find({b"authorization": bearer.replace(b"good", b"bad"), b"x-api-key": b"other"})
+
+    asyncio.run(main())
+
+
 def test_a_key_is_asked_for_once_by_all_who_wait_for_it() -> None:
     async def main() -> None:
         asked: list[str] = []

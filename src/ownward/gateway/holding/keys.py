@@ -50,11 +50,17 @@ class KeyRing:
     async def find(self, headers: Mapping[bytes, bytes]) -> KeyScope:
         """Return what the key in a request's headers permits.
 
+        A client that sends both headers may have one of them from elsewhere, such as a login at the provider: the first
+        that holds a key of ours counts.
         Raises: Unauthorized, with the same words for a missing, unknown or revoked key.
         """
-        secret = secret_in(headers)
-        if secret is None:
-            raise Unauthorized
+        for secret in dict.fromkeys((secret_in(headers), headers.get(b"x-api-key"))):
+            scope = await self._look_up(secret) if secret else None
+            if scope is not None:
+                return scope
+        raise Unauthorized
+
+    async def _look_up(self, secret: bytes) -> KeyScope | None:
         digest = _digest_of(secret)
         now_s = self._clock.monotonic_s()
         seen = self._seen.get(digest)
@@ -69,8 +75,6 @@ class KeyRing:
                 if len(self._seen) >= _MOST_REMEMBERED:
                     self._seen.clear()
                 self._seen[digest] = seen
-        if seen[1] is None:
-            raise Unauthorized
         return seen[1]
 
     async def _ask(self, digest: bytes, secret: str) -> Key | None:
@@ -101,7 +105,7 @@ def _digest_of(secret: bytes) -> bytes:
 
 
 def secret_in(headers: Mapping[bytes, bytes]) -> bytes | None:
-    """Return the key that a request carries, as `Authorization: Bearer` or `x-api-key`; None where it has none."""
+    """Return the key that a request carries, as `Authorization: Bearer`, else `x-api-key`; None where it has none."""
     stated = headers.get(b"authorization")
     if stated is not None and stated[:7].lower() == b"bearer ":
         return stated[7:].strip() or None
