@@ -145,7 +145,9 @@ class Source:
             frame, trouble = compute_frame(looks[0], None, at=datetime.now(UTC)), None
             with Live(console=screen, screen=True, auto_refresh=False) as live:
                 while True:
-                    live.update(render_frame(frame, url=self.url, trouble=trouble, rows=screen.height), refresh=True)
+                    rows, columns = screen.height, screen.width
+                    picture = render_frame(frame, url=self.url, trouble=trouble, rows=rows, columns=columns)
+                    live.update(picture, refresh=True)
                     await asyncio.sleep(interval_s)
                     try:
                         now = await self._look(door)

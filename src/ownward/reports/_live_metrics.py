@@ -60,6 +60,13 @@ class Look:
         """When the gateway began, seconds since 1970."""
         return self.samples.get("process_start_time_seconds", {}).get(())
 
+    def uptime_s(self, at: datetime) -> float | None:
+        """How long it has run: by its own word, else by its start and the time now, which somebody may have set."""
+        stated_s = self.samples.get("ownward_uptime_seconds", {}).get(())
+        if stated_s is None and self.started_s is not None:
+            return max(at.timestamp() - self.started_s, 0.0)
+        return stated_s
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Speeds:
@@ -169,7 +176,7 @@ def compute_frame(now: Look, before: Look | None, *, at: datetime) -> Frame:
     """Return what happened since `before`; since the gateway began, where there is no earlier look at this one."""
     if before is not None and (before.started_s != now.started_s or before.at_s >= now.at_s):
         before = None
-    uptime_s = None if now.started_s is None else max(at.timestamp() - now.started_s, 0.0)
+    uptime_s = now.uptime_s(at)
     over_s = uptime_s if before is None else now.at_s - before.at_s
     since = _Since(now.samples, {} if before is None else before.samples, over_s or None)
     gauge = now.samples

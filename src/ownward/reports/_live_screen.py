@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from ownward.core import format_bytes, format_duration
 from ownward.reports._live_metrics import BudgetLine, ErrorLine, FailureLine, Frame, Speeds, UpstreamLine, WorkloadLine
+from ownward.reports._live_table import FittingTable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-    from rich.table import Table
 
 _STYLES: Final = {"up": "green", "open": "bold red", "probing": "yellow", "down": "red", "unpaid": "bold red"}
 _UNKNOWN: Final = "-"
@@ -21,18 +22,22 @@ _FRAME_ROWS: Final = 3
 _LONGEST_NAME: Final = 22
 
 
-def render_frame(frame: Frame, *, url: str, trouble: str | None = None, rows: int | None = None) -> RenderableType:
-    """Return the screen; at most about `rows` rows high, where that is stated, and 80 columns wide.
+def render_frame(
+    frame: Frame, *, url: str, trouble: str | None = None, rows: int | None = None, columns: int = 80
+) -> RenderableType:
+    """Return the screen; at most about `rows` rows high, where that is stated, on a terminal of so many columns.
 
-    `trouble` is why the picture is not of now.
+    It shows all in 80 columns; in fewer, tables leave out what tells least. `trouble` is why it is not of now.
     """
     from rich.console import Group
     from rich.text import Text
 
-    parts: list[RenderableType] = [*(Text(line, overflow="fold") for line in _head(frame, url=url))]
+    head = list(_head(frame, url=url))
+    parts: list[RenderableType] = [*(Text(line, overflow="fold") for line in head)]
     if trouble is not None:
+        head.append(trouble)
         parts.append(Text(trouble, style="bold red", overflow="fold"))
-    tables: tuple[tuple[Callable[[Any], Table], Sequence[Any]], ...] = (
+    tables: tuple[tuple[Callable[[Any], FittingTable], Sequence[Any]], ...] = (
         (_upstream_table, frame.upstreams),
         (_workload_table, frame.workloads),
         (_budget_table, frame.budgets),
@@ -40,7 +45,7 @@ def render_frame(frame: Frame, *, url: str, trouble: str | None = None, rows: in
         (_failure_table, frame.failures),
     )
     left = [(make, lines) for make, lines in tables if lines]
-    room = None if rows is None else rows - len(parts)
+    room = None if rows is None else rows - sum(len(textwrap.wrap(line, max(columns, 1))) for line in head)
     for index, (make, lines) in enumerate(left):
         shown = lines if room is None else lines[: max(room - _FRAME_ROWS * (len(left) - index), 1)]
         if room is not None:
@@ -74,21 +79,11 @@ def _head(frame: Frame, *, url: str) -> Iterator[str]:
         yield "the ledger cannot be written: every request is refused until it can; the gateway's log says why"
 
 
-def _table(*columns: str) -> Table:
-    from rich.table import Table
-
-    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold", pad_edge=False)
-    for index, column in enumerate(columns):
-        is_text = index == 0 or column in {"state", "tier", "upstream", "workload"}
-        table.add_column(column, justify="left" if is_text else "right", no_wrap=True, overflow="ellipsis",
-                         min_width=4 if is_text else None, ratio=None)  # fmt: skip
-    return table
-
-
-def _upstream_table(lines: Sequence[UpstreamLine]) -> Table:
+def _upstream_table(lines: Sequence[UpstreamLine]) -> FittingTable:
     from rich.text import Text
 
-    table = _table("upstream", "state", "now", "wait", "/s", "fail", "TTFT", "95%", "TPOT", "95%", "USD/h")
+    columns = ("upstream", "state", "now", "wait", "/s", "fail", "TTFT", "95%", "TPOT", "95%", "USD/h")
+    table = FittingTable(columns, texts=2, leaves_out=(9, 7, 8, 3, 10, 6, 2, 4, 5))
     for line in lines:
         table.add_row(
             _upstream_name(line.tier, line.upstream),
@@ -104,8 +99,9 @@ def _upstream_table(lines: Sequence[UpstreamLine]) -> Table:
     return table
 
 
-def _workload_table(lines: Sequence[WorkloadLine]) -> Table:
-    table = _table("workload", "/s", "fail", "whole", "95%", "TTFT", "95%", "tok/s", "USD/h")
+def _workload_table(lines: Sequence[WorkloadLine]) -> FittingTable:
+    columns = ("workload", "/s", "fail", "whole", "95%", "TTFT", "95%", "tok/s", "USD/h")
+    table = FittingTable(columns, texts=1, leaves_out=(6, 4, 7, 5, 8, 3, 1))
     for line in lines:
         table.add_row(
             _name(line.workload),
@@ -119,10 +115,10 @@ def _workload_table(lines: Sequence[WorkloadLine]) -> Table:
     return table
 
 
-def _budget_table(lines: Sequence[BudgetLine]) -> Table:
+def _budget_table(lines: Sequence[BudgetLine]) -> FittingTable:
     from rich.text import Text
 
-    table = _table("budget", "limit USD", "spent", "reserved", "left")
+    table = FittingTable(("budget", "limit USD", "spent", "reserved", "left"), texts=1, leaves_out=(3, 2, 1))
     for line in lines:
         is_low = line.left_usd < _LOW_FRACTION * line.limit_usd
         table.add_row(
@@ -135,15 +131,15 @@ def _budget_table(lines: Sequence[BudgetLine]) -> Table:
     return table
 
 
-def _error_table(lines: Sequence[ErrorLine]) -> Table:
-    table = _table("errors told", "workload", "tier", "times")
+def _error_table(lines: Sequence[ErrorLine]) -> FittingTable:
+    table = FittingTable(("errors told", "workload", "tier", "times"), texts=3, leaves_out=(2, 1))
     for line in lines:
         table.add_row(line.kind, _name(line.workload or _UNKNOWN), _name(line.tier or _UNKNOWN), f"{line.count:,}")
     return table
 
 
-def _failure_table(lines: Sequence[FailureLine]) -> Table:
-    table = _table("calls failed", "upstream", "times")
+def _failure_table(lines: Sequence[FailureLine]) -> FittingTable:
+    table = FittingTable(("calls failed", "upstream", "times"), texts=2, leaves_out=(1,))
     for line in lines:
         table.add_row(line.kind, _upstream_name(line.tier, line.upstream), f"{line.count:,}")
     return table

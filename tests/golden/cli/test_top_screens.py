@@ -83,10 +83,11 @@ SCREENS = {
 }
 
 
-def drawn(text: str, trouble: str | None, rows: int | None) -> str:
+def drawn(text: str, trouble: str | None, rows: int | None, columns: int = 80) -> str:
     frame = compute_frame(Look.parse(text, at_s=0), None, at=AT)
     stream = io.StringIO()
-    Console(file=stream, width=80, highlight=False).print(render_frame(frame, url=URL, trouble=trouble, rows=rows))
+    picture = render_frame(frame, url=URL, trouble=trouble, rows=rows, columns=columns)
+    Console(file=stream, width=columns, highlight=False).print(picture)
     return "\n".join(row.rstrip() for row in stream.getvalue().splitlines()) + "\n"
 
 
@@ -104,3 +105,18 @@ def test_a_screen_fits_80_columns_without_colour(name):
 
 def test_a_low_terminal_is_not_overrun():
     assert len(drawn(*SCREENS["top-on-a-low-terminal.txt"]).splitlines()) <= 18
+
+
+@pytest.mark.parametrize("columns", [24, 40, 56, 60])
+def test_a_narrow_terminal_shows_fewer_figures_and_each_of_them_whole(columns):
+    wide, narrow = (drawn(busy(), None, None, columns=width) for width in (80, columns))
+    assert max(len(row) for row in narrow.splitlines()) <= columns
+    figures = {word for word in narrow.split() if word[0] in "0123456789<"}
+    assert figures <= set(wide.split())
+    assert "…" not in narrow.split()
+    assert "probing" in narrow, "the state of each upstream is the last that is left out"
+    assert len(narrow.split()) < len(wide.split())
+
+
+def test_a_terminal_that_is_low_and_narrow_is_not_overrun():
+    assert len(drawn(busy(), "No answer since 08:59:12 UTC: no gateway", 24, columns=40).splitlines()) <= 24

@@ -292,10 +292,11 @@ def test_sums_are_the_same_in_any_order_and_when_what_is_gone_is_summed_first():
     assert float(line.split()[1]) == math.fsum((0.1, 0.2, 0.3, 1e9 / 7, 1e-9 / 3))
 
 
-def test_streams_rest_as_long_as_in_the_busiest_process():
+@pytest.mark.parametrize("name", ["ownward_stream_rest_seconds", "ownward_uptime_seconds"])
+def test_streams_rest_as_long_as_in_the_busiest_process_and_the_oldest_says_the_uptime(name):
     told = "# HELP {0} R.\n# TYPE {0} gauge\n{0} {1}\n"
-    texts = [told.format("ownward_stream_rest_seconds", value) for value in (0, 0.05, 0.03)]
-    assert "ownward_stream_rest_seconds 0.05\n" in merge_metrics(texts)
+    texts = [told.format(name, value) for value in (0, 0.05, 0.03)]
+    assert f"{name} 0.05\n" in merge_metrics(texts)
 
 
 def test_a_new_certificate_reaches_every_worker_though_the_plan_is_broken(tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from rich.console import Console
@@ -82,6 +82,13 @@ def test_without_an_earlier_look_figures_are_since_the_gateway_began():
     assert frame.is_whole_life
     assert frame.requests_per_s == 0.5
     assert frame.cpu_fraction == 0.005
+
+
+@pytest.mark.parametrize("set_by_s", [-3600, 3600])
+def test_a_clock_that_is_set_meanwhile_changes_neither_uptime_nor_rates(set_by_s):
+    text = scrape(requests=50) + "ownward_uptime_seconds 100\n"
+    frame = compute_frame(Look.parse(text, at_s=1), None, at=AT + timedelta(seconds=set_by_s))
+    assert (frame.uptime_s, frame.requests_per_s) == (100, 0.5)
 
 
 def test_a_gateway_that_began_anew_is_not_compared_with_the_one_before():

@@ -37,7 +37,13 @@ class Counting:
         self.metrics = GatewayMetrics()
         self.watchers = tuple(watchers)
         self.started_at = clock.now()
+        self._started_s = clock.monotonic_s()
         self._clock = clock
+
+    @property
+    def uptime_s(self) -> float:
+        """How long it has run, whatever was made of the wall clock."""
+        return self._clock.monotonic_s() - self._started_s
 
     def call_ended(self, exchange: Counted, call: CallEnd) -> None:
         """Count a call that is over."""

@@ -145,10 +145,12 @@ STREAM_REST = _gauge(
     "How long quick streams rest between two readings now; 0: each event goes on at once.",
 )
 START_TIME = _gauge("process_start_time_seconds", "When this gateway began, seconds since 1970.")
+UPTIME = _gauge("ownward_uptime_seconds", "How long this gateway has run, by a clock that nobody sets.")
 CPU_SECONDS = _counter("process_cpu_seconds_total", "CPU that this process has used, all threads.")
 RESIDENT_BYTES = _gauge("process_resident_memory_bytes", "Memory of this process; Linux only.")
 
 READ = (
     IN_FLIGHT, SLOTS, QUEUE, CALLS_IN_FLIGHT, BREAKER, UNPAID, USABLE, BUDGET_LIMIT, BUDGET_SPENT, BUDGET_RESERVED,
-    BUDGET_LEFT, LEDGER_QUEUE, LEDGER_FAILING, STREAM_REST, START_TIME, CPU_SECONDS, RESIDENT_BYTES,
+    BUDGET_LEFT, LEDGER_QUEUE, LEDGER_FAILING, STREAM_REST, START_TIME, UPTIME, CPU_SECONDS,
+    RESIDENT_BYTES,
 )  # fmt: skip

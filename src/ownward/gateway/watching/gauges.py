@@ -31,6 +31,7 @@ from ownward.gateway.watching.families import (
     START_TIME,
     STREAM_REST,
     UNPAID,
+    UPTIME,
     USABLE,
 )
 from ownward.ledger import BudgetCheck, BudgetState, Ledger
@@ -119,6 +120,7 @@ def gauge_lines(gateway: Gauged, budgets: Budgets) -> Iterator[str]:
     rest_s = 0.0 if gathering is None else gathering.rest_s_at(asyncio.get_running_loop().time())
     yield from value_lines(STREAM_REST, [((), rest_s)])
     yield from value_lines(START_TIME, [((), gateway.counting.started_at.timestamp())])
+    yield from value_lines(UPTIME, [((), gateway.counting.uptime_s)])
     spent = os.times()
     yield from value_lines(CPU_SECONDS, [((), spent.user + spent.system)])
     resident = read_resident_bytes()

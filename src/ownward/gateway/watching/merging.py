@@ -16,6 +16,7 @@ _HIGHEST: Final = frozenset(
         "ownward_upstream_unpaid",
         "ownward_ledger_failing",
         "ownward_stream_rest_seconds",
+        "ownward_uptime_seconds",
     }
 )
 _LOWEST: Final = frozenset({"ownward_upstream_usable", "process_start_time_seconds"})
