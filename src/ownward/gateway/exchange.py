@@ -128,7 +128,7 @@ class Exchange(Question):
         if len(gateway.exchanges) > gateway.most_in_flight:
             raise TooManyInFlight(limit=gateway.most_in_flight)
         if gateway.keys is not None:
-            self.key = gateway.keys.recall(self.headers) or await gateway.keys.find(self.headers)
+            self.key = gateway.keys.recall(self.head.key_digest) or await gateway.keys.find(self.headers)
         elif b"origin" in self.headers and is_foreign(self.headers):
             raise ForeignPage
         self.is_known = True

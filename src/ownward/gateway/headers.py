@@ -137,8 +137,11 @@ def usd_in(headers: Mapping[bytes, bytes], header: bytes) -> Decimal | None:
     return Decimal(value.decode("ascii"))
 
 
-def task_of(headers: Mapping[bytes, bytes], request_id: str) -> tuple[str, TaskBasis]:
-    """Return the task a request belongs to: stated by a header, inferred from its trace, else itself."""
+def task_in(headers: Mapping[bytes, bytes]) -> tuple[str, TaskBasis] | None:
+    """Return the task a request belongs to: stated by a header, or inferred from its trace; None where it is alone.
+
+    Raises: MalformedRequest, if it is no name.
+    """
     stated = name_in(headers, b"x-ownward-task") or name_in(headers, b"x-task-id")
     if stated is not None:
         return stated, "explicit"
@@ -147,7 +150,7 @@ def task_of(headers: Mapping[bytes, bytes], request_id: str) -> tuple[str, TaskB
         found = _TRACEPARENT.fullmatch(traceparent)
         if found is not None and found[1] != _NO_TRACE:
             return "trace_" + found[1].decode("ascii"), "inferred"
-    return request_id, "single"
+    return None
 
 
 def is_foreign(headers: Mapping[bytes, bytes]) -> bool:

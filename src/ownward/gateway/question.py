@@ -14,16 +14,8 @@ from ownward.core import OwnwardError, new_id
 from ownward.gateway import json_body
 from ownward.gateway.calling.crossing import Crossed, Crosser
 from ownward.gateway.endpoints import Endpoint
-from ownward.gateway.headers import (
-    check_known,
-    check_stated_once,
-    label_in,
-    name_in,
-    read_headers,
-    task_of,
-    texts_of,
-    usd_in,
-)
+from ownward.gateway.head import head_of
+from ownward.gateway.headers import read_headers, texts_of
 from ownward.gateway.holding.budgets import task_check
 from ownward.gateway.holding.looking import look_into
 from ownward.gateway.placing.affinity import Prompt
@@ -52,6 +44,7 @@ class Question:
         "crossed",
         "endpoint",
         "gateway",
+        "head",
         "headers",
         "heeded",
         "is_beta",
@@ -82,7 +75,8 @@ class Question:
         self.endpoint = endpoint
         self.is_beta = endpoint.dialect == "anthropic" and b"beta=true" in scope.get("query_string", b"").split(b"&")
         self._listed: list[tuple[bytes, bytes]] = scope["headers"]
-        self.headers = read_headers(self._listed)
+        self.head = head_of(scope)
+        self.headers = self.head.headers
         self.request_id = new_id("req_", random_bits=gateway.random_bits(128))
         self.started_s = gateway.clock.monotonic_s()
         self.body = b""
@@ -110,15 +104,13 @@ class Question:
 
         Raises: MalformedRequest.
         """
-        headers = self.headers
-        check_known(headers)
-        if len(headers) != len(self._listed):
-            check_stated_once(self._listed)
+        own = self.head.read_own()
         self._peeked = peeked
         self.route = peeked.model or ""
         self.is_stream = peeked.stream is True and self.endpoint.has_output
-        self.task_id, self.task_basis = task_of(headers, self.request_id)
-        self.workload = name_in(headers, b"x-ownward-workload") or UNASSIGNED
+        if own.task is not None:
+            self.task_id, self.task_basis = own.task
+        self.workload = own.workload or UNASSIGNED
         self.needs = peeked.needs(self.body)
         return self._asked_by(self.table, peeked, self.workload)
 
@@ -127,15 +119,15 @@ class Question:
 
         Not to be kept here: it leads back to this question, which would outlive its request.
         """
-        headers = self.headers
+        own = self.head.read_own()
         return Asked(
             endpoint=self.endpoint,
             model=self.route,
             workload=None if workload == UNASSIGNED else workload,
-            tier=name_in(headers, b"x-ownward-tier"),
-            label=label_in(headers, self._listed),
+            tier=own.tier,
+            label=own.label,
             key=self.key,
-            headers=texts_of(headers) if table.needs_headers else None,
+            headers=texts_of(read_headers(self._listed)) if table.needs_headers else None,
             metadata=peeked.texts_of_metadata() if table.needs_metadata else None,
             fingerprint=self._fingerprint() if table.needs_fingerprint else None,
             needs=self.needs,
@@ -187,7 +179,7 @@ class Question:
 
         Raises: UnknownRoute, OutOfScope, PolicyRefusal, Incapable, NoUpstream.
         """
-        gateway, headers, table = self.gateway, self.headers, self.table
+        gateway, table = self.gateway, self.table
         if table.prefix_tiers:
             self.prompt = Prompt(*peeked.parts_of_prompt())
         try:
@@ -208,7 +200,7 @@ class Question:
         self.workload = choice.workload
         self.label = choice.label
         self.task_budget = task_check(
-            self.task_id, declared=choice.declared, asked_usd=usd_in(headers, b"x-ownward-task-budget")
+            self.task_id, declared=choice.declared, asked_usd=self.head.read_own().task_budget_usd
         )
         self.request = self.ledger_request(choice.reason)
         return choice
@@ -227,7 +219,7 @@ class Question:
         """Shrink the label to where a plan that was loaded since lets the request go too, detectors included."""
         while (table := self.gateway.table) is not self.heeded:
             assert self._peeked is not None
-            stated = name_in(self.headers, b"x-ownward-workload") or UNASSIGNED
+            stated = self.head.read_own().workload or UNASSIGNED
             asked = await self.look_into(self._asked_by(table, self._peeked, stated), table)
             self.label = self.label.meet(name_refused(asked, table)[1])
             self.heeded = table

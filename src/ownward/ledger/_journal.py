@@ -404,10 +404,11 @@ def _unreadable(where: str, why: str, *, next_step: str = _USE_ITS_VERSION) -> L
 
 def _can_be_noted(entry: Entry) -> bool:
     """Return whether an entry can be put into the tables later, without anybody having to be told what they said."""
-    if entry.call is not None or entry.checks or entry.takes or entry.releases or not entry.rows:
+    rows = entry.rows
+    if entry.call is not None or entry.checks or entry.takes or entry.releases or not rows:
         return False
-    table, values = entry.rows[-1]
-    if table == "intents":
-        are_storable = max(filter(None, values[_INTENT_BOUNDS]), default=0) < _INT64_END
-        return entry.is_fresh and are_storable
-    return table in {"settlements", "refusals"}
+    table, values = rows[-1]
+    if table != "intents":
+        return table in {"settlements", "refusals"}
+    read, written, charge = values[_INTENT_BOUNDS]
+    return entry.is_fresh and (read or 0) < _INT64_END and (written or 0) < _INT64_END and (charge or 0) < _INT64_END

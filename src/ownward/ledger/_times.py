@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from ownward.core import LedgerError
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 def to_us(moment: datetime) -> int:
@@ -24,7 +23,8 @@ def to_us(moment: datetime) -> int:
             allowed="The ledger takes aware times and stores them in UTC",
             next_step="Pass clock.now(), or add tzinfo=UTC",
         )
-    return (moment - _EPOCH) // _MICROSECOND
+    since = moment - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds  # a division takes ten times as long
 
 
 def from_us(microseconds: int) -> datetime:

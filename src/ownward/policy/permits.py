@@ -9,8 +9,6 @@ from ownward.core import PolicyRefusal
 from ownward.policy.labels import Label, Place
 from ownward.policy.origins import Origin
 
-_MINT = object()
-
 
 @final
 class Permit:
@@ -30,18 +28,10 @@ class Permit:
     body_sha256: str
     _body: bytes
 
-    def __init__(self, *, mint: object, label: Label, place: Place, upstream: str, origin: str, body: bytes) -> None:
-        """Refuse every caller but `issue_permit`."""
-        if mint is not _MINT:
-            message = "a Permit is issued by ownward.policy.issue_permit, which checks the label first"
-            raise TypeError(message)
-        fill = object.__setattr__
-        fill(self, "label", label)
-        fill(self, "place", place)
-        fill(self, "upstream", upstream)
-        fill(self, "origin", origin)
-        fill(self, "_body", body)
-        fill(self, "body_sha256", hashlib.sha256(body).hexdigest())
+    def __init__(self, *_args: object, **_named: object) -> None:
+        """Refuse: `issue_permit` makes them, without asking here."""
+        message = "a Permit is issued by ownward.policy.issue_permit, which checks the label first"
+        raise TypeError(message)
 
     def covers(self, body: bytes) -> bool:
         """Tell whether `body` is, byte for byte, what the permit was issued for."""
@@ -82,7 +72,20 @@ def issue_permit(
     spelled = str(Origin.parse(origin))
     if not label.permits(place):
         raise _refuse(label, place, upstream, workload)
-    return Permit(mint=_MINT, label=label, place=place, upstream=upstream, origin=spelled, body=unchanging)
+    permit = object.__new__(Permit)
+    _set_label(permit, label)
+    _set_place(permit, place)
+    _set_upstream(permit, upstream)
+    _set_origin(permit, spelled)
+    _set_body(permit, unchanging)
+    _set_body_sha256(permit, hashlib.sha256(unchanging).hexdigest())
+    return permit
+
+
+# The members themselves, as a permit's own attributes cannot be set.
+_members = vars(Permit)
+_set_label, _set_place, _set_upstream = (_members[name].__set__ for name in ("label", "place", "upstream"))
+_set_origin, _set_body, _set_body_sha256 = (_members[name].__set__ for name in ("origin", "_body", "body_sha256"))
 
 
 def _refuse(label: Label, place: Place, upstream: str, workload: str | None) -> PolicyRefusal:

@@ -34,9 +34,14 @@ _REQUEST_LINE_SPACES = 2
 
 def carried_headers(headers: Headers) -> Headers:
     """Return the headers that travel on, without those that speak of one connection."""
-    if _OURS.isdisjoint(map(bytes.lower, map(_name_of, headers))):  # as all are that we write
+    if _all_travel_on(tuple(map(_name_of, headers))):
         return headers
     return [header for header in headers if header[0].lower() not in _OURS]
+
+
+@lru_cache(maxsize=1024)  # names of headers alone: a gateway's requests have few sets of them
+def _all_travel_on(names: tuple[bytes, ...]) -> bool:
+    return _OURS.isdisjoint(map(bytes.lower, names))
 
 
 def compose_request(origin: Origin, method: str, target: str, headers: Headers, body: bytes) -> bytes:

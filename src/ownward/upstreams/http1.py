@@ -84,13 +84,7 @@ class Http1Transport:
         """Return the answer once its head is there; raises as `Transport.exchange` says."""
         request = compose_request(origin, method, target, headers, body)
         loop = asyncio.get_running_loop()
-        response = Response(
-            upstream=upstream,
-            origin=str(origin),
-            loop=loop,
-            stall_s=timeouts.stall_s,
-            buffer_bytes=self._limits.buffer_bytes,
-        )
+        response = Response(upstream, str(origin), loop, timeouts.stall_s, self._limits.buffer_bytes)
         pool = self._pools.get(origin)
         if pool is None:
             pool = self._pools[origin] = Pool(self._limits.connections_per_origin)

@@ -82,7 +82,7 @@ class Response:
     )
 
     def __init__(
-        self, *, upstream: str, origin: str, loop: asyncio.AbstractEventLoop, stall_s: float, buffer_bytes: int
+        self, upstream: str, origin: str, loop: asyncio.AbstractEventLoop, stall_s: float, buffer_bytes: int
     ) -> None:
         """Start empty; the transport fills it."""
         self.upstream = upstream

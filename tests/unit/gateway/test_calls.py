@@ -111,7 +111,7 @@ def test_a_body_that_came_with_the_head_is_there_at_once_and_once_alone() -> Non
     async def main() -> None:
         connection: Any = Connection()
         for body in (b"hello", b""):
-            call = Call(connection, {"method": "POST"}, keeps_alive=True, whole_body=body)
+            call = Call(connection, {"method": "POST"}, body)
             assert call.take_body() == body
             assert call.take_body() is None
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from ownward.gateway.asgi import REMEMBERED
 from ownward.gateway.listening.known_head import KnownHead
 
 HEAD = b"POST /v1/x?y=z HTTP/1.1\r\nhost: h\r\nContent-Length: %d\r\nx-one: 1\r\n\r\n"
@@ -27,9 +28,17 @@ def knowing(body: bytes = b"12345", *, most_bytes: int = 1000) -> KnownHead:
     return known
 
 
+def read(known: KnownHead, request: bytes) -> tuple[dict[str, Any], bytes] | None:
+    """Return what is read, without what is remembered beside it."""
+    found = known.read(request)
+    if found is not None:
+        del found[0][REMEMBERED]
+    return found
+
+
 @pytest.mark.parametrize("body", [b"12345", b"1", b"", b"x" * 12345, b"POST / HTTP/1.1\r\n\r\n"])
 def test_a_body_of_any_length_is_read_behind_a_head_that_came_before(body: bytes) -> None:
-    assert knowing().read(request_of(body)) == (scope_of(body), body)
+    assert read(knowing(), request_of(body)) == (scope_of(body), body)
 
 
 def test_a_head_is_learned_when_it_comes_again() -> None:
@@ -105,4 +114,19 @@ def test_a_scope_that_is_handed_out_is_nobody_elses() -> None:
     assert first is not None
     first[0]["headers"].clear()
     first[0].clear()
-    assert known.read(request_of(b"12345")) == (scope_of(b"12345"), b"12345")
+    assert read(known, request_of(b"12345")) == (scope_of(b"12345"), b"12345")
+
+
+def test_what_one_request_remembers_the_next_with_its_head_has_and_that_with_another_has_not() -> None:
+    known, other = knowing(), HEAD.replace(b"x-one: 1", b"x-one: 2")
+    first = known.read(request_of(b"1"))
+    assert first is not None
+    first[0][REMEMBERED]["found"] = "in the first"
+    second = known.read(request_of(b"22222222"))
+    assert second is not None
+    assert second[0][REMEMBERED] == {"found": "in the first"}
+    for _ in range(2):
+        known.learn(request_of(b"1", other), scope_of(b"1"), most_bytes=1000)
+    third = known.read(request_of(b"1", other))
+    assert third is not None
+    assert third[0][REMEMBERED] == {}

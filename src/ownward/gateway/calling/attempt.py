@@ -18,7 +18,7 @@ from ownward.gateway.calling.relaying import Relay
 from ownward.gateway.calling.sink import Retry, Sink, forget_frames
 from ownward.gateway.calling.stream_as_whole import PATHS
 from ownward.gateway.calling.tool_choice import is_to_be_narrowed, narrow_tools
-from ownward.gateway.headers import headers_for_client, headers_for_upstream
+from ownward.gateway.headers import headers_for_client
 from ownward.gateway.placing.choosing import refuse_anew
 from ownward.policy import Permit, issue_permit
 from ownward.upstreams import Response, Spliced, Timeouts, splice
@@ -60,7 +60,7 @@ class Attempt:
         "target",
     )
 
-    def __init__(self, exchange: Served, target: Target, *, number: int, body: bytes, sink: Sink) -> None:
+    def __init__(self, exchange: Served, target: Target, number: int, body: bytes, sink: Sink) -> None:
         """Begin; nothing is written yet. After `run`, `entry` says what was settled."""
         self.exchange = exchange
         self.target = target
@@ -69,7 +69,7 @@ class Attempt:
         self.puts_together = False  # the stream that is asked for, as the whole answer that is wanted
         self.spared: tuple[str, ...] = ()  # members that the upstream is asked again without, where it refuses them
         self.endpoint: Endpoint = target.crossing(exchange.endpoint, exchange.needs) or exchange.endpoint
-        self.entry = LedgerEntry(exchange, target, number=number, endpoint=self.endpoint)
+        self.entry = LedgerEntry(exchange, target, number, self.endpoint)
         self._gateway = exchange.gateway
         self.number = number
         self._body = body
@@ -265,9 +265,7 @@ class Attempt:
             (b"x-ownward-request-id", exchange.request_id.encode("ascii")),
             (b"x-ownward-attempt", b"%d" % self.number),
         ]
-        headers += headers_for_upstream(
-            exchange.headers, dialect=self.endpoint.dialect, is_translated=self.crossed is not None
-        )
+        headers += exchange.head.passed_to(self.endpoint.dialect, is_translated=self.crossed is not None)
         headers += target.headers
         return headers
 

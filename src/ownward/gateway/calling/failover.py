@@ -126,7 +126,7 @@ class Failover:
         self._tried += 1
         number = exchange.attempts = exchange.attempts + 1
         exchange.target = target
-        attempt = Attempt(exchange, target, number=number, body=sink.body_for(target, self._body), sink=sink)
+        attempt = Attempt(exchange, target, number, sink.body_for(target, self._body), sink)
         pace = None if target.tier.hedge is None else find_pace(exchange, target, sink)
         race = None if pace is None else Race(exchange, sink, pace, self._left, self._body)
         try:

@@ -69,7 +69,7 @@ class LedgerEntry:
         "usage",
     )
 
-    def __init__(self, exchange: Served, target: Target, *, number: int, endpoint: Endpoint) -> None:
+    def __init__(self, exchange: Served, target: Target, number: int, endpoint: Endpoint) -> None:
         """Begin; nothing is written yet. `endpoint` is the one that the upstream is asked at."""
         self._exchange = exchange
         self._gateway = exchange.gateway
@@ -236,7 +236,7 @@ class LedgerEntry:
             assert self._intent is not None
             day = self._intent.started_at.date()
             charge, low, high, why = target.bound.bracket_picousd(usage, self._asked, terms, day=day)
-            if max(charge or 0, low or 0, high or 0) > _MOST_PICOUSD:
+            if (charge or 0) > _MOST_PICOUSD or (low or 0) > _MOST_PICOUSD or (high or 0) > _MOST_PICOUSD:
                 self.settle_unsettled("the answer states more tokens than a call can have", status=status)
                 return
             if why is not None:

@@ -120,7 +120,7 @@ class Race:
         self._left.remove(target)
         number = exchange.attempts = exchange.attempts + 1
         self.calls = 2
-        second = Attempt(exchange, target, number=number, body=self.sink.body_for(target, self._body), sink=self.sink)
+        second = Attempt(exchange, target, number, self.sink.body_for(target, self._body), self.sink)
         second.entry.mark_hedge(hedge_note(first.target.key, after_s=self._delay_s or 0.0))
         lane = self._open_lane(second)
         lane.task = asyncio.get_running_loop().create_task(second.run())

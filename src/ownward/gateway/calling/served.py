@@ -13,6 +13,7 @@ from ownward.gateway.calling.sink import Sink
 from ownward.gateway.client import Client
 from ownward.gateway.commons import Commons
 from ownward.gateway.endpoints import Endpoint
+from ownward.gateway.head import Head
 from ownward.gateway.placing.affinity import Prompt
 from ownward.gateway.placing.choosing import Choice, KeyScope
 from ownward.gateway.placing.routing import RoutingTable, Target
@@ -29,6 +30,7 @@ class Served(Sink, Protocol):
 
     # What it asks.
     endpoint: Endpoint
+    head: Head
     headers: Mapping[bytes, bytes]
     body: bytes
     request_id: str

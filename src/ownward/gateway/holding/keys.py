@@ -41,10 +41,9 @@ class KeyRing:
         self._remember_s = remember_s
         self._seen: dict[bytes, tuple[float, KeyScope | None]] = {}
 
-    def recall(self, headers: Mapping[bytes, bytes]) -> KeyScope | None:
-        """Return what the key in a request's headers permits, where that was asked lately; None where it was not."""
-        secret = secret_in(headers)
-        seen = None if secret is None else self._seen.get(_digest_of(secret))
+    def recall(self, digest: bytes) -> KeyScope | None:
+        """Return what the key with a digest permits, where that was asked lately; None where it was not."""
+        seen = self._seen.get(digest)
         return None if seen is None or seen[0] < self._clock.monotonic_s() else seen[1]
 
     async def find(self, headers: Mapping[bytes, bytes]) -> KeyScope:
@@ -102,6 +101,12 @@ def _unanswered() -> LedgerError:
 
 def _digest_of(secret: bytes) -> bytes:
     return hashlib.blake2b(secret, digest_size=32).digest()
+
+
+def digest_in(headers: Mapping[bytes, bytes]) -> bytes:
+    """Return by what the key that a request carries is remembered; empty where it has none."""
+    secret = secret_in(headers)
+    return b"" if secret is None else _digest_of(secret)
 
 
 def secret_in(headers: Mapping[bytes, bytes]) -> bytes | None:

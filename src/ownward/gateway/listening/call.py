@@ -65,10 +65,10 @@ class Call:
         self,
         connection: HttpConnection,
         scope: Scope,
-        *,
-        keeps_alive: bool,
-        expects_continue: bool = False,
         whole_body: bytes | None = None,
+        *,
+        keeps_alive: bool = True,
+        expects_continue: bool = False,
     ) -> None:
         """Begin when the head is there; the body follows, where it is not there as well."""
         self._connection = connection

@@ -164,7 +164,7 @@ class HttpConnection(asyncio.Protocol):
             return False
         scope, body = known
         self.waits = None
-        call = self._call = Call(self, scope, keeps_alive=True, whole_body=body)
+        call = self._call = Call(self, scope, body)
         self._listener.answer(call)
         return True
 

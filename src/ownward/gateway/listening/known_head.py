@@ -9,6 +9,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ownward.gateway.asgi import REMEMBERED
+
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})(?=\r\n)", re.IGNORECASE)
 _MOST_DIGITS = 9
 _MOST_IN_VAIN = 8
@@ -43,7 +45,9 @@ class KnownHead:
         self._in_vain = 0
         headers = self._headers.copy()
         headers[self._length_at] = (b"content-length", length)
-        return {**self._scope, "headers": headers}, data[body_at:]
+        scope = self._scope.copy()
+        scope["headers"] = headers
+        return scope, data[body_at:]
 
     def learn(self, data: bytes, scope: Mapping[str, Any], *, most_bytes: int) -> None:
         """Take the head of the one whole request that `data` is, which the parser has read into `scope`.
@@ -64,4 +68,4 @@ class KnownHead:
             return
         self._before, self._after = data[: length.start(1)], data[length.end(1) : ends]
         self._headers, self._length_at = headers.copy(), names.index(b"content-length")
-        self._scope = {key: value for key, value in scope.items() if key != "headers"}
+        self._scope = {**scope, REMEMBERED: {}}

@@ -1,0 +1,65 @@
+"""The head of a request: what it states is read once for all requests that have the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ownward.gateway.asgi import REMEMBERED
+from ownward.gateway.errors import MalformedRequest
+from ownward.gateway.head import Head, head_of
+
+STATED = [
+    (b"authorization", b"Bearer good"),
+    (b"content-length", b"5"),
+    (b"accept", b"a"),
+    (b"x-ownward-task", b"t"),
+    (b"x-ownward-task-budget", b"0.50"),
+    (b"x-ownward-tier", b"near"),
+    (b"x-ownward-workload", b"w"),
+    (b"x-ownward-label", b"eu"),
+]
+
+
+def test_a_head_states_what_its_headers_do() -> None:
+    own = Head(STATED).read_own()
+    assert (own.task, own.workload, own.tier) == (("t", "explicit"), "w", "near")
+    assert (str(own.label), str(own.task_budget_usd)) == ("eu", "0.50")
+    nothing = Head([]).read_own()
+    assert (nothing.task, nothing.workload, nothing.tier, nothing.label, nothing.task_budget_usd) == (None,) * 5
+
+
+def test_requests_of_one_head_share_what_was_read_of_it_and_none_of_the_bodys_length() -> None:
+    remembered: dict[Any, Any] = {}
+    first = head_of({"headers": STATED, REMEMBERED: remembered})
+    longer = [(b"content-length", b"99") if name == b"content-length" else (name, value) for name, value in STATED]
+    second = head_of({"headers": longer, REMEMBERED: remembered})
+    assert second is first
+    assert b"content-length" not in first.headers
+    assert first.read_own() is second.read_own()
+    assert first.key_digest == Head(STATED).key_digest != Head([]).key_digest == b""
+    assert dict(first.passed_to("openai", is_translated=False)) == {b"accept": b"a"}
+    assert (b"anthropic-version", b"2023-06-01") in first.passed_to("anthropic", is_translated=False)
+    assert dict(first.passed_to("openai", is_translated=False)) == {b"accept": b"a"}
+
+
+def test_a_head_that_nobody_remembers_is_its_requests_own() -> None:
+    assert head_of({"headers": STATED}) is not head_of({"headers": STATED})
+    assert head_of({"headers": STATED}).headers[b"content-length"] == b"5"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        (b"x-ownward-labels", b"eu"),
+        (b"x-ownward-task", b"other"),
+        (b"x-ownward-tier", b"a b"),
+        (b"x-ownward-label", b"?"),
+    ],
+)
+def test_a_head_that_is_refused_is_refused_each_time(wrong: tuple[bytes, bytes]) -> None:
+    remembered: dict[Any, Any] = {}
+    for _ in range(2):
+        with pytest.raises(MalformedRequest):
+            head_of({"headers": [*STATED, wrong], REMEMBERED: remembered}).read_own()
