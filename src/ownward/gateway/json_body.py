@@ -65,7 +65,9 @@ class Peeked(msgspec.Struct, gc=False):
         """Return the capabilities, in the plan's words, that a tier must have for this request."""
         found = _media_needs(body)
         if self.tools and _is_said(self.tools):
-            found |= {"tools", "tool_choice"} if _says_which(self.tool_choice) else {"tools"}
+            found |= {"tools"}
+        if self.tool_choice and _says_which(self.tool_choice):
+            found |= {"tool_choice"}
         if self.functions and _is_said(self.functions):
             found |= {"tools", "functions"}
         for form in filter(None, (self.response_format, self.text, self.output_config, self.output_format)):
@@ -198,7 +200,7 @@ def _is_said(raw: msgspec.Raw) -> bool:
 def _says_which(tool_choice: msgspec.Raw) -> bool:
     """Return whether a choice among tools says more than whether any may, must or must not be called."""
     try:
-        stated = msgspec.json.decode(tool_choice) if tool_choice else None
+        stated = msgspec.json.decode(tool_choice)
     except UNREADABLE:
         return False  # the upstream will say what is the matter with it
     return isinstance(stated, dict) and stated.get("type") not in ("any", "auto", "none")

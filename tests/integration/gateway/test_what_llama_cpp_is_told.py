@@ -74,6 +74,33 @@ def test_a_choice_of_tools_reaches_llama_cpp_as_the_one_word_it_reads(lab, start
     asyncio.run(main())
 
 
+OTHERS = {
+    CHAT: {"type": "function", "function": {"name": "c"}},
+    RESPONSES: {"type": "function", "name": "c"},
+    MESSAGES: {"type": "tool", "name": "c"},
+}
+
+
+@pytest.mark.parametrize("has_tools", [True, False])
+@pytest.mark.parametrize("path", OTHERS)
+def test_a_choice_of_a_tool_that_is_not_there_is_refused_in_every_dialect(lab, start, path, has_tools):
+    """As OpenAI and Anthropic refuse it: llama.cpp goes by `auto`, and calls another one or none."""
+
+    async def main():
+        async with FakeServer(FakeOptions()) as fake:
+            tier = lab.tier("l", fake.base_url, kind="owned", engine="llama-server")
+            async with start(lab.plan_of(tier)) as running:
+                members = OF[path] if has_tools else {name: said for name, said in OF[path].items() if name != "tools"}
+                answer = await running.ask(path, {"model": "chat", **members, "tool_choice": OTHERS[path]})
+                assert answer.status == 400
+                message = answer.json["error"]["message"]
+                assert "tool_choice" in message
+                assert "'c'" in message
+                assert fake.record.requests()["requests"] == []
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize(
     ("block", "words"),
     [

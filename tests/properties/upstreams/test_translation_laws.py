@@ -91,6 +91,16 @@ rounds = st.tuples(
     st.none() | turn("tool", many(results)),
 )
 turns = st.lists(rounds, max_size=3).map(lambda found: [one for each in found for one in each if one is not None])
+
+
+def naming_a_tool(asked: Asked) -> Asked:
+    """Return a request whose choice of a tool names one that is there: others are refused."""
+    choice = asked.tool_choice
+    if choice is None or choice.kind != "named":
+        return asked
+    return dataclasses.replace(asked, tool_choice=dataclasses.replace(choice, name=asked.tools[-1].name))
+
+
 requests = st.builds(
     Asked,
     model=names,
@@ -109,9 +119,7 @@ requests = st.builds(
         max_size=3,
         unique_by=lambda tool: tool.name,
     ).map(tuple),
-    tool_choice=st.none()
-    | st.builds(ToolChoice, kind=st.sampled_from(["auto", "none", "required"]))
-    | st.builds(ToolChoice, kind=st.just("named"), name=names),
+    tool_choice=st.none() | st.builds(ToolChoice, kind=st.sampled_from(["auto", "none", "required", "named"])),
     max_tokens=st.integers(1, 10**6),
     temperature=st.none() | st.floats(0, 1),
     top_p=st.none() | st.floats(0, 1),
@@ -121,7 +129,7 @@ requests = st.builds(
     effort=st.none() | st.sampled_from(["low", "medium", "high", "xhigh", "max"]),
     user=st.none() | words.map("user {}".format).filter(lambda user: "@" not in user),  # mail goes by its hash
     service_tier=st.none() | st.just("default"),
-)
+).map(naming_a_tool)
 
 
 def meaning(value: Any) -> Any:

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from ownward.gateway.calling.tool_choice import narrow_tools
+from ownward.gateway.errors import Incapable
 
 TOOLS = [{"type": "function", "function": {"name": name, "strict": True}} for name in "abc"]
 
@@ -39,8 +40,6 @@ def test_allowed_tools_are_the_only_ones(mode):
 @pytest.mark.parametrize(
     "choice",
     [
-        {"type": "function", "function": {"name": "unknown"}},
-        allowed(),
         {"type": "custom", "custom": {"name": "a"}},
         {"type": "function"},
         {"type": "function", "function": "a"},
@@ -52,12 +51,31 @@ def test_allowed_tools_are_the_only_ones(mode):
         None,
     ],
 )
-def test_what_names_none_of_the_tools_is_left_to_the_engine(choice):
+def test_a_choice_that_is_none_of_the_dialect_is_left_to_the_engine(choice):
     body = chat(choice)
     assert narrow_tools(body) is body
 
 
-@pytest.mark.parametrize("tools", [None, {}, ["a"], [{"type": "function"}], [{"function": {"name": ["a"]}}]])
+@pytest.mark.parametrize(
+    ("choice", "tools", "named"),
+    [
+        ({"type": "function", "function": {"name": "unknown"}}, TOOLS, ", but 'unknown'"),
+        ({"type": "function", "function": {"name": "a"}}, [], ", but 'a'"),
+        ({"type": "function", "function": {"name": "a"}}, None, ", but 'a'"),
+        ({"type": "function", "function": {"name": "some words, \n and more"}}, TOOLS, ""),
+        ({"type": "function", "function": {"name": None}}, TOOLS, ""),
+        (allowed(), TOOLS, ""),
+        (allowed("x", "y"), TOOLS, ", but 'x', 'y'"),
+    ],
+)
+def test_a_choice_of_none_of_the_tools_is_refused(choice, tools, named):
+    with pytest.raises(Incapable) as refused:
+        narrow_tools(chat(choice, tools=tools))
+    assert refused.value.message == f"tool_choice names none of the request's tools{named}"
+    assert refused.value.field == "tool_choice"
+
+
+@pytest.mark.parametrize("tools", [{}, ["a"], [{"type": "function"}], [{"function": {"name": ["a"]}}]])
 def test_tools_that_are_none_are_left_to_the_engine(tools):
     body = chat({"type": "function", "function": {"name": "a"}}, tools=tools)
     assert narrow_tools(body) is body

@@ -6,12 +6,14 @@ b11549, measured 2026-11-22). It is told of no other tools then, with the word f
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from ownward.gateway import json_body
 from ownward.gateway.endpoints import CHAT, Endpoint
+from ownward.gateway.errors import Incapable
 from ownward.gateway.placing.crossings import TOOL_CHOICE
 from ownward.upstreams import UNREADABLE
 
@@ -19,6 +21,10 @@ if TYPE_CHECKING:
     from ownward.gateway.placing.routing import Target
 
 _FALSE: Final = msgspec.Raw(b"false")
+_NONE: Final = msgspec.Raw(b"[]")
+_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""What a tool may be called, and no longer text."""
+_MOST_SHOWN: Final = 3
 
 
 def is_to_be_narrowed(needs: frozenset[str], target: Target, endpoint: Endpoint) -> bool:
@@ -27,7 +33,9 @@ def is_to_be_narrowed(needs: frozenset[str], target: Target, endpoint: Endpoint)
 
 
 def narrow_tools(body: bytes) -> bytes:
-    """Return a chat with those tools alone that its `tool_choice` names; as it came, where it names none of them.
+    """Return a chat with those tools alone that its `tool_choice` names.
+
+    Raises: Incapable, if it names none of them, as OpenAI refuses it.
 
     >>> narrow_tools(
     ...     b'{"tools":[{"type":"function","function":{"name":"a"}},{"type":"function","function":{"name":"b"}}],'
@@ -44,11 +52,18 @@ def narrow_tools(body: bytes) -> bytes:
         else:
             allowed = choice["allowed_tools"]
             names, word = {tool["function"]["name"] for tool in allowed["tools"]}, allowed["mode"]
-        tools = msgspec.json.decode(top["tools"], type=list[msgspec.Raw])
+        tools = msgspec.json.decode(top.get("tools", _NONE), type=list[msgspec.Raw] | None) or []
         kept = [tool for tool in tools if msgspec.json.decode(tool)["function"]["name"] in names]
     except (*UNREADABLE, LookupError, TypeError):
         return body  # not as the dialect has it, which the engine may tell
     if not kept:
-        return body
+        named = sorted(repr(name) for name in names if isinstance(name, str) and _NAME.fullmatch(name))
+        raise Incapable(
+            "tool_choice names none of the request's tools"
+            + (f", but {', '.join(named[:_MOST_SHOWN])}" if named else ""),
+            allowed="The names of functions that stand in tools",
+            next_step="Add the function to tools, or name one that is there",
+            field=TOOL_CHOICE,
+        )
     top |= {"tools": msgspec.Raw(msgspec.json.encode(kept)), TOOL_CHOICE: msgspec.Raw(msgspec.json.encode(word))}
     return msgspec.json.encode(top)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from ownward.upstreams.translation._core import Asked, Call, CallBegun, Part
-from ownward.upstreams.translation._members import Report
+from ownward.upstreams.translation._members import Report, shown
 
 Name = tuple[str | None, str]
 """What a client calls a tool: the namespace that it is in, where it is in one, and its name."""
@@ -75,6 +75,23 @@ def renamed(asked: Asked, names: Mapping[Name, str]) -> Asked:
             for turn in asked.turns
         ),
     )
+
+
+def check_choice(asked: Asked, report: Report) -> None:
+    """Refuse a choice that no tool of the request can meet: many servers pass over it, and answer as if none was made.
+
+    OpenAI and Anthropic refuse it too.
+    """
+    choice = asked.tool_choice
+    if choice is None:
+        return
+    names = {tool.name for tool in asked.tools}
+    if choice.kind == "named" and choice.name not in names:
+        report.refuse("tool_choice", f"it names {shown(choice.name)}, which is none of the tools")
+    elif choice.kind == "required" and not names:
+        report.refuse("tool_choice", "it demands a call, and there are no tools")
+    elif choice.allowed is not None and names.isdisjoint(choice.allowed):
+        report.refuse("tool_choice", "it allows none of the tools")
 
 
 def told_back(parts: tuple[Part, ...], names: Mapping[str, Name]) -> tuple[Part, ...]:

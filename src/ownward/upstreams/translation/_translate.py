@@ -35,7 +35,15 @@ from ownward.upstreams.translation._errors import messages_error, openai_error, 
 from ownward.upstreams.translation._json import read_json, write_json
 from ownward.upstreams.translation._members import Report, Untranslatable, UntranslatableAnswer
 from ownward.upstreams.translation._mistral import as_mistral_takes
-from ownward.upstreams.translation._names import LONGEST, Name, called, renamed, told_back, told_names_of
+from ownward.upstreams.translation._names import (
+    LONGEST,
+    Name,
+    called,
+    check_choice,
+    renamed,
+    told_back,
+    told_names_of,
+)
 from ownward.upstreams.translation._read_chat import read_chat
 from ownward.upstreams.translation._read_messages import read_messages
 from ownward.upstreams.translation._read_responses import read_responses
@@ -174,7 +182,9 @@ def translate(
     if not limits.takes_later_system:
         asked = with_reminders(asked, report)
     names = told_names_of(asked, LONGEST[upstream], report)
-    written = _write(upstream, renamed(asked, names) if names else asked, report, limits)
+    told = renamed(asked, names) if names else asked
+    check_choice(told, report)
+    written = _write(upstream, told, report, limits)
     if limits.is_mistral and upstream == "chat":
         as_mistral_takes(written, asked, report)
     report.check()

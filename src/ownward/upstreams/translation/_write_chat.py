@@ -98,7 +98,7 @@ def _write_tools(asked: Asked, body: dict[str, Any], report: Report) -> None:
             function["strict"] = tool.is_strict
         body["tools"].append({"type": "function", "function": function})
     choice = asked.tool_choice
-    if choice is not None and (asked.tools or choice.kind in {"required", "named"}):  # OpenAI refuses it without tools
+    if choice is not None and asked.tools:  # OpenAI refuses it without
         if choice.allowed is not None:
             listed = [{"type": "function", "function": {"name": name}} for name in choice.allowed]
             allowed = {"mode": choice.kind, "tools": listed}

@@ -119,8 +119,6 @@ def _write_tools(asked: Asked, body: dict[str, Any], report: Report) -> None:
     if tools:
         body["tools"] = [_write_tool(tool) for tool in tools]
     if not tools:
-        if choice is not None and choice.kind in {"required", "named"}:
-            report.refuse("tool_choice", "it demands a call, and there are no tools")
         return
     is_alone = {"disable_parallel_tool_use": True} if asked.is_parallel is False else {}
     match None if choice is None else choice.kind:

@@ -113,7 +113,7 @@ def _write_tools(asked: Asked, body: dict[str, Any], report: Report) -> None:
     if asked.tools:
         body["tools"] = [_write_tool(tool, report) for tool in asked.tools]
     choice = asked.tool_choice
-    if choice is not None and (asked.tools or choice.kind in {"required", "named"}):
+    if choice is not None and asked.tools:
         if choice.allowed is not None:
             listed = [{"type": "function", "name": name} for name in choice.allowed]
             body["tool_choice"] = {"type": "allowed_tools", "mode": choice.kind, "tools": listed}
