@@ -110,9 +110,10 @@ def serve(
                 run_loop(functools.partial(serve_as_worker, opened, settings, descriptors))
             return
         signals = EarlySignals()
-        serving = choose_serving(settings, plan_file=plan_file, model_file=model_file)
+        from ownward.gateway import require_descriptors, run_loop
 
-        from ownward.gateway import run_loop
+        require_descriptors(workers=settings.gateway.workers)
+        serving = choose_serving(settings, plan_file=plan_file, model_file=model_file)
 
         with open_ledger(ledger_target, settings=settings) as opened:
 

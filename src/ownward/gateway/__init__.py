@@ -5,6 +5,7 @@ It never loads what decides (planner, simulation, perf).
 
 from ownward.gateway.app import Gateway, Secrets
 from ownward.gateway.asgi import ASGIApp
+from ownward.gateway.listening.descriptors import require_descriptors
 from ownward.gateway.listening.port import socket_of
 from ownward.gateway.placing.engine_address import EngineAddress
 from ownward.gateway.placing.engine_address import from_message as address_of_message
@@ -32,6 +33,7 @@ __all__ = [
     "WorkerPool",
     "address_of_message",
     "make_span_writer",
+    "require_descriptors",
     "run_loop",
     "serve_app",
     "settings_as_message",

@@ -6,6 +6,7 @@ import os
 import stat
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -88,3 +89,31 @@ def test_a_folder_that_is_made_for_a_ledger_is_its_users_alone(tmp_path):
         command = ["keys", "create", "ben", "--ledger", str(folder / "ledger.db")]
         subprocess.run([sys.executable, "-m", "ownward", *command], check=True, capture_output=True, umask=0o022)
         assert stat.S_IMODE(folder.stat().st_mode) == mode
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
+@pytest.mark.parametrize(("workers", "least"), [(1, 32), (4, 40)])
+def test_with_the_fewest_descriptors_serve_starts_and_with_fewer_it_says_how_many_it_takes(tmp_path, workers, least):
+    (tmp_path / "plan.toml").write_text(PLAN.replace("WAY", ""))
+    flags = ["--plan", "plan.toml", "--ledger", "l.db", "--port", "0", "--ready-file", "r.json"]
+    for most in (least - 1, least):
+        few = f"import resource, runpy; resource.setrlimit(resource.RLIMIT_NOFILE, ({most}, {most}));"
+        few += " runpy.run_module('ownward', run_name='__main__')"
+        process = subprocess.Popen(
+            [sys.executable, "-c", few, "serve", *flags, "--workers", str(workers)],
+            cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        try:
+            for _ in range(400):
+                if (tmp_path / "r.json").exists() or process.poll() is not None:
+                    break
+                time.sleep(0.05)
+            if most < least:
+                assert process.returncode == 2
+            else:
+                assert (tmp_path / "r.json").exists()
+        finally:
+            process.terminate()
+            _, said = process.communicate(timeout=30)
+        assert "Traceback" not in said
+        assert (f"may have {most} file descriptors, and a gateway of" in said) == (most < least)

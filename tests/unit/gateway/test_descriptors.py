@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from ownward.gateway.listening.descriptors import raise_descriptor_limit
+from ownward.core import UsageError
+from ownward.gateway.listening.descriptors import raise_descriptor_limit, require_descriptors
 
 resource = pytest.importorskip("resource", reason="Windows has no such limit")
 
@@ -52,3 +53,14 @@ def test_a_limit_is_raised_to_what_the_user_may_have_within_reason_and_never_low
 def test_no_limit_stays_none(raised):
     none = resource.RLIM_INFINITY
     assert raised(soft=none, hard=none, most=1 << 40) == none
+
+
+@pytest.mark.parametrize(("workers", "least"), [(1, 32), (2, 32), (4, 40), (8, 56)])
+def test_a_start_with_too_few_is_refused_with_how_many_it_takes(monkeypatch, workers, least):
+    for have in (least - 1, least):
+        monkeypatch.setattr(resource, "getrlimit", lambda _which, have=have: (have, have))
+        if have < least:
+            with pytest.raises(UsageError, match=f"may have {have} file descriptors, .* takes {least}"):
+                require_descriptors(workers=workers)
+        else:
+            require_descriptors(workers=workers)

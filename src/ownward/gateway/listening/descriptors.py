@@ -8,10 +8,16 @@ from __future__ import annotations
 
 from typing import Final
 
+from ownward.core import UsageError
+
 _OWN: Final = 40
 """The ledger, listening sockets, pipes, the log and what an import opens for a moment."""
 
 _FEWEST: Final = 4
+_FEWEST_TO_START: Final = 32
+_PARENT, _EACH_WORKER = 24, 4
+"""What a process takes that starts workers, and what each of these takes there: its socket, its line, its start."""
+
 _MOST: Final = 1 << 20
 """Above this some programs that we start would be busy closing descriptors that they do not have."""
 
@@ -34,6 +40,22 @@ def raise_descriptor_limit() -> None:
             wanted //= 2
         else:
             return
+
+
+def require_descriptors(*, workers: int) -> None:
+    """Raise the limit, and refuse to start with fewer than a start takes.
+
+    Raises: UsageError.
+    """
+    raise_descriptor_limit()
+    have, least = read_descriptor_limit(), max(_FEWEST_TO_START, _PARENT + _EACH_WORKER * workers)
+    if have is not None and have < least:
+        raise UsageError(
+            f"this process may have {have} file descriptors, and a gateway of"
+            f" {workers} {'process' if workers == 1 else 'workers'} takes {least}",
+            allowed=f"At least {least}, and two more for each request at a time",
+            next_step="Raise the limit (ulimit -n 4096, or LimitNOFILE of systemd)",
+        )
 
 
 def read_descriptor_limit() -> int | None:
