@@ -9,8 +9,12 @@ import signal
 import sys
 from types import SimpleNamespace
 
+import psutil
+import pytest
+
 from ownward import ledger
 from ownward.cli import _serve_workers
+from ownward.core import EngineError, LedgerError, UsageError
 from ownward.engines import FakeServer
 from ownward.gateway import GatewayServer, GatewaySettings
 from ownward.gateway.working.pool import WorkerPool
@@ -224,3 +228,36 @@ async def _pair():
     import socket
 
     return [await asyncio.open_unix_connection(sock=end) for end in socket.socketpair()]
+
+
+STARTS_OR_NOT = """
+import json, socket, sys, time
+line = socket.socket(fileno=int(sys.argv[1]))
+if json.loads(line.makefile("rb").readline())["number"]:
+    sys.exit(int(sys.argv[2]))
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(("status", "kind"), [(2, UsageError), (4, EngineError), (5, LedgerError), (1, EngineError)])
+def test_a_start_that_fails_in_one_worker_ends_as_it_did_and_waits_for_no_other(lab, tmp_path, status, kind):
+    """The others may wait for the same ledger, and so would whoever settles what ended processes left."""
+    (tmp_path / "worker.py").write_text(STARTS_OR_NOT)
+
+    async def main():
+        with ledger.open(tmp_path / "l.db") as opened:
+            pool = WorkerPool(
+                count=2, command=(sys.executable, str(tmp_path / "worker.py"), "{line}", str(status)),
+                hello=lambda number: {"number": number}, plan=lab.plan_of(lab.tier("a", "http://127.0.0.1:1")),
+                settings=GatewaySettings(port=0), ledger=opened, addresses={},
+            )  # fmt: skip
+            opened.reconcile = lambda **_: pytest.fail("waited for the ledger")
+            began_s = asyncio.get_running_loop().time()
+            with pytest.raises(kind, match=f"worker 1 did not start: it ended with status {status}") as caught:
+                await pool.start()
+            assert caught.value.exit_code == (status if status in {2, 4, 5} else 4)
+            assert asyncio.get_running_loop().time() - began_s < 15
+            assert len(pool.pids) == 2
+            assert not any(psutil.pid_exists(pid) for pid in pool.pids)
+
+    asyncio.run(main())

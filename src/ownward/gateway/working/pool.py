@@ -18,7 +18,7 @@ from typing import Final
 
 import msgspec
 
-from ownward.core import EngineError, OwnwardError
+from ownward.core import EngineError, LedgerError, OwnwardError, UsageError
 from ownward.gateway.listening.port import bind, listen_together
 from ownward.gateway.placing.engine_address import Addresses, EngineAddress, as_message
 from ownward.gateway.ready_file import ReadyFile
@@ -37,6 +37,10 @@ _MOST_UNANSWERED: Final = 10
 """Of the looks at a worker, each 5 to 7 s: a minute is above everything that holds an event loop up."""
 
 _STOP_GRACE_S: Final = 10.0
+_GIVE_UP_S: Final = 1.0
+_KINDS: Final = {kind.exit_code: kind for kind in (UsageError, LedgerError)}
+"""What a worker says that ends with such a status, for the same status of ours."""
+
 _SHORT_LIFE_S: Final = 5.0
 _LONGEST_PAUSE_S: Final = 30.0
 
@@ -77,16 +81,16 @@ class WorkerPool:
     async def start(self) -> None:
         """Listen, start the workers, and write the ready file once all of them accept requests.
 
-        Raises: PortTaken; EngineError, if a worker does not start.
+        Raises: PortTaken; EngineError, if a worker does not start, or what it ended for: LedgerError, UsageError.
         """
         ready_file = ReadyFile(self.settings.ready_file)
         ready_file.clear()
         self._listeners = listen_together(self.settings.host, self.settings.port, count=self._count)
         self.base_url = self.settings.base_url(self._listeners[0].getsockname()[1])
         try:
-            await asyncio.gather(*(self._start_one(number) for number in range(self._count)))
+            await self._start_all()
         except BaseException:
-            await self.stop()
+            await self._give_up()
             raise
         self._keepers = [asyncio.create_task(self._keep(number)) for number in range(self._count)]
         self._keepers.append(asyncio.create_task(self._keep_snapshots()))
@@ -147,28 +151,57 @@ class WorkerPool:
         for worker in self._workers.values():
             worker.tell({"do": "hurry"})
 
+    async def _start_all(self) -> None:
+        starting = [asyncio.create_task(self._start_one(number)) for number in range(self._count)]
+        try:
+            await asyncio.gather(*starting)
+        finally:  # where one fails, none of the others goes on
+            for task in starting:
+                task.cancel()
+            await asyncio.gather(*starting, return_exceptions=True)
+
+    async def _give_up(self) -> None:
+        """End those that have started, where not all can: what holds one up would hold the others up as long."""
+        self._is_stopping = True
+        for worker in self._workers.values():
+            worker.tell({"do": "stop"})
+        for listener in self._listeners:
+            listener.close()
+        await asyncio.gather(*(worker.end(_GIVE_UP_S) for worker in self._workers.values()))
+
     # One worker.
 
     async def _start_one(self, number: int) -> None:
         listener = self._listeners[number % len(self._listeners)]
         ours, theirs = socket.socketpair()
         descriptors = {"listener": listener.fileno(), "line": theirs.fileno()}
-        process = await asyncio.create_subprocess_exec(
-            *(part.format_map(descriptors) for part in self._command),
-            pass_fds=tuple(descriptors.values()),
-            stdin=asyncio.subprocess.DEVNULL,
-            start_new_session=True,  # a Ctrl-C in the terminal is the parent's to pass on
-        )
-        theirs.close()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *(part.format_map(descriptors) for part in self._command),
+                pass_fds=tuple(descriptors.values()),
+                stdin=asyncio.subprocess.DEVNULL,
+                start_new_session=True,  # a Ctrl-C in the terminal is the parent's to pass on
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
         reader, writer = await asyncio.open_unix_connection(sock=ours, limit=LINE_BYTES)
         worker = Worker(process, reader, writer, on_collect=self._collect, on_news=partial(self._pass_on, number))
         self._workers[number] = worker
         addresses = {upstream: as_message(address) for upstream, address in self.addresses.items()}
         worker.tell({**self._hello(number), "plan": self.plan.canonical_text, "addresses": addresses})
         if not await worker.wait_until_ready(_START_S):
+            status = process.returncode
             await worker.end(0.0)
-            raise EngineError(
-                f"worker {number} did not start: it ended with status {process.returncode}",
+            if status is None:
+                raise EngineError(
+                    f"worker {number} did not start within {_START_S:g} s",
+                    next_step="Its log may say what it waits for",
+                )
+            raise _KINDS.get(status, EngineError)(
+                f"worker {number} did not start: it ended with status {status}",
                 next_step="Its own words stand above, on standard error",
             )
 
