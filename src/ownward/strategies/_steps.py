@@ -82,23 +82,28 @@ def _direct(spec: StrategySpec) -> Steps:
 
 
 def _cascade(spec: StrategySpec, judge: Judge) -> Steps:
-    """Take the cheap tier's answer if a verifier passes it or its samples agree; else ask the next tier."""
+    """Take the cheap tier's answer if a verifier passes it, of several if enough agree; else ask the next tier.
+
+    Samples that the verifier rejects agree with nobody: the share is of all that were asked for.
+    """
     for tier in spec.tiers[:-1]:
         asks = tuple(
             Ask(tier=tier, purpose="cascade", temperature=spec.temperature if index else None)
             for index in range(max(spec.samples, 1))
         )
         replies = yield asks
-        passed = [reply for reply in replies if reply.text is not None and judge.verify(reply.text) == _PASSES]
-        if passed:
-            return Chosen(reply=passed[0], reason=f"{tier} passed the verifier", calls=0)
-        keys = Counter(_keys(replies, judge))
-        if spec.samples > 1 and keys:
-            key, votes = keys.most_common(1)[0]
-            if votes / len(asks) >= spec.agreement:
-                return Chosen(
-                    reply=_first_with(replies, judge, key), reason=f"{votes} of {len(asks)} from {tier} agree", calls=0
-                )
+        if len(asks) == 1:
+            (only,) = replies
+            if only.text is not None and judge.verify(only.text) == _PASSES:
+                return Chosen(reply=only, reason=f"{tier} passed the verifier", calls=0)
+            continue
+        sound = [reply for reply in replies if reply.text is not None and judge.verify(reply.text) in {None, _PASSES}]
+        leading = Counter(_keys(sound, judge)).most_common(1)
+        if leading and leading[0][1] / len(asks) >= spec.agreement:
+            key, votes = leading[0]
+            return Chosen(
+                reply=_first_with(sound, judge, key), reason=f"{votes} of {len(asks)} from {tier} agree", calls=0
+            )
     last = spec.tiers[-1]
     (reply,) = yield (Ask(tier=last, purpose="escalated"),)
     return Chosen(reply=_answered(reply), reason=f"escalated to {last}", calls=0)

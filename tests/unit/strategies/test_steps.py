@@ -51,13 +51,37 @@ def test_vote_takes_all_samples_when_answers_disagree() -> None:
 
 
 def test_cascade_by_agreement_keeps_the_cheap_answer() -> None:
-    labels = judge_for({"labels": ["yes", "no"]})
-    # The verifier of a label judge passes any single label, so agreement is tested with unreadable first samples.
-    spec = StrategySpec(kind="cascade", tiers=("small", "big"), samples=2)
-    chosen, made = drive(run(spec, labels), {"small": ["yes", "yes"], "big": ["no"]})
-    assert made == ["small:cascade", "small:cascade"]
+    spec = StrategySpec(kind="cascade", tiers=("small", "big"), samples=3, agreement=0.6)
+    chosen, made = drive(run(spec, NUMBERS), {"small": ["7", "it is 8", "so 8"], "big": ["9"]})
+    assert made == ["small:cascade"] * 3
     assert chosen.reply is not None
-    assert chosen.reply.text == "yes"
+    assert (chosen.reply.text, chosen.reason) == ("it is 8", "2 of 3 from small agree")
+
+
+def test_cascade_by_agreement_escalates_samples_that_can_be_read_and_disagree() -> None:
+    spec = StrategySpec(kind="cascade", tiers=("small", "big"), samples=3, agreement=0.6)
+    chosen, made = drive(run(spec, NUMBERS), {"small": ["1", "2", "3"], "big": ["4"]})
+    assert made == ["small:cascade"] * 3 + ["big:escalated"]
+    assert chosen.reply is not None
+    assert (chosen.reply.text, chosen.reason) == ("4", "escalated to big")
+
+
+@pytest.mark.parametrize("silent", [None, "I cannot say"])
+def test_cascade_counts_samples_without_an_answer_as_agreeing_with_nobody(silent: str | None) -> None:
+    spec = StrategySpec(kind="cascade", tiers=("small", "big"), samples=3, agreement=0.6)
+    chosen, made = drive(run(spec, NUMBERS), {"small": ["1", silent, silent], "big": ["4"]})
+    assert made[-1] == "big:escalated"
+    assert chosen.reply is not None
+    assert chosen.reply.text == "4"
+
+
+def test_cascade_by_agreement_takes_no_answers_that_agree_in_what_the_verifier_rejects() -> None:
+    spec = StrategySpec(kind="cascade", tiers=("small", "big"), samples=2, agreement=1.0)
+    judge = judge_for({"json_schema": {"type": "object", "required": ["city"]}})
+    answers: dict[str, list[str | None]] = {"small": ['{"town": "Bern"}'] * 2, "big": ['{"city": "Bern"}']}
+    chosen, _ = drive(run(spec, judge), answers)
+    assert chosen.reply is not None
+    assert chosen.reply.text == '{"city": "Bern"}'
 
 
 def test_cascade_escalates_what_the_verifier_rejects() -> None:
