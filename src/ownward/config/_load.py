@@ -182,7 +182,7 @@ def _read_environment(environ: Mapping[str, str], folder: Path, faults: list[Fau
             try:
                 value = _from_text(text, about)
             except WrongValue as wrong:
-                faults.append(_fault_of("environment", None, variable, wrong))
+                faults.append(_fault_of("environment", None, variable, wrong, about))
                 continue
             stated[f"{name}.{key}"] = _Stated(value, f"env {variable}", "environment", None, variable, folder)
     return stated
@@ -212,7 +212,7 @@ def _read_flags(flags: Mapping[str, Any], folder: Path, faults: list[Fault]) -> 
         try:
             taken = _from_text(value, known[key]) if isinstance(value, str) else value
         except WrongValue as wrong:
-            faults.append(_fault_of("command line", None, key, wrong))
+            faults.append(_fault_of("command line", None, key, wrong, known[key]))
             continue
         plain = str(taken) if isinstance(taken, Path) else Decimal(repr(taken)) if isinstance(taken, float) else taken
         stated[key] = _Stated(plain, "flag", "command line", None, key, folder)
@@ -231,7 +231,7 @@ def _from_text(text: str, about: SettingDoc) -> Any:
             try:
                 number = Decimal(bare)
             except InvalidOperation:
-                raise WrongValue(f"is {shown(text)}, not a number", example="8") from None
+                return text  # which is told as in a file
             return (
                 int(number)
                 if number.is_finite() and -(1 << 63) < number < 1 << 63 and number == int(number)
@@ -241,10 +241,12 @@ def _from_text(text: str, about: SettingDoc) -> Any:
             return text
 
 
-def _fault_of(file: str, line: int | None, key: str, wrong: WrongValue) -> Fault:
+def _fault_of(file: str, line: int | None, key: str, wrong: WrongValue, about: SettingDoc) -> Fault:
     allowed = wrong.allowed_for(key.rpartition(".")[2])
     if file == "environment" and allowed:
         allowed = allowed.replace(" = ", "=")
+    if allowed and about.bounds and about.kind in {"whole", "number"}:
+        allowed += f": {about.bounds}"
     return Fault(file=file, line=line, key=key, message=str(wrong), allowed=allowed)
 
 
@@ -253,7 +255,7 @@ def _take(values: dict[str, Any], key: str, about: SettingDoc, source: _Stated, 
     try:
         value = about.convert(source.value)
     except WrongValue as wrong:
-        faults.append(_fault_of(source.file, source.line, source.key, wrong))
+        faults.append(_fault_of(source.file, source.line, source.key, wrong, about))
         return
     if isinstance(value, Path):
         value = source.folder / _expanded(value)

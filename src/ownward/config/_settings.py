@@ -64,6 +64,16 @@ class SettingDoc(NamedTuple):
     most: float | None
     shown_default: str | None
 
+    @property
+    def bounds(self) -> str | None:
+        """What values it may have, in words; None where nothing bounds them."""
+        if self.least is None and self.most is None:
+            return None
+        least = "" if self.least is None else f" from {self.least:g}"
+        most = "" if self.most is None else f" up to {self.most:g}"
+        unit = f", in {self.unit}" if self.unit[:1].isalpha() else ""  # "0 to 1" is said by the bounds
+        return f"a value{least}{most}{unit}"
+
 
 def _as_path(value: Any) -> Path:
     text = as_text(value)
@@ -92,8 +102,8 @@ def _setting(
 ) -> Any:
     special: Mapping[str, Callable[[Any], Any]] = {"path": _as_path, "variable": _as_variable}
     convert = as_choice(*choices) if choices else special.get(kind) or _KINDS[kind]
-    if convert is as_whole and (usual := shown_default or default) is not None:
-        convert = partial(as_whole, example=str(usual))
+    if convert in (as_whole, as_number) and (usual := shown_default or default) is not None:
+        convert = partial(convert, example=str(usual))
     allowed = f"one of {', '.join(choices)}" if choices else unit
     about = SettingDoc(kind, allowed, doc, convert, least, most, shown_default)
     return field(default=default, metadata={"about": about})
@@ -123,10 +133,7 @@ def _problems(section: Any) -> Iterator[Problem]:
         too_low = about.least is not None and value < about.least
         too_high = about.most is not None and value > about.most
         if too_low or too_high:
-            least = "" if about.least is None else f" from {about.least:g}"
-            most = "" if about.most is None else f" up to {about.most:g}"
-            unit = f", in {about.unit}" if about.unit[:1].isalpha() else ""  # "0 to 1" is said by the bounds
-            yield Problem(key, f"is {value}", f"Write a value{least}{most}{unit}")
+            yield Problem(key, f"is {value}", f"Write {about.bounds}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

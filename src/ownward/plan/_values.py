@@ -84,19 +84,19 @@ def as_whole(value: Any, *, example: str = "8192") -> int:
     return value
 
 
-def as_number(value: Any) -> float:
-    """Return a finite number.
+def as_number(value: Any, *, example: str = "0.5") -> float:
+    """Return a finite number; `example` is shown where it is none.
 
     Raises: WrongValue.
     """
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
-        raise WrongValue(f"is {shown(value)}, not a number", example="0.5")
+        raise WrongValue(f"is {shown(value)}, not a number", example=example)
     try:
         number = float(value)
     except OverflowError:
         number = float("inf")
     if number - number != 0:
-        raise WrongValue(f"is {shown(value)}, not a finite number", example="0.5")
+        raise WrongValue(f"is {shown(value)}, not a finite number", example=example)
     return number
 
 

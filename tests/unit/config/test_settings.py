@@ -103,13 +103,32 @@ def test_every_fault_of_every_source_is_told_at_once(folder):
         'ownward.toml:4: gatway is no known key. Closest: "gateway"',
         'ownward.toml:7: ledger.durability is "powr". Closest: "power"',
         'environment: OWNWARD_GATEWAY_MAX_ATEMPTS is no setting. Closest: "OWNWARD_GATEWAY_MAX_ATTEMPTS"',
-        'environment: OWNWARD_ENGINE_SLOTS is "many", not a number. Write OWNWARD_ENGINE_SLOTS=8',
+        'environment: OWNWARD_ENGINE_SLOTS is "many", not a whole number. Write OWNWARD_ENGINE_SLOTS=4: a value from 1',
         "command line: server.prt is no setting",
         "command line: server.port is 70000. Write a value from 0 up to 65535",
     ):
         assert words in told
     assert len(caught.value.faults) == 8
     assert caught.value.next_step is not None
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "bounds"),
+    [
+        ("server", "port", "8484: a value from 0 up to 65535"),
+        ("gateway", "workers", "1: a value from 1, in processes"),
+        ("economics", "pue", "1.2: a value from 1 up to 5"),
+    ],
+)
+def test_a_value_that_is_no_number_is_told_what_the_setting_allows_wherever_it_stands(folder, section, key, bounds):
+    variable = f"OWNWARD_{section}_{key}".upper()
+    with pytest.raises(ConfigError, match=r"not a (whole )?number") as caught:
+        load(folder, environ={**HOME, variable: "two"})
+    assert f"Write {variable}={bounds}" in str(caught.value)
+    write(folder, f"[{section}]\n{key} = 'two'\n")
+    with pytest.raises(ConfigError) as caught:
+        load(folder)
+    assert f"Write {key} = {bounds}" in str(caught.value)
 
 
 def test_a_key_in_the_wrong_section_is_told_its_own(folder):
@@ -278,9 +297,9 @@ def test_the_public_names_are_what_is_there():
 @pytest.mark.parametrize(
     ("stated", "told"),
     [
-        ('workers = "two"', 'gateway.workers is "two", not a whole number. Write workers = 1.'),
-        ('workers = "4"', 'gateway.workers is "4", not a whole number. Write workers = 4.'),
-        ("max_attempts = 1.5", "gateway.max_attempts is 1.5, not a whole number. Write max_attempts = 6."),
+        ('workers = "two"', 'gateway.workers is "two", not a whole number. Write workers = 1: a value from 1,'),
+        ('workers = "4"', 'gateway.workers is "4", not a whole number. Write workers = 4: a value from 1,'),
+        ("max_attempts = 1.5", "gateway.max_attempts is 1.5, not a whole number. Write max_attempts = 6: a value"),
     ],
 )
 def test_what_is_told_to_write_is_what_was_meant_or_the_default_and_nothing_that_would_do_harm(folder, stated, told):
