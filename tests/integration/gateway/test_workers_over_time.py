@@ -255,6 +255,7 @@ def test_a_start_that_fails_in_one_worker_ends_as_it_did_and_waits_for_no_other(
             began_s = asyncio.get_running_loop().time()
             with pytest.raises(kind, match=f"worker 1 did not start: it ended with status {status}") as caught:
                 await pool.start()
+            await pool.stop()
             assert caught.value.exit_code == (status if status in {2, 4, 5} else 4)
             assert asyncio.get_running_loop().time() - began_s < 15
             assert len(pool.pids) == 2

@@ -143,6 +143,8 @@ class WorkerPool:
             keeper.cancel()
         await asyncio.gather(*self._keepers, return_exceptions=True)
         ReadyFile(self.settings.ready_file).remove()
+        if not self._keepers:
+            return  # none of them has served
         with contextlib.suppress(OwnwardError):
             await asyncio.to_thread(self._ledger.reconcile, is_thorough=False)
 
