@@ -26,6 +26,7 @@ from ownward.gateway.errors import (
     UnknownTask,
 )
 from ownward.gateway.headers import is_foreign
+from ownward.gateway.json_body import refuse_packed
 from ownward.gateway.keeping import pages as kept_pages
 from ownward.gateway.own_headers import headers_of_error
 from ownward.gateway.placing.naming import names_for
@@ -137,7 +138,7 @@ async def _answer(gateway: Commons, call: AnyCall, headers: Mapping[bytes, bytes
         return 200, _JSON, await kept_pages.answer(gateway, method, path, scope.get("query_string", b""), key)
     if path.startswith(_MODELS):
         return _answer_models(gateway, path, headers, key)
-    return await _record_outcome(gateway, path, call.receive, key)
+    return await _record_outcome(gateway, path, call.receive, headers, key)
 
 
 def _methods_of(path: str) -> tuple[str, ...]:
@@ -163,7 +164,9 @@ def _answer_models(gateway: Commons, path: str, headers: Mapping[bytes, bytes], 
     return 200, _JSON, json.dumps(anthropic_record(name) if is_anthropic else table.model_record(name)).encode()
 
 
-async def _record_outcome(gateway: Commons, path: str, receive: Receive, key: KeyScope | None) -> _Answer:
+async def _record_outcome(
+    gateway: Commons, path: str, receive: Receive, headers: Mapping[bytes, bytes], key: KeyScope | None
+) -> _Answer:
     task_id = unquote(path[len(_TASKS) : -len(_OUTCOME)])
     try:
         body = await receive_body(receive, most_bytes=_MOST_OUTCOME_BYTES, most_s=gateway.settings.body_timeout_s)
@@ -172,6 +175,7 @@ async def _record_outcome(gateway: Commons, path: str, receive: Receive, key: Ke
     try:
         stated = msgspec.json.decode(body, type=_StatedOutcome)
     except UNREADABLE as error:
+        refuse_packed(headers)
         raise MalformedRequest(
             f"the outcome cannot be read: {error}",
             allowed='{"completed": true, "source": "user", "score": 0 to 1, "human_minutes": 2.5, "comment": ""}',

@@ -3,6 +3,7 @@
 Rejected                     the gateway itself says no, before any dispatch
 ├─ UnknownPath               404  no such endpoint, or not with this method (405)
 ├─ MalformedRequest          400  the body or a header cannot be read
+├─ PackedBody                415  the body is compressed
 ├─ BodyTooLate               408
 ├─ BodyTooLarge              413
 ├─ Unauthorized              401  always the same words, whatever was wrong with the key
@@ -47,6 +48,9 @@ if TYPE_CHECKING:
 
 Dialect = Literal["openai", "anthropic"]
 
+_LONGEST_CODING = 64
+"""As it is quoted."""
+
 
 class Rejected(OwnwardError):
     """The gateway itself says no; nothing was sent to any upstream."""
@@ -74,6 +78,21 @@ class UnknownPath(Rejected):
 
 class MalformedRequest(Rejected):
     """The body or a header cannot be read."""
+
+
+class PackedBody(Rejected):
+    """The body is compressed, and cannot be read."""
+
+    status = 415
+
+    def __init__(self, coding: bytes) -> None:
+        """Name how it is."""
+        named = coding[:_LONGEST_CODING].decode("latin-1")
+        super().__init__(
+            f"the request body has the content-encoding {named!r}, which is not taken",
+            allowed="A body as it is (identity): bodies of requests are not unpacked here",
+            next_step="Switch the compression of requests off in the client, or in the proxy that packs them",
+        )
 
 
 class BodyTooLate(Rejected):

@@ -139,12 +139,12 @@ class Exchange(Question):
             self._hold(len(body))
         self.body = body
         is_long = len(body) >= json_body.LONG_BYTES
-        peeked = json_body.peek(self.body)
+        peeked = json_body.peek(self.body, self.headers)
         if is_long:
             await asyncio.sleep(0)
         if self.endpoint is RESPONSES:
             self.keeping = await begin_keeping(self)
-            peeked = peeked if self.keeping is None else json_body.peek(self.body)
+            peeked = peeked if self.keeping is None else json_body.peek(self.body, self.headers)
         asked = self.read(peeked)
         if self.table.detection:
             asked = await self.look_into(asked, self.table)

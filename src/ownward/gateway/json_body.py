@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
 
-from ownward.gateway.errors import MalformedRequest
+from ownward.gateway.errors import MalformedRequest, PackedBody
 from ownward.upstreams import UNREADABLE, with_whole_characters
 
 _LONGEST_MODEL = 256
@@ -18,6 +20,8 @@ LONG_BYTES = 1024 * 1024
 """Reading such a body through takes milliseconds: between two readings others come first."""
 
 _JSON_SCHEMA = frozenset({"json_schema"})
+_AS_IT_IS = b"identity"
+_NO_HEADERS: Mapping[bytes, bytes] = MappingProxyType({})
 _NOTHING = frozenset({b"null", b"[]", b"false", b"0"})
 _EMPTY = b"{}"
 _NO_LOGPROBS = frozenset({b"null", b"false"})
@@ -110,10 +114,11 @@ _decode_peeked = msgspec.json.Decoder(Peeked).decode
 _decode_top = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
-def peek(body: bytes) -> Peeked:
+def peek(body: bytes, headers: Mapping[bytes, bytes] = _NO_HEADERS) -> Peeked:
     """Return what choosing needs of a body.
 
-    Raises: MalformedRequest, if it is no JSON object or its model is no text. Values are not shown.
+    Raises: MalformedRequest, if it is no JSON object or its model is no text; PackedBody, if that is since it is
+    compressed, as the headers say. Values are not shown.
     """
     try:
         try:
@@ -121,6 +126,7 @@ def peek(body: bytes) -> Peeked:
         except UNREADABLE:
             peeked = _decode_peeked(with_whole_characters(body))
     except UNREADABLE as error:
+        refuse_packed(headers)
         raise MalformedRequest(
             f"the request body is not the JSON object it should be: {_fault_in(body) or error}",
             allowed='One JSON object in UTF-8 with "model" as text and "stream" as true or false',
@@ -131,6 +137,16 @@ def peek(body: bytes) -> Peeked:
             f"the request's model is a text of {len(peeked.model)} characters", allowed=f"At most {_LONGEST_MODEL}"
         )
     return peeked
+
+
+def refuse_packed(headers: Mapping[bytes, bytes]) -> None:
+    """Say of a body that cannot be read that it is compressed, where its headers say so.
+
+    Raises: PackedBody.
+    """
+    coding = headers.get(b"content-encoding", _AS_IT_IS)
+    if coding.lower() != _AS_IT_IS:
+        raise PackedBody(coding)
 
 
 def write(value: object) -> bytes:

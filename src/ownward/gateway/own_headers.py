@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ownward.core import OwnwardError
 from ownward.gateway.cross_origin import readable_by_page
-from ownward.gateway.errors import Unauthorized
+from ownward.gateway.errors import PackedBody, Unauthorized
 from ownward.gateway.headers import ascii_of, retry_after_s, retry_after_value
 from ownward.gateway.holding.limits import headers_of as limit_headers_of
 
@@ -48,9 +48,11 @@ def headers_of(exchange: Served) -> list[tuple[bytes, bytes]]:
 
 
 def headers_of_error(error: OwnwardError) -> list[tuple[bytes, bytes]]:
-    """Return the headers that an error brings: when to come back, where it is known, and how to say who asks."""
+    """Return the headers that an error brings: when to come back, where it is known, and what would be taken."""
     if isinstance(error, Unauthorized):
         return [(b"www-authenticate", b"Bearer")]
+    if isinstance(error, PackedBody):
+        return [(b"accept-encoding", b"identity")]  # RFC 9110, section 15.5.16
     wait_s = retry_after_s(error)
     return [] if wait_s is None else [(b"retry-after", retry_after_value(wait_s))]
 

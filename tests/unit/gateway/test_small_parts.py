@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import zlib
 from datetime import UTC, datetime
 
 import pytest
@@ -35,6 +36,7 @@ from ownward.gateway.errors import (
     OverBudget,
     OverLimit,
     Overloaded,
+    PackedBody,
     Rejected,
     Threadless,
     TooManyInFlight,
@@ -60,6 +62,7 @@ from ownward.gateway.headers import (
     read_headers,
 )
 from ownward.gateway.holding.keys import scope_of
+from ownward.gateway.own_headers import headers_of_error
 from ownward.gateway.placing.retries import RetryBudget
 from ownward.ledger import Key
 from ownward.policy import LOCAL_ONLY
@@ -69,6 +72,7 @@ EXAMPLES = [
     (UnknownPath("GET", "/v1/chat", allowed_methods=("POST",), paths=()), 405),
     (MalformedRequest("m"), 400),
     (BodyTooLarge(limit_bytes=1), 413),
+    (PackedBody(b"br"), 415),
     (BodyTooLate(limit_s=1.0), 408),
     (Unauthorized(), 401),
     (OutOfScope("m"), 403),
@@ -341,6 +345,21 @@ def test_a_keys_label_that_cannot_be_read_lets_nothing_leave():
 def test_a_body_that_is_no_json_is_told_what_is_the_matter_with_it(body, why):
     with pytest.raises(MalformedRequest, match=why):
         json_body.peek(body)
+
+
+@pytest.mark.parametrize("coding", [b"br", b"deflate", b"gzip", b"zstd", b"GZIP, br"], ids=str)
+def test_a_packed_body_is_told_that_its_encoding_is_not_taken_and_what_is(coding):
+    packed = {b"gzip": gzip.compress(b"{}"), b"deflate": zlib.compress(b"{}")}.get(coding, b"\x1b\x01\x00\xf8")
+    with pytest.raises(PackedBody, match=f"content-encoding '{coding.decode()}'.*identity") as caught:
+        json_body.peek(packed, {b"content-encoding": coding})
+    assert status_of(caught.value) == 415
+    assert headers_of_error(caught.value) == [(b"accept-encoding", b"identity")]
+    assert json.loads(body_of(caught.value, "openai"))["error"]["type"] == "invalid_request_error"
+
+
+@pytest.mark.parametrize("coding", [b"identity", b"gzip"])
+def test_a_body_that_can_be_read_is_read_whatever_encoding_was_left_in_its_headers(coding):
+    assert json_body.peek(b'{"model": "a"}', {b"content-encoding": coding}).model == "a"
 
 
 def test_a_body_with_half_a_surrogate_pair_is_read_all_the_same():
