@@ -29,7 +29,7 @@ def from_plan(strategy: Strategy, *, file: str = "plan") -> tuple[StrategySpec, 
         caps=Caps(
             max_calls=strategy.max_calls,
             max_output_tokens=strategy.max_output_tokens,
-            max_usd=None if strategy.max_usd is None else float(strategy.max_usd),
+            max_usd=strategy.max_usd,
             max_seconds=strategy.max_seconds,
         ),
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable
+from decimal import Decimal
 from typing import assert_never
 
 from ownward.core import ConfigError, Fault
@@ -25,15 +26,17 @@ def run(spec: StrategySpec, judge: Judge | None = None) -> Steps:
     """
     check(spec, has_judge=judge is not None)
     answers: list[Reply] = []
+    elapsed_s = 0.0
     inner = _steps(spec, judge)
     asks = next(inner)
     while True:
-        stop = _cap_reached(spec, answers, asks)
+        stop = _cap_reached(spec, answers, asks, elapsed_s=elapsed_s)
         if stop is not None:
             best = _best(answers, judge)
             return Chosen(reply=best, reason=f"stopped at {stop}", calls=len(answers))
         replies = yield asks
         answers.extend(replies)
+        elapsed_s += max((reply.elapsed_s for reply in replies), default=0.0)  # they were made side by side
         try:
             asks = inner.send(replies)
         except StopIteration as end:
@@ -238,15 +241,15 @@ def _best(replies: Iterable[Reply], judge: Judge | None) -> Reply | None:
     return max(answered, key=score, default=None)
 
 
-def _cap_reached(spec: StrategySpec, answers: list[Reply], asks: tuple[Ask, ...]) -> str | None:
+def _cap_reached(spec: StrategySpec, answers: list[Reply], asks: tuple[Ask, ...], *, elapsed_s: float) -> str | None:
     caps = spec.caps
     if len(answers) + len(asks) > caps.max_calls:
         return f"max_calls = {caps.max_calls}"
     tokens = sum(reply.output_tokens or 0 for reply in answers)
     if caps.max_output_tokens is not None and tokens >= caps.max_output_tokens:
         return f"max_output_tokens = {caps.max_output_tokens}"
-    if caps.max_usd is not None and sum(reply.usd or 0.0 for reply in answers) >= caps.max_usd:
-        return f"max_usd = {caps.max_usd:g}"
-    if caps.max_seconds is not None and sum(reply.elapsed_s for reply in answers) >= caps.max_seconds:
+    if caps.max_usd is not None and sum((reply.usd or Decimal(0) for reply in answers), Decimal(0)) >= caps.max_usd:
+        return f"max_usd = {caps.max_usd:f}"
+    if caps.max_seconds is not None and elapsed_s >= caps.max_seconds:
         return f"max_seconds = {caps.max_seconds:g}"
     return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Literal, Protocol
 
 StrategyKind = Literal["direct", "cascade", "vote", "best_of", "revise", "forest"]
@@ -15,7 +16,7 @@ class Caps:
 
     max_calls: int = 8
     max_output_tokens: int | None = None
-    max_usd: float | None = None
+    max_usd: Decimal | None = None
     max_seconds: float | None = None
 
 
@@ -53,7 +54,7 @@ class Reply:
 
     text: str | None
     output_tokens: int | None = None
-    usd: float | None = None
+    usd: Decimal | None = None
     elapsed_s: float = 0.0
     payload: Any = None
 

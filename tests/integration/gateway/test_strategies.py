@@ -174,6 +174,23 @@ def test_a_cap_of_dollars_counts_what_calls_may_have_cost(lab, start, first):
     asyncio.run(main())
 
 
+def test_a_cap_of_dollars_is_reached_where_charges_add_up_to_it_exactly(lab, start):
+    """Five times 0.0003 is 0.0015, and less than that in binary fractions."""
+    usage = {"prompt_tokens": 50, "completion_tokens": 10, "total_tokens": 60}
+    said = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "perhaps"}, "finish_reason": "stop"}]}
+    options = {"samples": 9, "labels": ("yes", "no")}
+    capped = Strategy(kind="vote", tiers=("a",), options=options, max_usd=Decimal("0.0015"))
+
+    async def main():
+        async with lab.Scripted(lab.whole(json.dumps({**said, "usage": usage}).encode())) as upstream:
+            async with start(plan_with(lab, capped, lab.tier("a", upstream.base_url))) as running:
+                answer = await running.ask(body={**lab.chat(), "model": "judged"})
+                assert answer.headers["x-ownward-reason"].endswith("; vote: stopped at max_usd = 0.0015 in 5 calls")
+                assert [row["charge_usd"] for row in await running.rows()] == ["0.000300"] * 5
+
+    asyncio.run(main())
+
+
 def test_a_strategy_without_a_judge_is_refused_when_the_plan_is_loaded():
     class Stated:
         kind, tiers, options, judge_options = "vote", ("a",), {"samples": 3}, {}

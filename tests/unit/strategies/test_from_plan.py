@@ -21,7 +21,7 @@ def test_options_and_caps_are_carried_over() -> None:
     )
     spec, judge = from_plan(stated)
     assert (spec.kind, spec.tiers, spec.samples, spec.agreement) == ("vote", ("small",), 5, 0.9)
-    assert (spec.caps.max_calls, spec.caps.max_usd, spec.caps.max_seconds) == (5, 0.02, 30.0)
+    assert (spec.caps.max_calls, spec.caps.max_usd, spec.caps.max_seconds) == (5, Decimal("0.02"), 30.0)
     assert judge is not None
     assert judge.extract("it is 7") == "7"
 

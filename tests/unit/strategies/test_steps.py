@@ -118,6 +118,14 @@ def test_a_cap_ends_the_task_with_the_best_answer_so_far() -> None:
     assert chosen.reply is not None
 
 
+def test_samples_made_side_by_side_take_the_seconds_of_the_slowest() -> None:
+    spec = StrategySpec(kind="cascade", tiers=("small", "big"), samples=3, agreement=0.6, caps=Caps(max_seconds=5))
+    steps = run(spec, NUMBERS)
+    next(steps)
+    (escalated,) = steps.send(tuple(Reply(text=text, elapsed_s=4.0) for text in ("1", "2", "3")))
+    assert escalated.tier == "big"
+
+
 def test_a_strategy_that_must_judge_is_refused_without_a_judge() -> None:
     with pytest.raises(ConfigError, match="needs an extractor or a verifier"):
         next(run(StrategySpec(kind="vote", tiers=("a",), samples=3)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Iterable
-from math import inf
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -85,19 +85,19 @@ class _Spent:
         self._told = 0
         self.failures: list[OwnwardError] = []
 
-    def take_usd(self) -> float:
+    def take_usd(self) -> Decimal:
         """Return, in dollars, what has come since it was asked last: of retries and failed calls too."""
         ended, self._told = self._exchange.calls[self._told :], len(self._exchange.calls)
-        return sum(map(_most_usd, ended))
+        return sum(map(_most_usd, ended), Decimal(0))
 
 
-def _most_usd(ended: CallEnd) -> float:
+def _most_usd(ended: CallEnd) -> Decimal:
     if ended.state == "failed":
-        return 0.0
+        return Decimal(0)
     most = ended.charge_high_picousd if ended.charge_picousd is None else ended.charge_picousd
     if most is not None:
-        return float(picousd_to_usd(most))
-    return 0.0 if ended.target.tier.kind == "owned" else inf
+        return picousd_to_usd(most)
+    return Decimal(0) if ended.target.tier.kind == "owned" else Decimal("Infinity")
 
 
 async def _call(exchange: Served, choice: Choice, ask: Ask, top: _Top, spent: _Spent) -> Reply:
