@@ -68,6 +68,7 @@ class Commons:
         self.refuses_stream_options: set[str] = set()  # targets that do not know how to be asked for usage in streams
         self.refuses_later_system: set[str] = set()  # targets whose models take system messages at the beginning alone
         self.refuses_members: set[tuple[str, str]] = set()  # members that a target's model does not know
+        self.counts_no_chats: set[str] = set()  # targets whose server is older than its counting of chats
         self.slots: dict[str, Slots] = {}
         self.full_tiers = _FullTiers(self.slots)
         self.exchanges: set[Underway] = set()

@@ -43,5 +43,14 @@ COUNT_TOKENS = Endpoint(
     has_output=False,
     is_free=True,
 )
+COUNT_CHATS = Endpoint(
+    path="/v1/chat/completions/input_tokens",
+    dialect="openai",
+    splices_as="chat",
+    needs=frozenset({"chat"}),
+    has_output=False,
+    is_free=True,
+)
+"""llama.cpp's own, which is asked where a client wants the tokens of a message counted that is asked for as a chat."""
 
 ENDPOINTS = {endpoint.path: endpoint for endpoint in (CHAT, COMPLETIONS, RESPONSES, EMBEDDINGS, MESSAGES, COUNT_TOKENS)}

@@ -58,6 +58,8 @@ class WholeAnswer(Told):
 
 def _is_answer(answer: Piece, dialect: Dialect) -> bool:
     """Return whether a body has what answers of its dialect have: any JSON object will not do."""
+    if answer.input_tokens is not None:  # a count
+        return True
     if dialect == "anthropic":
-        return answer.content is not None or answer.input_tokens is not None
+        return answer.content is not None
     return answer.choices is not None or answer.output is not None or bool(answer.data) or bool(answer.results)

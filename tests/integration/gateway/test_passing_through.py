@@ -236,7 +236,7 @@ def test_each_endpoint_is_settled_with_the_upstreams_own_usage(lab, start):
 
     async def main():
         async with FakeServer(FakeOptions()) as fake:
-            owned = lab.tier("a", fake.base_url, kind="owned", engine="llama-server")
+            owned = lab.tier("a", fake.base_url, kind="owned", engine="vllm")
             async with start(lab.plan_of(owned)) as running:
                 for path, body in bodies.items():
                     answer = await running.ask(path, body)

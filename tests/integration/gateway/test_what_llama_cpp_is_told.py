@@ -162,6 +162,38 @@ def test_a_named_tool_stays_as_it_came_for_other_engines(lab, start):
     asyncio.run(main())
 
 
+def test_a_llama_cpp_that_counts_no_chats_yet_counts_messages(lab, start):
+    async def main():
+        async with FakeServer(FakeOptions()) as fake:
+            tier = lab.tier("l", fake.base_url, kind="owned", engine="llama-server")
+            async with start(lab.plan_of(tier)) as running:
+                for _ in range(2):
+                    answer = await running.ask(MESSAGES + "/count_tokens", {"model": "chat", "messages": HELLO})
+                    assert answer.status == 200
+                    assert answer.json == {"input_tokens": 7}
+                asked = [request["target"] for request in fake.record.requests()["requests"]]
+                assert asked == [MESSAGES + "/count_tokens"] * 2
+                rows = await running.rows()  # it knows no other path, and is asked for it once
+                assert [row["state"] for row in rows] == ["failed", "settled", "settled"]
+                assert {row["charge_usd"] for row in rows} == {"0.000000"}
+
+    asyncio.run(main())
+
+
+def test_what_a_message_cannot_be_told_with_is_not_counted_without_it(lab, start):
+    async def main():
+        async with FakeServer(FakeOptions()) as fake:
+            tier = lab.tier("l", fake.base_url, kind="owned", engine="llama-server")
+            async with start(lab.plan_of(tier)) as running:
+                block = {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "a"}}
+                said = [{"role": "user", "content": [block]}]
+                answer = await running.ask(MESSAGES + "/count_tokens", {"model": "chat", "messages": said})
+                assert answer.status == 400
+                assert "documents are" in answer.json["error"]["message"]
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("capabilities", [frozenset(), frozenset({"chat", "tools"})])
 def test_functions_by_their_older_name_are_refused_where_llama_cpp_would_answer_without(lab, start, capabilities):
     async def main():
@@ -255,6 +287,37 @@ def test_a_message_calls_the_tool_it_names_and_none_where_it_says_so(lab, start,
             assert called.stop_reason == "tool_use"
             uncalled = await client.messages.create(messages=PLEASE, tool_choice={"type": "none"}, **asked)
             assert [block.type for block in uncalled.content] == ["text"]
+
+    asyncio.run(main())
+
+
+WITH_RESULT = [
+    *PLEASE,
+    {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "find", "input": {"query": "x"}}]},
+    {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": "none", "is_error": True}]},
+]
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"messages": PLEASE, "tool_choice": {"type": "tool", "name": "find"}},
+        {"messages": PLEASE, "tool_choice": {"type": "any"}},
+        {"messages": WITH_RESULT},
+    ],
+)
+def test_the_tokens_of_a_message_are_counted_as_it_is_sent(lab, start, model_path, more):
+    """llama.cpp's own count is that of its own messages, which leave out what they have no words for."""
+
+    async def main():
+        async with (
+            serving(lab, start, model_path) as running,
+            anthropic.AsyncAnthropic(base_url=running.base_url, api_key="k", max_retries=0) as client,
+        ):
+            asked = {"model": "chat", "tools": OF_ANTHROPIC, **more}
+            counted = await client.messages.count_tokens(**asked)
+            assert counted.to_dict() == {"input_tokens": read(await client.messages.create(max_tokens=1, **asked))}
 
     asyncio.run(main())
 

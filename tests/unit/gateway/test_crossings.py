@@ -81,5 +81,6 @@ def test_llama_cpp_is_asked_for_chats_whatever_is_wanted_and_stated(engine, mess
     ((target,),) = compile_plan(Plan(name="p", tiers={"t": tier}, workloads={})).targets.values()
     assert {path: endpoint.path for path, endpoint in target.crossings.items()} == {
         "/v1/messages": "/v1/chat/completions",
+        "/v1/messages/count_tokens": "/v1/chat/completions/input_tokens",
         "/v1/responses": "/v1/chat/completions",
     }

@@ -18,6 +18,7 @@ from ownward.gateway.calling.relaying import Relay
 from ownward.gateway.calling.sink import Retry, Sink, forget_frames
 from ownward.gateway.calling.stream_as_whole import PATHS
 from ownward.gateway.calling.tool_choice import is_to_be_narrowed, narrow_tools
+from ownward.gateway.endpoints import COUNT_CHATS
 from ownward.gateway.headers import headers_for_client
 from ownward.gateway.placing.choosing import refuse_anew
 from ownward.policy import Permit, issue_permit
@@ -69,6 +70,8 @@ class Attempt:
         self.puts_together = False  # the stream that is asked for, as the whole answer that is wanted
         self.spared: tuple[str, ...] = ()  # members that the upstream is asked again without, where it refuses them
         self.endpoint: Endpoint = target.crossing(exchange.endpoint, exchange.needs) or exchange.endpoint
+        if self.endpoint is COUNT_CHATS and target.key in exchange.gateway.counts_no_chats:
+            self.endpoint = exchange.endpoint
         self.entry = LedgerEntry(exchange, target, number, self.endpoint)
         self._gateway = exchange.gateway
         self.number = number

@@ -9,9 +9,12 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+import msgspec
+
 from ownward.core import BrokenStream
-from ownward.gateway.endpoints import CHAT, MESSAGES, RESPONSES, Endpoint
+from ownward.gateway.endpoints import CHAT, COUNT_CHATS, COUNT_TOKENS, MESSAGES, RESPONSES, Endpoint
 from ownward.gateway.errors import Incapable, UntranslatedAnswer
+from ownward.upstreams import UNREADABLE
 
 if TYPE_CHECKING:
     from ownward.gateway.placing.routing import Target
@@ -23,6 +26,7 @@ for the tier either, this is sent, which every model of that dialect allows; an 
 
 _DIALECTS: dict[str, translation.UpstreamDialect] = {
     CHAT.path: "chat",
+    COUNT_CHATS.path: "chat",
     RESPONSES.path: "responses",
     MESSAGES.path: "messages",
 }
@@ -83,8 +87,9 @@ class Crosser:
                 next_step=f"Leave out {', '.join(found.fields[:6])}, or ask a tier that speaks your dialect",
                 field=found.fields[0],
             )
+        is_count = self._endpoint is COUNT_TOKENS
         has_limit = target.tier.max_output_tokens is not None
-        return Crossed(found, target.name, has_limit=has_limit, key=target.key, unread=self._unread)
+        return Crossed(found, target.name, has_limit=has_limit, key=target.key, unread=self._unread, is_count=is_count)
 
     def _find(self, target: Target, body: bytes) -> translation.Translation | translation.Untranslatable:
         from ownward.upstreams import translation
@@ -127,18 +132,31 @@ def _is_mistral(target: Target) -> bool:
     return target.tier.provider == "mistral" or (urlsplit(target.origin).hostname or "").endswith(".mistral.ai")
 
 
+class _Count(msgspec.Struct):
+    input_tokens: int
+
+
 class Crossed:
     """One call made in another dialect; what cannot be told to the client is an error of the gateway's own kind."""
 
-    __slots__ = ("_has_limit", "_key", "_stream", "_translation", "_unknown", "_unread", "_upstream")
+    __slots__ = ("_has_limit", "_is_count", "_key", "_stream", "_translation", "_unknown", "_unread", "_upstream")
 
     def __init__(
-        self, made: translation.Translation, upstream: str, *, has_limit: bool, key: str, unread: set[str]
+        self,
+        made: translation.Translation,
+        upstream: str,
+        *,
+        has_limit: bool,
+        key: str,
+        unread: set[str],
+        is_count: bool,
     ) -> None:
         """Begin before anything was sent; `has_limit`: the plan states how long an answer of the tier may be.
 
-        `unread` holds the keys of the targets that could not read what is sealed in the request.
+        `unread` holds the keys of the targets that could not read what is sealed in the request. `is_count`: its
+        tokens are counted alone.
         """
+        self._is_count = is_count
         self._has_limit = has_limit
         self._key = key
         self._unread = unread
@@ -218,7 +236,13 @@ class Crossed:
         from ownward.upstreams import translation
 
         try:
+            if self._is_count:
+                return msgspec.json.encode(msgspec.json.decode(body, type=_Count))
             return self._translation.answer(body, now_s=int(now_s))
+        except UNREADABLE:
+            raise UntranslatedAnswer(
+                self._upstream, translation.UntranslatableAnswer("the upstream's count is none")
+            ) from None
         except translation.UntranslatableAnswer as error:
             raise UntranslatedAnswer(self._upstream, error) from None
 

@@ -18,6 +18,7 @@ from ownward.gateway.calling.refusals import (
     wait_of,
 )
 from ownward.gateway.calling.sink import Refusal, Retry
+from ownward.gateway.endpoints import COUNT_CHATS
 from ownward.gateway.errors import UpstreamCredentials, UpstreamUnpaid
 from ownward.upstreams import Response, Spliced, WholeAnswer
 
@@ -30,6 +31,7 @@ _MOST_BODY_S = 5.0  # another upstream may be waiting to be asked
 _ERRORS = 400
 _CREDENTIALS = frozenset({401, 403})
 """What says something of our key, and nothing of the request."""
+_NOT_FOUND = 404
 _RATE_LIMITED = 429
 _SERVER_FAULTS = 500
 _NOT_IMPLEMENTED = 501  # says something of the request, not of the upstream's health
@@ -84,6 +86,9 @@ class RefusedCall:
         crossed = self._attempt.crossed
         if crossed is not None and crossed.is_refused_for_system(status, body):
             gateway.refuses_later_system.add(key)
+            raise Retry(error, answer=refusal, asks_again=True)
+        if status == _NOT_FOUND and self._attempt.endpoint is COUNT_CHATS:
+            gateway.counts_no_chats.add(key)
             raise Retry(error, answer=refusal, asks_again=True)
         if status in _CREDENTIALS:
             raise Retry(error)

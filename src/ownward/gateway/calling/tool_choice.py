@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from ownward.gateway import json_body
-from ownward.gateway.endpoints import CHAT, Endpoint
+from ownward.gateway.endpoints import Endpoint
 from ownward.gateway.errors import Incapable
 from ownward.gateway.placing.crossings import TOOL_CHOICE
 from ownward.upstreams import UNREADABLE
@@ -29,7 +29,7 @@ _MOST_SHOWN: Final = 3
 
 def is_to_be_narrowed(needs: frozenset[str], target: Target, endpoint: Endpoint) -> bool:
     """Return whether what a chat says of its tools has to be told to this upstream in its one word."""
-    return TOOL_CHOICE in needs and endpoint is CHAT and target.habits.reads_one_word
+    return TOOL_CHOICE in needs and endpoint.splices_as == "chat" and target.habits.reads_one_word
 
 
 def narrow_tools(body: bytes) -> bytes:

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
-from ownward.gateway.endpoints import CHAT, MESSAGES, RESPONSES, Endpoint
+from ownward.gateway.endpoints import CHAT, COUNT_CHATS, COUNT_TOKENS, MESSAGES, RESPONSES, Endpoint
 from ownward.plan import Tier, Upstream
 
 _OPENAI = "api.openai.com"
 
-CHATS_ALONE: Mapping[str, Endpoint] = {RESPONSES.path: CHAT, MESSAGES.path: CHAT}
+CHATS_ALONE: Mapping[str, Endpoint] = {RESPONSES.path: CHAT, MESSAGES.path: CHAT, COUNT_TOKENS.path: COUNT_CHATS}
 """The crossings of an engine that is asked for chats, whatever is wanted, also where the plan states `messages_as`."""
 
 CrossingsByNeed: TypeAlias = Mapping[str, Mapping[str, Endpoint]]

@@ -14,7 +14,7 @@ from typing import Any
 
 from ownward import __version__
 from ownward.core import UsageError
-from ownward.gateway.endpoints import ENDPOINTS, Endpoint
+from ownward.gateway.endpoints import COUNT_CHATS, ENDPOINTS, Endpoint
 from ownward.gateway.headers import ascii_of
 from ownward.gateway.placing.accepting import Accepting
 from ownward.gateway.placing.bounds import ChargeBound
@@ -293,7 +293,7 @@ def _targets(tier: Tier, *, addresses: Addresses, secrets: Mapping[str, str]) ->
             crossings_by_need=find_crossings_by_need(crossings, upstream),
             lacks=_find_lacks(tier, habits, found),
             habits=habits,
-            paths={path: upstream.compute_target(path) for path in ENDPOINTS},
+            paths={path: upstream.compute_target(path) for path in (*ENDPOINTS, COUNT_CHATS.path)},
             headers=tuple(_headers(upstream, secret)),
             shown_key=secret.encode() if secret and len(secret) >= _SHORTEST_HIDDEN else None,
             told=(
