@@ -26,10 +26,10 @@ from ownward.gateway.errors import (
     UnknownTask,
 )
 from ownward.gateway.headers import is_foreign
-from ownward.gateway.json_body import refuse_packed
+from ownward.gateway.json_body import LONGEST_MODEL, refuse_packed
 from ownward.gateway.keeping import pages as kept_pages
 from ownward.gateway.own_headers import headers_of_error
-from ownward.gateway.placing.naming import names_for
+from ownward.gateway.placing.naming import may_ask_for, names_for
 from ownward.gateway.placing.routing import anthropic_record
 from ownward.gateway.watching import exposition
 from ownward.ledger import Outcome, OutcomeSource
@@ -159,9 +159,10 @@ def _answer_models(gateway: Commons, path: str, headers: Mapping[bytes, bytes], 
     if path == _MODELS:
         return 200, _JSON, table.list_models(names, is_anthropic=is_anthropic)
     name = unquote(path.removeprefix(f"{_MODELS}/"))
-    if name not in names:
+    if not 0 < len(name) <= LONGEST_MODEL or not may_ask_for(name, key, table):
         raise UnknownRoute(name, names)
-    return 200, _JSON, json.dumps(anthropic_record(name) if is_anthropic else table.model_record(name)).encode()
+    record = anthropic_record(name) if is_anthropic else table.model_record(name, None if key is None else key.key_id)
+    return 200, _JSON, json.dumps(record).encode()
 
 
 async def _record_outcome(

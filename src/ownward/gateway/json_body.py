@@ -13,7 +13,7 @@ import msgspec
 from ownward.gateway.errors import MalformedRequest, PackedBody
 from ownward.upstreams import UNREADABLE, with_whole_characters
 
-_LONGEST_MODEL = 256
+LONGEST_MODEL = 256
 """It is looked for, quoted and written down; names of the plan have 128 characters at most."""
 
 LONG_BYTES = 1024 * 1024
@@ -132,9 +132,9 @@ def peek(body: bytes, headers: Mapping[bytes, bytes] = _NO_HEADERS) -> Peeked:
             allowed='One JSON object in UTF-8 with "model" as text and "stream" as true or false',
             next_step="See docs/reference/gateway.md",
         ) from None
-    if peeked.model is not None and len(peeked.model) > _LONGEST_MODEL:
+    if peeked.model is not None and len(peeked.model) > LONGEST_MODEL:
         raise MalformedRequest(
-            f"the request's model is a text of {len(peeked.model)} characters", allowed=f"At most {_LONGEST_MODEL}"
+            f"the request's model is a text of {len(peeked.model)} characters", allowed=f"At most {LONGEST_MODEL}"
         )
     return peeked
 

@@ -42,6 +42,58 @@ def test_models_lists_workloads_tiers_and_model_ids(lab, start):
     asyncio.run(main())
 
 
+PATTERNS = {
+    "gpt": Match(models=("gpt-*",)),
+    "ours": Match(models=("team-*",), headers={"x-team": "r"}),
+}
+
+
+@pytest.mark.parametrize(
+    ("scopes", "known"),
+    [
+        ({}, {"gpt-5", "team-9", "chat"}),
+        ({"workloads": ["gpt"]}, {"gpt-5"}),
+        ({"workloads": ["ours"]}, {"team-9"}),
+        ({"tiers": ["b"]}, {"chat"}),
+        ({"label": "local_only"}, set()),
+        (None, {"gpt-5", "team-9", "chat"}),
+    ],
+)
+def test_a_name_that_a_pattern_of_the_plan_accepts_is_a_model_for_whoever_may_ask_for_it(lab, start, scopes, known):
+    """Clients look a model up by its name before they use it, and such a name stands in no list."""
+    settings = GatewaySettings(port=0, requires_keys=scopes is not None, drain_s=1)
+    direct = Strategy(kind="direct", tiers=("a",))
+    matched = tuple(Workload(name=name, match=match, strategy=direct, label=ANY) for name, match in PATTERNS.items())
+
+    async def main():
+        async with FakeServer() as a, FakeServer() as b:
+            plan = lab.plan_of(lab.tier("a", a.base_url), lab.tier("b", b.base_url), workloads=matched)
+            async with start(plan, settings=settings) as running:
+                key = {} if scopes is None else {"x-api-key": running.ledger.create_key("k", scopes)}
+                for name in ("gpt-5", "team-9", "chat", "claude", "gpt-" + "5" * 300, ""):
+                    told = await running.ask(f"/v1/models/{name}", headers=key)
+                    served = await running.ask(body={**lab.chat(), "model": name}, headers=key | {"x-team": "r"})
+                    assert told.status == (200 if name in known else 404), name
+                    assert (served.status == 200) == (name in known), name
+                    if name in known - {"chat"}:
+                        assert (told.json["id"], told.json["tiers"]) == (name, ["a"])
+                        claude = await running.ask(f"/v1/models/{name}", headers=key | {"anthropic-version": "1"})
+                        assert claude.json["id"] == name
+
+    asyncio.run(main())
+
+
+def test_every_name_is_a_model_where_a_workload_accepts_everything(lab, start):
+    anything = Workload(name="any", match=Match(), strategy=Strategy(kind="direct", tiers=("a",)), label=ANY)
+
+    async def main():
+        async with FakeServer() as a, start(lab.plan_of(lab.tier("a", a.base_url), workloads=(anything,))) as running:
+            for name in ("org/some-model", "b%20c"):
+                assert (await running.ask(f"/v1/models/{name}")).json["tiers"] == ["a"]
+
+    asyncio.run(main())
+
+
 def test_health_and_readiness(lab, start):
     async def main():
         async with FakeServer() as fake:

@@ -36,15 +36,22 @@ def names_for(key: KeyScope | None, table: RoutingTable) -> tuple[str, ...]:
     return found
 
 
+def may_ask_for(name: str, key: KeyScope | None, table: RoutingTable) -> bool:
+    """Return whether a request with this key may have such a model: one of the names, or one that a pattern accepts."""
+    if name in names_for(key, table):
+        return True
+    return any(way[1] and (key is None or _leaves(key, way, table)) for way in _ways(name, key, table))
+
+
 def tiers_for(key: KeyScope | None, table: RoutingTable) -> tuple[str, ...]:
     """Return the tiers that a request with this key may name."""
     return tuple(name for name in table.targets if key is None or key.tiers is None or name in key.tiers)
 
 
-def _ways(name: str, key: KeyScope, table: RoutingTable) -> Iterator[_Way]:
+def _ways(name: str, key: KeyScope | None, table: RoutingTable) -> Iterator[_Way]:
     """Give each workload that may serve the name, with its tiers; None for no workload, where none is certain to."""
     declared = table.plan.workloads.get(name)
-    found = ((declared, True),) if declared is not None else table.accepting(name, key.key_id)
+    found = ((declared, True),) if declared is not None else table.accepting(name, None if key is None else key.key_id)
     for workload, is_certain in found:
         yield workload, (*workload.strategy.tiers, *workload.fallback)
         if is_certain:

@@ -182,8 +182,8 @@ class RoutingTable:
         listed = [anthropic_record(name) for name in names]
         return json.dumps({"data": listed, "has_more": False, "first_id": first, "last_id": last}).encode()
 
-    def model_record(self, name: str) -> dict[str, object]:
-        """Return one entry of the list: what the name stands for, and the tiers behind it."""
+    def model_record(self, name: str, key_id: str | None = None) -> dict[str, object]:
+        """Return one entry of the list: what the name stands for, and the tiers behind it for who has this key."""
         workload = self.plan.workloads.get(name)
         if workload is not None:
             kind, tiers = "workload", (*workload.strategy.tiers, *workload.fallback)
@@ -191,6 +191,8 @@ class RoutingTable:
             kind, tiers = "tier", (name,)
         else:
             kind, tiers = "model", self.tiers_by_model.get(name, ())
+            for accepting, _ in () if tiers else self.accepting(name, key_id)[:1]:
+                tiers = (*accepting.strategy.tiers, *accepting.fallback)
         return {"id": name, "object": "model", "created": 0, "owned_by": "ownward", "kind": kind, "tiers": tiers}
 
 
