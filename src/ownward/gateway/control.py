@@ -108,7 +108,8 @@ async def _answer(gateway: Commons, call: AnyCall, headers: Mapping[bytes, bytes
     method, path = scope["method"], scope["path"]
     allowed = _methods_of(path)
     if method not in allowed:
-        raise UnknownPath(method, path, allowed_methods=allowed, paths=PATHS)
+        remedy = kept_pages.remedy_for(path)
+        raise UnknownPath(method, path, allowed_methods=allowed, paths=PATHS, remedy=remedy)
     if path == "/healthz":
         return 200, _JSON, b'{"status": "ok"}'
     if path == "/readyz":

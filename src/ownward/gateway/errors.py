@@ -65,13 +65,15 @@ class UnknownPath(Rejected):
 
     status = 404
 
-    def __init__(self, method: str, path: str, *, allowed_methods: Sequence[str], paths: Sequence[str]) -> None:
-        """Say what is there instead."""
+    def __init__(
+        self, method: str, path: str, *, allowed_methods: Sequence[str], paths: Sequence[str], remedy: str | None = None
+    ) -> None:
+        """Say what is there instead; `remedy` is what to do instead of an operation that others serve there."""
         near = closest(path, paths)
         super().__init__(
             f"{method} {path!r} is not served here",
             allowed=f"{path} takes {', '.join(allowed_methods)}" if allowed_methods else _closest_text(near),
-            next_step="See docs/reference/gateway.md for all endpoints",
+            next_step=remedy or "See docs/reference/gateway.md for all endpoints",
         )
         self.allowed_methods = tuple(allowed_methods)
 

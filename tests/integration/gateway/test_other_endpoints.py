@@ -83,6 +83,32 @@ def test_a_name_that_a_pattern_of_the_plan_accepts_is_a_model_for_whoever_may_as
     asyncio.run(main())
 
 
+@pytest.mark.parametrize(
+    ("operation", "remedy"),
+    [
+        ("compact", "summarised by a request"),
+        ("input_tokens", "count_tokens"),
+        ("resp_1/cancel", "Close the connection"),
+    ],
+)
+@pytest.mark.parametrize("method", ["POST", "GET"])
+def test_an_operation_on_responses_that_is_not_served_is_told_so_with_what_to_do_instead(
+    lab, start, operation, remedy, method
+):
+    """It is no response's id, of which the methods would be told."""
+
+    async def main():
+        async with FakeServer() as a, start(lab.plan_of(lab.tier("a", a.base_url))) as running:
+            refused = await running.ask(f"/v1/responses/{operation}", b"{}", method=method)
+            told = refused.json["error"]
+            assert (refused.status, told["ownward_kind"]) == (404, "unknown_path")
+            assert "allow" not in refused.headers
+            assert f"/v1/responses/{operation}' is not served here" in told["message"]
+            assert remedy in told["next"]
+
+    asyncio.run(main())
+
+
 def test_every_name_is_a_model_where_a_workload_accepts_everything(lab, start):
     anything = Workload(name="any", match=Match(), strategy=Strategy(kind="direct", tiers=("a",)), label=ANY)
 

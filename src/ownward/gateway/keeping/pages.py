@@ -19,6 +19,16 @@ if TYPE_CHECKING:
 PREFIX: Final = "/v1/responses/"
 _ITEMS: Final = "/input_items"
 _DEFAULT_ITEMS, _MOST_ITEMS = 20, 100
+_UNSERVED: Final = {
+    "compact": "Have the conversation summarised by a request of its own, as clients do by themselves for a provider"
+    " that they do not take for OpenAI: Codex where its provider has another name",
+    "input_tokens": "What a response used stands in its usage; POST /v1/messages/count_tokens counts before that",
+}
+"""What to do instead of operations that OpenAI's own service has at these paths."""
+
+_CANCEL: Final = "/cancel"
+_NO_CANCEL: Final = "Close the connection, which ends the call: no response is computed in the background here"
+
 _STREAMS: Final = frozenset({"1", "true", "True"})
 
 
@@ -27,9 +37,18 @@ def methods_of(path: str) -> tuple[str, ...]:
     if not path.startswith(PREFIX):
         return ()
     name = path.removeprefix(PREFIX)
+    if name in _UNSERVED:
+        return ()
     if name.endswith(_ITEMS):
         return ("GET",) if "/" not in name.removesuffix(_ITEMS) and name != _ITEMS else ()
     return ("GET", "DELETE") if name and "/" not in name else ()
+
+
+def remedy_for(path: str) -> str | None:
+    """Return what to do instead of an operation on responses that is not served; None where it is none of these."""
+    if not path.startswith(PREFIX):
+        return None
+    return _NO_CANCEL if path.endswith(_CANCEL) else _UNSERVED.get(path.removeprefix(PREFIX))
 
 
 async def answer(gateway: Commons, method: str, path: str, query: bytes, key: KeyScope | None) -> bytes:
