@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import anthropic
 import openai
 import pytest
-from benchmarks.tool_template import with_template, with_tools
+from benchmarks.tool_template import TEMPLATE, with_template, with_tools
 
 from ownward.engines import EMBEDDED_MODEL, EmbeddedEngine, EngineOptions, FakeOptions, FakeServer, fetch
 from ownward.gateway import EngineAddress
@@ -287,6 +287,49 @@ def test_a_message_calls_the_tool_it_names_and_none_where_it_says_so(lab, start,
             assert called.stop_reason == "tool_use"
             uncalled = await client.messages.create(messages=PLEASE, tool_choice={"type": "none"}, **asked)
             assert [block.type for block in uncalled.content] == ["text"]
+
+    asyncio.run(main())
+
+
+END = """</tool_call><|im_end|>\n' }}
+{{- '<|im_start|>user\n<tool_response>"""
+TWICE = TEMPLATE.replace(
+    END,
+    """</tool_call>\n<tool_call>\n{"name": "' }}
+{{- tools[0].function.name + '", "arguments": {"query": "more"}}\n"""
+    + END,
+)
+
+
+@pytest.mark.engine
+def test_one_call_is_made_where_one_is_wanted_of_a_model_that_makes_two(lab, start, model_path, tmp_path):
+    """With such a template llama.cpp makes any number of calls, whatever `parallel_tool_calls` says."""
+    asked = {"model": "chat", "messages": PLEASE, "max_tokens": 120}
+
+    async def main():
+        weights = with_template(model_path, tmp_path / "twice.gguf", TWICE)
+        async with (
+            serving(lab, start, weights) as running,
+            openai.AsyncOpenAI(base_url=f"{running.base_url}/v1", api_key="k", max_retries=0) as client,
+            anthropic.AsyncAnthropic(base_url=running.base_url, api_key="k", max_retries=0) as other,
+        ):
+            chats = {"tools": OF_OPENAI, "temperature": 0, **asked}
+            several = (await client.chat.completions.create(**chats)).choices[0].message.tool_calls
+            assert len(several) == 2
+            whole = await client.chat.completions.create(parallel_tool_calls=False, **chats)
+            (call,) = whole.choices[0].message.tool_calls
+            assert call.function == several[0].function
+            async with client.chat.completions.stream(parallel_tool_calls=False, **chats) as stream:
+                (streamed,) = (await stream.get_final_completion()).choices[0].message.tool_calls
+            assert streamed.function.arguments == call.function.arguments
+            one = {"type": "auto", "disable_parallel_tool_use": True}
+            sent = {"tools": OF_ANTHROPIC, "tool_choice": one, "extra_body": {"temperature": 0}, **asked}
+            message = await other.messages.create(**sent)
+            assert [block.type for block in message.content] == ["tool_use"]
+            async with other.messages.stream(**sent) as stream:
+                final = await stream.get_final_message()
+            assert [block.type for block in final.content] == ["tool_use"]
+            assert final.content[0].input == message.content[0].input
 
     asyncio.run(main())
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ownward.core import BrokenStream, OwnwardError, PolicyRefusal, UpstreamError, UpstreamTimeout, UpstreamUnreachable
 from ownward.gateway import json_body
+from ownward.gateway.calling.first_call import wants_one_call
 from ownward.gateway.calling.ledger_entry import LedgerEntry
 from ownward.gateway.calling.refused_call import RefusedCall
 from ownward.gateway.calling.relaying import Relay
@@ -58,6 +59,7 @@ class Attempt:
         "puts_together",
         "sink",
         "spared",
+        "takes_first_call",
         "target",
     )
 
@@ -67,6 +69,7 @@ class Attempt:
         self.target = target
         self.sink = sink
         self.crossed: Crossed | None = None
+        self.takes_first_call = False  # of the calls of tools that the answer makes
         self.puts_together = False  # the stream that is asked for, as the whole answer that is wanted
         self.spared: tuple[str, ...] = ()  # members that the upstream is asked again without, where it refuses them
         self.endpoint: Endpoint = target.crossing(exchange.endpoint, exchange.needs) or exchange.endpoint
@@ -130,6 +133,8 @@ class Attempt:
                     self.spared += (member,)
         if exchange.needs and is_to_be_narrowed(exchange.needs, target, self.endpoint):
             self._body = narrow_tools(self._body)
+        if target.habits.calls_on and "tools" in exchange.needs:
+            self.takes_first_call = wants_one_call(self._body)
         is_long = len(self._body) >= json_body.LONG_BYTES
         if is_long:
             await asyncio.sleep(0)

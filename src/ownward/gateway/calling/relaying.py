@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
 from ownward.core import BrokenStream, UpstreamError
+from ownward.gateway.calling.first_call import passing_first_call, with_first_call
 from ownward.gateway.calling.sink import Refusal, Retry
 from ownward.gateway.calling.stream_as_whole import stream_as_whole
 from ownward.gateway.calling.whole_as_stream import chat_as_stream
@@ -108,6 +109,8 @@ class Relay:
         body = begun + (await self._attempt.read_rest(most_bytes) if rest is None else rest)
         if of_stream:
             body = stream_as_whole(self._endpoint.path, body)
+        if self._attempt.takes_first_call:
+            body = with_first_call(body)
         entry.ttft_s = gateway.clock.monotonic_s() - entry.sent_s
         told = entry.told = WholeAnswer(self._endpoint.dialect, body)
         if not told.is_complete:
@@ -186,10 +189,10 @@ class Relay:
     async def _relay_stream(self, content_type: bytes, begun: bytes = b"") -> None:
         gateway, entry, response, crossed = self._gateway, self._entry, self._response, self._crossed
         tap = entry.told = StreamTap(self._endpoint.dialect, strip_usage=self._spliced.adds_usage)
-        feed = tap.feed
+        read = feed = passing_first_call(tap.feed) if self._attempt.takes_first_call else tap.feed
         if crossed is not None:
             crossed.begin_stream(now_s=gateway.clock.now().timestamp())
-            feed = lambda data: crossed.feed(tap.feed(data))  # noqa: E731 - the other is a bound method
+            feed = lambda data: crossed.feed(read(data))  # noqa: E731 - the other is a function as it is
         chunk = await self._first_chunk(begun)
         passed = feed(chunk)
         self._check_beginning(tap)

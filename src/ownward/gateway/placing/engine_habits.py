@@ -14,7 +14,8 @@ class EngineHabits:
 
     `speaks_both` dialects, on endpoints of their own. `counts_messages` in Anthropic's dialect, in whatever one it is
     asked for answers. `wants_chats`: chats are asked for, whatever the client wants. `reads_one_word` of a chat's
-    `tool_choice`, and goes by `auto` where it names tools. `computes_unheard`: of an answer that is not streamed it
+    `tool_choice`, and goes by `auto` where it names tools. `calls_on`: where one call is wanted it may make
+    several. `computes_unheard`: of an answer that is not streamed it
     notices late or never that nobody waits for it. `goes_on` with a last message of the assistant: by itself, or where
     it is told `continue_final_message`. `never_has` what a request may need, `lacks` what the plan may state that it
     has.
@@ -24,6 +25,7 @@ class EngineHabits:
     counts_messages: bool = False
     wants_chats: bool = False
     reads_one_word: bool = False
+    calls_on: bool = False
     computes_unheard: bool = False
     goes_on: Literal["by itself", "when told"] | None = None
     never_has: frozenset[str] = frozenset()
@@ -34,11 +36,14 @@ class EngineHabits:
 # which openai's own client cannot put an answer together. Its `/v1/messages` passes over documents, search results,
 # that a result is an error, a JSON schema and, of a choice of tools, all but whether a call is demanded, and takes
 # tools that a provider runs for the client's: all without a word (measured 2026-11-22). So it is asked for chats.
-# `functions`, the older name of tools, it leaves out without a word as well.
+# `functions`, the older name of tools, it leaves out without a word as well. `parallel_tool_calls: false` holds with
+# some models' templates: not where each call stands in marks of its own and is JSON, as Qwen's and Hermes' have it
+# (common/chat-auto-parser-generator.cpp).
 _LLAMA_CPP: Final = EngineHabits(
     speaks_both=True,
     wants_chats=True,
     reads_one_word=True,
+    calls_on=True,
     computes_unheard=True,
     goes_on="by itself",
     never_has=frozenset({FUNCTIONS}),
