@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import re
 import string
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Final, Protocol
 
 from ownward.core import BadInput, MissingExtra
+
+_MOST_BRACES: Final = 1000
+_MOST_CHARACTERS_IN_VAIN: Final = 4_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,24 +151,64 @@ class Slots:
 
 @dataclass(frozen=True, slots=True)
 class JsonSchema:
-    """Completed, if the answer is one JSON value that the schema accepts; `expected` is not looked at."""
+    """Completed, if the answer is one JSON value that the schema accepts; `expected` is not looked at.
+
+    The schema stands by itself: what it refers to elsewhere is not fetched.
+    Raises, when made: BadInput, if it cannot be used; MissingExtra, if what reads schemas is not installed.
+    """
 
     schema: Mapping[str, Any]
+    _validate: Callable[[Any], Any] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Compile the schema."""
+        object.__setattr__(self, "_validate", _compiled(self.schema))
 
     def grade(self, answer: str, expected: Any) -> Grade:  # noqa: ARG002 - the protocol gives it
         """Return the grade."""
         try:
-            import fastjsonschema
-        except ImportError as error:
-            raise MissingExtra(needed_for="the JSON schema grader", package="fastjsonschema", extra="trials") from error
-        try:
-            value = json.loads(answer)
-            fastjsonschema.validate(dict(self.schema), value)
+            self._validate(json.loads(answer))
         except json.JSONDecodeError as error:
             return _failed(f"not JSON: {error.msg}")
-        except fastjsonschema.JsonSchemaValueException as error:
-            return _failed(str(error.message))
+        except RecursionError:
+            return _failed("nested too deeply")
+        except ValueError as error:  # the validator's own is one, and so is that of a number with thousands of digits
+            return _failed(str(error))
         return _judged(is_right=True, why="the schema accepts it")
+
+
+class _NothingElsewhere(dict[str, Callable[[str], Any]]):
+    """Handlers of references to other documents: for every scheme, one that refuses."""
+
+    def __contains__(self, scheme: object) -> bool:
+        return True
+
+    def __missing__(self, scheme: str) -> Callable[[str], Any]:
+        return self._refuse
+
+    @staticmethod
+    def _refuse(address: str) -> Any:
+        raise BadInput(
+            f"the JSON schema refers to {address!r}, and nothing is fetched",
+            next_step='Write what it refers to under "$defs" or "definitions" of the schema itself',
+        )
+
+
+def _compiled(schema: Mapping[str, Any]) -> Callable[[Any], Any]:
+    try:
+        import fastjsonschema
+    except ImportError as error:
+        raise MissingExtra(needed_for="the JSON schema grader", package="fastjsonschema", extra="trials") from error
+    try:
+        validate: Callable[[Any], Any] = fastjsonschema.compile(dict(schema), handlers=_NothingElsewhere())
+    except (
+        fastjsonschema.JsonSchemaDefinitionException, re.error, RecursionError,
+        AttributeError, LookupError, SyntaxError, TypeError, ValueError,  # what it meets in schemas of a wrong form
+    ) as error:  # fmt: skip
+        raise BadInput(
+            f"the JSON schema cannot be used: {error}", allowed="A JSON schema of draft 4, 6 or 7"
+        ) from error
+    return validate
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,15 +225,24 @@ class ToolCalls:
 
 
 def find_json_object(text: str) -> dict[str, Any] | None:
-    """Return the first JSON object that stands in `text`, or None."""
+    """Return the first JSON object that stands in `text`, or None.
+
+    Behind 1,000 braces that begin none, or 4 million characters read in vain, nothing is looked for any more: a text
+    can be made that would take hours.
+    """
     decoder = json.JSONDecoder()
-    for match in re.finditer(r"\{", text):
+    left = _MOST_CHARACTERS_IN_VAIN
+    for match in islice(re.finditer(r"\{", text), _MOST_BRACES):
         try:
             value, _ = decoder.raw_decode(text, match.start())
-        except (json.JSONDecodeError, RecursionError):
-            continue
-        if isinstance(value, dict):
-            return value
+        except json.JSONDecodeError as error:
+            left -= error.pos - match.start()
+        except (RecursionError, ValueError):  # nested too deeply; a number with thousands of digits
+            left -= len(text) - match.start()
+        else:
+            return value if isinstance(value, dict) else None
+        if left < 0:
+            break
     return None
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ownward.core import ConfigError, Fault
+from ownward.core import BadInput, ConfigError, Fault
 from ownward.quality import JsonSchema, LabelSet, find_json_object
 from ownward.strategies._types import Judge
 
@@ -23,7 +23,7 @@ class GraderJudge:
     regex: str | None = None
     number: bool = False
     json_field: str | None = None
-    json_schema: Mapping[str, Any] | None = None
+    json_schema: JsonSchema | None = None
 
     def extract(self, text: str) -> str | None:
         """Return the label, group, number, field or canonical JSON in `text`, or None."""
@@ -46,14 +46,14 @@ class GraderJudge:
     def verify(self, text: str) -> float | None:
         """Return 1, if the answer has the required form, else 0."""
         if self.json_schema is not None:
-            return JsonSchema(self.json_schema).grade(text, None).score
+            return self.json_schema.grade(text, None).score
         return float(self.extract(text) is not None)
 
 
 def judge_for(options: Mapping[str, Any], *, file: str = "plan") -> Judge | None:
     """Return the judge that a strategy's options describe, or None where they describe none.
 
-    Raises: ConfigError, if there are several rules, or a pattern that does not compile.
+    Raises: ConfigError, if there are several rules, or a pattern or a schema that cannot be used; MissingExtra.
     """
     given = {key: options[key] for key in JUDGE_KEYS if options.get(key)}
     if not given:
@@ -72,4 +72,10 @@ def judge_for(options: Mapping[str, Any], *, file: str = "plan") -> Judge | None
         return GraderJudge(regex=value)
     if key == "number":
         return GraderJudge(number=True)
-    return GraderJudge(json_field=value) if key == "json_field" else GraderJudge(json_schema=value)
+    if key == "json_field":
+        return GraderJudge(json_field=value)
+    try:
+        return GraderJudge(json_schema=JsonSchema(value))
+    except BadInput as error:
+        fault = Fault(file=file, key="strategy.json_schema", message=f"is refused: {error}")
+        raise ConfigError([fault]) from error

@@ -197,7 +197,7 @@ def test_a_strategy_without_a_judge_is_refused_when_the_plan_is_loaded():
         max_calls, max_output_tokens, max_usd, max_seconds = 3, None, None, None
 
     with pytest.raises(ConfigError, match="needs an extractor or a verifier"):
-        compile_strategy(Stated())
+        compile_strategy(Stated(), of="judged")
 
 
 @pytest.mark.parametrize("stream", [False, True])

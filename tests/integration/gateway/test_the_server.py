@@ -190,8 +190,8 @@ def test_a_reload_serves_new_requests_by_the_new_plan_and_old_ones_by_the_old(la
 
 
 def test_a_plan_that_cannot_be_carried_out_is_refused_and_the_old_one_stays(lab, start, monkeypatch):
-    def refuse(strategy):
-        raise ConfigError([Fault(file="plan", key="strategy", message="cannot be carried out")])
+    def refuse(_strategy, *, of):
+        raise ConfigError([Fault(file="plan", key="strategy", message=f"of {of} cannot be carried out")])
 
     async def main():
         async with FakeServer() as fake:

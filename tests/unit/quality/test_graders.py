@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 
 from ownward.core import BadInput
-from ownward.quality import ExactMatch, JsonSchema, LabelSet, NumberMatch, RegexMatch, Slots, ToolCalls
+from ownward.quality import (
+    ExactMatch,
+    JsonSchema,
+    LabelSet,
+    NumberMatch,
+    RegexMatch,
+    Slots,
+    ToolCalls,
+    find_json_object,
+)
 
 LABELS = LabelSet(("card_arrival", "card_linking", "lost_or_stolen_card", "card"))
 
@@ -63,6 +72,52 @@ def test_json_schema_accepts_and_says_why_not() -> None:
     assert grader.grade('{"city": "Bern"}', None).is_completed
     assert "city" in grader.grade("{}", None).why
     assert not grader.grade("{", None).is_completed
+
+
+@pytest.mark.parametrize(
+    "address", ["http://127.0.0.1:9/s.json", "https://x.test/s#/a", "file:///etc/hostname", "s.json"]
+)
+def test_what_a_json_schema_refers_to_elsewhere_is_refused_and_never_fetched(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetch(_uri: str) -> None:
+        pytest.fail("a document was fetched")
+
+    monkeypatch.setattr("urllib.request.urlopen", fetch)
+    with pytest.raises(BadInput, match="nothing is fetched"):
+        JsonSchema({"properties": {"a": {"$ref": address}}})
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [{"type": "objekt"}, {"$ref": "#/definitions/none"}, {"properties": {"a": {"pattern": "("}}}, {"properties": 3}],
+)
+def test_a_json_schema_of_no_use_is_refused_before_anything_is_graded(schema: dict[str, object]) -> None:
+    with pytest.raises(BadInput, match="the JSON schema cannot be used"):
+        JsonSchema(schema)
+
+
+@pytest.mark.parametrize(
+    ("schema", "answer"),
+    [
+        ({"type": "object"}, '{"a":' * 50_000 + "1" + "}" * 50_000),
+        ({"type": "object"}, '{"a": ' + "1" * 5000 + "}"),
+        ({"$ref": "#"}, "{}"),
+    ],
+    ids=["a deep answer", "a number of thousands of digits", "a schema that is its own"],
+)
+def test_what_no_json_schema_can_be_held_against_is_not_completed(schema: dict[str, object], answer: str) -> None:
+    assert not JsonSchema(schema).grade(answer, None).is_completed
+
+
+@pytest.mark.parametrize("noise", ["{" * 900, '{"a": ' + "1" * 5000 + "}", "if (x) { y(); } "])
+def test_the_first_json_object_is_found_behind_what_is_none(noise: str) -> None:
+    assert find_json_object(noise + ' {"b": 2}') == {"b": 2}
+
+
+@pytest.mark.parametrize("noise", ["{" * 200_000, '{"a":' * 50_000, ('{"a":' * 400 + "[" + "1," * 100_000)])
+def test_a_text_made_to_be_slow_is_not_looked_through(noise: str) -> None:
+    assert find_json_object(noise + ' {"b": 2}') is None
 
 
 def test_tool_calls_are_compared_as_values_in_any_order() -> None:

@@ -141,6 +141,12 @@ def test_two_judges_at_once_are_refused() -> None:
         judge_for({"number": True, "regex": "x"})
 
 
+@pytest.mark.parametrize("schema", [{"type": "objekt"}, {"$ref": "http://127.0.0.1:9/s.json"}])
+def test_a_json_schema_that_cannot_be_used_is_refused_before_anything_is_asked(schema: dict[str, str]) -> None:
+    with pytest.raises(ConfigError, match=r"strategy\.json_schema is refused"):
+        judge_for({"json_schema": schema})
+
+
 def test_cascade_stops_at_the_first_tier_whose_answer_the_verifier_passes() -> None:
     spec = StrategySpec(kind="cascade", tiers=("small", "middle", "big"))
     chosen, made = drive(

@@ -247,7 +247,7 @@ def compile_plan(
         },
         tiers_by_model=by_model,
         strategies={
-            workload.name: compile_strategy(workload.strategy)
+            workload.name: compile_strategy(workload.strategy, of=workload.name)
             for workload in plan.workloads.values()
             if workload.strategy.kind != "direct"
         },

@@ -19,12 +19,12 @@ class CompiledStrategy:
     judge: Judge | None
 
 
-def compile_strategy(strategy: plan_room.Strategy) -> CompiledStrategy:
-    """Return a plan's strategy with its judge.
+def compile_strategy(strategy: plan_room.Strategy, *, of: str) -> CompiledStrategy:
+    """Return the strategy of the workload `of` with its judge.
 
-    Raises: ConfigError, if it cannot be carried out.
+    Raises: ConfigError, if it cannot be carried out; MissingExtra, if what its judge needs is not installed.
     """
     from ownward import strategies
 
-    spec, judge = strategies.from_plan(strategy)
+    spec, judge = strategies.from_plan(strategy, file=f"workload {of!r}")
     return CompiledStrategy(spec=spec, judge=judge)
