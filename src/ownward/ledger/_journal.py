@@ -119,10 +119,11 @@ class Journal:
 
     def enter(self, entries: list[Entry]) -> bool:
         """Note `entries` as one; False where they belong in the tables."""
+        rows = []
         for entry in entries:
             if not _can_be_noted(entry):
                 return False
-        rows = [entry.rows for entry in entries]
+            rows.append(entry.rows)
         try:
             text = _encode(rows)
         except (UnicodeEncodeError, TypeError, OverflowError):  # the tables will say what is wrong with it

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
-from typing import Self
+from collections.abc import Collection, Coroutine
+from typing import Any, Self
 
 from ownward.core import ConfigError, Fault, MissingExtra, PolicyRefusal, UpstreamUnreachable
 from ownward.policy import Origin, Permit
@@ -26,7 +26,7 @@ class Door:
         self._transport = transport or Http1Transport(limits=limits)
         self._others: dict[Way, Transport] = {}
 
-    async def send(
+    def send(
         self,
         permit: Permit,
         *,
@@ -36,8 +36,8 @@ class Door:
         body: bytes = b"",
         timeouts: Timeouts = _DEFAULT_TIMEOUTS,
         way: Way = DIRECT,
-    ) -> Response:
-        """Return the answer of the permit's origin, once its head is there.
+    ) -> Coroutine[Any, Any, Response]:
+        """Return, once it is awaited, the answer of the permit's origin as soon as its head is there.
 
         `headers` hold the caller's and the upstream's key; they are shown nowhere.
         `way` says how the upstream is reached where not simply directly.
@@ -59,7 +59,7 @@ class Door:
                 next_step=_ISSUE,
             )
         transport = self._transport if way is DIRECT or way.is_direct else self._transport_of(way, permit)
-        return await transport.exchange(
+        return transport.exchange(
             Origin.parse(permit.origin),
             upstream=permit.upstream,
             method=method,

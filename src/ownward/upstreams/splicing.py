@@ -217,9 +217,10 @@ def _rewrite(body: bytes, readable: bytes, top: _Raws, replaced: Mapping[str, by
         return _rewrite_unusual(body, readable, top, replaced)
     if not replaced:
         return body
-    for index, key in enumerate(top):
-        if key in replaced:
-            pieces[2 * index + 1] = replaced[key]
+    keys = list(top)
+    for key, value in replaced.items():
+        if key in top:
+            pieces[2 * keys.index(key) + 1] = value
     added = _spell_added(top, replaced)
     if added:
         pieces[0] = b"{%b,%b" % (added, pieces[0][1:])
