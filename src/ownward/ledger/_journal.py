@@ -2,7 +2,8 @@
 
 A request has eleven places in the tables and their indexes. To change them all before each single call is most of what
 its ledger costs, and half of the time that a call takes whose gateway has little to do. A note is one write to a file
-that has its size already: it outlives the death of any process as a commit does, and moves nothing else.
+that has its size already, through memory where that is safe (`_in_place`): it outlives the death of any process as a
+commit does, and moves nothing else.
 
 Who notes holds a lock on its file; who gets that lock knows that nobody notes there any more. Entries are numbered, and
 the transaction that puts some into the tables writes down up to which (`_posting`), so that each gets there once,
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import mmap
 import os
 import re
 import stat
@@ -30,6 +32,7 @@ import msgspec
 
 from ownward.core import LedgerError
 from ownward.ledger._entries import Entry
+from ownward.ledger._in_place import map_in_place
 from ownward.ledger._statements import Table
 
 if sys.platform != "win32":
@@ -81,6 +84,7 @@ class Journal:
         _journals.add(self)
         self._lock = threading.Lock()
         self._file: int | None = None
+        self._memory: mmap.mmap | None = None  # of the file, where it may be written through it
         self._number = 0  # of the newest note
         self._posted = 0
         self._unposted: list[Noted] = []
@@ -113,6 +117,7 @@ class Journal:
             if self._file is None and IS_POSSIBLE:
                 self._file = _make(self.path, like=self._like)
                 if self._file is not None:
+                    self._memory = map_in_place(self._file, _FILE_BYTES)
                     self._half, self._newest = 0, [0, 0]
                     self._begin_half()
             return self._file is not None
@@ -135,7 +140,10 @@ class Journal:
             if file is None or end > self._end:
                 return False
             self._number = number = self._number + 1
-            if not _write(file, _pack(number, text), self._at):
+            note = _pack(number, text)
+            if self._memory is not None:
+                self._memory[self._at : end] = note
+            elif not _write(file, note, self._at):
                 self._unposted.append(Noted(number, ()))  # no half of it may count later
                 self._end = 0
                 return False
@@ -174,7 +182,7 @@ class Journal:
     def close(self) -> None:
         """Note nothing any more; the file stays where somebody has yet to put it into the tables."""
         with self._lock:
-            file, self._file = self._file, None
+            file = self._let_go()
             self._at = self._end = 0
             if file is not None:
                 self._is_left = bool(self._unposted)
@@ -184,9 +192,16 @@ class Journal:
 
     def forget(self) -> None:
         """Let go of the file in a child that was forked: as long as it has it open, its parent seems to note there."""
-        file, self._file = self._file, None
+        file = self._let_go()
         if file is not None:
             os.close(file)
+
+    def _let_go(self) -> int | None:
+        file, self._file = self._file, None
+        memory, self._memory = self._memory, None
+        if memory is not None:
+            memory.close()
+        return file
 
     def _begin_half(self) -> None:
         self._at = _HEADER_BYTES + self._half * _HALF_BYTES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import sqlite3
 import tempfile
@@ -11,6 +12,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import hypothesis
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -43,6 +45,17 @@ steps = st.lists(
     ),
     max_size=60,
 )
+
+
+class Torn:
+    """A journal's memory of whose next note only some bytes get there."""
+
+    def __init__(self, memory: mmap.mmap | None, written: int) -> None:
+        self.memory, self.written = memory, written
+
+    def __setitem__(self, at: slice, note: bytes) -> None:
+        assert self.memory is not None
+        self.memory[at.start : at.start + len(note[: self.written])] = note[: self.written]
 
 
 class Process:
@@ -141,7 +154,11 @@ class World:
     def kill_while_noting(self, process: Process, written: int) -> None:
         """End it when only some bytes of a note are written; nobody was told that it is noted."""
         kept = dict(self.calls)
-        with patch("os.pwrite", lambda file, data, at: _pwrite(file, data[:written], at)):
+        torn = Torn(process.journal._memory, written)
+        with (
+            patch("os.pwrite", lambda file, data, at: _pwrite(file, data[:written], at)),
+            patch.object(process.journal, "_memory", torn if process.journal._memory is not None else None),
+        ):
             process.begin()
         self.calls = kept
         self.kill(process)
@@ -173,10 +190,13 @@ class World:
 _pwrite = os.pwrite
 
 
-@hypothesis.settings(max_examples=300, deadline=None)
-@given(steps)
-def test_what_was_noted_is_in_the_tables_once_and_in_order(taken: list[tuple[str, int, int]]) -> None:
+@pytest.mark.parametrize("how", ["through memory", "by calls"])
+@hypothesis.settings(max_examples=200, deadline=None)
+@given(taken=steps)
+def test_what_was_noted_is_in_the_tables_once_and_in_order(how: str, taken: list[tuple[str, int, int]]) -> None:
     with tempfile.TemporaryDirectory() as folder, ExitStack() as patches:
+        if how == "by calls":
+            patches.enter_context(patch("ownward.ledger._journal.map_in_place", lambda _file, _size: None))
         patches.enter_context(patch("ownward.ledger._journal._HALF_BYTES", HALF))
         patches.enter_context(patch("ownward.ledger._journal._FILE_BYTES", HEAD + 2 * HALF))
         world = World(folder)

@@ -28,6 +28,12 @@ from ownward.ledger._sqlite_connections import SqliteConnection
 from ownward.ledger._writing_thread import WritingThread
 
 
+@pytest.fixture(params=["through memory", "by calls"], autouse=True)
+def how_notes_are_written(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "by calls":
+        monkeypatch.setattr("ownward.ledger._journal.map_in_place", lambda _file, _size: None)
+
+
 async def until(condition: object) -> None:
     deadline_s = time.monotonic() + 10
     while not condition():  # type: ignore[operator]
@@ -133,6 +139,7 @@ def test_a_journal_that_cannot_be_written_leaves_calls_to_the_tables(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[int] = []
+    monkeypatch.setattr("ownward.ledger._journal.map_in_place", lambda _file, _size: None)
 
     def fail(file: int, data: bytes, at: int) -> int:
         written.append(os.write(file, b""))

@@ -33,6 +33,12 @@ BUDGET = BudgetCheck(
 RUN = "run_00000000000000000000000000"
 
 
+@pytest.fixture(params=["through memory", "by calls"], autouse=True)
+def how_notes_are_written(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "by calls":
+        monkeypatch.setattr("ownward.ledger._journal.map_in_place", lambda _file, _size: None)
+
+
 def test_a_ledger_is_one_ledger_by_whichever_name_it_is_opened(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
