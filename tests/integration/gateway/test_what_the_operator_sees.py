@@ -295,3 +295,24 @@ def test_a_clock_that_is_not_the_ledgers_servers_is_told_at_the_start_with_what_
             assert all(told in line and "NTP" in line for line in lines)
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(("engine", "server"), [("adopted", "uvicorn"), ("llama-server", "llama.cpp")])
+def test_an_adopted_server_that_is_a_llama_cpp_is_named_once(lab, start, said, engine, server):
+    async def main():
+        async with (
+            lab.Scripted(lab.whole(GOOD, headers={"server": "llama.cpp"})) as unnamed,
+            lab.Scripted(lab.whole(GOOD, headers={"server": server})) as known,
+        ):
+            tiers = (
+                lab.tier("a", unnamed.base_url, kind="owned", engine="adopted"),
+                lab.tier("b", known.base_url, kind="owned", engine=engine),
+            )
+            async with start(lab.plan_of(*tiers)) as running:
+                for name in ("a", "b", "a"):
+                    headers = {"x-ownward-tier": name}
+                    assert (await running.ask(body=lab.chat(), headers=headers)).status == 200
+        (line,) = said()
+        assert line.startswith('upstream a/a-1 is a llama.cpp: with engine = "llama-server"')
+
+    asyncio.run(main())

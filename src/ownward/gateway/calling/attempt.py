@@ -204,6 +204,8 @@ class Attempt:
                 way=target.way,
             )
             entry.status = response.status or None
+            if target.tier.engine == "adopted":
+                gateway.upstream_log.served_by(target.key, response)
             is_answer = 200 <= response.status < 300  # noqa: PLR2004 - the statuses of success
             await (Relay if is_answer else RefusedCall)(self, response, spliced).run()
         except UpstreamUnreachable as error:

@@ -1,4 +1,4 @@
-"""What the log says of upstreams: why calls to one fail, that it is left alone, and that it answers again.
+"""What the log says of upstreams: why calls to one fail, that it is left alone, that it answers again, what it is.
 
 A request that another upstream served in the end is no failure and has no line at the usual level; without these lines
 a dead upstream would be seen in the metrics alone. They say what happened in our words, never in the upstream's, and no
@@ -15,6 +15,7 @@ from ownward.core import format_duration
 if TYPE_CHECKING:
     from ownward.core import OwnwardError
     from ownward.gateway.placing.breaker import Breaker
+    from ownward.upstreams import Response
 
 LOGGER = logging.getLogger("ownward.upstreams")
 _EVERY_S: Final = 60.0
@@ -28,6 +29,7 @@ class UpstreamLog:
         """Know of no trouble."""
         self._said_s: dict[str, float] = {}
         self._failing_since_s: dict[str, float] = {}
+        self._looked_at: set[str] = set()
 
     def failed(self, key: str, error: OwnwardError, *, before: Breaker, after: Breaker, now_s: float) -> None:
         """Note a failed call, and whether its upstream is left alone from now on."""
@@ -56,6 +58,18 @@ class UpstreamLog:
         if before.opened and since_s is not None:
             self._said_s.pop(key, None)
             LOGGER.warning("upstream %s answers again, %s after its first failure", key, _for(now_s - since_s))
+
+    def served_by(self, key: str, response: Response) -> None:
+        """Say once where the first answer of a server of which nothing is stated tells what it is."""
+        if key in self._looked_at or len(self._looked_at) >= _MOST_KNOWN:
+            return
+        self._looked_at.add(key)
+        if response.header(b"server") == b"llama.cpp":
+            LOGGER.warning(
+                'upstream %s is a llama.cpp: with engine = "llama-server" at its tier in the plan it is told requests'
+                " as it reads them, see docs/reference/translation.md",
+                key,
+            )
 
     def _may_say(self, key: str, now_s: float) -> bool:
         said_s = self._said_s.get(key)
