@@ -191,6 +191,48 @@ def test_a_cap_of_dollars_is_reached_where_charges_add_up_to_it_exactly(lab, sta
     asyncio.run(main())
 
 
+CALL = {"id": "t1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+CALLED = {"message": {"role": "assistant", "content": None, "tool_calls": [CALL]}, "finish_reason": "tool_calls"}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("strategy", [VOTE, CASCADE], ids=["vote", "cascade"])
+def test_a_call_of_a_tool_which_no_judge_reads_reaches_the_client(lab, start, strategy, stream):
+    said = lab.whole(json.dumps({"id": "c", "choices": [{"index": 0, **CALLED}]}).encode())
+
+    async def main():
+        async with lab.Scripted(said) as upstream:
+            tiers = (lab.tier("a", upstream.base_url), lab.tier("b", upstream.base_url))
+            async with start(plan_with(lab, strategy, *tiers)) as running:
+                answer = await running.ask(body={**lab.chat(stream=stream), "model": "judged"})
+                assert answer.status == 200
+                if stream:
+                    events = [json.loads(line[6:]) for line in answer.body.splitlines() if line.startswith(b"data: {")]
+                    assert events[0]["choices"][0]["delta"]["tool_calls"] == [{**CALL, "index": 0}]
+                    assert answer.body.endswith(b"data: [DONE]\n\n")
+                else:
+                    assert answer.json["choices"][0]["message"]["tool_calls"] == [CALL]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("status", [400, 429, 500])
+def test_what_every_call_of_a_strategy_is_refused_with_is_passed_on_as_it_is(lab, start, status, stream):
+    refusal = {"error": {"message": "of the upstream", "type": "invalid_request_error", "code": "its_own"}}
+    refused = lab.whole(json.dumps(refusal).encode(), status=status)
+
+    async def main():
+        async with lab.Scripted(refused) as upstream:
+            tiers = (lab.tier("a", upstream.base_url), lab.tier("b", upstream.base_url))
+            async with start(plan_with(lab, CASCADE, *tiers)) as running:
+                answer = await running.ask(body={**lab.chat(stream=stream), "model": "judged"})
+                assert (answer.status, answer.json) == (status, refusal)
+                assert answer.headers["x-ownward-tier"] == "b"
+
+    asyncio.run(main())
+
+
 def test_a_strategy_without_a_judge_is_refused_when_the_plan_is_loaded():
     class Stated:
         kind, tiers, options, judge_options = "vote", ("a",), {"samples": 3}, {}

@@ -40,7 +40,8 @@ _Top = dict[str, msgspec.Raw]
 async def carry_out(strategy: CompiledStrategy, exchange: Served, choice: Choice) -> None:
     """Make a strategy's calls and send the client the answer it chooses.
 
-    Where none of them answers, the fallback tiers are asked once each, as they would be directly.
+    Where nothing is chosen, the fallback tiers are asked once each, as they would be directly; without any, the client
+    has what was said: a call of a tool, which no judge reads, or an upstream's own refusal.
     Raises: Incapable, if the request is none that a strategy can work on, and what the last call failed with.
     """
     from ownward import strategies
@@ -58,15 +59,18 @@ async def carry_out(strategy: CompiledStrategy, exchange: Served, choice: Choice
     except StopIteration as end:
         chosen: strategies.Chosen = end.value
     if chosen.reply is not None:
-        taken: _Taken = chosen.reply.payload
-        exchange.target = taken.target
         exchange.outcome = f"; {spec.kind}: {chosen.reason} in {chosen.calls} calls"
-        await _pass_on(exchange, taken, top)
+        await _pass_on(exchange, chosen.reply.payload, top)
         return
     rest = [target for target in choice.targets if target.tier.name not in spec.tiers]
     if rest:
         exchange.outcome = f"; {spec.kind}: {chosen.reason}, so the fallback"
         await Failover(exchange, rest, exchange.body, exchange).run()
+        return
+    told = spent.find_told()
+    if told is not None:
+        exchange.outcome = f"; {spec.kind}: {chosen.reason}, so what came last"
+        await _pass_on(exchange, told, top)
         return
     raise (
         failures[-1]
@@ -76,14 +80,20 @@ async def carry_out(strategy: CompiledStrategy, exchange: Served, choice: Choice
 
 
 class _Spent:
-    """What calls may have been charged at most, and failed of; a cap that counts the unknown as zero is none."""
+    """What calls may have been charged at most, said, and failed of; a cap that counts the unknown as zero is none."""
 
-    __slots__ = ("_exchange", "_told", "failures")
+    __slots__ = ("_exchange", "_told", "answers", "failures")
 
     def __init__(self, exchange: Served) -> None:
         self._exchange = exchange
         self._told = 0
+        self.answers: list[_Taken] = []
         self.failures: list[OwnwardError] = []
+
+    def find_told(self) -> _Taken | None:
+        """Return the newest answer, else the newest refusal of an upstream; None where none said anything."""
+        newest = self.answers[-1] if self.answers else None
+        return next((answer for answer in reversed(self.answers) if answer.status == _SUCCESS), newest)
 
     def take_usd(self) -> Decimal:
         """Return, in dollars, what has come since it was asked last: of retries and failed calls too."""
@@ -116,9 +126,11 @@ async def _call(exchange: Served, choice: Choice, ask: Ask, top: _Top, spent: _S
             forget_frames(error)
             spent.failures.append(error)
     elapsed_s = exchange.gateway.clock.monotonic_s() - started_s
+    if taken.status:
+        taken.target = exchange.target if attempt is None else attempt.target
+        spent.answers.append(taken)
     if attempt is None:
         return Reply(text=None, elapsed_s=elapsed_s)  # what it cost counts with the next one: no cap holds up a retry
-    taken.target = attempt.target
     usage = attempt.entry.usage
     return Reply(
         text=taken.text,
@@ -231,8 +243,9 @@ def _with_whole_characters(text: str) -> str:
 
 
 async def _pass_on(exchange: Served, taken: _Taken, top: _Top) -> None:
-    """Send the chosen answer: as it is, or as a stream of one piece where the client asked for a stream."""
-    if not exchange.is_stream:
+    """Send an answer as it is; one that is no refusal as a stream of one piece, where the client asked for a stream."""
+    exchange.target = taken.target
+    if not exchange.is_stream or taken.status != _SUCCESS:
         await exchange.answer(taken.status, taken.content_type, taken.headers, taken.body)
         return
     options = json.loads(bytes(top.get("stream_options", _ABSENT)) or b"null") or {}
