@@ -112,7 +112,7 @@ class StreamTap(Told):
                 return self._feed_whole_events(data)
         events = cutter.cut(data)
         self._is_blind = cutter.is_overrun
-        kept = [event for event in events if not (self._read_event(event) and self._strip)]
+        kept = [event for event in events if not self._read_event(event)]
         if self._is_blind or (cutter.holds_comments and not self._strip):
             kept.append(cutter.take_rest())
         if len(kept) == 1:
@@ -127,7 +127,7 @@ class StreamTap(Told):
         for index, event in enumerate(events):
             if words_in(event) is not None:
                 self.content_events += 1
-            elif self._read_event(event) and self._strip:
+            elif self._read_event(event):
                 left_out = {index} if left_out is None else {index, *left_out}
         if left_out is None:
             return data
@@ -137,18 +137,20 @@ class StreamTap(Told):
         """Note that the stream ended by itself, and return what was still held back."""
         self._has_ended = True
         rest = self._cutter.take_rest()
-        is_usage = bool(rest) and not self._is_blind and self._read_event(rest + b"\n\n")
+        is_left_out = bool(rest) and not self._is_blind and self._read_event(rest + b"\n\n")
         if self.finish_reason is not None and self.error is None and not (self._is_anthropic or self.is_garbled):
             self.is_complete = True
-        return b"" if is_usage and self._strip else rest
+        return b"" if is_left_out else rest
 
     def _read_event(self, event: bytes) -> bool:
-        """Read one event and tell whether it carries usage and nothing else."""
+        """Read one event and tell whether it is left out: it says nothing, or usage alone that we had asked for."""
         data = data_of(event)
         if not data:
             return False
         answer = parse_piece(data)
         if answer is None:
+            if data.strip() == b"null":  # with which llama.cpp begins the stream of several prompts
+                return True
             if data.strip() == b"[DONE]":
                 self.is_complete |= not self._is_typed or self.finish_reason is not None or self.error is not None
             else:
@@ -168,7 +170,7 @@ class StreamTap(Told):
         words = self._words_of(answer)
         if words is not None:
             self._stencil.cut(event, words, self._read_words)
-        return is_usage
+        return is_usage and self._strip
 
     def _words_of(self, answer: Piece) -> str | None:
         """Return the words of an event that says nothing but words, and counts for nothing else; None of any other."""

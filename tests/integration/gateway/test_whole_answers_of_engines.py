@@ -168,3 +168,21 @@ def test_the_engine_stops_computing_a_whole_answer_whose_client_left_while_other
             await stream.close()
 
     asyncio.run(main())
+
+
+def test_several_prompts_are_completed_side_by_side_in_one_stream(lab, start, model_path):
+    asked = {"model": "chat", "prompt": ["One two three", "Red green"], "max_tokens": 4, "temperature": 0}
+
+    async def main():
+        async with (
+            serving(lab, start, model_path) as (running, _),
+            openai.AsyncOpenAI(base_url=f"{running.base_url}/v1", api_key="none", max_retries=0) as client,
+        ):
+            whole = {choice.index: choice.text for choice in (await client.completions.create(**asked)).choices}
+            streamed = {0: "", 1: ""}
+            async for piece in await client.completions.create(stream=True, **asked):
+                for choice in piece.choices:
+                    streamed[choice.index] += choice.text
+            assert streamed == whole
+
+    asyncio.run(main())

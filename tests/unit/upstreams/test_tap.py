@@ -500,3 +500,14 @@ def test_a_count_that_is_spelled_with_a_point_is_a_count():
     assert WholeAnswer("openai", body).usage == USAGE
     half = b'{"choices":[],"usage":{"prompt_tokens":10.5,"completion_tokens":4,"total_tokens":14}}'
     assert WholeAnswer("openai", half).usage is None
+
+
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+def test_an_event_that_says_nothing_is_left_out_and_is_no_garbage(size: int) -> None:
+    """llama.cpp begins the stream of several prompts with it, and clients take it for a piece."""
+    rest = sse(chunk({"content": "a"}), chunk(finish="stop"), DONE)
+    data = sse(b"null") + rest
+    tap = StreamTap("openai")
+    passed = b"".join(tap.feed(data[at : at + size]) for at in range(0, len(data), size)) + tap.finish()
+    assert passed == rest
+    assert (tap.is_garbled, tap.is_complete, tap.content_events) == (False, True, 1)
