@@ -43,6 +43,8 @@ def test_allowed_tools_are_the_only_ones(mode):
         {"type": "custom", "custom": {"name": "a"}},
         {"type": "function"},
         {"type": "function", "function": "a"},
+        {"type": "function", "function": {"name": None}},
+        {"type": "tool", "name": "a"},
         {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": ["a"]}},
         {"type": ["a"]},
         {},
@@ -51,9 +53,11 @@ def test_allowed_tools_are_the_only_ones(mode):
         None,
     ],
 )
-def test_a_choice_that_is_none_of_the_dialect_is_left_to_the_engine(choice):
-    body = chat(choice)
-    assert narrow_tools(body) is body
+def test_an_object_that_is_no_choice_is_refused_as_the_engine_would_go_by_auto(choice):
+    with pytest.raises(Incapable) as refused:
+        narrow_tools(chat(choice))
+    assert refused.value.message == "tool_choice is an object that chats know nothing of"
+    assert refused.value.field == "tool_choice"
 
 
 @pytest.mark.parametrize(
@@ -63,7 +67,6 @@ def test_a_choice_that_is_none_of_the_dialect_is_left_to_the_engine(choice):
         ({"type": "function", "function": {"name": "a"}}, [], ", but 'a'"),
         ({"type": "function", "function": {"name": "a"}}, None, ", but 'a'"),
         ({"type": "function", "function": {"name": "some words, \n and more"}}, TOOLS, ""),
-        ({"type": "function", "function": {"name": None}}, TOOLS, ""),
         (allowed(), TOOLS, ""),
         (allowed("x", "y"), TOOLS, ", but 'x', 'y'"),
     ],

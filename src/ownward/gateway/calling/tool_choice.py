@@ -7,7 +7,7 @@ b11549, measured 2026-11-22). It is told of no other tools then, with the word f
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
@@ -27,6 +27,26 @@ _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _MOST_SHOWN: Final = 3
 
 
+class _Function(msgspec.Struct):
+    name: str
+
+
+class _Named(msgspec.Struct, tag_field="type", tag="function"):
+    function: _Function
+
+
+class _Some(msgspec.Struct):
+    mode: Literal["auto", "required"]
+    tools: list[_Named]
+
+
+class _Allowed(msgspec.Struct, tag_field="type", tag="allowed_tools"):
+    allowed_tools: _Some
+
+
+_read_choice: Final = msgspec.json.Decoder(_Named | _Allowed).decode
+
+
 def is_to_be_narrowed(needs: frozenset[str], target: Target, endpoint: Endpoint) -> bool:
     """Return whether what a chat says of its tools has to be told to this upstream in its one word."""
     return TOOL_CHOICE in needs and endpoint.splices_as == "chat" and target.habits.reads_one_word
@@ -35,7 +55,7 @@ def is_to_be_narrowed(needs: frozenset[str], target: Target, endpoint: Endpoint)
 def narrow_tools(body: bytes) -> bytes:
     """Return a chat with those tools alone that its `tool_choice` names.
 
-    Raises: Incapable, if it names none of them, as OpenAI refuses it.
+    Raises: Incapable, if it names none of them or cannot be read, as OpenAI refuses it.
 
     >>> narrow_tools(
     ...     b'{"tools":[{"type":"function","function":{"name":"a"}},{"type":"function","function":{"name":"b"}}],'
@@ -45,19 +65,26 @@ def narrow_tools(body: bytes) -> bytes:
     """
     top = json_body.read_top(body)
     try:
-        choice = msgspec.json.decode(top[TOOL_CHOICE])
-        if choice["type"] == "function":
-            names, word = {choice["function"]["name"]}, "required"
-            top.setdefault("parallel_tool_calls", _FALSE)  # one call is what is asked for
-        else:
-            allowed = choice["allowed_tools"]
-            names, word = {tool["function"]["name"] for tool in allowed["tools"]}, allowed["mode"]
+        choice = _read_choice(top[TOOL_CHOICE])
+    except UNREADABLE:
+        raise Incapable(
+            "tool_choice is an object that chats know nothing of",
+            allowed='"auto", "none", "required", or an object of the type "function" or "allowed_tools"',
+            next_step="Name a function of tools in it, or leave it out",
+            field=TOOL_CHOICE,
+        ) from None
+    if isinstance(choice, _Named):
+        names, word = {choice.function.name}, "required"
+        top.setdefault("parallel_tool_calls", _FALSE)  # one call is what is asked for
+    else:
+        names, word = {tool.function.name for tool in choice.allowed_tools.tools}, choice.allowed_tools.mode
+    try:
         tools = msgspec.json.decode(top.get("tools", _NONE), type=list[msgspec.Raw] | None) or []
         kept = [tool for tool in tools if msgspec.json.decode(tool)["function"]["name"] in names]
     except (*UNREADABLE, LookupError, TypeError):
-        return body  # not as the dialect has it, which the engine may tell
+        return body  # tools that are none of the dialect's, which the engine tells
     if not kept:
-        named = sorted(repr(name) for name in names if isinstance(name, str) and _NAME.fullmatch(name))
+        named = sorted(repr(name) for name in names if _NAME.fullmatch(name))
         raise Incapable(
             "tool_choice names none of the request's tools"
             + (f", but {', '.join(named[:_MOST_SHOWN])}" if named else ""),
