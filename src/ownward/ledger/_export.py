@@ -16,13 +16,13 @@ SELECT request_id, attempt, task_id, workload, tier, upstream, upstream_request_
   input_tokens, cached_input_tokens, cache_write_tokens, output_tokens, usage_basis,
   charge_picousd, charge_low_picousd, charge_high_picousd, intent_charge_high_picousd,
   price_id, plan_sha256, key_id, label, started_at_us, ttft_s, latency_s, status
-FROM attempts{where} ORDER BY request_started_at_us, request_id, attempt"""
+FROM {attempts} a{where} ORDER BY request_started_at_us, request_id, attempt"""
 _SINCE = " WHERE request_started_at_us >= ?"
 
 
 def export_rows(store: Store, *, live: Collection[str], since: datetime | None = None) -> Iterator[dict[str, Any]]:
     """Yield one dict an attempt, oldest first; `live` are the runs that may still settle."""
-    sql, params = _SQL.format(where=_SINCE if since else ""), (to_us(since),) if since else ()
+    sql, params = _SQL.format(attempts=store.attempts, where=_SINCE if since else ""), (to_us(since),) if since else ()
     for (
         request_id, attempt, task_id, workload, tier, upstream, upstream_request_id, stored_state, run_id,
         input_tokens, cached, cache_write, output_tokens, usage_basis,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, LiteralString, cast
 from ownward.core import LedgerError, LedgerLocked, MissingExtra, new_id
 from ownward.ledger._postgres_address import name_of, read_address, stays_here
 from ownward.ledger._postgres_watch import connect_watched
-from ownward.ledger._schema import MIGRATIONS, MIGRATIONS_TABLE, POSTGRES_TYPES
+from ownward.ledger._schema import ATTEMPTS_IN_POSTGRES, MIGRATIONS, MIGRATIONS_TABLE, POSTGRES_TYPES
 from ownward.ledger._store import (
     STAGED_COLUMNS,
     Connection,
@@ -116,6 +116,7 @@ class PostgresStore:
     """A ledger in the schema `ownward` of one PostgreSQL database."""
 
     kind: Literal["postgresql"] = "postgresql"
+    attempts = ATTEMPTS_IN_POSTGRES
 
     def __init__(self, dsn: str, *, durability: Durability, busy_timeout_s: float) -> None:
         """Keep the address; nothing is opened yet.
@@ -199,6 +200,7 @@ class PostgresStore:
         if connection is None:
             connection = self._open()
             connection.execute("SET default_transaction_read_only = on")
+            connection.execute("SET cursor_tuple_fraction = 1")  # a stream is read to its end
         try:
             yield connection
         finally:

@@ -99,7 +99,7 @@ def query_attempts(
     )
     way = "DESC" if newest_first else "ASC"
     sql = (
-        f"SELECT {_ATTEMPT_COLUMNS} FROM attempts {where}"
+        f"SELECT {_ATTEMPT_COLUMNS} FROM {store.attempts} a {where}"
         f" ORDER BY request_started_at_us {way}, request_id {way}, attempt {way}{_limit(limit)}"
     )
     for row in store.stream(sql, where.params):
@@ -129,7 +129,7 @@ SELECT {f"{groups}," if groups else ""}
   {_settled_sum("input_tokens")}, {_settled_sum("cached_input_tokens")},
   {_settled_sum("cache_write_tokens")}, {_settled_sum("output_tokens")},
   {_SPEND_COLUMNS}
-FROM attempts a {where}
+FROM {store.attempts} a {where}
 {f"GROUP BY {groups}" if groups else ""}"""
     with store.reading() as reader:
         rows = reader.rows(sql, where.params)
@@ -163,7 +163,7 @@ SELECT t.task_id, t.basis, t.workload, t.started_at_us,
   MAX(o.outcome_id), MAX(o.completed), MAX(o.score), MAX(o.source), MAX(o.human_minutes), MAX(o.comment),
   MAX(o.recorded_at_us)
 FROM (SELECT * FROM tasks t {where} ORDER BY t.started_at_us {way}, t.task_id {way}{_limit(limit)}) t
-JOIN attempts a ON a.task_id = t.task_id
+JOIN {store.attempts} a ON a.task_id = t.task_id
 LEFT JOIN task_outcomes o ON o.task_id = t.task_id
 GROUP BY t.task_id, t.basis, t.workload, t.started_at_us
 ORDER BY t.started_at_us {way}, t.task_id {way}"""
@@ -226,7 +226,7 @@ def query_traffic(
     union = f"""
 SELECT a.started_at_us AS at_us, NULL AS arrival_s, a.input_tokens, a.cached_input_tokens, a.output_tokens, a.workload,
   CASE WHEN t.basis = 'single' THEN NULL ELSE a.task_id END AS session, a.model
-FROM attempts a JOIN tasks t ON t.task_id = a.task_id {own}
+FROM {store.attempts} a JOIN tasks t ON t.task_id = a.task_id {own}
 UNION ALL
 SELECT started_at_us, arrival_s, input_tokens, cached_input_tokens, output_tokens, workload, session, model
 FROM imported {imported}"""

@@ -84,6 +84,7 @@ class SqliteStore:
     """A ledger in one file, with its `-wal` and `-shm` beside it while it is open."""
 
     kind: Literal["sqlite"] = "sqlite"
+    attempts = "attempts"
 
     def __init__(
         self,

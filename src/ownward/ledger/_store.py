@@ -82,6 +82,11 @@ class Store(Protocol):
         ...
 
     @property
+    def attempts(self) -> str:
+        """The view `attempts` as it is read soonest here: by its name, or by what it selects."""
+        ...
+
+    @property
     def is_on_this_machine(self) -> bool:
         """Whether what is written stays on this machine, as far as its address says."""
         ...

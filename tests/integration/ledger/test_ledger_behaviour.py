@@ -828,6 +828,29 @@ def test_a_host_that_is_gone_without_a_word_is_waited_for_half_a_minute_unless_t
             assert raw.info.get_parameters()["tcp_user_timeout"] == waited_ms
 
 
+@pytest.mark.postgres
+def test_sums_over_a_whole_ledger_in_postgres_join_newest_settlements_once_and_say_what_the_view_says(
+    new_postgres: Callable[[], str],
+) -> None:
+    """For each attempt a look for the greatest id took twice as long."""
+    with ledger.open(new_postgres()) as book:
+        for number in range(1, 5):
+            begin_all(book, (request(number), intent(number)))
+        for charge in (1_000, 2_000):
+            book.settle(settled(1, charge=charge))
+        book.settle(settled(2, charge=None))
+        book.refuse(request(9), reason="no", status=400)
+        book.flush_blocking()
+        with book._store.reading() as reader:
+            read, view = book._store.attempts, "attempts"
+            both = [sorted(reader.rows(f"SELECT * FROM {source} a"), key=str) for source in (read, view)]
+            assert both[0] == both[1]
+            assert len(both[0]) == 5
+            plans = [str(reader.rows(f"EXPLAIN SELECT SUM(charge_picousd) FROM {source} a")) for source in (read, view)]
+            assert ["SubPlan" in plan for plan in plans] == [False, True]
+            assert reader.rows("SHOW cursor_tuple_fraction") == [("1",)]
+
+
 class _ShiftedClock(SystemClock):
     """This machine's clock, so far from what it says."""
 
