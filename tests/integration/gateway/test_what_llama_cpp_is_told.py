@@ -162,6 +162,40 @@ def test_a_named_tool_stays_as_it_came_for_other_engines(lab, start):
     asyncio.run(main())
 
 
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        ({"echo": True}, "echo"),
+        ({"suffix": "the end"}, "suffix"),
+        ({"echo": True, "suffix": "the end"}, "echo and suffix"),
+        ({"echo": False, "suffix": None}, None),
+        ({"prompt": "an echo and a suffix"}, None),
+    ],
+)
+def test_a_completion_that_llama_cpp_would_answer_without_what_it_states_goes_elsewhere_or_is_refused(
+    lab, start, more, named
+):
+    asked = {"model": "chat", "prompt": "once upon", **more}
+
+    async def main():
+        async with FakeServer(FakeOptions()) as fake, FakeServer(FakeOptions()) as other:
+            own = lab.tier("l", fake.base_url, kind="owned", engine="llama-server")
+            async with start(lab.plan_of(own)) as running:
+                answer = await running.ask("/v1/completions", asked)
+                assert answer.status == (400 if named else 200)
+                if named:
+                    error = answer.json["error"]
+                    assert f"passes over {named}, and would answer without" in error["message"]
+                    assert error["param"] == named.split()[0]
+                assert len(fake.record.requests()["requests"]) == (0 if named else 1)
+            tiers = own, lab.tier("v", other.base_url, kind="owned", engine="vllm")
+            async with start(lab.plan_of(*tiers)) as running:
+                answer = await running.ask("/v1/completions", asked)
+                assert (answer.status, answer.headers["x-ownward-tier"]) == (200, "v" if named else "l")
+
+    asyncio.run(main())
+
+
 def test_a_llama_cpp_that_counts_no_chats_yet_counts_messages(lab, start):
     async def main():
         async with FakeServer(FakeOptions()) as fake:

@@ -14,12 +14,13 @@ from ownward.core import BrokenStream, OwnwardError, PolicyRefusal, UpstreamErro
 from ownward.gateway import json_body
 from ownward.gateway.calling.first_call import wants_one_call
 from ownward.gateway.calling.ledger_entry import LedgerEntry
+from ownward.gateway.calling.passed_over import refuse_passed_over
 from ownward.gateway.calling.refused_call import RefusedCall
 from ownward.gateway.calling.relaying import Relay
 from ownward.gateway.calling.sink import Retry, Sink, forget_frames
 from ownward.gateway.calling.stream_as_whole import PATHS
 from ownward.gateway.calling.tool_choice import is_to_be_narrowed, narrow_tools
-from ownward.gateway.endpoints import COUNT_CHATS
+from ownward.gateway.endpoints import COMPLETIONS, COUNT_CHATS
 from ownward.gateway.headers import headers_for_client
 from ownward.gateway.placing.choosing import refuse_anew
 from ownward.policy import Permit, issue_permit
@@ -133,6 +134,8 @@ class Attempt:
                     self.spared += (member,)
         if exchange.needs and is_to_be_narrowed(exchange.needs, target, self.endpoint):
             self._body = narrow_tools(self._body)
+        if self.endpoint is COMPLETIONS and target.habits.passes_over:
+            refuse_passed_over(self._body, target)
         if target.habits.calls_on and "tools" in exchange.needs:
             self.takes_first_call = wants_one_call(self._body)
         is_long = len(self._body) >= json_body.LONG_BYTES

@@ -10,35 +10,27 @@ from ownward.gateway.placing.crossings import FUNCTIONS
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineHabits:
-    """The ways of one engine's server, beyond what is stated of its upstream.
+    """The ways of one engine's server, beyond what is stated of its upstream."""
 
-    `speaks_both` dialects, on endpoints of their own. `counts_messages` in Anthropic's dialect, in whatever one it is
-    asked for answers. `wants_chats`: chats are asked for, whatever the client wants. `reads_one_word` of a chat's
-    `tool_choice`, and goes by `auto` where it names tools. `calls_on`: where one call is wanted it may make
-    several. `computes_unheard`: of an answer that is not streamed it
-    notices late or never that nobody waits for it. `goes_on` with a last message of the assistant: by itself, or where
-    it is told `continue_final_message`. `never_has` what a request may need, `lacks` what the plan may state that it
-    has.
-    """
-
-    speaks_both: bool = False
-    counts_messages: bool = False
-    wants_chats: bool = False
-    reads_one_word: bool = False
-    calls_on: bool = False
-    computes_unheard: bool = False
-    goes_on: Literal["by itself", "when told"] | None = None
-    never_has: frozenset[str] = frozenset()
-    lacks: frozenset[str] = frozenset()
+    speaks_both: bool = False  # dialects, at endpoints of their own
+    counts_messages: bool = False  # in Anthropic's dialect, in whatever one it is asked for answers
+    wants_chats: bool = False  # to be asked for chats, whatever the client wants
+    reads_one_word: bool = False  # of a chat's `tool_choice`: it goes by `auto` where that names tools
+    calls_on: bool = False  # behind its first call, also where one at a time is wanted
+    computes_unheard: bool = False  # a whole answer for which nobody waits any more
+    goes_on: Literal["by itself", "when told"] | None = None  # with a last message of the assistant
+    passes_over: frozenset[str] = frozenset()  # members of a completion, which it answers without
+    never_has: frozenset[str] = frozenset()  # what a request may need, whatever the plan states
+    lacks: frozenset[str] = frozenset()  # capabilities, unless the plan states any
 
 
 # Its stream of `/v1/responses` lacks `content_index`, `output_index` and sequence numbers (build b11549), without
 # which openai's own client cannot put an answer together. Its `/v1/messages` passes over documents, search results,
 # that a result is an error, a JSON schema and, of a choice of tools, all but whether a call is demanded, and takes
 # tools that a provider runs for the client's: all without a word (measured 2026-11-22). So it is asked for chats.
-# `functions`, the older name of tools, it leaves out without a word as well. `parallel_tool_calls: false` holds with
-# some models' templates: not where each call stands in marks of its own and is JSON, as Qwen's and Hermes' have it
-# (common/chat-auto-parser-generator.cpp).
+# `functions`, the older name of tools, `echo` and `suffix` it leaves out as well. `parallel_tool_calls: false` holds
+# with some models' templates: not where each call stands in marks of its own and is JSON, as Qwen's and Hermes' have
+# it (common/chat-auto-parser-generator.cpp). When it gives an answer up: docs/decisions/003-embedded-engine.md.
 _LLAMA_CPP: Final = EngineHabits(
     speaks_both=True,
     wants_chats=True,
@@ -46,6 +38,7 @@ _LLAMA_CPP: Final = EngineHabits(
     calls_on=True,
     computes_unheard=True,
     goes_on="by itself",
+    passes_over=frozenset({"echo", "suffix"}),
     never_has=frozenset({FUNCTIONS}),
 )
 
