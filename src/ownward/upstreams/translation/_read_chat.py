@@ -113,11 +113,12 @@ def _read_thinking(top: Members) -> Thinking | None:
     stated = top.take("thinking", dict)
     if stated is None:
         return None
-    kind = stated.get("type")
-    if kind not in {"adaptive", "enabled", "disabled", "between_tools"}:
-        top.report.refuse("thinking.type", f"{shown(kind)} is not known")
-        return None
-    return Thinking(kind=kind, stated=stated)
+    match stated.get("type"):
+        case "adaptive" | "enabled" | "disabled" | "between_tools" as kind:
+            return Thinking(kind=kind, stated=stated)
+        case other:
+            top.report.refuse("thinking.type", f"{shown(other)} is not known")
+            return None
 
 
 def read_response_format(form: Members | None) -> tuple[Schema | None, bool]:

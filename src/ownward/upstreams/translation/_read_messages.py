@@ -118,7 +118,7 @@ def _read_thinking(top: Members) -> Thinking | None:
         return None
     kind = thinking.take_one_of("type", "adaptive", "enabled", "disabled", "between_tools")
     thinking.drop("budget_tokens")  # a target that may be missed; max_tokens is what bounds the thinking, on both sides
-    display = thinking.take_any("display")
+    display = thinking.take("display", str)
     if display not in {None, "summarized"}:
         thinking.report.drop(thinking.at("display"))
     thinking.close()

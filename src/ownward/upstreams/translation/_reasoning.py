@@ -124,10 +124,11 @@ def _continues(before: Mapping[str, Any], entry: Mapping[str, Any]) -> bool:
     """Return whether an entry is the next piece of the one before: clients keep the pieces of a stream as they came."""
     return (
         before.get("type") == entry.get("type")
-        and entry.get("type") in {"reasoning.text", "reasoning.summary"}
+        and entry.get("type") in ("reasoning.text", "reasoning.summary")  # a client's value, of whatever type
         and before.get("index") is not None
         and before.get("index") == entry.get("index")
         and not before.get("signature")
+        and all(isinstance(piece.get(words), str | None) for piece in (before, entry) for words in ("text", "summary"))
     )
 
 
