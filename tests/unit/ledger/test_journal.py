@@ -278,6 +278,8 @@ def test_a_further_call_of_a_noted_request_finds_it(path: Path) -> None:
 
 
 def test_many_notes_are_put_into_the_tables_by_the_thread(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ownward.ledger._writing_thread._POST_S", 60.0)  # not by the way
+
     async def main() -> None:
         with ledger.open(path) as book:
             await warm(book)
