@@ -6,13 +6,15 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from decimal import Context, Decimal
+from typing import Any, Final
 
 from ownward.core import BadInput, ConfigError, Fault
 from ownward.quality import JsonSchema, LabelSet, find_json_object
 from ownward.strategies._types import Judge
 
 JUDGE_KEYS = ("labels", "regex", "number", "json_field", "json_schema")
+_EXACT: Final = Context(prec=100, traps=[])  # nobody means more digits, and none of any number is an error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +37,7 @@ class GraderJudge:
             return (matches[-1][1] if matches[-1].re.groups else matches[-1][0]).strip() if matches else None
         if self.number:
             numbers = re.findall(r"-?\d[\d,]*(?:\.\d+)?", text)
-            return f"{float(numbers[-1].replace(',', '')):g}" if numbers else None
+            return str(_EXACT.normalize(_EXACT.plus(Decimal(numbers[-1].replace(",", ""))))) if numbers else None
         value = find_json_object(text)
         if value is None:
             return None

@@ -66,6 +66,23 @@ def test_cascade_by_agreement_escalates_samples_that_can_be_read_and_disagree() 
     assert (chosen.reply.text, chosen.reason) == ("4", "escalated to big")
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "are_same"),
+    [
+        ("1234567.25", "1234567.75", False),
+        ("0.1234567", "0.1234568", False),
+        ("1,234,567.50", "so 1234567.5", True),
+        ("-0", "0.0", True),
+        ("9" * 1_000_001, "9" * 5000, False),
+    ],
+    ids=["cents", "seventh digit", "separators", "nothing", "thousands of digits"],
+)
+def test_numbers_agree_where_they_are_equal_and_not_where_they_are_close(one: str, other: str, are_same: bool) -> None:
+    spec = StrategySpec(kind="cascade", tiers=("small", "big"), samples=2, agreement=1.0)
+    _, made = drive(run(spec, NUMBERS), {"small": [one, other], "big": ["4"]})
+    assert (made[-1] == "small:cascade") is are_same
+
+
 @pytest.mark.parametrize("silent", [None, "I cannot say"])
 def test_cascade_counts_samples_without_an_answer_as_agreeing_with_nobody(silent: str | None) -> None:
     spec = StrategySpec(kind="cascade", tiers=("small", "big"), samples=3, agreement=0.6)
