@@ -139,6 +139,7 @@ class WritingThread:
 
     def open_journal(self) -> None:
         """Have calls noted in the journal from now on, where they may be."""
+        self._posts_at_s = self._clock.monotonic_s() + _POST_S  # and not at once, with the first of them
         self.tends_journal = True
         self.put([Entry(call=self._committer.open_journal)])
 
