@@ -10,7 +10,7 @@ from decimal import Context, Decimal
 from typing import Any, Final
 
 from ownward.core import BadInput, ConfigError, Fault
-from ownward.quality import JsonSchema, LabelSet, find_json_object
+from ownward.quality import JsonSchema, LabelSet, RegexMatch, find_json_object
 from ownward.strategies._types import Judge
 
 JUDGE_KEYS = ("labels", "regex", "number", "json_field", "json_schema")
@@ -33,8 +33,8 @@ class GraderJudge:
             found = LabelSet(self.labels).find(text)
             return found[0] if len(found) == 1 else None
         if self.regex is not None:
-            matches = list(re.finditer(self.regex, text))
-            return (matches[-1][1] if matches[-1].re.groups else matches[-1][0]).strip() if matches else None
+            said = RegexMatch(self.regex).find(text)
+            return None if said is None else said.strip()
         if self.number:
             numbers = re.findall(r"-?\d[\d,]*(?:\.\d+)?", text)
             return str(_EXACT.normalize(_EXACT.plus(Decimal(numbers[-1].replace(",", ""))))) if numbers else None

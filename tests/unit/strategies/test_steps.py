@@ -153,6 +153,12 @@ def test_a_cascade_of_one_tier_is_refused() -> None:
         next(run(StrategySpec(kind="cascade", tiers=("a",)), NUMBERS))
 
 
+def test_an_answer_whose_match_leaves_the_group_out_is_one_that_cannot_be_read() -> None:
+    judge = judge_for({"regex": r"answer: (\w+)|I cannot say"})
+    assert judge is not None
+    assert (judge.extract("answer: yes"), judge.extract("I cannot say")) == ("yes", None)
+
+
 def test_two_judges_at_once_are_refused() -> None:
     with pytest.raises(ConfigError, match="several judges"):
         judge_for({"number": True, "regex": "x"})
