@@ -200,9 +200,6 @@ class Writer:
             if loop is not self._event_loop:
                 self._hand_over()
                 self._event_loop, self._turn_end, self._ride_end = loop, None, None
-            is_alone = self._alone_left and not self._gathered
-            if entry.waiter is None and is_alone and self._write_here([entry], may_commit=False):
-                return
             self._gathered.append(entry)
             if entry.waiter is not None:
                 self._turn_end = self._turn_end or loop.call_soon(self._end_turn)
@@ -238,13 +235,13 @@ class Writer:
             self._gathered = []
         self._thread.answer(entries, here=asyncio.get_running_loop())
 
-    def _write_here(self, entries: list[Entry], *, may_commit: bool = True) -> bool:
+    def _write_here(self, entries: list[Entry]) -> bool:
         """Note or commit entries; False where that might have to wait. The caller holds the lock."""
         thread, began_s = self._thread, self._clock.monotonic_s()
         if thread.in_hand or not thread.is_running or began_s < self._rests_until_s:
             return False
         if not thread.note(entries):
-            if not may_commit or not thread.commit_at_once(entries):
+            if not thread.commit_at_once(entries):
                 return False
             if not thread.tends_journal:
                 self._open_journal_if_often(began_s)
