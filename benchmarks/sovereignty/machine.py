@@ -566,7 +566,7 @@ class Sovereignty(RuleBasedStateMachine):
             return "anything"
         dialect = "anthropic" if "messages" in drawn["path"] else "openai"
         fit = [spot for spot in allowed if spot.engine in {"llama-server", "vllm"} or spot.dialect == dialect]
-        if drawn["path"].endswith(("/responses", "/messages")):  # llama.cpp is asked for chats, without unknown members
+        if drawn["path"].endswith(("/responses", "/messages", "/count_tokens")):  # llama.cpp knows these as chats alone
             fit = [spot for spot in fit if spot.engine != "llama-server"]
         is_simple = (
             drawn["pin"] or work is None or work.strategy == "direct" or drawn["path"].endswith("chat/completions")

@@ -37,7 +37,10 @@ class GraderJudge:
             return None if said is None else said.strip()
         if self.number:
             numbers = re.findall(r"-?\d[\d,]*(?:\.\d+)?", text)
-            return str(_EXACT.normalize(_EXACT.plus(Decimal(numbers[-1].replace(",", ""))))) if numbers else None
+            if not numbers:
+                return None
+            number = _EXACT.plus(Decimal(numbers[-1].replace(",", "")))  # of zeros, the one without a sign
+            return f"{_EXACT.normalize(number):f}"
         value = find_json_object(text)
         if value is None:
             return None

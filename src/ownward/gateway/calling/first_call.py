@@ -27,7 +27,7 @@ def with_first_call(body: bytes) -> bytes:
     """Return a whole answer without the calls behind the first.
 
     >>> with_first_call(b'{"choices":[{"message":{"tool_calls":[{"id":"a"},{"id":"b"}]}}]}')
-    b'{"choices":[{"message":{"tool_calls":[{"id":"a"}]}}]}'
+    b'{"choices": [{"message": {"tool_calls": [{"id": "a"}]}}]}'
     """
     return _with_first(body) if _CALLS in body else body
 
