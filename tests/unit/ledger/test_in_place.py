@@ -37,8 +37,11 @@ def file(tmp_path: Path):
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells by /proc what is mounted")
 def test_the_kind_of_file_system_is_what_the_system_says(file: int, tmp_path: Path) -> None:
     told = subprocess.run(["stat", "-f", "-c", "%T", tmp_path], capture_output=True, text=True, check=True).stdout
-    assert find_file_system(file) in {told.strip(), *told.strip().split("/"), "ext4", "overlay"}
-    assert find_file_system(file) is not None
+    kind = find_file_system(file)
+    if kind is None:
+        assert told.startswith(("overlay", "btrfs"))  # whose files have devices of their own
+    else:
+        assert kind[:3] == told[:3]  # it calls all of ext2 to ext4 `ext2/ext3`
 
 
 @pytest.mark.parametrize("kind", ["ext4", "xfs", "tmpfs"])
