@@ -88,7 +88,8 @@ class Listener:
 
     def answer(self, call: Call) -> None:
         """Have the application answer a call, in a task of its own."""
-        task = call.task = self._loop.create_task(self._run(call))
+        # Made here and named, as a name that asyncio makes up costs more than the task.
+        task = call.task = asyncio.Task(self._run(call), loop=self._loop, name="request")
         self.tasks.add(task)
 
     def deadline_s(self, seconds: float) -> float:
