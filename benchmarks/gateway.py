@@ -44,7 +44,16 @@ from benchmarks.contenders import (
     start_pipe,
     start_tensorzero,
 )
-from benchmarks.light_client import OneConnection, StreamsSeen, run_on_light_loop, run_open_loop, run_streams, run_wrk
+from benchmarks.light_client import (
+    OneConnection,
+    StreamsSeen,
+    run_on_light_loop,
+    run_open_loop,
+    run_streams,
+    run_wrk,
+    times_due,
+    times_of_waiting_alone,
+)
 from benchmarks.light_upstream import started_upstream
 from benchmarks.machine_facts import RESULTS, new_record, write_record
 
@@ -322,12 +331,15 @@ def measure_open_loop(measured: Measured, sizes: Sizes, *, seed: int, figures: s
     times_s, failed = run_on_light_loop(
         lambda: run_open_loop(contender.address, per_s=sizes.open_per_s, requests=sizes.open_requests, seed=seed)
     )
-    used_s = contender.cpu_s() - before_s
+    cpu_s = (contender.cpu_s() - before_s) / sizes.open_requests if contender.process else None
+    due_s = times_due(per_s=sizes.open_per_s, requests=sizes.open_requests, seed=seed)
+    alone_s = None if cpu_s is None else times_of_waiting_alone(due_s, cpu_s=cpu_s)
     measured.add(
         **{
             f"{figures}_p50_ms": _at(times_s, 0.5) * 1e3,
             f"{figures}_p99_ms": _at(times_s, 0.99) * 1e3,
-            f"{figures}_cpu_us_per_request": used_s / sizes.open_requests * 1e6 if contender.process else None,
+            f"{figures}_cpu_us_per_request": None if cpu_s is None else cpu_s * 1e6,
+            f"{figures}_waiting_alone_p99_ms": None if alone_s is None else _at(alone_s, 0.99) * 1e3,
         }
     )
     if failed:
@@ -520,6 +532,8 @@ _COLUMNS = (
     ("added p50 ms, 1 conn.", "added_p50_ms_at_1", 1.0, "{:.2f}"),
     ("added p99 ms", "added_p99_ms_at_1", 1.0, "{:.2f}"),
     ("p99 ms at 500/s open", "open_loop_p99_ms", 1.0, "{:.2f}"),
+    ("CPU us a request there", "open_loop_cpu_us_per_request", 1.0, "{:.0f}"),
+    ("p99 ms by that alone", "open_loop_waiting_alone_p99_ms", 1.0, "{:.2f}"),
     ("CPU us a chunk", "cpu_us_per_streamed_chunk", 1.0, "{:.1f}"),
     ("where many come at once", "cpu_us_per_chunk_at_once", 1.0, "{:.1f}"),
     ("added first byte ms", "added_first_byte_p50_ms", 1.0, "{:.2f}"),

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from array import array
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
@@ -176,6 +176,28 @@ class PreciseTimer:
         os.close(self._fd)
 
 
+def times_due(*, per_s: float, requests: int, seed: int, is_even: bool = False) -> list[float]:
+    """Return the seconds at which requests come, at random (Poisson) or even times, `per_s` in the mean."""
+    rng = random.Random(seed)
+    return list(accumulate(1 / per_s if is_even else rng.expovariate(per_s) for _ in range(requests)))
+
+
+def times_of_waiting_alone(due_s: Sequence[float], *, cpu_s: float) -> list[float]:
+    """Return the seconds of each request where nothing but the others keeps it waiting for one core.
+
+    Each takes `cpu_s` of it, in the order in which they come. Source: D. V. Lindley, The theory of queues with a single
+    server, 1952: who comes next waits for what is left of the wait and the service before.
+
+    >>> times_of_waiting_alone([0.0, 1.0, 1.5], cpu_s=1.0)
+    [1.0, 1.0, 1.5]
+    """
+    times_s, free_at_s = [], 0.0
+    for at_s in due_s:
+        free_at_s = max(free_at_s, at_s) + cpu_s
+        times_s.append(free_at_s - at_s)
+    return times_s
+
+
 async def run_open_loop(
     address: Address, *, per_s: float, requests: int, seed: int, is_even: bool = False, connections: int = 256
 ) -> tuple[list[float], int]:
@@ -184,7 +206,7 @@ async def run_open_loop(
     A request that finds all `connections` busy is not sent and counts as failed, so that the loop stays bounded.
     Times count from the moment a request is really written.
     """
-    loop, rng, request = asyncio.get_running_loop(), random.Random(seed), address.request()
+    loop, request = asyncio.get_running_loop(), address.request()
     free: list[_OpenLoopConnection] = []
     times_s: list[float] = []
     failures: list[bytes] = []
@@ -194,7 +216,7 @@ async def run_open_loop(
             lambda: _OpenLoopConnection(free, times_s, failures), "127.0.0.1", address.port
         )
         transports.append(made)
-    due_s = list(accumulate(1 / per_s if is_even else rng.expovariate(per_s) for _ in range(requests)))
+    due_s = times_due(per_s=per_s, requests=requests, seed=seed, is_even=is_even)
     due_s.reverse()
     not_sent, all_sent = 0, asyncio.Event()
     start_s = time.perf_counter() + _BEFORE_S
