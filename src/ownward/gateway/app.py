@@ -10,9 +10,9 @@ from ownward.core import Clock
 from ownward.gateway import control
 from ownward.gateway.asgi import ASGIApp, Receive, Scope, Send
 from ownward.gateway.commons import Commons
+from ownward.gateway.cross_origin import is_foreign, is_forwarded
 from ownward.gateway.endpoints import ENDPOINTS
 from ownward.gateway.exchange import Exchange
-from ownward.gateway.headers import is_foreign, is_forwarded
 from ownward.gateway.holding.budgets import checks_of_plan, unheld_lines
 from ownward.gateway.keeping.bodies import delete_expired, uncaptured_lines
 from ownward.gateway.listening.carried import AnyCall, CarriedCall, answer_other

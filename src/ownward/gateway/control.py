@@ -12,8 +12,9 @@ from urllib.parse import unquote
 import msgspec
 
 from ownward.core import LedgerError, OwnwardError
+from ownward.gateway.answer_headers import headers_of_error
 from ownward.gateway.client import ClientGone, receive_body
-from ownward.gateway.cross_origin import answer_preflight, readable_by_page
+from ownward.gateway.cross_origin import answer_preflight, is_foreign, readable_by_page
 from ownward.gateway.endpoints import ENDPOINTS
 from ownward.gateway.error_answers import body_of, status_of
 from ownward.gateway.errors import (
@@ -25,10 +26,8 @@ from ownward.gateway.errors import (
     UnknownRoute,
     UnknownTask,
 )
-from ownward.gateway.headers import is_foreign
 from ownward.gateway.json_body import LONGEST_MODEL, refuse_packed
 from ownward.gateway.keeping import pages as kept_pages
-from ownward.gateway.own_headers import headers_of_error
 from ownward.gateway.placing.naming import may_ask_for, names_for
 from ownward.gateway.placing.routing import anthropic_record
 from ownward.gateway.watching import exposition

@@ -1,4 +1,4 @@
-"""What a browser is told so that a page of another origin may ask and read: those that are permitted anyway.
+"""Requests of web pages of other places: which are, and what a browser is told so that those that may ask can read.
 
 Where keys are demanded, the key says who asks, whatever page shows it: no cookie is looked at. Where none are, only
 pages of this machine are answered at all.
@@ -8,12 +8,41 @@ Source: the Fetch standard, section 3.3 (CORS protocol).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from urllib.parse import urlsplit
 
-from ownward.gateway.headers import is_foreign
+from ownward.policy import is_loopback_address
 
 Headers = list[tuple[bytes, bytes]]
 
 _MAX_AGE_S = b"600"
+_FORWARDED = frozenset(
+    {b"forwarded", b"via", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip", b"cf-connecting-ip"}
+)
+
+
+def is_foreign(headers: Mapping[bytes, bytes]) -> bool:
+    """Return whether a web page of another place sends the request: no page may use a gateway that asks for no key.
+
+    A browser leaves `origin` out where it takes the gateway for the page's own server, which a name that was made to
+    lead here brings about (DNS rebinding): then `host` has that name.
+    """
+    origin = headers.get(b"origin")
+    if origin is not None:
+        return not _is_here(origin)
+    return headers.get(b"user-agent", b"").startswith(b"Mozilla/") and not _is_here(b"//" + headers.get(b"host", b""))
+
+
+def is_forwarded(headers: Mapping[bytes, bytes]) -> bool:
+    """Return whether a proxy passes the request on, and says so: then who asks may be anywhere."""
+    return not _FORWARDED.isdisjoint(headers)
+
+
+def _is_here(url: bytes) -> bool:
+    try:
+        host = urlsplit(url.decode("latin-1")).hostname or ""
+    except ValueError:
+        return False
+    return host == "localhost" or host.endswith(".localhost") or is_loopback_address(host)
 
 
 def readable_by_page(headers: Mapping[bytes, bytes], *, demands_keys: bool) -> Headers:

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ownward.core import LedgerError, OwnwardError, UpstreamError
 from ownward.gateway import json_body
+from ownward.gateway.answer_headers import headers_of, headers_of_error
 from ownward.gateway.calling.carrying import carry_out
 from ownward.gateway.calling.continuing import BARRED, Continuing
 from ownward.gateway.calling.failover import Failover
 from ownward.gateway.calling.sink import forget_frames
 from ownward.gateway.client import CLIENT_GONE, Client, ClientGone
+from ownward.gateway.cross_origin import is_foreign
 from ownward.gateway.endpoints import CHAT, RESPONSES, Endpoint
 from ownward.gateway.error_answers import body_of, status_of, stream_event_of
 from ownward.gateway.errors import (
@@ -27,11 +29,9 @@ from ownward.gateway.errors import (
     Rejected,
     TooManyInFlight,
 )
-from ownward.gateway.headers import is_foreign
 from ownward.gateway.holding.limits import without_limits
 from ownward.gateway.keeping.bodies import Capturing, begin_capture
 from ownward.gateway.keeping.responses import begin_keeping
-from ownward.gateway.own_headers import headers_of, headers_of_error
 from ownward.gateway.placing.choosing import Asked, Choice
 from ownward.gateway.placing.routing import Target
 from ownward.gateway.question import Question

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ownward import gateway
 from ownward.gateway.asgi import REMEMBERED
 from ownward.gateway.errors import MalformedRequest
 from ownward.gateway.head import Head, head_of
@@ -63,3 +66,36 @@ def test_a_head_that_is_refused_is_refused_each_time(wrong: tuple[bytes, bytes])
     for _ in range(2):
         with pytest.raises(MalformedRequest):
             head_of({"headers": [*STATED, wrong], REMEMBERED: remembered}).read_own()
+
+
+@pytest.mark.parametrize("value", [b"", b" a", b"a b", b"-a", b"a" * 129, b"a\x00"])
+def test_a_name_in_a_header_is_a_name(value: bytes) -> None:
+    with pytest.raises(MalformedRequest, match="x-ownward-task is no name"):
+        Head([(b"x-ownward-task", value)]).read_own()
+
+
+@pytest.mark.parametrize("name", [b"x-ownward-tier", b"x-ownward-workload", b"x-ownward-task-budget", b"x-task-id"])
+def test_a_header_of_ours_that_says_two_things_is_refused(name: bytes) -> None:
+    Head([(name, b"1"), (b"accept", b"a"), (b"accept", b"b"), (name, b"1")]).read_own()
+    with pytest.raises(MalformedRequest, match=name.decode()):
+        Head([(name, b"1"), (name, b"2")]).read_own()
+
+
+@pytest.mark.parametrize("name", [b"x-ownward-labels", b"x-ownward_label", b"x_ownward_label", b"x-ownward-"])
+def test_a_header_spelt_like_ours_is_refused_since_its_label_would_not_hold(name: bytes) -> None:
+    with pytest.raises(MalformedRequest, match=name.decode()) as refused:
+        Head([(b"accept", b"a"), (name, b"eu")]).read_own()
+    assert "x-ownward-label" in str(refused.value.allowed)
+
+
+def test_what_a_gateway_sends_on_and_answers_is_known_where_it_comes_in() -> None:
+    sources = Path(gateway.__file__).parent.rglob("*.py")
+    written = {name for source in sources for name in re.findall(rb'b"(x-ownward-[a-z-]*[a-z])"', source.read_bytes())}
+    said = written - dict(STATED).keys()
+    assert {b"x-ownward-attempt", b"x-ownward-left-out", b"x-ownward-upstream"} < said
+    Head([(name, b"1") for name in (*said, b"x-task-id", b"x-owner")]).read_own()
+
+
+def test_of_several_labels_in_headers_all_hold() -> None:
+    listed = [(b"x-ownward-label", b"eu"), (b"x-ownward-label", b"any"), (b"x-ownward-label", b"eu|us")]
+    assert str(Head(listed).read_own().label) == "eu"

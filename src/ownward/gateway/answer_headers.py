@@ -1,4 +1,4 @@
-"""The headers of ownward's own: what it did (`x-ownward-…`), what is left of a key's limits, what an error asks for."""
+"""The headers that an answer has of ours: what was done (`x-ownward-…`), what is left of a key's limits, an error's."""
 
 from __future__ import annotations
 

@@ -1,0 +1,42 @@
+"""Which requests are those of web pages of other places."""
+
+import pytest
+
+from ownward.gateway.cross_origin import is_foreign
+
+
+@pytest.mark.parametrize(
+    ("origin", "expected"),
+    [
+        (None, False),
+        (b"http://localhost:3000", False),
+        (b"http://127.0.0.1:8484", False),
+        (b"http://[::1]:8484", False),
+        (b"https://evil.example", True),
+        (b"http://127.5.0.1", False),
+        (b"http://localhost.evil.example", True),
+        (b"http://127.evil.example", True),
+        (b"http://127.0.0.1.evil.example:8484", True),
+        (b"null", True),
+    ],
+)
+def test_pages_of_other_places_are_told_by_their_origin(origin, expected):
+    headers = {} if origin is None else {b"origin": origin}
+    assert is_foreign(headers) is expected
+
+
+@pytest.mark.parametrize(
+    ("host", "agent", "expected"),
+    [
+        (b"127.0.0.1:8484", b"Mozilla/5.0", False),
+        (b"[::1]:8484", b"Mozilla/5.0", False),
+        (b"localhost", b"Mozilla/5.0", False),
+        (b"evil.example:8484", b"Mozilla/5.0", True),
+        (b"[evil", b"Mozilla/5.0", True),
+        (b"127.0.0.1.evil.example:8484", b"Mozilla/5.0", True),
+        (b"host.docker.internal:8484", b"Prometheus/3.1", False),
+        (b"host.docker.internal:8484", b"", False),
+    ],
+)
+def test_a_page_whose_own_name_was_made_to_lead_here_is_told_by_its_host(host, agent, expected):
+    assert is_foreign({b"host": host, b"user-agent": agent}) is expected
