@@ -271,7 +271,7 @@ class Lab:
         """Have every tier that hedges able to, as if it had served requests before."""
         for pace in self.gateway.paces.values():
             for _ in range(20):
-                pace.count_request()
+                pace.second_calls.deposit()
 
     def issue_permit(self, **asked: Any) -> Permit:
         """Issue a permit as ever; a refusal means that a candidate was not left out, as it should have been."""

@@ -18,7 +18,7 @@ from ownward.gateway.placing.affinity import Prefixes
 from ownward.gateway.placing.breaker import CLOSED, Breaker, BreakerRules
 from ownward.gateway.placing.elsewhere import Elsewhere
 from ownward.gateway.placing.hedging import Pace
-from ownward.gateway.placing.retries import RetryBudget
+from ownward.gateway.placing.purse import Purse
 from ownward.gateway.placing.routing import RoutingTable
 from ownward.gateway.settings import GatewaySettings
 from ownward.gateway.watching.counting import Counting, Watcher
@@ -73,7 +73,7 @@ class Commons:
         self.full_tiers = _FullTiers(self.slots)
         self.exchanges: set[Underway] = set()
         self.paces: dict[str, Pace] = {}  # by tier, where the plan hedges
-        self.retries = RetryBudget(fraction=settings.retry_fraction, burst=settings.retry_burst)
+        self.retries = Purse(fraction=settings.retry_fraction, burst=settings.retry_burst)
         self.keys = (
             KeyRing(
                 ledger.verify_key, clock=clock, remember_s=settings.key_cache_s, is_failing=lambda: ledger.is_failing

@@ -32,7 +32,7 @@ def pair(lab, first, second, *, hedge=SOON, kind="owned", **more):
 def earn(running, tier="own", requests=20):
     """Have the tier earn second calls, as that many requests would."""
     for _ in range(requests):
-        running.server.gateway.paces[tier].count_request()
+        running.server.gateway.paces[tier].second_calls.deposit()
 
 
 def counts(fake):

@@ -60,7 +60,7 @@ def test_neither_a_retry_nor_a_second_call_goes_where_the_new_plan_forbids(lab, 
             async with start(two(lab, near, far, hedge=hedge, label=ANY)) as running:
                 if hedge is not None:
                     for _ in range(5):
-                        running.server.gateway.paces["near"].count_request()
+                        running.server.gateway.paces["near"].second_calls.deposit()
                 answer = await asked_while(lab, running, near, narrower(lab, near, far), messages=SAID)
                 assert far.record.count(with_calls=False)["accepted"] == 0
                 assert answer.status == 504

@@ -132,12 +132,12 @@ def test_second_calls_never_pass_their_share_of_the_requests_so_far(fraction, as
     requests = taken = 0
     for what in asked:
         if what == "request":
-            pace.count_request()
+            pace.second_calls.deposit()
             requests += 1
         elif what == "take":
-            taken += pace.try_take()
+            taken += pace.second_calls.try_take()
         elif taken:
-            pace.give_back()
+            pace.second_calls.give_back()
             taken -= 1
         assert taken <= fraction * requests + 1e-6
 
@@ -145,18 +145,18 @@ def test_second_calls_never_pass_their_share_of_the_requests_so_far(fraction, as
 def test_a_quiet_time_saves_up_ten_second_calls_at_most():
     pace = Pace(SOON)
     for _ in range(100_000):
-        pace.count_request()
-    assert sum(pace.try_take() for _ in range(100)) == 10
+        pace.second_calls.deposit()
+    assert sum(pace.second_calls.try_take() for _ in range(100)) == 10
 
 
 def test_a_plan_loaded_anew_keeps_what_was_learned_and_earned_unless_the_share_is_another():
     pace = Pace(Hedge(after_percentile=90, min_observations=20, max_fraction=0.5))
     for _ in range(20):
-        pace.count_request()
+        pace.second_calls.deposit()
         pace.observe("/v1/embeddings", 0.2, is_stream=False)
     pace.follow(Hedge(after_percentile=95, min_observations=20, max_fraction=0.5))
     assert pace.delay_s("/v1/embeddings", is_stream=False) == 0.2
-    assert pace.try_take()
+    assert pace.second_calls.try_take()
     pace.follow(Hedge(after_s=3, max_fraction=0.1))
     assert pace.delay_s("/v1/embeddings", is_stream=False) == 3
-    assert not pace.try_take()
+    assert not pace.second_calls.try_take()

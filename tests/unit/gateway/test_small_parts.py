@@ -53,7 +53,6 @@ from ownward.gateway.errors import (
     WorkersSilent,
 )
 from ownward.gateway.holding.keys import scope_of
-from ownward.gateway.placing.retries import RetryBudget
 from ownward.ledger import Key
 from ownward.policy import LOCAL_ONLY
 
@@ -203,24 +202,6 @@ def test_a_host_that_is_no_address_is_told_so_and_not_who_could_reach_it(host):
 )
 def test_loopback(host, is_loopback):
     assert GatewaySettings(host=host, requires_keys=True, allow_plaintext=True).is_loopback is is_loopback
-
-
-def test_what_is_given_back_never_exceeds_what_can_be_saved():
-    budget = RetryBudget(fraction=0.5, burst=2)
-    budget.give_back()
-    assert [budget.try_take() for _ in range(3)] == [True, True, False]
-
-
-def test_a_retry_budget_lets_a_fraction_through_and_holds_a_burst():
-    budget = RetryBudget(fraction=0.5, burst=2)
-    assert [budget.try_take() for _ in range(3)] == [True, True, False]
-    budget.deposit()
-    assert not budget.try_take()
-    budget.deposit()
-    assert budget.try_take()
-    for _ in range(100):
-        budget.deposit()
-    assert [budget.try_take() for _ in range(3)] == [True, True, False]
 
 
 def test_a_keys_label_that_cannot_be_read_lets_nothing_leave():

@@ -72,7 +72,7 @@ class Race:
     async def _run(self, first: Attempt) -> Attempt:
         exchange = self.exchange
         if exchange.attempts == 1:
-            self.pace.count_request()
+            self.pace.second_calls.deposit()
         lane = self._open_lane(first)
         self.calls = 1
         self._delay_s = self.pace.delay_s(exchange.endpoint.path, is_stream=exchange.is_stream)
@@ -111,11 +111,11 @@ class Race:
             has_place=lambda target: gateway.slots[target.tier.name].has_place and exchange.may_still_go(target),
             now_s=now_s,
         )
-        if target is None or not self.pace.try_take():
+        if target is None or not self.pace.second_calls.try_take():
             return
         slots = gateway.slots[target.tier.name]
         if not slots.try_acquire():
-            self.pace.give_back()
+            self.pace.second_calls.give_back()
             return
         self._left.remove(target)
         number = exchange.attempts = exchange.attempts + 1
@@ -158,7 +158,7 @@ class Race:
         if lane.attempt.was_sent:
             return
         self.calls -= 1
-        self.pace.give_back()
+        self.pace.second_calls.give_back()
         exchange.attempts -= lane.attempt.number == exchange.attempts
 
     async def _cancel_all(self) -> None:

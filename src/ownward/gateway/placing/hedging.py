@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from ownward.gateway.placing.breaker import CLOSED, Breaker
-from ownward.gateway.placing.retries import RetryBudget
+from ownward.gateway.placing.purse import Purse
 from ownward.plan import MOST_OBSERVATIONS, Hedge
 
 if TYPE_CHECKING:
@@ -75,34 +75,22 @@ class FirstByteTimes:
 
 
 class Pace:
-    """Of one tier: what its calls take until their first byte, and how many second calls its requests have earned."""
+    """Of one tier: what its calls take until their first byte, and the second calls that its requests have earned."""
 
-    __slots__ = ("_purse", "_times", "hedge")
+    __slots__ = ("_times", "hedge", "second_calls")
 
     def __init__(self, hedge: Hedge) -> None:
-        """Start with nothing observed and nothing earned, so that the share is held from the first request on."""
+        """Start with nothing observed."""
         self.hedge = hedge
         self._times: dict[tuple[str, bool], FirstByteTimes] = {}
-        self._purse = RetryBudget(fraction=hedge.max_fraction, burst=_MOST_SAVED, left=0.0)
+        self.second_calls = _begin_earning(hedge)
 
     def follow(self, hedge: Hedge) -> None:
         """Go on by the words of a plan that was loaded anew."""
         if hedge != self.hedge:
             if hedge.max_fraction != self.hedge.max_fraction:
-                self._purse = RetryBudget(fraction=hedge.max_fraction, burst=_MOST_SAVED, left=0.0)
+                self.second_calls = _begin_earning(hedge)
             self.hedge = hedge
-
-    def count_request(self) -> None:
-        """Count a request of the tier."""
-        self._purse.deposit()
-
-    def try_take(self) -> bool:
-        """Take one second call, if there is one."""
-        return self._purse.try_take()
-
-    def give_back(self) -> None:
-        """Give back one that was not sent."""
-        self._purse.give_back()
 
     def observe(self, path: str, seconds: float, *, is_stream: bool) -> None:
         """Note what a call took: of a stream until its first event, else until the whole answer was there."""
@@ -121,3 +109,8 @@ class Pace:
             return None
         usual_s = times.percentile(hedge.after_percentile, fewest=hedge.min_observations or 1)
         return None if usual_s is None else max(usual_s, hedge.after_s or 0.0)
+
+
+def _begin_earning(hedge: Hedge) -> Purse:
+    """Return a purse with nothing in it, so that the share is held from the first request on."""
+    return Purse(fraction=hedge.max_fraction, burst=_MOST_SAVED, left=0.0)

@@ -1,10 +1,10 @@
-"""How many further calls the gateway may add to the load, so that a failing upstream is not hit harder for failing."""
+"""How many further calls, retries or hedges, the gateway may add to the load: a failing upstream is not hit harder."""
 
 from __future__ import annotations
 
 
-class RetryBudget:
-    """Each request deposits a fraction of a retry, each retry takes one; the purse holds at most `burst`."""
+class Purse:
+    """Each request deposits a fraction of a further call, and each of these takes one; it holds at most `burst`."""
 
     __slots__ = ("_burst", "_fraction", "_left")
 
@@ -15,12 +15,12 @@ class RetryBudget:
         self._left = float(burst) if left is None else left
 
     def deposit(self) -> None:
-        """Count a first attempt."""
+        """Count a request."""
         if self._left < self._burst:
             self._left = min(self._left + self._fraction, self._burst)
 
     def try_take(self) -> bool:
-        """Take one retry if there is one."""
+        """Take one further call if there is one."""
         if self._left < 1.0:
             return False
         self._left -= 1.0
