@@ -2,6 +2,7 @@
 
 import json
 
+import msgspec
 import pytest
 
 from ownward.gateway.calling.first_call import passing_first_call, wants_one_call, with_first_call
@@ -20,7 +21,7 @@ from ownward.gateway.calling.first_call import passing_first_call, wants_one_cal
     ],
 )
 def test_one_call_is_wanted_where_the_chat_says_so(body, wants):
-    assert wants_one_call(body) is wants
+    assert wants_one_call(msgspec.json.decode(body, type=dict[str, msgspec.Raw])) is wants
 
 
 def whole(*choices):

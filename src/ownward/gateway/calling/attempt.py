@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING
 from ownward.core import BrokenStream, OwnwardError, PolicyRefusal, UpstreamError, UpstreamTimeout, UpstreamUnreachable
 from ownward.gateway import json_body
 from ownward.gateway.calling.first_call import wants_one_call
+from ownward.gateway.calling.half_read import is_to_be_narrowed, narrow_tools, refuse_passed_over
 from ownward.gateway.calling.ledger_entry import LedgerEntry
-from ownward.gateway.calling.passed_over import refuse_passed_over
 from ownward.gateway.calling.refused_call import RefusedCall
 from ownward.gateway.calling.relaying import Relay
 from ownward.gateway.calling.sink import Retry, Sink, forget_frames
 from ownward.gateway.calling.stream_as_whole import PATHS
-from ownward.gateway.calling.tool_choice import is_to_be_narrowed, narrow_tools
 from ownward.gateway.endpoints import COMPLETIONS, COUNT_CHATS
 from ownward.gateway.headers import headers_for_client
 from ownward.gateway.placing.choosing import refuse_anew
@@ -123,34 +122,13 @@ class Attempt:
     async def _run(self) -> None:
         exchange, target, entry = self.exchange, self.target, self.entry
         if self.endpoint is not exchange.endpoint:
-            self.crossed = exchange.cross(target, self._body)
-            self._body = self.crossed.body
-            refused = self._gateway.refuses_members
-            for member in self.crossed.spared:
-                if (target.key, member) in refused:
-                    self._body = json_body.without_member(self._body, member)
-                    self.crossed.note_left_out(member)
-                else:
-                    self.spared += (member,)
+            self._cross()
         if exchange.needs and is_to_be_narrowed(exchange.needs, target, self.endpoint):
             self._body = narrow_tools(self._body)
-        if self.endpoint is COMPLETIONS and target.habits.passes_over:
-            refuse_passed_over(self._body, target)
-        if target.habits.calls_on and "tools" in exchange.needs:
-            self.takes_first_call = wants_one_call(self._body)
         is_long = len(self._body) >= json_body.LONG_BYTES
         if is_long:
             await asyncio.sleep(0)
-        asks_usage = target.key not in self._gateway.refuses_stream_options
-        if not asks_usage and self.crossed is not None:
-            # It was ours: the client cannot state it.
-            self._body = json_body.without_member(self._body, "stream_options")
-        model, splices_as = target.tier.model, self.endpoint.splices_as
-        spliced = splice(self._body, model=model, want_stream_usage=asks_usage, endpoint=splices_as)
-        if target.puts_together and not spliced.is_stream and self.endpoint.path in PATHS:
-            self.puts_together = True
-            self._body = json_body.with_member(self._body, "stream", b"true")
-            spliced = splice(self._body, model=model, want_stream_usage=asks_usage, endpoint=splices_as)
+        spliced = self._splice()
         if is_long:  # its digest alone takes milliseconds, in which others are served
             permit = await asyncio.to_thread(self._issue_permit, spliced.body)
         else:
@@ -165,6 +143,37 @@ class Attempt:
                 self._response.abort()
             if not entry.is_settled:  # only a fault of ours leads here; the charge stays open, with its bounds
                 entry.settle_unsettled("the gateway failed while the call was running")
+
+    def _cross(self) -> None:
+        """Have the request in the upstream's dialect, without what its model is known not to know."""
+        target, refused = self.target, self._gateway.refuses_members
+        self.crossed = self.exchange.cross(target, self._body)
+        self._body = self.crossed.body
+        for member in self.crossed.spared:
+            if (target.key, member) in refused:
+                self._body = json_body.without_member(self._body, member)
+                self.crossed.note_left_out(member)
+            else:
+                self.spared += (member,)
+
+    def _splice(self) -> Spliced:
+        """Return the request as it is sent, and note what has to be made of its answer."""
+        target, endpoint, habits = self.target, self.endpoint, self.target.habits
+        asks_usage = target.key not in self._gateway.refuses_stream_options
+        if not asks_usage and self.crossed is not None:
+            # It was ours: the client cannot state it.
+            self._body = json_body.without_member(self._body, "stream_options")
+        model, splices_as = target.tier.model, endpoint.splices_as
+        spliced = splice(self._body, model=model, want_stream_usage=asks_usage, endpoint=splices_as)
+        if endpoint is COMPLETIONS and habits.passes_over:
+            refuse_passed_over(spliced.top, target)
+        if habits.calls_on and "tools" in self.exchange.needs:
+            self.takes_first_call = wants_one_call(spliced.top)
+        if target.puts_together and not spliced.is_stream and endpoint.path in PATHS:
+            self.puts_together = True
+            self._body = json_body.with_member(self._body, "stream", b"true")
+            spliced = splice(self._body, model=model, want_stream_usage=asks_usage, endpoint=splices_as)
+        return spliced
 
     def _issue_permit(self, body: bytes) -> Permit:
         exchange, target = self.exchange, self.target

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
+
+import msgspec
 
 from ownward.gateway import json_body
 
 _DATA: Final = re.compile(rb"^data: ?(\{.*\})(?=\r?$)", re.MULTILINE)
 _CALLS: Final = b'"tool_calls"'
-_ONE: Final = "parallel_tool_calls"
 
 
-def wants_one_call(body: bytes) -> bool:
+def wants_one_call(chat: Mapping[str, msgspec.Raw]) -> bool:
     """Return whether a chat wants at most one call."""
-    return _ONE.encode() in body and bytes(json_body.read_top(body).get(_ONE, b"")) == b"false"
+    return bytes(chat.get("parallel_tool_calls", b"")) == b"false"
 
 
 def with_first_call(body: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""A choice among tools, for an engine that reads one word of it.
+"""What an engine would read by half and answer all the same: it is told in words that the engine reads, or refused.
 
 llama.cpp takes `auto`, `none` and `required` in a chat's `tool_choice`, and goes by `auto` where it names tools (build
 b11549, measured 2026-11-22). It is told of no other tools then, with the word for how they may be called.
@@ -7,6 +7,7 @@ b11549, measured 2026-11-22). It is told of no other tools then, with the word f
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
@@ -25,6 +26,8 @@ _NONE: Final = msgspec.Raw(b"[]")
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """What a tool may be called, and no longer text."""
 _MOST_SHOWN: Final = 3
+
+_UNSAID: Final = frozenset({b"", b"null", b"false", b'""'})
 
 
 class _Function(msgspec.Struct):
@@ -94,3 +97,17 @@ def narrow_tools(body: bytes) -> bytes:
         )
     top |= {"tools": msgspec.Raw(msgspec.json.encode(kept)), TOOL_CHOICE: msgspec.Raw(msgspec.json.encode(word))}
     return msgspec.json.encode(top)
+
+
+def refuse_passed_over(completion: Mapping[str, msgspec.Raw], target: Target) -> None:
+    """Do nothing, unless a completion states members that the engine of `target` would pass over.
+
+    Raises: Incapable.
+    """
+    said = [name for name in sorted(target.habits.passes_over) if bytes(completion.get(name, b"")) not in _UNSAID]
+    if said:
+        raise Incapable(
+            f"the engine of tier {target.tier.name!r} passes over {' and '.join(said)}, and would answer without",
+            next_step=f"Leave out {' and '.join(said)}, or ask a tier that knows it",
+            field=said[0],
+        )

@@ -1,10 +1,10 @@
-"""Which tools a chat names, told to an engine that reads one word of its choice."""
+"""What an engine reads by half: which tools a chat names is told to one that reads one word of its choice."""
 
 import json
 
 import pytest
 
-from ownward.gateway.calling.tool_choice import narrow_tools
+from ownward.gateway.calling.half_read import narrow_tools
 from ownward.gateway.errors import Incapable
 
 TOOLS = [{"type": "function", "function": {"name": name, "strict": True}} for name in "abc"]
