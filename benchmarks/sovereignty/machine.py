@@ -124,7 +124,9 @@ def requests(draw: st.DrawFn) -> dict[str, Any]:
     """Draw what a client states: how it names what it wants, its labels, its key, and how it behaves."""
     return {
         "path": draw(st.sampled_from(PATHS)),
-        "by": draw(st.sampled_from(("model", "model", "header", "match", "tier model", "tier", "model id", "nothing"))),
+        "by": draw(
+            st.sampled_from(("model", "model", "header", "match", "tier model", "tier", "unknown name", "nothing"))
+        ),
         "work": draw(st.integers(0, 3)),
         "tier": draw(st.sampled_from(NAMES_OF_SPOTS)),
         "pin": draw(st.sampled_from((False, False, False, True))),
@@ -187,7 +189,7 @@ class Sovereignty(RuleBasedStateMachine):
     def talk(self, drawn: list[dict[str, Any]]) -> None:
         """One turn after another by who may continue, each as strictly and at as many tiers as it likes."""
         for one in drawn:
-            by = one["by"] if one["by"] != "nothing" else "tier"
+            by = one["by"] if one["by"] not in {"nothing", "unknown name"} else "tier"
             changes = {"path": "/v1/responses", "spoils": None, "leaves_after": None, "is_owner": True, "by": by}
             self.ask([{**one, **changes}])
 
@@ -544,8 +546,8 @@ class Sovereignty(RuleBasedStateMachine):
                 return headers, f"{drawn['tier']}-model", metadata, None
             case "tier":
                 return headers, drawn["tier"], metadata, None
-            case "model id":
-                # A workload that the plan does not have, named by the client: a name of its own, and no label.
+            case "unknown name":
+                # A workload that the plan does not have, as a misspelt one: it has no label to be served by.
                 return [*headers, (b"x-ownward-workload", b"elsewhere")], drawn["tier"], metadata, None
             case _:
                 return headers, "no-such-model", metadata, None
@@ -558,7 +560,7 @@ class Sovereignty(RuleBasedStateMachine):
             return "401"
         if drawn["spoils"] is not None:
             return "400"
-        if work is None and model == "no-such-model" and not drawn["pin"]:
+        if drawn["by"] == "unknown name" or (work is None and model == "no-such-model" and not drawn["pin"]):
             return "404"
         if not allowed:
             return "refused"

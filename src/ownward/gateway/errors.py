@@ -197,10 +197,15 @@ class UnknownRoute(Rejected):
         if what == "tier":
             message = f"the header x-ownward-tier names {name!r}, and the plan has no such tier"
             next_step = "Leave the header out, or name a tier of the plan"
+        elif what == "workload":
+            message = f"the header x-ownward-workload names {name!r}, and the plan has no such workload"
+            next_step = "Name a workload of the plan, write this one under [workloads] there, or leave the header out"
         else:
             message = f"the plan has no workload, tier or model {name!r}" if name else f"the request names no {what}"
             next_step = 'See them all with GET /v1/models, or add the name to "models" of a workload in plan.toml'
-        super().__init__(message, allowed=_closest_text(near) or f"Known: {listed}{more}", next_step=next_step)
+        super().__init__(
+            message, allowed=_closest_text(near) or f"Known: {listed or 'none'}{more}", next_step=next_step
+        )
 
 
 class UnknownTask(Rejected):

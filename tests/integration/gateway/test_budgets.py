@@ -3,6 +3,7 @@
 
 import asyncio
 import logging
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -266,7 +267,7 @@ def test_a_workload_that_takes_everything_is_held_under_its_own_name(lab, start,
             budget=Budget(max_usd=Decimal(usd(2 * bound - 1)), period="total"),
         )
         async with FakeServer(FakeOptions(ttft_s=0.2)) as fake:
-            plan = lab.plan_of(lab.tier("a", fake.base_url), workloads=(workload,))
+            plan = replace(lab.plan_of(lab.tier("a", fake.base_url)), workloads={"all": workload})
             async with start(plan) as running:
                 answers = await asyncio.gather(
                     *(running.ask(body=paid(lab), headers={"x-ownward-workload": f"other-{n}"}) for n in range(5))

@@ -99,6 +99,22 @@ def test_a_label_under_a_misspelt_header_sends_nothing_anywhere(lab, start, head
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+def test_a_misspelt_workload_sends_nothing_anywhere(lab, start, path):
+    async def main():
+        async with FakeServer() as fake:
+            async with start(lab.plan_of(lab.tier("theirs", fake.base_url))) as running:
+                asked = {**lab.chat(), "max_tokens": 5}
+                answer = await running.ask(path, asked, headers={"x-ownward-workload": "chatt"})
+                assert (answer.status, answer.json["error"]["ownward_kind"]) == (404, "unknown_route")
+                assert "Closest: 'chat'" in answer.json["error"]["message"]
+                assert fake.record.count(with_calls=False)["accepted"] == 0
+                (row,) = await running.rows()
+                assert (row["state"], row["status"], row["workload"]) == ("refused", 404, "chatt")
+
+    asyncio.run(main())
+
+
 def test_a_keys_label_shrinks_too(lab, start):
     settings = GatewaySettings(port=0, requires_keys=True, drain_s=1)
 

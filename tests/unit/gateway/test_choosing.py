@@ -183,6 +183,44 @@ def test_a_name_nobody_has_is_refused_with_the_closest():
         pick(table, "")
 
 
+@pytest.mark.parametrize("catches", [True, False])
+@pytest.mark.parametrize("model", ["gpt-5", "a", "patients", "anything"])
+@pytest.mark.parametrize("tier", [None, "b"])
+def test_a_header_that_names_no_workload_is_refused_whatever_else_would_serve_the_request(model, tier, catches):
+    """One letter too few must not lead past the workload that was meant, to a wider label."""
+    stated = [
+        workload("patients", "a", label=LOCAL_ONLY, models=("patients",)),
+        workload("chat", "b", models=("gpt-*",)),
+        *([workload("rest", "b")] if catches else []),
+    ]
+    table = table_of(owned("a"), rented("b"), workloads=stated, default_label=ANY)
+    with pytest.raises(UnknownRoute, match=r"x-ownward-workload names 'patient', .* Closest: 'patients'"):
+        pick(table, model, tier=tier, workload="patient")
+    assert pick(table, model, workload="patients").label == LOCAL_ONLY
+
+
+def test_a_key_that_is_scoped_to_a_workloads_name_may_state_it_without_the_plan():
+    chat, rest = workload("chat", "a", models=("chat",)), workload("rest", "a")
+    table = table_of(owned("a"), workloads=[chat, rest])
+    key = KeyScope(key_id="k", workloads=frozenset({"nightly"}))
+    assert pick(table, "whatever", workload="nightly", key=key).workload == "nightly"
+    with pytest.raises(OutOfScope, match=r"'nightlyy'.* It may use nightly"):
+        pick(table, "whatever", workload="nightlyy", key=key)
+
+
+@pytest.mark.parametrize("scope", [{"tiers": frozenset({"a"})}, {"label": LOCAL_ONLY}])
+def test_a_workload_that_nobody_has_is_refused_with_those_that_the_key_may_use(scope):
+    table = table_of(
+        owned("a"),
+        rented("b"),
+        workloads=[workload("near", "a", models=("near",)), workload("far", "b", models=("far",))],
+    )
+    with pytest.raises(UnknownRoute) as refused:
+        pick(table, "near", workload="zzz", key=KeyScope(key_id="k", **scope))
+    assert "'near'" in refused.value.message + str(refused.value.allowed)
+    assert "far" not in str(refused.value)
+
+
 def test_a_header_narrows_to_one_tier_and_policy_still_holds():
     table = table_of(owned("a"), rented("b"), workloads=[workload("w", "a", label=LOCAL_ONLY)])
     assert keys(pick(table, tier="a")) == ["a/here"]

@@ -14,12 +14,18 @@ import msgspec
 
 from ownward.core import PolicyRefusal
 from ownward.gateway.endpoints import COUNT_TOKENS, EMBEDDINGS, Endpoint
-from ownward.gateway.errors import Incapable, NoUpstream, OutOfScope, Threadless, UnknownRoute
+from ownward.gateway.errors import Incapable, NoUpstream, Threadless, UnknownRoute
 from ownward.gateway.placing import usual
 from ownward.gateway.placing.accepting import ANYTHING
 from ownward.gateway.placing.breaker import CLOSED, Breaker
 from ownward.gateway.placing.crossings import THREADS, UNSTATED, may_keep_threads
-from ownward.gateway.placing.naming import names_for, tiers_for
+from ownward.gateway.placing.naming import (
+    check_workload_name,
+    names_for,
+    out_of_scope,
+    stands_for_workload,
+    tiers_for,
+)
 from ownward.gateway.placing.nowhere import describe_down, forbidden, none_up
 from ownward.gateway.placing.routing import Detection, RoutingTable, Target
 from ownward.plan import Budget, Workload
@@ -200,8 +206,9 @@ def match(asked: Asked, table: RoutingTable) -> Matched:
 
     A workload is found by the header, by its own name as `model`, or by its match rules, in this order; the
     header x-ownward-tier then narrows to one tier. Else `model` may name a tier, or the model of one.
-    Raises: UnknownRoute, if nothing has the name.
+    Raises: UnknownRoute, if nothing has the name, or none the one that the header states; OutOfScope likewise.
     """
+    check_workload_name(asked.workload, asked.key, table)
     matched = _find_match(asked, table)
     if matched is not None:
         return matched
@@ -236,7 +243,7 @@ def _find_match(asked: Asked, table: RoutingTable) -> Matched | None:
 def name_refused(asked: Asked, table: RoutingTable) -> tuple[str, Label]:
     """Return the workload and the label of a request that was refused, as far as they can be told."""
     matched = _find_match(asked, table)  # in no words: finding the closest name once is enough
-    if matched is None:
+    if matched is None or not (asked.workload is None or stands_for_workload(asked.workload, asked.key, table)):
         return asked.workload or UNASSIGNED, compute_label(asked, table, None)[0]
     return matched.workload, compute_label(asked, table, matched.declared)[0]
 
@@ -440,11 +447,7 @@ def _check_scope(key: KeyScope | None, matched: Matched) -> None:
     checks = ((key.workloads, (matched.workload,), "workload"), (key.tiers, matched.tiers, "tier"))
     for scope, wanted, what in checks:
         if scope is not None and not scope.intersection(wanted):
-            raise OutOfScope(
-                f"the key {key.key_id!r} may not use the {what} {', '.join(map(repr, wanted))}",
-                allowed=f"It may use {', '.join(sorted(scope)) or 'none'}",
-                next_step="Use another key, or make one with a wider scope: ownward keys create",
-            )
+            raise out_of_scope(key, wanted, scope, what)
 
 
 _WITHOUT_OTHER = {

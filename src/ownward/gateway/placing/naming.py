@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from ownward.gateway.errors import OutOfScope, UnknownRoute
 from ownward.gateway.placing.accepting import ANYTHING
 from ownward.plan import Workload
 
@@ -46,6 +47,36 @@ def may_ask_for(name: str, key: KeyScope | None, table: RoutingTable) -> bool:
 def tiers_for(key: KeyScope | None, table: RoutingTable) -> tuple[str, ...]:
     """Return the tiers that a request with this key may name."""
     return tuple(name for name in table.targets if key is None or key.tiers is None or name in key.tiers)
+
+
+def check_workload_name(name: str | None, key: KeyScope | None, table: RoutingTable) -> None:
+    """Refuse a workload's name that stands for none: misspelt, it would leave the request to a wider label.
+
+    Names are free where no workload of the plan could be meant, and where the key's scope holds the very name.
+    Raises: UnknownRoute, with the names that the key may use; OutOfScope, where its scope holds others.
+    """
+    if name is None or stands_for_workload(name, key, table):
+        return
+    if key is not None and key.workloads is not None:
+        raise out_of_scope(key, (name,), key.workloads, "workload")
+    known = [known for known in names_for(key, table) if known in table.plan.workloads]
+    raise UnknownRoute(name, known, what="workload")
+
+
+def stands_for_workload(name: str, key: KeyScope | None, table: RoutingTable) -> bool:
+    """Return whether a request with this key may state `name` as its workload: one of the plan, or one of its own."""
+    if name in table.plan.workloads or table.has_free_names:
+        return True
+    return key is not None and key.workloads is not None and name in key.workloads
+
+
+def out_of_scope(key: KeyScope, wanted: Sequence[str], scope: Collection[str], what: str) -> OutOfScope:
+    """Return what a client is told whose key may use other workloads or tiers than it asks for."""
+    return OutOfScope(
+        f"the key {key.key_id!r} may not use the {what} {', '.join(map(repr, wanted))}",
+        allowed=f"It may use {', '.join(sorted(scope)) or 'none'}",
+        next_step="Use another key, or make one with a wider scope: ownward keys create",
+    )
 
 
 def _ways(name: str, key: KeyScope | None, table: RoutingTable) -> Iterator[_Way]:

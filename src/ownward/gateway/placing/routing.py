@@ -16,7 +16,7 @@ from ownward import __version__
 from ownward.core import UsageError
 from ownward.gateway.endpoints import COUNT_CHATS, ENDPOINTS, Endpoint
 from ownward.gateway.headers import ascii_of
-from ownward.gateway.placing.accepting import Accepting
+from ownward.gateway.placing.accepting import ANYTHING, Accepting
 from ownward.gateway.placing.bounds import ChargeBound
 from ownward.gateway.placing.crossings import CHATS_ALONE, CrossingsByNeed, find_crossings, find_crossings_by_need
 from ownward.gateway.placing.engine_address import Addresses, EngineAddress
@@ -162,6 +162,11 @@ class RoutingTable:
         names.update(dict.fromkeys(self.plan.tiers))
         names.update(dict.fromkeys(self.tiers_by_model))
         return tuple(names)
+
+    @cached_property
+    def has_free_names(self) -> bool:
+        """Whether a request may state any name as its workload: no workload of the plan could be meant by it."""
+        return all(workload.match == ANYTHING for workload in self.plan.workloads.values())
 
     @cached_property
     def ways(self) -> frozenset[Way]:
