@@ -46,6 +46,11 @@ _JSON = b"application/json"
 _MODELS = "/v1/models"
 _TASKS = "/v1/tasks/"
 _OUTCOME = "/outcome"
+_AZURE = "/openai/"
+_REMEDY_FOR_AZURE = (
+    "This is a path of Azure's: use a client of OpenAI's instead (OpenAI and not AzureOpenAI, api_type openai), with"
+    " this gateway's address and /v1 as its base_url, and name a workload or a model where the deployment stood"
+)
 _MOST_OUTCOME_BYTES = 64 * 1024
 _UPGRADE_REQUIRED = 426
 PATHS = (
@@ -107,7 +112,7 @@ async def _answer(gateway: Commons, call: AnyCall, headers: Mapping[bytes, bytes
     method, path = scope["method"], scope["path"]
     allowed = _methods_of(path)
     if method not in allowed:
-        remedy = kept_pages.remedy_for(path)
+        remedy = _REMEDY_FOR_AZURE if path.startswith(_AZURE) else kept_pages.remedy_for(path)
         raise UnknownPath(method, path, allowed_methods=allowed, paths=PATHS, remedy=remedy)
     if path == "/healthz":
         return 200, _JSON, b'{"status": "ok"}'

@@ -110,6 +110,18 @@ def test_an_operation_on_responses_that_is_not_served_is_told_so_with_what_to_do
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("path", ["/openai/deployments/gpt/chat/completions?api-version=1", "/openai/v1/responses"])
+def test_a_path_of_azures_is_told_so_with_what_its_client_does_instead(lab, start, path):
+    async def main():
+        async with FakeServer() as a, start(lab.plan_of(lab.tier("a", a.base_url))) as running:
+            refused = await running.ask(path, lab.chat())
+            assert (refused.status, refused.json["error"]["ownward_kind"]) == (404, "unknown_path")
+            assert "OpenAI and not AzureOpenAI" in refused.json["error"]["message"]
+            assert "/v1 as its base_url" in refused.json["error"]["next"]
+
+    asyncio.run(main())
+
+
 def test_every_name_is_a_model_where_a_workload_accepts_everything(lab, start):
     anything = Workload(name="any", match=Match(), strategy=Strategy(kind="direct", tiers=("a",)), label=ANY)
 
