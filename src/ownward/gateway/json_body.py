@@ -26,6 +26,8 @@ _NOTHING = frozenset({b"null", b"[]", b"false", b"0"})
 _EMPTY = b"{}"
 _NO_LOGPROBS = frozenset({b"null", b"false"})
 _ONE = frozenset({b"null", b"1"})
+_SHORT_ANSWERS = frozenset(b"%d" % limit for limit in range(1, 16))
+"""The limits that OpenAI's chat completions take, and its responses do not."""
 _NO_NEEDS: frozenset[str] = frozenset()
 _IMAGE_PART = re.compile(rb'(?<!\\)"type"\s*:\s*"(?:image|image_url|input_image)"')
 _AUDIO_PART = re.compile(rb'(?<!\\)"type"\s*:\s*"input_audio"')
@@ -64,6 +66,7 @@ class Peeked(msgspec.Struct, gc=False):
     store: msgspec.Raw = msgspec.Raw(b"")
     thread: msgspec.Raw = msgspec.Raw(b"")
     stop_sequences: msgspec.Raw = msgspec.Raw(b"")
+    max_tokens: msgspec.Raw = msgspec.Raw(b"")
 
     def needs(self, body: bytes) -> frozenset[str]:
         """Return the capabilities, in the plan's words, that a tier must have for this request."""
@@ -94,6 +97,8 @@ class Peeked(msgspec.Struct, gc=False):
             found |= {"threads"}
         if self.stop_sequences and _is_said(self.stop_sequences):
             found |= {"stop_sequences"}
+        if self.max_tokens and bytes(self.max_tokens) in _SHORT_ANSWERS:
+            found |= {"short_answers"}
         return found
 
     def parts_of_prompt(self) -> tuple[memoryview, ...]:

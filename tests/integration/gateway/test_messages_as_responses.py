@@ -265,3 +265,23 @@ def test_it_can_be_stated_off_and_clients_of_chats_pass_as_they_are(lab, start):
                 assert fake.record.requests()["requests"][-1]["target"] == "/v1/chat/completions"
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+def test_a_limit_that_a_model_reached_before_its_first_word_is_how_an_answer_ends(lab, start, is_streamed):
+    """OpenAI's chat completions refuse it, of models that reason; coding agents try a key or a model with 1 token."""
+    words = "Could not finish the message because max_tokens or model output limit was reached. Please try again with"
+    told = {"error": {"message": words, "type": "invalid_request_error", "param": None, "code": None}}
+
+    async def main():
+        async with (
+            lab.Scripted(lab.whole(json.dumps(told).encode(), status=400)) as upstream,
+            start(lab.plan_of(responses_tier(lab, upstream.base_url, messages_as="chat"))) as running,
+            anthropic.AsyncAnthropic(base_url=running.base_url, api_key="none", max_retries=0) as client,
+        ):
+            answer = await ask(client, is_streamed=is_streamed, messages=[QUESTION], model="chat", max_tokens=1)
+            assert (answer.content, answer.stop_reason) == ([], "max_tokens")
+            passed = await running.ask("/v1/chat/completions", lab.chat(max_tokens=1))
+            assert (passed.status, passed.json) == (400, told)
+
+    asyncio.run(main())

@@ -11,8 +11,10 @@ from ownward.plan import Plan, Tier, Upstream
 OPENAI = frozenset({"openai"})
 
 
-def test_stop_sequences_are_asked_for_in_chats_where_the_plan_leaves_it_to_us():
-    needs = json_body.peek(b'{"model": "m", "stop_sequences": ["x"]}').needs(b"")
+@pytest.mark.parametrize("said", [b'"stop_sequences": ["x"]', b'"max_tokens": 1', b'"max_tokens":15'])
+def test_what_responses_do_not_have_is_asked_for_in_chats_where_the_plan_leaves_it_to_us(said):
+    """Responses take no limit below 16 tokens; coding agents try a key or a model with 1."""
+    needs = json_body.peek(b'{"model": "m", %b}' % said).needs(b"")
     for stated, expected in ((None, CHAT), ("responses", RESPONSES), ("chat", CHAT)):
         upstream = Upstream(name="u", url="https://api.openai.com/v1", messages_as=stated)
         tier = Tier(name="t", kind="rented", model="m", provider="openai", region="us", upstreams=(upstream,))
@@ -22,8 +24,9 @@ def test_stop_sequences_are_asked_for_in_chats_where_the_plan_leaves_it_to_us():
         assert target.crossing(RESPONSES, needs) is None
 
 
-def test_an_empty_list_of_stop_sequences_needs_nothing():
-    assert not json_body.peek(b'{"model": "m", "stop_sequences": []}').needs(b"")
+@pytest.mark.parametrize("said", [b'"stop_sequences": []', b'"max_tokens": 16', b'"max_tokens": null'])
+def test_what_responses_have_is_no_need_of_its_own(said):
+    assert not json_body.peek(b'{"model": "m", %b}' % said).needs(b"")
 
 
 def crossing(url, *, messages_as=None, capabilities=(), dialect="openai", dialects=OPENAI):

@@ -258,6 +258,14 @@ class Crossed:
         except translation.UntranslatableAnswer as error:
             raise UntranslatedAnswer(self._upstream, error) from None
 
+    def answer_without_a_word(self, *, now_s: float, is_stream: bool) -> tuple[bytes, bytes]:
+        """Return an answer whose limit was reached before its first word: content type and body."""
+        choice = {"message": {"role": "assistant", "content": ""}, "finish_reason": "length"}
+        body = msgspec.json.encode({"model": self._translation.asked.model, "choices": [choice]})
+        if is_stream:
+            return b"text/event-stream", self.answer_as_stream(body, now_s=now_s)
+        return b"application/json", self.answer(body, now_s=now_s)
+
     def error(self, status: int, body: bytes) -> tuple[int, bytes]:
         """Return an upstream's refusal in the client's dialect."""
         return self._translation.error(status, body)

@@ -49,6 +49,8 @@ _NO_EFFORT: Final = re.compile(
     r"|Unsupported parameter: 'reasoning_effort' is not supported with this model"  # OpenAI
     r"|`reasoning_effort` is not supported with this model"  # Groq
 )
+_NO_WORD: Final = re.compile(r"Could not finish the message because max_tokens or model output limit was reached")
+"""How OpenAI refuses, in chat completions alone, what a model that reasons could not answer within the limit."""
 _BAD_REQUEST: Final = 400
 _SERVER_ERROR: Final = 500
 _OF_THE_REQUEST: Final = re.compile(
@@ -93,6 +95,12 @@ def asks_for_less(status: int, body: bytes) -> bool:
 def cannot_unseal(status: int, body: bytes) -> bool:
     """Return whether a request holds reasoning that was sealed for another organisation, or another service."""
     return status == _BAD_REQUEST and _error_in(body).get("code") == "invalid_encrypted_content"
+
+
+def ran_out_before_a_word(status: int, body: bytes) -> bool:
+    """Return whether a model reached the request's limit while it was thinking, which no other dialect refuses."""
+    words = _error_in(body).get("message") if status == _BAD_REQUEST else None
+    return isinstance(words, str) and _NO_WORD.match(words) is not None
 
 
 def find_unknown(body: bytes, spared: Iterable[str]) -> str | None:

@@ -15,6 +15,7 @@ from ownward.gateway.calling.refusals import (
     find_unknown,
     is_of_request,
     is_unpaid,
+    ran_out_before_a_word,
     wait_of,
 )
 from ownward.gateway.calling.sink import Refusal, Retry
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 _MOST_BODY_BYTES = 1 << 20
 _MOST_BODY_S = 5.0  # another upstream may be waiting to be asked
 
+_SUCCESS = 200
 _ERRORS = 400
 _CREDENTIALS = frozenset({401, 403})
 """What says something of our key, and nothing of the request."""
@@ -107,6 +109,11 @@ class RefusedCall:
             raise Retry(error, answer=refusal, asks_again=True)
         if crossed is not None and cannot_unseal(status, body) and crossed.leave_seals_out():
             raise Retry(error, answer=refusal, asks_again=True)
+        if crossed is not None and ran_out_before_a_word(status, body):
+            now_s = gateway.clock.now().timestamp()
+            kind, told = crossed.answer_without_a_word(now_s=now_s, is_stream=self._spliced.is_stream)
+            await self._attempt.sink.answer(_SUCCESS, kind, refusal[2], told)
+            return
         await self._attempt.sink.answer(*refusal)
 
     async def _read(self) -> bytes:

@@ -25,9 +25,9 @@ FUNCTIONS = "functions"
 TOOL_CHOICE = "tool_choice"
 """What a request needs that says which tools may be called."""
 
-_STOPS = "stop_sequences"
+_STOPS, _SHORT_ANSWERS = "stop_sequences", "short_answers"
 
-UNSTATED = frozenset({THREADS, FUNCTIONS, TOOL_CHOICE, _STOPS})
+UNSTATED = frozenset({THREADS, FUNCTIONS, TOOL_CHOICE, _STOPS, _SHORT_ANSWERS})
 """What a request may need and no tier states."""
 
 
@@ -42,10 +42,11 @@ def may_keep_threads(tier: Tier, *, is_crossed: bool) -> bool:
 def find_crossings_by_need(crossings: Mapping[str, Endpoint], upstream: Upstream) -> CrossingsByNeed:
     """Return, by what a request needs and the client's path, which endpoint holds that where the usual one does not.
 
-    Responses know no stop sequences: where the plan leaves the choice to us, chat completions are asked for them.
+    Responses know no stop sequences, and no limit below 16 tokens, with which coding agents try a key or a model:
+    where the plan leaves the choice to us, chat completions are asked for them.
     """
     if crossings.get(MESSAGES.path) is RESPONSES and upstream.messages_as is None:
-        return {_STOPS: {MESSAGES.path: CHAT}}
+        return {need: {MESSAGES.path: CHAT} for need in (_STOPS, _SHORT_ANSWERS)}
     return {}
 
 
