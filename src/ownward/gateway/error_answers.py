@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from ownward.core import (
@@ -108,19 +109,31 @@ def stream_event_of(
     endpoint: str,
     request_id: str | None = None,
     sequence_number: int | None = None,
+    response: Mapping[str, Any] | None = None,
 ) -> bytes:
-    """Return the error as the last event of a stream that had begun, in the dialect of `endpoint`.
+    """Return the error as the last word of a stream that had begun, in the dialect of `endpoint`.
 
     `sequence_number` is the event's own in a stream of responses; None where the upstream had numbered them.
+    `response` is the one that breaks there, of which an event says that it failed: some clients (Codex) pass over an
+    `error`.
     It starts with an empty line, which ends whatever event was cut. No `[DONE]` follows it.
     """
     body = body_of(error, dialect, request_id=request_id)
     if dialect == "anthropic":
         return b"\n\nevent: error\ndata: " + body + b"\n\n"
     if endpoint == "/v1/responses":
-        event: dict[str, Any] = {"type": "error", "code": error.kind, "message": str(error), "param": None}
-        event["request_id"] = request_id
+        words = str(error)
+        events: list[dict[str, Any]] = []
+        if response is not None:
+            failed = {**response, "status": "failed", "error": {"code": "server_error", "message": words}}
+            events.append({"type": "response.failed", "response": failed})
+        events.append({"type": "error", "code": error.kind, "message": words, "param": None, "request_id": request_id})
         if sequence_number is not None:
-            event["sequence_number"] = sequence_number
-        return b"\n\nevent: error\ndata: " + json.dumps(event, ensure_ascii=False).encode() + b"\n\n"
+            for number, event in enumerate(events, sequence_number):
+                event["sequence_number"] = number
+        return b"\n\n" + b"".join([_typed_event(event) for event in events])
     return b"\n\ndata: " + body + b"\n\n"
+
+
+def _typed_event(event: Mapping[str, Any]) -> bytes:
+    return b"event: %b\ndata: %b\n\n" % (event["type"].encode(), json.dumps(event, ensure_ascii=False).encode())

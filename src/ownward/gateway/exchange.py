@@ -39,6 +39,7 @@ from ownward.gateway.watching.metrics import CallEnd
 from ownward.ledger import LimitState
 
 if TYPE_CHECKING:
+    from ownward.gateway.calling.crossing import Crossed
     from ownward.gateway.commons import Commons
     from ownward.gateway.listening.carried import AnyCall
     from ownward.upstreams import Response
@@ -278,8 +279,25 @@ class Exchange(Question):
                 endpoint=self.endpoint.path,
                 request_id=self.request_id,
                 sequence_number=None if crossed is None else crossed.sequence_number,
+                response=self._begun_response(crossed) if self.endpoint is RESPONSES else None,
             )
         )
+
+    def _begun_response(self, crossed: Crossed | None) -> dict[str, Any]:
+        """Return the response whose stream breaks; of one whose bytes passed unread, what is known of it here."""
+        known = None if crossed is None else crossed.begun_response
+        if known is None:
+            known = {
+                "id": f"resp_{self.request_id}",
+                "object": "response",
+                "created_at": int(self.gateway.clock.now().timestamp()),
+                "model": self.route,
+                "output": [],
+                "parallel_tool_calls": True,
+                "tool_choice": "auto",
+                "tools": [],
+            }
+        return known if self.keeping is None else {**known, "id": self.keeping.name}
 
     async def answer_error(self, error: OwnwardError) -> None:
         """Tell the client, and the ledger where nothing was dispatched."""

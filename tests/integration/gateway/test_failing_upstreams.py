@@ -142,6 +142,10 @@ def test_a_cut_stream_ends_with_an_error_event_of_its_own_dialect(lab, start, pa
                 else:
                     assert event.lstrip().startswith(b"event: error\n")
                     assert content["type"] == "error"
+                if path == "/v1/responses":  # Codex passes over the error, and reads of the response that failed
+                    failed = json.loads(answer.body.split(b"event: response.failed\ndata: ")[1].split(b"\n\n")[0])
+                    assert failed["response"]["status"] == "failed"
+                    assert failed["response"]["error"] == {"code": "server_error", "message": content["message"]}
                 (row,) = await running.rows()
                 assert row["state"] == "unsettled"
 

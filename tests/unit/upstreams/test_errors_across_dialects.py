@@ -121,6 +121,31 @@ def test_a_stream_that_fails_for_its_length_says_so_as_anthropics_dialect_does()
     assert event["error"]["message"].startswith("prompt is too long: Your input")
 
 
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        ({"type": "overloaded_error", "message": "Overloaded"}, "server_error"),
+        ({"type": "rate_limit_error", "message": "m"}, "rate_limit_exceeded"),
+        ({"type": "billing_error", "message": "m"}, "insufficient_quota"),
+        ({"type": "invalid_request_error", "message": "m"}, "invalid_prompt"),
+        ({"type": "invalid_request_error", "message": "prompt is too long: 9 > 8"}, "context_length_exceeded"),
+    ],
+)
+def test_a_response_that_fails_in_its_stream_says_so_by_the_codes_that_agents_go_by(error, code):
+    """Codex passes over the event `error`, and shortens, waits or gives up by the code in `response.failed`."""
+    stream = made("responses", "messages", stream=True).stream(now_s=1)
+    begun = {"type": "message_start", "message": {"id": "m", "model": "m", "usage": {"input_tokens": 1}}}
+    told = stream.feed(b"data: %b\n\n" % json.dumps(begun).encode())
+    told += stream.feed(b"data: %b\n\n" % json.dumps({"type": "error", "error": error}).encode())
+    *_, failed, last = [json.loads(event.split(b"data: ")[1]) for event in told.split(b"\n\n") if event]
+    assert (failed["type"], failed["response"]["id"], failed["response"]["status"]) == (
+        "response.failed", "resp_m", "failed",
+    )  # fmt: skip
+    assert failed["response"]["error"] == {"code": code, "message": error["message"]}
+    assert (last["type"], last["message"]) == ("error", error["message"])
+    assert last["sequence_number"] == failed["sequence_number"] + 1
+
+
 @pytest.mark.parametrize("client", ["chat", "responses"])
 def test_a_client_of_openais_is_told_by_its_code_that_its_prompt_is_too_long(client):
     error = {"type": "error", "error": {"type": "invalid_request_error", "message": "prompt is too long: 9 tokens > 8"}}

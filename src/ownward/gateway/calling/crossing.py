@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -274,6 +274,11 @@ class Crossed:
     def sequence_number(self) -> int | None:
         """The number that the client's dialect gives to the next event of its stream, where it numbers them."""
         return None if self._stream is None else self._stream.sequence_number
+
+    @property
+    def begun_response(self) -> dict[str, Any] | None:
+        """The response as it is told where its stream breaks, where the client's dialect has one."""
+        return None if self._stream is None else self._stream.begun_response
 
     def begin_stream(self, *, now_s: float) -> None:
         """Make ready for a stream."""

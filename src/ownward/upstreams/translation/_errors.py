@@ -55,6 +55,13 @@ _NO_LATER_SYSTEM = re.compile(
 """How servers refuse a system message behind others."""
 _NO_SYSTEM_ROLE = "role 'system' is not supported on this model"
 """How Anthropic's service says so of its older models."""
+_CODES_OF_FAILURE = {
+    "billing_error": "insufficient_quota",
+    "insufficient_quota": "insufficient_quota",
+    "invalid_request_error": "invalid_prompt",
+    "rate_limit_error": "rate_limit_exceeded",
+    "rate_limit_exceeded": "rate_limit_exceeded",
+}
 TOO_LONG = "context_length_exceeded"
 """How OpenAI's dialect calls a request that is longer than the model's context."""
 _TOO_LONG_WORDS = "prompt is too long"
@@ -67,6 +74,13 @@ def openai_error(kind: str, message: str, *, code: Any = None, param: Any = None
     """Return an error body; `kind` may be of either dialect."""
     stated = _TO_OPENAI.get(kind, kind)
     return {"error": {"message": message, "type": stated, "param": param, "code": kind if code is None else code}}
+
+
+def failure_code(kind: str, message: str) -> str:
+    """Return the code of a response that failed in its stream: by it alone Codex shortens, waits or gives up."""
+    if kind == TOO_LONG or says_too_long(_BAD_REQUEST, message.encode("utf-8", "replace")):
+        return TOO_LONG
+    return _CODES_OF_FAILURE.get(kind, "server_error")
 
 
 def anthropic_error(kind: str, message: str, *, status: int | None = None, code: Any = None) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from ownward.upstreams.translation._core import (
     TextPiece,
 )
 from ownward.upstreams.translation._counts import write_responses_usage
+from ownward.upstreams.translation._errors import failure_code
 from ownward.upstreams.translation._json import write_json
 from ownward.upstreams.translation._reasoning import named_together
 from ownward.upstreams.translation._responses import (
@@ -92,6 +93,11 @@ class ResponsesWriter:
         """The number of the next event."""
         return self._sequence
 
+    @property
+    def begun_response(self) -> dict[str, Any]:
+        """The response as it is told where it fails: with the items that were whole by then."""
+        return {**self._object("failed"), "output": [*self._items]}
+
     def say(self, kind: type[Piece], words: str) -> bytes | None:
         """Return the event of a further piece of the open part, reasoning or call."""
         frame = self._repeated.get(kind)
@@ -156,7 +162,9 @@ class ResponsesWriter:
                 self._counts = event.counts
                 return b""
             case Failed():
-                return self._event("error", code=event.kind, message=event.message, param=None)
+                error = {"code": failure_code(event.kind, event.message), "message": event.message}
+                told = self._event("response.failed", response={**self.begun_response, "error": error})
+                return told + self._event("error", code=event.kind, message=event.message, param=None)
             case Alive():
                 return COMMENT
             case Over():

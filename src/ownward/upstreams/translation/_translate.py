@@ -268,6 +268,11 @@ class StreamTranslator:
         """The number of the next event, where the client's dialect numbers them."""
         return self._writer.sequence_number if isinstance(self._writer, ResponsesWriter) else None
 
+    @property
+    def begun_response(self) -> dict[str, Any] | None:
+        """The response as it is told where it fails, where the client's dialect has one."""
+        return self._writer.begun_response if isinstance(self._writer, ResponsesWriter) else None
+
     def feed(self, data: bytes) -> bytes:
         """Return what the client is told of the next bytes; may be nothing.
 
