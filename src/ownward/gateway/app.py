@@ -116,7 +116,7 @@ class Gateway(Commons):
 
     async def stop(self) -> None:
         """Have every settlement committed."""
-        self.is_draining = True
+        self.is_draining = self.has_stopped = True
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None

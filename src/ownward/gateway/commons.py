@@ -83,7 +83,8 @@ class Commons:
         )
         # Request ids name, they do not authorise: a seeded generator spares a system call for each of them.
         self.random_bits = random.Random().getrandbits
-        self.is_draining = False
+        self.is_draining = False  # which is told who asks whether it is ready; what comes all the same is served
+        self.has_stopped = False
         self.gather_metrics: Callable[[bytes], Awaitable[bytes]] | None = None  # set where there are several workers
         self.on_breaker: Callable[[str, Breaker], None] | None = None  # likewise
         self.on_load: Callable[[str], None] | None = None  # likewise

@@ -124,7 +124,7 @@ class Exchange(Question):
 
     async def _serve(self) -> None:
         gateway = self.gateway
-        if gateway.is_draining:
+        if gateway.has_stopped:
             raise Draining
         if len(gateway.exchanges) > gateway.most_in_flight:
             raise TooManyInFlight(limit=gateway.most_in_flight)

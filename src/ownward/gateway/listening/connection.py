@@ -265,7 +265,7 @@ class HttpConnection(asyncio.Protocol):
         call = self._coming = Call(
             self,
             self._scope(parser.get_method().decode("ascii"), version),
-            keeps_alive=parser.should_keep_alive(),
+            keeps_alive=parser.should_keep_alive() and not self._listener.is_stopping,
             expects_continue=self._expects_continue and version == "1.1",
         )
         self._head_bytes = 0
@@ -361,15 +361,24 @@ class HttpConnection(asyncio.Protocol):
         else:
             self.close()
 
+    @property
+    def is_between(self) -> bool:
+        """Whether it waits for a request, or for the rest of its head."""
+        return self.waits in {"head", "next"}
+
     def shut_down(self) -> None:
-        """Take no further request; close when the ones that began are answered."""
-        call = self._call
-        if call is None and self._coming is None:
-            self.close()
-            return
-        for each in (call, self._coming, *self._waiting):
-            if each is not None:
-                each.keeps_alive = False
+        """Take one request more that may be on its way; close when it is answered, or none comes for a moment.
+
+        Who has a head already that says nothing of an end may have sent the next request before hearing of it.
+        """
+        self._known_head = KnownHead()  # so that each head is read to the end, where it is told that it is the last
+        last = self._waiting[-1] if self._waiting else self._call
+        if last is not None and not last.has_begun:
+            last.keeps_alive = False
+        if self.is_between:
+            limits = self._listener.limits
+            most_s = limits.keep_alive_s if self.waits == "next" else limits.header_timeout_s
+            self.deadline_s = min(self.deadline_s, self._listener.deadline_s(most_s))
 
     def close(self) -> None:
         """Close once what was written is out."""

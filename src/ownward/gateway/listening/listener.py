@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
 from email.utils import formatdate
+from typing import Any
 
 from ownward.core import Clock
 from ownward.gateway.listening.call import Call
@@ -21,6 +24,10 @@ _AT_ONCE = 4
 """How many connections asyncio's own event loop takes before it makes the first: of a burst it would take as many as
 there are descriptors, and those too many could not be told so."""
 
+_LINGER_S = 0.5
+"""How long a stopping gateway leaves idle connections open: a request can be on its way that was sent before."""
+
+_STOP_TICK_S = 0.05
 _SETTLE_S = 5.0
 _LOOKS_PER_TIMEOUT = 8
 _LONGEST_TICK_S = 1.0
@@ -40,6 +47,9 @@ class Listener:
         self.scheme = "http"
         self.date_line = b""
         self.hurry = asyncio.Event()
+        self.is_stopping = False
+        self._socket: socket.socket | None = None
+        self._tls: ssl.SSLContext | None = None
         self._server: asyncio.Server | None = None
         self._tick: asyncio.TimerHandle | None = None
         self.most_connections, self.most_refused = _connections_that_fit(limits)
@@ -49,6 +59,7 @@ class Listener:
     async def start(self, listener: socket.socket, *, tls: ssl.SSLContext | None = None) -> None:
         """Accept connections."""
         self.scheme = "http" if tls is None else "https"
+        self._socket, self._tls = listener, tls
         self._loop = asyncio.get_running_loop()
         self.address = listener.getsockname()[:2]
         self._look()
@@ -62,17 +73,35 @@ class Listener:
         listener.listen(_BACKLOG)  # how many may wait
 
     async def stop(self, drain_s: float) -> None:
-        """Accept nothing more, let what is in flight end within `drain_s` or until `hurry`, cancel the rest."""
-        if self._server is not None:
-            self._server.close()
+        """Accept nothing more, let what is in flight end within `drain_s` or until `hurry`, cancel the rest.
+
+        What came before is served: also who waits to be accepted, and a request that is on its way over a connection
+        that was kept. Each answer that begins from now on says that its connection is closed after it.
+        """
+        if self._server is None:
+            return
+        self.is_stopping = True
+        self.limits = replace(
+            self.limits,
+            keep_alive_s=min(_LINGER_S, self.limits.keep_alive_s),
+            header_timeout_s=min(_LINGER_S, self.limits.header_timeout_s),
+        )
+        arriving = asyncio.create_task(self._take(self._accept_the_rest()))
+        self._server.close()
         for connection in list(self.connections):
             connection.shut_down()
-        if self.tasks:
-            hurry = asyncio.create_task(self.hurry.wait())
-            everything = asyncio.ensure_future(asyncio.wait(set(self.tasks)))
-            await asyncio.wait({hurry, everything}, timeout=drain_s, return_when=asyncio.FIRST_COMPLETED)
-            hurry.cancel()
-            everything.cancel()
+        if self._tick is not None:
+            self._tick.cancel()
+            self._tick_s = _STOP_TICK_S
+            self._look()
+        hurry = asyncio.create_task(self.hurry.wait())
+        ends_s = self._loop.time() + drain_s
+        while (left_s := ends_s - self._loop.time()) > 0 and not hurry.done():
+            if arriving.done() and not self.tasks and not any(each.is_between for each in self.connections):
+                break
+            await asyncio.wait({hurry}, timeout=min(_STOP_TICK_S, left_s))
+        hurry.cancel()
+        arriving.cancel()
         left = {task for task in self.tasks if not task.done()}
         for task in left:
             task.cancel("the gateway is stopping")
@@ -83,6 +112,31 @@ class Listener:
             self._tick = None
         for connection in list(self.connections):
             connection.close()
+
+    def _accept_the_rest(self) -> list[socket.socket]:
+        """Return the connections that wait to be accepted: the system would reset them, and what they have sent."""
+        accepted: list[socket.socket] = []
+        with contextlib.suppress(OSError):  # no more wait, or there is no descriptor left for them
+            while self._socket is not None and len(accepted) < _BACKLOG:
+                connection, _ = self._socket.accept()
+                connection.settimeout(0)
+                accepted.append(connection)
+        return accepted
+
+    async def _take(self, accepted: list[socket.socket]) -> None:
+        """Begin with those connections; over TLS wait besides for those whose handshake is not over."""
+        greeting: list[Coroutine[Any, Any, object]] = [
+            self._loop.connect_accepted_socket(
+                lambda: HttpConnection(self),
+                connection,
+                ssl=self._tls,
+                ssl_handshake_timeout=None if self._tls is None else self.limits.header_timeout_s,
+            )
+            for connection in accepted
+        ]
+        if self._tls is not None:
+            greeting.append(asyncio.sleep(_LINGER_S))
+        await asyncio.gather(*greeting, return_exceptions=True)
 
     # The connections' side.
 
