@@ -26,8 +26,8 @@ from ownward.gateway.errors import (
     UnknownRoute,
     UnknownTask,
 )
-from ownward.gateway.json_body import LONGEST_MODEL, refuse_packed
 from ownward.gateway.keeping import pages as kept_pages
+from ownward.gateway.peeking import LONGEST_MODEL, refuse_packed
 from ownward.gateway.placing.naming import may_ask_for, names_for
 from ownward.gateway.placing.routing import anthropic_record
 from ownward.gateway.watching import exposition

@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Literal
 
 from ownward.core import LedgerError, OwnwardError, UpstreamError
-from ownward.gateway import json_body
+from ownward.gateway import json_body, peeking
 from ownward.gateway.answer_headers import headers_of, headers_of_error
 from ownward.gateway.calling.carrying import carry_out
 from ownward.gateway.calling.continuing import BARRED, Continuing
@@ -140,12 +140,12 @@ class Exchange(Question):
             self._hold(len(body))
         self.body = body
         is_long = len(body) >= json_body.LONG_BYTES
-        peeked = json_body.peek(self.body, self.headers)
+        peeked = peeking.peek(self.body, self.headers)
         if is_long:
             await asyncio.sleep(0)
         if self.endpoint is RESPONSES:
             self.keeping = await begin_keeping(self)
-            peeked = peeked if self.keeping is None else json_body.peek(self.body, self.headers)
+            peeked = peeked if self.keeping is None else peeking.peek(self.body, self.headers)
         asked = self.read(peeked)
         if self.table.detection:
             asked = await self.look_into(asked, self.table)

@@ -1,174 +1,29 @@
-"""A body of JSON: what choosing reads of a client's, and how one is read as a whole or written anew."""
+"""A body of JSON, whoever wrote it: its members as they were written, one of them left out or put in, or all anew."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Any
 
 import msgspec
 
-from ownward.gateway.errors import MalformedRequest, PackedBody
-from ownward.upstreams import UNREADABLE, with_whole_characters
-
-LONGEST_MODEL = 256
-"""It is looked for, quoted and written down; names of the plan have 128 characters at most."""
+from ownward.gateway.errors import MalformedRequest
+from ownward.upstreams import UNREADABLE, Members, decode_members
 
 LONG_BYTES = 1024 * 1024
 """Reading such a body through takes milliseconds: between two readings others come first."""
 
-_JSON_SCHEMA = frozenset({"json_schema"})
-_AS_IT_IS = b"identity"
-_NO_HEADERS: Mapping[bytes, bytes] = MappingProxyType({})
-_NOTHING = frozenset({b"null", b"[]", b"false", b"0"})
 _EMPTY = b"{}"
-_NO_LOGPROBS = frozenset({b"null", b"false"})
-_ONE = frozenset({b"null", b"1"})
-_SHORT_ANSWERS = frozenset(b"%d" % limit for limit in range(1, 16))
-"""The limits that OpenAI's chat completions take, and its responses do not."""
-_NO_NEEDS: frozenset[str] = frozenset()
-_IMAGE_PART = re.compile(rb'(?<!\\)"type"\s*:\s*"(?:image|image_url|input_image)"')
-_AUDIO_PART = re.compile(rb'(?<!\\)"type"\s*:\s*"input_audio"')
-_VISION = frozenset({"vision"})
-_AUDIO = frozenset({"audio"})
-_LOGPROBS = frozenset({"logprobs"})
+_TEXT = b'"'
 
 
-class Peeked(msgspec.Struct, gc=False):
-    """What choosing reads of a body; everything else in it is passed over unread.
-
-    As in most parsers the last of several equal members counts.
-    """
-
-    model: str | None = None
-    stream: bool | None = None
-    tools: msgspec.Raw = msgspec.Raw(b"")
-    tool_choice: msgspec.Raw = msgspec.Raw(b"")
-    response_format: msgspec.Raw = msgspec.Raw(b"")
-    text: msgspec.Raw = msgspec.Raw(b"")
-    output_config: msgspec.Raw = msgspec.Raw(b"")
-    output_format: msgspec.Raw = msgspec.Raw(b"")
-    functions: msgspec.Raw = msgspec.Raw(b"")
-    logprobs: msgspec.Raw = msgspec.Raw(b"")
-    top_logprobs: msgspec.Raw = msgspec.Raw(b"")
-    include: msgspec.Raw = msgspec.Raw(b"")
-    modalities: msgspec.Raw = msgspec.Raw(b"")
-    n: msgspec.Raw = msgspec.Raw(b"")
-    best_of: msgspec.Raw = msgspec.Raw(b"")
-    metadata: msgspec.Raw = msgspec.Raw(b"")
-    system: msgspec.Raw = msgspec.Raw(b"")
-    instructions: msgspec.Raw = msgspec.Raw(b"")
-    messages: msgspec.Raw = msgspec.Raw(b"")
-    prompt: msgspec.Raw = msgspec.Raw(b"")
-    input: msgspec.Raw = msgspec.Raw(b"")
-    store: msgspec.Raw = msgspec.Raw(b"")
-    thread: msgspec.Raw = msgspec.Raw(b"")
-    stop_sequences: msgspec.Raw = msgspec.Raw(b"")
-    max_tokens: msgspec.Raw = msgspec.Raw(b"")
-
-    def needs(self, body: bytes) -> frozenset[str]:
-        """Return the capabilities, in the plan's words, that a tier must have for this request."""
-        found = _media_needs(body)
-        if self.tools and _is_said(self.tools):
-            found |= {"tools"}
-        if self.tool_choice and _says_which(self.tool_choice):
-            found |= {"tool_choice"}
-        if self.functions and _is_said(self.functions):
-            found |= {"tools", "functions"}
-        for form in filter(None, (self.response_format, self.text, self.output_config, self.output_format)):
-            stated = bytes(form)
-            if b"json_schema" in stated:
-                found |= _JSON_SCHEMA
-            elif b"json_object" in stated:
-                found |= {"json_mode"}
-        if self.logprobs and bytes(self.logprobs) not in _NO_LOGPROBS:  # 0 is one logprob a token, of completions
-            found |= _LOGPROBS
-        if (self.top_logprobs and _is_said(self.top_logprobs)) or (
-            self.include and b"output_text.logprobs" in bytes(self.include)
-        ):
-            found |= _LOGPROBS
-        if self.modalities and b'"audio"' in bytes(self.modalities):
-            found |= _AUDIO
-        if (self.n and bytes(self.n) not in _ONE) or (self.best_of and bytes(self.best_of) not in _ONE):
-            found |= {"multiple_choices"}
-        if self.thread and _is_said(self.thread):
-            found |= {"threads"}
-        if self.stop_sequences and _is_said(self.stop_sequences):
-            found |= {"stop_sequences"}
-        if self.max_tokens and bytes(self.max_tokens) in _SHORT_ANSWERS:
-            found |= {"short_answers"}
-        return found
-
-    def parts_of_prompt(self) -> tuple[memoryview, ...]:
-        """Return what the answer is computed from, about in the order in which engines read it."""
-        parts = (self.tools, self.system, self.instructions, self.messages, self.prompt, self.input)
-        return tuple(memoryview(part) for part in parts if part)
-
-    def texts_of_metadata(self) -> dict[str, str]:
-        """Return the members of `metadata` that are text."""
-        try:
-            stated = msgspec.json.decode(self.metadata, type=dict[str, Any]) if self.metadata else {}
-        except UNREADABLE:
-            return {}
-        return {name: value for name, value in stated.items() if isinstance(value, str)}
-
-
-_decode_peeked = msgspec.json.Decoder(Peeked).decode
-_decode_top = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-
-
-def peek(body: bytes, headers: Mapping[bytes, bytes] = _NO_HEADERS) -> Peeked:
-    """Return what choosing needs of a body.
-
-    Raises: MalformedRequest, if it is no JSON object or its model is no text; PackedBody, if that is since it is
-    compressed, as the headers say. Values are not shown.
-    """
-    try:
-        try:
-            peeked = _decode_peeked(body)
-        except UNREADABLE:
-            peeked = _decode_peeked(with_whole_characters(body))
-    except UNREADABLE as error:
-        refuse_packed(headers)
-        raise MalformedRequest(
-            f"the request body is not the JSON object it should be: {_fault_in(body) or error}",
-            allowed='One JSON object in UTF-8 with "model" as text and "stream" as true or false',
-            next_step="See docs/reference/gateway.md",
-        ) from None
-    if peeked.model is not None and len(peeked.model) > LONGEST_MODEL:
-        raise MalformedRequest(
-            f"the request's model is a text of {len(peeked.model)} characters", allowed=f"At most {LONGEST_MODEL}"
-        )
-    return peeked
-
-
-def refuse_packed(headers: Mapping[bytes, bytes]) -> None:
-    """Say of a body that cannot be read that it is compressed, where its headers say so.
-
-    Raises: PackedBody.
-    """
-    coding = headers.get(b"content-encoding", _AS_IT_IS)
-    if coding.lower() != _AS_IT_IS:
-        raise PackedBody(coding)
-
-
-def write(value: object) -> bytes:
-    """Return the JSON of a value; halves of surrogate pairs, which UTF-8 cannot spell, are escaped as they came."""
-    try:
-        return json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return json.dumps(value).encode()
-
-
-def read_top(body: bytes) -> dict[str, msgspec.Raw]:
+def read_members(body: bytes) -> Members:
     """Return the members of a body that `peek` has read; of several equal ones the last counts.
 
     Raises: MalformedRequest, if a member's name is no text in UTF-8: `peek` passes over members that it does not know.
     """
     try:
-        return _decode_top(body)
+        return decode_members(body)
     except UNREADABLE:  # it holds half a surrogate pair, and is spelled anew
         pass
     try:
@@ -181,12 +36,36 @@ def read_top(body: bytes) -> dict[str, msgspec.Raw]:
     return {name: msgspec.Raw(write(value)) for name, value in members.items()}
 
 
+def find_members(raw: bytes | msgspec.Raw) -> Members | None:
+    """Return the members of an object; None where it is none that can be read."""
+    try:
+        return decode_members(raw)
+    except UNREADABLE:
+        return None
+
+
+def written(members: Mapping[str, msgspec.Raw], name: str) -> bytes:
+    """Return a member as it was written; nothing where it is absent."""
+    return bytes(members.get(name, b""))
+
+
+def text_of(members: Mapping[str, msgspec.Raw], name: str) -> str | None:
+    """Return a member that is text; None where it is absent, or anything else."""
+    stated = written(members, name)
+    if stated[:1] != _TEXT:
+        return None
+    try:
+        return msgspec.json.decode(stated, type=str)
+    except UNREADABLE:
+        return None
+
+
 def without_member(body: bytes, name: str) -> bytes:
     """Return a body, of members that each stand once, without one of them, or of `a.b` without `b` of its `a`.
 
     What is empty without it is left out as a whole.
     """
-    members = read_top(body)
+    members = read_members(body)
     name, _, inner = name.partition(".")
     found = members.pop(name, None)
     if found is None:
@@ -200,39 +79,12 @@ def without_member(body: bytes, name: str) -> bytes:
 
 def with_member(body: bytes, name: str, value: bytes) -> bytes:
     """Return a body, of members that each stand once, in which one has this value."""
-    return msgspec.json.encode({**read_top(body), name: msgspec.Raw(value)})
+    return msgspec.json.encode({**read_members(body), name: msgspec.Raw(value)})
 
 
-def _fault_in(body: bytes) -> str | None:
-    """Return what is the matter with a body that is no JSON, where its first bytes tell it better than a parser."""
-    if not body.strip():
-        return "it is empty"
-    if body.startswith((b"\x1f\x8b", b"\x28\xb5\x2f\xfd")):
-        return "it is compressed; send it as it is, without content-encoding"
-    if body.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
-        return "it begins with a byte order mark, or is not UTF-8"
-    return None
-
-
-def _is_said(raw: msgspec.Raw) -> bool:
-    return bytes(raw) not in _NOTHING
-
-
-def _says_which(tool_choice: msgspec.Raw) -> bool:
-    """Return whether a choice among tools says more than whether any may, must or must not be called."""
+def write(value: object) -> bytes:
+    """Return the JSON of a value; halves of surrogate pairs, which UTF-8 cannot spell, are escaped as they came."""
     try:
-        stated = msgspec.json.decode(tool_choice)
-    except UNREADABLE:
-        return False  # the upstream will say what is the matter with it
-    return isinstance(stated, dict) and stated.get("type") not in ("any", "auto", "none")
-
-
-def _media_needs(body: bytes) -> frozenset[str]:
-    """Return whether a body carries images or sound as parts of its messages."""
-    # `find`: for `in`, bytes try first whether what is looked for is a number, and raise and catch that it is none.
-    found = _NO_NEEDS
-    if body.find(b"image") >= 0 and _IMAGE_PART.search(body) is not None:
-        found = _VISION
-    if body.find(b"input_audio") >= 0 and _AUDIO_PART.search(body) is not None:
-        found |= _AUDIO
-    return found
+        return json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return json.dumps(value).encode()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ownward.core import OwnwardError, new_id
-from ownward.gateway import json_body
+from ownward.gateway import peeking
 from ownward.gateway.calling.crossing import Crossed, Crosser
 from ownward.gateway.endpoints import Endpoint
 from ownward.gateway.head import head_of
@@ -94,12 +94,12 @@ class Question:
         self.crossed: dict[str, Crossed] = {}  # by target, the last call of each that was made in another dialect
         self.keeping: Keeping | None = None
         self.prompt: Prompt | None = None
-        self._peeked: json_body.Peeked | None = None
+        self._peeked: peeking.Peeked | None = None
         self._crosser: Crosser | None = None
 
     # What it states.
 
-    def read(self, peeked: json_body.Peeked) -> Asked:
+    def read(self, peeked: peeking.Peeked) -> Asked:
         """Return what the request states, to be chosen by.
 
         Raises: MalformedRequest.
@@ -114,7 +114,7 @@ class Question:
         self.needs = peeked.needs(self.body)
         return self._asked_by(self.table, peeked, self.workload)
 
-    def _asked_by(self, table: RoutingTable, peeked: json_body.Peeked, workload: str) -> Asked:
+    def _asked_by(self, table: RoutingTable, peeked: peeking.Peeked, workload: str) -> Asked:
         """Return what the request states, with all that a plan's match rules look at.
 
         Not to be kept here: it leads back to this question, which would outlive its request.
@@ -174,7 +174,7 @@ class Question:
 
     # Where it may go.
 
-    def choose(self, asked: Asked, peeked: json_body.Peeked) -> Choice:
+    def choose(self, asked: Asked, peeked: peeking.Peeked) -> Choice:
         """Return the candidates in order, and note workload, label and reason.
 
         Raises: UnknownRoute, OutOfScope, PolicyRefusal, Incapable, NoUpstream.

@@ -4,7 +4,7 @@ It does not know why an upstream was chosen.
 """
 
 from ownward.upstreams._events import EventCutter, data_of
-from ownward.upstreams._json import UNREADABLE, with_whole_characters
+from ownward.upstreams._json import UNREADABLE, Members, decode_members, with_whole_characters
 from ownward.upstreams._stencil import Stencil
 from ownward.upstreams.bounds import input_tokens_upper_bound, output_tokens_upper_bound
 from ownward.upstreams.door import Door, make_transport
@@ -38,6 +38,7 @@ __all__ = [
     "EventCutter",
     "Gathering",
     "Http1Transport",
+    "Members",
     "Proxy",
     "Response",
     "Spliced",
@@ -49,6 +50,7 @@ __all__ = [
     "Way",
     "WholeAnswer",
     "data_of",
+    "decode_members",
     "input_tokens_upper_bound",
     "make_transport",
     "output_tokens_upper_bound",

@@ -1,4 +1,4 @@
-"""What our JSON decoder raises on foreign bytes, and what it does not read although others write it."""
+"""How JSON is read: an object at its top, what our decoder raises, and what it does not take that others write."""
 
 from __future__ import annotations
 
@@ -9,6 +9,12 @@ import msgspec
 
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """Bad JSON, text that is not UTF-8, and nesting without end."""
+
+Members = dict[str, msgspec.Raw]
+"""One JSON object, each value as it was written."""
+
+decode_members = msgspec.json.Decoder(Members).decode
+"""Of several equal names the last counts; raises what is `UNREADABLE`."""
 
 _HALF_A_PAIR = re.compile(
     rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})"

@@ -6,12 +6,12 @@ import threading
 import pytest
 
 from ownward.engines import FakeServer
-from ownward.gateway import json_body
+from ownward.gateway import peeking
 from ownward.gateway.calling import attempt, ledger_entry
 from ownward.gateway.question import Question
 
 STAGES = (
-    (json_body, "peek"),
+    (peeking, "peek"),
     (Question, "choose"),
     (attempt, "splice"),
     (attempt, "issue_permit"),

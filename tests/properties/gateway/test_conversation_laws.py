@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ownward.gateway.errors import MalformedRequest
-from ownward.gateway.keeping.conversation import Conversation, list_items, read_input, read_members
+from ownward.gateway.keeping.conversation import Conversation, list_items, read_input, read_keepable
 from ownward.ledger import KeptResponse
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
@@ -67,7 +67,7 @@ def answered(output: Any) -> list[Any]:
 
 @given(turns, st.lists(items, max_size=3) | words, anything)
 def test_what_was_said_is_put_together_unchanged(before: list[tuple[Any, Any]], stated: Any, other: Any) -> None:
-    top = read_members(json.dumps({"other": other, "input": stated, "previous_response_id": "x"}).encode())
+    top = read_keepable(json.dumps({"other": other, "input": stated, "previous_response_id": "x"}).encode())
     said = [kept(number, *turn) for number, turn in enumerate(before)]
     whole = json.loads(Conversation(said, top, read_input(top)).whole)
     assert whole["store"] is False
@@ -89,7 +89,7 @@ def test_half_a_surrogate_pair_is_refused_or_carried_and_never_a_fault(half: str
         [{"role": "user", "content": [{"text": half}]}],
     ][place]
     try:
-        top = read_members(json.dumps({"input": stated, "x": half}).encode())
+        top = read_keepable(json.dumps({"input": stated, "x": half}).encode())
         own = read_input(top)
     except MalformedRequest:
         return

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ownward.gateway import json_body
+from ownward.gateway import peeking
 from ownward.gateway.endpoints import CHAT, MESSAGES, RESPONSES
 from ownward.gateway.placing.crossings import find_crossings
 from ownward.gateway.placing.routing import compile_plan
@@ -14,7 +14,7 @@ OPENAI = frozenset({"openai"})
 @pytest.mark.parametrize("said", [b'"stop_sequences": ["x"]', b'"max_tokens": 1', b'"max_tokens":15'])
 def test_what_responses_do_not_have_is_asked_for_in_chats_where_the_plan_leaves_it_to_us(said):
     """Responses take no limit below 16 tokens; coding agents try a key or a model with 1."""
-    needs = json_body.peek(b'{"model": "m", %b}' % said).needs(b"")
+    needs = peeking.peek(b'{"model": "m", %b}' % said).needs(b"")
     for stated, expected in ((None, CHAT), ("responses", RESPONSES), ("chat", CHAT)):
         upstream = Upstream(name="u", url="https://api.openai.com/v1", messages_as=stated)
         tier = Tier(name="t", kind="rented", model="m", provider="openai", region="us", upstreams=(upstream,))
@@ -26,7 +26,7 @@ def test_what_responses_do_not_have_is_asked_for_in_chats_where_the_plan_leaves_
 
 @pytest.mark.parametrize("said", [b'"stop_sequences": []', b'"max_tokens": 16', b'"max_tokens": null'])
 def test_what_responses_have_is_no_need_of_its_own(said):
-    assert not json_body.peek(b'{"model": "m", %b}' % said).needs(b"")
+    assert not peeking.peek(b'{"model": "m", %b}' % said).needs(b"")
 
 
 def crossing(url, *, messages_as=None, capabilities=(), dialect="openai", dialects=OPENAI):
@@ -66,14 +66,6 @@ def test_an_upstream_that_speaks_the_dialect_is_asked_as_it_is():
     assert crossing("https://api.example.com", dialect="anthropic", dialects=frozenset({"anthropic"})) is None
     both = frozenset({"openai", "anthropic"})
     assert crossing("https://api.example.com/v1", messages_as="responses", dialects=both) is None
-
-
-def test_a_member_of_a_member_is_left_out_by_itself():
-    body = b'{"model":"m","reasoning":{"effort":"none","summary":"auto"}}'
-    without = json_body.without_member(body, "reasoning.summary")
-    assert without == b'{"model":"m","reasoning":{"effort":"none"}}'
-    assert json_body.without_member(without, "reasoning.effort") == b'{"model":"m"}'
-    assert json_body.without_member(body, "include.a") == body
 
 
 @pytest.mark.parametrize("messages_as", [None, "chat", "responses"])

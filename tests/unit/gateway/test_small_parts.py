@@ -1,8 +1,6 @@
 """Errors as answers, what is read from headers and bodies, settings, retries."""
 
-import gzip
 import json
-import zlib
 from datetime import UTC, datetime
 
 import pytest
@@ -20,8 +18,7 @@ from ownward.core import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
-from ownward.gateway import GatewaySettings, json_body
-from ownward.gateway.answer_headers import headers_of_error
+from ownward.gateway import GatewaySettings
 from ownward.gateway.error_answers import body_of, status_of, stream_event_of
 from ownward.gateway.errors import (
     BodyTooLarge,
@@ -113,12 +110,6 @@ def test_anthropics_clients_are_told_to_go_on_without_a_thread():
     assert told["details"] == {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}
 
 
-@pytest.mark.parametrize(("thread", "needs"), [(b'{"type":"create"}', {"threads"}), (b"null", set()), (None, set())])
-def test_a_thread_is_read_from_the_request(thread, needs):
-    body = b"{}" if thread is None else b'{"thread":%b}' % thread
-    assert json_body.peek(body).needs(body) == needs
-
-
 def test_every_class_of_rejection_is_among_the_examples():
     def all_of(cls):
         return {sub for direct in cls.__subclasses__() for sub in ({direct} | all_of(direct))}
@@ -136,50 +127,6 @@ def test_a_stream_ends_with_one_whole_event_even_inside_another(dialect, endpoin
     assert rest == b""
     assert "stopping" in json.dumps(json.loads(last.split(b"data: ")[1]))
     assert b"[DONE]" not in event
-
-
-@pytest.mark.parametrize(
-    ("body", "needs"),
-    [
-        (b'{"model":"m"}', set()),
-        (b'{"model":"m","tools":[],"logprobs":false,"n":1}', set()),
-        (b'{"model":"m","tools":[{"type":"function"}]}', {"tools"}),
-        (b'{"model":"m","n":2,"logprobs":true}', {"multiple_choices", "logprobs"}),
-        (b'{"model":"m","response_format":{"type":"json_object"}}', {"json_mode"}),
-        (b'{"model":"m","response_format":{"type":"json_schema","json_schema":{}}}', {"json_schema"}),
-        (b'{"messages":[{"content":[{"type": "image_url","image_url":{}}]}]}', {"vision"}),
-        (b'{"messages":[{"content":[{"type":"image","source":{}}]}]}', {"vision"}),
-        (b'{"messages":[{"content":"what is \\"type\\":\\"image\\" ?"}]}', set()),
-        (b'{"messages":[{"content":[{"type":"input_audio"}]}]}', {"audio"}),
-        (b'{"functions": [{"name": "f"}], "tools": []}', {"tools", "functions"}),
-        (b'{"tools": [{}], "tool_choice": "required"}', {"tools"}),
-        (b'{"tools": [{}], "tool_choice": {"type": "function"}}', {"tools", "tool_choice"}),
-        (b'{"tools": [{}], "tool_choice": {"type": "allowed_tools"}}', {"tools", "tool_choice"}),
-        (b'{"tools": [{}], "tool_choice": {"type": "tool"}}', {"tools", "tool_choice"}),
-        (b'{"tools": [{}], "tool_choice": {"type": "any", "disable_parallel_tool_use": true}}', {"tools"}),
-        (b'{"tools": [{}], "tool_choice": {"type": "none"}}', {"tools"}),
-        (b'{"tools": [{}], "tool_choice": {"type": ["any"]}}', {"tools", "tool_choice"}),
-        (b'{"tools": [], "tool_choice": {"type": "none"}}', set()),
-        (b'{"output_config": {"effort": "high"}, "output_format": {"type": "json_schema"}}', {"json_schema"}),
-        (b'{"prompt": "x", "logprobs": 0}', {"logprobs"}),
-        (b'{"logprobs": false, "top_logprobs": 0}', set()),
-        (b'{"input": "x", "top_logprobs": 2}', {"logprobs"}),
-        (b'{"input": "x", "include": ["message.output_text.logprobs"]}', {"logprobs"}),
-        (b'{"input": "x", "include": ["reasoning.encrypted_content"]}', set()),
-        (b'{"modalities": ["text", "audio"]}', {"audio"}),
-        (b'{"modalities": ["text"]}', set()),
-        (b'{"prompt": "x", "best_of": 3}', {"multiple_choices"}),
-        (b'{"prompt": "x", "best_of": 1, "n": 1}', set()),
-    ],
-)
-def test_what_a_body_needs(body, needs):
-    assert json_body.peek(body).needs(body) == needs
-
-
-@pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"model": 3}', b'{"stream": "yes"}', b"\xff"])
-def test_a_body_that_is_none_is_refused_without_its_values(body):
-    with pytest.raises(MalformedRequest, match="One JSON object"):
-        json_body.peek(body)
 
 
 def test_settings_that_cannot_be_are_refused_together():
@@ -209,47 +156,6 @@ def test_a_keys_label_that_cannot_be_read_lets_nothing_leave():
     at = datetime(2026, 1, 1, tzinfo=UTC)
     key = Key(key_id="k", name="n", scopes=scopes, created_at=at, revoked_at=None, secret_hash="")
     assert scope_of(key).label == LOCAL_ONLY
-
-
-@pytest.mark.parametrize(
-    ("body", "why"),
-    [
-        (b"", "it is empty"),
-        (b" \r\n", "it is empty"),
-        (gzip.compress(b"{}"), "it is compressed"),
-        (b"\xef\xbb\xbf{}", "byte order mark"),
-        ('{"model": "a"}'.encode("utf-16"), "byte order mark"),
-        (b"{'model': 'a'}", "keys must be strings"),
-    ],
-)
-def test_a_body_that_is_no_json_is_told_what_is_the_matter_with_it(body, why):
-    with pytest.raises(MalformedRequest, match=why):
-        json_body.peek(body)
-
-
-@pytest.mark.parametrize("coding", [b"br", b"deflate", b"gzip", b"zstd", b"GZIP, br"], ids=str)
-def test_a_packed_body_is_told_that_its_encoding_is_not_taken_and_what_is(coding):
-    packed = {b"gzip": gzip.compress(b"{}"), b"deflate": zlib.compress(b"{}")}.get(coding, b"\x1b\x01\x00\xf8")
-    with pytest.raises(PackedBody, match=f"content-encoding '{coding.decode()}'.*identity") as caught:
-        json_body.peek(packed, {b"content-encoding": coding})
-    assert status_of(caught.value) == 415
-    assert headers_of_error(caught.value) == [(b"accept-encoding", b"identity")]
-    assert json.loads(body_of(caught.value, "openai"))["error"]["type"] == "invalid_request_error"
-
-
-@pytest.mark.parametrize("coding", [b"identity", b"gzip"])
-def test_a_body_that_can_be_read_is_read_whatever_encoding_was_left_in_its_headers(coding):
-    assert json_body.peek(b'{"model": "a"}', {b"content-encoding": coding}).model == "a"
-
-
-def test_a_body_with_half_a_surrogate_pair_is_read_all_the_same():
-    peeked = json_body.peek(rb'{"model":"a","messages":[{"content":"\ud83d"}],"stream":true}')
-    assert (peeked.model, peeked.stream) == ("a", True)
-
-
-def test_json_that_utf_8_cannot_spell_is_escaped_and_other_text_is_not():
-    assert json_body.write({"a": "é"}) == '{"a": "é"}'.encode()
-    assert json_body.write({"a": "\ud83d"}) == rb'{"a": "\ud83d"}'
 
 
 def test_an_unknown_tier_and_an_unknown_model_are_told_apart_and_long_lists_end_with_a_count():

@@ -30,11 +30,9 @@ if TYPE_CHECKING:
     from ownward.gateway.placing.strategy import CompiledStrategy
     from ownward.gateway.watching.metrics import CallEnd
     from ownward.strategies import Ask, Reply
-    from ownward.upstreams import Response
+    from ownward.upstreams import Members, Response
 
 _SUCCESS = 200
-_ABSENT = msgspec.Raw(b"")
-_Top = dict[str, msgspec.Raw]
 
 
 async def carry_out(strategy: CompiledStrategy, exchange: Served, choice: Choice) -> None:
@@ -110,7 +108,7 @@ def _most_usd(ended: CallEnd) -> Decimal:
     return Decimal(0) if ended.target.tier.kind == "owned" else Decimal("Infinity")
 
 
-async def _call(exchange: Served, choice: Choice, ask: Ask, top: _Top, spent: _Spent) -> Reply:
+async def _call(exchange: Served, choice: Choice, ask: Ask, top: Members, spent: _Spent) -> Reply:
     from ownward.strategies import Reply
 
     started_s = exchange.gateway.clock.monotonic_s()
@@ -192,7 +190,7 @@ async def _all_of(calls: Iterable[Awaitable[Reply]]) -> tuple[Reply, ...]:
     return tuple(reply for reply in replies if not isinstance(reply, BaseException))
 
 
-def _read(exchange: Served) -> _Top:
+def _read(exchange: Served) -> Members:
     kind = (
         "strategy"
         if exchange.choice is None or exchange.choice.declared is None
@@ -204,8 +202,8 @@ def _read(exchange: Served) -> _Top:
             allowed=f"POST {CHAT.path}",
             next_step="Ask there, or name one tier with the header x-ownward-tier",
         )
-    top: _Top = json_body.read_top(exchange.body)
-    if bytes(top.get("n", _ABSENT)) not in {b"", b"1", b"null"}:
+    top = json_body.read_members(exchange.body)
+    if json_body.written(top, "n") not in {b"", b"1", b"null"}:
         raise Incapable(
             f"the strategy {kind!r} of workload {exchange.workload!r} gives one answer, and n is more than 1",
             next_step="Leave n out, or name one tier with the header x-ownward-tier",
@@ -213,13 +211,13 @@ def _read(exchange: Served) -> _Top:
     return top
 
 
-def _body_of(ask: Ask, top: _Top) -> bytes:
+def _body_of(ask: Ask, top: Members) -> bytes:
     """Return the request as one call of the strategy: whole, with what the strategy says besides."""
     members: dict[str, Any] = {name: raw for name, raw in top.items() if name not in {"stream", "stream_options"}}
     if ask.temperature is not None:
         members["temperature"] = ask.temperature
     if ask.extra_messages:
-        stated = bytes(top.get("messages", _ABSENT)) or b"[]"
+        stated = json_body.written(top, "messages") or b"[]"
         try:
             messages = msgspec.json.decode(stated, type=list[msgspec.Raw])
         except msgspec.DecodeError:  # it holds half a surrogate pair, and is spelled anew
@@ -242,13 +240,13 @@ def _with_whole_characters(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-async def _pass_on(exchange: Served, taken: _Taken, top: _Top) -> None:
+async def _pass_on(exchange: Served, taken: _Taken, top: Members) -> None:
     """Send an answer as it is; one that is no refusal as a stream of one piece, where the client asked for a stream."""
     exchange.target = taken.target
     if not exchange.is_stream or taken.status != _SUCCESS:
         await exchange.answer(taken.status, taken.content_type, taken.headers, taken.body)
         return
-    options = json.loads(bytes(top.get("stream_options", _ABSENT)) or b"null") or {}
+    options = json.loads(json_body.written(top, "stream_options") or b"null") or {}
     await exchange.begin(taken.status, b"text/event-stream", taken.headers)
     with_usage = isinstance(options, dict) and options.get("include_usage") is True
     await exchange.end(chat_as_stream(taken.body, with_usage=with_usage))

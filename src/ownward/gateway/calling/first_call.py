@@ -21,7 +21,7 @@ _CALLS: Final = b'"tool_calls"'
 
 def wants_one_call(chat: Mapping[str, msgspec.Raw]) -> bool:
     """Return whether a chat wants at most one call."""
-    return bytes(chat.get("parallel_tool_calls", b"")) == b"false"
+    return json_body.written(chat, "parallel_tool_calls") == b"false"
 
 
 def with_first_call(body: bytes) -> bytes:

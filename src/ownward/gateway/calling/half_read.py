@@ -66,7 +66,7 @@ def narrow_tools(body: bytes) -> bytes:
     ... )
     b'{"tools":[{"type":"function","function":{"name":"b"}}],"tool_choice":"required","parallel_tool_calls":false}'
     """
-    top = json_body.read_top(body)
+    top = json_body.read_members(body)
     try:
         choice = _read_choice(top[TOOL_CHOICE])
     except UNREADABLE:
@@ -104,7 +104,7 @@ def refuse_passed_over(completion: Mapping[str, msgspec.Raw], target: Target) ->
 
     Raises: Incapable.
     """
-    said = [name for name in sorted(target.habits.passes_over) if bytes(completion.get(name, b"")) not in _UNSAID]
+    said = [name for name in sorted(target.habits.passes_over) if json_body.written(completion, name) not in _UNSAID]
     if said:
         raise Incapable(
             f"the engine of tier {target.tier.name!r} passes over {' and '.join(said)}, and would answer without",

@@ -12,32 +12,29 @@ import msgspec
 
 from ownward.gateway.endpoints import RESPONSES
 from ownward.gateway.errors import MalformedRequest
+from ownward.gateway.json_body import find_members, text_of, written
 from ownward.ledger import KeptResponse
-from ownward.upstreams import UNREADABLE
+from ownward.upstreams import UNREADABLE, Members, decode_members
 
 if TYPE_CHECKING:
     from ownward.gateway.placing.routing import Target
-
-Members = dict[str, msgspec.Raw]
-"""One JSON object, its values as they were written."""
 
 _NOTHING: Final = frozenset({b"", b"null", b"[]", b'""'})
 _NAMED_BY_THEIR_WRITER: Final = frozenset({"message", "function_call"})
 _TEXT: Final = b'"'
 _LIST: Final = b"["
 
-_decode_members = msgspec.json.Decoder(Members).decode
 _decode_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _encode = msgspec.json.encode
 
 
-def read_members(body: bytes) -> Members:
-    """Return the members of an object; of several equal ones the last counts.
+def read_keepable(body: bytes) -> Members:
+    """Return the members of a request that can be kept.
 
     Raises: MalformedRequest.
     """
     try:
-        return _decode_members(body)
+        return decode_members(body)
     except UNREADABLE as error:
         raise MalformedRequest(
             f"the request body is not the JSON object it should be: {error}",
@@ -45,20 +42,12 @@ def read_members(body: bytes) -> Members:
         ) from None
 
 
-def find_members(raw: bytes | msgspec.Raw) -> Members | None:
-    """Return the members of an object; None where it is none that can be read."""
-    try:
-        return _decode_members(raw)
-    except UNREADABLE:
-        return None
-
-
 def read_input(top: Members) -> list[msgspec.Raw]:
     """Return the items that a request states as its input; text is one message of the user.
 
     Raises: MalformedRequest, if it is neither, or one of them is no object.
     """
-    stated = bytes(top.get("input", msgspec.Raw(b"")))
+    stated = written(top, "input")
     if stated in _NOTHING:
         return []
     if stated[:1] == _TEXT:
@@ -157,7 +146,7 @@ def _named(item: Members, stem: str) -> bytes:
         role = text_of(item, "role") or "user"
         named |= {"id": msgspec.Raw(_encode(f"msg_{stem}")), "type": msgspec.Raw(b'"message"')}
         named |= {"status": msgspec.Raw(b'"completed"'), **item}
-        content = bytes(item.get("content", msgspec.Raw(b"")))
+        content = written(item, "content")
         if content[:1] == _TEXT:
             part = b'"output_text","annotations":[]' if role == "assistant" else b'"input_text"'
             named["content"] = msgspec.Raw(b'[{"type":%b,"text":%b}]' % (part, content))
@@ -216,7 +205,7 @@ class _Said:
 
 def _items_of(turn: KeptResponse) -> list[tuple[msgspec.Raw, Members]]:
     """Return what a turn was answered, item by item; what is none was nothing to go on with."""
-    stated = bytes((find_members(turn.answer_json) or {}).get("output", msgspec.Raw(b"[]")))
+    stated = written(find_members(turn.answer_json) or {}, "output")
     if stated[:1] != _LIST:
         return []
     try:
@@ -228,17 +217,4 @@ def _items_of(turn: KeptResponse) -> list[tuple[msgspec.Raw, Members]]:
 
 def _holds_words(reasoning: Members) -> bool:
     """Return whether reasoning can be read without what its writer would have kept."""
-    return any(
-        bytes(reasoning.get(name, msgspec.Raw(b""))) not in _NOTHING for name in ("encrypted_content", "content")
-    )
-
-
-def text_of(members: Members, name: str) -> str | None:
-    """Return a member that is text; None where it is absent, or anything else."""
-    stated = bytes(members.get(name, msgspec.Raw(b"")))
-    if stated[:1] != _TEXT:
-        return None
-    try:
-        return msgspec.json.decode(stated, type=str)
-    except UNREADABLE:
-        return None
+    return any(written(reasoning, name) not in _NOTHING for name in ("encrypted_content", "content"))

@@ -26,15 +26,8 @@ from ownward.gateway.errors import (
     MalformedRequest,
     UnknownPreviousResponse,
 )
-from ownward.gateway.keeping.conversation import (
-    Conversation,
-    Members,
-    find_members,
-    home_of,
-    read_input,
-    read_members,
-    text_of,
-)
+from ownward.gateway.json_body import find_members, text_of, written
+from ownward.gateway.keeping.conversation import Conversation, home_of, read_input, read_keepable
 from ownward.ledger import KeptResponse, owner_of
 from ownward.policy import ANY, LOCAL_ONLY, Label
 from ownward.upstreams import EventCutter, data_of, says_too_long
@@ -43,7 +36,7 @@ if TYPE_CHECKING:
     from ownward.gateway.calling.served import Served
     from ownward.gateway.placing.choosing import Choice, KeyScope
     from ownward.gateway.placing.routing import Target
-    from ownward.upstreams import Response
+    from ownward.upstreams import Members, Response
 
 _LOG = logging.getLogger("ownward.gateway")
 _ID: Final = re.compile(r"resp_[0-9a-f]{48}")
@@ -51,7 +44,6 @@ _ID_BYTES: Final = 24
 _SUCCESS: Final = 200
 _ABSENT: Final = frozenset({b"", b"null"})
 _FLAGS: Final = {b"": None, b"null": None, b"true": True, b"false": False}
-_RAW: Final = msgspec.Raw(b"")
 _TOKENS: Final = re.compile(rb"(?<![\w.])[1-9][0-9]{1,7}(?=\s*(?:tokens?\b|maximum\b))")
 _MOST_ROUNDS: Final = 4
 _KEPT_STATES: Final = frozenset({"completed", "incomplete"})
@@ -78,7 +70,7 @@ async def begin_keeping(exchange: Served) -> Keeping | None:
     settings = exchange.gateway.settings
     if settings.keep_responses_s <= 0 and b'"background"' not in exchange.body:
         return None
-    top = read_members(exchange.body)
+    top = read_keepable(exchange.body)
     if _flag(top, "background"):
         raise Incapable(
             "background: a response that is computed later cannot be fetched from this gateway",
@@ -88,7 +80,7 @@ async def begin_keeping(exchange: Served) -> Keeping | None:
         )
     if settings.keep_responses_s <= 0:
         return None
-    if bytes(top.get("conversation", _RAW)) not in _ABSENT:
+    if written(top, "conversation") not in _ABSENT:
         raise Incapable(
             "conversation: this gateway keeps responses, and no objects of conversations",
             allowed="conversation left out",
@@ -113,7 +105,7 @@ async def _find_turns(exchange: Served, top: Members) -> tuple[KeptResponse, ...
 
     Raises: MalformedRequest, UnknownPreviousResponse, GapInConversation.
     """
-    if bytes(top.get("previous_response_id", _RAW)) in _ABSENT:
+    if written(top, "previous_response_id") in _ABSENT:
         return ()
     previous = text_of(top, "previous_response_id")
     if previous is None:
@@ -130,7 +122,7 @@ async def _find_turns(exchange: Served, top: Members) -> tuple[KeptResponse, ...
 
 
 def _flag(top: Members, name: str) -> bool | None:
-    stated = bytes(top.get(name, _RAW))
+    stated = written(top, name)
     if stated not in _FLAGS:
         raise MalformedRequest(f"{name} is neither true nor false", allowed="true or false")
     return _FLAGS[stated]
@@ -418,7 +410,7 @@ class Keeping:
 def _response_in(event: bytes) -> tuple[Members, Members | None]:
     """Return an event's members, and those of the response in it, where it holds one."""
     members = find_members(data_of(event)) or {}
-    return members, find_members(bytes(members.get("response", _RAW)))
+    return members, find_members(written(members, "response"))
 
 
 def _with_response(event: bytes, members: Members, response: Members) -> bytes:
