@@ -7,6 +7,7 @@ from ownward.upstreams._events import EventCutter, data_of
 from ownward.upstreams._json import UNREADABLE, Members, decode_members, with_whole_characters
 from ownward.upstreams._stencil import Stencil
 from ownward.upstreams.bounds import input_tokens_upper_bound, output_tokens_upper_bound
+from ownward.upstreams.certificates import PemFile, load_chain
 from ownward.upstreams.door import Door, make_transport
 from ownward.upstreams.gathering import Gathering
 from ownward.upstreams.http1 import Http1Transport
@@ -39,6 +40,7 @@ __all__ = [
     "Gathering",
     "Http1Transport",
     "Members",
+    "PemFile",
     "Proxy",
     "Response",
     "Spliced",
@@ -52,6 +54,7 @@ __all__ = [
     "data_of",
     "decode_members",
     "input_tokens_upper_bound",
+    "load_chain",
     "make_transport",
     "output_tokens_upper_bound",
     "says_too_long",

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from ownward.core import ConfigError, Fault, UsageError
+from ownward.core import UsageError
 from ownward.policy import Origin
+from ownward.upstreams.certificates import PemFile, load_chain
 
 _BUNDLES = (
     Path("/etc/ssl/cert.pem"),  # macOS, Alpine
@@ -107,21 +108,12 @@ def make_tls_context(way: Way) -> ssl.SSLContext:
     except (OSError, ValueError) as error:
         if way.ca_file is None:
             raise
-        raise _unusable("ca_file", way.ca_file, error, "A file of certificates in PEM") from None
+        raise PemFile("ca_file", way.ca_file).unusable(_why(error), "A file of certificates in PEM") from None
     context.set_alpn_protocols(["http/1.1"])
     if way.client_cert_file is not None:
-        key_file = way.client_key_file or way.client_cert_file
-        for key, path in (("client_cert_file", way.client_cert_file), ("client_key_file", key_file)):
-            try:
-                path.read_bytes()
-            except OSError as error:
-                raise _unusable(key, path, error, "A file in PEM that this user may read") from None
-        try:
-            # Without a passphrase given, OpenSSL would ask for one at the terminal and wait.
-            context.load_cert_chain(way.client_cert_file, key_file, password=lambda: "")
-        except (OSError, ValueError) as error:
-            allowed = "A certificate chain in PEM and the key that belongs to it, without a passphrase"
-            raise _unusable("client_cert_file", way.client_cert_file, error, allowed) from None
+        cert = PemFile("client_cert_file", way.client_cert_file)
+        key = cert if way.client_key_file is None else PemFile("client_key_file", way.client_key_file)
+        load_chain(context, cert, key)
     return context
 
 
@@ -156,8 +148,7 @@ def _refuse() -> UsageError:
     return UsageError("a proxy's url is no http(s) proxy", allowed=_ALLOWED)
 
 
-def _unusable(key: str, path: Path, error: OSError | ValueError, allowed: str) -> ConfigError:
-    why = (error.strerror if isinstance(error, OSError) else None) or "it holds nothing that can be read"
+def _why(error: OSError | ValueError) -> str:
     if isinstance(error, ssl.SSLError):
-        why = (error.reason or "no PEM").replace("_", " ").lower()
-    return ConfigError([Fault(file=str(path), key=key, message=f"cannot be used: {why}", allowed=allowed)])
+        return (error.reason or "no PEM").replace("_", " ").lower()
+    return (error.strerror if isinstance(error, OSError) else None) or "it holds nothing that can be read"

@@ -11,12 +11,14 @@ import stat
 import sys
 from pathlib import Path
 
-from ownward.core import Clock, ConfigError, Fault
+from ownward.core import Clock
 from ownward.gateway.listening.lifetime import Lifetime, read_lifetime
 from ownward.gateway.settings import GatewaySettings
+from ownward.upstreams import PemFile, load_chain
 
 _LOG = logging.getLogger("ownward.gateway")
 _OTHERS_MAY_READ = stat.S_IRWXG | stat.S_IRWXO
+_NEXT_STEP = "To try TLS on this machine, make a certificate as docs/how-to/serve-over-tls.md shows"
 
 
 class ListenerTls:
@@ -69,46 +71,6 @@ def listener_tls(settings: GatewaySettings) -> ListenerTls | None:
 
 
 def _try_files(context: ssl.SSLContext, cert_file: Path, key_file: Path) -> None:
-    for key, path in (("tls_cert_file", cert_file), ("tls_key_file", key_file)):
-        try:
-            path.read_bytes()
-        except OSError as error:
-            raise _unusable(key, path, error.strerror or "it cannot be read", _READABLE) from None
-    try:
-        # Without a passphrase given, OpenSSL would ask for one at the terminal and wait.
-        context.load_cert_chain(cert_file, key_file, password=lambda: "")
-    except (OSError, ValueError) as error:
-        key, path, why, allowed = _blame(error, cert_file, key_file)
-        raise _unusable(key, path, why, allowed) from None
-
-
-def _blame(error: OSError | ValueError, cert_file: Path, key_file: Path) -> tuple[str, Path, str, str]:
-    """Return the file that is at fault, why, and what would do, from OpenSSL's few words."""
-    reason = getattr(error, "reason", None) or ""
-    if reason == "KEY_VALUES_MISMATCH":
-        return (
-            "tls_key_file",
-            key_file,
-            f"it is not the key of {cert_file}",
-            "The key that the certificate was made for",
-        )
-    if b"BEGIN CERTIFICATE" not in cert_file.read_bytes():
-        return "tls_cert_file", cert_file, "it holds no certificate", _CHAIN
-    key_text = key_file.read_bytes()
-    if b"ENCRYPTED" in key_text:
-        return "tls_key_file", key_file, "it has a passphrase, and nobody is there to type it", _KEY
-    if b"PRIVATE KEY" not in key_text:
-        return "tls_key_file", key_file, "it holds no private key", _KEY
-    return "tls_cert_file", cert_file, reason.replace("_", " ").lower() or "it is no PEM", _CHAIN
-
-
-_READABLE = "A file in PEM that this user may read"
-_CHAIN = "The server's certificate in PEM, followed by those of its issuers but the root"
-_KEY = "The certificate's key in PEM, without a passphrase"
-
-
-def _unusable(key: str, path: Path, why: str, allowed: str) -> ConfigError:
-    return ConfigError(
-        [Fault(file=str(path), key=f"server.{key}", message=f"cannot be used: {why}", allowed=allowed)],
-        next_step="To try TLS on this machine, make a certificate as docs/how-to/serve-over-tls.md shows",
-    )
+    cert = PemFile("server.tls_cert_file", cert_file)
+    key = PemFile("server.tls_key_file", key_file) if key_file != cert_file else cert
+    load_chain(context, cert, key, next_step=_NEXT_STEP)
