@@ -22,15 +22,19 @@ def made(client, upstream, **more):
 @pytest.mark.parametrize(
     ("status", "body", "expected"),
     [
-        (529, {"type": "error", "error": {"type": "overloaded_error", "message": "m"}}, (503, "overloaded_error")),
-        (404, {"type": "error", "error": {"type": "not_found_error", "message": "m"}}, (404, "invalid_request_error")),
-        (500, {"type": "error", "error": {"type": "api_error", "message": "m"}}, (500, "server_error")),
+        (529, ("overloaded_error", "m"), (503, "overloaded_error", "overloaded_error")),
+        (404, ("not_found_error", "m"), (404, "invalid_request_error", "not_found_error")),
+        (404, ("not_found_error", "model: claude-x"), (404, "invalid_request_error", "model_not_found")),
+        (429, ("rate_limit_error", "m"), (429, "rate_limit_error", "rate_limit_exceeded")),
+        (500, ("api_error", "m"), (500, "server_error", "api_error")),
     ],
 )
 def test_errors_of_anthropic_for_a_chat_client(status, body, expected):
-    told, error = made("chat", "messages").error(status, json.dumps(body).encode())
+    kind, words = body
+    said = {"type": "error", "error": {"type": kind, "message": words}}
+    told, error = made("chat", "messages").error(status, json.dumps(said).encode())
     found = json.loads(error)["error"]
-    assert (told, found["type"], found["message"]) == (*expected, "m")
+    assert (told, found["type"], found["code"], found["message"]) == (*expected, words)
 
 
 @pytest.mark.parametrize(
@@ -38,6 +42,9 @@ def test_errors_of_anthropic_for_a_chat_client(status, body, expected):
     [
         (429, b'{"error": {"message": "m", "type": "requests", "code": "rate_limit_exceeded"}}', "rate_limit_error"),
         (404, b'{"error": "m"}', "not_found_error"),
+        (404, b'{"error": {"message": "m", "type": "invalid_request_error"}}', "not_found_error"),
+        (413, b'{"error": {"message": "m", "type": "invalid_request_error"}}', "request_too_large"),
+        (422, b'{"error": {"message": "m", "type": "invalid_request_error"}}', "invalid_request_error"),
         (400, b'{"object": "error", "message": "m", "type": "BadRequestError"}', "invalid_request_error"),
         (403, b'{"detail": "m"}', "permission_error"),
         (502, b"m", "api_error"),

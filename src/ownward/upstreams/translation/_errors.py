@@ -55,6 +55,9 @@ _NO_LATER_SYSTEM = re.compile(
 """How servers refuse a system message behind others."""
 _NO_SYSTEM_ROLE = "role 'system' is not supported on this model"
 """How Anthropic's service says so of its older models."""
+_CODES = {"billing_error": "insufficient_quota", "rate_limit_error": "rate_limit_exceeded"}
+_OF_A_MODEL = "model: "
+"""How Anthropic's service begins to say that it has no such model."""
 _CODES_OF_FAILURE = {
     "billing_error": "insufficient_quota",
     "insufficient_quota": "insufficient_quota",
@@ -73,7 +76,10 @@ _UNAVAILABLE = 503
 def openai_error(kind: str, message: str, *, code: Any = None, param: Any = None) -> dict[str, Any]:
     """Return an error body; `kind` may be of either dialect."""
     stated = _TO_OPENAI.get(kind, kind)
-    return {"error": {"message": message, "type": stated, "param": param, "code": kind if code is None else code}}
+    if code is None:
+        is_of_model = kind == "not_found_error" and message.startswith(_OF_A_MODEL)
+        code = "model_not_found" if is_of_model else _CODES.get(kind, kind)
+    return {"error": {"message": message, "type": stated, "param": param, "code": code}}
 
 
 def failure_code(kind: str, message: str) -> str:
@@ -84,7 +90,12 @@ def failure_code(kind: str, message: str) -> str:
 
 
 def anthropic_error(kind: str, message: str, *, status: int | None = None, code: Any = None) -> dict[str, Any]:
-    """Return an error's members besides its `type`; `kind` may be of either dialect."""
+    """Return an error's members besides its `type`; `kind` may be of either dialect.
+
+    OpenAI's calls by one name what Anthropic's tells apart as its statuses do.
+    """
+    if kind == "invalid_request_error":
+        kind = _BY_STATUS.get(status or 0, kind)
     if TOO_LONG in (kind, code) and _TOO_LONG_WORDS not in message:
         kind = "invalid_request_error"
         if not blames_the_answer(message.encode("utf-8", "replace")):
