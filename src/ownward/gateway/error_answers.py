@@ -115,7 +115,7 @@ def stream_event_of(
 
     `sequence_number` is the event's own in a stream of responses; None where the upstream had numbered them.
     `response` is the one that breaks there, of which an event says that it failed: some clients (Codex) pass over an
-    `error`.
+    `error`. That one has its members as its type says, and in `error` again: OpenAI's clients raise what stands there.
     It starts with an empty line, which ends whatever event was cut. No `[DONE]` follows it.
     """
     body = body_of(error, dialect, request_id=request_id)
@@ -127,7 +127,8 @@ def stream_event_of(
         if response is not None:
             failed = {**response, "status": "failed", "error": {"code": "server_error", "message": words}}
             events.append({"type": "response.failed", "response": failed})
-        events.append({"type": "error", "code": error.kind, "message": words, "param": None, "request_id": request_id})
+        told = {"type": "server_error", "code": error.kind, "message": words, "param": None}
+        events.append({**told, "type": "error", "request_id": request_id, "error": told})
         if sequence_number is not None:
             for number, event in enumerate(events, sequence_number):
                 event["sequence_number"] = number

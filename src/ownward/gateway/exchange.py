@@ -57,6 +57,7 @@ class Exchange(Question):
         "_held_bytes",
         "_row_awaited",
         "attempts",
+        "broken_id",
         "call_note",
         "calls",
         "client",
@@ -90,6 +91,7 @@ class Exchange(Question):
         self.error_kind: str | None = None
         self.has_begun = False
         self.has_broken = False
+        self.broken_id: str | None = None
         self._capturing: Capturing | None = None
         self._held_bytes = 0
 
@@ -283,21 +285,24 @@ class Exchange(Question):
             )
         )
 
-    def _begun_response(self, crossed: Crossed | None) -> dict[str, Any]:
-        """Return the response whose stream breaks; of one whose bytes passed unread, what is known of it here."""
+    def _begun_response(self, crossed: Crossed | None) -> dict[str, Any] | None:
+        """Return the response whose stream breaks; None where nothing tells its id, which must be as it was."""
         known = None if crossed is None else crossed.begun_response
-        if known is None:
-            known = {
-                "id": f"resp_{self.request_id}",
-                "object": "response",
-                "created_at": int(self.gateway.clock.now().timestamp()),
-                "model": self.route,
-                "output": [],
-                "parallel_tool_calls": True,
-                "tool_choice": "auto",
-                "tools": [],
-            }
-        return known if self.keeping is None else {**known, "id": self.keeping.name}
+        given_id = self.broken_id if self.keeping is None else self.keeping.name
+        if known is not None:
+            return known if self.keeping is None else {**known, "id": given_id}
+        if given_id is None:
+            return None
+        return {
+            "id": given_id,
+            "object": "response",
+            "created_at": int(self.gateway.clock.now().timestamp()),
+            "model": self.route,
+            "output": [],
+            "parallel_tool_calls": True,
+            "tool_choice": "auto",
+            "tools": [],
+        }
 
     async def answer_error(self, error: OwnwardError) -> None:
         """Tell the client, and the ledger where nothing was dispatched."""

@@ -29,6 +29,10 @@ OPENAI_TOOLS = [
 ]
 ANTHROPIC_TOOLS = [{"name": name, "description": "d", "input_schema": SCHEMA} for name in ("one", "two")]
 
+CAPABILITIES = frozenset(
+    {"chat", "messages", "tools", "json_schema", "json_mode", "vision", "logprobs", "multiple_choices"}
+)
+
 
 class Served:
     """A gateway in a thread of its own, and the fake behind it."""
@@ -52,13 +56,13 @@ def served(lab, start):
     """Serve a fake of the dialect and options given; return a client's way to the gateway."""
     ends = []
 
-    def serve(dialect, options):
+    def serve(dialect, options, capabilities=CAPABILITIES):
         ready, end, kept = threading.Event(), asyncio.Event(), []
 
         async def main():
             async with FakeServer(options) as fake:
                 upstream = Upstream(name="u", url=fake.base_url, dialect=dialect)
-                tier = lab.tier("a", fake.base_url, upstreams=(upstream,), capabilities=CAPABILITIES)
+                tier = lab.tier("a", fake.base_url, upstreams=(upstream,), capabilities=capabilities)
                 async with start(lab.plan_of(tier)) as running:
                     kept.append(Served(asyncio.get_running_loop(), running, fake))
                     ready.set()
@@ -74,11 +78,6 @@ def served(lab, start):
     for loop, end, thread in ends:
         loop.call_soon_threadsafe(end.set)
         thread.join(10)
-
-
-CAPABILITIES = frozenset(
-    {"chat", "messages", "tools", "json_schema", "json_mode", "vision", "logprobs", "multiple_choices"}
-)
 
 
 @pytest.fixture
@@ -252,6 +251,29 @@ def test_openais_client_sees_a_cut_stream(openai_client, after):
     client, _ = openai_client(cuts=(Cut.parse(after),))
     with pytest.raises(openai.APIError, match="broke after"):
         list(client.chat.completions.create(model="chat", messages=MESSAGES, max_tokens=9, stream=True))
+
+
+@pytest.mark.parametrize("dialect", ["openai", "anthropic"])
+@pytest.mark.parametrize("helps", [False, True], ids=["events", "helper"])
+def test_openais_client_raises_where_the_stream_of_a_response_is_cut(served, dialect, helps):
+    """Passed on or translated: it raises what stands in `error`, and what failed must have the id that began."""
+    place = served(dialect, FakeOptions(cuts=(Cut.parse("6"),)), capabilities=CAPABILITIES | {"responses"})
+    asked = {"model": "chat", "input": "hello", "store": False}
+    seen = []
+
+    def read(events):
+        for event in events:
+            seen.append(event)  # noqa: PERF402 - all that came before it raises
+
+    with (
+        openai.OpenAI(base_url=f"{place.base_url}/v1", api_key="none", max_retries=0) as client,
+        client.responses.stream(**asked) if helps else client.responses.create(stream=True, **asked) as events,
+        pytest.raises(openai.APIError, match="broke after") as raised,
+    ):
+        read(events)
+    assert raised.value.code == "broken_stream"
+    assert (seen[-1].type, seen[-1].response.status) == ("response.failed", "failed")
+    assert seen[-1].response.id == seen[0].response.id
 
 
 def test_openais_client_leaves_and_the_upstream_is_cancelled(openai_client):

@@ -233,6 +233,7 @@ class Attempt:
             if not self.sink.has_begun:
                 raise Retry(error) from None
             forget_frames(error)  # the answer keeps it
+            self.exchange.broken_id = None if entry.told is None else entry.told.upstream_request_id
             await self.sink.end_broken(self._describe_break(error))
         except PolicyRefusal as error:
             gateway.learn_nothing(target.key)

@@ -60,9 +60,10 @@ class Served(Sink, Protocol):
     queue_s: float
     limit_states: tuple[LimitState, ...]
 
-    # How it was answered so far.
+    # How it was answered so far; `broken_id` is what the upstream calls an answer whose stream broke.
     status: int
     has_broken: bool
+    broken_id: str | None
 
     # Its row on the ledger, which its first call writes; False while that is being done.
     request: Request | None

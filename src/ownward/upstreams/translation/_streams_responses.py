@@ -27,7 +27,7 @@ from ownward.upstreams.translation._core import (
     TextPiece,
 )
 from ownward.upstreams.translation._counts import write_responses_usage
-from ownward.upstreams.translation._errors import failure_code
+from ownward.upstreams.translation._errors import failure_code, openai_error
 from ownward.upstreams.translation._json import write_json
 from ownward.upstreams.translation._reasoning import named_together
 from ownward.upstreams.translation._responses import (
@@ -164,7 +164,9 @@ class ResponsesWriter:
             case Failed():
                 error = {"code": failure_code(event.kind, event.message), "message": event.message}
                 told = self._event("response.failed", response={**self.begun_response, "error": error})
-                return told + self._event("error", code=event.kind, message=event.message, param=None)
+                # Its members as the type has them, and again where OpenAI's clients look for what they raise.
+                again = openai_error(event.kind, event.message)
+                return told + self._event("error", code=event.kind, message=event.message, param=None, **again)
             case Alive():
                 return COMMENT
             case Over():
