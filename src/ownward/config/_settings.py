@@ -75,10 +75,16 @@ class SettingDoc(NamedTuple):
         return f"a value{least}{most}{unit}"
 
 
-def _as_path(value: Any) -> Path:
+def _as_path(value: Any, *, example: str) -> Path:
     text = as_text(value)
     if not text.strip() or "\x00" in text:
-        raise WrongValue("is no path", example='"/var/lib/ownward/ledger.db"')
+        raise WrongValue("is no path", example=example)
+    if text.lstrip().startswith(("postgresql://", "postgres://")):  # not shown: it may hold a password
+        raise WrongValue(
+            "is the address of a database and no path",
+            allowed="Put the address into a variable of the environment, and its name into postgres_dsn_env under "
+            "[ledger] (OWNWARD_LEDGER_POSTGRES_DSN_ENV), or write --ledger ADDRESS",
+        )
     return Path(text)
 
 
@@ -100,7 +106,10 @@ def _setting(
     choices: tuple[str, ...] = (),
     shown_default: str | None = None,
 ) -> Any:
-    special: Mapping[str, Callable[[Any], Any]] = {"path": _as_path, "variable": _as_variable}
+    special: Mapping[str, Callable[[Any], Any]] = {
+        "path": partial(_as_path, example=shown_default or '"some/path"'),
+        "variable": _as_variable,
+    }
     convert = as_choice(*choices) if choices else special.get(kind) or _KINDS[kind]
     if convert in (as_whole, as_number) and (usual := shown_default or default) is not None:
         convert = partial(convert, example=str(usual))

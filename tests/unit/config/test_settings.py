@@ -269,6 +269,23 @@ def test_a_secret_in_place_of_a_name_is_not_shown(folder):
     assert "pw" not in str(caught.value)
 
 
+def test_an_address_in_place_of_the_ledgers_file_is_refused_without_its_password_and_told_where_it_belongs(folder):
+    """As a path it would be a ledger in a folder here, which no other gateway shares, with the password for a name."""
+    address = "postgresql://ada:s3cret@db.internal/books"
+    write(folder, f'[ledger]\npath = "{address}"\n')
+    for environ in (HOME, {**HOME, "OWNWARD_LEDGER_PATH": address}):
+        with pytest.raises(ConfigError, match="is the address of a database and no path") as caught:
+            load(folder, environ=environ)
+        assert "its name into postgres_dsn_env under [ledger]" in str(caught.value)
+        assert "s3cret" not in str(caught.value)
+
+
+def test_an_empty_path_is_told_with_an_example_of_its_own_kind(folder):
+    write(folder, '[server]\ntls_cert_file = ""\n')
+    with pytest.raises(ConfigError, match=r'Write tls_cert_file = "tls/chain\.pem"'):
+        load(folder)
+
+
 def test_a_secret_is_read_by_name():
     assert config.resolve_secret("KEY", environ={"KEY": " s3cret\n"}) == "s3cret"
 
