@@ -120,6 +120,7 @@ class Gateway(Commons):
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None
+        self.judging.close()
         await self.asides_done()
         await self.ledger.flush()
 

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from ownward.core import Clock, OwnwardError, UpstreamUnreachable
 from ownward.gateway.client import Client
 from ownward.gateway.holding.admission import Slots, split
+from ownward.gateway.holding.judging import Judging
 from ownward.gateway.holding.keys import KeyRing
 from ownward.gateway.placing.affinity import Prefixes
 from ownward.gateway.placing.breaker import CLOSED, Breaker, BreakerRules
@@ -83,6 +84,7 @@ class Commons:
         )
         # Request ids name, they do not authorise: a seeded generator spares a system call for each of them.
         self.random_bits = random.Random().getrandbits
+        self.judging = Judging()
         self.is_draining = False  # which is told who asks whether it is ready; what comes all the same is served
         self.has_stopped = False
         self.gather_metrics: Callable[[bytes], Awaitable[bytes]] | None = None  # set where there are several workers

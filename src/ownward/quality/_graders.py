@@ -87,10 +87,11 @@ class RegexMatch:
 
     def find(self, answer: str) -> str | None:
         """Return what the last match in `answer` extracts, or None."""
-        matches = list(re.finditer(self.pattern, answer))
-        if not matches:
+        last = None
+        for match in re.finditer(self.pattern, answer):  # one at a time: there may be millions
+            last = match
+        if last is None:
             return None
-        last = matches[-1]
         return last[1] if last.re.groups else last[0]
 
     def grade(self, answer: str, expected: Any) -> Grade:

@@ -36,10 +36,12 @@ class GraderJudge:
             said = RegexMatch(self.regex).find(text)
             return None if said is None else said.strip()
         if self.number:
-            numbers = re.findall(r"-?\d[\d,]*(?:\.\d+)?", text)
-            if not numbers:
+            last = None
+            for match in re.finditer(r"-?\d[\d,]*(?:\.\d+)?", text):
+                last = match
+            if last is None:
                 return None
-            number = _EXACT.plus(Decimal(numbers[-1].replace(",", "")))  # of zeros, the one without a sign
+            number = _EXACT.plus(Decimal(last[0].replace(",", "")))  # of zeros, the one without a sign
             return f"{_EXACT.normalize(number):f}"
         value = find_json_object(text)
         if value is None:

@@ -21,6 +21,7 @@ from ownward.gateway.calling.sink import forget_frames
 from ownward.gateway.calling.whole_as_stream import chat_as_stream
 from ownward.gateway.endpoints import CHAT
 from ownward.gateway.errors import Incapable, NoUpstream
+from ownward.gateway.holding.judging import UNREAD, AnswerUnread, Read
 
 if TYPE_CHECKING:
     from ownward.gateway.calling.attempt import Attempt
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from ownward.upstreams import Members, Response
 
 _SUCCESS = 200
+_READ_AT_ONCE_CHARACTERS = 64 * 1024
 
 
 async def carry_out(strategy: CompiledStrategy, exchange: Served, choice: Choice) -> None:
@@ -46,8 +48,9 @@ async def carry_out(strategy: CompiledStrategy, exchange: Served, choice: Choice
 
     spec = strategy.spec
     top = _read(exchange)
-    steps = strategies.run(spec, strategy.judge)
-    spent = _Spent(exchange)
+    judge = _Judge(strategy, exchange)
+    steps = strategies.run(spec, None if strategy.judge is None else judge)
+    spent = _Spent(exchange, judge)
     failures = spent.failures
     try:
         asks = next(steps)
@@ -56,18 +59,20 @@ async def carry_out(strategy: CompiledStrategy, exchange: Served, choice: Choice
             asks = steps.send(await _all_of(calls))
     except StopIteration as end:
         chosen: strategies.Chosen = end.value
+    if judge.unread:
+        exchange.outcome = f"; the judge took too long for {judge.unread} of the answers, which count as unread"
     if chosen.reply is not None:
-        exchange.outcome = f"; {spec.kind}: {chosen.reason} in {chosen.calls} calls"
+        exchange.outcome += f"; {spec.kind}: {chosen.reason} in {chosen.calls} calls"
         await _pass_on(exchange, chosen.reply.payload, top)
         return
     rest = [target for target in choice.targets if target.tier.name not in spec.tiers]
     if rest:
-        exchange.outcome = f"; {spec.kind}: {chosen.reason}, so the fallback"
+        exchange.outcome += f"; {spec.kind}: {chosen.reason}, so the fallback"
         await Failover(exchange, rest, exchange.body, exchange).run()
         return
     told = spent.find_told()
     if told is not None:
-        exchange.outcome = f"; {spec.kind}: {chosen.reason}, so what came last"
+        exchange.outcome += f"; {spec.kind}: {chosen.reason}, so what came last"
         await _pass_on(exchange, told, top)
         return
     raise (
@@ -80,10 +85,11 @@ async def carry_out(strategy: CompiledStrategy, exchange: Served, choice: Choice
 class _Spent:
     """What calls may have been charged at most, said, and failed of; a cap that counts the unknown as zero is none."""
 
-    __slots__ = ("_exchange", "_told", "answers", "failures")
+    __slots__ = ("_exchange", "_told", "answers", "failures", "judge")
 
-    def __init__(self, exchange: Served) -> None:
+    def __init__(self, exchange: Served, judge: _Judge) -> None:
         self._exchange = exchange
+        self.judge = judge
         self._told = 0
         self.answers: list[_Taken] = []
         self.failures: list[OwnwardError] = []
@@ -129,6 +135,8 @@ async def _call(exchange: Served, choice: Choice, ask: Ask, top: Members, spent:
         spent.answers.append(taken)
     if attempt is None:
         return Reply(text=None, elapsed_s=elapsed_s)  # what it cost counts with the next one: no cap holds up a retry
+    if taken.text is not None:
+        await spent.judge.look_at(taken.text)
     usage = attempt.entry.usage
     return Reply(
         text=taken.text,
@@ -137,6 +145,40 @@ async def _call(exchange: Served, choice: Choice, ask: Ask, top: Members, spent:
         elapsed_s=elapsed_s,
         payload=taken,
     )
+
+
+class _Judge:
+    """A strategy's judge, of answers that it has looked at: `unread` counts those that took it too long."""
+
+    __slots__ = ("_exchange", "_found", "_strategy", "unread")
+
+    def __init__(self, strategy: CompiledStrategy, exchange: Served) -> None:
+        self._strategy = strategy
+        self._exchange = exchange
+        self._found: dict[str, Read] = {}
+        self.unread = 0
+
+    async def look_at(self, text: str) -> None:
+        """Read an answer, aside where that may take long: others are served meanwhile."""
+        strategy, exchange = self._strategy, self._exchange
+        if strategy.judge is None or text in self._found:
+            return
+        if strategy.is_bounded and len(text) <= _READ_AT_ONCE_CHARACTERS:
+            self._found[text] = strategy.judge.extract(text), strategy.judge.verify(text)
+            return
+        try:
+            self._found[text] = await exchange.gateway.judging.read(strategy.rule, text)
+        except AnswerUnread as error:
+            forget_frames(error)
+            self._found[text] = UNREAD
+            self.unread += 1
+            exchange.gateway.fault_log.say("an answer to %s counts as unread", exchange.request_id, error)
+
+    def extract(self, text: str) -> str | None:
+        return self._found[text][0]
+
+    def verify(self, text: str) -> float | None:
+        return self._found[text][1]
 
 
 class _Taken:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,13 +11,21 @@ from ownward import plan as plan_room
 if TYPE_CHECKING:
     from ownward.strategies import Judge, StrategySpec
 
+_UNBOUNDED = frozenset({"regex", "json_schema"})
+"""Judges whose patterns may try many ways to match an answer."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompiledStrategy:
-    """A workload's strategy with its judge, where it needs one."""
+    """A workload's strategy with its judge, where it needs one, and the rule of it as JSON.
+
+    `is_bounded` where the judge reads in a time that hangs on an answer's length alone.
+    """
 
     spec: StrategySpec
     judge: Judge | None
+    rule: bytes
+    is_bounded: bool
 
 
 def compile_strategy(strategy: plan_room.Strategy, *, of: str) -> CompiledStrategy:
@@ -27,4 +36,10 @@ def compile_strategy(strategy: plan_room.Strategy, *, of: str) -> CompiledStrate
     from ownward import strategies
 
     spec, judge = strategies.from_plan(strategy, file=f"workload {of!r}")
-    return CompiledStrategy(spec=spec, judge=judge)
+    options = strategy.judge_options
+    return CompiledStrategy(
+        spec=spec,
+        judge=judge,
+        rule=json.dumps(dict(options)).encode(),
+        is_bounded=_UNBOUNDED.isdisjoint(options),
+    )

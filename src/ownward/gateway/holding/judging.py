@@ -1,0 +1,136 @@
+"""Judges' reading of answers where that may take long: in a few processes of their own, which a time limit ends.
+
+What a judge makes of an answer stands in `ownward.strategies`; here is who computes it, and what becomes of one that
+takes too long: it counts as an answer that the judge cannot read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+import subprocess
+import sys
+from typing import Final
+
+from ownward.core import OwnwardError
+
+MOST_CPU_S: Final = 1.0
+"""Of the processor, for one answer."""
+
+_MOST_WALL_S: Final = 15.0
+"""Where a process starts slowly, or the machine is busy with something else."""
+
+_MOST_PROCESSES: Final = 2
+_LENGTH_BYTES: Final = 4
+
+Read = tuple[str | None, float | None]
+"""The part by which two answers are the same, and the score: what a judge says of an answer."""
+
+UNREAD: Final[Read] = (None, 0.0)
+
+
+class AnswerUnread(OwnwardError):
+    """A judge could not read an answer within its time: for the strategy it is one that cannot be read."""
+
+
+class Judging:
+    """The processes of one gateway that read answers; none before the first answer that needs one."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._idle: list[_Reader] = []
+        self._places = asyncio.Semaphore(_MOST_PROCESSES)
+        self._is_closed = False
+
+    async def read(self, rule: bytes, text: str) -> Read:
+        """Return what the judge of `rule` (its options as JSON) reads in `text`.
+
+        Raises: AnswerUnread, if that takes too long or no process can be had.
+        """
+        async with self._places:
+            while self._idle and not self._idle[-1].is_running:
+                self._idle.pop().end()
+            reader = self._idle.pop() if self._idle else None
+            try:
+                if reader is None:
+                    reader = await _Reader.begin()
+                async with asyncio.timeout(_MOST_WALL_S):
+                    found = await reader.ask(rule, text.encode())
+            except (TimeoutError, asyncio.IncompleteReadError, ConnectionError):
+                raise AnswerUnread(
+                    f"the judge read in an answer of {len(text):,} characters until it was stopped",
+                    allowed=f"An answer that its regex or json_schema is compared with in {MOST_CPU_S:g} s",
+                    next_step="Look for repeats inside of repeats, as in (a+)+, in the strategy of the workload",
+                ) from None
+            except OSError as error:
+                raise AnswerUnread(f"no process to read an answer in could be started: {error.strerror}") from error
+            else:
+                if not self._is_closed:
+                    self._idle.append(reader)
+                    reader = None
+                return found
+            finally:
+                if reader is not None:
+                    reader.end()
+
+    def close(self) -> None:
+        """Have the processes leave."""
+        self._is_closed = True
+        while self._idle:
+            self._idle.pop().end()
+
+
+class _Reader:
+    """One process, on a socket that is its standard input and output; it leaves when that closes."""
+
+    def __init__(
+        self, process: subprocess.Popen[bytes], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self._process = process
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def begin(cls) -> _Reader:
+        """Start one.
+
+        Raises: OSError.
+        """
+        ours, theirs = socket.socketpair()
+        command = [sys.executable, "-P", "-m", "ownward.strategies._reading", f"{MOST_CPU_S:g}"]
+        try:
+            with theirs:  # a session of its own, as a Ctrl-C at the terminal is ours to handle
+                end = theirs.fileno()
+                process = subprocess.Popen(  # noqa: ASYNC220 - it is done within 2 ms
+                    command, stdin=end, stdout=end, stderr=subprocess.DEVNULL, start_new_session=True
+                )
+            return cls(process, *await asyncio.open_connection(sock=ours))
+        except BaseException:
+            ours.close()  # at which it leaves
+            raise
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it still lives."""
+        return self._process.poll() is None
+
+    async def ask(self, rule: bytes, text: bytes) -> Read:
+        """Return what is read.
+
+        Raises: IncompleteReadError or ConnectionError, if the process ended over it.
+        """
+        for message in (rule, text):
+            self._writer.write(len(message).to_bytes(_LENGTH_BYTES) + message)
+        await self._writer.drain()
+        length = int.from_bytes(await self._reader.readexactly(_LENGTH_BYTES))
+        key, score = json.loads(await self._reader.readexactly(length))
+        return key, score
+
+    def end(self) -> None:
+        """Have it gone, whatever it does."""
+        self._writer.close()
+        with contextlib.suppress(OSError):
+            self._process.kill()
+        self._process.wait()  # a process that was killed is gone within a millisecond
