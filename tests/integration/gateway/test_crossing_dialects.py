@@ -67,6 +67,36 @@ def test_a_chat_client_of_an_anthropic_upstream(lab, start):
     asyncio.run(main())
 
 
+def test_a_turn_goes_on_without_sealed_reasoning_where_the_tier_that_sealed_it_fails(lab, start):
+    """Anthropic's newer models tell nothing of what they think but a signature, at each call of a tool."""
+    asked = lab.chat(max_tokens=64, tools=[{"name": "f", "input_schema": {"type": "object"}}])
+    asked["messages"] = [
+        {"role": "user", "content": "q"},
+        {"role": "assistant", "content": [
+            {"type": "thinking", "thinking": "", "signature": "s"},
+            {"type": "tool_use", "id": "c", "name": "f", "input": {}},
+        ]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "c", "content": "r"}]},
+    ]  # fmt: skip
+
+    async def main():
+        async with (
+            FakeServer(FakeOptions(failures=(Failure.parse("529:1"),))) as sealed,
+            FakeServer(FakeOptions(reply="a")) as other,
+        ):
+            tiers = anthropic_tier(lab, "n", sealed.base_url), chat_tier(lab, "o", other.base_url)
+            async with start(lab.plan_of(*tiers)) as running:
+                answer = await running.ask(MESSAGES, asked)
+                assert (answer.status, answer.headers["x-ownward-tier"]) == (200, "o")
+                assert answer.headers["x-ownward-left-out"] == "messages[1].content[0]"
+                assert last_request(other)["messages"][1]["tool_calls"][0]["id"] == "c"
+                alone = await running.ask(MESSAGES, asked, headers={"x-ownward-tier": "o"})
+                assert (alone.status, alone.json["error"]["type"]) == (400, "invalid_request_error")
+                assert "only the provider that wrote it can read this reasoning" in alone.json["error"]["message"]
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("asks_usage", [True, False])
 @pytest.mark.parametrize("split_bytes", [None, 7])
 def test_a_chat_stream_from_an_anthropic_upstream(lab, start, asks_usage, split_bytes):

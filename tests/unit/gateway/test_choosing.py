@@ -1,6 +1,7 @@
 """Where a request goes and why, without a socket."""
 
 import dataclasses
+import json
 from datetime import date
 from decimal import Decimal
 
@@ -324,6 +325,40 @@ def test_a_request_that_another_dialect_has_no_words_for_goes_to_a_tier_that_spe
         pick(table, "only", carries=crosser.why_not)
     assert refused.value.field == "n"
     assert refused.value.next_step.startswith("Leave out n, seed,")
+
+
+def test_a_tier_that_cannot_read_the_reasoning_of_the_running_turn_comes_last_and_alone_is_refused():
+    """It is asked without it where all others fail; what else it has no words for leaves it out all the same."""
+    table = table_of(
+        rented("o"),
+        rented("n", dialect="anthropic"),
+        workloads=[workload("w", "o", "n"), workload("only", "o", models=("only",))],
+    )
+    thought = {"type": "redacted_thinking", "data": "x"}
+    call = {"type": "tool_use", "id": "c", "name": "f", "input": {}}
+    result = {"type": "tool_result", "tool_use_id": "c", "content": "r"}
+    asked = {
+        "model": "w", "max_tokens": 64, "tools": [{"name": "f", "input_schema": {"type": "object"}}],
+        "messages": [
+            {"role": "user", "content": "q"}, {"role": "assistant", "content": [thought, call]},
+            {"role": "user", "content": [result]},
+        ],
+    }  # fmt: skip
+
+    def crosser(**more):
+        body = json.dumps(asked | more).encode()
+        return Crosser(MESSAGES, lambda _: body), body
+
+    made, body = crosser()
+    choice = pick(table, endpoint=MESSAGES, carries=made.why_not)
+    assert keys(choice) == ["n/u0", "o/u0"]
+    assert "last: o, which cannot read the reasoning of this turn" in choice.reason
+    crossed = made.cross(choice.targets[1], body)
+    assert crossed.dropped == ("messages[1].content[0]",)
+    assert json.loads(crossed.body)["messages"][1]["tool_calls"][0]["id"] == "c"
+    with pytest.raises(Incapable, match=r"messages\[1\].content\[0\] \(only the provider"):
+        pick(table, "only", endpoint=MESSAGES, carries=made.why_not)
+    assert keys(pick(table, endpoint=MESSAGES, carries=crosser(speed="fast")[0].why_not)) == ["n/u0"]
 
 
 def test_a_thread_is_opened_only_where_every_tier_that_could_serve_the_request_holds_it():

@@ -76,11 +76,14 @@ class Crosser:
     def cross(self, target: Target, body: bytes) -> Crossed:
         """Return the request as `target` is asked; `body` may be another than the client's own.
 
+        A tier that cannot read the reasoning of the running turn stands behind one that can, and is asked without it.
         Raises: Incapable.
         """
         from ownward.upstreams import translation
 
         found = self._find(target, body)
+        if isinstance(found, translation.Untranslatable) and found.is_of_seals:
+            found = self._find(target, body, forgets=True)
         if isinstance(found, translation.Untranslatable):
             raise Incapable(
                 f"tier {target.tier.name!r} is asked in another dialect, which has no words for {found.message}",
@@ -91,7 +94,9 @@ class Crosser:
         has_limit = target.tier.max_output_tokens is not None
         return Crossed(found, target.name, has_limit=has_limit, key=target.key, unread=self._unread, is_count=is_count)
 
-    def _find(self, target: Target, body: bytes) -> translation.Translation | translation.Untranslatable:
+    def _find(
+        self, target: Target, body: bytes, *, forgets: bool = False
+    ) -> translation.Translation | translation.Untranslatable:
         from ownward.upstreams import translation
 
         instead = target.crossing(self._endpoint, self._needs)
@@ -103,6 +108,7 @@ class Crosser:
             goes_on=target.habits.goes_on == "by itself",
             reads_seals=target.key not in self._unread,
             takes_later_system=self._client == "messages" or target.key not in self._system_first,
+            forgets=forgets,
         )
         key = (instead.path, limits, id(body))
         is_usual = body is self._body_for(target)

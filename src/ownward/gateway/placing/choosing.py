@@ -361,10 +361,12 @@ def _leave_out_untold(
     """Return the upstreams without those that are asked in another dialect, which has no words for the request.
 
     Only the tiers up to the first that speaks the client's own dialect are looked at: those behind it are asked, and
-    their translation made, where it fails.
+    their translation made, where it fails. Those that merely cannot read the reasoning of the running turn, as another
+    provider sealed it, stand behind those that can: where all of these fail, the conversation goes on without it.
     Raises: Incapable, if none is left.
     """
     tiers: list[tuple[Target, ...]] = []
+    forgetful: dict[str, list[Target]] = {}
     lacking: dict[str, translation.Untranslatable] = {}
     for place, targets in enumerate(eligible.tiers):
         if not any(target.crossing(asked.endpoint, asked.needs) for target in targets):
@@ -375,11 +377,17 @@ def _leave_out_untold(
             why = carries(target) if target.crossing(asked.endpoint, asked.needs) else None
             if why is None:
                 kept.append(target)
-            else:
-                lacking[target.tier.name] = why
+                continue
+            lacking[target.tier.name] = why
+            if why.is_of_seals:
+                forgetful.setdefault(target.tier.name, []).append(target)
         if kept:
             tiers.append(tuple(kept))
-    told = "; ".join(f"{name} is asked in another dialect, with no words for {lacking[name]}" for name in lacking)
+    told = "; ".join(
+        f"{name} is asked in another dialect, with no words for {why}"
+        for name, why in lacking.items()
+        if not (tiers and name in forgetful)
+    )
     if not tiers:
         fields = tuple(dict.fromkeys(field for why in lacking.values() for field in why.fields))
         raise Incapable(
@@ -390,7 +398,12 @@ def _leave_out_untold(
         )
     if not lacking:
         return eligible
-    return Eligible(tiers=tuple(tiers), reason=f"{eligible.reason}; left out: {told}", crosses=True)
+    reason = eligible.reason
+    if told:
+        reason = f"{reason}; left out: {told}"
+    if forgetful:
+        reason = f"{reason}; last: {', '.join(forgetful)}, which cannot read the reasoning of this turn"
+    return Eligible(tiers=(*tiers, *map(tuple, forgetful.values())), reason=reason, crosses=True)
 
 
 def _can_take(target: Target, label: Label, asked: Asked) -> bool:

@@ -112,7 +112,7 @@ def may_carry(item: Reasoning, *, to_anthropic: bool, is_running: bool, report: 
     if is_readable:
         return True
     if is_running and not (to_anthropic and is_unsigned):
-        report.refuse(item.path, why)
+        report.seal(item.path, why)
     else:
         report.drop(item.path)
     return False

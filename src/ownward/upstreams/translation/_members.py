@@ -24,13 +24,14 @@ def shown(value: object) -> str:
 class Untranslatable(OwnwardError):
     """A request says what the other dialect has no words for; `fields` names each of them as the client did."""
 
-    def __init__(self, refused: Mapping[str, str]) -> None:
-        """Name what cannot be told, with the reason for each."""
+    def __init__(self, refused: Mapping[str, str], *, is_of_seals: bool = False) -> None:
+        """Name what cannot be told, with the reason for each; `is_of_seals`: reasoning that another sealed, alone."""
         listed = [f"{place} ({why})" for place, why in refused.items()]
         more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
         super().__init__("; ".join(listed[:_SHOWN]) + more)
         self.fields = tuple(refused)
         self.reasons = tuple(refused.values())
+        self.is_of_seals = is_of_seals
 
 
 class UntranslatableAnswer(OwnwardError):
@@ -43,6 +44,8 @@ class Report:
 
     refused: dict[str, str] = field(default_factory=dict)
     dropped: dict[str, None] = field(default_factory=dict)
+    sealed: set[str] = field(default_factory=set)
+    forgets: bool = False  # what is sealed for another provider is left out of a running turn as well
 
     def refuse(self, place: str, why: str) -> None:
         """Note that `place` cannot be told."""
@@ -52,13 +55,21 @@ class Report:
         """Note that `place`, which is a hint, was left out."""
         self.dropped[place] = None
 
+    def seal(self, place: str, why: str) -> None:
+        """Note that reasoning of the running turn is sealed for another provider than the upstream."""
+        if self.forgets:
+            self.drop(place)
+        else:
+            self.sealed.add(place)
+            self.refuse(place, why)
+
     def check(self) -> None:
         """Raise what was refused, all at once.
 
         Raises: Untranslatable.
         """
         if self.refused:
-            raise Untranslatable(self.refused)
+            raise Untranslatable(self.refused, is_of_seals=self.refused.keys() <= self.sealed)
 
 
 class Members:

@@ -81,7 +81,8 @@ class Limits:
 
     `goes_on`: where a chat ends with words of the assistant, its answer is what follows them. `reads_seals` is false
     where it could not read the reasoning of this very request, which another service sealed, and
-    `takes_later_system` where it refused system messages behind others.
+    `takes_later_system` where it refused system messages behind others. It `forgets` what another provider sealed in
+    the running turn, which is refused else.
     """
 
     max_output_tokens: int | None = None
@@ -90,6 +91,7 @@ class Limits:
     goes_on: bool = False
     reads_seals: bool = True
     takes_later_system: bool = True
+    forgets: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,7 +177,7 @@ def translate(
         found = read_json(body)
     except ValueError:
         found = None
-    report = Report()
+    report = Report(forgets=limits.forgets)
     if not isinstance(found, dict):
         raise Untranslatable({"the body": "it is no JSON object"})
     asked = _read(client, found, report)

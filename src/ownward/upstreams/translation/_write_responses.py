@@ -239,7 +239,7 @@ def _write_thought(
         return [_thought(item, encrypted_content=sealed)]
     if item.redacted is not None:
         if is_running:
-            report.refuse(item.path, "only the provider that wrote it can read this reasoning")
+            report.seal(item.path, "only the provider that wrote it can read this reasoning")
         else:
             report.drop(item.path)
         return []
