@@ -19,6 +19,7 @@ from ownward.gateway.placing.affinity import Prefixes
 from ownward.gateway.placing.breaker import CLOSED, Breaker, BreakerRules
 from ownward.gateway.placing.elsewhere import Elsewhere
 from ownward.gateway.placing.hedging import Pace
+from ownward.gateway.placing.learned_habits import LearnedHabits
 from ownward.gateway.placing.purse import Purse
 from ownward.gateway.placing.routing import RoutingTable
 from ownward.gateway.settings import GatewaySettings
@@ -66,10 +67,7 @@ class Commons:
         self.busy: set[str] = set()  # upstreams whose last word was 429 without a time to wait
         self.elsewhere = Elsewhere()  # the calls in flight that other workers have
         self.prefixes = Prefixes()
-        self.refuses_stream_options: set[str] = set()  # targets that do not know how to be asked for usage in streams
-        self.refuses_later_system: set[str] = set()  # targets whose models take system messages at the beginning alone
-        self.refuses_members: set[tuple[str, str]] = set()  # members that a target's model does not know
-        self.counts_no_chats: set[str] = set()  # targets whose server is older than its counting of chats
+        self.learned = LearnedHabits()
         self.slots: dict[str, Slots] = {}
         self.full_tiers = _FullTiers(self.slots)
         self.exchanges: set[Underway] = set()
@@ -118,6 +116,7 @@ class Commons:
             self.paces[name].follow(hedge)
         self.prefixes.keep({target.key for name in table.prefix_tiers for target in table.targets[name]})
         self.elsewhere.keep(table.counted)
+        self.learned.forget()
         self.table = table
 
     def aside(self, work: Coroutine[Any, Any, None]) -> None:

@@ -252,7 +252,7 @@ class Question:
                 self._body_for,
                 self.needs,
                 request_id=self.request_id,
-                system_first=self.gateway.refuses_later_system,
+                system_first=self.gateway.learned.refuses_later_system,
             )
         return self._crosser
 

@@ -73,6 +73,26 @@ def test_a_model_that_does_not_reason_is_told_of_no_effort_and_not_to_leave_it(l
     asyncio.run(main())
 
 
+def test_what_a_model_did_not_know_is_asked_of_the_one_that_a_new_plan_puts_in_its_place(lab, start):
+    async def main():
+        async with (
+            lab.Scripted(that_refuses_an_effort(NO_SUCH_MEMBER)) as upstream,
+            FakeServer() as fake,
+            start(lab.plan_of(lab.tier("a", upstream.base_url))) as running,
+        ):
+            asked = lab.chat(max_tokens=9, output_config={"effort": "low"})
+            left_out = []
+            for plan in (None, lab.plan_of(lab.tier("a", fake.base_url))):
+                if plan is not None:
+                    await running.server.reload(plan)
+                answer = await running.ask(MESSAGES, asked)
+                left_out.append(answer.headers.get("x-ownward-left-out"))
+            assert left_out == ["output_config.effort", None]
+            assert json.loads(fake.record.requests()["requests"][-1]["body"])["reasoning_effort"] == "low"
+
+    asyncio.run(main())
+
+
 def test_a_model_that_cannot_leave_its_reasoning_refuses(lab, start):
     async def main():
         async with (

@@ -73,7 +73,7 @@ class Attempt:
         self.puts_together = False  # the stream that is asked for, as the whole answer that is wanted
         self.spared: tuple[str, ...] = ()  # members that the upstream is asked again without, where it refuses them
         self.endpoint: Endpoint = target.crossing(exchange.endpoint, exchange.needs) or exchange.endpoint
-        if self.endpoint is COUNT_CHATS and target.key in exchange.gateway.counts_no_chats:
+        if self.endpoint is COUNT_CHATS and target.key in exchange.gateway.learned.counts_no_chats:
             self.endpoint = exchange.endpoint
         self.entry = LedgerEntry(exchange, target, number, self.endpoint)
         self._gateway = exchange.gateway
@@ -146,7 +146,7 @@ class Attempt:
 
     def _cross(self) -> None:
         """Have the request in the upstream's dialect, without what its model is known not to know."""
-        target, refused = self.target, self._gateway.refuses_members
+        target, refused = self.target, self._gateway.learned.refuses_members
         self.crossed = self.exchange.cross(target, self._body)
         self._body = self.crossed.body
         for member in self.crossed.spared:
@@ -159,7 +159,7 @@ class Attempt:
     def _splice(self) -> Spliced:
         """Return the request as it is sent, and note what has to be made of its answer."""
         target, endpoint, habits = self.target, self.endpoint, self.target.habits
-        asks_usage = target.key not in self._gateway.refuses_stream_options
+        asks_usage = target.key not in self._gateway.learned.refuses_stream_options
         if not asks_usage and self.crossed is not None:
             # It was ours: the client cannot state it.
             self._body = json_body.without_member(self._body, "stream_options")

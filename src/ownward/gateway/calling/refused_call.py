@@ -87,10 +87,10 @@ class RefusedCall:
         refusal = self._refusal(body)
         crossed = self._attempt.crossed
         if crossed is not None and crossed.is_refused_for_system(status, body):
-            gateway.refuses_later_system.add(key)
+            gateway.learned.refuses_later_system.add(key)
             raise Retry(error, answer=refusal, asks_again=True)
         if status == _NOT_FOUND and self._attempt.endpoint is COUNT_CHATS:
-            gateway.counts_no_chats.add(key)
+            gateway.learned.counts_no_chats.add(key)
             raise Retry(error, answer=refusal, asks_again=True)
         if status in _CREDENTIALS:
             raise Retry(error)
@@ -101,11 +101,11 @@ class RefusedCall:
             raise Retry(self._error(wait_s, words=_find_words(content_type, body)))
         if status in _OF_THE_BODY and b"stream_options" in body and self._adds_stream_options():
             # Some servers (Mistral's) refuse members that they do not know, and tell usage in streams all the same.
-            gateway.refuses_stream_options.add(key)
+            gateway.learned.refuses_stream_options.add(key)
             raise Retry(error, answer=refusal, asks_again=True)
         unknown = find_unknown(body, self._attempt.spared) if status in _OF_THE_BODY else None
         if unknown is not None:
-            gateway.refuses_members.add((key, unknown))
+            gateway.learned.refuses_members.add((key, unknown))
             raise Retry(error, answer=refusal, asks_again=True)
         if crossed is not None and cannot_unseal(status, body) and crossed.leave_seals_out():
             raise Retry(error, answer=refusal, asks_again=True)
