@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import msgspec
 
 from ownward.gateway.errors import MalformedRequest
-from ownward.upstreams import UNREADABLE, Members, decode_members
+from ownward.upstreams import UNREADABLE, RawMembers, decode_members
 
 LONG_BYTES = 1024 * 1024
 """Reading such a body through takes milliseconds: between two readings others come first."""
@@ -17,7 +17,7 @@ _EMPTY = b"{}"
 _TEXT = b'"'
 
 
-def read_members(body: bytes) -> Members:
+def read_members(body: bytes) -> RawMembers:
     """Return the members of a body that `peek` has read; of several equal ones the last counts.
 
     Raises: MalformedRequest, if a member's name is no text in UTF-8: `peek` passes over members that it does not know.
@@ -36,7 +36,7 @@ def read_members(body: bytes) -> Members:
     return {name: msgspec.Raw(write(value)) for name, value in members.items()}
 
 
-def find_members(raw: bytes | msgspec.Raw) -> Members | None:
+def find_members(raw: bytes | msgspec.Raw) -> RawMembers | None:
     """Return the members of an object; None where it is none that can be read."""
     try:
         return decode_members(raw)

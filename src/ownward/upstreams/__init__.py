@@ -4,7 +4,7 @@ It does not know why an upstream was chosen.
 """
 
 from ownward.upstreams._events import EventCutter, data_of
-from ownward.upstreams._json import UNREADABLE, Members, decode_members, with_whole_characters
+from ownward.upstreams._json import UNREADABLE, RawMembers, decode_members, with_whole_characters
 from ownward.upstreams._stencil import Stencil
 from ownward.upstreams.bounds import input_tokens_upper_bound, output_tokens_upper_bound
 from ownward.upstreams.certificates import PemFile, load_chain
@@ -39,9 +39,9 @@ __all__ = [
     "EventCutter",
     "Gathering",
     "Http1Transport",
-    "Members",
     "PemFile",
     "Proxy",
+    "RawMembers",
     "Response",
     "Spliced",
     "Stencil",

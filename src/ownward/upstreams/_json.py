@@ -10,10 +10,10 @@ import msgspec
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """Bad JSON, text that is not UTF-8, and nesting without end."""
 
-Members = dict[str, msgspec.Raw]
+RawMembers = dict[str, msgspec.Raw]
 """One JSON object, each value as it was written."""
 
-decode_members = msgspec.json.Decoder(Members).decode
+decode_members = msgspec.json.Decoder(RawMembers).decode
 """Of several equal names the last counts; raises what is `UNREADABLE`."""
 
 _HALF_A_PAIR = re.compile(

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from ownward.core import BadInput
-from ownward.upstreams._json import UNREADABLE, Members, decode_members, with_whole_characters
+from ownward.upstreams._json import UNREADABLE, RawMembers, decode_members, with_whole_characters
 
 Endpoint = Literal["chat", "completions", "responses", "embeddings", "messages"]
 """Which kind of request: OpenAI chat completions, completions, responses, embeddings; Anthropic messages."""
@@ -61,7 +61,7 @@ _decode_count = msgspec.json.Decoder(int | None).decode
 _decode_member: Mapping[Any, Callable[[msgspec.Raw], Any]] = {
     bool: msgspec.json.Decoder(bool | None).decode,
     str: msgspec.json.Decoder(str | None).decode,
-    Members: msgspec.json.Decoder(Members | None).decode,
+    RawMembers: msgspec.json.Decoder(RawMembers | None).decode,
 }
 
 
@@ -101,7 +101,7 @@ def splice(
     readable, top = _read_top(body)
     stream = _member(top, "stream", bool)
     asked_model = _member(top, "model", str)
-    options = _member(top, "stream_options", Members)
+    options = _member(top, "stream_options", RawMembers)
     asked_usage = options is not None and _member(options, "include_usage", bool) is True
     is_stream = stream is True
     adds_usage = want_stream_usage and is_stream and not asked_usage and endpoint in _ASKS_FOR_USAGE
@@ -130,7 +130,7 @@ _MOST_MEMBERS = 1000
 """Each is looked at; dialects have some sixty."""
 
 
-def _read_top(body: bytes) -> tuple[bytes, Members]:
+def _read_top(body: bytes) -> tuple[bytes, RawMembers]:
     """Return the body that is read, of the same length where this one has halves of characters, and its members."""
     readable = body
     try:
@@ -209,7 +209,7 @@ def _count_prompts(top: Mapping[str, msgspec.Raw], endpoint: Endpoint) -> int:
     return 1 if is_one_of_tokens else len(prompts)
 
 
-def _rewrite(body: bytes, readable: bytes, top: Members, replaced: Mapping[str, bytes]) -> bytes:
+def _rewrite(body: bytes, readable: bytes, top: RawMembers, replaced: Mapping[str, bytes]) -> bytes:
     pieces = _find_pieces(body, top) if readable is body else None
     if pieces is None:
         return _rewrite_unusual(body, readable, top, replaced)
@@ -225,7 +225,7 @@ def _rewrite(body: bytes, readable: bytes, top: Members, replaced: Mapping[str, 
     return b"".join(pieces)
 
 
-def _find_pieces(body: bytes, top: Members) -> list[bytes | msgspec.Raw] | None:
+def _find_pieces(body: bytes, top: RawMembers) -> list[bytes | msgspec.Raw] | None:
     """Return what a body is made of, the value of each member by itself behind what stands before it.
 
     None where it is not written as clients do, without white space or with a space after each `:` and `,`; where a
@@ -256,13 +256,13 @@ def _are_all(pieces: Sequence[bytes | msgspec.Raw], body: bytes) -> bool:
     return at == len(body)
 
 
-def _spell_added(top: Members, replaced: Mapping[str, bytes]) -> bytes:
+def _spell_added(top: RawMembers, replaced: Mapping[str, bytes]) -> bytes:
     """Return the members that were not there: they go first, behind the brace, and nothing else moves."""
     added = [(key, value) for key, value in replaced.items() if key not in top]
     return b",".join([b"%b:%b" % (msgspec.json.encode(key), value) for key, value in added]) if added else b""
 
 
-def _rewrite_unusual(body: bytes, readable: bytes, top: Members, replaced: Mapping[str, bytes]) -> bytes:
+def _rewrite_unusual(body: bytes, readable: bytes, top: RawMembers, replaced: Mapping[str, bytes]) -> bytes:
     places = _locate(readable, top)
     if places is None:
         if readable != body:
@@ -291,7 +291,7 @@ def _rewrite_unusual(body: bytes, readable: bytes, top: Members, replaced: Mappi
     return b"".join(parts)
 
 
-def _locate(body: bytes, top: Members) -> dict[str, tuple[int, int]] | None:
+def _locate(body: bytes, top: RawMembers) -> dict[str, tuple[int, int]] | None:
     """Return where each value stands, or None where the members are not those of `top`, once each.
 
     The walk passes as many members as `top` has and must end with the body.

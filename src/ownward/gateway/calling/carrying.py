@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ownward.gateway.placing.strategy import CompiledStrategy
     from ownward.gateway.watching.metrics import CallEnd
     from ownward.strategies import Ask, Reply
-    from ownward.upstreams import Members, Response
+    from ownward.upstreams import RawMembers, Response
 
 _SUCCESS = 200
 _READ_AT_ONCE_CHARACTERS = 64 * 1024
@@ -114,7 +114,7 @@ def _most_usd(ended: CallEnd) -> Decimal:
     return Decimal(0) if ended.target.tier.kind == "owned" else Decimal("Infinity")
 
 
-async def _call(exchange: Served, choice: Choice, ask: Ask, top: Members, spent: _Spent) -> Reply:
+async def _call(exchange: Served, choice: Choice, ask: Ask, top: RawMembers, spent: _Spent) -> Reply:
     from ownward.strategies import Reply
 
     started_s = exchange.gateway.clock.monotonic_s()
@@ -232,7 +232,7 @@ async def _all_of(calls: Iterable[Awaitable[Reply]]) -> tuple[Reply, ...]:
     return tuple(reply for reply in replies if not isinstance(reply, BaseException))
 
 
-def _read(exchange: Served) -> Members:
+def _read(exchange: Served) -> RawMembers:
     kind = (
         "strategy"
         if exchange.choice is None or exchange.choice.declared is None
@@ -253,7 +253,7 @@ def _read(exchange: Served) -> Members:
     return top
 
 
-def _body_of(ask: Ask, top: Members) -> bytes:
+def _body_of(ask: Ask, top: RawMembers) -> bytes:
     """Return the request as one call of the strategy: whole, with what the strategy says besides."""
     members: dict[str, Any] = {name: raw for name, raw in top.items() if name not in {"stream", "stream_options"}}
     if ask.temperature is not None:
@@ -282,7 +282,7 @@ def _with_whole_characters(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-async def _pass_on(exchange: Served, taken: _Taken, top: Members) -> None:
+async def _pass_on(exchange: Served, taken: _Taken, top: RawMembers) -> None:
     """Send an answer as it is; one that is no refusal as a stream of one piece, where the client asked for a stream."""
     exchange.target = taken.target
     if not exchange.is_stream or taken.status != _SUCCESS:

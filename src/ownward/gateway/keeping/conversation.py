@@ -14,7 +14,7 @@ from ownward.gateway.endpoints import RESPONSES
 from ownward.gateway.errors import MalformedRequest
 from ownward.gateway.json_body import find_members, text_of, written
 from ownward.ledger import KeptResponse
-from ownward.upstreams import UNREADABLE, Members, decode_members
+from ownward.upstreams import UNREADABLE, RawMembers, decode_members
 
 if TYPE_CHECKING:
     from ownward.gateway.placing.routing import Target
@@ -28,7 +28,7 @@ _decode_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _encode = msgspec.json.encode
 
 
-def read_keepable(body: bytes) -> Members:
+def read_keepable(body: bytes) -> RawMembers:
     """Return the members of a request that can be kept.
 
     Raises: MalformedRequest.
@@ -42,7 +42,7 @@ def read_keepable(body: bytes) -> Members:
         ) from None
 
 
-def read_input(top: Members) -> list[msgspec.Raw]:
+def read_input(top: RawMembers) -> list[msgspec.Raw]:
     """Return the items that a request states as its input; text is one message of the user.
 
     Raises: MalformedRequest, if it is neither, or one of them is no object.
@@ -72,7 +72,7 @@ class Conversation:
 
     __slots__ = ("_bodies", "_most_bytes", "_own", "_said", "_top", "_turns", "is_shortened")
 
-    def __init__(self, turns: Sequence[KeptResponse], top: Members, own: Sequence[msgspec.Raw]) -> None:
+    def __init__(self, turns: Sequence[KeptResponse], top: RawMembers, own: Sequence[msgspec.Raw]) -> None:
         """Compose nothing yet; `own` are the items of `top`, the request as its client sent it."""
         self._turns = tuple(turns)
         self._top = top
@@ -138,10 +138,10 @@ def list_items(turns: Sequence[KeptResponse]) -> list[bytes]:
     return listed
 
 
-def _named(item: Members, stem: str) -> bytes:
+def _named(item: RawMembers, stem: str) -> bytes:
     """Return an input item as it is listed: with an id of its own, and text as parts."""
     kind = text_of(item, "type") or "message"
-    named: Members = {}
+    named: RawMembers = {}
     if kind == "message":
         role = text_of(item, "role") or "user"
         named |= {"id": msgspec.Raw(_encode(f"msg_{stem}")), "type": msgspec.Raw(b'"message"')}
@@ -203,7 +203,7 @@ class _Said:
         return said
 
 
-def _items_of(turn: KeptResponse) -> list[tuple[msgspec.Raw, Members]]:
+def _items_of(turn: KeptResponse) -> list[tuple[msgspec.Raw, RawMembers]]:
     """Return what a turn was answered, item by item; what is none was nothing to go on with."""
     stated = written(find_members(turn.answer_json) or {}, "output")
     if stated[:1] != _LIST:
@@ -215,6 +215,6 @@ def _items_of(turn: KeptResponse) -> list[tuple[msgspec.Raw, Members]]:
     return [(raw, members) for raw, members in read if members is not None]
 
 
-def _holds_words(reasoning: Members) -> bool:
+def _holds_words(reasoning: RawMembers) -> bool:
     """Return whether reasoning can be read without what its writer would have kept."""
     return any(written(reasoning, name) not in _NOTHING for name in ("encrypted_content", "content"))

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ownward.gateway.calling.served import Served
     from ownward.gateway.placing.choosing import Choice, KeyScope
     from ownward.gateway.placing.routing import Target
-    from ownward.upstreams import Members, Response
+    from ownward.upstreams import RawMembers, Response
 
 _LOG = logging.getLogger("ownward.gateway")
 _ID: Final = re.compile(r"resp_[0-9a-f]{48}")
@@ -100,7 +100,7 @@ async def begin_keeping(exchange: Served) -> Keeping | None:
     return keeping
 
 
-async def _find_turns(exchange: Served, top: Members) -> tuple[KeptResponse, ...]:
+async def _find_turns(exchange: Served, top: RawMembers) -> tuple[KeptResponse, ...]:
     """Return the responses that a request continues, or none.
 
     Raises: MalformedRequest, UnknownPreviousResponse, GapInConversation.
@@ -121,7 +121,7 @@ async def _find_turns(exchange: Served, top: Members) -> tuple[KeptResponse, ...
     return turns
 
 
-def _flag(top: Members, name: str) -> bool | None:
+def _flag(top: RawMembers, name: str) -> bool | None:
     stated = written(top, name)
     if stated not in _FLAGS:
         raise MalformedRequest(f"{name} is neither true nor false", allowed="true or false")
@@ -356,7 +356,7 @@ class Keeping:
             return body
         return msgspec.json.encode(await self._settle(response))
 
-    async def _settle(self, response: Members) -> Members:
+    async def _settle(self, response: RawMembers) -> RawMembers:
         """Keep a whole response under its name; return it as the client is told, which says whether it is kept."""
         self._name(response, is_kept=True)
         is_kept = self.keeps and text_of(response, "status") in _KEPT_STATES
@@ -365,7 +365,7 @@ class Keeping:
         self._name(response, is_kept=is_kept)
         return response
 
-    def _name(self, response: Members, *, is_kept: bool) -> None:
+    def _name(self, response: RawMembers, *, is_kept: bool) -> None:
         previous = self._turns[-1].response_id if self._turns else None
         response["id"] = msgspec.Raw(msgspec.json.encode(self.name))
         response["previous_response_id"] = msgspec.Raw(msgspec.json.encode(previous))
@@ -407,13 +407,13 @@ class Keeping:
         return True
 
 
-def _response_in(event: bytes) -> tuple[Members, Members | None]:
+def _response_in(event: bytes) -> tuple[RawMembers, RawMembers | None]:
     """Return an event's members, and those of the response in it, where it holds one."""
     members = find_members(data_of(event)) or {}
     return members, find_members(written(members, "response"))
 
 
-def _with_response(event: bytes, members: Members, response: Members) -> bytes:
+def _with_response(event: bytes, members: RawMembers, response: RawMembers) -> bytes:
     members["response"] = msgspec.Raw(msgspec.json.encode(response))
     head = b"".join([line + b"\n" for line in event.splitlines() if line and not line.startswith(b"data:")])
     return b"%bdata: %b\n\n" % (head, msgspec.json.encode(members))
