@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import csv
 import sys
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ownward.cli._context import leaving_no_trace, open_ledger
 from ownward.cli._ledger_screen import render_ledger
-from ownward.cli._output import emit, json_option, ledger_option
-from ownward.core import UsageError, parse_duration, to_json, to_jsonable
+from ownward.cli._output import emit, json_option, last_option, ledger_option, since_last
+from ownward.core import UsageError, to_json, to_jsonable
 
 if TYPE_CHECKING:
     from ownward.ledger import CopiedTable
@@ -26,14 +25,14 @@ def ledger() -> None:
 @ledger.command(epilog="Example: ownward ledger export --ledger ledger.db --format jsonl > rows.jsonl")
 @ledger_option
 @click.option("--format", "format_name", type=click.Choice(["jsonl", "csv"]), default="jsonl", show_default=True)
-@click.option("--last", default=None, metavar="DURATION", help="Only requests of the last 30m, 24h, 7d, …")
+@last_option
 @json_option
 def export(*, ledger_target: str | None, format_name: str, last: str | None, as_json: bool) -> None:
     """Write every attempt as one row, oldest first. Times are UTC, money is in dollars, unknown is empty or null.
 
     --json is the same as --format jsonl.
     """
-    since = None if last is None else datetime.now(UTC) - _duration(last)
+    since = None if last is None else since_last(last)
     with open_ledger(ledger_target, is_read_only=True) as opened:
         rows = opened.export_rows(since=since)
         if format_name == "jsonl" or as_json:
@@ -46,13 +45,6 @@ def export(*, ledger_target: str | None, format_name: str, last: str | None, as_
                 writer = csv.DictWriter(sys.stdout, fieldnames=list(row))
                 writer.writeheader()
             writer.writerow(to_jsonable(row))
-
-
-def _duration(text: str) -> timedelta:
-    try:
-        return timedelta(seconds=abs(parse_duration(text)))
-    except (ValueError, OverflowError) as error:
-        raise UsageError(f"--last: {error}", allowed="30m, 24h, 7d") from None
 
 
 @ledger.command(epilog="Example: ownward ledger copy --ledger ledger.db --to postgresql://ownward@db.internal/ownward")

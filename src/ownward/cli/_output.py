@@ -8,13 +8,13 @@ import io
 import sys
 import zlib
 from collections.abc import Callable, Iterator
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, TypeVar
 
 import click
 
-from ownward.core import BadInput, UsageError, to_json
+from ownward.core import BadInput, UsageError, parse_duration, to_json
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -27,9 +27,21 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 ledger_option = click.option(
     "--ledger", "ledger_target", metavar="PATH", help="The ledger: a file, or a postgresql:// address. [config]"
 )
+last_option = click.option("--last", default=None, metavar="DURATION", help="Only requests of the last 30m, 24h, 7d, …")
 at_option = click.option(
     "--at", "at", metavar="DATE", callback=lambda _c, _p, value: parse_date(value), help="Prices and facts as of DATE."
 )
+
+
+def since_last(text: str) -> datetime:
+    """Return the moment that lies as long ago as `text` (30m, 24h, 7d) says.
+
+    Raises: UsageError.
+    """
+    try:
+        return datetime.now(UTC) - timedelta(seconds=abs(parse_duration(text)))
+    except (ValueError, OverflowError) as error:
+        raise UsageError(f"--last: {error}", allowed="30m, 24h, 7d") from None
 
 
 def parse_date(text: str | None) -> date | None:

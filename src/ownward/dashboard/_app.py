@@ -14,7 +14,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from ownward.core import format_count, format_duration, format_percent, format_usd, to_jsonable
-from ownward.reports import compute_report
+from ownward.reports import compute_report, price_steps
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -52,7 +52,9 @@ def make_dashboard(ledger: Ledger, *, plan: Plan | None) -> Starlette:
     style = files("ownward.dashboard").joinpath("static/style.css").read_text(encoding="utf-8")
 
     def look() -> tuple[Report, list[AttemptRow]]:
-        report = compute_report(ledger.query_requests(), ledger.query_tasks(), ledger.query_certificates(), plan=plan)
+        report = compute_report(
+            ledger.query_served(input_steps=price_steps(plan)), ledger.query_certificates(), plan=plan
+        )
         return report, list(ledger.query_requests(newest_first=True, limit=_NEWEST))
 
     async def overview(request: Request) -> Response:

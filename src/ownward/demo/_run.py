@@ -24,7 +24,7 @@ from ownward.ledger import Ledger, Outcome, TrafficRow
 from ownward.planner import Decision, Option, OwnedCandidate, RentedCandidate, WorkloadToPlan, choose, make_plan
 from ownward.policy import Label
 from ownward.pricing import PriceBook, Usage
-from ownward.reports import Report, compute_report
+from ownward.reports import Report, compute_report, price_steps
 from ownward.simulation import Slo
 from ownward.trials import Answer, Task, TaskResult, read_tasks, run_tasks
 from ownward.upstreams import Door
@@ -94,7 +94,9 @@ async def run_demo(
         _import_trace(opened)
         decision = _plan_trace(opened)
         plan, reasons = _plan_tasks(opened, served, decision)
-        report = compute_report(opened.query_requests(), opened.query_tasks(), opened.query_certificates(), plan=plan)
+        report = compute_report(
+            opened.query_served(input_steps=price_steps(plan)), opened.query_certificates(), plan=plan
+        )
     plan_path.write_text(plan_room.dumps(plan), encoding="utf-8")
     return DemoResult(
         trials=tuple(trials),

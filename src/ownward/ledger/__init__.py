@@ -46,6 +46,7 @@ from ownward.ledger._rows import (
     WorkloadRow,
 )
 from ownward.ledger._schema import schema_text
+from ownward.ledger._served import ChargeSum, GradedTask, Served, ServedHedges, SettledTokens
 from ownward.ledger._store import Durability
 
 __all__ = [
@@ -57,8 +58,10 @@ __all__ = [
     "BudgetSpent",
     "BudgetState",
     "CertificateRow",
+    "ChargeSum",
     "CopiedTable",
     "Durability",
+    "GradedTask",
     "ImportCount",
     "Intent",
     "KeptResponse",
@@ -72,6 +75,9 @@ __all__ = [
     "Outcome",
     "OutcomeSource",
     "Request",
+    "Served",
+    "ServedHedges",
+    "SettledTokens",
     "Settlement",
     "SettlementState",
     "Spend",

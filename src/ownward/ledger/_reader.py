@@ -27,6 +27,7 @@ from ownward.ledger._rows import (
     WorkloadRow,
 )
 from ownward.ledger._runs import live_runs
+from ownward.ledger._served import Served, query_served
 from ownward.ledger._store import Store
 from ownward.ledger._times import from_us_or_none, to_us
 
@@ -102,6 +103,21 @@ class Reader:
             return queries.query_spend(
                 self._store, by=by, since=since, until=until, workload=workload, tier=tier, key_id=key_id
             )
+
+    def query_served(
+        self,
+        *,
+        workload: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        input_steps: Sequence[int] = (),
+    ) -> list[Served]:
+        """Return what each tier did for each workload, summed up in one pass that holds no rows.
+
+        Tokens are summed apart for calls whose input is longer than each of `input_steps`, as prices may have it.
+        """
+        with self._reading_calls():
+            return query_served(self._store, workload=workload, since=since, until=until, input_steps=input_steps)
 
     def query_tasks(
         self,

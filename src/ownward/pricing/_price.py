@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Context, Decimal, Inexact
 from typing import Literal, get_args
@@ -125,6 +125,10 @@ class Price:
             if input_tokens > step.above_input_tokens:
                 return step
         return self
+
+    def at_length(self, input_tokens: int) -> Price:
+        """Return the price with the rates for a request of `input_tokens`, whatever the length: for sums of such."""
+        return replace(self, steps=(), **_rates(self.rates_for(input_tokens)))  # type: ignore[arg-type]
 
     def compute_charge_usd(self, usage: Usage) -> Decimal:
         """Return what the request is charged, in dollars, exact to the last digit.

@@ -20,7 +20,15 @@ from ownward.reports._fit_words import command_lines
 from ownward.reports._live_metrics import Frame, Look, compute_frame
 from ownward.reports._live_screen import render_frame
 from ownward.reports._release_page import render_checkpoints, render_licence, render_release, render_scores
-from ownward.reports._report import Hedging, Report, TierLine, WorkloadLine, compute_report, render_report
+from ownward.reports._report import (
+    Hedging,
+    Report,
+    TierLine,
+    WorkloadLine,
+    compute_report,
+    price_steps,
+    render_report,
+)
 
 __all__ = [
     "BATCH_TOKENS",
@@ -42,6 +50,7 @@ __all__ = [
     "compute_anatomy_page",
     "compute_frame",
     "compute_report",
+    "price_steps",
     "render_anatomy_page",
     "render_checkpoints",
     "render_comparisons",

@@ -8,18 +8,16 @@ from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from ownward.core import format_duration, format_percent, format_usd
+from ownward.core import format_duration, format_percent, format_usd, picousd_to_usd
 from ownward.economics import Cpct, compute_cpct
-from ownward.ledger import AttemptRow, CertificateRow, TaskRow
+from ownward.ledger import CertificateRow, ChargeSum, Served, ServedHedges, SettledTokens
 from ownward.plan import Plan
-from ownward.pricing import Usage
+from ownward.pricing import Price, Usage
 
 if TYPE_CHECKING:
     from rich.console import Group
 
 SCHEMA = "ownward.report/1"
-# The states of an attempt that certainly charged nothing.
-_UNCHARGED = frozenset({"failed", "refused"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,29 +95,33 @@ class Report:
         return {"schema": SCHEMA} | {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
+def price_steps(plan: Plan | None) -> tuple[int, ...]:
+    """Return the input lengths above which some price that a report compares with has other rates."""
+    if plan is None:
+        return ()
+    baseline = plan.tiers.get(plan.baseline) if plan.baseline is not None else None
+    prices = [tier.loaded_price for tier in plan.tiers.values()] + [baseline.price if baseline is not None else None]
+    return tuple(sorted({step.above_input_tokens for price in prices if price is not None for step in price.steps}))
+
+
 def compute_report(
-    attempts: Iterable[AttemptRow],
-    tasks: Iterable[TaskRow],
+    served: Sequence[Served],
     certificates: Sequence[CertificateRow] = (),
     *,
     plan: Plan | None = None,
     human_usd_per_hour: Decimal = Decimal(0),
 ) -> Report:
-    """Return the report of ledger rows; `plan` gives floors, the baseline and fully loaded prices.
+    """Return the report of a ledger's sums; `plan` gives floors, the baseline and fully loaded prices.
 
-    The human minutes that outcomes state cost `human_usd_per_hour` in the cost per completed task.
+    The sums are those apart for the `price_steps` of that plan. The human minutes that outcomes state cost
+    `human_usd_per_hour` in the cost per completed task.
     """
-    rows = list(attempts)
-    by_task = {task.task_id: task for task in tasks}
-    groups: dict[tuple[str, str], list[AttemptRow]] = {}
-    for row in rows:
-        groups.setdefault((row.workload, row.tier or "(refused)"), []).append(row)
     newest: dict[str | None, CertificateRow] = {}
     for certificate in certificates:
         newest.setdefault(certificate.workload, certificate)
     lines: dict[str, list[TierLine]] = {}
-    for (workload, tier), members in sorted(groups.items()):
-        lines.setdefault(workload, []).append(_tier_line(tier, members, by_task, plan, human_usd_per_hour))
+    for one in sorted(served, key=lambda one: (one.workload, _tier_name(one))):
+        lines.setdefault(one.workload, []).append(_tier_line(one, plan, human_usd_per_hour))
     made = tuple(
         WorkloadLine(
             workload=name,
@@ -131,10 +133,9 @@ def compute_report(
     )
     every = [line for workload in made for line in workload.tiers]
     cost, baseline = _total(line.cost_usd for line in every), _total(line.baseline_usd for line in every)
-    starts = [row.started_at for row in rows]
     return Report(
-        since=min(starts, default=None),
-        until=max(starts, default=None),
+        since=min((one.first_started_at for one in served if one.first_started_at), default=None),
+        until=max((one.last_started_at for one in served if one.last_started_at), default=None),
         baseline=plan.baseline if plan is not None else None,
         workloads=made,
         cost_usd=cost,
@@ -144,99 +145,78 @@ def compute_report(
     )
 
 
-def _tier_line(
-    tier: str, rows: list[AttemptRow], tasks: Mapping[str, TaskRow], plan: Plan | None, human_usd_per_hour: Decimal
-) -> TierLine:
-    settled = [row for row in rows if row.state == "settled"]
-    mine = list(dict.fromkeys(row.task_id for row in rows))
-    graded = [task for name in mine if (task := tasks.get(name)) is not None and task.outcome is not None]
-    completed = sum(1 for task in graded if task.outcome is not None and task.outcome.completed)
-    charges = [Decimal(0) if row.state in _UNCHARGED else row.charge_usd for row in rows]
-    graded_ids = {task.task_id for task in graded}
-    per_task: dict[str, Decimal | None] = dict.fromkeys(graded_ids, Decimal(0))
-    for row, charge in zip(rows, charges, strict=True):
-        if row.task_id in per_task:
-            so_far = per_task[row.task_id]
-            per_task[row.task_id] = None if so_far is None or charge is None else so_far + charge
-    stated = plan.tiers.get(tier) if plan is not None else None
+def _tier_name(served: Served) -> str:
+    return served.tier or "(refused)"
+
+
+def _tier_line(served: Served, plan: Plan | None, human_usd_per_hour: Decimal) -> TierLine:
+    stated = plan.tiers.get(_tier_name(served)) if plan is not None else None
     baseline = plan.tiers.get(plan.baseline) if plan is not None and plan.baseline is not None else None
+    graded = served.graded
+    completed = sum(task.is_completed for task in graded)
     return TierLine(
-        tier=tier,
-        requests=len({row.request_id for row in rows}),
-        settled=len(settled),
-        unsettled=sum(row.state in {"unsettled", "intent"} for row in rows),
-        failed=sum(row.state == "failed" for row in rows),
-        refused=sum(row.state == "refused" for row in rows),
-        input_tokens=sum(row.input_tokens or 0 for row in settled),
-        cached_input_tokens=sum(row.cached_input_tokens or 0 for row in settled),
-        output_tokens=sum(row.output_tokens or 0 for row in settled),
-        tasks=len(mine),
+        tier=_tier_name(served),
+        requests=served.requests,
+        settled=served.settled,
+        unsettled=served.unsettled,
+        failed=served.failed,
+        refused=served.refused,
+        input_tokens=sum(used.input_tokens for used in served.settled_tokens),
+        cached_input_tokens=sum(used.cached_input_tokens for used in served.settled_tokens),
+        output_tokens=sum(used.output_tokens for used in served.settled_tokens),
+        tasks=served.tasks,
         graded=len(graded),
         completed=completed,
         completion_fraction=completed / len(graded) if graded else None,
-        cost_usd=_total(charges),
-        cost_high_usd=_total(map(_high, rows)),
-        loaded_usd=_priced(settled, stated.loaded_price if stated is not None else None),
-        baseline_usd=_priced(settled, baseline.price if baseline is not None else None),
+        cost_usd=_sum_usd(served.charge),
+        cost_high_usd=_sum_usd(served.charge_high),
+        loaded_usd=_priced(served.settled_tokens, stated.loaded_price if stated is not None else None),
+        baseline_usd=_priced(served.settled_tokens, baseline.price if baseline is not None else None),
         cpct=compute_cpct(
-            [per_task[task.task_id] for task in graded],
-            [bool(task.outcome and task.outcome.completed) for task in graded],
-            human_minutes=[task.outcome.human_minutes if task.outcome else None for task in graded],
+            [None if task.charge_picousd is None else picousd_to_usd(task.charge_picousd) for task in graded],
+            [task.is_completed for task in graded],
+            human_minutes=[task.human_minutes for task in graded],
             human_usd_per_hour=human_usd_per_hour,
         ),
-        ttft_p50_s=_median([row.ttft_s for row in settled]),
-        latency_p50_s=_median([row.latency_s for row in settled]),
-        hedging=_hedging(rows),
+        ttft_p50_s=served.ttft_p50_s,
+        latency_p50_s=served.latency_p50_s,
+        hedging=_hedging(served.hedging),
     )
 
 
-def _hedging(rows: list[AttemptRow]) -> Hedging | None:
-    hedges = [row for row in rows if row.is_hedge]
-    extra = [row for row in rows if row.is_beaten or (row.is_hedge and row.state != "settled")]
-    if not hedges and not extra:
+def _hedging(said: ServedHedges) -> Hedging | None:
+    if not said.hedges and not said.extra:
         return None
     return Hedging(
-        hedges=len(hedges),
-        won=sum(row.state == "settled" and not row.is_beaten for row in hedges),
-        extra_calls=len(extra),
-        extra_low_usd=_total(map(_low, extra)),
-        extra_high_usd=_total(map(_high, extra)),
+        hedges=said.hedges,
+        won=said.won,
+        extra_calls=said.extra,
+        extra_low_usd=_sum_usd(said.extra_low),
+        extra_high_usd=_sum_usd(said.extra_high),
     )
 
 
-def _low(row: AttemptRow) -> Decimal | None:
-    from ownward.core import picousd_to_usd
-
-    if row.state in _UNCHARGED:
-        return Decimal(0)
-    return row.charge_usd if row.charge_low_picousd is None else picousd_to_usd(row.charge_low_picousd)
+def _sum_usd(charges: ChargeSum) -> Decimal | None:
+    return None if charges.unknown else picousd_to_usd(charges.known_picousd)
 
 
-def _high(row: AttemptRow) -> Decimal | None:
-    from ownward.core import picousd_to_usd
-
-    if row.state in _UNCHARGED:
-        return Decimal(0)
-    return row.charge_usd if row.charge_high_picousd is None else picousd_to_usd(row.charge_high_picousd)
-
-
-def _priced(rows: list[AttemptRow], price: Any) -> Decimal | None:
+def _priced(used: Sequence[SettledTokens], price: Price | None) -> Decimal | None:
     if price is None:
         return None
-    return sum(
-        (
-            price.compute_charge_usd(
-                Usage(
-                    input_tokens=row.input_tokens or 0,
-                    output_tokens=row.output_tokens or 0,
-                    cached_input_tokens=row.cached_input_tokens or 0,
-                    cache_write_tokens=row.cache_write_tokens or 0,
-                )
+    steps = {step.above_input_tokens for step in price.steps}
+    assert steps <= {of_step.above_input_tokens for of_step in used}, "tokens of other steps than the price has"
+    total = Decimal(0)
+    for of_step in used:
+        if of_step.calls:
+            usage = Usage(
+                input_tokens=of_step.input_tokens,
+                output_tokens=of_step.output_tokens,
+                cached_input_tokens=of_step.cached_input_tokens,
+                cache_write_tokens=of_step.cache_write_tokens,
             )
-            for row in rows
-        ),
-        Decimal(0),
-    )
+            at = price.at_length(of_step.above_input_tokens + 1)
+            total += at.compute_charge_usd(usage) + (of_step.calls - 1) * price.usd_per_request
+    return total
 
 
 def _total(values: Iterable[Decimal | None]) -> Decimal | None:
@@ -246,11 +226,6 @@ def _total(values: Iterable[Decimal | None]) -> Decimal | None:
             return None
         total += value
     return total
-
-
-def _median(values: list[float | None]) -> float | None:
-    known = sorted(value for value in values if value is not None)
-    return known[len(known) // 2] if known else None
 
 
 def _unknown(workloads: Sequence[WorkloadLine]) -> Iterable[str]:

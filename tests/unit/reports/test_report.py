@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -12,7 +13,8 @@ from rich.console import Console
 
 from ownward.ledger import AttemptRow, CertificateRow, Outcome, Spend, TaskRow
 from ownward.plan import loads
-from ownward.reports import compute_report, render_report
+from ownward.reports import Report, compute_report, price_steps, render_report
+from summed_up import summed_up
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 PLAN = loads(
@@ -73,10 +75,14 @@ def task(number: int, completed: bool | None) -> TaskRow:
     )  # fmt: skip
 
 
+def report_of(
+    attempts: list[AttemptRow], tasks: list[TaskRow], certificates: Sequence[CertificateRow] = (), **asked: Any
+) -> Report:
+    return compute_report(summed_up(attempts, tasks, price_steps(PLAN)), certificates, plan=PLAN, **asked)
+
+
 def test_cost_per_completed_task_counts_failures_in() -> None:
-    report = compute_report(
-        [attempt(1), attempt(2), attempt(3)], [task(1, True), task(2, False), task(3, True)], plan=PLAN
-    )
+    report = report_of([attempt(1), attempt(2), attempt(3)], [task(1, True), task(2, False), task(3, True)])
     (line,) = report.workloads[0].tiers
     assert (line.graded, line.completed) == (3, 2)
     assert line.cost_usd == Decimal(3)
@@ -87,13 +93,13 @@ def test_stated_human_minutes_are_part_of_the_cost_of_a_completed_task() -> None
     helped = task(1, True)
     assert helped.outcome is not None
     helped = dataclasses.replace(helped, outcome=dataclasses.replace(helped.outcome, human_minutes=30.0))
-    report = compute_report([attempt(1)], [helped], plan=PLAN, human_usd_per_hour=Decimal(60))
+    report = report_of([attempt(1)], [helped], human_usd_per_hour=Decimal(60))
     (line,) = report.workloads[0].tiers
     assert line.cpct.usd == Decimal(31)
 
 
 def test_loaded_and_baseline_prices_are_set_beside_the_charge() -> None:
-    report = compute_report([attempt(1)], [task(1, True)], plan=PLAN)
+    report = report_of([attempt(1)], [task(1, True)])
     (line,) = report.workloads[0].tiers
     assert (line.cost_usd, line.loaded_usd, line.baseline_usd) == (Decimal(1), Decimal(10), Decimal(100))
     assert report.saved_usd == Decimal(99)
@@ -101,7 +107,7 @@ def test_loaded_and_baseline_prices_are_set_beside_the_charge() -> None:
 
 
 def test_an_unknown_charge_makes_the_cost_unknown_and_is_listed() -> None:
-    report = compute_report([attempt(1), attempt(2, charge_picousd=None)], [], plan=PLAN)
+    report = report_of([attempt(1), attempt(2, charge_picousd=None)], [])
     (line,) = report.workloads[0].tiers
     assert line.cost_usd is None
     assert report.cost_usd is None
@@ -110,14 +116,14 @@ def test_an_unknown_charge_makes_the_cost_unknown_and_is_listed() -> None:
 
 def test_a_failed_attempt_costs_nothing_and_hides_nothing() -> None:
     failed = attempt(2, state="failed", charge_picousd=None, input_tokens=None, output_tokens=None)
-    report = compute_report([attempt(1), failed], [task(1, True)], plan=PLAN)
+    report = report_of([attempt(1), failed], [task(1, True)])
     (line,) = report.workloads[0].tiers
     assert (line.failed, line.settled, line.cost_usd) == (1, 1, Decimal(1))
 
 
 def test_unsettled_calls_are_bounded_not_summed() -> None:
     cut = attempt(2, state="unsettled", charge_picousd=None, charge_low_picousd=0, charge_high_picousd=5 * 10**12)
-    report = compute_report([attempt(1), cut], [], plan=PLAN)
+    report = report_of([attempt(1), cut], [])
     (line,) = report.workloads[0].tiers
     assert line.cost_usd is None
     assert line.cost_high_usd == Decimal(6)
@@ -127,16 +133,16 @@ def test_unsettled_calls_are_bounded_not_summed() -> None:
 def test_a_settled_call_of_unknown_charge_counts_with_the_bound_it_states() -> None:
     """Such as one whose service tier nobody confirmed."""
     bounded = attempt(2, charge_picousd=None, charge_low_picousd=2 * 10**12, charge_high_picousd=5 * 10**12)
-    report = compute_report([attempt(1), bounded], [], plan=PLAN)
+    report = report_of([attempt(1), bounded], [])
     (line,) = report.workloads[0].tiers
     assert (line.cost_usd, line.cost_high_usd) == (None, Decimal(6))
     assert any("the cost" in text and text.endswith("at most $6.00") for text in report.unknown)
     unbounded = attempt(3, charge_picousd=None)
-    assert compute_report([bounded, unbounded], [], plan=PLAN).workloads[0].tiers[0].cost_high_usd is None
+    assert report_of([bounded, unbounded], []).workloads[0].tiers[0].cost_high_usd is None
 
 
 def test_without_a_certificate_the_report_says_that_quality_is_not_known() -> None:
-    report = compute_report([attempt(1)], [task(1, True)], plan=PLAN)
+    report = report_of([attempt(1)], [task(1, True)])
     assert any("whether it completes" in text for text in report.unknown)
 
 
@@ -152,7 +158,7 @@ def test_the_text_shows_the_newest_certificate_of_a_workload() -> None:
         certificate=stated,
     )
     console = Console(width=120, record=True, file=io.StringIO())
-    console.print(render_report(compute_report([attempt(1)], [task(1, True)], [row], plan=PLAN)))
+    console.print(render_report(report_of([attempt(1)], [task(1, True)], [row])))
     assert (
         "own instead of api: certified (rho 0.98, confidence 0.95, 700 tasks, until 2027-02-19)"
         in console.export_text()
@@ -172,7 +178,7 @@ def test_second_calls_stand_apart_with_what_was_extra() -> None:
         attempt(3, attempt=2, error=f"{hedge}; it answered 500", state="failed", charge_picousd=0),
         attempt(4, error="the client left", **beaten),
     ]
-    report = compute_report(rows, [task(number, None) for number in (1, 2, 3, 4)], plan=PLAN)
+    report = report_of(rows, [task(number, None) for number in (1, 2, 3, 4)])
     (line,) = report.workloads[0].tiers
     said = line.hedging
     assert said is not None
@@ -184,6 +190,6 @@ def test_second_calls_stand_apart_with_what_was_extra() -> None:
 
 
 def test_a_tier_without_second_calls_says_nothing_of_them() -> None:
-    report = compute_report([attempt(1), attempt(2, error="the client left")], [task(1, None)], plan=PLAN)
+    report = report_of([attempt(1), attempt(2, error="the client left")], [task(1, None)])
     (line,) = report.workloads[0].tiers
     assert line.hedging is None
