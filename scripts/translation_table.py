@@ -121,6 +121,7 @@ MEMBERS: dict[str, dict[str, tuple[Any, ...]]] = {
         "tools": (
             [RESPONSES_TOOL], [{"type": "namespace", "name": "s", "description": "d", "tools": [RESPONSES_TOOL]}],
             [{"type": "web_search"}], [{"type": "custom", "name": "f"}],
+            [{"type": "custom", "format": {"type": "grammar"}, "name": "f"}],
         ),
         "top_logprobs": (2,),
         "top_p": (0.5,),

@@ -139,7 +139,7 @@ def test_two_tools_that_would_be_told_by_one_name_are_refused(upstream):
 
 def test_what_a_namespace_holds_besides_functions_is_refused_by_its_place():
     with pytest.raises(Untranslatable) as error:
-        made("chat", tools=[{**DOCS, "tools": [SEARCH, {"type": "custom", "name": "patch"}], "newer": 1}])
+        made("chat", tools=[{**DOCS, "tools": [SEARCH, {"type": "tool_search"}], "newer": 1}])
     assert set(error.value.fields) == {"tools[0].tools[1].type", "tools[0].newer"}
 
 

@@ -63,12 +63,16 @@ class File:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """A tool called by the model; `arguments` is the text that it wrote, which should be one JSON object."""
+    """A tool called by the model; `arguments` is the text that it wrote, which should be one JSON object.
+
+    In an answer they are the input of one that `is_custom`.
+    """
 
     call_id: str
     name: str
     arguments: str
     namespace: str | None = None  # the group of tools that a client of responses has it in
+    is_custom: bool = False
     path: str = ""
     arguments_path: str = ""
     cache: Mapping[str, Any] | None = None
@@ -122,6 +126,7 @@ class Tool:
     schema: Mapping[str, Any] | None
     is_strict: bool | None
     namespace: str | None = None  # the group of tools that a client of responses has it in
+    is_custom: bool = False  # of a client of responses, which gives it a text in the place of arguments
     path: str = ""
     cache: Mapping[str, Any] | None = None
 
@@ -266,11 +271,12 @@ class CallBegun:
     call_id: str
     name: str
     namespace: str | None = None
+    is_custom: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallPiece:
-    """More of the text of its arguments."""
+    """More of the text of its arguments; of one that is custom, all of its input."""
 
     arguments: str
 

@@ -20,6 +20,7 @@ from ownward.upstreams.translation._core import (
     ToolChoice,
     Turn,
 )
+from ownward.upstreams.translation._custom import SCHEMA, arguments_of, read_format
 from ownward.upstreams.translation._members import Members, Report, shown
 from ownward.upstreams.translation._names import told_name
 from ownward.upstreams.translation._read_chat import (
@@ -126,10 +127,12 @@ def _read_text(text: Members | None) -> tuple[Schema | None, bool]:
 
 
 def _grouped_tools(body: dict[str, Any]) -> dict[str, Any]:
-    """Return the tools to repeat as they were stated, where some stand in a namespace."""
+    """Return the tools to repeat as they were stated, where some stand in a namespace or are custom."""
     tools = body.get("tools")
-    has_groups = isinstance(tools, list) and any(isinstance(tool, dict) and "tools" in tool for tool in tools)
-    return {"tools": tools} if has_groups else {}
+    are_functions = not isinstance(tools, list) or all(
+        not isinstance(tool, dict) or (tool.get("type") != "custom" and "tools" not in tool) for tool in tools
+    )
+    return {} if are_functions else {"tools": tools}
 
 
 def _read_tools(tool: Members) -> list[Tool]:
@@ -151,20 +154,23 @@ def _read_tools(tool: Members) -> list[Tool]:
 
 
 def _read_tool(tool: Members, kind: str | None) -> Tool | None:
-    if kind != "function":
-        whose = "not functions" if kind == "custom" else "the provider's own"
-        tool.report.refuse(tool.at("type"), f"tools of the type {shown(kind)} are {whose}")
+    if kind not in {"function", "custom"}:
+        tool.report.refuse(tool.at("type"), f"tools of the type {shown(kind)} are the provider's own")
         return None
     tool.refuse("allowed_callers", _NO_SUCH, unless=(["direct"],))
     tool.refuse("defer_loading", _NO_SUCH, unless=(False,))
     tool.refuse("async", _NO_SUCH, unless=(False,))
-    tool.refuse("output_schema", _NO_SUCH)
-    stated = tool.take("strict", bool)
+    is_custom = kind == "custom"
+    if is_custom:
+        read_format(tool)
+    else:
+        tool.refuse("output_schema", _NO_SUCH)
     found = Tool(
         name=tool.take("name", str) or "",
         description=tool.take("description", str),
-        schema=tool.take("parameters", dict),
-        is_strict=stated,
+        schema=SCHEMA if is_custom else tool.take("parameters", dict),
+        is_strict=None if is_custom else tool.take("strict", bool),
+        is_custom=is_custom,
         path=tool.path,
         cache=read_cache(tool),
     )
@@ -180,7 +186,7 @@ def _read_tool_choice(top: Members) -> ToolChoice | None:
         return simple_choice(stated, top)
     choice = Members(stated, "tool_choice", top.report)
     kind = choice.take("type", str)
-    if kind == "function":
+    if kind in {"function", "custom"}:
         found = ToolChoice(kind="named", name=choice.take("name", str))
         choice.close()
         return found
@@ -191,7 +197,7 @@ def _read_tool_choice(top: Members) -> ToolChoice | None:
 
 
 def _name_of_tool(tool: Members) -> str | None:
-    if tool.take("type", str) != "function":
+    if tool.take("type", str) not in {"function", "custom"}:
         tool.report.refuse(tool.path, "it names no function")
         return None
     return tool.take("name", str)
@@ -217,12 +223,12 @@ def _read_input(top: Members, system: list[Text]) -> tuple[Turn, ...]:
         match kind:
             case "message":
                 _read_message(item, system, turns)
-            case "function_call":
-                _add(turns, _read_call(item))
+            case "function_call" | "custom_tool_call":
+                _add(turns, _read_call(item, is_custom=kind == "custom_tool_call"))
             case "reasoning":
                 for reasoning in _read_reasoning(item):
                     _add(turns, reasoning)
-            case "function_call_output":
+            case "function_call_output" | "custom_tool_call_output":
                 turns.append(Turn(role="tool", parts=(_read_result(item),), path=item.path))
             case "item_reference":
                 item.report.refuse(item.path, f"{_KEPT}, as clients do with store: false")
@@ -309,16 +315,17 @@ def _read_part(part: Members) -> Text | Image | File | None:
     return found
 
 
-def _read_call(item: Members) -> Call:
+def _read_call(item: Members, *, is_custom: bool) -> Call:
     item.take_any("id")
     item.take_any("status")
     item.take_any("parsed_arguments")  # what OpenAI's client adds when a form is parsed
     item.refuse("async", _NO_SUCH, unless=(False,))
     item.refuse("caller", _NO_SUCH, unless=({"type": "direct"},))
+    given = item.take("input", str) if is_custom else item.take("arguments", str)
     return Call(
         call_id=item.take("call_id", str) or "",
         name=item.take("name", str) or "",
-        arguments=stated_arguments(item.take("arguments", str)),
+        arguments=arguments_of(given or "") if is_custom else stated_arguments(given),
         namespace=item.take("namespace", str),
         path=item.path,
         arguments_path=item.at("arguments"),

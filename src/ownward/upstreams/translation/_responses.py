@@ -51,7 +51,7 @@ def item_of(part: Part, answer_id: str, index: int) -> dict[str, Any]:
         case Reasoning():
             return reasoning_item(item_id(answer_id, index, "rs"), part)
         case Call():
-            return call_item(item_id(answer_id, index, "fc"), part, part.arguments)
+            return call_item(item_id(answer_id, index, call_prefix(part)), part, part.arguments)
         case _:
             raise UntranslatableAnswer("the upstream answers with something that is no text, reasoning or call")
 
@@ -59,6 +59,11 @@ def item_of(part: Part, answer_id: str, index: int) -> dict[str, Any]:
 def item_id(answer_id: str, index: int, prefix: str) -> str:
     """Return the id of an item: unlike any other of the answer, and the same in its stream."""
     return f"{prefix}_{answer_id}_{index}"
+
+
+def call_prefix(call: Call | CallBegun) -> str:
+    """Return how the id of a call's item begins."""
+    return "ctc" if call.is_custom else "fc"
 
 
 def text_part(text: str, annotations: list[dict[str, Any]] | None = None) -> dict[str, Any]:
@@ -76,12 +81,12 @@ def call_item(given_id: str, call: Call | CallBegun, arguments: str, status: str
     group = {} if call.namespace is None else {"namespace": call.namespace}
     return {
         "id": given_id,
-        "type": "function_call",
+        "type": "custom_tool_call" if call.is_custom else "function_call",
         "status": status,
         "call_id": call.call_id,
         **group,
         "name": call.name,
-        "arguments": arguments,
+        "input" if call.is_custom else "arguments": arguments,
     }
 
 

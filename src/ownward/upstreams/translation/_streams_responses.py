@@ -32,6 +32,7 @@ from ownward.upstreams.translation._json import write_json
 from ownward.upstreams.translation._reasoning import named_together
 from ownward.upstreams.translation._responses import (
     call_item,
+    call_prefix,
     item_id,
     message_item,
     reasoning_item,
@@ -148,7 +149,7 @@ class ResponsesWriter:
             case CallBegun():
                 told = self._finish_item()
                 self._kind, self._call = "call", event
-                opened = call_item(self._id("fc"), event, "", "in_progress")
+                opened = call_item(self._id(call_prefix(event)), event, "", "in_progress")
                 return told + self._added(opened)
             case CallPiece():
                 self._pieces.append(event.arguments)
@@ -211,7 +212,8 @@ class ResponsesWriter:
         return self._event(f"response.{kind}.delta", **self._part_place(), delta=text, **logprobs)
 
     def _tell_arguments(self, text: str) -> bytes:
-        return self._event("response.function_call_arguments.delta", **self._place("fc"), delta=text)
+        kind = "custom_tool_call_input" if self._call.is_custom else "function_call_arguments"
+        return self._event(f"response.{kind}.delta", **self._place(call_prefix(self._call)), delta=text)
 
     def _tell_reasoning(self, text: str) -> bytes:
         place = {**self._place("rs"), "summary_index": 0}
@@ -263,20 +265,23 @@ class ResponsesWriter:
             case "reasoning":
                 told, item = self._finish_reasoning()
             case "call":
-                arguments = "".join(self._pieces) or "{}"
-                item = call_item(self._id("fc"), self._call, arguments)
-                told = self._event(
-                    "response.function_call_arguments.done",
-                    **self._place("fc"),
-                    name=self._call.name,
-                    arguments=arguments,
-                )
+                told, item = self._finish_call()
             case _:
                 return b""
         told += self._event("response.output_item.done", output_index=len(self._items), item=item)
         self._items.append(item)
         self._kind, self._parts, self._pieces, self._sealed, self._named = None, [], [], None, None
         return told
+
+    def _finish_call(self) -> tuple[bytes, dict[str, Any]]:
+        call, prefix, words = self._call, call_prefix(self._call), "".join(self._pieces)
+        if call.is_custom:
+            told = self._event("response.custom_tool_call_input.done", **self._place(prefix), input=words)
+        else:
+            words = words or "{}"
+            said = {"name": call.name, "arguments": words}
+            told = self._event("response.function_call_arguments.done", **self._place(prefix), **said)
+        return told, call_item(self._id(prefix), call, words)
 
     def _finish_reasoning(self) -> tuple[bytes, dict[str, Any]]:
         text, sealed, named = "".join(self._pieces), self._sealed, self._named

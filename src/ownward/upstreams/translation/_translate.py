@@ -17,6 +17,7 @@ from ownward.upstreams.translation._answers import (
 )
 from ownward.upstreams.translation._answers_of_responses import read_responses_answer
 from ownward.upstreams.translation._core import (
+    Alive,
     Answer,
     Asked,
     Begun,
@@ -31,6 +32,7 @@ from ownward.upstreams.translation._core import (
     ReasoningPiece,
     TextPiece,
 )
+from ownward.upstreams.translation._custom import Inputs, customs_of, with_inputs
 from ownward.upstreams.translation._errors import messages_error, openai_error, read_error, status_for_client
 from ownward.upstreams.translation._json import read_json, write_json
 from ownward.upstreams.translation._members import Report, Untranslatable, UntranslatableAnswer
@@ -138,12 +140,15 @@ class Translation:
         if not isinstance(found, dict):
             raise UntranslatableAnswer("the upstream's answer is no JSON object")
         answer = _ANSWER_READERS[self.upstream](found, self.answer_id)
-        return replace(answer, parts=told_back(answer.parts, self.names)) if self.names else answer
+        if self.names:
+            answer = replace(answer, parts=told_back(answer.parts, self.names))
+        customs = customs_of(self.asked)
+        return replace(answer, parts=with_inputs(answer.parts, customs)) if customs else answer
 
     def stream(self, *, now_s: int) -> StreamTranslator:
         """Return what translates the stream of one call."""
         reader: Reader = _STREAM_READERS[self.upstream](self.answer_id)
-        return StreamTranslator(reader, self._writer(now_s), names=self.names)
+        return StreamTranslator(reader, self._writer(now_s), names=self.names, customs=customs_of(self.asked))
 
     def _writer(self, now_s: int) -> Writer:
         match self.client:
@@ -243,6 +248,7 @@ class StreamTranslator:
         "_cutter",
         "_has_begun",
         "_has_failed",
+        "_inputs",
         "_is_counted",
         "_is_over",
         "_names",
@@ -252,9 +258,20 @@ class StreamTranslator:
         "_writer",
     )
 
-    def __init__(self, reader: Reader, writer: Writer, *, names: Mapping[str, Name] | None = None) -> None:
-        """Start before the first byte; `names` are those of tools that are told by another one, by that."""
+    def __init__(
+        self,
+        reader: Reader,
+        writer: Writer,
+        *,
+        names: Mapping[str, Name] | None = None,
+        customs: frozenset[Name] = frozenset(),
+    ) -> None:
+        """Start before the first byte; `names` are those of tools that are told by another one, by that.
+
+        `customs` are the custom tools.
+        """
         self._names = names or {}
+        self._inputs = Inputs(customs) if customs else None
         self._cutter = EventCutter(_LONGEST_EVENT_BYTES)
         self._reader = reader
         self._writer = writer
@@ -310,7 +327,7 @@ class StreamTranslator:
     def _repeat(self, event: bytes) -> bytes | None:
         """Return what the client is told of an event that is like the last one but for its words."""
         words = self._stencil.words_in(event)
-        if words is None:
+        if words is None or (self._inputs is not None and self._inputs.is_open):
             return None
         told = self._writer.say(self._piece, words)
         if told is not None:
@@ -353,7 +370,9 @@ class StreamTranslator:
             self._is_over = True
         elif isinstance(found, CallBegun) and self._names:
             found = called(found, self._names)
-        return self._writer.write(found)
+        if self._inputs is None or isinstance(found, Alive | Counted | Failed):
+            return self._writer.write(found)
+        return b"".join([self._writer.write(each) for each in self._inputs.take(found)])
 
 
 def _piece_in(found: list[Event]) -> Piece | None:
