@@ -46,6 +46,7 @@ _LABELS = "policy/labels.py"
 _PERMITS = "policy/permits.py"
 _ADDRESSES = "policy/addresses.py"
 _CHOOSING = "gateway/placing/choosing.py"
+_MATCHING = "gateway/placing/matching.py"
 _DOOR = "upstreams/door.py"
 _QUESTION = "gateway/question.py"
 _FAILOVER = "gateway/calling/failover.py"
@@ -99,13 +100,13 @@ MUTANTS = (
            new=f"        default_label={_ANY} if stated is None else stated,"),
     Mutant(name="unlabelled workloads go anywhere", file="plan/_read.py",
            old="default_label or LOCAL_ONLY, known_tiers", new=f"default_label or {_ANY}, known_tiers"),
-    Mutant(name="a header replaces the label", file=_CHOOSING,
+    Mutant(name="a header replaces the label", file=_MATCHING,
            old="        met = label.meet(narrower)", new="        met = narrower"),
-    Mutant(name="the key's label is not asked", file=_CHOOSING,
+    Mutant(name="the key's label is not asked", file=_MATCHING,
            old='    narrowing = ((key_label, "the key"),', new='    narrowing = ((None, "the key"),'),
-    Mutant(name="the header's label is not asked", file=_CHOOSING,
+    Mutant(name="the header's label is not asked", file=_MATCHING,
            old='(asked.label, "the request\'s header")', new='(None, "the request\'s header")'),
-    Mutant(name="a continued conversation forgets where its turns might go", file=_CHOOSING,
+    Mutant(name="a continued conversation forgets where its turns might go", file=_MATCHING,
            old='(asked.inherited, "an earlier turn"))', new='(None, "an earlier turn"))'),
     Mutant(name="only the last turn's own label is inherited", file="gateway/keeping/responses.py",
            old="map(_label_of, {turn.label for turn in self._turns})", new="[_label_of(self._turns[0].label)]"),
@@ -116,9 +117,9 @@ MUTANTS = (
            old="  WHERE response_id = ? AND owner = ? AND expires_at_us > ?", new="  WHERE response_id = ? AND ? IS NOT NULL AND expires_at_us > ?"),
     Mutant(name="anybody deletes anybody's response", file="ledger/_kept.py",
            old='"DELETE FROM kept_responses WHERE response_id = ? AND owner = ?"', new='"DELETE FROM kept_responses WHERE response_id = ? AND ? IS NOT NULL"'),
-    Mutant(name="what is found in a request is not asked", file=_CHOOSING,
+    Mutant(name="what is found in a request is not asked", file=_MATCHING,
            old="        met = label.meet(found.label)", new="        met = label"),
-    Mutant(name="what is found in a request replaces the label", file=_CHOOSING,
+    Mutant(name="what is found in a request replaces the label", file=_MATCHING,
            old="        met = label.meet(found.label)", new="        met = found.label"),
     Mutant(name="only the first label header counts", file="gateway/head.py",
            old="        return reduce(Label.meet, map(Label.parse, stated))", new="        return Label.parse(stated[0])"),
@@ -129,7 +130,7 @@ MUTANTS = (
            new='    except OwnwardError as error:\n        return None\n        raise MalformedRequest(\n            "the header x-ownward-label is no label"'),
     Mutant(name="an unreadable label of a key is anywhere", file="gateway/holding/keys.py",
            old="    except OwnwardError:\n        return LOCAL_ONLY", new='    except OwnwardError:\n        return Label.parse("any")'),
-    Mutant(name="candidates are not filtered by label", file=_CHOOSING,
+    Mutant(name="candidates are not filtered by label", file="gateway/placing/eligible.py",
            old="target.unusable is None and label.permits(target.place) and", new="target.unusable is None and"),
     Mutant(name="what was chosen is remembered without its label", file=_CHOOSING,
            old="matched.workload, matched.why, matched.tiers, label, label_why,", new="matched.workload, matched.why, matched.tiers,"),
@@ -143,7 +144,7 @@ MUTANTS = (
            old="    label, label_why = compute_label(asked, table, matched.declared)",
            new="    label, label_why = compute_label(asked, table, matched.declared)\n"
                '    if asked.tier is not None:\n        label = Label.parse("any")'),
-    Mutant(name="a workload of a client's own has no label", file=_CHOOSING,
+    Mutant(name="a workload of a client's own has no label", file=_MATCHING,
            old="    label, why = table.default_label, table.default_label_origin",
            new="    label, why = table.default_label, table.default_label_origin\n"
                '    if declared is None and asked.workload:\n        label = Label.parse("any")'),

@@ -32,7 +32,7 @@ from ownward.gateway.errors import (
 from ownward.gateway.holding.limits import without_limits
 from ownward.gateway.keeping.bodies import Capturing, begin_capture
 from ownward.gateway.keeping.responses import begin_keeping
-from ownward.gateway.placing.choosing import Asked, Choice
+from ownward.gateway.placing.choice import Asked, Choice
 from ownward.gateway.placing.routing import Target
 from ownward.gateway.question import Question
 from ownward.gateway.watching.metrics import CallEnd

@@ -19,7 +19,9 @@ from ownward.gateway.headers import read_headers, texts_of
 from ownward.gateway.holding.budgets import task_check
 from ownward.gateway.holding.looking import look_into
 from ownward.gateway.placing.affinity import Prompt
-from ownward.gateway.placing.choosing import UNASSIGNED, Asked, Choice, KeyScope, choose, find_detection, name_refused
+from ownward.gateway.placing.choice import UNASSIGNED, Asked, Choice, KeyScope
+from ownward.gateway.placing.choosing import choose
+from ownward.gateway.placing.matching import find_detection, name_refused
 from ownward.gateway.placing.routing import RoutingTable, Target
 from ownward.ledger import BudgetCheck, Request, TaskBasis
 from ownward.policy import LOCAL_ONLY, Label

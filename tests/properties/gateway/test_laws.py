@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from ownward.gateway.endpoints import CHAT
 from ownward.gateway.placing.bounds import ChargeBound
 from ownward.gateway.placing.breaker import CLOSED, EARLY_PROBE_S, LAST_PROBE_S, PROBE_S, BreakerRules
-from ownward.gateway.placing.choosing import Asked, Found, KeyScope, compute_label
+from ownward.gateway.placing.choice import Asked, Found, KeyScope
+from ownward.gateway.placing.matching import compute_label
 from ownward.gateway.placing.routing import compile_plan
 from ownward.plan import Match, Plan, Strategy, Tier, Upstream, Workload
 from ownward.policy import ANY, LOCAL_ONLY, Label

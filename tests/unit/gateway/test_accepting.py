@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from ownward import core
 from ownward.gateway import errors
 from ownward.gateway.endpoints import CHAT
-from ownward.gateway.placing import choosing
 from ownward.gateway.placing.accepting import Accepting
-from ownward.gateway.placing.choosing import Asked, KeyScope
+from ownward.gateway.placing.choice import UNASSIGNED, Asked, KeyScope
+from ownward.gateway.placing.matching import match, name_refused
 from ownward.gateway.placing.naming import names_for
 from ownward.gateway.placing.routing import compile_plan
 from ownward.plan import Match, Plan, Strategy, Tier, Upstream, Workload
@@ -86,6 +86,6 @@ def test_a_name_that_nobody_has_is_compared_once_and_with_few_of_many(monkeypatc
     monkeypatch.setattr(errors, "closest", counted)
     asked = Asked(endpoint=CHAT, model="team-123/aplication")
     with pytest.raises(errors.UnknownRoute, match="'team-123/application'"):
-        choosing.match(asked, table)
-    assert choosing.name_refused(asked, table)[0] == choosing.UNASSIGNED
+        match(asked, table)
+    assert name_refused(asked, table)[0] == UNASSIGNED
     assert len(compared) == 100

@@ -12,7 +12,8 @@ from ownward.gateway.calling.crossing import Crosser
 from ownward.gateway.endpoints import CHAT, COUNT_TOKENS, EMBEDDINGS, MESSAGES, RESPONSES
 from ownward.gateway.errors import Incapable, NoUpstream, OutOfScope, Threadless, UnknownRoute
 from ownward.gateway.placing.breaker import CLOSED, BreakerRules
-from ownward.gateway.placing.choosing import Asked, Found, KeyScope, choose
+from ownward.gateway.placing.choice import Asked, Found, KeyScope
+from ownward.gateway.placing.choosing import choose
 from ownward.gateway.placing.engine_address import EngineAddress
 from ownward.gateway.placing.routing import compile_plan
 from ownward.plan import Budget, Match, Plan, Strategy, Tier, Upstream, Workload

@@ -21,7 +21,7 @@ from ownward.gateway.calling.sink import Retry, Sink, forget_frames
 from ownward.gateway.calling.stream_as_whole import PATHS
 from ownward.gateway.endpoints import COMPLETIONS, COUNT_CHATS
 from ownward.gateway.headers import headers_for_client
-from ownward.gateway.placing.choosing import refuse_anew
+from ownward.gateway.placing.nowhere import refuse_anew
 from ownward.policy import Permit, issue_permit
 from ownward.upstreams import Response, Spliced, Timeouts, splice
 

@@ -26,7 +26,7 @@ from ownward.gateway.holding.judging import UNREAD, AnswerUnread, Read
 if TYPE_CHECKING:
     from ownward.gateway.calling.attempt import Attempt
     from ownward.gateway.calling.served import Served
-    from ownward.gateway.placing.choosing import Choice
+    from ownward.gateway.placing.choice import Choice
     from ownward.gateway.placing.routing import Target
     from ownward.gateway.placing.strategy import CompiledStrategy
     from ownward.gateway.watching.metrics import CallEnd

@@ -15,7 +15,7 @@ from ownward.gateway.commons import Commons
 from ownward.gateway.endpoints import Endpoint
 from ownward.gateway.head import Head
 from ownward.gateway.placing.affinity import Prompt
-from ownward.gateway.placing.choosing import Choice, KeyScope
+from ownward.gateway.placing.choice import Choice, KeyScope
 from ownward.gateway.placing.routing import RoutingTable, Target
 from ownward.gateway.watching.metrics import CallEnd
 from ownward.ledger import BudgetCheck, LimitState, Request

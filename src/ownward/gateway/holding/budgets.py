@@ -16,7 +16,7 @@ from ownward.ledger import BudgetCheck, BudgetSpent
 from ownward.plan import Budget, Plan, Workload
 
 if TYPE_CHECKING:
-    from ownward.gateway.placing.choosing import Choice, KeyScope
+    from ownward.gateway.placing.choice import Choice, KeyScope
     from ownward.gateway.placing.routing import Target
 
 NO_CHECKS: tuple[BudgetCheck, ...] = ()

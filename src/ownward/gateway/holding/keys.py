@@ -11,7 +11,7 @@ from ownward.core import Clock, LedgerError, OwnwardError
 from ownward.gateway.errors import Unauthorized
 from ownward.gateway.holding.budgets import budget_in
 from ownward.gateway.holding.limits import limit_in, limits_by
-from ownward.gateway.placing.choosing import KeyScope
+from ownward.gateway.placing.choice import KeyScope
 from ownward.ledger import Key
 from ownward.policy import LOCAL_ONLY, Label
 

@@ -16,7 +16,7 @@ from ownward.pricing import Usage
 
 if TYPE_CHECKING:
     from ownward.gateway.errors import Dialect
-    from ownward.gateway.placing.choosing import KeyScope, LimitsBy
+    from ownward.gateway.placing.choice import KeyScope, LimitsBy
 
 NO_TAKES: Final[tuple[LimitTake, ...]] = ()
 _USUAL_OUTPUT_TOKENS: Final = 1024

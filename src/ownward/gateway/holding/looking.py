@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 
-from ownward.gateway.placing.choosing import Found
+from ownward.gateway.placing.choice import Found
 from ownward.gateway.placing.routing import Detection
 from ownward.policy import UNEXAMINED_YET
 

@@ -18,7 +18,7 @@ from ownward.policy import ANY
 if TYPE_CHECKING:
     from ownward.gateway.calling.served import Served
     from ownward.gateway.commons import Commons
-    from ownward.gateway.placing.choosing import Choice
+    from ownward.gateway.placing.choice import Choice
     from ownward.plan import Capture, Plan
 
 _LOG = logging.getLogger("ownward.gateway")

@@ -13,7 +13,7 @@ from ownward.gateway.keeping.responses import is_id, owner_for
 
 if TYPE_CHECKING:
     from ownward.gateway.commons import Commons
-    from ownward.gateway.placing.choosing import KeyScope
+    from ownward.gateway.placing.choice import KeyScope
     from ownward.ledger import KeptResponse
 
 PREFIX: Final = "/v1/responses/"

@@ -34,7 +34,7 @@ from ownward.upstreams import EventCutter, data_of, says_too_long
 
 if TYPE_CHECKING:
     from ownward.gateway.calling.served import Served
-    from ownward.gateway.placing.choosing import Choice, KeyScope
+    from ownward.gateway.placing.choice import Choice, KeyScope
     from ownward.gateway.placing.routing import Target
     from ownward.upstreams import RawMembers, Response
 

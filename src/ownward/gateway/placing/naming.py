@@ -10,7 +10,7 @@ from ownward.gateway.placing.accepting import ANYTHING
 from ownward.plan import Workload
 
 if TYPE_CHECKING:
-    from ownward.gateway.placing.choosing import KeyScope
+    from ownward.gateway.placing.choice import KeyScope
     from ownward.gateway.placing.routing import RoutingTable
 
 _Way = tuple[Workload | None, tuple[str, ...]]

@@ -1,4 +1,4 @@
-"""What is told where a request can go nowhere: its label permits no tier, or nothing that may serve it is up."""
+"""What is told where a request can go nowhere: no tier is permitted, or no more, or nothing that may serve it is up."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ownward.gateway.errors import NoUpstream
 from ownward.gateway.placing.breaker import CLOSED, Breaker
 
 if TYPE_CHECKING:
-    from ownward.gateway.placing.choosing import Eligible, Matched
+    from ownward.gateway.placing.choice import Eligible, Matched
     from ownward.gateway.placing.routing import Target
     from ownward.policy import Label
 
@@ -63,4 +63,14 @@ def none_up(
         )
     return NoUpstream(
         f"no upstream can take the request now: {', '.join(down)}", retry_after_s=wait_s, next_step=next_step
+    )
+
+
+def refuse_anew(label: Label, target: Target) -> PolicyRefusal:
+    """Return what is said where a plan that was loaded since lets a request no longer go where it was about to."""
+    return PolicyRefusal(
+        f'the plan was loaded anew, and "{label}" is where the request may go by both it and the one before: not to'
+        f" {target.key}, which is at {target.place}",
+        allowed="Where both plans let it go",
+        next_step="Ask again: the new plan alone holds then",
     )

@@ -6,7 +6,7 @@ from collections.abc import Container, Hashable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ownward.gateway.placing.choosing import Asked, Choice
+    from ownward.gateway.placing.choice import Asked, Choice
     from ownward.gateway.placing.routing import Memory
 
 _NOT_LOOKED_AT = (None, None, None, None)

@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 
 from ownward.gateway.client import Client
 from ownward.gateway.endpoints import Endpoint
-from ownward.gateway.placing.choosing import Choice, KeyScope
+from ownward.gateway.placing.choice import Choice, KeyScope
 from ownward.gateway.placing.routing import RoutingTable, Target
 from ownward.gateway.watching.metrics import CallEnd
 from ownward.policy import Label
