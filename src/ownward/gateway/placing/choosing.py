@@ -7,19 +7,19 @@ is part of the answer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Mapping, Sequence
 
-from ownward.gateway.placing import usual
 from ownward.gateway.placing.breaker import CLOSED, Breaker
 from ownward.gateway.placing.choice import Asked, Choice, Eligible, Matched
 from ownward.gateway.placing.eligible import compute_eligible, leave_out_untold
 from ownward.gateway.placing.matching import compute_label, match
 from ownward.gateway.placing.nowhere import describe_down, none_up
-from ownward.gateway.placing.routing import RoutingTable, Target
+from ownward.gateway.placing.routing import Memory, RoutingTable, Target
 from ownward.policy import Label
 
 _LAST_RESORT = " (a probe: nothing else is up)"
 _NONE_ELSEWHERE: Mapping[str, int] = {}
+_NOT_LOOKED_AT = (None, None, None, None)
 
 Order = Callable[[Sequence[Target]], tuple[list[Target], str]]
 """How the upstreams of one tier are ordered, best first, and why."""
@@ -43,8 +43,8 @@ def choose(
     other workers, which `elsewhere` holds, among them.
     Raises: UnknownRoute, OutOfScope, PolicyRefusal, Incapable, NoUpstream.
     """
-    plain = usual.key_of(asked)
-    if not breakers and (known := usual.recall(plain, table.memory, full_tiers)) is not None:
+    plain = _plain_key(asked)
+    if not breakers and (known := _recall(plain, table.memory, full_tiers)) is not None:
         return known
     matched = match(asked, table)
     label, label_why = compute_label(asked, table, matched.declared)
@@ -91,6 +91,23 @@ def choose(
     )
     if plain is not None and not down and not eligible.crosses and all(len(tier) == 1 for tier in eligible.tiers):
         table.memory.remember(plain, choice)
+    return choice
+
+
+def _plain_key(asked: Asked) -> Hashable | None:
+    """Return all that a choice hangs on while nothing is down or full; None where it is not worth remembering."""
+    if asked.found or (asked.headers, asked.metadata, asked.fingerprint, asked.inherited) != _NOT_LOOKED_AT:
+        return None
+    return "choice", asked.endpoint.path, asked.model, asked.workload, asked.tier, asked.label, asked.key, asked.needs
+
+
+def _recall(key: Hashable | None, memory: Memory, full_tiers: Container[str]) -> Choice | None:
+    """Return what was chosen before where this is asked; None where nothing was, or one of its tiers is full."""
+    choice: Choice | None = None if key is None else memory.get(key)
+    if choice is not None:
+        for target in choice.targets:
+            if target.tier.name in full_tiers:
+                return None
     return choice
 
 
