@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ownward.core import MIB, ConfigError, Fault
+from ownward.policy import is_loopback_address
 
 DEFAULT_PORT = 8484
 _MAX_PORT = 65535
@@ -98,12 +99,7 @@ class GatewaySettings:
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine can connect."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return self.host == "localhost" or is_loopback_address(self.host)
 
     def _host_faults(self) -> list[Fault]:
         """Refuse what is neither an address nor a name, before anything is said of who could reach it."""

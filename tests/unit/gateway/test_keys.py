@@ -11,8 +11,9 @@ import pytest
 
 from ownward.core import LedgerError, ManualClock
 from ownward.gateway.errors import Unauthorized
-from ownward.gateway.holding.keys import KeyRing, digest_in
+from ownward.gateway.holding.keys import KeyRing, digest_in, scope_of
 from ownward.ledger import Key
+from ownward.policy import LOCAL_ONLY
 
 GOOD = {b"authorization": b"Bearer good"}
 REVOKED = {b"x-api-key": b"revoked"}
@@ -118,3 +119,10 @@ def test_a_ledger_that_fails_is_not_waited_for_and_a_known_key_is_believed(monke
             answers.set()
 
     asyncio.run(main())
+
+
+def test_a_keys_label_that_cannot_be_read_lets_nothing_leave() -> None:
+    scopes = {"label": "eu,us"}
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    key = Key(key_id="k", name="n", scopes=scopes, created_at=at, revoked_at=None, secret_hash="")
+    assert scope_of(key).label == LOCAL_ONLY

@@ -1,14 +1,12 @@
-"""Errors as answers, what is read from headers and bodies, settings, retries."""
+"""Errors as answers: a status and a body for each, in both dialects."""
 
 import json
-from datetime import UTC, datetime
 
 import pytest
 
 from ownward.core import (
     BadInput,
     BrokenStream,
-    ConfigError,
     EngineNotReady,
     LedgerError,
     OwnwardError,
@@ -18,7 +16,6 @@ from ownward.core import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
-from ownward.gateway import GatewaySettings
 from ownward.gateway.error_answers import body_of, status_of, stream_event_of
 from ownward.gateway.errors import (
     BodyTooLarge,
@@ -49,9 +46,6 @@ from ownward.gateway.errors import (
     UpstreamUnpaid,
     WorkersSilent,
 )
-from ownward.gateway.holding.keys import scope_of
-from ownward.ledger import Key
-from ownward.policy import LOCAL_ONLY
 
 EXAMPLES = [
     (UnknownPath("GET", "/x", allowed_methods=(), paths=("/v1/models",)), 404),
@@ -127,35 +121,6 @@ def test_a_stream_ends_with_one_whole_event_even_inside_another(dialect, endpoin
     assert rest == b""
     assert "stopping" in json.dumps(json.loads(last.split(b"data: ")[1]))
     assert b"[DONE]" not in event
-
-
-def test_settings_that_cannot_be_are_refused_together():
-    with pytest.raises(ConfigError) as refused:
-        GatewaySettings(port=99_999, max_attempts=0, drain_s=-1, host="10.0.0.1")
-    assert [fault.key for fault in refused.value.faults] == ["port", "max_attempts", "drain_s", "host", "host"]
-
-
-@pytest.mark.parametrize("host", ["", "127.0.0.1:8484", "[::1]", "a b", "unix:/run/x", "a\x00b"])
-def test_a_host_that_is_no_address_is_told_so_and_not_who_could_reach_it(host):
-    with pytest.raises(ConfigError) as refused:
-        GatewaySettings(host=host)
-    assert [(fault.key, "no IP address and no name" in fault.message) for fault in refused.value.faults] == [
-        ("host", True)
-    ]
-
-
-@pytest.mark.parametrize(
-    ("host", "is_loopback"), [("127.0.0.1", True), ("::1", True), ("localhost", True), ("a.b", False)]
-)
-def test_loopback(host, is_loopback):
-    assert GatewaySettings(host=host, requires_keys=True, allow_plaintext=True).is_loopback is is_loopback
-
-
-def test_a_keys_label_that_cannot_be_read_lets_nothing_leave():
-    scopes = {"label": "eu,us"}
-    at = datetime(2026, 1, 1, tzinfo=UTC)
-    key = Key(key_id="k", name="n", scopes=scopes, created_at=at, revoked_at=None, secret_hash="")
-    assert scope_of(key).label == LOCAL_ONLY
 
 
 def test_an_unknown_tier_and_an_unknown_model_are_told_apart_and_long_lists_end_with_a_count():
