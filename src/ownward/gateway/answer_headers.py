@@ -1,13 +1,11 @@
-"""The headers that an answer has of ours: what was done (`x-ownward-…`), what is left of a key's limits, an error's."""
+"""The headers that an answer has of ours: what was done (`x-ownward-…`), and what is left of a key's limits."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ownward.core import OwnwardError
 from ownward.gateway.cross_origin import readable_by_page
-from ownward.gateway.errors import PackedBody, Unauthorized
-from ownward.gateway.headers import ascii_of, retry_after_s, retry_after_value
+from ownward.gateway.headers import ascii_of
 from ownward.gateway.holding.limits import headers_of as limit_headers_of
 
 if TYPE_CHECKING:
@@ -45,16 +43,6 @@ def headers_of(exchange: Served) -> list[tuple[bytes, bytes]]:
         at = exchange.gateway.clock.now()
         headers += limit_headers_of(exchange.limit_states, exchange.endpoint.dialect, at=at)
     return headers
-
-
-def headers_of_error(error: OwnwardError) -> list[tuple[bytes, bytes]]:
-    """Return the headers that an error brings: when to come back, where it is known, and what would be taken."""
-    if isinstance(error, Unauthorized):
-        return [(b"www-authenticate", b"Bearer")]
-    if isinstance(error, PackedBody):
-        return [(b"accept-encoding", b"identity")]  # RFC 9110, section 15.5.16
-    wait_s = retry_after_s(error)
-    return [] if wait_s is None else [(b"retry-after", retry_after_value(wait_s))]
 
 
 def _total_headers(exchange: Served) -> list[tuple[bytes, bytes]]:

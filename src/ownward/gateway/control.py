@@ -12,11 +12,10 @@ from urllib.parse import unquote
 import msgspec
 
 from ownward.core import LedgerError, OwnwardError
-from ownward.gateway.answer_headers import headers_of_error
 from ownward.gateway.client import ClientGone, receive_body
 from ownward.gateway.cross_origin import answer_preflight, is_foreign, readable_by_page
 from ownward.gateway.endpoints import ENDPOINTS
-from ownward.gateway.error_answers import body_of, status_of
+from ownward.gateway.error_answers import body_of, headers_of_error, status_of
 from ownward.gateway.errors import (
     Dialect,
     ForeignPage,

@@ -1,4 +1,4 @@
-"""The only place that turns errors into answers: a status, and a body or stream event in the client's dialect."""
+"""The only place that turns errors into answers: status, headers, and body or stream event in the client's dialect."""
 
 from __future__ import annotations
 
@@ -18,7 +18,16 @@ from ownward.core import (
     UpstreamTimeout,
     UsageError,
 )
-from ownward.gateway.errors import Dialect, Rejected, Threadless, UnknownPath, UntranslatedAnswer
+from ownward.gateway.errors import (
+    Dialect,
+    PackedBody,
+    Rejected,
+    Threadless,
+    Unauthorized,
+    UnknownPath,
+    UntranslatedAnswer,
+)
+from ownward.gateway.headers import retry_after_s, retry_after_value
 
 _OPENAI_TYPES = {
     400: "invalid_request_error",
@@ -76,6 +85,16 @@ def status_of(error: OwnwardError) -> int:
             return 503
         case _:
             return 500
+
+
+def headers_of_error(error: OwnwardError) -> list[tuple[bytes, bytes]]:
+    """Return the headers that an error brings: when to come back, where it is known, and what would be taken."""
+    if isinstance(error, Unauthorized):
+        return [(b"www-authenticate", b"Bearer")]
+    if isinstance(error, PackedBody):
+        return [(b"accept-encoding", b"identity")]  # RFC 9110, section 15.5.16
+    wait_s = retry_after_s(error)
+    return [] if wait_s is None else [(b"retry-after", retry_after_value(wait_s))]
 
 
 def body_of(error: OwnwardError, dialect: Dialect, *, request_id: str | None = None) -> bytes:

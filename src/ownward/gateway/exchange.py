@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ownward.core import LedgerError, OwnwardError, UpstreamError
 from ownward.gateway import json_body, peeking
-from ownward.gateway.answer_headers import headers_of, headers_of_error
+from ownward.gateway.answer_headers import headers_of
 from ownward.gateway.calling.carrying import carry_out
 from ownward.gateway.calling.continuing import BARRED, Continuing
 from ownward.gateway.calling.failover import Failover
@@ -21,7 +21,7 @@ from ownward.gateway.calling.sink import forget_frames
 from ownward.gateway.client import CLIENT_GONE, Client, ClientGone
 from ownward.gateway.cross_origin import is_foreign
 from ownward.gateway.endpoints import CHAT, RESPONSES, Endpoint
-from ownward.gateway.error_answers import body_of, status_of, stream_event_of
+from ownward.gateway.error_answers import body_of, headers_of_error, status_of, stream_event_of
 from ownward.gateway.errors import (
     Draining,
     ForeignPage,

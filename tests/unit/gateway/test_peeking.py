@@ -6,8 +6,7 @@ import zlib
 
 import pytest
 
-from ownward.gateway.answer_headers import headers_of_error
-from ownward.gateway.error_answers import body_of, status_of
+from ownward.gateway.error_answers import body_of, headers_of_error, status_of
 from ownward.gateway.errors import MalformedRequest, PackedBody
 from ownward.gateway.peeking import peek
 
