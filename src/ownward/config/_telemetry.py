@@ -37,7 +37,7 @@ def resolve_span_destination(environ: Mapping[str, str] | None = None) -> SpanDe
 
     variable, protocol = stated("PROTOCOL")
     if protocol and protocol != _PROTOCOL:
-        raise _fault(variable, f"is {protocol!r}", f"{_PROTOCOL}, which collectors take at port 4318")
+        raise _fault(variable, f"is {protocol!r}", f"Only {_PROTOCOL}, which collectors take at port 4318")
     variable, endpoint = stated("ENDPOINT")
     url = endpoint or _DEFAULT
     if "TRACES" not in variable:

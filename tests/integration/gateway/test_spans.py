@@ -276,6 +276,26 @@ def test_variables_that_cannot_be_are_told_without_their_secrets(name, value):
     assert CANARY not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("OTEL_BSP_SCHEDULE_DELAY", "0", "schedule_delay_millis must be positive"),
+        ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "100000", "max_export_batch_size"),
+        ("OTEL_ATTRIBUTE_COUNT_LIMIT", "many", "OTEL_ATTRIBUTE_COUNT_LIMIT must be a non-negative integer"),
+    ],
+)
+def test_what_the_sdk_refuses_is_a_fault_of_the_environment_and_none_of_ours(monkeypatch, name, value, told):
+    async def main():
+        monkeypatch.setenv(name, value)
+        settings = config.Settings(telemetry=config.TelemetrySettings(spans=True))
+        async with Door() as door:
+            with pytest.raises(ConfigError, match=told):
+                async with spans_of(settings, door):
+                    pass
+
+    asyncio.run(main())
+
+
 def test_headers_of_the_collector_are_not_shown():
     found = config.resolve_span_destination({"OTEL_EXPORTER_OTLP_HEADERS": f"authorization=Bearer%20{CANARY}"})
     assert found.headers == ((b"authorization", b"Bearer " + CANARY.encode()),)

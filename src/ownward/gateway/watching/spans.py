@@ -11,7 +11,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ownward.core import Clock, MissingExtra, OwnwardError, picousd_to_usd
+from ownward.core import Clock, ConfigError, Fault, MissingExtra, OwnwardError, picousd_to_usd
 from ownward.gateway.endpoints import CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES
 from ownward.gateway.watching.metrics import CallEnd, Outcome
 from ownward.policy import Label, Place, issue_permit
@@ -143,7 +143,7 @@ def make_span_writer(
     """Return what exports spans to the collector at `url` (OTLP over HTTP, protobuf), in batches, by this event loop.
 
     Sampling, batching and the service's name are the SDK's own `OTEL_…` variables.
-    Raises: MissingExtra, if the SDK is not installed.
+    Raises: MissingExtra, if the SDK is not installed; ConfigError, if it refuses what one of them says.
     """
     try:
         from opentelemetry.sdk.resources import Resource
@@ -152,11 +152,18 @@ def make_span_writer(
     except ImportError:
         raise MissingExtra(needed_for="telemetry.spans", package="opentelemetry-sdk", extra="otel") from None
     exporter = _make_exporter(door, url=url, headers=headers, place=place, label=label)
-    resource = Resource.create()
-    if str(resource.attributes.get("service.name", "unknown_service")).startswith("unknown_service"):
-        resource = resource.merge(Resource({"service.name": "ownward"}))
-    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-    provider.add_span_processor(BatchSpanProcessor(exporter))
+    try:
+        resource = Resource.create()
+        if str(resource.attributes.get("service.name", "unknown_service")).startswith("unknown_service"):
+            resource = resource.merge(Resource({"service.name": "ownward"}))
+        provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+        provider.add_span_processor(BatchSpanProcessor(exporter))
+    except ValueError as error:  # it names the limit and its value, and what would be allowed
+        message = f"holds what OpenTelemetry's SDK refuses: {error}"
+        raise ConfigError(
+            [Fault(file="environment", key="one of the OTEL_ variables", message=message)],
+            next_step="Correct it, or unset it for the SDK's default",
+        ) from None
     return SpanWriter(provider, clock)
 
 
