@@ -22,8 +22,10 @@ from benchmarks.sovereignty.world import NAMES, Book, Stated, Where, make_hosts,
 from ownward import ledger
 from ownward.core import ManualClock, PolicyRefusal
 from ownward.gateway import Gateway, GatewaySettings
+from ownward.gateway.holding.judging import Judging, Read
 from ownward.plan import Plan, loads
 from ownward.policy import Label, Permit, Place, issue_permit
+from ownward.strategies import judge_for
 from ownward.upstreams import Door, Http1Transport, Response
 
 CANARY = re.compile(rb"CANARY(\d+)Z")
@@ -38,6 +40,16 @@ _PROBES = [
     for region in (None, "eu", "us", "eu-west", "elsewhere")
     for provider in (None, "mistral", "openai", "mist", "other")
 ]
+
+
+class JudgingHere(Judging):
+    """Reads answers in this process: the clock of this network does not wait for another."""
+
+    async def read(self, rule: bytes, text: str) -> Read:
+        """Return what the judge reads."""
+        judge = judge_for(json.loads(rule))
+        assert judge is not None
+        return judge.extract(text), judge.verify(text)
 
 
 class Leak(AssertionError):
@@ -264,6 +276,7 @@ class Lab:
             clock=self.clock,
             secrets=lambda _: secrets_of(self.book),
         )
+        self.gateway.judging = JudgingHere()
         self.tasks: list[asyncio.Task[None]] = []
         self.earn_second_calls()
 
