@@ -4,6 +4,7 @@
 import asyncio
 import json
 
+import openai
 import pytest
 
 from ownward.core import UpstreamUnreachable
@@ -474,6 +475,23 @@ def test_requests_that_a_server_cannot_read_do_not_shut_out_the_others(lab, star
                 for _ in range(4):
                     answer = await running.ask(body=lab.chat())
                     assert (answer.status, answer.json["error"]["message"][:11]) == (500, "image input")
+                    assert answer.headers["x-should-retry"] == "false"
+
+    asyncio.run(main())
+
+
+def test_clients_do_not_try_again_what_a_server_cannot_read(lab, start):
+    words = b'{"error":{"code":500,"message":"Failed to parse tools: Unsupported tool type","type":"server_error"}}'
+
+    async def main():
+        async with (
+            lab.Scripted(lab.whole(words, status=500)) as upstream,
+            start(lab.plan_of(lab.tier("a", upstream.base_url))) as running,
+            openai.AsyncOpenAI(base_url=f"{running.base_url}/v1", api_key="none", max_retries=2) as client,
+        ):
+            with pytest.raises(openai.InternalServerError, match="Unsupported tool type"):
+                await client.chat.completions.create(**lab.chat())
+            assert len(upstream.heard) == 1
 
     asyncio.run(main())
 

@@ -44,6 +44,7 @@ _LAST_STATUS = 599
 _MAY_HAVE_WORKED = frozenset({408, 504, 522, 524})
 """Statuses by which a proxy gives up waiting: the work behind it may have been done and charged."""
 
+_NO_USE = (b"x-should-retry", b"false")
 _LONGEST_WORDS = 300
 _TITLE = re.compile(rb"<title>([^<]{1,400})</title>", re.IGNORECASE)
 
@@ -149,6 +150,8 @@ class RefusedCall:
         """Return the upstream's own words, in the client's dialect."""
         attempt, hide_key = self._attempt, self._target.hide_key
         headers = [(name, hide_key(value)) for name, value in attempt.headers_for_client()]
+        if is_of_request(self._status, body):
+            headers.append(_NO_USE)  # clients of OpenAI's and Anthropic's try a 500 again else
         if attempt.crossed is None:
             as_message = self._as_messages_error(body) if attempt.endpoint.dialect == "anthropic" else None
             if as_message is not None:
