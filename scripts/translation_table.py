@@ -140,7 +140,7 @@ MEMBERS: dict[str, dict[str, tuple[Any, ...]]] = {
         "fallback_credit_token": ("t",),
         "fallbacks": ("default",),
         "inference_geo": ("eu",),
-        "max_tokens": (5,),
+        "max_tokens": (5, 0),
         "messages": ([HELLO, HELLO],),
         "metadata": ({"user_id": "u"},),
         "model": ("other",),

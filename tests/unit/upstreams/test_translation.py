@@ -168,6 +168,15 @@ def test_a_sealed_reasoning_item_that_was_changed_is_anothers():
     assert refused(body, client="responses").fields == ("input[1]",)
 
 
+@pytest.mark.parametrize("upstream", ["chat", "responses"])
+def test_a_prompt_that_is_to_be_cached_without_an_answer_is_refused_where_nobody_does_so(upstream):
+    """Anthropic's service takes a limit of 0 for that; llama.cpp reads the prompt and says nothing, others refuse."""
+    body = chat(max_tokens=0)
+    assert refused(body, client="messages", upstream=upstream).fields == ("max_tokens",)
+    made = translate(json.dumps(body).encode(), client="messages", upstream="chat", limits=Limits(goes_on=True))
+    assert json.loads(made.body)["max_tokens"] == 0
+
+
 def test_old_thinking_may_be_cleared_and_tool_uses_may_not():
     cleared = {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]}
     assert to_chat(chat(context_management=cleared))[1].dropped == ("context_management.edits[0]",)

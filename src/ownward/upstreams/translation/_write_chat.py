@@ -31,6 +31,8 @@ def write_chat(asked: Asked, report: Report, *, limit_name: LimitName, goes_on: 
         body["stream_options"] = {"include_usage": True}
     if asked.max_tokens is not None:
         body[limit_name] = asked.max_tokens
+    if not goes_on:  # llama.cpp, which does, reads the prompt and says nothing
+        refuse_no_answer(asked, report)
     for name in ("temperature", "top_p", "top_k"):
         value = getattr(asked, name)
         if value is not None:
@@ -52,6 +54,12 @@ def write_chat(asked: Asked, report: Report, *, limit_name: LimitName, goes_on: 
     if asked.cache is not None:
         report.drop("cache_control")
     return body
+
+
+def refuse_no_answer(asked: Asked, report: Report) -> None:
+    """Refuse a limit of 0, by which clients of messages have a prompt read into the cache, and no answer made."""
+    if asked.max_tokens == 0:
+        report.refuse(asked.place("max_tokens"), "the upstream's dialect has no request without an answer")
 
 
 def _write_form(asked: Asked, body: dict[str, Any]) -> None:

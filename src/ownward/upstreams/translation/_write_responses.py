@@ -23,7 +23,7 @@ from ownward.upstreams.translation._core import (
 from ownward.upstreams.translation._members import Report
 from ownward.upstreams.translation._reasoning import RESPONSES_FORMAT
 from ownward.upstreams.translation._schemas import stated
-from ownward.upstreams.translation._write_chat import ERROR_WORD, drop_cache
+from ownward.upstreams.translation._write_chat import ERROR_WORD, drop_cache, refuse_no_answer
 
 _ENCRYPTED = "reasoning.encrypted_content"
 _NO_SUCH = "the upstream's responses know nothing like it"
@@ -45,6 +45,7 @@ def write_responses(asked: Asked, report: Report, *, is_openai: bool, reads_seal
         body["stream"] = True
     if asked.max_tokens is not None:
         body["max_output_tokens"] = asked.max_tokens
+    refuse_no_answer(asked, report)
     for name in ("temperature", "top_p"):
         value = getattr(asked, name)
         if value is not None:
