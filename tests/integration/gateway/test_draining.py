@@ -103,6 +103,25 @@ def test_a_request_on_its_way_over_a_kept_connection_is_served_and_told_that_it_
     asyncio.run(main())
 
 
+def test_the_moment_that_is_left_to_a_request_on_its_way_counts_from_the_end(lab, start, request_bytes):
+    """And not from when the connections were looked at last, which may be a second ago."""
+
+    async def main():
+        async with FakeServer() as fake:
+            async with start(lab.plan_of(lab.tier("a", fake.base_url))) as running:
+                async with lab.Client(running.base_url) as begun:
+                    await asyncio.sleep(0.9)
+                    begun.writer.write(request_bytes[:20])
+                    await asyncio.sleep(0.05)
+                    stopping = asyncio.create_task(running.server.stop())
+                    await asyncio.sleep(0.2)
+                    begun.writer.write(request_bytes[20:])
+                    assert (await begun.head()).status == 200
+                await stopping
+
+    asyncio.run(main())
+
+
 def test_who_asks_whether_it_is_ready_is_told_of_the_end_and_idle_connections_hold_nothing_up(lab, start):
     async def main():
         async with FakeServer() as fake:

@@ -88,12 +88,12 @@ class Listener:
         )
         arriving = asyncio.create_task(self._take(self._accept_the_rest()))
         self._server.close()
-        for connection in list(self.connections):
-            connection.shut_down()
         if self._tick is not None:
             self._tick.cancel()
             self._tick_s = _STOP_TICK_S
-            self._look()
+            self._look()  # the moments of grace count from now, and not from when it was looked last
+        for connection in list(self.connections):
+            connection.shut_down()
         hurry = asyncio.create_task(self.hurry.wait())
         ends_s = self._loop.time() + drain_s
         while (left_s := ends_s - self._loop.time()) > 0 and not hurry.done():
