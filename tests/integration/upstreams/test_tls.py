@@ -151,25 +151,6 @@ def test_a_renewed_file_that_cannot_be_used_is_named_and_the_old_one_stays(serve
     asyncio.run(main())
 
 
-def test_a_key_that_is_not_the_client_certificates_is_the_file_that_is_named(tmp_path):
-    authority = trustme.CA()
-    cert, key = tmp_path / "chain.pem", tmp_path / "key.pem"
-    authority.issue_cert("a.example").cert_chain_pems[0].write_to_path(cert)
-    authority.issue_cert("b.example").private_key_pem.write_to_path(key)
-    with pytest.raises(ConfigError, match="it is not the key of") as caught:
-        make_tls_context(Way(client_cert_file=cert, client_key_file=key))
-    (fault,) = caught.value.faults
-    assert (fault.file, fault.key) == (str(key), "client_key_file")
-
-
-def test_a_client_certificate_without_its_key_is_named_as_it_was_stated(tmp_path):
-    cert = tmp_path / "chain.pem"
-    trustme.CA().issue_cert("a.example").cert_chain_pems[0].write_to_path(cert)
-    with pytest.raises(ConfigError, match="holds no private key") as caught:
-        make_tls_context(Way(client_cert_file=cert))
-    assert [fault.key for fault in caught.value.faults] == ["client_cert_file"]
-
-
 def test_connections_without_tls_outlive_new_certificates(serve):
     async def main():
         async with serve(lambda v: v.answer()) as served, Door() as door:

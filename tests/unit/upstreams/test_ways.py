@@ -82,23 +82,23 @@ def files(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("stated", "key"),
+    ("stated", "key", "says"),
     [
-        ({"ca_file": "none"}, "ca_file"),
-        ({"ca_file": "text"}, "ca_file"),
-        ({"ca_file": "empty"}, "ca_file"),
-        ({"ca_file": "."}, "ca_file"),
-        ({"client_cert_file": "none", "client_key_file": "key"}, "client_cert_file"),
-        ({"client_cert_file": "cert", "client_key_file": "none"}, "client_key_file"),
-        ({"client_cert_file": "cert"}, "client_cert_file"),
-        ({"client_cert_file": "cert", "client_key_file": "other"}, "client_cert_file"),
-        ({"client_cert_file": "cert", "client_key_file": "locked"}, "client_cert_file"),
-        ({"client_cert_file": "text", "client_key_file": "key"}, "client_cert_file"),
+        ({"ca_file": "none"}, "ca_file", "No such file"),
+        ({"ca_file": "text"}, "ca_file", "no certificate"),
+        ({"ca_file": "empty"}, "ca_file", "cannot be used"),
+        ({"ca_file": "."}, "ca_file", "cannot be used"),
+        ({"client_cert_file": "none", "client_key_file": "key"}, "client_cert_file", "No such file"),
+        ({"client_cert_file": "cert", "client_key_file": "none"}, "client_key_file", "No such file"),
+        ({"client_cert_file": "cert"}, "client_cert_file", "it holds no private key"),
+        ({"client_cert_file": "cert", "client_key_file": "other"}, "client_key_file", "it is not the key of"),
+        ({"client_cert_file": "cert", "client_key_file": "locked"}, "client_key_file", "it has a passphrase"),
+        ({"client_cert_file": "text", "client_key_file": "key"}, "client_cert_file", "it holds no certificate"),
     ],
 )
-def test_a_file_that_cannot_be_used_is_named_and_nobody_is_asked_for_a_passphrase(files, stated, key):
+def test_a_file_that_cannot_be_used_is_named_and_nobody_is_asked_for_a_passphrase(files, stated, key, says):
     way = Way(**{name: files / value for name, value in stated.items()})
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ConfigError, match=says) as caught:
         make_tls_context(way)
     assert caught.value.faults[0].key == key
     assert str(files) in str(caught.value)
