@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ownward.core import BrokenStream, OwnwardError
-from ownward.policy import Origin
-from ownward.upstreams._refusals import unreachable
+from ownward.upstreams._destination import Destination
 from ownward.upstreams.response import Response
 from ownward.upstreams.ways import Way
 
@@ -39,13 +38,12 @@ class ProxiedCall:
     """One call: a task that fills its response, and the sockets to cut when it is given up."""
 
     def __init__(
-        self, response: Response, *, way: Way, origin: Origin, request: CallRequest, header_limit: int
+        self, response: Response, *, way: Way, to: Destination, request: CallRequest, header_limit: int
     ) -> None:
         """Begin; nothing is connected yet."""
         self._response = weakref.ref(response)  # dropping the answer ends the call
         self._way = way
-        self._origin = origin
-        self._upstream = response.upstream
+        self._to = to
         self._request = request
         self._header_limit = header_limit
         self._sockets: list[socket.socket] = []
@@ -61,7 +59,7 @@ class ProxiedCall:
         response = self._response()
         assert response is not None
         response.attach(self)
-        self.task = asyncio.create_task(self._run(session), name=f"call to {self._origin}")
+        self.task = asyncio.create_task(self._run(session), name=f"call to {self._to.origin}")
         self.task.add_done_callback(lambda _: on_end())
 
     # The answer's side.
@@ -139,7 +137,7 @@ class ProxiedCall:
                 return
             if (
                 self._way.proxy is not None
-                and self._origin.scheme == "http"
+                and self._to.origin.scheme == "http"
                 and answer.status == _PROXY_AUTHENTICATION_REQUIRED
             ):
                 self._fail(self._refused_by_proxy(answer.status))
@@ -173,19 +171,19 @@ class ProxiedCall:
         from yarl import URL
 
         proxy, request = self._way.proxy, self._request
-        headers = [("host", self._origin.host_header), *request.headers, ("accept-encoding", "identity")]
+        headers = [("host", self._to.origin.host_header), *request.headers, ("accept-encoding", "identity")]
         if request.body or request.method not in {"GET", "HEAD"}:
             headers.append(("content-length", str(len(request.body))))
         options: dict[str, Any] = {}
         if proxy is not None:
             options["proxy"] = URL(str(proxy), encoded=True)
-            if proxy.authorization is not None and self._origin.scheme == "https":
+            if proxy.authorization is not None and self._to.origin.scheme == "https":
                 options["proxy_headers"] = {"Proxy-Authorization": proxy.authorization}
             elif proxy.authorization is not None:
                 headers.append(("proxy-authorization", proxy.authorization))
         return await session.request(
             request.method,
-            URL(f"{self._origin}{request.target}", encoded=True),
+            URL(f"{self._to.origin}{request.target}", encoded=True),
             headers=headers,
             data=io.BytesIO(request.body) if request.body else None,
             allow_redirects=False,
@@ -201,15 +199,15 @@ class ProxiedCall:
 
     def _broken(self, what: str) -> BrokenStream:
         return BrokenStream(
-            f'upstream "{self._upstream}" {what} after {self._received} bytes of its answer',
-            where=str(self._origin),
+            f'upstream "{self._to.upstream}" {what} after {self._received} bytes of its answer',
+            where=str(self._to.origin),
             next_step="It may have accepted the request and charge for it",
         )
 
     def _refused_by_proxy(self, status: int) -> OwnwardError:
         proxy = self._way.proxy
         asks = " and asks for user and password" if status == _PROXY_AUTHENTICATION_REQUIRED else ""
-        return unreachable(self._upstream, self._origin, f"is behind the proxy {proxy}, which answered {status}{asks}")
+        return self._to.unreachable(f"is behind the proxy {proxy}, which answered {status}{asks}")
 
     def _explain(self, error: BaseException) -> OwnwardError:
         """Say what happened in our words: aiohttp's own may quote headers."""
@@ -223,7 +221,7 @@ class ProxiedCall:
             return self._broken("closed the connection")
         if isinstance(error, aiohttp.ClientHttpProxyError):
             return self._refused_by_proxy(error.status)
-        return unreachable(self._upstream, self._origin, self._describe_connecting(error))
+        return self._to.unreachable(self._describe_connecting(error))
 
     def _describe_connecting(self, error: BaseException) -> str:
         import aiohttp

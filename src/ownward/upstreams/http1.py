@@ -12,8 +12,8 @@ from ownward.core import sleepless_s
 from ownward.policy import Origin, Reach, is_loopback_address, is_private_address
 from ownward.upstreams._alarm import Alarm
 from ownward.upstreams._connection import Connection
+from ownward.upstreams._destination import Destination, is_within
 from ownward.upstreams._pool import Pool
-from ownward.upstreams._refusals import check_address, is_within, refuse_address, unreachable
 from ownward.upstreams._request import compose_request
 from ownward.upstreams.response import Response
 from ownward.upstreams.timeouts import DoorLimits, Timeouts
@@ -95,10 +95,10 @@ class Http1Transport:
         self._asleep_s = asleep_s
         connection = pool.take_idle(now) if not pool.waiting else None
         if connection is None:
-            connection = await self._connect_in_time(pool, origin, upstream, timeouts.connect_s, reach)
+            connection = await self._connect_in_time(pool, Destination(upstream, origin, reach), timeouts.connect_s)
         elif not _may_use(connection, reach, origin):
             self._put_back(pool, connection)
-            raise refuse_address(upstream, origin, reach=reach)
+            raise Destination(upstream, origin, reach).refused()
         try:
             connection.start(request, response, is_head_request=method == "HEAD")
             await response.wait_for_head(timeouts.first_byte_s)
@@ -129,54 +129,50 @@ class Http1Transport:
             connection.abort()
         await asyncio.sleep(0)  # the event loop closes aborted sockets in its next turn
 
-    async def _connect_in_time(
-        self, pool: Pool, origin: Origin, upstream: str, connect_s: float, reach: Reach
-    ) -> Connection:
+    async def _connect_in_time(self, pool: Pool, to: Destination, connect_s: float) -> Connection:
         try:
             async with asyncio.timeout(connect_s):
-                return await self._take_or_open(pool, origin, upstream, connect_s, reach)
+                return await self._take_or_open(pool, to, connect_s)
         except TimeoutError:
-            raise unreachable(upstream, origin, f"gave no connection within {connect_s:g} s") from None
+            raise to.unreachable(f"gave no connection within {connect_s:g} s") from None
 
-    async def _take_or_open(
-        self, pool: Pool, origin: Origin, upstream: str, connect_s: float, reach: Reach
-    ) -> Connection:
+    async def _take_or_open(self, pool: Pool, to: Destination, connect_s: float) -> Connection:
         loop = asyncio.get_running_loop()
         while not pool.reserve():
             if len(pool.waiting) >= self._limits.waiting_per_origin:
-                raise unreachable(upstream, origin, f"has {len(pool.waiting)} calls waiting for a connection already")
+                raise to.unreachable(f"has {len(pool.waiting)} calls waiting for a connection already")
             await pool.wait_turn(loop)
             connection = pool.take_idle(loop.time())
             if connection is not None:
-                if not _may_use(connection, reach, origin):
+                if not _may_use(connection, to.reach, to.origin):
                     self._put_back(pool, connection)
-                    raise refuse_address(upstream, origin, reach=reach)
+                    raise to.refused()
                 return connection
         try:
-            connection = await self._open(pool, origin, upstream, connect_s, reach)
+            connection = await self._open(pool, to, connect_s)
         except BaseException:
             pool.forget()
             raise
         if connection.is_closed:
             pool.forget()
-            raise unreachable(upstream, origin, "closed the new connection before anything was sent")
+            raise to.unreachable("closed the new connection before anything was sent")
         self._connections.add(connection)
         if self._is_closed:
             connection.abort()
-            raise unreachable(upstream, origin, "was not called: the door is closed")
+            raise to.unreachable("was not called: the door is closed")
         return connection
 
-    async def _open(self, pool: Pool, origin: Origin, upstream: str, connect_s: float, reach: Reach) -> Connection:
+    async def _open(self, pool: Pool, to: Destination, connect_s: float) -> Connection:
         if self._is_closed:
-            raise unreachable(upstream, origin, "was not called: the door is closed")
-        loop = asyncio.get_running_loop()
+            raise to.unreachable("was not called: the door is closed")
+        loop, origin = asyncio.get_running_loop(), to.origin
         tls = self._tls_context() if origin.scheme == "https" else None
         try:
             addresses = await self._resolver(origin.host, origin.port)
         except OSError as error:
-            raise unreachable(upstream, origin, f"has a host without address ({error.strerror or error})") from None
+            raise to.unreachable(f"has a host without address ({error.strerror or error})") from None
         for address in addresses:
-            check_address(address, upstream, origin, reach=reach)
+            to.check(address)
         failure = "has a host without address"
         for count_left, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
             try:
@@ -205,7 +201,7 @@ class Http1Transport:
                 connection.is_peer_loopback = is_loopback_address(address)
                 connection.is_peer_private = is_private_address(address)
                 return connection
-        raise unreachable(upstream, origin, failure)
+        raise to.unreachable(failure)
 
     def _tls_context(self) -> ssl.SSLContext:
         if self._tls is None:

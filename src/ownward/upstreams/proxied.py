@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ownward.core import BadInput, MissingExtra, PolicyRefusal
 from ownward.policy import Origin, Reach, is_forbidden_address, is_private_address
+from ownward.upstreams._destination import Destination
 from ownward.upstreams._proxied_call import CallRequest, ProxiedCall
-from ownward.upstreams._refusals import check_address, refuse_address, unreachable
 from ownward.upstreams._request import carried_headers, compose_request
 from ownward.upstreams.http1 import Resolver, resolve
 from ownward.upstreams.response import Response
@@ -77,7 +77,7 @@ class AiohttpTransport:
         """Return the answer once its head is there; raises as `Transport.exchange` says."""
         compose_request(origin, method, target, headers, b"")  # refuses what could end a line early
         wire_headers = _as_text(carried_headers(headers))
-        loop = asyncio.get_running_loop()
+        loop, to = asyncio.get_running_loop(), Destination(upstream, origin, reach)
         response = Response(
             upstream=upstream,
             origin=str(origin),
@@ -88,16 +88,16 @@ class AiohttpTransport:
         call = ProxiedCall(
             response,
             way=self._way,
-            origin=origin,
+            to=to,
             request=CallRequest(method=method, target=target, headers=wire_headers, body=body),
             header_limit=self._limits.header_bytes,
         )
         try:
             try:
                 async with asyncio.timeout(timeouts.connect_s):
-                    turn = await self._take_turn(origin, upstream)
+                    turn = await self._take_turn(to)
                     try:
-                        addresses = await self._find_addresses(origin, upstream, reach=reach)
+                        addresses = await self._find_addresses(to)
                     except BaseException:
                         turn.release()
                         raise
@@ -107,9 +107,8 @@ class AiohttpTransport:
             except TimeoutError:
                 call.abort()
                 if not call.is_sent:
-                    raise unreachable(
-                        upstream, origin, f"gave no connection{self._way.through} within {timeouts.connect_s:g} s"
-                    ) from None
+                    why = f"gave no connection{self._way.through} within {timeouts.connect_s:g} s"
+                    raise to.unreachable(why) from None
             await response.wait_for_head(timeouts.first_byte_s)
         except BaseException:
             response.abort()
@@ -129,15 +128,15 @@ class AiohttpTransport:
             call.abort()
         await asyncio.gather(*(call.task for call in calls if call.task), return_exceptions=True)
 
-    async def _take_turn(self, origin: Origin, upstream: str) -> asyncio.Semaphore:
+    async def _take_turn(self, to: Destination) -> asyncio.Semaphore:
         """Wait until fewer than the most connections of this origin are open."""
         if self._is_closed:
-            raise unreachable(upstream, origin, "was not called: the door is closed")
-        turn = self._turns.get(origin)
+            raise to.unreachable("was not called: the door is closed")
+        turn = self._turns.get(to.origin)
         if turn is None:
-            turn = self._turns[origin] = asyncio.Semaphore(self._limits.connections_per_origin)
+            turn = self._turns[to.origin] = asyncio.Semaphore(self._limits.connections_per_origin)
         if turn.locked() and self._waiting >= self._limits.waiting_per_origin:
-            raise unreachable(upstream, origin, f"has {self._waiting} calls waiting for a connection already")
+            raise to.unreachable(f"has {self._waiting} calls waiting for a connection already")
         self._waiting += 1
         try:
             await turn.acquire()
@@ -145,27 +144,28 @@ class AiohttpTransport:
             self._waiting -= 1
         return turn
 
-    async def _find_addresses(self, origin: Origin, upstream: str, *, reach: Reach) -> list[str]:
+    async def _find_addresses(self, to: Destination) -> list[str]:
         """Return the checked addresses to connect to: the proxy's, or without one the origin's."""
         proxy = self._way.proxy
-        nearest = origin if proxy is None else proxy.origin
+        nearest = to.origin if proxy is None else proxy.origin
         if proxy is not None:
-            self._check_way(origin, upstream, reach=reach)
+            self._check_way(to)
         try:
             addresses = await self._resolver(nearest.host, nearest.port)
         except OSError as error:
             what = "a host without address" if proxy is None else f"a proxy {proxy} without address"
-            raise unreachable(upstream, origin, f"has {what} ({error.strerror or error})") from None
+            raise to.unreachable(f"has {what} ({error.strerror or error})") from None
         for address in addresses:
             if proxy is None:
-                check_address(address, upstream, origin, reach=reach)
+                to.check(address)
             else:
-                self._check_proxy_address(address, origin, upstream)
+                self._check_proxy_address(address, to)
         return addresses
 
-    def _check_way(self, origin: Origin, upstream: str, *, reach: Reach) -> None:
+    def _check_way(self, to: Destination) -> None:
         """Refuse what no proxy can be trusted with, since where it connects to cannot be checked."""
-        if reach != "anywhere":
+        upstream, origin = to.upstream, to.origin
+        if to.reach != "anywhere":
             raise PolicyRefusal(
                 f'upstream "{upstream}" is stated to be local and to be reached through a proxy',
                 where=str(origin),
@@ -180,23 +180,23 @@ class AiohttpTransport:
                 next_step="Nothing was sent. Check the url in the plan",
             )
         if origin.scheme == "http" and not is_private_address(origin.host):
-            raise refuse_address(upstream, origin, reach="anywhere")
+            raise to.refused()
 
-    def _check_proxy_address(self, address: str, origin: Origin, upstream: str) -> None:
+    def _check_proxy_address(self, address: str, to: Destination) -> None:
         proxy = self._way.proxy
         assert proxy is not None
         if is_forbidden_address(address):
             raise PolicyRefusal(
-                f'the proxy of upstream "{upstream}" resolves to {address}, where none may be',
+                f'the proxy of upstream "{to.upstream}" resolves to {address}, where none may be',
                 where=str(proxy),
                 next_step="Nothing was sent. Check the proxy's url and what its host name resolves to",
             )
         if is_private_address(address) or proxy.origin.scheme == "https":
             return
-        if origin.scheme == "http" or proxy.authorization is not None:
-            what = "the request" if origin.scheme == "http" else "its password"
+        if to.origin.scheme == "http" or proxy.authorization is not None:
+            what = "the request" if to.origin.scheme == "http" else "its password"
             raise PolicyRefusal(
-                f'the proxy of upstream "{upstream}" is remote, and {what} would travel to it unencrypted',
+                f'the proxy of upstream "{to.upstream}" is remote, and {what} would travel to it unencrypted',
                 where=str(proxy),
                 allowed="http to proxies at loopback and private addresses, https to everywhere",
                 next_step="Nothing was sent. Write the proxy's url with https://, if it speaks TLS",
