@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Literal
 
 from ownward.core import LedgerError, OwnwardError, UpstreamError
 from ownward.gateway import json_body, peeking
 from ownward.gateway.answer_headers import headers_of
+from ownward.gateway.calling.capped import begin_allowance, limit_output, within_time
 from ownward.gateway.calling.carrying import carry_out
 from ownward.gateway.calling.continuing import BARRED, Continuing
 from ownward.gateway.calling.failover import Failover
@@ -39,6 +40,7 @@ from ownward.gateway.watching.metrics import CallEnd
 from ownward.ledger import LimitState
 
 if TYPE_CHECKING:
+    from ownward.gateway.calling.allowance import Allowance
     from ownward.gateway.calling.crossing import Crossed
     from ownward.gateway.commons import Commons
     from ownward.gateway.listening.carried import AnyCall
@@ -56,6 +58,7 @@ class Exchange(Question):
         "_capturing",
         "_held_bytes",
         "_row_awaited",
+        "allowance",
         "attempts",
         "broken_id",
         "call_note",
@@ -78,6 +81,7 @@ class Exchange(Question):
         super().__init__(gateway, endpoint, call.scope)
         self.client = Client(call, gateway.settings)
         self.attempts = 0
+        self.allowance: Allowance | None = None  # where caps of its strategy hold it
         self.status = 0
         self.call_note: str | None = None
         self.target: Target | None = None
@@ -160,14 +164,22 @@ class Exchange(Question):
         self.client.watch()
         gateway.retries.deposit()
         plan = None if choice.declared is None or choice.is_pinned else self.table.strategies.get(choice.declared.name)
-        if plan is None and self._may_continue(asked, choice):
-            await Failover(self, choice.targets, self.body, Continuing(self)).run()
-        elif plan is None and self.keeping is not None:
-            await self.keeping.carry_out(choice.targets)
-        elif plan is None:
-            await Failover(self, choice.targets, self.body, self).run()
+        if plan is None:
+            await self._ask_directly(asked, choice)
+        elif plan.spec.kind == "direct":
+            begin_allowance(self, plan.spec)
+            limit_output(self, choice.targets)
+            await within_time(self, self._ask_directly(asked, choice))
         else:
             await carry_out(plan, self, choice)
+
+    def _ask_directly(self, asked: Asked, choice: Choice) -> Awaitable[object]:
+        """Return what has the candidates answer, one after another: no coroutine of its own."""
+        if self._may_continue(asked, choice):
+            return Failover(self, choice.targets, self.body, Continuing(self)).run()
+        if self.keeping is not None:
+            return self.keeping.carry_out(choice.targets)
+        return Failover(self, choice.targets, self.body, self).run()
 
     def _hold(self, size: int) -> None:
         """Count bytes of the body among those of all requests, until this one is over.

@@ -22,6 +22,8 @@ _PASSES = 1.0
 def run(spec: StrategySpec, judge: Judge | None = None) -> Steps:
     """Return the steps of one task under `spec`, ended at its caps with the best answer so far.
 
+    A round of more calls than `max_calls` leaves is made smaller: what is missing agrees with nothing. What a call may
+    cost, make and take before it is sent, nobody here knows; whoever sends it says by `capped_by` that it did not fit.
     Raises: ConfigError, when started, if the strategy needs an extractor or a verifier and `judge` is None.
     """
     check(spec, has_judge=judge is not None)
@@ -29,19 +31,22 @@ def run(spec: StrategySpec, judge: Judge | None = None) -> Steps:
     elapsed_s = 0.0
     inner = _steps(spec, judge)
     asks = next(inner)
+    stop: str | None = None
     while True:
-        stop = _cap_reached(spec, answers, asks, elapsed_s=elapsed_s)
+        stop = stop or _cap_reached(spec, answers, elapsed_s=elapsed_s)
         if stop is not None:
-            best = _best(answers, judge)
+            best = _most_frequent(answers, judge) if spec.kind == "vote" else _best(answers, judge)
             return Chosen(reply=best, reason=f"stopped at {stop}", calls=len(answers))
-        replies = yield asks
-        answers.extend(replies)
+        replies = yield asks[: spec.caps.max_calls - len(answers)]
+        stop = next((reply.capped_by for reply in replies if reply.capped_by is not None), None)
+        answers.extend(reply for reply in replies if reply.was_sent)
         elapsed_s += max((reply.elapsed_s for reply in replies), default=0.0)  # they were made side by side
         try:
             asks = inner.send(replies)
         except StopIteration as end:
             chosen: Chosen = end.value
-            return Chosen(reply=chosen.reply, reason=chosen.reason, calls=len(answers))
+            reason = chosen.reason if stop is None else f"{chosen.reason}, with less than was wanted by {stop}"
+            return Chosen(reply=chosen.reply, reason=reason, calls=len(answers))
 
 
 def check(spec: StrategySpec, *, has_judge: bool, file: str = "plan") -> None:
@@ -241,9 +246,17 @@ def _best(replies: Iterable[Reply], judge: Judge | None) -> Reply | None:
     return max(answered, key=score, default=None)
 
 
-def _cap_reached(spec: StrategySpec, answers: list[Reply], asks: tuple[Ask, ...], *, elapsed_s: float) -> str | None:
+def _most_frequent(replies: Iterable[Reply], judge: Judge | None) -> Reply | None:
+    """Return the first reply with the answer that most gave; the best where none can be read."""
+    given = list(replies)
+    if judge is not None and (ranked := Counter(_keys(given, judge)).most_common(1)):
+        return _first_with(given, judge, ranked[0][0])
+    return _best(given, judge)
+
+
+def _cap_reached(spec: StrategySpec, answers: list[Reply], *, elapsed_s: float) -> str | None:
     caps = spec.caps
-    if len(answers) + len(asks) > caps.max_calls:
+    if len(answers) >= caps.max_calls:
         return f"max_calls = {caps.max_calls}"
     tokens = sum(reply.output_tokens or 0 for reply in answers)
     if caps.max_output_tokens is not None and tokens >= caps.max_output_tokens:

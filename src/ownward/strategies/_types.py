@@ -50,13 +50,18 @@ class Ask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """What came back: the text (None where the call failed) and what it used."""
+    """What came back: the text (None where the call failed) and what it used.
+
+    `capped_by` names the cap for which it was cut short, or not sent at all.
+    """
 
     text: str | None
     output_tokens: int | None = None
     usd: Decimal | None = None
     elapsed_s: float = 0.0
     payload: Any = None
+    capped_by: str | None = None
+    was_sent: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 # ruff: noqa: ASYNC110, SIM117 - a gateway stands inside its upstreams, and what happens in them is polled
 
 import asyncio
+import dataclasses
 import json
 from decimal import Decimal
 
@@ -146,7 +147,7 @@ def test_what_a_strategy_cannot_work_on_is_refused_by_name(lab, start, path, bod
 
 @pytest.mark.parametrize("first", ["answers", "states no usage", "is served otherwise"])
 def test_a_cap_of_dollars_counts_what_calls_may_have_cost(lab, start, first):
-    """A call without usage, and one of unknown charge, cost something, though nobody knows what."""
+    """A call without usage, and one of unknown charge, cost something: its bound, of which the cap holds no second."""
     said = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "perhaps"}, "finish_reason": "stop"}]}
     usage = {"usage": {"prompt_tokens": 10, "completion_tokens": 10, "total_tokens": 20}}
     body = json.dumps(
@@ -163,7 +164,7 @@ def test_a_cap_of_dollars_counts_what_calls_may_have_cost(lab, start, first):
     async def main():
         async with lab.Scripted(script) as cheap, FakeServer(FakeOptions(reply="yes")) as strong:
             capped = Strategy(
-                kind="cascade", tiers=("a", "b"), options={"labels": ("yes", "no")}, max_usd=Decimal("0.001")
+                kind="cascade", tiers=("a", "b"), options={"labels": ("yes", "no")}, max_usd=Decimal("0.012")
             )
             plan = plan_with(lab, capped, lab.tier("a", cheap.base_url), lab.tier("b", strong.base_url))
             async with start(plan) as running:
@@ -172,6 +173,11 @@ def test_a_cap_of_dollars_counts_what_calls_may_have_cost(lab, start, first):
                 assert tiers == ({"a", "b"} if first == "answers" else {"a"})
 
     asyncio.run(main())
+
+
+def by_the_call(lab):
+    rates = {"input_usd_per_mtok": Decimal(0), "output_usd_per_mtok": Decimal(0)}
+    return dataclasses.replace(lab.PRICE, usd_per_request=Decimal("0.0003"), **rates)
 
 
 def test_a_cap_of_dollars_is_reached_where_charges_add_up_to_it_exactly(lab, start):
@@ -183,8 +189,10 @@ def test_a_cap_of_dollars_is_reached_where_charges_add_up_to_it_exactly(lab, sta
 
     async def main():
         async with lab.Scripted(lab.whole(json.dumps({**said, "usage": usage}).encode())) as upstream:
-            async with start(plan_with(lab, capped, lab.tier("a", upstream.base_url))) as running:
-                answer = await running.ask(body={**lab.chat(), "model": "judged"})
+            async with start(
+                plan_with(lab, capped, lab.tier("a", upstream.base_url, price=by_the_call(lab)))
+            ) as running:
+                answer = await running.ask(body={**lab.chat(max_tokens=20), "model": "judged"})
                 assert answer.headers["x-ownward-reason"].endswith("; vote: stopped at max_usd = 0.0015 in 5 calls")
                 assert [row["charge_usd"] for row in await running.rows()] == ["0.000300"] * 5
 

@@ -178,3 +178,27 @@ def test_cascade_stops_at_the_first_tier_whose_answer_the_verifier_passes() -> N
     assert made == ["small:cascade", "middle:cascade"]
     assert chosen.reply is not None
     assert (chosen.reply.text, chosen.reason, chosen.calls) == ("no", "middle passed the verifier", 2)
+
+
+def test_a_round_of_more_calls_than_the_cap_leaves_is_made_smaller() -> None:
+    spec = StrategySpec(kind="best_of", tiers=("a",), samples=5, caps=Caps(max_calls=3))
+    chosen, made = drive(run(spec, NUMBERS), {"a": ["none", "2", "3", "4", "5"]})
+    assert len(made) == 3
+    assert chosen.reply is not None
+    assert chosen.reply.text == "2"
+
+
+def test_a_vote_that_a_cap_ends_gives_the_answer_that_leads_and_not_the_first() -> None:
+    spec = StrategySpec(kind="vote", tiers=("a",), samples=7, caps=Caps(max_calls=3))
+    chosen, _ = drive(run(spec, NUMBERS), {"a": ["1", "2", "so 2"]})
+    assert chosen.reply is not None
+    assert chosen.reply.text == "2"
+
+
+def test_what_a_cap_did_not_let_be_sent_is_no_call_and_ends_the_task_with_what_is_there() -> None:
+    steps = run(StrategySpec(kind="vote", tiers=("a",), samples=7), NUMBERS)
+    next(steps)
+    with pytest.raises(StopIteration) as end:
+        steps.send((Reply(text="1"), Reply(text=None, capped_by="max_usd = 1", was_sent=False)))
+    chosen = end.value.value
+    assert (chosen.reply.text, chosen.reason, chosen.calls) == ("1", "stopped at max_usd = 1", 1)

@@ -247,6 +247,9 @@ class Attempt:
             if not entry.is_settled:
                 who = "the client left" if self.exchange.client.is_gone else "the gateway stopped"
                 who = "it was cancelled" if entry.is_beaten else who
+                allowance = self.exchange.allowance
+                if allowance is not None and allowance.is_late(gateway.clock.monotonic_s()):
+                    who = f"it was cut at {allowance.why_ends}"
                 entry.settle_unsettled(f"{who} after {entry.progress()}")
             raise
 

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Iterable
+from collections.abc import Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from math import inf
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from ownward.core import LedgerError, OwnwardError, picousd_to_usd
+from ownward.core import LedgerError, OwnwardError
 from ownward.gateway import json_body
+from ownward.gateway.calling.allowance import OF_STRATEGY, most_usd, read_limit, with_limit
+from ownward.gateway.calling.capped import begin_allowance, limit_name, limit_output, within_time
 from ownward.gateway.calling.failover import Failover
 from ownward.gateway.calling.sink import forget_frames
 from ownward.gateway.calling.whole_as_stream import chat_as_stream
 from ownward.gateway.endpoints import CHAT
-from ownward.gateway.errors import Incapable, NoUpstream
+from ownward.gateway.errors import Incapable, NoUpstream, OverBudget, UnboundedCharge
 from ownward.gateway.holding.judging import UNREAD, AnswerUnread, Read
 
 if TYPE_CHECKING:
@@ -29,7 +32,6 @@ if TYPE_CHECKING:
     from ownward.gateway.placing.choice import Choice
     from ownward.gateway.placing.routing import Target
     from ownward.gateway.placing.strategy import CompiledStrategy
-    from ownward.gateway.watching.metrics import CallEnd
     from ownward.strategies import Ask, Reply
     from ownward.upstreams import RawMembers, Response
 
@@ -48,103 +50,155 @@ async def carry_out(strategy: CompiledStrategy, exchange: Served, choice: Choice
 
     spec = strategy.spec
     top = _read(exchange)
-    judge = _Judge(strategy, exchange)
-    steps = strategies.run(spec, None if strategy.judge is None else judge)
-    spent = _Spent(exchange, judge)
-    failures = spent.failures
+    run = _Run(strategy, exchange, choice, top)
+    steps = strategies.run(spec, None if strategy.judge is None else run.judge)
     try:
         asks = next(steps)
         while True:
-            calls = (_call(exchange, choice, ask, top, spent) for ask in asks)
-            asks = steps.send(await _all_of(calls))
+            asks = steps.send(await run.ask_all(asks))
     except StopIteration as end:
         chosen: strategies.Chosen = end.value
-    if judge.unread:
-        exchange.outcome = f"; the judge took too long for {judge.unread} of the answers, which count as unread"
+    if run.judge.unread:
+        exchange.outcome += f"; the judge took too long for {run.judge.unread} of the answers, which count as unread"
     if chosen.reply is not None:
         exchange.outcome += f"; {spec.kind}: {chosen.reason} in {chosen.calls} calls"
         await _pass_on(exchange, chosen.reply.payload, top)
         return
-    rest = [target for target in choice.targets if target.tier.name not in spec.tiers]
+    is_late = run.is_late()
+    rest = [] if is_late else [target for target in choice.targets if target.tier.name not in spec.tiers]
     if rest:
         exchange.outcome += f"; {spec.kind}: {chosen.reason}, so the fallback"
-        await Failover(exchange, rest, exchange.body, exchange).run()
+        limit_output(exchange, rest)
+        await within_time(exchange, Failover(exchange, rest, exchange.body, exchange).run())
         return
-    told = spent.find_told()
+    told = run.find_told()
     if told is not None:
         exchange.outcome += f"; {spec.kind}: {chosen.reason}, so what came last"
         await _pass_on(exchange, told, top)
         return
+    if is_late:
+        raise run.allowance.describe_end()
     raise (
-        failures[-1]
-        if failures
+        run.failures[-1]
+        if run.failures
         else NoUpstream(f"the strategy {spec.kind!r} ended without an answer: {chosen.reason}", retry_after_s=None)
     )
 
 
-class _Spent:
-    """What calls may have been charged at most, said, and failed of; a cap that counts the unknown as zero is none."""
+class _Run:
+    """The calls of one strategy for one request: how many, how long, what they said and failed of."""
 
-    __slots__ = ("_exchange", "_told", "answers", "failures", "judge")
-
-    def __init__(self, exchange: Served, judge: _Judge) -> None:
-        self._exchange = exchange
-        self.judge = judge
-        self._told = 0
+    def __init__(self, strategy: CompiledStrategy, exchange: Served, choice: Choice, top: RawMembers) -> None:
+        self.judge = _Judge(strategy, exchange)
+        self.allowance = begin_allowance(exchange, strategy.spec)
         self.answers: list[_Taken] = []
         self.failures: list[OwnwardError] = []
+        self._exchange = exchange
+        self._choice = choice
+        self._top = top
+        self._counted = 0
+
+    def is_late(self) -> bool:
+        """Return whether the time that the strategy grants is over."""
+        return self.allowance.is_late(self._exchange.gateway.clock.monotonic_s())
 
     def find_told(self) -> _Taken | None:
         """Return the newest answer, else the newest refusal of an upstream; None where none said anything."""
         newest = self.answers[-1] if self.answers else None
         return next((answer for answer in reversed(self.answers) if answer.status == _SUCCESS), newest)
 
-    def take_usd(self) -> Decimal:
-        """Return, in dollars, what has come since it was asked last: of retries and failed calls too."""
-        ended, self._told = self._exchange.calls[self._told :], len(self._exchange.calls)
-        return sum(map(_most_usd, ended), Decimal(0))
+    async def ask_all(self, asks: Sequence[Ask]) -> tuple[Reply, ...]:
+        """Return the replies of calls made side by side, as many of them as the caps let; none is left running."""
+        from ownward.strategies import Reply
 
-
-def _most_usd(ended: CallEnd) -> Decimal:
-    if ended.state == "failed":
-        return Decimal(0)
-    most = ended.charge_high_picousd if ended.charge_picousd is None else ended.charge_picousd
-    if most is not None:
-        return picousd_to_usd(most)
-    return Decimal(0) if ended.target.tier.kind == "owned" else Decimal("Infinity")
-
-
-async def _call(exchange: Served, choice: Choice, ask: Ask, top: RawMembers, spent: _Spent) -> Reply:
-    from ownward.strategies import Reply
-
-    started_s = exchange.gateway.clock.monotonic_s()
-    taken = _Taken()
-    targets = [target for target in choice.targets if target.tier.name == ask.tier]
-    attempt: Attempt | None = None
-    if targets:
+        exchange, allowance = self._exchange, self.allowance
+        clock, settings = exchange.gateway.clock, exchange.gateway.settings
+        began_s = clock.monotonic_s()
+        if began_s - exchange.started_s >= settings.deadline_s:
+            why = f"deadline_s = {settings.deadline_s:g}"
+            return tuple(Reply(text=None, capped_by=why, was_sent=False) for _ in asks)
+        fit, limit = self._share_tokens(len(asks))
+        loop = asyncio.get_running_loop()
+        tasks = [loop.create_task(self._call(ask, limit)) for ask in asks[:fit]]
         try:
-            attempt = await Failover(exchange, targets, _body_of(ask, top), taken).run()
-        except LedgerError:
-            raise
-        except OwnwardError as error:
-            forget_frames(error)
-            spent.failures.append(error)
-    elapsed_s = exchange.gateway.clock.monotonic_s() - started_s
-    if taken.status:
-        taken.target = exchange.target if attempt is None else attempt.target
-        spent.answers.append(taken)
-    if attempt is None:
-        return Reply(text=None, elapsed_s=elapsed_s)  # what it cost counts with the next one: no cap holds up a retry
-    if taken.text is not None:
-        await spent.judge.look_at(taken.text)
-    usage = attempt.entry.usage
-    return Reply(
-        text=taken.text,
-        output_tokens=None if usage is None else usage.output_tokens,
-        usd=spent.take_usd(),
-        elapsed_s=elapsed_s,
-        payload=taken,
-    )
+            if tasks:
+                left_s = allowance.ends_s - began_s
+                await asyncio.wait(tasks, timeout=None if left_s == inf else max(left_s, 0))
+        finally:  # what is not over is cut, upstreams too
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        replies = []
+        for task in tasks:
+            if task.cancelled():
+                elapsed_s = clock.monotonic_s() - began_s
+                replies.append(Reply(text=None, elapsed_s=elapsed_s, capped_by=allowance.why_ends))
+            else:
+                replies.append(task.result())
+        unsent = Reply(text=None, capped_by=allowance.why_no_tokens, was_sent=False)
+        return (*replies, *(unsent for _ in asks[fit:]))
+
+    def _share_tokens(self, count: int) -> tuple[int, int | None]:
+        """Return how many calls are made of so many, and how many tokens the answer of each may have at most.
+
+        None is made with less than the request asks for, or else than the longest answer so far took: it would be cut
+        off. The first is, as a cap may be below what a client asks for.
+        """
+        left = self.allowance.compute_tokens_left()
+        if left is None:
+            return count, None
+        calls = self._exchange.calls
+        longest = max((call.usage.output_tokens for call in calls if call.usage is not None), default=1)
+        need = read_limit(self._top) or longest
+        fit = min(count, left // max(need, 1))
+        if not fit and left and not calls:
+            fit = 1
+        return fit, left // fit if fit else 0
+
+    async def _call(self, ask: Ask, limit: int | None) -> Reply:
+        from ownward.strategies import Reply
+
+        exchange = self._exchange
+        started_s = exchange.gateway.clock.monotonic_s()
+        taken = _Taken()
+        targets = [target for target in self._choice.targets if target.tier.name == ask.tier]
+        attempt: Attempt | None = None
+        capped_by: str | None = None
+        if targets:
+            members = _body_of(ask, self._top)
+            if limit is not None:
+                members = with_limit(members, limit, otherwise=limit_name(exchange.endpoint, targets))
+            try:
+                attempt = await Failover(exchange, targets, msgspec.json.encode(members), taken).run()
+            except LedgerError:
+                raise
+            except OwnwardError as error:
+                forget_frames(error)
+                self.failures.append(error)
+                if isinstance(error, OverBudget | UnboundedCharge) and error.of == OF_STRATEGY:
+                    capped_by = self.allowance.refused_by
+        elapsed_s = exchange.gateway.clock.monotonic_s() - started_s
+        if taken.status and not taken.has_begun:
+            taken.target = exchange.target if attempt is None else attempt.target
+            self.answers.append(taken)
+        if attempt is None:  # what it cost counts with the next one
+            return Reply(text=None, elapsed_s=elapsed_s, capped_by=capped_by, was_sent=capped_by is None)
+        if taken.text is not None:
+            await self.judge.look_at(taken.text)
+        usage = attempt.entry.usage
+        return Reply(
+            text=taken.text,
+            output_tokens=None if usage is None else usage.output_tokens,
+            usd=self._take_usd(),
+            elapsed_s=elapsed_s,
+            payload=taken,
+        )
+
+    def _take_usd(self) -> Decimal:
+        """Return, in dollars, what has come since it was asked last: of retries and failed calls too."""
+        calls = self._exchange.calls
+        ended, self._counted = calls[self._counted :], len(calls)
+        return sum(map(most_usd, ended), Decimal(0))
 
 
 class _Judge:
@@ -223,15 +277,6 @@ class _Taken:
         """Do nothing."""
 
 
-async def _all_of(calls: Iterable[Awaitable[Reply]]) -> tuple[Reply, ...]:
-    """Return the replies of calls made side by side; none is left running when one raises."""
-    replies = await asyncio.gather(*calls, return_exceptions=True)
-    for reply in replies:
-        if isinstance(reply, BaseException):
-            raise reply
-    return tuple(reply for reply in replies if not isinstance(reply, BaseException))
-
-
 def _read(exchange: Served) -> RawMembers:
     kind = (
         "strategy"
@@ -253,19 +298,19 @@ def _read(exchange: Served) -> RawMembers:
     return top
 
 
-def _body_of(ask: Ask, top: RawMembers) -> bytes:
-    """Return the request as one call of the strategy: whole, with what the strategy says besides."""
-    members: dict[str, Any] = {name: raw for name, raw in top.items() if name not in {"stream", "stream_options"}}
+def _body_of(ask: Ask, top: RawMembers) -> RawMembers:
+    """Return the members of the request as one call of the strategy: whole, with what the strategy says besides."""
+    members = {name: raw for name, raw in top.items() if name not in {"stream", "stream_options"}}
     if ask.temperature is not None:
-        members["temperature"] = ask.temperature
+        members["temperature"] = msgspec.Raw(msgspec.json.encode(ask.temperature))
     if ask.extra_messages:
         stated = json_body.written(top, "messages") or b"[]"
         try:
             messages = msgspec.json.decode(stated, type=list[msgspec.Raw])
         except msgspec.DecodeError:  # it holds half a surrogate pair, and is spelled anew
             messages = [msgspec.Raw(json_body.write(message)) for message in json.loads(stated)]
-        members["messages"] = [*messages, *ask.extra_messages]
-    return msgspec.json.encode(members)
+        members["messages"] = msgspec.Raw(msgspec.json.encode([*messages, *ask.extra_messages]))
+    return members
 
 
 def _text_in(body: bytes) -> str | None:

@@ -103,7 +103,7 @@ class Crosser:
         assert instead is not None
         limits = translation.Limits(
             max_output_tokens=target.tier.max_output_tokens or _ASSUMED_MAX_TOKENS,
-            limit_name="max_completion_tokens" if _takes_newer_limit(target) else "max_tokens",
+            limit_name="max_completion_tokens" if takes_newer_limit(target) else "max_tokens",
             is_mistral=_is_mistral(target),
             goes_on=target.habits.goes_on == "by itself",
             reads_seals=target.key not in self._unread,
@@ -127,7 +127,7 @@ class Crosser:
         return found
 
 
-def _takes_newer_limit(target: Target) -> bool:
+def takes_newer_limit(target: Target) -> bool:
     """Return whether the upstream is OpenAI's own service, whose newer models do not know `max_tokens`."""
     host = urlsplit(target.origin).hostname or ""
     return target.tier.provider in _NEWER_LIMIT_PROVIDERS or host.endswith(_NEWER_LIMIT_HOSTS)

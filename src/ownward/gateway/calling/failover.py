@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ownward.core import PolicyRefusal
+from ownward.gateway.calling.allowance import OF_STRATEGY
 from ownward.gateway.calling.attempt import Attempt, is_of_kept_connection
 from ownward.gateway.calling.continuing import Continuing
 from ownward.gateway.calling.race import Race, find_pace
@@ -207,7 +208,7 @@ class Failover:
         if isinstance(error, OverLimit):
             exchange.limit_states = error.states
             return False
-        if error.of == "tier":
+        if error.of in {"tier", OF_STRATEGY}:
             return True
         declared = None if exchange.choice is None else exchange.choice.declared
         budget = None if declared is None else declared.budget

@@ -127,6 +127,16 @@ class LedgerEntry:
             at=intent.started_at,
             why_unbounded=why_unbounded,
         )
+        allowance = exchange.allowance
+        if allowance is not None:
+            allowance.hold(
+                self._number,
+                target,
+                charge_high_picousd=charge_high,
+                output_tokens_high=output_high,
+                is_assumed=is_assumed,
+                why_unbounded=why_unbounded,
+            )
         key = exchange.key
         if key is not None and (key.requests_per_minute or key.tokens_per_minute) and not endpoint.is_free:
             self._takes = compute_takes(
@@ -139,9 +149,13 @@ class LedgerEntry:
         try:
             await self._begin(exchange.request, intent, budgets)
         except BudgetSpent as error:
+            if allowance is not None:
+                allowance.give_back(self._number)
             gateway.counting.over_budget(error.check)
             raise refusal_of(error, at=intent.started_at) from None
         except LimitReached as error:
+            if allowance is not None:
+                allowance.give_back(self._number)
             gateway.counting.metrics.over_limit.add((error.take.kind,))
             raise limit_refusal_of(error) from None
 

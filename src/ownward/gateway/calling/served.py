@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal, Protocol
 
+from ownward.gateway.calling.allowance import Allowance
 from ownward.gateway.calling.crossing import Crossed
 from ownward.gateway.calling.sink import Sink
 from ownward.gateway.client import Client
@@ -41,6 +42,7 @@ class Served(Sink, Protocol):
     prompt: Prompt | None
     key: KeyScope | None
     task_budget: BudgetCheck | None
+    allowance: Allowance | None
 
     # Where it may go; `heeded` is the newest plan by which the label holds.
     table: RoutingTable

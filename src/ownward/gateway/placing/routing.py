@@ -21,7 +21,7 @@ from ownward.gateway.placing.bounds import ChargeBound
 from ownward.gateway.placing.crossings import CHATS_ALONE, CrossingsByNeed, find_crossings, find_crossings_by_need
 from ownward.gateway.placing.engine_address import Addresses, EngineAddress
 from ownward.gateway.placing.engine_habits import EngineHabits, habits_of
-from ownward.gateway.placing.strategy import CompiledStrategy, compile_strategy
+from ownward.gateway.placing.strategy import CompiledStrategy, compile_strategy, is_carried_out
 from ownward.plan import Plan, Tier, Upstream, Workload
 from ownward.policy import LOCAL_ONLY, Detectors, Label, Place
 from ownward.upstreams import DIRECT, Proxy, Timeouts, Way
@@ -254,7 +254,7 @@ def compile_plan(
         strategies={
             workload.name: compile_strategy(workload.strategy, of=workload.name)
             for workload in plan.workloads.values()
-            if workload.strategy.kind != "direct"
+            if is_carried_out(workload.strategy)
         },
         prefix_tiers=frozenset(
             tier.name for tier in plan.tiers.values() if tier.balances_by_prefix and len(tier.upstreams) > 1

@@ -28,6 +28,12 @@ class CompiledStrategy:
     is_bounded: bool
 
 
+def is_carried_out(strategy: plan_room.Strategy) -> bool:
+    """Return whether a strategy is more than its tiers: it makes several calls, or caps hold its one."""
+    caps = strategy.max_usd, strategy.max_output_tokens, strategy.max_seconds
+    return strategy.kind != "direct" or any(cap is not None for cap in caps)
+
+
 def compile_strategy(strategy: plan_room.Strategy, *, of: str) -> CompiledStrategy:
     """Return the strategy of the workload `of` with its judge.
 
