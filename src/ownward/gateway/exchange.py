@@ -298,23 +298,26 @@ class Exchange(Question):
         )
 
     def _begun_response(self, crossed: Crossed | None) -> dict[str, Any] | None:
-        """Return the response whose stream breaks; None where nothing tells its id, which must be as it was."""
-        known = None if crossed is None else crossed.begun_response
-        given_id = self.broken_id if self.keeping is None else self.keeping.name
-        if known is not None:
-            return known if self.keeping is None else {**known, "id": given_id}
-        if given_id is None:
-            return None
-        return {
-            "id": given_id,
-            "object": "response",
-            "created_at": int(self.gateway.clock.now().timestamp()),
-            "model": self.route,
-            "output": [],
-            "parallel_tool_calls": True,
-            "tool_choice": "auto",
-            "tools": [],
-        }
+        """Return the response whose stream breaks; None where it had not begun, or nothing tells its id."""
+        begun: dict[str, Any] | None
+        if crossed is not None:
+            begun = crossed.begun_response
+        elif self.broken_id is None:
+            begun = None
+        else:
+            begun = {
+                "id": self.broken_id,
+                "object": "response",
+                "created_at": int(self.gateway.clock.now().timestamp()),
+                "model": self.route,
+                "output": [],
+                "parallel_tool_calls": True,
+                "tool_choice": "auto",
+                "tools": [],
+            }
+        if begun is not None and self.keeping is not None:
+            begun["id"] = self.keeping.name
+        return begun
 
     async def answer_error(self, error: OwnwardError) -> None:
         """Tell the client, and the ledger where nothing was dispatched."""

@@ -153,6 +153,16 @@ def test_a_response_that_fails_in_its_stream_says_so_by_the_codes_that_agents_go
     assert last["sequence_number"] == failed["sequence_number"] + 1
 
 
+def test_a_response_that_had_not_begun_is_not_told_to_have_failed():
+    """OpenAI's client takes no event of a response before the first one."""
+    stream = made("responses", "messages", stream=True).stream(now_s=1)
+    assert stream.begun_response is None
+    error = {"type": "error", "error": {"type": "overloaded_error", "message": "busy"}}
+    told = stream.feed(b'data: {"type": "ping"}\n\ndata: %b\n\n' % json.dumps(error).encode())
+    (event,) = [json.loads(line[6:]) for line in told.split(b"\n") if line.startswith(b"data: ")]
+    assert (event["type"], event["message"], event["error"]["message"]) == ("error", "busy", "busy")
+
+
 @pytest.mark.parametrize("client", ["chat", "responses"])
 def test_a_client_of_openais_is_told_by_its_code_that_its_prompt_is_too_long(client):
     error = {"type": "error", "error": {"type": "invalid_request_error", "message": "prompt is too long: 9 tokens > 8"}}

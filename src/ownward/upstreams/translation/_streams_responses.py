@@ -95,9 +95,9 @@ class ResponsesWriter:
         return self._sequence
 
     @property
-    def begun_response(self) -> dict[str, Any]:
-        """The response as it is told where it fails: with the items that were whole by then."""
-        return {**self._object("failed"), "output": [*self._items]}
+    def begun_response(self) -> dict[str, Any] | None:
+        """The response as it is told where it fails, with the items that were whole by then; None before it begins."""
+        return {**self._object("failed"), "output": [*self._items]} if self._sequence else None
 
     def say(self, kind: type[Piece], words: str) -> bytes | None:
         """Return the event of a further piece of the open part, reasoning or call."""
@@ -163,15 +163,20 @@ class ResponsesWriter:
                 self._counts = event.counts
                 return b""
             case Failed():
-                error = {"code": failure_code(event.kind, event.message), "message": event.message}
-                told = self._event("response.failed", response={**self.begun_response, "error": error})
-                # Its members as the type has them, and again where OpenAI's clients look for what they raise.
-                again = openai_error(event.kind, event.message)
-                return told + self._event("error", code=event.kind, message=event.message, param=None, **again)
+                return self._fail(event)
             case Alive():
                 return COMMENT
             case Over():
                 return self._close()
+
+    def _fail(self, event: Failed) -> bytes:
+        """Return the end of a response that failed; the error's members stand again where clients raise them from."""
+        told, begun = b"", self.begun_response
+        if begun is not None:
+            error = {"code": failure_code(event.kind, event.message), "message": event.message}
+            told = self._event("response.failed", response={**begun, "error": error})
+        again = openai_error(event.kind, event.message)
+        return told + self._event("error", code=event.kind, message=event.message, param=None, **again)
 
     # Items.
 
