@@ -714,7 +714,8 @@ def test_truncation_leaves_the_oldest_turns_out_where_an_upstream_says_it_is_too
     asyncio.run(main())
 
 
-def test_truncation_never_parts_a_result_from_its_call(lab, start):
+@pytest.mark.parametrize("kind", ["function_call", "custom_tool_call"])
+def test_truncation_never_parts_a_result_from_its_call(kind):
     from ownward.gateway.keeping.conversation import _newest
 
     def raw(**item):
@@ -722,13 +723,13 @@ def test_truncation_never_parts_a_result_from_its_call(lab, start):
 
         return msgspec.Raw(json.dumps(item).encode())
 
-    user, call = raw(role="user", content="x" * 50), raw(type="function_call", call_id="1", name="f", arguments="{}")
-    result = raw(type="function_call_output", call_id="1", output="r")
+    user, call = raw(role="user", content="x" * 50), raw(type=kind, call_id="1", name="f", arguments="{}")
+    result = raw(type=f"{kind}_output", call_id="1", output="r")
     said = raw(type="message", role="assistant", content="a")
     items = [user, said, user, call]
     assert _newest(items, [result], 0) == [user, call]
     assert _newest(items, [user], 0) == []
-    assert _newest(items, [user], 170) == [user, call]
+    assert _newest(items, [user], 173) == [user, call]
     assert _newest(items, [user], 10_000) == items
     assert _newest([call], [result], 0) == [call]
 

@@ -133,6 +133,13 @@ def test_a_stream_tells_its_input_by_the_events_of_custom_tools(upstream):
 
 
 @UPSTREAMS
+def test_a_whole_answer_told_as_a_stream_has_the_same_items(upstream):
+    told = made(upstream, stream=True).answer_as_stream(whole(upstream, *CALLS), now_s=0)
+    last = json.loads(told.rstrip().rsplit(b"data: ", 1)[1])
+    assert items_of(last["response"]["output"]) == EXPECTED
+
+
+@UPSTREAMS
 def test_what_was_called_goes_back_as_the_upstream_said_it(upstream):
     call = {"type": "custom_tool_call", "id": "ctc_1", "call_id": "c0", "name": "run", "input": SCRIPT}
     result = {"type": "custom_tool_call_output", "call_id": "c0", "output": "done"}

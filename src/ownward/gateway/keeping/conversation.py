@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ownward.gateway.placing.routing import Target
 
 _NOTHING: Final = frozenset({b"", b"null", b"[]", b'""'})
-_NAMED_BY_THEIR_WRITER: Final = frozenset({"message", "function_call"})
+_NAMED_BY_THEIR_WRITER: Final = frozenset({"message", "function_call", "custom_tool_call"})
 _TEXT: Final = b'"'
 _LIST: Final = b"["
 
@@ -157,7 +157,14 @@ def _named(item: RawMembers, stem: str) -> bytes:
     return _encode(named)
 
 
-_PREFIXES: Final[Mapping[str, str]] = {"function_call": "fc", "function_call_output": "fco", "reasoning": "rs"}
+_PREFIXES: Final[Mapping[str, str]] = {
+    "custom_tool_call": "ctc",
+    "custom_tool_call_output": "ctco",
+    "function_call": "fc",
+    "function_call_output": "fco",
+    "reasoning": "rs",
+}
+_RESULTS: Final = frozenset({"function_call_output", "custom_tool_call_output"})
 _WITH_STATUS: Final = frozenset({"function_call", "function_call_output"})
 
 
@@ -165,7 +172,7 @@ def _newest(items: list[msgspec.Raw], own: Sequence[msgspec.Raw], most_bytes: in
     """Return the newest turns of at most so many bytes together, each whole: it begins with a message of the user."""
     read = [find_members(item) or {} for item in items]
     starts = [index for index, members in enumerate(read) if text_of(members, "role") == "user"]
-    if not any(text_of(find_members(item) or {}, "type") == "function_call_output" for item in own):
+    if not any(text_of(find_members(item) or {}, "type") in _RESULTS for item in own):
         starts.append(len(items))
     sizes = [len(bytes(item)) for item in items]
     for start in starts:

@@ -201,7 +201,9 @@ def events_of(answer: Answer) -> Iterable[Event]:
                 if part.signature is not None or part.redacted is not None:
                     yield replace(named, signature=part.signature, redacted=part.redacted)
             case Call():
-                yield CallBegun(call_id=part.call_id, name=part.name, namespace=part.namespace)
+                yield CallBegun(
+                    call_id=part.call_id, name=part.name, namespace=part.namespace, is_custom=part.is_custom
+                )
                 yield CallPiece(arguments=part.arguments)
             case _:
                 raise UntranslatableAnswer("the upstream answers with something that is no text, reasoning or call")
