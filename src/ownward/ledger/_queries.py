@@ -65,7 +65,6 @@ _SPEND_KEYS: Final[Mapping[SpendKey, str]] = {
     **{key: f"a.{key}" for key in get_args(SpendKey) if key != "day"},
     "day": "a.request_started_at_us / 86400000000",
 }
-_KEYS_OF_CALLS: Final[tuple[SpendKey, ...]] = ("tier", "upstream", "model")  # the others are the same for all of one
 
 
 @dataclass(slots=True)
@@ -132,13 +131,9 @@ def query_spend(
         ("a.request_started_at_us < ?", until),
     )
     groups = ", ".join(_SPEND_KEYS[key] for key in by)
-    # A request is counted by the first of its calls in the group: to gather its name from all takes half as long again.
-    named = {*by, *(name for name, value in equal.items() if value is not None)}
-    of_group = "".join(f" AND e.{key} = a.{key}" for key in _KEYS_OF_CALLS if key in named)
     sql = f"""
 SELECT {f"{groups}," if groups else ""}
-  SUM(CASE WHEN a.attempt > 1 AND EXISTS (
-    SELECT 1 FROM intents e WHERE e.request_id = a.request_id AND e.attempt < a.attempt{of_group}) THEN 0 ELSE 1 END),
+  COUNT(DISTINCT a.request_id),
   SUM(CASE WHEN a.attempt > 0 THEN 1 ELSE 0 END),
   SUM(CASE WHEN a.state = 'settled' THEN 1 ELSE 0 END),
   SUM(CASE WHEN a.attempt > 0 AND a.state IN ('failed', 'refused') THEN 1 ELSE 0 END),
@@ -235,28 +230,26 @@ def query_traffic(
     own = _Where.of(
         ("a.workload = ?", workload), ("a.request_started_at_us >= ?", since), ("a.request_started_at_us < ?", until)
     )
-    # A request that was tried or asked several times arrived once: its first settled attempt stands for it.
-    own.conditions.append("""a.state = 'settled' AND NOT EXISTS (
-  SELECT 1 FROM attempts e WHERE e.request_id = a.request_id AND e.attempt < a.attempt AND e.state = 'settled')""")
+    # A request that was tried or asked several times arrived once: its first settled attempt stands for it. Most have
+    # one attempt, so that earlier ones are looked for where there can be some, and not joined.
+    own.conditions.append("""a.state = 'settled' AND (a.attempt = 1 OR NOT EXISTS (
+  SELECT 1 FROM attempts e WHERE e.request_id = a.request_id AND e.attempt < a.attempt AND e.state = 'settled'))""")
     imported = _Where.of(("workload = ?", workload), ("started_at_us >= ?", since), ("started_at_us < ?", until))
-    params = [*own.params, *imported.params]
-    union = f"""
+    sql = f"""
+WITH both_kinds AS MATERIALIZED (
 SELECT a.started_at_us AS at_us, NULL AS arrival_s, a.input_tokens, a.cached_input_tokens, a.output_tokens, a.workload,
   CASE WHEN t.basis = 'single' THEN NULL ELSE a.task_id END AS session, a.model
 FROM {store.attempts} a JOIN tasks t ON t.task_id = a.task_id {own}
 UNION ALL
 SELECT started_at_us, arrival_s, input_tokens, cached_input_tokens, output_tokens, workload, session, model
-FROM imported {imported}"""
-    with store.reading() as reader:
-        ((first_us,),) = reader.rows(f"SELECT MIN(at_us) FROM ({union}) both_kinds", params)
-    origin_us = int(first_us or 0)
-    sql = f"""
+FROM imported {imported}
+), first AS MATERIALIZED (SELECT MIN(at_us) AS first_us FROM both_kinds)
 SELECT CASE WHEN at_us IS NULL THEN COALESCE(arrival_s, 0)
-    ELSE CAST(at_us - {origin_us} AS DOUBLE PRECISION) / 1000000 END AS arrival,
-  input_tokens, cached_input_tokens, output_tokens, workload, session, model
-FROM ({union}) both_kinds ORDER BY arrival"""
-    columns = _ColumnBuilder()
-    for row in store.stream(sql, params):
+    ELSE CAST(at_us - first_us AS DOUBLE PRECISION) / 1000000 END AS arrival,
+  input_tokens, cached_input_tokens, output_tokens, workload, session, model, first_us
+FROM both_kinds CROSS JOIN first ORDER BY arrival"""
+    columns, first_us = _ColumnBuilder(), None
+    for *row, first_us in store.stream(sql, [*own.params, *imported.params]):
         columns.add(row)
     return columns.build(from_us_or_none(first_us))
 
@@ -360,7 +353,7 @@ class _ColumnBuilder:
         self._output = array("q")
         self._workload, self._session, self._model = (_TextBuilder() for _ in range(3))
 
-    def add(self, row: Row) -> None:
+    def add(self, row: Sequence[Any]) -> None:
         arrival_s, input_tokens, cached, output_tokens, workload, session, model = row
         self._arrival_s.append(arrival_s)
         self._input.append(input_tokens)
