@@ -249,8 +249,9 @@ SELECT CASE WHEN at_us IS NULL THEN COALESCE(arrival_s, 0)
   input_tokens, cached_input_tokens, output_tokens, workload, session, model, first_us
 FROM both_kinds CROSS JOIN first ORDER BY arrival"""
     columns, first_us = _ColumnBuilder(), None
-    for *row, first_us in store.stream(sql, [*own.params, *imported.params]):
+    for row in store.stream(sql, [*own.params, *imported.params]):
         columns.add(row)
+        first_us = row[-1]
     return columns.build(from_us_or_none(first_us))
 
 
@@ -353,8 +354,8 @@ class _ColumnBuilder:
         self._output = array("q")
         self._workload, self._session, self._model = (_TextBuilder() for _ in range(3))
 
-    def add(self, row: Sequence[Any]) -> None:
-        arrival_s, input_tokens, cached, output_tokens, workload, session, model = row
+    def add(self, row: Row) -> None:
+        arrival_s, input_tokens, cached, output_tokens, workload, session, model, _ = row
         self._arrival_s.append(arrival_s)
         self._input.append(input_tokens)
         self._cached.append(cached or 0)

@@ -9,10 +9,11 @@ import sqlite3
 import stat
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 from urllib.parse import quote
 
 from ownward.core import LedgerError, LedgerLocked
@@ -35,6 +36,7 @@ from ownward.ledger._sqlite_connections import (
     require_in_place,
 )
 from ownward.ledger._sqlite_file import has_tables, is_yet_to_be_made, migrate, missing_in
+from ownward.ledger._sqlite_locks import find_holder, run_patiently
 from ownward.ledger._store import (
     STAGED_COLUMNS,
     Connection,
@@ -44,6 +46,7 @@ from ownward.ledger._store import (
 )
 
 _log = logging.getLogger("ownward.ledger")
+_T = TypeVar("_T")
 
 _STREAM_ROWS = 500
 _STAGE_ROWS = 10_000
@@ -124,13 +127,15 @@ class SqliteStore:
         try:
             if is_read_only:
                 with self.reading() as reader:
-                    missing = missing_in(reader, name=name)
+                    missing = self._run_patiently(reader.raw, partial(missing_in, reader, name=name))
                 if missing:
                     raise older_schema_error(missing, where=name)
                 return
             if not is_new:
                 with self.reading() as reader:
-                    if has_tables(reader) and not missing_in(reader, name=name):
+                    if self._run_patiently(reader.raw, partial(has_tables, reader)) and not missing_in(
+                        reader, name=name
+                    ):
                         return
             connection = self._open("rwc")
             try:
@@ -163,6 +168,7 @@ class SqliteStore:
         return WritingConnection(
             connection.raw,
             checkpoints,
+            partial(self._run_patiently, connection.raw),
             path=self._given,
             identity=self._identity,
             busy_timeout_s=self._busy_timeout_s,
@@ -320,7 +326,8 @@ class SqliteStore:
                 message,
                 where=self.name,
                 allowed=f"A writer waits up to {self._busy_timeout_s:g} s for the others",
-                next_step="Find the process that holds it (fuser FILE) or try again; nothing was changed",
+                next_step=f"Have {find_holder(self._path)}, which holds it, let it go or end, or try again (fuser FILE"
+                " names those that have it open); nothing was changed",
             )
         next_step = next((step for start, step in _NEXT_STEPS.items() if name.startswith(start)), _CHECK_THE_DISK)
         return LedgerError(message, where=self.name, next_step=next_step)
@@ -345,7 +352,12 @@ class SqliteStore:
             timeout=self._busy_timeout_s if timeout_s is None else timeout_s,
             cached_statements=256,
         )
-        return SqliteConnection(raw)
+        if mode == "ro" or timeout_s is not None:
+            return SqliteConnection(raw)
+        return SqliteConnection(raw, partial(self._run_patiently, raw))
+
+    def _run_patiently(self, raw: sqlite3.Connection, run: Callable[[], _T]) -> _T:
+        return run_patiently(raw, run, path=self._path, name=self.name, busy_timeout_s=self._busy_timeout_s)
 
     def _is_at_rest(self) -> bool:
         """Return whether the file lies where nothing can be written and has no log beside it, such as a backup."""

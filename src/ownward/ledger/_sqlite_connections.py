@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import re
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from ownward.core import LedgerError
 from ownward.ledger._checkpoints import Checkpoints, empty_log
+from ownward.ledger._sqlite_locks import QUIET_S
 from ownward.ledger._store import Row
 
 Identity: TypeAlias = tuple[int, int]
@@ -38,9 +39,10 @@ def _of_several(sql: str) -> str | None:
 class SqliteConnection:
     """One `sqlite3` connection without the module's own transactions."""
 
-    def __init__(self, raw: sqlite3.Connection) -> None:
-        """Wrap an open connection whose isolation level is None."""
+    def __init__(self, raw: sqlite3.Connection, begin: Callable[[Callable[[], None]], None] | None = None) -> None:
+        """Wrap an open connection whose isolation level is None; `begin` is told how to begin, and may say why not."""
         self.raw = raw
+        self._begin = begin
 
     def execute(self, sql: str, params: Sequence[Any] = ()) -> int:
         """Run one statement; return how many rows it changed, or -1."""
@@ -70,6 +72,12 @@ class SqliteConnection:
 
     def begin(self) -> None:
         """Take the write lock at once: a later upgrade from reading could fail without waiting."""
+        if self._begin is None:
+            self._begin_now()
+        else:
+            self._begin(self._begin_now)
+
+    def _begin_now(self) -> None:
         self.raw.execute("BEGIN IMMEDIATE")
 
     def begin_at_once(self) -> bool:
@@ -99,20 +107,21 @@ class WritingConnection(SqliteConnection):
         self,
         raw: sqlite3.Connection,
         checkpoints: Checkpoints,
+        begin: Callable[[Callable[[], None]], None],
         *,
         path: Path,
         identity: Identity | None,
         busy_timeout_s: float,
         flushes: bool,
     ) -> None:
-        super().__init__(raw)
+        super().__init__(raw, begin)
         self._checkpoints = checkpoints
         self._changes = raw.total_changes
         self._busy_timeout_s = busy_timeout_s
         self._flushes = flushes
         self._path = path
         self._identity = identity
-        self._may_wait = True
+        self._may_wait = False
         checkpoints.take_over(raw)
 
     def require_in_place(self) -> None:
@@ -121,14 +130,19 @@ class WritingConnection(SqliteConnection):
 
     def begin(self) -> None:
         self._set_patience(may_wait=True)
-        super().begin()
+        try:
+            self._begin_now()
+        except sqlite3.OperationalError:
+            super().begin()
+            self._may_wait = False  # what it was set to is over
+            self._set_patience(may_wait=True)
 
     def begin_at_once(self) -> bool:
         if self._flushes or self._checkpoints.next_commit_waits:
             return False
         self._set_patience(may_wait=False)
         try:
-            super().begin()
+            self._begin_now()
         except sqlite3.OperationalError:  # another process writes
             return False
         return True
@@ -136,7 +150,8 @@ class WritingConnection(SqliteConnection):
     def _set_patience(self, *, may_wait: bool) -> None:
         if may_wait != self._may_wait:
             self._may_wait = may_wait
-            self.raw.execute(f"PRAGMA busy_timeout = {round(self._busy_timeout_s * 1000) if may_wait else 0}")
+            seconds = min(QUIET_S, self._busy_timeout_s) if may_wait else 0
+            self.raw.execute(f"PRAGMA busy_timeout = {round(seconds * 1000)}")
 
     def commit(self) -> None:
         super().commit()
