@@ -10,6 +10,7 @@ import contextlib
 import json
 import logging
 import os
+import select
 import threading
 import time
 from collections import deque
@@ -22,6 +23,8 @@ from ownward.cli._output import say
 MOST_WAITING = 10_000
 _GATHER_S = 0.05
 _LAST_WORDS_S = 2.0
+_PIPE_BYTES = getattr(select, "PIPE_BUF", 512)
+"""A write of so many bytes to a pipe is whole, whoever else writes to it (POSIX, write)."""
 
 
 class JsonLines(logging.Formatter):
@@ -111,19 +114,33 @@ class PatientHandler(logging.Handler):
             lines.append(self.format(record) + "\n")
         if lines:
             with contextlib.suppress(OSError, ValueError):  # nobody reads any more
-                self._write("".join(lines))
+                self._write(lines)
 
-    def _write(self, text: str) -> None:
+    def _write(self, lines: list[str]) -> None:
         """Write past the stream's own buffer: a thread that is stuck in there would block the end of the process."""
         try:
             descriptor = self._stream.fileno()
         except (OSError, AttributeError):
-            self._stream.write(text)
+            self._stream.write("".join(lines))
             self._stream.flush()
             return
-        rest = memoryview(text.encode("utf-8", "backslashreplace"))
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
+        for piece in _pieces(lines):
+            rest = memoryview(piece)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+
+
+def _pieces(lines: list[str]) -> Iterator[bytes]:
+    """Yield whole lines, gathered into what a pipe takes at once: a longer write may be torn by another worker's."""
+    piece = b""
+    for line in lines:
+        encoded = line.encode("utf-8", "backslashreplace")
+        if piece and len(piece) + len(encoded) > _PIPE_BYTES:
+            yield piece
+            piece = b""
+        piece += encoded
+    if piece:
+        yield piece
 
 
 def announce(message: str, *, level: int = logging.INFO) -> None:

@@ -102,3 +102,26 @@ def test_a_reader_that_is_gone_is_no_error(logger):
     os.close(reading)
     with os.fdopen(writing, "w") as stream, logging_to(stream, level="info", form="text"):
         logger.warning("into the void")
+
+
+def test_workers_that_share_a_pipe_do_not_tear_each_others_lines(logger):
+    reading, writing = os.pipe()
+    streams = [os.fdopen(os.dup(writing), "w") for _ in range(2)]
+    os.close(writing)
+    handlers = [PatientHandler(stream) for stream in streams]
+    lines = [letter * 300 for letter in "ab"]
+    for _ in range(2000):  # more than the pipe holds, so that both wait in the middle of what they write
+        for handler, line in zip(handlers, lines, strict=True):
+            handler.emit(logging.makeLogRecord({"msg": line}))
+    heard: list[bytes] = []
+    reader = threading.Thread(target=lambda: heard.extend(iter(lambda: os.read(reading, 5000), b"")))
+    time.sleep(0.2)
+    reader.start()
+    for handler, stream in zip(handlers, streams, strict=True):
+        handler.close()
+        stream.close()
+    reader.join(5)
+    os.close(reading)
+    written = b"".join(heard).decode().splitlines()
+    assert len(written) == 4000
+    assert set(written) == set(lines)
