@@ -114,7 +114,7 @@ def _cascade(spec: StrategySpec, judge: Judge) -> Steps:
             )
     last = spec.tiers[-1]
     (reply,) = yield (Ask(tier=last, purpose="escalated"),)
-    return Chosen(reply=_answered(reply), reason=f"escalated to {last}", calls=0)
+    return Chosen(reply=_answered(reply), reason=_escalated(f"escalated to {last}", reply), calls=0)
 
 
 def _vote(spec: StrategySpec, judge: Judge) -> Steps:
@@ -192,7 +192,8 @@ def _forest(spec: StrategySpec, judge: Judge) -> Steps:
         return Chosen(reply=_first_with(kept, judge, key), reason=f"{votes} of {len(roots)} trees agree", calls=0)
     if len(spec.tiers) > 1:
         (reply,) = yield (Ask(tier=spec.tiers[1], purpose="escalated"),)
-        return Chosen(reply=_answered(reply), reason=f"no majority of {len(roots)} trees: escalated", calls=0)
+        reason = _escalated(f"no majority of {len(roots)} trees: escalated", reply)
+        return Chosen(reply=_answered(reply), reason=reason, calls=0)
     return Chosen(reply=_best(kept or roots, judge), reason=f"no majority of {len(roots)} trees", calls=0)
 
 
@@ -234,6 +235,10 @@ def _first_with(replies: Iterable[Reply], judge: Judge, key: str) -> Reply | Non
 
 def _answered(reply: Reply) -> Reply | None:
     return reply if reply.text is not None else None
+
+
+def _escalated(reason: str, reply: Reply) -> str:
+    return reason if reply.text is not None else f"{reason}, which gave no answer that can be read"
 
 
 def _best(replies: Iterable[Reply], judge: Judge | None) -> Reply | None:

@@ -10,6 +10,7 @@ from decimal import Decimal
 import pytest
 
 from ownward.engines import FakeOptions, FakeServer
+from ownward.gateway import GatewaySettings
 from ownward.plan import Match, Strategy, Workload
 from ownward.policy import ANY
 
@@ -252,5 +253,21 @@ def test_a_cap_that_nothing_meets_leaves_a_request_as_it_is(lab, start):
                 body = json.dumps(asked(lab, max_tokens=5)).encode()
                 assert (await running.ask(body=body)).status == 200
                 assert json.loads(body) == bodies(fake)[0]
+
+    asyncio.run(main())
+
+
+def test_no_round_is_begun_behind_the_deadline_of_the_request(lab, start):
+    """Calls begun then had a thousandth of a second for their first byte, and counted against the upstream."""
+    revise = Strategy(kind="revise", tiers=("a",), options={"revisions": 5, **LABELS})
+
+    async def main():
+        async with FakeServer(FakeOptions(reply="perhaps", ttft_s=0.25)) as fake:
+            plan = plan_with(lab, revise, lab.tier("a", fake.base_url))
+            async with start(plan, settings=GatewaySettings(port=0, deadline_s=0.4)) as running:
+                answer = await running.ask(body=asked(lab))
+                assert (answer.status, answer.json["choices"][0]["message"]["content"]) == (200, "perhaps")
+                assert "stopped at deadline_s = 0.4" in answer.headers["x-ownward-reason"]
+                assert [row["state"] for row in await running.rows()] == ["settled", "unsettled"]
 
     asyncio.run(main())

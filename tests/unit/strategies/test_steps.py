@@ -202,3 +202,17 @@ def test_what_a_cap_did_not_let_be_sent_is_no_call_and_ends_the_task_with_what_i
         steps.send((Reply(text="1"), Reply(text=None, capped_by="max_usd = 1", was_sent=False)))
     chosen = end.value.value
     assert (chosen.reply.text, chosen.reason, chosen.calls) == ("1", "stopped at max_usd = 1", 1)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        StrategySpec(kind="cascade", tiers=("small", "big")),
+        StrategySpec(kind="forest", tiers=("small", "big"), samples=2),
+    ],
+    ids=["cascade", "forest"],
+)
+def test_an_escalation_that_gives_nothing_is_told_as_one(spec: StrategySpec) -> None:
+    chosen, _ = drive(run(spec, NUMBERS), {"small": ["none"] * 4, "big": [None]})
+    assert chosen.reply is None
+    assert chosen.reason.endswith("which gave no answer that can be read")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ownward.core import PICOUSD_PER_USD, UpstreamTimeout, picousd_to_usd
+from ownward.core import PICOUSD_PER_USD, UpstreamTimeout, format_usd, picousd_to_usd
 from ownward.gateway import json_body
 from ownward.gateway.errors import OverBudget, UnboundedCharge
 
@@ -68,8 +68,8 @@ class Allowance:
             if used + charge > caps.max_usd * PICOUSD_PER_USD:
                 raise self._refuse(
                     f"max_usd = {caps.max_usd:f}",
-                    "more than the whole" if used == inf else f"${_plain(used)}",
-                    f"up to ${_plain(charge)}",
+                    "more than the whole" if used == inf else format_usd(picousd_to_usd(int(used))),
+                    f"up to {format_usd(picousd_to_usd(charge))}",
                 )
         if caps.max_output_tokens is not None:
             tokens = self._compute_used_tokens()
@@ -134,10 +134,6 @@ class Allowance:
             elif call.usage is not None:
                 used += call.usage.output_tokens
         return used
-
-
-def _plain(picousd: float) -> str:
-    return f"{picousd_to_usd(int(picousd)).normalize():f}"
 
 
 def most_picousd(call: CallEnd) -> float:
