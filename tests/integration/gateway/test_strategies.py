@@ -280,3 +280,39 @@ def test_a_member_whose_name_cannot_be_read_is_refused_where_a_strategy_writes_i
                 assert fake.record.count(with_calls=False)["accepted"] == 0
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("messages", [None, {}, "x", 5])
+def test_messages_that_are_no_list_and_that_an_upstream_takes_are_no_fault_where_an_answer_is_revised(
+    lab, start, messages
+):
+    revise = Strategy(kind="revise", tiers=("a",), options={"revisions": 1, "labels": ("yes", "no")})
+
+    async def main():
+        said = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "so"}, "finish_reason": "stop"}]}
+        async with lab.Scripted(lab.whole(json.dumps(said).encode())) as upstream:
+            async with start(plan_with(lab, revise, lab.tier("a", upstream.base_url))) as running:
+                answer = await running.ask(body={"model": "judged", "messages": messages})
+                assert (answer.status, len(upstream.heard)) == (200, 2)
+                assert [one["role"] for one in json.loads(upstream.heard[1][2])["messages"]] == ["assistant", "user"]
+
+    asyncio.run(main())
+
+
+def test_an_answer_in_parts_of_text_is_read_by_a_judge(lab, start):
+    """Mistral's reasoning models answer so: what they thought, then what they say."""
+    parts = [
+        {"type": "thinking", "thinking": [{"type": "text", "text": "no, no"}]},
+        {"type": "text", "text": "It is "},
+        {"type": "text", "text": "yes"},
+    ]
+    said = {"choices": [{"index": 0, "message": {"role": "assistant", "content": parts}, "finish_reason": "stop"}]}
+
+    async def main():
+        async with lab.Scripted(lab.whole(json.dumps(said).encode())) as upstream:
+            async with start(plan_with(lab, VOTE, lab.tier("a", upstream.base_url))) as running:
+                answer = await running.ask(body={**lab.chat(), "model": "judged"})
+                assert answer.json["choices"][0]["message"]["content"] == parts
+                assert "; vote: 3 of 3 votes" in answer.headers["x-ownward-reason"]
+
+    asyncio.run(main())

@@ -307,8 +307,9 @@ def _body_of(ask: Ask, top: RawMembers) -> RawMembers:
         stated = json_body.written(top, "messages") or b"[]"
         try:
             messages = msgspec.json.decode(stated, type=list[msgspec.Raw])
-        except msgspec.DecodeError:  # it holds half a surrogate pair, and is spelled anew
-            messages = [msgspec.Raw(json_body.write(message)) for message in json.loads(stated)]
+        except msgspec.DecodeError:  # it holds half a surrogate pair, and is spelled anew; or is no list
+            found = json.loads(stated)
+            messages = [msgspec.Raw(json_body.write(message)) for message in found] if isinstance(found, list) else []
         members["messages"] = msgspec.Raw(msgspec.json.encode([*messages, *ask.extra_messages]))
     return members
 
@@ -317,6 +318,8 @@ def _text_in(body: bytes) -> str | None:
     try:
         answer = json.loads(body)
         content = answer["choices"][0]["message"]["content"]
+        if isinstance(content, list):  # Mistral's reasoning models answer in parts: what they thought, what they say
+            content = "".join(part["text"] for part in content if part["type"] == "text") or None
     except (ValueError, LookupError, TypeError, RecursionError):
         return None
     return _with_whole_characters(content) if isinstance(content, str) else None
