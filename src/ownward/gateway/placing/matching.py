@@ -1,4 +1,4 @@
-"""Which workload a request is of, and which label its data has: what a key or a header adds, and what shrinks it."""
+"""Which workload a request is of, and which label its data has, which a key, a header and its own words only shrink."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many further calls, retries or hedges, the gateway may add to the load: a failing upstream is not hit harder."""
+"""How many further calls, retries or hedges, requests may add to the load: what fails is not hit harder for it."""
 
 from __future__ import annotations
 
