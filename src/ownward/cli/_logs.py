@@ -127,7 +127,10 @@ class PatientHandler(logging.Handler):
         for piece in _pieces(lines):
             rest = memoryview(piece)
             while rest:
-                rest = rest[os.write(descriptor, rest) :]
+                try:
+                    rest = rest[os.write(descriptor, rest) :]
+                except BlockingIOError:  # so it was handed to us: here it is waited for, as elsewhere
+                    select.select((), (descriptor,), ())
 
 
 def _pieces(lines: list[str]) -> Iterator[bytes]:

@@ -125,3 +125,22 @@ def test_workers_that_share_a_pipe_do_not_tear_each_others_lines(logger):
     written = b"".join(heard).decode().splitlines()
     assert len(written) == 4000
     assert set(written) == set(lines)
+
+
+def test_a_pipe_that_does_not_block_loses_no_line_unsaid(logger):
+    """As some programs hand theirs to those that they start."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    stream = os.fdopen(writing, "w")
+    handler = PatientHandler(stream)
+    for number in range(2000):  # more than the pipe holds
+        handler.emit(logging.makeLogRecord({"msg": f"{number} {'x' * 300}"}))
+    heard: list[bytes] = []
+    reader = threading.Thread(target=lambda: heard.extend(iter(lambda: os.read(reading, 65536), b"")))
+    time.sleep(0.2)
+    reader.start()
+    handler.close()
+    stream.close()
+    reader.join(5)
+    os.close(reading)
+    assert [int(line.split()[0]) for line in b"".join(heard).decode().splitlines()] == list(range(2000))
