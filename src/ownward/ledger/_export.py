@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from datetime import datetime
 from typing import Any
 
-from ownward.core import picousd_to_usd, usd_text
+from ownward.core import picousd_text
 from ownward.ledger._rows import AttemptState
 from ownward.ledger._store import Store
 from ownward.ledger._times import iso_text, to_us
@@ -45,9 +45,9 @@ def export_rows(store: Store, *, live: Collection[str], since: datetime | None =
             "cache_write_tokens": cache_write,
             "output_tokens": output_tokens,
             "usage_basis": usage_basis,
-            "charge_usd": _usd_text(charge),
-            "charge_low_usd": _usd_text(at_least),
-            "charge_high_usd": _usd_text(at_most),
+            "charge_usd": picousd_text(charge),
+            "charge_low_usd": picousd_text(at_least),
+            "charge_high_usd": picousd_text(at_most),
             "price_id": price_id,
             "plan_sha256": plan_sha256,
             "key_id": key_id,
@@ -81,7 +81,3 @@ def bounds_of(
     if state in {"intent", "unsettled"}:
         return low or 0, intent_high if high is None else high
     return low, high
-
-
-def _usd_text(picousd: int | None) -> str | None:
-    return None if picousd is None else usd_text(picousd_to_usd(picousd))
