@@ -458,3 +458,22 @@ def test_a_worker_that_hangs_is_killed_and_another_takes_its_place(lab, tmp_path
         assert f"worker 0 (pid {first[0]}) has not answered 11 times in a row and is killed" in caplog.text
 
     asyncio.run(main())
+
+
+def test_workers_that_had_to_be_killed_at_the_end_are_told_of(lab, tmp_path, monkeypatch, caplog):
+    """As where a ledger that is frozen takes no settlement any more."""
+    monkeypatch.setattr("ownward.gateway.working.pool._STOP_GRACE_S", 0.1)
+    (tmp_path / "silent.py").write_text(SILENT)
+
+    async def main():
+        with ledger.open(tmp_path / "l.db") as opened:
+            pool = WorkerPool(
+                count=2, command=(sys.executable, str(tmp_path / "silent.py"), "{line}"), hello=lambda _: {},
+                plan=lab.plan_of(lab.tier("a", "http://127.0.0.1:1")), settings=GatewaySettings(port=0, drain_s=0),
+                ledger=opened, addresses={},
+            )  # fmt: skip
+            await pool.start()
+            await pool.stop()
+        assert "2 of 2 workers had not ended 0 s after they were told to and were killed" in caplog.text
+
+    asyncio.run(main())

@@ -138,7 +138,15 @@ class WorkerPool:
         for listener in self._listeners:  # each worker closes its own: who comes now is refused and not left waiting
             listener.close()
         waits_s = self.settings.drain_s + _STOP_GRACE_S
-        await asyncio.gather(*(worker.end(waits_s) for worker in self._workers.values()))
+        ended = await asyncio.gather(*(worker.end(waits_s) for worker in self._workers.values()))
+        if not all(ended):
+            _LOG.error(
+                "%d of %d workers had not ended %.0f s after they were told to and were killed: calls whose end they"
+                " could not write to the ledger stand there as unsettled, with bounds",
+                ended.count(False),
+                len(ended),
+                waits_s,
+            )
         for keeper in self._keepers:
             keeper.cancel()
         await asyncio.gather(*self._keepers, return_exceptions=True)

@@ -77,15 +77,18 @@ class Worker:
         ended.cancel()
         return self._ready.is_set() and self.process.returncode is None
 
-    async def end(self, waits_s: float) -> None:
-        """Wait for its end, and end it where that takes longer."""
+    async def end(self, waits_s: float) -> bool:
+        """Wait for its end, and end it where that takes longer; return whether it ended by itself."""
+        has_ended = True
         try:
             await asyncio.wait_for(self.process.wait(), max(waits_s, 0.01))
         except TimeoutError:
+            has_ended = False
             with contextlib.suppress(ProcessLookupError):
                 self.process.kill()
             await self.process.wait()
         self.close()
+        return has_ended
 
     def close(self) -> None:
         """Hear it no more; whoever waits for an answer is told that there is none."""
