@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from html.parser import HTMLParser
@@ -14,7 +15,7 @@ import pytest
 
 from ownward import ledger
 from ownward.dashboard import make_dashboard
-from ownward.ledger import Intent, Ledger, Outcome, Request, Settlement
+from ownward.ledger import Intent, Ledger, Outcome, Request, Served, Settlement
 from ownward.pricing import Usage
 
 NOW = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
@@ -127,3 +128,47 @@ def test_another_host_name_is_not_answered(opened: Ledger) -> None:
     """A page of another site whose name was pointed at this machine cannot read it."""
     status, _, _ = get(opened, "/", host="evil.example")
     assert status == 400
+
+
+def test_who_asks_while_the_ledger_is_looked_through_shares_that_look(
+    opened: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over millions of calls a look takes a minute, and an impatient reader reloads."""
+    query, looks = opened.query_served, []
+    has_begun, may_go_on = threading.Event(), threading.Event()
+
+    def query_served(**asked: Any) -> list[Served]:
+        looks.append(asked)
+        has_begun.set()
+        assert may_go_on.wait(10)
+        return query(**asked)
+
+    monkeypatch.setattr(opened, "query_served", query_served)
+
+    async def main() -> list[int]:
+        app = make_dashboard(opened, plan=None)
+        asking = [asyncio.ensure_future(ask(app, path)) for path in ("/", "/overview.json", "/")]
+        assert await asyncio.to_thread(has_begun.wait, 10)
+        asking[0].cancel()  # who leaves takes nothing from the others
+        await asyncio.sleep(0.01)
+        may_go_on.set()
+        return [await one for one in asking[1:]] + [await ask(app, "/")]
+
+    assert asyncio.run(main()) == [200, 200, 200]
+    assert len(looks) == 2
+
+
+async def ask(app: Any, path: str) -> int:
+    statuses: list[int] = []
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            statuses.append(message["status"])
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    headers = [(b"host", b"127.0.0.1:8484")]
+    scope = {"type": "http", "method": "GET", "path": path, "headers": headers, "query_string": b"", "root_path": ""}
+    await app(scope, receive, send)
+    return statuses[0]
