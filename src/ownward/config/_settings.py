@@ -16,10 +16,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
+from ownward.config._values import as_path, as_variable
 from ownward.core import MIB, Basis, Sourced
 from ownward.plan import (
     Problem,
-    WrongValue,
     as_bytes,
     as_choice,
     as_date,
@@ -29,7 +29,6 @@ from ownward.plan import (
     as_text,
     as_usd,
     as_whole,
-    is_variable_name,
     refuse,
 )
 
@@ -75,26 +74,6 @@ class SettingDoc(NamedTuple):
         return f"a value{least}{most}{unit}"
 
 
-def _as_path(value: Any, *, example: str) -> Path:
-    text = as_text(value)
-    if not text.strip() or "\x00" in text:
-        raise WrongValue("is no path", example=example)
-    if text.lstrip().startswith(("postgresql://", "postgres://")):  # not shown: it may hold a password
-        raise WrongValue(
-            "is the address of a database and no path",
-            allowed="Put the address into a variable of the environment, and its name into postgres_dsn_env under "
-            "[ledger] (OWNWARD_LEDGER_POSTGRES_DSN_ENV), or write --ledger ADDRESS",
-        )
-    return Path(text)
-
-
-def _as_variable(value: Any) -> str:
-    name = as_text(value)
-    if not is_variable_name(name):  # not shown: it may be the secret itself
-        raise WrongValue("is not the name of an environment variable", example='"MY_LEDGER_DSN"')
-    return name
-
-
 def _setting(
     default: Any,
     kind: str,
@@ -107,8 +86,8 @@ def _setting(
     shown_default: str | None = None,
 ) -> Any:
     special: Mapping[str, Callable[[Any], Any]] = {
-        "path": partial(_as_path, example=shown_default or '"some/path"'),
-        "variable": _as_variable,
+        "path": partial(as_path, example=shown_default or '"some/path"'),
+        "variable": as_variable,
     }
     convert = as_choice(*choices) if choices else special.get(kind) or _KINDS[kind]
     if convert in (as_whole, as_number) and (usual := shown_default or default) is not None:
