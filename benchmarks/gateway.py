@@ -546,10 +546,12 @@ _COLUMNS = (
 
 def table(record: dict[str, Any]) -> str:
     """Return the results as a Markdown table: medians, and in brackets the lowest and highest round."""
-    lines = ["| | " + " | ".join(title for title, *_ in _COLUMNS) + " |", "| --- |" + " ---: |" * len(_COLUMNS)]
+    measured = {name for row in record["results"] for name in row}
+    columns = [column for column in _COLUMNS if column[1] in measured]  # older records have fewer figures
+    lines = ["| | " + " | ".join(title for title, *_ in columns) + " |", "| --- |" + " ---: |" * len(columns)]
     nginx = next((row for row in record["results"] if row["name"] == "nginx"), None)
     for row in record["results"]:
-        cells = [_cell(row.get(name), scale, form) + _times(row, nginx, name) for _, name, scale, form in _COLUMNS]
+        cells = [_cell(row.get(name), scale, form) + _times(row, nginx, name) for _, name, scale, form in columns]
         lines.append(f"| {row['name']} {row['version']} | " + " | ".join(cells) + " |")
     lines.append(f"\n{_signature(record)}")
     return "\n".join(lines)
