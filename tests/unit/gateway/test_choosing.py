@@ -210,6 +210,21 @@ def test_a_key_that_is_scoped_to_a_workloads_name_may_state_it_without_the_plan(
         pick(table, "whatever", workload="nightlyy", key=key)
 
 
+@pytest.mark.parametrize(
+    ("stated", "key"),
+    [
+        ((), None),
+        ([workload("chat", "b", models=("chat",))], KeyScope(key_id="k", workloads=frozenset({"nightly"}))),
+    ],
+    ids=["of a plan without workloads", "that the key is scoped to"],
+)
+def test_a_workload_of_a_clients_own_has_the_plans_label(stated, key):
+    table = table_of(owned("a"), rented("b", model="a-model"), workloads=stated, default_label=LOCAL_ONLY)
+    choice = pick(table, "a-model", workload="nightly", key=key)
+    assert (choice.workload, choice.label) == ("nightly", LOCAL_ONLY)
+    assert {target.tier.name for target in choice.targets} == {"a"}
+
+
 @pytest.mark.parametrize("scope", [{"tiers": frozenset({"a"})}, {"label": LOCAL_ONLY}])
 def test_a_workload_that_nobody_has_is_refused_with_those_that_the_key_may_use(scope):
     table = table_of(
