@@ -1,4 +1,4 @@
-"""What the tiers did for the workloads: one pass over all calls, task by task, that holds sums and no rows."""
+"""What the tiers did for the workloads: one pass over all calls, task by task, that holds sums and few rows."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ ORDER BY a.task_id"""
 _SETTLED: Final = "CASE WHEN a.state = 'settled' THEN"
 _OPEN: Final = "CASE WHEN a.state IS NULL OR a.state = 'unsettled' THEN"
 _CHARGE: Final = 12  # its column
-_ROWS_AT_ONCE: Final = 1_000
+_ROWS_AT_ONCE: Final = 10_000
+"""Of all places together, so that no more are held however many workloads there are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,17 +147,15 @@ class _Place:
 
     def add(self, row: Row) -> None:
         self._rows.append(row)
-        if len(self._rows) == _ROWS_AT_ONCE:
-            self._add_up()
 
     def end(self) -> Served:
-        self._add_up()
+        self.add_up()
         served = self.served
         served.first_started_at, served.last_started_at = from_us(self._first_us), from_us(self._last_us)
         served.ttft_p50_s, served.latency_p50_s = _median(self._ttft_s), _median(self._latency_s)
         return served
 
-    def _add_up(self) -> None:
+    def add_up(self) -> None:
         if not self._rows:
             return
         served = self.served
@@ -211,7 +210,7 @@ class _Adding:
         places, of_task = self._places, self._of_task
         task_id: str | None = None
         outcome: tuple[bool, float | None] | None = None
-        for row in rows:
+        for number, row in enumerate(rows, start=1):
             if row[0] != task_id:
                 self._end_task(outcome)
                 task_id, outcome = row[0], None if row[3] is None else (bool(row[3]), row[4])
@@ -222,6 +221,9 @@ class _Adding:
             if outcome is not None:
                 of_task[place].add((row[_CHARGE],))
             place.add(row)
+            if number % _ROWS_AT_ONCE == 0:
+                for each in places.values():
+                    each.add_up()
         self._end_task(outcome)
         ended = [place.end() for place in places.values()]
         return sorted(ended, key=lambda served: (served.workload, served.tier is not None, served.tier or ""))
