@@ -82,6 +82,25 @@ def test_few_processes_read_for_many_and_none_is_left():
     asyncio.run(main())
 
 
+def test_an_answer_behind_many_that_do_not_end_waits_no_longer_than_one_may(monkeypatch):
+    monkeypatch.setattr("ownward.gateway.holding.judging._MOST_WALL_S", 1.5)
+
+    async def main():
+        judging = Judging()
+        try:
+            began_s = time.monotonic()
+            endless = [judging.read(rule(regex="(a+)+$"), "a" * length + "!") for length in range(40, 50)]
+            ended = await asyncio.gather(*endless, return_exceptions=True)
+            assert time.monotonic() - began_s < 3
+            assert {type(error) for error in ended} == {AnswerUnread}
+            assert any("had not read in 1.5 s" in str(error) for error in ended)
+            assert await judging.read(rule(regex="(a+)+$"), "baa") == ("aa", 1.0)
+        finally:
+            judging.close()
+
+    asyncio.run(main())
+
+
 def test_a_process_that_somebody_ended_is_replaced():
     async def main():
         judging = Judging()

@@ -20,7 +20,7 @@ MOST_CPU_S: Final = 1.0
 """Of the processor, for one answer."""
 
 _MOST_WALL_S: Final = 15.0
-"""Where a process starts slowly, or the machine is busy with something else."""
+"""For one answer, from where it waits for a process on: others may be before it, or the machine is busy."""
 
 _MOST_PROCESSES: Final = 2
 _LENGTH_BYTES: Final = 4
@@ -49,31 +49,35 @@ class Judging:
 
         Raises: AnswerUnread, if that takes too long or no process can be had.
         """
-        async with self._places:
-            while self._idle and not self._idle[-1].is_running:
-                self._idle.pop().end()
-            reader = self._idle.pop() if self._idle else None
-            try:
-                if reader is None:
-                    reader = await _Reader.begin()
-                async with asyncio.timeout(_MOST_WALL_S):
-                    found = await reader.ask(rule, text.encode())
-            except (TimeoutError, asyncio.IncompleteReadError, ConnectionError):
-                raise AnswerUnread(
-                    f"the judge read in an answer of {len(text):,} characters until it was stopped",
-                    allowed=f"An answer that its regex or json_schema is compared with in {MOST_CPU_S:g} s",
-                    next_step="Look for repeats inside of repeats, as in (a+)+, in the strategy of the workload",
-                ) from None
-            except OSError as error:
-                raise AnswerUnread(f"no process to read an answer in could be started: {error.strerror}") from error
-            else:
-                if not self._is_closed:
-                    self._idle.append(reader)
-                    reader = None
-                return found
-            finally:
-                if reader is not None:
-                    reader.end()
+        try:
+            async with asyncio.timeout(_MOST_WALL_S), self._places:
+                return await self._read_in_one(rule, text.encode())
+        except (TimeoutError, asyncio.IncompleteReadError, ConnectionError) as error:
+            is_late = isinstance(error, TimeoutError)
+            what = f"had not read in {_MOST_WALL_S:g} s" if is_late else "read until it was stopped in"
+            raise AnswerUnread(
+                f"the judge {what} an answer of {len(text):,} characters",
+                allowed=f"An answer that its regex or json_schema is compared with in {MOST_CPU_S:g} s",
+                next_step="Look for repeats inside of repeats, as in (a+)+, in the strategy of the workload",
+            ) from None
+        except OSError as error:
+            raise AnswerUnread(f"no process to read an answer in could be started: {error.strerror}") from error
+
+    async def _read_in_one(self, rule: bytes, text: bytes) -> Read:
+        """Return what one of the processes reads, and keep it for the next answer unless it fails over this one."""
+        while self._idle and not self._idle[-1].is_running:
+            self._idle.pop().end()
+        reader = self._idle.pop() if self._idle else await _Reader.begin()
+        try:
+            found = await reader.ask(rule, text)
+        except BaseException:
+            reader.end()
+            raise
+        if self._is_closed:
+            reader.end()
+        else:
+            self._idle.append(reader)
+        return found
 
     def close(self) -> None:
         """Have the processes leave."""
