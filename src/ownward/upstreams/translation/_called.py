@@ -43,12 +43,10 @@ class Called:
         "call_id",
         "is_told",
         "name",
-        "place",
     )
 
-    def __init__(self, place: object, made_id: str) -> None:
-        """Begin a call that is told at `place`, without a word of it; it is called `made_id` where it has no id."""
-        self.place = place
+    def __init__(self, made_id: str) -> None:
+        """Begin a call without a word of it; it is called `made_id` where it has no id."""
         self.call_id = ""
         self.name = ""
         self.arguments: list[str] = []

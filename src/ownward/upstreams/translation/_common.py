@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from ownward.upstreams.translation._core import File, Image, Reasoning, Turn
+from ownward.upstreams.translation._core import File, Image, Part, Reasoning, Role, Turn
 from ownward.upstreams.translation._members import Members, Report
 
 _DATA_URL = re.compile(r"data:(?P<type>[^;,]*)(?P<more>(?:;[^;,]*)*?);base64,", re.DOTALL)
@@ -80,6 +80,35 @@ def shortened_user(user: str) -> str:
 def hashed(user: str) -> str:
     """Return who a request is made for by a name that says nothing else of them, the same each time."""
     return hashlib.sha256(user.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+class Turns:
+    """Turns in the making: some dialects tell one of them item by item, thousands at times."""
+
+    __slots__ = ("_told",)
+
+    def __init__(self) -> None:
+        """Begin before anything was said."""
+        self._told: list[tuple[Role, list[Part], str]] = []
+
+    def __bool__(self) -> bool:
+        """Tell whether anything was said."""
+        return bool(self._told)
+
+    def add(self, role: Role, parts: Iterable[Part], path: str) -> None:
+        """Add a turn."""
+        self._told.append((role, list(parts), path))
+
+    def join(self, role: Role, part: Part, path: str) -> None:
+        """Add a part to the last turn, where it is of the same role; else a turn that begins with it."""
+        if self._told and self._told[-1][0] == role:
+            self._told[-1][1].append(part)
+        else:
+            self.add(role, [part], path)
+
+    def close(self) -> tuple[Turn, ...]:
+        """Return the turns."""
+        return tuple([Turn(role=role, parts=tuple(parts), path=path) for role, parts, path in self._told])
 
 
 def index_of_running_turn(turns: Iterable[Turn]) -> int:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
-from ownward.upstreams.translation._common import read_cache
+from ownward.upstreams.translation._common import Turns, read_cache
 from ownward.upstreams.translation._core import (
     Asked,
     Call,
@@ -12,7 +13,6 @@ from ownward.upstreams.translation._core import (
     Image,
     Part,
     Result,
-    Role,
     Schema,
     Text,
     Thinking,
@@ -199,37 +199,29 @@ def _blocks(holder: Members, member: str) -> list[Members]:
 
 
 def _read_turns(top: Members) -> tuple[Turn, ...]:
-    turns: list[Turn] = []
+    turns = Turns()
     for message in top.take_objects("messages"):
         role = message.take("role", str)
         blocks = _blocks(message, "content")
         message.close()
         match role:
             case "assistant":
-                parts = tuple(part for block in blocks if (part := _read_block(block)) is not None)
-                turns.append(Turn(role="assistant", parts=parts, path=message.path))
+                parts = [part for block in blocks if (part := _read_block(block)) is not None]
+                turns.add("assistant", parts, message.path)
             case "system":
-                turns.append(Turn(role="system", parts=tuple(_texts_only(blocks, message.report)), path=message.path))
+                turns.add("system", _texts_only(blocks, message.report), message.path)
             case "user":
-                turns += _read_user(blocks, message.path)
+                _read_user(blocks, message.path, turns)
             case _:
                 message.report.refuse(message.at("role"), f"{shown(role)} is not known")
-    return tuple(turns)
+    return turns.close()
 
 
-def _read_user(blocks: list[Members], path: str) -> list[Turn]:
-    """Return a user's message as the results of tools and what the user says besides, in order."""
-    turns: list[Turn] = []
-    for block in blocks:
-        part = _read_block(block)
-        if part is None:
-            continue
-        role: Role = "tool" if isinstance(part, Result) else "user"
-        if turns and turns[-1].role == role:
-            turns[-1] = Turn(role=role, parts=(*turns[-1].parts, part), path=path)
-        else:
-            turns.append(Turn(role=role, parts=(part,), path=path))
-    return turns
+def _read_user(blocks: list[Members], path: str, turns: Turns) -> None:
+    """Add a user's message as the results of tools and what the user says besides, in order."""
+    read = [part for block in blocks if (part := _read_block(block)) is not None]
+    for is_result, parts in itertools.groupby(read, key=lambda part: isinstance(part, Result)):
+        turns.add("tool" if is_result else "user", parts, path)
 
 
 def _read_block(block: Members) -> Part | None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from ownward.upstreams.translation._common import OPENAI_HINTS, file_of, image_of, read_cache
+from ownward.upstreams.translation._common import OPENAI_HINTS, Turns, file_of, image_of, read_cache
 from ownward.upstreams.translation._core import (
     Asked,
     Call,
     File,
     Image,
-    Part,
     Reasoning,
     Result,
     Schema,
@@ -215,7 +214,7 @@ def _read_input(top: Members, system: list[Text]) -> tuple[Turn, ...]:
     if not isinstance(stated, list):
         top.report.refuse("input", "it is neither text nor a list of items")
         return ()
-    turns: list[Turn] = []
+    turns = Turns()
     for index, entry in enumerate(stated):
         item = Members(entry, f"input[{index}]", top.report)
         kind = item.take("type", str) or ("message" if item.has("role") or not item.has("id") else "item_reference")
@@ -224,12 +223,12 @@ def _read_input(top: Members, system: list[Text]) -> tuple[Turn, ...]:
             case "message":
                 _read_message(item, system, turns)
             case "function_call" | "custom_tool_call":
-                _add(turns, _read_call(item, is_custom=kind == "custom_tool_call"))
+                turns.join("assistant", _read_call(item, is_custom=kind == "custom_tool_call"), item.path)
             case "reasoning":
                 for reasoning in _read_reasoning(item):
-                    _add(turns, reasoning)
+                    turns.join("assistant", reasoning, item.path)
             case "function_call_output" | "custom_tool_call_output":
-                turns.append(Turn(role="tool", parts=(_read_result(item),), path=item.path))
+                turns.add("tool", [_read_result(item)], item.path)
             case "item_reference":
                 item.report.refuse(item.path, f"{_KEPT}, as clients do with store: false")
                 continue
@@ -237,19 +236,10 @@ def _read_input(top: Members, system: list[Text]) -> tuple[Turn, ...]:
                 item.report.refuse(item.path, f"items of the type {shown(kind)} are not carried")
                 continue
         item.close()
-    return tuple(turns)
+    return turns.close()
 
 
-def _add(turns: list[Turn], part: Part) -> None:
-    """Add what the model said to its turn, which in this dialect is several items long."""
-    if turns and turns[-1].role == "assistant":
-        last = turns.pop()
-        turns.append(Turn(role="assistant", parts=(*last.parts, part), path=last.path))
-    else:
-        turns.append(Turn(role="assistant", parts=(part,), path=part.path))
-
-
-def _read_message(item: Members, system: list[Text], turns: list[Turn]) -> None:
+def _read_message(item: Members, system: list[Text], turns: Turns) -> None:
     role = item.take("role", str)
     item.take_any("id")
     item.take_any("status")
@@ -261,15 +251,15 @@ def _read_message(item: Members, system: list[Text], turns: list[Turn]) -> None:
             if len(texts) < len(parts):
                 item.report.refuse(item.at("content"), "it is not text")
             if turns:
-                turns.append(Turn(role="system", parts=texts, path=item.path))
+                turns.add("system", texts, item.path)
             else:
                 system += texts
         case "user":
-            turns.append(Turn(role="user", parts=tuple(parts), path=item.path))
+            turns.add("user", parts, item.path)
         case "assistant":
             for part in parts:
                 if not (isinstance(part, Text) and not part.text):
-                    _add(turns, part)
+                    turns.join("assistant", part, part.path)
         case _:
             item.report.refuse(item.at("role"), f"{shown(role)} is not known")
 

@@ -90,19 +90,16 @@ def _read_details(details: Any, place: str, report: Report, signer: Signer | Non
     if not isinstance(details, list):
         report.refuse(place, "it is not a list")
         return
-    merged: list[dict[str, Any]] = []
+    pieces: list[list[dict[str, Any]]] = []
     for index, entry in enumerate(details):
         if not isinstance(entry, dict):
             report.refuse(f"{place}[{index}]", "it is no object")
             return
-        if merged and _continues(merged[-1], entry):
-            for words in ("text", "summary"):
-                if words in merged[-1] or words in entry:
-                    merged[-1][words] = (merged[-1].get(words) or "") + (entry.get(words) or "")
-            merged[-1]["signature"] = merged[-1].get("signature") or entry.get("signature")
+        if pieces and _continues(pieces[-1], entry):
+            pieces[-1].append(entry)
         else:
-            merged.append(dict(entry))
-    for index, entry in enumerate(merged):
+            pieces.append([entry])
+    for index, entry in enumerate(map(_put_together, pieces)):
         path = f"{place}[{index}]"
         form = entry.get("format") if isinstance(entry.get("format"), str) else None
         given_id = entry.get("id") if isinstance(entry.get("id"), str) else None
@@ -120,16 +117,27 @@ def _read_details(details: Any, place: str, report: Report, signer: Signer | Non
                 report.refuse(path, f"reasoning of the type {shown(kind)} is not known")
 
 
-def _continues(before: Mapping[str, Any], entry: Mapping[str, Any]) -> bool:
-    """Return whether an entry is the next piece of the one before: clients keep the pieces of a stream as they came."""
+def _continues(pieces: Sequence[Mapping[str, Any]], entry: Mapping[str, Any]) -> bool:
+    """Return whether an entry is the next piece of those before: clients keep the pieces of a stream as they came."""
+    before, last = pieces[0], pieces[-1]  # a signature stands in the last one
     return (
         before.get("type") == entry.get("type")
         and entry.get("type") in ("reasoning.text", "reasoning.summary")  # a client's value, of whatever type
         and before.get("index") is not None
         and before.get("index") == entry.get("index")
-        and not before.get("signature")
-        and all(isinstance(piece.get(words), str | None) for piece in (before, entry) for words in ("text", "summary"))
+        and not last.get("signature")
+        and all(isinstance(piece.get(words), str | None) for piece in (last, entry) for words in ("text", "summary"))
     )
+
+
+def _put_together(pieces: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return one entry of all its pieces."""
+    whole = dict(pieces[0])
+    if len(pieces) > 1:
+        for words in ("text", "summary"):
+            whole[words] = "".join([piece.get(words) or "" for piece in pieces])
+        whole["signature"] = pieces[-1].get("signature")
+    return whole
 
 
 def in_order(thought: Iterable[Reasoning], texts: Sequence[Part], calls: Sequence[Part]) -> list[Part]:

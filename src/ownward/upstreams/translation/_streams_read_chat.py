@@ -48,6 +48,7 @@ class ChatReader:
         "_has_begun",
         "_has_details",
         "_has_ended",
+        "_latest",
         "_order",
         "_place",
         "_thoughts",
@@ -61,6 +62,7 @@ class ChatReader:
         self._has_ended = False
         self._order: InTurn[int] = InTurn()  # of the calls, by their number
         self._calls: list[Called] = []
+        self._latest: dict[object, int] = {}  # the number of the last call at each place
         self._place: object = None  # of the last piece: what comes without a place belongs to its call
         self._thoughts = Thoughts()
         self._extras: list[Event] = []  # told where no part is open
@@ -189,7 +191,8 @@ class ChatReader:
             if not (call_id or name or arguments):
                 return []
             number = len(self._calls)
-            self._calls.append(Called(place, made_call_id(self._answer_id, number)))
+            self._calls.append(Called(made_call_id(self._answer_id, number)))
+            self._latest[place] = number
             found += self._end_whole_calls(is_awaited=True)
             self._order.begin(number, [])
         known = self._calls[number]
@@ -222,14 +225,14 @@ class ChatReader:
         Some servers (Gemini's, Ollama) give every call the index 0: another id and a name tell them apart, or, without
         ids, a name with arguments behind a call whose arguments are whole.
         """
-        for number in range(len(self._calls) - 1, -1, -1):
-            known = self._calls[number]
-            if known.place == place:
-                if call_id and name and known.call_id:
-                    return number if call_id == known.call_id else None
-                is_other = bool(name and arguments and not call_id) and known.is_told and known.is_whole()
-                return None if is_other else number
-        return None
+        number = self._latest.get(place)
+        if number is None:
+            return None
+        known = self._calls[number]
+        if call_id and name and known.call_id:
+            return number if call_id == known.call_id else None
+        is_other = bool(name and arguments and not call_id) and known.is_told and known.is_whole()
+        return None if is_other else number
 
     def _end_calls(self) -> list[Event]:
         """Return what is left to tell of the calls: none goes on. One that takes nothing takes an empty object."""

@@ -112,8 +112,9 @@ def _write_tools(asked: Asked, body: dict[str, Any], report: Report) -> None:
     choice = asked.tool_choice
     tools: Sequence[Tool] = asked.tools
     if choice is not None and choice.allowed is not None:
-        tools = [tool for tool in tools if tool.name in choice.allowed]
-        unknown = set(choice.allowed) - {tool.name for tool in tools}
+        allowed = frozenset(choice.allowed)
+        tools = [tool for tool in tools if tool.name in allowed]
+        unknown = allowed - {tool.name for tool in tools}
         for name in sorted(unknown):
             report.refuse("tool_choice", f"it allows {shown(name)}, which is none of the tools")
     if tools:

@@ -1,0 +1,101 @@
+"""Requests and answers of thousands of parts: each of them costs what it costs in a short one."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from ownward.upstreams.translation import Limits, translate
+
+FEW, MANY = 1_000, 30_000
+USER = {"role": "user", "content": "go on"}
+
+
+def of_chat(**more):
+    return {"model": "m", "messages": [USER], **more}
+
+
+def of_messages(content):
+    return {"model": "m", "max_tokens": 9, "messages": [USER, {"role": "user", "content": content}]}
+
+
+def of_responses(*items):
+    return {"model": "m", "store": False, "input": [*items, USER]}
+
+
+def calls_in_a_row(count):
+    return of_responses(
+        *({"type": "function_call", "call_id": f"c{each}", "name": "f", "arguments": "{}"} for each in range(count))
+    )
+
+
+def parts_of_an_answer(count):
+    return of_responses({"role": "assistant", "content": [{"type": "output_text", "text": "a"}] * count})
+
+
+def parts_of_a_message(count):
+    return of_messages([{"type": "text", "text": "a"}] * count)
+
+
+def results_in_a_message(count):
+    return of_messages([{"type": "tool_result", "tool_use_id": f"c{each}", "content": "r"} for each in range(count)])
+
+
+def allowed_tools(count):
+    tools = [{"type": "function", "function": {"name": f"f{each}"}} for each in range(count)]
+    allowed = {"mode": "auto", "tools": tools}
+    return of_chat(tools=tools, tool_choice={"type": "allowed_tools", "allowed_tools": allowed})
+
+
+def pieces_of_reasoning(count):
+    """Some clients send back the pieces of a stream as they came."""
+    piece = {"type": "reasoning.text", "index": 0, "text": "so many words of a thought "}
+    said = {"role": "assistant", "content": "a", "reasoning_details": [piece] * count}
+    return {"model": "m", "messages": [USER, said, USER]}
+
+
+def seconds_for(asked, client, upstream):
+    body = json.dumps(asked).encode()
+    limits = Limits(max_output_tokens=9)
+    began = time.thread_time()
+    translate(body, client=client, upstream=upstream, limits=limits)
+    return time.thread_time() - began
+
+
+@pytest.mark.parametrize(
+    ("asked", "client", "upstream"),
+    [
+        (calls_in_a_row, "responses", "chat"),
+        (parts_of_an_answer, "responses", "messages"),
+        (parts_of_a_message, "messages", "chat"),
+        (results_in_a_message, "messages", "responses"),
+        (allowed_tools, "chat", "messages"),
+        (pieces_of_reasoning, "chat", "messages"),
+    ],
+)
+def test_thirty_times_as_many_parts_take_not_much_more_than_thirty_times_as_long(asked, client, upstream):
+    few = min(seconds_for(asked(FEW), client, upstream) for _ in range(3))
+    assert seconds_for(asked(MANY), client, upstream) < few * (MANY / FEW) * 4
+
+
+def test_each_of_many_calls_in_a_stream_takes_what_the_first_ones_take():
+    def seconds_for_calls(count):
+        asked = json.dumps({"model": "m", "max_tokens": 9, "stream": True, "messages": [USER]}).encode()
+        stream = translate(asked, client="messages", upstream="chat").stream(now_s=0)
+        calls = (
+            {"index": each, "id": f"c{each}", "function": {"name": "f", "arguments": "{}"}} for each in range(count)
+        )
+        events = [
+            b"data: %b\n\n"
+            % json.dumps({"id": "a", "choices": [{"index": 0, "delta": {"tool_calls": [call]}}]}).encode()
+            for call in calls
+        ]
+        began = time.thread_time()
+        for event in events:
+            stream.feed(event)
+        return time.thread_time() - began
+
+    few = min(seconds_for_calls(300) for _ in range(3))
+    assert seconds_for_calls(9_000) < few * 30 * 4
