@@ -575,7 +575,7 @@ class Sovereignty(RuleBasedStateMachine):
         )
         hosts = lab.network.hosts
         is_calm = all(
-            hosts[spot.host].behaviour in HEALTHY and f"{spot.name}/{spot.name}" not in lab.gateway.breakers
+            hosts[spot.host].behaviour in HEALTHY and f"{spot.name}/{spot.name}" not in lab.gateway.health.breakers
             for spot in allowed
         )
         if fit == allowed and is_simple and is_calm:

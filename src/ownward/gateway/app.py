@@ -111,8 +111,7 @@ class Gateway(Commons):
         for targets in self.table.targets.values():
             for target in targets:
                 if upstream in {target.key, target.name}:
-                    self.breakers.pop(target.key, None)
-                    self.prefixes.forget(target.key)
+                    self.health.forget(target.key)
 
     async def stop(self) -> None:
         """Have every settlement committed."""

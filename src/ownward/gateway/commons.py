@@ -10,13 +10,14 @@ import random
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol
 
-from ownward.core import Clock, OwnwardError, UpstreamUnreachable
+from ownward.core import Clock
 from ownward.gateway.client import Client
+from ownward.gateway.health import Health
 from ownward.gateway.holding.admission import Slots, split
 from ownward.gateway.holding.judging import Judging
 from ownward.gateway.holding.keys import KeyRing
 from ownward.gateway.placing.affinity import Prefixes
-from ownward.gateway.placing.breaker import CLOSED, Breaker, BreakerRules
+from ownward.gateway.placing.breaker import BreakerRules
 from ownward.gateway.placing.elsewhere import Elsewhere
 from ownward.gateway.placing.hedging import Pace
 from ownward.gateway.placing.learned_habits import LearnedHabits
@@ -26,7 +27,6 @@ from ownward.gateway.settings import GatewaySettings
 from ownward.gateway.watching.counting import Counting, Watcher
 from ownward.gateway.watching.fault_log import FaultLog
 from ownward.gateway.watching.gauges import gauge_lines, read_budgets
-from ownward.gateway.watching.upstream_log import UpstreamLog
 from ownward.ledger import Ledger
 from ownward.traffic import Sketcher
 from ownward.upstreams import Door, Gathering
@@ -60,13 +60,20 @@ class Commons:
         self.body_bytes = 0  # of all requests that are served
         self.clock = clock
         self.counting = Counting(clock, watchers)
-        self.upstream_log = UpstreamLog()
         self.fault_log = FaultLog(clock)
-        self.breakers: dict[str, Breaker] = {}
         self.in_flight: dict[str, int] = {}
-        self.busy: set[str] = set()  # upstreams whose last word was 429 without a time to wait
         self.elsewhere = Elsewhere()  # the calls in flight that other workers have
         self.prefixes = Prefixes()
+        self.health = Health(
+            clock,
+            BreakerRules(
+                failures=settings.breaker_failures,
+                wait_s=settings.breaker_wait_s,
+                longest_wait_s=settings.breaker_longest_wait_s,
+            ),
+            counting=self.counting,
+            prefixes=self.prefixes,
+        )
         self.learned = LearnedHabits()
         self.slots: dict[str, Slots] = {}
         self.full_tiers = _FullTiers(self.slots)
@@ -86,15 +93,9 @@ class Commons:
         self.is_draining = False  # which is told who asks whether it is ready; what comes all the same is served
         self.has_stopped = False
         self.gather_metrics: Callable[[bytes], Awaitable[bytes]] | None = None  # set where there are several workers
-        self.on_breaker: Callable[[str, Breaker], None] | None = None  # likewise
         self.on_load: Callable[[str], None] | None = None  # likewise
         self.sketcher = Sketcher()
         self.gathering = Gathering(settings.gather_stream_s) if settings.gather_stream_s else None
-        self._rules = BreakerRules(
-            failures=settings.breaker_failures,
-            wait_s=settings.breaker_wait_s,
-            longest_wait_s=settings.breaker_longest_wait_s,
-        )
         self._asides: set[asyncio.Task[None]] = set()
         self.use(table)
 
@@ -130,89 +131,6 @@ class Commons:
         if self._asides:
             await asyncio.wait(tuple(self._asides))
 
-    def is_well(self, key: str) -> bool:
-        """Return whether nothing is held against an upstream: its last answer was one, or it was not asked yet."""
-        return key not in self.breakers and key not in self.busy
-
-    # What requests teach.
-
-    def learn_dispatch(self, key: str) -> None:
-        """Note that a request goes out; to a half-open upstream it is the probe."""
-        breaker = self.breakers.get(key)
-        if breaker is not None:
-            self._remember(key, breaker.after_dispatch(self.clock.monotonic_s()))
-
-    def learn_success(self, key: str) -> None:
-        """Note an answer."""
-        breaker = self.breakers.get(key)
-        if self.busy:
-            self.busy.discard(key)
-        if breaker is not None:
-            now_s = self.clock.monotonic_s()
-            after = breaker.after_success(now_s)
-            self._remember(key, after)
-            if after is CLOSED:
-                self.upstream_log.answered(key, before=breaker, now_s=now_s)
-
-    def learn_failure(self, key: str, error: OwnwardError) -> None:
-        """Note that a call to an upstream failed, and why; one that nothing listens for has lost its cache."""
-        if isinstance(error, UpstreamUnreachable):
-            self.prefixes.forget(key)
-        now_s = self.clock.monotonic_s()
-        before = self.breakers.get(key, CLOSED)
-        after = before.after_failure(now_s, self._rules)
-        self._remember(key, after)
-        self.counting.call_failed(key, error.kind)
-        self.upstream_log.failed(key, error, before=before, after=after, now_s=now_s)
-        if after.opened > before.opened:
-            self.counting.breaker_opened(key)
-
-    def learn_unpaid(self, key: str, error: OwnwardError) -> None:
-        """Note that an upstream refused the account that we pay by: it is left alone at once, and longer each time."""
-        now_s = self.clock.monotonic_s()
-        before = self.breakers.get(key, CLOSED)
-        after = before.after_unpaid(now_s, self._rules)
-        self.counting.call_failed(key, error.kind)
-        if after is not before:
-            self._remember(key, after)
-            self.upstream_log.failed(key, error, before=before, after=after, now_s=now_s)
-            self.counting.breaker_opened(key)
-
-    def learn_nothing(self, key: str) -> None:
-        """Note a request that says nothing of its upstream."""
-        breaker = self.breakers.get(key)
-        if breaker is not None:
-            self._remember(key, breaker.after_nothing_learned())
-
-    def learn_wait(self, key: str, wait_s: float | None) -> None:
-        """Note that an upstream asks to wait; without a time it only says that it is busy."""
-        self.counting.call_failed(key, "rate_limited")
-        if wait_s is None:
-            self.busy.add(key)
-            self.learn_nothing(key)
-            return
-        now_s = self.clock.monotonic_s()
-        self._remember(key, self.breakers.get(key, CLOSED).after_request_to_wait(now_s, wait_s, self._rules))
-        self.upstream_log.asked_to_wait(key, wait_s, now_s=now_s)
-
-    def hear_breaker(self, key: str, told: Breaker, said_s: float) -> None:
-        """Note what another process of this gateway said at `said_s` of an upstream."""
-        before = self.breakers.get(key, CLOSED)
-        if told.opened > before.opened and not told.is_unpaid:
-            self.prefixes.forget(key)  # it may be gone, and this process need not ask it to know
-        self._keep_breaker(key, before.after_hearing(told, said_s))
-
-    def _remember(self, key: str, breaker: Breaker) -> None:
-        if self.on_breaker is not None and breaker.is_news_after(self.breakers.get(key, CLOSED)):
-            self.on_breaker(key, breaker)
-        self._keep_breaker(key, breaker)
-
-    def _keep_breaker(self, key: str, breaker: Breaker) -> None:
-        if breaker is CLOSED:
-            self.breakers.pop(key, None)
-        else:
-            self.breakers[key] = breaker
-
     # What is told of it.
 
     async def render_own_metrics(self) -> bytes:
@@ -223,11 +141,6 @@ class Commons:
         """Return the metrics of all processes of this gateway."""
         own = await self.render_own_metrics()
         return own if self.gather_metrics is None else await self.gather_metrics(own)
-
-    @property
-    def unpaid_upstreams(self) -> int:
-        """How many upstreams are left alone since the account that we pay them by has no credit."""
-        return sum(breaker.is_unpaid for breaker in self.breakers.values())
 
     @property
     def why_not_ready(self) -> str | None:

@@ -118,7 +118,8 @@ async def _answer(gateway: Commons, call: AnyCall, headers: Mapping[bytes, bytes
     if path == "/readyz":
         why = gateway.why_not_ready
         record: dict[str, Any] = {"status": "ready"} if why is None else {"status": "not ready", "why": why}
-        if unpaid := gateway.unpaid_upstreams:  # no reason to take this gateway out: then nobody would find it paid
+        # No reason to take this gateway out: then nobody would find it paid.
+        if unpaid := gateway.health.unpaid_upstreams:
             record["unpaid_upstreams"] = unpaid
         return 200 if why is None else 503, _JSON, json.dumps(record).encode()
     if path == "/openapi.json":

@@ -188,7 +188,7 @@ class Question:
             choice = choose(
                 asked,
                 table,
-                breakers=gateway.breakers,
+                breakers=gateway.health.breakers,
                 in_flight=gateway.in_flight,
                 full_tiers=gateway.full_tiers,
                 now_s=self.started_s,

@@ -326,7 +326,7 @@ def test_what_went_down_while_a_request_waited_for_its_turn_is_asked_where_nothi
                 waiting = asyncio.create_task(running.ask(body=lab.chat()))
                 await asyncio.sleep(0.2)
                 assert running.server.gateway.slots["a"].waiting == 1
-                running.server.gateway.learn_failure("a/a-1", UpstreamUnreachable("no route"))
+                running.server.gateway.health.note_failure("a/a-1", UpstreamUnreachable("no route"))
                 only.set_options(FakeOptions())
                 await asyncio.sleep(0.3)
                 running.server.gateway.slots["a"].release()

@@ -71,7 +71,7 @@ def test_the_second_answer_has_the_client_and_the_first_call_is_cancelled_at_onc
                 assert (won.is_beaten, won.is_hedge) == (False, True)
                 assert beaten.error.startswith("beaten by own/b, asked 0.050 s later; it was cancelled after 0 content")
                 assert won.error == "hedge: sent 0.050 s after own/a"
-                assert not running.server.gateway.breakers, "a beaten call is no failure"
+                assert not running.server.gateway.health.breakers, "a beaten call is no failure"
                 assert set(running.server.gateway.in_flight.values()) == {0}
                 assert running.server.gateway.slots["own"].in_use == 0
                 metrics = (await running.ask("/metrics", method="GET")).body.decode()
@@ -330,7 +330,7 @@ def test_there_is_no_second_call_where(lab, start, what):
                 earn(running)
                 if what == "breaker":
                     for _ in range(5):
-                        running.server.gateway.learn_failure("own/b", UpstreamError("it failed"))
+                        running.server.gateway.health.note_failure("own/b", UpstreamError("it failed"))
                 answer = await running.ask(body=lab.chat())
                 assert answer.status == (504 if what == "deadline" else 200)
                 assert answer.headers["x-ownward-attempts"] == "1"

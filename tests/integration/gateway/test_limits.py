@@ -115,7 +115,7 @@ def test_a_request_spills_only_to_where_its_data_may_go_and_that_is_up(lab, star
             async with start(plan) as running:
                 gateway = running.server.gateway
                 for _ in range(gateway.settings.breaker_failures):
-                    gateway.learn_failure("b/b-1", UpstreamUnreachable("no route"))
+                    gateway.health.note_failure("b/b-1", UpstreamUnreachable("no route"))
                 answers = await asyncio.gather(*(running.ask(body=lab.chat()) for _ in range(2)))
                 assert [answer.headers["x-ownward-tier"] for answer in answers] == ["a", "a"]
                 assert other.record.count(with_calls=False)["accepted"] == 0

@@ -490,7 +490,7 @@ def test_a_fault_of_ours_is_500_in_the_clients_dialect_and_the_charge_stays_open
 
     async def main():
         async with FakeServer() as fake, start(lab.plan_of(lab.tier("a", fake.base_url))) as running:
-            monkeypatch.setattr(running.server.gateway, "learn_success", fail)
+            monkeypatch.setattr(running.server.gateway.health, "note_success", fail)
             answer = await running.ask(body=lab.chat())
             assert (answer.status, answer.json["error"]["code"]) == (500, "internal_error")
             (row,) = await running.rows()

@@ -37,22 +37,22 @@ def gateway_of(plan: Plan, **urls: str | None) -> Gateway:
 def test_an_upstream_that_is_left_alone_is_counted_once_however_often_it_fails() -> None:
     gateway = gateway_of(plan_of("a"), a="http://127.0.0.1:1")
     opened = gateway.counting.metrics.breaker_opened.values
-    gateway.learn_failure("own/a", FAILED)
-    gateway.learn_failure("own/a", FAILED)
+    gateway.health.note_failure("own/a", FAILED)
+    gateway.health.note_failure("own/a", FAILED)
     assert opened == {}
     for _ in range(5):
-        gateway.learn_failure("own/a", FAILED)
+        gateway.health.note_failure("own/a", FAILED)
     assert opened == {("own", "a"): 1}
 
 
 def test_a_success_forgets_failures_and_a_request_to_wait_without_a_time_is_none() -> None:
     gateway = gateway_of(plan_of("a"), a="http://127.0.0.1:1")
-    gateway.learn_failure("own/a", FAILED)
-    gateway.learn_success("own/a")
-    gateway.learn_wait("own/a", None)
-    assert gateway.breakers == {}
-    gateway.learn_wait("own/a", 5.0)
-    assert gateway.breakers["own/a"].asks_to_wait
+    gateway.health.note_failure("own/a", FAILED)
+    gateway.health.note_success("own/a")
+    gateway.health.note_wait("own/a", None)
+    assert gateway.health.breakers == {}
+    gateway.health.note_wait("own/a", 5.0)
+    assert gateway.health.breakers["own/a"].asks_to_wait
 
 
 def test_an_engine_that_listens_anew_has_neither_failed_nor_seen_anything() -> None:
@@ -61,11 +61,11 @@ def test_an_engine_that_listens_anew_has_neither_failed_nor_seen_anything() -> N
     for target in gateway.table.targets["own"]:
         gateway.prefixes.begin(target, prompt)
         for _ in range(3):
-            gateway.learn_failure(target.key, FAILED)
+            gateway.health.note_failure(target.key, FAILED)
     gateway.set_address("a", EngineAddress("http://127.0.0.1:3"))
     first, second = gateway.table.targets["own"]
     assert first.origin == "http://127.0.0.1:3"
-    assert list(gateway.breakers) == ["own/b"]
+    assert list(gateway.health.breakers) == ["own/b"]
     _, why = gateway.prefixes.order([first], prompt, {})
     _, still = gateway.prefixes.order([second], prompt, {})
     assert (why, still) == ("", "4096 of 5000 prompt bytes in its cache")
@@ -78,12 +78,12 @@ def test_what_an_upstream_had_seen_is_forgotten_once_another_process_finds_it_do
     for target in (first, second):
         gateway.prefixes.begin(target, prompt)
     down = Breaker(failures=3, open_until_s=9.0, opened_s=1.0, opened=1)
-    gateway.hear_breaker(first.key, down, 1.0)
-    gateway.hear_breaker(second.key, Breaker(open_until_s=9.0, opened_s=1.0, asks_to_wait=True), 1.0)
+    gateway.health.hear(first.key, down, 1.0)
+    gateway.health.hear(second.key, Breaker(open_until_s=9.0, opened_s=1.0, asks_to_wait=True), 1.0)
     assert gateway.prefixes.order([first], prompt, {})[1] == ""
     assert gateway.prefixes.order([second], prompt, {})[1] == "4096 of 5000 prompt bytes in its cache"
     gateway.prefixes.begin(first, prompt)
-    gateway.hear_breaker(first.key, down, 1.0)  # told again, it is no news
+    gateway.health.hear(first.key, down, 1.0)  # told again, it is no news
     assert gateway.prefixes.order([first], prompt, {})[1] == "4096 of 5000 prompt bytes in its cache"
 
 

@@ -101,12 +101,12 @@ class Attempt:
             gateway.on_load(key)
         if prompt is not None and self.target.tier.name in self.exchange.table.prefix_tiers:
             self._waiting_bytes = gateway.prefixes.begin(self.target, prompt)
-        gateway.learn_dispatch(key)  # now: others may ask while the intent is written
+        gateway.health.note_dispatch(key)  # now: others may ask while the intent is written
         try:
             await self._run()
         finally:
             if not self.was_sent:
-                gateway.learn_nothing(key)
+                gateway.health.note_nothing(key)
             in_flight[key] -= 1
             if self._waiting_bytes:
                 self.end_prompt()
@@ -217,18 +217,18 @@ class Attempt:
             )
             entry.status = response.status or None
             if target.tier.engine == "adopted":
-                gateway.upstream_log.served_by(target.key, response)
+                gateway.health.log.served_by(target.key, response)
             is_answer = 200 <= response.status < 300  # noqa: PLR2004 - the statuses of success
             await (Relay if is_answer else RefusedCall)(self, response, spliced).run()
         except UpstreamUnreachable as error:
-            gateway.learn_failure(target.key, error)
+            gateway.health.note_failure(target.key, error)
             entry.settle_failed(error.message)
             raise Retry(error) from None
         except UpstreamError as error:
             if is_of_kept_connection(error):
-                gateway.learn_nothing(target.key)
+                gateway.health.note_nothing(target.key)
             else:
-                gateway.learn_failure(target.key, error)
+                gateway.health.note_failure(target.key, error)
             entry.settle_unsettled(error.message)
             if not self.sink.has_begun:
                 raise Retry(error) from None
@@ -236,11 +236,11 @@ class Attempt:
             self.exchange.broken_id = None if entry.told is None else entry.told.upstream_request_id
             await self.sink.end_broken(self._describe_break(error))
         except PolicyRefusal as error:
-            gateway.learn_nothing(target.key)
+            gateway.health.note_nothing(target.key)
             entry.settle_failed(error.message)
             raise
         except asyncio.CancelledError:
-            gateway.learn_nothing(target.key)
+            gateway.health.note_nothing(target.key)
             if not entry.is_settled and entry.told is not None and entry.told.is_complete:
                 # Clients leave at `[DONE]`, before the upstream's connection ends: nothing is in doubt then.
                 entry.settle_by_answer(entry.status)

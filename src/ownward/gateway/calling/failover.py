@@ -228,7 +228,7 @@ class Failover:
     def _is_up(self, target: Target) -> bool:
         """Return whether a target is not left alone by now, or may be asked all the same as nothing else is left."""
         exchange, gateway = self._exchange, self._exchange.gateway
-        breaker = gateway.breakers.get(target.key)
+        breaker = gateway.health.breakers.get(target.key)
         if breaker is None:
             return True
         now_s = gateway.clock.monotonic_s()
@@ -248,7 +248,7 @@ class Failover:
         return (
             self._tried < settings.max_attempts
             and gateway.clock.monotonic_s() - exchange.started_s < settings.deadline_s
-            and (gateway.is_well(target.key) or gateway.retries.try_take())
+            and (gateway.health.is_well(target.key) or gateway.retries.try_take())
         )
 
 

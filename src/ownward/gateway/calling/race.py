@@ -107,7 +107,7 @@ class Race:
             first.target,
             self._left,
             self.pace.hedge,
-            breakers=gateway.breakers,
+            breakers=gateway.health.breakers,
             has_place=lambda target: gateway.slots[target.tier.name].has_place and exchange.may_still_go(target),
             now_s=now_s,
         )

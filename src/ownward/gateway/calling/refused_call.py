@@ -75,11 +75,11 @@ class RefusedCall:
         self._settle(body)
         if is_unpaid(status, body):
             unpaid = self._unpaid("no credit left, or reached a limit on its spending")
-            gateway.learn_unpaid(key, unpaid)
+            gateway.health.note_unpaid(key, unpaid)
             raise Retry(unpaid)
         if asks_for_less(status, body):
             too_little = self._unpaid("too little credit for this request")
-            gateway.learn_success(key)
+            gateway.health.note_success(key)
             gateway.counting.call_failed(key, too_little.kind)
             raise Retry(too_little)
         wait_s = wait_of(self._response, body, now=gateway.clock.now())
@@ -138,13 +138,13 @@ class RefusedCall:
     def _learn(self, error: OwnwardError, wait_s: float | None, body: bytes) -> None:
         gateway, key, status = self._gateway, self._target.key, self._status
         if status == _RATE_LIMITED:
-            gateway.learn_wait(key, wait_s)
+            gateway.health.note_wait(key, wait_s)
         elif status in _CREDENTIALS or (
             status >= _SERVER_FAULTS and status != _NOT_IMPLEMENTED and not is_of_request(status, body)
         ):
-            gateway.learn_failure(key, error)
+            gateway.health.note_failure(key, error)
         else:
-            gateway.learn_success(key)
+            gateway.health.note_success(key)
 
     def _refusal(self, body: bytes) -> Refusal:
         """Return the upstream's own words, in the client's dialect."""

@@ -124,7 +124,7 @@ class Relay:
             is_told = not self._is_stream  # where nobody else is left
             answer = (response.status, content_type, self._attempt.headers_for_client(), body) if is_told else None
             self._give_up(told, answer=answer)
-        gateway.learn_success(self._target.key)
+        gateway.health.note_success(self._target.key)
         if self._is_stream:
             entry.settle_by_answer(response.status)
             await self._answer_as_stream(body)
@@ -182,7 +182,7 @@ class Relay:
         error = BrokenStream(f"upstream {self._target.name!r} answered with a stream where none was asked for")
         if not tap.is_complete:
             raise error
-        self._gateway.learn_failure(self._target.key, error)
+        self._gateway.health.note_failure(self._target.key, error)
         entry.settle_by_answer(response.status)
         raise Retry(error)
 
@@ -222,11 +222,11 @@ class Relay:
         if crossed is not None:
             rest = crossed.feed(rest) + crossed.finish()
         if tap.error is None:
-            gateway.learn_success(self._target.key)
+            gateway.health.note_success(self._target.key)
         else:  # its words went to the client; they may quote the request
             self._attempt.exchange.has_broken = True
             error = UpstreamError(f"upstream {self._target.name!r} {_TOLD_ERROR}")
-            gateway.learn_failure(self._target.key, error)
+            gateway.health.note_failure(self._target.key, error)
         if tap.is_complete:
             entry.settle_by_answer(response.status)
         else:  # the error was its last word, as Anthropic's dialect has it
@@ -273,7 +273,7 @@ class Relay:
         Raises: Retry.
         """
         error = BrokenStream(self._why_none(told))
-        self._gateway.learn_failure(self._target.key, error)
+        self._gateway.health.note_failure(self._target.key, error)
         if told.usage is None:
             self._entry.settle_unsettled(error.message, status=self._response.status)
         else:

@@ -55,6 +55,12 @@ _BUDGET_FAMILIES: tuple[tuple[Family, Callable[[BudgetCheck, BudgetState], int]]
 )
 
 
+class Held(Protocol):
+    """What is held against upstreams."""
+
+    breakers: dict[str, Breaker]
+
+
 class Gauged(Protocol):
     """What a gateway's gauges are read from."""
 
@@ -62,10 +68,14 @@ class Gauged(Protocol):
     ledger: Ledger
     table: RoutingTable
     slots: dict[str, Slots]
-    breakers: dict[str, Breaker]
     in_flight: dict[str, int]
     counting: Counting
     gathering: Gathering | None
+
+    @property
+    def health(self) -> Held:
+        """How upstreams are."""
+        ...
 
     @property
     def exchanges(self) -> Sized:
@@ -94,7 +104,7 @@ def breaker_states(gateway: Gauged) -> Iterator[tuple[str, str, State]]:
     now_s = gateway.clock.monotonic_s()
     for targets in gateway.table.targets.values():
         for target in targets:
-            yield target.tier.name, target.name, gateway.breakers.get(target.key, CLOSED).state(now_s)
+            yield target.tier.name, target.name, gateway.health.breakers.get(target.key, CLOSED).state(now_s)
 
 
 def gauge_lines(gateway: Gauged, budgets: Budgets) -> Iterator[str]:
@@ -108,7 +118,7 @@ def gauge_lines(gateway: Gauged, budgets: Budgets) -> Iterator[str]:
     yield from value_lines(CALLS_IN_FLIGHT, [((t.tier.name, t.name), running.get(t.key, 0)) for t in targets])
     states = breaker_states(gateway)
     yield from value_lines(BREAKER, [((tier, name), _BREAKER_NUMBERS[state]) for tier, name, state in states])
-    unpaid = {key for key, breaker in gateway.breakers.items() if breaker.is_unpaid}
+    unpaid = {key for key, breaker in gateway.health.breakers.items() if breaker.is_unpaid}
     yield from value_lines(UNPAID, [((t.tier.name, t.name), float(t.key in unpaid)) for t in targets])
     yield from value_lines(USABLE, [((t.tier.name, t.name), float(t.unusable is None)) for t in targets])
     for family, read in _BUDGET_FAMILIES:

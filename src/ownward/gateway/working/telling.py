@@ -28,7 +28,7 @@ class Telling:
         self._breakers: dict[str, tuple[float, dict[str, Any]]] = {}
         self._changed: set[str] = set()  # upstreams whose calls in flight the others do not know yet
         self._timer: asyncio.TimerHandle | None = None
-        commons.on_breaker = self._note_breaker
+        commons.health.on_breaker = self._note_breaker
         commons.on_load = self._note_load
         commons.prefixes.on_news = self._tell_soon
 
@@ -36,7 +36,7 @@ class Telling:
         """Take in what another worker tells."""
         commons = self._commons
         for key, (said_s, fields) in news["breakers"].items():
-            commons.hear_breaker(key, Breaker(**fields), said_s)
+            commons.health.hear(key, Breaker(**fields), said_s)
         table = commons.table
         commons.elsewhere.hear(worker, {key: calls for key, calls in news["calls"].items() if key in table.counted})
         targets = [target for name in table.prefix_tiers for target in table.targets[name]]
@@ -49,7 +49,7 @@ class Telling:
 
     def repeat(self) -> None:
         """Tell again what holds, for a worker that has just begun: breakers that are not closed, and loads."""
-        for key, breaker in self._commons.breakers.items():
+        for key, breaker in self._commons.health.breakers.items():
             if breaker.open_until_s:
                 self._note_breaker(key, breaker)
         for key in self._commons.in_flight:
@@ -57,7 +57,7 @@ class Telling:
 
     def stop(self) -> None:
         """Tell nothing any more."""
-        self._commons.on_breaker = self._commons.on_load = self._commons.prefixes.on_news = None
+        self._commons.health.on_breaker = self._commons.on_load = self._commons.prefixes.on_news = None
         if self._timer is not None:
             self._timer.cancel()
 
