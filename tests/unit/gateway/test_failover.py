@@ -23,7 +23,7 @@ def failover(slots: dict[str, Slots]) -> Failover:
         settings=GatewaySettings(port=0),
         clock=ManualClock(),
         counting=SimpleNamespace(metrics=GatewayMetrics()),
-        breakers={},
+        health=SimpleNamespace(breakers={}),
     )
     choice = SimpleNamespace(declared=SimpleNamespace(spill_after_s=0.01), left_alone=(), is_last_resort=False)
     exchange: Any = SimpleNamespace(
@@ -40,7 +40,7 @@ def test_a_place_that_was_taken_for_a_request_in_the_moment_it_is_cancelled_is_g
         await slots["a"].acquire(timeout_s=5)
         asked = failover(slots)
         waiting = asyncio.create_task(asked._gets_place(target("a"), slots["a"]))
-        while not slots["b"].in_use:  # noqa: ASYNC110 - each turn of the event loop is looked at
+        while not slots["b"].in_use and not waiting.done():  # noqa: ASYNC110 - each turn of the event loop is looked at
             await asyncio.sleep(0)
         assert not waiting.done(), "it is told of its place in the next turn"
         if is_cancelled:

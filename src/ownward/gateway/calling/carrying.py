@@ -20,23 +20,19 @@ from ownward.gateway import json_body
 from ownward.gateway.calling.allowance import OF_STRATEGY, most_usd, read_limit, with_limit
 from ownward.gateway.calling.capped import begin_allowance, limit_name, limit_output, within_time
 from ownward.gateway.calling.failover import Failover
+from ownward.gateway.calling.judge import Judge
 from ownward.gateway.calling.sink import forget_frames
-from ownward.gateway.calling.whole_as_stream import chat_as_stream
+from ownward.gateway.calling.taken import SUCCESS, Taken, pass_on
 from ownward.gateway.endpoints import CHAT
 from ownward.gateway.errors import Incapable, NoUpstream, OverBudget, UnboundedCharge
-from ownward.gateway.holding.judging import UNREAD, AnswerUnread, Read
 
 if TYPE_CHECKING:
     from ownward.gateway.calling.attempt import Attempt
     from ownward.gateway.calling.served import Served
     from ownward.gateway.placing.choice import Choice
-    from ownward.gateway.placing.routing import Target
     from ownward.gateway.placing.strategy import CompiledStrategy
     from ownward.strategies import Ask, Reply
-    from ownward.upstreams import RawMembers, Response
-
-_SUCCESS = 200
-_READ_AT_ONCE_CHARACTERS = 64 * 1024
+    from ownward.upstreams import RawMembers
 
 
 async def carry_out(strategy: CompiledStrategy, exchange: Served, choice: Choice) -> None:
@@ -62,7 +58,7 @@ async def carry_out(strategy: CompiledStrategy, exchange: Served, choice: Choice
         exchange.outcome += f"; the judge took too long for {run.judge.unread} of the answers, which count as unread"
     if chosen.reply is not None:
         exchange.outcome += f"; {spec.kind}: {chosen.reason} in {chosen.calls} calls"
-        await _pass_on(exchange, chosen.reply.payload, top)
+        await pass_on(exchange, chosen.reply.payload, top)
         return
     is_late = run.is_late()
     rest = [] if is_late else [target for target in choice.targets if target.tier.name not in spec.tiers]
@@ -74,7 +70,7 @@ async def carry_out(strategy: CompiledStrategy, exchange: Served, choice: Choice
     told = run.find_told()
     if told is not None:
         exchange.outcome += f"; {spec.kind}: {chosen.reason}, so what came last"
-        await _pass_on(exchange, told, top)
+        await pass_on(exchange, told, top)
         return
     if is_late:
         raise run.allowance.describe_end()
@@ -89,9 +85,9 @@ class _Run:
     """The calls of one strategy for one request: how many, how long, what they said and failed of."""
 
     def __init__(self, strategy: CompiledStrategy, exchange: Served, choice: Choice, top: RawMembers) -> None:
-        self.judge = _Judge(strategy, exchange)
+        self.judge = Judge(strategy, exchange)
         self.allowance = begin_allowance(exchange, strategy.spec)
-        self.answers: list[_Taken] = []
+        self.answers: list[Taken] = []
         self.failures: list[OwnwardError] = []
         self._exchange = exchange
         self._choice = choice
@@ -102,10 +98,10 @@ class _Run:
         """Return whether the time that the strategy grants is over."""
         return self.allowance.is_late(self._exchange.gateway.clock.monotonic_s())
 
-    def find_told(self) -> _Taken | None:
+    def find_told(self) -> Taken | None:
         """Return the newest answer, else the newest refusal of an upstream; None where none said anything."""
         newest = self.answers[-1] if self.answers else None
-        return next((answer for answer in reversed(self.answers) if answer.status == _SUCCESS), newest)
+        return next((answer for answer in reversed(self.answers) if answer.status == SUCCESS), newest)
 
     async def ask_all(self, asks: Sequence[Ask]) -> tuple[Reply, ...]:
         """Return the replies of calls made side by side, as many of them as the caps let; none is left running."""
@@ -160,7 +156,7 @@ class _Run:
 
         exchange = self._exchange
         started_s = exchange.gateway.clock.monotonic_s()
-        taken = _Taken()
+        taken = Taken()
         targets = [target for target in self._choice.targets if target.tier.name == ask.tier]
         attempt: Attempt | None = None
         capped_by: str | None = None
@@ -201,82 +197,6 @@ class _Run:
         return sum(map(most_usd, ended), Decimal(0))
 
 
-class _Judge:
-    """A strategy's judge, of answers that it has looked at: `unread` counts those that took it too long."""
-
-    __slots__ = ("_exchange", "_found", "_strategy", "unread")
-
-    def __init__(self, strategy: CompiledStrategy, exchange: Served) -> None:
-        self._strategy = strategy
-        self._exchange = exchange
-        self._found: dict[str, Read] = {}
-        self.unread = 0
-
-    async def look_at(self, text: str) -> None:
-        """Read an answer, aside where that may take long: others are served meanwhile."""
-        strategy, exchange = self._strategy, self._exchange
-        if strategy.judge is None or text in self._found:
-            return
-        if strategy.is_bounded and len(text) <= _READ_AT_ONCE_CHARACTERS:
-            self._found[text] = strategy.judge.extract(text), strategy.judge.verify(text)
-            return
-        try:
-            self._found[text] = await exchange.gateway.judging.read(strategy.rule, text)
-        except AnswerUnread as error:
-            forget_frames(error)
-            self._found[text] = UNREAD
-            self.unread += 1
-            exchange.gateway.fault_log.say("an answer to %s counts as unread", exchange.request_id, error)
-
-    def extract(self, text: str) -> str | None:
-        return self._found[text][0]
-
-    def verify(self, text: str) -> float | None:
-        return self._found[text][1]
-
-
-class _Taken:
-    """An answer that a strategy looks at before anybody else does."""
-
-    takes_hedge = False
-
-    __slots__ = ("body", "content_type", "has_begun", "headers", "status", "target", "text")
-
-    def __init__(self) -> None:
-        self.has_begun = False
-        self.status = 0
-        self.content_type = b""
-        self.headers: list[tuple[bytes, bytes]] = []
-        self.body = b""
-        self.text: str | None = None
-        self.target: Target | None = None
-
-    def body_for(self, _target: Target, body: bytes) -> bytes:
-        """Return the strategy's call as it is."""
-        return body
-
-    async def answer(self, status: int, content_type: bytes, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
-        self.status, self.content_type, self.headers, self.body = status, content_type, headers, body
-        if status == _SUCCESS:
-            self.text = _text_in(body)
-
-    async def begin(self, status: int, content_type: bytes, headers: list[tuple[bytes, bytes]]) -> None:
-        self.has_begun = True
-        self.status, self.content_type, self.headers = status, content_type, headers
-
-    async def write(self, data: bytes) -> None:
-        """Drop it: a stream was not asked for, and is no answer that could be compared."""
-
-    def lead(self, response: Response) -> None:
-        """Have every piece written."""
-
-    async def end(self, data: bytes = b"") -> None:
-        """Do nothing."""
-
-    async def end_broken(self, error: OwnwardError) -> None:
-        """Do nothing."""
-
-
 def _read(exchange: Served) -> RawMembers:
     kind = (
         "strategy"
@@ -312,31 +232,3 @@ def _body_of(ask: Ask, top: RawMembers) -> RawMembers:
             messages = [msgspec.Raw(json_body.write(message)) for message in found] if isinstance(found, list) else []
         members["messages"] = msgspec.Raw(msgspec.json.encode([*messages, *ask.extra_messages]))
     return members
-
-
-def _text_in(body: bytes) -> str | None:
-    try:
-        answer = json.loads(body)
-        content = answer["choices"][0]["message"]["content"]
-        if isinstance(content, list):  # Mistral's reasoning models answer in parts: what they thought, what they say
-            content = "".join(part["text"] for part in content if part["type"] == "text") or None
-    except (ValueError, LookupError, TypeError, RecursionError):
-        return None
-    return _with_whole_characters(content) if isinstance(content, str) else None
-
-
-def _with_whole_characters(text: str) -> str:
-    """Return a text that may be told to others: half a surrogate pair becomes U+FFFD."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-async def _pass_on(exchange: Served, taken: _Taken, top: RawMembers) -> None:
-    """Send an answer as it is; one that is no refusal as a stream of one piece, where the client asked for a stream."""
-    exchange.target = taken.target
-    if not exchange.is_stream or taken.status != _SUCCESS:
-        await exchange.answer(taken.status, taken.content_type, taken.headers, taken.body)
-        return
-    options = json.loads(json_body.written(top, "stream_options") or b"null") or {}
-    await exchange.begin(taken.status, b"text/event-stream", taken.headers)
-    with_usage = isinstance(options, dict) and options.get("include_usage") is True
-    await exchange.end(chat_as_stream(taken.body, with_usage=with_usage))
