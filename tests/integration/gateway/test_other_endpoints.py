@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from ownward.core import LedgerError
 from ownward.engines import FakeOptions, FakeServer
 from ownward.gateway import EngineAddress, GatewaySettings
+from ownward.gateway.health import Health
 from ownward.plan import Match, Strategy, Workload
 from ownward.policy import ANY
 
@@ -490,7 +491,7 @@ def test_a_fault_of_ours_is_500_in_the_clients_dialect_and_the_charge_stays_open
 
     async def main():
         async with FakeServer() as fake, start(lab.plan_of(lab.tier("a", fake.base_url))) as running:
-            monkeypatch.setattr(running.server.gateway.health, "note_success", fail)
+            monkeypatch.setattr(Health, "note_success", fail)
             answer = await running.ask(body=lab.chat())
             assert (answer.status, answer.json["error"]["code"]) == (500, "internal_error")
             (row,) = await running.rows()
