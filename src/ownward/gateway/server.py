@@ -31,6 +31,8 @@ from ownward.upstreams import Door, DoorLimits
 _LOG = logging.getLogger("ownward.gateway")
 _YOUNG_OBJECTS = 10_000
 _DAY_S = 86_400.0
+LAST_WRITES_S = 3.0
+"""How long a ledger that does not answer is waited for at the end, beyond the drain."""
 
 
 class GatewayServer:
@@ -145,7 +147,11 @@ class GatewayServer:
         self.gateway.set_address(upstream, address)
 
     async def stop(self) -> None:
-        """Take no new requests, let those in flight end within `drain_s`, settle the rest."""
+        """Take no new requests, let those in flight end within `drain_s`, settle the rest.
+
+        A ledger that does not answer is given up soon after it.
+        """
+        self.gateway.ledger.hurry(self.settings.drain_s + LAST_WRITES_S)
         if self._looking is not None:
             self._looking.cancel()
         if self._listener is not None:
@@ -159,6 +165,7 @@ class GatewayServer:
 
     def hurry(self) -> None:
         """Cut the drain short."""
+        self.gateway.ledger.hurry(LAST_WRITES_S)
         if self._listener is not None:
             self._listener.hurry.set()
 

@@ -367,6 +367,13 @@ class Ledger(Reader):
         with self._reading_calls():
             return target._run(lambda connection: copy_tables(source, target._store, connection, now=now))
 
+    def hurry(self, most_s: float) -> None:
+        """Have nobody wait for the database beyond `most_s` from now, nor `close`: for a process that has to end.
+
+        What cannot be written until then is lost: calls whose settlement it is stay unsettled, with bounds.
+        """
+        self._store.patience.end_in(most_s)
+
     def close(self) -> None:
         """Write what is queued, say that this run ended, and let go of the database; again is harmless.
 

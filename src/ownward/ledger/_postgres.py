@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, LiteralString, cast
 
 from ownward.core import LedgerError, LedgerLocked, MissingExtra, new_id
+from ownward.ledger._patience import Patience
 from ownward.ledger._postgres_address import name_of, read_address, stays_here
 from ownward.ledger._postgres_watch import connect_watched
 from ownward.ledger._schema import ATTEMPTS_IN_POSTGRES, MIGRATIONS, MIGRATIONS_TABLE, POSTGRES_TYPES
@@ -133,6 +134,7 @@ class PostgresStore:
         self._idle_readers: list[PostgresConnection] = []
         self._lock = threading.Lock()
         self._is_closed = False
+        self.patience = Patience()
 
     @property
     def name(self) -> str:
@@ -340,7 +342,7 @@ class PostgresStore:
             )
 
     def _connect(self) -> psycopg.Connection[Any]:
-        return connect_watched({**_UNLESS_STATED, **self._stated, **_ALWAYS})
+        return connect_watched({**_UNLESS_STATED, **self._stated, **_ALWAYS}, self.patience)
 
     def _open(self) -> PostgresConnection:
         raw = self._connect()

@@ -27,6 +27,7 @@ from ownward.ledger._journal import (
     path_of,
     read_journal,
 )
+from ownward.ledger._patience import Patience
 from ownward.ledger._posting import post_files, posted_up_to, remove_posted
 from ownward.ledger._sqlite_connections import (
     Identity,
@@ -108,6 +109,7 @@ class SqliteStore:
         self._lock = threading.Lock()
         self._is_closed = False
         self._journal: Journal | None = None
+        self.patience = Patience()
         self._identity: Identity | None = None  # of the file that the writer opened first
 
     @property
@@ -357,7 +359,7 @@ class SqliteStore:
         return SqliteConnection(raw, partial(self._run_patiently, raw))
 
     def _run_patiently(self, raw: sqlite3.Connection, run: Callable[[], _T]) -> _T:
-        return run_patiently(raw, run, path=self._path, name=self.name, busy_timeout_s=self._busy_timeout_s)
+        return run_patiently(raw, run, path=self._path, name=self.name, busy_timeout_s=self._busy_timeout_s, patience=self.patience)
 
     def _is_at_rest(self) -> bool:
         """Return whether the file lies where nothing can be written and has no log beside it, such as a backup."""

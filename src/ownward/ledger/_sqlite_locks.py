@@ -5,42 +5,46 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeVar
+
+from ownward.ledger._patience import Patience
 
 _log = logging.getLogger("ownward.ledger")
 _T = TypeVar("_T")
 
 QUIET_S: Final = 1.0
 """Commits of others take milliseconds: whoever waits for longer says so."""
+_BETWEEN_S: Final = 0.01
 _LOCKS: Final = Path("/proc/locks")
 _WRITE_LOCK: Final = 120
 """Where SQLite's lock for writing stands in a `-shm` file (https://sqlite.org/walformat.html, section 2.3)."""
 
 
 def run_patiently(
-    raw: sqlite3.Connection, run: Callable[[], _T], *, path: Path, name: str, busy_timeout_s: float
+    raw: sqlite3.Connection, run: Callable[[], _T], *, path: Path, name: str, busy_timeout_s: float, patience: Patience
 ) -> _T:
     """Return what `run` does, once no other process holds a lock against it; say for whom it waits.
 
-    Raises: sqlite3.OperationalError, where the lock was held for all of `busy_timeout_s`.
+    Raises: sqlite3.OperationalError, where the lock was held for all of `busy_timeout_s`, or until `patience` was over.
     """
     quiet_s = min(QUIET_S, busy_timeout_s)
     _wait_at_most(raw, quiet_s)
+    ends_at_s, has_said = time.monotonic() + busy_timeout_s, False
     try:
-        return run()
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or busy_timeout_s <= quiet_s:
-            raise
-    finally:
-        _wait_at_most(raw, busy_timeout_s)
-    _log.warning(
-        "the ledger %s is locked by %s; waiting for it, up to %g s", name, find_holder(path), busy_timeout_s - quiet_s
-    )
-    _wait_at_most(raw, busy_timeout_s - quiet_s)
-    try:
-        return run()
+        while True:  # a wait of SQLite's own could not be cut short
+            try:
+                return run()
+            except sqlite3.OperationalError as error:
+                left_s = ends_at_s - time.monotonic() if busy_timeout_s > quiet_s else 0.0
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or left_s <= 0 or patience.is_over:
+                    raise
+            if not has_said:
+                _log.warning("the ledger %s is locked by %s; waiting for it, up to %.0f s", name, find_holder(path), left_s)
+                has_said = True
+            time.sleep(_BETWEEN_S)
     finally:
         _wait_at_most(raw, busy_timeout_s)
 

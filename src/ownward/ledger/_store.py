@@ -15,6 +15,7 @@ from ownward.ledger._schema import MIGRATIONS
 
 if TYPE_CHECKING:
     from ownward.ledger._journal import Journal
+    from ownward.ledger._patience import Patience
 
 Durability: TypeAlias = Literal["process", "power"]
 Row: TypeAlias = tuple[Any, ...]
@@ -74,6 +75,11 @@ class Store(Protocol):
     @property
     def name(self) -> str:
         """Where it is, for messages; without any secret."""
+        ...
+
+    @property
+    def patience(self) -> Patience:
+        """How long anybody waits for it."""
         ...
 
     @property

@@ -347,4 +347,12 @@ class WritingThread:
             try:
                 self._committer.end_run()
             except Exception as error:  # noqa: BLE001 - kept for `report`, which raises it
-                self._stuck = self._store.translate(error, "close")
+                self._stuck = self._stuck or self._store.translate(error, "close")
+        lost = sum(any(table == "settlements" for table, _ in entry.rows) for entry in self.kept)
+        if lost and self._stuck is not None:
+            self._stuck = LedgerError(
+                f"{self._stuck.message}; what became of {lost} {'call' if lost == 1 else 'calls'} was not written",
+                where=self._stuck.where,
+                allowed="On the ledger that is unsettled, with bounds, once a gateway has started on it again",
+                next_step=self._stuck.next_step,
+            )

@@ -296,3 +296,34 @@ def test_a_server_that_is_frozen_is_given_up_and_nobody_waits_for_it_in_a_row(
     relay.listener.close()
     with ledger.open(address) as book:
         assert states(book)["settled"] == 1
+
+
+def test_a_process_that_ends_does_not_wait_for_a_frozen_server_and_says_what_was_not_written(
+    new_postgres: Callable[[], str],
+) -> None:
+    """Whoever ends it kills it after a while, and it would have said nothing."""
+    address = new_postgres()
+    folder = address.partition("host=")[2]
+    relay = Relay(f"{folder}/.s.PGSQL.5432")
+    book = ledger.open(address.replace("@/", f"@127.0.0.1:{relay.port}/").partition("?")[0])
+    assert asyncio.run(begin(book, "r", take(10)))
+    book.query_last_activity()
+    relay.flows.clear()
+
+    def read() -> None:
+        with pytest.raises(LedgerError):
+            book.query_last_activity()
+
+    reading = threading.Thread(target=read)
+    reading.start()
+    book.settle(usual_settlement("r", at=NOON, charge=4))
+    began_s = time.monotonic()
+    book.hurry(1.0)
+    with pytest.raises(LedgerError, match="what became of 1 call was not written"):
+        book.close()
+    reading.join()
+    assert time.monotonic() - began_s < 5
+    relay.flows.set()
+    relay.listener.close()
+    with ledger.open(address) as other:
+        assert states(other) == {"intent": 1}, "and a gateway that starts settles it with its bounds"

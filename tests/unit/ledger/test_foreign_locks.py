@@ -4,6 +4,7 @@ import logging
 import re
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime
 
 import pytest
@@ -92,3 +93,17 @@ def test_a_short_wait_is_not_worth_a_word(tmp_path, caplog, hold):
         other.stdin.close()
         book.create_key("k")
     assert "locked" not in caplog.text
+
+
+def test_a_process_that_ends_waits_for_a_lock_no_longer_than_it_may(tmp_path, hold):
+    """Whoever ends it kills it after a while; the usual wait is half a minute."""
+    book = ledger.open(tmp_path / "l.db")
+    book.create_key("k")
+    hold(tmp_path / "l.db", "BEGIN IMMEDIATE")
+    book.refuse(usual_request("r", at=NOW), reason="no", status=403)
+    began_s = time.monotonic()
+    time.sleep(0.2)
+    book.hurry(0.5)
+    with pytest.raises(LedgerLocked):
+        book.close()
+    assert time.monotonic() - began_s < 10

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator
 
 import pytest
@@ -14,8 +15,9 @@ from ownward.ledger._postgres_watch import watch  # noqa: E402 - only where psyc
 class Time:
     """What time it is, and a statement that is answered after `answers` things came."""
 
-    def __init__(self, *, answers: int) -> None:
+    def __init__(self, *, answers: int, ends_at_s: float = math.inf) -> None:
         self.now_s = 0.0
+        self.ends_at_s = ends_at_s
         self.answers = answers
         self.asked: list[float] = []
         self.is_closed = False
@@ -35,7 +37,13 @@ class Time:
         return len(self.asked) > 2
 
     def run(self, *came_at_s: int) -> str:
-        waiting = watch(self.statement(), self.is_frozen, silence_s=10, monotonic_s=lambda: self.now_s)
+        waiting = watch(
+            self.statement(),
+            self.is_frozen,
+            silence_s=10,
+            has_time=lambda: self.now_s < self.ends_at_s,
+            monotonic_s=lambda: self.now_s,
+        )
         try:
             assert next(waiting) == "readable"
             for now_s in range(1, 1000):
@@ -64,3 +72,15 @@ def test_a_server_that_takes_nobody_is_given_up() -> None:
         time.run()
     assert time.asked == [10, 20, 30]
     assert time.is_closed
+
+
+def test_nothing_is_waited_for_once_nobody_has_time() -> None:
+    time = Time(answers=1, ends_at_s=7)
+    with pytest.raises(psycopg.OperationalError, match="time for it was over"):
+        time.run()
+    assert time.now_s == 7
+    assert time.is_closed
+
+
+def test_what_comes_is_taken_though_nobody_has_time() -> None:
+    assert Time(answers=8, ends_at_s=4).run(*range(1, 9)) == "answer"

@@ -23,6 +23,7 @@ from ownward.gateway.listening.port import bind, listen_together
 from ownward.gateway.placing.engine_address import Addresses, EngineAddress, as_message
 from ownward.gateway.ready_file import ReadyFile
 from ownward.gateway.reconciling import begin_reconciling, end_reconciling
+from ownward.gateway.server import LAST_WRITES_S
 from ownward.gateway.settings import GatewaySettings
 from ownward.gateway.watching.merging import accumulated, merge_metrics
 from ownward.gateway.working.messages import LINE_BYTES, Message, News
@@ -153,6 +154,7 @@ class WorkerPool:
         ReadyFile(self.settings.ready_file).remove()
         if not self._keepers:
             return  # none of them has served
+        self._ledger.hurry(LAST_WRITES_S)
         with contextlib.suppress(OwnwardError):
             await asyncio.to_thread(self._ledger.reconcile, is_thorough=False)
 
