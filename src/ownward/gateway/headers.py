@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from functools import lru_cache
 
 from ownward.core import EngineError, LedgerError, OwnwardError, UpstreamError
@@ -84,3 +85,17 @@ def retry_after_value(wait_s: float) -> bytes:
     (b'1', b'60')
     """
     return b"%d" % max(1, math.ceil(wait_s))
+
+
+def read_retry_after(stated: bytes, *, now: datetime) -> float | None:
+    """Return the seconds that `Retry-After` states, as a number or as a date; None where it says neither."""
+    try:
+        wait_s = float(stated)
+    except ValueError:
+        from email.utils import parsedate_to_datetime
+
+        try:
+            wait_s = (parsedate_to_datetime(stated.decode("ascii")) - now).total_seconds()
+        except (ValueError, TypeError):  # no date, or one without its zone
+            return None
+    return wait_s if 0 <= wait_s < float("inf") else None

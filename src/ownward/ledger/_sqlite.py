@@ -359,7 +359,14 @@ class SqliteStore:
         return SqliteConnection(raw, partial(self._run_patiently, raw))
 
     def _run_patiently(self, raw: sqlite3.Connection, run: Callable[[], _T]) -> _T:
-        return run_patiently(raw, run, path=self._path, name=self.name, busy_timeout_s=self._busy_timeout_s, patience=self.patience)
+        return run_patiently(
+            raw,
+            run,
+            path=self._path,
+            name=self.name,
+            busy_timeout_s=self._busy_timeout_s,
+            patience=self.patience,
+        )
 
     def _is_at_rest(self) -> bool:
         """Return whether the file lies where nothing can be written and has no log beside it, such as a backup."""

@@ -42,7 +42,8 @@ def run_patiently(
                 if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or left_s <= 0 or patience.is_over:
                     raise
             if not has_said:
-                _log.warning("the ledger %s is locked by %s; waiting for it, up to %.0f s", name, find_holder(path), left_s)
+                held_by = find_holder(path)
+                _log.warning("the ledger %s is locked by %s; waiting for it, up to %.0f s", name, held_by, left_s)
                 has_said = True
             time.sleep(_BETWEEN_S)
     finally:

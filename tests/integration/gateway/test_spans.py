@@ -9,6 +9,7 @@ import json
 import logging
 import subprocess
 import sys
+import time
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -23,8 +24,10 @@ from ownward.cli._spans import spans_of
 from ownward.core import ConfigError, SystemClock
 from ownward.engines import FakeOptions, FakeServer
 from ownward.gateway import SpanWriter, make_span_writer
+from ownward.gateway.watching import exporting
 from ownward.policy import ANY, LOCAL_ONLY, Place
 from ownward.upstreams import Door
+from waiting import until
 
 CANARY = "canary-4417"
 
@@ -238,9 +241,104 @@ def test_a_collector_that_is_down_is_said_once_and_stops_no_request(lab, start, 
             async with start(lab.plan_of(lab.tier("a", fake.base_url)), watchers=(writer,)) as running:
                 for _ in range(3):
                     assert (await running.ask(body=lab.chat())).status == 200
-                    await asyncio.to_thread(writer._provider.force_flush)
+                flushing = asyncio.create_task(asyncio.to_thread(writer._provider.force_flush))
+                await until(lambda: "spans were not taken" in caplog.text)
+                assert (await running.ask(body=lab.chat())).status == 200
             await writer.stop()
+            await flushing
         assert caplog.text.count("spans were not taken") == 1
+
+    asyncio.run(main())
+
+
+async def export_one(lab, start, door, collector, *, meanwhile=None):
+    """Have the spans of one request sent to a collector; return how long the end of the writer took."""
+    async with FakeServer() as fake:
+        writer = make_span_writer(
+            door,
+            url=f"{collector.base_url}/v1/traces",
+            headers=(),
+            place=Place(is_local=True),
+            label=LOCAL_ONLY,
+            clock=SystemClock(),
+        )
+        async with start(lab.plan_of(lab.tier("a", fake.base_url)), watchers=(writer,)) as running:
+            await running.ask(body=lab.chat())
+        flushing = asyncio.create_task(asyncio.to_thread(writer._provider.force_flush))
+        if meanwhile is not None:
+            await meanwhile()
+        else:
+            await flushing
+        began_s = time.monotonic()
+        await writer.stop()
+        await flushing
+        return time.monotonic() - began_s
+
+
+def answering(lab, *answers):
+    """A collector that gives these answers in turn, and says when each came."""
+    at_s, scripts = [], iter(answers)
+
+    async def script(body, reader, writer):
+        at_s.append(time.monotonic())
+        await next(scripts)(body, reader, writer)
+
+    return lab.Scripted(script), at_s
+
+
+def test_spans_that_a_collector_asks_to_send_again_are_sent_again(lab, start, monkeypatch):
+    """OTLP calls 429, 502, 503 and 504 retryable, after the wait that `Retry-After` says."""
+    monkeypatch.setattr(exporting, "_FIRST_PAUSE_S", 0.01)
+    said = [lab.whole(b"", status=429, headers={"Retry-After": "1"})]
+    said += [lab.whole(b"", status=status) for status in (502, 503, 504, 200)]
+
+    async def main():
+        collector, at_s = answering(lab, *said)
+        async with collector, Door() as door:
+            await export_one(lab, start, door, collector)
+        assert len({body for _, _, body in collector.heard}) == 1
+        assert len(at_s) == 5
+        assert at_s[1] - at_s[0] >= 1
+        assert at_s[4] - at_s[1] < 1
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("status", [400, 401, 413, 500])
+def test_spans_that_a_collector_refuses_for_good_are_not_sent_again(lab, start, caplog, status):
+    async def main():
+        collector, at_s = answering(lab, lab.whole(b"", status=status), lab.whole(b""))
+        async with collector, Door() as door:
+            await export_one(lab, start, door, collector)
+        assert len(at_s) == 1
+        assert f"it answered {status}; they are dropped" in caplog.text
+
+    asyncio.run(main())
+
+
+def test_spans_that_wait_to_be_sent_again_are_tried_once_more_at_the_end(lab, start):
+    async def main():
+        asks = lab.whole(b"", status=503, headers={"Retry-After": "100"})
+        collector, at_s = answering(lab, asks, asks, asks)
+        async with collector, Door() as door:
+            took_s = await export_one(lab, start, door, collector, meanwhile=lambda: until(lambda: len(at_s) == 1))
+        assert took_s < 2
+        assert len(at_s) == 2
+
+    asyncio.run(main())
+
+
+def test_a_collector_that_never_answers_holds_up_no_end(lab, start, monkeypatch):
+    monkeypatch.setattr(exporting, "LAST_S", 0.3)
+
+    async def silent(body, reader, writer):
+        await reader.read()
+
+    async def main():
+        collector, at_s = answering(lab, silent, silent)
+        async with collector, Door() as door:
+            took_s = await export_one(lab, start, door, collector, meanwhile=lambda: until(lambda: len(at_s) == 1))
+        assert took_s < 2
 
     asyncio.run(main())
 

@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from ownward.gateway.headers import read_retry_after
+
 if TYPE_CHECKING:
     from ownward.upstreams import Response
 
@@ -164,19 +166,6 @@ def wait_of(response: Response, body: bytes, *, now: datetime) -> float | None:
         return int(stated) / 1000
     stated = response.header(b"retry-after")
     if stated is not None:
-        return _read_wait(stated, now=now)
+        return read_retry_after(stated, now=now)
     found = _RETRY_DELAY.search(body[:_LONGEST_BODY_BYTES])
     return None if found is None else float(found[1])
-
-
-def _read_wait(stated: bytes, *, now: datetime) -> float | None:
-    try:
-        wait_s = float(stated)
-    except ValueError:
-        from email.utils import parsedate_to_datetime
-
-        try:
-            wait_s = (parsedate_to_datetime(stated.decode("ascii")) - now).total_seconds()
-        except (ValueError, TypeError):  # no date, or one without its zone
-            return None
-    return wait_s if 0 <= wait_s < float("inf") else None

@@ -7,25 +7,20 @@ where spans are asked for; what it makes leaves through the outbound door, with 
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ownward.core import Clock, ConfigError, Fault, MissingExtra, OwnwardError, picousd_to_usd
+from ownward.core import Clock, ConfigError, Fault, MissingExtra, picousd_to_usd
 from ownward.gateway.endpoints import CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES
 from ownward.gateway.watching.metrics import CallEnd, Outcome
-from ownward.policy import Label, Place, issue_permit
-from ownward.upstreams import Door, Timeouts
+from ownward.policy import Label, Place
+from ownward.upstreams import Door
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-    from opentelemetry.sdk.trace.export import SpanExporter
+    from opentelemetry.sdk.trace import TracerProvider
 
     from ownward.gateway.watching.watched import Watched
 
-_LOG = logging.getLogger("ownward.gateway")
-_TIMEOUT_S = 5.0
-_OK = range(200, 300)
 _NS = 1_000_000_000
 _OPERATIONS = {
     CHAT.path: "chat",
@@ -39,13 +34,17 @@ _OPERATIONS = {
 class SpanWriter:
     """Makes the spans of a request when it is over."""
 
-    def __init__(self, provider: TracerProvider, clock: Clock) -> None:
-        """Take the SDK's provider, which samples and exports, and the gateway's clock."""
+    def __init__(self, provider: TracerProvider, clock: Clock, *, hurry: Callable[[], None] = lambda: None) -> None:
+        """Take the SDK's provider, which samples and exports, and the gateway's clock.
+
+        `hurry` is called on the event loop before the provider is shut down.
+        """
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
         from ownward import __version__
 
         self._provider = provider
+        self._hurry = hurry
         self._clock = clock
         self._tracer = provider.get_tracer("ownward", __version__)
         self._propagator = TraceContextTextMapPropagator()
@@ -104,6 +103,7 @@ class SpanWriter:
 
     async def stop(self) -> None:
         """Have what waits exported, as far as the collector takes it in time."""
+        self._hurry()
         await asyncio.to_thread(self._provider.shutdown)
 
 
@@ -151,7 +151,13 @@ def make_span_writer(
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError:
         raise MissingExtra(needed_for="telemetry.spans", package="opentelemetry-sdk", extra="otel") from None
-    exporter = _make_exporter(door, url=url, headers=headers, place=place, label=label)
+    try:
+        from ownward.gateway.watching.exporting import DoorExporter
+    except ImportError:
+        raise MissingExtra(
+            needed_for="telemetry.spans", package="opentelemetry-exporter-otlp-proto-common", extra="otel"
+        ) from None
+    exporter = DoorExporter(door, url=url, headers=headers, place=place, label=label, now=clock.now)
     try:
         resource = Resource.create()
         if str(resource.attributes.get("service.name", "unknown_service")).startswith("unknown_service"):
@@ -164,54 +170,4 @@ def make_span_writer(
             [Fault(file="environment", key="one of the OTEL_ variables", message=message)],
             next_step="Correct it, or unset it for the SDK's default",
         ) from None
-    return SpanWriter(provider, clock)
-
-
-def _make_exporter(
-    door: Door, *, url: str, headers: Sequence[tuple[bytes, bytes]], place: Place, label: Label
-) -> SpanExporter:
-    try:
-        from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
-        from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
-    except ImportError:
-        raise MissingExtra(
-            needed_for="telemetry.spans", package="opentelemetry-exporter-otlp-proto-common", extra="otel"
-        ) from None
-    loop = asyncio.get_running_loop()
-    scheme, _, rest = url.partition("://")
-    authority, slash, path = rest.partition("/")
-    origin, target = f"{scheme}://{authority}", slash + path
-    sent = [(b"content-type", b"application/x-protobuf"), *headers]
-
-    async def send(body: bytes) -> int:
-        permit = issue_permit(label=label, place=place, upstream="telemetry", origin=origin, body=body)
-        timeouts = Timeouts(connect_s=_TIMEOUT_S, first_byte_s=_TIMEOUT_S, stall_s=_TIMEOUT_S)
-        response = await door.send(permit, method="POST", target=target, headers=sent, body=body, timeouts=timeouts)
-        async with response:
-            await response.read(1 << 20)
-            return response.status
-
-    class DoorExporter(SpanExporter):
-        """Hands spans from the SDK's thread to the event loop, which sends them through the door."""
-
-        def __init__(self) -> None:
-            self._has_told = False
-
-        def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-            body = encode_spans(spans).SerializeToString()
-            try:
-                status = asyncio.run_coroutine_threadsafe(send(body), loop).result(2 * _TIMEOUT_S)
-            except (OwnwardError, TimeoutError, RuntimeError) as error:
-                return self._fail(str(error))
-            if status in _OK:
-                self._has_told = False
-                return SpanExportResult.SUCCESS
-            return self._fail(f"it answered {status}")
-
-        def _fail(self, why: str) -> SpanExportResult:
-            if not self._has_told:  # once, and again after it worked: a collector that is down is no news
-                _LOG.warning("spans were not taken by the collector at %s: %s", origin, why)
-                self._has_told = True
-            return SpanExportResult.FAILURE
-
-    return DoorExporter()
+    return SpanWriter(provider, clock, hurry=exporter.hurry)
