@@ -19,7 +19,7 @@ Identity: TypeAlias = tuple[int, int]
 """A file's device and number there."""
 
 _VALUES = re.compile(r"VALUES (\(\?(?:, \?)*\))")
-_ROWS_AT_ONCE = 4
+_ROWS_AT_ONCE = 10
 """How many rows one statement inserts: each step gives the interpreter's lock away and has to get it back."""
 
 
@@ -27,8 +27,8 @@ _ROWS_AT_ONCE = 4
 def _of_several(sql: str) -> str | None:
     """Return the statement that inserts several rows; None for one that inserts otherwise.
 
-    >>> _of_several("INSERT INTO t VALUES (?, ?)")
-    'INSERT INTO t VALUES (?, ?), (?, ?), (?, ?), (?, ?)'
+    >>> _of_several("INSERT INTO t VALUES (?)")
+    'INSERT INTO t VALUES (?), (?), (?), (?), (?), (?), (?), (?), (?), (?)'
     """
     found = _VALUES.search(sql)
     if found is None:
