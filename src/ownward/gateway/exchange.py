@@ -105,7 +105,8 @@ class Exchange(Question):
         gateway.exchanges.add(self)
         try:
             try:  # here and not in a coroutine of its own, which each turn of the event loop would pass through
-                await self._serve()
+                asking = await self._take_question()
+                await asking
             except OwnwardError as error:
                 forget_frames(error)
                 await self.answer_error(error)
@@ -128,7 +129,8 @@ class Exchange(Question):
             if self._capturing is not None:
                 gateway.aside(self._capturing.keep(self))
 
-    async def _serve(self) -> None:
+    async def _take_question(self) -> Awaitable[object]:
+        """Return what asks those who may answer, once the request is read and they are chosen."""
         gateway = self.gateway
         if gateway.has_stopped:
             raise Draining
@@ -165,13 +167,12 @@ class Exchange(Question):
         gateway.retries.deposit()
         plan = None if choice.declared is None or choice.is_pinned else self.table.strategies.get(choice.declared.name)
         if plan is None:
-            await self._ask_directly(asked, choice)
-        elif plan.spec.kind == "direct":
+            return self._ask_directly(asked, choice)
+        if plan.spec.kind == "direct":
             begin_allowance(self, plan.spec)
             limit_output(self, choice.targets)
-            await within_time(self, self._ask_directly(asked, choice))
-        else:
-            await carry_out(plan, self, choice)
+            return within_time(self, self._ask_directly(asked, choice))
+        return carry_out(plan, self, choice)
 
     def _ask_directly(self, asked: Asked, choice: Choice) -> Awaitable[object]:
         """Return what has the candidates answer, one after another: no coroutine of its own."""

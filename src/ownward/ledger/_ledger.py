@@ -125,9 +125,7 @@ class Ledger(Reader):
             intent,
             budgets,
             limits,
-            ("tasks", task),
-            ("requests", values),
-            ("intents", statements.intent_values(intent, self._run_id)),
+            (("tasks", task), ("requests", values), ("intents", statements.intent_values(intent, self._run_id))),
             is_fresh=is_fresh,
         )
 
@@ -138,7 +136,7 @@ class Ledger(Reader):
 
         Raises: BudgetSpent, LimitReached and LedgerError, as `begin` does.
         """
-        return self._begin(intent, budgets, limits, ("intents", statements.intent_values(intent, self._run_id)))
+        return self._begin(intent, budgets, limits, (("intents", statements.intent_values(intent, self._run_id)),))
 
     async def flush(self) -> None:
         """Return once all that was queued before is committed.
@@ -157,7 +155,9 @@ class Ledger(Reader):
         commit fails, the settlement is kept and written with the next one that succeeds.
         Raises: LedgerError, if the ledger is closed or cannot be written.
         """
-        self._put(("settlements", statements.settlement_values(settlement)), releases=releases)
+        self._require_writable()
+        values = statements.settlement_values(settlement)
+        self._writer.put_without_waiter(Entry(rows=(("settlements", values),), releases=tuple(releases)))
 
     def refuse(self, request: Request, *, reason: str, status: int) -> None:
         """Queue a request that was refused before any dispatch: exported as attempt 0, state refused.
@@ -165,7 +165,9 @@ class Ledger(Reader):
         Raises: LedgerError, as `settle` does.
         """
         task, values = statements.request_values(request)
-        self._put(("tasks", task), ("refusals", (*values, to_us(self._clock.now()), status, statements.clean(reason))))
+        refusal = (*values, to_us(self._clock.now()), status, statements.clean(reason))
+        self._require_writable()
+        self._writer.put_without_waiter(Entry(rows=(("tasks", task), ("refusals", refusal))))
 
     def flush_blocking(self) -> None:
         """Do as `flush`, for callers without an event loop."""
@@ -389,13 +391,15 @@ class Ledger(Reader):
         intent: Intent,
         budgets: Sequence[BudgetCheck],
         limits: Sequence[LimitTake],
-        *rows: tuple[statements.Table, statements.Values],
+        rows: tuple[tuple[statements.Table, statements.Values], ...],
+        *,
         is_fresh: bool = False,
     ) -> tuple[LimitState, ...]:
         self._require_writable()
         entry = Entry(rows=rows, begins=True, is_fresh=is_fresh, checks=tuple(budgets), takes=tuple(limits))
         try:
-            states = await self._writer.wait_for(entry)
+            if not self._writer.write_alone(entry):
+                await self._writer.wait_for(entry)
         except (asyncio.CancelledError, LedgerError):
             if entry.error is not None or entry.waiter is None:
                 raise  # nothing is written
@@ -406,15 +410,9 @@ class Ledger(Reader):
             with suppress(LedgerError):  # without it, the attempt is unsettled, with bounds
                 self._writer.put(cancelled)
             raise
-        return states or ()
-
-    def _put(
-        self,
-        *rows: tuple[statements.Table, statements.Values],
-        releases: Sequence[tuple[LimitTake, int]] = (),
-    ) -> None:
-        self._require_writable()
-        self._writer.put_without_waiter(Entry(rows=rows, releases=tuple(releases)))
+        if entry.error is not None:
+            raise entry.error
+        return entry.outcome or ()
 
     def _run(self, call: Callable[[Connection], _T]) -> _T:
         self._require_writable()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from ownward.core import Clock, LedgerError
 from ownward.ledger._entries import Entry
@@ -109,8 +109,25 @@ class Writer:
         else:
             self._gather(entry, loop)
 
-    async def wait_for(self, entry: Entry) -> Any:
-        """Queue an entry and return its outcome once it is committed; wait first while the queue is full.
+    def write_alone(self, entry: Entry) -> bool:
+        """Commit what somebody is about to wait for, and what has been gathered; False where it has to be waited for.
+
+        Only while the last turns of the event loop have had no other company for it.
+        """
+        if not self._alone_left:
+            return False
+        with self._lock:
+            self._alone_left -= 1
+            if self._turn_end:
+                return False
+            entries = [*self._gathered, entry]
+            if len(entries) > _MOST_AT_ONCE or not self._write_here(entries):
+                return False
+            self._gathered = []  # for none of these does anybody wait
+        return True
+
+    async def wait_for(self, entry: Entry) -> None:
+        """Queue an entry and return once it is committed; wait first while the queue is full.
 
         Raises: LedgerError, if it could not be committed; where the ledger fails, at once while its next batch takes
         long, else after a second: then it may be committed all the same, and has to be cancelled.
@@ -121,18 +138,15 @@ class Writer:
         while self._thread.count_waiting() >= self._queue_rows:
             await self._barrier()
         loop = asyncio.get_running_loop()
-        if not self._alone_left or not self._write_alone(entry, loop):
-            entry.waiter = loop.create_future()
-            self._gather(entry, loop)
-            if failure is None:
-                return await entry.waiter
-            try:
-                return await asyncio.wait_for(entry.waiter, _PATIENCE_S)
-            except TimeoutError:
-                raise failure from None
-        if entry.error is not None:
-            raise entry.error
-        return entry.outcome
+        entry.waiter = loop.create_future()
+        self._gather(entry, loop)
+        if failure is None:
+            await entry.waiter
+            return
+        try:
+            await asyncio.wait_for(entry.waiter, _PATIENCE_S)
+        except TimeoutError:
+            raise failure from None
 
     async def flush(self) -> None:
         """Return once all that was queued before is committed.
@@ -178,20 +192,6 @@ class Writer:
         self._thread.put(gathered)
 
     # What the event loop does by itself.
-
-    def _write_alone(self, entry: Entry, loop: asyncio.AbstractEventLoop) -> bool:
-        """Commit what somebody is about to wait for, with what has been gathered, before anybody has to wait."""
-        with self._lock:
-            self._alone_left -= 1
-            if loop is not self._event_loop or self._turn_end:
-                return False
-            entries = [*self._gathered, entry]
-            if len(entries) > _MOST_AT_ONCE or not self._write_here(entries):
-                return False
-            self._gathered = []
-        if len(entries) > 1:
-            self._thread.answer(entries[:-1], here=loop)
-        return True
 
     def _gather(self, entry: Entry, loop: asyncio.AbstractEventLoop) -> None:
         with self._lock:

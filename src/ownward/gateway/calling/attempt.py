@@ -94,18 +94,30 @@ class Attempt:
         OverLimit, if a budget or a limit does not admit it; Retry, if it failed before the first byte and another
         upstream may do better; PolicyRefusal; LedgerError, if the intent could not be written, so nothing was sent.
         """
-        gateway, key, prompt = self._gateway, self.target.key, self.exchange.prompt
-        in_flight = gateway.in_flight
+        gateway, exchange, entry, key = self._gateway, self.exchange, self.entry, self.target.key
+        in_flight, prompt = gateway.in_flight, exchange.prompt
         in_flight[key] = in_flight.get(key, 0) + 1
         if gateway.on_load is not None:
             gateway.on_load(key)
-        if prompt is not None and self.target.tier.name in self.exchange.table.prefix_tiers:
+        if prompt is not None and self.target.tier.name in exchange.table.prefix_tiers:
             self._waiting_bytes = gateway.prefixes.begin(self.target, prompt)
         gateway.health.note_dispatch(key)  # now: others may ask while the intent is written
-        try:
-            await self._run()
+        try:  # all of it here: each turn of the event loop passes through every coroutine
+            self._word()
+            is_long = len(self._body) >= json_body.LONG_BYTES
+            if is_long:
+                await asyncio.sleep(0)
+            spliced = self._splice()
+            if is_long:  # its digest alone takes milliseconds, in which others are served
+                permit = await asyncio.to_thread(self._issue_permit, spliced.body)
+            else:
+                permit = self._issue_permit(spliced.body)
+            await entry.write_intent(spliced, permit)
+            if gateway.table is not exchange.heeded:  # a plan was loaded while the intent was written
+                permit = await self._issue_permit_anew(spliced.body)
+            await self._call(spliced, permit)
         finally:
-            if not self.was_sent:
+            if not entry.sent_s:
                 gateway.health.note_nothing(key)
             in_flight[key] -= 1
             if self._waiting_bytes:
@@ -119,30 +131,13 @@ class Attempt:
             self._gateway.prefixes.end(self.target, self._waiting_bytes)
             self._waiting_bytes = 0
 
-    async def _run(self) -> None:
-        exchange, target, entry = self.exchange, self.target, self.entry
+    def _word(self) -> None:
+        """Have the request in words that the upstream takes."""
+        exchange = self.exchange
         if self.endpoint is not exchange.endpoint:
             self._cross()
-        if exchange.needs and is_to_be_narrowed(exchange.needs, target, self.endpoint):
+        if exchange.needs and is_to_be_narrowed(exchange.needs, self.target, self.endpoint):
             self._body = narrow_tools(self._body)
-        is_long = len(self._body) >= json_body.LONG_BYTES
-        if is_long:
-            await asyncio.sleep(0)
-        spliced = self._splice()
-        if is_long:  # its digest alone takes milliseconds, in which others are served
-            permit = await asyncio.to_thread(self._issue_permit, spliced.body)
-        else:
-            permit = self._issue_permit(spliced.body)
-        await entry.write_intent(spliced, permit)
-        if self._gateway.table is not exchange.heeded:  # a plan was loaded while the intent was written
-            permit = await self._issue_permit_anew(spliced.body)
-        try:
-            await self._call(spliced, permit)
-        finally:
-            if self._response is not None:
-                self._response.abort()
-            if not entry.is_settled:  # only a fault of ours leads here; the charge stays open, with its bounds
-                entry.settle_unsettled("the gateway failed while the call was running")
 
     def _cross(self) -> None:
         """Have the request in the upstream's dialect, without what its model is known not to know."""
@@ -252,6 +247,11 @@ class Attempt:
                     who = f"it was cut at {allowance.why_ends}"
                 entry.settle_unsettled(f"{who} after {entry.progress()}")
             raise
+        finally:
+            if self._response is not None:
+                self._response.abort()
+            if not entry.is_settled:  # only a fault of ours leads here; the charge stays open, with its bounds
+                entry.settle_unsettled("the gateway failed while the call was running")
 
     async def read_rest(self, limit_bytes: int, *, most_s: float = inf) -> bytes:
         """Return the rest of an answer of which the client has nothing yet, within `most_s` and the request's deadline.

@@ -93,11 +93,20 @@ class Failover:
             try:
                 if gateway.table is not exchange.heeded:
                     await exchange.heed_new_plan()
-                attempt = await self._ask(target) if self._may_be_sent(target) else None
+                if not self._may_be_sent(target):
+                    continue
+                attempt, race = self._make_attempt(target)
+                try:
+                    if race is not None:
+                        return await race.run(attempt)
+                    await attempt.run()
+                except (Retry, Incapable, OverBudget, UnboundedCharge, OverLimit) as error:
+                    if not self._goes_on(error, attempt, race):
+                        raise
+                else:
+                    return attempt
             finally:
                 slots.release()
-            if attempt is not None:
-                return attempt
         if self._last is None:
             why = self._over or self._full or self._barred or self._untold
             raise why or NoUpstream(_ALL_WENT_DOWN, retry_after_s=1.0)
@@ -116,11 +125,8 @@ class Failover:
         self._left += [target for target in (*choice.left_alone, *self._went_down) if self._is_up(target)]
         return bool(self._left)
 
-    async def _ask(self, target: Target) -> Attempt | None:
-        """Return the attempt that answered; None where the next candidate may do better.
-
-        Raises: what no other candidate would change.
-        """
+    def _make_attempt(self, target: Target) -> tuple[Attempt, Race | None]:
+        """Return the next call, and what has it run where it may get a second one beside it."""
         exchange, sink = self._exchange, self._sink
         if self._tried:
             exchange.gateway.counting.retried(exchange, target)
@@ -129,32 +135,32 @@ class Failover:
         exchange.target = target
         attempt = Attempt(exchange, target, number, sink.body_for(target, self._body), sink)
         pace = None if target.tier.hedge is None else find_pace(exchange, target, sink)
-        race = None if pace is None else Race(exchange, sink, pace, self._left, self._body)
-        try:
-            if race is not None:
-                return await race.run(attempt)
-            await attempt.run()
-        except Retry as retry:
-            forget_frames(retry)
-            forget_frames(retry.error)
-            self._last, self._failed = retry, exchange.target
-            if retry.asks_again:
-                self._left.insert(0, target)
-            elif not self._asked_again and race is None and is_of_kept_connection(retry.error):
+        return attempt, None if pace is None else Race(exchange, sink, pace, self._left, self._body)
+
+    def _goes_on(
+        self, error: Retry | Incapable | OverBudget | UnboundedCharge | OverLimit, attempt: Attempt, race: Race | None
+    ) -> bool:
+        """Note why a call has not answered; return whether the next candidate may do better."""
+        exchange = self._exchange
+        if isinstance(error, Retry):
+            forget_frames(error)
+            forget_frames(error.error)
+            self._last, self._failed = error, exchange.target
+            if error.asks_again:
+                self._left.insert(0, attempt.target)
+            elif not self._asked_again and race is None and is_of_kept_connection(error.error):
                 self._asked_again = True
-                self._left.append(target)  # once more, after all others, on another connection
+                self._left.append(attempt.target)  # once more, after all others, on another connection
             self._tried += 0 if race is None else race.calls - 1
-        except Incapable as error:  # its dialect has no words for the request, and nothing was sent
-            self._undo(number)
+            return True
+        self._undo(attempt.number)
+        if isinstance(error, Incapable):  # its dialect has no words for the request, and nothing was sent
             self._untold, exchange.target = error, self._failed  # the words that are passed on are still the other's
-        except (OverBudget, UnboundedCharge, OverLimit) as error:
-            self._undo(number)
-            if not self._goes_on_after(error):
-                raise
+            return True
+        if self._goes_on_after(error):
             self._over = error
-        else:
-            return attempt
-        return None
+            return True
+        return False
 
     def _undo(self, number: int) -> None:
         """Take back that a call was made: it was not; beside later ones its number stays unused."""

@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, Literal
 
 from ownward.core import PICOUSD_PER_USD, LedgerError
 from ownward.gateway.holding.budgets import compute_checks, refusal_of
@@ -91,8 +92,8 @@ class LedgerEntry:
         self.usage: Usage | None = None
         self.charge_picousd: int | None = None
 
-    async def write_intent(self, spliced: Spliced, permit: Permit) -> None:
-        """Return once the intent is committed: only then may anything be sent.
+    def write_intent(self, spliced: Spliced, permit: Permit) -> Coroutine[Any, Any, None]:
+        """Return when the intent is committed: only then may anything be sent.
 
         Raises: OverBudget, UnboundedCharge or OverLimit, if a budget or a limit does not admit the call; LedgerError.
         """
@@ -146,39 +147,38 @@ class LedgerEntry:
                 output_tokens_high=output_high,
                 is_first=self._number == 1,
             )
-        try:
-            await self._begin(exchange.request, intent, budgets)
-        except BudgetSpent as error:
-            if allowance is not None:
-                allowance.give_back(self._number)
-            gateway.counting.over_budget(error.check)
-            raise refusal_of(error, at=intent.started_at) from None
-        except LimitReached as error:
-            if allowance is not None:
-                allowance.give_back(self._number)
-            gateway.counting.metrics.over_limit.add((error.take.kind,))
-            raise limit_refusal_of(error) from None
+        return self._begin(exchange.request, intent, budgets)
 
     async def _begin(self, request: Request, intent: Intent, budgets: tuple[BudgetCheck, ...]) -> None:
         """Write the intent; the request's row goes with the first one that can be written."""
-        exchange, ledger = self._exchange, self._gateway.ledger
-        # Where these are cancelled, the ledger itself settles the attempt as failed: nothing was sent.
-        while exchange.row_written is not None:
-            if exchange.row_written:
-                exchange.note_limits(await ledger.begin_attempt(intent, budgets=budgets, limits=self._takes))
-                return
-            await exchange.wait_for_row()
-        exchange.row_written = False
-        is_written: bool | None = True
+        exchange, gateway = self._exchange, self._gateway
+        ledger = gateway.ledger
         try:
-            exchange.note_limits(
-                await ledger.begin(request, intent, budgets=budgets, limits=self._takes, is_fresh=True)
-            )
-        except LedgerError:
-            is_written = None
-            raise
-        finally:
-            exchange.note_row(is_written=is_written)
+            # Where these are cancelled, the ledger itself settles the attempt as failed: nothing was sent.
+            while exchange.row_written is not None:
+                if exchange.row_written:
+                    exchange.note_limits(await ledger.begin_attempt(intent, budgets=budgets, limits=self._takes))
+                    return
+                await exchange.wait_for_row()
+            exchange.row_written = False
+            is_written: bool | None = True
+            try:
+                exchange.note_limits(
+                    await ledger.begin(request, intent, budgets=budgets, limits=self._takes, is_fresh=True)
+                )
+            except LedgerError:
+                is_written = None
+                raise
+            finally:
+                exchange.note_row(is_written=is_written)
+        except (BudgetSpent, LimitReached) as error:
+            if exchange.allowance is not None:
+                exchange.allowance.give_back(self._number)
+            if isinstance(error, BudgetSpent):
+                gateway.counting.over_budget(error.check)
+                raise refusal_of(error, at=intent.started_at) from None
+            gateway.counting.metrics.over_limit.add((error.take.kind,))
+            raise limit_refusal_of(error) from None
 
     def _token_bounds(self, spliced: Spliced) -> tuple[int | None, int, bool]:
         """Return the most input and output tokens, and whether the latter is assumed because nothing states it."""
@@ -250,7 +250,7 @@ class LedgerEntry:
             assert self._intent is not None
             day = self._intent.started_at.date()
             charge, low, high, why = target.bound.bracket_picousd(usage, self._asked, terms, day=day)
-            if (charge or 0) > _MOST_PICOUSD or (low or 0) > _MOST_PICOUSD or (high or 0) > _MOST_PICOUSD:
+            if ((low if high is None else high) or 0) > _MOST_PICOUSD:  # a charge is both of them
                 self.settle_unsettled("the answer states more tokens than a call can have", status=status)
                 return
             if why is not None:

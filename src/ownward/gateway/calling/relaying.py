@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import Callable
-from typing import TYPE_CHECKING, NoReturn
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ownward.core import BrokenStream, UpstreamError
 from ownward.gateway.calling.first_call import passing_first_call, with_first_call
@@ -71,25 +71,28 @@ class Relay:
         asks_stream = spliced.is_stream and not attempt.puts_together
         self._is_stream = asks_stream and attempt.exchange.endpoint.has_output  # what is wanted of the call
 
-    async def run(self) -> None:
-        """Pass the answer on, and settle what it cost.
+    def run(self) -> Coroutine[Any, Any, None]:
+        """Return what passes the answer on, and settles what it cost.
 
         Raises: Retry, if nothing was passed on and another upstream may do better; UpstreamError.
         """
         content_type = self._response.header(b"content-type") or _JSON
+        is_announced = content_type[:17].lower() == b"text/event-stream"
+        if self._is_stream or (is_announced and not self._attempt.puts_together):
+            return self._relay_events(content_type, is_announced=is_announced)
+        return self._relay_whole(_JSON if is_announced else content_type, b"", of_stream=is_announced)
+
+    async def _relay_events(self, content_type: bytes, *, is_announced: bool) -> None:
+        """Pass on what was asked for as a stream, or comes as one."""
         try:
-            if content_type[:17].lower() != b"text/event-stream":
-                begun = await self._look_at_beginning() if self._is_stream else b""
-                if begun.startswith(_SSE_STARTS):  # some servers stream without saying so
-                    await self._relay_stream(b"text/event-stream", begun)
-                else:
-                    await self._relay_whole(content_type, begun)
-            elif self._is_stream:
-                await self._relay_stream(content_type)
-            elif self._attempt.puts_together:
-                await self._relay_whole(_JSON, b"", of_stream=True)
-            else:
+            if not self._is_stream:
                 await self._refuse_stream()
+                return
+            begun = b"" if is_announced else await self._look_at_beginning()
+            if is_announced or begun.startswith(_SSE_STARTS):  # some servers stream without saying so
+                await self._relay_stream(content_type if is_announced else b"text/event-stream", begun)
+            else:
+                await self._relay_whole(content_type, begun)
         except asyncio.CancelledError:
             if self._attempt.exchange.client.is_gone:
                 await self._hear_out()
