@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from functools import lru_cache
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
@@ -23,8 +24,11 @@ def new_id(prefix: str = "", *, milliseconds: int | None = None, random_bits: in
     when = (time.time_ns() // 1_000_000 if milliseconds is None else milliseconds) % _MAX_MILLISECONDS
     noise = secrets.randbits(_RANDOM_BITS) if random_bits is None else random_bits
     letters = noise.to_bytes(_RANDOM_BITS // 8).translate(_LETTERS).decode()
-    pairs = _PAIRS
-    return (
-        f"{prefix}{pairs[when >> 40]}{pairs[when >> 30 & 1023]}{pairs[when >> 20 & 1023]}{pairs[when >> 10 & 1023]}"
-        f"{pairs[when & 1023]}{letters}"
-    )
+    return f"{prefix}{_beginning_of(when >> 10)}{_PAIRS[when & 1023]}{letters}"
+
+
+@lru_cache(maxsize=1)
+def _beginning_of(second: int) -> str:
+    """Return the letters that ids share for 1,024 milliseconds."""
+    first, others = _PAIRS[second >> 30], (second >> 20, second >> 10, second)
+    return first + "".join([_PAIRS[bits & 1023] for bits in others])

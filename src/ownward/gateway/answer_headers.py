@@ -22,8 +22,9 @@ def headers_of(exchange: Served) -> list[tuple[bytes, bytes]]:
     ]
     choice, target = exchange.choice, exchange.target
     if choice is not None:
-        reason = ascii_of(choice.reason + exchange.outcome)
-        headers += ((b"x-ownward-workload", ascii_of(choice.workload)), (b"x-ownward-reason", reason))
+        headers += choice.told
+        if exchange.outcome:  # more than was known when it was chosen
+            headers[-1] = (b"x-ownward-reason", ascii_of(choice.reason + exchange.outcome))
     if target is not None:
         headers += target.told
         crossed = exchange.crossed.get(target.key)

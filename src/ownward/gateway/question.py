@@ -114,9 +114,9 @@ class Question:
             self.task_id, self.task_basis = own.task
         self.workload = own.workload or UNASSIGNED
         self.needs = peeked.needs(self.body)
-        return self._asked_by(self.table, peeked, self.workload)
+        return self._asked_by(self.table, peeked)
 
-    def _asked_by(self, table: RoutingTable, peeked: peeking.Peeked, workload: str) -> Asked:
+    def _asked_by(self, table: RoutingTable, peeked: peeking.Peeked) -> Asked:
         """Return what the request states, with all that a plan's match rules look at.
 
         Not to be kept here: it leads back to this question, which would outlive its request.
@@ -125,7 +125,7 @@ class Question:
         return Asked(
             endpoint=self.endpoint,
             model=self.route,
-            workload=None if workload == UNASSIGNED else workload,
+            workload=None if own.workload == UNASSIGNED else own.workload,
             tier=own.tier,
             label=own.label,
             key=self.key,
@@ -221,8 +221,7 @@ class Question:
         """Shrink the label to where a plan that was loaded since lets the request go too, detectors included."""
         while (table := self.gateway.table) is not self.heeded:
             assert self._peeked is not None
-            stated = self.head.read_own().workload or UNASSIGNED
-            asked = await self.look_into(self._asked_by(table, self._peeked, stated), table)
+            asked = await self.look_into(self._asked_by(table, self._peeked), table)
             self.label = self.label.meet(name_refused(asked, table)[1])
             self.heeded = table
 

@@ -140,7 +140,7 @@ class Journal:
             if file is None or end > self._end:
                 return False
             self._number = number = self._number + 1
-            note = _pack(number, text)
+            note = _HEAD.pack(len(text), crc32(text, number & 0xFFFF_FFFF), number) + text
             if self._memory is not None:
                 self._memory[self._at : end] = note
             elif not _write(file, note, self._at):
@@ -383,10 +383,6 @@ def _write(file: int, data: bytes, at: int) -> bool:
         return os.pwrite(file, data, at) == len(data)
     except OSError:
         return False
-
-
-def _pack(number: int, text: bytes) -> bytes:
-    return _HEAD.pack(len(text), crc32(text, number & 0xFFFF_FFFF), number) + text
 
 
 def _text_at(data: bytes, at: int, end: int) -> bytes | None:

@@ -97,10 +97,10 @@ def clean_or_none(text: str | None) -> str | None:
     return None if text is None else clean(text)
 
 
-def _are_clean(*texts: str) -> bool:
+def _are_clean(texts: Values) -> bool:
     """Return whether none of them has what a database refuses, as nearly all have not."""
     together = "".join(texts)
-    return together.isascii() and together.find("\x00") < 0
+    return together.isascii() and "\x00" not in together
 
 
 def _cleaned(values: Values) -> Values:
@@ -124,10 +124,11 @@ def request_values(request: Request) -> tuple[Values, Values]:
         request.reason,
         started_at_us,
     )
-    texts = (request.request_id, request.task_id, request.workload, request.route, request.key_id or "")
-    if _are_clean(*texts, request.label, request.dialect, request.reason):
-        return task, values
-    return _cleaned(task), _cleaned(values)
+    texts = (
+        request.request_id, request.task_id, request.workload, request.route, request.key_id or "", request.label,
+        request.dialect, request.reason,
+    )  # fmt: skip
+    return (task, values) if _are_clean(texts) else (_cleaned(task), _cleaned(values))
 
 
 def intent_values(intent: Intent, run_id: str) -> Values:
@@ -147,7 +148,7 @@ def intent_values(intent: Intent, run_id: str) -> Values:
         to_us(intent.started_at),
     )
     texts = (intent.request_id, intent.tier, intent.upstream, intent.model, intent.price_id or "")
-    return values if _are_clean(*texts) else _cleaned(values)
+    return values if _are_clean(texts) else _cleaned(values)
 
 
 def settlement_values(settlement: Settlement) -> Values:
@@ -195,7 +196,7 @@ def settlement_values(settlement: Settlement) -> Values:
         to_us(settlement.settled_at),
     )
     texts = (settlement.request_id, settlement.upstream_request_id or "", settlement.error or "")
-    return values if _are_clean(*texts) else _cleaned(values)
+    return values if _are_clean(texts) else _cleaned(values)
 
 
 def run_values(run_id: str, process: ProcessIdentity, *, version: str, started_at_us: int) -> Values:

@@ -102,7 +102,7 @@ def test_what_is_chosen_while_all_is_well_is_not_worked_out_again():
 
 
 def test_what_is_chosen_while_all_is_well_does_not_hold_once_something_is_down_or_full():
-    table = table_of(owned("a"), rented("b"), workloads=[workload("w", "b", "a")])
+    table = table_of(owned("a"), rented("b", max_concurrency=1), workloads=[workload("w", "b", "a")])
     assert keys(pick(table)) == ["b/u0", "a/here"]
     assert keys(pick(table, breakers={"b/u0": OPEN})) == ["a/here"]
     assert keys(pick(table, full={"b"})) == ["a/here"]

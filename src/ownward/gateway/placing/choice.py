@@ -83,14 +83,15 @@ class Eligible:
 class Choice(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The candidates in the order they are tried, and why; `is_pinned` where the request names its one tier.
 
-    `is_last_resort` where every candidate was left alone for failing, and these are tried all the same; else
-    `left_alone` are those that were.
+    `told` are the headers that tell the client of workload and reason. `is_last_resort` where every candidate was left
+    alone for failing, and these are tried all the same; else `left_alone` are those that were.
     """
 
     workload: str
     label: Label
     targets: tuple[Target, ...]
     reason: str
+    told: tuple[tuple[bytes, bytes], ...]
     declared: Workload | None = None
     is_pinned: bool = False
     is_last_resort: bool = False

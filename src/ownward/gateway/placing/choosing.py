@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Hashable, Mapping, Sequence
 
+from ownward.gateway.headers import ascii_of
 from ownward.gateway.placing.breaker import CLOSED, Breaker
 from ownward.gateway.placing.choice import Asked, Choice, Eligible, Matched
 from ownward.gateway.placing.eligible import compute_eligible, leave_out_untold
@@ -19,7 +20,6 @@ from ownward.policy import Label
 
 _LAST_RESORT = " (a probe: nothing else is up)"
 _NONE_ELSEWHERE: Mapping[str, int] = {}
-_NOT_LOOKED_AT = (None, None, None, None)
 
 Order = Callable[[Sequence[Target]], tuple[list[Target], str]]
 """How the upstreams of one tier are ordered, best first, and why."""
@@ -84,6 +84,7 @@ def choose(
         label=label,
         targets=tuple(up),
         reason=reason,
+        told=((b"x-ownward-workload", ascii_of(matched.workload)), (b"x-ownward-reason", ascii_of(reason))),
         declared=matched.declared,
         is_pinned=asked.tier is not None,
         is_last_resort=is_last_resort,
@@ -96,7 +97,9 @@ def choose(
 
 def _plain_key(asked: Asked) -> Hashable | None:
     """Return all that a choice hangs on while nothing is down or full; None where it is not worth remembering."""
-    if asked.found or (asked.headers, asked.metadata, asked.fingerprint, asked.inherited) != _NOT_LOOKED_AT:
+    if asked.found or asked.inherited is not None:
+        return None
+    if asked.headers is not None or asked.metadata is not None or asked.fingerprint is not None:
         return None
     return "choice", asked.endpoint.path, asked.model, asked.workload, asked.tier, asked.label, asked.key, asked.needs
 
@@ -105,8 +108,8 @@ def _recall(key: Hashable | None, memory: Memory, full_tiers: Container[str]) ->
     """Return what was chosen before where this is asked; None where nothing was, or one of its tiers is full."""
     choice: Choice | None = None if key is None else memory.get(key)
     if choice is not None:
-        for target in choice.targets:
-            if target.tier.name in full_tiers:
+        for target in choice.targets:  # without a limit none is full
+            if target.tier.max_concurrency is not None and target.tier.name in full_tiers:
                 return None
     return choice
 

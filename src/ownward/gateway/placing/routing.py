@@ -94,25 +94,21 @@ class Detection:
     label: Label
 
 
-class Memory:
+class Memory(dict[Hashable, Any]):
     """What was worked out before, by whatever it depends on; bounded, since clients choose part of the keys."""
 
-    __slots__ = ("_found", "_most")
+    __slots__ = ("_most",)
 
     def __init__(self, most: int = 8192) -> None:
         """Start empty."""
-        self._found: dict[Hashable, Any] = {}
+        super().__init__()
         self._most = most
-
-    def get(self, key: Hashable) -> Any:
-        """Return what was remembered, or None."""
-        return self._found.get(key)
 
     def remember(self, key: Hashable, value: object) -> None:
         """Keep `value`, forgetting everything when it is full."""
-        if len(self._found) >= self._most:
-            self._found.clear()
-        self._found[key] = value
+        if len(self) >= self._most:
+            self.clear()
+        self[key] = value
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)  # no slots: cached properties

@@ -208,20 +208,14 @@ class GatewayMetrics:
 
     def observe_request(self, workload: str, tier: str, seconds: float) -> None:
         """Count how long a request took from its head to its end."""
-        self._histogram(self.request_seconds, (workload, tier), (OTHER, OTHER)).observe(seconds)
+        found = self.request_seconds.get((workload, tier))
+        if found is None:
+            found = _histogram(self.request_seconds, (workload, tier), (OTHER, OTHER))
+        found.observe(seconds)
 
     def observe_queue(self, tier: str, seconds: float) -> None:
         """Count how long a call waited for its place."""
-        self._histogram(self.queue_seconds, (tier,), (OTHER,)).observe(seconds)
-
-    @staticmethod
-    def _histogram(known: dict[Any, Histogram], labels: LabelValues, other: LabelValues) -> Histogram:
-        found = known.get(labels)
-        if found is None:
-            if len(known) >= MOST_CALL_ENTRIES:
-                labels = other
-            found = known.setdefault(labels, Histogram(SECONDS))
-        return found
+        _histogram(self.queue_seconds, (tier,), (OTHER,)).observe(seconds)
 
     def render(self, gauges: Iterable[str] = ()) -> bytes:
         """Return the whole exposition, with gauges read now."""
@@ -257,6 +251,13 @@ class GatewayMetrics:
         yield from value_lines(UNPRICED, [(key, entry.unpriced) for key, entry in calls if entry.unpriced])
         for family, name in ((TTFT, "ttft"), (TPOT, "tpot"), (LATENCY, "latency")):
             yield from _histograms(family, {key: getattr(entry, name) for key, entry in calls})
+
+
+def _histogram(known: dict[Any, Histogram], labels: LabelValues, other: LabelValues) -> Histogram:
+    """Return the entry of some labels, made where there is none."""
+    if labels not in known and len(known) >= MOST_CALL_ENTRIES:
+        labels = other
+    return known.setdefault(labels, Histogram(SECONDS))
 
 
 def _count_hedging(entry: CallCounts, call: CallEnd) -> None:
