@@ -112,7 +112,7 @@ def serve(
         signals = EarlySignals()
         from ownward.gateway import require_descriptors, run_loop
 
-        require_descriptors(workers=settings.gateway.workers)
+        require_descriptors(workers=settings.gateway.workers, connections=settings.gateway.max_connections)
         serving = choose_serving(settings, plan_file=plan_file, model_file=model_file)
 
         with open_ledger(ledger_target, settings=settings) as opened:

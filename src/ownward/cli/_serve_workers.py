@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from ownward.gateway import EngineAddress, WorkerPool
 
 _LOG = logging.getLogger("ownward.gateway")
+_HANDED = 3
+"""Descriptors that a worker is started with: its listening socket, its line, and where it is handed connections."""
 
 
 async def serve_with_workers(
@@ -90,10 +92,11 @@ async def serve_as_worker(opened: Any, our_settings: Settings, descriptors: str)
     )
     from ownward.upstreams import Door, DoorLimits
 
-    listener, _, line_descriptor = descriptors.partition(":")
-    if not (listener.isdecimal() and line_descriptor.isdecimal()):
+    given = [int(number) for number in descriptors.split(":") if number.isdecimal()]
+    if len(given) != _HANDED:
         raise UsageError("--worker is for ownward serve itself", next_step="Use --workers N")
-    line = await WorkerLine.open(int(line_descriptor))
+    listener, *of_line = given
+    line = await WorkerLine.open(*of_line)
     hello = await line.hear_first()
     settings = settings_of_message({**hello["settings"], "worker": hello["number"]})
     plan = plan_room.loads(hello["plan"], file="the parent's plan")
@@ -108,7 +111,7 @@ async def serve_as_worker(opened: Any, our_settings: Settings, descriptors: str)
             secrets=_serving.secrets_of,
             mounts=_serving.pages_of(opened, plan) if settings.is_loopback else {},
             watchers=(RequestLog(), *spans),
-            listener=socket_of(int(listener)),
+            listener=socket_of(listener),
         )
         await line.serve(server)
 

@@ -146,6 +146,13 @@ class GatewayServer:
         """Note where an engine listens now; None: it is down and stays so."""
         self.gateway.set_address(upstream, address)
 
+    def take(self, connection: socket.socket) -> None:
+        """Serve a connection that another process has accepted at the same address."""
+        if self._listener is None:
+            connection.close()
+        else:
+            self._listener.take(connection)
+
     async def stop(self) -> None:
         """Take no new requests, let those in flight end within `drain_s`, settle the rest.
 

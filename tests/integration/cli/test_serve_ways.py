@@ -92,7 +92,7 @@ def test_a_folder_that_is_made_for_a_ledger_is_its_users_alone(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
-@pytest.mark.parametrize(("workers", "least"), [(1, 32), (4, 40)])
+@pytest.mark.parametrize(("workers", "least"), [(1, 32), (4, 48)])
 def test_with_the_fewest_descriptors_serve_starts_and_with_fewer_it_says_how_many_it_takes(tmp_path, workers, least):
     (tmp_path / "plan.toml").write_text(PLAN.replace("WAY", ""))
     flags = ["--plan", "plan.toml", "--ledger", "l.db", "--port", "0", "--ready-file", "r.json"]

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import sys
 from types import SimpleNamespace
 
@@ -63,8 +64,11 @@ def test_who_connects_while_a_worker_cannot_be_started_is_answered_by_the_others
                     return {answer.status for answer in await asyncio.gather(*asked)}
 
             (tmp_path / "ownward.toml").write_text("[server]\nport = 'nowhere'\n")  # what a worker reads, too
-            gone = served.workers[0].pid
-            os.kill(gone, signal.SIGKILL)
+            gone = served.workers[0]
+            gone.kill()
+            psutil.wait_procs([gone], timeout=10)
+            for _ in range(10):  # from the moment of its end on, also those who wait in its socket
+                assert await answers() == {200}
             seen = set()
 
             def has_tried_again():
@@ -87,6 +91,21 @@ def test_who_connects_while_a_worker_cannot_be_started_is_answered_by_the_others
             finally:
                 os.kill(min(both), signal.SIGCONT)
             assert {answer.status for answer in await asyncio.gather(*asked)} == {200}
+
+    asyncio.run(main())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere workers share one socket")
+def test_who_connects_while_no_worker_is_left_waits_for_one(lab, tmp_path):
+    async def main():
+        async with FakeServer() as fake, serving(tmp_path, fake.base_url) as served:
+            killed = served.workers
+            for worker in killed:
+                worker.kill()
+            psutil.wait_procs(killed, timeout=10)
+            asked = (lab.ask(served.base_url, lab.CHAT, lab.chat()) for _ in range(100))
+            async with asyncio.timeout(20):
+                assert {answer.status for answer in await asyncio.gather(*asked)} == {200}
 
     asyncio.run(main())
 
@@ -210,7 +229,7 @@ def test_an_answer_that_comes_too_late_is_not_taken_for_that_to_a_later_question
     async def main():
         ours, theirs = await _pair()
         process = SimpleNamespace(returncode=None)
-        worker = Worker(process, *ours, on_collect=None, on_news=None)
+        worker = Worker(process, *ours, taker=socket.socket(), on_collect=None, on_news=None)
         assert await worker.ask({"do": "reload"}, 0.05) is None
         late = json.loads(await theirs[0].readline())
         asked = asyncio.create_task(worker.ask({"do": "snapshot"}, 5))

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
 
 from ownward.core import UsageError
-from ownward.gateway.listening.descriptors import raise_descriptor_limit, require_descriptors
+from ownward.gateway.listening.descriptors import (
+    fitting_connections,
+    how_to_raise,
+    raise_descriptor_limit,
+    require_descriptors,
+)
 
 resource = pytest.importorskip("resource", reason="Windows has no such limit")
 
@@ -55,12 +61,20 @@ def test_no_limit_stays_none(raised):
     assert raised(soft=none, hard=none, most=1 << 40) == none
 
 
-@pytest.mark.parametrize(("workers", "least"), [(1, 32), (2, 32), (4, 40), (8, 56)])
+@pytest.mark.parametrize(("workers", "least"), [(1, 32), (2, 36), (4, 48), (8, 72)])
 def test_a_start_with_too_few_is_refused_with_how_many_it_takes(monkeypatch, workers, least):
     for have in (least - 1, least):
         monkeypatch.setattr(resource, "getrlimit", lambda _which, have=have: (have, have))
         if have < least:
-            with pytest.raises(UsageError, match=f"may have {have} file descriptors, .* takes {least}"):
-                require_descriptors(workers=workers)
+            with pytest.raises(UsageError, match=f"may have {have} file descriptors, .* takes {least}.*ulimit -n 290"):
+                require_descriptors(workers=workers, connections=100)
         else:
-            require_descriptors(workers=workers)
+            require_descriptors(workers=workers, connections=100)
+
+
+@pytest.mark.parametrize("connections", [1, 2, 3, 100, 12_000])
+def test_with_as_many_as_is_advised_all_connections_fit_and_with_one_fewer_they_do_not(connections):
+    advised = int(re.search(r"ulimit -n (\d+)", how_to_raise(connections))[1])
+    assert fitting_connections(connections, descriptors=advised)[0] == connections
+    if connections > 4:  # which fit always
+        assert fitting_connections(connections, descriptors=advised - 1)[0] < connections

@@ -15,8 +15,9 @@ _OWN: Final = 40
 
 _FEWEST: Final = 4
 _FEWEST_TO_START: Final = 32
-_PARENT, _EACH_WORKER = 24, 4
-"""What a process takes that starts workers, and what each of these takes there: its socket, its line, its start."""
+_PARENT, _EACH_WORKER = 24, 6
+"""What a process takes that starts workers, and what each of these takes there: its socket, both ends of its line and
+of where it is handed connections, its start."""
 
 _MOST: Final = 1 << 20
 """Above this some programs that we start would be busy closing descriptors that they do not have."""
@@ -42,8 +43,8 @@ def raise_descriptor_limit() -> None:
             return
 
 
-def require_descriptors(*, workers: int) -> None:
-    """Raise the limit, and refuse to start with fewer than a start takes.
+def require_descriptors(*, workers: int, connections: int) -> None:
+    """Raise the limit, and refuse to start with fewer than a start takes; `connections` are wanted in each process.
 
     Raises: UsageError.
     """
@@ -54,7 +55,7 @@ def require_descriptors(*, workers: int) -> None:
             f"this process may have {have} file descriptors, and a gateway of"
             f" {workers} {'process' if workers == 1 else 'workers'} takes {least}",
             allowed=f"At least {least}, and two more for each request at a time",
-            next_step="Raise the limit (ulimit -n 4096, or LimitNOFILE of systemd)",
+            next_step=how_to_raise(connections),
         )
 
 
@@ -66,6 +67,19 @@ def read_descriptor_limit() -> int | None:
         return None
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return None if soft == resource.RLIM_INFINITY else soft
+
+
+def how_to_raise(connections: int) -> str:
+    """Return what to do so that so many connections of clients fit.
+
+    >>> how_to_raise(12_000)
+    'Raise the limit: ulimit -n 30040, or LimitNOFILE=30040 of systemd, is enough for 12000 connections'
+    """
+    enough = _OWN + 5 * -(-connections // 2)
+    return (
+        f"Raise the limit: ulimit -n {enough}, or LimitNOFILE={enough} of systemd,"
+        f" is enough for {connections} connections"
+    )
 
 
 def fitting_connections(stated: int, *, descriptors: int | None) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from typing import Any
 from ownward.core import Clock
 from ownward.gateway.listening.call import Call
 from ownward.gateway.listening.connection import HttpConnection
-from ownward.gateway.listening.descriptors import fitting_connections, read_descriptor_limit
+from ownward.gateway.listening.descriptors import fitting_connections, how_to_raise, read_descriptor_limit
 from ownward.gateway.settings import GatewaySettings
 
 _LOG = logging.getLogger("ownward.gateway")
@@ -43,6 +43,7 @@ class Listener:
         self._clock = clock
         self.connections: set[HttpConnection] = set()
         self.tasks: set[asyncio.Task[None]] = set()
+        self._arriving: set[asyncio.Task[None]] = set()
         self.address: tuple[str, int] | None = None
         self.scheme = "http"
         self.date_line = b""
@@ -72,6 +73,11 @@ class Listener:
         )
         listener.listen(_BACKLOG)  # how many may wait
 
+    def take(self, connection: socket.socket) -> None:
+        """Serve a connection that was accepted elsewhere for this socket's address."""
+        connection.settimeout(0)
+        self._arrive([connection])
+
     async def stop(self, drain_s: float) -> None:
         """Accept nothing more, let what is in flight end within `drain_s` or until `hurry`, cancel the rest.
 
@@ -86,7 +92,7 @@ class Listener:
             keep_alive_s=min(_LINGER_S, self.limits.keep_alive_s),
             header_timeout_s=min(_LINGER_S, self.limits.header_timeout_s),
         )
-        arriving = asyncio.create_task(self._take(self._accept_the_rest()))
+        self._arrive(self._accept_the_rest())
         self._server.close()
         if self._tick is not None:
             self._tick.cancel()
@@ -97,11 +103,17 @@ class Listener:
         hurry = asyncio.create_task(self.hurry.wait())
         ends_s = self._loop.time() + drain_s
         while (left_s := ends_s - self._loop.time()) > 0 and not hurry.done():
-            if arriving.done() and not self.tasks and not any(each.is_between for each in self.connections):
+            if self._arriving or self.tasks:
+                ending = asyncio.ensure_future(asyncio.wait({*self._arriving, *self.tasks}))
+                await asyncio.wait({hurry, ending}, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+                ending.cancel()
+            elif any(each.is_between for each in self.connections):  # until `_look` closes them, at its next tick
+                await asyncio.wait({hurry}, timeout=min(_STOP_TICK_S, left_s))
+            else:
                 break
-            await asyncio.wait({hurry}, timeout=min(_STOP_TICK_S, left_s))
         hurry.cancel()
-        arriving.cancel()
+        for task in self._arriving:
+            task.cancel()
         left = {task for task in self.tasks if not task.done()}
         for task in left:
             task.cancel("the gateway is stopping")
@@ -122,6 +134,11 @@ class Listener:
                 connection.settimeout(0)
                 accepted.append(connection)
         return accepted
+
+    def _arrive(self, accepted: list[socket.socket]) -> None:
+        task = self._loop.create_task(self._take(accepted))
+        self._arriving.add(task)
+        task.add_done_callback(self._arriving.discard)
 
     async def _take(self, accepted: list[socket.socket]) -> None:
         """Begin with those connections; over TLS wait besides for those whose handshake is not over."""
@@ -185,9 +202,10 @@ def _connections_that_fit(limits: GatewaySettings) -> tuple[int, int]:
         _LOG.log(
             logging.INFO if fitting > limits.max_connections // 2 else logging.WARNING,
             "%d connections of clients are taken at a time, and not %d (max_connections): this process may have %d file"
-            " descriptors; raise the limit (ulimit -n, or LimitNOFILE of systemd)",
+            " descriptors. %s",
             fitting,
             limits.max_connections,
             descriptors,
+            how_to_raise(limits.max_connections),
         )
     return fitting, refused

@@ -16,6 +16,7 @@ from ownward.gateway.errors import WorkersSilent
 from ownward.gateway.placing.engine_address import from_message
 from ownward.gateway.server import GatewayServer, calm_collector
 from ownward.gateway.watching.merging import merge_metrics
+from ownward.gateway.working.lending import take_handed_over
 from ownward.gateway.working.messages import GATHER_S, LINE_BYTES, MOST_UNHEARD_BYTES, Message, News
 from ownward.gateway.working.telling import Telling
 from ownward.plan import loads
@@ -26,8 +27,9 @@ _MOST_WAITED_S: Final = GATHER_S + 1
 class WorkerLine:
     """A worker's line to its parent: the first message, then orders until the end."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Keep the two ends."""
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, taker: socket.socket) -> None:
+        """Keep the two ends, and where connections are handed over."""
+        self._taker = taker
         self._reader = reader
         self._writer = writer
         self._numbers = itertools.count()
@@ -35,10 +37,11 @@ class WorkerLine:
         self._tasks: set[asyncio.Task[None]] = set()
 
     @classmethod
-    async def open(cls, descriptor: int) -> WorkerLine:
-        """Return the line whose descriptor the parent handed over."""
-        line = socket.socket(fileno=descriptor)
-        return cls(*await asyncio.open_unix_connection(sock=line, limit=LINE_BYTES))
+    async def open(cls, descriptor: int, taker_descriptor: int) -> WorkerLine:
+        """Return the line whose descriptors the parent handed over."""
+        line, taker = socket.socket(fileno=descriptor), socket.socket(fileno=taker_descriptor)
+        taker.settimeout(0)
+        return cls(*await asyncio.open_unix_connection(sock=line, limit=LINE_BYTES), taker)
 
     async def hear_first(self) -> Message:
         """Return the first message."""
@@ -58,15 +61,19 @@ class WorkerLine:
         try:
             await server.start()
             calm_collector()
+            loop.add_reader(self._taker, self._take_connections, server)
             self._tell({"said": "ready"})
             hearing = asyncio.create_task(self._hear(server, telling, stopping))
             await stopping.wait()
         finally:
+            loop.remove_reader(self._taker)
+            self._take_connections(server)
             await server.stop()
             telling.stop()
             if hearing is not None:
                 hearing.cancel()
             self._writer.close()
+            self._taker.close()
 
     def _tell(self, message: Message) -> None:
         if not self._writer.is_closing():
@@ -75,6 +82,10 @@ class WorkerLine:
     def _tell_news(self, news: News) -> None:
         if self._writer.transport.get_write_buffer_size() < MOST_UNHEARD_BYTES:
             self._tell({"said": "news", "news": news})
+
+    def _take_connections(self, server: GatewayServer) -> None:
+        for connection in take_handed_over(self._taker):
+            server.take(connection)
 
     async def _hear(self, server: GatewayServer, telling: Telling, stopping: asyncio.Event) -> None:
         try:

@@ -19,13 +19,14 @@ from typing import Final
 import msgspec
 
 from ownward.core import EngineError, LedgerError, OwnwardError, UsageError
-from ownward.gateway.listening.port import bind, listen_together
+from ownward.gateway.listening.port import listen_together
 from ownward.gateway.placing.engine_address import Addresses, EngineAddress, as_message
 from ownward.gateway.ready_file import ReadyFile
 from ownward.gateway.reconciling import begin_reconciling, end_reconciling
 from ownward.gateway.server import LAST_WRITES_S
 from ownward.gateway.settings import GatewaySettings
 from ownward.gateway.watching.merging import accumulated, merge_metrics
+from ownward.gateway.working.lending import Lending
 from ownward.gateway.working.messages import LINE_BYTES, Message, News
 from ownward.gateway.working.worker import Worker
 from ownward.ledger import Ledger
@@ -49,8 +50,9 @@ _LONGEST_PAUSE_S: Final = 30.0
 class WorkerPool:
     """The parent's side: so many workers, each kept running until `stop`.
 
-    `command` starts one; it is given the descriptors of the listening socket and of its line to the parent in place of
-    `{listener}` and `{line}`. `hello` makes the first message for a worker by its number.
+    `command` starts one; it is given the descriptors of the listening socket, of its line to the parent and of where it
+    is handed connections in place of `{listener}`, `{line}` and `{taker}`. `hello` makes the first message for a
+    worker by its number.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class WorkerPool:
         self._ledger = ledger
         self._listeners: list[socket.socket] = []
         self._workers: dict[int, Worker] = {}
+        self._lending = Lending(self._takers)
         self._keepers: list[asyncio.Task[None]] = []
         self._retired: list[str] = []
         self._is_stopping = False
@@ -134,6 +137,7 @@ class WorkerPool:
     async def stop(self) -> None:
         """Have every worker take no new requests and end those in flight within `drain_s`; none is left."""
         self._is_stopping = True
+        self._lending.close()
         for worker in self._workers.values():
             worker.tell({"do": "stop"})
         for listener in self._listeners:  # each worker closes its own: who comes now is refused and not left waiting
@@ -186,7 +190,9 @@ class WorkerPool:
     async def _start_one(self, number: int) -> None:
         listener = self._listeners[number % len(self._listeners)]
         ours, theirs = socket.socketpair()
-        descriptors = {"listener": listener.fileno(), "line": theirs.fileno()}
+        giver, taker = socket.socketpair()
+        giver.settimeout(0)
+        descriptors = {"listener": listener.fileno(), "line": theirs.fileno(), "taker": taker.fileno()}
         try:
             process = await asyncio.create_subprocess_exec(
                 *(part.format_map(descriptors) for part in self._command),
@@ -196,14 +202,20 @@ class WorkerPool:
             )
         except BaseException:
             ours.close()
+            giver.close()
             raise
         finally:
             theirs.close()
+            taker.close()
         reader, writer = await asyncio.open_unix_connection(sock=ours, limit=LINE_BYTES)
-        worker = Worker(process, reader, writer, on_collect=self._collect, on_news=partial(self._pass_on, number))
+        worker = Worker(
+            process, reader, writer, taker=giver, on_collect=self._collect, on_news=partial(self._pass_on, number)
+        )
         self._workers[number] = worker
         addresses = {upstream: as_message(address) for upstream, address in self.addresses.items()}
         worker.tell({**self._hello(number), "plan": self.plan.canonical_text, "addresses": addresses})
+        if self._keepers:  # not the first start: what the others say now it hears before its first request
+            self._tell_others(number, {"do": "repeat"})
         if not await worker.wait_until_ready(_START_S):
             status = process.returncode
             await worker.end(0.0)
@@ -239,6 +251,8 @@ class WorkerPool:
             if self._is_stopping:
                 return
             self._retire(worker)
+            if len(self._listeners) == self._count:  # else they share one, and need no help
+                self._lending.begin(number, self._listeners[number])
             self._tell_others(number, {"do": "forget", "worker": number})
             _LOG.error(
                 "worker %d (pid %d) ended with status %s and is started again", number, worker.process.pid, status
@@ -251,21 +265,11 @@ class WorkerPool:
                 await self._start_one(number)
             except (OwnwardError, OSError) as error:
                 _LOG.error("%s", error)
-                self._take_out(number)
             else:
-                self._tell_others(number, {"do": "repeat"})
+                self._lending.end(number)
 
-    def _take_out(self, number: int) -> None:
-        """Leave connections to the others while a worker cannot start: its socket listens again when it does."""
-        if len(self._listeners) != self._count or self._is_stopping:
-            return  # one socket for all
-        waiting = self._listeners[number]
-        try:
-            self._listeners[number] = bind(self.settings.host, waiting.getsockname()[1], is_shared=True)
-        except (OwnwardError, OSError) as error:
-            _LOG.error("%s", error)
-        else:
-            waiting.close()
+    def _takers(self) -> list[socket.socket]:
+        return [worker.taker for worker in self._workers.values() if worker.is_serving]
 
     def _living(self) -> list[Worker]:
         return [worker for worker in self._workers.values() if worker.process.returncode is None]
@@ -315,4 +319,4 @@ class WorkerPool:
 
 def worker_command(*arguments: str) -> list[str]:
     """Return the command that runs this program's `serve` as a worker."""
-    return [sys.executable, "-m", "ownward", "serve", *arguments, "--worker", "{listener}:{line}"]
+    return [sys.executable, "-m", "ownward", "serve", *arguments, "--worker", "{listener}:{line}:{taker}"]

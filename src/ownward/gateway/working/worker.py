@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -25,11 +26,16 @@ class Worker:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         *,
+        taker: socket.socket,
         on_collect: Callable[[Worker], Awaitable[list[str]]],
         on_news: Callable[[News], None],
     ) -> None:
-        """Listen to what it says; `on_collect` returns the metrics of the others, `on_news` passes its news on."""
+        """Listen to what it says; `on_collect` returns the metrics of the others, `on_news` passes its news on.
+
+        `taker` is where it is handed connections.
+        """
         self.process = process
+        self.taker = taker
         self.snapshot = ""
         self.unanswered = 0
         self._reader = reader
@@ -41,6 +47,11 @@ class Worker:
         self._asked: dict[int, asyncio.Future[Message]] = {}
         self._answers: set[asyncio.Task[None]] = set()
         self._listening = asyncio.create_task(self._listen())
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether it accepts requests, as far as is known."""
+        return self._ready.is_set() and self.process.returncode is None and not self._writer.is_closing()
 
     def tell(self, message: Message) -> None:
         """Tell it, if its line is still there."""
@@ -94,6 +105,7 @@ class Worker:
         """Hear it no more; whoever waits for an answer is told that there is none."""
         self._listening.cancel()
         self._writer.close()
+        self.taker.close()
         for answer in self._asked.values():
             if not answer.done():
                 answer.set_exception(ConnectionError())
