@@ -72,7 +72,12 @@ class Piece(msgspec.Struct, gc=False):
     incomplete_details: Any = None
 
 
+class _Form(msgspec.Struct, gc=False):
+    object: Any = None
+
+
 _decode = msgspec.json.Decoder(Piece).decode
+_decode_form = msgspec.json.Decoder(_Form).decode
 _decode_any = msgspec.json.Decoder().decode
 
 
@@ -114,6 +119,14 @@ def _read_choice(found: Json) -> Choice:
 
 def _read_delta(found: Json) -> Delta:
     return Delta(**{key: found.get(key) for key in Delta.__struct_fields__})
+
+
+def is_flat_error(data: bytes) -> bool:
+    """Return whether a piece is an error as FastChat's and vLLM's older servers tell it, without `error` around it."""
+    try:
+        return bool(_decode_form(data).object == "error")
+    except UNREADABLE:
+        return False
 
 
 def carries_content(choice: Choice) -> bool:

@@ -14,6 +14,7 @@ from ownward.upstreams._events import EventCutter, data_of
 from ownward.upstreams._pieces import (
     Piece,
     carries_content,
+    is_flat_error,
     parse_piece,
     text_in,
     words_of_block,
@@ -40,7 +41,8 @@ class StreamTap(Told):
     `response.completed`); a chat stream that ended cleanly after its `finish_reason` is
     whole too, as some servers leave `[DONE]` out. `[DONE]` is no last word of a stream
     whose events have types, before one of them says how it ended.
-    `is_garbled`: an event held what is no JSON object.
+    `is_garbled`: an event held what is no JSON object. `is_misspelt`: it told an error in a
+    form that clients of its dialect pass over, and take what came before for the whole.
     """
 
     __slots__ = (
@@ -58,6 +60,7 @@ class StreamTap(Told):
         "_tier",
         "_timings",
         "is_garbled",
+        "is_misspelt",
     )
 
     def __init__(self, dialect: Dialect = "openai", *, strip_usage: bool = False) -> None:
@@ -77,6 +80,7 @@ class StreamTap(Told):
         self._stencil = Stencil()
         self._tier: object = None
         self.is_garbled = False
+        self.is_misspelt = False
 
     @property
     def has_last_word(self) -> bool:
@@ -158,6 +162,10 @@ class StreamTap(Told):
             return False
         if answer.error is not None:
             self._note_error(answer.error)
+            self.is_misspelt = self._is_anthropic and answer.type != "error"
+        elif answer.choices is None and isinstance(answer.message, str) and is_flat_error(data):
+            self._note_error(answer.message)
+            self.is_misspelt = True
         is_usage = False
         if answer.type is not None and answer.choices is None:
             self._is_typed = True

@@ -171,6 +171,48 @@ def test_an_error_is_the_last_word_of_a_stream_whatever_becomes_of_its_connectio
     asyncio.run(main())
 
 
+MISSPELT = {
+    CHAT: sse({"object": "error", "message": "out of memory", "type": "InternalServerError", "code": 500}),
+    MESSAGES: sse({"error": {"message": "out of memory", "code": 500}}),
+}
+"""Errors as some servers tell them, and no client of the dialect reads: chunks without choices, events without type."""
+
+
+@pytest.mark.parametrize("path", MISSPELT)
+@pytest.mark.parametrize("done", [b"", b"data: [DONE]\n\n"])
+@pytest.mark.parametrize("by", [CHAT, MESSAGES])
+@pytest.mark.usefixtures("_soon")
+def test_an_error_that_clients_would_pass_over_is_told_in_their_form(lab, start, path, done, by):
+    async def main():
+        async with lab.Scripted(streaming(lab, BEGUN[path], MISSPELT[path], done, then=ends)) as upstream:
+            async with start(lab.plan_of(tier(lab, "a", upstream.base_url, path))) as running:
+                answer = await running.ask(by, asked(by))
+                *said, last = answer.body.split(b"\n\n")[:-1]
+                assert b"hello" in b"".join(said)
+                assert not any(b"out of memory" in event or b"_stop" in event or b"[DONE]" in event for event in said)
+                error = json.loads(last.partition(b"data: ")[2])["error"]
+                assert "It says: out of memory" in error["message"]
+                (row,) = await running.rows()
+                assert row["state"] == "unsettled"
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("path", MISSPELT)
+def test_a_stream_that_begins_with_such_an_error_is_asked_for_elsewhere(lab, start, path):
+    async def main():
+        async with (
+            lab.Scripted(streaming(lab, MISSPELT[path], then=ends)) as first,
+            lab.Scripted(streaming(lab, BEGUN[path], ENDED[path], then=ends)) as second,
+        ):
+            tiers = tier(lab, "a", first.base_url, path), tier(lab, "b", second.base_url, path)
+            async with start(lab.plan_of(*tiers)) as running:
+                answer = await running.ask(path, asked(path))
+                assert (answer.headers["x-ownward-tier"], answer.body) == ("b", BEGUN[path] + ENDED[path])
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("path", [MESSAGES, RESPONSES])
 def test_done_is_no_last_word_of_a_stream_that_has_another(lab, start, path):
     """Their clients do not know it: to them an answer without `message_stop` or `response.completed` was cut."""

@@ -298,6 +298,7 @@ def test_a_stream_without_its_last_word_is_not_told_as_whole():
         ({"type": "error", "error": {"type": "overloaded_error", "message": "w"}}, "overloaded_error"),
         ({"type": "response.failed", "response": {"error": {"code": "server_error", "message": "w"}}}, "api_error"),
         ({"type": "response.failed", "response": {"error": {"code": "brand_new", "message": "w"}}}, "api_error"),
+        ({"error": {"type": "server_error", "message": "w"}}, "api_error"),  # as servers tell errors of chats
     ],
 )
 def test_an_error_that_ends_a_stream_is_told_and_nothing_behind_it(event, kind):

@@ -311,9 +311,10 @@ class Attempt:
     def _describe_break(self, error: UpstreamError) -> BrokenStream:
         entry = self.entry
         events = 0 if entry.told is None else entry.told.content_events
+        says = "" if error.allowed is None else f"{error.allowed}. "
         return BrokenStream(
             f"the stream of upstream {self.target.name!r} broke after {events} events and {entry.passed_bytes} bytes:"
             f" {error.message}",
-            allowed="What came before stands; the answer is not complete",
+            allowed=f"{says}What came before stands; the answer is not complete",
             next_step="Ask again; the ledger lists this request as unsettled, with bounds of its charge",
         )

@@ -220,6 +220,8 @@ class Relay:
             chunk = await self._next_chunk(tap)
             passed = feed(chunk) if chunk else b""
         rest = tap.finish()
+        if tap.is_misspelt and (fault := self._find_giving_up(tap)) is not None:
+            raise fault
         if not tap.has_last_word:  # what is left is half an event, which readers pass over at a stream's end
             raise BrokenStream("it ended without its last word")
         if crossed is not None:
@@ -254,9 +256,9 @@ class Relay:
     def _find_giving_up(self, tap: StreamTap) -> BrokenStream | None:
         """Return what to say of a stream that its upstream gives up, where another one can go on with it.
 
-        Where none can, the upstream's own words reach the client.
+        Where none can, the upstream's own words reach the client, unless it would pass over them.
         """
-        if self._sink.has_begun or not (tap.has_given_up or tap.error is not None):
+        if not (tap.has_given_up or tap.error is not None) or (self._sink.has_begun and not tap.is_misspelt):
             return None
         if tap.error is None:
             return BrokenStream(self._why_none(tap))

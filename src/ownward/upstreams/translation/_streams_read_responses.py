@@ -83,6 +83,8 @@ class ResponsesReader(EveryEvent):
                 return self._end(found.get("response"), kind.removeprefix("response."))
             case "error":
                 return [_failed(found.get("error") or found)]
+            case None if found.get("error") is not None:  # as errors of chats are told
+                return [failure_in(found["error"])]
             case kind:
                 return self._read_piece(kind, found)
 
