@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ownward.core import LedgerError, OwnwardError, UpstreamError
 from ownward.gateway import json_body, peeking
 from ownward.gateway.answer_headers import headers_of
+from ownward.gateway.calling import crossing
 from ownward.gateway.calling.capped import begin_allowance, limit_output, within_time
 from ownward.gateway.calling.carrying import carry_out
 from ownward.gateway.calling.continuing import BARRED, Continuing
@@ -159,7 +160,8 @@ class Exchange(Question):
             asked = await self.look_into(asked, self.table)
         if is_long:
             await asyncio.sleep(0)
-        choice = self.choose(asked, peeked)
+        is_long = len(self.body) >= crossing.LONG_BYTES
+        choice = await self.choose_in_steps(asked, peeked) if is_long else self.choose(asked, peeked)
         if self.keeping is not None:
             self.keeping.decide(choice)
         self._capturing = begin_capture(gateway, choice, self.body)

@@ -12,7 +12,7 @@ import msgspec
 
 from ownward.core import OwnwardError, new_id
 from ownward.gateway import peeking
-from ownward.gateway.calling.crossing import Crossed, Crosser
+from ownward.gateway.calling.crossing import Crossed, Crosser, Untranslated
 from ownward.gateway.endpoints import Endpoint
 from ownward.gateway.head import head_of
 from ownward.gateway.headers import read_headers, texts_of
@@ -179,10 +179,10 @@ class Question:
     def choose(self, asked: Asked, peeked: peeking.Peeked) -> Choice:
         """Return the candidates in order, and note workload, label and reason.
 
-        Raises: UnknownRoute, OutOfScope, PolicyRefusal, Incapable, NoUpstream.
+        Raises: UnknownRoute, OutOfScope, PolicyRefusal, Incapable, NoUpstream; Untranslated, of a long request.
         """
         gateway, table = self.gateway, self.table
-        if table.prefix_tiers:
+        if table.prefix_tiers and self.prompt is None:
             self.prompt = Prompt(*peeked.parts_of_prompt())
         try:
             choice = choose(
@@ -206,6 +206,15 @@ class Question:
         )
         self.request = self.ledger_request(choice.reason)
         return choice
+
+    async def choose_in_steps(self, asked: Asked, peeked: peeking.Peeked) -> Choice:
+        """Return what `choose` does; others are served between the steps of translating a long request."""
+        while True:
+            try:
+                return self.choose(asked, peeked)
+            except Untranslated as error:
+                missing = error
+            await missing.translate()
 
     def add_reason(self, why: str) -> None:
         """Add to the reason why the request went where it did, on its row too, as far as that is not written yet."""
@@ -235,13 +244,19 @@ class Question:
 
     # In which words.
 
-    def cross(self, target: Target, body: bytes) -> Crossed:
-        """Return the request as an upstream of another dialect is asked.
+    async def cross(self, target: Target, body: bytes) -> Crossed:
+        """Return the request as an upstream of another dialect is asked; others are served while that is made.
 
         Raises: Incapable.
         """
-        crossed = self.crossed[target.key] = self._find_crosser().cross(target, body)
-        return crossed
+        while True:
+            try:
+                crossed = self.crossed[target.key] = self._find_crosser().cross(target, body)
+            except Untranslated as error:
+                missing = error
+            else:
+                return crossed
+            await missing.translate()
 
     def _why_not(self, target: Target) -> translation.Untranslatable | None:
         return self._find_crosser().why_not(target)

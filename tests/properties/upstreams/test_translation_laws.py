@@ -37,6 +37,7 @@ from ownward.upstreams.translation._read_chat import read_chat
 from ownward.upstreams.translation._read_messages import read_messages
 from ownward.upstreams.translation._read_responses import read_responses
 from ownward.upstreams.translation._responses import write_response
+from ownward.upstreams.translation._steps import done
 from ownward.upstreams.translation._streams_read_chat import ChatReader
 from ownward.upstreams.translation._streams_read_messages import MessagesReader
 from ownward.upstreams.translation._streams_read_responses import ResponsesReader
@@ -181,18 +182,18 @@ def without_a_neutral_one(asked: Asked) -> Asked:
 
 @given(requests)
 def test_a_request_means_the_same_after_chat(asked):
-    body = is_told(lambda report: write_chat(asked, report, limit_name="max_completion_tokens", goes_on=True))
+    body = is_told(lambda report: done(write_chat(asked, report, limit_name="max_completion_tokens", goes_on=True)))
     report = Report()
-    assert meaning(read_chat(body, report)) == meaning(asked)
+    assert meaning(done(read_chat(body, report))) == meaning(asked)
     assert not report.refused
     assert not report.dropped
 
 
 @given(requests)
 def test_a_request_means_the_same_after_messages(asked):
-    body = is_told(lambda report: write_messages(asked, report, max_output_tokens=None))
+    body = is_told(lambda report: done(write_messages(asked, report, max_output_tokens=None)))
     report = Report()
-    assert meaning(read_messages(body, report)) == meaning(without_a_neutral_one(asked))
+    assert meaning(done(read_messages(body, report))) == meaning(without_a_neutral_one(asked))
     assert not report.refused
 
 
@@ -201,9 +202,9 @@ def test_a_request_means_the_same_after_responses(asked):
     """But for what they know nothing like; functions are strict there unless they say that they are not."""
     tools = tuple(dataclasses.replace(tool, is_strict=tool.is_strict is True) for tool in asked.tools)
     asked = dataclasses.replace(asked, top_k=None, stop=(), tools=tools)
-    body = is_told(lambda report: write_responses(asked, report, is_openai=True))
+    body = is_told(lambda report: done(write_responses(asked, report, is_openai=True)))
     report = Report()
-    found = dataclasses.replace(read_responses(body, report), repeated={})
+    found = dataclasses.replace(done(read_responses(body, report)), repeated={})
     assert meaning(found) == meaning(asked)
     assert not report.refused
     assert not report.dropped
@@ -211,10 +212,10 @@ def test_a_request_means_the_same_after_responses(asked):
 
 @given(requests)
 def test_a_request_means_the_same_after_going_there_and_back(asked):
-    body = is_told(lambda report: write_chat(asked, report, limit_name="max_tokens", goes_on=True))
+    body = is_told(lambda report: done(write_chat(asked, report, limit_name="max_tokens", goes_on=True)))
     there = translate(json.dumps(body).encode(), client="chat", upstream="messages")
     back = translate(there.body, client="messages", upstream="chat")
-    assert meaning(read_chat(json.loads(back.body), Report())) == meaning(without_a_neutral_one(asked))
+    assert meaning(done(read_chat(json.loads(back.body), Report()))) == meaning(without_a_neutral_one(asked))
 
 
 reasonings = (
@@ -403,9 +404,9 @@ def changed(draw, value):
 @given(st.data(), requests, st.sampled_from(["chat", "messages"]))
 def test_whatever_a_request_says_it_is_told_or_refused_by_name(data, asked, client):
     body = (
-        write_chat(asked, Report(), limit_name="max_tokens", goes_on=False)
+        done(write_chat(asked, Report(), limit_name="max_tokens", goes_on=False))
         if client == "chat"
-        else write_messages(asked, Report(), max_output_tokens=None)
+        else done(write_messages(asked, Report(), max_output_tokens=None))
     )
     for _ in range(data.draw(st.integers(1, 3))):
         body = changed(data.draw, body)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import time
 
@@ -10,6 +11,8 @@ import pytest
 from ownward.upstreams.translation import Limits, translate
 
 FEW, MANY = 1_000, 30_000
+MOST = 8
+"""How many times as long a part may take among many: on a busy machine more than once. With squares it is thirty."""
 USER = {"role": "user", "content": "go on"}
 
 
@@ -51,7 +54,7 @@ def allowed_tools(count):
 
 def pieces_of_reasoning(count):
     """Some clients send back the pieces of a stream as they came."""
-    piece = {"type": "reasoning.text", "index": 0, "text": "so many words of a thought "}
+    piece = {"type": "reasoning.text", "index": 0, "text": "so many words of a thought " * 4}
     said = {"role": "assistant", "content": "a", "reasoning_details": [piece] * count}
     return {"model": "m", "messages": [USER, said, USER]}
 
@@ -62,6 +65,14 @@ def seconds_for(asked, client, upstream):
     began = time.thread_time()
     translate(body, client=client, upstream=upstream, limits=limits)
     return time.thread_time() - began
+
+
+@pytest.fixture(autouse=True)
+def _without_collecting():
+    """What the collector of garbage goes through is everything that other tests have left as well."""
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @pytest.mark.parametrize(
@@ -77,7 +88,7 @@ def seconds_for(asked, client, upstream):
 )
 def test_thirty_times_as_many_parts_take_not_much_more_than_thirty_times_as_long(asked, client, upstream):
     few = min(seconds_for(asked(FEW), client, upstream) for _ in range(3))
-    assert seconds_for(asked(MANY), client, upstream) < few * (MANY / FEW) * 4
+    assert min(seconds_for(asked(MANY), client, upstream) for _ in range(2)) < few * (MANY / FEW) * MOST
 
 
 def test_each_of_many_calls_in_a_stream_takes_what_the_first_ones_take():
@@ -98,4 +109,4 @@ def test_each_of_many_calls_in_a_stream_takes_what_the_first_ones_take():
         return time.thread_time() - began
 
     few = min(seconds_for_calls(300) for _ in range(3))
-    assert seconds_for_calls(9_000) < few * 30 * 4
+    assert min(seconds_for_calls(18_000) for _ in range(2)) < few * 60 * MOST / 2

@@ -103,7 +103,10 @@ class Attempt:
             self._waiting_bytes = gateway.prefixes.begin(self.target, prompt)
         gateway.health.note_dispatch(key)  # now: others may ask while the intent is written
         try:  # all of it here: each turn of the event loop passes through every coroutine
-            self._word()
+            if self.endpoint is not exchange.endpoint:
+                await self._cross()
+            if exchange.needs and is_to_be_narrowed(exchange.needs, self.target, self.endpoint):
+                self._body = narrow_tools(self._body)
             is_long = len(self._body) >= json_body.LONG_BYTES
             if is_long:
                 await asyncio.sleep(0)
@@ -131,18 +134,10 @@ class Attempt:
             self._gateway.prefixes.end(self.target, self._waiting_bytes)
             self._waiting_bytes = 0
 
-    def _word(self) -> None:
-        """Have the request in words that the upstream takes."""
-        exchange = self.exchange
-        if self.endpoint is not exchange.endpoint:
-            self._cross()
-        if exchange.needs and is_to_be_narrowed(exchange.needs, self.target, self.endpoint):
-            self._body = narrow_tools(self._body)
-
-    def _cross(self) -> None:
+    async def _cross(self) -> None:
         """Have the request in the upstream's dialect, without what its model is known not to know."""
         target, refused = self.target, self._gateway.learned.refuses_members
-        self.crossed = self.exchange.cross(target, self._body)
+        self.crossed = await self.exchange.cross(target, self._body)
         self._body = self.crossed.body
         for member in self.crossed.spared:
             if (target.key, member) in refused:

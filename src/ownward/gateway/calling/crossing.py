@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, Any
+import asyncio
+from collections.abc import Callable, Collection, Generator
+from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import urlsplit
 
 import msgspec
@@ -32,6 +33,26 @@ _DIALECTS: dict[str, translation.UpstreamDialect] = {
 }
 _NEWER_LIMIT_PROVIDERS = frozenset({"azure", "openai"})
 _NEWER_LIMIT_HOSTS = ("api.openai.com", ".openai.azure.com")
+
+
+LONG_BYTES = 16 * 1024
+"""A shorter request takes a few milliseconds at most, however many messages it is; longer ones have taken 150."""
+
+_Found: TypeAlias = "translation.Translation | translation.Untranslatable"
+
+
+class Untranslated(Exception):
+    """A long request is not translated yet as it is wanted. Once it is, the same may be asked again."""
+
+    def __init__(self, steps: Generator[None, None, object]) -> None:
+        """Keep how it is translated."""
+        super().__init__()
+        self._steps = steps
+
+    async def translate(self) -> None:
+        """Translate it; others are served between the steps."""
+        for _ in self._steps:
+            await asyncio.sleep(0)
 
 
 class Crosser:
@@ -61,13 +82,14 @@ class Crosser:
         self._body_for = body_for
         self._system_first = system_first
         self._unread: set[str] = set()  # the targets that could not read what is sealed in this request
-        self._found: dict[
-            tuple[str, translation.Limits, int],
-            tuple[bytes, translation.Translation | translation.Untranslatable],
-        ] = {}  # with the body that it is of, so that no later one takes its place in memory
+        # With the body that it is of, so that no later one takes its place in memory.
+        self._found: dict[tuple[str, translation.Limits, int], tuple[bytes, _Found]] = {}
 
     def why_not(self, target: Target) -> translation.Untranslatable | None:
-        """Return what the request says that the upstream's dialect has no words for."""
+        """Return what the request says that the upstream's dialect has no words for.
+
+        Raises: Untranslated.
+        """
         from ownward.upstreams import translation
 
         found = self._find(target, self._body_for(target))
@@ -77,7 +99,7 @@ class Crosser:
         """Return the request as `target` is asked; `body` may be another than the client's own.
 
         A tier that cannot read the reasoning of the running turn stands behind one that can, and is asked without it.
-        Raises: Incapable.
+        Raises: Incapable; Untranslated.
         """
         from ownward.upstreams import translation
 
@@ -94,9 +116,7 @@ class Crosser:
         has_limit = target.tier.max_output_tokens is not None
         return Crossed(found, target.name, has_limit=has_limit, key=target.key, unread=self._unread, is_count=is_count)
 
-    def _find(
-        self, target: Target, body: bytes, *, forgets: bool = False
-    ) -> translation.Translation | translation.Untranslatable:
+    def _find(self, target: Target, body: bytes, *, forgets: bool = False) -> _Found:
         from ownward.upstreams import translation
 
         instead = target.crossing(self._endpoint, self._needs)
@@ -114,15 +134,28 @@ class Crosser:
         is_usual = body is self._body_for(target)
         if is_usual and key in self._found:
             return self._found[key][1]
-        upstream = _DIALECTS[instead.path]
-        found: translation.Translation | translation.Untranslatable
+        steps = self._translate(body, _DIALECTS[instead.path], limits, key if is_usual else None)
+        if is_usual and len(body) >= LONG_BYTES:
+            raise Untranslated(steps)
+        return translation.done(steps)
+
+    def _translate(
+        self,
+        body: bytes,
+        upstream: translation.UpstreamDialect,
+        limits: translation.Limits,
+        key: tuple[str, translation.Limits, int] | None,
+    ) -> Generator[None, None, _Found]:
+        from ownward.upstreams import translation
+
+        found: _Found
         try:
-            found = translation.translate(
+            found = yield from translation.translate_in_steps(
                 body, client=self._client, upstream=upstream, limits=limits, answer_id=self._request_id
             )
         except translation.Untranslatable as error:
             found = error
-        if is_usual:
+        if key is not None:
             self._found[key] = body, found
         return found
 

@@ -76,7 +76,7 @@ class Served(Sink, Protocol):
         """Whether the request says that its answer is not to be kept upstream."""
         ...
 
-    def cross(self, target: Target, body: bytes) -> Crossed:
+    async def cross(self, target: Target, body: bytes) -> Crossed:
         """Return the request as an upstream of another dialect is asked.
 
         Raises: Incapable.

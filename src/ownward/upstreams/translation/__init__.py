@@ -11,12 +11,14 @@ It is pure and keeps nothing: it does not know upstreams, tiers or prices, and d
 from ownward.upstreams.translation._core import Dialect
 from ownward.upstreams.translation._errors import as_messages_error, refuses_later_system
 from ownward.upstreams.translation._members import Untranslatable, UntranslatableAnswer
+from ownward.upstreams.translation._steps import done
 from ownward.upstreams.translation._translate import (
     Limits,
     StreamTranslator,
     Translation,
     UpstreamDialect,
     translate,
+    translate_in_steps,
 )
 from ownward.upstreams.translation._write_chat import LimitName
 
@@ -30,6 +32,8 @@ __all__ = [
     "UntranslatableAnswer",
     "UpstreamDialect",
     "as_messages_error",
+    "done",
     "refuses_later_system",
     "translate",
+    "translate_in_steps",
 ]

@@ -85,30 +85,38 @@ def hashed(user: str) -> str:
 class Turns:
     """Turns in the making: some dialects tell one of them item by item, thousands at times."""
 
-    __slots__ = ("_told",)
+    __slots__ = ("_last", "_whole")
 
     def __init__(self) -> None:
         """Begin before anything was said."""
-        self._told: list[tuple[Role, list[Part], str]] = []
+        self._whole: list[Turn] = []
+        self._last: tuple[Role, list[Part], str] | None = None
 
     def __bool__(self) -> bool:
         """Tell whether anything was said."""
-        return bool(self._told)
+        return self._last is not None
 
     def add(self, role: Role, parts: Iterable[Part], path: str) -> None:
         """Add a turn."""
-        self._told.append((role, list(parts), path))
+        self._end()
+        self._last = role, list(parts), path
 
     def join(self, role: Role, part: Part, path: str) -> None:
         """Add a part to the last turn, where it is of the same role; else a turn that begins with it."""
-        if self._told and self._told[-1][0] == role:
-            self._told[-1][1].append(part)
+        if self._last is not None and self._last[0] == role:
+            self._last[1].append(part)
         else:
             self.add(role, [part], path)
 
     def close(self) -> tuple[Turn, ...]:
-        """Return the turns."""
-        return tuple([Turn(role=role, parts=tuple(parts), path=path) for role, parts, path in self._told])
+        """Return the turns; nothing is added behind the last one."""
+        self._end()
+        return tuple(self._whole)
+
+    def _end(self) -> None:
+        if self._last is not None:
+            role, parts, path = self._last
+            self._whole.append(Turn(role=role, parts=tuple(parts), path=path))
 
 
 def index_of_running_turn(turns: Iterable[Turn]) -> int:

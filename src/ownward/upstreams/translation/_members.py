@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -139,8 +139,13 @@ class Members:
 
     def take_objects(self, name: str) -> list[Members]:
         """Return the objects of a list."""
-        value = self.take(name, list) or []
-        return [Members(item, f"{self.at(name)}[{index}]", self.report) for index, item in enumerate(value)]
+        return list(self.each_object(name))
+
+    def each_object(self, name: str) -> Iterator[Members]:
+        """Yield the objects of a list one after the other: it may be long."""
+        place = self.at(name)
+        for index, item in enumerate(self.take(name, list) or []):
+            yield Members(item, f"{place}[{index}]", self.report)
 
     def inner(self, name: str) -> Members | None:
         """Return a member that is an object, or None."""

@@ -22,6 +22,7 @@ from ownward.upstreams.translation._core import (
 from ownward.upstreams.translation._extra_content import extra_reasoning
 from ownward.upstreams.translation._members import Members, Report, shown
 from ownward.upstreams.translation._reasoning import in_order, read_chat_reasoning
+from ownward.upstreams.translation._steps import STEP, Steps
 
 _NO_SUCH = "the upstream's dialect knows nothing like it"
 _REFUSED: dict[str, tuple[Any, ...]] = {
@@ -43,7 +44,7 @@ _REFUSED: dict[str, tuple[Any, ...]] = {
 """Members that no other dialect carries, each with the values that mean the same as leaving it out."""
 
 
-def read_chat(body: dict[str, Any], report: Report) -> Asked:
+def read_chat(body: dict[str, Any], report: Report) -> Steps[Asked]:
     """Return what a chat completions request asks for."""
     top = Members(body, "", report)
     model = top.take("model", str) or ""
@@ -54,7 +55,7 @@ def read_chat(body: dict[str, Any], report: Report) -> Asked:
         wants_usage = options.take("include_usage", bool) is True
         options.drop("include_obfuscation", unless=(False,))
         options.close()
-    system, turns = _read_messages(top)
+    system, turns = yield from _read_messages(top)
     schema, is_json = read_response_format(top.inner("response_format"))
     asked = Asked(
         model=model,
@@ -224,10 +225,12 @@ def _name_of_chat_tool(tool: Members) -> str | None:
 # Messages.
 
 
-def _read_messages(top: Members) -> tuple[tuple[Text, ...], tuple[Turn, ...]]:
+def _read_messages(top: Members) -> Steps[tuple[tuple[Text, ...], tuple[Turn, ...]]]:
     system: list[Text] = []
     turns: list[Turn] = []
-    for message in top.take_objects("messages"):
+    for number, message in enumerate(top.each_object("messages"), 1):
+        if number % STEP == 0:
+            yield
         role = message.take("role", str)
         if role == "tool":
             message.take_any("name")  # of the function, which the call says as well

@@ -23,6 +23,7 @@ from ownward.upstreams.translation._core import (
 from ownward.upstreams.translation._json import write_json
 from ownward.upstreams.translation._members import Members, Report, shown
 from ownward.upstreams.translation._reasoning import read_block
+from ownward.upstreams.translation._steps import STEP, Steps
 
 _NO_SUCH = "the upstream's dialect knows nothing like it"
 _KEPT = "it refers to what the provider keeps, and nothing is kept here: send the whole conversation"
@@ -39,7 +40,7 @@ _REFUSED: dict[str, tuple[Any, ...]] = {
 }
 
 
-def read_messages(body: dict[str, Any], report: Report) -> Asked:
+def read_messages(body: dict[str, Any], report: Report) -> Steps[Asked]:
     """Return what a messages request asks for."""
     top = Members(body, "", report)
     output = top.inner("output_config")
@@ -59,7 +60,7 @@ def read_messages(body: dict[str, Any], report: Report) -> Asked:
         model=top.take("model", str) or "",
         is_stream=top.take("stream", bool) is True,
         system=_read_system(top),
-        turns=_read_turns(top),
+        turns=(yield from _read_turns(top)),
         tools=tuple(tool for item in top.take_objects("tools") if (tool := _read_tool(item)) is not None),
         tool_choice=choice,
         is_parallel=is_parallel,
@@ -198,9 +199,11 @@ def _blocks(holder: Members, member: str) -> list[Members]:
     return [Members(block, f"{place}[{index}]", holder.report) for index, block in enumerate(content)]
 
 
-def _read_turns(top: Members) -> tuple[Turn, ...]:
+def _read_turns(top: Members) -> Steps[tuple[Turn, ...]]:
     turns = Turns()
-    for message in top.take_objects("messages"):
+    for number, message in enumerate(top.each_object("messages"), 1):
+        if number % STEP == 0:
+            yield
         role = message.take("role", str)
         blocks = _blocks(message, "content")
         message.close()

@@ -30,6 +30,7 @@ from ownward.upstreams.translation._read_chat import (
     stated_arguments,
 )
 from ownward.upstreams.translation._reasoning import unseal
+from ownward.upstreams.translation._steps import STEP, Steps
 
 _KEPT = "it refers to what the provider keeps, and nothing is kept here: send the whole input"
 _NO_SUCH = "the upstream's dialect knows nothing like it"
@@ -49,12 +50,12 @@ _REFUSED: dict[str, tuple[str, tuple[Any, ...]]] = {
 _REPEATED = ("instructions", "metadata", "tool_choice")
 
 
-def read_responses(body: dict[str, Any], report: Report) -> Asked:
+def read_responses(body: dict[str, Any], report: Report) -> Steps[Asked]:
     """Return what a responses request asks for."""
     top = Members(body, "", report)
     instructions = top.take("instructions", str)
     system = [] if instructions is None else [Text(text=instructions, path="instructions")]
-    turns = _read_input(top, system)
+    turns = yield from _read_input(top, system)
     text = top.inner("text")
     verbosity = None if text is None else text.take("verbosity", str)
     schema, is_json = _read_text(text)
@@ -205,7 +206,7 @@ def _name_of_tool(tool: Members) -> str | None:
 # Input.
 
 
-def _read_input(top: Members, system: list[Text]) -> tuple[Turn, ...]:
+def _read_input(top: Members, system: list[Text]) -> Steps[tuple[Turn, ...]]:
     stated = top.take_any("input")
     if stated is None:
         return ()
@@ -216,6 +217,8 @@ def _read_input(top: Members, system: list[Text]) -> tuple[Turn, ...]:
         return ()
     turns = Turns()
     for index, entry in enumerate(stated):
+        if (index + 1) % STEP == 0:
+            yield
         item = Members(entry, f"input[{index}]", top.report)
         kind = item.take("type", str) or ("message" if item.has("role") or not item.has("id") else "item_reference")
         item.drop("internal_chat_message_metadata_passthrough")  # Codex's labels of what it sends to OpenAI

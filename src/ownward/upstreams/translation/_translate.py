@@ -51,6 +51,7 @@ from ownward.upstreams.translation._read_messages import read_messages
 from ownward.upstreams.translation._read_responses import read_responses
 from ownward.upstreams.translation._reminders import has_later_system, with_reminders
 from ownward.upstreams.translation._responses import write_response
+from ownward.upstreams.translation._steps import Steps, done
 from ownward.upstreams.translation._streams_read import Reader
 from ownward.upstreams.translation._streams_read_chat import ChatReader
 from ownward.upstreams.translation._streams_read_messages import MessagesReader
@@ -177,21 +178,34 @@ def translate(
     `answer_id` is what an answer is called that has no id: clients tell answers, and the calls in them, apart by it.
     Raises: Untranslatable, which names everything that the upstream's dialect has no words for.
     """
+    return done(translate_in_steps(body, client=client, upstream=upstream, limits=limits, answer_id=answer_id))
+
+
+def translate_in_steps(
+    body: bytes, *, client: Dialect, upstream: UpstreamDialect, limits: Limits | None = None, answer_id: str = ""
+) -> Steps[Translation]:
+    """Translate as `translate` does, with a pause after each so many messages: a long request takes many milliseconds.
+
+    Raises: Untranslatable.
+    """
     limits = limits or Limits()
     try:
         found = read_json(body)
     except ValueError:
         found = None
+    yield
     report = Report(forgets=limits.forgets)
     if not isinstance(found, dict):
         raise Untranslatable({"the body": "it is no JSON object"})
-    asked = _read(client, found, report)
+    asked = yield from _read(client, found, report)
     if not limits.takes_later_system:
         asked = with_reminders(asked, report)
     names = told_names_of(asked, LONGEST[upstream], report)
     told = renamed(asked, names) if names else asked
     check_choice(told, report)
-    written = _write(upstream, told, report, limits)
+    yield
+    written = yield from _write(upstream, told, report, limits)
+    yield
     if limits.is_mistral and upstream == "chat":
         as_mistral_takes(written, asked, report)
     report.check()
@@ -206,7 +220,7 @@ def translate(
     )
 
 
-def _read(client: Dialect, found: dict[str, Any], report: Report) -> Asked:
+def _read(client: Dialect, found: dict[str, Any], report: Report) -> Steps[Asked]:
     match client:
         case "chat":
             return read_chat(found, report)
@@ -216,7 +230,7 @@ def _read(client: Dialect, found: dict[str, Any], report: Report) -> Asked:
             return read_messages(found, report)
 
 
-def _write(upstream: UpstreamDialect, asked: Asked, report: Report, limits: Limits) -> dict[str, Any]:
+def _write(upstream: UpstreamDialect, asked: Asked, report: Report, limits: Limits) -> Steps[dict[str, Any]]:
     match upstream:
         case "chat":
             return write_chat(asked, report, limit_name=limits.limit_name, goes_on=limits.goes_on)

@@ -11,13 +11,14 @@ from ownward.upstreams.translation._extra_content import FORM, unseal_extras
 from ownward.upstreams.translation._members import Report
 from ownward.upstreams.translation._reasoning import placed, write_chat_reasoning
 from ownward.upstreams.translation._schemas import stated
+from ownward.upstreams.translation._steps import STEP, Steps
 
 LimitName = Literal["max_tokens", "max_completion_tokens"]
 ERROR_WORD = "Error: "
 """What stands before the text of a result that is an error: chat messages have no flag for it."""
 
 
-def write_chat(asked: Asked, report: Report, *, limit_name: LimitName, goes_on: bool) -> dict[str, Any]:
+def write_chat(asked: Asked, report: Report, *, limit_name: LimitName, goes_on: bool) -> Steps[dict[str, Any]]:
     """Return the body of a chat completions request; usage is always asked for in its stream.
 
     `limit_name` is what the upstream calls the limit on its output: OpenAI's own models take the newer name alone,
@@ -25,7 +26,7 @@ def write_chat(asked: Asked, report: Report, *, limit_name: LimitName, goes_on: 
     """
     if asked.turns and asked.turns[-1].role == "assistant" and not goes_on:
         report.refuse(asked.turns[-1].path, "the upstream's dialect cannot continue what an assistant began to say")
-    body: dict[str, Any] = {"model": asked.model, "messages": _write_messages(asked, report)}
+    body: dict[str, Any] = {"model": asked.model, "messages": (yield from _write_messages(asked, report))}
     if asked.is_stream:
         body["stream"] = True
         body["stream_options"] = {"include_usage": True}
@@ -125,13 +126,15 @@ def drop_cache(cache: Any, path: str, report: Report) -> None:
         report.drop(f"{path}.cache_control")
 
 
-def _write_messages(asked: Asked, report: Report) -> list[dict[str, Any]]:
+def _write_messages(asked: Asked, report: Report) -> Steps[list[dict[str, Any]]]:
     messages: list[dict[str, Any]] = []
     if asked.system:
         messages.append({"role": "system", "content": _write_content(asked.system, report)})
     running = index_of_running_turn(asked.turns)
     waiting: list[dict[str, Any]] = []  # pictures of results, told once all results of a turn are
     for index, turn in enumerate(asked.turns):
+        if (index + 1) % STEP == 0:
+            yield
         if turn.role != "tool" and waiting:
             messages.append({"role": "user", "content": waiting})
             waiting = []

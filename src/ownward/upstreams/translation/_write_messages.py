@@ -13,6 +13,7 @@ from ownward.upstreams.translation._json import read_json
 from ownward.upstreams.translation._members import Report, shown
 from ownward.upstreams.translation._reasoning import write_block
 from ownward.upstreams.translation._schemas import closed
+from ownward.upstreams.translation._steps import STEP, Steps
 
 _EFFORTS = frozenset({"low", "medium", "high", "xhigh", "max"})
 _HIGHEST_TEMPERATURE = 1
@@ -23,7 +24,7 @@ _PHONE = re.compile(r"\+?[\d\s().-]{7,}")
 _NOTHING: dict[str, Any] = {"type": "object", "properties": {}}
 
 
-def write_messages(asked: Asked, report: Report, *, max_output_tokens: int | None) -> dict[str, Any]:
+def write_messages(asked: Asked, report: Report, *, max_output_tokens: int | None) -> Steps[dict[str, Any]]:
     """Return the body of a messages request.
 
     `max_output_tokens` is the tier's own limit, taken where the request states none: the dialect demands one.
@@ -35,7 +36,7 @@ def write_messages(asked: Asked, report: Report, *, max_output_tokens: int | Non
     body: dict[str, Any] = {"model": asked.model, "max_tokens": limit}
     if any(text.text.strip() for text in asked.system):
         body["system"] = _write_text_or_blocks(asked.system)
-    body["messages"] = _write_turns(asked, report)
+    body["messages"] = yield from _write_turns(asked, report)
     if asked.is_stream:
         body["stream"] = True
     if asked.temperature is not None and asked.temperature > _HIGHEST_TEMPERATURE:
@@ -166,11 +167,13 @@ def _without_blank(parts: Sequence[_Part]) -> Sequence[_Part]:
     return [part for part in parts if not isinstance(part, Text) or part.text.strip()]
 
 
-def _write_turns(asked: Asked, report: Report) -> list[dict[str, Any]]:
+def _write_turns(asked: Asked, report: Report) -> Steps[list[dict[str, Any]]]:
     running = index_of_running_turn(asked.turns)
     messages: list[dict[str, Any]] = []
     previous = ""
     for index, turn in enumerate(asked.turns):
+        if (index + 1) % STEP == 0:
+            yield
         content = _write_turn(turn, report, is_running=index >= running)
         if not content:
             continue  # an assistant that said nothing

@@ -23,13 +23,16 @@ from ownward.upstreams.translation._core import (
 from ownward.upstreams.translation._members import Report
 from ownward.upstreams.translation._reasoning import RESPONSES_FORMAT
 from ownward.upstreams.translation._schemas import stated
+from ownward.upstreams.translation._steps import STEP, Steps
 from ownward.upstreams.translation._write_chat import ERROR_WORD, drop_cache, refuse_no_answer
 
 _ENCRYPTED = "reasoning.encrypted_content"
 _NO_SUCH = "the upstream's responses know nothing like it"
 
 
-def write_responses(asked: Asked, report: Report, *, is_openai: bool, reads_seals: bool = True) -> dict[str, Any]:
+def write_responses(
+    asked: Asked, report: Report, *, is_openai: bool, reads_seals: bool = True
+) -> Steps[dict[str, Any]]:
     """Return the body of a responses request; its reasoning is always asked for sealed.
 
     `is_openai`: the upstream is OpenAI's own service, whose models think where an effort is stated, and which takes no
@@ -37,7 +40,7 @@ def write_responses(asked: Asked, report: Report, *, is_openai: bool, reads_seal
     """
     body: dict[str, Any] = {
         "model": asked.model,
-        "input": _write_input(asked, report, is_openai=is_openai, reads_seals=reads_seals),
+        "input": (yield from _write_input(asked, report, is_openai=is_openai, reads_seals=reads_seals)),
         "store": False,
         "include": [_ENCRYPTED],
     }
@@ -141,12 +144,14 @@ def _write_tool(tool: Tool, report: Report) -> dict[str, Any]:
 # Input.
 
 
-def _write_input(asked: Asked, report: Report, *, is_openai: bool, reads_seals: bool) -> list[dict[str, Any]]:
+def _write_input(asked: Asked, report: Report, *, is_openai: bool, reads_seals: bool) -> Steps[list[dict[str, Any]]]:
     items: list[dict[str, Any]] = []
     if asked.system:
         items.append(_message("system", asked.system, report))
     running = index_of_running_turn(asked.turns)
     for index, turn in enumerate(asked.turns):
+        if (index + 1) % STEP == 0:
+            yield
         match turn.role:
             case "tool":
                 items += [_write_result(part, report) for part in turn.parts if isinstance(part, Result)]
