@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -111,10 +110,12 @@ class Memory(dict[Hashable, Any]):
         self[key] = value
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)  # no slots: cached properties
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RoutingTable:
     """Everything a request may be matched with.
 
+    `route_names` are all that a client may ask for as `model`: workloads, their declared models, tiers, model ids.
+    `has_free_names`: a request may state any name as its workload, since no workload of the plan could be meant by it.
     `prefix_tiers` place by prefix, over several upstreams; of the other tiers with several, `counted` holds the keys of
     the upstreams, of which the one with the fewest calls in flight is taken.
     """
@@ -132,6 +133,9 @@ class RoutingTable:
     needs_fingerprint: bool
     strategies: Mapping[str, CompiledStrategy]
     detection: Mapping[str | None, tuple[Detection, ...]]
+    accepts: Accepting
+    route_names: tuple[str, ...]
+    has_free_names: bool
     memory: Memory = field(default_factory=Memory)
 
     def accepting(self, model: str, key_id: str | None) -> tuple[tuple[Workload, bool], ...]:
@@ -141,35 +145,16 @@ class RoutingTable:
         """
         found: tuple[tuple[Workload, bool], ...] | None = self.memory.get((model, key_id))
         if found is None:
-            found = self._accepting.find(model, key_id)
+            found = self.accepts.find(model, key_id)
             self.memory.remember((model, key_id), found)
         return found
 
-    @cached_property
-    def _accepting(self) -> Accepting:
-        return Accepting(self.plan.workloads_by_specificity)
-
-    @cached_property
-    def route_names(self) -> tuple[str, ...]:
-        """Every name that a client may ask for as `model`: workloads, their declared models, tiers, model ids."""
-        names: dict[str, None] = dict.fromkeys(self.plan.workloads)
-        for workload in self.plan.workloads.values():
-            names.update(dict.fromkeys(model for model in workload.match.models if "*" not in model))
-        names.update(dict.fromkeys(self.plan.tiers))
-        names.update(dict.fromkeys(self.tiers_by_model))
-        return tuple(names)
-
-    @cached_property
-    def has_free_names(self) -> bool:
-        """Whether a request may state any name as its workload: no workload of the plan could be meant by it."""
-        return all(workload.match == ANYTHING for workload in self.plan.workloads.values())
-
-    @cached_property
+    @property
     def ways(self) -> frozenset[Way]:
         """How the upstreams are reached."""
         return frozenset(target.way for targets in self.targets.values() for target in targets)
 
-    @cached_property
+    @property
     def unusable(self) -> tuple[str, ...]:
         """What an operator should know: upstreams that nothing can be sent to, and why."""
         listed = (target for targets in self.targets.values() for target in targets)
@@ -262,10 +247,22 @@ def compile_plan(
             for upstream in tier.upstreams
         ),
         detection=_detection(plan),
+        accepts=Accepting(plan.workloads_by_specificity),
+        route_names=_route_names(plan, by_model),
+        has_free_names=all(match == ANYTHING for match in matches),
         needs_metadata=any(match.metadata for match in matches),
         needs_headers=any(match.headers for match in matches),
         needs_fingerprint=any(match.fingerprints for match in matches),
     )
+
+
+def _route_names(plan: Plan, tiers_by_model: Iterable[str]) -> tuple[str, ...]:
+    names: dict[str, None] = dict.fromkeys(plan.workloads)
+    for workload in plan.workloads.values():
+        names.update(dict.fromkeys(model for model in workload.match.models if "*" not in model))
+    names.update(dict.fromkeys(plan.tiers))
+    names.update(dict.fromkeys(tiers_by_model))
+    return tuple(names)
 
 
 def _targets(tier: Tier, *, addresses: Addresses, secrets: Mapping[str, str]) -> Iterable[Target]:
