@@ -63,8 +63,8 @@ _USE_ITS_VERSION: Final = (
 _KINDS: Final = {stat.S_IFIFO: "a pipe", stat.S_IFDIR: "a folder", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 _INTENT_BOUNDS: Final = slice(7, 10)  # input_tokens_high, output_tokens_high, charge_high_picousd
 
-_encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(list[list[tuple[Table, list[str | int | float | None]]]]).decode
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(list[list[tuple[Table, list[str | int | float | None]]]]).decode
 
 
 class Noted(msgspec.Struct, frozen=True):
