@@ -79,7 +79,7 @@ class Exchange(Question):
 
     def __init__(self, gateway: Commons, endpoint: Endpoint, call: AnyCall) -> None:
         """Begin; nothing is read yet."""
-        super().__init__(gateway, endpoint, call.scope)
+        Question.__init__(self, gateway, endpoint, call.scope)
         self.client = Client(call, gateway.settings)
         self.attempts = 0
         self.allowance: Allowance | None = None  # where caps of its strategy hold it

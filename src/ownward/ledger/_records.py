@@ -67,7 +67,8 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     def __post_init__(self) -> None:
         """Refuse an attempt below 1 and a negative bound."""
-        _require_text(self.request_id, "request_id")
+        if not self.request_id:
+            _require_text(self.request_id, "request_id")
         if self.attempt < 1:
             raise LedgerError(
                 f"attempt {self.attempt} of request {self.request_id!r} cannot be begun",
