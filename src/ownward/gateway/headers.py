@@ -54,11 +54,16 @@ def headers_for_client(headers: Headers, *, translated_to: str | None = None) ->
 
     Clients find the upstream's id of a request under the name that their dialect has for it: `translated_to`.
     """
-    passed = [(name, value) for name, value in headers if name in _TO_CLIENT or name.startswith(_TO_CLIENT_PREFIXES)]
+    passed = [header for header in headers if _is_for_client(header[0])]
     if translated_to is None:
         return passed
     id_header = b"request-id" if translated_to == "anthropic" else b"x-request-id"
     return [(id_header if name in _REQUEST_IDS else name, value) for name, value in passed]
+
+
+@lru_cache(maxsize=256)  # each upstream answers with the same names
+def _is_for_client(name: bytes) -> bool:
+    return name in _TO_CLIENT or name.startswith(_TO_CLIENT_PREFIXES)
 
 
 @lru_cache(maxsize=1024)  # reasons and workloads, which are few
