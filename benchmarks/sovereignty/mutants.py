@@ -219,12 +219,12 @@ MUTANTS = (
     Mutant(name="only the first address is checked", file=_HTTP1,
            old="        for address in addresses:\n            to.check(", new="        for address in addresses[:1]:\n            to.check("),
     Mutant(name="kept connections are not checked", file=_HTTP1,
-           old="        elif not _may_use(connection, reach, origin):", new="        elif reach is None:"),
+           old="        elif reach not in connection.reaches:", new="        elif reach is None:"),
     Mutant(name="metadata services may be called", file=_ADDRESSES,
            old="    return parsed.is_link_local or parsed.is_multicast", new="    return parsed.is_multicast"),
     Mutant(name="redirects are followed", file="upstreams/http1.py",
-           old="            await response.wait_for_head(timeouts.first_byte_s)\n",
-           new="            await response.wait_for_head(timeouts.first_byte_s)\n"
+           old="                await response.wait(timeouts.first_byte_s)\n",
+           new="                await response.wait(timeouts.first_byte_s)\n"
                '            if response.status == 307 and (to := response.header(b"location")):\n'
                "                return await self.exchange(Origin.parse(to.decode()), upstream=upstream, method=method,\n"
                "                    target=target, headers=headers, body=body, timeouts=timeouts, reach=reach)\n"),

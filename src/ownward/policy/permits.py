@@ -24,7 +24,7 @@ class Permit:
     label: Label
     place: Place
     upstream: str
-    origin: str
+    origin: Origin
     body_sha256: str
     _body: bytes
 
@@ -69,23 +69,31 @@ def issue_permit(
     line of the plan would allow it; UsageError, if `origin` is none.
     """
     unchanging = bytes(body)  # a bytearray could change after the check; bytes stay the very same object
-    spelled = str(Origin.parse(origin))
+    parsed = Origin.parse(origin)
     if not label.permits(place):
         raise _refuse(label, place, upstream, workload)
-    permit = object.__new__(Permit)
-    _set_label(permit, label)
-    _set_place(permit, place)
-    _set_upstream(permit, upstream)
-    _set_origin(permit, spelled)
-    _set_body(permit, unchanging)
-    _set_body_sha256(permit, hashlib.sha256(unchanging).hexdigest())
-    return permit
+    draft = _Draft()
+    draft.label = label
+    draft.place = place
+    draft.upstream = upstream
+    draft.origin = parsed
+    draft._body = unchanging  # noqa: SLF001 - written here, and kept from others
+    draft.body_sha256 = hashlib.sha256(unchanging).hexdigest()
+    draft.__class__ = Permit  # type: ignore[assignment]  # from here on nothing of it can be set
+    return draft  # type: ignore[return-value]
 
 
-# The members themselves, as a permit's own attributes cannot be set.
-_members = vars(Permit)
-_set_label, _set_place, _set_upstream = (_members[name].__set__ for name in ("label", "place", "upstream"))
-_set_origin, _set_body, _set_body_sha256 = (_members[name].__set__ for name in ("origin", "_body", "body_sha256"))
+class _Draft:
+    """A permit that is still written, which opens no door."""
+
+    __slots__ = Permit.__slots__
+
+    label: Label
+    place: Place
+    upstream: str
+    origin: Origin
+    body_sha256: str
+    _body: bytes
 
 
 def _refuse(label: Label, place: Place, upstream: str, workload: str | None) -> PolicyRefusal:

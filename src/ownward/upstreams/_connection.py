@@ -13,6 +13,7 @@ from typing import cast
 import httptools
 
 from ownward.core import BrokenStream
+from ownward.policy import Reach
 from ownward.upstreams import _low_water
 from ownward.upstreams._alarm import Alarm
 from ownward.upstreams._low_water import LowWater
@@ -58,9 +59,9 @@ class Connection(asyncio.Protocol):
         "freed_at",
         "idle_until",
         "is_closed",
-        "is_peer_loopback",
-        "is_peer_private",
         "keep_alive_s",
+        "on_body",
+        "reaches",
         "served",
         "tls",
         "was_aborted",
@@ -69,15 +70,16 @@ class Connection(asyncio.Protocol):
         "was_lost_unused",
     )
 
-    def __init__(self, *, header_limit: int, on_free: Callable[[Connection], None], alarm: Alarm | None = None) -> None:
+    def __init__(self, *, header_limit: int, on_free: Callable[[Connection], None], alarm: Alarm) -> None:
         """Keep whom to tell when an answer is whole or the connection is gone; `alarm` is lent to its answers."""
         self._header_limit = header_limit
         self._on_free = on_free
         self._transport: asyncio.Transport | None = None
         self._alarm = alarm
+        self._parts: list[bytes] = []
+        self.on_body = self._parts.append  # the pieces of one read are handed on together
         self._parser = httptools.HttpResponseParser(self)
         self._answer: weakref.ref[Response] | None = None
-        self._parts: list[bytes] = []
         self._headers: list[tuple[bytes, bytes]] = []
         self._poll: select.poll | None = None
         self._at_head = False
@@ -93,8 +95,7 @@ class Connection(asyncio.Protocol):
         self.freed_at = 0.0
         self.idle_until = 0.0
         self.is_closed = False
-        self.is_peer_loopback = False
-        self.is_peer_private = False
+        self.reaches: frozenset[Reach] = frozenset()  # of which calls may go where it ends
         self.was_aborted = False
         self.was_chunked = False
         self.was_lost_again = False
@@ -182,7 +183,8 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what arrived and hand the body's bytes on as one piece."""
-        if self._answer is None:
+        answer = self._answer
+        if answer is None:
             self.abort()  # nobody asked for it
             return
         if self._at_head:
@@ -202,13 +204,15 @@ class Connection(asyncio.Protocol):
             else:
                 self.abort()
             return
-        if self._at_head and self.is_busy() and self._head_bytes > self._header_limit:
-            self._break(f"sent more than {self._header_limit} bytes of headers")
-            return
-        if self._parts:
+        if self._answer is not answer:
+            return  # it is whole, or given up
+        if self._at_head:
+            if self._head_bytes > self._header_limit:
+                self._break(f"sent more than {self._header_limit} bytes of headers")
+        elif self._parts:
             self._bodiless_bytes = 0
             self._hand_on()
-        elif not self._at_head and self.is_busy():
+        else:
             self._bodiless_bytes += len(data)
             if self._bodiless_bytes > self._header_limit:
                 self._break(f"sent more than {self._header_limit} bytes beside its chunks")
@@ -250,8 +254,7 @@ class Connection(asyncio.Protocol):
                 self._break("closed the connection" if exc is None else "reset the connection", abort=False)
         self._transport = None
         self._poll = None
-        if self._alarm is not None:
-            self._alarm.close()
+        self._alarm.close()
         if self._low_water is not None:
             self._low_water.let_go()
             self._low_water = None
@@ -296,10 +299,6 @@ class Connection(asyncio.Protocol):
             self._finish()
             self.abort()
 
-    def on_body(self, body: bytes) -> None:
-        """Collect a piece; the pieces of one read are handed on together."""
-        self._parts.append(body)
-
     def on_message_complete(self) -> None:
         """End the answer, unless it was only informational."""
         if self._at_head or self._answer is None:
@@ -322,15 +321,15 @@ class Connection(asyncio.Protocol):
         self._on_free(self)
 
     def _hand_on(self) -> None:
-        parts, self._parts = self._parts, []
-        if self._answer is None:
-            return
-        response = self._answer()
+        parts = self._parts
+        count = len(parts)
+        data = parts[0] if count == 1 else b"".join(parts)
+        parts.clear()
+        response = self._answer() if self._answer is not None else None
         if response is None:
             self.abort()  # nobody will read it
             return
-        count = len(parts)
-        response.feed(parts[0] if count == 1 else b"".join(parts), count if self.was_chunked else 0)
+        response.feed(data, count if self.was_chunked else 0)
 
     def _finish(self) -> None:
         response = self._answer() if self._answer is not None else None

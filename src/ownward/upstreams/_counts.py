@@ -81,11 +81,11 @@ def _read_plain(usage: Json) -> Usage | None:
         return None
     try:
         read, written, total = usage["prompt_tokens"], usage["completion_tokens"], usage["total_tokens"]
-    except KeyError:
+        if not (type(read) is type(written) is type(total) is int) or total != read + written or total > _MOST_TOKENS:
+            return None
+        return Usage(input_tokens=read, output_tokens=written)
+    except (KeyError, BadInput):
         return None
-    if not (type(read) is type(written) is type(total) is int) or total != read + written or total > _MOST_TOKENS:
-        return None
-    return _checked(input_tokens=read, output_tokens=written)
 
 
 def count_thinking_in(total: int, read: int, written: int, reasoning: int | None, model: object) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from ownward.core import PolicyRefusal, UpstreamUnreachable
 from ownward.policy import Origin, Reach, is_forbidden_address, is_loopback_address, is_private_address
@@ -28,8 +28,7 @@ class Destination(NamedTuple):
                 allowed="Loopback, private and public addresses; not link-local, multicast or unspecified ones",
                 next_step="Nothing was sent. Check the url in the plan and what its host name resolves to",
             )
-        is_loopback, is_private = is_loopback_address(address), is_private_address(address)
-        if not is_within(self.reach, self.origin, is_loopback=is_loopback, is_private=is_private):
+        if self.reach not in reaches_of(self.origin, address):
             raise self.refused()
 
     def refused(self) -> PolicyRefusal:
@@ -59,8 +58,19 @@ class Destination(NamedTuple):
         )
 
 
-def is_within(reach: Reach, origin: Origin, *, is_loopback: bool, is_private: bool) -> bool:
-    """Tell whether an address is one that a call of this reach and scheme may go to."""
+def reaches_of(origin: Origin, address: str) -> frozenset[Reach]:
+    """Return of which reaches a call to `origin` may go to `address`."""
+    is_loopback, is_private = is_loopback_address(address), is_private_address(address)
+    return frozenset(
+        [
+            reach
+            for reach in get_args(Reach)
+            if _is_within(reach, origin, is_loopback=is_loopback, is_private=is_private)
+        ]
+    )
+
+
+def _is_within(reach: Reach, origin: Origin, *, is_loopback: bool, is_private: bool) -> bool:
     match reach:
         case "machine":
             return is_loopback

@@ -17,11 +17,12 @@ class Pool:
     close one right after an answer, as it was used again.
     """
 
-    __slots__ = ("_most", "idle", "keeps_after_stream", "keeps_none_until", "open_count", "waiting")
+    __slots__ = ("_most", "idle", "keeps_after_stream", "keeps_none_until", "loop", "open_count", "waiting")
 
-    def __init__(self, most: int) -> None:
-        """Allow `most` connections at once."""
+    def __init__(self, most: int, loop: asyncio.AbstractEventLoop) -> None:
+        """Allow `most` connections at once, on one event loop."""
         self._most = most
+        self.loop = loop
         self.open_count = 0
         self.keeps_after_stream: bool | None = None
         self.keeps_none_until = 0.0
@@ -57,9 +58,9 @@ class Pool:
                 waiter.set_result(None)
                 return
 
-    async def wait_turn(self, loop: asyncio.AbstractEventLoop) -> None:
+    async def wait_turn(self) -> None:
         """Wait until a connection became free or was closed."""
-        waiter = loop.create_future()
+        waiter = self.loop.create_future()
         self.waiting.append(waiter)
         try:
             await waiter

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ownward.core import BrokenStream, OwnwardError
+from ownward.upstreams._alarm import Alarm
 from ownward.upstreams._destination import Destination
 from ownward.upstreams.response import Response
 from ownward.upstreams.ways import Way
@@ -50,7 +51,9 @@ class ProxiedCall:
         self._resumed = asyncio.Event()
         self._resumed.set()
         self._received = 0
-        self.sent: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self._alarm = Alarm(loop)
+        self.sent: asyncio.Future[None] = loop.create_future()
         self.is_sent = False
         self.task: asyncio.Task[None] | None = None
 
@@ -58,8 +61,9 @@ class ProxiedCall:
         """Connect and send; `on_end` is called when the call is over."""
         response = self._response()
         assert response is not None
-        response.attach(self)
+        response.attach(self, self._alarm)
         self.task = asyncio.create_task(self._run(session), name=f"call to {self._to.origin}")
+        self.task.add_done_callback(lambda _: self._alarm.close())
         self.task.add_done_callback(lambda _: on_end())
 
     # The answer's side.

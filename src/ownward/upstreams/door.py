@@ -7,7 +7,7 @@ from collections.abc import Collection, Coroutine
 from typing import Any, Self
 
 from ownward.core import ConfigError, Fault, MissingExtra, PolicyRefusal, UpstreamUnreachable
-from ownward.policy import Origin, Permit
+from ownward.policy import Permit
 from ownward.upstreams.http1 import Http1Transport
 from ownward.upstreams.response import Response
 from ownward.upstreams.timeouts import DoorLimits, Timeouts
@@ -60,7 +60,7 @@ class Door:
             )
         transport = self._transport if way is DIRECT or way.is_direct else self._transport_of(way, permit)
         return transport.exchange(
-            Origin.parse(permit.origin),
+            permit.origin,
             upstream=permit.upstream,
             method=method,
             target=target,
@@ -101,7 +101,7 @@ class Door:
                 transport = self._others[way] = make_transport(way, limits=self._limits)
             except (ConfigError, MissingExtra) as error:
                 raise UpstreamUnreachable(
-                    f'upstream "{permit.upstream}" was not called: {error}', where=permit.origin
+                    f'upstream "{permit.upstream}" was not called: {error}', where=str(permit.origin)
                 ) from None
         return transport
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from functools import partial
 from math import inf
 from typing import Protocol
 
 from ownward.core import sleepless_s
-from ownward.policy import Origin, Reach, is_loopback_address, is_private_address
+from ownward.policy import Origin, Reach
 from ownward.upstreams._alarm import Alarm
 from ownward.upstreams._connection import Connection
-from ownward.upstreams._destination import Destination, is_within
+from ownward.upstreams._destination import Destination, reaches_of
 from ownward.upstreams._pool import Pool
 from ownward.upstreams._request import compose_request
 from ownward.upstreams.response import Response
@@ -58,7 +59,7 @@ class Http1Transport:
         self._limits = limits or DoorLimits()
         self._resolver = resolver
         self._tls = tls
-        self._pools: dict[Origin, Pool] = {}
+        self._pools: dict[str, Pool] = {}  # by origin
         self._connections: set[Connection] = set()
         self._sweeper: asyncio.TimerHandle | None = None
         self._asleep_s = inf  # how far the clock that never sleeps is ahead of the event loop's
@@ -83,12 +84,12 @@ class Http1Transport:
     ) -> Response:
         """Return the answer once its head is there; raises as `Transport.exchange` says."""
         request = compose_request(origin, method, target, headers, body)
-        loop = asyncio.get_running_loop()
-        response = Response(upstream, str(origin), loop, timeouts.stall_s, self._limits.buffer_bytes)
-        pool = self._pools.get(origin)
+        where = str(origin)
+        pool = self._pools.get(where)
         if pool is None:
-            pool = self._pools[origin] = Pool(self._limits.connections_per_origin)
-        now = loop.time()
+            pool = self._pools[where] = Pool(self._limits.connections_per_origin, asyncio.get_running_loop())
+        response = Response(upstream, where, pool.loop, timeouts.stall_s, self._limits.buffer_bytes)
+        now = pool.loop.time()
         asleep_s = sleepless_s() - now
         if asleep_s - self._asleep_s > _SLEPT_S:
             self._close_what_slept()
@@ -96,12 +97,13 @@ class Http1Transport:
         connection = pool.take_idle(now) if not pool.waiting else None
         if connection is None:
             connection = await self._connect_in_time(pool, Destination(upstream, origin, reach), timeouts.connect_s)
-        elif not _may_use(connection, reach, origin):
+        elif reach not in connection.reaches:
             self._put_back(pool, connection)
             raise Destination(upstream, origin, reach).refused()
         try:
             connection.start(request, response, is_head_request=method == "HEAD")
-            await response.wait_for_head(timeouts.first_byte_s)
+            while not response.status:
+                await response.wait(timeouts.first_byte_s)
         except BaseException:
             response.abort()
             raise
@@ -137,14 +139,13 @@ class Http1Transport:
             raise to.unreachable(f"gave no connection within {connect_s:g} s") from None
 
     async def _take_or_open(self, pool: Pool, to: Destination, connect_s: float) -> Connection:
-        loop = asyncio.get_running_loop()
         while not pool.reserve():
             if len(pool.waiting) >= self._limits.waiting_per_origin:
                 raise to.unreachable(f"has {len(pool.waiting)} calls waiting for a connection already")
-            await pool.wait_turn(loop)
-            connection = pool.take_idle(loop.time())
+            await pool.wait_turn()
+            connection = pool.take_idle(pool.loop.time())
             if connection is not None:
-                if not _may_use(connection, to.reach, to.origin):
+                if to.reach not in connection.reaches:
                     self._put_back(pool, connection)
                     raise to.refused()
                 return connection
@@ -165,7 +166,7 @@ class Http1Transport:
     async def _open(self, pool: Pool, to: Destination, connect_s: float) -> Connection:
         if self._is_closed:
             raise to.unreachable("was not called: the door is closed")
-        loop, origin = asyncio.get_running_loop(), to.origin
+        loop, origin = pool.loop, to.origin
         tls = self._tls_context() if origin.scheme == "https" else None
         try:
             addresses = await self._resolver(origin.host, origin.port)
@@ -180,7 +181,7 @@ class Http1Transport:
                     _, connection = await loop.create_connection(
                         lambda: Connection(
                             header_limit=self._limits.header_bytes,
-                            on_free=lambda freed: self._on_free(pool, freed),
+                            on_free=partial(self._on_free, pool),
                             alarm=Alarm(loop),
                         ),
                         host=address,
@@ -198,8 +199,7 @@ class Http1Transport:
                 failure = f"gave no connection ({error.strerror or type(error).__name__})"
             else:
                 connection.tls = tls
-                connection.is_peer_loopback = is_loopback_address(address)
-                connection.is_peer_private = is_private_address(address)
+                connection.reaches = reaches_of(origin, address)
                 return connection
         raise to.unreachable(failure)
 
@@ -210,22 +210,23 @@ class Http1Transport:
 
     def _on_free(self, pool: Pool, connection: Connection) -> None:
         """Take back a connection whose answer is whole, or note that one is gone."""
+        now = pool.loop.time()
         if connection.is_closed:
             if connection in self._connections:
                 self._connections.discard(connection)
                 if connection in pool.idle:
                     pool.idle.remove(connection)
-                kept_s = asyncio.get_running_loop().time() - connection.freed_at
+                kept_s = now - connection.freed_at
                 if connection.was_chunked and connection.was_lost_unused and kept_s < _CLOSED_AFTER_S:
                     pool.keeps_after_stream = False
                 pool.forget()
                 if connection.was_lost_again:
                     self._distrust(pool, kept_s)
             return
-        connection.freed_at = asyncio.get_running_loop().time()
+        connection.freed_at = now
         if connection.was_chunked and not pool.keeps_after_stream:
             if pool.keeps_after_stream is None:
-                asyncio.get_running_loop().call_later(_REST_S, self._end_rest, pool, connection)
+                pool.loop.call_later(_REST_S, self._end_rest, pool, connection)
             else:
                 connection.abort()
             return
@@ -247,7 +248,7 @@ class Http1Transport:
             kept.abort()
         pool.idle.clear()
         if kept_s < _CLOSED_AFTER_S:
-            pool.keeps_none_until = asyncio.get_running_loop().time() + _DISTRUST_S
+            pool.keeps_none_until = pool.loop.time() + _DISTRUST_S
 
     def _end_rest(self, pool: Pool, connection: Connection) -> None:
         """Use a connection again that the server has kept for a while after a stream."""
@@ -275,7 +276,7 @@ class Http1Transport:
         if pool.waiting:
             pool.wake_one()
         if self._sweeper is None:
-            self._sweeper = asyncio.get_running_loop().call_later(self._limits.idle_s, self._sweep)
+            self._sweeper = pool.loop.call_later(self._limits.idle_s, self._sweep)
 
     def _sweep(self) -> None:
         """Close connections that have been idle for too long."""
@@ -290,8 +291,3 @@ class Http1Transport:
                     connection.abort()
         if any(pool.idle for pool in self._pools.values()):
             self._sweeper = loop.call_later(self._limits.idle_s, self._sweep)
-
-
-def _may_use(connection: Connection, reach: Reach, origin: Origin) -> bool:
-    """Tell whether an open connection ends where a call of this reach may go."""
-    return is_within(reach, origin, is_loopback=connection.is_peer_loopback, is_private=connection.is_peer_private)

@@ -109,7 +109,8 @@ class AiohttpTransport:
                 if not call.is_sent:
                     why = f"gave no connection{self._way.through} within {timeouts.connect_s:g} s"
                     raise to.unreachable(why) from None
-            await response.wait_for_head(timeouts.first_byte_s)
+            while not response.status:
+                await response.wait(timeouts.first_byte_s)
         except BaseException:
             response.abort()
             call.abort()

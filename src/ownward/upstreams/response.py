@@ -62,7 +62,6 @@ class Response:
         "_gathering",
         "_has_rested",
         "_held",
-        "_is_alarm_lent",
         "_is_held_up",
         "_is_resting",
         "_limit",
@@ -97,7 +96,6 @@ class Response:
         self._limit = buffer_bytes
         self._failure: OwnwardError | None = None
         self._take: Callable[[bytes], None] | None = None
-        self._is_alarm_lent = False
         self._is_held_up = False
         self._gathering: Gathering | None = None
         self._fed_at = 0.0
@@ -106,7 +104,7 @@ class Response:
         self._loop = loop
         self._stall_s = stall_s
         self._waiter: asyncio.Future[None] | None = None
-        self._alarm: Alarm | None = None
+        self._alarm: Alarm  # the connection's
         self._unpacker: Unpacker | None = None
         self._wake_at = self._wait_limit_s = 0.0
         self._ends_at = inf
@@ -127,9 +125,7 @@ class Response:
         while not self._buffer:
             if self.is_complete:
                 return b""
-            if self._failure is not None:
-                raise self._failure
-            await self._wait(self._stall_s)
+            await self.wait(self._stall_s)
         buffer = self._buffer
         chunk = buffer[0] if len(buffer) == 1 else b"".join(buffer)
         buffer.clear()
@@ -153,9 +149,7 @@ class Response:
         self._resume()
         try:
             while not self.is_complete:
-                if self._failure is not None:
-                    raise self._failure
-                await self._wait(self._stall_s)
+                await self.wait(self._stall_s)
         finally:
             self._take = None  # it often leads back here: a cycle would keep both alive
 
@@ -174,7 +168,7 @@ class Response:
     def expect_end(self, within_s: float) -> None:
         """Wait no longer than this, whatever still comes: what there was to say has been said."""
         self._ends_at = min(self._ends_at, self._loop.time() + within_s)
-        if self._alarm is not None and self._waiter is not None:
+        if self._waiter is not None:
             self._alarm.set(self._ends_at, self)
 
     def gather(self, gathering: Gathering) -> None:
@@ -272,11 +266,10 @@ class Response:
 
     # What follows is the transport's side.
 
-    def attach(self, channel: Channel, alarm: Alarm | None = None) -> None:
-        """Name the connection the answer arrives on, and its alarm where it lends one."""
+    def attach(self, channel: Channel, alarm: Alarm) -> None:
+        """Name the connection the answer arrives on, and the alarm that it lends."""
         self._channel = channel
         self._alarm = alarm
-        self._is_alarm_lent = alarm is not None
 
     def begin(self, status: int, headers: list[tuple[bytes, bytes]], *, coding: bytes | None = None) -> None:
         """Take in the head; `coding` is how its body is packed."""
@@ -365,43 +358,30 @@ class Response:
         self._channel = None
         self._wake()
 
-    async def wait_for_head(self, first_byte_s: float) -> None:
-        """Wait until the head is there or the call failed.
+    def wait(self, limit_s: float) -> asyncio.Future[None]:
+        """Return what is done once the whole head, or more of the body, is there, or something went wrong.
 
-        Raises: what failed; UpstreamTimeout after `first_byte_s`.
+        That it has after `limit_s`. Raises: what has gone wrong already.
         """
-        # Nothing but the whole head, or a failure, ends this wait: drips do not lengthen it.
-        while not self.status:
-            if self._failure is not None:
-                raise self._failure
-            await self._wait(first_byte_s)
-
-    def _wait(self, limit_s: float) -> asyncio.Future[None]:
-        """Return what is done once something has arrived or gone wrong, which it has after `limit_s`."""
+        if self._failure is not None:
+            raise self._failure
         self._wait_limit_s = limit_s
         self._wake_at = self._loop.time() + limit_s
-        if self._alarm is None:
-            self._alarm = Alarm(self._loop)
         self._alarm.set(min(self._wake_at, self._ends_at), self)
-        self._waiter = self._loop.create_future()
-        return self._waiter
+        waiter = self._waiter = self._loop.create_future()
+        return waiter
 
     def _wake(self) -> None:
-        waiter, alarm = self._waiter, self._alarm
+        waiter = self._waiter
         if waiter is not None:
             self._waiter = None
             if not waiter.done():
                 waiter.set_result(None)
-            if alarm is not None:
-                alarm.unset()  # or it would keep an answer alive that nobody waits for
-        if self._channel is None and alarm is not None:
-            self._alarm = None
-            if not self._is_alarm_lent:
-                alarm.close()
+            self._alarm.unset()  # or it would keep an answer alive that nobody waits for
 
     def ring(self) -> None:
         """Give up waiting, if the time is up and this is no pause that was asked for."""
-        if self._waiter is None or self._waiter.done() or self._alarm is None:
+        if self._waiter is None or self._waiter.done():
             return
         now, limit_s = self._loop.time(), self._wait_limit_s
         if self._is_held_up or self._is_resting:

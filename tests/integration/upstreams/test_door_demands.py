@@ -138,12 +138,12 @@ def test_a_connection_opened_for_a_remote_place_never_serves_a_local_permit(serv
         async with serve(lambda v: v.answer(b"ok")) as served, Door() as door:
             await (await call(door, served.origin)).read(9)
             pool = next(iter(door._transport._pools.values()))
-            pool.idle[0].is_peer_loopback = False
+            pool.idle[0].reaches -= {"machine"}
             with pytest.raises(PolicyRefusal, match="stated to be on this machine"):
                 await call(door, served.origin)
             site = permit_for(served.origin, label=Label.parse("site"), place=Place(is_on_site=True))
             await (await door.send(site, method="GET", target="/", headers=())).read(9)
-            pool.idle[0].is_peer_private = False
+            pool.idle[0].reaches -= {"site"}
             with pytest.raises(PolicyRefusal, match="stated to be on your own network"):
                 await door.send(site, method="GET", target="/", headers=())
             assert len(served.visits) == 2

@@ -15,6 +15,7 @@ import trustme
 
 from ownward.core import BrokenStream
 from ownward.upstreams import Gathering, _low_water
+from ownward.upstreams._alarm import Alarm
 from ownward.upstreams._connection import Connection
 from ownward.upstreams._low_water import LowWater
 from ownward.upstreams.response import Response
@@ -65,14 +66,17 @@ async def streaming(head, *, server_tls=None, client_tls=None):
     server = await asyncio.start_server(lambda r, w: accepted.set_result((r, w)), "127.0.0.1", 0, ssl=server_tls)
     freed: list[Connection] = []
     _, connection = await loop.create_connection(
-        lambda: Connection(header_limit=10_000, on_free=freed.append), *server.sockets[0].getsockname(), ssl=client_tls
+        lambda: Connection(header_limit=10_000, on_free=freed.append, alarm=Alarm(loop)),
+        *server.sockets[0].getsockname(),
+        ssl=client_tls,
     )
     response = Response(upstream="u", origin="o", loop=loop, stall_s=5, buffer_bytes=10_000)
     connection.start(b"GET / HTTP/1.1\r\n\r\n", response, is_head_request=False)
     reader, writer = await accepted
     await reader.readuntil(b"\r\n\r\n")
     writer.write(head)
-    await response.wait_for_head(5)
+    while not response.status:
+        await response.wait(5)
     taken: list[bytes] = []
     task = asyncio.create_task(response.pass_on(taken.append))
     await asyncio.sleep(0)
@@ -240,13 +244,15 @@ def test_a_thousand_streams_whose_rests_end_together_are_read_a_few_in_each_turn
         server = await asyncio.start_server(serve, "127.0.0.1", 0, backlog=1000)
         for _ in range(1000):
             _, connection = await loop.create_connection(
-                lambda: Connection(header_limit=10_000, on_free=lambda _: None), *server.sockets[0].getsockname()
+                lambda: Connection(header_limit=10_000, on_free=lambda _: None, alarm=Alarm(loop)),
+                *server.sockets[0].getsockname(),
             )
             response = Response(upstream="u", origin="o", loop=loop, stall_s=30, buffer_bytes=10_000)
             connection.start(b"GET / HTTP/1.1\r\n\r\n", response, is_head_request=False)
             responses.append(response)
         for response in responses:
-            await response.wait_for_head(30)
+            while not response.status:
+                await response.wait(30)
             passing.append(asyncio.create_task(response.pass_on(lambda _: reads.update((turn,)))))
         await asyncio.sleep(0)
         for response in responses:

@@ -21,7 +21,19 @@ import trustme
 
 from ownward.core import BadInput, BrokenStream, PolicyRefusal, UpstreamTimeout, UpstreamUnreachable
 from ownward.policy import LOCAL_ONLY, Label, Permit, Place, issue_permit
-from ownward.upstreams import DIRECT, Door, DoorLimits, Http1Transport, Proxy, Response, Timeouts, Way, make_transport
+from ownward.upstreams import (
+    DIRECT,
+    Door,
+    DoorLimits,
+    Http1Transport,
+    Proxy,
+    Response,
+    Timeouts,
+    Way,
+    _proxied_call,
+    make_transport,
+)
+from ownward.upstreams._alarm import Alarm
 from ownward.upstreams.proxied import AiohttpTransport
 from ownward.upstreams.ways import make_tls_context
 
@@ -578,6 +590,25 @@ def test_a_stream_that_stalls_is_cut(serve, tls, ca_file):
                 await response.next_chunk()
             await asyncio.sleep(0.05)
             assert served.closed == 1
+
+    asyncio.run(main())
+
+
+def test_a_call_through_a_proxy_leaves_no_timer(serve, tls, ca_file, monkeypatch):
+    alarms: list[Alarm] = []
+
+    class NotedAlarm(Alarm):
+        def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+            super().__init__(loop)
+            alarms.append(self)
+
+    monkeypatch.setattr(_proxied_call, "Alarm", NotedAlarm)
+
+    async def main():
+        async with tunnelled(serve, lambda v: v.answer(b"ok"), tls, ca_file) as (served, _, door):
+            assert await (await call(door, named(served))).read(9) == b"ok"
+            await asyncio.sleep(0.05)
+            assert [alarm._timer for alarm in alarms] == [None]
 
     asyncio.run(main())
 

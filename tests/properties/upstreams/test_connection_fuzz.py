@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from ownward.core import BrokenStream
 from ownward.upstreams import Response
+from ownward.upstreams._alarm import Alarm
 from ownward.upstreams._connection import Connection
 
 
@@ -47,7 +48,7 @@ class NoLoop:
 
 def converse(pieces: list[bytes], *, close: bool = True, head: bool = False) -> tuple[Response, Connection, bytes]:
     transport, freed = FakeTransport(), []
-    connection = Connection(header_limit=4096, on_free=freed.append)
+    connection = Connection(header_limit=4096, on_free=freed.append, alarm=Alarm(NoLoop()))
     connection.connection_made(transport)
     response = Response(upstream="u", origin="http://a", loop=NoLoop(), stall_s=1, buffer_bytes=64)
     connection.start(b"GET", response, is_head_request=head)

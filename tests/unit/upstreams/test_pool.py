@@ -5,6 +5,7 @@ import socket
 
 import pytest
 
+from ownward.upstreams._alarm import Alarm
 from ownward.upstreams._connection import Connection
 from ownward.upstreams._pool import Pool
 
@@ -12,9 +13,9 @@ from ownward.upstreams._pool import Pool
 def test_a_turn_given_to_a_call_that_was_given_up_goes_to_the_next_in_line():
     async def main():
         loop = asyncio.get_running_loop()
-        pool = Pool(1)
-        first = asyncio.ensure_future(pool.wait_turn(loop))
-        second = asyncio.ensure_future(pool.wait_turn(loop))
+        pool = Pool(1, loop)
+        first = asyncio.ensure_future(pool.wait_turn())
+        second = asyncio.ensure_future(pool.wait_turn())
         await asyncio.sleep(0)
         pool.wake_one()
         first.cancel()
@@ -28,9 +29,9 @@ def test_a_turn_given_to_a_call_that_was_given_up_goes_to_the_next_in_line():
 def test_a_call_given_up_while_waiting_is_passed_over():
     async def main():
         loop = asyncio.get_running_loop()
-        pool = Pool(1)
-        first = asyncio.ensure_future(pool.wait_turn(loop))
-        second = asyncio.ensure_future(pool.wait_turn(loop))
+        pool = Pool(1, loop)
+        first = asyncio.ensure_future(pool.wait_turn())
+        second = asyncio.ensure_future(pool.wait_turn())
         await asyncio.sleep(0)
         first.cancel()
         await asyncio.sleep(0)
@@ -55,11 +56,11 @@ def test_an_end_that_was_not_read_yet_is_asked_for_unless_the_connection_was_in_
         loop = asyncio.get_running_loop()
         ours, theirs = socket.socketpair()
         _, connection = await loop.create_connection(
-            lambda: Connection(header_limit=1000, on_free=lambda _: None), sock=ours
+            lambda: Connection(header_limit=1000, on_free=lambda _: None, alarm=Alarm(loop)), sock=ours
         )
         connection.served, connection.freed_at, connection.idle_until = served, 100.0, 200.0
         theirs.close()  # the event loop has not looked since
-        pool = Pool(1)
+        pool = Pool(1, loop)
         pool.idle.append(connection)
         assert (pool.take_idle(100.0 + later_s) is connection) is is_taken
         connection.abort()

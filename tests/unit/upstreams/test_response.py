@@ -34,7 +34,7 @@ def test_a_reader_that_keeps_up_never_makes_the_upstream_wait():
         loop = asyncio.get_running_loop()
         response = Response(upstream="u", origin="o", loop=loop, stall_s=1, buffer_bytes=100)
         channel = Channel()
-        response.attach(channel)
+        response.attach(channel, Alarm(asyncio.get_running_loop()))
         for _ in range(20):
             response.feed(b"x" * 60)
             assert await response.next_chunk() == b"x" * 60
@@ -55,7 +55,7 @@ def attached(*, stall_s: float) -> tuple[Response, Channel]:
     response = Response(upstream="u", origin="o", loop=asyncio.get_running_loop(), stall_s=stall_s, buffer_bytes=100)
     response.begin(200, [])
     channel = Channel()
-    response.attach(channel)
+    response.attach(channel, Alarm(asyncio.get_running_loop()))
     return response, channel
 
 
@@ -92,16 +92,6 @@ def test_answers_on_one_connection_share_its_timer(monkeypatch):
         assert (len(timers.made), timers.running) == (1, 1)
         alarm.close()
         assert timers.running == 0
-
-    asyncio.run(main())
-
-
-def test_an_answer_with_a_timer_of_its_own_leaves_none(monkeypatch):
-    async def main():
-        timers = Timers(monkeypatch)
-        response, _ = attached(stall_s=60)
-        assert await answered(response) == b"x"
-        assert (len(timers.made), timers.running) == (1, 0)
 
     asyncio.run(main())
 
@@ -188,7 +178,7 @@ def test_others_come_first_after_a_long_piece_of_a_stream(is_held_up):
 
     async def main():
         response, _ = attached(stall_s=1)
-        response.attach(flow := Flow())
+        response.attach(flow := Flow(), Alarm(asyncio.get_running_loop()))
         passing = asyncio.create_task(response.pass_on(lambda _: None))
         await asyncio.sleep(0)
         response.feed(b"x" * 1000)
@@ -334,7 +324,7 @@ def passing(
     response = Response(upstream="u", origin="o", loop=asyncio.get_running_loop(), stall_s=stall_s, buffer_bytes=100)
     response.begin(200, [])
     channel, taken = Reading(can_rest=can_rest), []
-    response.attach(channel)
+    response.attach(channel, Alarm(asyncio.get_running_loop()))
     response.gather(busy(longest_s))
     task = asyncio.create_task(response.pass_on(taken.append))
     return response, channel, taken, task
@@ -484,7 +474,7 @@ def test_pieces_that_are_fetched_are_gathered_too(can_rest):
         response = Response(upstream="u", origin="o", loop=asyncio.get_running_loop(), stall_s=5, buffer_bytes=100)
         response.begin(200, [])
         channel = Reading(can_rest=can_rest)
-        response.attach(channel)
+        response.attach(channel, Alarm(asyncio.get_running_loop()))
         response.gather(busy(0.05))
         for piece in (b"1", b"2"):
             response.feed(piece)
