@@ -64,6 +64,20 @@ def test_of_a_thousand_requests_at_once_exactly_the_limit_is_served(lab, start, 
     asyncio.run(main())
 
 
+def test_tokens_are_held_for_each_answer_that_a_request_asks_for(lab, start, tmp_path):
+    async def main():
+        opened = ledger.open(tmp_path / "answers.db")
+        secret = opened.create_key("k", {"tokens_per_minute": 6000})
+        async with FakeServer(FakeOptions(ttft_s=0.2)) as fake:
+            plan = lab.plan_of(lab.tier("a", fake.base_url))
+            async with start(plan, ledger=opened, settings=KEYED, clock=Clock(START)) as running:
+                asked = lab.chat(max_tokens=1000, n=4)
+                both = await asyncio.gather(*(running.ask(body=asked, headers=bearer(secret)) for _ in range(2)))
+                assert sorted(answer.status for answer in both) == [200, 429]
+
+    asyncio.run(main())
+
+
 def test_tokens_that_are_used_never_pass_the_limit_and_use_it_up(lab, start, tmp_path):
     async def main():
         clock = Clock(START)

@@ -257,6 +257,31 @@ def model_path(tmp_path_factory):
     return with_tools(fetch(EMBEDDED_MODEL, cache_dir=folder), folder / "tools.gguf")
 
 
+@pytest.mark.parametrize(
+    ("engine", "case"),
+    [
+        ("llama-server", (CHAT, {"messages": HELLO, "n": 3}, "unsettled")),
+        ("llama-server", (CHAT, {"messages": HELLO, "n": 3, "stream": True}, "unsettled")),
+        ("llama-server", ("/v1/completions", {"prompt": ["one", "two"]}, "unsettled")),
+        ("llama-server", ("/v1/completions", {"prompt": "one"}, "settled")),
+        ("vllm", (CHAT, {"messages": HELLO, "n": 3}, "settled")),
+    ],
+)
+def test_several_answers_are_not_settled_by_the_usage_of_one_that_llama_cpp_states(lab, start, engine, case):
+    path, more, state = case
+
+    async def main():
+        async with (
+            FakeServer(FakeOptions()) as fake,
+            start(lab.plan_of(lab.tier("l", fake.base_url, kind="owned", engine=engine))) as running,
+        ):
+            assert (await running.ask(path, {"model": "chat", "max_tokens": 9, **more})).status == 200
+            (row,) = await running.rows()
+            assert row["state"] == state
+
+    asyncio.run(main())
+
+
 @asynccontextmanager
 async def serving(lab, start, model_path):
     options = EngineOptions(model_path=model_path, alias="a-model", slots=1, context_tokens=1024, threads=1)

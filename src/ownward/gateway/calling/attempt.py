@@ -157,6 +157,8 @@ class Attempt:
         spliced = splice(self._body, model=model, want_stream_usage=asks_usage, endpoint=splices_as)
         if endpoint is COMPLETIONS and habits.passes_over:
             refuse_passed_over(spliced.top, target)
+        if spliced.choices > 1:
+            self.entry.misses_answers = habits.counts_one
         if habits.calls_on and "tools" in self.exchange.needs:
             self.takes_first_call = wants_one_call(spliced.top)
         if target.puts_together and not spliced.is_stream and endpoint.path in PATHS:

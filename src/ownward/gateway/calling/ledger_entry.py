@@ -61,6 +61,7 @@ class LedgerEntry:
         "is_beaten",
         "is_hedge",
         "is_settled",
+        "misses_answers",
         "note",
         "passed_bytes",
         "sent_s",
@@ -83,6 +84,7 @@ class LedgerEntry:
         self.is_settled = False
         self.is_hedge = False
         self.is_beaten = False
+        self.misses_answers = False  # in its usage, which is that of one of several
         self.note: str | None = None
         self.sent_s = 0.0
         self.status: int | None = None
@@ -144,6 +146,7 @@ class LedgerEntry:
                 key,
                 body_bytes=len(spliced.body),
                 stated_output_tokens=spliced.max_output_tokens,
+                answers=spliced.choices,
                 output_tokens_high=output_high,
                 is_first=self._number == 1,
             )
@@ -238,8 +241,9 @@ class LedgerEntry:
             usage: Usage | None = _NO_USAGE
         else:
             usage = told.usage
-        if usage is None:
-            self.settle_unsettled("the answer is complete and states no usage", status=status)
+        if usage is None or self.misses_answers:
+            stated = "no usage" if usage is None else "the usage of one of its parts alone"
+            self.settle_unsettled(f"the answer is complete and states {stated}", status=status)
             return
         charge = low = high = None
         note = self._exchange.call_note

@@ -25,12 +25,18 @@ _MOST: Final = 10**12
 
 
 def compute_takes(
-    key: KeyScope, *, body_bytes: int, stated_output_tokens: int | None, output_tokens_high: int, is_first: bool
+    key: KeyScope,
+    *,
+    body_bytes: int,
+    stated_output_tokens: int | None,
+    answers: int,
+    output_tokens_high: int,
+    is_first: bool,
 ) -> tuple[LimitTake, ...]:
     """Return what a call takes: a request where it is the first of its own, and an estimate of its tokens.
 
-    The estimate is a quarter of the body's bytes and what the request states as its most output, else 1,024; never
-    more than a whole minute's worth, which a call that needs more has to find untouched.
+    The estimate is a quarter of the body's bytes and, for each of its answers, what the request states as its most
+    output, else 1,024; never more than a whole minute's worth, which a call that needs more has to find untouched.
     """
     takes = []
     is_bucket = key.limits_by == "bucket"
@@ -38,7 +44,8 @@ def compute_takes(
         most = key.requests_per_minute
         takes.append(LimitTake(key_id=key.key_id, kind="requests", amount=1, per_minute=most, is_bucket=is_bucket))
     if key.tokens_per_minute is not None:
-        output = min(_USUAL_OUTPUT_TOKENS if stated_output_tokens is None else stated_output_tokens, output_tokens_high)
+        each = _USUAL_OUTPUT_TOKENS if stated_output_tokens is None else stated_output_tokens
+        output = min(each * answers, output_tokens_high)
         tokens = -(-body_bytes // BYTES_PER_TOKEN) + output
         most = key.tokens_per_minute
         amount = min(tokens, most)

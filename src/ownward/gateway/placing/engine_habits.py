@@ -17,6 +17,7 @@ class EngineHabits:
     wants_chats: bool = False  # to be asked for chats, whatever the client wants
     reads_one_word: bool = False  # of a chat's `tool_choice`: it goes by `auto` where that names tools
     calls_on: bool = False  # behind its first call, also where one at a time is wanted
+    counts_one: bool = False  # of several answers to one request, in their usage
     computes_unheard: bool = False  # a whole answer for which nobody waits any more
     goes_on: Literal["by itself", "when told"] | None = None  # with a last message of the assistant
     passes_over: frozenset[str] = frozenset()  # members of a completion, which it answers without
@@ -30,12 +31,14 @@ class EngineHabits:
 # tools that a provider runs for the client's: all without a word (measured 2026-11-22). So it is asked for chats.
 # `functions`, the older name of tools, `echo` and `suffix` it leaves out as well. `parallel_tool_calls: false` holds
 # with some models' templates: not where each call stands in marks of its own and is JSON, as Qwen's and Hermes' have
-# it (common/chat-auto-parser-generator.cpp). When it gives an answer up: docs/decisions/003-embedded-engine.md.
+# it (common/chat-auto-parser-generator.cpp). Of several prompts, and of `n`, its usage is that of one.
+# When it gives an answer up: docs/decisions/003-embedded-engine.md.
 _LLAMA_CPP: Final = EngineHabits(
     speaks_both=True,
     wants_chats=True,
     reads_one_word=True,
     calls_on=True,
+    counts_one=True,
     computes_unheard=True,
     goes_on="by itself",
     passes_over=frozenset({"echo", "suffix"}),
