@@ -175,8 +175,11 @@ def _newest(items: list[msgspec.Raw], own: Sequence[msgspec.Raw], most_bytes: in
     if not any(text_of(find_members(item) or {}, "type") in _RESULTS for item in own):
         starts.append(len(items))
     sizes = [len(bytes(item)) for item in items]
+    left_bytes, left_out = sum(sizes), 0
     for start in starts:
-        if sum(sizes[start:]) <= most_bytes:
+        left_bytes -= sum(sizes[left_out:start])
+        left_out = start
+        if left_bytes <= most_bytes:
             return items[start:]
     return items[starts[-1] :] if starts else items
 
