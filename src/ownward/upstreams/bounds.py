@@ -6,6 +6,8 @@ moment, too low would make the ledger's bounds miss the truth.
 
 from __future__ import annotations
 
+import struct
+
 import msgspec
 
 from ownward.upstreams._json import UNREADABLE
@@ -27,7 +29,11 @@ CLIENT_TOOL_TOKENS = 2048
 IMAGE_TOKENS = 65_536
 """Allowance for each image. The dearest price list we know of counts 2,833 + 5,667 for each of 8 tiles."""
 
-_BRACKET, _N_OF_NULL = b"[n"  # a value's first byte tells its kind
+_BRACKET, _N_OF_NULL = b"[n"
+_first_byte = struct.Struct("B").unpack_from
+"""A value's first byte tells its kind."""
+
+_NULL = msgspec.Raw(b"null")
 _SCHEMA_TIMES = 4
 _NFKC_TIMES = 11
 
@@ -45,12 +51,13 @@ _PLAIN_TOOLS = frozenset({"function", "custom"})
 _CLIENT_TOOLS = ("bash_", "text_editor_", "computer_", "memory_")
 _STATEFUL = frozenset({"previous_response_id", "conversation", "container", "mcp_servers", "web_search_options"})
 _SCHEMAS = frozenset({"tools", "functions", "response_format", "text", "output_format", "output_config"})
+_RARE = _STATEFUL | _SCHEMAS
 
 
 class _Message(msgspec.Struct, gc=False):
     type: str | None = None
-    content: msgspec.Raw = msgspec.Raw(b"null")
-    output: msgspec.Raw = msgspec.Raw(b"null")
+    content: msgspec.Raw = _NULL
+    output: msgspec.Raw = _NULL
 
 
 _decode_messages = msgspec.json.Decoder(list[_Message]).decode
@@ -103,15 +110,18 @@ def output_tokens_upper_bound(
 
 def _bound_body(request: Spliced, endpoint: Endpoint) -> int | None:
     top = request.top
-    if not _STATEFUL.isdisjoint(top) and any(_is_stated(top.get(key)) for key in _STATEFUL):
-        return None
+    schemas, tools = 0, 0
+    if not _RARE.isdisjoint(top):
+        stated_tools = _bound_tools(top.get("tools"))
+        if stated_tools is None or any(_is_stated(top.get(key)) for key in _STATEFUL):
+            return None
+        tools = stated_tools
+        schemas = sum(len(memoryview(top[key])) for key in _SCHEMAS if key in top)
     if endpoint == "responses" and _is_stated(top.get("prompt")):
         return None  # a template kept by the provider
     extra = _bound_messages(top.get("input") if endpoint == "responses" else top.get("messages"), endpoint)
-    tools = _bound_tools(top.get("tools"))
-    if extra is None or tools is None:
+    if extra is None:
         return None
-    schemas = 0 if _SCHEMAS.isdisjoint(top) else sum(len(memoryview(top[key])) for key in _SCHEMAS if key in top)
     body = request.body
     times = _NFKC_TIMES if endpoint == "embeddings" and (not body.isascii() or b"\\u" in body) else 1
     return times * len(body) + TEMPLATE_TOKENS + extra + tools + (_SCHEMA_TIMES - 1) * schemas
@@ -129,7 +139,7 @@ def _bound_messages(raw: msgspec.Raw | None, endpoint: Endpoint) -> int | None:
         if endpoint == "responses" and message.type is not None and message.type not in _PLAIN_ITEMS:
             return None
         for content in (message.content, message.output):
-            if memoryview(content)[0] == _BRACKET:  # as `_is_list`, for each message
+            if content is not _NULL and _is_list(content):
                 parts = _bound_parts(content)
                 if parts is None:
                     return None
@@ -178,8 +188,8 @@ def _bound_tools(raw: msgspec.Raw | None) -> int | None:
 
 
 def _is_stated(raw: msgspec.Raw | None) -> bool:
-    return raw is not None and memoryview(raw)[0] != _N_OF_NULL
+    return raw is not None and _first_byte(raw)[0] != _N_OF_NULL
 
 
 def _is_list(raw: msgspec.Raw) -> bool:
-    return memoryview(raw)[0] == _BRACKET
+    return bool(_first_byte(raw)[0] == _BRACKET)

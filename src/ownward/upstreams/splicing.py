@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -24,7 +23,7 @@ _T = TypeVar("_T")
 _MEMBER = re.compile(rb'[ \t\r\n]*"((?:[^"\\]|\\.)*)"[ \t\r\n]*:[ \t\r\n]*', re.DOTALL)
 _NEXT = re.compile(rb"[ \t\r\n]*([,}])[ \t\r\n]*")
 _OPEN = re.compile(rb"[ \t\r\n]*\{")
-_MAX_TOKENS = ("max_completion_tokens", "max_tokens", "max_output_tokens", "n_predict")
+_MAX_TOKENS = frozenset({"max_completion_tokens", "max_tokens", "max_output_tokens", "n_predict"})
 _MANY = frozenset({"best_of", "n", "prompt"})
 _ASKS_FOR_USAGE: frozenset[Endpoint] = frozenset({"chat", "completions"})
 _LONG_BYTES, _COMPARED_BYTES = 1 << 20, 1 << 16
@@ -54,8 +53,9 @@ class _Spelled(dict[str, bytes]):
         return self._form % msgspec.json.encode(key)
 
 
-_COMPACT = _Spelled(b",%b:")
-_SPACED = _Spelled(b", %b: ")
+_COMPACT, _COMPACT_FIRST = _Spelled(b",%b:"), _Spelled(b"{%b:")
+_SPACED, _SPACED_FIRST = _Spelled(b", %b: "), _Spelled(b"{%b: ")
+_FIRST_KEY_BYTES = 40  # what it is as a rule shorter than
 
 _decode_count = msgspec.json.Decoder(int | None).decode
 _decode_member: Mapping[Any, Callable[[msgspec.Raw], Any]] = {
@@ -112,7 +112,7 @@ def splice(
     if adds_usage:
         replaced["stream_options"] = _join({**(options or {}), "include_usage": msgspec.Raw(b"true")})
 
-    limits = [limit for key in _MAX_TOKENS if key in top and (limit := _count(top, key, lowest=-2)) is not None]
+    limits = [limit for key in top if key in _MAX_TOKENS and (limit := _count(top, key, lowest=-2)) is not None]
     return Spliced(
         body=_rewrite(body, readable, top, replaced),
         model=asked_model,
@@ -221,7 +221,7 @@ def _rewrite(body: bytes, readable: bytes, top: RawMembers, replaced: Mapping[st
             pieces[2 * keys.index(key) + 1] = value
     added = _spell_added(top, replaced)
     if added:
-        pieces[0] = b"{%b,%b" % (added, pieces[0][1:])
+        pieces[0] = b"{%b,%b" % (added, bytes(pieces[0])[1:])
     return b"".join(pieces)
 
 
@@ -233,10 +233,13 @@ def _find_pieces(body: bytes, top: RawMembers) -> list[bytes | msgspec.Raw] | No
     """
     if not top:
         return None
-    is_spaced = body.find(b'": ', 0, len(next(iter(top))) + 6) > 0  # if misjudged, the pieces are not the body
-    spelled = _SPACED if is_spaced else _COMPACT
-    pieces: list[Any] = list(chain.from_iterable(zip(map(spelled.__getitem__, top), top.values(), strict=True)))
-    pieces[0] = b"{" + pieces[0].lstrip(b", ")
+    is_spaced = body.find(b'": ', 0, _FIRST_KEY_BYTES) > 0  # if misjudged, the pieces are not the body
+    spelled, following = (_SPACED_FIRST, _SPACED) if is_spaced else (_COMPACT_FIRST, _COMPACT)
+    pieces: list[bytes | msgspec.Raw] = []
+    for key, raw in top.items():
+        pieces.append(spelled[key])
+        pieces.append(raw)
+        spelled = following
     pieces.append(b"}")
     return pieces if _are_all(pieces, body) else None
 

@@ -113,7 +113,8 @@ def terms_told(*, service_tier: object, usage: object, items: object, dialect: L
     counts = usage if isinstance(usage, dict) else {}
     if service_tier is None and not items and _TELLING.isdisjoint(counts):
         heard, made = counts.get("prompt_tokens_details"), counts.get("completion_tokens_details")
-        if not (_tells_sound(heard) or _tells_sound(made) or _tells_pictures(made)):  # as nearly all answers are
+        is_plain = not (heard or made)
+        if is_plain or not (_tells_sound(heard) or _tells_sound(made) or _tells_pictures(made)):  # as nearly all are
             return NO_TERMS
     extras = _beyond_text(counts)
     if isinstance(counts.get("inference_geo"), str) and counts["inference_geo"] not in _UNPLACED:
