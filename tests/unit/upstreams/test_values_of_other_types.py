@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import pytest
@@ -48,3 +49,16 @@ def test_pieces_of_reasoning_of_other_types_are_not_put_together(entry):
     with pytest.raises(Untranslatable) as error:
         translate(asked, client="chat", upstream="messages")
     assert error.value.fields == told
+
+
+def test_a_schema_is_told_or_refused_however_deeply_it_is_nested():
+    """What is just not too deep to be read may be too deep to be written, where it stands a member further down."""
+    said = b'{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"hello"}],"tools":[%b]}'
+    told = []
+    for depth in range(1, 1100):
+        nested = b'{"a":' * depth + b"1" + b"}" * depth
+        tool = b'{"name":"f","strict":true,"input_schema":{"type":"object","properties":%b}}' % nested
+        with contextlib.suppress(Untranslatable):
+            told.append(nested in translate(said % tool, client="messages", upstream="chat").body)
+    assert all(told)
+    assert len(told) > 500

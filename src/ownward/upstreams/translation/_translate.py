@@ -209,10 +209,14 @@ def translate_in_steps(
     if limits.is_mistral and upstream == "chat":
         as_mistral_takes(written, asked, report)
     report.check()
+    try:
+        told_body = write_json(written)
+    except RecursionError:  # it is told a little deeper than it was said
+        raise Untranslatable({"the body": "it is nested too deeply"}) from None
     return Translation(
         client=client,
         upstream=upstream,
-        body=write_json(written),
+        body=told_body,
         dropped=tuple(report.dropped),
         asked=asked,
         answer_id=answer_id,
