@@ -43,7 +43,7 @@ Rows: TypeAlias = Sequence[tuple[Table, Sequence[str | int | float | None]]]
 
 IS_POSSIBLE: Final = sys.platform != "win32"  # files can be locked, and written at a place
 
-_MAGIC: Final = b"ownward calls 1\n"
+_MAGIC: Final = b"ownward calls 2\n"
 _WANTED_AT: Final = len(_MAGIC)
 _HEADER_BYTES: Final = 4096
 _HALF_BYTES: Final = 1024 * 1024
