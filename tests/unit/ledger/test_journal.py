@@ -437,7 +437,7 @@ def test_the_thread_rests_between_rows_and_lets_the_event_loop_run(path: Path, m
 def test_a_journal_of_another_version_is_told_and_kept(path: Path) -> None:
     journal = leave_behind(path, change=lambda data: data.replace(b"ownward calls 2", b"ownward calls 3"))
     with ledger.open(path) as book:
-        with pytest.raises(LedgerError, match="ownward calls 2") as caught:
+        with pytest.raises(LedgerError, match="ownward calls 3") as caught:
             book.reconcile()
         assert caught.value.where == str(journal)
         with pytest.raises(LedgerError, match="ownward calls 2"):
