@@ -440,7 +440,7 @@ def test_a_journal_of_another_version_is_told_and_kept(path: Path) -> None:
         with pytest.raises(LedgerError, match="ownward calls 3") as caught:
             book.reconcile()
         assert caught.value.where == str(journal)
-        with pytest.raises(LedgerError, match="ownward calls 2"):
+        with pytest.raises(LedgerError, match="ownward calls 3"):
             list(book.export_rows())
     assert journal.exists()
 
