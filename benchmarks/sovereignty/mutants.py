@@ -6,6 +6,7 @@ A mutant is one replacement in one file of a copy of the source; the tests run o
 # ruff: noqa: E501 - a mutant is read side by side with what it replaces
 from __future__ import annotations
 
+import ast
 import os
 import shutil
 import subprocess
@@ -241,9 +242,9 @@ MUTANTS = (
            old="    capture = None if choice.declared is None else choice.declared.capture\n",
            new="    from ownward.plan import Capture\n\n    capture = Capture(sample_fraction=1, retention_s=60)\n"),
     Mutant(name="bodies are logged", file="gateway/calling/attempt.py",
-           old="        await entry.write_intent(spliced, permit)\n",
-           new="        await entry.write_intent(spliced, permit)\n        import logging\n\n"
-               '        logging.getLogger("ownward.gateway").debug("sending %s", spliced.body)\n'),
+           old="            await entry.write_intent(spliced, permit)\n",
+           new="            await entry.write_intent(spliced, permit)\n            import logging\n\n"
+               '            logging.getLogger("ownward.gateway").debug("sending %s", spliced.body)\n'),
     Mutant(name="clients' headers are in the metrics", file="gateway/watching/counting.py",
            old="metrics.disconnects.add((tier,))", new="metrics.disconnects.add((str(dict(exchange.headers)),))"),
 )  # fmt: skip
@@ -251,11 +252,17 @@ MUTANTS = (
 
 def check() -> list[str]:
     """Return the mutants that do not fit the source any more: nobody may believe that they were killed."""
-    return [
-        f"{mutant.name}: {_read(mutant.file).count(mutant.old)} places in {mutant.file}"
-        for mutant in MUTANTS
-        if _read(mutant.file).count(mutant.old) != 1
-    ]
+    unfit: list[str] = []
+    for mutant in MUTANTS:
+        source = _read(mutant.file)
+        if source.count(mutant.old) != 1:
+            unfit.append(f"{mutant.name}: {source.count(mutant.old)} places in {mutant.file}")
+            continue
+        try:
+            ast.parse(source.replace(mutant.old, mutant.new))
+        except SyntaxError as error:
+            unfit.append(f"{mutant.name}: no Python at line {error.lineno} of {mutant.file}")
+    return unfit
 
 
 def passes_unbroken() -> bool:
