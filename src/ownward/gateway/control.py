@@ -52,6 +52,7 @@ _REMEDY_FOR_AZURE = (
 )
 _MOST_OUTCOME_BYTES = 64 * 1024
 _UPGRADE_REQUIRED = 426
+_LOOK_S = 1.0
 PATHS = (
     *ENDPOINTS,
     _MODELS,
@@ -116,6 +117,7 @@ async def _answer(gateway: Commons, call: AnyCall, headers: Mapping[bytes, bytes
     if path == "/healthz":
         return 200, _JSON, b'{"status": "ok"}'
     if path == "/readyz":
+        await gateway.ledger.look(_LOOK_S)  # at rest nothing else would tell that it is gone, or back
         why = gateway.why_not_ready
         record: dict[str, Any] = {"status": "ready"} if why is None else {"status": "not ready", "why": why}
         # No reason to take this gateway out: then nobody would find it paid.

@@ -113,13 +113,16 @@ class Committer:
             return False
         return True
 
-    def beat(self) -> None:
-        """Say that this run lives."""
+    def beat(self, *, must_write: bool) -> None:
+        """Say that this run lives; one that has begun nothing writes nothing, unless it must."""
         self._connect().require_in_place()
         connection = self._begin()
         try:
+            if must_write and not self.has_run:
+                connection.execute(INSERT_RUN, self._run_row)
             connection.execute(BEAT, (to_us(self._clock.now()), self._run_id))
             connection.commit()
+            self.has_run = self.has_run or must_write
         finally:
             connection.rollback()
 

@@ -81,6 +81,13 @@ class Ledger(Reader):
         """How many transactions this ledger has committed for its queue."""
         return self._writer.commits
 
+    async def look(self, most_s: float) -> None:
+        """Return once `is_failing` says how it is now, and not how it was at the last heartbeat; after `most_s` anyway.
+
+        Where it was found out within the last second nothing is done.
+        """
+        await self._writer.look(most_s)
+
     @property
     def is_failing(self) -> bool:
         """Whether the last rows could not be committed, and no heartbeat since: nothing can be begun until some can."""

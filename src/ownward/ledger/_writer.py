@@ -77,6 +77,13 @@ class Writer:
         """How many transactions, or notes in the journal, there were."""
         return self._thread.commits
 
+    async def look(self, most_s: float) -> None:
+        """Return once it is known anew whether the ledger can be written, or after `most_s`."""
+        with self._lock:
+            looking = self._thread.look()
+        if looking is not None:
+            await asyncio.wait({asyncio.wrap_future(looking)}, timeout=most_s)
+
     def put(self, entry: Entry) -> None:
         """Queue an entry for the thread.
 

@@ -14,6 +14,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
 from typing import Final
 
 from ownward.core import Clock, LedgerError
@@ -30,6 +31,7 @@ _HEARTBEAT_INTERVAL_S: Final = 10.0
 _RETRY_S: Final = 0.5
 _SAY_EVERY_S: Final = 60.0
 _LONG_S: Final = 1.0
+_KNOWN_S: Final = 1.0
 
 _POST_S: Final = 0.25
 _IDLE_POSTS: Final = 20
@@ -46,6 +48,10 @@ class _Wake:
     """Says that there is something in the journal."""
 
 
+class _Look:
+    """Says that somebody wants to know whether the ledger can be written."""
+
+
 class WritingThread:
     """What is to be written, and the thread that writes it; it starts with the first entry.
 
@@ -58,7 +64,7 @@ class WritingThread:
         self._store = store
         self._committer = Committer(store, run_id=run_id, run_row=run_row, clock=clock)
         self._clock = clock
-        self._queue: queue.SimpleQueue[Entry | _Stop | _Wake] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Entry | _Stop | _Wake | _Look] = queue.SimpleQueue()
         self._writing = threading.Lock()
         self._thread: threading.Thread | None = None
         self._is_closed = False
@@ -67,6 +73,8 @@ class WritingThread:
         self._idle_posts = 0
         self._stuck: LedgerError | None = None  # why entries are kept
         self._says_again_s = 0.0
+        self._known_at_s = 0.0  # when it was found out last whether anything can be written
+        self._look: Future[None] | None = None  # one that is yet to be taken
         self._said: LedgerError | None = None  # the newest failure
         self._writes_since_s: float | None = None
         self._refused: LedgerError | None = None  # a row without a waiter that can never be written
@@ -94,6 +102,15 @@ class WritingThread:
         if not self.is_failing or said is None:
             return None
         return LedgerError(said.message, where=said.where, allowed=said.allowed, next_step=said.next_step)
+
+    def look(self) -> Future[None] | None:
+        """Have it found out now whether the ledger can be written; None where that was a moment ago, or cannot be."""
+        if not self.is_running or self._clock.monotonic_s() - self._known_at_s < _KNOWN_S:
+            return None
+        if self._look is None:
+            self._look = Future()
+            self._queue.put(_Look())
+        return self._look
 
     def start(self) -> None:
         """Take entries from now on.
@@ -196,15 +213,19 @@ class WritingThread:
                 self._posts_at_s = self._clock.monotonic_s() + _POST_S
             if batch and self.is_failing:
                 beat_at_s = now_s + _HEARTBEAT_INTERVAL_S  # what has just failed would fail again
-            if self._committer.has_run and now_s >= beat_at_s:
+            if self._look is not None or now_s >= beat_at_s:
+                look, self._look = self._look, None
+                is_awaited = look is not None and look.set_running_or_notify_cancel()
                 self._beat()
+                if look is not None and is_awaited:
+                    look.set_result(None)
                 beat_at_s = now_s + _HEARTBEAT_INTERVAL_S
 
     def _take(self) -> tuple[list[Entry], bool]:
         """Return what waits, at least one entry unless time is up, and whether it is the last."""
         batch: list[Entry] = []
         is_due = self.kept or self._committer.is_in_doubt
-        patience_s = _RETRY_S if is_due else _HEARTBEAT_INTERVAL_S if self._committer.has_run else None
+        patience_s = _RETRY_S if is_due else _HEARTBEAT_INTERVAL_S
         if self.tends_journal:
             patience_s = max(0.0, self._posts_at_s - self._clock.monotonic_s())
         try:
@@ -214,6 +235,8 @@ class WritingThread:
                     return batch, True
                 if isinstance(entry, _Wake):
                     self._posts_at_s = self._clock.monotonic_s() + _POST_S
+                    return batch, False
+                if isinstance(entry, _Look):
                     return batch, False
                 batch.append(entry)
                 if len(batch) == _BATCH_ENTRIES:
@@ -225,7 +248,7 @@ class WritingThread:
     def _take_all(self) -> list[Entry]:
         """Return what waits, whatever else is asked left in its place."""
         waiting: list[Entry] = []
-        others: list[_Stop | _Wake] = []
+        others: list[_Stop | _Wake | _Look] = []
         with contextlib.suppress(queue.Empty):
             while True:
                 item = self._queue.get_nowait()
@@ -296,20 +319,21 @@ class WritingThread:
         """Say that this run lives; so it is also found out that a ledger cannot be written, or can be again."""
         with self._at_it():
             try:
-                self._committer.beat()
+                self._committer.beat(must_write=self.is_failing)
             except Exception as error:  # noqa: BLE001 - whatever it was, it is told and tried again
                 self._note_failure(error if isinstance(error, LedgerError) else self._store.translate(error, "write"))
             else:
                 self._note_health()
 
     def _note_health(self) -> None:
+        self._known_at_s = self._clock.monotonic_s()
         if self.is_failing:
             self.is_failing = False
             _log.warning("%s: the ledger can be written again", self._store.name)
 
     def _note_failure(self, fault: LedgerError) -> None:
         """Say why nothing can be written, once a minute while it lasts, and start afresh with the database."""
-        now_s = self._clock.monotonic_s()
+        now_s = self._known_at_s = self._clock.monotonic_s()
         if not self.is_failing or now_s >= self._says_again_s:
             _log.error("%s", fault)
             self._says_again_s = now_s + _SAY_EVERY_S

@@ -110,6 +110,29 @@ def test_a_ledger_that_cannot_be_written_is_told_by_readyz_metrics_and_log_until
     assert lines[1].endswith("the ledger can be written again")
 
 
+def test_readyz_of_a_gateway_at_rest_tells_at_once_that_the_ledger_is_gone_and_that_it_is_back(
+    lab, start, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("ownward.ledger._writing_thread._KNOWN_S", 0.0)
+    path = tmp_path / "locked.db"
+
+    async def main():
+        opened = ledger.open(path, busy_timeout_s=0.05)
+        async with start(lab.plan_of(lab.tier("a", "http://127.0.0.1:9")), ledger=opened) as running:
+
+            async def ready():
+                return (await running.ask("/readyz", method="GET")).status
+
+            assert await ready() == 200
+            other = sqlite3.connect(path, isolation_level=None)
+            other.execute("BEGIN IMMEDIATE")
+            assert await ready() == 503
+            other.close()
+            assert await ready() == 200
+
+    asyncio.run(main())
+
+
 def test_why_requests_are_refused_by_a_ledger_that_cannot_be_written_is_said_with_the_first(lab, start, caplog):
     caplog.set_level(logging.WARNING)
 

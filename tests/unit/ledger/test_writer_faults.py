@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
 import time
 from collections import Counter
@@ -17,6 +18,7 @@ from ledger_rows import usual_intent, usual_request, usual_settlement
 from ownward import ledger
 from ownward.core import LedgerError
 from ownward.ledger import Settlement
+from ownward.ledger._commits import Committer
 from ownward.ledger._sqlite import SqliteConnection, SqliteStore
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
@@ -280,3 +282,63 @@ def test_nobody_is_held_while_the_ledger_fails_and_does_not_answer(
         assert begin(book, 20) == [()]
         with suppress(LedgerError):
             book.close()
+
+
+def test_a_ledger_that_failed_the_first_call_of_a_process_is_found_to_be_well_without_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A balancer sends none to a gateway that is not ready."""
+    monkeypatch.setattr("ownward.ledger._writing_thread._HEARTBEAT_INTERVAL_S", 0.02)
+    path = tmp_path / "ledger.db"
+    with ledger.open(path, busy_timeout_s=0.05) as book:
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        (error,) = begin(book, 1)
+        assert isinstance(error, LedgerError)
+        other.execute("ROLLBACK")
+        deadline_s = time.monotonic() + 5
+        while book.is_failing and time.monotonic() < deadline_s:
+            time.sleep(0.01)
+        assert not book.is_failing
+        rows = other.execute("SELECT run_id FROM runs").fetchall()
+        assert rows == [(book.run_id,)], "something was written: a disk that is full would have been found out"
+        other.close()
+
+
+@pytest.mark.parametrize("has_begun", [False, True])
+def test_who_asks_is_told_how_the_ledger_is_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, has_begun: bool
+) -> None:
+    monkeypatch.setattr("ownward.ledger._writing_thread._KNOWN_S", 0.0)
+    path = tmp_path / "ledger.db"
+    with ledger.open(path, busy_timeout_s=0.05) as book:
+        if has_begun:
+            assert begin(book, 1) == [()]
+        book.flush_blocking()
+        asyncio.run(book.look(5))
+        assert not book.is_failing
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        asyncio.run(book.look(5))
+        assert book.is_failing
+        other.close()
+        asyncio.run(book.look(5))
+        assert not book.is_failing
+
+
+def test_who_asks_in_a_row_or_together_has_the_ledger_looked_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = []
+    beat = Committer.beat
+    monkeypatch.setattr(Committer, "beat", lambda self, **words: looks.append(beat(self, **words)))
+
+    async def ask(book: ledger.Ledger) -> None:
+        await asyncio.gather(*(book.look(5) for _ in range(20)))
+        await book.look(5)
+
+    with ledger.open(tmp_path / "ledger.db") as book:
+        book.flush_blocking()
+        monkeypatch.setattr(book._writer._thread, "_known_at_s", 0.0)
+        asyncio.run(ask(book))
+        assert len(looks) == 1
