@@ -96,6 +96,21 @@ def test_who_connects_while_a_worker_cannot_be_started_is_answered_by_the_others
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere workers share one socket")
+def test_who_connects_to_a_worker_that_hangs_is_served_by_the_others(lab, tmp_path):
+    async def main():
+        async with FakeServer() as fake, serving(tmp_path, fake.base_url) as served:
+            os.kill(served.workers[0].pid, signal.SIGSTOP)
+            try:
+                asked = (lab.ask(served.base_url, lab.CHAT, lab.chat()) for _ in range(40))
+                async with asyncio.timeout(20):  # it is killed after a minute
+                    assert {answer.status for answer in await asyncio.gather(*asked)} == {200}
+            finally:
+                os.kill(served.workers[0].pid, signal.SIGCONT)
+
+    asyncio.run(main())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere workers share one socket")
 def test_who_connects_while_no_worker_is_left_waits_for_one(lab, tmp_path):
     async def main():
         async with FakeServer() as fake, serving(tmp_path, fake.base_url) as served:

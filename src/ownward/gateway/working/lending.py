@@ -1,4 +1,4 @@
-"""Who connects while a worker is gone: the parent takes them from that worker's socket and hands them to the others.
+"""Who connects while a worker is gone or hangs: the parent takes them from its socket and hands them to the others.
 
 Its socket goes on listening, so that nobody is lost who waits there. Where no worker is left, they wait for one.
 """
@@ -20,7 +20,7 @@ _ONE: Final = b"c"
 
 
 class Lending:
-    """The sockets of workers that are gone; `takers` returns where the others take connections."""
+    """The sockets of workers that are gone or hang; `takers` returns where the others take connections."""
 
     def __init__(self, takers: Callable[[], Sequence[socket.socket]]) -> None:
         """Begin with none."""
@@ -31,6 +31,8 @@ class Lending:
 
     def begin(self, number: int, listener: socket.socket) -> None:
         """Take who connects to a worker's socket from now on; again is harmless."""
+        if number in self._paused:
+            return
         self._lent[number] = listener
         asyncio.get_running_loop().add_reader(listener, self._take, number, listener)
 

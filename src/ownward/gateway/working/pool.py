@@ -251,8 +251,7 @@ class WorkerPool:
             if self._is_stopping:
                 return
             self._retire(worker)
-            if len(self._listeners) == self._count:  # else they share one, and need no help
-                self._lending.begin(number, self._listeners[number])
+            self._lend(number)
             self._tell_others(number, {"do": "forget", "worker": number})
             _LOG.error(
                 "worker %d (pid %d) ended with status %s and is started again", number, worker.process.pid, status
@@ -269,7 +268,11 @@ class WorkerPool:
                 self._lending.end(number)
 
     def _takers(self) -> list[socket.socket]:
-        return [worker.taker for worker in self._workers.values() if worker.is_serving]
+        return [worker.taker for worker in self._workers.values() if worker.is_serving and not worker.hangs]
+
+    def _lend(self, number: int) -> None:
+        if len(self._listeners) == self._count and not self._is_stopping:  # else they share one, and need no help
+            self._lending.begin(number, self._listeners[number])
 
     def _living(self) -> list[Worker]:
         return [worker for worker in self._workers.values() if worker.process.returncode is None]
@@ -286,12 +289,19 @@ class WorkerPool:
     # Metrics.
 
     async def _keep_snapshots(self) -> None:
-        """Have each worker's counters at hand, so that little is lost of one that is killed; kill one that hangs."""
+        """Have each worker's counters at hand, so that little is lost of one that is killed; kill one that hangs.
+
+        Who connects to one that does not answer is served by the others meanwhile.
+        """
         while True:
             await asyncio.sleep(_SNAPSHOT_EVERY_S)
             await self._snapshots(self._living())
             for number, worker in self._workers.items():
                 worker.unanswered += 1  # each answer sets it to none
+                if worker.hangs:
+                    self._lend(number)
+                elif worker.is_serving:
+                    self._lending.end(number)
                 if worker.unanswered > _MOST_UNANSWERED and worker.process.returncode is None:
                     _LOG.error(
                         "worker %d (pid %d) has not answered %d times in a row and is killed: its clients wait in vain",

@@ -18,7 +18,10 @@ _ANSWER_S: Final = 60.0
 
 
 class Worker:
-    """One worker: its process, its line, and the metrics it told last; `unanswered` counts looks at it in vain."""
+    """One worker: its process, its line, and the metrics it told last.
+
+    `unanswered` counts the looks at it from its last answer on, that one included.
+    """
 
     def __init__(
         self,
@@ -37,7 +40,7 @@ class Worker:
         self.process = process
         self.taker = taker
         self.snapshot = ""
-        self.unanswered = 0
+        self.unanswered = 1
         self._reader = reader
         self._writer = writer
         self._on_collect = on_collect
@@ -52,6 +55,11 @@ class Worker:
     def is_serving(self) -> bool:
         """Whether it accepts requests, as far as is known."""
         return self._ready.is_set() and self.process.returncode is None and not self._writer.is_closing()
+
+    @property
+    def hangs(self) -> bool:
+        """Whether it was looked at in vain the last time."""
+        return self.unanswered > 1
 
     def tell(self, message: Message) -> None:
         """Tell it, if its line is still there."""
