@@ -414,6 +414,7 @@ def test_threads_that_settle_while_the_event_loop_notes_lose_nothing(
                 await asyncio.to_thread(settling.join, 10)
             finally:
                 is_over.set()
+            await book.flush()  # a settlement is queued, and read once it is committed
             found = states(book)
             assert (len(found), set(found.values())) == (300, {"settled"})
 
