@@ -22,6 +22,7 @@ from ownward.engines import EMBEDDED_MODEL, EmbeddedEngine, EngineOptions, Engin
 from ownward.engines.embedded import build_worker_request
 from ownward.policy import LOCAL_ONLY, Place, issue_permit
 from ownward.upstreams import Door
+from processes import is_gone, wait_until_all_gone
 
 pytestmark = pytest.mark.engine
 
@@ -35,10 +36,6 @@ def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def engine_of(path: Path, **changes) -> EmbeddedEngine:
     options = {"model_path": path, "alias": "smol", "slots": 2, "context_tokens": 512, "threads": 1}
     return EmbeddedEngine(EngineOptions(**{**options, **changes}), restart=RestartPolicy(first_delay_s=0.05))
-
-
-def is_gone(pid: int) -> bool:
-    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
 async def send(door: Door, engine: EmbeddedEngine, target: str, payload: dict):
@@ -227,10 +224,7 @@ asyncio.run(main())
         worker = int(parent.stdout.readline())
         assert psutil.pid_exists(worker)
         os.kill(parent.pid, signal.SIGKILL)
-        deadline = time.monotonic() + 10
-        while not is_gone(worker) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        assert is_gone(worker)
+        assert wait_until_all_gone([worker])
 
 
 def test_a_worker_whose_parent_leaves_before_or_while_it_loads_leaves_too(model_path: Path):

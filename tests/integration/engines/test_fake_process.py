@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -15,15 +14,7 @@ import pytest
 
 from ownward.core import EngineExited
 from ownward.engines import FakeOptions, run_fake
-
-
-def wait_until_gone(pid: int, *, within_s: float = 10) -> bool:
-    deadline = time.monotonic() + within_s
-    while time.monotonic() < deadline:
-        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
-            return True
-        time.sleep(0.02)
-    return False
+from processes import wait_until_all_gone
 
 
 def test_it_runs_answers_its_parent_and_stops():
@@ -34,7 +25,7 @@ def test_it_runs_answers_its_parent_and_stops():
         fake.set_options(FakeOptions(ttft_s=0.5))
         fake.reset()
         pid = fake.pid
-    assert wait_until_gone(pid)
+    assert wait_until_all_gone([pid])
 
 
 def test_a_start_that_fails_says_why():
@@ -74,4 +65,4 @@ def test_a_killed_parent_leaves_no_fake_behind():
         pid = int(parent.stdout.readline())
         assert psutil.pid_exists(pid)
         os.kill(parent.pid, signal.SIGKILL)
-        assert wait_until_gone(pid)
+        assert wait_until_all_gone([pid])

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -24,6 +23,7 @@ from ownward.engines import (
     RestartPolicy,
     parse_fake_arguments,
 )
+from processes import is_gone, wait_until_all_gone
 
 
 def stand_in(*flags: str):
@@ -32,19 +32,6 @@ def stand_in(*flags: str):
 
 def children_of(pid: int) -> list[int]:
     return [child.pid for child in psutil.Process(pid).children(recursive=True)]
-
-
-def is_gone(pid: int) -> bool:
-    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-
-
-def wait_until_all_gone(pids: list[int], *, within_s: float = 15) -> bool:
-    deadline = time.monotonic() + within_s
-    while time.monotonic() < deadline:
-        if all(map(is_gone, pids)):
-            return True
-        time.sleep(0.02)
-    return False
 
 
 def launched(*flags: str, command=None, **changes) -> LaunchedEngine:

@@ -6,6 +6,7 @@ import json
 import os
 import time
 
+import psutil
 import pytest
 
 from ownward.engines import FakeOptions, FakeServer
@@ -159,4 +160,23 @@ def test_a_client_that_leaves_while_an_answer_is_read_leaves_nothing_running(lab
                         await asyncio.sleep(0.005)
                 assert [row["state"] for row in await running.rows()] == ["settled"]
 
+    asyncio.run(main())
+
+
+def test_a_process_that_is_no_longer_wanted_while_it_starts_is_gone_at_once(monkeypatch):
+    async def never(**_):
+        await asyncio.Event().wait()
+
+    async def main():
+        before = {child.pid for child in psutil.Process().children()}
+        reading = asyncio.create_task(Judging().read(b'{"regex": "a"}', "a"))
+        await asyncio.sleep(0.01)
+        begun = {child.pid for child in psutil.Process().children()} - before
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+        assert begun
+        assert not any(psutil.pid_exists(pid) for pid in begun), "it was waited for, and is no zombie"
+
+    monkeypatch.setattr(asyncio, "open_connection", never)
     asyncio.run(main())

@@ -104,6 +104,7 @@ class _Reader:
         """
         ours, theirs = socket.socketpair()
         command = [sys.executable, "-P", "-m", "ownward.strategies._reading", f"{MOST_CPU_S:g}"]
+        process = None
         try:
             with theirs:  # a session of its own, as a Ctrl-C at the terminal is ours to handle
                 end = theirs.fileno()
@@ -112,7 +113,9 @@ class _Reader:
                 )
             return cls(process, *await asyncio.open_connection(sock=ours))
         except BaseException:
-            ours.close()  # at which it leaves
+            ours.close()
+            if process is not None:
+                _end(process)
             raise
 
     @property
@@ -135,6 +138,10 @@ class _Reader:
     def end(self) -> None:
         """Have it gone, whatever it does."""
         self._writer.close()
-        with contextlib.suppress(OSError):
-            self._process.kill()
-        self._process.wait()  # a process that was killed is gone within a millisecond
+        _end(self._process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(OSError):
+        process.kill()
+    process.wait()  # a process that was killed is gone within a millisecond
