@@ -13,6 +13,7 @@ import msgspec
 from ownward.core import OwnwardError, new_id
 from ownward.gateway import peeking
 from ownward.gateway.calling.crossing import Crossed, Crosser, Untranslated
+from ownward.gateway.calling.sink import forget_frames
 from ownward.gateway.endpoints import Endpoint
 from ownward.gateway.head import head_of
 from ownward.gateway.headers import read_headers, texts_of
@@ -207,14 +208,15 @@ class Question:
         self.request = self.ledger_request(choice.reason)
         return choice
 
-    async def choose_in_steps(self, asked: Asked, peeked: peeking.Peeked) -> Choice:
-        """Return what `choose` does; others are served between the steps of translating a long request."""
+    async def choose_in_steps(self, asked: Asked, peeked: peeking.Peeked, missing: Untranslated) -> Choice:
+        """Return what `choose` does once what it misses is translated; others are served between the steps."""
         while True:
+            await missing.translate()
             try:
                 return self.choose(asked, peeked)
             except Untranslated as error:
+                forget_frames(error)
                 missing = error
-            await missing.translate()
 
     def add_reason(self, why: str) -> None:
         """Add to the reason why the request went where it did, on its row too, as far as that is not written yet."""
@@ -253,6 +255,7 @@ class Question:
             try:
                 crossed = self.crossed[target.key] = self._find_crosser().cross(target, body)
             except Untranslated as error:
+                forget_frames(error)
                 missing = error
             else:
                 return crossed

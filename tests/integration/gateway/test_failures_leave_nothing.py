@@ -104,6 +104,21 @@ def test_nor_does_one_that_may_get_a_second_one_beside_it(lab, start, failure):
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("failure", ["500", None])
+def test_nor_does_a_long_request_that_is_translated_in_steps(lab, start, failure):
+    async def main():
+        fine = sized(json.dumps(WHOLE).encode())
+        async with lab.Scripted(fine if failure is None else FAILURES[failure]) as upstream:
+            async with start(lab.plan_of(lab.tier("a", upstream.base_url))) as running:
+                long = {**lab.chat(max_tokens=5), "messages": [{"role": "user", "content": "a word " * 10_000}]}
+                await running.ask("/v1/messages", body=long)
+                with resting_collector():
+                    await running.ask("/v1/messages", body=long)
+                    await none_alive(*OF_A_REQUEST)
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("failure", ["500", "no json", "cut"])
 def test_nor_do_the_calls_of_a_strategy(lab, start, failure):
     async def main():
