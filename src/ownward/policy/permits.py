@@ -10,14 +10,8 @@ from ownward.policy.labels import Label, Place
 from ownward.policy.origins import Origin
 
 
-@final
-class Permit:
-    """Leave for one body to travel to one origin under one label.
-
-    Issued by `issue_permit` alone: it cannot be made by hand, changed, copied
-    with changes or read from a pickle. This guards against mistakes in our own
-    code, not against code that sets out to break it.
-    """
+class _Draft:
+    """What a permit says, while it is still written; it opens no door."""
 
     __slots__ = ("_body", "body_sha256", "label", "origin", "place", "upstream")
 
@@ -27,6 +21,18 @@ class Permit:
     origin: Origin
     body_sha256: str
     _body: bytes
+
+
+@final
+class Permit(_Draft):
+    """Leave for one body to travel to one origin under one label.
+
+    Issued by `issue_permit` alone: it cannot be made by hand, changed, copied
+    with changes or read from a pickle. This guards against mistakes in our own
+    code, not against code that sets out to break it.
+    """
+
+    __slots__ = ()
 
     def __init__(self, *_args: object, **_named: object) -> None:
         """Refuse: `issue_permit` makes them, without asking here."""
@@ -79,21 +85,8 @@ def issue_permit(
     draft.origin = parsed
     draft._body = unchanging  # noqa: SLF001 - written here, and kept from others
     draft.body_sha256 = hashlib.sha256(unchanging).hexdigest()
-    draft.__class__ = Permit  # type: ignore[assignment]  # from here on nothing of it can be set
+    draft.__class__ = Permit  # from here on nothing of it can be set
     return draft  # type: ignore[return-value]
-
-
-class _Draft:
-    """A permit that is still written, which opens no door."""
-
-    __slots__ = Permit.__slots__
-
-    label: Label
-    place: Place
-    upstream: str
-    origin: Origin
-    body_sha256: str
-    _body: bytes
 
 
 def _refuse(label: Label, place: Place, upstream: str, workload: str | None) -> PolicyRefusal:
