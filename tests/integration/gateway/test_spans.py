@@ -32,6 +32,11 @@ from waiting import until
 CANARY = "canary-4417"
 
 
+def writer_to(door, url, *, label=LOCAL_ONLY):
+    """Return what writes spans to a collector on this machine."""
+    return make_span_writer(door, url=url, headers=(), place=Place(is_local=True), label=label, clock=SystemClock())
+
+
 @pytest.fixture
 def memory():
     return InMemorySpanExporter()
@@ -210,14 +215,7 @@ def test_a_name_that_leads_elsewhere_than_its_place_is_stopped_at_the_door(lab, 
     async def main():
         caplog.set_level(logging.WARNING)
         async with Door() as door, FakeServer() as fake:
-            writer = make_span_writer(
-                door,
-                url="http://10.255.255.1:9/v1/traces",
-                headers=(),
-                place=Place(is_local=True),
-                label=LOCAL_ONLY,
-                clock=SystemClock(),
-            )
+            writer = writer_to(door, "http://10.255.255.1:9/v1/traces")
             async with start(lab.plan_of(lab.tier("a", fake.base_url)), watchers=(writer,)) as running:
                 await running.ask(body=lab.chat())
             await writer.stop()
@@ -230,14 +228,7 @@ def test_a_collector_that_is_down_is_said_once_and_stops_no_request(lab, start, 
     async def main():
         caplog.set_level(logging.WARNING)
         async with Door() as door, FakeServer() as fake:
-            writer = make_span_writer(
-                door,
-                url="http://127.0.0.1:9/v1/traces",
-                headers=(),
-                place=Place(is_local=True),
-                label=ANY,
-                clock=SystemClock(),
-            )
+            writer = writer_to(door, "http://127.0.0.1:9/v1/traces", label=ANY)
             async with start(lab.plan_of(lab.tier("a", fake.base_url)), watchers=(writer,)) as running:
                 for _ in range(3):
                     assert (await running.ask(body=lab.chat())).status == 200
@@ -254,14 +245,7 @@ def test_a_collector_that_is_down_is_said_once_and_stops_no_request(lab, start, 
 async def export_one(lab, start, door, collector, *, meanwhile=None):
     """Have the spans of one request sent to a collector; return how long the end of the writer took."""
     async with FakeServer() as fake:
-        writer = make_span_writer(
-            door,
-            url=f"{collector.base_url}/v1/traces",
-            headers=(),
-            place=Place(is_local=True),
-            label=LOCAL_ONLY,
-            clock=SystemClock(),
-        )
+        writer = writer_to(door, f"{collector.base_url}/v1/traces")
         async with start(lab.plan_of(lab.tier("a", fake.base_url)), watchers=(writer,)) as running:
             await running.ask(body=lab.chat())
         flushing = asyncio.create_task(asyncio.to_thread(writer._provider.force_flush))
