@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from ownward.core import LedgerError, OwnwardError, UpstreamError
 from ownward.gateway import json_body, peeking
 from ownward.gateway.answer_headers import headers_of
+from ownward.gateway.calling import crossing
 from ownward.gateway.calling.capped import begin_allowance, limit_output, within_time
 from ownward.gateway.calling.carrying import carry_out
 from ownward.gateway.calling.continuing import BARRED, Continuing
-from ownward.gateway.calling.crossing import Untranslated
 from ownward.gateway.calling.failover import Failover
 from ownward.gateway.calling.sink import forget_frames
 from ownward.gateway.client import CLIENT_GONE, Client, ClientGone
@@ -160,11 +160,9 @@ class Exchange(Question):
             asked = await self.look_into(asked, self.table)
         if is_long:
             await asyncio.sleep(0)
-        try:
-            choice = self.choose(asked, peeked)
-        except Untranslated as missing:
-            forget_frames(missing)
-            choice = await self.choose_in_steps(asked, peeked, missing)
+        if len(self.body) >= crossing.LONG_BYTES:
+            await self.translate_ahead(asked)
+        choice = self.choose(asked, peeked)
         if self.keeping is not None:
             self.keeping.decide(choice)
         self._capturing = begin_capture(gateway, choice, self.body)

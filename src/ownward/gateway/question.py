@@ -12,8 +12,7 @@ import msgspec
 
 from ownward.core import OwnwardError, new_id
 from ownward.gateway import peeking
-from ownward.gateway.calling.crossing import Crossed, Crosser, Untranslated
-from ownward.gateway.calling.sink import forget_frames
+from ownward.gateway.calling.crossing import Crossed, Crosser
 from ownward.gateway.endpoints import Endpoint
 from ownward.gateway.head import head_of
 from ownward.gateway.headers import read_headers, texts_of
@@ -21,7 +20,7 @@ from ownward.gateway.holding.budgets import task_check
 from ownward.gateway.holding.looking import look_into
 from ownward.gateway.placing.affinity import Prompt
 from ownward.gateway.placing.choice import UNASSIGNED, Asked, Choice, KeyScope
-from ownward.gateway.placing.choosing import choose
+from ownward.gateway.placing.choosing import choose, find_translated_for
 from ownward.gateway.placing.matching import find_detection, name_refused
 from ownward.gateway.placing.routing import RoutingTable, Target
 from ownward.ledger import BudgetCheck, Request, TaskBasis
@@ -177,10 +176,19 @@ class Question:
 
     # Where it may go.
 
+    async def translate_ahead(self, asked: Asked) -> None:
+        """Have a long request in the words that `choose` looks for; others are served while it is translated."""
+        try:
+            targets = find_translated_for(asked, self.table)
+        except OwnwardError:
+            return  # `choose` says so
+        for target in targets:
+            await self._find_crosser().translate(target)
+
     def choose(self, asked: Asked, peeked: peeking.Peeked) -> Choice:
         """Return the candidates in order, and note workload, label and reason.
 
-        Raises: UnknownRoute, OutOfScope, PolicyRefusal, Incapable, NoUpstream; Untranslated, of a long request.
+        Raises: UnknownRoute, OutOfScope, PolicyRefusal, Incapable, NoUpstream.
         """
         gateway, table = self.gateway, self.table
         if table.prefix_tiers and self.prompt is None:
@@ -207,16 +215,6 @@ class Question:
         )
         self.request = self.ledger_request(choice.reason)
         return choice
-
-    async def choose_in_steps(self, asked: Asked, peeked: peeking.Peeked, missing: Untranslated) -> Choice:
-        """Return what `choose` does once what it misses is translated; others are served between the steps."""
-        while True:
-            await missing.translate()
-            try:
-                return self.choose(asked, peeked)
-            except Untranslated as error:
-                forget_frames(error)
-                missing = error
 
     def add_reason(self, why: str) -> None:
         """Add to the reason why the request went where it did, on its row too, as far as that is not written yet."""
@@ -251,15 +249,8 @@ class Question:
 
         Raises: Incapable.
         """
-        while True:
-            try:
-                crossed = self.crossed[target.key] = self._find_crosser().cross(target, body)
-            except Untranslated as error:
-                forget_frames(error)
-                missing = error
-            else:
-                return crossed
-            await missing.translate()
+        crossed = self.crossed[target.key] = await self._find_crosser().cross(target, body)
+        return crossed
 
     def _why_not(self, target: Target) -> translation.Untranslatable | None:
         return self._find_crosser().why_not(target)

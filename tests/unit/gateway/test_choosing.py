@@ -1,5 +1,6 @@
 """Where a request goes and why, without a socket."""
 
+import asyncio
 import dataclasses
 import json
 from datetime import date
@@ -369,7 +370,7 @@ def test_a_tier_that_cannot_read_the_reasoning_of_the_running_turn_comes_last_an
     choice = pick(table, endpoint=MESSAGES, carries=made.why_not)
     assert keys(choice) == ["n/u0", "o/u0"]
     assert "last: o, which cannot read the reasoning of this turn" in choice.reason
-    crossed = made.cross(choice.targets[1], body)
+    crossed = asyncio.run(made.cross(choice.targets[1], body))
     assert crossed.dropped == ("messages[1].content[0]",)
     assert json.loads(crossed.body)["messages"][1]["tool_calls"][0]["id"] == "c"
     with pytest.raises(Incapable, match=r"messages\[1\].content\[0\] \(only the provider"):

@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Generator
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -38,21 +38,8 @@ _NEWER_LIMIT_HOSTS = ("api.openai.com", ".openai.azure.com")
 LONG_BYTES = 16 * 1024
 """A shorter request takes a few milliseconds at most, however many messages it is; longer ones have taken 150."""
 
+_T = TypeVar("_T")
 _Found: TypeAlias = "translation.Translation | translation.Untranslatable"
-
-
-class Untranslated(Exception):
-    """A long request is not translated yet as it is wanted. Once it is, the same may be asked again."""
-
-    def __init__(self, steps: Generator[None, None, object]) -> None:
-        """Keep how it is translated."""
-        super().__init__()
-        self._steps = steps
-
-    async def translate(self) -> None:
-        """Translate it; others are served between the steps."""
-        for _ in self._steps:
-            await asyncio.sleep(0)
 
 
 class Crosser:
@@ -85,27 +72,30 @@ class Crosser:
         # With the body that it is of, so that no later one takes its place in memory.
         self._found: dict[tuple[str, translation.Limits, int], tuple[bytes, _Found]] = {}
 
-    def why_not(self, target: Target) -> translation.Untranslatable | None:
-        """Return what the request says that the upstream's dialect has no words for.
+    async def translate(self, target: Target) -> None:
+        """Have the request ready as `why_not` looks at it; others are served between the steps of a long one."""
+        body = self._body_for(target)
+        await _made(self._translate(target, body), body)
 
-        Raises: Untranslated.
-        """
+    def why_not(self, target: Target) -> translation.Untranslatable | None:
+        """Return what the request says that the upstream's dialect has no words for."""
         from ownward.upstreams import translation
 
-        found = self._find(target, self._body_for(target))
+        found = translation.done(self._translate(target, self._body_for(target)))
         return found if isinstance(found, translation.Untranslatable) else None
 
-    def cross(self, target: Target, body: bytes) -> Crossed:
+    async def cross(self, target: Target, body: bytes) -> Crossed:
         """Return the request as `target` is asked; `body` may be another than the client's own.
 
         A tier that cannot read the reasoning of the running turn stands behind one that can, and is asked without it.
-        Raises: Incapable; Untranslated.
+        Others are served between the steps of a long one.
+        Raises: Incapable.
         """
         from ownward.upstreams import translation
 
-        found = self._find(target, body)
+        found = await _made(self._translate(target, body), body)
         if isinstance(found, translation.Untranslatable) and found.is_of_seals:
-            found = self._find(target, body, forgets=True)
+            found = await _made(self._translate(target, body, forgets=True), body)
         if isinstance(found, translation.Untranslatable):
             raise Incapable(
                 f"tier {target.tier.name!r} is asked in another dialect, which has no words for {found.message}",
@@ -116,7 +106,7 @@ class Crosser:
         has_limit = target.tier.max_output_tokens is not None
         return Crossed(found, target.name, has_limit=has_limit, key=target.key, unread=self._unread, is_count=is_count)
 
-    def _find(self, target: Target, body: bytes, *, forgets: bool = False) -> _Found:
+    def _translate(self, target: Target, body: bytes, *, forgets: bool = False) -> translation.Steps[_Found]:
         from ownward.upstreams import translation
 
         instead = target.crossing(self._endpoint, self._needs)
@@ -134,30 +124,33 @@ class Crosser:
         is_usual = body is self._body_for(target)
         if is_usual and key in self._found:
             return self._found[key][1]
-        steps = self._translate(body, _DIALECTS[instead.path], limits, key if is_usual else None)
-        if is_usual and len(body) >= LONG_BYTES:
-            raise Untranslated(steps)
-        return translation.done(steps)
-
-    def _translate(
-        self,
-        body: bytes,
-        upstream: translation.UpstreamDialect,
-        limits: translation.Limits,
-        key: tuple[str, translation.Limits, int] | None,
-    ) -> Generator[None, None, _Found]:
-        from ownward.upstreams import translation
-
         found: _Found
         try:
             found = yield from translation.translate_in_steps(
-                body, client=self._client, upstream=upstream, limits=limits, answer_id=self._request_id
+                body,
+                client=self._client,
+                upstream=_DIALECTS[instead.path],
+                limits=limits,
+                answer_id=self._request_id,
             )
         except translation.Untranslatable as error:
             found = error
-        if key is not None:
+        if is_usual:
             self._found[key] = body, found
         return found
+
+
+async def _made(steps: translation.Steps[_T], body: bytes) -> _T:
+    """Return what the steps are for; where the body is long, others are served between them."""
+    is_long = len(body) >= LONG_BYTES
+    while True:
+        try:
+            next(steps)
+        except StopIteration as over:
+            made: _T = over.value
+            return made
+        if is_long:
+            await asyncio.sleep(0)
 
 
 def takes_newer_limit(target: Target) -> bool:

@@ -71,6 +71,19 @@ def compute_eligible(asked: Asked, table: RoutingTable, matched: Matched, label:
     return Eligible(tiers=tuple(targets for targets in tiers if targets), reason=reason, crosses=crosses)
 
 
+def find_in_question(asked: Asked, eligible: Eligible) -> list[Target]:
+    """Return the upstreams for which `leave_out_untold` looks whether the request can be told."""
+    tiers = _before_own_dialect(asked, eligible)
+    return [target for targets in tiers for target in targets if target.crossing(asked.endpoint, asked.needs)]
+
+
+def _before_own_dialect(asked: Asked, eligible: Eligible) -> Sequence[tuple[Target, ...]]:
+    for place, targets in enumerate(eligible.tiers):
+        if not any(target.crossing(asked.endpoint, asked.needs) for target in targets):
+            return eligible.tiers[:place]
+    return eligible.tiers
+
+
 def leave_out_untold(
     asked: Asked, eligible: Eligible, matched: Matched, carries: Callable[[Target], translation.Untranslatable | None]
 ) -> Eligible:
@@ -84,10 +97,8 @@ def leave_out_untold(
     tiers: list[tuple[Target, ...]] = []
     forgetful: dict[str, list[Target]] = {}
     lacking: dict[str, translation.Untranslatable] = {}
-    for place, targets in enumerate(eligible.tiers):
-        if not any(target.crossing(asked.endpoint, asked.needs) for target in targets):
-            tiers += eligible.tiers[place:]
-            break
+    in_question = _before_own_dialect(asked, eligible)
+    for targets in in_question:
         kept = []
         for target in targets:
             why = carries(target) if target.crossing(asked.endpoint, asked.needs) else None
@@ -99,6 +110,7 @@ def leave_out_untold(
                 forgetful.setdefault(target.tier.name, []).append(target)
         if kept:
             tiers.append(tuple(kept))
+    tiers += eligible.tiers[len(in_question) :]
     told = "; ".join(
         f"{name} is asked in another dialect, with no words for {why}"
         for name, why in lacking.items()

@@ -11,7 +11,7 @@ It is pure and keeps nothing: it does not know upstreams, tiers or prices, and d
 from ownward.upstreams.translation._core import Dialect
 from ownward.upstreams.translation._errors import as_messages_error, refuses_later_system
 from ownward.upstreams.translation._members import Untranslatable, UntranslatableAnswer
-from ownward.upstreams.translation._steps import done
+from ownward.upstreams.translation._steps import Steps, done
 from ownward.upstreams.translation._translate import (
     Limits,
     StreamTranslator,
@@ -26,6 +26,7 @@ __all__ = [
     "Dialect",
     "LimitName",
     "Limits",
+    "Steps",
     "StreamTranslator",
     "Translation",
     "Untranslatable",
