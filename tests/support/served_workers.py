@@ -49,7 +49,7 @@ class Served:
 
 
 @contextlib.asynccontextmanager
-async def serving(folder: Path, url: str, *, config: str = "", plan: str = PLAN, workers: int = 2):
+async def serving(folder: Path, url: str, *, config: str = "", plan: str = PLAN, workers: int = 2, ends_with: int = 0):
     (folder / "plan.toml").write_text(plan.format(tier="a", url=url))
     (folder / "ownward.toml").write_text(config)
     flags = ["--plan", "plan.toml", "--ledger", "l.db", "--port", "0", "--ready-file", "r.json"]
@@ -69,4 +69,4 @@ async def serving(folder: Path, url: str, *, config: str = "", plan: str = PLAN,
             process.terminate()
         said = (await asyncio.wait_for(process.communicate(), 30))[1].decode()
         assert "Traceback" not in said, said
-        assert process.returncode == 0, said
+        assert process.returncode == ends_with, said

@@ -10,6 +10,7 @@ import math
 import os
 import signal
 import socket
+import sqlite3
 import ssl
 import sys
 import time
@@ -19,7 +20,7 @@ import pytest
 import trustme
 
 from ownward import ledger
-from ownward.core import PortTaken
+from ownward.core import LedgerError, PortTaken
 from ownward.engines import Failure, FakeOptions, FakeServer
 from ownward.gateway import GatewayServer, GatewaySettings, WorkerLine
 from ownward.gateway.holding.admission import split
@@ -453,13 +454,14 @@ def test_a_worker_that_hangs_is_killed_and_another_takes_its_place(lab, tmp_path
                     await asyncio.sleep(0.02)
                 assert pool.pids != first
             finally:
-                await pool.stop()
+                with pytest.raises(LedgerError, match="killed"):  # as it never ends
+                    await pool.stop()
         assert f"worker 0 (pid {first[0]}) has not answered 11 times in a row and is killed" in caplog.text
 
     asyncio.run(main())
 
 
-def test_workers_that_had_to_be_killed_at_the_end_are_told_of(lab, tmp_path, monkeypatch, caplog):
+def test_workers_that_had_to_be_killed_at_the_end_are_told_of(lab, tmp_path, monkeypatch):
     """As where a ledger that is frozen takes no settlement any more."""
     monkeypatch.setattr("ownward.gateway.working.pool._STOP_GRACE_S", 0.1)
     (tmp_path / "silent.py").write_text(SILENT)
@@ -472,7 +474,29 @@ def test_workers_that_had_to_be_killed_at_the_end_are_told_of(lab, tmp_path, mon
                 ledger=opened, addresses={},
             )  # fmt: skip
             await pool.start()
-            await pool.stop()
-        assert "2 of 2 workers had not ended 0 s after they were told to and were killed" in caplog.text
+            with pytest.raises(LedgerError, match="2 of 2 workers had not ended 0 s after they were told to and were"):
+                await pool.stop()
+
+    asyncio.run(main())
+
+
+def test_workers_that_cannot_write_what_became_of_calls_end_serve_as_one_process_ends(lab, tmp_path):
+    """Whoever looks at the exit code alone learns that the ledger has calls without an end."""
+
+    async def main():
+        async with (
+            FakeServer(FakeOptions(ttft_s=1)) as fake,
+            serving(tmp_path, fake.base_url, config="[server]\ndrain_s = 0.5\n", ends_with=5) as served,
+        ):
+            asked = [asyncio.create_task(lab.ask(served.base_url, lab.CHAT, lab.chat())) for _ in range(8)]
+            await served.until(lambda: fake.record.count(with_calls=False)["accepted"] == 8, "all are in flight")
+            with contextlib.closing(sqlite3.connect(tmp_path / "l.db", isolation_level=None)) as other:
+                other.execute("BEGIN IMMEDIATE")
+                assert {answer.status for answer in await asyncio.gather(*asked)} == {200}
+                served.process.terminate()
+                said = (await served.process.stderr.read()).decode()
+                assert await served.process.wait() == 5
+            assert "what became of" in said
+            assert "worker 0 ended with status 5" in said
 
     asyncio.run(main())

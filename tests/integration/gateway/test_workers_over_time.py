@@ -235,7 +235,8 @@ def test_a_worker_that_starts_while_others_are_told_a_new_plan_is_told_it_as_wel
                 assert told() == [old.canonical_text, old.canonical_text, new.canonical_text]
                 reload.cancel()
             finally:
-                await pool.stop()
+                with pytest.raises(LedgerError, match="killed"):  # as they never end
+                    await pool.stop()
 
     asyncio.run(main())
 
@@ -294,5 +295,81 @@ def test_a_start_that_fails_in_one_worker_ends_as_it_did_and_waits_for_no_other(
             assert asyncio.get_running_loop().time() - began_s < 15
             assert len(pool.pids) == 2
             assert not any(psutil.pid_exists(pid) for pid in pool.pids)
+
+    asyncio.run(main())
+
+
+STARTS_UNLESS_DOWN = """
+import json, pathlib, socket, sys
+line = socket.socket(fileno=int(sys.argv[1]))
+orders = line.makefile("rb")
+orders.readline()
+if pathlib.Path(sys.argv[2]).exists():
+    sys.exit(5)
+line.sendall(json.dumps({"said": "ready"}).encode() + b"\\n")
+while (order := orders.readline()) and json.loads(order)["do"] != "stop":
+    pass
+"""
+
+
+def test_a_worker_that_waits_for_its_ledger_is_back_soon_after_it(lab, tmp_path, monkeypatch):
+    """However long its next pause would be: a database that restarts is often away for a minute."""
+    monkeypatch.setattr("ownward.gateway.working.pool._SHORTEST_PAUSE_S", 30.0)
+    (tmp_path / "worker.py").write_text(STARTS_UNLESS_DOWN)
+    down = tmp_path / "down"
+
+    async def main():
+        with ledger.open(tmp_path / "l.db") as opened:
+            looked, flush = [], opened.flush_blocking
+
+            def flush_unless_down():
+                looked.append(down.exists())
+                if looked[-1]:
+                    raise LedgerError("cannot open the ledger: connection refused")
+                flush()
+
+            opened.flush_blocking = flush_unless_down
+            pool = WorkerPool(
+                count=1, command=(sys.executable, str(tmp_path / "worker.py"), "{line}", str(down)),
+                hello=lambda _: {}, plan=lab.plan_of(lab.tier("a", "http://127.0.0.1:1")),
+                settings=GatewaySettings(port=0, drain_s=0), ledger=opened, addresses={},
+            )  # fmt: skip
+            await pool.start()
+            first = pool.pids
+            try:
+                down.touch()
+                os.kill(first[0], signal.SIGKILL)
+                await until(lambda: len(looked) > 1)
+                assert pool.pids == first
+                down.unlink()
+                async with asyncio.timeout(10):
+                    await until(lambda: pool.pids != first)
+            finally:
+                await pool.stop()
+
+    asyncio.run(main())
+
+
+def test_a_worker_that_ends_at_once_for_another_reason_than_its_ledger_waits_out_its_pause(lab, tmp_path, monkeypatch):
+    for name, value in (("_SHORTEST_PAUSE_S", 1.0), ("_LOOK_EVERY_S", 0.05)):
+        monkeypatch.setattr(f"ownward.gateway.working.pool.{name}", value)
+    (tmp_path / "worker.py").write_text(STARTS_UNLESS_DOWN)
+
+    async def main():
+        with ledger.open(tmp_path / "l.db") as opened:
+            pool = WorkerPool(
+                count=1, command=(sys.executable, str(tmp_path / "worker.py"), "{line}", str(tmp_path / "down")),
+                hello=lambda _: {}, plan=lab.plan_of(lab.tier("a", "http://127.0.0.1:1")),
+                settings=GatewaySettings(port=0, drain_s=0), ledger=opened, addresses={},
+            )  # fmt: skip
+            await pool.start()
+            first = pool.pids
+            try:
+                os.kill(first[0], signal.SIGKILL)
+                began_s = asyncio.get_running_loop().time()
+                await until(lambda: pool.pids != first)
+                assert asyncio.get_running_loop().time() - began_s > 0.9
+            finally:
+                await pool.stop()
 
     asyncio.run(main())

@@ -12,7 +12,7 @@ import contextlib
 import logging
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -44,7 +44,14 @@ _KINDS: Final = {kind.exit_code: kind for kind in (UsageError, LedgerError)}
 """What a worker says that ends with such a status, for the same status of ours."""
 
 _SHORT_LIFE_S: Final = 5.0
+_SHORTEST_PAUSE_S: Final = 0.1
 _LONGEST_PAUSE_S: Final = 30.0
+_LOOK_EVERY_S: Final = 1.0
+"""How often a pause looks whether the ledger can be written, for which no worker may have started."""
+
+_UNWRITTEN: Final = (
+    "Calls whose end could not be written are unsettled on the ledger, with bounds, once a gateway has started on it"
+)
 
 
 class WorkerPool:
@@ -135,8 +142,12 @@ class WorkerPool:
             worker.tell({"do": "certificates"})
 
     async def stop(self) -> None:
-        """Have every worker take no new requests and end those in flight within `drain_s`; none is left."""
+        """Have every worker take no new requests and end those in flight within `drain_s`; none is left.
+
+        Raises: what one of them ended for: LedgerError where calls could not be written, also by one that was killed.
+        """
         self._is_stopping = True
+        serving = {number: worker for number, worker in self._workers.items() if worker.is_serving}
         self._lending.close()
         for worker in self._workers.values():
             worker.tell({"do": "stop"})
@@ -144,14 +155,6 @@ class WorkerPool:
             listener.close()
         waits_s = self.settings.drain_s + _STOP_GRACE_S
         ended = await asyncio.gather(*(worker.end(waits_s) for worker in self._workers.values()))
-        if not all(ended):
-            _LOG.error(
-                "%d of %d workers had not ended %.0f s after they were told to and were killed: calls whose end they"
-                " could not write to the ledger stand there as unsettled, with bounds",
-                ended.count(False),
-                len(ended),
-                waits_s,
-            )
         for keeper in self._keepers:
             keeper.cancel()
         await asyncio.gather(*self._keepers, return_exceptions=True)
@@ -161,6 +164,14 @@ class WorkerPool:
         self._ledger.hurry(LAST_WRITES_S)
         with contextlib.suppress(OwnwardError):
             await asyncio.to_thread(self._ledger.reconcile, is_thorough=False)
+        if not all(ended):
+            raise LedgerError(
+                f"{ended.count(False)} of {len(ended)} workers had not ended {waits_s:.0f} s after they were told to"
+                " and were killed",
+                allowed=_UNWRITTEN,
+                next_step="Their own words, if there are any, stand above, on standard error",
+            )
+        _require_good_ends({number: worker.process.returncode or 0 for number, worker in serving.items()})
 
     def hurry(self) -> None:
         """Cut the drain short."""
@@ -258,14 +269,37 @@ class WorkerPool:
             )
             await self._settle_left()
             lived_s = asyncio.get_running_loop().time() - began_s
-            pause_s = 0.0 if lived_s > _SHORT_LIFE_S else min(max(2 * pause_s, 0.1), _LONGEST_PAUSE_S)
-            await asyncio.sleep(pause_s)
+            pause_s = 0.0 if lived_s > _SHORT_LIFE_S else min(max(2 * pause_s, _SHORTEST_PAUSE_S), _LONGEST_PAUSE_S)
+            if not await self._rest(pause_s):
+                return
             try:
                 await self._start_one(number)
             except (OwnwardError, OSError) as error:
                 _LOG.error("%s", error)
             else:
                 self._lending.end(number)
+
+    async def _rest(self, pause_s: float) -> bool:
+        """Wait before the next try, where the ledger cannot be written no longer than until it can be.
+
+        Return whether there is to be one.
+        """
+        loop = asyncio.get_running_loop()
+        ends_s, could = loop.time() + pause_s, True
+        while (left_s := ends_s - loop.time()) > 0:
+            can = await self._can_write()
+            if can and not could:
+                break
+            could = can
+            await asyncio.sleep(min(left_s, _LOOK_EVERY_S))
+        return not self._is_stopping
+
+    async def _can_write(self) -> bool:
+        try:
+            await asyncio.to_thread(self._ledger.flush_blocking)
+        except OwnwardError:
+            return False
+        return True
 
     def _takers(self) -> list[socket.socket]:
         return [worker.taker for worker in self._workers.values() if worker.is_serving and not worker.hangs]
@@ -325,6 +359,19 @@ class WorkerPool:
         if worker.snapshot:
             self._retired = [merge_metrics([*self._retired, accumulated(worker.snapshot)])]
             worker.snapshot = ""  # it may be met again, where no other could be started in its place
+
+
+def _require_good_ends(statuses: Mapping[int, int]) -> None:
+    """Raise what workers ended for that had served until they were told to stop; a ledger comes before all else."""
+    bad = {number: status for number, status in statuses.items() if status}
+    if not bad:
+        return
+    kind = next((_KINDS[status] for status in bad.values() if _KINDS.get(status) is LedgerError), EngineError)
+    raise kind(
+        ", ".join(f"worker {number} ended with status {status}" for number, status in bad.items()),
+        allowed=_UNWRITTEN,
+        next_step="Its own words stand above, on standard error",
+    )
 
 
 def worker_command(*arguments: str) -> list[str]:
