@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from ownward.upstreams.translation import Limits, translate
+from ownward.upstreams.translation import Limits, translate, translate_in_steps
+from ownward.upstreams.translation._steps import STEP
 
 FEW, MANY = 1_000, 30_000
 MOST = 8
@@ -89,6 +90,45 @@ def _without_collecting():
 def test_thirty_times_as_many_parts_take_not_much_more_than_thirty_times_as_long(asked, client, upstream):
     few = min(seconds_for(asked(FEW), client, upstream) for _ in range(3))
     assert min(seconds_for(asked(MANY), client, upstream) for _ in range(2)) < few * (MANY / FEW) * MOST
+
+
+def calls_and_results_of_a_chat(count):
+    calls = [
+        {"id": f"c{each}", "type": "function", "function": {"name": "f", "arguments": "{}"}} for each in range(count)
+    ]
+    said = {"role": "assistant", "content": None, "tool_calls": calls}
+    return of_chat(
+        messages=[USER, said, *({"role": "tool", "tool_call_id": f"c{each}", "content": "r"} for each in range(count))]
+    )
+
+
+def parts_of_a_chat(count):
+    return of_chat(messages=[{"role": "user", "content": [{"type": "text", "text": "a"}] * count}])
+
+
+@pytest.mark.parametrize(
+    ("asked", "client", "upstream"),
+    [
+        (parts_of_a_message, "messages", "chat"),
+        (parts_of_a_message, "messages", "responses"),
+        (results_in_a_message, "messages", "chat"),
+        (results_in_a_message, "messages", "responses"),
+        (parts_of_a_chat, "chat", "messages"),
+        (calls_and_results_of_a_chat, "chat", "messages"),
+        (parts_of_an_answer, "responses", "messages"),
+        (parts_of_an_answer, "responses", "chat"),
+        (calls_in_a_row, "responses", "messages"),
+        (calls_in_a_row, "responses", "chat"),
+    ],
+)
+def test_there_are_pauses_among_the_parts_of_one_message_as_well(asked, client, upstream):
+    """Both where it is read and where it is written: what stands between two pauses holds up everybody else."""
+
+    def pauses(count):
+        body = json.dumps(asked(count)).encode()
+        return len(list(translate_in_steps(body, client=client, upstream=upstream, limits=Limits(max_output_tokens=9))))
+
+    assert pauses(FEW) - pauses(1) >= 2 * (FEW // STEP)
 
 
 def test_each_of_many_calls_in_a_stream_takes_what_the_first_ones_take():

@@ -22,7 +22,7 @@ from ownward.upstreams.translation._core import (
 from ownward.upstreams.translation._extra_content import extra_reasoning
 from ownward.upstreams.translation._members import Members, Report, shown
 from ownward.upstreams.translation._reasoning import in_order, read_chat_reasoning
-from ownward.upstreams.translation._steps import STEP, Steps
+from ownward.upstreams.translation._steps import STEP, Steps, each
 
 _NO_SUCH = "the upstream's dialect knows nothing like it"
 _REFUSED: dict[str, tuple[Any, ...]] = {
@@ -238,34 +238,36 @@ def _read_messages(top: Members) -> Steps[tuple[tuple[Text, ...], tuple[Turn, ..
             message.refuse("name", "the upstream's dialect has no names of participants", unless=("",))
         match role:
             case "system" | "developer":
-                parts = _read_texts(message)
+                parts = yield from _read_texts(message)
                 if turns:
                     turns.append(Turn(role="system", parts=tuple(parts), path=message.path))
                 else:
                     system += parts
             case "user":
-                turns.append(Turn(role="user", parts=tuple(_read_content(message)), path=message.path))
+                turns.append(Turn(role="user", parts=tuple((yield from _read_content(message))), path=message.path))
             case "assistant":
-                turns.append(Turn(role="assistant", parts=tuple(_read_assistant(message)), path=message.path))
+                turns.append(
+                    Turn(role="assistant", parts=tuple((yield from _read_assistant(message))), path=message.path)
+                )
             case "tool":
-                turns.append(Turn(role="tool", parts=(_read_result(message),), path=message.path))
+                turns.append(Turn(role="tool", parts=((yield from _read_result(message)),), path=message.path))
             case _:
                 message.report.refuse(message.at("role"), f"{shown(role)} is not known")
         message.close()
     return tuple(system), tuple(turns)
 
 
-def _read_result(message: Members) -> Result:
+def _read_result(message: Members) -> Steps[Result]:
     is_error = message.take("is_error", bool) is True  # an extension: the dialect itself has no such flag
     call_id = message.take("tool_call_id", str) or ""
     cache = read_cache(message)
-    parts = tuple(part for part in _read_content(message) if isinstance(part, Text | Image | File))
+    parts = tuple(part for part in (yield from _read_content(message)) if isinstance(part, Text | Image | File))
     return Result(call_id=call_id, parts=parts, is_error=is_error, path=message.path, cache=cache)
 
 
-def _read_texts(message: Members) -> list[Text]:
+def _read_texts(message: Members) -> Steps[list[Text]]:
     found = []
-    for part in _read_content(message):
+    for part in (yield from _read_content(message)):
         if isinstance(part, Text):
             found.append(part)
         else:
@@ -273,7 +275,7 @@ def _read_texts(message: Members) -> list[Text]:
     return found
 
 
-def _read_content(message: Members) -> list[Part]:
+def _read_content(message: Members) -> Steps[list[Part]]:
     content = message.take_any("content")
     place = message.at("content")
     cache = read_cache(message)
@@ -284,8 +286,8 @@ def _read_content(message: Members) -> list[Part]:
     if not isinstance(content, list):
         message.report.refuse(place, "it is neither text nor a list of parts")
         return []
-    parts = [Members(part, f"{place}[{index}]", message.report) for index, part in enumerate(content)]
-    return [found for part in parts if (found := _read_part(part)) is not None]
+    parts = (Members(part, f"{place}[{index}]", message.report) for index, part in enumerate(content))
+    return [found for found in (yield from each(_read_part, parts)) if found is not None]
 
 
 def _read_part(part: Members) -> Part | None:
@@ -314,19 +316,21 @@ def _read_part(part: Members) -> Part | None:
     return found
 
 
-def _read_assistant(message: Members) -> list[Part]:
+def _read_assistant(message: Members) -> Steps[list[Part]]:
     message.refuse("audio", "sound is not carried")
     message.refuse("function_call", "use tool_calls instead")
     message.drop("annotations", unless=([],))  # what an answer said of its sources; nothing is asked by it
     message.take_any("parsed")  # what OpenAI's client adds when a form is parsed
     thought = read_chat_reasoning(message)
     thought += extra_reasoning(message.take_any("extra_content"), path=message.at("extra_content"))
-    said = [part for part in _read_content(message) if not (isinstance(part, Text) and not part.text)]
+    said = [part for part in (yield from _read_content(message)) if not (isinstance(part, Text) and not part.text)]
     refusal = message.take("refusal", str)
     if refusal:
         said.append(Text(text=refusal, path=message.at("refusal")))
     calls: list[Part] = []
-    for call in message.take_objects("tool_calls"):
+    for number, call in enumerate(message.each_object("tool_calls"), 1):
+        if number % STEP == 0:
+            yield
         kind = call.take("type", str)
         call.take_any("index")  # clients that keep the pieces of a stream send it along
         if kind not in {None, "function"}:

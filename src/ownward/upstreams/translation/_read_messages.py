@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from typing import Any
 
 from ownward.upstreams.translation._common import Turns, read_cache
@@ -23,7 +24,7 @@ from ownward.upstreams.translation._core import (
 from ownward.upstreams.translation._json import write_json
 from ownward.upstreams.translation._members import Members, Report, shown
 from ownward.upstreams.translation._reasoning import read_block
-from ownward.upstreams.translation._steps import STEP, Steps
+from ownward.upstreams.translation._steps import STEP, Steps, done, each
 
 _NO_SUCH = "the upstream's dialect knows nothing like it"
 _KEPT = "it refers to what the provider keeps, and nothing is kept here: send the whole conversation"
@@ -171,21 +172,20 @@ def _read_tool(tool: Members) -> Tool | None:
 
 
 def _read_system(top: Members) -> tuple[Text, ...]:
-    return tuple(_texts_only(_blocks(top, "system"), top.report))
+    return tuple(done(_texts_only(_blocks(top, "system"), top.report)))
 
 
-def _texts_only(blocks: list[Members], report: Report) -> list[Text]:
+def _texts_only(blocks: Iterable[Members], report: Report) -> Steps[list[Text]]:
     found = []
-    for block in blocks:
-        part = _read_block(block)
+    for part in (yield from _read_blocks(blocks)):
         if isinstance(part, Text):
             found.append(part)
-        elif part is not None:
-            report.refuse(block.path, "it is not text")
+        else:
+            report.refuse(part.path, "it is not text")
     return found
 
 
-def _blocks(holder: Members, member: str) -> list[Members]:
+def _blocks(holder: Members, member: str) -> Iterable[Members]:
     """Take blocks of content; a text stands for one block."""
     content = holder.take_any(member)
     place = holder.at(member)
@@ -196,7 +196,7 @@ def _blocks(holder: Members, member: str) -> list[Members]:
     if not isinstance(content, list):
         holder.report.refuse(place, "it is neither text nor a list of blocks")
         return []
-    return [Members(block, f"{place}[{index}]", holder.report) for index, block in enumerate(content)]
+    return (Members(block, f"{place}[{index}]", holder.report) for index, block in enumerate(content))
 
 
 def _read_turns(top: Members) -> Steps[tuple[Turn, ...]]:
@@ -209,22 +209,24 @@ def _read_turns(top: Members) -> Steps[tuple[Turn, ...]]:
         message.close()
         match role:
             case "assistant":
-                parts = [part for block in blocks if (part := _read_block(block)) is not None]
-                turns.add("assistant", parts, message.path)
+                turns.add("assistant", (yield from _read_blocks(blocks)), message.path)
             case "system":
-                turns.add("system", _texts_only(blocks, message.report), message.path)
+                turns.add("system", (yield from _texts_only(blocks, message.report)), message.path)
             case "user":
-                _read_user(blocks, message.path, turns)
+                _add_user(turns, (yield from _read_blocks(blocks)), message.path)
             case _:
                 message.report.refuse(message.at("role"), f"{shown(role)} is not known")
     return turns.close()
 
 
-def _read_user(blocks: list[Members], path: str, turns: Turns) -> None:
+def _add_user(turns: Turns, read: list[Part], path: str) -> None:
     """Add a user's message as the results of tools and what the user says besides, in order."""
-    read = [part for block in blocks if (part := _read_block(block)) is not None]
     for is_result, parts in itertools.groupby(read, key=lambda part: isinstance(part, Result)):
         turns.add("tool" if is_result else "user", parts, path)
+
+
+def _read_blocks(blocks: Iterable[Members]) -> Steps[list[Part]]:
+    return [part for part in (yield from each(_read_block, blocks)) if part is not None]
 
 
 def _read_block(block: Members) -> Part | None:

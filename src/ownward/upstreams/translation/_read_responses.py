@@ -30,7 +30,7 @@ from ownward.upstreams.translation._read_chat import (
     stated_arguments,
 )
 from ownward.upstreams.translation._reasoning import unseal
-from ownward.upstreams.translation._steps import STEP, Steps
+from ownward.upstreams.translation._steps import STEP, Steps, each
 
 _KEPT = "it refers to what the provider keeps, and nothing is kept here: send the whole input"
 _NO_SUCH = "the upstream's dialect knows nothing like it"
@@ -224,14 +224,14 @@ def _read_input(top: Members, system: list[Text]) -> Steps[tuple[Turn, ...]]:
         item.drop("internal_chat_message_metadata_passthrough")  # Codex's labels of what it sends to OpenAI
         match kind:
             case "message":
-                _read_message(item, system, turns)
+                yield from _read_message(item, system, turns)
             case "function_call" | "custom_tool_call":
                 turns.join("assistant", _read_call(item, is_custom=kind == "custom_tool_call"), item.path)
             case "reasoning":
                 for reasoning in _read_reasoning(item):
                     turns.join("assistant", reasoning, item.path)
             case "function_call_output" | "custom_tool_call_output":
-                turns.add("tool", [_read_result(item)], item.path)
+                turns.add("tool", [(yield from _read_result(item))], item.path)
             case "item_reference":
                 item.report.refuse(item.path, f"{_KEPT}, as clients do with store: false")
                 continue
@@ -242,12 +242,12 @@ def _read_input(top: Members, system: list[Text]) -> Steps[tuple[Turn, ...]]:
     return turns.close()
 
 
-def _read_message(item: Members, system: list[Text], turns: Turns) -> None:
+def _read_message(item: Members, system: list[Text], turns: Turns) -> Steps[None]:
     role = item.take("role", str)
     item.take_any("id")
     item.take_any("status")
     item.drop("phase")
-    parts = _read_parts(item, "content")
+    parts = yield from _read_parts(item, "content")
     match role:
         case "system" | "developer":
             texts = tuple(part for part in parts if isinstance(part, Text))
@@ -267,7 +267,7 @@ def _read_message(item: Members, system: list[Text], turns: Turns) -> None:
             item.report.refuse(item.at("role"), f"{shown(role)} is not known")
 
 
-def _read_parts(item: Members, member: str) -> list[Text | Image | File]:
+def _read_parts(item: Members, member: str) -> Steps[list[Text | Image | File]]:
     content = item.take_any(member)
     place = item.at(member)
     if content is None:
@@ -277,8 +277,8 @@ def _read_parts(item: Members, member: str) -> list[Text | Image | File]:
     if not isinstance(content, list):
         item.report.refuse(place, "it is neither text nor a list of parts")
         return []
-    parts = [Members(part, f"{place}[{index}]", item.report) for index, part in enumerate(content)]
-    return [found for part in parts if (found := _read_part(part)) is not None]
+    parts = (Members(part, f"{place}[{index}]", item.report) for index, part in enumerate(content))
+    return [found for found in (yield from each(_read_part, parts)) if found is not None]
 
 
 def _read_part(part: Members) -> Text | Image | File | None:
@@ -325,14 +325,14 @@ def _read_call(item: Members, *, is_custom: bool) -> Call:
     )
 
 
-def _read_result(item: Members) -> Result:
+def _read_result(item: Members) -> Steps[Result]:
     item.take_any("id")
     item.take_any("status")
     item.take_any("name")  # of the function and its namespace, which the call says as well
     item.take_any("namespace")
     item.refuse("caller", _NO_SUCH, unless=({"type": "direct"},))
     call_id = item.take("call_id", str) or ""
-    return Result(call_id=call_id, parts=tuple(_read_parts(item, "output")), path=item.path)
+    return Result(call_id=call_id, parts=tuple((yield from _read_parts(item, "output"))), path=item.path)
 
 
 def _read_reasoning(item: Members) -> list[Reasoning]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 from ownward.upstreams.translation._common import file_url_of, index_of_running_turn, may_carry, shortened_user, url_of
@@ -11,7 +12,7 @@ from ownward.upstreams.translation._extra_content import FORM, unseal_extras
 from ownward.upstreams.translation._members import Report
 from ownward.upstreams.translation._reasoning import placed, write_chat_reasoning
 from ownward.upstreams.translation._schemas import stated
-from ownward.upstreams.translation._steps import STEP, Steps
+from ownward.upstreams.translation._steps import STEP, Steps, done, each
 
 LimitName = Literal["max_tokens", "max_completion_tokens"]
 ERROR_WORD = "Error: "
@@ -129,7 +130,7 @@ def drop_cache(cache: Any, path: str, report: Report) -> None:
 def _write_messages(asked: Asked, report: Report) -> Steps[list[dict[str, Any]]]:
     messages: list[dict[str, Any]] = []
     if asked.system:
-        messages.append({"role": "system", "content": _write_content(asked.system, report)})
+        messages.append({"role": "system", "content": (yield from _write_content(asked.system, report))})
     running = index_of_running_turn(asked.turns)
     waiting: list[dict[str, Any]] = []  # pictures of results, told once all results of a turn are
     for index, turn in enumerate(asked.turns):
@@ -140,20 +141,19 @@ def _write_messages(asked: Asked, report: Report) -> Steps[list[dict[str, Any]]]
             waiting = []
         match turn.role:
             case "tool":
-                for part in turn.parts:
-                    assert isinstance(part, Result)
-                    messages.append(_write_result(part, waiting, report))
+                results = (part for part in turn.parts if isinstance(part, Result))
+                messages += yield from each(partial(_write_result, waiting=waiting, report=report), results)
             case "assistant":
-                messages.append(_write_assistant(turn, report, is_running=index >= running))
+                messages.append((yield from _write_assistant(turn, report, is_running=index >= running)))
             case "user" | "system":
-                messages.append({"role": turn.role, "content": _write_content(turn.parts, report)})
+                messages.append({"role": turn.role, "content": (yield from _write_content(turn.parts, report))})
     if waiting:
         messages.append({"role": "user", "content": waiting})
     return messages
 
 
-def _write_content(parts: Sequence[Part], report: Report) -> str | list[dict[str, Any]]:
-    written = [_write_part(part, report) for part in parts]
+def _write_content(parts: Sequence[Part], report: Report) -> Steps[str | list[dict[str, Any]]]:
+    written = yield from each(lambda part: _write_part(part, report), parts)
     if len(written) == 1 and isinstance(parts[0], Text):
         return parts[0].text
     return written
@@ -190,11 +190,11 @@ def _write_result(result: Result, waiting: list[dict[str, Any]], report: Report)
     if result.is_error:
         first = parts[0].text if parts and isinstance(parts[0], Text) else ""
         parts[:1] = [Text(text=ERROR_WORD + first, path=result.path)]
-    content = _write_content(parts, report) if parts else ""
+    content = done(_write_content(parts, report)) if parts else ""
     return {"role": "tool", "tool_call_id": result.call_id, "content": content}
 
 
-def _write_assistant(turn: Turn, report: Report, *, is_running: bool) -> dict[str, Any]:
+def _write_assistant(turn: Turn, report: Report, *, is_running: bool) -> Steps[dict[str, Any]]:
     message: dict[str, Any] = {"role": "assistant"}
     thought = [
         part for part in placed(turn.parts) if may_carry(part, to_anthropic=False, is_running=is_running, report=report)
@@ -202,13 +202,13 @@ def _write_assistant(turn: Turn, report: Report, *, is_running: bool) -> dict[st
     said = [part for part in turn.parts if isinstance(part, Text)]
     calls = [part for part in turn.parts if isinstance(part, Call)]
     # A chat message keeps no order between its text and its calls, so that text told after a call stands beside it.
-    message["content"] = _write_content(said, report) if said else None if calls else ""
+    message["content"] = (yield from _write_content(said, report)) if said else None if calls else ""
     message.update(write_chat_reasoning(_without_foreign_signatures(thought)))
     extra, extras = unseal_extras(thought)
     if extra:
         message["extra_content"] = extra
     if calls:
-        message["tool_calls"] = [_write_call(call, report) for call in calls]
+        message["tool_calls"] = yield from each(lambda call: _write_call(call, report), calls)
         for written in message["tool_calls"]:
             if written["id"] in extras:
                 written["extra_content"] = extras.pop(written["id"])

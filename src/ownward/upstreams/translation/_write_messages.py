@@ -174,7 +174,7 @@ def _write_turns(asked: Asked, report: Report) -> Steps[list[dict[str, Any]]]:
     for index, turn in enumerate(asked.turns):
         if (index + 1) % STEP == 0:
             yield
-        content = _write_turn(turn, report, is_running=index >= running)
+        content = yield from _write_turn(turn, report, is_running=index >= running)
         if not content:
             continue  # an assistant that said nothing
         if turn.role == "tool" and previous == "tool":
@@ -204,10 +204,12 @@ def _id_of(call_id: str) -> str:
     return "call_" + hashlib.sha256(call_id.encode("utf-8", "surrogatepass")).hexdigest()[:24]
 
 
-def _write_turn(turn: Turn, report: Report, *, is_running: bool) -> list[dict[str, Any]]:
+def _write_turn(turn: Turn, report: Report, *, is_running: bool) -> Steps[list[dict[str, Any]]]:
     blocks = []
     said = _without_blank(turn.parts)
-    for part in said if turn.role == "assistant" else said or turn.parts[:1]:
+    for number, part in enumerate(said if turn.role == "assistant" else said or turn.parts[:1], 1):
+        if number % STEP == 0:
+            yield
         if isinstance(part, Reasoning) and not may_carry(part, to_anthropic=True, is_running=is_running, report=report):
             continue
         if isinstance(part, Call) and _object_in(part.arguments) is None:

@@ -23,7 +23,7 @@ from ownward.upstreams.translation._core import (
 from ownward.upstreams.translation._members import Report
 from ownward.upstreams.translation._reasoning import RESPONSES_FORMAT
 from ownward.upstreams.translation._schemas import stated
-from ownward.upstreams.translation._steps import STEP, Steps
+from ownward.upstreams.translation._steps import STEP, Steps, done, each
 from ownward.upstreams.translation._write_chat import ERROR_WORD, drop_cache, refuse_no_answer
 
 _ENCRYPTED = "reasoning.encrypted_content"
@@ -147,31 +147,32 @@ def _write_tool(tool: Tool, report: Report) -> dict[str, Any]:
 def _write_input(asked: Asked, report: Report, *, is_openai: bool, reads_seals: bool) -> Steps[list[dict[str, Any]]]:
     items: list[dict[str, Any]] = []
     if asked.system:
-        items.append(_message("system", asked.system, report))
+        items.append((yield from _message("system", asked.system, report)))
     running = index_of_running_turn(asked.turns)
     for index, turn in enumerate(asked.turns):
         if (index + 1) % STEP == 0:
             yield
         match turn.role:
             case "tool":
-                items += [_write_result(part, report) for part in turn.parts if isinstance(part, Result)]
+                results = (part for part in turn.parts if isinstance(part, Result))
+                items += yield from each(lambda part: _write_result(part, report), results)
             case "assistant":
                 is_running = index >= running
                 write = partial(_write_thought, is_running=is_running, is_openai=is_openai, reads_seals=reads_seals)
-                items += _write_assistant(turn, report, write)
+                items += yield from _write_assistant(turn, report, write)
             case "user" | "system":
-                items.append(_message(turn.role, turn.parts, report))
+                items.append((yield from _message(turn.role, turn.parts, report)))
     if asked.turns and asked.turns[-1].role == "assistant":
         report.refuse(asked.turns[-1].path, "the upstream's dialect cannot continue what an assistant began to say")
     return items
 
 
-def _message(role: str, parts: Sequence[Part], report: Report) -> dict[str, Any]:
-    return {"role": role, "content": _write_content(parts, report)}
+def _message(role: str, parts: Sequence[Part], report: Report) -> Steps[dict[str, Any]]:
+    return {"role": role, "content": (yield from _write_content(parts, report))}
 
 
-def _write_content(parts: Sequence[Part], report: Report) -> str | list[dict[str, Any]]:
-    written = [_write_part(part, report) for part in parts]
+def _write_content(parts: Sequence[Part], report: Report) -> Steps[str | list[dict[str, Any]]]:
+    written = yield from each(lambda part: _write_part(part, report), parts)
     if len(written) == 1 and isinstance(parts[0], Text):
         return parts[0].text
     return written
@@ -204,17 +205,19 @@ def _write_result(result: Result, report: Report) -> dict[str, Any]:
             parts[0] = Text(text=ERROR_WORD + first.text, path=first.path)
         else:
             parts.insert(0, Text(text=ERROR_WORD.rstrip(), path=result.path))
-    output = _write_content(parts, report) if parts else ""
+    output = done(_write_content(parts, report)) if parts else ""
     return {"type": "function_call_output", "call_id": result.call_id, "output": output}
 
 
 def _write_assistant(
     turn: Turn, report: Report, write_thought: Callable[[Reasoning, Report], Iterable[dict[str, Any]]]
-) -> list[dict[str, Any]]:
+) -> Steps[list[dict[str, Any]]]:
     """Return what the model said, one item after the other, in their order."""
     items: list[dict[str, Any]] = []
     last = max((at for at, part in enumerate(turn.parts) if not isinstance(part, Reasoning)), default=-1)
     for at, part in enumerate(turn.parts):
+        if (at + 1) % STEP == 0:
+            yield
         match part:
             case Text():
                 drop_cache(part.cache, part.path, report)
