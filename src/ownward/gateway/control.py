@@ -25,6 +25,7 @@ from ownward.gateway.errors import (
     UnknownRoute,
     UnknownTask,
 )
+from ownward.gateway.head import check_one_key
 from ownward.gateway.keeping import pages as kept_pages
 from ownward.gateway.peeking import LONGEST_MODEL, refuse_packed
 from ownward.gateway.placing.naming import may_ask_for, names_for
@@ -130,6 +131,7 @@ async def _answer(gateway: Commons, call: AnyCall, headers: Mapping[bytes, bytes
         return 200, _JSON, openapi.document_bytes()
     key = None
     if gateway.keys is not None:
+        check_one_key(scope["headers"])
         key = await gateway.keys.find(headers)
     elif is_foreign(headers):
         raise ForeignPage

@@ -20,6 +20,7 @@ from ownward.policy import Label
 _STATED_ONCE = frozenset(
     {b"x-ownward-task", b"x-ownward-task-budget", b"x-ownward-tier", b"x-ownward-workload", b"x-task-id"}
 )
+_KEYS = frozenset({b"authorization", b"x-api-key"})
 _OURS = (b"x-ownward", b"x_ownward")
 _READ_HERE = (*sorted(_STATED_ONCE - {b"x-task-id"}), b"x-ownward-label")
 _SAID_BY_US = (b"request-id", b"attempt", b"attempts", b"upstream", b"hedge", b"reason", b"translated", b"assumed",
@@ -59,8 +60,13 @@ class Head:
 
     @property
     def key_digest(self) -> bytes:
-        """By what a key is remembered; empty where the request has none."""
+        """By what a key is remembered; empty where the request has none.
+
+        Raises: MalformedRequest.
+        """
         if self._key_digest is None:
+            if len(self.headers) != len(self._listed):
+                check_one_key(self._listed)
             self._key_digest = digest_in(self.headers)
         return self._key_digest
 
@@ -78,7 +84,7 @@ class Head:
         headers = self.headers
         _check_known(headers)
         if len(headers) != len(self._listed):
-            _check_stated_once(self._listed)
+            _check_stated_once(self._listed, _STATED_ONCE)
         return Own(
             task=_task_in(headers),
             workload=_name_in(headers, b"x-ownward-workload"),
@@ -139,7 +145,15 @@ def _check_known(headers: Iterable[bytes]) -> None:
             )
 
 
-def _check_stated_once(listed: Sequence[tuple[bytes, bytes]]) -> None:
+def check_one_key(listed: Sequence[tuple[bytes, bytes]]) -> None:
+    """Refuse two keys in one header: who stands before us may look at the other one.
+
+    Raises: MalformedRequest.
+    """
+    _check_stated_once(listed, _KEYS)
+
+
+def _check_stated_once(listed: Sequence[tuple[bytes, bytes]], names: frozenset[bytes]) -> None:
     """Refuse headers of ours that stand twice and say different things: who stands before us may have added one.
 
     Of labels all hold, so that they may.
@@ -147,7 +161,7 @@ def _check_stated_once(listed: Sequence[tuple[bytes, bytes]]) -> None:
     """
     found: dict[bytes, bytes] = {}
     for name, value in listed:
-        if name in _STATED_ONCE and found.setdefault(name, value) != value:
+        if name in names and found.setdefault(name, value) != value:
             raise MalformedRequest(f"the header {name.decode()} stands twice, with different values", allowed="One")
 
 

@@ -315,6 +315,21 @@ def test_a_client_that_would_rather_have_a_websocket_is_told_to_go_on_over_http(
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/models", "/metrics"])
+def test_two_keys_in_one_header_are_refused_though_both_are_valid(lab, start, path):
+    async def main():
+        settings = GatewaySettings(port=0, requires_keys=True, drain_s=1)
+        async with FakeServer() as fake, start(lab.plan_of(lab.tier("a", fake.base_url)), settings=settings) as running:
+            one, other = (f"Bearer {running.ledger.create_key(name)}" for name in ("one", "other"))
+            body = lab.chat() if path == "/v1/chat/completions" else None
+            assert (await running.ask(path, body, headers={"authorization": one})).status == 200
+            refused = await running.ask(path, body, headers={"authorization": one, "Authorization": other})
+            assert (refused.status, refused.json["error"]["ownward_kind"]) == (400, "malformed_request")
+            assert fake.record.count(with_calls=False)["accepted"] == (body is not None)
+
+    asyncio.run(main())
+
+
 def test_without_a_valid_key_every_answer_is_the_same_401(lab, start):
     settings = GatewaySettings(port=0, requires_keys=True, key_cache_s=0, drain_s=1)
 

@@ -81,6 +81,18 @@ def test_a_header_of_ours_that_says_two_things_is_refused(name: bytes) -> None:
         Head([(name, b"1"), (name, b"2")]).read_own()
 
 
+@pytest.mark.parametrize("name", [b"authorization", b"x-api-key"])
+def test_a_header_with_two_keys_is_refused_and_neither_is_told(name: bytes) -> None:
+    assert Head([(name, b"Bearer one"), (name, b"Bearer one")]).key_digest
+    head = Head([(name, b"Bearer one"), (b"accept", b"a"), (name, b"Bearer two")])
+    for _ in range(2):
+        with pytest.raises(MalformedRequest, match=f"{name.decode()} stands twice") as refused:
+            head.key_digest  # noqa: B018 - it is read, and raises
+        assert "one" not in str(refused.value)
+        assert "two" not in str(refused.value)
+    assert Head([(b"authorization", b"Bearer one"), (b"x-api-key", b"two")]).key_digest
+
+
 @pytest.mark.parametrize("name", [b"x-ownward-labels", b"x-ownward_label", b"x_ownward_label", b"x-ownward-"])
 def test_a_header_spelt_like_ours_is_refused_since_its_label_would_not_hold(name: bytes) -> None:
     with pytest.raises(MalformedRequest, match=name.decode()) as refused:
