@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ownward.gateway.cross_origin import readable_by_page
@@ -33,7 +34,7 @@ def headers_of(exchange: Served) -> list[tuple[bytes, bytes]]:
             if crossed.assumed_max_tokens is not None:
                 headers.append((b"x-ownward-assumed", b"max_tokens=%d" % crossed.assumed_max_tokens))
             if crossed.dropped:
-                headers.append((b"x-ownward-left-out", ascii_of(", ".join(crossed.dropped[:_SHOWN_HINTS]))))
+                headers.append((b"x-ownward-left-out", ascii_of(_listed(crossed.dropped))))
     if exchange.hedge is not None:
         headers.append((b"x-ownward-hedge", exchange.hedge.encode("ascii")))
     if len(exchange.calls) > 1:
@@ -44,6 +45,11 @@ def headers_of(exchange: Served) -> list[tuple[bytes, bytes]]:
         at = exchange.gateway.clock.now()
         headers += limit_headers_of(exchange.limit_states, exchange.endpoint.dialect, at=at)
     return headers
+
+
+def _listed(hints: Sequence[str]) -> str:
+    shown = ", ".join(hints[:_SHOWN_HINTS])
+    return shown if len(hints) <= _SHOWN_HINTS else f"{shown} and {len(hints) - _SHOWN_HINTS} more"
 
 
 def _total_headers(exchange: Served) -> list[tuple[bytes, bytes]]:

@@ -151,6 +151,18 @@ def test_a_messages_client_of_an_openai_upstream_streamed_and_whole(lab, start):
     asyncio.run(main())
 
 
+def test_of_many_hints_that_were_left_out_the_header_says_how_many_more_there_are(lab, start):
+    async def main():
+        async with FakeServer() as fake, start(lab.plan_of(chat_tier(lab, "o", fake.base_url))) as running:
+            part = {"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}}
+            asked = lab.chat(max_tokens=9, messages=[{"role": "user", "content": [part] * 40}])
+            named = (await running.ask(MESSAGES, asked)).headers["x-ownward-left-out"]
+            assert named.startswith("messages[0].content[0].cache_control, ")
+            assert named.endswith(", messages[0].content[31].cache_control and 8 more")
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("dialect", ["anthropic", "openai"])
 def test_a_responses_client_of_an_upstream_without_responses(lab, start, dialect):
     async def main():

@@ -7,12 +7,9 @@ from typing import Any
 from ownward.upstreams.translation._core import Answer, Call, Part, Reasoning, Text
 from ownward.upstreams.translation._counts import read_responses_counts
 from ownward.upstreams.translation._members import UntranslatableAnswer, shown
-from ownward.upstreams.translation._reasoning import RESPONSES_FORMAT
+from ownward.upstreams.translation._reasoning import BETWEEN_SUMMARIES, RESPONSES_FORMAT
 from ownward.upstreams.translation._sources import read_page
 from ownward.upstreams.translation._stops import read_response_stop
-
-BETWEEN_SUMMARIES = "\n\n"
-"""What stands between the parts of a summary, which a block of thinking tells as one text."""
 
 
 def read_responses_answer(body: dict[str, Any], fallback_id: str = "") -> Answer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from ownward.upstreams.translation._common import OPENAI_HINTS, file_of, image_of, read_cache
@@ -129,10 +130,8 @@ def read_response_format(form: Members | None) -> tuple[Schema | None, bool]:
     kind = form.take_one_of("type", "text", "json_schema", "json_object")
     schema = None
     if kind == "json_schema":
-        inner = form.inner("json_schema")
-        if inner is None:
-            form.report.refuse(form.at("json_schema"), "it is missing")
-        else:
+        inner = _needed(form, "json_schema")
+        if inner is not None:
             schema = read_schema(inner)
             inner.close()
     form.close()
@@ -155,10 +154,9 @@ def _read_tool(tool: Members) -> Tool | None:
         tool.report.refuse(tool.at("type"), f"tools of the type {shown(kind)} are not functions")
         return None
     cache = read_cache(tool)
-    inner = tool.inner("function")
+    inner = _needed(tool, "function")
     tool.close()
     if inner is None:
-        tool.report.refuse(tool.at("function"), "it is missing")
         return None
     found = Tool(
         name=inner.take("name", str) or "",
@@ -261,7 +259,7 @@ def _read_result(message: Members) -> Steps[Result]:
     is_error = message.take("is_error", bool) is True  # an extension: the dialect itself has no such flag
     call_id = message.take("tool_call_id", str) or ""
     cache = read_cache(message)
-    parts = tuple(part for part in (yield from _read_content(message)) if isinstance(part, Text | Image | File))
+    parts = tuple((yield from _read_content(message)))
     return Result(call_id=call_id, parts=parts, is_error=is_error, path=message.path, cache=cache)
 
 
@@ -275,37 +273,42 @@ def _read_texts(message: Members) -> Steps[list[Text]]:
     return found
 
 
-def _read_content(message: Members) -> Steps[list[Part]]:
+def _read_content(message: Members) -> Steps[list[Text | Image | File]]:
     content = message.take_any("content")
     place = message.at("content")
     cache = read_cache(message)
+    if cache is not None and not content:
+        message.report.drop(message.at("cache_control"))
     if content is None:
         return []
     if isinstance(content, str):
-        return [Text(text=content, path=place, cache=cache)]
+        return [Text(text=content, path=place, cache=cache if content else None)]
     if not isinstance(content, list):
         message.report.refuse(place, "it is neither text nor a list of parts")
         return []
     parts = (Members(part, f"{place}[{index}]", message.report) for index, part in enumerate(content))
-    return [found for found in (yield from each(_read_part, parts)) if found is not None]
+    found = [part for part in (yield from each(_read_part, parts)) if part is not None]
+    if cache is not None and found and found[-1].cache is None:
+        found[-1] = replace(found[-1], cache=cache)
+    return found
 
 
-def _read_part(part: Members) -> Part | None:
+def _read_part(part: Members) -> Text | Image | File | None:
     kind, cache = part.take("type", str), read_cache(part)
-    found: Part | None = None
+    found: Text | Image | File | None = None
     match kind:
         case "text":
             found = Text(text=part.take("text", str) or "", path=part.path, cache=cache)
         case "refusal":
             found = Text(text=part.take("refusal", str) or "", path=part.path, cache=cache)
         case "image_url":
-            inner = part.inner("image_url")
+            inner = _needed(part, "image_url")
             if inner is not None:
                 inner.drop("detail", unless=("auto",))
                 found = image_of(inner.take("url", str), path=part.path, report=part.report, cache=cache)
                 inner.close()
         case "file":
-            inner = part.inner("file")
+            inner = _needed(part, "file")
             if inner is not None:
                 found = file_of(inner, path=part.path, cache=cache)
                 inner.close()
@@ -313,6 +316,13 @@ def _read_part(part: Members) -> Part | None:
             part.report.refuse(part.path, f"parts of the type {shown(kind)} are not carried")
             return None
     part.close()
+    return found
+
+
+def _needed(holder: Members, name: str) -> Members | None:
+    found = holder.inner(name)
+    if found is None:
+        holder.report.refuse(holder.at(name), "it is missing")
     return found
 
 
@@ -336,9 +346,8 @@ def _read_assistant(message: Members) -> Steps[list[Part]]:
         if kind not in {None, "function"}:
             call.report.refuse(call.at("type"), f"calls of the type {shown(kind)} are not of functions")
             continue
-        inner = call.inner("function")
+        inner = _needed(call, "function")
         if inner is None:
-            call.report.refuse(call.at("function"), "it is missing")
             continue
         call_id = call.take("id", str) or ""
         place = call.at("extra_content")

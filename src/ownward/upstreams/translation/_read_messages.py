@@ -270,15 +270,21 @@ def _read_image(block: Members, cache: dict[str, Any] | None) -> Image | None:
     found = None
     match kind:
         case "base64":
-            data, media_type = source.take("data", str), source.take("media_type", str)
-            found = Image(data=data or "", media_type=media_type, path=block.path, cache=cache)
+            data, media_type = _needed(source, "data"), _needed(source, "media_type")
+            found = Image(data=data, media_type=media_type, path=block.path, cache=cache)
         case "url":
-            found = Image(url=source.take("url", str) or "", path=block.path, cache=cache)
+            found = Image(url=_needed(source, "url"), path=block.path, cache=cache)
         case _:
             source.report.refuse(source.at("type"), f"pictures of the source {shown(kind)} are not carried")
             return None
     source.close()
     return found
+
+
+def _needed(source: Members, name: str) -> str:
+    if not source.has(name):
+        source.report.refuse(source.at(name), "it is missing")
+    return source.take(name, str) or ""
 
 
 def _read_document(block: Members, cache: dict[str, Any] | None) -> File | None:
@@ -290,7 +296,7 @@ def _read_document(block: Members, cache: dict[str, Any] | None) -> File | None:
     if source is None or kind != "base64" or source.take("media_type", str) != "application/pdf":
         block.report.refuse(block.at("source"), "documents are carried as PDF in base64")
         return None
-    data = source.take("data", str) or ""
+    data = _needed(source, "data")
     source.close()
     return File(data=data, name=title, path=block.path, cache=cache)
 

@@ -29,7 +29,7 @@ from ownward.upstreams.translation._read_chat import (
     simple_choice,
     stated_arguments,
 )
-from ownward.upstreams.translation._reasoning import unseal
+from ownward.upstreams.translation._reasoning import BETWEEN_SUMMARIES, unseal
 from ownward.upstreams.translation._steps import STEP, Steps, each
 
 _KEPT = "it refers to what the provider keeps, and nothing is kept here: send the whole input"
@@ -343,5 +343,5 @@ def _read_reasoning(item: Members) -> list[Reasoning]:
     if sealed is not None:
         found = unseal(sealed, item.path)
         return [found or Reasoning(text="", signer="other", redacted=sealed, path=item.path)]
-    text = "".join(words)
+    text = BETWEEN_SUMMARIES.join(words)
     return [Reasoning(text=text, signer="openai", path=item.path)] if text else []

@@ -26,6 +26,8 @@ from ownward.upstreams.translation._members import Members, Report, shown
 ANTHROPIC_FORMAT = "anthropic-claude-v1"
 RESPONSES_FORMAT = "openai-responses-v1"
 """The form of reasoning that a service of responses sealed, as OpenRouter calls it."""
+BETWEEN_SUMMARIES = "\n\n"
+"""What stands between the parts of a summary where they are told as one text."""
 UNSIGNED = "ownward:unsigned"
 SHORT = "reasoning"
 """The form of words that a server calls `reasoning` (vLLM, Groq, Ollama): most read them under that name alone."""

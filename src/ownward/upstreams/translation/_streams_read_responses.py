@@ -6,7 +6,6 @@ from typing import Any
 
 from ownward.upstreams._events import data_of
 from ownward.upstreams.translation._answers_of_responses import (
-    BETWEEN_SUMMARIES,
     no_words_for,
     read_texts,
     read_thought,
@@ -32,7 +31,7 @@ from ownward.upstreams.translation._core import (
 from ownward.upstreams.translation._counts import read_responses_counts
 from ownward.upstreams.translation._in_turn import InTurn
 from ownward.upstreams.translation._members import UntranslatableAnswer
-from ownward.upstreams.translation._reasoning import RESPONSES_FORMAT
+from ownward.upstreams.translation._reasoning import BETWEEN_SUMMARIES, RESPONSES_FORMAT
 from ownward.upstreams.translation._sources import read_page
 from ownward.upstreams.translation._stops import read_response_stop
 from ownward.upstreams.translation._streams_read import EveryEvent, failure_in, object_in, text_of

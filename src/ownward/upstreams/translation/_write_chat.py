@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
@@ -179,7 +180,7 @@ def _write_part(part: Part, report: Report) -> dict[str, Any]:
 def _write_result(result: Result, waiting: list[dict[str, Any]], report: Report) -> dict[str, Any]:
     """Return a tool's message; what is no text follows in a user's message, under a name that the text gives it."""
     drop_cache(result.cache, result.path, report)
-    parts: list[Part] = []
+    parts: list[Text] = []
     for number, part in enumerate(result.parts, 1):
         if isinstance(part, Text):
             parts.append(part)
@@ -188,8 +189,8 @@ def _write_result(result: Result, waiting: list[dict[str, Any]], report: Report)
         parts.append(Text(text=f"{name} follows in the next message", path=part.path))
         waiting += [{"type": "text", "text": name}, _write_part(part, report)]
     if result.is_error:
-        first = parts[0].text if parts and isinstance(parts[0], Text) else ""
-        parts[:1] = [Text(text=ERROR_WORD + first, path=result.path)]
+        first = parts[0] if parts else Text(text="", path=result.path)
+        parts[:1] = [replace(first, text=ERROR_WORD + first.text)]
     content = done(_write_content(parts, report)) if parts else ""
     return {"role": "tool", "tool_call_id": result.call_id, "content": content}
 

@@ -96,8 +96,10 @@ def _write_output(asked: Asked, body: dict[str, Any], report: Report) -> None:
         report.refuse(asked.place("is_json"), why)
     if asked.schema is not None:
         schema = closed(asked.schema.schema)  # an answer that says nothing more follows the open schema as well
-        if asked.schema.description is not None and "description" not in schema:
-            schema["description"] = asked.schema.description  # the model reads it there as well
+        if asked.schema.description is not None:
+            described = schema.setdefault("description", asked.schema.description)  # the model reads it there as well
+            if described != asked.schema.description:
+                report.drop(f"{asked.place('schema')}.description")
         if asked.schema.name is not None:
             report.drop(f"{asked.place('schema')}.name")
         if asked.schema.is_strict is False:
