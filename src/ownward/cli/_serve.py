@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -110,8 +111,10 @@ def serve(
                 run_loop(functools.partial(serve_as_worker, opened, settings, descriptors))
             return
         signals = EarlySignals()
-        from ownward.gateway import require_descriptors, run_loop
+        from ownward.gateway import ReadyFile, require_descriptors, run_loop
 
+        if ready_file is not None:  # what waits for it must not find a killed gateway's while engines start
+            ReadyFile(Path(ready_file)).clear()
         require_descriptors(workers=settings.gateway.workers, connections=settings.gateway.max_connections)
         serving = choose_serving(settings, plan_file=plan_file, model_file=model_file)
 

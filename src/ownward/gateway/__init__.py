@@ -9,6 +9,7 @@ from ownward.gateway.listening.descriptors import require_descriptors
 from ownward.gateway.listening.port import socket_of
 from ownward.gateway.placing.engine_address import EngineAddress
 from ownward.gateway.placing.engine_address import from_message as address_of_message
+from ownward.gateway.ready_file import ReadyFile
 from ownward.gateway.server import GatewayServer, run_loop, serve_app
 from ownward.gateway.settings import DEFAULT_PORT, GatewaySettings
 from ownward.gateway.watching.counting import Watcher
@@ -25,6 +26,7 @@ __all__ = [
     "Gateway",
     "GatewayServer",
     "GatewaySettings",
+    "ReadyFile",
     "RequestLog",
     "Secrets",
     "SpanWriter",

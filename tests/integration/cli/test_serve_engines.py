@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -127,3 +128,38 @@ def test_serve_starts_the_program_and_answers_through_it_and_stops_it(
     assert answer.choices[0].message.content == "from the program"
     serving.send_signal(signal.SIGINT)
     assert serving.wait(timeout=30) == 0
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_what_a_killed_gateway_left_in_the_ready_file_is_gone_while_the_engine_starts(tmp_path: Path, workers: str):
+    """Whoever waits for the file would else go to where nobody listens."""
+    ready, may_go_on = tmp_path / "r.json", tmp_path / "go"
+    ready.write_text('{"base_url": "http://127.0.0.1:1"}')
+    program = tmp_path / "llama-server"
+    program.write_text(
+        f"#!{sys.executable}\nimport os, sys, time\n"
+        f"while not os.path.exists({str(may_go_on)!r}):\n    time.sleep(0.05)\n"
+        'port = sys.argv[sys.argv.index("--port") + 1]\n'
+        'os.execv(sys.executable, [sys.executable, "-m", "ownward.engines.fake", "--port", port])\n'
+    )
+    program.chmod(0o755)
+    (tmp_path / "m.gguf").write_bytes(b"GGUF")
+    (tmp_path / "plan.toml").write_text(plan_text("llama-server", model_path="m.gguf", program=str(program)))
+    command = ["serve", "--plan", "plan.toml", "--ledger", "l.db", "--port", "0", "--ready-file", "r.json"]
+    process = subprocess.Popen([sys.executable, "-m", "ownward", *command, "--workers", workers], cwd=tmp_path)
+    try:
+        _until(lambda: not ready.exists())
+        may_go_on.touch()
+        _until(ready.exists)
+        assert json.loads(ready.read_text())["pid"] == process.pid
+    finally:
+        may_go_on.touch()
+        process.terminate()
+        assert process.wait(timeout=30) == 0
+
+
+def _until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

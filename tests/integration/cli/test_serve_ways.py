@@ -117,3 +117,15 @@ def test_with_the_fewest_descriptors_serve_starts_and_with_fewer_it_says_how_man
             _, said = process.communicate(timeout=30)
         assert "Traceback" not in said
         assert (f"may have {most} file descriptors, and a gateway of" in said) == (most < least)
+
+
+def test_a_gateway_that_cannot_start_leaves_no_ready_file_of_another(tmp_path):
+    ready = tmp_path / "r.json"
+    ready.write_text('{"base_url": "http://127.0.0.1:1"}')
+    command = ["serve", "--plan", "none.toml", "--ledger", "l.db", "--port", "0", "--ready-file", "r.json"]
+    ended = subprocess.run(
+        [sys.executable, "-m", "ownward", *command], cwd=tmp_path, check=False, capture_output=True, text=True
+    )
+    assert ended.returncode == 2
+    assert "none.toml" in ended.stderr
+    assert not ready.exists()
