@@ -88,6 +88,11 @@ class StreamTap(Told):
         return self.is_complete or self.error is not None
 
     @property
+    def is_timed(self) -> bool:
+        """Whether it states the times that a llama.cpp adds to its answers, whatever stands before that."""
+        return self._timings is not None
+
+    @property
     def is_empty(self) -> bool:
         """Whether nothing was said yet: no content, no error, nor how it ended."""
         return not (self.has_content or self.finish_reason or self.error)

@@ -12,14 +12,18 @@ _LONGEST_BODY_BYTES = 64 * 1024 * 1024
 
 
 class WholeAnswer(Told):
-    """What a body says; `is_choiceless`: it has room for choices, and none in it."""
+    """What a body says; `is_choiceless`: it has room for choices, and none in it.
 
-    __slots__ = ("is_choiceless", "usage")
+    `is_timed`: it states the times that a llama.cpp adds to its answers, whatever stands before that.
+    """
+
+    __slots__ = ("is_choiceless", "is_timed", "usage")
 
     def __init__(self, dialect: Dialect, body: bytes) -> None:
         """Read a body that came to its end; one without measure is passed over."""
         super().__init__()
         self.is_choiceless = False
+        self.is_timed = False
         self.usage: Usage | None = None
         answer = parse_piece(body) if len(body) <= _LONGEST_BODY_BYTES else None
         if answer is not None:
@@ -28,6 +32,8 @@ class WholeAnswer(Told):
     def _read(self, answer: Piece, dialect: Dialect) -> None:
         self.upstream_request_id = id_in(answer.id)
         usage, choices = answer.usage, answer.choices
+        if answer.timings is not None:
+            self.is_timed = isinstance(answer.timings, dict) and read_llamacpp_timings(answer.timings) is not None
         if answer.error is not None:
             self._note_error(answer.error)
             if usage is None:
@@ -52,7 +58,7 @@ class WholeAnswer(Told):
             else:
                 self.usage = read_openai_usage(usage, answer.model, of_embeddings=bool(answer.data))
             self.terms = terms_told(service_tier=answer.service_tier, usage=usage, items=answer.output, dialect=dialect)
-        elif isinstance(answer.timings, dict) and (self.is_complete or self.finish_reason is not None):
+        elif self.is_timed and (self.is_complete or self.finish_reason is not None):
             self.usage = read_llamacpp_timings(answer.timings)
 
 

@@ -13,6 +13,7 @@ from ownward.engines import EMBEDDED_MODEL, EmbeddedEngine, EngineOptions, FakeO
 from ownward.gateway import EngineAddress
 
 CHAT, RESPONSES, MESSAGES = "/v1/chat/completions", "/v1/responses", "/v1/messages"
+OLD = "/v1/completions"
 HELLO = [{"role": "user", "content": "hello there"}]
 
 
@@ -278,6 +279,70 @@ def test_several_answers_are_not_settled_by_the_usage_of_one_that_llama_cpp_stat
             assert (await running.ask(path, {"model": "chat", "max_tokens": 9, **more})).status == 200
             (row,) = await running.rows()
             assert row["state"] == state
+
+    asyncio.run(main())
+
+
+TIMES = {"cache_n": 0, "prompt_n": 7, "predicted_n": 3, "predicted_ms": 1.5}
+NO_TIMES = {"total_ms": 1.5}
+
+
+@pytest.mark.parametrize("kind", ["owned", "rented"])
+@pytest.mark.parametrize("is_stream", [False, True])
+@pytest.mark.parametrize(
+    "case",
+    [
+        ({"n": 2}, "llama.cpp", None, "unsettled"),
+        ({"n": 2}, "nginx", TIMES, "unsettled"),  # which stands before it
+        ({"n": 2}, "nginx", NO_TIMES, "settled"),
+        ({"n": 1}, "llama.cpp", TIMES, "settled"),
+    ],
+)
+def test_several_answers_of_an_unnamed_llama_cpp_are_not_settled_by_that_usage(lab, start, kind, is_stream, case):
+    """A server of which nothing is stated says what it is: by its name, or by the times that it adds to its answers."""
+    asked, server, times, state = case
+    usage = {"usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}}
+    if times is not None:
+        usage["timings"] = times
+    said = [{"index": index, "finish_reason": "stop"} for index in range(2)]
+    whole = {"id": "c", "choices": [{**one, "message": {"role": "assistant", "content": "a"}} for one in said], **usage}
+    events = [*({"id": "c", "choices": [{**one, "delta": {"content": "a"}}]} for one in said)]
+    events.append({"id": "c", "choices": [], **usage})
+    headers = {"server": server, **({"content-type": "text/event-stream"} if is_stream else {})}
+    stream = "".join(f"data: {json.dumps(event)}\n\n" for event in events) + "data: [DONE]\n\n"
+    body = stream.encode() if is_stream else json.dumps(whole).encode()
+
+    async def main():
+        async with lab.Scripted(lab.whole(body, headers=headers)) as upstream:
+            more = {"engine": "adopted"} if kind == "owned" else {}
+            async with start(lab.plan_of(lab.tier("l", upstream.base_url, kind=kind, **more))) as running:
+                chat = {"messages": HELLO, "max_tokens": 9, "stream": is_stream, **asked}
+                assert (await running.ask(CHAT, {"model": "chat", **chat})).status == 200
+                (row,) = await running.rows()
+                assert row["state"] == state
+
+    asyncio.run(main())
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("is_stream", [False, True])
+@pytest.mark.parametrize("case", [(CHAT, {"messages": HELLO, "n": 2}), (OLD, {"prompt": ["one", "two"]})])
+def test_llama_cpp_says_what_it_is_also_where_something_stands_before_it(lab, start, model_path, case, is_stream):
+    path, asked = case
+    options = EngineOptions(model_path=model_path, alias="m", slots=2, context_tokens=1024, threads=1)
+
+    async def main():
+        async with EmbeddedEngine(options) as engine:
+            body = {"model": "m", "max_tokens": 4, "stream": is_stream, "stream_options": {"include_usage": True}}
+            own = await lab.ask(engine.base_url, path, {**body, **asked})
+            assert own.headers["server"] == "llama.cpp"
+            assert b'"timings":{' in own.body
+            async with lab.Scripted(lab.whole(own.body, headers={"server": "nginx"})) as upstream:
+                tier = lab.tier("l", upstream.base_url, kind="owned", engine="adopted")
+                async with start(lab.plan_of(tier)) as running:
+                    assert (await running.ask(path, {**body, **asked, "model": "chat"})).status == 200
+                    (row,) = await running.rows()
+                    assert row["state"] == "unsettled"
 
     asyncio.run(main())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Self
 
 import pytest
 
@@ -14,10 +15,11 @@ USED = (100, 0, 0, 10, 5, 5, 5, 0.1, 0.2, None)
 class Counted(tuple):  # type: ignore[type-arg]
     """A row that is counted while anybody holds it."""
 
+    __slots__ = ()
     held = 0
     most = 0
 
-    def __new__(cls, values: tuple[object, ...]) -> Counted:
+    def __new__(cls, values: tuple[object, ...]) -> Self:
         cls.held += 1
         cls.most = max(cls.most, cls.held)
         return super().__new__(cls, values)

@@ -21,6 +21,7 @@ from ownward.gateway.calling.sink import Retry, Sink, forget_frames
 from ownward.gateway.calling.stream_as_whole import PATHS
 from ownward.gateway.endpoints import COMPLETIONS, COUNT_CHATS
 from ownward.gateway.headers import headers_for_client
+from ownward.gateway.placing.engine_habits import is_llama_cpp
 from ownward.gateway.placing.nowhere import refuse_anew
 from ownward.policy import Permit, issue_permit
 from ownward.upstreams import Response, Spliced, Timeouts, splice
@@ -158,7 +159,7 @@ class Attempt:
         if endpoint is COMPLETIONS and habits.passes_over:
             refuse_passed_over(spliced.top, target)
         if spliced.choices > 1:
-            self.entry.misses_answers = habits.counts_one
+            self.entry.asks_several, self.entry.misses_answers = True, habits.counts_one
         if habits.calls_on and "tools" in self.exchange.needs:
             self.takes_first_call = wants_one_call(spliced.top)
         if target.puts_together and not spliced.is_stream and endpoint.path in PATHS:
@@ -210,6 +211,8 @@ class Attempt:
             entry.status = response.status or None
             if target.tier.engine == "adopted":
                 gateway.health.log.served_by(target.key, response)
+            if spliced.choices > 1 and is_llama_cpp(response):
+                entry.misses_answers = True
             is_answer = 200 <= response.status < 300  # noqa: PLR2004 - the statuses of success
             await (Relay if is_answer else RefusedCall)(self, response, spliced).run()
         except UpstreamUnreachable as error:

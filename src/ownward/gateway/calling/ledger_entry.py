@@ -57,6 +57,7 @@ class LedgerEntry:
         "_number",
         "_takes",
         "_target",
+        "asks_several",
         "charge_picousd",
         "is_beaten",
         "is_hedge",
@@ -84,6 +85,7 @@ class LedgerEntry:
         self.is_settled = False
         self.is_hedge = False
         self.is_beaten = False
+        self.asks_several = False  # answers
         self.misses_answers = False  # in its usage, which is that of one of several
         self.note: str | None = None
         self.sent_s = 0.0
@@ -241,7 +243,7 @@ class LedgerEntry:
             usage: Usage | None = _NO_USAGE
         else:
             usage = told.usage
-        if usage is None or self.misses_answers:
+        if usage is None or self.misses_answers or (self.asks_several and told.is_timed):
             stated = "no usage" if usage is None else "the usage of one of its parts alone"
             self.settle_unsettled(f"the answer is complete and states {stated}", status=status)
             return

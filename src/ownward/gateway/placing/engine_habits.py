@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from ownward.gateway.placing.crossings import FUNCTIONS
+
+if TYPE_CHECKING:
+    from ownward.upstreams import Response
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +58,11 @@ _KNOWN: Final = {
     "vllm": EngineHabits(speaks_both=True, goes_on="when told"),
 }
 _OF_UNKNOWN: Final = EngineHabits()
+
+
+def is_llama_cpp(response: Response) -> bool:
+    """Return whether a server says that it is a llama.cpp; what stands before it may say its own name instead."""
+    return response.header(b"server") == b"llama.cpp"
 
 
 def habits_of(engine: str | None) -> EngineHabits:

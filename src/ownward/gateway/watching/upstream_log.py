@@ -11,6 +11,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from ownward.core import format_duration
+from ownward.gateway.placing.engine_habits import is_llama_cpp
 
 if TYPE_CHECKING:
     from ownward.core import OwnwardError
@@ -64,7 +65,7 @@ class UpstreamLog:
         if key in self._looked_at or len(self._looked_at) >= _MOST_KNOWN:
             return
         self._looked_at.add(key)
-        if response.header(b"server") == b"llama.cpp":
+        if is_llama_cpp(response):
             LOGGER.warning(
                 'upstream %s is a llama.cpp: with engine = "llama-server" at its tier in the plan it is told requests'
                 " as it reads them, see docs/reference/translation.md",
