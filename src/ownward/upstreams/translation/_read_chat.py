@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from ownward.upstreams.translation._common import OPENAI_HINTS, file_of, image_of, read_cache
 from ownward.upstreams.translation._core import (
@@ -23,8 +24,9 @@ from ownward.upstreams.translation._core import (
 from ownward.upstreams.translation._extra_content import extra_reasoning
 from ownward.upstreams.translation._members import Members, Report, shown
 from ownward.upstreams.translation._reasoning import in_order, read_chat_reasoning
-from ownward.upstreams.translation._steps import STEP, Steps, each
+from ownward.upstreams.translation._steps import STEP, Steps
 
+_Content: TypeAlias = Text | Image | File
 _NO_SUCH = "the upstream's dialect knows nothing like it"
 _REFUSED: dict[str, tuple[Any, ...]] = {
     "audio": (),
@@ -226,46 +228,51 @@ def _name_of_chat_tool(tool: Members) -> str | None:
 def _read_messages(top: Members) -> Steps[tuple[tuple[Text, ...], tuple[Turn, ...]]]:
     system: list[Text] = []
     turns: list[Turn] = []
-    for number, message in enumerate(top.each_object("messages"), 1):
-        if number % STEP == 0:
-            yield
+    count = 0
+    for message in top.each_object("messages"):
         role = message.take("role", str)
         if role == "tool":
             message.take_any("name")  # of the function, which the call says as well
         else:
             message.refuse("name", "the upstream's dialect has no names of participants", unless=("",))
+        cache = read_cache(message)
+        parts: list[_Content] = []
+        for part in _read_content(message):
+            count += 1
+            if count % STEP == 0:
+                yield
+            if part is not None:
+                parts.append(part)
         match role:
             case "system" | "developer":
-                parts = yield from _read_texts(message)
+                texts = _texts_only(_marked(parts, cache, message), message)
                 if turns:
-                    turns.append(Turn(role="system", parts=tuple(parts), path=message.path))
+                    turns.append(Turn(role="system", parts=tuple(texts), path=message.path))
                 else:
-                    system += parts
+                    system += texts
             case "user":
-                turns.append(Turn(role="user", parts=tuple((yield from _read_content(message))), path=message.path))
+                said = _marked(parts, cache, message)
+                turns.append(Turn(role="user", parts=tuple(said), path=message.path))
             case "assistant":
-                turns.append(
-                    Turn(role="assistant", parts=tuple((yield from _read_assistant(message))), path=message.path)
-                )
+                whole = yield from _read_assistant(message, _marked(parts, cache, message))
+                turns.append(Turn(role="assistant", parts=tuple(whole), path=message.path))
             case "tool":
-                turns.append(Turn(role="tool", parts=((yield from _read_result(message)),), path=message.path))
+                turns.append(Turn(role="tool", parts=(_read_result(message, parts, cache),), path=message.path))
             case _:
                 message.report.refuse(message.at("role"), f"{shown(role)} is not known")
         message.close()
     return tuple(system), tuple(turns)
 
 
-def _read_result(message: Members) -> Steps[Result]:
+def _read_result(message: Members, parts: Iterable[_Content], cache: dict[str, Any] | None) -> Result:
     is_error = message.take("is_error", bool) is True  # an extension: the dialect itself has no such flag
     call_id = message.take("tool_call_id", str) or ""
-    cache = read_cache(message)
-    parts = tuple((yield from _read_content(message)))
-    return Result(call_id=call_id, parts=parts, is_error=is_error, path=message.path, cache=cache)
+    return Result(call_id=call_id, parts=tuple(parts), is_error=is_error, path=message.path, cache=cache)
 
 
-def _read_texts(message: Members) -> Steps[list[Text]]:
+def _texts_only(parts: Iterable[_Content], message: Members) -> list[Text]:
     found = []
-    for part in (yield from _read_content(message)):
+    for part in parts:
         if isinstance(part, Text):
             found.append(part)
         else:
@@ -273,29 +280,33 @@ def _read_texts(message: Members) -> Steps[list[Text]]:
     return found
 
 
-def _read_content(message: Members) -> Steps[list[Text | Image | File]]:
+def _read_content(message: Members) -> Iterable[_Content | None]:
+    """Take what a message says, part by part."""
     content = message.take_any("content")
     place = message.at("content")
-    cache = read_cache(message)
-    if cache is not None and not content:
-        message.report.drop(message.at("cache_control"))
     if content is None:
         return []
     if isinstance(content, str):
-        return [Text(text=content, path=place, cache=cache if content else None)]
+        return [Text(text=content, path=place)]
     if not isinstance(content, list):
         message.report.refuse(place, "it is neither text nor a list of parts")
         return []
-    parts = (Members(part, f"{place}[{index}]", message.report) for index, part in enumerate(content))
-    found = [part for part in (yield from each(_read_part, parts)) if part is not None]
-    if cache is not None and found and found[-1].cache is None:
-        found[-1] = replace(found[-1], cache=cache)
-    return found
+    return (_read_part(Members(part, f"{place}[{index}]", message.report)) for index, part in enumerate(content))
 
 
-def _read_part(part: Members) -> Text | Image | File | None:
+def _marked(parts: list[_Content], cache: dict[str, Any] | None, message: Members) -> list[_Content]:
+    """Return the parts of a message that ends a cached prefix: with its last one, which has to say something."""
+    if cache is None:
+        return parts
+    if not parts or (isinstance(parts[-1], Text) and not parts[-1].text):
+        message.report.drop(message.at("cache_control"))
+        return parts
+    return parts if parts[-1].cache is not None else [*parts[:-1], replace(parts[-1], cache=cache)]
+
+
+def _read_part(part: Members) -> _Content | None:
     kind, cache = part.take("type", str), read_cache(part)
-    found: Text | Image | File | None = None
+    found: _Content | None = None
     match kind:
         case "text":
             found = Text(text=part.take("text", str) or "", path=part.path, cache=cache)
@@ -326,14 +337,14 @@ def _needed(holder: Members, name: str) -> Members | None:
     return found
 
 
-def _read_assistant(message: Members) -> Steps[list[Part]]:
+def _read_assistant(message: Members, parts: Iterable[_Content]) -> Steps[list[Part]]:
     message.refuse("audio", "sound is not carried")
     message.refuse("function_call", "use tool_calls instead")
     message.drop("annotations", unless=([],))  # what an answer said of its sources; nothing is asked by it
     message.take_any("parsed")  # what OpenAI's client adds when a form is parsed
     thought = read_chat_reasoning(message)
     thought += extra_reasoning(message.take_any("extra_content"), path=message.at("extra_content"))
-    said = [part for part in (yield from _read_content(message)) if not (isinstance(part, Text) and not part.text)]
+    said: list[Part] = [part for part in parts if not (isinstance(part, Text) and not part.text)]
     refusal = message.take("refusal", str)
     if refusal:
         said.append(Text(text=refusal, path=message.at("refusal")))

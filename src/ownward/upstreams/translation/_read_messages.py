@@ -24,7 +24,7 @@ from ownward.upstreams.translation._core import (
 from ownward.upstreams.translation._json import write_json
 from ownward.upstreams.translation._members import Members, Report, shown
 from ownward.upstreams.translation._reasoning import read_block
-from ownward.upstreams.translation._steps import STEP, Steps, done, each
+from ownward.upstreams.translation._steps import STEP, Steps
 
 _NO_SUCH = "the upstream's dialect knows nothing like it"
 _KEPT = "it refers to what the provider keeps, and nothing is kept here: send the whole conversation"
@@ -172,12 +172,13 @@ def _read_tool(tool: Members) -> Tool | None:
 
 
 def _read_system(top: Members) -> tuple[Text, ...]:
-    return tuple(done(_texts_only(_blocks(top, "system"), top.report)))
+    read = [part for block in _blocks(top, "system") if (part := _read_block(block)) is not None]
+    return tuple(_texts_only(read, top.report))
 
 
-def _texts_only(blocks: Iterable[Members], report: Report) -> Steps[list[Text]]:
+def _texts_only(parts: Iterable[Part], report: Report) -> list[Text]:
     found = []
-    for part in (yield from _read_blocks(blocks)):
+    for part in parts:
         if isinstance(part, Text):
             found.append(part)
         else:
@@ -186,7 +187,7 @@ def _texts_only(blocks: Iterable[Members], report: Report) -> Steps[list[Text]]:
 
 
 def _blocks(holder: Members, member: str) -> Iterable[Members]:
-    """Take blocks of content; a text stands for one block."""
+    """Take blocks of content, one by one; a text stands for one block."""
     content = holder.take_any(member)
     place = holder.at(member)
     if content is None:
@@ -201,19 +202,26 @@ def _blocks(holder: Members, member: str) -> Iterable[Members]:
 
 def _read_turns(top: Members) -> Steps[tuple[Turn, ...]]:
     turns = Turns()
-    for number, message in enumerate(top.each_object("messages"), 1):
-        if number % STEP == 0:
-            yield
+    count = 0
+    for message in top.each_object("messages"):
         role = message.take("role", str)
         blocks = _blocks(message, "content")
         message.close()
+        parts: list[Part] = []
+        for block in blocks:
+            count += 1
+            if count % STEP == 0:
+                yield
+            part = _read_block(block)
+            if part is not None:
+                parts.append(part)
         match role:
             case "assistant":
-                turns.add("assistant", (yield from _read_blocks(blocks)), message.path)
+                turns.add("assistant", parts, message.path)
             case "system":
-                turns.add("system", (yield from _texts_only(blocks, message.report)), message.path)
+                turns.add("system", _texts_only(parts, message.report), message.path)
             case "user":
-                _add_user(turns, (yield from _read_blocks(blocks)), message.path)
+                _add_user(turns, parts, message.path)
             case _:
                 message.report.refuse(message.at("role"), f"{shown(role)} is not known")
     return turns.close()
@@ -223,10 +231,6 @@ def _add_user(turns: Turns, read: list[Part], path: str) -> None:
     """Add a user's message as the results of tools and what the user says besides, in order."""
     for is_result, parts in itertools.groupby(read, key=lambda part: isinstance(part, Result)):
         turns.add("tool" if is_result else "user", parts, path)
-
-
-def _read_blocks(blocks: Iterable[Members]) -> Steps[list[Part]]:
-    return [part for part in (yield from each(_read_block, blocks)) if part is not None]
 
 
 def _read_block(block: Members) -> Part | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from ownward.upstreams.translation._common import OPENAI_HINTS, Turns, file_of, image_of, read_cache
 from ownward.upstreams.translation._core import (
@@ -30,8 +31,11 @@ from ownward.upstreams.translation._read_chat import (
     stated_arguments,
 )
 from ownward.upstreams.translation._reasoning import BETWEEN_SUMMARIES, unseal
-from ownward.upstreams.translation._steps import STEP, Steps, each
+from ownward.upstreams.translation._steps import STEP, Steps
 
+_Content: TypeAlias = Text | Image | File
+_CONTENT = {"message": "content", "function_call_output": "output", "custom_tool_call_output": "output"}
+"""Where an item says something, by its type."""
 _KEPT = "it refers to what the provider keeps, and nothing is kept here: send the whole input"
 _NO_SUCH = "the upstream's dialect knows nothing like it"
 _REFUSED: dict[str, tuple[str, tuple[Any, ...]]] = {
@@ -215,23 +219,36 @@ def _read_input(top: Members, system: list[Text]) -> Steps[tuple[Turn, ...]]:
     if not isinstance(stated, list):
         top.report.refuse("input", "it is neither text nor a list of items")
         return ()
+    return (yield from _read_items(stated, system, top.report))
+
+
+def _read_items(stated: list[Any], system: list[Text], report: Report) -> Steps[tuple[Turn, ...]]:
     turns = Turns()
+    count = 0
     for index, entry in enumerate(stated):
-        if (index + 1) % STEP == 0:
+        count += 1
+        if count % STEP == 0:
             yield
-        item = Members(entry, f"input[{index}]", top.report)
+        item = Members(entry, f"input[{index}]", report)
         kind = item.take("type", str) or ("message" if item.has("role") or not item.has("id") else "item_reference")
         item.drop("internal_chat_message_metadata_passthrough")  # Codex's labels of what it sends to OpenAI
+        parts: list[_Content] = []
+        for part in _read_content(item, _CONTENT[kind]) if kind in _CONTENT else ():
+            count += 1
+            if count % STEP == 0:
+                yield
+            if part is not None:
+                parts.append(part)
         match kind:
             case "message":
-                yield from _read_message(item, system, turns)
+                _read_message(item, parts, system, turns)
             case "function_call" | "custom_tool_call":
                 turns.join("assistant", _read_call(item, is_custom=kind == "custom_tool_call"), item.path)
             case "reasoning":
                 for reasoning in _read_reasoning(item):
                     turns.join("assistant", reasoning, item.path)
             case "function_call_output" | "custom_tool_call_output":
-                turns.add("tool", [(yield from _read_result(item))], item.path)
+                turns.add("tool", [_read_result(item, parts)], item.path)
             case "item_reference":
                 item.report.refuse(item.path, f"{_KEPT}, as clients do with store: false")
                 continue
@@ -242,12 +259,11 @@ def _read_input(top: Members, system: list[Text]) -> Steps[tuple[Turn, ...]]:
     return turns.close()
 
 
-def _read_message(item: Members, system: list[Text], turns: Turns) -> Steps[None]:
+def _read_message(item: Members, parts: list[_Content], system: list[Text], turns: Turns) -> None:
     role = item.take("role", str)
     item.take_any("id")
     item.take_any("status")
     item.drop("phase")
-    parts = yield from _read_parts(item, "content")
     match role:
         case "system" | "developer":
             texts = tuple(part for part in parts if isinstance(part, Text))
@@ -267,7 +283,8 @@ def _read_message(item: Members, system: list[Text], turns: Turns) -> Steps[None
             item.report.refuse(item.at("role"), f"{shown(role)} is not known")
 
 
-def _read_parts(item: Members, member: str) -> Steps[list[Text | Image | File]]:
+def _read_content(item: Members, member: str) -> Iterable[_Content | None]:
+    """Take what an item says, part by part."""
     content = item.take_any(member)
     place = item.at(member)
     if content is None:
@@ -277,13 +294,12 @@ def _read_parts(item: Members, member: str) -> Steps[list[Text | Image | File]]:
     if not isinstance(content, list):
         item.report.refuse(place, "it is neither text nor a list of parts")
         return []
-    parts = (Members(part, f"{place}[{index}]", item.report) for index, part in enumerate(content))
-    return [found for found in (yield from each(_read_part, parts)) if found is not None]
+    return (_read_part(Members(part, f"{place}[{index}]", item.report)) for index, part in enumerate(content))
 
 
-def _read_part(part: Members) -> Text | Image | File | None:
+def _read_part(part: Members) -> _Content | None:
     kind, cache = part.take("type", str), read_cache(part)
-    found: Text | Image | File | None = None
+    found: _Content | None = None
     match kind:
         case "input_text" | "output_text" | "text":
             part.drop("annotations", unless=([],))  # what an answer said of its sources; nothing is asked by it
@@ -325,14 +341,14 @@ def _read_call(item: Members, *, is_custom: bool) -> Call:
     )
 
 
-def _read_result(item: Members) -> Steps[Result]:
+def _read_result(item: Members, parts: Iterable[_Content]) -> Result:
     item.take_any("id")
     item.take_any("status")
     item.take_any("name")  # of the function and its namespace, which the call says as well
     item.take_any("namespace")
     item.refuse("caller", _NO_SUCH, unless=({"type": "direct"},))
     call_id = item.take("call_id", str) or ""
-    return Result(call_id=call_id, parts=tuple((yield from _read_parts(item, "output"))), path=item.path)
+    return Result(call_id=call_id, parts=tuple(parts), path=item.path)
 
 
 def _read_reasoning(item: Members) -> list[Reasoning]:

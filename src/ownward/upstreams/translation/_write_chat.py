@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
-from functools import partial
 from typing import Any, Literal
 
 from ownward.upstreams.translation._common import file_url_of, index_of_running_turn, may_carry, shortened_user, url_of
@@ -13,7 +12,7 @@ from ownward.upstreams.translation._extra_content import FORM, unseal_extras
 from ownward.upstreams.translation._members import Report
 from ownward.upstreams.translation._reasoning import placed, write_chat_reasoning
 from ownward.upstreams.translation._schemas import stated
-from ownward.upstreams.translation._steps import STEP, Steps, done, each
+from ownward.upstreams.translation._steps import STEP, Steps
 
 LimitName = Literal["max_tokens", "max_completion_tokens"]
 ERROR_WORD = "Error: "
@@ -131,32 +130,49 @@ def drop_cache(cache: Any, path: str, report: Report) -> None:
 def _write_messages(asked: Asked, report: Report) -> Steps[list[dict[str, Any]]]:
     messages: list[dict[str, Any]] = []
     if asked.system:
-        messages.append({"role": "system", "content": (yield from _write_content(asked.system, report))})
+        messages.append({"role": "system", "content": _write_content(asked.system, report)})
     running = index_of_running_turn(asked.turns)
     waiting: list[dict[str, Any]] = []  # pictures of results, told once all results of a turn are
+    count = 0
     for index, turn in enumerate(asked.turns):
-        if (index + 1) % STEP == 0:
-            yield
         if turn.role != "tool" and waiting:
             messages.append({"role": "user", "content": waiting})
             waiting = []
         match turn.role:
             case "tool":
-                results = (part for part in turn.parts if isinstance(part, Result))
-                messages += yield from each(partial(_write_result, waiting=waiting, report=report), results)
+                for part in turn.parts:
+                    count += 1
+                    if count % STEP == 0:
+                        yield
+                    assert isinstance(part, Result)
+                    messages.append(_write_result(part, waiting, report))
             case "assistant":
+                count += 1
+                if count % STEP == 0:
+                    yield
                 messages.append((yield from _write_assistant(turn, report, is_running=index >= running)))
             case "user" | "system":
-                messages.append({"role": turn.role, "content": (yield from _write_content(turn.parts, report))})
+                written = []
+                for part in turn.parts:
+                    count += 1
+                    if count % STEP == 0:
+                        yield
+                    written.append(_write_part(part, report))
+                messages.append({"role": turn.role, "content": _shortest(written)})
     if waiting:
         messages.append({"role": "user", "content": waiting})
     return messages
 
 
-def _write_content(parts: Sequence[Part], report: Report) -> Steps[str | list[dict[str, Any]]]:
-    written = yield from each(lambda part: _write_part(part, report), parts)
-    if len(written) == 1 and isinstance(parts[0], Text):
-        return parts[0].text
+def _write_content(parts: Iterable[Part], report: Report) -> str | list[dict[str, Any]]:
+    return _shortest([_write_part(part, report) for part in parts])
+
+
+def _shortest(written: list[dict[str, Any]]) -> str | list[dict[str, Any]]:
+    """Return content as the text that it is, where it is one."""
+    if len(written) == 1 and written[0]["type"] == "text":
+        text: str = written[0]["text"]
+        return text
     return written
 
 
@@ -191,7 +207,7 @@ def _write_result(result: Result, waiting: list[dict[str, Any]], report: Report)
     if result.is_error:
         first = parts[0] if parts else Text(text="", path=result.path)
         parts[:1] = [replace(first, text=ERROR_WORD + first.text)]
-    content = done(_write_content(parts, report)) if parts else ""
+    content = _write_content(parts, report) if parts else ""
     return {"role": "tool", "tool_call_id": result.call_id, "content": content}
 
 
@@ -203,13 +219,22 @@ def _write_assistant(turn: Turn, report: Report, *, is_running: bool) -> Steps[d
     said = [part for part in turn.parts if isinstance(part, Text)]
     calls = [part for part in turn.parts if isinstance(part, Call)]
     # A chat message keeps no order between its text and its calls, so that text told after a call stands beside it.
-    message["content"] = (yield from _write_content(said, report)) if said else None if calls else ""
+    content = []
+    for number, text in enumerate(said, 1):
+        if number % STEP == 0:
+            yield
+        content.append(_write_part(text, report))
+    message["content"] = _shortest(content) if said else None if calls else ""
     message.update(write_chat_reasoning(_without_foreign_signatures(thought)))
     extra, extras = unseal_extras(thought)
     if extra:
         message["extra_content"] = extra
     if calls:
-        message["tool_calls"] = yield from each(lambda call: _write_call(call, report), calls)
+        message["tool_calls"] = []
+        for number, call in enumerate(calls, 1):
+            if number % STEP == 0:
+                yield
+            message["tool_calls"].append(_write_call(call, report))
         for written in message["tool_calls"]:
             if written["id"] in extras:
                 written["extra_content"] = extras.pop(written["id"])

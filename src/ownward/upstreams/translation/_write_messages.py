@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from ownward.upstreams.translation._common import hashed, index_of_running_turn, may_carry
@@ -173,10 +173,14 @@ def _write_turns(asked: Asked, report: Report) -> Steps[list[dict[str, Any]]]:
     running = index_of_running_turn(asked.turns)
     messages: list[dict[str, Any]] = []
     previous = ""
+    count = 0
     for index, turn in enumerate(asked.turns):
-        if (index + 1) % STEP == 0:
-            yield
-        content = yield from _write_turn(turn, report, is_running=index >= running)
+        content = []
+        for block in _write_turn(turn, report, is_running=index >= running):
+            count += 1
+            if count % STEP == 0:
+                yield
+            content.append(block)
         if not content:
             continue  # an assistant that said nothing
         if turn.role == "tool" and previous == "tool":
@@ -206,19 +210,16 @@ def _id_of(call_id: str) -> str:
     return "call_" + hashlib.sha256(call_id.encode("utf-8", "surrogatepass")).hexdigest()[:24]
 
 
-def _write_turn(turn: Turn, report: Report, *, is_running: bool) -> Steps[list[dict[str, Any]]]:
-    blocks = []
+def _write_turn(turn: Turn, report: Report, *, is_running: bool) -> Iterator[dict[str, Any]]:
+    """Yield the blocks of a message one by one: they may be thousands."""
     said = _without_blank(turn.parts)
-    for number, part in enumerate(said if turn.role == "assistant" else said or turn.parts[:1], 1):
-        if number % STEP == 0:
-            yield
+    for part in said if turn.role == "assistant" else said or turn.parts[:1]:
         if isinstance(part, Reasoning) and not may_carry(part, to_anthropic=True, is_running=is_running, report=report):
             continue
         if isinstance(part, Call) and _object_in(part.arguments) is None:
             report.refuse(part.arguments_path, "it is not one JSON object")
         _drop_details(part, report)
-        blocks.append(_write_block(part))
-    return blocks
+        yield _write_block(part)
 
 
 def _drop_details(part: Part, report: Report) -> None:

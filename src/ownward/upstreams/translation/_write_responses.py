@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -23,7 +23,7 @@ from ownward.upstreams.translation._core import (
 from ownward.upstreams.translation._members import Report
 from ownward.upstreams.translation._reasoning import RESPONSES_FORMAT
 from ownward.upstreams.translation._schemas import stated
-from ownward.upstreams.translation._steps import STEP, Steps, done, each
+from ownward.upstreams.translation._steps import STEP, Steps
 from ownward.upstreams.translation._write_chat import ERROR_WORD, drop_cache, refuse_no_answer
 
 _ENCRYPTED = "reasoning.encrypted_content"
@@ -147,34 +147,49 @@ def _write_tool(tool: Tool, report: Report) -> dict[str, Any]:
 def _write_input(asked: Asked, report: Report, *, is_openai: bool, reads_seals: bool) -> Steps[list[dict[str, Any]]]:
     items: list[dict[str, Any]] = []
     if asked.system:
-        items.append((yield from _message("system", asked.system, report)))
+        items.append({"role": "system", "content": _write_content(asked.system, report)})
     running = index_of_running_turn(asked.turns)
+    count = 0
     for index, turn in enumerate(asked.turns):
-        if (index + 1) % STEP == 0:
-            yield
-        match turn.role:
-            case "tool":
-                results = (part for part in turn.parts if isinstance(part, Result))
-                items += yield from each(lambda part: _write_result(part, report), results)
-            case "assistant":
-                is_running = index >= running
-                write = partial(_write_thought, is_running=is_running, is_openai=is_openai, reads_seals=reads_seals)
-                items += yield from _write_assistant(turn, report, write)
-            case "user" | "system":
-                items.append((yield from _message(turn.role, turn.parts, report)))
+        is_running = index >= running
+        write = partial(_write_thought, is_running=is_running, is_openai=is_openai, reads_seals=reads_seals)
+        written = []
+        for each in _write_turn(turn, report, write):
+            count += 1
+            if count % STEP == 0:
+                yield
+            written.append(each)
+        if turn.role in {"user", "system"}:
+            items.append({"role": turn.role, "content": _shortest(written)})
+        else:
+            items += written
     if asked.turns and asked.turns[-1].role == "assistant":
         report.refuse(asked.turns[-1].path, "the upstream's dialect cannot continue what an assistant began to say")
     return items
 
 
-def _message(role: str, parts: Sequence[Part], report: Report) -> Steps[dict[str, Any]]:
-    return {"role": role, "content": (yield from _write_content(parts, report))}
+def _write_turn(
+    turn: Turn, report: Report, write_thought: Callable[[Reasoning, Report], Iterable[dict[str, Any]]]
+) -> Iterable[dict[str, Any]]:
+    """Return the items of a turn, of what a user or the system says the parts, one by one: they may be thousands."""
+    match turn.role:
+        case "tool":
+            return (_write_result(part, report) for part in turn.parts if isinstance(part, Result))
+        case "assistant":
+            return _write_assistant(turn, report, write_thought)
+        case "user" | "system":
+            return (_write_part(part, report) for part in turn.parts)
 
 
-def _write_content(parts: Sequence[Part], report: Report) -> Steps[str | list[dict[str, Any]]]:
-    written = yield from each(lambda part: _write_part(part, report), parts)
-    if len(written) == 1 and isinstance(parts[0], Text):
-        return parts[0].text
+def _write_content(parts: Iterable[Part], report: Report) -> str | list[dict[str, Any]]:
+    return _shortest([_write_part(part, report) for part in parts])
+
+
+def _shortest(written: list[dict[str, Any]]) -> str | list[dict[str, Any]]:
+    """Return content as the text that it is, where it is one."""
+    if len(written) == 1 and written[0]["type"] == "input_text":
+        text: str = written[0]["text"]
+        return text
     return written
 
 
@@ -205,35 +220,31 @@ def _write_result(result: Result, report: Report) -> dict[str, Any]:
             parts[0] = Text(text=ERROR_WORD + first.text, path=first.path)
         else:
             parts.insert(0, Text(text=ERROR_WORD.rstrip(), path=result.path))
-    output = done(_write_content(parts, report)) if parts else ""
+    output = _write_content(parts, report) if parts else ""
     return {"type": "function_call_output", "call_id": result.call_id, "output": output}
 
 
 def _write_assistant(
     turn: Turn, report: Report, write_thought: Callable[[Reasoning, Report], Iterable[dict[str, Any]]]
-) -> Steps[list[dict[str, Any]]]:
-    """Return what the model said, one item after the other, in their order."""
-    items: list[dict[str, Any]] = []
+) -> Iterator[dict[str, Any]]:
+    """Yield what the model said, one item after the other, in their order."""
     last = max((at for at, part in enumerate(turn.parts) if not isinstance(part, Reasoning)), default=-1)
     for at, part in enumerate(turn.parts):
-        if (at + 1) % STEP == 0:
-            yield
         match part:
             case Text():
                 drop_cache(part.cache, part.path, report)
                 if part.text:
-                    items.append({"role": "assistant", "content": part.text})
+                    yield {"role": "assistant", "content": part.text}
             case Call():
                 drop_cache(part.cache, part.path, report)
                 call = {"call_id": part.call_id, "name": part.name, "arguments": part.arguments}
-                items.append({"type": "function_call", **call})
+                yield {"type": "function_call", **call}
             case Reasoning() if at > last:
                 report.drop(part.path)  # OpenAI refuses reasoning behind which nothing follows
             case Reasoning():
-                items += write_thought(part, report)
+                yield from write_thought(part, report)
             case _:
                 report.refuse(part.path, "in the upstream's dialect assistants say words alone")
-    return items
 
 
 def _write_thought(
