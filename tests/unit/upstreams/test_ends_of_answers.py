@@ -48,9 +48,10 @@ def test_an_answer_that_its_upstream_gave_up_is_not_told_as_a_whole_one(client, 
 
 @pytest.mark.parametrize("client", ["messages", "responses"])
 def test_nothing_is_told_behind_an_error_in_a_stream(client):
-    """A response would be told, and kept, as completed."""
+    """A response would be told, and kept, as completed. What follows may be alike, and come in the same bytes."""
     stream = made(client).stream(now_s=1)
-    told = stream.feed(chunk({"content": "a"}) + data({"error": {"message": "boom"}}) + chunk({"content": "b"}))
+    behind = b"".join(chunk({"content": word}) for word in ("b", "c", "d"))
+    told = stream.feed(chunk({"content": "a"}) + data({"error": {"message": "boom"}}) + behind)
     told += stream.feed(chunk({"content": "c"})) + stream.feed(b"data: [DONE]\n\n") + stream.finish()
     assert b"boom" in told
     assert told.rstrip().split(b"\n\n")[-1].startswith(b"event: error")

@@ -355,7 +355,7 @@ class StreamTranslator:
     def _translate(self, event: bytes) -> bytes:
         found = self._reader.read(event)
         piece = _piece_in(found)
-        if piece is None or not self._reader.may_repeat(type(piece)):
+        if piece is None or self._has_failed or not self._reader.may_repeat(type(piece)):
             self._stencil.forget()  # what was read since may have given another meaning to what comes
         else:
             self._piece = type(piece)
