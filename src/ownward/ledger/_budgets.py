@@ -15,8 +15,9 @@ from typing import Any, Final
 from ownward.core import LedgerError
 from ownward.ledger._checks import BudgetCheck, BudgetSpent, BudgetState
 from ownward.ledger._entries import Entry
+from ownward.ledger._money import MOST_PICOUSD, money_sum, read_money_sum
 from ownward.ledger._statements import clean
-from ownward.ledger._store import Connection, Store
+from ownward.ledger._store import Connection, Row, Store
 
 _DAY_US: Final = 86_400_000_000
 _CHUNK: Final = 5_000  # parameters in one statement
@@ -38,12 +39,14 @@ _FACTS: Final = (
 ) + _NEWEST
 _SPENT: Final = "COALESCE(s.charge_picousd, s.charge_high_picousd, i.charge_high_picousd)"
 _RESERVED: Final = "COALESCE(s.charge_high_picousd, i.charge_high_picousd)"
+_SETTLED: Final = f"(CASE WHEN s.state = 'settled' THEN {_SPENT} END)"
+_OPEN: Final = f"(CASE WHEN s.state IS NULL OR s.state = 'unsettled' THEN {_RESERVED} END)"
+_UNSETTLED: Final = f"(CASE WHEN s.state = 'unsettled' THEN {_RESERVED} END)"
 _SUM: Final = (
-    f"SELECT COALESCE(SUM(CASE WHEN s.state = 'settled' THEN {_SPENT} END), 0),"
-    f" COALESCE(SUM(CASE WHEN s.state IS NULL OR s.state = 'unsettled' THEN {_RESERVED} END), 0),"
+    f"SELECT {money_sum(_SETTLED)}, {money_sum(_OPEN)},"
     f" COUNT(CASE WHEN s.state = 'settled' AND {_SPENT} IS NULL THEN 1"
     f" WHEN (s.state IS NULL OR s.state = 'unsettled') AND {_RESERVED} IS NULL THEN 1 END),"
-    f" COALESCE(SUM(CASE WHEN s.state = 'unsettled' THEN {_RESERVED} END), 0)"
+    f" {money_sum(_UNSETTLED)}"
     " FROM requests r JOIN intents i ON i.request_id = r.request_id"
 ) + _NEWEST
 _LEFT: Final = (
@@ -103,10 +106,10 @@ class Account:
     def add(self, before: _Counted, after: _Counted) -> None:
         """Replace what an attempt counted for."""
         if before != after:
-            self.spent += after[0] - before[0]
-            self.reserved += after[1] - before[1]
+            self.spent = _moved(self.spent, after[0] - before[0])
+            self.reserved = _moved(self.reserved, after[1] - before[1])
             self.unknown += after[2] - before[2]
-            self.unsettled += after[3] - before[3]
+            self.unsettled = _moved(self.unsettled, after[3] - before[3])
             self.is_changed = True
 
     @property
@@ -118,6 +121,14 @@ class Account:
             unknown_calls=self.unknown,
             unsettled_picousd=self.unsettled,
         )
+
+
+def _moved(picousd: int, by: int) -> int:
+    """Return a sum that has changed; one that its column does not hold stays the most that it does, and says too much.
+
+    No call is begun then that is held against it, until its period is over.
+    """
+    return MOST_PICOUSD if picousd >= MOST_PICOUSD else min(picousd + by, MOST_PICOUSD)
 
 
 @dataclass(slots=True)
@@ -185,7 +196,7 @@ class Books:
                     f"attempt {number} of request {request_id!r} cannot be held against the budget of {check.subject}",
                     allowed="A call of that account, begun within the budget's span, with a known upper bound",
                 )
-            if account.spent + account.reserved + high > check.limit_picousd:
+            if account.spent + account.reserved + high > check.most_picousd:
                 return BudgetSpent(check, account.state, charge_high_picousd=high)
         counted = count(None, charge=None, high=None, intent_high=high)
         for account in accounts:
@@ -250,7 +261,7 @@ def open_accounts(store: Store, connection: Connection, checks: Iterable[BudgetC
         store.lock_budgets(connection, for_new=True)
         column = {"workload": "r.workload", "key": "r.key_id", "tier": "i.tier"}[kind]
         # A call may begin later than its request: a day is far above every deadline.
-        ((spent, reserved, unknown, unsettled),) = connection.rows(
+        (summed,) = connection.rows(
             f"{_SUM} WHERE {column} = ? AND r.started_at_us >= ? AND i.started_at_us >= ? AND i.started_at_us < ?",
             (name, starts_at_us - _DAY_US, starts_at_us, ends_at_us),
         )
@@ -259,7 +270,7 @@ def open_accounts(store: Store, connection: Connection, checks: Iterable[BudgetC
         )
         connection.execute(
             "INSERT INTO budget_accounts VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (*account, int(spent), int(reserved), unknown, int(unsettled)),
+            (*account, *(min(value, MOST_PICOUSD) for value in _read_sum(summed))),
         )
 
 
@@ -317,7 +328,17 @@ def _sum_tasks(connection: Connection, checks: Iterable[BudgetCheck]) -> Iterabl
         (check.subject, clean(check.name), check.span_us) for check in checks if check.kind == "task"
     ):
         (counted,) = connection.rows(f"{_SUM} WHERE r.task_id = ?", (name,))
-        yield Account(subject, *span, *counted, is_kept=False)
+        yield Account(subject, *span, *_read_sum(counted), is_kept=False)
+
+
+def _read_sum(row: Row) -> _Counted:
+    spent, spent_rest, reserved, reserved_rest, unknown, unsettled, unsettled_rest = row
+    return (
+        read_money_sum(spent, spent_rest),
+        read_money_sum(reserved, reserved_rest),
+        unknown,
+        read_money_sum(unsettled, unsettled_rest),
+    )
 
 
 def _subjects(owner: tuple[str, str | None, str], tier: str | None) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Final, Literal
 
 from ownward.core import LedgerError, format_usd, picousd_to_usd
+from ownward.ledger._money import MOST_PICOUSD
 from ownward.ledger._statements import clean
 from ownward.ledger._times import to_us
 
@@ -39,6 +40,11 @@ class BudgetCheck:
         return f"{self.kind}:{clean(self.name)}"
 
     @property
+    def most_picousd(self) -> int:
+        """The limit, or what an account counts up to, where that is less."""
+        return min(self.limit_picousd, MOST_PICOUSD)
+
+    @property
     def span_us(self) -> tuple[int, int]:
         """The span in microseconds since 1970."""
         return to_us(self.starts_at), NEVER_US if self.ends_at is None else to_us(self.ends_at)
@@ -62,10 +68,10 @@ class BudgetSpent(LedgerError):
 
     def __init__(self, check: BudgetCheck, state: BudgetState, *, charge_high_picousd: int) -> None:
         """Say what is left."""
-        left = check.limit_picousd - state.spent_picousd - state.reserved_picousd
+        left = check.most_picousd - state.spent_picousd - state.reserved_picousd
         usd = (
             format_usd(picousd_to_usd(value))
-            for value in (check.limit_picousd, state.spent_picousd, state.reserved_picousd, max(left, 0))
+            for value in (check.most_picousd, state.spent_picousd, state.reserved_picousd, max(left, 0))
         )
         limit, spent, reserved, free = usd
         super().__init__(
@@ -82,12 +88,12 @@ class BudgetSpent(LedgerError):
     def fits_later(self) -> bool:
         """Whether it would fit if every call in flight turned out free: they alone stand in its way."""
         stays = self.state.spent_picousd + self.state.unsettled_picousd
-        return stays + self.charge_high_picousd <= self.check.limit_picousd
+        return stays + self.charge_high_picousd <= self.check.most_picousd
 
     @property
     def never_fits(self) -> bool:
         """Whether it would not fit into the untouched budget."""
-        return self.charge_high_picousd > self.check.limit_picousd
+        return self.charge_high_picousd > self.check.most_picousd
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

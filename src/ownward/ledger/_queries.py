@@ -13,6 +13,7 @@ from typing import Any, Final, get_args
 
 from ownward.core import LedgerError
 from ownward.ledger._export import bounds_of, state_of
+from ownward.ledger._money import money_sum, read_money_sum
 from ownward.ledger._records import Key, Outcome
 from ownward.ledger._rows import (
     AttemptRow,
@@ -30,7 +31,6 @@ from ownward.ledger._store import Row, Store
 from ownward.ledger._times import from_us, from_us_or_none, to_us
 
 _UNKNOWN_CODE: Final = -1
-_MONEY_PARTS: Final = 1 << 32
 
 _ATTEMPT_COLUMNS: Final = """request_id, attempt, task_id, workload, route, key_id, label, dialect, is_stream,
   plan_sha256, reason, tier, upstream, model, price_id, state, input_tokens, cached_input_tokens, cache_write_tokens,
@@ -39,21 +39,15 @@ _ATTEMPT_COLUMNS: Final = """request_id, attempt, task_id, workload, route, key_
   intent_charge_high_picousd"""
 
 
-def _money_sum(value: str) -> str:
-    """Return two columns that add up a column of picodollars, whose sum no integer of a database may hold."""
-    whole = f"{value} / {_MONEY_PARTS}"
-    return f"CAST(SUM({whole}) AS BIGINT), CAST(SUM({value} - {whole} * {_MONEY_PARTS}) AS BIGINT)"
-
-
 # Of attempts `a`. An attempt without a settlement is bounded by zero and its intent.
 _MOST: Final = (
     "COALESCE(a.charge_high_picousd, a.charge_picousd,"
     " CASE WHEN a.state IS NULL OR a.state = 'unsettled' THEN a.intent_charge_high_picousd END)"
 )
 _SPEND_COLUMNS: Final = f"""
-  {_money_sum("a.charge_picousd")},
-  {_money_sum("COALESCE(a.charge_low_picousd, a.charge_picousd)")},
-  {_money_sum(_MOST)},
+  {money_sum("a.charge_picousd")},
+  {money_sum("COALESCE(a.charge_low_picousd, a.charge_picousd)")},
+  {money_sum(_MOST)},
   SUM(CASE WHEN a.state IS NULL OR a.state = 'unsettled' THEN 1 ELSE 0 END),
   SUM(CASE WHEN a.state = 'settled' AND a.charge_picousd IS NULL THEN 1 ELSE 0 END),
   SUM(CASE WHEN a.charge_high_picousd IS NULL AND a.charge_picousd IS NULL AND (a.state = 'settled'
@@ -443,9 +437,9 @@ def _spend(figures: Row) -> Spend:
         int(figure or 0) for figure in figures
     )
     return Spend(
-        settled_picousd=settled * _MONEY_PARTS + settled_rest,
-        low_picousd=low * _MONEY_PARTS + low_rest,
-        high_picousd=high * _MONEY_PARTS + high_rest,
+        settled_picousd=read_money_sum(settled, settled_rest),
+        low_picousd=read_money_sum(low, low_rest),
+        high_picousd=read_money_sum(high, high_rest),
         unsettled_attempts=unsettled,
         unpriced_attempts=unpriced,
         unbounded_attempts=unbounded,

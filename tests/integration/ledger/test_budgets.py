@@ -6,6 +6,7 @@ import asyncio
 import signal
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -323,6 +324,45 @@ def test_a_faulty_row_beside_budgeted_ones_moves_no_account(target: str) -> None
             assert state(book, budget(100)) == (0, 60, 0)
 
     asyncio.run(main())
+
+
+MILLION = 10**6 * 10**12
+
+
+def test_a_budget_above_what_an_account_counts_is_held_at_that(target: str) -> None:
+    """2 to the power of 63 picodollars are 9.2 million dollars; what calls cost up to there is never lost."""
+    most = budget(1000 * MILLION)
+
+    async def main(book: Ledger) -> None:
+        for number in range(12):
+            if await begin(book, f"r{number}", MILLION, most):
+                book.settle(settlement(f"r{number}", "settled", MILLION))
+
+    with ledger.open(target) as book:
+        asyncio.run(main(book))
+        assert state(book, most) == (9 * MILLION, 0, 0)
+        assert [row["state"] for row in book.export_rows()] == ["settled"] * 9
+        with pytest.raises(BudgetSpent, match=r"has a budget of \$9,223,372\.04, of which \$9,000,000\.00 is spent"):
+            asyncio.run(book.begin(request("r"), intent("r", MILLION), budgets=(most,)))
+
+
+def test_calls_that_no_budget_holds_are_all_settled_however_much_their_accounts_would_count(target: str) -> None:
+    held, later = budget(1000 * MILLION), budget(1000 * MILLION, kind="tier", name="t")
+
+    async def main(book: Ledger) -> None:
+        assert await begin(book, "first", 0, held)  # there is an account from now on
+        for number in range(12):
+            await begin(book, f"r{number}", MILLION)
+            if number < 11:
+                book.settle(settlement(f"r{number}", "settled", MILLION))
+        await book.flush()
+        for one in (held, later):
+            assert not await begin(book, f"held {one.kind}", MILLION, one)
+
+    with ledger.open(target) as book:
+        asyncio.run(main(book))
+        assert Counter(row["state"] for row in book.export_rows()) == {"settled": 11, "intent": 2}
+        assert state(book, held) == state(book, later) == ((1 << 63) - 1, MILLION, 0)
 
 
 _CHILD = """
