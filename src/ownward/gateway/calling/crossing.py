@@ -153,6 +153,11 @@ async def _made(steps: translation.Steps[_T], body: bytes) -> _T:
             await asyncio.sleep(0)
 
 
+def _broken(error: translation.UntranslatableAnswer) -> BrokenStream:
+    told = f"{error.message}, which the client's dialect has no words for"
+    return BrokenStream(told, next_step=error.next_step)
+
+
 def takes_newer_limit(target: Target) -> bool:
     """Return whether the upstream is OpenAI's own service, whose newer models do not know `max_tokens`."""
     host = urlsplit(target.origin).hostname or ""
@@ -327,7 +332,7 @@ class Crossed:
         try:
             return self._stream.feed(data)
         except translation.UntranslatableAnswer as error:
-            raise BrokenStream(f"{error.message}, which the client's dialect has no words for") from None
+            raise _broken(error) from None
 
     def finish(self) -> bytes:
         """Return what is left to tell once the upstream's stream is whole.
@@ -340,4 +345,4 @@ class Crossed:
         try:
             return self._stream.finish()
         except translation.UntranslatableAnswer as error:
-            raise BrokenStream(f"{error.message}, which the client's dialect has no words for") from None
+            raise _broken(error) from None

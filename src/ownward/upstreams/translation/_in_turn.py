@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Generic, TypeVar
 
 from ownward.upstreams.translation._core import CallPiece, Event, ReasoningPiece, TextPiece
+from ownward.upstreams.translation._held import MOST_BYTES, PART_BYTES, too_much_held
 from ownward.upstreams.translation._members import UntranslatableAnswer
 
 _MOST_WAITING_CHARACTERS = 16 * 1024 * 1024
@@ -20,7 +21,7 @@ class InTurn(Generic[_Key]):
     them so. What belongs to a later part waits here.
     """
 
-    __slots__ = ("_open", "_over", "_waiting", "_waiting_characters")
+    __slots__ = ("_begun_bytes", "_open", "_over", "_waiting", "_waiting_characters")
 
     def __init__(self) -> None:
         """Begin with no part."""
@@ -28,6 +29,7 @@ class InTurn(Generic[_Key]):
         self._over: set[_Key] = set()  # of those that wait
         self._waiting: dict[_Key, list[Event]] = {}
         self._waiting_characters = 0
+        self._begun_bytes = 0  # of all parts: readers remember each, so that none is gone back to
 
     @property
     def open(self) -> _Key | None:
@@ -40,7 +42,13 @@ class InTurn(Generic[_Key]):
         return bool(self._waiting)
 
     def begin(self, key: _Key, events: Iterable[Event]) -> list[Event]:
-        """Return what may be told of a part's beginning."""
+        """Return what may be told of a part's beginning.
+
+        Raises: UntranslatableAnswer, if it is one of too many.
+        """
+        self._begun_bytes += PART_BYTES
+        if self._begun_bytes > MOST_BYTES:
+            raise too_much_held()
         if self._open is None:
             self._open = key
             return list(events)

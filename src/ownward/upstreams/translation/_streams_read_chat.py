@@ -26,6 +26,7 @@ from ownward.upstreams.translation._core import (
 )
 from ownward.upstreams.translation._counts import read_openai_counts, usage_in
 from ownward.upstreams.translation._extra_content import FORM, THOUGHT, Thoughts, seal_extra
+from ownward.upstreams.translation._held import MOST_BYTES, PIECE_BYTES, too_much_held
 from ownward.upstreams.translation._in_turn import InTurn
 from ownward.upstreams.translation._members import UntranslatableAnswer
 from ownward.upstreams.translation._reasoning import SHORT
@@ -48,6 +49,7 @@ class ChatReader:
         "_has_begun",
         "_has_details",
         "_has_ended",
+        "_held_bytes",
         "_latest",
         "_order",
         "_place",
@@ -60,6 +62,7 @@ class ChatReader:
         self._has_begun = False
         self._has_details = False
         self._has_ended = False
+        self._held_bytes = 0  # of all calls
         self._order: InTurn[int] = InTurn()  # of the calls, by their number
         self._calls: list[Called] = []
         self._latest: dict[object, int] = {}  # the number of the last call at each place
@@ -75,7 +78,16 @@ class ChatReader:
     def note_repeated(self, kind: type[Piece], words: str) -> None:
         """Note further arguments of the open call."""
         if kind is CallPiece and self._added_to is not None:
-            self._added_to.arguments.append(words)
+            self._hold(self._added_to, words)
+
+    def _hold(self, call: Called, words: str) -> None:
+        call.arguments.append(words)
+        self._count(len(words))
+
+    def _count(self, characters: int) -> None:
+        self._held_bytes += characters + PIECE_BYTES
+        if self._held_bytes > MOST_BYTES:
+            raise too_much_held()
 
     def unread(self) -> None:
         """Forget the last arguments."""
@@ -160,6 +172,7 @@ class ChatReader:
     def _keep_extra(self, extra: object, *, call_id: str | None = None) -> None:
         sealed = seal_extra(extra, call_id=call_id)
         if sealed is not None:
+            self._count(len(sealed))
             self._extras.append(ReasoningPiece(signer="openai", redacted=sealed, form=FORM))
 
     def _tell_extras(self) -> list[Event]:
@@ -197,11 +210,12 @@ class ChatReader:
             self._order.begin(number, [])
         known = self._calls[number]
         known.learn(call_id, name)
+        self._count(len(name))
         if call.get("extra_content") is not None:
             self._keep_extra(call["extra_content"], call_id=known.fix_id())
         if arguments:
             self._added_to = known
-            known.arguments.append(arguments)
+            self._hold(known, arguments)
         if known.is_told:
             told: list[Event] = [CallPiece(arguments=arguments)] if arguments else []
         else:

@@ -28,6 +28,7 @@ from ownward.upstreams.translation._core import (
 )
 from ownward.upstreams.translation._counts import write_responses_usage
 from ownward.upstreams.translation._errors import failure_code, openai_error
+from ownward.upstreams.translation._held import MOST_BYTES, PART_BYTES, PIECE_BYTES, too_much_held
 from ownward.upstreams.translation._json import write_json
 from ownward.upstreams.translation._reasoning import named_together
 from ownward.upstreams.translation._responses import (
@@ -54,6 +55,7 @@ class ResponsesWriter:
         "_call",
         "_counts",
         "_ended",
+        "_held_bytes",
         "_items",
         "_kind",
         "_model",
@@ -80,6 +82,7 @@ class ResponsesWriter:
         self._kind: str | None = None  # what the open item is
         self._parts: list[dict[str, Any]] = []  # of the open message
         self._pieces: list[str] = []  # of the open part, reasoning or call
+        self._held_bytes = 0  # of all that the last word repeats
         self._annotations: list[dict[str, Any]] = []  # of the open part
         self._call = CallBegun(call_id="", name="")
         self._named: ReasoningPiece | None = None  # what the open reasoning is called
@@ -107,10 +110,16 @@ class ResponsesWriter:
         if not frame:
             return None
         head, middle, tail = frame
-        self._pieces.append(words)
+        self._hold(words)
         told = b"%b%d%b%b%b" % (head, self._sequence, middle, write_json(words), tail)
         self._sequence += 1
         return told
+
+    def _hold(self, words: str) -> None:
+        self._pieces.append(words)
+        self._held_bytes += len(words) + PIECE_BYTES
+        if self._held_bytes > MOST_BYTES:
+            raise too_much_held()
 
     def _frame_of(self, kind: type[Piece]) -> tuple[bytes, ...]:
         """Return what stands before the number of a further piece, before its words and behind them."""
@@ -152,7 +161,7 @@ class ResponsesWriter:
                 opened = call_item(self._id(call_prefix(event)), event, "", "in_progress")
                 return told + self._added(opened)
             case CallPiece():
-                self._pieces.append(event.arguments)
+                self._hold(event.arguments)
                 return self._tell_arguments(event.arguments)
             case PartOver():
                 return self._finish_item() if self._kind != "message" else self._finish_part()
@@ -200,14 +209,16 @@ class ResponsesWriter:
             told += self._finish_part()
         if not self._pieces:
             self._parts.append({"type": kind})
+            self._held_bytes += PART_BYTES
             told += self._event("response.content_part.added", **self._part_place(), part=_part(kind, ""))
-        self._pieces.append(text)
+        self._hold(text)
         return told + self._tell_words(kind, text)
 
     def _cite(self, source: Source) -> bytes:
         """Return the citation of the open text; one that comes without a text begins an empty one."""
         told = b"" if self._kind == "message" and self._pieces else self._say("output_text", "")
         self._annotations.append(annotation_of(source))
+        self._held_bytes += PART_BYTES
         number = len(self._annotations) - 1
         place = {**self._part_place(), "annotation_index": number, "annotation": self._annotations[-1]}
         return told + self._event("response.output_text.annotation.added", **place)
@@ -258,7 +269,7 @@ class ResponsesWriter:
             if not self._pieces:
                 part = {"type": "summary_text", "text": ""}
                 told += self._event("response.reasoning_summary_part.added", **place, part=part)
-            self._pieces.append(event.text)
+            self._hold(event.text)
             told += self._tell_reasoning(event.text)
         return told
 
@@ -275,6 +286,7 @@ class ResponsesWriter:
                 return b""
         told += self._event("response.output_item.done", output_index=len(self._items), item=item)
         self._items.append(item)
+        self._held_bytes += PART_BYTES
         self._kind, self._parts, self._pieces, self._sealed, self._named = None, [], [], None, None
         return told
 
