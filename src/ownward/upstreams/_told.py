@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from ownward.upstreams._pieces import GAVE_UP
 from ownward.upstreams.terms import NO_TERMS, Terms
 
 _ID = re.compile(r"[A-Za-z0-9_.:/=+-]{1,128}")
+_ID_HEADERS = frozenset({b"x-request-id", b"request-id"})
 _LONGEST_MESSAGE = 500
 
 Dialect = Literal["openai", "anthropic"]
@@ -56,3 +57,15 @@ class Told:
 def id_in(value: object) -> str | None:
     """Return an answer's id, which the ledger keeps; what has not the form of one may be anything, even the request."""
     return value if isinstance(value, str) and _ID.fullmatch(value) is not None else None
+
+
+def id_in_headers(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """Return the id that the headers of an answer state, also of one that was refused or cut; None where they do not.
+
+    >>> id_in_headers([(b"date", b"today"), (b"x-request-id", b"req-7")])
+    'req-7'
+    """
+    for name, value in headers:
+        if name in _ID_HEADERS:
+            return id_in(value.decode("latin-1"))
+    return None

@@ -209,6 +209,7 @@ class Attempt:
                 way=target.way,
             )
             entry.status = response.status or None
+            entry.headers = response.headers
             if target.tier.engine == "adopted":
                 gateway.health.log.served_by(target.key, response)
             if spliced.choices > 1 and is_llama_cpp(response):

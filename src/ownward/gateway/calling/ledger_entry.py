@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from ownward.core import PICOUSD_PER_USD, LedgerError
@@ -23,6 +23,7 @@ from ownward.upstreams import (
     Spliced,
     StreamTap,
     WholeAnswer,
+    id_in_headers,
     input_tokens_upper_bound,
     output_tokens_upper_bound,
     terms_asked,
@@ -44,8 +45,8 @@ _MOST_PICOUSD = 10**6 * PICOUSD_PER_USD
 class LedgerEntry:
     """What the ledger is told of one call, and what was seen of its answer so far.
 
-    `told` (by the answer itself), `status`, `ttft_s` and `passed_bytes` are noted by whoever relays it. Once it is
-    settled, `usage` and `charge_picousd` say for what, if that is known.
+    `told` (by the answer itself), `headers`, `status`, `ttft_s` and `passed_bytes` are noted by whoever relays it. Once
+    it is settled, `usage` and `charge_picousd` say for what, if that is known.
     """
 
     __slots__ = (
@@ -59,6 +60,7 @@ class LedgerEntry:
         "_target",
         "asks_several",
         "charge_picousd",
+        "headers",
         "is_beaten",
         "is_hedge",
         "is_settled",
@@ -90,6 +92,7 @@ class LedgerEntry:
         self.note: str | None = None
         self.sent_s = 0.0
         self.status: int | None = None
+        self.headers: Sequence[tuple[bytes, bytes]] = ()
         self.told: StreamTap | WholeAnswer | None = None
         self.ttft_s: float | None = None
         self.passed_bytes = 0
@@ -275,9 +278,11 @@ class LedgerEntry:
         """Settle a call that the upstream certainly did not charge."""
         self._settle("failed", charge=(0, 0, 0), status=status, error=error)
 
-    def _id_of(self, told: StreamTap | WholeAnswer) -> str | None:
+    def _upstream_request_id(self) -> str | None:
         """Return the upstream's own id of the call, unless it holds the key that the upstream is shown."""
-        stated = told.upstream_request_id
+        stated = None if self.told is None else self.told.upstream_request_id
+        if stated is None:
+            stated = id_in_headers(self.headers)
         is_safe = stated is None or self._target.shown_key is None or self._target.shown_key.decode() not in stated
         return stated if is_safe else None
 
@@ -292,7 +297,7 @@ class LedgerEntry:
     ) -> None:
         assert not self.is_settled, "an intent is settled once"
         self.is_settled = True
-        gateway, told = self._gateway, self.told
+        gateway = self._gateway
         if self.note is not None:
             error = self.note if error is None else f"{self.note}; {error}"
         now_s = gateway.clock.monotonic_s()
@@ -310,7 +315,7 @@ class LedgerEntry:
                     charge_picousd=charge[0],
                     charge_low_picousd=charge[1],
                     charge_high_picousd=charge[2],
-                    upstream_request_id=None if told is None else self._id_of(told),
+                    upstream_request_id=self._upstream_request_id(),
                     ttft_s=self.ttft_s,
                     latency_s=now_s - self.sent_s if self.sent_s else None,
                     status=status,
