@@ -50,7 +50,7 @@ _LOOK_EVERY_S: Final = 1.0
 """How often a pause looks whether the ledger can be written, for which no worker may have started."""
 
 _UNWRITTEN: Final = (
-    "Calls whose end could not be written are unsettled on the ledger, with bounds, once a gateway has started on it"
+    "Calls whose end could not be written are unsettled on the ledger, with bounds, once a gateway starts on it again"
 )
 
 
@@ -370,7 +370,7 @@ def _require_good_ends(statuses: Mapping[int, int]) -> None:
     raise kind(
         ", ".join(f"worker {number} ended with status {status}" for number, status in bad.items()),
         allowed=_UNWRITTEN,
-        next_step="Its own words stand above, on standard error",
+        next_step="Their own words stand above, on standard error",
     )
 
 
