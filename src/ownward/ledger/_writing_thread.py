@@ -323,7 +323,8 @@ class WritingThread:
             except Exception as error:  # noqa: BLE001 - whatever it was, it is told and tried again
                 self._note_failure(error if isinstance(error, LedgerError) else self._store.translate(error, "write"))
             else:
-                self._note_health()
+                if not self.kept:  # these have just failed: a full disk has room for a heartbeat, and for little else
+                    self._note_health()
 
     def _note_health(self) -> None:
         self._known_at_s = self._clock.monotonic_s()

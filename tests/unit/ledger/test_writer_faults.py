@@ -107,6 +107,27 @@ def test_settlements_are_kept_over_a_full_disk(tmp_path: Path, disk: Disk, monke
         assert total.spend.settled_picousd == 5 * len(numbers)
 
 
+def test_a_full_disk_that_takes_a_heartbeat_is_full_all_the_same(
+    tmp_path: Path, disk: Disk, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a gateway says now and then that it is ready, while what became of its calls cannot be written."""
+    monkeypatch.setattr("ownward.ledger._writing_thread._HEARTBEAT_INTERVAL_S", 0.05)
+    with ledger.open(tmp_path / "ledger.db") as book:
+        begin(book, *range(60))
+        disk.is_full = True
+        book._writer._thread._committer.close()  # so that its next connection knows
+        settle_while_there_is_room(book, range(60))
+        time.sleep(1.5)  # in which the kept settlement is tried again, and a heartbeat is due, a few times
+        assert book.is_failing
+        assert "can be written again" not in caplog.text
+        disk.is_full = False
+        deadline_s = time.monotonic() + 20
+        while book.is_failing and time.monotonic() < deadline_s:
+            time.sleep(0.02)
+        assert not book.is_failing
+    assert caplog.text.count("can be written again") == 1
+
+
 def test_closing_over_a_full_disk_says_what_was_lost(tmp_path: Path, disk: Disk) -> None:
     with ledger.open(tmp_path / "ledger.db") as book:
         begin(book, *range(200))
