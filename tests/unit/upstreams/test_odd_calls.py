@@ -190,3 +190,34 @@ def test_an_answer_without_an_id_is_called_as_its_request_is_and_so_are_its_call
     assert json.loads(messages.answer(json.dumps(whole).encode(), now_s=1))["id"] == "req_1"
     start = {"type": "message_start", "message": {"usage": {}}}
     assert b'"id":"req_1"' in messages.stream(now_s=1).feed(b"data: " + json.dumps(start).encode() + b"\n\n")
+
+
+@pytest.mark.parametrize("arguments", ["null", " null\n", "", None])
+def test_a_call_whose_arguments_are_null_takes_none(arguments):
+    """Some models write it for a tool without parameters, and some clients send it back."""
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": arguments}}
+    asked = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "q"}]}
+    made = translate(json.dumps(asked).encode(), client="messages", upstream="chat")
+    choice = {"index": 0, "message": {"role": "assistant", "content": None, "tool_calls": [call]}}
+    answer = json.dumps({"id": "a", "model": "m", "choices": [{**choice, "finish_reason": "tool_calls"}]}).encode()
+    assert json.loads(made.answer(answer, now_s=0))["content"][0]["input"] == {}
+    delta = {"index": 0, "delta": {"tool_calls": [{"index": 0, **call}]}, "finish_reason": "tool_calls"}
+    stream = made.stream(now_s=0)
+    told = stream.feed(b"data: %b\n\n" % json.dumps({"id": "a", "model": "m", "choices": [delta]}).encode())
+    told += stream.feed(b"data: [DONE]\n\n") + stream.finish()
+    assert b'"partial_json":"{}"' in told
+    said = [*asked["messages"], {"role": "assistant", "tool_calls": [call]}, {"role": "tool", "tool_call_id": "c"}]
+    back = translate(json.dumps({**asked, "messages": said}).encode(), client="chat", upstream="messages")
+    assert json.loads(back.body)["messages"][1]["content"][0]["input"] == {}
+
+
+def test_a_null_within_the_arguments_of_a_call_stays():
+    asked = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "q"}]}
+    stream = translate(json.dumps(asked).encode(), client="messages", upstream="chat").stream(now_s=0)
+    told = b""
+    for piece in ('{"a": ', "null", "}"):
+        function = {"name": "f", "arguments": piece} if piece.startswith("{") else {"arguments": piece}
+        call = {"index": 0, **({"id": "c"} if "name" in function else {}), "function": function}
+        chunk = {"id": "a", "model": "m", "choices": [{"index": 0, "delta": {"tool_calls": [call]}}]}
+        told += stream.feed(b"data: %b\n\n" % json.dumps(chunk).encode())
+    assert b'"partial_json":"null"' in told

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, Literal
 
-from ownward.upstreams.translation._called import arguments_of, made_call_id
+from ownward.upstreams.translation._called import arguments_of, made_call_id, stated_arguments
 from ownward.upstreams.translation._core import (
     Answer,
     Begun,
@@ -87,9 +87,7 @@ def read_chat_answer(body: dict[str, Any], fallback_id: str = "") -> Answer:
         name, arguments = inner.take("name", str) or "", arguments_of({"arguments": inner.take_any("arguments")})
         call_id = call.take("id", str) or made_call_id(answer_id, number)  # as in a stream: a result needs one
         place = inner.at("arguments")
-        made.append(
-            Call(call_id=call_id, name=name, arguments=arguments if arguments.strip() else "{}", arguments_path=place)
-        )
+        made.append(Call(call_id=call_id, name=name, arguments=stated_arguments(arguments), arguments_path=place))
         thought += extra_reasoning(call.take_any("extra_content"), call_id=call_id, after=bool(said) + number)
     if report.refused:
         raise UntranslatableAnswer("the upstream's answer cannot be read: " + ", ".join(report.refused))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ownward.upstreams.translation._called import stated_arguments
 from ownward.upstreams.translation._core import Answer, Call, Part, Reasoning, Text
 from ownward.upstreams.translation._counts import read_responses_counts
 from ownward.upstreams.translation._members import UntranslatableAnswer, shown
@@ -46,7 +47,7 @@ def _read_item(item: Any, place: str, refusals: list[str]) -> list[Part]:
         case "function_call":
             arguments, place = _text(item.get("arguments")), f"{place}.arguments"
             call_id, name = _text(item.get("call_id")), _text(item.get("name"))
-            text = arguments if arguments.strip() else "{}"
+            text = stated_arguments(arguments)
             return [Call(call_id=call_id, name=name, arguments=text, arguments_path=place)]
         case "reasoning":
             thought = read_thought(item)

@@ -8,6 +8,7 @@ from typing import Any
 from ownward.upstreams.translation._json import read_json, write_json
 from ownward.upstreams.translation._members import UntranslatableAnswer
 
+NULL = "null"
 _SIGN = re.compile(r'\\.?|["{}\[\]]', re.DOTALL)
 
 
@@ -22,6 +23,11 @@ def arguments_of(function: dict[str, Any]) -> str:
     if stated is None or isinstance(stated, str):
         return stated or ""
     raise UntranslatableAnswer("the upstream's answer calls a tool with arguments that are neither text nor an object")
+
+
+def stated_arguments(stated: str | None) -> str:
+    """Return the arguments of a call; none at all, as some models and clients write `null`, are an empty object."""
+    return "{}" if stated is None or stated.strip() in {"", NULL} else stated
 
 
 def made_call_id(answer_id: str, number: int) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, TypeAlias
 
+from ownward.upstreams.translation._called import stated_arguments
 from ownward.upstreams.translation._common import OPENAI_HINTS, file_of, image_of, read_cache
 from ownward.upstreams.translation._core import (
     Asked,
@@ -377,8 +378,3 @@ def _read_assistant(message: Members, parts: Iterable[_Content]) -> Steps[list[P
         inner.close()
         call.close()
     return in_order(thought, said, calls)
-
-
-def stated_arguments(stated: str | None) -> str:
-    """Return the arguments of a call; none at all are an empty object."""
-    return stated if stated is not None and stated.strip() else "{}"

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, TypeAlias
 
+from ownward.upstreams.translation._called import stated_arguments
 from ownward.upstreams.translation._common import OPENAI_HINTS, Turns, file_of, image_of, read_cache
 from ownward.upstreams.translation._core import (
     Asked,
@@ -28,7 +29,6 @@ from ownward.upstreams.translation._read_chat import (
     read_schema,
     read_user,
     simple_choice,
-    stated_arguments,
 )
 from ownward.upstreams.translation._reasoning import BETWEEN_SUMMARIES, unseal
 from ownward.upstreams.translation._steps import STEP, Steps

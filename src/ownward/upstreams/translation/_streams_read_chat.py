@@ -7,7 +7,7 @@ from typing import Any
 
 from ownward.upstreams._events import data_of
 from ownward.upstreams.translation._answers import UNASKED, words_of
-from ownward.upstreams.translation._called import Called, arguments_of, made_call_id
+from ownward.upstreams.translation._called import NULL, Called, arguments_of, made_call_id
 from ownward.upstreams.translation._core import (
     Alive,
     Begun,
@@ -213,6 +213,8 @@ class ChatReader:
         self._count(len(name))
         if call.get("extra_content") is not None:
             self._keep_extra(call["extra_content"], call_id=known.fix_id())
+        if not known.arguments and arguments.strip() == NULL:
+            arguments = ""
         if arguments:
             self._added_to = known
             self._hold(known, arguments)
