@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import importlib
+import io
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -16,6 +19,7 @@ from ownward import __version__
 from ownward.core import BadInput, OwnwardError, UsageError, closest
 
 INTERRUPTED = 130
+_AS_JSON = "ownward.as_json"
 
 
 class _Entry(NamedTuple):
@@ -101,6 +105,7 @@ def run(argv: Sequence[str]) -> int:
     5: ledger. 1, with a traceback: our bug.
     """
     _fill_in_streams()
+    _escape_what_output_cannot_spell()
     wants_json = "--json" in argv or list(argv[:2]) == ["ledger", "export"]
     try:
         outcome = _ownward.main(args=list(argv), prog_name="ownward", standalone_mode=False)
@@ -135,6 +140,19 @@ def _fill_in_streams() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - as long as the process
+
+
+def _escape_what_output_cannot_spell() -> None:
+    """Have letters that the standard output's encoding lacks written as JSON spells them in ASCII, in any text."""
+    codecs.register_error(_AS_JSON, _spell_as_json)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors=_AS_JSON)
+
+
+def _spell_as_json(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
 
 
 def _point_output_at_nothing() -> None:

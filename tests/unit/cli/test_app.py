@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -203,3 +204,20 @@ def test_a_full_disk_under_the_output_is_told_and_is_no_fault_of_ours(tmp_path, 
         done = subprocess.run(command, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert (done.returncode, "Traceback" in done.stderr) == (2, False)
     assert "cannot write: No space left on device. Free some space" in done.stderr
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])
+def test_what_the_outputs_encoding_cannot_spell_is_escaped_and_a_key_is_not_lost(tmp_path: Path, encoding: str) -> None:
+    """Pipes are Latin-1 or a code page with some locales, and on Windows; the secret of a key is shown once."""
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+
+    def ask(*argv: str) -> bytes:
+        command = [sys.executable, "-m", "ownward", "keys", *argv, "--ledger", str(tmp_path / "l.db")]
+        return subprocess.run(command, check=True, capture_output=True, env=environment).stdout
+
+    name = "Zo\u00eb \u20ac \u6f22 \U0001f600"
+    made = json.loads(ask("create", name, "--json").decode(encoding))
+    assert made["name"] == name
+    assert made["secret"].startswith("ow-")
+    assert json.loads(ask("list", "--json").decode(encoding))["keys"][0]["name"] == name
+    assert made["key_id"] in ask("list").decode(encoding)
