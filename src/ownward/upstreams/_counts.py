@@ -158,6 +158,15 @@ def _without_summaries(usage: Json) -> Usage | None:
     )
 
 
+def are_llamacpp_timings(timings: object) -> bool:
+    """Return whether these are the times that a llama.cpp adds to its answers; older ones state no `cache_n`.
+
+    >>> are_llamacpp_timings({"prompt_n": 7, "predicted_n": 3})
+    True
+    """
+    return isinstance(timings, dict) and None not in (_whole(timings, "prompt_n"), _whole(timings, "predicted_n"))
+
+
 def read_llamacpp_timings(timings: Json) -> Usage | None:
     """Return usage from llama.cpp's `timings`, whose `prompt_n` leaves the cached tokens out."""
     read = _whole(timings, "prompt_n")

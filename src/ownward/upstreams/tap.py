@@ -9,7 +9,12 @@ import sys
 from typing import Any
 
 from ownward.pricing import Usage
-from ownward.upstreams._counts import read_anthropic_usage, read_llamacpp_timings, read_openai_usage
+from ownward.upstreams._counts import (
+    are_llamacpp_timings,
+    read_anthropic_usage,
+    read_llamacpp_timings,
+    read_openai_usage,
+)
 from ownward.upstreams._events import EventCutter, data_of
 from ownward.upstreams._pieces import (
     Piece,
@@ -43,6 +48,7 @@ class StreamTap(Told):
     whose events have types, before one of them says how it ended.
     `is_garbled`: an event held what is no JSON object. `is_misspelt`: it told an error in a
     form that clients of its dialect pass over, and take what came before for the whole.
+    `is_timed`: it stated the times that a llama.cpp adds to its answers, whatever stands before that.
     """
 
     __slots__ = (
@@ -61,6 +67,7 @@ class StreamTap(Told):
         "_timings",
         "is_garbled",
         "is_misspelt",
+        "is_timed",
     )
 
     def __init__(self, dialect: Dialect = "openai", *, strip_usage: bool = False) -> None:
@@ -81,16 +88,12 @@ class StreamTap(Told):
         self._tier: object = None
         self.is_garbled = False
         self.is_misspelt = False
+        self.is_timed = False
 
     @property
     def has_last_word(self) -> bool:
         """Whether all has been said: an error is a last word too, behind which there may be no other."""
         return self.is_complete or self.error is not None
-
-    @property
-    def is_timed(self) -> bool:
-        """Whether it states the times that a llama.cpp adds to its answers, whatever stands before that."""
-        return self._timings is not None
 
     @property
     def is_empty(self) -> bool:
@@ -220,6 +223,7 @@ class StreamTap(Told):
                 self.content_events += 1
         if answer.timings is not None and isinstance(answer.timings, dict):
             self._timings = read_llamacpp_timings(answer.timings)
+            self.is_timed = self.is_timed or are_llamacpp_timings(answer.timings)
         if stated is None or not isinstance(stated, dict):
             return False
         self._latest = read_openai_usage(stated, answer.model)

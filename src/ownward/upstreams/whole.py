@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from ownward.pricing import Usage
-from ownward.upstreams._counts import read_anthropic_usage, read_llamacpp_timings, read_openai_usage
+from ownward.upstreams._counts import (
+    are_llamacpp_timings,
+    read_anthropic_usage,
+    read_llamacpp_timings,
+    read_openai_usage,
+)
 from ownward.upstreams._pieces import Piece, carries_content, parse_piece, text_in
 from ownward.upstreams._told import Dialect, Told, id_in
 from ownward.upstreams.terms import terms_told
@@ -33,7 +38,7 @@ class WholeAnswer(Told):
         self.upstream_request_id = id_in(answer.id)
         usage, choices = answer.usage, answer.choices
         if answer.timings is not None:
-            self.is_timed = isinstance(answer.timings, dict) and read_llamacpp_timings(answer.timings) is not None
+            self.is_timed = are_llamacpp_timings(answer.timings)
         if answer.error is not None:
             self._note_error(answer.error)
             if usage is None:

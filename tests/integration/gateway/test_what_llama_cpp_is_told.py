@@ -284,6 +284,7 @@ def test_several_answers_are_not_settled_by_the_usage_of_one_that_llama_cpp_stat
 
 
 TIMES = {"cache_n": 0, "prompt_n": 7, "predicted_n": 3, "predicted_ms": 1.5}
+OLDER_TIMES = {"prompt_n": 7, "predicted_n": 3, "predicted_ms": 1.5}
 NO_TIMES = {"total_ms": 1.5}
 
 
@@ -294,6 +295,7 @@ NO_TIMES = {"total_ms": 1.5}
     [
         ({"n": 2}, "llama.cpp", None, "unsettled"),
         ({"n": 2}, "nginx", TIMES, "unsettled"),  # which stands before it
+        ({"n": 2}, "nginx", OLDER_TIMES, "unsettled"),
         ({"n": 2}, "nginx", NO_TIMES, "settled"),
         ({"n": 1}, "llama.cpp", TIMES, "settled"),
     ],
