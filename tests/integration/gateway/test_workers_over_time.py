@@ -312,10 +312,18 @@ while (order := orders.readline()) and json.loads(order)["do"] != "stop":
 """
 
 
+def pool_of_one(lab, folder, opened):
+    (folder / "worker.py").write_text(STARTS_UNLESS_DOWN)
+    return WorkerPool(
+        count=1, command=(sys.executable, str(folder / "worker.py"), "{line}", str(folder / "down")),
+        hello=lambda _: {}, plan=lab.plan_of(lab.tier("a", "http://127.0.0.1:1")),
+        settings=GatewaySettings(port=0, drain_s=0), ledger=opened, addresses={},
+    )  # fmt: skip
+
+
 def test_a_worker_that_waits_for_its_ledger_is_back_soon_after_it(lab, tmp_path, monkeypatch):
     """However long its next pause would be: a database that restarts is often away for a minute."""
     monkeypatch.setattr("ownward.gateway.working.pool._SHORTEST_PAUSE_S", 30.0)
-    (tmp_path / "worker.py").write_text(STARTS_UNLESS_DOWN)
     down = tmp_path / "down"
 
     async def main():
@@ -329,11 +337,7 @@ def test_a_worker_that_waits_for_its_ledger_is_back_soon_after_it(lab, tmp_path,
                 flush()
 
             opened.flush_blocking = flush_unless_down
-            pool = WorkerPool(
-                count=1, command=(sys.executable, str(tmp_path / "worker.py"), "{line}", str(down)),
-                hello=lambda _: {}, plan=lab.plan_of(lab.tier("a", "http://127.0.0.1:1")),
-                settings=GatewaySettings(port=0, drain_s=0), ledger=opened, addresses={},
-            )  # fmt: skip
+            pool = pool_of_one(lab, tmp_path, opened)
             await pool.start()
             first = pool.pids
             try:
@@ -353,15 +357,10 @@ def test_a_worker_that_waits_for_its_ledger_is_back_soon_after_it(lab, tmp_path,
 def test_a_worker_that_ends_at_once_for_another_reason_than_its_ledger_waits_out_its_pause(lab, tmp_path, monkeypatch):
     for name, value in (("_SHORTEST_PAUSE_S", 1.0), ("_LOOK_EVERY_S", 0.05)):
         monkeypatch.setattr(f"ownward.gateway.working.pool.{name}", value)
-    (tmp_path / "worker.py").write_text(STARTS_UNLESS_DOWN)
 
     async def main():
         with ledger.open(tmp_path / "l.db") as opened:
-            pool = WorkerPool(
-                count=1, command=(sys.executable, str(tmp_path / "worker.py"), "{line}", str(tmp_path / "down")),
-                hello=lambda _: {}, plan=lab.plan_of(lab.tier("a", "http://127.0.0.1:1")),
-                settings=GatewaySettings(port=0, drain_s=0), ledger=opened, addresses={},
-            )  # fmt: skip
+            pool = pool_of_one(lab, tmp_path, opened)
             await pool.start()
             first = pool.pids
             try:
