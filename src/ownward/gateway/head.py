@@ -29,7 +29,7 @@ _KNOWN = frozenset(_READ_HERE).union([b"x-ownward-" + name for name in _SAID_BY_
 """What a gateway of ours sends on or answers changes nothing where it comes in."""
 _LONGEST_SHOWN = 64
 
-_NAME = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}")
+_NAME = re.compile(rb"[A-Za-z0-9][A-Za-z0-9_.:@/+-]{0,127}")
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _USD = re.compile(rb"[0-9]{1,9}(?:\.[0-9]{1,12})?")
 _NO_TRACE = b"0" * 32
@@ -124,7 +124,7 @@ def _name_in(headers: Mapping[bytes, bytes], header: bytes) -> str | None:
     if _NAME.fullmatch(value) is None:
         raise MalformedRequest(
             f"the header {header.decode()} is no name",
-            allowed="1 to 128 letters, digits and . _ : / -, starting with a letter or digit",
+            allowed="1 to 128 letters, digits and _ . : @ / + -, starting with a letter or digit",
         )
     return value.decode("ascii")
 

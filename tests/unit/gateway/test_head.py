@@ -12,6 +12,7 @@ from ownward import gateway
 from ownward.gateway.asgi import REMEMBERED
 from ownward.gateway.errors import MalformedRequest
 from ownward.gateway.head import Head, head_of
+from ownward.plan import Tier, Upstream
 
 STATED = [
     (b"authorization", b"Bearer good"),
@@ -66,6 +67,13 @@ def test_a_head_that_is_refused_is_refused_each_time(wrong: tuple[bytes, bytes])
     for _ in range(2):
         with pytest.raises(MalformedRequest):
             head_of({"headers": [*STATED, wrong], REMEMBERED: remembered}).read_own()
+
+
+def test_whatever_a_plan_may_call_a_tier_or_workload_can_be_named_by_a_header() -> None:
+    name = "m-1.5:free/x_y@2024+lora"
+    Tier(name=name, kind="rented", model="m", upstreams=(Upstream(name=name, url="https://a.example"),))
+    own = Head([(b"x-ownward-tier", name.encode()), (b"x-ownward-workload", name.encode())]).read_own()
+    assert (own.tier, own.workload) == (name, name)
 
 
 @pytest.mark.parametrize("value", [b"", b" a", b"a b", b"-a", b"a" * 129, b"a\x00"])
