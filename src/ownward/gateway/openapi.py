@@ -15,7 +15,7 @@ from ownward.ledger import OutcomeSource
 
 _Json = dict[str, Any]
 
-_NAME = {"type": "string", "pattern": r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$"}
+_NAME = {"type": "string", "pattern": r"^[A-Za-z0-9][A-Za-z0-9_.:@/+-]{0,127}$"}
 _LABEL_WORD = r"(?:site|(?:region:)?[a-z0-9][a-z0-9._-]{0,63}|provider:[a-z0-9][a-z0-9._-]{0,63})"
 _TEXT = {"type": "string"}
 _COUNT = {"type": "integer", "minimum": 0}
@@ -91,7 +91,7 @@ def _inference(operation: str, asked: str, answered: str, error: str, *, streams
     content = {"application/json": {"schema": _ref("schemas", answered)}}
     if streams:
         content["text/event-stream"] = {}  # server-sent events, as the dialect has them
-    parameters = ["Workload", "Tier", "Label", "Task"]
+    parameters = ["Workload", "Tier", "Label", "Task", "TaskBudget"]
     if error == "AnthropicError":
         parameters.append("AnthropicVersion")
     return {
@@ -118,7 +118,13 @@ def _inference(operation: str, asked: str, answered: str, error: str, *, streams
 
 def _other_paths() -> _Json:
     models = {"oneOf": [_ref("schemas", "ModelList"), _ref("schemas", "AnthropicModelList")]}
-    needs_key = {"401": _either("Unauthorized"), "403": _either("Forbidden")}
+    model = {"oneOf": [_ref("schemas", "Model"), _ref("schemas", "AnthropicModel")]}
+    needs_key = {  # which the ledger has
+        "400": _either("Malformed"),
+        "401": _either("Unauthorized"),
+        "403": _either("Forbidden"),
+        "503": _either("Unavailable"),
+    }
     return {
         "/v1/models": {
             "get": {
@@ -131,9 +137,12 @@ def _other_paths() -> _Json:
         "/v1/models/{name}": {
             "get": {
                 "operationId": "readModel",
-                "parameters": [{"name": "name", "in": "path", "required": True, "schema": _TEXT}],
+                "parameters": [
+                    {"name": "name", "in": "path", "required": True, "schema": _TEXT},
+                    _ref("parameters", "AnthropicVersion"),
+                ],
                 "responses": {
-                    "200": _json("What the name stands for", _ref("schemas", "Model")),
+                    "200": _json("What the name stands for", model),
                     "404": _either("NotFound"),
                     **needs_key,
                 },
@@ -149,12 +158,10 @@ def _other_paths() -> _Json:
                 },
                 "responses": {
                     "200": _json("It is on the ledger", _ref("schemas", "RecordedOutcome")),
-                    "400": _either("Malformed"),
                     "404": _either("NotFound"),
                     "408": _either("BodyLate"),
                     "413": _either("TooLarge"),
                     "415": _either("Packed"),
-                    "503": _either("Unavailable"),
                     **needs_key,
                 },
             }
@@ -194,7 +201,7 @@ def _other_paths() -> _Json:
 def _kept_paths(needs_key: _Json) -> _Json:
     """Return the paths of responses that are kept for clients that continue or fetch them."""
     name = {"name": "response", "in": "path", "required": True, "schema": _TEXT}
-    refusals = {"400": _either("Malformed"), "404": _either("NotFound"), "503": _either("Unavailable"), **needs_key}
+    refusals = {"404": _either("NotFound"), **needs_key}
 
     def query(of: str, schema: _Json) -> _Json:
         return {"name": of, "in": "query", "required": False, "schema": schema}
@@ -301,6 +308,11 @@ def _parameters() -> _Json:
         "Tier": header("x-ownward-tier", _NAME, "One tier, by name"),
         "Label": header("x-ownward-label", label, "Where the data may go; only ever shrinks what the plan allows"),
         "Task": header("x-ownward-task", _NAME, "The task that this request belongs to"),
+        "TaskBudget": header(
+            "x-ownward-task-budget",
+            {"type": "string", "pattern": r"^[0-9]{1,9}(\.[0-9]{1,12})?$", "examples": ["0.50"]},
+            "The most that the task may be charged, in dollars; only ever lowers what the plan allows",
+        ),
         "AnthropicVersion": header(
             "anthropic-version",
             {"type": "string", "pattern": "^[0-9-]{1,32}$"},
@@ -310,17 +322,23 @@ def _parameters() -> _Json:
 
 
 def _answer_headers() -> _Json:
+    number = {"type": "string", "pattern": "^[0-9]+$"}
     described = {
         "x-ownward-request-id": ("The request's id on the ledger", {"type": "string", "pattern": "^req_[0-9A-Z]{26}$"}),
         "x-ownward-workload": ("The workload it was counted as", _TEXT),
         "x-ownward-tier": ("The tier that answered", _TEXT),
         "x-ownward-upstream": ("The upstream that answered", _TEXT),
-        "x-ownward-attempts": ("Calls made, the last one included", {"type": "string", "pattern": "^[0-9]+$"}),
+        "x-ownward-attempts": ("Calls made, the last one included", number),
         "x-ownward-hedge": (
             "Where a second call was sent beside a late one: whether its answer came first",
             {"type": "string", "enum": ["won", "lost"]},
         ),
+        "x-ownward-total-input-tokens": ("Where there were several calls: what all of them used", number),
+        "x-ownward-total-output-tokens": ("Where there were several calls: what all of them used", number),
         "x-ownward-reason": ("Why it went there", _TEXT),
+        "x-ownward-translated": ("Where the answer was translated: from which dialect to which", _TEXT),
+        "x-ownward-left-out": ("Hints of the request that the upstream was not told", _TEXT),
+        "x-ownward-assumed": ("What was said for the request as neither it nor the plan does", _TEXT),
     }
     return {name: {"description": description, "schema": schema} for name, (description, schema) in described.items()}
 
@@ -379,7 +397,7 @@ def _answer_schemas() -> _Json:
 
 def _own_schemas() -> _Json:
     parts = {
-        "ownward_kind": {"type": "string", "description": "What failed; docs/reference/errors.md lists them"},
+        "ownward_kind": {"type": "string", "description": "What failed; docs/reference/gateway.md lists them"},
         "where": {"type": ["string", "null"]},
         "allowed": {"type": ["string", "null"], "description": "What would be allowed"},
         "next": {"type": ["string", "null"], "description": "What to do"},
@@ -406,6 +424,9 @@ def _own_schemas() -> _Json:
                 tiers={"type": "array", "items": _TEXT},
             ),
         },
+        "AnthropicModel": _object(
+            ("type", "id"), type={"const": "model"}, id=_TEXT, display_name=_TEXT, created_at=_TEXT
+        ),
         "ModelList": _object(
             ("object", "data"),
             object={"const": "list"},
@@ -414,7 +435,7 @@ def _own_schemas() -> _Json:
         "AnthropicModelList": {
             **_object(
                 ("data", "has_more", "first_id", "last_id"),
-                data={"type": "array", "items": _object(("type", "id"), type={"const": "model"}, id=_TEXT)},
+                data={"type": "array", "items": _ref("schemas", "AnthropicModel")},
                 has_more={"type": "boolean"},
                 first_id=_TEXT,
                 last_id=_TEXT,

@@ -41,6 +41,31 @@ def test_every_endpoint_stands_in_the_document_and_on_the_page():
         assert re.sub(r"/\{\w+\}.*", "", path) in page
 
 
+def test_the_headers_of_ours_in_the_document_are_those_on_the_page():
+    page = (ROOT / "docs" / "reference" / "gateway.md").read_text(encoding="utf-8")
+
+    def names_under(heading):
+        section = page.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+        rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+        return set(re.findall(r"`(x-ownward-[a-z-]+)`", " ".join(rows)))
+
+    components = build_document()["components"]
+    asked = {told["name"] for told in components["parameters"].values() if told["name"].startswith("x-ownward-")}
+    assert asked == names_under("Request headers")
+    assert set(components["headers"]) == names_under("Answer headers")
+
+
+def test_a_model_is_told_in_the_form_that_the_document_states_for_each_dialect(lab, start):
+    async def main():
+        schemas = build_document()["components"]["schemas"]
+        async with start(lab.plan_of(lab.tier("a", "http://127.0.0.1:9"))) as running:
+            for name, headers in (("Model", {}), ("AnthropicModel", {"anthropic-version": "2023-06-01"})):
+                told = await running.ask("/v1/models/chat", headers=headers)
+                assert set(told.json) == set(schemas[name]["properties"])
+
+    asyncio.run(main())
+
+
 def test_every_reference_of_the_document_leads_somewhere():
     document = build_document()
 
