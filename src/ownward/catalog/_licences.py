@@ -60,7 +60,7 @@ def licence(licence_id: str, extra: Sequence[Path] = ()) -> Licence:
     """
     known = _by_id(as_key(extra))
     if licence_id not in known:
-        raise UnknownName(licence_id, list(known), what="licence", see="ownward models --licences")
+        raise UnknownName(licence_id, list(known), what="licence", see="ownward models licence")
     return known[licence_id]
 
 

@@ -50,7 +50,7 @@ COMMANDS: dict[str, _Entry] = {
     "keys": _Entry("ownward.cli._keys:keys", "Create, list and revoke the keys that clients use."),
     "engines": _Entry("ownward.cli._engines:engines", "Run an engine by hand: the embedded one, or the fake upstream."),
     "bench": _Entry("ownward.cli._bench:bench", "Measure this machine and its engine."),
-    "config": _Entry("ownward.cli._config:config", "Show every setting with its origin."),
+    "config": _Entry("ownward.cli._config:config", "Show every setting with its origin, or check a plan."),
 }
 
 
@@ -116,6 +116,9 @@ def run(argv: Sequence[str]) -> int:
         return stop.exit_code
     except click.Abort:
         return INTERRUPTED
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message(), file=sys.stderr)
+        return UsageError.exit_code
     except click.ClickException as error:
         return _report(_as_usage_error(error), wants_json=wants_json)
     except KeyboardInterrupt:

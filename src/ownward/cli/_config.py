@@ -14,7 +14,7 @@ from ownward.core import to_jsonable
 
 @click.group()
 def config() -> None:
-    """Show the settings in effect, or write an example file."""
+    """Show the settings in effect, or check a plan."""
 
 
 @config.command(epilog="Example: ownward config show --json")

@@ -22,9 +22,9 @@ def keys() -> None:
 @keys.command(epilog="Example: ownward keys create ben --label eu --workload support")
 @click.argument("name")
 @click.option("--label", default=None, help="Shrinks where this key's requests may travel, such as local_only or eu.")
-@click.option("--workload", "workloads", multiple=True, help="Workloads this key may use; all unless given.")
+@click.option("--workload", "workloads", multiple=True, help="A workload it may use; repeatable. All unless given.")
 @click.option("--budget", default=None, help="The most it may be charged in a period, such as 5.00/day (UTC).")
-@click.option("--tier", "tiers", multiple=True, help="Tiers this key may use; all unless given.")
+@click.option("--tier", "tiers", multiple=True, help="A tier it may use; repeatable. All unless given.")
 @click.option("--requests-per-minute", type=_A_LIMIT, default=None, help="The most requests in a minute.")
 @click.option("--tokens-per-minute", type=_A_LIMIT, default=None, help="Input and output together.")
 @click.option(
@@ -119,7 +119,7 @@ def revoke(*, key_id: str, ledger_target: str | None, as_json: bool) -> None:
     with open_ledger(ledger_target, is_read_only=True) as opened:
         known = [key.key_id for key in opened.list_keys()]
     if key_id not in known:
-        raise UnknownName(key_id, known, what="key in this ledger", see="ownward keys list")
+        raise UnknownName(key_id, known, what="key", see="ownward keys list")
     with open_ledger(ledger_target) as opened:
         opened.revoke_key(key_id)
     payload = {"schema": "ownward.key/1", "key_id": key_id, "revoked": True}
@@ -133,7 +133,7 @@ def _table(payload: dict[str, Any]) -> Any:
         return "no keys yet. Make one with: ownward keys create NAME"
     table = Table(box=None)
     for heading in ("key", "name", "scopes", "created", "revoked"):
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading, overflow="fold", no_wrap=heading == "key")  # what `revoke` takes, in one piece
     for row in payload["keys"]:
         scopes = "; ".join(
             f"{name} {', '.join(map(str, value)) if isinstance(value, list) else value}"

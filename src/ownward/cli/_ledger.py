@@ -10,7 +10,7 @@ import click
 
 from ownward.cli._context import leaving_no_trace, open_ledger
 from ownward.cli._ledger_screen import render_ledger
-from ownward.cli._output import emit, json_option, last_option, ledger_option, since_last
+from ownward.cli._output import emit, json_lines_option, json_option, last_option, ledger_option, since_last
 from ownward.core import UsageError, to_json, to_jsonable
 
 if TYPE_CHECKING:
@@ -26,12 +26,14 @@ def ledger() -> None:
 @ledger_option
 @click.option("--format", "format_name", type=click.Choice(["jsonl", "csv"]), default="jsonl", show_default=True)
 @last_option
-@json_option
+@json_lines_option
 def export(*, ledger_target: str | None, format_name: str, last: str | None, as_json: bool) -> None:
     """Write every attempt as one row, oldest first. Times are UTC, money is in dollars, unknown is empty or null.
 
     --json is the same as --format jsonl.
     """
+    from ownward.ledger import EXPORT_COLUMNS
+
     since = None if last is None else since_last(last)
     with open_ledger(ledger_target, is_read_only=True) as opened:
         rows = opened.export_rows(since=since)
@@ -39,12 +41,9 @@ def export(*, ledger_target: str | None, format_name: str, last: str | None, as_
             for row in rows:
                 sys.stdout.write(to_json(row) + "\n")
             return
-        writer: csv.DictWriter[str] | None = None
-        for row in rows:
-            if writer is None:
-                writer = csv.DictWriter(sys.stdout, fieldnames=list(row))
-                writer.writeheader()
-            writer.writerow(to_jsonable(row))
+        writer = csv.DictWriter(sys.stdout, fieldnames=EXPORT_COLUMNS)
+        writer.writeheader()
+        writer.writerows(map(to_jsonable, rows))
 
 
 @ledger.command(epilog="Example: ownward ledger copy --ledger ledger.db --to postgresql://ownward@db.internal/ownward")

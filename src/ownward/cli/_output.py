@@ -24,6 +24,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _LARGEST_SMALL_BYTES = 1 << 20
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object (see the reference).")
+json_lines_option = click.option("--json", "as_json", is_flag=True, help="Print JSON Lines (see the reference).")
 ledger_option = click.option(
     "--ledger", "ledger_target", metavar="PATH", help="The ledger: a file, or a postgresql:// address. [config]"
 )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ownward.cli._cases import parse_case, read_case
-from ownward.cli._output import json_option, open_input
+from ownward.cli._output import json_lines_option, open_input
 from ownward.core import OwnwardError, to_json
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @click.command(epilog="Example: ownward predict --cases cases.jsonl --json")
 @click.option("--cases", required=True, metavar="FILE", help="JSON Lines, one case a line; - for standard input.")
-@json_option
+@json_lines_option
 def predict(*, cases: str, as_json: bool) -> None:
     """Predict a metric for each case, with an 80% band, or say why not.
 

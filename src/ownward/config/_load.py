@@ -68,7 +68,7 @@ def load(
                 _take(values, key, about, source, faults)
         sections[name] = _make(name, kind, values, stated, faults)
     if faults:
-        raise ConfigError(faults, next_step="See what is in effect, and from where, with: ownward config show")
+        raise ConfigError(faults, next_step="docs/reference/configuration.md has every key, with its default")
     settings = Settings(**sections, origins=origins, file=file)
     return _with_folders(settings, variables)
 

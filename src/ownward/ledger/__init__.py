@@ -13,6 +13,7 @@ from ownward.ledger._checks import (
     LimitTake,
 )
 from ownward.ledger._copying import CopiedTable
+from ownward.ledger._export import EXPORT_COLUMNS
 from ownward.ledger._kept import KeptResponse, KeptSum, owner_of
 from ownward.ledger._ledger import Ledger, hash_secret
 from ownward.ledger._notes import beaten_note, hedge_note
@@ -50,6 +51,7 @@ from ownward.ledger._served import ChargeSum, GradedTask, Served, ServedHedges, 
 from ownward.ledger._store import Durability
 
 __all__ = [
+    "EXPORT_COLUMNS",
     "OUTCOME_PRECEDENCE",
     "AttemptRow",
     "AttemptState",

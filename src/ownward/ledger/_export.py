@@ -11,6 +11,13 @@ from ownward.ledger._rows import AttemptState
 from ownward.ledger._store import Store
 from ownward.ledger._times import iso_text, to_us
 
+EXPORT_COLUMNS = (
+    "request_id", "attempt", "task_id", "workload", "tier", "upstream", "upstream_request_id", "state",
+    "input_tokens", "cached_input_tokens", "cache_write_tokens", "output_tokens", "usage_basis",
+    "charge_usd", "charge_low_usd", "charge_high_usd", "price_id", "plan_sha256", "key_id", "label",
+    "started_at", "ttft_s", "latency_s", "status",
+)  # fmt: skip
+
 _SQL = """
 SELECT request_id, attempt, task_id, workload, tier, upstream, upstream_request_id, state, run_id,
   input_tokens, cached_input_tokens, cache_write_tokens, output_tokens, usage_basis,
@@ -31,32 +38,13 @@ def export_rows(store: Store, *, live: Collection[str], since: datetime | None =
     ) in store.stream(sql, params):  # fmt: skip
         state = state_of(stored_state, is_live=run_id in live)
         at_least, at_most = bounds_of(state, charge=charge, low=low, high=high, intent_high=intent_high)
-        yield {
-            "request_id": request_id,
-            "attempt": attempt,
-            "task_id": task_id,
-            "workload": workload,
-            "tier": tier,
-            "upstream": upstream,
-            "upstream_request_id": upstream_request_id,
-            "state": state,
-            "input_tokens": input_tokens,
-            "cached_input_tokens": cached,
-            "cache_write_tokens": cache_write,
-            "output_tokens": output_tokens,
-            "usage_basis": usage_basis,
-            "charge_usd": picousd_text(charge),
-            "charge_low_usd": picousd_text(at_least),
-            "charge_high_usd": picousd_text(at_most),
-            "price_id": price_id,
-            "plan_sha256": plan_sha256,
-            "key_id": key_id,
-            "label": label,
-            "started_at": iso_text(started_at_us),
-            "ttft_s": ttft_s,
-            "latency_s": latency_s,
-            "status": status,
-        }
+        row = (
+            request_id, attempt, task_id, workload, tier, upstream, upstream_request_id, state,
+            input_tokens, cached, cache_write, output_tokens, usage_basis,
+            picousd_text(charge), picousd_text(at_least), picousd_text(at_most), price_id, plan_sha256, key_id, label,
+            iso_text(started_at_us), ttft_s, latency_s, status,
+        )  # fmt: skip
+        yield dict(zip(EXPORT_COLUMNS, row, strict=True))
 
 
 def state_of(stored: AttemptState | None, *, is_live: bool) -> AttemptState:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -12,6 +14,8 @@ from pathlib import Path
 import click
 import pytest
 
+import ownward
+from ownward import ledger
 from ownward.cli import run
 from ownward.cli._app import COMMANDS, _ownward
 
@@ -48,6 +52,48 @@ def test_every_command_has_json(path: str, command: click.Command) -> None:
     if path == "ownward engines run fake":
         return  # its options are the fake upstream's own, and it answers in HTTP
     assert any("--json" in parameter.opts for parameter in command.params)
+
+
+NAMED = dict(EVERY_COMMAND)
+
+
+def advice_in(source: Path) -> list[str]:
+    """Return the command lines that the texts of a file name; what is filled in as a word."""
+    texts = []
+    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.JoinedStr):
+            texts.append("".join(str(part.value) if isinstance(part, ast.Constant) else "WORD" for part in node.values))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            texts.append(node.value)
+    return re.findall(rf"\bownward (?:{'|'.join(COMMANDS)})\b[^\n.;,()`]*", "\n".join(texts))
+
+
+def test_every_command_and_flag_that_a_message_names_exists() -> None:
+    """Whoever follows an error's advice must not get another error."""
+    wrong = set()
+    for source in Path(ownward.__file__).parent.rglob("*.py"):
+        for line in advice_in(source):
+            words = line.split()
+            path = next(p for n in range(len(words), 0, -1) if (p := " ".join(words[:n])) in NAMED)
+            if path == "ownward engines run fake":
+                continue  # its options are its own
+            known = {"-h", "--help"}.union(*(parameter.opts for parameter in NAMED[path].params))
+            wrong |= {line for word in words if word.startswith("--") and word.partition("=")[0] not in known}
+    assert wrong == set()
+
+
+@pytest.mark.parametrize("path", [path for path, command in EVERY_COMMAND if isinstance(command, click.Group)])
+def test_a_group_without_a_command_shows_its_commands_and_nothing_else(
+    path: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = path.split()[1:]
+    code = run(words)
+    if code == 0:
+        return  # it does something by itself
+    assert code == 2
+    run([*words, "--help"])
+    shown = capsys.readouterr()
+    assert shown.err.strip() == shown.out.strip()
 
 
 def test_top_level_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -221,3 +267,22 @@ def test_what_the_outputs_encoding_cannot_spell_is_escaped_and_a_key_is_not_lost
     assert made["secret"].startswith("ow-")
     assert json.loads(ask("list", "--json").decode(encoding))["keys"][0]["name"] == name
     assert made["key_id"] in ask("list").decode(encoding)
+
+
+def test_an_export_to_csv_names_its_columns_also_where_there_is_no_row(tmp_path, capsys):
+    path = tmp_path / "ledger.db"
+    with ledger.open(path):
+        pass
+    assert run(["ledger", "export", "--ledger", str(path), "--format", "csv"]) == 0
+    assert capsys.readouterr().out.strip() == ",".join(ledger.EXPORT_COLUMNS)
+
+
+def test_the_id_that_revokes_a_key_is_shown_in_one_piece_however_much_stands_beside_it(tmp_path, capsys):
+    path = str(tmp_path / "ledger.db")
+    many = [word for number in range(9) for word in ("--workload", f"a-workload-{number}")]
+    assert (
+        run(["keys", "create", "a name of some length", "--ledger", path, *many, "--budget", "5.00/day", "--json"]) == 0
+    )
+    key_id = json.loads(capsys.readouterr().out)["key_id"]
+    assert run(["keys", "list", "--ledger", path]) == 0
+    assert key_id in capsys.readouterr().out
