@@ -408,13 +408,18 @@ class NoUpstream(Rejected):
 
 
 class Draining(Rejected):
-    """The gateway is stopping and takes no new request."""
+    """The gateway is stopping: it takes no new request, or has cut this one."""
 
     status = 503
 
-    def __init__(self) -> None:
-        """Ask to come back."""
-        super().__init__("this gateway is stopping and takes no new request", next_step="Try again in a few seconds")
+    def __init__(self, *, was_sent: bool = False) -> None:
+        """Ask to come back; `was_sent` says that an upstream had been asked already."""
+        super().__init__(
+            "this gateway is stopping, and what an upstream had begun to answer was cut: it may be charged"
+            if was_sent
+            else "this gateway is stopping and takes no new request",
+            next_step="Try again in a few seconds",
+        )
         self.retry_after_s = 5.0
 
 

@@ -340,7 +340,7 @@ class Exchange(Question):
 
     async def _answer_cut_short(self) -> None:
         """Tell a client whose request outlived the gateway."""
-        error = Draining()
+        error = Draining(was_sent=self.attempts > 0)
         if self.has_begun:
             await self.end_broken(error)
         else:

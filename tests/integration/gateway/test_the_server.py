@@ -162,7 +162,9 @@ def test_what_outlives_the_drain_is_told_so_and_stands_unsettled(lab, start):
                     answer = await streaming.rest(head)
                     assert b"[DONE]" not in answer.body
                     assert b"this gateway is stopping" in answer.body
-                    assert (await plain.rest(await plain.head())).status == 503
+                    assert b"it may be charged" in answer.body, "it is no new request that is not taken"
+                    told = await plain.rest(await plain.head())
+                    assert (told.status, b"it may be charged" in told.body) == (503, True)
                 assert {row["state"] for row in await running.rows()} == {"unsettled"}
                 assert fake.record.count(with_calls=False)["serving"] == 0
                 ended = [labels[3:] for labels in running.server.gateway.counting.metrics.requests.values]
