@@ -26,6 +26,7 @@ _SECRET = re.compile(
         (?:sk|rk|pk|gsk|xai|pplx|nvapi|r8|fw|csk|tgp|jina)[-_][A-Za-z0-9_-]{16,}
       | (?:hf|ghp|gho|ghs|glpat|xox[abpr])[-_][A-Za-z0-9_-]{10,}
       | github_pat_[A-Za-z0-9_]{20,}
+      | ow-[A-Za-z0-9_-]{40,}  # our own
       | AKIA[0-9A-Z]{12,} | AIza[0-9A-Za-z_-]{20,} | ya29\.[0-9A-Za-z_-]{20,}
       | eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}
       | (?i:bearer|basic)\s+\S{6,}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from ownward import ledger
 from ownward.core import ConfigError
 from ownward.plan import MAX_FILE_BYTES, loads, read_toml_bytes
 
@@ -196,6 +197,18 @@ def test_a_secret_is_refused_and_never_shown(line):
     assert "api_key_env" in told
     assert "abcdefghijkl" not in told
     assert "whatever" not in told
+
+
+def test_a_key_of_our_own_in_the_place_of_its_id_is_refused_and_never_shown(tmp_path):
+    with ledger.open(tmp_path / "ledger.db") as book:
+        secret = book.create_key("ben", {})
+        (key,) = book.list_keys()
+    text = GOOD + 'match = { keys = ["PLACE"] }'
+    assert loads(text.replace("PLACE", key.key_id)).workloads["chat"].match.keys == (key.key_id,)
+    told = str(ConfigError(faults_of(text.replace("PLACE", secret))))
+    assert "ownward keys list" in told
+    assert secret not in told
+    assert secret[:12] not in told
 
 
 def strategy(text):

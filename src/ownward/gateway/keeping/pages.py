@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 PREFIX: Final = "/v1/responses/"
 _ITEMS: Final = "/input_items"
 _DEFAULT_ITEMS, _MOST_ITEMS = 20, 100
+_SHOWN: Final = 32
+"""Letters of what was asked for, as it is quoted."""
 _UNSERVED: Final = {
     "compact": "Have the conversation summarised by a request of its own, as clients do by themselves for a provider"
     " that they do not take for OpenAI: Codex where its provider has another name",
@@ -84,10 +86,10 @@ def _page_of(turns: tuple[KeptResponse, ...], stated: dict[str, list[str]]) -> b
     """Return a page of the items that a response was computed from, the newest first unless asked otherwise."""
     limit = stated.get("limit", [str(_DEFAULT_ITEMS)])[-1]
     if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:9]) <= _MOST_ITEMS):
-        raise MalformedRequest("limit is no such number", allowed=f"1 to {_MOST_ITEMS}")
+        raise MalformedRequest(f"limit is {limit[:_SHOWN]!r}", allowed=f"1 to {_MOST_ITEMS}")
     order = stated.get("order", ["desc"])[-1]
     if order not in {"asc", "desc"}:
-        raise MalformedRequest("order is not known", allowed="asc or desc")
+        raise MalformedRequest(f"order is {order[:_SHOWN]!r}", allowed="'asc' or 'desc'")
     items = list_items(turns)
     names = [json.loads(item).get("id") for item in items]
     if order == "desc":
