@@ -13,6 +13,7 @@ from ownward.cli._fit_beside import Beside
 from ownward.cli._fit_record import fit_record
 from ownward.cli._fit_subject import THIS, Subject, find_host, find_subject, with_stated
 from ownward.cli._fit_ways import context_of, is_on_one_memory, ways_to_run
+from ownward.cli._numbers import ABOVE_ZERO
 from ownward.cli._output import at_option, console, json_option, say, today, write_whole
 from ownward.cli._serving_choice import needs_of, room_for
 from ownward.cli._subjects import catalog_files, find_anatomy, find_checkpoint, is_path
@@ -73,7 +74,7 @@ class _Load:
 )
 @click.option("--ram", metavar="SIZE", help="Free memory of the host behind a card, such as 64GB.")
 @click.option("--ssd", metavar="RATE", help="Read rate of the disk behind it, such as 7GB/s.")
-@click.option("--watts", type=click.FloatRange(min=0, min_open=True), help="Power of each device at work, if you know.")
+@click.option("--watts", type=ABOVE_ZERO, help="Power of each device at work, if you know.")
 @click.option("--price", metavar="USD", help="What each device costs you, instead of the catalogue's price.")
 @click.option("--budget", metavar="USD", help="What to buy for this much, instead of --machine.")
 @click.option("--host-price", metavar="USD", help="With --budget: the computer around a card. [default: 800]")

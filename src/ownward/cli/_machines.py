@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ownward.cli._additions import add_table, fact_options, slug_of
+from ownward.cli._numbers import ABOVE_ZERO
 from ownward.cli._output import emit, json_option
 from ownward.cli._subjects import catalog_files
 from ownward.core import UsageError, format_bytes, format_usd, parse_bandwidth, parse_bytes, to_jsonable
@@ -136,12 +137,12 @@ def electricity(*, place: str, customer: str | None, as_json: bool) -> None:
 @click.option("--memory", metavar="SIZE", help="What the box says, such as 64GB.")
 @click.option("--memory-bytes", metavar="SIZE", help="What a driver shows, such as 24564MiB or 25757220864.")
 @click.option("--bandwidth", metavar="RATE", help="Of its memory, such as 273GB/s.")
-@click.option("--bf16-tflops", type=click.FloatRange(min=0, min_open=True), help="Dense; so are the next.")
-@click.option("--fp16-tflops", type=click.FloatRange(min=0, min_open=True))
-@click.option("--fp8-tflops", type=click.FloatRange(min=0, min_open=True))
-@click.option("--fp4-tflops", type=click.FloatRange(min=0, min_open=True))
-@click.option("--int8-tops", type=click.FloatRange(min=0, min_open=True))
-@click.option("--watts", type=click.FloatRange(min=0, min_open=True), help="At full load.")
+@click.option("--bf16-tflops", type=ABOVE_ZERO, help="Dense; so are the next.")
+@click.option("--fp16-tflops", type=ABOVE_ZERO)
+@click.option("--fp8-tflops", type=ABOVE_ZERO)
+@click.option("--fp4-tflops", type=ABOVE_ZERO)
+@click.option("--int8-tops", type=ABOVE_ZERO)
+@click.option("--watts", type=ABOVE_ZERO, help="At full load.")
 @click.option("--price-usd", metavar="USD", help="What it costs; --price-kind says which sort of price.")
 @click.option("--price-kind", help="launch_msrp, list, used, … as you would call it.")
 @click.option("--vendor", default=None)

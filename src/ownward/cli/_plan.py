@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from datetime import UTC, datetime, time
 from decimal import Decimal
 from pathlib import Path
@@ -13,6 +14,7 @@ import click
 from ownward.cli._assumptions import assumptions_from
 from ownward.cli._candidates import owned_candidate, rented_candidate, trace_of
 from ownward.cli._context import load_settings, open_ledger
+from ownward.cli._numbers import ABOVE_ZERO, FROM_ZERO, SHARE, Finite
 from ownward.cli._output import (
     at_option,
     emit,
@@ -27,9 +29,9 @@ from ownward.cli._output import (
 from ownward.core import BadInput, Sourced, UsageError, format_usd, to_jsonable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from ownward.ledger import Ledger
+    from ownward.ledger import CertificateRow, Ledger
     from ownward.planner import Choice, Decision, Evidence, Option, WorkloadToPlan
     from ownward.simulation import Slo
 
@@ -49,16 +51,20 @@ _SMALLEST_WORKLOAD = 2
 @click.option("--baseline", default=None, metavar="TIER", help="Where the traffic is served today.")
 @click.option("--label", default=None, help="Where the data may travel; to the baseline's provider unless given.")
 @click.option(
-    "--floor", type=float, default=None, help="Share of the baseline's completions that must hold, such as 0.98."
+    "--floor", type=SHARE, default=None, help="Share of the baseline's completions that must hold, such as 0.98."
 )
-@click.option("--confidence", type=float, default=0.95, show_default=True)
-@click.option("--slo-ttft", type=float, default=3.0, show_default=True, help="Seconds to the first token.")
-@click.option("--slo-tpot", type=float, default=0.1, show_default=True, help="Seconds a token after it.")
+@click.option("--confidence", type=SHARE, default=0.95, show_default=True)
+@click.option("--slo-ttft", type=ABOVE_ZERO, default=3.0, show_default=True, help="Seconds to the first token.")
+@click.option("--slo-tpot", type=ABOVE_ZERO, default=0.1, show_default=True, help="Seconds a token after it.")
 @click.option(
-    "--hours-per-month", type=float, default=730.0, show_default=True, help="Hours a month traffic runs like this."
+    "--hours-per-month",
+    type=Finite(min=0, min_open=True, max=744),
+    default=730.0,
+    show_default=True,
+    help="Hours a month traffic runs like this.",
 )
-@click.option("--usd-per-kwh", type=float, default=None, help="Electricity. [settings]")
-@click.option("--people-hours", type=float, default=None, help="Hours a month people spend on it. [settings]")
+@click.option("--usd-per-kwh", type=FROM_ZERO, default=None, help="Electricity. [settings]")
+@click.option("--people-hours", type=FROM_ZERO, default=None, help="Hours a month people spend on it. [settings]")
 @click.option("--what-if", is_flag=True, help="Take unmeasured tiers as good as the baseline, and say so.")
 @click.option("--out", default=None, metavar="plan.toml", help="Write the plan here; comments of an older one survive.")
 @at_option
@@ -70,7 +76,8 @@ def plan(*, ledger_target: str | None, options_file: str | None, out: str | None
     ask --what-if.
     """
     if options_file is not None:
-        choice, options = _choose_explicit(options_file)
+        _refuse_unused(out=out, **asked)
+        choice, options = _choose_explicit(options_file, baseline=asked["baseline"], floor=asked["floor"])
         emit(_payload(options, choice), as_json=as_json, render=_render_choice)
         return
     if not asked["rents"] and not asked["owns"]:
@@ -86,6 +93,9 @@ def plan(*, ledger_target: str | None, options_file: str | None, out: str | None
         "plan_sha256": decision.plan.sha256,
         "plan_toml": text,
     }
+    for gap in decision.plan.gaps():
+        if gap.where.endswith(".label"):
+            say(f"{gap.where}: {gap.message}")
     if out is not None:
         write_whole(Path(out), text)
         say(f"wrote {out}")
@@ -102,7 +112,7 @@ def _decide(opened: Ledger, asked: dict[str, Any]) -> Decision:
     owned = [owned_candidate(text) for text in asked["owns"]]
     baseline = asked["baseline"] or (rented[0].tier if rented else owned[0].tier)
     return make_plan(
-        list(_workloads(opened, asked, baseline=baseline, rented=rented)),
+        list(_workloads(opened, asked, baseline=baseline, rented=rented, at=at)),
         owned=owned,
         rented=rented,
         assumptions=assumptions_from(
@@ -120,7 +130,9 @@ def _decide(opened: Ledger, asked: dict[str, Any]) -> Decision:
     )
 
 
-def _workloads(opened: Ledger, asked: dict[str, Any], *, baseline: str, rented: list[Any]) -> Iterator[WorkloadToPlan]:
+def _workloads(
+    opened: Ledger, asked: dict[str, Any], *, baseline: str, rented: list[Any], at: datetime
+) -> Iterator[WorkloadToPlan]:
     from ownward.planner import WorkloadToPlan
     from ownward.policy import Label
     from ownward.simulation import Slo
@@ -147,11 +159,15 @@ def _workloads(opened: Ledger, asked: dict[str, Any], *, baseline: str, rented: 
             floor_fraction=asked["floor"],
             confidence_fraction=asked["confidence"] if asked["floor"] is not None else None,
             fingerprints=fingerprints.get(name, ()),
-            evidence=evidence_of(opened, name),
+            evidence=evidence_of(
+                opened, name, baseline=baseline, floor=asked["floor"], confidence=asked["confidence"], at=at
+            ),
         )
 
 
-def evidence_of(opened: Ledger, workload: str) -> tuple[Evidence, ...]:
+def evidence_of(
+    opened: Ledger, workload: str, *, baseline: str, floor: float | None, confidence: float, at: datetime
+) -> tuple[Evidence, ...]:
     """Return what each tier has been seen to complete of a workload, from outcomes and certificates."""
     from ownward.planner import Evidence
 
@@ -165,19 +181,61 @@ def evidence_of(opened: Ledger, workload: str) -> tuple[Evidence, ...]:
             count = counts.setdefault(tiers[task.task_id], [0, 0])
             count[0] += 1
             count[1] += task.outcome.completed
-    certified = {
-        str(row.certificate.get("candidate"))
-        for row in opened.query_certificates(workload)
-        if row.state == "certified" and (row.expires_at is None or row.expires_at > datetime.now(UTC))
-    }
-    return tuple(
-        Evidence(tier=tier, tasks=tasks, completed=completed, is_certified=tier in certified, source="ledger outcomes")
-        for tier, (tasks, completed) in sorted(counts.items())
-    )
+    rows = [row for row in opened.query_certificates(workload) if row.certificate.get("baseline") == baseline]
+    by_candidate: dict[str, list[CertificateRow]] = {}
+    for row in rows:
+        by_candidate.setdefault(str(row.certificate.get("candidate")), []).append(row)
+    found = []
+    for tier in sorted({*counts, *by_candidate}):
+        trials = by_candidate.get(tier, [])
+        tasks, completed = counts.get(tier) or _counts_of(trials[0])
+        found.append(
+            Evidence(
+                tier=tier,
+                tasks=tasks,
+                completed=completed,
+                is_certified=_holds(trials, floor=floor, confidence=confidence, at=at),
+                source="ledger outcomes" if tier in counts else "certificate",
+            )
+        )
+    return tuple(found)
 
 
-def _choose_explicit(options_file: str) -> tuple[Choice, list[Option]]:
-    from ownward.planner import choose, options_from
+def _counts_of(row: CertificateRow) -> list[int]:
+    tasks = int(row.certificate["tasks"])
+    return [tasks, round(tasks * (row.certificate["candidate_completion_fraction"] or 0.0))]
+
+
+def _holds(trials: Sequence[CertificateRow], *, floor: float | None, confidence: float, at: datetime) -> bool:
+    """Return whether one of `trials`, the newest first, certifies what is asked, and none since has refuted it.
+
+    Without a floor any certificate does; what is refuted at a share is refuted at every higher one.
+    """
+    refuted_at = math.inf
+    for row in trials:
+        rho = float(row.certificate["rho"])
+        if row.state == "refuted":
+            refuted_at = min(refuted_at, rho)
+            continue
+        is_enough = floor is None or (rho >= floor and float(row.certificate["confidence"]) >= confidence)
+        is_valid = row.state == "certified" and (row.expires_at is None or row.expires_at > at)
+        if is_enough and is_valid and rho < refuted_at:
+            return True
+    return False
+
+
+def _refuse_unused(**asked: Any) -> None:
+    """Refuse what --options has no use for: the options state it themselves."""
+    flags = {"rents": "--rent", "owns": "--own", "wanted": "--workload", "label": "--label", "what_if": "--what-if"}
+    unused = [flag for name, flag in {**flags, "out": "--out"}.items() if asked[name]]
+    if unused:
+        raise UsageError(
+            f"{', '.join(unused)} beside --options", allowed="--options O.jsonl, with --baseline and --floor if wanted"
+        )
+
+
+def _choose_explicit(options_file: str, *, baseline: str | None, floor: float | None) -> tuple[Choice, list[Option]]:
+    from ownward.planner import choose, held_to, options_from
 
     rows = []
     with open_input(options_file) as stream:
@@ -193,7 +251,7 @@ def _choose_explicit(options_file: str) -> tuple[Choice, list[Option]]:
             rows.append((number, row))
     if not rows:
         raise BadInput("no options", where=options_file, allowed="workload, strategy, tier, cost_usd a row")
-    options = options_from(rows, name=options_file)
+    options = held_to(options_from(rows, name=options_file), baseline=baseline, floor_fraction=floor)
     return choose(options), options
 
 

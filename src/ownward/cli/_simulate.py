@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ownward.cli._lengths import read_lengths
-from ownward.cli._output import emit, json_option, open_input, write_whole
+from ownward.cli._numbers import ABOVE_ZERO
+from ownward.cli._output import emit, json_option, open_input, say, write_whole
 from ownward.cli._subjects import find_anatomy, find_machines
 from ownward.core import (
     BadInput,
@@ -47,12 +48,18 @@ if TYPE_CHECKING:
     "--scheduler", "scheduler_file", default=None, metavar="K.json", help="Batch, token budget, chunking, policy."
 )
 @click.option("--replicas", default=1, show_default=True, help="Copies of the deployment.")
-@click.option("--slo-ttft", default=None, type=float, metavar="S", help="Seconds to the first token.")
-@click.option("--slo-tpot", default=None, type=float, metavar="S", help="Seconds a token after the first.")
+@click.option("--slo-ttft", default=None, type=ABOVE_ZERO, metavar="S", help="Seconds to the first token.")
+@click.option("--slo-tpot", default=None, type=ABOVE_ZERO, metavar="S", help="Seconds a token after the first.")
 @click.option(
     "--fleet", "find_fleet", is_flag=True, help="Find the fewest replicas that hold the SLO, and one to spare."
 )
-@click.option("--seed", default=0, show_default=True, help="Seed of the split over replicas, and of draws.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Seed of the split over replicas, and of draws.",
+)
 @click.option("--per-request", "per_request", default=None, metavar="OUT.jsonl", help="Write one row a request here.")
 @json_option
 def simulate(
@@ -122,6 +129,8 @@ def _read_trace(trace_file: str, lengths_file: str | None, seed: int) -> Trace:
         )
     if not records:
         raise BadInput("the trace has no requests", where=trace_file)
+    if reading.count.duplicates:
+        say(f"{reading.count.duplicates} rows repeat the id of an earlier one and are left out")
     return traffic.Trace.from_records(records)
 
 
@@ -152,6 +161,8 @@ def _step_model(
     from ownward.planner import default_engine
 
     if step_file is not None:
+        if model is not None or machine_name is not None:
+            raise UsageError("two deployments are named", allowed="--model M --machine X, or --step-model S.json")
         return StepModel.from_mapping(_read_object(step_file), where=step_file)
     if model is None or machine_name is None:
         raise UsageError("no deployment to replay against", allowed="--model M --machine X, or --step-model S.json")

@@ -5,7 +5,7 @@ It is a library without I/O and does not know how a plan is run.
 
 from ownward.planner._buy import HOST_USD, Advice, Purchase, advise
 from ownward.planner._candidates import PROVIDERS, OwnedCandidate, RentedCandidate, Sizing, size
-from ownward.planner._choose import Choice, FleetShare, Option, choose, options_from, total_cost
+from ownward.planner._choose import Choice, FleetShare, Option, choose, held_to, options_from, total_cost
 from ownward.planner._curves import CurvePoint, Curves, compute_curves
 from ownward.planner._fit import PROMPT_TOKENS, READING_TOKENS_PER_S, Asked, FitOption, at_load, default_engine, fit
 from ownward.planner._fit_cost import UTILISATION_FRACTION, TokenCost, TokenCosts
@@ -52,6 +52,7 @@ __all__ = [
     "default_engine",
     "find_nearest",
     "fit",
+    "held_to",
     "make_plan",
     "options_from",
     "size",

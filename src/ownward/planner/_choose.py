@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -35,7 +35,7 @@ class Option:
 
     `cost_usd`: all it costs alone. With `shared` and a stated `usd_per_machine`, what it costs besides
     the machines; with `shared` and none stated, the machines are in it (cost_usd / ceil(work) each) and are
-    paid once where options share them.
+    paid once where options share them. What `is_forbidden` is not kept either where nothing else is feasible.
     """
 
     workload: str
@@ -46,6 +46,7 @@ class Option:
     feasible: bool = True
     binding_constraint: str | None = None
     is_baseline: bool = False
+    is_forbidden: bool = False
     shared: FleetShare | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
 
@@ -89,6 +90,42 @@ def options_from(rows: Iterable[tuple[int, Mapping[str, Any]]], *, name: str) ->
     Raises: BadInput, with the line, for a row that is none.
     """
     return [_option(row, f"{name}:{line}") for line, row in rows]
+
+
+def held_to(options: Sequence[Option], *, baseline: str | None, floor_fraction: float | None) -> list[Option]:
+    """Return the options with `baseline` marked in each workload, and those barred that complete too little.
+
+    What must be completed is `floor_fraction` of what the workload's baseline completes; where either is
+    unknown, it is not shown to hold.
+    Raises: BadInput, if a workload has no option on the tier `baseline`.
+    """
+    marked = list(options)
+    if baseline is not None:
+        without = {option.workload for option in options} - {o.workload for o in options if o.tier == baseline}
+        if without:
+            raise BadInput(
+                f"the baseline {baseline!r} is no option of {', '.join(sorted(without))}",
+                allowed=", ".join(sorted({option.tier for option in options})),
+            )
+        marked = [replace(option, is_baseline=option.tier == baseline) for option in options]
+    if floor_fraction is None:
+        return marked
+    by_workload: dict[str, list[Option]] = {}
+    for option in marked:
+        by_workload.setdefault(option.workload, []).append(option)
+    least = {workload: _baseline(listed) for workload, listed in by_workload.items()}
+    return [_held(option, least[option.workload], floor_fraction) for option in marked]
+
+
+def _held(option: Option, baseline: Option, floor_fraction: float) -> Option:
+    if option is baseline or not option.feasible:
+        return option
+    if option.completion is None or baseline.completion is None:
+        return replace(option, feasible=False, binding_constraint="nobody has measured what it completes")
+    if option.completion >= floor_fraction * baseline.completion - _EPSILON:
+        return option
+    why = f"completes {option.completion:.1%}, below {floor_fraction:.0%} of the baseline's {baseline.completion:.1%}"
+    return replace(option, feasible=False, binding_constraint=why)
 
 
 def choose(options: Sequence[Option]) -> Choice:
@@ -225,7 +262,7 @@ def _least_usd(option: Option) -> float:
 
 def _candidates(listed: list[Option]) -> list[Option]:
     able = [option for option in listed if option.can_be_chosen]
-    return able or [option for option in listed if option.is_baseline and option.cost_usd is not None]
+    return able or [o for o in listed if o.is_baseline and o.cost_usd is not None and not o.is_forbidden]
 
 
 def _baseline(listed: list[Option]) -> Option:
@@ -257,19 +294,20 @@ def _option(row: Mapping[str, Any], where: str) -> Option:
         if not isinstance(row.get(key, ""), str):
             raise BadInput(f"{key} is {row[key]!r}", where=where, allowed="a text")
     known = {"workload", "strategy", "tier", "cost_usd", "completion", "feasible", "shared", "baseline", "is_baseline"}
-    completion = row.get("completion")
-    floor = row.get("floor")
-    feasible = bool(row.get("feasible", True))
+    completion, floor = _fraction(row, "completion", where), _fraction(row, "floor", where)
+    feasible = True if row.get("feasible") is None else row["feasible"]
+    if not isinstance(feasible, bool):
+        raise BadInput(f"feasible is {feasible!r}", where=where, allowed="true or false")
     binding = row.get("binding_constraint")
-    if feasible and completion is not None and floor is not None and float(completion) < float(floor):
-        feasible, binding = False, f"completes {float(completion):.1%}, below the floor of {float(floor):.1%}"
+    if feasible and completion is not None and floor is not None and completion < floor:
+        feasible, binding = False, f"completes {completion:.1%}, below the floor of {floor:.1%}"
     strategy = str(row.get("strategy", "direct"))
     return Option(
         workload=str(row["workload"]),
         strategy=strategy,
         tier=str(row["tier"]),
         cost_usd=_money(row.get("cost_usd"), "cost_usd", where),
-        completion=None if completion is None else float(completion),
+        completion=completion,
         feasible=feasible,
         binding_constraint=None if binding is None and feasible else str(binding or "stated infeasible"),
         is_baseline=bool(row.get("baseline", row.get("is_baseline", "baseline" in (strategy, row["tier"])))),
@@ -289,10 +327,26 @@ def _share(given: object, tier: str, where: str) -> FleetShare | None:
         fleet = fleet.get("name", fleet.get("id", tier))
     elif isinstance(fleet, int | float | Decimal) and not isinstance(fleet, bool):
         usd, fleet = fleet, tier
-    work = float(given["work"])
+    work = _number(given["work"], "shared.work", where)
     if not 0 <= work <= _MOST_MACHINES:
         raise BadInput(f"shared.work is {work}", where=where, allowed=f"0 to {_MOST_MACHINES:,} machines")
     return FleetShare(fleet=str(fleet), work=work, usd_per_machine=_money(usd, "shared.usd_per_machine", where))
+
+
+def _fraction(row: Mapping[str, Any], key: str, where: str) -> float | None:
+    if row.get(key) is None:
+        return None
+    found = _number(row[key], key, where)
+    if not 0 <= found <= 1:
+        raise BadInput(f"{key} is {found:g}", where=where, allowed="a share from 0 to 1")
+    return found
+
+
+def _number(value: object, key: str, where: str) -> float:
+    try:
+        return float(str(value))
+    except ValueError as error:
+        raise BadInput(f"{key} is {value!r}", where=where, allowed="a number") from error
 
 
 def _money(value: object, key: str, where: str) -> Decimal | None:

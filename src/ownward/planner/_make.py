@@ -19,7 +19,7 @@ from ownward.planner._candidates import (
     size,
 )
 from ownward.planner._choose import Choice, FleetShare, Option, choose
-from ownward.policy import Label
+from ownward.policy import Label, Place
 from ownward.simulation import Slo
 from ownward.traffic import Trace
 
@@ -94,8 +94,9 @@ def make_plan(
 
     A tier other than a workload's baseline is feasible only with a certificate for it, or, without a floor,
     with evidence; `assumes_equal_quality` lifts that for a what-if. Each workload of no feasible
-    alternative stays at its baseline.
-    Raises: BadInput, if there is nothing to plan, or a baseline that is no candidate.
+    alternative stays at its baseline, unless its label forbids that.
+    Raises: BadInput, if there is nothing to plan, or a baseline that is no candidate; InfeasiblePlan, where the
+    label of a workload leaves it nowhere to go.
     """
     if not workloads:
         raise BadInput("there are no workloads to plan", next_step="Bring traffic in with: ownward import FILE")
@@ -116,7 +117,8 @@ def make_plan(
         for option in _options(workload, comparison, owned, rented, assumes_equal_quality=assumes_equal_quality)
     ]
     choice = choose(options)
-    plan = _plan(workloads, comparisons, choice, owned=owned, rented=rented, name=name, at=at)
+    forbidden = frozenset((option.workload, option.tier) for option in options if option.is_forbidden)
+    plan = _plan(workloads, comparisons, choice, forbidden, owned=owned, rented=rented, name=name, at=at)
     return Decision(options=tuple(options), choice=choice, comparisons=tuple(comparisons), plan=plan)
 
 
@@ -164,10 +166,15 @@ def _options(
     costs = {cost.name: cost for cost in comparison.own_vs_rent.owned}
     api_usd = {cost.name: cost.usd for cost in comparison.own_vs_rent.rented}
     options = []
-    for tier in (*(item.tier for item in rented), *(item.tier for item in owned)):
+    candidates: list[OwnedCandidate | RentedCandidate] = [*rented, *owned]
+    for candidate in candidates:
+        tier = candidate.tier
         evidence = next((item for item in workload.evidence if item.tier == tier), None)
-        barrier = comparison.barred.get(tier) or _barrier(
-            workload, tier, evidence, assumes_equal_quality=assumes_equal_quality
+        forbidden = _forbidden(workload.label, candidate)
+        barrier = (
+            forbidden
+            or comparison.barred.get(tier)
+            or _barrier(workload, tier, evidence, assumes_equal_quality=assumes_equal_quality)
         )
         cost = costs.get(tier)
         options.append(
@@ -180,6 +187,7 @@ def _options(
                 feasible=barrier is None,
                 binding_constraint=barrier,
                 is_baseline=tier == workload.baseline,
+                is_forbidden=forbidden is not None,
                 shared=_share(cost) if cost is not None else None,
                 details={"marginal_usd": cost.marginal_usd if cost is not None else api_usd.get(tier)},
             )
@@ -187,21 +195,27 @@ def _options(
     return options
 
 
+def _forbidden(label: Label, candidate: OwnedCandidate | RentedCandidate) -> str | None:
+    """Return why the label bars a candidate wherever its provider may serve it; what one owns is on this machine."""
+    if isinstance(candidate, OwnedCandidate):
+        return None
+    place = Place(provider=candidate.price.provider, region=candidate.region)
+    return None if label.may_permit(place) else f"its label {label} does not let its data go to {place}"
+
+
 def _barrier(
     workload: WorkloadToPlan, tier: str, evidence: Evidence | None, *, assumes_equal_quality: bool
 ) -> str | None:
-    if tier == workload.baseline:
+    if tier == workload.baseline or (evidence is not None and evidence.is_certified):
         return None
-    if evidence is not None and evidence.completion is not None and workload.floor_fraction is not None:
-        if evidence.is_certified:
-            return None
-        return (
-            f"not certified: completed {evidence.completed} of {evidence.tasks} tasks,"
-            f" {workload.floor_fraction:.0%} of the baseline must hold"
-        )
-    if assumes_equal_quality or (evidence is not None and evidence.is_certified):
+    seen = None
+    if evidence is not None and evidence.tasks:
+        seen = f"not certified: completed {evidence.completed} of {evidence.tasks} tasks"
+    if seen is not None and workload.floor_fraction is not None:
+        return f"{seen}, {workload.floor_fraction:.0%} of the baseline must hold"
+    if assumes_equal_quality:
         return None
-    return "not certified: nobody has measured what it completes here"
+    return seen or "not certified: nobody has measured what it completes here"
 
 
 def _share(cost: OwnedCost) -> FleetShare | None:
@@ -213,6 +227,7 @@ def _plan(
     workloads: Sequence[WorkloadToPlan],
     comparisons: Sequence[Comparison],
     choice: Choice,
+    forbidden: frozenset[tuple[str, str]],
     *,
     owned: Sequence[OwnedCandidate],
     rented: Sequence[RentedCandidate],
@@ -236,7 +251,12 @@ def _plan(
         created_at=at.replace(microsecond=0),
         baseline=workloads[0].baseline,
         tiers=tiers,
-        workloads={item.name: _workload(item, chosen[item.name], at) for item in workloads},
+        workloads={
+            item.name: _workload(
+                item, chosen[item.name], at, is_baseline_forbidden=(item.name, item.baseline) in forbidden
+            )
+            for item in workloads
+        },
     )
 
 
@@ -278,7 +298,7 @@ def _owned_tier(candidate: OwnedCandidate, cost: OwnedCost | None, at: datetime)
     )
 
 
-def _workload(item: WorkloadToPlan, option: Option, at: datetime) -> Workload:
+def _workload(item: WorkloadToPlan, option: Option, at: datetime, *, is_baseline_forbidden: bool) -> Workload:
     figures = {}
     if option.cost_usd is not None:
         figures["usd_per_month"] = Sourced(
@@ -293,7 +313,7 @@ def _workload(item: WorkloadToPlan, option: Option, at: datetime) -> Workload:
         if item.fingerprints and not item.models
         else Match(models=item.models or (item.name,)),
         strategy=Strategy(kind="direct", tiers=(option.tier,)),
-        fallback=(item.baseline,) if option.tier != item.baseline else (),
+        fallback=(item.baseline,) if option.tier != item.baseline and not is_baseline_forbidden else (),
         label=item.label,
         floor_fraction=item.floor_fraction,
         confidence_fraction=item.confidence_fraction,

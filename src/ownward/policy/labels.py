@@ -141,6 +141,19 @@ class Label:
                 return True
         return False
 
+    def may_permit(self, place: Place) -> bool:
+        """Tell whether the data may travel to `place` once the region and provider that it leaves unstated are stated.
+
+        >>> Label.parse("eu").may_permit(Place(provider="mistral")), LOCAL_ONLY.may_permit(Place(provider="mistral"))
+        (True, False)
+        """
+        return place.is_local or any(
+            (region is None or place.region in {None, region})
+            and (provider is None or place.provider in {None, provider})
+            and (site is None or place.is_on_site)
+            for region, provider, site in self._terms
+        )
+
     @property
     def is_local_only(self) -> bool:
         """Whether no place but this machine is allowed."""

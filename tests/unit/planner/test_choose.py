@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ownward.core import BadInput, InfeasiblePlan
-from ownward.planner import choose, options_from
+from ownward.planner import choose, held_to, options_from
 
 
 def rows(*given: dict[str, Any]) -> list:
@@ -98,3 +98,36 @@ def test_thirty_workloads_on_three_fleets_are_solved() -> None:
     ]
     choice = choose(rows(*given))
     assert choice.plan_usd < Decimal(30 * 34)
+
+
+def test_an_option_that_completes_less_than_the_floor_of_the_baseline_is_not_chosen() -> None:
+    options = rows(
+        {"workload": "w", "tier": "api", "cost_usd": 10, "completion": 0.9},
+        {"workload": "w", "tier": "cheap", "cost_usd": 1, "completion": 0.5},
+        {"workload": "w", "tier": "close", "cost_usd": 4, "completion": 0.89},
+        {"workload": "w", "tier": "unseen", "cost_usd": 2},
+    )
+    choice = choose(held_to(options, baseline="api", floor_fraction=0.98))
+    assert choice.chosen[0].tier == "close"
+    assert "cheap: completes 50.0%, below 98% of the baseline's 90.0%" in choice.why[0]
+    assert "unseen: nobody has measured what it completes" in choice.why[0]
+
+
+def test_a_baseline_that_a_workload_has_no_option_of_is_refused() -> None:
+    with pytest.raises(BadInput, match="the baseline 'api' is no option of w"):
+        held_to(rows({"workload": "w", "tier": "own", "cost_usd": 1}), baseline="api", floor_fraction=None)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"feasible": "no"}, "feasible is 'no'"),
+        ({"completion": 1.5}, "completion is 1.5"),
+        ({"completion": "most"}, "completion is 'most'"),
+        ({"shared": {"fleet": "box", "work": "half"}}, "shared.work is 'half'"),
+    ],
+)
+def test_a_member_that_cannot_be_what_its_name_says_is_refused_with_its_line(row: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadInput, match=message) as caught:
+        rows({"workload": "w", "tier": "own", "cost_usd": 1, **row})
+    assert caught.value.where == "options.jsonl:1"

@@ -1,0 +1,125 @@
+"""`ownward plan` keeps labels and certificates: no tier is chosen that is forbidden, or was not shown to do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ownward.cli import run
+
+BOX = ("--own", "box=qwen3-30b-a3b:q4_k_m@RTX 5090")
+DAY = ("--at", "2026-11-21")
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> str:
+    """A ledger with one workload, `chat`, so busy that a card of one's own is cheaper than the API."""
+    log = tmp_path / "chat.csv"
+    rows = "".join(f"{second},4000,400\n" for second in range(0, 3600, 3))
+    log.write_text(f"arrival_s,input_tokens,output_tokens\n{rows}")
+    target = str(tmp_path / "ledger.db")
+    assert run(["import", str(log), "--ledger", target]) == 0
+    return target
+
+
+def ask(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, dict[str, Any], str]:
+    capsys.readouterr()
+    code = run([*argv, "--json"])
+    said = capsys.readouterr()
+    return code, json.loads(said.out), said.err
+
+
+def certify(tmp_path: Path, ledger: str, *flags: str, share: float = 1.0) -> None:
+    outcomes = tmp_path / "outcomes.jsonl"
+    rows = ({"task_id": i, "gpt-5": {"completed": True}, "box": {"completed": i < 2000 * share}} for i in range(2000))
+    outcomes.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    told = ("--outcomes", str(outcomes), "--baseline", "gpt-5", "--candidate", "box", "--workload", "chat")
+    assert run(["trial", *told, "--ledger", ledger, *flags]) == 0
+
+
+def test_a_label_that_keeps_data_here_bars_the_api_and_the_box_serves(
+    ledger: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, told, _ = ask(
+        capsys, "plan", "--ledger", ledger, "--rent", "gpt-5", *BOX, "--what-if", "--label", "local_only", *DAY
+    )
+    assert code == 0
+    assert [option["tier"] for option in told["chosen"]] == ["box"]
+    assert "label local_only does not let its data go to provider openai" in told["options"][0]["binding_constraint"]
+    assert "fallback" not in told["plan_toml"]
+
+
+def test_a_label_that_leaves_nowhere_to_go_is_an_answer_and_nothing_is_written(
+    ledger: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "plan.toml"
+    code, told, _ = ask(
+        capsys, "plan", "--ledger", ledger, "--rent", "gpt-5", "--label", "local_only", "--out", str(out), *DAY
+    )
+    assert (code, told["error"]["kind"]) == (3, "infeasible_plan")
+    assert "local_only" in told["error"]["message"]
+    assert not out.exists()
+
+
+def test_a_region_that_the_plan_has_still_to_state_is_said(ledger: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, told, said = ask(capsys, "plan", "--ledger", ledger, "--rent", "gpt-5", "--label", "eu", *DAY)
+    assert (code, told["chosen"][0]["tier"]) == (0, "gpt-5")
+    assert "workloads.chat.label: eu does not let its data go to any of its tiers" in said
+
+
+def test_a_certificate_from_recorded_outcomes_lets_the_box_be_chosen(
+    ledger: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ("plan", "--ledger", ledger, "--rent", "gpt-5", *BOX, "--floor", "0.98", *DAY)
+    assert ask(capsys, *argv)[1]["chosen"][0]["tier"] == "gpt-5"
+    certify(tmp_path, ledger)
+    told = ask(capsys, *argv)[1]
+    assert told["chosen"][0]["tier"] == "box"
+    assert told["chosen"][0]["completion"] == 1.0
+
+
+@pytest.mark.parametrize(
+    "flags", [("--rho", "0.5"), ("--confidence", "0.6"), ("--at", "2026-01-01")], ids=["share", "confidence", "expired"]
+)
+def test_a_certificate_of_less_than_is_asked_for_counts_for_nothing(
+    ledger: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: tuple[str, ...]
+) -> None:
+    certify(tmp_path, ledger, *flags)
+    told = ask(capsys, "plan", "--ledger", ledger, "--rent", "gpt-5", *BOX, "--floor", "0.98", *DAY)[1]
+    assert told["chosen"][0]["tier"] == "gpt-5"
+    assert "not certified: completed 2000 of 2000 tasks" in told["options"][1]["binding_constraint"]
+
+
+def test_what_was_refuted_since_is_certified_no_longer(
+    ledger: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    certify(tmp_path, ledger)
+    certify(tmp_path, ledger, "--rho", "0.9", share=0.1)
+    told = ask(capsys, "plan", "--ledger", ledger, "--rent", "gpt-5", *BOX, "--floor", "0.98", *DAY)[1]
+    assert told["chosen"][0]["tier"] == "gpt-5"
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--usd-per-kwh", "nan"), ("--usd-per-kwh", "-1"), ("--people-hours", "inf"), ("--slo-ttft", "0"),
+        ("--confidence", "7"), ("--floor", "nan"), ("--hours-per-month", "9999"),
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_a_figure_that_cannot_be_is_refused(
+    ledger: str, capsys: pytest.CaptureFixture[str], flags: tuple[str, str]
+) -> None:
+    code, told, _ = ask(capsys, "plan", "--ledger", ledger, "--rent", "gpt-5", *flags)
+    assert (code, told["error"]["kind"]) == (2, "usage_error")
+    assert flags[0] in told["error"]["message"]
+
+
+def test_what_stated_options_have_no_use_for_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = tmp_path / "options.jsonl"
+    options.write_text('{"workload": "w", "tier": "a", "cost_usd": 1}\n')
+    code, told, _ = ask(capsys, "plan", "--options", str(options), "--label", "eu", "--out", "plan.toml")
+    assert (code, told["error"]["message"]) == (2, "--label, --out beside --options")
