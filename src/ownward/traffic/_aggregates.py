@@ -18,7 +18,12 @@ def _is_openai_usage(fields: Mapping[str, Any]) -> bool:
         first = items[0]
         return first.get("object") == "bucket" or str(first.get("object", "")).startswith("organization.")
     kind = str(fields.get("object", ""))
-    return kind in {"bucket", "page"} or kind.startswith("organization.") or "num_model_requests" in fields
+    return (
+        kind in {"bucket", "page"}
+        or kind.startswith("organization.")
+        or "num_model_requests" in fields
+        or has("amount_value", "line_item")(fields)
+    )
 
 
 def _is_openrouter_daily(fields: Mapping[str, Any]) -> bool:
@@ -33,12 +38,26 @@ def _is_other(fields: Mapping[str, Any]) -> bool:
     return bool(counts & fields.keys()) and bool(tokens & fields.keys())
 
 
+def _is_anthropic_usage(fields: Mapping[str, Any]) -> bool:
+    if "usage_date_utc" in fields or has("model_version", "usage_output_tokens")(fields):
+        return True  # the console's CSV
+    results = fields.get("results")
+    return has("starting_at", "ending_at")(fields) and isinstance(results, list)
+
+
 AGGREGATES: tuple[Format, ...] = (
     Format(
         name="openai-usage",
         title="an OpenAI organization usage or costs export",
         containers=_BOTH,
         recognises=_is_openai_usage,
+        refusal=f"{_WHY} Log the answers' own usage instead, or export from a gateway (LiteLLM, Langfuse, Helicone)",
+    ),
+    Format(
+        name="anthropic-usage",
+        title="an Anthropic usage export",
+        containers=_BOTH,
+        recognises=_is_anthropic_usage,
         refusal=f"{_WHY} Log the answers' own usage instead, or export from a gateway (LiteLLM, Langfuse, Helicone)",
     ),
     Format(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from ownward.traffic import _prompt
@@ -15,6 +17,7 @@ from ownward.traffic.records import TrafficRecord, UsageBasis
 
 _OK = 200
 _MULTIPLE = 300
+_OPEN_STREAMS = 256
 
 REQUEST_NAMES = ("request", "request_body", "body", "input", "req", "requestBody")
 RESPONSE_NAMES = ("response", "response_body", "output", "completion", "res", "responseBody")
@@ -39,8 +42,9 @@ def record_of_bodies(
     usage = values.mapping(response.get("usage"))
     timings = values.mapping(response.get("timings"))
     basis: UsageBasis = "upstream"
-    if "prompt_n" in timings:
-        tokens = read_timings(timings)
+    if timings.get("prompt_n") is not None:
+        told = values.count(usage, "prompt_tokens", default=0) or values.count(response, "tokens_evaluated", default=0)
+        tokens = read_timings(timings, all_input_tokens=told)
     elif is_usage(usage):
         tokens = need(usage)
     elif request:
@@ -71,7 +75,8 @@ def record_of_bodies(
         charge_usd=values.usd(row.fields, "charge_usd", "cost", "cost_usd") or values.usd(usage, "cost"),
         completed=completed,
         usage_basis=basis,
-        ttft_s=None if ttft_ms is None else ttft_ms / 1e3,
+        ttft_s=values.seconds(row.fields, "ttft_s") if ttft_ms is None else ttft_ms / 1e3,
+        latency_s=values.seconds(row.fields, "latency_s"),
         sketch=context.sketch(request),
     )
 
@@ -105,6 +110,40 @@ def _read_logged(row: Row, context: Context) -> Iterable[TrafficRecord]:
         record_id=values.text(fields, "request_id", "id"),
         completed=None if status is None else _OK <= status < _MULTIPLE,
     )
+
+
+class _Logged:
+    """Reads logged answers; the pieces of one stream, each of which tells the usage so far, are one request."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._streams: OrderedDict[str, TrafficRecord] = OrderedDict()
+        self._repeats = 0
+
+    @property
+    def repeats(self) -> int:
+        return self._repeats
+
+    def convert(self, row: Row) -> Iterator[TrafficRecord]:
+        records = _read_logged(row, self._context)
+        if row.fields.get("object") != "chat.completion.chunk":
+            yield from records
+            return
+        for record in records:
+            earlier = self._streams.get(record.source_row_id)
+            if earlier is None:
+                self._streams[record.source_row_id] = record
+            else:
+                self._repeats += 1
+                if record.output_tokens > earlier.output_tokens:
+                    self._streams[record.source_row_id] = replace(earlier, output_tokens=record.output_tokens)
+        if len(self._streams) > _OPEN_STREAMS:
+            yield self._streams.popitem(last=False)[1]
+
+    def finish(self) -> Iterable[TrafficRecord]:
+        found = list(self._streams.values())
+        self._streams.clear()
+        return found
 
 
 def _read_batch_output(row: Row, context: Context) -> Iterable[TrafficRecord]:
@@ -211,7 +250,7 @@ LOGGED = Format(
     title="logged OpenAI, Anthropic or llama.cpp answers, with or without their requests (JSON Lines)",
     containers=frozenset({"json"}),
     recognises=_is_logged,
-    start=each_row(_read_logged),
+    start=_Logged,
 )
 CHAT = Format(
     name="chat",

@@ -9,11 +9,13 @@ from typing import Any, Literal, Protocol
 
 from ownward.traffic._prompt import Sketcher
 from ownward.traffic._rows import Row
-from ownward.traffic._values import NS_PER_S, to_datetime
+from ownward.traffic._values import NS_PER_S, BadValue, to_datetime
 from ownward.traffic.records import PromptSketch, TrafficRecord
 
 CountTokens = Callable[[str], int]
 Container = Literal["csv", "json"]
+_LONGEST_SPAN_YEARS = 20  # no log of language models is longer
+_LONGEST_SPAN_NS = _LONGEST_SPAN_YEARS * 31_557_600 * NS_PER_S
 
 
 class Context:
@@ -32,11 +34,18 @@ class Context:
         self._sketcher = Sketcher()
 
     def place(self, instant_ns: int | None) -> tuple[datetime | None, float | None]:
-        """Return the UTC start and the seconds after the first timed row."""
+        """Return the UTC start and the seconds after the first timed row.
+
+        Raises: BadValue, for a time decades from the first, such as a zero that stands for none: it would
+        stretch the file's traffic over all of them.
+        """
         if instant_ns is None:
             return None, None
         if self._origin_ns is None:
             self._origin_ns = instant_ns
+        if abs(instant_ns - self._origin_ns) > _LONGEST_SPAN_NS:
+            away = f"{_LONGEST_SPAN_YEARS} years away from {to_datetime(self._origin_ns):%Y-%m-%d}, the file's first"
+            raise BadValue(f"its time is {to_datetime(instant_ns):%Y-%m-%d %H:%M:%S}, over {away}")
         return to_datetime(instant_ns), (instant_ns - self._origin_ns) / NS_PER_S
 
     def sketch(self, body: Mapping[str, Any]) -> PromptSketch | None:

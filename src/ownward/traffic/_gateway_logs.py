@@ -33,7 +33,8 @@ def _read_litellm(row: Row, context: Context) -> Iterable[TrafficRecord]:
         values.mapping(fields.get("response")).get("usage")
     )
     # the row's own counts; the usage object beside them tells what of the input was cached
-    told = read_usage({**usage, "prompt_tokens": values.count(fields, "prompt_tokens")}) if is_usage(usage) else None
+    counted = {**usage, "prompt_tokens": values.count(fields, "prompt_tokens")}
+    told = read_usage(usage if "input_tokens" in usage else counted) if is_usage(usage) else None
     messages = values.parsed(fields.get("messages"))
     request = values.mapping(fields.get("proxy_server_request"))
     body = values.mapping(request.get("body")) or request
@@ -76,7 +77,7 @@ def _read_langfuse(row: Row, context: Context) -> Iterable[TrafficRecord]:
     tools = values.parsed(fields.get("tool_definitions"))
     if tools and isinstance(body, dict):
         body = {"tools": tools, **body}
-    charge = values.usd(fields, "total_cost", "totalCost")
+    charge = values.usd(fields, "total_cost", "totalCost", "calculatedTotalCost")
     yield TrafficRecord(
         row=row.number,
         source_row_id=values.text(fields, "id") or row.compute_digest(),
@@ -91,8 +92,8 @@ def _read_langfuse(row: Row, context: Context) -> Iterable[TrafficRecord]:
         model=values.text(fields, "provided_model_name", "model", "providedModelName"),
         charge_usd=charge if charge is not None else _sum(cost),
         completed=False if (values.text(fields, "level") or "").upper() == "ERROR" else None,
-        ttft_s=values.number(fields, "time_to_first_token", "timeToFirstToken"),
-        latency_s=values.number(fields, "latency"),
+        ttft_s=values.seconds(fields, "time_to_first_token", "timeToFirstToken"),
+        latency_s=values.seconds(fields, "latency"),
         sketch=context.sketch(body),
     )
 
@@ -144,8 +145,6 @@ def _read_helicone(row: Row, context: Context) -> Iterable[TrafficRecord]:
         is_outside = (values.text(fields, "provider") or "").upper() == "ANTHROPIC"
         inputs = fresh + cached + written if is_outside else fresh
     properties = values.mapping(fields.get("request_properties"))
-    delay_ms = values.number(fields, "delay_ms", "latency")
-    first_ms = values.number(fields, "time_to_first_token")
     yield TrafficRecord(
         row=row.number,
         source_row_id=values.text(fields, "request_id", "response_id") or row.compute_digest(),
@@ -162,8 +161,8 @@ def _read_helicone(row: Row, context: Context) -> Iterable[TrafficRecord]:
         model=values.text(fields, "model", "request_model", "response_model", "model_override"),
         charge_usd=values.usd(fields, "cost", "cost_usd", "costUSD"),
         completed=None if status is None else _OK <= status < _MULTIPLE,
-        ttft_s=None if first_ms is None else first_ms / 1e3,
-        latency_s=None if delay_ms is None else delay_ms / 1e3,
+        ttft_s=values.seconds(fields, "time_to_first_token", in_a_second=1e3),
+        latency_s=values.seconds(fields, "delay_ms", "latency", in_a_second=1e3),
         sketch=context.sketch(body),
     )
 
@@ -171,7 +170,6 @@ def _read_helicone(row: Row, context: Context) -> Iterable[TrafficRecord]:
 def _read_openrouter_activity(row: Row, context: Context) -> Iterable[TrafficRecord]:
     fields = row.fields
     started_at, arrival_s = context.place(values.instant_ns(fields, "created_at"))
-    took_ms, first_ms = values.number(fields, "generation_time_ms"), values.number(fields, "time_to_first_token_ms")
     finish = values.text(fields, "finish_reason_normalized")
     is_cancelled = values.truth(fields, "cancelled")
     yield TrafficRecord(
@@ -187,15 +185,14 @@ def _read_openrouter_activity(row: Row, context: Context) -> Iterable[TrafficRec
         model=values.text(fields, "model_permaslug"),
         charge_usd=values.usd(fields, "cost_total"),
         completed=False if is_cancelled or finish == "error" else None if finish is None else True,
-        ttft_s=None if first_ms is None else first_ms / 1e3,
-        latency_s=None if took_ms is None else took_ms / 1e3,
+        ttft_s=values.seconds(fields, "time_to_first_token_ms", in_a_second=1e3),
+        latency_s=values.seconds(fields, "generation_time_ms", in_a_second=1e3),
     )
 
 
 def _read_openrouter_generation(row: Row, context: Context) -> Iterable[TrafficRecord]:
     fields = values.mapping(row.fields.get("data")) or row.fields
     started_at, arrival_s = context.place(values.instant_ns(fields, "created_at"))
-    took_ms, first_ms = values.number(fields, "generation_time"), values.number(fields, "latency")
     record_id = values.text(fields, "id")
     if record_id is None:
         raise BadValue("id is missing")
@@ -212,8 +209,8 @@ def _read_openrouter_generation(row: Row, context: Context) -> Iterable[TrafficR
         model=values.text(fields, "model"),
         charge_usd=values.usd(fields, "total_cost"),
         completed=False if values.truth(fields, "cancelled") else None,
-        ttft_s=None if first_ms is None else first_ms / 1e3,
-        latency_s=None if took_ms is None else took_ms / 1e3,
+        ttft_s=values.seconds(fields, "latency", in_a_second=1e3),
+        latency_s=values.seconds(fields, "generation_time", in_a_second=1e3),
     )
 
 

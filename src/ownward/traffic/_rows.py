@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import hashlib
 import io
@@ -16,10 +17,19 @@ from ownward.traffic.limits import Limits
 from ownward.traffic.records import BadRow
 
 _CHUNK_BYTES = 1 << 16
+_BUFFER_BYTES = 1 << 20
 _HEAD_BYTES = 1 << 18  # what a format is told by
 _GZIP_MAGIC = b"\x1f\x8b"
 _WINDOW_BITS_GZIP = 31
 _BOM = b"\xef\xbb\xbf"
+_UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
+_OTHER_MAGICS = (
+    (b"\x28\xb5\x2f\xfd", "zstd", "zstd -d"),
+    (b"\xfd7zXZ\x00", "xz", "xz -d"),
+    (b"BZh", "bzip2", "bunzip2"),
+    (b"PK\x03\x04", "zip", "unzip"),
+)
+_DELIMITERS = ",;\t|"  # in order of trial
 
 
 @dataclass(slots=True)
@@ -76,6 +86,30 @@ class _GzipStream(io.RawIOBase):
         return bool(self._pending)
 
 
+class _Utf8Stream(io.RawIOBase):
+    """The bytes of a UTF-16 stream as UTF-8; what is no UTF-16 becomes replacement signs."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        super().__init__()
+        self._stream = stream
+        self._decoder = codecs.getincrementaldecoder("utf-16")(errors="replace")
+        self._pending = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._pending:
+            data = self._stream.read(_CHUNK_BYTES)
+            self._pending = memoryview(self._decoder.decode(data, final=not data).encode(errors="replace"))
+            if not data:
+                break
+        size = min(len(buffer), len(self._pending))
+        buffer[:size] = self._pending[:size]
+        self._pending = self._pending[size:]
+        return size
+
+
 class _Joined(io.RawIOBase):
     """Bytes that were read already, then the stream they came from."""
 
@@ -99,12 +133,28 @@ class _Joined(io.RawIOBase):
 
 
 def plain(stream: BinaryIO, limits: Limits) -> io.BufferedReader:
-    """Return the stream with gzip expanded, where its first bytes say it is gzip; the stream need not seek."""
+    """Return the stream with gzip expanded and UTF-16 as UTF-8, where its first bytes say so; it need not seek.
+
+    Raises: BadInput, where they say that it is compressed in another way.
+    """
     head = b""
     while len(head) < _HEAD_BYTES and (more := stream.read(_HEAD_BYTES - len(head))):
         head += more
+    for magic, name, command in _OTHER_MAGICS:
+        if head.startswith(magic):
+            raise BadInput(
+                f"the file is compressed with {name}", allowed="Plain, or gzip", next_step=f"Expand it: {command}"
+            )
     raw = _GzipStream(stream, head, limits.max_expanded_bytes) if head[:2] == _GZIP_MAGIC else _Joined(head, stream)
-    return io.BufferedReader(raw, buffer_size=1 << 20)
+    found: io.BufferedReader = io.BufferedReader(raw, buffer_size=_BUFFER_BYTES)
+    if found.peek(2)[:2] in _UTF16_BOMS:
+        return io.BufferedReader(_Utf8Stream(found), buffer_size=_BUFFER_BYTES)
+    return found
+
+
+def delimiter(header: str) -> str:
+    """Return what separates the names of a CSV header: a comma, else the semicolon, tab or bar that does."""
+    return next((sign for sign in _DELIMITERS if sign in header), ",")
 
 
 def lines(stream: BinaryIO, limits: Limits) -> Iterator[tuple[int, str] | BadRow]:
@@ -125,7 +175,7 @@ def lines(stream: BinaryIO, limits: Limits) -> Iterator[tuple[int, str] | BadRow
             yield BadRow(line=line, why="the line is not UTF-8")
 
 
-def csv_rows(stream: BinaryIO, limits: Limits) -> Iterator[Row | BadRow]:
+def csv_rows(stream: io.BufferedReader, limits: Limits) -> Iterator[Row | BadRow]:
     """Yield one row a CSV record by the names in the first one; a quoted field may span lines."""
     bad: list[BadRow] = []
     at = 0
@@ -141,7 +191,8 @@ def csv_rows(stream: BinaryIO, limits: Limits) -> Iterator[Row | BadRow]:
 
     # The csv module has one limit a process; it is only ever raised, so that no other reader is cut short.
     csv.field_size_limit(max(csv.field_size_limit(), limits.max_line_bytes))
-    records = csv.reader(feed())
+    header = stream.peek(_HEAD_BYTES).partition(b"\n")[0].decode(errors="replace")
+    records = csv.reader(feed(), delimiter=delimiter(header))
     names: list[str] | None = None
     start = 1
     while True:
@@ -177,7 +228,7 @@ def json_rows(reader: io.BufferedReader, limits: Limits) -> Iterator[Row | BadRo
         if isinstance(found, BadRow):
             yield found
         elif found[1].strip():
-            yield _object(*found)
+            yield from _objects(*found)
 
 
 def parquet_rows(stream: BinaryIO, limits: Limits) -> Iterator[Row | BadRow]:
@@ -202,14 +253,24 @@ def parquet_rows(stream: BinaryIO, limits: Limits) -> Iterator[Row | BadRow]:
         raise BadInput(f"the Parquet file cannot be read ({error})") from None
 
 
-def _object(line: int, found: str) -> Row | BadRow:
+def members(value: Mapping[str, Any]) -> list[Any] | None:
+    """Return the records of a page as APIs answer it, `{"data": [...]}`; None for a record, as of embeddings."""
+    data = value.get("data")
+    is_page = isinstance(data, list) and "usage" not in value and all(isinstance(one, dict) for one in data)
+    return data if is_page else None
+
+
+def _objects(line: int, found: str) -> Iterator[Row | BadRow]:
     try:
         value = json.loads(found)
     except (ValueError, RecursionError) as error:
-        return BadRow(line=line, why=f"not JSON ({_reason(error)})")
+        yield BadRow(line=line, why=f"not JSON ({_reason(error)})")
+        return
     if not isinstance(value, dict):
-        return BadRow(line=line, why=f"a {type(value).__name__}, not an object")
-    return Row(line, value)
+        yield BadRow(line=line, why=f"a {type(value).__name__}, not an object")
+        return
+    page = members(value)
+    yield from (Row(line, value),) if page is None else (Row(line, one) for one in page)
 
 
 def _is_document(reader: io.BufferedReader) -> bool:
@@ -229,7 +290,10 @@ def _document_rows(reader: io.BufferedReader, limits: Limits) -> Iterator[Row | 
         value = json.loads(raw.removeprefix(_BOM))
     except (ValueError, RecursionError) as error:
         raise BadInput(f"the file is not one JSON document ({_reason(error)})") from None
-    for index, item in enumerate(value if isinstance(value, list) else [value], start=1):
+    if isinstance(value, dict):
+        page = members(value)
+        value = [value] if page is None else page
+    for index, item in enumerate(value, start=1):
         if isinstance(item, dict):
             yield Row(index, item)
         else:

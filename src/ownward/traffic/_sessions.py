@@ -112,7 +112,7 @@ def _read_otel(row: Row, context: Context) -> Iterable[TrafficRecord]:
             session=values.text(attributes, "gen_ai.conversation.id") or trace_id,
             model=values.text(attributes, "gen_ai.request.model", "gen_ai.response.model"),
             completed=False if "error.type" in attributes else None,
-            ttft_s=values.number(attributes, "gen_ai.response.time_to_first_chunk"),
+            ttft_s=values.seconds(attributes, "gen_ai.response.time_to_first_chunk"),
             latency_s=None
             if start_ns is None or end_ns is None or end_ns < start_ns
             else (end_ns - start_ns) / NS_PER_S,

@@ -39,8 +39,8 @@ def _read_generic(row: Row, context: Context) -> Iterable[TrafficRecord]:
         model=values.text(fields, "model"),
         charge_usd=values.usd(fields, "charge_usd"),
         completed=values.truth(fields, "completed"),
-        ttft_s=values.number(fields, "ttft_s"),
-        latency_s=values.number(fields, "latency_s"),
+        ttft_s=values.seconds(fields, "ttft_s"),
+        latency_s=values.seconds(fields, "latency_s"),
         priority=values.integer(fields, "priority"),
         prefix_blocks=blocks,
         prefix_block_tokens=values.count(fields, "prefix_block_tokens", default=0) or None,
@@ -78,7 +78,7 @@ def _read_burstgpt(row: Row, _context: Context) -> Iterable[TrafficRecord]:
         session=values.text(fields, "Session ID"),
         model=values.text(fields, "Model"),
         completed=output_tokens > 0,  # the trace's own notice: failed requests have 0 response tokens
-        latency_s=values.number(fields, "Elapsed time"),
+        latency_s=values.seconds(fields, "Elapsed time"),
     )
 
 
@@ -109,13 +109,15 @@ def _read_flat(row: Row, context: Context) -> Iterable[TrafficRecord]:
         arrival_s=arrival_s,
         input_tokens=values.count(fields, *_FLAT_INPUTS),
         cached_input_tokens=values.count(fields, "cached_input_tokens", "cached_tokens", default=0),
+        cache_write_tokens=values.count(fields, "cache_write_tokens", default=0),
         output_tokens=values.count(fields, *_FLAT_OUTPUTS),
         workload=values.text(fields, "workload", "app", "application"),
         session=values.text(fields, "session", "session_id", "conversation_id", "user"),
         model=values.text(fields, "model"),
         charge_usd=values.usd(fields, "charge_usd", "cost_usd", "cost"),
-        ttft_s=values.number(fields, "ttft_s"),
-        latency_s=values.number(fields, "latency_s"),
+        completed=values.truth(fields, "completed"),
+        ttft_s=values.seconds(fields, "ttft_s"),
+        latency_s=values.seconds(fields, "latency_s"),
     )
 
 

@@ -60,13 +60,15 @@ def read_usage(usage: Mapping[str, Any]) -> Tokens:
     )
 
 
-def read_timings(timings: Mapping[str, Any]) -> Tokens:
+def read_timings(timings: Mapping[str, Any], *, all_input_tokens: int | None = None) -> Tokens:
     """Return the counts of a llama.cpp `timings` object, whose `prompt_n` leaves cached tokens out.
 
+    An older one does not tell `cache_n`: what `all_input_tokens`, which its answer counts, has more was cached.
     Raises: BadValue, where a count is missing or none.
     """
-    cached = values.count(timings, "cache_n", default=0)
-    return Tokens(values.count(timings, "prompt_n") + cached, cached, 0, values.count(timings, "predicted_n"))
+    read = values.count(timings, "prompt_n")
+    cached = values.count(timings, "cache_n", default=max((all_input_tokens or read) - read, 0))
+    return Tokens(read + cached, cached, 0, values.count(timings, "predicted_n"))
 
 
 def need(usage: Mapping[str, Any]) -> Tokens:

@@ -16,6 +16,9 @@ _MAX_COUNT = 10**9  # tokens of one request
 _MAX_INT64 = 2**63 - 1
 _MAX_TEXT = 256
 _KEPT_TEXT = 200
+_GO_ZERO_NS = -62_135_596_800 * NS_PER_S  # 0001-01-01, which Go writes for a time that is not there
+_DOLLARS = frozenset({"", "usd", "$", "us$"})
+_CURRENCY_NAMES = ("currency", "cost_currency", "amount_currency")
 # An epoch number below each bound is in that many nanoseconds a unit: seconds until the year 5138,
 # milliseconds and microseconds likewise, nanoseconds above.
 _EPOCH_UNITS = ((1e11, NS_PER_S), (1e14, 1_000_000), (1e17, 1_000))
@@ -56,14 +59,26 @@ def number(fields: Mapping[str, Any], *names: str) -> float | None:
     return None if value is None else _float(name, value)
 
 
+def seconds(fields: Mapping[str, Any], *names: str, in_a_second: float = 1.0) -> float | None:
+    """Return the duration under the first of `names` that has one, of units `in_a_second`; None where it is below 0.
+
+    Raises: BadValue, if it is no finite number.
+    """
+    found = number(fields, *names)
+    return None if found is None or found < 0 else found / in_a_second
+
+
 def usd(fields: Mapping[str, Any], *names: str) -> Decimal | None:
     """Return the exact dollars under the first of `names` that has some, or None.
 
-    Raises: BadValue, if it is no amount.
+    Raises: BadValue, if it is no amount, or the row says that it is of another currency.
     """
     name, value = _first(fields, names)
     if value is None:
         return None
+    currency = text(fields, *_CURRENCY_NAMES)
+    if currency is not None and currency.strip().lower() not in _DOLLARS:
+        raise BadValue(f"{name} is in {_shown(currency)}; amounts are read in USD: convert it, or leave it out")
     try:
         amount = Decimal(repr(value) if isinstance(value, float) else str(value).strip().lstrip("$"))
     except InvalidOperation:
@@ -96,7 +111,8 @@ def instant_ns(fields: Mapping[str, Any], *names: str) -> int | None:
     Raises: BadValue, if it is no time.
     """
     name, value = _first(fields, names)
-    return None if value is None else parse_instant_ns(value, name)
+    found = None if value is None else parse_instant_ns(value, name)
+    return None if found == _GO_ZERO_NS else found
 
 
 def parse_instant_ns(value: object, name: str = "time") -> int:

@@ -225,7 +225,7 @@ def _recognise(samples: Sequence[Mapping[str, Any]], container: Container, name:
 def _csv_samples(head: bytes) -> list[Mapping[str, Any]]:
     text = head.decode(errors="replace")
     try:
-        names = next(csv.reader(io.StringIO(text)), [])
+        names = next(csv.reader(io.StringIO(text), delimiter=_rows.delimiter(text.partition("\n")[0])), [])
     except csv.Error:
         return []
     return [{name.strip(): "" for name in names}]
@@ -240,7 +240,8 @@ def _json_samples(head: bytes) -> list[Mapping[str, Any]]:
     else:
         first = _close(text) if "\n" not in text or text.partition("\n")[0].strip() == "{" else None
         samples = [first] if first is not None else [_close(one) for one in text.split("\n", _DETECT_ROWS)]
-    return [sample for sample in samples[:_DETECT_ROWS] if isinstance(sample, dict)]
+    found = [sample for sample in samples[:_DETECT_ROWS] if isinstance(sample, dict)]
+    return found + [one for sample in found for one in (_rows.members(sample) or [])[:_DETECT_ROWS]]
 
 
 def _close(text: str) -> Any:
