@@ -28,15 +28,17 @@ class EProcess:
     """Evidence against "the mean of z is at most zero", where z never falls below `-largest_loss`.
 
     Under that hypothesis the chance that `value` ever reaches 1/alpha is at most alpha,
-    however often one looks and whenever one stops.
+    however often one looks and whenever one stops. `decided_at` is the count at which its logarithm first
+    reached `decisive_log_value`.
     Raises: ValueError, if `largest_loss` is not positive or a z lies below `-largest_loss`.
     """
 
     largest_loss: float
+    decisive_log_value: float = math.inf
     count: int = 0
     log_value: float = 0.0
     peak_log_value: float = 0.0
-    peak_at: int = 0
+    decided_at: int | None = None
     _log_wealth: NDArray[np.float64] = field(init=False, repr=False)
     _stakes: NDArray[np.float64] = field(init=False, repr=False)
 
@@ -79,9 +81,9 @@ class EProcess:
         paths = self._log_wealth[None, :] + np.cumsum(steps, axis=0)  # (tasks, stakes)
         log_values = _log_mean_exp(paths)  # (tasks,)
         best = int(np.argmax(log_values))
-        if float(log_values[best]) > self.peak_log_value:
-            self.peak_log_value = float(log_values[best])
-            self.peak_at = self.count + best + 1
+        if self.decided_at is None and float(log_values[best]) >= self.decisive_log_value:
+            self.decided_at = self.count + int(np.argmax(log_values >= self.decisive_log_value)) + 1
+        self.peak_log_value = max(self.peak_log_value, float(log_values[best]))
         self._log_wealth = paths[-1]
         self.log_value = float(log_values[-1])
         self.count += int(z.size)

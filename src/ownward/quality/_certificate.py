@@ -107,13 +107,13 @@ def certify(
     own = np.array([task.candidate_completion for task in tasks], dtype=np.float64)  # (tasks,)
     base = np.array([task.baseline_completion for task in tasks], dtype=np.float64)  # (tasks,)
     z = own - rho * base  # (tasks,), in [-rho, 1]
-    evidence_for = EProcess(largest_loss=rho)
-    evidence_for.extend(z)
-    evidence_against = EProcess(largest_loss=1.0)
-    evidence_against.extend(-z)
     threshold = -math.log1p(-confidence)
-    state = _state(evidence_for, evidence_against, threshold)
-    decided = {"certified": evidence_for.peak_at, "refuted": evidence_against.peak_at}.get(state)
+    evidence_for = EProcess(largest_loss=rho, decisive_log_value=threshold)
+    evidence_for.extend(z)
+    evidence_against = EProcess(largest_loss=1.0, decisive_log_value=threshold)
+    evidence_against.extend(-z)
+    state = _state(evidence_for, evidence_against)
+    decided = {"certified": evidence_for.decided_at, "refuted": evidence_against.decided_at}.get(state)
     base_mean, own_mean = (_mean(base), _mean(own))
     return Certificate(
         state=state,
@@ -167,10 +167,10 @@ def compute_cpct(
     )
 
 
-def _state(evidence_for: EProcess, evidence_against: EProcess, threshold: float) -> CertificateState:
-    if evidence_against.peak_log_value >= threshold:
+def _state(evidence_for: EProcess, evidence_against: EProcess) -> CertificateState:
+    if evidence_against.decided_at is not None:
         return "refuted"
-    return "certified" if evidence_for.peak_log_value >= threshold else "not_certified"
+    return "certified" if evidence_for.decided_at is not None else "not_certified"
 
 
 def _why(state: CertificateState, *, rho: float, confidence: float, e_value: float, tasks: int) -> str:

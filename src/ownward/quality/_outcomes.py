@@ -28,6 +28,8 @@ _COST_WORDS = ("cost_usd", "charge_usd", "usd", "cost")
 _GROUPS_OF_COMPLETIONS = ("completions", *_COMPLETION_WORDS)
 _GROUPS_OF_COSTS = ("costs_usd", "costs", *_COST_WORDS)
 _GROUPS_OF_STRATEGIES = ("strategies", "outcomes", "results", "arms")
+_MODEL_WORDS = ("model", "tier")  # name the strategy of a row that has a completion of its own
+_MOST_USD = 10**9
 _ID_WORDS = ("task_id", "task", "id", "question_id")
 _STRATEGY_WORDS = ("strategy", "arm")
 _SURPLUS = "\0surplus"
@@ -83,8 +85,8 @@ def read_outcomes(stream: TextIO, *, name: str) -> OutcomeTable:
     A strategy's completion and cost are found in any of these shapes (S is its name):
     `{"S": {"completed": true, "cost_usd": "0.01"}}`, the same under `strategies` or `outcomes`,
     `{"completions": {"S": 1}, "costs": {"S": 0.01}}`, and flat columns `S_completed`, `S|correct`,
-    `completed_S`, `S.cost_usd` and the like, or one row a strategy:
-    `{"task_id": "t1", "strategy": "S", "completed": true}`.
+    `completed_S`, `S.cost_usd` and the like, columns of nothing but completions (`S`), or one row a strategy:
+    `{"task_id": "t1", "strategy": "S", "completed": true}` (or `model`, `tier`). An array of such objects will do.
     Completion is a boolean or a share from 0 to 1.
     A second row for the same task and strategy is a duplicate and is left out: the first counts.
     Raises: BadInput, if nothing in it can be read.
@@ -102,13 +104,12 @@ def read_outcomes(stream: TextIO, *, name: str) -> OutcomeTable:
             if not recorded:
                 raise ValueError("no strategy with a completion")  # noqa: TRY301
         except (ValueError, InvalidOperation) as error:
-            bad.append((line, str(error)))
+            bad.append((line, "a cost that is no amount" if isinstance(error, InvalidOperation) else str(error)))
             continue
         known = tasks.setdefault(task_id, {})
         if known.keys() & recorded.keys():
             duplicates += 1
-            continue
-        known.update(recorded)
+        known.update({name: result for name, result in recorded.items() if name not in known})
         strategies.update(dict.fromkeys(recorded))
     if not tasks:
         why = f"line {bad[0][0]}: {bad[0][1]}" if bad else "it is empty"
@@ -125,7 +126,11 @@ def _rows(stream: TextIO, bad: list[tuple[int, str]]) -> Iterator[tuple[int, Map
     first = next(((number, text) for number, text in lines if text.strip()), None)
     if first is None:
         return
-    if not first[1].lstrip("\ufeff \t").startswith("{"):
+    sign = first[1].lstrip("\ufeff \t")[:1]
+    if sign == "[":
+        yield from _array(first[1].lstrip("\ufeff") + "".join(text for _, text in lines), bad)
+        return
+    if sign != "{":
         table = csv.DictReader(_chain(first[1].lstrip("\ufeff"), (text for _, text in lines)), restkey=_SURPLUS)
         try:
             for number, row in enumerate(table, start=2):
@@ -150,17 +155,32 @@ def _rows(stream: TextIO, bad: list[tuple[int, str]]) -> Iterator[tuple[int, Map
             bad.append((number, f"a {type(value).__name__}, not an object"))
 
 
+def _array(text: str, bad: list[tuple[int, str]]) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    try:
+        rows = json.loads(text, parse_float=Decimal)
+    except (json.JSONDecodeError, RecursionError) as error:
+        bad.append((1, f"not JSON: {error}"))
+        return
+    for number, row in enumerate(rows, start=1):
+        if isinstance(row, dict):
+            yield number, row
+        else:
+            bad.append((number, f"a {type(row).__name__}, not an object"))
+
+
 def _chain(first: _T, rest: Iterable[_T]) -> Iterator[_T]:
     yield first
     yield from rest
 
 
 def _strategies_of(row: Mapping[str, Any]) -> Iterator[tuple[str, Recorded]]:
-    long_form = next((str(row[word]) for word in _STRATEGY_WORDS if row.get(word)), None)
+    names = (*_STRATEGY_WORDS, *_MODEL_WORDS) if any(word in row for word in _COMPLETION_WORDS) else _STRATEGY_WORDS
+    long_form = next((str(row[word]) for word in names if isinstance(row.get(word), str) and row[word]), None)
     if long_form is not None:
-        row = {long_form: {key: value for key, value in row.items() if key not in _STRATEGY_WORDS}}
+        row = {long_form: {key: value for key, value in row.items() if key not in names}}
     completions: dict[str, Any] = {}
     costs: dict[str, Any] = {}
+    plain: dict[str, Any] = {}
     for key, value in row.items():
         if key in _ID_WORDS or key in _STRATEGY_WORDS:
             continue
@@ -168,8 +188,12 @@ def _strategies_of(row: Mapping[str, Any]) -> Iterator[tuple[str, Recorded]]:
             _take_nested(key, value, completions, costs)
         elif isinstance(value, bool) and _suffixed(key) is None:
             completions[key] = value
+        elif _suffixed(key) is None:
+            plain[key] = value
         else:
             _take_flat(key, value, completions, costs)
+    if not completions:  # a table of nothing but completions
+        completions = {key: value for key, value in plain.items() if _is_completion(value)}
     for name in dict.fromkeys([*completions, *costs]):
         yield name, Recorded(completion=_completion(completions.get(name)), cost_usd=_cost(costs.get(name)))
 
@@ -213,6 +237,14 @@ def _suffixed(key: str) -> tuple[str, bool] | None:
     return None
 
 
+def _is_completion(value: object) -> bool:
+    """Return whether a value can be a completion, in a column that does not say what it holds."""
+    try:
+        return not isinstance(value, list) and _completion(value) is not None
+    except ValueError:
+        return False
+
+
 def _completion(value: object) -> float | None:
     match value:
         case None | "":
@@ -238,6 +270,6 @@ def _cost(value: object) -> Decimal | None:
     if value is None or value == "":
         return None
     cost = Decimal(str(value).removeprefix("$"))
-    if not cost.is_finite() or cost < 0:
+    if not cost.is_finite() or not 0 <= cost <= _MOST_USD:
         raise ValueError(f"a cost of {value}")
     return cost

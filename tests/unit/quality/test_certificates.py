@@ -49,6 +49,14 @@ def test_an_equal_candidate_is_certified_and_expires() -> None:
     assert "model" in made.voided_by
 
 
+def test_the_task_that_decided_is_the_first_at_which_the_evidence_sufficed() -> None:
+    tasks = paired([True] * 1000, [True] * 1000)
+    decided = certificate(tasks).decided_at_task
+    assert decided is not None
+    assert certificate(tasks[:decided]).state == "certified"
+    assert certificate(tasks[: decided - 1]).state == "not_certified"
+
+
 def test_a_much_worse_candidate_is_refuted() -> None:
     made = certificate(paired([True] * 200, [index % 2 == 0 for index in range(200)]))
     assert made.state == "refuted"

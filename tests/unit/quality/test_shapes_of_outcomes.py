@@ -1,0 +1,57 @@
+"""Recorded outcomes in the shapes that people and evaluation tools keep them."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+
+from ownward.core import BadInput
+from ownward.quality import OutcomeTable, read_outcomes
+
+
+def table(text: str) -> OutcomeTable:
+    return read_outcomes(io.StringIO(text), name="outcomes")
+
+
+def completions(found: OutcomeTable) -> list[tuple[float, float]]:
+    return [(task.baseline_completion, task.candidate_completion) for task in found.pair("a", "b")[0]]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "task_id,a,b\n1,1,0\n2,0.5,1\n",
+        '{"task_id": 1, "a": 1, "b": 0}\n{"task_id": 2, "a": 0.5, "b": 1}\n',
+        json.dumps([{"task_id": 1, "a": 1, "b": 0}, {"task_id": 2, "a": 0.5, "b": 1}]),
+        json.dumps([{"id": 1, "a": 1, "b": 0}, {"id": 2, "a": 0.5, "b": 1}], indent=1),
+        "question_id,model,correct\n1,a,1\n1,b,0\n2,a,0.5\n2,b,1\n",
+        "task_id,tier,score,difficulty\n1,a,1,7\n1,b,0,7\n2,a,0.5,9\n2,b,1,9\n",
+    ],
+    ids=["matrix", "matrix in JSON", "array", "array over lines", "one row a model", "one row a tier"],
+)
+def test_completions_are_found_in(text: str) -> None:
+    assert completions(table(text)) == [(1.0, 0.0), (0.5, 1.0)]
+
+
+def test_numbers_beside_stated_completions_are_no_strategies() -> None:
+    found = table('{"task_id": 1, "a": {"completed": true}, "b": {"completed": false}, "seed": 1, "a_cost_usd": "0.5"}')
+    assert found.strategies == ("a", "b")
+
+
+def test_a_row_that_repeats_one_strategy_still_tells_of_the_other() -> None:
+    found = table('{"task_id": 1, "a": true}\n{"task_id": 1, "a": false, "b": true}\n')
+    assert completions(found) == [(1.0, 1.0)]
+    assert found.duplicates == 1
+
+
+@pytest.mark.parametrize(("cost", "why"), [("abc", "a cost that is no amount"), ("1e30", "a cost of 1e30")])
+def test_a_cost_that_cannot_be_is_a_bad_row_with_its_reason(cost: str, why: str) -> None:
+    found = table(f"task_id,a_completed,a_cost_usd\n1,1,0.1\n2,1,{cost}\n")
+    assert found.bad == ((3, why),)
+
+
+def test_an_array_that_is_cut_off_is_refused() -> None:
+    with pytest.raises(BadInput, match="line 1: not JSON"):
+        table('[{"task_id": 1, "a": 1}, {"task_')
