@@ -95,7 +95,7 @@ def plan(*, ledger_target: str | None, options_file: str | None, out: str | None
     }
     for gap in decision.plan.gaps():
         if gap.where.endswith(".label"):
-            say(f"{gap.where}: {gap.message}")
+            say(f"{gap.where}: {gap.message}; state where it may with --label")
     if out is not None:
         write_whole(Path(out), text)
         say(f"wrote {out}")
@@ -155,6 +155,7 @@ def _workloads(
             trace=trace,
             baseline=baseline,
             label=Label.parse(label),
+            is_label_stated=asked["label"] is not None,
             slo=slo,
             floor_fraction=asked["floor"],
             confidence_fraction=asked["confidence"] if asked["floor"] is not None else None,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def predict(*, cases: str, as_json: bool) -> None:
     """Predict a metric for each case, with an 80% band, or say why not.
 
-    Every case gets a line: one that cannot be answered has its reason in `refused`.
+    Every case gets a line: one that cannot be answered has its reason in `refused`, and no id where it is no case.
     """
     anatomies: dict[str, Anatomy | OwnwardError] = {}
     with open_input(cases) as stream:
@@ -31,7 +31,7 @@ def predict(*, cases: str, as_json: bool) -> None:
             if as_json:
                 print(to_json(row))
             else:
-                print(f"{row['id']}: {row['refused'] or _told(row)}")
+                print(f"{row['id'] or '?'}: {row['refused'] or _told(row)}")
 
 
 def _told(row: dict[str, Any]) -> str:
@@ -43,7 +43,10 @@ def _told(row: dict[str, Any]) -> str:
 def _answer(line: bytes, where: str, anatomies: dict[str, Anatomy | OwnwardError]) -> dict[str, Any]:
     from ownward.perf import predict as predict_case
 
-    row = parse_case(line, where)
+    try:
+        row = parse_case(line, where)
+    except OwnwardError as error:
+        return _refusal(None, str(error))
     name = str(row["id"])
     try:
         prediction = predict_case(read_case(row, where, anatomies))
@@ -63,7 +66,7 @@ def _answer(line: bytes, where: str, anatomies: dict[str, Anatomy | OwnwardError
     }
 
 
-def _refusal(name: str, reason: str) -> dict[str, Any]:
+def _refusal(name: str | None, reason: str) -> dict[str, Any]:
     return {
         "schema": "ownward.prediction/1", "id": name, "value": None, "low80": None, "high80": None, "basis": None,
         "class": "refused", "memory_bytes": None, "fits": None, "refused": reason,

@@ -185,7 +185,7 @@ def _gaps(plan: Plan) -> Iterable[Gap]:
         asked = dict.fromkeys((*workload.strategy.tiers, *workload.fallback))
         barred = [tier for tier in asked if tier in plan.tiers and not workload.label.permits(plan.tiers[tier].place)]
         if barred:
-            which = "any of its tiers: every request is refused" if len(barred) == len(asked) else ", ".join(barred)
-            places = "; ".join(f"{tier} is at {plan.tiers[tier].place}" for tier in barred)
-            message = f"{workload.label} does not let its data go to {which} ({places})"
+            places = ", ".join(f"{tier} ({plan.tiers[tier].place})" for tier in barred)
+            then = ": every request is refused" if len(barred) == len(asked) else ""
+            message = f"{workload.label} does not let its data go to {places}{then}"
             yield Gap(where=f"workloads.{name}.label", message=message)

@@ -45,12 +45,16 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkloadToPlan:
-    """A workload's traffic, where it is served today, and what must hold wherever it goes."""
+    """A workload's traffic, where it is served today, and what must hold wherever it goes.
+
+    A label that nobody has stated (`is_label_stated`) is written into the plan, and bars nothing yet.
+    """
 
     name: str
     trace: Trace
     baseline: str
     label: Label
+    is_label_stated: bool = True
     slo: Slo
     floor_fraction: float | None = None
     confidence_fraction: float | None = None
@@ -170,7 +174,7 @@ def _options(
     for candidate in candidates:
         tier = candidate.tier
         evidence = next((item for item in workload.evidence if item.tier == tier), None)
-        forbidden = _forbidden(workload.label, candidate)
+        forbidden = _forbidden(workload.label, candidate) if workload.is_label_stated else None
         barrier = (
             forbidden
             or comparison.barred.get(tier)
@@ -200,7 +204,7 @@ def _forbidden(label: Label, candidate: OwnedCandidate | RentedCandidate) -> str
     if isinstance(candidate, OwnedCandidate):
         return None
     place = Place(provider=candidate.price.provider, region=candidate.region)
-    return None if label.may_permit(place) else f"its label {label} does not let its data go to {place}"
+    return None if label.may_permit(place) else f"the label {label} bars {candidate.price.provider}"
 
 
 def _barrier(

@@ -185,3 +185,45 @@ def test_predict_answers_every_case_or_says_why(tmp_path: Path, capsys: pytest.C
     assert rows["b"]["value"] is None
     assert "no-such" in rows["b"]["refused"]
     assert rows["d"]["fits"] is False
+
+
+def test_a_line_that_is_no_case_is_refused_and_those_after_it_are_answered(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cases = tmp_path / "cases.jsonl"
+    case = {"model": "llama-3.1-8b", "machine": "RTX 4090", "engine": "llama.cpp", "metric": "decode_tok_s_per_user"}
+    cases.write_text(f'{{"id":\n{json.dumps(case)}\n{json.dumps(case | {"id": "good"})}\n')
+    assert run(["predict", "--cases", str(cases), "--json"]) == 0
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["id"] for row in told] == [None, None, "good"]
+    assert "not JSON" in told[0]["refused"]
+    assert told[2]["value"] > 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--seed", "-1"), "--seed"),
+        (("--slo-ttft", "nan"), "--slo-ttft"),
+        (("--model", "qwen3-8b", "--machine", "RTX 4090"), "two deployments are named"),
+    ],
+    ids=["seed", "service level", "two deployments"],
+)
+def test_simulate_refuses_what_it_cannot_mean(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: tuple[str, ...], message: str
+) -> None:
+    trace, step = tmp_path / "trace.csv", tmp_path / "step.json"
+    trace.write_text("arrival_s,input_tokens,output_tokens\n0,10,10\n")
+    step.write_text('{"fixed_s": 0.01, "per_prefill_token_s": 0.0001, "capacity_blocks": 100}')
+    assert run(["simulate", "--trace", str(trace), "--step-model", str(step), *flags, "--json"]) == 2
+    assert message in json.loads(capsys.readouterr().out)["error"]["message"]
+
+
+def test_simulate_says_how_many_rows_repeat_an_id(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trace, step = tmp_path / "trace.csv", tmp_path / "step.json"
+    trace.write_text("request_id,arrival_s,input_tokens,output_tokens\na,0,10,10\na,1,10,10\n")
+    step.write_text('{"fixed_s": 0.01, "per_prefill_token_s": 0.0001, "capacity_blocks": 100}')
+    assert run(["simulate", "--trace", str(trace), "--step-model", str(step), "--json"]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["requests"] == 1
+    assert "1 rows repeat the id of an earlier one and are left out" in said.err

@@ -48,7 +48,7 @@ def test_a_label_that_keeps_data_here_bars_the_api_and_the_box_serves(
     )
     assert code == 0
     assert [option["tier"] for option in told["chosen"]] == ["box"]
-    assert "label local_only does not let its data go to provider openai" in told["options"][0]["binding_constraint"]
+    assert "the label local_only bars openai" in told["options"][0]["binding_constraint"]
     assert "fallback" not in told["plan_toml"]
 
 
@@ -67,7 +67,20 @@ def test_a_label_that_leaves_nowhere_to_go_is_an_answer_and_nothing_is_written(
 def test_a_region_that_the_plan_has_still_to_state_is_said(ledger: str, capsys: pytest.CaptureFixture[str]) -> None:
     code, told, said = ask(capsys, "plan", "--ledger", ledger, "--rent", "gpt-5", "--label", "eu", *DAY)
     assert (code, told["chosen"][0]["tier"]) == (0, "gpt-5")
-    assert "workloads.chat.label: eu does not let its data go to any of its tiers" in said
+    assert (
+        "workloads.chat.label: eu does not let its data go to gpt-5 (provider openai, region unstated): every request"
+        in said
+    )
+
+
+def test_a_provider_that_nobody_has_stated_yet_may_be_looked_at_and_what_is_missing_is_said(
+    ledger: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, told, said = ask(
+        capsys, "plan", "--ledger", ledger, "--rent", "gpt-5", "--rent", "mistral-small", "--what-if", *DAY
+    )
+    assert (code, told["chosen"][0]["tier"]) == (0, "mistral-small")
+    assert "workloads.chat.label: provider:openai does not let its data go to mistral-small" in said
 
 
 def test_a_certificate_from_recorded_outcomes_lets_the_box_be_chosen(
