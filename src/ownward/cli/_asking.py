@@ -40,7 +40,10 @@ def asker(door: Door, endpoint: Endpoint, *, model: str) -> Callable[[Task], Awa
     parts = urlsplit(endpoint.url)
     host = parts.hostname or ""
     if parts.scheme not in {"http", "https"} or not (host == "localhost" or is_private_address(host)):
-        raise UsageError(f"--url is {endpoint.url!r}", allowed="the address of a gateway here: http://127.0.0.1:8484")
+        raise UsageError(
+            f"--url is {endpoint.url!r}",
+            allowed="a gateway on this machine or a private network, such as http://127.0.0.1:8484",
+        )
     origin = f"{parts.scheme}://{parts.netloc}"
     place = Place(is_local=host == "localhost" or is_loopback_address(host), is_on_site=True)
     headers = [(b"content-type", b"application/json")]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ownward.cli._context import load_settings
 from ownward.cli._output import emit, json_option
-from ownward.core import to_jsonable
+from ownward.core import ConfigError, Fault, to_jsonable
+
+if TYPE_CHECKING:
+    from ownward.plan import Plan
 
 
 @click.group()
@@ -37,6 +40,7 @@ def check(*, plan_file: str, as_json: bool) -> None:
     from ownward.cli._plans import read_plan
 
     plan = read_plan(Path(plan_file))
+    _refuse_judges(plan)
     gaps = [{"where": gap.where, "message": gap.message} for gap in plan.gaps()]
     payload = {
         "schema": "ownward.plan-check/1",
@@ -46,6 +50,23 @@ def check(*, plan_file: str, as_json: bool) -> None:
         "gaps": gaps,
     }
     emit(payload, as_json=as_json, render=_checked)
+
+
+def _refuse_judges(plan: Plan) -> None:
+    """Compile the judges of its strategies, as `serve` would.
+
+    Raises: ConfigError, with all that cannot be used; MissingExtra, if one needs what is not installed.
+    """
+    from ownward import strategies
+
+    faults: list[Fault] = []
+    for name, workload in plan.workloads.items():
+        try:
+            strategies.judge_for(workload.strategy.judge_options, file=f"workload {name!r}")
+        except ConfigError as error:
+            faults += error.faults
+    if faults:
+        raise ConfigError(faults)
 
 
 def _checked(payload: dict[str, Any]) -> str:

@@ -277,6 +277,24 @@ def test_an_export_to_csv_names_its_columns_also_where_there_is_no_row(tmp_path,
     assert capsys.readouterr().out.strip() == ",".join(ledger.EXPORT_COLUMNS)
 
 
+def test_a_check_finds_the_judges_that_serve_would_refuse_all_at_once(tmp_path, capsys):
+    pytest.importorskip("fastjsonschema", reason="schemas are compiled with the extra [trials]")
+    path = tmp_path / "plan.toml"
+    tier = '[tiers.a]\nkind = "rented"\nmodel = "m"\nupstreams = [{ name = "u", url = "https://a.example" }]\n'
+    elsewhere = '{"$ref": "https://a.example/schema"}'
+    vote = f"kind = 'vote', tiers = ['a'], options = {{ samples = 3, json_schema = '{elsewhere}' }}"
+    workloads = "".join(
+        f'[workloads.{name}]\nmatch = {{ models = ["{name}"] }}\nstrategy = {{ {vote} }}\n' for name in ("b", "c")
+    )
+    path.write_text(f'schema = "ownward.plan/1"\nname = "p"\n{tier}{workloads}')
+    assert run(["config", "check", str(path), "--json"]) == 2
+    faults = json.loads(capsys.readouterr().out)["error"]["faults"]
+    assert [(fault["file"], fault["key"]) for fault in faults] == [
+        ("workload 'b'", "strategy.json_schema"),
+        ("workload 'c'", "strategy.json_schema"),
+    ]
+
+
 def test_the_id_that_revokes_a_key_is_shown_in_one_piece_however_much_stands_beside_it(tmp_path, capsys):
     path = str(tmp_path / "ledger.db")
     many = [word for number in range(9) for word in ("--workload", f"a-workload-{number}")]
