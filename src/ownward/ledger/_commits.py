@@ -309,7 +309,7 @@ class Committer:
         try:
             entry.outcome = entry.call(connection)
         except LedgerError as error:
-            entry.error = error
+            entry.error = error.with_traceback(None)  # which holds the entry
         except Exception as error:
             if not self._store.is_row_fault(error):
                 raise

@@ -175,7 +175,10 @@ class Writer:
         """
         waiter: Future[_T] = Future()
         self.put(Entry(call=call, waiter=waiter))
-        return waiter.result()
+        try:
+            return waiter.result()
+        finally:
+            del waiter  # which holds an error, and that this frame
 
     def close(self) -> None:
         """Write what is queued, say that the run ended, and let go of the database.

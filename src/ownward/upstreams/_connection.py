@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import select
 import ssl
@@ -169,6 +170,11 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def discard(self) -> None:
+        """Hold nothing any more: nobody will use it, and it may never be told that it is lost."""
+        self.abort()
+        self._let_go()
+
     # The event loop's side.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -252,14 +258,18 @@ class Connection(asyncio.Protocol):
                 self._finish()
             else:
                 self._break("closed the connection" if exc is None else "reset the connection", abort=False)
+        self._let_go()
+        self._on_free(self)
+
+    def _let_go(self) -> None:
         self._transport = None
         self._poll = None
         self._alarm.close()
         if self._low_water is not None:
             self._low_water.let_go()
             self._low_water = None
-        del self._parser  # which holds us: what is left would live until the garbage collector runs
-        self._on_free(self)
+        with contextlib.suppress(AttributeError):  # it is gone already
+            del self._parser  # which holds us: what is left would live until the garbage collector runs
 
     # httptools' side.
 

@@ -166,7 +166,7 @@ class Http1Transport:
     async def _open(self, pool: Pool, to: Destination, connect_s: float) -> Connection:
         if self._is_closed:
             raise to.unreachable("was not called: the door is closed")
-        loop, origin = pool.loop, to.origin
+        origin = to.origin
         tls = self._tls_context() if origin.scheme == "https" else None
         try:
             addresses = await self._resolver(origin.host, origin.port)
@@ -178,17 +178,7 @@ class Http1Transport:
         for count_left, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
             try:
                 async with asyncio.timeout(connect_s / count_left if count_left > 1 else None):
-                    _, connection = await loop.create_connection(
-                        lambda: Connection(
-                            header_limit=self._limits.header_bytes,
-                            on_free=partial(self._on_free, pool),
-                            alarm=Alarm(loop),
-                        ),
-                        host=address,
-                        port=origin.port,
-                        ssl=tls,
-                        server_hostname=None if tls is None else origin.host,
-                    )
+                    connection = await self._connect(pool, origin, address, tls)
             except ssl.SSLCertVerificationError as error:
                 failure = f"showed a certificate that is not trusted ({error.verify_message})"
             except ssl.SSLError as error:
@@ -198,10 +188,31 @@ class Http1Transport:
             except OSError as error:
                 failure = f"gave no connection ({error.strerror or type(error).__name__})"
             else:
-                connection.tls = tls
                 connection.reaches = reaches_of(origin, address)
                 return connection
         raise to.unreachable(failure)
+
+    async def _connect(self, pool: Pool, origin: Origin, address: str, tls: ssl.SSLContext | None) -> Connection:
+        """Return a connection to one address; raises as the event loop does.
+
+        One that does not come about, or that nobody waits for any more, is not told that it is lost.
+        """
+        connection = Connection(
+            header_limit=self._limits.header_bytes, on_free=partial(self._on_free, pool), alarm=Alarm(pool.loop)
+        )
+        try:
+            await pool.loop.create_connection(
+                lambda: connection,
+                host=address,
+                port=origin.port,
+                ssl=tls,
+                server_hostname=None if tls is None else origin.host,
+            )
+        except BaseException:
+            connection.discard()
+            raise
+        connection.tls = tls
+        return connection
 
     def _tls_context(self) -> ssl.SSLContext:
         if self._tls is None:

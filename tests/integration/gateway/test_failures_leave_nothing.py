@@ -1,13 +1,19 @@
-"""A request whose upstreams fail leaves nothing that only the garbage collector would free: it may be megabytes."""
+"""A request that fails or is refused leaves nothing that only the garbage collector would free: it may be megabytes."""
 # ruff: noqa: SIM117 - a gateway stands inside its upstreams
 
 import asyncio
 import json
+from contextlib import suppress
 from dataclasses import replace
+from decimal import Decimal
 
 import pytest
+import uvloop
 
 from leftovers import none_alive, resting_collector
+from ownward import ledger
+from ownward.core import LedgerError
+from ownward.gateway import GatewaySettings
 from ownward.gateway.calling.attempt import Attempt
 from ownward.gateway.calling.failover import Failover
 from ownward.gateway.calling.race import Race
@@ -15,8 +21,10 @@ from ownward.gateway.calling.refused_call import RefusedCall
 from ownward.gateway.calling.relaying import Relay
 from ownward.gateway.exchange import Exchange
 from ownward.gateway.listening.call import Call
-from ownward.plan import Hedge, Strategy
+from ownward.plan import Budget, Hedge, Match, Strategy, Upstream, Workload
+from ownward.policy import ANY
 from ownward.upstreams import Response, StreamTap, WholeAnswer
+from ownward.upstreams._connection import Connection
 
 OF_A_REQUEST = (Exchange, Failover, Attempt, Race, Relay, RefusedCall, Response, StreamTap, WholeAnswer, Call)
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\n"
@@ -151,5 +159,117 @@ def test_nor_does_a_client_that_leaves(lab, start, begun, clients):
                 with resting_collector():
                     await asyncio.gather(*(leave() for _ in range(clients)))
                     await none_alive(*OF_A_REQUEST)
+
+    asyncio.run(main())
+
+
+def budgeted(**more):
+    return Workload(
+        name="chat", match=Match(models=("chat",)), label=ANY, strategy=Strategy(kind="direct", tiers=("a",)), **more
+    )
+
+
+BUDGETS = {
+    "of its workload": budgeted(budget=Budget(max_usd=Decimal("0.000001"), period="day")),
+    "of its workload, but for owned tiers": budgeted(
+        budget=Budget(max_usd=Decimal("0.000001"), period="day", when_spent="owned_only"), fallback=("b",)
+    ),
+    "of its task": budgeted(task_budget_usd=Decimal("0.000001")),
+}
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_nor_does_one_that_no_budget_admits(lab, start, budget):
+    async def main():
+        async with lab.Scripted(sized(json.dumps(WHOLE).encode())) as upstream:
+            tiers = [lab.tier("a", upstream.base_url), lab.tier("b", upstream.base_url, kind="owned")]
+            status = 200 if "owned" in budget else 429
+            async with start(lab.plan_of(*tiers, workloads=(BUDGETS[budget],))) as running:
+                assert (await running.ask(body=lab.chat(max_tokens=5))).status == status
+                with resting_collector():
+                    await running.ask(body=lab.chat(max_tokens=5))
+                    await none_alive(*OF_A_REQUEST)
+
+    asyncio.run(main())
+
+
+def test_nor_does_one_that_its_keys_limit_does_not_admit(lab, start, tmp_path):
+    async def main():
+        opened = ledger.open(tmp_path / "ledger.db")
+        headers = {"authorization": f"Bearer {opened.create_key('k', {'requests_per_minute': 1})}"}
+        settings = GatewaySettings(port=0, requires_keys=True, drain_s=2)
+        async with lab.Scripted(sized(json.dumps(WHOLE).encode())) as upstream:
+            plan = lab.plan_of(lab.tier("a", upstream.base_url))
+            async with start(plan, ledger=opened, settings=settings) as running:
+                await running.ask(body=lab.chat(), headers=headers)
+                assert (await running.ask(body=lab.chat(), headers=headers)).status == 429
+                with resting_collector():
+                    await running.ask(body=lab.chat(), headers=headers)
+                    await none_alive(*OF_A_REQUEST)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("has_another", [False, True], ids=["alone", "with another"])
+def test_nor_does_one_that_cannot_be_told_in_another_dialect(lab, start, has_another):
+    from ownward.upstreams.translation import Untranslatable
+
+    async def main():
+        async with lab.Scripted(sized(json.dumps(WHOLE).encode())) as good:
+            other = Upstream(name="a-1", url=good.base_url, dialect="anthropic")
+            tiers = [lab.tier("a", "", upstreams=(other,)), lab.tier("b", good.base_url)]
+            async with start(lab.plan_of(*tiers[: 1 + has_another])) as running:
+                untold = lab.chat(max_tokens=5, logit_bias={"1": 5})
+                assert (await running.ask(body=untold)).status == (200 if has_another else 400)
+                with resting_collector():
+                    await running.ask(body=untold)
+                    await none_alive(Untranslatable, *OF_A_REQUEST)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("has_another", [False, True], ids=["alone", "with another"])
+def test_nor_does_one_that_waits_in_vain_for_a_place(lab, start, has_another):
+    async def main():
+        never, fine = says(b"", then_waits=True), sized(json.dumps(WHOLE).encode())
+        async with lab.Scripted(never) as full, lab.Scripted(fine) as good:
+            tiers = [lab.tier("a", full.base_url, max_concurrency=1), lab.tier("b", good.base_url)]
+            settings = GatewaySettings(port=0, queue_timeout_s=0.05, drain_s=0.1)
+            async with start(lab.plan_of(*tiers[: 1 + has_another]), settings=settings) as running:
+                async with lab.Client(running.base_url) as client:
+                    await client.send(lab.CHAT, lab.chat())  # which keeps the place
+                    await asyncio.sleep(0.05)
+                    await running.ask(body=lab.chat())
+                    with resting_collector():
+                        assert (await running.ask(body=lab.chat())).status == (200 if has_another else 503)
+                        await none_alive(TimeoutError, *OF_A_REQUEST)
+
+    asyncio.run(main())
+
+
+def test_nor_does_a_connection_that_does_not_come_about(lab, start, free_tcp_port):
+    async def main():
+        dead = lab.tier("a", f"http://127.0.0.1:{free_tcp_port}")
+        async with start(lab.plan_of(dead)) as running:
+            await running.ask(body=lab.chat())
+            with resting_collector():
+                await running.ask(body=lab.chat())
+                await none_alive(Connection)
+
+    uvloop.run(main())  # which makes a connection before it knows whether there is one
+
+
+def test_nor_does_what_the_ledger_refuses_another_thread(tmp_path):
+    async def main():
+        with ledger.open(tmp_path / "ledger.db") as opened:
+
+            def refuse(_connection):
+                raise LedgerError("no")
+
+            with resting_collector():
+                for _ in range(5):
+                    with suppress(LedgerError):
+                        await asyncio.to_thread(opened._run, refuse)
+                await none_alive(LedgerError, but=1)  # the writer's last
 
     asyncio.run(main())

@@ -134,7 +134,7 @@ class Crosser:
                 answer_id=self._request_id,
             )
         except translation.Untranslatable as error:
-            found = error
+            found = error.with_traceback(None)  # whose frames hold the whole request, and this one the error
         if is_usual:
             self._found[key] = body, found
         return found

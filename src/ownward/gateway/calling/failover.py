@@ -155,9 +155,11 @@ class Failover:
             return True
         self._undo(attempt.number)
         if isinstance(error, Incapable):  # its dialect has no words for the request, and nothing was sent
+            forget_frames(error)
             self._untold, exchange.target = error, self._failed  # the words that are passed on are still the other's
             return True
         if self._goes_on_after(error):
+            forget_frames(error)
             self._over = error
             return True
         return False
@@ -174,6 +176,7 @@ class Failover:
         try:
             has_place = await slots.acquire(timeout_s=gateway.settings.queue_timeout_s, spill=self._spill(target))
         except Overloaded as error:
+            forget_frames(error)
             self._full = error
             return False
         except asyncio.CancelledError:

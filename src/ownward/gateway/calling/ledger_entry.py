@@ -10,6 +10,7 @@ from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from ownward.core import PICOUSD_PER_USD, LedgerError
+from ownward.gateway.calling.sink import forget_frames
 from ownward.gateway.holding.budgets import compute_checks, refusal_of
 from ownward.gateway.holding.limits import NO_TAKES, compute_releases, compute_takes
 from ownward.gateway.holding.limits import refusal_of as limit_refusal_of
@@ -180,6 +181,7 @@ class LedgerEntry:
             finally:
                 exchange.note_row(is_written=is_written)
         except (BudgetSpent, LimitReached) as error:
+            forget_frames(error)
             if exchange.allowance is not None:
                 exchange.allowance.give_back(self._number)
             if isinstance(error, BudgetSpent):

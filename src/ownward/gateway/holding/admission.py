@@ -32,7 +32,7 @@ class Slots:
         self.limit = limit
         self.queue_limit = queue_limit
         self.in_use = 0
-        self._waiting: deque[asyncio.Future[bool]] = deque()
+        self._waiting: deque[asyncio.Future[bool | None]] = deque()
 
     @property
     def waiting(self) -> int:
@@ -68,16 +68,14 @@ class Slots:
         if self.is_full:
             raise Overloaded(self.name, queued=len(self._waiting), limit=self.limit, waited_s=0.0)
         loop = asyncio.get_running_loop()
-        turn: asyncio.Future[bool] = loop.create_future()
+        turn: asyncio.Future[bool | None] = loop.create_future()  # None: the time is over
         self._waiting.append(turn)
         timer = loop.call_later(timeout_s, _expire, turn)
         looking = None if spill is None else _Looking(turn, spill)
         try:
-            return await turn
-        except TimeoutError:
-            raise Overloaded(self.name, queued=len(self._waiting), limit=self.limit, waited_s=timeout_s) from None
+            has_place = await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled() and turn.exception() is None and turn.result():
+            if turn.done() and not turn.cancelled() and turn.result():
                 self.release()  # the slot had just been handed over
             raise
         finally:
@@ -86,6 +84,9 @@ class Slots:
                 looking.stop()
             if turn in self._waiting:
                 self._waiting.remove(turn)
+        if has_place is None:
+            raise Overloaded(self.name, queued=len(self._waiting), limit=self.limit, waited_s=timeout_s)
+        return has_place
 
     def release(self) -> None:
         """Give a slot back, to the first in the queue where there is one."""
@@ -107,9 +108,9 @@ class Slots:
                 turn.set_result(True)
 
 
-def _expire(turn: asyncio.Future[bool]) -> None:
+def _expire(turn: asyncio.Future[bool | None]) -> None:
     if not turn.done():
-        turn.set_exception(TimeoutError())
+        turn.set_result(None)
 
 
 class _Looking:
@@ -117,7 +118,7 @@ class _Looking:
 
     __slots__ = ("_spill", "_timer", "_turn")
 
-    def __init__(self, turn: asyncio.Future[bool], spill: Spill) -> None:
+    def __init__(self, turn: asyncio.Future[bool | None], spill: Spill) -> None:
         self._turn = turn
         self._spill = spill
         self._timer = turn.get_loop().call_later(spill.after_s or _LOOK_EVERY_S, self._look)
