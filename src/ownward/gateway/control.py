@@ -17,6 +17,7 @@ from ownward.gateway.cross_origin import answer_preflight, is_foreign, readable_
 from ownward.gateway.endpoints import ENDPOINTS
 from ownward.gateway.error_answers import body_of, headers_of_error, status_of
 from ownward.gateway.errors import (
+    BodyTooLarge,
     Dialect,
     ForeignPage,
     MalformedRequest,
@@ -182,6 +183,8 @@ async def _record_outcome(
         body = await receive_body(receive, most_bytes=_MOST_OUTCOME_BYTES, most_s=gateway.settings.body_timeout_s)
     except ClientGone:
         raise MalformedRequest("the client left before its request was whole") from None
+    except BodyTooLarge as error:
+        raise BodyTooLarge(limit_bytes=_MOST_OUTCOME_BYTES, what="the outcome", is_fixed=True) from error
     try:
         stated = msgspec.json.decode(body, type=_StatedOutcome)
     except UNREADABLE as error:

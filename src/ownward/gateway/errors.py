@@ -116,12 +116,12 @@ class BodyTooLarge(Rejected):
 
     status = 413
 
-    def __init__(self, *, limit_bytes: int, what: str = "the request body") -> None:
-        """Name the limit."""
+    def __init__(self, *, limit_bytes: int, what: str = "the request body", is_fixed: bool = False) -> None:
+        """Name the limit; `is_fixed`: no setting raises it."""
         super().__init__(
             f"{what} is too large",
             allowed=f"At most {limit_bytes} bytes",
-            next_step="Raise max_body_bytes under [gateway] in ownward.toml, or send less",
+            next_step="Send less" if is_fixed else "Raise max_body_bytes under [gateway] in ownward.toml, or send less",
         )
 
 

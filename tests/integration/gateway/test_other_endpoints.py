@@ -264,6 +264,17 @@ def test_an_outcome_that_cannot_be_is_refused(lab, start):
     asyncio.run(main())
 
 
+def test_an_outcome_that_is_too_long_is_told_to_be_shorter_as_no_setting_takes_it(lab, start):
+    async def main():
+        async with start(lab.plan_of(lab.tier("a", "http://127.0.0.1:9"))) as running:
+            long = {"completed": True, "comment": "x" * 65_536}
+            told = await running.ask("/v1/tasks/task-7/outcome", long)
+            error = told.json["error"]
+            assert (told.status, error["allowed"], error["next"]) == (413, "At most 65536 bytes", "Send less")
+
+    asyncio.run(main())
+
+
 def test_the_task_comes_from_a_header_else_from_the_trace_else_it_is_the_request(lab, start):
     async def main():
         async with FakeServer() as fake, start(lab.plan_of(lab.tier("a", fake.base_url))) as running:
