@@ -125,6 +125,19 @@ def test_reasoning_signed_by_another_provider_is_refused_while_its_turn_runs_and
     assert made.dropped == ("messages[1].reasoning_details[0]",)
 
 
+def test_reasoning_that_litellm_put_away_comes_back_signed_and_what_else_it_keeps_there_asks_for_nothing():
+    """Its client keeps what it does not know of a message in `provider_specific_fields`, and sends it back there."""
+    signed = {"type": "reasoning.text", "text": "t", "signature": "s", "format": "anthropic-claude-v1"}
+    put_away = {"refusal": None, "reasoning_details": [signed], "citations": []}
+    body = chat(USER, {**CALLED, "reasoning_content": "t", "provider_specific_fields": put_away}, RESULT)
+    told, made = to_messages(body)
+    assert told["messages"][1]["content"][0] == {"type": "thinking", "thinking": "t", "signature": "s"}
+    assert made.dropped == ("messages[1].provider_specific_fields",)
+    told, made = to_messages(chat(USER, {**CALLED, "provider_specific_fields": {"refusal": None}}, RESULT))
+    assert [block["type"] for block in told["messages"][1]["content"]] == ["tool_use"]
+    assert made.dropped == ()
+
+
 @pytest.mark.parametrize("turn_is_over", [False, True])
 def test_words_of_reasoning_that_nobody_signed_are_left_out_for_anthropic_and_named(turn_is_over):
     end = [{"role": "assistant", "content": "x"}, USER] if turn_is_over else []

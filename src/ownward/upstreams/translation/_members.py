@@ -151,6 +151,25 @@ class Members:
         """Return a member that is an object, or None."""
         return Members(self._left.pop(name), self.at(name), self.report) if name in self._left else None
 
+    def unwrap(self, name: str, *known: str) -> None:
+        """Read the `known` members of a member that is an object as if they stood here; leave out what else it holds.
+
+        What stands here itself counts.
+        """
+        held = self._left.pop(name, None)
+        if held is None:
+            return
+        if not isinstance(held, dict):
+            self.report.drop(self.at(name))
+            return
+        for inner, value in held.items():
+            if value is None:
+                continue
+            if inner in known:
+                self._left.setdefault(inner, value)
+            else:
+                self.report.drop(self.at(name))
+
     def refuse(self, name: str, why: str, *, unless: Iterable[Any] = ()) -> None:
         """Refuse a member where it is there, unless its value is one that means nothing."""
         if name in self._left and not any(_same(self._left[name], value) for value in unless):

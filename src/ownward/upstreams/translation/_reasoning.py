@@ -34,6 +34,9 @@ SHORT = "reasoning"
 _MARK = "ownward:openai:"
 _SEAL = "ownward:reasoning:"
 _AFTER = "ownward_after"
+_WORDS = ("reasoning_content", "reasoning")
+_WRAP = "provider_specific_fields"
+"""Where LiteLLM's client keeps what it does not know of an answer's message, and sends it back."""
 
 
 # Chat.
@@ -68,8 +71,9 @@ def read_chat_reasoning(message: Members, *, signer: Signer | None = None) -> li
 
     `signer` is who signed what comes without a format: the upstream itself, when its answer is read.
     """
+    message.unwrap(_WRAP, *_WORDS, "reasoning_details", "thinking_blocks", "extra_content", "refusal")
     details, blocks = message.take_any("reasoning_details"), message.take_any("thinking_blocks")
-    words = [message.take(name, str) for name in ("reasoning_content", "reasoning")]
+    words = [message.take(name, str) for name in _WORDS]
     if details:
         return list(_read_details(details, message.at("reasoning_details"), message.report, signer))
     if blocks:
