@@ -16,6 +16,7 @@ LONGEST_MODEL = 256
 """It is looked for, quoted and written down; names of the plan have 128 characters at most."""
 
 _JSON_SCHEMA = frozenset({"json_schema"})
+_JSON_MODE = frozenset({"json_mode"})
 _AS_IT_IS = b"identity"
 _NO_HEADERS: Mapping[bytes, bytes] = MappingProxyType({})
 _NOTHING = frozenset({b"null", b"[]", b"false", b"0"})
@@ -29,6 +30,8 @@ _AUDIO_PART = re.compile(rb'(?<!\\)"type"\s*:\s*"input_audio"')
 _VISION = frozenset({"vision"})
 _AUDIO = frozenset({"audio"})
 _LOGPROBS = frozenset({"logprobs"})
+_CALL_OR_FORM = frozenset({"tools beside a form of JSON"})
+_CALL_NOT_FORM = frozenset({"a call in place of a form of JSON"})
 
 
 class Peeked(msgspec.Struct, gc=False):
@@ -73,11 +76,10 @@ class Peeked(msgspec.Struct, gc=False):
         if self.functions and _is_said(self.functions):
             found |= {"tools", "functions"}
         for form in filter(None, (self.response_format, self.text, self.output_config, self.output_format)):
-            stated = bytes(form)
-            if b"json_schema" in stated:
-                found |= _JSON_SCHEMA
-            elif b"json_object" in stated:
-                found |= {"json_mode"}
+            of_form = _form_needs(form)
+            found |= of_form
+            if of_form and "tools" in found:
+                found |= _beside_a_form(self.tool_choice)
         if self.logprobs and bytes(self.logprobs) not in _NO_LOGPROBS:  # 0 is one logprob a token, of completions
             found |= _LOGPROBS
         if (self.top_logprobs and _is_said(self.top_logprobs)) or (
@@ -170,6 +172,27 @@ def _says_which(tool_choice: msgspec.Raw) -> bool:
     except UNREADABLE:
         return False  # the upstream will say what is the matter with it
     return isinstance(stated, dict) and stated.get("type") not in ("any", "auto", "none")
+
+
+def _form_needs(form: msgspec.Raw) -> frozenset[str]:
+    stated = bytes(form)
+    if b"json_schema" in stated:
+        return _JSON_SCHEMA
+    return _JSON_MODE if b"json_object" in stated else _NO_NEEDS
+
+
+def _beside_a_form(tool_choice: msgspec.Raw) -> frozenset[str]:
+    """Return what a request with tools needs that states a form of JSON for its answer as well."""
+    try:
+        stated = msgspec.json.decode(tool_choice) if tool_choice else None
+    except UNREADABLE:
+        return _NO_NEEDS
+    if isinstance(stated, dict):
+        inner = stated.get("allowed_tools")  # where chats state the mode of a choice, and responses beside it
+        stated = (inner if isinstance(inner, dict) else stated).get("mode") or stated.get("type")
+    if stated == "none":
+        return _NO_NEEDS
+    return _CALL_OR_FORM if stated is None or stated == "auto" else _CALL_NOT_FORM
 
 
 def _media_needs(body: bytes) -> frozenset[str]:

@@ -75,6 +75,40 @@ def test_a_choice_of_tools_reaches_llama_cpp_as_the_one_word_it_reads(lab, start
     asyncio.run(main())
 
 
+_FORM = {"type": "object", "properties": {"city": {"type": "string"}}}
+FORMS = {
+    CHAT: {"response_format": {"type": "json_schema", "json_schema": {"name": "f", "schema": _FORM}}},
+    RESPONSES: {"text": {"format": {"type": "json_schema", "name": "f", "schema": _FORM}}},
+    MESSAGES: {"output_config": {"format": {"type": "json_schema", "schema": _FORM}}},
+}
+
+
+@pytest.mark.parametrize("path", OF)
+def test_a_form_of_json_does_not_keep_llama_cpp_from_calls_without_a_word(lab, start, path):
+    """It holds every answer to the form, and then makes no call, demanded or not: agents would never use a tool."""
+    demands = {CHAT: "required", RESPONSES: {"type": "function", "name": "b"}, MESSAGES: {"type": "any"}}[path]
+    forbids = {"type": "none"} if path == MESSAGES else "none"
+
+    async def main():
+        async with FakeServer(FakeOptions()) as fake, FakeServer(FakeOptions()) as other:
+            near = lab.tier("near", fake.base_url, kind="owned", engine="llama-server")
+            far = lab.tier("far", other.base_url, kind="owned", engine="vllm")
+            async with start(lab.plan_of(near, far)) as running:
+                asked = {**OF[path], **FORMS[path], "model": "near"}
+                assert (await running.ask(path, {**asked, "tool_choice": demands})).status == 200
+                assert "response_format" not in last_request(fake)
+                assert (await running.ask(path, {**asked, "tool_choice": forbids})).status == 200
+                assert last_request(fake)["response_format"]["json_schema"]["schema"] == _FORM
+                refused = await running.ask(path, asked)
+                assert refused.status == 400
+                assert "lacks tools beside a form of JSON, as its engine holds every answer" in refused.body.decode()
+                assert (await running.ask(path, {**asked, "model": "chat"})).status == 200
+                assert other.record.requests()["requests"]
+                assert len(fake.record.requests()["requests"]) == 2
+
+    asyncio.run(main())
+
+
 OTHERS = {
     CHAT: {"type": "function", "function": {"name": "c"}},
     RESPONSES: {"type": "function", "name": "c"},
@@ -379,6 +413,8 @@ def test_a_chats_tool_loop_with_the_tool_it_names(lab, start, model_path):
             (again,) = streamed.message.tool_calls
             assert again.function.name == "find"
             assert again.function.arguments == call.function.arguments
+            formed = await client.chat.completions.create(messages=PLEASE, tool_choice=choice, **FORMS[CHAT], **asked)
+            assert [made.function.name for made in formed.choices[0].message.tool_calls] == ["find"]
             result = {"role": "tool", "tool_call_id": call.id, "content": "found"}
             second = await client.chat.completions.create(messages=[*PLEASE, first.message, result], **asked)
             assert second.choices[0].message.content

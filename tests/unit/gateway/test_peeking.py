@@ -49,6 +49,38 @@ def test_what_a_body_needs(body, needs):
     assert peek(body).needs(body) == needs
 
 
+@pytest.mark.parametrize(
+    ("choice", "need"),
+    [
+        (b"null", "tools beside a form of JSON"),
+        (b'"auto"', "tools beside a form of JSON"),
+        (b'{"type":"auto"}', "tools beside a form of JSON"),
+        (b'{"type":"allowed_tools","allowed_tools":{"mode":"auto"}}', "tools beside a form of JSON"),
+        (b'{"type":"allowed_tools","mode":"auto"}', "tools beside a form of JSON"),
+        (b'"required"', "a call in place of a form of JSON"),
+        (b'{"type":"any"}', "a call in place of a form of JSON"),
+        (b'{"type":"function","function":{"name":"f"}}', "a call in place of a form of JSON"),
+        (b'{"type":"allowed_tools","allowed_tools":{"mode":"required"}}', "a call in place of a form of JSON"),
+        (b'{"type":"allowed_tools","mode":"required"}', "a call in place of a form of JSON"),
+        (b'"none"', None),
+        (b'{"type":"none"}', None),
+    ],
+)
+@pytest.mark.parametrize(
+    "form",
+    [
+        b'"response_format":{"type":"json_object"}',
+        b'"text":{"format":{"type":"json_schema"}}',
+        b'"output_config":{"format":{"type":"json_schema"}}',
+    ],
+)
+def test_tools_beside_a_form_are_told_apart_by_whether_a_call_is_demanded(choice, need, form):
+    found = peek(b'{"tools":[{}],"tool_choice":%b,%b}' % (choice, form)).needs(b"")
+    assert found - {"tools", "tool_choice", "json_mode", "json_schema"} == ({need} - {None})
+    assert peek(b'{"tool_choice":%b,%b}' % (choice, form)).needs(b"") <= {"tool_choice", "json_mode", "json_schema"}
+    assert "beside" not in str(peek(b'{"tools":[{}],"response_format":{"type":"text"}}').needs(b""))
+
+
 @pytest.mark.parametrize(("thread", "needs"), [(b'{"type":"create"}', {"threads"}), (b"null", set()), (None, set())])
 def test_a_thread_is_read_from_the_request(thread, needs):
     body = b"{}" if thread is None else b'{"thread":%b}' % thread

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ownward.core import BrokenStream, OwnwardError, PolicyRefusal, UpstreamError, UpstreamTimeout, UpstreamUnreachable
 from ownward.gateway import json_body
 from ownward.gateway.calling.first_call import wants_one_call
-from ownward.gateway.calling.half_read import is_to_be_narrowed, narrow_tools, refuse_passed_over
+from ownward.gateway.calling.half_read import is_called_for, is_to_be_narrowed, narrow_tools, refuse_passed_over
 from ownward.gateway.calling.ledger_entry import LedgerEntry
 from ownward.gateway.calling.refused_call import RefusedCall
 from ownward.gateway.calling.relaying import Relay
@@ -106,8 +106,8 @@ class Attempt:
         try:  # all of it here: each turn of the event loop passes through every coroutine
             if self.endpoint is not exchange.endpoint:
                 await self._cross()
-            if exchange.needs and is_to_be_narrowed(exchange.needs, self.target, self.endpoint):
-                self._body = narrow_tools(self._body)
+            if exchange.needs:
+                self._tell_of_tools(exchange.needs)
             is_long = len(self._body) >= json_body.LONG_BYTES
             if is_long:
                 await asyncio.sleep(0)
@@ -146,6 +146,13 @@ class Attempt:
                 self.crossed.note_left_out(member)
             else:
                 self.spared += (member,)
+
+    def _tell_of_tools(self, needs: frozenset[str]) -> None:
+        """Have what a chat says of its tools in words that the engine goes by."""
+        if is_to_be_narrowed(needs, self.target, self.endpoint):
+            self._body = narrow_tools(self._body)
+        if is_called_for(needs, self.target, self.endpoint):
+            self._body = json_body.without_member(self._body, "response_format")
 
     def _splice(self) -> Spliced:
         """Return the request as it is sent, and note what has to be made of its answer."""

@@ -1,7 +1,8 @@
 """What an engine would read by half and answer all the same: it is told in words that the engine reads, or refused.
 
 llama.cpp takes `auto`, `none` and `required` in a chat's `tool_choice`, and goes by `auto` where it names tools (build
-b11549, measured 2026-11-22). It is told of no other tools then, with the word for how they may be called.
+b11549, measured 2026-11-22). It is told of no other tools then, with the word for how they may be called. A form of
+JSON keeps it from every call: where one is demanded it is not told of the form, which is for words alone.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import msgspec
 from ownward.gateway import json_body
 from ownward.gateway.endpoints import Endpoint
 from ownward.gateway.errors import Incapable
-from ownward.gateway.placing.crossings import TOOL_CHOICE
+from ownward.gateway.placing.crossings import CALL_NOT_FORM, TOOL_CHOICE
 from ownward.upstreams import UNREADABLE
 
 if TYPE_CHECKING:
@@ -53,6 +54,11 @@ _read_choice: Final = msgspec.json.Decoder(_Named | _Allowed).decode
 def is_to_be_narrowed(needs: frozenset[str], target: Target, endpoint: Endpoint) -> bool:
     """Return whether what a chat says of its tools has to be told to this upstream in its one word."""
     return TOOL_CHOICE in needs and endpoint.splices_as == "chat" and target.habits.reads_one_word
+
+
+def is_called_for(needs: frozenset[str], target: Target, endpoint: Endpoint) -> bool:
+    """Return whether a chat demands a call that its form of JSON would keep this upstream from."""
+    return CALL_NOT_FORM in needs and endpoint.splices_as == "chat" and target.habits.forms_over_calls
 
 
 def narrow_tools(body: bytes) -> bytes:

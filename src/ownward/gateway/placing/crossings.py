@@ -25,9 +25,15 @@ FUNCTIONS = "functions"
 TOOL_CHOICE = "tool_choice"
 """What a request needs that says which tools may be called."""
 
+CALL_OR_FORM = "tools beside a form of JSON"
+"""What a request needs whose answer may be calls of its tools, or words in a form of JSON that it states."""
+
+CALL_NOT_FORM = "a call in place of a form of JSON"
+"""What a request needs that demands a call, and states a form of JSON for words that there will not be."""
+
 _STOPS, _SHORT_ANSWERS = "stop_sequences", "short_answers"
 
-UNSTATED = frozenset({THREADS, FUNCTIONS, TOOL_CHOICE, _STOPS, _SHORT_ANSWERS})
+UNSTATED = frozenset({THREADS, FUNCTIONS, TOOL_CHOICE, CALL_OR_FORM, CALL_NOT_FORM, _STOPS, _SHORT_ANSWERS})
 """What a request may need and no tier states."""
 
 

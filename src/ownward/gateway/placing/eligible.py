@@ -27,6 +27,7 @@ _WHY_ENGINES_LACK = {
     "embeddings": "as its engine_options state no embedding = true",
     "functions": "as its engine reads tools alone",
     "tools": "as the chat template of its model knows none and the engine would leave them out",
+    "tools beside a form of JSON": "as its engine holds every answer to the form and would call none",
     "vision": "as the engine serves it without pictures",
 }
 

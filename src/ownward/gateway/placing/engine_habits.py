@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 
-from ownward.gateway.placing.crossings import FUNCTIONS
+from ownward.gateway.placing.crossings import CALL_OR_FORM, FUNCTIONS
 
 if TYPE_CHECKING:
     from ownward.upstreams import Response
@@ -19,6 +19,7 @@ class EngineHabits:
     counts_messages: bool = False  # in Anthropic's dialect, in whatever one it is asked for answers
     wants_chats: bool = False  # to be asked for chats, whatever the client wants
     reads_one_word: bool = False  # of a chat's `tool_choice`: it goes by `auto` where that names tools
+    forms_over_calls: bool = False  # it holds an answer to a stated form, and then calls no tool, demanded or not
     calls_on: bool = False  # behind its first call, also where one at a time is wanted
     counts_one: bool = False  # of several answers to one request, in their usage
     computes_unheard: bool = False  # a whole answer for which nobody waits any more
@@ -32,6 +33,7 @@ class EngineHabits:
 # which openai's own client cannot put an answer together. Its `/v1/messages` passes over documents, search results,
 # that a result is an error, a JSON schema and, of a choice of tools, all but whether a call is demanded, and takes
 # tools that a provider runs for the client's: all without a word (measured 2026-11-22). So it is asked for chats.
+# A form of JSON (`response_format`) shuts out calls of tools, those that are demanded as well.
 # `functions`, the older name of tools, `echo` and `suffix` it leaves out as well. `parallel_tool_calls: false` holds
 # with some models' templates: not where each call stands in marks of its own and is JSON, as Qwen's and Hermes' have
 # it (common/chat-auto-parser-generator.cpp). Of several prompts, and of `n`, its usage is that of one.
@@ -40,12 +42,13 @@ _LLAMA_CPP: Final = EngineHabits(
     speaks_both=True,
     wants_chats=True,
     reads_one_word=True,
+    forms_over_calls=True,
     calls_on=True,
     counts_one=True,
     computes_unheard=True,
     goes_on="by itself",
     passes_over=frozenset({"echo", "suffix"}),
-    never_has=frozenset({FUNCTIONS}),
+    never_has=frozenset({CALL_OR_FORM, FUNCTIONS}),
 )
 
 # The embedded one is given no projector for pictures and sound, and makes vectors only where it is told to.
