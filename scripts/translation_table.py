@@ -209,7 +209,8 @@ PARTS: dict[str, dict[str, list[dict[str, Any]]]] = {
     "chat": {
         "system or developer message first": [{"role": "developer", "content": "be brief"}, HELLO],
         "system message in the middle": _IN_THE_MIDDLE,
-        "`name` of a participant": [{**HELLO, "name": "ada"}],
+        "`name` of a role's only participant": [{"role": "user", "content": "I am Ada", "name": "ada"}],
+        "`name` where a role has several": [{**HELLO, "name": "ada"}, HELLO],
         "picture, data URL": _user({"type": "image_url", "image_url": {"url": PNG}}),
         "picture, address": _user({"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}),
         "picture with `detail`": _user({"type": "image_url", "image_url": {"url": PNG, "detail": "low"}}),

@@ -37,7 +37,7 @@ def refused(body, *, client="chat", upstream="messages"):
 
 
 def test_everything_that_stands_in_the_way_is_named_at_once():
-    error = refused(chat({**USER, "name": "ada"}, seed=1, n=2, logit_bias={"1": 5}, brand_new={"a": 1}))
+    error = refused(chat({**USER, "name": "ada"}, USER, seed=1, n=2, logit_bias={"1": 5}, brand_new={"a": 1}))
     assert set(error.fields) == {"messages[0].name", "seed", "n", "logit_bias", "brand_new"}
 
 
@@ -96,6 +96,20 @@ def test_a_system_message_in_the_middle_stays_where_it_is():
     body, _ = to_messages(chat({"role": "system", "content": "a"}, USER, {"role": "developer", "content": "b"}, USER))
     assert body["system"] == "a"
     assert [message["role"] for message in body["messages"]] == ["user", "system", "user"]
+
+
+def test_names_are_left_out_and_named_where_each_role_has_one_participant():
+    """As AutoGen and Semantic Kernel write them to every model; an assistant's messages without one are its own too."""
+    system, user = {"role": "system", "content": "s", "name": "bot"}, {**USER, "name": "user"}
+    told, made = to_messages(chat(system, user, {**CALLED, "name": "bot"}, RESULT, {**CALLED}, RESULT, user))
+    assert "name" not in told["messages"][0]
+    assert made.dropped == tuple(f"messages[{index}].name" for index in (0, 1, 6, 2))
+
+
+@pytest.mark.parametrize("other", [{"name": "bob"}, {}])
+def test_names_that_tell_participants_of_a_role_apart_are_refused(other):
+    body = chat({**USER, "name": "ada"}, {"role": "assistant", "content": "x"}, {**USER, **other})
+    assert refused(body).fields == tuple(["messages[0].name", "messages[2].name"][: 1 + len(other)])
 
 
 @pytest.mark.parametrize(("client", "upstream"), [("chat", "messages"), ("messages", "chat")])

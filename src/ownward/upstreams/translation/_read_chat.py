@@ -229,13 +229,15 @@ def _name_of_chat_tool(tool: Members) -> str | None:
 def _read_messages(top: Members) -> Steps[tuple[tuple[Text, ...], tuple[Turn, ...]]]:
     system: list[Text] = []
     turns: list[Turn] = []
+    participants: dict[str, dict[str, list[str]]] = {}
     count = 0
     for message in top.each_object("messages"):
         role = message.take("role", str)
         if role == "tool":
             message.take_any("name")  # of the function, which the call says as well
         else:
-            message.refuse("name", "the upstream's dialect has no names of participants", unless=("",))
+            named = participants.setdefault(role or "", {})
+            named.setdefault(message.take("name", str) or "", []).append(message.at("name"))
         cache = read_cache(message)
         parts: list[_Content] = []
         for part in _read_content(message):
@@ -262,7 +264,23 @@ def _read_messages(top: Members) -> Steps[tuple[tuple[Text, ...], tuple[Turn, ..
             case _:
                 message.report.refuse(message.at("role"), f"{shown(role)} is not known")
         message.close()
+    for role, named in participants.items():
+        _leave_out_names(role, named, top.report)
     return tuple(system), tuple(turns)
+
+
+def _leave_out_names(role: str, named: dict[str, list[str]], report: Report) -> None:
+    """Note what becomes of the names of a role: they tell its participants apart, and where it has one nobody.
+
+    `named` has the places by the name, which is empty where a message has none: the model's own, of an assistant.
+    """
+    unnamed = named.pop("", None)
+    tells_apart = len(named) > 1 or (unnamed is not None and role != "assistant")
+    for place in [place for places in named.values() for place in places]:
+        if tells_apart:
+            report.refuse(place, "the upstream's dialect has no names that tell participants apart")
+        else:
+            report.drop(place)
 
 
 def _read_result(message: Members, parts: Iterable[_Content], cache: dict[str, Any] | None) -> Result:
