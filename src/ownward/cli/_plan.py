@@ -26,7 +26,7 @@ from ownward.cli._output import (
     today,
     write_whole,
 )
-from ownward.core import BadInput, Sourced, UsageError, format_usd, to_jsonable
+from ownward.core import BadInput, Sourced, UsageError, format_duration, format_usd, to_jsonable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ownward.simulation import Slo
 
 _SMALLEST_WORKLOAD = 2
+_SHORT_S = 600.0  # of less than this, a month is made with a word
 
 
 @click.command(epilog="Example: ownward plan --rent gpt-5-mini --own 'qwen3-30b-a3b:q4_k_m@RTX 5090' --out plan.toml")
@@ -144,12 +145,19 @@ def _workloads(
             raise BadInput(f"the ledger has no workload {name!r}", allowed=", ".join(sorted(known)) or "none yet")
     provider = next((item.price.provider for item in rented if item.tier == baseline), None)
     label = asked["label"] or (f"provider:{provider}" if provider else "local_only")
+    left_out = []
     slo: Slo = Slo(ttft_s=asked["slo_ttft"], tpot_s=asked["slo_tpot"], fraction=0.95)
     for name in asked["wanted"] or sorted(known):
         trace = trace_of(opened.query_traffic(name))
-        if len(trace) < _SMALLEST_WORKLOAD or not trace.compute_summary().duration_s:
+        duration_s = trace.compute_summary().duration_s if len(trace) >= _SMALLEST_WORKLOAD else None
+        if not duration_s:
             say(f"left out: workload {name!r} has too little traffic with times to be scaled to a month")
+            left_out.append(name)
             continue
+        if duration_s < _SHORT_S:
+            say(
+                f"{name}: {format_duration(duration_s)} of traffic stand for {asked['hours_per_month']:g} hours a month"
+            )
         yield WorkloadToPlan(
             name=name,
             trace=trace,
@@ -163,6 +171,12 @@ def _workloads(
             evidence=evidence_of(
                 opened, name, baseline=baseline, floor=asked["floor"], confidence=asked["confidence"], at=at
             ),
+        )
+
+    if left_out and len(left_out) == len(asked["wanted"] or known):
+        raise BadInput(
+            f"too little traffic with times to be scaled to a month: {', '.join(left_out)}",
+            allowed="Two requests at different times",
         )
 
 

@@ -8,7 +8,7 @@ import click
 
 from ownward.cli._context import load_settings, open_ledger
 from ownward.cli._output import emit, json_option, last_option, ledger_option, since_last
-from ownward.core import to_jsonable
+from ownward.core import UnknownName, to_jsonable
 
 
 @click.command(epilog="Example: ownward report --ledger ledger.db --plan plan.toml")
@@ -35,4 +35,8 @@ def report(
             plan=plan,
             human_usd_per_hour=load_settings().economics.people_usd_per_hour,
         )
+        if workload is not None and not made.workloads and not (plan and workload in plan.workloads):
+            known = [row.workload for row in opened.query_workloads()]
+            if workload not in known:
+                raise UnknownName(workload, known, what="workload in this ledger", see="ownward ledger show")
     emit(to_jsonable(made.as_record()), as_json=as_json, render=lambda _: render_report(made))

@@ -122,6 +122,8 @@ def compute_report(
     lines: dict[str, list[TierLine]] = {}
     for one in sorted(served, key=lambda one: (one.workload, _tier_name(one))):
         lines.setdefault(one.workload, []).append(_tier_line(one, plan, human_usd_per_hour))
+    for name in sorted(name for name in newest if name is not None):
+        lines.setdefault(name, [])  # certified before it served anything
     made = tuple(
         WorkloadLine(
             workload=name,
@@ -278,8 +280,11 @@ def render_report(report: Report) -> Group:
     from rich.table import Table
     from rich.text import Text
 
-    if not report.workloads:
-        return Group(Text("nothing was served yet: requests through ownward serve are what this reports on"))
+    certified = [text for text in map(_certificate_text, report.workloads) if text is not None]
+    certificates = Text("\ncertificates:\n" + "\n".join(f"  {text}" for text in certified))
+    if not any(workload.tiers for workload in report.workloads):
+        nothing = Text("nothing was served yet: requests through ownward serve are what this reports on")
+        return Group(nothing, certificates) if certified else Group(nothing)
     table = Table(box=None, title="What was served, and what came of it", title_justify="left", title_style="bold")
     for heading, justify in (
         ("workload", "left"), ("tier", "left"), ("tasks", "right"), ("completed", "right"), ("first\ntoken", "right"),
@@ -307,9 +312,8 @@ def render_report(report: Report) -> Group:
     ]
     if hedged:
         parts.append(Text("\nsecond calls beside late ones (part of the cost above):\n" + "\n".join(hedged)))
-    certified = [text for text in map(_certificate_text, report.workloads) if text is not None]
     if certified:
-        parts.append(Text("\ncertificates:\n" + "\n".join(f"  {text}" for text in certified)))
+        parts.append(certificates)
     if report.baseline is not None:
         parts.append(
             Text(

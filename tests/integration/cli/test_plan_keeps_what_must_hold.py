@@ -136,3 +136,37 @@ def test_what_stated_options_have_no_use_for_is_refused(tmp_path: Path, capsys: 
     options.write_text('{"workload": "w", "tier": "a", "cost_usd": 1}\n')
     code, told, _ = ask(capsys, "plan", "--options", str(options), "--label", "eu", "--out", "plan.toml")
     assert (code, told["error"]["message"]) == (2, "--label, --out beside --options")
+
+
+def test_traffic_of_a_moment_is_scaled_with_a_word_and_a_single_request_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target, log = str(tmp_path / "ledger.db"), tmp_path / "short.csv"
+    log.write_text("arrival_s,input_tokens,output_tokens\n0,10,10\n")
+    assert run(["import", str(log), "--ledger", target]) == 0
+    code, told, _ = ask(capsys, "plan", "--ledger", target, "--rent", "gpt-5", *DAY)
+    assert (code, told["error"]["message"]) == (2, "too little traffic with times to be scaled to a month: short")
+    log.write_text("arrival_s,input_tokens,output_tokens\n0,10,10\n2,10,10\n")
+    assert run(["import", str(log), "--ledger", target]) == 0
+    code, _, said = ask(capsys, "plan", "--ledger", target, "--rent", "gpt-5", *DAY)
+    assert code == 0
+    assert "short: 2.00 s of traffic stand for 730 hours a month" in said
+
+
+def test_a_report_shows_the_certificate_of_a_workload_that_served_nothing_yet(
+    ledger: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    certify(tmp_path, ledger)
+    _, told, _ = ask(capsys, "report", "--ledger", ledger)
+    (line,) = told["workloads"]
+    assert (line["workload"], line["tiers"], line["certificate"]["state"]) == ("chat", [], "certified")
+    assert run(["report", "--ledger", ledger]) == 0
+    assert "chat: box instead of gpt-5: certified" in capsys.readouterr().out
+
+
+def test_a_report_on_a_workload_that_is_not_there_is_an_unknown_name(
+    ledger: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, told, _ = ask(capsys, "report", "--ledger", ledger, "--workload", "chta")
+    assert (code, told["error"]["kind"]) == (2, "unknown_name")
+    assert "'chat'" in told["error"]["allowed"]
