@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
-from ownward.core import MissingPrice, StalePrice, closest
+from ownward.core import BadInput, MissingPrice, StalePrice, closest
 from ownward.pricing._first_party import all_first_party, data_day, find_first_party, is_first_party
 from ownward.pricing._hosted import host_name, hosted_table
 from ownward.pricing._offers import hosted_names
@@ -45,7 +45,7 @@ class PriceBook:
         `provider/model` names both. Without a provider a maker's own API goes
         before hosts, and a model that only hosts offer needs the provider named.
         Raises: MissingPrice, with the closest names or the hosts to choose from;
-        StalePrice, if the prices known hold at other dates.
+        StalePrice, if the prices known hold at other dates; BadInput, if two of the user's own contradict each other.
         """
         moment = _moment(at)
         own = self._overriding(model, provider, moment.date(), mode)
@@ -122,11 +122,20 @@ class PriceBook:
             if price.mode == mode
             and (_is_named(price, model, provider) or f"{price.provider}/{price.model}".lower() == model.lower())
         ]
-        holding = [price for price in named if price.holds_on(day)]
-        if holding:
-            # Of overlapping rows the one that began last is the correction.
-            return max(holding, key=lambda price: price.valid_from or date.min)
-        return None
+        holding = _of_one_provider(model, [price for price in named if price.holds_on(day)])
+        if not holding:
+            return None
+        # Of overlapping rows the one that began last is the correction.
+        last = max(price.valid_from or date.min for price in holding)
+        newest = [price for price in holding if (price.valid_from or date.min) == last]
+        other = next((p for p in newest if p.period == newest[0].period and _rates(p) != _rates(newest[0])), None)
+        if other is not None:
+            raise BadInput(
+                f"two prices of your own for {other.provider}/{other.model} hold from the same day and differ:"
+                f" one from {newest[0].source!r}, one from {other.source!r}",
+                next_step="Remove one, or give the newer a later valid_from",
+            )
+        return newest[0]
 
     def _hosted(self, model: str, provider: str | None, day: date, mode: PriceMode) -> Price:
         table = hosted_table()
@@ -163,6 +172,32 @@ class PriceBook:
     def _names(self) -> Iterable[tuple[str, str]]:
         yield from all_first_party()
         yield from hosted_table().all_models()
+
+
+def _of_one_provider(model: str, prices: list[Price]) -> list[Price]:
+    """Return the prices where they are one provider's, or those of the one maker's own API among them."""
+    providers = {price.provider.lower() for price in prices}
+    if len(providers) <= 1:
+        return prices
+    makers = {provider for provider in providers if is_first_party(provider)}
+    if len(makers) != 1:
+        raise MissingPrice(
+            f"{model!r} has prices of your own at {len(providers)} providers",
+            allowed=f"Name one: {', '.join(f'{provider}/{model}' for provider in sorted(providers))}",
+        )
+    return [price for price in prices if price.provider.lower() in makers]
+
+
+def _rates(price: Price) -> tuple[object, ...]:
+    return (
+        price.input_usd_per_mtok,
+        price.output_usd_per_mtok,
+        price.cached_input_usd_per_mtok,
+        price.cache_write_usd_per_mtok,
+        price.cache_write_1h_usd_per_mtok,
+        price.usd_per_request,
+        price.steps,
+    )
 
 
 def _moment(at: datetime | date) -> datetime:

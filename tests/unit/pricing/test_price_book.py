@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from ownward.core import ConfigError, MissingPrice, StalePrice, UnknownModel
+from ownward.core import BadInput, ConfigError, MissingPrice, StalePrice, UnknownModel
 from ownward.pricing import Price, PriceBook, Usage, prices_from_toml
 
 NOV = date(2026, 11, 20)
@@ -115,6 +115,23 @@ def test_the_users_price_goes_first_while_it_holds():
 def test_of_overlapping_overrides_the_later_one_counts():
     old, correction = stated(valid_from=date(2026, 1, 1)), stated(valid_from=date(2026, 2, 1), note="corrected")
     assert PriceBook.load([correction, old]).find("gpt-4o", at=NOV) is correction
+
+
+def test_overrides_that_contradict_each_other_are_refused_and_equal_ones_are_not():
+    one, other = stated(input_usd_per_mtok=Decimal(1)), stated(input_usd_per_mtok=Decimal(9), source="another contract")
+    with pytest.raises(BadInput, match="'our contract', one from 'another contract'"):
+        PriceBook.load([one, other]).find("gpt-4o", at=NOV)
+    again = stated(input_usd_per_mtok=Decimal(1), source="another contract")
+    assert PriceBook.load([one, again]).find("gpt-4o", at=NOV) is one
+
+
+def test_overrides_of_two_providers_need_the_provider_named_unless_one_is_the_maker():
+    maker, reseller, third = stated(), stated(provider="reseller"), stated(provider="third")
+    assert PriceBook.load([reseller, maker]).find("gpt-4o", at=NOV) is maker
+    with pytest.raises(MissingPrice, match="at 2 providers") as caught:
+        PriceBook.load([reseller, third]).find("gpt-4o", at=NOV)
+    assert caught.value.allowed == "Name one: reseller/gpt-4o, third/gpt-4o"
+    assert PriceBook.load([reseller, third]).find("third/gpt-4o", at=NOV) is third
 
 
 def test_offers_of_a_catalogue_model_come_cheapest_first_and_never_free():
