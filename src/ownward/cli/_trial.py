@@ -27,7 +27,13 @@ if TYPE_CHECKING:
 @click.option(
     "--grader", default=None, metavar="KIND or JSON", help="How captured answers are compared, such as exact."
 )
-@click.option("--limit", default=500, show_default=True, help="The newest so many captured requests at most.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=500,
+    show_default=True,
+    help="The newest so many captured requests at most.",
+)
 @click.option("--url", default="http://127.0.0.1:8484", show_default=True, help="The running gateway to ask them at.")
 @click.option("--key-env", default=None, metavar="VAR", help="The variable that holds a key for it, if it wants one.")
 @click.option(
@@ -37,7 +43,7 @@ if TYPE_CHECKING:
 @click.option("--candidate", required=True, metavar="NAME", help="The strategy (or tier) that may replace it.")
 @click.option("--rho", default=0.98, show_default=True, help="Share of the baseline's completions to keep, 0 to 1.")
 @click.option("--confidence", default=0.95, show_default=True, help="Certainty demanded, 0 to 1.")
-@click.option("--concurrency", default=4, show_default=True, help="Tasks asked at a time.")
+@click.option("--concurrency", type=click.IntRange(min=1), default=4, show_default=True, help="Tasks asked at a time.")
 @ledger_option
 @at_option
 @json_option

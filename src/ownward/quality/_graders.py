@@ -12,6 +12,10 @@ from typing import Any, Final, Protocol
 
 from ownward.core import BadInput, MissingExtra
 
+# A sign stands before no word or number (a hyphen does); groups of thousands, or of lakhs; `.5`; exponents.
+_NUMBER: Final = re.compile(
+    r"(?:(?<![\w.])-)?(?:\d{1,3}(?:,\d{2,3})*,\d{3}(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|(?<!\d)\.\d+)(?:[eE][+-]?\d+)?"
+)
 _MOST_BRACES: Final = 1000
 _MOST_CHARACTERS_IN_VAIN: Final = 4_000_000
 
@@ -92,16 +96,14 @@ class RegexMatch:
             last = match
         if last is None:
             return None
-        return last[1] if last.re.groups else last[0]
+        return last[1] if last.re.groups else last[0]  # None, where the group took no part in the match
 
     def grade(self, answer: str, expected: Any) -> Grade:
         """Return the grade; the last match in the answer counts."""
         value = self.find(answer)
         if value is None:
             return _failed(f"nothing in {_short(answer)} matches {self.pattern!r}")
-        return _judged(
-            is_right=_plain(value) == _plain(str(expected)), why=f"extracted {value!r}, expected {expected!r}"
-        )
+        return _judged(is_right=_is_same(value, str(expected)), why=f"extracted {value!r}, expected {expected!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,15 +114,22 @@ class NumberMatch:
 
     def find(self, answer: str) -> float | None:
         """Return the last number in `answer`, or None."""
-        numbers = re.findall(r"-?\d[\d,]*(?:\.\d+)?", answer)
-        return float(numbers[-1].replace(",", "")) if numbers else None
+        last = None
+        for match in _NUMBER.finditer(answer.replace("\N{MINUS SIGN}", "-")):  # one at a time: there may be millions
+            last = match
+        return float(last[0].replace(",", "")) if last is not None else None
 
     def grade(self, answer: str, expected: Any) -> Grade:
-        """Return the grade; thousands separators and currency signs are ignored."""
+        """Return the grade; thousands separators and currency signs are ignored.
+
+        Raises: BadInput, if no number is expected.
+        """
+        wanted = self.find(str(expected))
+        if wanted is None:
+            raise BadInput(f"expected is {_short(str(expected))}", allowed="A number")
         value = self.find(answer)
         if value is None:
             return _failed(f"no number in {_short(answer)}")
-        wanted = float(str(expected).replace(",", ""))
         return _judged(is_right=abs(value - wanted) <= self.tolerance, why=f"answered {value:g}, expected {wanted:g}")
 
 
@@ -135,19 +144,23 @@ class Slots:
         return {name: str(found[name]) for name in self.names if _is_filled(found.get(name))}
 
     def grade(self, answer: str, expected: Any) -> Grade:
-        """Return the grade; the answer is the first JSON object in the text, `expected` maps slot to value."""
-        wanted: Mapping[str, str] = expected
+        """Return the grade; the answer is the first JSON object in the text, `expected` maps slot to value.
+
+        Raises: BadInput, if `expected` is no mapping.
+        """
+        if not isinstance(expected, Mapping):
+            raise BadInput(f"expected is {_short(str(expected))}", allowed="An object of slots and their values")
+        wanted = {name: str(value) for name, value in expected.items()}
         found = find_json_object(answer)
         if found is None:
             return Grade(is_completed=False, score=0.0, why=f"no JSON object in {_short(answer)}")
-        given = {name: _plain(value) for name, value in self.filled(found).items()}
-        want = {name: _plain(value) for name, value in wanted.items()}
-        right = sum(given.get(name) == value for name, value in want.items())
-        invented = sorted(set(given) - set(want))
-        union = len(set(given) | set(want))
+        given = self.filled(found)
+        right = sum(name in given and _is_same(given[name], value) for name, value in wanted.items())
+        invented = sorted(set(given) - set(wanted))
+        union = len(set(given) | set(wanted))
         score = right / union if union else 1.0
-        detail = f"{right} of {len(want)} slots right" + (f", invented {', '.join(invented)}" if invented else "")
-        return Grade(is_completed=right == len(want) and not invented, score=score, why=detail)
+        detail = f"{right} of {len(wanted)} slots right" + (f", invented {', '.join(invented)}" if invented else "")
+        return Grade(is_completed=right == len(wanted) and not invented, score=score, why=detail)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,15 +227,33 @@ def _compiled(schema: Mapping[str, Any]) -> Callable[[Any], Any]:
 
 @dataclass(frozen=True, slots=True)
 class ToolCalls:
-    """Completed, if the calls made are the calls expected, in any order, arguments equal as JSON values."""
+    """Completed, if the calls made are the calls expected, in any order, arguments equal as JSON values.
+
+    An answer in words made no calls, which is right where none are expected.
+    """
 
     def grade(self, answer: str, expected: Any) -> Grade:
-        """Return the grade; both are lists of {name, arguments}, `answer` as JSON text."""
+        """Return the grade; both are lists of {name, arguments}, `answer` as JSON text.
+
+        Raises: BadInput, if `expected` is no such list.
+        """
+        if not _are_calls(expected):
+            raise BadInput(
+                f"expected is {_short(str(expected))}", allowed="A list of {name, arguments}, empty for none"
+            )
+        try:
+            wanted = _call_keys(expected)
+        except ValueError as error:
+            raise BadInput(f"the arguments expected are not JSON: {error}") from error
         try:
             made = json.loads(answer)
-        except json.JSONDecodeError as error:
-            return _failed(f"the calls are not JSON: {error.msg}")
-        return _judged(is_right=_call_keys(made) == _call_keys(expected), why=f"made {_short(answer)}")
+        except (ValueError, RecursionError):
+            made = None
+        try:
+            keys = _call_keys(made) if _are_calls(made) else []
+        except (ValueError, RecursionError) as error:
+            return _failed(f"the arguments of a call are not JSON: {error}")
+        return _judged(is_right=keys == wanted, why=f"made {_short(answer)}")
 
 
 def find_json_object(text: str) -> dict[str, Any] | None:
@@ -247,9 +278,11 @@ def find_json_object(text: str) -> dict[str, Any] | None:
     return None
 
 
+def _are_calls(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(call, dict) and "name" in call for call in value)
+
+
 def _call_keys(calls: Sequence[Mapping[str, Any]]) -> list[str]:
-    if not isinstance(calls, list):
-        return ["not a list of calls"]
     keys = []
     for call in calls:
         arguments = call.get("arguments")
@@ -260,6 +293,14 @@ def _call_keys(calls: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _is_filled(value: object) -> bool:
     return value is not None and str(value).strip().lower() not in {"", "null", "none", "n/a"}
+
+
+def _is_same(value: str, expected: str) -> bool:
+    """Return whether two texts say the same: as numbers where both are, else punctuation and case aside."""
+    try:
+        return float(value.replace(",", "")) == float(expected.replace(",", ""))
+    except ValueError:
+        return _plain(value) == _plain(expected)
 
 
 def _plain(text: str) -> str:

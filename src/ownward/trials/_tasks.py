@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TextIO
@@ -70,13 +72,25 @@ def _task(row: object, where: str) -> Task:
     messages = row["messages"]
     if not isinstance(messages, list) or not messages or not all(isinstance(item, dict) for item in messages):
         raise BadInput("messages is not a list of chat messages", where=where)
+    grader, expected, extra = grader_from(row["grader"], where=where), row.get("expected"), row.get("extra") or {}
+    if expected is None and not isinstance(grader, JsonSchema):
+        raise BadInput("a task without expected", where=where)
+    if not isinstance(extra, dict):
+        raise BadInput(f"extra is {extra!r}", where=where, allowed="An object of further fields of the request")
+    try:
+        grader.grade("", expected)  # what cannot be graded is told before anything is asked, and paid
+    except BadInput as error:
+        raise BadInput(error.message, where=where, allowed=error.allowed) from error
+    max_tokens = row.get("max_tokens", 256)
+    if not isinstance(max_tokens, int) or max_tokens < 1:
+        raise BadInput(f"max_tokens is {max_tokens!r}", where=where, allowed="A whole number from 1 on")
     return Task(
         task_id=str(row["task_id"]),
         messages=messages,
-        expected=row.get("expected"),
-        grader=grader_from(row["grader"], where=where),
-        max_tokens=int(row.get("max_tokens", 256)),
-        extra=row.get("extra") or {},
+        expected=expected,
+        grader=grader,
+        max_tokens=max_tokens,
+        extra=extra,
     )
 
 
@@ -91,15 +105,18 @@ def grader_from(spec: object, *, where: str) -> Grader:
         case "exact":
             return ExactMatch()
         case "label":
-            return LabelSet(tuple(_setting(spec, "labels", where)))
+            return LabelSet(_texts(spec, "labels", where))
         case "regex":
-            return RegexMatch(str(_setting(spec, "pattern", where)))
+            return RegexMatch(_pattern(spec, where))
         case "number":
-            return NumberMatch(float(spec.get("tolerance", 0.0)))
+            return NumberMatch(_tolerance(spec, where))
         case "slots":
-            return Slots(tuple(_setting(spec, "names", where)))
+            return Slots(_texts(spec, "names", where))
         case "json_schema":
-            return JsonSchema(_setting(spec, "schema", where))
+            schema = _setting(spec, "schema", where)
+            if not isinstance(schema, dict):
+                raise BadInput(f"the schema of a grader is {schema!r}", where=where, allowed="A JSON schema")
+            return JsonSchema(schema)
         case "tool_calls":
             return ToolCalls()
         case _:
@@ -110,3 +127,28 @@ def _setting(spec: Mapping[str, Any], key: str, where: str) -> Any:
     if key not in spec:
         raise BadInput(f"a grader of kind {spec['kind']!r} without {key!r}", where=where)
     return spec[key]
+
+
+def _texts(spec: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
+    found = _setting(spec, key, where)
+    if not isinstance(found, list) or not found or not all(isinstance(one, str) for one in found):
+        raise BadInput(f"{key} of a grader is {found!r}", where=where, allowed="A list of texts")
+    return tuple(found)
+
+
+def _pattern(spec: Mapping[str, Any], where: str) -> str:
+    found = _setting(spec, "pattern", where)
+    try:
+        re.compile(found)
+    except (re.error, TypeError, RecursionError, OverflowError) as error:
+        raise BadInput(
+            f"pattern of a grader is {found!r}: {error}", where=where, allowed="A regular expression"
+        ) from error
+    return str(found)
+
+
+def _tolerance(spec: Mapping[str, Any], where: str) -> float:
+    found = spec.get("tolerance", 0.0)
+    if isinstance(found, bool) or not isinstance(found, int | float) or not 0 <= found < math.inf:
+        raise BadInput(f"tolerance of a grader is {found!r}", where=where, allowed="A number from 0 on")
+    return float(found)
