@@ -36,6 +36,7 @@ class Underway(Protocol):
     """A request that is being served."""
 
     client: Client
+    table: RoutingTable
 
 
 class Commons:
@@ -119,6 +120,18 @@ class Commons:
         self.elsewhere.keep(table.counted)
         self.learned.forget()
         self.table = table
+        self._forget_what_no_plan_has()
+
+    def _forget_what_no_plan_has(self) -> None:
+        """Keep tiers and upstreams of the plan in force and of those that requests go on by: plans come for ever."""
+        tables = {self.table, *(exchange.table for exchange in self.exchanges)}
+        keys = {target.key for table in tables for targets in table.targets.values() for target in targets}
+        self.health.keep(keys)
+        for key in [key for key, calls in self.in_flight.items() if not calls and key not in keys]:
+            del self.in_flight[key]
+        tiers = {name for table in tables for name in table.plan.tiers}
+        for name in self.slots.keys() - tiers:
+            del self.slots[name]
 
     def aside(self, work: Coroutine[Any, Any, None]) -> None:
         """Have something done that no request waits for; `asides_done` waits for it."""

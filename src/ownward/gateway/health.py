@@ -7,6 +7,7 @@ upstream is named `tier/upstream`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 
 from ownward.core import Clock, OwnwardError, UpstreamUnreachable
 from ownward.gateway.placing.affinity import Prefixes
@@ -110,6 +111,12 @@ class Health:
         """Forget an upstream that is another since: nothing of what it was like holds, nor what it had cached."""
         self.breakers.pop(key, None)
         self._prefixes.forget(key)
+
+    def keep(self, keys: AbstractSet[str]) -> None:
+        """Forget every upstream but these."""
+        for key in self.breakers.keys() - keys:
+            del self.breakers[key]
+        self.busy &= keys
 
     def _remember(self, key: str, breaker: Breaker) -> None:
         if self.on_breaker is not None and breaker.is_news_after(self.breakers.get(key, CLOSED)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 from ownward.core import ManualClock, UpstreamError
 from ownward.gateway.app import Gateway
@@ -105,3 +106,27 @@ def test_it_is_ready_once_an_upstream_can_be_used_and_until_it_drains() -> None:
     assert gateway.why_not_ready is None
     gateway.is_draining = True
     assert gateway.why_not_ready
+
+
+def test_of_a_tier_that_the_plan_no_longer_has_nothing_is_kept_once_no_request_goes_on_by_the_older_plan() -> None:
+    gateway = gateway_of(plan_of("a"), a="http://127.0.0.1:1")
+    renamed = Plan(
+        name="p",
+        tiers={
+            "new": Tier(name="new", kind="owned", model="m", engine="llama-server", upstreams=(Upstream(name="a"),))
+        },
+        workloads={},
+    )
+    older, newer = gateway.table, gateway_of(renamed, a="http://127.0.0.1:1").table
+    gateway.health.note_unpaid("own/a", FAILED)
+    gateway.health.note_wait("own/a", None)
+    gateway.in_flight["own/a"] = 0
+    under_way: Any = Mock(table=older)
+    gateway.exchanges.add(under_way)
+    gateway.use(newer)
+    assert (set(gateway.slots), gateway.health.unpaid_upstreams) == ({"own", "new"}, 1)
+    gateway.exchanges.discard(under_way)
+    gateway.use(newer)
+    assert (set(gateway.slots), gateway.health.unpaid_upstreams) == ({"new"}, 0)
+    assert not gateway.health.busy
+    assert not gateway.in_flight
