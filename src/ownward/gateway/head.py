@@ -162,7 +162,11 @@ def _check_stated_once(listed: Sequence[tuple[bytes, bytes]], names: frozenset[b
     found: dict[bytes, bytes] = {}
     for name, value in listed:
         if name in names and found.setdefault(name, value) != value:
-            raise MalformedRequest(f"the header {name.decode()} stands twice, with different values", allowed="One")
+            raise MalformedRequest(
+                f"the header {name.decode()} stands twice, with different values",
+                allowed="One value",
+                next_step="Send it once; what stands between may have added the other",
+            )
 
 
 def _label_in(headers: Mapping[bytes, bytes], listed: Sequence[tuple[bytes, bytes]]) -> Label | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+_THERE = b" under [gateway] in ownward.toml"
+
 
 def _whole(status: bytes, message: bytes, *, kind: bytes = b"invalid_request_error", more: bytes = b"") -> bytes:
     body = b'{"error": {"message": "%b", "type": "%b", "code": null}}' % (message, kind)
@@ -10,11 +12,17 @@ def _whole(status: bytes, message: bytes, *, kind: bytes = b"invalid_request_err
 
 
 MALFORMED = _whole(b"400 Bad Request", b"the request is not well-formed HTTP (RFC 9112)")
-TOO_LARGE = _whole(b"431 Request Header Fields Too Large", b"the request's headers are too large")
-TIMED_OUT = _whole(b"408 Request Timeout", b"the request's headers did not arrive in time")
+TOO_LARGE = _whole(
+    b"431 Request Header Fields Too Large",
+    b"the request's headers are too large: send fewer and shorter ones, or raise max_header_bytes" + _THERE,
+)
+TIMED_OUT = _whole(
+    b"408 Request Timeout",
+    b"the request's headers did not arrive in time: send faster, or raise header_timeout_s" + _THERE,
+)
 BUSY = _whole(
     b"503 Service Unavailable",
-    b"too many connections are open: try again in a second, or raise max_connections under [gateway] in ownward.toml",
+    b"too many connections are open: try again in a second, or raise max_connections" + _THERE,
     kind=b"overloaded_error",
     more=b"retry-after: 1\r\n",
 )
