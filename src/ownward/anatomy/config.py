@@ -36,6 +36,13 @@ def from_config(
         blueprint = ARCHITECTURES[architecture](fields)
     except (ZeroDivisionError, OverflowError, IndexError) as error:
         raise BadInput("its sizes contradict each other", where=where) from error
+    except BadInput as error:
+        raise error if error.where else BadInput(error.message, where=where) from error
+    experts = blueprint.experts
+    if experts is not None and experts.per_token > experts.count > 0:
+        raise BadInput(
+            f"its sizes contradict each other: a token uses {experts.per_token} of {experts.count} experts", where=where
+        )
     return describe(blueprint, name=name, architecture=architecture, recipe=recipe)
 
 

@@ -105,6 +105,20 @@ def test_a_value_that_no_model_has_is_refused_with_its_name(field: str, value: o
         anatomy.from_config({**LLAMA_3_1_8B, field: value})
 
 
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (LLAMA_3_1_8B | {"num_key_value_heads": 5}, "32 attention heads cannot share 5 key-value heads"),
+        (GPT_OSS_20B | {"num_experts_per_tok": 64}, "a token uses 64 of 32 experts"),
+    ],
+    ids=["heads", "experts"],
+)
+def test_sizes_that_contradict_each_other_are_refused_with_both(config: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadInput, match=message) as caught:
+        anatomy.from_config(config)
+    assert caught.value.where is not None
+
+
 def test_a_config_that_names_nothing_is_refused() -> None:
     with pytest.raises(BadInput, match="model_type"):
         anatomy.from_config({"hidden_size": 64})

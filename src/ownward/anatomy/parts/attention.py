@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 
 from ownward.anatomy.blueprint import Memory, Weights, matrix, norm, vector
 from ownward.anatomy.roles import Role
+from ownward.core import BadInput
 
 QkNorm = Literal["none", "per_head", "whole"]
 """RMSNorm on queries and keys: none, one scale shared by all heads, or one over all heads' width."""
@@ -32,7 +33,12 @@ def grouped_query_memory(
     FLOP: 2 for each multiply-add of scores and of mixing values, one new token against one cached.
     `keeps_cache` is False for a layer that reads the cache of an earlier one.
     Source: Ainslie et al. 2023, GQA, section 2.2.
+    Raises: BadInput, where the key-value heads do not share out the heads.
     """
+    if heads % kv_heads:
+        raise BadInput(
+            f"its sizes contradict each other: {heads} attention heads cannot share {kv_heads} key-value heads evenly"
+        )
     value_dim = key_dim if value_dim is None else value_dim
     values = kv_heads * (key_dim + value_dim) if keeps_cache else 0
     flop = 2 * heads * (key_dim + value_dim)
