@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ownward.traffic._format import Container, Format, has
-from ownward.traffic._values import mapping
+from ownward.traffic._values import folded, mapping
 
 _BOTH: frozenset[Container] = frozenset({"csv", "json"})
 _WHY = "an aggregate of many requests a row, which cannot be planned per request."
@@ -35,7 +35,8 @@ def _is_openrouter_daily(fields: Mapping[str, Any]) -> bool:
 def _is_other(fields: Mapping[str, Any]) -> bool:
     counts = {"requests", "num_requests", "n_requests", "request_count", "total_requests"}
     tokens = {"input_tokens", "prompt_tokens", "n_context_tokens_total", "total_input_tokens"}
-    return bool(counts & fields.keys()) and bool(tokens & fields.keys())
+    told = folded(fields).keys()
+    return bool(counts & told) and bool(tokens & told)
 
 
 def _is_anthropic_usage(fields: Mapping[str, Any]) -> bool:

@@ -16,8 +16,8 @@ _MOONCAKE_BLOCK_TOKENS = 512  # kvcache-ai/Mooncake, FAST25-release: one id a pr
 
 
 _FLAT_TIMES = ("started_at", "timestamp", "created_at", "created", "time", "ts", "start_time", "arrival_time")
-_FLAT_INPUTS = ("input_tokens", "prompt_tokens", "input_toks")
-_FLAT_OUTPUTS = ("output_tokens", "completion_tokens", "output_toks")
+_FLAT_INPUTS = ("input_tokens", "prompt_tokens", "input_toks", "tokens_in")
+_FLAT_OUTPUTS = ("output_tokens", "completion_tokens", "output_toks", "tokens_out")
 
 
 def _read_generic(row: Row, context: Context) -> Iterable[TrafficRecord]:
@@ -100,7 +100,7 @@ def _read_mooncake(row: Row, _context: Context) -> Iterable[TrafficRecord]:
 
 
 def _read_flat(row: Row, context: Context) -> Iterable[TrafficRecord]:
-    fields = row.fields
+    fields = values.folded(row.fields)
     started_at, arrival_s = context.place(values.instant_ns(fields, *_FLAT_TIMES))
     yield TrafficRecord(
         row=row.number,
@@ -113,7 +113,7 @@ def _read_flat(row: Row, context: Context) -> Iterable[TrafficRecord]:
         output_tokens=values.count(fields, *_FLAT_OUTPUTS),
         workload=values.text(fields, "workload", "app", "application"),
         session=values.text(fields, "session", "session_id", "conversation_id", "user"),
-        model=values.text(fields, "model"),
+        model=values.text(fields, "model", "model_name"),
         charge_usd=values.usd(fields, "charge_usd", "cost_usd", "cost"),
         completed=values.truth(fields, "completed"),
         ttft_s=values.seconds(fields, "ttft_s"),
@@ -122,7 +122,8 @@ def _read_flat(row: Row, context: Context) -> Iterable[TrafficRecord]:
 
 
 def _is_flat(fields: Mapping[str, Any]) -> bool:
-    return all(any(name in fields for name in names) for names in (_FLAT_TIMES, _FLAT_INPUTS, _FLAT_OUTPUTS))
+    told = values.folded(fields)
+    return all(any(name in told for name in names) for names in (_FLAT_TIMES, _FLAT_INPUTS, _FLAT_OUTPUTS))
 
 
 AZURE = Format(

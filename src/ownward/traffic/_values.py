@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
@@ -27,6 +29,16 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 class BadValue(ValueError):
     """A value that cannot be what its field says; the message is for the list of bad rows."""
+
+
+def folded(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields by names as we write them: `Prompt Tokens`, `promptTokens` and `PROMPT-TOKENS` are one."""
+    return {_fold(name): value for name, value in fields.items()}
+
+
+@functools.lru_cache(maxsize=1024)
+def _fold(name: str) -> str:
+    return "_".join(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower().replace("-", " ").replace("_", " ").split())
 
 
 def count(fields: Mapping[str, Any], *names: str, default: int | None = None) -> int:

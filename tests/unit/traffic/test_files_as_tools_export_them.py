@@ -30,6 +30,26 @@ def test_a_table_is_read_whatever_separates_its_columns(sign: str) -> None:
     assert (count.format, record.input_tokens, record.output_tokens) == ("usage-rows", 100, 50)
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        "Timestamp,Model Name,Prompt Tokens,Completion Tokens,Cost USD",
+        "timestamp,modelName,promptTokens,completionTokens,costUsd",
+        "CREATED-AT,MODEL,TOKENS-IN,TOKENS-OUT,COST",
+    ],
+    ids=["spelt out", "camel case", "capitals"],
+)
+def test_columns_are_known_however_their_names_are_spelt(head: str) -> None:
+    (record,), count = read_all(f"{head}\n2026-01-01T00:00:00Z,m,100,50,0.1\n")
+    assert (count.format, record.model, record.input_tokens, record.output_tokens) == ("usage-rows", "m", 100, 50)
+    assert str(record.charge_usd) == "0.1"
+
+
+def test_sums_are_refused_however_their_names_are_spelt() -> None:
+    with pytest.raises(BadInput, match="a table that counts requests"):
+        read_all("Timestamp,Total Requests,Input Tokens,Output Tokens\n2026-01-01,7,100,50\n")
+
+
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
 def test_a_table_is_read_in_the_encodings_that_spreadsheets_write(encoding: str) -> None:
     (record,), _ = read_all(FLAT.encode(encoding))
