@@ -83,5 +83,7 @@ def _table(rows: Any) -> Any:
         table.add_column(heading, overflow="fold")
     for row in rows:
         value = "" if row.value is None else str(row.value)
+        if isinstance(row.value, bool):
+            value = value.lower()  # as the file takes it
         table.add_row(row.key, f"{value} {row.unit}".strip() if value else "", row.origin, row.doc)
     return table

@@ -295,6 +295,14 @@ def test_a_check_finds_the_judges_that_serve_would_refuse_all_at_once(tmp_path, 
     ]
 
 
+def test_settings_are_shown_as_the_file_takes_them(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")
+    (tmp_path / "own.toml").write_text("[gateway]\nrequires_keys = true\n")
+    assert run(["config", "show", "--config", str(tmp_path / "own.toml")]) == 0
+    lines = {words[0]: words[1] for line in capsys.readouterr().out.splitlines() if len(words := line.split()) > 1}
+    assert (lines["gateway.requires_keys"], lines["telemetry.spans"]) == ("true", "false")
+
+
 def test_the_id_that_revokes_a_key_is_shown_in_one_piece_however_much_stands_beside_it(tmp_path, capsys):
     path = str(tmp_path / "ledger.db")
     many = [word for number in range(9) for word in ("--workload", f"a-workload-{number}")]
