@@ -342,7 +342,7 @@ class UnboundedCharge(Rejected):
         said = "" if why is None else f": {why}"
         then = f"Write price, max_context_tokens and max_output_tokens under [tiers.{tier}], or send max_tokens"
         if why is not None:
-            then = "Ask without that"
+            then = f"Ask without what the price does not cover, or write one that does under [tiers.{tier}.price]"
         super().__init__(
             f"the {kind} {name!r} has a budget, and it is not known what this call of tier {tier!r} may cost{said}",
             allowed="A call whose charge the tier's price bounds",

@@ -232,6 +232,8 @@ def test_a_price_charges_nothing_on_days_on_which_it_does_not_hold(lab, start, c
                 paid = await running.ask(body=lab.chat(max_tokens=50) | {"model": "paid"})
         assert (row["state"], row["charge_usd"]) == ("settled", charge)
         assert paid.status == (403 if charge is None else 200)
+        if charge is None:
+            assert "write one that does under [tiers.a.price]" in paid.json["error"]["next"]
         assert ("the price of tier 'a' is not today's" in caplog.text) is (charge is None)
 
     asyncio.run(main())
