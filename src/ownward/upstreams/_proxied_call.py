@@ -63,8 +63,12 @@ class ProxiedCall:
         assert response is not None
         response.attach(self, self._alarm)
         self.task = asyncio.create_task(self._run(session), name=f"call to {self._to.origin}")
-        self.task.add_done_callback(lambda _: self._alarm.close())
+        self.task.add_done_callback(self._close)
         self.task.add_done_callback(lambda _: on_end())
+
+    def _close(self, _: asyncio.Task[None]) -> None:
+        self._alarm.close()
+        self.task = None  # which holds us where it was cancelled
 
     # The answer's side.
 
@@ -129,6 +133,7 @@ class ProxiedCall:
                 await session.close()
         except (ClientError, OSError, _SentAlready) as error:
             failure = self._explain(error)
+            _forget_frames(error)
         finally:
             # Of an answer that has failed before, or was given up, the first failure counts.
             self._fail(failure or self._broken("was given up"))
@@ -242,6 +247,14 @@ class ProxiedCall:
         if isinstance(error, aiohttp.ClientResponseError):
             return f"is behind the proxy {proxy}, which did not answer in HTTP/1.1"
         return f"gave no connection{through} ({why})"
+
+
+def _forget_frames(error: BaseException | None) -> None:
+    """Have an error that aiohttp keeps, and what led to it, hold nothing of the request that was under way."""
+    while error is not None:
+        before = error.__cause__ or error.__context__
+        error.__traceback__ = error.__context__ = error.__cause__ = None
+        error = before
 
 
 class _SentAlready(Exception):

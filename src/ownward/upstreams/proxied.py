@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import weakref
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from ownward.core import BadInput, MissingExtra, PolicyRefusal
@@ -207,8 +209,8 @@ class AiohttpTransport:
         import aiohttp
 
         trace = aiohttp.TraceConfig()
-        trace.on_connection_create_start.append(call.on_connecting)
-        trace.on_request_headers_sent.append(call.on_sending)
+        trace.on_connection_create_start.append(_held_weakly(call.on_connecting))
+        trace.on_request_headers_sent.append(_held_weakly(call.on_sending))
         connector = aiohttp.TCPConnector(
             ssl=self._tls,
             resolver=cast("AbstractResolver", _Resolved(addresses)),
@@ -232,6 +234,18 @@ class AiohttpTransport:
     def _end(self, call: ProxiedCall, turn: asyncio.Semaphore) -> None:
         self._calls.discard(call)
         turn.release()
+
+
+def _held_weakly(method: Callable[[], Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    """Return what asks a call's method: traces hold themselves, and would keep the request until they are collected."""
+    held = weakref.WeakMethod(method)
+
+    async def ask(*_: object) -> None:
+        asked = held()
+        if asked is not None:
+            await asked()
+
+    return ask
 
 
 class _Resolved:

@@ -8,8 +8,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from ownward.engines import FakeServer
+from leftovers import none_alive, resting_collector
+from ownward.engines import FakeOptions, FakeServer
+from ownward.gateway.exchange import Exchange
 from ownward.policy import LOCAL_ONLY
+from ownward.upstreams import Response
+from ownward.upstreams._proxied_call import CallRequest, ProxiedCall
 
 LOGIN = "user:hunter2"
 SHOWN = b"proxy-authorization: Basic dXNlcjpodW50ZXIy\r\n"
@@ -79,6 +83,39 @@ def test_a_call_goes_through_the_proxy_that_the_variable_names_and_is_settled(la
                 (row,) = await running.rows()
                 assert (row["state"], row["usage_basis"]) == ("settled", "upstream")
                 assert len(proxy.heads) == far.record.count(with_calls=False)["accepted"] == 1
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("answers", [None, b"", b"no http", b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{"])
+def test_a_call_leaves_nothing_of_its_request_to_the_garbage_collector(lab, start, answers):
+    async def script(_body, _reader, writer):
+        writer.write(answers)
+        await writer.drain()
+        writer.close()
+
+    async def main():
+        async with FakeServer() if answers is None else lab.Scripted(script) as far, proxying() as proxy:
+            plan = lab.plan_of(behind(lab, far.base_url))
+            async with start(plan, secrets={"TEST_PROXY_URL": proxy.url_with_login}) as running:
+                await running.ask(body=lab.chat())
+                with resting_collector():
+                    assert (await running.ask(body=lab.chat())).status == (200 if answers is None else 502)
+                    await none_alive(ProxiedCall, CallRequest, Response, Exchange)
+
+    asyncio.run(main())
+
+
+def test_nor_does_one_whose_client_leaves(lab, start):
+    async def main():
+        async with FakeServer(FakeOptions(ttft_s=5)) as far, proxying() as proxy:
+            plan = lab.plan_of(behind(lab, far.base_url))
+            async with start(plan, secrets={"TEST_PROXY_URL": proxy.url_with_login}) as running:
+                with resting_collector():
+                    async with lab.Client(running.base_url) as client:
+                        await client.send(lab.CHAT, lab.chat(stream=True))
+                        await asyncio.sleep(0.1)
+                    await none_alive(ProxiedCall, CallRequest, Response, Exchange)
 
     asyncio.run(main())
 
