@@ -45,6 +45,8 @@ UNPAID = [
     (400, {"error": {"code": "Arrearage", "type": "Arrearage", "message": "Access denied"}}),
     (412, {"error": {"message": f"{FIREWORKS} past invoices.", "code": "PRECONDITION_FAILED", "type": "error"}}),
     (403, {"code": "permission-denied", "error": f"{XAI} spending limit. To continue"}),
+    (403, {"code": "permission-denied", "error": "Your newly created teams doesn't have any credits yet. You can"}),
+    (403, {"code": "permission-denied", "error": "Your newly created team doesn't have any credits yet. You can"}),
     (429, {"code": "x", "error": f"{XAI.replace('monthly', 'monthly spending limit')}"}),
 ]
 

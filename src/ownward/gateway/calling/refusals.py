@@ -39,6 +39,7 @@ _WORDS: Final = re.compile(
     r"|You have reached your specified (?:workspace )?API usage limits\. You will regain access"  # Anthropic, 400
     r"|Your team \S{1,64} has either used all available credits or reached its monthly spending limit"  # xAI, 403, 429
     r"|You have run out of credits"  # xAI, 403
+    r"|Your newly created teams? doesn't have any credits yet"  # xAI, 403
     r"|Account \S{1,64} is suspended, possibly due to reaching the monthly spending limit"  # Fireworks, 412
     r"|Your account \S{1,64}(?: <\S{1,64}>)? is suspended due to insufficient balance"  # Moonshot, 429
     r"|(?:\[1113\]\[)?Insufficient balance or no resource package"  # Zhipu, 429
