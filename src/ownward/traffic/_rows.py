@@ -29,6 +29,13 @@ _OTHER_MAGICS = (
     (b"BZh", "bzip2", "bunzip2"),
     (b"PK\x03\x04", "zip", "unzip"),
 )
+_PAGE_FIELDS = frozenset(
+    {
+        *("data", "object", "meta", "total", "error", "count", "links", "pagination"),
+        *("has_more", "first_id", "last_id", "next_page", "next", "cursor"),
+        *("page", "page_size", "total_pages", "limit", "offset"),
+    }
+)
 _DELIMITERS = ",;\t|"  # in order of trial
 
 
@@ -254,9 +261,9 @@ def parquet_rows(stream: BinaryIO, limits: Limits) -> Iterator[Row | BadRow]:
 
 
 def members(value: Mapping[str, Any]) -> list[Any] | None:
-    """Return the records of a page as APIs answer it, `{"data": [...]}`; None for a record, as of embeddings."""
+    """Return the records of a page as APIs answer it, `{"data": [...]}`; None for a record, which has other fields."""
     data = value.get("data")
-    is_page = isinstance(data, list) and "usage" not in value and all(isinstance(one, dict) for one in data)
+    is_page = isinstance(data, list) and value.keys() <= _PAGE_FIELDS and all(isinstance(one, dict) for one in data)
     return data if is_page else None
 
 

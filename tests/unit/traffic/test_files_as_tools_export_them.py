@@ -90,6 +90,8 @@ def test_an_answer_that_has_data_of_its_own_is_one_request() -> None:
     }
     (record,), _ = read_all(lines(answer))
     assert (record.input_tokens, record.output_tokens) == (8, 0)
+    (record,), _ = read_all(lines({"timestamp": "2026-01-01", "input_tokens": 3, "output_tokens": 1, "data": []}))
+    assert record.input_tokens == 3
 
 
 def test_the_pieces_of_a_stream_are_one_request_with_the_usage_of_its_end() -> None:
