@@ -10,13 +10,17 @@ import ssl
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import trustme
+import uvloop
 
+from leftovers import none_alive, resting_collector
 from ownward.core import ConfigError, ManualClock
 from ownward.engines import FakeOptions, FakeServer
 from ownward.gateway import GatewaySettings
+from ownward.gateway.listening.connection import HttpConnection
 from ownward.gateway.listening.tls import ListenerTls
 from ownward.plan import Upstream
 
@@ -157,6 +161,20 @@ def test_a_client_that_leaves_over_tls_is_noticed(lab, start, issued):
                 assert not running.server.gateway.exchanges
 
     asyncio.run(main())
+
+
+def test_a_handshake_that_fails_leaves_nothing_to_the_garbage_collector(lab, start, issued):
+    async def main():
+        async with start(lab.plan_of(lab.tier("a", "http://127.0.0.1:9")), settings=issued.settings()) as running:
+            with resting_collector():
+                for said in (b"GET / HTTP/1.1\r\n\r\n", b""):
+                    _, writer = await asyncio.open_connection("127.0.0.1", urlsplit(running.base_url).port)
+                    writer.write(said)
+                    await asyncio.sleep(0.05)
+                    writer.transport.abort()
+                await none_alive(HttpConnection)
+
+    uvloop.run(main())  # which does not say that such a connection is lost
 
 
 def test_a_new_certificate_is_shown_after_a_reload_and_a_bad_one_changes_nothing(issued):

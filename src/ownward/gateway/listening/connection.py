@@ -70,7 +70,6 @@ class HttpConnection(asyncio.Protocol):
     def __init__(self, listener: Listener) -> None:
         """Begin before the connection is made."""
         self._listener = listener
-        self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else is called
         self._peer: tuple[str, int] | None = None
         self._call: Call | None = None  # being answered
@@ -100,6 +99,7 @@ class HttpConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Refuse a connection too many; begin the time for the first head."""
         self._transport = cast("asyncio.Transport", transport)
+        self._parser = httptools.HttpRequestParser(self)  # not before: a handshake that fails is not told as lost
         self._peer = _address(transport.get_extra_info("peername"))
         listener = self._listener
         listener.connections.add(self)
