@@ -44,6 +44,8 @@ _UNLESS_STATED: Final = {
 word is not waited for as long as TCP would, a quarter of an hour."""
 _ALWAYS: Final = {"client_encoding": "UTF8"}
 """A database that was made with the encoding SQL_ASCII would answer with bytes in place of texts."""
+_ENCODINGS: Final = frozenset({"UTF8", "SQL_ASCII"})
+_ASKED_OF_POOLER: Final = 4
 _STAGED_TYPES: Final = "TEXT, BIGINT, DOUBLE PRECISION, BIGINT, BIGINT, BIGINT, TEXT, TEXT, TEXT, BIGINT, BIGINT"
 
 
@@ -170,6 +172,8 @@ class PostgresStore:
                     )
                 if is_read_only and missing:
                     raise older_schema_error(missing, where=self.name)
+                if not is_read_only:
+                    self._refuse_narrow_encoding(connection)
                 if missing:
                     self._migrate(connection, applied_at_us)
             finally:
@@ -325,20 +329,34 @@ class PostgresStore:
         """Refuse a pooler that gives its clients another session for each transaction, which forgets what was set.
 
         Tables would be looked for elsewhere, and others' transactions become read-only. It shows by a process of the
-        server that is not the one that was told, and that another client has too.
+        server that is not the one that was told, and that another client has too, or that is not the same each time.
         """
         with self._connect() as one:
-            ((first,),) = one.execute("SELECT pg_backend_pid()").fetchall()
-            if first == one.info.backend_pid:
+            seen = {_process_of(one)}
+            if seen == {one.info.backend_pid}:
                 return
             with self._connect() as other:
-                ((second,),) = other.execute("SELECT pg_backend_pid()").fetchall()
-        if first == second:
+                others = set()
+                for _ in range(_ASKED_OF_POOLER):  # it may take the next that is free, or each in its turn
+                    others.add(_process_of(other))
+                    seen.add(_process_of(one))
+        if len(seen) > 1 or len(others) > 1 or seen == others:
             raise LedgerError(
                 "a connection pooler stands before the ledger's database, and shares sessions among its clients",
                 where=self.name,
                 allowed="The server itself, or a pooler that gives each client a session (pool_mode = session)",
                 next_step="Name the server's own host and port, or another pool; a gateway holds a few connections",
+            )
+
+    def _refuse_narrow_encoding(self, connection: PostgresConnection) -> None:
+        """Refuse to write texts of anybody's language where some cannot be kept: their rows would be lost."""
+        encoding = connection.raw.info.parameter_status("server_encoding")
+        if encoding not in _ENCODINGS:
+            raise LedgerError(
+                f"the database has the encoding {encoding}, which does not have every character",
+                where=self.name,
+                allowed="A database in UTF8",
+                next_step="Make another one: createdb --encoding UTF8 --template template0 NAME",
             )
 
     def _connect(self) -> psycopg.Connection[Any]:
@@ -349,6 +367,8 @@ class PostgresStore:
         connection = PostgresConnection(raw)
         connection.execute(f"SET search_path = {_SCHEMA}")
         connection.execute(f"SET lock_timeout = {round(self._busy_timeout_s * 1000)}")
+        # What must be exact is locked; where the server is set stricter, transactions that could wait would fail.
+        connection.execute("SET default_transaction_isolation = 'read committed'")
         return connection
 
     def _migrate(self, connection: PostgresConnection, applied_at_us: int) -> None:
@@ -374,6 +394,12 @@ class PostgresStore:
 def _in_postgres(sql: str) -> LiteralString:
     """Return our SQL with psycopg's parameter marks; our statements carry neither mark in a text."""
     return cast("LiteralString", sql.replace("?", "%s"))  # type: ignore[redundant-cast]
+
+
+def _process_of(client: psycopg.Connection[Any]) -> int:
+    """Return the process of the server that answers a client now."""
+    ((process,),) = client.execute("SELECT pg_backend_pid()").fetchall()
+    return int(process)
 
 
 def _applied(connection: PostgresConnection) -> list[str] | None:

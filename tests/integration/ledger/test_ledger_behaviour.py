@@ -773,15 +773,34 @@ def test_readers_that_the_server_cut_meanwhile_are_replaced_unnoticed(
         assert book.verify_key(secret) is not None
 
 
-@pytest.mark.postgres
-def test_a_database_of_no_encoding_keeps_texts_as_texts(postgres_server: str, new_postgres: Callable[[], str]) -> None:
+def encoded(postgres_server: str, address: str, encoding: str) -> str:
+    """Makes the empty database of an address anew."""
     import psycopg
 
-    address = new_postgres()
     name = address.rpartition("/ledger_")[2].partition("?")[0]
     with psycopg.connect(postgres_server, autocommit=True) as admin:
         admin.execute(f"DROP DATABASE ledger_{name}")  # type: ignore[arg-type]
-        admin.execute(f"CREATE DATABASE ledger_{name} ENCODING 'SQL_ASCII' TEMPLATE template0 LOCALE 'C'")  # type: ignore[arg-type]
+        admin.execute(f"CREATE DATABASE ledger_{name} ENCODING '{encoding}' TEMPLATE template0 LOCALE 'C'")  # type: ignore[arg-type]
+    return address
+
+
+@pytest.mark.postgres
+def test_a_database_that_lacks_characters_is_refused_before_their_rows_are_lost(
+    postgres_server: str, new_postgres: Callable[[], str]
+) -> None:
+    import psycopg
+
+    address = encoded(postgres_server, new_postgres(), "LATIN1")
+    with pytest.raises(LedgerError, match="LATIN1") as refused:
+        ledger.open(address)
+    assert "--encoding UTF8" in str(refused.value)
+    with psycopg.connect(address) as admin:
+        assert not admin.execute("SELECT 1 FROM pg_namespace WHERE nspname = 'ownward'").fetchall()
+
+
+@pytest.mark.postgres
+def test_a_database_of_no_encoding_keeps_texts_as_texts(postgres_server: str, new_postgres: Callable[[], str]) -> None:
+    address = encoded(postgres_server, new_postgres(), "SQL_ASCII")
     with ledger.open(address) as book:
         secret = book.create_key("Zoë")
         begin_all(book, (request(workload="größe"), intent()))

@@ -17,6 +17,7 @@ from ledger_rows import usual_intent, usual_request, usual_settlement
 from ownward import ledger
 from ownward.core import LedgerError
 from ownward.ledger import BudgetCheck, Ledger, LimitTake
+from ownward.ledger._store import Connection
 
 pytestmark = pytest.mark.postgres
 psycopg = pytest.importorskip("psycopg")
@@ -211,6 +212,22 @@ def test_a_run_is_closed_on_a_connection_of_its_own_where_the_server_has_ended_t
     with ledger.open(address) as book:
         rows = book._writer.run(lambda connection: connection.rows("SELECT COUNT(closed_at_us) FROM runs"))
         assert rows == [(1,)]
+
+
+def test_a_server_that_is_set_to_serializable_transactions_is_asked_for_those_that_wait_and_do_not_fail(
+    new_postgres: Callable[[], str],
+) -> None:
+    """Several hosts under load would fail five times in a row, and refuse calls for it."""
+    address = new_postgres()
+    database = address.partition("?")[0].rpartition("/")[2]
+    with psycopg.connect(address, autocommit=True) as admin:
+        admin.execute(f"ALTER DATABASE {database} SET default_transaction_isolation = 'serializable'")
+
+    def level(connection: Connection) -> object:
+        return connection.rows("SHOW transaction_isolation")
+
+    with ledger.open(address) as book, book._store.reading() as reader:
+        assert book._writer.run(level) == level(reader) == [("read committed",)]
 
 
 def test_a_settlement_outlives_a_table_that_cannot_be_written_for_a_while(new_postgres: Callable[[], str]) -> None:

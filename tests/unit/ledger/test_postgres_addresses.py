@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -96,11 +98,11 @@ def test_a_ledger_is_named_by_its_servers_and_its_database(address: str, name: s
 
 
 class _Client:
-    """A connection whose client was told one process of the server, and which another one answers."""
+    """A connection whose client was told one process of the server, and which others answer, by turns."""
 
-    def __init__(self, *, told: int, answers: int) -> None:
+    def __init__(self, *, told: int, answers: Sequence[int]) -> None:
         self.info = SimpleNamespace(backend_pid=told)
-        self._answers = answers
+        self._answers = itertools.cycle(answers)
 
     def __enter__(self) -> Self:
         return self
@@ -110,19 +112,21 @@ class _Client:
 
     def execute(self, sql: str) -> SimpleNamespace:
         assert sql == "SELECT pg_backend_pid()"
-        return SimpleNamespace(fetchall=lambda: [(self._answers,)])
+        return SimpleNamespace(fetchall=lambda: [(next(self._answers),)])
 
 
 @pytest.mark.parametrize(
     ("clients", "is_refused"),
     [
-        ([(7, 7)], False),  # the server itself
-        ([(901, 7), (902, 8)], False),  # a pooler that gives each a session
-        ([(901, 7), (902, 7)], True),  # one that shares a session among transactions
+        ([(7, [7])], False),  # the server itself
+        ([(901, [7]), (902, [8])], False),  # a pooler that gives each a session
+        ([(901, [7]), (902, [7])], True),  # one that shares a session among transactions
+        ([(901, [7, 8]), (902, [9, 6])], True),  # one that has its sessions take turns
+        ([(901, [7]), (902, [8, 9])], True),  # one whose other clients take some between
     ],
 )
 def test_a_pooler_that_shares_sessions_among_its_clients_is_refused_by_name(
-    clients: list[tuple[int, int]], is_refused: bool, monkeypatch: pytest.MonkeyPatch
+    clients: list[tuple[int, list[int]]], is_refused: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from ownward.ledger._postgres import PostgresStore
 
