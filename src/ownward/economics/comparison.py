@@ -153,8 +153,8 @@ def compute_owned_cost(
         name=option.name,
         machines=machines,
         redundancy=shared.redundancy,
-        utilisation_fraction=terms.work_hours / (machines * hours),
-        work_hours=terms.work_hours,
+        utilisation_fraction=float(terms.work_hours) / (machines * hours),
+        work_hours=float(terms.work_hours),
         breakdown=breakdown,
         marginal_usd=marginal,
         loaded_usd=loaded,
@@ -164,7 +164,7 @@ def compute_owned_cost(
         marginal_output_usd_per_mtok=_per_mtok(marginal, terms.work_hours, values["decode_tokens_per_s"]),
         loaded_input_usd_per_mtok=_per_mtok(loaded, terms.work_hours, values["prefill_tokens_per_s"]),
         loaded_output_usd_per_mtok=_per_mtok(loaded, terms.work_hours, values["decode_tokens_per_s"]),
-        is_within_capacity=terms.work_hours <= working * hours,
+        is_within_capacity=bool(terms.work_hours <= working * hours),
         basis=weakest_basis(one.basis for one in used.values()),
     )
 

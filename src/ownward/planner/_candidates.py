@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
 
@@ -14,7 +14,7 @@ from ownward.core import MissesSlo, NoCapacity
 from ownward.economics import ApiOption, Assumption, Capacity, OwnedOption, assume
 from ownward.perf import Deployment, StepModel, deploy
 from ownward.pricing import Price
-from ownward.simulation import Scheduler, Slo, smallest_fleet
+from ownward.simulation import Scheduler, Slo, simulate, smallest_fleet
 from ownward.traffic import Trace
 
 _LARGEST_BATCH = 256
@@ -113,15 +113,34 @@ def size(
         return f"service level: {error.message}"
     except NoCapacity as error:
         return error.message
-    found = fleet.simulation
+    option = _option(candidate, deployment, batch=batch, context=context, at=at)
+    replicas, found = fleet.replicas, fleet.simulation
+    if (least := _replicas_for_the_mean(option, trace, cache_reuse_fraction)) > replicas:
+        replicas = least
+        found = simulate(
+            trace, step_model, scheduler, slo=slo, replicas=least, recorded_reuse_fraction=cache_reuse_fraction
+        )
     return Sizing(
-        option=_option(candidate, deployment, batch=batch, context=context, replicas=fleet.replicas, at=at),
-        replicas=fleet.replicas,
+        option=replace(option, machines=replicas),
+        replicas=replicas,
         batch=batch,
         utilisation_fraction=found.utilisation_fraction,
         ttft_p95_s=found.ttft_s.p95 if found.ttft_s else None,
         tpot_p95_s=found.tpot_s.p95 if found.tpot_s else None,
     )
+
+
+def _replicas_for_the_mean(option: OwnedOption, trace: Trace, cache_reuse_fraction: float) -> int:
+    """Return how many keep up with the traffic for ever: a trace that ends soon hides a queue that only grows."""
+    duration_s = float(trace.arrival_s[-1] - trace.arrival_s[0])
+    if duration_s <= 0:
+        return 1
+    computed = float(trace.input_tokens.sum()) - cache_reuse_fraction * float(trace.cached_input_tokens.sum())
+    work_s = (
+        computed / option.capacity.prefill_tokens_per_s.value.value
+        + float(trace.output_tokens.sum()) / option.capacity.decode_tokens_per_s.value.value
+    )
+    return math.ceil(work_s / duration_s)
 
 
 def _largest_batch(deployment: Deployment, context: int, slo: Slo, usable: int | None) -> int:
@@ -145,9 +164,7 @@ def _token_budget(step_model: StepModel, batch: int, slo: Slo) -> int:
     return max(min(int(fitting), _PROMPT_CHUNK_TOKENS), _LEAST_CHUNK_TOKENS, batch)
 
 
-def _option(
-    candidate: OwnedCandidate, deployment: Deployment, *, batch: int, context: int, replicas: int, at: date
-) -> OwnedOption:
+def _option(candidate: OwnedCandidate, deployment: Deployment, *, batch: int, context: int, at: date) -> OwnedOption:
     machine, count = candidate.machine, candidate.machines_count
     efficiency = deployment.efficiency
     low, high = efficiency.decode_band
@@ -173,7 +190,6 @@ def _option(
             prefill_tokens_per_s=speed(prefill, efficiency.prefill_band),
             decode_tokens_per_s=speed(decode, (min(low, -_LEAST_BAND), max(high, _LEAST_BAND))),
         ),
-        machines=replicas,
     )
 
 

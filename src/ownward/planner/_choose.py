@@ -22,11 +22,23 @@ _EPSILON = 1e-9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetShare:
-    """How much of a fleet an option needs: `work` in machines, of which the fleet buys whole ones."""
+    """How much of a fleet an option needs: `work` in machines, of which the fleet buys whole ones.
+
+    Once for a fleet, whoever shares it: `reserve` machines that stand by, and `usd_once` (people). `usd_of_work` is
+    what the option's own work costs (energy above idle).
+    """
 
     fleet: str
     work: float
     usd_per_machine: Decimal | None = None
+    reserve: int = 0
+    usd_once: Decimal = Decimal(0)
+    usd_of_work: Decimal = Decimal(0)
+
+    @property
+    def machines(self) -> int:
+        """Whole machines that it takes alone, reserve included."""
+        return max(math.ceil(self.work - _EPSILON), 0) + self.reserve
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +46,9 @@ class Option:
     """One way to serve a workload for the period planned.
 
     `cost_usd`: all it costs alone. With `shared` and a stated `usd_per_machine`, what it costs besides
-    the machines; with `shared` and none stated, the machines are in it (cost_usd / ceil(work) each) and are
-    paid once where options share them. What `is_forbidden` is not kept either where nothing else is feasible.
+    the machines; with `shared` and none stated, the machines are in it (what is left of it without `usd_once` and
+    `usd_of_work`, by the whole machines) and are paid once where options share them. What `is_forbidden` is not
+    kept either where nothing else is feasible.
     """
 
     workload: str
@@ -62,13 +75,16 @@ class Option:
             return 0.0
         if self.shared.usd_per_machine is not None:
             return float(self.shared.usd_per_machine)
-        return float(self.cost_usd) / max(math.ceil(self.shared.work - _EPSILON), 1)
+        besides = self.shared.usd_once + self.shared.usd_of_work
+        return max(float(self.cost_usd - besides), 0.0) / max(self.shared.machines, 1)
 
     @property
     def own_usd(self) -> float:
-        """What it costs besides shared machines."""
-        if self.cost_usd is None or (self.shared is not None and self.shared.usd_per_machine is None):
+        """What it costs besides shared machines and what is paid once for them."""
+        if self.cost_usd is None:
             return 0.0
+        if self.shared is not None and self.shared.usd_per_machine is None:
+            return float(self.shared.usd_of_work)
         return float(self.cost_usd)
 
 
@@ -153,6 +169,8 @@ def choose(options: Sequence[Option]) -> Choice:
     picked = search.run()
     baselines = [_baseline(listed) for listed in by_workload.values()]
     usd = sum((item.cost_usd for item in baselines if item.cost_usd is not None), Decimal(0))
+    if any(item.shared is not None for item in baselines):
+        usd = Decimal(str(round(total_cost(baselines)[0], 12)))
     total, fleet = total_cost(picked)
     return Choice(
         chosen=tuple(picked),
@@ -165,21 +183,36 @@ def choose(options: Sequence[Option]) -> Choice:
 
 
 def total_cost(chosen: Sequence[Option]) -> tuple[float, dict[str, int]]:
-    """Return what `chosen` costs together in USD, and the whole machines of each fleet."""
+    """Return what `chosen` costs together in USD, and the whole machines of each fleet, reserve included."""
     total = sum(option.own_usd for option in chosen)
     fleet: dict[str, int] = {}
-    for name, (work, machine_usd) in _fleets(chosen).items():
-        fleet[name] = math.ceil(work - _EPSILON)
-        total += fleet[name] * machine_usd
+    for name, needed in _fleets(chosen).items():
+        fleet[name] = math.ceil(needed.work - _EPSILON) + needed.reserve
+        total += fleet[name] * needed.machine_usd + needed.once_usd
     return total, fleet
 
 
-def _fleets(chosen: Iterable[Option]) -> dict[str, tuple[float, float]]:
-    fleets: dict[str, tuple[float, float]] = {}
+@dataclass(frozen=True, slots=True)
+class _Needed:
+    """What options together need of one fleet."""
+
+    work: float = 0.0
+    reserve: int = 0
+    machine_usd: float = 0.0
+    once_usd: float = 0.0
+
+
+def _fleets(chosen: Iterable[Option]) -> dict[str, _Needed]:
+    fleets: dict[str, _Needed] = {}
     for option in chosen:
-        if option.shared is not None:
-            work, machine_usd = fleets.get(option.shared.fleet, (0.0, 0.0))
-            fleets[option.shared.fleet] = (work + option.shared.work, max(machine_usd, option.machine_usd))
+        if (share := option.shared) is not None:
+            so_far = fleets.get(share.fleet, _Needed())
+            fleets[share.fleet] = _Needed(
+                work=so_far.work + share.work,
+                reserve=max(so_far.reserve, share.reserve),
+                machine_usd=max(so_far.machine_usd, option.machine_usd),
+                once_usd=max(so_far.once_usd, float(share.usd_once)),
+            )
     return fleets
 
 
@@ -248,7 +281,9 @@ class _Search:
 
 
 def _relaxed_usd(picked: Sequence[Option]) -> float:
-    return sum(option.own_usd for option in picked) + sum(work * usd for work, usd in _fleets(picked).values())
+    return sum(option.own_usd for option in picked) + sum(
+        (needed.work + needed.reserve) * needed.machine_usd + needed.once_usd for needed in _fleets(picked).values()
+    )
 
 
 def _alone_usd(option: Option) -> float:
@@ -330,7 +365,17 @@ def _share(given: object, tier: str, where: str) -> FleetShare | None:
     work = _number(given["work"], "shared.work", where)
     if not 0 <= work <= _MOST_MACHINES:
         raise BadInput(f"shared.work is {work}", where=where, allowed=f"0 to {_MOST_MACHINES:,} machines")
-    return FleetShare(fleet=str(fleet), work=work, usd_per_machine=_money(usd, "shared.usd_per_machine", where))
+    reserve = _number(given.get("reserve", 0), "shared.reserve", where)
+    if not (0 <= reserve <= _MOST_MACHINES and reserve.is_integer()):
+        raise BadInput(f"shared.reserve is {given['reserve']}", where=where, allowed="a whole number of machines")
+    return FleetShare(
+        fleet=str(fleet),
+        work=work,
+        usd_per_machine=_money(usd, "shared.usd_per_machine", where),
+        reserve=int(reserve),
+        usd_once=_money(given.get("usd_once"), "shared.usd_once", where) or Decimal(0),
+        usd_of_work=_money(given.get("usd_of_work"), "shared.usd_of_work", where) or Decimal(0),
+    )
 
 
 def _fraction(row: Mapping[str, Any], key: str, where: str) -> float | None:

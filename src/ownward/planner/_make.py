@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
 from ownward.core import BadInput, Sourced
-from ownward.economics import Assumptions, OwnedCost, OwnVsRent, own_vs_rent
+from ownward.economics import Assumption, Assumptions, OwnedCost, OwnVsRent, own_vs_rent
 from ownward.plan import Match, Plan, Strategy, Tier, Upstream, Workload
 from ownward.planner._candidates import (
     PROVIDERS,
@@ -18,13 +19,16 @@ from ownward.planner._candidates import (
     marginal_and_loaded,
     size,
 )
-from ownward.planner._choose import Choice, FleetShare, Option, choose
+from ownward.planner._choose import Choice, FleetShare, Option, choose, total_cost
 from ownward.policy import Label, Place
 from ownward.simulation import Slo
 from ownward.traffic import Trace
 
 # An address that leads nowhere by definition: the plan's reader writes the right one.
 _UNKNOWN_PROVIDER = ("https://write-its-address-here.invalid/v1", "openai", "API_KEY")
+_PLACES = Decimal("0.000001")
+_SECONDS_PER_HOUR = 3600
+_MTOK = 10**6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +126,7 @@ def make_plan(
     ]
     choice = choose(options)
     forbidden = frozenset((option.workload, option.tier) for option in options if option.is_forbidden)
-    plan = _plan(workloads, comparisons, choice, forbidden, owned=owned, rented=rented, name=name, at=at)
+    plan = _plan(workloads, comparisons, options, choice, forbidden, owned=owned, rented=rented, name=name, at=at)
     return Decision(options=tuple(options), choice=choice, comparisons=tuple(comparisons), plan=plan)
 
 
@@ -192,7 +196,7 @@ def _options(
                 binding_constraint=barrier,
                 is_baseline=tier == workload.baseline,
                 is_forbidden=forbidden is not None,
-                shared=_share(cost) if cost is not None else None,
+                shared=_share(cost, comparison.sizings[tier]) if cost is not None else None,
                 details={"marginal_usd": cost.marginal_usd if cost is not None else api_usd.get(tier)},
             )
         )
@@ -222,14 +226,25 @@ def _barrier(
     return seen or "not certified: nobody has measured what it completes here"
 
 
-def _share(cost: OwnedCost) -> FleetShare | None:
-    machines = max(cost.machines, 1)
-    return FleetShare(fleet=cost.name, work=float(machines))
+def _share(cost: OwnedCost, sizing: Sizing) -> FleetShare:
+    """Return what workloads on one tier share: its reserve and people once; each has machines of its own at work."""
+    idle, busy = sizing.option.idle_watts, sizing.option.busy_watts
+    above_idle = Decimal(0)
+    if cost.marginal_usd is not None and idle is not None and busy is not None and busy.value.value:
+        above_idle = cost.marginal_usd * Decimal(repr(1 - idle.value.value / busy.value.value))
+    return FleetShare(
+        fleet=cost.name,
+        work=float(cost.machines - cost.redundancy),
+        reserve=cost.redundancy,
+        usd_once=cost.breakdown.people_usd,
+        usd_of_work=above_idle.quantize(_PLACES),
+    )
 
 
 def _plan(
     workloads: Sequence[WorkloadToPlan],
     comparisons: Sequence[Comparison],
+    options: Sequence[Option],
     choice: Choice,
     forbidden: frozenset[tuple[str, str]],
     *,
@@ -245,10 +260,7 @@ def _plan(
             tiers[candidate.tier] = _rented_tier(candidate)
     for own in owned:
         if own.tier in used:
-            cost = next(
-                (cost for item in comparisons for cost in item.own_vs_rent.owned if cost.name == own.tier), None
-            )
-            tiers[own.tier] = _owned_tier(own, cost, at)
+            tiers[own.tier] = _owned_tier(own, _served_by(own.tier, comparisons, options, choice), at)
     chosen = {option.workload: option for option in choice.chosen}
     return Plan(
         name=name,
@@ -266,9 +278,7 @@ def _plan(
 
 def _rented_tier(candidate: RentedCandidate) -> Tier:
     price = candidate.price
-    url, dialect, variable = PROVIDERS.get(
-        price.provider, ("https://write-its-address-here.invalid/v1", "openai", "API_KEY")
-    )
+    url, dialect, variable = PROVIDERS.get(price.provider, _UNKNOWN_PROVIDER)
     return Tier(
         name=candidate.tier,
         kind="rented",
@@ -280,15 +290,65 @@ def _rented_tier(candidate: RentedCandidate) -> Tier:
     )
 
 
-def _owned_tier(candidate: OwnedCandidate, cost: OwnedCost | None, at: datetime) -> Tier:
-    price = loaded = None
-    if cost is not None:
-        price, loaded = marginal_and_loaded(
-            candidate,
-            marginal=(cost.marginal_input_usd_per_mtok, cost.marginal_output_usd_per_mtok),
-            loaded=(cost.loaded_input_usd_per_mtok, cost.loaded_output_usd_per_mtok),
-            at=at.date(),
-        )
+@dataclass(frozen=True, slots=True)
+class _Served:
+    """One workload on an owned tier: what it costs there alone, and how."""
+
+    comparison: Comparison
+    cost: OwnedCost
+    option: Option
+
+
+def _served_by(
+    tier: str, comparisons: Sequence[Comparison], options: Sequence[Option], choice: Choice
+) -> list[_Served]:
+    """Return the workloads that were chosen for an owned tier; those that it is the baseline of where none was."""
+    of_tier = [option for option in choice.chosen if option.tier == tier] or [
+        option for option in options if option.tier == tier and option.is_baseline
+    ]
+    by_workload = {option.workload: option for option in of_tier}
+    return [
+        _Served(item, cost, by_workload[item.workload])
+        for item in comparisons
+        if item.workload in by_workload
+        for cost in item.own_vs_rent.owned
+        if cost.name == tier
+    ]
+
+
+def _prices_of_work(tier: str, served: Sequence[_Served], usd: Decimal | None) -> tuple[Decimal | None, Decimal | None]:
+    """Return the input and output price (USD per Mtok) at which the tokens of all that a tier serves come to `usd`.
+
+    A token costs in proportion to the time a machine spends on it, at the mean of the workloads' rates.
+    """
+    work_s = _SECONDS_PER_HOUR * sum(one.cost.work_hours for one in served)
+    if usd is None or not work_s:
+        return None, None
+    capacities = [one.comparison.sizings[tier].option.capacity for one in served]
+    volumes = [one.comparison.own_vs_rent.volume for one in served]
+
+    def price(tokens: list[float], rates: list[Assumption]) -> Decimal:
+        each_s = [1 / rate.value.value for rate in rates]
+        whole = sum(tokens)
+        mean_s = sum(map(operator.mul, tokens, each_s)) / whole if whole else each_s[0]
+        return (usd * _MTOK * Decimal(repr(float(mean_s / work_s)))).quantize(_PLACES)
+
+    return (
+        price([one.input_tokens for one in volumes], [one.prefill_tokens_per_s for one in capacities]),
+        price([one.output_tokens for one in volumes], [one.decode_tokens_per_s for one in capacities]),
+    )
+
+
+def _owned_tier(candidate: OwnedCandidate, served: Sequence[_Served], at: datetime) -> Tier:
+    marginal = [one.cost.marginal_usd for one in served]
+    energy = None if None in marginal else sum((usd for usd in marginal if usd is not None), Decimal(0))
+    everything = Decimal(repr(total_cost([one.option for one in served])[0])) if energy is not None else None
+    price, loaded = marginal_and_loaded(
+        candidate,
+        marginal=_prices_of_work(candidate.tier, served, energy),
+        loaded=_prices_of_work(candidate.tier, served, everything),
+        at=at.date(),
+    )
     engine = {"vllm": "vllm", "embedded": "embedded"}.get(candidate.engine, "llama-server")
     return Tier(
         name=candidate.tier,

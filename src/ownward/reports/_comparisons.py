@@ -109,6 +109,8 @@ def _break_evens(item: _Comparison) -> object:
 
 
 def _break_even(pair: BreakEven) -> str:
+    if pair.never_fraction is None:
+        return "?"
     if pair.requests_per_month is None:
         return "never"
     low = format_count(pair.requests_per_month_low80)
