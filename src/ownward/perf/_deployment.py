@@ -261,6 +261,12 @@ class Deployment:
         scan_flop = tokens * _SCAN_FLOP_PER_BYTE * self.anatomy.recurrent_state_bytes_per_seq
         return flop / (share * self.efficiency.attention_mfu) + scan_flop / (share * self.efficiency.scan_mfu)
 
+    def prompt_flop(self, tokens: float, context_before: float = 0.0) -> float:
+        """Return what reading `tokens` new tokens multiplies: all weights that they pass, one head, and attention."""
+        passed = 2.0 * (tokens * (self._body_params + self._routed_active) + self._head_params)
+        latent = _LATENT_PREFILL_SHARE if self._is_latent else 1.0
+        return passed + latent * self._attention_flop(tokens, context_before)
+
     @property
     def chunk_tokens(self) -> int:
         """How many prompt tokens the engine takes in a step: as stated, or what it does by itself."""

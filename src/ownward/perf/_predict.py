@@ -11,6 +11,7 @@ from ownward.anatomy import Anatomy
 from ownward.catalog import Machine
 from ownward.core import Basis, UnknownQuantization
 from ownward.perf._apart import serve_apart
+from ownward.perf._ceiling import within_limits
 from ownward.perf._deploy import as_run, deploy
 from ownward.perf._deployment import LLAMA_LIKE, ROUTING_SKEW, Deployment
 from ownward.perf._efficiency import Coefficients, load_coefficients
@@ -112,14 +113,27 @@ def predict(case: Case, coefficients: Coefficients | None = None) -> Prediction:
     if isinstance(placed, Prediction):
         return placed
     deployment, memory_bytes, fits = placed
+    return answer(case, deployment, coefficients, memory_bytes=memory_bytes, fits=fits)
+
+
+def answer(
+    case: Case,
+    deployment: Deployment,
+    coefficients: Coefficients | None = None,
+    *,
+    memory_bytes: int | None = None,
+    fits: bool | None = True,
+) -> Prediction:
+    """Return what `case` asks of a deployment as it is placed, with its class's band within the device's limits."""
     value = compute_value(case, deployment)
     class_ = class_of(case, deployment)
     low, high = (coefficients or load_coefficients()).band(class_, deployment.traits.device)
+    low80, high80 = within_limits(case, deployment, value=value, low=value * math.exp(low), high=value * math.exp(high))
     return Prediction(
         id=case.id,
         value=value,
-        low80=value * math.exp(low),
-        high80=value * math.exp(high),
+        low80=low80,
+        high80=high80,
         basis=deployment.basis,
         class_=class_,
         memory_bytes=memory_bytes,

@@ -20,10 +20,8 @@ from ownward.perf import (
     Deployment,
     Memory,
     Prediction,
-    class_of,
-    compute_value,
+    answer,
     deploy,
-    load_coefficients,
     predict_streamed,
 )
 from ownward.planner._fit_cost import TokenCosts
@@ -449,20 +447,7 @@ def _predict(
         context_depth=max(context_tokens - prompt_tokens - _ANSWER_TOKENS, 0) if is_decode else 0,
         metric=metric,
     )
-    value = compute_value(case, deployment)
-    class_ = class_of(case, deployment)
-    low, high = (asked.coefficients or load_coefficients()).band(class_, deployment.traits.device)
-    return Prediction(
-        id=metric,
-        value=value,
-        low80=value * math.exp(low),
-        high80=value * math.exp(high),
-        basis=deployment.basis,
-        class_=class_,
-        memory_bytes=None,
-        fits=True,
-        refused=None,
-    )
+    return answer(case, deployment, asked.coefficients)
 
 
 def _unanswered(metric: str, reason: str, memory_bytes: int) -> Prediction:
