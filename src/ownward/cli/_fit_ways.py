@@ -35,21 +35,23 @@ def ways_to_run(
 ) -> tuple[Way, ...]:
     """Return the commands that run the option, the one that was predicted first.
 
-    `source` is the path or the name elsewhere of a file that is served as it is; else weights are named as they are
-    usually published, and what the command needs says so. `threads` are this machine's free cores.
-    `serving` is how the weights are best held where the processor's memory is all there is; `ownward serve` chooses
-    that itself.
+    `source` is the path or the name elsewhere of a file that is served as it is, where the engine reads such files;
+    else weights are named as they are usually published, and what the command needs says so. `threads` are this
+    machine's free cores. `serving` is how the weights are best held where the processor's memory is all there is;
+    `ownward serve` chooses that itself.
     """
     if option.engine == "vllm":
         return (_vllm(option, release, source),)
-    server = _llama_server(option, release, source, threads=threads, serving=serving)
-    return tuple(way for way in (server, _serve(option, source)) if way)
+    gguf = _gguf_of(source)
+    server = _llama_server(option, release, source, gguf, threads=threads, serving=serving)
+    return tuple(way for way in (server, _serve(option, gguf)) if way)
 
 
 def _llama_server(
     option: FitOption,
     release: Model | None,
     source: str | None,
+    gguf: str | None,
     *,
     threads: int | None,
     serving: ServingChoice | None,
@@ -69,7 +71,7 @@ def _llama_server(
     if kv_type != "f16":
         extra += ["--flash-attn", "on"]  # a quantised cache of values needs it
     options = EngineOptions(
-        model_path=Path(_file_name(option, source)),
+        model_path=Path(_file_name(option, gguf)),
         alias=option.model,
         gpu_layers=layers,
         batch_tokens=max(_LLAMA_BATCH_TOKENS, option.prefill_chunk_tokens),
@@ -77,11 +79,11 @@ def _llama_server(
         kv_type="q4_0" if kv_type == "q4_0" else "q8_0" if kv_type == "q8_0" else "f16",
         port=8080,
     )
-    needs = ["" if source is not None else _needed_file(option, release), _wired_memory(option)]
+    needs = ["" if gguf is not None else _needed_file(option, release, source), _wired_memory(option)]
     words = llama_server_command(options, threads=threads, extra=tuple(extra))
-    if source is not None and is_remote_name(source):  # llama-server fetches it itself, by other flags
+    if gguf is not None and is_remote_name(gguf):  # llama-server fetches it itself, by other flags
         place = words.index("--model")
-        words[place : place + 2] = _fetched(source)
+        words[place : place + 2] = _fetched(gguf)
     return Way(
         words=tuple(words),
         needs=tuple(filter(None, needs)),
@@ -135,7 +137,7 @@ def _plain(option: FitOption) -> dict[str, Any]:
     return {"slots": option.concurrency, "context_tokens": context_of(option), "warmup": warmup}
 
 
-def _serve(option: FitOption, source: str | None) -> Way | None:
+def _serve(option: FitOption, gguf: str | None) -> Way | None:
     """Return our own command, where the embedded engine needs no flag that it does not take."""
     from ownward.reports import Way
 
@@ -143,7 +145,7 @@ def _serve(option: FitOption, source: str | None) -> Way | None:
         return None
     machine = option.deployment.machine
     runs = any(machine.kind == name or machine.id.startswith(name) for name in _EMBEDDED_RUNS_ON)
-    words = ("ownward", "serve", "--model", _file_name(option, source))
+    words = ("ownward", "serve", "--model", _file_name(option, gguf))
     load = ("--context", str(context_of(option)), "--slots", str(option.concurrency))
     return Way(
         words=(*words, *load),
@@ -183,19 +185,37 @@ def _vllm(option: FitOption, release: Model | None, source: str | None) -> Way:
 
 def _checkpoint(option: FitOption, release: Model | None, source: str | None) -> tuple[str, str | None, str]:
     """Return what vLLM is to load, the quantisation it is to do itself, and what is needed that is not published."""
-    if source is not None:
-        return source.removeprefix("hf:").removesuffix("/config.json").removesuffix("/model.safetensors"), None, ""
-    hub = option.model if release is None or release.hub_id is None else release.hub_id.value
+    hub, needs = _named_checkpoint(option, release, source)
     if option.deployment.weights in {"native", "bf16"}:
-        return hub, None, ""
-    published = None if release is None else _published(release, option.variant)
+        return hub, None, needs
+    published = None if release is None or source is not None else _published(release, option.variant)
     if published is not None:
         return published, None, ""
     if option.variant == "fp8":
-        return hub, "fp8", ""
+        return hub, "fp8", needs
     size = format_bytes(option.memory.weights)
-    needs = f"needs a checkpoint of {hub} in {option.variant}, {size}; none is in the catalogue"
-    return f"./{option.model}-{option.variant}", None, needs
+    needs = f"needs a checkpoint of {hub} in {option.variant}, {size}"
+    return (
+        f"./{option.model}-{option.variant}",
+        None,
+        needs + ("; none is in the catalogue" if source is None else ": make it first"),
+    )
+
+
+def _named_checkpoint(option: FitOption, release: Model | None, source: str | None) -> tuple[str, str]:
+    """Return the name or folder that vLLM takes, and what is missing of it where it is a folder here."""
+    if source is None:
+        return (option.model if release is None or release.hub_id is None else release.hub_id.value), ""
+    if is_remote_name(source):
+        return source.removeprefix("hf:").removesuffix("/config.json").removesuffix("/model.safetensors"), ""
+    path = Path(source)
+    if path.suffix == ".gguf" or not path.exists():  # or the name of a published checkpoint
+        return source, ""
+    folder = path if path.is_dir() else path.parent
+    if (folder / "config.json").is_file() and any(folder.glob("*.safetensors")):
+        return str(folder), ""
+    size = format_bytes(option.memory.weights)
+    return str(folder), f"needs config.json and its weights, {size}, in {folder}: fetch or make them first"
 
 
 def _published(release: Model, variant: str) -> str | None:
@@ -211,10 +231,19 @@ def _published(release: Model, variant: str) -> str | None:
     return named[0] if named else None
 
 
-def _needed_file(option: FitOption, release: Model | None) -> str:
-    hub = option.model if release is None or release.hub_id is None else release.hub_id.value
+def _needed_file(option: FitOption, release: Model | None, source: str | None) -> str:
+    hub = source or (option.model if release is None or release.hub_id is None else release.hub_id.value)
     return f"needs a GGUF of {hub} in {option.variant}, {format_bytes(option.memory.weights)}: fetch or make it first"
 
 
-def _file_name(option: FitOption, source: str | None) -> str:
-    return source if source is not None else f"{option.model}-{option.variant.upper()}.gguf"
+def _gguf_of(source: str | None) -> str | None:
+    """Return the GGUF file that `source` is or, as a folder, holds; None for what llama.cpp does not read."""
+    if source is None or source.endswith(".gguf"):
+        return source
+    if is_remote_name(source) or not Path(source).is_dir() or any(Path(source).glob("*.json")):
+        return None
+    return next((str(file) for file in sorted(Path(source).glob("*.gguf"))), None)
+
+
+def _file_name(option: FitOption, gguf: str | None) -> str:
+    return gguf if gguf is not None else f"{option.model}-{option.variant.upper()}.gguf"

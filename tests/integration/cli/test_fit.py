@@ -278,6 +278,43 @@ def test_a_checkpoint_on_a_hub_is_read_and_never_fetched(answer: Any, monkeypatc
     assert not [path for path in asked if path.startswith("/org/tiny") and not path.endswith(".json")]
 
 
+@pytest.fixture
+def own_checkpoint(tmp_path: Path) -> Path:
+    folder = tmp_path / "tune"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(catalog.load_config("qwen3-8b")), "utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("named", ["", "config.json"])
+def test_llama_cpp_is_never_given_a_config_for_a_model(answer: Any, own_checkpoint: Path, named: str) -> None:
+    _, found = answer(str(own_checkpoint / named), "--machine", "RTX 4090")
+    for option in found["options"]:
+        if option["command"]:
+            name = f"tune-{option['variant'].upper()}.gguf"
+            assert f"--model {name} " in option["command"]
+            assert f"--model {name} " in option["serve_command"]
+            assert "a GGUF of " in option["command_needs"][0]
+
+
+def test_vllm_is_given_the_folder_and_told_what_it_lacks_and_how_to_narrow_it(
+    answer: Any, own_checkpoint: Path
+) -> None:
+    (own_checkpoint / "config.json").rename(own_checkpoint / "other.json")
+    code, found = answer(str(own_checkpoint / "other.json"), "--machine", "H100 SXM")
+    assert code == 0
+    by_variant = {option["variant"]: option for option in found["options"]}
+    assert by_variant["bf16"]["command"].startswith(f"vllm serve {own_checkpoint} ")
+    assert "its weights" in by_variant["bf16"]["command_needs"][0]
+    (own_checkpoint / "other.json").rename(own_checkpoint / "config.json")
+    (own_checkpoint / "model-00001-of-00001.safetensors").write_bytes(b"")
+    _, found = answer(str(own_checkpoint), "--machine", "H100 SXM")
+    by_variant = {option["variant"]: option for option in found["options"]}
+    assert not by_variant["bf16"]["command_needs"]
+    assert "--quantization fp8" in by_variant["fp8"]["command"]
+    assert "in int4" in by_variant["int4"]["command_needs"][0]
+
+
 class _Page(HTMLParser):
     """What a page refers to, its headings, and whether its tags close."""
 
