@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from ownward.core import PolicyRefusal, UpstreamError, UsageError
+from ownward.core import PolicyRefusal, UpstreamError, UpstreamUnreachable, UsageError
 
 if TYPE_CHECKING:
     from ownward.trials import Answer, Task
@@ -16,7 +16,16 @@ if TYPE_CHECKING:
 
 _LARGEST_ANSWER_BYTES = 8 << 20
 _OK = 200
-_FORBIDDEN = "policy_refusal"
+_TOO_MANY = 429
+FORBIDDEN: Final = "its label does not let it be asked there"
+# Kinds of errors of the gateway at which nobody was asked; those of an upstream or an engine are the candidate's own.
+_NOT_ASKED = frozenset(
+    {
+        "draining", "foreign_page", "ledger_error", "out_of_scope", "over_budget", "over_limit", "rate_limited",
+        "too_many_in_flight", "unauthorized", "unbounded_charge", "unknown_route", "upstream_credentials",
+        "upstream_unpaid",
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,10 +76,12 @@ def asker(door: Door, endpoint: Endpoint, *, model: str) -> Callable[[Task], Awa
             response = await door.send(permit, method="POST", target=task.path, headers=[*headers, *named], body=body)
             async with response:
                 raw = await response.read(_LARGEST_ANSWER_BYTES)
+        except UpstreamUnreachable as error:
+            return Answer(text=None, error=str(error), not_asked="the gateway was not reached")
         except UpstreamError as error:
             return Answer(text=None, error=str(error))
         except PolicyRefusal as error:
-            return Answer(text=None, error=str(error), is_forbidden=True)
+            return Answer(text=None, error=str(error), not_asked=FORBIDDEN)
         request_id = next(
             (value.decode() for name, value in response.headers if name.lower() == b"x-ownward-request-id"), None
         )
@@ -98,6 +109,15 @@ def _answer(status: int, raw: bytes, request_id: str | None) -> Answer:
         body = None
     error = body.get("error") if isinstance(body, dict) else None
     said = error if isinstance(error, dict) else {}
-    is_forbidden = said.get("ownward_kind") == _FORBIDDEN
-    told = f"status {status}: {said.get('message') or raw[:200]!r}"
-    return Answer(text=None, error=told, request_id=request_id, is_forbidden=is_forbidden)
+    told = f"status {status}: {said.get('message') or repr(raw[:200])}"
+    return Answer(text=None, error=told, request_id=request_id, not_asked=_why_not_asked(status, said))
+
+
+def _why_not_asked(status: int, said: dict[str, Any]) -> str | None:
+    """Return why nobody was asked, by the gateway's error; None where an upstream was."""
+    kind = said.get("ownward_kind")
+    if kind == "policy_refusal":
+        return FORBIDDEN
+    if kind in _NOT_ASKED:
+        return f"the gateway did not ask ({kind})"
+    return "the upstream asks to wait (429)" if status == _TOO_MANY else None

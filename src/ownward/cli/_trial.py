@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, time
 from decimal import Decimal
@@ -12,7 +13,7 @@ import click
 from ownward.cli._captured import read_captured
 from ownward.cli._context import open_ledger
 from ownward.cli._output import at_option, emit, json_option, ledger_option, open_text_input, progress, say, today
-from ownward.core import UsageError, format_percent, format_usd, new_id, to_jsonable
+from ownward.core import OwnwardError, UsageError, format_percent, format_usd, new_id, to_jsonable
 
 if TYPE_CHECKING:
     from ownward.ledger import Ledger
@@ -85,8 +86,8 @@ def trial(
             else:
                 assert tasks_file is not None
                 to_ask = _read_tasks(tasks_file)
-            tasks, forbidden = _ask_now(to_ask, baseline, candidate, opened, workload=workload, **asking)
-        facts = _with_forbidden(facts, forbidden)
+            tasks, left_out = _ask_now(to_ask, baseline, candidate, opened, workload=workload, **asking)
+        facts = _with_left_out(facts, left_out)
     issued_at = datetime.now(UTC) if at is None else datetime.combine(today(at), time(), tzinfo=UTC)
     certificate = certify(
         tasks, baseline=baseline, candidate=candidate, rho=rho, confidence=confidence, issued_at=issued_at
@@ -115,12 +116,10 @@ def _read_tasks(tasks_file: str) -> list[Task]:
         return read_tasks(text, name=tasks_file)
 
 
-def _with_forbidden(facts: dict[str, Any], forbidden: int) -> dict[str, Any]:
-    """Return the facts of a trial with the tasks that a label kept from one of the two."""
-    if not forbidden:
-        return facts
-    why = {**facts.get("left_out_why", {}), "its label does not let it be asked there": forbidden}
-    return {**facts, "left_out": facts.get("left_out", 0) + forbidden, "left_out_why": why}
+def _with_left_out(facts: dict[str, Any], left_out: Counter[str]) -> dict[str, Any]:
+    """Return the facts of a trial with the tasks that were not answered as they had to be."""
+    whys = Counter(facts.get("left_out_why", {})) + left_out
+    return {**facts, "left_out": whys.total(), "left_out_why": dict(whys)} if whys else facts
 
 
 def _ask_now(
@@ -133,16 +132,17 @@ def _ask_now(
     url: str,
     key_env: str | None,
     concurrency: int,
-) -> tuple[list[PairedTask], int]:
+) -> tuple[list[PairedTask], Counter[str]]:
     """Ask every task of both tiers, record the outcomes, and pair what came back with what it cost.
 
-    Returned besides is how many tasks the label of their data kept from one of the two.
+    Returned besides is how many tasks were left out, by reason.
+    Raises: UpstreamError, if none is left.
     """
     from ownward.cli._asking import Endpoint, asker
     from ownward.config import resolve_secret
     from ownward.gateway import run_loop
     from ownward.quality import PairedTask
-    from ownward.trials import run_tasks
+    from ownward.trials import pair_results, run_tasks
     from ownward.upstreams import Door
 
     key = None if key_env is None else resolve_secret(key_env)
@@ -163,20 +163,17 @@ def _ask_now(
                     results[model] = await run_tasks(tasks, ask, concurrency=concurrency, on_result=on_result)
 
         run_loop(both)
-    forbidden = {item.task.task_id for listed in results.values() for item in listed if item.answer.is_forbidden}
-    results = {
-        model: [item for item in listed if item.task.task_id not in forbidden] for model, listed in results.items()
-    }
-    if len(forbidden) == len(tasks):
-        raise UsageError(
-            "no task may be asked of both: the labels of all of them forbid it",
-            allowed="A candidate that every label permits, such as a tier on this machine",
-        )
+    asked, left_out = pair_results(results[baseline], results[candidate])
     failed = [item for listed in results.values() for item in listed if item.answer.text is None]
+    if not asked:
+        raise _nothing_to_compare(left_out, failed[0].answer.error)
     if failed:
-        say(f"{len(failed)} calls failed and count as not completed; the first: {failed[0].answer.error}")
+        say(f"{len(failed)} calls gave no answer; the first: {failed[0].answer.error}")
+    for why, count in left_out.items():
+        say(f"{count} of {len(tasks)} tasks are left out: {why}")
     for model, listed in results.items():
-        _record_outcomes(opened, listed, prefix=f"{endpoint.run_id}/{model}")
+        told = [item for item in listed if item.answer.not_asked is None]
+        _record_outcomes(opened, told, prefix=f"{endpoint.run_id}/{model}")
     paired = [
         PairedTask(
             task_id=base.task.task_id,
@@ -185,9 +182,26 @@ def _ask_now(
             baseline_cost_usd=_cost(opened, base),
             candidate_cost_usd=_cost(opened, own),
         )
-        for base, own in zip(results[baseline], results[candidate], strict=True)
+        for base, own in asked
     ]
-    return paired, len(forbidden)
+    return paired, left_out
+
+
+def _nothing_to_compare(left_out: Counter[str], first: str | None) -> OwnwardError:
+    """Return the error of a trial in which no task was answered by the baseline and asked of both."""
+    from ownward.cli._asking import FORBIDDEN
+    from ownward.core import UpstreamError
+
+    if set(left_out) == {FORBIDDEN}:
+        return UsageError(
+            "no task may be asked of both: the labels of all of them forbid it",
+            allowed="A candidate that every label permits, such as a tier on this machine",
+        )
+    whys = "; ".join(f"{count} times {why}" for why, count in left_out.items())
+    return UpstreamError(
+        f"the trial says nothing: {whys}. The first error: {first}",
+        next_step="Ask the baseline once by hand (curl), then try again; nothing was certified",
+    )
 
 
 def _record_outcomes(opened: Ledger, results: list[TaskResult], *, prefix: str) -> None:

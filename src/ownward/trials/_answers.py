@@ -38,7 +38,7 @@ def _text_of_whole(answer: Mapping[str, Any]) -> str | None:
             return str(choice["text"])
         message = choice["message"]
         calls = ((call["function"]["name"], call["function"]["arguments"]) for call in message.get("tool_calls") or ())
-        return _told(calls, message.get("content"))
+        return _told(calls, _said(message.get("content")))
     if "output" in answer:
         items = answer["output"]
         calls = ((item["name"], item["arguments"]) for item in items if item["type"] == "function_call")
@@ -49,9 +49,16 @@ def _text_of_whole(answer: Mapping[str, Any]) -> str | None:
     return _told(calls, "".join(part["text"] for part in parts if part["type"] == "text"))
 
 
-def _told(calls: Iterable[tuple[str, str]], text: str | None) -> str:
+def _said(content: object) -> str:
+    """Return the text of a message's content: a text, or parts of it, as Mistral's reasoning models give them."""
+    if isinstance(content, list):
+        return "".join(part.get("text") or "" for part in content if part.get("type", "text") == "text")
+    return content if isinstance(content, str) else ""
+
+
+def _told(calls: Iterable[tuple[str, str]], text: str) -> str:
     made = [{"name": name, "arguments": arguments} for name, arguments in calls]
-    return json.dumps(made) if made else text or ""
+    return json.dumps(made) if made else text
 
 
 def _text_of_stream(events: list[Mapping[str, Any]]) -> str | None:
@@ -68,7 +75,7 @@ def _text_of_chunks(events: list[Mapping[str, Any]]) -> str:
     calls: dict[int, list[str]] = {}  # name, then the pieces of the arguments
     for choice in (choice for event in events for choice in event.get("choices") or () if not choice.get("index")):
         delta = choice.get("delta") or {"content": choice.get("text")}
-        text.append(delta.get("content") or "")
+        text.append(_said(delta.get("content")))
         for call in delta.get("tool_calls") or ():
             made = calls.setdefault(call.get("index", 0), [""])
             function = call.get("function") or {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -15,7 +16,7 @@ from ownward.trials._tasks import Task
 class Answer:
     """What came back for a task: the text, or None and the error; unknown costs and times are None.
 
-    `is_forbidden` where the task's label did not let it be asked, which says nothing of who was to answer.
+    `not_asked` says why whoever was to answer was never asked (a label, a key, a budget), which says nothing of them.
     """
 
     text: str | None
@@ -26,7 +27,7 @@ class Answer:
     latency_s: float | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
-    is_forbidden: bool = False
+    not_asked: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,3 +66,24 @@ async def run_tasks(
     async with asyncio.TaskGroup() as group:
         running = [group.create_task(one(task)) for task in tasks]
     return [done.result() for done in running]
+
+
+def pair_results(
+    baseline: Sequence[TaskResult], candidate: Sequence[TaskResult]
+) -> tuple[list[tuple[TaskResult, TaskResult]], Counter[str]]:
+    """Return the results of the same tasks that can be held against each other, and why others cannot.
+
+    A task that one of the two was not asked shows nothing. One that the baseline gave no answer to is left out: an
+    outage of the baseline would certify anything. The candidate's is a task not completed.
+    """
+    paired: list[tuple[TaskResult, TaskResult]] = []
+    left_out: Counter[str] = Counter()
+    for base, own in zip(baseline, candidate, strict=True):
+        not_asked = base.answer.not_asked or own.answer.not_asked
+        if not_asked is not None:
+            left_out[not_asked] += 1
+        elif base.answer.text is None:
+            left_out["the baseline gave no answer"] += 1
+        else:
+            paired.append((base, own))
+    return paired, left_out

@@ -82,6 +82,31 @@ def test_a_live_trial_certifies_and_the_ledger_keeps_outcomes_and_certificate(
     assert {line["tier"]: line["completed"] for line in workload["tiers"]} == {"big": 300, "small": 300}
 
 
+@pytest.mark.parametrize("baseline", ["gone", "typo"], ids=["an outage", "no tier of the plan"])
+def test_a_baseline_that_answers_nothing_certifies_nothing(
+    serve: Serve,
+    tmp_path: Path,
+    fakes: dict[str, FakeProcess],
+    capsys: pytest.CaptureFixture[str],
+    baseline: str,
+) -> None:
+    plan, ledger = tmp_path / "plan.toml", str(tmp_path / "ledger.db")
+    urls = {"big": fakes["big"].base_url, "small": fakes["small"].base_url, "gone": "http://127.0.0.1:1"}
+    plan.write_text(PLAN.format() + "".join(TIER.format(name=name, url=url, usd="1") for name, url in urls.items()))
+    tasks = tmp_path / "tasks.jsonl"
+    row = {"messages": [{"role": "user", "content": "2+2?"}], "expected": 4, "grader": {"kind": "number"}}
+    tasks.write_text("".join(json.dumps({"task_id": f"t{index}", **row}) + "\n" for index in range(40)))
+    server, url = serve("--plan", str(plan))
+    common = ["trial", "--tasks", str(tasks), "--url", url, "--rho", "0.9", "--workload", "sums", "--ledger", ledger]
+    assert run([*common, "--baseline", baseline, "--candidate", "small", "--json"]) == 4
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert "40 times" in error["message"]
+    server.send_signal(signal.SIGINT)
+    server.wait(timeout=30)
+    assert run(["report", "--ledger", ledger, "--json"]) == 0
+    assert all(one["certificate"] is None for one in json.loads(capsys.readouterr().out)["workloads"])
+
+
 CAPTURING = """
 schema = "ownward.plan/1"
 name = "captured"

@@ -57,6 +57,15 @@ def test_the_task_that_decided_is_the_first_at_which_the_evidence_sufficed() -> 
     assert certificate(tasks[: decided - 1]).state == "not_certified"
 
 
+def test_the_order_of_tasks_decides_nothing() -> None:
+    """Sorted by subject, as benchmarks are: 130 tasks that both complete come before 20 that the candidate does not."""
+    tasks = paired([True] * 150, [True] * 130 + [False] * 20)
+    easy_first, hard_first = certificate(tasks), certificate(tasks[::-1])
+    assert easy_first.completion_ratio == pytest.approx(130 / 150)  # less than rho, which is 0.9
+    assert easy_first.state == hard_first.state == "not_certified"
+    assert easy_first.e_value == pytest.approx(hard_first.e_value)
+
+
 def test_a_much_worse_candidate_is_refuted() -> None:
     made = certificate(paired([True] * 200, [index % 2 == 0 for index in range(200)]))
     assert made.state == "refuted"
@@ -100,6 +109,14 @@ def test_the_interval_of_the_cpct_covers_the_truth() -> None:
         assert cost.high is not None
         covered += float(cost.low) <= truth <= float(cost.high)
     assert 0.91 <= covered / 400 <= 0.98
+
+
+@pytest.mark.parametrize(("tasks", "completed"), [(3, 0.6), (50, 0.98)])
+def test_the_interval_allows_for_a_failure_where_there_was_none(tasks: int, completed: float) -> None:
+    cost = compute_cpct([Decimal("0.01")] * tasks, np.ones(tasks), confidence=0.95)
+    assert cost.value == Decimal("0.01")
+    assert cost.high is not None
+    assert float(cost.high) > 0.01 / completed
 
 
 def test_the_evidence_is_the_mean_over_stakes_of_the_product_of_bets() -> None:
