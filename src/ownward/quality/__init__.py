@@ -27,6 +27,7 @@ from ownward.quality._graders import (
     find_json_object,
 )
 from ownward.quality._outcomes import OutcomeTable, read_outcomes
+from ownward.quality._wording import last_number
 
 __all__ = [
     "VALID_FOR",
@@ -50,6 +51,7 @@ __all__ = [
     "certify",
     "compute_cpct",
     "find_json_object",
+    "last_number",
     "lower_confidence_bound",
     "read_outcomes",
 ]

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-import string
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final, Protocol
 
 from ownward.core import BadInput, MissingExtra
+from ownward.quality._wording import is_same, last_number, plain
 
-# A sign stands before no word or number (a hyphen does); groups of thousands, or of lakhs; `.5`; exponents.
-_NUMBER: Final = re.compile(
-    r"(?:(?<![\w.])-)?(?:\d{1,3}(?:,\d{2,3})*,\d{3}(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|(?<!\d)\.\d+)(?:[eE][+-]?\d+)?"
-)
 _MOST_BRACES: Final = 1000
 _MOST_CHARACTERS_IN_VAIN: Final = 4_000_000
 
@@ -45,7 +42,7 @@ class ExactMatch:
 
     def grade(self, answer: str, expected: Any) -> Grade:
         """Return the grade; `expected` is a string."""
-        left, right = answer.strip(), str(expected).strip()
+        left, right = (unicodedata.normalize("NFC", text).strip() for text in (answer, str(expected)))
         if self.ignore_case:
             left, right = left.casefold(), right.casefold()
         return _judged(is_right=left == right, why=f"answered {_short(answer)}, expected {_short(str(expected))}")
@@ -55,18 +52,34 @@ class ExactMatch:
 class LabelSet:
     """Completed, if exactly one label of the set stands in the answer and it is the expected one.
 
-    Underscores, hyphens, spaces and case are alike. A label inside a longer label that stands there too
+    Underscores, hyphens, spaces, quotes and case are alike. A label inside a longer label that stands there too
     does not count.
+    Raises, when made: BadInput, if two labels are alike by that, or one is nothing but punctuation.
     """
 
     labels: tuple[str, ...]
+    _needles: tuple[tuple[str, str], ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Lay out what is looked for, and refuse labels that no answer could tell apart."""
+        known: dict[str, str] = {}
+        for label in self.labels:
+            words = plain(label)
+            if not words or known.setdefault(words, label) != label:
+                why = f"are {known[words]!r} and {label!r}, which are alike" if words else f"have {label!r}"
+                raise BadInput(
+                    f"the labels {why}",
+                    allowed="Labels that differ in letters or digits, and not in case or punctuation alone",
+                    next_step="Tell signs apart by a regex",
+                )
+        longest_first = sorted(known.items(), key=lambda item: -len(item[0]))
+        object.__setattr__(self, "_needles", tuple((f" {words} ", label) for words, label in longest_first))
 
     def find(self, answer: str) -> tuple[str, ...]:
         """Return the labels that stand in `answer`, longest first."""
-        text = f" {_plain(answer)} "
+        text = f" {plain(answer)} "
         found: list[str] = []
-        for label in sorted(self.labels, key=lambda item: -len(_plain(item))):
-            needle = f" {_plain(label)} "
+        for needle, label in self._needles:
             if needle in text:
                 found.append(label)
                 text = text.replace(needle, " \0 ")
@@ -103,7 +116,7 @@ class RegexMatch:
         value = self.find(answer)
         if value is None:
             return _failed(f"nothing in {_short(answer)} matches {self.pattern!r}")
-        return _judged(is_right=_is_same(value, str(expected)), why=f"extracted {value!r}, expected {expected!r}")
+        return _judged(is_right=is_same(value, str(expected)), why=f"extracted {value!r}, expected {expected!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +127,8 @@ class NumberMatch:
 
     def find(self, answer: str) -> float | None:
         """Return the last number in `answer`, or None."""
-        last = None
-        for match in _NUMBER.finditer(answer.replace("\N{MINUS SIGN}", "-")):  # one at a time: there may be millions
-            last = match
-        return float(last[0].replace(",", "")) if last is not None else None
+        said = last_number(answer)
+        return float(said) if said is not None else None
 
     def grade(self, answer: str, expected: Any) -> Grade:
         """Return the grade; thousands separators and currency signs are ignored.
@@ -146,16 +157,20 @@ class Slots:
     def grade(self, answer: str, expected: Any) -> Grade:
         """Return the grade; the answer is the first JSON object in the text, `expected` maps slot to value.
 
-        Raises: BadInput, if `expected` is no mapping.
+        A slot that is expected to hold nothing (null) has to be left out or empty.
+        Raises: BadInput, if `expected` is no mapping of these slots.
         """
         if not isinstance(expected, Mapping):
             raise BadInput(f"expected is {_short(str(expected))}", allowed="An object of slots and their values")
-        wanted = {name: str(value) for name, value in expected.items()}
+        strange = [name for name in expected if name not in self.names]
+        if strange:
+            raise BadInput(f"expected has a slot {strange[0]!r}", allowed=", ".join(self.names))
+        wanted = self.filled(expected)
         found = find_json_object(answer)
         if found is None:
             return Grade(is_completed=False, score=0.0, why=f"no JSON object in {_short(answer)}")
         given = self.filled(found)
-        right = sum(name in given and _is_same(given[name], value) for name, value in wanted.items())
+        right = sum(name in given and is_same(given[name], value) for name, value in wanted.items())
         invented = sorted(set(given) - set(wanted))
         union = len(set(given) | set(wanted))
         score = right / union if union else 1.0
@@ -181,7 +196,7 @@ class JsonSchema:
     def grade(self, answer: str, expected: Any) -> Grade:  # noqa: ARG002 - the protocol gives it
         """Return the grade."""
         try:
-            self._validate(json.loads(answer))
+            self._validate(_json_of(answer))
         except json.JSONDecodeError as error:
             return _failed(f"not JSON: {error.msg}")
         except RecursionError:
@@ -286,27 +301,37 @@ def _call_keys(calls: Sequence[Mapping[str, Any]]) -> list[str]:
     keys = []
     for call in calls:
         arguments = call.get("arguments")
-        parsed = json.loads(arguments) if isinstance(arguments, str) else arguments
-        keys.append(json.dumps([call.get("name"), parsed], sort_keys=True))
+        if arguments is None or (isinstance(arguments, str) and not arguments.strip()):
+            arguments = {}  # of a call without any, engines say so in several ways
+        parsed = _json_of(arguments) if isinstance(arguments, str) else arguments
+        keys.append(json.dumps([call.get("name"), _equal_as_json(parsed)], sort_keys=True))
     return sorted(keys)
+
+
+def _json_of(text: str) -> Any:
+    """Return the JSON value that `text` is; NaN and its like are none."""
+    return json.loads(text, parse_constant=_no_constant)
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _equal_as_json(value: Any) -> Any:
+    """Return `value` with each whole number written alike: 5.0 is the JSON number 5."""
+    match value:
+        case dict():
+            return {name: _equal_as_json(item) for name, item in value.items()}
+        case list():
+            return [_equal_as_json(item) for item in value]
+        case float() if value.is_integer():
+            return int(value)
+        case _:
+            return value
 
 
 def _is_filled(value: object) -> bool:
     return value is not None and str(value).strip().lower() not in {"", "null", "none", "n/a"}
-
-
-def _is_same(value: str, expected: str) -> bool:
-    """Return whether two texts say the same: as numbers where both are, else punctuation and case aside."""
-    try:
-        return float(value.replace(",", "")) == float(expected.replace(",", ""))
-    except ValueError:
-        return _plain(value) == _plain(expected)
-
-
-def _plain(text: str) -> str:
-    lowered = text.casefold().translate(str.maketrans("_-", "  "))
-    kept = "".join(character if character not in string.punctuation else " " for character in lowered)
-    return " ".join(kept.split())
 
 
 def _short(text: str, limit: int = 60) -> str:

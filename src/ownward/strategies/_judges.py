@@ -6,22 +6,23 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Context, Decimal
+from decimal import Context
 from typing import Any, Final
 
 from ownward.core import BadInput, ConfigError, Fault
-from ownward.quality import JsonSchema, LabelSet, RegexMatch, find_json_object
+from ownward.quality import JsonSchema, LabelSet, RegexMatch, find_json_object, last_number
 from ownward.strategies._types import Judge
 
 JUDGE_KEYS = ("labels", "regex", "number", "json_field", "json_schema")
 _EXACT: Final = Context(prec=100, traps=[])  # nobody means more digits, and none of any number is an error
+_MOST_DIGITS: Final = 1000  # an exponent makes as many of them as it says
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraderJudge:
     """Extracts by exactly one rule; what it can extract passes."""
 
-    labels: tuple[str, ...] = ()
+    labels: LabelSet | None = None
     regex: str | None = None
     number: bool = False
     json_field: str | None = None
@@ -29,20 +30,15 @@ class GraderJudge:
 
     def extract(self, text: str) -> str | None:
         """Return the label, group, number, field or canonical JSON in `text`, or None."""
-        if self.labels:
-            found = LabelSet(self.labels).find(text)
+        if self.labels is not None:
+            found = self.labels.find(text)
             return found[0] if len(found) == 1 else None
         if self.regex is not None:
             said = RegexMatch(self.regex).find(text)
             return None if said is None else said.strip()
         if self.number:
-            last = None
-            for match in re.finditer(r"-?\d[\d,]*(?:\.\d+)?", text):
-                last = match
-            if last is None:
-                return None
-            number = _EXACT.plus(Decimal(last[0].replace(",", "")))  # of zeros, the one without a sign
-            return f"{_EXACT.normalize(number):f}"
+            said = last_number(text)
+            return None if said is None else _canonical(said)
         value = find_json_object(text)
         if value is None:
             return None
@@ -57,6 +53,12 @@ class GraderJudge:
         return float(self.extract(text) is not None)
 
 
+def _canonical(number: str) -> str:
+    """Return a number in the form in which equal ones are equal texts."""
+    exact = _EXACT.normalize(_EXACT.plus(_EXACT.create_decimal(number)))  # of zeros, the one without a sign
+    return f"{exact:f}" if exact.is_finite() and abs(exact.adjusted()) <= _MOST_DIGITS else str(exact)
+
+
 def judge_for(options: Mapping[str, Any], *, file: str = "plan") -> Judge | None:
     """Return the judge that a strategy's options describe, or None where they describe none.
 
@@ -69,7 +71,10 @@ def judge_for(options: Mapping[str, Any], *, file: str = "plan") -> Judge | None
         raise ConfigError([Fault(file=file, key="strategy", message=f"has several judges: {', '.join(sorted(given))}")])
     ((key, value),) = given.items()
     if key == "labels":
-        return GraderJudge(labels=tuple(value))
+        try:
+            return GraderJudge(labels=LabelSet(tuple(value)))
+        except BadInput as error:
+            raise ConfigError([Fault(file=file, key="strategy.labels", message=f"is refused: {error}")]) from error
     if key == "regex":
         try:
             re.compile(value)

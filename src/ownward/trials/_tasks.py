@@ -105,7 +105,7 @@ def grader_from(spec: object, *, where: str) -> Grader:
         case "exact":
             return ExactMatch()
         case "label":
-            return LabelSet(_texts(spec, "labels", where))
+            return _labels(spec, where)
         case "regex":
             return RegexMatch(_pattern(spec, where))
         case "number":
@@ -134,6 +134,13 @@ def _texts(spec: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
     if not isinstance(found, list) or not found or not all(isinstance(one, str) for one in found):
         raise BadInput(f"{key} of a grader is {found!r}", where=where, allowed="A list of texts")
     return tuple(found)
+
+
+def _labels(spec: Mapping[str, Any], where: str) -> LabelSet:
+    try:
+        return LabelSet(_texts(spec, "labels", where))
+    except BadInput as error:
+        raise BadInput(error.message, where=where, allowed=error.allowed, next_step=error.next_step) from error
 
 
 def _pattern(spec: Mapping[str, Any], where: str) -> str:
