@@ -115,6 +115,7 @@ def _row(record: TrafficRecord) -> TrafficRow:
         arrival_s=record.arrival_s,
         input_tokens=record.input_tokens,
         cached_input_tokens=record.cached_input_tokens,
+        cache_write_tokens=record.cache_write_tokens,
         output_tokens=record.output_tokens,
         workload=record.workload,
         session=record.session,

@@ -9,7 +9,7 @@ from typing import Final
 from ownward.core import LedgerError, usd_to_picousd
 from ownward.ledger._records import ImportCount, TrafficRow
 from ownward.ledger._statements import clean, clean_or_none
-from ownward.ledger._store import STAGED_COLUMNS, Row, Store
+from ownward.ledger._store import STAGED_BESIDE, STAGED_COLUMNS, Row, Store
 from ownward.ledger._times import to_us
 
 _DIGEST_BYTES: Final = 12
@@ -36,6 +36,11 @@ def import_rows(store: Store, rows: Iterable[TrafficRow], *, source: str, import
         imported = connection.execute(
             f"INSERT INTO imported (source_id, {_COLUMNS})"  # noqa: S608 - our own columns
             f" SELECT {int(source_id)}, {_COLUMNS} FROM staged WHERE true ON CONFLICT DO NOTHING"
+        )
+        connection.execute(
+            f"INSERT INTO imported_cache_writes (source_id, source_row_id, {STAGED_BESIDE})"  # noqa: S608 - as above
+            f" SELECT {int(source_id)}, source_row_id, {STAGED_BESIDE} FROM staged WHERE {STAGED_BESIDE} > 0"
+            " ON CONFLICT DO NOTHING"
         )
         connection.commit()
     except Exception as error:
@@ -65,9 +70,9 @@ def _values(rows: Iterable[TrafficRow]) -> Iterator[Row]:
             None if row.completed is None else int(row.completed),
         )
         if row.source_row_id is not None:
-            yield clean(row.source_row_id), *values
+            yield clean(row.source_row_id), *values, row.cache_write_tokens
             continue
         digest = blake2b(repr(values).encode(), digest_size=_DIGEST_BYTES).digest()
         count = times_seen.get(digest, 0) + 1
         times_seen[digest] = count
-        yield f"~{digest.hex()}.{count}", *values
+        yield f"~{digest.hex()}.{count}", *values, row.cache_write_tokens

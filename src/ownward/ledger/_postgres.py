@@ -17,6 +17,7 @@ from ownward.ledger._postgres_address import name_of, read_address, stays_here
 from ownward.ledger._postgres_watch import connect_watched
 from ownward.ledger._schema import ATTEMPTS_IN_POSTGRES, MIGRATIONS, MIGRATIONS_TABLE, POSTGRES_TYPES
 from ownward.ledger._store import (
+    STAGED_BESIDE,
     STAGED_COLUMNS,
     Connection,
     Durability,
@@ -46,7 +47,9 @@ _ALWAYS: Final = {"client_encoding": "UTF8"}
 """A database that was made with the encoding SQL_ASCII would answer with bytes in place of texts."""
 _ENCODINGS: Final = frozenset({"UTF8", "SQL_ASCII"})
 _ASKED_OF_POOLER: Final = 4
-_STAGED_TYPES: Final = "TEXT, BIGINT, DOUBLE PRECISION, BIGINT, BIGINT, BIGINT, TEXT, TEXT, TEXT, BIGINT, BIGINT"
+_STAGED_TYPES: Final = (
+    "TEXT, BIGINT, DOUBLE PRECISION, BIGINT, BIGINT, BIGINT, TEXT, TEXT, TEXT, BIGINT, BIGINT, BIGINT"
+)
 
 
 class PostgresConnection:
@@ -268,7 +271,8 @@ class PostgresStore:
         """Copy rows into a temporary table."""
         assert isinstance(connection, PostgresConnection)
         columns = ", ".join(
-            f"{name} {kind}" for name, kind in zip(STAGED_COLUMNS, _STAGED_TYPES.split(", "), strict=True)
+            f"{name} {kind}"
+            for name, kind in zip((*STAGED_COLUMNS, STAGED_BESIDE), _STAGED_TYPES.split(", "), strict=True)
         )
         connection.execute(f"CREATE TEMP TABLE staged ({columns})")
         staged = 0

@@ -228,19 +228,21 @@ def query_traffic(
     # one attempt, so that earlier ones are looked for where there can be some, and not joined.
     own.conditions.append("""a.state = 'settled' AND (a.attempt = 1 OR NOT EXISTS (
   SELECT 1 FROM attempts e WHERE e.request_id = a.request_id AND e.attempt < a.attempt AND e.state = 'settled'))""")
-    imported = _Where.of(("workload = ?", workload), ("started_at_us >= ?", since), ("started_at_us < ?", until))
+    imported = _Where.of(("i.workload = ?", workload), ("i.started_at_us >= ?", since), ("i.started_at_us < ?", until))
     sql = f"""
 WITH both_kinds AS MATERIALIZED (
 SELECT a.started_at_us AS at_us, NULL AS arrival_s, a.input_tokens, a.cached_input_tokens, a.output_tokens, a.workload,
-  CASE WHEN t.basis = 'single' THEN NULL ELSE a.task_id END AS session, a.model
+  CASE WHEN t.basis = 'single' THEN NULL ELSE a.task_id END AS session, a.model, a.cache_write_tokens
 FROM {store.attempts} a JOIN tasks t ON t.task_id = a.task_id {own}
 UNION ALL
-SELECT started_at_us, arrival_s, input_tokens, cached_input_tokens, output_tokens, workload, session, model
-FROM imported {imported}
+SELECT i.started_at_us, i.arrival_s, i.input_tokens, i.cached_input_tokens, i.output_tokens, i.workload, i.session,
+  i.model, w.cache_write_tokens
+FROM imported i LEFT JOIN imported_cache_writes w ON w.source_id = i.source_id AND w.source_row_id = i.source_row_id
+{imported}
 ), first AS MATERIALIZED (SELECT MIN(at_us) AS first_us FROM both_kinds)
 SELECT CASE WHEN at_us IS NULL THEN COALESCE(arrival_s, 0)
     ELSE CAST(at_us - first_us AS DOUBLE PRECISION) / 1000000 END AS arrival,
-  input_tokens, cached_input_tokens, output_tokens, workload, session, model, first_us
+  input_tokens, cached_input_tokens, output_tokens, workload, session, model, cache_write_tokens, first_us
 FROM both_kinds CROSS JOIN first ORDER BY arrival"""
     columns, first_us = _ColumnBuilder(), None
     for row in store.stream(sql, [*own.params, *imported.params]):
@@ -345,15 +347,17 @@ class _ColumnBuilder:
         self._input = array("q")
         self._cached = array("q")
         self._cached_is_known = array("b")
+        self._cache_write = array("q")
         self._output = array("q")
         self._workload, self._session, self._model = (_TextBuilder() for _ in range(3))
 
     def add(self, row: Row) -> None:
-        arrival_s, input_tokens, cached, output_tokens, workload, session, model, _ = row
+        arrival_s, input_tokens, cached, output_tokens, workload, session, model, written, _ = row
         self._arrival_s.append(arrival_s)
         self._input.append(input_tokens)
         self._cached.append(cached or 0)
         self._cached_is_known.append(cached is not None)
+        self._cache_write.append(written or 0)
         self._output.append(output_tokens)
         self._workload.add(workload)
         self._session.add(session)
@@ -366,6 +370,7 @@ class _ColumnBuilder:
             input_tokens=self._input,
             cached_input_tokens=self._cached,
             cached_is_known=self._cached_is_known,
+            cache_write_tokens=self._cache_write,
             output_tokens=self._output,
             workload=self._workload.build(),
             session=self._session.build(),

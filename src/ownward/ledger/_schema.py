@@ -335,6 +335,16 @@ CREATE TABLE budget_accounts (           -- sums over intents and settlements, k
 )""",
 )
 
+_IMPORTED_CACHE_WRITES = (
+    """
+CREATE TABLE imported_cache_writes (     -- of imported requests that wrote to a provider's cache
+  source_id {int} NOT NULL,
+  source_row_id TEXT NOT NULL,
+  cache_write_tokens {int} NOT NULL,     -- inside input_tokens
+  PRIMARY KEY (source_id, source_row_id)
+)""",
+)
+
 MIGRATIONS: Final[tuple[Migration, ...]] = (
     Migration(name="0001_the_ledger", statements=(*_TABLES, *_VIEWS)),
     Migration(name="0002_budgets", statements=_BUDGETS),
@@ -343,6 +353,7 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
     Migration(name="0005_limit_windows", statements=_LIMIT_WINDOWS),
     Migration(name="0006_journal_marks", statements=_JOURNAL_MARKS, is_for_sqlite_alone=True),
     Migration(name="0007_unsettled_of_budgets", statements=_UNSETTLED_OF_BUDGETS),
+    Migration(name="0008_imported_cache_writes", statements=_IMPORTED_CACHE_WRITES),
 )
 
 MIGRATIONS_TABLE = """

@@ -39,6 +39,7 @@ from ownward.ledger._sqlite_connections import (
 from ownward.ledger._sqlite_file import has_tables, is_yet_to_be_made, migrate, missing_in
 from ownward.ledger._sqlite_locks import find_holder, run_patiently
 from ownward.ledger._store import (
+    STAGED_BESIDE,
     STAGED_COLUMNS,
     Connection,
     Durability,
@@ -277,9 +278,9 @@ class SqliteStore:
 
     def stage_imported(self, connection: Connection, rows: Iterable[Row]) -> int:
         """Copy rows into a temporary table, which lives in a file of its own."""
-        columns = ", ".join(STAGED_COLUMNS)
+        columns = ", ".join((*STAGED_COLUMNS, STAGED_BESIDE))
         connection.execute(f"CREATE TEMP TABLE staged ({columns})")
-        marks = ", ".join("?" * len(STAGED_COLUMNS))
+        marks = ", ".join("?" * (len(STAGED_COLUMNS) + 1))
         staged, source = 0, iter(rows)
         connection.execute("BEGIN")
         while batch := list(islice(source, _STAGE_ROWS)):

@@ -189,6 +189,7 @@ STAGED_COLUMNS = (
     "charge_picousd",
     "completed",
 )
+STAGED_BESIDE = "cache_write_tokens"  # staged after them, for a table of its own
 
 
 def check_applied(applied: Sequence[str], *, where: str) -> None:

@@ -91,6 +91,9 @@ def size(
         return f"the price of {candidate.machine.name} is not known"
     context = int(float((trace.input_tokens + trace.output_tokens).mean()))
     longest = int((trace.input_tokens + trace.output_tokens).max())
+    allowed = candidate.anatomy.max_context_tokens
+    if allowed is not None and longest > allowed:
+        return f"context: the longest request takes {longest:,} tokens, and the model {allowed:,}"
     usable = deployment.usable_bytes
     if usable is not None and deployment.compute_memory(concurrency=1, context_tokens=longest).total > usable:
         return "memory: the weights and one longest request do not fit"

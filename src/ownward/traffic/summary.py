@@ -74,6 +74,7 @@ class TraceSummary:
     input_percentiles: Percentiles | None
     output_percentiles: Percentiles | None
     peak: Peak | None
+    cache_write_tokens: int = 0
 
     @property
     def uncached_input_tokens(self) -> int:
@@ -93,6 +94,7 @@ def summarise(
     cached_input_tokens: NDArray[np.int64],
     output_tokens: NDArray[np.int64],
     window_s: float,
+    cache_write_tokens: NDArray[np.int64] | None = None,
 ) -> TraceSummary:
     """Return the summary of columns sorted by arrival.
 
@@ -107,10 +109,12 @@ def summarise(
         "cached_input_tokens": int(cached_input_tokens.sum()),
         "output_tokens": int(output_tokens.sum()),
     }
+    written = 0 if cache_write_tokens is None else int(cache_write_tokens.sum())
     return TraceSummary(
         requests=count,
         duration_s=duration_s,
         **totals,
+        cache_write_tokens=written,
         requests_per_s=count / duration_s if duration_s else None,
         input_tokens_per_s=totals["input_tokens"] / duration_s if duration_s else None,
         output_tokens_per_s=totals["output_tokens"] / duration_s if duration_s else None,

@@ -31,7 +31,8 @@ UNKNOWN = -1  # in code, charge and completion columns: not known
 class Trace:
     """Requests in order of arrival, one array a column, all of shape (requests,).
 
-    `cached_input_tokens` is counted inside `input_tokens`. `workload`,
+    `cached_input_tokens` is counted inside `input_tokens`, and so are `cache_write_tokens` beside it (None: there were
+    none). `workload`,
     `session` and `model` are codes into the tuples of names beside them, -1 where
     unknown; so are unknown `charge_picousd` and `completed` (else 0 or 1). The
     prefix blocks of request i are
@@ -52,6 +53,7 @@ class Trace:
     model: Ints
     model_names: tuple[str, ...] = ()
     priority: Ints | None = None
+    cache_write_tokens: Ints | None = None
     charge_picousd: Ints | None = None
     completed: Ints | None = None
     prefix_offsets: Ints | None = None
@@ -82,6 +84,7 @@ class Trace:
         input_tokens: Sequence[int] | Ints,
         output_tokens: Sequence[int] | Ints,
         cached_input_tokens: Sequence[int] | Ints | None = None,
+        cache_write_tokens: Sequence[int] | Ints | None = None,
         workload: Sequence[str | None] | None = None,
         session: Sequence[str | None] | None = None,
         model: Sequence[str | None] | None = None,
@@ -114,6 +117,7 @@ class Trace:
             ),
             "output_tokens": _integers(output_tokens),
             "priority": None if priority is None else _integers(priority),
+            "cache_write_tokens": None if cache_write_tokens is None else _integers(cache_write_tokens),
             "charge_picousd": _optional(charge_usd, usd_to_picousd),
             "completed": _optional(completed, int),
             **{name: column for name, (column, _) in codes.items()},
@@ -163,6 +167,9 @@ class Trace:
             arrival_s=arrivals,
             input_tokens=[row.input_tokens for row in rows],
             cached_input_tokens=[row.cached_input_tokens for row in rows],
+            cache_write_tokens=(
+                [row.cache_write_tokens for row in rows] if any(row.cache_write_tokens for row in rows) else None
+            ),
             output_tokens=[row.output_tokens for row in rows],
             workload=[row.workload for row in rows],
             session=[row.session for row in rows],
@@ -191,6 +198,7 @@ class Trace:
             session=self.session[index],
             model=self.model[index],
             priority=None if self.priority is None else self.priority[index],
+            cache_write_tokens=None if self.cache_write_tokens is None else self.cache_write_tokens[index],
             charge_picousd=None if self.charge_picousd is None else self.charge_picousd[index],
             completed=None if self.completed is None else self.completed[index],
             prefix_offsets=offsets,
@@ -214,6 +222,7 @@ class Trace:
             arrival_s=self.arrival_s,
             input_tokens=self.input_tokens,
             cached_input_tokens=self.cached_input_tokens,
+            cache_write_tokens=self.cache_write_tokens,
             output_tokens=self.output_tokens,
             window_s=window_s,
         )
@@ -256,6 +265,7 @@ def _check(trace: Trace) -> None:
         "session",
         "model",
         "priority",
+        "cache_write_tokens",
         "charge_picousd",
         "completed",
         "request_ids",
@@ -277,6 +287,9 @@ def _check(trace: Trace) -> None:
         trace.cached_input_tokens > trace.input_tokens,
         "at most the row's input_tokens",
     )
+    if (written := trace.cache_write_tokens) is not None:
+        bounds = (written < 0) | (trace.cached_input_tokens + written > trace.input_tokens)
+        _refuse("cache_write_tokens", written, bounds, "0 or more, and with the cached at most the row's input_tokens")
     for name in ("workload", "session", "model"):
         codes = getattr(trace, name)
         names = getattr(trace, f"{name}_names")

@@ -7,6 +7,7 @@ import json
 import secrets
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from threading import Thread
@@ -15,7 +16,7 @@ import pytest
 
 from ownward import ledger
 from ownward.core import LedgerError, ManualClock, SchemaTooNew, SystemClock
-from ownward.ledger import Intent, Outcome, Request, Settlement, TrafficRow
+from ownward.ledger import ImportCount, Intent, Outcome, Request, Settlement, TrafficRow
 from ownward.pricing import Price, Usage
 
 NOW = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
@@ -462,6 +463,16 @@ def test_imported_and_own_traffic_come_in_order_of_arrival(target: str) -> None:
             ("code", 0, 2),
             ("support", 3, 0),
         ]
+
+
+def test_what_imported_requests_wrote_to_a_cache_is_kept_and_added_where_a_file_comes_again(target: str) -> None:
+    with ledger.open(target) as book:
+        without = TrafficRow(input_tokens=9, output_tokens=1, arrival_s=1.0, source_row_id="a")
+        book.import_traffic([without], "log")
+        assert list(book.query_traffic().cache_write_tokens) == [0]
+        rows = [replace(without, cache_write_tokens=7), TrafficRow(input_tokens=1, output_tokens=1, arrival_s=2.0)]
+        assert book.import_traffic(rows, "log") == ImportCount(imported=1, duplicates=1)
+        assert list(book.query_traffic().cache_write_tokens) == [7, 0]
 
 
 def test_a_retried_request_arrives_once_in_the_traffic(target: str) -> None:

@@ -89,3 +89,9 @@ def test_a_machine_without_a_price_is_refused_until_one_is_stated() -> None:
     unpriced = next(machine for machine in catalog.machines() if machine.price_usd is None and machine.tdp_watts)
     found = size(candidate(machine=unpriced.name), traffic(1.0), EASY, at=AT)
     assert found == f"the price of {unpriced.name} is not known"
+
+
+def test_a_request_longer_than_the_models_context_cannot_be_served() -> None:
+    priced = candidate(machine="H200 SXM", price_usd=assume(30_000.0, "a quote", checked_on=AT))
+    found = size(priced, traffic(0.01, input_tokens=60_000), EASY, at=AT)
+    assert found == "context: the longest request takes 60,100 tokens, and the model 40,960"
