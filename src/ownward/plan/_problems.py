@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
-from types import MappingProxyType
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, NoReturn, TypeVar
 
 from ownward.core import ConfigError, Fault, Sourced, closest
 
@@ -56,9 +55,24 @@ def refuse(what: str, problems: Iterable[Problem]) -> None:
         raise ConfigError(faults)
 
 
+class _ReadOnly(dict[K, V]):
+    """A dict that refuses to be changed; unlike a mapping proxy it can be copied and pickled."""
+
+    __slots__ = ()
+
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        raise TypeError("a plan is not changed in place; make another with dataclasses.replace")
+
+    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
+
+    def __reduce__(self) -> tuple[type[_ReadOnly[K, V]], tuple[dict[K, V]]]:
+        """Return how to make it again, which filling it would not."""
+        return type(self), (dict(self),)
+
+
 def freeze(mapping: Mapping[K, V]) -> Mapping[K, V]:
     """Return a read-only copy."""
-    return MappingProxyType(dict(mapping))
+    return _ReadOnly(mapping)
 
 
 def looks_like_secret(text: str) -> bool:

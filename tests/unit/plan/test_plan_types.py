@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
-from dataclasses import FrozenInstanceError, replace
+import pickle
+from dataclasses import FrozenInstanceError, asdict, replace
 from datetime import date
 from decimal import Decimal
 
@@ -144,6 +146,15 @@ def test_types_are_frozen_through_and_through():
         API.name = "x"
     with pytest.raises(TypeError):
         plan_of(workload("a")).tiers["new"] = API
+
+
+def test_a_plan_can_be_pickled_copied_and_taken_apart():
+    plan = plan_of(workload("a"))
+    assert pickle.loads(pickle.dumps(plan)) == copy.deepcopy(plan) == plan
+    assert asdict(plan)["workloads"]["a"]["strategy"]["tiers"] == plan.workloads["a"].strategy.tiers
+    for change in ("clear", "popitem"):
+        with pytest.raises(TypeError, match=r"dataclasses\.replace"):
+            getattr(pickle.loads(pickle.dumps(plan)).tiers, change)()
 
 
 def test_the_hash_is_of_meaning_not_of_spelling():
