@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -34,6 +35,7 @@ def report(
             opened.query_certificates(workload),
             plan=plan,
             human_usd_per_hour=load_settings().economics.people_usd_per_hour,
+            at=datetime.now(UTC),
         )
         if workload is not None and not made.workloads and not (plan and workload in plan.workloads):
             known = [row.workload for row in opened.query_workloads()]

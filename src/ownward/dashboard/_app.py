@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +54,10 @@ def make_dashboard(ledger: Ledger, *, plan: Plan | None) -> Starlette:
 
     def look() -> tuple[Report, list[AttemptRow]]:
         report = compute_report(
-            ledger.query_served(input_steps=price_steps(plan)), ledger.query_certificates(), plan=plan
+            ledger.query_served(input_steps=price_steps(plan)),
+            ledger.query_certificates(),
+            plan=plan,
+            at=datetime.now(UTC),
         )
         return report, list(ledger.query_requests(newest_first=True, limit=_NEWEST))
 

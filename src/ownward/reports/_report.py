@@ -69,12 +69,17 @@ class TierLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkloadLine:
-    """A workload's tiers, its newest certificate and its floor."""
+    """A workload's tiers, its newest certificate, what was found of each candidate, and its floor.
+
+    Of each candidate and share it is the newest verdict, or where there is none the newest trial without one, each
+    with `is_expired`.
+    """
 
     workload: str
     floor_fraction: float | None
     tiers: tuple[TierLine, ...]
     certificate: Mapping[str, Any] | None
+    certificates: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,26 +115,29 @@ def compute_report(
     *,
     plan: Plan | None = None,
     human_usd_per_hour: Decimal = Decimal(0),
+    at: datetime | None = None,
 ) -> Report:
     """Return the report of a ledger's sums; `plan` gives floors, the baseline and fully loaded prices.
 
     The sums are those apart for the `price_steps` of that plan. The human minutes that outcomes state cost
-    `human_usd_per_hour` in the cost per completed task.
+    `human_usd_per_hour` in the cost per completed task. Certificates that ended before `at` are expired.
     """
-    newest: dict[str | None, CertificateRow] = {}
+    kept: dict[str, list[CertificateRow]] = {}
     for certificate in certificates:
-        newest.setdefault(certificate.workload, certificate)
+        if certificate.workload is not None:
+            kept.setdefault(certificate.workload, []).append(certificate)
     lines: dict[str, list[TierLine]] = {}
     for one in sorted(served, key=lambda one: (one.workload, _tier_name(one))):
         lines.setdefault(one.workload, []).append(_tier_line(one, plan, human_usd_per_hour))
-    for name in sorted(name for name in newest if name is not None):
+    for name in sorted(kept):
         lines.setdefault(name, [])  # certified before it served anything
     made = tuple(
         WorkloadLine(
             workload=name,
             floor_fraction=plan.workloads[name].floor_fraction if plan and name in plan.workloads else None,
             tiers=tuple(tiers),
-            certificate=newest[name].certificate if name in newest else None,
+            certificate=_as_of(kept[name][0], at) if name in kept else None,
+            certificates=tuple(_verdicts(kept.get(name, ()), at)),
         )
         for name, tiers in lines.items()
     )
@@ -143,8 +151,27 @@ def compute_report(
         cost_usd=cost,
         baseline_usd=baseline,
         saved_usd=None if cost is None or baseline is None else baseline - cost,
-        unknown=tuple(_unknown(made)),
+        unknown=tuple(_unknown(made, plan.baseline if plan is not None else None)),
     )
+
+
+def _as_of(row: CertificateRow, at: datetime | None) -> Mapping[str, Any]:
+    return {**row.certificate, "is_expired": at is not None and row.expires_at is not None and row.expires_at <= at}
+
+
+def _verdicts(rows: Sequence[CertificateRow], at: datetime | None) -> list[Mapping[str, Any]]:
+    """Return of each candidate and share the newest verdict that holds, or else the newest trial; newest first.
+
+    `rows` are newest first. A trial that decides nothing takes nothing back, for `ownward plan` neither.
+    """
+    found: dict[tuple[Any, ...], tuple[int, Mapping[str, Any]]] = {}
+    for row in rows:
+        told = _as_of(row, at)
+        claim = tuple(told.get(name) for name in ("baseline", "candidate", "rho", "confidence"))
+        is_verdict = row.state != "not_certified" and not told["is_expired"]
+        if claim not in found or (is_verdict and found[claim][1].get("state") == "not_certified"):
+            found[claim] = row.certificate_id, told
+    return [told for _, told in sorted(found.values(), key=lambda item: -item[0])]
 
 
 def _tier_name(served: Served) -> str:
@@ -230,7 +257,7 @@ def _total(values: Iterable[Decimal | None]) -> Decimal | None:
     return total
 
 
-def _unknown(workloads: Sequence[WorkloadLine]) -> Iterable[str]:
+def _unknown(workloads: Sequence[WorkloadLine], baseline: str | None) -> Iterable[str]:
     for workload in workloads:
         for line in workload.tiers:
             place = f"{workload.workload} on {line.tier}"
@@ -245,21 +272,33 @@ def _unknown(workloads: Sequence[WorkloadLine]) -> Iterable[str]:
                 yield f"{place}: {line.unsettled} calls are unsettled; at most {format_usd(line.cost_high_usd)}"
             if line.graded < line.tasks and line.settled:
                 yield f"{place}: the outcome of {line.tasks - line.graded} of {line.tasks} tasks"
-            if line.graded and workload.certificate is None:
-                yield f"{place}: whether it completes what the baseline completes (no certificate: run ownward trial)"
+            if line.graded and (why := _why_unproven(workload, line.tier, baseline)) is not None:
+                yield f"{place}: whether it completes what the baseline completes ({why})"
 
 
-def _certificate_text(workload: WorkloadLine) -> str | None:
-    """Return a workload's newest certificate as one line."""
-    kept = workload.certificate
-    if kept is None:
+def _why_unproven(workload: WorkloadLine, tier: str, baseline: str | None) -> str | None:
+    """Return why nothing is known of a tier beside the baseline; None where there is a verdict, and for itself."""
+    kept = [one for one in workload.certificates if one.get("candidate") == tier]
+    if tier == baseline or any(one.get("baseline") == tier for one in workload.certificates):
         return None
-    expires_at = kept.get("expires_at")
-    return (
-        f"{workload.workload}: {kept.get('candidate')} instead of {kept.get('baseline')}: {kept.get('state')}"
-        f" (rho {kept.get('rho')}, confidence {kept.get('confidence')}, {kept.get('tasks')} tasks"
-        + (f", until {str(expires_at)[:10]})" if expires_at else ")")
-    )
+    if not kept:
+        return "no certificate: run ownward trial"
+    if all(one["is_expired"] for one in kept):
+        return "its certificate has expired: run ownward trial again"
+    if all(one["is_expired"] or one.get("state") == "not_certified" for one in kept):
+        return "no trial has decided it: more tasks may"
+    return None
+
+
+def _certificate_texts(workload: WorkloadLine) -> Iterable[str]:
+    """Return what was found of each candidate of a workload, a line each, the newest first."""
+    for kept in workload.certificates:
+        expires_at = kept.get("expires_at")
+        ends = f", {'expired' if kept['is_expired'] else 'until'} {str(expires_at)[:10]}" if expires_at else ""
+        yield (
+            f"{workload.workload}: {kept.get('candidate')} instead of {kept.get('baseline')}: {kept.get('state')}"
+            f" (rho {kept.get('rho')}, confidence {kept.get('confidence')}, {kept.get('tasks')} tasks{ends})"
+        )
 
 
 def _hedging_text(workload: WorkloadLine, line: TierLine) -> str | None:
@@ -280,7 +319,7 @@ def render_report(report: Report) -> Group:
     from rich.table import Table
     from rich.text import Text
 
-    certified = [text for text in map(_certificate_text, report.workloads) if text is not None]
+    certified = [text for workload in report.workloads for text in _certificate_texts(workload)]
     certificates = Text("\ncertificates:\n" + "\n".join(f"  {text}" for text in certified))
     if not any(workload.tiers for workload in report.workloads):
         nothing = Text("nothing was served yet: requests through ownward serve are what this reports on")

@@ -146,23 +146,47 @@ def test_without_a_certificate_the_report_says_that_quality_is_not_known() -> No
     assert any("whether it completes" in text for text in report.unknown)
 
 
-def test_the_text_shows_the_newest_certificate_of_a_workload() -> None:
-    stated = {"state": "certified", "baseline": "api", "candidate": "own", "rho": 0.98, "confidence": 0.95}
-    stated |= {"tasks": 700, "expires_at": "2027-02-19T00:00:00Z"}
-    row = CertificateRow(
-        certificate_id=1,
-        workload=attempt(1).workload,
-        state="certified",
-        expires_at=datetime(2027, 2, 19, tzinfo=UTC),
+def kept(number: int, state: str = "certified", candidate: str = "box") -> CertificateRow:
+    ends = datetime(2027, 2, 19, tzinfo=UTC) if state == "certified" else None
+    stated = {"state": state, "baseline": "api", "candidate": candidate, "rho": 0.98, "confidence": 0.95, "tasks": 700}
+    stated |= {"expires_at": None if ends is None else "2027-02-19T00:00:00Z"}
+    return CertificateRow(
+        certificate_id=number,
+        workload="w",
+        state=state,
+        expires_at=ends,
         recorded_at=datetime(2026, 11, 21, tzinfo=UTC),
         certificate=stated,
     )
-    console = Console(width=120, record=True, file=io.StringIO())
-    console.print(render_report(report_of([attempt(1)], [task(1, True)], [row])))
-    assert (
-        "own instead of api: certified (rho 0.98, confidence 0.95, 700 tasks, until 2027-02-19)"
-        in console.export_text()
-    )
+
+
+def text_of(rows: list[CertificateRow], **asked: Any) -> str:
+    console = Console(width=160, record=True, file=io.StringIO())
+    console.print(render_report(report_of([attempt(1)], [task(1, True)], rows, **asked)))
+    return console.export_text()
+
+
+def test_the_text_shows_the_newest_certificate_of_a_workload() -> None:
+    said = "box instead of api: certified (rho 0.98, confidence 0.95, 700 tasks, until 2027-02-19)"
+    assert said in text_of([kept(1)])
+
+
+def test_an_expired_certificate_is_told_as_such_and_proves_nothing() -> None:
+    later = text_of([kept(1)], at=datetime(2027, 2, 19, tzinfo=UTC))
+    assert "700 tasks, expired 2027-02-19)" in later
+    assert "w on box: whether it completes what the baseline completes (its certificate has expired" in later
+    assert "whether it completes" not in text_of([kept(1)], at=NOW)
+
+
+def test_a_trial_of_another_candidate_or_one_that_decides_nothing_hides_no_verdict() -> None:
+    said = text_of([kept(4, candidate="other"), kept(3, "not_certified"), kept(2, "refuted"), kept(1)], at=NOW)
+    assert "box instead of api: refuted" in said
+    assert "other instead of api: certified" in said
+    assert "box instead of api: not_certified" not in said
+
+
+def test_a_certificate_of_another_candidate_says_nothing_of_a_tier() -> None:
+    assert "w on box: whether it completes" in text_of([kept(1, candidate="other")], at=NOW)
 
 
 def test_second_calls_stand_apart_with_what_was_extra() -> None:
