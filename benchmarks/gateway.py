@@ -183,7 +183,7 @@ def main() -> None:
             measured.append(Measured(contender))
         for index in range(options.rounds):
             for each in measured:
-                with _alone(each.contender):
+                with alone(each.contender):
                     if options.streams_only:
                         measure_paces(each, upstream, sizes.paces)
                     else:
@@ -219,7 +219,7 @@ def measure_at_the_end(
         record["soak"] = soak_alone(upstream, options)
     for each in measured:
         if options.open_streams and each.contender.name in {"ownward", "nginx"}:
-            with _alone(each.contender):
+            with alone(each.contender):
                 measure_open_streams(each, upstream, options.open_streams)
 
 
@@ -262,7 +262,8 @@ def start_all(only: set[str], upstream: int, folder: Path, core: int, peers: Pat
 
 
 @contextlib.contextmanager
-def _alone(contender: Contender) -> Iterator[None]:
+def alone(contender: Contender) -> Iterator[None]:
+    """Let one contender run, and hold it still afterwards; no garbage is collected here meanwhile."""
     contender.go_on()
     gc.collect()
     gc.disable()
