@@ -106,7 +106,13 @@ def _recorded(outcomes: str, baseline: str, candidate: str) -> tuple[list[Paired
         table = read_outcomes(text, name=outcomes)
     tasks, left_out = table.pair(baseline, candidate)
     bad = [{"line": line, "why": why} for line, why in table.bad]
-    return tasks, {"left_out": left_out, "duplicates": table.duplicates, "bad": bad}
+    if bad:
+        say(f"{table.bad_total} rows cannot be read; line {bad[0]['line']}: {bad[0]['why']}")
+    if table.duplicates:
+        say(f"{table.duplicates} rows repeat a task and are left out: the first counts")
+    return tasks, {
+        "left_out": left_out, "duplicates": table.duplicates, "bad": bad, "bad_total": table.bad_total,
+    }  # fmt: skip
 
 
 def _read_tasks(tasks_file: str) -> list[Task]:

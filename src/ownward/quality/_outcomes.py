@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -33,6 +34,7 @@ _MOST_USD = 10**9
 _ID_WORDS = ("task_id", "task", "id", "question_id")
 _STRATEGY_WORDS = ("strategy", "arm")
 _SURPLUS = "\0surplus"
+_DELIMITERS = ",;\t"  # the first of them where a table has one column
 _BAD_SHOWN = 20
 _T = TypeVar("_T")
 
@@ -47,12 +49,13 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutcomeTable:
-    """Tasks by id, each with what every strategy made of it, and the rows that could not be read."""
+    """Tasks by id, each with what every strategy made of it, and the first of the rows that could not be read."""
 
     tasks: Mapping[str, Mapping[str, Recorded]]
     strategies: tuple[str, ...]
     duplicates: int
     bad: tuple[tuple[int, str], ...] = field(default=())
+    bad_total: int = 0
 
     def pair(self, baseline: str, candidate: str) -> tuple[list[PairedTask], int]:
         """Return the tasks that both strategies did, in file order, and how many were left out for want of one.
@@ -98,7 +101,7 @@ def read_outcomes(stream: TextIO, *, name: str) -> OutcomeTable:
     for line, row in _rows(stream, bad):
         try:
             recorded = {key: value for key, value in _strategies_of(row) if value.completion is not None}
-            task_id = next((str(row[word]) for word in _ID_WORDS if row.get(word) is not None), None)
+            task_id = next((str(row[word]) for word in _ID_WORDS if row.get(word) not in (None, "")), None)
             if task_id is None:
                 raise ValueError("no task_id")  # noqa: TRY301 - all faults of a row take one path
             if not recorded:
@@ -118,7 +121,13 @@ def read_outcomes(stream: TextIO, *, name: str) -> OutcomeTable:
             where=name,
             allowed='One task a row, such as {"task_id": "t1", "big": {"completed": true, "cost_usd": "0.01"}}',
         )
-    return OutcomeTable(tasks=tasks, strategies=tuple(strategies), duplicates=duplicates, bad=tuple(bad[:_BAD_SHOWN]))
+    return OutcomeTable(
+        tasks=tasks,
+        strategies=tuple(strategies),
+        duplicates=duplicates,
+        bad=tuple(bad[:_BAD_SHOWN]),
+        bad_total=len(bad),
+    )
 
 
 def _rows(stream: TextIO, bad: list[tuple[int, str]]) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -131,7 +140,13 @@ def _rows(stream: TextIO, bad: list[tuple[int, str]]) -> Iterator[tuple[int, Map
         yield from _array(first[1].lstrip("\ufeff") + "".join(text for _, text in lines), bad)
         return
     if sign != "{":
-        table = csv.DictReader(_chain(first[1].lstrip("\ufeff"), (text for _, text in lines)), restkey=_SURPLUS)
+        head = first[1].lstrip("\ufeff")
+        table = csv.DictReader(
+            _chain(head, (text for _, text in lines)),
+            restkey=_SURPLUS,
+            delimiter=max(_DELIMITERS, key=head.count),
+            skipinitialspace=True,
+        )
         try:
             for number, row in enumerate(table, start=2):
                 if _SURPLUS in row:
@@ -181,7 +196,7 @@ def _strategies_of(row: Mapping[str, Any]) -> Iterator[tuple[str, Recorded]]:
     completions: dict[str, Any] = {}
     costs: dict[str, Any] = {}
     plain: dict[str, Any] = {}
-    for key, value in row.items():
+    for key, value in sorted(row.items(), key=lambda item: _rank(item[0])):
         if key in _ID_WORDS or key in _STRATEGY_WORDS:
             continue
         if isinstance(value, Mapping):
@@ -223,17 +238,24 @@ def _take_nested(key: str, value: Mapping[str, Any], completions: dict[str, Any]
 def _take_flat(key: str, value: object, completions: dict[str, Any], costs: dict[str, Any]) -> None:
     found = _suffixed(key)
     if found is not None:
-        name, is_cost = found
-        (costs if is_cost else completions)[name] = value
+        name, is_cost, _ = found
+        (costs if is_cost else completions).setdefault(name, value)
 
 
-def _suffixed(key: str) -> tuple[str, bool] | None:
-    """Return the strategy that a flat column speaks of, and whether it is its cost."""
+def _rank(key: str) -> int:
+    """Return where a column stands among those that say the same: what was completed goes before a score."""
+    found = _suffixed(key)
+    return 0 if found is None else found[2]
+
+
+@functools.lru_cache(maxsize=1024)
+def _suffixed(key: str) -> tuple[str, bool, int] | None:
+    """Return the strategy that a flat column speaks of, whether it is its cost, and the rank of the word."""
     for words, is_cost in ((_COST_WORDS, True), (_COMPLETION_WORDS, False)):
-        for word in words:
+        for rank, word in enumerate(words):
             match = re.fullmatch(rf"(.+?)[|_.:/ ]{word}", key) or re.fullmatch(rf"{word}[|_.:/ ](.+)", key)
             if match is not None:
-                return match[1], is_cost
+                return match[1], is_cost, rank
     return None
 
 

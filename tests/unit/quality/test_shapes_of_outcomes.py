@@ -55,3 +55,23 @@ def test_a_cost_that_cannot_be_is_a_bad_row_with_its_reason(cost: str, why: str)
 def test_an_array_that_is_cut_off_is_refused() -> None:
     with pytest.raises(BadInput, match="line 1: not JSON"):
         table('[{"task_id": 1, "a": 1}, {"task_')
+
+
+@pytest.mark.parametrize("columns", ["a_completed,a_score", "a_score,a_completed"])
+def test_what_was_completed_goes_before_a_score_in_whatever_order_they_stand(columns: str) -> None:
+    values = {"a_completed": "0", "a_score": "0.9"}
+    row = ",".join(values[name] for name in columns.split(","))
+    table = read_outcomes(io.StringIO(f"task_id,{columns}\nt,{row}\n"), name="x")
+    assert table.tasks["t"]["a"].completion == 0.0
+
+
+@pytest.mark.parametrize("separator", [";", "\t", ", "])
+def test_a_table_is_read_whatever_stands_between_its_columns(separator: str) -> None:
+    rows = [["task_id", "a_completed", "b_completed"], ["t", "1", "0"]]
+    table = read_outcomes(io.StringIO("\n".join(separator.join(row) for row in rows)), name="x")
+    assert {name: result.completion for name, result in table.tasks["t"].items()} == {"a": 1.0, "b": 0.0}
+
+
+def test_rows_without_a_task_are_no_repetitions_of_one_another() -> None:
+    table = read_outcomes(io.StringIO("task_id,a,b\n,1,0\n,1,0\nt,1,0\n"), name="x")
+    assert (table.bad_total, table.duplicates, list(table.tasks)) == (2, 0, ["t"])
