@@ -48,7 +48,7 @@ COMMANDS: dict[str, _Entry] = {
     ),
     "ledger": _Entry("ownward.cli._ledger:ledger", "Export the ledger, reconcile it, see what it holds."),
     "keys": _Entry("ownward.cli._keys:keys", "Create, list and revoke the keys that clients use."),
-    "engines": _Entry("ownward.cli._engines:engines", "Run an engine by hand: the embedded one, or the fake upstream."),
+    "engines": _Entry("ownward.cli._engines:engines", "Run the fake upstream by hand, for tests."),
     "bench": _Entry("ownward.cli._bench:bench", "Measure this machine and its engine."),
     "config": _Entry("ownward.cli._config:config", "Show every setting with its origin, or check a plan."),
 }

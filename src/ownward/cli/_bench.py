@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ownward.cli._output import emit, json_option, say
+from ownward.cli._output import emit, example, json_option, say
 from ownward.core import KIB, format_bytes
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _DISK_CASES = ((4 * KIB, 1), (128 * KIB, 1), (576 * KIB, 1), (576 * KIB, 8))
 _QUIET_CORES = 0.3  # of other work, before anything is measured
 
 
-@click.command(epilog="Example: ownward bench --json")
+@click.command(epilog=example("ownward bench --json"))
 @click.option("--no-engine", "is_engine_left_out", is_flag=True, help="Measure memory and disk only.")
 @click.option("--threads", type=click.IntRange(1), help="Of the engine. [default: the cores that are free]")
 @click.option(

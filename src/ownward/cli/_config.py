@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ownward.cli._context import load_settings
-from ownward.cli._output import emit, json_option
-from ownward.core import ConfigError, Fault, to_jsonable
+from ownward.cli._output import emit, example, json_option
+from ownward.core import ConfigError, Fault, format_counted, to_jsonable
 
 if TYPE_CHECKING:
     from ownward.plan import Plan
@@ -20,11 +20,14 @@ def config() -> None:
     """Show the settings in effect, or check a plan."""
 
 
-@config.command(epilog="Example: ownward config show --json")
+@config.command(epilog=example("ownward config show --json"))
 @click.option("--config", "config_file", metavar="FILE", default=None, help="Read this file instead of ownward.toml.")
 @json_option
 def show(*, config_file: str | None, as_json: bool) -> None:
-    """Show every setting with its value and origin: flag, environment, file and line, or default."""
+    """Show every setting, its value and its origin.
+
+    The origin is a flag, the environment, a file and line, or the default.
+    """
     from ownward import config as settings_room
 
     settings = load_settings(config_file)
@@ -32,11 +35,14 @@ def show(*, config_file: str | None, as_json: bool) -> None:
     emit(payload, as_json=as_json, render=lambda _: _table(settings_room.effective(settings)))
 
 
-@config.command(epilog="Example: ownward config check plan.toml")
+@config.command(epilog=example("ownward config check plan.toml"))
 @click.argument("plan_file", default="plan.toml")
 @json_option
 def check(*, plan_file: str, as_json: bool) -> None:
-    """Read a plan and list what it leaves unknown; faults are shown all at once, with lines."""
+    """Read a plan and list what it leaves unknown.
+
+    Faults are shown all at once, with their lines.
+    """
     from ownward.cli._plans import read_plan
 
     plan = read_plan(Path(plan_file))
@@ -70,7 +76,8 @@ def _refuse_judges(plan: Plan) -> None:
 
 
 def _checked(payload: dict[str, Any]) -> str:
-    lines = [f"{len(payload['tiers'])} tiers, {len(payload['workloads'])} workloads, no faults"]
+    tiers, workloads = (format_counted(len(payload[f"{one}s"]), one) for one in ("tier", "workload"))
+    lines = [f"{tiers}, {workloads}, no faults"]
     lines += [f"open: {gap['where']}: {gap['message']}" for gap in payload["gaps"]]
     return "\n".join(lines)
 

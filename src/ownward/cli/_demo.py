@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ownward.cli._output import console, json_option, progress, say
+from ownward.cli._output import console, example, json_option, progress, say
 from ownward.cli._weights import fetch_weights
 from ownward.core import format_percent, format_usd, to_json, to_jsonable
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _TASKS = 40
 
 
-@click.command(epilog="Example: ownward demo")
+@click.command(epilog=example("ownward demo"))
 @click.option("--out", default="ownward-demo", show_default=True, metavar="DIR", help="Where plan and ledger are put.")
 @json_option
 def demo(*, out: str, as_json: bool) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import click
 
+from ownward.cli._output import example
+
 
 @click.group()
 def engines() -> None:
-    """Run an engine by hand: the embedded one, or the fake upstream for tests."""
+    """Run the fake upstream by hand: a server without a model, for tests and first steps."""
 
 
 @engines.group()
@@ -17,11 +19,13 @@ def run() -> None:
 
 @run.command(
     context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
-    epilog="Example: ownward engines run fake --port 9000 --ttft 0.2 --tpot 0.02 --fail 429:3",
+    epilog=example("ownward engines run fake --port 9000 --ttft 0.2 --tpot 0.02 --fail 429:3"),
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def fake(*, arguments: tuple[str, ...]) -> None:
-    """Run the fake upstream: both dialects, timing, faults, and a count of what it served.
+    """Run the fake upstream.
+
+    It speaks both dialects, at the pace and with the faults you ask for, and counts what it served.
 
     Options: ownward engines run fake --help
     """

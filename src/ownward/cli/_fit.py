@@ -14,7 +14,7 @@ from ownward.cli._fit_record import fit_record
 from ownward.cli._fit_subject import THIS, Subject, find_host, find_subject, with_stated
 from ownward.cli._fit_ways import context_of, is_on_one_memory, ways_to_run
 from ownward.cli._numbers import ABOVE_ZERO
-from ownward.cli._output import at_option, console, json_option, say, today, write_whole
+from ownward.cli._output import at_option, console, example, json_option, say, today, write_whole
 from ownward.cli._serving_choice import needs_of, room_for
 from ownward.cli._subjects import catalog_files, find_anatomy, find_checkpoint, is_path
 from ownward.core import InfeasiblePlan, OwnwardError, UsageError, to_json
@@ -63,7 +63,7 @@ class _Load:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
-@click.command(epilog="Example: ownward fit qwen3-30b-a3b --machine 'RTX 4090' --context 16384")
+@click.command(epilog=example("ownward fit qwen3-30b-a3b --machine 'RTX 4090' --context 16384"))
 @click.argument("models", nargs=-1, metavar="[MODEL]...")
 @click.option(
     "--machine",

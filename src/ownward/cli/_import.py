@@ -11,8 +11,8 @@ import click
 
 from ownward.cli._context import leaving_no_trace, open_ledger
 from ownward.cli._lengths import read_lengths
-from ownward.cli._output import emit, json_option, ledger_option, open_input, write_whole
-from ownward.core import to_json
+from ownward.cli._output import emit, example, json_option, ledger_option, open_input, write_whole
+from ownward.core import format_counted, to_json
 
 if TYPE_CHECKING:
     from ownward.ledger import TrafficRow
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _BAD_SHOWN = 20
 
 
-@click.command(name="import", epilog="Example: ownward import spend_logs.jsonl --ledger ledger.db")
+@click.command(name="import", epilog=example("ownward import spend_logs.jsonl --ledger ledger.db"))
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--format", "format_name", default=None, help="Read as this format; recognised by content unless given.")
 @click.option("--workload", default=None, help="Put every request under this workload.")
@@ -127,10 +127,10 @@ def _row(record: TrafficRecord) -> TrafficRow:
 
 def _render(payload: dict[str, Any]) -> str:
     counts = (
-        f"{payload['read']:,} requests read, {payload['imported']:,} new, {payload['duplicates']:,} known already,"
-        f" {payload['bad_total']:,} unreadable"
+        f"{format_counted(payload['read'], 'request')} read, {payload['imported']:,} new,"
+        f" {payload['duplicates']:,} known already, {payload['bad_total']:,} unreadable"
     )
     lines = [counts]
-    lines += [f"  {item['name']}: {item['requests']:,} requests" for item in payload["workloads"]]
+    lines += [f"  {item['name']}: {format_counted(item['requests'], 'request')}" for item in payload["workloads"]]
     lines += [f"  {item['file']}:{item['line']}: {item['why']}" for item in payload["bad"]]
     return "\n".join(lines)

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from ownward.cli._context import open_ledger
-from ownward.cli._output import emit, json_option, ledger_option, say
+from ownward.cli._output import emit, example, json_option, ledger_option, say
 from ownward.core import UnknownName, UsageError, to_jsonable
 
 _LONGEST_NAME = 128
@@ -19,7 +19,7 @@ def keys() -> None:
     """Create, list and revoke client keys. A key's secret is shown once and stored only as a hash."""
 
 
-@keys.command(epilog="Example: ownward keys create ben --label eu --workload support")
+@keys.command(epilog=example("ownward keys create ben --label eu --workload support"))
 @click.argument("name")
 @click.option("--label", default=None, help="Shrinks where this key's requests may travel, such as local_only or eu.")
 @click.option("--workload", "workloads", multiple=True, help="A workload it may use; repeatable. All unless given.")
@@ -91,7 +91,7 @@ def create(
     emit(payload, as_json=as_json, render=lambda _: secret)
 
 
-@keys.command("list", epilog="Example: ownward keys list")
+@keys.command("list", epilog=example("ownward keys list"))
 @ledger_option
 @json_option
 def list_(*, ledger_target: str | None, as_json: bool) -> None:
@@ -106,7 +106,7 @@ def list_(*, ledger_target: str | None, as_json: bool) -> None:
     emit({"schema": "ownward.keys/1", "keys": rows}, as_json=as_json, render=_table)
 
 
-@keys.command(epilog="Example: ownward keys revoke key_01JD8K5")
+@keys.command(epilog=example("ownward keys revoke key_01JD8K5"))
 @click.argument("key_id")
 @ledger_option
 @json_option

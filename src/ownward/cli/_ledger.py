@@ -10,7 +10,7 @@ import click
 
 from ownward.cli._context import leaving_no_trace, open_ledger
 from ownward.cli._ledger_screen import render_ledger
-from ownward.cli._output import emit, json_lines_option, json_option, last_option, ledger_option, since_last
+from ownward.cli._output import emit, example, json_lines_option, json_option, last_option, ledger_option, since_last
 from ownward.core import UsageError, to_json, to_jsonable
 
 if TYPE_CHECKING:
@@ -22,9 +22,16 @@ def ledger() -> None:
     """Export the ledger, settle what ended processes left, see what it holds."""
 
 
-@ledger.command(epilog="Example: ownward ledger export --ledger ledger.db --format jsonl > rows.jsonl")
+@ledger.command(epilog=example("ownward ledger export --ledger ledger.db --format jsonl > rows.jsonl"))
 @ledger_option
-@click.option("--format", "format_name", type=click.Choice(["jsonl", "csv"]), default="jsonl", show_default=True)
+@click.option(
+    "--format",
+    "format_name",
+    type=click.Choice(["jsonl", "csv"]),
+    default="jsonl",
+    show_default=True,
+    help="How rows are written.",
+)
 @last_option
 @json_lines_option
 def export(*, ledger_target: str | None, format_name: str, last: str | None, as_json: bool) -> None:
@@ -46,7 +53,7 @@ def export(*, ledger_target: str | None, format_name: str, last: str | None, as_
         writer.writerows(map(to_jsonable, rows))
 
 
-@ledger.command(epilog="Example: ownward ledger copy --ledger ledger.db --to postgresql://ownward@db.internal/ownward")
+@ledger.command(epilog=example("ownward ledger copy --ledger ledger.db --to postgresql://ownward@db.internal/ownward"))
 @ledger_option
 @click.option(
     "--to", "target", default=None, metavar="PATH", help="An empty ledger: a file, or a postgresql:// address."
@@ -54,7 +61,9 @@ def export(*, ledger_target: str | None, format_name: str, last: str | None, as_
 @click.option("--to-env", "target_env", default=None, metavar="VAR", help="The variable that holds that address.")
 @json_option
 def copy(*, ledger_target: str | None, target: str | None, target_env: str | None, as_json: bool) -> None:
-    """Copy everything into an empty ledger, between SQLite and PostgreSQL either way, and compare every row.
+    """Copy everything into an empty ledger.
+
+    Between SQLite and PostgreSQL either way; every row is compared.
 
     The gateway must be stopped. Bodies go beyond this machine only where their label is any; the others are counted.
     """
@@ -84,22 +93,28 @@ def _copied(tables: list[CopiedTable]) -> Any:
     return shown
 
 
-@ledger.command(epilog="Example: ownward ledger reconcile")
+@ledger.command(epilog=example("ownward ledger reconcile"))
 @ledger_option
 @json_option
 def reconcile(*, ledger_target: str | None, as_json: bool) -> None:
-    """Mark what ended processes left in flight as unsettled, with bounds. Running it again changes nothing."""
+    """Mark what ended processes left as unsettled.
+
+    What they had in flight gets bounds of its charge. Running it again changes nothing.
+    """
     with open_ledger(ledger_target) as opened:
         count = opened.reconcile()
     payload = {"schema": "ownward.reconciliation/1", "unsettled": count}
     emit(payload, as_json=as_json, render=lambda _: f"{count} attempts marked as unsettled")
 
 
-@ledger.command(epilog="Example: ownward ledger show --json")
+@ledger.command(epilog=example("ownward ledger show --json"))
 @ledger_option
 @json_option
 def show(*, ledger_target: str | None, as_json: bool) -> None:
-    """Show requests, tokens and spend by workload and tier, and how much is kept of what was said."""
+    """Show requests, tokens and spend.
+
+    By workload and tier, and how much is kept of what was said.
+    """
     with open_ledger(ledger_target, is_read_only=True) as opened:
         spend = opened.query_spend()
         workloads = opened.query_workloads()

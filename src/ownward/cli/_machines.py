@@ -10,9 +10,9 @@ import click
 
 from ownward.cli._additions import add_table, fact_options, slug_of
 from ownward.cli._numbers import ABOVE_ZERO
-from ownward.cli._output import emit, json_option
+from ownward.cli._output import emit, example, json_option
 from ownward.cli._subjects import catalog_files
-from ownward.core import UsageError, format_bytes, format_usd, parse_bandwidth, parse_bytes, to_jsonable
+from ownward.core import UsageError, format_bytes, format_counted, format_usd, parse_bandwidth, parse_bytes, to_jsonable
 
 if TYPE_CHECKING:
     from datetime import date
@@ -28,7 +28,7 @@ _SORTS = ("memory", "bandwidth", "compute", "watts", "price", "name")
 
 
 @click.group(
-    invoke_without_command=True, epilog="Example: ownward machines search rtx; ownward machines show 'RTX 4090'"
+    invoke_without_command=True, epilog=example("ownward machines search rtx", "ownward machines show 'RTX 4090'")
 )
 @click.pass_context
 def machines(ctx: click.Context) -> None:
@@ -40,7 +40,7 @@ def machines(ctx: click.Context) -> None:
         ctx.invoke(search, words=(), kind=None, sort="memory", as_json=False)
 
 
-@machines.command(epilog="Example: ownward machines search rtx --kind gpu-consumer --sort bandwidth")
+@machines.command(epilog=example("ownward machines search rtx --kind gpu-consumer --sort bandwidth"))
 @click.argument("words", nargs=-1)
 @click.option("--kind", type=click.Choice(_KINDS), default=None, help="Only machines of this kind.")
 @click.option("--sort", type=click.Choice(_SORTS), default="memory", show_default=True, help="What comes first.")
@@ -61,7 +61,7 @@ def search(*, words: tuple[str, ...], kind: str | None, sort: str, as_json: bool
     )
 
 
-@machines.command(epilog="Example: ownward machines show 'RTX 4090' --json")
+@machines.command(epilog=example("ownward machines show 'RTX 4090' --json"))
 @click.argument("name")
 @json_option
 def show(*, name: str, as_json: bool) -> None:
@@ -77,7 +77,7 @@ def show(*, name: str, as_json: bool) -> None:
     emit(payload, as_json=as_json, render=lambda _: _facts(machine))
 
 
-@machines.command(epilog="Example: ownward machines compare 'RTX 4090' 'RTX 5090' h200")
+@machines.command(epilog=example("ownward machines compare 'RTX 4090' 'RTX 5090' h200"))
 @click.argument("names", nargs=-1, required=True, metavar="MACHINE MACHINE...")
 @json_option
 def compare(*, names: tuple[str, ...], as_json: bool) -> None:
@@ -90,7 +90,7 @@ def compare(*, names: tuple[str, ...], as_json: bool) -> None:
     emit(payload, as_json=as_json, render=lambda _: _side_by_side(compared))
 
 
-@machines.command(epilog="Example: ownward machines rentals h100 --region eu")
+@machines.command(epilog=example("ownward machines rentals h100 --region eu"))
 @click.argument("gpu", default="")
 @click.option("--provider", default="", help="Only offers of providers whose name contains this.")
 @click.option("--region", default="", help="Only offers in regions whose name contains this.")
@@ -107,9 +107,14 @@ def rentals(*, gpu: str, provider: str, region: str, as_json: bool) -> None:
     emit({"schema": "ownward.rentals/1", "rentals": rows}, as_json=as_json, render=_offers)
 
 
-@machines.command(epilog="Example: ownward machines electricity germany --customer business")
+@machines.command(epilog=example("ownward machines electricity germany --customer business"))
 @click.argument("place", default="")
-@click.option("--customer", type=click.Choice(["business", "commercial", "household"]), default=None)
+@click.option(
+    "--customer",
+    type=click.Choice(["business", "commercial", "household"]),
+    default=None,
+    help="Only what such customers pay.",
+)
 @json_option
 def electricity(*, place: str, customer: str | None, as_json: bool) -> None:
     """List prices of electricity and its carbon.
@@ -129,24 +134,26 @@ def electricity(*, place: str, customer: str | None, as_json: bool) -> None:
 
 
 @machines.command(
-    epilog="Example: ownward machines add --name 'our Spark' --kind soc-unified --memory 128GB --bandwidth 273GB/s"
-    " --basis datasheet --source 'the vendor page' --checked-on 2026-11-20"
+    epilog=example(
+        "ownward machines add --name 'our Spark' --kind soc-unified --memory 128GB --bandwidth 273GB/s"
+        " --basis datasheet --source 'the vendor page' --checked-on 2026-11-20"
+    )
 )
 @click.option("--name", required=True, help="What you call it; its id is made from it.")
-@click.option("--kind", required=True, type=click.Choice(_KINDS))
+@click.option("--kind", required=True, type=click.Choice(_KINDS), help="What sort of machine it is.")
 @click.option("--memory", metavar="SIZE", help="What the box says, such as 64GB.")
 @click.option("--memory-bytes", metavar="SIZE", help="What a driver shows, such as 24564MiB or 25757220864.")
 @click.option("--bandwidth", metavar="RATE", help="Of its memory, such as 273GB/s.")
-@click.option("--bf16-tflops", type=ABOVE_ZERO, help="Dense; so are the next.")
-@click.option("--fp16-tflops", type=ABOVE_ZERO)
-@click.option("--fp8-tflops", type=ABOVE_ZERO)
-@click.option("--fp4-tflops", type=ABOVE_ZERO)
-@click.option("--int8-tops", type=ABOVE_ZERO)
+@click.option("--bf16-tflops", type=ABOVE_ZERO, help="BF16 rate, TFLOP/s, dense.")
+@click.option("--fp16-tflops", type=ABOVE_ZERO, help="FP16 rate, dense.")
+@click.option("--fp8-tflops", type=ABOVE_ZERO, help="FP8 rate, dense.")
+@click.option("--fp4-tflops", type=ABOVE_ZERO, help="FP4 rate, dense.")
+@click.option("--int8-tops", type=ABOVE_ZERO, help="INT8 rate, TOP/s, dense.")
 @click.option("--watts", type=ABOVE_ZERO, help="At full load.")
 @click.option("--price-usd", metavar="USD", help="What it costs; --price-kind says which sort of price.")
 @click.option("--price-kind", help="launch_msrp, list, used, … as you would call it.")
-@click.option("--vendor", default=None)
-@click.option("--note", default=None)
+@click.option("--vendor", default=None, help="Who makes it.")
+@click.option("--note", default=None, help="A remark that show prints.")
 @fact_options
 @json_option
 def add(
@@ -247,9 +254,10 @@ def _listed(rows: list[dict[str, Any]]) -> Any:
     from rich.console import Group
     from rich.text import Text
 
-    longest = max((len(row["id"]) for row in rows), default=0)
-    table = _table(["memory", "GB/s", "BF16\nTFLOP/s", "W", "price"], first="id", width=min(longest, 26))
-    table.add_column("", no_wrap=True)
+    from ownward.reports import Fitted
+
+    table = _table(["memory", "GB/s", "BF16\nTFLOP/s", "W", "price"], first="id")
+    table.add_column("price\nis", no_wrap=True)
     for row in rows:
         price = row["price_usd"]
         table.add_row(
@@ -263,7 +271,11 @@ def _listed(rows: list[dict[str, Any]]) -> Any:
             + (f" {row['priced_memory_gb']}GB" if row["priced_memory_gb"] else ""),
         )
     return Group(
-        table, Text(f"{len(rows)} machines; ? is not known, nothing is guessed. Dense rates; prices as dated in show.")
+        Fitted(table, names=24, leaves_out=(6, 4, 3)),
+        Text(
+            f"{format_counted(len(rows), 'machine')}; ? is not known, nothing is guessed."
+            " Dense rates; prices as dated in show."
+        ),
     )
 
 
@@ -271,12 +283,18 @@ def _side_by_side(compared: Comparison) -> Any:
     from rich.console import Group
     from rich.text import Text
 
-    table = _table(list(compared.names))
+    from ownward.reports import Fitted
+
+    table = _table([])
+    for name in compared.names:
+        table.add_column(name, justify="right", overflow="fold")
     for line in compared.lines:
         shown = ["?" if fact is None else _shown(line.name, fact.value) for fact in line.facts]
         table.add_row(_HEADINGS.get(line.name, line.name), *shown)
     table.add_row("weakest basis", *(basis or "?" for basis in compared.bases))
-    return Group(table, Text("Dense rates. Sources of every figure: ownward machines show NAME, or --json"))
+    return Group(
+        Fitted.of_things(table), Text("Dense rates. Sources of every figure: ownward machines show NAME, or --json")
+    )
 
 
 def _facts(machine: Machine) -> Any:
@@ -307,6 +325,8 @@ def _offers(payload: dict[str, Any]) -> Any:
     from rich.console import Group
     from rich.text import Text
 
+    from ownward.reports import Fitted
+
     rows = payload["rentals"]
     table = _table(["$/GPU h", "$/h", "spot $/h"], first="instance")
     table.add_column("provider, region", overflow="fold")
@@ -324,7 +344,8 @@ def _offers(payload: dict[str, Any]) -> Any:
     rest = len(rows) - _SHOWN_RENTALS
     more = f"{rest} more with --json. " if rest > 0 else ""
     dated = "Prices for the whole instance; when each was read stands in --json, some sources are a year old."
-    return Group(table, Text(f"{more}{dated}" if rows else "no offer is known"))
+    fitted = Fitted(table, names=16, folds={4: 17, 5: 17}, leaves_out=(3, 2))
+    return Group(fitted, Text(f"{more}{dated}" if rows else "no offer is known"))
 
 
 def _tariffs(payload: dict[str, Any]) -> Any:
@@ -391,11 +412,11 @@ def _hourly(price: Any) -> str:
     return "" if stated is None else f"{Decimal(stated):.2f}"
 
 
-def _table(headings: list[str], *, first: str = "", width: int | None = None) -> Any:
+def _table(headings: list[str], *, first: str = "") -> Any:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(first, overflow="fold", min_width=width)
+    table.add_column(first, overflow="fold")
     for heading in headings:
-        table.add_column(heading, justify="right", overflow="fold")
+        table.add_column(heading, justify="right", no_wrap=True)
     return table

@@ -9,10 +9,10 @@ import click
 
 from ownward.cli._additions import add_table, fact_options, slug_of
 from ownward.cli._counting import count_with_transformers
-from ownward.cli._output import emit, json_option, say
+from ownward.cli._output import emit, example, json_option, say
 from ownward.cli._remote import is_remote_name
 from ownward.cli._subjects import catalog_files, find_anatomy, find_checkpoint, find_model, is_path
-from ownward.core import BadInput, UnknownModel, UsageError, format_count, to_jsonable
+from ownward.core import BadInput, UnknownModel, UsageError, format_count, format_counted, to_jsonable
 
 if TYPE_CHECKING:
     from datetime import date
@@ -23,7 +23,7 @@ _GIGA = 10**9
 
 
 @click.group(
-    invoke_without_command=True, epilog="Example: ownward models search qwen moe; ownward models show gpt-oss-20b"
+    invoke_without_command=True, epilog=example("ownward models search qwen moe", "ownward models show gpt-oss-20b")
 )
 @click.pass_context
 def models(ctx: click.Context) -> None:
@@ -35,7 +35,7 @@ def models(ctx: click.Context) -> None:
         ctx.invoke(search, words=(), as_json=False)
 
 
-@models.command(epilog="Example: ownward models search qwen moe")
+@models.command(epilog=example("ownward models search qwen moe"))
 @click.argument("words", nargs=-1)
 @json_option
 def search(*, words: tuple[str, ...], as_json: bool) -> None:
@@ -51,7 +51,7 @@ def search(*, words: tuple[str, ...], as_json: bool) -> None:
     emit(payload, as_json=as_json, render=_listed)
 
 
-@models.command(epilog="Example: ownward models show qwen3.5-397b-a17b --beside qwen3-235b-a22b --beside kimi-k2.6")
+@models.command(epilog=example("ownward models show qwen3.5-397b-a17b --beside qwen3-235b-a22b --beside kimi-k2.6"))
 @click.argument("model")
 @click.option(
     "--beside", "others", multiple=True, metavar="MODEL", help="Another model in the same tables; repeatable."
@@ -80,7 +80,7 @@ def show(*, model: str, others: tuple[str, ...], with_transformers: bool, as_jso
     emit(payload, as_json=as_json, render=lambda _: _page(page, release))
 
 
-@models.command(epilog="Example: ownward models compare qwen3-30b-a3b gpt-oss-20b gemma-4-26b-a4b")
+@models.command(epilog=example("ownward models compare qwen3-30b-a3b gpt-oss-20b gemma-4-26b-a4b"))
 @click.argument("names", nargs=-1, required=True, metavar="MODEL MODEL...")
 @json_option
 def compare(*, names: tuple[str, ...], as_json: bool) -> None:
@@ -95,7 +95,7 @@ def compare(*, names: tuple[str, ...], as_json: bool) -> None:
     emit(payload, as_json=as_json, render=_side_by_side)
 
 
-@models.command(epilog="Example: ownward models licence kimi-k2.6; ownward models licence llama-3.1-community")
+@models.command(epilog=example("ownward models licence kimi-k2.6", "ownward models licence llama-3.1-community"))
 @click.argument("name", required=False)
 @json_option
 def licence(*, name: str | None, as_json: bool) -> None:
@@ -126,7 +126,7 @@ def licence(*, name: str | None, as_json: bool) -> None:
     )
 
 
-@models.command(epilog="Example: ownward models scores glm-5")
+@models.command(epilog=example("ownward models scores glm-5"))
 @click.argument("model")
 @json_option
 def scores(*, model: str, as_json: bool) -> None:
@@ -153,7 +153,7 @@ def scores(*, model: str, as_json: bool) -> None:
     emit(payload, as_json=as_json, render=lambda _: Group(*render_scores(found, warning=catalog.SCORES_WARNING)))
 
 
-@models.command(epilog="Example: ownward models pull hf:ggml-org/gpt-oss-20b-GGUF/gpt-oss-20b-mxfp4.gguf")
+@models.command(epilog=example("ownward models pull hf:ggml-org/gpt-oss-20b-GGUF/gpt-oss-20b-mxfp4.gguf"))
 @click.argument("model", default="smollm2-135m-instruct")
 @json_option
 def pull(*, model: str, as_json: bool) -> None:
@@ -176,15 +176,17 @@ def pull(*, model: str, as_json: bool) -> None:
 
 
 @models.command(
-    epilog="Example: ownward models add ./our-tune/config.json --name 'Our tune' --licence apache-2.0 --basis counted"
-    " --source 'our own training run' --checked-on 2026-11-20"
+    epilog=example(
+        "ownward models add ./our-tune/config.json --name 'Our tune' --licence apache-2.0 --basis counted"
+        " --source 'our own training run' --checked-on 2026-11-20"
+    )
 )
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--name", required=True, help="What you call it; its id is made from it.")
 @click.option("--licence", "licence_id", default=None, help="An id of: ownward models licence")
 @click.option("--context", "context_tokens", type=click.IntRange(min=1), default=None, help="If not as in its config.")
-@click.option("--family", default=None)
-@click.option("--note", default=None)
+@click.option("--family", default=None, help="The line of models it belongs to, such as Qwen3.")
+@click.option("--note", default=None, help="A remark of yours.")
 @fact_options
 @json_option
 def add(
@@ -314,12 +316,13 @@ def _listed(payload: dict[str, Any]) -> Any:
     from rich.table import Table
     from rich.text import Text
 
+    from ownward.reports import Fitted
+
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    longest = max((len(row["id"]) for row in payload["models"]), default=0)
-    for heading, width in (("id", longest), ("size", 5), ("active", 6), ("context", 7), ("released", 8)):
+    for heading in ("id", "size", "active", "context", "released"):
         is_number = heading in {"size", "active", "context"}
-        table.add_column(heading, justify="right" if is_number else "left", no_wrap=True, min_width=width)
-    table.add_column("licence", no_wrap=True)
+        table.add_column(heading, justify="right" if is_number else "left", no_wrap=heading != "id", overflow="fold")
+    table.add_column("licence", overflow="fold")
     for row in payload["models"]:
         table.add_row(
             row["id"],
@@ -329,8 +332,9 @@ def _listed(payload: dict[str, Any]) -> Any:
             (row["released"] or "?")[:7],
             row["licence"] or "?",
         )
-    note = f"{len(payload['models'])} releases; sizes as their makers state them. Exact counts: ownward models show ID"
-    return Group(table, Text(note))
+    releases = format_counted(len(payload["models"]), "release")
+    note = f"{releases}; sizes as their makers state them. Exact counts: ownward models show ID"
+    return Group(Fitted(table, names=24, folds={5: 12}, leaves_out=(5, 4)), Text(note))
 
 
 def _stated(text: str | None) -> str:
@@ -378,6 +382,8 @@ def _compared(name: str) -> dict[str, Any]:
 def _side_by_side(payload: dict[str, Any]) -> Any:
     from rich.table import Table
 
+    from ownward.reports import Fitted
+
     rows = payload["models"]
     table = Table(box=None, pad_edge=False)
     table.add_column("", no_wrap=True)
@@ -407,7 +413,7 @@ def _side_by_side(payload: dict[str, Any]) -> Any:
     table.add_row("modalities", *(", ".join(row["modalities"]) for row in rows))
     table.add_row("released", *(row["released"] or "?" for row in rows))
     table.add_row("licence", *(row["licence"] or "?" for row in rows))
-    return table
+    return Fitted.of_things(table)
 
 
 def _gigabytes(size: float | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import io
+import re
 import sys
 import zlib
 from collections.abc import Callable, Iterator
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 _LARGEST_SMALL_BYTES = 1 << 20
+_EXAMPLE_COLUMNS = 74
+_WORDS = re.compile(r"--\S+ (?!-)(?:'[^']*'|\S+)|'[^']*'|\S+")  # a flag together with its value
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object (see the reference).")
 json_lines_option = click.option("--json", "as_json", is_flag=True, help="Print JSON Lines (see the reference).")
@@ -32,6 +35,24 @@ last_option = click.option("--last", default=None, metavar="DURATION", help="Onl
 at_option = click.option(
     "--at", "at", metavar="DATE", callback=lambda _c, _p, value: parse_date(value), help="Prices and facts as of DATE."
 )
+
+
+def example(*commands: str) -> str:
+    r"""Return the end of a help text: commands that can be copied, in lines that a shell reads as one.
+
+    >>> example("ownward keys list")
+    '\x08\nExample:\n  ownward keys list'
+    """
+    lines = ["\b\nExample:"]
+    for command in commands:
+        line = " "
+        for word in _WORDS.findall(command):
+            if len(line) + 1 + len(word) > _EXAMPLE_COLUMNS:
+                lines.append(f"{line} \\")
+                line = "   "
+            line += f" {word}"
+        lines.append(line)
+    return "\n".join(lines)
 
 
 def since_last(text: str) -> datetime:

@@ -18,6 +18,7 @@ from ownward.cli._numbers import ABOVE_ZERO, FROM_ZERO, SHARE, Finite
 from ownward.cli._output import (
     at_option,
     emit,
+    example,
     json_option,
     ledger_option,
     open_input,
@@ -39,7 +40,7 @@ _SMALLEST_WORKLOAD = 2
 _SHORT_S = 600.0  # of less than this, a month is made with a word
 
 
-@click.command(epilog="Example: ownward plan --rent gpt-5-mini --own 'qwen3-30b-a3b:q4_k_m@RTX 5090' --out plan.toml")
+@click.command(epilog=example("ownward plan --rent gpt-5-mini --own 'qwen3-30b-a3b:q4_k_m@RTX 5090' --out plan.toml"))
 @ledger_option
 @click.option(
     "--rent", "rents", multiple=True, metavar="[NAME=]MODEL", help="An API to compare; the first is the baseline."
@@ -54,7 +55,7 @@ _SHORT_S = 600.0  # of less than this, a month is made with a word
 @click.option(
     "--floor", type=SHARE, default=None, help="Share of the baseline's completions that must hold, such as 0.98."
 )
-@click.option("--confidence", type=SHARE, default=0.95, show_default=True)
+@click.option("--confidence", type=SHARE, default=0.95, show_default=True, help="How sure the floor has to be.")
 @click.option("--slo-ttft", type=ABOVE_ZERO, default=3.0, show_default=True, help="Seconds to the first token.")
 @click.option("--slo-tpot", type=ABOVE_ZERO, default=0.1, show_default=True, help="Seconds a token after it.")
 @click.option(

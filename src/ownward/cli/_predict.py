@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ownward.cli._cases import parse_case, read_case
-from ownward.cli._output import json_lines_option, open_input
+from ownward.cli._output import example, json_lines_option, open_input
 from ownward.core import OwnwardError, to_json
 
 if TYPE_CHECKING:
     from ownward.anatomy import Anatomy
 
 
-@click.command(epilog="Example: ownward predict --cases cases.jsonl --json")
+@click.command(epilog=example("ownward predict --cases cases.jsonl --json"))
 @click.option("--cases", required=True, metavar="FILE", help="JSON Lines, one case a line; - for standard input.")
 @json_lines_option
 def predict(*, cases: str, as_json: bool) -> None:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ownward.cli._additions import add_table, fact_options, parse_day, slug_of
-from ownward.cli._output import at_option, emit, json_option, today
+from ownward.cli._output import at_option, emit, example, json_option, today
 from ownward.cli._subjects import find_model, load_price_book
-from ownward.core import MissingPrice, StalePrice, UnknownModel, UsageError, format_usd, to_jsonable
+from ownward.core import MissingPrice, StalePrice, UnknownModel, UsageError, format_counted, format_usd, to_jsonable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +27,7 @@ _mode_option = click.option(
 )
 
 
-@click.group(invoke_without_command=True, epilog="Example: ownward prices search claude; ownward prices show gpt-5")
+@click.group(invoke_without_command=True, epilog=example("ownward prices search claude", "ownward prices show gpt-5"))
 @click.pass_context
 def prices(ctx: click.Context) -> None:
     """Search, show and compare API prices: input, cached input, output, context steps, modes; add your own.
@@ -38,7 +38,7 @@ def prices(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-@prices.command(epilog="Example: ownward prices search deepseek --at 2026-11-21")
+@prices.command(epilog=example("ownward prices search deepseek --at 2026-11-21"))
 @click.argument("words", nargs=-1, required=True)
 @at_option
 @json_option
@@ -52,7 +52,7 @@ def search(*, words: tuple[str, ...], at: Any, as_json: bool) -> None:
     emit(_payload(found), as_json=as_json, render=lambda _: _table(found[:_SHOWN], cut=len(found) > _SHOWN))
 
 
-@prices.command(epilog="Example: ownward prices show openai/gpt-5 --at 2026-11-21")
+@prices.command(epilog=example("ownward prices show openai/gpt-5 --at 2026-11-21"))
 @click.argument("model")
 @click.option("--provider", default=None, help="Whose API; a maker's own unless given.")
 @click.option(
@@ -77,7 +77,7 @@ def show(*, model: str, provider: str | None, mode: Any, at: Any, as_json: bool)
 
 
 @prices.command(
-    epilog="Example: ownward prices compare gpt-5-mini claude-haiku-4-5 --input 2000 --output 300 --cached 0"
+    epilog=example("ownward prices compare gpt-5-mini claude-haiku-4-5 --input 2000 --output 300 --cached 0")
 )
 @click.argument("models", nargs=-1, required=True, metavar="[PROVIDER/]MODEL...")
 @click.option("--input", "input_tokens", type=click.IntRange(min=0), default=3000, show_default=True,
@@ -137,7 +137,7 @@ def compare(
     emit(payload, as_json=as_json, render=lambda _: _compared(charged, usage))
 
 
-@prices.command(epilog="Example: ownward prices hosts qwen3-235b-a22b")
+@prices.command(epilog=example("ownward prices hosts qwen3-235b-a22b"))
 @click.argument("model")
 @at_option
 @json_option
@@ -159,7 +159,7 @@ def hosts(*, model: str, at: Any, as_json: bool) -> None:
     emit(_payload(found), as_json=as_json, render=lambda _: _table(found))
 
 
-@prices.command(epilog="Example: ownward prices history deepseek-chat --provider deepseek")
+@prices.command(epilog=example("ownward prices history deepseek-chat --provider deepseek"))
 @click.argument("model")
 @click.option("--provider", default=None, help="Whose API; a maker's own unless given.")
 @at_option
@@ -174,8 +174,10 @@ def history(*, model: str, provider: str | None, at: Any, as_json: bool) -> None
 
 
 @prices.command(
-    epilog="Example: ownward prices add --provider our-reseller --model gpt-4o --input 2.00 --output 8.00"
-    " --basis 'price page' --source 'contract, annex B' --checked-on 2026-11-20"
+    epilog=example(
+        "ownward prices add --provider our-reseller --model gpt-4o --input 2.00 --output 8.00"
+        " --basis 'price page' --source 'contract, annex B' --checked-on 2026-11-20"
+    )
 )
 @click.option("--provider", required=True, help="Who charges it.")
 @click.option("--model", required=True, help="The name its API knows.")
@@ -188,7 +190,7 @@ def history(*, model: str, provider: str | None, at: Any, as_json: bool) -> None
 @click.option("--valid-from", metavar="DATE", default=None, help="The first day it holds.")
 @click.option("--valid-to", metavar="DATE", default=None, help="The first day it no longer holds.")
 @click.option("--free", is_flag=True, help="It costs nothing; a price of 0 needs this to be said.")
-@click.option("--note", default=None)
+@click.option("--note", default=None, help="A remark that show prints.")
 @fact_options
 @json_option
 def add(
@@ -297,6 +299,8 @@ def _table(found: list[Price], *, cut: bool = False) -> Any:
     from rich.console import Group
     from rich.text import Text
 
+    from ownward.reports import Fitted
+
     table = _new_table("model", ("input", "cached", "output"))
     table.add_column("since", no_wrap=True)
     table.add_column("source", overflow="fold")
@@ -310,12 +314,12 @@ def _table(found: list[Price], *, cut: bool = False) -> Any:
             "?" if price.valid_from is None else str(price.valid_from)[:7],
             _site(price.source),
         )
-    notes = [f"{len(found)} prices, USD per million tokens; sources in full: --json"]
+    notes = [f"{format_counted(len(found), 'price')}, USD per million tokens; sources in full: --json"]
     if any(price.steps for price in found):
         notes.append("+ more for long inputs: ownward prices show MODEL")
     if cut:
         notes.append(f"There are more than these {_SHOWN}: add a word, or see them all with --json")
-    return Group(table, *(Text(note) for note in notes))
+    return Group(Fitted(table, names=24, leaves_out=(5, 4, 2)), *(Text(note) for note in notes))
 
 
 def _sheet(found: list[Price]) -> Any:
@@ -353,6 +357,8 @@ def _compared(charged: list[tuple[Decimal, Price]], usage: Any) -> Any:
     from rich.console import Group
     from rich.text import Text
 
+    from ownward.reports import Fitted
+
     table = _new_table("model", ("input", "cached", "output", "$ per 1,000\nrequests", "times"))
     table.add_column("since", no_wrap=True)
     lowest = next((charge for charge, _ in charged if charge), None)
@@ -374,7 +380,7 @@ def _compared(charged: list[tuple[Decimal, Price]], usage: Any) -> Any:
     if usage.cached_input_tokens and any(price.cached_input_usd_per_mtok is None for _, price in charged):
         notes.append("Where no cached price is known, cached tokens are charged as input.")
     notes.append("Models count tokens differently and answer at different lengths: measure on your own tasks.")
-    return Group(table, *(Text(note) for note in notes))
+    return Group(Fitted(table, names=24, leaves_out=(6, 2, 5)), *(Text(note) for note in notes))
 
 
 def _dated(found: list[Price]) -> Any:

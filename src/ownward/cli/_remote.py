@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ownward.cli._context import load_settings
 from ownward.cli._output import progress, say
-from ownward.core import BadInput
+from ownward.core import BadInput, format_counted
 
 if TYPE_CHECKING:
     from ownward.anatomy import Anatomy
@@ -48,7 +48,8 @@ def read_remote(name: str) -> Anatomy:
                 where=address.urls[0].rpartition("/")[0],
                 next_step="Check the name; name another file of a model with: hf:org/name/file.gguf",
             )
-    say(f"read {checkpoint.received_bytes:,} bytes in {checkpoint.requests} requests; no weights were downloaded")
+    received = format_counted(checkpoint.received_bytes, "byte")
+    say(f"read {received} in {format_counted(checkpoint.requests, 'request')}; no weights were downloaded")
     return model
 
 

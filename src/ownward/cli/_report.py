@@ -8,11 +8,11 @@ from pathlib import Path
 import click
 
 from ownward.cli._context import load_settings, open_ledger
-from ownward.cli._output import emit, json_option, last_option, ledger_option, since_last
+from ownward.cli._output import emit, example, json_option, last_option, ledger_option, since_last
 from ownward.core import UnknownName, to_jsonable
 
 
-@click.command(epilog="Example: ownward report --ledger ledger.db --plan plan.toml")
+@click.command(epilog=example("ownward report --ledger ledger.db --plan plan.toml"))
 @ledger_option
 @click.option(
     "--plan", "plan_file", default=None, metavar="plan.toml", help="For floors, the baseline and loaded prices."

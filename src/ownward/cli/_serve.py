@@ -13,7 +13,7 @@ import click
 from ownward.cli._context import load_settings, open_ledger
 from ownward.cli._early_signals import EarlySignals
 from ownward.cli._logs import announce, logging_to
-from ownward.cli._output import ledger_option
+from ownward.cli._output import example, ledger_option
 from ownward.cli._serve_workers import serve_as_worker, serve_with_workers
 from ownward.cli._serving import Serving, choose_serving, has_pages, running
 from ownward.core import UsageError, to_json
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ownward.plan import Plan
 
 
-@click.command(epilog="Example: ownward serve; then: curl http://127.0.0.1:8484/v1/models")
+@click.command(epilog=example("ownward serve", "curl http://127.0.0.1:8484/v1/models"))
 @click.option("--plan", "plan_file", default=None, metavar="plan.toml", help="Carry out this plan.")
 @click.option(
     "--model",

@@ -10,13 +10,14 @@ import click
 
 from ownward.cli._lengths import read_lengths
 from ownward.cli._numbers import ABOVE_ZERO
-from ownward.cli._output import emit, json_option, open_input, say, write_whole
+from ownward.cli._output import emit, example, json_option, open_input, say, write_whole
 from ownward.cli._subjects import find_anatomy, find_machines
 from ownward.core import (
     BadInput,
     SystemClock,
     UsageError,
     format_count,
+    format_counted,
     format_duration,
     format_percent,
     to_json,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    epilog="Example: ownward simulate --trace requests.csv --model qwen3-30b-a3b --machine 'RTX 5090' --weights q4_k_m"
+    epilog=example("ownward simulate --trace requests.csv --model qwen3-30b-a3b --machine 'RTX 5090' --weights q4_k_m")
 )
 @click.option(
     "--trace", "trace_file", required=True, metavar="FILE", help="Arrivals and lengths: JSON Lines, CSV or Parquet."
@@ -123,14 +124,14 @@ def _read_trace(trace_file: str, lengths_file: str | None, seed: int) -> Trace:
     if reading.count.bad_total:
         first = reading.count.bad[0]
         raise BadInput(
-            f"{reading.count.bad_total} rows cannot be read; line {first.line}: {first.why}",
+            f"{format_counted(reading.count.bad_total, 'row')} cannot be read; line {first.line}: {first.why}",
             where=trace_file,
             allowed="arrival_s, input_tokens, output_tokens in every row",
         )
     if not records:
         raise BadInput("the trace has no requests", where=trace_file)
     if reading.count.duplicates:
-        say(f"{reading.count.duplicates} rows repeat the id of an earlier one and are left out")
+        say(f"left out for the id of an earlier one: {format_counted(reading.count.duplicates, 'row')}")
     return traffic.Trace.from_records(records)
 
 
@@ -193,9 +194,8 @@ def _render(payload: dict[str, Any]) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(
-        box=None, title=f"{payload['requests']:,} requests on {payload['replicas']} replicas", title_justify="left"
-    )
+    title = f"{format_counted(payload['requests'], 'request')} on {format_counted(payload['replicas'], 'replica')}"
+    table = Table(box=None, title=title, title_justify="left")
     for heading in ("", "p50", "p90", "p95", "p99", "mean", "max"):
         table.add_column(heading, justify="right" if heading else "left")
     for name, label in (("ttft_s", "first token"), ("tpot_s", "each token after"), ("latency_s", "whole answer")):
@@ -204,7 +204,8 @@ def _render(payload: dict[str, Any]) -> Any:
     goodput = payload["goodput"]
     busy = (
         f"busy {format_percent(payload['utilisation_fraction'])} of the time,"
-        f" {payload['preemptions']:,} preemptions, {payload['cached_input_tokens']:,} input tokens from cache,"
+        f" {format_counted(payload['preemptions'], 'preemption')},"
+        f" {format_counted(payload['cached_input_tokens'], 'input token')} from cache,"
         f" {payload['refused']:,} refused"
     )
     lines = [busy]

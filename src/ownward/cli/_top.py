@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import click
 
 from ownward.cli._context import load_settings
-from ownward.cli._output import console, json_option
+from ownward.cli._output import console, example, json_option
 from ownward.core import OwnwardError, UpstreamError, UpstreamUnreachable, UsageError, to_json
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _TIMEOUT_S = 5.0
 _OK, _UNAUTHORIZED, _FORBIDDEN = 200, 401, 403
 
 
-@click.command(epilog="Example: ownward top; piped or with --once it prints one page and ends.")
+@click.command(epilog=example("ownward top", "ownward top --url http://127.0.0.1:8484 --once"))
 @click.option("--url", default=None, help="The running gateway. [default: where `serve` listens by the settings]")
 @click.option("--key-env", default=None, metavar="VAR", help="The variable that holds a key for it, if it wants one.")
 @click.option("--ca-file", default=None, metavar="PEM", help="Trust this authority, where its certificate is your own.")
@@ -52,7 +52,8 @@ def top(
 ) -> None:
     """Show what a running gateway does: speeds, spend, queues, breakers, budgets, errors.
 
-    It reads the gateway's /metrics and nothing else. Percentiles are read off histogram buckets. Ctrl-C ends it.
+    It reads the gateway's /metrics and nothing else. Percentiles are read off histogram buckets. Ctrl-C ends it;
+    piped, it prints one page and ends.
     """
     if not 0.1 <= interval_s <= 3600:  # noqa: PLR2004 - a tenth of a second to an hour
         raise UsageError(f"--interval is {interval_s:g}", allowed="0.1 to 3600 seconds")

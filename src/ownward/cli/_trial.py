@@ -12,8 +12,18 @@ import click
 
 from ownward.cli._captured import read_captured
 from ownward.cli._context import open_ledger
-from ownward.cli._output import at_option, emit, json_option, ledger_option, open_text_input, progress, say, today
-from ownward.core import OwnwardError, UsageError, format_percent, format_usd, new_id, to_jsonable
+from ownward.cli._output import (
+    at_option,
+    emit,
+    example,
+    json_option,
+    ledger_option,
+    open_text_input,
+    progress,
+    say,
+    today,
+)
+from ownward.core import OwnwardError, UsageError, format_counted, format_percent, format_usd, new_id, to_jsonable
 
 if TYPE_CHECKING:
     from ownward.ledger import Ledger
@@ -21,7 +31,7 @@ if TYPE_CHECKING:
     from ownward.trials import Task, TaskResult
 
 
-@click.command(epilog="Example: ownward trial --outcomes results.jsonl --baseline gpt --candidate small --rho 0.98")
+@click.command(epilog=example("ownward trial --outcomes results.jsonl --baseline gpt --candidate small --rho 0.98"))
 @click.option("--outcomes", default=None, metavar="FILE", help="Recorded outcomes, one task a row (JSON Lines or CSV).")
 @click.option("--tasks", "tasks_file", default=None, metavar="FILE", help="Tasks to ask now, with expected answers.")
 @click.option("--captured", is_flag=True, help="Ask the workload's captured requests again (capture in the plan).")
@@ -174,9 +184,9 @@ def _ask_now(
     if not asked:
         raise _nothing_to_compare(left_out, failed[0].answer.error)
     if failed:
-        say(f"{len(failed)} calls gave no answer; the first: {failed[0].answer.error}")
+        say(f"{format_counted(len(failed), 'call')} gave no answer; the first: {failed[0].answer.error}")
     for why, count in left_out.items():
-        say(f"{count} of {len(tasks)} tasks are left out: {why}")
+        say(f"left out: {count} of {format_counted(len(tasks), 'task')}: {why}")
     for model, listed in results.items():
         told = [item for item in listed if item.answer.not_asked is None]
         _record_outcomes(opened, told, prefix=f"{endpoint.run_id}/{model}")
@@ -257,5 +267,5 @@ def _render(certificate: Any, *, left_out: int) -> Any:
         f"  {format_percent(certificate.confidence)} interval",
         *(f"{format_usd(cost.low)} to {format_usd(cost.high)}" for cost in costs),
     )
-    table.caption = f"{certificate.tasks} tasks, {left_out} left out; {certificate.why}"
+    table.caption = f"{format_counted(certificate.tasks, 'task')}, {left_out} left out; {certificate.why}"
     return table

@@ -104,14 +104,32 @@ def format_count(count: float | None) -> str:
     return f"{_three_figures(value)}{unit}"
 
 
+def format_counted(count: int, thing: str) -> str:
+    """Return a whole number of things, in the plural unless it is one.
+
+    >>> format_counted(1, "task"), format_counted(8819, "request")
+    ('1 task', '8,819 requests')
+    """
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
 def format_rate(per_second: float | None, unit: str = "tok") -> str:
     """Return a rate such as `75.3 tok/s`; `?` for unknown."""
     return "?" if per_second is None else f"{_three_figures(per_second)} {unit}/s"
 
 
 def format_percent(fraction: float | None, *, places: int = 0) -> str:
-    """Return a share of one as percent; `?` for unknown."""
-    return "?" if fraction is None else f"{100 * fraction:.{places}f}%"
+    """Return a share of one as percent; `?` for unknown. Only none is 0%, and only all are 100%.
+
+    >>> format_percent(0.123), format_percent(0.9996, places=1), format_percent(0.002)
+    ('12%', '>99.9%', '<1%')
+    """
+    if fraction is None:
+        return "?"
+    shown, least = f"{100 * fraction:.{places}f}", 10**-places
+    if fraction > 0 and not float(shown):
+        return f"<{least:g}%"
+    return f">{100 - least:g}%" if fraction < 1 and float(shown) == 100 else f"{shown}%"  # noqa: PLR2004
 
 
 def format_duration(seconds: float | None) -> str:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ownward import anatomy, catalog, traffic
 from ownward import ledger as ledger_room
 from ownward import plan as plan_room
-from ownward.core import MissingExtra, Sourced, SystemClock, format_usd
+from ownward.core import MissingExtra, Sourced, SystemClock, format_counted, format_usd
 from ownward.demo._serving import FLOOR_FRACTION, LOCAL, serving, with_rented_baseline
 from ownward.economics import Assumptions
 from ownward.ledger import Ledger, Outcome, TrafficRow
@@ -305,8 +305,9 @@ def _plan_tasks(opened: Ledger, served: Plan, decision: Decision) -> tuple[Plan,
                 completion=completed / len(graded) if graded else None,
                 feasible=False,
                 binding_constraint=(
-                    f"completed {completed} of {len(graded)} tasks; nothing certifies that {FLOOR_FRACTION:.0%} of the"
-                    f" baseline holds; 1,000 would cost {format_usd(per_thousand(own.loaded_price))} here"
+                    f"completed {completed} of {format_counted(len(graded), 'task')}; nothing certifies that"
+                    f" {FLOOR_FRACTION:.0%} of the baseline holds; 1,000 would cost"
+                    f" {format_usd(per_thousand(own.loaded_price))} here"
                 ),
             ),
         ]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from statistics import NormalDist
 
-from ownward.core import BadInput
+from ownward.core import BadInput, format_counted
 
 _PLACES = Decimal("1e-12")
 
@@ -65,7 +65,8 @@ def compute_cpct(
     usd = low = high = None
     reason = ""
     if total is None:
-        reason = f"the cost of {unknown} of {len(costs_usd)} tasks is unknown, and unknown is not taken as 0"
+        tasks = format_counted(len(costs_usd), "task")
+        reason = f"the cost of {unknown} of {tasks} is unknown, and unknown is not taken as 0"
     elif not done:
         reason = "no task was completed, so that no cost per completed task exists"
     else:

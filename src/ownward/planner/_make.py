@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from ownward.core import BadInput, Sourced
+from ownward.core import BadInput, Sourced, format_counted
 from ownward.economics import Assumption, Assumptions, OwnedCost, OwnVsRent, own_vs_rent
 from ownward.plan import Match, Plan, Strategy, Tier, Upstream, Workload
 from ownward.planner._candidates import (
@@ -218,7 +218,7 @@ def _barrier(
         return None
     seen = None
     if evidence is not None and evidence.tasks:
-        seen = f"not certified: completed {evidence.completed} of {evidence.tasks} tasks"
+        seen = f"not certified: completed {evidence.completed} of {format_counted(evidence.tasks, 'task')}"
     if seen is not None and workload.floor_fraction is not None:
         return f"{seen}, {workload.floor_fraction:.0%} of the baseline must hold"
     if assumes_equal_quality:

@@ -10,7 +10,7 @@ from decimal import Decimal
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Literal
 
-from ownward.core import BadInput
+from ownward.core import BadInput, format_counted
 from ownward.quality._betting import EProcess
 
 if TYPE_CHECKING:
@@ -182,7 +182,8 @@ def _why(state: CertificateState, *, rho: float, confidence: float, e_value: flo
         case "refuted":
             return f"the evidence that it completes less than {rho:g} of the baseline reached {needed:.4g}"
         case "not_certified":
-            return f"after {tasks} tasks the evidence is {e_value:.4g} of {needed:.4g} needed: more tasks may decide"
+            seen = format_counted(tasks, "task")
+            return f"after {seen} the evidence is {e_value:.4g} of {needed:.4g} needed: more tasks may decide"
 
 
 def _student_quantile(probability: float, *, degrees: int) -> float:

@@ -17,6 +17,7 @@ from ownward.reports._fit_page import write_fit_page
 from ownward.reports._fit_report import FitFacts, FitLine, FitReport, Way
 from ownward.reports._fit_screen import render_fit
 from ownward.reports._fit_words import command_lines
+from ownward.reports._fitted_table import Fitted
 from ownward.reports._live_metrics import Frame, Look, compute_frame
 from ownward.reports._live_screen import render_frame
 from ownward.reports._release_page import render_checkpoints, render_licence, render_release, render_scores
@@ -38,6 +39,7 @@ __all__ = [
     "FitFacts",
     "FitLine",
     "FitReport",
+    "Fitted",
     "Frame",
     "Hedging",
     "Look",

@@ -101,7 +101,7 @@ def _break_evens(item: _Comparison) -> object:
     table.add_column("")
     rented = [api.name for api in item.own_vs_rent.rented]
     for name in rented:
-        table.add_column(f"against {name}", justify="right", overflow="fold")
+        table.add_column(f"against\n{name}", justify="right", overflow="fold")
     for cost in item.own_vs_rent.owned:
         found = {pair.rented: pair for pair in item.own_vs_rent.break_evens if pair.owned == cost.name}
         table.add_row(cost.name, *(_break_even(found[name]) for name in rented))
@@ -115,7 +115,7 @@ def _break_even(pair: BreakEven) -> str:
         return "never"
     low = format_count(pair.requests_per_month_low80)
     high = "never" if pair.requests_per_month_high80 is None else format_count(pair.requests_per_month_high80)
-    return f"{format_count(pair.requests_per_month)} ({low} to {high})"
+    return f"{format_count(pair.requests_per_month)}\n({low} to {high})"
 
 
 def _dollars(usd: Decimal | None) -> str:

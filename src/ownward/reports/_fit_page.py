@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from ownward.core import format_bytes, format_usd
+from ownward.core import format_bytes, format_counted, format_usd
 from ownward.reports._chart import Series, draw_chart
 from ownward.reports._fit_report import FitLine, FitReport, banded, name_machine, name_tokens, remarks, seconds, short
 from ownward.reports._fit_style import STYLE
@@ -50,9 +50,9 @@ def _title(report: FitReport) -> str:
 
 
 def _body(report: FitReport) -> Iterator[str]:
-    sequences = f"{report.concurrency} sequence{'s' if report.concurrency > 1 else ''} at a time"
+    sequences = f"{format_counted(report.concurrency, 'sequence')} at a time"
     yield (
-        f'<p class="asked">{report.context_tokens:,} tokens of context, {sequences}; '
+        f'<p class="asked">{format_counted(report.context_tokens, "token")} of context, {sequences}; '
         f"prices and facts as of {report.at.isoformat()}.</p>"
     )
     if report.advice is not None:
@@ -297,7 +297,7 @@ def _advice(advice: Advice, *, is_ranking: bool) -> Iterator[str]:
         )
     if advice.unpriced:
         count = len(advice.unpriced)
-        yield f"<details><summary>{count} machine{'s' if count > 1 else ''} would run it whose price is not known here"
+        yield f"<details><summary>{format_counted(count, 'machine')} would run it whose price is not known here"
         yield "</summary><ul>"
         for option in advice.unpriced:
             yield (

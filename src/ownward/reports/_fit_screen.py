@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ownward.core import format_bytes
+from ownward.core import format_bytes, format_counted
 from ownward.reports._fit_option import about_option
 from ownward.reports._fit_report import FitLine, FitReport, banded, name_machine, name_shortage, name_tokens, short
 from ownward.reports._fit_words import COLUMNS, cents, most, name_change, outcome, plain_table, wrapped
+from ownward.reports._fitted_table import Fitted
 from ownward.reports._purchase_screen import advice_page
 
 if TYPE_CHECKING:
-    from rich.table import Table
     from rich.text import Text
 
     from ownward.planner import Nearest
@@ -49,15 +49,15 @@ def _title(report: FitReport) -> list[str]:
     assert report.machine is not None
     what = "The best models" if report.is_ranking else ", ".join(report.models)
     where = f"{what} on {name_machine(report.machine, report.machines_count, report.host)}"
-    sequences = f"{report.concurrency} sequence{'s' if report.concurrency > 1 else ''} at a time"
-    return [*wrapped(where), f"{report.context_tokens:,} tokens of context, {sequences}"]
+    sequences = f"{format_counted(report.concurrency, 'sequence')} at a time"
+    return [*wrapped(where), f"{format_counted(report.context_tokens, 'token')} of context, {sequences}"]
 
 
-def _table(lines: Sequence[FitLine], *, is_ranking: bool) -> Table:
+def _table(lines: Sequence[FitLine], *, is_ranking: bool) -> Fitted:
     is_mixed = is_ranking or len({line.option.model for line in lines}) > 1
     table = plain_table(gap=1 if is_mixed else 2)
     if is_mixed:
-        table.add_column("model", overflow="fold", max_width=24)
+        table.add_column("model", overflow="fold")
     table.add_column("weights", no_wrap=True)
     table.add_column("GiB", justify="right", no_wrap=True)
     table.add_column("longest\ncontext", justify="right", no_wrap=True)
@@ -85,12 +85,12 @@ def _table(lines: Sequence[FitLine], *, is_ranking: bool) -> Table:
             cents(option.usd_per_mtok_loaded),
         ]
         table.add_row(*([option.model] if is_mixed else []), *cells)
-    return table
+    return Fitted(table, names=16, leaves_out=(6, 5, 3, 2))  # what energy costs, prompts, or how many users; then sizes
 
 
-def _failing_table(lines: Sequence[FitLine]) -> Table:
+def _failing_table(lines: Sequence[FitLine]) -> Fitted:
     table = plain_table()
-    table.add_column("model", overflow="fold", max_width=34)
+    table.add_column("model", overflow="fold")
     table.add_column("weights", no_wrap=True)
     for heading in ("needs", "usable", "missing"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -103,7 +103,7 @@ def _failing_table(lines: Sequence[FitLine]) -> Table:
             format_bytes(option.usable_bytes),
             format_bytes(option.missing_bytes),
         )
-    return table
+    return Fitted(table, leaves_out=(3, 2))
 
 
 def _below_table(report: FitReport) -> Iterator[str]:

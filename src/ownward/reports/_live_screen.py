@@ -6,9 +6,9 @@ import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from ownward.core import format_bytes, format_duration
+from ownward.core import format_bytes, format_counted, format_duration
+from ownward.reports._fitted_table import FittingTable
 from ownward.reports._live_metrics import BudgetLine, ErrorLine, FailureLine, Frame, Speeds, UpstreamLine, WorkloadLine
-from ownward.reports._live_table import FittingTable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -74,7 +74,8 @@ def _head(frame: Frame, *, url: str) -> Iterator[str]:
     cpu = _UNKNOWN if frame.cpu_fraction is None else f"{frame.cpu_fraction:.0%}"
     memory = _UNKNOWN if frame.resident_bytes is None else format_bytes(frame.resident_bytes)
     rests = f"; streams rest {frame.stream_rest_s * 1e3:.0f} ms" if frame.stream_rest_s else ""
-    yield f"gateway: {cpu} of a core, {memory}; ledger: {frame.ledger_queue_entries} rows waiting{rests}"
+    rows = format_counted(frame.ledger_queue_entries, "row")
+    yield f"gateway: {cpu} of a core, {memory}; ledger: {rows} waiting{rests}"
     if frame.is_ledger_failing:
         yield "the ledger cannot be written: every request is refused until it can; the gateway's log says why"
 

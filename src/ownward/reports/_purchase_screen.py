@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ownward.core import format_counted
 from ownward.reports._fit_option import about_option
 from ownward.reports._fit_report import FitReport, banded, name_tokens, short
 from ownward.reports._fit_words import (
@@ -17,9 +18,9 @@ from ownward.reports._fit_words import (
     plain_table,
     wrapped,
 )
+from ownward.reports._fitted_table import Fitted
 
 if TYPE_CHECKING:
-    from rich.table import Table
     from rich.text import Text
 
     from ownward.planner import Advice, Purchase
@@ -35,8 +36,8 @@ def advice_page(report: FitReport, advice: Advice) -> Iterator[Any]:
     wanted = "the best models" if report.is_ranking else " or ".join(report.models)
     for row in wrapped(f"What to buy for {dollars(advice.budget_usd)} to run {wanted}"):
         yield Text(row, style="bold")
-    sequences = f"{report.concurrency} sequence{'s' if report.concurrency > 1 else ''} at a time"
-    yield Text(f"{report.context_tokens:,} tokens of context, {sequences}", style="bold")
+    sequences = f"{format_counted(report.concurrency, 'sequence')} at a time"
+    yield Text(f"{format_counted(report.context_tokens, 'token')} of context, {sequences}", style="bold")
     yield ""
     if not advice.purchases:
         yield Text("Nothing within this budget runs it.", style="bold")
@@ -78,7 +79,7 @@ def advice_page(report: FitReport, advice: Advice) -> Iterator[Any]:
         yield from about_option(line)
 
 
-def _purchases(purchases: Sequence[Purchase], *, is_ranking: bool) -> Table:
+def _purchases(purchases: Sequence[Purchase], *, is_ranking: bool) -> Fitted:
     table = plain_table()
     table.add_column("buy", overflow="fold", max_width=23)
     table.add_column("$", justify="right", no_wrap=True)
@@ -104,7 +105,7 @@ def _purchases(purchases: Sequence[Purchase], *, is_ranking: bool) -> Table:
             banded(option.decode_tokens_per_s),
             *([] if is_ranking else [cents(option.usd_per_mtok_loaded)]),
         )
-    return table
+    return Fitted(table, names=17, leaves_out=(2, 4), folds={3: 16} if is_ranking else {})
 
 
 def _unpriced(advice: Advice) -> Iterator[Text]:

@@ -8,11 +8,12 @@ from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from ownward.core import format_duration, format_percent, format_usd, picousd_to_usd
+from ownward.core import format_counted, format_duration, format_percent, format_usd, picousd_to_usd
 from ownward.economics import Cpct, compute_cpct
 from ownward.ledger import CertificateRow, ChargeSum, Served, ServedHedges, SettledTokens
 from ownward.plan import Plan
 from ownward.pricing import Price, Usage
+from ownward.reports._fitted_table import Fitted
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -269,9 +270,10 @@ def _unknown(workloads: Sequence[WorkloadLine], baseline: str | None) -> Iterabl
                 )
                 yield f"{place}: the cost, for want of a price or because calls are unsettled{most}"
             if line.unsettled:
-                yield f"{place}: {line.unsettled} calls are unsettled; at most {format_usd(line.cost_high_usd)}"
+                calls = format_counted(line.unsettled, "unsettled call")
+                yield f"{place}: what {calls} cost; at most {format_usd(line.cost_high_usd)} in all"
             if line.graded < line.tasks and line.settled:
-                yield f"{place}: the outcome of {line.tasks - line.graded} of {line.tasks} tasks"
+                yield f"{place}: the outcome of {line.tasks - line.graded} of {format_counted(line.tasks, 'task')}"
             if line.graded and (why := _why_unproven(workload, line.tier, baseline)) is not None:
                 yield f"{place}: whether it completes what the baseline completes ({why})"
 
@@ -293,11 +295,11 @@ def _why_unproven(workload: WorkloadLine, tier: str, baseline: str | None) -> st
 def _certificate_texts(workload: WorkloadLine) -> Iterable[str]:
     """Return what was found of each candidate of a workload, a line each, the newest first."""
     for kept in workload.certificates:
-        expires_at = kept.get("expires_at")
+        expires_at, tasks = kept.get("expires_at"), format_counted(kept.get("tasks", 0), "task")
         ends = f", {'expired' if kept['is_expired'] else 'until'} {str(expires_at)[:10]}" if expires_at else ""
         yield (
             f"{workload.workload}: {kept.get('candidate')} instead of {kept.get('baseline')}: {kept.get('state')}"
-            f" (rho {kept.get('rho')}, confidence {kept.get('confidence')}, {kept.get('tasks')} tasks{ends})"
+            f" (rho {kept.get('rho')}, confidence {kept.get('confidence')}, {tasks}{ends})"
         )
 
 
@@ -309,7 +311,7 @@ def _hedging_text(workload: WorkloadLine, line: TierLine) -> str | None:
     low, high = format_usd(said.extra_low_usd, digits=2), format_usd(said.extra_high_usd, digits=2)
     return (
         f"  {workload.workload} on {line.tier}: {said.hedges} sent, {said.won} answered first;"
-        f" {said.extra_calls} calls were extra and cost {low if low == high else f'{low} to {high}'}"
+        f" {format_counted(said.extra_calls, 'extra call')} cost {low if low == high else f'{low} to {high}'}"
     )
 
 
@@ -329,7 +331,7 @@ def render_report(report: Report) -> Group:
         ("workload", "left"), ("tier", "left"), ("tasks", "right"), ("completed", "right"), ("first\ntoken", "right"),
         ("cost", "right"), ("per completed\ntask", "right"), ("loaded", "right"),
     ):  # fmt: skip
-        table.add_column(heading, justify=justify, overflow="fold")  # type: ignore[arg-type]
+        table.add_column(heading, justify=justify, overflow="fold", no_wrap=justify == "right")  # type: ignore[arg-type]
     for workload in report.workloads:
         for line in workload.tiers:
             share = (
@@ -345,7 +347,7 @@ def render_report(report: Report) -> Group:
                 format_usd(line.cpct.usd, digits=2),
                 format_usd(line.loaded_usd, digits=2),
             )
-    parts: list[Any] = [table]
+    parts: list[Any] = [Fitted(table, folds={1: 12}, leaves_out=(4, 7, 2))]
     hedged = [
         text for workload in report.workloads for line in workload.tiers if (text := _hedging_text(workload, line))
     ]

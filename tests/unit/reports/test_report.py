@@ -210,7 +210,7 @@ def test_second_calls_stand_apart_with_what_was_extra() -> None:
     assert (said.extra_low_usd, said.extra_high_usd) == (Decimal(0), Decimal(6))
     console = Console(file=io.StringIO(), width=120)
     console.print(render_report(report))
-    assert "w on box: 3 sent, 1 answered first; 3 calls were extra and cost" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert "w on box: 3 sent, 1 answered first; 3 extra calls cost" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_a_tier_without_second_calls_says_nothing_of_them() -> None:
