@@ -97,7 +97,7 @@ def trial(
                 assert tasks_file is not None
                 to_ask = _read_tasks(tasks_file)
             tasks, left_out = _ask_now(to_ask, baseline, candidate, opened, workload=workload, **asking)
-        facts = _with_left_out(facts, left_out)
+        facts = {**_with_left_out(facts, left_out), "repeated": _say_repeated(to_ask)}
     issued_at = datetime.now(UTC) if at is None else datetime.combine(today(at), time(), tzinfo=UTC)
     certificate = certify(
         tasks, baseline=baseline, candidate=candidate, rho=rho, confidence=confidence, issued_at=issued_at
@@ -130,6 +130,18 @@ def _read_tasks(tasks_file: str) -> list[Task]:
 
     with open_text_input(tasks_file) as text:
         return read_tasks(text, name=tasks_file)
+
+
+def _say_repeated(tasks: Sequence[Task]) -> int:
+    from ownward.trials import count_repeated
+
+    repeated = count_repeated(tasks)
+    if repeated:
+        say(
+            f"{repeated} of {len(tasks)} tasks ask what another asks: the verdict takes each for a task of its own,"
+            " and is surer than it may be"
+        )
+    return repeated
 
 
 def _with_left_out(facts: dict[str, Any], left_out: Counter[str]) -> dict[str, Any]:
@@ -181,8 +193,9 @@ def _ask_now(
         run_loop(both)
     asked, left_out = pair_results(results[baseline], results[candidate])
     failed = [item for listed in results.values() for item in listed if item.answer.text is None]
-    if not asked:
-        raise _nothing_to_compare(left_out, failed[0].answer.error)
+    if all(own.answer.text is None for _, own in asked):
+        silent = Counter({"the candidate gave no answer": len(asked)})
+        raise _nothing_to_compare(left_out + silent, failed[0].answer.error)
     if failed:
         say(f"{format_counted(len(failed), 'call')} gave no answer; the first: {failed[0].answer.error}")
     for why, count in left_out.items():
@@ -204,7 +217,7 @@ def _ask_now(
 
 
 def _nothing_to_compare(left_out: Counter[str], first: str | None) -> OwnwardError:
-    """Return the error of a trial in which no task was answered by the baseline and asked of both."""
+    """Return the error of a trial in which one of the two answered nothing that could be compared."""
     from ownward.cli._asking import FORBIDDEN
     from ownward.core import UpstreamError
 
@@ -216,7 +229,7 @@ def _nothing_to_compare(left_out: Counter[str], first: str | None) -> OwnwardErr
     whys = "; ".join(f"{count} times {why}" for why, count in left_out.items())
     return UpstreamError(
         f"the trial says nothing: {whys}. The first error: {first}",
-        next_step="Ask the baseline once by hand (curl), then try again; nothing was certified",
+        next_step="Nothing was kept. Ask both once by hand (curl), then try again",
     )
 
 

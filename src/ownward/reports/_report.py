@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Group
 
 SCHEMA = "ownward.report/1"
+_REFUSED = "(refused)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,7 +177,7 @@ def _verdicts(rows: Sequence[CertificateRow], at: datetime | None) -> list[Mappi
 
 
 def _tier_name(served: Served) -> str:
-    return served.tier or "(refused)"
+    return served.tier or _REFUSED
 
 
 def _tier_line(served: Served, plan: Plan | None, human_usd_per_hour: Decimal) -> TierLine:
@@ -281,7 +282,7 @@ def _unknown(workloads: Sequence[WorkloadLine], baseline: str | None) -> Iterabl
 def _why_unproven(workload: WorkloadLine, tier: str, baseline: str | None) -> str | None:
     """Return why nothing is known of a tier beside the baseline; None where there is a verdict, and for itself."""
     kept = [one for one in workload.certificates if one.get("candidate") == tier]
-    if tier == baseline or any(one.get("baseline") == tier for one in workload.certificates):
+    if tier in {baseline, _REFUSED} or any(one.get("baseline") == tier for one in workload.certificates):
         return None
     if not kept:
         return "no certificate: run ownward trial"

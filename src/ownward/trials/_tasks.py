@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
@@ -61,6 +61,12 @@ def read_tasks(stream: TextIO, *, name: str) -> list[Task]:
     if not tasks:
         raise BadInput("no tasks", where=name, allowed='{"task_id", "messages", "expected", "grader"} a row')
     return list(tasks.values())
+
+
+def count_repeated(tasks: Iterable[Task]) -> int:
+    """Return how many of `tasks` ask what another before them asks: evidence of those is counted more than once."""
+    asked = [json.dumps([task.path, task.body or [task.messages, task.extra]], sort_keys=True) for task in tasks]
+    return len(asked) - len(set(asked))
 
 
 def _task(row: object, where: str) -> Task:

@@ -82,13 +82,17 @@ def test_a_live_trial_certifies_and_the_ledger_keeps_outcomes_and_certificate(
     assert {line["tier"]: line["completed"] for line in workload["tiers"]} == {"big": 300, "small": 300}
 
 
-@pytest.mark.parametrize("baseline", ["gone", "typo"], ids=["an outage", "no tier of the plan"])
-def test_a_baseline_that_answers_nothing_certifies_nothing(
+@pytest.mark.parametrize(
+    "sides",
+    [("gone", "small"), ("typo", "small"), ("big", "gone")],
+    ids=["an outage", "no tier of the plan", "the candidate's outage"],
+)
+def test_a_tier_that_answers_nothing_is_neither_beaten_nor_refuted(
     serve: Serve,
     tmp_path: Path,
     fakes: dict[str, FakeProcess],
     capsys: pytest.CaptureFixture[str],
-    baseline: str,
+    sides: tuple[str, str],
 ) -> None:
     plan, ledger = tmp_path / "plan.toml", str(tmp_path / "ledger.db")
     urls = {"big": fakes["big"].base_url, "small": fakes["small"].base_url, "gone": "http://127.0.0.1:1"}
@@ -98,7 +102,7 @@ def test_a_baseline_that_answers_nothing_certifies_nothing(
     tasks.write_text("".join(json.dumps({"task_id": f"t{index}", **row}) + "\n" for index in range(40)))
     server, url = serve("--plan", str(plan))
     common = ["trial", "--tasks", str(tasks), "--url", url, "--rho", "0.9", "--workload", "sums", "--ledger", ledger]
-    assert run([*common, "--baseline", baseline, "--candidate", "small", "--json"]) == 4
+    assert run([*common, "--baseline", sides[0], "--candidate", sides[1], "--json"]) == 4
     error = json.loads(capsys.readouterr().out)["error"]
     assert "40 times" in error["message"]
     server.send_signal(signal.SIGINT)

@@ -9,7 +9,7 @@ import json
 import pytest
 
 from ownward.core import BadInput
-from ownward.trials import Answer, Task, TaskResult, read_tasks, run_tasks
+from ownward.trials import Answer, Task, TaskResult, count_repeated, read_tasks, run_tasks
 
 ROW = {
     "task_id": "t1",
@@ -73,3 +73,10 @@ def test_a_row_that_is_no_task_is_refused_with_its_line(row: object, message: st
 def test_a_repeated_task_is_refused() -> None:
     with pytest.raises(BadInput, match="twice"):
         tasks(ROW, ROW)
+
+
+def test_tasks_that_ask_the_same_under_other_names_are_counted() -> None:
+    other = {**ROW, "messages": [{"role": "user", "content": "3+3?"}]}
+    rows = [{**ROW, "task_id": "t1"}, {**ROW, "task_id": "t2"}, {**other, "task_id": "t3"}]
+    assert count_repeated(tasks(*rows)) == 1
+    assert count_repeated(tasks(rows[0], rows[2], {**ROW, "task_id": "t4", "extra": {"seed": 2}})) == 0
