@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from ownward.upstreams import Door
 
 _LARGEST_ANSWER_BYTES = 8 << 20
+_NAME: Final = re.compile(r"[A-Za-z0-9_.:@/+-]{1,128}")
 _OK = 200
 _TOO_MANY = 429
 FORBIDDEN: Final = "its label does not let it be asked there"
@@ -64,7 +67,7 @@ def asker(door: Door, endpoint: Endpoint, *, model: str) -> Callable[[Task], Awa
 
     async def ask(task: Task) -> Answer:
         body = json.dumps(_body(task, model)).encode()
-        named = [(b"x-ownward-task", f"{endpoint.run_id}/{model}/{task.task_id}".encode())]
+        named = [(b"x-ownward-task", task_name(endpoint.run_id, model, task.task_id).encode())]
         if task.label is not None:  # the gateway sends it no further
             named.append((b"x-ownward-label", task.label.encode()))
         if task.path == "/v1/messages":
@@ -88,6 +91,15 @@ def asker(door: Door, endpoint: Endpoint, *, model: str) -> Callable[[Task], Awa
         return _answer(response.status, raw, request_id)
 
     return ask
+
+
+def task_name(run_id: str, model: str, task_id: str) -> str:
+    """Return the task's name at the gateway, which takes no spaces and no more than 128 characters."""
+    name = f"{run_id}/{model}/{task_id}"
+    if _NAME.fullmatch(name) is not None:
+        return name
+    digest = hashlib.sha256(f"{model}/{task_id}".encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{run_id}/{digest[:32]}"
 
 
 def _body(task: Task, model: str) -> dict[str, Any]:

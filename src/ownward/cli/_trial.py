@@ -202,7 +202,7 @@ def _ask_now(
         say(f"left out: {count} of {format_counted(len(tasks), 'task')}: {why}")
     for model, listed in results.items():
         told = [item for item in listed if item.answer.not_asked is None]
-        _record_outcomes(opened, told, prefix=f"{endpoint.run_id}/{model}")
+        _record_outcomes(opened, told, run_id=endpoint.run_id, model=model)
     paired = [
         PairedTask(
             task_id=base.task.task_id,
@@ -233,13 +233,14 @@ def _nothing_to_compare(left_out: Counter[str], first: str | None) -> OwnwardErr
     )
 
 
-def _record_outcomes(opened: Ledger, results: list[TaskResult], *, prefix: str) -> None:
+def _record_outcomes(opened: Ledger, results: list[TaskResult], *, run_id: str, model: str) -> None:
+    from ownward.cli._asking import task_name
     from ownward.core import LedgerError
     from ownward.ledger import Outcome
 
     for result in results:
         outcome = Outcome(
-            task_id=f"{prefix}/{result.task.task_id}",
+            task_id=task_name(run_id, model, result.task.task_id),
             completed=result.grade.is_completed,
             score=result.grade.score,
             source="verifier",

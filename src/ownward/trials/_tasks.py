@@ -14,6 +14,10 @@ from ownward.quality import ExactMatch, Grader, JsonSchema, LabelSet, NumberMatc
 
 GRADERS = ("exact", "label", "regex", "number", "slots", "json_schema", "tool_calls")
 _LARGEST_ROW_BYTES = 1 << 20
+_SAID_BY_THE_TRIAL = ("model", "messages", "stream", "stream_options")
+_SETTINGS = {
+    "label": "labels", "regex": "pattern", "number": "tolerance", "slots": "names", "json_schema": "schema",
+}  # fmt: skip
 
 
 CHAT_PATH = "/v1/chat/completions"
@@ -83,21 +87,32 @@ def _task(row: object, where: str) -> Task:
         raise BadInput("a task without expected", where=where)
     if not isinstance(extra, dict):
         raise BadInput(f"extra is {extra!r}", where=where, allowed="An object of further fields of the request")
+    told = [name for name in _SAID_BY_THE_TRIAL if name in extra]
+    if told:  # a model of its own would be asked of both, and certify it against itself
+        raise BadInput(f"extra has {told[0]!r}", where=where, allowed="Fields that the trial does not state itself")
+    if isinstance(grader, ExactMatch | RegexMatch) and not isinstance(expected, str | int | float):
+        raise BadInput(f"expected is {expected!r}", where=where, allowed="A text or a number")
     try:
         grader.grade("", expected)  # what cannot be graded is told before anything is asked, and paid
     except BadInput as error:
         raise BadInput(error.message, where=where, allowed=error.allowed) from error
     max_tokens = row.get("max_tokens", 256)
-    if not isinstance(max_tokens, int) or max_tokens < 1:
+    if isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 1:
         raise BadInput(f"max_tokens is {max_tokens!r}", where=where, allowed="A whole number from 1 on")
     return Task(
-        task_id=str(row["task_id"]),
+        task_id=_task_id(row["task_id"], where),
         messages=messages,
         expected=expected,
         grader=grader,
         max_tokens=max_tokens,
         extra=extra,
     )
+
+
+def _task_id(stated: object, where: str) -> str:
+    if isinstance(stated, bool) or not isinstance(stated, str | int) or stated == "":
+        raise BadInput(f"task_id is {stated!r}", where=where, allowed="A text or a whole number")
+    return str(stated)
 
 
 def grader_from(spec: object, *, where: str) -> Grader:
@@ -107,6 +122,11 @@ def grader_from(spec: object, *, where: str) -> Grader:
     """
     if not isinstance(spec, dict):
         raise BadInput(f"grader {spec!r} is not an object", where=where, allowed=", ".join(GRADERS))
+    setting = _SETTINGS.get(str(spec.get("kind")))
+    strange = [name for name in spec if name not in {"kind", setting}]
+    if strange and spec.get("kind") in GRADERS:
+        allowed = "kind" if setting is None else f"kind and {setting}"
+        raise BadInput(f"a grader of kind {spec['kind']!r} has {strange[0]!r}", where=where, allowed=allowed)
     match spec.get("kind"):
         case "exact":
             return ExactMatch()

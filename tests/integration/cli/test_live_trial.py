@@ -60,7 +60,7 @@ def test_a_live_trial_certifies_and_the_ledger_keeps_outcomes_and_certificate(
     plan.write_text(PLAN.format() + tiers)
     tasks = tmp_path / "tasks.jsonl"
     row = {"messages": [{"role": "user", "content": "2+2?"}], "expected": 4, "grader": {"kind": "number"}}
-    tasks.write_text("".join(json.dumps({"task_id": f"t{index}", **row}) + "\n" for index in range(300)))
+    tasks.write_text("".join(json.dumps({"task_id": f"no. {index}: ü", **row}) + "\n" for index in range(300)))
     server, url = serve("--plan", str(plan))
     code = run(
         ["trial", "--tasks", str(tasks), "--url", url, "--baseline", "big", "--candidate", "small", "--rho", "0.9",
