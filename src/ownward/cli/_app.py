@@ -9,8 +9,9 @@ import io
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import click
@@ -20,6 +21,8 @@ from ownward.core import BadInput, OwnwardError, UsageError, closest
 
 INTERRUPTED = 130
 _AS_JSON = "ownward.as_json"
+_ALIKE = "ownward.alike"
+_SIGNS = MappingProxyType(str.maketrans("…·→×", "~->x"))
 
 
 class _Entry(NamedTuple):
@@ -105,8 +108,8 @@ def run(argv: Sequence[str]) -> int:
     5: ledger. 1, with a traceback: our bug.
     """
     _fill_in_streams()
-    _escape_what_output_cannot_spell()
     wants_json = "--json" in argv or list(argv[:2]) == ["ledger", "export"]
+    _escape_what_output_cannot_spell(keeps_signs=wants_json)
     try:
         outcome = _ownward.main(args=list(argv), prog_name="ownward", standalone_mode=False)
         sys.stdout.flush()
@@ -145,17 +148,21 @@ def _fill_in_streams() -> None:
             setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - as long as the process
 
 
-def _escape_what_output_cannot_spell() -> None:
-    """Have letters that the standard output's encoding lacks written as JSON spells them in ASCII, in any text."""
+def _escape_what_output_cannot_spell(*, keeps_signs: bool) -> None:
+    """Have letters that the standard output's encoding lacks written as JSON spells them in ASCII, in any text.
+
+    The signs that our own screens are set with have a likeness of the same width, unless every letter has to be kept.
+    """
     codecs.register_error(_AS_JSON, _spell_as_json)
+    codecs.register_error(_ALIKE, lambda error: _spell_as_json(error, signs=_SIGNS))
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors=_AS_JSON)
+        sys.stdout.reconfigure(errors=_AS_JSON if keeps_signs else _ALIKE)
 
 
-def _spell_as_json(error: UnicodeError) -> tuple[str, int]:
+def _spell_as_json(error: UnicodeError, signs: Mapping[int, int] = MappingProxyType({})) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
+    return json.dumps(error.object[error.start : error.end].translate(signs))[1:-1], error.end
 
 
 def _point_output_at_nothing() -> None:

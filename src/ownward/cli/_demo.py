@@ -101,7 +101,9 @@ def _print(result: DemoResult) -> None:
     out.print(
         Text(
             f"\nwrote {result.plan_path} and {result.ledger_path} in {result.seconds:.0f} s; nothing is left running.\n"
-            f"Next: ownward report --ledger {result.ledger_path} --plan {result.plan_path}; ownward serve"
+            "Next:\n"
+            f"  ownward report --ledger {result.ledger_path} --plan {result.plan_path}\n"
+            "  ownward serve"
         )
     )
     if result.report.cost_usd is not None:

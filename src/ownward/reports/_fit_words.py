@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ownward.planner import Advice, FitOption, Nearest, Purchase
 
 COLUMNS = 80
+_NO_BREAK = "\u00a0"
 _CENT_DIGITS = 2
 
 
@@ -97,10 +98,17 @@ def outcome(option: FitOption) -> str:
 
 
 def wrapped(text: str, *, width: int = COLUMNS) -> list[str]:
-    """Return a text over as many lines as it needs; no word or flag is parted."""
+    """Return a text over as many lines as it needs; no word or flag is parted, and no number from its unit.
+
+    >>> wrapped("misses 4.52 GiB", width=12)
+    ['misses', '  4.52 GiB']
+    """
+    import re
     import textwrap
 
-    return textwrap.wrap(text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    joined = re.sub(r"(?<=\d) (?=[A-Za-z/]+)", _NO_BREAK, text)
+    lines = textwrap.wrap(joined, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return [line.replace(_NO_BREAK, " ") for line in lines]
 
 
 def most(count: int | None) -> str:

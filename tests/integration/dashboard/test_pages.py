@@ -172,3 +172,10 @@ async def ask(app: Any, path: str) -> int:
     scope = {"type": "http", "method": "GET", "path": path, "headers": headers, "query_string": b"", "root_path": ""}
     await app(scope, receive, send)
     return statuses[0]
+
+
+def test_a_call_says_its_day_and_what_may_scroll_can_be_reached_by_key(opened: Ledger) -> None:
+    """A gateway may have served its newest call weeks ago; a table wider than a phone is scrolled by its section."""
+    _, _, page = get(opened, "/")
+    assert ">2026-11-21 09:30:00</time>" in page
+    assert page.count("<section") == page.count('<section tabindex="0" aria-labelledby=')

@@ -269,6 +269,17 @@ def test_what_the_outputs_encoding_cannot_spell_is_escaped_and_a_key_is_not_lost
     assert made["key_id"] in ask("list").decode(encoding)
 
 
+def test_the_signs_of_screens_have_a_likeness_of_the_same_width_and_json_keeps_them() -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+
+    def ask(*argv: str) -> str:
+        command = [sys.executable, "-m", "ownward", "models", "show", "gpt-oss-20b", *argv]
+        return subprocess.run(command, check=True, capture_output=True, env=environment).stdout.decode("ascii")
+
+    assert ask().startswith("gpt-oss-20b - OpenAI - ")
+    assert json.loads(ask("--json"))
+
+
 def test_an_export_to_csv_names_its_columns_also_where_there_is_no_row(tmp_path, capsys):
     path = tmp_path / "ledger.db"
     with ledger.open(path):
