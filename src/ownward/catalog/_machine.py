@@ -17,7 +17,7 @@ from ownward.catalog._facts import (
     as_positive,
     as_text,
 )
-from ownward.core import BadInput, Basis, Sourced, parse_bytes
+from ownward.core import GIB, BadInput, Basis, Sourced, parse_bytes
 
 T = TypeVar("T")
 
@@ -34,6 +34,13 @@ CALLER = "stated by the caller"
 # What a driver shows of a labelled memory, where nobody has written it down: the lowest share seen among
 # the catalogue's machines whose driver-visible bytes are known is 0.96 (GB300), most show 0.98 to 1.00.
 ASSUMED_VISIBLE_FRACTION = 0.97
+
+
+# No device is below or above these: a figure that is has another unit than it was taken for. The least is a card
+# reader's rate, the largest some hundred times today's.
+_LEAST_RATE, _LARGEST_RATE = 10**7, 10**19
+_LEAST_MEMORY_GB, _LARGEST_MEMORY_GB = 0.1, 10**6
+_MOST_OVER_LABEL = 1.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,13 +160,13 @@ def read_machine(table: FactTable) -> Machine:
         aliases=table.texts("aliases"),
         memory_label=table.fact("memory_label", _as_label),
         label_is_largest=table.flag("label_is_largest"),
-        memory_bytes=table.fact("memory_bytes", as_count),
-        bandwidth_bytes_per_s=table.fact("bandwidth_bytes_per_s", as_positive),
-        bf16_flop_per_s=table.fact("bf16_flop_per_s", as_positive),
-        fp16_flop_per_s=table.fact("fp16_flop_per_s", as_positive),
-        fp8_flop_per_s=table.fact("fp8_flop_per_s", as_positive),
-        fp4_flop_per_s=table.fact("fp4_flop_per_s", as_positive),
-        int8_op_per_s=table.fact("int8_op_per_s", as_positive),
+        memory_bytes=table.fact("memory_bytes", _as_memory),
+        bandwidth_bytes_per_s=table.fact("bandwidth_bytes_per_s", _as_bandwidth),
+        bf16_flop_per_s=table.fact("bf16_flop_per_s", _as_rate),
+        fp16_flop_per_s=table.fact("fp16_flop_per_s", _as_rate),
+        fp8_flop_per_s=table.fact("fp8_flop_per_s", _as_rate),
+        fp4_flop_per_s=table.fact("fp4_flop_per_s", _as_rate),
+        int8_op_per_s=table.fact("int8_op_per_s", _as_rate),
         tdp_watts=table.fact("tdp_watts", as_positive),
         price_usd=table.fact("price_usd", as_money),
         price_kind=price_kind,
@@ -167,10 +174,22 @@ def read_machine(table: FactTable) -> Machine:
         launched=table.fact("launched", as_text),
         note=table.text("note"),
     )
+    _note_contradiction(table, machine)
     if machine.price_usd is not None and price_kind is None:
         table.fault("price_kind", "is not stated", allowed="A price says its kind: launch_msrp, list, used_low, …")
     table.close()
     return machine
+
+
+def _note_contradiction(table: FactTable, machine: Machine) -> None:
+    """Note a driver that shows more memory than stands on the box."""
+    label, shown = machine.memory_label_gb, machine.memory_bytes
+    if label is not None and shown is not None and shown.value > _MOST_OVER_LABEL * label * GIB:
+        table.fault(
+            "memory_bytes",
+            f"is {shown.value}, and memory_label says {label:g} GB",
+            allowed="A driver shows no more than stands on the box",
+        )
 
 
 def machine_from_toml(text: str, *, file: str = "machine.toml") -> Machine:
@@ -222,8 +241,14 @@ def machine_from_mapping(stated: Mapping[str, Any], *, checked_on: date | None =
     for column, (name, factor) in _COLUMNS.items():
         number = _number(column, stated.get(column))
         if number is not None:
+            if number * factor > _LARGEST_RATE:
+                raise BadInput(
+                    f"{column} is {stated[column]!r}", allowed="A figure in the unit of its name: 936 GB/s, 71 TFLOP/s"
+                )
             figures[name] = said(float(number * factor))
     memory_gb = _number("memory_gb", stated.get("memory_gb"))
+    if memory_gb is not None and memory_gb > _LARGEST_MEMORY_GB:
+        raise BadInput(f"memory_gb is {stated['memory_gb']!r}", allowed="Gigabytes, such as 24")
     if memory_gb is not None:
         figures["memory_label"] = said(f"{memory_gb.normalize():f} GB")
     price = _number("price_usd", stated.get("price_usd"))
@@ -267,7 +292,27 @@ def slug(name: str) -> str:
 def _as_label(value: Any) -> str:
     if not isinstance(value, str) or not re.fullmatch(r"\d+(\.\d+)? GB", value):
         raise ValueError('A label such as "80 GB"')
+    if not _LEAST_MEMORY_GB <= float(value.split()[0]) <= _LARGEST_MEMORY_GB:
+        raise ValueError('Gigabytes of one machine, such as "80 GB"')
     return value
+
+
+def _as_memory(value: Any) -> int:
+    if as_count(value) < _LEAST_MEMORY_GB * GIB:
+        raise ValueError("Bytes: 24 GiB is 25769803776")
+    return as_count(value)
+
+
+def _as_bandwidth(value: Any) -> float:
+    if not _LEAST_RATE <= as_positive(value) <= _LARGEST_RATE:
+        raise ValueError("Bytes a second: 936 GB/s is 9.36e11")
+    return float(value)
+
+
+def _as_rate(value: Any) -> float:
+    if not _LEAST_RATE <= as_positive(value) <= _LARGEST_RATE:
+        raise ValueError("Operations a second: 71 TFLOP/s is 7.1e13")
+    return float(value)
 
 
 def _number(column: str, cell: object) -> Decimal | None:

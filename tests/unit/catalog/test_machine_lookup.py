@@ -167,3 +167,43 @@ def test_text_that_is_no_toml_names_the_line():
 def test_an_unknown_table_names_the_closest():
     with pytest.raises(ConfigError, match="Closest: 'machine'"):
         catalog.machine_from_toml(GOOD + "\n[[machin]]\nid = 'x'\n")
+
+
+_BOX = """
+[[machine]]
+id = "box"
+name = "Box"
+kind = "gpu-consumer"
+memory_label = "24 GB"
+bandwidth_bytes_per_s = 9.36e11
+basis = "measured"
+source = "its owner"
+checked_on = 2026-11-20
+"""
+
+
+@pytest.mark.parametrize(
+    ("said", "meant", "told"),
+    [
+        ("bandwidth_bytes_per_s = 9.36e11", "bandwidth_bytes_per_s = 936", "936 GB/s is 9.36e11"),
+        ('memory_label = "24 GB"', 'memory_label = "0 GB"', "Gigabytes of one machine"),
+        ('memory_label = "24 GB"', 'memory_label = "24 GB"\nmemory_bytes = 24', "24 GiB is 25769803776"),
+        (
+            'memory_label = "24 GB"',
+            'memory_label = "24 GB"\nmemory_bytes = 80000000000',
+            "no more than stands on the box",
+        ),
+        ('memory_label = "24 GB"', 'memory_label = "24 GB"\nbf16_flop_per_s = 71', "71 TFLOP/s is 7.1e13"),
+    ],
+)
+def test_a_figure_in_another_unit_is_refused_with_the_right_one(said, meant, told):
+    assert catalog.machine_from_toml(_BOX).id == "box"
+    with pytest.raises(ConfigError, match=told):
+        catalog.machine_from_toml(_BOX.replace(said, meant))
+
+
+def test_bytes_in_a_column_of_gigabytes_are_refused():
+    with pytest.raises(BadInput, match="bandwidth_gb_s"):
+        catalog.machine_from_mapping({"name": "x", "memory_gb": 24, "bandwidth_gb_s": 936_000_000_000})
+    with pytest.raises(BadInput, match="memory_gb"):
+        catalog.machine_from_mapping({"name": "x", "memory_gb": 25_769_803_776, "bandwidth_gb_s": 936})
