@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from ownward.cli._output import say
 from ownward.cli._subjects import find_machines
-from ownward.core import OwnwardError, Sourced, SystemClock, UsageError, parse_bandwidth, parse_bytes
+from ownward.core import OwnwardError, Sourced, SystemClock, UsageError, format_bytes, parse_bandwidth, parse_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import date
     from decimal import Decimal
 
     from ownward.catalog import Machine
     from ownward.perf import Coefficients, DiskReads
     from ownward.planner import Host
+    from ownward.probe import MachineFacts
 
 THIS = "this"
 # Processors, and chips that share their memory with one: nothing lies behind them but the disk.
@@ -24,6 +26,8 @@ _ONE_MEMORY = frozenset({"cpu-platform", "soc-unified"})
 _GB = 10**9
 _BUSY_CORES = 0.5  # of other work, while this machine was measured
 _SLOWEST_DISK_BYTES_PER_S = 1e6  # a number without its unit is less
+_LEAST_MEMORY_BYTES = 10**8  # the same
+_MOSTLY_FREE = 0.85  # a desktop draws in a tenth of a small card
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +52,7 @@ def find_subject(name: str, *, ram: str | None, ssd: str | None) -> Subject:
     Raises: UnknownMachine, BadInput, UsageError.
     """
     if name == THIS:
-        return _this_machine(ssd)
+        return _this_machine(ram, ssd)
     count, machine = find_machines(name)
     if machine.kind not in _ONE_MEMORY:
         return Subject(count=count, machine=machine, host=find_host(ram=ram, ssd=ssd))
@@ -103,9 +107,12 @@ def find_host(*, ram: str | None, ssd: str | None) -> Host | None:
 
 def _size(ram: str) -> int:
     try:
-        return parse_bytes(ram)
+        size = parse_bytes(ram)
     except ValueError as error:
         raise UsageError(f"--ram: {error}") from error
+    if 0 < size < _LEAST_MEMORY_BYTES:
+        raise UsageError(f"--ram is {ram!r}, less than any machine has", allowed="Write it as 64GB")
+    return size
 
 
 def _rate(text: str | None) -> float | None:
@@ -120,8 +127,10 @@ def _rate(text: str | None) -> float | None:
     return rate
 
 
-def _this_machine(ssd: str | None) -> Subject:
-    """Return this machine as its drivers describe it and `bench` has measured it.
+def _this_machine(ram: str | None, ssd: str | None) -> Subject:
+    """Return this machine as its drivers describe it and `bench` has measured it, with the memory that is stated.
+
+    Of several cards the kind with the most memory in all is taken; what else there is, the notes say.
 
     Without a calibration its memory and disk are measured now, which takes three seconds.
     """
@@ -151,9 +160,13 @@ def _this_machine(ssd: str | None) -> Subject:
             checked_on=SystemClock().now().date(),
         )
         processor = replace(processor, bandwidth_bytes_per_s=measured)
-    device = machines[0] if len(machines) > 1 else processor
+    count, device = _most_memory(machines[:-1]) if len(machines) > 1 else (1, processor)
     rate = processor.bandwidth_bytes_per_s
-    memory = facts.usable_memory_bytes if device is not processor and device.kind != "soc-unified" else 0
+    memory = 0
+    if device.kind not in _ONE_MEMORY:
+        memory = facts.usable_memory_bytes if ram is None else _size(ram)
+    elif ram is not None:
+        device = _with_memory(device, ram)
     host = Host(
         memory_bytes=memory,
         bytes_per_s=None if rate is None else rate.value,
@@ -162,14 +175,47 @@ def _this_machine(ssd: str | None) -> Subject:
     )
     effects = {} if known is None else dict(known.get("effects", {}))
     return Subject(
-        count=1,
+        count=count,
         machine=device,
         host=host,
         coefficients=calibrated(effects) if effects else None,
         threads=max(facts.usable_cores.value, 1),
         is_this=True,
-        notes=_notes(known),
+        notes=(*_notes(known), *_left_out(facts, machines[:-1], device)),
     )
+
+
+def _most_memory(cards: Sequence[Machine]) -> tuple[int, Machine]:
+    """Return how many cards there are of the kind that has the most memory in all, and the smallest of them."""
+    kinds: dict[str, list[Machine]] = {}
+    for card in cards:
+        kinds.setdefault(card.id, []).append(card)
+    most = max(kinds.values(), key=lambda alike: len(alike) * _memory_of(alike[0]))
+    return len(most), min(most, key=_memory_of)
+
+
+def _memory_of(card: Machine) -> int:
+    return 0 if card.usable_memory is None else card.usable_memory.value
+
+
+def _left_out(facts: MachineFacts, cards: Sequence[Machine], taken: Machine) -> list[str]:
+    """Return which accelerators of this machine the answer leaves out, and why, and which are in use."""
+    notes = [
+        f"{name} is here too and left out: cards of two kinds are not counted together. Ask with: --machine {name!r}"
+        for name in dict.fromkeys(card.name for card in cards if card.id != taken.id)
+    ]
+    if len(cards) < len(facts.gpus):
+        named = ", ".join(dict.fromkeys(gpu.name.value for gpu in facts.gpus))
+        unknown = "one of them is" if cards else "it is"
+        notes.append(f"The drivers tell of {named}; {unknown} not in the catalogue and left out: ownward machines add")
+    for gpu in facts.gpus:
+        free, total = gpu.free_memory_bytes, gpu.memory_bytes
+        if free is not None and total is not None and free.value < _MOSTLY_FREE * total.value:
+            notes.append(
+                f"Other programs use {gpu.name.value}: {format_bytes(free.value)} of {format_bytes(total.value)} are "
+                "free now, and all of it is counted"
+            )
+    return notes
 
 
 def _notes(known: dict[str, Any] | None) -> tuple[str, ...]:
