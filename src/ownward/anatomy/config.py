@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from ownward.anatomy.anatomy import Anatomy, describe
 from ownward.anatomy.architectures import ARCHITECTURES
+from ownward.anatomy.blueprint import Blueprint, matrix
 from ownward.anatomy.defaults import reference_defaults
 from ownward.anatomy.fields import Fields
 from ownward.anatomy.quantization import read_recipe
+from ownward.anatomy.roles import Role
 from ownward.core import BadInput, UnsupportedModel, closest
 
 
@@ -43,7 +46,29 @@ def from_config(
         raise BadInput(
             f"its sizes contradict each other: a token uses {experts.per_token} of {experts.count} experts", where=where
         )
+    blueprint = _with_task_head(blueprint, config, where=where)
     return describe(blueprint, name=name, architecture=architecture, recipe=recipe)
+
+
+def _with_task_head(blueprint: Blueprint, config: Mapping[str, Any], *, where: str) -> Blueprint:
+    """Return the blueprint with the head of the class that a config names: an embedder has none, a ranker scores.
+
+    Source: transformers 5.23.0, modeling_layers.py (GenericForSequenceClassification, GenericForTokenClassification).
+    """
+    classes = config.get("architectures")
+    named = classes[0] if isinstance(classes, list) and classes and isinstance(classes[0], str) else ""
+    stem, _, task = named.partition("For")
+    is_bare = stem.endswith("Model") and not task
+    if not is_bare and task not in {"SequenceClassification", "TokenClassification"}:
+        return blueprint
+    kept = tuple(weight for weight in blueprint.outside if weight.role is not Role.LM_HEAD or weight.state == "mtp")
+    if is_bare or blueprint.hidden_size is None:
+        return replace(blueprint, outside=kept)
+    labels = config.get("id2label") or ()
+    stated = Fields(config, where=where).count("num_labels", default=2)
+    count = len(labels) if labels and isinstance(labels, Mapping) else stated
+    score = matrix("score", count, blueprint.hidden_size, Role.LM_HEAD, has_bias=task == "TokenClassification")
+    return replace(blueprint, outside=(*kept, *score))
 
 
 def architecture_of(config: Mapping[str, Any], *, where: str) -> str:

@@ -82,7 +82,8 @@ class Fields:
             value = int(value)
         if type(value) is not int or not least <= value <= _LARGEST_COUNT:
             raise BadInput(
-                f"{names[0]} is {_shown(value)}, not a whole number from {least} on",
+                f"{names[0]} is {_shown(value)}, not a whole number from {least} on"
+                + (f" up to {_LARGEST_COUNT:,}" if type(value) is int and value > _LARGEST_COUNT else ""),
                 where=self.where,
                 next_step="Check the file against the model's original config.json",
             )

@@ -32,7 +32,7 @@ def render_fit(report: FitReport) -> Any:
     parts: list[Any] = [Text(line, style="bold") for line in _title(report)]
     parts.append("")
     if fitting:
-        parts.append(_table(fitting[:_SHOWN], is_ranking=report.is_ranking))
+        parts.append(_table(fitting[:_SHOWN], is_mixed=report.is_ranking or len(report.models) > 1))
         parts += [Text(line) for line in _below_table(report)]
         parts.append("")
         parts += about_option(fitting[0])
@@ -53,8 +53,7 @@ def _title(report: FitReport) -> list[str]:
     return [*wrapped(where), f"{format_counted(report.context_tokens, 'token')} of context, {sequences}"]
 
 
-def _table(lines: Sequence[FitLine], *, is_ranking: bool) -> Fitted:
-    is_mixed = is_ranking or len({line.option.model for line in lines}) > 1
+def _table(lines: Sequence[FitLine], *, is_mixed: bool) -> Fitted:
     table = plain_table(gap=1 if is_mixed else 2)
     if is_mixed:
         table.add_column("model", overflow="fold")

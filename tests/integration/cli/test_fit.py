@@ -278,6 +278,13 @@ def test_a_checkpoint_on_a_hub_is_read_and_never_fetched(answer: Any, monkeypatc
     assert not [path for path in asked if path.startswith("/org/tiny") and not path.endswith(".json")]
 
 
+def test_of_several_models_each_row_names_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    """Also where only one of them fits, whose rows would else be anybody's."""
+    run(["fit", "qwen3-8b", "qwen3-14b", "--machine", "RTX 3060", "--context", "40960"])
+    rows = [row.split() for row in capsys.readouterr().out.splitlines() if "q4_k_m" in row]
+    assert rows[0][:2] == ["Qwen3-8B", "q4_k_m"]
+
+
 @pytest.fixture
 def own_checkpoint(tmp_path: Path) -> Path:
     folder = tmp_path / "tune"

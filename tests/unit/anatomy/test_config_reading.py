@@ -192,3 +192,26 @@ def test_the_contract_names_every_figure() -> None:
     assert contract["weights_bytes_by_type"]["bf16"] == contract["weights_bytes"] == 2 * 20_914_757_184
     assert {"fp8", "q8_0", "q4_k_m", "mxfp4", "nvfp4", "int4_g32"} <= set(contract["weights_bytes_by_type"])
     assert json.loads(json.dumps(contract)) == contract
+
+
+@pytest.mark.parametrize(
+    ("class_", "labels", "head"),
+    [
+        ("LlamaForCausalLM", None, 128256 * 4096),
+        ("LlamaModel", None, 0),
+        ("LlamaForSequenceClassification", None, 2 * 4096),
+        ("LlamaForSequenceClassification", {"0": "score"}, 4096),
+        ("LlamaForTokenClassification", {"0": "a", "1": "b", "2": "c"}, 3 * 4096 + 3),
+    ],
+)
+def test_the_head_is_that_of_the_class(class_: str, labels: object, head: int) -> None:
+    """An embedding model's checkpoint has no map to the vocabulary, a ranker's has one to its labels."""
+    config = LLAMA_3_1_8B | {"tie_word_embeddings": False, "architectures": [class_], "id2label": labels}
+    found = anatomy.from_config(config)
+    assert found.lm_head == head
+    assert found.total_live_params == 8_030_261_248 - 128256 * 4096 + head
+
+
+def test_a_number_that_is_too_large_is_told_the_largest() -> None:
+    with pytest.raises(BadInput, match="up to 17,592,186,044,416"):
+        anatomy.from_config(LLAMA_3_1_8B | {"hidden_size": 10**18})
