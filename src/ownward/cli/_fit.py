@@ -254,7 +254,7 @@ def _fitted(named: _Named, load: _Load, beside: Beside, subject: Subject) -> Fit
         lines=lines,
         is_ranking=named.is_catalogue,
         nearest=nearest,
-        notes=(*subject.notes, *_shortened(options, load)),
+        notes=(*subject.notes, *_shortened(options, load), *_other_caches(options, load)),
         at=beside.at,
     )
 
@@ -358,6 +358,12 @@ def _shortened(options: Sequence[FitOption], load: _Load) -> list[str]:
     return [
         f"{model} was made for {tokens:,} tokens of context: answered for that" for model, tokens in made_for.items()
     ]
+
+
+def _other_caches(options: Sequence[FitOption], load: _Load) -> list[str]:
+    """Return which engines have no cache of the type that was asked for, and what they are answered with."""
+    others = {option.engine: option.kv_type for option in options if option.kv_type != load.kv_type}
+    return [f"{engine} has no cache in {load.kv_type}: answered for {kv_type}" for engine, kv_type in others.items()]
 
 
 def _worths(merits: Mapping[str, Merit] | None) -> dict[str, float] | None:

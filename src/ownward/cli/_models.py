@@ -23,7 +23,7 @@ _GIGA = 10**9
 
 
 @click.group(
-    invoke_without_command=True, epilog=example("ownward models search qwen moe", "ownward models show gpt-oss-20b")
+    invoke_without_command=True, epilog=example("ownward models search qwen 27b", "ownward models show gpt-oss-20b")
 )
 @click.pass_context
 def models(ctx: click.Context) -> None:
@@ -35,7 +35,7 @@ def models(ctx: click.Context) -> None:
         ctx.invoke(search, words=(), as_json=False)
 
 
-@models.command(epilog=example("ownward models search qwen moe"))
+@models.command(epilog=example("ownward models search qwen 27b"))
 @click.argument("words", nargs=-1)
 @json_option
 def search(*, words: tuple[str, ...], as_json: bool) -> None:

@@ -285,6 +285,19 @@ def test_of_several_models_each_row_names_its_own(capsys: pytest.CaptureFixture[
     assert rows[0][:2] == ["Qwen3-8B", "q4_k_m"]
 
 
+@pytest.mark.parametrize(
+    ("machine", "kv_type", "told"),
+    [
+        ("H100 SXM", "q4_0", "vllm has no cache in q4_0: answered for fp8"),
+        ("RTX 4090", "q8_0", ""),
+        ("H100 SXM", "bf16", ""),
+    ],
+)
+def test_a_cache_that_the_engine_does_not_have_is_said(answer: Any, machine: str, kv_type: str, told: str) -> None:
+    _, found = answer("qwen3-8b", "--machine", machine, "--kv-type", kv_type)
+    assert found["notes"] == ([told] if told else [])
+
+
 @pytest.fixture
 def own_checkpoint(tmp_path: Path) -> Path:
     folder = tmp_path / "tune"

@@ -380,3 +380,11 @@ def test_what_cannot_be_written_leaves_no_half(folder, monkeypatch, capsys):
     assert run(["models", "add", "config.json", "--name", "Our tune", *STATED]) == 2
     assert "No space left" in capsys.readouterr().err
     assert [path for path in folder.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("group", ["models", "machines"])
+def test_a_search_that_the_help_proposes_finds_something(capsys, answer, group):
+    assert run([group, "search", "--help"]) == 0
+    proposed = capsys.readouterr().out.rpartition(f"ownward {group} search ")[2].splitlines()[0]
+    found = answer(group, "search", *proposed.split())
+    assert found[group]
