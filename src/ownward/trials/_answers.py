@@ -18,7 +18,7 @@ def text_of_answer(body: bytes) -> str | None:
     text = body.decode("utf-8", "replace")
     try:
         if text.lstrip().startswith(_STREAM_STARTS):
-            return _text_of_stream(list(_events(text)))
+            return _text_of_stream(list(_events(text)), is_ended="data: [DONE]" in text)
         return _text_of_whole(json.loads(text))
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
@@ -35,11 +35,13 @@ def _text_of_whole(answer: Mapping[str, Any]) -> str | None:
     if "choices" in answer:
         choice = answer["choices"][0]
         if "message" not in choice:
-            return str(choice["text"])
+            return _said(choice["text"])
         message = choice["message"]
         calls = ((call["function"]["name"], call["function"]["arguments"]) for call in message.get("tool_calls") or ())
         return _told(calls, _said(message.get("content")))
     if "output" in answer:
+        if answer.get("status") in {"failed", "cancelled"}:
+            return None
         items = answer["output"]
         calls = ((item["name"], item["arguments"]) for item in items if item["type"] == "function_call")
         parts = [part for item in items if item["type"] == "message" for part in item["content"]]
@@ -61,12 +63,17 @@ def _told(calls: Iterable[tuple[str, str]], text: str) -> str:
     return json.dumps(made) if made else text
 
 
-def _text_of_stream(events: list[Mapping[str, Any]]) -> str | None:
+def _text_of_stream(events: list[Mapping[str, Any]], *, is_ended: bool) -> str | None:
+    if any(event.get("error") for event in events):
+        return None
     last = next((event["response"] for event in reversed(events) if "response" in event), None)
     if last is not None:
         return _text_of_whole(last) if last.get("status") in {"completed", "incomplete"} else None
     if any("choices" in event for event in events):
-        return _text_of_chunks(events)
+        is_whole = is_ended or any(
+            choice.get("finish_reason") for event in events for choice in event.get("choices") or ()
+        )
+        return _text_of_chunks(events) if is_whole else None
     return _text_of_blocks(events)
 
 

@@ -32,6 +32,23 @@ def test_a_task_that_one_of_the_two_was_not_asked_shows_nothing(side: str) -> No
 def test_a_text_in_parts_is_read_as_one_without_its_thoughts() -> None:
     parts = [{"type": "thinking", "thinking": [{"type": "text", "text": "5?"}]}, {"type": "text", "text": "it is 4"}]
     whole = {"choices": [{"message": {"content": parts}}]}
-    chunk = {"choices": [{"index": 0, "delta": {"content": parts}}]}
+    chunk = {"choices": [{"index": 0, "delta": {"content": parts}, "finish_reason": "stop"}]}
     assert text_of_answer(json.dumps(whole).encode()) == "it is 4"
     assert text_of_answer(f"data: {json.dumps(chunk)}\n\n".encode()) == "it is 4"
+
+
+CHUNK = 'data: {"choices": [{"index": 0, "delta": {"content": "it is"}}]}\n\n'
+
+
+@pytest.mark.parametrize(
+    "body",
+    [CHUNK, CHUNK + 'data: {"error": {"message": "cut"}}\n\ndata: [DONE]\n\n', '{"status": "failed", "output": []}'],
+    ids=["a stream without its end", "a stream that says it broke", "a response that failed"],
+)
+def test_what_broke_off_is_no_answer(body: str) -> None:
+    assert text_of_answer(body.encode()) is None
+
+
+def test_a_stream_that_ended_is_an_answer_and_a_completion_without_text_is_an_empty_one() -> None:
+    assert text_of_answer((CHUNK + "data: [DONE]\n\n").encode()) == "it is"
+    assert text_of_answer(b'{"choices": [{"text": null}]}') == ""

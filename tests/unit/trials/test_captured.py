@@ -75,7 +75,12 @@ def test_the_text_of_an_answer_is_the_same_in_every_dialect(body, text):
 
 @pytest.mark.parametrize(
     "body",
-    [json.dumps(CHAT_CALL).encode(), json.dumps(MESSAGE_CALL).encode(), sse(*CHUNK_CALL), sse(*BLOCK_CALL)],
+    [
+        json.dumps(CHAT_CALL).encode(),
+        json.dumps(MESSAGE_CALL).encode(),
+        sse(*CHUNK_CALL) + b"data: [DONE]\n\n",
+        sse(*BLOCK_CALL),
+    ],
     ids=["chat", "messages", "chat streamed", "messages streamed"],
 )
 def test_calls_are_told_as_json(body):
