@@ -190,10 +190,14 @@ def _find_models(names: Sequence[str]) -> _Named:
             except OwnwardError:  # a release whose architecture cannot be read is not proposed
                 continue
         return _Named(anatomies=tuple(found), stored_as={}, sources={}, is_catalogue=True)
-    for name in names:
+    for name in dict.fromkeys(names):
         anatomy = find_anatomy(name, may_fetch=True)
-        found.append(anatomy)
         is_file = is_path(name) or is_remote_name(name)
+        if any(other.name == anatomy.name for other in found):
+            if not is_file:  # the same release in other words
+                continue
+            anatomy = replace(anatomy, name=name)  # what is kept of each is kept by its name
+        found.append(anatomy)
         published = None if is_file else find_checkpoint(name)
         if is_file or (published is not None and published.config_path is not None):
             is_gguf = name.endswith(".gguf") or (Path(name).is_dir() and not [*Path(name).glob("*.json")])

@@ -298,6 +298,17 @@ def test_a_cache_that_the_engine_does_not_have_is_said(answer: Any, machine: str
     assert found["notes"] == ([told] if told else [])
 
 
+def test_two_files_of_one_name_are_two_models_and_one_named_twice_is_one(answer: Any, tmp_path: Path) -> None:
+    for place, model in (("a", "qwen3-8b"), ("b", "qwen3-14b")):
+        (tmp_path / place / "tune").mkdir(parents=True)
+        (tmp_path / place / "tune" / "config.json").write_text(json.dumps(catalog.load_config(model)), "utf-8")
+    first, second = str(tmp_path / "a" / "tune"), str(tmp_path / "b" / "tune")
+    _, found = answer(first, second, first, "--machine", "H100 SXM", "--weights", "bf16")
+    told = {option["command"].split()[2]: option["memory"]["weights"] for option in found["options"]}
+    assert len(found["options"]) == 2
+    assert told[first] < told[second]
+
+
 @pytest.fixture
 def own_checkpoint(tmp_path: Path) -> Path:
     folder = tmp_path / "tune"
