@@ -129,18 +129,21 @@ def revoke(*, key_id: str, ledger_target: str | None, as_json: bool) -> None:
 def _table(payload: dict[str, Any]) -> Any:
     from rich.table import Table
 
+    from ownward.reports import Fitted
+
     if not payload["keys"]:
         return "no keys yet. Make one with: ownward keys create NAME"
     table = Table(box=None)
     for heading in ("key", "name", "scopes", "created", "revoked"):
-        table.add_column(heading, overflow="fold", no_wrap=heading == "key")  # what `revoke` takes, in one piece
+        table.add_column(heading, overflow="fold", no_wrap=heading in {"created", "revoked"})
     for row in payload["keys"]:
         scopes = "; ".join(
             f"{name} {', '.join(map(str, value)) if isinstance(value, list) else value}"
             for name, value in row["scopes"].items()
         )
         table.add_row(row["key_id"], row["name"], scopes or "all", _day(row["created_at"]), _day(row["revoked_at"]))
-    return table
+    widest = len(payload["keys"][0]["key_id"])  # what `revoke` takes, in one piece
+    return Fitted(table, names=widest, folds={1: 10, 2: 10}, leaves_out=(3, 2))
 
 
 def _day(moment: str | None) -> str:

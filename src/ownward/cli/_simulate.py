@@ -194,10 +194,12 @@ def _render(payload: dict[str, Any]) -> Any:
     from rich.table import Table
     from rich.text import Text
 
+    from ownward.reports import Fitted
+
     title = f"{format_counted(payload['requests'], 'request')} on {format_counted(payload['replicas'], 'replica')}"
     table = Table(box=None, title=title, title_justify="left")
     for heading in ("", "p50", "p90", "p95", "p99", "mean", "max"):
-        table.add_column(heading, justify="right" if heading else "left")
+        table.add_column(heading, justify="right" if heading else "left", no_wrap=bool(heading))
     for name, label in (("ttft_s", "first token"), ("tpot_s", "each token after"), ("latency_s", "whole answer")):
         values = payload[name] or {}
         table.add_row(label, *(format_duration(values.get(key)) for key in ("p50", "p90", "p95", "p99", "mean", "max")))
@@ -213,4 +215,4 @@ def _render(payload: dict[str, Any]) -> Any:
         lines.append(f"{format_percent(goodput['good_fraction'], places=1)} met the service level")
     if payload["requests_per_wall_s"]:
         lines.append(f"simulated at {format_count(payload['requests_per_wall_s'])} requests a second")
-    return Group(table, "", Text("\n".join(lines)))
+    return Group(Fitted(table, leaves_out=(5, 2, 6, 3)), "", Text("\n".join(lines)))

@@ -323,3 +323,17 @@ def test_the_id_that_revokes_a_key_is_shown_in_one_piece_however_much_stands_bes
     key_id = json.loads(capsys.readouterr().out)["key_id"]
     assert run(["keys", "list", "--ledger", path]) == 0
     assert key_id in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("columns", ["60", "80", "120"])
+def test_the_id_that_revoke_takes_is_in_one_piece_however_narrow_the_terminal(tmp_path, capsys, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    ledger_file = str(tmp_path / "ledger.db")
+    name = "a team with quite a long name"
+    assert run(["keys", "create", name, "--workload", "w" * 60, "--ledger", ledger_file, "--json"]) == 0
+    key_id = json.loads(capsys.readouterr().out)["key_id"]
+    assert run(["keys", "list", "--ledger", ledger_file]) == 0
+    shown = capsys.readouterr().out
+    assert key_id in shown
+    assert max(map(len, shown.splitlines())) <= int(columns)
+    assert ("no room for scopes" in shown) == (columns == "60")
