@@ -199,7 +199,7 @@ def _ask_now(
     if failed:
         say(f"{format_counted(len(failed), 'call')} gave no answer; the first: {failed[0].answer.error}")
     for why, count in left_out.items():
-        say(f"left out: {count} of {format_counted(len(tasks), 'task')}: {why}")
+        say(f"left out: {count:,} of {format_counted(len(tasks), 'task')}: {why}")
     for model, listed in results.items():
         told = [item for item in listed if item.answer.not_asked is None]
         _record_outcomes(opened, told, run_id=endpoint.run_id, model=model)

@@ -66,7 +66,7 @@ def compute_cpct(
     reason = ""
     if total is None:
         tasks = format_counted(len(costs_usd), "task")
-        reason = f"the cost of {unknown} of {tasks} is unknown, and unknown is not taken as 0"
+        reason = f"the cost of {unknown:,} of {tasks} is unknown, and unknown is not taken as 0"
     elif not done:
         reason = "no task was completed, so that no cost per completed task exists"
     else:

@@ -218,7 +218,7 @@ def _barrier(
         return None
     seen = None
     if evidence is not None and evidence.tasks:
-        seen = f"not certified: completed {evidence.completed} of {format_counted(evidence.tasks, 'task')}"
+        seen = f"not certified: completed {evidence.completed:,} of {format_counted(evidence.tasks, 'task')}"
     if seen is not None and workload.floor_fraction is not None:
         return f"{seen}, {workload.floor_fraction:.0%} of the baseline must hold"
     if assumes_equal_quality:

@@ -274,7 +274,7 @@ def _unknown(workloads: Sequence[WorkloadLine], baseline: str | None) -> Iterabl
                 calls = format_counted(line.unsettled, "unsettled call")
                 yield f"{place}: what {calls} cost; at most {format_usd(line.cost_high_usd)} in all"
             if line.graded < line.tasks and line.settled:
-                yield f"{place}: the outcome of {line.tasks - line.graded} of {format_counted(line.tasks, 'task')}"
+                yield f"{place}: the outcome of {line.tasks - line.graded:,} of {format_counted(line.tasks, 'task')}"
             if line.graded and (why := _why_unproven(workload, line.tier, baseline)) is not None:
                 yield f"{place}: whether it completes what the baseline completes ({why})"
 

@@ -103,7 +103,7 @@ def test_a_certificate_of_less_than_is_asked_for_counts_for_nothing(
     certify(tmp_path, ledger, *flags)
     told = ask(capsys, "plan", "--ledger", ledger, "--rent", "gpt-5", *BOX, "--floor", "0.98", *DAY)[1]
     assert told["chosen"][0]["tier"] == "gpt-5"
-    assert "not certified: completed 2000 of 2000 tasks" in told["options"][1]["binding_constraint"]
+    assert "not certified: completed 2,000 of 2,000 tasks" in told["options"][1]["binding_constraint"]
 
 
 def test_what_was_refuted_since_is_certified_no_longer(
