@@ -13,10 +13,14 @@ def summed_up(attempts: Iterable[AttemptRow], tasks: Iterable[TaskRow] = (), ste
     """Return what `query_served` does of these rows; the graded tasks of each place in one order."""
     by_task = {task.task_id: task for task in tasks}
     places: dict[tuple[str, str | None], list[AttemptRow]] = {}
+    attempts = list(attempts)
+    first: dict[str, int] = {}
     for row in attempts:
+        if row.state == "settled":
+            first[row.request_id] = min(row.attempt, first.get(row.request_id, row.attempt))
         places.setdefault((row.workload, row.tier), []).append(row)
     ordered = sorted(places.items(), key=lambda item: (item[0][0], item[0][1] or ""))
-    return [_served(*place, rows, by_task, steps) for place, rows in ordered]
+    return [_served(place, rows, by_task, steps, first) for place, rows in ordered]
 
 
 def in_one_order(graded: Iterable[GradedTask]) -> list[GradedTask]:
@@ -24,9 +28,14 @@ def in_one_order(graded: Iterable[GradedTask]) -> list[GradedTask]:
 
 
 def _served(
-    workload: str, tier: str | None, rows: list[AttemptRow], tasks: dict[str, TaskRow], steps: Sequence[int]
+    place: tuple[str, str | None],
+    rows: list[AttemptRow],
+    tasks: dict[str, TaskRow],
+    steps: Sequence[int],
+    first: dict[str, int],
 ) -> Served:
     settled = [row for row in rows if row.state == "settled"]
+    firsts = [row for row in settled if row.attempt == first[row.request_id]]
     ids = {row.task_id for row in rows}
     graded = []
     for task in (tasks[name] for name in ids if name in tasks):
@@ -41,14 +50,11 @@ def _served(
             )
     hedges = [row for row in rows if row.is_hedge]
     extra = [row for row in rows if row.is_beaten or (row.is_hedge and row.state != "settled")]
-    bounds = [*steps, 1 << 62]
     return Served(
-        workload=workload,
-        tier=tier,
-        settled_tokens=tuple(
-            _tokens(above, [row for row in settled if (above or -1) < (row.input_tokens or 0) <= up_to])
-            for above, up_to in zip((0, *steps), bounds, strict=True)
-        ),
+        workload=place[0],
+        tier=place[1],
+        settled_tokens=_by_step(settled, steps),
+        first_tokens=_by_step(firsts, steps),
         requests=len({row.request_id for row in rows}),
         settled=len(settled),
         unsettled=sum(row.state in {"intent", "unsettled"} for row in rows),
@@ -82,6 +88,13 @@ def _charge(row: AttemptRow, which: str) -> int | None:
 def _sum(charges: Iterable[int | None]) -> ChargeSum:
     listed = list(charges)
     return ChargeSum(known_picousd=sum(one or 0 for one in listed), unknown=sum(one is None for one in listed))
+
+
+def _by_step(rows: list[AttemptRow], steps: Sequence[int]) -> tuple[SettledTokens, ...]:
+    return tuple(
+        _tokens(above, [row for row in rows if (above or -1) < (row.input_tokens or 0) <= up_to])
+        for above, up_to in zip((0, *steps), [*steps, 1 << 62], strict=True)
+    )
 
 
 def _tokens(above: int, rows: list[AttemptRow]) -> SettledTokens:

@@ -7,6 +7,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import compress
 from typing import Any, Final
 
 from ownward.ledger._notes import says_beaten, says_hedge
@@ -28,7 +29,10 @@ SELECT a.task_id, a.workload, a.tier, o.completed, o.human_minutes,
   CASE WHEN a.state IN ('failed', 'refused') THEN 0
     ELSE COALESCE(a.charge_high_picousd, a.charge_picousd, {open} a.intent_charge_high_picousd END) END,
   {settled} a.ttft_s END, {settled} a.latency_s END,
-  CASE WHEN SUBSTR(a.error, 1, 7) = 'hedge: ' OR SUBSTR(a.error, 1, 10) = 'beaten by ' THEN a.error END
+  CASE WHEN SUBSTR(a.error, 1, 7) = 'hedge: ' OR SUBSTR(a.error, 1, 10) = 'beaten by ' THEN a.error END,
+  CASE WHEN a.state IS NULL OR a.state <> 'settled' OR (a.attempt > 1 AND EXISTS (
+    SELECT 1 FROM attempts e WHERE e.request_id = a.request_id AND e.attempt < a.attempt AND e.state = 'settled'
+  )) THEN 0 ELSE 1 END
 FROM {attempts} a LEFT JOIN task_outcomes o ON o.task_id = a.task_id {where}
 ORDER BY a.task_id"""
 _SETTLED: Final = "CASE WHEN a.state = 'settled' THEN"
@@ -88,12 +92,14 @@ class Served:
     """What one tier (None: refused before any) did for one workload.
 
     `unsettled` counts calls in flight too; calls that failed or were refused cost nothing. `settled_tokens` has one
-    item for no step and one for each that was asked for. Medians are the upper ones of settled calls.
+    item for no step and one for each that was asked for; `first_tokens` are those of calls that were the first of their
+    request to settle: one a request, however many its strategy made. Medians are the upper ones of settled calls.
     """
 
     workload: str
     tier: str | None
     settled_tokens: tuple[SettledTokens, ...]
+    first_tokens: tuple[SettledTokens, ...]
     requests: int = 0
     settled: int = 0
     unsettled: int = 0
@@ -138,8 +144,8 @@ class _Place:
     """A workload on a tier while calls are added, many at a time."""
 
     def __init__(self, workload: str, tier: str | None, steps: Sequence[int]) -> None:
-        tokens = tuple(SettledTokens(above_input_tokens=above) for above in (0, *steps))
-        self.served = Served(workload=workload, tier=tier, settled_tokens=tokens)
+        tokens, first = (tuple(SettledTokens(above_input_tokens=above) for above in (0, *steps)) for _ in range(2))
+        self.served = Served(workload=workload, tier=tier, settled_tokens=tokens, first_tokens=first)
         self._steps = steps
         self._rows: list[Row] = []
         self._ttft_s, self._latency_s = array("d"), array("d")
@@ -161,7 +167,7 @@ class _Place:
         served = self.served
         (
             _, _, _, _, _, is_first, states, started_us, input_tokens, cached, cache_write, output,
-            charges, lows, highs, ttft_s, latency_s, errors,
+            charges, lows, highs, ttft_s, latency_s, errors, is_first_settled,
         ) = zip(*self._rows, strict=True)  # fmt: skip
         self._rows.clear()
         served.requests += sum(is_first)
@@ -178,23 +184,28 @@ class _Place:
         self._latency_s.extend([value for value in latency_s if value is not None])
         used = (input_tokens, cached, cache_write, output)
         if self._steps:
-            for state, *tokens in zip(states, *used, strict=True):
+            for state, is_one, *tokens in zip(states, is_first_settled, *used, strict=True):
                 if state == "settled":
-                    self._use(bisect_left(self._steps, tokens[0] or 0), 1, tokens)
+                    step = bisect_left(self._steps, tokens[0] or 0)
+                    _use(served.settled_tokens[step], 1, tokens)
+                    if is_one:
+                        _use(served.first_tokens[step], 1, tokens)
         else:
-            self._use(0, settled, [sum(filter(None, column)) for column in used])
+            _use(served.settled_tokens[0], settled, [sum(filter(None, column)) for column in used])
+            of_first = [sum(filter(None, compress(column, is_first_settled))) for column in used]
+            _use(served.first_tokens[0], sum(is_first_settled), of_first)
         if errors.count(None) < len(errors):
             for error, state, low, high in zip(errors, states, lows, highs, strict=True):
                 if error is not None:
                     _add_hedge(served.hedging, error, is_settled=state == "settled", low=low, high=high)
 
-    def _use(self, step: int, calls: int, tokens: Sequence[int | None]) -> None:
-        of_step = self.served.settled_tokens[step]
-        of_step.calls += calls
-        of_step.input_tokens += tokens[0] or 0
-        of_step.cached_input_tokens += tokens[1] or 0
-        of_step.cache_write_tokens += tokens[2] or 0
-        of_step.output_tokens += tokens[3] or 0
+
+def _use(of_step: SettledTokens, calls: int, tokens: Sequence[int | None]) -> None:
+    of_step.calls += calls
+    of_step.input_tokens += tokens[0] or 0
+    of_step.cached_input_tokens += tokens[1] or 0
+    of_step.cache_write_tokens += tokens[2] or 0
+    of_step.output_tokens += tokens[3] or 0
 
 
 class _Adding:

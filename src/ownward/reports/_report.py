@@ -42,7 +42,9 @@ class TierLine:
     """What one tier did for a workload.
 
     `cpct` counts failures in; `loaded_usd` is what the owned tier's fully loaded price makes of the same tokens,
-    `baseline_usd` what the plan's baseline would have charged for them: None where there is no such price.
+    `baseline_usd` what the plan's baseline would have charged for the requests that it answered first, once each, by
+    the tokens of that answer (what else a strategy asked, the baseline would not have). Both are None where there is
+    no such price.
     `hedging` is None where there was none.
     """
 
@@ -202,7 +204,7 @@ def _tier_line(served: Served, plan: Plan | None, human_usd_per_hour: Decimal) -
         cost_usd=_sum_usd(served.charge),
         cost_high_usd=_sum_usd(served.charge_high),
         loaded_usd=_priced(served.settled_tokens, stated.loaded_price if stated is not None else None),
-        baseline_usd=_priced(served.settled_tokens, baseline.price if baseline is not None else None),
+        baseline_usd=_priced(served.first_tokens, baseline.price if baseline is not None else None),
         cpct=compute_cpct(
             [None if task.charge_picousd is None else picousd_to_usd(task.charge_picousd) for task in graded],
             [task.is_completed for task in graded],
@@ -359,7 +361,7 @@ def render_report(report: Report) -> Group:
     if report.baseline is not None:
         parts.append(
             Text(
-                f"\nthe same tokens at {report.baseline}: {format_usd(report.baseline_usd)};"
+                f"\nthe same requests at {report.baseline}: {format_usd(report.baseline_usd)};"
                 f" difference: {format_usd(report.saved_usd)}"
                 " (owned tiers charge energy only; it says nothing of quality)"
             )

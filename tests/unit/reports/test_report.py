@@ -106,6 +106,15 @@ def test_loaded_and_baseline_prices_are_set_beside_the_charge() -> None:
     assert report.workloads[0].floor_fraction == 0.9
 
 
+def test_the_baseline_answers_each_request_once_however_many_calls_its_strategy_made() -> None:
+    votes = [attempt(1, attempt=number) for number in (1, 2, 3)]
+    assert report_of(votes, []).saved_usd == Decimal(100 - 3)
+    escalated = [attempt(1), attempt(1, attempt=2, tier="api", charge_picousd=100 * 10**12)]
+    report = report_of(escalated, [])
+    assert {line.tier: line.baseline_usd for line in report.workloads[0].tiers} == {"box": Decimal(100), "api": 0}
+    assert report.saved_usd == Decimal(-1)
+
+
 def test_an_unknown_charge_makes_the_cost_unknown_and_is_listed() -> None:
     report = report_of([attempt(1), attempt(2, charge_picousd=None)], [])
     (line,) = report.workloads[0].tiers
