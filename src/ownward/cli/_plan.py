@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from datetime import UTC, datetime, time
+import re
+from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ from ownward.cli._output import (
     today,
     write_whole,
 )
-from ownward.core import BadInput, Sourced, UsageError, format_duration, format_usd, to_jsonable
+from ownward.core import BadInput, Sourced, UsageError, format_duration, format_percent, format_usd, to_jsonable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -35,8 +36,11 @@ if TYPE_CHECKING:
     from ownward.ledger import CertificateRow, Ledger
     from ownward.planner import Choice, Decision, Evidence, Option, WorkloadToPlan
     from ownward.simulation import Slo
+    from ownward.traffic import Trace
 
 _SMALLEST_WORKLOAD = 2
+_MODELS_NAMED = 3
+_A_MONTH = timedelta(days=30)
 _SHORT_S = 600.0  # of less than this, a month is made with a word
 
 
@@ -99,6 +103,7 @@ def plan(*, ledger_target: str | None, options_file: str | None, out: str | None
         if gap.where.endswith(".label"):
             say(f"{gap.where}: {gap.message}; state where it may with --label")
     if out is not None:
+        _keep_what_is_lost(Path(out), text)
         write_whole(Path(out), text)
         say(f"wrote {out}")
     from ownward.reports import render_comparisons
@@ -112,6 +117,9 @@ def _decide(opened: Ledger, asked: dict[str, Any]) -> Decision:
     at = _moment(asked["at"])
     rented = [rented_candidate(text, at=at) for text in asked["rents"]]
     owned = [owned_candidate(text) for text in asked["owns"]]
+    for item in rented:
+        if (ends := item.price.valid_to) is not None and ends < at.date() + _A_MONTH:
+            say(f"{item.tier}: its price holds until before {ends}, and stands here for a month")
     baseline = asked["baseline"] or (rented[0].tier if rented else owned[0].tier)
     return make_plan(
         list(_workloads(opened, asked, baseline=baseline, rented=rented, at=at)),
@@ -144,7 +152,8 @@ def _workloads(
     for name in asked["wanted"]:
         if name not in known:
             raise BadInput(f"the ledger has no workload {name!r}", allowed=", ".join(sorted(known)) or "none yet")
-    provider = next((item.price.provider for item in rented if item.tier == baseline), None)
+    price = next((item.price for item in rented if item.tier == baseline), None)
+    provider = price.provider if price is not None else None
     label = asked["label"] or (f"provider:{provider}" if provider else "local_only")
     left_out = []
     slo: Slo = Slo(ttft_s=asked["slo_ttft"], tpot_s=asked["slo_tpot"], fraction=0.95)
@@ -159,6 +168,8 @@ def _workloads(
             say(
                 f"{name}: {format_duration(duration_s)} of traffic stand for {asked['hours_per_month']:g} hours a month"
             )
+        if price is not None and (others := _other_models(trace, price.model)):
+            say(f"{name}: {others}, and is counted as if {price.model} did: the baseline is not what you pay today")
         yield WorkloadToPlan(
             name=name,
             trace=trace,
@@ -179,6 +190,23 @@ def _workloads(
             f"too little traffic with times to be scaled to a month: {', '.join(left_out)}",
             allowed="Two requests at different times",
         )
+
+
+def _other_models(trace: Trace, model: str) -> str | None:
+    """Return what share of a workload other models answered, by the log; None where it names none."""
+    own = re.compile(rf"(?:.*/)?{re.escape(model)}(?:[-@:]?(?:\d{{4,}}[\d-]*|latest))?", re.IGNORECASE)
+    counts = {
+        name: count
+        for code, name in enumerate(trace.model_names)
+        if not own.fullmatch(name) and (count := int((trace.model == code).sum()))
+    }
+    if not counts:
+        return None
+    most = sorted(counts, key=lambda name: -counts[name])
+    more = f" and {len(most) - _MODELS_NAMED} more" if len(most) > _MODELS_NAMED else ""
+    return (
+        f"{format_percent(sum(counts.values()) / len(trace))} was answered by {', '.join(most[:_MODELS_NAMED])}{more}"
+    )
 
 
 def evidence_of(
@@ -300,10 +328,23 @@ def _option_row(option: Option) -> dict[str, Any]:
     }
 
 
+def _keep_what_is_lost(out: Path, text: str) -> None:
+    """Name what stood in the plan and does not any more, and keep the plan as it was beside it."""
+    from ownward.cli._plans import find_lost_keys
+
+    previous = read_small_text(out, what="A plan") if out.is_file() else ""
+    if lost := find_lost_keys(previous, text):
+        kept = out.with_name(f"{out.name}.before")
+        write_whole(kept, previous)
+        say(f"no longer in {out} as it was: {', '.join(lost)}; write again what you need of it, from {kept}")
+
+
 def _plan_text(decision: Decision, out: str | None) -> str:
     from ownward import plan as plan_room
 
     previous = read_small_text(Path(out), what="A plan") if out is not None and Path(out).is_file() else None
+    if previous is not None and previous.strip():
+        plan_room.loads(previous, file=str(out))  # its faults are told under its own name
     return plan_room.dumps(decision.plan, previous_text=previous)
 
 

@@ -170,3 +170,30 @@ def test_a_report_on_a_workload_that_is_not_there_is_an_unknown_name(
     code, told, _ = ask(capsys, "report", "--ledger", ledger, "--workload", "chta")
     assert (code, told["error"]["kind"]) == (2, "unknown_name")
     assert "'chat'" in told["error"]["allowed"]
+
+
+def test_what_was_written_by_hand_and_is_not_in_the_new_plan_is_named_and_kept_beside_it(
+    ledger: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "plan.toml"
+    asked = ("plan", "--ledger", ledger, "--rent", "gpt-5", "--out", str(out), *DAY)
+    assert "no longer in" not in ask(capsys, *asked)[2]
+    assert "no longer in" not in ask(capsys, *asked)[2], "a plan that nobody touched loses nothing"
+    edited = out.read_text().replace("[workloads.chat]\n", "[workloads.chat]\ntask_budget_usd = '2'\n", 1)
+    out.write_text(edited.replace("https://api.openai.com/v1", "https://proxy.example.com/v1"))
+    before = out.read_text()
+    told = ask(capsys, *asked)[2]
+    assert "tiers.gpt-5.upstreams[0].url, workloads.chat.task_budget_usd; write again" in told
+    assert (tmp_path / "plan.toml.before").read_text() == before
+
+
+def test_a_log_of_other_models_is_told_to_be_no_bill_of_the_baselines(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log, target = tmp_path / "mail.csv", str(tmp_path / "mail.db")
+    models = ("gpt-5-mini", "gpt-5-2025-08-07", "openai/gpt-5")
+    rows = "".join(f"{second},40,4,{models[second % 3]}\n" for second in range(900))
+    log.write_text(f"arrival_s,input_tokens,output_tokens,model\n{rows}")
+    assert run(["import", str(log), "--ledger", target]) == 0
+    told = ask(capsys, "plan", "--ledger", target, "--rent", "gpt-5", *DAY)[2]
+    assert "mail: 33% was answered by gpt-5-mini, and is counted as if gpt-5 did" in told
