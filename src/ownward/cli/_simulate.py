@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +29,7 @@ from ownward.core import (
 if TYPE_CHECKING:
     from ownward.perf import StepModel
     from ownward.simulation import Scheduler
-    from ownward.traffic import Trace
+    from ownward.traffic import Trace, TrafficRecord
 
 
 @click.command(
@@ -120,7 +122,9 @@ def _read_trace(trace_file: str, lengths_file: str | None, seed: int) -> Trace:
     lengths = read_lengths(trace_file, lengths_file)
     with open_input(trace_file) as stream:
         reading = traffic.read(stream, name=trace_file, lengths=lengths, seed=seed)
-        records = list(reading)
+        records = iter(reading)
+        first_record = next(records, None)
+        found = None if first_record is None else _trace_or_why(itertools.chain([first_record], records))
     if reading.count.bad_total:
         first = reading.count.bad[0]
         raise BadInput(
@@ -128,11 +132,23 @@ def _read_trace(trace_file: str, lengths_file: str | None, seed: int) -> Trace:
             where=trace_file,
             allowed="arrival_s, input_tokens, output_tokens in every row",
         )
-    if not records:
+    if found is None:
         raise BadInput("the trace has no requests", where=trace_file)
+    if isinstance(found, BadInput):
+        raise found
     if reading.count.duplicates:
         say(f"left out for the id of an earlier one: {format_counted(reading.count.duplicates, 'row')}")
-    return traffic.Trace.from_records(records)
+    return found
+
+
+def _trace_or_why(records: Iterable[TrafficRecord]) -> Trace | BadInput:
+    """Return the trace, or why it is none, which rows that cannot be read may explain better."""
+    from ownward.traffic import Trace
+
+    try:
+        return Trace.from_records(records)
+    except BadInput as error:
+        return error
 
 
 def _read_object(path: str) -> dict[str, Any]:

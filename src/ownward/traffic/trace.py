@@ -7,6 +7,7 @@ served is for others.
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from decimal import Decimal
@@ -146,40 +147,38 @@ class Trace:
         unless `assumed_requests_per_s` is given and no row has one: then they stand evenly spaced.
         Raises: BadInput, naming the first row without a time, or an empty input.
         """
-        rows = list(records)
-        if not rows:
+        rows = _Gathered()
+        for record in records:
+            rows.add(record)
+        count = len(rows.arrival_s)
+        if not count:
             raise BadInput("there are no requests to make a trace of")
-        untimed = next((row for row in rows if row.arrival_s is None), None)
-        if untimed is None:
-            arrivals = [row.arrival_s for row in rows if row.arrival_s is not None]
-            early_s = min(0.0, *arrivals) if len(arrivals) > 1 else min(0.0, arrivals[0])
-            arrivals = [arrival - early_s for arrival in arrivals]
-        elif assumed_requests_per_s and all(row.arrival_s is None for row in rows):
-            arrivals = [index / assumed_requests_per_s for index in range(len(rows))]
+        if rows.untimed_id is None:
+            arrivals = np.asarray(rows.arrival_s)
+            arrivals -= min(0.0, float(arrivals.min()))
+        elif assumed_requests_per_s and rows.untimed == count:
+            arrivals = np.arange(count) / assumed_requests_per_s
         else:
             raise BadInput(
-                f"request {untimed.source_row_id!r} has no time",
+                f"request {rows.untimed_id!r} has no time",
                 allowed="A trace needs the arrival of each request",
                 next_step="Give a rate to assume, where no request of the file has a time",
             )
-        has_blocks = any(row.prefix_blocks for row in rows)
         return cls.from_columns(
             arrival_s=arrivals,
-            input_tokens=[row.input_tokens for row in rows],
-            cached_input_tokens=[row.cached_input_tokens for row in rows],
-            cache_write_tokens=(
-                [row.cache_write_tokens for row in rows] if any(row.cache_write_tokens for row in rows) else None
-            ),
-            output_tokens=[row.output_tokens for row in rows],
-            workload=[row.workload for row in rows],
-            session=[row.session for row in rows],
-            model=[row.model for row in rows],
-            priority=[row.priority for row in rows] if any(row.priority for row in rows) else None,
-            charge_usd=_if_any([row.charge_usd for row in rows]),
-            completed=_if_any([row.completed for row in rows]),
-            prefix_blocks=[row.prefix_blocks or () for row in rows] if has_blocks else None,
-            prefix_block_tokens=next((row.prefix_block_tokens for row in rows if row.prefix_block_tokens), None),
-            request_ids=[_request_id(row) for row in rows],
+            input_tokens=np.asarray(rows.input_tokens),
+            cached_input_tokens=np.asarray(rows.cached_input_tokens),
+            cache_write_tokens=np.asarray(rows.cache_write_tokens) if any(rows.cache_write_tokens) else None,
+            output_tokens=np.asarray(rows.output_tokens),
+            workload=rows.workload,
+            session=rows.session,
+            model=rows.model,
+            priority=np.asarray(rows.priority) if any(rows.priority) else None,
+            charge_usd=_if_any(rows.charge_usd),
+            completed=_if_any(rows.completed),
+            prefix_blocks=rows.prefix_blocks if any(rows.prefix_blocks) else None,
+            prefix_block_tokens=rows.prefix_block_tokens,
+            request_ids=rows.request_ids,
         )
 
     def take(self, rows: Ints | NDArray[np.bool_]) -> Trace:
@@ -247,6 +246,46 @@ class Trace:
         ):
             digest.update(b"\0" if column is None else column.tobytes() + b"\1")
         return digest.hexdigest()
+
+
+class _Gathered:
+    """Records as columns while they come, so that a million of them are never held at once."""
+
+    def __init__(self) -> None:
+        self.arrival_s = array("d")
+        self.input_tokens, self.cached_input_tokens, self.cache_write_tokens = array("q"), array("q"), array("q")
+        self.output_tokens, self.priority = array("q"), array("q")
+        self.workload: list[str | None] = []
+        self.session: list[str | None] = []
+        self.model: list[str | None] = []
+        self.charge_usd: list[Decimal | None] = []
+        self.completed: list[bool | None] = []
+        self.prefix_blocks: list[tuple[int, ...]] = []
+        self.prefix_block_tokens: int | None = None
+        self.request_ids: list[str] = []
+        self.untimed = 0
+        self.untimed_id: str | None = None
+        self._names: dict[str | None, str | None] = {}
+
+    def add(self, record: TrafficRecord) -> None:
+        if record.arrival_s is None:
+            self.untimed += 1
+            self.untimed_id = record.source_row_id if self.untimed_id is None else self.untimed_id
+        self.arrival_s.append(record.arrival_s or 0.0)
+        self.input_tokens.append(record.input_tokens)
+        self.cached_input_tokens.append(record.cached_input_tokens)
+        self.cache_write_tokens.append(record.cache_write_tokens)
+        self.output_tokens.append(record.output_tokens)
+        self.priority.append(record.priority)
+        known = self._names.setdefault  # one text for equal names
+        self.workload.append(known(record.workload, record.workload))
+        self.session.append(known(record.session, record.session))
+        self.model.append(known(record.model, record.model))
+        self.charge_usd.append(record.charge_usd)
+        self.completed.append(record.completed)
+        self.prefix_blocks.append(record.prefix_blocks or ())
+        self.prefix_block_tokens = self.prefix_block_tokens or record.prefix_block_tokens
+        self.request_ids.append(_request_id(record))
 
 
 def _request_id(record: TrafficRecord) -> str:

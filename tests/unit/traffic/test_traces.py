@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from decimal import Decimal
 
 import numpy as np
@@ -151,3 +153,18 @@ def test_requests_without_an_id_are_named_by_their_number_in_the_file() -> None:
     raw = b"request_id,arrival_s,input_tokens,output_tokens\n,5,1,1\nmine,1,1,1\n,0,1,1\n"
     made = Trace.from_records(read(io.BytesIO(raw)))
     assert made.request_ids == ("2", "mine", "0")
+
+
+def test_records_are_let_go_as_they_are_read() -> None:
+    """A million of them held at once are most of what a replay takes."""
+    held: list[int] = []
+
+    def records() -> Iterator[TrafficRecord]:
+        before: list[TrafficRecord] = []
+        for number in range(5):
+            before.append(TrafficRecord(source_row_id=f"r{number}", arrival_s=number, input_tokens=1, output_tokens=1))
+            held.append(sys.getrefcount(before[0]))
+            yield before[-1]
+
+    assert len(Trace.from_records(records())) == 5
+    assert held[-1] == held[0]
