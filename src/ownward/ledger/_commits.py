@@ -130,17 +130,24 @@ class Committer:
         """Say that this run ended, where it wrote anything; raises what the database said."""
         if not self.has_run or (self._connection is None and not self.unposted):
             return
-        now_us = to_us(self._clock.now())
-        connection = self._begin()
-        try:
-            posted = self._post(connection, [])
-            connection.execute(CLOSE_RUN, (now_us, now_us, self._run_id))
-            connection.execute(RELEASE_HOLDS, (self._run_id,))
-            connection.commit()
-            self._note_posting(posted)
-        finally:
-            connection.rollback()
+        for tries_left in reversed(range(_TRIES)):
+            connection = self._begin()
+            try:
+                self._end_run(connection, to_us(self._clock.now()))
+            except Exception as error:
+                connection.rollback()
+                if not (tries_left and (connection.is_lost or self._store.is_worth_repeating(error))):
+                    raise
+            else:
+                break
         self.close_journal()
+
+    def _end_run(self, connection: Connection, now_us: int) -> None:
+        posted = self._post(connection, [])
+        connection.execute(CLOSE_RUN, (now_us, now_us, self._run_id))
+        connection.execute(RELEASE_HOLDS, (self._run_id,))
+        connection.commit()
+        self._note_posting(posted)
 
     def close(self) -> None:
         """Undo what is not committed and let go of the database; the next commit opens it again."""

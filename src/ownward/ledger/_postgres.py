@@ -8,8 +8,9 @@ from __future__ import annotations
 import contextlib
 import select
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final, Literal, LiteralString, cast
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Literal, LiteralString, TypeVar, cast
 
 from ownward.core import LedgerError, LedgerLocked, MissingExtra, new_id
 from ownward.ledger._patience import Patience
@@ -30,6 +31,8 @@ from ownward.ledger._store import (
 if TYPE_CHECKING:
     import psycopg
 
+_T = TypeVar("_T")
+
 _SCHEMA: Final = "ownward"
 _MIGRATION_LOCK: Final = 0x6F776E64
 _STREAM_ROWS: Final = 500
@@ -47,6 +50,7 @@ _ALWAYS: Final = {"client_encoding": "UTF8"}
 """A database that was made with the encoding SQL_ASCII would answer with bytes in place of texts."""
 _ENCODINGS: Final = frozenset({"UTF8", "SQL_ASCII"})
 _ASKED_OF_POOLER: Final = 4
+_TRIES: Final = 5
 _STAGED_TYPES: Final = (
     "TEXT, BIGINT, DOUBLE PRECISION, BIGINT, BIGINT, BIGINT, TEXT, TEXT, TEXT, BIGINT, BIGINT, BIGINT"
 )
@@ -93,12 +97,15 @@ class PostgresConnection:
         self.raw.execute("COMMIT")
 
     def rollback(self) -> None:
-        """Undo the transaction, where there is one."""
+        """Undo the transaction, where there is one; a connection that cannot is lost."""
         import psycopg
 
+        idle = psycopg.pq.TransactionStatus.IDLE
         with contextlib.suppress(psycopg.Error):
-            if self.raw.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+            if self.raw.info.transaction_status != idle:
                 self.raw.execute("ROLLBACK")
+        if self.raw.info.transaction_status != idle or self.raw.pgconn.pipeline_status:
+            self.close()  # it ended within a batch, and psycopg holds it to be open until its end has arrived
 
     def has_news(self) -> bool:
         """Return whether anything came unasked, such as the server's end; asks the kernel alone."""
@@ -116,6 +123,33 @@ class PostgresConnection:
 
         with contextlib.suppress(psycopg.Error):
             self.raw.close()
+
+
+class _ReadingConnection(PostgresConnection):
+    """One that only reads, and is made anew where the server ends it between transactions, as an operator may."""
+
+    def __init__(self, make: Callable[[], psycopg.Connection[Row]]) -> None:
+        """Open it."""
+        self._make = make
+        super().__init__(_repeated(make))
+
+    def rows(self, sql: str, params: Sequence[Any] = ()) -> list[Row]:
+        """Return all rows of a query."""
+        import psycopg
+
+        if self.raw.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+            return super().rows(sql, params)
+        return _repeated(partial(self._rows, sql, params))
+
+    def _rows(self, sql: str, params: Sequence[Any]) -> list[Row]:
+        import psycopg
+
+        try:
+            return super().rows(sql, params)
+        except psycopg.errors.AdminShutdown:
+            self.close()
+            self.raw = _repeated(self._make)
+            raise
 
 
 class PostgresStore:
@@ -159,31 +193,34 @@ class PostgresStore:
         import psycopg
 
         try:
-            self._refuse_shared_sessions()
-            connection = self._open()
-            try:
-                applied = _applied(connection)
-                if applied is not None:
-                    check_applied(applied, where=self.name)
-                missing = missing_migrations(applied or ())
-                if is_read_only and applied is None:
-                    raise LedgerError(
-                        "there is no ledger in this database",
-                        where=self.name,
-                        allowed="Reading never creates one",
-                        next_step="Check the address; ownward serve and ownward import create a ledger",
-                    )
-                if is_read_only and missing:
-                    raise older_schema_error(missing, where=self.name)
-                if not is_read_only:
-                    self._refuse_narrow_encoding(connection)
-                if missing:
-                    self._migrate(connection, applied_at_us)
-            finally:
-                connection.rollback()
-                connection.close()
+            _repeated(partial(self._prepare, applied_at_us, is_read_only=is_read_only))
         except psycopg.Error as error:
             raise self.translate(error, "open") from error
+
+    def _prepare(self, applied_at_us: int, *, is_read_only: bool) -> None:
+        self._refuse_shared_sessions()
+        connection = self._open()
+        try:
+            applied = _applied(connection)
+            if applied is not None:
+                check_applied(applied, where=self.name)
+            missing = missing_migrations(applied or ())
+            if is_read_only and applied is None:
+                raise LedgerError(
+                    "there is no ledger in this database",
+                    where=self.name,
+                    allowed="Reading never creates one",
+                    next_step="Check the address; ownward serve and ownward import create a ledger",
+                )
+            if is_read_only and missing:
+                raise older_schema_error(missing, where=self.name)
+            if not is_read_only:
+                self._refuse_narrow_encoding(connection)
+            if missing:
+                self._migrate(connection, applied_at_us)
+        finally:
+            connection.rollback()
+            connection.close()
 
     def connect(self) -> PostgresConnection:
         """Open a connection that writes."""
@@ -207,9 +244,7 @@ class PostgresStore:
         """Borrow a connection that only reads."""
         connection = self._idle_reader()
         if connection is None:
-            connection = self._open()
-            connection.execute("SET default_transaction_read_only = on")
-            connection.execute("SET cursor_tuple_fraction = 1")  # a stream is read to its end
+            connection = _ReadingConnection(self._open_reader)
         try:
             yield connection
         finally:
@@ -220,6 +255,12 @@ class PostgresStore:
                     self._idle_readers.append(connection)
             if not keep:
                 connection.close()
+
+    def _open_reader(self) -> psycopg.Connection[Row]:
+        connection = self._open()
+        connection.execute("SET default_transaction_read_only = on")
+        connection.execute("SET cursor_tuple_fraction = 1")  # a stream is read to its end
+        return connection.raw
 
     def _idle_reader(self) -> PostgresConnection | None:
         """Return a pooled connection that the server has not closed meanwhile, as it does when it restarts."""
@@ -398,6 +439,16 @@ class PostgresStore:
 def _in_postgres(sql: str) -> LiteralString:
     """Return our SQL with psycopg's parameter marks; our statements carry neither mark in a text."""
     return cast("LiteralString", sql.replace("?", "%s"))  # type: ignore[redundant-cast]
+
+
+def _repeated(do: Callable[[], _T]) -> _T:
+    """Return what `do` does, which is done anew where the server ends its connection."""
+    import psycopg
+
+    for _ in range(_TRIES - 1):
+        with contextlib.suppress(psycopg.errors.AdminShutdown):
+            return do()
+    return do()
 
 
 def _process_of(client: psycopg.Connection[Any]) -> int:

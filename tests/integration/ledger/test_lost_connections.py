@@ -8,8 +8,9 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -186,6 +187,50 @@ def test_calls_are_refused_to_nobody_while_an_operator_ends_connections(
         assert (state.spent_picousd, state.reserved_picousd) == (320, 0)
 
 
+def test_a_key_is_found_by_who_reads_while_an_operator_ends_the_connection(
+    new_postgres: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = new_postgres()
+    with ledger.open(address) as book:
+        secret = book.create_key("k")
+        from ownward.ledger._postgres import PostgresConnection
+
+        rows, ended = PostgresConnection.rows, []
+
+        def rows_or_end(connection: PostgresConnection, sql: str, params: Sequence[object] = ()) -> list[Any]:
+            if not ended:
+                ended.append(connection)
+                with psycopg.connect(address, autocommit=True) as admin:
+                    admin.execute("SELECT pg_terminate_backend(%s, 5000)", (connection.raw.info.backend_pid,))
+            return rows(connection, sql, params)
+
+        monkeypatch.setattr(PostgresConnection, "rows", rows_or_end)
+        assert book.verify_key(secret) is not None
+        assert ended
+
+
+def test_a_connection_that_ends_within_a_batch_refuses_nobody(
+    new_postgres: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """psycopg says that it cannot leave the batch, and holds the connection to be open until its end arrives."""
+    from ownward.ledger._postgres import PostgresConnection
+
+    execute_many, ended = PostgresConnection.execute_many, []
+
+    def execute_or_end(connection: PostgresConnection, sql: str, rows: Sequence[Sequence[Any]]) -> None:
+        if ended:
+            execute_many(connection, sql, rows)
+            return
+        ended.append(connection)
+        connection.raw.pgconn.enter_pipeline_mode()
+        raise psycopg.OperationalError("cannot exit pipeline mode while busy")
+
+    with ledger.open(new_postgres()) as book:
+        monkeypatch.setattr(PostgresConnection, "execute_many", execute_or_end)
+        assert asyncio.run(begin(book, "r", take(10)))
+        assert ended[0].is_lost
+
+
 def test_a_host_that_falls_silent_within_a_transaction_does_not_hold_up_the_others(
     new_postgres: Callable[[], str],
 ) -> None:
@@ -228,6 +273,20 @@ def test_a_server_that_is_set_to_serializable_transactions_is_asked_for_those_th
 
     with ledger.open(address) as book, book._store.reading() as reader:
         assert book._writer.run(level) == level(reader) == [("read committed",)]
+
+
+@pytest.mark.parametrize("is_made", [False, True])
+def test_a_run_is_closed_where_the_connection_ends_as_it_says_so(
+    new_postgres: Callable[[], str], server: Server, is_made: bool
+) -> None:
+    address = new_postgres()
+    with ledger.open(address) as book:
+        assert asyncio.run(begin(book, "r", take(10)))
+        server.losses, server.is_made = 1, is_made
+    assert server.losses == 0
+    with ledger.open(address) as book:
+        rows = book._writer.run(lambda connection: connection.rows("SELECT COUNT(closed_at_us) FROM runs"))
+        assert rows == [(1,)]
 
 
 def test_a_settlement_outlives_a_table_that_cannot_be_written_for_a_while(new_postgres: Callable[[], str]) -> None:
