@@ -36,6 +36,12 @@ def test_the_table_of_gateways_is_the_newest_result(gateway):
     assert between("gateway") == gateway.table(newest("gateway")).strip()
 
 
+def test_the_table_of_the_open_loop_is_the_newest_result(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT)
+    open_loop = importlib.import_module("benchmarks.open_loop")
+    assert between("open_loop") == open_loop.table(newest("open_loop")).strip()
+
+
 def test_what_is_said_of_chaos_is_the_newest_result():
     record, said = newest("chaos"), between("chaos")
     assert record["faults_count"] == 0
