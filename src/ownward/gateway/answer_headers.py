@@ -28,13 +28,13 @@ def headers_of(exchange: Served) -> list[tuple[bytes, bytes]]:
             headers[-1] = (b"x-ownward-reason", ascii_of(choice.reason + exchange.outcome))
     if target is not None:
         headers += target.told
-        crossed = exchange.crossed.get(target.key)
-        if crossed is not None:
-            headers.append((b"x-ownward-translated", crossed.direction.encode("ascii")))
-            if crossed.assumed_max_tokens is not None:
-                headers.append((b"x-ownward-assumed", b"max_tokens=%d" % crossed.assumed_max_tokens))
-            if crossed.dropped:
-                headers.append((b"x-ownward-left-out", ascii_of(_listed(crossed.dropped))))
+        translated = exchange.translated.get(target.key)
+        if translated is not None:
+            headers.append((b"x-ownward-translated", translated.direction.encode("ascii")))
+            if translated.assumed_max_tokens is not None:
+                headers.append((b"x-ownward-assumed", b"max_tokens=%d" % translated.assumed_max_tokens))
+            if translated.dropped:
+                headers.append((b"x-ownward-left-out", ascii_of(_listed(translated.dropped))))
     if exchange.hedge is not None:
         headers.append((b"x-ownward-hedge", exchange.hedge.encode("ascii")))
     if len(exchange.calls) > 1:

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from ownward.core import LedgerError, OwnwardError, UpstreamError
 from ownward.gateway import json_body, peeking
 from ownward.gateway.answer_headers import headers_of
-from ownward.gateway.calling import crossing
 from ownward.gateway.calling.capped import begin_allowance, limit_output, within_time
 from ownward.gateway.calling.carrying import carry_out
 from ownward.gateway.calling.continuing import BARRED, Continuing
 from ownward.gateway.calling.failover import Failover
 from ownward.gateway.calling.sink import forget_frames
+from ownward.gateway.calling.translating import STEPWISE_FROM_BYTES
 from ownward.gateway.client import CLIENT_GONE, Client, ClientGone
 from ownward.gateway.cross_origin import is_foreign
 from ownward.gateway.endpoints import CHAT, RESPONSES, Endpoint
@@ -42,7 +42,7 @@ from ownward.ledger import LimitState
 
 if TYPE_CHECKING:
     from ownward.gateway.calling.allowance import Allowance
-    from ownward.gateway.calling.crossing import Crossed
+    from ownward.gateway.calling.translating import TranslatedCall
     from ownward.gateway.commons import Commons
     from ownward.gateway.listening.carried import AnyCall
     from ownward.upstreams import Response
@@ -126,7 +126,7 @@ class Exchange(Question):
             gateway.exchanges.discard(self)
             gateway.body_bytes -= self._held_bytes
             gateway.counting.request_ended(self)
-            self.keeping = self._crosser = None  # they lead back here
+            self.keeping = self._translations = None  # they lead back here
             if self._capturing is not None:
                 gateway.aside(self._capturing.keep(self))
 
@@ -160,7 +160,7 @@ class Exchange(Question):
             asked = await self.look_into(asked, self.table)
         if is_long:
             await asyncio.sleep(0)
-        if len(self.body) >= crossing.LONG_BYTES:
+        if len(self.body) >= STEPWISE_FROM_BYTES:
             await self.translate_ahead(asked)
         choice = self.choose(asked, peeked)
         if self.keeping is not None:
@@ -289,23 +289,23 @@ class Exchange(Question):
         """End a stream with an error event in the client's dialect."""
         self.has_broken = True
         self.error_kind = error.kind
-        crossed = None if self.target is None else self.crossed.get(self.target.key)
+        translated = None if self.target is None else self.translated.get(self.target.key)
         await self.end(
             stream_event_of(
                 error,
                 self.endpoint.dialect,
                 endpoint=self.endpoint.path,
                 request_id=self.request_id,
-                sequence_number=None if crossed is None else crossed.sequence_number,
-                response=self._begun_response(crossed) if self.endpoint is RESPONSES else None,
+                sequence_number=None if translated is None else translated.sequence_number,
+                response=self._begun_response(translated) if self.endpoint is RESPONSES else None,
             )
         )
 
-    def _begun_response(self, crossed: Crossed | None) -> dict[str, Any] | None:
+    def _begun_response(self, translated: TranslatedCall | None) -> dict[str, Any] | None:
         """Return the response whose stream breaks; None where it had not begun, or nothing tells its id."""
         begun: dict[str, Any] | None
-        if crossed is not None:
-            begun = crossed.begun_response
+        if translated is not None:
+            begun = translated.begun_response
         elif self.broken_id is None:
             begun = None
         else:

@@ -1,4 +1,4 @@
-"""What choosing reads of a client's body, and which capabilities the request needs by that."""
+"""The members of a client's body that routing reads, and what the request needs of a tier by them."""
 
 from __future__ import annotations
 
@@ -10,32 +10,48 @@ from typing import Any
 import msgspec
 
 from ownward.gateway.errors import MalformedRequest, PackedBody
+from ownward.gateway.needs import (
+    AUDIO,
+    CALL_NOT_FORM,
+    CALL_OR_FORM,
+    FUNCTIONS,
+    JSON_MODE,
+    JSON_SCHEMA,
+    LOGPROBS,
+    MULTIPLE_CHOICES,
+    SHORT_ANSWERS,
+    STOP_SEQUENCES,
+    THREADS,
+    TOOL_CHOICE,
+    TOOLS,
+    VISION,
+)
 from ownward.upstreams import UNREADABLE, with_whole_characters
 
 LONGEST_MODEL = 256
 """It is looked for, quoted and written down; names of the plan have 128 characters at most."""
 
-_JSON_SCHEMA = frozenset({"json_schema"})
-_JSON_MODE = frozenset({"json_mode"})
+_JSON_SCHEMA = frozenset({JSON_SCHEMA})
+_JSON_MODE = frozenset({JSON_MODE})
 _AS_IT_IS = b"identity"
 _NO_HEADERS: Mapping[bytes, bytes] = MappingProxyType({})
 _NOTHING = frozenset({b"null", b"[]", b"false", b"0"})
 _NO_LOGPROBS = frozenset({b"null", b"false"})
 _ONE = frozenset({b"null", b"1"})
-_SHORT_ANSWERS = frozenset(b"%d" % limit for limit in range(1, 16))
+_SHORT_LIMITS = frozenset(b"%d" % limit for limit in range(1, 16))
 """The limits that OpenAI's chat completions take, and its responses do not."""
 _NO_NEEDS: frozenset[str] = frozenset()
 _IMAGE_PART = re.compile(rb'(?<!\\)"type"\s*:\s*"(?:image|image_url|input_image)"')
 _AUDIO_PART = re.compile(rb'(?<!\\)"type"\s*:\s*"input_audio"')
-_VISION = frozenset({"vision"})
-_AUDIO = frozenset({"audio"})
-_LOGPROBS = frozenset({"logprobs"})
-_CALL_OR_FORM = frozenset({"tools beside a form of JSON"})
-_CALL_NOT_FORM = frozenset({"a call in place of a form of JSON"})
+_VISION = frozenset({VISION})
+_AUDIO = frozenset({AUDIO})
+_LOGPROBS = frozenset({LOGPROBS})
+_CALL_OR_FORM = frozenset({CALL_OR_FORM})
+_CALL_NOT_FORM = frozenset({CALL_NOT_FORM})
 
 
 class Peeked(msgspec.Struct, gc=False):
-    """What choosing reads of a body; everything else in it is passed over unread.
+    """The members of a body that routing reads; all others are skipped undecoded.
 
     As in most parsers the last of several equal members counts.
     """
@@ -70,15 +86,15 @@ class Peeked(msgspec.Struct, gc=False):
         """Return the capabilities, in the plan's words, that a tier must have for this request."""
         found = _media_needs(body)
         if self.tools and _is_said(self.tools):
-            found |= {"tools"}
+            found |= {TOOLS}
         if self.tool_choice and _says_which(self.tool_choice):
-            found |= {"tool_choice"}
+            found |= {TOOL_CHOICE}
         if self.functions and _is_said(self.functions):
-            found |= {"tools", "functions"}
+            found |= {TOOLS, FUNCTIONS}
         for form in filter(None, (self.response_format, self.text, self.output_config, self.output_format)):
             of_form = _form_needs(form)
             found |= of_form
-            if of_form and "tools" in found:
+            if of_form and TOOLS in found:
                 found |= _beside_a_form(self.tool_choice)
         if self.logprobs and bytes(self.logprobs) not in _NO_LOGPROBS:  # 0 is one logprob a token, of completions
             found |= _LOGPROBS
@@ -89,13 +105,13 @@ class Peeked(msgspec.Struct, gc=False):
         if self.modalities and b'"audio"' in bytes(self.modalities):
             found |= _AUDIO
         if (self.n and bytes(self.n) not in _ONE) or (self.best_of and bytes(self.best_of) not in _ONE):
-            found |= {"multiple_choices"}
+            found |= {MULTIPLE_CHOICES}
         if self.thread and _is_said(self.thread):
-            found |= {"threads"}
+            found |= {THREADS}
         if self.stop_sequences and _is_said(self.stop_sequences):
-            found |= {"stop_sequences"}
-        if self.max_tokens and bytes(self.max_tokens) in _SHORT_ANSWERS:
-            found |= {"short_answers"}
+            found |= {STOP_SEQUENCES}
+        if self.max_tokens and bytes(self.max_tokens) in _SHORT_LIMITS:
+            found |= {SHORT_ANSWERS}
         return found
 
     def parts_of_prompt(self) -> tuple[memoryview, ...]:

@@ -12,7 +12,7 @@ import msgspec
 
 from ownward.core import OwnwardError, new_id
 from ownward.gateway import peeking
-from ownward.gateway.calling.crossing import Crossed, Crosser
+from ownward.gateway.calling.translating import RequestTranslations, TranslatedCall
 from ownward.gateway.endpoints import Endpoint
 from ownward.gateway.head import head_of
 from ownward.gateway.headers import read_headers, texts_of
@@ -20,7 +20,7 @@ from ownward.gateway.holding.budgets import task_check
 from ownward.gateway.holding.looking import look_into
 from ownward.gateway.placing.affinity import Prompt
 from ownward.gateway.placing.choice import UNASSIGNED, Asked, Choice, KeyScope
-from ownward.gateway.placing.choosing import choose, find_translated_for
+from ownward.gateway.placing.choosing import choose, find_to_translate
 from ownward.gateway.placing.matching import find_detection, name_refused
 from ownward.gateway.placing.routing import RoutingTable, Target
 from ownward.ledger import BudgetCheck, Request, TaskBasis
@@ -38,12 +38,11 @@ class Question:
     """What one client asks; `heeded` is the newest plan by which its label holds."""
 
     __slots__ = (
-        "_crosser",
         "_listed",
         "_peeked",
+        "_translations",
         "body",
         "choice",
-        "crossed",
         "endpoint",
         "gateway",
         "head",
@@ -65,6 +64,7 @@ class Question:
         "task_basis",
         "task_budget",
         "task_id",
+        "translated",
         "workload",
     )
 
@@ -93,11 +93,11 @@ class Question:
         self.label: Label = LOCAL_ONLY
         self.is_stream = False
         self.needs: frozenset[str] = frozenset()
-        self.crossed: dict[str, Crossed] = {}  # by target, the last call of each that was made in another dialect
+        self.translated: dict[str, TranslatedCall] = {}  # by target: its last call in another dialect
         self.keeping: Keeping | None = None
         self.prompt: Prompt | None = None
         self._peeked: peeking.Peeked | None = None
-        self._crosser: Crosser | None = None
+        self._translations: RequestTranslations | None = None
 
     # What it states.
 
@@ -134,7 +134,7 @@ class Question:
             fingerprint=self._fingerprint() if table.needs_fingerprint else None,
             needs=self.needs,
             inherited=None if self.keeping is None else self.keeping.label,
-            carries=self._why_not,
+            why_untranslatable=self._why_untranslatable,
         )
 
     def _fingerprint(self) -> str | None:
@@ -179,11 +179,11 @@ class Question:
     async def translate_ahead(self, asked: Asked) -> None:
         """Have a long request in the words that `choose` looks for; others are served while it is translated."""
         try:
-            targets = find_translated_for(asked, self.table)
+            targets = find_to_translate(asked, self.table)
         except OwnwardError:
             return  # `choose` says so
         for target in targets:
-            await self._find_crosser().translate(target)
+            await self._find_translations().prepare(target)
 
     def choose(self, asked: Asked, peeked: peeking.Peeked) -> Choice:
         """Return the candidates in order, and note workload, label and reason.
@@ -244,27 +244,27 @@ class Question:
 
     # In which words.
 
-    async def cross(self, target: Target, body: bytes) -> Crossed:
+    async def translate(self, target: Target, body: bytes) -> TranslatedCall:
         """Return the request as an upstream of another dialect is asked; others are served while that is made.
 
         Raises: Incapable.
         """
-        crossed = self.crossed[target.key] = await self._find_crosser().cross(target, body)
-        return crossed
+        translated = self.translated[target.key] = await self._find_translations().translate(target, body)
+        return translated
 
-    def _why_not(self, target: Target) -> translation.Untranslatable | None:
-        return self._find_crosser().why_not(target)
+    def _why_untranslatable(self, target: Target) -> translation.Untranslatable | None:
+        return self._find_translations().why_untranslatable(target)
 
-    def _find_crosser(self) -> Crosser:
-        if self._crosser is None:
-            self._crosser = Crosser(
+    def _find_translations(self) -> RequestTranslations:
+        if self._translations is None:
+            self._translations = RequestTranslations(
                 self.endpoint,
                 self._body_for,
                 self.needs,
                 request_id=self.request_id,
                 system_first=self.gateway.learned.refuses_later_system,
             )
-        return self._crosser
+        return self._translations
 
     def _body_for(self, target: Target) -> bytes:
         return self.body if self.keeping is None else self.keeping.body_for(target)

@@ -55,7 +55,7 @@ def target(home: str, *, is_native: bool) -> Any:
     return SimpleNamespace(
         tier=SimpleNamespace(kind="owned" if home.startswith("tier:") else "rented", name=home.removeprefix("tier:")),
         origin=home,
-        crossing=lambda *_: None if is_native else object(),
+        substitute=lambda *_: None if is_native else object(),
     )
 
 

@@ -9,7 +9,7 @@ from decimal import Decimal
 import pytest
 
 from ownward.core import PolicyRefusal, RateLimited
-from ownward.gateway.calling.crossing import Crosser
+from ownward.gateway.calling.translating import RequestTranslations
 from ownward.gateway.endpoints import CHAT, COUNT_TOKENS, EMBEDDINGS, MESSAGES, RESPONSES
 from ownward.gateway.errors import Incapable, NoUpstream, OutOfScope, Threadless, UnknownRoute
 from ownward.gateway.placing.breaker import CLOSED, BreakerRules
@@ -323,7 +323,7 @@ def test_tokens_are_counted_by_engines_that_count_and_by_servers_that_the_plan_s
     )  # fmt: skip
     counted = pick(table, endpoint=COUNT_TOKENS)
     assert keys(counted) == ["s/here", "a/here"]
-    assert all(target.crossing(COUNT_TOKENS, frozenset()) is None for target in counted.targets)
+    assert all(target.substitute(COUNT_TOKENS, frozenset()) is None for target in counted.targets)
     assert "n speaks openai only" in counted.reason
     assert keys(pick(table, endpoint=MESSAGES))[0] == "s/here"
 
@@ -334,12 +334,12 @@ def test_a_request_that_another_dialect_has_no_words_for_goes_to_a_tier_that_spe
         workloads=[workload("w", "n", "o"), workload("only", "n", models=("only",))],
     )  # fmt: skip
     body = b'{"model": "w", "max_tokens": 5, "messages": [], "seed": 1, "n": 2}'
-    crosser = Crosser(CHAT, lambda _: body)
-    choice = pick(table, carries=crosser.why_not)
+    translations = RequestTranslations(CHAT, lambda _: body)
+    choice = pick(table, why_untranslatable=translations.why_untranslatable)
     assert keys(choice) == ["o/u0"]
     assert "left out: n is asked in another dialect, with no words for n (" in choice.reason
     with pytest.raises(Incapable, match=r"no words for n \(.*; seed \(") as refused:
-        pick(table, "only", carries=crosser.why_not)
+        pick(table, "only", why_untranslatable=translations.why_untranslatable)
     assert refused.value.field == "n"
     assert refused.value.next_step.startswith("Leave out n, seed,")
 
@@ -362,20 +362,22 @@ def test_a_tier_that_cannot_read_the_reasoning_of_the_running_turn_comes_last_an
         ],
     }  # fmt: skip
 
-    def crosser(**more):
+    def translations(**more):
         body = json.dumps(asked | more).encode()
-        return Crosser(MESSAGES, lambda _: body), body
+        return RequestTranslations(MESSAGES, lambda _: body), body
 
-    made, body = crosser()
-    choice = pick(table, endpoint=MESSAGES, carries=made.why_not)
+    made, body = translations()
+    choice = pick(table, endpoint=MESSAGES, why_untranslatable=made.why_untranslatable)
     assert keys(choice) == ["n/u0", "o/u0"]
     assert "last: o, which cannot read the reasoning of this turn" in choice.reason
-    crossed = asyncio.run(made.cross(choice.targets[1], body))
-    assert crossed.dropped == ("messages[1].content[0]",)
-    assert json.loads(crossed.body)["messages"][1]["tool_calls"][0]["id"] == "c"
+    translated = asyncio.run(made.translate(choice.targets[1], body))
+    assert translated.dropped == ("messages[1].content[0]",)
+    assert json.loads(translated.body)["messages"][1]["tool_calls"][0]["id"] == "c"
     with pytest.raises(Incapable, match=r"messages\[1\].content\[0\] \(only the provider"):
-        pick(table, "only", endpoint=MESSAGES, carries=made.why_not)
-    assert keys(pick(table, endpoint=MESSAGES, carries=crosser(speed="fast")[0].why_not)) == ["n/u0"]
+        pick(table, "only", endpoint=MESSAGES, why_untranslatable=made.why_untranslatable)
+    assert keys(
+        pick(table, endpoint=MESSAGES, why_untranslatable=translations(speed="fast")[0].why_untranslatable)
+    ) == ["n/u0"]
 
 
 def test_a_thread_is_opened_only_where_every_tier_that_could_serve_the_request_holds_it():
@@ -399,7 +401,10 @@ def test_a_thread_is_opened_only_where_every_tier_that_could_serve_the_request_h
 
 def test_nothing_is_translated_for_a_tier_behind_one_that_speaks_the_clients_dialect():
     table = table_of(rented("o"), rented("n", dialect="anthropic"), workloads=[workload("w", "o", "n")])
-    assert keys(pick(table, carries=lambda target: pytest.fail(f"{target.key} was looked at"))) == ["o/u0", "n/u0"]
+    assert keys(pick(table, why_untranslatable=lambda target: pytest.fail(f"{target.key} was looked at"))) == [
+        "o/u0",
+        "n/u0",
+    ]
 
 
 def test_a_tier_that_states_chat_and_not_responses_is_asked_for_chat():
@@ -409,7 +414,7 @@ def test_a_tier_that_states_chat_and_not_responses_is_asked_for_chat():
     )  # fmt: skip
     choice = pick(table, endpoint=RESPONSES)
     assert keys(choice) == ["o/u0", "r/u0"]
-    assert [RESPONSES.path in target.crossings for target in choice.targets] == [True, False]
+    assert [RESPONSES.path in target.substitutes for target in choice.targets] == [True, False]
 
 
 def test_a_key_may_be_limited_to_workloads_and_tiers():

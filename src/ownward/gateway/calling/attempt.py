@@ -21,14 +21,15 @@ from ownward.gateway.calling.sink import Retry, Sink, forget_frames
 from ownward.gateway.calling.stream_as_whole import PATHS
 from ownward.gateway.endpoints import COMPLETIONS, COUNT_CHATS
 from ownward.gateway.headers import headers_for_client
+from ownward.gateway.needs import TOOLS
 from ownward.gateway.placing.engine_habits import is_llama_cpp
 from ownward.gateway.placing.nowhere import refuse_anew
 from ownward.policy import Permit, issue_permit
 from ownward.upstreams import Response, Spliced, Timeouts, splice
 
 if TYPE_CHECKING:
-    from ownward.gateway.calling.crossing import Crossed
     from ownward.gateway.calling.served import Served
+    from ownward.gateway.calling.translating import TranslatedCall
     from ownward.gateway.endpoints import Endpoint
     from ownward.gateway.placing.routing import Target
 
@@ -44,7 +45,7 @@ def is_of_kept_connection(error: OwnwardError) -> bool:
 class Attempt:
     """One call; `run` returns once the answer was passed on, or raises.
 
-    `endpoint` is the one that the upstream is asked at, and `crossed` the request in its dialect where that differs.
+    `endpoint` is the one that the upstream is asked at, and `translated` the request in its dialect where that differs.
     """
 
     __slots__ = (
@@ -52,7 +53,6 @@ class Attempt:
         "_gateway",
         "_response",
         "_waiting_bytes",
-        "crossed",
         "endpoint",
         "entry",
         "exchange",
@@ -62,6 +62,7 @@ class Attempt:
         "spared",
         "takes_first_call",
         "target",
+        "translated",
     )
 
     def __init__(self, exchange: Served, target: Target, number: int, body: bytes, sink: Sink) -> None:
@@ -69,11 +70,11 @@ class Attempt:
         self.exchange = exchange
         self.target = target
         self.sink = sink
-        self.crossed: Crossed | None = None
+        self.translated: TranslatedCall | None = None
         self.takes_first_call = False  # of the calls of tools that the answer makes
         self.puts_together = False  # the stream that is asked for, as the whole answer that is wanted
         self.spared: tuple[str, ...] = ()  # members that the upstream is asked again without, where it refuses them
-        self.endpoint: Endpoint = target.crossing(exchange.endpoint, exchange.needs) or exchange.endpoint
+        self.endpoint: Endpoint = target.substitute(exchange.endpoint, exchange.needs) or exchange.endpoint
         if self.endpoint is COUNT_CHATS and target.key in exchange.gateway.learned.counts_no_chats:
             self.endpoint = exchange.endpoint
         self.entry = LedgerEntry(exchange, target, number, self.endpoint)
@@ -105,7 +106,7 @@ class Attempt:
         gateway.health.note_dispatch(key)  # now: others may ask while the intent is written
         try:  # all of it here: each turn of the event loop passes through every coroutine
             if self.endpoint is not exchange.endpoint:
-                await self._cross()
+                await self._translate()
             if exchange.needs:
                 self._tell_of_tools(exchange.needs)
             is_long = len(self._body) >= json_body.LONG_BYTES
@@ -135,15 +136,15 @@ class Attempt:
             self._gateway.prefixes.end(self.target, self._waiting_bytes)
             self._waiting_bytes = 0
 
-    async def _cross(self) -> None:
-        """Have the request in the upstream's dialect, without what its model is known not to know."""
+    async def _translate(self) -> None:
+        """Translate the request into the upstream's dialect, without members that its model is known to refuse."""
         target, refused = self.target, self._gateway.learned.refuses_members
-        self.crossed = await self.exchange.cross(target, self._body)
-        self._body = self.crossed.body
-        for member in self.crossed.spared:
+        self.translated = await self.exchange.translate(target, self._body)
+        self._body = self.translated.body
+        for member in self.translated.spared:
             if (target.key, member) in refused:
                 self._body = json_body.without_member(self._body, member)
-                self.crossed.note_left_out(member)
+                self.translated.note_left_out(member)
             else:
                 self.spared += (member,)
 
@@ -158,7 +159,7 @@ class Attempt:
         """Return the request as it is sent, and note what has to be made of its answer."""
         target, endpoint, habits = self.target, self.endpoint, self.target.habits
         asks_usage = target.key not in self._gateway.learned.refuses_stream_options
-        if not asks_usage and self.crossed is not None:
+        if not asks_usage and self.translated is not None:
             # It was ours: the client cannot state it.
             self._body = json_body.without_member(self._body, "stream_options")
         model, splices_as = target.tier.model, endpoint.splices_as
@@ -167,7 +168,7 @@ class Attempt:
             refuse_passed_over(spliced.top, target)
         if spliced.choices > 1:
             self.entry.asks_several, self.entry.misses_answers = True, habits.counts_one
-        if habits.calls_on and "tools" in self.exchange.needs:
+        if habits.calls_on and TOOLS in self.exchange.needs:
             self.takes_first_call = wants_one_call(spliced.top)
         if target.puts_together and not spliced.is_stream and endpoint.path in PATHS:
             self.puts_together = True
@@ -285,12 +286,12 @@ class Attempt:
     def headers_for_client(self) -> list[tuple[bytes, bytes]]:
         """Return the headers of the answer that travel on."""
         assert self._response is not None
-        dialect = None if self.crossed is None else self.exchange.endpoint.dialect
+        dialect = None if self.translated is None else self.exchange.endpoint.dialect
         return headers_for_client(self._response.headers, translated_to=dialect)
 
     def _path(self) -> str:
         path = self.target.paths[self.endpoint.path]
-        return f"{path}?{_BETA}" if self.exchange.is_beta and self.crossed is None else path
+        return f"{path}?{_BETA}" if self.exchange.is_beta and self.translated is None else path
 
     def _headers(self) -> list[tuple[bytes, bytes]]:
         exchange, target = self.exchange, self.target
@@ -299,7 +300,7 @@ class Attempt:
             (b"x-ownward-request-id", exchange.request_id.encode("ascii")),
             (b"x-ownward-attempt", b"%d" % self.number),
         ]
-        headers += exchange.head.passed_to(self.endpoint.dialect, is_translated=self.crossed is not None)
+        headers += exchange.head.passed_to(self.endpoint.dialect, is_translated=self.translated is not None)
         headers += target.headers
         return headers
 

@@ -8,7 +8,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from ownward.gateway.calling.allowance import Allowance, limited_body
-from ownward.gateway.calling.crossing import takes_newer_limit
+from ownward.gateway.calling.translating import takes_newer_limit
 from ownward.gateway.endpoints import CHAT, RESPONSES, Endpoint
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ownward.core import OwnwardError
 from ownward.gateway import json_body
+from ownward.gateway.needs import JSON_MODE, JSON_SCHEMA, LOGPROBS, MULTIPLE_CHOICES, TOOLS
 from ownward.upstreams import EventCutter, Stencil, data_of
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ _MOST_TOKENS: Final = ("max_tokens", "max_completion_tokens")
 _LONGEST_EVENT_BYTES: Final = 8 << 20
 _LONGEST_TEXT: Final = 8 << 20  # characters
 
-BARRED: Final = frozenset({"tools", "json_schema", "json_mode", "logprobs", "multiple_choices"})
+BARRED: Final = frozenset({TOOLS, JSON_SCHEMA, JSON_MODE, LOGPROBS, MULTIPLE_CHOICES})
 """What a request may not need for its stream to be continued: what constrains an answer holds from its beginning."""
 
 

@@ -16,7 +16,7 @@ import msgspec
 from ownward.gateway import json_body
 from ownward.gateway.endpoints import Endpoint
 from ownward.gateway.errors import Incapable
-from ownward.gateway.placing.crossings import CALL_NOT_FORM, TOOL_CHOICE
+from ownward.gateway.needs import CALL_NOT_FORM, TOOL_CHOICE
 from ownward.upstreams import UNREADABLE
 
 if TYPE_CHECKING:

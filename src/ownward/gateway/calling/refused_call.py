@@ -86,8 +86,8 @@ class RefusedCall:
         error = self._error(wait_s)
         self._learn(error, wait_s, body)
         refusal = self._refusal(body)
-        crossed = self._attempt.crossed
-        if crossed is not None and crossed.is_refused_for_system(status, body):
+        translated = self._attempt.translated
+        if translated is not None and translated.is_refused_for_system(status, body):
             gateway.learned.refuses_later_system.add(key)
             raise Retry(error, answer=refusal, asks_again=True)
         if status == _NOT_FOUND and self._attempt.endpoint is COUNT_CHATS:
@@ -108,11 +108,11 @@ class RefusedCall:
         if unknown is not None:
             gateway.learned.refuses_members.add((key, unknown))
             raise Retry(error, answer=refusal, asks_again=True)
-        if crossed is not None and cannot_unseal(status, body) and crossed.leave_seals_out():
+        if translated is not None and cannot_unseal(status, body) and translated.leave_seals_out():
             raise Retry(error, answer=refusal, asks_again=True)
-        if crossed is not None and ran_out_before_a_word(status, body):
+        if translated is not None and ran_out_before_a_word(status, body):
             now_s = gateway.clock.now().timestamp()
-            kind, told = crossed.answer_without_a_word(now_s=now_s, is_stream=self._spliced.is_stream)
+            kind, told = translated.answer_without_a_word(now_s=now_s, is_stream=self._spliced.is_stream)
             await self._attempt.sink.answer(_SUCCESS, kind, refusal[2], told)
             return
         await self._attempt.sink.answer(*refusal)
@@ -152,14 +152,14 @@ class RefusedCall:
         headers = [(name, hide_key(value)) for name, value in attempt.headers_for_client()]
         if is_of_request(self._status, body):
             headers.append(_NO_USE)  # clients of OpenAI's and Anthropic's try a 500 again else
-        if attempt.crossed is None:
+        if attempt.translated is None:
             as_message = self._as_messages_error(body) if attempt.endpoint.dialect == "anthropic" else None
             if as_message is not None:
                 return as_message[0], b"application/json", headers, as_message[1]
             content_type = self._response.header(b"content-type") or b"application/json"
             return self._status, hide_key(content_type), headers, body
-        status, translated = attempt.crossed.error(self._status, body)
-        return status, b"application/json", headers, translated
+        status, told = attempt.translated.error(self._status, body)
+        return status, b"application/json", headers, told
 
     def _as_messages_error(self, body: bytes) -> tuple[int, bytes] | None:
         """Return what an engine that answers messages itself refuses in words of its own; None of any other."""
@@ -170,7 +170,7 @@ class RefusedCall:
     def _adds_stream_options(self) -> bool:
         """Tell whether this call asked for usage on our behalf, and not on its client's."""
         spliced = self._spliced
-        return spliced.adds_usage or (self._attempt.crossed is not None and spliced.asked_usage)
+        return spliced.adds_usage or (self._attempt.translated is not None and spliced.asked_usage)
 
     def _unpaid(self, left: str) -> UpstreamUnpaid:
         variable = self._target.upstream.api_key_env

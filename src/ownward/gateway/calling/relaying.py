@@ -46,7 +46,6 @@ class Relay:
 
     __slots__ = (
         "_attempt",
-        "_crossed",
         "_endpoint",
         "_entry",
         "_gateway",
@@ -55,6 +54,7 @@ class Relay:
         "_sink",
         "_spliced",
         "_target",
+        "_translated",
     )
 
     def __init__(self, attempt: Attempt, response: Response, spliced: Spliced) -> None:
@@ -63,7 +63,7 @@ class Relay:
         self._gateway = attempt.exchange.gateway
         self._target = attempt.target
         self._endpoint = attempt.endpoint
-        self._crossed = attempt.crossed
+        self._translated = attempt.translated
         self._entry = attempt.entry
         self._sink = attempt.sink
         self._response = response
@@ -106,7 +106,7 @@ class Relay:
         return first.removeprefix(_BYTE_ORDER_MARK)
 
     async def _relay_whole(self, content_type: bytes, begun: bytes, *, of_stream: bool = False) -> None:
-        gateway, entry, response, crossed = self._gateway, self._entry, self._response, self._crossed
+        gateway, entry, response, translated = self._gateway, self._entry, self._response, self._translated
         most_bytes = gateway.settings.max_answer_bytes
         rest = response.take_whole(most_bytes)  # as most can by the time their head was looked at
         body = begun + (await self._attempt.read_rest(most_bytes) if rest is None else rest)
@@ -123,7 +123,7 @@ class Relay:
                 allowed=None if told.error is None else self._quote(told.error),
                 next_step="It may have charged for them",
             )
-        if crossed is None and (told.is_choiceless or (told.has_given_up and not self._is_stream)):
+        if translated is None and (told.is_choiceless or (told.has_given_up and not self._is_stream)):
             is_told = not self._is_stream  # where nobody else is left
             answer = (response.status, content_type, self._attempt.headers_for_client(), body) if is_told else None
             self._give_up(told, answer=answer)
@@ -132,10 +132,10 @@ class Relay:
             entry.settle_by_answer(response.status)
             await self._answer_as_stream(body)
             return
-        if crossed is not None or self._attempt.exchange.calls:  # the answer tells what all calls used
+        if translated is not None or self._attempt.exchange.calls:  # the answer tells what all calls used
             entry.settle_by_answer(response.status)
-        if crossed is not None:
-            body = self._tell_crossed(crossed.answer, body)
+        if translated is not None:
+            body = self._translate_whole(translated.answer, body)
         try:
             await self._sink.answer(response.status, content_type, self._attempt.headers_for_client(), body)
         finally:
@@ -148,8 +148,8 @@ class Relay:
         Raises: Retry, of another endpoint than chat that is passed through.
         """
         head = (self._response.status, b"text/event-stream", self._attempt.headers_for_client())
-        if self._crossed is not None:
-            events = self._tell_crossed(self._crossed.answer_as_stream, body)
+        if self._translated is not None:
+            events = self._translate_whole(self._translated.answer_as_stream, body)
             await self._sink.begin(*head)
             await self._sink.end(events)
             return
@@ -163,7 +163,7 @@ class Relay:
         await self._sink.begin(*head)
         await self._sink.end(events)
 
-    def _tell_crossed(self, tell: Callable[..., bytes], body: bytes) -> bytes:
+    def _translate_whole(self, tell: Callable[..., bytes], body: bytes) -> bytes:
         """Return a whole answer, which is paid for, in the client's dialect.
 
         Raises: Retry, if the dialect has no words for it.
@@ -190,12 +190,12 @@ class Relay:
         raise Retry(error)
 
     async def _relay_stream(self, content_type: bytes, begun: bytes = b"") -> None:
-        gateway, entry, response, crossed = self._gateway, self._entry, self._response, self._crossed
+        gateway, entry, response, translated = self._gateway, self._entry, self._response, self._translated
         tap = entry.told = StreamTap(self._endpoint.dialect, strip_usage=self._spliced.adds_usage)
         read = feed = passing_first_call(tap.feed) if self._attempt.takes_first_call else tap.feed
-        if crossed is not None:
-            crossed.begin_stream(now_s=gateway.clock.now().timestamp())
-            feed = lambda data: crossed.feed(read(data))  # noqa: E731 - the other is a function as it is
+        if translated is not None:
+            translated.begin_stream(now_s=gateway.clock.now().timestamp())
+            feed = lambda data: translated.feed(read(data))  # noqa: E731 - the other is a function as it is
         chunk = await self._first_chunk(begun)
         passed = feed(chunk)
         self._check_beginning(tap)
@@ -224,8 +224,8 @@ class Relay:
             raise fault
         if not tap.has_last_word:  # what is left is half an event, which readers pass over at a stream's end
             raise BrokenStream("it ended without its last word")
-        if crossed is not None:
-            rest = crossed.feed(rest) + crossed.finish()
+        if translated is not None:
+            rest = translated.feed(rest) + translated.finish()
         if tap.error is None:
             gateway.health.note_success(self._target.key)
         else:  # its words went to the client; they may quote the request

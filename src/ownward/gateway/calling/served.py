@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import Literal, Protocol
 
 from ownward.gateway.calling.allowance import Allowance
-from ownward.gateway.calling.crossing import Crossed
 from ownward.gateway.calling.sink import Sink
+from ownward.gateway.calling.translating import TranslatedCall
 from ownward.gateway.client import Client
 from ownward.gateway.commons import Commons
 from ownward.gateway.endpoints import Endpoint
@@ -56,7 +56,7 @@ class Served(Sink, Protocol):
     attempts: int
     calls: list[CallEnd]
     call_note: str | None
-    crossed: dict[str, Crossed]
+    translated: dict[str, TranslatedCall]
     hedge: Literal["won", "lost"] | None
     outcome: str
     queue_s: float
@@ -76,7 +76,7 @@ class Served(Sink, Protocol):
         """Whether the request says that its answer is not to be kept upstream."""
         ...
 
-    async def cross(self, target: Target, body: bytes) -> Crossed:
+    async def translate(self, target: Target, body: bytes) -> TranslatedCall:
         """Return the request as an upstream of another dialect is asked.
 
         Raises: Incapable.

@@ -93,7 +93,7 @@ class Conversation:
         Reasoning goes back to who wrote it and to nobody else. An upstream that serves responses itself is given names
         of items that it gave, and of its reasoning what holds its words: the rest would name what is kept nowhere.
         """
-        return self._compose(home_of(target), is_native=target.crossing(RESPONSES, needs) is None)
+        return self._compose(home_of(target), is_native=target.substitute(RESPONSES, needs) is None)
 
     def shorten(self, fraction: float) -> bool:
         """Leave the oldest turns out until about `fraction` of it is left; return whether there was one to leave out.

@@ -59,7 +59,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     needs: frozenset[str] = frozenset()
     found: tuple[Found, ...] = ()
     inherited: Label | None = None
-    carries: Callable[[Target], translation.Untranslatable | None] | None = None
+    why_untranslatable: Callable[[Target], translation.Untranslatable | None] | None = None
 
 
 class Matched(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -77,7 +77,7 @@ class Eligible:
 
     tiers: tuple[tuple[Target, ...], ...]
     reason: str
-    crosses: bool = False
+    needs_translation: bool = False
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True, gc=False):

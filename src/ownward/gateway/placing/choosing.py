@@ -12,7 +12,7 @@ from collections.abc import Callable, Container, Hashable, Mapping, Sequence
 from ownward.gateway.headers import ascii_of
 from ownward.gateway.placing.breaker import CLOSED, Breaker
 from ownward.gateway.placing.choice import Asked, Choice, Eligible, Matched
-from ownward.gateway.placing.eligible import compute_eligible, find_in_question, leave_out_untold
+from ownward.gateway.placing.eligible import compute_eligible, find_translated, leave_out_untranslatable
 from ownward.gateway.placing.matching import compute_label, match
 from ownward.gateway.placing.nowhere import describe_down, none_up
 from ownward.gateway.placing.routing import Memory, RoutingTable, Target
@@ -47,8 +47,8 @@ def choose(
     if not breakers and (known := _recall(plain, table.memory, full_tiers)) is not None:
         return known
     matched, label, eligible = _find_eligible(asked, table)
-    if eligible.crosses and asked.carries is not None:
-        eligible = leave_out_untold(asked, eligible, matched, asked.carries)
+    if eligible.needs_translation and asked.why_untranslatable is not None:
+        eligible = leave_out_untranslatable(asked, eligible, matched, asked.why_untranslatable)
     up: list[Target] = []
     down: list[str] = []
     left_alone: list[Target] = []
@@ -88,19 +88,24 @@ def choose(
         is_last_resort=is_last_resort,
         left_alone=() if is_last_resort else tuple(left_alone),
     )
-    if plain is not None and not down and not eligible.crosses and all(len(tier) == 1 for tier in eligible.tiers):
+    if (
+        plain is not None
+        and not down
+        and not eligible.needs_translation
+        and all(len(tier) == 1 for tier in eligible.tiers)
+    ):
         table.memory.remember(plain, choice)
     return choice
 
 
-def find_translated_for(asked: Asked, table: RoutingTable) -> list[Target]:
+def find_to_translate(asked: Asked, table: RoutingTable) -> list[Target]:
     """Return the upstreams that are asked in another dialect and that `choose` wants to know the words for.
 
     Raises: UnknownRoute, OutOfScope, PolicyRefusal, Incapable, NoUpstream.
     """
     if (plain := _plain_key(asked)) is not None and plain in table.memory:
         return []
-    return find_in_question(asked, _find_eligible(asked, table)[2])
+    return find_translated(asked, _find_eligible(asked, table)[2])
 
 
 def _find_eligible(asked: Asked, table: RoutingTable) -> tuple[Matched, Label, Eligible]:

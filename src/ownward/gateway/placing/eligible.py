@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from ownward.gateway.endpoints import COUNT_TOKENS, EMBEDDINGS, Endpoint
 from ownward.gateway.errors import Incapable, NoUpstream, Threadless
+from ownward.gateway.needs import THREADS, UNSTATED
 from ownward.gateway.placing.choice import Asked, Eligible, KeyScope, Matched
-from ownward.gateway.placing.crossings import THREADS, UNSTATED, may_keep_threads
 from ownward.gateway.placing.naming import out_of_scope
 from ownward.gateway.placing.nowhere import forbidden
 from ownward.gateway.placing.routing import RoutingTable, Target
+from ownward.gateway.placing.substitutes import may_keep_threads
 from ownward.policy import Label
 
 if TYPE_CHECKING:
@@ -68,27 +69,32 @@ def compute_eligible(asked: Asked, table: RoutingTable, matched: Matched, label:
     reason = f"workload {matched.workload} ({matched.why}); label {label} ({label_why})"
     if notes:
         reason = f"{reason}; left out: {', '.join(notes)}"
-    crosses = any(target.crossing(asked.endpoint, asked.needs) for targets in tiers for target in targets)
-    return Eligible(tiers=tuple(targets for targets in tiers if targets), reason=reason, crosses=crosses)
+    needs_translation = any(target.substitute(asked.endpoint, asked.needs) for targets in tiers for target in targets)
+    return Eligible(
+        tiers=tuple(targets for targets in tiers if targets), reason=reason, needs_translation=needs_translation
+    )
 
 
-def find_in_question(asked: Asked, eligible: Eligible) -> list[Target]:
-    """Return the upstreams for which `leave_out_untold` looks whether the request can be told."""
+def find_translated(asked: Asked, eligible: Eligible) -> list[Target]:
+    """Return the upstreams for which `leave_out_untranslatable` looks whether the request can be translated."""
     tiers = _before_own_dialect(asked, eligible)
-    return [target for targets in tiers for target in targets if target.crossing(asked.endpoint, asked.needs)]
+    return [target for targets in tiers for target in targets if target.substitute(asked.endpoint, asked.needs)]
 
 
 def _before_own_dialect(asked: Asked, eligible: Eligible) -> Sequence[tuple[Target, ...]]:
     for place, targets in enumerate(eligible.tiers):
-        if not any(target.crossing(asked.endpoint, asked.needs) for target in targets):
+        if not any(target.substitute(asked.endpoint, asked.needs) for target in targets):
             return eligible.tiers[:place]
     return eligible.tiers
 
 
-def leave_out_untold(
-    asked: Asked, eligible: Eligible, matched: Matched, carries: Callable[[Target], translation.Untranslatable | None]
+def leave_out_untranslatable(
+    asked: Asked,
+    eligible: Eligible,
+    matched: Matched,
+    why_untranslatable: Callable[[Target], translation.Untranslatable | None],
 ) -> Eligible:
-    """Return the upstreams without those that are asked in another dialect, which has no words for the request.
+    """Return the upstreams without those that are asked in another dialect, into which the request does not translate.
 
     Only the tiers up to the first that speaks the client's own dialect are looked at: those behind it are asked, and
     their translation made, where it fails. Those that merely cannot read the reasoning of the running turn, as another
@@ -102,7 +108,7 @@ def leave_out_untold(
     for targets in in_question:
         kept = []
         for target in targets:
-            why = carries(target) if target.crossing(asked.endpoint, asked.needs) else None
+            why = why_untranslatable(target) if target.substitute(asked.endpoint, asked.needs) else None
             if why is None:
                 kept.append(target)
                 continue
@@ -132,7 +138,7 @@ def leave_out_untold(
         reason = f"{reason}; left out: {told}"
     if forgetful:
         reason = f"{reason}; last: {', '.join(forgetful)}, which cannot read the reasoning of this turn"
-    return Eligible(tiers=(*tiers, *map(tuple, forgetful.values())), reason=reason, crosses=True)
+    return Eligible(tiers=(*tiers, *map(tuple, forgetful.values())), reason=reason, needs_translation=True)
 
 
 def _check_scope(key: KeyScope | None, matched: Matched) -> None:
@@ -149,7 +155,7 @@ def _can_take(target: Target, label: Label, asked: Asked) -> bool:
 
 
 def _serves(target: Target, endpoint: Endpoint) -> bool:
-    if endpoint.dialect in target.dialects or endpoint.path in target.crossings:
+    if endpoint.dialect in target.dialects or endpoint.path in target.substitutes:
         return True
     return endpoint is COUNT_TOKENS and target.counts_tokens
 
@@ -159,7 +165,7 @@ def _lack(asked: Asked, targets: Sequence[Target]) -> str | None:
     if not any(_serves(target, asked.endpoint) for target in targets):
         return f"speaks {targets[0].upstream.dialect} only"
     first = targets[0]
-    instead, stated = first.crossing(asked.endpoint, asked.needs), first.tier.capabilities
+    instead, stated = first.substitute(asked.endpoint, asked.needs), first.tier.capabilities
     if stated:
         needed = (instead or asked.endpoint).needs
         if not stated & needed:
@@ -175,7 +181,7 @@ def _lack(asked: Asked, targets: Sequence[Target]) -> str | None:
     if unable := asked.needs & first.lacks:
         return f"lacks {', '.join(sorted(unable))}, {_WHY_ENGINES_LACK[min(unable)]}"
     if THREADS in asked.needs and asked.endpoint.dialect == "anthropic":
-        return None if may_keep_threads(first.tier, is_crossed=instead is not None) else _NO_THREADS
+        return None if may_keep_threads(first.tier, is_translated=instead is not None) else _NO_THREADS
     return None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 
-from ownward.gateway.placing.crossings import CALL_OR_FORM, FUNCTIONS
+from ownward.gateway.needs import CALL_OR_FORM, FUNCTIONS
 
 if TYPE_CHECKING:
     from ownward.upstreams import Response

@@ -17,10 +17,15 @@ from ownward.gateway.endpoints import COUNT_CHATS, ENDPOINTS, Endpoint
 from ownward.gateway.headers import ascii_of
 from ownward.gateway.placing.accepting import ANYTHING, Accepting
 from ownward.gateway.placing.bounds import ChargeBound
-from ownward.gateway.placing.crossings import CHATS_ALONE, CrossingsByNeed, find_crossings, find_crossings_by_need
 from ownward.gateway.placing.engine_address import Addresses, EngineAddress
 from ownward.gateway.placing.engine_habits import EngineHabits, habits_of
 from ownward.gateway.placing.strategy import CompiledStrategy, compile_strategy, is_carried_out
+from ownward.gateway.placing.substitutes import (
+    CHATS_ALONE,
+    SubstitutesByNeed,
+    find_substitutes,
+    find_substitutes_by_need,
+)
 from ownward.plan import Plan, Tier, Upstream, Workload
 from ownward.policy import LOCAL_ONLY, Detectors, Label, Place
 from ownward.upstreams import DIRECT, Proxy, Timeouts, Way
@@ -39,8 +44,8 @@ class Target:
 
     `is_starting` holds where that is over soon: its engine failed and is being started again. `puts_together`: where
     a whole answer is asked for, it is asked for as a stream. `shown_key` is the key that the upstream is shown, where
-    it is a secret. `crossings` holds, by the client's path, the endpoint that is asked where the upstream does not
-    serve that path, `crossings_by_need` where it lacks something there that a request needs. `lacks` are the
+    it is a secret. `substitutes` holds, by the client's path, the endpoint that is asked where the upstream does not
+    serve that path, `substitutes_by_need` where it lacks something there that a request needs. `lacks` are the
     capabilities that its engine is known not to have, `habits` the ways of its engine.
     """
 
@@ -54,8 +59,8 @@ class Target:
     is_starting: bool
     puts_together: bool
     dialects: frozenset[str]
-    crossings: Mapping[str, Endpoint]
-    crossings_by_need: CrossingsByNeed
+    substitutes: Mapping[str, Endpoint]
+    substitutes_by_need: SubstitutesByNeed
     lacks: frozenset[str]
     habits: EngineHabits
     paths: Mapping[str, str]
@@ -76,13 +81,13 @@ class Target:
         """Return an upstream's words without the key that it is shown: some quote it in their errors."""
         return said if self.shown_key is None else said.replace(self.shown_key, b"[key hidden]")
 
-    def crossing(self, endpoint: Endpoint, needs: frozenset[str]) -> Endpoint | None:
+    def substitute(self, endpoint: Endpoint, needs: frozenset[str]) -> Endpoint | None:
         """Return the endpoint that is asked in the place of the client's, or None where that one is served."""
-        if needs and self.crossings_by_need:
-            for need, crossings in self.crossings_by_need.items():
-                if need in needs and endpoint.path in crossings:
-                    return crossings[endpoint.path]
-        return self.crossings.get(endpoint.path)
+        if needs and self.substitutes_by_need:
+            for need, substitutes in self.substitutes_by_need.items():
+                if need in needs and endpoint.path in substitutes:
+                    return substitutes[endpoint.path]
+        return self.substitutes.get(endpoint.path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -277,7 +282,7 @@ def _targets(tier: Tier, *, addresses: Addresses, secrets: Mapping[str, str]) ->
         dialects = BOTH_DIALECTS if habits.speaks_both else frozenset({upstream.dialect})
         secret = secrets.get(upstream.api_key_env) if upstream.api_key_env else None
         way, why_no_way = _find_way(upstream, secrets)
-        crossings = CHATS_ALONE if habits.wants_chats else find_crossings(tier, upstream, dialects)
+        substitutes = CHATS_ALONE if habits.wants_chats else find_substitutes(tier, upstream, dialects)
         yield Target(
             key=key,
             name=upstream.name,
@@ -289,8 +294,8 @@ def _targets(tier: Tier, *, addresses: Addresses, secrets: Mapping[str, str]) ->
             is_starting=is_starting,
             puts_together=found is not None and habits.computes_unheard,
             dialects=dialects,
-            crossings=crossings,
-            crossings_by_need=find_crossings_by_need(crossings, upstream),
+            substitutes=substitutes,
+            substitutes_by_need=find_substitutes_by_need(substitutes, upstream),
             lacks=_find_lacks(tier, habits, found),
             habits=habits,
             paths={path: upstream.compute_target(path) for path in (*ENDPOINTS, COUNT_CHATS.path)},

@@ -373,8 +373,9 @@ def test_a_plan_of_one_dialect_loads_no_translation(lab, start):
 
     code = (
         "import sys, ownward.gateway; print('ownward.upstreams.translation' in sys.modules);"
-        "from ownward.gateway.endpoints import CHAT; from ownward.gateway.calling.crossing import Crosser;"
-        "Crosser(CHAT, lambda _: b'{}'); print('ownward.upstreams.translation' in sys.modules)"
+        "from ownward.gateway.endpoints import CHAT;"
+        "from ownward.gateway.calling.translating import RequestTranslations;"
+        "RequestTranslations(CHAT, lambda _: b'{}'); print('ownward.upstreams.translation' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]

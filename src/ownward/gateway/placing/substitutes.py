@@ -1,4 +1,4 @@
-"""Which endpoint of an upstream is asked in the place of the client's, where that one is not served there."""
+"""Which endpoint of an upstream is asked instead of the client's, where the upstream does not serve that one."""
 
 from __future__ import annotations
 
@@ -7,56 +7,37 @@ from typing import TypeAlias
 from urllib.parse import urlsplit
 
 from ownward.gateway.endpoints import CHAT, COUNT_CHATS, COUNT_TOKENS, MESSAGES, RESPONSES, Endpoint
+from ownward.gateway.needs import SHORT_ANSWERS, STOP_SEQUENCES
 from ownward.plan import Tier, Upstream
 
 _OPENAI = "api.openai.com"
 
 CHATS_ALONE: Mapping[str, Endpoint] = {RESPONSES.path: CHAT, MESSAGES.path: CHAT, COUNT_TOKENS.path: COUNT_CHATS}
-"""The crossings of an engine that is asked for chats, whatever is wanted, also where the plan states `messages_as`."""
+"""The substitutes of an engine that is asked for chats alone, also where the plan states `messages_as`."""
 
-CrossingsByNeed: TypeAlias = Mapping[str, Mapping[str, Endpoint]]
-
-THREADS = "threads"
-"""What a message with `thread` needs: an upstream that holds what was said, of which the next request says nothing."""
-
-FUNCTIONS = "functions"
-"""What a chat with `functions` needs, the older name of tools."""
-
-TOOL_CHOICE = "tool_choice"
-"""What a request needs that says which tools may be called."""
-
-CALL_OR_FORM = "tools beside a form of JSON"
-"""What a request needs whose answer may be calls of its tools, or words in a form of JSON that it states."""
-
-CALL_NOT_FORM = "a call in place of a form of JSON"
-"""What a request needs that demands a call, and states a form of JSON for words that there will not be."""
-
-_STOPS, _SHORT_ANSWERS = "stop_sequences", "short_answers"
-
-UNSTATED = frozenset({THREADS, FUNCTIONS, TOOL_CHOICE, CALL_OR_FORM, CALL_NOT_FORM, _STOPS, _SHORT_ANSWERS})
-"""What a request may need and no tier states."""
+SubstitutesByNeed: TypeAlias = Mapping[str, Mapping[str, Endpoint]]
 
 
-def may_keep_threads(tier: Tier, *, is_crossed: bool) -> bool:
+def may_keep_threads(tier: Tier, *, is_translated: bool) -> bool:
     """Return whether an upstream may hold a conversation as Anthropic's own service does.
 
     Engines pass over the member, and would answer the next request without all that was said before.
     """
-    return tier.kind == "rented" and not is_crossed
+    return tier.kind == "rented" and not is_translated
 
 
-def find_crossings_by_need(crossings: Mapping[str, Endpoint], upstream: Upstream) -> CrossingsByNeed:
+def find_substitutes_by_need(substitutes: Mapping[str, Endpoint], upstream: Upstream) -> SubstitutesByNeed:
     """Return, by what a request needs and the client's path, which endpoint holds that where the usual one does not.
 
     Responses know no stop sequences, and no limit below 16 tokens, with which coding agents try a key or a model:
     where the plan leaves the choice to us, chat completions are asked for them.
     """
-    if crossings.get(MESSAGES.path) is RESPONSES and upstream.messages_as is None:
-        return {need: {MESSAGES.path: CHAT} for need in (_STOPS, _SHORT_ANSWERS)}
+    if substitutes.get(MESSAGES.path) is RESPONSES and upstream.messages_as is None:
+        return {need: {MESSAGES.path: CHAT} for need in (STOP_SEQUENCES, SHORT_ANSWERS)}
     return {}
 
 
-def find_crossings(tier: Tier, upstream: Upstream, dialects: frozenset[str]) -> Mapping[str, Endpoint]:
+def find_substitutes(tier: Tier, upstream: Upstream, dialects: frozenset[str]) -> Mapping[str, Endpoint]:
     """Return, by the client's path, the endpoint that is asked in its place where it is not served itself.
 
     A tier that states its capabilities and not `responses` is asked for chat completions instead. Messages go to

@@ -1,6 +1,6 @@
-"""Where none of an upstream's dialects is the client's: the translation of the request there, and of its answer back.
+"""A request translated for an upstream that does not speak the client's dialect, and its answer translated back.
 
-`ownward.upstreams.translation` knows the words; it is loaded by the first request that needs it.
+`ownward.upstreams.translation` knows the dialects; the first request that needs it loads it.
 """
 
 from __future__ import annotations
@@ -35,14 +35,15 @@ _NEWER_LIMIT_PROVIDERS = frozenset({"azure", "openai"})
 _NEWER_LIMIT_HOSTS = ("api.openai.com", ".openai.azure.com")
 
 
-LONG_BYTES = 16 * 1024
-"""A shorter request takes a few milliseconds at most, however many messages it is; longer ones have taken 150."""
+STEPWISE_FROM_BYTES = 16 * 1024
+"""From this length on other requests are served between a translation's steps: shorter ones take a few milliseconds at
+most, longer ones have taken 150."""
 
 _T = TypeVar("_T")
 _Found: TypeAlias = "translation.Translation | translation.Untranslatable"
 
 
-class Crosser:
+class RequestTranslations:
     """The translations of one request, each made once."""
 
     __slots__ = ("_body_for", "_client", "_endpoint", "_found", "_needs", "_request_id", "_system_first", "_unread")
@@ -72,20 +73,20 @@ class Crosser:
         # With the body that it is of, so that no later one takes its place in memory.
         self._found: dict[tuple[str, translation.Limits, int], tuple[bytes, _Found]] = {}
 
-    async def translate(self, target: Target) -> None:
-        """Have the request ready as `why_not` looks at it; others are served between the steps of a long one."""
+    async def prepare(self, target: Target) -> None:
+        """Translate the request ahead of `why_untranslatable`; others are served between the steps of a long one."""
         body = self._body_for(target)
-        await _made(self._translate(target, body), body)
+        await _made(self._steps(target, body), body)
 
-    def why_not(self, target: Target) -> translation.Untranslatable | None:
-        """Return what the request says that the upstream's dialect has no words for."""
+    def why_untranslatable(self, target: Target) -> translation.Untranslatable | None:
+        """Return what in the request cannot be translated; None where all of it can."""
         from ownward.upstreams import translation
 
-        found = translation.done(self._translate(target, self._body_for(target)))
+        found = translation.done(self._steps(target, self._body_for(target)))
         return found if isinstance(found, translation.Untranslatable) else None
 
-    async def cross(self, target: Target, body: bytes) -> Crossed:
-        """Return the request as `target` is asked; `body` may be another than the client's own.
+    async def translate(self, target: Target, body: bytes) -> TranslatedCall:
+        """Return the request in the dialect of `target`; `body` may be another than the client's own.
 
         A tier that cannot read the reasoning of the running turn stands behind one that can, and is asked without it.
         Others are served between the steps of a long one.
@@ -93,9 +94,9 @@ class Crosser:
         """
         from ownward.upstreams import translation
 
-        found = await _made(self._translate(target, body), body)
+        found = await _made(self._steps(target, body), body)
         if isinstance(found, translation.Untranslatable) and found.is_of_seals:
-            found = await _made(self._translate(target, body, forgets=True), body)
+            found = await _made(self._steps(target, body, forgets=True), body)
         if isinstance(found, translation.Untranslatable):
             raise Incapable(
                 f"tier {target.tier.name!r} is asked in another dialect, which has no words for {found.message}",
@@ -104,12 +105,14 @@ class Crosser:
             )
         is_count = self._endpoint is COUNT_TOKENS
         has_limit = target.tier.max_output_tokens is not None
-        return Crossed(found, target.name, has_limit=has_limit, key=target.key, unread=self._unread, is_count=is_count)
+        return TranslatedCall(
+            found, target.name, has_limit=has_limit, key=target.key, unread=self._unread, is_count=is_count
+        )
 
-    def _translate(self, target: Target, body: bytes, *, forgets: bool = False) -> translation.Steps[_Found]:
+    def _steps(self, target: Target, body: bytes, *, forgets: bool = False) -> translation.Steps[_Found]:
         from ownward.upstreams import translation
 
-        instead = target.crossing(self._endpoint, self._needs)
+        instead = target.substitute(self._endpoint, self._needs)
         assert instead is not None
         limits = translation.Limits(
             max_output_tokens=target.tier.max_output_tokens or _ASSUMED_MAX_TOKENS,
@@ -142,7 +145,7 @@ class Crosser:
 
 async def _made(steps: translation.Steps[_T], body: bytes) -> _T:
     """Return what the steps are for; where the body is long, others are served between them."""
-    is_long = len(body) >= LONG_BYTES
+    is_long = len(body) >= STEPWISE_FROM_BYTES
     while True:
         try:
             next(steps)
@@ -173,8 +176,8 @@ class _Count(msgspec.Struct):
     input_tokens: int
 
 
-class Crossed:
-    """One call made in another dialect; what cannot be told to the client is an error of the gateway's own kind."""
+class TranslatedCall:
+    """One call made in another dialect: its request, and its answer, which is translated back."""
 
     __slots__ = ("_has_limit", "_is_count", "_key", "_stream", "_translation", "_unknown", "_unread", "_upstream")
 

@@ -4,8 +4,8 @@ import pytest
 
 from ownward.gateway import peeking
 from ownward.gateway.endpoints import CHAT, MESSAGES, RESPONSES
-from ownward.gateway.placing.crossings import find_crossings
 from ownward.gateway.placing.routing import compile_plan
+from ownward.gateway.placing.substitutes import find_substitutes
 from ownward.plan import Plan, Tier, Upstream
 
 OPENAI = frozenset({"openai"})
@@ -19,9 +19,9 @@ def test_what_responses_do_not_have_is_asked_for_in_chats_where_the_plan_leaves_
         upstream = Upstream(name="u", url="https://api.openai.com/v1", messages_as=stated)
         tier = Tier(name="t", kind="rented", model="m", provider="openai", region="us", upstreams=(upstream,))
         ((target,),) = compile_plan(Plan(name="p", tiers={"t": tier}, workloads={})).targets.values()
-        assert target.crossing(MESSAGES, needs) is expected
-        assert target.crossing(MESSAGES, frozenset()) is (CHAT if stated == "chat" else RESPONSES)
-        assert target.crossing(RESPONSES, needs) is None
+        assert target.substitute(MESSAGES, needs) is expected
+        assert target.substitute(MESSAGES, frozenset()) is (CHAT if stated == "chat" else RESPONSES)
+        assert target.substitute(RESPONSES, needs) is None
 
 
 @pytest.mark.parametrize("said", [b'"stop_sequences": []', b'"max_tokens": 16', b'"max_tokens": null'])
@@ -29,10 +29,10 @@ def test_what_responses_have_is_no_need_of_its_own(said):
     assert not peeking.peek(b'{"model": "m", %b}' % said).needs(b"")
 
 
-def crossing(url, *, messages_as=None, capabilities=(), dialect="openai", dialects=OPENAI):
+def substitute(url, *, messages_as=None, capabilities=(), dialect="openai", dialects=OPENAI):
     upstream = Upstream(name="u", url=url, dialect=dialect, messages_as=messages_as)
     tier = Tier(name="t", kind="rented", model="m", capabilities=frozenset(capabilities), upstreams=(upstream,))
-    found = find_crossings(tier, upstream, dialects).get("/v1/messages")
+    found = find_substitutes(tier, upstream, dialects).get("/v1/messages")
     return None if found is None else found.path
 
 
@@ -49,23 +49,23 @@ def crossing(url, *, messages_as=None, capabilities=(), dialect="openai", dialec
     ],
 )
 def test_messages_are_asked_as_responses_at_openais_own_service_alone(url, expected):
-    assert crossing(url) == expected
+    assert substitute(url) == expected
 
 
 def test_the_plan_says_otherwise_where_it_states_it():
-    assert crossing("https://api.example.com/v1", messages_as="responses") == "/v1/responses"
-    assert crossing("https://api.openai.com/v1", messages_as="chat") == "/v1/chat/completions"
+    assert substitute("https://api.example.com/v1", messages_as="responses") == "/v1/responses"
+    assert substitute("https://api.openai.com/v1", messages_as="chat") == "/v1/chat/completions"
 
 
 def test_a_tier_that_states_no_responses_is_asked_for_none():
-    assert crossing("https://api.openai.com/v1", capabilities=("chat", "tools")) == "/v1/chat/completions"
-    assert crossing("https://api.openai.com/v1", capabilities=("responses", "tools")) == "/v1/responses"
+    assert substitute("https://api.openai.com/v1", capabilities=("chat", "tools")) == "/v1/chat/completions"
+    assert substitute("https://api.openai.com/v1", capabilities=("responses", "tools")) == "/v1/responses"
 
 
 def test_an_upstream_that_speaks_the_dialect_is_asked_as_it_is():
-    assert crossing("https://api.example.com", dialect="anthropic", dialects=frozenset({"anthropic"})) is None
+    assert substitute("https://api.example.com", dialect="anthropic", dialects=frozenset({"anthropic"})) is None
     both = frozenset({"openai", "anthropic"})
-    assert crossing("https://api.example.com/v1", messages_as="responses", dialects=both) is None
+    assert substitute("https://api.example.com/v1", messages_as="responses", dialects=both) is None
 
 
 @pytest.mark.parametrize("messages_as", [None, "chat", "responses"])
@@ -74,7 +74,7 @@ def test_llama_cpp_is_asked_for_chats_whatever_is_wanted_and_stated(engine, mess
     upstream = Upstream(name="u", url="http://127.0.0.1:1", messages_as=messages_as)
     tier = Tier(name="t", kind="owned", model="m", engine=engine, upstreams=(upstream,))
     ((target,),) = compile_plan(Plan(name="p", tiers={"t": tier}, workloads={})).targets.values()
-    assert {path: endpoint.path for path, endpoint in target.crossings.items()} == {
+    assert {path: endpoint.path for path, endpoint in target.substitutes.items()} == {
         "/v1/messages": "/v1/chat/completions",
         "/v1/messages/count_tokens": "/v1/chat/completions/input_tokens",
         "/v1/responses": "/v1/chat/completions",
