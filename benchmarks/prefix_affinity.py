@@ -29,7 +29,7 @@ from benchmarks.machine_facts import new_record, write_record
 
 from ownward import traffic
 from ownward.gateway.placing.affinity import Prefixes, Prompt
-from ownward.gateway.placing.elsewhere import Elsewhere
+from ownward.gateway.placing.peer_load import PeerLoad
 from ownward.gateway.placing.routing import Target, compile_plan
 from ownward.perf import StepModel, deploy, weight_format
 from ownward.plan import Plan, Tier, Upstream
@@ -198,18 +198,18 @@ class LeastOutstandingTold(LeastOutstanding):
     def __init__(self, *given: Any, **more: Any) -> None:
         """Start with nothing told."""
         super().__init__(*given, **more)
-        self.elsewhere = [Elsewhere() for _ in range(self.workers)]
+        self.peer_load = [PeerLoad() for _ in range(self.workers)]
         self.told: deque[tuple[float, int, dict[str, int]]] = deque()
 
     def place(self, request: int) -> int:
         """Take the replica with the fewest calls, by what the worker has heard by now."""
         while self.told and self.told[0][0] <= self.now_s:
             _, worker, calls = self.told.popleft()
-            for other, elsewhere in enumerate(self.elsewhere):
+            for other, elsewhere in enumerate(self.peer_load):
                 if other != worker:
                     elsewhere.hear(worker, calls)
         worker = request % self.workers
-        own, others = self.in_flight[worker], self.elsewhere[worker].totals
+        own, others = self.in_flight[worker], self.peer_load[worker].totals
         keys = [target.key for target in self.targets]
         return min(range(len(keys)), key=lambda one: own[keys[one]] + others.get(keys[one], 0))
 

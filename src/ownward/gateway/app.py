@@ -15,7 +15,7 @@ from ownward.gateway.endpoints import ENDPOINTS
 from ownward.gateway.exchange import Exchange
 from ownward.gateway.holding.budgets import checks_of_plan, unheld_lines
 from ownward.gateway.keeping.bodies import delete_expired, uncaptured_lines
-from ownward.gateway.listening.carried import AnyCall, CarriedCall, answer_other
+from ownward.gateway.listening.asgi_call import AnyCall, AsgiCall, answer_other
 from ownward.gateway.placing.engine_address import Addresses, EngineAddress
 from ownward.gateway.placing.routing import RoutingTable, compile_plan
 from ownward.gateway.reconciling import begin_reconciling, end_reconciling
@@ -161,7 +161,7 @@ class Gateway(Commons):
         if scope["type"] != "http":
             await answer_other(scope, receive, send)
             return
-        call = CarriedCall(scope, receive, send)
+        call = AsgiCall(scope, receive, send)
         await self.answer(call)
         await call.drained()
 

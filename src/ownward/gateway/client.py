@@ -14,7 +14,7 @@ from ownward.gateway.json_body import LONG_BYTES
 
 if TYPE_CHECKING:
     from ownward.gateway.asgi import Receive
-    from ownward.gateway.listening.carried import AnyCall
+    from ownward.gateway.listening.asgi_call import AnyCall
     from ownward.gateway.settings import GatewaySettings
     from ownward.upstreams import Response
 
@@ -60,13 +60,13 @@ async def receive_body(
 class Client:
     """One client while one request of it is served."""
 
-    __slots__ = ("_call", "_led", "_paused_since_s", "_settings", "_unread_bytes")
+    __slots__ = ("_call", "_paused_since_s", "_settings", "_streamed", "_unread_bytes")
 
     def __init__(self, call: AnyCall, settings: GatewaySettings) -> None:
         """Begin; nothing is read yet."""
         self._call = call
         self._settings = settings
-        self._led: Response | None = None
+        self._streamed: Response | None = None
         self._paused_since_s: float | None = None
         self._unread_bytes = 0
 
@@ -126,12 +126,12 @@ class Client:
 
     def let_go(self) -> None:
         """Stop watching: its request is over."""
-        self._led = None
+        self._streamed = None
         self._call.on_gone = None
 
     def _on_gone(self) -> None:
-        if self._led is not None:
-            self._led.hold_up()  # at once: what still comes would keep the event loop from ending the call
+        if self._streamed is not None:
+            self._streamed.pause()  # at once: what still comes would keep the event loop from ending the call
         if self._call.task is not None:
             self._call.task.cancel("the client left")
 
@@ -167,28 +167,28 @@ class Client:
         if call.is_write_paused:
             await call.drained()
 
-    def lead(self, response: Response) -> Callable[[bytes], None] | None:
-        """Return how pieces of `response` go to the client at once; None where that takes a task.
+    def direct_writer(self, response: Response) -> Callable[[bytes], None] | None:
+        """Return a function that writes pieces of `response` as they arrive; None where each has to be awaited.
 
-        While the client does not read, the upstream's connection is not read either.
+        While the client does not read, the upstream's connection is not read either: backpressure.
         """
         call = self._call
-        if not call.can_lead:
+        if not call.writes_directly:
             return None
 
-        def on_flow() -> None:
+        def on_write_pause() -> None:
             if call.is_write_paused:
-                response.hold_up()
+                response.pause()
             else:
-                response.go_on()
+                response.resume()
 
-        self._led = response
-        call.on_flow = on_flow
+        self._streamed = response
+        call.on_write_pause = on_write_pause
         if call.is_write_paused:
-            response.hold_up()
+            response.pause()
         return call.write
 
     async def end(self, data: bytes) -> None:
         """Send the last piece of a stream."""
-        self._call.on_flow = None
+        self._call.on_write_pause = None
         self._call.end(data)

@@ -18,10 +18,10 @@ from ownward.gateway.holding.judging import Judging
 from ownward.gateway.holding.keys import KeyRing
 from ownward.gateway.placing.affinity import Prefixes
 from ownward.gateway.placing.breaker import BreakerRules
-from ownward.gateway.placing.elsewhere import Elsewhere
+from ownward.gateway.placing.extra_calls import ExtraCalls
 from ownward.gateway.placing.hedging import Pace
-from ownward.gateway.placing.learned_habits import LearnedHabits
-from ownward.gateway.placing.purse import Purse
+from ownward.gateway.placing.learned_quirks import LearnedQuirks
+from ownward.gateway.placing.peer_load import PeerLoad
 from ownward.gateway.placing.routing import RoutingTable
 from ownward.gateway.settings import GatewaySettings
 from ownward.gateway.watching.counting import Counting, Watcher
@@ -63,7 +63,7 @@ class Commons:
         self.counting = Counting(clock, watchers)
         self.fault_log = FaultLog(clock)
         self.in_flight: dict[str, int] = {}
-        self.elsewhere = Elsewhere()  # the calls in flight that other workers have
+        self.peer_load = PeerLoad()  # the calls in flight that other workers have
         self.prefixes = Prefixes()
         self.health = Health(
             clock,
@@ -75,12 +75,12 @@ class Commons:
             counting=self.counting,
             prefixes=self.prefixes,
         )
-        self.learned = LearnedHabits()
+        self.learned = LearnedQuirks()
         self.slots: dict[str, Slots] = {}
         self.full_tiers = _FullTiers(self.slots)
         self.exchanges: set[Underway] = set()
         self.paces: dict[str, Pace] = {}  # by tier, where the plan hedges
-        self.retries = Purse(fraction=settings.retry_fraction, burst=settings.retry_burst)
+        self.retries = ExtraCalls(fraction=settings.retry_fraction, burst=settings.retry_burst)
         self.keys = (
             KeyRing(
                 ledger.verify_key, clock=clock, remember_s=settings.key_cache_s, is_failing=lambda: ledger.is_failing
@@ -117,7 +117,7 @@ class Commons:
         for name, hedge in hedges.items():
             self.paces[name].follow(hedge)
         self.prefixes.keep({target.key for name in table.prefix_tiers for target in table.targets[name]})
-        self.elsewhere.keep(table.counted)
+        self.peer_load.keep(table.counted)
         self.learned.forget()
         self.table = table
         self._forget_what_no_plan_has()

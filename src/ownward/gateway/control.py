@@ -38,7 +38,7 @@ from ownward.upstreams import UNREADABLE
 if TYPE_CHECKING:
     from ownward.gateway.asgi import Receive
     from ownward.gateway.commons import Commons
-    from ownward.gateway.listening.carried import AnyCall
+    from ownward.gateway.listening.asgi_call import AnyCall
     from ownward.gateway.placing.choice import KeyScope
     from ownward.ledger import TaskRow
 

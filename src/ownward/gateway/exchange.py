@@ -15,10 +15,10 @@ from ownward.core import LedgerError, OwnwardError, UpstreamError
 from ownward.gateway import json_body, peeking
 from ownward.gateway.answer_headers import headers_of
 from ownward.gateway.calling.capped import begin_allowance, limit_output, within_time
-from ownward.gateway.calling.carrying import carry_out
 from ownward.gateway.calling.continuing import BARRED, Continuing
 from ownward.gateway.calling.failover import Failover
 from ownward.gateway.calling.sink import forget_frames
+from ownward.gateway.calling.strategy_run import run_strategy
 from ownward.gateway.calling.translating import STEPWISE_FROM_BYTES
 from ownward.gateway.client import CLIENT_GONE, Client, ClientGone
 from ownward.gateway.cross_origin import is_foreign
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from ownward.gateway.calling.allowance import Allowance
     from ownward.gateway.calling.translating import TranslatedCall
     from ownward.gateway.commons import Commons
-    from ownward.gateway.listening.carried import AnyCall
+    from ownward.gateway.listening.asgi_call import AnyCall
     from ownward.upstreams import Response
 
 _LOG = logging.getLogger("ownward.gateway")
@@ -157,7 +157,7 @@ class Exchange(Question):
             peeked = peeked if self.keeping is None else peeking.peek(self.body, self.headers)
         asked = self.read(peeked)
         if self.table.detection:
-            asked = await self.look_into(asked, self.table)
+            asked = await self.detect(asked, self.table)
         if is_long:
             await asyncio.sleep(0)
         if len(self.body) >= STEPWISE_FROM_BYTES:
@@ -175,7 +175,7 @@ class Exchange(Question):
             begin_allowance(self, plan.spec)
             limit_output(self, choice.targets)
             return within_time(self, self._ask_directly(asked, choice))
-        return carry_out(plan, self, choice)
+        return run_strategy(plan, self, choice)
 
     def _ask_directly(self, asked: Asked, choice: Choice) -> Awaitable[object]:
         """Return what has the candidates answer, one after another: no coroutine of its own."""
@@ -267,9 +267,9 @@ class Exchange(Question):
             self._capturing.add(data)
         return self.client.write(data)
 
-    def lead(self, response: Response) -> Callable[[bytes], None] | None:
-        """Return how pieces of `response` go to the client at once; None where that takes a task."""
-        write, capturing = self.client.lead(response), self._capturing
+    def direct_writer(self, response: Response) -> Callable[[bytes], None] | None:
+        """Return a function that writes pieces of `response` as they arrive; None where each has to be awaited."""
+        write, capturing = self.client.direct_writer(response), self._capturing
         if capturing is None or write is None:
             return write
 

@@ -17,7 +17,7 @@ from ownward.gateway.endpoints import Endpoint
 from ownward.gateway.head import head_of
 from ownward.gateway.headers import read_headers, texts_of
 from ownward.gateway.holding.budgets import task_check
-from ownward.gateway.holding.looking import look_into
+from ownward.gateway.holding.detecting import detect
 from ownward.gateway.placing.affinity import Prompt
 from ownward.gateway.placing.choice import UNASSIGNED, Asked, Choice, KeyScope
 from ownward.gateway.placing.choosing import choose, find_to_translate
@@ -144,10 +144,10 @@ class Question:
             return None
         return self.gateway.sketcher.fingerprint(body) if isinstance(body, dict) else None
 
-    async def look_into(self, asked: Asked, table: RoutingTable) -> Asked:
+    async def detect(self, asked: Asked, table: RoutingTable) -> Asked:
         """Return the request with what its workload's detectors find in it, by a plan."""
         detections = find_detection(asked, table)
-        found = await look_into(self.body, detections, budget_s=self.gateway.settings.detect_cpu_s)
+        found = await detect(self.body, detections, budget_s=self.gateway.settings.detect_cpu_s)
         for one in found:
             self.gateway.counting.metrics.detected.add((one.name,))
         return msgspec.structs.replace(asked, found=tuple(found)) if found else asked
@@ -202,7 +202,7 @@ class Question:
                 full_tiers=gateway.full_tiers,
                 now_s=self.started_s,
                 by_prefix=None if self.prompt is None else self._order,
-                elsewhere=gateway.elsewhere.totals,
+                peer_load=gateway.peer_load.totals,
             )
         except OwnwardError:
             self.workload, self.label = name_refused(asked, table)
@@ -230,7 +230,7 @@ class Question:
         """Shrink the label to where a plan that was loaded since lets the request go too, detectors included."""
         while (table := self.gateway.table) is not self.heeded:
             assert self._peeked is not None
-            asked = await self.look_into(self._asked_by(table, self._peeked), table)
+            asked = await self.detect(self._asked_by(table, self._peeked), table)
             self.label = self.label.meet(name_refused(asked, table)[1])
             self.heeded = table
 

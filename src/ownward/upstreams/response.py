@@ -62,7 +62,7 @@ class Response:
         "_gathering",
         "_has_rested",
         "_held",
-        "_is_held_up",
+        "_is_paused",
         "_is_resting",
         "_limit",
         "_loop",
@@ -96,7 +96,7 @@ class Response:
         self._limit = buffer_bytes
         self._failure: OwnwardError | None = None
         self._take: Callable[[bytes], None] | None = None
-        self._is_held_up = False
+        self._is_paused = False
         self._gathering: Gathering | None = None
         self._fed_at = 0.0
         self._has_rested = False
@@ -130,13 +130,13 @@ class Response:
         chunk = buffer[0] if len(buffer) == 1 else b"".join(buffer)
         buffer.clear()
         self._held = 0
-        self._resume()
+        self._resume_channel()
         return chunk
 
     async def pass_on(self, take: Callable[[bytes], None]) -> None:
         """Hand each piece to `take` in the very moment it arrives, and return at the end.
 
-        No task is woken for a piece. `take` must be quick; while it cannot take more, call `hold_up`.
+        No task is woken for a piece. `take` must be quick; while it cannot take more, call `pause`.
 
         Raises: as `next_chunk` does; what arrived before a break was handed on.
         """
@@ -146,24 +146,24 @@ class Response:
         self._take = take
         if held:
             take(held)
-        self._resume()
+        self._resume_channel()
         try:
             while not self.is_complete:
                 await self.wait(self._stall_s)
         finally:
             self._take = None  # it often leads back here: a cycle would keep both alive
 
-    def hold_up(self) -> None:
-        """Take in nothing until `go_on`; this time is no stall of the upstream."""
-        self._is_held_up = True
+    def pause(self) -> None:
+        """Take in nothing until `resume`; this time is no stall of the upstream."""
+        self._is_paused = True
         if self._channel is not None:
             self._channel.pause()
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         """Take in what comes again."""
-        self._is_held_up = False
+        self._is_paused = False
         self._wake_at = self._loop.time() + self._stall_s
-        self._resume()
+        self._resume_channel()
 
     def expect_end(self, within_s: float) -> None:
         """Wait no longer than this, whatever still comes: what there was to say has been said."""
@@ -188,10 +188,10 @@ class Response:
         self._wake_at += self._loop.time() - self._fed_at
         if self._channel is not None:
             self._channel.end_rest()
-            self._resume()
+            self._resume_channel()
 
-    def _resume(self) -> None:
-        if self._channel is not None and not self._is_held_up and not self._is_resting:
+    def _resume_channel(self) -> None:
+        if self._channel is not None and not self._is_paused and not self._is_resting:
             self._channel.resume()
 
     async def chunks(self) -> AsyncIterator[bytes]:
@@ -307,7 +307,7 @@ class Response:
                 self._fed_at = now
             if len(data) >= _LONG_PIECE_BYTES and self._channel is not None:
                 self._channel.pause()
-                self._loop.call_soon(self._resume)
+                self._loop.call_soon(self._resume_channel)
             return
         self._buffer.append(data)
         self._held += len(data)
@@ -384,7 +384,7 @@ class Response:
         if self._waiter is None or self._waiter.done():
             return
         now, limit_s = self._loop.time(), self._wait_limit_s
-        if self._is_held_up or self._is_resting:
+        if self._is_paused or self._is_resting:
             self._wake_at = now + limit_s
         if now - self._wake_at > _AWAY_S and now < self._ends_at:
             self._wake_at = now + limit_s  # nobody ran here who could have read: what came is there, and read next

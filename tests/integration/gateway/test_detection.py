@@ -250,7 +250,7 @@ def test_a_text_made_to_be_slow_is_held_to_a_bound_and_counts_as_a_find(lab, sta
 
 
 def test_what_is_found_within_the_bound_has_its_own_name():
-    from ownward.gateway.holding.looking import look_into
+    from ownward.gateway.holding.detecting import detect
     from ownward.gateway.placing.routing import Detection
     from ownward.policy import Detectors
 
@@ -262,7 +262,7 @@ def test_what_is_found_within_the_bound_has_its_own_name():
     body = b"x " * 60_000 + SECRET.encode()
 
     def look(budget_s):
-        return asyncio.run(look_into(body, detections, budget_s=budget_s, cpu_s=lambda: float(next(ticks))))
+        return asyncio.run(detect(body, detections, budget_s=budget_s, cpu_s=lambda: float(next(ticks))))
 
     assert [one.name for one in look(100.0)] == ["email"]
     assert [one.name for one in look(2.0)] == ["text that takes too long to examine"] * 2

@@ -380,7 +380,7 @@ def test_a_kept_stream_takes_the_quick_way_and_is_told_as_on_the_slow_one(
     monkeypatch.setattr(Keeping, "write", count)
     quick = asyncio.run(told())
     assert len(written) == 1, "no task for a piece after the first"
-    monkeypatch.setattr(Keeping, "lead", lambda self, response: None)
+    monkeypatch.setattr(Keeping, "direct_writer", lambda self, response: None)
     assert asyncio.run(told()) == quick
     assert len(written) > 1
     assert b"resp_of_theirs" not in quick

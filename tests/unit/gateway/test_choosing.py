@@ -73,14 +73,14 @@ def table_of(*tiers, workloads=(), default_label=None, **more):
 
 
 def pick(
-    table, model="w", *, breakers=None, in_flight=None, elsewhere=None, full=(), now_s=1.0, endpoint=CHAT, **asked
+    table, model="w", *, breakers=None, in_flight=None, peer_load=None, full=(), now_s=1.0, endpoint=CHAT, **asked
 ):
     return choose(
         Asked(endpoint=endpoint, model=model, **asked),
         table,
         breakers=breakers or {},
         in_flight=in_flight or {},
-        elsewhere=elsewhere or {},
+        peer_load=peer_load or {},
         full_tiers=full,
         now_s=now_s,
     )
@@ -474,7 +474,7 @@ def test_of_a_tiers_upstreams_the_least_loaded_comes_first():
     table = table_of(rented("b", upstreams=3), workloads=[workload("w", "b")])
     assert keys(pick(table, in_flight={"b/u0": 2, "b/u1": 1})) == ["b/u2", "b/u1", "b/u0"]
     told = {"b/u2": 4, "b/u1": 2}
-    assert keys(pick(table, in_flight={"b/u0": 2, "b/u1": 1}, elsewhere=told)) == ["b/u0", "b/u1", "b/u2"]
+    assert keys(pick(table, in_flight={"b/u0": 2, "b/u1": 1}, peer_load=told)) == ["b/u0", "b/u1", "b/u2"]
 
 
 @pytest.mark.parametrize(

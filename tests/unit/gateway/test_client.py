@@ -17,10 +17,10 @@ def test_nothing_more_is_taken_in_from_the_upstream_of_a_client_that_left() -> N
     connection: Any = SimpleNamespace(is_write_paused=False)
     call = Call(connection, {"method": "POST"}, keeps_alive=True)
     call.task = cast("Any", task)
-    response: Any = SimpleNamespace(hold_up=lambda: done.append("held up"), go_on=None)
+    response: Any = SimpleNamespace(pause=lambda: done.append("held up"), resume=None)
     client = Client(call, GatewaySettings(port=0))
     client.watch()
-    client.lead(response)
+    client.direct_writer(response)
     call.leave()
     assert done == ["held up", "the client left"]
     assert client.is_gone

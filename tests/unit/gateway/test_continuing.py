@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ownward.gateway.calling.continuing import Continuing
-from ownward.gateway.placing.engine_habits import habits_of
+from ownward.gateway.placing.engine_quirks import quirks_of
 
 
 class Client:
@@ -29,7 +29,7 @@ class Client:
 
 
 def target_of(engine: str) -> Any:
-    return SimpleNamespace(habits=habits_of(engine), tier=SimpleNamespace(capabilities=frozenset()))
+    return SimpleNamespace(quirks=quirks_of(engine), tier=SimpleNamespace(capabilities=frozenset()))
 
 
 def after(*pieces: str, delta: dict[str, Any] | None = None, finish_reason: str | None = None) -> Continuing:

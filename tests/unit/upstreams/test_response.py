@@ -153,11 +153,11 @@ def test_a_stall_is_told_while_pieces_are_passed_on_but_not_while_the_client_hol
         for _ in range(4):
             await asyncio.sleep(0.03)
             response.feed(b"x")
-        response.hold_up()
+        response.pause()
         assert channel.paused == 1
         await asyncio.sleep(0.2)
         assert not passing.done()
-        response.go_on()
+        response.resume()
         with pytest.raises(UpstreamTimeout, match=r"sent no further byte within 0\.05 s, after 4 bytes"):
             await passing
         assert (len(taken), channel.aborted) == (4, 1)
@@ -186,7 +186,7 @@ def test_others_come_first_after_a_long_piece_of_a_stream(is_held_up):
         response.feed(b"x" * 250_000)
         assert not flow.is_open
         if is_held_up:
-            response.hold_up()
+            response.pause()
         await asyncio.sleep(0.01)
         assert flow.is_open != is_held_up
         response.finish()
@@ -201,9 +201,9 @@ def test_after_a_hold_up_the_upstream_has_its_whole_time_again():
         taken: list[bytes] = []
         passing = asyncio.create_task(response.pass_on(taken.append))
         await asyncio.sleep(0)
-        response.hold_up()
+        response.pause()
         await asyncio.sleep(0.35)
-        response.go_on()
+        response.resume()
         await asyncio.sleep(0.1)  # beyond the time that ran when it was held up
         assert not passing.done()
         response.feed(b"x")
@@ -393,10 +393,10 @@ def test_a_stream_that_rests_while_its_client_does_not_read_stays_held_up(can_re
         await asyncio.sleep(0)
         response.feed(b"1")
         response.feed(b"2")
-        response.hold_up()
+        response.pause()
         await asyncio.sleep(0.08)
         assert not channel.is_read
-        response.go_on()
+        response.resume()
         assert channel.is_told
         response.finish()
         await task
@@ -411,8 +411,8 @@ def test_a_client_that_reads_again_does_not_end_a_rest(can_rest):
         await asyncio.sleep(0)
         response.feed(b"1")
         response.feed(b"2")
-        response.hold_up()
-        response.go_on()
+        response.pause()
+        response.resume()
         assert not channel.is_told
         response.finish()
         await task

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from ownward.core import BrokenStream, OwnwardError, PolicyRefusal, UpstreamError, UpstreamTimeout, UpstreamUnreachable
 from ownward.gateway import json_body
+from ownward.gateway.calling.adapting import narrow_tools, needs_call_without_form, needs_narrowed_tools, refuse_ignored
 from ownward.gateway.calling.first_call import wants_one_call
-from ownward.gateway.calling.half_read import is_called_for, is_to_be_narrowed, narrow_tools, refuse_passed_over
 from ownward.gateway.calling.ledger_entry import LedgerEntry
 from ownward.gateway.calling.refused_call import RefusedCall
 from ownward.gateway.calling.relaying import Relay
@@ -22,8 +22,8 @@ from ownward.gateway.calling.stream_as_whole import PATHS
 from ownward.gateway.endpoints import COMPLETIONS, COUNT_CHATS
 from ownward.gateway.headers import headers_for_client
 from ownward.gateway.needs import TOOLS
-from ownward.gateway.placing.engine_habits import is_llama_cpp
-from ownward.gateway.placing.nowhere import refuse_anew
+from ownward.gateway.placing.engine_quirks import is_llama_cpp
+from ownward.gateway.placing.no_target import refuse_anew
 from ownward.policy import Permit, issue_permit
 from ownward.upstreams import Response, Spliced, Timeouts, splice
 
@@ -108,7 +108,7 @@ class Attempt:
             if self.endpoint is not exchange.endpoint:
                 await self._translate()
             if exchange.needs:
-                self._tell_of_tools(exchange.needs)
+                self._adapt_tools(exchange.needs)
             is_long = len(self._body) >= json_body.LONG_BYTES
             if is_long:
                 await asyncio.sleep(0)
@@ -148,27 +148,27 @@ class Attempt:
             else:
                 self.spared += (member,)
 
-    def _tell_of_tools(self, needs: frozenset[str]) -> None:
-        """Have what a chat says of its tools in words that the engine goes by."""
-        if is_to_be_narrowed(needs, self.target, self.endpoint):
+    def _adapt_tools(self, needs: frozenset[str]) -> None:
+        """Rewrite what a chat says of its tools into what the engine obeys."""
+        if needs_narrowed_tools(needs, self.target, self.endpoint):
             self._body = narrow_tools(self._body)
-        if is_called_for(needs, self.target, self.endpoint):
+        if needs_call_without_form(needs, self.target, self.endpoint):
             self._body = json_body.without_member(self._body, "response_format")
 
     def _splice(self) -> Spliced:
         """Return the request as it is sent, and note what has to be made of its answer."""
-        target, endpoint, habits = self.target, self.endpoint, self.target.habits
+        target, endpoint, quirks = self.target, self.endpoint, self.target.quirks
         asks_usage = target.key not in self._gateway.learned.refuses_stream_options
         if not asks_usage and self.translated is not None:
             # It was ours: the client cannot state it.
             self._body = json_body.without_member(self._body, "stream_options")
         model, splices_as = target.tier.model, endpoint.splices_as
         spliced = splice(self._body, model=model, want_stream_usage=asks_usage, endpoint=splices_as)
-        if endpoint is COMPLETIONS and habits.passes_over:
-            refuse_passed_over(spliced.top, target)
+        if endpoint is COMPLETIONS and quirks.ignored_members:
+            refuse_ignored(spliced.top, target)
         if spliced.choices > 1:
-            self.entry.asks_several, self.entry.misses_answers = True, habits.counts_one
-        if habits.calls_on and TOOLS in self.exchange.needs:
+            self.entry.asks_several, self.entry.misses_answers = True, quirks.usage_counts_one_answer
+        if quirks.ignores_one_call_limit and TOOLS in self.exchange.needs:
             self.takes_first_call = wants_one_call(spliced.top)
         if target.puts_together and not spliced.is_stream and endpoint.path in PATHS:
             self.puts_together = True

@@ -73,7 +73,7 @@ class Continuing:
         for name in _MOST_TOKENS:
             if isinstance(request.get(name), int):
                 request[name] = max(1, request[name] - len(self._text))  # about one piece for each token
-        if target.habits.goes_on == "when told":
+        if target.quirks.continues_answers == "when told":
             request |= {"continue_final_message": True, "add_generation_prompt": False}
         return json_body.write(request)
 
@@ -106,9 +106,9 @@ class Continuing:
         if passed:
             await self._exchange.write(passed)
 
-    def lead(self, response: Response) -> Callable[[bytes], None] | None:
+    def direct_writer(self, response: Response) -> Callable[[bytes], None] | None:
         """Return how pieces of `response` go on at once, their text kept."""
-        write = self._exchange.lead(response)
+        write = self._exchange.direct_writer(response)
         if write is None:
             return None
 
@@ -208,4 +208,4 @@ def _read_words(event: bytes) -> str | None:
 
 def can_continue(target: Target) -> bool:
     """Return whether an upstream goes on with the beginning of an answer: by its engine, or as the plan states."""
-    return target.habits.goes_on is not None or "continuation" in target.tier.capabilities
+    return target.quirks.continues_answers is not None or "continuation" in target.tier.capabilities

@@ -25,7 +25,7 @@ from ownward.gateway.errors import (
 )
 from ownward.gateway.headers import retry_after_s, retry_after_value
 from ownward.gateway.holding.admission import Spill
-from ownward.gateway.placing.nowhere import refuse_anew
+from ownward.gateway.placing.no_target import refuse_anew
 
 if TYPE_CHECKING:
     from ownward.gateway.calling.served import Served

@@ -244,8 +244,8 @@ class _Lane:
     def write(self, data: bytes) -> Coroutine[Any, Any, None]:
         return self._sink.write(data)
 
-    def lead(self, response: Response) -> Callable[[bytes], None] | None:
-        return self._sink.lead(response)
+    def direct_writer(self, response: Response) -> Callable[[bytes], None] | None:
+        return self._sink.direct_writer(response)
 
     async def end(self, data: bytes = b"") -> None:
         await self._sink.end(data)

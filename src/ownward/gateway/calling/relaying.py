@@ -213,7 +213,7 @@ class Relay:
                 await self._sink.write(passed if tap.error is None else self._target.hide_key(passed))
             if tap.has_last_word:
                 response.expect_end(_END_AWAITED_S)
-            write = self._sink.lead(response)
+            write = self._sink.direct_writer(response)
             if write is not None:
                 await self._pass_on(feed, tap, write)
                 break
@@ -356,7 +356,7 @@ class Relay:
         if not isinstance(tap, StreamTap) or tap.finish_reason is None or tap.is_complete or entry.is_settled:
             return
         response.expect_end(_HEARD_OUT_S)
-        response.go_on()
+        response.resume()
         with contextlib.suppress(UpstreamError, asyncio.CancelledError):
             while not tap.has_last_word and (more := await response.next_chunk()):
                 tap.feed(more)

@@ -69,8 +69,8 @@ class Sink(Protocol):
         """Take a piece of a stream."""
         ...
 
-    def lead(self, response: Response) -> Callable[[bytes], None] | None:
-        """Return how pieces of `response` go on at once; None where each of them has to be written."""
+    def direct_writer(self, response: Response) -> Callable[[bytes], None] | None:
+        """Return a function that writes pieces of `response` as they arrive; None where each has to be awaited."""
         ...
 
     async def end(self, data: bytes = b"") -> None:

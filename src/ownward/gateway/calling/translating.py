@@ -118,7 +118,7 @@ class RequestTranslations:
             max_output_tokens=target.tier.max_output_tokens or _ASSUMED_MAX_TOKENS,
             limit_name="max_completion_tokens" if takes_newer_limit(target) else "max_tokens",
             is_mistral=_is_mistral(target),
-            goes_on=target.habits.goes_on == "by itself",
+            goes_on=target.quirks.continues_answers == "by itself",
             reads_seals=target.key not in self._unread,
             takes_later_system=self._client == "messages" or target.key not in self._system_first,
             forgets=forgets,

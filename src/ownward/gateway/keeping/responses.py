@@ -264,9 +264,9 @@ class Keeping:
         if passed:
             await self._exchange.write(passed)
 
-    def lead(self, response: Response) -> Callable[[bytes], None] | None:
+    def direct_writer(self, response: Response) -> Callable[[bytes], None] | None:
         """Return how pieces of `response` go on at once: all but the last word, which waits until it is kept."""
-        write = self._exchange.lead(response)
+        write = self._exchange.direct_writer(response)
         if write is None:
             return None
 

@@ -33,11 +33,11 @@ class BadAnswer(Exception):
 class Call:
     """One request being answered.
 
-    `on_gone` is called once if the client leaves before the answer is whole, `on_flow` whenever `is_write_paused`
-    has changed: bytes pile up for a client that does not read, or have left.
+    `on_gone` is called once if the client leaves before the answer is whole, `on_write_pause` whenever
+    `is_write_paused` changes: bytes have piled up for a client that does not read, or have left.
     """
 
-    can_lead: Final = True
+    writes_directly: Final = True
     """Whether what is written goes to the client at once, without a task that sends it."""
 
     __slots__ = (
@@ -55,8 +55,8 @@ class Call:
         "is_gone",
         "is_over",
         "keeps_alive",
-        "on_flow",
         "on_gone",
+        "on_write_pause",
         "scope",
         "task",
     )
@@ -87,7 +87,7 @@ class Call:
         self.is_gone = False
         self.is_over = False
         self.on_gone: Callable[[], None] | None = None
-        self.on_flow: Callable[[], None] | None = None
+        self.on_write_pause: Callable[[], None] | None = None
         self.task: asyncio.Task[None] | None = None
 
     # The request.
@@ -321,7 +321,7 @@ class Call:
 
     def forget(self) -> None:
         """Let go of what refers back to this call, so that it is freed at once and not by the collector."""
-        self.on_gone = self.on_flow = self.task = None
+        self.on_gone = self.on_write_pause = self.task = None
 
     def leave(self) -> None:
         """Note that the client left."""

@@ -187,15 +187,15 @@ class HttpConnection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """Note that the client does not read."""
         self.is_write_paused = True
-        if self._call is not None and self._call.on_flow is not None:
-            self._call.on_flow()
+        if self._call is not None and self._call.on_write_pause is not None:
+            self._call.on_write_pause()
 
     def resume_writing(self) -> None:
         """Note that it reads again."""
         self.is_write_paused = False
         self._let_go()
-        if self._call is not None and self._call.on_flow is not None:
-            self._call.on_flow()
+        if self._call is not None and self._call.on_write_pause is not None:
+            self._call.on_write_pause()
 
     def _let_go(self) -> None:
         waiting, self._drains = self._drains, []

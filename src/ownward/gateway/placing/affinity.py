@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 from zlib import crc32
 
-from ownward.gateway.placing.elsewhere import Elsewhere
+from ownward.gateway.placing.peer_load import PeerLoad
 
 if TYPE_CHECKING:
     from ownward.gateway.placing.routing import Target
@@ -134,7 +134,7 @@ class Prefixes:
         """Start with nothing seen."""
         self._upstreams: dict[str, _Upstream] = {}
         self.on_news: Callable[[], None] | None = None
-        self._elsewhere_bytes = Elsewhere()
+        self._peer_bytes = PeerLoad()
         self._sent: list[tuple[str, Sequence[int]]] = []
         self._changed: set[str] = set()
 
@@ -142,7 +142,7 @@ class Prefixes:
         self, targets: Sequence[Target], prompt: Prompt, in_flight: Mapping[str, int]
     ) -> tuple[list[Target], str]:
         """Return the upstreams of a tier, best first, and why; of equal ones the one that was sent the least."""
-        beginnings, elsewhere_bytes = prompt.beginnings, self._elsewhere_bytes.totals
+        beginnings, elsewhere_bytes = prompt.beginnings, self._peer_bytes.totals
         ranked = []
         for place, target in enumerate(targets):
             upstream = self._find(target)
@@ -198,11 +198,11 @@ class Prefixes:
                 upstream = self._find(known[key])
                 upstream.sent += 1
                 upstream.note(beginnings)
-        self._elsewhere_bytes.hear(worker, {key: load_bytes for key, load_bytes in loads.items() if key in known})
+        self._peer_bytes.hear(worker, {key: load_bytes for key, load_bytes in loads.items() if key in known})
 
     def forget_worker(self, worker: int) -> None:
         """Forget the load of a worker that is gone."""
-        self._elsewhere_bytes.forget_worker(worker)
+        self._peer_bytes.forget_worker(worker)
 
     def end(self, target: Target, waiting_bytes: int) -> None:
         """Note that a prompt's first token came, or that it never will."""
@@ -214,13 +214,13 @@ class Prefixes:
     def forget(self, key: str) -> None:
         """Forget what an upstream was sent: its engine has started anew."""
         self._upstreams.pop(key, None)
-        self._elsewhere_bytes.forget(key)
+        self._peer_bytes.forget(key)
 
     def keep(self, keys: set[str]) -> None:
         """Forget every upstream but these."""
         for key in self._upstreams.keys() - keys:
             del self._upstreams[key]
-        self._elsewhere_bytes.keep(keys)
+        self._peer_bytes.keep(keys)
 
     def _find(self, target: Target) -> _Upstream:
         upstream = self._upstreams.get(target.key)

@@ -14,12 +14,12 @@ from ownward.gateway.placing.breaker import CLOSED, Breaker
 from ownward.gateway.placing.choice import Asked, Choice, Eligible, Matched
 from ownward.gateway.placing.eligible import compute_eligible, find_translated, leave_out_untranslatable
 from ownward.gateway.placing.matching import compute_label, match
-from ownward.gateway.placing.nowhere import describe_down, none_up
+from ownward.gateway.placing.no_target import describe_down, none_up
 from ownward.gateway.placing.routing import Memory, RoutingTable, Target
 from ownward.policy import Label
 
 _LAST_RESORT = " (a probe: nothing else is up)"
-_NONE_ELSEWHERE: Mapping[str, int] = {}
+_NO_PEERS: Mapping[str, int] = {}
 
 Order = Callable[[Sequence[Target]], tuple[list[Target], str]]
 """How the upstreams of one tier are ordered, best first, and why."""
@@ -34,13 +34,13 @@ def choose(
     full_tiers: Container[str],
     now_s: float,
     by_prefix: Order | None = None,
-    elsewhere: Mapping[str, int] = _NONE_ELSEWHERE,
+    peer_load: Mapping[str, int] = _NO_PEERS,
 ) -> Choice:
     """Return the candidates for a request in order, with the reason.
 
     `breakers` and `in_flight` are by target key, absent meaning closed and none. `by_prefix` orders the upstreams of
     tiers that balance so; without it, and in other tiers, the one with the fewest calls in flight comes first, those of
-    other workers, which `elsewhere` holds, among them.
+    other workers, which `peer_load` holds, among them.
     Raises: UnknownRoute, OutOfScope, PolicyRefusal, Incapable, NoUpstream.
     """
     plain = _plain_key(asked)
@@ -62,7 +62,7 @@ def choose(
         if usable and usable[0].tier.name in full_tiers:
             down.append(f"{usable[0].tier.name} (full)")
         elif len(usable) > 1:
-            ordered, why = _order(usable, by_prefix, in_flight=in_flight, elsewhere=elsewhere)
+            ordered, why = _order(usable, by_prefix, in_flight=in_flight, peer_load=peer_load)
             if not up and why:
                 first_why = f" ({why})"
             up += ordered
@@ -148,12 +148,12 @@ def _remembered(asked: Asked, table: RoutingTable, matched: Matched, label: Labe
 
 
 def _order(
-    usable: Sequence[Target], by_prefix: Order | None, *, in_flight: Mapping[str, int], elsewhere: Mapping[str, int]
+    usable: Sequence[Target], by_prefix: Order | None, *, in_flight: Mapping[str, int], peer_load: Mapping[str, int]
 ) -> tuple[list[Target], str]:
     """Return the upstreams of one tier, best first, and why where that is more than how busy they are."""
     if by_prefix is not None and usable[0].tier.balances_by_prefix:
         return by_prefix(usable)
-    return sorted(usable, key=lambda target: in_flight.get(target.key, 0) + elsewhere.get(target.key, 0)), ""
+    return sorted(usable, key=lambda target: in_flight.get(target.key, 0) + peer_load.get(target.key, 0)), ""
 
 
 def _last_resorts(

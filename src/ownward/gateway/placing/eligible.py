@@ -10,7 +10,7 @@ from ownward.gateway.errors import Incapable, NoUpstream, Threadless
 from ownward.gateway.needs import THREADS, UNSTATED
 from ownward.gateway.placing.choice import Asked, Eligible, KeyScope, Matched
 from ownward.gateway.placing.naming import out_of_scope
-from ownward.gateway.placing.nowhere import forbidden
+from ownward.gateway.placing.no_target import forbidden
 from ownward.gateway.placing.routing import RoutingTable, Target
 from ownward.gateway.placing.substitutes import may_keep_threads
 from ownward.policy import Label

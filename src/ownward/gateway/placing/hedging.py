@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from ownward.gateway.placing.breaker import CLOSED, Breaker
-from ownward.gateway.placing.purse import Purse
+from ownward.gateway.placing.extra_calls import ExtraCalls
 from ownward.plan import MOST_OBSERVATIONS, Hedge
 
 if TYPE_CHECKING:
@@ -111,6 +111,6 @@ class Pace:
         return None if usual_s is None else max(usual_s, hedge.after_s or 0.0)
 
 
-def _begin_earning(hedge: Hedge) -> Purse:
+def _begin_earning(hedge: Hedge) -> ExtraCalls:
     """Return a purse with nothing in it, so that the share is held from the first request on."""
-    return Purse(fraction=hedge.max_fraction, burst=_MOST_SAVED, left=0.0)
+    return ExtraCalls(fraction=hedge.max_fraction, burst=_MOST_SAVED, left=0.0)

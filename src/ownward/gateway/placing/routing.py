@@ -18,7 +18,7 @@ from ownward.gateway.headers import ascii_of
 from ownward.gateway.placing.accepting import ANYTHING, Accepting
 from ownward.gateway.placing.bounds import ChargeBound
 from ownward.gateway.placing.engine_address import Addresses, EngineAddress
-from ownward.gateway.placing.engine_habits import EngineHabits, habits_of
+from ownward.gateway.placing.engine_quirks import EngineQuirks, quirks_of
 from ownward.gateway.placing.strategy import CompiledStrategy, compile_strategy, is_carried_out
 from ownward.gateway.placing.substitutes import (
     CHATS_ALONE,
@@ -46,7 +46,7 @@ class Target:
     a whole answer is asked for, it is asked for as a stream. `shown_key` is the key that the upstream is shown, where
     it is a secret. `substitutes` holds, by the client's path, the endpoint that is asked where the upstream does not
     serve that path, `substitutes_by_need` where it lacks something there that a request needs. `lacks` are the
-    capabilities that its engine is known not to have, `habits` the ways of its engine.
+    capabilities that its engine is known not to have, `quirks` the ways of its engine.
     """
 
     key: str
@@ -62,7 +62,7 @@ class Target:
     substitutes: Mapping[str, Endpoint]
     substitutes_by_need: SubstitutesByNeed
     lacks: frozenset[str]
-    habits: EngineHabits
+    quirks: EngineQuirks
     paths: Mapping[str, str]
     headers: tuple[tuple[bytes, bytes], ...]
     shown_key: bytes | None
@@ -75,7 +75,7 @@ class Target:
     @property
     def counts_tokens(self) -> bool:
         """Whether it counts the tokens of Anthropic's messages, in whatever dialect it is asked for answers."""
-        return self.habits.counts_messages or "count_tokens" in self.tier.capabilities
+        return self.quirks.counts_message_tokens or "count_tokens" in self.tier.capabilities
 
     def hide_key(self, said: bytes) -> bytes:
         """Return an upstream's words without the key that it is shown: some quote it in their errors."""
@@ -278,11 +278,11 @@ def _targets(tier: Tier, *, addresses: Addresses, secrets: Mapping[str, str]) ->
         url = stated.url or (found.url if found else None)
         is_starting = url is None and found is not None
         upstream = stated if url == stated.url else replace(stated, url=url)
-        habits = habits_of(tier.engine)
-        dialects = BOTH_DIALECTS if habits.speaks_both else frozenset({upstream.dialect})
+        quirks = quirks_of(tier.engine)
+        dialects = BOTH_DIALECTS if quirks.speaks_both_dialects else frozenset({upstream.dialect})
         secret = secrets.get(upstream.api_key_env) if upstream.api_key_env else None
         way, why_no_way = _find_way(upstream, secrets)
-        substitutes = CHATS_ALONE if habits.wants_chats else find_substitutes(tier, upstream, dialects)
+        substitutes = CHATS_ALONE if quirks.takes_chats_only else find_substitutes(tier, upstream, dialects)
         yield Target(
             key=key,
             name=upstream.name,
@@ -292,12 +292,12 @@ def _targets(tier: Tier, *, addresses: Addresses, secrets: Mapping[str, str]) ->
             origin=upstream.origin or "",
             unusable=_ENGINE_STARTING if is_starting else _why_unusable(upstream, secret) or why_no_way,
             is_starting=is_starting,
-            puts_together=found is not None and habits.computes_unheard,
+            puts_together=found is not None and quirks.computes_after_disconnect,
             dialects=dialects,
             substitutes=substitutes,
             substitutes_by_need=find_substitutes_by_need(substitutes, upstream),
-            lacks=_find_lacks(tier, habits, found),
-            habits=habits,
+            lacks=_find_lacks(tier, quirks, found),
+            quirks=quirks,
             paths={path: upstream.compute_target(path) for path in (*ENDPOINTS, COUNT_CHATS.path)},
             headers=tuple(_headers(upstream, secret)),
             shown_key=secret.encode() if secret and len(secret) >= _SHORTEST_HIDDEN else None,
@@ -316,12 +316,12 @@ def _targets(tier: Tier, *, addresses: Addresses, secrets: Mapping[str, str]) ->
         )
 
 
-def _find_lacks(tier: Tier, habits: EngineHabits, found: EngineAddress | None) -> frozenset[str]:
+def _find_lacks(tier: Tier, quirks: EngineQuirks, found: EngineAddress | None) -> frozenset[str]:
     """Return what a tier's engine cannot do as it is started, unless the plan states what it can."""
     if tier.capabilities:
-        return habits.never_has
-    lacks = habits.lacks - {"embeddings"} if tier.engine_options.get("embedding") is True else habits.lacks
-    return habits.never_has | lacks | (frozenset() if found is None else found.lacks)
+        return quirks.never_has
+    lacks = quirks.lacks - {"embeddings"} if tier.engine_options.get("embedding") is True else quirks.lacks
+    return quirks.never_has | lacks | (frozenset() if found is None else found.lacks)
 
 
 def _place_of(tier: Tier, upstream: Upstream) -> Place:

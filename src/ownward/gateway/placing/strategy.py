@@ -1,4 +1,4 @@
-"""A workload's strategy as its plan states it, made ready: what `calling.carrying` carries out."""
+"""A workload's strategy as its plan states it, made ready: what `calling.strategy_run` runs."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from ownward.core import format_duration
-from ownward.gateway.placing.engine_habits import is_llama_cpp
+from ownward.gateway.placing.engine_quirks import is_llama_cpp
 
 if TYPE_CHECKING:
     from ownward.core import OwnwardError

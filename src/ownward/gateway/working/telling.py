@@ -38,14 +38,14 @@ class Telling:
         for key, (said_s, fields) in news["breakers"].items():
             commons.health.hear(key, Breaker(**fields), said_s)
         table = commons.table
-        commons.elsewhere.hear(worker, {key: calls for key, calls in news["calls"].items() if key in table.counted})
+        commons.peer_load.hear(worker, {key: calls for key, calls in news["calls"].items() if key in table.counted})
         targets = [target for name in table.prefix_tiers for target in table.targets[name]]
         commons.prefixes.hear(worker, (news["sent"], news["loads"]), targets)
 
     def forget(self, worker: int) -> None:
         """Forget the load of a worker that is gone."""
         self._commons.prefixes.forget_worker(worker)
-        self._commons.elsewhere.forget_worker(worker)
+        self._commons.peer_load.forget_worker(worker)
 
     def repeat(self) -> None:
         """Tell again what holds, for a worker that has just begun: breakers that are not closed, and loads."""

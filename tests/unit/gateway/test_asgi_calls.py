@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from ownward.gateway.listening.carried import CarriedCall
+from ownward.gateway.listening.asgi_call import AsgiCall
 
 
 class Server:
@@ -22,8 +22,8 @@ class Server:
     async def send(self, message: Any) -> None:
         self.told.append(message)
 
-    def call(self) -> CarriedCall:
-        return CarriedCall({"type": "http", "method": "POST"}, self.receive, self.send)
+    def call(self) -> AsgiCall:
+        return AsgiCall({"type": "http", "method": "POST"}, self.receive, self.send)
 
 
 def test_a_whole_answer_is_told_with_its_length_and_what_ends_the_connection() -> None:

@@ -1,4 +1,4 @@
-"""A request that another server carries by ASGI, made to look like a call of our own listener."""
+"""A request that another ASGI server received, with the interface of a call of our own listener."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from ownward.gateway.asgi import Message, Receive, Scope, Send
 from ownward.gateway.listening.call import Call, Headers
 
 
-class CarriedCall:
-    """One request that is carried by ASGI; what is written waits until `drained`, since only a coroutine can send it.
+class AsgiCall:
+    """One request of another ASGI server; what is written waits until `drained`, since only a coroutine can send it.
 
-    How long a client may read nothing is its server's business.
+    That server also decides how long a client may read nothing.
     """
 
-    can_lead: Final = False
+    writes_directly: Final = False
     unread_bytes: Final = 0
 
     __slots__ = (
@@ -25,7 +25,7 @@ class CarriedCall:
         "_unsent",
         "is_gone",
         "keeps_alive",
-        "on_flow",
+        "on_write_pause",
         "receive",
         "scope",
         "send",
@@ -40,7 +40,7 @@ class CarriedCall:
         self.task: asyncio.Task[Any] | None = asyncio.current_task()
         self.keeps_alive = True
         self.is_gone = False
-        self.on_flow: Callable[[], None] | None = None
+        self.on_write_pause: Callable[[], None] | None = None
         self._on_gone: Callable[[], None] | None = None
         self._leaving: asyncio.Future[Message] | None = None
         self._unsent: list[Message] = []
@@ -101,7 +101,7 @@ class CarriedCall:
         """Do nothing: the connection is its server's."""
 
 
-AnyCall = Call | CarriedCall
+AnyCall = Call | AsgiCall
 
 
 async def answer_other(scope: Scope, receive: Receive, send: Send) -> None:

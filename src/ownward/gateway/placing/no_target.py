@@ -1,4 +1,4 @@
-"""What is told where a request can go nowhere: no tier is permitted, or no more, or nothing that may serve it is up."""
+"""The errors of a request that no upstream may or can serve: by its label, by a new plan, or as all are down."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def forbidden(matched: Matched, label: Label, label_why: str, targets: Iterable[Target]) -> PolicyRefusal:
-    """Return that the label permits none of the workload's tiers, with the line of the plan that would."""
+    """Return the refusal of a label that permits none of the workload's tiers, with the line of the plan that would."""
     listed = list(targets)
     places = "; ".join(f"{target.tier.name} is at {target.place}" for target in listed)
     first = listed[0].place
@@ -37,7 +37,7 @@ def forbidden(matched: Matched, label: Label, label_why: str, targets: Iterable[
 
 
 def describe_down(target: Target, breakers: Mapping[str, Breaker]) -> str:
-    """Return what is left alone as it is told; why, where somebody has to see to it."""
+    """Return a target that is down as messages name it, with the reason where an operator has to act."""
     breaker = breakers.get(target.key, CLOSED)
     return f"{target.key} (its account has no credit)" if breaker.is_unpaid else target.key
 
@@ -45,7 +45,7 @@ def describe_down(target: Target, breakers: Mapping[str, Breaker]) -> str:
 def none_up(
     eligible: Eligible, down: Sequence[str], *, breakers: Mapping[str, Breaker], now_s: float
 ) -> NoUpstream | RateLimited:
-    """Return that nothing which may serve the request can be asked now, and when it may be."""
+    """Return the error of a request whose eligible upstreams are all down, with when to try again."""
     waits = [
         breakers[target.key].last_allowed_s() - now_s
         for targets in eligible.tiers
@@ -67,7 +67,7 @@ def none_up(
 
 
 def refuse_anew(label: Label, target: Target) -> PolicyRefusal:
-    """Return what is said where a plan that was loaded since lets a request no longer go where it was about to."""
+    """Return the refusal of a request that a plan loaded meanwhile no longer lets go to `target`."""
     return PolicyRefusal(
         f'the plan was loaded anew, and "{label}" is where the request may go by both it and the one before: not to'
         f" {target.key}, which is at {target.place}",

@@ -1,6 +1,6 @@
-"""Strategies that make several calls for one request: their steps are asked for, sent, and answered with replies.
+"""Running a strategy that makes several calls for one request.
 
-What to ask next and which answer to take is `ownward.strategies`' knowledge; here every call becomes an attempt of the
+`ownward.strategies` decides what to ask next and which answer to take. Here each call becomes an attempt of the
 request, with its own intent and settlement, and the chosen answer goes to the client as its upstream wrote it.
 """
 
@@ -20,9 +20,9 @@ from ownward.gateway import json_body
 from ownward.gateway.calling.allowance import OF_STRATEGY, most_usd, read_limit, with_limit
 from ownward.gateway.calling.capped import begin_allowance, limit_name, limit_output, within_time
 from ownward.gateway.calling.failover import Failover
+from ownward.gateway.calling.held_answer import SUCCESS, HeldAnswer, pass_on
 from ownward.gateway.calling.judge import Judge
 from ownward.gateway.calling.sink import forget_frames
-from ownward.gateway.calling.taken import SUCCESS, Taken, pass_on
 from ownward.gateway.endpoints import CHAT
 from ownward.gateway.errors import Incapable, NoUpstream, OverBudget, UnboundedCharge
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ownward.upstreams import RawMembers
 
 
-async def carry_out(strategy: CompiledStrategy, exchange: Served, choice: Choice) -> None:
+async def run_strategy(strategy: CompiledStrategy, exchange: Served, choice: Choice) -> None:
     """Make a strategy's calls and send the client the answer it chooses.
 
     Where nothing is chosen, the fallback tiers are asked once each, as they would be directly; without any, the client
@@ -67,10 +67,10 @@ async def carry_out(strategy: CompiledStrategy, exchange: Served, choice: Choice
         limit_output(exchange, rest)
         await within_time(exchange, Failover(exchange, rest, exchange.body, exchange).run())
         return
-    told = run.find_told()
-    if told is not None:
+    last = run.find_last_answer()
+    if last is not None:
         exchange.outcome += f"; {spec.kind}: {chosen.reason}, so what came last"
-        await pass_on(exchange, told, top)
+        await pass_on(exchange, last, top)
         return
     if is_late:
         raise run.allowance.describe_end()
@@ -87,7 +87,7 @@ class _Run:
     def __init__(self, strategy: CompiledStrategy, exchange: Served, choice: Choice, top: RawMembers) -> None:
         self.judge = Judge(strategy, exchange)
         self.allowance = begin_allowance(exchange, strategy.spec)
-        self.answers: list[Taken] = []
+        self.answers: list[HeldAnswer] = []
         self.failures: list[OwnwardError] = []
         self._exchange = exchange
         self._choice = choice
@@ -98,7 +98,7 @@ class _Run:
         """Return whether the time that the strategy grants is over."""
         return self.allowance.is_late(self._exchange.gateway.clock.monotonic_s())
 
-    def find_told(self) -> Taken | None:
+    def find_last_answer(self) -> HeldAnswer | None:
         """Return the newest answer, else the newest refusal of an upstream; None where none said anything."""
         newest = self.answers[-1] if self.answers else None
         return next((answer for answer in reversed(self.answers) if answer.status == SUCCESS), newest)
@@ -156,7 +156,7 @@ class _Run:
 
         exchange = self._exchange
         started_s = exchange.gateway.clock.monotonic_s()
-        taken = Taken()
+        held = HeldAnswer()
         targets = [target for target in self._choice.targets if target.tier.name == ask.tier]
         attempt: Attempt | None = None
         capped_by: str | None = None
@@ -165,7 +165,7 @@ class _Run:
             if limit is not None:
                 members = with_limit(members, limit, otherwise=limit_name(exchange.endpoint, targets))
             try:
-                attempt = await Failover(exchange, targets, msgspec.json.encode(members), taken).run()
+                attempt = await Failover(exchange, targets, msgspec.json.encode(members), held).run()
             except LedgerError:
                 raise
             except OwnwardError as error:
@@ -174,20 +174,20 @@ class _Run:
                 if isinstance(error, OverBudget | UnboundedCharge) and error.of == OF_STRATEGY:
                     capped_by = self.allowance.refused_by
         elapsed_s = exchange.gateway.clock.monotonic_s() - started_s
-        if taken.status and not taken.has_begun:
-            taken.target = exchange.target if attempt is None else attempt.target
-            self.answers.append(taken)
+        if held.status and not held.has_begun:
+            held.target = exchange.target if attempt is None else attempt.target
+            self.answers.append(held)
         if attempt is None:  # what it cost counts with the next one
             return Reply(text=None, elapsed_s=elapsed_s, capped_by=capped_by, was_sent=capped_by is None)
-        if taken.text is not None:
-            await self.judge.look_at(taken.text)
+        if held.text is not None:
+            await self.judge.look_at(held.text)
         usage = attempt.entry.usage
         return Reply(
-            text=taken.text,
+            text=held.text,
             output_tokens=None if usage is None else usage.output_tokens,
             usd=self._take_usd(),
             elapsed_s=elapsed_s,
-            payload=taken,
+            payload=held,
         )
 
     def _take_usd(self) -> Decimal:

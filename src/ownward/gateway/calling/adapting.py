@@ -1,4 +1,4 @@
-"""What an engine would read by half and answer all the same: it is told in words that the engine reads, or refused.
+"""Members that an engine would ignore without a word: the request is rewritten so that it obeys them, or refused.
 
 llama.cpp takes `auto`, `none` and `required` in a chat's `tool_choice`, and goes by `auto` where it names tools (build
 b11549, measured 2026-11-22). It is told of no other tools then, with the word for how they may be called. A form of
@@ -51,14 +51,14 @@ class _Allowed(msgspec.Struct, tag_field="type", tag="allowed_tools"):
 _read_choice: Final = msgspec.json.Decoder(_Named | _Allowed).decode
 
 
-def is_to_be_narrowed(needs: frozenset[str], target: Target, endpoint: Endpoint) -> bool:
-    """Return whether what a chat says of its tools has to be told to this upstream in its one word."""
-    return TOOL_CHOICE in needs and endpoint.splices_as == "chat" and target.habits.reads_one_word
+def needs_narrowed_tools(needs: frozenset[str], target: Target, endpoint: Endpoint) -> bool:
+    """Return whether a chat names tools in its `tool_choice` and this upstream would ignore that."""
+    return TOOL_CHOICE in needs and endpoint.splices_as == "chat" and target.quirks.ignores_named_tools
 
 
-def is_called_for(needs: frozenset[str], target: Target, endpoint: Endpoint) -> bool:
-    """Return whether a chat demands a call that its form of JSON would keep this upstream from."""
-    return CALL_NOT_FORM in needs and endpoint.splices_as == "chat" and target.habits.forms_over_calls
+def needs_call_without_form(needs: frozenset[str], target: Target, endpoint: Endpoint) -> bool:
+    """Return whether a chat demands a call and states a form of JSON that would keep this upstream from calling."""
+    return CALL_NOT_FORM in needs and endpoint.splices_as == "chat" and target.quirks.form_bars_calls
 
 
 def narrow_tools(body: bytes) -> bytes:
@@ -105,12 +105,14 @@ def narrow_tools(body: bytes) -> bytes:
     return msgspec.json.encode(top)
 
 
-def refuse_passed_over(completion: Mapping[str, msgspec.Raw], target: Target) -> None:
-    """Do nothing, unless a completion states members that the engine of `target` would pass over.
+def refuse_ignored(completion: Mapping[str, msgspec.Raw], target: Target) -> None:
+    """Refuse a completion that states members which the engine of `target` would ignore.
 
     Raises: Incapable.
     """
-    said = [name for name in sorted(target.habits.passes_over) if json_body.written(completion, name) not in _UNSAID]
+    said = [
+        name for name in sorted(target.quirks.ignored_members) if json_body.written(completion, name) not in _UNSAID
+    ]
     if said:
         raise Incapable(
             f"the engine of tier {target.tier.name!r} passes over {' and '.join(said)}, and would answer without",

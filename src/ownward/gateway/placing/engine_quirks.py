@@ -1,4 +1,4 @@
-"""What servers of the engines that are known do otherwise than one of which nothing is known."""
+"""The quirks of known engines: where their servers differ from one of which nothing is known."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EngineHabits:
-    """The ways of one engine's server, beyond what is stated of its upstream."""
+class EngineQuirks:
+    """Where the servers of one engine differ from a server of which nothing is known."""
 
-    speaks_both: bool = False  # dialects, at endpoints of their own
-    counts_messages: bool = False  # in Anthropic's dialect, in whatever one it is asked for answers
-    wants_chats: bool = False  # to be asked for chats, whatever the client wants
-    reads_one_word: bool = False  # of a chat's `tool_choice`: it goes by `auto` where that names tools
-    forms_over_calls: bool = False  # it holds an answer to a stated form, and then calls no tool, demanded or not
-    calls_on: bool = False  # behind its first call, also where one at a time is wanted
-    counts_one: bool = False  # of several answers to one request, in their usage
-    computes_unheard: bool = False  # a whole answer for which nobody waits any more
-    goes_on: Literal["by itself", "when told"] | None = None  # with a last message of the assistant
-    passes_over: frozenset[str] = frozenset()  # members of a completion, which it answers without
-    never_has: frozenset[str] = frozenset()  # what a request may need, whatever the plan states
+    speaks_both_dialects: bool = False
+    counts_message_tokens: bool = False  # serves Anthropic's count_tokens, whatever dialect answers are asked for in
+    takes_chats_only: bool = False  # is asked for chats, whatever the client asks for
+    ignores_named_tools: bool = False  # in a chat's `tool_choice`: takes it for `auto`
+    form_bars_calls: bool = False  # a stated form of JSON keeps it from calling tools, demanded or not
+    ignores_one_call_limit: bool = False  # may call several tools where `parallel_tool_calls` is false
+    usage_counts_one_answer: bool = False  # of several answers to one request
+    computes_after_disconnect: bool = False  # a whole answer that nobody waits for any more
+    continues_answers: Literal["by itself", "when told"] | None = None  # that a last message of the assistant begins
+    ignored_members: frozenset[str] = frozenset()  # of a completion
+    never_has: frozenset[str] = frozenset()  # needs of a request, whatever the plan states
     lacks: frozenset[str] = frozenset()  # capabilities, unless the plan states any
 
 
@@ -38,16 +38,16 @@ class EngineHabits:
 # with some models' templates: not where each call stands in marks of its own and is JSON, as Qwen's and Hermes' have
 # it (common/chat-auto-parser-generator.cpp). Of several prompts, and of `n`, its usage is that of one.
 # When it gives an answer up: docs/decisions/003-embedded-engine.md.
-_LLAMA_CPP: Final = EngineHabits(
-    speaks_both=True,
-    wants_chats=True,
-    reads_one_word=True,
-    forms_over_calls=True,
-    calls_on=True,
-    counts_one=True,
-    computes_unheard=True,
-    goes_on="by itself",
-    passes_over=frozenset({"echo", "suffix"}),
+_LLAMA_CPP: Final = EngineQuirks(
+    speaks_both_dialects=True,
+    takes_chats_only=True,
+    ignores_named_tools=True,
+    form_bars_calls=True,
+    ignores_one_call_limit=True,
+    usage_counts_one_answer=True,
+    computes_after_disconnect=True,
+    continues_answers="by itself",
+    ignored_members=frozenset({"echo", "suffix"}),
     never_has=frozenset({CALL_OR_FORM, FUNCTIONS}),
 )
 
@@ -57,10 +57,12 @@ _EMBEDDED: Final = replace(_LLAMA_CPP, lacks=frozenset({"audio", "embeddings", "
 _KNOWN: Final = {
     "embedded": _EMBEDDED,
     "llama-server": _LLAMA_CPP,
-    "sglang": EngineHabits(counts_messages=True, goes_on="when told"),  # docs.sglang.io, "Anthropic-Compatible API"
-    "vllm": EngineHabits(speaks_both=True, goes_on="when told"),
+    "sglang": EngineQuirks(
+        counts_message_tokens=True, continues_answers="when told"
+    ),  # docs.sglang.io, "Anthropic-Compatible API"
+    "vllm": EngineQuirks(speaks_both_dialects=True, continues_answers="when told"),
 }
-_OF_UNKNOWN: Final = EngineHabits()
+_OF_UNKNOWN: Final = EngineQuirks()
 
 
 def is_llama_cpp(response: Response) -> bool:
@@ -68,6 +70,6 @@ def is_llama_cpp(response: Response) -> bool:
     return response.header(b"server") == b"llama.cpp"
 
 
-def habits_of(engine: str | None) -> EngineHabits:
-    """Return the ways of an engine by its name in the plan; of one that is not known, and of none, nothing."""
+def quirks_of(engine: str | None) -> EngineQuirks:
+    """Return the quirks of an engine by its name in the plan; an unknown engine, or none, has none."""
     return _OF_UNKNOWN if engine is None else _KNOWN.get(engine, _OF_UNKNOWN)

@@ -1,10 +1,10 @@
-"""How many further calls, retries or hedges, requests may add to the load: what fails is not hit harder for it."""
+"""A bound on the calls that retries or hedges add to the load, as a share of requests: a token bucket."""
 
 from __future__ import annotations
 
 
-class Purse:
-    """Each request deposits a fraction of a further call, and each of these takes one; it holds at most `burst`."""
+class ExtraCalls:
+    """Each request deposits `fraction` of a call, each extra call takes a whole one; at most `burst` are saved up."""
 
     __slots__ = ("_burst", "_fraction", "_left")
 
@@ -20,12 +20,12 @@ class Purse:
             self._left = min(self._left + self._fraction, self._burst)
 
     def try_take(self) -> bool:
-        """Take one further call if there is one."""
+        """Take one call; return whether there was one."""
         if self._left < 1.0:
             return False
         self._left -= 1.0
         return True
 
     def give_back(self) -> None:
-        """Give back one that was taken and not sent."""
+        """Give back a call that was taken and not made."""
         self._left = min(self._left + 1.0, self._burst)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ownward.gateway.calling.half_read import narrow_tools
+from ownward.gateway.calling.adapting import narrow_tools
 from ownward.gateway.errors import Incapable
 
 TOOLS = [{"type": "function", "function": {"name": name, "strict": True}} for name in "abc"]

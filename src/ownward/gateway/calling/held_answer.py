@@ -1,4 +1,4 @@
-"""An answer that a strategy takes in, reads, and may pass on."""
+"""An answer held back from the client: a strategy reads it first, and may pass it on."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 SUCCESS = 200
 
 
-class Taken:
-    """An answer that a strategy looks at before anybody else does."""
+class HeldAnswer:
+    """The sink of one call of a strategy: it keeps the answer instead of sending it to the client."""
 
     takes_hedge = False
 
@@ -52,7 +52,7 @@ class Taken:
     async def write(self, data: bytes) -> None:
         """Drop it: a stream was not asked for, and is no answer that could be compared."""
 
-    def lead(self, response: Response) -> None:
+    def direct_writer(self, response: Response) -> None:
         """Have every piece written."""
 
     async def end(self, data: bytes = b"") -> None:
@@ -62,16 +62,16 @@ class Taken:
         """Do nothing."""
 
 
-async def pass_on(exchange: Served, taken: Taken, top: RawMembers) -> None:
+async def pass_on(exchange: Served, held: HeldAnswer, top: RawMembers) -> None:
     """Send an answer as it is; one that is no refusal as a stream of one piece, where the client asked for a stream."""
-    exchange.target = taken.target
-    if not exchange.is_stream or taken.status != SUCCESS:
-        await exchange.answer(taken.status, taken.content_type, taken.headers, taken.body)
+    exchange.target = held.target
+    if not exchange.is_stream or held.status != SUCCESS:
+        await exchange.answer(held.status, held.content_type, held.headers, held.body)
         return
     options = json.loads(json_body.written(top, "stream_options") or b"null") or {}
-    await exchange.begin(taken.status, b"text/event-stream", taken.headers)
+    await exchange.begin(held.status, b"text/event-stream", held.headers)
     with_usage = isinstance(options, dict) and options.get("include_usage") is True
-    await exchange.end(chat_as_stream(taken.body, with_usage=with_usage))
+    await exchange.end(chat_as_stream(held.body, with_usage=with_usage))
 
 
 def _text_in(body: bytes) -> str | None:

@@ -1,4 +1,4 @@
-"""What a workload's detectors find in a request, within a bound on the work; others are served between pieces."""
+"""A workload's detectors run over a request, within a bound on processor time; others are served between pieces."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ownward.gateway.placing.routing import Detection
 from ownward.policy import UNEXAMINED_YET
 
 
-async def look_into(
+async def detect(
     body: bytes, detections: Sequence[Detection], *, budget_s: float, cpu_s: Callable[[], float] = time.thread_time
 ) -> list[Found]:
     """Return what is found in a body.
