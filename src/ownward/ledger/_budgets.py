@@ -16,7 +16,13 @@ from ownward.core import LedgerError
 from ownward.ledger._checks import BudgetCheck, BudgetSpent, BudgetState
 from ownward.ledger._entries import Entry
 from ownward.ledger._money import MOST_PICOUSD, money_sum, read_money_sum
-from ownward.ledger._statements import clean
+from ownward.ledger._statements import (
+    bound_in_intent,
+    charge_in_settlement,
+    clean,
+    owner_in_request,
+    tier_in_intent,
+)
 from ownward.ledger._store import Connection, Row, Store
 
 _DAY_US: Final = 86_400_000_000
@@ -172,7 +178,8 @@ class Books:
                 if error is not None:
                     return error
             elif table == "settlements":
-                self._settle(values[:2], values[2], charge=values[10], high=values[12])
+                state, charge, high = charge_in_settlement(values)
+                self._settle(values[:2], state, charge=charge, high=high)
             elif table == "cancellations":
                 attempt = self._attempts.get(values)
                 if attempt is not None and attempt.state is None:
@@ -184,7 +191,7 @@ class Books:
         _write(self._connection, [account for accounts in self._accounts.values() for account in accounts])
 
     def _begin(self, checks: Sequence[BudgetCheck], values: Sequence[Any]) -> LedgerError | None:
-        request_id, number, tier, high, started_at_us = values[0], values[1], values[3], values[9], values[11]
+        request_id, number, tier, high, started_at_us = bound_in_intent(values)
         accounts = self._accounts_of(request_id, tier, started_at_us)
         for check in checks:
             span = check.span_us
@@ -215,7 +222,7 @@ class Books:
 
     def _tiers(self, entries: Sequence[Entry]) -> set[str]:
         tiers = {attempt.tier for attempt in self._attempts.values()}
-        tiers.update(values[3] for entry in entries for table, values in entry.rows if table == "intents")
+        tiers.update(tier_in_intent(values) for entry in entries for table, values in entry.rows if table == "intents")
         return tiers
 
     def _accounts_of(self, request_id: str, tier: str, started_at_us: int) -> list[Account]:
@@ -234,7 +241,7 @@ class Books:
         for entry in entries:
             for table, values in entry.rows:
                 if table in {"requests", "refusals"}:
-                    self._owners[values[0]] = (values[2], values[4], values[1])
+                    self._owners[values[0]] = owner_in_request(values)
                 elif table != "tasks" and values[0] not in self._owners:
                     asked[values[0]] = None
         for part in _parts(list(asked)):

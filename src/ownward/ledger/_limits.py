@@ -16,6 +16,7 @@ from ownward.ledger._checks import LimitKind, LimitReached, LimitState, LimitTak
 from ownward.ledger._entries import Entry
 from ownward.ledger._meters import Bucket, Meter, Window
 from ownward.ledger._runs import HEARTBEAT_LIMIT_S
+from ownward.ledger._statements import start_in_intent
 from ownward.ledger._store import Connection
 
 _SILENT_US: Final = int(HEARTBEAT_LIMIT_S * 1e6)
@@ -66,7 +67,7 @@ class Meters:
         """Return why an entry must not be written, if so; nothing is taken."""
         if not entry.takes:
             return None
-        now_us: int = next(values[11] for table, values in entry.rows if table == "intents")
+        now_us: int = next(start_in_intent(values) for table, values in entry.rows if table == "intents")
         for take in entry.takes:
             take.is_held = False
             self._meters[take.name].pass_time(now_us, take.per_minute)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from operator import itemgetter
 from typing import Any, Final, Literal, TypeAlias
 
 from ownward.core import LedgerError
@@ -26,6 +27,11 @@ _REQUEST_COLUMNS = (
     "request_id, task_id, workload, route, key_id, label, dialect, is_stream, plan_sha256, reason, started_at_us"
 )
 
+_INTENT_COLUMNS = (
+    "request_id, attempt, run_id, tier, upstream, model, price_id, input_tokens_high, output_tokens_high,"
+    " charge_high_picousd, body_sha256, started_at_us"
+)
+
 _ROWS_BETWEEN_RESTS: Final = 100
 
 _MARKS: Final = {count: ", ".join("?" * count) for count in (9, 11, 12, 14, 19)}
@@ -35,7 +41,7 @@ INSERTS: Final[dict[Table, str]] = {
     "tasks": "INSERT INTO tasks VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
     "requests": f"INSERT INTO requests ({_REQUEST_COLUMNS}) VALUES ({_MARKS[11]})",
     "refusals": f"INSERT INTO requests VALUES ({_MARKS[14]})",
-    "intents": f"INSERT INTO intents VALUES ({_MARKS[12]})",
+    "intents": f"INSERT INTO intents ({_INTENT_COLUMNS}) VALUES ({_MARKS[12]})",
     "settlements": f"INSERT INTO settlements ({_SETTLEMENT_COLUMNS}) VALUES ({_MARKS[19]})",
     "cancellations": (
         f"INSERT INTO settlements ({_SETTLEMENT_COLUMNS})"
@@ -79,6 +85,22 @@ def insert_rows(
             connection.execute_many(sql, inserted[at : at + at_once])
             if rest:
                 rest()
+
+
+def _getter(columns: str, *names: str) -> Callable[[Sequence[Any]], Any]:
+    """Return what takes these columns' values out of a row."""
+    places = columns.split(", ")
+    return itemgetter(*map(places.index, names))
+
+
+# What budgets and limits look at. A refused request's row begins as a dispatched one's.
+owner_in_request: Final = _getter(_REQUEST_COLUMNS, "workload", "key_id", "task_id")
+bound_in_intent: Final = _getter(
+    _INTENT_COLUMNS, "request_id", "attempt", "tier", "charge_high_picousd", "started_at_us"
+)
+tier_in_intent: Final = _getter(_INTENT_COLUMNS, "tier")
+start_in_intent: Final = _getter(_INTENT_COLUMNS, "started_at_us")
+charge_in_settlement: Final = _getter(_SETTLEMENT_COLUMNS, "state", "charge_picousd", "charge_high_picousd")
 
 
 def clean(text: str) -> str:
