@@ -36,14 +36,15 @@ def find_weights(tiers: Mapping[str, Tier], plan_path: Path) -> dict[str, Path |
 
     Raises: ConfigError, with the faults of all tiers; FetchFailed.
     """
+    started = [tier for tier in tiers.values() if is_started_by_serve(tier)]
+    if not started:
+        return {}
     from ownward.cli._weights import fetch_weights, is_hub_name
-    from ownward.engines import EMBEDDED_MODEL
+    from ownward.engines import EMBEDDED_MODEL  # a gateway that starts none does without them
 
     weights: dict[str, Path | None] = {}
     faults: list[Fault] = []
-    for tier in tiers.values():
-        if not is_started_by_serve(tier):
-            continue
+    for tier in started:
         stated = tier.engine_options.get("model_path")
         if isinstance(stated, str):
             weights[tier.name] = fetch_weights(stated) if is_hub_name(stated) else plan_path.parent / stated

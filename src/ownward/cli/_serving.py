@@ -43,14 +43,15 @@ def choose_serving(settings: Settings, *, plan_file: str | None, model_file: str
     """
     from ownward import plan as plan_room
     from ownward.cli._plans import read_plan
-    from ownward.cli._weights import fetch_weights, is_hub_name
-    from ownward.engines import EMBEDDED_MODEL
 
     path = Path(plan_file) if plan_file is not None else settings.server.plan_file
     if path is not None and model_file is None:
         plan = read_plan(path)
         found = find_weights(plan.tiers, path)
         return Serving(plan=plan, plan_path=path, weights=found, choices=choose_for_tiers(plan.tiers, found, settings))
+    from ownward.cli._weights import fetch_weights, is_hub_name
+    from ownward.engines import EMBEDDED_MODEL
+
     if model_file is not None:
         weights = fetch_weights(model_file) if is_hub_name(model_file) else Path(model_file)
         name = weights.name.removesuffix(".gguf")
@@ -118,10 +119,11 @@ async def engines_of(
 
     `on_address` is told where one listens from then on; None: it is down and stays so.
     """
-    from ownward.engines import EngineState
     from ownward.gateway import EngineAddress
 
     def note(tier: str, status: EngineStatus) -> None:
+        from ownward.engines import EngineState
+
         tell_change(status)
         is_ready = status.state is EngineState.READY
         comes_back = status.state is EngineState.STARTING or status.restart_in_s is not None
@@ -181,9 +183,9 @@ def pages_of(opened: Any, plan: Plan) -> dict[str, Any]:
     """Return the pages by their path; none where the extra `pages` is not installed."""
     if not has_pages():
         return {}
-    from ownward.dashboard import make_dashboard
+    from ownward.dashboard import Dashboard
 
-    return {"/dashboard": make_dashboard(opened, plan=plan)}
+    return {"/dashboard": Dashboard(opened, plan=plan)}
 
 
 def has_pages() -> bool:

@@ -3,6 +3,6 @@
 It does not know the hot path and keeps no state of its own.
 """
 
-from ownward.dashboard._app import make_dashboard
+from ownward.dashboard._on_demand import Dashboard
 
-__all__ = ["make_dashboard"]
+__all__ = ["Dashboard"]

@@ -35,11 +35,8 @@ _HEADERS = {
 }
 
 
-def make_dashboard(ledger: Ledger, *, plan: Plan | None) -> Starlette:
-    """Return the application: `/` the overview, `/overview.json` the same as data.
-
-    It is for loopback: it asks for no key and answers only under a loopback name.
-    """
+def make_application(ledger: Ledger, *, plan: Plan | None) -> Starlette:
+    """Return the application that shows what `ledger` holds, beside what `plan` expected of it."""
     environment = Environment(
         loader=PackageLoader("ownward.dashboard"), autoescape=select_autoescape(), trim_blocks=True, lstrip_blocks=True
     )

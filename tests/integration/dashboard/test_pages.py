@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from ownward import ledger
-from ownward.dashboard import make_dashboard
+from ownward.dashboard import Dashboard
 from ownward.ledger import Intent, Ledger, Outcome, Request, Served, Settlement
 from ownward.pricing import Usage
 
@@ -56,7 +56,7 @@ async def _fill(made: Ledger) -> None:
 
 def get(opened: Ledger, path: str, host: str = "127.0.0.1:8484") -> tuple[int, dict[str, str], str]:
     """Ask the application as a server would."""
-    app = make_dashboard(opened, plan=None)
+    app = Dashboard(opened, plan=None)
     sent: list[dict[str, Any]] = []
 
     async def receive() -> dict[str, Any]:
@@ -146,7 +146,7 @@ def test_who_asks_while_the_ledger_is_looked_through_shares_that_look(
     monkeypatch.setattr(opened, "query_served", query_served)
 
     async def main() -> list[int]:
-        app = make_dashboard(opened, plan=None)
+        app = Dashboard(opened, plan=None)
         asking = [asyncio.ensure_future(ask(app, path)) for path in ("/", "/overview.json", "/")]
         assert await asyncio.to_thread(has_begun.wait, 10)
         asking[0].cancel()  # who leaves takes nothing from the others

@@ -7,6 +7,7 @@ import logging
 
 import pytest
 
+from ownward.dashboard import Dashboard
 from ownward.engines import Failure, FakeOptions, FakeServer
 from ownward.gateway import GatewaySettings
 from ownward.plan import Upstream
@@ -274,7 +275,7 @@ async def page_of(base_url, path):
 
 def test_no_page_and_no_export_shows_what_was_said(lab, start):
     """Overview, its JSON, metrics, models and exported rows, after requests that went well and badly."""
-    make_dashboard = pytest.importorskip("ownward.dashboard", reason="the pages are an extra").make_dashboard
+    pytest.importorskip("jinja2", reason="the pages are an extra")
     words, secret = "CANARY-of-the-prompt", "sk-upstream-secret"
 
     async def main():
@@ -286,7 +287,7 @@ def test_no_page_and_no_export_shows_what_was_said(lab, start):
             plan = lab.plan_of(*tiers)
             async with start(plan, secrets={"K": secret}) as running:
                 gateway = running.server.gateway
-                gateway._mounts = (("/dashboard", make_dashboard(running.ledger, plan=plan)),)
+                gateway._mounts = (("/dashboard", Dashboard(running.ledger, plan=plan)),)
                 for more in ({}, {"stream": True}, {"tools": [{"type": "function", "function": {"name": words}}]}):
                     said = lab.chat(messages=[{"role": "user", "content": words}], user=words, **more)
                     await running.ask(body=said, headers={"x-private": words})
