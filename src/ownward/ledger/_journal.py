@@ -22,7 +22,7 @@ import stat
 import struct
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, TypeAlias
 from weakref import WeakSet
@@ -64,7 +64,12 @@ _KINDS: Final = {stat.S_IFIFO: "a pipe", stat.S_IFDIR: "a folder", stat.S_IFCHR:
 _INTENT_BOUNDS: Final = slice(7, 10)  # input_tokens_high, output_tokens_high, charge_high_picousd
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(list[list[tuple[Table, list[str | int | float | None]]]]).decode
+_Entries: TypeAlias = list[list[tuple[Table, list[str | int | float | None]]]]
+_DECODERS: Final[Mapping[bytes, Callable[[bytes], _Entries]]] = {
+    b"ownward calls 1\n": msgspec.json.Decoder(_Entries).decode,
+    _MAGIC: msgspec.msgpack.Decoder(_Entries).decode,
+}
+"""By how a file begins: what an earlier version left behind is read too."""
 
 
 class Noted(msgspec.Struct, frozen=True):
@@ -279,7 +284,8 @@ def read_journal(path: Path, *, after: int = 0) -> list[Noted]:
     except OSError as error:
         next_step = "Give it the owner and the permissions of the ledger, or move away what is no journal of ownward's"
         raise _unreadable(str(path), error.strerror or str(error), next_step=next_step) from error
-    if not data.startswith(_MAGIC):
+    decode = _DECODERS.get(data[: len(_MAGIC)])
+    if decode is None:
         if not data.strip(b"\0"):
             return []  # its process has only just made it
         raise _unreadable(str(path), f"it starts with {data[: len(_MAGIC)]!r}")
@@ -293,7 +299,7 @@ def read_journal(path: Path, *, after: int = 0) -> list[Noted]:
                 break  # left from when this half was written before
             at, last = at + _HEAD.size + len(text), number
             if number > after:
-                found.append(Noted(number, _read(text, where=f"{path}, entry {number}")))
+                found.append(Noted(number, _read(text, decode, where=f"{path}, entry {number}")))
     return sorted(found, key=lambda noted: noted.number)
 
 
@@ -302,7 +308,7 @@ def ask_to_stop(path: Path) -> None:
     with contextlib.suppress(OSError):
         file = os.open(path, os.O_RDWR | _PLAINLY)
         try:
-            if os.pread(file, len(_MAGIC), 0) == _MAGIC:
+            if os.pread(file, len(_MAGIC), 0) in _DECODERS:
                 os.pwrite(file, b"!", _WANTED_AT)
         finally:
             os.close(file)
@@ -398,9 +404,9 @@ def _text_at(data: bytes, at: int, end: int) -> bytes | None:
     return text if crc32(text, number & 0xFFFF_FFFF) == checksum else None
 
 
-def _read(text: bytes, *, where: str) -> Sequence[Rows]:
+def _read(text: bytes, decode: Callable[[bytes], _Entries], *, where: str) -> Sequence[Rows]:
     try:
-        return _decode(text)
+        return decode(text)
     except msgspec.DecodeError as error:
         raise _unreadable(where, str(error)) from error
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import select
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, LiteralString, TypeVar, cast
 
@@ -46,8 +46,19 @@ _UNLESS_STATED: Final = {
 }
 """What holds where the address says nothing else, in seconds, the last in milliseconds: a host that is gone without a
 word is not waited for as long as TCP would, a quarter of an hour."""
+_FOR_WRITING: Final = {"target_session_attrs": "read-write"}
+"""A standby takes connections too, and would refuse each call until they end: of several hosts, and of a name that has
+just moved to another."""
 _ALWAYS: Final = {"client_encoding": "UTF8"}
 """A database that was made with the encoding SQL_ASCII would answer with bytes in place of texts."""
+_NEXT_STEPS: Final = {
+    "read-only": "Name the server that can be written, or all of them: postgresql://a.internal,b.internal/ownward",
+    "statement timeout": "Give the user more time: ALTER ROLE … SET statement_timeout = 0",
+    "conflict with recovery": "Ask again, or ask the primary; its changes end a standby's queries after"
+    " max_standby_streaming_delay",
+}
+"""By what the server said."""
+_CHECK: Final = "Check that the server runs, that the address is right and that the user may write there"
 _ENCODINGS: Final = frozenset({"UTF8", "SQL_ASCII"})
 _ASKED_OF_POOLER: Final = 4
 _TRIES: Final = 5
@@ -168,6 +179,7 @@ class PostgresStore:
         except ImportError as error:
             raise MissingExtra(needed_for="A ledger in PostgreSQL", package="psycopg", extra="postgres") from error
         self._stated = read_address(dsn)
+        self._unless_stated: Mapping[str, Any] = _UNLESS_STATED
         self._durability = durability
         self._busy_timeout_s = busy_timeout_s
         self._idle_readers: list[PostgresConnection] = []
@@ -192,6 +204,8 @@ class PostgresStore:
         """Check the schema, then bring it to the newest in one transaction."""
         import psycopg
 
+        if not is_read_only:
+            self._unless_stated = {**_UNLESS_STATED, **_FOR_WRITING}
         try:
             _repeated(partial(self._prepare, applied_at_us, is_read_only=is_read_only))
         except psycopg.Error as error:
@@ -359,7 +373,7 @@ class PostgresStore:
         return LedgerError(
             message,
             where=self.name,
-            next_step="Check that the server runs, that the address is right and that the user may write there",
+            next_step=next((step for mark, step in _NEXT_STEPS.items() if mark in said), _CHECK),
         )
 
     def close(self) -> None:
@@ -405,7 +419,7 @@ class PostgresStore:
             )
 
     def _connect(self) -> psycopg.Connection[Any]:
-        return connect_watched({**_UNLESS_STATED, **self._stated, **_ALWAYS}, self.patience)
+        return connect_watched({**self._unless_stated, **self._stated, **_ALWAYS}, self.patience)
 
     def _open(self) -> PostgresConnection:
         raw = self._connect()

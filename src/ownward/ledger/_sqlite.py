@@ -140,6 +140,8 @@ class SqliteStore:
                         reader, name=name
                     ):
                         return
+            for path in find_journals(self._path):
+                read_journal(path)  # else neither this version could go on, nor the one that wrote it
             connection = self._open("rwc")
             try:
                 migrate(connection, applied_at_us=applied_at_us, busy_timeout_s=self._busy_timeout_s, name=name)

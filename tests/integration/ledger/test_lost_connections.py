@@ -231,6 +231,42 @@ def test_a_connection_that_ends_within_a_batch_refuses_nobody(
         assert ended[0].is_lost
 
 
+def test_a_server_that_only_read_for_a_while_is_written_again(new_postgres: Callable[[], str]) -> None:
+    """A standby that is met before it is promoted takes connections, which would refuse each call until they end."""
+    address = new_postgres()
+    name = psycopg.conninfo.conninfo_to_dict(address)["dbname"]
+
+    async def main() -> None:
+        with ledger.open(address) as book, psycopg.connect(address, autocommit=True) as operator:
+            await book.begin(usual_request("a", at=NOON), usual_intent("a", at=NOON))
+            operator.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+            operator.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'ownward'"
+            )
+            with pytest.raises(LedgerError, match="session is read-only") as caught:
+                await book.begin(usual_request("b", at=NOON), usual_intent("b", at=NOON))
+            assert "Name the server that can be written" in str(caught.value)
+            with ledger.open(address, is_read_only=True) as standby:
+                assert states(standby) == Counter(intent=1)
+            operator.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+            await book.begin(usual_request("c", at=NOON), usual_intent("c", at=NOON))
+            assert states(book) == Counter(intent=2)
+
+    asyncio.run(main())
+
+
+def test_a_statement_that_the_server_gave_no_time_says_what_to_set(new_postgres: Callable[[], str]) -> None:
+    address = new_postgres()
+    ledger.open(address).close()
+    with (
+        psycopg.connect(address) as other,
+        ledger.open(f"{address}&options=-c%20statement_timeout%3D50", is_read_only=True) as book,
+    ):
+        other.execute("LOCK TABLE ownward.intents IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(LedgerError, match=r"SET statement_timeout = 0"):
+            states(book)
+
+
 def test_a_host_that_falls_silent_within_a_transaction_does_not_hold_up_the_others(
     new_postgres: Callable[[], str],
 ) -> None:

@@ -15,13 +15,14 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from ledger_rows import usual_intent, usual_request, usual_settlement
 from noted_ledgers import NOW, begin, count, leave_behind, noted, request, states, warm
 from ownward import ledger
 from ownward.core import LedgerError
-from ownward.ledger import BudgetCheck, BudgetSpent, Outcome
+from ownward.ledger import BudgetCheck, BudgetSpent, Outcome, _schema, _sqlite_file, _store
 from ownward.ledger._commits import Committer
 from ownward.ledger._journal import find_journals
 from ownward.ledger._sqlite_connections import SqliteConnection
@@ -443,6 +444,33 @@ def test_a_journal_of_another_version_is_told_and_kept(path: Path) -> None:
         with pytest.raises(LedgerError, match="ownward calls 3"):
             list(book.export_rows())
     assert journal.exists()
+
+
+def test_a_journal_that_an_earlier_version_left_is_put_into_the_tables(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as earlier:
+        earlier.setattr("ownward.ledger._journal._MAGIC", b"ownward calls 1\n")
+        earlier.setattr("ownward.ledger._journal._encode", msgspec.json.Encoder().encode)
+        journal = leave_behind(path)
+    assert journal.read_bytes().startswith(b"ownward calls 1\n")
+    with ledger.open(path) as book:
+        book.reconcile()
+        assert states(book) == {"a": "unsettled"}
+    assert not journal.exists()
+
+
+def test_a_journal_that_cannot_be_read_leaves_the_ledger_to_the_version_that_wrote_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave_behind(path, change=lambda data: data.replace(b"ownward calls 2", b"ownward calls 3"))
+    added = _schema.Migration(name="9999_more", statements=("CREATE TABLE extra (a {int})",))
+    with monkeypatch.context() as later:
+        for module in (_schema, _store, _sqlite_file):
+            later.setattr(module, "MIGRATIONS", (*_schema.MIGRATIONS, added))
+        with pytest.raises(LedgerError, match="ownward calls 3"):
+            ledger.open(path)
+    ledger.open(path).close()
 
 
 def test_who_may_not_write_waits_until_a_running_process_has_posted(
