@@ -5,10 +5,9 @@ Every figure (the table, the band, the tornado) comes from these functions.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
-
-import numpy as np
 
 from ownward.economics.assumptions import HOURS_PER_MONTH, Assumption, Assumptions
 from ownward.economics.options import HourlyOption, OwnedOption, Volume
@@ -81,6 +80,8 @@ def compute_peak_machines(volume: Volume, values: Inputs) -> Any:
 
 
 def _computed_fraction(volume: Volume, values: Inputs) -> Any:
+    import numpy as np
+
     return 1.0 - volume.cached_fraction * np.minimum(values["cache_reuse_fraction"], 1.0)
 
 
@@ -153,6 +154,8 @@ def compute_break_even_scales(terms: Terms, api_usd: Any, values: Inputs, redund
     smallest k whose room k c reaches that far. For good: after the last k at
     whose start, (k - 1) c, they do not yet pay.
     """
+    import numpy as np
+
     a_machine = terms.fixed_a_machine
     margin = api_usd - (0.0 if terms.busy_energy_above_idle is None else terms.busy_energy_above_idle)
     room = values["peak_load_fraction"] / np.maximum(terms.peak_machines, 1e-300)
@@ -177,4 +180,4 @@ def count_machines(peak_machines: float, peak_load_fraction: float, given: int |
     """Return the machines at work: as given, or enough for the peak; never below one, reserve not counted."""
     if given is not None:
         return given
-    return max(1, int(np.ceil(peak_machines / peak_load_fraction - 1e-12)))
+    return max(1, math.ceil(peak_machines / peak_load_fraction - 1e-12))

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
 
-import numpy as np
-
 from ownward.economics import _model
 from ownward.economics.assumptions import Assumption, Assumptions
 from ownward.economics.options import ApiOption, HourlyOption, OwnedOption, Volume
@@ -71,6 +69,8 @@ def compute_break_even(
     simulation found it, else from the peak's work. Where watts are unknown the result is None
     throughout, with the reason.
     """
+    import numpy as np
+
     shared = assumptions or Assumptions()
     used = _model.find_assumptions(owned, shared, volume)
     api_usd = float(rented.compute_usd(volume))
@@ -129,6 +129,8 @@ def compute_break_even(
 
 def _draw(used: dict[str, Assumption], samples: int, seed: int) -> _model.Inputs:
     """Return one draw a sample: log-normal on each side of the value where the range is positive, else normal."""
+    import numpy as np
+
     generator = np.random.default_rng(seed)
     drawn: _model.Inputs = {}
     for name in sorted(used):

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 from ownward.core import Basis, Sourced, weakest_basis
 from ownward.economics import _model
 from ownward.economics.assumptions import HOURS_PER_MONTH, Assumption, Assumptions
 from ownward.economics.break_even import BreakEven, compute_break_even
 from ownward.economics.options import ApiOption, HourlyOption, OwnedOption, Volume, to_decimal
-from ownward.traffic import TraceSummary
+
+if TYPE_CHECKING:
+    from ownward.traffic import TraceSummary
 
 _PLACES = Decimal("0.000001")
 _MTOK = Decimal(1_000_000)

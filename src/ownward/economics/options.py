@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 from ownward.core import BadInput, Basis, Sourced
 from ownward.economics.assumptions import HOURS_PER_MONTH, Assumption
 from ownward.pricing import Price, PriceStep
-from ownward.traffic import Trace, TraceSummary
+
+if TYPE_CHECKING:
+    from ownward.traffic import Trace, TraceSummary
 
 _SECONDS_PER_HOUR = 3600.0
 _MTOK = Decimal(1_000_000)

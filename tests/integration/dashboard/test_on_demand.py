@@ -53,12 +53,12 @@ def test_a_gateway_loads_what_its_pages_are_made_with_when_somebody_looks_at_the
                 assert time.monotonic() < deadline_s
                 time.sleep(0.02)
             loaded = Path(f"/proc/{process.pid}/maps")
-            assert "/numpy/" not in loaded.read_text()
+            assert "markupsafe" not in loaded.read_text()
             port = int(json.loads(ready.read_text())["base_url"].rpartition(":")[2])
             with socket.create_connection(("127.0.0.1", port), timeout=60) as browser:
                 browser.sendall(b"GET /dashboard/ HTTP/1.1\r\nhost: localhost\r\n\r\n")
                 assert browser.recv(64).startswith(b"HTTP/1.1 200")
-            assert "/numpy/" in loaded.read_text()  # so that this test would notice
+            assert "markupsafe" in loaded.read_text()  # so that this test would notice
         finally:
             process.kill()
 
