@@ -15,6 +15,12 @@ from ownward.anatomy.quantization import read_recipe
 from ownward.anatomy.roles import Role
 from ownward.core import BadInput, UnsupportedModel, closest
 
+_LABELLING = frozenset({"SequenceClassification", "TokenClassification"})
+_TASKS = frozenset({"CausalLM", "ConditionalGeneration", *_LABELLING})
+_OTHER_CLASSES = {"hunyuandensev1": "hunyuan_v1_dense"}
+"""Classes that are not named for their type."""
+_FROM_WEIGHTS = "Its weights tell the same without a formula: give a GGUF file, a safetensors file or its index.json"
+
 
 def from_config(
     config: Mapping[str, Any],
@@ -55,11 +61,9 @@ def _with_task_head(blueprint: Blueprint, config: Mapping[str, Any], *, where: s
 
     Source: transformers 5.23.0, modeling_layers.py (GenericForSequenceClassification, GenericForTokenClassification).
     """
-    classes = config.get("architectures")
-    named = classes[0] if isinstance(classes, list) and classes and isinstance(classes[0], str) else ""
-    stem, _, task = named.partition("For")
-    is_bare = stem.endswith("Model") and not task
-    if not is_bare and task not in {"SequenceClassification", "TokenClassification"}:
+    named = _class_of(config) or ""
+    task, is_bare = _task(named), named.endswith("Model")
+    if not is_bare and task not in _LABELLING:
         return blueprint
     kept = tuple(weight for weight in blueprint.outside if weight.role is not Role.LM_HEAD or weight.state == "mtp")
     if is_bare or blueprint.hidden_size is None:
@@ -74,15 +78,23 @@ def _with_task_head(blueprint: Blueprint, config: Mapping[str, Any], *, where: s
 def architecture_of(config: Mapping[str, Any], *, where: str) -> str:
     """Return the known architecture that a config names: by `model_type`, else by its class.
 
-    Forks rename the type and keep the class, whose shape is what counts.
+    Forks rename the type and keep the class, whose shape is what counts. A class of its own under a
+    known type (a drafting head, a reward model) is another model.
     Raises: BadInput, if it names none; UnsupportedModel, for one without a formula here.
     """
-    model_type, classes = config.get("model_type"), config.get("architectures")
+    model_type, named = config.get("model_type"), _class_of(config)
+    by_class = _by_class().get(_plain(named)) if named is not None and _task(named) in {"", *_TASKS} else None
     if isinstance(model_type, str) and model_type in ARCHITECTURES:
+        if named is not None and by_class is None:
+            raise UnsupportedModel(
+                f"no formula for the class {named[:60]!r} under the architecture {model_type!r}",
+                where=where,
+                allowed=f"Known: a {model_type!r} model without a head, or for {', '.join(sorted(_TASKS))}",
+                next_step=_FROM_WEIGHTS,
+            )
         return model_type
-    named = classes[0] if isinstance(classes, list) and classes and isinstance(classes[0], str) else None
-    if named is not None and (known := _by_class().get(_plain(named))) is not None:
-        return known
+    if by_class is not None:
+        return by_class
     if not isinstance(model_type, str) and named is None:
         raise BadInput(
             "model_type is missing, so the architecture is unknown",
@@ -101,18 +113,28 @@ def unknown_architecture(model_type: str, *, where: str) -> UnsupportedModel:
         f"no formula for the architecture {shown!r}",
         where=where,
         allowed=known,
-        next_step="Its weights tell the same without a formula: give a GGUF file, a safetensors file or its index.json",
+        next_step=_FROM_WEIGHTS,
     )
 
 
+def _class_of(config: Mapping[str, Any]) -> str | None:
+    classes = config.get("architectures")
+    return classes[0] if isinstance(classes, list) and classes and isinstance(classes[0], str) else None
+
+
 def _by_class() -> dict[str, str]:
-    return {_plain(architecture): architecture for architecture in ARCHITECTURES}
+    return {**{_plain(architecture): architecture for architecture in ARCHITECTURES}, **_OTHER_CLASSES}
 
 
 def _plain(name: str) -> str:
     """Return a class or type name bare of its task and of how it is written.
 
-    >>> _plain("DeepseekV4ForCausalLM"), _plain("deepseek_v4")
-    ('deepseekv4', 'deepseekv4')
+    >>> _plain("DeepseekV4ForCausalLM"), _plain("deepseek_v4"), _plain("Qwen3Model")
+    ('deepseekv4', 'deepseekv4', 'qwen3')
     """
-    return name.partition("For")[0].lower().replace("_", "").replace("-", "")
+    return name.partition("For")[0].removesuffix("Model").lower().replace("_", "").replace("-", "")
+
+
+def _task(named: str) -> str:
+    """Return what a class is for: nothing where it names no task."""
+    return named.partition("For")[2]

@@ -47,6 +47,49 @@ def test_published_counts_are_met(config: dict[str, Any], published: int) -> Non
     assert anatomy.from_config(config).total_live_params == published
 
 
+NEMOTRON_3_SUPER = {
+    "model_type": "nemotron_h",
+    "hidden_size": 4096,
+    "head_dim": 128,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 2,
+    "mamba_num_heads": 128,
+    "mamba_head_dim": 64,
+    "ssm_state_size": 128,
+    "n_groups": 8,
+    "moe_latent_size": 1024,
+    "moe_intermediate_size": 2688,
+    "moe_shared_expert_intermediate_size": 5376,
+    "n_routed_experts": 512,
+    "num_experts_per_tok": 22,
+    "vocab_size": 131072,
+    "hybrid_override_pattern": (
+        "MEMEMEM*EMEMEMEM*EMEMEMEM*EMEMEMEMEM*EMEMEMEMEM*EMEMEMEMEM*EMEMEMEMEM*EMEMEMEM*EMEMEMEME"
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    "pattern", [{"mtp_hybrid_override_pattern": "*E"}, {"mtp_layers_block_type": ["attention", "moe"]}, {}]
+)
+def test_nemotron_3_ships_the_draft_layers_that_its_pattern_names(pattern: dict[str, Any]) -> None:
+    plain = anatomy.from_config(NEMOTRON_3_SUPER)
+    drafting = anatomy.from_config({**NEMOTRON_3_SUPER, "num_nextn_predict_layers": 1, **pattern})
+    hidden = 4096
+    attention = hidden + 2 * hidden * hidden + 2 * 256 * hidden
+    mixture = hidden + 512 * hidden + 512 * 2 * 1024 * 2688 + 2 * hidden * 5376 + 2 * 1024 * hidden
+    joint = 2 * hidden * hidden + 3 * hidden
+    assert plain.mtp_params == 0
+    assert drafting.mtp_params == attention + mixture + joint
+    assert drafting.total_live_params == plain.total_live_params == 120_668_687_360
+    assert drafting.weights_bytes() > plain.weights_bytes() + 2 * drafting.mtp_params
+
+
+def test_more_drafts_than_layers_are_refused_of_nemotron_too() -> None:
+    with pytest.raises(BadInput, match="num_nextn_predict_layers"):
+        anatomy.from_config({**NEMOTRON_3_SUPER, "num_nextn_predict_layers": 10**9})
+
+
 @pytest.mark.parametrize("architecture", sorted(set(ARCHITECTURES) - {"kimi_k2", "kimi_k3", "kimi_k25"}))
 def test_reference_defaults_alone_draw_a_model(architecture: str) -> None:
     needed = {
@@ -192,6 +235,36 @@ def test_the_contract_names_every_figure() -> None:
     assert contract["weights_bytes_by_type"]["bf16"] == contract["weights_bytes"] == 2 * 20_914_757_184
     assert {"fp8", "q8_0", "q4_k_m", "mxfp4", "nvfp4", "int4_g32"} <= set(contract["weights_bytes_by_type"])
     assert json.loads(json.dumps(contract)) == contract
+
+
+@pytest.mark.parametrize(
+    ("model_type", "class_"),
+    [
+        ("llama", "LlamaForCausalLMEagle3"),
+        ("llama", "Eagle3LlamaForCausalLM"),
+        ("qwen3", "DFlashDraftModel"),
+        ("deepseek_v3", "DeepseekV3ForCausalLMNextN"),
+        ("qwen2", "Qwen2ForRewardModel"),
+        ("llama", "DeciLMForCausalLM"),
+    ],
+)
+def test_a_class_of_its_own_under_a_known_type_is_refused_by_name(model_type: str, class_: str) -> None:
+    with pytest.raises(UnsupportedModel, match=class_):
+        anatomy.from_config({**LLAMA_3_1_8B, "model_type": model_type, "architectures": [class_]})
+
+
+@pytest.mark.parametrize(
+    ("model_type", "class_"),
+    [
+        ("llama", "LLaMAForCausalLM"),
+        ("mistral", "LlamaForCausalLM"),
+        ("hunyuan_v1_dense", "HunYuanDenseV1ForCausalLM"),
+        ("ernie4_5", "Ernie4_5_ForCausalLM"),
+    ],
+)
+def test_classes_are_known_however_they_are_written(model_type: str, class_: str) -> None:
+    config = {**LLAMA_3_1_8B, "model_type": model_type, "head_dim": 128, "architectures": [class_]}
+    assert anatomy.from_config(config).architecture == model_type
 
 
 @pytest.mark.parametrize(

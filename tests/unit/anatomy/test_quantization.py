@@ -128,6 +128,21 @@ def test_modelopt_by_layer() -> None:
     assert weights_bytes(by_layer) == plain - up + 8 - head * 2 + head * 4.5 / 8 + 8
 
 
+def test_modelopt_that_names_itself_as_producer_alone() -> None:
+    named = {"quant_algo": "FP8", "ignore": ["lm_head"]}
+    signed = {**named, "producer": {"name": "modelopt", "version": "0.31.0"}}
+    assert weights_bytes(signed) == weights_bytes({**named, "quant_method": "modelopt"})
+    with pytest.raises(UnknownQuantization, match="known"):
+        weights_bytes(named)
+
+
+def test_layers_that_modelopt_quantised_anew_leave_the_rest_in_fp8() -> None:
+    tiles = {"quant_method": "fp8", "weight_block_size": [128, 128]}
+    anew = {"model.layers.0.ffn.up_proj": {"quant_algo": "NVFP4", "group_size": 16}}  # DeepSeek's own names
+    up = 256 * 512
+    assert weights_bytes({**tiles, "quantized_layers": anew}) == weights_bytes(tiles) - (up + 8 * 4) + up * 4.5 / 8 + 8
+
+
 def test_a_quantisation_beside_the_config_is_read() -> None:
     beside = {"quantization": {"quant_algo": "FP8", "exclude_modules": ["lm_head"]}}
     found = anatomy.from_config(SHAPE, quantization=beside)

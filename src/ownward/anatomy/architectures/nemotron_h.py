@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ownward.anatomy.architectures.dense import heads_of
-from ownward.anatomy.blueprint import NOTHING, Blueprint, Layer, Weights, matrix, norm
+from ownward.anatomy.blueprint import NOTHING, Blueprint, Layer, Weight, Weights, matrix, norm, prefixed
 from ownward.anatomy.decoder import assemble
 from ownward.anatomy.fields import Fields
 from ownward.anatomy.parts.attention import grouped_query
@@ -35,19 +35,48 @@ def nemotron_h(fields: Fields) -> Blueprint:
         embedding_name="embeddings",
         norm_name="norm_f",
         is_tied=False,
+        drafts=_drafts(fields, most=len(kinds)),
         experts=experts,
     )
 
 
 def _kinds(fields: Fields) -> list[str]:
     """Return each layer's kind, from names or from a pattern of signs."""
-    listed = fields.texts("layers_block_type", "layer_types")
-    pattern = fields.text("hybrid_override_pattern")
+    default = ["linear_attention", "moe", "full_attention", "mlp"]
+    return _listed(fields, ("layers_block_type", "layer_types"), "hybrid_override_pattern", default)
+
+
+def _listed(fields: Fields, names: tuple[str, ...], pattern_name: str, default: list[str]) -> list[str]:
+    listed, pattern = fields.texts(*names), fields.text(pattern_name)
     if pattern is not None and len(pattern) > _LONGEST_PATTERN:
-        raise BadInput(f"hybrid_override_pattern has {len(pattern)} signs", where=fields.where)
-    if listed is None and pattern is None:
-        listed = ["linear_attention", "moe", "full_attention", "mlp"]
-    return _read(fields, _NAMES, listed) if listed is not None else _read(fields, _SIGNS, list(pattern or ""))
+        raise BadInput(f"{pattern_name} has {len(pattern)} signs", where=fields.where)
+    if listed is None and pattern is not None:
+        return _read(fields, _SIGNS, list(pattern))
+    return _read(fields, _NAMES, default if listed is None else listed)
+
+
+def _drafts(fields: Fields, *, most: int) -> Weights:
+    """Return the draft steps of Nemotron 3: layers of the model's kinds behind a map from 2 x hidden to hidden.
+
+    They share embedding and head with the model. Source: SGLang, models/nemotron_h_mtp.py.
+    """
+    steps = fields.count("num_nextn_predict_layers", default=0, least=0)
+    if steps > most:
+        raise BadInput(f"num_nextn_predict_layers is {steps}, more than the layers of the model", where=fields.where)
+    if steps == 0:
+        return ()
+    kinds = _listed(fields, ("mtp_layers_block_type",), "mtp_hybrid_override_pattern", ["attention", "moe"])
+    hidden, layer = fields.count("hidden_size"), {kind: _layer(fields, kind).weights for kind in dict.fromkeys(kinds)}
+    drafts: list[Weight] = []
+    for index, kind in enumerate(kinds * steps):
+        weights = layer[kind]
+        if index % len(kinds) == 0:
+            joint = matrix("eh_proj", hidden, 2 * hidden, Role.OTHER)
+            weights = (*norm("enorm", hidden), *norm("hnorm", hidden), *joint, *weights)
+        if (index + 1) % len(kinds) == 0:
+            weights = (*weights, *norm("final_layernorm", hidden))
+        drafts += prefixed(f"mtp.layers.{index}.", weights)
+    return tuple(drafts)
 
 
 def _read(fields: Fields, names: dict[str, str], listed: list[str]) -> list[str]:

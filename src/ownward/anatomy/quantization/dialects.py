@@ -45,6 +45,9 @@ def read_recipe(config: Mapping[str, Any], *, where: str, companion: Mapping[str
 
 def _read(stated: Mapping[str, Any], *, where: str, is_text_only: bool, expert_type: object) -> Recipe:
     method = stated.get("quant_method")
+    producer = stated.get("producer")
+    if method is None and isinstance(producer, Mapping):
+        method = producer.get("name")  # the model optimizer may sign without naming a method
     readers: dict[str, Callable[..., Recipe]] = {
         "fp8": _fp8,
         "fbgemm_fp8": _fbgemm,
@@ -80,6 +83,7 @@ def _fp8(stated: Mapping[str, Any], where: str, *, is_text_only: bool, expert_ty
             raise _unknown(f"expert_dtype is {str(expert_type)[:40]!r}", where)
         if expert_type != "fp8":
             rules = ((any_of([r"re:.*\.experts\..*"]), MXFP4), *rules)
+    rules = (*_layer_rules(stated, where), *rules)  # what the model optimizer made of it since
     kept = [*_texts(stated, "modules_to_not_convert", where), *_texts(stated, "ignored_layers", where)]
     return _recipe("fp8", rules, [*kept, "lm_head", "eh_proj"], is_text_only=is_text_only)
 
@@ -169,17 +173,21 @@ def _targets(targets: list[str]) -> Matches:
 def _modelopt(stated: Mapping[str, Any], where: str, *, is_text_only: bool) -> Recipe:
     """FP8, NVFP4 and mixtures of both, as NVIDIA's model optimizer writes them."""
     kept = [*_texts(stated, "exclude_modules", where), *_texts(stated, "ignore", where)]
-    by_layer = stated.get("quantized_layers")
-    if isinstance(by_layer, Mapping) and by_layer:
-        members: dict[Format, list[str]] = {}
-        for module, scheme in by_layer.items():
-            algorithm = scheme.get("quant_algo") if isinstance(scheme, Mapping) else None
-            members.setdefault(_algorithm(algorithm, where), []).append(str(module))
-        rules = tuple((any_of(modules), stored) for stored, modules in members.items())
-        named = any_of(module for modules in members.values() for module in modules)
+    if rules := _layer_rules(stated, where):
+        named = any_of(map(str, stated["quantized_layers"]))
         return Recipe(name="modelopt", rules=rules, ignored=any_of(kept), explicit=named, is_text_only=is_text_only)
     stored = _algorithm(stated.get("quant_algo"), where)
     return _recipe("modelopt", ((everything, stored),), kept, is_text_only=is_text_only)
+
+
+def _layer_rules(stated: Mapping[str, Any], where: str) -> tuple[tuple[Matches, Format], ...]:
+    """Return the format of each layer that the model optimizer names one by one."""
+    by_layer = stated.get("quantized_layers")
+    members: dict[Format, list[str]] = {}
+    for module, scheme in by_layer.items() if isinstance(by_layer, Mapping) else ():
+        algorithm = scheme.get("quant_algo") if isinstance(scheme, Mapping) else None
+        members.setdefault(_algorithm(algorithm, where), []).append(str(module))
+    return tuple((any_of(modules), stored) for stored, modules in members.items())
 
 
 def _algorithm(algorithm: object, where: str) -> Format:

@@ -82,10 +82,14 @@ def module_of(name: str) -> str:
 def bare(module: str) -> str:
     """Return a module's name without the wrappers that differ between a text model and the same one with eyes.
 
+    DeepSeek's own checkpoints call `ffn` what transformers' classes call `mlp`.
+
     >>> bare("model.language_model.layers.0.mlp"), bare("language_model.model.layers.0.mlp")
     ('layers.0.mlp', 'layers.0.mlp')
+    >>> bare("layers.0.ffn.experts")
+    'layers.0.mlp.experts'
     """
-    return _WRAPPERS.sub("", module)
+    return _WRAPPERS.sub("", module).replace(".ffn.", ".mlp.")
 
 
 def any_of(patterns: Iterable[str]) -> Matches:
