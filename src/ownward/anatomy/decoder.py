@@ -25,7 +25,6 @@ def assemble(
     extra: Weights = (),
     drafts: Weights = (),
     experts: tuple[int, int] | None = None,
-    context_names: tuple[str, ...] = ("max_position_embeddings",),
     is_checkpoint_settled: bool = False,
 ) -> Blueprint:
     """Return the blueprint of a decoder: `layers` between an embedding and a head, tied or not.
@@ -51,9 +50,22 @@ def assemble(
         experts=_routing(drawn, experts),
         vocab_size=vocab,
         hidden_size=hidden,
-        max_context_tokens=fields.optional_count(*context_names),
+        max_context_tokens=_longest_context(fields),
         is_checkpoint_settled=is_checkpoint_settled,
     )
+
+
+def _longest_context(fields: Fields) -> int | None:
+    """Return the tokens of context that a config states, or that YaRN stretches the trained context to.
+
+    Source: vLLM 0.11, config/model.py (_get_and_verify_max_len).
+    """
+    stated = fields.optional_count("model_max_length", "max_position_embeddings")
+    rope = fields.section("rope_scaling") or fields.section("rope_parameters")
+    if rope is None or rope.get("rope_type", "type") != "yarn" or not rope.states("original_max_position_embeddings"):
+        return stated
+    trained = rope.count("original_max_position_embeddings")
+    return max(stated or 0, int(trained * rope.number("factor", default=1)))
 
 
 def _routing(layers: tuple[Layer, ...], experts: tuple[int, int] | None) -> Experts | None:

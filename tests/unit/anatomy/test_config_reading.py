@@ -47,6 +47,22 @@ def test_published_counts_are_met(config: dict[str, Any], published: int) -> Non
     assert anatomy.from_config(config).total_live_params == published
 
 
+@pytest.mark.parametrize(
+    ("stated", "longest"),
+    [
+        ({}, 131072),
+        ({"model_max_length": 262144}, 262144),
+        ({"rope_scaling": {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 65536}}, 262144),
+        ({"rope_parameters": {"rope_type": "yarn", "factor": 4, "original_max_position_embeddings": 65536}}, 262144),
+        ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}}, 131072),
+        ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 65536}}, 131072),
+        ({"rope_scaling": {"type": "yarn", "factor": 4.0}}, 131072),
+    ],
+)
+def test_the_longest_context_is_what_yarn_stretches_the_trained_one_to(stated: dict[str, Any], longest: int) -> None:
+    assert anatomy.from_config({**LLAMA_3_1_8B, **stated}).max_context_tokens == longest
+
+
 NEMOTRON_3_SUPER = {
     "model_type": "nemotron_h",
     "hidden_size": 4096,

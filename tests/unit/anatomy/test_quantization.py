@@ -93,6 +93,43 @@ def test_gptq_has_zero_points_and_group_numbers() -> None:
     assert got == PLAIN + LINEAR * (4 + 16 / 128) / 8 + zeros + order
 
 
+def test_auto_round_obeys_other_bits_by_module() -> None:
+    plain = {"quant_method": "auto-round", "bits": 4, "group_size": 128}
+    up, head = 256 * 512, 1000 * 256
+    kept = {**plain, "extra_config": {"model.layers.0.mlp.up_proj": {"bits": 16, "data_type": "float"}}}
+    finer = {**plain, "extra_config": {r".*layers\.0\..*up_proj": {"bits": 8}, "lm_head": {"bits": 8}}}
+    quantised = (4 + 20 / 128) / 8
+    more_bits = 4 / 8 + 4 / 128 / 8  # of a value, and of its group's zero point
+    order = 4 * 256
+    assert weights_bytes(kept) == weights_bytes(plain) + 2 * up - (up * quantised + order)
+    head_now = head * (quantised + more_bits) + order
+    assert weights_bytes(finer) == weights_bytes(plain) + up * more_bits + head_now - 2 * head
+
+
+def test_auto_round_in_floating_point_is_refused() -> None:
+    with pytest.raises(UnknownQuantization, match="mx_fp"):
+        weights_bytes({"quant_method": "auto-round", "bits": 4, "group_size": 32, "data_type": "mx_fp"})
+
+
+@pytest.mark.parametrize(
+    "method", [{"quant_method": "gptq"}, {"quant_method": "auto-round"}, {"quant_method": "awq", "zero_point": True}]
+)
+def test_quantisers_of_text_leave_towers_as_they_were(method: dict[str, Any]) -> None:
+    model = {
+        "model_type": "qwen2_5_vl",
+        "text_config": {**SHAPE, "model_type": "qwen2_5_vl_text"},
+        "vision_config": {"depth": 2, "hidden_size": 256, "num_heads": 4, "intermediate_size": 512},
+    }
+    without = anatomy.from_config({**SHAPE, "model_type": "qwen2", "tie_word_embeddings": True})
+    plain = anatomy.from_config({**model, "tie_word_embeddings": True})
+    stated = {**method, "bits": 4, "group_size": 128}
+    towers = plain.weights_bytes() - without.weights_bytes()
+    text = {**SHAPE, "model_type": "qwen2", "tie_word_embeddings": True, "quantization_config": stated}
+    whole = {**model, "tie_word_embeddings": True, "quantization_config": stated}
+    assert towers > 0
+    assert anatomy.from_config(whole).weights_bytes() == anatomy.from_config(text).weights_bytes() + towers
+
+
 def test_awq_has_zero_points_unless_switched_off() -> None:
     with_zeros = weights_bytes({"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True})
     without = weights_bytes({"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": False})

@@ -43,7 +43,6 @@ def kimi_linear(fields: Fields, prefix: str = "model.", head_name: str = "lm_hea
         head_name=head_name,
         experts=(_expert_count(fields), _per_token(fields)),
         is_tied=False,
-        context_names=("model_max_length", "max_position_embeddings"),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ownward.anatomy.quantization.formats import (
@@ -57,7 +57,7 @@ def _read(stated: Mapping[str, Any], *, where: str, is_text_only: bool, expert_t
         "mxfp4": _mxfp4,
         "gptq": _gptq,
         "awq": _awq,
-        "auto-round": _gptq,
+        "auto-round": _auto_round,
         "bitsandbytes": _bitsandbytes,
         "mlx": _mlx,
     }
@@ -207,8 +207,8 @@ def _algorithm(algorithm: object, where: str) -> Format:
     return known[algorithm]
 
 
-def _gptq(stated: Mapping[str, Any], where: str, *, is_text_only: bool) -> Recipe:
-    """GPTQ: packed integers, zero points, and a group number for each input."""
+def _gptq(stated: Mapping[str, Any], where: str, *, is_text_only: bool = True) -> Recipe:  # noqa: ARG001 - towers never are
+    """GPTQ: packed integers, zero points, and a group number for each input, in the text model's layers."""
     bits = _bits(stated, "bits", where)
     stored = integer(bits, group=_group_size(stated, where), is_symmetric=False, has_order=True)
     kept = [*_texts(stated, "modules_to_not_convert", where), "lm_head"]
@@ -219,16 +219,46 @@ def _gptq(stated: Mapping[str, Any], where: str, *, is_text_only: bool) -> Recip
         if any(not str(key).startswith("-:") for key in dynamic):
             raise _unknown("GPTQ with different bits by layer (`dynamic`)", where)
         kept += [f"re:{str(key)[2:]}" for key in dynamic]
-    return _recipe("gptq", ((everything, stored),), kept, is_text_only=is_text_only)
+        _check_patterns(kept, where)
+    return _recipe("gptq", ((everything, stored),), kept, is_text_only=True)
 
 
-def _awq(stated: Mapping[str, Any], where: str, *, is_text_only: bool) -> Recipe:
-    """AWQ: packed integers with scales and, unless switched off, zero points."""
+def _auto_round(stated: Mapping[str, Any], where: str, *, is_text_only: bool = True) -> Recipe:  # noqa: ARG001 - towers never are
+    """AutoRound: packed as GPTQ, with modules of other bits by name or expression; 16 bits mean as they were."""
+    others = stated.get("extra_config") or {}
+    if not isinstance(others, Mapping) or not all(isinstance(other, Mapping) for other in others.values()):
+        raise BadInput("extra_config is no object of modules", where=where)
+    kept, members = ["lm_head"], dict[Format, list[str]]()
+    for module, other in others.items():
+        pattern = str(module) if re.fullmatch(r"[\w.]+", str(module)) else f"re:{module}"
+        is_kept = other.get("bits") in {16, 32}
+        (kept if is_kept else members.setdefault(_rounded({**stated, **other}, where), [])).append(pattern)
+    quantised = [pattern for patterns in members.values() for pattern in patterns]
+    _check_patterns((*kept, *quantised), where)
+    rules = ((any_of(patterns), stored) for stored, patterns in members.items())
+    return Recipe(
+        name="auto-round",
+        rules=(*rules, (everything, _rounded(stated, where))),
+        ignored=any_of(pattern for pattern in kept if pattern not in quantised),
+        explicit=any_of(quantised),
+        is_text_only=True,
+    )
+
+
+def _rounded(stated: Mapping[str, Any], where: str) -> Format:
+    kind = stated.get("data_type") or "int"
+    if not isinstance(kind, str) or not kind.startswith("int"):
+        raise _unknown(f"AutoRound's data_type is {str(kind)[:40]!r}", where)
+    return integer(_bits(stated, "bits", where), group=_group_size(stated, where), is_symmetric=False, has_order=True)
+
+
+def _awq(stated: Mapping[str, Any], where: str, *, is_text_only: bool = True) -> Recipe:  # noqa: ARG001 - towers never are
+    """AWQ: packed integers with scales and, unless switched off, zero points, in the text model's layers."""
     bits = _bits(stated, "bits" if "bits" in stated else "w_bit", where)
     group = _group_size(stated, where, "group_size" if "group_size" in stated else "q_group_size")
     stored = integer(bits, group=group, is_symmetric=stated.get("zero_point") is False)
     kept = [*_texts(stated, "modules_to_not_convert", where), "lm_head"]
-    return _recipe("awq", ((everything, stored),), kept, is_text_only=is_text_only)
+    return _recipe("awq", ((everything, stored),), kept, is_text_only=True)
 
 
 def _bitsandbytes(stated: Mapping[str, Any], where: str, *, is_text_only: bool) -> Recipe:
@@ -304,10 +334,14 @@ def _texts(stated: Mapping[str, Any], name: str, where: str) -> list[str]:
         or not all(isinstance(item, str) and len(item) <= _LONGEST_PATTERN for item in listed)
     ):
         raise BadInput(f"{name} is no list of module names", where=where)
-    for pattern in listed:
+    _check_patterns(listed, where)
+    return listed
+
+
+def _check_patterns(patterns: Iterable[str], where: str) -> None:
+    for pattern in patterns:
         if pattern.startswith("re:"):
             _check_expression(pattern[3:], where)
-    return listed
 
 
 def _check_expression(expression: str, where: str) -> None:
