@@ -153,17 +153,17 @@ MUTANTS = (
                '    if declared is None and asked.workload:\n        label = Label.parse("any")'),
     # Places elsewhere, and probes of what is left alone.
     Mutant(name="a request spills to any tier of the plan", file=_FAILOVER,
-           old="        for index, other in enumerate(self._left):\n",
-           new="        more = [t for ts in self._exchange.table.targets.values() for t in ts if t not in self._left]\n"
-               "        self._left += [] if self._exchange.outcome else more  # once: else it would spill for ever\n"
-               "        for index, other in enumerate(self._left):\n"),
+           old="        for index, other in enumerate(self._candidates):\n",
+           new="        more = [t for ts in self._exchange.table.targets.values() for t in ts if t not in self._candidates]\n"
+               "        self._candidates += [] if self._exchange.outcome else more  # once: else it would spill for ever\n"
+               "        for index, other in enumerate(self._candidates):\n"),
     Mutant(name="a request spills to tiers of its workload that its label forbids", file=_FAILOVER,
-           old="        for index, other in enumerate(self._left):\n",
+           old="        for index, other in enumerate(self._candidates):\n",
            new="        declared, targets = self._exchange.choice.declared, self._exchange.table.targets\n"
                "        names = (*declared.strategy.tiers, *declared.fallback)\n"
-               "        more = [t for name in names for t in targets[name] if t not in self._left]\n"
-               "        self._left += [] if self._exchange.outcome else more\n"
-               "        for index, other in enumerate(self._left):\n"),
+               "        more = [t for name in names for t in targets[name] if t not in self._candidates]\n"
+               "        self._candidates += [] if self._exchange.outcome else more\n"
+               "        for index, other in enumerate(self._candidates):\n"),
     Mutant(name="a probe where nothing else is up may go anywhere", file=_CHOOSING,
            old="        up = _last_resorts(eligible, ",
            new='        up = _last_resorts(Eligible(tiers=tuple(table.targets.values()), reason=""), '),
@@ -238,7 +238,7 @@ MUTANTS = (
     # What stays behind.
     Mutant(name="upstreams' words are kept in the ledger", file="gateway/calling/relaying.py",
            old='began its stream with an error", allowed=', new='began its stream with an error: {tap.error}", allowed='),
-    Mutant(name="any text is an answer's id", file="upstreams/_told.py",
+    Mutant(name="any text is an answer's id", file="upstreams/_read_answer.py",
            old="_ID.fullmatch(value) is not None else None", new="value else None"),
     Mutant(name="bodies are kept that nobody asked to keep", file="gateway/keeping/bodies.py",
            old="    capture = None if choice.declared is None else choice.declared.capture\n",

@@ -1,4 +1,4 @@
-"""The headers that an answer has of ours: what was done (`x-ownward-…`), and what is left of a key's limits."""
+"""The headers that the gateway adds to an answer: what was done (`x-ownward-…`), and what is left of a key's limits."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def headers_of(exchange: Served) -> list[tuple[bytes, bytes]]:
     ]
     choice, target = exchange.choice, exchange.target
     if choice is not None:
-        headers += choice.told
+        headers += choice.answer_headers
         if exchange.outcome:  # more than was known when it was chosen
             headers[-1] = (b"x-ownward-reason", ascii_of(choice.reason + exchange.outcome))
     if target is not None:
-        headers += target.told
+        headers += target.answer_headers
         translated = exchange.translated.get(target.key)
         if translated is not None:
             headers.append((b"x-ownward-translated", translated.direction.encode("ascii")))

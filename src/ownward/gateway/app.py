@@ -1,4 +1,4 @@
-"""The application: which function answers which path, and what is done from a gateway's start to its end."""
+"""The application: which function answers which path, and the gateway's start, reload, periodic work and stop."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ class Gateway(Commons):
         self._addresses = dict(addresses or {})
         self._secrets = secrets or {}
         self._mounts = tuple(sorted((mounts or {}).items(), key=lambda item: len(item[0]), reverse=True))
-        self._delete_bodies_s = 0.0
+        self._next_deletion_s = 0.0
         self._sweeper: asyncio.TimerHandle | None = None
         super().__init__(
             table=self._compile(plan), ledger=ledger, door=door, settings=settings, clock=clock, watchers=watchers
         )
 
-    # Life.
+    # Start, reload, stop.
 
     async def start(self) -> None:
         """Keep the plan and its prices in the ledger, sum up its budgets, settle what dead processes left; sweep.
@@ -145,12 +145,12 @@ class Gateway(Commons):
             self.ledger.open_budgets(budgets)
 
     def _sweep(self) -> None:
-        """Cut clients that have read nothing for too long while bytes wait for them; delete bodies in their time."""
+        """Every few seconds: cut clients that have stopped reading; now and then: delete expired bodies."""
         now_s = self.clock.monotonic_s()
         for exchange in tuple(self.exchanges):
             exchange.client.cut_if_stalled(now_s, self.settings.client_stall_s)
-        if now_s >= self._delete_bodies_s:
-            self._delete_bodies_s = now_s + _DELETE_BODIES_S
+        if now_s >= self._next_deletion_s:
+            self._next_deletion_s = now_s + _DELETE_BODIES_S
             self.aside(delete_expired(self))
         self._sweeper = asyncio.get_running_loop().call_later(_SWEEP_S, self._sweep)
 
@@ -166,7 +166,7 @@ class Gateway(Commons):
         await call.drained()
 
     def answer(self, call: AnyCall) -> Awaitable[None]:
-        """Return what answers one request: no coroutine of its own, which each turn of the event loop would pass."""
+        """Return what answers one request: no coroutine of its own, which every resumption would pass through."""
         scope = call.scope
         path = scope["path"]
         endpoint = ENDPOINTS.get(path)

@@ -1,6 +1,6 @@
-"""The client's side of a request: its body is read, its leaving noticed, and bytes go to it as fast as it reads.
+"""The client's side of a request: reading its body, noticing that it left, writing to it as fast as it reads.
 
-What they say is the exchange's business.
+What is written is the exchange's business.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Headers = list[tuple[bytes, bytes]]
 
 
 CLIENT_GONE = 499
-"""The status of a request whose client left; nobody is told it."""
+"""The status recorded for a request whose client left; it is never sent."""
 
 
 class ClientGone(Exception):

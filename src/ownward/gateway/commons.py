@@ -1,4 +1,4 @@
-"""What requests share: the plan in force, the ledger and the door, and what each request teaches the next.
+"""What requests share: the routing table in force, the ledger and the door, and what each request teaches the next.
 
 Every mutation happens on one event loop. How requests come in, and what is done between them, stands in `app`.
 """
@@ -91,7 +91,7 @@ class Commons:
         # Request ids name, they do not authorise: a seeded generator spares a system call for each of them.
         self.random_bits = random.Random().getrandbits
         self.judging = Judging()
-        self.is_draining = False  # which is told who asks whether it is ready; what comes all the same is served
+        self.is_draining = False  # `/readyz` says so; requests that still come are served
         self.has_stopped = False
         self.gather_metrics: Callable[[bytes], Awaitable[bytes]] | None = None  # set where there are several workers
         self.on_load: Callable[[str], None] | None = None  # likewise
@@ -134,7 +134,7 @@ class Commons:
             del self.slots[name]
 
     def aside(self, work: Coroutine[Any, Any, None]) -> None:
-        """Have something done that no request waits for; `asides_done` waits for it."""
+        """Run work that no request waits for; `asides_done` waits for it."""
         task = asyncio.get_running_loop().create_task(work)
         self._asides.add(task)
         task.add_done_callback(self._asides.discard)
@@ -144,7 +144,7 @@ class Commons:
         if self._asides:
             await asyncio.wait(tuple(self._asides))
 
-    # What is told of it.
+    # What can be seen of it.
 
     async def render_own_metrics(self) -> bytes:
         """Return this process's metrics in Prometheus' text form."""

@@ -1,4 +1,4 @@
-"""The endpoints that carry inference, as data: path, dialect, what a tier must be able to do, what is counted."""
+"""The inference endpoints as data: path, dialect, the capabilities that a tier must have, what is charged."""
 
 from __future__ import annotations
 
@@ -51,6 +51,6 @@ COUNT_CHATS = Endpoint(
     has_output=False,
     is_free=True,
 )
-"""llama.cpp's own, which is asked where a client wants the tokens of a message counted that is asked for as a chat."""
+"""llama.cpp's own: it counts the tokens of a message that is translated into a chat."""
 
 ENDPOINTS = {endpoint.path: endpoint for endpoint in (CHAT, COMPLETIONS, RESPONSES, EMBEDDINGS, MESSAGES, COUNT_TOKENS)}

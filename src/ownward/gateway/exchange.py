@@ -1,7 +1,7 @@
-"""One inference request from its first byte to its last: its question is read, calls are made, the client is told.
+"""One inference request from its first byte to its last: read, authorised, routed, called for, answered, recorded.
 
-What is asked and where it may go stands in `question`; bytes from and to the client in `client`, the candidates one
-after another in `failover`, one call in `attempt`.
+What is asked and where it may go stands in `question`; the client's connection in `client`; the candidates one after
+another in `calling.failover`; one call to an upstream in `calling.attempt`, its rows in `calling.ledger_entry`.
 """
 
 from __future__ import annotations
@@ -84,19 +84,21 @@ class Exchange(Question):
         self.attempts = 0
         self.allowance: Allowance | None = None  # where caps of its strategy hold it
         self.status = 0
-        self.call_note: str | None = None
+        self.call_note: str | None = None  # for the settlement of a call
         self.target: Target | None = None
         self.limit_states: tuple[LimitState, ...] = ()
-        self.is_known = False
+        self.is_known = (
+            False  # whether its key was accepted, or none is demanded: refusals before that are not recorded
+        )
         self.hedge: Literal["won", "lost"] | None = None
         self.row_written: bool | None = None  # False while the request's row is being written
         self._row_awaited: asyncio.Future[None] | None = None
         self.calls: list[CallEnd] = []
-        self.queue_s = 0.0
+        self.queue_s = 0.0  # spent waiting for slots
         self.error_kind: str | None = None
         self.has_begun = False
         self.has_broken = False
-        self.broken_id: str | None = None
+        self.broken_id: str | None = None  # the upstream's id of an answer whose stream broke
         self._capturing: Capturing | None = None
         self._held_bytes = 0
 
@@ -131,7 +133,7 @@ class Exchange(Question):
                 gateway.aside(self._capturing.keep(self))
 
     async def _take_question(self) -> Awaitable[object]:
-        """Return what asks those who may answer, once the request is read and they are chosen."""
+        """Read the request and choose its candidates; return what asks them."""
         gateway = self.gateway
         if gateway.has_stopped:
             raise Draining
@@ -178,7 +180,7 @@ class Exchange(Question):
         return run_strategy(plan, self, choice)
 
     def _ask_directly(self, asked: Asked, choice: Choice) -> Awaitable[object]:
-        """Return what has the candidates answer, one after another: no coroutine of its own."""
+        """Return what asks the candidates, one after another: no coroutine of its own."""
         if self._may_continue(asked, choice):
             return Failover(self, choice.targets, self.body, Continuing(self)).run()
         if self.keeping is not None:
@@ -204,7 +206,7 @@ class Exchange(Question):
         return self.is_stream and self.endpoint is CHAT and not asked.needs & BARRED
 
     def note_limits(self, states: tuple[LimitState, ...]) -> None:
-        """Keep what is left of the key's limits, for the client to be told: further calls take tokens alone."""
+        """Keep what is left of the key's limits, for the answer's headers: calls after the first take tokens only."""
         if states:
             told = {state.kind for state in states}
             self.limit_states = (*(state for state in self.limit_states if state.kind not in told), *states)
@@ -222,13 +224,13 @@ class Exchange(Question):
         if awaited is not None:
             awaited.set_result(None)
 
-    # Being answered: a strategy may try its own calls, so the client is one sink among others.
+    # The request as a `Sink` for its own answer: a strategy, which reads answers first, has sinks of its own.
 
     def body_for(self, _target: Target, body: bytes) -> bytes:
         """Return the request as a target is asked: as it is."""
         return body
 
-    # Answering: what is noted here is noted at once, and the client's coroutine is handed on as it is.
+    # What these note is noted at once; the client's coroutine is returned as it is, to be awaited.
 
     def answer(
         self,
@@ -324,7 +326,7 @@ class Exchange(Question):
         return begun
 
     async def answer_error(self, error: OwnwardError) -> None:
-        """Tell the client, and the ledger where nothing was dispatched."""
+        """Answer with an error, or end the stream with it; record a refusal where nothing was dispatched."""
         status = status_of(error)
         self.error_kind = error.kind
         is_unwritten = self.attempts == 0 or (self.row_written is None and not isinstance(error, LedgerError))
@@ -339,7 +341,7 @@ class Exchange(Question):
         await self.answer(status, b"application/json", headers_of_error(error), body)
 
     async def _answer_cut_short(self) -> None:
-        """Tell a client whose request outlived the gateway."""
+        """Answer a request that is still running at the end of the drain."""
         error = Draining(was_sent=self.attempts > 0)
         if self.has_begun:
             await self.end_broken(error)

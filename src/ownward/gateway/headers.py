@@ -1,4 +1,4 @@
-"""Headers by their names, which of them travel on in either direction, and how their values are written."""
+"""HTTP headers: by name, which of them are passed on in either direction, and how their values are written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How upstreams are, as far as calls have told: each call teaches the next, and other workers are told.
+"""The health of upstreams as calls have shown it: each call teaches the next, and the other workers.
 
 What follows from what an upstream did stands in `placing.breaker`; here it is noted, counted and put in the log. An
 upstream is named `tier/upstream`.
@@ -22,7 +22,7 @@ class Health:
     __slots__ = ("_clock", "_counting", "_prefixes", "_rules", "breakers", "busy", "log", "on_breaker")
 
     def __init__(self, clock: Clock, rules: BreakerRules, *, counting: Counting, prefixes: Prefixes) -> None:
-        """Hold nothing against anybody."""
+        """Start with every upstream healthy."""
         self._clock = clock
         self._rules = rules
         self._counting = counting
@@ -33,12 +33,12 @@ class Health:
         self.on_breaker: Callable[[str, Breaker], None] | None = None  # set where there are several workers
 
     def is_well(self, key: str) -> bool:
-        """Return whether nothing is held against an upstream: its last answer was one, or it was not asked yet."""
+        """Return whether an upstream is healthy: its last call was answered, or it was not asked yet."""
         return key not in self.breakers and key not in self.busy
 
     @property
     def unpaid_upstreams(self) -> int:
-        """How many upstreams are left alone since the account that we pay them by has no credit."""
+        """How many upstreams are not asked because the account that pays them has no credit."""
         return sum(breaker.is_unpaid for breaker in self.breakers.values())
 
     def note_dispatch(self, key: str) -> None:
@@ -84,7 +84,7 @@ class Health:
             self._counting.breaker_opened(key)
 
     def note_nothing(self, key: str) -> None:
-        """Note a request that says nothing of its upstream."""
+        """Note a call whose end says nothing of its upstream."""
         breaker = self.breakers.get(key)
         if breaker is not None:
             self._remember(key, breaker.after_nothing_learned())
@@ -101,14 +101,14 @@ class Health:
         self.log.asked_to_wait(key, wait_s, now_s=now_s)
 
     def hear(self, key: str, told: Breaker, said_s: float) -> None:
-        """Note what another process of this gateway said at `said_s` of an upstream."""
+        """Take in what another worker said at `said_s` of an upstream."""
         before = self.breakers.get(key, CLOSED)
         if told.opened > before.opened and not told.is_unpaid:
             self._prefixes.forget(key)  # it may be gone, and this process need not ask it to know
         self._keep(key, before.after_hearing(told, said_s))
 
     def forget(self, key: str) -> None:
-        """Forget an upstream that is another since: nothing of what it was like holds, nor what it had cached."""
+        """Forget an upstream that was replaced: its health, and what it had cached."""
         self.breakers.pop(key, None)
         self._prefixes.forget(key)
 

@@ -1,6 +1,6 @@
-"""One request as it was asked: what it states, which workload and label it has, and where it may go by which plan.
+"""One request as it was asked: what it states, its workload and label, and where it may go by which plan.
 
-How it is carried there and answered stands in `exchange`.
+How it is sent there and answered stands in `exchange`.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ class Question:
     # Where it may go.
 
     async def translate_ahead(self, asked: Asked) -> None:
-        """Have a long request in the words that `choose` looks for; others are served while it is translated."""
+        """Translate a long request for the targets that `choose` considers; others are served in between."""
         try:
             targets = find_to_translate(asked, self.table)
         except OwnwardError:
@@ -227,7 +227,7 @@ class Question:
         return self.gateway.prefixes.order(targets, self.prompt, self.gateway.in_flight)
 
     async def heed_new_plan(self) -> None:
-        """Shrink the label to where a plan that was loaded since lets the request go too, detectors included."""
+        """Where a plan was loaded since, shrink the label to what it permits too, its detectors included."""
         while (table := self.gateway.table) is not self.heeded:
             assert self._peeked is not None
             asked = await self.detect(self._asked_by(table, self._peeked), table)
@@ -235,17 +235,17 @@ class Question:
             self.heeded = table
 
     def may_still_go(self, target: Target) -> bool:
-        """Return whether the request may go there by each plan that it heeds: the tier's place is that of either."""
+        """Return whether every plan in question permits the target: the one it was routed by, and the newest."""
         table = self.heeded
         if table is self.table:
             return True
         now = [other for other in table.targets.get(target.tier.name, ()) if other.key == target.key]
         return all(self.label.permits(one.place) for one in (target, *now))
 
-    # In which words.
+    # In which dialect.
 
     async def translate(self, target: Target, body: bytes) -> TranslatedCall:
-        """Return the request as an upstream of another dialect is asked; others are served while that is made.
+        """Return the request translated for an upstream of another dialect; others are served meanwhile.
 
         Raises: Incapable.
         """

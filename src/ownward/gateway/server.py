@@ -1,4 +1,4 @@
-"""The process around the gateway: bind, say that it is ready, reload, drain."""
+"""The server around the gateway: it binds the port, writes the ready file, reloads plan and certificates, drains."""
 
 from __future__ import annotations
 
@@ -81,9 +81,9 @@ class GatewayServer:
         self._listener: Listener | None = None
         self._socket: socket.socket | None = listener
         self._tls: ListenerTls | None = None
-        self._looking: asyncio.TimerHandle | None = None  # at the certificate, once a day
-        self._reloads: set[asyncio.Task[None]] = set()
-        self._in_turn = asyncio.Lock()  # of two reloads the later one reads the file later, and holds
+        self._expiry_check: asyncio.TimerHandle | None = None  # once a day
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._reload_lock = asyncio.Lock()  # of two reloads the later one reads the file last
 
     @property
     def base_url(self) -> str:
@@ -106,7 +106,7 @@ class GatewayServer:
         await self.gateway.start()
         self._listener = Listener(self.gateway.answer, limits=self.settings, clock=self.gateway.clock)
         await self._listener.start(self._socket, tls=None if tls is None else tls.context)
-        self._look_at_certificate()
+        self._check_expiry()
         ready_file.write(base_url=self.base_url, tiers=list(self.gateway.table.plan.tiers))
         _LOG.info("accepting requests at %s", self.base_url)
 
@@ -119,24 +119,24 @@ class GatewayServer:
 
     def read_certificates(self) -> None:
         """Read our certificate and those of upstreams again; one that cannot be used changes nothing and is logged."""
-        self._begin(self._read_those_of_upstreams())
+        self._begin(self._read_upstream_certificates())
         if self._tls is None:
             return
         try:
             self._tls.reload()
         except ConfigError as error:
             _LOG.error("the certificate was not read again and the old one stays: %s", error)
-        self._look_at_certificate()
+        self._check_expiry()
 
-    def _look_at_certificate(self) -> None:
-        """Say where it has to be renewed; of several workers, which all show the same one, the first does."""
-        if self._looking is not None:
-            self._looking.cancel()
+    def _check_expiry(self) -> None:
+        """Log a certificate that expires soon; of several workers, which all show the same one, the first does."""
+        if self._expiry_check is not None:
+            self._expiry_check.cancel()
         if self._tls is not None and not self.settings.worker:
-            self._tls.look(self.gateway.clock)
-            self._looking = asyncio.get_running_loop().call_later(_DAY_S, self._look_at_certificate)
+            self._tls.log_expiry(self.gateway.clock)
+            self._expiry_check = asyncio.get_running_loop().call_later(_DAY_S, self._check_expiry)
 
-    async def _read_those_of_upstreams(self) -> None:
+    async def _read_upstream_certificates(self) -> None:
         try:
             await self.gateway.read_certificates()
         except ConfigError as error:
@@ -159,8 +159,8 @@ class GatewayServer:
         A ledger that does not answer is given up soon after it.
         """
         self.gateway.ledger.hurry(self.settings.drain_s + LAST_WRITES_S)
-        if self._looking is not None:
-            self._looking.cancel()
+        if self._expiry_check is not None:
+            self._expiry_check.cancel()
         if self._listener is not None:
             self.gateway.is_draining = True
             await self._listener.stop(self.settings.drain_s)
@@ -171,7 +171,7 @@ class GatewayServer:
         await self.gateway.stop()
 
     def hurry(self) -> None:
-        """Cut the drain short."""
+        """Cut the drain short: requests still in flight are cancelled."""
         self.gateway.ledger.hurry(LAST_WRITES_S)
         if self._listener is not None:
             self._listener.hurry.set()
@@ -236,13 +236,13 @@ class GatewayServer:
             return
         self._begin(self._reload_from_file(self._load_plan))
 
-    def _begin(self, reload: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(reload)
-        self._reloads.add(task)
-        task.add_done_callback(self._reloads.discard)
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _reload_from_file(self, load_plan: Callable[[], Plan]) -> None:
-        async with self._in_turn:
+        async with self._reload_lock:
             try:
                 await self.reload(await asyncio.to_thread(load_plan))
             except (OwnwardError, OSError) as error:
@@ -291,7 +291,7 @@ def run_loop(main: Callable[[], Any]) -> Any:
 
 
 def calm_collector() -> None:
-    """Have the garbage collector pass over what start-up made, and run seldom: a request leaves next to no cycles."""
+    """Exempt what start-up made from garbage collection and run it seldom: a request leaves next to no cycles."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(_YOUNG_OBJECTS, 20, 20)

@@ -5,8 +5,8 @@ It does not know why an upstream was chosen.
 
 from ownward.upstreams._events import EventCutter, data_of
 from ownward.upstreams._json import UNREADABLE, RawMembers, decode_members, with_whole_characters
+from ownward.upstreams._read_answer import id_in_headers
 from ownward.upstreams._stencil import Stencil
-from ownward.upstreams._told import id_in_headers
 from ownward.upstreams.bounds import input_tokens_upper_bound, output_tokens_upper_bound
 from ownward.upstreams.certificates import PemFile, load_chain
 from ownward.upstreams.door import Door, make_transport

@@ -25,8 +25,8 @@ from ownward.upstreams._pieces import (
     words_of_block,
     words_of_chunk,
 )
+from ownward.upstreams._read_answer import Dialect, ReadAnswer, id_in
 from ownward.upstreams._stencil import Stencil
-from ownward.upstreams._told import Dialect, Told, id_in
 from ownward.upstreams.terms import terms_told
 
 _LONGEST_EVENT_BYTES = 8 * 1024 * 1024
@@ -34,7 +34,7 @@ _LONGEST_EVENT_BYTES = 8 * 1024 * 1024
 Json = dict[str, Any]
 
 
-class StreamTap(Told):
+class StreamTap(ReadAnswer):
     """Reads a stream as its bytes pass.
 
     Feed it every piece and, at a clean end, call `finish`. `feed` returns the bytes to

@@ -10,13 +10,13 @@ from ownward.upstreams._counts import (
     read_openai_usage,
 )
 from ownward.upstreams._pieces import Piece, carries_content, parse_piece, text_in
-from ownward.upstreams._told import Dialect, Told, id_in
+from ownward.upstreams._read_answer import Dialect, ReadAnswer, id_in
 from ownward.upstreams.terms import terms_told
 
 _LONGEST_BODY_BYTES = 64 * 1024 * 1024
 
 
-class WholeAnswer(Told):
+class WholeAnswer(ReadAnswer):
     """What a body says; `is_choiceless`: it has room for choices, and none in it.
 
     `is_timed`: it states the times that a llama.cpp adds to its answers, whatever stands before that.

@@ -308,7 +308,7 @@ def test_a_certificate_that_nobody_renews_is_told_of_while_it_is_served(issued, 
     said = []
     for _ in range(33):
         caplog.clear()
-        tls.look(clock)
+        tls.log_expiry(clock)
         said.append(caplog.text.count("expires on 2026-02-01 12:30 UTC") - caplog.text.count("expired on 2026-02-01"))
         clock.advance(86_400)
     assert said == [0] * 18 + [1] * 14 + [-1]

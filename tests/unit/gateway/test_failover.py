@@ -39,7 +39,7 @@ def test_a_place_that_was_taken_for_a_request_in_the_moment_it_is_cancelled_is_g
         slots = {name: Slots(name, limit=1, queue_limit=5) for name in "ab"}
         await slots["a"].acquire(timeout_s=5)
         asked = failover(slots)
-        waiting = asyncio.create_task(asked._gets_place(target("a"), slots["a"]))
+        waiting = asyncio.create_task(asked._wait_for_slot(target("a"), slots["a"]))
         while not slots["b"].in_use and not waiting.done():  # noqa: ASYNC110 - each turn of the event loop is looked at
             await asyncio.sleep(0)
         assert not waiting.done(), "it is told of its place in the next turn"

@@ -237,7 +237,7 @@ class Attempt:
             if not self.sink.has_begun:
                 raise Retry(error) from None
             forget_frames(error)  # the answer keeps it
-            self.exchange.broken_id = None if entry.told is None else entry.told.upstream_request_id
+            self.exchange.broken_id = None if entry.answer is None else entry.answer.upstream_request_id
             await self.sink.end_broken(self._describe_break(error))
         except PolicyRefusal as error:
             gateway.health.note_nothing(target.key)
@@ -245,7 +245,7 @@ class Attempt:
             raise
         except asyncio.CancelledError:
             gateway.health.note_nothing(target.key)
-            if not entry.is_settled and entry.told is not None and entry.told.is_complete:
+            if not entry.is_settled and entry.answer is not None and entry.answer.is_complete:
                 # Clients leave at `[DONE]`, before the upstream's connection ends: nothing is in doubt then.
                 entry.settle_by_answer(entry.status)
             if not entry.is_settled:
@@ -319,7 +319,7 @@ class Attempt:
 
     def _describe_break(self, error: UpstreamError) -> BrokenStream:
         entry = self.entry
-        events = 0 if entry.told is None else entry.told.content_events
+        events = 0 if entry.answer is None else entry.answer.content_events
         says = "" if error.allowed is None else f"{error.allowed}. "
         return BrokenStream(
             f"the stream of upstream {self.target.name!r} broke after {events} events and {entry.passed_bytes} bytes:"

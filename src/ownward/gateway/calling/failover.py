@@ -1,4 +1,4 @@
-"""One candidate after another until one has answered: who is asked next, and what is told where nobody has.
+"""One candidate after another until one has answered: which is asked next, and what the client gets where none has.
 
 What one call does stands in `attempt`, a second one beside it in `race`.
 """
@@ -40,54 +40,54 @@ class Failover:
 
     __slots__ = (
         "_asked_again",
-        "_barred",
         "_body",
+        "_candidates",
         "_exchange",
-        "_failed",
-        "_full",
-        "_is_resorting",
-        "_last",
-        "_left",
-        "_over",
+        "_failed_target",
+        "_forbidden",
+        "_is_last_resort",
+        "_last_failure",
+        "_over_budget",
+        "_overloaded",
         "_reserved",
         "_sink",
         "_tried",
-        "_untold",
+        "_untranslatable",
         "_went_down",
     )
 
     def __init__(self, exchange: Served, targets: Iterable[Target], body: bytes, sink: Sink) -> None:
-        """Begin; nobody is asked yet."""
+        """Begin; no upstream is asked yet."""
         self._exchange = exchange
-        self._left = list(targets)
+        self._candidates = list(targets)
         self._body = body
         self._sink = sink
         self._tried = 0
         self._asked_again = False
-        self._is_resorting = False
-        self._last: Retry | None = None
-        self._failed: Target | None = None
-        self._full: Overloaded | None = None
-        self._over: OverBudget | UnboundedCharge | OverLimit | None = None
-        self._barred: PolicyRefusal | None = None
-        self._untold: Incapable | None = None
+        self._is_last_resort = False
+        self._last_failure: Retry | None = None
+        self._failed_target: Target | None = None
+        self._overloaded: Overloaded | None = None
+        self._over_budget: OverBudget | UnboundedCharge | OverLimit | None = None
+        self._forbidden: PolicyRefusal | None = None
+        self._untranslatable: Incapable | None = None
         self._went_down: list[Target] = []
-        self._reserved: Slots | None = None  # which hold a place for the first of `_left`
+        self._reserved: Slots | None = None  # which hold a place for the first of `_candidates`
 
     async def run(self) -> Attempt | None:
         """Ask until one has answered; return that attempt, or None where the sink has a refusal.
 
         Raises: what to tell the client, if none has answered.
         """
-        left, sink, exchange, gateway = self._left, self._sink, self._exchange, self._exchange.gateway
-        while left or self._finds_more():
-            target = left.pop(0)
+        candidates, sink, exchange, gateway = self._candidates, self._sink, self._exchange, self._exchange.gateway
+        while candidates or self._adds_last_resorts():
+            target = candidates.pop(0)
             if isinstance(sink, Continuing) and not sink.can_take(target):
                 continue
             if self._tried and not self._may_retry(target):
                 continue
             slots = gateway.slots[target.tier.name]
-            if self._reserved is None and not slots.try_acquire() and not await self._gets_place(target, slots):
+            if self._reserved is None and not slots.try_acquire() and not await self._wait_for_slot(target, slots):
                 continue
             self._reserved = None
             try:
@@ -101,32 +101,32 @@ class Failover:
                         return await race.run(attempt)
                     await attempt.run()
                 except (Retry, Incapable, OverBudget, UnboundedCharge, OverLimit) as error:
-                    if not self._goes_on(error, attempt, race):
+                    if not self._may_go_on(error, attempt, race):
                         raise
                 else:
                     return attempt
             finally:
                 slots.release()
-        if self._last is None:
-            why = self._over or self._full or self._barred or self._untold
+        if self._last_failure is None:
+            why = self._over_budget or self._overloaded or self._forbidden or self._untranslatable
             raise why or NoUpstream(_ALL_WENT_DOWN, retry_after_s=1.0)
-        await _tell(self._last, sink)
+        await _answer_refusal(self._last_failure, sink)
         return None
 
-    def _finds_more(self) -> bool:
-        """Return whether there are upstreams that were left alone for failing: where no other answers, they are asked.
+    def _adds_last_resorts(self) -> bool:
+        """Add the upstreams whose breakers had shut them out; return whether there are any.
 
-        One of them may be back since, while nobody has looked. The calls of a strategy end with their own tier.
+        One of them may have recovered unseen. The calls of a strategy stay within their own tier.
         """
         choice = self._exchange.choice
-        if self._is_resorting or choice is None or not self._sink.takes_hedge:
+        if self._is_last_resort or choice is None or not self._sink.takes_hedge:
             return False
-        self._is_resorting = True
-        self._left += [target for target in (*choice.left_alone, *self._went_down) if self._is_up(target)]
-        return bool(self._left)
+        self._is_last_resort = True
+        self._candidates += [target for target in (*choice.left_alone, *self._went_down) if self._is_up(target)]
+        return bool(self._candidates)
 
     def _make_attempt(self, target: Target) -> tuple[Attempt, Race | None]:
-        """Return the next call, and what has it run where it may get a second one beside it."""
+        """Return the next call, and the race that runs it where it may be hedged."""
         exchange, sink = self._exchange, self._sink
         if self._tried:
             exchange.gateway.counting.retried(exchange, target)
@@ -135,9 +135,9 @@ class Failover:
         exchange.target = target
         attempt = Attempt(exchange, target, number, sink.body_for(target, self._body), sink)
         pace = None if target.tier.hedge is None else find_pace(exchange, target, sink)
-        return attempt, None if pace is None else Race(exchange, sink, pace, self._left, self._body)
+        return attempt, None if pace is None else Race(exchange, sink, pace, self._candidates, self._body)
 
-    def _goes_on(
+    def _may_go_on(
         self, error: Retry | Incapable | OverBudget | UnboundedCharge | OverLimit, attempt: Attempt, race: Race | None
     ) -> bool:
         """Note why a call has not answered; return whether the next candidate may do better."""
@@ -145,39 +145,40 @@ class Failover:
         if isinstance(error, Retry):
             forget_frames(error)
             forget_frames(error.error)
-            self._last, self._failed = error, exchange.target
+            self._last_failure, self._failed_target = error, exchange.target
             if error.asks_again:
-                self._left.insert(0, attempt.target)
+                self._candidates.insert(0, attempt.target)
             elif not self._asked_again and race is None and is_of_kept_connection(error.error):
                 self._asked_again = True
-                self._left.append(attempt.target)  # once more, after all others, on another connection
+                self._candidates.append(attempt.target)  # once more, after all others, on another connection
             self._tried += 0 if race is None else race.calls - 1
             return True
         self._undo(attempt.number)
         if isinstance(error, Incapable):  # its dialect has no words for the request, and nothing was sent
             forget_frames(error)
-            self._untold, exchange.target = error, self._failed  # the words that are passed on are still the other's
+            self._untranslatable = error
+            exchange.target = self._failed_target  # whose refusal is still what the client gets
             return True
-        if self._goes_on_after(error):
+        if self._may_go_on_after(error):
             forget_frames(error)
-            self._over = error
+            self._over_budget = error
             return True
         return False
 
     def _undo(self, number: int) -> None:
-        """Take back that a call was made: it was not; beside later ones its number stays unused."""
+        """Uncount a call that was not made; where later ones have been, its number stays unused."""
         self._tried -= 1
         self._exchange.attempts -= number == self._exchange.attempts
 
-    async def _gets_place(self, target: Target, slots: Slots) -> bool:
-        """Wait for a slot; return whether there was one in time, and before one elsewhere that is taken instead."""
+    async def _wait_for_slot(self, target: Target, slots: Slots) -> bool:
+        """Wait for a slot of the target's tier; False if none came in time, or another tier's was taken instead."""
         exchange, gateway = self._exchange, self._exchange.gateway
         began_s = gateway.clock.monotonic_s()
         try:
             has_place = await slots.acquire(timeout_s=gateway.settings.queue_timeout_s, spill=self._spill(target))
         except Overloaded as error:
             forget_frames(error)
-            self._full = error
+            self._overloaded = error
             return False
         except asyncio.CancelledError:
             if self._reserved is not None:
@@ -188,30 +189,31 @@ class Failover:
             exchange.queue_s += waited_s
             gateway.counting.metrics.observe_queue(slots.name, waited_s)
         if not has_place:
-            exchange.add_reason(f"{slots.name} had no place for {waited_s:.1f} s, spilled to {self._left[0].tier.name}")
+            spilled_to = self._candidates[0].tier.name
+            exchange.add_reason(f"{slots.name} had no place for {waited_s:.1f} s, spilled to {spilled_to}")
         return has_place
 
     def _spill(self, target: Target) -> Spill | None:
-        """Return how the request leaves a full tier for another that has a place, where its workload says so."""
+        """Return how the request moves from a full tier to another with a free slot, where its workload allows it."""
         choice = self._exchange.choice
         after_s = None if choice is None or choice.declared is None else choice.declared.spill_after_s
         if after_s is None or self._tried or isinstance(self._sink, Continuing):
             return None
-        return Spill(after_s=after_s, takes_place=lambda: self._takes_place_instead(target))
+        return Spill(after_s=after_s, takes_place=lambda: self._take_slot_behind(target))
 
-    def _takes_place_instead(self, target: Target) -> bool:
-        """Take a place in the first tier behind a target's that has one; the target itself comes right after it."""
+    def _take_slot_behind(self, target: Target) -> bool:
+        """Take a slot of the first later tier that has one free; its target is asked next, then `target`."""
         all_slots = self._exchange.gateway.slots
-        for index, other in enumerate(self._left):
+        for index, other in enumerate(self._candidates):
             slots = all_slots[other.tier.name]
             if other.tier.name != target.tier.name and self._is_up(other) and slots.try_acquire():
                 self._reserved = slots
-                self._left.insert(0, self._left.pop(index))
-                self._left.insert(1, target)
+                self._candidates.insert(0, self._candidates.pop(index))
+                self._candidates.insert(1, target)
                 return True
         return False
 
-    def _goes_on_after(self, error: OverBudget | UnboundedCharge | OverLimit) -> bool:
+    def _may_go_on_after(self, error: OverBudget | UnboundedCharge | OverLimit) -> bool:
         """Return whether another tier may still take what a budget did not admit."""
         exchange = self._exchange
         if isinstance(error, OverLimit):
@@ -227,7 +229,7 @@ class Failover:
         """Return whether the target is still up after a wait for its slot, and still permitted by the plan."""
         exchange = self._exchange
         if not exchange.may_still_go(target):
-            self._barred = refuse_anew(exchange.label, target)
+            self._forbidden = refuse_anew(exchange.label, target)
             return False
         if self._is_up(target):
             return True
@@ -235,22 +237,22 @@ class Failover:
         return False
 
     def _is_up(self, target: Target) -> bool:
-        """Return whether a target is not left alone by now, or may be asked all the same as nothing else is left."""
+        """Return whether the target's breaker lets a call through now; as a last resort it is less strict."""
         exchange, gateway = self._exchange, self._exchange.gateway
         breaker = gateway.health.breakers.get(target.key)
         if breaker is None:
             return True
         now_s = gateway.clock.monotonic_s()
-        if self._is_resorting and self._last is not None:
+        if self._is_last_resort and self._last_failure is not None:
             return breaker.allows_after_others(now_s)
-        is_last = self._is_resorting or (exchange.choice is not None and exchange.choice.is_last_resort)
+        is_last = self._is_last_resort or (exchange.choice is not None and exchange.choice.is_last_resort)
         return breaker.allows_last(now_s) if is_last else breaker.allows(now_s)
 
     def _may_retry(self, target: Target) -> bool:
-        """Return whether one more may be asked: as often as one likes where it is well, else within a budget.
+        """Return whether one more call may be made: to a healthy upstream always, else within a share.
 
-        The budget keeps a failing upstream from being hit harder for failing. To one that is well a request moves on
-        however many others do so in the same moment: else most of those that were under way would fail beside it.
+        The share keeps retries from overloading an upstream that fails. To a healthy one requests move, however many do
+        so at once: else most of those in flight would fail with the upstream that they were sent to.
         """
         exchange, gateway = self._exchange, self._exchange.gateway
         settings = gateway.settings
@@ -261,8 +263,8 @@ class Failover:
         )
 
 
-async def _tell(last: Retry, sink: Sink) -> None:
-    """Pass on what the last upstream said; where it had no words of its own, raise what to say."""
+async def _answer_refusal(last: Retry, sink: Sink) -> None:
+    """Pass on the last upstream's refusal; where it sent none, raise the error that stands for it."""
     if last.answer is None:
         raise last.error
     status, content_type, headers, words = last.answer

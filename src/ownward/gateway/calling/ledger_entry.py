@@ -44,10 +44,10 @@ _MOST_PICOUSD = 10**6 * PICOUSD_PER_USD
 
 
 class LedgerEntry:
-    """What the ledger is told of one call, and what was seen of its answer so far.
+    """The record of one call, and what was seen of its answer so far.
 
-    `told` (by the answer itself), `headers`, `status`, `ttft_s` and `passed_bytes` are noted by whoever relays it. Once
-    it is settled, `usage` and `charge_picousd` say for what, if that is known.
+    Whoever relays the answer notes `answer` (as far as it was read), `headers`, `status`, `ttft_s` and `passed_bytes`.
+    Once the call is settled, `usage` and `charge_picousd` are what it was settled for, None where that is not known.
     """
 
     __slots__ = (
@@ -59,6 +59,7 @@ class LedgerEntry:
         "_number",
         "_takes",
         "_target",
+        "answer",
         "asks_several",
         "charge_picousd",
         "headers",
@@ -70,7 +71,6 @@ class LedgerEntry:
         "passed_bytes",
         "sent_s",
         "status",
-        "told",
         "ttft_s",
         "usage",
     )
@@ -88,20 +88,20 @@ class LedgerEntry:
         self.is_settled = False
         self.is_hedge = False
         self.is_beaten = False
-        self.asks_several = False  # answers
-        self.misses_answers = False  # in its usage, which is that of one of several
+        self.asks_several = False  # several answers (`n`, or several prompts)
+        self.misses_answers = False  # its usage is that of one of several
         self.note: str | None = None
         self.sent_s = 0.0
         self.status: int | None = None
         self.headers: Sequence[tuple[bytes, bytes]] = ()
-        self.told: StreamTap | WholeAnswer | None = None
+        self.answer: StreamTap | WholeAnswer | None = None
         self.ttft_s: float | None = None
         self.passed_bytes = 0
         self.usage: Usage | None = None
         self.charge_picousd: int | None = None
 
     def write_intent(self, spliced: Spliced, permit: Permit) -> Coroutine[Any, Any, None]:
-        """Return when the intent is committed: only then may anything be sent.
+        """Return what commits the intent: once that is awaited, and not before, the call may be sent.
 
         Raises: OverBudget, UnboundedCharge or OverLimit, if a budget or a limit does not admit the call; LedgerError.
         """
@@ -237,18 +237,18 @@ class LedgerEntry:
 
     def progress(self) -> str:
         """Return how far the answer had come."""
-        events = 0 if self.told is None else self.told.content_events
+        events = 0 if self.answer is None else self.answer.content_events
         return f"{events} content events, {self.passed_bytes} bytes passed on"
 
     def settle_by_answer(self, status: int | None) -> None:
         """Settle by what the answer states of its usage; without that the charge stays open."""
-        told, target = self.told, self._target
-        assert told is not None
+        answer, target = self.answer, self._target
+        assert answer is not None
         if self._endpoint.is_free:
             usage: Usage | None = _NO_USAGE
         else:
-            usage = told.usage
-        if usage is None or self.misses_answers or (self.asks_several and told.is_timed):
+            usage = answer.usage
+        if usage is None or self.misses_answers or (self.asks_several and answer.is_timed):
             stated = "no usage" if usage is None else "the usage of one of its parts alone"
             self.settle_unsettled(f"the answer is complete and states {stated}", status=status)
             return
@@ -257,7 +257,7 @@ class LedgerEntry:
         if self._endpoint.is_free:
             charge = low = high = 0
         elif target.bound is not None:
-            terms = told.terms if target.tier.kind == "rented" else NO_TERMS
+            terms = answer.terms if target.tier.kind == "rented" else NO_TERMS
             assert self._intent is not None
             day = self._intent.started_at.date()
             charge, low, high, why = target.bound.bracket_picousd(usage, self._asked, terms, day=day)
@@ -282,7 +282,7 @@ class LedgerEntry:
 
     def _upstream_request_id(self) -> str | None:
         """Return the upstream's own id of the call, unless it holds the key that the upstream is shown."""
-        stated = None if self.told is None else self.told.upstream_request_id
+        stated = None if self.answer is None else self.answer.upstream_request_id
         if stated is None:
             stated = id_in_headers(self.headers)
         is_safe = stated is None or self._target.shown_key is None or self._target.shown_key.decode() not in stated

@@ -1,4 +1,4 @@
-"""A call that its upstream refused: what it cost, what it says of the upstream, and who hears of it.
+"""A call that its upstream answered with an error status: what it cost, what it says of the upstream, who is told.
 
 What the words of a refusal mean is read in `refusals`.
 """
@@ -32,17 +32,17 @@ _MOST_BODY_S = 5.0  # another upstream may be waiting to be asked
 _SUCCESS = 200
 _ERRORS = 400
 _CREDENTIALS = frozenset({401, 403})
-"""What says something of our key, and nothing of the request."""
+"""Statuses that are about our key and not about the request."""
 _NOT_FOUND = 404
 _RATE_LIMITED = 429
 _SERVER_FAULTS = 500
 _NOT_IMPLEMENTED = 501  # says something of the request, not of the upstream's health
 _RETRIED = frozenset({401, 403, 404, 405, 407, 408, 409, 410, 413, 421, 425, 429})
-"""What says something of this upstream (its address, how much it takes, a lock, the moment), and may not of another."""
+"""Statuses that are about this upstream (its address, limits, a lock, the moment): another one may answer."""
 _OF_THE_BODY = frozenset({400, 422})
 _LAST_STATUS = 599
 _MAY_HAVE_WORKED = frozenset({408, 504, 522, 524})
-"""Statuses by which a proxy gives up waiting: the work behind it may have been done and charged."""
+"""Statuses of a proxy that gave up waiting: the upstream behind it may have done the work and charged for it."""
 
 _NO_USE = (b"x-should-retry", b"false")
 _LONGEST_WORDS = 300
@@ -118,7 +118,7 @@ class RefusedCall:
         await self._attempt.sink.answer(*refusal)
 
     async def _read(self) -> bytes:
-        """Return its body, which must not quote our key; none where it is too long, or comes too slowly."""
+        """Return the body, without our key where it quotes it; empty where it is too long, or comes too slowly."""
         try:
             body = await self._attempt.read_rest(_MOST_BODY_BYTES, most_s=_MOST_BODY_S)
         except UpstreamError:
@@ -127,8 +127,8 @@ class RefusedCall:
 
     def _settle(self, body: bytes) -> None:
         entry, status = self._attempt.entry, self._status
-        told = entry.told = WholeAnswer(self._attempt.endpoint.dialect, body)
-        if told.usage is not None:
+        answer = entry.answer = WholeAnswer(self._attempt.endpoint.dialect, body)
+        if answer.usage is not None:
             entry.settle_by_answer(status)
         elif status in _MAY_HAVE_WORKED:
             entry.settle_unsettled(f"it answered {status}", status=status)
@@ -162,13 +162,13 @@ class RefusedCall:
         return status, b"application/json", headers, told
 
     def _as_messages_error(self, body: bytes) -> tuple[int, bytes] | None:
-        """Return what an engine that answers messages itself refuses in words of its own; None of any other."""
+        """Return the refusal in Anthropic's form where an engine that serves messages has its own; else None."""
         from ownward.upstreams import translation
 
         return translation.as_messages_error(self._status, body)
 
     def _adds_stream_options(self) -> bool:
-        """Tell whether this call asked for usage on our behalf, and not on its client's."""
+        """Return whether `stream_options` were added here and not stated by the client."""
         spliced = self._spliced
         return spliced.adds_usage or (self._attempt.translated is not None and spliced.asked_usage)
 

@@ -1,7 +1,7 @@
 """An upstream's answer on its way to the client: whole, or as a stream.
 
-Whatever is passed on was read first, by a tap where it is a stream, for its usage, and by a translation where the
-dialects differ. What an upstream answers in place of an answer is the business of `refused_call`.
+What is passed on was read first, a stream by a tap, for its usage; and translated where the dialects differ. Answers
+with an error status are the business of `refused_call`.
 """
 
 from __future__ import annotations
@@ -115,18 +115,18 @@ class Relay:
         if self._attempt.takes_first_call:
             body = with_first_call(body)
         entry.ttft_s = gateway.clock.monotonic_s() - entry.sent_s
-        told = entry.told = WholeAnswer(self._endpoint.dialect, body)
-        if not told.is_complete:
+        whole = entry.answer = WholeAnswer(self._endpoint.dialect, body)
+        if not whole.is_complete:
             raise BrokenStream(
                 f"upstream {self._target.name!r} answered {response.status} with {len(body)} bytes that are no answer",
                 # The upstream's own words may quote the request: they go to the client and not into the ledger.
-                allowed=None if told.error is None else self._quote(told.error),
+                allowed=None if whole.error is None else self._quote(whole.error),
                 next_step="It may have charged for them",
             )
-        if translated is None and (told.is_choiceless or (told.has_given_up and not self._is_stream)):
-            is_told = not self._is_stream  # where nobody else is left
-            answer = (response.status, content_type, self._attempt.headers_for_client(), body) if is_told else None
-            self._give_up(told, answer=answer)
+        if translated is None and (whole.is_choiceless or (whole.has_given_up and not self._is_stream)):
+            is_last = not self._is_stream  # where nobody else is left
+            answer = (response.status, content_type, self._attempt.headers_for_client(), body) if is_last else None
+            self._give_up(whole, answer=answer)
         gateway.health.note_success(self._target.key)
         if self._is_stream:
             entry.settle_by_answer(response.status)
@@ -143,7 +143,7 @@ class Relay:
                 entry.settle_by_answer(response.status)
 
     async def _answer_as_stream(self, body: bytes) -> None:
-        """Tell a whole answer, which is paid for, as the stream that the client waits for; not all upstreams stream.
+        """Send a whole answer, which is paid for, as the stream that the client asked for; not all upstreams stream.
 
         Raises: Retry, of another endpoint than chat that is passed through.
         """
@@ -176,7 +176,7 @@ class Relay:
     async def _refuse_stream(self) -> None:
         """Read a stream that nobody asked for to its end, settle what it cost, and pass nothing on."""
         entry, response = self._entry, self._response
-        tap = entry.told = StreamTap(self._endpoint.dialect)
+        tap = entry.answer = StreamTap(self._endpoint.dialect)
         left_bytes = self._gateway.settings.max_answer_bytes
         while left_bytes > 0 and (chunk := await response.next_chunk()):
             left_bytes -= len(chunk)
@@ -191,7 +191,7 @@ class Relay:
 
     async def _relay_stream(self, content_type: bytes, begun: bytes = b"") -> None:
         gateway, entry, response, translated = self._gateway, self._entry, self._response, self._translated
-        tap = entry.told = StreamTap(self._endpoint.dialect, strip_usage=self._spliced.adds_usage)
+        tap = entry.answer = StreamTap(self._endpoint.dialect, strip_usage=self._spliced.adds_usage)
         read = feed = passing_first_call(tap.feed) if self._attempt.takes_first_call else tap.feed
         if translated is not None:
             translated.begin_stream(now_s=gateway.clock.now().timestamp())
@@ -254,7 +254,7 @@ class Relay:
             self._give_up(tap)
 
     def _find_giving_up(self, tap: StreamTap) -> BrokenStream | None:
-        """Return what to say of a stream that its upstream gives up, where another one can go on with it.
+        """Return the error of a stream that its upstream gives up, where another one can continue it.
 
         Where none can, the upstream's own words reach the client, unless it would pass over them.
         """
@@ -264,22 +264,22 @@ class Relay:
             return BrokenStream(self._why_none(tap))
         return BrokenStream(f"upstream {self._target.name!r} {_TOLD_ERROR}", allowed=self._quote(tap.error))
 
-    def _why_none(self, told: StreamTap | WholeAnswer) -> str:
+    def _why_none(self, read: StreamTap | WholeAnswer) -> str:
         name = self._target.name
-        if told.has_given_up:
-            return f"upstream {name!r} gave its answer up: {told.finish_reason}"
-        if isinstance(told, StreamTap):
+        if read.has_given_up:
+            return f"upstream {name!r} gave its answer up: {read.finish_reason}"
+        if isinstance(read, StreamTap):
             return f"upstream {name!r} ended its stream before it had said anything"
         return f"upstream {name!r} answered without a choice"
 
-    def _give_up(self, told: StreamTap | WholeAnswer, *, answer: Refusal | None = None) -> NoReturn:
-        """Have another upstream asked in the place of one whose answer says nothing; settle what it says it took.
+    def _give_up(self, read: StreamTap | WholeAnswer, *, answer: Refusal | None = None) -> NoReturn:
+        """Settle an empty answer by the usage it states, and have another upstream asked.
 
         Raises: Retry.
         """
-        error = BrokenStream(self._why_none(told))
+        error = BrokenStream(self._why_none(read))
         self._gateway.health.note_failure(self._target.key, error)
-        if told.usage is None:
+        if read.usage is None:
             self._entry.settle_unsettled(error.message, status=self._response.status)
         else:
             self._entry.settle_by_answer(self._response.status)
@@ -298,7 +298,7 @@ class Relay:
             return b""
 
     def _breaks(self, tap: StreamTap, error: BaseException) -> bool:
-        """Tell whether a stream is broken by what ended the wait for more: by nothing behind its last word.
+        """Return whether what ended the wait for more breaks the stream: after its last event, nothing does.
 
         A client that leaves there has left all the same; the end of a drain takes nothing from one that stays.
         """
@@ -347,12 +347,12 @@ class Relay:
             raise fault
 
     async def _hear_out(self) -> None:
-        """Read what a stream says behind its finish, where the client left at that: its usage, and its last word.
+        """Read a stream on behind its `finish_reason`, where the client left at that: for its usage and its end.
 
         Nothing is generated for nobody meanwhile. What does not come at once is not waited for.
         """
         entry, response = self._entry, self._response
-        tap = entry.told
+        tap = entry.answer
         if not isinstance(tap, StreamTap) or tap.finish_reason is None or tap.is_complete or entry.is_settled:
             return
         response.expect_end(_HEARD_OUT_S)
@@ -363,7 +363,7 @@ class Relay:
             tap.finish()
 
     def _note_first_content(self) -> None:
-        """Note the time to the first token, which nothing may have made late; from here on the stream may rest."""
+        """Note the time to the first token; from here on events may be gathered, which would have delayed it."""
         gateway, entry = self._gateway, self._entry
         entry.ttft_s = gateway.clock.monotonic_s() - entry.sent_s
         if gateway.gathering is not None:

@@ -53,8 +53,8 @@ class ListenerTls:
                 self._key_file,
             )
 
-    def look(self, clock: Clock) -> None:
-        """Log that the certificate has expired, or soon will; to be called now and then, as nothing else tells."""
+    def log_expiry(self, clock: Clock) -> None:
+        """Log a certificate that has expired or soon will; call it now and then, as nothing else notices."""
         remark = None if self._lifetime is None else self._lifetime.remark(self._cert_file, clock.now())
         if remark is not None:
             _LOG.log(*remark)

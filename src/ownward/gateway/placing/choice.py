@@ -83,15 +83,15 @@ class Eligible:
 class Choice(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The candidates in the order they are tried, and why; `is_pinned` where the request names its one tier.
 
-    `told` are the headers that tell the client of workload and reason. `is_last_resort` where every candidate was left
-    alone for failing, and these are tried all the same; else `left_alone` are those that were.
+    `answer_headers` tell the client the workload and the reason. `is_last_resort`: the breakers of all candidates were
+    open, and these are tried all the same; else `left_alone` are those whose breakers were.
     """
 
     workload: str
     label: Label
     targets: tuple[Target, ...]
     reason: str
-    told: tuple[tuple[bytes, bytes], ...]
+    answer_headers: tuple[tuple[bytes, bytes], ...]
     declared: Workload | None = None
     is_pinned: bool = False
     is_last_resort: bool = False

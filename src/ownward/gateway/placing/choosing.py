@@ -82,7 +82,7 @@ def choose(
         label=label,
         targets=tuple(up),
         reason=reason,
-        told=((b"x-ownward-workload", ascii_of(matched.workload)), (b"x-ownward-reason", ascii_of(reason))),
+        answer_headers=((b"x-ownward-workload", ascii_of(matched.workload)), (b"x-ownward-reason", ascii_of(reason))),
         declared=matched.declared,
         is_pinned=asked.tier is not None,
         is_last_resort=is_last_resort,

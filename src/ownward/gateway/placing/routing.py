@@ -66,7 +66,7 @@ class Target:
     paths: Mapping[str, str]
     headers: tuple[tuple[bytes, bytes], ...]
     shown_key: bytes | None
-    told: tuple[tuple[bytes, bytes], ...]
+    answer_headers: tuple[tuple[bytes, bytes], ...]
     timeouts: Timeouts
     way: Way
     bound: ChargeBound | None
@@ -301,7 +301,7 @@ def _targets(tier: Tier, *, addresses: Addresses, secrets: Mapping[str, str]) ->
             paths={path: upstream.compute_target(path) for path in (*ENDPOINTS, COUNT_CHATS.path)},
             headers=tuple(_headers(upstream, secret)),
             shown_key=secret.encode() if secret and len(secret) >= _SHORTEST_HIDDEN else None,
-            told=(
+            answer_headers=(
                 (b"x-ownward-tier", ascii_of(tier.name)),
                 (b"x-ownward-upstream", ascii_of(upstream.name)),
             ),

@@ -16,7 +16,7 @@ _LONGEST_MESSAGE = 500
 Dialect = Literal["openai", "anthropic"]
 
 
-class Told:
+class ReadAnswer:
     """What was read of one answer so far.
 
     `is_complete`: it is whole, by its dialect's own last word. `content_events` counts the events of a stream that
