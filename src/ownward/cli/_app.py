@@ -58,6 +58,7 @@ COMMANDS: dict[str, _Entry] = {
 
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
+_CHECK_PERMISSIONS = "Check the path, the permissions of its folders, and whose folder $HOME names"
 
 
 class _LazyGroup(click.Group):
@@ -133,6 +134,11 @@ def run(argv: Sequence[str]) -> int:
     except OSError as error:
         if error.errno in _FULL:
             return _report(_as_full(error), wants_json=wants_json)
+        if isinstance(error, PermissionError) and error.filename is not None:
+            refused = BadInput(
+                f"cannot look at {str(error.filename)!r}: {error.strerror}", next_step=_CHECK_PERMISSIONS
+            )
+            return _report(refused, wants_json=wants_json)
         if error.errno != errno.ENAMETOOLONG:
             raise
         # Every command takes names of files, and no system has any as long as this one.

@@ -100,8 +100,9 @@ def emit(payload: dict[str, Any], *, as_json: bool, render: Callable[[dict[str, 
 
 
 def say(message: str) -> None:
-    """Print a line for people on standard error, where progress and messages go."""
-    print(message, file=sys.stderr, flush=True)
+    """Print a line for people on standard error, where progress and messages go; what cannot be read stops nothing."""
+    with contextlib.suppress(OSError):
+        print(message, file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager

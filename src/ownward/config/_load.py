@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import stat
 import sys
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
@@ -81,14 +82,30 @@ def find_file(config_file: Path | None, environ: Mapping[str, str], folder: Path
     named = config_file or (Path(environ[CONFIG_VARIABLE]) if environ.get(CONFIG_VARIABLE) else None)
     if named is not None:
         path = folder / named.expanduser()
-        if not path.is_file():
+        if not _is_file(path):
             by = "--config" if config_file is not None else f"${CONFIG_VARIABLE}"
             raise ConfigError([Fault(file=str(path), message=f"is not there; {by} names it")])
         return path
     for path in (folder / FILE_NAME, platform_folder("config", environ) / FILE_NAME):
-        if path.is_file():
+        if _is_file(path):
             return path
     return None
+
+
+def _is_file(path: Path) -> bool:
+    """Return whether a file is there.
+
+    Raises: ConfigError, if nobody may look, as in the home of another user: settings that are there would be missed.
+    """
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except PermissionError as error:
+        raise ConfigError(
+            [Fault(file=str(path), message=f"cannot be looked for: {error.strerror}")],
+            next_step="Set HOME to a folder of the user that runs this, or name a file with $OWNWARD_CONFIG",
+        ) from None
 
 
 def _current_folder() -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -51,6 +52,8 @@ class ReadyFile:
             partial.write_text(json.dumps(record) + "\n", encoding="utf-8")
             partial.replace(path)
         except OSError as error:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
             raise _unusable(path, f"which cannot be written: {error.strerror}") from None
 
     def remove(self) -> None:

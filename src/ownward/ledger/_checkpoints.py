@@ -24,6 +24,7 @@ _TRIES: Final = 200
 _TRY_AGAIN_S: Final = 0.005
 _PATIENCE_S: Final = 0.02
 _NICE: Final = 10
+_FAULTS: Final = (sqlite3.Error, MemoryError)  # the latter is what sqlite3 makes of SQLITE_NOMEM
 
 # Pages that commits of this schema change: a few for each row, up to where rows share them (measured: 14 frames for a
 # request of two commits and four rows, 70 for a commit of 250 rows). What it really comes to is learned.
@@ -117,7 +118,7 @@ class Checkpoints:
             self._is_too_long = False  # until it is looked at again
             return
         try:
-            with contextlib.suppress(sqlite3.Error):
+            with contextlib.suppress(*_FAULTS):
                 if self._is_too_long:
                     self._copy_all(writer)
                 else:
@@ -169,7 +170,7 @@ class Checkpoints:
                 if is_idle and not self._has_log:
                     continue
                 # An error here costs nobody anything: the log grows, and the next pass tries again.
-                with contextlib.suppress(sqlite3.Error):
+                with contextlib.suppress(*_FAULTS):
                     connection = connection or self._connect()
                     if is_due and not self._needs_help:  # else the writer would wait for a pass that leaves as much
                         self._catch_up(connection)

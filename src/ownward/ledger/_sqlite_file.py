@@ -23,14 +23,18 @@ def is_yet_to_be_made(path: Path, *, is_read_only: bool, name: str) -> bool:
 
     Raises: LedgerError, if it cannot become or be a ledger.
     """
-    if path.is_dir():
+    try:
+        is_folder, is_no_file = path.is_dir(), path.exists() and not path.is_file()
+    except PermissionError as error:
+        raise _unopened(error, name) from error
+    if is_folder:
         raise LedgerError(
             "the ledger is a folder",
             where=name,
             allowed="A ledger is one file, or a postgresql:// address",
             next_step=f"Name a file in it, such as {path / 'ledger.db'}",
         )
-    if path.exists() and not path.is_file():
+    if is_no_file:
         raise LedgerError(
             "the ledger is a device, pipe or socket",
             where=name,
@@ -56,11 +60,7 @@ def is_yet_to_be_made(path: Path, *, is_read_only: bool, name: str) -> bool:
         _require_writable(path.parent, name)
         return True
     except OSError as error:
-        raise LedgerError(
-            f"the ledger cannot be opened: {error.strerror}",
-            where=name,
-            next_step="Check the path and its permissions",
-        ) from error
+        raise _unopened(error, name) from error
     if head and head != _HEADER:
         raise LedgerError(
             f"the file is no SQLite database: it starts with {head!r}",
@@ -72,6 +72,12 @@ def is_yet_to_be_made(path: Path, *, is_read_only: bool, name: str) -> bool:
         _require_writable(path, name)
         _require_writable(path.parent, name)
     return not head
+
+
+def _unopened(error: OSError, name: str) -> LedgerError:
+    return LedgerError(
+        f"the ledger cannot be opened: {error.strerror}", where=name, next_step="Check the path and its permissions"
+    )
 
 
 def _require_writable(place: Path, name: str) -> None:

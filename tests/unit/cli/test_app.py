@@ -252,6 +252,25 @@ def test_a_full_disk_under_the_output_is_told_and_is_no_fault_of_ours(tmp_path, 
     assert "cannot write: No space left on device. Free some space" in done.stderr
 
 
+def test_a_path_that_may_not_be_looked_at_is_no_fault_of_ours(monkeypatch, capsys):
+    def refuse(path: Path, **_options: bool) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_dir", refuse)
+    assert run(["fit", "/root/model.gguf", "--machine", "rtx-4090"]) == 2
+    assert "Permission denied. Check the path, the permissions of its folders" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_under_the_messages_stops_nothing_and_loses_no_key(tmp_path):
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "ownward", "keys", "create", "ben", "--ledger", "ledger.db"]
+        done = subprocess.run(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=full, text=True, check=False)
+    assert done.returncode == 0
+    with ledger.open(tmp_path / "ledger.db", is_read_only=True) as book:
+        assert book.verify_key(done.stdout.strip()) is not None
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])
 def test_what_the_outputs_encoding_cannot_spell_is_escaped_and_a_key_is_not_lost(tmp_path: Path, encoding: str) -> None:
     """Pipes are Latin-1 or a code page with some locales, and on Windows; the secret of a key is shown once."""

@@ -84,6 +84,20 @@ def test_a_named_file_that_is_missing_is_a_fault(folder, given):
         load(folder, **given)
 
 
+def test_settings_that_nobody_may_look_for_are_not_passed_over(folder, monkeypatch):
+    """A service of its own user that inherits root's home: what is written there would be missed."""
+    look = Path.stat
+
+    def refuse(path, **options):
+        if path.is_relative_to("/root/.config"):
+            raise PermissionError(13, "Permission denied")
+        return look(path, **options)
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    with pytest.raises(ConfigError, match=r"/root/\.config/ownward/ownward\.toml.*cannot be looked for: .*\nSet HOME"):
+        config.load(environ={"HOME": "/root"}, folder=folder)
+
+
 def test_xdg_folders_are_followed_where_they_are_absolute():
     environ = {"HOME": "/home/a", "XDG_DATA_HOME": "/data", "XDG_CACHE_HOME": "relative"}
     assert config.platform_folder("data", environ) == Path("/data/ownward")

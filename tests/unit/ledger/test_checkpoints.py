@@ -150,16 +150,19 @@ def test_a_commit_does_not_copy_the_log_by_itself(writer: WritingConnection) -> 
     assert writer.rows("PRAGMA wal_autocheckpoint") == [(0,)]
 
 
-def test_a_log_that_cannot_be_copied_costs_no_commit(
-    writer: WritingConnection, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("fault", [sqlite3.OperationalError("disk I/O error"), MemoryError()])
+def test_a_log_that_cannot_be_copied_costs_no_commit_and_is_copied_later(
+    path: Path, writer: WritingConnection, monkeypatch: pytest.MonkeyPatch, fault: Exception
 ) -> None:
     def fail(_: sqlite3.Connection) -> tuple[int, int]:
-        raise sqlite3.OperationalError("disk I/O error")
+        raise fault
 
-    monkeypatch.setattr(_checkpoints, "copy_log", fail)
-    for number in range(500):
-        write(writer, number)
-    assert writer.rows("SELECT count(*) FROM workloads") == [(500,)]
+    with monkeypatch.context() as for_a_while:
+        for_a_while.setattr(_checkpoints, "copy_log", fail)
+        for number in range(500):
+            write(writer, number)
+        assert writer.rows("SELECT count(*) FROM workloads") == [(500,)]
+    assert wait_until(lambda: log_bytes(path) == 0)
 
 
 def test_closing_the_ledger_leaves_no_log(path: Path) -> None:

@@ -69,6 +69,15 @@ def test_a_place_without_write_permission_is_refused(tmp_path: Path, monkeypatch
     assert "not writable" in refused(tmp_path / "ledger.db").message
 
 
+def test_a_folder_that_may_not_be_looked_into_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, **_options: bool) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_dir", refuse)
+    with pytest.raises(LedgerError, match="cannot be opened: Permission denied"):
+        ledger.open(tmp_path / "ledger.db")
+
+
 def test_a_ledger_in_a_read_only_place_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "ledger.db"
     ledger.open(path).close()
