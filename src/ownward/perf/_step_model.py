@@ -87,6 +87,12 @@ class StepModel:
         missing = {"fixed_s", "per_prefill_token_s", "capacity_blocks"} - values.keys()
         if missing:
             raise BadInput(f"step model: {', '.join(sorted(missing))} is missing", where=where)
+        if values.get("per_kv_byte_s") and "kv_bytes_per_token" not in values:
+            raise BadInput(
+                "step model: kv_bytes_per_token is missing",
+                where=where,
+                allowed="bytes a token, as per_kv_byte_s is given",
+            )
         return cls(**values)
 
 

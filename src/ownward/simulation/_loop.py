@@ -328,7 +328,8 @@ def run(
             start = hits * unit_tokens
             if start == 0 and requests[PREEMPTED][one] == 0:
                 start = requests[REUSED][one]
-            if not is_chunked and total - start > left and prompts > 0:
+            if not is_chunked and total - start > left and (prompts > 0 or total <= token_budget):
+                is_blocked = True
                 break
             needed = (total + block_tokens - 1) // block_tokens - hits * unit_blocks
             if needed > state[FREE] + (state[IDLE_UNITS] - idle) * unit_blocks:

@@ -35,8 +35,8 @@ class Scheduler:
 
     At most `max_batch` sequences run, and a step computes at most
     `token_budget` tokens: one for each sequence that decodes, the rest for prompts. With `chunked_prefill` a prompt is
-    cut to what is left; without it, it enters whole, a longer one than the budget
-    as the only prompt of its step. Who waits enters by arrival (`fcfs`), by
+    cut to what is left; without it, it enters whole or waits until it can, a longer one than
+    the budget as the only prompt of its step. Who waits enters by arrival (`fcfs`), by
     the fewest input tokens (`shortest_first`) or by the lowest `priority` number of the trace, then by arrival.
     Raises: BadInput, where the budget is below the batch, so that decoding would starve.
     """

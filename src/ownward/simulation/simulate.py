@@ -68,6 +68,7 @@ def simulate(
     fast = _compiled.is_available() and len(trace) >= _COMPILE_FROM_REQUESTS if is_compiled is None else is_compiled
     replica = route(trace, step_model, replicas, routing=routing, seed=seed)
     count = len(trace)
+    since_s = trace.arrival_s - trace.arrival_s[:1]  # seconds since the first: epoch times would cost digits
     first_s, finish_s = np.full(count, np.nan), np.full(count, np.nan)
     cached, preemptions = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
     busy_s, steps = 0.0, 0
@@ -77,6 +78,7 @@ def simulate(
             continue
         one = _run_replica(
             trace if replicas == 1 else trace.take(rows),
+            since_s[rows],
             step_model,
             chosen,
             reuse_fraction=recorded_reuse_fraction,
@@ -90,16 +92,16 @@ def simulate(
     times = RequestTimes(
         request_ids=trace.request_ids,
         arrival_s=trace.arrival_s,
-        ttft_s=np.where(trace.output_tokens > 0, first_s - trace.arrival_s, np.nan),
+        ttft_s=np.where(trace.output_tokens > 0, first_s - since_s, np.nan),
         tpot_s=_tpot(first_s, finish_s, trace.output_tokens),
-        latency_s=finish_s - trace.arrival_s,
+        latency_s=finish_s - since_s,
         cached_input_tokens=cached,
         preemptions=preemptions,
         replica=replica,
     )
     is_finished = ~np.isnan(finish_s)
     finished = int(np.count_nonzero(is_finished))
-    makespan_s = float(np.nanmax(finish_s) - trace.arrival_s[0]) if finished else 0.0
+    makespan_s = float(np.nanmax(finish_s)) if finished else 0.0
     output_tokens = int(trace.output_tokens[is_finished].sum())
     return Simulation(
         requests=count,
@@ -162,7 +164,13 @@ def route(
 
 
 def _run_replica(
-    trace: Trace, model: StepModel, scheduler: Scheduler, *, reuse_fraction: float, is_compiled: bool
+    trace: Trace,
+    since_s: NDArray[np.float64],
+    model: StepModel,
+    scheduler: Scheduler,
+    *,
+    reuse_fraction: float,
+    is_compiled: bool,
 ) -> _Run:
     count = len(trace)
     inputs = np.maximum(trace.input_tokens, 1)  # an empty prompt still has its first token
@@ -184,7 +192,7 @@ def _run_replica(
     first_s, finish_s = np.full(count, -1.0), np.full(count, -1.0)
     state = np.zeros(_loop.SLOTS, dtype=np.int64)
     arrays: list[Any] = [
-        trace.arrival_s.copy(),
+        since_s,
         requests,
         offsets,
         blocks,

@@ -140,7 +140,8 @@ class Naive:
             if not hits and not one.preemptions:
                 cached = one.reused
             rest = one.to_prefill - cached
-            if not self.scheduler.chunked_prefill and rest > left and chunks:
+            is_too_long = one.to_prefill > self.scheduler.token_budget
+            if not self.scheduler.chunked_prefill and rest > left and (chunks or not is_too_long):
                 return
             needed = math.ceil(one.to_prefill / self.model.block_tokens) - len(hits) * self.unit_blocks
             idle_hits = sum(unit in self.idle for unit in set(hits))

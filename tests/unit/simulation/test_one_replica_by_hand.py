@@ -55,6 +55,25 @@ def test_without_chunking_a_long_prompt_enters_whole() -> None:
     assert row["ttft_s"] == pytest.approx(0.1 + 0.25)
 
 
+def test_without_chunking_a_prompt_within_the_budget_waits_until_it_is_left() -> None:
+    """Budget 100, 99 beside one that decodes: a prompt of 100 enters after it, and one of 99 at once."""
+    whole = Scheduler(max_batch=2, token_budget=100, chunked_prefill=False)
+    first, second = rows_of(trace([0.0, 0.05], [10, 100], [5, 1]), model(), whole)
+    assert first["latency_s"] == pytest.approx(0.11 + 4 * 0.1)
+    assert second["latency_s"] == pytest.approx(0.51 - 0.05 + 0.2)
+    first, second = rows_of(trace([0.0, 0.05], [10, 99], [5, 1]), model(), whole)
+    assert second["latency_s"] == pytest.approx(0.11 - 0.05 + 0.199)
+    assert first["latency_s"] == pytest.approx(0.11 + 0.199 + 3 * 0.1)
+
+
+def test_epoch_arrivals_cost_no_digits() -> None:
+    requests = ([100, 50, 20], [30, 20, 10])
+    early, late = (rows_of(trace([at, at + 0.5, at + 7.0], *requests), model()) for at in (0.0, 1.7e12))
+    for one, other in zip(early, late, strict=True):
+        assert other["arrival_s"] - one["arrival_s"] == 1.7e12
+        assert {**other, "arrival_s": 0} == {**one, "arrival_s": 0}
+
+
 def test_shortest_first_lets_the_short_prompt_pass() -> None:
     requests = trace([0.0, 0.01, 0.02], [10, 900, 20], [5, 1, 1])
     fcfs = rows_of(requests, model(), Scheduler(max_batch=1, token_budget=1000))
