@@ -342,7 +342,7 @@ def _prices_of_work(tier: str, served: Sequence[_Served], usd: Decimal | None) -
 def _owned_tier(candidate: OwnedCandidate, served: Sequence[_Served], at: datetime) -> Tier:
     marginal = [one.cost.marginal_usd for one in served]
     energy = None if None in marginal else sum((usd for usd in marginal if usd is not None), Decimal(0))
-    everything = Decimal(repr(total_cost([one.option for one in served])[0])) if energy is not None else None
+    everything = total_cost([one.option for one in served])[0] if energy is not None else None
     price, loaded = marginal_and_loaded(
         candidate,
         marginal=_prices_of_work(candidate.tier, served, energy),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from decimal import Decimal
 from typing import Any
 
@@ -98,6 +99,38 @@ def test_thirty_workloads_on_three_fleets_are_solved() -> None:
     ]
     choice = choose(rows(*given))
     assert choice.plan_usd < Decimal(30 * 34)
+
+
+def test_hundreds_of_workloads_on_shared_fleets_cost_little_more_than_fractions_of_machines_would() -> None:
+    """No plan costs less than the fractions; rounding up costs a machine of each fleet at most."""
+    draw = random.Random(3)
+    usd = {"box": 150, "rack": 300, "node": 450}
+    given = []
+    for index in range(1200):
+        given.append({"workload": f"w{index}", "tier": "api", "cost_usd": round(draw.uniform(1, 1000), 6)})
+        for fleet, machine_usd in usd.items():
+            share = {"fleet": fleet, "work": round(draw.uniform(0.05, 0.8), 3)}
+            given.append({"workload": f"w{index}", "tier": fleet, "cost_usd": machine_usd, "shared": share})
+    fractions: dict[str, float] = {}
+    for one in given:
+        least = usd[one["tier"]] * one["shared"]["work"] if "shared" in one else one["cost_usd"]
+        fractions[one["workload"]] = min(least, fractions.get(one["workload"], least))
+    least_usd = sum(fractions.values())
+    assert least_usd - 1e-6 <= float(choose(rows(*given)).plan_usd) <= least_usd + sum(usd.values())
+
+
+def test_dollars_are_compared_and_added_to_the_last_digit() -> None:
+    choice = choose(
+        rows(
+            {"workload": "tiny", "tier": "api", "cost_usd": "0.000000000512"},
+            {"workload": "tiny", "tier": "own", "cost_usd": "0.000000000511"},
+            {"workload": "large", "tier": "api", "cost_usd": "979000000001.916320449383"},
+            {"workload": "shared", "tier": "own", "cost_usd": "10", "shared": {"fleet": "box", "work": 2.5}},
+        )
+    )
+    assert choice.plan_usd == Decimal("979000000011.916320449894")
+    assert choice.baseline_usd == Decimal("979000000011.916320449895")
+    assert [one.tier for one in choice.chosen] == ["own", "api", "own"]
 
 
 def test_an_option_that_completes_less_than_the_floor_of_the_baseline_is_not_chosen() -> None:
