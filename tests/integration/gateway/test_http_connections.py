@@ -231,6 +231,9 @@ MALFORMED = {
     "a packed body": POST + b"transfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
     "a packed body in two lines": POST + b"transfer-encoding: gzip\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
     "an unknown coding": POST + b"transfer-encoding: xchunked\r\n\r\n0\r\n\r\n",
+    "chunks from one who knows none": b"POST / HTTP/1.0\r\nconnection: keep-alive\r\n"
+    + CHUNKED.partition(b"\r\n")[2]
+    + b"0\r\n\r\n",
     "a space before the colon": POST + b"transfer-encoding : chunked\r\n\r\n0\r\n\r\n",
     "a folded header": b"GET / HTTP/1.1\r\nhost: x\r\na: b\r\n c\r\n\r\n",
     "a header without a colon": b"GET / HTTP/1.1\r\nhost: x\r\nabc\r\n\r\n",

@@ -305,9 +305,12 @@ def test_no_page_and_no_export_shows_what_was_said(lab, start):
     asyncio.run(main())
 
 
-KEY = "sk-a-key-of-ours-0123456789"
+KEY = "sk-a/key+of=ours-0123456789"
 ERROR = json.dumps({"error": {"message": f"Bearer {KEY} is wrong", "type": KEY, "code": None}}).encode()
 EVENT = b"data: %b\n\n"
+SPELLED_BY_PHP = ERROR.replace(b"/", rb"\/")
+SPELLED_BY_NET = ERROR.replace(b"+", rb"\u002B").replace(b"=", rb"\u003d")
+SPELLED_TWICE = json.dumps({"error": {"message": SPELLED_BY_PHP.decode()}}).encode()
 BEGUN = EVENT % b'{"id": "1", "choices": [{"index": 0, "delta": {"content": "a"}, "finish_reason": null}]}'
 
 
@@ -320,6 +323,10 @@ BEGUN = EVENT % b'{"id": "1", "choices": [{"index": 0, "delta": {"content": "a"}
         (502, "text/html", f"<html><title>{KEY}</title></html>".encode()),
         (200, "text/event-stream", EVENT % ERROR),
         (200, "text/event-stream", BEGUN + EVENT % ERROR),
+        (400, "application/json", SPELLED_BY_PHP),
+        (400, "application/json", SPELLED_BY_NET),
+        (400, "application/json", SPELLED_TWICE),
+        (200, "text/event-stream", BEGUN + EVENT % SPELLED_BY_PHP),
     ],
 )
 def test_an_upstream_that_quotes_our_key_in_an_error_shows_it_to_nobody(lab, start, caplog, path, quoted):
@@ -348,6 +355,7 @@ def test_an_upstream_that_quotes_our_key_in_an_error_shows_it_to_nobody(lab, sta
                 *(answer.headers.values() if status > 200 else ()),
             ):
                 assert KEY not in told
+                assert "0123456789" not in told
 
     asyncio.run(main())
 

@@ -426,6 +426,22 @@ def test_a_key_may_be_limited_to_workloads_and_tiers():
         pick(table, key=KeyScope(key_id="k", tiers=frozenset({"z"})))
 
 
+def test_a_key_of_a_workload_names_no_tier_that_the_workload_lacks_unless_its_scope_does():
+    table = table_of(
+        owned("a"), rented("b"), rented("c"), workloads=[workload("w", "a", "b"), workload("v", "c", models=("v",))]
+    )
+    of_w = KeyScope(key_id="k", workloads=frozenset({"w"}))
+    assert keys(pick(table, "w", tier="b", key=of_w)) == ["b/u0"]
+    with pytest.raises(OutOfScope, match=r"may not use the tier 'c'\. It may use a, b"):
+        pick(table, "w", tier="c", key=of_w)
+    with pytest.raises(UnknownRoute) as unknown:
+        pick(table, "w", tier="cc", key=of_w)
+    assert "'c'" not in str(unknown.value)
+    with_c = KeyScope(key_id="k", workloads=frozenset({"w"}), tiers=frozenset({"c"}))
+    assert keys(pick(table, "w", tier="c", key=with_c)) == ["c/u0"]
+    assert keys(pick(table, "w", tier="c", key=KeyScope(key_id="k"))) == ["c/u0"]
+
+
 def test_what_is_down_or_full_is_passed_over_and_named():
     table = table_of(owned("a"), rented("b"), rented("c"), workloads=[workload("w", "a", "b", "c")])
     choice = pick(table, breakers={"a/here": OPEN}, full={"b"})

@@ -285,8 +285,8 @@ class LedgerEntry:
         stated = None if self.answer is None else self.answer.upstream_request_id
         if stated is None:
             stated = id_in_headers(self.headers)
-        is_safe = stated is None or self._target.shown_key is None or self._target.shown_key.decode() not in stated
-        return stated if is_safe else None
+        is_quoting = stated is not None and self._target.quotes_key(stated.encode("utf-8", "replace"))
+        return None if is_quoting else stated
 
     def _settle(
         self,

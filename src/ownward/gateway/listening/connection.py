@@ -260,6 +260,8 @@ class HttpConnection(asyncio.Protocol):
         version = parser.get_http_version()
         if version not in {"1.1", "1.0"} or self._hosts > 1 or (version == "1.1" and not self._hosts):
             raise Refused(MALFORMED)
+        if version == "1.0" and any(name == b"transfer-encoding" for name, _ in headers):
+            raise Refused(MALFORMED)  # who speaks it may take chunks for requests (RFC 9112, section 6.1)
         if len(self._waiting) >= _MOST_WAITING:
             raise Refused(BUSY)
         call = self._coming = Call(

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from ownward.gateway.endpoints import COUNT_TOKENS, EMBEDDINGS, Endpoint
 from ownward.gateway.errors import Incapable, NoUpstream, Threadless
 from ownward.gateway.needs import THREADS, UNSTATED
-from ownward.gateway.placing.choice import Asked, Eligible, KeyScope, Matched
-from ownward.gateway.placing.naming import out_of_scope
+from ownward.gateway.placing.choice import Asked, Eligible, Matched
+from ownward.gateway.placing.naming import out_of_scope, tiers_of
 from ownward.gateway.placing.no_target import forbidden
 from ownward.gateway.placing.routing import RoutingTable, Target
 from ownward.gateway.placing.substitutes import may_keep_threads
@@ -47,7 +47,7 @@ def compute_eligible(asked: Asked, table: RoutingTable, matched: Matched, label:
     Raises: OutOfScope, PolicyRefusal or Incapable, by the first question that leaves none; Threadless, if the request
     wants its conversation held, and a tier that could serve it otherwise does not.
     """
-    _check_scope(asked.key, matched)
+    _check_scope(asked, matched)
     key_tiers = asked.key.tiers if asked.key is not None else None
     names = [name for name in matched.tiers if key_tiers is None or name in key_tiers]
     permitted = [name for name in names if any(label.permits(target.place) for target in table.targets[name])]
@@ -141,13 +141,19 @@ def leave_out_untranslatable(
     return Eligible(tiers=(*tiers, *map(tuple, forgetful.values())), reason=reason, needs_translation=True)
 
 
-def _check_scope(key: KeyScope | None, matched: Matched) -> None:
+def _check_scope(asked: Asked, matched: Matched) -> None:
+    key = asked.key
     if key is None:
         return
     checks = ((key.workloads, (matched.workload,), "workload"), (key.tiers, matched.tiers, "tier"))
     for scope, wanted, what in checks:
         if scope is not None and not scope.intersection(wanted):
             raise out_of_scope(key, wanted, scope, what)
+    if asked.tier is None or key.workloads is None or key.tiers is not None or matched.declared is None:
+        return
+    of_workload = tiers_of(matched.declared)  # a header opens no other tier to it, as the model's name does not
+    if asked.tier not in of_workload:
+        raise out_of_scope(key, matched.tiers, of_workload, "tier")
 
 
 def _can_take(target: Target, label: Label, asked: Asked) -> bool:

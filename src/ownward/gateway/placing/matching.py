@@ -5,7 +5,7 @@ from __future__ import annotations
 from ownward.gateway.errors import UnknownRoute
 from ownward.gateway.placing.accepting import ANYTHING
 from ownward.gateway.placing.choice import UNASSIGNED, Asked, Matched
-from ownward.gateway.placing.naming import check_workload_name, names_for, stands_for_workload, tiers_for
+from ownward.gateway.placing.naming import check_workload_name, names_for, stands_for_workload, tiers_for, tiers_of
 from ownward.gateway.placing.routing import Detection, RoutingTable
 from ownward.plan import Workload
 from ownward.policy import Label
@@ -50,7 +50,7 @@ def _find_match(asked: Asked, table: RoutingTable) -> Matched | None:
         name = declared.name if declared else asked.workload or UNASSIGNED
         return Matched(workload=name, declared=declared, tiers=(asked.tier,), why=f"{why}, tier by header")
     if declared is not None:
-        tiers = (*declared.strategy.tiers, *declared.fallback)
+        tiers = tiers_of(declared)
         # A workload that accepts everything keeps the name that a request states of its own, unless a budget must
         # find all its requests under one name.
         takes_names = declared.match == ANYTHING and declared.budget is None

@@ -45,8 +45,18 @@ def may_ask_for(name: str, key: KeyScope | None, table: RoutingTable) -> bool:
 
 
 def tiers_for(key: KeyScope | None, table: RoutingTable) -> tuple[str, ...]:
-    """Return the tiers that a request with this key may name."""
-    return tuple(name for name in table.targets if key is None or key.tiers is None or name in key.tiers)
+    """Return the tiers that a request with this key may name: those of its scope, else of its workloads, else all."""
+    if key is None:
+        return tuple(table.targets)
+    named = key.tiers
+    if named is None and key.workloads is not None and key.workloads <= table.plan.workloads.keys():
+        named = frozenset(tier for name in key.workloads for tier in tiers_of(table.plan.workloads[name]))
+    return tuple(name for name in table.targets if named is None or name in named)
+
+
+def tiers_of(workload: Workload) -> tuple[str, ...]:
+    """Return the tiers that a workload's requests may go to, first those of its strategy."""
+    return (*workload.strategy.tiers, *workload.fallback)
 
 
 def check_workload_name(name: str | None, key: KeyScope | None, table: RoutingTable) -> None:
@@ -84,7 +94,7 @@ def _ways(name: str, key: KeyScope | None, table: RoutingTable) -> Iterator[_Way
     declared = table.plan.workloads.get(name)
     found = ((declared, True),) if declared is not None else table.accepting(name, None if key is None else key.key_id)
     for workload, is_certain in found:
-        yield workload, (*workload.strategy.tiers, *workload.fallback)
+        yield workload, tiers_of(workload)
         if is_certain:
             return
     yield None, (name,) if name in table.targets else table.tiers_by_model.get(name, ())

@@ -6,6 +6,7 @@ Immutable; a reload makes a new table, and requests in flight keep the one they 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -43,8 +44,8 @@ class Target:
     """One upstream of one tier, ready to be sent to; `unusable` says why it cannot be, where it cannot.
 
     `is_starting` holds where that is over soon: its engine failed and is being started again. `puts_together`: where
-    a whole answer is asked for, it is asked for as a stream. `shown_key` is the key that the upstream is shown, where
-    it is a secret. `substitutes` holds, by the client's path, the endpoint that is asked where the upstream does not
+    a whole answer is asked for, it is asked for as a stream. `shown_key` finds the key that it is shown, where that is
+    a secret. `substitutes` holds, by the client's path, the endpoint that is asked where the upstream does not
     serve that path, `substitutes_by_need` where it lacks something there that a request needs. `lacks` are the
     capabilities that its engine is known not to have, `quirks` the ways of its engine.
     """
@@ -65,7 +66,7 @@ class Target:
     quirks: EngineQuirks
     paths: Mapping[str, str]
     headers: tuple[tuple[bytes, bytes], ...]
-    shown_key: bytes | None
+    shown_key: re.Pattern[bytes] | None
     answer_headers: tuple[tuple[bytes, bytes], ...]
     timeouts: Timeouts
     way: Way
@@ -79,7 +80,11 @@ class Target:
 
     def hide_key(self, said: bytes) -> bytes:
         """Return an upstream's words without the key that it is shown: some quote it in their errors."""
-        return said if self.shown_key is None else said.replace(self.shown_key, b"[key hidden]")
+        return said if self.shown_key is None else self.shown_key.sub(b"[key hidden]", said)
+
+    def quotes_key(self, said: bytes) -> bool:
+        """Tell whether an upstream's words hold the key that it is shown."""
+        return self.shown_key is not None and self.shown_key.search(said) is not None
 
     def substitute(self, endpoint: Endpoint, needs: frozenset[str]) -> Endpoint | None:
         """Return the endpoint that is asked in the place of the client's, or None where that one is served."""
@@ -300,7 +305,7 @@ def _targets(tier: Tier, *, addresses: Addresses, secrets: Mapping[str, str]) ->
             quirks=quirks,
             paths={path: upstream.compute_target(path) for path in (*ENDPOINTS, COUNT_CHATS.path)},
             headers=tuple(_headers(upstream, secret)),
-            shown_key=secret.encode() if secret and len(secret) >= _SHORTEST_HIDDEN else None,
+            shown_key=_spellings_of(secret) if secret and len(secret) >= _SHORTEST_HIDDEN else None,
             answer_headers=(
                 (b"x-ownward-tier", ascii_of(tier.name)),
                 (b"x-ownward-upstream", ascii_of(upstream.name)),
@@ -364,6 +369,19 @@ def _why_unusable(upstream: Upstream, secret: str | None) -> str | None:
             f"the environment variable {upstream.api_key_env} holds a line break or another sign that no header carries"
         )
     return None
+
+
+def _spellings_of(secret: str) -> re.Pattern[bytes]:
+    r"""Return what finds a secret as it is, and as JSON may spell it, also in a text inside JSON: `\/`, `\u002B`.
+
+    Letters and digits are escaped by nobody.
+    """
+
+    def spelled(sign: int) -> bytes:
+        literal = re.escape(bytes([sign]))
+        return literal if literal.isalnum() else rb"\\{0,4}(?:%b|u00(?i:%02x))" % (literal, sign)
+
+    return re.compile(b"".join(map(spelled, secret.encode())))
 
 
 def _headers(upstream: Upstream, secret: str | None) -> Iterable[tuple[bytes, bytes]]:
