@@ -96,6 +96,18 @@ class Anatomy:
                 copies += values * devices * math.ceil(memory.kv_heads / devices) / memory.kv_heads
         return copies / kept if kept else 1.0
 
+    def can_share_layers(self, devices: int) -> bool:
+        """Return whether `devices` can share each layer: they get heads whole and in equal numbers.
+
+        Heads of keys and values are dealt out evenly too, or copied evenly where there are fewer.
+        Source: vLLM 0.11, config/model.py (verify_with_parallel_config) and the attention of model_executor/models.
+        """
+        memories = [layer.memory for layer, _ in self.blueprint.layer_groups() if layer.memory.kv_heads]
+        return all(
+            memory.heads % devices == 0 and (memory.kv_heads % devices == 0 or devices % memory.kv_heads == 0)
+            for memory in memories
+        )
+
     def weights_bytes(self, quantization: str | None = None) -> int:
         """Return the bytes of the weights, by default as the file itself stores them.
 

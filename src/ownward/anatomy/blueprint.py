@@ -86,6 +86,8 @@ class Memory(NamedTuple):
     """Whether the contract's window column counts this layer; see docs/reference/anatomy.md."""
     kv_heads: int = 0
     """Heads of keys and values that the cache can be cut by between devices; 1 for a latent; 0 where there is none."""
+    heads: int = 0
+    """Heads of queries, which devices that share the layer get whole; 0 where there is none or the file is silent."""
     head_width: int = 0
     """Values of one key head, the width that attention kernels are written for; 0 where there is none."""
 

@@ -329,7 +329,8 @@ def _option(
         return None
     if chunk_tokens is not None:
         plain = replace(plain, stated_chunk_tokens=chunk_tokens)
-    sharing, turns = parallel_degrees(count, is_llama_like=plain.is_llama_like)
+    can_share = bool if is_attention_apart else anatomy.can_share_layers  # apart, each device has all heads
+    sharing, turns = parallel_degrees(count, is_llama_like=plain.is_llama_like, can_share=can_share)
     if not plain.is_llama_like and count > 1:
         plain = replace(plain, tensor_parallel=sharing, pipeline=turns)
     memory = plain.compute_memory(concurrency=concurrency, context_tokens=context)

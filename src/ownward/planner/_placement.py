@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -109,20 +110,23 @@ def name_placement(machine: Machine, count: int) -> str:
     return f"all in {where}" + (f" of {count} devices" if count > 1 else "")
 
 
-def parallel_degrees(count: int, *, is_llama_like: bool) -> tuple[int, int]:
+def parallel_degrees(count: int, *, is_llama_like: bool, can_share: Callable[[int], bool] = bool) -> tuple[int, int]:
     """Return how many devices share each layer, and how many such groups take turns.
 
-    Layers are shared by a power of two of devices, at most 8; llama.cpp gives devices layers in turn.
+    Layers are shared by a power of two of devices, at most 8 and as the model's heads allow (`can_share`);
+    llama.cpp gives devices layers in turn.
 
     >>> parallel_degrees(8, is_llama_like=False), parallel_degrees(16, is_llama_like=False)
     ((8, 1), (8, 2))
     >>> parallel_degrees(3, is_llama_like=False), parallel_degrees(2, is_llama_like=True)
     ((1, 3), (1, 2))
+    >>> parallel_degrees(8, is_llama_like=False, can_share=lambda devices: 20 % devices == 0)
+    (4, 2)
     """
     if is_llama_like:
         return 1, count
     sharing = 1
-    while sharing < _MOST_SHARING and count % (2 * sharing) == 0:
+    while sharing < _MOST_SHARING and count % (2 * sharing) == 0 and can_share(2 * sharing):
         sharing *= 2
     return sharing, count // sharing
 

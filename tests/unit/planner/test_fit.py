@@ -94,3 +94,26 @@ def test_an_option_at_another_load_reads_prompts_in_the_same_pieces() -> None:
     other = at_load(split, context_tokens=2048, concurrency=2)
     assert other is not None
     assert other.prefill_chunk_tokens == split.prefill_chunk_tokens
+
+
+@pytest.mark.parametrize(
+    ("heads", "kv_heads", "degrees"),
+    [(32, 8, (8, 1)), (28, 4, (4, 2)), (20, 4, (4, 2)), (40, 10, (2, 4)), (9, 3, (1, 8))],
+)
+def test_devices_share_layers_only_as_the_heads_come_out_even(
+    heads: int, kv_heads: int, degrees: tuple[int, int]
+) -> None:
+    """28 heads cannot be dealt out to 8 devices: vLLM would not start, so four share and two groups take turns."""
+    config = {
+        "model_type": "llama",
+        "hidden_size": 128 * heads,
+        "head_dim": 128,
+        "intermediate_size": 4096,
+        "num_hidden_layers": 32,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "vocab_size": 32000,
+    }
+    machine = catalog.machine("h100-sxm-80gb")
+    (option, *_) = fit([anatomy.from_config(config)], machine=machine, machines_count=8, formats=["bf16"], at=AT)
+    assert (option.tensor_parallel, option.pipeline_parallel) == degrees

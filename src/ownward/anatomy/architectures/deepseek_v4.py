@@ -117,6 +117,7 @@ def _attention(fields: Fields, kind: str) -> Part:
         window_tokens=fields.count("sliding_window"),
         window_flop=4 * heads * dim,
         kv_heads=1,
+        heads=heads,
         head_width=dim,
         reports_window_flop=False,
     )

@@ -43,9 +43,10 @@ def grouped_query_memory(
     values = kv_heads * (key_dim + value_dim) if keeps_cache else 0
     flop = 2 * heads * (key_dim + value_dim)
     if window_tokens is None:
-        return Memory(token_values=values, context_flop=flop, kv_heads=kv_heads, head_width=key_dim)
+        return Memory(token_values=values, context_flop=flop, kv_heads=kv_heads, heads=heads, head_width=key_dim)
     return Memory(
         kv_heads=kv_heads,
+        heads=heads,
         head_width=key_dim,
         window_values=values,
         window_tokens=window_tokens,
@@ -146,7 +147,8 @@ def latent(
 def latent_memory(*, heads: int, latent_rank: int, rope_dim: int) -> Memory:
     """Return what a latent-attention layer keeps: `latent_rank + rope_dim` values a token."""
     width = latent_rank + rope_dim
-    return Memory(token_values=width, context_flop=2 * heads * (width + latent_rank), kv_heads=1, head_width=width)
+    flop = 2 * heads * (width + latent_rank)
+    return Memory(token_values=width, context_flop=flop, kv_heads=1, heads=heads, head_width=width)
 
 
 def make_sparse(memory: Memory, *, index_heads: int, index_dim: int, selected_tokens: int, has_indexer: bool) -> Memory:
