@@ -8,7 +8,7 @@ import io
 import re
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, TypeVar
@@ -213,14 +213,15 @@ def read_small_text(path: Path, *, what: str, next_step: str = "Check the path a
         raise BadInput(f"{str(path)!r} is not UTF-8 text: byte {error.start}", allowed=what) from error
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write `text` to `path` so that a reader sees the old file or the new one, never half.
+def write_whole(path: Path, text: str | Iterable[str]) -> None:
+    """Write `text`, or its parts as they come, to `path` so that a reader sees the old file or the new one, never half.
 
     Raises: BadInput, if it cannot be written.
     """
     temporary = path.with_name(f".{path.name}.part")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        with temporary.open("w", encoding="utf-8") as stream:
+            stream.writelines((text,) if isinstance(text, str) else text)
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)

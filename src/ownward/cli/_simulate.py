@@ -108,7 +108,7 @@ def simulate(
         replicas = fleet.replicas
     result = run(trace, step_model, scheduler, slo=slo, replicas=replicas, seed=seed, clock=SystemClock())
     if per_request is not None:
-        write_whole(Path(per_request), "".join(to_json(row) + "\n" for row in result.per_request.rows()))
+        write_whole(Path(per_request), (to_json(row) + "\n" for row in result.per_request.rows()))
     payload = to_jsonable(result.as_record())
     if fleet is not None:
         payload["fleet"] = to_jsonable(fleet.as_record())

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _STAKE_LOW = 0.003
 _STAKE_HIGH = 0.7
 _STAKE_COUNT = 24
+_TASKS_AT_ONCE = 10_000  # a path of each stake is held for them
 
 
 @dataclass(slots=True)
@@ -70,10 +71,13 @@ class EProcess:
 
     def extend(self, z: NDArray[np.float64]) -> float:
         """Take several tasks in order (shape `(tasks,)`) and return the evidence after the last."""
+        for start in range(0, z.size, _TASKS_AT_ONCE):
+            self._take(z[start : start + _TASKS_AT_ONCE])
+        return self.value
+
+    def _take(self, z: NDArray[np.float64]) -> None:
         import numpy as np
 
-        if z.size == 0:
-            return self.value
         if float(z.min()) < -self.largest_loss - 1e-12:
             message = f"z = {float(z.min())} is below -{self.largest_loss}, the bound the bets were laid on"
             raise ValueError(message)
@@ -87,7 +91,6 @@ class EProcess:
         self._log_wealth = paths[-1]
         self.log_value = float(log_values[-1])
         self.count += int(z.size)
-        return self.value
 
 
 @dataclass(slots=True)

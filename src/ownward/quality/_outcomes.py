@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import functools
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -33,9 +34,11 @@ _MODEL_WORDS = ("model", "tier")  # name the strategy of a row that has a comple
 _MOST_USD = 10**9
 _ID_WORDS = ("task_id", "task", "id", "question_id")
 _STRATEGY_WORDS = ("strategy", "arm")
+_UNKNOWN_WORDS = frozenset({"", "na", "n/a", "nan", "none", "null"})
 _SURPLUS = "\0surplus"
 _DELIMITERS = ",;\t"  # the first of them where a table has one column
 _BAD_SHOWN = 20
+_DECODER = json.JSONDecoder(parse_float=Decimal)
 _T = TypeVar("_T")
 
 
@@ -160,7 +163,7 @@ def _rows(stream: TextIO, bad: list[tuple[int, str]]) -> Iterator[tuple[int, Map
         if not text.strip():
             continue
         try:
-            value = json.loads(text, parse_float=Decimal)
+            value = _DECODER.decode(text)
         except (json.JSONDecodeError, RecursionError) as error:
             bad.append((number, f"not JSON: {error}"))
             continue
@@ -267,20 +270,34 @@ def _is_completion(value: object) -> bool:
         return False
 
 
+def _is_unknown(value: object) -> bool:
+    """Return whether a cell is empty, in the words that tables have for it."""
+    match value:
+        case str():
+            return value.strip().lower() in _UNKNOWN_WORDS
+        case float():
+            return math.isnan(value)
+        case _:
+            return value is None
+
+
 def _completion(value: object) -> float | None:
     match value:
-        case None | "":
+        case _ if _is_unknown(value):
             return None
         case bool():
             return float(value)
         case int() | float() | Decimal():
             number = float(value)
-        case str() if value.strip().lower() in {"true", "yes", "completed", "success", "pass"}:
+        case str() if value.strip().lower() in {"true", "t", "yes", "y", "completed", "success", "pass"}:
             return 1.0
-        case str() if value.strip().lower() in {"false", "no", "failed", "failure", "fail"}:
+        case str() if value.strip().lower() in {"false", "f", "no", "n", "failed", "failure", "fail"}:
             return 0.0
         case str():
-            number = float(value)
+            try:
+                number = float(value)
+            except ValueError as error:
+                raise ValueError(f"a completion of {value!r}, which is no share from 0 to 1") from error
         case _:
             raise ValueError(f"a completion of type {type(value).__name__}")
     if not 0 <= number <= 1:
@@ -289,7 +306,7 @@ def _completion(value: object) -> float | None:
 
 
 def _cost(value: object) -> Decimal | None:
-    if value is None or value == "":
+    if _is_unknown(value):
         return None
     cost = Decimal(str(value).removeprefix("$"))
     if not cost.is_finite() or not 0 <= cost <= _MOST_USD:

@@ -143,6 +143,19 @@ def test_peeking_at_the_line_certifies_falsely_in_at_most_five_percent() -> None
     assert false / 400 <= 0.05
 
 
+def test_tasks_in_parts_are_the_evidence_of_all_of_them() -> None:
+    """More tasks than are taken at once; the sums of logarithms are numpy's over all."""
+    z = np.random.default_rng(4).choice([-0.98, 0.02, 1.0], size=25_000, p=[0.03, 0.93, 0.04])
+    process = EProcess(largest_loss=0.98, decisive_log_value=3.0)
+    process.extend(z)
+    stakes = np.geomspace(0.003, 0.7, 24) / 0.98
+    paths = np.cumsum(np.log1p(z[:, None] * stakes), axis=0)
+    log_values = np.logaddexp.reduce(paths, axis=1) - math.log(24)
+    assert process.log_value == pytest.approx(log_values[-1])
+    assert process.peak_log_value == pytest.approx(log_values.max())
+    assert (process.count, process.decided_at) == (25_000, int(np.argmax(log_values >= 3.0)) + 1)
+
+
 def test_a_bet_below_its_bound_is_refused() -> None:
     with pytest.raises(ValueError, match="below"):
         EProcess(largest_loss=0.5).update(-0.6)

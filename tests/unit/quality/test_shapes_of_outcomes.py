@@ -35,6 +35,20 @@ def test_completions_are_found_in(text: str) -> None:
     assert completions(table(text)) == [(1.0, 0.0), (0.5, 1.0)]
 
 
+@pytest.mark.parametrize("word", ["", "NA", "NaN", "null", "None", " n/a "])
+def test_an_empty_cell_leaves_a_task_out_for_its_own_strategy_alone(word: str) -> None:
+    found = table(f"task_id,a,b,c,a_cost_usd\n1,Y,f,{word},{word}\n2,0.5,true,1,0.1\n")
+    assert completions(found) == [(1.0, 0.0), (0.5, 1.0)]
+    assert found.tasks["1"]["a"].cost_usd is None
+    assert "c" not in found.tasks["1"]
+    assert (found.bad_total, found.pair("a", "c")[1]) == (0, 1)
+
+
+def test_a_word_that_is_no_completion_is_told_as_it_stands() -> None:
+    found = table("task_id,a_completed,b_completed\n1,1,1\n2,maybe,1\n")
+    assert found.bad == ((3, "a completion of 'maybe', which is no share from 0 to 1"),)
+
+
 def test_numbers_beside_stated_completions_are_no_strategies() -> None:
     found = table('{"task_id": 1, "a": {"completed": true}, "b": {"completed": false}, "seed": 1, "a_cost_usd": "0.5"}')
     assert found.strategies == ("a", "b")
