@@ -53,6 +53,9 @@ _ALWAYS: Final = {"client_encoding": "UTF8"}
 """A database that was made with the encoding SQL_ASCII would answer with bytes in place of texts."""
 _NEXT_STEPS: Final = {
     "read-only": "Name the server that can be written, or all of them: postgresql://a.internal,b.internal/ownward",
+    "No space left": "Free some space on the server's disk; the gateway sends nothing that it cannot record",
+    "too many ": "Let more in (max_connections, the user's CONNECTION LIMIT): each process of a gateway holds two",
+    "connection slots": "Let more in (max_connections): each process of a gateway holds two",
     "statement timeout": "Give the user more time: ALTER ROLE … SET statement_timeout = 0",
     "conflict with recovery": "Ask again, or ask the primary; its changes end a standby's queries after"
     " max_standby_streaming_delay",

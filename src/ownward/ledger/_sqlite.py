@@ -36,7 +36,7 @@ from ownward.ledger._sqlite_connections import (
     identity_of,
     require_in_place,
 )
-from ownward.ledger._sqlite_file import has_tables, is_yet_to_be_made, migrate, missing_in
+from ownward.ledger._sqlite_file import has_log, has_tables, is_yet_to_be_made, migrate, missing_in
 from ownward.ledger._sqlite_locks import find_holder, run_patiently
 from ownward.ledger._store import (
     STAGED_BESIDE,
@@ -136,8 +136,10 @@ class SqliteStore:
                 return
             if not is_new:
                 with self.reading() as reader:
-                    if self._run_patiently(reader.raw, partial(has_tables, reader)) and not missing_in(
-                        reader, name=name
+                    if (
+                        self._run_patiently(reader.raw, partial(has_tables, reader))
+                        and not missing_in(reader, name=name)
+                        and has_log(reader)
                     ):
                         return
             for path in find_journals(self._path):

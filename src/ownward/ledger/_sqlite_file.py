@@ -95,6 +95,11 @@ def has_tables(connection: SqliteConnection) -> bool:
     return bool(_tables(connection))
 
 
+def has_log(connection: SqliteConnection) -> bool:
+    """Return whether it is written through a log, beside which others read: a copy by VACUUM INTO comes without."""
+    return connection.rows("PRAGMA journal_mode") == [("wal",)]
+
+
 def missing_in(connection: SqliteConnection, *, name: str) -> list[str]:
     """Return the names of the migrations that a ledger lacks.
 
@@ -113,7 +118,7 @@ def missing_in(connection: SqliteConnection, *, name: str) -> list[str]:
 
 
 def migrate(connection: SqliteConnection, *, applied_at_us: int, busy_timeout_s: float, name: str) -> None:
-    """Bring an empty file or a ledger to the newest schema, in one transaction.
+    """Bring an empty file or a ledger to its log and the newest schema, the latter in one transaction.
 
     Raises: LedgerError, as `missing_in` does, or if the file system does not carry what a ledger needs.
     """

@@ -149,6 +149,22 @@ def test_a_new_migration_is_applied_to_an_old_ledger_and_then_needed(
         ledger.open(path)
 
 
+def test_a_copy_that_came_without_a_log_is_read_while_it_is_written(tmp_path: Path) -> None:
+    """As VACUUM INTO makes it: whoever read would keep out whoever writes."""
+    path, copy = tmp_path / "ledger.db", tmp_path / "copy.db"
+    ledger.open(path).close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("VACUUM INTO ?", (str(copy),))
+        assert connection.execute("PRAGMA journal_mode").fetchall() == [("wal",)]
+    connection.close()
+    with ledger.open(copy) as book, sqlite3.connect(copy) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT COUNT(*) FROM keys").fetchall()
+        book.create_key("ben", scopes={})
+        assert [key.name for key in book.list_keys()] == ["ben"]
+    reader.close()
+
+
 def test_a_ledger_locked_by_another_is_said_to_be(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     with ledger.open(path, busy_timeout_s=0.05) as book:
