@@ -1,14 +1,15 @@
 """Run: one OpenAI-compatible endpoint that carries out the plan and writes the ledger.
 
-It never loads what decides (planner, simulation, perf).
+It never loads what decides (planner, simulation, perf). `server` starts it, `working` several of it. A request is read
+in `listening`; `app` finds its endpoint and `exchange` serves it: `holding` checks its key and limits, `placing` picks
+its targets, `calling` calls them and writes the ledger's rows; `keeping` and `watching` hold what stays of it.
 """
 
 from ownward.gateway.app import Gateway, Secrets
 from ownward.gateway.asgi import ASGIApp
 from ownward.gateway.listening.descriptors import require_descriptors
 from ownward.gateway.listening.port import socket_of
-from ownward.gateway.placing.engine_address import EngineAddress
-from ownward.gateway.placing.engine_address import from_message as address_of_message
+from ownward.gateway.placing.engine_address import EngineAddress, address_of_message
 from ownward.gateway.ready_file import ReadyFile
 from ownward.gateway.server import GatewayServer, run_loop, serve_app
 from ownward.gateway.settings import DEFAULT_PORT, GatewaySettings

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ownward.gateway.asgi import Headers
 from ownward.gateway.cross_origin import readable_by_page
 from ownward.gateway.headers import ascii_of
-from ownward.gateway.holding.limits import headers_of as limit_headers_of
+from ownward.gateway.holding.limits import limit_headers
 
 if TYPE_CHECKING:
     from ownward.gateway.calling.served import Served
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 _SHOWN_HINTS = 32
 
 
-def headers_of(exchange: Served) -> list[tuple[bytes, bytes]]:
+def answer_headers(exchange: Served) -> Headers:
     """Return the headers of an answer that goes to the client now."""
     headers = [
         (b"x-ownward-request-id", exchange.request_id.encode("ascii")),
@@ -43,7 +44,7 @@ def headers_of(exchange: Served) -> list[tuple[bytes, bytes]]:
         headers += readable_by_page(exchange.headers, demands_keys=exchange.gateway.keys is not None)
     if exchange.limit_states:
         at = exchange.gateway.clock.now()
-        headers += limit_headers_of(exchange.limit_states, exchange.endpoint.dialect, at=at)
+        headers += limit_headers(exchange.limit_states, exchange.endpoint.dialect, at=at)
     return headers
 
 
@@ -52,7 +53,7 @@ def _listed(hints: Sequence[str]) -> str:
     return shown if len(hints) <= _SHOWN_HINTS else f"{shown} and {len(hints) - _SHOWN_HINTS} more"
 
 
-def _total_headers(exchange: Served) -> list[tuple[bytes, bytes]]:
+def _total_headers(exchange: Served) -> Headers:
     """Return what all calls so far used: the answer's own usage is that of the one it came from."""
     used = [call.usage for call in exchange.calls if call.usage is not None]
     return [

@@ -13,13 +13,10 @@ from ownward.gateway.errors import BodyTooLarge, BodyTooLate, TooManyInFlight
 from ownward.gateway.json_body import LONG_BYTES
 
 if TYPE_CHECKING:
-    from ownward.gateway.asgi import Receive
+    from ownward.gateway.asgi import Headers, Receive
     from ownward.gateway.listening.asgi_call import AnyCall
     from ownward.gateway.settings import GatewaySettings
     from ownward.upstreams import Response
-
-Headers = list[tuple[bytes, bytes]]
-
 
 CLIENT_GONE = 499
 """The status recorded for a request whose client left; it is never sent."""

@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
+from ownward.gateway.asgi import Headers
 from ownward.policy import is_loopback_address
-
-Headers = list[tuple[bytes, bytes]]
 
 _MAX_AGE_S = b"600"
 _FORWARDED = frozenset(

@@ -18,6 +18,7 @@ from ownward.core import (
     UpstreamTimeout,
     UsageError,
 )
+from ownward.gateway.asgi import Headers
 from ownward.gateway.errors import (
     Dialect,
     PackedBody,
@@ -89,7 +90,7 @@ def status_of(error: OwnwardError) -> int:
             return 500
 
 
-def headers_of_error(error: OwnwardError) -> list[tuple[bytes, bytes]]:
+def headers_of_error(error: OwnwardError) -> Headers:
     """Return the headers that an error brings: when to come back, where it is known, and what would be taken."""
     if isinstance(error, Unauthorized):
         return [(b"www-authenticate", b"Bearer")]

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ownward.core import LedgerError, OwnwardError, UpstreamError
 from ownward.gateway import json_body, peeking
-from ownward.gateway.answer_headers import headers_of
+from ownward.gateway.answer_headers import answer_headers
+from ownward.gateway.asgi import Headers
 from ownward.gateway.calling.capped import begin_allowance, limit_output, within_time
 from ownward.gateway.calling.continuing import BARRED, Continuing
 from ownward.gateway.calling.failover import Failover
@@ -236,7 +237,7 @@ class Exchange(Question):
         self,
         status: int,
         content_type: bytes,
-        headers: list[tuple[bytes, bytes]],
+        headers: Headers,
         body: bytes,
     ) -> Coroutine[Any, Any, None]:
         """Send a whole answer."""
@@ -246,9 +247,9 @@ class Exchange(Question):
         self.status = status
         if self.limit_states:
             headers = without_limits(headers)
-        return self.client.answer(status, [(b"content-type", content_type), *headers_of(self), *headers], body)
+        return self.client.answer(status, [(b"content-type", content_type), *answer_headers(self), *headers], body)
 
-    def begin(self, status: int, content_type: bytes, headers: list[tuple[bytes, bytes]]) -> Coroutine[Any, Any, None]:
+    def begin(self, status: int, content_type: bytes, headers: Headers) -> Coroutine[Any, Any, None]:
         """Send the head of a stream."""
         self.has_begun = True
         self.status = status
@@ -258,7 +259,7 @@ class Exchange(Question):
             (b"content-type", content_type),
             (b"cache-control", b"no-cache"),
             (b"x-accel-buffering", b"no"),
-            *headers_of(self),
+            *answer_headers(self),
             *headers,
         ]
         return self.client.begin(status, sent)

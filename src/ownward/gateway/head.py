@@ -10,7 +10,7 @@ from functools import reduce
 import msgspec
 
 from ownward.core import OwnwardError
-from ownward.gateway.asgi import REMEMBERED, Scope
+from ownward.gateway.asgi import REMEMBERED, Headers, Scope
 from ownward.gateway.errors import MalformedRequest
 from ownward.gateway.headers import headers_for_upstream, read_headers
 from ownward.gateway.holding.keys import digest_in
@@ -56,7 +56,7 @@ class Head:
         self._listed = listed
         self._key_digest: bytes | None = None
         self._own: Own | None = None
-        self._passed: dict[tuple[str, bool], list[tuple[bytes, bytes]]] = {}
+        self._passed: dict[tuple[str, bool], Headers] = {}
 
     @property
     def key_digest(self) -> bytes:
@@ -93,7 +93,7 @@ class Head:
             task_budget_usd=_usd_in(headers, b"x-ownward-task-budget"),
         )
 
-    def passed_to(self, dialect: str, *, is_translated: bool) -> list[tuple[bytes, bytes]]:
+    def passed_to(self, dialect: str, *, is_translated: bool) -> Headers:
         """Return the headers that an upstream may see; see `headers_for_upstream`."""
         passed = self._passed.get((dialect, is_translated))
         if passed is None:

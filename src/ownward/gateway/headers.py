@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 
 from ownward.core import EngineError, LedgerError, OwnwardError, UpstreamError
+from ownward.gateway.asgi import Headers
 from ownward.gateway.errors import Rejected
-
-Headers = Iterable[tuple[bytes, bytes]]
 
 # A client's credentials, cookies and addresses stay here: what travels on is listed, the rest does not.
 _TO_UPSTREAM = (b"accept", b"anthropic-beta", b"anthropic-user-profile-id", b"anthropic-version", b"openai-beta")
@@ -37,9 +36,7 @@ def texts_of(headers: Mapping[bytes, bytes]) -> dict[str, str]:
     return {name.decode("latin-1"): value.decode("latin-1") for name, value in headers.items()}
 
 
-def headers_for_upstream(
-    headers: Mapping[bytes, bytes], *, dialect: str, is_translated: bool = False
-) -> list[tuple[bytes, bytes]]:
+def headers_for_upstream(headers: Mapping[bytes, bytes], *, dialect: str, is_translated: bool = False) -> Headers:
     """Return the client's headers that an upstream may see; those of its dialect stay where that is another."""
     passed = [
         (name, headers[name]) for name in _TO_UPSTREAM if name in headers and not (is_translated and b"-" in name)
@@ -49,7 +46,7 @@ def headers_for_upstream(
     return passed
 
 
-def headers_for_client(headers: Headers, *, translated_to: str | None = None) -> list[tuple[bytes, bytes]]:
+def headers_for_client(headers: Headers, *, translated_to: str | None = None) -> Headers:
     """Return an upstream's headers that a client may see, besides the content type.
 
     Clients find the upstream's id of a request under the name that their dialect has for it: `translated_to`.

@@ -28,7 +28,7 @@ from ownward.policy import LOCAL_ONLY, Label
 from ownward.upstreams import UNREADABLE
 
 if TYPE_CHECKING:
-    from ownward.gateway.asgi import Scope
+    from ownward.gateway.asgi import Headers, Scope
     from ownward.gateway.commons import Commons
     from ownward.gateway.keeping.responses import Keeping
     from ownward.upstreams import translation
@@ -76,7 +76,7 @@ class Question:
         self.outcome = ""
         self.endpoint = endpoint
         self.is_beta = endpoint.dialect == "anthropic" and b"beta=true" in scope.get("query_string", b"").split(b"&")
-        self._listed: list[tuple[bytes, bytes]] = scope["headers"]  # all of them: `head` may leave the length out
+        self._listed: Headers = scope["headers"]  # all of them: `head` may leave the length out
         self.head = head_of(scope)
         self.headers = self.head.headers
         self.request_id = new_id("req_", random_bits=gateway.random_bits(128))

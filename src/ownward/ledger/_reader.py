@@ -29,7 +29,7 @@ from ownward.ledger._rows import (
 from ownward.ledger._runs import live_runs
 from ownward.ledger._served import Served, query_served
 from ownward.ledger._store import Store
-from ownward.ledger._times import from_us_or_none, to_us
+from ownward.ledger._times import to_us
 
 
 class Reader:
@@ -203,12 +203,6 @@ class Reader:
         now_us = self._now_us()
         with self._reading(), self._store.reading() as reader:
             return kept_responses.query_conversation(reader, response_id, owner=owner, now_us=now_us)
-
-    def query_last_activity(self) -> datetime | None:
-        """Return when the newest request came, or None where there is none."""
-        with self._reading_calls(), self._store.reading() as reader:
-            ((newest_us,),) = reader.rows("SELECT MAX(started_at_us) FROM requests")
-        return from_us_or_none(newest_us)
 
     def query_clock_lead_s(self) -> float:
         """Return how far this machine's clock is ahead of the ledger's server's (negative: behind); 0 for a file.

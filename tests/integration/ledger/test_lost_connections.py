@@ -419,12 +419,12 @@ def test_a_process_that_ends_does_not_wait_for_a_frozen_server_and_says_what_was
     relay = Relay(f"{folder}/.s.PGSQL.5432")
     book = ledger.open(address.replace("@/", f"@127.0.0.1:{relay.port}/").partition("?")[0])
     assert asyncio.run(begin(book, "r", take(10)))
-    book.query_last_activity()
+    book.query_workloads()
     relay.flows.clear()
 
     def read() -> None:
         with pytest.raises(LedgerError):
-            book.query_last_activity()
+            book.query_workloads()
 
     reading = threading.Thread(target=read)
     reading.start()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ownward.core import BrokenStream, OwnwardError, PolicyRefusal, UpstreamError, UpstreamTimeout, UpstreamUnreachable
 from ownward.gateway import json_body
+from ownward.gateway.asgi import Headers
 from ownward.gateway.calling.adapting import narrow_tools, needs_call_without_form, needs_narrowed_tools, refuse_ignored
 from ownward.gateway.calling.first_call import wants_one_call
 from ownward.gateway.calling.ledger_entry import LedgerEntry
@@ -57,9 +58,9 @@ class Attempt:
         "entry",
         "exchange",
         "number",
-        "puts_together",
         "sink",
         "spared",
+        "streams_whole_answers",
         "takes_first_call",
         "target",
         "translated",
@@ -71,9 +72,9 @@ class Attempt:
         self.target = target
         self.sink = sink
         self.translated: TranslatedCall | None = None
-        self.takes_first_call = False  # of the calls of tools that the answer makes
-        self.puts_together = False  # the stream that is asked for, as the whole answer that is wanted
-        self.spared: tuple[str, ...] = ()  # members that the upstream is asked again without, where it refuses them
+        self.takes_first_call = False  # of several tool calls in an answer, only the first is passed on
+        self.streams_whole_answers = False  # the upstream is asked for a stream, the client gets it as a whole answer
+        self.spared: tuple[str, ...] = ()  # members without which the upstream is asked again if it refuses them
         self.endpoint: Endpoint = target.substitute(exchange.endpoint, exchange.needs) or exchange.endpoint
         if self.endpoint is COUNT_CHATS and target.key in exchange.gateway.learned.counts_no_chats:
             self.endpoint = exchange.endpoint
@@ -170,8 +171,8 @@ class Attempt:
             self.entry.asks_several, self.entry.misses_answers = True, quirks.usage_counts_one_answer
         if quirks.ignores_one_call_limit and TOOLS in self.exchange.needs:
             self.takes_first_call = wants_one_call(spliced.top)
-        if target.puts_together and not spliced.is_stream and endpoint.path in PATHS:
-            self.puts_together = True
+        if target.streams_whole_answers and not spliced.is_stream and endpoint.path in PATHS:
+            self.streams_whole_answers = True
             self._body = json_body.with_member(self._body, "stream", b"true")
             spliced = splice(self._body, model=model, want_stream_usage=asks_usage, endpoint=splices_as)
         return spliced
@@ -283,7 +284,7 @@ class Attempt:
                 next_step="It may have charged for it. Raise deadline_s under [gateway] in ownward.toml, or stream",
             ) from None
 
-    def headers_for_client(self) -> list[tuple[bytes, bytes]]:
+    def headers_for_client(self) -> Headers:
         """Return the headers of the answer that travel on."""
         assert self._response is not None
         dialect = None if self.translated is None else self.exchange.endpoint.dialect
@@ -293,7 +294,7 @@ class Attempt:
         path = self.target.paths[self.endpoint.path]
         return f"{path}?{_BETA}" if self.exchange.is_beta and self.translated is None else path
 
-    def _headers(self) -> list[tuple[bytes, bytes]]:
+    def _headers(self) -> Headers:
         exchange, target = self.exchange, self.target
         headers = [
             (b"content-type", b"application/json"),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ownward.core import OwnwardError
 from ownward.gateway import json_body
+from ownward.gateway.asgi import Headers
 from ownward.gateway.needs import JSON_MODE, JSON_SCHEMA, LOGPROBS, MULTIPLE_CHOICES, TOOLS
 from ownward.upstreams import EventCutter, Stencil, data_of
 
@@ -79,14 +80,14 @@ class Continuing:
 
     # What an attempt passes on.
 
-    async def answer(self, status: int, content_type: bytes, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+    async def answer(self, status: int, content_type: bytes, headers: Headers, body: bytes) -> None:
         """Pass a whole answer on; one that follows a cut is no stream and ends it."""
         if self._exchange.has_begun:
             await self._exchange.end(b"\n\ndata: " + body + b"\n\n")
             return
         await self._exchange.answer(status, content_type, headers, body)
 
-    async def begin(self, status: int, content_type: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+    async def begin(self, status: int, content_type: bytes, headers: Headers) -> None:
         """Pass the head on; say in the stream itself that it goes on."""
         self._cutter, self._is_blind = EventCutter(_LONGEST_EVENT_BYTES), False
         if not self._exchange.has_begun:

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from ownward.gateway import json_body
+from ownward.gateway.asgi import Headers
 from ownward.gateway.calling.whole_as_stream import chat_as_stream
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class HeldAnswer:
         self.has_begun = False
         self.status = 0
         self.content_type = b""
-        self.headers: list[tuple[bytes, bytes]] = []
+        self.headers: Headers = []
         self.body = b""
         self.text: str | None = None
         self.target: Target | None = None
@@ -38,13 +39,13 @@ class HeldAnswer:
         """Return the strategy's call as it is."""
         return body
 
-    async def answer(self, status: int, content_type: bytes, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+    async def answer(self, status: int, content_type: bytes, headers: Headers, body: bytes) -> None:
         """Take a whole answer."""
         self.status, self.content_type, self.headers, self.body = status, content_type, headers, body
         if status == SUCCESS:
             self.text = _text_in(body)
 
-    async def begin(self, status: int, content_type: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+    async def begin(self, status: int, content_type: bytes, headers: Headers) -> None:
         """Note that a stream came, which nobody asked for."""
         self.has_begun = True
         self.status, self.content_type, self.headers = status, content_type, headers

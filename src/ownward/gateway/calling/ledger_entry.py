@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ownward.core import PICOUSD_PER_USD, LedgerError
 from ownward.gateway.calling.sink import forget_frames
-from ownward.gateway.holding.budgets import compute_checks, refusal_of
-from ownward.gateway.holding.limits import NO_TAKES, compute_releases, compute_takes
-from ownward.gateway.holding.limits import refusal_of as limit_refusal_of
+from ownward.gateway.holding.budgets import budget_refusal, compute_checks
+from ownward.gateway.holding.limits import NO_TAKES, compute_releases, compute_takes, limit_refusal
 from ownward.gateway.watching.metrics import CallEnd
 from ownward.ledger import BudgetCheck, BudgetSpent, Intent, LimitReached, LimitTake, Request, Settlement
 from ownward.pricing import Usage
@@ -186,9 +185,9 @@ class LedgerEntry:
                 exchange.allowance.give_back(self._number)
             if isinstance(error, BudgetSpent):
                 gateway.counting.over_budget(error.check)
-                raise refusal_of(error, at=intent.started_at) from None
+                raise budget_refusal(error, at=intent.started_at) from None
             gateway.counting.metrics.over_limit.add((error.take.kind,))
-            raise limit_refusal_of(error) from None
+            raise limit_refusal(error) from None
 
     def _token_bounds(self, spliced: Spliced) -> tuple[int | None, int, bool]:
         """Return the most input and output tokens, and whether the latter is assumed because nothing states it."""

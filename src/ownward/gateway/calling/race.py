@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from ownward.core import OwnwardError, UpstreamRefused
+from ownward.gateway.asgi import Headers
 from ownward.gateway.calling.attempt import Attempt
 from ownward.gateway.calling.sink import Retry, Sink
 from ownward.gateway.endpoints import RESPONSES
@@ -226,7 +227,7 @@ class _Lane:
             seconds = exchange.gateway.clock.monotonic_s() - entry.sent_s
             pace.observe(exchange.endpoint.path, seconds, is_stream=exchange.is_stream)
 
-    async def answer(self, status: int, content_type: bytes, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+    async def answer(self, status: int, content_type: bytes, headers: Headers, body: bytes) -> None:
         if status < _ERRORS_FROM:
             self.observe()
         elif self.attempt.entry.is_hedge and self._race.winner is None:
@@ -236,7 +237,7 @@ class _Lane:
         await self._race.claim(self)
         await self._sink.answer(status, content_type, headers, body)
 
-    async def begin(self, status: int, content_type: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+    async def begin(self, status: int, content_type: bytes, headers: Headers) -> None:
         self.observe()
         await self._race.claim(self)
         await self._sink.begin(status, content_type, headers)

@@ -68,7 +68,7 @@ class Relay:
         self._sink = attempt.sink
         self._response = response
         self._spliced = spliced
-        asks_stream = spliced.is_stream and not attempt.puts_together
+        asks_stream = spliced.is_stream and not attempt.streams_whole_answers
         self._is_stream = asks_stream and attempt.exchange.endpoint.has_output  # what is wanted of the call
 
     def run(self) -> Coroutine[Any, Any, None]:
@@ -78,7 +78,7 @@ class Relay:
         """
         content_type = self._response.header(b"content-type") or _JSON
         is_announced = content_type[:17].lower() == b"text/event-stream"
-        if self._is_stream or (is_announced and not self._attempt.puts_together):
+        if self._is_stream or (is_announced and not self._attempt.streams_whole_answers):
             return self._relay_events(content_type, is_announced=is_announced)
         return self._relay_whole(_JSON if is_announced else content_type, b"", of_stream=is_announced)
 

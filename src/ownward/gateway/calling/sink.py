@@ -6,13 +6,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from ownward.core import OwnwardError
+from ownward.gateway.asgi import Headers
 
 if TYPE_CHECKING:
     from ownward.gateway.placing.routing import Target
     from ownward.upstreams import Response
 
 
-Refusal = tuple[int, bytes, list[tuple[bytes, bytes]], bytes]
+Refusal = tuple[int, bytes, Headers, bytes]
 """What an upstream said in place of an answer: status, content type, the headers that a client may see, body."""
 
 
@@ -57,11 +58,11 @@ class Sink(Protocol):
         """Return the request as `target` is asked."""
         ...
 
-    async def answer(self, status: int, content_type: bytes, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+    async def answer(self, status: int, content_type: bytes, headers: Headers, body: bytes) -> None:
         """Take a whole answer."""
         ...
 
-    async def begin(self, status: int, content_type: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+    async def begin(self, status: int, content_type: bytes, headers: Headers) -> None:
         """Take the head of a stream."""
         ...
 

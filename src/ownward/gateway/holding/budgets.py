@@ -88,7 +88,7 @@ def checks_of_plan(plan: Plan, *, at: datetime) -> list[BudgetCheck]:
     ]
 
 
-def refusal_of(error: BudgetSpent, *, at: datetime) -> OverBudget:
+def budget_refusal(error: BudgetSpent, *, at: datetime) -> OverBudget:
     """Return what a client is told: when it can come back, and whether that would help."""
     check = error.check
     if error.never_fits:

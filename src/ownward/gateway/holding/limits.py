@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from ownward.gateway.asgi import Headers
 from ownward.gateway.errors import OverLimit
 from ownward.gateway.placing.affinity import BYTES_PER_TOKEN
 from ownward.ledger import LimitReached, LimitState, LimitTake
@@ -67,16 +68,16 @@ def compute_releases(
     return tuple((take, usage.input_tokens + usage.output_tokens) for take in held)
 
 
-def refusal_of(error: LimitReached) -> OverLimit:
+def limit_refusal(error: LimitReached) -> OverLimit:
     """Return what a client is told."""
     return OverLimit(error.message, allowed=error.allowed, wait_s=error.wait_s, states=error.states)
 
 
-def headers_of(states: Iterable[LimitState], dialect: Dialect, *, at: datetime) -> list[tuple[bytes, bytes]]:
+def limit_headers(states: Iterable[LimitState], dialect: Dialect, *, at: datetime) -> Headers:
     """Return the headers that say what is left, as OpenAI's or Anthropic's clients read them.
 
     >>> [state] = [LimitState(kind="requests", per_minute=60, remaining=59, reset_s=1.0)]
-    >>> headers_of([state], "openai", at=datetime(2026, 11, 21))[2]
+    >>> limit_headers([state], "openai", at=datetime(2026, 11, 21))[2]
     (b'x-ratelimit-reset-requests', b'1s')
     """
     headers = []
@@ -93,7 +94,7 @@ def headers_of(states: Iterable[LimitState], dialect: Dialect, *, at: datetime) 
     return headers
 
 
-def without_limits(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+def without_limits(headers: Headers) -> Headers:
     """Return an upstream's headers without what they say of limits that are not the client's."""
     return [(name, value) for name, value in headers if b"ratelimit-" not in name]
 

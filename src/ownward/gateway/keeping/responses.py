@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from ownward.core import LedgerError, OwnwardError
+from ownward.gateway.asgi import Headers
 from ownward.gateway.calling.failover import Failover
 from ownward.gateway.errors import (
     BodyTooLarge,
@@ -181,7 +182,7 @@ class Keeping:
         self._is_overrun = False
         self._telling_last: asyncio.Task[None] | None = None
         self._late: list[bytes] = []  # what came behind the last word while that was being kept
-        self._refused: tuple[int, bytes, list[tuple[bytes, bytes]], bytes] | None = None
+        self._refused: tuple[int, bytes, Headers, bytes] | None = None
 
     @property
     def label(self) -> Label | None:
@@ -245,7 +246,7 @@ class Keeping:
         """Whether anything reached the client."""
         return self._exchange.has_begun
 
-    async def answer(self, status: int, content_type: bytes, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+    async def answer(self, status: int, content_type: bytes, headers: Headers, body: bytes) -> None:
         """Keep a whole answer, then pass it on; one that says that the request is too long waits for a shorter one."""
         if self.conversation.is_shortened and says_too_long(status, body):
             self._refused = status, content_type, headers, body
@@ -254,7 +255,7 @@ class Keeping:
             body = await self._finish(body)
         await self._exchange.answer(status, content_type, headers, body)
 
-    async def begin(self, status: int, content_type: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+    async def begin(self, status: int, content_type: bytes, headers: Headers) -> None:
         """Pass the head on."""
         await self._exchange.begin(status, content_type, headers)
 

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Final
 
-from ownward.gateway.asgi import Message, Receive, Scope, Send
-from ownward.gateway.listening.call import Call, Headers
+from ownward.gateway.asgi import Headers, Message, Receive, Scope, Send
+from ownward.gateway.listening.call import Call
 
 
 class AsgiCall:

@@ -6,16 +6,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
-from ownward.gateway.asgi import Message, Scope
+from ownward.gateway.asgi import Headers, Message, Scope
 
 if TYPE_CHECKING:
     from ownward.gateway.listening.connection import HttpConnection
-
-Headers = Iterable[tuple[bytes, bytes]]
 
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 STATUS_LINES = {code: f"HTTP/1.1 {code} {_PHRASES.get(code, '')}\r\n".encode() for code in range(200, 1000)}

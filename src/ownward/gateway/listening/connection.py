@@ -14,6 +14,7 @@ from urllib.parse import unquote
 
 import httptools
 
+from ownward.gateway.asgi import Headers, address_of
 from ownward.gateway.listening.call import Call
 from ownward.gateway.listening.known_head import KnownHead
 from ownward.gateway.listening.refused import BUSY, MALFORMED, MISLED, TIMED_OUT, TOO_LARGE, Refused
@@ -77,7 +78,7 @@ class HttpConnection(asyncio.Protocol):
         self._waiting: deque[Call] = deque()
         self._drains: list[asyncio.Future[None]] = []
         self._url = b""
-        self._headers: list[tuple[bytes, bytes]] = []
+        self._headers: Headers = []
         self._hosts = 0
         self._head_bytes = 0
         self._fed_bytes = 0
@@ -100,7 +101,7 @@ class HttpConnection(asyncio.Protocol):
         """Refuse a connection too many; begin the time for the first head."""
         self._transport = cast("asyncio.Transport", transport)
         self._parser = httptools.HttpRequestParser(self)  # not before: a handshake that fails is not told as lost
-        self._peer = _address(transport.get_extra_info("peername"))
+        self._peer = address_of(transport.get_extra_info("peername"))
         listener = self._listener
         listener.connections.add(self)
         more = len(listener.connections) - listener.most_connections
@@ -493,9 +494,5 @@ class HttpConnection(asyncio.Protocol):
         }
 
 
-def _size(headers: list[tuple[bytes, bytes]], url: bytes) -> int:
+def _size(headers: Headers, url: bytes) -> int:
     return len(url) + sum([len(name) + len(value) for name, value in headers])
-
-
-def _address(stated: object) -> tuple[str, int] | None:
-    return (str(stated[0]), int(stated[1])) if isinstance(stated, tuple) else None

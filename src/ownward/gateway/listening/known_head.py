@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ownward.gateway.asgi import REMEMBERED
+from ownward.gateway.asgi import REMEMBERED, Headers
 
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})(?=\r\n)", re.IGNORECASE)
 _MOST_DIGITS = 9
@@ -28,7 +28,7 @@ class KnownHead:
     def __init__(self) -> None:
         """Know none."""
         self._before = self._after = b""
-        self._headers: list[tuple[bytes, bytes]] = []
+        self._headers: Headers = []
         self._length_at = 0
         self._scope: dict[str, Any] = {}
         self._in_vain = 0

@@ -17,15 +17,15 @@ Addresses: TypeAlias = Mapping[str, EngineAddress]
 """By `tier/upstream`, or by the upstream's name."""
 
 
-def as_message(address: EngineAddress) -> dict[str, Any]:
+def address_as_message(address: EngineAddress) -> dict[str, Any]:
     """Return an address as a worker is told it."""
     return {"url": address.url, "lacks": sorted(address.lacks)}
 
 
-def from_message(message: Mapping[str, Any]) -> EngineAddress:
+def address_of_message(message: Mapping[str, Any]) -> EngineAddress:
     """Return the address that a worker was told.
 
-    >>> from_message(as_message(EngineAddress("http://127.0.0.1:1", frozenset({"tools"}))))
+    >>> address_of_message(address_as_message(EngineAddress("http://127.0.0.1:1", frozenset({"tools"}))))
     EngineAddress(url='http://127.0.0.1:1', lacks=frozenset({'tools'}))
     """
     return EngineAddress(message["url"], frozenset(message["lacks"]))

@@ -41,13 +41,14 @@ _SHORTEST_HIDDEN = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Target:
-    """One upstream of one tier, ready to be sent to; `unusable` says why it cannot be, where it cannot.
+    """One upstream of one tier, ready to be called; `unusable` says why it cannot be, None where it can.
 
-    `is_starting` holds where that is over soon: its engine failed and is being started again. `puts_together`: where
-    a whole answer is asked for, it is asked for as a stream. `shown_key` finds the key that it is shown, where that is
-    a secret. `substitutes` holds, by the client's path, the endpoint that is asked where the upstream does not
-    serve that path, `substitutes_by_need` where it lacks something there that a request needs. `lacks` are the
-    capabilities that its engine is known not to have, `quirks` the ways of its engine.
+    `key` is `tier/upstream`. `is_starting`: its engine failed and is being started again, so that it is usable soon.
+    `streams_whole_answers`: it is asked for a stream where the client wants a whole answer. `substitutes` holds, by the
+    client's path, the endpoint that is asked where the upstream does not serve that path, `substitutes_by_need` where
+    what it serves there lacks something that a request needs. `lacks` are capabilities that its engine is known not to
+    have. `shown_key` finds the key that is sent to it, None where that is no secret; `bound` bounds charges by its
+    price, None without one. `answer_headers` name tier and upstream to the client.
     """
 
     key: str
@@ -58,7 +59,7 @@ class Target:
     origin: str
     unusable: str | None
     is_starting: bool
-    puts_together: bool
+    streams_whole_answers: bool
     dialects: frozenset[str]
     substitutes: Mapping[str, Endpoint]
     substitutes_by_need: SubstitutesByNeed
@@ -75,19 +76,19 @@ class Target:
 
     @property
     def counts_tokens(self) -> bool:
-        """Whether it counts the tokens of Anthropic's messages, in whatever dialect it is asked for answers."""
+        """Whether it serves Anthropic's count_tokens, whatever dialect it is asked for answers in."""
         return self.quirks.counts_message_tokens or "count_tokens" in self.tier.capabilities
 
     def hide_key(self, said: bytes) -> bytes:
-        """Return an upstream's words without the key that it is shown: some quote it in their errors."""
+        """Return what an upstream said without the key that is sent to it: some quote it in their errors."""
         return said if self.shown_key is None else self.shown_key.sub(b"[key hidden]", said)
 
     def quotes_key(self, said: bytes) -> bool:
-        """Tell whether an upstream's words hold the key that it is shown."""
+        """Return whether what an upstream said holds the key that is sent to it."""
         return self.shown_key is not None and self.shown_key.search(said) is not None
 
     def substitute(self, endpoint: Endpoint, needs: frozenset[str]) -> Endpoint | None:
-        """Return the endpoint that is asked in the place of the client's, or None where that one is served."""
+        """Return the endpoint that is asked instead of the client's, or None where that one is served."""
         if needs and self.substitutes_by_need:
             for need, substitutes in self.substitutes_by_need.items():
                 if need in needs and endpoint.path in substitutes:
@@ -104,7 +105,7 @@ class Detection:
 
 
 class Memory(dict[Hashable, Any]):
-    """What was worked out before, by whatever it depends on; bounded, since clients choose part of the keys."""
+    """A bounded cache of results by what they depend on; clients choose part of the keys."""
 
     __slots__ = ("_most",)
 
@@ -114,7 +115,7 @@ class Memory(dict[Hashable, Any]):
         self._most = most
 
     def remember(self, key: Hashable, value: object) -> None:
-        """Keep `value`, forgetting everything when it is full."""
+        """Keep `value`; when full, forget everything else."""
         if len(self) >= self._most:
             self.clear()
         self[key] = value
@@ -297,7 +298,7 @@ def _targets(tier: Tier, *, addresses: Addresses, secrets: Mapping[str, str]) ->
             origin=upstream.origin or "",
             unusable=_ENGINE_STARTING if is_starting else _why_unusable(upstream, secret) or why_no_way,
             is_starting=is_starting,
-            puts_together=found is not None and quirks.computes_after_disconnect,
+            streams_whole_answers=found is not None and quirks.computes_after_disconnect,
             dialects=dialects,
             substitutes=substitutes,
             substitutes_by_need=find_substitutes_by_need(substitutes, upstream),

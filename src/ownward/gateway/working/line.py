@@ -13,7 +13,7 @@ import msgspec
 
 from ownward.core import OwnwardError
 from ownward.gateway.errors import WorkersSilent
-from ownward.gateway.placing.engine_address import from_message
+from ownward.gateway.placing.engine_address import address_of_message
 from ownward.gateway.server import GatewayServer, calm_collector
 from ownward.gateway.watching.merging import merge_metrics
 from ownward.gateway.working.lending import take_handed_over
@@ -106,7 +106,7 @@ class WorkerLine:
                         server.read_certificates()
                     case "address":
                         said = message["address"]
-                        server.set_address(message["upstream"], None if said is None else from_message(said))
+                        server.set_address(message["upstream"], None if said is None else address_of_message(said))
                     case "others":
                         answer = self._asked.get(message["id"])
                         if answer is not None and not answer.done():

@@ -20,7 +20,7 @@ import msgspec
 
 from ownward.core import EngineError, LedgerError, OwnwardError, UsageError
 from ownward.gateway.listening.port import listen_together
-from ownward.gateway.placing.engine_address import Addresses, EngineAddress, as_message
+from ownward.gateway.placing.engine_address import Addresses, EngineAddress, address_as_message
 from ownward.gateway.ready_file import ReadyFile
 from ownward.gateway.reconciling import begin_reconciling, end_reconciling
 from ownward.gateway.server import LAST_WRITES_S
@@ -118,7 +118,7 @@ class WorkerPool:
             self.addresses.pop(upstream, None)
         else:
             self.addresses[upstream] = address
-        said = None if address is None else as_message(address)
+        said = None if address is None else address_as_message(address)
         for worker in self._workers.values():
             worker.tell({"do": "address", "upstream": upstream, "address": said})
 
@@ -223,7 +223,7 @@ class WorkerPool:
             process, reader, writer, taker=giver, on_collect=self._collect, on_news=partial(self._pass_on, number)
         )
         self._workers[number] = worker
-        addresses = {upstream: as_message(address) for upstream, address in self.addresses.items()}
+        addresses = {upstream: address_as_message(address) for upstream, address in self.addresses.items()}
         worker.tell({**self._hello(number), "plan": self.plan.canonical_text, "addresses": addresses})
         if self._keepers:  # not the first start: what the others say now it hears before its first request
             self._tell_others(number, {"do": "repeat"})
