@@ -13,12 +13,14 @@ from ownward.anatomy.defaults import reference_defaults
 from ownward.anatomy.fields import Fields
 from ownward.anatomy.quantization import read_recipe
 from ownward.anatomy.roles import Role
-from ownward.core import BadInput, UnsupportedModel, closest
+from ownward.core import BadInput, UnknownQuantization, UnsupportedModel, closest
 
 _LABELLING = frozenset({"SequenceClassification", "TokenClassification"})
 _TASKS = frozenset({"CausalLM", "ConditionalGeneration", *_LABELLING})
 _OTHER_CLASSES = {"hunyuandensev1": "hunyuan_v1_dense"}
 """Classes that are not named for their type."""
+_BY_MODULE = frozenset({"compressed-tensors", "modelopt"})
+"""Quantisers whose configs name what they quantised, in the layout of the tool that wrote them."""
 _FROM_WEIGHTS = "Its weights tell the same without a formula: give a GGUF file, a safetensors file or its index.json"
 
 
@@ -51,6 +53,12 @@ def from_config(
     if experts is not None and experts.per_token > experts.count > 0:
         raise BadInput(
             f"its sizes contradict each other: a token uses {experts.per_token} of {experts.count} experts", where=where
+        )
+    if recipe is not None and recipe.name in _BY_MODULE and not recipe.reaches(blueprint):
+        raise UnknownQuantization(
+            f"{recipe.name} quantises modules that {architecture!r} does not have under these names",
+            where=where,
+            next_step="Give its weights instead: a safetensors file or its index.json says how many bytes they are",
         )
     blueprint = _with_task_head(blueprint, config, where=where)
     return describe(blueprint, name=name, architecture=architecture, recipe=recipe)

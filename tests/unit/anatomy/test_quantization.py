@@ -75,6 +75,15 @@ def test_compressed_tensors_in_groups_with_a_pattern() -> None:
     assert got == PLAIN + 2 * MATRICES["attention"] + MATRICES["mlp"] * 4.5 / 8
 
 
+def test_targets_in_another_layout_are_refused_and_not_counted_as_unquantised() -> None:
+    group = {"weights": {"num_bits": 4, "type": "float", "group_size": 16}, "targets": ["re:.*ffn.*(w1|w2|w3)$"]}
+    stated = {"quant_method": "compressed-tensors", "config_groups": {"group_0": group}}
+    with pytest.raises(UnknownQuantization, match="under these names"):
+        weights_bytes(stated)
+    group["targets"] = ["re:.*mlp.*_proj$"]
+    assert weights_bytes(stated) < anatomy.from_config(SHAPE).weights_bytes()
+
+
 def test_packs_keep_their_shape() -> None:
     packed = {**compressed(4, 32), "format": "pack-quantized"}
     assert weights_bytes(packed) == weights_bytes(compressed(4, 32)) + 6 * 8

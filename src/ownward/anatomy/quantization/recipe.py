@@ -50,6 +50,11 @@ class Recipe:
                     return stored
         return floating(weight.stored_bits)
 
+    def reaches(self, blueprint: Blueprint) -> bool:
+        """Return whether every rule applies to some module: names of another layout would leave all at 16 bits."""
+        modules = [module_of(name) for name, _ in blueprint.named_weights()] if self.rules else []
+        return all(any(map(matches, modules)) for matches, _ in self.rules if matches is not everything)
+
     def _can_quantise(self, weight: Weight) -> bool:
         if weight.role in MODALITY_ROLES and self.is_text_only:
             return False
