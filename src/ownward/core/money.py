@@ -6,12 +6,13 @@ integer of them holds nine million dollars.
 
 from __future__ import annotations
 
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import ROUND_HALF_EVEN, Context, Decimal
 
 PICOUSD_PER_USD = 10**12
 
 _MICRO = Decimal("0.000001")
 _CENT = Decimal("0.01")
+_WIDE = Context(prec=60)  # totals of many large prices keep their last digit
 
 
 def usd_to_picousd(usd: Decimal) -> int:
@@ -53,9 +54,9 @@ def usd_text(usd: Decimal | None) -> str | None:
     """
     if usd is None:
         return None
-    exact = usd.normalize()
-    if exact == exact.quantize(_MICRO):
-        exact = exact.quantize(_MICRO)
+    exact = usd.normalize(_WIDE)
+    if exact == (to_micro := exact.quantize(_MICRO, context=_WIDE)):
+        exact = to_micro
     return format(exact, "f")
 
 
@@ -70,7 +71,7 @@ def format_usd(usd: Decimal | None, *, digits: int = 3) -> str:
     if usd == 0:
         return "$0"
     if abs(usd) >= 1:
-        return f"${usd.quantize(_CENT):,}".replace("$-", "-$")
+        return f"${usd.quantize(_CENT, context=_WIDE):,}".replace("$-", "-$")
     places = digits - 1 - usd.adjusted()
     rounded = format(round(usd, places), "f")
     return f"${rounded}".replace("$-", "-$")

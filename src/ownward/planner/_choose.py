@@ -146,7 +146,7 @@ def choose(options: Sequence[Option]) -> Choice:
     stuck = {workload: listed for workload, listed in by_workload.items() if not candidates[workload]}
     if stuck:
         reasons = (
-            f"{workload}: " + "; ".join(f"{item.tier}: {item.binding_constraint or 'infeasible'}" for item in listed)
+            f"{workload}: " + "; ".join(f"{item.tier}: {item.binding_constraint or 'cost unknown'}" for item in listed)
             for workload, listed in stuck.items()
         )
         raise InfeasiblePlan(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -36,16 +37,17 @@ class RequestTimes:
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield a row a request as CONTRACTS has it: None for no time (refused, no output, or one token's TPOT)."""
-        for index in range(len(self)):
-            yield {
-                "request_id": str(index) if self.request_ids is None else self.request_ids[index],
-                "arrival_s": float(self.arrival_s[index]),
-                "ttft_s": _or_none(self.ttft_s[index]),
-                "tpot_s": _or_none(self.tpot_s[index]),
-                "latency_s": _or_none(self.latency_s[index]),
-                "cached_input_tokens": int(self.cached_input_tokens[index]),
-                "preemptions": int(self.preemptions[index]),
-            }
+        columns = {
+            "request_id": map(str, range(len(self))) if self.request_ids is None else self.request_ids,
+            "arrival_s": map(float, self.arrival_s),
+            "ttft_s": _or_none(self.ttft_s),
+            "tpot_s": _or_none(self.tpot_s),
+            "latency_s": _or_none(self.latency_s),
+            "cached_input_tokens": map(int, self.cached_input_tokens),
+            "preemptions": map(int, self.preemptions),
+        }
+        for values in zip(*columns.values(), strict=True):
+            yield dict(zip(columns, values, strict=True))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,5 +120,5 @@ def find_goodput(times: RequestTimes, slo: Slo, makespan_s: float) -> Goodput:
     )
 
 
-def _or_none(value: np.float64) -> float | None:
-    return None if np.isnan(value) else float(value)
+def _or_none(values: NDArray[np.float64]) -> Iterator[float | None]:
+    return (None if math.isnan(value) else value for value in map(float, values))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ownward.core import BadInput, InfeasiblePlan
+from ownward.core import BadInput, InfeasiblePlan, format_usd, usd_text
 from ownward.planner import choose, held_to, options_from
 
 
@@ -164,3 +164,15 @@ def test_a_member_that_cannot_be_what_its_name_says_is_refused_with_its_line(row
     with pytest.raises(BadInput, match=message) as caught:
         rows({"workload": "w", "tier": "own", "cost_usd": 1, **row})
     assert caught.value.where == "options.jsonl:1"
+
+
+def test_a_workload_of_unknown_cost_alone_says_so() -> None:
+    with pytest.raises(InfeasiblePlan, match="a: api: cost unknown"):
+        choose(rows({"workload": "a", "tier": "api"}))
+
+
+def test_the_largest_totals_are_written_whole() -> None:
+    share = {"fleet": "box", "work": 1e9, "usd_per_machine": "1000000000000000"}
+    choice = choose(rows({"workload": "a", "tier": "own", "cost_usd": "0.000000000001", "shared": share}))
+    assert usd_text(choice.plan_usd) == f"1{'0' * 24}.000000000001"
+    assert format_usd(choice.plan_usd).startswith("$1,000,000,")
