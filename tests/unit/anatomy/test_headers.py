@@ -347,6 +347,7 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
     "array.gguf": endless_array,
     "zeros.gguf": zeros_as_texts,
     "nested.gguf": nested_arrays,
+    "vocabulary.gguf": lambda: gguf_claiming(0, 0),
     "deep.json": lambda: b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
     "list.json": lambda: b"[1, 2]",
     "latin.json": lambda: b"\xff\xfe{",

@@ -85,6 +85,12 @@ def read_gguf(source: Source) -> GgufFile:
                 where=source.where,
                 allowed="Splits are named NAME-00001-of-0000N.gguf and lie side by side",
             )
+        if not tensors:
+            raise BadInput(
+                "holds no tensors, as a file with a vocabulary alone",
+                where=source.where,
+                next_step="Name the file that holds the model's weights",
+            )
         return GgufFile(metadata=metadata, tensors=tuple(tensors), file_count=1)
     return _read_splits(source, stem=match["stem"], count=int(match["count"]))
 
