@@ -200,6 +200,34 @@ def test_requests_behind_each_other_are_answered_in_their_order() -> None:
     run(main)
 
 
+def test_of_requests_that_wait_behind_another_little_is_held_and_all_are_answered() -> None:
+    """Bodies count towards `max_bodies_bytes` once their request is begun, and these are not."""
+
+    async def main() -> None:
+        go_on = asyncio.Event()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await go_on.wait()
+            size = len((await receive())["body"])
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"<%d>" % size})
+
+        async with listening(app) as (listener, port):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            sizes = [0, *(200_000 + number for number in range(20))]
+            writer.write(b"".join(posted(b"x" * size) for size in sizes))
+            await asyncio.sleep(0.2)
+            (connection,) = listener.connections
+            assert 0 < sum(call.unread_body_bytes for call in connection._waiting) < 1_000_000
+            go_on.set()
+            for size in sizes:
+                async with asyncio.timeout(2):
+                    await reader.readuntil(b"<%d>" % size)
+            writer.close()
+
+    run(main)
+
+
 def test_too_many_requests_behind_each_other_end_the_connection() -> None:
     async def main() -> None:
         async with listening() as (listener, port):

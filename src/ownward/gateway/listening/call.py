@@ -20,7 +20,7 @@ STATUS_LINES = {code: f"HTTP/1.1 {code} {_PHRASES.get(code, '')}\r\n".encode() f
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _LAST_CHUNK = b"0\r\n\r\n"
 _BODILESS = frozenset({204, 304})
-_READ_AHEAD_BYTES = 256 * 1024
+READ_AHEAD_BYTES = 256 * 1024
 _DISCONNECT = "http.disconnect"
 
 
@@ -308,9 +308,14 @@ class Call:
             return
         self._body.append(data)
         self._body_bytes += len(data)
-        if self._body_bytes > _READ_AHEAD_BYTES:
+        if self._body_bytes > READ_AHEAD_BYTES:
             self._connection.pause_reading()
         self._wake()
+
+    @property
+    def unread_body_bytes(self) -> int:
+        """How many bytes of its body came that nobody has taken."""
+        return max(self._body_bytes, 0)
 
     def finish_body(self) -> None:
         """Note that the body is whole."""

@@ -15,7 +15,7 @@ from urllib.parse import unquote
 import httptools
 
 from ownward.gateway.asgi import Headers, address_of
-from ownward.gateway.listening.call import Call
+from ownward.gateway.listening.call import READ_AHEAD_BYTES, Call
 from ownward.gateway.listening.known_head import KnownHead
 from ownward.gateway.listening.refused import BUSY, MALFORMED, MISLED, TIMED_OUT, TOO_LARGE, Refused
 
@@ -288,6 +288,8 @@ class HttpConnection(asyncio.Protocol):
         call.feed(body)
         if call.is_over:
             self._pass_over(len(body))
+        elif self._waiting and sum([waiting.unread_body_bytes for waiting in self._waiting]) > READ_AHEAD_BYTES:
+            self.pause_reading()  # until the one before them is answered: nobody counts their bytes yet
 
     def on_message_complete(self) -> None:
         """End a request; the answer may be over already."""
