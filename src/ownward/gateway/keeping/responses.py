@@ -20,6 +20,7 @@ import msgspec
 from ownward.core import LedgerError, OwnwardError
 from ownward.gateway.asgi import Headers
 from ownward.gateway.calling.failover import Failover
+from ownward.gateway.calling.sink import Refusal
 from ownward.gateway.errors import (
     BodyTooLarge,
     GapInConversation,
@@ -142,7 +143,7 @@ def _refuse_references(own: Sequence[msgspec.Raw]) -> None:
 
 
 class Keeping:
-    """Where the answer to one request goes: to the client under a name of ours, and where it may, into the ledger."""
+    """The sink of one response: to the client under an id of ours, and into the ledger where it may be kept."""
 
     takes_hedge = True
 
@@ -153,8 +154,8 @@ class Keeping:
         "_late",
         "_own",
         "_refused",
+        "_sending_last",
         "_stated",
-        "_telling_last",
         "_turns",
         "conversation",
         "keeps",
@@ -180,9 +181,9 @@ class Keeping:
         self.name = "resp_" + secrets.token_hex(_ID_BYTES)
         self._cutter = EventCutter(_LONGEST_EVENT_BYTES)
         self._is_overrun = False
-        self._telling_last: asyncio.Task[None] | None = None
-        self._late: list[bytes] = []  # what came behind the last word while that was being kept
-        self._refused: tuple[int, bytes, Headers, bytes] | None = None
+        self._sending_last: asyncio.Task[None] | None = None
+        self._late: list[bytes] = []  # what came behind the last event while that was being kept
+        self._refused: Refusal | None = None  # as the request is too long, while a shorter one is tried
 
     @property
     def label(self) -> Label | None:
@@ -223,8 +224,8 @@ class Keeping:
         try:
             await self._carry_out(targets)
         finally:
-            if self._telling_last is not None:
-                self._telling_last.cancel()
+            if self._sending_last is not None:
+                self._sending_last.cancel()
 
     async def _carry_out(self, targets: Sequence[Target]) -> None:
         exchange = self._exchange
@@ -266,13 +267,13 @@ class Keeping:
             await self._exchange.write(passed)
 
     def direct_writer(self, response: Response) -> Callable[[bytes], None] | None:
-        """Return how pieces of `response` go on at once: all but the last word, which waits until it is kept."""
+        """Return a function that writes pieces of `response` as they arrive; the last event waits until it is kept."""
         write = self._exchange.direct_writer(response)
         if write is None:
             return None
 
         def take(data: bytes) -> None:
-            if self._telling_last is not None:
+            if self._sending_last is not None:
                 self._late.append(data)
             elif self._is_overrun or (
                 self._cutter.is_empty and data.endswith(b"\n\n") and data.find(_HOLDS_RESPONSE) < 0
@@ -289,27 +290,27 @@ class Keeping:
             told = self._tell_at_once(event)
             if told is None:
                 self._late += events[index + 1 :]
-                self._telling_last = asyncio.get_running_loop().create_task(self._tell_last_aside(event, write))
+                self._sending_last = asyncio.get_running_loop().create_task(self._send_last(event, write))
                 return
             write(told)
         if self._cutter.is_overrun:  # nobody could keep it
             self._is_overrun = True
             write(self._cutter.take_rest())
 
-    async def _tell_last_aside(self, event: bytes, write: Callable[[bytes], None]) -> None:
+    async def _send_last(self, event: bytes, write: Callable[[bytes], None]) -> None:
         write(await self._tell_last(event))
 
-    async def _last_is_told(self) -> bytes:
-        """Return what came behind the last word, once that is told."""
-        if self._telling_last is not None:
-            await self._telling_last
-            self._telling_last = None
+    async def _wait_for_last(self) -> bytes:
+        """Wait until the last event is sent; return what came behind it."""
+        if self._sending_last is not None:
+            await self._sending_last
+            self._sending_last = None
         late, self._late = b"".join(self._late), []
         return late
 
     async def end(self, data: bytes = b"") -> None:
         """Pass the rest on."""
-        data = await self._last_is_told() + data
+        data = await self._wait_for_last() + data
         passed = await self._take(data) if data else b""
         rest = self._cutter.take_rest()
         if rest.strip():
@@ -317,8 +318,8 @@ class Keeping:
         await self._exchange.end(passed)
 
     async def end_broken(self, error: OwnwardError) -> None:
-        """End a stream that was cut: nothing of it is kept, unless its last word had come."""
-        await self._last_is_told()
+        """End a stream that was cut: nothing of it is kept, unless its last event had come."""
+        await self._wait_for_last()
         await self._exchange.end_broken(error)
 
     async def _take(self, data: bytes) -> bytes:
