@@ -144,6 +144,9 @@ def _rows(stream: TextIO, bad: list[tuple[int, str]]) -> Iterator[tuple[int, Map
         return
     if sign != "{":
         head = first[1].lstrip("\ufeff")
+        if head.startswith("PAR1"):
+            bad.append((1, "a Parquet file, which is read by simulate and import alone"))
+            return
         table = csv.DictReader(
             _chain(head, (text for _, text in lines)),
             restkey=_SURPLUS,

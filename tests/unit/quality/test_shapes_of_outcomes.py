@@ -44,6 +44,11 @@ def test_an_empty_cell_leaves_a_task_out_for_its_own_strategy_alone(word: str) -
     assert (found.bad_total, found.pair("a", "c")[1]) == (0, 1)
 
 
+def test_a_parquet_file_is_named_as_one() -> None:
+    with pytest.raises(BadInput, match="line 1: a Parquet file"):
+        table("PAR1\x15\x04,\x15\n,,,\n")
+
+
 def test_a_word_that_is_no_completion_is_told_as_it_stands() -> None:
     found = table("task_id,a_completed,b_completed\n1,1,1\n2,maybe,1\n")
     assert found.bad == ((3, "a completion of 'maybe', which is no share from 0 to 1"),)

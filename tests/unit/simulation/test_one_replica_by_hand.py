@@ -66,6 +66,15 @@ def test_without_chunking_a_prompt_within_the_budget_waits_until_it_is_left() ->
     assert first["latency_s"] == pytest.approx(0.11 + 0.199 + 3 * 0.1)
 
 
+def test_a_short_prompt_passes_a_long_one_that_waits_for_the_budget() -> None:
+    """The long one waits for 49 steps of 0.1; the short one enters with the step at 1.01."""
+    whole = Scheduler(max_batch=3, token_budget=100, chunked_prefill=False, policy="shortest_first")
+    first, long, short = rows_of(trace([0.0, 0.05, 1.0], [10, 100, 20], [50, 1, 1]), model(), whole)
+    assert short["latency_s"] == pytest.approx(1.01 - 1.0 + 0.12)
+    assert first["latency_s"] == pytest.approx(0.11 + 49 * 0.1 + 0.02)
+    assert long["latency_s"] == pytest.approx(first["latency_s"] - 0.05 + 0.2)
+
+
 def test_epoch_arrivals_cost_no_digits() -> None:
     requests = ([100, 50, 20], [30, 20, 10])
     early, late = (rows_of(trace([at, at + 0.5, at + 7.0], *requests), model()) for at in (0.0, 1.7e12))
