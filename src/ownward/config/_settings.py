@@ -262,6 +262,13 @@ class GatewaySettings(_Section):
     client_stall_s: float = _setting(
         60.0, "duration", "How long a client may leave its answer unread.", unit="seconds", least=0.001
     )
+    stream_keep_alive_s: float = _setting(
+        0.0,
+        "duration",
+        "How long a streamed answer may be silent until a comment keeps its connection alive; 0 sends none.",
+        unit="seconds",
+        least=0,
+    )
     breaker_failures: int = _setting(
         5, "whole", "Failures in a row after which an upstream is left alone.", unit="calls", least=1
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ownward.gateway.asgi import Headers
 from ownward.gateway.cross_origin import readable_by_page
@@ -13,6 +13,8 @@ from ownward.gateway.holding.limits import limit_headers
 if TYPE_CHECKING:
     from ownward.gateway.calling.served import Served
 
+OF_STREAM: Final = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
+"""What keeps proxies from holding a stream back."""
 _SHOWN_HINTS = 32
 
 
@@ -45,6 +47,15 @@ def answer_headers(exchange: Served) -> Headers:
     if exchange.limit_states:
         at = exchange.gateway.clock.now()
         headers += limit_headers(exchange.limit_states, exchange.endpoint.dialect, at=at)
+    return headers
+
+
+def headers_before_answer(exchange: Served) -> Headers:
+    """Return the headers of a stream that begins before it is known who answers."""
+    headers = [(b"content-type", b"text/event-stream"), *OF_STREAM]
+    headers.append((b"x-ownward-request-id", exchange.request_id.encode("ascii")))
+    if b"origin" in exchange.headers:
+        headers += readable_by_page(exchange.headers, demands_keys=exchange.gateway.keys is not None)
     return headers
 
 

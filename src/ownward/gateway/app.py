@@ -59,6 +59,7 @@ class Gateway(Commons):
         self._mounts = tuple(sorted((mounts or {}).items(), key=lambda item: len(item[0]), reverse=True))
         self._next_deletion_s = 0.0
         self._sweeper: asyncio.TimerHandle | None = None
+        self._sweep_every_s = min(_SWEEP_S, settings.stream_keep_alive_s / 4 or _SWEEP_S)
         super().__init__(
             table=self._compile(plan), ledger=ledger, door=door, settings=settings, clock=clock, watchers=watchers
         )
@@ -145,14 +146,15 @@ class Gateway(Commons):
             self.ledger.open_budgets(budgets)
 
     def _sweep(self) -> None:
-        """Every few seconds: cut clients that have stopped reading; now and then: delete expired bodies."""
+        """Every few seconds: cut clients that have stopped reading, keep silent streams alive, delete old bodies."""
         now_s = self.clock.monotonic_s()
         for exchange in tuple(self.exchanges):
             exchange.client.cut_if_stalled(now_s, self.settings.client_stall_s)
+            exchange.client.beat(now_s)
         if now_s >= self._next_deletion_s:
             self._next_deletion_s = now_s + _DELETE_BODIES_S
             self.aside(delete_expired(self))
-        self._sweeper = asyncio.get_running_loop().call_later(_SWEEP_S, self._sweep)
+        self._sweeper = asyncio.get_running_loop().call_later(self._sweep_every_s, self._sweep)
 
     # Requests.
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from ownward.gateway.errors import BodyTooLarge, BodyTooLate, TooManyInFlight
 from ownward.gateway.json_body import LONG_BYTES
+from ownward.gateway.listening.call import Call
+from ownward.gateway.listening.keep_alive import StreamKeepAlive
 
 if TYPE_CHECKING:
     from ownward.gateway.asgi import Headers, Receive
@@ -57,13 +59,14 @@ async def receive_body(
 class Client:
     """One client while one request of it is served."""
 
-    __slots__ = ("_call", "_paused_since_s", "_settings", "_streamed", "_unread_bytes")
+    __slots__ = ("_call", "_keep_alive", "_paused_since_s", "_settings", "_streamed", "_unread_bytes")
 
     def __init__(self, call: AnyCall, settings: GatewaySettings) -> None:
         """Begin; nothing is read yet."""
         self._call = call
         self._settings = settings
         self._streamed: Response | None = None
+        self._keep_alive: StreamKeepAlive | None = None
         self._paused_since_s: float | None = None
         self._unread_bytes = 0
 
@@ -112,18 +115,23 @@ class Client:
         """Whether it left before it had its answer."""
         return self._call.is_gone
 
-    def watch(self) -> None:
-        """Have the request's task cancelled when the client leaves.
+    def watch(self, headers_of_stream: Callable[[], Headers] | None = None) -> None:
+        """Have the request's task cancelled when the client leaves, and a stream that it waits for kept alive.
 
+        `headers_of_stream` tells the headers of one that begins with a comment; None where no stream was asked for.
         Raises: ClientGone, if it has left already.
         """
         if self._call.is_gone:
             raise ClientGone
         self._call.on_gone = self._on_gone
+        if headers_of_stream is None or not (every_s := self._settings.stream_keep_alive_s):
+            return
+        if isinstance(self._call, Call):  # what another server carries is sent by a coroutine alone
+            self._keep_alive = StreamKeepAlive(self._call, every_s=every_s, headers=headers_of_stream)
 
     def let_go(self) -> None:
         """Stop watching: its request is over."""
-        self._streamed = None
+        self._streamed = self._keep_alive = None
         self._call.on_gone = None
 
     def _on_gone(self) -> None:
@@ -146,6 +154,16 @@ class Client:
 
     # Its answer.
 
+    def beat(self, now_s: float) -> None:
+        """Send a comment where the stream that it waits for has been silent for long."""
+        if self._keep_alive is not None:
+            self._keep_alive.beat(now_s)
+
+    @property
+    def has_head(self) -> bool:
+        """Whether the head of a stream went out with a comment, before anything was answered."""
+        return self._keep_alive is not None and self._keep_alive.has_head
+
     async def answer(self, status: int, headers: Headers, body: bytes) -> None:
         """Send a whole answer; its length and what ends the connection are added to `headers`."""
         call = self._call
@@ -155,11 +173,14 @@ class Client:
 
     async def begin(self, status: int, headers: Headers) -> None:
         """Send the head of a stream."""
-        self._call.begin(status, headers)
+        if not self.has_head:
+            self._call.begin(status, headers)
 
     async def write(self, data: bytes) -> None:
         """Send a piece of a stream; wait while the client does not read."""
         call = self._call
+        if self._keep_alive is not None:
+            self._keep_alive.has_written = True
         call.write(data)
         if call.is_write_paused:
             await call.drained()
@@ -183,9 +204,18 @@ class Client:
         call.on_write_pause = on_write_pause
         if call.is_write_paused:
             response.pause()
-        return call.write
+        return call.write if self._keep_alive is None else self._noting(self._keep_alive)
+
+    def _noting(self, keep_alive: StreamKeepAlive) -> Callable[[bytes], None]:
+        write = self._call.write
+
+        def take(data: bytes) -> None:
+            keep_alive.has_written = True
+            write(data)
+
+        return take
 
     async def end(self, data: bytes) -> None:
         """Send the last piece of a stream."""
-        self._call.on_write_pause = None
+        self._call.on_write_pause = self._keep_alive = None
         self._call.end(data)

@@ -158,5 +158,23 @@ def stream_event_of(
     return b"\n\ndata: " + body + b"\n\n"
 
 
+def refusal_event_of(status: int, body: bytes, dialect: Dialect, *, endpoint: str) -> bytes:
+    """Return an upstream's refusal, its body in the client's dialect, as the last word of a stream.
+
+    Clients find the upstream's words where they stand in its own streams: a code that they act on is theirs.
+    """
+    try:
+        told = json.loads(body)
+    except (ValueError, RecursionError):
+        told = None
+    if endpoint == "/v1/responses" or not isinstance(told, dict) or not isinstance(told.get("error"), dict):
+        said = told.get("error") if isinstance(told, dict) else None
+        words = said.get("message") if isinstance(said, dict) else None
+        error = UpstreamRefused(words if isinstance(words, str) else f"the upstream answered {status}", status=status)
+        return stream_event_of(error, dialect, endpoint=endpoint)
+    name = b"event: error\n" if dialect == "anthropic" else b""
+    return b"\n\n%bdata: %b\n\n" % (name, json.dumps(told, ensure_ascii=False).encode("utf-8", "replace"))
+
+
 def _typed_event(event: Mapping[str, Any]) -> bytes:
     return b"event: %b\ndata: %b\n\n" % (event["type"].encode(), json.dumps(event, ensure_ascii=False).encode())

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ownward.core import LedgerError, OwnwardError, UpstreamError
 from ownward.gateway import json_body, peeking
-from ownward.gateway.answer_headers import answer_headers
+from ownward.gateway.answer_headers import OF_STREAM, answer_headers, headers_before_answer
 from ownward.gateway.asgi import Headers
 from ownward.gateway.calling.capped import begin_allowance, limit_output, within_time
 from ownward.gateway.calling.continuing import BARRED, Continuing
@@ -24,7 +24,7 @@ from ownward.gateway.calling.translating import STEPWISE_FROM_BYTES
 from ownward.gateway.client import CLIENT_GONE, Client, ClientGone
 from ownward.gateway.cross_origin import is_foreign
 from ownward.gateway.endpoints import CHAT, RESPONSES, Endpoint
-from ownward.gateway.error_answers import body_of, headers_of_error, status_of, stream_event_of
+from ownward.gateway.error_answers import body_of, headers_of_error, refusal_event_of, status_of, stream_event_of
 from ownward.gateway.errors import (
     Draining,
     ForeignPage,
@@ -169,7 +169,7 @@ class Exchange(Question):
         if self.keeping is not None:
             self.keeping.decide(choice)
         self._capturing = begin_capture(gateway, choice, self.body)
-        self.client.watch()
+        self.client.watch(self._headers_before_answer if self.is_stream else None)
         gateway.retries.deposit()
         plan = None if choice.declared is None or choice.is_pinned else self.table.strategies.get(choice.declared.name)
         if plan is None:
@@ -187,6 +187,9 @@ class Exchange(Question):
         if self.keeping is not None:
             return self.keeping.carry_out(choice.targets)
         return Failover(self, choice.targets, self.body, self).run()
+
+    def _headers_before_answer(self) -> Headers:
+        return headers_before_answer(self)
 
     def _hold(self, size: int) -> None:
         """Count bytes of the body among those of all requests, until this one is over.
@@ -243,6 +246,8 @@ class Exchange(Question):
         """Send a whole answer."""
         if self._capturing is not None:
             self._capturing.add(body)
+        if self.is_stream and self.client.has_head:
+            return self._end_refused(status, body)
         self.has_begun = True
         self.status = status
         if self.limit_states:
@@ -255,13 +260,7 @@ class Exchange(Question):
         self.status = status
         if self.limit_states:
             headers = without_limits(headers)
-        sent = [
-            (b"content-type", content_type),
-            (b"cache-control", b"no-cache"),
-            (b"x-accel-buffering", b"no"),
-            *answer_headers(self),
-            *headers,
-        ]
+        sent = [(b"content-type", content_type), *OF_STREAM, *answer_headers(self), *headers]
         return self.client.begin(status, sent)
 
     def write(self, data: bytes) -> Coroutine[Any, Any, None]:
@@ -287,6 +286,12 @@ class Exchange(Question):
         if self._capturing is not None:
             self._capturing.add(data)
         return self.client.end(data)
+
+    def _end_refused(self, status: int, body: bytes) -> Coroutine[Any, Any, None]:
+        """End a stream that held nothing but comments with an upstream's refusal, which has no other place left."""
+        self.has_begun = self.has_broken = True
+        self.status = status
+        return self.client.end(refusal_event_of(status, body, self.endpoint.dialect, endpoint=self.endpoint.path))
 
     async def end_broken(self, error: OwnwardError) -> None:
         """End a stream with an error event in the client's dialect."""
@@ -335,7 +340,8 @@ class Exchange(Question):
             self._record_refusal(error, status)
         if status >= 500 and not isinstance(error, Rejected | UpstreamError | InternalError):  # noqa: PLR2004 - our own faults
             self.gateway.fault_log.say("request %s failed", self.request_id, error)
-        if self.has_begun:
+        if self.has_begun or self.client.has_head:
+            self.status = self.status or status
             await self.end_broken(error)
             return
         body = body_of(error, self.endpoint.dialect, request_id=self.request_id)

@@ -29,6 +29,8 @@ class GatewaySettings:
     `deadline_s` is the time for everything before the first byte, all attempts together; `max_attempts` counts
     the first; retries may add at most `retry_fraction` to the load of upstreams that failed last, above `retry_burst`.
     `client_stall_s` cuts a client that reads nothing for so long while bytes wait for it.
+    `stream_keep_alive_s` is how long a streamed answer may be silent, also before its first event, until a comment is
+    sent that keeps its connection alive; 0 sends none.
     `gather_stream_s` is the longest that events of quick streams wait to be passed on together while many thousand a
     second come; 0 passes on each at once, always.
     `assumed_output_tokens` bounds the charge of a request where neither it nor its tier states a maximum.
@@ -65,6 +67,7 @@ class GatewaySettings:
     retry_fraction: float = 0.2
     retry_burst: int = 50
     client_stall_s: float = 60.0
+    stream_keep_alive_s: float = 0.0
     drain_s: float = 30.0
     breaker_failures: int = 5
     breaker_wait_s: float = 1.0
@@ -136,6 +139,7 @@ class GatewaySettings:
             "key_cache_s",
             "keep_responses_s",
             "gather_stream_s",
+            "stream_keep_alive_s",
         )
         faults += [
             _fault(name, f"is {getattr(self, name)}", f"0{_unit_of(name).removeprefix(' of')} or more")
