@@ -5,14 +5,16 @@ It is a library without I/O and does not know how a plan is run.
 
 from ownward.planner._buy import HOST_USD, Advice, Purchase, advise
 from ownward.planner._candidates import PROVIDERS, OwnedCandidate, RentedCandidate, Sizing, size
-from ownward.planner._choose import Choice, FleetShare, Option, choose, held_to, options_from, total_cost
+from ownward.planner._choose import Choice, choose, held_to
 from ownward.planner._curves import CurvePoint, Curves, compute_curves
 from ownward.planner._fit import PROMPT_TOKENS, READING_TOKENS_PER_S, Asked, FitOption, at_load, default_engine, fit
 from ownward.planner._fit_cost import UTILISATION_FRACTION, TokenCost, TokenCosts
 from ownward.planner._make import Comparison, Decision, Evidence, WorkloadToPlan, make_plan
 from ownward.planner._merits import Merit, compute_merits
 from ownward.planner._nearest import Nearest, find_nearest
+from ownward.planner._options import FleetShare, Option, options_from
 from ownward.planner._placement import Host, Split
+from ownward.planner._search import total_cost
 from ownward.planner._variants import StoredAs
 
 __all__ = [

@@ -19,7 +19,9 @@ from ownward.planner._candidates import (
     marginal_and_loaded,
     size,
 )
-from ownward.planner._choose import Choice, FleetShare, Option, choose, total_cost
+from ownward.planner._choose import Choice, choose
+from ownward.planner._options import FleetShare, Option
+from ownward.planner._search import total_cost
 from ownward.policy import Label, Place
 from ownward.simulation import Slo
 from ownward.traffic import Trace

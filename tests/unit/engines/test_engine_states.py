@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
@@ -94,7 +95,8 @@ class StubEngine(SupervisedEngine):
         return self.timeout_s
 
     async def until(self, state: EngineState) -> None:
-        for _ in range(1000):
+        deadline_s = time.monotonic() + 10
+        while time.monotonic() < deadline_s:
             if self.state is state:
                 return
             await asyncio.sleep(0)
