@@ -20,6 +20,7 @@ from ownward.ledger._statements import (
     bound_in_intent,
     charge_in_settlement,
     clean,
+    insert,
     owner_in_request,
     tier_in_intent,
 )
@@ -61,10 +62,9 @@ _LEFT: Final = (
     " WHERE i.request_id = ? AND i.attempt = ? AND NOT EXISTS"
     " (SELECT 1 FROM settlements s WHERE s.request_id = i.request_id AND s.attempt = i.attempt)"
 )
-_ACCOUNTS: Final = (
-    "SELECT subject, starts_at_us, ends_at_us, spent_picousd, reserved_picousd, unknown_calls, unsettled_picousd"
-    " FROM budget_accounts"
-)
+_COLUMNS: Final = "subject, starts_at_us, ends_at_us, spent_picousd, reserved_picousd, unknown_calls, unsettled_picousd"
+_ACCOUNTS: Final = f"SELECT {_COLUMNS} FROM budget_accounts"
+_OPEN_ACCOUNT: Final = insert("budget_accounts", _COLUMNS)
 
 
 def count(state: str | None, *, charge: int | None, high: int | None, intent_high: int | None) -> _Counted:
@@ -276,7 +276,7 @@ def open_accounts(store: Store, connection: Connection, checks: Iterable[BudgetC
             "DELETE FROM budget_accounts WHERE subject = ? AND ends_at_us <= ?", (subject, starts_at_us - _DAY_US)
         )
         connection.execute(
-            "INSERT INTO budget_accounts VALUES (?, ?, ?, ?, ?, ?, ?)",
+            _OPEN_ACCOUNT,
             (*account, *(min(value, MOST_PICOUSD) for value in _read_sum(summed))),
         )
 

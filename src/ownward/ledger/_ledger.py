@@ -233,7 +233,8 @@ class Ledger(Reader):
         Raises: LedgerError, if it could not be committed.
         """
         row = (plan_sha256, statements.clean(text), self._now_us())
-        self._run(lambda c: c.execute("INSERT INTO plans VALUES (?, ?, ?) ON CONFLICT DO NOTHING", row))
+        sql = f"{statements.insert('plans', 'plan_sha256, text, recorded_at_us')} ON CONFLICT DO NOTHING"
+        self._run(lambda c: c.execute(sql, row))
 
     def snapshot_price(self, price: Price) -> None:
         """Keep the price behind a price id for ever.
@@ -241,7 +242,8 @@ class Ledger(Reader):
         Raises: LedgerError, if it could not be committed.
         """
         row = (price.price_id, to_json(price), self._now_us())
-        self._run(lambda c: c.execute("INSERT INTO prices VALUES (?, ?, ?) ON CONFLICT DO NOTHING", row))
+        sql = f"{statements.insert('prices', 'price_id, price_json, recorded_at_us')} ON CONFLICT DO NOTHING"
+        self._run(lambda c: c.execute(sql, row))
 
     def record_workload(self, workload: str, details: Mapping[str, Any]) -> None:
         """Keep what is known of a workload: its fingerprint, where it was declared; the newest word counts.
@@ -250,8 +252,8 @@ class Ledger(Reader):
         """
         row = (statements.clean(workload), to_json(details), self._now_us())
         sql = (
-            "INSERT INTO workloads VALUES (?, ?, ?) ON CONFLICT (workload) DO UPDATE SET"
-            " details_json = excluded.details_json, recorded_at_us = excluded.recorded_at_us"
+            f"{statements.insert('workloads', 'workload, details_json, recorded_at_us')} ON CONFLICT (workload)"
+            " DO UPDATE SET details_json = excluded.details_json, recorded_at_us = excluded.recorded_at_us"
         )
         self._run(lambda c: c.execute(sql, row))
 
@@ -334,7 +336,8 @@ class Ledger(Reader):
         """
         secret = "ow-" + secrets.token_urlsafe(_SECRET_BYTES)
         row = (new_id("key_"), statements.clean(name), hash_secret(secret), to_json(scopes or {}), self._now_us(), None)
-        self._run(lambda c: c.execute("INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?)", row))
+        sql = statements.insert("keys", "key_id, name, secret_hash, scopes_json, created_at_us, revoked_at_us")
+        self._run(lambda c: c.execute(sql, row))
         return secret
 
     def verify_key(self, secret: str) -> Key | None:

@@ -16,7 +16,7 @@ from ownward.ledger._checks import LimitKind, LimitReached, LimitState, LimitTak
 from ownward.ledger._entries import Entry
 from ownward.ledger._meters import Bucket, Meter, Window
 from ownward.ledger._runs import HEARTBEAT_LIMIT_S
-from ownward.ledger._statements import start_in_intent
+from ownward.ledger._statements import insert, start_in_intent
 from ownward.ledger._store import Connection
 
 _SILENT_US: Final = int(HEARTBEAT_LIMIT_S * 1e6)
@@ -124,13 +124,14 @@ class Meters:
 
 
 _WRITE_WINDOW: Final = (
-    "INSERT INTO limit_windows VALUES (?, ?, ?, ?) ON CONFLICT (key_id, kind)"
+    f"{insert('limit_windows', 'key_id, kind, at_us, recent')} ON CONFLICT (key_id, kind)"
     " DO UPDATE SET at_us = excluded.at_us, recent = excluded.recent"
 )
 _WRITE_BUCKET: Final = (
-    "INSERT INTO limit_buckets VALUES (?, ?, ?, ?) ON CONFLICT (key_id, kind)"
+    f"{insert('limit_buckets', 'key_id, kind, used, at_us')} ON CONFLICT (key_id, kind)"
     " DO UPDATE SET used = excluded.used, at_us = excluded.at_us"
 )
 _WRITE_HOLD: Final = (
-    "INSERT INTO limit_holds VALUES (?, ?, ?) ON CONFLICT (key_id, run_id) DO UPDATE SET tokens = excluded.tokens"
+    f"{insert('limit_holds', 'key_id, run_id, tokens')}"
+    " ON CONFLICT (key_id, run_id) DO UPDATE SET tokens = excluded.tokens"
 )

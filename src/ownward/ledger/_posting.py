@@ -9,11 +9,13 @@ from typing import Final
 
 from ownward.core import LedgerError
 from ownward.ledger._journal import Noted, Rows, find_journals, lock_journal, read_journal
-from ownward.ledger._statements import insert_rows
+from ownward.ledger._statements import insert, insert_rows
 from ownward.ledger._store import Connection, Store
 
 _MARK: Final = "SELECT number FROM journal_marks WHERE run_id = ?"
-_SET_MARK: Final = "INSERT INTO journal_marks VALUES (?, ?) ON CONFLICT (run_id) DO UPDATE SET number = excluded.number"
+_SET_MARK: Final = (
+    f"{insert('journal_marks', 'run_id, number')} ON CONFLICT (run_id) DO UPDATE SET number = excluded.number"
+)
 
 
 def posted_up_to(connection: Connection, run_id: str) -> int:

@@ -32,17 +32,31 @@ _INTENT_COLUMNS = (
     " charge_high_picousd, body_sha256, started_at_us"
 )
 
+_REFUSAL_COLUMNS = f"{_REQUEST_COLUMNS}, refused_at_us, refusal_status, refusal_reason"
+
+_RUN_COLUMNS = "run_id, pid, process_start, host_id, host_name, version, started_at_us, heartbeat_at_us, closed_at_us"
+
 _ROWS_BETWEEN_RESTS: Final = 100
 
-_MARKS: Final = {count: ", ".join("?" * count) for count in (9, 11, 12, 14, 19)}
+
+def insert(table: str, columns: str) -> str:
+    """Return the statement that inserts a row.
+
+    Its columns are named, so that one which a later version adds, with a default, refuses nothing to gateways that run.
+
+    >>> insert("plans", "plan_sha256, text")
+    'INSERT INTO plans (plan_sha256, text) VALUES (?, ?)'
+    """
+    return f"INSERT INTO {table} ({columns}) VALUES ({', '.join('?' * len(columns.split(', ')))})"
+
 
 # In the order in which a batch writes them: each row finds what it refers to.
 INSERTS: Final[dict[Table, str]] = {
-    "tasks": "INSERT INTO tasks VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
-    "requests": f"INSERT INTO requests ({_REQUEST_COLUMNS}) VALUES ({_MARKS[11]})",
-    "refusals": f"INSERT INTO requests VALUES ({_MARKS[14]})",
-    "intents": f"INSERT INTO intents ({_INTENT_COLUMNS}) VALUES ({_MARKS[12]})",
-    "settlements": f"INSERT INTO settlements ({_SETTLEMENT_COLUMNS}) VALUES ({_MARKS[19]})",
+    "tasks": f"{insert('tasks', 'task_id, basis, workload, started_at_us')} ON CONFLICT DO NOTHING",
+    "requests": insert("requests", _REQUEST_COLUMNS),
+    "refusals": insert("requests", _REFUSAL_COLUMNS),
+    "intents": insert("intents", _INTENT_COLUMNS),
+    "settlements": insert("settlements", _SETTLEMENT_COLUMNS),
     "cancellations": (
         f"INSERT INTO settlements ({_SETTLEMENT_COLUMNS})"
         " SELECT request_id, attempt, 'failed', NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, NULL, NULL, NULL,"
@@ -52,7 +66,7 @@ INSERTS: Final[dict[Table, str]] = {
     ),
 }
 
-INSERT_RUN: Final = f"INSERT INTO runs VALUES ({_MARKS[9]}) ON CONFLICT DO NOTHING"
+INSERT_RUN: Final = f"{insert('runs', _RUN_COLUMNS)} ON CONFLICT DO NOTHING"
 BEAT: Final = "UPDATE runs SET heartbeat_at_us = ?, closed_at_us = NULL WHERE run_id = ?"
 CLOSE_RUN: Final = "UPDATE runs SET heartbeat_at_us = ?, closed_at_us = ? WHERE run_id = ?"
 

@@ -16,7 +16,7 @@ import pytest
 
 from ownward import ledger
 from ownward.core import LedgerError, ManualClock, SchemaTooNew, SystemClock
-from ownward.ledger import ImportCount, Intent, Outcome, Request, Settlement, TrafficRow
+from ownward.ledger import BudgetCheck, ImportCount, Intent, LimitTake, Outcome, Request, Settlement, TrafficRow
 from ownward.pricing import Price, Usage
 
 NOW = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
@@ -694,6 +694,50 @@ def test_a_later_schema_is_refused_unchanged(target: str) -> None:
     for is_read_only in (False, True):
         with pytest.raises(SchemaTooNew, match="9999_from_the_future"):
             ledger.open(target, is_read_only=is_read_only)
+
+
+def test_columns_that_a_later_version_adds_refuse_nothing_to_a_gateway_that_runs(target: str) -> None:
+    """A rolling upgrade: the new version has migrated the ledger while an old gateway still writes it."""
+    is_postgres = target.startswith("postgres")
+    listed = "SELECT tablename FROM pg_tables WHERE schemaname = current_schema()"
+    in_file = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
+    price = Price(
+        provider="p",
+        model="m",
+        input_usd_per_mtok=Decimal(1),
+        output_usd_per_mtok=Decimal(1),
+        basis="price page",
+        source="page",
+        checked_on=NOW.date(),
+    )
+    budget = BudgetCheck(
+        kind="workload", name="support", limit_picousd=10**9, starts_at=NOW, ends_at=NOW + timedelta(days=1)
+    )
+    limits = [
+        LimitTake(key_id="k", kind="requests", amount=1, per_minute=9, is_bucket=True),
+        LimitTake(key_id="k", kind="tokens", amount=1, per_minute=9, is_bucket=False),
+    ]
+    with ledger.open(target) as old, ledger.open(target) as new:
+        tables = [name for (name,) in new._writer.run(lambda c: c.rows(listed if is_postgres else in_file))]
+        assert {"tasks", "requests", "intents", "settlements", "runs", "keys", "budget_accounts"} <= set(tables)
+        for table in tables:
+            new._writer.run(lambda c, sql=f"ALTER TABLE {table} ADD COLUMN later TEXT DEFAULT 'x'": c.execute(sql))
+        old.open_budgets([budget])
+        asyncio.run(old.begin(request(), intent(), budgets=[budget], limits=limits))
+        old.settle(settled())
+        old.refuse(request(2), reason="no room", status=503)
+        old.flush_blocking()
+        assert old.verify_key(old.create_key("ada", {})) is not None
+        old.snapshot_plan("a" * 64, "text")
+        old.snapshot_price(price)
+        old.record_workload("support", {})
+        old.record_certificate({"workload": "support", "state": "refuted", "expires_at": None})
+        old.record_outcome(Outcome(task_id="task-1", completed=True, source="verifier", recorded_at=NOW))
+        old.capture_body(request_id="req-1", attempt=None, kind="request", content=b"", expires_at=NOW)
+        old.import_traffic([TrafficRow(input_tokens=1, output_tokens=1, arrival_s=1.0, cache_write_tokens=1)], "log")
+        assert [row["state"] for row in old.export_rows()] == ["settled", "refused"]
+        with ledger.open(target) as another:  # with a run of its own
+            begin_all(another, (request(3), intent(3)))
 
 
 def test_reading_only_makes_and_changes_nothing(target: str) -> None:
