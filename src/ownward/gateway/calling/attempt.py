@@ -46,14 +46,15 @@ def is_of_kept_connection(error: OwnwardError) -> bool:
 class Attempt:
     """One call; `run` returns once the answer was passed on, or raises.
 
-    `endpoint` is the one that the upstream is asked at, and `translated` the request in its dialect where that differs.
+    `endpoint` is the one that the upstream is asked at, and `translated` the request in its dialect where that differs;
+    `body` is the request as it goes there, but for what splicing makes of it.
     """
 
     __slots__ = (
-        "_body",
         "_gateway",
         "_response",
         "_waiting_bytes",
+        "body",
         "endpoint",
         "entry",
         "exchange",
@@ -81,7 +82,7 @@ class Attempt:
         self.entry = LedgerEntry(exchange, target, number, self.endpoint)
         self._gateway = exchange.gateway
         self.number = number
-        self._body = body
+        self.body = body
         self._response: Response | None = None
         self._waiting_bytes = 0
 
@@ -110,7 +111,7 @@ class Attempt:
                 await self._translate()
             if exchange.needs:
                 self._adapt_tools(exchange.needs)
-            is_long = len(self._body) >= json_body.LONG_BYTES
+            is_long = len(self.body) >= json_body.LONG_BYTES
             if is_long:
                 await asyncio.sleep(0)
             spliced = self._splice()
@@ -140,11 +141,11 @@ class Attempt:
     async def _translate(self) -> None:
         """Translate the request into the upstream's dialect, without members that its model is known to refuse."""
         target, refused = self.target, self._gateway.learned.refuses_members
-        self.translated = await self.exchange.translate(target, self._body)
-        self._body = self.translated.body
+        self.translated = await self.exchange.translate(target, self.body)
+        self.body = self.translated.body
         for member in self.translated.spared:
             if (target.key, member) in refused:
-                self._body = json_body.without_member(self._body, member)
+                self.body = json_body.without_member(self.body, member)
                 self.translated.note_left_out(member)
             else:
                 self.spared += (member,)
@@ -152,9 +153,9 @@ class Attempt:
     def _adapt_tools(self, needs: frozenset[str]) -> None:
         """Rewrite what a chat says of its tools into what the engine obeys."""
         if needs_narrowed_tools(needs, self.target, self.endpoint):
-            self._body = narrow_tools(self._body)
+            self.body = narrow_tools(self.body)
         if needs_call_without_form(needs, self.target, self.endpoint):
-            self._body = json_body.without_member(self._body, "response_format")
+            self.body = json_body.without_member(self.body, "response_format")
 
     def _splice(self) -> Spliced:
         """Return the request as it is sent, and note what has to be made of its answer."""
@@ -162,9 +163,9 @@ class Attempt:
         asks_usage = target.key not in self._gateway.learned.refuses_stream_options
         if not asks_usage and self.translated is not None:
             # It was ours: the client cannot state it.
-            self._body = json_body.without_member(self._body, "stream_options")
+            self.body = json_body.without_member(self.body, "stream_options")
         model, splices_as = target.tier.model, endpoint.splices_as
-        spliced = splice(self._body, model=model, want_stream_usage=asks_usage, endpoint=splices_as)
+        spliced = splice(self.body, model=model, want_stream_usage=asks_usage, endpoint=splices_as)
         if endpoint is COMPLETIONS and quirks.ignored_members:
             refuse_ignored(spliced.top, target)
         if spliced.choices > 1:
@@ -173,8 +174,8 @@ class Attempt:
             self.takes_first_call = wants_one_call(spliced.top)
         if target.streams_whole_answers and not spliced.is_stream and endpoint.path in PATHS:
             self.streams_whole_answers = True
-            self._body = json_body.with_member(self._body, "stream", b"true")
-            spliced = splice(self._body, model=model, want_stream_usage=asks_usage, endpoint=splices_as)
+            self.body = json_body.with_member(self.body, "stream", b"true")
+            spliced = splice(self.body, model=model, want_stream_usage=asks_usage, endpoint=splices_as)
         return spliced
 
     def _issue_permit(self, body: bytes) -> Permit:

@@ -45,6 +45,7 @@ class Failover:
         "_exchange",
         "_failed_target",
         "_forbidden",
+        "_instead",
         "_is_last_resort",
         "_last_failure",
         "_over_budget",
@@ -72,6 +73,7 @@ class Failover:
         self._forbidden: PolicyRefusal | None = None
         self._untranslatable: Incapable | None = None
         self._went_down: list[Target] = []
+        self._instead: tuple[Target, bytes] | None = None  # what a target is asked that refused a part of the request
         self._reserved: Slots | None = None  # which hold a place for the first of `_candidates`
 
     async def run(self) -> Attempt | None:
@@ -133,7 +135,10 @@ class Failover:
         self._tried += 1
         number = exchange.attempts = exchange.attempts + 1
         exchange.target = target
-        attempt = Attempt(exchange, target, number, sink.body_for(target, self._body), sink)
+        body = self._body
+        if self._instead is not None and self._instead[0] is target:
+            body = self._instead[1]
+        attempt = Attempt(exchange, target, number, sink.body_for(target, body), sink)
         pace = None if target.tier.hedge is None else find_pace(exchange, target, sink)
         return attempt, None if pace is None else Race(exchange, sink, pace, self._candidates, self._body)
 
@@ -148,6 +153,8 @@ class Failover:
             self._last_failure, self._failed_target = error, exchange.target
             if error.asks_again:
                 self._candidates.insert(0, attempt.target)
+                if error.body is not None:
+                    self._instead = attempt.target, error.body
             elif not self._asked_again and race is None and is_of_kept_connection(error.error):
                 self._asked_again = True
                 self._candidates.append(attempt.target)  # once more, after all others, on another connection

@@ -52,6 +52,14 @@ _NO_EFFORT: Final = re.compile(
     r"|Unsupported parameter: 'reasoning_effort' is not supported with this model"  # OpenAI
     r"|`reasoning_effort` is not supported with this model"  # Groq
 )
+_NOT_ITS_REASONING: Final = re.compile(
+    r"messages\.\d{1,5}\.content\.\d{1,5}"  # Anthropic, by the place of a block
+    r"(?:: Invalid `?(?:signature|data)`? in `?(?:redacted_)?thinking`? block"
+    r"|: `thinking` or `redacted_thinking` blocks in the latest assistant message cannot be modified"
+    r"|\.thinking\.signature(?:\.|:)|\.redacted_thinking\.data(?:\.|:))"
+    r"|Invalid 'input\[\d{1,5}\]\.content': array too long\. Expected an array with maximum length 0"  # OpenAI
+    r"|Encrypted content is not supported\."  # vLLM; OpenAI says `with this model`, and means the member `include`
+)
 _NO_WORD: Final = re.compile(r"Could not finish the message because max_tokens or model output limit was reached")
 """How OpenAI refuses, in chat completions alone, what a model that reasons could not answer within the limit."""
 _BAD_REQUEST: Final = 400
@@ -98,6 +106,13 @@ def asks_for_less(status: int, body: bytes) -> bool:
 def cannot_unseal(status: int, body: bytes) -> bool:
     """Return whether a request holds reasoning that was sealed for another organisation, or another service."""
     return status == _BAD_REQUEST and _error_in(body).get("code") == "invalid_encrypted_content"
+
+
+def cannot_read_reasoning(status: int, body: bytes) -> bool:
+    """Return whether a request holds reasoning that another service, organisation or server wrote, or signed."""
+    words = _error_in(body).get("message") if status == _BAD_REQUEST else None
+    is_said = isinstance(words, str) and _NOT_ITS_REASONING.match(words) is not None
+    return is_said or cannot_unseal(status, body)
 
 
 def ran_out_before_a_word(status: int, body: bytes) -> bool:

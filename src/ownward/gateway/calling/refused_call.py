@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ownward.core import BrokenStream, OwnwardError, RateLimited, UpstreamError, UpstreamRefused
 from ownward.gateway.calling.refusals import (
     asks_for_less,
+    cannot_read_reasoning,
     cannot_unseal,
     find_unknown,
     is_of_request,
@@ -19,6 +20,7 @@ from ownward.gateway.calling.refusals import (
     wait_of,
 )
 from ownward.gateway.calling.sink import Refusal, Retry
+from ownward.gateway.calling.unread_reasoning import without_reasoning
 from ownward.gateway.endpoints import COUNT_CHATS
 from ownward.gateway.errors import UpstreamCredentials, UpstreamUnpaid
 from ownward.upstreams import Response, Spliced, WholeAnswer
@@ -100,22 +102,34 @@ class RefusedCall:
             if content_type.startswith(b"application/json") and status >= _ERRORS and body:
                 raise Retry(error, answer=refusal)
             raise Retry(self._error(wait_s, words=_find_words(content_type, body)))
-        if status in _OF_THE_BODY and b"stream_options" in body and self._adds_stream_options():
-            # Some servers (Mistral's) refuse members that they do not know, and tell usage in streams all the same.
-            gateway.learned.refuses_stream_options.add(key)
-            raise Retry(error, answer=refusal, asks_again=True)
-        unknown = find_unknown(body, self._attempt.spared) if status in _OF_THE_BODY else None
-        if unknown is not None:
-            gateway.learned.refuses_members.add((key, unknown))
-            raise Retry(error, answer=refusal, asks_again=True)
-        if translated is not None and cannot_unseal(status, body) and translated.leave_seals_out():
-            raise Retry(error, answer=refusal, asks_again=True)
+        again = self._asks_again(body, error, refusal) if status in _OF_THE_BODY else None
+        if again is not None:
+            raise again
         if translated is not None and ran_out_before_a_word(status, body):
             now_s = gateway.clock.now().timestamp()
             kind, told = translated.answer_without_a_word(now_s=now_s, is_stream=self._spliced.is_stream)
             await self._attempt.sink.answer(_SUCCESS, kind, refusal[2], told)
             return
         await self._attempt.sink.answer(*refusal)
+
+    def _asks_again(self, body: bytes, error: OwnwardError, refusal: Refusal) -> Retry | None:
+        """Return what has the same upstream asked without what it refused, where that can be spared; else None."""
+        attempt, learned, key = self._attempt, self._gateway.learned, self._target.key
+        translated, rest = attempt.translated, None
+        unknown = find_unknown(body, attempt.spared)
+        if b"stream_options" in body and self._adds_stream_options():
+            # Some servers (Mistral's) refuse members that they do not know, and tell usage in streams all the same.
+            learned.refuses_stream_options.add(key)
+        elif unknown is not None:
+            learned.refuses_members.add((key, unknown))
+        elif translated is None and cannot_read_reasoning(self._status, body):
+            rest = without_reasoning(attempt.body, attempt.endpoint)
+            if rest is None:
+                return None
+            attempt.exchange.add_reason(f"{self._target.name} cannot read what was thought elsewhere: asked without")
+        elif translated is None or not (cannot_unseal(self._status, body) and translated.leave_seals_out()):
+            return None
+        return Retry(error, answer=refusal, asks_again=True, body=rest)
 
     async def _read(self) -> bytes:
         """Return the body, without our key where it quotes it; empty where it is too long, or comes too slowly."""

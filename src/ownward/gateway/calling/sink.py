@@ -21,15 +21,24 @@ class Retry(Exception):
     """An attempt failed before the first byte reached the client, in a way that another upstream may not.
 
     `error` is what to say if there is none; `answer` the upstream's own words, where it had any. `asks_again`: the
-    same upstream refused what we had added, and is asked without it.
+    same upstream refused what we had added, or what another one wrote, and is asked without it; with `body`, where
+    that is not known when the request is made anew.
     """
 
-    def __init__(self, error: OwnwardError, *, answer: Refusal | None = None, asks_again: bool = False) -> None:
+    def __init__(
+        self,
+        error: OwnwardError,
+        *,
+        answer: Refusal | None = None,
+        asks_again: bool = False,
+        body: bytes | None = None,
+    ) -> None:
         """Keep what to say."""
         super().__init__(str(error))
         self.error = error
         self.answer = answer
         self.asks_again = asks_again
+        self.body = body
 
 
 def forget_frames(error: BaseException) -> None:
