@@ -33,14 +33,16 @@ from ownward.core import BadInput, Sourced, UsageError, format_duration, format_
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ownward.ledger import CertificateRow, Ledger
+    from ownward.ledger import CertificateRow, Ledger, LogRow, TrafficColumns
     from ownward.planner import Choice, Decision, Evidence, Option, WorkloadToPlan
+    from ownward.pricing import Price
     from ownward.simulation import Slo
     from ownward.traffic import Trace
 
 _SMALLEST_WORKLOAD = 2
 _MODELS_NAMED = 3
 _A_MONTH = timedelta(days=30)
+_SAME_BILL = Decimal("0.05")  # bills round, and differ by fees
 _SHORT_S = 600.0  # of less than this, a month is made with a word
 
 
@@ -148,6 +150,7 @@ def _workloads(
     from ownward.simulation import Slo
 
     known = {item.workload: item.details for item in opened.query_workloads()}
+    logs = opened.query_logs()
     fingerprints = {name: tuple(details.get("fingerprints", ())) for name, details in known.items()}
     for name in asked["wanted"]:
         if name not in known:
@@ -158,21 +161,23 @@ def _workloads(
     left_out = []
     slo: Slo = Slo(ttft_s=asked["slo_ttft"], tpot_s=asked["slo_tpot"], fraction=0.95)
     for name in asked["wanted"] or sorted(known):
-        trace = trace_of(opened.query_traffic(name))
+        columns = opened.query_traffic(name)
+        trace = trace_of(columns)
         duration_s = trace.compute_summary().duration_s if len(trace) >= _SMALLEST_WORKLOAD else None
         if not duration_s:
             say(f"left out: workload {name!r} has too little traffic with times to be scaled to a month")
             left_out.append(name)
             continue
-        if duration_s < _SHORT_S:
-            say(
-                f"{name}: {format_duration(duration_s)} of traffic stand for {asked['hours_per_month']:g} hours a month"
-            )
+        observed_s = max(duration_s, _log_goes_on_s(columns, logs.get(name)))
+        _say_what_a_month_is_made_of(name, duration_s, observed_s, hours=asked["hours_per_month"])
         if price is not None and (others := _other_models(trace, price.model)):
             say(f"{name}: {others}, and is counted as if {price.model} did: the baseline is not what you pay today")
+        if price is not None and name in logs:
+            _say_what_was_charged(name, trace, price, logs[name].charge_usd)
         yield WorkloadToPlan(
             name=name,
             trace=trace,
+            observed_s=observed_s,
             baseline=baseline,
             label=Label.parse(label),
             is_label_stated=asked["label"] is not None,
@@ -189,6 +194,36 @@ def _workloads(
         raise BadInput(
             f"too little traffic with times to be scaled to a month: {', '.join(left_out)}",
             allowed="Two requests at different times",
+        )
+
+
+def _log_goes_on_s(columns: TrafficColumns, log: LogRow | None) -> float:
+    """Return how long a workload's log goes on from its first request; 0 where that is not known."""
+    if log is not None and log.ends_at is not None and columns.first_arrival_at is not None:
+        return (log.ends_at - columns.first_arrival_at).total_seconds()
+    return 0.0 if log is None or log.ends_s is None else log.ends_s - columns.arrival_s[0]
+
+
+def _say_what_a_month_is_made_of(name: str, duration_s: float, observed_s: float, *, hours: float) -> None:
+    """Say where little traffic stands for a month, and where it stops long before its log does."""
+    if observed_s < _SHORT_S:
+        say(f"{name}: {format_duration(observed_s)} of traffic stand for {hours:g} hours a month")
+    elif duration_s < observed_s / 2:
+        say(
+            f"{name}: {format_duration(duration_s)} of traffic, and then none until its log ends; all"
+            f" {format_duration(observed_s)} since its first request stand for {hours:g} hours a month"
+        )
+
+
+def _say_what_was_charged(name: str, trace: Trace, price: Price, charge_usd: Decimal | None) -> None:
+    """Say where the log's own charges are not what its requests come to at the baseline's price."""
+    from ownward.economics import compute_trace_charge_usd
+
+    listed_usd = compute_trace_charge_usd(trace, price)
+    if charge_usd and abs(charge_usd - listed_usd) > _SAME_BILL * listed_usd:
+        say(
+            f"{name}: its log says that {format_usd(charge_usd)} were charged for what comes to"
+            f" {format_usd(listed_usd)} at the price of {price.model}: the baseline is not what you pay today"
         )
 
 

@@ -15,11 +15,13 @@ from ownward.ledger._budgets import query_states
 from ownward.ledger._checks import BudgetCheck, BudgetState
 from ownward.ledger._export import export_rows
 from ownward.ledger._kept import KeptResponse, KeptSum
+from ownward.ledger._logs import query_logs
 from ownward.ledger._records import Key, Outcome
 from ownward.ledger._rows import (
     AttemptRow,
     BodyRow,
     CertificateRow,
+    LogRow,
     SpendKey,
     SpendRow,
     TaskRow,
@@ -157,6 +159,11 @@ class Reader:
         """Return the workloads that are known or have traffic, by name."""
         with self._reading_calls():
             return queries.query_workloads(self._store)
+
+    def query_logs(self) -> dict[str, LogRow]:
+        """Return, by workload, what the logs that hold its requests say of their end and of charges."""
+        with self._reading_calls():
+            return query_logs(self._store)
 
     def query_budgets(self, budgets: Sequence[BudgetCheck]) -> list[BudgetState]:
         """Return what was charged and is reserved against each of `budgets`; zeros where nobody was held to it yet."""

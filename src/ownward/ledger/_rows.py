@@ -197,6 +197,20 @@ class WorkloadRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LogRow:
+    """What the logs say that hold a workload's requests: when the last of them ends, and what was charged.
+
+    A log is an imported source, or all that this ledger served itself. `ends_at` is the time of the last request of any
+    workload in them, `ends_s` the same where they have no wall clock. `charge_usd` is None unless all of the workload's
+    requests were imported, each with what it was charged.
+    """
+
+    ends_at: datetime | None
+    ends_s: float | None
+    charge_usd: Decimal | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CertificateRow:
     """A certificate as it was recorded."""
 

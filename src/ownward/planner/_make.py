@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 
@@ -53,11 +53,14 @@ class Evidence:
 class WorkloadToPlan:
     """A workload's traffic, where it is served today, and what must hold wherever it goes.
 
+    `observed_s` is how long the log goes on from the workload's first request, which is longer than its traffic where
+    the log has requests of others after its last; a month is made of that time.
     A label that nobody has stated (`is_label_stated`) is written into the plan, and bars nothing yet.
     """
 
     name: str
     trace: Trace
+    observed_s: float = 0.0
     baseline: str
     label: Label
     is_label_stated: bool = True
@@ -155,8 +158,9 @@ def _compare(
             barred[candidate.tier] = found
         else:
             sizings[candidate.tier] = found
+    summary = workload.trace.compute_summary()
     compared = own_vs_rent(
-        workload.trace.compute_summary(),
+        replace(summary, duration_s=max(summary.duration_s, workload.observed_s)),
         [sizing.option for sizing in sizings.values()],
         [candidate.as_option(workload.trace) for candidate in rented],
         assumptions,

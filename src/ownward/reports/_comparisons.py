@@ -50,7 +50,9 @@ def render_comparisons(comparisons: Sequence[_Comparison], choice: _Choice) -> G
 
     parts: list[object] = []
     for item in comparisons:
-        parts += [_costs(item), "", _break_evens(item), ""]
+        parts += [_costs(item), ""]
+        if item.own_vs_rent.owned:
+            parts += [_break_evens(item), ""]
     parts += [Text(f"→ {line}") for line in choice.why]
     parts.append(
         Text(

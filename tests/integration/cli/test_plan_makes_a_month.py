@@ -1,0 +1,81 @@
+"""`ownward plan` makes a month of what the log shows, and says where that, or the bill, is not what one would think."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ownward.cli import run
+
+FIRST = datetime(2026, 9, 1, tzinfo=UTC)
+DAYS = 30
+
+
+def plan_of(rows: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> tuple[dict[str, float], str]:
+    """Return each workload's requests a month and what was said, of a log with these rows."""
+    log, target = tmp_path / "log.csv", str(tmp_path / "ledger.db")
+    log.write_text(rows)
+    assert run(["import", str(log), "--ledger", target]) == 0
+    capsys.readouterr()
+    assert run(["plan", "--ledger", target, "--rent", "gpt-5-mini", "--at", "2026-11-01", "--json"]) == 0
+    said = capsys.readouterr()
+    told: dict[str, Any] = json.loads(said.out)
+    return {item["workload"]: item["volume"]["requests"] for item in told["workloads"]}, said.err
+
+
+def row(workload: str, after: timedelta, *, wall_clock: bool = True, charge: str = "") -> str:
+    time = (FIRST + after).isoformat() if wall_clock else str(after.total_seconds())
+    return f"{time},{workload},1000000,1000,{charge}\n"
+
+
+@pytest.mark.parametrize("wall_clock", [True, False], ids=["times", "seconds"])
+def test_an_hour_of_a_long_log_is_not_taken_for_every_hour_of_the_month(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], wall_clock: bool
+) -> None:
+    head = f"{'started_at' if wall_clock else 'arrival_s'},workload,input_tokens,output_tokens,charge_usd\n"
+    chat = [row("chat", timedelta(hours=hour), wall_clock=wall_clock) for hour in range(DAYS * 24 + 1)]
+    report = [row("report", timedelta(days=15, seconds=36 * i), wall_clock=wall_clock) for i in range(101)]
+    requests, said = plan_of(head + "".join(chat + report), tmp_path, capsys)
+    assert requests["chat"] == pytest.approx(721 * 730 / 720)
+    assert requests["report"] == pytest.approx(101 * 730 / (15 * 24))
+    assert "report: 1.00 h of traffic, and then none until its log ends; all 15.0 days since its first request" in said
+    assert "chat: " not in said
+
+
+def test_traffic_that_goes_on_until_the_log_ends_is_scaled_by_its_own_time(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    head = "started_at,workload,input_tokens,output_tokens,charge_usd\n"
+    rows = [row("old", timedelta(hours=hour)) for hour in range(DAYS * 24 + 1)]
+    rows += [row("new", timedelta(days=DAYS - 1, hours=hour)) for hour in range(25)]
+    requests, said = plan_of(head + "".join(rows), tmp_path, capsys)
+    assert requests["new"] == pytest.approx(25 * 730 / 24)
+    assert "new: " not in said
+
+
+def test_another_log_says_nothing_of_when_this_one_ended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    head = "started_at,workload,input_tokens,output_tokens,charge_usd\n"
+    later = tmp_path / "later.csv"
+    later.write_text(head + row("other", timedelta(days=400)) + row("other", timedelta(days=401)))
+    assert run(["import", str(later), "--ledger", str(tmp_path / "ledger.db")]) == 0
+    requests, _ = plan_of(head + "".join(row("w", timedelta(hours=hour)) for hour in range(25)), tmp_path, capsys)
+    assert requests["w"] == pytest.approx(25 * 730 / 24)
+
+
+@pytest.mark.parametrize(("charge", "is_said"), [("0.126", True), ("0.252", False), ("", False)])
+def test_a_bill_that_is_not_the_list_price_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], charge: str, is_said: bool
+) -> None:
+    """A million tokens in at 0.25 and a thousand out at 2.00 USD a million are 0.252."""
+    head = "started_at,workload,input_tokens,output_tokens,charge_usd\n"
+    rows = "".join(row("w", timedelta(hours=hour), charge=charge) for hour in range(10))
+    _, said = plan_of(head + rows, tmp_path, capsys)
+    assert (
+        "w: its log says that $1.26 were charged for what comes to $2.52 at the price of gpt-5-mini:"
+        " the baseline is not what you pay today" in said
+    ) is is_said
+    assert is_said or "charged" not in said
