@@ -43,6 +43,9 @@ _SHORT_LIMITS = frozenset(b"%d" % limit for limit in range(1, 16))
 _NO_NEEDS: frozenset[str] = frozenset()
 _IMAGE_PART = re.compile(rb'(?<!\\)"type"\s*:\s*"(?:image|image_url|input_image)"')
 _AUDIO_PART = re.compile(rb'(?<!\\)"type"\s*:\s*"input_audio"')
+_BILLING = re.compile(rb'(?:\[\s*\{[^{}]{0,64}?)?"x-anthropic-billing-header:[^"\\]{0,512}')
+"""How a system prompt of Anthropic's coding agent begins, otherwise in each request; vLLM passes over it."""
+
 _VISION = frozenset({VISION})
 _AUDIO = frozenset({AUDIO})
 _LOGPROBS = frozenset({LOGPROBS})
@@ -116,7 +119,11 @@ class Peeked(msgspec.Struct, gc=False):
 
     def parts_of_prompt(self) -> tuple[memoryview, ...]:
         """Return what the answer is computed from, about in the order in which engines read it."""
-        parts = (self.tools, self.system, self.instructions, self.messages, self.prompt, self.input)
+        system = memoryview(self.system)
+        billing = _BILLING.match(system)
+        if billing is not None:
+            system = system[billing.end() :]
+        parts = (self.tools, system, self.instructions, self.messages, self.prompt, self.input)
         return tuple(memoryview(part) for part in parts if part)
 
     def texts_of_metadata(self) -> dict[str, str]:

@@ -23,9 +23,10 @@ _MAX_DEPTH = 24
 _REMEMBERED = 1024
 _MAX_NAME = 64
 
-# What changes from call to call inside a template: ids, addresses, times, names of days and months, numbers.
+# What changes from call to call inside a template: ids, addresses, times, names of days and months, numbers, and the
+# line for Anthropic's accounts with which its coding agent begins.
 _VARIABLE = re.compile(
-    r"https?://\S+|\S+@\S+\.\w+|\b[0-9a-fA-F]{8}-[0-9a-fA-F-]{27}\b|\b(?=\w*\d)\w{16,}\b"
+    r"x-anthropic-billing-header:(?:\s*\w+=[^;\s]*;)*|https?://\S+|\S+@\S+\.\w+|\b[0-9a-fA-F]{8}-[0-9a-fA-F-]{27}\b|\b(?=\w*\d)\w{16,}\b"
     r"|\b(?:mon|tues|wednes|thurs|fri|satur|sun)day\b"
     r"|\b(?:january|february|march|april|june|july|august|september|october|november|december)\b"
     r"|\b\d[\d.,:/+TZ-]*(?:am|pm|st|nd|rd|th)?\b",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from ownward.upstreams.translation._common import Turns, read_cache
@@ -25,6 +26,10 @@ from ownward.upstreams.translation._json import write_json
 from ownward.upstreams.translation._members import Members, Report, shown
 from ownward.upstreams.translation._reasoning import read_block
 from ownward.upstreams.translation._steps import STEP, Steps
+
+_BILLING = "x-anthropic-billing-header:"
+"""With this Anthropic's coding agent begins a system prompt: a line for Anthropic's own accounts, another in each
+request, behind which no cache of a prompt's beginning would serve anything."""
 
 _NO_SUCH = "the upstream's dialect knows nothing like it"
 _KEPT = "it refers to what the provider keeps, and nothing is kept here: send the whole conversation"
@@ -173,7 +178,12 @@ def _read_tool(tool: Members) -> Tool | None:
 
 def _read_system(top: Members) -> tuple[Text, ...]:
     read = [part for block in _blocks(top, "system") if (part := _read_block(block)) is not None]
-    return tuple(_texts_only(read, top.report))
+    texts = _texts_only(read, top.report)
+    if texts and texts[0].text.startswith(_BILLING):
+        top.report.drop(texts[0].path)
+        rest = texts[0].text.partition("\n")[2]
+        texts[:1] = [replace(texts[0], text=rest)] if rest else []
+    return tuple(texts)
 
 
 def _texts_only(parts: Iterable[Part], report: Report) -> list[Text]:
