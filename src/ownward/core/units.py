@@ -135,8 +135,8 @@ def format_percent(fraction: float | None, *, places: int = 0) -> str:
 def format_duration(seconds: float | None) -> str:
     """Return a duration in the unit a person would use; `?` for unknown.
 
-    >>> format_duration(0.0213), format_duration(5400)
-    ('21.3 ms', '1.50 h')
+    >>> format_duration(0.00071), format_duration(0.0213), format_duration(5400)
+    ('0.710 ms', '21.3 ms', '1.50 h')
     """
     if seconds is None:
         return "?"
@@ -153,7 +153,7 @@ def _three_figures(value: float) -> str:
     size = abs(value)
     if size == 0 or size >= 99.95:  # noqa: PLR2004 - where three figures end before the point
         return f"{value:,.0f}"
-    return f"{value:.1f}" if size >= 9.995 else f"{value:.3g}" if size < 1 else f"{value:.2f}"  # noqa: PLR2004
+    return f"{value:.1f}" if size >= 9.995 else f"{value:#.3g}" if size < 1 else f"{value:.2f}"  # noqa: PLR2004
 
 
 def _split(text: str, wanted: str) -> tuple[float, str]:
