@@ -15,13 +15,13 @@ from ownward.perf import (
     Case,
     Coefficients,
     Prediction,
-    arranged,
+    deploy_case,
     device_family,
     engine_family,
-    place,
     predict,
     weight_format,
-    without_repetition,
+    with_usual_parallelism,
+    without_repeated_depth,
 )
 
 _LONGEST_REASON = 70
@@ -64,9 +64,9 @@ def _without(fitted: Mapping[str, Coefficients], row: MeasuredRow, leave_out: st
 
 
 def _is_possible(row: MeasuredRow, case: Case) -> bool:
-    asked = arranged(without_repetition(case))
+    asked = with_usual_parallelism(without_repeated_depth(case))
     try:
-        placed = place(asked, weight_format(asked.weights))
+        placed = deploy_case(asked, weight_format(asked.weights))
     except OwnwardError:
         return True
     return not isinstance(placed, tuple) or not is_impossible(row, asked, placed[0])

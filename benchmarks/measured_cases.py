@@ -10,7 +10,7 @@ from benchmarks.measured_rows import MeasuredRow
 
 from ownward import anatomy, catalog
 from ownward.core import OwnwardError
-from ownward.perf import Case, Deployment, locate, usual_input_tokens, usual_limits
+from ownward.perf import Case, Deployment, machine_named, usual_input_tokens, usual_limits
 
 _MOST_OF_BANDWIDTH = 1.3
 _STALLED = 60.0
@@ -49,7 +49,7 @@ def case_of(row: MeasuredRow, configs: Configs) -> Case | str:
     if isinstance(model, OwnwardError):
         return f"config of {row.config}: {model.message}"
     try:
-        located = locate(row.hardware, on_cpu=asked["on_cpu"])
+        located = machine_named(row.hardware, on_cpu=asked["on_cpu"])
     except OwnwardError as error:
         return error.message
     concurrency, arrivals = asked["concurrency"], None
@@ -98,7 +98,7 @@ def is_impossible(row: MeasuredRow, case: Case, deployment: Deployment) -> bool:
         return True
     if case.speculative:
         return False
-    missed = deployment.miss_fraction
+    missed = deployment.offloaded_fraction
     if missed and case.metric == "decode_tok_s_total":
         claimed_s = case.concurrency / row.value
         return claimed_s < _floor_s(case, deployment, sequences=case.concurrency)
@@ -111,12 +111,12 @@ def is_impossible(row: MeasuredRow, case: Case, deployment: Deployment) -> bool:
 
 def _floor_s(case: Case, deployment: Deployment, *, sequences: int) -> float:
     """Return the time in which the weights that a step of so many sequences touches can be read."""
-    counted, missed = deployment.counted, deployment.miss_fraction
+    counted, missed = deployment.counted, deployment.offloaded_fraction
     touched = deployment.touched_fraction(sequences) if sequences > 1 else None
     if touched is None:
         touched = case.anatomy.experts_per_tok / max(case.anatomy.experts, 1)
     routed = counted.routed * touched
     movable = routed if counted.routed else counted.dense_read
     reachable = deployment.bandwidth_bytes_per_s * deployment.tensor_parallel * _MOST_OF_BANDWIDTH
-    there_s = missed * movable / (deployment.miss_bytes_per_s * _MOST_OF_BANDWIDTH)
+    there_s = missed * movable / (deployment.offload_bytes_per_s * _MOST_OF_BANDWIDTH)
     return max((counted.dense_read + routed - missed * movable) / reachable, there_s)

@@ -28,7 +28,7 @@ from benchmarks.measured_cases import Configs, case_of
 from benchmarks.measured_rows import ConfigNames, MeasuredRow, load_rows
 
 from ownward.core import OwnwardError
-from ownward.perf import Case, arranged, engine_family, weight_format, without_repetition
+from ownward.perf import Case, engine_family, weight_format, with_usual_parallelism, without_repeated_depth
 
 _BACKENDS = {"vllm": "vllm", "sglang": "sglang", "tensorrt-llm": "trtllm"}
 _SYSTEMS = (
@@ -78,7 +78,7 @@ def _aiconfigurator_question(
     row: MeasuredRow, case: Case, index: ConfigNames, paths: Mapping[str, str]
 ) -> dict[str, Any] | None:
     """Return the question in its words; None where it has none for the engine, system, weights or load."""
-    case = arranged(without_repetition(case))
+    case = with_usual_parallelism(without_repeated_depth(case))
     backend = _BACKENDS.get(engine_family(case.engine))
     system = next((name for pattern, name in _SYSTEMS if re.search(pattern, row.hardware, re.IGNORECASE)), None)
     path = index.find(row.config or "")

@@ -30,15 +30,15 @@ from ownward.perf import (
     Case,
     Coefficients,
     Deployment,
-    arranged,
-    class_of,
+    calibration_class,
     coefficient,
     compute_value,
+    deploy_case,
     level_keys,
     load_coefficients,
-    place,
     weight_format,
-    without_repetition,
+    with_usual_parallelism,
+    without_repeated_depth,
 )
 
 _TARGET = Path(__file__).resolve().parents[1] / "src" / "ownward" / "perf" / "data" / "coefficients.json"
@@ -206,16 +206,16 @@ class Fit:
 
 
 def _point(row: MeasuredRow, case: Case, blank: Coefficients) -> Point | None:
-    asked = arranged(without_repetition(case))
+    asked = with_usual_parallelism(without_repeated_depth(case))
     try:
-        placed = place(asked, weight_format(asked.weights), blank)
+        placed = deploy_case(asked, weight_format(asked.weights), blank)
     except OwnwardError:
         return None
     if not isinstance(placed, tuple):
         return None
     deployment = placed[0]
     keys = {name: level_keys(name, deployment.traits) for name in PRIORS}
-    return Point(row=row, case=asked, deployment=deployment, keys=keys, class_=class_of(asked, deployment))
+    return Point(row=row, case=asked, deployment=deployment, keys=keys, class_=calibration_class(asked, deployment))
 
 
 def _width(key: str) -> float:

@@ -77,6 +77,11 @@ class Machine:
     note: str = ""
 
     @property
+    def is_whole_computer(self) -> bool:
+        """Whether its memory is the computer's (a processor, a chip with unified memory): it is no card in a host."""
+        return self.kind in {"cpu-platform", "soc-unified"}
+
+    @property
     def memory_label_gb(self) -> float | None:
         """The number on the box."""
         if self.memory_label is None:
@@ -101,13 +106,12 @@ class Machine:
         if self.memory_bytes is not None or self.memory_label is None:
             return self.memory_bytes
         labelled = parse_bytes(self.memory_label.value.replace("GB", "GiB"))
-        is_ram = self.kind in {"soc-unified", "cpu-platform"}
         return Sourced(
-            value=labelled if is_ram else int(labelled * ASSUMED_VISIBLE_FRACTION),
+            value=labelled if self.is_whole_computer else int(labelled * ASSUMED_VISIBLE_FRACTION),
             basis="assumed",
             source=f"{self.memory_label.source}; label {self.memory_label.value}",
             checked_on=self.memory_label.checked_on,
-            note="label read as GiB" if is_ram else f"label read as GiB x {ASSUMED_VISIBLE_FRACTION}",
+            note="label read as GiB" if self.is_whole_computer else f"label read as GiB x {ASSUMED_VISIBLE_FRACTION}",
         )
 
     def rate(self, dtype: Dtype) -> Sourced[float] | None:

@@ -13,7 +13,7 @@ from ownward.core import BadInput, OwnwardError, UnknownMachine
 
 if TYPE_CHECKING:
     from ownward.anatomy import Anatomy
-    from ownward.perf import Case, Located
+    from ownward.perf import Case, NamedMachine
 
 # A load of "max" or "peak over 1..1024": as many at once on each device as fill it.
 _SATURATED: Final = 1024
@@ -90,13 +90,13 @@ def _anatomy(model: object, where: str, anatomies: dict[str, Anatomy | OwnwardEr
     return found
 
 
-def _locate(given: object, where: str) -> tuple[Located, int]:
+def _locate(given: object, where: str) -> tuple[NamedMachine, int]:
     """Return the machine of a case and how many; a text may be what people write beside a measurement."""
     from ownward import catalog
-    from ownward.perf import Located, locate
+    from ownward.perf import NamedMachine, machine_named
 
     if isinstance(given, Mapping):
-        return Located(machine=catalog.machine_from_mapping(given)), 1
+        return NamedMachine(machine=catalog.machine_from_mapping(given)), 1
     if not isinstance(given, str) or not 0 < len(given) <= _LONGEST_TEXT:
         raise BadInput(
             f"machine is {_shown(given)}", where=where, allowed="a name, or an object with a machine's columns"
@@ -104,8 +104,8 @@ def _locate(given: object, where: str) -> tuple[Located, int]:
     try:
         count, machine = find_machines(given)
     except UnknownMachine:
-        return locate(given), 1
-    return Located(machine=machine), count
+        return machine_named(given), 1
+    return NamedMachine(machine=machine), count
 
 
 def _nodes(given: object) -> tuple[object, int]:

@@ -12,7 +12,7 @@ import click
 from ownward.cli._fit_beside import Beside
 from ownward.cli._fit_record import fit_record
 from ownward.cli._fit_subject import THIS, Subject, find_host, find_subject, with_stated
-from ownward.cli._fit_ways import context_of, is_on_one_memory, ways_to_run
+from ownward.cli._fit_ways import context_of, ways_to_run
 from ownward.cli._numbers import ABOVE_ZERO
 from ownward.cli._output import at_option, console, example, json_option, say, today, write_whole
 from ownward.cli._serving_choice import needs_of, room_for
@@ -315,7 +315,7 @@ def _choose_serving(
     """
     from ownward.engines import Room, Stated, choose_serving
 
-    if option.engine != "llama.cpp" or not is_on_one_memory(option) or option.fits is False:
+    if option.engine != "llama.cpp" or not option.deployment.machine.is_whole_computer or option.fits is False:
         return None
     source = named.sources.get(option.model)
     file = source if source is not None and Path(source).is_file() else None

@@ -74,7 +74,7 @@ def _row(line: FitLine) -> dict[str, Any]:
         "layers_on_host": option.layers_on_host,
         "tensor_parallel": option.tensor_parallel,
         "pipeline_parallel": option.pipeline_parallel,
-        "attention_data_parallel": option.is_attention_apart,
+        "attention_data_parallel": option.attention_data_parallel,
         "kv_type": option.kv_type,
         "licence": facts.licence,
         "scores": [
@@ -121,7 +121,7 @@ def _nearest(item: Nearest) -> dict[str, Any]:
         "to": item.to,
         "model": option.model,
         "variant": option.variant,
-        "machine": option.asked.machine.id,
+        "machine": option.conditions.machine.id,
         "machines_count": option.machines_count,
         "decode_tokens_per_s": _band(option.decode_tokens_per_s),
     }
@@ -156,7 +156,7 @@ def _purchase(one: Purchase) -> dict[str, Any]:
 
 def _unpriced(option: FitOption) -> dict[str, Any]:
     return {
-        "machine": option.asked.machine.id,
+        "machine": option.conditions.machine.id,
         "model": option.model,
         "variant": option.variant,
         "decode_tokens_per_s": _band(option.decode_tokens_per_s),

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from ownward.probe import MachineFacts
 
 THIS = "this"
-# Processors, and chips that share their memory with one: nothing lies behind them but the disk.
-_ONE_MEMORY = frozenset({"cpu-platform", "soc-unified"})
 _GB = 10**9
 _BUSY_CORES = 0.5  # of other work, while this machine was measured
 _SLOWEST_DISK_BYTES_PER_S = 1e6  # a number without its unit is less
@@ -54,7 +52,7 @@ def find_subject(name: str, *, ram: str | None, ssd: str | None) -> Subject:
     if name == THIS:
         return _this_machine(ram, ssd)
     count, machine = find_machines(name)
-    if machine.kind not in _ONE_MEMORY:
+    if not machine.is_whole_computer:
         return Subject(count=count, machine=machine, host=find_host(ram=ram, ssd=ssd))
     notes: tuple[str, ...] = ()
     if ram is not None:  # there is no memory behind it: this is its own
@@ -163,7 +161,7 @@ def _this_machine(ram: str | None, ssd: str | None) -> Subject:
     count, device = _most_memory(machines[:-1]) if len(machines) > 1 else (1, processor)
     rate = processor.bandwidth_bytes_per_s
     memory = 0
-    if device.kind not in _ONE_MEMORY:
+    if not device.is_whole_computer:
         memory = facts.usable_memory_bytes if ram is None else _size(ram)
     elif ram is not None:
         device = _with_memory(device, ram)

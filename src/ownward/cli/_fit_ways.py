@@ -61,7 +61,7 @@ def _llama_server(
 
     extra = ["--ubatch-size", str(option.prefill_chunk_tokens)]
     layers: int | None = None if option.deployment.machine.kind in _ON_PROCESSORS else _ALL_LAYERS
-    if is_on_one_memory(option):
+    if option.deployment.machine.is_whole_computer:
         pass  # what it does not hold is read from the disk by whoever computes
     elif option.layers_on_host and option.is_split_by_expert:
         extra += ["--n-cpu-moe", str(option.layers_on_host)]
@@ -122,11 +122,6 @@ def _wired_memory(option: FitOption) -> str:
     )
 
 
-def is_on_one_memory(option: FitOption) -> bool:
-    """Return whether the device's memory is the machine's, so that how weights are held in it is a choice."""
-    return option.deployment.machine.kind in {"cpu-platform", "soc-unified"}
-
-
 def context_of(option: FitOption) -> int:
     """Return the context that each sequence gets."""
     return max(min(option.context_tokens, option.max_context_tokens or option.context_tokens), 1)
@@ -141,7 +136,10 @@ def _serve(option: FitOption, gguf: str | None) -> Way | None:
     """Return our own command, where the embedded engine needs no flag that it does not take."""
     from ownward.reports import Way
 
-    if (option.split is not None and not is_on_one_memory(option)) or option.kv_type not in {"bf16", "f16"}:
+    if (option.split is not None and not option.deployment.machine.is_whole_computer) or option.kv_type not in {
+        "bf16",
+        "f16",
+    }:
         return None
     machine = option.deployment.machine
     runs = any(machine.kind == name or machine.id.startswith(name) for name in _EMBEDDED_RUNS_ON)
@@ -163,7 +161,7 @@ def _vllm(option: FitOption, release: Model | None, source: str | None) -> Way:
         model, _, revision = model.partition("@")
     memory = option.deployment.memory_bytes
     share = 0.9 if not memory or not option.usable_bytes else option.usable_bytes / (memory * option.machines_count)
-    apart = option.tensor_parallel if option.is_attention_apart else 1
+    apart = option.tensor_parallel if option.attention_data_parallel else 1
     options = VllmOptions(
         model=model,
         alias=option.model,

@@ -3,9 +3,9 @@
 It does not know where requests come from or what anything costs.
 """
 
-from ownward.perf._apart import serve_apart, transfer_s
-from ownward.perf._deploy import HOST_BYTES_PER_S, deploy
+from ownward.perf._deploy import deploy, usual_host_bytes_per_s
 from ownward.perf._deployment import Deployment, Memory
+from ownward.perf._disaggregation import serve_disaggregated, transfer_s
 from ownward.perf._efficiency import (
     LEVELS,
     PRIORS,
@@ -25,8 +25,8 @@ from ownward.perf._formats import (
     weight_bytes,
     weight_format,
 )
-from ownward.perf._hardware import Located, locate
 from ownward.perf._load import Load
+from ownward.perf._machine_names import NamedMachine, machine_named
 from ownward.perf._network import Network, read_network
 from ownward.perf._parallel import communication_s, hot_rank_factor, passing_s
 from ownward.perf._predict import (
@@ -34,13 +34,13 @@ from ownward.perf._predict import (
     Case,
     Metric,
     Prediction,
-    answer,
-    arranged,
-    class_of,
+    calibration_class,
     compute_value,
-    place,
+    deploy_case,
     predict,
-    without_repetition,
+    predict_deployed,
+    with_usual_parallelism,
+    without_repeated_depth,
 )
 from ownward.perf._scenarios import Limits, serve_within, usual_limits, usual_prompt_tokens
 from ownward.perf._serving import Served, serve_arrivals, serve_together
@@ -58,7 +58,6 @@ from ownward.perf._traits import Traits, device_family, engine_family, traits_of
 from ownward.perf._usual import usual_input_tokens
 
 __all__ = [
-    "HOST_BYTES_PER_S",
     "LEVELS",
     "METRICS",
     "NATIVE",
@@ -73,9 +72,9 @@ __all__ = [
     "Efficiency",
     "Limits",
     "Load",
-    "Located",
     "Memory",
     "Metric",
+    "NamedMachine",
     "Network",
     "Prediction",
     "Served",
@@ -83,28 +82,27 @@ __all__ = [
     "Streamed",
     "Traits",
     "WeightBytes",
-    "answer",
-    "arranged",
-    "class_of",
+    "calibration_class",
     "coefficient",
     "communication_s",
     "compute_value",
     "deploy",
+    "deploy_case",
     "device_family",
     "engine_family",
     "find_efficiency",
     "hot_rank_factor",
     "level_keys",
     "load_coefficients",
-    "locate",
+    "machine_named",
     "passing_s",
-    "place",
     "predict",
+    "predict_deployed",
     "predict_streamed",
     "read_network",
     "resident_bytes",
-    "serve_apart",
     "serve_arrivals",
+    "serve_disaggregated",
     "serve_together",
     "serve_within",
     "step_read_bytes",
@@ -112,10 +110,12 @@ __all__ = [
     "stream_prefill",
     "traits_of",
     "transfer_s",
+    "usual_host_bytes_per_s",
     "usual_input_tokens",
     "usual_limits",
     "usual_prompt_tokens",
     "weight_bytes",
     "weight_format",
-    "without_repetition",
+    "with_usual_parallelism",
+    "without_repeated_depth",
 ]

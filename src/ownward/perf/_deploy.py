@@ -23,7 +23,7 @@ _KV_BYTES = {"bf16": 2.0, "f16": 2.0, "fp8": 1.0, "q8_0": 8.5 / 8, "q5_1": 6.0 /
 # The compute format of a weight format; weights of other formats are widened to 16 bits first.
 _COMPUTE_DTYPE = {"fp8": "fp8", "int8": "int8", "nvfp4": "fp4"}
 # The memory behind a card where nobody has stated it: two channels of DDR5, or the eight of a server.
-HOST_BYTES_PER_S = {"gpu-consumer": 70e9, "gpu-workstation": 150e9, "gpu-datacenter": 250e9}
+_HOST_BYTES_PER_S = {"gpu-consumer": 70e9, "gpu-workstation": 150e9, "gpu-datacenter": 250e9}
 _ANY_HOST_BYTES_PER_S = 70e9
 _HALVED_FAMILIES = frozenset({"turing", "ampere", "ada", "blackwell"})
 _RECURRENT = frozenset({"gated_delta_net", "kimi_delta_attention", "mamba2", "linear_attention", "short_convolution"})
@@ -86,11 +86,7 @@ def deploy(
     flop_per_s, flop_basis = _flop_rate(machine, traits, weights)
     usable = machine.usable_memory
     bases: list[Basis] = [machine.bandwidth_bytes_per_s.basis, efficiency.basis, flop_basis]
-    pipeline = pipeline_parallel or 1
-    tensor = tensor_parallel or max(machines_count // pipeline, 1)
-    if family in LLAMA_LIKE:
-        tensor, pipeline = 1, machines_count
-    tensor = min(tensor, machines_count)
+    tensor, pipeline = _degrees(family, machines_count, tensor=tensor_parallel, pipeline=pipeline_parallel)
     stated_tokens, stated_sequences = stated_limits(engine)
     shares_experts = bool(expert_parallel) and bool(anatomy.experts) and tensor > 1
     scale = _KV_BYTES[cache] / 2
@@ -113,9 +109,9 @@ def deploy(
         flop_per_s=flop_per_s,
         memory_bytes=None if usable is None else usable.value,
         tensor_parallel=tensor,
-        pipeline=pipeline,
-        miss_fraction=offloaded_fraction or 0.0,
-        miss_bytes_per_s=host_bytes_per_s or HOST_BYTES_PER_S.get(machine.kind, _ANY_HOST_BYTES_PER_S),
+        pipeline_parallel=pipeline,
+        offloaded_fraction=offloaded_fraction or 0.0,
+        offload_bytes_per_s=host_bytes_per_s or usual_host_bytes_per_s(machine),
         expert_layers=anatomy.moe_layers,
         recurrent_layers=sum(layer.count for layer in anatomy.layers if layer.kind in _RECURRENT),
         kv_slope_bytes=scale * (anatomy.kv_bytes_per_token_bf16 + anatomy.indexer_key_bytes_per_token_bf16),
@@ -132,6 +128,19 @@ def deploy(
         _head_params=float(head),
         _routed_active=float(routed_active),
     )
+
+
+def usual_host_bytes_per_s(machine: Machine) -> float:
+    """Return how fast the memory of the computer behind a card is read, where nobody has stated it."""
+    return _HOST_BYTES_PER_S.get(machine.kind, _ANY_HOST_BYTES_PER_S)
+
+
+def _degrees(family: str, machines_count: int, *, tensor: int | None, pipeline: int | None) -> tuple[int, int]:
+    """Return the tensor and pipeline parallel degrees: those stated, or as the engine divides layers by itself."""
+    if family in LLAMA_LIKE:
+        return 1, machines_count
+    stages = pipeline or 1
+    return min(tensor or max(machines_count // stages, 1), machines_count), stages
 
 
 def _keeps_narrow_cache(kv_type: str, family: str, weights: str) -> bool:

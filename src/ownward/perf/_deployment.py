@@ -75,8 +75,9 @@ class Memory:
 class Deployment:
     """A model in a weight format under an engine on some devices, whose memory and speed can be asked.
 
-    `tensor_parallel` devices share every layer, `pipeline` groups of them take turns. `miss_fraction` of the bytes that
-    a step reads of the layers (or of the experts, where there are any) come from a memory of `miss_bytes_per_s`.
+    `tensor_parallel` devices share every layer, `pipeline_parallel` groups of them take turns. `offloaded_fraction` of
+    the bytes that a step reads of the layers (or of the experts, where there are any) come from a memory of
+    `offload_bytes_per_s`.
     """
 
     anatomy: Anatomy
@@ -92,9 +93,9 @@ class Deployment:
     flop_per_s: float
     memory_bytes: int | None
     tensor_parallel: int
-    pipeline: int
-    miss_fraction: float
-    miss_bytes_per_s: float
+    pipeline_parallel: int
+    offloaded_fraction: float
+    offload_bytes_per_s: float
     expert_layers: int
     recurrent_layers: int
     kv_slope_bytes: float
@@ -158,15 +159,18 @@ class Deployment:
             return None
         return int(self.memory_bytes * self.machines_count * _USABLE_FRACTION[self.is_llama_like])
 
-    def most_sequences(self, context_tokens: int) -> int | None:
-        """Return how many sequences of `context_tokens` memory holds at a time; None where memory is unknown."""
+    def most_sequences(self, context_tokens: int, *, elsewhere_bytes: int = 0) -> int | None:
+        """Return how many sequences of `context_tokens` memory holds at a time; None where memory is unknown.
+
+        `elsewhere_bytes` of the weights may move to another memory to make room.
+        """
         usable = self.usable_bytes
         if usable is None:
             return None
         one = self.compute_memory(concurrency=1, context_tokens=context_tokens)
         each = one.cache + one.state
-        room = usable - (one.total - each)
-        return max(int(room / each), 0) if each > 0 else 1 << 20
+        room = usable + elsewhere_bytes - (one.total - each)
+        return max(room // each, 0) if each > 0 else 1 << 20
 
     def compute_decode_step_s(self, *, sequences: float, context_tokens: float) -> float:
         """Return the seconds in which `sequences` sequences get one token each.
@@ -183,7 +187,7 @@ class Deployment:
         `tokens_each`: tokens that a step checks for each sequence, more than 1 where they are drafted. What prompts pay
         for attention among themselves is `attention_s`, once a prompt.
         """
-        waves = min(self.pipeline, max(sequences, prompt_tokens / 512, 1.0)) if not self.is_llama_like else 1.0
+        waves = min(self.pipeline_parallel, max(sequences, prompt_tokens / 512, 1.0)) if not self.is_llama_like else 1.0
         share = self.bandwidth_bytes_per_s * self.tensor_parallel
         caches = sequences / waves
         checked = caches * tokens_each
@@ -193,12 +197,12 @@ class Deployment:
         cache_s = state_s = 0.0
         if caches:
             cache = caches * self.cache_bytes(context_tokens) * self.cache_copies
-            beside = 0.0 if self.counted.routed or not self.is_llama_like else self.miss_fraction
+            beside = 0.0 if self.counted.routed or not self.is_llama_like else self.offloaded_fraction
             pairs = checked * self._attention_flop(1, context_tokens)
             rate = self.flop_per_s * self.tensor_parallel * efficiency.attention_mfu
             cache_s = (1 - beside) * _smooth_max(cache / (share * efficiency.kv_mbu), pairs / rate)
             if beside:  # layers take their caches along
-                host_s = cache * beside * efficiency.miss / (_HOST_SHARE * self.miss_bytes_per_s)
+                host_s = cache * beside * efficiency.miss / (_HOST_SHARE * self.offload_bytes_per_s)
                 cache_s += _smooth_max(host_s, pairs * beside / (_HOST_ATTENTION * self._host_flop_per_s))
             state_s = 2.0 * caches * self.anatomy.recurrent_state_bytes_per_seq / (share * efficiency.state_mbu)
         in_turn_s = self._weights_s(tokens, heads) + cache_s + state_s + caches * efficiency.sequence_s
@@ -211,26 +215,26 @@ class Deployment:
         flop_per_s = self.flop_per_s * efficiency.mfu
         half = efficiency.half_tokens
         replicated = self.attention_data_parallel
-        kept = 1.0 if self.counted.routed else 1 - self.miss_fraction
+        kept = 1.0 if self.counted.routed else 1 - self.offloaded_fraction
         dense_read_s = self.counted.dense_read * kept / (bandwidth * (1 if replicated else devices))
         dense_flop = 2.0 * (tokens * self._body_params + heads * self._head_params)
         total_s = _smooth_max(dense_read_s, dense_flop * (tokens + half) / tokens / (flop_per_s * devices))
-        missed, missed_flop = self.counted.dense_read * self.miss_fraction, dense_flop * self.miss_fraction
+        missed, missed_flop = self.counted.dense_read * self.offloaded_fraction, dense_flop * self.offloaded_fraction
         if self.counted.routed:
             anatomy = self.anatomy
             touched = self.touched_fraction(tokens)
             routed = self.counted.routed * touched
-            missed = routed * self.miss_fraction
+            missed = routed * self.offloaded_fraction
             hot = hot_rank_factor(self.expert_parallel, tokens * anatomy.experts_per_tok)
             whole = self.counted.routed / (anatomy.experts * max(self.expert_layers, 1))
             piece = whole / max(devices / self.expert_parallel, 1)
             whole_share = piece / (piece + efficiency.expert_bytes)
             rate = bandwidth * efficiency.expert_mbu * devices * whole_share
-            read_s = routed * (1 - self.miss_fraction) / rate * (1 + (hot - 1) * (1 - touched))
+            read_s = routed * (1 - self.offloaded_fraction) / rate * (1 + (hot - 1) * (1 - touched))
             rows = tokens * anatomy.experts_per_tok / (anatomy.experts * touched)
             flop_of_experts = 2.0 * tokens * self._routed_active
             flop = flop_of_experts * (rows + efficiency.half_rows) / rows
-            missed_flop = flop_of_experts * self.miss_fraction
+            missed_flop = flop_of_experts * self.offloaded_fraction
             total_s += _smooth_max(read_s, flop * hot / (flop_per_s * efficiency.expert_mfu * whole_share * devices))
         return total_s + self._missed_s(missed, missed_flop)
 
@@ -242,16 +246,16 @@ class Deployment:
         """
         if not missed:
             return 0.0
-        read_s = missed * self.efficiency.miss / (_HOST_SHARE * self.miss_bytes_per_s)
+        read_s = missed * self.efficiency.miss / (_HOST_SHARE * self.offload_bytes_per_s)
         there_s = _smooth_max(read_s, flop / self._host_flop_per_s)
-        here_s = missed / min(pcie_bytes_per_s(self.traits.family), self.miss_bytes_per_s)
+        here_s = missed / min(pcie_bytes_per_s(self.traits.family), self.offload_bytes_per_s)
         meetings = max(self.expert_layers, 1) if self.machine.kind.startswith("gpu") else 0
         return min(there_s, here_s) + meetings * self.efficiency.handover_s
 
     @property
     def _host_flop_per_s(self) -> float:
         """What the processor behind a card computes, by what is usual for the memory it has."""
-        return self.miss_bytes_per_s * INTENSITY_FLOP_PER_BYTE["cpu"] * self.efficiency.host_mfu
+        return self.offload_bytes_per_s * INTENSITY_FLOP_PER_BYTE["cpu"] * self.efficiency.host_mfu
 
     def attention_s(self, tokens: float, context_before: float) -> float:
         """Return what `tokens` new tokens pay for attending to each other and to `context_before`."""
@@ -284,12 +288,12 @@ class Deployment:
         first has passed. KTransformers fetches experts once for a whole prompt.
         """
         in_all = prompts * tokens
-        fetches_once = self.miss_fraction and self.traits.engine == "ktransformers"
+        fetches_once = self.offloaded_fraction and self.traits.engine == "ktransformers"
         chunk = in_all if fetches_once else min(in_all, self.chunk_tokens)
         chunks = in_all / chunk
         attended_s = prompts * self.attention_s(tokens, context_before)
         total_s = chunks * self._weights_s(chunk, max(prompts / chunks, 1.0)) + attended_s
-        groups = self.pipeline
+        groups = self.pipeline_parallel
         if groups > 1:
             total_s *= (chunks + groups - 1) / (chunks * groups)
         return total_s + chunks * self._fixed_s(chunk)
@@ -380,12 +384,12 @@ class Deployment:
                 nodes=-(-self.tensor_parallel * self.nodes // self.machines_count),
                 network=self.network,
             )
-        if self.pipeline > 1:
-            launch += (self.pipeline - 1) * efficiency.reduce_s
+        if self.pipeline_parallel > 1:
+            launch += (self.pipeline_parallel - 1) * efficiency.reduce_s
             if self.network is not None:
                 hidden = anatomy.hidden_size or 4096
                 launch += passing_s(
-                    stages=self.pipeline, nodes=self.nodes, tokens=tokens, hidden=hidden, network=self.network
+                    stages=self.pipeline_parallel, nodes=self.nodes, tokens=tokens, hidden=hidden, network=self.network
                 )
         return launch
 

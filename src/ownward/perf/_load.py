@@ -18,41 +18,41 @@ class Load:
         deployment: Deployment,
         input_tokens: int,
         output_tokens: int,
-        before: int,
+        context_depth: int,
         speculation: Speculation | None,
     ) -> None:
         self.deployment = deployment
         self.input_tokens = max(input_tokens, 1)
         self.output_tokens = output_tokens
-        self.later = max(output_tokens - 1, 1)
+        self.decoded_tokens = max(output_tokens - 1, 1)
         """Tokens of an answer that decoding makes: the first one comes from the prompt."""
-        self.before = before
+        self.context_depth = context_depth
         self.speculation = speculation
-        self.context = before + input_tokens + output_tokens / 2
-        self.attention_s = deployment.attention_s(self.input_tokens, before)
-        self.alone_s = deployment.compute_prefill_s(tokens=self.input_tokens, context_before=before)
-        self.mixes = mixes_prompts(deployment.traits.engine)
+        self.context = context_depth + input_tokens + output_tokens / 2
+        self.attention_s = deployment.attention_s(self.input_tokens, context_depth)
+        self.alone_s = deployment.compute_prefill_s(tokens=self.input_tokens, context_before=context_depth)
+        self.mixes_prompts = mixes_prompts(deployment.traits.engine)
         # sequences in all stages of their answers hold half of them on the mean
         kept = output_tokens if keeps_whole_answers(deployment.traits.engine) else output_tokens // 2
-        held = deployment.most_sequences(before + input_tokens + kept)
+        held = deployment.most_sequences(context_depth + input_tokens + kept)
         most = deployment.admitted_sequences
-        self.most = most if held is None else max(min(held, most), 1)
-        self.turns = 1 if deployment.is_llama_like else deployment.pipeline
-        self.chunk = deployment.chunk_tokens * self.turns
-        self.tokens_a_step = 1.0
-        self.checked = 1.0
+        self.max_batch = most if held is None else max(min(held, most), 1)
+        self.stages = 1 if deployment.is_llama_like else deployment.pipeline_parallel
+        self.chunk_tokens = deployment.chunk_tokens * self.stages
+        self.tokens_per_step = 1.0
+        self.verified_per_step = 1.0
         self.slower = 1.0 if speculation is None else deployment.efficiency.speculation
         if speculation is not None:
-            self.tokens_a_step += speculation.drafted * speculation.accepted
-            self.checked += speculation.drafted
+            self.tokens_per_step += speculation.drafted * speculation.accepted
+            self.verified_per_step += speculation.drafted
 
     @property
-    def fullest(self) -> float:
+    def saturating_batch(self) -> float:
         """The decoding sequences at which finished answers make room for just as many prompts in a step."""
-        if not self.mixes:
+        if not self.mixes_prompts:
             return float(1 << 30)
-        steps = self.later / self.tokens_a_step
-        return max(self.chunk * steps / (self.input_tokens + steps * self.checked), 1.0)
+        steps = self.decoded_tokens / self.tokens_per_step
+        return max(self.chunk_tokens * steps / (self.input_tokens + steps * self.verified_per_step), 1.0)
 
     def congestion(self, batch: float) -> float:
         """Return the time that steps of `batch` sequences take under load against what they take by themselves."""
@@ -60,36 +60,43 @@ class Load:
 
     def token_s(self, batch: float) -> float:
         """Return the seconds a token takes in steps that only decode."""
-        return self.slower * (self._step_s(batch, 0.0) + self._draft_s(batch)) / self.tokens_a_step
+        return self.slower * (self._step_s(batch, 0.0) + self._draft_s(batch)) / self.tokens_per_step
 
     def mixed_s(self, batch: float) -> float:
         """Return the seconds a token takes in steps that are filled up with prompts."""
-        room = max(self.chunk - batch * self.checked, 1.0)
+        room = max(self.chunk_tokens - batch * self.verified_per_step, 1.0)
         step_s = (
-            self._step_s(batch, room) + self._draft_s(batch) + self.attention_s / self.turns * room / self.input_tokens
+            self._step_s(batch, room) + self._draft_s(batch) + self.attention_s / self.stages * room / self.input_tokens
         )
-        return self.slower * step_s / self.tokens_a_step
+        return self.slower * step_s / self.tokens_per_step
 
     def prompt_s(self, batch: float) -> float:
         """Return what one prompt adds, several short ones in a chunk together."""
-        room = max(self.chunk - batch * self.checked, self.chunk / 4) if self.mixes else float(self.chunk)
+        room = (
+            max(self.chunk_tokens - batch * self.verified_per_step, self.chunk_tokens / 4)
+            if self.mixes_prompts
+            else float(self.chunk_tokens)
+        )
         taken = min(room, self.input_tokens * max(batch, 1.0))
-        if self.mixes:
+        if self.mixes_prompts:
             step_s = self._step_s(batch, taken) - self._step_s(batch, 0.0)
         else:
             step_s = self.deployment.compute_step_s(sequences=0.0, context_tokens=0.0, prompt_tokens=taken)
-        return step_s * self.input_tokens / taken + self.attention_s / self.turns
+        return step_s * self.input_tokens / taken + self.attention_s / self.stages
 
-    def reading_tokens(self, seats: float) -> float:
-        """Return how many tokens each decodes while the prompts of `seats` requests are read; 0 where none may."""
-        if not self.mixes:
+    def reading_tokens(self, slots: float) -> float:
+        """Return how many tokens each decodes while the prompts of `slots` requests are read; 0 where none may."""
+        if not self.mixes_prompts:
             return 0.0
-        room = max(self.chunk - seats * self.checked / 2, self.chunk / 4)
-        return seats * self.input_tokens / room * self.tokens_a_step
+        room = max(self.chunk_tokens - slots * self.verified_per_step / 2, self.chunk_tokens / 4)
+        return slots * self.input_tokens / room * self.tokens_per_step
 
     def _step_s(self, batch: float, prompt_tokens: float) -> float:
         return self.deployment.compute_step_s(
-            sequences=batch, context_tokens=self.context, prompt_tokens=prompt_tokens, tokens_each=self.checked
+            sequences=batch,
+            context_tokens=self.context,
+            prompt_tokens=prompt_tokens,
+            tokens_each=self.verified_per_step,
         )
 
     def _draft_s(self, batch: float) -> float:

@@ -10,19 +10,19 @@ from typing import Literal, get_args
 from ownward.anatomy import Anatomy
 from ownward.catalog import Machine
 from ownward.core import Basis, UnknownQuantization
-from ownward.perf._apart import serve_apart
-from ownward.perf._ceiling import within_limits
 from ownward.perf._deploy import as_run, deploy
-from ownward.perf._deployment import LLAMA_LIKE, ROUTING_SKEW, Deployment
+from ownward.perf._deployment import LLAMA_LIKE, ROUTING_SKEW, Deployment, Memory
+from ownward.perf._disaggregation import serve_disaggregated
 from ownward.perf._efficiency import Coefficients, load_coefficients
 from ownward.perf._formats import NATIVE, resident_bytes, weight_format
 from ownward.perf._load import Load
 from ownward.perf._network import Network, read_network
+from ownward.perf._roofline import within_roofline
 from ownward.perf._scenarios import Limits, serve_within
 from ownward.perf._serving import Run, Served, serve_arrivals, serve_together
 from ownward.perf._speculation import read_speculation
 from ownward.perf._traits import engine_family
-from ownward.perf._usual import are_means, usual_requests
+from ownward.perf._usual import is_mean_length, usual_requests
 
 Metric = Literal[
     "prefill_tok_s", "decode_tok_s_per_user", "decode_tok_s_total", "ttft_ms", "tpot_ms", "e2e_ms", "e2e_total_tok_s"
@@ -104,19 +104,19 @@ def predict(case: Case, coefficients: Coefficients | None = None) -> Prediction:
     reason = _refusal(case)
     if reason is not None:
         return _refused(case, reason)
-    case = arranged(without_repetition(case))
+    case = with_usual_parallelism(without_repeated_depth(case))
     try:
         weights = weight_format(case.weights)
     except UnknownQuantization as unknown:
         return _refused(case, str(unknown))
-    placed = place(case, weights, coefficients)
+    placed = deploy_case(case, weights, coefficients)
     if isinstance(placed, Prediction):
         return placed
     deployment, memory_bytes, fits = placed
-    return answer(case, deployment, coefficients, memory_bytes=memory_bytes, fits=fits)
+    return predict_deployed(case, deployment, coefficients, memory_bytes=memory_bytes, fits=fits)
 
 
-def answer(
+def predict_deployed(
     case: Case,
     deployment: Deployment,
     coefficients: Coefficients | None = None,
@@ -124,11 +124,13 @@ def answer(
     memory_bytes: int | None = None,
     fits: bool | None = True,
 ) -> Prediction:
-    """Return what `case` asks of a deployment as it is placed, with its class's band within the device's limits."""
+    """Return the prediction of `case` on a deployment as it stands, its class's band held within the roofline."""
     value = compute_value(case, deployment)
-    class_ = class_of(case, deployment)
+    class_ = calibration_class(case, deployment)
     low, high = (coefficients or load_coefficients()).band(class_, deployment.traits.device)
-    low80, high80 = within_limits(case, deployment, value=value, low=value * math.exp(low), high=value * math.exp(high))
+    low80, high80 = within_roofline(
+        case, deployment, value=value, low=value * math.exp(low), high=value * math.exp(high)
+    )
     return Prediction(
         id=case.id,
         value=value,
@@ -142,7 +144,7 @@ def answer(
     )
 
 
-def without_repetition(case: Case) -> Case:
+def without_repeated_depth(case: Case) -> Case:
     """Return the case with a prompt that is also stated as depth counted once: cached for decode, new otherwise."""
     if not case.context_depth or case.context_depth != case.input_tokens or case.metric == "prefill_tok_s":
         return case
@@ -151,8 +153,8 @@ def without_repetition(case: Case) -> Case:
     return replace(case, context_depth=0)
 
 
-def arranged(case: Case) -> Case:
-    """Return the case with its devices as people arrange them who do not say: at most 8 share a layer.
+def with_usual_parallelism(case: Case) -> Case:
+    """Return the case with the degrees of parallelism that people use who state none: at most 8 devices share a layer.
 
     Under a load that fills every device, as few as hold the weights in 0.6 of their memory; the rest are replicas.
     """
@@ -213,10 +215,10 @@ def _attends_apart(case: Case) -> bool:
     return is_full and shared > 1 and bool(case.anatomy.experts) and engine_family(case.engine) == "tensorrt-llm"
 
 
-def class_of(case: Case, deployment: Deployment) -> str:
-    """Return the class by which residuals are kept: metric, engine family, load, device family, shape."""
+def calibration_class(case: Case, deployment: Deployment) -> str:
+    """Return the class whose residuals give the band: metric, engine family, load, device family, model shape."""
     traits = deployment.traits
-    load = "offload" if deployment.miss_fraction else "spec" if case.speculative else "one"
+    load = "offload" if deployment.offloaded_fraction else "spec" if case.speculative else "one"
     if load == "one" and (case.concurrency > 1 or case.arrivals_per_s or case.limits):
         load = "many"
     return f"{case.metric}/{traits.engine}/{load}/{traits.family}/{traits.shape}"
@@ -234,12 +236,13 @@ def _refusal(case: Case) -> str | None:
     return None
 
 
-def place(
+def deploy_case(
     case: Case, weights: str, coefficients: Coefficients | None = None
 ) -> tuple[Deployment, int, bool | None] | Prediction:
-    """Return the deployment with its memory, weights over two memories where asked or where they must be.
+    """Return the deployment, its memory in bytes and whether it fits; or a refused prediction.
 
-    Weights that nobody named are the release's, or narrower ones where those do not fit.
+    Weights that nobody named are the release's, or narrower ones where those do not fit. They lie over two memories
+    where the case asks for that, or where they must and the engine can.
     """
 
     def with_offload(named: str, offloaded: float | None) -> Deployment | str:
@@ -276,26 +279,31 @@ def place(
         fits = None if usable is None else memory.total <= usable
         if fits is not False:
             break
-    stated = _stated_share(case)
-    if stated is None and (fits is not False) and not case.cpu_offload:
+    if fits is not False and not case.cpu_offload:
         return deployment, memory.total, fits
-    can_offload = bool(case.cpu_offload) or deployment.is_llama_like
-    if not can_offload or case.machine.kind in {"cpu-platform", "soc-unified"}:
+    if case.machine.is_whole_computer or not (case.cpu_offload or deployment.is_llama_like):
         if fits is False:
             return _refused(case, "it does not fit in this memory", memory_bytes=memory.total, fits=False)
         return deployment, memory.total, fits
-    offloaded = stated
-    if offloaded is None:
-        movable = deployment.counted.routed or deployment.counted.resident + memory.cache  # layers take caches along
-        offloaded = 0.0 if usable is None else (memory.total - usable) / max(movable, 1)
-        if case.cpu_offload and case.anatomy.experts and offloaded <= 0:  # nothing must, so what is meant is all
-            offloaded = 1.0
-    spilled = with_offload(deployment.weights, min(max(offloaded, 0.0), 1.0))
-    assert not isinstance(spilled, str)  # the same choices were deployed before
-    return spilled, memory.total, fits
+    offloaded = with_offload(deployment.weights, _offloaded_fraction(case, deployment, memory))
+    assert not isinstance(offloaded, str)  # the same choices were deployed before
+    return offloaded, memory.total, fits
 
 
-def _stated_share(case: Case) -> float | None:
+def _offloaded_fraction(case: Case, deployment: Deployment, memory: Memory) -> float:
+    """Return the share of the layers, or of the experts where there are any, that goes to the host's memory."""
+    stated = _stated_offload(case)
+    if stated is not None:
+        return min(max(stated, 0.0), 1.0)
+    usable = deployment.usable_bytes
+    movable = deployment.counted.routed or deployment.counted.resident + memory.cache  # layers take caches along
+    missing = 0.0 if usable is None else (memory.total - usable) / max(movable, 1)
+    if case.cpu_offload and case.anatomy.experts and missing <= 0:  # none has to go, so all of them are meant
+        return 1.0
+    return min(max(missing, 0.0), 1.0)
+
+
+def _stated_offload(case: Case) -> float | None:
     """Return the share that is read from the host's memory, where the case states what the card keeps.
 
     Placing by frequency keeps the experts that are used most: by the routing's own skew, a share of them gets more
@@ -339,7 +347,7 @@ def _serve(case: Case, deployment: Deployment) -> Served:
     speculation = read_speculation(case.speculative)
     if case.prefill_replicas:
         return _share(
-            serve_apart(
+            serve_disaggregated(
                 Load(deployment, case.input_tokens, max(case.output_tokens, 1), case.context_depth, speculation),
                 case.network or read_network(None),
                 prefill_replicas=case.prefill_replicas,
@@ -351,7 +359,7 @@ def _serve(case: Case, deployment: Deployment) -> Served:
         )
     if case.limits is not None:
         load = Load(deployment, case.input_tokens, max(case.output_tokens, 1), case.context_depth, speculation)
-        return serve_within(load, case.limits, seats=Run(load, 1 << 30).seats)
+        return serve_within(load, case.limits, slots=Run(load, 1 << 30).slots)
     if case.arrivals_per_s is not None:
         return serve_arrivals(
             deployment,
@@ -371,7 +379,7 @@ def _serve(case: Case, deployment: Deployment) -> Served:
         context_depth=case.context_depth,
         speculation=speculation,
         requests=max(round(requests / case.replicas), 1) if requests else None,
-        unequal=are_means(case.input_tokens) if case.unequal_lengths is None else case.unequal_lengths,
+        unequal=is_mean_length(case.input_tokens) if case.unequal_lengths is None else case.unequal_lengths,
     )
 
 

@@ -60,14 +60,14 @@ def usual_prompt_tokens(anatomy: Anatomy) -> int | None:
     return next((tokens for size, tokens in _PROMPTS.items() if abs(billions / size - 1) < _SAME_SIZE), None)
 
 
-def serve_within(load: Load, limits: Limits, *, seats: float) -> Served:
+def serve_within(load: Load, limits: Limits, *, slots: float) -> Served:
     """Return what is served at the highest rate of Poisson arrivals that keeps the limits; one at a time if none does.
 
     The more sequences decode, the slower a token; the more of the time prompts are read, the longer the next one
     waits (M/G/1).
     """
     first_s = load.deployment.efficiency.first_s
-    low, high = 1.0, max(seats, 1.0)
+    low, high = 1.0, max(slots, 1.0)
     if _keeps(load, limits, high, first_s):
         low = high
     for _ in range(_ROUNDS):
@@ -88,7 +88,7 @@ def _keeps(load: Load, limits: Limits, batch: float, first_s: float) -> bool:
 def _at(load: Load, batch: float, first_s: float) -> tuple[float, float, float]:
     """Return the rate at which `batch` sequences decode, their TPOT, and the first token of the slowest hundredth."""
     prompt_s = load.prompt_s(batch)
-    rate = batch / (load.later * load.token_s(batch) + batch * prompt_s)
+    rate = batch / (load.decoded_tokens * load.token_s(batch) + batch * prompt_s)
     busy = min(rate * prompt_s, 0.999)
     waited_s = _TAIL * _UNEVEN * busy * prompt_s / (1 - busy)
-    return rate, batch / (rate * load.later), first_s + load.alone_s + waited_s
+    return rate, batch / (rate * load.decoded_tokens), first_s + load.alone_s + waited_s

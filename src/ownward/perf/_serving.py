@@ -79,10 +79,10 @@ def serve_arrivals(
     """
     load = Load(deployment, input_tokens, max(output_tokens, 1), context_depth, speculation)
     full = Run(load, 1 << 30)
-    answered_per_s = full.seats / (full.slower * full.cycle_s)
+    answered_per_s = full.slots / (full.slower * full.cycle_s)
     over = arrivals_per_s / answered_per_s
     is_late = 1 / (1 + (_CAPACITY_SLACK / over) ** _CAPACITY_SHARPNESS) if over > 0 else 0.0
-    batch = _settled(load, arrivals_per_s, full.seats)
+    batch = _settled(load, arrivals_per_s, full.slots)
     busy = min(arrivals_per_s * load.prompt_s(batch), _FULL)
     tpot_s = load.token_s(batch) / (1 - busy)
     ttft_s = deployment.efficiency.first_s + load.alone_s / (1 - busy) + tpot_s / 2
@@ -101,7 +101,7 @@ def _settled(load: Load, arrivals_per_s: float, most: float) -> float:
 
     def surplus(batch: float) -> float:
         busy = min(arrivals_per_s * load.prompt_s(batch), _FULL)
-        return batch - arrivals_per_s * load.later * load.token_s(batch) / (1 - busy)
+        return batch - arrivals_per_s * load.decoded_tokens * load.token_s(batch) / (1 - busy)
 
     low, high = _LEAST_BATCH, most
     below, above = surplus(low), surplus(high)
@@ -129,70 +129,72 @@ class Run:
         self.concurrency = concurrency
         self.efficiency = load.deployment.efficiency
         self.alone_s = self.efficiency.first_s + load.alone_s
-        self.seats = max(min(float(concurrency), float(load.most), load.fullest), 1.0)
-        self.full_s = load.token_s(self.seats)
-        if load.fullest < min(concurrency, load.most):  # prompts wait for room in the steps: all of them are full
-            self.prompts_s = load.later * max(load.mixed_s(self.seats) - self.full_s, 0.0)
+        self.slots = max(min(float(concurrency), float(load.max_batch), load.saturating_batch), 1.0)
+        self.full_s = load.token_s(self.slots)
+        if load.saturating_batch < min(
+            concurrency, load.max_batch
+        ):  # prompts wait for room in the steps: all of them are full
+            self.prompts_s = load.decoded_tokens * max(load.mixed_s(self.slots) - self.full_s, 0.0)
         else:
-            self.prompts_s = self.seats * load.prompt_s(self.seats)
-        self.cycle_s = load.later * self.full_s + self.prompts_s
-        self.slower = load.congestion(self.seats)
+            self.prompts_s = self.slots * load.prompt_s(self.slots)
+        self.cycle_s = load.decoded_tokens * self.full_s + self.prompts_s
+        self.slower = load.congestion(self.slots)
         self.queue = min(self.efficiency.queue, 1.0)
 
     def endless(self) -> Served:
-        """Return the means of a run in which every seat is always taken: they obey Little's law."""
+        """Return the means of a run in which every slot is always taken: they obey Little's law."""
         load, users = self.load, self.concurrency
-        if self.seats < users:
-            rate = self.seats / (self.slower * self.cycle_s)
-            first = 0.0 if load.mixes else self.queue
-            others_s = self.prompts_s * (1 - 1 / self.seats)  # its own prompt lies before its first token
-            tpot_s = self.slower * (self.full_s + (1 - first) * others_s / load.later)
-            ttft_s = max(users / rate - load.later * tpot_s, self.alone_s)
+        if self.slots < users:
+            rate = self.slots / (self.slower * self.cycle_s)
+            first = 0.0 if load.mixes_prompts else self.queue
+            others_s = self.prompts_s * (1 - 1 / self.slots)  # its own prompt lies before its first token
+            tpot_s = self.slower * (self.full_s + (1 - first) * others_s / load.decoded_tokens)
+            ttft_s = max(users / rate - load.decoded_tokens * tpot_s, self.alone_s)
             return Served(ttft_s, tpot_s, rate * load.output_tokens)
         # all are admitted at once: a first token waits for its share of the others' prompts, later ones for the rest
-        others_s = self.slower * self.prompts_s * (1 - 1 / self.seats)
+        others_s = self.slower * self.prompts_s * (1 - 1 / self.slots)
         ttft_s = self.alone_s + self.queue * others_s
         latency_s = self.efficiency.first_s + self.slower * self.cycle_s
-        tpot_s = max((latency_s - ttft_s) / load.later, self.slower * self.full_s * 0.5)
+        tpot_s = max((latency_s - ttft_s) / load.decoded_tokens, self.slower * self.full_s * 0.5)
         return Served(ttft_s, tpot_s, users * load.output_tokens / latency_s)
 
     def ended(self, endless: Served, requests: int, *, unequal: bool) -> Served:
         """Return the means of a run of so many requests: those that began together, and those that came in turn."""
-        load, seats, later = self.load, self.seats, self.load.later
+        load, slots, later = self.load, self.slots, self.load.decoded_tokens
         lengths = _UNEQUAL if unequal else _EQUAL
-        waves = requests / seats
-        together = 1 / waves  # the share of requests that found all seats empty
-        reading = load.reading_tokens(seats)
+        waves = requests / slots
+        together = 1 / waves  # the share of requests that found all slots empty
+        reading = load.reading_tokens(slots)
         stagger = min(reading / later, 1.0)
-        half_s, one_s = load.token_s(max(seats / 2, 1.0)), load.token_s(1.0)
+        half_s, one_s = load.token_s(max(slots / 2, 1.0)), load.token_s(1.0)
         ramp_s = (self.full_s + 4 * half_s + one_s) / 6
         # between the first tokens of those who began together and their last lie the prompts of the others
-        others_s = self.prompts_s * (1 - 1 / seats)
-        if load.mixes and reading > 0:
+        others_s = self.prompts_s * (1 - 1 / slots)
+        if load.mixes_prompts and reading > 0:
             waited = sum(_share_of_reading(reading / (later * each)) for each in lengths)
             stall_s = others_s / reading * waited / len(lengths)
         else:
             stall_s = (1 - self.queue) * others_s * sum(1 / each for each in lengths) / len(lengths) / later
         if unequal:
-            span = min(math.log(seats) + 0.58, _LONGEST)
+            span = min(math.log(slots) + 0.58, _LONGEST)
             edges_s = stagger * (ramp_s - self.full_s / 2)
-            edges_s += span * (self.full_s + 4 * load.token_s(math.sqrt(seats)) + one_s) / 6 - self.full_s
+            edges_s += span * (self.full_s + 4 * load.token_s(math.sqrt(slots)) + one_s) / 6 - self.full_s
             seen_s = half_s + 0.36 * (self.full_s - half_s)
         else:
             edges_s = stagger * (2 * ramp_s - self.full_s)
             part = waves - math.floor(waves)
-            if part * seats >= 1 and waves > 1:  # the last wave is not full, where waves keep in step
-                edges_s += (1 - stagger) * (load.token_s(part * seats) - part * self.full_s)
+            if part * slots >= 1 and waves > 1:  # the last wave is not full, where waves keep in step
+                edges_s += (1 - stagger) * (load.token_s(part * slots) - part * self.full_s)
             seen_s = self.full_s + stagger * (2 * half_s + self.full_s - 3 * self.full_s) / 3
         tpot_s = (1 - together) * endless.tpot_s + together * self.slower * (seen_s + stall_s)
         first_s = self.efficiency.first_s
         makespan_s = waves * self.slower * self.cycle_s + self.slower * later * edges_s
-        makespan_s += first_s * (waves if seats >= self.concurrency else 1.0)
-        # first tokens: the first wave reads its prompts in turn; who finds no seat waits until one is left
-        began_s = self.alone_s + self.slower * (self.prompts_s * (1 - 1 / seats) + reading * half_s) / 2
-        outside = max(self.concurrency - seats, 0.0)
+        makespan_s += first_s * (waves if slots >= self.concurrency else 1.0)
+        # first tokens: the first wave reads its prompts in turn; who finds no slot waits until one is left
+        began_s = self.alone_s + self.slower * (self.prompts_s * (1 - 1 / slots) + reading * half_s) / 2
+        outside = max(self.concurrency - slots, 0.0)
         came_s = endless.ttft_s if not outside else self.alone_s + self.slower * self.full_s
-        rate = seats / (self.slower * self.cycle_s)
+        rate = slots / (self.slower * self.cycle_s)
         wait_s = outside * (requests - self.concurrency + outside / 2) / requests / rate
         ttft_s = together * began_s + (1 - together) * came_s + wait_s
         return Served(ttft_s, tpot_s, requests * load.output_tokens / makespan_s)

@@ -21,10 +21,10 @@ def usual_requests(concurrency: int) -> int | None:
     return concurrency if concurrency >= _BURST else None
 
 
-def are_means(tokens: int) -> bool:
+def is_mean_length(tokens: int) -> bool:
     """Return whether a count of tokens is the mean of a data set: nobody asks for 217; tools miss 2000 by a few.
 
-    >>> [are_means(tokens) for tokens in (217, 342, 575, 1997, 32010, 1034, 128)]
+    >>> [is_mean_length(tokens) for tokens in (217, 342, 575, 1997, 32010, 1034, 128)]
     [True, True, True, False, False, False, False]
     """
     if tokens <= _FEW_TOKENS:

@@ -7,7 +7,15 @@ from ownward.planner._buy import HOST_USD, Advice, Purchase, advise
 from ownward.planner._candidates import PROVIDERS, OwnedCandidate, RentedCandidate, Sizing, size
 from ownward.planner._choose import Choice, choose, held_to
 from ownward.planner._curves import CurvePoint, Curves, compute_curves
-from ownward.planner._fit import PROMPT_TOKENS, READING_TOKENS_PER_S, Asked, FitOption, at_load, default_engine, fit
+from ownward.planner._fit import (
+    PROMPT_TOKENS,
+    READING_TOKENS_PER_S,
+    FitConditions,
+    FitOption,
+    at_load,
+    default_engine,
+    fit,
+)
 from ownward.planner._fit_cost import UTILISATION_FRACTION, TokenCost, TokenCosts
 from ownward.planner._make import Comparison, Decision, Evidence, WorkloadToPlan, make_plan
 from ownward.planner._merits import Merit, compute_merits
@@ -24,13 +32,13 @@ __all__ = [
     "READING_TOKENS_PER_S",
     "UTILISATION_FRACTION",
     "Advice",
-    "Asked",
     "Choice",
     "Comparison",
     "CurvePoint",
     "Curves",
     "Decision",
     "Evidence",
+    "FitConditions",
     "FitOption",
     "FleetShare",
     "Host",

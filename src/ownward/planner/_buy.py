@@ -11,8 +11,8 @@ from decimal import Decimal
 from ownward.anatomy import Anatomy
 from ownward.catalog import Machine
 from ownward.economics import Assumptions
-from ownward.planner._fit import READING_TOKENS_PER_S, FitOption, fit, worth_of
-from ownward.planner._placement import Host, shares_one_memory
+from ownward.planner._fit import READING_TOKENS_PER_S, WIDE_ENOUGH_BITS, FitOption, fit, worth_of
+from ownward.planner._placement import Host
 from ownward.planner._priced import as_priced
 
 HOST_USD = Decimal(800)
@@ -24,7 +24,6 @@ _CARDS_ON_A_COMMON_BOARD = 2
 # Modules for a server's own board plug into nothing that one can buy singly.
 _MODULE = re.compile(r"\b(SXM\d?|OAM)\b")
 _COMPUTES = ("gpu-consumer", "gpu-workstation", "gpu-datacenter", "soc-unified")
-_WIDE_ENOUGH_BITS = 6.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +104,7 @@ def advise(
                 context_tokens=context_tokens,
                 concurrency=concurrency,
                 kv_type=kv_type,
-                host=None if shares_one_memory(machine) else host,
+                host=None if machine.is_whole_computer else host,
                 assumptions=assumptions,
                 at=at,
             )
@@ -125,9 +124,9 @@ def advise(
             if merits is None and (option := best_on(machine, 1)) is not None:
                 unpriced.append(option)
             continue
-        for count in _COUNTS[:1] if shares_one_memory(machine) else _COUNTS:
+        for count in _COUNTS[:1] if machine.is_whole_computer else _COUNTS:
             devices = machine.price_usd.value * count
-            around = Decimal(0) if shares_one_memory(machine) else host_usd * (1 + (count > _CARDS_ON_A_COMMON_BOARD))
+            around = Decimal(0) if machine.is_whole_computer else host_usd * (1 + (count > _CARDS_ON_A_COMMON_BOARD))
             is_within = devices + around <= budget_usd
             if not is_within and (count > 1 or merits is not None):
                 break
@@ -151,7 +150,7 @@ def advise(
 
 def _for_a_shop(option: FitOption) -> tuple[bool, float]:
     """Return the order in which machines without a price are named: what people buy singly, then by speed."""
-    return option.asked.machine.kind == "gpu-datacenter", -(option.decode_tokens_per_s.value or 0.0)
+    return option.conditions.machine.kind == "gpu-datacenter", -(option.decode_tokens_per_s.value or 0.0)
 
 
 def _beats(other: Purchase, one: Purchase, merits: Mapping[str, float]) -> bool:
@@ -165,12 +164,12 @@ def _beats(other: Purchase, one: Purchase, merits: Mapping[str, float]) -> bool:
 def _value(option: FitOption, merits: Mapping[str, float]) -> tuple[int, float, float, float]:
     """Return what decides between options: fast enough to read along, then worth, width of the weights, speed."""
     speed = option.decode_tokens_per_s.value or 0.0
-    width = min(option.bits, _WIDE_ENOUGH_BITS)
+    width = min(option.bits, WIDE_ENOUGH_BITS)
     return int(speed >= READING_TOKENS_PER_S), worth_of(option, merits), width, speed
 
 
 def _merit(one: Purchase, merits: Mapping[str, float]) -> tuple[float, float]:
     """Return the worth of what runs and its speed: of the model, or of its weights where the model is given."""
     speed = one.option.decode_tokens_per_s.value or 0.0
-    width = min(one.option.bits, _WIDE_ENOUGH_BITS)
+    width = min(one.option.bits, WIDE_ENOUGH_BITS)
     return worth_of(one.option, merits) if merits else width, speed

@@ -199,7 +199,7 @@ def _option(candidate: OwnedCandidate, deployment: Deployment, *, batch: int, co
 def _capex(machine: Machine, count: int, at: date) -> Assumption:
     assert machine.price_usd is not None  # checked by `size`
     device = float(machine.price_usd.value) * count
-    needs_host = machine.kind not in {"soc-unified", "cpu-platform"}
+    needs_host = not machine.is_whole_computer
     host = max(_HOST_FRACTION * device, _LEAST_HOST_USD * count) if needs_host else 0.0
     return assume(
         device + host,

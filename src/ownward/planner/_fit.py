@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
-from typing import Literal
+from typing import Any, Literal
 
 from ownward.anatomy import Anatomy
 from ownward.catalog import Machine
@@ -20,8 +20,8 @@ from ownward.perf import (
     Deployment,
     Memory,
     Prediction,
-    answer,
     deploy,
+    predict_deployed,
     predict_streamed,
 )
 from ownward.planner._fit_cost import TokenCosts
@@ -30,18 +30,18 @@ from ownward.planner._placement import (
     Split,
     find_split,
     longest_context,
-    most_sequences,
     name_placement,
     parallel_degrees,
-    shares_one_memory,
 )
 from ownward.planner._priced import without_foreign_price
 from ownward.planner._variants import StoredAs, Variant, variant_of, variants_of
 
 # Above this width nobody has shown a loss; below it each step down costs some.
-_WIDE_ENOUGH_BITS = 6.5
-_SHOWS_NOTHING_BITS = 7.0
-_SENSIBLE_BITS = 4.4
+WIDE_ENOUGH_BITS = 6.5
+# Wider weights are not worth a second, slower memory.
+_NEEDLESSLY_WIDE_BITS = 7.0
+# Four-bit formats with their scales: narrower weights lose much.
+SENSIBLE_BITS = 4.4
 # Below this a person waits for words: such an option ranks after faster, narrower ones.
 READING_TOKENS_PER_S = 8.0
 PROMPT_TOKENS = 2048
@@ -51,13 +51,19 @@ _MOST_DOUBLINGS = 99
 _TOO_OLD_FOR_VLLM = re.compile(r"\b(K80|M40|M60|P4|P40|P100|V100|T4|MI25|MI50|MI60|GTX \d+|RTX 20\d+)\b")
 # Prompts are read in larger pieces where experts come from the host's memory: each piece brings most of them once.
 _WIDE_CHUNK_TOKENS = 2048
+# The nearest cache type of an engine that lacks the one asked for.
+_KV_TYPES = {
+    "llama.cpp": {"fp8": "q8_0"},
+    "vllm": {"q8_0": "fp8", "q4_0": "fp8"},
+}
+# What another setting than the engine's default has to gain, and the most that it may lose elsewhere.
 _WORTH_FACTOR = 1.1
 _LOSS_FACTOR = 0.97
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """What a fit is asked for: the machine with what stands behind it, and the load that it is to hold."""
+class FitConditions:
+    """What options are worked out for: the machine with the host behind it, the load, and what is assumed."""
 
     machine: Machine
     machines_count: int = 1
@@ -69,6 +75,10 @@ class Asked:
     assumptions: Assumptions | None = None
     at: date
 
+    def as_arguments(self) -> dict[str, Any]:
+        """Return them as keywords of `fit`."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitOption:
@@ -77,8 +87,8 @@ class FitOption:
     `usd_per_mtok_marginal` is energy alone; `usd_per_mtok_loaded` adds the machine's price, capital and upkeep
     (nobody's hours) at 30% utilisation. Both are for output tokens; None where power, price or speed is not known.
     `fits` is None where the machine's memory is not known. What does not fit has no speed. `max_concurrency` is how
-    many sequences of `context_tokens` memory holds at a time. `is_attention_apart`: each device attends for sequences
-    of its own, and keeps their latent caches alone; experts are shared out.
+    many sequences of `context_tokens` memory holds at a time. `attention_data_parallel`: each device computes the
+    attention of sequences of its own and keeps their caches alone, while experts are divided among all.
     """
 
     model: str
@@ -104,7 +114,7 @@ class FitOption:
     is_split_by_expert: bool
     tensor_parallel: int
     pipeline_parallel: int
-    is_attention_apart: bool
+    attention_data_parallel: bool
     usd_per_mtok_marginal: Decimal | None
     usd_per_mtok_loaded: Decimal | None
     input_usd_per_mtok_marginal: Decimal | None
@@ -114,7 +124,7 @@ class FitOption:
     bits: float
     deployment: Deployment = field(repr=False)
     split: Split | None = field(repr=False)
-    asked: Asked = field(repr=False)
+    conditions: FitConditions = field(repr=False)
 
     @property
     def free_bytes(self) -> int | None:
@@ -156,7 +166,7 @@ def fit(
     Formats are those of the engine unless given. What does not fit says how much is missing.
     """
     machine = without_foreign_price(machine)
-    asked = Asked(
+    conditions = FitConditions(
         machine=machine,
         machines_count=machines_count,
         host=host,
@@ -172,7 +182,7 @@ def fit(
         option
         for anatomy in anatomies
         for option in _options(
-            anatomy, asked, costs, engine=engine, formats=formats, stored_as=(stored_as or {}).get(anatomy.name)
+            anatomy, conditions, costs, engine=engine, formats=formats, stored_as=(stored_as or {}).get(anatomy.name)
         )
     ]
     options.sort(key=rank)
@@ -189,7 +199,7 @@ def worth_of(option: FitOption, merits: Mapping[str, float]) -> float:
 
     A rule of thumb: four-bit files are hardly told from the release, two-bit files are.
     """
-    return merits.get(option.model, 0.0) * min(1.0, math.exp2(option.bits - _SENSIBLE_BITS))
+    return merits.get(option.model, 0.0) * min(1.0, math.exp2(option.bits - SENSIBLE_BITS))
 
 
 def default_engine(machine: Machine, stored_as: StoredAs | None = None) -> str:
@@ -210,25 +220,25 @@ def at_load(
     option: FitOption, *, context_tokens: int, concurrency: int, prompt_tokens: int | None = None
 ) -> FitOption | None:
     """Return the option at another load, its weights placed anew; None where that cannot be said."""
-    asked = replace(option.asked, context_tokens=context_tokens, concurrency=concurrency)
+    conditions = replace(option.conditions, context_tokens=context_tokens, concurrency=concurrency)
     return _option(
         option.deployment.anatomy,
         Variant(option.deployment.weights, option.variant, option.bits),
-        asked,
-        TokenCosts(asked.machine, asked.machines_count, asked.assumptions, at=asked.at),
+        conditions,
+        TokenCosts(conditions.machine, conditions.machines_count, conditions.assumptions, at=conditions.at),
         engine=option.engine,
         prompt_tokens=prompt_tokens,
         chunk_tokens=option.deployment.stated_chunk_tokens,
-        is_attention_apart=option.is_attention_apart,
+        attention_data_parallel=option.attention_data_parallel,
     )
 
 
 def rank(option: FitOption) -> tuple[int, int, int, float, float, str]:
-    """Return the place of an option: what fits, is fast enough to read along, loses least, and is fastest.
+    """Return the sort key of an option: what fits, is fast enough to read along, loses least, and is fastest.
 
-    What is wider than shows, at the price of lying in a second memory, comes after what is not.
+    Weights that are wider than any loss shows, and lie in a second memory for it, come after those that are not.
     """
-    bits = min(option.bits, _WIDE_ENOUGH_BITS)
+    bits = min(option.bits, WIDE_ENOUGH_BITS)
     speed = option.decode_tokens_per_s.value or 0.0
     place = {True: 0, None: 1, False: 2}[option.fits]
     if option.fits is False:  # what does not fit is listed from the least that is missing
@@ -236,20 +246,13 @@ def rank(option: FitOption) -> tuple[int, int, int, float, float, str]:
     # Of what is too slow to read along, twice the speed goes before more bits.
     doublings = math.floor(math.log2(READING_TOKENS_PER_S / speed)) if speed > 0 else _MOST_DOUBLINGS
     is_slow = 0 if speed >= READING_TOKENS_PER_S else 1 + doublings
-    is_needless = 1 if option.split is not None and option.bits > _SHOWS_NOTHING_BITS else 0
+    is_needless = 1 if option.split is not None and option.bits > _NEEDLESSLY_WIDE_BITS else 0
     return place, is_slow, is_needless, -bits, -speed, option.variant
-
-
-_KV_TYPES = {
-    "llama.cpp": {"fp8": "q8_0"},
-    "vllm": {"q8_0": "fp8", "q4_0": "fp8"},
-}
-"""The nearest cache type that an engine has."""
 
 
 def _options(
     anatomy: Anatomy,
-    asked: Asked,
+    conditions: FitConditions,
     costs: TokenCosts,
     *,
     engine: str | None,
@@ -257,33 +260,33 @@ def _options(
     stored_as: StoredAs | None,
 ) -> list[FitOption]:
     name = engine or default_engine(
-        asked.machine, stored_as if stored_as == "gguf" or anatomy.recipe is not None else None
+        conditions.machine, stored_as if stored_as == "gguf" or anatomy.recipe is not None else None
     )
-    variants: Sequence[Variant] = [variant_of(anatomy, weights, asked.machine) for weights in formats] or variants_of(
-        anatomy, engine=name, machine=asked.machine, stored_as=stored_as
-    )
-    context = min(asked.context_tokens, anatomy.max_context_tokens or asked.context_tokens)
-    kv_type = _KV_TYPES.get(name, {}).get(asked.kv_type, asked.kv_type)
-    wanted = replace(asked, context_tokens=context, kv_type=kv_type)
+    variants: Sequence[Variant] = [
+        variant_of(anatomy, weights, conditions.machine) for weights in formats
+    ] or variants_of(anatomy, engine=name, machine=conditions.machine, stored_as=stored_as)
+    context = min(conditions.context_tokens, anatomy.max_context_tokens or conditions.context_tokens)
+    kv_type = _KV_TYPES.get(name, {}).get(conditions.kv_type, conditions.kv_type)
+    wanted = replace(conditions, context_tokens=context, kv_type=kv_type)
     found = [_best_arranged(anatomy, variant, wanted, costs, engine=name) for variant in variants]
     return [option for option in found if option is not None]
 
 
 def _best_arranged(
-    anatomy: Anatomy, variant: Variant, asked: Asked, costs: TokenCosts, *, engine: str
+    anatomy: Anatomy, variant: Variant, conditions: FitConditions, costs: TokenCosts, *, engine: str
 ) -> FitOption | None:
-    """Return the option as an engine does it by itself, or otherwise where that is well worth it.
+    """Return the option as the engine runs it by default, or with another setting where that gains much.
 
-    Prompts are read in wider pieces where experts come from the host's memory. Devices attend apart where a mixture's
-    cache would be kept more than once between them, and there are sequences for all.
+    Prompts are read in wider chunks where experts come from the host's memory. Attention is data parallel where the
+    devices would otherwise keep a cache more than once, and there are sequences for all of them.
     """
-    usual = _option(anatomy, variant, asked, costs, engine=engine)
-    if usual is not None and _keeps_twice(usual.deployment) and asked.concurrency >= asked.machines_count:
-        apart = _option(anatomy, variant, asked, costs, engine=engine, is_attention_apart=True)
-        return apart if apart is not None and _is_worth(apart, usual) else usual
-    if usual is None or usual.split is None or not anatomy.experts or shares_one_memory(asked.machine):
+    usual = _option(anatomy, variant, conditions, costs, engine=engine)
+    if usual is not None and _keeps_twice(usual.deployment) and conditions.concurrency >= conditions.machines_count:
+        parallel = _option(anatomy, variant, conditions, costs, engine=engine, attention_data_parallel=True)
+        return parallel if parallel is not None and _is_worth(parallel, usual) else usual
+    if usual is None or usual.split is None or not anatomy.experts or conditions.machine.is_whole_computer:
         return usual
-    wide = _option(anatomy, variant, asked, costs, engine=engine, chunk_tokens=_WIDE_CHUNK_TOKENS)
+    wide = _option(anatomy, variant, conditions, costs, engine=engine, chunk_tokens=_WIDE_CHUNK_TOKENS)
     if wide is None or not wide.fits or usual.prefill_chunk_tokens >= _WIDE_CHUNK_TOKENS:
         return usual
     reads = (wide.prefill_tokens_per_s.value or 0.0) > _WORTH_FACTOR * (usual.prefill_tokens_per_s.value or 0.0)
@@ -295,56 +298,47 @@ def _keeps_twice(deployment: Deployment) -> bool:
     return deployment.cache_copies > 1 and (deployment.is_latent or bool(deployment.anatomy.experts))
 
 
-def _is_worth(apart: FitOption, usual: FitOption) -> bool:
-    """Return whether attending apart holds what did not fit, or is well faster for each sequence."""
-    if not apart.fits or not usual.fits:
-        return bool(apart.fits)
-    return (apart.decode_tokens_per_s.value or 0.0) > _WORTH_FACTOR * (usual.decode_tokens_per_s.value or 0.0)
+def _is_worth(parallel: FitOption, usual: FitOption) -> bool:
+    """Return whether data-parallel attention holds what did not fit, or is much faster for each sequence."""
+    if not parallel.fits or not usual.fits:
+        return bool(parallel.fits)
+    return (parallel.decode_tokens_per_s.value or 0.0) > _WORTH_FACTOR * (usual.decode_tokens_per_s.value or 0.0)
 
 
 def _option(
     anatomy: Anatomy,
     variant: Variant,
-    asked: Asked,
+    conditions: FitConditions,
     costs: TokenCosts,
     *,
     engine: str,
     prompt_tokens: int | None = None,
     chunk_tokens: int | None = None,
-    is_attention_apart: bool = False,
+    attention_data_parallel: bool = False,
 ) -> FitOption | None:
-    machine, count = asked.machine, asked.machines_count
-    context, concurrency = asked.context_tokens, asked.concurrency
-    plain = deploy(
-        anatomy,
-        machine=machine,
-        machines_count=count,
-        engine=engine,
-        weights=variant.weights,
-        kv_type=asked.kv_type,
-        coefficients=asked.coefficients,
-        attention_data_parallel=is_attention_apart,
-    )
-    if isinstance(plain, str):
+    machine, count = conditions.machine, conditions.machines_count
+    context, concurrency = conditions.context_tokens, conditions.concurrency
+    plain = _deploy(anatomy, variant, conditions, engine=engine, attention_data_parallel=attention_data_parallel)
+    if plain is None:
         return None
     if chunk_tokens is not None:
         plain = replace(plain, stated_chunk_tokens=chunk_tokens)
-    can_share = bool if is_attention_apart else anatomy.can_share_layers  # apart, each device has all heads
-    sharing, turns = parallel_degrees(count, is_llama_like=plain.is_llama_like, can_share=can_share)
-    if not plain.is_llama_like and count > 1:
-        plain = replace(plain, tensor_parallel=sharing, pipeline=turns)
     memory = plain.compute_memory(concurrency=concurrency, context_tokens=context)
     usable = plain.usable_bytes
     missing = None if usable is None else max(memory.total - usable, 0)
-    split = find_split(plain, missing or 0, asked.host)
-    deployment = plain
-    streams = split is not None and split.disk is not None and shares_one_memory(machine)
+    split = find_split(plain, missing or 0, conditions.host)
+    deployment, disk = plain, None
     if split is not None:
         missing = 0
-    if split is not None and not streams:
-        deployment = replace(
-            plain, miss_fraction=split.missed_fraction, miss_bytes_per_s=split.bytes_per_s, basis="assumed"
-        )
+        if machine.is_whole_computer:
+            disk = split.disk
+        else:
+            deployment = replace(
+                plain,
+                offloaded_fraction=split.missed_fraction,
+                offload_bytes_per_s=split.bytes_per_s,
+                basis="assumed",
+            )
     elsewhere = 0 if split is None else split.room_bytes
     prompt = min(PROMPT_TOKENS if prompt_tokens is None else prompt_tokens, context)
 
@@ -352,16 +346,14 @@ def _option(
         if missing:
             return _unanswered(metric, "it does not fit in this memory", memory.total)
         tokens = prompt if metric == "ttft_ms" else min(PROMPT_TOKENS, context)
-        said = _predict(
-            deployment, metric, asked=asked, context_tokens=context, concurrency=concurrency, prompt_tokens=tokens
-        )
-        if split is None or split.disk is None or usable is None or not streams:
-            return said
+        in_memory = _predict(deployment, metric, conditions=conditions, prompt_tokens=tokens)
+        if disk is None or usable is None:
+            return in_memory
         return predict_streamed(
-            said,
+            in_memory,
             deployment,
             weights_memory_bytes=usable - (memory.total - memory.weights),
-            disk=split.disk,
+            disk=disk,
             metric=metric,
             sequences=concurrency,
             prompt_tokens=tokens,
@@ -374,14 +366,14 @@ def _option(
         model=anatomy.name,
         variant=variant.label,
         engine=engine,
-        placement=_place(machine, count, split, is_attention_apart=deployment.attention_data_parallel),
+        placement=_place(machine, count, split, attention_data_parallel=deployment.attention_data_parallel),
         machines_count=count,
         fits=None if missing is None else missing == 0,
         missing_bytes=missing,
         memory=memory,
         usable_bytes=usable,
         max_context_tokens=longest_context(plain, concurrency=concurrency, elsewhere=elsewhere),
-        max_concurrency=most_sequences(plain, context_tokens=context, elsewhere=elsewhere),
+        max_concurrency=plain.most_sequences(context, elsewhere_bytes=elsewhere),
         context_tokens=context,
         concurrency=concurrency,
         prompt_tokens=prompt,
@@ -393,8 +385,8 @@ def _option(
         layers_on_host=0 if split is None else split.layers,
         is_split_by_expert=split is not None and bool(anatomy.experts),
         tensor_parallel=deployment.tensor_parallel,
-        pipeline_parallel=deployment.pipeline,
-        is_attention_apart=deployment.attention_data_parallel,
+        pipeline_parallel=deployment.pipeline_parallel,
+        attention_data_parallel=deployment.attention_data_parallel,
         usd_per_mtok_marginal=output.marginal_usd,
         usd_per_mtok_loaded=output.loaded_usd,
         input_usd_per_mtok_marginal=reading.marginal_usd,
@@ -404,13 +396,37 @@ def _option(
         bits=variant.bits,
         deployment=deployment,
         split=split,
-        asked=asked,
+        conditions=conditions,
     )
 
 
-def _place(machine: Machine, count: int, split: Split | None, *, is_attention_apart: bool) -> str:
+def _deploy(
+    anatomy: Anatomy, variant: Variant, conditions: FitConditions, *, engine: str, attention_data_parallel: bool
+) -> Deployment | None:
+    """Return the model on all devices of the machine, divided as its heads allow; None where nothing can be said."""
+    count = conditions.machines_count
+    deployment = deploy(
+        anatomy,
+        machine=conditions.machine,
+        machines_count=count,
+        engine=engine,
+        weights=variant.weights,
+        kv_type=conditions.kv_type,
+        coefficients=conditions.coefficients,
+        attention_data_parallel=attention_data_parallel,
+    )
+    if isinstance(deployment, str):
+        return None
+    can_share = bool if attention_data_parallel else anatomy.can_share_layers  # with it, each device has all heads
+    sharing, turns = parallel_degrees(count, is_llama_like=deployment.is_llama_like, can_share=can_share)
+    if deployment.is_llama_like or count == 1:
+        return deployment
+    return replace(deployment, tensor_parallel=sharing, pipeline_parallel=turns)
+
+
+def _place(machine: Machine, count: int, split: Split | None, *, attention_data_parallel: bool) -> str:
     where = name_placement(machine, count) if split is None else split.placement
-    return f"{where}, each with sequences of its own" if is_attention_apart else where
+    return f"{where}, each with sequences of its own" if attention_data_parallel else where
 
 
 def _unknown(machine: Machine) -> tuple[str, ...]:
@@ -427,9 +443,7 @@ def _predict(
     deployment: Deployment,
     metric: str,
     *,
-    asked: Asked,
-    context_tokens: int,
-    concurrency: int,
+    conditions: FitConditions,
     prompt_tokens: int,
 ) -> Prediction:
     """Return one metric of a deployment as it is placed, with the band of its class."""
@@ -442,13 +456,13 @@ def _predict(
         engine=deployment.engine,
         weights=deployment.weights,
         kv_type=deployment.kv_type,
-        concurrency=concurrency,
+        concurrency=conditions.concurrency,
         input_tokens=prompt_tokens,
         output_tokens=_ANSWER_TOKENS,
-        context_depth=max(context_tokens - prompt_tokens - _ANSWER_TOKENS, 0) if is_decode else 0,
+        context_depth=max(conditions.context_tokens - prompt_tokens - _ANSWER_TOKENS, 0) if is_decode else 0,
         metric=metric,
     )
-    return answer(case, deployment, asked.coefficients)
+    return predict_deployed(case, deployment, conditions.coefficients)
 
 
 def _unanswered(metric: str, reason: str, memory_bytes: int) -> Prediction:

@@ -9,8 +9,8 @@ from typing import Literal
 from ownward.anatomy import Anatomy
 from ownward.catalog import Machine
 from ownward.core import GIB
-from ownward.planner._fit import READING_TOKENS_PER_S, FitOption, fit
-from ownward.planner._placement import HOST_SHARE, Host, shares_one_memory
+from ownward.planner._fit import READING_TOKENS_PER_S, SENSIBLE_BITS, FitOption, fit
+from ownward.planner._placement import HOST_SHARE, Host
 
 Change = Literal["concurrency", "context", "kv_type", "ram", "devices", "machine", "model"]
 
@@ -18,8 +18,6 @@ _LEAST_CONTEXT_TOKENS = 1024
 # Sizes in which memory is bought, in GiB.
 _MEMORY_GIB = (16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 _DEVICES = (2, 4, 8)
-# What one would choose where nothing wide fits: narrower loses much.
-_SENSIBLE_BITS = 4.4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +46,7 @@ def find_nearest(
         return ()
     wanted = options[0].model
     own = [option for option in options if option.model == wanted]
-    sensible = [option for option in own if option.bits >= _SENSIBLE_BITS] or own
+    sensible = [option for option in own if option.bits >= SENSIBLE_BITS] or own
     subject = min(sensible, key=lambda option: option.missing_bytes or 0)
     found = (
         *_lesser_load(own),
@@ -62,41 +60,41 @@ def find_nearest(
 
 def _lesser_load(own: Sequence[FitOption]) -> Iterator[Nearest]:
     narrowest = min(own, key=lambda option: option.missing_bytes or 0)
-    asked = narrowest.asked
-    if asked.concurrency > 1 and narrowest.max_concurrency:
+    conditions = narrowest.conditions
+    if conditions.concurrency > 1 and narrowest.max_concurrency:
         fewer = narrowest.max_concurrency
         yield from _tried(narrowest, "concurrency", str(fewer), concurrency=fewer)
     if narrowest.max_context_tokens and narrowest.max_context_tokens >= _LEAST_CONTEXT_TOKENS:
         context = narrowest.max_context_tokens
         yield from _tried(narrowest, "context", str(context), context_tokens=context)
-    elif asked.kv_type == "bf16":
+    elif conditions.kv_type == "bf16":
         kv_type = "q8_0" if narrowest.deployment.is_llama_like else "fp8"
         yield from _tried(narrowest, "kv_type", kv_type, kv_type=kv_type)
 
 
 def _more_memory(subject: FitOption) -> Iterator[Nearest]:
-    asked = subject.asked
-    if not subject.deployment.is_llama_like or shares_one_memory(asked.machine):
+    conditions = subject.conditions
+    if not subject.deployment.is_llama_like or conditions.machine.is_whole_computer:
         return
-    held = 0 if asked.host is None else asked.host.memory_bytes
+    held = 0 if conditions.host is None else conditions.host.memory_bytes
     for gib in _MEMORY_GIB:
         memory = gib * GIB
         if memory > held and HOST_SHARE * memory >= (subject.missing_bytes or 0):
             host = Host(
                 memory_bytes=memory,
-                bytes_per_s=None if asked.host is None else asked.host.bytes_per_s,
-                disk_bytes_per_s=None if asked.host is None else asked.host.disk_bytes_per_s,
+                bytes_per_s=None if conditions.host is None else conditions.host.bytes_per_s,
+                disk_bytes_per_s=None if conditions.host is None else conditions.host.disk_bytes_per_s,
             )
             yield from _tried(subject, "ram", f"{gib}GiB", host=host)
             return
 
 
 def _more_devices(subject: FitOption) -> Iterator[Nearest]:
-    asked = subject.asked
-    if shares_one_memory(asked.machine):
+    conditions = subject.conditions
+    if conditions.machine.is_whole_computer:
         return
     for count in _DEVICES:
-        if count <= asked.machines_count:
+        if count <= conditions.machines_count:
             continue
         found = [*_tried(subject, "devices", str(count), machines_count=count)]
         if found:
@@ -108,7 +106,7 @@ def _another_machine(subject: FitOption, machines: Sequence[Machine]) -> Iterato
     sized = [
         (machine.usable_memory.value, machine)
         for machine in machines
-        if machine.usable_memory is not None and machine.id != subject.asked.machine.id
+        if machine.usable_memory is not None and machine.id != subject.conditions.machine.id
     ]
     for size, machine in sorted(sized, key=lambda pair: (pair[0], pair[1].id)):
         if size <= (subject.usable_bytes or 0) / max(subject.machines_count, 1):
@@ -120,41 +118,15 @@ def _another_machine(subject: FitOption, machines: Sequence[Machine]) -> Iterato
 
 
 def _another_model(subject: FitOption, others: Sequence[Anatomy], merits: Mapping[str, float]) -> Iterator[Nearest]:
-    asked = subject.asked
-    options = fit(
-        others,
-        machine=asked.machine,
-        machines_count=asked.machines_count,
-        context_tokens=asked.context_tokens,
-        concurrency=asked.concurrency,
-        kv_type=asked.kv_type,
-        host=asked.host,
-        coefficients=asked.coefficients,
-        assumptions=asked.assumptions,
-        merits=merits,
-        at=asked.at,
-    )
+    options = fit(others, merits=merits, **subject.conditions.as_arguments())
     if options and options[0].fits:
         yield Nearest(change="model", to=options[0].model, option=options[0])
 
 
 def _tried(subject: FitOption, change: Change, to: str, **changed: object) -> Iterator[Nearest]:
     """Yield the change with its best option, if anything fits with it."""
-    asked = subject.asked
-    stated: dict[str, object] = {
-        "machine": asked.machine,
-        "machines_count": asked.machines_count,
-        "engine": subject.engine,
-        "context_tokens": asked.context_tokens,
-        "concurrency": asked.concurrency,
-        "kv_type": asked.kv_type,
-        "host": asked.host,
-        "coefficients": asked.coefficients,
-        "assumptions": asked.assumptions,
-        "at": asked.at,
-        **changed,
-    }
+    stated = {**subject.conditions.as_arguments(), "engine": subject.engine, **changed}
     formats = () if change == "machine" else (subject.deployment.weights,)
-    options = fit([subject.deployment.anatomy], formats=formats, **stated)  # type: ignore[arg-type]
+    options = fit([subject.deployment.anatomy], formats=formats, **stated)
     if options and options[0].fits:
         yield Nearest(change=change, to=to, option=options[0])

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ownward.catalog import Machine
-from ownward.perf import HOST_BYTES_PER_S, Deployment, DiskReads
+from ownward.perf import Deployment, DiskReads, usual_host_bytes_per_s
 
 # What others leave free of a host's memory.
 HOST_SHARE = 0.85
 _EXPERT_MATRICES = 3  # each is read in one piece
 _DENSE_SLICE_BYTES = 16 << 20
-_ANY_HOST_BYTES_PER_S = 70e9
 _MOST_SHARING = 8
 
 
@@ -46,11 +45,6 @@ class Split(NamedTuple):
     disk: DiskReads | None = None
 
 
-def shares_one_memory(machine: Machine) -> bool:
-    """Return whether the processor's memory is the device's own, so that nothing lies behind it but the disk."""
-    return machine.kind in {"cpu-platform", "soc-unified"}
-
-
 def find_split(deployment: Deployment, missing: int, host: Host | None) -> Split | None:
     """Return how weights lie over the device, its host's memory and its disk; None where they need not or cannot.
 
@@ -60,20 +54,20 @@ def find_split(deployment: Deployment, missing: int, host: Host | None) -> Split
         return None
     anatomy, machine = deployment.anatomy, deployment.machine
     movable = movable_bytes(deployment)
-    own_memory = not shares_one_memory(machine)
-    in_memory = min(float(missing), HOST_SHARE * host.memory_bytes) if own_memory else 0.0
+    is_card = not machine.is_whole_computer
+    in_memory = min(float(missing), HOST_SHARE * host.memory_bytes) if is_card else 0.0
     on_disk = missing - in_memory
     disk = find_disk_reads(deployment, host) if on_disk > 0 else None
     if missing > movable or (on_disk > 0 and disk is None):
         return None
-    memory_rate = host.bytes_per_s or HOST_BYTES_PER_S.get(machine.kind, _ANY_HOST_BYTES_PER_S)
+    memory_rate = host.bytes_per_s or usual_host_bytes_per_s(machine)
     seconds = in_memory / memory_rate
     if disk is not None:
         seconds += on_disk / disk.bytes_per_s
     missed = missing / movable
     layers = anatomy.moe_layers if anatomy.experts else anatomy.layer_count
     what = "experts" if anatomy.experts else "layers"
-    where = [*(["VRAM"] if own_memory else []), *(["RAM"] if in_memory or not own_memory else [])]
+    where = [*(["VRAM"] if is_card else []), *(["RAM"] if in_memory or not is_card else [])]
     where += ["SSD"] if on_disk > 0 else []
     return Split(
         missed_fraction=missed,
@@ -147,14 +141,3 @@ def longest_context(deployment: Deployment, *, concurrency: int, elsewhere: int 
         else:
             high = middle - 1
     return low
-
-
-def most_sequences(deployment: Deployment, *, context_tokens: int, elsewhere: int = 0) -> int | None:
-    """Return how many sequences of `context_tokens` can be held at a time; None where memory is not known."""
-    usable = deployment.usable_bytes
-    if usable is None:
-        return None
-    one = deployment.compute_memory(concurrency=1, context_tokens=context_tokens)
-    each = one.cache + one.state
-    room = usable + elsewhere - (one.total - each)
-    return max(room // each, 0) if each > 0 else 1 << 20

@@ -82,9 +82,9 @@ def _costs(line: FitLine) -> Iterator[str]:
             f"{cents(option.usd_per_mtok_marginal)} out; all "
             f"{cents(option.input_usd_per_mtok_loaded)} in, {cents(option.usd_per_mtok_loaded)} out"
         )
-        price = option.asked.machine.price_usd
+        price = option.conditions.machine.price_usd
         if price is not None:
-            machine = option.asked.machine
+            machine = option.conditions.machine
             kind = " ".join(part.replace("_", " ") for part in (machine.price_kind, machine.price_dated) if part)
             yield f"  (busy 30% of the month; {dollars(price.value)} each, {kind}, without a host)"
         else:

@@ -149,7 +149,7 @@ def _facts(line: FitLine) -> Iterator[tuple[str, str]]:
     yield f"Most sequences of {name_tokens(option.context_tokens)}", most
     yield "Energy, $ per million tokens", _in_out(option.input_usd_per_mtok_marginal, option.usd_per_mtok_marginal)
     yield "All costs, $ per million tokens", _in_out(option.input_usd_per_mtok_loaded, option.usd_per_mtok_loaded)
-    machine = option.asked.machine
+    machine = option.conditions.machine
     if machine.price_usd is not None:
         kind = " ".join(part.replace("_", " ") for part in (machine.price_kind, machine.price_dated) if part)
         yield "Machine", f"${machine.price_usd.value:,.0f} each ({kind}), busy 30% of the month"
@@ -301,7 +301,7 @@ def _advice(advice: Advice, *, is_ranking: bool) -> Iterator[str]:
         yield "</summary><ul>"
         for option in advice.unpriced:
             yield (
-                f"<li>{escape(option.asked.machine.name)}: {escape(option.variant)}, "
+                f"<li>{escape(option.conditions.machine.name)}: {escape(option.variant)}, "
                 f"{escape(banded(option.decode_tokens_per_s))} tokens/s</li>"
             )
         yield "</ul></details>"
@@ -327,7 +327,7 @@ def _where_from(report: FitReport) -> Iterator[str]:
     yield "<h2>Where the numbers come from</h2><ul>"
     yield "<li>Memory is counted from the model's own layers; speeds are predictions from fitted efficiencies.</li>"
     yield "<li>Costs take a machine to be busy 30% of the month, nobody's hours, and the tariff of the settings.</li>"
-    machines = {line.option.asked.machine.id: line.option.asked.machine for line in report.lines}
+    machines = {line.option.conditions.machine.id: line.option.conditions.machine for line in report.lines}
     if report.machine is not None:
         machines.setdefault(report.machine.id, report.machine)
     for machine in machines.values():

@@ -97,7 +97,7 @@ def name_machine(machine: Machine, count: int, host: Host | None = None) -> str:
     """Return devices and what stands behind them in a reader's words."""
     name = machine.name if count == 1 else f"{count} x {machine.name}"
     size = "" if machine.memory_label is None else machine.memory_label.value
-    if machine.kind in {"soc-unified", "cpu-platform"} and size.replace(" ", "") not in name.replace(" ", ""):
+    if machine.is_whole_computer and size.replace(" ", "") not in name.replace(" ", ""):
         name += f" with {size}"  # it is sold, or built, with several
     if host is None:
         return name

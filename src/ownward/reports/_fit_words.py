@@ -62,7 +62,7 @@ def name_change(item: Nearest) -> str:
         case "ram":
             return f"memory behind the card, --ram {item.to}"
         case "devices":
-            return f"more of it, --machine '{item.to}x{item.option.asked.machine.name}'"
+            return f"more of it, --machine '{item.to}x{item.option.conditions.machine.name}'"
         case "machine":
             return f"another machine, --machine '{item.to}'"
         case _:

@@ -114,7 +114,7 @@ def _unpriced(advice: Advice) -> Iterator[Text]:
     if not advice.unpriced:
         return
     named = [
-        f"{option.asked.machine.name} ({option.variant}, {short(option.decode_tokens_per_s.value)} tok/s)"
+        f"{option.conditions.machine.name} ({option.variant}, {short(option.decode_tokens_per_s.value)} tok/s)"
         for option in advice.unpriced[:_UNPRICED_SHOWN]
     ]
     more = len(advice.unpriced) - len(named)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from typing import Any
 
 import pytest
 
 from ownward.cli import run
-from ownward.perf import Deployment, Prediction
+from ownward.perf import Prediction
 
 SCREENS = {
     "fit-model.txt": ("fit qwen3-8b --machine 'RTX 4090' --at 2026-11-21", 0),
@@ -24,14 +23,12 @@ SCREENS = {
 }
 
 
-def plain_speed(
-    deployment: Deployment, metric: str, *, context_tokens: int, concurrency: int, prompt_tokens: int, **_: Any
-) -> Prediction:
+def plain_speed(deployment, metric, *, conditions, prompt_tokens):
     """A speed by bytes alone, so that a page changes with what `fit` does, not with what it is calibrated to."""
     rate = deployment.bandwidth_bytes_per_s * deployment.tensor_parallel
     read = deployment.counted.dense_read + 0.1 * deployment.counted.routed
-    slow = 1 + 9 * deployment.miss_fraction
-    step_s = slow * (read + concurrency * deployment.cache_bytes(context_tokens)) / rate
+    slow = 1 + 9 * deployment.offloaded_fraction
+    step_s = slow * (read + conditions.concurrency * deployment.cache_bytes(conditions.context_tokens)) / rate
     value = {"prefill_tok_s": 30 / step_s, "ttft_ms": 33 * step_s * prompt_tokens}.get(metric, 1 / step_s)
     return Prediction(
         id=metric,

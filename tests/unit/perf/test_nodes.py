@@ -15,7 +15,7 @@ from ownward.perf import (
     deploy,
     predict,
     read_network,
-    serve_apart,
+    serve_disaggregated,
     serve_together,
     transfer_s,
 )
@@ -89,7 +89,7 @@ def test_networks_are_named_as_people_do() -> None:
 def test_decoding_apart_takes_what_decoding_alone_does() -> None:
     """With prompts read elsewhere and caches there at once, a token takes a step of its batch."""
     load = _load()
-    served = serve_apart(load, _FAST, prefill_replicas=1000, concurrency=32)
+    served = serve_disaggregated(load, _FAST, prefill_replicas=1000, concurrency=32)
     assert served.tpot_s == pytest.approx(load.congestion(32) * load.token_s(32), rel=0.05)
     together = serve_together(load.deployment, concurrency=32, input_tokens=4000, output_tokens=200)
     assert served.tpot_s < together.tpot_s
@@ -100,7 +100,7 @@ def test_decoding_apart_takes_what_decoding_alone_does() -> None:
 @pytest.mark.parametrize("bytes_per_s", [1e8, 5e10])
 def test_neither_pool_nor_the_links_give_more_than_they_can(users: int, readers: int, bytes_per_s: float) -> None:
     load, network = _load(), Network(bytes_per_s, 1e-5)
-    served = serve_apart(load, network, prefill_replicas=readers, decode_replicas=2, concurrency=users)
+    served = serve_disaggregated(load, network, prefill_replicas=readers, decode_replicas=2, concurrency=users)
     answers_per_s = served.output_tokens_per_s / 200
     assert answers_per_s <= readers / load.alone_s * 1.001
     assert answers_per_s <= min(readers, 2) / transfer_s(load, network) * 1.001
@@ -109,8 +109,8 @@ def test_neither_pool_nor_the_links_give_more_than_they_can(users: int, readers:
 @pytest.mark.parametrize("users", [4, 64, 1024])
 def test_users_of_both_pools_obey_littles_law(users: int) -> None:
     load = _load()
-    served = serve_apart(load, read_network(None), prefill_replicas=2, concurrency=users)
-    latency_s = served.ttft_s + load.later * served.tpot_s
+    served = serve_disaggregated(load, read_network(None), prefill_replicas=2, concurrency=users)
+    latency_s = served.ttft_s + load.decoded_tokens * served.tpot_s
     assert served.output_tokens_per_s / 200 * latency_s == pytest.approx(users, rel=0.15)
 
 
@@ -123,7 +123,7 @@ def test_arrivals_beyond_what_is_read_are_not_answered() -> None:
     load = _load()
     read_rate = 2 / load.alone_s
     kept, over = (
-        serve_apart(load, _FAST, prefill_replicas=2, decode_replicas=4, arrivals_per_s=share * read_rate)
+        serve_disaggregated(load, _FAST, prefill_replicas=2, decode_replicas=4, arrivals_per_s=share * read_rate)
         for share in (0.5, 3)
     )
     assert kept.output_tokens_per_s == pytest.approx(0.5 * read_rate * 200, rel=0.01)

@@ -8,13 +8,13 @@ from ownward import anatomy, catalog
 from ownward.perf import (
     Case,
     Deployment,
-    arranged,
     deploy,
+    deploy_case,
     load_coefficients,
-    locate,
-    place,
+    machine_named,
     predict,
-    without_repetition,
+    with_usual_parallelism,
+    without_repeated_depth,
 )
 from ownward.perf._traits import backend_of
 
@@ -62,13 +62,13 @@ def test_what_does_not_fit_under_llama_cpp_is_predicted_with_the_rest_in_ram() -
 
 
 def test_a_prompt_that_is_also_stated_as_depth_counts_once() -> None:
-    assert without_repetition(_case(input_tokens=512, context_depth=512)).input_tokens == 0
+    assert without_repeated_depth(_case(input_tokens=512, context_depth=512)).input_tokens == 0
     ttft = _case(input_tokens=512, context_depth=512, metric="ttft_ms")
-    assert without_repetition(ttft).context_depth == 0
+    assert without_repeated_depth(ttft).context_depth == 0
 
 
 def test_devices_that_are_not_arranged_share_layers_up_to_eight() -> None:
-    case = arranged(_case("llama-3.1-70b", "H100 SXM", engine="vllm", machines_count=16))
+    case = with_usual_parallelism(_case("llama-3.1-70b", "H100 SXM", engine="vllm", machines_count=16))
     assert (case.machines_count, case.replicas) == (8, 2)
 
 
@@ -99,11 +99,11 @@ def test_speculation_pays_more_on_a_dense_model_than_on_a_mixture() -> None:
     ],
 )
 def test_hardware_is_found_in_what_people_write(written: str, meant: str) -> None:
-    assert locate(written).machine.id == meant
+    assert machine_named(written).machine.id == meant
 
 
 def test_a_host_that_is_named_brings_its_memory() -> None:
-    assert locate("4x RTX 4090 + Xeon Gold 6454S").host_bytes_per_s == pytest.approx(307.2e9)
+    assert machine_named("4x RTX 4090 + Xeon Gold 6454S").host_bytes_per_s == pytest.approx(307.2e9)
 
 
 @pytest.mark.parametrize(
@@ -115,8 +115,8 @@ def test_a_back_end_is_read_from_the_engine_s_name(engine: str, backend: str) ->
 
 
 def test_a_card_on_a_board_computer_is_no_faster_than_in_a_computer() -> None:
-    assert locate("Pi 5 - 8GB (AMD RX 7600)").slow_host
-    assert not locate("Intel 265K Custom PC (Nvidia RTX 4090)").slow_host
+    assert machine_named("Pi 5 - 8GB (AMD RX 7600)").slow_host
+    assert not machine_named("Intel 265K Custom PC (Nvidia RTX 4090)").slow_host
     usual = _case("llama-3.2-1b", "RX 7900 XT")
     slow, quick = predict(replace(usual, slow_host=True)), predict(usual)
     assert slow.value is not None
@@ -155,8 +155,8 @@ def test_a_release_in_four_bits_keeps_them_whatever_its_file_is_called() -> None
 
 def test_a_mixture_of_tensorrt_llm_under_a_full_load_attends_apart() -> None:
     case = _case("qwen3-235b-a22b", "H200 SXM", engine="TensorRT-LLM 1.0", machines_count=8, tensor_parallel=8)
-    assert arranged(replace(case, concurrency=3000)).attention_data_parallel
-    assert not arranged(replace(case, concurrency=8)).attention_data_parallel
+    assert with_usual_parallelism(replace(case, concurrency=3000)).attention_data_parallel
+    assert not with_usual_parallelism(replace(case, concurrency=8)).attention_data_parallel
 
 
 def test_a_note_of_an_unknown_band_class_falls_back_to_a_wider_one() -> None:
@@ -235,16 +235,16 @@ def test_more_cards_leave_less_of_an_offloaded_mixture_to_the_host() -> None:
     one, four = _spilled(cpu_offload=True), _spilled(cpu_offload=True, machines_count=4, tensor_parallel=4)
     missed = []
     for case in (one, four):
-        placed = place(case, "int4")
+        placed = deploy_case(case, "int4")
         assert isinstance(placed, tuple)
-        missed.append(placed[0].miss_fraction)
+        missed.append(placed[0].offloaded_fraction)
     assert 0.2 < missed[1] < missed[0] - 0.3
 
 
 def test_offload_of_a_mixture_that_would_fit_means_all_of_its_experts() -> None:
-    placed = place(_case("gpt-oss-20b", cpu_offload=True), "native")
+    placed = deploy_case(_case("gpt-oss-20b", cpu_offload=True), "native")
     assert isinstance(placed, tuple)
-    assert placed[0].miss_fraction == 1
+    assert placed[0].offloaded_fraction == 1
 
 
 def test_experts_placed_by_how_often_they_are_used_are_missed_less_and_all_or_none_alike() -> None:

@@ -48,8 +48,8 @@ def test_a_card_needs_a_computer_and_a_whole_machine_does_not() -> None:
 def test_what_has_no_price_is_named_and_not_taken_as_free() -> None:
     advice = _advise(3000)
     assert advice.unpriced
-    assert all(option.asked.machine.price_usd is None for option in advice.unpriced)
-    assert not {one.machine.id for one in advice.purchases} & {o.asked.machine.id for o in advice.unpriced}
+    assert all(option.conditions.machine.price_usd is None for option in advice.unpriced)
+    assert not {one.machine.id for one in advice.purchases} & {o.conditions.machine.id for o in advice.unpriced}
 
 
 def test_a_budget_too_small_names_the_cheapest_that_does() -> None:

@@ -94,6 +94,6 @@ def test_devices_attend_apart_where_a_latent_cache_would_be_kept_by_each_of_them
     many = fit([found], machine=node, machines_count=8, concurrency=96, context_tokens=32768, at=AT)[0]
     one = fit([found], machine=node, machines_count=8, concurrency=1, context_tokens=32768, at=AT)[0]
     assert many.fits
-    assert many.is_attention_apart
-    assert not one.is_attention_apart
+    assert many.attention_data_parallel
+    assert not one.attention_data_parallel
     assert (many.max_concurrency or 0) > 2 * (one.max_concurrency or 0)

@@ -75,7 +75,7 @@ _RENAMED = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Located:
+class NamedMachine:
     """What a text names: the device that computes, and what it says of the host behind it.
 
     `slow_host`: the card hangs on a single-board computer, whose processor is slow to launch its work.
@@ -86,7 +86,7 @@ class Located:
     slow_host: bool = False
 
 
-def locate(text: str, *, on_cpu: bool = False) -> Located:
+def machine_named(text: str, *, on_cpu: bool = False) -> NamedMachine:
     """Return the machine that `text` names, in the words of whoever measured on it.
 
     `on_cpu` (or a leading `CPU`) takes the processor, at its memory's bandwidth.
@@ -94,7 +94,7 @@ def locate(text: str, *, on_cpu: bool = False) -> Located:
     """
     host = next((rate for pattern, rate in _HOSTS if re.search(pattern, text, re.IGNORECASE)), None)
     if on_cpu or text.upper().startswith("CPU "):
-        return Located(machine=_processor(re.sub(r"(?i)^cpu ", "", text)))
+        return NamedMachine(machine=_processor(re.sub(r"(?i)^cpu ", "", text)))
     is_slow = bool(_BOARDS.match(text))
     error: UnknownMachine | None = None
     for spelled in _spellings(text):
@@ -102,9 +102,9 @@ def locate(text: str, *, on_cpu: bool = False) -> Located:
         if platform is not None and not re.search(
             r"(?i)\b(nvidia|amd) ", spelled.split("(")[-1] if "(" in text else ""
         ):
-            return Located(machine=platform, host_bytes_per_s=host)
+            return NamedMachine(machine=platform, host_bytes_per_s=host)
         try:
-            return Located(machine=machine(spelled), host_bytes_per_s=host, slow_host=is_slow)
+            return NamedMachine(machine=machine(spelled), host_bytes_per_s=host, slow_host=is_slow)
         except UnknownMachine as unknown:
             error = error or unknown
     assert error is not None
@@ -132,7 +132,7 @@ def _processor(name: str) -> Machine:
     platform = _platform(name)
     if platform is not None:
         return platform
-    shared = locate(name).machine
+    shared = machine_named(name).machine
     bandwidth = shared.bandwidth_bytes_per_s
     is_apple = "apple" in shared.name.lower() and bandwidth is not None
     reached = None if bandwidth is None else bandwidth.value * (_APPLE_CPU_SHARE if is_apple else 1.0)

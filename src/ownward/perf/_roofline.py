@@ -14,13 +14,15 @@ if TYPE_CHECKING:
 _NARROW_KERNELS = 2.0
 
 
-def within_limits(case: Case, deployment: Deployment, *, value: float, low: float, high: float) -> tuple[float, float]:
+def within_roofline(
+    case: Case, deployment: Deployment, *, value: float, low: float, high: float
+) -> tuple[float, float]:
     """Return the ends of the band of `value`, none of them faster than the device could ever be.
 
     Bounds are of single sequences and hold for each of many. None is known of weights over two memories, of drafted
     tokens, of processors (whose caches may hold a small model) and of chips whose rates nobody states.
     """
-    if deployment.miss_fraction or deployment.machine.kind == "cpu-platform":
+    if deployment.offloaded_fraction or deployment.machine.kind == "cpu-platform":
         return low, high
     match case.metric:
         case "prefill_tok_s":

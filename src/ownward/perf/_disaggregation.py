@@ -16,12 +16,19 @@ def transfer_s(load: Load, network: Network) -> float:
     Every device sends its own part; of a cache that each device keeps whole one copy is sent.
     """
     deployment = load.deployment
-    sent = deployment.cache_bytes(load.before + load.input_tokens) + deployment.anatomy.recurrent_state_bytes_per_seq
-    senders = deployment.tensor_parallel * deployment.pipeline if deployment.cache_copies == 1 else deployment.pipeline
+    sent = (
+        deployment.cache_bytes(load.context_depth + load.input_tokens)
+        + deployment.anatomy.recurrent_state_bytes_per_seq
+    )
+    senders = (
+        deployment.tensor_parallel * deployment.pipeline_parallel
+        if deployment.cache_copies == 1
+        else deployment.pipeline_parallel
+    )
     return network.latency_s + sent / (network.bytes_per_s * senders)
 
 
-def serve_apart(
+def serve_disaggregated(
     load: Load,
     network: Network,
     *,
@@ -40,11 +47,11 @@ def serve_apart(
     sent_s = transfer_s(load, network)
     read_rate = prefill_replicas / max(reading_s, 1e-9)
     link_rate = min(prefill_replicas, decode_replicas) / sent_s
-    most = float(load.most)
+    most = float(load.max_batch)
     wanted = min(read_rate, link_rate) if arrivals_per_s is None else min(read_rate, link_rate, arrivals_per_s)
 
     def decoded(batch: float) -> float:
-        return decode_replicas * batch / (load.later * load.congestion(batch) * load.token_s(batch))
+        return decode_replicas * batch / (load.decoded_tokens * load.congestion(batch) * load.token_s(batch))
 
     first_s = load.deployment.efficiency.first_s
     if arrivals_per_s is None:
@@ -65,9 +72,9 @@ def serve_apart(
     rate = decoded(batch)
     step_s = load.congestion(batch) * load.token_s(batch)
     if arrivals_per_s is None:
-        in_answers = rate * (load.later * step_s + sent_s)
+        in_answers = rate * (load.decoded_tokens * step_s + sent_s)
         ttft_s = max((users - in_answers) / rate, reading_s) + first_s
     else:
         busy = min(arrivals_per_s / read_rate, _FULL)
         ttft_s = first_s + reading_s * (1 + busy / (2 * (1 - busy)))  # M/D/1 before each copy that reads
-    return Served(ttft_s, step_s + sent_s / load.later, rate * load.output_tokens)
+    return Served(ttft_s, step_s + sent_s / load.decoded_tokens, rate * load.output_tokens)
