@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ import click
 
 from ownward.cli._context import leaving_no_trace, open_ledger
 from ownward.cli._lengths import read_lengths
-from ownward.cli._output import emit, example, json_option, ledger_option, open_input, write_whole
+from ownward.cli._output import emit, example, json_option, ledger_option, open_input, say, write_whole
 from ownward.core import format_counted, to_json
 
 if TYPE_CHECKING:
@@ -57,8 +58,14 @@ def import_(
             with open_input(name) as stream:
                 reading = traffic.read(stream, name=name, format=format_name, lengths=lengths)
                 discovery = traffic.discover(_named(reading, workload), default=_default_name(name))
-                rows = _rows(discovery, assigned if assignments is not None else None)
+                estimated = Counter[bool]()
+                rows = _rows(discovery, assigned if assignments is not None else None, estimated)
                 count = opened.import_traffic(rows, source=Path(name).name)
+            if estimated[True]:
+                say(
+                    f"{name}: {format_counted(estimated[True], 'request')} of {estimated.total():,} without usage:"
+                    " tokens estimated, those of answers that are not there as 0"
+                )
             for item in discovery.workloads:
                 _add(found, item)
                 opened.record_workload(
@@ -95,14 +102,20 @@ def _add(found: dict[str, dict[str, Any]], item: DiscoveredWorkload) -> None:
     row["requests"] += item.requests
 
 
-def _rows(records: Iterable[TrafficRecord], assigned: list[dict[str, Any]] | None) -> Iterator[TrafficRow]:
-    """Yield ledger rows; note each input row's workload once, also where it held several requests."""
+def _rows(
+    records: Iterable[TrafficRecord], assigned: list[dict[str, Any]] | None, estimated: Counter[bool]
+) -> Iterator[TrafficRow]:
+    """Yield ledger rows; note each input row's workload once, also where it held several requests.
+
+    Counts the requests whose tokens are estimated, and the others.
+    """
     last: int | None = None
     for number, record in enumerate(records):
         row = number if record.row is None else record.row
         if assigned is not None and row != last:
             assigned.append({"row": row, "workload": record.workload})
         last = row
+        estimated[record.usage_basis == "estimated"] += 1
         yield _row(record)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 from ownward.traffic import _prompt
@@ -21,7 +22,7 @@ _OPEN_STREAMS = 256
 
 REQUEST_NAMES = ("request", "request_body", "body", "input", "req", "requestBody")
 RESPONSE_NAMES = ("response", "response_body", "output", "completion", "res", "responseBody")
-TIME_NAMES = ("started_at", "request_created_at", "timestamp", "time", "created_at", "ts", "start_time")
+TIME_NAMES = ("started_at", "request_created_at", "timestamp", "time", "created_at", "created", "ts", "start_time")
 
 
 def record_of_bodies(
@@ -47,6 +48,8 @@ def record_of_bodies(
         tokens = read_timings(timings, all_input_tokens=told)
     elif is_usage(usage):
         tokens = need(usage)
+    elif completed is False and not any(response.get(name) for name in ("choices", "content", "output")):
+        tokens = Tokens(0, 0, 0, 0)  # refused: nothing was read, and nothing charged
     elif request:
         tokens, basis = _estimate(request, response, context)
     else:
@@ -71,14 +74,26 @@ def record_of_bodies(
         session=values.text(row.fields, "session", "session_id", "conversation_id", "task_id")
         or values.text(metadata, "session_id", "conversation_id")
         or values.text(request, "user", "previous_response_id"),
-        model=values.text(request, "model") or values.text(response, "model") or values.text(row.fields, "model"),
-        charge_usd=values.usd(row.fields, "charge_usd", "cost", "cost_usd") or values.usd(usage, "cost"),
+        model=values.text(request, "model")
+        or values.text(response, "model")
+        or values.text(row.fields, "model")
+        or values.text(values.mapping(row.fields.get("metadata")), "model"),
+        charge_usd=values.usd(row.fields, "charge_usd", "cost", "cost_usd") or _cost(usage),
         completed=completed,
         usage_basis=basis,
         ttft_s=values.seconds(row.fields, "ttft_s") if ttft_ms is None else ttft_ms / 1e3,
         latency_s=values.seconds(row.fields, "latency_s"),
         sketch=context.sketch(request),
     )
+
+
+def _cost(usage: Mapping[str, Any]) -> Decimal | None:
+    """Return what OpenRouter's usage says a call came to: with a key of one's own, its fee and the provider's part."""
+    cost = values.usd(usage, "cost")
+    if not values.truth(usage, "is_byok"):
+        return cost
+    provider = values.usd(values.mapping(usage.get("cost_details")), "upstream_inference_cost")
+    return cost if provider is None else (cost or Decimal(0)) + provider
 
 
 def _estimate(request: Mapping[str, Any], response: Mapping[str, Any], context: Context) -> tuple[Tokens, UsageBasis]:
@@ -100,7 +115,11 @@ def _read_logged(row: Row, context: Context) -> Iterable[TrafficRecord]:
         response = fields
     if not request and "messages" in fields:
         request = fields
-    status = values.number(fields, "status", "status_code") if not isinstance(fields.get("status"), str) else None
+    metrics = values.mapping(fields.get("metrics"))  # Braintrust's, beside the bodies
+    if is_usage(metrics) and not is_usage(values.mapping(response.get("usage"))):
+        response = {**response, "usage": metrics}
+    told = values.text(fields, "status", "status_code", "response_status") or ""
+    status = int(told) if told.isdecimal() and len(told) == len("200") else None
     yield record_of_bodies(
         row,
         context,

@@ -1,4 +1,4 @@
-"""Exports of gateways and observers: LiteLLM, Langfuse, Helicone, OpenRouter."""
+"""Exports of gateways and observers: LiteLLM, Langfuse, LangSmith, Helicone, Portkey, OpenRouter."""
 
 from __future__ import annotations
 
@@ -16,6 +16,12 @@ from ownward.traffic.records import TrafficRecord
 _BOTH: frozenset[Container] = frozenset({"csv", "json"})
 _OK = 200
 _MULTIPLE = 300
+_CLIENT_TAG = "User-Agent:"  # LiteLLM adds tags of the client's program to the user's own
+_LANGFUSE_WRITTEN = (
+    *("input_cache_creation", "input_cache_creation_5m", "input_cache_creation_1h"),
+    "cache_creation_input_tokens",
+)
+_LANGSMITH_WRITTEN = ("cache_creation", "cache_write", "ephemeral_5m_input_tokens", "ephemeral_1hr_input_tokens")
 
 
 def _between_s(start_ns: int | None, end_ns: int | None) -> float | None:
@@ -41,6 +47,7 @@ def _read_litellm(row: Row, context: Context) -> Iterable[TrafficRecord]:
     if not body and isinstance(messages, list) and messages:
         body = {"messages": messages}
     tags = values.parsed(fields.get("request_tags"))
+    told_tags = [tag for tag in tags if not str(tag).startswith(_CLIENT_TAG)] if isinstance(tags, list) else []
     status = values.text(fields, "status")
     is_cache_hit = str(fields.get("cache_hit")).lower() == "true"
     yield TrafficRecord(
@@ -52,7 +59,7 @@ def _read_litellm(row: Row, context: Context) -> Iterable[TrafficRecord]:
         cached_input_tokens=told.cached_input_tokens if told else 0,
         cache_write_tokens=told.cache_write_tokens if told else 0,
         output_tokens=values.count(fields, "completion_tokens"),
-        workload=values.text({"tag": tags[0]}, "tag") if isinstance(tags, list) and tags else None,
+        workload=values.text({"tag": told_tags[0]}, "tag") if told_tags else None,
         session=values.text(fields, "session_id", "end_user"),
         model=values.text(fields, "model_group", "model"),
         charge_usd=Decimal(0) if is_cache_hit else values.usd(fields, "spend"),
@@ -107,7 +114,7 @@ def _langfuse_tokens(usage: Mapping[str, Any]) -> Tokens:
         return read_usage(usage)
     inputs, outputs = values.count(usage, "input"), values.count(usage, "output", default=0)
     cached = values.count(usage, "input_cached_tokens", "input_cache_read", "cache_read_input_tokens", default=0)
-    written = values.count(usage, "input_cache_creation", "cache_creation_input_tokens", default=0)
+    written = sum(values.count(usage, name, default=0) for name in _LANGFUSE_WRITTEN)
     if values.count(usage, "total", default=0) != inputs + outputs:
         inputs += sum(
             values.count(usage, name)
@@ -125,6 +132,67 @@ def _sum(parts: Mapping[str, Any]) -> Decimal | None:
         return values.usd(parts, "total")
     found = [values.usd(parts, name) for name in parts]
     return sum((one for one in found if one is not None), Decimal(0))
+
+
+def _read_langsmith(row: Row, context: Context) -> Iterable[TrafficRecord]:
+    fields = row.fields
+    if (values.text(fields, "run_type") or "").lower() not in {"llm", "embedding"}:
+        return  # chains and agents sum up the calls inside them
+    start_ns = values.instant_ns(fields, "start_time")
+    started_at, arrival_s = context.place(start_ns)
+    extra = values.mapping(fields.get("extra"))
+    metadata, asked = values.mapping(extra.get("metadata")), values.mapping(extra.get("invocation_params"))
+    details = values.mapping(fields.get("prompt_token_details"))
+    is_failed = values.text(fields, "error") is not None or values.text(fields, "status") == "error"
+    unless_failed = 0 if is_failed else None
+    body = {**values.mapping(fields.get("inputs")), **{name: asked[name] for name in ("tools",) if name in asked}}
+    yield TrafficRecord(
+        row=row.number,
+        source_row_id=values.text(fields, "id") or row.compute_digest(),
+        started_at=started_at,
+        arrival_s=arrival_s,
+        input_tokens=values.count(fields, "prompt_tokens", default=unless_failed),
+        cached_input_tokens=values.count(details, "cache_read", default=0),
+        cache_write_tokens=sum(values.count(details, name, default=0) for name in _LANGSMITH_WRITTEN),
+        output_tokens=values.count(fields, "completion_tokens", default=unless_failed),
+        session=values.text(metadata, "session_id", "thread_id", "conversation_id") or values.text(fields, "trace_id"),
+        model=values.text(metadata, "ls_model_name") or values.text(asked, "model", "model_name"),
+        charge_usd=values.usd(fields, "total_cost"),
+        completed=False if is_failed else None,
+        ttft_s=_between_s(start_ns, values.instant_ns(fields, "first_token_time")),
+        latency_s=_between_s(start_ns, values.instant_ns(fields, "end_time")),
+        sketch=context.sketch(body),
+    )
+
+
+def _read_portkey(row: Row, context: Context) -> Iterable[TrafficRecord]:
+    fields = row.fields
+    started_at, arrival_s = context.place(values.instant_ns(fields, "created_at"))
+    request, response = (values.mapping(fields.get(name)) for name in ("request", "response"))
+    request = values.mapping(fields.get("request.body")) or values.mapping(request.get("body")) or request
+    response = values.mapping(fields.get("response.body")) or values.mapping(response.get("body")) or response
+    usage = values.mapping(response.get("usage"))
+    units = {"prompt_tokens": fields.get("req_units"), "completion_tokens": fields.get("res_units")}
+    told = read_usage(usage if is_usage(usage) else units)
+    metadata = values.mapping(fields.get("metadata"))
+    cents = values.usd(fields, "cost")
+    yield TrafficRecord(
+        row=row.number,
+        source_row_id=values.text(fields, "id", "trace_id") or row.compute_digest(),
+        started_at=started_at,
+        arrival_s=arrival_s,
+        input_tokens=told.input_tokens,
+        cached_input_tokens=told.cached_input_tokens,
+        cache_write_tokens=told.cache_write_tokens,
+        output_tokens=told.output_tokens,
+        workload=values.text(metadata, "workload", "app", "feature") or values.text(fields, "prompt_slug"),
+        session=values.text(metadata, "session_id", "conversation_id") or values.text(fields, "trace_id"),
+        model=values.text(fields, "ai_model") or values.text(request, "model"),
+        charge_usd=None if cents is None else cents / 100,  # docs.portkey.ai, logs export: "in cents (USD)"
+        completed=values.truth(fields, "is_success"),
+        latency_s=values.seconds(fields, "response_time", in_a_second=1e3),
+        sketch=context.sketch(request),
+    )
 
 
 def _read_helicone(row: Row, context: Context) -> Iterable[TrafficRecord]:
@@ -167,6 +235,11 @@ def _read_helicone(row: Row, context: Context) -> Iterable[TrafficRecord]:
     )
 
 
+def _with_own_key(fee_usd: Decimal | None, provider_usd: Decimal | None) -> Decimal | None:
+    """Return what a request came to whose provider charged the user's own key, and OpenRouter a fee alone."""
+    return fee_usd if provider_usd is None else (fee_usd or Decimal(0)) + provider_usd
+
+
 def _read_openrouter_activity(row: Row, context: Context) -> Iterable[TrafficRecord]:
     fields = row.fields
     started_at, arrival_s = context.place(values.instant_ns(fields, "created_at"))
@@ -183,7 +256,7 @@ def _read_openrouter_activity(row: Row, context: Context) -> Iterable[TrafficRec
         workload=values.text(fields, "app_name", "api_key_name"),
         session=values.text(fields, "user"),
         model=values.text(fields, "model_permaslug"),
-        charge_usd=values.usd(fields, "cost_total"),
+        charge_usd=_with_own_key(values.usd(fields, "cost_total"), values.usd(fields, "byok_usage_inference")),
         completed=False if is_cancelled or finish == "error" else None if finish is None else True,
         ttft_s=values.seconds(fields, "time_to_first_token_ms", in_a_second=1e3),
         latency_s=values.seconds(fields, "generation_time_ms", in_a_second=1e3),
@@ -207,7 +280,10 @@ def _read_openrouter_generation(row: Row, context: Context) -> Iterable[TrafficR
         workload=values.text(fields, "app_id"),
         session=values.text(fields, "external_user"),
         model=values.text(fields, "model"),
-        charge_usd=values.usd(fields, "total_cost"),
+        charge_usd=_with_own_key(
+            values.usd(fields, "total_cost"),
+            values.usd(fields, "upstream_inference_cost") if values.truth(fields, "is_byok") else None,
+        ),
         completed=False if values.truth(fields, "cancelled") else None,
         ttft_s=values.seconds(fields, "latency", in_a_second=1e3),
         latency_s=values.seconds(fields, "generation_time", in_a_second=1e3),
@@ -229,6 +305,20 @@ LANGFUSE = Format(
         ("usage_details" in fields or "usageDetails" in fields) and ("trace_id" in fields or "traceId" in fields)
     ),
     start=each_row(_read_langfuse),
+)
+LANGSMITH = Format(
+    name="langsmith",
+    title="LangSmith runs (CSV, JSON or JSON Lines)",
+    containers=_BOTH,
+    recognises=has("run_type", "start_time"),
+    start=each_row(_read_langsmith),
+)
+PORTKEY = Format(
+    name="portkey",
+    title="Portkey logs export (CSV, JSON or JSON Lines)",
+    containers=_BOTH,
+    recognises=has("req_units", "res_units", "created_at"),
+    start=each_row(_read_portkey),
 )
 HELICONE = Format(
     name="helicone",

@@ -14,6 +14,12 @@ from ownward.traffic._usage import need
 from ownward.traffic._values import NS_PER_S
 from ownward.traffic.records import TrafficRecord
 
+# The convention's names, and those that instrumentations wrote before it had any.
+_READ_FROM_CACHE = ("gen_ai.usage.cache_read.input_tokens", "gen_ai.usage.cache_read_input_tokens")
+_WRITTEN_TO_CACHE = (
+    *("gen_ai.usage.cache_creation.input_tokens", "gen_ai.usage.cache_write.input_tokens"),
+    *("gen_ai.usage.cache_creation_input_tokens", "gen_ai.usage.cache_write_input_tokens"),
+)
 _PENDING = 256
 _SYNTHETIC_MODEL = "<synthetic>"
 _MODEL_OPERATIONS = frozenset({None, "chat", "text_completion", "generate_content", "embeddings"})
@@ -103,8 +109,8 @@ def _read_otel(row: Row, context: Context) -> Iterable[TrafficRecord]:
             arrival_s=arrival_s,
             # the convention counts cached and written tokens inside input_tokens
             input_tokens=values.count(attributes, "gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens"),
-            cached_input_tokens=values.count(attributes, "gen_ai.usage.cache_read.input_tokens", default=0),
-            cache_write_tokens=values.count(attributes, "gen_ai.usage.cache_creation.input_tokens", default=0),
+            cached_input_tokens=values.count(attributes, *_READ_FROM_CACHE, default=0),
+            cache_write_tokens=values.count(attributes, *_WRITTEN_TO_CACHE, default=0),
             output_tokens=values.count(
                 attributes, "gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens", default=0
             ),
@@ -133,10 +139,18 @@ def _spans(fields: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], Mappi
 
 
 def _attributes(value: object) -> dict[str, Any]:
-    """Return attributes as a mapping: OTLP writes a list of keys with typed values, others an object."""
+    """Return attributes as a mapping: OTLP writes a list of keys with typed values, others an object, nested or not."""
     if isinstance(value, Mapping):
-        return dict(value)
+        nested = value.get("gen_ai")
+        return {**value, **_flat("gen_ai", nested)} if isinstance(nested, Mapping) else dict(value)
     return {str(one.get("key")): _plain(one.get("value")) for one in values.mappings(value)}
+
+
+def _flat(name: str, value: object) -> dict[str, Any]:
+    """Return nested attributes by their whole names."""
+    if not isinstance(value, Mapping):
+        return {name: value}
+    return {full: one for key, item in value.items() for full, one in _flat(f"{name}.{key}", item).items()}
 
 
 def _plain(value: object) -> Any:

@@ -115,7 +115,7 @@ def _read_flat(row: Row, context: Context) -> Iterable[TrafficRecord]:
         session=values.text(fields, "session", "session_id", "conversation_id", "user"),
         model=values.text(fields, "model", "model_name"),
         charge_usd=values.usd(fields, "charge_usd", "cost_usd", "cost"),
-        completed=values.truth(fields, "completed"),
+        completed=values.truth(fields, "completed", "success", "is_success"),
         ttft_s=values.seconds(fields, "ttft_s"),
         latency_s=values.seconds(fields, "latency_s"),
     )

@@ -9,6 +9,7 @@ from typing import Any
 from ownward.traffic import _values as values
 from ownward.traffic._values import BadValue
 
+_READ = ("cache_read_input_tokens", "prompt_cache_hit_tokens", "cached_tokens", "prompt_cached_tokens")
 _WRITTEN = ("cache_write_tokens", "cache_creation_input_tokens", "cache_creation_tokens")
 
 
@@ -36,11 +37,9 @@ def read_usage(usage: Mapping[str, Any]) -> Tokens:
     """
     if "prompt_tokens" in usage:
         details = values.mapping(usage.get("prompt_tokens_details"))
-        cached = values.count(details, "cached_tokens", default=0) or values.count(
-            usage, "cache_read_input_tokens", "prompt_cache_hit_tokens", "cached_tokens", default=0
-        )
+        cached = values.count(details, "cached_tokens", default=0) or values.count(usage, *_READ, default=0)
         written = values.count(details, *_WRITTEN, default=0) or values.count(
-            usage, "cache_creation_input_tokens", default=0
+            usage, "cache_creation_input_tokens", "prompt_cache_creation_tokens", default=0
         )
         return Tokens(
             values.count(usage, "prompt_tokens"), cached, written, values.count(usage, "completion_tokens", default=0)

@@ -16,6 +16,7 @@ NS_PER_S = 1_000_000_000
 _FRACTION_DIGITS = 9
 _MAX_COUNT = 10**9  # tokens of one request
 _MAX_INT64 = 2**63 - 1
+_GROUPED = re.compile(r"[1-9]\d{0,2}(\.\d{3})+")
 _MAX_TEXT = 256
 _KEPT_TEXT = 200
 _GO_ZERO_NS = -62_135_596_800 * NS_PER_S  # 0001-01-01, which Go writes for a time that is not there
@@ -53,6 +54,8 @@ def count(fields: Mapping[str, Any], *names: str, default: int | None = None) ->
         return default
     if isinstance(value, bool):
         raise BadValue(f"{name} is {value}, not a count")
+    if isinstance(value, str) and _GROUPED.fullmatch(value.strip()):
+        raise BadValue(f"{name} is {_shown(value)}, which is thousands in some countries: write it without the point")
     try:
         number = int(value) if isinstance(value, int | str) else float(value)
     except (TypeError, ValueError):

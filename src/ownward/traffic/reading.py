@@ -16,7 +16,15 @@ from ownward.traffic._aggregates import AGGREGATES
 from ownward.traffic._bailian import BAILIAN
 from ownward.traffic._chat_logs import BATCH_INPUT, BATCH_OUTPUT, CHAT, LOGGED
 from ownward.traffic._format import Container, Context, Converter, CountTokens, Format
-from ownward.traffic._gateway_logs import HELICONE, LANGFUSE, LITELLM, OPENROUTER, OPENROUTER_GENERATION
+from ownward.traffic._gateway_logs import (
+    HELICONE,
+    LANGFUSE,
+    LANGSMITH,
+    LITELLM,
+    OPENROUTER,
+    OPENROUTER_GENERATION,
+    PORTKEY,
+)
 from ownward.traffic._rows import Row
 from ownward.traffic._servegen import SERVEGEN
 from ownward.traffic._sessions import CLAUDE_CODE, OTEL
@@ -32,7 +40,9 @@ FORMATS: tuple[Format, ...] = (
     OTEL,
     LITELLM,
     LANGFUSE,
+    LANGSMITH,
     HELICONE,
+    PORTKEY,
     OPENROUTER,
     OPENROUTER_GENERATION,
     AZURE,

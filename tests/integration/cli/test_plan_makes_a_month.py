@@ -79,3 +79,13 @@ def test_a_bill_that_is_not_the_list_price_is_told(
         " the baseline is not what you pay today" in said
     ) is is_said
     assert is_said or "charged" not in said
+
+
+def test_import_says_how_many_requests_have_estimated_tokens(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log, asked = tmp_path / "log.jsonl", {"model": "m", "messages": [{"role": "user", "content": "hello there"}]}
+    usage = {"usage": {"prompt_tokens": 3, "completion_tokens": 1}, "choices": []}
+    log.write_text("".join(json.dumps({"request": asked, "response": answer}) + "\n" for answer in (usage, {}, {})))
+    assert run(["import", str(log), "--ledger", str(tmp_path / "ledger.db")]) == 0
+    assert f"{log}: 2 requests of 3 without usage: tokens estimated" in capsys.readouterr().err
