@@ -121,6 +121,28 @@ def read_anthropic_usage(usage: Json) -> Usage | None:
     )
 
 
+def merge_anthropic_usage(before: Json, now: object) -> dict[str, Any]:
+    """Return the usage of two events of one stream: counts grow, so that the larger of two is the later truth.
+
+    Some servers repeat the input as 0 at the end, others state it only there. Moonshot's begins with the whole input,
+    and ends with what of it was cached and what was not.
+    """
+    if not isinstance(now, dict):
+        return dict(before)
+    merged = {**before, **{key: value for key, value in now.items() if value is not None}}
+    for key, value in before.items():
+        if type(value) is int and type(merged[key]) is int:
+            merged[key] = max(value, merged[key])
+    begun, left, cached = _whole(before, "input_tokens"), _whole(now, "input_tokens"), _cached_beside(now)
+    if begun is not None and left is not None and cached > _cached_beside(before) and left < begun:
+        merged["input_tokens"] = left if left or begun >= cached else begun
+    return merged
+
+
+def _cached_beside(usage: Json) -> int:
+    return sum(_whole(usage, name) or 0 for name in ("cache_read_input_tokens", "cache_creation_input_tokens"))
+
+
 def _summaries(usage: Json) -> list[Json]:
     iterations = usage.get("iterations")
     if not isinstance(iterations, list):

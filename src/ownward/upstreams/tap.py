@@ -11,6 +11,7 @@ from typing import Any
 from ownward.pricing import Usage
 from ownward.upstreams._counts import (
     are_llamacpp_timings,
+    merge_anthropic_usage,
     read_anthropic_usage,
     read_llamacpp_timings,
     read_openai_usage,
@@ -279,7 +280,7 @@ class StreamTap(ReadAnswer):
                 if isinstance(answer.delta, dict):
                     self.finish_reason = text_in(answer.delta.get("stop_reason")) or self.finish_reason
                 if isinstance(answer.usage, dict):
-                    self._anthropic_counts = _merge_counts(self._anthropic_counts, answer.usage)
+                    self._anthropic_counts = merge_anthropic_usage(self._anthropic_counts, answer.usage)
                     self._latest = read_anthropic_usage(self._anthropic_counts)
                     self._note_terms(None, self._anthropic_counts)
             case "message_stop":
@@ -290,15 +291,3 @@ class StreamTap(ReadAnswer):
     def _note_terms(self, service_tier: object, usage: Json, items: object = None) -> None:
         dialect: Dialect = "anthropic" if self._is_anthropic else "openai"
         self.terms = terms_told(service_tier=service_tier, usage=usage, items=items, dialect=dialect)
-
-
-def _merge_counts(before: Json, now: Json) -> Json:
-    """Return the counts of both events: they are cumulative, so the larger of two is the later truth.
-
-    Some servers repeat the input as 0 at the end, others state it only there.
-    """
-    merged = {**before, **{key: value for key, value in now.items() if value is not None}}
-    for key, value in before.items():
-        if type(value) is int and type(merged[key]) is int:
-            merged[key] = max(value, merged[key])
-    return merged

@@ -329,6 +329,32 @@ def test_input_that_an_anthropic_server_states_only_once_is_not_lost(at_start, a
     assert tap.usage == usage(9, 5)
 
 
+@pytest.mark.parametrize(
+    ("at_start", "at_end", "read"),
+    [
+        ((10_000, 0), (500, 9_500), (10_000, 9_500)),  # Moonshot's: the whole input first, then its two parts
+        ((10_000, None), (500, 9_500), (10_000, 9_500)),
+        ((9_500, 0), (0, 9_500), (9_500, 9_500)),
+        ((9, 0), (0, 90), (99, 90)),  # repeated as 0, and no whole
+        ((9, 90), (0, 90), (99, 90)),
+        ((9, 90), (20, 200), (220, 200)),  # tools that the provider runs add to both
+        ((9, 0), (None, 90), (99, 90)),
+    ],
+)
+def test_an_input_that_begins_as_a_whole_and_ends_in_parts_is_counted_once(at_start, at_end, read):
+    def stated(counts):
+        return dict(zip(("input_tokens", "cache_read_input_tokens"), counts, strict=True))
+
+    start = {"type": "message_start", "message": {"usage": {**stated(at_start), "output_tokens": 1}}}
+    end = {
+        "type": "message_delta",
+        "delta": {"stop_reason": "end_turn"},
+        "usage": {**stated(at_end), "output_tokens": 5},
+    }
+    tap = tap_over(sse(start, end, {"type": "message_stop"}), "anthropic")
+    assert tap.usage == usage(read[0], 5, cached_input_tokens=read[1])
+
+
 def test_an_anthropic_stream_cut_after_its_start_knows_its_input_and_no_usage():
     tap = tap_over(
         sse({"type": "message_start", "message": {"id": "m", "usage": {"input_tokens": 3, "output_tokens": 1}}}),

@@ -82,19 +82,6 @@ def read_anthropic_counts(usage: object) -> Counts | None:
     )
 
 
-def merge_anthropic_usage(before: dict[str, Any], now: object) -> dict[str, Any]:
-    """Return the usage of two events of one stream: counts grow, and some servers repeat the input as 0 at the end."""
-    merged = dict(before)
-    if isinstance(now, dict):
-        for name, value in now.items():
-            known = merged.get(name)
-            if isinstance(value, int) and isinstance(known, int):
-                merged[name] = max(value, known)
-            elif value is not None:
-                merged[name] = value
-    return merged
-
-
 def write_chat_usage(counts: Counts) -> dict[str, Any]:
     """Return the usage of a chat answer."""
     usage: dict[str, Any] = {

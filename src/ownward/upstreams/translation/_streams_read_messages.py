@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ownward.upstreams._counts import merge_anthropic_usage
 from ownward.upstreams._events import data_of
 from ownward.upstreams.translation._answers import explanation_of
 from ownward.upstreams.translation._core import (
@@ -20,7 +21,7 @@ from ownward.upstreams.translation._core import (
     ReasoningPiece,
     TextPiece,
 )
-from ownward.upstreams.translation._counts import merge_anthropic_usage, openai_tier, read_anthropic_counts
+from ownward.upstreams.translation._counts import openai_tier, read_anthropic_counts
 from ownward.upstreams.translation._in_turn import InTurn
 from ownward.upstreams.translation._json import write_json
 from ownward.upstreams.translation._members import UntranslatableAnswer, shown
