@@ -22,7 +22,7 @@ SELECT a.task_id, a.workload, a.tier, o.completed, o.human_minutes,
   ) THEN 0 ELSE 1 END,
   a.state, a.started_at_us,
   {settled} a.input_tokens END, {settled} a.cached_input_tokens END, {settled} a.cache_write_tokens END,
-  {settled} a.output_tokens END,
+  {settled} a.cache_write_1h_tokens END, {settled} a.output_tokens END,
   CASE WHEN a.state IN ('failed', 'refused') THEN 0 ELSE a.charge_picousd END,
   CASE WHEN a.state IN ('failed', 'refused') THEN 0
     ELSE COALESCE(a.charge_low_picousd, a.charge_picousd, {open} 0 END) END,
@@ -37,7 +37,7 @@ FROM {attempts} a LEFT JOIN task_outcomes o ON o.task_id = a.task_id {where}
 ORDER BY a.task_id"""
 _SETTLED: Final = "CASE WHEN a.state = 'settled' THEN"
 _OPEN: Final = "CASE WHEN a.state IS NULL OR a.state = 'unsettled' THEN"
-_CHARGE: Final = 12  # its column
+_CHARGE: Final = 13  # its column
 _ROWS_AT_ONCE: Final = 10_000
 """Of all places together, so that no more are held however many workloads there are."""
 
@@ -60,6 +60,7 @@ class SettledTokens:
     input_tokens: int = 0
     cached_input_tokens: int = 0
     cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0
     output_tokens: int = 0
 
 
@@ -166,8 +167,8 @@ class _Place:
             return
         served = self.served
         (
-            _, _, _, _, _, is_first, states, started_us, input_tokens, cached, cache_write, output,
-            charges, lows, highs, ttft_s, latency_s, errors, is_first_settled,
+            _, _, _, _, _, is_first, states, started_us, input_tokens, cached, cache_write, cache_write_1h,
+            output, charges, lows, highs, ttft_s, latency_s, errors, is_first_settled,
         ) = zip(*self._rows, strict=True)  # fmt: skip
         self._rows.clear()
         served.requests += sum(is_first)
@@ -182,7 +183,7 @@ class _Place:
         self._last_us = max(self._last_us, *started_us)
         self._ttft_s.extend([value for value in ttft_s if value is not None])
         self._latency_s.extend([value for value in latency_s if value is not None])
-        used = (input_tokens, cached, cache_write, output)
+        used = (input_tokens, cached, cache_write, cache_write_1h, output)
         if self._steps:
             for state, is_one, *tokens in zip(states, is_first_settled, *used, strict=True):
                 if state == "settled":
@@ -205,7 +206,8 @@ def _use(of_step: SettledTokens, calls: int, tokens: Sequence[int | None]) -> No
     of_step.input_tokens += tokens[0] or 0
     of_step.cached_input_tokens += tokens[1] or 0
     of_step.cache_write_tokens += tokens[2] or 0
-    of_step.output_tokens += tokens[3] or 0
+    of_step.cache_write_1h_tokens += tokens[3] or 0
+    of_step.output_tokens += tokens[4] or 0
 
 
 class _Adding:

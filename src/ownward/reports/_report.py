@@ -246,6 +246,7 @@ def _priced(used: Sequence[SettledTokens], price: Price | None) -> Decimal | Non
                 output_tokens=of_step.output_tokens,
                 cached_input_tokens=of_step.cached_input_tokens,
                 cache_write_tokens=of_step.cache_write_tokens,
+                cache_write_1h_tokens=of_step.cache_write_1h_tokens,
             )
             at = price.at_length(of_step.above_input_tokens + 1)
             total += at.compute_charge_usd(usage) + (of_step.calls - 1) * price.usd_per_request

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import random
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
 import pytest
 
-from ledger_rows import usual_intent, usual_request
+from ledger_rows import usual_intent, usual_request, usual_settlement
 from ownward import ledger
 from ownward.ledger import AttemptRow, Outcome, Settlement, beaten_note, hedge_note
+from ownward.plan import loads
 from ownward.pricing import Usage
+from ownward.reports import compute_report, price_steps
 from summed_up import in_one_order, summed_up
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
@@ -156,3 +159,62 @@ def test_sums_of_money_reach_beyond_what_an_integer_of_a_database_holds(target: 
         assert spent.spend.settled_picousd == known
         assert sum(one.charge.known_picousd for one in book.query_served()) == known
         assert sum(task.spend.settled_picousd for task in book.query_tasks()) == known
+
+
+PLAN_AT_THE_API = """
+schema = "ownward.plan/1"
+name = "p"
+baseline = "api"
+[tiers.api]
+kind = "rented"
+model = "big"
+provider = "anthropic"
+upstreams = [{ name = "api", url = "https://api.example.com/v1" }]
+[tiers.api.price]
+provider = "anthropic"
+model = "big"
+basis = "assumed"
+source = "s"
+checked_on = 2026-11-21
+"""
+RATES = """
+input_usd_per_mtok = "3"
+output_usd_per_mtok = "15"
+cached_input_usd_per_mtok = "0.3"
+cache_write_usd_per_mtok = "3.75"
+cache_write_1h_usd_per_mtok = "6"
+"""
+TWO_RATES = f"""
+input_usd_per_mtok = "9"
+output_usd_per_mtok = "9"
+[[tiers.api.price.steps]]
+above_input_tokens = 500
+{RATES}"""
+
+
+@pytest.mark.parametrize("rates", [RATES, TWO_RATES], ids=["one rate", "two rates"])
+def test_what_stays_at_the_baseline_saves_nothing_also_with_writes_that_are_cached_for_an_hour(
+    target: str, rates: str
+) -> None:
+    """100 x 3 + 200 x 0.3 + 300 x 3.75 + 400 x 6 + 50 x 15 = 4,635 USD for a million requests."""
+    plan = loads(PLAN_AT_THE_API + rates)
+    price = plan.tiers["api"].price
+    assert price is not None
+    usage = Usage(
+        input_tokens=1000, output_tokens=50, cached_input_tokens=200, cache_write_tokens=700, cache_write_1h_tokens=400
+    )
+    charge = price.compute_charge_picousd(usage)
+    with ledger.open(target) as book:
+
+        async def serve_one() -> None:
+            await book.begin(usual_request("r", at=NOW), usual_intent("r", at=NOW, tier="api"))
+            book.settle(usual_settlement("r", at=NOW, charge=charge, usage=usage))
+            await book.flush()
+
+        asyncio.run(serve_one())
+        report = compute_report(book.query_served(input_steps=price_steps(plan)), plan=plan)
+    assert (report.cost_usd, report.baseline_usd, report.saved_usd) == (
+        Decimal("0.004635"),
+        Decimal("0.004635"),
+        Decimal(0),
+    )
