@@ -10,8 +10,8 @@ from typing import Any, Protocol, TypeVar, get_args
 
 import click
 
+from ownward.cli._lookup import catalog_folder
 from ownward.cli._output import say, write_whole
-from ownward.cli._subjects import catalog_folder
 from ownward.core import BadInput, Basis, UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from ownward.cli._subjects import find_anatomy, find_machines, load_price_book
+from ownward.cli._lookup import find_anatomy, find_machines, load_price_book
 from ownward.core import UsageError
 
 if TYPE_CHECKING:

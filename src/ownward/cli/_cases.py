@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from ownward.cli._subjects import find_anatomy, find_machines
+from ownward.cli._lookup import find_anatomy, find_machines
 from ownward.core import BadInput, OwnwardError, UnknownMachine
 
 if TYPE_CHECKING:

@@ -9,20 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ownward.cli._fit_beside import Beside
+from ownward.cli._fit_commands import context_of, launch_commands
 from ownward.cli._fit_record import fit_record
-from ownward.cli._fit_subject import THIS, Subject, find_host, find_subject, with_stated
-from ownward.cli._fit_ways import context_of, ways_to_run
+from ownward.cli._fit_releases import Releases
+from ownward.cli._fit_target import THIS, FitTarget, find_host, find_target, with_stated
+from ownward.cli._lookup import catalog_files, find_anatomy, find_checkpoint, is_path
 from ownward.cli._numbers import ABOVE_ZERO
 from ownward.cli._output import at_option, console, example, json_option, say, today, write_whole
 from ownward.cli._serving_choice import needs_of, room_for
-from ownward.cli._subjects import catalog_files, find_anatomy, find_checkpoint, is_path
 from ownward.core import InfeasiblePlan, OwnwardError, UsageError, to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from ownward.anatomy import Anatomy
+    from ownward.catalog import Model
     from ownward.economics import Assumptions
     from ownward.engines import Room, ServingChoice
     from ownward.planner import FitOption, Merit, Nearest, StoredAs
@@ -33,8 +34,8 @@ _SHOWN = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Named:
-    """Models that were named, or all of the catalogue; those that are files, how they are stored and where they lie."""
+class _NamedModels:
+    """The models that were named, or the whole catalogue; of those that are files, by name, kind and path."""
 
     anatomies: tuple[Anatomy, ...]
     stored_as: dict[str, StoredAs]
@@ -48,8 +49,8 @@ class _Named:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Load:
-    """What a fit is asked for besides models and machine, as planner takes it."""
+class _FitArguments:
+    """What `planner.fit` and `planner.advise` both take besides models and machine."""
 
     engine: str | None
     formats: tuple[str, ...]
@@ -58,8 +59,8 @@ class _Load:
     kv_type: str
     assumptions: Assumptions
 
-    def as_arguments(self) -> dict[str, Any]:
-        """Return it as keywords of `planner.fit` and `planner.advise`."""
+    def as_keywords(self) -> dict[str, Any]:
+        """Return them as keywords."""
         return {name: getattr(self, name) for name in self.__slots__}
 
 
@@ -137,9 +138,9 @@ def fit(
     if budget is not None and (watts is not None or price is not None):
         raise UsageError("--watts and --price are of one machine, and --budget asks about many")
     day = today(at)
-    beside = Beside(day)
+    releases = Releases(day)
     named = _find_models(models)
-    load = _Load(
+    arguments = _FitArguments(
         engine=engine,
         formats=tuple(weight_format(name) for name in weights),
         context_tokens=context_tokens,
@@ -148,18 +149,20 @@ def fit(
         assumptions=assumptions_from(load_settings(), at=day),
     )
     if budget is not None:
-        report = _advised(
+        report = _report_on_budget(
             named,
-            load,
-            beside,
+            arguments,
+            releases,
             budget_usd=_parse_usd(budget, "--budget"),
             host_usd=None if host_price is None else _parse_usd(host_price, "--host-price"),
             host=find_host(ram=ram, ssd=ssd),
         )
     else:
-        subject = find_subject(machine_name or THIS, ram=ram, ssd=ssd)
+        target = find_target(machine_name or THIS, ram=ram, ssd=ssd)
         own_price = None if price is None else _parse_usd(price, "--price")
-        report = _fitted(named, load, beside, with_stated(subject, watts=watts, price_usd=own_price, at=day))
+        report = _report_on_machine(
+            named, arguments, releases, with_stated(target, watts=watts, price_usd=own_price, at=day)
+        )
     if html_file is not None:
         from ownward.reports import write_fit_page
 
@@ -175,7 +178,7 @@ def fit(
     return 0 if report.fitting else NOTHING_FITS
 
 
-def _find_models(names: Sequence[str]) -> _Named:
+def _find_models(names: Sequence[str]) -> _NamedModels:
     """Return the models that were named, or every one of the catalogue that can be read."""
     from ownward import catalog
     from ownward.cli._remote import is_remote_name
@@ -184,12 +187,8 @@ def _find_models(names: Sequence[str]) -> _Named:
     sources: dict[str, str] = {}
     found: list[Anatomy] = []
     if not names:
-        for release in catalog.models(catalog_files()):
-            try:
-                found.append(find_anatomy(release.id))
-            except OwnwardError:  # a release whose architecture cannot be read is not proposed
-                continue
-        return _Named(anatomies=tuple(found), stored_as={}, sources={}, is_catalogue=True)
+        everything = _readable(catalog.models(catalog_files()))
+        return _NamedModels(anatomies=tuple(everything), stored_as={}, sources={}, is_catalogue=True)
     for name in dict.fromkeys(names):
         anatomy = find_anatomy(name, may_fetch=True)
         is_file = is_path(name) or is_remote_name(name)
@@ -203,96 +202,104 @@ def _find_models(names: Sequence[str]) -> _Named:
             is_gguf = name.endswith(".gguf") or (Path(name).is_dir() and not [*Path(name).glob("*.json")])
             stored_as[anatomy.name] = "gguf" if is_gguf else "checkpoint"
             sources[anatomy.name] = name if is_file else published.name if published else name
-    return _Named(anatomies=tuple(found), stored_as=stored_as, sources=sources, is_catalogue=False)
+    return _NamedModels(anatomies=tuple(found), stored_as=stored_as, sources=sources, is_catalogue=False)
 
 
-def _fitted(named: _Named, load: _Load, beside: Beside, subject: Subject) -> FitReport:
+def _report_on_machine(
+    named: _NamedModels, arguments: _FitArguments, releases: Releases, target: FitTarget
+) -> FitReport:
     from ownward import catalog
     from ownward.planner import compute_curves, find_nearest
     from ownward.planner import fit as fit_models
     from ownward.reports import FitReport
 
-    merits = beside.merits(named.anatomies) if named.is_catalogue else None
+    merits = releases.merits(named.anatomies) if named.is_catalogue else None
     options = fit_models(
         named.anatomies,
-        machine=subject.machine,
-        machines_count=subject.count,
-        host=subject.host,
-        coefficients=subject.coefficients,
-        merits=_worths(merits),
+        machine=target.machine,
+        machines_count=target.count,
+        host=target.host,
+        coefficients=target.coefficients,
+        merits=_worth_by_name(merits),
         stored_as=named.stored_as,
-        at=beside.at,
-        **load.as_arguments(),
+        at=releases.at,
+        **arguments.as_keywords(),
     )
     if not options:
-        raise _no_answer(named.anatomies[0], subject, load)
+        raise _no_answer(named.anatomies[0], target, arguments)
     nearest: tuple[Nearest, ...] = ()
     if all(option.fits is False for option in options) and not named.is_catalogue:
-        others = _relatives(options[0].model, beside)
+        others = _relatives(options[0].model, releases)
         nearest = find_nearest(
             options,
             machines=[item for item in catalog.machines(catalog_files()) if item.kind.startswith(("gpu-", "soc-"))],
             others=others,
-            merits=_worths(beside.merits(others)),
+            merits=_worth_by_name(releases.merits(others)),
         )
     rooms: dict[str | None, Room] = {}
     lines = tuple(
-        _line(
+        _make_line(
             option,
             named,
-            beside,
+            releases,
             curves=compute_curves(option) if not number else None,
-            threads=subject.threads,
-            serving=_choose_serving(option, named, subject, rooms),
+            threads=target.threads,
+            serving=_choose_serving(option, named, target, rooms),
             merits=merits,
         )
         for number, option in enumerate(options)
     )
     return FitReport(
         models=named.names,
-        machine=subject.machine,
-        machines_count=subject.count,
-        host=subject.host,
-        context_tokens=load.context_tokens,
-        concurrency=load.concurrency,
+        machine=target.machine,
+        machines_count=target.count,
+        host=target.host,
+        context_tokens=arguments.context_tokens,
+        concurrency=arguments.concurrency,
         lines=lines,
         is_ranking=named.is_catalogue,
         nearest=nearest,
-        notes=(*subject.notes, *_shortened(options, load), *_other_caches(options, load)),
-        at=beside.at,
+        notes=(*target.notes, *_note_shorter_contexts(options, arguments), *_note_other_kv_types(options, arguments)),
+        at=releases.at,
     )
 
 
-def _advised(
-    named: _Named, load: _Load, beside: Beside, *, budget_usd: Decimal, host_usd: Decimal | None, host: Any
+def _report_on_budget(
+    named: _NamedModels,
+    arguments: _FitArguments,
+    releases: Releases,
+    *,
+    budget_usd: Decimal,
+    host_usd: Decimal | None,
+    host: Any,
 ) -> FitReport:
     from ownward import catalog
     from ownward.planner import HOST_USD, advise, compute_curves
     from ownward.reports import FitReport
 
-    merits = beside.merits(named.anatomies) if named.is_catalogue else None
+    merits = releases.merits(named.anatomies) if named.is_catalogue else None
     advice = advise(
         named.anatomies,
         machines=catalog.machines(catalog_files()),
         budget_usd=budget_usd,
         host_usd=HOST_USD if host_usd is None else host_usd,
         host=host,
-        merits=_worths(merits),
-        at=beside.at,
-        **load.as_arguments(),
+        merits=_worth_by_name(merits),
+        at=releases.at,
+        **arguments.as_keywords(),
     )
     return FitReport(
         models=named.names,
         machine=None,
         machines_count=1,
         host=host,
-        context_tokens=load.context_tokens,
-        concurrency=load.concurrency,
+        context_tokens=arguments.context_tokens,
+        concurrency=arguments.concurrency,
         lines=tuple(
-            _line(
+            _make_line(
                 purchase.option,
                 named,
-                beside,
+                releases,
                 curves=compute_curves(purchase.option) if purchase is advice.best else None,
                 threads=None,
                 merits=merits,
@@ -301,12 +308,12 @@ def _advised(
         ),
         is_ranking=named.is_catalogue,
         advice=advice,
-        at=beside.at,
+        at=releases.at,
     )
 
 
 def _choose_serving(
-    option: FitOption, named: _Named, subject: Subject, rooms: dict[str | None, Room]
+    option: FitOption, named: _NamedModels, target: FitTarget, rooms: dict[str | None, Room]
 ) -> ServingChoice | None:
     """Return how llama.cpp would hold the weights, as `serve` chooses; None on a card, where nothing is chosen.
 
@@ -319,7 +326,7 @@ def _choose_serving(
         return None
     source = named.sources.get(option.model)
     file = source if source is not None and Path(source).is_file() else None
-    if not subject.is_this:
+    if not target.is_this:
         room = Room(memory_bytes=option.usable_bytes)
     else:
         room = rooms[file] if file in rooms else rooms.setdefault(file, room_for(Path(file or ".")))
@@ -329,10 +336,10 @@ def _choose_serving(
     return choose_serving(needs, room, Stated(slots=option.concurrency, context_tokens=context_of(option)))
 
 
-def _line(
+def _make_line(
     option: FitOption,
-    named: _Named,
-    beside: Beside,
+    named: _NamedModels,
+    releases: Releases,
     *,
     curves: Any,
     threads: int | None,
@@ -344,65 +351,76 @@ def _line(
     source = named.sources.get(option.model)
     return FitLine(
         option=option,
-        facts=beside.facts(option.model),
-        ways=ways_to_run(option, beside.release(option.model), source=source, threads=threads, serving=serving),
+        facts=releases.facts(option.model),
+        commands=launch_commands(
+            option, releases.release(option.model), source=source, threads=threads, serving=serving
+        ),
         curves=curves,
         serving=serving,
         rests_on=None if merits is None else merits[option.model].rests_on,
     )
 
 
-def _shortened(options: Sequence[FitOption], load: _Load) -> list[str]:
+def _note_shorter_contexts(options: Sequence[FitOption], arguments: _FitArguments) -> list[str]:
     """Return which of the named models were made for less context than was asked for, and so answered for less."""
     made_for = {
-        option.model: option.context_tokens for option in options if option.context_tokens < load.context_tokens
+        option.model: option.context_tokens for option in options if option.context_tokens < arguments.context_tokens
     }
     if len(made_for) > _SHOWN:
-        return [f"{len(made_for)} models were made for less than {load.context_tokens:,} tokens: answered for theirs"]
+        return [
+            f"{len(made_for)} models were made for less than {arguments.context_tokens:,} tokens: answered for theirs"
+        ]
     return [
         f"{model} was made for {tokens:,} tokens of context: answered for that" for model, tokens in made_for.items()
     ]
 
 
-def _other_caches(options: Sequence[FitOption], load: _Load) -> list[str]:
+def _note_other_kv_types(options: Sequence[FitOption], arguments: _FitArguments) -> list[str]:
     """Return which engines have no cache of the type that was asked for, and what they are answered with."""
-    others = {option.engine: option.kv_type for option in options if option.kv_type != load.kv_type}
-    return [f"{engine} has no cache in {load.kv_type}: answered for {kv_type}" for engine, kv_type in others.items()]
+    others = {option.engine: option.kv_type for option in options if option.kv_type != arguments.kv_type}
+    return [
+        f"{engine} has no cache in {arguments.kv_type}: answered for {kv_type}" for engine, kv_type in others.items()
+    ]
 
 
-def _worths(merits: Mapping[str, Merit] | None) -> dict[str, float] | None:
+def _worth_by_name(merits: Mapping[str, Merit] | None) -> dict[str, float] | None:
     return None if merits is None else {name: merit.worth for name, merit in merits.items()}
 
 
-def _relatives(model: str, beside: Beside) -> list[Anatomy]:
+def _relatives(model: str, releases: Releases) -> list[Anatomy]:
     """Return the other models of a model's family; all of the catalogue where it has none there."""
     from ownward import catalog
 
-    release = beside.release(model)
-    wanted = [item for item in catalog.models(catalog_files()) if release is None or item.family == release.family]
+    release = releases.release(model)
+    family = None if release is None else release.family
+    return _readable(item for item in catalog.models(catalog_files()) if family in {None, item.family})
+
+
+def _readable(releases: Iterable[Model]) -> list[Anatomy]:
+    """Return the anatomies of releases; one whose architecture cannot be read is not proposed, and left out."""
     found = []
-    for item in wanted:
+    for release in releases:
         try:
-            found.append(find_anatomy(item.id))
-        except OwnwardError:  # cannot be read here, so cannot be proposed
+            found.append(find_anatomy(release.id))
+        except OwnwardError:
             continue
     return found
 
 
-def _no_answer(anatomy: Anatomy, subject: Subject, load: _Load) -> OwnwardError:
+def _no_answer(anatomy: Anatomy, target: FitTarget, arguments: _FitArguments) -> OwnwardError:
     """Return why nothing can be said of a model on a machine."""
     from ownward.perf import deploy
     from ownward.planner import default_engine
 
     reason = deploy(
         anatomy,
-        machine=subject.machine,
-        machines_count=subject.count,
-        engine=load.engine or default_engine(subject.machine),
-        weights=load.formats[0] if load.formats else "bf16",
-        kv_type=load.kv_type,
+        machine=target.machine,
+        machines_count=target.count,
+        engine=arguments.engine or default_engine(target.machine),
+        weights=arguments.formats[0] if arguments.formats else "bf16",
+        kv_type=arguments.kv_type,
     )
-    is_of_the_machine = subject.machine.bandwidth_bytes_per_s is None
+    is_of_the_machine = target.machine.bandwidth_bytes_per_s is None
     return InfeasiblePlan(
         reason if isinstance(reason, str) else f"no weight format of {anatomy.name} can be placed",
         next_step="State the machine in a file: ownward machines add --help" if is_of_the_machine else None,

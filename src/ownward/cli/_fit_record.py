@@ -61,9 +61,9 @@ def _row(line: FitLine) -> dict[str, Any]:
         "usd_per_mtok_loaded": to_jsonable(option.usd_per_mtok_loaded),
         "input_usd_per_mtok_marginal": to_jsonable(option.input_usd_per_mtok_marginal),
         "input_usd_per_mtok_loaded": to_jsonable(option.input_usd_per_mtok_loaded),
-        "command": None if option.fits is False else shlex.join(line.ways[0].words),
-        "command_needs": list(line.ways[0].needs),
-        "serve_command": next((shlex.join(way.words) for way in line.ways[1:]), None),
+        "command": None if option.fits is False else shlex.join(line.commands[0].words),
+        "command_needs": list(line.commands[0].needs),
+        "serve_command": next((shlex.join(command.words) for command in line.commands[1:]), None),
         "serving": None
         if line.serving is None
         else {

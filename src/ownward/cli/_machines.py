@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ownward.cli._additions import add_table, fact_options, slug_of
+from ownward.cli._lookup import catalog_files
 from ownward.cli._numbers import ABOVE_ZERO
 from ownward.cli._output import emit, example, json_option
-from ownward.cli._subjects import catalog_files
 from ownward.core import UsageError, format_bytes, format_counted, format_usd, parse_bandwidth, parse_bytes, to_jsonable
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ import click
 
 from ownward.cli._additions import add_table, fact_options, slug_of
 from ownward.cli._counting import count_with_transformers
+from ownward.cli._lookup import catalog_files, find_anatomy, find_checkpoint, find_model, is_path
 from ownward.cli._output import emit, example, json_option, say
 from ownward.cli._remote import is_remote_name
-from ownward.cli._subjects import catalog_files, find_anatomy, find_checkpoint, find_model, is_path
 from ownward.core import BadInput, UnknownModel, UsageError, format_count, format_counted, to_jsonable
 
 if TYPE_CHECKING:

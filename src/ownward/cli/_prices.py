@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ownward.cli._additions import add_table, fact_options, parse_day, slug_of
+from ownward.cli._lookup import find_model, load_price_book
 from ownward.cli._output import at_option, emit, example, json_option, today
-from ownward.cli._subjects import find_model, load_price_book
 from ownward.core import MissingPrice, StalePrice, UnknownModel, UsageError, format_counted, format_usd, to_jsonable
 
 if TYPE_CHECKING:

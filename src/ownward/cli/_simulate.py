@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ownward.cli._lengths import read_lengths
+from ownward.cli._lookup import find_anatomy, find_machines
 from ownward.cli._numbers import ABOVE_ZERO
 from ownward.cli._output import emit, example, json_option, open_input, say, write_whole
-from ownward.cli._subjects import find_anatomy, find_machines
 from ownward.core import (
     BadInput,
     SystemClock,

@@ -166,7 +166,7 @@ def _ask_now(
     Returned besides is how many tasks were left out, by reason.
     Raises: UpstreamError, if none is left.
     """
-    from ownward.cli._asking import Endpoint, asker
+    from ownward.cli._ask_gateway import Endpoint, asker
     from ownward.config import resolve_secret
     from ownward.gateway import run_loop
     from ownward.quality import PairedTask
@@ -218,7 +218,7 @@ def _ask_now(
 
 def _nothing_to_compare(left_out: Counter[str], first: str | None) -> OwnwardError:
     """Return the error of a trial in which one of the two answered nothing that could be compared."""
-    from ownward.cli._asking import FORBIDDEN
+    from ownward.cli._ask_gateway import FORBIDDEN
     from ownward.core import UpstreamError
 
     if set(left_out) == {FORBIDDEN}:
@@ -234,7 +234,7 @@ def _nothing_to_compare(left_out: Counter[str], first: str | None) -> OwnwardErr
 
 
 def _record_outcomes(opened: Ledger, results: list[TaskResult], *, run_id: str, model: str) -> None:
-    from ownward.cli._asking import task_name
+    from ownward.cli._ask_gateway import task_name
     from ownward.core import LedgerError
     from ownward.ledger import Outcome
 

@@ -75,7 +75,7 @@ class FitConditions:
     assumptions: Assumptions | None = None
     at: date
 
-    def as_arguments(self) -> dict[str, Any]:
+    def as_keywords(self) -> dict[str, Any]:
         """Return them as keywords of `fit`."""
         return {name: getattr(self, name) for name in self.__slots__}
 

@@ -118,14 +118,14 @@ def _another_machine(subject: FitOption, machines: Sequence[Machine]) -> Iterato
 
 
 def _another_model(subject: FitOption, others: Sequence[Anatomy], merits: Mapping[str, float]) -> Iterator[Nearest]:
-    options = fit(others, merits=merits, **subject.conditions.as_arguments())
+    options = fit(others, merits=merits, **subject.conditions.as_keywords())
     if options and options[0].fits:
         yield Nearest(change="model", to=options[0].model, option=options[0])
 
 
 def _tried(subject: FitOption, change: Change, to: str, **changed: object) -> Iterator[Nearest]:
     """Yield the change with its best option, if anything fits with it."""
-    stated = {**subject.conditions.as_arguments(), "engine": subject.engine, **changed}
+    stated = {**subject.conditions.as_keywords(), "engine": subject.engine, **changed}
     formats = () if change == "machine" else (subject.deployment.weights,)
     options = fit([subject.deployment.anatomy], formats=formats, **stated)
     if options and options[0].fits:

@@ -14,9 +14,9 @@ from ownward.reports._anatomy_page import (
 )
 from ownward.reports._comparisons import render_comparisons
 from ownward.reports._fit_page import write_fit_page
-from ownward.reports._fit_report import FitFacts, FitLine, FitReport, Way
+from ownward.reports._fit_report import FitFacts, FitLine, FitReport, LaunchCommand
 from ownward.reports._fit_screen import render_fit
-from ownward.reports._fit_words import command_lines
+from ownward.reports._fit_text import command_lines
 from ownward.reports._fitted_table import Fitted
 from ownward.reports._live_metrics import Frame, Look, compute_frame
 from ownward.reports._live_screen import render_frame
@@ -42,10 +42,10 @@ __all__ = [
     "Fitted",
     "Frame",
     "Hedging",
+    "LaunchCommand",
     "Look",
     "Report",
     "TierLine",
-    "Way",
     "WeightLine",
     "WorkloadLine",
     "command_lines",

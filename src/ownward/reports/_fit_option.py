@@ -6,8 +6,19 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ownward.core import format_bytes
-from ownward.reports._fit_report import FitLine, banded, name_tokens, remarks, seconds, short
-from ownward.reports._fit_words import cents, command_lines, dollars, most, wrapped
+from ownward.reports._fit_report import FitLine
+from ownward.reports._fit_text import (
+    banded,
+    cents,
+    command_lines,
+    dollars,
+    most,
+    name_tokens,
+    remarks,
+    seconds,
+    short,
+    wrapped,
+)
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -32,10 +43,10 @@ def about_option(line: FitLine) -> list[Any]:
     ]
     if line.curves is not None:
         parts += _charts(line.curves, option)
-    for number, way in enumerate(line.ways):
+    for number, command in enumerate(line.commands):
         parts += ["", Text("run it:" if not number else "or:", style="bold")]
-        parts += [Text(row, no_wrap=True, overflow="ignore") for row in command_lines(way.words)]
-        parts += [Text(row, style="dim") for need in way.needs for row in wrapped(need)]
+        parts += [Text(row, no_wrap=True, overflow="ignore") for row in command_lines(command.words)]
+        parts += [Text(row, style="dim") for need in command.needs for row in wrapped(need)]
     if line.serving is not None:
         parts += [Text(row) for remark in remarks(line.serving) for row in wrapped(remark)]
     return parts

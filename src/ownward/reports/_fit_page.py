@@ -8,9 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 from ownward.core import format_bytes, format_counted, format_usd
 from ownward.reports._chart import Series, draw_chart
-from ownward.reports._fit_report import FitLine, FitReport, banded, name_machine, name_tokens, remarks, seconds, short
+from ownward.reports._fit_report import FitLine, FitReport
 from ownward.reports._fit_style import STYLE
-from ownward.reports._fit_words import command_lines, name_best, name_change, name_frontier, name_purchase
+from ownward.reports._fit_text import (
+    banded,
+    command_lines,
+    name_best,
+    name_change,
+    name_frontier,
+    name_machine,
+    name_purchase,
+    name_tokens,
+    remarks,
+    seconds,
+    short,
+)
 
 if TYPE_CHECKING:
     from ownward.planner import Advice, Curves, FitOption, Nearest, Purchase
@@ -103,10 +115,10 @@ def _about(line: FitLine) -> Iterator[str]:
     yield _definitions(_facts(line))
     if line.curves is not None and line.curves.by_context:
         yield from _curves(line.curves, option)
-    for number, way in enumerate(line.ways):
+    for number, command in enumerate(line.commands):
         yield f"<h3>{'Run it' if not number else 'Or'}</h3>"
-        yield f'<pre tabindex="0"><code>{escape(chr(10).join(command_lines(way.words)))}</code></pre>'
-        yield from (f"<p>{escape(need)}.</p>" for need in way.needs)
+        yield f'<pre tabindex="0"><code>{escape(chr(10).join(command_lines(command.words)))}</code></pre>'
+        yield from (f"<p>{escape(need)}.</p>" for need in command.needs)
     if line.serving is not None:
         yield from (f"<p>{escape(remark)}</p>" for remark in remarks(line.serving))
 

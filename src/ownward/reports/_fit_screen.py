@@ -7,8 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 from ownward.core import format_bytes, format_counted
 from ownward.reports._fit_option import about_option
-from ownward.reports._fit_report import FitLine, FitReport, banded, name_machine, name_shortage, name_tokens, short
-from ownward.reports._fit_words import COLUMNS, cents, most, name_change, outcome, plain_table, wrapped
+from ownward.reports._fit_report import FitLine, FitReport
+from ownward.reports._fit_text import (
+    COLUMNS,
+    banded,
+    cents,
+    most,
+    name_change,
+    name_machine,
+    name_shortage,
+    name_tokens,
+    outcome,
+    plain_table,
+    short,
+    wrapped,
+)
 from ownward.reports._fitted_table import Fitted
 from ownward.reports._purchase_screen import advice_page
 

@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 from ownward.core import format_counted
 from ownward.reports._fit_option import about_option
-from ownward.reports._fit_report import FitReport, banded, name_tokens, short
-from ownward.reports._fit_words import (
+from ownward.reports._fit_report import FitReport
+from ownward.reports._fit_text import (
+    banded,
     cents,
     dollars,
     name_best,
     name_frontier,
     name_purchase,
+    name_tokens,
     outcome,
     plain_table,
+    short,
     wrapped,
 )
 from ownward.reports._fitted_table import Fitted

@@ -9,7 +9,7 @@ import pytest
 
 from ownward.cli import _calibration
 from ownward.cli._app import run
-from ownward.cli._fit_subject import find_subject
+from ownward.cli._fit_target import find_target
 from ownward.core import BadInput, UsageError
 from ownward.probe import this_machine
 
@@ -28,7 +28,7 @@ def test_memory_and_disk_are_measured_and_kept_for_fit(
     assert [path.name for path in kept.parent.iterdir()] == ["calibration.json"]
 
     monkeypatch.setattr(_calibration, "calibration_path", lambda: kept)
-    subject = find_subject("this", ram=None, ssd=None)
+    subject = find_target("this", ram=None, ssd=None)
     assert subject.host is not None
     assert subject.host.disk_reads is not None
     assert subject.host.disk_reads.bytes_per_s == said["page_faults"][-1]["bytes_per_s"]
@@ -39,28 +39,28 @@ def test_memory_and_disk_are_measured_and_kept_for_fit(
 
 
 def test_machines_are_named_with_what_stands_behind_them(tmp_path: Path) -> None:
-    one = find_subject("RTX 4090", ram="64GB", ssd="7GB/s")
+    one = find_target("RTX 4090", ram="64GB", ssd="7GB/s")
     assert one.host is not None
     assert (one.count, one.host.memory_bytes, one.host.disk_bytes_per_s) == (1, 64_000_000_000, 7e9)
-    assert find_subject('2x"RTX 3090"', ram=None, ssd=None).count == 2
+    assert find_target('2x"RTX 3090"', ram=None, ssd=None).count == 2
     path = tmp_path / "mine.toml"
     path.write_text(
         '[[machine]]\nid = "mine"\nname = "Mine"\nkind = "gpu-consumer"\nmemory_bytes = 25769803776\n'
         'bandwidth_bytes_per_s = 9e11\nbasis = "measured"\nsource = "a test"\nchecked_on = 2026-11-20\n',
         encoding="utf-8",
     )
-    assert find_subject(str(path), ram=None, ssd=None).machine.id == "mine"
+    assert find_target(str(path), ram=None, ssd=None).machine.id == "mine"
 
 
 @pytest.mark.parametrize(("ram", "ssd"), [("lots", None), (None, "7"), (None, "fast")])
 def test_sizes_and_rates_that_are_none_are_refused(ram: str | None, ssd: str | None) -> None:
     with pytest.raises(UsageError):
-        find_subject("RTX 4090", ram=ram, ssd=ssd)
+        find_target("RTX 4090", ram=ram, ssd=ssd)
 
 
 def test_a_machine_file_that_is_not_there_is_said_to_be_none(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no such machine file"):
-        find_subject(str(tmp_path / "none.toml"), ram=None, ssd=None)
+        find_target(str(tmp_path / "none.toml"), ram=None, ssd=None)
 
 
 def test_a_calibration_of_a_busy_machine_is_said_to_be_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,4 +81,4 @@ def test_a_calibration_of_a_busy_machine_is_said_to_be_one(tmp_path: Path, monke
         encoding="utf-8",
     )
     monkeypatch.setattr(_calibration, "calibration_path", lambda: kept)
-    assert "1.4 cores busy" in " ".join(find_subject("this", ram=None, ssd=None).notes)
+    assert "1.4 cores busy" in " ".join(find_target("this", ram=None, ssd=None).notes)

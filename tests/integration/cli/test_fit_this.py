@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ownward.cli import _fit_subject
-from ownward.cli._fit_subject import Subject, find_subject
+from ownward.cli import _fit_target
+from ownward.cli._fit_target import FitTarget, find_target
 from ownward.core import UsageError
 
 _3090 = "NVIDIA GeForce RTX 3090, 24576, 24000, 350.00, 550.1"
@@ -19,7 +19,7 @@ _3060 = "NVIDIA GeForce RTX 3060, 12288, 12000, 170.00, 550.1"
 def tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Return a function: this machine's subject, if its driver told so; nothing of it is measured."""
 
-    def subject(*lines: str, ram: str | None = None) -> Subject:
+    def subject(*lines: str, ram: str | None = None) -> FitTarget:
         program = tmp_path / "nvidia-smi"
         text = "\n".join(lines)
         program.write_text(f"#!/bin/sh\ncat <<END\n{text}\nEND\n", "utf-8")
@@ -29,8 +29,8 @@ def tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr("ownward.probe._gpus._ask_nvml", lambda _today: ())
         monkeypatch.setattr("ownward.probe._gpus.read_amd_sysfs", lambda _today: ())
         monkeypatch.setattr("ownward.probe.measure_memory_bandwidth", lambda **_: None)
-        monkeypatch.setattr(_fit_subject, "_measure_disk", lambda _folder: None)
-        return find_subject("this", ram=ram, ssd=None)
+        monkeypatch.setattr(_fit_target, "_measure_disk", lambda _folder: None)
+        return find_target("this", ram=ram, ssd=None)
 
     return subject
 

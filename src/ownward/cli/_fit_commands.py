@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ownward.catalog import Model
     from ownward.engines import ServingChoice
     from ownward.planner import FitOption
-    from ownward.reports import Way
+    from ownward.reports import LaunchCommand
 
 _ALL_LAYERS = 999
 _LLAMA_BATCH_TOKENS = 2048
@@ -25,14 +25,14 @@ _EMBEDDED_RUNS_ON = ("cpu-platform", "apple")
 _NEEDS_A_BUILD = "needs the embedded engine built for this device; as it is installed it uses the processor"
 
 
-def ways_to_run(
+def launch_commands(
     option: FitOption,
     release: Model | None,
     *,
     source: str | None,
     threads: int | None,
     serving: ServingChoice | None = None,
-) -> tuple[Way, ...]:
+) -> tuple[LaunchCommand, ...]:
     """Return the commands that run the option, the one that was predicted first.
 
     `source` is the path or the name elsewhere of a file that is served as it is, where the engine reads such files;
@@ -55,9 +55,9 @@ def _llama_server(
     *,
     threads: int | None,
     serving: ServingChoice | None,
-) -> Way:
+) -> LaunchCommand:
     from ownward.engines import EngineOptions, llama_server_command
-    from ownward.reports import Way
+    from ownward.reports import LaunchCommand
 
     extra = ["--ubatch-size", str(option.prefill_chunk_tokens)]
     layers: int | None = None if option.deployment.machine.kind in _ON_PROCESSORS else _ALL_LAYERS
@@ -84,7 +84,7 @@ def _llama_server(
     if gguf is not None and is_remote_name(gguf):  # llama-server fetches it itself, by other flags
         place = words.index("--model")
         words[place : place + 2] = _fetched(gguf)
-    return Way(
+    return LaunchCommand(
         words=tuple(words),
         needs=tuple(filter(None, needs)),
     )
@@ -132,9 +132,9 @@ def _plain(option: FitOption) -> dict[str, Any]:
     return {"slots": option.concurrency, "context_tokens": context_of(option), "warmup": warmup}
 
 
-def _serve(option: FitOption, gguf: str | None) -> Way | None:
+def _serve(option: FitOption, gguf: str | None) -> LaunchCommand | None:
     """Return our own command, where the embedded engine needs no flag that it does not take."""
-    from ownward.reports import Way
+    from ownward.reports import LaunchCommand
 
     if (option.split is not None and not option.deployment.machine.is_whole_computer) or option.kv_type not in {
         "bf16",
@@ -145,15 +145,15 @@ def _serve(option: FitOption, gguf: str | None) -> Way | None:
     runs = any(machine.kind == name or machine.id.startswith(name) for name in _EMBEDDED_RUNS_ON)
     words = ("ownward", "serve", "--model", _file_name(option, gguf))
     load = ("--context", str(context_of(option)), "--slots", str(option.concurrency))
-    return Way(
+    return LaunchCommand(
         words=(*words, *load),
         needs=() if runs else (_NEEDS_A_BUILD,),
     )
 
 
-def _vllm(option: FitOption, release: Model | None, source: str | None) -> Way:
+def _vllm(option: FitOption, release: Model | None, source: str | None) -> LaunchCommand:
     from ownward.engines import VllmOptions, vllm_command
-    from ownward.reports import Way
+    from ownward.reports import LaunchCommand
 
     model, quantization, needs = _checkpoint(option, release, source)
     revision = None
@@ -178,7 +178,7 @@ def _vllm(option: FitOption, release: Model | None, source: str | None) -> Way:
         port=8000,
     )
     extra = ("--data-parallel-size", str(apart)) if apart > 1 else ()
-    return Way(words=tuple(vllm_command(options, extra=extra)), needs=(needs,) if needs else ())
+    return LaunchCommand(words=tuple(vllm_command(options, extra=extra)), needs=(needs,) if needs else ())
 
 
 def _checkpoint(option: FitOption, release: Model | None, source: str | None) -> tuple[str, str | None, str]:
@@ -219,7 +219,7 @@ def _named_checkpoint(option: FitOption, release: Model | None, source: str | No
 def _published(release: Model, variant: str) -> str | None:
     """Return the catalogue's checkpoint of a release in a format that vLLM loads; None for none."""
     from ownward import catalog
-    from ownward.cli._subjects import catalog_files
+    from ownward.cli._lookup import catalog_files
 
     named = [
         item.name

@@ -1,4 +1,4 @@
-"""What `fit` is asked about: devices by name or this very machine, and the memory and disk behind them."""
+"""The machine that `fit` is asked about: devices by name or this very machine, and the memory and disk behind them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ownward.cli._lookup import find_machines
 from ownward.cli._output import say
-from ownward.cli._subjects import find_machines
 from ownward.core import OwnwardError, Sourced, SystemClock, UsageError, format_bytes, parse_bandwidth, parse_bytes
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _MOSTLY_FREE = 0.85  # a desktop draws in a tenth of a small card
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
+class FitTarget:
     """Devices, what is behind them, and coefficients measured on them, if any were.
 
     `threads` are the cores an engine may use, where this machine was asked; `notes` are for whoever reads the answer.
@@ -44,8 +44,8 @@ class Subject:
     notes: tuple[str, ...] = ()
 
 
-def find_subject(name: str, *, ram: str | None, ssd: str | None) -> Subject:
-    """Return what `name` with `ram` and `ssd` means.
+def find_target(name: str, *, ram: str | None, ssd: str | None) -> FitTarget:
+    """Return the machine that `--machine`, `--ram` and `--ssd` name.
 
     Raises: UnknownMachine, BadInput, UsageError.
     """
@@ -53,14 +53,14 @@ def find_subject(name: str, *, ram: str | None, ssd: str | None) -> Subject:
         return _this_machine(ram, ssd)
     count, machine = find_machines(name)
     if not machine.is_whole_computer:
-        return Subject(count=count, machine=machine, host=find_host(ram=ram, ssd=ssd))
+        return FitTarget(count=count, machine=machine, host=find_host(ram=ram, ssd=ssd))
     notes: tuple[str, ...] = ()
     if ram is not None:  # there is no memory behind it: this is its own
         machine = _with_memory(machine, ram)
     elif machine.label_is_largest and machine.memory_label is not None:
         size = machine.memory_label.value
         notes = (f"The largest memory that it comes with, {size}, is taken. State yours with: --ram 64GB",)
-    return Subject(count=count, machine=machine, host=find_host(ram=None, ssd=ssd), notes=notes)
+    return FitTarget(count=count, machine=machine, host=find_host(ram=None, ssd=ssd), notes=notes)
 
 
 def _with_memory(machine: Machine, ram: str) -> Machine:
@@ -79,16 +79,16 @@ def _with_memory(machine: Machine, ram: str) -> Machine:
     )
 
 
-def with_stated(subject: Subject, *, watts: float | None, price_usd: Decimal | None, at: date) -> Subject:
-    """Return the subject with the power and the price that its owner states, where they are given."""
-    machine = subject.machine
+def with_stated(target: FitTarget, *, watts: float | None, price_usd: Decimal | None, at: date) -> FitTarget:
+    """Return the target with the power and the price that its owner states, where they are given."""
+    machine = target.machine
     if watts is not None:
         drawn = Sourced(value=watts, basis="assumed", source="stated with --watts", checked_on=at)
         machine = replace(machine, tdp_watts=drawn)
     if price_usd is not None:
         paid = Sourced(value=price_usd, basis="assumed", source="stated with --price", checked_on=at)
         machine = replace(machine, price_usd=paid, price_kind="yours", price_dated=at.isoformat())
-    return replace(subject, machine=machine)
+    return replace(target, machine=machine)
 
 
 def find_host(*, ram: str | None, ssd: str | None) -> Host | None:
@@ -125,7 +125,7 @@ def _rate(text: str | None) -> float | None:
     return rate
 
 
-def _this_machine(ram: str | None, ssd: str | None) -> Subject:
+def _this_machine(ram: str | None, ssd: str | None) -> FitTarget:
     """Return this machine as its drivers describe it and `bench` has measured it, with the memory that is stated.
 
     Of several cards the kind with the most memory in all is taken; what else there is, the notes say.
@@ -172,7 +172,7 @@ def _this_machine(ram: str | None, ssd: str | None) -> Subject:
         disk_reads=reads,
     )
     effects = {} if known is None else dict(known.get("effects", {}))
-    return Subject(
+    return FitTarget(
         count=count,
         machine=device,
         host=host,

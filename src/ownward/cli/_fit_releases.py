@@ -1,4 +1,4 @@
-"""What stands beside a fit: the licence, published scores, and the cheapest API that serves the same model."""
+"""What `fit` tells of a release beside its speed: licence, published scores, merit, the cheapest API that hosts it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _UNDATED_YEARS = 4.0
 _HALVINGS_A_YEAR = 2.0
 
 
-class Beside:
+class Releases:
     """Facts of the catalogue and of the user's own files about models, as of a date."""
 
     def __init__(self, at: date) -> None:
@@ -33,7 +33,7 @@ class Beside:
 
     def release(self, model: str) -> Model | None:
         """Return the release that a name is exactly one of; None for none."""
-        from ownward.cli._subjects import find_checkpoint, find_model
+        from ownward.cli._lookup import find_checkpoint, find_model
 
         if model not in self._releases:
             found = None
@@ -49,7 +49,7 @@ class Beside:
     def facts(self, model: str) -> FitFacts:
         """Return licence, scores and the cheapest API of a model; empty for one that the catalogue does not have."""
         from ownward import catalog
-        from ownward.cli._subjects import catalog_files
+        from ownward.cli._lookup import catalog_files
         from ownward.reports import FitFacts
 
         if model not in self._facts:
@@ -66,7 +66,7 @@ class Beside:
         return self._facts[model]
 
     def merit(self, anatomy: Anatomy) -> float:
-        """Return what stands for a model's worth where no common score exists: its size, made dearer by its age.
+        """Return an estimate of a model's worth for where no common score exists, from its size and its age.
 
         The geometric mean of total and active parameters, halved for each half year between the release and `at`; a
         release without a date counts as four years old. A rule of thumb: newer models of a size have been better, by
@@ -85,7 +85,7 @@ class Beside:
     def merits(self, anatomies: Sequence[Anatomy]) -> dict[str, Merit]:
         """Return by name what models are worth: by published scores where the catalogue has any of them."""
         from ownward import catalog
-        from ownward.cli._subjects import catalog_files
+        from ownward.cli._lookup import catalog_files
         from ownward.planner import compute_merits
 
         named = {release.id: found.name for found in anatomies if (release := self.release(found.name)) is not None}
@@ -94,7 +94,7 @@ class Beside:
 
     def _cheapest_api(self, release: Model) -> Price | None:
         """Return the cheapest hosted offer of the very same weights."""
-        from ownward.cli._subjects import load_price_book
+        from ownward.cli._lookup import load_price_book
 
         if self._book is None:
             self._book = load_price_book()
