@@ -10,6 +10,7 @@ from typing import Any
 
 from ownward.traffic import _prompt
 from ownward.traffic import _values as values
+from ownward.traffic._events import answer_of_events
 from ownward.traffic._format import Context, Format, each_row, has
 from ownward.traffic._rows import Row
 from ownward.traffic._usage import Tokens, is_usage, need, read_timings
@@ -111,6 +112,8 @@ def _read_logged(row: Row, context: Context) -> Iterable[TrafficRecord]:
     fields = row.fields
     request = next((found for name in REQUEST_NAMES if (found := values.mapping(fields.get(name)))), {})
     response = next((found for name in RESPONSE_NAMES if (found := values.mapping(fields.get(name)))), {})
+    if not response:
+        response = next((found for name in RESPONSE_NAMES if (found := answer_of_events(fields.get(name)))), {})
     if not response and ("usage" in fields or "timings" in fields or "choices" in fields):
         response = fields
     if not request and "messages" in fields:

@@ -163,3 +163,48 @@ def test_a_thousand_with_a_point_is_not_taken_for_one() -> None:
     records, count = read_text(f"{head}2026-06-01;m;1.000;50\n2026-06-01;m;1000.0;50\n")
     assert [record.input_tokens for record in records] == [1000]
     assert "prompt_tokens is '1.000', which is thousands in some countries" in count.bad[0].why
+
+
+def events(*told: Any) -> str:
+    return "".join(f"data: {json.dumps(one)}\n\n" for one in told) + "data: [DONE]\n\n"
+
+
+PIECE = {"id": "c1", "object": "chat.completion.chunk", "created": 1780000000, "model": "m"}
+HELLO = PIECE | {"choices": [{"delta": {"content": "Hello, this answer has 40 characters ..." * 10}}]}
+STARTED = {"id": "m1", "model": "m", "usage": {"input_tokens": 10, "cache_read_input_tokens": 100, "output_tokens": 1}}
+STREAMS = {
+    "chat": (
+        events(HELLO, PIECE | {"choices": [], "usage": {"prompt_tokens": 110, "completion_tokens": 25}}),
+        (110, 0, 25, "upstream"),
+    ),
+    "messages": (
+        "event: message_start\n"
+        + events(
+            {"type": "message_start", "message": STARTED},
+            {"type": "content_block_delta", "delta": {"type": "text_delta", "text": "hi"}},
+            {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 25}},
+        ),
+        (110, 100, 25, "upstream"),
+    ),
+    "responses": (
+        events(
+            {"type": "response.created", "response": {"id": "r", "usage": None}},
+            {"type": "response.output_text.delta", "delta": "hi"},
+            {
+                "type": "response.completed",
+                "response": {"id": "r", "usage": {"input_tokens": 110, "output_tokens": 25}},
+            },
+        ),
+        (110, 0, 25, "upstream"),
+    ),
+    "without usage": (events(HELLO), (6, 0, 100, "estimated")),
+}
+
+
+@pytest.mark.parametrize("kind", list(STREAMS))
+def test_a_stream_that_a_proxy_logged_is_the_answer_that_its_events_make(kind: str) -> None:
+    body, counts = STREAMS[kind]
+    asked = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "twenty characters ..."}]}
+    (record,), _ = read_all({"time": "2026-06-01", "request_body": json.dumps(asked), "response_body": body})
+    found = record.input_tokens, record.cached_input_tokens, record.output_tokens, record.usage_basis
+    assert found == counts
