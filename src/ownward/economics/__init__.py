@@ -14,7 +14,7 @@ from ownward.economics.comparison import (
     compute_owned_cost,
     own_vs_rent,
 )
-from ownward.economics.cpct import Cpct, compute_completion_worth_usd, compute_cpct
+from ownward.economics.cpct import Cpct, compute_affordable_completion_loss, compute_cpct
 from ownward.economics.investment import SCENARIOS, Investment, Return, Scenario, compute_return, compute_returns
 from ownward.economics.options import ApiOption, Capacity, HourlyOption, OwnedOption, Volume, compute_trace_charge_usd
 
@@ -40,8 +40,8 @@ __all__ = [
     "Swing",
     "Volume",
     "assume",
+    "compute_affordable_completion_loss",
     "compute_break_even",
-    "compute_completion_worth_usd",
     "compute_cpct",
     "compute_owned_cost",
     "compute_return",

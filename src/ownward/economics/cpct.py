@@ -89,16 +89,16 @@ def compute_cpct(
     )
 
 
-def compute_completion_worth_usd(
+def compute_affordable_completion_loss(
     *, cost_dear_usd: Decimal, cost_cheap_usd: Decimal, human_usd_a_task: Decimal
 ) -> float:
-    """Return the loss of completion at which a cheaper way stops paying, as a fraction.
+    """Return the fraction of tasks that a cheaper strategy may fail more often before it costs more in all.
 
-    A failed task is finished by a human at `human_usd_a_task`. The cheap way wins
-    while the completion it loses is below (dear - cheap) / human.
+    A failed task is finished by a human at `human_usd_a_task`: the cheaper strategy
+    pays while the completion it loses is below (dear - cheap) / human.
     Raises: BadInput, if a human costs nothing.
 
-    >>> round(compute_completion_worth_usd(
+    >>> round(compute_affordable_completion_loss(
     ...     cost_dear_usd=Decimal("0.25"), cost_cheap_usd=Decimal("0.05"), human_usd_a_task=Decimal(10)), 6)
     0.02
     """

@@ -12,7 +12,7 @@ from ownward.quality._certificate import (
     CostPerCompletedTask,
     PairedTask,
     certify,
-    compute_cpct,
+    compute_cost_per_completed_task,
 )
 from ownward.quality._graders import (
     ExactMatch,
@@ -49,7 +49,7 @@ __all__ = [
     "Slots",
     "ToolCalls",
     "certify",
-    "compute_cpct",
+    "compute_cost_per_completed_task",
     "find_json_object",
     "last_number",
     "lower_confidence_bound",

@@ -106,9 +106,9 @@ def certify(
         raise BadInput(f"rho is {rho}", allowed="above 0, at most 1", next_step="Write rho = 0.98 for 98%")
     if not 0 < confidence < 1:
         raise BadInput(f"confidence is {confidence}", allowed="between 0 and 1", next_step="Write 0.95 for 95%")
-    own = np.array([task.candidate_completion for task in tasks], dtype=np.float64)  # (tasks,)
-    base = np.array([task.baseline_completion for task in tasks], dtype=np.float64)  # (tasks,)
-    z = own - rho * base  # (tasks,), in [-rho, 1]
+    candidate_done = np.array([task.candidate_completion for task in tasks], dtype=np.float64)  # (tasks,)
+    baseline_done = np.array([task.baseline_completion for task in tasks], dtype=np.float64)  # (tasks,)
+    z = candidate_done - rho * baseline_done  # (tasks,), in [-rho, 1]
     threshold = -math.log1p(-confidence)
     evidence_for = EProcess(largest_loss=rho, decisive_log_value=threshold)
     evidence_for.extend(z)
@@ -116,7 +116,7 @@ def certify(
     evidence_against.extend(-z)
     state = _state(evidence_for, evidence_against, threshold)
     decided = {"certified": evidence_for.decided_at, "refuted": evidence_against.decided_at}.get(state)
-    base_mean, own_mean = (_mean(base), _mean(own))
+    baseline_mean, candidate_mean = _mean(baseline_done), _mean(candidate_done)
     return Certificate(
         state=state,
         baseline=baseline,
@@ -127,11 +127,15 @@ def certify(
         e_value=evidence_for.value,
         e_value_against=evidence_against.value,
         decided_at_task=decided,
-        baseline_completion_fraction=base_mean,
-        candidate_completion_fraction=own_mean,
-        completion_ratio=own_mean / base_mean if own_mean is not None and base_mean else None,
-        cpct_baseline_usd=compute_cpct([t.baseline_cost_usd for t in tasks], base, confidence=confidence),
-        cpct_candidate_usd=compute_cpct([t.candidate_cost_usd for t in tasks], own, confidence=confidence),
+        baseline_completion_fraction=baseline_mean,
+        candidate_completion_fraction=candidate_mean,
+        completion_ratio=candidate_mean / baseline_mean if candidate_mean is not None and baseline_mean else None,
+        cpct_baseline_usd=compute_cost_per_completed_task(
+            [t.baseline_cost_usd for t in tasks], baseline_done, confidence=confidence
+        ),
+        cpct_candidate_usd=compute_cost_per_completed_task(
+            [t.candidate_cost_usd for t in tasks], candidate_done, confidence=confidence
+        ),
         issued_at=issued_at,
         expires_at=issued_at + VALID_FOR if state == "certified" else None,
         voided_by=VOIDED_BY,
@@ -139,10 +143,10 @@ def certify(
     )
 
 
-def compute_cpct(
+def compute_cost_per_completed_task(
     costs_usd: Sequence[Decimal | None], completions: NDArray[np.float64], *, confidence: float
 ) -> CostPerCompletedTask:
-    """Return cost per completed task of tasks with `costs_usd` and `completions` (shape `(tasks,)`)."""
+    """Return the cost per completed task with its interval; `completions` from 0 to 1, shape `(tasks,)`."""
     import numpy as np
 
     unknown = CostPerCompletedTask(value=None, low=None, high=None, confidence=confidence)

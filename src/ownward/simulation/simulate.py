@@ -25,7 +25,7 @@ _COMPILE_FROM_REQUESTS = 50_000  # below it, the plain loop is done before the c
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """One replica's run, in the order of its requests."""
+    """What happened to requests, in the order of theirs (NaN: refused), and how long and in how many steps."""
 
     first_s: NDArray[np.float64]
     finish_s: NDArray[np.float64]
@@ -69,39 +69,23 @@ def simulate(
     replica = route(trace, step_model, replicas, routing=routing, seed=seed)
     count = len(trace)
     since_s = trace.arrival_s - trace.arrival_s[:1]  # seconds since the first: epoch times would cost digits
-    first_s, finish_s = np.full(count, np.nan), np.full(count, np.nan)
-    cached, preemptions = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
-    busy_s, steps = 0.0, 0
-    for number in range(replicas):
-        rows = np.flatnonzero(replica == number)
-        if not len(rows):
-            continue
-        one = _run_replica(
-            trace if replicas == 1 else trace.take(rows),
-            since_s[rows],
-            step_model,
-            chosen,
-            reuse_fraction=recorded_reuse_fraction,
-            is_compiled=fast,
-        )
-        first_s[rows], finish_s[rows] = one.first_s, one.finish_s
-        cached[rows], preemptions[rows] = one.cached, one.preemptions
-        busy_s += one.busy_s
-        steps += one.steps
+    run = _run_replicas(
+        trace, since_s, replica, step_model, chosen, reuse_fraction=recorded_reuse_fraction, is_compiled=fast
+    )
     took_s = clock.monotonic_s() - started_s if clock else 0.0
     times = RequestTimes(
         request_ids=trace.request_ids,
         arrival_s=trace.arrival_s,
-        ttft_s=np.where(trace.output_tokens > 0, first_s - since_s, np.nan),
-        tpot_s=_tpot(first_s, finish_s, trace.output_tokens),
-        latency_s=finish_s - since_s,
-        cached_input_tokens=cached,
-        preemptions=preemptions,
+        ttft_s=np.where(trace.output_tokens > 0, run.first_s - since_s, np.nan),
+        tpot_s=_tpot(run.first_s, run.finish_s, trace.output_tokens),
+        latency_s=run.finish_s - since_s,
+        cached_input_tokens=run.cached,
+        preemptions=run.preemptions,
         replica=replica,
     )
-    is_finished = ~np.isnan(finish_s)
+    is_finished = ~np.isnan(run.finish_s)
     finished = int(np.count_nonzero(is_finished))
-    makespan_s = float(np.nanmax(finish_s)) if finished else 0.0
+    makespan_s = float(np.nanmax(run.finish_s)) if finished else 0.0
     output_tokens = int(trace.output_tokens[is_finished].sum())
     return Simulation(
         requests=count,
@@ -115,14 +99,14 @@ def simulate(
         goodput=None if slo is None else find_goodput(times, slo, makespan_s),
         requests_per_s=finished / makespan_s if makespan_s > 0 else None,
         output_tokens_per_s=output_tokens / makespan_s if makespan_s > 0 else None,
-        utilisation_fraction=busy_s / (makespan_s * replicas) if makespan_s > 0 else None,
-        busy_s=busy_s,
-        steps=steps,
-        preemptions=int(preemptions.sum()),
+        utilisation_fraction=run.busy_s / (makespan_s * replicas) if makespan_s > 0 else None,
+        busy_s=run.busy_s,
+        steps=run.steps,
+        preemptions=int(run.preemptions.sum()),
         input_tokens=int(trace.input_tokens[is_finished].sum()),
-        cached_input_tokens=int(cached.sum()),
+        cached_input_tokens=int(run.cached.sum()),
         output_tokens=output_tokens,
-        energy_joules=_energy(step_model, busy_s, makespan_s * replicas),
+        energy_joules=_energy(step_model, run.busy_s, makespan_s * replicas),
         requests_per_wall_s=count / took_s if took_s > 0 else None,
         scheduler=chosen,
         routing=routing,
@@ -161,6 +145,34 @@ def route(
         free_at[best] = max(free_at[best], now) + work[index]
         chosen[index] = best
     return chosen
+
+
+def _run_replicas(
+    trace: Trace,
+    since_s: NDArray[np.float64],
+    replica: NDArray[np.int64],
+    model: StepModel,
+    scheduler: Scheduler,
+    *,
+    reuse_fraction: float,
+    is_compiled: bool,
+) -> _Run:
+    """Return the runs of all replicas as one: `replica` says which of them each request went to."""
+    count = len(trace)
+    first_s, finish_s = np.full(count, np.nan), np.full(count, np.nan)
+    cached, preemptions = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
+    busy_s, steps = 0.0, 0
+    for number in np.unique(replica):
+        rows = np.flatnonzero(replica == number)
+        part = trace if len(rows) == count else trace.take(rows)
+        one = _run_replica(
+            part, since_s[rows], model, scheduler, reuse_fraction=reuse_fraction, is_compiled=is_compiled
+        )
+        first_s[rows], finish_s[rows] = one.first_s, one.finish_s
+        cached[rows], preemptions[rows] = one.cached, one.preemptions
+        busy_s += one.busy_s
+        steps += one.steps
+    return _Run(first_s=first_s, finish_s=finish_s, cached=cached, preemptions=preemptions, busy_s=busy_s, steps=steps)
 
 
 def _run_replica(

@@ -11,7 +11,7 @@ from ownward.core import BadInput
 from ownward.economics import (
     Investment,
     Scenario,
-    compute_completion_worth_usd,
+    compute_affordable_completion_loss,
     compute_cpct,
     compute_return,
     compute_returns,
@@ -70,7 +70,7 @@ def test_columns_of_different_length_are_refused() -> None:
 
 
 def test_two_points_of_completion_outweigh_twenty_cents_when_a_human_costs_ten_dollars() -> None:
-    worth = compute_completion_worth_usd(
+    worth = compute_affordable_completion_loss(
         cost_dear_usd=Decimal("0.21"), cost_cheap_usd=Decimal("0.01"), human_usd_a_task=Decimal(10)
     )
     assert worth == pytest.approx(0.02)
