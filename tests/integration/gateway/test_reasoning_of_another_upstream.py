@@ -13,10 +13,6 @@ MESSAGES, RESPONSES = "/v1/messages", "/v1/responses"
 SIGNATURE = "messages.1.content.0: Invalid `signature` in `thinking` block"
 BOUND = f"{SIGNATURE}. The block is bound to a different conversation. Remove the block, or set …"
 MISSING = "messages.1.content.0.thinking.signature: Field required"
-MODIFIED = (
-    "messages.1.content.0: `thinking` or `redacted_thinking` blocks in the latest assistant message cannot be modified."
-    " These blocks must remain as they were in the original response."
-)
 SEALED = {"message": "The encrypted content gAAA could not be verified.", "code": "invalid_encrypted_content"}
 WORDS = {
     "message": "Invalid 'input[1].content': array too long. Expected an array with maximum length 0, but got 1",
@@ -85,7 +81,7 @@ async def sent_and_answered(lab, start, path, error, *marks, **more):
 @pytest.mark.parametrize(
     ("path", "error"),
     [
-        *((MESSAGES, error) for error in (SIGNATURE, BOUND, MISSING, MODIFIED)),
+        *((MESSAGES, error) for error in (SIGNATURE, MISSING)),
         *((RESPONSES, error) for error in (SEALED, WORDS, VLLM)),
     ],
 )
@@ -124,6 +120,16 @@ def test_what_else_is_refused_is_asked_once_and_told(lab, start):
     asyncio.run(main())
 
 
+def test_what_the_client_changed_since_is_its_own_to_mend(lab, start):
+    """Anthropic checks what stood before a block, and lets its client say what is to become of it."""
+
+    async def main():
+        answer, sent, _ = await sent_and_answered(lab, start, MESSAGES, BOUND, b'"signature"')
+        assert (answer.status, answer.json["error"]["message"], len(sent)) == (400, BOUND, 1)
+
+    asyncio.run(main())
+
+
 def test_without_it_another_refusal_is_told_and_no_third_call_is_made(lab, start):
     async def main():
         answer, sent, _ = await sent_and_answered(lab, start, MESSAGES, SIGNATURE, b"messages")
@@ -149,5 +155,68 @@ def test_the_tier_behind_gets_the_request_as_it_came(lab, start):
                     answer = await running.ask(MESSAGES, asked(MESSAGES))
                 assert answer.status == 200
                 assert json.loads(second.heard[0][2])["messages"] == TURN
+
+    asyncio.run(main())
+
+
+CALL = {"id": "c", "type": "function", "function": {"name": "ls", "arguments": "{}"}}
+TALK = [
+    {"role": "user", "content": "list the files"},
+    {"role": "assistant", "content": None, "tool_calls": [CALL]},
+    {"role": "tool", "tool_call_id": "c", "content": "a b"},
+    {"role": "assistant", "content": "two", "reasoning": "I counted."},
+    {"role": "user", "content": "go on"},
+    {"role": "assistant", "content": "three", "reasoning_content": "Again."},
+    {"role": "user", "content": "go on"},
+]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "The `reasoning_content` in the thinking mode must be passed back to the API.",
+        "thinking is enabled but reasoning_content is missing in assistant tool call message at index 1",
+    ],
+)
+@pytest.mark.parametrize("path", [None, MESSAGES])
+def test_a_service_that_demands_what_was_thought_is_told_a_blank_from_then_on(lab, start, words, path):
+    """What an engine said that does not think, and clients that keep no reasoning, go on at DeepSeek and Moonshot."""
+
+    async def main():
+        async with FakeServer(FakeOptions(reply="as you like it")) as fake:
+
+            async def script(body, reader, writer):
+                said = [message for message in json.loads(body)["messages"] if message["role"] == "assistant"]
+                if not all(message.get("reasoning_content") for message in said):
+                    refusal = {"error": {"message": words, "type": "invalid_request_error"}}
+                    await lab.whole(json.dumps(refusal).encode(), status=400)(body, reader, writer)
+                    return
+                answer = await lab.ask(fake.base_url, lab.CHAT, body)
+                await lab.whole(answer.body)(body, reader, writer)
+
+            async with lab.Scripted(script) as upstream:
+                async with start(lab.plan_of(lab.tier("a", upstream.base_url))) as running:
+                    messages = (
+                        TALK if path is None else [TURN[0], {**TURN[1], "content": TURN[1]["content"][2:]}, TURN[2]]
+                    )
+                    for attempts in ("2", "1"):
+                        answer = await running.ask(path or lab.CHAT, lab.chat(messages=messages, max_tokens=64))
+                        assert (answer.status, answer.headers["x-ownward-attempts"]) == (200, attempts)
+                sent = json.loads(upstream.heard[-1][2])["messages"]
+                told = [message.get("reasoning_content") for message in sent if message["role"] == "assistant"]
+                assert told == ([" ", "I counted.", "Again."] if path is None else [" "])
+                assert len(upstream.heard) == 3
+
+    asyncio.run(main())
+
+
+def test_one_that_demands_it_all_the_same_has_its_refusal_told(lab, start):
+    async def main():
+        words = "thinking is enabled but reasoning_content is missing in assistant tool call message at index 1"
+        refusal = {"error": {"message": words, "type": "invalid_request_error"}}
+        async with lab.Scripted(lab.whole(json.dumps(refusal).encode(), status=400)) as upstream:
+            async with start(lab.plan_of(lab.tier("a", upstream.base_url))) as running:
+                answer = await running.ask(body=lab.chat(messages=TALK))
+        assert (answer.status, answer.json, len(upstream.heard)) == (400, refusal, 2)
 
     asyncio.run(main())

@@ -634,3 +634,11 @@ def test_a_response_repeats_what_its_dialect_repeats():
         for name in ("instructions", "metadata"):
             assert told[name] == streamed[name] == repeated[name]
         assert told["tool_choice"] == repeated.get("tool_choice", "auto")
+
+
+@pytest.mark.parametrize("upstream", ["chat", "responses"])
+def test_what_becomes_of_signed_blocks_is_a_hint_for_who_signed_them(upstream):
+    thinking = {"type": "adaptive", "block_binding": {"prefix_mismatch_behavior": "drop_block"}}
+    body = {"model": "m", "max_tokens": 9, "thinking": thinking, "messages": [{"role": "user", "content": "x"}]}
+    made = translate(json.dumps(body).encode(), client="messages", upstream=upstream)
+    assert made.dropped == ("thinking.block_binding",)

@@ -20,7 +20,8 @@ from ownward.gateway.calling.refused_call import RefusedCall
 from ownward.gateway.calling.relaying import Relay
 from ownward.gateway.calling.sink import Retry, Sink, forget_frames
 from ownward.gateway.calling.stream_as_whole import PATHS
-from ownward.gateway.endpoints import COMPLETIONS, COUNT_CHATS
+from ownward.gateway.calling.unread_reasoning import with_reasoning_stated
+from ownward.gateway.endpoints import CHAT, COMPLETIONS, COUNT_CHATS
 from ownward.gateway.headers import headers_for_client
 from ownward.gateway.needs import TOOLS
 from ownward.gateway.placing.engine_quirks import is_llama_cpp
@@ -111,6 +112,8 @@ class Attempt:
                 await self._translate()
             if exchange.needs:
                 self._adapt_tools(exchange.needs)
+            if key in gateway.learned.demands_reasoning and self.endpoint is CHAT:
+                self.body = with_reasoning_stated(self.body) or self.body
             is_long = len(self.body) >= json_body.LONG_BYTES
             if is_long:
                 await asyncio.sleep(0)

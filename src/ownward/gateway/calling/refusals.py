@@ -54,11 +54,16 @@ _NO_EFFORT: Final = re.compile(
 )
 _NOT_ITS_REASONING: Final = re.compile(
     r"messages\.\d{1,5}\.content\.\d{1,5}"  # Anthropic, by the place of a block
-    r"(?:: Invalid `?(?:signature|data)`? in `?(?:redacted_)?thinking`? block"
-    r"|: `thinking` or `redacted_thinking` blocks in the latest assistant message cannot be modified"
+    r"(?:: Invalid `?(?:signature|data)`? in `?(?:redacted_)?thinking`? block(?!\. The block is bound to)"
     r"|\.thinking\.signature(?:\.|:)|\.redacted_thinking\.data(?:\.|:))"
     r"|Invalid 'input\[\d{1,5}\]\.content': array too long\. Expected an array with maximum length 0"  # OpenAI
     r"|Encrypted content is not supported\."  # vLLM; OpenAI says `with this model`, and means the member `include`
+)
+_MISSES_REASONING: Final = re.compile(
+    r"The `?reasoning_content`? in the thinking mode must be passed back"  # DeepSeek
+    r"|Missing `?reasoning_content`? field in the assistant message"  # DeepSeek
+    r"|thinking is enabled but reasoning_content is missing in assistant tool call message"  # Moonshot
+    r"|preserved thinking \(\S{1,64}\) requires reasoning_content on every assistant message"  # Moonshot
 )
 _NO_WORD: Final = re.compile(r"Could not finish the message because max_tokens or model output limit was reached")
 """How OpenAI refuses, in chat completions alone, what a model that reasons could not answer within the limit."""
@@ -109,10 +114,19 @@ def cannot_unseal(status: int, body: bytes) -> bool:
 
 
 def cannot_read_reasoning(status: int, body: bytes) -> bool:
-    """Return whether a request holds reasoning that another service, organisation or server wrote, or signed."""
+    """Return whether a request holds reasoning that another service, organisation or server wrote, or signed.
+
+    What the client itself has changed since, so that a block is bound to another conversation, is its own to mend.
+    """
     words = _error_in(body).get("message") if status == _BAD_REQUEST else None
     is_said = isinstance(words, str) and _NOT_ITS_REASONING.match(words) is not None
     return is_said or cannot_unseal(status, body)
+
+
+def misses_reasoning(status: int, body: bytes) -> bool:
+    """Return whether what the assistant said has to stand with what it thought, and does not."""
+    words = _error_in(body).get("message") if status == _BAD_REQUEST else None
+    return isinstance(words, str) and _MISSES_REASONING.match(words) is not None
 
 
 def ran_out_before_a_word(status: int, body: bytes) -> bool:

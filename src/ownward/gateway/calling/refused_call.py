@@ -16,12 +16,13 @@ from ownward.gateway.calling.refusals import (
     find_unknown,
     is_of_request,
     is_unpaid,
+    misses_reasoning,
     ran_out_before_a_word,
     wait_of,
 )
 from ownward.gateway.calling.sink import Refusal, Retry
-from ownward.gateway.calling.unread_reasoning import without_reasoning
-from ownward.gateway.endpoints import COUNT_CHATS
+from ownward.gateway.calling.unread_reasoning import with_reasoning_stated, without_reasoning
+from ownward.gateway.endpoints import CHAT, COUNT_CHATS
 from ownward.gateway.errors import UpstreamCredentials, UpstreamUnpaid
 from ownward.upstreams import Response, Spliced, WholeAnswer
 
@@ -122,6 +123,11 @@ class RefusedCall:
             learned.refuses_stream_options.add(key)
         elif unknown is not None:
             learned.refuses_members.add((key, unknown))
+        elif misses_reasoning(self._status, body):
+            if attempt.endpoint is not CHAT or with_reasoning_stated(attempt.body) is None:
+                return None
+            learned.demands_reasoning.add(key)
+            attempt.exchange.add_reason(f"{self._target.name} demands what was thought: told as empty where unknown")
         elif translated is None and cannot_read_reasoning(self._status, body):
             rest = without_reasoning(attempt.body, attempt.endpoint)
             if rest is None:

@@ -1,7 +1,6 @@
-"""Reasoning in a request that its upstream cannot read, since somebody else signed or sealed it.
+"""Reasoning in a conversation that moved to another upstream, which cannot read it, or misses it where there is none.
 
-A conversation that moved to another upstream takes along what the first one thought. Bytes that pass are not looked at,
-so that only the refusal tells: the upstream is asked again without it then.
+Bytes that pass are not looked at, so that only a refusal tells: the upstream is asked again in another way then.
 """
 
 from __future__ import annotations
@@ -40,6 +39,22 @@ def without_reasoning(body: bytes, endpoint: Endpoint) -> bytes | None:
     if endpoint is RESPONSES:
         return _rewritten(body, "input", lambda item: None if _read_item(item).type == "reasoning" else item)
     return None
+
+
+def with_reasoning_stated(body: bytes) -> bytes | None:
+    """Return a chat in which each message of the assistant has a `reasoning_content`; None where each has one.
+
+    It is what the message calls `reasoning`, else a blank: some services take an empty one for none.
+    """
+    return _rewritten(body, "messages", _with_reasoning)
+
+
+def _with_reasoning(message: msgspec.Raw) -> msgspec.Raw:
+    members = json_body.read_members(bytes(message))
+    if _read_item(message).role != "assistant" or json_body.text_of(members, "reasoning_content"):
+        return message
+    words = json_body.text_of(members, "reasoning") or " "
+    return msgspec.Raw(msgspec.json.encode({**members, "reasoning_content": words}))
 
 
 def _without_thinking(message: msgspec.Raw) -> msgspec.Raw | None:

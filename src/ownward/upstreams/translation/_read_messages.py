@@ -125,6 +125,7 @@ def _read_thinking(top: Members) -> Thinking | None:
         return None
     kind = thinking.take_one_of("type", "adaptive", "enabled", "disabled", "between_tools")
     thinking.drop("budget_tokens")  # a target that may be missed; max_tokens is what bounds the thinking, on both sides
+    thinking.drop("block_binding")  # of blocks that Anthropic signed, whose signatures no other provider reads
     display = thinking.take("display", str)
     if display not in {None, "summarized"}:
         thinking.report.drop(thinking.at("display"))
