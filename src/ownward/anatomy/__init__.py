@@ -7,7 +7,7 @@ from ownward.anatomy.anatomy import Anatomy, LayerCount
 from ownward.anatomy.cache import CACHE_BITS, CacheType
 from ownward.anatomy.config import from_config
 from ownward.anatomy.contract import as_contract
-from ownward.anatomy.counted import from_parameters
+from ownward.anatomy.counted_by_transformers import from_parameters
 from ownward.anatomy.quantization import SCHEMES
 from ownward.anatomy.reading import has_own_pooling, read, read_source
 from ownward.anatomy.roles import Role

@@ -89,11 +89,11 @@ class Anatomy:
         """
         kept = copies = 0.0
         for layer, count in self.blueprint.layer_groups():
-            memory = layer.memory
-            if memory.kv_heads:
-                values = count * (memory.token_values / memory.stride + memory.window_values)
+            cache = layer.cache
+            if cache.kv_heads:
+                values = count * (cache.token_values / cache.stride + cache.window_values)
                 kept += values
-                copies += values * devices * math.ceil(memory.kv_heads / devices) / memory.kv_heads
+                copies += values * devices * math.ceil(cache.kv_heads / devices) / cache.kv_heads
         return copies / kept if kept else 1.0
 
     def can_share_layers(self, devices: int) -> bool:
@@ -102,10 +102,10 @@ class Anatomy:
         Heads of keys and values are dealt out evenly too, or copied evenly where there are fewer.
         Source: vLLM 0.11, config/model.py (verify_with_parallel_config) and the attention of model_executor/models.
         """
-        memories = [layer.memory for layer, _ in self.blueprint.layer_groups() if layer.memory.kv_heads]
+        caches = [layer.cache for layer, _ in self.blueprint.layer_groups() if layer.cache.kv_heads]
         return all(
-            memory.heads % devices == 0 and (memory.kv_heads % devices == 0 or devices % memory.kv_heads == 0)
-            for memory in memories
+            cache.heads % devices == 0 and (cache.kv_heads % devices == 0 or devices % cache.kv_heads == 0)
+            for cache in caches
         )
 
     def weights_bytes(self, quantization: str | None = None) -> int:
@@ -164,7 +164,7 @@ class Anatomy:
         """
         self._need("cache")
         return sum(
-            count * layer_cache_bytes(layer.memory, context_tokens, kv_type)
+            count * layer_cache_bytes(layer.cache, context_tokens, kv_type)
             for layer, count in self.blueprint.layer_groups()
         )
 
@@ -177,7 +177,7 @@ class Anatomy:
         self._need("cache")
         linear = 2.0 * self.active_excl_input_embedding
         return linear + sum(
-            count * attention_flop(layer.memory, context_tokens) for layer, count in self.blueprint.layer_groups()
+            count * attention_flop(layer.cache, context_tokens) for layer, count in self.blueprint.layer_groups()
         )
 
     def prefill_flop(self, tokens: int, *, cached_tokens: int = 0) -> float:
@@ -190,7 +190,7 @@ class Anatomy:
         head = self.params_by_role[Role.EMBEDDINGS if self.tied_embeddings else Role.LM_HEAD]
         linear = 2.0 * (self.active_excl_input_embedding - head) * tokens + 2.0 * head
         return linear + sum(
-            count * causal_flop(layer.memory, tokens, cached_tokens) for layer, count in self.blueprint.layer_groups()
+            count * causal_flop(layer.cache, tokens, cached_tokens) for layer, count in self.blueprint.layer_groups()
         )
 
     def expected_distinct_experts(self, batch_tokens: float, *, skew: float = 0.0) -> float:
@@ -215,7 +215,7 @@ class Anatomy:
         return self.params_by_role[role]
 
 
-def describe(
+def compute_anatomy(
     blueprint: Blueprint,
     *,
     name: str,
@@ -289,17 +289,17 @@ def _cache_figures(blueprint: Blueprint) -> dict[str, Any]:
     window = state = window_tokens = 0
     widest = (0.0, 0)
     for layer, count in blueprint.layer_groups():
-        memory = layer.memory
-        growing += 2 * memory.token_values / memory.stride * count
-        index += 2 * memory.index_values / memory.index_stride * count
-        window += 2 * memory.window_values * count
-        state += (4 * memory.state_values + 2 * memory.conv_values) * count
-        context_flop += memory.context_flop * count
-        if memory.reports_window_flop:
-            window_flop += memory.window_flop * count
-        window_tokens = max(window_tokens, memory.window_tokens or memory.selected_tokens)
-        attended = (memory.context_flop + memory.window_flop / 8) * count  # most contexts are longer than windows
-        widest = max(widest, (attended, memory.head_width))
+        cache = layer.cache
+        growing += 2 * cache.token_values / cache.stride * count
+        index += 2 * cache.index_values / cache.index_stride * count
+        window += 2 * cache.window_values * count
+        state += (4 * cache.state_values + 2 * cache.conv_values) * count
+        context_flop += cache.context_flop * count
+        if cache.reports_window_flop:
+            window_flop += cache.window_flop * count
+        window_tokens = max(window_tokens, cache.window_tokens or cache.selected_tokens)
+        attended = (cache.context_flop + cache.window_flop / 8) * count  # most contexts are longer than windows
+        widest = max(widest, (attended, cache.head_width))
     return {
         "head_width": widest[1],
         "kv_bytes_per_token_bf16": _whole(growing),

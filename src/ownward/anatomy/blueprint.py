@@ -1,4 +1,4 @@
-"""A model as named, shaped weights and what each layer remembers, before any weight exists.
+"""A model as named, shaped weights and what each layer caches, before any weight exists.
 
 Architectures draw blueprints; everything else (counts, bytes, cache, FLOP) is
 computed from one. Layers of one shape are one object that repeats.
@@ -54,7 +54,7 @@ class Weight(NamedTuple):
 Weights = tuple[Weight, ...]
 
 
-class Memory(NamedTuple):
+class LayerCache(NamedTuple):
     """What one layer keeps of a sequence, in values, and what attending to it costs, in FLOP.
 
     `token_values` grow by one set every `stride` tokens; `window_values` by one a
@@ -92,16 +92,16 @@ class Memory(NamedTuple):
     """Values of one key head, the width that attention kernels are written for; 0 where there is none."""
 
 
-NOTHING = Memory()
-"""The memory of a layer that only transforms the current token."""
+NO_CACHE = LayerCache()
+"""The cache of a layer that only transforms the current token."""
 
 
 class Layer(NamedTuple):
-    """One layer: a kind to count it by, its weights and its memory."""
+    """One layer: a kind to count it by, its weights and its cache."""
 
     kind: str
     weights: Weights
-    memory: Memory
+    cache: LayerCache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

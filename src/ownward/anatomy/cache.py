@@ -1,11 +1,11 @@
-"""What a sequence keeps in memory and what attending to it costs, layer by layer."""
+"""The bytes that a sequence keeps in the caches of a model, and the FLOP of attending to them, layer by layer."""
 
 from __future__ import annotations
 
 import math
 from typing import Literal
 
-from ownward.anatomy.blueprint import Memory
+from ownward.anatomy.blueprint import LayerCache
 
 CacheType = Literal["bf16", "f16", "fp8", "q8_0", "q4_0"]
 
@@ -13,38 +13,32 @@ CACHE_BITS: dict[str, float] = {"bf16": 16, "f16": 16, "fp8": 8, "q8_0": 8.5, "q
 """Bits a value; q8_0 and q4_0 are ggml's blocks of 32 values with one 16-bit scale."""
 
 
-def layer_cache_bytes(memory: Memory, context_tokens: int, kv_type: CacheType) -> int:
+def layer_cache_bytes(cache: LayerCache, context_tokens: int, kv_type: CacheType) -> int:
     """Return the bytes that one layer keeps of a sequence of `context_tokens`."""
-    values = context_tokens // memory.stride * memory.token_values
-    values += context_tokens // memory.index_stride * memory.index_values
-    values += min(context_tokens, memory.window_tokens) * memory.window_values
-    state = 4 * memory.state_values + 2 * memory.conv_values
+    values = context_tokens // cache.stride * cache.token_values
+    values += context_tokens // cache.index_stride * cache.index_values
+    values += min(context_tokens, cache.window_tokens) * cache.window_values
+    state = 4 * cache.state_values + 2 * cache.conv_values
     return math.ceil(values * CACHE_BITS[kv_type] / 8) + state
 
 
-def attention_flop(memory: Memory, context_tokens: float) -> float:
+def attention_flop(cache: LayerCache, context_tokens: float) -> float:
     """Return the FLOP of one layer's attention for one new token after `context_tokens`."""
-    held = min(context_tokens, memory.window_tokens or memory.selected_tokens)
-    chosen = min(context_tokens / memory.stride, memory.chosen_entries)
+    held = min(context_tokens, cache.window_tokens or cache.selected_tokens)
+    chosen = min(context_tokens / cache.stride, cache.chosen_entries)
     return (
-        memory.context_flop * context_tokens
-        + memory.window_flop * held
-        + memory.chosen_flop * chosen
-        + memory.state_flop
+        cache.context_flop * context_tokens + cache.window_flop * held + cache.chosen_flop * chosen + cache.state_flop
     )
 
 
-def causal_flop(memory: Memory, tokens: int, cached_tokens: int) -> float:
+def causal_flop(cache: LayerCache, tokens: int, cached_tokens: int) -> float:
     """Return the FLOP of one layer's attention for `tokens` new tokens, each after all before it."""
     pairs = tokens * cached_tokens + tokens * (tokens - 1) / 2
-    window = memory.window_tokens or memory.selected_tokens
+    window = cache.window_tokens or cache.selected_tokens
     held = _capped_pairs(tokens, cached_tokens, window)
-    chosen = _capped_pairs(tokens, cached_tokens, memory.chosen_entries * memory.stride) / memory.stride
+    chosen = _capped_pairs(tokens, cached_tokens, cache.chosen_entries * cache.stride) / cache.stride
     return (
-        memory.context_flop * pairs
-        + memory.window_flop * held
-        + memory.chosen_flop * chosen
-        + memory.state_flop * tokens
+        cache.context_flop * pairs + cache.window_flop * held + cache.chosen_flop * chosen + cache.state_flop * tokens
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ownward.anatomy.anatomy import Anatomy, describe
+from ownward.anatomy.anatomy import Anatomy, compute_anatomy
 from ownward.anatomy.architectures import ARCHITECTURES
 from ownward.anatomy.blueprint import Blueprint, matrix
 from ownward.anatomy.defaults import reference_defaults
@@ -61,7 +61,7 @@ def from_config(
             next_step="Give its weights instead: a safetensors file or its index.json says how many bytes they are",
         )
     blueprint = _with_task_head(blueprint, config, where=where)
-    return describe(blueprint, name=name, architecture=architecture, recipe=recipe)
+    return compute_anatomy(blueprint, name=name, architecture=architecture, recipe=recipe)
 
 
 def _with_task_head(blueprint: Blueprint, config: Mapping[str, Any], *, where: str) -> Blueprint:

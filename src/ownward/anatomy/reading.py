@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ownward.anatomy.anatomy import Anatomy, describe
+from ownward.anatomy.anatomy import Anatomy, compute_anatomy
 from ownward.anatomy.config import from_config
 from ownward.anatomy.tensors import FileSource, Source, StoredTensor, read_gguf, read_index, read_safetensors
 from ownward.anatomy.tensors.counting import draw_tensors
 from ownward.anatomy.tensors.gguf import MAGIC
-from ownward.anatomy.tensors.gguf_memory import remember
+from ownward.anatomy.tensors.gguf_cache import add_caches
 from ownward.core import BadInput, UnsupportedModel
 
 _LARGEST_CONFIG_BYTES = 4 * 1024**2
@@ -89,8 +89,8 @@ def _from_gguf(source: Source, name: str) -> Anatomy:
     blueprint = draw_tensors(
         file.tensors, per_token=used if type(used) is int and used > 0 else None, draft_layers=draft_layers
     )
-    blueprint, is_settled = remember(blueprint, file)
-    return describe(
+    blueprint, is_settled = add_caches(blueprint, file)
+    return compute_anatomy(
         blueprint,
         name=name,
         architecture=architecture,
@@ -113,7 +113,7 @@ def _from_safetensors(tensors: tuple[StoredTensor, ...], source: Source, name: s
             architecture = str(config.get("model_type", "unknown"))[:60]
     blueprint = draw_tensors(tensors, pattern=twin, packed_bits=packed_bits)
     lost = () if twin else (_CACHE, _ACTIVE) if blueprint.experts else (_CACHE,)
-    return describe(
+    return compute_anatomy(
         blueprint,
         name=name,
         architecture=architecture,

@@ -42,7 +42,7 @@ def count_with_transformers(path: str) -> Anatomy:
             raise MissingExtra(needed_for="--with-transformers", package=package, extra="transformers")
     try:
         child = subprocess.run(
-            [sys.executable, "-c", "from ownward.anatomy.counted import main; main()"],
+            [sys.executable, "-c", "from ownward.anatomy.counted_by_transformers import main; main()"],
             input=text,
             capture_output=True,
             timeout=_LIMIT_S,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ownward import anatomy
-from ownward.anatomy.counted import count_parameters
+from ownward.anatomy.counted_by_transformers import count_parameters
 from ownward.core import BadInput, UnsupportedAttention, UnsupportedModel
 
 COUNTED = {

@@ -7,7 +7,7 @@ from ownward.anatomy.architectures.windows import check_kinds
 from ownward.anatomy.blueprint import (
     Blueprint,
     Layer,
-    Memory,
+    LayerCache,
     Weight,
     Weights,
     buffer,
@@ -91,7 +91,7 @@ def _layer(fields: Fields, *, kind: str, is_hashed: bool) -> Layer:
             *_hyper_connection(fields, "attn_hc."),
             *_hyper_connection(fields, "ffn_hc."),
         ),
-        part.memory,
+        part.cache,
     )
 
 
@@ -112,7 +112,7 @@ def _attention(fields: Fields, kind: str) -> Part:
         *matrix(f"{prefix}o_a_proj", groups * out_rank, heads * dim // groups, role),
         *matrix(f"{prefix}o_b_proj", hidden, groups * out_rank, role),
     )
-    window = Memory(
+    window = LayerCache(
         window_values=dim,
         window_tokens=fields.count("sliding_window"),
         window_flop=4 * heads * dim,
@@ -126,8 +126,8 @@ def _attention(fields: Fields, kind: str) -> Part:
         return Part(weights, window)
     if kind == _HEAVY:
         compressor = _compressor(hidden, dim, ratio, series=1, role=role, prefix=f"{prefix}compressor.")
-        memory = window._replace(token_values=dim, stride=ratio, context_flop=4 * heads * dim / ratio)
-        return Part((*weights, *compressor), memory)
+        cache = window._replace(token_values=dim, stride=ratio, context_flop=4 * heads * dim / ratio)
+        return Part((*weights, *compressor), cache)
     index_heads, index_dim = fields.count("index_n_heads"), fields.count("index_head_dim")
     inner, index_role = f"{prefix}compressor.indexer.", Role.SPARSE_INDEXER
     compressor = (
@@ -136,7 +136,7 @@ def _attention(fields: Fields, kind: str) -> Part:
         *matrix(f"{inner}q_b_proj", index_heads * index_dim, query_rank, index_role),
         *matrix(f"{inner}scorer.weights_proj", index_heads, hidden, index_role),
     )
-    memory = window._replace(
+    cache = window._replace(
         token_values=dim,
         stride=ratio,
         index_values=index_dim,
@@ -145,7 +145,7 @@ def _attention(fields: Fields, kind: str) -> Part:
         chosen_entries=fields.count("index_topk"),
         chosen_flop=4 * heads * dim,
     )
-    return Part((*weights, *compressor), memory)
+    return Part((*weights, *compressor), cache)
 
 
 def _ratio(fields: Fields, kind: str) -> int:

@@ -8,7 +8,7 @@ from typing import Literal
 from ownward.anatomy.blueprint import Blueprint, Layer, Weights, matrix, norm
 from ownward.anatomy.decoder import assemble
 from ownward.anatomy.fields import Fields
-from ownward.anatomy.parts.attention import Part, QkNorm, grouped_query, grouped_query_memory, query_key_norms
+from ownward.anatomy.parts.attention import Part, QkNorm, grouped_query, grouped_query_cache, query_key_norms
 from ownward.anatomy.parts.feed_forward import gated_mlp, plain_mlp
 from ownward.anatomy.roles import Role
 
@@ -82,8 +82,8 @@ def attention(fields: Fields, traits: Traits, window: int | None) -> Part:
             ),
             *query_key_norms(traits.qk_norm, heads.query, heads.kv, heads.dim),
         )
-        memory = grouped_query_memory(heads=heads.query, kv_heads=heads.kv, key_dim=heads.dim, window_tokens=window)
-        return Part(weights, memory)
+        cache = grouped_query_cache(heads=heads.query, kv_heads=heads.kv, key_dim=heads.dim, window_tokens=window)
+        return Part(weights, cache)
     part = grouped_query(
         hidden,
         heads=heads.query,
@@ -95,7 +95,7 @@ def attention(fields: Fields, traits: Traits, window: int | None) -> Part:
         qk_norm=traits.qk_norm,
         out_name=traits.out_name,
     )
-    return Part((*part.weights, *traits.attention_extra), part.memory)
+    return Part((*part.weights, *traits.attention_extra), part.cache)
 
 
 def perceptron(fields: Fields, traits: Traits, width: int | None = None) -> Weights:
@@ -128,7 +128,7 @@ def draw(fields: Fields, traits: Traits, windows: list[int | None], *, prefix: s
     """Return the blueprint of a dense decoder with one window, or none, a layer."""
     rest = (*perceptron(fields, traits), *layer_norms(fields, traits))
     layer = {
-        window: Layer(kind_of(window), (*part.weights, *rest), part.memory)
+        window: Layer(kind_of(window), (*part.weights, *rest), part.cache)
         for window in dict.fromkeys(windows)
         for part in [attention(fields, traits, window)]
     }

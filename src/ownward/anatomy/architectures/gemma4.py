@@ -20,7 +20,7 @@ from ownward.anatomy.blueprint import (
 )
 from ownward.anatomy.decoder import assemble
 from ownward.anatomy.fields import Fields
-from ownward.anatomy.parts.attention import Part, grouped_query_memory
+from ownward.anatomy.parts.attention import Part, grouped_query_cache
 from ownward.anatomy.parts.feed_forward import gated_experts, gated_mlp
 from ownward.anatomy.roles import Role
 from ownward.core import BadInput
@@ -73,7 +73,7 @@ def _layer(fields: Fields, kind: _Kind) -> Layer:
         weights.extend(injected)
     if fields.flag("enable_moe_block", default=False):
         weights.extend(_mixture(fields))
-    return Layer("full_attention" if kind.window is None else "sliding_attention", tuple(weights), part.memory)
+    return Layer("full_attention" if kind.window is None else "sliding_attention", tuple(weights), part.cache)
 
 
 def _attention(fields: Fields, kind: _Kind) -> Part:
@@ -98,14 +98,14 @@ def _attention(fields: Fields, kind: _Kind) -> Part:
         *(in_state("dead", sources) if kind.shares_cache else sources),
         *matrix(f"{prefix}o_proj", hidden, heads * dim, role, has_bias=bias),
     )
-    memory = grouped_query_memory(
+    cache = grouped_query_cache(
         heads=heads,
         kv_heads=kv_heads,
         key_dim=dim,
         window_tokens=kind.window,
         keeps_cache=not kind.shares_cache,
     )
-    return Part(weights, memory)
+    return Part(weights, cache)
 
 
 def _mixture(fields: Fields) -> Weights:

@@ -28,7 +28,7 @@ def glm4_moe(fields: Fields, prefix: str = "model.") -> Blueprint:
         False: gated_mlp(hidden, fields.count("intermediate_size")),
     }
     layer = {
-        routed: Layer("full_attention", (*part.weights, *weights, *norms), part.memory)
+        routed: Layer("full_attention", (*part.weights, *weights, *norms), part.cache)
         for routed, weights in feed_forward.items()
     }
     drafts = fields.draft_count("num_nextn_predict_layers", "num_mtp_layers")

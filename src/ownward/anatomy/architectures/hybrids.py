@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 from ownward.anatomy.architectures.dense import heads_of
 from ownward.anatomy.architectures.windows import check_kinds
-from ownward.anatomy.blueprint import Blueprint, Layer, Memory, Weight, Weights, matrix, norm, vector
+from ownward.anatomy.blueprint import Blueprint, Layer, LayerCache, Weight, Weights, matrix, norm, vector
 from ownward.anatomy.decoder import assemble
 from ownward.anatomy.fields import Fields
 from ownward.anatomy.parts.attention import Part, grouped_query
 from ownward.anatomy.parts.feed_forward import gated_experts, gated_mlp, router
-from ownward.anatomy.parts.recurrent import convolution, mamba2, recurrent_memory
+from ownward.anatomy.parts.recurrent import convolution, mamba2, recurrent_cache
 from ownward.anatomy.roles import Role
 from ownward.core import BadInput
 
@@ -97,10 +97,10 @@ def falcon_h1(fields: Fields) -> Blueprint:
     mamba = _mamba2(
         fields, inner=inner, has_norm=fields.flag("mamba_rms_norm", default=False), out_bias="projectors_bias"
     )
-    memory = attention.memory._replace(
-        state_values=mamba.memory.state_values,
-        conv_values=mamba.memory.conv_values,
-        state_flop=mamba.memory.state_flop,
+    cache = attention.cache._replace(
+        state_values=mamba.cache.state_values,
+        conv_values=mamba.cache.conv_values,
+        state_flop=mamba.cache.state_flop,
     )
     layer = Layer(
         "mamba2_beside_full_attention",
@@ -116,7 +116,7 @@ def falcon_h1(fields: Fields) -> Blueprint:
             *norm("input_layernorm", hidden),
             *norm("pre_ff_layernorm", hidden),
         ),
-        memory,
+        cache,
     )
     return assemble(fields, [layer] * fields.layer_count(), norm_name="final_layernorm")
 
@@ -135,7 +135,7 @@ def jamba(fields: Fields) -> Blueprint:
     }
     mixers = {"full_attention": _attention(fields), "mamba": _mamba1(fields)}
     layer = {
-        (kind, routed): Layer(kind, (*part.weights, *weights, *norms), part.memory)
+        (kind, routed): Layer(kind, (*part.weights, *weights, *norms), part.cache)
         for kind, part in mixers.items()
         for routed, weights in feed_forward.items()
     }
@@ -230,7 +230,7 @@ def _lfm2_layers(fields: Fields, feed_forward: Callable[[int], Weights]) -> list
         key = kind, id(weights)
         if key not in made:
             name, part = parts[kind]
-            made[key] = Layer(name, (*part.weights, *weights, *norms), part.memory)
+            made[key] = Layer(name, (*part.weights, *weights, *norms), part.cache)
         layers.append(made[key])
     return layers
 
@@ -244,7 +244,7 @@ def _short_convolution(fields: Fields) -> Part:
         *matrix("conv.in_proj", 3 * hidden, hidden, role, has_bias=bias),
         *matrix("conv.out_proj", hidden, hidden, role, has_bias=bias),
     )
-    return Part(weights, Memory(conv_values=hidden * (kernel - 1)))
+    return Part(weights, LayerCache(conv_values=hidden * (kernel - 1)))
 
 
 def _mixers(fields: Fields, common: Weights) -> dict[str, Layer]:
@@ -253,7 +253,7 @@ def _mixers(fields: Fields, common: Weights) -> dict[str, Layer]:
         "mamba2": _mamba2(fields, inner=inner, has_norm=True, out_bias="mamba_proj_bias"),
         "full_attention": _attention(fields),
     }
-    return {kind: Layer(kind, (*part.weights, *common), part.memory) for kind, part in parts.items()}
+    return {kind: Layer(kind, (*part.weights, *common), part.cache) for kind, part in parts.items()}
 
 
 def _attention(fields: Fields) -> Part:
@@ -291,7 +291,7 @@ def _mamba2(fields: Fields, *, inner: int, has_norm: bool, out_bias: str) -> Par
     rest = tuple(weight for weight in part.weights if weight.name != "mamba.out_proj.bias")
     if fields.flag(out_bias, default=False):
         rest = (*rest, vector("mamba.out_proj.bias", fields.count("hidden_size"), Role.LINEAR_ATTENTION))
-    return Part(rest, part.memory)
+    return Part(rest, part.cache)
 
 
 def _mamba1(fields: Fields) -> Part:
@@ -316,4 +316,4 @@ def _mamba1(fields: Fields) -> Part:
         *norm("mamba.b_layernorm", state, role),
         *norm("mamba.c_layernorm", state, role),
     )
-    return Part(weights, recurrent_memory(state_values=inner * state, conv_channels=inner, kernel=kernel))
+    return Part(weights, recurrent_cache(state_values=inner * state, conv_channels=inner, kernel=kernel))

@@ -32,7 +32,7 @@ def kimi_linear(fields: Fields, prefix: str = "model.", head_name: str = "lm_hea
     }
     common = (*(w for name in _NORMS for w in norm(name, hidden)), *_residual_mixing(fields))
     layer = {
-        (is_full, is_routed): Layer(kind, (*part.weights, *weights, *common), part.memory)
+        (is_full, is_routed): Layer(kind, (*part.weights, *weights, *common), part.cache)
         for is_full, (kind, part) in parts.items()
         for is_routed, weights in feed_forward.items()
     }
@@ -93,7 +93,7 @@ def _latent(fields: Fields) -> Part:
         return part
     width = fields.count("num_attention_heads") * fields.count("v_head_dim")
     gate = matrix("self_attn.g_proj", width, fields.count("hidden_size"), Role.ATTENTION)
-    return Part((*part.weights, *gate), part.memory)
+    return Part((*part.weights, *gate), part.cache)
 
 
 def _expert_count(fields: Fields) -> int:

@@ -84,14 +84,14 @@ def indexer(fields: Fields) -> Weights:
 def sparse_attention(fields: Fields, *, has_indexer: bool) -> Part:
     """Return latent attention at the tokens that an indexer chose, its own or an earlier layer's."""
     part = latent_attention(fields)
-    memory = make_sparse(
-        part.memory,
+    cache = make_sparse(
+        part.cache,
         index_heads=fields.count("index_n_heads"),
         index_dim=fields.count("index_head_dim"),
         selected_tokens=fields.count("index_topk"),
         has_indexer=has_indexer,
     )
-    return Part((*part.weights, *indexer(fields)) if has_indexer else part.weights, memory)
+    return Part((*part.weights, *indexer(fields)) if has_indexer else part.weights, cache)
 
 
 def deepseek_v3(fields: Fields, prefix: str = "model.", head_name: str = "lm_head") -> Blueprint:
@@ -141,7 +141,7 @@ def minicpm3(fields: Fields) -> Blueprint:
     part = latent_attention(fields, value_dim=value_dim)
     norms = tuple(weight for name in _NORMS for weight in norm(name, hidden))
     mlp = gated_mlp(hidden, fields.count("intermediate_size"), has_bias=fields.flag("mlp_bias", default=False))
-    layer = Layer("latent_attention", (*part.weights, *mlp, *norms), part.memory)
+    layer = Layer("latent_attention", (*part.weights, *mlp, *norms), part.cache)
     return assemble(fields, [layer] * fields.layer_count())
 
 
@@ -200,13 +200,13 @@ def _draw(
     for (kind, part), is_routed in zip(parts, routed or routed_layers(fields, len(parts)), strict=True):
         key = id(part), is_routed
         if key not in made:
-            made[key] = Layer(kind, (*part.weights, *(mixture if is_routed else dense), *norms), part.memory)
+            made[key] = Layer(kind, (*part.weights, *(mixture if is_routed else dense), *norms), part.cache)
         layers.append(made[key])
     draft_count = fields.draft_count("num_nextn_predict_layers", "num_mtp_layers")
     if drafts is not None:
         draft_count = drafts
     kind, part = parts[0]
-    draft = Layer(kind, (*part.weights, *mixture, *norms), part.memory)
+    draft = Layer(kind, (*part.weights, *mixture, *norms), part.cache)
     return assemble(
         fields,
         layers,

@@ -42,7 +42,7 @@ def llama4_text(fields: Fields, prefix: str = "model.", head_name: str = "lm_hea
                 has_out_bias=bias,
             )
             kind = "full_attention" if chunk is None else "chunked_attention"
-            made[chunk, is_routed] = Layer(kind, (*part.weights, *feed_forward[is_routed], *norms), part.memory)
+            made[chunk, is_routed] = Layer(kind, (*part.weights, *feed_forward[is_routed], *norms), part.cache)
     return assemble(
         fields,
         [made[key] for key in zip(chunks, routed, strict=True)],

@@ -28,7 +28,7 @@ def mimo_v2_flash(fields: Fields) -> Blueprint:
                 else gated_mlp(hidden, fields.count("intermediate_size"))
             )
             kind = "full_attention" if window is None else "sliding_attention"
-            made[window, is_routed] = Layer(kind, (*part.weights, *feed_forward, *norms), part.memory)
+            made[window, is_routed] = Layer(kind, (*part.weights, *feed_forward, *norms), part.cache)
     return assemble(fields, [made[key] for key in zip(layer_windows, routed, strict=True)], experts=routing_of(fields))
 
 

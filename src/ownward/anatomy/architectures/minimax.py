@@ -61,7 +61,7 @@ def minimax(fields: Fields) -> Blueprint:
         "full_attention": grouped_query(hidden, heads=heads.query, kv_heads=heads.kv, head_dim=heads.dim),
         "lightning_attention": lightning(hidden, heads=heads.query, head_dim=heads.dim),
     }
-    layer = {kind: Layer(kind, (*part.weights, *common), part.memory) for kind, part in parts.items()}
+    layer = {kind: Layer(kind, (*part.weights, *common), part.cache) for kind, part in parts.items()}
     return assemble(fields, [layer[kind] for kind in kinds], experts=(count, per_token))
 
 

@@ -42,7 +42,7 @@ def draw(
         if key not in made:
             part = attention(fields, traits, window)
             feed_forward = mixture if routed else perceptron(fields, traits)
-            made[key] = Layer(kind_of(window), (*part.weights, *feed_forward, *norms), part.memory)
+            made[key] = Layer(kind_of(window), (*part.weights, *feed_forward, *norms), part.cache)
         layers.append(made[key])
     return assemble(
         fields,

@@ -33,5 +33,5 @@ def muse_glimmer_text(fields: Fields, prefix: str = "model.", extra: Weights = (
             has_qkv_bias=bias,
             has_out_bias=bias,
         )
-        layer[window] = Layer(kind_of(window), (*part.weights, *rest), part.memory)
+        layer[window] = Layer(kind_of(window), (*part.weights, *rest), part.cache)
     return assemble(fields, [layer[window] for window in layer_windows], prefix=prefix, extra=extra)

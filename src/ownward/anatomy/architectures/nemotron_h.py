@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ownward.anatomy.architectures.dense import heads_of
-from ownward.anatomy.blueprint import NOTHING, Blueprint, Layer, Weight, Weights, matrix, norm, prefixed
+from ownward.anatomy.blueprint import NO_CACHE, Blueprint, Layer, Weight, Weights, matrix, norm, prefixed
 from ownward.anatomy.decoder import assemble
 from ownward.anatomy.fields import Fields
 from ownward.anatomy.parts.attention import grouped_query
@@ -103,17 +103,17 @@ def _layer(fields: Fields, kind: str) -> Layer:
                 has_conv_bias=fields.flag("use_conv_bias", "mamba_conv_bias", default=True),
                 has_bias=fields.flag("use_bias", default=False),
             )
-            return Layer(kind, (*before, *part.weights), part.memory)
+            return Layer(kind, (*before, *part.weights), part.cache)
         case "full_attention":
             heads = heads_of(fields)
             part = grouped_query(hidden, heads=heads.query, kv_heads=heads.kv, head_dim=heads.dim, prefix="mixer.")
-            return Layer(kind, (*before, *part.weights), part.memory)
+            return Layer(kind, (*before, *part.weights), part.cache)
         case "mlp":
             bias = fields.flag("mlp_bias", default=False)
             width = fields.count("intermediate_size")
-            return Layer(kind, (*before, *plain_mlp(hidden, width, has_bias=bias, prefix="mixer.")), NOTHING)
+            return Layer(kind, (*before, *plain_mlp(hidden, width, has_bias=bias, prefix="mixer.")), NO_CACHE)
         case _:
-            return Layer("moe", (*before, *_mixture(fields)), NOTHING)
+            return Layer("moe", (*before, *_mixture(fields)), NO_CACHE)
 
 
 def _mixture(fields: Fields) -> Weights:

@@ -8,7 +8,7 @@ from ownward.anatomy.architectures.windows import check_kinds
 from ownward.anatomy.blueprint import (
     Blueprint,
     Layer,
-    Memory,
+    LayerCache,
     Weight,
     Weights,
     buffer,
@@ -43,7 +43,7 @@ def qwen4_exp(fields: Fields, prefix: str = "model.", extra: Weights = ()) -> Bl
         _LINEAR: "gated_delta_net",
         _INDEXED: "sparse_attention" if fields.has("indexer_n_heads") else "full_attention",
     }
-    layer = {kind: Layer(names[kind], (*part.weights, *shared), part.memory) for kind, part in mixers.items()}
+    layer = {kind: Layer(names[kind], (*part.weights, *shared), part.cache) for kind, part in mixers.items()}
     drawn = [layer[kind] for kind in kinds]
     for order, index in enumerate(_ngram_layers(fields, layers)):
         drawn[index] = drawn[index]._replace(weights=(*drawn[index].weights, *_ngram_layer(fields, order)))
@@ -82,15 +82,15 @@ def _indexed_attention(fields: Fields) -> Part:
         *norm(f"{prefix}q_layernorm", dim, role),
         *norm(f"{prefix}k_layernorm", dim, role),
     )
-    return Part(weights, _indexed_memory(fields, part.memory, kv_heads * dim))
+    return Part(weights, _indexed_cache(fields, part.cache, kv_heads * dim))
 
 
-def _indexed_memory(fields: Fields, memory: Memory, index_values: int) -> Memory:
-    """Return the memory of the attention with one averaged index key for each block of tokens.
+def _indexed_cache(fields: Fields, cache: LayerCache, index_values: int) -> LayerCache:
+    """Return the cache of the attention with one averaged index key for each block of tokens.
 
     The FLOP stay those of dense attention: the reference masks what the indexer leaves out.
     """
-    return memory._replace(index_values=index_values, index_stride=fields.count("indexer_compress_ratio"))
+    return cache._replace(index_values=index_values, index_stride=fields.count("indexer_compress_ratio"))
 
 
 def _hyper_connection(fields: Fields, prefix: str, *, injects: bool) -> Weights:

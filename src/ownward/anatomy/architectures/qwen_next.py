@@ -67,7 +67,7 @@ def draw(fields: Fields, *, is_fused: bool, has_experts: bool, drafts: int, pref
         for is_routed in {*routed, has_experts}
     }
     layer = {
-        (kind, is_routed): Layer(KINDS[kind], (*part.weights, *weights, *norms), part.memory)
+        (kind, is_routed): Layer(KINDS[kind], (*part.weights, *weights, *norms), part.cache)
         for kind, part in mixers.items()
         for is_routed, weights in feed_forward.items()
     }

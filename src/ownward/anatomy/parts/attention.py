@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from ownward.anatomy.blueprint import Memory, Weights, matrix, norm, vector
+from ownward.anatomy.blueprint import LayerCache, Weights, matrix, norm, vector
 from ownward.anatomy.roles import Role
 from ownward.core import BadInput
 
@@ -13,13 +13,13 @@ QkNorm = Literal["none", "per_head", "whole"]
 
 
 class Part(NamedTuple):
-    """Weights of a part of a layer, and what that part remembers."""
+    """Weights of a part of a layer, and what that part caches."""
 
     weights: Weights
-    memory: Memory
+    cache: LayerCache
 
 
-def grouped_query_memory(
+def grouped_query_cache(
     *,
     heads: int,
     kv_heads: int,
@@ -27,7 +27,7 @@ def grouped_query_memory(
     value_dim: int | None = None,
     window_tokens: int | None = None,
     keeps_cache: bool = True,
-) -> Memory:
+) -> LayerCache:
     """Return what a layer of MHA, GQA or MQA keeps, with all of the context or with a window of it.
 
     FLOP: 2 for each multiply-add of scores and of mixing values, one new token against one cached.
@@ -43,8 +43,8 @@ def grouped_query_memory(
     values = kv_heads * (key_dim + value_dim) if keeps_cache else 0
     flop = 2 * heads * (key_dim + value_dim)
     if window_tokens is None:
-        return Memory(token_values=values, context_flop=flop, kv_heads=kv_heads, heads=heads, head_width=key_dim)
-    return Memory(
+        return LayerCache(token_values=values, context_flop=flop, kv_heads=kv_heads, heads=heads, head_width=key_dim)
+    return LayerCache(
         kv_heads=kv_heads,
         heads=heads,
         head_width=key_dim,
@@ -87,10 +87,10 @@ def grouped_query(
     )
     if has_sinks:
         weights = (*weights, vector(f"{prefix}sinks", heads, role))
-    memory = grouped_query_memory(
+    cache = grouped_query_cache(
         heads=heads, kv_heads=kv_heads, key_dim=head_dim, value_dim=value_dim, window_tokens=window_tokens
     )
-    return Part(weights, memory)
+    return Part(weights, cache)
 
 
 def query_key_norms(
@@ -141,25 +141,27 @@ def latent(
         *matrix(f"{prefix}kv_b_proj", heads * (nope_dim + value_dim), latent_rank, role),
         *matrix(f"{prefix}o_proj", hidden, heads * value_dim, role, has_bias=has_bias),
     )
-    return Part(weights, latent_memory(heads=heads, latent_rank=latent_rank, rope_dim=rope_dim))
+    return Part(weights, latent_cache(heads=heads, latent_rank=latent_rank, rope_dim=rope_dim))
 
 
-def latent_memory(*, heads: int, latent_rank: int, rope_dim: int) -> Memory:
+def latent_cache(*, heads: int, latent_rank: int, rope_dim: int) -> LayerCache:
     """Return what a latent-attention layer keeps: `latent_rank + rope_dim` values a token."""
     width = latent_rank + rope_dim
     flop = 2 * heads * (width + latent_rank)
-    return Memory(token_values=width, context_flop=flop, kv_heads=1, heads=heads, head_width=width)
+    return LayerCache(token_values=width, context_flop=flop, kv_heads=1, heads=heads, head_width=width)
 
 
-def make_sparse(memory: Memory, *, index_heads: int, index_dim: int, selected_tokens: int, has_indexer: bool) -> Memory:
-    """Return `memory` attended only at `selected_tokens` that an indexer chose by scanning all of the context.
+def make_sparse(
+    cache: LayerCache, *, index_heads: int, index_dim: int, selected_tokens: int, has_indexer: bool
+) -> LayerCache:
+    """Return `cache` attended only at `selected_tokens` that an indexer chose by scanning all of the context.
 
     A layer without an indexer of its own attends at the choice of an earlier one and scans nothing.
     Source: DeepSeek-V3.2 (2025), section 2.1.
     """
-    return memory._replace(
+    return cache._replace(
         index_values=index_dim if has_indexer else 0,
         context_flop=2 * index_heads * index_dim if has_indexer else 0,
-        window_flop=memory.context_flop,
+        window_flop=cache.context_flop,
         selected_tokens=selected_tokens,
     )

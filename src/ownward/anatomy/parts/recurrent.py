@@ -1,20 +1,20 @@
-"""Layers whose memory never grows: gated DeltaNet, Kimi delta attention, Mamba and Mamba-2, short convolutions."""
+"""Layers whose cache never grows: gated DeltaNet, Kimi delta attention, Mamba and Mamba-2, short convolutions."""
 
 from __future__ import annotations
 
-from ownward.anatomy.blueprint import Memory, Weight, Weights, matrix, norm, vector
+from ownward.anatomy.blueprint import LayerCache, Weight, Weights, matrix, norm, vector
 from ownward.anatomy.parts.attention import Part
 from ownward.anatomy.roles import Role
 
 _ROLE = Role.LINEAR_ATTENTION
 
 
-def recurrent_memory(*, state_values: int, conv_channels: int, kernel: int) -> Memory:
+def recurrent_cache(*, state_values: int, conv_channels: int, kernel: int) -> LayerCache:
     """Return a recurrent state (fp32) with the kernel - 1 inputs that its convolution still needs (16 bit).
 
     FLOP a token: a decay, a rank-one update and a read-out, 2 each for every value of the state.
     """
-    return Memory(state_values=state_values, conv_values=conv_channels * (kernel - 1), state_flop=6 * state_values)
+    return LayerCache(state_values=state_values, conv_values=conv_channels * (kernel - 1), state_flop=6 * state_values)
 
 
 def convolution(name: str, channels: int, kernel: int, *, has_bias: bool = False) -> Weights:
@@ -60,10 +60,10 @@ def gated_delta_net(
         *norm(f"{prefix}norm", value_dim, _ROLE),
         *matrix(f"{prefix}out_proj", hidden, values, _ROLE),
     )
-    memory = recurrent_memory(
+    cache = recurrent_cache(
         state_values=value_heads * key_dim * value_dim, conv_channels=2 * keys + values, kernel=kernel
     )
-    return Part(weights, memory)
+    return Part(weights, cache)
 
 
 def mamba2(
@@ -94,8 +94,8 @@ def mamba2(
         *(norm(f"{prefix}norm", inner, _ROLE) if has_norm else ()),
         *matrix(f"{prefix}out_proj", hidden, inner, _ROLE, has_bias=has_bias),
     )
-    memory = recurrent_memory(state_values=inner * state_size, conv_channels=channels, kernel=kernel)
-    return Part(weights, memory)
+    cache = recurrent_cache(state_values=inner * state_size, conv_channels=channels, kernel=kernel)
+    return Part(weights, cache)
 
 
 def kimi_delta(
@@ -134,8 +134,8 @@ def kimi_delta(
         *norm(f"{prefix}o_norm", head_dim, _ROLE),
         *matrix(f"{prefix}o_proj", hidden, inner, _ROLE),
     )
-    memory = recurrent_memory(state_values=heads * head_dim**2, conv_channels=3 * inner, kernel=kernel)
-    return Part(weights, memory)
+    cache = recurrent_cache(state_values=heads * head_dim**2, conv_channels=3 * inner, kernel=kernel)
+    return Part(weights, cache)
 
 
 def lightning(hidden: int, *, heads: int, head_dim: int, prefix: str = "self_attn.") -> Part:
@@ -150,4 +150,4 @@ def lightning(hidden: int, *, heads: int, head_dim: int, prefix: str = "self_att
         *matrix(f"{prefix}out_proj", hidden, inner, _ROLE),
         *matrix(f"{prefix}output_gate", inner, hidden, _ROLE),
     )
-    return Part(weights, recurrent_memory(state_values=heads * head_dim**2, conv_channels=0, kernel=1))
+    return Part(weights, recurrent_cache(state_values=heads * head_dim**2, conv_channels=0, kernel=1))

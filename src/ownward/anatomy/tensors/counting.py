@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from ownward.anatomy.blueprint import NOTHING, Blueprint, Experts, Layer, Weight
+from ownward.anatomy.blueprint import NO_CACHE, Blueprint, Experts, Layer, Weight
 from ownward.anatomy.quantization.formats import GGML_BLOCKS
 from ownward.anatomy.roles import Role
 from ownward.anatomy.tensors.naming import Place, op_of, place_of, role_of, state_of
@@ -32,7 +32,7 @@ def draw_tensors(
     """Return the blueprint of stored tensors.
 
     `pattern` is the same model drawn from its config, which lends what tensors do not
-    tell: memory, routing, context. `packed_bits` is the width of packed integers, from the config.
+    tell: cache, routing, context. `packed_bits` is the width of packed integers, from the config.
     """
     outside: list[Weight] = []
     layers: dict[int, list[Weight]] = {}
@@ -142,8 +142,8 @@ def _layer(weights: list[Weight], order: int, pattern: Blueprint | None, per_tok
         weights = [w._replace(active=min(per_token, w.copies)) if w.role is Role.ROUTED_EXPERTS else w for w in weights]
     if pattern is not None and order < len(pattern.layers):
         twin = pattern.layers[order]
-        return Layer(twin.kind, tuple(weights), twin.memory)
-    return Layer("layer", tuple(weights), NOTHING)
+        return Layer(twin.kind, tuple(weights), twin.cache)
+    return Layer("layer", tuple(weights), NO_CACHE)
 
 
 def _expert_count(layers: Iterable[list[Weight]]) -> int:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from ownward.anatomy.anatomy import Anatomy, describe
+from ownward.anatomy.anatomy import Anatomy, compute_anatomy
 from ownward.anatomy.roles import Role
 from ownward.anatomy.tensors import StoredTensor
 from ownward.anatomy.tensors.counting import draw_tensors
@@ -46,7 +46,7 @@ def from_parameters(counted: Mapping[str, Any], *, name: str, where: str) -> Ana
     blueprint = draw_tensors(tensors)
     unknown = sorted({w.name for w, _ in blueprint.counted_weights() if w.role is Role.OTHER and w.state == "live"})
     lost = ("cache", "active") if blueprint.experts else ("cache",)
-    return describe(
+    return compute_anatomy(
         blueprint,
         name=name,
         architecture=architecture,

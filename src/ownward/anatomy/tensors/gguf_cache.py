@@ -1,12 +1,12 @@
-"""What each layer of a GGUF model remembers, from its metadata and from which tensors the layer holds."""
+"""What each layer of a GGUF model caches, from its metadata and from which tensors the layer holds."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ownward.anatomy.blueprint import NOTHING, Blueprint, Layer, Memory, Weight
-from ownward.anatomy.parts.attention import grouped_query_memory, latent_memory, make_sparse
-from ownward.anatomy.parts.recurrent import recurrent_memory
+from ownward.anatomy.blueprint import NO_CACHE, Blueprint, Layer, LayerCache, Weight
+from ownward.anatomy.parts.attention import grouped_query_cache, latent_cache, make_sparse
+from ownward.anatomy.parts.recurrent import recurrent_cache
 from ownward.anatomy.tensors.gguf import GgufFile, Value
 
 # Every n-th layer sees all of the context, where a window is stated and no pattern is.
@@ -15,16 +15,16 @@ _FULL_EVERY = {"gemma2": 2, "gemma3": 6, "gpt-oss": 2, "cohere2": 4, "olmo2": 4,
 _GATED = frozenset({"qwen35", "qwen35moe", "qwen3next"})
 
 
-class UnknownMemory(Exception):
-    """A layer whose memory the metadata does not settle."""
+class UnknownCache(Exception):
+    """A layer whose cache the metadata does not settle."""
 
 
-def remember(blueprint: Blueprint, file: GgufFile) -> tuple[Blueprint, bool]:
-    """Return the blueprint with each layer's memory, and whether all of them could be settled."""
+def add_caches(blueprint: Blueprint, file: GgufFile) -> tuple[Blueprint, bool]:
+    """Return the blueprint with each layer's cache, and whether all of them could be settled."""
     keys = _Keys(file.metadata, file.architecture, len(blueprint.layers))
     try:
-        layers = tuple(_with_memory(layer, index, keys) for index, layer in enumerate(blueprint.layers))
-    except UnknownMemory:
+        layers = tuple(_with_cache(layer, index, keys) for index, layer in enumerate(blueprint.layers))
+    except UnknownCache:
         return blueprint, False
     return Blueprint(
         outside=blueprint.outside,
@@ -56,7 +56,7 @@ class _Keys:
         """Return a whole number."""
         value = self.optional(name)
         if value is None:
-            raise UnknownMemory(name)
+            raise UnknownCache(name)
         return value
 
     def at(self, name: str, index: int) -> int:
@@ -76,66 +76,66 @@ class _Keys:
             return window if pattern[index] else None
         every = pattern if type(pattern) is int else _FULL_EVERY.get(self.architecture)
         if every is None:
-            raise UnknownMemory("sliding_window_pattern")
+            raise UnknownCache("sliding_window_pattern")
         return window if not every or (index + 1) % every else None
 
 
-def _with_memory(layer: Layer, index: int, keys: _Keys) -> Layer:
+def _with_cache(layer: Layer, index: int, keys: _Keys) -> Layer:
     names = {weight.name.removesuffix(".weight"): weight for weight in layer.weights}
     if all(weight.state != "live" for weight in layer.weights):
         return layer._replace(kind="draft")
     if "ssm_conv1d" in names:
-        return layer._replace(kind="recurrent", memory=_recurrent(names["ssm_conv1d"], keys))
+        return layer._replace(kind="recurrent", cache=_recurrent(names["ssm_conv1d"], keys))
     if any(name.startswith(("ssm_", "time_mix", "shortconv")) for name in names):
-        return layer._replace(kind="convolution", memory=_convolution(names))
+        return layer._replace(kind="convolution", cache=_convolution(names))
     if "attn_kv_a_mqa" in names:
         return _latent(layer, names, keys)
     if "attn_q" in names or "attn_qkv" in names:
         return _attention(layer, index, keys)
     if any(name.startswith("attn") and not name.endswith("norm") for name in names):
-        raise UnknownMemory(next(iter(names)))
-    return layer._replace(kind="feed_forward", memory=NOTHING)
+        raise UnknownCache(next(iter(names)))
+    return layer._replace(kind="feed_forward", cache=NO_CACHE)
 
 
-def _recurrent(conv: Weight, keys: _Keys) -> Memory:
+def _recurrent(conv: Weight, keys: _Keys) -> LayerCache:
     channels, kernel = conv.shape[0], conv.shape[-1]
-    return recurrent_memory(
+    return recurrent_cache(
         state_values=keys.number("ssm.inner_size") * keys.number("ssm.state_size"),
         conv_channels=channels,
         kernel=kernel,
     )
 
 
-def _convolution(names: Mapping[str, Weight]) -> Memory:
+def _convolution(names: Mapping[str, Weight]) -> LayerCache:
     conv = names.get("shortconv.conv")
     if conv is None:
-        raise UnknownMemory(next(iter(names)))
-    return Memory(conv_values=conv.shape[0] * (conv.shape[-1] - 1))
+        raise UnknownCache(next(iter(names)))
+    return LayerCache(conv_values=conv.shape[0] * (conv.shape[-1] - 1))
 
 
 def _latent(layer: Layer, names: Mapping[str, Weight], keys: _Keys) -> Layer:
-    memory = latent_memory(
+    cache = latent_cache(
         heads=keys.number("attention.head_count"),
         latent_rank=keys.number("attention.kv_lora_rank"),
         rope_dim=keys.number("rope.dimension_count"),
     )
     if not any(name.startswith("indexer") for name in names):
-        return layer._replace(kind="latent_attention", memory=memory)
+        return layer._replace(kind="latent_attention", cache=cache)
     sparse = make_sparse(
-        memory,
+        cache,
         index_heads=keys.number("attention.indexer.head_count"),
         index_dim=keys.number("attention.indexer.key_length"),
         selected_tokens=keys.number("attention.indexer.top_k"),
         has_indexer=True,
     )
-    return layer._replace(kind="sparse_latent_attention", memory=sparse)
+    return layer._replace(kind="sparse_latent_attention", cache=sparse)
 
 
 def _attention(layer: Layer, index: int, keys: _Keys) -> Layer:
     heads = keys.at("attention.head_count", index)
     kv_heads = keys.at("attention.head_count_kv", index)
     if not heads or not kv_heads:
-        raise UnknownMemory("attention.head_count")
+        raise UnknownCache("attention.head_count")
     window = keys.window(index)
     key_dim = keys.optional("attention.key_length")
     value_dim = keys.optional("attention.value_length")
@@ -143,7 +143,7 @@ def _attention(layer: Layer, index: int, keys: _Keys) -> Layer:
         key_dim, value_dim = keys.optional("attention.key_length_swa"), keys.optional("attention.value_length_swa")
     key_dim = key_dim or keys.number("embedding_length") // heads
     shared = keys.optional("attention.shared_kv_layers") or 0
-    memory = grouped_query_memory(
+    cache = grouped_query_cache(
         heads=heads,
         kv_heads=kv_heads,
         key_dim=key_dim,
@@ -151,4 +151,4 @@ def _attention(layer: Layer, index: int, keys: _Keys) -> Layer:
         window_tokens=window,
         keeps_cache=index < keys.layers - shared,
     )
-    return layer._replace(kind="full_attention" if window is None else "sliding_attention", memory=memory)
+    return layer._replace(kind="full_attention" if window is None else "sliding_attention", cache=cache)
