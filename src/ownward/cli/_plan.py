@@ -43,6 +43,8 @@ _SMALLEST_WORKLOAD = 2
 _MODELS_NAMED = 3
 _A_MONTH = timedelta(days=30)
 _SAME_BILL = Decimal("0.05")  # bills round, and differ by fees
+_LONG_S = 14 * 86_400.0  # of traffic as long, both halves have each day of the week
+_STEADY = 0.1  # so far from half of the requests, half of the time may have
 _SHORT_S = 600.0  # of less than this, a month is made with a word
 
 
@@ -169,7 +171,7 @@ def _workloads(
             left_out.append(name)
             continue
         observed_s = max(duration_s, _log_goes_on_s(columns, logs.get(name)))
-        _say_what_a_month_is_made_of(name, duration_s, observed_s, hours=asked["hours_per_month"])
+        _say_what_a_month_is_made_of(name, trace, observed_s, hours=asked["hours_per_month"])
         if price is not None and (others := _other_models(trace, price.model)):
             say(f"{name}: {others}, and is counted as if {price.model} did: the baseline is not what you pay today")
         if price is not None and name in logs:
@@ -204,14 +206,21 @@ def _log_goes_on_s(columns: TrafficColumns, log: LogRow | None) -> float:
     return 0.0 if log is None or log.ends_s is None else log.ends_s - columns.arrival_s[0]
 
 
-def _say_what_a_month_is_made_of(name: str, duration_s: float, observed_s: float, *, hours: float) -> None:
-    """Say where little traffic stands for a month, and where it stops long before its log does."""
+def _say_what_a_month_is_made_of(name: str, trace: Trace, observed_s: float, *, hours: float) -> None:
+    """Say where little traffic stands for a month, where it stops long before its log does, and where it changes."""
+    duration_s = float(trace.arrival_s[-1] - trace.arrival_s[0])
+    later = float((trace.arrival_s >= observed_s / 2).mean())
     if observed_s < _SHORT_S:
         say(f"{name}: {format_duration(observed_s)} of traffic stand for {hours:g} hours a month")
     elif duration_s < observed_s / 2:
         say(
             f"{name}: {format_duration(duration_s)} of traffic, and then none until its log ends; all"
             f" {format_duration(observed_s)} since its first request stand for {hours:g} hours a month"
+        )
+    elif observed_s >= _LONG_S and abs(later - 0.5) > _STEADY:
+        say(
+            f"{name}: {format_percent(later)} of its requests came in the second half of {format_duration(observed_s)};"
+            " a month is made of the mean, and not of how it runs now"
         )
 
 

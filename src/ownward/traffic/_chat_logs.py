@@ -49,7 +49,7 @@ def record_of_bodies(
         tokens = read_timings(timings, all_input_tokens=told)
     elif is_usage(usage):
         tokens = need(usage)
-    elif completed is False and not any(response.get(name) for name in ("choices", "content", "output")):
+    elif request and completed is False and not any(response.get(name) for name in ("choices", "content", "output")):
         tokens = Tokens(0, 0, 0, 0)  # refused: nothing was read, and nothing charged
     elif request:
         tokens, basis = _estimate(request, response, context)

@@ -89,3 +89,15 @@ def test_import_says_how_many_requests_have_estimated_tokens(
     log.write_text("".join(json.dumps({"request": asked, "response": answer}) + "\n" for answer in (usage, {}, {})))
     assert run(["import", str(log), "--ledger", str(tmp_path / "ledger.db")]) == 0
     assert f"{log}: 2 requests of 3 without usage: tokens estimated" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("later", "said_of_it"), [(3, "75% of its requests came in the second half of"), (1, None)])
+def test_traffic_that_grows_is_told_beside_the_mean_that_a_month_is_made_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], later: int, said_of_it: str | None
+) -> None:
+    head = "started_at,workload,input_tokens,output_tokens,charge_usd\n"
+    rows = [row("w", timedelta(hours=hour)) for hour in range(15 * 24)]
+    rows += [row("w", timedelta(days=15, hours=hour / later)) for hour in range(15 * 24 * later + 1)]
+    requests, said = plan_of(head + "".join(rows), tmp_path, capsys)
+    assert requests["w"] == pytest.approx((15 * 24 * (1 + later) + 1) * 730 / 720)
+    assert said_of_it in said if said_of_it else "w: " not in said

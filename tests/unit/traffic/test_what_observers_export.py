@@ -208,3 +208,9 @@ def test_a_stream_that_a_proxy_logged_is_the_answer_that_its_events_make(kind: s
     (record,), _ = read_all({"time": "2026-06-01", "request_body": json.dumps(asked), "response_body": body})
     found = record.input_tokens, record.cached_input_tokens, record.output_tokens, record.usage_basis
     assert found == counts
+
+
+def test_a_refused_request_of_a_batch_is_named_and_is_no_request_without_a_time() -> None:
+    answer = {"status_code": 400, "request_id": "r", "body": {"error": {"message": "no such model"}}}
+    records, count = read_all({"id": "b", "custom_id": "c", "response": answer, "error": None})
+    assert (records, count.bad[0].line) == ([], 1)
