@@ -47,6 +47,7 @@ class StreamTap(ReadAnswer):
     `response.completed`); a chat stream that ended cleanly after its `finish_reason` is
     whole too, as some servers leave `[DONE]` out. `[DONE]` is no last word of a stream
     whose events have types, before one of them says how it ended.
+    `error_data` is what its first event with an error held.
     `is_garbled`: an event held what is no JSON object. `is_misspelt`: it told an error in a
     form that clients of its dialect pass over, and take what came before for the whole.
     `is_timed`: it stated the times that a llama.cpp adds to its answers, whatever stands before that.
@@ -66,6 +67,7 @@ class StreamTap(ReadAnswer):
         "_strip",
         "_tier",
         "_timings",
+        "error_data",
         "is_garbled",
         "is_misspelt",
         "is_timed",
@@ -87,6 +89,7 @@ class StreamTap(ReadAnswer):
         self._is_typed = False
         self._stencil = Stencil()
         self._tier: object = None
+        self.error_data: bytes | None = None
         self.is_garbled = False
         self.is_misspelt = False
         self.is_timed = False
@@ -184,6 +187,8 @@ class StreamTap(ReadAnswer):
                 self._read_responses(answer)
         else:
             is_usage = self._read_chunk(answer)
+        if self.error is not None and self.error_data is None:
+            self.error_data = data
         words = self._words_of(answer)
         if words is not None:
             self._stencil.cut(event, words, self._read_words)

@@ -59,6 +59,18 @@ _NOT_ITS_REASONING: Final = re.compile(
     r"|Invalid 'input\[\d{1,5}\]\.content': array too long\. Expected an array with maximum length 0"  # OpenAI
     r"|Encrypted content is not supported\."  # vLLM; OpenAI says `with this model`, and means the member `include`
 )
+_STATUSES: Final = {
+    "BadRequestError": 400,  # vLLM, SGLang
+    "context_length_exceeded": 400,
+    "exceed_context_size_error": 400,  # llama.cpp
+    "invalid_prompt": 400,
+    "invalid_request_error": 400,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "rate_limit_exceeded": 429,
+    "overloaded_error": 529,
+}
+_NOTHING_COMPUTED: Final = frozenset({*range(400, 500), 503, 529}) - {408}
 _MISSES_REASONING: Final = re.compile(
     r"The `?reasoning_content`? in the thinking mode must be passed back"  # DeepSeek
     r"|Missing `?reasoning_content`? field in the assistant message"  # DeepSeek
@@ -79,6 +91,25 @@ _OF_THE_REQUEST: Final = re.compile(
 """How servers say with 500 that a request cannot be served, and no other request is the worse for it."""
 
 _RETRY_DELAY: Final = re.compile(rb'"retryDelay"\s*:\s*"([0-9]{1,6}(?:\.[0-9]{1,9})?)s"')
+
+
+def refusal_told_as_answer(body: bytes, *, has_begun: bool = False) -> tuple[int, bytes] | None:
+    """Return the status and the body of a refusal that came with a status of success; None of any other error.
+
+    Some servers begin each stream before they look at the request (SGLang, Perplexity), and tell the status as the
+    error's code, or by what they call it. Where the answer `has_begun`, only what is wrong with the request is one.
+    """
+    error = _error_in(body)
+    inner = error.get("response")
+    if isinstance(inner, dict) and isinstance(inner.get("error"), dict):  # of a response that failed in its stream
+        error = inner["error"]
+        body = json.dumps({"error": error}).encode()
+    code = error.get("code")
+    if isinstance(code, str) and code.isdecimal():
+        code = int(code[:4])
+    names = map(str, (code, error.get("type")))
+    status = code if type(code) is int else next((_STATUSES[name] for name in names if name in _STATUSES), 0)
+    return (status, body) if status in _NOTHING_COMPUTED and not (has_begun and status >= _SERVER_ERROR) else None
 
 
 def is_unpaid(status: int, body: bytes) -> bool:

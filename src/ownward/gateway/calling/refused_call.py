@@ -55,16 +55,19 @@ _TITLE = re.compile(rb"<title>([^<]{1,400})</title>", re.IGNORECASE)
 class RefusedCall:
     """An attempt that was answered with a status other than those of success."""
 
-    __slots__ = ("_attempt", "_gateway", "_response", "_spliced", "_status", "_target")
+    __slots__ = ("_attempt", "_gateway", "_response", "_said", "_spliced", "_status", "_target")
 
-    def __init__(self, attempt: Attempt, response: Response, spliced: Spliced) -> None:
-        """Begin, with the head read."""
+    def __init__(
+        self, attempt: Attempt, response: Response, spliced: Spliced, said: tuple[int, bytes] | None = None
+    ) -> None:
+        """Begin, with the head read; `said` are status and body where the head told a success."""
         self._attempt = attempt
         self._gateway = attempt.exchange.gateway
         self._target = attempt.target
         self._response = response
         self._spliced = spliced
-        self._status = response.status
+        self._said = said
+        self._status = response.status if said is None else said[0]
 
     async def run(self) -> None:
         """Settle what it cost, learn what it says of the upstream, and tell the client, if it is of the request.
@@ -139,6 +142,8 @@ class RefusedCall:
 
     async def _read(self) -> bytes:
         """Return the body, without our key where it quotes it; empty where it is too long, or comes too slowly."""
+        if self._said is not None:
+            return self._target.hide_key(self._said[1])
         try:
             body = await self._attempt.read_rest(_MOST_BODY_BYTES, most_s=_MOST_BODY_S)
         except UpstreamError:
@@ -176,7 +181,8 @@ class RefusedCall:
             as_message = self._as_messages_error(body) if attempt.endpoint.dialect == "anthropic" else None
             if as_message is not None:
                 return as_message[0], b"application/json", headers, as_message[1]
-            content_type = self._response.header(b"content-type") or b"application/json"
+            stated = None if self._said is not None else self._response.header(b"content-type")
+            content_type = stated or b"application/json"
             return self._status, hide_key(content_type), headers, body
         status, told = attempt.translated.error(self._status, body)
         return status, b"application/json", headers, told

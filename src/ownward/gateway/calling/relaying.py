@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ownward.core import BrokenStream, UpstreamError
 from ownward.gateway.calling.first_call import passing_first_call, with_first_call
+from ownward.gateway.calling.refusals import refusal_told_as_answer
+from ownward.gateway.calling.refused_call import RefusedCall
 from ownward.gateway.calling.sink import Refusal, Retry
 from ownward.gateway.calling.stream_as_whole import stream_as_whole
 from ownward.gateway.calling.whole_as_stream import chat_as_stream
@@ -117,6 +119,8 @@ class Relay:
         entry.ttft_s = gateway.clock.monotonic_s() - entry.sent_s
         whole = entry.answer = WholeAnswer(self._endpoint.dialect, body)
         if not whole.is_complete:
+            if await self._is_refused(body):
+                return
             raise BrokenStream(
                 f"upstream {self._target.name!r} answered {response.status} with {len(body)} bytes that are no answer",
                 # The upstream's own words may quote the request: they go to the client and not into the ledger.
@@ -192,12 +196,11 @@ class Relay:
     async def _relay_stream(self, content_type: bytes, begun: bytes = b"") -> None:
         gateway, entry, response, translated = self._gateway, self._entry, self._response, self._translated
         tap = entry.answer = StreamTap(self._endpoint.dialect, strip_usage=self._spliced.adds_usage)
-        read = feed = passing_first_call(tap.feed) if self._attempt.takes_first_call else tap.feed
-        if translated is not None:
-            translated.begin_stream(now_s=gateway.clock.now().timestamp())
-            feed = lambda data: translated.feed(read(data))  # noqa: E731 - the other is a function as it is
+        feed = self._feeder(tap)
         chunk = await self._first_chunk(begun)
         passed = feed(chunk)
+        if tap.error_data is not None and not tap.has_content and await self._is_refused(tap.error_data):
+            return
         self._check_beginning(tap)
         self._attempt.end_prompt()
         await self._sink.begin(response.status, content_type, self._attempt.headers_for_client())
@@ -237,6 +240,24 @@ class Relay:
         else:  # the error was its last word, as Anthropic's dialect has it
             entry.settle_unsettled(f"it {_TOLD_ERROR}", status=response.status)
         await self._sink.end(rest)
+
+    def _feeder(self, tap: StreamTap) -> Callable[[bytes], bytes]:
+        """Return what takes the next bytes of a stream in, and returns what the client is told of them."""
+        translated = self._translated
+        read = passing_first_call(tap.feed) if self._attempt.takes_first_call else tap.feed
+        if translated is None:
+            return read
+        translated.begin_stream(now_s=self._gateway.clock.now().timestamp())
+        return lambda data: translated.feed(read(data))
+
+    async def _is_refused(self, error: bytes) -> bool:
+        """Return whether an error that came with a status of success is a refusal; it is dealt with as one then."""
+        answer = self._entry.answer
+        has_begun = answer is not None and answer.upstream_request_id is not None
+        said = refusal_told_as_answer(error, has_begun=has_begun)
+        if said is not None:
+            await RefusedCall(self._attempt, self._response, self._spliced, said).run()
+        return said is not None
 
     def _quote(self, words: str) -> str:
         """Return what an upstream says for the client alone: it may quote the request, and must not quote our key."""
