@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from statistics import NormalDist
 
 from ownward.core import BadInput, format_counted
-
-_PLACES = Decimal("1e-12")
+from ownward.quality import compute_cost_per_completed_task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +15,7 @@ class Cpct:
     """The cost per completed task of some tasks, failed ones paid for too.
 
     `usd` is None where no task was completed or a cost is unknown, and `reason` says
-    which. The interval is the delta method's at `confidence`; None below two
+    which. The interval, at `confidence`, is the one of certificates; None below two
     tasks. `human_usd` is the stated human minutes' part of the whole cost.
     """
 
@@ -47,7 +44,6 @@ def compute_cpct(
     A task's cost is all its calls, retries and checks plus its human minutes at
     `human_usd_per_hour`; no minutes stated (None) count as none worked.
     Raises: BadInput, on columns of different length or a confidence outside (0, 1).
-    Source: delta method for a ratio of means, Var = (S_C^2 - 2 R S_CY + R^2 S_Y^2) / (n Ybar^2).
 
     >>> compute_cpct([Decimal(1), Decimal(1), Decimal(2)], [True, False, True]).usd
     Decimal('2')
@@ -70,11 +66,8 @@ def compute_cpct(
     elif not done:
         reason = "no task was completed, so that no cost per completed task exists"
     else:
-        usd = (total / done).quantize(_PLACES).normalize()
-        half = _half_width([float(one) for one in whole], completed, confidence)
-        if half is not None:
-            low = max(usd - half, Decimal(0))
-            high = usd + half
+        cost = compute_cost_per_completed_task(whole, completed, confidence=confidence)
+        usd, low, high = (None if one is None else one.normalize() for one in (cost.value, cost.low, cost.high))
     return Cpct(
         usd=usd,
         low_usd=low,
@@ -105,17 +98,3 @@ def compute_affordable_completion_loss(
     if human_usd_a_task <= 0:
         raise BadInput(f"a task done by a human costs {human_usd_a_task} USD", allowed="It has to be above 0")
     return float((cost_dear_usd - cost_cheap_usd) / human_usd_a_task)
-
-
-def _half_width(costs: list[float], completed: Sequence[bool], confidence: float) -> Decimal | None:
-    count = len(costs)
-    if count < 2:  # noqa: PLR2004 - a variance needs two
-        return None
-    mean_cost = math.fsum(costs) / count
-    mean_done = sum(completed) / count
-    ratio = mean_cost / mean_done
-    # the residual C - R Y has mean zero, and its variance is S_C^2 - 2 R S_CY + R^2 S_Y^2 without cancellation
-    residuals = [cost - ratio * is_done for cost, is_done in zip(costs, completed, strict=True)]
-    variance = math.fsum(one * one for one in residuals) / (count - 1) / (count * mean_done**2)
-    z = NormalDist().inv_cdf(0.5 + confidence / 2)
-    return Decimal(repr(z * math.sqrt(variance))).quantize(_PLACES)

@@ -9,11 +9,10 @@ from ownward.quality._certificate import (
     VOIDED_BY,
     Certificate,
     CertificateState,
-    CostPerCompletedTask,
     PairedTask,
     certify,
-    compute_cost_per_completed_task,
 )
+from ownward.quality._cost import CostPerCompletedTask, compute_cost_per_completed_task
 from ownward.quality._graders import (
     ExactMatch,
     Grade,

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
-from statistics import NormalDist
 from typing import TYPE_CHECKING, Literal
 
 from ownward.core import BadInput, format_counted
 from ownward.quality._betting import EProcess
+from ownward.quality._cost import CostPerCompletedTask, compute_cost_per_completed_task
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,22 +41,6 @@ class PairedTask:
         for name, cost in (("baseline", self.baseline_cost_usd), ("candidate", self.candidate_cost_usd)):
             if cost is not None and not (cost.is_finite() and cost >= 0):
                 raise BadInput(f"task {self.task_id!r} has a {name} cost of {cost} USD", allowed="0 or more")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CostPerCompletedTask:
-    """All cost divided by completed tasks, with an interval; None where nothing completed or a cost is unknown.
-
-    A ratio of sums. The interval is the delta method's:
-    Var = (S_CC - 2 R S_CY + R^2 S_YY) / (n mean(Y)^2), with Student's quantile, and with one task more that fails at
-    the mean cost: where all tasks completed at one price, nothing else says that the next may not. It is an
-    approximation; where a few tasks make most of the cost, it is too narrow.
-    """
-
-    value: Decimal | None
-    low: Decimal | None
-    high: Decimal | None
-    confidence: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,44 +115,15 @@ def certify(
         candidate_completion_fraction=candidate_mean,
         completion_ratio=candidate_mean / baseline_mean if candidate_mean is not None and baseline_mean else None,
         cpct_baseline_usd=compute_cost_per_completed_task(
-            [t.baseline_cost_usd for t in tasks], baseline_done, confidence=confidence
+            [t.baseline_cost_usd for t in tasks], baseline_done.tolist(), confidence=confidence
         ),
         cpct_candidate_usd=compute_cost_per_completed_task(
-            [t.candidate_cost_usd for t in tasks], candidate_done, confidence=confidence
+            [t.candidate_cost_usd for t in tasks], candidate_done.tolist(), confidence=confidence
         ),
         issued_at=issued_at,
         expires_at=issued_at + VALID_FOR if state == "certified" else None,
         voided_by=VOIDED_BY,
         why=_why(state, rho=rho, confidence=confidence, e_value=evidence_for.value, tasks=len(tasks)),
-    )
-
-
-def compute_cost_per_completed_task(
-    costs_usd: Sequence[Decimal | None], completions: NDArray[np.float64], *, confidence: float
-) -> CostPerCompletedTask:
-    """Return the cost per completed task with its interval; `completions` from 0 to 1, shape `(tasks,)`."""
-    import numpy as np
-
-    unknown = CostPerCompletedTask(value=None, low=None, high=None, confidence=confidence)
-    known = [cost for cost in costs_usd if cost is not None]
-    completed = float(completions.sum())
-    if len(known) < len(costs_usd) or completed <= 0:
-        return unknown
-    total = sum(known, Decimal(0))
-    value = total / Decimal(str(completed))
-    count = len(known)
-    if count < 2:  # noqa: PLR2004 - one task has no spread
-        return CostPerCompletedTask(value=_rounded(value), low=None, high=None, confidence=confidence)
-    cost = np.array([float(item) for item in known])  # (tasks,), USD
-    ratio = float(value)
-    residual = np.append(cost - ratio * completions, float(cost.mean()))  # (tasks + 1,), USD
-    deviation = float(residual.std(ddof=1)) * math.sqrt(count + 1) / completed
-    reach = _student_quantile((1 + confidence) / 2, degrees=count) * deviation
-    return CostPerCompletedTask(
-        value=_rounded(value),
-        low=_rounded(Decimal(str(max(ratio - reach, 0.0)))),
-        high=_rounded(Decimal(str(ratio + reach))),
-        confidence=confidence,
     )
 
 
@@ -190,21 +145,5 @@ def _why(state: CertificateState, *, rho: float, confidence: float, e_value: flo
             return f"after {seen} the evidence is {e_value:.4g} of {needed:.4g} needed: more tasks may decide"
 
 
-def _student_quantile(probability: float, *, degrees: int) -> float:
-    """Return the quantile of Student's t: Abramowitz and Stegun 1964, 26.7.5, to 2% from 3 degrees on at 0.975."""
-    z = NormalDist().inv_cdf(probability)
-    terms = (
-        z,
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-    )
-    return math.fsum(term / float(degrees) ** power for power, term in enumerate(terms))
-
-
 def _mean(values: NDArray[np.float64]) -> float | None:
     return float(values.mean()) if values.size else None
-
-
-def _rounded(usd: Decimal) -> Decimal:
-    return usd.quantize(Decimal("1e-12"))

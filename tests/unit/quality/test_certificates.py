@@ -92,7 +92,7 @@ def test_cost_per_completed_task_is_a_ratio_of_sums() -> None:
 
 
 def test_an_unknown_cost_makes_the_cpct_unknown() -> None:
-    cost = compute_cost_per_completed_task([Decimal("0.1"), None], np.array([1.0, 1.0]), confidence=0.95)
+    cost = compute_cost_per_completed_task([Decimal("0.1"), None], [1.0, 1.0], confidence=0.95)
     assert cost.value is None
 
 
@@ -104,7 +104,7 @@ def test_the_interval_of_the_cpct_covers_the_truth() -> None:
     for _ in range(400):
         done = (rng.random(300) < 0.7).astype(float)
         costs = [Decimal(str(round(cost, 6))) for cost in rng.gamma(4.0, 0.005, 300)]
-        cost = compute_cost_per_completed_task(costs, done, confidence=0.95)
+        cost = compute_cost_per_completed_task(costs, done.tolist(), confidence=0.95)
         assert cost.low is not None
         assert cost.high is not None
         covered += float(cost.low) <= truth <= float(cost.high)
@@ -113,7 +113,7 @@ def test_the_interval_of_the_cpct_covers_the_truth() -> None:
 
 @pytest.mark.parametrize(("tasks", "completed"), [(3, 0.6), (50, 0.98)])
 def test_the_interval_allows_for_a_failure_where_there_was_none(tasks: int, completed: float) -> None:
-    cost = compute_cost_per_completed_task([Decimal("0.01")] * tasks, np.ones(tasks), confidence=0.95)
+    cost = compute_cost_per_completed_task([Decimal("0.01")] * tasks, [1.0] * tasks, confidence=0.95)
     assert cost.value == Decimal("0.01")
     assert cost.high is not None
     assert float(cost.high) > 0.01 / completed
