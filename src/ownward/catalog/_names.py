@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 _WORD = re.compile(r"[a-z]+[0-9][a-z0-9.]*|[0-9]+[a-z0-9.]*|[a-z]+|\+")
+_LISTED = 8
 _SIZE = re.compile(r"(\d+)\s+(gib|gb|core)\b")
 
 
@@ -97,7 +98,7 @@ def _keys(pairs: Iterable[tuple[frozenset[str], str]]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(key for _, key in pairs))
 
 
-def listed(names: Sequence[str], *, limit: int = 8) -> str:
+def listed(names: Sequence[str]) -> str:
     """Return names quoted for an error, cut with a count."""
-    shown = ", ".join(repr(name) for name in names[:limit])
-    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
+    shown = ", ".join(repr(name) for name in names[:_LISTED])
+    return shown if len(names) <= _LISTED else f"{shown} and {len(names) - _LISTED} more"

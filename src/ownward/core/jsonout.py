@@ -59,8 +59,6 @@ def to_jsonable(value: object) -> Any:
             raise TypeError(message)
 
 
-def to_json(value: object, *, indent: int | None = None) -> str:
+def to_json(value: object) -> str:
     """Return `value` as one JSON text, keys in the order given."""
-    if indent is None:
-        return _ONE_LINE.encode(to_jsonable(value))
-    return json.dumps(to_jsonable(value), indent=indent, ensure_ascii=False, allow_nan=False)
+    return _ONE_LINE.encode(to_jsonable(value))

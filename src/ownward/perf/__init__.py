@@ -21,7 +21,6 @@ from ownward.perf._formats import (
     WEIGHT_BITS,
     WeightBytes,
     resident_bytes,
-    step_read_bytes,
     weight_bytes,
     weight_format,
 )
@@ -105,7 +104,6 @@ __all__ = [
     "serve_disaggregated",
     "serve_together",
     "serve_within",
-    "step_read_bytes",
     "stream_decode",
     "stream_prefill",
     "traits_of",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from ownward.anatomy import SCHEMES, Anatomy, Role, expected_distinct_experts
+from ownward.anatomy import SCHEMES, Anatomy, Role
 from ownward.core import UnknownQuantization, closest
 
 
@@ -207,17 +207,3 @@ def _own_expert_bits(anatomy: Anatomy, own: float) -> float:
 def resident_bytes(anatomy: Anatomy, weights: str) -> int:
     """Return the bytes that the weights occupy in memory."""
     return weight_bytes(anatomy, weights).resident
-
-
-def step_read_bytes(anatomy: Anatomy, weights: str, *, tokens: float, skew: float = 0.0) -> float:
-    """Return the weight bytes that a step of `tokens` tokens reads: all that is dense, and the experts it touches.
-
-    The input embedding is a look-up and is not counted; the head is, tied or not.
-    """
-    counted = weight_bytes(anatomy, weights)
-    if not anatomy.experts:
-        return counted.dense_read
-    distinct = expected_distinct_experts(
-        experts=anatomy.experts, per_token=anatomy.experts_per_tok, tokens=tokens, skew=skew
-    )
-    return counted.dense_read + counted.routed * distinct / anatomy.experts

@@ -82,15 +82,14 @@ def stream_decode(
     disk: DiskReads,
     locality: float = ROUTED_LOCALITY,
     sequences: int = 1,
-    context_tokens: int = 0,
 ) -> Streamed:
-    """Return one decode step of `sequences` tokens with so much memory for weights, in a steady state.
+    """Return one decode step of `sequences` tokens in a steady state, with so much memory for weights, caches empty.
 
     What every step reads stays in memory; what is left of it holds routed experts, those used last. A dense model
     passes all of its weights in turn, which a cache serves badly: it counts as if a share of each pass were held.
     """
     counted = deployment.counted
-    memory_s = deployment.compute_decode_step_s(sequences=sequences, context_tokens=context_tokens)
+    memory_s = deployment.compute_decode_step_s(sequences=sequences, context_tokens=0)
     if deployment.anatomy.experts:
         held = _held(weights_memory_bytes, counted.dense_read, counted.routed)
         hits = held**locality

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from ownward.plan._plan import Plan
 from ownward.plan._problems import Option
 from ownward.plan._strategies import Strategy
-from ownward.plan._tiers import EngineKind, Tier, Upstream
+from ownward.plan._tiers import Tier, Upstream
 from ownward.plan._workloads import Match, Workload
 from ownward.policy import LOCAL_ONLY
 
@@ -16,19 +16,15 @@ def for_single_model(
     name: str,
     *,
     model: str,
-    engine: EngineKind = "embedded",
-    variant: str | None = None,
-    url: str | None = None,
-    machine: str | None = None,
     max_context_tokens: int | None = None,
     max_output_tokens: int | None = None,
     max_concurrency: int | None = None,
     capabilities: Iterable[str] = ("chat", "completions", "streaming"),
     engine_options: Mapping[str, Option] | None = None,
 ) -> Plan:
-    """Return a plan of one owned tier `name` that serves every request, and lets no data leave this machine.
+    """Return a plan of one owned tier `name`, on the embedded engine, that serves every request on this machine.
 
-    Its one workload is `default`. The plan states no prices and no time, so
+    No data leaves it. The one workload is `default`. The plan states no prices and no time, so
     that its hash is the same at every start.
     Raises: ConfigError, if a value cannot stand in a plan.
     """
@@ -36,14 +32,12 @@ def for_single_model(
         name=name,
         kind="owned",
         model=model,
-        variant=variant,
-        engine=engine,
-        machine=machine,
+        engine="embedded",
         max_context_tokens=max_context_tokens,
         max_output_tokens=max_output_tokens,
         max_concurrency=max_concurrency,
         capabilities=frozenset(capabilities),
-        upstreams=(Upstream(name=name, url=url),),
+        upstreams=(Upstream(name=name),),
         engine_options=engine_options or {},
     )
     workload = Workload(

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
+from functools import partial
+from typing import Any
 
 from ownward.anatomy import Anatomy
 from ownward.catalog import Machine
@@ -86,32 +88,21 @@ def advise(
     (SXM, OAM) and processors alone are not tried. The computer around three or four cards is taken as twice
     `host_usd`.
     """
-    ordered = list(anatomies) if merits is None else sorted(anatomies, key=lambda one: -merits.get(one.name, 0.0))
-
     worth = merits or {}
-
-    def best_on(machine: Machine, count: int) -> FitOption | None:
-        best: FitOption | None = None
-        for anatomy in ordered:
-            if best is not None and _value(best, worth)[:2] >= (1, worth.get(anatomy.name, 0.0)):
-                break  # no width of its weights makes a lesser model the better one
-            found = fit(
-                [anatomy],
-                machine=machine,
-                machines_count=count,
-                engine=engine,
-                formats=formats,
-                context_tokens=context_tokens,
-                concurrency=concurrency,
-                kv_type=kv_type,
-                host=None if machine.is_whole_computer else host,
-                assumptions=assumptions,
-                at=at,
-            )
-            if found and found[0].fits and (best is None or _value(found[0], worth) > _value(best, worth)):
-                best = found[0]
-        return best
-
+    ordered = list(anatomies) if merits is None else sorted(anatomies, key=lambda one: -worth.get(one.name, 0.0))
+    best_on = partial(
+        _best_on,
+        ordered,
+        worth,
+        host=host,
+        engine=engine,
+        formats=formats,
+        context_tokens=context_tokens,
+        concurrency=concurrency,
+        kv_type=kv_type,
+        assumptions=assumptions,
+        at=at,
+    )
     found: list[Purchase] = []
     dearer: list[Purchase] = []
     unpriced: list[FitOption] = []
@@ -143,19 +134,43 @@ def advise(
         purchases=tuple(kept),
         best=max(kept, key=lambda one: _value(one.option, worth), default=None),
         above_budget=None if found else min(dearer, key=lambda one: one.total_usd, default=None),
-        unpriced=tuple(sorted(unpriced, key=_for_a_shop)),
+        unpriced=tuple(sorted(unpriced, key=_shop_order)),
         tried=tried,
     )
 
 
-def _for_a_shop(option: FitOption) -> tuple[bool, float]:
+def _best_on(
+    anatomies: Sequence[Anatomy],
+    merits: Mapping[str, float],
+    machine: Machine,
+    count: int,
+    *,
+    host: Host | None,
+    **arguments: Any,
+) -> FitOption | None:
+    """Return the best that fits on `count` machines; `anatomies` are tried in their order, the best by `merits` first.
+
+    `arguments` are keywords of `fit`.
+    """
+    best: FitOption | None = None
+    behind = None if machine.is_whole_computer else host
+    for anatomy in anatomies:
+        if best is not None and _value(best, merits)[:2] >= (1, merits.get(anatomy.name, 0.0)):
+            break  # no width of its weights makes a lesser model the better one
+        found = fit([anatomy], machine=machine, machines_count=count, host=behind, **arguments)
+        if found and found[0].fits and (best is None or _value(found[0], merits) > _value(best, merits)):
+            best = found[0]
+    return best
+
+
+def _shop_order(option: FitOption) -> tuple[bool, float]:
     """Return the order in which machines without a price are named: what people buy singly, then by speed."""
     return option.conditions.machine.kind == "gpu-datacenter", -(option.decode_tokens_per_s.value or 0.0)
 
 
 def _beats(other: Purchase, one: Purchase, merits: Mapping[str, float]) -> bool:
     """Return whether `other` costs no more and is no worse in anything, and better in something."""
-    theirs, ours = _merit(other, merits), _merit(one, merits)
+    theirs, ours = _quality_and_speed(other, merits), _quality_and_speed(one, merits)
     if other.total_usd > one.total_usd or any(left < right for left, right in zip(theirs, ours, strict=True)):
         return False
     return theirs != ours or other.total_usd < one.total_usd or other.machine.id < one.machine.id
@@ -168,7 +183,7 @@ def _value(option: FitOption, merits: Mapping[str, float]) -> tuple[int, float, 
     return int(speed >= READING_TOKENS_PER_S), worth_of(option, merits), width, speed
 
 
-def _merit(one: Purchase, merits: Mapping[str, float]) -> tuple[float, float]:
+def _quality_and_speed(one: Purchase, merits: Mapping[str, float]) -> tuple[float, float]:
     """Return the worth of what runs and its speed: of the model, or of its weights where the model is given."""
     speed = one.option.decode_tokens_per_s.value or 0.0
     width = min(one.option.bits, WIDE_ENOUGH_BITS)

@@ -245,16 +245,16 @@ def _json_samples(head: bytes) -> list[Mapping[str, Any]]:
     text = head.decode(errors="ignore")
     samples: list[Any] = []
     if text.startswith("["):
-        whole = _close(text)
+        whole = _parse_cut_off(text)
         samples = whole if isinstance(whole, list) else []
     else:
-        first = _close(text) if "\n" not in text or text.partition("\n")[0].strip() == "{" else None
-        samples = [first] if first is not None else [_close(one) for one in text.split("\n", _DETECT_ROWS)]
+        first = _parse_cut_off(text) if "\n" not in text or text.partition("\n")[0].strip() == "{" else None
+        samples = [first] if first is not None else [_parse_cut_off(one) for one in text.split("\n", _DETECT_ROWS)]
     found = [sample for sample in samples[:_DETECT_ROWS] if isinstance(sample, dict)]
     return found + [one for sample in found for one in (_rows.members(sample) or [])[:_DETECT_ROWS]]
 
 
-def _close(text: str) -> Any:
+def _parse_cut_off(text: str) -> Any:
     """Return the JSON value of a text that may be cut off: up to its last complete member, then closed."""
     try:
         return json.loads(text)

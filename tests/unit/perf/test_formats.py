@@ -4,7 +4,7 @@ import pytest
 
 from ownward import anatomy, catalog
 from ownward.core import UnknownQuantization
-from ownward.perf import resident_bytes, step_read_bytes, weight_format
+from ownward.perf import resident_bytes, weight_bytes, weight_format
 
 
 def _anatomy(name: str) -> anatomy.Anatomy:
@@ -48,6 +48,7 @@ def test_a_release_with_four_bit_experts_stays_four_bit_in_any_gguf() -> None:
 
 def test_a_step_of_one_token_reads_the_chosen_experts_only() -> None:
     model = _anatomy("qwen3-30b-a3b")
-    one = step_read_bytes(model, "bf16", tokens=1)
-    assert one == pytest.approx(2 * model.active_excl_input_embedding, rel=0.03)
-    assert step_read_bytes(model, "bf16", tokens=4096) == pytest.approx(2 * model.total_live_params, rel=0.03)
+    counted = weight_bytes(model, "bf16")
+    chosen = counted.routed * model.experts_per_tok / model.experts
+    assert counted.dense_read + chosen == pytest.approx(2 * model.active_excl_input_embedding, rel=0.03)
+    assert counted.dense_read + counted.routed == pytest.approx(2 * model.total_live_params, rel=0.03)

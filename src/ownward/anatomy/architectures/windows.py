@@ -18,7 +18,6 @@ def windows(
     fields: Fields,
     is_windowed: IsWindowed,
     *,
-    layers: int | None = None,
     window_names: tuple[str, ...] = ("sliding_window",),
 ) -> list[int | None]:
     """Return each layer's window in tokens, None for a layer that sees all of the context.
@@ -26,7 +25,7 @@ def windows(
     A window as long as the longest context is none.
     Raises: UnsupportedAttention, for a listed kind without a formula here.
     """
-    count = fields.layer_count() if layers is None else layers
+    count = fields.layer_count()
     window = fields.optional_count(*window_names, least=0) or None
     longest = fields.optional_count("max_position_embeddings")
     if window is not None and longest is not None and window >= longest:

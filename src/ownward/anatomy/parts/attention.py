@@ -66,7 +66,6 @@ def grouped_query(
     has_qkv_bias: bool = False,
     has_out_bias: bool = False,
     qk_norm: QkNorm = "none",
-    has_qk_norm_bias: bool = False,
     query_copies: int = 1,
     has_sinks: bool = False,
     out_name: str = "o_proj",
@@ -83,7 +82,7 @@ def grouped_query(
         *matrix(f"{prefix}k_proj", kv_heads * head_dim, hidden, role, has_bias=has_qkv_bias),
         *matrix(f"{prefix}v_proj", kv_heads * value_dim, hidden, role, has_bias=has_qkv_bias),
         *matrix(f"{prefix}{out_name}", hidden, heads * value_dim, role, has_bias=has_out_bias),
-        *query_key_norms(qk_norm, heads, kv_heads, head_dim, prefix=prefix, has_bias=has_qk_norm_bias),
+        *query_key_norms(qk_norm, heads, kv_heads, head_dim, prefix=prefix),
     )
     if has_sinks:
         weights = (*weights, vector(f"{prefix}sinks", heads, role))
@@ -93,16 +92,14 @@ def grouped_query(
     return Part(weights, cache)
 
 
-def query_key_norms(
-    kind: QkNorm, heads: int, kv_heads: int, head_dim: int, *, prefix: str = "self_attn.", has_bias: bool = False
-) -> Weights:
+def query_key_norms(kind: QkNorm, heads: int, kv_heads: int, head_dim: int, *, prefix: str = "self_attn.") -> Weights:
     """Return the normalisations of queries and keys, counted as attention."""
     if kind == "none":
         return ()
     q_size, k_size = (head_dim, head_dim) if kind == "per_head" else (heads * head_dim, kv_heads * head_dim)
     return (
-        *norm(f"{prefix}q_norm", q_size, Role.ATTENTION, has_bias=has_bias),
-        *norm(f"{prefix}k_norm", k_size, Role.ATTENTION, has_bias=has_bias),
+        *norm(f"{prefix}q_norm", q_size, Role.ATTENTION),
+        *norm(f"{prefix}k_norm", k_size, Role.ATTENTION),
     )
 
 
@@ -116,8 +113,6 @@ def latent(
     rope_dim: int,
     value_dim: int,
     has_bias: bool = False,
-    has_query_bias: bool = False,
-    prefix: str = "self_attn.",
 ) -> Part:
     """Return multi-head latent attention: the cache is one latent and one rotary key, whatever the heads.
 
@@ -127,19 +122,19 @@ def latent(
     role = Role.ATTENTION
     query_dim = nope_dim + rope_dim
     if query_rank is None:
-        queries = matrix(f"{prefix}q_proj", heads * query_dim, hidden, role, has_bias=has_query_bias)
+        queries = matrix("self_attn.q_proj", heads * query_dim, hidden, role)
     else:
         queries = (
-            *matrix(f"{prefix}q_a_proj", query_rank, hidden, role, has_bias=has_bias),
-            *norm(f"{prefix}q_a_layernorm", query_rank, role),
-            *matrix(f"{prefix}q_b_proj", heads * query_dim, query_rank, role),
+            *matrix("self_attn.q_a_proj", query_rank, hidden, role, has_bias=has_bias),
+            *norm("self_attn.q_a_layernorm", query_rank, role),
+            *matrix("self_attn.q_b_proj", heads * query_dim, query_rank, role),
         )
     weights = (
         *queries,
-        *matrix(f"{prefix}kv_a_proj_with_mqa", latent_rank + rope_dim, hidden, role, has_bias=has_bias),
-        *norm(f"{prefix}kv_a_layernorm", latent_rank, role),
-        *matrix(f"{prefix}kv_b_proj", heads * (nope_dim + value_dim), latent_rank, role),
-        *matrix(f"{prefix}o_proj", hidden, heads * value_dim, role, has_bias=has_bias),
+        *matrix("self_attn.kv_a_proj_with_mqa", latent_rank + rope_dim, hidden, role, has_bias=has_bias),
+        *norm("self_attn.kv_a_layernorm", latent_rank, role),
+        *matrix("self_attn.kv_b_proj", heads * (nope_dim + value_dim), latent_rank, role),
+        *matrix("self_attn.o_proj", hidden, heads * value_dim, role, has_bias=has_bias),
     )
     return Part(weights, latent_cache(heads=heads, latent_rank=latent_rank, rope_dim=rope_dim))
 

@@ -11,7 +11,7 @@ from ownward.anatomy.roles import Role
 _TOWER, _PROJECTOR = Role.VISION_TOWER, Role.VISION_PROJECTOR
 
 
-def siglip_vision(fields: Fields, *, prefix: str = "model.vision_tower.") -> Weights:
+def siglip_vision(fields: Fields) -> Weights:
     """Return SigLIP's tower, with its attention-pooling head unless that is switched off."""
     hidden, width = fields.count("hidden_size"), fields.count("intermediate_size")
     patch = patch_side(fields, "patch_size")
@@ -44,7 +44,7 @@ def siglip_vision(fields: Fields, *, prefix: str = "model.vision_tower.") -> Wei
         *layer_norm("post_layernorm", hidden),
         *(head if fields.flag("vision_use_head", default=True) else ()),
     )
-    return prefixed(prefix, tower)
+    return prefixed("model.vision_tower.", tower)
 
 
 def gemma3_projector(*, hidden: int, text_hidden: int) -> Weights:
@@ -97,7 +97,7 @@ def _qwen_tower(fields: Fields, hidden: int, out: int, block: Weights, *, has_sh
     )
 
 
-def glm_vision(fields: Fields, *, prefix: str = "model.visual.") -> Weights:
+def glm_vision(fields: Fields) -> Weights:
     """Return the tower of GLM-4.1V to 4.6V: a gated ViT, a downsampling convolution and a gated merger.
 
     `intermediate_size` is the merger's width; the blocks' own is `out_hidden_size`.
@@ -126,4 +126,4 @@ def glm_vision(fields: Fields, *, prefix: str = "model.visual.") -> Weights:
         *layer_norm("merger.post_projection_norm", out, _PROJECTOR),
         *gated_mlp(out, context, role=_PROJECTOR, prefix="merger."),
     )
-    return prefixed(prefix, tower)
+    return prefixed("model.visual.", tower)

@@ -76,6 +76,6 @@ def router(
     return (*weights, buffer(correction_bias, (experts,), Role.ROUTER)) if correction_bias else weights
 
 
-def shared_gate(hidden: int, *, name: str = "mlp.shared_expert_gate") -> tuple[Weight, ...]:
+def shared_gate(hidden: int) -> tuple[Weight, ...]:
     """Return the gate that scales a shared expert's output."""
-    return matrix(name, 1, hidden, Role.SHARED_EXPERTS)
+    return matrix("mlp.shared_expert_gate", 1, hidden, Role.SHARED_EXPERTS)

@@ -32,7 +32,6 @@ def gated_delta_net(
     value_dim: int,
     kernel: int,
     is_fused: bool,
-    prefix: str = "linear_attn.",
 ) -> Part:
     """Return gated DeltaNet: a state of one key x value matrix a value head, updated by the delta rule.
 
@@ -42,23 +41,23 @@ def gated_delta_net(
     keys, values = key_heads * key_dim, value_heads * value_dim
     if is_fused:
         projections = (
-            *matrix(f"{prefix}in_proj_qkvz", 2 * keys + 2 * values, hidden, _ROLE),
-            *matrix(f"{prefix}in_proj_ba", 2 * value_heads, hidden, _ROLE),
+            *matrix("linear_attn.in_proj_qkvz", 2 * keys + 2 * values, hidden, _ROLE),
+            *matrix("linear_attn.in_proj_ba", 2 * value_heads, hidden, _ROLE),
         )
     else:
         projections = (
-            *matrix(f"{prefix}in_proj_qkv", 2 * keys + values, hidden, _ROLE),
-            *matrix(f"{prefix}in_proj_z", values, hidden, _ROLE),
-            *matrix(f"{prefix}in_proj_b", value_heads, hidden, _ROLE),
-            *matrix(f"{prefix}in_proj_a", value_heads, hidden, _ROLE),
+            *matrix("linear_attn.in_proj_qkv", 2 * keys + values, hidden, _ROLE),
+            *matrix("linear_attn.in_proj_z", values, hidden, _ROLE),
+            *matrix("linear_attn.in_proj_b", value_heads, hidden, _ROLE),
+            *matrix("linear_attn.in_proj_a", value_heads, hidden, _ROLE),
         )
     weights = (
         *projections,
-        *convolution(f"{prefix}conv1d", 2 * keys + values, kernel),
-        vector(f"{prefix}dt_bias", value_heads, _ROLE),
-        vector(f"{prefix}A_log", value_heads, _ROLE),
-        *norm(f"{prefix}norm", value_dim, _ROLE),
-        *matrix(f"{prefix}out_proj", hidden, values, _ROLE),
+        *convolution("linear_attn.conv1d", 2 * keys + values, kernel),
+        vector("linear_attn.dt_bias", value_heads, _ROLE),
+        vector("linear_attn.A_log", value_heads, _ROLE),
+        *norm("linear_attn.norm", value_dim, _ROLE),
+        *matrix("linear_attn.out_proj", hidden, values, _ROLE),
     )
     cache = recurrent_cache(
         state_values=value_heads * key_dim * value_dim, conv_channels=2 * keys + values, kernel=kernel
@@ -105,7 +104,6 @@ def kimi_delta(
     head_dim: int,
     kernel: int,
     has_full_rank_gate: bool,
-    prefix: str = "self_attn.",
 ) -> Part:
     """Return Kimi delta attention: a delta rule whose forgetting is per channel, behind short convolutions.
 
@@ -113,41 +111,41 @@ def kimi_delta(
     """
     inner = heads * head_dim
     gate = (
-        matrix(f"{prefix}g_proj", inner, hidden, _ROLE)
+        matrix("self_attn.g_proj", inner, hidden, _ROLE)
         if has_full_rank_gate
         else (
-            *matrix(f"{prefix}g_a_proj", head_dim, hidden, _ROLE),
-            *matrix(f"{prefix}g_b_proj", inner, head_dim, _ROLE),
+            *matrix("self_attn.g_a_proj", head_dim, hidden, _ROLE),
+            *matrix("self_attn.g_b_proj", inner, head_dim, _ROLE),
         )
     )
     weights = (
-        *matrix(f"{prefix}q_proj", inner, hidden, _ROLE),
-        *matrix(f"{prefix}k_proj", inner, hidden, _ROLE),
-        *matrix(f"{prefix}v_proj", inner, hidden, _ROLE),
-        *(w for name in "qkv" for w in convolution(f"{prefix}{name}_conv1d", inner, kernel)),
-        *matrix(f"{prefix}f_a_proj", head_dim, hidden, _ROLE),
-        *matrix(f"{prefix}f_b_proj", inner, head_dim, _ROLE),
-        vector(f"{prefix}dt_bias", inner, _ROLE),
-        vector(f"{prefix}A_log", heads, _ROLE),
-        *matrix(f"{prefix}b_proj", heads, hidden, _ROLE),
+        *matrix("self_attn.q_proj", inner, hidden, _ROLE),
+        *matrix("self_attn.k_proj", inner, hidden, _ROLE),
+        *matrix("self_attn.v_proj", inner, hidden, _ROLE),
+        *(w for name in "qkv" for w in convolution(f"self_attn.{name}_conv1d", inner, kernel)),
+        *matrix("self_attn.f_a_proj", head_dim, hidden, _ROLE),
+        *matrix("self_attn.f_b_proj", inner, head_dim, _ROLE),
+        vector("self_attn.dt_bias", inner, _ROLE),
+        vector("self_attn.A_log", heads, _ROLE),
+        *matrix("self_attn.b_proj", heads, hidden, _ROLE),
         *gate,
-        *norm(f"{prefix}o_norm", head_dim, _ROLE),
-        *matrix(f"{prefix}o_proj", hidden, inner, _ROLE),
+        *norm("self_attn.o_norm", head_dim, _ROLE),
+        *matrix("self_attn.o_proj", hidden, inner, _ROLE),
     )
     cache = recurrent_cache(state_values=heads * head_dim**2, conv_channels=3 * inner, kernel=kernel)
     return Part(weights, cache)
 
 
-def lightning(hidden: int, *, heads: int, head_dim: int, prefix: str = "self_attn.") -> Part:
+def lightning(hidden: int, *, heads: int, head_dim: int) -> Part:
     """Return lightning attention: a decayed sum of key x value matrices, gated and normalised.
 
     Source: MiniMax-01 (2025), section 2.2.
     """
     inner = heads * head_dim
     weights = (
-        *norm(f"{prefix}norm", inner, _ROLE),
-        *matrix(f"{prefix}qkv_proj", 3 * inner, hidden, _ROLE),
-        *matrix(f"{prefix}out_proj", hidden, inner, _ROLE),
-        *matrix(f"{prefix}output_gate", inner, hidden, _ROLE),
+        *norm("self_attn.norm", inner, _ROLE),
+        *matrix("self_attn.qkv_proj", 3 * inner, hidden, _ROLE),
+        *matrix("self_attn.out_proj", hidden, inner, _ROLE),
+        *matrix("self_attn.output_gate", inner, hidden, _ROLE),
     )
     return Part(weights, recurrent_cache(state_values=heads * head_dim**2, conv_channels=0, kernel=1))

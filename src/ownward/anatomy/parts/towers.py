@@ -38,7 +38,7 @@ def patch_side(fields: Fields, *names: str) -> int:
     return fields.count(*names)
 
 
-def qwen_vision(fields: Fields, *, prefix: str = "model.visual.") -> Weights:
+def qwen_vision(fields: Fields) -> Weights:
     """Return the tower of Qwen3-VL and Qwen3.5: a ViT, a merger and deep-stacked mergers."""
     hidden, width = fields.count("hidden_size"), fields.count("intermediate_size")
     patch = (
@@ -59,7 +59,7 @@ def qwen_vision(fields: Fields, *, prefix: str = "model.visual.") -> Weights:
     merged = hidden * fields.count("spatial_merge_size") ** 2
     out = fields.count("out_hidden_size")
     return prefixed(
-        prefix,
+        "model.visual.",
         (
             Weight("patch_embed.proj.weight", (hidden, *patch), _TOWER, "conv"),
             vector("patch_embed.proj.bias", hidden, _TOWER),
@@ -79,7 +79,7 @@ def _qwen_merger(prefix: str, normed: int, merged: int, out: int, role: Role) ->
     )
 
 
-def pixtral_vision(fields: Fields, *, prefix: str = "model.vision_tower.") -> Weights:
+def pixtral_vision(fields: Fields) -> Weights:
     """Return Pixtral's tower: a Llama-like ViT with rotary positions and no bias."""
     hidden, width = fields.count("hidden_size"), fields.count("intermediate_size")
     patch = patch_side(fields, "patch_size")
@@ -93,7 +93,7 @@ def pixtral_vision(fields: Fields, *, prefix: str = "model.vision_tower.") -> We
         *norm("ffn_norm", hidden, _TOWER),
     )
     return prefixed(
-        prefix,
+        "model.vision_tower.",
         (
             Weight("patch_conv.weight", (hidden, fields.count("num_channels"), patch, patch), _TOWER, "conv"),
             *norm("ln_pre", hidden, _TOWER),

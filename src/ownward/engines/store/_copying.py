@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 from ownward.core import FetchFailed, format_bytes
@@ -29,16 +29,12 @@ def check_room(folder: Path, needed_bytes: int) -> None:
         )
 
 
-def compute_file_sha256(path: Path, *, told: Callable[[int], None] | None = None) -> str:
-    """Return the SHA-256 of a file's contents, in hex; `told` hears how many bytes are read."""
+def compute_file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's contents, in hex."""
     digest = hashlib.sha256()
-    done = 0
     with path.open("rb") as file:
         while block := file.read(_BLOCK_BYTES):
             digest.update(block)
-            done += len(block)
-            if told is not None:
-                told(done)
     return digest.hexdigest()
 
 
