@@ -14,11 +14,19 @@ from ownward.ledger._times import to_us
 
 _DIGEST_BYTES: Final = 12
 _COLUMNS: Final = ", ".join(STAGED_COLUMNS)
+# Source by source, so that each is looked up by its key. Ids that were made here of a row's content say nothing of
+# other sources: two machines may log equal rows.
+_ELSEWHERE: Final = """SELECT 1 FROM import_sources o CROSS JOIN imported i
+  WHERE SUBSTR(staged.source_row_id, 1, 1) <> '~' AND SUBSTR(staged.source_row_id, 1, 4) <> 'row-'
+  AND o.source_id <> ? AND i.source_id = o.source_id AND i.source_row_id = staged.source_row_id
+  AND i.started_at_us = staged.started_at_us
+  AND i.input_tokens = staged.input_tokens AND i.output_tokens = staged.output_tokens"""
 
 
 def import_rows(store: Store, rows: Iterable[TrafficRow], *, source: str, imported_at_us: int) -> ImportCount:
-    """Add `rows`, all or none; return how many were new and how many the source had brought before.
+    """Add `rows`, all or none; return how many were new and how many this or another source had brought before.
 
+    Exports of one log overlap: of another source is a row the same that has its id, its time and its tokens.
     Raises: LedgerError, and whatever `rows` raises.
     """
     if not source:
@@ -35,12 +43,15 @@ def import_rows(store: Store, rows: Iterable[TrafficRow], *, source: str, import
         ((source_id,),) = connection.rows("SELECT source_id FROM import_sources WHERE name = ?", (clean(source),))
         imported = connection.execute(
             f"INSERT INTO imported (source_id, {_COLUMNS})"  # noqa: S608 - our own columns
-            f" SELECT {int(source_id)}, {_COLUMNS} FROM staged WHERE true ON CONFLICT DO NOTHING"
+            f" SELECT {int(source_id)}, {_COLUMNS} FROM staged WHERE NOT EXISTS ({_ELSEWHERE}) ON CONFLICT DO NOTHING",
+            (source_id,),
         )
         connection.execute(
             f"INSERT INTO imported_cache_writes (source_id, source_row_id, {STAGED_BESIDE})"  # noqa: S608 - as above
-            f" SELECT {int(source_id)}, source_row_id, {STAGED_BESIDE} FROM staged WHERE {STAGED_BESIDE} > 0"
-            " ON CONFLICT DO NOTHING"
+            f" SELECT i.source_id, i.source_row_id, {STAGED_BESIDE} FROM staged JOIN imported i"
+            f" ON i.source_id = ? AND i.source_row_id = staged.source_row_id WHERE {STAGED_BESIDE} > 0"
+            " ON CONFLICT DO NOTHING",
+            (source_id,),
         )
         connection.commit()
     except Exception as error:

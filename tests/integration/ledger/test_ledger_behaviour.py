@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from threading import Thread
+from typing import Any
 
 import pytest
 
@@ -498,6 +499,33 @@ def test_importing_again_counts_duplicates_exactly(target: str) -> None:
         ]
         assert [(count.imported, count.duplicates) for count in counts] == [(102, 0), (1, 102), (1, 0)]
         assert len(book.query_traffic()) == 104
+
+
+def test_a_request_that_another_export_of_the_log_has_too_is_imported_once(target: str) -> None:
+    def row(number: int, **changed: Any) -> TrafficRow:
+        stated: dict[str, Any] = {
+            "source_row_id": f"r{number}",
+            "started_at": NOW,
+            "input_tokens": 9,
+            "output_tokens": 1,
+        }
+        return TrafficRow(**stated | {"cache_write_tokens": 3} | changed)
+
+    other = [
+        row(1, started_at=NOW + timedelta(seconds=1)),  # a number that two logs give to requests of their own
+        row(2, output_tokens=2),
+        row(3, started_at=None),
+        row(4, source_row_id="row-4"),  # no id but the row's content
+    ]
+    with ledger.open(target) as book:
+        counts = [
+            book.import_traffic([*map(row, range(4)), row(4, source_row_id="row-4")], "first week"),
+            book.import_traffic([*map(row, range(6))], "both weeks"),
+            book.import_traffic([*map(row, range(6))], "both weeks"),
+            book.import_traffic(other, "another log"),
+        ]
+        assert [(count.imported, count.duplicates) for count in counts] == [(5, 0), (2, 4), (0, 6), (4, 0)]
+        assert sum(book.query_traffic().cache_write_tokens) == 3 * 11
 
 
 def test_an_import_that_breaks_leaves_nothing(target: str) -> None:
