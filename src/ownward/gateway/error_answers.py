@@ -29,6 +29,7 @@ from ownward.gateway.errors import (
     UntranslatedAnswer,
 )
 from ownward.gateway.headers import retry_after_s, retry_after_value
+from ownward.upstreams.lengths import says_too_long
 
 _OPENAI_TYPES = {
     400: "invalid_request_error",
@@ -56,6 +57,7 @@ _ANTHROPIC_TYPES = {
     503: "overloaded_error",
     504: "timeout_error",
 }
+_TOO_LONG = "context_length_exceeded"
 _CODES = {
     "over_budget": "insufficient_quota",
     "over_limit": "rate_limit_exceeded",
@@ -132,12 +134,14 @@ def stream_event_of(
     request_id: str | None = None,
     sequence_number: int | None = None,
     response: Mapping[str, Any] | None = None,
+    code: str | None = None,
 ) -> bytes:
     """Return the error as the last word of a stream that had begun, in the dialect of `endpoint`.
 
     `sequence_number` is the event's own in a stream of responses; None where the upstream had numbered them.
     `response` is the one that breaks there, of which an event says that it failed: some clients (Codex) pass over an
-    `error`. That one has its members as its type says, and in `error` again: OpenAI's clients raise what stands there.
+    `error`, and go by its `code`. That one has its members as its type says, and in `error` again: OpenAI's clients
+    raise what stands there.
     It starts with an empty line, which ends whatever event was cut. No `[DONE]` follows it.
     """
     body = body_of(error, dialect, request_id=request_id)
@@ -147,9 +151,9 @@ def stream_event_of(
         words = str(error)
         events: list[dict[str, Any]] = []
         if response is not None:
-            failed = {**response, "status": "failed", "error": {"code": "server_error", "message": words}}
+            failed = {**response, "status": "failed", "error": {"code": code or "server_error", "message": words}}
             events.append({"type": "response.failed", "response": failed})
-        told = {"type": "server_error", "code": error.kind, "message": words, "param": None}
+        told = {"type": "server_error", "code": code or error.kind, "message": words, "param": None}
         events.append({**told, "type": "error", "request_id": request_id, "error": told})
         if sequence_number is not None:
             for number, event in enumerate(events, sequence_number):
@@ -158,20 +162,25 @@ def stream_event_of(
     return b"\n\ndata: " + body + b"\n\n"
 
 
-def refusal_event_of(status: int, body: bytes, dialect: Dialect, *, endpoint: str) -> bytes:
+def refusal_event_of(
+    status: int, body: bytes, dialect: Dialect, *, endpoint: str, response: Mapping[str, Any] | None = None
+) -> bytes:
     """Return an upstream's refusal, its body in the client's dialect, as the last word of a stream.
 
     Clients find the upstream's words where they stand in its own streams: a code that they act on is theirs.
+    `response` is the one of which an event says that it failed.
     """
     try:
         told = json.loads(body)
     except (ValueError, RecursionError):
         told = None
     if endpoint == "/v1/responses" or not isinstance(told, dict) or not isinstance(told.get("error"), dict):
-        said = told.get("error") if isinstance(told, dict) else None
-        words = said.get("message") if isinstance(said, dict) else None
+        stated = told.get("error") if isinstance(told, dict) else None
+        said = stated if isinstance(stated, dict) else {}
+        words, code = said.get("message"), said.get("code")
         error = UpstreamRefused(words if isinstance(words, str) else f"the upstream answered {status}", status=status)
-        return stream_event_of(error, dialect, endpoint=endpoint)
+        code = _TOO_LONG if says_too_long(status, body) else code if isinstance(code, str) else None
+        return stream_event_of(error, dialect, endpoint=endpoint, response=response, code=code)
     name = b"event: error\n" if dialect == "anthropic" else b""
     return b"\n\n%bdata: %b\n\n" % (name, json.dumps(told, ensure_ascii=False).encode("utf-8", "replace"))
 

@@ -289,9 +289,11 @@ class Exchange(Question):
 
     def _end_refused(self, status: int, body: bytes) -> Coroutine[Any, Any, None]:
         """End a stream that held nothing but comments with an upstream's refusal, which has no other place left."""
+        response = self._begun_response(None)
         self.has_begun = self.has_broken = True
         self.status = status
-        return self.client.end(refusal_event_of(status, body, self.endpoint.dialect, endpoint=self.endpoint.path))
+        at = self.endpoint
+        return self.client.end(refusal_event_of(status, body, at.dialect, endpoint=at.path, response=response))
 
     async def end_broken(self, error: OwnwardError) -> None:
         """End a stream with an error event in the client's dialect."""
@@ -305,20 +307,22 @@ class Exchange(Question):
                 endpoint=self.endpoint.path,
                 request_id=self.request_id,
                 sequence_number=None if translated is None else translated.sequence_number,
-                response=self._begun_response(translated) if self.endpoint is RESPONSES else None,
+                response=self._begun_response(translated),
             )
         )
 
     def _begun_response(self, translated: TranslatedCall | None) -> dict[str, Any] | None:
-        """Return the response whose stream breaks; None where it had not begun, or nothing tells its id."""
-        begun: dict[str, Any] | None
-        if translated is not None:
-            begun = translated.begun_response
-        elif self.broken_id is None:
-            begun = None
-        else:
+        """Return the response whose stream breaks, of its own id behind nothing but comments.
+
+        None at another endpoint, or where nothing tells its id.
+        """
+        if self.endpoint is not RESPONSES:
+            return None
+        begun = None if translated is None else translated.begun_response
+        name = self.broken_id if self.has_begun else self.request_id
+        if begun is None and name is not None and (translated is None or not self.has_begun):
             begun = {
-                "id": self.broken_id,
+                "id": name,
                 "object": "response",
                 "created_at": int(self.gateway.clock.now().timestamp()),
                 "model": self.route,

@@ -176,6 +176,34 @@ def test_a_refusal_behind_a_comment_keeps_the_upstreams_code(lab, start):
     asyncio.run(main())
 
 
+def test_a_response_that_is_refused_behind_a_comment_fails_by_the_code_that_agents_go_by(lab, start):
+    """Codex reads nothing but `response.failed`, and shortens a conversation by its code alone."""
+    long = {"error": {"message": "This model's maximum context length is 4096 tokens", "code": 400}}
+    wait = {"error": {"message": "slow down", "type": "requests", "code": "rate_limit_exceeded"}}
+
+    async def main():
+        for said, status, code in ((long, 400, "context_length_exceeded"), (wait, 429, "rate_limit_exceeded")):
+            for more in ({}, {"capabilities": frozenset({"chat"})}):
+                async with lab.Scripted(refuses_late(status, said)) as scripted:
+                    plan = lab.plan_of(lab.tier("a", scripted.base_url, **more))
+                    async with start(plan, settings=settings()) as running:
+                        body = {"model": "chat", "input": "hello", "stream": True}
+                        answer = await running.ask(RESPONSES, body)
+                failed, error = (
+                    json.loads(line[6:]) for line in answer.body.splitlines() if line.startswith(b"data: ")
+                )
+                assert (failed["type"], failed["response"]["status"]) == ("response.failed", "failed")
+                assert failed["response"]["error"] == {"code": code, "message": error["message"]}
+                assert failed["response"]["id"] == answer.headers["x-ownward-request-id"]
+                assert (error["type"], error["code"]) == ("error", code)
+        async with lab.Scripted(refuses_late(None, None)) as scripted:
+            async with start(lab.plan_of(lab.tier("a", scripted.base_url)), settings=settings()) as running:
+                answer = await running.ask(RESPONSES, {"model": "chat", "input": "hello", "stream": True})
+        assert b'"type": "response.failed"' in answer.body
+
+    asyncio.run(main())
+
+
 def test_real_clients_read_streams_with_comments_as_others(lab, start):
     async def main():
         async with FakeServer(late("first:0.4", "2:0.4", output_tokens=OutputLength.parse("4"))) as fake:
