@@ -41,8 +41,8 @@ class Endpoint:
     workload: str | None = None
 
 
-def asker(door: Door, endpoint: Endpoint, *, model: str) -> Callable[[Task], Awaitable[Answer]]:
-    """Return what asks `model` (a tier or workload of the gateway) for a task's answer.
+def make_asker(door: Door, endpoint: Endpoint, *, model: str) -> Callable[[Task], Awaitable[Answer]]:
+    """Return a function that asks `model`, a tier or workload of the gateway, for a task's answer.
 
     Raises: UsageError, if the address is not one of this machine or a private network.
     """

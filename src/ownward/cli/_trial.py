@@ -166,15 +166,63 @@ def _ask_now(
     Returned besides is how many tasks were left out, by reason.
     Raises: UpstreamError, if none is left.
     """
-    from ownward.cli._ask_gateway import Endpoint, asker
+    from ownward.quality import PairedTask
+    from ownward.trials import pair_results
+
+    run_id = new_id("trial_")
+    results = _ask_both(
+        tasks,
+        (baseline, candidate),
+        run_id=run_id,
+        workload=workload,
+        url=url,
+        key_env=key_env,
+        concurrency=concurrency,
+    )
+    asked, left_out = pair_results(results[baseline], results[candidate])
+    failed = [item for listed in results.values() for item in listed if item.answer.text is None]
+    if all(new.answer.text is None for _, new in asked):
+        silent = Counter({"the candidate gave no answer": len(asked)})
+        raise _nothing_to_compare(left_out + silent, failed[0].answer.error)
+    if failed:
+        say(f"{format_counted(len(failed), 'call')} gave no answer; the first: {failed[0].answer.error}")
+    for why, count in left_out.items():
+        say(f"left out: {count:,} of {format_counted(len(tasks), 'task')}: {why}")
+    for model, listed in results.items():
+        told = [item for item in listed if item.answer.not_asked is None]
+        _record_outcomes(opened, told, run_id=run_id, model=model)
+    paired = [
+        PairedTask(
+            task_id=old.task.task_id,
+            baseline_completion=old.grade.score if old.grade.is_completed else 0.0,
+            candidate_completion=new.grade.score if new.grade.is_completed else 0.0,
+            baseline_cost_usd=_cost(opened, old),
+            candidate_cost_usd=_cost(opened, new),
+        )
+        for old, new in asked
+    ]
+    return paired, left_out
+
+
+def _ask_both(
+    tasks: Sequence[Task],
+    tiers: tuple[str, str],
+    *,
+    run_id: str,
+    workload: str | None,
+    url: str,
+    key_env: str | None,
+    concurrency: int,
+) -> dict[str, list[TaskResult]]:
+    """Return each tier's graded answers, in the order of the tasks; task ids at the gateway begin with `run_id`."""
+    from ownward.cli._ask_gateway import Endpoint, make_asker
     from ownward.config import resolve_secret
     from ownward.gateway import run_loop
-    from ownward.quality import PairedTask
-    from ownward.trials import pair_results, run_tasks
+    from ownward.trials import run_tasks
     from ownward.upstreams import Door
 
     key = None if key_env is None else resolve_secret(key_env)
-    endpoint = Endpoint(url=url, key=key, run_id=new_id("trial_"), workload=workload)
+    endpoint = Endpoint(url=url, key=key, run_id=run_id, workload=workload)
     results: dict[str, list[TaskResult]] = {}
     done = 0
     with progress("tasks asked and graded", total=2 * len(tasks), unit="tasks") as advance:
@@ -184,36 +232,14 @@ def _ask_now(
             done += 1
             advance(done)
 
-        async def both() -> None:
+        async def ask_both() -> None:
             async with Door() as door:
-                for model in dict.fromkeys((baseline, candidate)):
-                    ask = asker(door, endpoint, model=model)
-                    results[model] = await run_tasks(tasks, ask, concurrency=concurrency, on_result=on_result)
+                for tier in dict.fromkeys(tiers):
+                    ask = make_asker(door, endpoint, model=tier)
+                    results[tier] = await run_tasks(tasks, ask, concurrency=concurrency, on_result=on_result)
 
-        run_loop(both)
-    asked, left_out = pair_results(results[baseline], results[candidate])
-    failed = [item for listed in results.values() for item in listed if item.answer.text is None]
-    if all(own.answer.text is None for _, own in asked):
-        silent = Counter({"the candidate gave no answer": len(asked)})
-        raise _nothing_to_compare(left_out + silent, failed[0].answer.error)
-    if failed:
-        say(f"{format_counted(len(failed), 'call')} gave no answer; the first: {failed[0].answer.error}")
-    for why, count in left_out.items():
-        say(f"left out: {count:,} of {format_counted(len(tasks), 'task')}: {why}")
-    for model, listed in results.items():
-        told = [item for item in listed if item.answer.not_asked is None]
-        _record_outcomes(opened, told, run_id=endpoint.run_id, model=model)
-    paired = [
-        PairedTask(
-            task_id=base.task.task_id,
-            baseline_completion=base.grade.score if base.grade.is_completed else 0.0,
-            candidate_completion=own.grade.score if own.grade.is_completed else 0.0,
-            baseline_cost_usd=_cost(opened, base),
-            candidate_cost_usd=_cost(opened, own),
-        )
-        for base, own in asked
-    ]
-    return paired, left_out
+        run_loop(ask_both)
+    return results
 
 
 def _nothing_to_compare(left_out: Counter[str], first: str | None) -> OwnwardError:

@@ -4,7 +4,7 @@ It is a library without I/O and does not know how a plan is run.
 """
 
 from ownward.planner._buy import HOST_USD, Advice, Purchase, advise
-from ownward.planner._candidates import PROVIDERS, OwnedCandidate, RentedCandidate, Sizing, size
+from ownward.planner._candidates import PROVIDERS, OwnedCandidate, RentedCandidate, Sizing, size_fleet
 from ownward.planner._choose import Choice, choose, held_to
 from ownward.planner._curves import CurvePoint, Curves, compute_curves
 from ownward.planner._fit import (
@@ -65,6 +65,6 @@ __all__ = [
     "held_to",
     "make_plan",
     "options_from",
-    "size",
+    "size_fleet",
     "total_cost",
 ]

@@ -71,7 +71,7 @@ class Sizing:
     tpot_p95_s: float | None
 
 
-def size(
+def size_fleet(
     candidate: OwnedCandidate, trace: Trace, slo: Slo, *, at: date, cache_reuse_fraction: float = 0.0
 ) -> Sizing | str:
     """Return how many replicas of `candidate` hold `slo` on `trace`, or the constraint that binds.
@@ -197,7 +197,7 @@ def _option(candidate: OwnedCandidate, deployment: Deployment, *, batch: int, co
 
 
 def _capex(machine: Machine, count: int, at: date) -> Assumption:
-    assert machine.price_usd is not None  # checked by `size`
+    assert machine.price_usd is not None  # checked by `size_fleet`
     device = float(machine.price_usd.value) * count
     needs_host = not machine.is_whole_computer
     host = max(_HOST_FRACTION * device, _LEAST_HOST_USD * count) if needs_host else 0.0

@@ -17,7 +17,7 @@ from ownward.planner._candidates import (
     RentedCandidate,
     Sizing,
     marginal_and_loaded,
-    size,
+    size_fleet,
 )
 from ownward.planner._choose import Choice, choose
 from ownward.planner._options import FleetShare, Option
@@ -147,7 +147,7 @@ def _compare(
     sizings: dict[str, Sizing] = {}
     barred: dict[str, str] = {}
     for candidate in owned:
-        found = size(
+        found = size_fleet(
             candidate,
             workload.trace,
             workload.slo,

@@ -9,7 +9,7 @@ import pytest
 
 from ownward import anatomy, catalog
 from ownward.economics import assume
-from ownward.planner import OwnedCandidate, Sizing, size
+from ownward.planner import OwnedCandidate, Sizing, size_fleet
 from ownward.simulation import Slo
 from ownward.traffic import Trace
 
@@ -46,7 +46,7 @@ def sized(found: Sizing | str) -> Sizing:
 def test_a_stated_price_and_power_stand_in_the_place_of_the_catalogues() -> None:
     price = assume(1234.0, "a quote", checked_on=AT)
     watts = assume(200.0, "a meter", checked_on=AT, basis="measured")
-    option = sized(size(candidate(price_usd=price, watts=watts), traffic(1.0), EASY, at=AT)).option
+    option = sized(size_fleet(candidate(price_usd=price, watts=watts), traffic(1.0), EASY, at=AT)).option
     assert option.capex_usd == price
     assert (option.busy_watts.value.value, option.busy_watts.value.basis) == (200.0, "measured")
     assert option.idle_watts.value.value == pytest.approx(0.15 * 200.0)
@@ -56,14 +56,14 @@ def test_without_them_each_machine_counts_and_its_host_is_marked_as_assumed() ->
     machine = catalog.machine("RTX 4090")
     assert machine.price_usd is not None
     assert machine.tdp_watts is not None
-    option = sized(size(candidate(machines_count=2), traffic(1.0), EASY, at=AT)).option
+    option = sized(size_fleet(candidate(machines_count=2), traffic(1.0), EASY, at=AT)).option
     assert option.busy_watts.value.value == 2 * machine.tdp_watts.value
     assert option.capex_usd.value.value > 2 * float(machine.price_usd.value)
     assert option.capex_usd.value.basis == "assumed"
 
 
 def test_more_traffic_takes_more_replicas_and_holds_the_service_level() -> None:
-    few, many = (sized(size(candidate(), traffic(rate), EASY, at=AT)) for rate in (1.0, 40.0))
+    few, many = (sized(size_fleet(candidate(), traffic(rate), EASY, at=AT)) for rate in (1.0, 40.0))
     assert few.replicas == 1
     assert many.replicas > few.replicas
     assert many.option.machines == many.replicas
@@ -80,18 +80,18 @@ def test_more_traffic_takes_more_replicas_and_holds_the_service_level() -> None:
     ],
 )
 def test_what_cannot_serve_it_says_which_constraint_binds(wanted: OwnedCandidate, slo: Slo, why: str) -> None:
-    found = size(wanted, traffic(1.0), slo, at=AT)
+    found = size_fleet(wanted, traffic(1.0), slo, at=AT)
     assert isinstance(found, str)
     assert found.startswith(why)
 
 
 def test_a_machine_without_a_price_is_refused_until_one_is_stated() -> None:
     unpriced = next(machine for machine in catalog.machines() if machine.price_usd is None and machine.tdp_watts)
-    found = size(candidate(machine=unpriced.name), traffic(1.0), EASY, at=AT)
+    found = size_fleet(candidate(machine=unpriced.name), traffic(1.0), EASY, at=AT)
     assert found == f"the price of {unpriced.name} is not known"
 
 
 def test_a_request_longer_than_the_models_context_cannot_be_served() -> None:
     priced = candidate(machine="H200 SXM", price_usd=assume(30_000.0, "a quote", checked_on=AT))
-    found = size(priced, traffic(0.01, input_tokens=60_000), EASY, at=AT)
+    found = size_fleet(priced, traffic(0.01, input_tokens=60_000), EASY, at=AT)
     assert found == "context: the longest request takes 60,100 tokens, and the model 40,960"
