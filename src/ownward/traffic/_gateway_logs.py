@@ -17,6 +17,14 @@ _BOTH: frozenset[Container] = frozenset({"csv", "json"})
 _OK = 200
 _MULTIPLE = 300
 _CLIENT_TAG = "User-Agent:"  # LiteLLM adds tags of the client's program to the user's own
+_NO_MODEL_CALLS = (
+    "create_batch",
+    "retrieve_batch",
+    "list_batch",
+    "cancel_batch",
+    "file",
+    "mcp",
+)  # in LiteLLM's call_type: what is kept and listed, and tools
 _LANGFUSE_WRITTEN = (
     *("input_cache_creation", "input_cache_creation_5m", "input_cache_creation_1h"),
     "cache_creation_input_tokens",
@@ -32,6 +40,11 @@ def _between_s(start_ns: int | None, end_ns: int | None) -> float | None:
 
 def _read_litellm(row: Row, context: Context) -> Iterable[TrafficRecord]:
     fields = row.fields
+    kind = values.text(fields, "call_type") or ""
+    if any(word in kind for word in _NO_MODEL_CALLS):
+        if values.count(fields, "total_tokens", "prompt_tokens", default=0):
+            raise BadValue(f"{kind} sums up a batch: import its output file, which has a row a request")
+        return
     start_ns = values.instant_ns(fields, "startTime")
     started_at, arrival_s = context.place(start_ns)
     metadata = values.mapping(fields.get("metadata"))

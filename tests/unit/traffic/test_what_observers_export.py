@@ -214,3 +214,19 @@ def test_a_refused_request_of_a_batch_is_named_and_is_no_request_without_a_time(
     answer = {"status_code": 400, "request_id": "r", "body": {"error": {"message": "no such model"}}}
     records, count = read_all({"id": "b", "custom_id": "c", "response": answer, "error": None})
     assert (records, count.bad[0].line) == ([], 1)
+
+
+def test_a_batch_that_litellm_sums_up_is_no_request_of_millions_of_tokens() -> None:
+    row = {
+        "request_id": "a",
+        "spend": 3,
+        "prompt_tokens": 5_000_000,
+        "completion_tokens": 900_000,
+        "total_tokens": 5_900_000,
+    }
+    row |= {"startTime": "2026-06-01T00:00:00Z", "call_type": "aretrieve_batch"}
+    polled = row | {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+    asked = row | {"request_id": "b", "call_type": "acompletion", "prompt_tokens": 5, "completion_tokens": 1}
+    records, count = read_all(row, polled, asked)
+    assert [record.input_tokens for record in records] == [5]
+    assert [(bad.line, bad.why[:34]) for bad in count.bad] == [(1, "aretrieve_batch sums up a batch: i")]
