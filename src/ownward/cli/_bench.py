@@ -16,7 +16,7 @@ from ownward.cli._output import emit, example, json_option, say
 from ownward.core import KIB, format_bytes
 
 if TYPE_CHECKING:
-    from ownward.cli._bench_engine import EngineSpeed
+    from ownward.catalog import Machine
     from ownward.probe import BandwidthMeasurement, DiskReadMeasurement, FaultReadMeasurement, MachineFacts
 
 # Pages, the kernel's usual read-ahead, and one matrix of an expert, alone and by a reader that keeps the disk busy.
@@ -37,7 +37,7 @@ def bench(*, is_engine_left_out: bool, threads: int | None, output: Path | None,
     Takes about a minute. Shows each speed predicted before and after against the one measured: a single stream, the
     longest prompt and the most users are fitted to, what is in between is not.
     """
-    from ownward.cli._calibration import CALIBRATION_SCHEMA, calibration_path, fit_effects, predict_speed
+    from ownward.cli._calibration import CALIBRATION_SCHEMA, calibration_path
     from ownward.probe import measure_busy_cores, this_machine, to_machines
 
     busy = measure_busy_cores()
@@ -50,33 +50,10 @@ def bench(*, is_engine_left_out: bool, threads: int | None, output: Path | None,
     kernels = _measure_memory(facts)
     disk, faults = _measure_disk(written.parent, facts)
     machine = to_machines(facts, bandwidth=kernels[0])[-1]
-    speeds: list[EngineSpeed] = []
     effects: dict[str, float] = {}
     rows: list[dict[str, Any]] = []
     if not is_engine_left_out:
-        from ownward import anatomy
-        from ownward.cli._bench_engine import measure_engine
-        from ownward.cli._weights import fetch_weights
-        from ownward.engines import EMBEDDED_MODEL
-
-        weights = fetch_weights(EMBEDDED_MODEL.id)
-        say("measuring the embedded engine")
-        speeds = asyncio.run(measure_engine(weights, threads=threads))
-        model = anatomy.read(weights)
-        effects = fit_effects(model, machine, speeds)
-        rows = [
-            {
-                "metric": speed.metric,
-                "concurrency": speed.concurrency,
-                "input_tokens": speed.prompt_tokens,
-                "measured": speed.median,
-                "measured_low": speed.low,
-                "measured_high": speed.high,
-                "predicted_before": predict_speed(speed, model, machine, None),
-                "predicted_after": predict_speed(speed, model, machine, effects),
-            }
-            for speed in speeds
-        ]
+        effects, rows = _measure_engine(machine, threads=threads)
     calibration = {
         "schema": CALIBRATION_SCHEMA,
         "machine": facts.name,
@@ -130,6 +107,34 @@ def _measure_disk(
         with contextlib.suppress(OwnwardError):
             faults.append(measure_fault_read(folder, threads=threads))
     return disk, faults
+
+
+def _measure_engine(machine: Machine, *, threads: int | None) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    """Return the effects that fit the embedded engine's speeds, and a row for each speed, measured and predicted."""
+    from ownward import anatomy
+    from ownward.cli._bench_engine import measure_engine
+    from ownward.cli._calibration import fit_effects, predict_speed
+    from ownward.cli._weights import fetch_weights
+    from ownward.engines import EMBEDDED_MODEL
+
+    weights = fetch_weights(EMBEDDED_MODEL.id)
+    say("measuring the embedded engine")
+    speeds = asyncio.run(measure_engine(weights, threads=threads))
+    model = anatomy.read(weights)
+    effects = fit_effects(model, machine, speeds)
+    return effects, [
+        {
+            "metric": speed.metric,
+            "concurrency": speed.concurrency,
+            "input_tokens": speed.prompt_tokens,
+            "measured": speed.median,
+            "measured_low": speed.low,
+            "measured_high": speed.high,
+            "predicted_before": predict_speed(speed, model, machine, None),
+            "predicted_after": predict_speed(speed, model, machine, effects),
+        }
+        for speed in speeds
+    ]
 
 
 def _write(path: Path, calibration: dict[str, Any]) -> None:

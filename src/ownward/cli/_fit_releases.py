@@ -33,17 +33,10 @@ class Releases:
 
     def release(self, model: str) -> Model | None:
         """Return the release that a name is exactly one of; None for none."""
-        from ownward.cli._lookup import find_checkpoint, find_model
+        from ownward.cli._lookup import find_release
 
         if model not in self._releases:
-            found = None
-            try:
-                found = find_model(model)
-            except OwnwardError:
-                published = find_checkpoint(model)
-                if published is not None and published.model is not None:
-                    found = find_model(published.model)
-            self._releases[model] = found
+            self._releases[model] = find_release(model)
         return self._releases[model]
 
     def facts(self, model: str) -> FitFacts:

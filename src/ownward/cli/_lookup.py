@@ -88,6 +88,15 @@ def find_model(name: str) -> Model:
         raise
 
 
+def find_release(name: str) -> Model | None:
+    """Return the release that a name means, or that a checkpoint of this name is of; None for neither."""
+    try:
+        return find_model(name)
+    except UnknownModel:
+        published = find_checkpoint(name)
+        return None if published is None or published.model is None else find_model(published.model)
+
+
 def find_checkpoint(name: str) -> Checkpoint | None:
     """Return the published checkpoint of exactly this hub name, with or without its organisation; None for none."""
     from ownward import catalog

@@ -9,7 +9,7 @@ import click
 
 from ownward.cli._additions import add_table, fact_options, slug_of
 from ownward.cli._counting import count_with_transformers
-from ownward.cli._lookup import catalog_files, find_anatomy, find_checkpoint, find_model, is_path
+from ownward.cli._lookup import catalog_files, find_anatomy, find_model, find_release, is_path
 from ownward.cli._output import emit, example, json_option, say
 from ownward.cli._remote import is_remote_name
 from ownward.core import BadInput, UnknownModel, UsageError, format_count, format_counted, to_jsonable
@@ -240,14 +240,8 @@ def _config_files(config: Path) -> list[Path]:
 
 
 def _release_of(name: str) -> Model | None:
-    """Return the release that a name, or a checkpoint's name, belongs to; None for a path, whatever it is called."""
-    if is_path(name) or is_remote_name(name):
-        return None
-    try:
-        return find_model(name)
-    except UnknownModel:
-        published = find_checkpoint(name)
-        return None if published is None or published.model is None else find_model(published.model)
+    """Return the release that a name belongs to; None for a path, whatever it is called."""
+    return None if is_path(name) or is_remote_name(name) else find_release(name)
 
 
 def _licence_called(name: str) -> tuple[Model | None, Any]:
