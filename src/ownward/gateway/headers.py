@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 
 from ownward.core import EngineError, LedgerError, OwnwardError, UpstreamError
 from ownward.gateway.asgi import Headers
 from ownward.gateway.errors import Rejected
+
+NO_BETAS: frozenset[bytes] = frozenset()
 
 # A client's credentials, cookies and addresses stay here: what travels on is listed, the rest does not.
 _TO_UPSTREAM = (b"accept", b"anthropic-beta", b"anthropic-user-profile-id", b"anthropic-version", b"openai-beta")
@@ -101,3 +103,14 @@ def read_retry_after(stated: bytes, *, now: datetime) -> float | None:
         except (ValueError, TypeError):  # no date, or one without its zone
             return None
     return wait_s if 0 <= wait_s < float("inf") else None
+
+
+def without_betas(headers: Headers, refused: Collection[bytes]) -> Headers:
+    """Return headers without these values of `anthropic-beta`; without all of it where no other is left."""
+    kept = []
+    for name, value in headers:
+        if name == b"anthropic-beta":
+            value = b",".join(beta for beta in map(bytes.strip, value.split(b",")) if beta not in refused)  # noqa: PLW2901
+        if value:
+            kept.append((name, value))
+    return kept

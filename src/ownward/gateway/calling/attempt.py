@@ -22,7 +22,7 @@ from ownward.gateway.calling.sink import Retry, Sink, forget_frames
 from ownward.gateway.calling.stream_as_whole import PATHS
 from ownward.gateway.calling.unread_reasoning import with_reasoning_stated
 from ownward.gateway.endpoints import CHAT, COMPLETIONS, COUNT_CHATS
-from ownward.gateway.headers import headers_for_client
+from ownward.gateway.headers import NO_BETAS, headers_for_client, without_betas
 from ownward.gateway.needs import TOOLS
 from ownward.gateway.placing.engine_quirks import is_llama_cpp
 from ownward.gateway.placing.no_target import refuse_anew
@@ -66,6 +66,7 @@ class Attempt:
         "takes_first_call",
         "target",
         "translated",
+        "without_betas",
     )
 
     def __init__(self, exchange: Served, target: Target, number: int, body: bytes, sink: Sink) -> None:
@@ -77,6 +78,7 @@ class Attempt:
         self.takes_first_call = False  # of several tool calls in an answer, only the first is passed on
         self.streams_whole_answers = False  # the upstream is asked for a stream, the client gets it as a whole answer
         self.spared: tuple[str, ...] = ()  # members without which the upstream is asked again if it refuses them
+        self.without_betas = NO_BETAS  # values of the client's `anthropic-beta` that are known not to be known there
         self.endpoint: Endpoint = target.substitute(exchange.endpoint, exchange.needs) or exchange.endpoint
         if self.endpoint is COUNT_CHATS and target.key in exchange.gateway.learned.counts_no_chats:
             self.endpoint = exchange.endpoint
@@ -305,7 +307,9 @@ class Attempt:
             (b"x-ownward-request-id", exchange.request_id.encode("ascii")),
             (b"x-ownward-attempt", b"%d" % self.number),
         ]
-        headers += exchange.head.passed_to(self.endpoint.dialect, is_translated=self.translated is not None)
+        passed = exchange.head.passed_to(self.endpoint.dialect, is_translated=self.translated is not None)
+        refused = self.without_betas = self._gateway.learned.refuses_betas.get(target.key, NO_BETAS)
+        headers += without_betas(passed, refused) if refused else passed
         headers += target.headers
         return headers
 

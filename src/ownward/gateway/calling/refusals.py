@@ -59,6 +59,9 @@ _NOT_ITS_REASONING: Final = re.compile(
     r"|Invalid 'input\[\d{1,5}\]\.content': array too long\. Expected an array with maximum length 0"  # OpenAI
     r"|Encrypted content is not supported\."  # vLLM; OpenAI says `with this model`, and means the member `include`
 )
+_UNKNOWN_BETAS: Final = re.compile(
+    r"Unexpected value\(s\) ((?:`[A-Za-z0-9_.-]{1,80}`(?:, | and )?){1,32}) for the `anthropic-beta` header"
+)
 _STATUSES: Final = {
     "BadRequestError": 400,  # vLLM, SGLang
     "context_length_exceeded": 400,
@@ -152,6 +155,13 @@ def cannot_read_reasoning(status: int, body: bytes) -> bool:
     words = _error_in(body).get("message") if status == _BAD_REQUEST else None
     is_said = isinstance(words, str) and _NOT_ITS_REASONING.match(words) is not None
     return is_said or cannot_unseal(status, body)
+
+
+def find_unknown_betas(status: int, body: bytes) -> frozenset[bytes]:
+    """Return the values of `anthropic-beta` that a service of Anthropic's dialect refuses, as it has no such trial."""
+    words = _error_in(body).get("message") if status == _BAD_REQUEST else None
+    found = _UNKNOWN_BETAS.match(words) if isinstance(words, str) else None
+    return frozenset() if found is None else frozenset(name.encode() for name in found[1].split("`")[1::2])
 
 
 def misses_reasoning(status: int, body: bytes) -> bool:

@@ -14,6 +14,7 @@ from ownward.gateway.calling.refusals import (
     cannot_read_reasoning,
     cannot_unseal,
     find_unknown,
+    find_unknown_betas,
     is_of_request,
     is_unpaid,
     misses_reasoning,
@@ -24,6 +25,7 @@ from ownward.gateway.calling.sink import Refusal, Retry
 from ownward.gateway.calling.unread_reasoning import with_reasoning_stated, without_reasoning
 from ownward.gateway.endpoints import CHAT, COUNT_CHATS
 from ownward.gateway.errors import UpstreamCredentials, UpstreamUnpaid
+from ownward.gateway.headers import NO_BETAS
 from ownward.upstreams import Response, Spliced, WholeAnswer
 
 if TYPE_CHECKING:
@@ -126,6 +128,9 @@ class RefusedCall:
             learned.refuses_stream_options.add(key)
         elif unknown is not None:
             learned.refuses_members.add((key, unknown))
+        elif (betas := find_unknown_betas(self._status, body)) - attempt.without_betas:
+            learned.refuses_betas[key] = betas | learned.refuses_betas.get(key, NO_BETAS)
+            attempt.exchange.add_reason(f"{self._target.name} has not all of anthropic-beta: asked without")
         elif misses_reasoning(self._status, body):
             if attempt.endpoint is not CHAT or with_reasoning_stated(attempt.body) is None:
                 return None
