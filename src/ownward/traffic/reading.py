@@ -297,5 +297,7 @@ def _unrecognised(name: str, samples: Sequence[Mapping[str, Any]]) -> BadInput:
         f"the format is none that we know: {shown}",
         where=name or None,
         allowed=f"We read {listed}",
-        next_step=f"Name it with --format{f' {near[0]}' if near else ''}, or write the columns of the format 'trace'",
+        next_step=f"{f'Name it with --format {near[0]}, or write' if near else 'Write'} a row a request (CSV, JSON"
+        " Lines) with started_at, input_tokens, output_tokens and, where known, cached_input_tokens, model, workload,"
+        " charge_usd",
     )
