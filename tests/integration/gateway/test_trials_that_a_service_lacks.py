@@ -63,3 +63,20 @@ def test_one_that_refuses_what_is_not_sent_any_more_has_its_words_told(lab, star
         assert (answer.status, answer.json["error"]["message"], len(scripted.heard)) == (400, words, 2)
 
     asyncio.run(main())
+
+
+def test_what_clients_make_up_fills_no_memory(lab, start):
+    async def main():
+        upstream = []
+        async with FakeServer(FakeOptions(reply="as you like it")) as fake:
+            names = [f"made-up-{number}" for number in range(80)]
+            async with lab.Scripted(refusing(lab, upstream, fake, names)) as scripted:
+                upstream.append(scripted)
+                place = Upstream(name="a-1", url=scripted.base_url, dialect="anthropic")
+                async with start(lab.plan_of(lab.tier("a", "", upstreams=(place,)))) as running:
+                    for name in names:
+                        assert (await running.ask(MESSAGES, ASKED, headers={"anthropic-beta": name})).status == 200
+                    (known,) = running.server.gateway.learned.refuses_betas.values()
+        assert len(known) <= 64
+
+    asyncio.run(main())

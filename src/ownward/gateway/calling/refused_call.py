@@ -49,6 +49,7 @@ _LAST_STATUS = 599
 _MAY_HAVE_WORKED = frozenset({408, 504, 522, 524})
 """Statuses of a proxy that gave up waiting: the upstream behind it may have done the work and charged for it."""
 
+_MOST_BETAS = 64  # that a target is known to refuse: clients make them up
 _NO_USE = (b"x-should-retry", b"false")
 _LONGEST_WORDS = 300
 _TITLE = re.compile(rb"<title>([^<]{1,400})</title>", re.IGNORECASE)
@@ -129,7 +130,8 @@ class RefusedCall:
         elif unknown is not None:
             learned.refuses_members.add((key, unknown))
         elif (betas := find_unknown_betas(self._status, body)) - attempt.without_betas:
-            learned.refuses_betas[key] = betas | learned.refuses_betas.get(key, NO_BETAS)
+            known = learned.refuses_betas.get(key, NO_BETAS)
+            learned.refuses_betas[key] = betas | known if len(known) < _MOST_BETAS else betas
             attempt.exchange.add_reason(f"{self._target.name} has not all of anthropic-beta: asked without")
         elif misses_reasoning(self._status, body):
             if attempt.endpoint is not CHAT or with_reasoning_stated(attempt.body) is None:
