@@ -29,7 +29,7 @@ from ownward.gateway.errors import (
     UntranslatedAnswer,
 )
 from ownward.gateway.headers import retry_after_s, retry_after_value
-from ownward.upstreams.lengths import says_too_long
+from ownward.upstreams import says_too_long
 
 _OPENAI_TYPES = {
     400: "invalid_request_error",
