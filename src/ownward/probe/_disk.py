@@ -6,12 +6,9 @@ import os
 import shutil
 from datetime import date
 from pathlib import Path
-from typing import TypeVar
 
-from ownward.core import KIB, Sourced
-from ownward.probe._facts import DiskFacts
-
-T = TypeVar("T")
+from ownward.core import KIB
+from ownward.probe._facts import DiskFacts, measured
 
 _BLOCK_FOLDER = Path("/sys/dev/block")
 
@@ -27,9 +24,6 @@ def find_disk(path: Path, today: date, *, block_folder: Path = _BLOCK_FOLDER) ->
     except OSError:
         return None
 
-    def told(value: T, source: str) -> Sourced[T]:
-        return Sourced(value=value, basis="measured", source=source, checked_on=today)
-
     device = _find_device(block_folder / f"{os.major(number)}:{os.minor(number)}")
     queue = None if device is None else device / "queue"
     ahead = None if queue is None else _number(queue / "read_ahead_kb")
@@ -37,9 +31,9 @@ def find_disk(path: Path, today: date, *, block_folder: Path = _BLOCK_FOLDER) ->
     return DiskFacts(
         path=str(place),
         device=None if device is None else device.name,
-        free_bytes=told(free_bytes, f"statvfs {place}"),
-        read_ahead_bytes=None if ahead is None else told(ahead * KIB, f"{queue}/read_ahead_kb"),
-        is_rotational=None if rotates is None else told(rotates == 1, f"{queue}/rotational"),
+        free_bytes=measured(free_bytes, f"statvfs {place}", today),
+        read_ahead_bytes=None if ahead is None else measured(ahead * KIB, f"{queue}/read_ahead_kb", today),
+        is_rotational=None if rotates is None else measured(rotates == 1, f"{queue}/rotational", today),
     )
 
 

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date
+from typing import TypeVar
 
 from ownward.core import KIB, Sourced, format_bytes
 
+T = TypeVar("T")
+
 READ_AHEAD_LIMIT_BYTES = 256 * KIB
 """Above it, a model larger than memory ran 3 to 14 times slower (measured with llama.cpp, 128 KiB to 8 MiB)."""
+
+
+def measured(value: T, source: str, today: date) -> Sourced[T]:
+    """Return a fact that this machine told today, with the file or call that told it."""
+    return Sourced(value=value, basis="measured", source=source, checked_on=today)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,17 +8,14 @@ import shutil
 import subprocess
 from datetime import date
 from pathlib import Path
-from typing import TypeVar
 
 from ownward.core import Clock, Sourced, SystemClock, format_bytes
 from ownward.probe._cores import allowed_cpus, count_physical_cores, usable_cores
 from ownward.probe._disk import find_disk
-from ownward.probe._facts import MachineFacts
+from ownward.probe._facts import MachineFacts, measured
 from ownward.probe._gpus import find_gpus
 from ownward.probe._groups import read_cpu_quota, read_memory_limit
 from ownward.probe._processor import read_cpuinfo, read_sysctl
-
-T = TypeVar("T")
 
 _CPUINFO = Path("/proc/cpuinfo")
 _SYSCTL_NAMES = ("machdep.cpu.brand_string", "hw.memsize", "hw.physicalcpu", "hw.logicalcpu")
@@ -33,9 +30,6 @@ def this_machine(*, path: Path | None = None, clock: Clock | None = None) -> Mac
 
     today = (clock or SystemClock()).now().date()
 
-    def told(value: T, source: str) -> Sourced[T]:
-        return Sourced(value=value, basis="measured", source=source, checked_on=today)
-
     memory = psutil.virtual_memory()
     model, features = _find_processor(today)
     quota, limit = read_cpu_quota(), read_memory_limit()
@@ -49,33 +43,33 @@ def this_machine(*, path: Path | None = None, clock: Clock | None = None) -> Mac
         system=f"{platform.system()} {platform.release()}",
         cpu_model=model,
         cpu_features=features,
-        physical_cores=told(count_physical_cores(), "operating system, by psutil"),
-        logical_cores=told(logical, "operating system, by psutil"),
-        usable_cores=told(
-            cores, f"affinity ({len(allowed_cpus()) or logical} of {logical}) and control group, hyper-threads once"
+        physical_cores=measured(count_physical_cores(), "operating system, by psutil", today),
+        logical_cores=measured(logical, "operating system, by psutil", today),
+        usable_cores=measured(
+            cores,
+            f"affinity ({len(allowed_cpus()) or logical} of {logical}) and control group, hyper-threads once",
+            today,
         ),
-        cpu_quota_cores=None if quota is None else told(quota, "control group"),
-        memory_bytes=told(int(memory.total), "operating system, by psutil"),
-        available_memory_bytes=told(int(memory.available), "operating system, by psutil"),
-        memory_limit_bytes=None if limit is None else told(limit, "control group"),
+        cpu_quota_cores=None if quota is None else measured(quota, "control group", today),
+        memory_bytes=measured(int(memory.total), "operating system, by psutil", today),
+        available_memory_bytes=measured(int(memory.available), "operating system, by psutil", today),
+        memory_limit_bytes=None if limit is None else measured(limit, "control group", today),
         disk=None if path is None else find_disk(path, today),
         gpus=gpus,
     )
 
 
 def _find_processor(today: date) -> tuple[Sourced[str] | None, Sourced[tuple[str, ...]] | None]:
-    def told(value: T, source: str) -> Sourced[T]:
-        return Sourced(value=value, basis="measured", source=source, checked_on=today)
 
     try:
         model, features = read_cpuinfo(_CPUINFO.read_text())
     except OSError:
         values = read_sysctl(_run_sysctl())
         model, features = values.get("machdep.cpu.brand_string"), ()
-        return (None if model is None else told(model, "sysctl machdep.cpu.brand_string")), None
+        return (None if model is None else measured(model, "sysctl machdep.cpu.brand_string", today)), None
     return (
-        None if model is None else told(model, str(_CPUINFO)),
-        told(features, str(_CPUINFO)) if features else None,
+        None if model is None else measured(model, str(_CPUINFO), today),
+        measured(features, str(_CPUINFO), today) if features else None,
     )
 
 
