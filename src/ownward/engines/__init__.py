@@ -4,8 +4,8 @@ It does not know prices, plans or who asks.
 """
 
 from ownward.engines._engine import Engine
-from ownward.engines._state import TRANSITIONS, EngineState, RestartPolicy, compute_load_timeout_s
-from ownward.engines._supervisor import EngineStatus, HealthPolicy, SupervisedEngine
+from ownward.engines._state import TRANSITIONS, EngineState, EngineStatus, RestartPolicy, compute_load_timeout_s
+from ownward.engines._supervisor import HealthPolicy, SupervisedEngine
 from ownward.engines.adopted import AdoptedEngine
 from ownward.engines.choice import ModelNeeds, Room, ServingChoice, Stated, choose_serving
 from ownward.engines.commands import (

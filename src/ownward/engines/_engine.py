@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from ownward.engines._state import EngineState
-from ownward.engines._supervisor import EngineStatus
+from ownward.engines._state import EngineState, EngineStatus
 
 
 class Engine(Protocol):

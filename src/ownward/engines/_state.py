@@ -32,6 +32,21 @@ TRANSITIONS: frozenset[tuple[EngineState, EngineState]] = frozenset(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EngineStatus:
+    """What can be said of an engine at a moment."""
+
+    name: str
+    state: EngineState
+    base_url: str | None
+    pid: int | None
+    reason: str | None  # why it failed last
+    restarts: int
+    restart_in_s: float | None  # of one that failed: when it is started again; None: it is not, by itself
+    load_s: float | None  # from start to the first token, of the current or last run
+    lacks: frozenset[str]  # capabilities, in the plan's words, that it said it does not have
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RestartPolicy:
     """How an engine that failed by itself is brought back.
 

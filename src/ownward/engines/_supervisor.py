@@ -8,15 +8,15 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
-from ownward.core import EngineError, EngineExited, EngineNotReady, OwnwardError, UpstreamError
+from ownward.core import EngineError, EngineExited, EngineNotReady, OwnwardError
 from ownward.engines import _talk
+from ownward.engines._base import BaseEngine
 from ownward.engines._child import Child, describe_status, pick_reason
-from ownward.engines._state import TRANSITIONS, EngineState, RestartPolicy, compute_restart_delay_s
+from ownward.engines._state import EngineState, EngineStatus, RestartPolicy, compute_restart_delay_s
 from ownward.upstreams import Door
 
-_PROBE_TIMEOUT_S = 60.0
+_LACKS_TIMEOUT_S = 60.0
 _GAUGE_TIMEOUT_S = 10.0
 _DRAIN_LOOK_S = 0.1
 _LEAVE_S = 1.0
@@ -38,22 +38,7 @@ class HealthPolicy:
 _DEFAULT_HEALTH = HealthPolicy()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineStatus:
-    """What can be said of an engine at a moment."""
-
-    name: str
-    state: EngineState
-    base_url: str | None
-    pid: int | None
-    reason: str | None  # why it failed last
-    restarts: int
-    restart_in_s: float | None  # of one that failed: when it is started again; None: it is not, by itself
-    load_s: float | None  # from start to the first token, of the current or last run
-    lacks: frozenset[str]  # capabilities, in the plan's words, that it said it does not have
-
-
-class SupervisedEngine(abc.ABC):
+class SupervisedEngine(BaseEngine):
     """An engine in a child process, as a state machine.
 
     ========  ==========================================================
@@ -81,23 +66,16 @@ class SupervisedEngine(abc.ABC):
         on_change: Callable[[EngineStatus], None] | None = None,
     ) -> None:
         """Name it; nothing runs before `start`. `on_change` hears of every new state, in the event loop."""
-        self.name = name
-        self.model = model
+        super().__init__(name=name, model=model, is_embedding=is_embedding, on_change=on_change)
         self.log_file = log_file
-        self._is_embedding = is_embedding
         self._restart = restart
         self._health = health
-        self._on_change = on_change
-        self._state = EngineState.STOPPED
         self._base_url: str | None = None
-        self._reason: str | None = None
         self._restarts = 0
         self._failures_in_row = 0
         self._restart_in_s: float | None = None
-        self._load_s: float | None = None
         self._lacks: frozenset[str] = frozenset()
         self._child: Child | None = None
-        self._door: Door | None = None
         self._starting: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
 
@@ -112,11 +90,6 @@ class SupervisedEngine(abc.ABC):
     @abc.abstractmethod
     def _load_timeout_s(self) -> float:
         """Return how long from the launch to the first token may take."""
-
-    @property
-    def state(self) -> EngineState:
-        """Where it is in its life."""
-        return self._state
 
     @property
     def base_url(self) -> str:
@@ -185,57 +158,8 @@ class SupervisedEngine(abc.ABC):
         if self._child is not None:
             await self._child.stop()
             self._child = None
-        if self._door is not None:
-            await self._door.close()
-            self._door = None
+        await self._close_door()
         self._move(EngineState.STOPPED)
-
-    async def probe(self, *, timeout_s: float = _PROBE_TIMEOUT_S) -> float:
-        """Have it make one real token; return the seconds that took.
-
-        Raises: EngineNotReady, if it does not.
-        """
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        try:
-            await _talk.generate_one_token(
-                self._open_door(),
-                self.base_url,
-                name=self.name,
-                model=self.model,
-                is_embedding=self._is_embedding,
-                api_key=None,
-                timeout_s=timeout_s,
-            )
-        except UpstreamError as error:
-            raise EngineNotReady(f'engine "{self.name}" made no token: {error.message}', where=self.base_url) from error
-        return loop.time() - began
-
-    async def __aenter__(self) -> Self:
-        """Start it; what a failed start left is cleared away."""
-        try:
-            await self.start()
-        except BaseException:
-            await self.stop()
-            raise
-        return self
-
-    async def __aexit__(self, *_exc: object) -> None:
-        """Stop it."""
-        await self.stop()
-
-    def _move(self, state: EngineState, reason: str | None = None) -> None:
-        assert (self._state, state) in TRANSITIONS, f"{self._state} to {state}"
-        self._state = state
-        if reason is not None:
-            self._reason = reason
-        if self._on_change is not None:
-            self._on_change(self.status)
-
-    def _open_door(self) -> Door:
-        if self._door is None:
-            self._door = Door()
-        return self._door
 
     def _begin_start(self) -> None:
         self._move(EngineState.STARTING)
@@ -297,7 +221,7 @@ class SupervisedEngine(abc.ABC):
         self._base_url = await self._find_address(child, self._open_door())
         await self.probe(timeout_s=self._load_timeout_s())
         self._lacks = await _talk.find_lacks(
-            self._open_door(), self.base_url, name=self.name, timeout_s=_PROBE_TIMEOUT_S
+            self._open_door(), self.base_url, name=self.name, timeout_s=_LACKS_TIMEOUT_S
         )
 
     async def _watch(self, child: Child) -> None:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Self
 
 from ownward.core import EngineNotReady, UpstreamError
 from ownward.engines import _talk
-from ownward.engines._state import TRANSITIONS, EngineState
-from ownward.engines._supervisor import EngineStatus
-from ownward.upstreams import Door
+from ownward.engines._base import BaseEngine
+from ownward.engines._state import EngineState, EngineStatus
 
 _PROBE_TIMEOUT_S = 300.0  # it may load the model first
 _LIST_TIMEOUT_S = 15.0
 
 
-class AdoptedEngine:
+class AdoptedEngine(BaseEngine):
     """An OpenAI-compatible server at an address, with the interface of our own engines.
 
     `start` proves that it generates, `stop` leaves it running. Its state is
@@ -34,21 +32,8 @@ class AdoptedEngine:
         on_change: Callable[[EngineStatus], None] | None = None,
     ) -> None:
         """Name it; nothing is asked before `start`. `model` None takes the only one it lists."""
-        self.name = name
-        self.model = model or ""
+        super().__init__(name=name, model=model or "", api_key=api_key, is_embedding=is_embedding, on_change=on_change)
         self._url = url.rstrip("/").removesuffix("/v1")
-        self._api_key = api_key
-        self._is_embedding = is_embedding
-        self._on_change = on_change
-        self._state = EngineState.STOPPED
-        self._reason: str | None = None
-        self._load_s: float | None = None
-        self._door: Door | None = None
-
-    @property
-    def state(self) -> EngineState:
-        """What the last probe found."""
-        return self._state
 
     @property
     def base_url(self) -> str:
@@ -95,31 +80,15 @@ class AdoptedEngine:
         if self._state is EngineState.STOPPED:
             return
         self._move(EngineState.STOPPING)
-        if self._door is not None:
-            await self._door.close()
-            self._door = None
+        await self._close_door()
         self._move(EngineState.STOPPED)
 
     async def probe(self, *, timeout_s: float = _PROBE_TIMEOUT_S) -> float:
-        """Have it make one real token; return the seconds that took.
+        """Have it make one real token, which may have it load the model first; return the seconds that took.
 
         Raises: EngineNotReady, if it does not.
         """
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        try:
-            await _talk.generate_one_token(
-                self._open_door(),
-                self._url,
-                name=self.name,
-                model=self.model,
-                is_embedding=self._is_embedding,
-                api_key=self._api_key,
-                timeout_s=timeout_s,
-            )
-        except UpstreamError as error:
-            raise self._not_there(error) from error
-        return loop.time() - began
+        return await super().probe(timeout_s=timeout_s)
 
     async def list_models(self) -> tuple[str, ...]:
         """Return the names of the models it offers.
@@ -131,20 +100,7 @@ class AdoptedEngine:
                 self._open_door(), self._url, name=self.name, api_key=self._api_key, timeout_s=_LIST_TIMEOUT_S
             )
         except UpstreamError as error:
-            raise self._not_there(error) from error
-
-    async def __aenter__(self) -> Self:
-        """Start."""
-        try:
-            await self.start()
-        except BaseException:
-            await self.stop()
-            raise
-        return self
-
-    async def __aexit__(self, *_exc: object) -> None:
-        """Stop."""
-        await self.stop()
+            raise self._made_no_token(error) from error
 
     async def _find_model(self) -> str:
         names = await self.list_models()
@@ -157,22 +113,9 @@ class AdoptedEngine:
             next_step="Name one",
         )
 
-    def _not_there(self, error: UpstreamError) -> EngineNotReady:
+    def _made_no_token(self, error: UpstreamError) -> EngineNotReady:
         return EngineNotReady(
             f'engine "{self.name}" made no token: {error.message}',
             where=self._url,
             next_step="Start it, or correct its address in the plan",
         )
-
-    def _open_door(self) -> Door:
-        if self._door is None:
-            self._door = Door()
-        return self._door
-
-    def _move(self, state: EngineState, reason: str | None = None) -> None:
-        assert (self._state, state) in TRANSITIONS, f"{self._state} to {state}"
-        self._state = state
-        if reason is not None:
-            self._reason = reason
-        if self._on_change is not None:
-            self._on_change(self.status)

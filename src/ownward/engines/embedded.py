@@ -15,8 +15,8 @@ from typing import Any, Literal, get_args
 from ownward.core import BadInput, MissingExtra, UsageError
 from ownward.engines._child import Child
 from ownward.engines._lifeline import may_bind_to_thread
-from ownward.engines._state import RestartPolicy, choose_threads, compute_load_timeout_s
-from ownward.engines._supervisor import EngineStatus, HealthPolicy, SupervisedEngine
+from ownward.engines._state import EngineStatus, RestartPolicy, choose_threads, compute_load_timeout_s
+from ownward.engines._supervisor import HealthPolicy, SupervisedEngine
 from ownward.probe import measure_busy_cores, usable_cores
 from ownward.upstreams import Door
 

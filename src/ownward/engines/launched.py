@@ -14,8 +14,8 @@ from ownward.core import EngineExited
 from ownward.engines import _talk
 from ownward.engines._child import Child
 from ownward.engines._lifeline import may_bind_to_thread
-from ownward.engines._state import RestartPolicy
-from ownward.engines._supervisor import EngineStatus, HealthPolicy, SupervisedEngine
+from ownward.engines._state import EngineStatus, RestartPolicy
+from ownward.engines._supervisor import HealthPolicy, SupervisedEngine
 from ownward.upstreams import Door
 
 _LOOK_S = 0.25
