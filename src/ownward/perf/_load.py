@@ -11,7 +11,13 @@ _BUSY = 64
 
 
 class Load:
-    """Requests of one length on a deployment: what a token and a prompt cost beside `batch` others."""
+    """Requests of one length on a deployment: what a token and a prompt cost beside `batch` others.
+
+    `decoded_tokens` of an answer come from decoding: all but the first, which comes from the prompt. A step checks
+    `verified_per_step` tokens of a sequence (more than 1 where they are drafted) and keeps `tokens_per_step` of them
+    on the mean. `alone_s` is one prompt read alone, `attention_s` its attention's part. At most `max_batch` sequences
+    decode at a time, by the engine's limit and by memory. `slower` is the factor that drafting costs besides.
+    """
 
     def __init__(
         self,
@@ -25,7 +31,6 @@ class Load:
         self.input_tokens = max(input_tokens, 1)
         self.output_tokens = output_tokens
         self.decoded_tokens = max(output_tokens - 1, 1)
-        """Tokens of an answer that decoding makes: the first one comes from the prompt."""
         self.context_depth = context_depth
         self.speculation = speculation
         self.context = context_depth + input_tokens + output_tokens / 2
