@@ -12,6 +12,7 @@ import pytest
 from ownward.engines import FakeOptions, FakeServer, OutputLength, Stall
 from ownward.gateway import GatewaySettings
 from ownward.gateway.listening.keep_alive import COMMENT
+from ownward.plan import Upstream
 
 EVERY_S = 0.1
 MESSAGES, RESPONSES = "/v1/messages", "/v1/responses"
@@ -200,6 +201,26 @@ def test_a_response_that_is_refused_behind_a_comment_fails_by_the_code_that_agen
             async with start(lab.plan_of(lab.tier("a", scripted.base_url)), settings=settings()) as running:
                 answer = await running.ask(RESPONSES, {"model": "chat", "input": "hello", "stream": True})
         assert b'"type": "response.failed"' in answer.body
+
+    asyncio.run(main())
+
+
+def test_a_model_that_thought_up_to_its_limit_ends_behind_a_comment_as_it_does_without(lab, start):
+    """OpenAI's chat completions refuse that, minutes later; to a client of messages it is how an answer ends."""
+    words = "Could not finish the message because max_tokens or model output limit was reached. Please try again"
+    said = {"error": {"message": words, "type": "invalid_request_error", "param": None, "code": None}}
+
+    async def main():
+        async with lab.Scripted(refuses_late(400, said)) as scripted:
+            upstream = Upstream(name="u", url=scripted.base_url, messages_as="chat")
+            plan = lab.plan_of(lab.tier("a", scripted.base_url, upstreams=(upstream,)))
+            async with start(plan, settings=settings()) as running:
+                theirs = anthropic.AsyncAnthropic(base_url=running.base_url, api_key="none", max_retries=0)
+                asked = {name: value for name, value in ASKED.items() if name != "stream"}
+                async with theirs, theirs.messages.stream(**asked) as stream:
+                    answer = await stream.get_final_message()
+                assert (answer.content, answer.stop_reason) == ([], "max_tokens")
+                assert (await running.ask(MESSAGES, ASKED)).body.startswith(COMMENT)
 
     asyncio.run(main())
 

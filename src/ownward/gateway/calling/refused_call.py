@@ -29,7 +29,9 @@ from ownward.gateway.headers import NO_BETAS
 from ownward.upstreams import Response, Spliced, WholeAnswer
 
 if TYPE_CHECKING:
+    from ownward.gateway.asgi import Headers
     from ownward.gateway.calling.attempt import Attempt
+    from ownward.gateway.calling.translating import TranslatedCall
 
 _MOST_BODY_BYTES = 1 << 20
 _MOST_BODY_S = 5.0  # another upstream may be waiting to be asked
@@ -113,11 +115,19 @@ class RefusedCall:
         if again is not None:
             raise again
         if translated is not None and ran_out_before_a_word(status, body):
-            now_s = gateway.clock.now().timestamp()
-            kind, told = translated.answer_without_a_word(now_s=now_s, is_stream=self._spliced.is_stream)
-            await self._attempt.sink.answer(_SUCCESS, kind, refusal[2], told)
+            await self._end_without_a_word(translated, refusal[2])
             return
         await self._attempt.sink.answer(*refusal)
+
+    async def _end_without_a_word(self, translated: TranslatedCall, headers: Headers) -> None:
+        sink, is_stream = self._attempt.sink, self._spliced.is_stream
+        now_s = self._gateway.clock.now().timestamp()
+        kind, told = translated.answer_without_a_word(now_s=now_s, is_stream=is_stream)
+        if is_stream:
+            await sink.begin(_SUCCESS, kind, headers)
+            await sink.end(told)
+        else:
+            await sink.answer(_SUCCESS, kind, headers, told)
 
     def _asks_again(self, body: bytes, error: OwnwardError, refusal: Refusal) -> Retry | None:
         """Return what has the same upstream asked without what it refused, where that can be spared; else None."""
