@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from ownward.core import LedgerError
 from ownward.ledger._checks import BudgetCheck, BudgetSpent, BudgetState
+from ownward.ledger._connection import Connection, Row
 from ownward.ledger._entries import Entry
 from ownward.ledger._money import MOST_PICOUSD, money_sum, read_money_sum
 from ownward.ledger._statements import (
@@ -24,7 +25,7 @@ from ownward.ledger._statements import (
     owner_in_request,
     tier_in_intent,
 )
-from ownward.ledger._store import Connection, Row, Store
+from ownward.ledger._store import Store
 
 _DAY_US: Final = 86_400_000_000
 _CHUNK: Final = 5_000  # parameters in one statement

@@ -7,12 +7,13 @@ from collections.abc import Callable
 
 from ownward.core import Clock, LedgerError
 from ownward.ledger._budgets import Books, has_accounts
+from ownward.ledger._connection import Connection
 from ownward.ledger._doubt import Doubt
 from ownward.ledger._entries import Entry
 from ownward.ledger._limits import Meters
 from ownward.ledger._posting import post
 from ownward.ledger._statements import BEAT, CLOSE_RUN, INSERT_RUN, INSERTS, RELEASE_HOLDS, Values, insert_rows
-from ownward.ledger._store import Connection, Store
+from ownward.ledger._store import Store
 from ownward.ledger._times import to_us
 
 _log = logging.getLogger("ownward.ledger")

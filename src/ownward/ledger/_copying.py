@@ -15,8 +15,9 @@ from datetime import datetime
 from typing import Any, Final
 
 from ownward.core import LedgerError
+from ownward.ledger._connection import Connection, Row
 from ownward.ledger._runs import live_runs
-from ownward.ledger._store import Connection, Row, Store
+from ownward.ledger._store import Store
 
 _PAGE_ROWS: Final = 2000
 _MODULUS: Final = 1 << 256

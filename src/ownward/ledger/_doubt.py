@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from ownward.ledger._connection import Connection
 from ownward.ledger._entries import Entry
 from ownward.ledger._statements import Table, Values
-from ownward.ledger._store import Connection, Store
+from ownward.ledger._store import Store
 
 # By the table of a row: where it stands, the words that find it alone, and what of it they ask for.
 _WITNESSES: Final[dict[Table, tuple[str, str, Callable[[Values], Values]]]] = {

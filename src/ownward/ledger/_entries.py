@@ -11,8 +11,8 @@ import msgspec
 
 from ownward.core import LedgerError
 from ownward.ledger._checks import BudgetCheck, LimitTake
+from ownward.ledger._connection import Connection
 from ownward.ledger._statements import Table, Values
-from ownward.ledger._store import Connection
 
 
 class Entry(msgspec.Struct, eq=False):

@@ -7,9 +7,10 @@ from hashlib import blake2b
 from typing import Final
 
 from ownward.core import LedgerError, usd_to_picousd
+from ownward.ledger._connection import Row
 from ownward.ledger._records import ImportCount, TrafficRow
 from ownward.ledger._statements import clean, clean_or_none
-from ownward.ledger._store import STAGED_BESIDE, STAGED_COLUMNS, Row, Store
+from ownward.ledger._store import STAGED_BESIDE, STAGED_COLUMNS, Store
 from ownward.ledger._times import to_us
 
 _DIGEST_BYTES: Final = 12

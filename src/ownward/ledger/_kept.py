@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Literal
 
-from ownward.ledger._store import Connection, Row
+from ownward.ledger._connection import Connection, Row
 from ownward.ledger._times import from_us, from_us_or_none, to_us
 
 _COLUMNS: Final = (

@@ -20,6 +20,7 @@ from ownward.ledger import _queries as queries
 from ownward.ledger import _statements as statements
 from ownward.ledger._budgets import open_accounts
 from ownward.ledger._checks import BudgetCheck, LimitState, LimitTake
+from ownward.ledger._connection import Connection
 from ownward.ledger._copying import CopiedTable, copy_tables
 from ownward.ledger._entries import Entry
 from ownward.ledger._imports import import_rows
@@ -28,7 +29,7 @@ from ownward.ledger._process import this_process
 from ownward.ledger._reader import Reader
 from ownward.ledger._records import ImportCount, Intent, Key, Outcome, Request, Settlement, TrafficRow
 from ownward.ledger._runs import close_runs, ended_runs, find_left, settle_left
-from ownward.ledger._store import Connection, Store
+from ownward.ledger._store import Store
 from ownward.ledger._times import to_us
 from ownward.ledger._writer import Writer
 from ownward.pricing import Price

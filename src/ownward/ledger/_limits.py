@@ -13,11 +13,11 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from ownward.ledger._checks import LimitKind, LimitReached, LimitState, LimitTake
+from ownward.ledger._connection import Connection
 from ownward.ledger._entries import Entry
 from ownward.ledger._meters import Bucket, Meter, Window
 from ownward.ledger._runs import HEARTBEAT_LIMIT_S
 from ownward.ledger._statements import insert, start_in_intent
-from ownward.ledger._store import Connection
 
 _SILENT_US: Final = int(HEARTBEAT_LIMIT_S * 1e6)
 

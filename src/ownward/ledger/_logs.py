@@ -5,9 +5,10 @@
 from __future__ import annotations
 
 from ownward.core import picousd_to_usd
+from ownward.ledger._connection import Row
 from ownward.ledger._money import money_sum, read_money_sum
 from ownward.ledger._rows import LogRow
-from ownward.ledger._store import Row, Store
+from ownward.ledger._store import Store
 from ownward.ledger._times import from_us_or_none
 
 

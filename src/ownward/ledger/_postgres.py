@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, LiteralString, TypeVar, cast
 
 from ownward.core import LedgerError, LedgerLocked, MissingExtra, new_id
+from ownward.ledger._connection import Connection, Row
 from ownward.ledger._patience import Patience
 from ownward.ledger._postgres_address import name_of, read_address, stays_here
 from ownward.ledger._postgres_watch import connect_watched
@@ -20,9 +21,7 @@ from ownward.ledger._schema import ATTEMPTS_IN_POSTGRES, MIGRATIONS, MIGRATIONS_
 from ownward.ledger._store import (
     STAGED_BESIDE,
     STAGED_COLUMNS,
-    Connection,
     Durability,
-    Row,
     check_applied,
     missing_migrations,
     older_schema_error,

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Final
 
 from ownward.core import LedgerError
+from ownward.ledger._connection import Connection
 from ownward.ledger._journal import Noted, Rows, find_journals, lock_journal, read_journal
 from ownward.ledger._statements import insert, insert_rows
-from ownward.ledger._store import Connection, Store
+from ownward.ledger._store import Store
 
 _MARK: Final = "SELECT number FROM journal_marks WHERE run_id = ?"
 _SET_MARK: Final = (

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, Final, get_args
 
 from ownward.core import LedgerError
+from ownward.ledger._connection import Row
 from ownward.ledger._export import bounds_of, state_of
 from ownward.ledger._money import money_sum, read_money_sum
 from ownward.ledger._records import Key, Outcome
@@ -27,7 +28,7 @@ from ownward.ledger._rows import (
     TrafficColumns,
     WorkloadRow,
 )
-from ownward.ledger._store import Row, Store
+from ownward.ledger._store import Store
 from ownward.ledger._times import from_us, from_us_or_none, to_us
 
 _UNKNOWN_CODE: Final = -1

@@ -7,10 +7,11 @@ from datetime import datetime
 from typing import Final
 
 from ownward.ledger._budgets import count_unsettled
+from ownward.ledger._connection import Connection, Row
 from ownward.ledger._process import ProcessIdentity, is_alive
 from ownward.ledger._schema import POSTGRES_TYPES, SQLITE_TYPES
 from ownward.ledger._statements import RECONCILE, RELEASE_HOLDS
-from ownward.ledger._store import Connection, Row, Store
+from ownward.ledger._store import Store
 from ownward.ledger._times import to_us
 
 HEARTBEAT_LIMIT_S: Final = 60.0

@@ -10,8 +10,9 @@ from datetime import datetime
 from itertools import compress
 from typing import Any, Final
 
+from ownward.ledger._connection import Row
 from ownward.ledger._notes import says_beaten, says_hedge
-from ownward.ledger._store import Row, Store
+from ownward.ledger._store import Store
 from ownward.ledger._times import from_us, to_us
 
 # Of attempts in the order of their tasks, which is that of an index: to sort them into groups takes databases longer.

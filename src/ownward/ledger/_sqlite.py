@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 from ownward.core import LedgerError, LedgerLocked
 from ownward.ledger._checkpoints import CheckpointRules, Checkpoints
+from ownward.ledger._connection import Connection, Row
 from ownward.ledger._journal import (
     IS_POSSIBLE,
     Journal,
@@ -38,14 +39,7 @@ from ownward.ledger._sqlite_connections import (
 )
 from ownward.ledger._sqlite_file import has_log, has_tables, is_yet_to_be_made, migrate, missing_in
 from ownward.ledger._sqlite_locks import find_holder, run_patiently
-from ownward.ledger._store import (
-    STAGED_BESIDE,
-    STAGED_COLUMNS,
-    Connection,
-    Durability,
-    Row,
-    older_schema_error,
-)
+from ownward.ledger._store import STAGED_BESIDE, STAGED_COLUMNS, Durability, older_schema_error
 
 _log = logging.getLogger("ownward.ledger")
 _T = TypeVar("_T")

@@ -12,8 +12,8 @@ from typing import Any, TypeAlias
 
 from ownward.core import LedgerError
 from ownward.ledger._checkpoints import Checkpoints, empty_log
+from ownward.ledger._connection import Row
 from ownward.ledger._sqlite_locks import QUIET_S
-from ownward.ledger._store import Row
 
 Identity: TypeAlias = tuple[int, int]
 """A file's device and number there."""

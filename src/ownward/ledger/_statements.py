@@ -9,9 +9,9 @@ from operator import itemgetter
 from typing import Any, Final, Literal, TypeAlias
 
 from ownward.core import LedgerError
+from ownward.ledger._connection import Connection
 from ownward.ledger._process import ProcessIdentity
 from ownward.ledger._records import Intent, Request, Settlement
-from ownward.ledger._store import Connection
 from ownward.ledger._times import to_us
 
 Table: TypeAlias = Literal["tasks", "requests", "refusals", "intents", "settlements", "cancellations"]

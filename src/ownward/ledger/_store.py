@@ -1,7 +1,7 @@
 """The seam between the ledger and its database: what SQLite and PostgreSQL must both offer.
 
 SQL is written once, with `?` for parameters, in words that both understand;
-the few differences stand behind these two protocols.
+the few differences stand behind this protocol and that of a connection.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from ownward.core import LedgerError, SchemaTooNew
+from ownward.ledger._connection import Connection, Row
 from ownward.ledger._schema import MIGRATIONS
 
 if TYPE_CHECKING:
@@ -18,55 +19,6 @@ if TYPE_CHECKING:
     from ownward.ledger._patience import Patience
 
 Durability: TypeAlias = Literal["process", "power"]
-Row: TypeAlias = tuple[Any, ...]
-
-
-class Connection(Protocol):
-    """One connection, in no transaction until `begin`."""
-
-    def execute(self, sql: str, params: Sequence[Any] = ()) -> int:
-        """Run one statement; return how many rows it changed, or -1."""
-        ...
-
-    def execute_many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
-        """Run one statement for each row."""
-        ...
-
-    def rows(self, sql: str, params: Sequence[Any] = ()) -> list[Row]:
-        """Return all rows of a query."""
-        ...
-
-    @property
-    def is_lost(self) -> bool:
-        """Whether the other end is gone, so that only a new connection helps."""
-        ...
-
-    def require_in_place(self) -> None:
-        """Return where what is written can be found again under its name.
-
-        Raises: LedgerError, where a file was removed or replaced while it was open.
-        """
-        ...
-
-    def begin(self) -> None:
-        """Start a transaction that may write; wait for other writers."""
-        ...
-
-    def begin_at_once(self) -> bool:
-        """Start a transaction that waits for nobody and no disk, up to its commit; False where that cannot be had."""
-        ...
-
-    def commit(self) -> None:
-        """End it; when this returns, it is durable as the ledger's setting says."""
-        ...
-
-    def rollback(self) -> None:
-        """Undo it, where there is one; never fails."""
-        ...
-
-    def close(self) -> None:
-        """Let go of the database; never fails."""
-        ...
 
 
 class Store(Protocol):

@@ -13,9 +13,10 @@ from concurrent.futures import Future
 from typing import Final, TypeVar
 
 from ownward.core import Clock, LedgerError
+from ownward.ledger._connection import Connection
 from ownward.ledger._entries import Entry
 from ownward.ledger._statements import Values
-from ownward.ledger._store import Connection, Store
+from ownward.ledger._store import Store
 from ownward.ledger._writing_thread import WritingThread
 
 _T = TypeVar("_T")

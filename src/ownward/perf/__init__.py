@@ -3,6 +3,7 @@
 It does not know where requests come from or what anything costs.
 """
 
+from ownward.perf._case import METRICS, Case, Metric
 from ownward.perf._deploy import deploy, usual_host_bytes_per_s
 from ownward.perf._deployment import Deployment, Memory
 from ownward.perf._disaggregation import serve_disaggregated, transfer_s
@@ -29,9 +30,6 @@ from ownward.perf._machine_names import NamedMachine, machine_named
 from ownward.perf._network import Network, read_network
 from ownward.perf._parallel import communication_s, hot_rank_factor, passing_s
 from ownward.perf._predict import (
-    METRICS,
-    Case,
-    Metric,
     Prediction,
     calibration_class,
     compute_value,

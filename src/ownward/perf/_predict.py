@@ -5,29 +5,23 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
 
-from ownward.anatomy import Anatomy
-from ownward.catalog import Machine
 from ownward.core import Basis, UnknownQuantization
+from ownward.perf._case import METRICS, Case
 from ownward.perf._deploy import as_run, deploy
 from ownward.perf._deployment import LLAMA_LIKE, ROUTING_SKEW, Deployment, Memory
 from ownward.perf._disaggregation import serve_disaggregated
 from ownward.perf._efficiency import Coefficients, load_coefficients
 from ownward.perf._formats import NATIVE, resident_bytes, weight_format
 from ownward.perf._load import Load
-from ownward.perf._network import Network, read_network
+from ownward.perf._network import read_network
 from ownward.perf._roofline import within_roofline
-from ownward.perf._scenarios import Limits, serve_within
+from ownward.perf._scenarios import serve_within
 from ownward.perf._serving import Run, Served, serve_arrivals, serve_together
 from ownward.perf._speculation import read_speculation
 from ownward.perf._traits import engine_family
 from ownward.perf._usual import is_mean_length, usual_requests
 
-Metric = Literal[
-    "prefill_tok_s", "decode_tok_s_per_user", "decode_tok_s_total", "ttft_ms", "tpot_ms", "e2e_ms", "e2e_total_tok_s"
-]
-METRICS: tuple[Metric, ...] = get_args(Metric)
 # What somebody ran who did not say, where the release's own weights do not fit.
 _NARROWER = ("fp8", "nvfp4")
 _MOST_SHARING = 8
@@ -35,49 +29,6 @@ _FILLING = 16
 _WEIGHT_SHARE = 0.6
 _SHARE = re.compile(r"gpu_experts=(\d+(?:\.\d+)?)%")
 _PLACING = re.compile(r"gpu_experts=\S+ (frequency|dynamic)")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
-    """One question: a metric of a model under an engine on some machines, at a load.
-
-    `context_depth`: tokens already in the cache before the prompt. `cpu_offload`: whether weights lie in the host's
-    memory too, as much as must (all experts where nothing must); `gpu_experts=30%` states the share that does not,
-    `gpu_experts=30% frequency` that it is those used most. `arrivals_per_s`: requests that come at a rate, instead of
-    `concurrency` users at a time. `limits`: as many as keep them. `requests` end a run; 0: it goes on for ever; None:
-    as such loads usually do. `replicas`: whole copies, of `machines_count` each. `nodes` hold those devices together,
-    over a `network`. `prefill_replicas`: copies besides that only read prompts.
-    """
-
-    id: str
-    anatomy: Anatomy
-    machine: Machine
-    machines_count: int = 1
-    replicas: int = 1
-    engine: str = "llama.cpp"
-    weights: str = "bf16"
-    kv_type: str = ""
-    tensor_parallel: int | None = None
-    pipeline_parallel: int | None = None
-    expert_parallel: int | None = None
-    attention_data_parallel: bool = False
-    prompt_chunk_tokens: int | None = None
-    cpu_offload: bool | str = False
-    host_bytes_per_s: float | None = None
-    slow_host: bool = False
-    speculative: bool | str = False
-    concurrency: int = 1
-    arrivals_per_s: float | None = None
-    input_tokens: int = 512
-    output_tokens: int = 128
-    context_depth: int = 0
-    requests: int | None = None
-    limits: Limits | None = None
-    unequal_lengths: bool | None = None
-    nodes: int = 1
-    network: Network | None = None
-    prefill_replicas: int = 0
-    metric: str = "decode_tok_s_per_user"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

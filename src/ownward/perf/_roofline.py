@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
 from ownward.catalog import Dtype
+from ownward.perf._case import Case
 from ownward.perf._deployment import Deployment
-
-if TYPE_CHECKING:
-    from ownward.perf._predict import Case
 
 # llama.cpp multiplies in 8 bits where the chip can, at up to twice the rate that its 16 bits reach.
 _NARROW_KERNELS = 2.0

@@ -18,7 +18,7 @@ from ledger_rows import usual_intent, usual_request, usual_settlement
 from ownward import ledger
 from ownward.core import LedgerError
 from ownward.ledger import BudgetCheck, Ledger, LimitTake
-from ownward.ledger._store import Connection
+from ownward.ledger._connection import Connection
 
 pytestmark = pytest.mark.postgres
 psycopg = pytest.importorskip("psycopg")
