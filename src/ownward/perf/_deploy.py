@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ownward.anatomy import Anatomy
 from ownward.catalog import Machine
 from ownward.core import Basis, weakest_basis
@@ -9,6 +11,7 @@ from ownward.perf._deployment import LLAMA_LIKE, Deployment
 from ownward.perf._efficiency import Coefficients, find_efficiency
 from ownward.perf._formats import BEST, NATIVE, weight_bytes
 from ownward.perf._network import Network, read_network
+from ownward.perf._parallel import parallel_degrees
 from ownward.perf._scheduler import stated_limits
 from ownward.perf._traits import (
     Traits,
@@ -26,6 +29,8 @@ _COMPUTE_DTYPE = {"fp8": "fp8", "int8": "int8", "nvfp4": "fp4"}
 _HOST_BYTES_PER_S = {"gpu-consumer": 70e9, "gpu-workstation": 150e9, "gpu-datacenter": 250e9}
 _ANY_HOST_BYTES_PER_S = 70e9
 _HALVED_FAMILIES = frozenset({"turing", "ampere", "ada", "blackwell"})
+# Source: vLLM 0.11, config/model.py (verify_with_parallel_config); SGLang 0.5, srt/models/llama.py.
+_REFUSE_UNEVEN_HEADS = frozenset({"vllm", "sglang"})
 _RECURRENT = frozenset({"gated_delta_net", "kimi_delta_attention", "mamba2", "linear_attention", "short_convolution"})
 
 
@@ -61,7 +66,8 @@ def deploy(
 ) -> Deployment | str:
     """Return the deployment, or the reason why nothing can be said about it.
 
-    Degrees not given are the engine's habit: llama.cpp gives devices layers in turn, others share every layer.
+    Degrees not given are the engine's habit: llama.cpp gives devices layers in turn, others share every layer among
+    as many as the model's heads allow. Degrees given that vLLM and SGLang refuse are refused.
     `offloaded_fraction` of the layers or experts are read from the host's memory at `host_bytes_per_s`. All
     `nodes` together have `machines_count` devices; a `network` that is not said is InfiniBand at 400 Gbit/s.
     """
@@ -86,7 +92,18 @@ def deploy(
     flop_per_s, flop_basis = _flop_rate(machine, traits, weights)
     usable = machine.usable_memory
     bases: list[Basis] = [machine.bandwidth_bytes_per_s.basis, efficiency.basis, flop_basis]
-    tensor, pipeline = _degrees(family, machines_count, tensor=tensor_parallel, pipeline=pipeline_parallel)
+    can_share = bool if attention_data_parallel else anatomy.can_share_layers  # with it, each device has all heads
+    if tensor_parallel and family in _REFUSE_UNEVEN_HEADS and not can_share(tensor_parallel):
+        most, _ = parallel_degrees(tensor_parallel, can_share)
+        return (
+            f"{family} does not start: the heads of {anatomy.name} cannot be dealt out to {tensor_parallel} devices;"
+            f" tensor_parallel = {most} is possible"
+        )
+    tensor, pipeline = (
+        (1, machines_count)
+        if family in LLAMA_LIKE
+        else _degrees(machines_count, tensor_parallel, pipeline_parallel, can_share)
+    )
     stated_tokens, stated_sequences = stated_limits(engine)
     shares_experts = bool(expert_parallel) and bool(anatomy.experts) and tensor > 1
     scale = _KV_BYTES[cache] / 2
@@ -135,12 +152,14 @@ def usual_host_bytes_per_s(machine: Machine) -> float:
     return _HOST_BYTES_PER_S.get(machine.kind, _ANY_HOST_BYTES_PER_S)
 
 
-def _degrees(family: str, machines_count: int, *, tensor: int | None, pipeline: int | None) -> tuple[int, int]:
-    """Return the tensor and pipeline parallel degrees: those stated, or as the engine divides layers by itself."""
-    if family in LLAMA_LIKE:
-        return 1, machines_count
-    stages = pipeline or 1
-    return min(tensor or max(machines_count // stages, 1), machines_count), stages
+def _degrees(
+    machines_count: int, tensor: int | None, pipeline: int | None, can_share: Callable[[int], bool]
+) -> tuple[int, int]:
+    """Return the tensor and pipeline parallel degrees: those stated, or as the model's heads allow."""
+    if tensor:
+        return min(tensor, machines_count), pipeline or 1
+    sharing, turns = parallel_degrees(max(machines_count // (pipeline or 1), 1), can_share)
+    return sharing, pipeline or turns
 
 
 def _keeps_narrow_cache(kv_type: str, family: str, weights: str) -> bool:

@@ -1,8 +1,9 @@
-"""What devices that share a layer pay for it: all-reduces, exchanges of tokens between experts, the hottest rank."""
+"""How many devices share a layer, and what it costs them: all-reduces, exchanges of tokens, the hottest rank."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from ownward.perf._network import Network
 
@@ -15,6 +16,23 @@ _EXCHANGED_BYTES = 3
 # What popularity adds on the hottest of many ranks however many tokens there are. Basis: assumed, the low end of the
 # 1.1 to 1.5 that placement tools report without rebalancing.
 _POPULAR = 0.1
+_MOST_SHARING = 8
+
+
+def parallel_degrees(count: int, can_share: Callable[[int], bool] = bool) -> tuple[int, int]:
+    """Return how many of `count` devices share each layer, and how many such groups take turns, where nobody says.
+
+    Layers are shared by a power of two of devices, at most 8 and as the model's heads allow (`can_share`).
+
+    >>> parallel_degrees(8), parallel_degrees(16), parallel_degrees(3)
+    ((8, 1), (8, 2), (1, 3))
+    >>> parallel_degrees(8, lambda devices: 20 % devices == 0)
+    (4, 2)
+    """
+    sharing = 1
+    while sharing < _MOST_SHARING and count % (2 * sharing) == 0 and can_share(2 * sharing):
+        sharing *= 2
+    return sharing, count // sharing
 
 
 def has_fast_link(family: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from ownward.core import Basis, UnknownQuantization
@@ -15,6 +16,7 @@ from ownward.perf._efficiency import Coefficients, load_coefficients
 from ownward.perf._formats import NATIVE, resident_bytes, weight_format
 from ownward.perf._load import Load
 from ownward.perf._network import read_network
+from ownward.perf._parallel import parallel_degrees
 from ownward.perf._roofline import within_roofline
 from ownward.perf._scenarios import serve_within
 from ownward.perf._serving import Run, Served, serve_arrivals, serve_together
@@ -24,7 +26,6 @@ from ownward.perf._usual import is_mean_length, usual_requests
 
 # What somebody ran who did not say, where the release's own weights do not fit.
 _NARROWER = ("fp8", "nvfp4")
-_MOST_SHARING = 8
 _FILLING = 16
 _WEIGHT_SHARE = 0.6
 _SHARE = re.compile(r"gpu_experts=(\d+(?:\.\d+)?)%")
@@ -105,9 +106,10 @@ def without_repeated_depth(case: Case) -> Case:
 
 
 def with_usual_parallelism(case: Case) -> Case:
-    """Return the case with the degrees of parallelism that people use who state none: at most 8 devices share a layer.
+    """Return the case with the degrees of parallelism that people use who state none: as many share a layer as can.
 
-    Under a load that fills every device, as few as hold the weights in 0.6 of their memory; the rest are replicas.
+    Under a load that fills every device, as few as hold the weights in 0.6 of their memory; the rest are replicas, or
+    take turns where fewer cannot hold the weights.
     """
     case = _over_nodes(_with_all_devices(case))
     devices = case.machines_count
@@ -117,18 +119,25 @@ def with_usual_parallelism(case: Case) -> Case:
         return case
     if engine_family(case.engine) in LLAMA_LIKE:
         return case
-    most = min(devices, _MOST_SHARING)
+    most, turns = parallel_degrees(devices, _can_share(case))
     usable = case.machine.usable_memory
-    if case.concurrency >= _FILLING * devices and usable is not None:
+    if usable is not None:
         try:
             resident = resident_bytes(case.anatomy, as_run(weight_format(case.weights), case.machine))
         except UnknownQuantization:
             return case
-        degree = 1
-        while degree < most and resident > _WEIGHT_SHARE * usable.value * degree:
-            degree *= 2
-        most = min(degree, most)
-    return replace(case, machines_count=most, tensor_parallel=most, replicas=case.replicas * max(devices // most, 1))
+        if resident > usable.value * most:
+            return replace(case, tensor_parallel=most, pipeline_parallel=turns)
+        if case.concurrency >= _FILLING * devices:
+            degree = 1
+            while degree < most and resident > _WEIGHT_SHARE * usable.value * degree:
+                degree *= 2
+            most = degree
+    return replace(case, machines_count=most, tensor_parallel=most, replicas=case.replicas * (devices // most))
+
+
+def _can_share(case: Case) -> Callable[[int], bool]:
+    return bool if case.attention_data_parallel else case.anatomy.can_share_layers
 
 
 def _with_all_devices(case: Case) -> Case:
@@ -153,7 +162,8 @@ def _over_nodes(case: Case) -> Case:
     """Return the case with layers shared inside a node and nodes in turn, where degrees are not stated."""
     if case.nodes == 1 or case.tensor_parallel or case.pipeline_parallel or engine_family(case.engine) in LLAMA_LIKE:
         return case
-    return replace(case, tensor_parallel=case.machines_count // case.nodes, pipeline_parallel=case.nodes)
+    sharing, turns = parallel_degrees(case.machines_count // case.nodes, _can_share(case))
+    return replace(case, tensor_parallel=sharing, pipeline_parallel=turns * case.nodes)
 
 
 def _attends_apart(case: Case) -> bool:

@@ -31,7 +31,6 @@ from ownward.planner._placement import (
     find_split,
     longest_context,
     name_placement,
-    parallel_degrees,
 )
 from ownward.planner._priced import without_foreign_price
 from ownward.planner._variants import StoredAs, Variant, variant_of, variants_of
@@ -403,25 +402,18 @@ def _option(
 def _deploy(
     anatomy: Anatomy, variant: Variant, conditions: FitConditions, *, engine: str, attention_data_parallel: bool
 ) -> Deployment | None:
-    """Return the model on all devices of the machine, divided as its heads allow; None where nothing can be said."""
-    count = conditions.machines_count
+    """Return the model on all devices of the machine; None where nothing can be said."""
     deployment = deploy(
         anatomy,
         machine=conditions.machine,
-        machines_count=count,
+        machines_count=conditions.machines_count,
         engine=engine,
         weights=variant.weights,
         kv_type=conditions.kv_type,
         coefficients=conditions.coefficients,
         attention_data_parallel=attention_data_parallel,
     )
-    if isinstance(deployment, str):
-        return None
-    can_share = bool if attention_data_parallel else anatomy.can_share_layers  # with it, each device has all heads
-    sharing, turns = parallel_degrees(count, is_llama_like=deployment.is_llama_like, can_share=can_share)
-    if deployment.is_llama_like or count == 1:
-        return deployment
-    return replace(deployment, tensor_parallel=sharing, pipeline_parallel=turns)
+    return None if isinstance(deployment, str) else deployment
 
 
 def _place(machine: Machine, count: int, split: Split | None, *, attention_data_parallel: bool) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,7 +13,6 @@ from ownward.perf import Deployment, DiskReads, usual_host_bytes_per_s
 HOST_SHARE = 0.85
 _EXPERT_MATRICES = 3  # each is read in one piece
 _DENSE_SLICE_BYTES = 16 << 20
-_MOST_SHARING = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,27 +100,6 @@ def name_placement(machine: Machine, count: int) -> str:
     """Return where weights lie that need no second memory."""
     where = "RAM" if machine.kind == "cpu-platform" else "unified memory" if machine.kind == "soc-unified" else "VRAM"
     return f"all in {where}" + (f" of {count} devices" if count > 1 else "")
-
-
-def parallel_degrees(count: int, *, is_llama_like: bool, can_share: Callable[[int], bool] = bool) -> tuple[int, int]:
-    """Return how many devices share each layer, and how many such groups take turns.
-
-    Layers are shared by a power of two of devices, at most 8 and as the model's heads allow (`can_share`);
-    llama.cpp gives devices layers in turn.
-
-    >>> parallel_degrees(8, is_llama_like=False), parallel_degrees(16, is_llama_like=False)
-    ((8, 1), (8, 2))
-    >>> parallel_degrees(3, is_llama_like=False), parallel_degrees(2, is_llama_like=True)
-    ((1, 3), (1, 2))
-    >>> parallel_degrees(8, is_llama_like=False, can_share=lambda devices: 20 % devices == 0)
-    (4, 2)
-    """
-    if is_llama_like:
-        return 1, count
-    sharing = 1
-    while sharing < _MOST_SHARING and count % (2 * sharing) == 0 and can_share(2 * sharing):
-        sharing *= 2
-    return sharing, count // sharing
 
 
 def longest_context(deployment: Deployment, *, concurrency: int, elsewhere: int = 0) -> int | None:

@@ -72,6 +72,35 @@ def test_devices_that_are_not_arranged_share_layers_up_to_eight() -> None:
     assert (case.machines_count, case.replicas) == (8, 2)
 
 
+@pytest.mark.parametrize(
+    ("model", "devices", "degrees"),
+    [("phi-4", 8, (2, 1, 4)), ("llama-3.1-70b", 3, (1, 3, 1)), ("llama-3.1-70b", 6, (2, 1, 3))],
+)
+def test_devices_that_are_not_arranged_share_layers_only_as_the_heads_come_out_even(
+    model: str, devices: int, degrees: tuple[int, int, int]
+) -> None:
+    """10 key-value heads go to 2 devices; 3 share no layer of 64 heads, and take turns where one is too small."""
+    case = with_usual_parallelism(
+        _case(model, "H100 SXM", engine="vllm", weights="bf16", machines_count=devices, kv_type="fp8")
+    )
+    assert (case.tensor_parallel, case.pipeline_parallel or 1, case.replicas) == degrees
+
+
+def test_simulation_and_plans_share_layers_as_fit_does() -> None:
+    case = _case("phi-4", "H100 SXM")
+    made = deploy(case.anatomy, machine=case.machine, machines_count=8, engine="vllm", weights="bf16")
+    assert isinstance(made, Deployment)
+    assert (made.tensor_parallel, made.pipeline_parallel) == (2, 4)
+
+
+@pytest.mark.parametrize(("engine", "is_refused"), [("vllm", True), ("SGLang 0.5", True), ("TensorRT-LLM 1.0", False)])
+def test_a_degree_with_which_the_engine_does_not_start_is_refused(engine: str, is_refused: bool) -> None:
+    case = _case("phi-4", "H100 SXM", engine=engine, weights="bf16", machines_count=8, tensor_parallel=8)
+    refused = predict(case).refused
+    assert (refused is not None) == is_refused
+    assert refused is None or "tensor_parallel = 2 is possible" in refused
+
+
 def test_speculation_pays_more_on_a_dense_model_than_on_a_mixture() -> None:
     """Strix Halo, MTP of depth 3: 2.1 times on Qwen3.6-27B, 1.4 on 35B-A3B."""
 
