@@ -24,6 +24,7 @@ _ANSWERED: Final = frozenset({"answered"})
 
 Labels = tuple[tuple[str, str], ...]
 Samples = Mapping[str, Mapping[Labels, float]]
+_Grown = tuple[dict[str, str], float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,13 +214,25 @@ class _Since:
 
     def __init__(self, now: Samples, before: Samples, over_s: float | None) -> None:
         self._now, self._before, self._over_s = now, before, over_s
+        self._by_label: dict[tuple[str, str], dict[str | None, list[_Grown]]] = {}
 
-    def grown(self, name: str, **wanted: str) -> Iterator[tuple[dict[str, str], float]]:
-        before = self._before.get(name, {})
-        for labels, value in self._now.get(name, {}).items():
-            stated = dict(labels)
-            if all(stated.get(key) == text for key, text in wanted.items()):
-                yield stated, max(value - before.get(labels, 0.0), 0.0)
+    def grown(self, name: str, **wanted: str) -> Iterator[_Grown]:
+        found = [self._series(name, label).get(text, []) for label, text in wanted.items()]
+        # With a thousand workloads each line of the picture would else look through the series of all others.
+        for labels, value in min(found, key=len) if found else self._series(name, "").get(None, []):
+            if all(labels.get(key) == text for key, text in wanted.items()):
+                yield labels, value
+
+    def _series(self, name: str, label: str) -> dict[str | None, list[_Grown]]:
+        """Return what each series of `name` grew by, by the value of one label."""
+        series = self._by_label.get((name, label))
+        if series is None:
+            series = self._by_label[name, label] = defaultdict(list)
+            before = self._before.get(name, {})
+            for labels, value in self._now.get(name, {}).items():
+                stated = dict(labels)
+                series[stated.get(label)].append((stated, max(value - before.get(labels, 0.0), 0.0)))
+        return series
 
     def total(self, name: str, **wanted: str) -> float:
         return sum(value for _, value in self.grown(name, **wanted))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -133,7 +135,6 @@ def test_what_is_above_the_last_bucket_is_said_as_its_bound():
 
 def test_every_metric_that_is_read_is_one_that_the_gateway_writes():
     import inspect
-    import re
 
     from ownward.reports import _live_metrics
 
@@ -157,3 +158,24 @@ def test_what_calls_without_a_price_cost_is_unknown_and_not_nothing():
     assert frame.usd_per_hour == pytest.approx(0.1 / 10 * 3600)
     assert frame.usd_total is None
     assert "36.00 USD/h, 1.60 + unknown USD" in shown(frame)
+
+
+class WalkedSeries(dict):
+    """The series of one metric, which count how often all of them are gone through."""
+
+    walks = 0
+
+    def items(self):
+        self.walks += 1
+        return super().items()
+
+
+def test_a_picture_of_a_thousand_workloads_goes_through_their_series_once_and_not_for_each_of_them():
+    text = scrape(requests=4, tokens=8, usd=0.5, fast=3)
+    series = "\n".join(line for line in text.splitlines() if 'workload="chat"' in line)
+    look = Look.parse(text + "\n".join(series.replace('"chat"', f'"w{n}"') for n in range(999)), at_s=1.0)
+    samples = {metric: WalkedSeries(found) for metric, found in look.samples.items()}
+    frame = compute_frame(replace(look, samples=samples), None, at=datetime.fromtimestamp(BEGAN + 10, UTC))
+    assert len(frame.workloads) == 1000
+    assert {line.requests_per_s for line in frame.workloads} == {0.4}
+    assert max(found.walks for found in samples.values()) <= 6  # once for each label that is asked by
