@@ -65,6 +65,11 @@ class Anatomy:
     blueprint: Blueprint = field(repr=False)
     recipe: Recipe | None = field(default=None, repr=False)
     is_from_tensors: bool = False
+    is_narrowed_on_load: bool = False
+    """Whether engines load it in 16 bits though it is stored in 32, as they do with checkpoints, not with GGUF files.
+
+    Source: vLLM 0.11, config/model.py (_resolve_auto_dtype); SGLang 0.5 prints "Downcasting torch.float32".
+    """
     counted_by: str | None = None
     """The program and version whose own model was counted, where it was not ours; the basis is then `counted`."""
     head_width: int = 0
@@ -148,7 +153,9 @@ class Anatomy:
         if quantization is None:
             if self.is_from_tensors:
                 return [(w, w.file_bytes * count) for w, count in self.blueprint.counted_weights()]
-            return stored_sizes(self.blueprint, self.recipe) if self.recipe else scheme_sizes(self.blueprint, "bf16")
+            if self.recipe is not None:
+                return stored_sizes(self.blueprint, self.recipe)
+            return scheme_sizes(self.blueprint, "f32" if self.quantization == "f32" else "bf16")
         if quantization not in SCHEMES:
             raise UnknownQuantization(
                 f"no quantisation {quantization[:40]!r}", allowed=f"Known: {', '.join(sorted(SCHEMES))}"
@@ -222,6 +229,7 @@ def compute_anatomy(
     architecture: str,
     recipe: Recipe | None = None,
     is_from_tensors: bool = False,
+    is_checkpoint: bool = False,
     quantization: str | None = None,
     unsupported: tuple[str, ...] = (),
     counted_by: str | None = None,
@@ -269,6 +277,7 @@ def compute_anatomy(
         quantization=recipe.name if recipe else quantization,
         blueprint=blueprint,
         recipe=recipe,
+        is_narrowed_on_load=is_checkpoint and quantization == "f32",
         is_from_tensors=is_from_tensors,
         unsupported=unsupported,
         counted_by=counted_by,

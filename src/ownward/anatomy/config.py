@@ -61,7 +61,22 @@ def from_config(
             next_step="Give its weights instead: a safetensors file or its index.json says how many bytes they are",
         )
     blueprint = _with_task_head(blueprint, config, where=where)
-    return compute_anatomy(blueprint, name=name, architecture=architecture, recipe=recipe)
+    return compute_anatomy(
+        blueprint,
+        name=name,
+        architecture=architecture,
+        recipe=recipe,
+        quantization="f32" if recipe is None and _is_in_float32(config) else None,
+        is_checkpoint=True,
+    )
+
+
+def _is_in_float32(config: Mapping[str, Any]) -> bool:
+    """Return whether a config says that its checkpoint is in 32 bits, under the field's new name or the old."""
+    text = config.get("text_config")
+    places = (config, text) if isinstance(text, Mapping) else (config,)
+    stated = next((place[key] for place in places for key in ("dtype", "torch_dtype") if place.get(key)), None)
+    return stated in {"float32", "torch.float32", "float"}
 
 
 def _with_task_head(blueprint: Blueprint, config: Mapping[str, Any], *, where: str) -> Blueprint:

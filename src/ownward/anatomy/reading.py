@@ -10,7 +10,7 @@ from typing import Any
 from ownward.anatomy.anatomy import Anatomy, compute_anatomy
 from ownward.anatomy.config import from_config
 from ownward.anatomy.tensors import FileSource, Source, StoredTensor, read_gguf, read_index, read_safetensors
-from ownward.anatomy.tensors.counting import draw_tensors
+from ownward.anatomy.tensors.counting import draw_tensors, main_type
 from ownward.anatomy.tensors.gguf import MAGIC
 from ownward.anatomy.tensors.gguf_cache import add_caches
 from ownward.core import BadInput, UnsupportedModel
@@ -95,7 +95,7 @@ def _from_gguf(source: Source, name: str) -> Anatomy:
         name=name,
         architecture=architecture,
         is_from_tensors=True,
-        quantization=_main_type(file.tensors),
+        quantization=main_type(file.tensors),
         unsupported=() if is_settled else (_CACHE,),
     )
 
@@ -118,7 +118,8 @@ def _from_safetensors(tensors: tuple[StoredTensor, ...], source: Source, name: s
         name=name,
         architecture=architecture,
         is_from_tensors=True,
-        quantization=_main_type(tensors),
+        quantization=main_type(tensors),
+        is_checkpoint=True,
         unsupported=lost,
     )
 
@@ -138,14 +139,6 @@ def _packed_bits(config: Mapping[str, Any]) -> int | None:
     else:
         bits = stated.get("bits", stated.get("w_bit"))
     return bits if type(bits) is int and bits in {2, 3, 4, 5, 6, 8} else None
-
-
-def _main_type(tensors: tuple[StoredTensor, ...]) -> str | None:
-    """Return the type that takes most bytes."""
-    sizes: dict[str, int] = {}
-    for tensor in tensors:
-        sizes[tensor.dtype] = sizes.get(tensor.dtype, 0) + tensor.bytes
-    return max(sizes, key=sizes.__getitem__) if sizes else None
 
 
 def _file_of(path: Path) -> Path:

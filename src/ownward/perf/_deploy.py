@@ -86,6 +86,8 @@ def deploy(
         return f"the tensors of {anatomy.name} do not tell its cache; put its config.json beside them"
     if weights == "mxfp4" and family not in LLAMA_LIKE and anatomy.recipe is not None:
         weights = NATIVE
+    if weights == NATIVE and anatomy.is_narrowed_on_load:
+        weights = "bf16"
     traits = traits_of(anatomy, machine=machine, engine=family, weights=weights, backend=backend_of(engine),
                        host="board" if slow_host else "")  # fmt: skip
     efficiency = coefficients.resolve(traits) if coefficients is not None else find_efficiency(traits)

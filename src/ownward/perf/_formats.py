@@ -27,7 +27,7 @@ class Format(NamedTuple):
 # Bits: ggml's block sizes, and the published sizes of whole files for the mixtures; MXFP4 4.25, NVFP4 4.5, int4 in
 # groups of 32 with bf16 scales 4.5, seen to the byte. Factors: sizes of published files of Qwen3.5 and Qwen3.6.
 FORMATS: dict[str, Format] = {
-    "f32": Format(32.0, "wide", "bf16", 2.0),
+    "f32": Format(32.0, "wide", "f32"),
     "bf16": Format(16.0, "wide", "bf16"),
     "f16": Format(16.0, "wide", "f16"),
     "fp8": Format(8.0, "fp8", "fp8"),
@@ -85,7 +85,7 @@ BEST = "best"
 # What a name holds, the longest first: people write a tool, a tuner and a format in one.
 _SPELLINGS = {
     **{name: name for name in FORMATS},
-"fp16": "f16", "float16": "f16", "bfloat16": "bf16", "fp32": "f32", "w8a8": "int8", "w8a16": "int8",
+"fp16": "f16", "float16": "f16", "bfloat16": "bf16", "fp32": "f32", "float32": "f32", "w8a8": "int8", "w8a16": "int8",
     "8bit": "mlx_8bit", "6bit": "mlx_6bit", "5bit": "mlx_5bit", "4bit": "mlx_4bit", "3bit": "mlx_3bit",
     "2bit": "mlx_2bit", "mlx": "mlx_4bit", "gptq_int8": "int8", "int4_g32": "int4_g32", "w4a16_g32": "int4_g32",
     "awq": "int4", "gptq": "int4", "w4a16": "int4", "autoround": "int4", "bnb_4bit": "int4", "awq_4bit": "int4",
@@ -153,6 +153,8 @@ def weight_bytes(anatomy: Anatomy, weights: str) -> WeightBytes:
 
 
 def _count(anatomy: Anatomy, weights: str) -> WeightBytes:
+    if weights == NATIVE and anatomy.is_narrowed_on_load:
+        return weight_bytes(anatomy, "bf16")
     if weights == NATIVE and anatomy.is_from_tensors:
         return _count_file(anatomy)
     towers = sum(getattr(anatomy, role) for role in ("vision_tower", "vision_projector", "audio_tower"))

@@ -190,7 +190,7 @@ def _used(anatomy: Anatomy) -> str:
 def _claim(page: AnatomyPage) -> str | None:
     """Return what articles get wrong, said right, for a mixture of experts in its own format."""
     own = [line for line in page.weights if line.weights == "own" and line.model == page.anatomy.name]
-    first = (own or list(page.weights))[0]
+    first = (own if own and not page.anatomy.is_narrowed_on_load else page.weights)[0]
     if not first.experts or first.step_bytes is None:
         return None
     unit, sign = _unit([first.resident_bytes])
@@ -220,6 +220,8 @@ def _weights(page: AnatomyPage) -> list[Any]:
     notes = [f"1 {sign} = {unit:,} bytes; drafts and towers count as resident, a step reads the text model."]
     if is_mixture:
         notes.append("Routing is taken as uniform; real routing is skewed and touches fewer experts.")
+    if page.anatomy.is_narrowed_on_load:
+        notes.append("It is stored in 32 bits; engines load it in 16.")
     return _titled(f"Weights, {sign}: what is resident, and {what}", table, notes)
 
 

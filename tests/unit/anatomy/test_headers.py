@@ -224,6 +224,25 @@ def test_safetensors_agree_with_the_package_that_wrote_them(tmp_path: Path) -> N
     assert found.tied_embeddings
 
 
+@pytest.mark.parametrize(("stored", "is_narrowed"), [(np.float32, True), (np.float16, False)])
+def test_safetensors_in_32_bits_have_16_in_bf16_and_are_loaded_so(
+    tmp_path: Path, stored: type[np.floating], is_narrowed: bool
+) -> None:
+    path = tmp_path / "model.safetensors"
+    tensors = {name: tensor.astype(stored) for name, tensor in safetensors_tensors().items()}
+    save_file(tensors, path)
+    found = anatomy.read(path)
+    assert found.weights_bytes() == sum(tensor.nbytes for tensor in tensors.values())
+    assert found.weights_bytes("bf16") == 2 * found.total_live_params
+    assert found.is_narrowed_on_load == is_narrowed
+
+
+def test_a_gguf_in_32_bits_is_loaded_as_it_is(tmp_path: Path) -> None:
+    found = anatomy.read(write_gguf(tmp_path / "model.gguf"))
+    assert found.weights_bytes() == 4 * ELEMENTS == 2 * found.weights_bytes("bf16")
+    assert not found.is_narrowed_on_load
+
+
 def test_what_tensors_do_not_tell_is_null_and_not_guessed(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     save_file(safetensors_tensors(), path)

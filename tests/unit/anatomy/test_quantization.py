@@ -34,6 +34,20 @@ def test_no_quantisation_is_two_bytes_a_parameter() -> None:
     assert found.weights_bytes() == 2 * found.total_live_params == 2 * (TABLES + NORMS + LINEAR)
 
 
+@pytest.mark.parametrize(
+    "stated",
+    [{"torch_dtype": "float32"}, {"dtype": "float32"}, {"dtype": None, "text_config": {"dtype": "torch.float32"}}],
+)
+def test_a_checkpoint_in_float32_is_four_bytes_a_parameter_and_other_formats_are_as_they_were(
+    stated: dict[str, Any],
+) -> None:
+    found, plain = anatomy.from_config(SHAPE | stated), anatomy.from_config(SHAPE | {"dtype": "bfloat16"})
+    assert found.weights_bytes() == 2 * plain.weights_bytes() == 4 * found.total_live_params
+    assert (found.quantization, plain.quantization) == ("f32", None)
+    assert found.weights_bytes_by_type() == plain.weights_bytes_by_type()
+    assert found.weight_bytes_bf16 == plain.weights_bytes()
+
+
 def test_fp8_in_blocks_adds_a_scale_a_tile() -> None:
     tiles = LINEAR // 128**2
     got = weights_bytes({"quant_method": "fp8", "weight_block_size": [128, 128]})

@@ -23,6 +23,7 @@ def _anatomy(name: str) -> anatomy.Anatomy:
         ("awq-int4", "int4"),
         ("fp8-dynamic", "fp8"),
         ("MLX-8bit", "mlx_8bit"),
+        ("float32", "f32"),
         ("see cmd", "native"),
         ("", "native"),
     ],

@@ -20,6 +20,18 @@ def test_an_fp8_checkpoint_is_served_as_it_is_stored_and_called_so() -> None:
     assert options[0].memory.weights == stored.weights_bytes()
 
 
+def test_a_checkpoint_in_float32_is_served_in_16_bits() -> None:
+    """Twice the file for the same model: vLLM casts what it loads."""
+    release = catalog.model("llama-3.1-8b")
+    plain = anatomy.from_config(release.load_config(), name=release.name)
+    wide = anatomy.from_config({**release.load_config(), "torch_dtype": "float32"}, name=release.name)
+    machine = catalog.machine("H100 SXM")
+    served, usual = (fit([found], machine=machine, formats=["native"], at=AT)[0] for found in (wide, plain))
+    assert (served.variant, served.memory.weights) == (usual.variant, usual.memory.weights)
+    assert served.memory.weights * 2 == wide.weights_bytes()
+    assert served.decode_tokens_per_s.value == usual.decode_tokens_per_s.value
+
+
 def test_a_checkpoint_whose_tool_is_named_is_called_by_its_format() -> None:
     assert [
         option.variant for option in _checkpoint("nvidia/Qwen3.5-397B-A17B-NVFP4", "8xB200".removeprefix("8x"))

@@ -110,6 +110,7 @@ def _mlx(stored: Format, rest: Format | None = None) -> Choose:
 
 
 _CHOOSERS: dict[str, Choose] = {
+    "f32": lambda weight, _: floating(max(weight.stored_bits, 32)),
     "bf16": lambda weight, _: floating(weight.stored_bits),
     "fp8": _hub(FP8_BLOCK, _LINEAR),
     "nvfp4": _hub(NVFP4, _LINEAR),

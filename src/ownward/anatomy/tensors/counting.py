@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from ownward.anatomy.blueprint import NO_CACHE, Blueprint, Experts, Layer, Weight
@@ -22,7 +22,7 @@ _PACKED = (".qweight", ".weight_packed", "_blocks")
 
 
 def draw_tensors(
-    tensors: Iterable[StoredTensor],
+    tensors: Sequence[StoredTensor],
     *,
     pattern: Blueprint | None = None,
     per_token: int | None = None,
@@ -33,15 +33,19 @@ def draw_tensors(
 
     `pattern` is the same model drawn from its config, which lends what tensors do not
     tell: cache, routing, context. `packed_bits` is the width of packed integers, from the config.
+    In other formats a file that is all in 32 bits has 16 where another would.
     """
     outside: list[Weight] = []
     layers: dict[int, list[Weight]] = {}
     merged: dict[tuple[int | None, str], int] = {}
     prefix = "model.layers."
-    names = {tensor.name for tensor in tensors} if isinstance(tensors, (list, tuple)) else set()
+    names = {tensor.name for tensor in tensors}
+    is_wide = main_type(tensors) == "f32"
     for tensor in tensors:
         place = place_of(tensor.name)
         weight = _weight(tensor, place, is_draft=place.layer in draft_layers, bits=packed_bits, names=names)
+        if is_wide and weight.stored_bits == _WIDE["f32"]:
+            weight = weight._replace(stored_bits=16)
         home = outside if place.layer is None else layers.setdefault(place.layer, [])
         prefix = place.prefix or prefix
         key = place.layer, place.name
@@ -73,6 +77,14 @@ def draw_tensors(
     return replace(
         blueprint, max_context_tokens=pattern.max_context_tokens, modalities=pattern.modalities, is_tied=pattern.is_tied
     )
+
+
+def main_type(tensors: Iterable[StoredTensor]) -> str | None:
+    """Return the type that takes most bytes."""
+    sizes: dict[str, int] = {}
+    for tensor in tensors:
+        sizes[tensor.dtype] = sizes.get(tensor.dtype, 0) + tensor.bytes
+    return max(sizes, key=sizes.__getitem__) if sizes else None
 
 
 def element_bits(dtype: str) -> int:
