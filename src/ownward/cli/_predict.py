@@ -31,7 +31,7 @@ def predict(*, cases: str, as_json: bool) -> None:
             if as_json:
                 print(to_json(row))
             else:
-                print(f"{row['id'] or '?'}: {row['refused'] or _told(row)}")
+                print(f"{'?' if row['id'] is None else row['id']}: {row['refused'] or _told(row)}")
 
 
 def _told(row: dict[str, Any]) -> str:
@@ -47,14 +47,13 @@ def _answer(line: bytes, where: str, anatomies: dict[str, Anatomy | OwnwardError
         row = parse_case(line, where)
     except OwnwardError as error:
         return _refusal(None, str(error))
-    name = str(row["id"])
     try:
         prediction = predict_case(read_case(row, where, anatomies))
     except OwnwardError as error:
-        return _refusal(name, str(error))
+        return _refusal(row["id"], str(error))
     return {
         "schema": "ownward.prediction/1",
-        "id": name,
+        "id": row["id"],
         "value": prediction.value,
         "low80": prediction.low80,
         "high80": prediction.high80,
@@ -66,7 +65,7 @@ def _answer(line: bytes, where: str, anatomies: dict[str, Anatomy | OwnwardError
     }
 
 
-def _refusal(name: str | None, reason: str) -> dict[str, Any]:
+def _refusal(name: object, reason: str) -> dict[str, Any]:
     return {
         "schema": "ownward.prediction/1", "id": name, "value": None, "low80": None, "high80": None, "basis": None,
         "class": "refused", "memory_bytes": None, "fits": None, "refused": reason,

@@ -200,6 +200,19 @@ def test_a_line_that_is_no_case_is_refused_and_those_after_it_are_answered(
     assert told[2]["value"] > 0
 
 
+def test_a_prediction_carries_the_id_of_its_case_as_it_was_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cases = tmp_path / "cases.jsonl"
+    case = {"model": "llama-3.1-8b", "machine": "RTX 4090", "engine": "llama.cpp", "metric": "decode_tok_s_per_user"}
+    stated: list[object] = [7, "7", 0, "no-such"]
+    cases.write_text("".join(f"{json.dumps(case | {'id': name})}\n" for name in stated[:3]))
+    with cases.open("a") as file:
+        file.write(json.dumps(case | {"id": "no-such", "model": "no-such"}))
+    assert run(["predict", "--cases", str(cases), "--json"]) == 0
+    assert [json.loads(line)["id"] for line in capsys.readouterr().out.splitlines()] == stated
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
