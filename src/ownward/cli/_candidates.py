@@ -77,6 +77,7 @@ def trace_of(columns: TrafficColumns) -> Trace:
         input_tokens=list(columns.input_tokens),
         cached_input_tokens=list(columns.cached_input_tokens),
         cache_write_tokens=list(columns.cache_write_tokens),
+        cache_write_1h_tokens=list(columns.cache_write_1h_tokens),
         output_tokens=list(columns.output_tokens),
         workload=[columns.workload.value(row) for row in range(len(columns))],
         session=[columns.session.value(row) for row in range(len(columns))],

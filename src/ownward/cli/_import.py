@@ -129,6 +129,7 @@ def _row(record: TrafficRecord) -> TrafficRow:
         input_tokens=record.input_tokens,
         cached_input_tokens=record.cached_input_tokens,
         cache_write_tokens=record.cache_write_tokens,
+        cache_write_1h_tokens=record.cache_write_1h_tokens,
         output_tokens=record.output_tokens,
         workload=record.workload,
         session=record.session,

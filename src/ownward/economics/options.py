@@ -30,14 +30,16 @@ class Volume:
     peak_input_tokens_per_s: float
     peak_output_tokens_per_s: float
     cache_write_tokens: float = 0.0
+    cache_write_1h_tokens: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse a month without requests, and more cached and written than input tokens."""
-        held = self.cached_input_tokens + self.cache_write_tokens
+        held = self.cached_input_tokens + max(self.cache_write_tokens, self.cache_write_1h_tokens)
         if not self.requests > 0 or held > self.input_tokens * (1 + _ROUNDING):
             raise BadInput(
                 f"a month of {self.requests} requests, {self.input_tokens} input and"
-                f" {self.cached_input_tokens} cached input tokens, {self.cache_write_tokens} written to a cache",
+                f" {self.cached_input_tokens} cached input tokens, {self.cache_write_tokens} written to a cache,"
+                f" {self.cache_write_1h_tokens} of them for an hour",
                 allowed="More than 0 requests, and cached tokens counted inside input tokens",
             )
 
@@ -60,6 +62,7 @@ class Volume:
             peak_input_tokens_per_s=peak_input or 0.0,
             peak_output_tokens_per_s=peak_output or 0.0,
             cache_write_tokens=summary.cache_write_tokens * scale,
+            cache_write_1h_tokens=summary.cache_write_1h_tokens * scale,
         )
 
     @property
@@ -120,13 +123,17 @@ class HourlyOption:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiOption:
-    """An API by the token. Without a cached price, cached input costs what input costs; so does what is written."""
+    """An API by the token. Without a cached price, cached input costs what input costs; so does what is written.
+
+    What is written for an hour costs what is written, unless it has a price of its own.
+    """
 
     name: str
     input_usd_per_mtok: Decimal
     output_usd_per_mtok: Decimal
     cached_input_usd_per_mtok: Decimal | None = None
     cache_write_usd_per_mtok: Decimal | None = None
+    cache_write_1h_usd_per_mtok: Decimal | None = None
     usd_per_request: Decimal = Decimal(0)
     basis: Basis = "price page"
     source: str
@@ -146,10 +153,11 @@ class ApiOption:
                 next_step="Give the trace",
             )
         rates = _mean_rates(price, trace) if price.steps and trace is not None else None
-        inputs, cached, written, outputs = rates or (
+        inputs, cached, written, hour, outputs = rates or (
             price.input_usd_per_mtok,
             price.cached_input_usd_per_mtok,
             price.cache_write_usd_per_mtok,
+            price.cache_write_1h_usd_per_mtok,
             price.output_usd_per_mtok,
         )
         return cls(
@@ -158,6 +166,7 @@ class ApiOption:
             output_usd_per_mtok=outputs,
             cached_input_usd_per_mtok=cached,
             cache_write_usd_per_mtok=written,
+            cache_write_1h_usd_per_mtok=hour,
             usd_per_request=price.usd_per_request,
             basis=price.basis,
             source=price.source,
@@ -174,15 +183,12 @@ class ApiOption:
         ...                        output_tokens=500_000, peak_input_tokens_per_s=0, peak_output_tokens_per_s=0))
         Decimal('4.1')
         """
-        cached_usd = (
-            self.input_usd_per_mtok if self.cached_input_usd_per_mtok is None else self.cached_input_usd_per_mtok
-        )
-        write_usd = self.input_usd_per_mtok if self.cache_write_usd_per_mtok is None else self.cache_write_usd_per_mtok
-        written = to_decimal(volume.cache_write_tokens)
+        written, hour = to_decimal(volume.cache_write_tokens), to_decimal(volume.cache_write_1h_tokens)
         total = (
             (to_decimal(volume.uncached_input_tokens) - written) * self.input_usd_per_mtok
-            + written * write_usd
-            + to_decimal(volume.cached_input_tokens) * cached_usd
+            + (written - hour) * _write_rate(self)
+            + hour * _hour_rate(self)
+            + to_decimal(volume.cached_input_tokens) * _cached_rate(self)
             + to_decimal(volume.output_tokens) * self.output_usd_per_mtok
         )
         return (total / _MTOK + to_decimal(volume.requests) * self.usd_per_request).normalize()
@@ -198,13 +204,14 @@ class ApiOption:
 
 def compute_trace_charge_usd(trace: Trace, price: Price) -> Decimal:
     """Return what the trace's requests are charged at a price, each at the rate of its own length; exact."""
-    fresh, cached, written, outputs = _tokens_by_step(price, trace)
+    fresh, cached, written, hour, outputs = _tokens_by_step(price, trace)
     holders: tuple[Price | PriceStep, ...] = (price, *price.steps)
     total = sum(
         (
             fresh[at] * holder.input_usd_per_mtok
             + cached[at] * _cached_rate(holder)
             + written[at] * _write_rate(holder)
+            + hour[at] * _hour_rate(holder)
             + outputs[at] * holder.output_usd_per_mtok
             for at, holder in enumerate(holders)
         ),
@@ -213,8 +220,8 @@ def compute_trace_charge_usd(trace: Trace, price: Price) -> Decimal:
     return total / _MTOK + len(trace) * price.usd_per_request
 
 
-def _mean_rates(price: Price, trace: Trace) -> tuple[Decimal, Decimal | None, Decimal | None, Decimal]:
-    fresh, cached, written, outputs = _tokens_by_step(price, trace)
+def _mean_rates(price: Price, trace: Trace) -> tuple[Decimal, Decimal, Decimal, Decimal, Decimal]:
+    fresh, cached, written, hour, outputs = _tokens_by_step(price, trace)
     holders: tuple[Price | PriceStep, ...] = (price, *price.steps)
 
     def mean(tokens: list[int], rates: list[Decimal]) -> Decimal:
@@ -229,30 +236,40 @@ def _mean_rates(price: Price, trace: Trace) -> tuple[Decimal, Decimal | None, De
         mean(fresh, [holder.input_usd_per_mtok for holder in holders]),
         mean(cached, [_cached_rate(holder) for holder in holders]),
         mean(written, [_write_rate(holder) for holder in holders]),
+        mean(hour, [_hour_rate(holder) for holder in holders]),
         mean(outputs, [holder.output_usd_per_mtok for holder in holders]),
     )
 
 
-def _tokens_by_step(price: Price, trace: Trace) -> tuple[list[int], list[int], list[int], list[int]]:
-    """Return fresh input, cached input, written and output tokens of the requests at the base rate and at each step."""
+def _tokens_by_step(price: Price, trace: Trace) -> list[list[int]]:
+    """Return the requests' tokens at the base rate and at each step, by kind.
+
+    Fresh input, cached input, written for minutes, written for an hour, output.
+    """
     import numpy as np
 
     step = np.searchsorted([one.above_input_tokens for one in price.steps], trace.input_tokens, side="left")
-    written = np.zeros(len(trace), dtype=np.int64) if trace.cache_write_tokens is None else trace.cache_write_tokens
+    none = np.zeros(len(trace), dtype=np.int64)
+    written = none if trace.cache_write_tokens is None else trace.cache_write_tokens
+    hour = none if trace.cache_write_1h_tokens is None else trace.cache_write_1h_tokens
     fresh = trace.input_tokens - trace.cached_input_tokens - written
-    columns = (fresh, trace.cached_input_tokens, written, trace.output_tokens)
-    sums = [[int(column[step == at].sum()) for at in range(len(price.steps) + 1)] for column in columns]
-    return sums[0], sums[1], sums[2], sums[3]
+    columns = (fresh, trace.cached_input_tokens, written - hour, hour, trace.output_tokens)
+    return [[int(column[step == at].sum()) for at in range(len(price.steps) + 1)] for column in columns]
 
 
-def _cached_rate(holder: Price | PriceStep) -> Decimal:
+def _cached_rate(holder: ApiOption | Price | PriceStep) -> Decimal:
     cached = holder.cached_input_usd_per_mtok
     return holder.input_usd_per_mtok if cached is None else cached
 
 
-def _write_rate(holder: Price | PriceStep) -> Decimal:
+def _write_rate(holder: ApiOption | Price | PriceStep) -> Decimal:
     written = holder.cache_write_usd_per_mtok
     return holder.input_usd_per_mtok if written is None else written
+
+
+def _hour_rate(holder: ApiOption | Price | PriceStep) -> Decimal:
+    hour = holder.cache_write_1h_usd_per_mtok
+    return _write_rate(holder) if hour is None else hour
 
 
 def to_decimal(value: float) -> Decimal:

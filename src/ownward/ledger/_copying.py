@@ -38,6 +38,7 @@ TABLES: Final[dict[str, tuple[str, ...]]] = {
     "import_sources": ("source_id",),
     "imported": ("source_id", "source_row_id"),
     "imported_cache_writes": ("source_id", "source_row_id"),
+    "imported_cache_writes_1h": ("source_id", "source_row_id"),
     "bodies": ("body_id",),
     "budget_accounts": ("subject", "starts_at_us", "ends_at_us"),
     "limit_buckets": ("key_id", "kind"),

@@ -47,13 +47,14 @@ def import_rows(store: Store, rows: Iterable[TrafficRow], *, source: str, import
             f" SELECT {int(source_id)}, {_COLUMNS} FROM staged WHERE NOT EXISTS ({_ELSEWHERE}) ON CONFLICT DO NOTHING",
             (source_id,),
         )
-        connection.execute(
-            f"INSERT INTO imported_cache_writes (source_id, source_row_id, {STAGED_BESIDE})"  # noqa: S608 - as above
-            f" SELECT i.source_id, i.source_row_id, {STAGED_BESIDE} FROM staged JOIN imported i"
-            f" ON i.source_id = ? AND i.source_row_id = staged.source_row_id WHERE {STAGED_BESIDE} > 0"
-            " ON CONFLICT DO NOTHING",
-            (source_id,),
-        )
+        for column, table in STAGED_BESIDE.items():
+            connection.execute(
+                f"INSERT INTO {table} (source_id, source_row_id, {column})"  # noqa: S608 - as above
+                f" SELECT i.source_id, i.source_row_id, {column} FROM staged JOIN imported i"
+                f" ON i.source_id = ? AND i.source_row_id = staged.source_row_id WHERE {column} > 0"
+                " ON CONFLICT DO NOTHING",
+                (source_id,),
+            )
         connection.commit()
     except Exception as error:
         if not store.is_database_error(error):
@@ -81,10 +82,11 @@ def _values(rows: Iterable[TrafficRow]) -> Iterator[Row]:
             None if row.charge_usd is None else usd_to_picousd(row.charge_usd),
             None if row.completed is None else int(row.completed),
         )
+        written = row.cache_write_tokens, row.cache_write_1h_tokens
         if row.source_row_id is not None:
-            yield clean(row.source_row_id), *values, row.cache_write_tokens
+            yield clean(row.source_row_id), *values, *written
             continue
         digest = blake2b(repr(values).encode(), digest_size=_DIGEST_BYTES).digest()
         count = times_seen.get(digest, 0) + 1
         times_seen[digest] = count
-        yield f"~{digest.hex()}.{count}", *values, row.cache_write_tokens
+        yield f"~{digest.hex()}.{count}", *values, *written

@@ -65,7 +65,7 @@ _ENCODINGS: Final = frozenset({"UTF8", "SQL_ASCII"})
 _ASKED_OF_POOLER: Final = 4
 _TRIES: Final = 5
 _STAGED_TYPES: Final = (
-    "TEXT, BIGINT, DOUBLE PRECISION, BIGINT, BIGINT, BIGINT, TEXT, TEXT, TEXT, BIGINT, BIGINT, BIGINT"
+    "TEXT, BIGINT, DOUBLE PRECISION, BIGINT, BIGINT, BIGINT, TEXT, TEXT, TEXT, BIGINT, BIGINT, BIGINT, BIGINT"
 )
 
 
@@ -329,7 +329,7 @@ class PostgresStore:
         assert isinstance(connection, PostgresConnection)
         columns = ", ".join(
             f"{name} {kind}"
-            for name, kind in zip((*STAGED_COLUMNS, STAGED_BESIDE), _STAGED_TYPES.split(", "), strict=True)
+            for name, kind in zip((*STAGED_COLUMNS, *STAGED_BESIDE), _STAGED_TYPES.split(", "), strict=True)
         )
         connection.execute(f"CREATE TEMP TABLE staged ({columns})")
         staged = 0

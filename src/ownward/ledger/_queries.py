@@ -233,17 +233,20 @@ def query_traffic(
     sql = f"""
 WITH both_kinds AS MATERIALIZED (
 SELECT a.started_at_us AS at_us, NULL AS arrival_s, a.input_tokens, a.cached_input_tokens, a.output_tokens, a.workload,
-  CASE WHEN t.basis = 'single' THEN NULL ELSE a.task_id END AS session, a.model, a.cache_write_tokens
+  CASE WHEN t.basis = 'single' THEN NULL ELSE a.task_id END AS session, a.model, a.cache_write_tokens,
+  a.cache_write_1h_tokens
 FROM {store.attempts} a JOIN tasks t ON t.task_id = a.task_id {own}
 UNION ALL
 SELECT i.started_at_us, i.arrival_s, i.input_tokens, i.cached_input_tokens, i.output_tokens, i.workload, i.session,
-  i.model, w.cache_write_tokens
+  i.model, w.cache_write_tokens, h.cache_write_1h_tokens
 FROM imported i LEFT JOIN imported_cache_writes w ON w.source_id = i.source_id AND w.source_row_id = i.source_row_id
+LEFT JOIN imported_cache_writes_1h h ON h.source_id = w.source_id AND h.source_row_id = w.source_row_id
 {imported}
 ), first AS MATERIALIZED (SELECT MIN(at_us) AS first_us FROM both_kinds)
 SELECT CASE WHEN at_us IS NULL THEN COALESCE(arrival_s, 0)
     ELSE CAST(at_us - first_us AS DOUBLE PRECISION) / 1000000 END AS arrival,
-  input_tokens, cached_input_tokens, output_tokens, workload, session, model, cache_write_tokens, first_us
+  input_tokens, cached_input_tokens, output_tokens, workload, session, model, cache_write_tokens,
+  cache_write_1h_tokens, first_us
 FROM both_kinds CROSS JOIN first ORDER BY arrival"""
     columns, first_us = _ColumnBuilder(), None
     for row in store.stream(sql, [*own.params, *imported.params]):
@@ -348,17 +351,18 @@ class _ColumnBuilder:
         self._input = array("q")
         self._cached = array("q")
         self._cached_is_known = array("b")
-        self._cache_write = array("q")
+        self._cache_write, self._cache_write_1h = array("q"), array("q")
         self._output = array("q")
         self._workload, self._session, self._model = (_TextBuilder() for _ in range(3))
 
     def add(self, row: Row) -> None:
-        arrival_s, input_tokens, cached, output_tokens, workload, session, model, written, _ = row
+        arrival_s, input_tokens, cached, output_tokens, workload, session, model, written, hour, _ = row
         self._arrival_s.append(arrival_s)
         self._input.append(input_tokens)
         self._cached.append(cached or 0)
         self._cached_is_known.append(cached is not None)
         self._cache_write.append(written or 0)
+        self._cache_write_1h.append(hour or 0)
         self._output.append(output_tokens)
         self._workload.add(workload)
         self._session.add(session)
@@ -372,6 +376,7 @@ class _ColumnBuilder:
             cached_input_tokens=self._cached,
             cached_is_known=self._cached_is_known,
             cache_write_tokens=self._cache_write,
+            cache_write_1h_tokens=self._cache_write_1h,
             output_tokens=self._output,
             workload=self._workload.build(),
             session=self._session.build(),

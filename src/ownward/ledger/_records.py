@@ -172,8 +172,8 @@ class TrafficRow:
     """One past request from elsewhere, as a reader understood it.
 
     `cached_input_tokens` are counted inside `input_tokens`; None where the source does
-    not say. So are `cache_write_tokens`, beside them. Without `source_row_id`, rows of equal content are told apart
-    by their count.
+    not say. So are `cache_write_tokens`, beside them, and inside these `cache_write_1h_tokens`. Without
+    `source_row_id`, rows of equal content are told apart by their count.
     """
 
     input_tokens: int
@@ -182,6 +182,7 @@ class TrafficRow:
     arrival_s: float | None = None
     cached_input_tokens: int | None = None
     cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0
     workload: str | None = None
     session: str | None = None
     model: str | None = None

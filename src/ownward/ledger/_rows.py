@@ -167,7 +167,7 @@ class TrafficColumns:
     `arrival_s` counts from `first_arrival_at` for rows with a wall clock, and is
     the source's own for the others. Where `cached_is_known` is 0, the source does
     not say how many input tokens were cached and `cached_input_tokens` is 0. `cache_write_tokens` are inside
-    `input_tokens` too, 0 where the source says nothing of them.
+    `input_tokens` too, 0 where the source says nothing of them, and `cache_write_1h_tokens` inside these.
     """
 
     first_arrival_at: datetime | None
@@ -176,6 +176,7 @@ class TrafficColumns:
     cached_input_tokens: array[int]
     cached_is_known: array[int]
     cache_write_tokens: array[int]
+    cache_write_1h_tokens: array[int]
     output_tokens: array[int]
     workload: TextColumn
     session: TextColumn

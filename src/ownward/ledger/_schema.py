@@ -345,6 +345,16 @@ CREATE TABLE imported_cache_writes (     -- of imported requests that wrote to a
 )""",
 )
 
+_IMPORTED_CACHE_WRITES_1H = (
+    """
+CREATE TABLE imported_cache_writes_1h (  -- of imported requests that wrote to it for an hour
+  source_id {int} NOT NULL,
+  source_row_id TEXT NOT NULL,
+  cache_write_1h_tokens {int} NOT NULL,  -- inside cache_write_tokens
+  PRIMARY KEY (source_id, source_row_id)
+)""",
+)
+
 MIGRATIONS: Final[tuple[Migration, ...]] = (
     Migration(name="0001_the_ledger", statements=(*_TABLES, *_VIEWS)),
     Migration(name="0002_budgets", statements=_BUDGETS),
@@ -354,6 +364,7 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
     Migration(name="0006_journal_marks", statements=_JOURNAL_MARKS, is_for_sqlite_alone=True),
     Migration(name="0007_unsettled_of_budgets", statements=_UNSETTLED_OF_BUDGETS),
     Migration(name="0008_imported_cache_writes", statements=_IMPORTED_CACHE_WRITES),
+    Migration(name="0009_imported_cache_writes_1h", statements=_IMPORTED_CACHE_WRITES_1H),
 )
 
 MIGRATIONS_TABLE = """

@@ -276,9 +276,9 @@ class SqliteStore:
 
     def stage_imported(self, connection: Connection, rows: Iterable[Row]) -> int:
         """Copy rows into a temporary table, which lives in a file of its own."""
-        columns = ", ".join((*STAGED_COLUMNS, STAGED_BESIDE))
-        connection.execute(f"CREATE TEMP TABLE staged ({columns})")
-        marks = ", ".join("?" * (len(STAGED_COLUMNS) + 1))
+        columns = (*STAGED_COLUMNS, *STAGED_BESIDE)
+        connection.execute(f"CREATE TEMP TABLE staged ({', '.join(columns)})")
+        marks = ", ".join("?" * len(columns))
         staged, source = 0, iter(rows)
         connection.execute("BEGIN")
         while batch := list(islice(source, _STAGE_ROWS)):

@@ -141,7 +141,8 @@ STAGED_COLUMNS = (
     "charge_picousd",
     "completed",
 )
-STAGED_BESIDE = "cache_write_tokens"  # staged after them, for a table of its own
+# Staged after them, each for a table of its own, which has a row where there are any.
+STAGED_BESIDE = {"cache_write_tokens": "imported_cache_writes", "cache_write_1h_tokens": "imported_cache_writes_1h"}
 
 
 def check_applied(applied: Sequence[str], *, where: str) -> None:

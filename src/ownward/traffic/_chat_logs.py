@@ -70,6 +70,7 @@ def record_of_bodies(
         input_tokens=tokens.input_tokens,
         cached_input_tokens=tokens.cached_input_tokens,
         cache_write_tokens=tokens.cache_write_tokens,
+        cache_write_1h_tokens=tokens.cache_write_1h_tokens,
         output_tokens=tokens.output_tokens,
         workload=values.text(row.fields, "workload", "app", "application") or values.text(metadata, "workload", "app"),
         session=values.text(row.fields, "session", "session_id", "conversation_id", "task_id")

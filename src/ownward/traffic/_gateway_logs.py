@@ -25,11 +25,13 @@ _NO_MODEL_CALLS = (
     "file",
     "mcp",
 )  # in LiteLLM's call_type: what is kept and listed, and tools
+_LANGFUSE_WRITTEN_1H = "input_cache_creation_1h"
 _LANGFUSE_WRITTEN = (
-    *("input_cache_creation", "input_cache_creation_5m", "input_cache_creation_1h"),
+    *("input_cache_creation", "input_cache_creation_5m", _LANGFUSE_WRITTEN_1H),
     "cache_creation_input_tokens",
 )
-_LANGSMITH_WRITTEN = ("cache_creation", "cache_write", "ephemeral_5m_input_tokens", "ephemeral_1hr_input_tokens")
+_LANGSMITH_WRITTEN_1H = "ephemeral_1hr_input_tokens"
+_LANGSMITH_WRITTEN = ("cache_creation", "cache_write", "ephemeral_5m_input_tokens", _LANGSMITH_WRITTEN_1H)
 
 
 def _between_s(start_ns: int | None, end_ns: int | None) -> float | None:
@@ -71,6 +73,7 @@ def _read_litellm(row: Row, context: Context) -> Iterable[TrafficRecord]:
         input_tokens=values.count(fields, "prompt_tokens"),
         cached_input_tokens=told.cached_input_tokens if told else 0,
         cache_write_tokens=told.cache_write_tokens if told else 0,
+        cache_write_1h_tokens=told.cache_write_1h_tokens if told else 0,
         output_tokens=values.count(fields, "completion_tokens"),
         workload=values.text({"tag": told_tags[0]}, "tag") if told_tags else None,
         session=values.text(fields, "session_id", "end_user"),
@@ -106,6 +109,7 @@ def _read_langfuse(row: Row, context: Context) -> Iterable[TrafficRecord]:
         input_tokens=tokens.input_tokens,
         cached_input_tokens=tokens.cached_input_tokens,
         cache_write_tokens=tokens.cache_write_tokens,
+        cache_write_1h_tokens=tokens.cache_write_1h_tokens,
         output_tokens=tokens.output_tokens,
         workload=values.text(fields, "prompt_name", "promptName", "trace_name", "traceName"),
         session=values.text(fields, "session_id", "sessionId", "trace_id", "traceId"),
@@ -135,7 +139,7 @@ def _langfuse_tokens(usage: Mapping[str, Any]) -> Tokens:
             if name.startswith("input_") or name in {"cache_read_input_tokens", "cache_creation_input_tokens"}
         )
         outputs += sum(values.count(usage, name) for name in usage if name.startswith("output_"))
-    return Tokens(inputs, cached, written, outputs)
+    return Tokens(inputs, cached, written, outputs, values.count(usage, _LANGFUSE_WRITTEN_1H, default=0))
 
 
 def _sum(parts: Mapping[str, Any]) -> Decimal | None:
@@ -167,6 +171,7 @@ def _read_langsmith(row: Row, context: Context) -> Iterable[TrafficRecord]:
         input_tokens=values.count(fields, "prompt_tokens", default=unless_failed),
         cached_input_tokens=values.count(details, "cache_read", default=0),
         cache_write_tokens=sum(values.count(details, name, default=0) for name in _LANGSMITH_WRITTEN),
+        cache_write_1h_tokens=values.count(details, _LANGSMITH_WRITTEN_1H, default=0),
         output_tokens=values.count(fields, "completion_tokens", default=unless_failed),
         session=values.text(metadata, "session_id", "thread_id", "conversation_id") or values.text(fields, "trace_id"),
         model=values.text(metadata, "ls_model_name") or values.text(asked, "model", "model_name"),
@@ -197,6 +202,7 @@ def _read_portkey(row: Row, context: Context) -> Iterable[TrafficRecord]:
         input_tokens=told.input_tokens,
         cached_input_tokens=told.cached_input_tokens,
         cache_write_tokens=told.cache_write_tokens,
+        cache_write_1h_tokens=told.cache_write_1h_tokens,
         output_tokens=told.output_tokens,
         workload=values.text(metadata, "workload", "app", "feature") or values.text(fields, "prompt_slug"),
         session=values.text(metadata, "session_id", "conversation_id") or values.text(fields, "trace_id"),
@@ -217,10 +223,11 @@ def _read_helicone(row: Row, context: Context) -> Iterable[TrafficRecord]:
     usage = values.mapping(values.mapping(fields.get("response_body")).get("usage"))
     fresh = values.count(fields, "prompt_tokens")
     cached = values.count(fields, "prompt_cache_read_tokens", default=0)
-    written = values.count(fields, "prompt_cache_write_tokens", default=0)
+    written, hour = values.count(fields, "prompt_cache_write_tokens", default=0), 0
     if is_usage(usage):
         told = read_usage(usage)
-        inputs, cached, written = told.input_tokens, told.cached_input_tokens, told.cache_write_tokens
+        inputs, cached = told.input_tokens, told.cached_input_tokens
+        written, hour = told.cache_write_tokens, told.cache_write_1h_tokens
     else:
         # Helicone keeps the provider's own way of counting: Anthropic's prompt tokens leave the cache out
         is_outside = (values.text(fields, "provider") or "").upper() == "ANTHROPIC"
@@ -234,6 +241,7 @@ def _read_helicone(row: Row, context: Context) -> Iterable[TrafficRecord]:
         input_tokens=inputs,
         cached_input_tokens=cached,
         cache_write_tokens=written,
+        cache_write_1h_tokens=hour,
         output_tokens=values.count(fields, "completion_tokens"),
         workload=values.text(
             properties, "app", "App", "workload", "feature", "Feature", "prompt_id", "Helicone-Prompt-Id"

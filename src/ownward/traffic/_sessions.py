@@ -65,6 +65,7 @@ class _ClaudeCode:
             input_tokens=tokens.input_tokens,
             cached_input_tokens=tokens.cached_input_tokens,
             cache_write_tokens=tokens.cache_write_tokens,
+            cache_write_1h_tokens=tokens.cache_write_1h_tokens,
             output_tokens=tokens.output_tokens,
             workload="claude-code-subagent" if fields.get("isSidechain") is True else "claude-code",
             session=values.text(fields, "sessionId"),

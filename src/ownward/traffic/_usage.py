@@ -15,12 +15,13 @@ _WRITTEN = ("cache_write_tokens", "cache_creation_input_tokens", "cache_creation
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """One request's counts; cached and written ones are inside the input."""
+    """One request's counts; cached and written ones are inside the input, those kept for an hour inside the written."""
 
     input_tokens: int
     cached_input_tokens: int
     cache_write_tokens: int
     output_tokens: int
+    cache_write_1h_tokens: int = 0
 
 
 def is_usage(usage: Mapping[str, Any]) -> bool:
@@ -41,15 +42,16 @@ def read_usage(usage: Mapping[str, Any]) -> Tokens:
         written = values.count(details, *_WRITTEN, default=0) or values.count(
             usage, "cache_creation_input_tokens", "prompt_cache_creation_tokens", default=0
         )
-        return Tokens(
-            values.count(usage, "prompt_tokens"), cached, written, values.count(usage, "completion_tokens", default=0)
-        )
+        output = values.count(usage, "completion_tokens", default=0)
+        hour = _for_an_hour(details.get("cache_creation_token_details"), written)
+        return Tokens(values.count(usage, "prompt_tokens"), cached, written, output, hour)
     fresh = values.count(usage, "input_tokens")
     output = values.count(usage, "output_tokens", default=0)
     if "cache_read_input_tokens" in usage or "cache_creation_input_tokens" in usage:
         cached = values.count(usage, "cache_read_input_tokens", default=0)
         written = values.count(usage, "cache_creation_input_tokens", default=0)
-        return Tokens(fresh + cached + written, cached, written, output)
+        hour = _for_an_hour(usage.get("cache_creation"), written)
+        return Tokens(fresh + cached + written, cached, written, output, hour)
     details = values.mapping(usage.get("input_tokens_details"))
     return Tokens(
         fresh,
@@ -57,6 +59,10 @@ def read_usage(usage: Mapping[str, Any]) -> Tokens:
         values.count(details, "cache_write_tokens", default=0),
         output,
     )
+
+
+def _for_an_hour(parts: Any, written: int) -> int:
+    return min(values.count(values.mapping(parts), "ephemeral_1h_input_tokens", default=0), written)
 
 
 def read_timings(timings: Mapping[str, Any], *, all_input_tokens: int | None = None) -> Tokens:

@@ -52,7 +52,8 @@ class TrafficRecord:
     """One request: when, how many tokens, of which workload.
 
     `cached_input_tokens` and `cache_write_tokens` are counted inside
-    `input_tokens` (OpenAI's way); readers convert. `arrival_s` counts from the
+    `input_tokens` (OpenAI's way), `cache_write_1h_tokens` (kept for an hour) inside the
+    written ones; readers convert. `arrival_s` counts from the
     first timed row of its file and can be negative where a file is not in
     order; None where the file has no time. `source_row_id` is the row's own id
     where it has one, else `row-` and a hash of the row and its line; `row` is the number of its
@@ -73,6 +74,7 @@ class TrafficRecord:
     charge_usd: Decimal | None = None
     completed: bool | None = None
     cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0
     usage_basis: UsageBasis = "upstream"
     ttft_s: float | None = None
     latency_s: float | None = None
@@ -83,7 +85,13 @@ class TrafficRecord:
 
     def __post_init__(self) -> None:
         """Refuse counts that cannot be."""
-        for name in ("input_tokens", "output_tokens", "cached_input_tokens", "cache_write_tokens"):
+        for name in (
+            "input_tokens",
+            "output_tokens",
+            "cached_input_tokens",
+            "cache_write_tokens",
+            "cache_write_1h_tokens",
+        ):
             count = getattr(self, name)
             if count < 0:
                 raise BadInput(f"{name} is {count}", allowed="A token count is 0 or more")
@@ -92,6 +100,12 @@ class TrafficRecord:
                 f"cached_input_tokens {self.cached_input_tokens} and cache_write_tokens {self.cache_write_tokens}"
                 f" exceed input_tokens {self.input_tokens}",
                 allowed="Both are counted inside input_tokens",
+            )
+        if self.cache_write_1h_tokens > self.cache_write_tokens:
+            raise BadInput(
+                f"cache_write_1h_tokens {self.cache_write_1h_tokens} exceed cache_write_tokens"
+                f" {self.cache_write_tokens}",
+                allowed="They are counted inside cache_write_tokens",
             )
 
 

@@ -75,6 +75,7 @@ class TraceSummary:
     output_percentiles: Percentiles | None
     peak: Peak | None
     cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0
 
     @property
     def uncached_input_tokens(self) -> int:
@@ -95,6 +96,7 @@ def summarise(
     output_tokens: NDArray[np.int64],
     window_s: float,
     cache_write_tokens: NDArray[np.int64] | None = None,
+    cache_write_1h_tokens: NDArray[np.int64] | None = None,
 ) -> TraceSummary:
     """Return the summary of columns sorted by arrival.
 
@@ -109,12 +111,12 @@ def summarise(
         "cached_input_tokens": int(cached_input_tokens.sum()),
         "output_tokens": int(output_tokens.sum()),
     }
-    written = 0 if cache_write_tokens is None else int(cache_write_tokens.sum())
     return TraceSummary(
         requests=count,
         duration_s=duration_s,
         **totals,
-        cache_write_tokens=written,
+        cache_write_tokens=0 if cache_write_tokens is None else int(cache_write_tokens.sum()),
+        cache_write_1h_tokens=0 if cache_write_1h_tokens is None else int(cache_write_1h_tokens.sum()),
         requests_per_s=count / duration_s if duration_s else None,
         input_tokens_per_s=totals["input_tokens"] / duration_s if duration_s else None,
         output_tokens_per_s=totals["output_tokens"] / duration_s if duration_s else None,

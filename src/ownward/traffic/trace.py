@@ -32,10 +32,9 @@ UNKNOWN = -1  # in code, charge and completion columns: not known
 class Trace:
     """Requests in order of arrival, one array a column, all of shape (requests,).
 
-    `cached_input_tokens` is counted inside `input_tokens`, and so are `cache_write_tokens` beside it (None: there were
-    none). `workload`,
-    `session` and `model` are codes into the tuples of names beside them, -1 where
-    unknown; so are unknown `charge_picousd` and `completed` (else 0 or 1). The
+    `cached_input_tokens` is counted inside `input_tokens`, and so are `cache_write_tokens` beside it, with those kept
+    for an hour inside them (None: there were none). `workload`, `session` and `model` are codes into the tuples of
+    names beside them, -1 where unknown; so are unknown `charge_picousd` and `completed` (else 0 or 1). The
     prefix blocks of request i are
     `prefix_block_ids[prefix_offsets[i]:prefix_offsets[i + 1]]`, each id standing
     for one block of `prefix_block_tokens` tokens and all before it.
@@ -55,6 +54,7 @@ class Trace:
     model_names: tuple[str, ...] = ()
     priority: Ints | None = None
     cache_write_tokens: Ints | None = None
+    cache_write_1h_tokens: Ints | None = None
     charge_picousd: Ints | None = None
     completed: Ints | None = None
     prefix_offsets: Ints | None = None
@@ -86,6 +86,7 @@ class Trace:
         output_tokens: Sequence[int] | Ints,
         cached_input_tokens: Sequence[int] | Ints | None = None,
         cache_write_tokens: Sequence[int] | Ints | None = None,
+        cache_write_1h_tokens: Sequence[int] | Ints | None = None,
         workload: Sequence[str | None] | None = None,
         session: Sequence[str | None] | None = None,
         model: Sequence[str | None] | None = None,
@@ -119,6 +120,7 @@ class Trace:
             "output_tokens": _integers(output_tokens),
             "priority": None if priority is None else _integers(priority),
             "cache_write_tokens": None if cache_write_tokens is None else _integers(cache_write_tokens),
+            "cache_write_1h_tokens": None if cache_write_1h_tokens is None else _integers(cache_write_1h_tokens),
             "charge_picousd": _optional(charge_usd, usd_to_picousd),
             "completed": _optional(completed, int),
             **{name: column for name, (column, _) in codes.items()},
@@ -168,12 +170,13 @@ class Trace:
             arrival_s=arrivals,
             input_tokens=np.asarray(rows.input_tokens),
             cached_input_tokens=np.asarray(rows.cached_input_tokens),
-            cache_write_tokens=np.asarray(rows.cache_write_tokens) if any(rows.cache_write_tokens) else None,
+            cache_write_tokens=_unless_all_zero(rows.cache_write_tokens),
+            cache_write_1h_tokens=_unless_all_zero(rows.cache_write_1h_tokens),
             output_tokens=np.asarray(rows.output_tokens),
             workload=rows.workload,
             session=rows.session,
             model=rows.model,
-            priority=np.asarray(rows.priority) if any(rows.priority) else None,
+            priority=_unless_all_zero(rows.priority),
             charge_usd=_if_any(rows.charge_usd),
             completed=_if_any(rows.completed),
             prefix_blocks=rows.prefix_blocks if any(rows.prefix_blocks) else None,
@@ -198,6 +201,7 @@ class Trace:
             model=self.model[index],
             priority=None if self.priority is None else self.priority[index],
             cache_write_tokens=None if self.cache_write_tokens is None else self.cache_write_tokens[index],
+            cache_write_1h_tokens=None if self.cache_write_1h_tokens is None else self.cache_write_1h_tokens[index],
             charge_picousd=None if self.charge_picousd is None else self.charge_picousd[index],
             completed=None if self.completed is None else self.completed[index],
             prefix_offsets=offsets,
@@ -222,6 +226,7 @@ class Trace:
             input_tokens=self.input_tokens,
             cached_input_tokens=self.cached_input_tokens,
             cache_write_tokens=self.cache_write_tokens,
+            cache_write_1h_tokens=self.cache_write_1h_tokens,
             output_tokens=self.output_tokens,
             window_s=window_s,
         )
@@ -254,7 +259,7 @@ class _Gathered:
     def __init__(self) -> None:
         self.arrival_s = array("d")
         self.input_tokens, self.cached_input_tokens, self.cache_write_tokens = array("q"), array("q"), array("q")
-        self.output_tokens, self.priority = array("q"), array("q")
+        self.output_tokens, self.priority, self.cache_write_1h_tokens = array("q"), array("q"), array("q")
         self.workload: list[str | None] = []
         self.session: list[str | None] = []
         self.model: list[str | None] = []
@@ -275,6 +280,7 @@ class _Gathered:
         self.input_tokens.append(record.input_tokens)
         self.cached_input_tokens.append(record.cached_input_tokens)
         self.cache_write_tokens.append(record.cache_write_tokens)
+        self.cache_write_1h_tokens.append(record.cache_write_1h_tokens)
         self.output_tokens.append(record.output_tokens)
         self.priority.append(record.priority)
         known = self._names.setdefault  # one text for equal names
@@ -305,6 +311,7 @@ def _check(trace: Trace) -> None:
         "model",
         "priority",
         "cache_write_tokens",
+        "cache_write_1h_tokens",
         "charge_picousd",
         "completed",
         "request_ids",
@@ -329,6 +336,9 @@ def _check(trace: Trace) -> None:
     if (written := trace.cache_write_tokens) is not None:
         bounds = (written < 0) | (trace.cached_input_tokens + written > trace.input_tokens)
         _refuse("cache_write_tokens", written, bounds, "0 or more, and with the cached at most the row's input_tokens")
+    if (hour := trace.cache_write_1h_tokens) is not None:
+        bounds = (hour < 0) | (hour > (0 if written is None else written))
+        _refuse("cache_write_1h_tokens", hour, bounds, "0 or more, and at most the row's cache_write_tokens")
     for name in ("workload", "session", "model"):
         codes = getattr(trace, name)
         names = getattr(trace, f"{name}_names")
@@ -372,6 +382,10 @@ def _optional(values: Sequence[Any] | None, convert: Any) -> Ints | None:
     if values is None:
         return None
     return np.asarray([UNKNOWN if value is None else convert(value) for value in values], dtype=np.int64)
+
+
+def _unless_all_zero(values: array[int]) -> Ints | None:
+    return np.asarray(values) if any(values) else None
 
 
 def _if_any(values: list[Any]) -> list[Any] | None:

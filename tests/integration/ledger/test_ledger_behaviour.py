@@ -471,9 +471,20 @@ def test_what_imported_requests_wrote_to_a_cache_is_kept_and_added_where_a_file_
         without = TrafficRow(input_tokens=9, output_tokens=1, arrival_s=1.0, source_row_id="a")
         book.import_traffic([without], "log")
         assert list(book.query_traffic().cache_write_tokens) == [0]
-        rows = [replace(without, cache_write_tokens=7), TrafficRow(input_tokens=1, output_tokens=1, arrival_s=2.0)]
+        written = replace(without, cache_write_tokens=7, cache_write_1h_tokens=3)
+        rows = [written, TrafficRow(input_tokens=1, output_tokens=1, arrival_s=2.0)]
         assert book.import_traffic(rows, "log") == ImportCount(imported=1, duplicates=1)
         assert list(book.query_traffic().cache_write_tokens) == [7, 0]
+        assert list(book.query_traffic().cache_write_1h_tokens) == [3, 0]
+
+
+def test_what_a_served_request_wrote_for_an_hour_is_part_of_the_traffic(target: str) -> None:
+    usage = Usage(input_tokens=90, output_tokens=20, cache_write_tokens=7, cache_write_1h_tokens=3)
+    with ledger.open(target) as book:
+        begin_all(book, (request(), intent()))
+        book.settle(settled(usage=usage))
+        book.flush_blocking()
+        assert list(book.query_traffic().cache_write_1h_tokens) == [3]
 
 
 def test_a_retried_request_arrives_once_in_the_traffic(target: str) -> None:

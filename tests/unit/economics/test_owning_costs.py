@@ -267,18 +267,28 @@ def make_trace() -> Trace:
     )
 
 
+@pytest.mark.parametrize("hour_usd", [None, Decimal("3.2")])
 @pytest.mark.parametrize("step_above", [None, 150])
-def test_what_is_written_to_a_cache_is_charged_at_its_own_price(step_above: int | None) -> None:
-    """As Anthropic charges it; a price without one charges such tokens as input."""
+def test_what_is_written_to_a_cache_is_charged_at_its_own_price(
+    step_above: int | None, hour_usd: Decimal | None
+) -> None:
+    """As Anthropic charges it, for an hour more than for minutes; a price without one charges such tokens as input."""
     step = {"input_usd_per_mtok": Decimal(2), "output_usd_per_mtok": Decimal(6)}
     steps = () if step_above is None else (PriceStep(above_input_tokens=step_above, **step),)
-    price = make_price(cached_input_usd_per_mtok=Decimal("0.1"), cache_write_usd_per_mtok=Decimal(2), steps=steps)
+    price = make_price(
+        cached_input_usd_per_mtok=Decimal("0.1"),
+        cache_write_usd_per_mtok=Decimal(2),
+        cache_write_1h_usd_per_mtok=hour_usd,
+        steps=steps,
+    )
     requests = [
-        Usage(input_tokens=100, cached_input_tokens=20, cache_write_tokens=70, output_tokens=5),
+        Usage(
+            input_tokens=100, cached_input_tokens=20, cache_write_tokens=70, cache_write_1h_tokens=40, output_tokens=5
+        ),
         Usage(input_tokens=200, cached_input_tokens=200, output_tokens=5),
-        Usage(input_tokens=300, cache_write_tokens=300, output_tokens=7),
+        Usage(input_tokens=300, cache_write_tokens=300, cache_write_1h_tokens=300, output_tokens=7),
     ]
-    names = ("input_tokens", "cached_input_tokens", "cache_write_tokens", "output_tokens")
+    names = ("input_tokens", "cached_input_tokens", "cache_write_tokens", "cache_write_1h_tokens", "output_tokens")
     columns = {name: [getattr(one, name) for one in requests] for name in names}
     trace = Trace.from_columns(arrival_s=[0.0, 1.0, 2.0], **columns)
     singly = sum(price.compute_charge_usd(one) for one in requests)

@@ -20,3 +20,18 @@ COUNTS = {"prompt_tokens": 10, "completion_tokens": 4}
 )
 def test_cached_and_written_tokens_are_read_as_each_provider_names_them(more, cached, written):
     assert read_usage(COUNTS | more) == Tokens(10, cached, written, 4)
+
+
+HOUR = {"ephemeral_5m_input_tokens": 1, "ephemeral_1h_input_tokens": 3}
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        {"input_tokens": 6, "cache_creation_input_tokens": 4, "cache_creation": HOUR, "output_tokens": 4},
+        COUNTS | {"prompt_tokens_details": {"cache_creation_tokens": 4, "cache_creation_token_details": HOUR}},
+    ],
+    ids=["Anthropic", "LiteLLM"],
+)
+def test_what_is_written_for_an_hour_is_told_apart(usage):
+    assert read_usage(usage) == Tokens(10, 0, 4, 4, cache_write_1h_tokens=3)

@@ -49,6 +49,7 @@ def test_runs_of_langsmith_are_the_calls_of_models_and_not_the_chains_that_sum_t
     ]
     first = records[0]
     assert (first.cached_input_tokens, first.cache_write_tokens, first.charge_usd) == (60, 30, Decimal("0.001"))
+    assert first.cache_write_1h_tokens == 20
     assert (first.model, first.session, first.latency_s) == ("gpt-4o", "root", 2.5)
 
 
