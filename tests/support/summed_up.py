@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ownward.ledger import AttemptRow, ChargeSum, GradedTask, Served, ServedHedges, SettledTokens, TaskRow
+from ownward.ledger import (
+    AttemptRow,
+    ChargeSum,
+    GradedTask,
+    Served,
+    ServedHedges,
+    SettledTokens,
+    TaskRow,
+    is_of_trial,
+)
 
 UNCHARGED = {"failed", "refused"}
 
@@ -35,7 +44,7 @@ def _served(
     first: dict[str, int],
 ) -> Served:
     settled = [row for row in rows if row.state == "settled"]
-    firsts = [row for row in settled if row.attempt == first[row.request_id]]
+    firsts = [row for row in settled if row.attempt == first[row.request_id] and not is_of_trial(row.task_id)]
     ids = {row.task_id for row in rows}
     graded = []
     for task in (tasks[name] for name in ids if name in tasks):
@@ -62,6 +71,7 @@ def _served(
         refused=sum(row.state == "refused" for row in rows),
         tasks=len(ids),
         charge=_sum(_charge(row, "charge_picousd") for row in rows),
+        of_trials=_sum(_charge(row, "charge_picousd") for row in rows if is_of_trial(row.task_id)),
         charge_high=_sum(_charge(row, "charge_high_picousd") for row in rows),
         ttft_p50_s=_median([row.ttft_s for row in settled]),
         latency_p50_s=_median([row.latency_s for row in settled]),

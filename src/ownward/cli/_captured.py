@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import TYPE_CHECKING, Any
 
 from ownward.cli._output import say
@@ -14,8 +13,6 @@ if TYPE_CHECKING:
     from ownward.quality import Grader
     from ownward.trials import Task
 
-_OF_A_TRIAL = re.compile(r"trial_[0-9A-Z]{26}/")
-
 
 def read_captured(
     opened: Ledger, *, workload: str | None, grader: str | None, limit: int
@@ -24,6 +21,7 @@ def read_captured(
 
     Raises: UsageError, if there is no workload, no grader, or nothing that could be asked.
     """
+    from ownward.ledger import is_of_trial
     from ownward.trials import CapturedRequest, tasks_from_captured
 
     if workload is None or grader is None:
@@ -43,7 +41,7 @@ def read_captured(
     seen: set[str] = set()
     for row in opened.query_requests(workload=workload, newest_first=True):
         kept = bodies.get(row.request_id, {})
-        if row.request_id in seen or _OF_A_TRIAL.match(row.task_id) or not kept.keys() >= {"request", "response"}:
+        if row.request_id in seen or is_of_trial(row.task_id) or not kept.keys() >= {"request", "response"}:
             continue
         seen.add(row.request_id)
         captured.append(

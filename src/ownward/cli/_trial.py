@@ -166,10 +166,11 @@ def _ask_now(
     Returned besides is how many tasks were left out, by reason.
     Raises: UpstreamError, if none is left.
     """
+    from ownward.ledger import TRIAL_PREFIX
     from ownward.quality import PairedTask
     from ownward.trials import pair_results
 
-    run_id = new_id("trial_")
+    run_id = new_id(TRIAL_PREFIX)
     results = _ask_both(
         tasks,
         (baseline, candidate),

@@ -16,7 +16,7 @@ from ownward.ledger._copying import CopiedTable
 from ownward.ledger._export import EXPORT_COLUMNS
 from ownward.ledger._kept import KeptResponse, KeptSum, owner_of
 from ownward.ledger._ledger import Ledger, hash_secret
-from ownward.ledger._notes import beaten_note, hedge_note
+from ownward.ledger._notes import TRIAL_PREFIX, beaten_note, hedge_note, is_of_trial
 from ownward.ledger._open import open  # noqa: A004 - read as ledger.open
 from ownward.ledger._postgres_address import is_address
 from ownward.ledger._records import (
@@ -54,6 +54,7 @@ from ownward.ledger._store import Durability
 __all__ = [
     "EXPORT_COLUMNS",
     "OUTCOME_PRECEDENCE",
+    "TRIAL_PREFIX",
     "AttemptRow",
     "AttemptState",
     "BodyRow",
@@ -98,6 +99,7 @@ __all__ = [
     "hash_secret",
     "hedge_note",
     "is_address",
+    "is_of_trial",
     "open",
     "owner_of",
     "schema_text",

@@ -1,9 +1,12 @@
-"""What an attempt's row says of hedging, in words that are read back: which call was the second, which was too late."""
+"""What rows say in words that are read back: which call was the second, which was too late, which task is a trial's."""
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
+TRIAL_PREFIX: Final = "trial_"
+_OF_TRIAL: Final = re.compile(rf"{TRIAL_PREFIX}[0-9A-Z]{{26}}/")
 _HEDGE: Final = "hedge: "
 _BEATEN: Final = "beaten by "
 
@@ -42,3 +45,17 @@ def says_beaten(note: str | None) -> bool:
     True
     """
     return note is not None and (note.startswith(_BEATEN) or (says_hedge(note) and f"; {_BEATEN}" in note))
+
+
+def is_of_trial(task_id: str) -> bool:
+    """Return whether a task was asked by a trial, whose id its name begins with.
+
+    >>> is_of_trial("trial_01M83SVRV51A293W2F32A9FNDC/api/0"), is_of_trial("trial_run/7")
+    (True, False)
+    """
+    return _OF_TRIAL.match(task_id) is not None
+
+
+def is_of_trial_sql(column: str) -> str:
+    """Return the condition, in SQL, that the task named in `column` was asked by a trial."""
+    return f"SUBSTR({column}, 1, 6) = '{TRIAL_PREFIX}' AND SUBSTR({column}, 33, 1) = '/'"

@@ -15,6 +15,7 @@ from ownward.core import LedgerError
 from ownward.ledger._connection import Row
 from ownward.ledger._export import bounds_of, state_of
 from ownward.ledger._money import money_sum, read_money_sum
+from ownward.ledger._notes import is_of_trial_sql
 from ownward.ledger._records import Key, Outcome
 from ownward.ledger._rows import (
     AttemptRow,
@@ -221,7 +222,7 @@ def query_outcomes(store: Store, *, task_id: str | None, since: datetime | None)
 def query_traffic(
     store: Store, *, workload: str | None, since: datetime | None, until: datetime | None
 ) -> TrafficColumns:
-    """Return imported and own settled requests as columns, in order of arrival."""
+    """Return imported and own settled requests as columns, in order of arrival; those of trials are no traffic."""
     own = _Where.of(
         ("a.workload = ?", workload), ("a.request_started_at_us >= ?", since), ("a.request_started_at_us < ?", until)
     )
@@ -229,6 +230,7 @@ def query_traffic(
     # one attempt, so that earlier ones are looked for where there can be some, and not joined.
     own.conditions.append("""a.state = 'settled' AND (a.attempt = 1 OR NOT EXISTS (
   SELECT 1 FROM attempts e WHERE e.request_id = a.request_id AND e.attempt < a.attempt AND e.state = 'settled'))""")
+    own.conditions.append(f"NOT ({is_of_trial_sql('a.task_id')})")
     imported = _Where.of(("i.workload = ?", workload), ("i.started_at_us >= ?", since), ("i.started_at_us < ?", until))
     sql = f"""
 WITH both_kinds AS MATERIALIZED (

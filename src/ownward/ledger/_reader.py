@@ -151,7 +151,7 @@ class Reader:
     def query_traffic(
         self, workload: str | None = None, *, since: datetime | None = None, until: datetime | None = None
     ) -> TrafficColumns:
-        """Return imported requests and own settled ones as columns, in order of arrival."""
+        """Return imported requests and own settled ones, but those of trials, as columns, in order of arrival."""
         with self._reading_calls():
             return queries.query_traffic(self._store, workload=workload, since=since, until=until)
 

@@ -11,7 +11,7 @@ from itertools import compress
 from typing import Any, Final
 
 from ownward.ledger._connection import Row
-from ownward.ledger._notes import says_beaten, says_hedge
+from ownward.ledger._notes import is_of_trial_sql, says_beaten, says_hedge
 from ownward.ledger._store import Store
 from ownward.ledger._times import from_us, to_us
 
@@ -33,7 +33,8 @@ SELECT a.task_id, a.workload, a.tier, o.completed, o.human_minutes,
   CASE WHEN SUBSTR(a.error, 1, 7) = 'hedge: ' OR SUBSTR(a.error, 1, 10) = 'beaten by ' THEN a.error END,
   CASE WHEN a.state IS NULL OR a.state <> 'settled' OR (a.attempt > 1 AND EXISTS (
     SELECT 1 FROM attempts e WHERE e.request_id = a.request_id AND e.attempt < a.attempt AND e.state = 'settled'
-  )) THEN 0 ELSE 1 END
+  )) THEN 0 ELSE 1 END,
+  CASE WHEN {of_trial} THEN 1 ELSE 0 END
 FROM {attempts} a LEFT JOIN task_outcomes o ON o.task_id = a.task_id {where}
 ORDER BY a.task_id"""
 _SETTLED: Final = "CASE WHEN a.state = 'settled' THEN"
@@ -95,7 +96,8 @@ class Served:
 
     `unsettled` counts calls in flight too; calls that failed or were refused cost nothing. `settled_tokens` has one
     item for no step and one for each that was asked for; `first_tokens` are those of calls that were the first of their
-    request to settle: one a request, however many its strategy made. Medians are the upper ones of settled calls.
+    request to settle: one a request, however many its strategy made, and none of a trial, which nobody would have asked
+    otherwise (`of_trials` is what those were charged). Medians are the upper ones of settled calls.
     """
 
     workload: str
@@ -110,6 +112,7 @@ class Served:
     tasks: int = 0
     charge: ChargeSum = field(default_factory=ChargeSum)
     charge_high: ChargeSum = field(default_factory=ChargeSum)
+    of_trials: ChargeSum = field(default_factory=ChargeSum)
     ttft_p50_s: float | None = None
     latency_p50_s: float | None = None
     first_started_at: datetime | None = None
@@ -138,7 +141,8 @@ def query_served(
             conditions.append(condition)
             params.append(value)
     where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
-    sql = _SQL.format(attempts=store.attempts, where=where, settled=_SETTLED, open=_OPEN)
+    of_trial = is_of_trial_sql("a.task_id")
+    sql = _SQL.format(attempts=store.attempts, where=where, settled=_SETTLED, open=_OPEN, of_trial=of_trial)
     return _Adding(sorted(set(input_steps))).add_all(store.stream(sql, params))
 
 
@@ -169,7 +173,7 @@ class _Place:
         served = self.served
         (
             _, _, _, _, _, is_first, states, started_us, input_tokens, cached, cache_write, cache_write_1h,
-            output, charges, lows, highs, ttft_s, latency_s, errors, is_first_settled,
+            output, charges, lows, highs, ttft_s, latency_s, errors, is_first_settled, is_of_trial,
         ) = zip(*self._rows, strict=True)  # fmt: skip
         self._rows.clear()
         served.requests += sum(is_first)
@@ -180,6 +184,9 @@ class _Place:
         served.unsettled += len(states) - settled - failed - refused
         served.charge.add(charges)
         served.charge_high.add(highs)
+        if any(is_of_trial):
+            served.of_trials.add([*compress(charges, is_of_trial)])
+            is_first_settled = tuple(one > tried for one, tried in zip(is_first_settled, is_of_trial, strict=True))
         self._first_us = min(self._first_us, *started_us)
         self._last_us = max(self._last_us, *started_us)
         self._ttft_s.extend([value for value in ttft_s if value is not None])

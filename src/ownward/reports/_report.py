@@ -43,8 +43,8 @@ class TierLine:
 
     `cpct` counts failures in; `loaded_usd` is what the owned tier's fully loaded price makes of the same tokens,
     `baseline_usd` what the plan's baseline would have charged for the requests that it answered first, once each, by
-    the tokens of that answer (what else a strategy asked, the baseline would not have). Both are None where there is
-    no such price.
+    the tokens of that answer (what else a strategy asked, or a trial, the baseline would not have). Both are None where
+    there is no such price. `trials_usd` is what of the cost calls of trials were.
     `hedging` is None where there was none.
     """
 
@@ -65,6 +65,7 @@ class TierLine:
     cost_high_usd: Decimal | None
     loaded_usd: Decimal | None
     baseline_usd: Decimal | None
+    trials_usd: Decimal | None
     cpct: Cpct
     ttft_p50_s: float | None
     latency_p50_s: float | None
@@ -97,6 +98,7 @@ class Report:
     cost_usd: Decimal | None
     baseline_usd: Decimal | None
     saved_usd: Decimal | None
+    trials_usd: Decimal | None
     unknown: tuple[str, ...]
 
     def as_record(self) -> dict[str, Any]:
@@ -155,6 +157,7 @@ def compute_report(
         cost_usd=cost,
         baseline_usd=baseline,
         saved_usd=None if cost is None or baseline is None else baseline - cost,
+        trials_usd=_total(line.trials_usd for line in every),
         unknown=tuple(_unknown(made, plan.baseline if plan is not None else None)),
     )
 
@@ -205,6 +208,7 @@ def _tier_line(served: Served, plan: Plan | None, human_usd_per_hour: Decimal) -
         cost_high_usd=_sum_usd(served.charge_high),
         loaded_usd=_priced(served.settled_tokens, stated.loaded_price if stated is not None else None),
         baseline_usd=_priced(served.first_tokens, baseline.price if baseline is not None else None),
+        trials_usd=_sum_usd(served.of_trials),
         cpct=compute_cpct(
             [None if task.charge_picousd is None else picousd_to_usd(task.charge_picousd) for task in graded],
             [task.is_completed for task in graded],
@@ -360,10 +364,11 @@ def render_report(report: Report) -> Group:
     if certified:
         parts.append(certificates)
     if report.baseline is not None:
+        tried = f", {format_usd(report.trials_usd)} of it for trials" if report.trials_usd != 0 else ""
         parts.append(
             Text(
-                f"\nthe same requests at {report.baseline}: {format_usd(report.baseline_usd)};"
-                f" difference: {format_usd(report.saved_usd)}"
+                f"\ncost: {format_usd(report.cost_usd)}{tried}; the same requests at {report.baseline}:"
+                f" {format_usd(report.baseline_usd)}; difference: {format_usd(report.saved_usd)}"
                 " (owned tiers charge energy only; it says nothing of quality)"
             )
         )

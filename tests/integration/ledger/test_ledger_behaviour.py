@@ -487,6 +487,18 @@ def test_what_a_served_request_wrote_for_an_hour_is_part_of_the_traffic(target: 
         assert list(book.query_traffic().cache_write_1h_tokens) == [3]
 
 
+def test_what_trials_asked_is_no_traffic_to_plan_for(target: str) -> None:
+    """Both tiers were asked, as fast as they answered: a month made of that is nobody's."""
+    with ledger.open(target) as book:
+        for number, task in enumerate(["trial_01M83SVRV51A293W2F32A9FNDC/api/0", "trial_of_a_client/7"], start=1):
+            begin_all(book, (request(number, task_id=task, task_basis="explicit"), intent(number)))
+            book.settle(settled(number))
+        book.flush_blocking()
+        assert [book.query_traffic().session.value(row) for row in range(len(book.query_traffic()))] == [
+            "trial_of_a_client/7"
+        ]
+
+
 def test_a_retried_request_arrives_once_in_the_traffic(target: str) -> None:
     with ledger.open(target) as book:
         begin_all(book, (request(), intent()))

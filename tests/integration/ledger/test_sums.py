@@ -60,7 +60,7 @@ def fill(book: ledger.Ledger, *, seed: int, largest: int) -> None:
     async def begin() -> None:
         for number in range(60):
             name, at = f"r{number}", NOW + timedelta(hours=number)
-            task = f"t{chance.randrange(30)}"
+            task = chance.choice(["", "", "trial_01M83SVRV51A293W2F32A9FNDC/api/"]) + f"t{chance.randrange(30)}"
             asked = usual_request(name, at=at, task_id=task, task_basis="explicit", workload=chance.choice("ab"))
             if chance.random() < 0.1:
                 book.refuse(asked, reason="no", status=403)
@@ -218,3 +218,23 @@ def test_what_stays_at_the_baseline_saves_nothing_also_with_writes_that_are_cach
         Decimal("0.004635"),
         Decimal(0),
     )
+
+
+def test_what_a_trial_asked_costs_and_saves_nothing(target: str) -> None:
+    """Nobody would have asked the baseline what a trial asks of both tiers."""
+    plan = loads(PLAN_AT_THE_API + RATES)
+    tasks = {"r": "req_r", "a": "trial_01M83SVRV51A293W2F32A9FNDC/api/1", "b": "trial_01M83SVRV51A293W2F32A9FNDC/box/1"}
+    usage = Usage(input_tokens=1_000_000, output_tokens=0)
+    with ledger.open(target) as book:
+
+        async def serve() -> None:
+            for name, task in tasks.items():
+                tier = "api" if name == "a" else "box"
+                await book.begin(usual_request(name, at=NOW, task_id=task), usual_intent(name, at=NOW, tier=tier))
+                book.settle(usual_settlement(name, at=NOW, charge=10**12, usage=usage))
+            await book.flush()
+
+        asyncio.run(serve())
+        report = compute_report(book.query_served(input_steps=price_steps(plan)), plan=plan)
+    assert (report.cost_usd, report.trials_usd, report.baseline_usd) == (Decimal(3), Decimal(2), Decimal(3))
+    assert report.saved_usd == 0

@@ -9,7 +9,7 @@ import pytest
 
 from ownward.ledger import _served
 
-USED = (100, 0, 0, 0, 10, 5, 5, 5, 0.1, 0.2, None, 1)
+USED = (100, 0, 0, 0, 10, 5, 5, 5, 0.1, 0.2, None, 1, 0)
 
 
 class Counted(tuple):  # type: ignore[type-arg]
