@@ -145,7 +145,7 @@ def values() -> dict[str, object]:
         "one": gb(QWEN.step_bytes(1)),
         "one_short": f"{QWEN.step_bytes(1) / GB:.0f}",
         "one_q4": gb(one_q4),
-        "bits_q4": f"{8 * all_q4 / QWEN.checkpoint_params:.1f}",
+        "bits_q4": f"{8 * all_q4 / QWEN.checkpoint_params_exact:.1f}",
         "bandwidth": f"{bandwidth.value / GB:.0f}",
         "memory": memory.value,
         "fast": f"{bandwidth.value / one_q4:.0f}",

@@ -29,14 +29,14 @@ class Anatomy:
 
     Three totals: `named_params` (what names count: text, vision and audio; no drafts),
     `total_live_params` (what a forward pass can use, tied weights once) and
-    `checkpoint_params` (every element the file holds: drafts, buffers and dead weights too).
+    `checkpoint_params_exact` (every element the file holds: drafts, buffers and dead weights too).
     Cache figures are bytes of the whole model, at the width their names say.
     """
 
     name: str
     architecture: str
     total_live_params: int
-    checkpoint_params: int
+    checkpoint_params_exact: int
     text_params: int
     params_by_role: Mapping[Role, int]
     persistent_buffers: int
@@ -256,7 +256,7 @@ def compute_anatomy(
         name=name,
         architecture=architecture,
         total_live_params=live,
-        checkpoint_params=checkpoint,
+        checkpoint_params_exact=checkpoint,
         text_params=text,
         params_by_role=roles,
         persistent_buffers=states["buffer"],

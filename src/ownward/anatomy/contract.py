@@ -38,7 +38,7 @@ def _figures(anatomy: Anatomy) -> dict[str, Any]:
         "name": anatomy.name,
         "architecture": anatomy.architecture,
         "total_live_params": anatomy.total_live_params,
-        "checkpoint_params_exact": anatomy.checkpoint_params,
+        "checkpoint_params_exact": anatomy.checkpoint_params_exact,
         "text_params": anatomy.text_params,
         **{role.value: anatomy.params_by_role[role] for role in Role},
         "persistent_buffers": anatomy.persistent_buffers,

@@ -202,7 +202,7 @@ def _count_file(anatomy: Anatomy) -> WeightBytes:
 
 def _own_expert_bits(anatomy: Anatomy, own: float) -> float:
     """Return the bits of the experts as released: the mean, or MXFP4's where the mean shows that they are narrow."""
-    mean = 8 * own / max(anatomy.checkpoint_params, 1)
+    mean = 8 * own / max(anatomy.checkpoint_params_exact, 1)
     return 4.25 if anatomy.experts and mean < _NARROW_BITS else mean
 
 

@@ -46,7 +46,7 @@ def usual_limits(scenario: str, anatomy: Anatomy) -> Limits:
 
     `scenario` is `server` or `interactive`.
     """
-    billions = anatomy.checkpoint_params / 1e9
+    billions = anatomy.checkpoint_params_exact / 1e9
     known = _LIMITS[scenario]
     return known[min(known, key=lambda size: abs(math.log(size / max(billions, 1e-3))))]
 
@@ -56,7 +56,7 @@ def usual_prompt_tokens(anatomy: Anatomy) -> int | None:
 
     What is meant by a load in MLPerf's words (`server`, `interactive`, `max`) that states no prompt.
     """
-    billions = anatomy.checkpoint_params / 1e9
+    billions = anatomy.checkpoint_params_exact / 1e9
     return next((tokens for size, tokens in _PROMPTS.items() if abs(billions / size - 1) < _SAME_SIZE), None)
 
 

@@ -195,7 +195,7 @@ def traits_of(
     elif stored is not None and f"{stored}_m" in FORMATS:  # a file names the type of its tensors: q4_k
         kernels = FORMATS[f"{stored}_m"].kernels
     elif weights == NATIVE:
-        bits = 8 * weight_bytes(anatomy, NATIVE).resident / max(anatomy.checkpoint_params, 1)
+        bits = 8 * weight_bytes(anatomy, NATIVE).resident / max(anatomy.checkpoint_params_exact, 1)
         kernels = "wide" if bits > 12 else "fp8" if bits > 6 else "mxfp4"  # noqa: PLR2004 -- between 16, 8 and 4 bits
     else:
         kernels = FORMATS[weights].kernels

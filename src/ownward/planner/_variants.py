@@ -74,7 +74,7 @@ def named(weights: str) -> Variant:
 def _own(anatomy: Anatomy) -> Variant:
     if anatomy.is_narrowed_on_load:
         return named("bf16")
-    bits = 8 * resident_bytes(anatomy, AS_STORED) / max(anatomy.checkpoint_params, 1)
+    bits = 8 * resident_bytes(anatomy, AS_STORED) / max(anatomy.checkpoint_params_exact, 1)
     return Variant(AS_STORED, _own_label(anatomy, bits), bits)
 
 

@@ -55,7 +55,7 @@ def configs(draw: st.DrawFn) -> dict[str, Any]:
 def test_roles_sum_to_the_total(config: dict[str, Any]) -> None:
     found = anatomy.from_config(config)
     assert sum(found.params_by_role.values()) == found.total_live_params
-    assert found.total_live_params + found.mtp_params + found.dead_params <= found.checkpoint_params
+    assert found.total_live_params + found.mtp_params + found.dead_params <= found.checkpoint_params_exact
     assert 0 < found.active_excl_input_embedding <= found.active_params_per_token <= found.text_params
 
 
@@ -63,7 +63,7 @@ def test_roles_sum_to_the_total(config: dict[str, Any]) -> None:
 def test_sixteen_bits_are_two_bytes_a_parameter(config: dict[str, Any]) -> None:
     found = anatomy.from_config(config)
     assert found.weight_bytes_bf16 == 2 * (found.total_live_params + found.mtp_params)
-    wide = 2 * (found.checkpoint_params - found.dead_params - found.total_live_params - found.mtp_params)
+    wide = 2 * (found.checkpoint_params_exact - found.dead_params - found.total_live_params - found.mtp_params)
     assert found.weights_bytes("bf16") == found.weight_bytes_bf16 + 2 * wide, "router biases take 4 bytes"
 
 
