@@ -10,7 +10,7 @@ from ownward.core import Clock
 from ownward.gateway import control
 from ownward.gateway.asgi import ASGIApp, Receive, Scope, Send
 from ownward.gateway.commons import Commons
-from ownward.gateway.cross_origin import is_foreign, is_forwarded
+from ownward.gateway.cross_origin import is_by_name_of_here, is_foreign, is_forwarded
 from ownward.gateway.endpoints import ENDPOINTS
 from ownward.gateway.exchange import Exchange
 from ownward.gateway.holding.budgets import checks_of_plan, unheld_lines
@@ -177,7 +177,7 @@ class Gateway(Commons):
         for prefix, app in self._mounts:
             if path == prefix or path.startswith(f"{prefix}/"):
                 headers = dict(scope["headers"])
-                if is_foreign(headers) or is_forwarded(headers):
+                if is_foreign(headers) or is_forwarded(headers) or not is_by_name_of_here(headers):
                     break  # they ask for no key and are for this machine alone
                 return app({**scope, "root_path": scope.get("root_path", "") + prefix}, call.receive, call.send)
         return control.answer(self, call)

@@ -7,13 +7,19 @@ Source: the Fetch standard, section 3.3 (CORS protocol).
 
 from __future__ import annotations
 
+import ipaddress
+import socket
 from collections.abc import Mapping, Sequence
+from typing import Final
 from urllib.parse import urlsplit
 
 from ownward.gateway.asgi import Headers
 from ownward.policy import is_loopback_address
 
 _MAX_AGE_S = b"600"
+_NOT_IN_PUBLIC_DNS: Final = (".localhost", ".local", ".internal", ".home.arpa", ".lan", ".test")
+"""Names that nobody can register (RFC 6761, 6762, 8375, ICANN's .internal; .lan by custom): host.docker.internal."""
+
 _FORWARDED = frozenset(
     {b"forwarded", b"via", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip", b"cf-connecting-ip"}
 )
@@ -23,12 +29,20 @@ def is_foreign(headers: Mapping[bytes, bytes]) -> bool:
     """Return whether a web page of another place sends the request: no page may use a gateway that asks for no key.
 
     A browser leaves `origin` out where it takes the gateway for the page's own server, which a name that was made to
-    lead here brings about (DNS rebinding): then `host` has that name.
+    lead here brings about (DNS rebinding): then `host` has that name. What else is in a request that only reads, a page
+    may state as it likes, in Firefox `user-agent` too; programs reach a gateway by names that no page can have.
     """
     origin = headers.get(b"origin")
     if origin is not None:
-        return not _is_here(origin)
-    return headers.get(b"user-agent", b"").startswith(b"Mozilla/") and not _is_here(b"//" + headers.get(b"host", b""))
+        return not _is_here(_host_of(origin))
+    host = _host_of(b"//" + headers.get(b"host", b""))
+    is_browser = headers.get(b"user-agent", b"").startswith(b"Mozilla/")
+    return not (_is_here(host) if is_browser else _is_of_no_page(host))
+
+
+def is_by_name_of_here(headers: Mapping[bytes, bytes]) -> bool:
+    """Return whether the request names this machine as only programs and pages on it do."""
+    return _is_here(_host_of(b"//" + headers.get(b"host", b"")))
 
 
 def is_forwarded(headers: Mapping[bytes, bytes]) -> bool:
@@ -36,12 +50,28 @@ def is_forwarded(headers: Mapping[bytes, bytes]) -> bool:
     return not _FORWARDED.isdisjoint(headers)
 
 
-def _is_here(url: bytes) -> bool:
+def _host_of(url: bytes) -> str | None:
+    """Return the host in lower case, without the root's dot; None, if it cannot be read."""
     try:
-        host = urlsplit(url.decode("latin-1")).hostname or ""
+        return (urlsplit(url.decode("latin-1")).hostname or "").rstrip(".")
+    except ValueError:
+        return None
+
+
+def _is_here(host: str | None) -> bool:
+    return host is not None and (host == "localhost" or host.endswith(".localhost") or is_loopback_address(host))
+
+
+def _is_of_no_page(host: str | None) -> bool:
+    """Return whether no page of the internet can have this name: an address, a name of one network, or our own."""
+    if host is None:
+        return False
+    if "." not in host or host.endswith(_NOT_IN_PUBLIC_DNS) or host == socket.gethostname().lower():
+        return True
+    try:
+        return bool(ipaddress.ip_address(host))
     except ValueError:
         return False
-    return host == "localhost" or host.endswith(".localhost") or is_loopback_address(host)
 
 
 def readable_by_page(headers: Mapping[bytes, bytes], *, demands_keys: bool) -> Headers:

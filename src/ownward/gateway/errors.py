@@ -140,16 +140,19 @@ class Unauthorized(Rejected):
 
 
 class ForeignPage(Rejected):
-    """A web page of another place asks a gateway that demands no key."""
+    """A web page of another place asks a gateway that demands no key, or may be the one that does."""
 
     status = 403
 
     def __init__(self) -> None:
         """Say why."""
         super().__init__(
-            "a web page of another place sends this request, and this gateway asks for no key",
-            allowed="Pages served from this machine, and programs, which send no origin",
-            next_step="Set requires_keys = true under [gateway] in ownward.toml and give the page a key",
+            "a web page of another place sends this request, or may send it by a name that was made to lead here, and"
+            " this gateway asks for no key",
+            allowed="Pages served from this machine, and programs that send no origin and reach the gateway by"
+            " localhost, an address or a name of their own network (host.docker.internal)",
+            next_step="Set requires_keys = true under [gateway] in ownward.toml and give the page or program a key, or"
+            " have the proxy before the gateway send it host: localhost",
         )
 
 

@@ -75,8 +75,9 @@ class Client:
         self, path: str, body: Any = None, *, method: str | None = None, headers: Mapping[str, str] | None = None
     ) -> None:
         content = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
-        lines = [f"{method or ('GET' if body is None else 'POST')} {path} HTTP/1.1", "host: gateway"]
-        lines += [f"{name}: {value}" for name, value in {"content-length": len(content), **(headers or {})}.items()]
+        lines = [f"{method or ('GET' if body is None else 'POST')} {path} HTTP/1.1"]
+        stated = {"host": f"{self.host}:{self.port}", "content-length": len(content), **(headers or {})}
+        lines += [f"{name}: {value}" for name, value in stated.items()]
         self.writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + content)
         await self.writer.drain()
 

@@ -1,5 +1,7 @@
 """Which requests are those of web pages of other places."""
 
+import socket
+
 import pytest
 
 from ownward.gateway.cross_origin import is_foreign
@@ -36,7 +38,27 @@ def test_pages_of_other_places_are_told_by_their_origin(origin, expected):
         (b"127.0.0.1.evil.example:8484", b"Mozilla/5.0", True),
         (b"host.docker.internal:8484", b"Prometheus/3.1", False),
         (b"host.docker.internal:8484", b"", False),
+        (b"host.docker.internal:8484", b"Mozilla/5.0", True),
+        (b"evil.example:8484", b"Prometheus/3.1", True),
+        (b"evil.example:8484", b"", True),
+        (b"127.0.0.1.evil.example", b"", True),
+        (b"evilinternal.example", b"", True),
+        (b"internal.", b"", False),
+        (b"[evil", b"", True),
+        (b"", b"", False),
+        (b"gateway:8484", b"curl/8", False),
+        (b"localhost.:8484", b"curl/8", False),
+        (b"192.168.1.20:8484", b"curl/8", False),
+        (b"[fd00::1]:8484", b"curl/8", False),
+        (b"box.local:8484", b"curl/8", False),
+        (b"ownward.ai.svc.cluster.local", b"curl/8", False),
     ],
 )
 def test_a_page_whose_own_name_was_made_to_lead_here_is_told_by_its_host(host, agent, expected):
     assert is_foreign({b"host": host, b"user-agent": agent}) is expected
+
+
+def test_a_program_may_call_this_machine_by_its_own_name(monkeypatch):
+    monkeypatch.setattr(socket, "gethostname", lambda: "Ai.corp.example")
+    assert not is_foreign({b"host": b"ai.corp.example:8484", b"user-agent": b"curl/8"})
+    assert is_foreign({b"host": b"ai.corp.example.evil.example", b"user-agent": b"curl/8"})
