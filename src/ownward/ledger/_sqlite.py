@@ -37,7 +37,7 @@ from ownward.ledger._sqlite_connections import (
     identity_of,
     require_in_place,
 )
-from ownward.ledger._sqlite_file import has_log, has_tables, is_yet_to_be_made, migrate, missing_in
+from ownward.ledger._sqlite_file import has_log, has_tables, is_yet_to_be_made, make_private, migrate, missing_in
 from ownward.ledger._sqlite_locks import find_holder, run_patiently
 from ownward.ledger._store import STAGED_BESIDE, STAGED_COLUMNS, Durability, older_schema_error
 
@@ -138,6 +138,8 @@ class SqliteStore:
                         return
             for path in find_journals(self._path):
                 read_journal(path)  # else neither this version could go on, nor the one that wrote it
+            if is_new:
+                make_private(self._path)
             connection = self._open("rwc")
             try:
                 migrate(connection, applied_at_us=applied_at_us, busy_timeout_s=self._busy_timeout_s, name=name)

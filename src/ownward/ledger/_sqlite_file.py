@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import time
@@ -72,6 +73,15 @@ def is_yet_to_be_made(path: Path, *, is_read_only: bool, name: str) -> bool:
         _require_writable(path, name)
         _require_writable(path.parent, name)
     return not head
+
+
+def make_private(path: Path) -> None:
+    """Make a file that its user alone can read, as it will say who asked what; one that is there stays as it is.
+
+    What SQLite and the journal put beside it has the permissions that it has then.
+    """
+    with contextlib.suppress(OSError):  # SQLite says then what is in its way
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _unopened(error: OSError, name: str) -> LedgerError:

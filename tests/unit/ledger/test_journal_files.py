@@ -603,3 +603,29 @@ def test_the_first_call_held_to_a_budget_counts_what_a_killed_process_left(path:
             assert state.reserved_picousd == 9 + 9 + 9 + 20
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("given", [None, 0o640], ids=["made", "found empty"])
+def test_a_new_ledger_is_its_users_alone_and_one_that_is_there_keeps_who_may_read_it(
+    path: Path, given: int | None
+) -> None:
+    """It says who asked what and what it cost, and most systems let others read what is made."""
+    before = os.umask(0o022)
+    try:
+        if given is not None:
+            path.touch()
+            path.chmod(given)
+
+        async def main() -> set[str]:
+            with ledger.open(path) as book:
+                await warm(book)
+                await begin(book, "a")
+                return {
+                    f"{file.name.partition('run_')[0]} {file.stat().st_mode & 0o777:o}"
+                    for file in path.parent.iterdir()
+                }
+
+        names = ("ledger.db", "ledger.db-wal", "ledger.db-shm", "ledger.db-calls-")
+        assert asyncio.run(main()) >= {f"{name} {given or 0o600:o}" for name in names}
+    finally:
+        os.umask(before)
