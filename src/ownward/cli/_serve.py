@@ -133,10 +133,12 @@ def serve(
                         ready_file=ready_file,
                         ledger_target=ledger_target,
                         on_ready=lambda pool: on_ready(pool.base_url, pool.settings),
+                        on_stopped=signals.pass_over,
                     )
                     return
                 async with running(serving, opened, settings, ready_file=ready_file) as server:
                     await server.serve(lambda: on_ready(server.base_url, server.settings))
+                    signals.pass_over()
 
             run_loop(main)
 
@@ -149,6 +151,7 @@ async def _serve_with_workers(
     ready_file: str | None,
     ledger_target: str | None,
     on_ready: Callable[[WorkerPool], None],
+    on_stopped: Callable[[], None],
 ) -> None:
     arguments = ["--log-level", settings.logs.level, "--log-format", settings.logs.format]
     if ledger_target is not None:
@@ -162,6 +165,7 @@ async def _serve_with_workers(
         ready_file=ready_file,
         arguments=arguments,
         on_ready=on_ready,
+        on_stopped=on_stopped,
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -30,13 +29,14 @@ async def serve_with_workers(
     ready_file: str | None,
     arguments: list[str],
     on_ready: Callable[[WorkerPool], None],
+    on_stopped: Callable[[], None],
 ) -> None:
     """Start engines and workers, run until told to stop, and leave none of either behind.
 
-    `arguments` are the flags that a worker reads too.
+    `arguments` are the flags that a worker reads too; `on_stopped` is called before engines are stopped.
     Raises: PortTaken; ConfigError; EngineError, if a worker or an engine does not start.
     """
-    from ownward.gateway import WorkerPool, settings_as_message, worker_command
+    from ownward.gateway import WorkerPool, heeded_signals, settings_as_message, worker_command
 
     gateway_settings = _serving.gateway_settings(settings, ready_file)
     pools: list[WorkerPool] = []
@@ -53,7 +53,6 @@ async def serve_with_workers(
         stopping = asyncio.Event()
         reloads: set[asyncio.Task[None]] = set()
         in_turn = asyncio.Lock()  # of two reloads the later one reads the file later, and holds
-        loop = asyncio.get_running_loop()
 
         def on_stop() -> None:
             if stopping.is_set():
@@ -66,17 +65,16 @@ async def serve_with_workers(
             reloads.add(task)
             task.add_done_callback(reloads.discard)
 
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, on_stop)
-        loop.add_signal_handler(signal.SIGHUP, on_hangup)
-        try:
-            await pool.start()
-            pools.append(pool)
-            on_ready(pool)
-            await stopping.wait()
-        finally:
-            pools.clear()
-            await pool.stop()
+        with heeded_signals(stop=on_stop, reload=on_hangup):
+            try:
+                await pool.start()
+                pools.append(pool)
+                on_ready(pool)
+                await stopping.wait()
+            finally:
+                pools.clear()
+                await pool.stop()
+        on_stopped()
 
 
 async def serve_as_worker(opened: Any, our_settings: Settings, descriptors: str) -> None:

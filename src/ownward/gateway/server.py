@@ -6,11 +6,10 @@ import asyncio
 import contextlib
 import gc
 import logging
-import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Self
 
 from ownward.core import Clock, ConfigError, OwnwardError, SystemClock
@@ -23,6 +22,7 @@ from ownward.gateway.listening.tls import ListenerTls, listener_tls
 from ownward.gateway.placing.engine_address import Addresses, EngineAddress
 from ownward.gateway.ready_file import ReadyFile
 from ownward.gateway.settings import GatewaySettings
+from ownward.gateway.signals import heeded_signals
 from ownward.gateway.watching.counting import Watcher
 from ownward.ledger import Ledger
 from ownward.plan import Plan
@@ -177,7 +177,7 @@ class GatewayServer:
             self._listener.hurry.set()
 
     async def serve(self, on_ready: Callable[[], None] | None = None) -> None:
-        """Start, run until SIGINT or SIGTERM (a second one cuts the drain short), stop.
+        """Start, run until SIGINT, SIGTERM or SIGQUIT (a second one cuts the drain short), stop.
 
         `on_ready` is called once requests are accepted.
         Raises: PortTaken.
@@ -206,28 +206,16 @@ class GatewayServer:
         """Stop."""
         await self.stop()
 
-    @contextlib.contextmanager
-    def _signals(self, stopping: asyncio.Event) -> Iterator[None]:
+    def _signals(self, stopping: asyncio.Event) -> contextlib.AbstractContextManager[None]:
         if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        loop = asyncio.get_running_loop()
+            return contextlib.nullcontext()
 
         def on_stop() -> None:
             if stopping.is_set():
                 self.hurry()
             stopping.set()
 
-        handled: dict[signal.Signals, Callable[[], Any]] = {signal.SIGINT: on_stop, signal.SIGTERM: on_stop}
-        if hasattr(signal, "SIGHUP"):
-            handled[signal.SIGHUP] = self._on_hangup
-        for number, handler in handled.items():
-            loop.add_signal_handler(number, handler)
-        try:
-            yield
-        finally:
-            for number in handled:
-                loop.remove_signal_handler(number)
+        return heeded_signals(stop=on_stop, reload=self._on_hangup)
 
     def _on_hangup(self) -> None:
         self.read_certificates()

@@ -53,7 +53,7 @@ class WorkerLine:
         loop = asyncio.get_running_loop()
         stopping = asyncio.Event()
         loop.add_signal_handler(signal.SIGTERM, stopping.set)
-        for number in (signal.SIGINT, signal.SIGHUP):
+        for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
             loop.add_signal_handler(number, _ignore)
         server.gateway.gather_metrics = self._gather
         telling = Telling(server.gateway, self._tell_news)
