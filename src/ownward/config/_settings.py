@@ -128,28 +128,30 @@ def _problems(section: Any) -> Iterator[Problem]:
 class ServerSettings(_Section):
     """Where `ownward serve` listens, and how it stops."""
 
-    host: str = _setting(DEFAULT_HOST, "text", "Address to listen on; anything but loopback asks for keys and TLS.")
+    host: str = _setting(DEFAULT_HOST, "text", "Address to listen on; any but loopback needs keys and TLS.")
     port: int = _setting(DEFAULT_PORT, "whole", "Port to listen on; 0 takes a free one.", least=0, most=65535)
     tls_cert_file: Path | None = _setting(
         None,
         "path",
-        "The certificate chain in PEM to listen with over TLS; beyond loopback it must be stated.",
+        "Certificate chain in PEM, to listen over TLS; required beyond loopback.",
         shown_default='"tls/chain.pem"',
     )
     tls_key_file: Path | None = _setting(
         None,
         "path",
-        "Its key in PEM, without a passphrase; left out, it stands in the same file.",
+        "Its key in PEM, without a passphrase; if left out, it is in the same file.",
         shown_default='"tls/key.pem"',
     )
     allow_plaintext: bool = _setting(
-        default=False, kind="flag", doc="Whether to listen beyond loopback without TLS, where a proxy in front has it."
+        default=False,
+        kind="flag",
+        doc="Whether to listen beyond loopback without TLS, because a proxy in front has it.",
     )
     drain_s: float = _setting(
-        30.0, "duration", "How long requests in flight may go on after a stop is asked for.", unit="seconds", least=0
+        30.0, "duration", "How long requests in flight may go on after a stop.", unit="seconds", least=0
     )
     plan_file: Path | None = _setting(
-        None, "path", "The plan to serve; without one the embedded model is served.", shown_default='"plan.toml"'
+        None, "path", "The plan to serve; if left out, the embedded model.", shown_default='"plan.toml"'
     )
 
 
@@ -160,13 +162,13 @@ class LedgerSettings(_Section):
     path: Path | None = _setting(
         None,
         "path",
-        "The SQLite file; left out, it stands in the platform's data folder.",
+        "The SQLite file; if left out, one in the platform's data folder.",
         shown_default='"~/.local/share/ownward/ledger.db"',
     )
     postgres_dsn_env: str | None = _setting(
         None,
         "variable",
-        "The environment variable that holds a postgresql:// address; stated, it is used instead of the file.",
+        "The environment variable that holds a postgresql:// address, to be used instead of the file.",
         shown_default='"OWNWARD_POSTGRES_DSN"',
     )
     durability: Durability = _setting(
@@ -184,7 +186,7 @@ class LogSettings(_Section):
     level: LogLevel = _setting(
         "warning",
         "text",
-        "The least that is written; from info on there is a line for each request, without bodies.",
+        "The lowest level that is written; info and debug have a line for each request, without bodies.",
         choices=get_args(LogLevel),
     )
     format: LogFormat = _setting(
@@ -194,60 +196,67 @@ class LogSettings(_Section):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TelemetrySettings(_Section):
-    """Spans for a collector of yours. Nothing is sent anywhere unless they are turned on."""
+    """Spans for your collector. Nothing is sent anywhere unless you turn them on."""
 
     spans: bool = _setting(
         default=False,
         kind="flag",
-        doc="Whether each request and call becomes a span of OpenTelemetry, without content; where they go is said by"
-        " OTEL_EXPORTER_OTLP_ENDPOINT.",
+        doc="Whether each request and call becomes an OpenTelemetry span, without content;"
+        " OTEL_EXPORTER_OTLP_ENDPOINT says where to.",
     )
-    label: str = _setting("local_only", "text", "Where spans may travel, as a workload's label: site, eu, any.")
+    label: str = _setting(
+        "local_only", "text", "Where spans may travel, written like a workload's label: site, eu, any."
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewaySettings(_Section):
-    """Bounds of each request and of all of them together."""
+    """Limits of each request, and of all of them together."""
 
     requires_keys: bool = _setting(
-        default=False, kind="flag", doc="Whether each request must carry a key of ours; off loopback it must."
+        default=False, kind="flag", doc="Whether each request must carry a key; required beyond loopback."
     )
     deadline_s: float = _setting(
-        600.0, "duration", "Time for all before an answer's first byte, retries included.", unit="seconds", least=0.001
+        600.0, "duration", "Time until an answer's first byte, retries included.", unit="seconds", least=0.001
     )
     max_attempts: int = _setting(
-        6, "whole", "Upstream calls of one request at most, the first included.", unit="calls", least=1, most=100
+        6, "whole", "Most upstream calls for one request, the first included.", unit="calls", least=1, most=100
     )
     retry_fraction: float = _setting(
-        0.2, "number", "What retries may add to the load of upstreams that failed last.", unit="0 to 1", least=0, most=1
+        0.2,
+        "number",
+        "What retries may add to the load of upstreams that failed last, as a share.",
+        unit="0 to 1",
+        least=0,
+        most=1,
     )
-    retry_burst: int = _setting(50, "whole", "Retries that are free of that bound.", unit="calls", least=0)
+    retry_burst: int = _setting(
+        50, "whole", "Retries to such upstreams that are allowed beyond that share.", unit="calls", least=0
+    )
     max_in_flight_requests: int = _setting(
-        10_000, "whole", "Requests served or waiting at a time; more are told to come back.", unit="requests", least=1
+        10_000, "whole", "Requests served or waiting at a time; others get 503.", unit="requests", least=1
     )
     queue_per_tier_requests: int = _setting(
         256, "whole", "Requests that may wait for a place in one tier.", unit="requests", least=0
     )
     queue_timeout_s: float = _setting(
-        60.0, "duration", "Longest time that a request waits for its place.", unit="seconds", least=0.001
+        60.0, "duration", "How long a request waits for its place.", unit="seconds", least=0.001
     )
     max_body_bytes: int = _setting(64 * MIB, "bytes", "Largest request body that is read.", unit="bytes", least=1)
     max_bodies_bytes: int = _setting(
         2048 * MIB,
         "bytes",
-        "Request bodies held at a time, together; more are told to come back.",
+        "All request bodies held at a time; others get 503.",
         unit="bytes",
         least=1,
     )
     max_header_bytes: int = _setting(65_536, "bytes", "Largest head of a request.", unit="bytes", least=1)
-    max_answer_bytes: int = _setting(
-        256 * MIB, "bytes", "Largest answer that is held whole, where it is not streamed.", unit="bytes", least=1
-    )
+    max_answer_bytes: int = _setting(256 * MIB, "bytes", "Largest answer that is not streamed.", unit="bytes", least=1)
     header_timeout_s: float = _setting(
-        30.0, "duration", "Longest time that a request's head may take to arrive.", unit="seconds", least=0.001
+        30.0, "duration", "How long a request's head may take to arrive.", unit="seconds", least=0.001
     )
     body_timeout_s: float = _setting(
-        300.0, "duration", "Longest time that a request's body may take to arrive.", unit="seconds", least=0.001
+        300.0, "duration", "How long a request's body may take to arrive.", unit="seconds", least=0.001
     )
     keep_alive_s: float = _setting(
         75.0, "duration", "How long an idle connection is kept.", unit="seconds", least=0.001
@@ -255,7 +264,7 @@ class GatewaySettings(_Section):
     max_connections: int = _setting(
         12_000,
         "whole",
-        "Connections of clients at a time; fewer where the system gives too few file descriptors.",
+        "Connections of clients at a time; fewer if the system gives too few file descriptors.",
         unit="connections",
         least=1,
     )
@@ -265,7 +274,7 @@ class GatewaySettings(_Section):
     stream_keep_alive_s: float = _setting(
         0.0,
         "duration",
-        "How long a streamed answer may be silent until a comment keeps its connection alive; 0 sends none.",
+        "How long a stream may be silent before a comment keeps its connection alive; 0 sends none.",
         unit="seconds",
         least=0,
     )
@@ -273,10 +282,10 @@ class GatewaySettings(_Section):
         5, "whole", "Failures in a row after which an upstream is left alone.", unit="calls", least=1
     )
     breaker_wait_s: float = _setting(
-        1.0, "duration", "How long it is left alone the first time; it doubles.", unit="seconds", least=0.001
+        1.0, "duration", "How long it is left alone the first time; doubles each time.", unit="seconds", least=0.001
     )
     breaker_longest_wait_s: float = _setting(
-        60.0, "duration", "How long it is left alone at most.", unit="seconds", least=0.001
+        60.0, "duration", "The longest that it is left alone.", unit="seconds", least=0.001
     )
     key_cache_s: float = _setting(
         5.0, "duration", "How long a revoked key may still be taken for valid.", unit="seconds", least=0
@@ -285,14 +294,14 @@ class GatewaySettings(_Section):
     assumed_output_tokens: int = _setting(
         131_072,
         "whole",
-        "Bounds a charge where neither the request nor its tier states a maximum.",
+        "Output assumed in the bound of a charge if neither the request nor its tier states a maximum.",
         unit="tokens",
         least=1,
     )
     gather_stream_s: float = _setting(
         0.05,
         "duration",
-        "The longest that events of quick streams wait to go on together under load; 0 passes on each at once, always.",
+        "Under load, how long events of quick streams wait to go on together; 0 always passes on each at once.",
         unit="seconds",
         least=0,
         most=1,
@@ -300,36 +309,36 @@ class GatewaySettings(_Section):
     detect_cpu_s: float = _setting(
         1.0,
         "duration",
-        "Processor time in which one request is looked into for what the plan detects; the rest counts as a find.",
+        "Processor time for detection in one request; what is not examined by then counts as a find.",
         unit="seconds",
         least=0.001,
     )
     keep_responses_s: float = _setting(
         0.0,
         "duration",
-        "How long responses are kept that clients continue or fetch, from the last that continues them; 0 keeps none.",
+        "How long responses are kept for clients to continue, from the last that continues them; 0 keeps none.",
         unit="seconds",
         least=0,
     )
     keep_responses_per_key: int = _setting(
-        1000, "whole", "Responses kept for one key at most; the oldest go.", unit="responses", least=1
+        1000, "whole", "Most responses kept for one key; the oldest go.", unit="responses", least=1
     )
     keep_bytes_per_key: int = _setting(
-        64 * MIB, "bytes", "What they may take together; the oldest go.", unit="bytes", least=1
+        64 * MIB, "bytes", "Most bytes they take together; the oldest go.", unit="bytes", least=1
     )
     keep_response_bytes: int = _setting(
-        4 * MIB, "bytes", "Largest response, its own input included, that is kept.", unit="bytes", least=1
+        4 * MIB, "bytes", "Largest response that is kept, its own input included.", unit="bytes", least=1
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSettings(_Section):
-    """The embedded engine, where no plan says otherwise."""
+    """The embedded engine, unless a plan says otherwise."""
 
     threads: int | None = _setting(
         None,
         "whole",
-        "Threads; left out, as many as cores are free.",
+        "Threads; if left out, as many as cores are free.",
         unit="threads",
         least=1,
         most=1024,
@@ -338,7 +347,7 @@ class EngineSettings(_Section):
     slots: int | None = _setting(
         None,
         "whole",
-        "Requests that are decoded together; left out, up to 4 as memory allows.",
+        "Requests decoded together; if left out, up to 4 as memory allows.",
         unit="requests",
         least=1,
         most=1024,
@@ -347,7 +356,7 @@ class EngineSettings(_Section):
     context_tokens: int | None = _setting(
         None,
         "whole",
-        "Context of each of them; left out, up to 4096 as memory allows.",
+        "Context of each of them; if left out, up to 4096 as memory allows.",
         unit="tokens",
         least=1,
         shown_default="4096",
@@ -355,57 +364,57 @@ class EngineSettings(_Section):
     use_mmap: bool | None = _setting(
         None,
         "flag",
-        "Whether weights are mapped, or read and must fit memory; left out, chosen by the memory there is, and said.",
+        "Whether weights are mapped (true), or read into memory, which they must fit; if left out, chosen by memory.",
         shown_default="true",
     )
     no_extra_bufts: bool | None = _setting(
         None,
         "flag",
-        "Whether to do without the repacked copy of the weights: less memory, slower; left out, chosen likewise.",
+        "Whether to do without a repacked copy of the weights: less memory, slower; if left out, chosen by memory.",
         shown_default="false",
     )
     cache_dir: Path | None = _setting(
         None,
         "path",
-        "Where fetched weights are kept; left out, in the platform's cache folder.",
+        "Where fetched weights are kept; if left out, in the platform's cache folder.",
         shown_default='"~/.cache/ownward"',
     )
     log_dir: Path | None = _setting(
         None,
         "path",
-        "Where each engine's words go, a file for each tier, begun anew at each start; left out, they are not kept.",
+        "Folder for engines' logs, a file for each tier, overwritten at each start; if left out, they are not kept.",
         shown_default='"engines"',
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CatalogSettings(_Section):
-    """Facts of your own, beside those that are shipped."""
+    """Facts of your own, beside the shipped ones."""
 
     folder: Path | None = _setting(
         None,
         "path",
-        "Folder of your own catalogue files, which go before the shipped ones; left out, in the config folder.",
+        "Folder of your own catalogue files, which win over shipped ones; if left out, in the config folder.",
         shown_default='"~/.config/ownward/catalog"',
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubSettings(_Section):
-    """Where checkpoints are looked at without downloading them."""
+    """Where checkpoints named hf:org/name are."""
 
-    url: str = _setting("https://huggingface.co", "text", "The hub that names such as hf:org/name mean.")
+    url: str = _setting("https://huggingface.co", "text", "The hub's address.")
     token_env: str | None = _setting(
         None,
         "variable",
-        "Environment variable that holds the hub's token, for gated and private models; it goes to the hub alone.",
+        "Environment variable that holds the hub's token, for gated and private models; sent to the hub alone.",
         shown_default='"HF_TOKEN"',
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EconomicsSettings(_Section):
-    """What owning is reckoned with. Every default here is an assumption: state your own."""
+    """What the cost of owning is made of. Every default here is an assumption: state your own."""
 
     usd_per_kwh: Decimal = _setting(
         Decimal("0.25"), "usd", "Electricity; the catalogue has tariffs of many places.", unit="USD per kWh", least=0
@@ -423,7 +432,7 @@ class EconomicsSettings(_Section):
         0.2, "number", "Share of its price that a sale brings at the end.", unit="0 to 1", least=0, most=1
     )
     cost_of_capital_fraction_per_year: float = _setting(
-        0.08, "number", "On the mean capital bound.", unit="0 to 1", least=0, most=1
+        0.08, "number", "Interest a year on the mean capital tied up.", unit="0 to 1", least=0, most=1
     )
     hosting_usd_per_month: Decimal = _setting(
         Decimal(0), "usd", "Room, network and remote hands of a machine.", unit="USD per month", least=0
@@ -441,11 +450,11 @@ class EconomicsSettings(_Section):
         0.65, "number", "Share of its capacity that a machine may carry at the peak.", unit="0 to 1", least=0.01, most=1
     )
     cache_reuse_fraction: float = _setting(
-        0.8, "number", "Share of the input a log calls cached that an own engine reuses too.", least=0, most=1
+        0.8, "number", "Share of the input a log calls cached that your own engine reuses too.", least=0, most=1
     )
     redundancy: int = _setting(1, "whole", "Machines that stand by.", unit="machines", least=0, most=1000)
     api_price_factor: float = _setting(
-        1.0, "number", "Multiplies every API price; 1 is the list price.", least=0, most=100
+        1.0, "number", "Every API price is multiplied by this; 1 is the list price.", least=0, most=100
     )
 
     @property
