@@ -18,6 +18,7 @@ from ownward.cli._output import (
     example,
     json_option,
     ledger_option,
+    open_input,
     open_text_input,
     progress,
     say,
@@ -27,12 +28,14 @@ from ownward.core import OwnwardError, UsageError, format_counted, format_percen
 
 if TYPE_CHECKING:
     from ownward.ledger import Ledger
-    from ownward.quality import PairedTask
+    from ownward.quality import OutcomeTable, PairedTask
     from ownward.trials import Task, TaskResult
 
 
 @click.command(epilog=example("ownward trial --outcomes results.jsonl --baseline gpt --candidate small --rho 0.98"))
-@click.option("--outcomes", default=None, metavar="FILE", help="Recorded outcomes, one task a row (JSON Lines or CSV).")
+@click.option(
+    "--outcomes", default=None, metavar="FILE", help="Recorded outcomes, one task a row: JSON Lines, CSV or Parquet."
+)
 @click.option("--tasks", "tasks_file", default=None, metavar="FILE", help="Tasks to ask now, with expected answers.")
 @click.option("--captured", is_flag=True, help="Ask the workload's captured requests again (capture in the plan).")
 @click.option(
@@ -110,10 +113,7 @@ def trial(
 
 
 def _recorded(outcomes: str, baseline: str, candidate: str) -> tuple[list[PairedTask], dict[str, Any]]:
-    from ownward.quality import read_outcomes
-
-    with open_text_input(outcomes) as text:
-        table = read_outcomes(text, name=outcomes)
+    table = _read_outcomes(outcomes)
     tasks, left_out = table.pair(baseline, candidate)
     bad = [{"line": line, "why": why} for line, why in table.bad]
     if bad:
@@ -123,6 +123,20 @@ def _recorded(outcomes: str, baseline: str, candidate: str) -> tuple[list[Paired
     return tasks, {
         "left_out": left_out, "duplicates": table.duplicates, "bad": bad, "bad_total": table.bad_total,
     }  # fmt: skip
+
+
+def _read_outcomes(outcomes: str) -> OutcomeTable:
+    from ownward.quality import read_outcome_rows, read_outcomes
+    from ownward.traffic import PARQUET_MAGIC, read_parquet
+
+    if outcomes != "-":
+        with open_input(outcomes) as stream:
+            is_parquet = stream.read(len(PARQUET_MAGIC)) == PARQUET_MAGIC
+        if is_parquet:
+            with open_input(outcomes) as stream:
+                return read_outcome_rows(read_parquet(stream, name=outcomes), name=outcomes)
+    with open_text_input(outcomes) as text:
+        return read_outcomes(text, name=outcomes)
 
 
 def _read_tasks(tasks_file: str) -> list[Task]:

@@ -25,7 +25,7 @@ from ownward.quality._graders import (
     ToolCalls,
     find_json_object,
 )
-from ownward.quality._outcomes import OutcomeTable, read_outcomes
+from ownward.quality._outcomes import OutcomeTable, read_outcome_rows, read_outcomes
 from ownward.quality._wording import last_number
 
 __all__ = [
@@ -52,5 +52,6 @@ __all__ = [
     "find_json_object",
     "last_number",
     "lower_confidence_bound",
+    "read_outcome_rows",
     "read_outcomes",
 ]

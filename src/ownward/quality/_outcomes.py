@@ -32,7 +32,7 @@ _GROUPS_OF_COSTS = ("costs_usd", "costs", *_COST_WORDS)
 _GROUPS_OF_STRATEGIES = ("strategies", "outcomes", "results", "arms")
 _MODEL_WORDS = ("model", "tier")  # name the strategy of a row that has a completion of its own
 _MOST_USD = 10**9
-_ID_WORDS = ("task_id", "task", "id", "question_id")
+_ID_WORDS = ("task_id", "task", "id", "question_id", "item_id", "prompt_id")
 _STRATEGY_WORDS = ("strategy", "arm")
 _UNKNOWN_WORDS = frozenset({"", "na", "n/a", "nan", "none", "null"})
 _SURPLUS = "\0surplus"
@@ -97,11 +97,23 @@ def read_outcomes(stream: TextIO, *, name: str) -> OutcomeTable:
     A second row for the same task and strategy is a duplicate and is left out: the first counts.
     Raises: BadInput, if nothing in it can be read.
     """
+    bad: list[tuple[int, str]] = []
+    return _table(_rows(stream, bad), bad, name=name)
+
+
+def read_outcome_rows(rows: Iterable[Mapping[str, Any]], *, name: str) -> OutcomeTable:
+    """Return the outcomes in rows by column, as `read_outcomes` reads those of a text: what a Parquet file holds.
+
+    Raises: BadInput, if nothing in them can be read.
+    """
+    return _table(enumerate(rows, start=1), [], name=name)
+
+
+def _table(rows: Iterable[tuple[int, Mapping[str, Any]]], bad: list[tuple[int, str]], *, name: str) -> OutcomeTable:
     tasks: dict[str, dict[str, Recorded]] = {}
     strategies: dict[str, None] = {}
-    bad: list[tuple[int, str]] = []
     duplicates = 0
-    for line, row in _rows(stream, bad):
+    for line, row in rows:
         try:
             recorded = {key: value for key, value in _strategies_of(row) if value.completion is not None}
             task_id = next((str(row[word]) for word in _ID_WORDS if row.get(word) not in (None, "")), None)
@@ -145,7 +157,7 @@ def _rows(stream: TextIO, bad: list[tuple[int, str]]) -> Iterator[tuple[int, Map
     if sign != "{":
         head = first[1].lstrip("\ufeff")
         if head.startswith("PAR1"):
-            bad.append((1, "a Parquet file, which is read by simulate and import alone"))
+            bad.append((1, "a Parquet file, and no text"))
             return
         table = csv.DictReader(
             _chain(head, (text for _, text in lines)),

@@ -6,6 +6,7 @@ It does not know models' shapes, machines or prices, and never opens a file.
 from typing import TYPE_CHECKING, Any
 
 from ownward.traffic._prompt import Sketcher
+from ownward.traffic._rows import PARQUET_MAGIC, read_parquet
 from ownward.traffic.discovery import DiscoveredWorkload, Discovery, discover
 from ownward.traffic.limits import Limits
 from ownward.traffic.reading import FORMATS, Detected, ReadCount, Reading, detect, find_format, read
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FORMATS",
+    "PARQUET_MAGIC",
     "BadRow",
     "Detected",
     "DiscoveredWorkload",
@@ -35,6 +37,7 @@ __all__ = [
     "discover",
     "find_format",
     "read",
+    "read_parquet",
 ]
 
 _COLUMNS = {

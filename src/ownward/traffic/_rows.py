@@ -19,6 +19,7 @@ from ownward.traffic.records import BadRow
 _CHUNK_BYTES = 1 << 16
 _BUFFER_BYTES = 1 << 20
 _HEAD_BYTES = 1 << 18  # what a format is told by
+PARQUET_MAGIC = b"PAR1"
 _GZIP_MAGIC = b"\x1f\x8b"
 _WINDOW_BITS_GZIP = 31
 _BOM = b"\xef\xbb\xbf"
@@ -238,26 +239,24 @@ def json_rows(reader: io.BufferedReader, limits: Limits) -> Iterator[Row | BadRo
             yield from _objects(*found)
 
 
-def parquet_rows(stream: BinaryIO, limits: Limits) -> Iterator[Row | BadRow]:
-    """Yield one row a Parquet record.
+def read_parquet(stream: BinaryIO, limits: Limits | None = None, *, name: str = "") -> Iterator[Mapping[str, Any]]:
+    """Yield the records of a Parquet file by column.
 
-    Raises: MissingExtra, where pyarrow is not installed.
+    Raises: MissingExtra, where pyarrow is not installed; BadInput, where the file is damaged or too large.
     """
     try:
         from pyarrow import ArrowInvalid, parquet  # type: ignore[import-not-found,unused-ignore]
     except ImportError:
         raise MissingExtra(needed_for="reading Parquet", package="pyarrow", extra="parquet") from None
-    whole = io.BytesIO(stream.read(limits.max_document_bytes + 1))  # Parquet is read from its end
-    if whole.getbuffer().nbytes > limits.max_document_bytes:
-        raise BadInput(f"the Parquet file is larger than {format_bytes(limits.max_document_bytes)}")
+    most_bytes, where = (limits or Limits()).max_document_bytes, name or None
+    whole = io.BytesIO(stream.read(most_bytes + 1))  # Parquet is read from its end
+    if whole.getbuffer().nbytes > most_bytes:
+        raise BadInput(f"the Parquet file is larger than {format_bytes(most_bytes)}", where=where)
     try:
-        line = 0
         for batch in parquet.ParquetFile(whole).iter_batches(batch_size=8192):
-            for fields in batch.to_pylist():
-                line += 1
-                yield Row(line, fields)
+            yield from batch.to_pylist()
     except ArrowInvalid as error:
-        raise BadInput(f"the Parquet file cannot be read ({error})") from None
+        raise BadInput(f"the Parquet file cannot be read ({error})", where=where) from None
 
 
 def members(value: Mapping[str, Any]) -> list[Any] | None:

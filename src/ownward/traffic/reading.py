@@ -58,7 +58,6 @@ FORMATS: tuple[Format, ...] = (
     FLAT,
 )
 
-_PARQUET_MAGIC = b"PAR1"
 _GZIP_MAGIC = b"\x1f\x8b"
 _DETECT_ROWS = 64
 _MAX_DEPTH = 64  # deeper rows are no request of anyone's
@@ -160,7 +159,7 @@ def detect(first_bytes: bytes, name: str = "") -> Detected:
     """
     if first_bytes[:2] == _GZIP_MAGIC:
         raise BadInput(f"{name or 'the file'} is gzip", next_step="Give the first bytes of what it expands to")
-    if first_bytes[:4] == _PARQUET_MAGIC:
+    if first_bytes[:4] == _rows.PARQUET_MAGIC:
         return Detected(format=None, container="parquet")
     head = first_bytes.removeprefix(b"\xef\xbb\xbf").lstrip()
     container: Container = "json" if head[:1] in {b"{", b"["} else "csv"
@@ -192,8 +191,15 @@ def read(
     if not head.strip():
         raise BadInput("the file is empty", where=name or None)
     found = detect(head, name) if format is None else Detected(format=format, container=_container(head))
-    reader = {"csv": _rows.csv_rows, "json": _rows.json_rows, "parquet": _rows.parquet_rows}[found.container]
-    rows = reader(source, bounds)
+    rows: Iterator[Row | BadRow]
+    match found.container:
+        case "csv":
+            rows = _rows.csv_rows(source, bounds)
+        case "json":
+            rows = _rows.json_rows(source, bounds)
+        case "parquet":
+            records = _rows.read_parquet(source, bounds, name=name)
+            rows = (Row(line, fields) for line, fields in enumerate(records, start=1))
     if found.format is None:
         first = next(rows, None)
         samples = [first.fields] if isinstance(first, Row) else []
@@ -218,7 +224,7 @@ def find_format(name: str) -> Format:
 
 
 def _container(head: bytes) -> str:
-    if head[:4] == _PARQUET_MAGIC:
+    if head[:4] == _rows.PARQUET_MAGIC:
         return "parquet"
     return "json" if head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in {b"{", b"["} else "csv"
 

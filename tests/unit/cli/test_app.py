@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gzip
 import json
 import os
 import re
@@ -169,6 +170,31 @@ def test_trial_answers_in_the_contracts_form(tmp_path: Path, capsys: pytest.Capt
     assert payload["e_value"] >= 20
     assert payload["cpct_candidate_usd"]["value"] == "0.001000"
     assert payload["expires_at"] == "2026-12-21T00:00:00Z"
+
+
+@pytest.mark.parametrize("is_gzip", [False, True])
+def test_outcomes_in_parquet_give_the_certificate_of_the_same_in_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], is_gzip: bool
+) -> None:
+    pyarrow = pytest.importorskip("pyarrow", reason="needs pyarrow")
+    from pyarrow import parquet
+
+    rows = [
+        {"item_id": number, "big|correct": number % 5 > 0, "small|correct": number % 7 > 0, "small|cost_usd": 0.1}
+        for number in range(60)
+    ]
+    lines, columns = tmp_path / "o.jsonl", tmp_path / "o.parquet"
+    lines.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    parquet.write_table(pyarrow.Table.from_pylist(rows), columns)
+    if is_gzip:
+        columns.write_bytes(gzip.compress(columns.read_bytes()))
+    told = []
+    for path in (lines, columns):
+        argv = ["trial", "--outcomes", str(path), "--baseline", "big", "--candidate", "small", "--rho", "0.9"]
+        assert run([*argv, "--at", "2026-11-21", "--json"]) == 0
+        told.append(json.loads(capsys.readouterr().out))
+    assert told[0] == told[1]
+    assert told[0]["tasks"] == 60
 
 
 def test_help_answers_at_once() -> None:

@@ -28,8 +28,17 @@ def completions(found: OutcomeTable) -> list[tuple[float, float]]:
         json.dumps([{"id": 1, "a": 1, "b": 0}, {"id": 2, "a": 0.5, "b": 1}], indent=1),
         "question_id,model,correct\n1,a,1\n1,b,0\n2,a,0.5\n2,b,1\n",
         "task_id,tier,score,difficulty\n1,a,1,7\n1,b,0,7\n2,a,0.5,9\n2,b,1,9\n",
+        "item_id,prompt_tokens,a|correct,b|correct\n1,40,1,0\n2,50,0.5,1\n",
     ],
-    ids=["matrix", "matrix in JSON", "array", "array over lines", "one row a model", "one row a tier"],
+    ids=[
+        "matrix",
+        "matrix in JSON",
+        "array",
+        "array over lines",
+        "one row a model",
+        "one row a tier",
+        "one row an item",
+    ],
 )
 def test_completions_are_found_in(text: str) -> None:
     assert completions(table(text)) == [(1.0, 0.0), (0.5, 1.0)]
