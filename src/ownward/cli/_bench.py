@@ -26,7 +26,7 @@ _QUIET_CORES = 0.3  # of other work, before anything is measured
 
 @click.command(epilog=example("ownward bench --json"))
 @click.option("--no-engine", "is_engine_left_out", is_flag=True, help="Measure memory and disk only.")
-@click.option("--threads", type=click.IntRange(1), help="Of the engine. [default: the cores that are free]")
+@click.option("--threads", type=click.IntRange(1), help="Threads of the engine. [default: the cores that are free]")
 @click.option(
     "--output", type=click.Path(path_type=Path), help="Where the calibration goes; default: beside the store."
 )
@@ -34,8 +34,8 @@ _QUIET_CORES = 0.3  # of other work, before anything is measured
 def bench(*, is_engine_left_out: bool, threads: int | None, output: Path | None, as_json: bool) -> None:
     """Measure this machine's memory and disk, then the embedded engine on it; keep the result for `fit --machine this`.
 
-    Takes about a minute. Shows each speed predicted before and after against the one measured: a single stream, the
-    longest prompt and the most users are fitted to, what is in between is not.
+    Takes about a minute. Shows each measured speed beside what was predicted before and after. The single stream, the
+    longest prompt and the most users are fitted to; the rest is not, and shows what the calibration is worth.
     """
     from ownward.cli._calibration import CALIBRATION_SCHEMA, calibration_path
     from ownward.probe import measure_busy_cores, this_machine, to_machines

@@ -98,7 +98,11 @@ class _FitArguments:
 )
 @click.option("--concurrency", type=click.IntRange(min=1), default=1, show_default=True, help="Sequences at a time.")
 @click.option(
-    "--kv-type", type=click.Choice(["bf16", "fp8", "q8_0", "q4_0"]), default="bf16", show_default=True, help="Cache."
+    "--kv-type",
+    type=click.Choice(["bf16", "fp8", "q8_0", "q4_0"]),
+    default="bf16",
+    show_default=True,
+    help="Format of the cache.",
 )
 @click.option("--html", "html_file", metavar="FILE", help="Write the answer as one page that needs nothing else.")
 @at_option

@@ -111,7 +111,7 @@ def list_(*, ledger_target: str | None, as_json: bool) -> None:
 @ledger_option
 @json_option
 def revoke(*, key_id: str, ledger_target: str | None, as_json: bool) -> None:
-    """Make a key void from now on."""
+    """Revoke a key for good."""
     if key_id.startswith("ow-"):
         raise UsageError(
             "a key is revoked by its id, and this is a secret", next_step="See the ids with: ownward keys list"

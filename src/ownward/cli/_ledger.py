@@ -65,7 +65,7 @@ def copy(*, ledger_target: str | None, target: str | None, target_env: str | Non
 
     Between SQLite and PostgreSQL either way; every row is compared.
 
-    The gateway must be stopped. Bodies go beyond this machine only where their label is any; the others are counted.
+    The gateway must be stopped. Bodies go beyond this machine only if their label is any; the others are counted.
     """
     from ownward.config import resolve_secret
 
@@ -97,9 +97,9 @@ def _copied(tables: list[CopiedTable]) -> Any:
 @ledger_option
 @json_option
 def reconcile(*, ledger_target: str | None, as_json: bool) -> None:
-    """Mark what ended processes left as unsettled.
+    """Mark calls that ended processes left in flight as unsettled.
 
-    What they had in flight gets bounds of its charge. Running it again changes nothing.
+    They get bounds on their charge. Running it again changes nothing.
     """
     with open_ledger(ledger_target) as opened:
         count = opened.reconcile()

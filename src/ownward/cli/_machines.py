@@ -32,7 +32,7 @@ _SORTS = ("memory", "bandwidth", "compute", "watts", "price", "name")
 )
 @click.pass_context
 def machines(ctx: click.Context) -> None:
-    """Search, show and compare machines, what renting them and their power cost; add your own.
+    """Search, show and compare machines; list rents and electricity; add your own.
 
     Memory, bandwidth, compute, power, price, each with its source. Without a subcommand, lists them all.
     """
@@ -143,13 +143,13 @@ def electricity(*, place: str, customer: str | None, as_json: bool) -> None:
 @click.option("--kind", required=True, type=click.Choice(_KINDS), help="What sort of machine it is.")
 @click.option("--memory", metavar="SIZE", help="What the box says, such as 64GB.")
 @click.option("--memory-bytes", metavar="SIZE", help="What a driver shows, such as 24564MiB or 25757220864.")
-@click.option("--bandwidth", metavar="RATE", help="Of its memory, such as 273GB/s.")
+@click.option("--bandwidth", metavar="RATE", help="Bandwidth of its memory, such as 273GB/s.")
 @click.option("--bf16-tflops", type=ABOVE_ZERO, help="BF16 rate, TFLOP/s, dense.")
 @click.option("--fp16-tflops", type=ABOVE_ZERO, help="FP16 rate, dense.")
 @click.option("--fp8-tflops", type=ABOVE_ZERO, help="FP8 rate, dense.")
 @click.option("--fp4-tflops", type=ABOVE_ZERO, help="FP4 rate, dense.")
 @click.option("--int8-tops", type=ABOVE_ZERO, help="INT8 rate, TOP/s, dense.")
-@click.option("--watts", type=ABOVE_ZERO, help="At full load.")
+@click.option("--watts", type=ABOVE_ZERO, help="Power at full load.")
 @click.option("--price-usd", metavar="USD", help="What it costs; --price-kind says which sort of price.")
 @click.option("--price-kind", help="launch_msrp, list, used, … as you would call it.")
 @click.option("--vendor", default=None, help="Who makes it.")

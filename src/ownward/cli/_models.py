@@ -41,7 +41,7 @@ def models(ctx: click.Context) -> None:
 def search(*, words: tuple[str, ...], as_json: bool) -> None:
     """List releases, the newest first.
 
-    Every word is in the name, the family or the maker.
+    A release is listed if every word is in its name, family or maker.
     """
     from ownward import catalog
 
@@ -184,7 +184,13 @@ def pull(*, model: str, as_json: bool) -> None:
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--name", required=True, help="What you call it; its id is made from it.")
 @click.option("--licence", "licence_id", default=None, help="An id of: ownward models licence")
-@click.option("--context", "context_tokens", type=click.IntRange(min=1), default=None, help="If not as in its config.")
+@click.option(
+    "--context",
+    "context_tokens",
+    type=click.IntRange(min=1),
+    default=None,
+    help="Context length, if not as in its config.",
+)
 @click.option("--family", default=None, help="The line of models it belongs to, such as Qwen3.")
 @click.option("--note", default=None, help="A remark of yours.")
 @fact_options

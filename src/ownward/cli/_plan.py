@@ -65,13 +65,13 @@ _SHORT_S = 600.0  # of less than this, a month is made with a word
 )
 @click.option("--confidence", type=SHARE, default=0.95, show_default=True, help="How sure the floor has to be.")
 @click.option("--slo-ttft", type=ABOVE_ZERO, default=3.0, show_default=True, help="Seconds to the first token.")
-@click.option("--slo-tpot", type=ABOVE_ZERO, default=0.1, show_default=True, help="Seconds a token after it.")
+@click.option("--slo-tpot", type=ABOVE_ZERO, default=0.1, show_default=True, help="Seconds for each token after it.")
 @click.option(
     "--hours-per-month",
     type=Finite(min=0, min_open=True, max=744),
     default=730.0,
     show_default=True,
-    help="Hours a month traffic runs like this.",
+    help="Hours a month in which traffic runs like this.",
 )
 @click.option("--usd-per-kwh", type=FROM_ZERO, default=None, help="Electricity. [settings]")
 @click.option("--people-hours", type=FROM_ZERO, default=None, help="Hours a month people spend on it. [settings]")

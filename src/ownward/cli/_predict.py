@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def predict(*, cases: str, as_json: bool) -> None:
     """Predict a metric for each case, with an 80% band, or say why not.
 
-    Every case gets a line: one that cannot be answered has its reason in `refused`, and no id where it is no case.
+    Every case gets a line. If it cannot be answered, `refused` has the reason; a line that is no case has no id.
     """
     anatomies: dict[str, Anatomy | OwnwardError] = {}
     with open_input(cases) as stream:

@@ -165,7 +165,7 @@ def hosts(*, model: str, at: Any, as_json: bool) -> None:
 @at_option
 @json_option
 def history(*, model: str, provider: str | None, at: Any, as_json: bool) -> None:
-    """List what a model cost since when.
+    """List what a model has cost over time.
 
     As far back as prices are known.
     """
@@ -183,13 +183,15 @@ def history(*, model: str, provider: str | None, at: Any, as_json: bool) -> None
 @click.option("--model", required=True, help="The name its API knows.")
 @click.option("--input", "input_rate", required=True, metavar="USD", help="Per million input tokens.")
 @click.option("--output", "output_rate", required=True, metavar="USD", help="Per million output tokens.")
-@click.option("--cached", "cached_rate", metavar="USD", help="Per million cached ones; the input price unless given.")
+@click.option(
+    "--cached", "cached_rate", metavar="USD", help="Per million cached input tokens; the input price unless given."
+)
 @click.option("--cache-write", "write_rate", metavar="USD", help="Per million written to the cache.")
-@click.option("--per-request", "request_rate", metavar="USD", help="Per request, besides.")
+@click.option("--per-request", "request_rate", metavar="USD", help="Per request, on top.")
 @_mode_option
 @click.option("--valid-from", metavar="DATE", default=None, help="The first day it holds.")
 @click.option("--valid-to", metavar="DATE", default=None, help="The first day it no longer holds.")
-@click.option("--free", is_flag=True, help="It costs nothing; a price of 0 needs this to be said.")
+@click.option("--free", is_flag=True, help="It costs nothing; a price of 0 needs this.")
 @click.option("--note", default=None, help="A remark that show prints.")
 @fact_options
 @json_option

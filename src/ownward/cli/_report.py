@@ -15,7 +15,11 @@ from ownward.core import UnknownName, to_jsonable
 @click.command(epilog=example("ownward report --ledger ledger.db --plan plan.toml"))
 @ledger_option
 @click.option(
-    "--plan", "plan_file", default=None, metavar="plan.toml", help="For floors, the baseline and loaded prices."
+    "--plan",
+    "plan_file",
+    default=None,
+    metavar="plan.toml",
+    help="The plan, for floors, the baseline and loaded prices.",
 )
 @click.option("--workload", default=None, help="Only this workload.")
 @last_option

@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     "--context",
     "context_tokens",
     type=click.IntRange(1),
-    help="Tokens of each. [default: up to 4096, as memory allows]",
+    help="Tokens for each. [default: up to 4096, as memory allows]",
 )
-@click.option("--threads", type=click.IntRange(1), help="Of the engine. [default: the cores that are free]")
+@click.option("--threads", type=click.IntRange(1), help="Threads of the engine. [default: the cores that are free]")
 @ledger_option
 @click.option("--host", default=None, help="Address to listen on. [default: 127.0.0.1]")
 @click.option("--port", type=int, default=None, help="Port; 0 takes a free one. [default: 8484]")

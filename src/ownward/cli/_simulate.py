@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 )
 @click.option("--replicas", default=1, show_default=True, help="Copies of the deployment.")
 @click.option("--slo-ttft", default=None, type=ABOVE_ZERO, metavar="S", help="Seconds to the first token.")
-@click.option("--slo-tpot", default=None, type=ABOVE_ZERO, metavar="S", help="Seconds a token after the first.")
+@click.option("--slo-tpot", default=None, type=ABOVE_ZERO, metavar="S", help="Seconds for each token after the first.")
 @click.option(
     "--fleet", "find_fleet", is_flag=True, help="Find the fewest replicas that hold the SLO, and one to spare."
 )

@@ -34,10 +34,12 @@ _OK, _UNAUTHORIZED, _FORBIDDEN = 200, 401, 403
 @click.command(epilog=example("ownward top", "ownward top --url http://127.0.0.1:8484 --once"))
 @click.option("--url", default=None, help="The running gateway. [default: where `serve` listens by the settings]")
 @click.option("--key-env", default=None, metavar="VAR", help="The variable that holds a key for it, if it wants one.")
-@click.option("--ca-file", default=None, metavar="PEM", help="Trust this authority, where its certificate is your own.")
-@click.option("--interval", "interval_s", type=float, default=2.0, show_default=True, help="Seconds between looks.")
+@click.option(
+    "--ca-file", default=None, metavar="PEM", help="Trust this authority, if the gateway's certificate is your own."
+)
+@click.option("--interval", "interval_s", type=float, default=2.0, show_default=True, help="Seconds between updates.")
 @click.option("--window", "window_s", type=float, default=None, metavar="S",
-              help="Seconds that figures are of. [default: 60; once: since the gateway began]")  # fmt: skip
+              help="Seconds that figures cover. [default: 60; once: since the gateway began]")  # fmt: skip
 @click.option("--once", is_flag=True, help="Print one page and end.")
 @json_option
 def top(

@@ -46,12 +46,12 @@ if TYPE_CHECKING:
     type=click.IntRange(min=1),
     default=500,
     show_default=True,
-    help="The newest so many captured requests at most.",
+    help="Ask the newest, at most this many.",
 )
 @click.option("--url", default="http://127.0.0.1:8484", show_default=True, help="The running gateway to ask them at.")
 @click.option("--key-env", default=None, metavar="VAR", help="The variable that holds a key for it, if it wants one.")
 @click.option(
-    "--workload", default=None, metavar="NAME", help="The plan's workload they are of; its certificate is kept."
+    "--workload", default=None, metavar="NAME", help="The plan's workload they belong to; the certificate is kept."
 )
 @click.option("--baseline", required=True, metavar="NAME", help="The strategy (or tier) that serves today.")
 @click.option("--candidate", required=True, metavar="NAME", help="The strategy (or tier) that may replace it.")
@@ -82,7 +82,7 @@ def trial(
 
     From recorded --outcomes, or by asking --tasks of both tiers at a running gateway and grading the answers, or by
     asking --captured requests again, each under the label it was captured with, and holding both answers against the
-    captured one. The verdict holds however often one looks: certified, not_certified (more tasks may decide) or
+    captured one. The verdict holds however often you look: certified, not_certified (more tasks may decide) or
     refuted. Two tiers that complete the same take a few hundred tasks at RHO 0.9, and several thousand at 0.98.
     """
     from ownward.quality import certify
