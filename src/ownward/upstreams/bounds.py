@@ -49,7 +49,9 @@ _PLAIN_ITEMS = frozenset(
 )
 _PLAIN_TOOLS = frozenset({"function", "custom"})
 _CLIENT_TOOLS = ("bash_", "text_editor_", "computer_", "memory_")
-_STATEFUL = frozenset({"previous_response_id", "conversation", "container", "mcp_servers", "web_search_options"})
+_STATEFUL = frozenset(
+    {"previous_response_id", "conversation", "container", "mcp_servers", "web_search_options", "chat_template"}
+)
 _SCHEMAS = frozenset({"tools", "functions", "response_format", "text", "output_format", "output_config"})
 _RARE = _STATEFUL | _SCHEMAS
 
@@ -82,8 +84,9 @@ def input_tokens_upper_bound(
     stated allowance each.
 
     No bound: documents, video, what the provider keeps or fetches itself
-    (previous responses, searches), and parts we do not know. The context length
-    `max_context_tokens`, where the plan states it, bounds those as well.
+    (previous responses, searches), what a template of the client's repeats, and
+    parts we do not know. The context length `max_context_tokens`, where the plan
+    states it, bounds those as well.
     """
     if max_context_tokens is not None and len(request.body) >= max_context_tokens:
         return max_context_tokens  # no bound is below the body's length
@@ -105,7 +108,12 @@ def output_tokens_upper_bound(
     most = request.max_output_tokens
     if most is None or (max_output_tokens is not None and max_output_tokens < most):
         most = max_output_tokens
-    return None if most is None else most * request.choices
+    if most is None:
+        return None
+    prediction = request.top.get("prediction")
+    if prediction is not None:  # what of it does not come true is charged as output, beyond every limit
+        most += len(memoryview(prediction))
+    return most * request.choices
 
 
 def _bound_body(request: Spliced, endpoint: Endpoint) -> int | None:

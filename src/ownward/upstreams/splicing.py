@@ -25,6 +25,15 @@ _NEXT = re.compile(rb"[ \t\r\n]*([,}])[ \t\r\n]*")
 _OPEN = re.compile(rb"[ \t\r\n]*\{")
 _MAX_TOKENS = frozenset({"max_completion_tokens", "max_tokens", "max_output_tokens", "n_predict"})
 _MANY = frozenset({"best_of", "n", "prompt"})
+_WEIGHTY = _MAX_TOKENS | _MANY | {
+    "audio", "chat_template", "container", "context_management", "conversation", "enable_search", "fallbacks",
+    "functions", "inference_geo", "input", "instructions", "mcp_servers", "messages", "metadata", "modalities", "model",
+    "models", "output_config", "output_format", "plugins", "prediction", "preset", "previous_response_id",
+    "response_format", "search_parameters", "service_tier", "speed", "store", "stream", "stream_options", "system",
+    "text", "tool_choice", "tools", "web_search_options",
+}  # fmt: skip
+"""What routing, policy and charging rest on. Servers in Go read members whatever their case, and take the last."""
+
 _ASKS_FOR_USAGE: frozenset[Endpoint] = frozenset({"chat", "completions"})
 _LONG_BYTES, _COMPARED_BYTES = 1 << 20, 1 << 16
 _HIGHEST_COUNT = 10_000_000_000
@@ -146,7 +155,25 @@ def _read_top(body: bytes) -> tuple[bytes, RawMembers]:
         ) from None
     if len(top) > _MOST_MEMBERS:
         raise BadInput(f"the request's body has {len(top)} members", allowed=f"At most {_MOST_MEMBERS}")
+    names = "".join(top)
+    if not (names.islower() and names.isascii()):
+        _refuse_other_case(top)
     return readable, top
+
+
+def _refuse_other_case(top: RawMembers) -> None:
+    """Refuse a request of which an upstream that passes over case could make another one.
+
+    Raises: BadInput.
+    """
+    for key in top:
+        meant = key.casefold()
+        if meant != key and meant in _WEIGHTY:
+            raise BadInput(
+                f"the request has a member {key!r}, which some servers read as {meant!r}",
+                allowed=f"{meant!r}, as it is spelled",
+                next_step="Rename it, or leave it out",
+            )
 
 
 def _member(top: Mapping[str, msgspec.Raw], key: str, kind: type[_T]) -> _T | None:

@@ -20,6 +20,7 @@ SOUND = "sound"
 SEARCHES = "searches"
 TOOLS = "tools that the provider runs"
 OTHER_MODELS = "other models"
+OWN_CHOICE = "models that the request lists itself"
 REGION = "a region of processing"
 PICTURES = "pictures"
 SUMMARIES = "summaries of the context"
@@ -45,7 +46,8 @@ _CHARGED_ITEMS = frozenset(
 _MEMBERS = frozenset(
     {
         "audio", "container", "context_management", "enable_search", "fallbacks", "inference_geo", "mcp_servers",
-        "modalities", "plugins", "search_parameters", "service_tier", "speed", "tools", "web_search_options",
+        "modalities", "models", "plugins", "preset", "search_parameters", "service_tier", "speed", "tools",
+        "web_search_options",
     }
 )  # fmt: skip
 _MODE = re.compile(r"[A-Za-z0-9_.-]{1,32}")
@@ -102,6 +104,8 @@ def terms_asked(request: Spliced) -> AskedTerms:
         extras.add(TOOLS)
     if stated.get("fallbacks"):
         extras.add(OTHER_MODELS)
+    if stated.get("models") or stated.get("preset"):
+        untold.add(OWN_CHOICE)  # OpenRouter's: the one that answers is charged by its own price
     if _asks_for_summaries(stated.get("context_management")):
         extras.add(SUMMARIES)
     mode = find_mode(stated.get("service_tier"), stated.get("speed"), "openai")

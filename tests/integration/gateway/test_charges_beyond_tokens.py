@@ -249,6 +249,8 @@ def test_a_price_charges_nothing_on_days_on_which_it_does_not_hold(lab, start, c
         ("openai", {"enable_search": True}),
         ("openai", {"modalities": ["text", "audio"], "audio": {"voice": "v", "format": "wav"}}),
         ("openai", {"modalities": ["image", "text"]}),
+        ("openai", {"models": ["other/large"]}),
+        ("openai", {"preset": "with-another-model"}),
         (
             "openai",
             {
@@ -273,6 +275,8 @@ def test_a_price_charges_nothing_on_days_on_which_it_does_not_hold(lab, start, c
         "a search that is turned on",
         "sound made",
         "pictures made",
+        "models to fall back to",
+        "a preset",
         "sound heard",
         "fast",
         "region",

@@ -104,8 +104,16 @@ def test_embedded_text_that_normalising_may_lengthen_counts_elevenfold():
         ({"max_tokens": -1}, "chat", None, None),
         ({"input": "a"}, "embeddings", None, 0),
         ({"max_output_tokens": 9}, "responses", None, 9),
+        ({"max_tokens": 10, "prediction": "abcd"}, "chat", None, 16),
+        ({"max_tokens": 10, "prediction": "abcd"}, "chat", 5, 11),
     ],
 )
 def test_output_is_bounded_by_what_is_stated(body, endpoint, limit, high):
     request = splice(json.dumps(body).encode(), endpoint=endpoint)
     assert output_tokens_upper_bound(request, endpoint=endpoint, max_output_tokens=limit) == high
+
+
+def test_what_a_template_of_the_clients_repeats_is_bounded_by_the_context_alone():
+    body = said(TEXT) | {"chat_template": "{% for _ in range(100000) %}x{% endfor %}"}
+    assert bound(body) is None
+    assert input_tokens_upper_bound(splice(json.dumps(body).encode()), max_context_tokens=8192) == 8192

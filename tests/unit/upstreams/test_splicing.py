@@ -232,3 +232,15 @@ def test_a_body_has_a_thousand_members_at_most() -> None:
     with pytest.raises(BadInput, match="1001 members") as refused:
         splice(json.dumps(members | {"one": "more"}).encode())
     assert refused.value.allowed == "At most 1000"
+
+
+@pytest.mark.parametrize("key", ["Model", "MAX_TOKENS", "max_to\u212aens", "\u017ftream", "N", "maX_completion_tokens"])
+def test_a_member_that_a_server_in_go_reads_as_another_is_refused(key):
+    """Ollama and other servers in Go take the last of `model` and `Model`: another than was asked for and charged."""
+    with pytest.raises(BadInput, match="which some servers read as"):
+        splice(json.dumps({"model": "a", "max_tokens": 1, "n": 1, "stream": False, key: "b"}).encode(), model="c")
+
+
+def test_members_of_any_other_name_keep_their_case():
+    body = b'{"model":"a","topK":5,"X-Trace":"1","\xc3\xa9t\xc3\xa9":true}'
+    assert splice(body).body is body
