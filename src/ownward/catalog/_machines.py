@@ -18,14 +18,16 @@ _BRANDS = frozenset(
     {
         *("nvidia", "geforce", "rtx", "gtx", "amd", "radeon", "rx", "instinct", "intel", "apple", "tesla", "google"),
         *("aws", "gpu", "card", "graphics", "generation", "edition", "core", "chip", "per", "mac", "studio", "mini"),
+        *("macbook", "imac"),
         *("hbm2", "hbm2e", "hbm3", "hbm3e", "gddr6", "gddr6x", "gddr7", "lpddr5x"),
     }
 )
-_SIZE = re.compile(r"\b(\d+) ?GB\b", re.IGNORECASE)
+_SIZE = re.compile(r"\b(\d+) ?G(?:i?B)?\b|\b(\d{1,3})$", re.IGNORECASE)
 # What somebody noted behind a name: `RTX 3090 24GB (PCIe3 x16, 220W cap)`.
 _REMARK = re.compile(r"\([^()]*\)")
 _SUGGESTED, _MOST_SPELLINGS = 4, 16
-_COUNTED = re.compile(r'^\s*(\d+)\s*[x×*]\s*"?(.+?)"?\s*$', re.IGNORECASE)
+# `7900 XTX` and `6700xt` are cards, and no counts.
+_COUNTED = re.compile(r'^\s*(\d+)\s*(?!xtx?\b)[x×*]\s*"?(.+?)"?\s*$', re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +96,8 @@ def _unknown_machine(name: str, known: dict[str, Machine]) -> UnknownMachine:
     near = dict.fromkeys(spelled[spelling] for spelling in closest(name, spelled, limit=_MOST_SPELLINGS))
     error.closest = tuple(near)[:_SUGGESTED]
     error.allowed = f"Closest: {listed(error.closest)}" if error.closest else None
+    if not near and re.search(r"\bi?mac", name.lower()):
+        error.allowed = "A Mac goes by its chip and memory, such as 'M4 Max 64GB' or 'M3 Ultra 512GB'"
     return error
 
 
@@ -129,6 +133,7 @@ def _with_stated_memory(name: str, known: dict[str, Machine], index: NameIndex) 
     size = _SIZE.search(name)
     if size is None:
         return None
+    stated_gb = size[1] or size[2]
     found = index.find(name.replace(size[0], " "))
     if len(found) > 1 and all(known[key].label_is_largest for key in found):
         raise ambiguous_machine(name, found)
@@ -136,10 +141,10 @@ def _with_stated_memory(name: str, known: dict[str, Machine], index: NameIndex) 
         return None
     chip = known[found[0]]
     largest = chip.memory_label
-    if not chip.label_is_largest or (largest is not None and int(size[1]) > (chip.memory_label_gb or 0)):
+    if not chip.label_is_largest or (largest is not None and int(stated_gb) > (chip.memory_label_gb or 0)):
         return None
     label = Sourced(
-        value=f"{size[1]} GB",
+        value=f"{stated_gb} GB",
         basis="assumed" if largest is None else largest.basis,
         source=f"the name {name!r}" if largest is None else largest.source,
         checked_on=UNDATED if largest is None else largest.checked_on,

@@ -58,11 +58,15 @@ class NameIndex:
         """Return the ids that `name` can mean: one if it is clear, several if it is not, none if unknown.
 
         First the exact spelling, then the same telling words, then all words
-        of `name` among the words of one name, the plainest where one is.
+        of `name` among the words of one name, the plainest where one is; then
+        the words that are written as one (`rtx3090`, `7900xtx`).
         """
         exact = self._exact.get(fold(name))
         if exact:
             return tuple(exact)
+        return self._find_by_words(name) or self._find_by_words(self._parted(name))
+
+    def _find_by_words(self, name: str) -> tuple[str, ...]:
         wanted = self._telling(name)
         if not wanted:
             return ()
@@ -75,6 +79,10 @@ class NameIndex:
     def search(self, text: str) -> tuple[str, ...]:
         """Return the ids of which one name contains every word of `text`, in the order of the catalogue."""
         return tuple(key for key, spelled in self._names.items() if any(has_words(name, text) for name in spelled))
+
+    def _parted(self, name: str) -> str:
+        after_brand = re.sub(rf"\b({'|'.join(sorted(self._filler))})(?=\d)", r"\1 ", name.lower())
+        return re.sub(r"(?<=\d)(?=[a-z]{2})", " ", after_brand)
 
     def _telling(self, name: str) -> frozenset[str]:
         return frozenset(split_words(name)) - self._filler

@@ -367,15 +367,17 @@ def _make_line(
 
 def _note_shorter_contexts(options: Sequence[FitOption], arguments: _FitArguments) -> list[str]:
     """Return which of the named models were made for less context than was asked for, and so answered for less."""
-    made_for = {
-        option.model: option.context_tokens for option in options if option.context_tokens < arguments.context_tokens
-    }
-    if len(made_for) > _SHOWN:
-        return [
-            f"{len(made_for)} models were made for less than {arguments.context_tokens:,} tokens: answered for theirs"
-        ]
+    made_for: dict[int, dict[str, None]] = {}
+    for option in options:
+        if option.context_tokens < arguments.context_tokens:
+            made_for.setdefault(option.context_tokens, {})[option.model] = None
+    if sum(map(len, made_for.values())) > _SHOWN:
+        count = sum(map(len, made_for.values()))
+        return [f"{count} models were made for less than {arguments.context_tokens:,} tokens: answered for theirs"]
     return [
-        f"{model} was made for {tokens:,} tokens of context: answered for that" for model, tokens in made_for.items()
+        f"{', '.join(models)} {'was' if len(models) == 1 else 'were'} made for {tokens:,} tokens of context:"
+        " answered for that"
+        for tokens, models in made_for.items()
     ]
 
 

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from ownward.cli._lookup import find_machines
 from ownward.cli._output import say
-from ownward.core import OwnwardError, Sourced, SystemClock, UsageError, format_bytes, parse_bandwidth, parse_bytes
+from ownward.core import (
+    OwnwardError,
+    Sourced,
+    SystemClock,
+    UnknownMachine,
+    UsageError,
+    format_bytes,
+    parse_bandwidth,
+    parse_bytes,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,7 +60,11 @@ def find_target(name: str, *, ram: str | None, ssd: str | None) -> FitTarget:
     """
     if name == THIS:
         return _this_machine(ram, ssd)
-    count, machine = find_machines(name)
+    try:
+        count, machine = find_machines(name)
+    except UnknownMachine as error:
+        error.next_step = f"{error.next_step}. This computer is: --machine {THIS}"
+        raise
     if not machine.is_whole_computer:
         return FitTarget(count=count, machine=machine, host=find_host(ram=ram, ssd=ssd))
     notes: tuple[str, ...] = ()

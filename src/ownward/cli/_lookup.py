@@ -6,6 +6,7 @@ Files of the user's own catalogue folder go before what is shipped, whatever the
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ownward.cli._output import read_small_text
-from ownward.core import BadInput, UnknownModel
+from ownward.core import BadInput, OwnwardError, SystemClock, UnknownModel
 
 if TYPE_CHECKING:
     from ownward.anatomy import Anatomy
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from ownward.pricing import PriceBook
 
 _COUNTED_FILE = re.compile(r'\s*(\d+)\s*[x×*]\s*"?(.+?\.toml)"?\s*')
+_WEIGHTS_LAST = re.compile(r"[-_.: ](i?q\d\w*|\w*fp\d+|b?f16|int\d\w*|\d-?bit)$", re.IGNORECASE)
 _FILES_KEY = "ownward.catalog.files"
 
 
@@ -83,9 +85,28 @@ def find_model(name: str) -> Model:
             error.next_step = (
                 f"Give a path to the checkpoint, or see its release: ownward models show {published.model}"
             )
-        elif not error.closest:
-            error.next_step = f"{name!r} is no file either. See them all with: ownward models"
+        else:
+            _say_what_else(error, name)
         raise
+
+
+def _say_what_else(error: UnknownModel, name: str) -> None:
+    """Tell, of a name that no release has, the release whose weights it names, or the API that it is."""
+    from ownward import catalog
+    from ownward.perf import weight_format
+
+    if (weights := _WEIGHTS_LAST.search(name)) is not None:
+        with suppress(OwnwardError):
+            release = catalog.model(name[: weights.start()], catalog_files()).id
+            error.next_step = f"Weights are named apart: ownward fit {release} --weights {weight_format(weights[1])}"
+            error.allowed, error.closest = f"Closest: {release!r}", (release,)
+            return
+    with suppress(OwnwardError):
+        price = load_price_book().find(name, at=SystemClock().now())
+        error.allowed, error.next_step = None, f"It is known as an API alone: ownward prices show {price.model}"
+        return
+    if not error.closest:
+        error.next_step = f"{name!r} is no file either. See them all with: ownward models"
 
 
 def find_release(name: str) -> Model | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ownward.core import format_bytes
 from ownward.reports._fit_report import FitLine
 from ownward.reports._fit_text import (
+    COLUMNS,
     banded,
     cents,
     command_lines,
@@ -21,12 +22,15 @@ from ownward.reports._fit_text import (
 )
 
 if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions
     from rich.text import Text
 
     from ownward.planner import Curves, FitOption
 
 _MEMORY_WIDTH = 46
 _CHART_WIDTH = 30
+_LABEL_WIDTH = 12
+_LEAST_BAR = 8
 _SCORES_SHOWN = 3
 _PARTS = (("#", "weights", "cyan"), ("=", "cache", "magenta"), ("-", "other", "yellow"))
 
@@ -38,11 +42,11 @@ def about_option(line: FitLine) -> list[Any]:
     option = line.option
     parts: list[Any] = [
         *(Text(row, style="bold") for row in wrapped(_best(option))),
-        *_memory_bar(option),
+        _ToWidth(lambda width: _memory_bar(option, width)),
         *(Text(text) for text in _facts(line)),
     ]
-    if line.curves is not None:
-        parts += _charts(line.curves, option)
+    if (curves := line.curves) is not None:
+        parts.append(_ToWidth(lambda width: _charts(curves, option, width)))
     for number, command in enumerate(line.commands):
         parts += ["", Text("run it:" if not number else "or:", style="bold")]
         parts += [Text(row, no_wrap=True, overflow="ignore") for row in command_lines(command.words)]
@@ -107,23 +111,36 @@ def _costs(line: FitLine) -> Iterator[str]:
         )
 
 
-def _memory_bar(option: FitOption) -> list[Text]:
+class _ToWidth:
+    """Rows that are drawn to the width of the terminal, up to 80 columns."""
+
+    def __init__(self, draw: Callable[[int], Iterable[Text]]) -> None:
+        """Take what draws them."""
+        self._draw = draw
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        """Yield the rows."""
+        yield from self._draw(min(options.max_width, COLUMNS))
+
+
+def _memory_bar(option: FitOption, width: int) -> list[Text]:
     from rich.text import Text
 
     memory = option.memory
     behind = 0 if option.split is None else option.split.in_memory_bytes + option.split.on_disk_bytes
     sizes = (memory.weights - behind, memory.cache + memory.state, memory.activations + memory.overhead)
     usable = option.usable_bytes
+    said = f"{format_bytes(usable)} usable, {format_bytes(option.free_bytes if not behind else 0)} free"
+    bar_width = max(min(_MEMORY_WIDTH, width - len(said) - 3), _LEAST_BAR)
     whole = max(usable or 0, sum(sizes), 1)
     bar = Text("[")
     done = filled = 0
     for (symbol, _, style), size in zip(_PARTS, sizes, strict=True):
         done += max(size, 0)
-        cells = round(_MEMORY_WIDTH * done / whole) - filled
+        cells = round(bar_width * done / whole) - filled
         bar.append(symbol * cells, style=style)
         filled += cells
-    bar.append("." * (_MEMORY_WIDTH - filled) + "] ")
-    bar.append(f"{format_bytes(usable)} usable, {format_bytes(option.free_bytes if not behind else 0)} free")
+    bar.append("." * (bar_width - filled) + f"] {said}")
     legend = Text("  ")
     for (symbol, name, style), size in zip(_PARTS, sizes, strict=True):
         legend.append(symbol, style=style)
@@ -137,48 +154,51 @@ def _memory_bar(option: FitOption) -> list[Text]:
     return rows
 
 
-def _charts(curves: Curves, option: FitOption) -> Iterator[Text]:
+def _charts(curves: Curves, option: FitOption, width: int) -> Iterator[Text]:
     """Yield speed against context and against sequences, as bars: # predicted, - up to where 80% of the truth lies."""
     from rich.text import Text
 
+    bar, waits = _widths(width, speeds=18, rest=18, least=10)
     yield Text("")
-    yield Text("decode against context" + f"{'tok/s':>23}{'whole prompt read in':>33}", style="bold")
+    title = "decode against context" if bar > _LABEL_WIDTH else "by context"
+    heads = f"{title:<{bar + 10}}tok/s{'whole prompt read in':>{waits + 15}}"
+    yield Text(heads, style="bold", no_wrap=True)
     top = max((point.decode_tokens_per_s.high80 or 0.0 for point in curves.by_context), default=0.0)
     for point in curves.by_context:
         speed = point.decode_tokens_per_s
-        yield _bar_row(
-            f"{name_tokens(point.context_tokens):>8}",
-            speed.value,
-            speed.high80,
-            top,
-            f"{banded(speed):<18}",
-            f"{seconds(point.ttft_ms.value):>18}",
-        )
+        label, waited = f"{name_tokens(point.context_tokens):>8}", f"{seconds(point.ttft_ms.value):>{waits}}"
+        yield _bar_row(label, speed.value, speed.high80, top, f"{banded(speed):<18}{waited}", width=bar)
+    bar, rest = _widths(width, speeds=8, rest=28, least=22)
+    each, usd = rest // 2, rest - rest // 2
+    context = name_tokens(option.context_tokens)
+    asked = f"sequences at {context} of context each" if bar == _CHART_WIDTH else f"sequences of {context}"
     yield Text("")
-    each = f"at {name_tokens(option.context_tokens)} of context each"
-    yield Text(f"{'sequences ' + each:<34}{'all tok/s':>18}{'each':>14}{'all $/Mtok':>14}", style="bold")
+    heads = f"{asked:<{bar + 11}}all tok/s{'each':>{each}}{'all $/Mtok':>{usd}}"
+    yield Text(heads, style="bold", no_wrap=True)
     factor = [(point.decode_tokens_per_s.high80 or 0.0) * point.concurrency for point in curves.by_concurrency]
     top = max(factor, default=0.0)
     for point, high in zip(curves.by_concurrency, factor, strict=True):
-        yield _bar_row(
-            f"{point.concurrency:>8}",
-            point.total_tokens_per_s,
-            high,
-            top,
-            f"{short(point.total_tokens_per_s):>8}",
-            f"{short(point.decode_tokens_per_s.value):>14}{cents(point.usd_per_mtok_loaded):>14}",
-        )
+        label, total = f"{point.concurrency:>8}", point.total_tokens_per_s
+        cells = f"{short(point.decode_tokens_per_s.value):>{each}}{cents(point.usd_per_mtok_loaded):>{usd}}"
+        yield _bar_row(label, total, high, top, f"{short(total):>8}{cells}", width=bar)
 
 
-def _bar_row(label: str, value: float | None, high: float | None, top: float, *cells: str) -> Text:
+def _widths(width: int, *, speeds: int, rest: int, least: int) -> tuple[int, int]:
+    """Return how wide bars are, and the columns behind the speeds, which give way first down to `least`."""
+    room = width - _LABEL_WIDTH - speeds
+    bar = max(min(_CHART_WIDTH, room - least), _LEAST_BAR)
+    return bar, max(min(rest, room - bar), least)
+
+
+def _bar_row(label: str, value: float | None, high: float | None, top: float, cells: str, *, width: int) -> Text:
     from rich.text import Text
 
-    cells_of_value = round(_CHART_WIDTH * (value or 0.0) / top) if top else 0
-    cells_of_band = round(_CHART_WIDTH * (high or 0.0) / top) - cells_of_value if top else 0
+    cells_of_value = round(width * (value or 0.0) / top) if top else 0
+    cells_of_band = round(width * (high or 0.0) / top) - cells_of_value if top else 0
     row = Text(f"{label}  ", no_wrap=True)
     row.append("#" * max(cells_of_value, 1), style="cyan")
     row.append("-" * cells_of_band, style="dim")
-    row.append(" " * (_CHART_WIDTH - max(cells_of_value, 1) - cells_of_band + 2) + "".join(cells))
+    row.append(" " * (width - max(cells_of_value, 1) - cells_of_band + 2) + cells)
     row.rstrip()
     return row
 

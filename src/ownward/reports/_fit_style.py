@@ -34,10 +34,13 @@ svg{width:100%;height:auto;display:block}
 table{border-collapse:collapse;width:100%;font-size:.92rem}
 caption{text-align:left;color:var(--soft);padding-bottom:.25rem}
 th,td{text-align:left;padding:.35rem .6rem;border-bottom:1px solid var(--rule);vertical-align:top}
-thead th{border-bottom:2px solid var(--rule)}tbody th{font-weight:600}
+thead th{border-bottom:2px solid var(--rule)}thead .n{white-space:normal}tbody th{font-weight:600}
 .n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 pre{background:var(--panel);padding:.75rem 1rem;border-radius:6px;overflow-x:auto;margin:0}
 summary{cursor:pointer;margin-top:.75rem}
 :focus-visible{outline:3px solid var(--weights);outline-offset:2px}
-@media print{.verdict,figure,pre{background:none;border:1px solid var(--rule)}}
+@media print{html{font-size:11px}body{font-size:1rem}main{max-width:none;padding:0}
+.verdict,figure,pre{background:none;border:1px solid var(--rule)}
+.scroll{overflow:visible}th,td{padding:.2rem .35rem}pre{white-space:pre-wrap}
+.charts{grid-template-columns:1fr 1fr}tr,figure,pre{break-inside:avoid}h2,h3{break-after:avoid}}
 """

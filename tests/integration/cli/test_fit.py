@@ -278,6 +278,30 @@ def test_a_checkpoint_on_a_hub_is_read_and_never_fetched(answer: Any, monkeypatc
     assert not [path for path in asked if path.startswith("/org/tiny") and not path.endswith(".json")]
 
 
+@pytest.mark.parametrize("columns", ["50", "60", "70", "80", "120"])
+def test_charts_are_drawn_to_the_width_of_the_terminal(
+    columns: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every row ends with the figure that a wide terminal shows there, and none is cut."""
+
+    def rows(width: str) -> list[list[str]]:
+        monkeypatch.setenv("COLUMNS", width)
+        run(["fit", "qwen3-30b-a3b", "--machine", "strix halo"])
+        shown = capsys.readouterr().out.splitlines()
+        charts = [row for row in shown if row.lstrip()[:1].isdigit() and "  #" in row]
+        assert all(len(row) <= int(width) for row in charts)
+        return [row.replace("#", " ").replace("--", " ").split() for row in charts]
+
+    assert [row[-2:] for row in rows(columns)] == [row[-2:] for row in rows("80")]
+
+
+def test_models_that_were_made_for_less_context_are_named_in_one_note(answer: Any) -> None:
+    _, found = answer("--machine", "RTX 3090")
+    (note,) = found["notes"]
+    assert "Llama-2-7B" in note
+    assert note.endswith("were made for 4,096 tokens of context: answered for that")
+
+
 def test_of_several_models_each_row_names_its_own(capsys: pytest.CaptureFixture[str]) -> None:
     """Also where only one of them fits, whose rows would else be anybody's."""
     run(["fit", "qwen3-8b", "qwen3-14b", "--machine", "RTX 3060", "--context", "40960"])

@@ -29,6 +29,10 @@ from ownward.core import BadInput, ConfigError, UnknownMachine
         ("RTX 3090 24GB (PCIe3 x16, 220W cap)", "geforce-rtx-3090"),
         ("AMD Ryzen AI MAX+ 395 (Strix Halo, Radeon 8060S, 128GB)", "ryzen-ai-max-plus-395-128gb-strix-halo"),
         ("Apple M3 Pro (32GB)", "apple-m3-pro"),
+        ("rtx3090", "geforce-rtx-3090"),
+        ("7900xtx", "radeon-rx-7900-xtx"),
+        ("h100sxm", "h100-sxm5-80gb"),
+        ("m3ultra", "apple-m3-ultra"),
     ],
 )
 def test_a_name_as_people_type_it_is_found(typed, meant):
@@ -55,6 +59,29 @@ def test_a_chip_of_several_sizes_takes_the_size_in_its_name():
     assert "largest is 64 GB" in small.memory_label.note
     with pytest.raises(UnknownMachine):
         catalog.machine("M4 Pro 128GB")
+
+
+@pytest.mark.parametrize("typed", ["m3 ultra 256", "M3 Ultra 256GB", "m3 ultra 256g"])
+def test_a_size_needs_no_unit(typed):
+    assert catalog.machine(typed).memory_label.value == "256 GB"
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("7900 xtx", (1, "radeon-rx-7900-xtx")),
+        ("6700xt", (1, "radeon-rx-6700-xt")),
+        ("2x7900xtx", (2, "radeon-rx-7900-xtx")),
+    ],
+)
+def test_a_card_whose_name_goes_on_with_an_x_is_no_count(typed, meant):
+    group = catalog.parse_machines(typed)
+    assert (group.count, group.machine.id) == meant
+
+
+def test_a_mac_is_asked_for_its_chip():
+    with pytest.raises(UnknownMachine, match="goes by its chip"):
+        catalog.machine("mac studio")
 
 
 @pytest.mark.parametrize("typed", ['2x"RTX 3090"', "2 x RTX 3090", "2×rtx-3090"])

@@ -45,6 +45,18 @@ def test_search_lists_the_newest_first(answer):
     assert [row["released"] for row in found] == sorted((row["released"] for row in found), reverse=True)
 
 
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        ("llama 3.3 70B q4", "Weights are named apart: ownward fit llama-3.3-70b --weights q4_k_m"),
+        ("qwen3:30b-a3b-q4_K_M", "Weights are named apart: ownward fit qwen3-30b-a3b --weights q4_k_m"),
+        ("gpt-5-mini", "It is known as an API alone: ownward prices show gpt-5-mini"),
+    ],
+)
+def test_a_name_that_is_of_no_release_is_told_what_to_ask_for(answer, typed, told):
+    assert answer("models", "show", typed, code=2)["error"]["next"] == told
+
+
 def test_show_keeps_the_contract_and_adds_reads_and_caches(answer):
     page = answer("models", "show", "qwen3.5-397b-a17b", "--beside", "kimi-k2.6")
     assert page["schema"] == "ownward.anatomy/1"
