@@ -25,6 +25,7 @@ _CURRENCY_NAMES = ("currency", "cost_currency", "amount_currency")
 # An epoch number below each bound is in that many nanoseconds a unit: seconds until the year 5138,
 # milliseconds and microseconds likewise, nanoseconds above.
 _EPOCH_UNITS = ((1e11, NS_PER_S), (1e14, 1_000_000), (1e17, 1_000))
+_LONG_NUMBER = re.compile(r"\d{9,}(\.\d*)?")  # 1764101561514 as 1764-10-15, the mark 6 and 15:14
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -142,9 +143,8 @@ def parse_instant_ns(value: object, name: str = "time") -> int:
         return _epoch_ns(value, name)
     raw = str(value).strip()
     head, offset, digits = _split_fraction(raw)
-    try:
-        whole = datetime.fromisoformat(head + offset)
-    except ValueError:
+    whole = _date_and_time(head + offset)
+    if whole is None:
         try:
             return _epoch_ns(float(raw) if "." in raw else int(raw), name)
         except ValueError:
@@ -153,6 +153,16 @@ def parse_instant_ns(value: object, name: str = "time") -> int:
     since = aware - _EPOCH
     fraction_ns = int(digits[:_FRACTION_DIGITS].ljust(_FRACTION_DIGITS, "0")) if digits else 0
     return (since.days * 86_400 + since.seconds) * NS_PER_S + since.microseconds * 1_000 + fraction_ns
+
+
+def _date_and_time(text: str) -> datetime | None:
+    """Return what an ISO 8601 text says; None for a number longer than a date, though Python finds a time in some."""
+    if _LONG_NUMBER.fullmatch(text):
+        return None
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return None
 
 
 def to_datetime(instant: int) -> datetime:

@@ -108,6 +108,25 @@ def test_a_time_decades_from_the_others_is_a_bad_row_and_does_not_stretch_the_fi
     assert "1970-01-01 00:00:00, over 20 years away from 2026-01-01" in count.bad[0].why
 
 
+@pytest.mark.parametrize(
+    ("written", "second"),
+    [
+        ("1764101561", 1764101561),
+        ("1764101561514", 1764101561),  # whose digits are a date of 1764 and a time, too
+        ("1764101561514.0", 1764101561),
+        ("1764101561514000", 1764101561),
+        ("20261025", 1792886400),
+        ("20261025T023000Z", 1792895400),
+        ("2026-10-25T02:30:00+02:00", 1792888200),  # the hour that comes twice
+        ("2026-10-25T02:30:00+01:00", 1792891800),
+    ],
+)
+def test_a_time_in_text_is_the_instant_it_says(written: str, second: int) -> None:
+    (record,), _ = read_all(f"started_at,input_tokens,output_tokens\n{written},1,2\n")
+    assert record.started_at is not None
+    assert int(record.started_at.timestamp()) == second
+
+
 def test_a_zero_time_of_go_is_no_time() -> None:
     records, count = read_all(FLAT + "0001-01-01T00:00:00Z,m,1,1,0\n")
     assert [record.started_at is None for record in records] == [False, True]
