@@ -53,23 +53,31 @@ def import_(
     found: dict[str, dict[str, Any]] = {}
     assigned: list[dict[str, Any]] = []
     with leaving_no_trace(ledger_target), open_ledger(ledger_target) as opened:
+        with_estimates = {row.workload for row in opened.query_workloads() if row.details.get("has_estimated_tokens")}
         for name in files:
             lengths = read_lengths(name, lengths_file)
             with open_input(name) as stream:
                 reading = traffic.read(stream, name=name, format=format_name, lengths=lengths)
                 discovery = traffic.discover(_named(reading, workload), default=_default_name(name))
-                estimated = Counter[bool]()
+                estimated = Counter[str | None]()
                 rows = _rows(discovery, assigned if assignments is not None else None, estimated)
                 count = opened.import_traffic(rows, source=Path(name).name)
-            if estimated[True]:
+            if estimated:
                 say(
-                    f"{name}: {format_counted(estimated[True], 'request')} of {estimated.total():,} without usage:"
+                    f"{name}: {format_counted(estimated.total(), 'request')} of {reading.count.read:,} without usage:"
                     " tokens estimated, those of answers that are not there as 0"
                 )
             for item in discovery.workloads:
                 _add(found, item)
+                with_estimates |= {item.id} & estimated.keys()
                 opened.record_workload(
-                    item.id, {"name": item.name, "basis": item.basis, "fingerprints": list(item.fingerprints)}
+                    item.id,
+                    {
+                        "name": item.name,
+                        "basis": item.basis,
+                        "fingerprints": list(item.fingerprints),
+                        "has_estimated_tokens": item.id in with_estimates,
+                    },
                 )
             totals["read"] += reading.count.read + reading.count.duplicates
             totals["imported"] += count.imported
@@ -103,11 +111,11 @@ def _add(found: dict[str, dict[str, Any]], item: DiscoveredWorkload) -> None:
 
 
 def _rows(
-    records: Iterable[TrafficRecord], assigned: list[dict[str, Any]] | None, estimated: Counter[bool]
+    records: Iterable[TrafficRecord], assigned: list[dict[str, Any]] | None, estimated: Counter[str | None]
 ) -> Iterator[TrafficRow]:
     """Yield ledger rows; note each input row's workload once, also where it held several requests.
 
-    Counts the requests whose tokens are estimated, and the others.
+    Counts the requests of each workload whose tokens are estimated.
     """
     last: int | None = None
     for number, record in enumerate(records):
@@ -115,7 +123,8 @@ def _rows(
         if assigned is not None and row != last:
             assigned.append({"row": row, "workload": record.workload})
         last = row
-        estimated[record.usage_basis == "estimated"] += 1
+        if record.usage_basis == "estimated":
+            estimated[record.workload] += 1
         yield _row(record)
 
 

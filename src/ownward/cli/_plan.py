@@ -172,6 +172,8 @@ def _workloads(
             continue
         observed_s = max(duration_s, _log_goes_on_s(columns, logs.get(name)))
         _say_what_a_month_is_made_of(name, trace, observed_s, hours=asked["hours_per_month"])
+        if known.get(name, {}).get("has_estimated_tokens"):
+            say(f"{name}: some of its requests were logged without usage, and their tokens are estimated")
         if price is not None and (others := _other_models(trace, price.model)):
             say(f"{name}: {others}, and is counted as if {price.model} did: the baseline is not what you pay today")
         if price is not None and name in logs:

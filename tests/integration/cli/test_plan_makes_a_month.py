@@ -81,14 +81,23 @@ def test_a_bill_that_is_not_the_list_price_is_told(
     assert is_said or "charged" not in said
 
 
-def test_import_says_how_many_requests_have_estimated_tokens(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_import_and_plan_say_that_tokens_are_estimated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log, asked = tmp_path / "log.jsonl", {"model": "m", "messages": [{"role": "user", "content": "hello there"}]}
     usage = {"usage": {"prompt_tokens": 3, "completion_tokens": 1}, "choices": []}
-    log.write_text("".join(json.dumps({"request": asked, "response": answer}) + "\n" for answer in (usage, {}, {})))
-    assert run(["import", str(log), "--ledger", str(tmp_path / "ledger.db")]) == 0
-    assert f"{log}: 2 requests of 3 without usage: tokens estimated" in capsys.readouterr().err
+    ledger = ["--ledger", str(tmp_path / "ledger.db")]
+    for workload, hour, answers in (("w", 1, (usage, {}, {})), ("v", 3, (usage, usage)), ("w", 5, (usage, usage))):
+        rows = [
+            {"created_at": f"2026-11-02T0{hour + number}:00:00Z", "request": asked, "response": answer}
+            for number, answer in enumerate(answers)
+        ]
+        log.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        assert run(["import", str(log), "--workload", workload, *ledger]) == 0
+        said = f"{log}: 2 requests of 3 without usage: tokens estimated" in capsys.readouterr().err
+        assert said is ({} in answers)
+    assert run(["plan", "--rent", "gpt-5-mini", *ledger]) == 0
+    err = capsys.readouterr().err
+    assert "w: some of its requests were logged without usage, and their tokens are estimated" in err
+    assert "v: some" not in err
 
 
 @pytest.mark.parametrize(("later", "said_of_it"), [(3, "75% of its requests came in the second half of"), (1, None)])
