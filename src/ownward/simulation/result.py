@@ -35,6 +35,20 @@ class RequestTimes:
         """Return the number of requests."""
         return len(self.arrival_s)
 
+    def compute_sequences_at_once(self) -> float:
+        """Return how many sequences a replica decodes at a time, as one of them sees it, itself included; 0: none."""
+        first_s, last_s = self.arrival_s + self.ttft_s, self.arrival_s + self.latency_s
+        decodes = last_s > first_s  # NaN is not
+        count = int(np.count_nonzero(decodes))
+        if not count:
+            return 0.0
+        at_s = np.concatenate((first_s[decodes], last_s[decodes]))
+        replica = np.tile(self.replica[decodes], 2)
+        order = np.lexsort((at_s, replica))
+        running = np.cumsum(np.repeat((1, -1), count)[order])[:-1].astype(np.float64)
+        lasts_s = np.where(np.diff(replica[order]) == 0, np.diff(at_s[order]), 0.0)
+        return float((running**2 * lasts_s).sum() / (running * lasts_s).sum())
+
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield a row a request as CONTRACTS has it: None for no time (refused, no output, or one token's TPOT)."""
         columns = {

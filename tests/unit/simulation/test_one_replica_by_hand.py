@@ -33,6 +33,18 @@ def test_one_request_alone() -> None:
     assert row["latency_s"] == pytest.approx(0.4)
 
 
+def test_how_many_decode_together_is_what_one_of_them_sees() -> None:
+    """Steps of 0.1 s: two alone for half of their time and together for the other, on another replica one alone."""
+    times = simulate(trace([0.0, 1.0, 100.0], [0, 0, 0], [21, 21, 21]), model(per_prefill_token_s=0.0)).per_request
+    assert times.compute_sequences_at_once() == pytest.approx(
+        (1 * 1 + 4 * 1 + 1 * 1 + 1 * 2) / (1 + 2 + 1 + 2), rel=0.03
+    )
+    apart = simulate(trace([0.0, 0.0], [0, 0], [21, 21]), model(), replicas=2).per_request
+    assert apart.compute_sequences_at_once() == pytest.approx(1)
+    none = simulate(trace([0.0], [10], [1]), model()).per_request
+    assert none.compute_sequences_at_once() == 0
+
+
 def test_a_one_token_answer_has_no_tpot_and_no_output_has_no_ttft() -> None:
     one, none = rows_of(trace([0.0, 10.0], [10, 10], [1, 0]), model())
     assert one["tpot_s"] is None
