@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -40,6 +42,23 @@ def test_the_ready_file_holds_the_real_address(tmp_path: Path):
         ready = json.loads((tmp_path / "ready.json").read_text())
         assert ready["schema"] == "ownward.fake_ready/1"
         assert (ready["base_url"], ready["pid"]) == (fake.base_url, fake.pid)
+
+
+@pytest.mark.parametrize("place", ["nowhere/ready.json", "."])
+def test_a_ready_file_that_cannot_be_written_ends_it_with_status_2_and_says_why(tmp_path: Path, place: str):
+    command = [sys.executable, "-m", "ownward.engines.fake", "--ready-file", str(tmp_path / place)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "--ready-file" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_address_of_ip_version_6_can_be_called():
+    with run_fake(FakeOptions(host="::1")) as fake:
+        address = urlsplit(fake.base_url)
+        assert address.hostname == "::1"
+        socket.create_connection((address.hostname, address.port), timeout=10).close()
 
 
 def test_sigterm_ends_it_with_status_0():

@@ -97,6 +97,8 @@ def test_options_survive_the_command_line(options: FakeOptions):
         ["--output-tokens", "9-3"],
         ["--usage", "maybe"],
         ["--port", "70000"],
+        ["--kept-calls", "-1"],
+        ["--kept-requests", "1" + 30 * "0"],
         ["--ttft", "-1"],
         ["--tpot", "nan"],
         ["--stall", "-3:1"],

@@ -21,6 +21,7 @@ T = TypeVar("T")
 _HTTP_STATUS_FIRST = 400
 _HTTP_STATUS_LAST = 599
 _MAX_PORT = 65535
+_MOST_KEPT = 10**9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -406,6 +407,8 @@ class FakeOptions:
             (self.split_bytes is not None and self.split_bytes < 1, "split-bytes", self.split_bytes, "at least 1"),
             (not 0 <= self.cached_fraction <= 1, "cached-fraction", self.cached_fraction, "a share from 0 to 1"),
             (self.overhead_tokens < 0, "overhead-tokens", self.overhead_tokens, "at least 0"),
+            (not 0 <= self.kept_requests <= _MOST_KEPT, "kept-requests", self.kept_requests, f"0 to {_MOST_KEPT:,}"),
+            (not 0 <= self.kept_calls <= _MOST_KEPT, "kept-calls", self.kept_calls, f"0 to {_MOST_KEPT:,}"),
         ]
         for is_wrong, flag, value, allowed in faults:
             if is_wrong:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import json
 import os
@@ -14,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from ownward.core import EngineExited, EngineNotReady
+from ownward.core import BadInput, EngineExited, EngineNotReady
 from ownward.engines._lifeline import die_with, may_bind_to_thread, read_lines
 from ownward.engines.fake._flags import parse_fake_arguments, write_fake_arguments
 from ownward.engines.fake._options import FakeOptions
@@ -58,17 +59,29 @@ async def _serve(options: FakeOptions) -> None:
             }
         )
         if options.ready_file is not None:
-            _write_whole(options.ready_file, ready + "\n")
+            _write_ready(options.ready_file, ready + "\n")
         print(ready, flush=True)  # noqa: T201 - the ready line is this program's output
         if options.exit_with_parent:
             _obey_parent(server, loop, ended)
         await ended.wait()
 
 
-def _write_whole(path: Path, text: str) -> None:
+def _write_ready(path: Path, text: str) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_text(text)
-    part.replace(path)
+    try:
+        if path.exists() and not path.is_file():  # a pipe, or /dev/null, which stays what it is
+            path.write_text(text)
+            return
+        part.write_text(text)
+        part.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise BadInput(
+            f"the ready file cannot be written: {error.strerror}",
+            where=str(path),
+            next_step="Give --ready-file a path in a folder that exists and can be written",
+        ) from error
 
 
 def _obey_parent(server: FakeServer, loop: asyncio.AbstractEventLoop, ended: asyncio.Event) -> None:

@@ -103,7 +103,7 @@ class FakeServer:
                 next_step="Choose another --port, or 0 for a free one",
             ) from error
         real_port = self._server.sockets[0].getsockname()[1]
-        self.base_url = f"http://{host}:{real_port}"
+        self.base_url = f"http://{f'[{host}]' if ':' in host else host}:{real_port}"
 
     async def stop(self) -> None:
         """Stop listening and close every connection, whatever runs on it."""
