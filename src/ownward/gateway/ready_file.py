@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -34,7 +35,7 @@ class ReadyFile:
         if not path.parent.is_dir():
             raise _unusable(path, "whose folder is not there")
         try:
-            path.unlink(missing_ok=True)
+            _unlink(path)
         except OSError as error:
             raise _unusable(path, f"which cannot be removed: {error.strerror}") from None
 
@@ -61,9 +62,16 @@ class ReadyFile:
         if self._path is None:
             return
         try:
-            self._path.unlink(missing_ok=True)
+            _unlink(self._path)
         except OSError as error:
             _LOG.error("the ready file %s is still there: %s", self._path, error.strerror)
+
+
+def _unlink(path: Path) -> None:
+    """Remove a file, where it is there; /dev/null, a pipe and a link stay, with an error."""
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise FileExistsError(errno.EEXIST, "it is no file")
+    path.unlink(missing_ok=True)
 
 
 def _unusable(path: Path, why: str) -> ConfigError:

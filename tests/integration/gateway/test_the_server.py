@@ -95,6 +95,27 @@ def test_a_ready_file_without_a_folder_is_refused(lab, start, tmp_path):
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("kind", ["pipe", "link"])
+def test_a_ready_file_that_is_no_file_is_refused_and_stays(lab, start, tmp_path, kind):
+    there = tmp_path / "ready"
+    if kind == "pipe":
+        os.mkfifo(there)
+    else:
+        (tmp_path / "else").write_text("as it was")
+        there.symlink_to(tmp_path / "else")
+
+    async def main():
+        async with FakeServer() as fake:
+            with pytest.raises(ConfigError, match="cannot be removed: it is no file"):
+                async with start(
+                    lab.plan_of(lab.tier("a", fake.base_url)), settings=GatewaySettings(port=0, ready_file=there)
+                ):
+                    pass
+
+    asyncio.run(main())
+    assert there.is_fifo() if kind == "pipe" else there.is_symlink()
+
+
 def test_a_taken_port_is_named(lab, start):
     async def main():
         async with FakeServer() as fake:
