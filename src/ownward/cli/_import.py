@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
 from ownward.cli._context import leaving_no_trace, open_ledger
 from ownward.cli._lengths import read_lengths
-from ownward.cli._output import emit, example, json_option, ledger_option, open_input, say, write_whole
+from ownward.cli._output import emit, example, json_option, ledger_option, open_input, say, writing_whole
 from ownward.core import format_counted, to_json
 
 if TYPE_CHECKING:
@@ -51,8 +52,13 @@ def import_(
     totals = {"read": 0, "imported": 0, "duplicates": 0, "bad_total": 0}
     bad: list[dict[str, Any]] = []
     found: dict[str, dict[str, Any]] = {}
-    assigned: list[dict[str, Any]] = []
-    with leaving_no_trace(ledger_target), open_ledger(ledger_target) as opened:
+    if len(files) > 1:
+        _require_readable(files, format_name, lengths_file)
+    with (
+        leaving_no_trace(ledger_target),
+        contextlib.nullcontext() if assignments is None else writing_whole(Path(assignments)) as assigned,
+        open_ledger(ledger_target) as opened,
+    ):
         with_estimates = {row.workload for row in opened.query_workloads() if row.details.get("has_estimated_tokens")}
         for name in files:
             lengths = read_lengths(name, lengths_file)
@@ -60,7 +66,7 @@ def import_(
                 reading = traffic.read(stream, name=name, format=format_name, lengths=lengths)
                 discovery = traffic.discover(_named(reading, workload), default=_default_name(name))
                 estimated = Counter[str | None]()
-                rows = _rows(discovery, assigned if assignments is not None else None, estimated)
+                rows = _rows(discovery, assigned, estimated)
                 count = opened.import_traffic(rows, source=Path(name).name)
             if estimated:
                 say(
@@ -84,8 +90,6 @@ def import_(
             totals["duplicates"] += count.duplicates + reading.count.duplicates
             totals["bad_total"] += reading.count.bad_total
             bad.extend({"file": name, "line": row.line, "why": row.why} for row in reading.count.bad)
-    if assignments is not None:
-        write_whole(Path(assignments), "".join(to_json(row) + "\n" for row in assigned))
     payload = {
         "schema": "ownward.import/1",
         **totals,
@@ -93,6 +97,19 @@ def import_(
         "workloads": list(found.values()),
     }
     emit(payload, as_json=as_json, render=_render)
+
+
+def _require_readable(files: tuple[str, ...], format_name: str | None, lengths_file: str | None) -> None:
+    """Begin to read each file before the first is imported, so that none is where another one is no log.
+
+    Raises: BadInput, UnknownName, MissingExtra, as reading does.
+    """
+    from ownward import traffic
+
+    for name in files:
+        if name != "-":
+            with open_input(name) as stream:
+                traffic.read(stream, name=name, format=format_name, lengths=read_lengths(name, lengths_file))
 
 
 def _default_name(file: str) -> str:
@@ -111,7 +128,7 @@ def _add(found: dict[str, dict[str, Any]], item: DiscoveredWorkload) -> None:
 
 
 def _rows(
-    records: Iterable[TrafficRecord], assigned: list[dict[str, Any]] | None, estimated: Counter[str | None]
+    records: Iterable[TrafficRecord], assigned: TextIO | None, estimated: Counter[str | None]
 ) -> Iterator[TrafficRow]:
     """Yield ledger rows; note each input row's workload once, also where it held several requests.
 
@@ -121,7 +138,7 @@ def _rows(
     for number, record in enumerate(records):
         row = number if record.row is None else record.row
         if assigned is not None and row != last:
-            assigned.append({"row": row, "workload": record.workload})
+            assigned.write(to_json({"row": row, "workload": record.workload}) + "\n")
         last = row
         if record.usage_basis == "estimated":
             estimated[record.workload] += 1

@@ -214,15 +214,34 @@ def read_small_text(path: Path, *, what: str, next_step: str = "Check the path a
 
 
 def write_whole(path: Path, text: str | Iterable[str]) -> None:
-    """Write `text`, or its parts as they come, to `path` so that a reader sees the old file or the new one, never half.
+    """Write `text`, or its parts as they come, to `path`, as `writing_whole` does.
 
     Raises: BadInput, if it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.part")
+    with writing_whole(path) as stream:
+        stream.writelines((text,) if isinstance(text, str) else text)
+
+
+@contextlib.contextmanager
+def writing_whole(path: Path) -> Iterator[TextIO]:
+    """Open `path` so that a reader sees the old file or the new one, never half; after an error it is the old one.
+
+    A link stays one, and what is no file (/dev/null, a pipe) stays what it is: it is written as the text comes.
+    Raises: BadInput, if it cannot be written.
+    """
+    part = None
     try:
-        with temporary.open("w", encoding="utf-8") as stream:
-            stream.writelines((text,) if isinstance(text, str) else text)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise BadInput(f"cannot write {str(path)!r}: {error.strerror}") from error
+        if path.is_file() or not path.exists():
+            target = path.resolve()
+            part = target.with_name(f".{target.name}.part")
+        with (part or path).open("w", encoding="utf-8") as stream:
+            yield stream
+        if part is not None:
+            part.replace(target)
+    except BaseException as error:
+        if part is not None:
+            with contextlib.suppress(OSError):
+                part.unlink()
+        if isinstance(error, OSError):
+            raise BadInput(f"cannot write {str(path)!r}: {error.strerror}") from error
+        raise

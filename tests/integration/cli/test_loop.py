@@ -69,6 +69,28 @@ def test_nothing_is_written_when_planning_fails(tmp_path: Path, capsys: pytest.C
     assert not out.exists()
 
 
+@pytest.mark.parametrize("fault", ["assignments", "a second file", "a folder for assignments"])
+def test_an_import_that_fails_has_imported_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], fault: str
+) -> None:
+    good, odd, ledger = tmp_path / "good.csv", tmp_path / "odd.log", str(tmp_path / "l.db")
+    good.write_text("request_id,arrival_s,input_tokens,output_tokens\na,0,10,2\n")
+    odd.write_text("of no format that we know\n")
+    assert run(["import", str(good), "--workload", "before", "--ledger", ledger]) == 0
+    good.write_text("request_id,arrival_s,input_tokens,output_tokens\nb,0,10,2\n")
+    more = {
+        "assignments": ["--assignments", str(tmp_path / "nowhere" / "out.jsonl")],
+        "a folder for assignments": ["--assignments", str(tmp_path)],
+        "a second file": [str(odd), "--assignments", str(tmp_path / "out.jsonl")],
+    }[fault]
+    capsys.readouterr()
+    assert run(["import", str(good), *more, "--ledger", ledger, "--json"]) == 2
+    assert json.loads(capsys.readouterr().out)["schema"] == "ownward.error/1"
+    assert not (tmp_path / "out.jsonl").exists()
+    assert run(["import", str(good), "--ledger", ledger, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["imported"] == 1
+
+
 def test_bad_rows_are_listed_and_good_ones_imported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trace = tmp_path / "trace.jsonl"
     trace.write_text(
