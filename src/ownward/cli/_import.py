@@ -69,10 +69,12 @@ def import_(
                 rows = _rows(discovery, assigned, estimated)
                 count = opened.import_traffic(rows, source=Path(name).name)
             if estimated:
-                say(
-                    f"{name}: {format_counted(estimated.total(), 'request')} of {reading.count.read:,} without usage:"
-                    " tokens estimated, those of answers that are not there as 0"
+                why = (
+                    "drawn from its statistics, and so are their tokens"
+                    if reading.count.format == "servegen"
+                    else "without usage: tokens estimated, those of answers that are not there as 0"
                 )
+                say(f"{name}: {format_counted(estimated.total(), 'request')} of {reading.count.read:,} {why}")
             for item in discovery.workloads:
                 _add(found, item)
                 with_estimates |= {item.id} & estimated.keys()

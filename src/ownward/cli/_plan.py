@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from ownward.traffic import Trace
 
 _SMALLEST_WORKLOAD = 2
-_MODELS_NAMED = 3
+_NAMED = 3
 _A_MONTH = timedelta(days=30)
 _SAME_BILL = Decimal("0.05")  # bills round, and differ by fees
 _LONG_S = 14 * 86_400.0  # of traffic as long, both halves have each day of the week
@@ -157,12 +157,15 @@ def _workloads(
     for name in asked["wanted"]:
         if name not in known:
             raise BadInput(f"the ledger has no workload {name!r}", allowed=", ".join(sorted(known)) or "none yet")
+    wanted = asked["wanted"] or sorted(known)
+    if estimated := [name for name in wanted if known[name].get("has_estimated_tokens")]:
+        say(f"{_listed(estimated)}: tokens of some requests are estimated, as their log does not tell them")
     price = next((item.price for item in rented if item.tier == baseline), None)
     provider = price.provider if price is not None else None
     label = asked["label"] or (f"provider:{provider}" if provider else "local_only")
     left_out = []
     slo: Slo = Slo(ttft_s=asked["slo_ttft"], tpot_s=asked["slo_tpot"], fraction=0.95)
-    for name in asked["wanted"] or sorted(known):
+    for name in wanted:
         columns = opened.query_traffic(name)
         trace = trace_of(columns)
         duration_s = trace.compute_summary().duration_s if len(trace) >= _SMALLEST_WORKLOAD else None
@@ -172,8 +175,6 @@ def _workloads(
             continue
         observed_s = max(duration_s, _log_goes_on_s(columns, logs.get(name)))
         _say_what_a_month_is_made_of(name, trace, observed_s, hours=asked["hours_per_month"])
-        if known.get(name, {}).get("has_estimated_tokens"):
-            say(f"{name}: some of its requests were logged without usage, and their tokens are estimated")
         if price is not None and (others := _other_models(trace, price.model)):
             say(f"{name}: {others}, and is counted as if {price.model} did: the baseline is not what you pay today")
         if price is not None and name in logs:
@@ -194,7 +195,7 @@ def _workloads(
             ),
         )
 
-    if left_out and len(left_out) == len(asked["wanted"] or known):
+    if left_out and len(left_out) == len(wanted):
         raise BadInput(
             f"too little traffic with times to be scaled to a month: {', '.join(left_out)}",
             allowed="Two requests at different times",
@@ -249,10 +250,12 @@ def _other_models(trace: Trace, model: str) -> str | None:
     if not counts:
         return None
     most = sorted(counts, key=lambda name: -counts[name])
-    more = f" and {len(most) - _MODELS_NAMED} more" if len(most) > _MODELS_NAMED else ""
-    return (
-        f"{format_percent(sum(counts.values()) / len(trace))} was answered by {', '.join(most[:_MODELS_NAMED])}{more}"
-    )
+    return f"{format_percent(sum(counts.values()) / len(trace))} was answered by {_listed(most)}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"{', '.join(names[:_NAMED])}{more}"
 
 
 def evidence_of(

@@ -206,7 +206,13 @@ def _deployed(
     )
     if isinstance(deployment, str):
         raise NoCapacity(deployment)
-    context = int((trace.input_tokens + trace.output_tokens).mean())
+    lengths, most = trace.input_tokens + trace.output_tokens, deployment.anatomy.max_context_tokens
+    if most is not None and (longer := int((lengths > most).sum())):
+        say(
+            f"longer than the context of {model} ({most:,} tokens), so that an engine would refuse what is simulated"
+            f" here: {format_counted(longer, 'request')} of {len(trace):,}"
+        )
+    context = int(lengths.mean())
     memory = deployment.compute_memory(concurrency=1, context_tokens=context)
     if deployment.usable_bytes is not None and memory.total > deployment.usable_bytes:
         raise DoesNotFit(

@@ -254,6 +254,18 @@ def test_simulate_refuses_what_it_cannot_mean(
     assert message in json.loads(capsys.readouterr().out)["error"]["message"]
 
 
+@pytest.mark.parametrize(("model", "is_said"), [("qwen3-30b-a3b", True), ("llama-3.1-8b", False)])
+def test_simulate_says_how_many_requests_are_longer_than_the_models_context(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], model: str, is_said: bool
+) -> None:
+    trace = tmp_path / "trace.csv"
+    trace.write_text("arrival_s,input_tokens,output_tokens\n0,40000,1000\n1,40000,900\n2,40000,960\n")
+    assert run(["simulate", "--trace", str(trace), "--model", model, "--machine", "H100 SXM", "--json"]) == 0
+    said = capsys.readouterr().err
+    assert ("longer than the context of qwen3-30b-a3b (40,960 tokens)" in said) is is_said
+    assert is_said is (": 1 request of 3" in said)
+
+
 def test_simulate_says_how_many_rows_repeat_an_id(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trace, step = tmp_path / "trace.csv", tmp_path / "step.json"
     trace.write_text("request_id,arrival_s,input_tokens,output_tokens\na,0,10,10\na,1,10,10\n")
