@@ -7,15 +7,16 @@ import socket
 import ssl
 from functools import partial
 from math import inf
-from typing import Protocol
 
 from ownward.core import sleepless_s
 from ownward.policy import Origin, Reach
 from ownward.upstreams._alarm import Alarm
 from ownward.upstreams._connection import Connection
 from ownward.upstreams._destination import Destination, reaches_of
+from ownward.upstreams._lookups import Lookups, Resolver, resolve
 from ownward.upstreams._pool import Pool
 from ownward.upstreams._request import compose_request
+from ownward.upstreams._sockets import connect_first
 from ownward.upstreams.response import Response
 from ownward.upstreams.timeouts import DoorLimits, Timeouts
 from ownward.upstreams.transport import Headers
@@ -31,20 +32,6 @@ saying so (llama.cpp) does it within a millisecond; a request written in that mo
 not be told from one that was accepted."""
 
 
-class Resolver(Protocol):
-    """Turns a host name into IP literals, in the order to try them."""
-
-    async def __call__(self, host: str, port: int) -> list[str]:
-        """Return the addresses; raises OSError where there are none."""
-        ...
-
-
-async def resolve(host: str, port: int) -> list[str]:
-    """Return the system's addresses of a name; raises OSError where there are none."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(item[4][0]) for item in found))
-
-
 class Http1Transport:
     """Keep-alive connections to any number of origins, each origin's bounded."""
 
@@ -57,7 +44,7 @@ class Http1Transport:
     ) -> None:
         """Trust the system's authorities, unless `tls` says otherwise."""
         self._limits = limits or DoorLimits()
-        self._resolver = resolver
+        self._resolver = Lookups(resolver)
         self._tls = tls
         self._pools: dict[str, Pool] = {}  # by origin
         self._connections: set[Connection] = set()
@@ -175,10 +162,16 @@ class Http1Transport:
         for address in addresses:
             to.check(address)
         failure = "has a host without address"
-        for count_left, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
+        left = addresses
+        while left:
             try:
-                async with asyncio.timeout(connect_s / count_left if count_left > 1 else None):
-                    connection = await self._connect(pool, origin, address, tls)
+                connected, address = await connect_first(left, origin.port)
+            except OSError as error:
+                raise to.unreachable(f"gave no connection ({error.strerror or type(error).__name__})") from None
+            left = [other for other in left if other != address]
+            try:
+                async with asyncio.timeout(connect_s / (len(left) + 1) if left else None):
+                    connection = await self._connect(pool, origin, connected, tls)
             except ssl.SSLCertVerificationError as error:
                 failure = f"showed a certificate that is not trusted ({error.verify_message})"
             except ssl.SSLError as error:
@@ -192,8 +185,10 @@ class Http1Transport:
                 return connection
         raise to.unreachable(failure)
 
-    async def _connect(self, pool: Pool, origin: Origin, address: str, tls: ssl.SSLContext | None) -> Connection:
-        """Return a connection to one address; raises as the event loop does.
+    async def _connect(
+        self, pool: Pool, origin: Origin, connected: socket.socket, tls: ssl.SSLContext | None
+    ) -> Connection:
+        """Return a connection on a socket; raises as the event loop does.
 
         One that does not come about, or that nobody waits for any more, is not told that it is lost.
         """
@@ -203,13 +198,13 @@ class Http1Transport:
         try:
             await pool.loop.create_connection(
                 lambda: connection,
-                host=address,
-                port=origin.port,
+                sock=connected,
                 ssl=tls,
                 server_hostname=None if tls is None else origin.host,
             )
         except BaseException:
             connection.discard()
+            connected.close()
             raise
         connection.tls = tls
         return connection

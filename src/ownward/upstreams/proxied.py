@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, cast
 from ownward.core import BadInput, MissingExtra, PolicyRefusal
 from ownward.policy import Origin, Reach, is_forbidden_address, is_private_address
 from ownward.upstreams._destination import Destination
+from ownward.upstreams._lookups import Lookups, Resolver, resolve
 from ownward.upstreams._proxied_call import CallRequest, ProxiedCall
 from ownward.upstreams._request import carried_headers, compose_request
-from ownward.upstreams.http1 import Resolver, resolve
 from ownward.upstreams.response import Response
 from ownward.upstreams.timeouts import DoorLimits, Timeouts
 from ownward.upstreams.transport import Headers
@@ -52,7 +52,7 @@ class AiohttpTransport:
             raise MissingExtra(needed_for="a proxy", package="aiohttp", extra="proxy") from None
         self._way = way
         self._limits = limits or DoorLimits()
-        self._resolver = resolver
+        self._resolver = Lookups(resolver)
         self._tls = make_tls_context(way)
         self._calls: set[ProxiedCall] = set()
         self._turns: dict[Origin, asyncio.Semaphore] = {}

@@ -131,6 +131,19 @@ def test_the_address_checked_is_the_address_connected_to(serve):
     asyncio.run(main())
 
 
+def test_calls_that_need_connections_at_once_look_their_host_up_once(serve):
+    async def main():
+        async with serve(lambda v: v.answer(b"ok")) as served:
+            dns = FakeDns(["127.0.0.1"])
+            async with Door(transport=Http1Transport(resolver=dns)) as door:
+                origin = served.origin.replace("127.0.0.1", "model.example")
+                answers = await asyncio.gather(*[call(door, origin) for _ in range(20)])
+                assert [await answer.read(9) for answer in answers] == [b"ok"] * 20
+                assert dns.calls == 1
+
+    asyncio.run(main())
+
+
 def test_a_connection_opened_for_a_remote_place_never_serves_a_local_permit(serve, monkeypatch):
     """Pooled connections are checked too: here loopback stands for a public address."""
 
