@@ -9,8 +9,10 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Iterator
+from typing import Final
 
 _LOG = logging.getLogger("ownward.gateway")
+_LOOK_S: Final = 5.0
 _TOO_MANY_OPEN = frozenset({errno.EMFILE, errno.ENFILE})
 
 
@@ -18,24 +20,20 @@ _TOO_MANY_OPEN = frozenset({errno.EMFILE, errno.ENFILE})
 def heeded_signals(*, stop: Callable[[], None], reload: Callable[[], None]) -> Iterator[None]:
     """Have signals heeded by the running loop while this lasts.
 
-    SIGTERM, SIGINT and SIGQUIT call `stop`, each time. SIGHUP calls `reload`; once the terminal that this process was
-    started from is gone it says so, and calls `stop` (unless it was ignored before, as nohup does). SIGUSR1 and
+    SIGTERM, SIGINT and SIGQUIT call `stop`, each time. SIGHUP calls `reload`, but for the one by which the terminal
+    goes that this process was started from: that calls `stop`, unless it was ignored before (nohup). SIGUSR1 and
     SIGUSR2 do nothing, where other servers open their logs anew.
     """
     loop = asyncio.get_running_loop()
-    may_hang_up = hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN and has_terminal()
-    has_hung_up = False
+    terminal = _Terminal(loop)
 
     def on_hangup() -> None:
-        nonlocal has_hung_up
-        if has_hung_up:
-            return  # the shell passes on what the kernel has said already
-        if may_hang_up and not has_terminal():
-            has_hung_up = True
+        if not terminal.is_hanging_up:
+            reload()
+        elif not terminal.has_said_so:  # the shell passes on what the kernel says already
+            terminal.has_said_so = True
             _LOG.warning("the terminal is gone: stopping")
             stop()
-        else:
-            reload()
 
     handlers = {"SIGINT": stop, "SIGTERM": stop, "SIGQUIT": stop, "SIGHUP": on_hangup}
     handlers |= dict.fromkeys(("SIGUSR1", "SIGUSR2"), _say_nothing_to_do)
@@ -45,11 +43,40 @@ def heeded_signals(*, stop: Callable[[], None], reload: Callable[[], None]) -> I
     try:
         yield
     finally:
+        terminal.look_no_more()
         for number in heeded:
             loop.remove_signal_handler(number)
 
 
-def has_terminal() -> bool:
+class _Terminal:
+    """The terminal that this process was started from, if any.
+
+    Its end is told by SIGHUP in the moment of it. Who was not told (`disown`) is told nothing of it by a later one.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._misses = 0
+        self._next_look: asyncio.TimerHandle | None = None
+        self.has_said_so = False
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN and _has_terminal():
+            self._look()
+
+    @property
+    def is_hanging_up(self) -> bool:
+        """Whether a SIGHUP of this moment says that it is gone."""
+        return self._next_look is not None and not _has_terminal()
+
+    def look_no_more(self) -> None:
+        if self._next_look is not None:
+            self._next_look.cancel()
+
+    def _look(self) -> None:
+        self._misses = 0 if _has_terminal() else self._misses + 1
+        self._next_look = None if self._misses > 1 else self._loop.call_later(_LOOK_S, self._look)
+
+
+def _has_terminal() -> bool:
     """Return whether this process has a terminal, which could hang up."""
     try:
         os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
