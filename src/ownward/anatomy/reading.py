@@ -71,9 +71,9 @@ def load_json(source: Source) -> Mapping[str, Any]:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise BadInput("is no JSON", where=where) from error
+        raise BadInput("is not JSON", where=where) from error
     if not isinstance(value, dict):
-        raise BadInput("is no JSON object", where=where)
+        raise BadInput("is not a JSON object", where=where)
     return value
 
 

@@ -44,13 +44,13 @@ class FactFile:
         defaults = self._data.get("defaults", {})
         self.defaults: dict[str, Any] = defaults if isinstance(defaults, dict) else {}
         if defaults is not self.defaults:
-            self.add_fault("defaults is no table", line=self._line_of("defaults"), allowed="Write [defaults]")
+            self.add_fault("defaults is not a table", line=self._line_of("defaults"), allowed="Write [defaults]")
         known = ("defaults", *kinds)
         for key in self._data:
             if key not in known:
                 near = closest(key, known)
                 self.add_fault(
-                    f"[[{key}]] is no table of the catalogue",
+                    f"[[{key}]] is not a table of the catalogue",
                     line=self._line_of(rf"\[\[?\s*{re.escape(key)}\b|{re.escape(key)}\s*="),
                     allowed=f"Closest: {near[0]!r}" if near else f"One of {', '.join(known)}",
                 )
@@ -60,7 +60,7 @@ class FactFile:
         found = self._data.get(kind, [])
         if not isinstance(found, list) or not all(isinstance(table, dict) for table in found):
             line = self._line_of(rf"\[?\s*{re.escape(kind)}\b")
-            self.add_fault(f"{kind} is no list of tables", allowed=f"Write [[{kind}]] for each", line=line)
+            self.add_fault(f"{kind} is not a list of tables", allowed=f"Write [[{kind}]] for each", line=line)
             return []
         return [FactTable(self, kind, index, table) for index, table in enumerate(found)]
 
@@ -173,7 +173,7 @@ class FactTable:
             if key not in self._asked:
                 near = closest(key, sorted(self._asked))
                 known = f"Closest: {near[0]!r}" if near else f"Known: {', '.join(sorted(self._asked))}"
-                self.fault(key, "is no key here", allowed=known)
+                self.fault(key, "is not a key here", allowed=known)
 
     def provenance(self) -> tuple[Basis, str, date] | None:
         """Return the table's own basis, source and day, or None with a fault where one is missing."""

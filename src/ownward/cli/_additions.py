@@ -94,7 +94,7 @@ def add_table(
         contents = {folder / relative: content.decode("utf-8") for relative, content in (beside or {}).items()}
         text.encode("utf-8")
     except UnicodeError as error:
-        raise BadInput(f"what is to be written is no UTF-8: {error}") from error
+        raise BadInput(f"what is to be written is not UTF-8: {error}") from error
     check(text, path)
     _refuse_taken(kind, identify, identify(stated), path, replace=replace)
     written: list[Path] = []

@@ -82,5 +82,5 @@ def _grader(stated: str) -> Grader:
     try:
         spec = json.loads(stated)
     except ValueError as error:
-        raise UsageError(f"--grader is no JSON: {error}", allowed='{"kind": "regex", "pattern": "…"}') from None
+        raise UsageError(f"--grader is not JSON: {error}", allowed='{"kind": "regex", "pattern": "…"}') from None
     return grader_from(spec, where="--grader")

@@ -34,9 +34,9 @@ def count_with_transformers(path: str) -> Anatomy:
             text = file.read(_LARGEST_CONFIG_BYTES + 1)
         is_object = len(text) <= _LARGEST_CONFIG_BYTES and isinstance(json.loads(text), dict)
     except (OSError, ValueError, RecursionError) as error:
-        raise BadInput("is no config.json that can be read", where=str(config)) from error
+        raise BadInput("is not a config.json that can be read", where=str(config)) from error
     if not is_object:
-        raise BadInput("is no JSON object of at most 4 MiB", where=str(config))
+        raise BadInput("is not a JSON object of at most 4 MiB", where=str(config))
     for package in ("torch", "transformers"):
         if importlib.util.find_spec(package) is None:
             raise MissingExtra(needed_for="--with-transformers", package=package, extra="transformers")

@@ -106,7 +106,7 @@ def _say_what_else(error: UnknownModel, name: str) -> None:
         error.allowed, error.next_step = None, f"It is known as an API alone: ownward prices show {price.model}"
         return
     if not error.closest:
-        error.next_step = f"{name!r} is no file either. See them all with: ownward models"
+        error.next_step = f"{name!r} is not a file either. See them all with: ownward models"
 
 
 def find_release(name: str) -> Model | None:

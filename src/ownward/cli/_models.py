@@ -209,7 +209,7 @@ def add(
 
     config = path / "config.json" if path.is_dir() else path
     if config.suffix != ".json":
-        raise BadInput(f"{str(path)!r} is no config.json", next_step=f"See it with: ownward models show {path}")
+        raise BadInput(f"{str(path)!r} is not a config.json", next_step=f"See it with: ownward models show {path}")
     counted = anatomy.read(config)
     if licence_id is not None:
         catalog.licence(licence_id, catalog_files())

@@ -15,7 +15,7 @@ class Finite(click.FloatRange):
         """Return the number, or fail as usage does."""
         found = float(super().convert(value, param, ctx))
         if not math.isfinite(found):
-            self.fail(f"{value} is no finite number.", param, ctx)
+            self.fail(f"{value} is not a finite number.", param, ctx)
         return found
 
 

@@ -92,7 +92,8 @@ def plan(*, ledger_target: str | None, options_file: str | None, out: str | None
         return
     if not asked["rents"] and not asked["owns"]:
         raise UsageError(
-            "nothing to compare", allowed="--rent MODEL and --own MODEL@MACHINE, each as often as wanted, or --options"
+            "nothing to compare",
+            allowed="Name APIs with --rent MODEL, machines with --own MODEL@MACHINE, or give --options",
         )
     with open_ledger(ledger_target, is_read_only=True) as opened:
         decision = _decide(opened, asked)

@@ -217,7 +217,7 @@ def _read_options(
     for name, value in stated.items():
         if name not in types or name in given:
             known = ", ".join(sorted(types.keys() - given.keys()))
-            _refuse(tier, name, value, message="is no option of the engine", allowed=known)
+            _refuse(tier, name, value, message="is not an option of the engine", allowed=known)
         if not any(_is_a(value, one) for one in _members(types[name])):
             _refuse(tier, name, value)
     try:

@@ -211,7 +211,7 @@ def _refuse_unknown_variables(environ: Mapping[str, str], stated: Mapping[str, _
     named = {source.value for key, source in stated.items() if key.endswith("_env") and isinstance(source.value, str)}
     ours = tuple(f"{PREFIX}{name.upper()}_" for name in SECTIONS)
     faults.extend(
-        Fault(file="environment", key=variable, message="is no setting", allowed=suggest(variable, known))
+        Fault(file="environment", key=variable, message="is not a setting", allowed=suggest(variable, known))
         for variable in sorted(environ)
         if variable.startswith(ours) and variable not in known | named
     )
@@ -224,7 +224,7 @@ def _read_flags(flags: Mapping[str, Any], folder: Path, faults: list[Fault]) -> 
         if value is None:
             continue
         if key not in known:
-            faults.append(Fault(file="command line", key=key, message="is no setting", allowed=suggest(key, known)))
+            faults.append(Fault(file="command line", key=key, message="is not a setting", allowed=suggest(key, known)))
             continue
         try:
             taken = _from_text(value, known[key]) if isinstance(value, str) else value

@@ -44,14 +44,14 @@ def resolve_span_destination(environ: Mapping[str, str] | None = None) -> SpanDe
         url = f"{url.rstrip('/')}/v1/traces"
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username is not None:
-        raise _fault(variable, "is no address of a collector", f"As in {_DEFAULT}; keys go into {_PREFIX}HEADERS")
+        raise _fault(variable, "is not an address of a collector", f"As in {_DEFAULT}; keys go into {_PREFIX}HEADERS")
     variable, listed = stated("HEADERS")
     headers = []
     for pair in filter(None, (part.strip() for part in listed.split(","))):
         name, equals, value = pair.partition("=")
         decoded = unquote(value).strip()
         if not equals or not name.strip().replace("-", "").isalnum() or not (decoded + name).isascii():
-            raise _fault(variable, "has a part that is no header", "name=value, with commas between")
+            raise _fault(variable, "has a part that is not a header", "name=value, with commas between")
         if not decoded.isprintable():
             raise _fault(variable, "has a value that no header can carry", "Printable ASCII")
         headers.append((name.strip().lower().encode("ascii"), decoded.encode("ascii")))

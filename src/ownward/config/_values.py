@@ -15,7 +15,7 @@ def as_path(value: Any, *, example: str) -> Path:
     """
     text = as_text(value)
     if not text.strip() or "\x00" in text:
-        raise WrongValue("is no path", example=example)
+        raise WrongValue("is not a path", example=example)
     if text.lstrip().startswith(("postgresql://", "postgres://")):  # not shown: it may hold a password
         raise WrongValue(
             "is the address of a database and no path",

@@ -35,7 +35,7 @@ class Sourced(Generic[T_co]):
     def __post_init__(self) -> None:
         """Refuse a basis outside the list and an empty source."""
         if self.basis not in get_args(Basis):
-            message = f"basis {self.basis!r} is none of {', '.join(get_args(Basis))}"
+            message = f"basis {self.basis!r} is not one of {', '.join(get_args(Basis))}"
             raise ValueError(message)
         if not self.source.strip():
             message = f"value {self.value!r} has no source"

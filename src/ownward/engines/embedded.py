@@ -147,7 +147,7 @@ def check_gguf(path: Path) -> None:
         ) from error
     if magic != _GGUF_MAGIC:
         raise BadInput(
-            f"the file begins with {magic!r}, not with {_GGUF_MAGIC!r}: it is no GGUF file",
+            f"the file begins with {magic!r}, not with {_GGUF_MAGIC!r}: it is not a GGUF file",
             where=str(path),
             next_step="The embedded engine serves GGUF files; others need an engine such as vLLM",
         )

@@ -123,7 +123,7 @@ def _name_in(headers: Mapping[bytes, bytes], header: bytes) -> str | None:
         return None
     if _NAME.fullmatch(value) is None:
         raise MalformedRequest(
-            f"the header {header.decode()} is no name",
+            f"the header {header.decode()} is not a name",
             allowed="1 to 128 letters, digits and _ . : @ / + -, starting with a letter or digit",
         )
     return value.decode("ascii")
@@ -181,7 +181,7 @@ def _label_in(headers: Mapping[bytes, bytes], listed: Sequence[tuple[bytes, byte
         return reduce(Label.meet, map(Label.parse, stated))
     except OwnwardError as error:
         raise MalformedRequest(
-            "the header x-ownward-label is no label", allowed=error.allowed, next_step=error.next_step
+            "the header x-ownward-label is not a label", allowed=error.allowed, next_step=error.next_step
         ) from None
 
 
@@ -195,7 +195,7 @@ def _usd_in(headers: Mapping[bytes, bytes], header: bytes) -> Decimal | None:
         return None
     if _USD.fullmatch(value) is None or not Decimal(value.decode("ascii")):
         raise MalformedRequest(
-            f"the header {header.decode()} is no amount", allowed="Dollars above 0 in digits, such as 0.50"
+            f"the header {header.decode()} is not an amount", allowed="Dollars above 0 in digits, such as 0.50"
         )
     return Decimal(value.decode("ascii"))
 

@@ -111,7 +111,7 @@ class GatewaySettings:
         except ValueError:
             if not _NAME.fullmatch(self.host):
                 allowed = 'Write host = "127.0.0.1", host = "::1" without brackets, or a name; the port is port = 8484'
-                return [_fault("host", f"is {self.host!r}, which is no IP address and no name", allowed)]
+                return [_fault("host", f"is {self.host!r}, which is neither an IP address nor a name", allowed)]
         return []
 
     def _range_faults(self) -> list[Fault]:

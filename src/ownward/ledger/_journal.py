@@ -282,7 +282,9 @@ def read_journal(path: Path, *, after: int = 0) -> list[Noted]:
     except FileNotFoundError:
         return []  # its process has put everything into the tables and removed it
     except OSError as error:
-        next_step = "Give it the owner and the permissions of the ledger, or move away what is no journal of ownward's"
+        next_step = (
+            "Give it the owner and the permissions of the ledger, or move away what is not one of ownward's journals"
+        )
         raise _unreadable(str(path), error.strerror or str(error), next_step=next_step) from error
     decode = _DECODERS.get(data[: len(_MAGIC)])
     if decode is None:

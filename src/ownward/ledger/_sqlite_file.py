@@ -64,7 +64,7 @@ def is_yet_to_be_made(path: Path, *, is_read_only: bool, name: str) -> bool:
         raise _unopened(error, name) from error
     if head and head != _HEADER:
         raise LedgerError(
-            f"the file is no SQLite database: it starts with {head!r}",
+            f"the file is not a SQLite database: it starts with {head!r}",
             where=name,
             allowed="A ledger is a SQLite file that ownward made, or a path where none is yet",
             next_step="Name another file; this one was not changed",

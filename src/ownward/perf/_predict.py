@@ -187,7 +187,7 @@ def calibration_class(case: Case, deployment: Deployment) -> str:
 
 def _refusal(case: Case) -> str | None:
     if case.metric not in METRICS:
-        return f"metric {case.metric!r} is none of {', '.join(METRICS)}"
+        return f"metric {case.metric!r} is not one of {', '.join(METRICS)}"
     if min(case.machines_count, case.concurrency, case.replicas, case.nodes) < 1:
         return "machines_count, replicas, nodes and concurrency are at least 1"
     if case.machines_count % case.nodes:

@@ -14,7 +14,9 @@ def detection_problems(detect: Iterable[str], patterns: Mapping[str, str]) -> It
     listed = tuple(detect)
     for index, kind in enumerate(listed):
         if kind not in DETECTOR_KINDS:
-            yield Problem(f"detect[{index}]", f"is {shown(kind)}, which is no detector", suggest(kind, DETECTOR_KINDS))
+            yield Problem(
+                f"detect[{index}]", f"is {shown(kind)}, which is not a detector", suggest(kind, DETECTOR_KINDS)
+            )
     for index, kind in find_repeated(listed):
         yield Problem(f"detect[{index}]", f"is {shown(kind)} for a second time", "Write it once")
     for name, pattern in patterns.items():

@@ -154,7 +154,7 @@ def reference_problems(
 def tier_problems(key: str, name: str, known: frozenset[str]) -> Iterable[Problem]:
     """Yield a problem where `name` is none of the `known` tiers."""
     if name not in known:
-        yield Problem(key, f"names {shown(name)}, which is no tier", suggest(name, known))
+        yield Problem(key, f"names {shown(name)}, which is not a tier", suggest(name, known))
 
 
 def _match_key(match: Match) -> tuple[object, ...]:

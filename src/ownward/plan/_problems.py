@@ -123,7 +123,7 @@ def name_problems(key: str, name: str) -> Iterable[Problem]:
     """Yield what is wrong with a name that will stand in headers, logs and the ledger."""
     if not _NAME.fullmatch(name):
         allowed = "Use up to 128 ASCII letters, digits and _ . : @ / + -, beginning with a letter or digit"
-        yield Problem(key, f"is {shown(name)}, which is no name", allowed)
+        yield Problem(key, f"is {shown(name)}, which is not a name", allowed)
 
 
 def text_problems(key: str, text: str | None, *, may_be_empty: bool = False) -> Iterable[Problem]:
@@ -181,7 +181,7 @@ def figure_problems(figures: Figures) -> Iterable[Problem]:
     for name, figure in figures.items():
         key = f"figures.{name}"
         if not _FIGURE_NAME.fullmatch(name):
-            yield Problem(key, "is no name of a figure", "Use ASCII letters, digits and _ . : -")
+            yield Problem(key, "is not the name of a figure", "Use ASCII letters, digits and _ . : -")
         value = figure.value
         if is_money(name):
             if isinstance(value, Decimal):

@@ -111,7 +111,7 @@ def _as_label(value: Any) -> Label:
         return Label.parse(list(value) if isinstance(value, list) else value)
     except (TypeError, AttributeError):
         example = '"local_only", "any", "eu" or ["eu", "provider:mistral"]'
-        raise WrongValue(f"is {shown(value)}, which is no label", example=example) from None
+        raise WrongValue(f"is {shown(value)}, which is not a label", example=example) from None
     except OwnwardError as error:
         raise WrongValue(f"is {shown(value)}: it {error.message}", allowed=error.allowed) from error
 

@@ -231,7 +231,7 @@ def _text_problems(key: str, text: str, form: str) -> Iterable[Problem]:
         except (ValueError, RecursionError):
             schema = None
         if not isinstance(schema, dict):
-            yield Problem(key, "is no JSON schema", "Write the schema's JSON object as one text of at most 64 KiB")
+            yield Problem(key, "is not a JSON schema", "Write the schema's JSON object as one text of at most 64 KiB")
         return
     yield from text_problems(key, text)
     if form == "regex":

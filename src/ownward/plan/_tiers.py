@@ -252,7 +252,7 @@ def _url_problems(url: str, *, key: str = "url", variable: str = "api_key_env") 
 def _header_problems(name: str, value: str) -> Iterable[Problem]:
     key = f"headers.{name}"
     if not _HEADER_NAME.fullmatch(name):
-        yield Problem(key, "is no header name", "Use letters, digits and -")
+        yield Problem(key, "is not a header name", "Use letters, digits and -")
     elif name in _TRANSPORT_HEADERS:
         yield Problem(key, "is set by the connection itself", "Leave it out")
     elif _CREDENTIAL_HEADER.search(name) or looks_like_secret(value):
@@ -341,7 +341,7 @@ def _tier_problems(tier: Tier) -> Iterable[Problem]:
     yield from _unserved_problems(tier)
     for capability in sorted(tier.capabilities - CAPABILITIES):
         allowed = suggest(capability, CAPABILITIES)
-        yield Problem("capabilities", f"names {shown(capability)}, which is no capability", allowed)
+        yield Problem("capabilities", f"names {shown(capability)}, which is not a capability", allowed)
     for key in ("price", "loaded_price"):
         price: Price | None = getattr(tier, key)
         if price is not None:
@@ -349,7 +349,7 @@ def _tier_problems(tier: Tier) -> Iterable[Problem]:
                 yield from usd_problems(f"{key}.{rate}_usd_per_mtok", getattr(price, f"{rate}_usd_per_mtok"))
     for name, value in tier.engine_options.items():
         if not _OPTION_NAME.fullmatch(name):
-            yield Problem(f"engine_options.{name}", "is no option name", "Use lower-case letters, digits and _")
+            yield Problem(f"engine_options.{name}", "is not an option name", "Use lower-case letters, digits and _")
         texts = [value] if isinstance(value, str) else value if isinstance(value, tuple) else []
         if any(looks_like_secret(text) for text in texts):
             yield Problem(f"engine_options.{name}", "looks like a secret, and the plan holds none", "Leave it out")

@@ -133,7 +133,7 @@ def read_toml_bytes(raw: bytes, *, file: str) -> str:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        fault = Fault(file=file, line=line, message=f"has the byte {raw[error.start]:#04x}, which is no UTF-8")
+        fault = Fault(file=file, line=line, message=f"has the byte {raw[error.start]:#04x}, which is not UTF-8")
         raise ConfigError([fault]) from None
 
 
@@ -141,9 +141,9 @@ def _syntax_fault(message: str, file: str) -> Fault:
     place = re.search(r"\s*\(at line (\d+), column (\d+)\)$", message)
     if place is None:
         shape = " (at end of document)"
-        return Fault(file=file, message=f"is no TOML: {message.removesuffix(shape)}", allowed="It ends too early")
+        return Fault(file=file, message=f"is not TOML: {message.removesuffix(shape)}", allowed="It ends too early")
     what = message[: place.start()]
-    return Fault(file=file, line=int(place[1]), message=f"is no TOML: {what}, at column {place[2]}")
+    return Fault(file=file, line=int(place[1]), message=f"is not TOML: {what}, at column {place[2]}")
 
 
 class TomlTable:
@@ -236,12 +236,12 @@ class TomlTable:
                 return
             if key not in self._asked:
                 if key in elsewhere:
-                    self.fault(key, "is no key of this table", f"Write it under {elsewhere[key]}")
+                    self.fault(key, "is not a key of this table", f"Write it under {elsewhere[key]}")
                     continue
                 near = closest(key, self._asked)
                 names = near or sorted(self._asked)
                 allowed = f"{'Closest' if near else 'Known'}: {', '.join(shown(name) for name in names)}"
-                self.fault(key, "is no known key", allowed)
+                self.fault(key, "is not a known key", allowed)
 
     def build(self, make: Callable[[], T]) -> T | None:
         """Return `make()` where this table is sound; what it refuses becomes faults of this table's keys.

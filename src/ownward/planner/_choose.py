@@ -37,7 +37,7 @@ def held_to(options: Sequence[Option], *, baseline: str | None, floor_fraction: 
         without = {option.workload for option in options} - {o.workload for o in options if o.tier == baseline}
         if without:
             raise BadInput(
-                f"the baseline {baseline!r} is no option of {', '.join(sorted(without))}",
+                f"the baseline {baseline!r} is not an option for {', '.join(sorted(without))}",
                 allowed=", ".join(sorted({option.tier for option in options})),
             )
         marked = [replace(option, is_baseline=option.tier == baseline) for option in options]

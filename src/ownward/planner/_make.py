@@ -117,7 +117,7 @@ def make_plan(
     for workload in workloads:
         if workload.baseline not in tiers:
             raise BadInput(
-                f"the baseline {workload.baseline!r} of workload {workload.name!r} is no candidate",
+                f"the baseline {workload.baseline!r} of workload {workload.name!r} is not a candidate",
                 allowed=", ".join(sorted(tiers)),
             )
     comparisons = [

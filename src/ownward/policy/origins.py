@@ -69,7 +69,7 @@ def _parse(url: str) -> Origin:
 
 def _refuse() -> UsageError:
     # The text itself stays out of the message: it may hold a password.
-    return UsageError("an upstream's url is no http(s) origin", allowed=_ALLOWED)
+    return UsageError("an upstream's url is not an http(s) origin", allowed=_ALLOWED)
 
 
 def _default_port(scheme: str) -> int:

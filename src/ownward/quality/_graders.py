@@ -314,7 +314,7 @@ def _json_of(text: str) -> Any:
 
 
 def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def _equal_as_json(value: Any) -> Any:

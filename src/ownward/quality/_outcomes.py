@@ -122,7 +122,7 @@ def _table(rows: Iterable[tuple[int, Mapping[str, Any]]], bad: list[tuple[int, s
             if not recorded:
                 raise ValueError("no strategy with a completion")  # noqa: TRY301
         except (ValueError, InvalidOperation) as error:
-            bad.append((line, "a cost that is no amount" if isinstance(error, InvalidOperation) else str(error)))
+            bad.append((line, "a cost that is not an amount" if isinstance(error, InvalidOperation) else str(error)))
             continue
         known = tasks.setdefault(task_id, {})
         if known.keys() & recorded.keys():
@@ -312,7 +312,7 @@ def _completion(value: object) -> float | None:
             try:
                 number = float(value)
             except ValueError as error:
-                raise ValueError(f"a completion of {value!r}, which is no share from 0 to 1") from error
+                raise ValueError(f"a completion of {value!r}, which is not a share from 0 to 1") from error
         case _:
             raise ValueError(f"a completion of type {type(value).__name__}")
     if not 0 <= number <= 1:

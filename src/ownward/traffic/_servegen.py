@@ -58,7 +58,7 @@ class _Clients:
         read = []
         for start, window in windows.items():
             if not isinstance(window, Mapping):
-                raise BadValue(f"the lengths of client {client!r} at {start!r} are no object")
+                raise BadValue(f"the lengths of client {client!r} at {start!r} are not an object")
             if window.get("input_tokens") == {} or window.get("output_tokens") == {}:
                 continue  # nothing was asked in it: the window before holds on
             pair = tuple(_read_lengths(window.get(name), client) for name in ("input_tokens", "output_tokens"))
@@ -76,13 +76,13 @@ def _read_lengths(told: object, client: str) -> _Lengths:
         counts = tuple(int(float(count)) for count in told)
         sums = tuple(itertools.accumulate(float(share) for share in told.values()))
     except (TypeError, ValueError, OverflowError):
-        raise BadValue(f"the lengths of client {client!r} are no numbers") from None
+        raise BadValue(f"the lengths of client {client!r} are not numbers") from None
     if (
         min(counts) < 0
         or not 0 < sums[-1] < float("inf")
         or any(after < before for before, after in itertools.pairwise(sums))
     ):
-        raise BadValue(f"the lengths of client {client!r} are no probabilities")
+        raise BadValue(f"the lengths of client {client!r} are not probabilities")
     return _Lengths(counts, sums)
 
 

@@ -298,9 +298,9 @@ def _unrecognised(name: str, samples: Sequence[Mapping[str, Any]]) -> BadInput:
     seen = sorted({str(key) for sample in samples for key in sample})[:12]
     near = closest(" ".join(seen), [known.name for known in FORMATS])
     listed = "; ".join(f"{known.name}: {known.title}" for known in FORMATS if not known.refusal)
-    shown = f"its fields are {', '.join(repr(key) for key in seen)}" if seen else "it is no CSV, JSON or Parquet"
+    shown = f"its fields are {', '.join(repr(key) for key in seen)}" if seen else "it is not CSV, JSON or Parquet"
     return BadInput(
-        f"the format is none that we know: {shown}",
+        f"the format is not one that we know: {shown}",
         where=name or None,
         allowed=f"We read {listed}",
         next_step=f"{f'Name it with --format {near[0]}, or write' if near else 'Write'} a row a request (CSV, JSON"

@@ -64,7 +64,7 @@ def _task(one: CapturedRequest, grader: Grader) -> Task:
         body = None
     path = _path_of(body, one.dialect)
     if not isinstance(body, dict) or path is None:
-        raise BadInput("it is no chat, message, response or completion")
+        raise BadInput("it is not a chat, message, response or completion")
     text = text_of_answer(one.answer)
     if text is None:
         raise BadInput("its answer cannot be read")

@@ -56,4 +56,4 @@ def _blame(error: OSError | ValueError, cert: PemFile, key: PemFile) -> tuple[Pe
         return key, "it has a passphrase, and nobody is there to type it", _KEY
     if b"PRIVATE KEY" not in key_text:
         return key, "it holds no private key", _KEY
-    return cert, reason.replace("_", " ").lower() or "it is no PEM", _CHAIN
+    return cert, reason.replace("_", " ").lower() or "it is not PEM", _CHAIN

@@ -145,7 +145,7 @@ def _basic(login: str) -> str:
 
 
 def _refuse() -> UsageError:
-    return UsageError("a proxy's url is no http(s) proxy", allowed=_ALLOWED)
+    return UsageError("a proxy's url is not an http(s) proxy", allowed=_ALLOWED)
 
 
 def _why(error: OSError | ValueError) -> str:

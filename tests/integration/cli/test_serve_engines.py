@@ -88,13 +88,13 @@ def test_a_llama_server_tier_gets_the_options_that_the_embedded_engine_knows(tmp
         ("llama-server", {}, "names no weights"),
         ("vllm", {"tensor_parallel": "two"}, "engine_options.tensor_parallel is 'two'"),
         ("vllm", {"tensor_parallel": 0}, "engine_options.tensor_parallel is refused"),
-        ("vllm", {"tensor_paralel": 2}, "is no option of the engine"),
+        ("vllm", {"tensor_paralel": 2}, "is not an option of the engine"),
         ("vllm", {"expert_parallel": 1}, "engine_options.expert_parallel is 1"),
         ("sglang", {"kv_type": "int3"}, "engine_options.kv_type is 'int3'"),
         ("sglang", {"load_timeout_s": -1}, "engine_options.load_timeout_s is -1"),
         ("vllm", {"extra_flags": "--a 'b"}, "engine_options.extra_flags"),
-        ("embedded", {"model_path": "m.gguf", "program": "x"}, "engine_options.program is no option"),
-        ("llama-server", {"model_path": "m.gguf", "alias": "x"}, "engine_options.alias is no option"),
+        ("embedded", {"model_path": "m.gguf", "program": "x"}, "engine_options.program is not an option"),
+        ("llama-server", {"model_path": "m.gguf", "alias": "x"}, "engine_options.alias is not an option"),
     ],
 )
 def test_an_option_that_cannot_be_meant_is_told_by_its_key(

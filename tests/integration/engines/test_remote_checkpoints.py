@@ -231,7 +231,7 @@ def dripping(request: BaseHTTPRequestHandler) -> bool:
         (lies(302, location="file:///etc/passwd"), "leads to file://"),
         (lies(302, location="http://example.invalid/m.gguf"), "not encrypted"),
         (lies(302, location="gopher://localhost/m.gguf"), "leads to gopher://"),
-        (lies(302, location="http://[oops/m.gguf"), "leads to what is no address"),
+        (lies(302, location="http://[oops/m.gguf"), "leads to something that is not an address"),
         (lies(302, location="/m.gguf"), "redirects more than"),
         (lies(403), "gated, private or not there"),
         (lies(500), "answered 500"),

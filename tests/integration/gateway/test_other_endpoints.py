@@ -97,7 +97,7 @@ def test_a_name_that_a_pattern_of_the_plan_accepts_is_a_model_for_whoever_may_as
 def test_an_operation_on_responses_that_is_not_served_is_told_so_with_what_to_do_instead(
     lab, start, operation, remedy, method
 ):
-    """It is no response's id, of which the methods would be told."""
+    """It is not a response's id, of which the methods would be told."""
 
     async def main():
         async with FakeServer() as a, start(lab.plan_of(lab.tier("a", a.base_url))) as running:

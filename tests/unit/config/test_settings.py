@@ -112,13 +112,13 @@ def test_every_fault_of_every_source_is_told_at_once(folder):
         load(folder, environ=environ, flags={"server.prt": 1, "server.port": 70_000})
     told = "\n".join(str(fault) for fault in caught.value.faults)
     for words in (
-        "ownward.toml:2: server.prot is no known key",
+        "ownward.toml:2: server.prot is not a known key",
         "ownward.toml:9: gateway.max_attempts is 0. Write a value from 1 up to 100, in calls",
-        'ownward.toml:4: gatway is no known key. Closest: "gateway"',
+        'ownward.toml:4: gatway is not a known key. Closest: "gateway"',
         'ownward.toml:7: ledger.durability is "powr". Closest: "power"',
-        'environment: OWNWARD_GATEWAY_MAX_ATEMPTS is no setting. Closest: "OWNWARD_GATEWAY_MAX_ATTEMPTS"',
+        'environment: OWNWARD_GATEWAY_MAX_ATEMPTS is not a setting. Closest: "OWNWARD_GATEWAY_MAX_ATTEMPTS"',
         'environment: OWNWARD_ENGINE_SLOTS is "many", not a whole number. Write OWNWARD_ENGINE_SLOTS=4: a value from 1',
-        "command line: server.prt is no setting",
+        "command line: server.prt is not a setting",
         "command line: server.port is 70000. Write a value from 0 up to 65535",
     ):
         assert words in told
@@ -150,8 +150,8 @@ def test_a_key_in_the_wrong_section_is_told_its_own(folder):
     with pytest.raises(ConfigError) as caught:
         load(folder)
     told = "\n".join(str(fault) for fault in caught.value.faults)
-    assert "ownward.toml:1: workers is no key of this table. Write it under [gateway]" in told
-    assert "ownward.toml:3: gateway.drain_s is no key of this table. Write it under [server]" in told
+    assert "ownward.toml:1: workers is not a key of this table. Write it under [gateway]" in told
+    assert "ownward.toml:3: gateway.drain_s is not a key of this table. Write it under [server]" in told
 
 
 @pytest.mark.parametrize(

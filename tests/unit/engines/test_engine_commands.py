@@ -135,7 +135,7 @@ def test_shares_and_degrees_of_vllm_are_checked(change: dict[str, float]):
 def test_a_file_that_is_no_gguf_is_refused_before_a_process_starts(tmp_path: Path):
     path = tmp_path / "model.safetensors"
     path.write_bytes(b"\x08\x00\x00\x00{}")
-    with pytest.raises(BadInput, match="no GGUF file"):
+    with pytest.raises(BadInput, match="not a GGUF file"):
         check_gguf(path)
     with pytest.raises(BadInput, match="cannot be opened"):
         check_gguf(tmp_path / "none.gguf")

@@ -78,7 +78,7 @@ def test_whatever_a_plan_may_call_a_tier_or_workload_can_be_named_by_a_header() 
 
 @pytest.mark.parametrize("value", [b"", b" a", b"a b", b"-a", b"a" * 129, b"a\x00"])
 def test_a_name_in_a_header_is_a_name(value: bytes) -> None:
-    with pytest.raises(MalformedRequest, match="x-ownward-task is no name"):
+    with pytest.raises(MalformedRequest, match="x-ownward-task is not a name"):
         Head([(b"x-ownward-task", value)]).read_own()
 
 

@@ -16,7 +16,7 @@ def test_settings_that_cannot_be_are_refused_together():
 def test_a_host_that_is_no_address_is_told_so_and_not_who_could_reach_it(host):
     with pytest.raises(ConfigError) as refused:
         GatewaySettings(host=host)
-    assert [(fault.key, "no IP address and no name" in fault.message) for fault in refused.value.faults] == [
+    assert [(fault.key, "neither an IP address nor a name" in fault.message) for fault in refused.value.faults] == [
         ("host", True)
     ]
 

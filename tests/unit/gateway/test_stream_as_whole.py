@@ -112,9 +112,9 @@ def test_a_completion_of_several_prompts_is_put_together():
         ("/v1/chat/completions", sse(chunk(content="a")), "ended before its answer"),
         ("/v1/chat/completions", b"", "ended before its answer"),
         ("/v1/chat/completions", sse(chunk(content="a"), {"error": {"message": "no room"}}), "ends with an error"),
-        ("/v1/chat/completions", sse({"choices": [{}]}), "none of its endpoint"),
-        ("/v1/chat/completions", b"data: {broken}\n\n", "none of its endpoint"),
-        ("/v1/completions", sse({"choices": 3}), "none of its endpoint"),
+        ("/v1/chat/completions", sse({"choices": [{}]}), "not of its endpoint"),
+        ("/v1/chat/completions", b"data: {broken}\n\n", "not of its endpoint"),
+        ("/v1/completions", sse({"choices": 3}), "not of its endpoint"),
     ],
 )
 def test_what_is_no_whole_answer_is_a_broken_stream(path, events, words):

@@ -43,7 +43,7 @@ def test_a_missing_folder_is_refused_and_not_made(tmp_path: Path) -> None:
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path, text: bytes) -> None:
     path = tmp_path / "plan.toml"
     path.write_bytes(text)
-    assert "no SQLite database" in refused(path).message
+    assert "not a SQLite database" in refused(path).message
 
 
 def test_a_cut_off_database_is_refused(tmp_path: Path) -> None:

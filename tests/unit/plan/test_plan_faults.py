@@ -52,10 +52,10 @@ def test_the_good_plan_is_good():
 
 # Each case: what is replaced in GOOD, by what, and the one fault that follows: line, key, words of it.
 CASES = {
-    "unknown key": ("baseline =", "baselin =", 3, "baselin", ["is no known key", '"baseline"']),
+    "unknown key": ("baseline =", "baselin =", 3, "baselin", ["is not a known key", '"baseline"']),
     "unknown tier key": ('provider = "openai"', 'regoin = "eu"', 8, "tiers.api.regoin", ['"region"']),
     "an address a table too high": ('provider = "openai"', 'provider = "openai"\nurl = "https://a.b"', 9,
-                                    "tiers.api.url", ["is no key of this table",
+                                    "tiers.api.url", ["is not a key of this table",
                                                      "Write it under [[tiers.api.upstreams]]"]),
     "tiers a table too high": ('label = "any"', 'label = "any"\ntiers = ["own"]', 18, "workloads.chat.tiers",
                                ["Write it under [workloads.chat.strategy]"]),
@@ -80,7 +80,7 @@ CASES = {
     "confidence of one": ("= 0.95", "= 1", 19, "workloads.chat.confidence_fraction", ["between 0 and 1"]),
     "not a number": ("= 0.95", "= nan", 19, "workloads.chat.confidence_fraction", ["not a finite number"]),
     "label": ('label = "any"', 'label = "any thing"', 17, "workloads.chat.label", ["names no place"]),
-    "label of a wrong type": ('label = "any"', "label = 3", 17, "workloads.chat.label", ["which is no label"]),
+    "label of a wrong type": ('label = "any"', "label = 3", 17, "workloads.chat.label", ["which is not a label"]),
     "engine": ('"embedded"', '"embeded"', 14, "tiers.own.engine", ['is "embeded"', '"embedded"']),
     "adopted without url": ('"embedded"', '"adopted"', 11, "tiers.own.upstreams", ["is empty"]),
     "kind": ('kind = "owned"', 'kind = "rentd"', 12, "tiers.own.kind", ['"rented"']),
@@ -96,9 +96,9 @@ CASES = {
     "other schema": ("ownward.plan/1", "ownward.config/1", 1, "schema", ["not a plan's"]),
     "naive time": ('name = "support"', 'name = "support"\ncreated_at = 2026-11-21T03:00:00', 3, "created_at",
                    ["not a time with its zone"]),
-    "syntax": ("[tiers.own]", "[tiers.own", 11, None, ["is no TOML", "column 11"]),
-    "twice": ("[tiers.own]", "[tiers.api]", 11, None, ["is no TOML"]),
-    "name of a tier": ("[tiers.own]", '[tiers."o wn"]\n', 11, None, ["no name"]),
+    "syntax": ("[tiers.own]", "[tiers.own", 11, None, ["is not TOML", "column 11"]),
+    "twice": ("[tiers.own]", "[tiers.api]", 11, None, ["is not TOML"]),
+    "name of a tier": ("[tiers.own]", '[tiers."o wn"]\n', 11, None, ["not a name"]),
 }  # fmt: skip
 
 
@@ -133,7 +133,7 @@ HEDGES = {
     "every call": ("after_s = 1, max_fraction = 1", "max_fraction", ["is 1", "between 0 and 1"]),
     "no such tier": ('after_s = 1, to = ["apj"]', "to", ['"apj"', '"api"']),
     "one tier twice": ('after_s = 1, to = ["api", "api"]', "to[1]", ["twice", "Name each tier once"]),
-    "a wrong word": ("after_s = 1, max_share = 0.1", "max_share", ["no known key", "max_fraction"]),
+    "a wrong word": ("after_s = 1, max_share = 0.1", "max_share", ["not a known key", "max_fraction"]),
 }
 
 
@@ -229,7 +229,7 @@ STRATEGIES = {
     "two judges": (VOTE + 'options = { samples = 3, number = true, regex = "a" }', "second judge"),
     "judge that is off": (VOTE + "options = { samples = 3, number = false }", "Write true"),
     "regex that does not compile": (VOTE + 'options = { samples = 3, regex = "(" }', "does not compile"),
-    "schema that is none": (VOTE + 'options = { samples = 3, json_schema = "[]" }', "no JSON schema"),
+    "schema that is none": (VOTE + 'options = { samples = 3, json_schema = "[]" }', "not a JSON schema"),
     "no labels": (VOTE + "options = { samples = 3, labels = [] }", "labels"),
     "label twice": (VOTE + 'options = { samples = 3, labels = ["a", "a"] }', "twice"),
     "cascade of one": ('kind = "cascade", tiers = ["own"], options = { number = true }', "at least 2"),

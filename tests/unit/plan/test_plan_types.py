@@ -247,7 +247,7 @@ def test_types_refuse_what_the_file_would_refuse():
     with pytest.raises(ConfigError) as caught:
         Upstream(name="", url="ftp://x", connect_timeout_s=-1)
     assert [fault.key for fault in caught.value.faults] == ["name", "url", "connect_timeout_s"]
-    with pytest.raises(ConfigError, match="no tier"):
+    with pytest.raises(ConfigError, match="not a tier"):
         Plan(name="x", tiers={"own": OWN}, workloads={}, baseline="api")
 
 

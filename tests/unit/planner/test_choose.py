@@ -147,7 +147,7 @@ def test_an_option_that_completes_less_than_the_floor_of_the_baseline_is_not_cho
 
 
 def test_a_baseline_that_a_workload_has_no_option_of_is_refused() -> None:
-    with pytest.raises(BadInput, match="the baseline 'api' is no option of w"):
+    with pytest.raises(BadInput, match="the baseline 'api' is not an option for w"):
         held_to(rows({"workload": "w", "tier": "own", "cost_usd": 1}), baseline="api", floor_fraction=None)
 
 

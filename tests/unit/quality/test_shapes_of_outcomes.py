@@ -60,7 +60,7 @@ def test_a_parquet_file_is_named_as_one() -> None:
 
 def test_a_word_that_is_no_completion_is_told_as_it_stands() -> None:
     found = table("task_id,a_completed,b_completed\n1,1,1\n2,maybe,1\n")
-    assert found.bad == ((3, "a completion of 'maybe', which is no share from 0 to 1"),)
+    assert found.bad == ((3, "a completion of 'maybe', which is not a share from 0 to 1"),)
 
 
 def test_numbers_beside_stated_completions_are_no_strategies() -> None:
@@ -74,7 +74,7 @@ def test_a_row_that_repeats_one_strategy_still_tells_of_the_other() -> None:
     assert found.duplicates == 1
 
 
-@pytest.mark.parametrize(("cost", "why"), [("abc", "a cost that is no amount"), ("1e30", "a cost of 1e30")])
+@pytest.mark.parametrize(("cost", "why"), [("abc", "a cost that is not an amount"), ("1e30", "a cost of 1e30")])
 def test_a_cost_that_cannot_be_is_a_bad_row_with_its_reason(cost: str, why: str) -> None:
     found = table(f"task_id,a_completed,a_cost_usd\n1,1,0.1\n2,1,{cost}\n")
     assert found.bad == ((3, why),)

@@ -86,9 +86,13 @@ def test_arrivals_without_lengths_say_what_to_give():
         ("0,0,-1,1,Gamma,1,1", LENGTHS, "out of range"),
         ("0,0,1e300,1,Gamma,1,1", LENGTHS, "out of range"),
         ("0,0,1,1,Gamma,1,1", {"0": {"0": {"input_tokens": {"5": 1}}}}, "lack input_tokens or output_tokens"),
-        ("0,0,1,1,Gamma,1,1", {"0": {"0": {"input_tokens": {"x": 1}, "output_tokens": {"1": 1}}}}, "no numbers"),
-        ("0,0,1,1,Gamma,1,1", {"0": {"0": {"input_tokens": {"1": -1}, "output_tokens": {"1": 1}}}}, "no probabilities"),
-        ("0,0,1,1,Gamma,1,1", {"0": {"0": 5}}, "no object"),
+        ("0,0,1,1,Gamma,1,1", {"0": {"0": {"input_tokens": {"x": 1}, "output_tokens": {"1": 1}}}}, "not numbers"),
+        (
+            "0,0,1,1,Gamma,1,1",
+            {"0": {"0": {"input_tokens": {"1": -1}, "output_tokens": {"1": 1}}}},
+            "not probabilities",
+        ),
+        ("0,0,1,1,Gamma,1,1", {"0": {"0": 5}}, "not an object"),
         ("0,0,1,1,Gamma,1,1", {"0": []}, "no client"),
     ],
 )

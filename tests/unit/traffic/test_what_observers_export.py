@@ -237,6 +237,6 @@ def test_a_batch_that_litellm_sums_up_is_no_request_of_millions_of_tokens() -> N
 def test_what_is_not_read_is_told_with_the_columns_to_write() -> None:
     """Such as Bedrock's invocation logs."""
     row = {"schemaType": "ModelInvocationLog", "timestamp": "2026-06-01T00:00:00Z", "input": {"inputTokenCount": 9}}
-    with pytest.raises(BadInput, match="none that we know") as told:
+    with pytest.raises(BadInput, match="not one that we know") as told:
         read_all(row)
     assert "Write a row a request (CSV, JSON Lines) with started_at, input_tokens, output_tokens" in str(told.value)

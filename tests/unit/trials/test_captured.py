@@ -149,5 +149,5 @@ def test_what_cannot_be_a_task_is_left_out_with_its_reason():
     assert len(found.tasks) == 1
     assert dict(found.left_out) == {
         "its outcome says that it was not completed": 1,
-        "it is no chat, message, response or completion": 2,
+        "it is not a chat, message, response or completion": 2,
     }

@@ -135,7 +135,7 @@ def test_arguments_that_are_an_object_are_told_as_their_text():
 def test_arguments_that_are_no_object_reach_clients_whose_dialect_has_their_text(arguments):
     body = json.loads(made("responses").answer(whole(arguments, "length"), now_s=1))
     assert (body["status"], body["output"][0]["arguments"]) == ("incomplete", arguments)
-    with pytest.raises(UntranslatableAnswer, match="no JSON object") as error:
+    with pytest.raises(UntranslatableAnswer, match="not a JSON object") as error:
         made("messages").answer(whole(arguments, "length"), now_s=1)
     assert "raise that limit" in str(error.value)
     with pytest.raises(UntranslatableAnswer, match="neither text nor an object"):

@@ -492,7 +492,7 @@ def test_endless_nesting_is_survived():
 
 
 def test_embeddings_that_are_no_numbers_are_an_answer_all_the_same():
-    """`NaN` is no JSON, yet Python writes it and reads it: what such a client can read is not taken from it."""
+    """`NaN` is not JSON, yet Python writes it and reads it: what such a client can read is not taken from it."""
     body = b'{"object":"list","data":[{"embedding":[NaN]}],"usage":{"prompt_tokens":3,"total_tokens":3}}'
     tap = WholeAnswer("openai", body)
     assert tap.is_complete

@@ -234,7 +234,7 @@ def test_a_call_demanded_by_name_ends_as_a_call():
 def test_arguments_that_are_no_object_make_no_answer():
     cut = {**CALLED, "tool_calls": [{**CALL, "function": {"name": "f", "arguments": '{"a": "'}}]}
     answer = {"id": "a", "model": "m", "choices": [{"index": 0, "message": cut, "finish_reason": "length"}]}
-    with pytest.raises(UntranslatableAnswer, match="no JSON object"):
+    with pytest.raises(UntranslatableAnswer, match="not a JSON object"):
         to_chat(chat())[1].answer(json.dumps(answer).encode(), now_s=0)
 
 

@@ -64,7 +64,7 @@ def test_only_a_proxy_takes_a_call_off_our_own_transport():
 
 @pytest.fixture
 def files(tmp_path):
-    """A certificate, its key, another key, the key with a passphrase, and a file that is none of these."""
+    """A certificate, its key, another key, the key with a passphrase, and a file that is not one of these."""
     authority = trustme.CA()
     cert, other = authority.issue_cert("a.example"), authority.issue_cert("b.example")
     cert.cert_chain_pems[0].write_to_path(tmp_path / "cert")

@@ -83,7 +83,9 @@ def _read(fields: Fields, names: dict[str, str], listed: list[str]) -> list[str]
     for name in listed:
         if name not in names:
             raise UnsupportedAttention(
-                f"{name[:40]!r} is no kind of layer known here", where=fields.where, allowed=f"Known: {sorted(names)}"
+                f"{name[:40]!r} is not a kind of layer known here",
+                where=fields.where,
+                allowed=f"Known: {sorted(names)}",
             )
     return [names[name] for name in listed]
 

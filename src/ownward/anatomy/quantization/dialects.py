@@ -227,7 +227,7 @@ def _auto_round(stated: Mapping[str, Any], where: str, *, is_text_only: bool = T
     """AutoRound: packed as GPTQ, with modules of other bits by name or expression; 16 bits mean as they were."""
     others = stated.get("extra_config") or {}
     if not isinstance(others, Mapping) or not all(isinstance(other, Mapping) for other in others.values()):
-        raise BadInput("extra_config is no object of modules", where=where)
+        raise BadInput("extra_config is not an object of modules", where=where)
     kept, members = ["lm_head"], dict[Format, list[str]]()
     for module, other in others.items():
         pattern = str(module) if re.fullmatch(r"[\w.]+", str(module)) else f"re:{module}"
@@ -333,7 +333,7 @@ def _texts(stated: Mapping[str, Any], name: str, where: str) -> list[str]:
         or len(listed) > _LONGEST_LIST
         or not all(isinstance(item, str) and len(item) <= _LONGEST_PATTERN for item in listed)
     ):
-        raise BadInput(f"{name} is no list of module names", where=where)
+        raise BadInput(f"{name} is not a list of module names", where=where)
     _check_patterns(listed, where)
     return listed
 
@@ -351,7 +351,7 @@ def _check_expression(expression: str, where: str) -> None:
     try:
         re.compile(expression)
     except re.error as error:
-        raise BadInput(f"the pattern {expression[:60]!r} is no regular expression", where=where) from error
+        raise BadInput(f"the pattern {expression[:60]!r} is not a regular expression", where=where) from error
 
 
 def _unknown(what: str, where: str) -> UnknownQuantization:

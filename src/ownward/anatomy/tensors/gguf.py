@@ -177,7 +177,7 @@ class _Header:
     def read(self) -> tuple[dict[str, Value], list[StoredTensor]]:
         """Return metadata and tensors."""
         if self.end < len(MAGIC) or self._slice(0, len(MAGIC)) != MAGIC:
-            raise self._bad("is no GGUF file: it does not start with GGUF")
+            raise self._bad("is not a GGUF file: it does not start with GGUF")
         self.position = len(MAGIC)
         self._find_byte_order()
         version = self._scalar("I")

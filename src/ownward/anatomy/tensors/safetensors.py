@@ -54,7 +54,7 @@ def read_safetensors(source: Source) -> tuple[StoredTensor, ...]:
     where, size = source.where, source.size
     prefix = source.read_at(0, _PREFIX_BYTES)
     if len(prefix) < _PREFIX_BYTES:
-        raise BadInput("is no safetensors file: it is shorter than its own length field", where=where)
+        raise BadInput("is not a safetensors file: it is shorter than its own length field", where=where)
     length = int.from_bytes(prefix, "little")
     if length > size - _PREFIX_BYTES:
         raise BadInput(f"claims a header of {length} bytes in a file of {size}", where=where)
@@ -94,14 +94,14 @@ def _load_index(source: Source) -> _Index:
     try:
         return msgspec.json.decode(text, type=_Index)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-        raise BadInput(f"is no index of safetensors files: {_short(error)}", where=where) from error
+        raise BadInput(f"is not an index of safetensors files: {_short(error)}", where=where) from error
 
 
 def _open_files(source: Source, files: dict[str, set[str]]) -> list[Source]:
     """Return the files that an index names, in its order."""
     for file in sorted(files):
         if PurePosixPath(file).name != file or "\\" in file or not file.endswith(".safetensors"):
-            raise BadInput(f"names {shown(file)}, which is no safetensors file beside it", where=source.where)
+            raise BadInput(f"names {shown(file)}, which is not a safetensors file beside it", where=source.where)
     expected = {
         file: _PREFIX_BYTES + sum(len(name) + _ENTRY_BYTES for name in names) + _METADATA_BYTES
         for file, names in files.items()

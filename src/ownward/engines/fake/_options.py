@@ -344,7 +344,9 @@ class FakeOptions:
     )
     garbage: tuple[Garbage, ...] = field(
         default=(),
-        metadata=_flag("answers that are no JSON or no event stream: json, sse:0.1 (repeatable)", parse=Garbage.parse),
+        metadata=_flag(
+            "answers that are not JSON or not an event stream: json, sse:0.1 (repeatable)", parse=Garbage.parse
+        ),
     )
     usage: UsageMode = field(
         default="honest",

@@ -308,7 +308,7 @@ class FakeServer:
     def _decide(self, body: bytes, endpoint: Endpoint, serial: int) -> Call:
         asked = json.loads(body)
         if not isinstance(asked, dict):
-            raise ValueError("it is no JSON object")  # noqa: TRY004 - ValueError is what json.loads raises too
+            raise ValueError("it is not a JSON object")  # noqa: TRY004 - ValueError is what json.loads raises too
         options = self.options
         input_tokens = self._count_input(asked, body)
         limit = next((_count(asked, key) for key in _MAX_TOKEN_KEYS if asked.get(key) is not None), None)

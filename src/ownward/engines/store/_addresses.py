@@ -51,7 +51,7 @@ def parse_hub(text: str) -> HubAddress:
     match = _HUB_NAME.fullmatch(text)
     if match is None:
         allowed = "hf:org/name, or hf:org/name@revision/file.gguf"
-        raise BadInput(f"{text[:200]!r} is no name of a model on a hub", allowed=allowed)
+        raise BadInput(f"{text[:200]!r} is not the name of a model on a hub", allowed=allowed)
     return HubAddress(repo=match["repo"], revision=match["revision"] or "main", file=match["file"])
 
 
@@ -67,7 +67,7 @@ def parse_remote(text: str, *, hub_url: str) -> RemoteAddress:
     if text.startswith("hf:"):
         match = _HUB_NAME.fullmatch(text)
         if match is None:
-            raise BadInput(f"{text[:200]!r} is no name of a model on a hub", allowed=_ALLOWED)
+            raise BadInput(f"{text[:200]!r} is not the name of a model on a hub", allowed=_ALLOWED)
         return _on_hub(match, hub_url)
     try:
         parts = urlsplit(text)
@@ -82,7 +82,7 @@ def parse_remote(text: str, *, hub_url: str) -> RemoteAddress:
         return _on_hub(match, hub_url)
     folder, _, file = parts.path.rpartition("/")
     if not file.endswith(_ENDINGS):
-        raise BadInput(f"{file[:100]!r} at {host} is no file that tells a model", allowed=_ALLOWED)
+        raise BadInput(f"{file[:100]!r} at {host} is not a file that describes a model", allowed=_ALLOWED)
     stem = file.rpartition(".")[0]
     generic = stem in {"config", "model", "model.safetensors.index"} or stem.startswith("model-0")
     name = folder.rpartition("/")[2] or host if generic else stem
@@ -92,7 +92,7 @@ def parse_remote(text: str, *, hub_url: str) -> RemoteAddress:
 def _on_hub(match: re.Match[str], hub_url: str) -> RemoteAddress:
     repo, revision, file = match["repo"], match["revision"] or "main", match["file"]
     if file is not None and not file.endswith(_ENDINGS):
-        raise BadInput(f"{file[:100]!r} of {repo} is no file that tells a model", allowed=_ALLOWED)
+        raise BadInput(f"{file[:100]!r} of {repo} is not a file that describes a model", allowed=_ALLOWED)
     files = _TOLD_BEST_BY if file is None else (quote(file, safe="/%"),)
     is_gguf = file is not None and file.endswith(".gguf")
     name = file.rpartition("/")[2].removesuffix(".gguf") if file is not None and is_gguf else repo

@@ -63,7 +63,7 @@ async def follow(
             url = urljoin(url, location.decode("latin-1"))
             urlsplit(url)
         except ValueError:
-            raise Astray("it leads to what is no address") from None
+            raise Astray("it leads to something that is not an address") from None
     raise Astray(f"it redirects more than {_MAX_REDIRECTS} times")
 
 

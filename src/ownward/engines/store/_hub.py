@@ -255,7 +255,7 @@ async def _ask(url: str, token: str | None) -> Any:
         except (UpstreamError, Astray) as error:
             raise _failed(repo, hub, str(error)) from error
         except (ValueError, RecursionError):
-            raise _failed(repo, hub, "its answer is no JSON") from None
+            raise _failed(repo, hub, "its answer is not JSON") from None
 
 
 def _secret(token: str | None) -> Headers | None:

@@ -41,9 +41,9 @@ class Weights:
     def __post_init__(self) -> None:
         """Refuse a name that would leave its folder and a hash that is none."""
         if not self.file_name or "/" in self.file_name or "\\" in self.file_name or self.file_name.startswith("."):
-            raise ValueError(f"{self.file_name!r} is no plain file name")
+            raise ValueError(f"{self.file_name!r} is not a plain file name")
         if len(self.sha256) != 64 or set(self.sha256) - set("0123456789abcdef"):  # noqa: PLR2004 - SHA-256 in hex
-            raise ValueError(f"{self.sha256!r} is no SHA-256")
+            raise ValueError(f"{self.sha256!r} is not a SHA-256")
 
 
 EMBEDDED_MODEL = Weights(

@@ -39,7 +39,7 @@ _BEGINNING = re.compile(rb"(?::[^\r\n]*[\r\n]|[\r\n])*+[^:\r\n].*?(?:\n\n|\r\r|\
 _EVENT_ENDS = (b"\n\n", b"\r\r", b"\r\n\r\n")
 _SSE_STARTS = (b"data:", b"event:", b"id:", b"retry:", b":")
 
-_GARBLED = "it sent an event that is no JSON"
+_GARBLED = "it sent an event that is not JSON"
 _TOLD_ERROR = "told an error in the middle of its stream"
 
 
@@ -270,7 +270,7 @@ class Relay:
             # The upstream's own words may quote the request: they go to the client and not into the ledger.
             raise BrokenStream(f"upstream {name!r} began its stream with an error", allowed=self._quote(tap.error))
         if tap.is_garbled:
-            raise BrokenStream(f"upstream {name!r} began its stream with an event that is no JSON")
+            raise BrokenStream(f"upstream {name!r} began its stream with an event that is not JSON")
         if (tap.is_complete and tap.is_empty) or (tap.has_given_up and not tap.has_content):
             self._give_up(tap)
 

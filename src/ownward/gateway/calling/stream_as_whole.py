@@ -30,7 +30,7 @@ def stream_as_whole(path: str, events: bytes) -> bytes:
     try:
         whole = _PUT_TOGETHER[path](_read(events))
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        raise BrokenStream("the stream that was to be put together is none of its endpoint's") from None
+        raise BrokenStream("the stream that was to be put together is not of its endpoint") from None
     if whole is None:
         raise BrokenStream("the stream that was to be put together ended before its answer did")
     return json_body.write(whole)

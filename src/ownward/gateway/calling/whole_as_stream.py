@@ -17,7 +17,7 @@ def chat_as_stream(body: bytes, *, with_usage: bool) -> bytes:
     try:
         events = _events_of(json.loads(body), with_usage=with_usage)
     except (ValueError, LookupError, TypeError, RecursionError):
-        raise BrokenStream("the answer is no chat completion, and cannot be told as a stream") from None
+        raise BrokenStream("the answer is not a chat completion, and cannot be told as a stream") from None
     told = [b"data: " + json_body.write(event) + b"\n\n" for event in events]
     return b"".join(told) + b"data: [DONE]\n\n"
 

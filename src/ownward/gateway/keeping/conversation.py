@@ -58,7 +58,7 @@ def read_input(top: RawMembers) -> list[msgspec.Raw]:
         raise MalformedRequest("input is neither text nor a list of items", allowed="Text, or items") from None
     for index, item in enumerate(items):
         if find_members(item) is None:
-            raise MalformedRequest(f"input[{index}] is no item", allowed="An object with a type, or a role")
+            raise MalformedRequest(f"input[{index}] is not an item", allowed="An object with a type, or a role")
     return items
 
 

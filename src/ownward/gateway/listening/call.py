@@ -196,7 +196,7 @@ class Call:
             raise BadAnswer("an answer was begun twice")
         line = STATUS_LINES.get(status)
         if line is None:
-            raise BadAnswer(f"{status} is no status of an answer")
+            raise BadAnswer(f"{status} is not an answer's status")
         lines, has_length = [], False
         for name, value in headers:
             lowered = name.lower()

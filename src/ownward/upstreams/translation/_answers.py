@@ -136,7 +136,7 @@ def read_messages_answer(body: dict[str, Any], fallback_id: str = "") -> Answer:
     """
     content = body.get("content")
     if body.get("type") != "message" or not isinstance(content, list):
-        raise UntranslatableAnswer("the upstream's answer is no message")
+        raise UntranslatableAnswer("the upstream's answer is not a message")
     parts = [_read_block(block, f"content[{index}]") for index, block in enumerate(content)]
     has_calls = any(isinstance(part, Call) for part in parts)
     stop, sequence = read_messages_stop(body.get("stop_reason"), body.get("stop_sequence"), has_calls=has_calls)
@@ -204,7 +204,7 @@ def events_of(answer: Answer) -> Iterable[Event]:
                 )
                 yield CallPiece(arguments=part.arguments)
             case _:
-                raise UntranslatableAnswer("the upstream answers with something that is no text, reasoning or call")
+                raise UntranslatableAnswer("the upstream answers with something other than text, reasoning or a call")
         yield PartOver()
     yield Ended(stop=answer.stop, stop_sequence=answer.stop_sequence, refusal=answer.refusal)
     if answer.counts is not None:
@@ -298,7 +298,7 @@ def _blocks_of(parts: Iterable[Part]) -> Iterable[dict[str, Any]]:
             case Call():
                 yield {"type": "tool_use", "id": part.call_id, "name": part.name, "input": _input_of(part)}
             case _:
-                raise UntranslatableAnswer("the upstream answers with something that is no text, reasoning or call")
+                raise UntranslatableAnswer("the upstream answers with something other than text, reasoning or a call")
 
 
 def _input_of(call: Call) -> dict[str, Any]:
@@ -313,6 +313,6 @@ def _input_of(call: Call) -> dict[str, Any]:
     if isinstance(found, dict):
         return found
     raise UntranslatableAnswer(
-        f"the upstream's answer calls a tool with arguments that are no JSON object ({call.arguments_path})",
+        f"the upstream's answer calls a tool with arguments that are not a JSON object ({call.arguments_path})",
         next_step="Where the answer was cut by the limit on its tokens, raise that limit",
     )

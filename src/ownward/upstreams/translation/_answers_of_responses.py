@@ -20,7 +20,7 @@ def read_responses_answer(body: dict[str, Any], fallback_id: str = "") -> Answer
     """
     output = body.get("output")
     if not isinstance(output, list):
-        raise UntranslatableAnswer("the upstream's answer is no response")
+        raise UntranslatableAnswer("the upstream's answer is not a response")
     parts: list[Part] = []
     refusals: list[str] = []
     for index, item in enumerate(output):

@@ -85,7 +85,7 @@ class Members:
             self._left = {name: item for name, item in value.items() if item is not None}
         else:
             self._left = {}
-            report.refuse(path or "the body", "it is no object")
+            report.refuse(path or "the body", "it is not an object")
 
     def at(self, name: str) -> str:
         """Return the place of a member."""

@@ -87,7 +87,7 @@ def check_choice(asked: Asked, report: Report) -> None:
         return
     names = {tool.name for tool in asked.tools}
     if choice.kind == "named" and choice.name not in names:
-        report.refuse("tool_choice", f"it names {shown(choice.name)}, which is none of the tools")
+        report.refuse("tool_choice", f"it names {shown(choice.name)}, which is not one of the tools")
     elif choice.kind == "required" and not names:
         report.refuse("tool_choice", "it demands a call, and there are no tools")
     elif choice.allowed is not None and names.isdisjoint(choice.allowed):

@@ -99,7 +99,7 @@ def _read_details(details: Any, place: str, report: Report, signer: Signer | Non
     pieces: list[list[dict[str, Any]]] = []
     for index, entry in enumerate(details):
         if not isinstance(entry, dict):
-            report.refuse(f"{place}[{index}]", "it is no object")
+            report.refuse(f"{place}[{index}]", "it is not an object")
             return
         if pieces and _continues(pieces[-1], entry):
             pieces[-1].append(entry)
@@ -209,7 +209,7 @@ def read_block(block: Members) -> Reasoning | None:
         else:
             found = Reasoning(text="", signer="anthropic", redacted=data, path=path)
     else:
-        block.report.refuse(path, f"a block of the type {shown(kind)} is no thinking")
+        block.report.refuse(path, f"a block of the type {shown(kind)} is not thinking")
     block.close()
     return found
 

@@ -53,7 +53,7 @@ def item_of(part: Part, answer_id: str, index: int) -> dict[str, Any]:
         case Call():
             return call_item(item_id(answer_id, index, call_prefix(part)), part, part.arguments)
         case _:
-            raise UntranslatableAnswer("the upstream answers with something that is no text, reasoning or call")
+            raise UntranslatableAnswer("the upstream answers with something other than text, reasoning or a call")
 
 
 def item_id(answer_id: str, index: int, prefix: str) -> str:

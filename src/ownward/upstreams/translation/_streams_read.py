@@ -58,7 +58,7 @@ def object_in(data: bytes) -> dict[str, Any]:
     except ValueError:
         found = None
     if not isinstance(found, dict):
-        raise UntranslatableAnswer(f"the upstream sent an event of {len(data)} bytes that is no JSON object")
+        raise UntranslatableAnswer(f"the upstream sent an event of {len(data)} bytes that is not a JSON object")
     return found
 
 

@@ -192,7 +192,7 @@ class ChatReader:
 
     def _read_call(self, call: Any) -> list[Event]:
         if not isinstance(call, dict):
-            raise UntranslatableAnswer("the upstream's stream holds a call that is no object")
+            raise UntranslatableAnswer("the upstream's stream holds a call that is not an object")
         inner = call.get("function")
         function: dict[str, Any] = inner if isinstance(inner, dict) else {}
         index, call_id, name = call.get("index"), text_of(call.get("id")), text_of(function.get("name"))

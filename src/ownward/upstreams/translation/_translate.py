@@ -139,7 +139,7 @@ class Translation:
         except ValueError:
             found = None
         if not isinstance(found, dict):
-            raise UntranslatableAnswer("the upstream's answer is no JSON object")
+            raise UntranslatableAnswer("the upstream's answer is not a JSON object")
         answer = _ANSWER_READERS[self.upstream](found, self.answer_id)
         if self.names:
             answer = replace(answer, parts=told_back(answer.parts, self.names))
@@ -196,7 +196,7 @@ def translate_in_steps(
     yield
     report = Report(forgets=limits.forgets)
     if not isinstance(found, dict):
-        raise Untranslatable({"the body": "it is no JSON object"})
+        raise Untranslatable({"the body": "it is not a JSON object"})
     asked = yield from _read(client, found, report)
     if not limits.takes_later_system:
         asked = with_reminders(asked, report)

@@ -119,7 +119,7 @@ def _write_tools(asked: Asked, body: dict[str, Any], report: Report) -> None:
         tools = [tool for tool in tools if tool.name in allowed]
         unknown = allowed - {tool.name for tool in tools}
         for name in sorted(unknown):
-            report.refuse("tool_choice", f"it allows {shown(name)}, which is none of the tools")
+            report.refuse("tool_choice", f"it allows {shown(name)}, which is not one of the tools")
     if tools:
         body["tools"] = [_write_tool(tool) for tool in tools]
     if not tools:
