@@ -95,7 +95,7 @@ def _print(result: DemoResult) -> None:
         )
     )
     out.print(render_comparisons(result.decision.comparisons, result.decision.choice))
-    out.print(Text("\n4. The plan", style="bold"))
+    out.print(Text("\n4. The plan, by what 1,000 of each task set cost", style="bold"))
     for reason in result.task_reasons:
         out.print(Text(f"→ {reason}"))
     out.print(

@@ -334,7 +334,7 @@ def _listed(payload: dict[str, Any]) -> Any:
         )
     releases = format_counted(len(payload["models"]), "release")
     note = f"{releases}; sizes as their makers state them. Exact counts: ownward models show ID"
-    return Group(Fitted(table, names=24, folds={5: 12}, leaves_out=(5, 4)), Text(note))
+    return Group(Fitted(table, names=32, folds={5: 12}, leaves_out=(5, 4)), Text(note))  # an id is copied, so whole
 
 
 def _stated(text: str | None) -> str:

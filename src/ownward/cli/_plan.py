@@ -94,6 +94,7 @@ def plan(*, ledger_target: str | None, options_file: str | None, out: str | None
         raise UsageError(
             "nothing to compare",
             allowed="Name APIs with --rent MODEL, machines with --own MODEL@MACHINE, or give --options",
+            next_step="For example: ownward plan --rent gpt-5-mini --own 'qwen3-30b-a3b:q4_k_m@RTX 5090'",
         )
     with open_ledger(ledger_target, is_read_only=True) as opened:
         decision = _decide(opened, asked)

@@ -171,5 +171,5 @@ def older_schema_error(missing: Sequence[str], *, where: str) -> LedgerError:
     return LedgerError(
         f"the ledger lacks the migration {missing[0]!r} and was opened for reading only",
         where=where,
-        next_step="Open it once for writing, which brings it to the newest schema",
+        next_step="Bring it to the newest schema, which every command that writes does, by: ownward ledger reconcile",
     )

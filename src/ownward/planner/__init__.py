@@ -8,6 +8,7 @@ from ownward.planner._candidates import PROVIDERS, OwnedCandidate, RentedCandida
 from ownward.planner._choose import Choice, choose, held_to
 from ownward.planner._curves import CurvePoint, Curves, compute_curves
 from ownward.planner._fit import (
+    ANSWER_TOKENS,
     PROMPT_TOKENS,
     READING_TOKENS_PER_S,
     FitConditions,
@@ -26,6 +27,7 @@ from ownward.planner._search import total_cost
 from ownward.planner._variants import StoredAs
 
 __all__ = [
+    "ANSWER_TOKENS",
     "HOST_USD",
     "PROMPT_TOKENS",
     "PROVIDERS",

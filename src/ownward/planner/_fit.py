@@ -45,7 +45,8 @@ SENSIBLE_BITS = 4.4
 READING_TOKENS_PER_S = 8.0
 PROMPT_TOKENS = 2048
 """A typical prompt, whose first token is predicted."""
-_ANSWER_TOKENS = 128
+ANSWER_TOKENS = 128
+"""The answer to it."""
 _MOST_DOUBLINGS = 99
 _TOO_OLD_FOR_VLLM = re.compile(r"\b(K80|M40|M60|P4|P40|P100|V100|T4|MI25|MI50|MI60|GTX \d+|RTX 20\d+)\b")
 # Prompts are read in larger pieces where experts come from the host's memory: each piece brings most of them once.
@@ -450,8 +451,8 @@ def _predict(
         kv_type=deployment.kv_type,
         concurrency=conditions.concurrency,
         input_tokens=prompt_tokens,
-        output_tokens=_ANSWER_TOKENS,
-        context_depth=max(conditions.context_tokens - prompt_tokens - _ANSWER_TOKENS, 0) if is_decode else 0,
+        output_tokens=ANSWER_TOKENS,
+        context_depth=max(conditions.context_tokens - prompt_tokens - ANSWER_TOKENS, 0) if is_decode else 0,
         metric=metric,
     )
     return predict_deployed(case, deployment, conditions.coefficients)

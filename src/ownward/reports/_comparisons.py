@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from typing import TYPE_CHECKING, Protocol
 
 from ownward.core import format_count, format_percent, format_usd
+from ownward.reports._fitted_table import Fitted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from decimal import Decimal
 
     from rich.console import Group
 
     from ownward.economics import BreakEven, OwnVsRent
+
+
+_BREAK_EVENS = "owning pays from (requests a month, 80% band)"
+_CENT, _TEN = Decimal("0.01"), 10
 
 
 class _Sizing(Protocol):
@@ -50,9 +55,9 @@ def render_comparisons(comparisons: Sequence[_Comparison], choice: _Choice) -> G
 
     parts: list[object] = []
     for item in comparisons:
-        parts += [_costs(item), ""]
+        parts += [*_costs(item), ""]
         if item.own_vs_rent.owned:
-            parts += [_break_evens(item), ""]
+            parts += [Text(_BREAK_EVENS), _break_evens(item), ""]
     parts += [Text(f"→ {line}") for line in choice.why]
     parts.append(
         Text(
@@ -62,21 +67,23 @@ def render_comparisons(comparisons: Sequence[_Comparison], choice: _Choice) -> G
     return Group(*parts)  # type: ignore[arg-type]
 
 
-def _costs(item: _Comparison) -> object:
+def _costs(item: _Comparison) -> Iterator[object]:
     from rich.table import Table
+    from rich.text import Text
 
     compared = item.own_vs_rent
     volume = compared.volume
-    title = (
+    yield Text(
         f"{item.workload}: {format_count(volume.requests)} requests a month,"
-        f" {format_count(volume.input_tokens)} tokens in, {format_count(volume.output_tokens)} out"
+        f" {format_count(volume.input_tokens)} tokens in, {format_count(volume.output_tokens)} out",
+        style="bold",
     )
-    table = Table(box=None, title=title, title_justify="left", title_style="bold")
+    table = Table(box=None)
     for heading, justify in (
         ("", "left"), ("machines", "right"), ("busy", "right"), ("energy only\n$/month", "right"),
         ("fully loaded\n$/month", "right"), ("$ per 1,000\nrequests", "right"),
     ):  # fmt: skip
-        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+        table.add_column(heading, justify=justify, no_wrap=bool(heading))  # type: ignore[arg-type]
     for cost in compared.owned:
         loaded = cost.loaded_usd_per_request
         table.add_row(
@@ -87,19 +94,22 @@ def _costs(item: _Comparison) -> object:
             _dollars(cost.loaded_usd),
             format_usd(None if loaded is None else 1000 * loaded),
         )
-    for name, reason in item.barred.items():
-        table.add_row(f"own  {name}", "", "", "", "", f"no: {reason}")
+    for name in item.barred:
+        table.add_row(f"own  {name}", "none")
     for api in compared.rented:
         table.add_row(f"rent {api.name}", "", "", "", _dollars(api.usd), format_usd(1000 * api.usd_per_request))
-    table.caption = f"weakest figure: {compared.basis}; machines include one in reserve"
-    table.caption_justify = "left"
-    return table
+    names = [*(cost.name for cost in compared.owned), *(api.name for api in compared.rented)]
+    longest = max(map(len, names), default=0)
+    yield Fitted(table, names=longest + len("rent "), leaves_out=(2, 1, 3))
+    for name, reason in item.barred.items():
+        yield Text(f"not {name}: {reason}")
+    yield Text(f"weakest figure: {compared.basis}; machines include one in reserve", style="italic")
 
 
 def _break_evens(item: _Comparison) -> object:
     from rich.table import Table
 
-    table = Table(box=None, title="owning pays from (requests a month, 80% band)", title_justify="left")
+    table = Table(box=None)
     table.add_column("")
     rented = [api.name for api in item.own_vs_rent.rented]
     for name in rented:
@@ -121,4 +131,14 @@ def _break_even(pair: BreakEven) -> str:
 
 
 def _dollars(usd: Decimal | None) -> str:
-    return "?" if usd is None else f"${usd:,.0f}"
+    """Return whole dollars, and cents of less than ten: what a little traffic costs is not nothing.
+
+    >>> from decimal import Decimal
+    >>> _dollars(Decimal("1402.4")), _dollars(Decimal("3.214")), _dollars(Decimal("0.0004")), _dollars(None)
+    ('$1,402', '$3.21', '<$0.01', '?')
+    """
+    if usd is None:
+        return "?"
+    if 0 < usd < _CENT:
+        return f"<${_CENT}"
+    return f"${usd:,.2f}" if 0 < usd < _TEN else f"${usd:,.0f}"

@@ -14,6 +14,7 @@ from ownward.reports._fit_text import (
     command_lines,
     dollars,
     most,
+    name_load,
     name_tokens,
     remarks,
     seconds,
@@ -181,6 +182,8 @@ def _charts(curves: Curves, option: FitOption, width: int) -> Iterator[Text]:
         label, total = f"{point.concurrency:>8}", point.total_tokens_per_s
         cells = f"{short(point.decode_tokens_per_s.value):>{each}}{cents(point.usd_per_mtok_loaded):>{usd}}"
         yield _bar_row(label, total, high, top, f"{short(total):>8}{cells}", width=bar)
+    if len(curves.by_concurrency) > 1:
+        yield Text(name_load(option), style="dim")
 
 
 def _widths(width: int, *, speeds: int, rest: int, least: int) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from ownward.reports._fit_text import (
     name_best,
     name_change,
     name_frontier,
+    name_load,
     name_machine,
     name_purchase,
     name_tokens,
@@ -213,7 +214,10 @@ def _curves(curves: Curves, option: FitOption) -> Iterator[str]:
     yield '<div class="charts">'
     yield f"<figure>{draw_chart(by_context)}<figcaption>{escape(by_context.title)}</figcaption></figure>"
     yield f"<figure>{draw_chart(by_sequences)}<figcaption>{escape(by_sequences.title)}</figcaption></figure>"
-    yield "</div><details><summary>The charts as numbers</summary>"
+    yield "</div>"
+    if len(curves.by_concurrency) > 1:
+        yield f"<p>Sequences at a time: {escape(name_load(option))}.</p>"
+    yield "<details><summary>The charts as numbers</summary>"
     yield _table(
         ("context", "tokens/s", "whole prompt read in"),
         (

@@ -75,6 +75,13 @@ def name_change(item: Nearest) -> str:
             return f"another model, {item.to}"
 
 
+def name_load(option: FitOption) -> str:
+    """Return what several sequences at a time do besides decoding."""
+    from ownward.planner import ANSWER_TOKENS
+
+    return f"from 2 on, the others' prompts are read in between: {option.prompt_tokens:,} for {ANSWER_TOKENS} of answer"
+
+
 def name_best(best: Purchase) -> str:
     """Return the best purchase and what comes of it in a sentence."""
     return (

@@ -332,7 +332,10 @@ def render_report(report: Report) -> Group:
     certified = [text for workload in report.workloads for text in _certificate_texts(workload)]
     certificates = Text("\ncertificates:\n" + "\n".join(f"  {text}" for text in certified))
     if not any(workload.tiers for workload in report.workloads):
-        nothing = Text("nothing was served yet: requests through ownward serve are what this reports on")
+        nothing = Text(
+            "nothing was served yet: requests through ownward serve are what this reports on; what was imported is"
+            " compared by ownward plan"
+        )
         return Group(nothing, certificates) if certified else Group(nothing)
     table = Table(box=None, title="What was served, and what came of it", title_justify="left", title_style="bold")
     for heading, justify in (

@@ -27,11 +27,17 @@ def test_a_call_of_unknown_charge_does_not_hide_what_the_others_cost():
     assert "?" not in _spent(spend(0, 0))
 
 
+COMPARED = "what was imported is compared by ownward plan"
+
+
 @pytest.mark.parametrize(
     ("command", "said"),
     [
         (("ledger", "show"), "nothing was served or imported yet: ownward serve and ownward import write here"),
-        (("report",), "nothing was served yet: requests through ownward serve are what this reports on"),
+        (
+            ("report",),
+            f"nothing was served yet: requests through ownward serve are what this reports on; {COMPARED}",
+        ),
         (("keys", "list"), "no keys yet. Make one with: ownward keys create NAME"),
     ],
 )

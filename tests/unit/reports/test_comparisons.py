@@ -41,7 +41,7 @@ class Choice:
     baseline_usd: Decimal | None = None
 
 
-def shown(*rented: ApiOption, barred: dict[str, str] | None = None) -> list[str]:
+def shown(*rented: ApiOption, barred: dict[str, str] | None = None, width: int = 100) -> list[str]:
     volume = Volume(
         requests=2_000_000,
         input_tokens=1_000_000_000,
@@ -53,7 +53,7 @@ def shown(*rented: ApiOption, barred: dict[str, str] | None = None) -> list[str]
     capacity = Capacity(prefill_tokens_per_s=sure(1e6), decode_tokens_per_s=sure(2000))
     box = OwnedOption(name="box", capex_usd=sure(8000), idle_watts=sure(100), busy_watts=sure(700), capacity=capacity)
     found = own_vs_rent(volume, [box], list(rented), seed=1)
-    console = Console(width=100, record=True, file=io.StringIO())
+    console = Console(width=width, record=True, file=io.StringIO())
     console.print(render_comparisons([Compared("chat", found, barred=barred or {})], Choice()))
     return console.export_text().splitlines()
 
@@ -81,5 +81,13 @@ def test_a_rented_model_costs_what_it_costs_and_an_owned_one_has_both_figures() 
 
 def test_what_is_barred_stands_with_its_reason_and_an_unknown_baseline_is_no_zero() -> None:
     lines = shown(api("dear", "2"), barred={"big": "does not fit"})
-    assert row(lines, "own  big")[-4:] == ["no:", "does", "not", "fit"]
+    assert row(lines, "own  big") == ["own", "big", "none"]
+    assert "not big: does not fit" in lines
     assert any("everything at the baseline: ?" in line for line in lines)
+
+
+def test_a_narrow_terminal_shows_what_costs_and_names_what_it_leaves_out() -> None:
+    lines = shown(api("claude-haiku-4-5", "2"), barred={"big": "context: " + "too long " * 9}, width=60)
+    assert row(lines, "rent claude-haiku-4-5")[-2:] == ["$3,000", "$1.50"]
+    assert any(line.startswith("no room for machines, busy") for line in lines)
+    assert "owning pays from (requests a month, 80% band)" in lines
