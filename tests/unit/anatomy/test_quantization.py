@@ -173,8 +173,19 @@ def test_mlx_quantises_tables_and_obeys_overrides() -> None:
     finer = {"bits": 4, "group_size": 64, "model.layers.1.mlp.down_proj": {"bits": 8, "group_size": 64}}
     got = anatomy.from_config({**SHAPE, "quantization": finer}).weights_bytes()
     assert got == plain + 256 * 512 * 4 // 8
-    kept = {"bits": 4, "group_size": 64, "lm_head": False}
-    assert anatomy.from_config({**SHAPE, "quantization": kept}).weights_bytes() == plain
+
+
+@pytest.mark.parametrize(
+    ("stated", "bits"), [({"bits": 8, "group_size": 64}, 8.5), ({"bits": 6, "group_size": 64}, 6.5), (False, 16)]
+)
+def test_mlx_heads_have_the_bits_that_a_name_without_a_dot_gives_them(stated: object, bits: float) -> None:
+    """mlx-lm looks each module's path up: `lm_head` beside `model.layers.0.mlp.down_proj`."""
+    plain = {"bits": 4, "group_size": 64}
+    got, usual = (
+        anatomy.from_config({**SHAPE, "quantization": quantization}).weights_bytes()
+        for quantization in ({**plain, "lm_head": stated}, plain)
+    )
+    assert got - usual == 1000 * 256 * (bits - 4.5) / 8
 
 
 def test_modelopt_by_layer() -> None:

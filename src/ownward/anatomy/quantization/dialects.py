@@ -277,7 +277,7 @@ def _bitsandbytes(stated: Mapping[str, Any], where: str, *, is_text_only: bool) 
 
 def _mlx(stated: Mapping[str, Any], where: str, *, is_text_only: bool = True) -> Recipe:  # noqa: ARG001 - towers never are
     """MLX: affine integers or MXFP4 for every matrix and embedding of the text model, other bits by module."""
-    overrides = {str(key): value for key, value in stated.items() if "." in str(key)}
+    overrides = {str(key): value for key, value in stated.items() if value is False or isinstance(value, Mapping)}
     rules: list[tuple[Matches, Format]] = []
     kept = [module for module, value in overrides.items() if value is False]
     by_format: dict[Format, list[str]] = {}
