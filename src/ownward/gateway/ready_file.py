@@ -27,7 +27,7 @@ class ReadyFile:
     def clear(self) -> None:
         """Remove what a killed gateway left, so that the file says nothing before this one is ready.
 
-        Raises: ConfigError, if its folder is not there, or it is no file that can be removed.
+        Raises: ConfigError, if its folder is not there, or it is not a file that can be removed.
         """
         path = self._path
         if path is None:
@@ -70,7 +70,7 @@ class ReadyFile:
 def _unlink(path: Path) -> None:
     """Remove a file, where it is there; /dev/null, a pipe and a link stay, with an error."""
     if path.is_symlink() or (path.exists() and not path.is_file()):
-        raise FileExistsError(errno.EEXIST, "it is no file")
+        raise FileExistsError(errno.EEXIST, "it is not a regular file")
     path.unlink(missing_ok=True)
 
 

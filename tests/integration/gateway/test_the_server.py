@@ -106,7 +106,7 @@ def test_a_ready_file_that_is_no_file_is_refused_and_stays(lab, start, tmp_path,
 
     async def main():
         async with FakeServer() as fake:
-            with pytest.raises(ConfigError, match="cannot be removed: it is no file"):
+            with pytest.raises(ConfigError, match="cannot be removed: it is not a regular file"):
                 async with start(
                     lab.plan_of(lab.tier("a", fake.base_url)), settings=GatewaySettings(port=0, ready_file=there)
                 ):
