@@ -11,7 +11,7 @@ from ownward.gateway import control
 from ownward.gateway.asgi import ASGIApp, Receive, Scope, Send
 from ownward.gateway.commons import Commons
 from ownward.gateway.cross_origin import is_by_name_of_here, is_foreign, is_forwarded
-from ownward.gateway.endpoints import ENDPOINTS
+from ownward.gateway.endpoints import ROUTES
 from ownward.gateway.exchange import Exchange
 from ownward.gateway.holding.budgets import checks_of_plan, unheld_lines
 from ownward.gateway.keeping.bodies import delete_expired, uncaptured_lines
@@ -171,7 +171,7 @@ class Gateway(Commons):
         """Return what answers one request: no coroutine of its own, which every resumption would pass through."""
         scope = call.scope
         path = scope["path"]
-        endpoint = ENDPOINTS.get(path)
+        endpoint = ROUTES.get(path)
         if endpoint is not None and scope["method"] == "POST":
             return Exchange(self, endpoint, call).run()
         for prefix, app in self._mounts:

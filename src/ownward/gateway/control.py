@@ -14,7 +14,7 @@ import msgspec
 from ownward.core import LedgerError, OwnwardError
 from ownward.gateway.client import ClientGone, receive_body
 from ownward.gateway.cross_origin import answer_preflight, is_foreign, readable_by_page
-from ownward.gateway.endpoints import ENDPOINTS
+from ownward.gateway.endpoints import ENDPOINTS, ROUTES
 from ownward.gateway.error_answers import body_of, headers_of_error, status_of
 from ownward.gateway.errors import (
     BodyTooLarge,
@@ -36,7 +36,7 @@ from ownward.ledger import Outcome, OutcomeSource
 from ownward.upstreams import UNREADABLE
 
 if TYPE_CHECKING:
-    from ownward.gateway.asgi import Receive
+    from ownward.gateway.asgi import Receive, Scope
     from ownward.gateway.commons import Commons
     from ownward.gateway.listening.asgi_call import AnyCall
     from ownward.gateway.placing.choice import KeyScope
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("ownward.gateway")
 _JSON = b"application/json"
 _MODELS = "/v1/models"
+_WITHOUT_VERSION = ("/models/", "/responses/")
 _TASKS = "/v1/tasks/"
 _OUTCOME = "/outcome"
 _AZURE = "/openai/"
@@ -86,7 +87,7 @@ async def answer(gateway: Commons, call: AnyCall) -> None:
     dialect: Dialect = "anthropic" if b"anthropic-version" in headers else "openai"
     demands_keys = gateway.keys is not None
     if scope["method"] == "OPTIONS":
-        methods = _methods_of(scope["path"])
+        methods = _methods_of(_path_of(scope))
         preflight = answer_preflight(headers, methods=methods, demands_keys=demands_keys)
         if preflight is not None:
             call.begin(204, preflight)
@@ -111,7 +112,7 @@ async def answer(gateway: Commons, call: AnyCall) -> None:
 
 async def _answer(gateway: Commons, call: AnyCall, headers: Mapping[bytes, bytes]) -> _Answer:
     scope = call.scope
-    method, path = scope["method"], scope["path"]
+    method, path = scope["method"], _path_of(scope)
     allowed = _methods_of(path)
     if method not in allowed:
         remedy = _REMEDY_FOR_AZURE if path.startswith(_AZURE) else kept_pages.remedy_for(path)
@@ -151,8 +152,14 @@ async def _answer(gateway: Commons, call: AnyCall, headers: Mapping[bytes, bytes
     return await _record_outcome(gateway, path, call.receive, headers, key)
 
 
+def _path_of(scope: Scope) -> str:
+    """Return what is asked for, with the `/v1` that a client may leave out."""
+    path: str = scope["path"]
+    return f"/v1{path}" if path == "/models" or path.startswith(_WITHOUT_VERSION) else path
+
+
 def _methods_of(path: str) -> tuple[str, ...]:
-    if path in ENDPOINTS:
+    if path in ROUTES:
         return ("POST",)
     fixed = {"/healthz", "/readyz", _MODELS, "/metrics", "/openapi.json"}
     if path in fixed or path.startswith(f"{_MODELS}/"):

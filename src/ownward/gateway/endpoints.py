@@ -54,3 +54,5 @@ COUNT_CHATS = Endpoint(
 """llama.cpp's own: it counts the tokens of a message that is translated into a chat."""
 
 ENDPOINTS = {endpoint.path: endpoint for endpoint in (CHAT, COMPLETIONS, RESPONSES, EMBEDDINGS, MESSAGES, COUNT_TOKENS)}
+ROUTES = ENDPOINTS | {path.removeprefix("/v1"): endpoint for path, endpoint in ENDPOINTS.items()}
+"""What is served at which path: also without `/v1`, which clients leave out whose base URL is `base_url` as it is."""

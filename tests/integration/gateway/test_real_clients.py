@@ -49,6 +49,15 @@ def test_openai_chat(served):
     assert answer.usage.completion_tokens == 3
 
 
+def test_a_client_whose_base_url_is_the_gateways_as_it_is_told_is_served(served):
+    """Anthropic's clients add `/v1` to it, OpenAI's do not."""
+    client = served(FakeOptions(reply="a b c"))
+    client = client.with_options(base_url=str(client.base_url).removesuffix("/v1/"))
+    assert client.chat.completions.create(model="chat", messages=MESSAGES).choices[0].message.content == "a b c"
+    assert client.responses.create(model="chat", input="hello there").output_text == "a b c"
+    assert client.models.retrieve("chat").id in {model.id for model in client.models.list()}
+
+
 def test_openai_chat_streamed_with_and_without_usage(served):
     client = served(FakeOptions(reply="a b c"))
     plain = list(client.chat.completions.create(model="chat", messages=MESSAGES, stream=True))
