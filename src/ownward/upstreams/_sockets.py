@@ -18,8 +18,6 @@ async def connect_first(addresses: Sequence[str], port: int) -> tuple[socket.soc
     network that has lost its way to IPv6, or a machine that is gone from a round of several, costs no more than that.
     Raises: OSError, if none gave a connection.
     """
-    if len(addresses) == 1:
-        return await _connect(addresses[0], port)
     left = list(addresses)
     trying: set[asyncio.Task[tuple[socket.socket, str]]] = set()
     failure = OSError()

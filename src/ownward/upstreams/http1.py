@@ -165,13 +165,13 @@ class Http1Transport:
         left = addresses
         while left:
             try:
-                connected, address = await connect_first(left, origin.port)
+                connected, address = (None, left[0]) if len(left) == 1 else await connect_first(left, origin.port)
             except OSError as error:
                 raise to.unreachable(f"gave no connection ({error.strerror or type(error).__name__})") from None
             left = [other for other in left if other != address]
             try:
                 async with asyncio.timeout(connect_s / (len(left) + 1) if left else None):
-                    connection = await self._connect(pool, origin, connected, tls)
+                    connection = await self._connect(pool, origin, connected or address, tls)
             except ssl.SSLCertVerificationError as error:
                 failure = f"showed a certificate that is not trusted ({error.verify_message})"
             except ssl.SSLError as error:
@@ -186,25 +186,23 @@ class Http1Transport:
         raise to.unreachable(failure)
 
     async def _connect(
-        self, pool: Pool, origin: Origin, connected: socket.socket, tls: ssl.SSLContext | None
+        self, pool: Pool, origin: Origin, to: str | socket.socket, tls: ssl.SSLContext | None
     ) -> Connection:
-        """Return a connection on a socket; raises as the event loop does.
+        """Return a connection to one address, or on a socket that is connected; raises as the event loop does.
 
         One that does not come about, or that nobody waits for any more, is not told that it is lost.
         """
         connection = Connection(
             header_limit=self._limits.header_bytes, on_free=partial(self._on_free, pool), alarm=Alarm(pool.loop)
         )
+        host = None if tls is None else origin.host
+        create = partial(pool.loop.create_connection, lambda: connection, ssl=tls, server_hostname=host)
         try:
-            await pool.loop.create_connection(
-                lambda: connection,
-                sock=connected,
-                ssl=tls,
-                server_hostname=None if tls is None else origin.host,
-            )
+            await (create(host=to, port=origin.port) if isinstance(to, str) else create(sock=to))
         except BaseException:
             connection.discard()
-            connected.close()
+            if not isinstance(to, str):
+                to.close()
             raise
         connection.tls = tls
         return connection

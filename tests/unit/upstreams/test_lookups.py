@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import threading
+import time
+from collections.abc import Iterator
 
 import pytest
 
-from ownward.upstreams._lookups import Lookups
+from ownward.upstreams._lookups import Lookups, resolve
 
 
 class Dns:
@@ -74,3 +78,49 @@ def test_a_name_without_address_is_told_to_all_who_wait_and_looked_up_again() ->
         assert await lookups("a", 1) == ["127.0.0.1"]
 
     asyncio.run(main())
+
+
+@pytest.fixture
+def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Have the name servers of `silent-…` say nothing for as long as the test takes."""
+    known, over = socket.getaddrinfo, threading.Event()
+
+    def getaddrinfo(host: str, *more: object, **named: object) -> object:
+        if host.startswith("silent"):
+            over.wait(30)
+            raise OSError
+        return known("127.0.0.1", *more, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    yield
+    over.set()
+
+
+@pytest.mark.usefixtures("silent")
+def test_names_whose_servers_are_silent_hold_up_neither_others_nor_the_end() -> None:
+    async def main() -> None:
+        waiting = [asyncio.create_task(resolve(f"silent-{number}", 1)) for number in range(40)]
+        await asyncio.sleep(0)
+        async with asyncio.timeout(10):
+            assert await resolve("well", 1) == ["127.0.0.1"]
+        assert not any(task.done() for task in waiting)
+
+    began = time.monotonic()
+    asyncio.run(main())
+    assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "2001:db8::1"])
+def test_an_address_is_no_name_to_look_up(address: str) -> None:
+    async def main() -> None:
+        dns = Dns()
+        assert await Lookups(dns)(address, 1) == [address]
+        assert not dns.asked
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("name", ["a" * 64, "a..b"])
+def test_what_can_be_no_name_has_no_address(name: str) -> None:
+    with pytest.raises(OSError, match="no host can have this name"):
+        asyncio.run(resolve(name, 1))
