@@ -30,6 +30,7 @@ _IDLE_FRACTION = 0.15
 # A card needs a host: processor, board, memory, case, power supply. Defaults to be replaced by a quote.
 _HOST_FRACTION = 0.35
 _LEAST_HOST_USD = 800.0
+_SELLS_TWELVE_HOURS = "openai"  # where other providers' longer writes are kept for one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,9 +55,16 @@ class RentedCandidate:
     price: Price
     region: str | None = None
 
-    def as_option(self, trace: Trace) -> ApiOption:
-        """Return what economics compares; a price with steps depends on the trace's lengths."""
-        return ApiOption.from_price(self.price, trace, name=self.tier)
+    def as_option(self, trace: Trace, *, served_by: str | None = None) -> ApiOption:
+        """Return what economics compares; a price with steps depends on the trace's lengths.
+
+        What a log of the provider `served_by` wrote to a cache for an hour asks OpenAI for no twelve, nor the reverse.
+        """
+        price = self.price
+        if served_by is not None and (served_by == _SELLS_TWELVE_HOURS) != (price.provider == _SELLS_TWELVE_HOURS):
+            steps = tuple(replace(step, cache_write_1h_usd_per_mtok=None) for step in price.steps)
+            price = replace(price, cache_write_1h_usd_per_mtok=None, steps=steps)
+        return ApiOption.from_price(price, trace, name=self.tier)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

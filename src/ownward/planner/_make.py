@@ -159,10 +159,11 @@ def _compare(
         else:
             sizings[candidate.tier] = found
     summary = workload.trace.compute_summary()
+    served_by = next((item.price.provider for item in rented if item.tier == workload.baseline), None)
     compared = own_vs_rent(
         replace(summary, duration_s=max(summary.duration_s, workload.observed_s)),
         [sizing.option for sizing in sizings.values()],
-        [candidate.as_option(workload.trace) for candidate in rented],
+        [candidate.as_option(workload.trace, served_by=served_by) for candidate in rented],
         assumptions,
         active_hours_per_month=hours_per_month,
     )

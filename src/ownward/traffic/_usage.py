@@ -15,7 +15,7 @@ _WRITTEN = ("cache_write_tokens", "cache_creation_input_tokens", "cache_creation
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """One request's counts; cached and written ones are inside the input, those kept for an hour inside the written."""
+    """One request's counts; cached and written ones are inside the input, those for longer inside the written."""
 
     input_tokens: int
     cached_input_tokens: int
@@ -43,26 +43,27 @@ def read_usage(usage: Mapping[str, Any]) -> Tokens:
             usage, "cache_creation_input_tokens", "prompt_cache_creation_tokens", default=0
         )
         output = values.count(usage, "completion_tokens", default=0)
-        hour = _for_an_hour(details.get("cache_creation_token_details"), written)
+        hour = _for_longer(details, written)
         return Tokens(values.count(usage, "prompt_tokens"), cached, written, output, hour)
     fresh = values.count(usage, "input_tokens")
     output = values.count(usage, "output_tokens", default=0)
     if "cache_read_input_tokens" in usage or "cache_creation_input_tokens" in usage:
         cached = values.count(usage, "cache_read_input_tokens", default=0)
         written = values.count(usage, "cache_creation_input_tokens", default=0)
-        hour = _for_an_hour(usage.get("cache_creation"), written)
+        hour = _for_longer(usage, written)
         return Tokens(fresh + cached + written, cached, written, output, hour)
     details = values.mapping(usage.get("input_tokens_details"))
-    return Tokens(
-        fresh,
-        values.count(details, "cached_tokens", default=0),
-        values.count(details, "cache_write_tokens", default=0),
-        output,
-    )
+    written = values.count(details, "cache_write_tokens", default=0)
+    cached = values.count(details, "cached_tokens", default=0)
+    return Tokens(fresh, cached, written, output, _for_longer(details, written))
 
 
-def _for_an_hour(parts: Any, written: int) -> int:
-    return min(values.count(values.mapping(parts), "ephemeral_1h_input_tokens", default=0), written)
+def _for_longer(told: Mapping[str, Any], written: int) -> int:
+    """Return what was written for the longer lifetime that is sold: Anthropic's hour, OpenAI's twelve."""
+    parts: dict[str, Any] = {}
+    for name in ("cache_creation", "cache_creation_token_details", "cache_write_tokens_details"):
+        parts |= values.mapping(told.get(name))
+    return min(values.count(parts, "ephemeral_1h_input_tokens", "ttl_12h_tokens", default=0), written)
 
 
 def read_timings(timings: Mapping[str, Any], *, all_input_tokens: int | None = None) -> Tokens:

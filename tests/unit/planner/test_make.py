@@ -105,3 +105,40 @@ def test_where_a_machines_power_is_unknown_the_volume_is_too_and_not_never() -> 
         console.print(render_comparisons(decision.comparisons, decision.choice))
     assert "never" not in shown.get()
     assert decision.comparisons[0].own_vs_rent.break_evens[0].reason.startswith("not known")
+
+
+@pytest.mark.parametrize("provider", ["anthropic", "openai"])
+def test_an_hour_in_one_providers_cache_is_no_twelve_in_openais(provider: str) -> None:
+    """A thousand tokens of which all were written for longer: at 10 USD a million, or at 4 as other writes."""
+    written = Trace.from_columns(
+        arrival_s=[0.0, HOURS * 3600],
+        input_tokens=[1000, 0],
+        cache_write_tokens=[1000, 0],
+        cache_write_1h_tokens=[1000, 0],
+        output_tokens=[0, 0],
+    )
+    prices = [
+        Price(
+            provider=name, model=name, input_usd_per_mtok=Decimal(3), output_usd_per_mtok=Decimal(15),
+            cache_write_usd_per_mtok=Decimal(4), cache_write_1h_usd_per_mtok=Decimal(10), basis="assumed",
+            source="a test", checked_on=AT.date(),
+        )
+        for name in ("anthropic", "aws", "openai")
+    ]  # fmt: skip
+    decision = make_plan(
+        [WorkloadToPlan(name="w", trace=written, baseline=provider, label=Label.parse("any"), slo=Slo(ttft_s=5))],
+        owned=[],
+        rented=[RentedCandidate(tier=price.provider, price=price) for price in prices],
+        assumptions=Assumptions(),
+        name="plan",
+        at=AT,
+        hours_per_month=Sourced(value=HOURS, basis="assumed", source="a test", checked_on=AT.date()),
+        assumes_equal_quality=True,
+    )
+    like, unlike = Decimal("0.01"), Decimal("0.004")
+    is_openai = provider == "openai"
+    assert {option.tier: option.cost_usd for option in decision.options} == {
+        "anthropic": unlike if is_openai else like,
+        "aws": unlike if is_openai else like,
+        "openai": like if is_openai else unlike,
+    }

@@ -23,6 +23,7 @@ def test_cached_and_written_tokens_are_read_as_each_provider_names_them(more, ca
 
 
 HOUR = {"ephemeral_5m_input_tokens": 1, "ephemeral_1h_input_tokens": 3}
+TWELVE = {"ttl_30m_tokens": 1, "ttl_12h_tokens": 3}
 
 
 @pytest.mark.parametrize(
@@ -30,8 +31,14 @@ HOUR = {"ephemeral_5m_input_tokens": 1, "ephemeral_1h_input_tokens": 3}
     [
         {"input_tokens": 6, "cache_creation_input_tokens": 4, "cache_creation": HOUR, "output_tokens": 4},
         COUNTS | {"prompt_tokens_details": {"cache_creation_tokens": 4, "cache_creation_token_details": HOUR}},
+        COUNTS | {"prompt_tokens_details": {"cache_write_tokens": 4, "cache_write_tokens_details": TWELVE}},
+        {
+            "input_tokens": 10,
+            "input_tokens_details": {"cache_write_tokens": 4, "cache_write_tokens_details": TWELVE},
+            "output_tokens": 4,
+        },
     ],
-    ids=["Anthropic", "LiteLLM"],
+    ids=["Anthropic", "LiteLLM", "OpenAI", "OpenAI's responses"],
 )
-def test_what_is_written_for_an_hour_is_told_apart(usage):
+def test_what_is_written_for_longer_is_told_apart(usage):
     assert read_usage(usage) == Tokens(10, 0, 4, 4, cache_write_1h_tokens=3)
