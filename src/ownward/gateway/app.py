@@ -177,7 +177,7 @@ class Gateway(Commons):
         for prefix, app in self._mounts:
             if path == prefix or path.startswith(f"{prefix}/"):
                 headers = dict(scope["headers"])
-                if is_foreign(headers) or is_forwarded(headers) or not is_by_name_of_here(headers):
+                if is_foreign(scope, headers) or is_forwarded(headers) or not is_by_name_of_here(headers):
                     break  # they ask for no key and are for this machine alone
                 return app({**scope, "root_path": scope.get("root_path", "") + prefix}, call.receive, call.send)
         return control.answer(self, call)

@@ -135,7 +135,7 @@ async def _answer(gateway: Commons, call: AnyCall, headers: Mapping[bytes, bytes
     if gateway.keys is not None:
         check_one_key(scope["headers"])
         key = await gateway.keys.find(headers)
-    elif is_foreign(headers):
+    elif is_foreign(scope, headers):
         raise ForeignPage
     if path == "/metrics":
         if key is not None and not (key.workloads is None and key.tiers is None):

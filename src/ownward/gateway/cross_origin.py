@@ -13,9 +13,10 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
-from ownward.gateway.asgi import Headers
+from ownward.gateway.asgi import Headers, Scope
 from ownward.policy import is_loopback_address
 
+_HTTP_PORT: Final = 80
 _MAX_AGE_S = b"600"
 _NOT_IN_PUBLIC_DNS: Final = (".localhost", ".local", ".internal", ".home.arpa", ".lan", ".test")
 """Names that nobody can register (RFC 6761, 6762, 8375, ICANN's .internal; .lan by custom): host.docker.internal."""
@@ -25,24 +26,32 @@ _FORWARDED = frozenset(
 )
 
 
-def is_foreign(headers: Mapping[bytes, bytes]) -> bool:
+def is_foreign(scope: Scope, headers: Mapping[bytes, bytes]) -> bool:
     """Return whether a web page of another place sends the request: no page may use a gateway that asks for no key.
 
     A browser leaves `origin` out where it takes the gateway for the page's own server, which a name that was made to
-    lead here brings about (DNS rebinding): then `host` has that name. What else is in a request that only reads, a page
-    may state as it likes, in Firefox `user-agent` too; programs reach a gateway by names that no page can have.
+    lead here brings about (DNS rebinding): then `host` has that name, and our port. What else is in a request that only
+    reads, a page may state as it likes, in Firefox `user-agent` too; programs reach a gateway by names that no page can
+    have, or through a proxy at a port of its own.
     """
     origin = headers.get(b"origin")
     if origin is not None:
-        return not _is_here(_host_of(origin))
-    host = _host_of(b"//" + headers.get(b"host", b""))
-    is_browser = headers.get(b"user-agent", b"").startswith(b"Mozilla/")
-    return not (_is_here(host) if is_browser else _is_of_no_page(host))
+        return is_foreign_origin(origin)
+    host, port = _host_and_port(headers)
+    if headers.get(b"user-agent", b"").startswith(b"Mozilla/"):
+        return not _is_here(host)
+    our_port = (scope.get("server") or (None, port))[1]
+    return host is None or (port == our_port and not _is_of_no_page(host))
+
+
+def is_foreign_origin(origin: bytes) -> bool:
+    """Return whether a page of this origin is one of another place."""
+    return not _is_here(_host_of(origin))
 
 
 def is_by_name_of_here(headers: Mapping[bytes, bytes]) -> bool:
     """Return whether the request names this machine as only programs and pages on it do."""
-    return _is_here(_host_of(b"//" + headers.get(b"host", b"")))
+    return _is_here(_host_and_port(headers)[0])
 
 
 def is_forwarded(headers: Mapping[bytes, bytes]) -> bool:
@@ -51,21 +60,28 @@ def is_forwarded(headers: Mapping[bytes, bytes]) -> bool:
 
 
 def _host_of(url: bytes) -> str | None:
-    """Return the host in lower case, without the root's dot; None, if it cannot be read."""
+    return _split(url)[0]
+
+
+def _host_and_port(headers: Mapping[bytes, bytes]) -> tuple[str | None, int]:
+    return _split(b"//" + headers.get(b"host", b""))
+
+
+def _split(url: bytes) -> tuple[str | None, int]:
+    """Return the host in lower case, without the root's dot, and the port; no host, if they cannot be read."""
     try:
-        return (urlsplit(url.decode("latin-1")).hostname or "").rstrip(".")
+        parts = urlsplit(url.decode("latin-1"))
+        return (parts.hostname or "").rstrip("."), parts.port or _HTTP_PORT
     except ValueError:
-        return None
+        return None, _HTTP_PORT
 
 
 def _is_here(host: str | None) -> bool:
     return host is not None and (host == "localhost" or host.endswith(".localhost") or is_loopback_address(host))
 
 
-def _is_of_no_page(host: str | None) -> bool:
+def _is_of_no_page(host: str) -> bool:
     """Return whether no page of the internet can have this name: an address, a name of one network, or our own."""
-    if host is None:
-        return False
     if "." not in host or host.endswith(_NOT_IN_PUBLIC_DNS) or host == socket.gethostname().lower():
         return True
     try:
@@ -77,7 +93,7 @@ def _is_of_no_page(host: str | None) -> bool:
 def readable_by_page(headers: Mapping[bytes, bytes], *, demands_keys: bool) -> Headers:
     """Return the headers of an answer that let the page that asks read it; none where no page asks, or none may."""
     origin = headers.get(b"origin")
-    if origin is None or not (demands_keys or not is_foreign(headers)):
+    if origin is None or not (demands_keys or not is_foreign_origin(origin)):
         return []
     return [(b"access-control-allow-origin", origin), (b"access-control-expose-headers", b"*"), (b"vary", b"origin")]
 

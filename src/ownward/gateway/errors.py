@@ -151,8 +151,7 @@ class ForeignPage(Rejected):
             " this gateway asks for no key",
             allowed="Pages served from this machine, and programs that send no origin and reach the gateway by"
             " localhost, an address or a name of their own network (host.docker.internal)",
-            next_step="Set requires_keys = true under [gateway] in ownward.toml and give the page or program a key, or"
-            " have the proxy before the gateway send it host: localhost",
+            next_step="Set requires_keys = true under [gateway] in ownward.toml and give the page or program a key",
         )
 
 

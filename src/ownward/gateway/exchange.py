@@ -22,7 +22,7 @@ from ownward.gateway.calling.sink import forget_frames
 from ownward.gateway.calling.strategy_run import run_strategy
 from ownward.gateway.calling.translating import STEPWISE_FROM_BYTES
 from ownward.gateway.client import CLIENT_GONE, Client, ClientGone
-from ownward.gateway.cross_origin import is_foreign
+from ownward.gateway.cross_origin import is_foreign_origin
 from ownward.gateway.endpoints import CHAT, RESPONSES, Endpoint
 from ownward.gateway.error_answers import body_of, headers_of_error, refusal_event_of, status_of, stream_event_of
 from ownward.gateway.errors import (
@@ -142,7 +142,7 @@ class Exchange(Question):
             raise TooManyInFlight(limit=gateway.most_in_flight)
         if gateway.keys is not None:
             self.key = gateway.keys.recall(self.head.key_digest) or await gateway.keys.find(self.headers)
-        elif b"origin" in self.headers and is_foreign(self.headers):
+        elif b"origin" in self.headers and is_foreign_origin(self.headers[b"origin"]):
             raise ForeignPage
         self.is_known = True
         body = self.client.take_body(self.headers)

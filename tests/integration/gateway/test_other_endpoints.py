@@ -467,13 +467,15 @@ def test_a_web_page_of_another_place_cannot_use_a_gateway_without_keys(lab, star
                 assert (await running.ask(body=lab.chat(), headers=foreign)).status == 403
                 assert (await running.ask("/v1/models", headers=foreign)).status == 403
                 assert (await running.ask("/dashboard", headers=foreign)).status != 200
+                port = running.base_url.rpartition(":")[2]
                 for agent in ("Mozilla/5.0", "curl/8"):  # which Firefox lets pages state
-                    rebound = {"host": "evil.example:8484", "user-agent": agent}
+                    rebound = {"host": f"evil.example:{port}", "user-agent": agent}
                     for path in ("/metrics", "/v1/models", "/dashboard"):
                         assert (await running.ask(path, method="GET", headers=rebound)).status in {403, 404}
-                container = {"host": "host.docker.internal:8484", "user-agent": "Prometheus/3.1"}
-                for path, status in {"/metrics": 200, "/v1/models": 200, "/dashboard": 404}.items():
-                    assert (await running.ask(path, method="GET", headers=container)).status == status
+                for host in (f"host.docker.internal:{port}", "ai.corp.example"):  # of a container, behind a proxy
+                    program = {"host": host, "user-agent": "Prometheus/3.1"}
+                    for path, status in {"/metrics": 200, "/v1/models": 200, "/dashboard": 404}.items():
+                        assert (await running.ask(path, method="GET", headers=program)).status == status
                 assert (await running.ask("/dashboard")).status == 200
                 assert (await running.ask("/dashboard", headers={"x-forwarded-for": "8.8.8.8"})).status != 200
                 local = {"origin": "http://localhost:3000"}

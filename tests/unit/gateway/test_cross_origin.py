@@ -6,6 +6,8 @@ import pytest
 
 from ownward.gateway.cross_origin import is_foreign
 
+SCOPE = {"server": ("127.0.0.1", 8484)}
+
 
 @pytest.mark.parametrize(
     ("origin", "expected"),
@@ -24,7 +26,7 @@ from ownward.gateway.cross_origin import is_foreign
 )
 def test_pages_of_other_places_are_told_by_their_origin(origin, expected):
     headers = {} if origin is None else {b"origin": origin}
-    assert is_foreign(headers) is expected
+    assert is_foreign(SCOPE, headers) is expected
 
 
 @pytest.mark.parametrize(
@@ -41,10 +43,13 @@ def test_pages_of_other_places_are_told_by_their_origin(origin, expected):
         (b"host.docker.internal:8484", b"Mozilla/5.0", True),
         (b"evil.example:8484", b"Prometheus/3.1", True),
         (b"evil.example:8484", b"", True),
-        (b"127.0.0.1.evil.example", b"", True),
-        (b"evilinternal.example", b"", True),
+        (b"127.0.0.1.evil.example:8484", b"", True),
+        (b"evilinternal.example:8484", b"", True),
+        (b"ai.corp.example", b"curl/8", False),
+        (b"ai.corp.example:443", b"curl/8", False),
+        (b"ai.corp.example:8484x", b"curl/8", True),
         (b"internal.", b"", False),
-        (b"[evil", b"", True),
+        (b"[evil:8484", b"", True),
         (b"", b"", False),
         (b"gateway:8484", b"curl/8", False),
         (b"localhost.:8484", b"curl/8", False),
@@ -55,10 +60,16 @@ def test_pages_of_other_places_are_told_by_their_origin(origin, expected):
     ],
 )
 def test_a_page_whose_own_name_was_made_to_lead_here_is_told_by_its_host(host, agent, expected):
-    assert is_foreign({b"host": host, b"user-agent": agent}) is expected
+    assert is_foreign(SCOPE, {b"host": host, b"user-agent": agent}) is expected
 
 
 def test_a_program_may_call_this_machine_by_its_own_name(monkeypatch):
     monkeypatch.setattr(socket, "gethostname", lambda: "Ai.corp.example")
-    assert not is_foreign({b"host": b"ai.corp.example:8484", b"user-agent": b"curl/8"})
-    assert is_foreign({b"host": b"ai.corp.example.evil.example", b"user-agent": b"curl/8"})
+    assert not is_foreign(SCOPE, {b"host": b"ai.corp.example:8484", b"user-agent": b"curl/8"})
+    assert is_foreign(SCOPE, {b"host": b"ai.corp.example.evil.example:8484", b"user-agent": b"curl/8"})
+
+
+@pytest.mark.parametrize(("port", "host"), [(80, b"evil.example"), (80, b"evil.example:80"), (None, b"evil.example:1")])
+def test_a_page_has_the_port_that_it_calls_and_where_ours_is_not_known_any_may_be_it(port, host):
+    scope = {"server": None if port is None else ("127.0.0.1", port)}
+    assert is_foreign(scope, {b"host": host})
