@@ -219,7 +219,7 @@ PARTS: dict[str, dict[str, list[dict[str, Any]]]] = {
         "file by id": _user({"type": "file", "file": {"file_id": "f"}}),
         "`prompt_cache_breakpoint`, `cache_control`": _user({**_TEXT, "prompt_cache_breakpoint": {"mode": "explicit"}}),
         "calls and results": _chat_thought(),
-        "arguments that are no JSON object": [
+        "arguments that are not a JSON object": [
             HELLO, {**_CHAT_CALL, "tool_calls": [{**_CALLED, "function": {"name": "f", "arguments": "[1]"}}]}, HELLO],
         "`reasoning_details`, signed": _chat_thought(reasoning_details=[_SIGNED]),
         "`reasoning_content` without a signature, turn running": _chat_thought(reasoning_content="t"),

@@ -209,7 +209,7 @@ class Anatomy:
     def _need(self, figure: str) -> None:
         if figure in self.unsupported:
             raise UnsupportedAttention(
-                f"the tensors of {self.name} do not tell its {figure}",
+                f"the tensors of {self.name} do not show its {figure}",
                 next_step="Put the model's config.json beside them",
             )
 

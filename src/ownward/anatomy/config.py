@@ -21,7 +21,7 @@ _OTHER_CLASSES = {"hunyuandensev1": "hunyuan_v1_dense"}
 """Classes that are not named for their type."""
 _BY_MODULE = frozenset({"compressed-tensors", "modelopt"})
 """Quantisers whose configs name what they quantised, in the layout of the tool that wrote them."""
-_FROM_WEIGHTS = "Its weights tell the same without a formula: give a GGUF file, a safetensors file or its index.json"
+_FROM_WEIGHTS = "Its weights say the same without a formula: give a GGUF file, a safetensors file or its index.json"
 
 
 def from_config(

@@ -42,7 +42,7 @@ def from_parameters(counted: Mapping[str, Any], *, name: str, where: str) -> Ana
         ]
         version, architecture = str(counted["version"]), str(counted["architecture"])
     except (KeyError, TypeError, ValueError) as error:
-        raise BadInput("what was counted cannot be read", where=where) from error
+        raise BadInput("its count cannot be read", where=where) from error
     blueprint = draw_tensors(tensors)
     unknown = sorted({w.name for w, _ in blueprint.counted_weights() if w.role is Role.OTHER and w.state == "live"})
     lost = ("cache", "active") if blueprint.experts else ("cache",)

@@ -204,7 +204,7 @@ class Fields:
         value = self.get(name)
         if value is not None and value not in allowed:
             raise UnsupportedModel(
-                f"{name} = {_shown(value)} is not settled for this architecture",
+                f"{name} = {_shown(value)} is not supported for this architecture",
                 where=self.where,
                 allowed=f"Known: {', '.join(map(repr, allowed))}",
                 next_step="Give its weights instead: a GGUF file, a safetensors file or its index.json",
@@ -215,7 +215,7 @@ class Fields:
         for value in values:
             if value not in allowed:
                 raise UnsupportedModel(
-                    f"{name} names {_shown(value)}, which is not settled for this architecture",
+                    f"{name} names {_shown(value)}, which is not supported for this architecture",
                     where=self.where,
                     allowed=f"Known: {', '.join(map(repr, allowed))}",
                     next_step="Give its weights instead: a GGUF file, a safetensors file or its index.json",

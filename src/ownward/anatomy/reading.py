@@ -67,7 +67,7 @@ def load_json(source: Source) -> Mapping[str, Any]:
     where = source.where
     text = source.read_at(0, _LARGEST_CONFIG_BYTES + 1)
     if len(text) > _LARGEST_CONFIG_BYTES:
-        raise BadInput(f"is larger than {_LARGEST_CONFIG_BYTES} bytes, which no config is", where=where)
+        raise BadInput(f"is larger than {_LARGEST_CONFIG_BYTES} bytes, too large for a config", where=where)
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:

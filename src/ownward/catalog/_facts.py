@@ -218,7 +218,7 @@ class FactTable:
         if missing:
             self.fault(
                 key,
-                f"has no right {' and no right '.join(missing)}",
+                f"has no valid {' and no valid '.join(missing)}",
                 allowed=f"A fact needs basis ({', '.join(_BASES)}), source (a text) and checked_on (a date), "
                 "with it, in its table or in [defaults]",
             )

@@ -192,7 +192,7 @@ def _note_contradiction(table: FactTable, machine: Machine) -> None:
         table.fault(
             "memory_bytes",
             f"is {shown.value}, and memory_label says {label:g} GB",
-            allowed="A driver shows no more than stands on the box",
+            allowed="A driver never shows more than the box says",
         )
 
 

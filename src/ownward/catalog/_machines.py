@@ -97,7 +97,7 @@ def _unknown_machine(name: str, known: dict[str, Machine]) -> UnknownMachine:
     error.closest = tuple(near)[:_SUGGESTED]
     error.allowed = f"Closest: {listed(error.closest)}" if error.closest else None
     if not near and re.search(r"\bi?mac", name.lower()):
-        error.allowed = "A Mac goes by its chip and memory, such as 'M4 Max 64GB' or 'M3 Ultra 512GB'"
+        error.allowed = "Name a Mac by its chip and memory, such as 'M4 Max 64GB' or 'M3 Ultra 512GB'"
     return error
 
 

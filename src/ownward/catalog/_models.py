@@ -110,7 +110,7 @@ def scores(model_id: str | None = None, extra: Sequence[Path] = ()) -> tuple[Sco
 
 SCORES_WARNING = (
     "Scores are what each source published under its own conditions (prompts, sampling, harness, thinking budget); "
-    "those of different makers do not compare. Measure on your own tasks with ownward trial."
+    "those of different makers cannot be compared. Measure on your own tasks with ownward trial."
 )
 
 

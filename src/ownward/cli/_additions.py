@@ -36,7 +36,7 @@ def fact_options(command: F) -> F:
             callback=lambda _c, _p, value: parse_day("--checked-on", value),
             help="The day you checked them, such as 2026-11-21.",
         ),
-        click.option("--replace", is_flag=True, help="Write over what you added before under the same name."),
+        click.option("--replace", is_flag=True, help="Replace what you added before under the same name."),
     )
     for option in reversed(options):
         command = option(command)
@@ -84,7 +84,7 @@ def add_table(
     """
     if not name:
         raise UsageError(
-            "the name has no letter or digit to make an id of", allowed="a to z, 0 to 9, and others besides"
+            "the name has no letter or digit to make an id from", allowed="a to z, 0 to 9, and others besides"
         )
     folder = catalog_folder()
     path = folder / f"{kind}-{name}.toml"
@@ -94,7 +94,7 @@ def add_table(
         contents = {folder / relative: content.decode("utf-8") for relative, content in (beside or {}).items()}
         text.encode("utf-8")
     except UnicodeError as error:
-        raise BadInput(f"what is to be written is not UTF-8: {error}") from error
+        raise BadInput(f"what is to be written cannot be encoded as UTF-8: {error}") from error
     check(text, path)
     _refuse_taken(kind, identify, identify(stated), path, replace=replace)
     written: list[Path] = []
@@ -135,12 +135,10 @@ def _refuse_taken(
     for other in sorted(path.parent.glob("*.toml")):
         if wanted in _identities(kind, identify, other) and other != path:
             raise BadInput(
-                f"the same {kind} stands in {str(other)!r}", next_step="Edit that file, or take the entry out of it"
+                f"the same {kind} is already in {str(other)!r}", next_step="Edit that file, or remove the entry from it"
             )
     if path.exists() and not replace:
-        raise BadInput(
-            f"{str(path)!r} is there already", next_step="Write over it with --replace, or give another name"
-        )
+        raise BadInput(f"{str(path)!r} already exists", next_step="Overwrite it with --replace, or give another name")
 
 
 def _identities(kind: str, identify: Callable[[_Keyed], object], file: Path) -> list[object]:

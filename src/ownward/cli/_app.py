@@ -142,7 +142,9 @@ def run(argv: Sequence[str]) -> int:
         if error.errno != errno.ENAMETOOLONG:
             raise
         # Every command takes names of files, and no system has any as long as this one.
-        too_long = BadInput(f"no file has a name of {len(str(error.filename))} letters", next_step="Check the path")
+        too_long = BadInput(
+            f"no file can have a name of {len(str(error.filename))} characters", next_step="Check the path"
+        )
         return _report(too_long, wants_json=wants_json)
     return outcome if isinstance(outcome, int) else 0
 
@@ -182,7 +184,7 @@ def _as_full(error: OSError) -> BadInput:
     return BadInput(
         f"cannot write: {error.strerror}",
         where=None if error.filename is None else str(error.filename),
-        next_step="Free some space, or write elsewhere; what the command did besides stands",
+        next_step="Free some space, or write elsewhere; everything else the command did is kept",
     )
 
 

@@ -20,7 +20,7 @@ _LARGEST_ANSWER_BYTES = 8 << 20
 _NAME: Final = re.compile(r"[A-Za-z0-9_.:@/+-]{1,128}")
 _OK = 200
 _TOO_MANY = 429
-FORBIDDEN: Final = "its label does not let it be asked there"
+FORBIDDEN: Final = "its label does not allow it to be sent there"
 # Kinds of errors of the gateway at which nobody was asked; those of an upstream or an engine are the candidate's own.
 _NOT_ASKED = frozenset(
     {
@@ -80,7 +80,7 @@ def make_asker(door: Door, endpoint: Endpoint, *, model: str) -> Callable[[Task]
             async with response:
                 raw = await response.read(_LARGEST_ANSWER_BYTES)
         except UpstreamUnreachable as error:
-            return Answer(text=None, error=str(error), not_asked="the gateway was not reached")
+            return Answer(text=None, error=str(error), not_asked="the gateway could not be reached")
         except UpstreamError as error:
             return Answer(text=None, error=str(error))
         except PolicyRefusal as error:
@@ -131,5 +131,5 @@ def _why_not_asked(status: int, said: dict[str, Any]) -> str | None:
     if kind == "policy_refusal":
         return FORBIDDEN
     if kind in _NOT_ASKED:
-        return f"the gateway did not ask ({kind})"
+        return f"the gateway did not send it ({kind})"
     return "the upstream asks to wait (429)" if status == _TOO_MANY else None

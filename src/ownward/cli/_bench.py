@@ -42,7 +42,7 @@ def bench(*, is_engine_left_out: bool, threads: int | None, output: Path | None,
 
     busy = measure_busy_cores()
     if busy > _QUIET_CORES:
-        say(f"other work keeps {busy:.1f} cores busy: figures of a quiet machine are better, and calibrate better")
+        say(f"other work keeps {busy:.1f} cores busy: a quiet machine gives better figures and a better calibration")
     say("measuring memory and disk")
     written = output or calibration_path()
     written.parent.mkdir(parents=True, exist_ok=True)

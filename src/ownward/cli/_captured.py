@@ -26,7 +26,7 @@ def read_captured(
 
     if workload is None or grader is None:
         raise UsageError(
-            "captured requests are those of a workload, and their answers are compared somehow",
+            "captured requests need a workload, and a way to compare their answers",
             allowed='--workload NAME and --grader exact, or \'{"kind": "label", "labels": ["refund", "card"]}\'',
         )
     chosen = _grader(grader)

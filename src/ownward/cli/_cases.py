@@ -27,7 +27,7 @@ _YES: Final = frozenset({"1", "true", "yes"})
 def parse_case(line: bytes, where: str) -> Mapping[str, Any]:
     """Return the object of a line.
 
-    Raises: BadInput, where it is no JSON object with an id.
+    Raises: BadInput, where it is not a JSON object with an id.
     """
     try:
         row = json.loads(line)

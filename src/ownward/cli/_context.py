@@ -43,7 +43,7 @@ def open_ledger(
             target = config.resolve_secret(settings.ledger.postgres_dsn_env)
             if not ledger.is_address(target):
                 raise LedgerError(
-                    f"the variable {settings.ledger.postgres_dsn_env} holds no address of a database",
+                    f"the variable {settings.ledger.postgres_dsn_env} does not hold the address of a database",
                     allowed="An address that begins with postgresql://",
                     next_step="Write postgresql://USER@HOST:PORT/DATABASE there, or name a file with ledger.path",
                 )

@@ -34,7 +34,7 @@ def count_with_transformers(path: str) -> Anatomy:
             text = file.read(_LARGEST_CONFIG_BYTES + 1)
         is_object = len(text) <= _LARGEST_CONFIG_BYTES and isinstance(json.loads(text), dict)
     except (OSError, ValueError, RecursionError) as error:
-        raise BadInput("is not a config.json that can be read", where=str(config)) from error
+        raise BadInput("is not a readable config.json", where=str(config)) from error
     if not is_object:
         raise BadInput("is not a JSON object of at most 4 MiB", where=str(config))
     for package in ("torch", "transformers"):

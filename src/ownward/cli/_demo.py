@@ -18,7 +18,9 @@ _TASKS = 40
 
 
 @click.command(epilog=example("ownward demo"))
-@click.option("--out", default="ownward-demo", show_default=True, metavar="DIR", help="Where plan and ledger are put.")
+@click.option(
+    "--out", default="ownward-demo", show_default=True, metavar="DIR", help="Where the plan and the ledger are written."
+)
 @json_option
 def demo(*, out: str, as_json: bool) -> None:
     """Run the whole loop once, on shipped real data, in about a minute.

@@ -77,8 +77,8 @@ class _FitArguments:
 @click.option("--ssd", metavar="RATE", help="Read rate of the disk behind it, such as 7GB/s.")
 @click.option("--watts", type=ABOVE_ZERO, help="Power of each device at work, if you know.")
 @click.option("--price", metavar="USD", help="What each device costs you, instead of the catalogue's price.")
-@click.option("--budget", metavar="USD", help="What to buy for this much, instead of --machine.")
-@click.option("--host-price", metavar="USD", help="With --budget: the computer around a card. [default: 800]")
+@click.option("--budget", metavar="USD", help="Ask what to buy for this much, instead of naming --machine.")
+@click.option("--host-price", metavar="USD", help="With --budget: price of the computer around a card. [default: 800]")
 @click.option(
     "--engine",
     type=click.Choice(["llama.cpp", "vllm"]),
@@ -104,7 +104,7 @@ class _FitArguments:
     show_default=True,
     help="Format of the cache.",
 )
-@click.option("--html", "html_file", metavar="FILE", help="Write the answer as one page that needs nothing else.")
+@click.option("--html", "html_file", metavar="FILE", help="Write the answer as one self-contained HTML page.")
 @at_option
 @json_option
 def fit(
@@ -136,7 +136,7 @@ def fit(
     from ownward.perf import weight_format
 
     if budget is not None and machine_name is not None:
-        raise UsageError("--budget and --machine exclude each other", next_step="Leave one of them out")
+        raise UsageError("--budget and --machine cannot be used together", next_step="Leave one of them out")
     if budget is None and host_price is not None:
         raise UsageError("--host-price goes with --budget")
     if budget is not None and (watts is not None or price is not None):

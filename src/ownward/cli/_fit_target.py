@@ -72,7 +72,7 @@ def find_target(name: str, *, ram: str | None, ssd: str | None) -> FitTarget:
         machine = _with_memory(machine, ram)
     elif machine.label_is_largest and machine.memory_label is not None:
         size = machine.memory_label.value
-        notes = (f"The largest memory that it comes with, {size}, is taken. State yours with: --ram 64GB",)
+        notes = (f"The largest memory that it comes with, {size}, is assumed. State yours with: --ram 64GB",)
     return FitTarget(count=count, machine=machine, host=find_host(ram=None, ssd=ssd), notes=notes)
 
 
@@ -218,7 +218,7 @@ def _left_out(facts: MachineFacts, cards: Sequence[Machine], taken: Machine) -> 
     if len(cards) < len(facts.gpus):
         named = ", ".join(dict.fromkeys(gpu.name.value for gpu in facts.gpus))
         unknown = "one of them is" if cards else "it is"
-        notes.append(f"The drivers tell of {named}; {unknown} not in the catalogue and left out: ownward machines add")
+        notes.append(f"The drivers report {named}; {unknown} not in the catalogue and left out: ownward machines add")
     for gpu in facts.gpus:
         free, total = gpu.free_memory_bytes, gpu.memory_bytes
         if free is not None and total is not None and free.value < _MOSTLY_FREE * total.value:

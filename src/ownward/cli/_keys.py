@@ -21,7 +21,7 @@ def keys() -> None:
 
 @keys.command(epilog=example("ownward keys create ben --label eu --workload support"))
 @click.argument("name")
-@click.option("--label", default=None, help="Shrinks where this key's requests may travel, such as local_only or eu.")
+@click.option("--label", default=None, help="Narrows where this key's requests may travel, such as local_only or eu.")
 @click.option("--workload", "workloads", multiple=True, help="A workload it may use; repeatable. All unless given.")
 @click.option("--budget", default=None, help="The most it may be charged in a period, such as 5.00/day (UTC).")
 @click.option("--tier", "tiers", multiple=True, help="A tier it may use; repeatable. All unless given.")
@@ -72,7 +72,7 @@ def create(
     if limits_by != "bucket":
         if requests_per_minute is None and tokens_per_minute is None:
             raise UsageError(
-                "--limits-by says how limits are counted, and none is stated",
+                "--limits-by says how limits are counted, but no limit is stated",
                 next_step="State --requests-per-minute or --tokens-per-minute too",
             )
         scopes["limits_by"] = limits_by
@@ -114,7 +114,7 @@ def revoke(*, key_id: str, ledger_target: str | None, as_json: bool) -> None:
     """Revoke a key for good."""
     if key_id.startswith("ow-"):
         raise UsageError(
-            "a key is revoked by its id, and this is a secret", next_step="See the ids with: ownward keys list"
+            "a key is revoked by its id, but this is its secret", next_step="See the ids with: ownward keys list"
         )
     with open_ledger(ledger_target, is_read_only=True) as opened:
         known = [key.key_id for key in opened.list_keys()]

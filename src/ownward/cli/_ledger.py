@@ -70,7 +70,7 @@ def copy(*, ledger_target: str | None, target: str | None, target_env: str | Non
     from ownward.config import resolve_secret
 
     if (target is None) == (target_env is None):
-        raise UsageError("where to copy is not said", allowed="one of --to PATH and --to-env VAR")
+        raise UsageError("no place to copy to is named", allowed="one of --to PATH and --to-env VAR")
     to = target if target is not None else resolve_secret(str(target_env))
     with open_ledger(ledger_target, is_read_only=True) as source, leaving_no_trace(to), open_ledger(to) as emptied:
         if source.name == emptied.name:
@@ -84,7 +84,7 @@ def copy(*, ledger_target: str | None, target: str | None, target_env: str | Non
 def _copied(tables: list[CopiedTable]) -> Any:
     from rich.table import Table
 
-    shown = Table(box=None, caption="read back and equal, row for row", caption_justify="left")
+    shown = Table(box=None, caption="read back and found equal, row for row", caption_justify="left")
     for heading in ("table", "rows", "left out"):
         shown.add_column(heading, justify="left" if heading == "table" else "right")
     for table in tables:

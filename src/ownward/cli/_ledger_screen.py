@@ -25,7 +25,7 @@ def render_ledger(spend: Sequence[SpendRow], workloads: Sequence[WorkloadRow], k
     from rich.table import Table
 
     if not (spend or workloads):
-        return Group("nothing was served or imported yet: ownward serve and ownward import write here")
+        return Group("nothing has been served or imported yet: ownward serve and ownward import write here")
     known = Table(box=None, title="known workloads", title_justify="left")
     known.add_column("workload", overflow="fold")
     for heading in ("own requests", "imported"):
@@ -97,4 +97,4 @@ def _told(kept: KeptSum) -> str:
     assert kept.last_expires_at is not None
     first, last = (moment.strftime("%Y-%m-%d %H:%M") for moment in (kept.first_expires_at, kept.last_expires_at))
     until = first if first == last else f"{first} to {last}"
-    return f"kept of what was said: {kept.count:,} {kept.kind}, {format_bytes(kept.size_bytes)}, until {until} UTC"
+    return f"kept content: {kept.count:,} {kept.kind}, {format_bytes(kept.size_bytes)}, until {until} UTC"

@@ -39,7 +39,7 @@ def find_anatomy(name: str, *, may_fetch: bool = False) -> Anatomy:
     if is_remote_name(name):
         if not may_fetch:
             raise BadInput(
-                f"{name[:200]!r} lies elsewhere, and this command fetches nothing",
+                f"{name[:200]!r} is not on this machine, and this command downloads nothing",
                 next_step=f"See it with: ownward models show {name[:200]}",
             )
         return read_remote(name)
@@ -98,12 +98,14 @@ def _say_what_else(error: UnknownModel, name: str) -> None:
     if (weights := _WEIGHTS_LAST.search(name)) is not None:
         with suppress(OwnwardError):
             release = catalog.model(name[: weights.start()], catalog_files()).id
-            error.next_step = f"Weights are named apart: ownward fit {release} --weights {weight_format(weights[1])}"
+            error.next_step = (
+                f"Weights are named separately: ownward fit {release} --weights {weight_format(weights[1])}"
+            )
             error.allowed, error.closest = f"Closest: {release!r}", (release,)
             return
     with suppress(OwnwardError):
         price = load_price_book().find(name, at=SystemClock().now())
-        error.allowed, error.next_step = None, f"It is known as an API alone: ownward prices show {price.model}"
+        error.allowed, error.next_step = None, f"It is known only as an API: ownward prices show {price.model}"
         return
     if not error.closest:
         error.next_step = f"{name!r} is not a file either. See them all with: ownward models"
@@ -199,8 +201,8 @@ def _files() -> tuple[Path, ...]:
     origin = settings.origins.get("catalog.folder", "default")
     if origin != "default":
         raise BadInput(
-            f"the catalogue folder {str(folder)!r} is not there",
+            f"the catalogue folder {str(folder)!r} does not exist",
             where=f"catalog.folder ({origin})",
-            next_step="Make it, or let it be made by: ownward machines add",
+            next_step="Create it, or let this create it: ownward machines add",
         )
     return ()

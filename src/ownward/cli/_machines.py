@@ -343,7 +343,7 @@ def _offers(payload: dict[str, Any]) -> Any:
         )
     rest = len(rows) - _SHOWN_RENTALS
     more = f"{rest} more with --json. " if rest > 0 else ""
-    dated = "Prices for the whole instance; when each was read stands in --json, some sources are a year old."
+    dated = "Prices are for the whole instance; --json says when each was read, and some sources are a year old."
     fitted = Fitted(table, names=16, folds={4: 17, 5: 17}, leaves_out=(3, 2))
     return Group(fitted, Text(f"{more}{dated}" if rows else "no offer is known"))
 

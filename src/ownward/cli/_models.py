@@ -57,7 +57,7 @@ def search(*, words: tuple[str, ...], as_json: bool) -> None:
     "--beside", "others", multiple=True, metavar="MODEL", help="Another model in the same tables; repeatable."
 )
 @click.option(
-    "--with-transformers", is_flag=True, help="Count a config.json of any architecture by transformers' own model."
+    "--with-transformers", is_flag=True, help="Count a config.json of any architecture with transformers' own model."
 )
 @json_option
 def show(*, model: str, others: tuple[str, ...], with_transformers: bool, as_json: bool) -> None:
@@ -73,7 +73,7 @@ def show(*, model: str, others: tuple[str, ...], with_transformers: bool, as_jso
 
     anatomy = count_with_transformers(model) if with_transformers else find_anatomy(model, may_fetch=True)
     if anatomy.counted_by is not None:
-        say(f"counted by {anatomy.counted_by}; what parameters alone do not tell: {', '.join(anatomy.unsupported)}")
+        say(f"counted by {anatomy.counted_by}; not known from parameters alone: {', '.join(anatomy.unsupported)}")
     page = compute_anatomy_page(anatomy, [find_anatomy(name, may_fetch=True) for name in others])
     release = _release_of(model)
     payload = {**as_contract(anatomy), **page.as_record(), "release": None if release is None else _known(release)}
@@ -89,7 +89,7 @@ def compare(*, names: tuple[str, ...], as_json: bool) -> None:
     Sizes, reads, cache, context, licence. Names or paths.
     """
     if len(names) < 2:  # noqa: PLR2004 - two is what side by side means
-        raise UsageError("one model is nothing to compare", allowed="Two or more names or paths")
+        raise UsageError("one model alone cannot be compared", allowed="Two or more names or paths")
     rows = [_compared(name) for name in names]
     payload = {"schema": "ownward.model-comparison/1", "models": rows}
     emit(payload, as_json=as_json, render=_side_by_side)
@@ -132,7 +132,7 @@ def licence(*, name: str | None, as_json: bool) -> None:
 def scores(*, model: str, as_json: bool) -> None:
     """List the published scores of a release.
 
-    With conditions and sources: those of different makers do not compare.
+    With conditions and sources: those of different makers cannot be compared.
     """
     from rich.console import Group
 

@@ -61,9 +61,9 @@ _SHORT_S = 600.0  # of less than this, a month is made with a word
 @click.option("--baseline", default=None, metavar="TIER", help="Where the traffic is served today.")
 @click.option("--label", default=None, help="Where the data may travel; to the baseline's provider unless given.")
 @click.option(
-    "--floor", type=SHARE, default=None, help="Share of the baseline's completions that must hold, such as 0.98."
+    "--floor", type=SHARE, default=None, help="Share of the baseline's completions that must be kept, such as 0.98."
 )
-@click.option("--confidence", type=SHARE, default=0.95, show_default=True, help="How sure the floor has to be.")
+@click.option("--confidence", type=SHARE, default=0.95, show_default=True, help="How certain that floor must be.")
 @click.option("--slo-ttft", type=ABOVE_ZERO, default=3.0, show_default=True, help="Seconds to the first token.")
 @click.option("--slo-tpot", type=ABOVE_ZERO, default=0.1, show_default=True, help="Seconds for each token after it.")
 @click.option(
@@ -75,8 +75,10 @@ _SHORT_S = 600.0  # of less than this, a month is made with a word
 )
 @click.option("--usd-per-kwh", type=FROM_ZERO, default=None, help="Electricity. [settings]")
 @click.option("--people-hours", type=FROM_ZERO, default=None, help="Hours a month people spend on it. [settings]")
-@click.option("--what-if", is_flag=True, help="Take unmeasured tiers as good as the baseline, and say so.")
-@click.option("--out", default=None, metavar="plan.toml", help="Write the plan here; comments of an older one survive.")
+@click.option("--what-if", is_flag=True, help="Assume that unmeasured tiers are as good as the baseline, and say so.")
+@click.option(
+    "--out", default=None, metavar="plan.toml", help="Write the plan here; comments of an existing one are kept."
+)
 @at_option
 @json_option
 def plan(*, ledger_target: str | None, options_file: str | None, out: str | None, as_json: bool, **asked: Any) -> None:
@@ -125,7 +127,7 @@ def _decide(opened: Ledger, asked: dict[str, Any]) -> Decision:
     owned = [owned_candidate(text) for text in asked["owns"]]
     for item in rented:
         if (ends := item.price.valid_to) is not None and ends < at.date() + _A_MONTH:
-            say(f"{item.tier}: its price holds until before {ends}, and stands here for a month")
+            say(f"{item.tier}: its price ends before {ends}, but is used here for a whole month")
     baseline = asked["baseline"] or (rented[0].tier if rented else owned[0].tier)
     return make_plan(
         list(_workloads(opened, asked, baseline=baseline, rented=rented, at=at)),
@@ -225,7 +227,7 @@ def _say_what_a_month_is_made_of(name: str, trace: Trace, observed_s: float, *, 
     elif observed_s >= _LONG_S and abs(later - 0.5) > _STEADY:
         say(
             f"{name}: {format_percent(later)} of its requests came in the second half of {format_duration(observed_s)};"
-            " a month is made of the mean, and not of how it runs now"
+            " a month is computed from the mean, not from its present rate"
         )
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command(epilog=example("ownward predict --cases cases.jsonl --json"))
-@click.option("--cases", required=True, metavar="FILE", help="JSON Lines, one case a line; - for standard input.")
+@click.option("--cases", required=True, metavar="FILE", help="JSON Lines, one case per line; - for standard input.")
 @json_lines_option
 def predict(*, cases: str, as_json: bool) -> None:
     """Predict a metric for each case, with an 80% band, or say why not.

@@ -54,7 +54,7 @@ def search(*, words: tuple[str, ...], at: Any, as_json: bool) -> None:
 
 @prices.command(epilog=example("ownward prices show openai/gpt-5 --at 2026-11-21"))
 @click.argument("model")
-@click.option("--provider", default=None, help="Whose API; a maker's own unless given.")
+@click.option("--provider", default=None, help="Whose API; the maker's own unless given.")
 @click.option(
     "--mode", type=click.Choice(_MODES), default=None, help="Only this mode; all that are known unless given."
 )
@@ -161,7 +161,7 @@ def hosts(*, model: str, at: Any, as_json: bool) -> None:
 
 @prices.command(epilog=example("ownward prices history deepseek-chat --provider deepseek"))
 @click.argument("model")
-@click.option("--provider", default=None, help="Whose API; a maker's own unless given.")
+@click.option("--provider", default=None, help="Whose API; the maker's own unless given.")
 @at_option
 @json_option
 def history(*, model: str, provider: str | None, at: Any, as_json: bool) -> None:
@@ -320,7 +320,7 @@ def _table(found: list[Price], *, cut: bool = False) -> Any:
     if any(price.steps for price in found):
         notes.append("+ more for long inputs: ownward prices show MODEL")
     if cut:
-        notes.append(f"There are more than these {_SHOWN}: add a word, or see them all with --json")
+        notes.append(f"There are more than the {_SHOWN} shown: add a word, or see them all with --json")
     return Group(Fitted(table, names=24, leaves_out=(5, 4, 2)), *(Text(note) for note in notes))
 
 
@@ -348,7 +348,7 @@ def _sheet(found: list[Price]) -> Any:
         f"source: {first.source}",
     ]
     lines += [f"note: {first.note}"] if first.note else []
-    lines += [f"each request {format_usd(first.usd_per_request)} besides"] if first.usd_per_request else []
+    lines += [f"plus {format_usd(first.usd_per_request)} for each request"] if first.usd_per_request else []
     if first.cached_input_usd_per_mtok is None:
         lines.append("no cached price is known: cached tokens are charged as input")
     head = Text(f"{first.model} at {first.provider}", style="bold")

@@ -51,13 +51,15 @@ if TYPE_CHECKING:
 @click.option("--ready-file", default=None, metavar="R", help="Written once requests are accepted, and not before.")
 @click.option("--workers", type=click.IntRange(1), default=None, help="Processes that serve the port. [default: 1]")
 @click.option("--worker", "descriptors", default=None, hidden=True)
-@click.option("--drain", "drain_s", type=float, default=None, metavar="S", help="Seconds that open requests may go on.")
+@click.option(
+    "--drain", "drain_s", type=float, default=None, metavar="S", help="Seconds that open requests may continue."
+)
 @click.option("--config", "config_file", default=None, metavar="FILE", help="Read this file instead of ownward.toml.")
 @click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
     default=None,
-    help="From info on, a line for each request. [default: warning]",
+    help="At info and debug, a line for each request. [default: warning]",
 )
 @click.option("--log-format", type=click.Choice(["text", "json"]), default=None, help="[default: text]")
 @click.option("--json", "as_json", is_flag=True, help="Print ownward.ready/1 once requests are accepted.")
@@ -88,7 +90,7 @@ def serve(
     everything; SIGHUP reads the plan and certificates again.
     """
     if plan_file is not None and model_file is not None:
-        raise UsageError("--plan and --model exclude each other", next_step="Name the model in the plan's tier")
+        raise UsageError("--plan and --model cannot be used together", next_step="Name the model in the plan's tier")
     settings = load_settings(
         config_file,
         server__host=host,

@@ -92,7 +92,7 @@ async def serve_as_worker(opened: Any, our_settings: Settings, descriptors: str)
 
     given = [int(number) for number in descriptors.split(":") if number.isdecimal()]
     if len(given) != _HANDED:
-        raise UsageError("--worker is for ownward serve itself", next_step="Use --workers N")
+        raise UsageError("--worker is used by ownward serve itself", next_step="Use --workers N")
     listener, *of_line = given
     line = await WorkerLine.open(*of_line)
     hello = await line.hear_first()

@@ -166,7 +166,7 @@ def tell_change(status: EngineStatus) -> None:
     elif status.state is EngineState.FAILED and status.restart_in_s is not None:
         _LOG.warning("%s; it is started again in %g s", reason, status.restart_in_s)
     elif status.state is EngineState.FAILED and status.restarts:
-        _LOG.error("%s; it has failed too often and stays down: see to the cause and start serve again", reason)
+        _LOG.error("%s; it has failed too often and stays down: fix the cause and start serve again", reason)
 
 
 def tell(choice: ServingChoice | None) -> None:

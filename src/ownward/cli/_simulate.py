@@ -57,16 +57,18 @@ _ALIKE = 0.1
 @click.option("--slo-ttft", default=None, type=ABOVE_ZERO, metavar="S", help="Seconds to the first token.")
 @click.option("--slo-tpot", default=None, type=ABOVE_ZERO, metavar="S", help="Seconds for each token after the first.")
 @click.option(
-    "--fleet", "find_fleet", is_flag=True, help="Find the fewest replicas that hold the SLO, and one to spare."
+    "--fleet", "find_fleet", is_flag=True, help="Find the fewest replicas that meet the SLO, plus one to spare."
 )
 @click.option(
     "--seed",
     type=click.IntRange(min=0),
     default=0,
     show_default=True,
-    help="Seed of the split over replicas, and of draws.",
+    help="Seed for spreading requests over replicas and for random draws.",
 )
-@click.option("--per-request", "per_request", default=None, metavar="OUT.jsonl", help="Write one row a request here.")
+@click.option(
+    "--per-request", "per_request", default=None, metavar="OUT.jsonl", help="Write one row for each request here."
+)
 @json_option
 def simulate(
     *,
@@ -149,7 +151,7 @@ def _read_trace(trace_file: str, lengths_file: str | None, seed: int) -> Trace:
     if isinstance(found, BadInput):
         raise found
     if reading.count.duplicates:
-        say(f"left out for the id of an earlier one: {format_counted(reading.count.duplicates, 'row')}")
+        say(f"left out because an earlier row has the same id: {format_counted(reading.count.duplicates, 'row')}")
     return found
 
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @click.command(epilog=example("ownward trial --outcomes results.jsonl --baseline gpt --candidate small --rho 0.98"))
 @click.option(
-    "--outcomes", default=None, metavar="FILE", help="Recorded outcomes, one task a row: JSON Lines, CSV or Parquet."
+    "--outcomes", default=None, metavar="FILE", help="Recorded outcomes, one task per row: JSON Lines, CSV or Parquet."
 )
 @click.option("--tasks", "tasks_file", default=None, metavar="FILE", help="Tasks to ask now, with expected answers.")
 @click.option("--captured", is_flag=True, help="Ask the workload's captured requests again (capture in the plan).")
@@ -152,8 +152,8 @@ def _say_repeated(tasks: Sequence[Task]) -> int:
     repeated = count_repeated(tasks)
     if repeated:
         say(
-            f"{repeated} of {len(tasks)} tasks ask what another asks: the verdict takes each for a task of its own,"
-            " and is surer than it may be"
+            f"{repeated} of {len(tasks)} tasks repeat another task: the verdict counts each as a separate task,"
+            " so it is surer than it should be"
         )
     return repeated
 
@@ -264,7 +264,7 @@ def _nothing_to_compare(left_out: Counter[str], first: str | None) -> OwnwardErr
 
     if set(left_out) == {FORBIDDEN}:
         return UsageError(
-            "no task may be asked of both: the labels of all of them forbid it",
+            "no task may be sent to both: the labels of all of them forbid it",
             allowed="A candidate that every label permits, such as a tier on this machine",
         )
     whys = "; ".join(f"{count} times {why}" for why, count in left_out.items())

@@ -103,7 +103,7 @@ def _is_file(path: Path) -> bool:
         return False
     except PermissionError as error:
         raise ConfigError(
-            [Fault(file=str(path), message=f"cannot be looked for: {error.strerror}")],
+            [Fault(file=str(path), message=f"cannot be accessed: {error.strerror}")],
             next_step="Set HOME to a folder of the user that runs this, or name a file with $OWNWARD_CONFIG",
         ) from None
 
@@ -113,8 +113,8 @@ def _current_folder() -> Path:
         return Path.cwd()
     except OSError as error:
         raise UsageError(
-            f"the current folder cannot be told: {error.strerror}",
-            allowed="A folder that is there: relative paths count from it",
+            f"the current folder cannot be determined: {error.strerror}",
+            allowed="An existing folder: relative paths start from it",
             next_step="Go to one, with cd, and try again",
         ) from None
 

@@ -34,7 +34,7 @@ from ownward.plan import (
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8484
-"""The loopback port that `ownward serve` listens on where nothing else is said."""
+"""The loopback port that `ownward serve` listens on where nothing else is stated."""
 
 Durability = Literal["process", "power"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -148,7 +148,7 @@ class ServerSettings(_Section):
         doc="Whether to listen beyond loopback without TLS, because a proxy in front has it.",
     )
     drain_s: float = _setting(
-        30.0, "duration", "How long requests in flight may go on after a stop.", unit="seconds", least=0
+        30.0, "duration", "How long requests in flight may continue after a stop.", unit="seconds", least=0
     )
     plan_file: Path | None = _setting(
         None, "path", "The plan to serve; if left out, the embedded model.", shown_default='"plan.toml"'
@@ -190,7 +190,7 @@ class LogSettings(_Section):
         choices=get_args(LogLevel),
     )
     format: LogFormat = _setting(
-        "text", "text", "Text for people, or one JSON object a line.", choices=get_args(LogFormat)
+        "text", "text", "Text for people, or one JSON object per line.", choices=get_args(LogFormat)
     )
 
 
@@ -217,7 +217,7 @@ class GatewaySettings(_Section):
         default=False, kind="flag", doc="Whether each request must carry a key; required beyond loopback."
     )
     deadline_s: float = _setting(
-        600.0, "duration", "Time until an answer's first byte, retries included.", unit="seconds", least=0.001
+        600.0, "duration", "Longest time until an answer's first byte, retries included.", unit="seconds", least=0.001
     )
     max_attempts: int = _setting(
         6, "whole", "Most upstream calls for one request, the first included.", unit="calls", least=1, most=100
@@ -424,7 +424,7 @@ class EconomicsSettings(_Section):
         "ownward's default; state your own", "text", "Where this tariff is from, such as the bill."
     )
     usd_per_kwh_checked_on: date = _setting(date(2026, 11, 21), "date", "The day it was checked.", unit="date")
-    pue: float = _setting(1.2, "number", "Power of the room over power of the machine.", least=1, most=5)
+    pue: float = _setting(1.2, "number", "Power of the whole room divided by power of the machine.", least=1, most=5)
     amortisation_months: int = _setting(
         36, "whole", "Months over which a bought machine is written off.", unit="months", least=1, most=240
     )

@@ -44,7 +44,7 @@ def resolve_span_destination(environ: Mapping[str, str] | None = None) -> SpanDe
         url = f"{url.rstrip('/')}/v1/traces"
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username is not None:
-        raise _fault(variable, "is not an address of a collector", f"As in {_DEFAULT}; keys go into {_PREFIX}HEADERS")
+        raise _fault(variable, "is not the address of a collector", f"As in {_DEFAULT}; keys go into {_PREFIX}HEADERS")
     variable, listed = stated("HEADERS")
     headers = []
     for pair in filter(None, (part.strip() for part in listed.split(","))):

@@ -18,7 +18,7 @@ def as_path(value: Any, *, example: str) -> Path:
         raise WrongValue("is not a path", example=example)
     if text.lstrip().startswith(("postgresql://", "postgres://")):  # not shown: it may hold a password
         raise WrongValue(
-            "is the address of a database and no path",
+            "is the address of a database, not a path",
             allowed="Put the address into a variable of the environment, and its name into postgres_dsn_env under "
             "[ledger] (OWNWARD_LEDGER_POSTGRES_DSN_ENV), or write --ledger ADDRESS",
         )

@@ -86,7 +86,7 @@ class Assumptions:
         default_factory=lambda: _default(0.08, 0.04, 0.12, "on the mean capital bound")
     )
     pue: Assumption = field(
-        default_factory=lambda: _default(1.2, 1.05, 1.5, "power of the room over power of the machine")
+        default_factory=lambda: _default(1.2, 1.05, 1.5, "power of the whole room divided by power of the machine")
     )
     usd_per_kwh: Assumption = field(default_factory=lambda: _default(0.25, 0.12, 0.35, "business tariff"))
     hosting_usd_per_month: Assumption = field(

@@ -161,10 +161,12 @@ def _width(swing: Swing) -> tuple[float, str]:
 
 def _reason(times: float, *, is_cheaper: bool) -> str:
     if math.isinf(times):
-        never = "never for good: even full machines cost more a request than the API"
+        never = "never lastingly: even fully used machines cost more per request than the API"
         return f"at this traffic owning costs less, but {never}" if is_cheaper else never
     if is_cheaper and times > 1:
-        return "reached: at this traffic owning costs less, but the next machine to buy turns it back for a while"
+        return (
+            "reached: at this traffic owning costs less, but the next machine you have to buy reverses that for a while"
+        )
     if is_cheaper:
         return "reached: at this traffic owning costs less"
     return "not reached: at this traffic the API costs less"

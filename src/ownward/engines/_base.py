@@ -96,7 +96,7 @@ class BaseEngine(abc.ABC):
         await self.stop()
 
     def _made_no_token(self, error: UpstreamError) -> EngineNotReady:
-        return EngineNotReady(f'engine "{self.name}" made no token: {error.message}', where=self.base_url)
+        return EngineNotReady(f'engine "{self.name}" produced no token: {error.message}', where=self.base_url)
 
     def _move(self, state: EngineState, reason: str | None = None) -> None:
         assert (self._state, state) in TRANSITIONS, f"{self._state} to {state}"

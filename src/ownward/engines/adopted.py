@@ -115,7 +115,7 @@ class AdoptedEngine(BaseEngine):
 
     def _made_no_token(self, error: UpstreamError) -> EngineNotReady:
         return EngineNotReady(
-            f'engine "{self.name}" made no token: {error.message}',
+            f'engine "{self.name}" produced no token: {error.message}',
             where=self._url,
             next_step="Start it, or correct its address in the plan",
         )

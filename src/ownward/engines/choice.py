@@ -209,13 +209,13 @@ def _warnings(
     found = []
     if memory is not None and not use_mmap and needs.weights_bytes + rest > _SAFE_FRACTION * memory:
         found.append(
-            f"use_mmap = false wants {format_bytes(round(needs.weights_bytes + rest))} of {format_bytes(memory)}: "
+            f"use_mmap = false needs {format_bytes(round(needs.weights_bytes + rest))} of {format_bytes(memory)}: "
             "the kernel may kill it while it loads"
         )
     copy = 0 if no_extra_bufts else needs.repackable_bytes
     if memory is not None and use_mmap and copy and copy + rest > _SAFE_FRACTION * memory:
         found.append(
-            f"no_extra_bufts = false wants {format_bytes(round(copy + rest))} for a copy that cannot be given back, of "
+            f"no_extra_bufts = false needs {format_bytes(round(copy + rest))} for a copy that cannot be given back, of "
             f"{format_bytes(memory)}: the kernel may kill it while it loads"
         )
     if not is_larger or memory is None:
@@ -233,5 +233,5 @@ def _warnings(
             f"times slower than with 128 KiB. As root: blockdev --setra 256 /dev/{room.device or 'DEVICE'}"
         )
     if room.is_rotational:
-        found.append(f"{room.device or 'the disk'} turns: each missing expert costs a movement of its arm")
+        found.append(f"{room.device or 'the disk'} is a spinning disk: each missing expert costs a movement of its arm")
     return found

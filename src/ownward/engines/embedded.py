@@ -132,7 +132,7 @@ def choose_free_threads() -> int:
 
 
 def check_gguf(path: Path) -> None:
-    """Refuse what is no GGUF file, before a process is started for it.
+    """Refuse what is not a GGUF file, before a process is started for it.
 
     Raises: BadInput.
     """

@@ -91,7 +91,7 @@ class PackedBody(Rejected):
         """Name how it is."""
         named = coding[:_LONGEST_CODING].decode("latin-1")
         super().__init__(
-            f"the request body has the content-encoding {named!r}, which is not taken",
+            f"the request body has the content-encoding {named!r}, which is not accepted",
             allowed="A body as it is (identity): bodies of requests are not unpacked here",
             next_step="Switch the compression of requests off in the client, or in the proxy that packs them",
         )

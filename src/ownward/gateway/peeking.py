@@ -141,7 +141,7 @@ _decode_peeked = msgspec.json.Decoder(Peeked).decode
 def peek(body: bytes, headers: Mapping[bytes, bytes] = _NO_HEADERS) -> Peeked:
     """Return what choosing needs of a body.
 
-    Raises: MalformedRequest, if it is no JSON object or its model is no text; PackedBody, if that is since it is
+    Raises: MalformedRequest, if it is not a JSON object or its model is no text; PackedBody, if that is since it is
     compressed, as the headers say. Values are not shown.
     """
     try:
@@ -174,7 +174,7 @@ def refuse_packed(headers: Mapping[bytes, bytes]) -> None:
 
 
 def _fault_in(body: bytes) -> str | None:
-    """Return what is the matter with a body that is no JSON, where its first bytes tell it better than a parser."""
+    """Return what is the matter with a body that is not JSON, where its first bytes tell it better than a parser."""
     if not body.strip():
         return "it is empty"
     if body.startswith((b"\x1f\x8b", b"\x28\xb5\x2f\xfd")):

@@ -73,7 +73,7 @@ def deploy(
     """
     family = engine_family(engine)
     if not is_engine_known(family):
-        return f"nothing was measured of the engine {engine!r}"
+        return f"nothing has been measured for the engine {engine!r}"
     weights = as_run(weights, machine)
     cache = "fp8" if _keeps_narrow_cache(kv_type, family, weights) else _kv_format(kv_type)
     if cache is None:
@@ -83,7 +83,7 @@ def deploy(
     if machine.kind == "storage":
         return f"{machine.name!r} computes nothing"
     if "cache" in anatomy.unsupported:
-        return f"the tensors of {anatomy.name} do not tell its cache; put its config.json beside them"
+        return f"the tensors of {anatomy.name} do not show its cache; put its config.json beside them"
     if weights == "mxfp4" and family not in LLAMA_LIKE and anatomy.recipe is not None:
         weights = NATIVE
     if weights == NATIVE and anatomy.is_narrowed_on_load:
@@ -98,7 +98,7 @@ def deploy(
     if tensor_parallel and family in _REFUSE_UNEVEN_HEADS and not can_share(tensor_parallel):
         most, _ = parallel_degrees(tensor_parallel, can_share)
         return (
-            f"{family} does not start: the heads of {anatomy.name} cannot be dealt out to {tensor_parallel} devices;"
+            f"{family} does not start: the heads of {anatomy.name} cannot be divided among {tensor_parallel} devices;"
             f" tensor_parallel = {most} is possible"
         )
     tensor, pipeline = (

@@ -27,4 +27,4 @@ def detection_problems(detect: Iterable[str], patterns: Mapping[str, str]) -> It
         try:
             Detectors(kinds=(), patterns={name: pattern})
         except UsageError as error:
-            yield Problem(key, f"is not taken: {error.message}", error.allowed)
+            yield Problem(key, f"is not accepted: {error.message}", error.allowed)

@@ -198,6 +198,6 @@ def figure_problems(figures: Figures) -> Iterable[Problem]:
         elif isinstance(value, float) and (value != value or abs(value) == float("inf")):  # noqa: PLR0124 - NaN
             yield Problem(f"{key}.value", f"is {value}", "Leave out a figure that is not known")
         elif isinstance(value, int) and abs(value) >= 1 << 63:
-            yield Problem(f"{key}.value", "does not fit 64 bits", "Write a smaller number")
+            yield Problem(f"{key}.value", "does not fit into 64 bits", "Write a smaller number")
         yield from text_problems(f"{key}.source", figure.source)
         yield from text_problems(f"{key}.note", figure.note, may_be_empty=True)

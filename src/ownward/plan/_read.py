@@ -421,7 +421,7 @@ def _read_texts(outer: TomlTable, key: str) -> dict[str, str]:
         value = table.optional(name, as_text, None)
         other = folded.setdefault(name.lower() if key == "headers" else name, name)
         if other != name:
-            table.fault(name, f"is {shown(other)} in other letters", "Write one of them")
+            table.fault(name, f"is {shown(other)} in other capitals", "Write one of them")
         if value is not None:
             found[name] = value
     return found

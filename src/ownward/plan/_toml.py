@@ -100,7 +100,7 @@ def path_text(path: Path) -> str:
 def parse_toml(text: str, *, file: str) -> TomlTable:
     """Return the text's top table. Numbers with a point are `Decimal`, exact as written.
 
-    Raises: ConfigError with the line, for what is no TOML, is longer than 1 MiB or is nested past reading.
+    Raises: ConfigError with the line, for what is not TOML, is longer than 1 MiB or is nested past reading.
     """
     import tomllib
 
@@ -111,7 +111,7 @@ def parse_toml(text: str, *, file: str) -> TomlTable:
     if long_key:
         line = text.count("\n", 0, long_key.start()) + 1
         raise ConfigError(
-            [Fault(file=file, line=line, message="has a key of more than 50 parts, which nothing here has")]
+            [Fault(file=file, line=line, message="has a key of more than 50 parts, more than any key here")]
         )
     try:
         values = tomllib.loads(text, parse_float=Decimal)

@@ -80,7 +80,7 @@ def as_whole(value: Any, *, example: str = "8192") -> int:
             example = value.strip()
         raise WrongValue(f"is {shown(value)}, not a whole number", example=example)
     if abs(value) > MAX_WHOLE:
-        raise WrongValue("does not fit 64 bits", example=example)
+        raise WrongValue("does not fit into 64 bits", example=example)
     return value
 
 
@@ -179,7 +179,7 @@ def as_instant(value: Any) -> datetime:
     try:
         return value.astimezone(UTC)
     except OverflowError:
-        raise WrongValue(f"is {value}, beyond the calendar", example="2026-11-21T09:00:00Z") from None
+        raise WrongValue(f"is {value}, outside the calendar", example="2026-11-21T09:00:00Z") from None
 
 
 def as_choice(*choices: str) -> Callable[[Any], Any]:

@@ -108,7 +108,7 @@ def make_plan(
     A tier other than a workload's baseline is feasible only with a certificate for it, or, without a floor,
     with evidence; `assumes_equal_quality` lifts that for a what-if. Each workload of no feasible
     alternative stays at its baseline, unless its label forbids that.
-    Raises: BadInput, if there is nothing to plan, or a baseline that is no candidate; InfeasiblePlan, where the
+    Raises: BadInput, if there is nothing to plan, or a baseline that is not a candidate; InfeasiblePlan, where the
     label of a workload leaves it nowhere to go.
     """
     if not workloads:

@@ -128,7 +128,7 @@ def _parse_one(text: str, place: int, pattern: str, *, ignore_case: bool) -> tup
     if character == ".":
         return [_ALL ^ (1 << 0x0A)], place + 1
     if character in "()^$*+?{}":
-        raise _refuse(pattern, f"has {character!r} where it is not taken")
+        raise _refuse(pattern, f"has {character!r} where it is not allowed")
     return [1 << byte for byte in character.encode()], place + 1
 
 
@@ -136,7 +136,7 @@ def _escaped(character: str, pattern: str) -> int:
     if character in _CLASSES:
         return _CLASSES[character]
     if character.isalnum() or not character.isascii():
-        raise _refuse(pattern, f"has \\{character}, which is not taken")
+        raise _refuse(pattern, f"has \\{character}, which is not accepted")
     return 1 << ord(character)
 
 
@@ -156,12 +156,12 @@ def _parse_class(text: str, place: int, pattern: str, *, ignore_case: bool) -> t
             high, place = _class_member(text, place + 1, pattern)
             ends = (low.bit_length() - 1, high.bit_length() - 1)
             if low.bit_count() != 1 or high.bit_count() != 1 or ends[0] > ends[1]:
-                raise _refuse(pattern, "has a range that is none")
+                raise _refuse(pattern, "has a range that is not valid")
             low = _bits(ends)
         bits |= low
     accepted = _ALL ^ _folded(bits, ignore_case) if is_negated else bits
     if not accepted:
-        raise _refuse(pattern, "has a class that takes nothing")
+        raise _refuse(pattern, "has a class that matches nothing")
     return [accepted], place + 1
 
 
@@ -191,7 +191,7 @@ def _parse_count(text: str, place: int, pattern: str) -> tuple[int, int, int] | 
 
 def _check(items: list[_Item], pattern: str, *, ignore_case: bool) -> None:
     if not any(item.least and not item.is_boundary for item in items):
-        raise _refuse(pattern, "is found in every text", "Something in each alternative that must be there")
+        raise _refuse(pattern, "matches every text", "Something in each alternative that must be there")
     if sum(item.most for item in items) > MOST_PATTERN_BYTES:
         raise _refuse(pattern, "can be longer than 256 bytes", "Fewer repeats, written as {n,m}")
     for index, item in enumerate(items):
@@ -201,8 +201,8 @@ def _check(items: list[_Item], pattern: str, *, ignore_case: bool) -> None:
             if _folded(item.accepts, ignore_case) & _folded(following.accepts, ignore_case):
                 raise _refuse(
                     pattern,
-                    "has a repeat of which it is not certain where it ends",
-                    r"After a repeat something that it cannot take itself, as in [A-Z]{2,4}\d{6}",
+                    "has a repeat whose end is ambiguous",
+                    r"After a repeat, something that the repeat itself cannot match, as in [A-Z]{2,4}\d{6}",
                 )
             if following.least and not following.is_boundary:
                 break

@@ -98,11 +98,11 @@ def _refuse(label: Label, place: Place, upstream: str, workload: str | None) -> 
     elif place.provider is not None:
         step = f'Write in the plan, in {table}: label = "provider:{place.provider}"'
     else:
-        step = f'Write where it stands in its [tiers.NAME]: region = "eu"; then in {table}: label = "eu"'
+        step = f'Say where it is, in its [tiers.NAME]: region = "eu"; then in {table}: label = "eu"'
     return PolicyRefusal(
         f'label "{label}" does not let this request\'s data travel to upstream "{upstream}" ({place})',
         where=f"workload {workload}" if workload else None,
-        allowed=f"It may go to {_reach(label)}; headers and keys can only shrink that",
+        allowed=f"It may go to {_reach(label)}; headers and keys can only narrow that",
         next_step=f"Nothing was sent. {step}, if its data may go there",
     )
 

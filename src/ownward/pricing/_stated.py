@@ -53,7 +53,7 @@ def _read_price(table: FactTable) -> Price | None:
     rates = {name: _rate(table, name, table.raw(name)) for name in _RATES}
     for name in _RATES[:2]:
         if rates[name] is None:
-            table.fault(name, "is not stated or not right", allowed='USD per million tokens, such as "0.15"')
+            table.fault(name, "is missing or not valid", allowed='USD per million tokens, such as "0.15"')
     is_free = table.flag("free")
     if not is_free and not any(rate for rate in rates.values()):
         table.fault("input_usd_per_mtok", "and every other rate is 0", allowed="A free model says so: free = true")

@@ -70,7 +70,7 @@ class LabelSet:
                 raise BadInput(
                     f"the labels {why}",
                     allowed="Labels that differ in letters or digits, and not in case or punctuation alone",
-                    next_step="Tell signs apart by a regex",
+                    next_step="Use a regex to tell signs apart",
                 )
         longest_first = sorted(known.items(), key=lambda item: -len(item[0]))
         object.__setattr__(self, "_needles", tuple((f" {words} ", label) for words, label in longest_first))

@@ -134,7 +134,7 @@ def _table(rows: Iterable[tuple[int, Mapping[str, Any]]], bad: list[tuple[int, s
         raise BadInput(
             f"no outcomes could be read: {why}",
             where=name,
-            allowed='One task a row, such as {"task_id": "t1", "big": {"completed": true, "cost_usd": "0.01"}}',
+            allowed='One task per row, such as {"task_id": "t1", "big": {"completed": true, "cost_usd": "0.01"}}',
         )
     return OutcomeTable(
         tasks=tasks,
@@ -157,7 +157,7 @@ def _rows(stream: TextIO, bad: list[tuple[int, str]]) -> Iterator[tuple[int, Map
     if sign != "{":
         head = first[1].lstrip("\ufeff")
         if head.startswith("PAR1"):
-            bad.append((1, "a Parquet file, and no text"))
+            bad.append((1, "a Parquet file, not text"))
             return
         table = csv.DictReader(
             _chain(head, (text for _, text in lines)),

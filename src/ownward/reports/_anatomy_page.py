@@ -117,7 +117,7 @@ def render_anatomy_page(page: AnatomyPage) -> list[Any]:
     if page.caches:
         parts += ["", *_caches(page)]
     else:
-        parts += ["", Text("Cache: the tensors do not tell it. Put the model's config.json beside them.")]
+        parts += ["", Text("Cache: the tensors do not show it. Put the model's config.json beside them.")]
     parts += ["", *_roles(page.anatomy)]
     return parts
 
@@ -177,7 +177,7 @@ def _headline(anatomy: Anatomy) -> str:
 
 def _used(anatomy: Anatomy) -> str:
     if "active" in anatomy.unsupported:
-        return "how many of them a token uses the tensors do not tell"
+        return "the tensors do not show how many of them a token uses"
     with_table = format_count(anatomy.active_params_per_token)
     without = format_count(anatomy.active_excl_input_embedding)
     counted = without if with_table == without else f"{without} ({with_table} with the input embedding)"

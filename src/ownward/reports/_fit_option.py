@@ -85,7 +85,7 @@ def _facts(line: FitLine) -> Iterator[str]:
         first = [shown[name] for name in dict.fromkeys(score.benchmark for score in facts.scores)][:_SCORES_SHOWN]
         scores = ", ".join(f"{score.benchmark} {score.score.value:g}" for score in first)
         kinds = ", ".join(dict.fromkeys(score.kind for score in first))
-        yield from wrapped(f"published: {scores} ({kinds}; makers' scores do not compare)")
+        yield from wrapped(f"published: {scores} ({kinds}; makers' scores are not comparable)")
     if option.unknown:
         yield f"not known: {', '.join(option.unknown)}"
 

@@ -127,7 +127,7 @@ def _below_table(report: FitReport) -> Iterator[str]:
     if any(line.rests_on for line in shown):
         yield "ranked by published scores, on one scale over models that share benchmarks"
     if any(line.is_unscored for line in shown):
-        yield "~ no score is known: ranked by size and age, as they go with scores elsewhere"
+        yield "~ no score is known: ranked by size and age, as other models' scores suggest"
     if report.failing and not report.is_ranking:
         is_mixed = len(report.models) > 1
         misses = [

@@ -53,7 +53,7 @@ class Look:
             except ValueError:
                 continue
         if _SIGN not in samples:
-            raise BadInput("what answers there is no gateway of ownward", next_step="Name one with --url")
+            raise BadInput("what answers there is not an ownward gateway", next_step="Name one with --url")
         return cls(at_s=at_s, samples=samples)
 
     @property

@@ -46,7 +46,7 @@ def render_licence(licence: Licence, release: Model | None = None) -> list[Any]:
     parts += [limits] if limits.row_count else []
     parts.append(Text(rests))
     if release is not None and release.licence is not None and release.licence.basis == "assumed":
-        parts.append(Text("That the release carries this licence was not looked up: read the release's own text."))
+        parts.append(Text("Whether the release carries this licence was not checked: read the release's own text."))
     return parts
 
 

@@ -276,7 +276,7 @@ def _unknown(workloads: Sequence[WorkloadLine], baseline: str | None) -> Iterabl
                     if line.unsettled or line.cost_high_usd is None
                     else f"; at most {format_usd(line.cost_high_usd)}"
                 )
-                yield f"{place}: the cost, for want of a price or because calls are unsettled{most}"
+                yield f"{place}: the cost, because a price is missing or calls are unsettled{most}"
             if line.unsettled:
                 calls = format_counted(line.unsettled, "unsettled call")
                 yield f"{place}: what {calls} cost; at most {format_usd(line.cost_high_usd)} in all"
@@ -333,7 +333,7 @@ def render_report(report: Report) -> Group:
     certificates = Text("\ncertificates:\n" + "\n".join(f"  {text}" for text in certified))
     if not any(workload.tiers for workload in report.workloads):
         nothing = Text(
-            "nothing was served yet: requests through ownward serve are what this reports on; what was imported is"
+            "nothing has been served yet: this reports on requests through ownward serve; what was imported is"
             " compared by ownward plan"
         )
         return Group(nothing, certificates) if certified else Group(nothing)
@@ -372,7 +372,7 @@ def render_report(report: Report) -> Group:
             Text(
                 f"\ncost: {format_usd(report.cost_usd)}{tried}; the same requests at {report.baseline}:"
                 f" {format_usd(report.baseline_usd)}; difference: {format_usd(report.saved_usd)}"
-                " (owned tiers charge energy only; it says nothing of quality)"
+                " (owned tiers charge energy only; it says nothing about quality)"
             )
         )
     if report.unknown:

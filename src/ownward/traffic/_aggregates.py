@@ -9,7 +9,7 @@ from ownward.traffic._format import Container, Format, has
 from ownward.traffic._values import folded, mapping
 
 _BOTH: frozenset[Container] = frozenset({"csv", "json"})
-_WHY = "an aggregate of many requests a row, which cannot be planned per request."
+_WHY = "an aggregate of many requests per row, which cannot be planned per request."
 
 
 def _is_openai_usage(fields: Mapping[str, Any]) -> bool:
@@ -66,20 +66,20 @@ AGGREGATES: tuple[Format, ...] = (
         title="an OpenRouter /activity export",
         containers=_BOTH,
         recognises=_is_openrouter_daily,
-        refusal=f"{_WHY} Export the activity as CSV, which has one row a generation",
+        refusal=f"{_WHY} Export the activity as CSV, which has one row per generation",
     ),
     Format(
         name="litellm-daily",
         title="a LiteLLM daily spend table",
         containers=_BOTH,
         recognises=has("date", "api_requests", "prompt_tokens", "completion_tokens"),
-        refusal=f"{_WHY} Export LiteLLM_SpendLogs, which has one row a request",
+        refusal=f"{_WHY} Export LiteLLM_SpendLogs, which has one row per request",
     ),
     Format(
         name="aggregate-rows",
         title="a table that counts requests",
         containers=_BOTH,
         recognises=_is_other,
-        refusal=f"{_WHY} Export one row a request",
+        refusal=f"{_WHY} Export one row per request",
     ),
 )

@@ -54,7 +54,7 @@ def record_of_bodies(
     elif request:
         tokens, basis = _estimate(request, response, context)
     else:
-        raise BadValue("neither a request nor its usage is there")
+        raise BadValue("it holds neither a request nor its usage")
     created = instant_ns if instant_ns is not None else values.instant_ns(response, "created", "created_at")
     started_at, arrival_s = context.place(created)
     metadata = values.mapping(request.get("metadata"))

@@ -45,7 +45,7 @@ def _read_litellm(row: Row, context: Context) -> Iterable[TrafficRecord]:
     kind = values.text(fields, "call_type") or ""
     if any(word in kind for word in _NO_MODEL_CALLS):
         if values.count(fields, "total_tokens", "prompt_tokens", default=0):
-            raise BadValue(f"{kind} sums up a batch: import its output file, which has a row a request")
+            raise BadValue(f"{kind} sums up a batch: import its output file, which has one row per request")
         return
     start_ns = values.instant_ns(fields, "startTime")
     started_at, arrival_s = context.place(start_ns)
@@ -350,7 +350,7 @@ HELICONE = Format(
 )
 OPENROUTER = Format(
     name="openrouter",
-    title="OpenRouter activity export, one row a generation (CSV)",
+    title="OpenRouter activity export, one row per generation (CSV)",
     containers=_BOTH,
     recognises=has("generation_id", "tokens_prompt", "tokens_completion"),
     start=each_row(_read_openrouter_activity),

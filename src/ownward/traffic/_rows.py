@@ -290,7 +290,7 @@ def _document_rows(reader: io.BufferedReader, limits: Limits) -> Iterator[Row | 
     if len(raw) > limits.max_document_bytes:
         raise BadInput(
             f"the JSON document is larger than {format_bytes(limits.max_document_bytes)}",
-            next_step="Write it as JSON Lines, one record a line, which is read in a stream",
+            next_step="Write it as JSON Lines, one record per line, which is read in a stream",
         )
     try:
         value = json.loads(raw.removeprefix(_BOM))

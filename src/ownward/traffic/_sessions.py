@@ -196,7 +196,7 @@ CLAUDE_CODE = Format(
 )
 OTEL = Format(
     name="otel",
-    title="OpenTelemetry GenAI spans (OTLP JSON, or one span a line)",
+    title="OpenTelemetry GenAI spans (OTLP JSON, or one span per line)",
     containers=frozenset({"json"}),
     recognises=_is_otel,
     start=each_row(_read_otel),

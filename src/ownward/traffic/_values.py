@@ -69,7 +69,7 @@ def count(fields: Mapping[str, Any], *names: str, default: int | None = None) ->
 def number(fields: Mapping[str, Any], *names: str) -> float | None:
     """Return the finite number under the first of `names` that has one, or None.
 
-    Raises: BadValue, if it is no finite number.
+    Raises: BadValue, if it is not a finite number.
     """
     name, value = _first(fields, names)
     return None if value is None else _float(name, value)
@@ -78,7 +78,7 @@ def number(fields: Mapping[str, Any], *names: str) -> float | None:
 def seconds(fields: Mapping[str, Any], *names: str, in_a_second: float = 1.0) -> float | None:
     """Return the duration under the first of `names` that has one, of units `in_a_second`; None where it is below 0.
 
-    Raises: BadValue, if it is no finite number.
+    Raises: BadValue, if it is not a finite number.
     """
     found = number(fields, *names)
     return None if found is None or found < 0 else found / in_a_second

@@ -303,7 +303,7 @@ def _unrecognised(name: str, samples: Sequence[Mapping[str, Any]]) -> BadInput:
         f"the format is not one that we know: {shown}",
         where=name or None,
         allowed=f"We read {listed}",
-        next_step=f"{f'Name it with --format {near[0]}, or write' if near else 'Write'} a row a request (CSV, JSON"
-        " Lines) with started_at, input_tokens, output_tokens and, where known, cached_input_tokens, model, workload,"
-        " charge_usd",
+        next_step=f"{f'Name it with --format {near[0]}, or write' if near else 'Write'} one row per request (CSV,"
+        " JSON Lines) with started_at, input_tokens, output_tokens and, where known, cached_input_tokens, model,"
+        " workload, charge_usd",
     )

@@ -354,7 +354,7 @@ def _check(trace: Trace) -> None:
             and offsets[-1] == len(trace.prefix_block_ids)
         )
         if not is_sound:
-            raise BadInput("prefix_offsets do not cut prefix_block_ids into one run a request")
+            raise BadInput("prefix_offsets do not cut prefix_block_ids into one run per request")
 
 
 def _refuse(name: str, column: Any, is_bad: NDArray[np.bool_], allowed: str) -> None:

@@ -60,7 +60,7 @@ def read_tasks(stream: TextIO, *, name: str) -> list[Task]:
             raise BadInput(f"not JSON: {error}", where=where) from error
         task = _task(row, where)
         if task.task_id in tasks:
-            raise BadInput(f"task {task.task_id!r} stands here twice", where=where, allowed="Each task_id once")
+            raise BadInput(f"task {task.task_id!r} appears twice", where=where, allowed="Each task_id once")
         tasks[task.task_id] = task
     if not tasks:
         raise BadInput("no tasks", where=name, allowed='{"task_id", "messages", "expected", "grader"} a row')

@@ -82,7 +82,7 @@ _decode_any = msgspec.json.Decoder().decode
 
 
 def parse_piece(data: bytes) -> Piece | None:
-    """Return what a piece says; None where it is no JSON object, by anybody's reading."""
+    """Return what a piece says; None where it is not a JSON object, by anybody's reading."""
     try:
         return _decode(data)
     except UNREADABLE:

@@ -104,7 +104,7 @@ def splice(
     parsers) and the body is joined anew without the first, so that the upstream
     cannot read the request otherwise than we did.
 
-    Raises: BadInput, if the body is no JSON object, or a value that routing or
+    Raises: BadInput, if the body is not a JSON object, or a value that routing or
     charging rests on has the wrong type. Values are not shown.
     """
     readable, top = _read_top(body)

@@ -48,7 +48,7 @@ class StreamTap(ReadAnswer):
     whole too, as some servers leave `[DONE]` out. `[DONE]` is no last word of a stream
     whose events have types, before one of them says how it ended.
     `error_data` is what its first event with an error held.
-    `is_garbled`: an event held what is no JSON object. `is_misspelt`: it told an error in a
+    `is_garbled`: an event held what is not a JSON object. `is_misspelt`: it told an error in a
     form that clients of its dialect pass over, and take what came before for the whole.
     `is_timed`: it stated the times that a llama.cpp adds to its answers, whatever stands before that.
     """

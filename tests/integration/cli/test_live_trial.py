@@ -168,7 +168,7 @@ def test_a_trial_of_captured_requests_sends_each_no_further_than_its_label(
     server.send_signal(signal.SIGINT)
     server.wait(timeout=30)
     assert certificate["left_out"] == 8
-    assert certificate["left_out_why"] == {"its label does not let it be asked there": 8}
+    assert certificate["left_out_why"] == {"its label does not allow it to be sent there": 8}
     assert certificate["candidate_completion_fraction"] == 1.0
     heard = json.dumps(fakes["small"].requests())
     assert heard.count("open ") >= 8

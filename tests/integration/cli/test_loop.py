@@ -273,4 +273,4 @@ def test_simulate_says_how_many_rows_repeat_an_id(tmp_path: Path, capsys: pytest
     assert run(["simulate", "--trace", str(trace), "--step-model", str(step), "--json"]) == 0
     said = capsys.readouterr()
     assert json.loads(said.out)["requests"] == 1
-    assert "left out for the id of an earlier one: 1 row" in said.err
+    assert "left out because an earlier row has the same id: 1 row" in said.err

@@ -56,7 +56,7 @@ def test_a_way_that_cannot_be_gone_ends_serve_before_it_listens(tmp_path, way, t
     ("address", "told"),
     [
         ("postgresql://me:hunter2@127.0.0.1:1/books", "postgresql://127.0.0.1:1/books: cannot open the ledger"),
-        ("me:hunter2@127.0.0.1/books", "OWNWARD_TEST_DSN holds no address of a database"),
+        ("me:hunter2@127.0.0.1/books", "OWNWARD_TEST_DSN does not hold the address of a database"),
         ("host=127.0.0.1 password=hunter2", "the ledger is named by keywords and values"),
     ],
 )

@@ -143,7 +143,7 @@ def test_what_is_kept_can_be_seen(opened, target, capsys):
     assert (responses.first_expires_at, responses.last_expires_at) == (START + HOUR, START + 2 * HOUR)
     assert run(["ledger", "show", "--ledger", target]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "kept of what was said: 2 responses" in shown
+    assert "kept content: 2 responses" in shown
     assert "until 2026-11-21 13:00 to 2026-11-21 14:00 UTC" in shown
 
 

@@ -48,9 +48,9 @@ def test_search_lists_the_newest_first(answer):
 @pytest.mark.parametrize(
     ("typed", "told"),
     [
-        ("llama 3.3 70B q4", "Weights are named apart: ownward fit llama-3.3-70b --weights q4_k_m"),
-        ("qwen3:30b-a3b-q4_K_M", "Weights are named apart: ownward fit qwen3-30b-a3b --weights q4_k_m"),
-        ("gpt-5-mini", "It is known as an API alone: ownward prices show gpt-5-mini"),
+        ("llama 3.3 70B q4", "Weights are named separately: ownward fit llama-3.3-70b --weights q4_k_m"),
+        ("qwen3:30b-a3b-q4_K_M", "Weights are named separately: ownward fit qwen3-30b-a3b --weights q4_k_m"),
+        ("gpt-5-mini", "It is known only as an API: ownward prices show gpt-5-mini"),
     ],
 )
 def test_a_name_that_is_of_no_release_is_told_what_to_ask_for(answer, typed, told):
@@ -113,7 +113,7 @@ def test_tensors_without_a_config_show_what_they_tell_and_say_what_not(answer, c
     assert page["unsupported"]
     assert page["caches"] == []
     assert run(["models", "show", str(path)]) == 0
-    assert "do not tell" in capsys.readouterr().out
+    assert "do not show" in capsys.readouterr().out
 
 
 def test_models_are_compared_side_by_side(answer):

@@ -33,10 +33,10 @@ COMPARED = "what was imported is compared by ownward plan"
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        (("ledger", "show"), "nothing was served or imported yet: ownward serve and ownward import write here"),
+        (("ledger", "show"), "nothing has been served or imported yet: ownward serve and ownward import write here"),
         (
             ("report",),
-            f"nothing was served yet: requests through ownward serve are what this reports on; {COMPARED}",
+            f"nothing has been served yet: this reports on requests through ownward serve; {COMPARED}",
         ),
         (("keys", "list"), "no keys yet. Make one with: ownward keys create NAME"),
     ],

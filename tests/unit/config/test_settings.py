@@ -94,7 +94,7 @@ def test_settings_that_nobody_may_look_for_are_not_passed_over(folder, monkeypat
         return look(path, **options)
 
     monkeypatch.setattr(Path, "stat", refuse)
-    with pytest.raises(ConfigError, match=r"/root/\.config/ownward/ownward\.toml.*cannot be looked for: .*\nSet HOME"):
+    with pytest.raises(ConfigError, match=r"/root/\.config/ownward/ownward\.toml.*cannot be accessed: .*\nSet HOME"):
         config.load(environ={"HOME": "/root"}, folder=folder)
 
 
@@ -288,7 +288,7 @@ def test_an_address_in_place_of_the_ledgers_file_is_refused_without_its_password
     address = "postgresql://ada:s3cret@db.internal/books"
     write(folder, f'[ledger]\npath = "{address}"\n')
     for environ in (HOME, {**HOME, "OWNWARD_LEDGER_PATH": address}):
-        with pytest.raises(ConfigError, match="is the address of a database and no path") as caught:
+        with pytest.raises(ConfigError, match="is the address of a database, not a path") as caught:
             load(folder, environ=environ)
         assert "its name into postgres_dsn_env under [ledger]" in str(caught.value)
         assert "s3cret" not in str(caught.value)
@@ -356,5 +356,5 @@ def test_a_current_folder_that_was_deleted_is_told_and_no_fault_of_ours(tmp_path
     gone.mkdir()
     monkeypatch.chdir(gone)
     gone.rmdir()
-    with pytest.raises(UsageError, match="the current folder cannot be told: No such file or directory"):
+    with pytest.raises(UsageError, match="the current folder cannot be determined: No such file or directory"):
         config.load(environ=HOME)

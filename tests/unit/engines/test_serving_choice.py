@@ -65,7 +65,7 @@ def test_far_read_ahead_is_told_only_where_the_disk_is_read(ahead: int | None, i
 
 
 def test_a_disk_that_turns_is_told_where_it_is_read() -> None:
-    assert any("turns" in warning for warning in choose_serving(MIXTURE, room(2, is_rotational=True)).warnings)
+    assert any("spinning disk" in warning for warning in choose_serving(MIXTURE, room(2, is_rotational=True)).warnings)
 
 
 def test_slots_shrink_before_weights_are_pushed_out() -> None:

@@ -189,8 +189,8 @@ def test_prices_in_a_file_are_exact_and_complete():
 @pytest.mark.parametrize(
     ("was", "now", "says"),
     [
-        ('source = "their contract"\n', "", "no right source"),
-        ("output_usd_per_mtok = 0.3\n", "", "output_usd_per_mtok is not stated"),
+        ('source = "their contract"\n', "", "no valid source"),
+        ("output_usd_per_mtok = 0.3\n", "", "output_usd_per_mtok is missing"),
         ('"0.10"', '"cheap"', "input_usd_per_mtok is 'cheap'"),
         ('"0.05"', "-1", "cached_input_usd_per_mtok is -1"),
         ("valid_from = 2026-01-01", 'valid_from = "spring"', "valid_from is 'spring'"),

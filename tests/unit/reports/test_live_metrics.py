@@ -117,7 +117,7 @@ def test_nothing_charged_is_money_as_any_other_sum():
 
 @pytest.mark.parametrize("text", ["", "<html>", "up 1\n", "ownward_requests_in_flight\n"])
 def test_what_is_no_gateway_of_ours_is_told(text):
-    with pytest.raises(BadInput, match="no gateway of ownward"):
+    with pytest.raises(BadInput, match="not an ownward gateway"):
         Look.parse(text, at_s=0)
 
 

@@ -185,5 +185,5 @@ def test_litellm_keeps_what_a_responses_usage_says_of_the_cache() -> None:
     ids=["anthropic console", "anthropic api", "openai costs"],
 )
 def test_sums_over_many_requests_are_refused_as_what_they_are(raw: str) -> None:
-    with pytest.raises(BadInput, match="an aggregate of many requests a row"):
+    with pytest.raises(BadInput, match="an aggregate of many requests per row"):
         read_all(raw)

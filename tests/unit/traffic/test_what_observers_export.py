@@ -239,4 +239,4 @@ def test_what_is_not_read_is_told_with_the_columns_to_write() -> None:
     row = {"schemaType": "ModelInvocationLog", "timestamp": "2026-06-01T00:00:00Z", "input": {"inputTokenCount": 9}}
     with pytest.raises(BadInput, match="not one that we know") as told:
         read_all(row)
-    assert "Write a row a request (CSV, JSON Lines) with started_at, input_tokens, output_tokens" in str(told.value)
+    assert "Write one row per request (CSV, JSON Lines) with started_at, input_tokens, output_tokens" in str(told.value)

@@ -101,7 +101,7 @@ def _attention(fields: Fields, kind: str) -> Part:
     query_rank, groups = fields.count("q_lora_rank"), fields.count("o_groups")
     out_rank, role, prefix = fields.count("o_lora_rank"), Role.ATTENTION, "self_attn."
     if heads * dim % groups:
-        raise BadInput(f"o_groups is {groups}, no divisor of {heads * dim}", where=fields.where)
+        raise BadInput(f"o_groups is {groups}, which does not divide {heads * dim}", where=fields.where)
     weights: Weights = (
         vector(f"{prefix}sinks", heads, role),
         *matrix(f"{prefix}q_a_proj", query_rank, hidden, role),

@@ -140,7 +140,7 @@ def _unpacked(tensor: StoredTensor, bits: int | None, names: set[str]) -> tuple[
         return shape
     if bits is None:
         raise UnknownQuantization(
-            f"tensor {tensor.name[:80]!r} packs integers, and nothing beside it says of how many bits",
+            f"tensor {tensor.name[:80]!r} packs integers, and nothing beside it says how many bits they have",
             next_step="Put the model's config.json beside its weights",
         )
     along = -2 if tensor.name.endswith(".qweight") and len(shape) > 1 else -1

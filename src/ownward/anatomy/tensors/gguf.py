@@ -72,7 +72,7 @@ def read_gguf(source: Source) -> GgufFile:
     """Return the headers of a GGUF file and of the other splits of the same model.
 
     Arrays longer than 4,096 (vocabularies) are skipped and read as None.
-    Raises: BadInput, if a file is no GGUF file, is cut short or contradicts itself;
+    Raises: BadInput, if a file is not a GGUF file, is cut short or contradicts itself;
     UnknownQuantization, for a tensor type without a known block.
     """
     match = _SPLIT_NAME.match(source.name)
@@ -87,7 +87,7 @@ def read_gguf(source: Source) -> GgufFile:
             )
         if not tensors:
             raise BadInput(
-                "holds no tensors, as a file with a vocabulary alone",
+                "holds no tensors, like a file with only a vocabulary",
                 where=source.where,
                 next_step="Name the file that holds the model's weights",
             )
@@ -133,7 +133,7 @@ def _read_one(source: Source) -> tuple[dict[str, Value], list[StoredTensor]]:
     def grow(position: int) -> None:
         """Take in the next window, and what more is needed up to `position`; windows double."""
         if position > _LARGEST_FETCHED_BYTES:
-            raise BadInput(f"has a header that goes on past {_LARGEST_FETCHED_BYTES} bytes", where=source.where)
+            raise BadInput(f"has a header of more than {_LARGEST_FETCHED_BYTES} bytes", where=source.where)
         while len(view) < position:
             window = min(max(len(view), _FIRST_WINDOW_BYTES), _LARGEST_WINDOW_BYTES, source.size - len(view))
             found = source.read_at(len(view), window)
@@ -195,7 +195,7 @@ class _Header:
             raise self._bad("names a tensor twice")
         alignment = metadata.get("general.alignment", _DEFAULT_ALIGNMENT)
         if type(alignment) is not int or not 0 < alignment <= 2**20 or alignment & (alignment - 1):
-            raise self._bad(f"general.alignment is {str(alignment)[:20]}, no power of two")
+            raise self._bad(f"general.alignment is {str(alignment)[:20]}, not a power of two")
         start = -(-self.position // alignment) * alignment
         check_places(tensors, data_bytes=self.end - start, where=self.where)
         return metadata, tensors
@@ -285,7 +285,7 @@ class _Header:
             )
         values, size = GGML_BLOCKS[dtype]
         if sides[0] % values:
-            raise self._bad(f"tensor {shown(name)} has rows of {sides[0]}, no whole number of {dtype} blocks")
+            raise self._bad(f"tensor {shown(name)} has rows of {sides[0]}, not a whole number of {dtype} blocks")
         return StoredTensor(name, tuple(reversed(sides)), dtype, prod(sides) // values * size, offset)
 
     def _reach(self, position: int) -> None:

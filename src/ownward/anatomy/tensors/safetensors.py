@@ -90,7 +90,7 @@ def _load_index(source: Source) -> _Index:
     where = source.where
     text = source.read_at(0, _LARGEST_INDEX_BYTES + 1)
     if len(text) > _LARGEST_INDEX_BYTES:
-        raise BadInput(f"is larger than {_LARGEST_INDEX_BYTES} bytes, which no index is", where=where)
+        raise BadInput(f"is larger than {_LARGEST_INDEX_BYTES} bytes, too large for an index", where=where)
     try:
         return msgspec.json.decode(text, type=_Index)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
@@ -125,7 +125,7 @@ def _parse(header: bytes, where: str) -> tuple[StoredTensor, ...]:
         decoder = msgspec.json.Decoder(_Entry)
         return tuple(_tensor(name, decoder.decode(value), where) for name, value in raw.items())
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-        raise BadInput(f"has a header that is none: {_short(error)}", where=where) from error
+        raise BadInput(f"has an unreadable header: {_short(error)}", where=where) from error
 
 
 def _tensor(name: str, entry: _Entry, where: str) -> StoredTensor:

@@ -147,7 +147,8 @@ class FakeProcess:
             _, said = self._process.communicate()
             lines = said.decode("utf-8", "replace").strip().splitlines()
             raise EngineExited(
-                f"the fake upstream left with status {self._process.returncode}: {lines[-1] if lines else 'no word'}"
+                f"the fake upstream exited with status {self._process.returncode}:"
+                f" {lines[-1] if lines else 'no output'}"
             )
         ready = json.loads(first)
         self.base_url: str = ready["base_url"]

@@ -75,7 +75,7 @@ def parse_remote(text: str, *, hub_url: str) -> RemoteAddress:
     except ValueError:
         host = None
     if host is None or "@" in parts.netloc or not text.isprintable() or " " in text:
-        raise BadInput("the model's address is none", allowed=_ALLOWED)  # not shown: it may hold a password
+        raise BadInput("the model's address is not valid", allowed=_ALLOWED)  # not shown: it may hold a password
     if parts.scheme != "https" and not is_this_machine(host):
         raise BadInput(f"the address at {host} is not encrypted", allowed="https:// to everywhere but this machine")
     if f"{parts.scheme}://{parts.netloc}" == hub_url and (match := _HUB_PAGE.fullmatch(parts.path)):

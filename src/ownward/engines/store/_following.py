@@ -32,9 +32,9 @@ async def follow(
         host = parts.hostname or ""
         is_local = is_this_machine(host)
         if parts.scheme not in {"http", "https"} or (parts.scheme == "http" and not is_local):
-            raise Astray(f"it leads to {parts.scheme}://{host}, which is not encrypted")
+            raise Astray(f"it redirects to {parts.scheme}://{host}, which is not encrypted")
         if is_local and not is_this_machine(first.hostname):
-            raise Astray(f"it leads to {host}, which is this machine")
+            raise Astray(f"it redirects to {host}, which is this machine")
         permit = issue_permit(
             label=ANY,  # a download carries no request's data
             place=Place(is_local=is_local, provider=None if is_local else host),

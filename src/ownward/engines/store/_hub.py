@@ -100,7 +100,7 @@ def read_hub(repo: str, *, revision: str, hub_url: str, token: str | None = None
     commit = told.get("sha") if isinstance(told, dict) else None
     siblings = told.get("siblings") if isinstance(told, dict) else None
     if not isinstance(commit, str) or not _COMMIT.fullmatch(commit) or not isinstance(siblings, list):
-        raise _failed(repo, hub_url, "its answer names no commit and files")
+        raise _failed(repo, hub_url, "its answer does not name a commit and files")
     files = tuple(sorted(filter(None, map(_read_file, siblings)), key=lambda item: item.name))
     card = told.get("cardData")
     licence = card.get("license") if isinstance(card, dict) else None
@@ -191,13 +191,13 @@ def _fetch_file(
     part = target.with_name(f"{target.name}.part")
     name = f"hf:{model.repo}@{model.commit[:12]}/{item.name}"
     if item.sha256 is None and item.git_sha1 is None:
-        raise _failed(model.repo, hub_url, f"it names no hash of {item.name!r}, so that nothing could verify it")
+        raise _failed(model.repo, hub_url, f"it names no hash of {item.name!r}, so the file could not be verified")
     url = f"{hub_url.rstrip('/')}/{model.repo}/resolve/{model.commit}/{quote(item.name, safe='/')}"
     download(url, name=name, size=item.bytes, part=part, progress=tell, secret=_secret(token))
     if part.stat().st_size != item.bytes or not _is_right(part, item):
         part.unlink()
         raise FetchFailed(
-            f"{name} is not what the hub says it is: its hash is another",
+            f"{name} is not what the hub says it is: its hash differs",
             next_step="Nothing of it was kept. Fetch it again; if it stays wrong, do not use it",
         )
     part.replace(target)
@@ -245,7 +245,7 @@ async def _ask(url: str, token: str | None) -> Any:
                     raise _failed(
                         repo,
                         hub,
-                        f"it answered {response.status}: the model may be gated, private or not there",
+                        f"it answered {response.status}: the model may be gated, private or missing",
                         next_step="Check the name. If it is gated or private, name the variable that holds your token: "
                         "token_env under [hub] in ownward.toml",
                     )

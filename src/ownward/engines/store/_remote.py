@@ -135,15 +135,15 @@ class RemoteCheckpoint:
                 raise self._refused(response, url)
             stated = _CONTENT_RANGE.fullmatch((response.header(b"content-range") or b"").decode("latin-1").strip())
             if stated is None:
-                raise _failed(url, "its server does not say which part of the file it gives")
+                raise _failed(url, "its server does not say which part of the file it sent")
             start, end, total = (int(number) for number in stated.groups())
             if start != offset or end != min(offset + length, total) - 1:
                 raise _failed(
-                    url, f"its server gave bytes {start} to {end} of {total}, not {offset} to {offset + length - 1}"
+                    url, f"its server sent bytes {start} to {end} of {total}, not {offset} to {offset + length - 1}"
                 )
             data = await response.read(end + 1 - start)
             if len(data) != end + 1 - start:
-                raise _failed(url, f"its server gave {len(data)} of {end + 1 - start} bytes")
+                raise _failed(url, f"its server sent {len(data)} of {end + 1 - start} bytes")
             return _Part(data, total, "")
 
         asked = (b"range", b"bytes=%d-%d" % (offset, offset + length - 1))
@@ -155,7 +155,7 @@ class RemoteCheckpoint:
             raise self._refused(response, url)
         stated = (response.header(b"content-length") or b"0").decode("latin-1")
         if len(stated) > 12 or (stated.isdecimal() and int(stated) > _LARGEST_JSON_BYTES):  # noqa: PLR2004 - a TB
-            raise _failed(url, f"it is larger than {_LARGEST_JSON_BYTES} bytes, which no config or index is")
+            raise _failed(url, f"it is larger than {_LARGEST_JSON_BYTES} bytes, too large for a config or index")
         return await response.read(_LARGEST_JSON_BYTES)
 
     async def _ask(
@@ -203,7 +203,7 @@ class RemoteCheckpoint:
         if response.status in _SHUT:
             return _failed(
                 url,
-                f"its server answered {response.status}: the model may be gated, private or not there",
+                f"its server answered {response.status}: the model may be gated, private or missing",
                 next_step="The token sent has no access to it; ask its owners for access"
                 if self._token
                 else "If it is gated or private, name the variable that holds your token: "

@@ -64,7 +64,7 @@ def fetch(weights: Weights, *, cache_dir: Path, progress: Progress | None = None
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FetchFailed(
-            f"the folder for weights cannot be made: {error.strerror}",
+            f"the folder for weights cannot be created: {error.strerror}",
             where=str(folder),
             next_step="Name a folder that can be written",
         ) from error

@@ -94,7 +94,7 @@ class _Download:
                 raise self._failed(f"it answered {response.status}")
             if response.status == _STATUS_OK or not _begins_at(response, start):
                 if response.status == _STATUS_PARTIAL:
-                    raise self._failed("it answered another range than was asked for")
+                    raise self._failed("it answered with a different range from the one requested")
                 start = 0
             with self.part.open("r+b") as file:
                 file.truncate(start)

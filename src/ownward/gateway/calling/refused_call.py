@@ -248,7 +248,7 @@ class RefusedCall:
 
 
 def _find_words(content_type: bytes, body: bytes) -> str | None:
-    """Return what an error says that is no JSON: the first words of a text, the title of a page."""
+    """Return what an error says that is not JSON: the first words of a text, the title of a page."""
     if content_type.startswith(b"text/html"):
         found = _TITLE.search(body)
         body = found[1] if found is not None else b""

@@ -87,7 +87,7 @@ class Called:
         try:
             return isinstance(read_json("".join(self.arguments)), dict)
         except ValueError:
-            self._has_closed = False  # it is no JSON, and so may go on for all we know
+            self._has_closed = False  # it is not JSON, and so may go on for all we know
             return False
 
     def _scan(self, piece: str) -> None:
