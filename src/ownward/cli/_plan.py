@@ -31,7 +31,7 @@ from ownward.cli._output import (
 from ownward.core import BadInput, Sourced, UsageError, format_duration, format_percent, format_usd, to_jsonable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ownward.ledger import CertificateRow, Ledger, LogRow, TrafficColumns
     from ownward.planner import Choice, Decision, Evidence, Option, WorkloadToPlan
@@ -51,14 +51,20 @@ _SHORT_S = 600.0  # of less than this, a month is made with a word
 @click.command(epilog=example("ownward plan --rent gpt-5-mini --own 'qwen3-30b-a3b:q4_k_m@RTX 5090' --out plan.toml"))
 @ledger_option
 @click.option(
-    "--rent", "rents", multiple=True, metavar="[NAME=]MODEL", help="An API to compare; the first is the baseline."
+    "--rent",
+    "rents",
+    multiple=True,
+    metavar="[NAME=]MODEL",
+    help="An API to compare; the baseline is the one that the log names, else the first.",
 )
 @click.option("--own", "owns", multiple=True, metavar="[NAME=]MODEL[:WEIGHTS]@MACHINE", help="A deployment to compare.")
 @click.option(
     "--options", "options_file", default=None, metavar="O.jsonl", help="Choose among explicit options instead."
 )
 @click.option("--workload", "wanted", multiple=True, help="Plan these workloads; all with traffic unless given.")
-@click.option("--baseline", default=None, metavar="TIER", help="Where the traffic is served today.")
+@click.option(
+    "--baseline", default=None, metavar="TIER", help="Where all traffic is served today, whatever its log names."
+)
 @click.option("--label", default=None, help="Where the data may travel; to the baseline's provider unless given.")
 @click.option(
     "--floor", type=SHARE, default=None, help="Share of the baseline's completions that must be kept, such as 0.98."
@@ -164,9 +170,7 @@ def _workloads(
     wanted = asked["wanted"] or sorted(known)
     if estimated := [name for name in wanted if known[name].get("has_estimated_tokens")]:
         say(f"{_listed(estimated)}: tokens of some requests are estimated, as their log does not tell them")
-    price = next((item.price for item in rented if item.tier == baseline), None)
-    provider = price.provider if price is not None else None
-    label = asked["label"] or (f"provider:{provider}" if provider else "local_only")
+    prices = {item.tier: item.price for item in rented}
     left_out = []
     slo: Slo = Slo(ttft_s=asked["slo_ttft"], tpot_s=asked["slo_tpot"], fraction=0.95)
     for name in wanted:
@@ -179,6 +183,12 @@ def _workloads(
             continue
         observed_s = max(duration_s, _log_goes_on_s(columns, logs.get(name)))
         _say_what_a_month_is_made_of(name, trace, observed_s, hours=asked["hours_per_month"])
+        held_against = baseline
+        if asked["baseline"] is None:
+            held_against = _trials_baseline(opened, name, prices) or _answered_most(trace, prices) or baseline
+        price = prices.get(held_against)
+        if held_against != baseline:
+            say(f"{name}: compared with {held_against}, and not with {baseline}, as its log or its trials name that")
         if price is not None and (others := _other_models(trace, price.model)):
             say(f"{name}: {others}, and is counted as if {price.model} did: the baseline is not what you pay today")
         if price is not None and name in logs:
@@ -187,15 +197,15 @@ def _workloads(
             name=name,
             trace=trace,
             observed_s=observed_s,
-            baseline=baseline,
-            label=Label.parse(label),
+            baseline=held_against,
+            label=Label.parse(asked["label"] or (f"provider:{price.provider}" if price else "local_only")),
             is_label_stated=asked["label"] is not None,
             slo=slo,
             floor_fraction=asked["floor"],
             confidence_fraction=asked["confidence"] if asked["floor"] is not None else None,
             fingerprints=fingerprints.get(name, ()),
             evidence=evidence_of(
-                opened, name, baseline=baseline, floor=asked["floor"], confidence=asked["confidence"], at=at
+                opened, name, baseline=held_against, floor=asked["floor"], confidence=asked["confidence"], at=at
             ),
         )
 
@@ -243,9 +253,30 @@ def _say_what_was_charged(name: str, trace: Trace, price: Price, charge_usd: Dec
         )
 
 
+def _trials_baseline(opened: Ledger, workload: str, prices: Mapping[str, Price]) -> str | None:
+    """Return the tier that the newest trial of a workload compared with; None where it is no candidate."""
+    named = (str(row.certificate.get("baseline")) for row in opened.query_certificates(workload))
+    return next((tier for tier in named if tier in prices), None)
+
+
+def _answered_most(trace: Trace, prices: Mapping[str, Price]) -> str | None:
+    """Return the tier whose model answered more than half of a workload, by the log; None where there is none."""
+    for tier, price in prices.items():
+        own = _names_of(price.model)
+        codes = [code for code, name in enumerate(trace.model_names) if own.fullmatch(name)]
+        if 2 * sum(int((trace.model == code).sum()) for code in codes) > len(trace):
+            return tier
+    return None
+
+
+def _names_of(model: str) -> re.Pattern[str]:
+    """Return what logs call a model: its name, also with a provider before it and a date behind."""
+    return re.compile(rf"(?:.*/)?{re.escape(model)}(?:[-@:]?(?:\d{{4,}}[\d-]*|latest))?", re.IGNORECASE)
+
+
 def _other_models(trace: Trace, model: str) -> str | None:
     """Return what share of a workload other models answered, by the log; None where it names none."""
-    own = re.compile(rf"(?:.*/)?{re.escape(model)}(?:[-@:]?(?:\d{{4,}}[\d-]*|latest))?", re.IGNORECASE)
+    own = _names_of(model)
     counts = {
         name: count
         for code, name in enumerate(trace.model_names)

@@ -100,6 +100,11 @@ class Plan:
                 return workload
         return None
 
+    def find_baseline(self, workload: str) -> str | None:
+        """Return the tier that a workload is compared with: its own or the plan's baseline; None for none."""
+        stated = self.workloads.get(workload)
+        return self.baseline if stated is None or stated.baseline is None else stated.baseline
+
     def gaps(self) -> tuple[Gap, ...]:
         """Return what the plan leaves unknown: charges without a price, figures assumed, keys sent in the clear."""
         return tuple(_gaps(self))
@@ -145,6 +150,8 @@ def reference_problems(
             yield from tier_problems(f"{key}.strategy.tiers", tier_name, known)
         for tier_name in workload.fallback:
             yield from tier_problems(f"{key}.fallback", tier_name, known)
+        if workload.baseline is not None:
+            yield from tier_problems(f"{key}.baseline", workload.baseline, known)
         other = seen.setdefault(_match_key(workload.match), name)
         if other != name:
             allowed = "State a condition in one of them that the other does not"
@@ -178,7 +185,7 @@ def _gaps(plan: Plan) -> Iterable[Gap]:
                 what = "the key and the data" if upstream.api_key_env else "the data"
                 yield Gap(where=f"{where}.upstreams[{index}].url", message=f"{what} travel unencrypted")
     for name, workload in sorted(plan.workloads.items()):
-        if workload.floor_fraction is not None and plan.baseline is None:
+        if workload.floor_fraction is not None and plan.find_baseline(name) is None:
             yield Gap(
                 where=f"workloads.{name}.floor_fraction", message="no baseline is named to hold the floor against"
             )

@@ -280,6 +280,9 @@ def _read_workload(table: TomlTable, name: str, default_label: Label, known_tier
     label = table.optional("label", _as_label, default_label)
     fallback = table.optional("fallback", as_texts, ())
     table.add_problems(problem for name in fallback for problem in tier_problems("fallback", name, known_tiers))
+    baseline = table.optional("baseline", as_text, None)
+    if baseline is not None:
+        table.add_problems(tier_problems("baseline", baseline, known_tiers))
     floor = table.optional("floor_fraction", as_number, None)
     confidence = table.optional("confidence_fraction", as_number, None)
     budget = _read_budget(table)
@@ -298,6 +301,7 @@ def _read_workload(table: TomlTable, name: str, default_label: Label, known_tier
             strategy=strategy or Strategy(kind="direct", tiers=("?",)),
             label=label,
             fallback=fallback,
+            baseline=baseline,
             floor_fraction=floor,
             confidence_fraction=confidence,
             budget=budget,

@@ -152,7 +152,8 @@ class Capture:
 class Workload:
     """Requests of one kind of work: what recognises them, how they are served, and within which bounds.
 
-    `fallback` are the tiers asked in order once the strategy's own cannot serve.
+    `fallback` are the tiers asked in order once the strategy's own cannot serve. `baseline` is the tier that this
+    workload is compared with, where that is not the plan's.
     `floor_fraction` is the share of the baseline's completion that must hold, at
     `confidence_fraction`; None means no floor is stated. `budget` holds all calls of the
     workload together, `task_budget_usd` those of each task. `continues_streams` has a stream
@@ -166,6 +167,7 @@ class Workload:
     strategy: Strategy
     label: Label
     fallback: tuple[str, ...] = ()
+    baseline: str | None = None
     floor_fraction: float | None = None
     confidence_fraction: float | None = None
     budget: Budget | None = None

@@ -123,6 +123,7 @@ def _workload_table(workload: Workload) -> Table:
     return _stated(
         label=str(workload.label),
         fallback=list(workload.fallback),
+        baseline=workload.baseline,
         floor_fraction=workload.floor_fraction,
         confidence_fraction=workload.confidence_fraction,
         match=_match_table(workload.match),

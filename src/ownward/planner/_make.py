@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -269,14 +270,19 @@ def _plan(
         if own.tier in used:
             tiers[own.tier] = _owned_tier(own, _served_by(own.tier, comparisons, options, choice), at)
     chosen = {option.workload: option for option in choice.chosen}
+    usual = Counter(item.baseline for item in workloads).most_common(1)[0][0]
     return Plan(
         name=name,
         created_at=at.replace(microsecond=0),
-        baseline=workloads[0].baseline,
+        baseline=usual,
         tiers=tiers,
         workloads={
             item.name: _workload(
-                item, chosen[item.name], at, is_baseline_forbidden=(item.name, item.baseline) in forbidden
+                item,
+                chosen[item.name],
+                at,
+                plan_baseline=usual,
+                is_baseline_forbidden=(item.name, item.baseline) in forbidden,
             )
             for item in workloads
         },
@@ -369,7 +375,9 @@ def _owned_tier(candidate: OwnedCandidate, served: Sequence[_Served], at: dateti
     )
 
 
-def _workload(item: WorkloadToPlan, option: Option, at: datetime, *, is_baseline_forbidden: bool) -> Workload:
+def _workload(
+    item: WorkloadToPlan, option: Option, at: datetime, *, plan_baseline: str, is_baseline_forbidden: bool
+) -> Workload:
     figures = {}
     if option.cost_usd is not None:
         figures["usd_per_month"] = Sourced(
@@ -386,6 +394,7 @@ def _workload(item: WorkloadToPlan, option: Option, at: datetime, *, is_baseline
         strategy=Strategy(kind="direct", tiers=(option.tier,)),
         fallback=(item.baseline,) if option.tier != item.baseline and not is_baseline_forbidden else (),
         label=item.label,
+        baseline=item.baseline if item.baseline != plan_baseline else None,
         floor_fraction=item.floor_fraction,
         confidence_fraction=item.confidence_fraction,
         figures=figures,

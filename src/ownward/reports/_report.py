@@ -74,13 +74,14 @@ class TierLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkloadLine:
-    """A workload's tiers, its newest certificate, what was found of each candidate, and its floor.
+    """A workload's tiers, its baseline and floor, its newest certificate, and what was found of each candidate.
 
     Of each candidate and share it is the newest verdict, or where there is none the newest trial without one, each
     with `is_expired`.
     """
 
     workload: str
+    baseline: str | None
     floor_fraction: float | None
     tiers: tuple[TierLine, ...]
     certificate: Mapping[str, Any] | None
@@ -101,6 +102,12 @@ class Report:
     trials_usd: Decimal | None
     unknown: tuple[str, ...]
 
+    @property
+    def baselines(self) -> tuple[str, ...]:
+        """The tiers that the workloads are compared with, each once."""
+        named = (workload.baseline for workload in self.workloads if workload.tiers)
+        return tuple(dict.fromkeys(name for name in named if name is not None))
+
     def as_record(self) -> dict[str, Any]:
         """Return the object of `ownward.report/1`."""
         return {"schema": SCHEMA} | {name: getattr(self, name) for name in self.__dataclass_fields__}
@@ -110,8 +117,9 @@ def price_steps(plan: Plan | None) -> tuple[int, ...]:
     """Return the input lengths above which some price that a report compares with has other rates."""
     if plan is None:
         return ()
-    baseline = plan.tiers.get(plan.baseline) if plan.baseline is not None else None
-    prices = [tier.loaded_price for tier in plan.tiers.values()] + [baseline.price if baseline is not None else None]
+    baselines = {plan.baseline, *(workload.baseline for workload in plan.workloads.values())}
+    prices = [tier.loaded_price for tier in plan.tiers.values()]
+    prices += [tier.price for name, tier in plan.tiers.items() if name in baselines]
     return tuple(sorted({step.above_input_tokens for price in prices if price is not None for step in price.steps}))
 
 
@@ -140,6 +148,7 @@ def compute_report(
     made = tuple(
         WorkloadLine(
             workload=name,
+            baseline=plan.find_baseline(name) if plan is not None else None,
             floor_fraction=plan.workloads[name].floor_fraction if plan and name in plan.workloads else None,
             tiers=tuple(tiers),
             certificate=_as_of(kept[name][0], at) if name in kept else None,
@@ -158,7 +167,7 @@ def compute_report(
         baseline_usd=baseline,
         saved_usd=None if cost is None or baseline is None else baseline - cost,
         trials_usd=_total(line.trials_usd for line in every),
-        unknown=tuple(_unknown(made, plan.baseline if plan is not None else None)),
+        unknown=tuple(_unknown(made)),
     )
 
 
@@ -187,7 +196,7 @@ def _tier_name(served: Served) -> str:
 
 def _tier_line(served: Served, plan: Plan | None, human_usd_per_hour: Decimal) -> TierLine:
     stated = plan.tiers.get(_tier_name(served)) if plan is not None else None
-    baseline = plan.tiers.get(plan.baseline) if plan is not None and plan.baseline is not None else None
+    baseline = plan.tiers.get(plan.find_baseline(served.workload) or "") if plan is not None else None
     graded = served.graded
     completed = sum(task.is_completed for task in graded)
     return TierLine(
@@ -266,7 +275,7 @@ def _total(values: Iterable[Decimal | None]) -> Decimal | None:
     return total
 
 
-def _unknown(workloads: Sequence[WorkloadLine], baseline: str | None) -> Iterable[str]:
+def _unknown(workloads: Sequence[WorkloadLine]) -> Iterable[str]:
     for workload in workloads:
         for line in workload.tiers:
             place = f"{workload.workload} on {line.tier}"
@@ -282,14 +291,14 @@ def _unknown(workloads: Sequence[WorkloadLine], baseline: str | None) -> Iterabl
                 yield f"{place}: what {calls} cost; at most {format_usd(line.cost_high_usd)} in all"
             if line.graded < line.tasks and line.settled:
                 yield f"{place}: the outcome of {line.tasks - line.graded:,} of {format_counted(line.tasks, 'task')}"
-            if line.graded and (why := _why_unproven(workload, line.tier, baseline)) is not None:
+            if line.graded and (why := _why_unproven(workload, line.tier)) is not None:
                 yield f"{place}: whether it completes what the baseline completes ({why})"
 
 
-def _why_unproven(workload: WorkloadLine, tier: str, baseline: str | None) -> str | None:
+def _why_unproven(workload: WorkloadLine, tier: str) -> str | None:
     """Return why nothing is known of a tier beside the baseline; None where there is a verdict, and for itself."""
     kept = [one for one in workload.certificates if one.get("candidate") == tier]
-    if tier in {baseline, _REFUSED} or any(one.get("baseline") == tier for one in workload.certificates):
+    if tier in {workload.baseline, _REFUSED} or any(one.get("baseline") == tier for one in workload.certificates):
         return None
     if not kept:
         return "no certificate: run ownward trial"
@@ -366,11 +375,11 @@ def render_report(report: Report) -> Group:
         parts.append(Text("\nsecond calls beside late ones (part of the cost above):\n" + "\n".join(hedged)))
     if certified:
         parts.append(certificates)
-    if report.baseline is not None:
+    if report.baselines:
         tried = f", {format_usd(report.trials_usd)} of it for trials" if report.trials_usd != 0 else ""
         parts.append(
             Text(
-                f"\ncost: {format_usd(report.cost_usd)}{tried}; the same requests at {report.baseline}:"
+                f"\ncost: {format_usd(report.cost_usd)}{tried}; the same requests at {', '.join(report.baselines)}:"
                 f" {format_usd(report.baseline_usd)}; difference: {format_usd(report.saved_usd)}"
                 " (owned tiers charge energy only; it says nothing about quality)"
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +186,54 @@ def test_what_was_written_by_hand_and_is_not_in_the_new_plan_is_named_and_kept_b
     told = ask(capsys, *asked)[2]
     assert "tiers.gpt-5.upstreams[0].url, workloads.chat.task_budget_usd; write again" in told
     assert (tmp_path / "plan.toml.before").read_text() == before
+
+
+@pytest.fixture
+def two_models(tmp_path: Path) -> str:
+    """A ledger of two workloads that two models answered."""
+    log, target = tmp_path / "apps.csv", str(tmp_path / "apps.db")
+    answered = {"mail": "openai/gpt-5-mini-2025-08-07", "code": "claude-haiku-4-5"}
+    rows = "".join(f"{second},40,4,{app},{model}\n" for second in range(900) for app, model in answered.items())
+    log.write_text(f"arrival_s,input_tokens,output_tokens,workload,model\n{rows}")
+    assert run(["import", str(log), "--ledger", target]) == 0
+    return target
+
+
+def test_each_workload_is_compared_with_the_model_that_answers_it_today(
+    two_models: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else one of them would move to a cheaper model that nobody has measured, for being called the baseline."""
+    asked = ("plan", "--ledger", two_models, "--rent", "gpt-5-mini", "--rent", "claude-haiku-4-5", *DAY)
+    _, told, said = ask(capsys, *asked)
+    assert {option["workload"]: option["tier"] for option in told["chosen"]} == {
+        "mail": "gpt-5-mini",
+        "code": "claude-haiku-4-5",
+    }
+    assert told["baseline_usd"] == told["plan_usd"]
+    assert "code: compared with claude-haiku-4-5, and not with gpt-5-mini, as its log" in said
+    assert "the baseline is not what you pay today" not in said
+    plan = tomllib.loads(told["plan_toml"])
+    assert {name: (w.get("baseline", plan["baseline"]), w["label"]) for name, w in plan["workloads"].items()} == {
+        "mail": ("gpt-5-mini", "provider:openai"),
+        "code": ("claude-haiku-4-5", "provider:anthropic"),
+    }
+    _, told, said = ask(capsys, *asked, "--baseline", "gpt-5-mini")
+    assert [option["tier"] for option in told["chosen"]] == ["gpt-5-mini", "gpt-5-mini"]
+    assert "code: 100% was answered by claude-haiku-4-5" in said
+
+
+def test_what_was_certified_is_compared_as_it_was_also_once_it_is_served(
+    two_models: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A log of the model that a workload moved to would make that its baseline, and its certificate one of nothing."""
+    outcomes = tmp_path / "outcomes.jsonl"
+    rows = ({"task_id": i, "gpt-5": {"completed": True}, "gpt-5-mini": {"completed": True}} for i in range(2000))
+    outcomes.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    told = ("--outcomes", str(outcomes), "--baseline", "gpt-5", "--candidate", "gpt-5-mini", "--workload", "mail")
+    assert run(["trial", *told, "--ledger", two_models]) == 0
+    asked = ("plan", "--ledger", two_models, "--workload", "mail", "--rent", "gpt-5-mini", "--rent", "gpt-5", *DAY)
+    (chosen,) = ask(capsys, *asked)[1]["chosen"]
+    assert (chosen["tier"], chosen["is_baseline"]) == ("gpt-5-mini", False)
 
 
 def test_a_log_of_other_models_is_told_to_be_no_bill_of_the_baselines(

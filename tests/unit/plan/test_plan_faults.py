@@ -67,6 +67,8 @@ CASES = {
     "text for a table": ('strategy = { kind = "direct", tiers = ["own"] }', 'strategy = "direct"', 21,
                          "workloads.chat.strategy", ['is "direct", not a table']),
     "baseline of no tier": ('baseline = "api"', 'baseline = "apy"', 3, "baseline", ['"apy"', '"api"']),
+    "a workload's baseline of no tier": ('fallback = ["api"]', 'baseline = "apy"', 20, "workloads.chat.baseline",
+                                         ['"apy"', '"api"']),
     "strategy of no tier": ('tiers = ["own"]', 'tiers = ["owm"]', 21, "workloads.chat.strategy.tiers", ['"own"']),
     "fallback of no tier": ('fallback = ["api"]', 'fallback = ["pai"]', 20, "workloads.chat.fallback", ['"api"']),
     "fallback leads back": ('fallback = ["api"]', 'fallback = ["own"]', 20, "workloads.chat.fallback", ["leads back"]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -104,6 +105,14 @@ def test_loaded_and_baseline_prices_are_set_beside_the_charge() -> None:
     assert (line.cost_usd, line.loaded_usd, line.baseline_usd) == (Decimal(1), Decimal(10), Decimal(100))
     assert report.saved_usd == Decimal(99)
     assert report.workloads[0].floor_fraction == 0.9
+
+
+def test_a_workload_is_compared_with_its_own_baseline_where_it_has_one() -> None:
+    """What a model answers at its own price saves nothing, whatever the other workloads are compared with."""
+    own = replace(PLAN, workloads={"w": replace(PLAN.workloads["w"], baseline="box")})
+    report = compute_report(summed_up([attempt(1)], [], price_steps(own)), plan=own)
+    assert (report.workloads[0].baseline, report.baselines, report.baseline) == ("box", ("box",), "api")
+    assert (report.baseline_usd, report.saved_usd) == (Decimal(1), Decimal(0))
 
 
 def test_the_baseline_answers_each_request_once_however_many_calls_its_strategy_made() -> None:
