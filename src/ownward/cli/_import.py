@@ -75,6 +75,11 @@ def import_(
                     else "without usage: tokens estimated, those of answers that are not there as 0"
                 )
                 say(f"{name}: {format_counted(estimated.total(), 'request')} of {reading.count.read:,} {why}")
+            if reading.count.format.startswith("openai-batch"):
+                say(
+                    f"{name}: sent as a batch, at a price and within a day of its own;"
+                    " plan takes the price and the service level of single requests"
+                )
             for item in discovery.workloads:
                 _add(found, item)
                 with_estimates |= {item.id} & estimated.keys()

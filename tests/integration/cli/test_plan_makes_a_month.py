@@ -99,6 +99,16 @@ def test_import_and_plan_say_that_tokens_are_estimated(tmp_path: Path, capsys: p
     assert "\nw: tokens of some requests are estimated, as their log does not tell them\n" in f"\n{err}"
 
 
+def test_import_says_that_a_batch_is_planned_as_single_requests(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log, usage = tmp_path / "batch.jsonl", {"prompt_tokens": 3, "completion_tokens": 1}
+    answer = {"status_code": 200, "body": {"id": "c", "created": 1767225600, "model": "m", "usage": usage}}
+    log.write_text(json.dumps({"id": "batch_req_1", "custom_id": "a", "response": answer, "error": None}) + "\n")
+    assert run(["import", str(log), "--ledger", str(tmp_path / "ledger.db")]) == 0
+    assert f"{log}: sent as a batch" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("later", "said_of_it"), [(3, "75% of its requests came in the second half of"), (1, None)])
 def test_traffic_that_grows_is_told_beside_the_mean_that_a_month_is_made_of(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], later: int, said_of_it: str | None
