@@ -94,6 +94,16 @@ def test_the_overview_shows_workloads_costs_and_what_is_unknown(opened: Ledger) 
     assert "Not known" in page
 
 
+def test_a_call_that_was_refused_or_failed_says_why(opened: Ledger) -> None:
+    """The reason of the choice is not what somebody looks for there."""
+    told = {"request_id": "req_9", "task_id": "task_9", "task_basis": "explicit", "workload": "mail", "route": "r"}
+    rest = {"key_id": None, "label": "local_only", "dialect": "openai", "is_stream": False, "plan_sha256": None}
+    asked = Request(**told, **rest, reason="", started_at=NOW)  # type: ignore[arg-type]
+    opened.refuse(asked, reason="the label permits none of its tiers", status=403)
+    opened.flush_blocking()
+    assert "the label permits none of its tiers" in get(opened, "/")[2]
+
+
 def test_what_a_client_names_is_escaped(opened: Ledger) -> None:
     _, headers, page = get(opened, "/")
     assert HOSTILE not in page
