@@ -24,6 +24,7 @@ _KINDS = (
     "gpu-consumer", "gpu-workstation", "gpu-datacenter", "soc-unified", "asic", "tpu", "cpu-platform", "storage",
 )  # fmt: skip
 _SHOWN_RENTALS = 40
+_LEAST_MEMORY_GB = Decimal("0.1")  # as the catalogue has it
 _SORTS = ("memory", "bandwidth", "compute", "watts", "price", "name")
 
 
@@ -212,8 +213,8 @@ def _as_label(text: str) -> str:
     size = parse_bytes(text)
     unit = 1024**3 if "i" in text.lower() else 10**9
     number = Decimal(size) / unit
-    if number <= 0:
-        message = "write what the box says, such as 64GB"
+    if number < _LEAST_MEMORY_GB:
+        message = f"{size:,} bytes are less than any machine has; write what the box says, such as 64GB"
         raise ValueError(message)
     return f"{number.normalize():f} GB"
 

@@ -283,6 +283,10 @@ def test_an_id_that_stands_in_another_file_is_not_added_twice(folder, capsys):
         (["--memory", "lots"], "--memory"),
         (["--memory", "0GB"], "--memory"),
         (["--bandwidth", "fast"], "--bandwidth"),
+        (
+            ["--memory", "24"],
+            "--memory is '24': 24 bytes are less than any machine has; write what the box says, such as 64GB",
+        ),
         (["--price-usd", "5"], "--price-kind"),
         (["--price-usd", "dear", "--price-kind", "list"], "price_usd"),
         (["--kind", "toaster"], "--kind"),
