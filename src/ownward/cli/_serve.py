@@ -179,10 +179,32 @@ def _announce(base_url: str, plan: Plan, settings: GatewaySettings, *, as_json: 
                   "tiers": sorted(plan.tiers)}  # fmt: skip
         print(to_json(record), flush=True)
         return
-    model = next(iter(plan.tiers.values())).model
     pages = f"pages: {base_url}/dashboard, " if settings.is_loopback and has_pages() else ""
     announce(f"ready at {base_url}/v1  ({pages}stop with Ctrl-C)")
+    model, header = request_that_is_served(plan)
+    key = ' -H "authorization: Bearer $KEY"' if settings.requires_keys else ""
     announce(
-        f"  curl {base_url}/v1/chat/completions -H 'content-type: application/json'"
-        f""" -d '{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello"}}]}}\'"""
+        f"  curl {base_url}/v1/chat/completions -H 'content-type: application/json'{header}{key}"
+        f""" -d '{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello"}}]}}'"""
     )
+    if key:
+        announce("  where KEY is the secret that this makes: ownward keys create NAME")
+
+
+def request_that_is_served(plan: Plan) -> tuple[str, str]:
+    """Return a model's name and what of a header it takes beside it, so that a request for it is some workload's.
+
+    What no workload matches has no label of its own, and is refused where the plan states none for all.
+    """
+    from ownward.plan import Match
+
+    first = next(iter(plan.tiers.values())).model
+    for workload in sorted(plan.workloads.values(), key=lambda one: one.match != Match()):  # one that takes all first
+        model = plan.tiers[workload.strategy.tiers[0]].model
+        if workload.match == Match():
+            return model, ""
+        named = [name for name in workload.match.models if "*" not in name]
+        if named and workload.match == Match(models=workload.match.models):
+            return named[0], ""
+        return model, f" -H 'x-ownward-workload: {workload.name}'"
+    return first, ""
