@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ownward.core import BadInput, LedgerError
+from ownward.core import LedgerError
 
 if TYPE_CHECKING:
     from ownward.config import Settings
@@ -33,7 +33,7 @@ def open_ledger(
 
     `settings` are those in effect, where the command has loaded them.
 
-    Raises: LedgerError; BadInput, if it is to be read only and is not there.
+    Raises: LedgerError.
     """
     from ownward import config, ledger
 
@@ -52,11 +52,6 @@ def open_ledger(
             target = str(settings.ledger.path)
     durability = "process" if settings is None else settings.ledger.durability
     is_file = not ledger.is_address(target)
-    if is_file and is_read_only and not Path(target).exists():
-        raise BadInput(
-            f"there is no ledger {target!r}",
-            next_step="Make one with: ownward import FILE --ledger PATH, or: ownward serve --ledger PATH",
-        )
     if is_file and not is_read_only:
         _make_folder(Path(target).expanduser().absolute().parent)
     opened = ledger.open(target, durability=durability, is_read_only=is_read_only)

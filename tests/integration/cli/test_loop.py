@@ -169,13 +169,24 @@ def test_a_key_needs_a_name_that_a_list_can_show(tmp_path: Path, capsys: pytest.
     assert not ledger.exists()
 
 
+@pytest.mark.parametrize(
+    "command",
+    [["ledger", "export"], ["ledger", "show"], ["report"], ["plan"], ["keys", "list"], ["keys", "revoke", "key_ben"]],
+    ids=" ".join,
+)
+def test_a_ledger_that_is_not_there_is_an_error_of_the_ledger_and_none_is_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    ledger = tmp_path / "l.db"
+    assert run([*command, "--ledger", str(ledger), "--json"]) == 5
+    assert "no such ledger" in json.loads(capsys.readouterr().out)["error"]["message"]
+    assert not ledger.exists()
+
+
 def test_a_key_that_is_not_there_is_an_unknown_name_and_a_secret_is_not_repeated(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ledger = str(tmp_path / "l.db")
-    assert run(["keys", "revoke", "key_ben", "--ledger", ledger, "--json"]) == 2
-    assert not Path(ledger).exists()
-    assert "no ledger" in json.loads(capsys.readouterr().out)["error"]["message"]
     made = ask(capsys, "keys", "create", "ben", "--ledger", ledger)
     assert run(["keys", "revoke", made["key_id"][:-1], "--ledger", ledger, "--json"]) == 2
     error = json.loads(capsys.readouterr().out)["error"]

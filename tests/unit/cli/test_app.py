@@ -111,7 +111,7 @@ def test_top_level_help_lists_every_command(capsys: pytest.CaptureFixture[str]) 
         (["models", "show", "no-such-model", "--json"], "unknown_model", 2),
         (["fit", "qwen3-8b", "--machine", "RTX 9999", "--json"], "unknown_machine", 2),
         (["prices", "show", "claude-opus-99", "--json"], "missing_price", 2),
-        (["ledger", "show", "--ledger", "/nowhere/ledger.db", "--json"], "bad_input", 2),
+        (["ledger", "show", "--ledger", "/nowhere/ledger.db", "--json"], "ledger_error", 5),
         (["simulate", "--trace", "/nowhere.csv", "--json"], "bad_input", 2),
     ],
 )
@@ -257,8 +257,8 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
 
 
 def test_an_export_that_fails_has_its_error_on_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["ledger", "export", "--ledger", "/nowhere.db", "--format", "jsonl"]) == 2
-    assert json.loads(capsys.readouterr().out)["error"]["kind"] == "bad_input"
+    assert run(["ledger", "export", "--ledger", "/nowhere.db", "--format", "jsonl"]) == 5
+    assert json.loads(capsys.readouterr().out)["error"]["kind"] == "ledger_error"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a shell that closes descriptors")
