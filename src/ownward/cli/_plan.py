@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
+from collections import Counter
 from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -28,13 +30,22 @@ from ownward.cli._output import (
     today,
     write_whole,
 )
-from ownward.core import BadInput, Sourced, UsageError, format_duration, format_percent, format_usd, to_jsonable
+from ownward.core import (
+    BadInput,
+    MissingPrice,
+    Sourced,
+    UsageError,
+    format_duration,
+    format_percent,
+    format_usd,
+    to_jsonable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from ownward.ledger import CertificateRow, Ledger, LogRow, TrafficColumns
-    from ownward.planner import Choice, Decision, Evidence, Option, WorkloadToPlan
+    from ownward.planner import Choice, Decision, Evidence, Option, RentedCandidate, WorkloadToPlan
     from ownward.pricing import Price
     from ownward.simulation import Slo
     from ownward.traffic import Trace
@@ -90,20 +101,14 @@ _SHORT_S = 600.0  # of less than this, a month is made with a word
 def plan(*, ledger_target: str | None, options_file: str | None, out: str | None, as_json: bool, **asked: Any) -> None:
     """Compare owning and renting for each workload of the ledger, choose, and write the plan.
 
-    A tier that nobody has measured on a workload is shown with its cost, but is not chosen: run a trial, or
-    ask --what-if.
+    Without --rent and --own, what is compared are the APIs that the log names. A tier that nobody has measured on a
+    workload is shown with its cost, but is not chosen: run a trial, or ask --what-if.
     """
     if options_file is not None:
         _refuse_unused(out=out, **asked)
         choice, options = _choose_explicit(options_file, baseline=asked["baseline"], floor=asked["floor"])
         emit(_payload(options, choice), as_json=as_json, render=_render_choice)
         return
-    if not asked["rents"] and not asked["owns"]:
-        raise UsageError(
-            "nothing to compare",
-            allowed="Name APIs with --rent MODEL, machines with --own MODEL@MACHINE, or give --options",
-            next_step="For example: ownward plan --rent gpt-5-mini --own 'qwen3-30b-a3b:q4_k_m@RTX 5090'",
-        )
     with open_ledger(ledger_target, is_read_only=True) as opened:
         decision = _decide(opened, asked)
     text = _plan_text(decision, out)
@@ -131,6 +136,8 @@ def _decide(opened: Ledger, asked: dict[str, Any]) -> Decision:
     at = _moment(asked["at"])
     rented = [rented_candidate(text, at=at) for text in asked["rents"]]
     owned = [owned_candidate(text) for text in asked["owns"]]
+    if not rented and not owned:
+        rented = _named_by_the_log(opened, asked["wanted"], at=at)
     for item in rented:
         if (ends := item.price.valid_to) is not None and ends < at.date() + _A_MONTH:
             say(f"{item.tier}: its price ends before {ends}, but is used here for a whole month")
@@ -152,6 +159,30 @@ def _decide(opened: Ledger, asked: dict[str, Any]) -> Decision:
         ),
         assumes_equal_quality=asked["what_if"],
     )
+
+
+def _named_by_the_log(opened: Ledger, wanted: Sequence[str], *, at: datetime) -> list[RentedCandidate]:
+    """Return the APIs that answered the traffic, by its log, the most used first: what it costs today.
+
+    Raises: UsageError, if the log names none whose price is known.
+    """
+    counts = Counter[str]()
+    for name in wanted or (None,):
+        models = opened.query_traffic(name).model
+        counts.update({models.names[code]: count for code, count in Counter(models.codes).items() if code >= 0})
+    found: dict[str, RentedCandidate] = {}
+    for model, _ in counts.most_common():
+        with contextlib.suppress(MissingPrice):
+            candidate = rented_candidate(model, at=at)
+            found.setdefault(candidate.tier, candidate)
+    if not found:
+        raise UsageError(
+            "nothing to compare: the log names no API whose price is known",
+            allowed="Name APIs with --rent MODEL, machines with --own MODEL@MACHINE, or give --options",
+            next_step="For example: ownward plan --rent gpt-5-mini --own 'qwen3-30b-a3b:q4_k_m@RTX 5090'",
+        )
+    say(f"compared: {_listed(list(found))}, as the log names; name other APIs with --rent, machines with --own")
+    return list(found.values())
 
 
 def _workloads(

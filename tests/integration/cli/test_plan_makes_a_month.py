@@ -119,3 +119,31 @@ def test_traffic_that_grows_is_told_beside_the_mean_that_a_month_is_made_of(
     requests, said = plan_of(head + "".join(rows), tmp_path, capsys)
     assert requests["w"] == pytest.approx((15 * 24 * (1 + later) + 1) * 730 / 720)
     assert said_of_it in said if said_of_it else "w: " not in said
+
+
+def test_without_candidates_the_apis_that_the_log_names_are_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log, target = tmp_path / "log.csv", str(tmp_path / "ledger.db")
+    models = ["openai/gpt-5-mini", "gpt-4o", "our-own-tune", "gpt-5-mini"]
+    rows = "".join(f"{hour * 3600},chat,1000,100,{models[hour % 4]}\n" for hour in range(40))
+    log.write_text("arrival_s,workload,input_tokens,output_tokens,model\n" + rows)
+    assert run(["import", str(log), "--ledger", target]) == 0
+    capsys.readouterr()
+    assert run(["plan", "--ledger", target, "--at", "2026-11-01", "--json"]) == 0
+    said = capsys.readouterr()
+    told = json.loads(said.out)
+    assert [(row["tier"], row["is_baseline"]) for row in told["options"]] == [("gpt-5-mini", True), ("gpt-4o", False)]
+    assert [row["tier"] for row in told["chosen"]] == ["gpt-5-mini"]
+    assert "compared: gpt-5-mini, gpt-4o, as the log names" in said.err
+
+
+def test_a_log_that_names_no_model_leaves_nothing_to_compare(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log, target = tmp_path / "log.csv", str(tmp_path / "ledger.db")
+    log.write_text("arrival_s,input_tokens,output_tokens\n0,10,2\n60,10,2\n")
+    assert run(["import", str(log), "--ledger", target]) == 0
+    capsys.readouterr()
+    assert run(["plan", "--ledger", target, "--json"]) == 2
+    assert "--rent" in json.loads(capsys.readouterr().out)["error"]["allowed"]
