@@ -264,7 +264,7 @@ def _question(
         "kv_type": cache[1] if cache else row["kv_dtype"],
         "tensor_parallel": tensor,
         "pipeline_parallel": pipeline,
-        "expert_parallel": 1 if re.search(r"\bEP", parallel) or "--moe-a2a-backend=deepep" in note else None,
+        "expert_parallel": True if re.search(r"\bEP", parallel) or "--moe-a2a-backend=deepep" in note else None,
         "cpu_offload": shares[0] if shares else "gpu_experts=0%" if _ALL_EXPERTS.search(note) else offload,
         "attention_data_parallel": bool(
             re.search(r"--enable-dp-attention.*--dp-size[= ](?!1\b)|--dp-size[= ](?!1\b).*--enable-dp-attention", note)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from typing import Any
 from ownward.anatomy.blueprint import Blueprint, Experts, Weight
 from ownward.anatomy.cache import CacheType, attention_flop, causal_flop, layer_cache_bytes
 from ownward.anatomy.quantization import SCHEMES, Recipe, scheme_sizes, stored_sizes
+from ownward.anatomy.quantization.recipe import module_of
 from ownward.anatomy.roles import LOOKUP_ROLES, MODALITY_ROLES, Role
 from ownward.anatomy.routing import expected_distinct_experts
 from ownward.core import UnknownQuantization, UnsupportedAttention
@@ -112,6 +114,20 @@ class Anatomy:
             cache.heads % devices == 0 and (cache.kv_heads % devices == 0 or devices % cache.kv_heads == 0)
             for cache in caches
         )
+
+    def can_cut_experts(self, devices: int) -> bool:
+        """Return whether each of `devices` can have a slice of every expert: tiles that share a scale stay whole.
+
+        Source: vLLM 0.11, model_executor/layers/quantization/fp8.py (Fp8MoEMethod.create_weights).
+        """
+        if self.recipe is None or not self.experts:
+            return True
+        named = self.blueprint.named_weights()
+        routed = ((name, weight) for name, weight in named if weight.role is Role.ROUTED_EXPERTS)
+        first = list(itertools.islice(routed, 3))  # of one expert: gate, up and down, or two in one
+        width = min((side for _, w in first for side in w.shape[-2:] if side != self.hidden_size), default=0)
+        tiles = [self.recipe.format_of(module_of(name), weight).tile for name, weight in first]
+        return all(tile is None or width % (devices * tile[0]) == 0 for tile in tiles)
 
     def weights_bytes(self, quantization: str | None = None) -> int:
         """Return the bytes of the weights, by default as the file itself stores them.

@@ -167,6 +167,12 @@ def _degree(given: object, name: str, where: str) -> int | None:
     return _devices(digits[0] if digits else given or 0, name, where) or None
 
 
+def _degree_or_true(given: object, name: str, where: str) -> int | None:
+    """Return a degree of parallelism, or True where only that there is one is told."""
+    degree = _degree(given, name, where)
+    return True if degree and (given is True or (isinstance(given, str) and not re.search(r"\d", given))) else degree
+
+
 def _flag(given: object, name: str, where: str) -> bool:
     said = given.strip().lower() if isinstance(given, str) else str(int(given)) if given in (0, 1) else None
     if said in _NO:
@@ -216,7 +222,7 @@ _READERS: Final[Mapping[str, Callable[[object, str, str], Any]]] = {
     "kv_type": _text,
     "tensor_parallel": _degree,
     "pipeline_parallel": _degree,
-    "expert_parallel": _degree,
+    "expert_parallel": _degree_or_true,
     "cpu_offload": _flag_or_text,
     "speculative": _flag_or_text,
     "input_tokens": _whole,

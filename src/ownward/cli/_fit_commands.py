@@ -170,7 +170,7 @@ def _vllm(option: FitOption, release: Model | None, source: str | None) -> Launc
         slots=math.ceil(option.concurrency / apart),
         batch_tokens=max(option.prefill_chunk_tokens, option.concurrency),
         tensor_parallel=option.tensor_parallel // apart,
-        expert_parallel=apart > 1 and option.deployment.anatomy.experts > 0,
+        expert_parallel=option.deployment.anatomy.experts > 0 and max(apart, option.deployment.expert_parallel) > 1,
         pipeline_parallel=option.pipeline_parallel,
         memory_fraction=round(share, 2),
         quantization=quantization,

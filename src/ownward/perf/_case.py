@@ -20,12 +20,13 @@ METRICS: tuple[Metric, ...] = get_args(Metric)
 class Case:
     """One question: a metric of a model under an engine on some machines, at a load.
 
-    `context_depth`: tokens already in the cache before the prompt. `cpu_offload`: whether weights lie in the host's
-    memory too, as much as must (all experts where nothing must); `gpu_experts=30%` states the share that does not,
-    `gpu_experts=30% frequency` that it is those used most. `arrivals_per_s`: requests that come at a rate, instead of
-    `concurrency` users at a time. `limits`: as many as keep them. `requests` end a run; 0: it goes on for ever; None:
-    as such loads usually do. `replicas`: whole copies, of `machines_count` each. `nodes` hold those devices together,
-    over a `network`. `prefill_replicas`: copies besides that only read prompts.
+    `expert_parallel` True: experts apart, of any degree; 1: none. `context_depth`: tokens already in the cache before
+    the prompt. `cpu_offload`: whether weights lie in the host's memory too, as much as must (all experts where nothing
+    must); `gpu_experts=30%` states the share that does not, `gpu_experts=30% frequency` that it is those used most.
+    `arrivals_per_s`: requests that come at a rate, instead of `concurrency` users at a time. `limits`: as many as keep
+    them. `requests` end a run; 0: it goes on for ever; None: as such loads usually do. `replicas`: whole copies, of
+    `machines_count` each. `nodes` hold those devices together, over a `network`. `prefill_replicas`: copies besides
+    that only read prompts.
     """
 
     id: str

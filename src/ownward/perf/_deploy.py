@@ -30,7 +30,7 @@ _HOST_BYTES_PER_S = {"gpu-consumer": 70e9, "gpu-workstation": 150e9, "gpu-datace
 _ANY_HOST_BYTES_PER_S = 70e9
 _HALVED_FAMILIES = frozenset({"turing", "ampere", "ada", "blackwell"})
 # Source: vLLM 0.11, config/model.py (verify_with_parallel_config); SGLang 0.5, srt/models/llama.py.
-_REFUSE_UNEVEN_HEADS = frozenset({"vllm", "sglang"})
+_REFUSE_UNEVEN = frozenset({"vllm", "sglang"})
 _RECURRENT = frozenset({"gated_delta_net", "kimi_delta_attention", "mamba2", "linear_attention", "short_convolution"})
 
 
@@ -67,7 +67,8 @@ def deploy(
     """Return the deployment, or the reason why nothing can be said about it.
 
     Degrees not given are the engine's habit: llama.cpp gives devices layers in turn, others share every layer among
-    as many as the model's heads allow. Degrees given that vLLM and SGLang refuse are refused.
+    as many as the model's heads allow, with experts apart where their tiles cannot be cut. Degrees given that vLLM and
+    SGLang refuse are refused. `expert_parallel` True is of any degree; 1 is none.
     `offloaded_fraction` of the layers or experts are read from the host's memory at `host_bytes_per_s`. All
     `nodes` together have `machines_count` devices; a `network` that is not said is InfiniBand at 400 Gbit/s.
     """
@@ -95,7 +96,7 @@ def deploy(
     usable = machine.usable_memory
     bases: list[Basis] = [machine.bandwidth_bytes_per_s.basis, efficiency.basis, flop_basis]
     can_share = bool if attention_data_parallel else anatomy.can_share_layers  # with it, each device has all heads
-    if tensor_parallel and family in _REFUSE_UNEVEN_HEADS and not can_share(tensor_parallel):
+    if tensor_parallel and family in _REFUSE_UNEVEN and not can_share(tensor_parallel):
         most, _ = parallel_degrees(tensor_parallel, can_share)
         return (
             f"{family} does not start: the heads of {anatomy.name} cannot be divided among {tensor_parallel} devices;"
@@ -107,7 +108,9 @@ def deploy(
         else _degrees(machines_count, tensor_parallel, pipeline_parallel, can_share)
     )
     stated_tokens, stated_sequences = stated_limits(engine)
-    shares_experts = bool(expert_parallel) and bool(anatomy.experts) and tensor > 1
+    shares_experts = expert_parallel is True or (expert_parallel or 1) > 1
+    if expert_parallel is None and weights == NATIVE and family in _REFUSE_UNEVEN:
+        shares_experts = not anatomy.can_cut_experts(tensor)
     scale = _KV_BYTES[cache] / 2
     counted = weight_bytes(anatomy, weights)
     head = anatomy.embeddings if anatomy.tied_embeddings else anatomy.lm_head
@@ -136,7 +139,7 @@ def deploy(
         kv_slope_bytes=scale * (anatomy.kv_bytes_per_token_bf16 + anatomy.indexer_key_bytes_per_token_bf16),
         window_bytes=scale * anatomy.window_kv_bytes_per_slot_bf16,
         basis=weakest_basis(bases) or "assumed",
-        expert_parallel=tensor if shares_experts else 1,
+        expert_parallel=tensor if shares_experts and anatomy.experts else 1,
         attention_data_parallel=attention_data_parallel and tensor > 1,
         stated_chunk_tokens=prompt_chunk_tokens or stated_tokens,
         stated_sequences=stated_sequences,

@@ -114,7 +114,7 @@ def with_usual_parallelism(case: Case) -> Case:
     case = _over_nodes(_with_all_devices(case))
     devices = case.machines_count
     if _attends_apart(case):
-        case = replace(case, attention_data_parallel=True, expert_parallel=case.expert_parallel or 1)
+        case = replace(case, attention_data_parallel=True, expert_parallel=case.expert_parallel or True)
     if devices == 1 or case.tensor_parallel or case.pipeline_parallel or case.cpu_offload:
         return case
     if engine_family(case.engine) in LLAMA_LIKE:

@@ -159,6 +159,13 @@ def test_devices_that_attend_apart_are_told_so_by_vllms_flags(answer: Any) -> No
     assert "--max-num-seqs 12" in command  # for each of the devices
 
 
+@pytest.mark.parametrize(("machine", "is_apart"), [("8xH100 SXM", True), ("4xH200 SXM", False)])
+def test_vllm_is_told_to_keep_experts_whole_where_it_cannot_cut_them(answer: Any, machine: str, is_apart: bool) -> None:
+    _, found = answer("minimax-m2.7", "--machine", machine)
+    stored = next(option for option in found["options"] if option["variant"] == "fp8")
+    assert ("--enable-expert-parallel" in stored["command"]) is is_apart
+
+
 MACHINE_FILE = """
 [[machine]]
 id = "box"

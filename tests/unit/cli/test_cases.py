@@ -102,6 +102,14 @@ def test_a_degree_is_read_from_how_people_write_it(stated: object, degree: int |
     assert read(tensor_parallel=stated).tensor_parallel == degree
 
 
+@pytest.mark.parametrize(
+    ("stated", "degree"), [(1, 1), ("1", 1), (8, 8), ("EP8", 8), (True, True), ("yes", True), ("no", None), (0, None)]
+)
+def test_experts_apart_in_one_part_are_none_and_true_is_of_any_degree(stated: object, degree: int | None):
+    found = read(expert_parallel=stated).expert_parallel
+    assert (found, found is True) == (degree, degree is True)
+
+
 def test_a_rate_is_arrivals_and_a_load_without_one_is_refused():
     assert read(concurrency="open-loop 2.5 req/s").arrivals_per_s == 2.5
     with pytest.raises(BadInput, match="open-loop trace") as caught:

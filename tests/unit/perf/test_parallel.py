@@ -9,9 +9,8 @@ from ownward.perf import Deployment, communication_s, deploy, hot_rank_factor
 def _deployed(model: str, **asked: object) -> Deployment:
     release = catalog.model(model)
     found = anatomy.from_config(release.load_config(), name=release.name)
-    made = deploy(
-        found, machine=catalog.machine("H200 SXM"), machines_count=8, engine="sglang", weights="fp8", **asked  # type: ignore[arg-type]
-    )  # fmt: skip
+    asked = {"machines_count": 8, "engine": "sglang", "weights": "fp8"} | asked
+    made = deploy(found, machine=catalog.machine("H200 SXM"), **asked)  # type: ignore[arg-type]
     assert isinstance(made, Deployment)
     return made
 
@@ -83,6 +82,18 @@ def test_whole_experts_on_few_devices_cost_a_small_batch_more_than_cut_ones() ->
     ]
     assert slower[0] > 1
     assert slower[1] < slower[0]
+
+
+@pytest.mark.parametrize(("stated", "degree"), [(None, 1), (1, 1), (8, 8), (True, 8)])
+def test_experts_are_apart_where_a_degree_above_one_or_true_says_so(stated: int | None, degree: int) -> None:
+    assert _deployed("deepseek-v3", expert_parallel=stated).expert_parallel == degree
+
+
+@pytest.mark.parametrize(("devices", "degree"), [(4, 1), (8, 8)])
+def test_experts_whose_fp8_tiles_cannot_be_cut_stay_whole(devices: int, degree: int) -> None:
+    """MiniMax-M2.7: 1,536 by 8 devices are 192, no multiple of 128, and vLLM stops while it loads."""
+    made = _deployed("minimax-m2.7", weights="native", machines_count=devices)
+    assert (made.tensor_parallel, made.expert_parallel) == (devices, degree)
 
 
 def test_a_dense_model_has_no_experts_to_place() -> None:
