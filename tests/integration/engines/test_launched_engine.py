@@ -129,7 +129,7 @@ def test_a_server_that_goes_mute_is_replaced():
         os.kill(server, signal.SIGSTOP)  # it lives, listens, and answers nothing
         while engine.status.restarts == 0 or engine.state is not EngineState.READY:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
-        assert "made no token" in engine.status.reason
+        assert "produced no token" in engine.status.reason
         await engine.stop()
         assert is_gone(server)
 
