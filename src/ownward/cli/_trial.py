@@ -249,12 +249,24 @@ def _ask_both(
 
         async def ask_both() -> None:
             async with Door() as door:
-                for tier in dict.fromkeys(tiers):
-                    ask = make_asker(door, endpoint, model=tier)
-                    results[tier] = await run_tasks(tasks, ask, concurrency=concurrency, on_result=on_result)
+                askers = {tier: make_asker(door, endpoint, model=tier) for tier in reversed(tiers)}
+                for some in (tasks[:concurrency], tasks[concurrency:]):  # few first: a name may be of no tier
+                    for tier, ask in askers.items():
+                        results.setdefault(tier, [])
+                        results[tier] += await run_tasks(some, ask, concurrency=concurrency, on_result=on_result)
+                        _go_on_if_asked(results[tier])
 
         run_loop(ask_both)
     return results
+
+
+def _go_on_if_asked(listed: Sequence[TaskResult]) -> None:
+    """Raise where nobody was asked any of the tasks so far, for what will not let the others be asked either."""
+    from ownward.cli._ask_gateway import FORBIDDEN
+
+    whys = Counter(item.answer.not_asked or FORBIDDEN for item in listed)
+    if FORBIDDEN not in whys:
+        raise _nothing_to_compare(whys, listed[0].answer.error)
 
 
 def _nothing_to_compare(left_out: Counter[str], first: str | None) -> OwnwardError:

@@ -83,17 +83,24 @@ def test_a_live_trial_certifies_and_the_ledger_keeps_outcomes_and_certificate(
 
 
 @pytest.mark.parametrize(
-    "sides",
-    [("gone", "small"), ("typo", "small"), ("big", "gone")],
-    ids=["an outage", "no tier of the plan", "the candidate's outage"],
+    "asked",
+    [
+        (("gone", "small"), 40, {"small": 40}),
+        (("typo", "small"), 4, {"small": 4}),
+        (("big", "typo"), 4, {}),
+        (("big", "gone"), 40, {"big": 40}),
+    ],
+    ids=["an outage", "no tier of the plan", "no tier of the plan either", "the candidate's outage"],
 )
 def test_a_tier_that_answers_nothing_is_neither_beaten_nor_refuted(
     serve: Serve,
     tmp_path: Path,
     fakes: dict[str, FakeProcess],
     capsys: pytest.CaptureFixture[str],
-    sides: tuple[str, str],
+    asked: tuple[tuple[str, str], int, dict[str, int]],
 ) -> None:
+    """Where a name is of no tier, few are asked of the other one: each call of the baseline is paid for."""
+    sides, times, paid = asked
     plan, ledger = tmp_path / "plan.toml", str(tmp_path / "ledger.db")
     urls = {"big": fakes["big"].base_url, "small": fakes["small"].base_url, "gone": "http://127.0.0.1:1"}
     plan.write_text(PLAN.format() + "".join(TIER.format(name=name, url=url, usd="1") for name, url in urls.items()))
@@ -104,11 +111,14 @@ def test_a_tier_that_answers_nothing_is_neither_beaten_nor_refuted(
     common = ["trial", "--tasks", str(tasks), "--url", url, "--rho", "0.9", "--workload", "sums", "--ledger", ledger]
     assert run([*common, "--baseline", sides[0], "--candidate", sides[1], "--json"]) == 4
     error = json.loads(capsys.readouterr().out)["error"]
-    assert "40 times" in error["message"]
+    assert f" {times} times" in error["message"]
     server.send_signal(signal.SIGINT)
     server.wait(timeout=30)
     assert run(["report", "--ledger", ledger, "--json"]) == 0
-    assert all(one["certificate"] is None for one in json.loads(capsys.readouterr().out)["workloads"])
+    workloads = json.loads(capsys.readouterr().out)["workloads"]
+    assert all(one["certificate"] is None for one in workloads)
+    lines = {line["tier"]: line["requests"] for one in workloads for line in one["tiers"]}
+    assert {tier: count for tier, count in lines.items() if tier in {"big", "small"}} == paid
 
 
 CAPTURING = """
