@@ -259,7 +259,7 @@ class Lab:
         ground.loop.network = self.network
         self.clock = ManualClock()
         self.ledger = WatchedLedger(ground.ledger(), self._on_written, self._on_kept)
-        self.door = WatchedDoor(self._on_shown, transport=Http1Transport())
+        self.door = WatchedDoor(self._on_shown, transport=Http1Transport(resolver=self.network.resolve))
         self.requires_keys = requires_keys
         self.gateway = Gateway(
             plan=ground.plan(book),
@@ -296,7 +296,10 @@ class Lab:
 
     def run(self, work: Any) -> Any:
         """Run a coroutine to its end, then judge."""
-        with mock.patch("ownward.gateway.calling.attempt.issue_permit", self.issue_permit):
+        with (
+            mock.patch("ownward.gateway.calling.attempt.issue_permit", self.issue_permit),
+            mock.patch("socket.getaddrinfo", self.network.stray),
+        ):
             result = self.ground.loop.run_until_complete(work)
         self.judge()
         return result

@@ -1,4 +1,4 @@
-"""A network in memory: an event loop whose connections and names lead to hosts of ours, and to nothing else.
+"""A network in memory: names, and an event loop whose connections lead to hosts of ours, and to nothing else.
 
 The gateway's own door, transport, pools and parser run unchanged on it. A host hears every byte that reaches its
 address, and answers as it was told to.
@@ -12,7 +12,8 @@ import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
+from weakref import WeakKeyDictionary
 
 Address = tuple[str, int]
 
@@ -83,26 +84,44 @@ class Network:
                 raise error
         return host
 
+    async def resolve(self, host: str, port: int) -> list[str]:
+        """Return the addresses of a name; raises OSError where there are none."""
+        del port
+        found = self.names.get(host, [])
+        if not found:
+            raise socket.gaierror(-2, "Name or service not known")
+        return found
+
+    def stray(self, *asked: Any, **_: Any) -> NoReturn:
+        """Stand where the system would look a name up: all are looked up here."""
+        self.on_strayed(f"a lookup of {asked[0]} outside of this network")
+        raise socket.gaierror(-2, "Name or service not known")
+
 
 class NetworkLoop(asyncio.SelectorEventLoop):
     """An event loop that connects to a `Network`."""
 
     network: Network
 
-    async def getaddrinfo(self, host: Any, port: Any, **_: Any) -> list[Any]:
-        """Resolve a name, or give a literal back."""
-        name = str(host)
-        if all(part.isdigit() for part in name.split(".")) or ":" in name:
-            found = [name]
-        else:
-            found = self.network.names.get(name, [])
-        if not found:
-            raise socket.gaierror(-2, "Name or service not known")
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in found]
+    def __init__(self) -> None:
+        """Start without connections."""
+        super().__init__()
+        self._connected: WeakKeyDictionary[socket.socket, Address] = WeakKeyDictionary()
 
-    async def create_connection(self, protocol_factory: Any, host: Any = None, port: Any = None, **more: Any) -> Any:
-        """Connect to a host of the network."""
-        found = self.network.find((host, port), tls=more.get("ssl"), server_hostname=more.get("server_hostname"))
+    async def sock_connect(self, sock: socket.socket, address: Any) -> None:
+        """Connect a socket to a host of the network, and to nothing of the system's."""
+        self.network.find(address, tls=None, server_hostname=None)
+        self._connected[sock] = address
+
+    async def create_connection(
+        self, protocol_factory: Any, host: Any = None, port: Any = None, *, sock: Any = None, **more: Any
+    ) -> Any:
+        """Connect to a host of the network, or go on with a socket that is connected to one."""
+        address = (host, port)
+        if sock is not None:
+            address = self._connected.pop(sock)
+            sock.close()  # nothing of the system's is behind it
+        found = self.network.find(address, tls=more.get("ssl"), server_hostname=more.get("server_hostname"))
         protocol = protocol_factory()
         transport = _Wire(self, protocol, found)
         protocol.connection_made(transport)

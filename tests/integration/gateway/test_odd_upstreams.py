@@ -177,7 +177,7 @@ def test_a_stream_that_turns_into_garbage_ends_with_an_error_event(lab, start):
                 answer = await running.ask(body=lab.chat(stream=True))
                 first, last = [json.loads(part[6:]) for part in answer.body.split(b"\n\n") if part]
                 assert first["choices"][0]["delta"]["content"] == "hello"
-                assert "no JSON" in last["error"]["message"]
+                assert "not JSON" in last["error"]["message"]
                 (row,) = await running.rows()
                 assert row["state"] == "unsettled"
 
@@ -201,7 +201,7 @@ def test_garbage_in_the_piece_that_makes_a_stream_whole_ends_it_with_an_error(la
                 answer = await running.ask(path, body=lab.chat(stream=True, max_tokens=5))
                 assert b"hello" in answer.body
                 assert b"error" in answer.body.split(b"\n\n")[-2]
-                assert b"no JSON" in answer.body
+                assert b"not JSON" in answer.body
                 assert b"[DONE]" not in answer.body
                 assert b"message_stop" not in answer.body
                 (row,) = await running.rows()
