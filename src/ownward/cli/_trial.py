@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, time
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -24,9 +25,11 @@ from ownward.cli._output import (
     say,
     today,
 )
-from ownward.core import OwnwardError, UsageError, format_counted, format_percent, format_usd, new_id, to_jsonable
+from ownward.cli._trial_kept import KeptAnswers
+from ownward.core import OwnwardError, UsageError, format_counted, format_percent, format_usd, to_jsonable
 
 if TYPE_CHECKING:
+    from ownward.cli._ask_gateway import Endpoint
     from ownward.ledger import Ledger
     from ownward.quality import OutcomeTable, PairedTask
     from ownward.trials import Task, TaskResult
@@ -89,7 +92,13 @@ def trial(
 
     if [outcomes is not None, tasks_file is not None, captured].count(True) != 1:
         raise UsageError("a trial needs tasks", allowed="one of --outcomes FILE, --tasks FILE and --captured")
+    issued_at = datetime.now(UTC) if at is None else datetime.combine(today(at), time(), tzinfo=UTC)
+    judge = partial(
+        certify, baseline=baseline, candidate=candidate, rho=rho, confidence=confidence, issued_at=issued_at
+    )
+    judge(())  # what cannot be judged is told before anything is asked, and paid
     facts: dict[str, Any] = {}
+    kept = None
     if outcomes is not None:
         tasks, facts = _recorded(outcomes, baseline, candidate)
     else:
@@ -99,16 +108,17 @@ def trial(
             else:
                 assert tasks_file is not None
                 to_ask = _read_tasks(tasks_file)
-            tasks, left_out = _ask_now(to_ask, baseline, candidate, opened, workload=workload, **asking)
-        facts = {**_with_left_out(facts, left_out), "repeated": _say_repeated(to_ask)}
-    issued_at = datetime.now(UTC) if at is None else datetime.combine(today(at), time(), tzinfo=UTC)
-    certificate = certify(
-        tasks, baseline=baseline, candidate=candidate, rho=rho, confidence=confidence, issued_at=issued_at
-    )
+            with KeptAnswers.of(opened, workload=workload, baseline=baseline, candidate=candidate) as kept:
+                tasks, left_out = _ask_now(to_ask, baseline, candidate, opened, kept, workload=workload, **asking)
+        asked = {"repeated": _say_repeated(to_ask), "taken_over": kept.taken_over.total()}
+        facts = {**_with_left_out(facts, left_out), **asked}
+    certificate = judge(tasks)
     payload = {"schema": "ownward.certificate/1", **to_jsonable(certificate), "workload": workload, **facts}
     if workload is not None:
         with open_ledger(ledger_target) as opened:
             opened.record_certificate(payload)
+    if kept is not None:
+        kept.finish()
     emit(payload, as_json=as_json, render=lambda _: _render(certificate, left_out=facts.get("left_out", 0)))
 
 
@@ -169,6 +179,7 @@ def _ask_now(
     baseline: str,
     candidate: str,
     opened: Ledger,
+    kept: KeptAnswers,
     *,
     workload: str | None,
     url: str,
@@ -180,20 +191,14 @@ def _ask_now(
     Returned besides is how many tasks were left out, by reason.
     Raises: UpstreamError, if none is left.
     """
-    from ownward.ledger import TRIAL_PREFIX
+    from ownward.cli._ask_gateway import Endpoint
+    from ownward.config import resolve_secret
     from ownward.quality import PairedTask
     from ownward.trials import pair_results
 
-    run_id = new_id(TRIAL_PREFIX)
-    results = _ask_both(
-        tasks,
-        (baseline, candidate),
-        run_id=run_id,
-        workload=workload,
-        url=url,
-        key_env=key_env,
-        concurrency=concurrency,
-    )
+    key = None if key_env is None else resolve_secret(key_env)
+    endpoint = Endpoint(url=url, key=key, run_id=kept.run_id, workload=workload)
+    results = _ask_both(tasks, (baseline, candidate), opened, kept, endpoint, concurrency=concurrency)
     asked, left_out = pair_results(results[baseline], results[candidate])
     failed = [item for listed in results.values() for item in listed if item.answer.text is None]
     if all(new.answer.text is None for _, new in asked):
@@ -205,7 +210,7 @@ def _ask_now(
         say(f"left out: {count:,} of {format_counted(len(tasks), 'task')}: {why}")
     for model, listed in results.items():
         told = [item for item in listed if item.answer.not_asked is None]
-        _record_outcomes(opened, told, run_id=run_id, model=model)
+        _record_outcomes(opened, told, run_id=kept.run_id, model=model)
     paired = [
         PairedTask(
             task_id=old.task.task_id,
@@ -222,42 +227,42 @@ def _ask_now(
 def _ask_both(
     tasks: Sequence[Task],
     tiers: tuple[str, str],
+    opened: Ledger,
+    kept: KeptAnswers,
+    endpoint: Endpoint,
     *,
-    run_id: str,
-    workload: str | None,
-    url: str,
-    key_env: str | None,
     concurrency: int,
 ) -> dict[str, list[TaskResult]]:
-    """Return each tier's graded answers, in the order of the tasks; task ids at the gateway begin with `run_id`."""
-    from ownward.cli._ask_gateway import Endpoint, make_asker
-    from ownward.config import resolve_secret
+    """Return each tier's graded answers, in the order of the tasks: those that are kept, and the others asked now."""
+    from ownward.cli._ask_gateway import make_asker
     from ownward.gateway import run_loop
     from ownward.trials import run_tasks
     from ownward.upstreams import Door
 
-    key = None if key_env is None else resolve_secret(key_env)
-    endpoint = Endpoint(url=url, key=key, run_id=run_id, workload=workload)
-    results: dict[str, list[TaskResult]] = {}
-    done = 0
+    results = kept.take(tasks, *tiers)
     with progress("tasks asked and graded", total=2 * len(tasks), unit="tasks") as advance:
 
-        def on_result(_result: TaskResult) -> None:
-            nonlocal done
-            done += 1
-            advance(done)
+        def note(tier: str, result: TaskResult) -> None:
+            model = _model(opened, result)
+            if kept.drop_others(tier, model):
+                results[tier].clear()
+            kept.add(tier, result, model=model)
+            results[tier][result.task.task_id] = result
+            advance(sum(map(len, results.values())))
 
         async def ask_both() -> None:
             async with Door() as door:
                 askers = {tier: make_asker(door, endpoint, model=tier) for tier in reversed(tiers)}
-                for some in (tasks[:concurrency], tasks[concurrency:]):  # few first: a name may be of no tier
+                few, all_left = concurrency, len(tasks)
+                for most in (few, all_left, all_left):  # a name may be of no tier; of another model, all are asked
                     for tier, ask in askers.items():
-                        results.setdefault(tier, [])
-                        results[tier] += await run_tasks(some, ask, concurrency=concurrency, on_result=on_result)
-                        _go_on_if_asked(results[tier])
+                        left = [task for task in tasks if task.task_id not in results[tier]][:most]
+                        asked = await run_tasks(left, ask, concurrency=concurrency, on_result=partial(note, tier))
+                        if asked:
+                            _go_on_if_asked(list(results[tier].values()))
 
         run_loop(ask_both)
-    return results
+    return {tier: [results[tier][task.task_id] for task in tasks] for tier in tiers}
 
 
 def _go_on_if_asked(listed: Sequence[TaskResult]) -> None:
@@ -282,7 +287,7 @@ def _nothing_to_compare(left_out: Counter[str], first: str | None) -> OwnwardErr
     whys = "; ".join(f"{count} times {why}" for why, count in left_out.items())
     return UpstreamError(
         f"the trial says nothing: {whys}. The first error: {first}",
-        next_step="Nothing was kept. Ask both once by hand (curl), then try again",
+        next_step="No certificate was made. Ask both once by hand (curl), then try again",
     )
 
 
@@ -305,6 +310,13 @@ def _record_outcomes(opened: Ledger, results: list[TaskResult], *, run_id: str, 
         except LedgerError:
             say("the outcomes are not kept: this ledger is not the gateway's (name it with --ledger)")
             return
+
+
+def _model(opened: Ledger, result: TaskResult) -> str | None:
+    """Return the model that was asked for a result first, by the ledger; None where it does not know."""
+    if result.answer.request_id is None:
+        return None
+    return next((row.model for row in opened.query_requests(request_id=result.answer.request_id)), None)
 
 
 def _cost(opened: Ledger, result: TaskResult) -> Decimal | None:
