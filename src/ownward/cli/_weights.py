@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Final
 
 from ownward.cli._context import load_settings
 from ownward.cli._output import progress, say
 from ownward.core import FetchFailed, UnknownName, format_bytes
+
+_HUB_NAME: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(/[\w.-]+)*")
 
 
 def is_hub_name(name: str) -> bool:
@@ -25,7 +29,7 @@ def fetch_weights(name: str) -> Path:
     if is_hub_name(name):
         return _fetch_from_hub(name)
     if name != EMBEDDED_MODEL.id:
-        raise UnknownName(name, [EMBEDDED_MODEL.id, "hf:org/name/file.gguf"], what="weights in the store")
+        raise _no_place(name, [EMBEDDED_MODEL.id, "hf:org/name", "hf:org/name/file.gguf"])
     cache_dir = load_settings().engine.cache_dir
     assert cache_dir is not None  # filled in by config.load
     found = find(EMBEDDED_MODEL, cache_dir=cache_dir)
@@ -33,6 +37,28 @@ def fetch_weights(name: str) -> Path:
         return found
     with progress(f"fetching {EMBEDDED_MODEL.id} ({EMBEDDED_MODEL.licence})", total=EMBEDDED_MODEL.bytes) as advance:
         return fetch(EMBEDDED_MODEL, cache_dir=cache_dir, progress=lambda done, _total: advance(done))
+
+
+def _no_place(name: str, known: list[str]) -> UnknownName:
+    """Return the error of a name that is not that of a place, with the places that it may stand for."""
+    from ownward.cli._lookup import find_checkpoint, find_release
+
+    error = UnknownName(name, known, what="weights in the store")
+    published, release = find_checkpoint(name), find_release(name)
+    hub = release.hub_id.value if release is not None and release.hub_id is not None else None
+    hub = hub if published is None else published.name
+    if hub is not None:
+        error.message = f"{name!r} is a model of the catalogue, which has no GGUF file of it to fetch"
+        error.allowed = None
+        error.next_step = (
+            f"Its safetensors, for engines other than llama.cpp: ownward models pull hf:{hub}. For llama.cpp, find a"
+            " GGUF file of it on the hub, and pull hf:org/name/file.gguf"
+        )
+    elif _HUB_NAME.fullmatch(name):
+        error.next_step = f"If it is one on the hub: ownward models pull hf:{name}"
+    elif Path(name).exists():
+        error.next_step = "It is on this machine, and nothing has to be fetched: ownward serve --model FILE"
+    return error
 
 
 def _fetch_from_hub(name: str) -> Path:

@@ -25,6 +25,8 @@ from ownward.core._closest import closest
 
 # A list of known names this short is shown whole where none is close.
 _FEW = 12
+# One that can begin a sentence with a capital: no address, key or option.
+_WORD = re.compile(r"[a-z]+(?:[-'][a-z]+)*[,;:]?(?:\s|$)")
 
 
 class OwnwardError(Exception):
@@ -69,7 +71,12 @@ class OwnwardError(Exception):
 
 
 def _capital(text: str | None) -> str | None:
-    return text[0].upper() + text[1:] if text else text
+    """Return a text as it begins a sentence; what is written in code stays as it is written there.
+
+    >>> _capital("one of a and b"), _capital("hf:org/name"), _capital("token_budget not below it")
+    ('One of a and b', 'hf:org/name', 'token_budget not below it')
+    """
+    return text[0].upper() + text[1:] if text and _WORD.match(text) else text
 
 
 def _as_sentence(text: str) -> str:

@@ -57,6 +57,20 @@ def test_a_name_that_is_of_no_release_is_told_what_to_ask_for(answer, typed, tol
     assert answer("models", "show", typed, code=2)["error"]["next"] == told
 
 
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        ("gpt-oss-20b", "ownward models pull hf:openai/gpt-oss-20b. For llama.cpp, find a GGUF file"),
+        ("nvidia/DeepSeek-V3.1-NVFP4", "ownward models pull hf:nvidia/DeepSeek-V3.1-NVFP4. For"),
+        ("some-org/some-model", "If it is one on the hub: ownward models pull hf:some-org/some-model"),
+        ("own.gguf", "It is on this machine, and nothing has to be fetched"),
+    ],
+)
+def test_a_name_that_is_no_place_of_weights_is_told_which_places_it_may_stand_for(answer, typed, told):
+    Path("own.gguf").write_bytes(b"GGUF")
+    assert told in answer("models", "pull", typed, code=2)["error"]["next"]
+
+
 def test_show_keeps_the_contract_and_adds_reads_and_caches(answer):
     page = answer("models", "show", "qwen3.5-397b-a17b", "--beside", "kimi-k2.6")
     assert page["schema"] == "ownward.anatomy/1"
