@@ -7,9 +7,13 @@ import sys
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    from ownward.cli import run
+    try:
+        from ownward.cli import run
 
-    sys.exit(run(sys.argv[1:]))
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:  # while it is loaded; `run` has an answer of its own
+        code = 130
+    sys.exit(code)
 
 
 if __name__ == "__main__":

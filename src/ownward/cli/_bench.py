@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ownward.cli._output import emit, example, json_option, say
+from ownward.cli._output import emit, example, json_option, require_writable, say, write_whole
 from ownward.core import KIB, format_bytes
 
 if TYPE_CHECKING:
@@ -45,7 +45,9 @@ def bench(*, is_engine_left_out: bool, threads: int | None, output: Path | None,
         say(f"other work keeps {busy:.1f} cores busy: a quiet machine gives better figures and a better calibration")
     say("measuring memory and disk")
     written = output or calibration_path()
-    written.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(OSError):  # told by what follows
+        written.parent.mkdir(parents=True, exist_ok=True)
+    require_writable(written)
     facts = this_machine(path=written.parent)
     kernels = _measure_memory(facts)
     disk, faults = _measure_disk(written.parent, facts)
@@ -66,7 +68,7 @@ def bench(*, is_engine_left_out: bool, threads: int | None, output: Path | None,
         else {"bytes_per_s": faults[-1].bytes_per_s, "over_read": faults[-1].over_read or 1.0},
         "effects": effects,
     }
-    _write(written, calibration)
+    write_whole(written, json.dumps(calibration, indent=1) + "\n")
     payload = {
         "schema": "ownward.bench/1",
         "machine": facts.name,
@@ -135,14 +137,6 @@ def _measure_engine(machine: Machine, *, threads: int | None) -> tuple[dict[str,
         }
         for speed in speeds
     ]
-
-
-def _write(path: Path, calibration: dict[str, Any]) -> None:
-    import os
-
-    partial = path.with_suffix(f".{os.getpid()}.part")
-    partial.write_text(json.dumps(calibration, indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)
 
 
 def _rates(found: BandwidthMeasurement) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from ownward.cli._fit_releases import Releases
 from ownward.cli._fit_target import THIS, FitTarget, find_host, find_target, with_stated
 from ownward.cli._lookup import catalog_files, find_anatomy, find_checkpoint, is_path
 from ownward.cli._numbers import ABOVE_ZERO
-from ownward.cli._output import at_option, console, example, json_option, say, today, write_whole
+from ownward.cli._output import at_option, console, example, json_option, say, today, writable_file, write_whole
 from ownward.cli._serving_choice import needs_of, room_for
 from ownward.core import InfeasiblePlan, OwnwardError, UsageError, to_json
 
@@ -104,7 +104,13 @@ class _FitArguments:
     show_default=True,
     help="Format of the cache.",
 )
-@click.option("--html", "html_file", metavar="FILE", help="Write the answer as one self-contained HTML page.")
+@click.option(
+    "--html",
+    "html_file",
+    metavar="FILE",
+    callback=writable_file,
+    help="Write the answer as one self-contained HTML page.",
+)
 @at_option
 @json_option
 def fit(

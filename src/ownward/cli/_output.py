@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gzip
 import io
+import os
 import re
 import sys
 import zlib
@@ -231,17 +233,53 @@ def writing_whole(path: Path) -> Iterator[TextIO]:
     """
     part = None
     try:
-        if path.is_file() or not path.exists():
-            target = path.resolve()
-            part = target.with_name(f".{target.name}.part")
+        part = _part_of(path)
         with (part or path).open("w", encoding="utf-8") as stream:
             yield stream
         if part is not None:
-            part.replace(target)
+            part.replace(path.resolve())
     except BaseException as error:
         if part is not None:
             with contextlib.suppress(OSError):
                 part.unlink()
         if isinstance(error, OSError):
-            raise BadInput(f"cannot write {str(path)!r}: {error.strerror}") from error
+            raise _unwritable(path, error) from error
         raise
+
+
+def writable_file(_context: click.Context, _parameter: click.Parameter, stated: str | None) -> str | None:
+    """Return the file that an option names, once it is known that it can be written: no work is done for nothing.
+
+    Raises: BadInput.
+    """
+    if stated is not None:
+        require_writable(Path(stated))
+    return stated
+
+
+def require_writable(path: Path) -> None:
+    """Raise BadInput, if `writing_whole` would for this path."""
+    try:
+        part = _part_of(path)
+        if part is not None and not part.exists():
+            part.touch()
+            part.unlink()
+        elif path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _part_of(path: Path) -> Path | None:
+    """Return where a file is written until it is whole; None for what is no file."""
+    if not path.is_file() and path.exists():
+        return None
+    target = path.resolve()
+    return target.with_name(f".{target.name}.part")
+
+
+def _unwritable(path: Path, error: OSError) -> BadInput:
+    return BadInput(
+        f"cannot write {str(path)!r}: {error.strerror}",
+        next_step="Check the path: its folder has to exist, and you have to be allowed to write there",
+    )

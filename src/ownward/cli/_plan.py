@@ -28,6 +28,7 @@ from ownward.cli._output import (
     read_small_text,
     say,
     today,
+    writable_file,
     write_whole,
 )
 from ownward.core import (
@@ -94,7 +95,11 @@ _SHORT_S = 600.0  # of less than this, a month is made with a word
 @click.option("--people-hours", type=FROM_ZERO, default=None, help="Hours a month people spend on it. [settings]")
 @click.option("--what-if", is_flag=True, help="Assume that unmeasured tiers are as good as the baseline, and say so.")
 @click.option(
-    "--out", default=None, metavar="plan.toml", help="Write the plan here; comments of an existing one are kept."
+    "--out",
+    default=None,
+    metavar="plan.toml",
+    callback=writable_file,
+    help="Write the plan here; comments of an existing one are kept.",
 )
 @at_option
 @json_option
@@ -104,14 +109,18 @@ def plan(*, ledger_target: str | None, options_file: str | None, out: str | None
     Without --rent and --own, what is compared are the APIs that the log names. A tier that nobody has measured on a
     workload is shown with its cost, but is not chosen: run a trial, or ask --what-if.
     """
+    from ownward import plan as plan_room
+    from ownward.reports import render_comparisons
+
     if options_file is not None:
         _refuse_unused(out=out, **asked)
         choice, options = _choose_explicit(options_file, baseline=asked["baseline"], floor=asked["floor"])
         emit(_payload(options, choice), as_json=as_json, render=_render_choice)
         return
+    previous = _previous_plan(out)
     with open_ledger(ledger_target, is_read_only=True) as opened:
         decision = _decide(opened, asked)
-    text = _plan_text(decision, out)
+    text = plan_room.dumps(decision.plan, previous_text=previous)
     payload = {
         **_payload(decision.options, decision.choice),
         "workloads": [to_jsonable(item.own_vs_rent) | {"workload": item.workload} for item in decision.comparisons],
@@ -122,11 +131,9 @@ def plan(*, ledger_target: str | None, options_file: str | None, out: str | None
         if gap.where.endswith(".label"):
             say(f"{gap.where}: {gap.message}; state where it may with --label")
     if out is not None:
-        _keep_what_is_lost(Path(out), text)
+        _keep_what_is_lost(Path(out), previous or "", text)
         write_whole(Path(out), text)
         say(f"wrote {out}")
-    from ownward.reports import render_comparisons
-
     emit(payload, as_json=as_json, render=lambda _: render_comparisons(decision.comparisons, decision.choice))
 
 
@@ -443,24 +450,24 @@ def _option_row(option: Option) -> dict[str, Any]:
     }
 
 
-def _keep_what_is_lost(out: Path, text: str) -> None:
+def _keep_what_is_lost(out: Path, previous: str, text: str) -> None:
     """Name what stood in the plan and does not any more, and keep the plan as it was beside it."""
     from ownward.cli._plans import find_lost_keys
 
-    previous = read_small_text(out, what="A plan") if out.is_file() else ""
     if lost := find_lost_keys(previous, text):
         kept = out.with_name(f"{out.name}.before")
         write_whole(kept, previous)
         say(f"no longer in {out} as it was: {', '.join(lost)}; write again what you need of it, from {kept}")
 
 
-def _plan_text(decision: Decision, out: str | None) -> str:
+def _previous_plan(out: str | None) -> str | None:
+    """Return the text of the plan that is to be written over; its faults are told under its own name."""
     from ownward import plan as plan_room
 
     previous = read_small_text(Path(out), what="A plan") if out is not None and Path(out).is_file() else None
     if previous is not None and previous.strip():
-        plan_room.loads(previous, file=str(out))  # its faults are told under its own name
-    return plan_room.dumps(decision.plan, previous_text=previous)
+        plan_room.loads(previous, file=str(out))
+    return previous
 
 
 def _moment(at: Any) -> datetime:

@@ -13,7 +13,7 @@ import click
 from ownward.cli._lengths import read_lengths
 from ownward.cli._lookup import find_anatomy, find_machines
 from ownward.cli._numbers import ABOVE_ZERO
-from ownward.cli._output import emit, example, json_option, open_input, say, write_whole
+from ownward.cli._output import emit, example, json_option, open_input, say, writable_file, write_whole
 from ownward.core import (
     BadInput,
     SystemClock,
@@ -67,7 +67,12 @@ _ALIKE = 0.1
     help="Seed for spreading requests over replicas and for random draws.",
 )
 @click.option(
-    "--per-request", "per_request", default=None, metavar="OUT.jsonl", help="Write one row for each request here."
+    "--per-request",
+    "per_request",
+    default=None,
+    metavar="OUT.jsonl",
+    callback=writable_file,
+    help="Write one row for each request here.",
 )
 @json_option
 def simulate(

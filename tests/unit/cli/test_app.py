@@ -11,12 +11,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 
 import click
 import pytest
 
 import ownward
 from ownward import ledger
+from ownward.__main__ import main
 from ownward.cli import run
 from ownward.cli._app import COMMANDS, _ownward
 
@@ -30,6 +32,20 @@ def walk(command: click.Command, path: str) -> list[tuple[str, click.Command]]:
             assert inner is not None
             found.extend(walk(inner, f"{path} {name}"))
     return found
+
+
+class Interrupted(ModuleType):
+    """A module whose loading was ended by Ctrl-C."""
+
+    def __getattr__(self, name: str) -> object:
+        raise KeyboardInterrupt
+
+
+def test_an_interruption_while_the_command_line_is_loaded_ends_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ownward.cli", Interrupted("ownward.cli"))
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 130
 
 
 EVERY_COMMAND = walk(_ownward, "ownward")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 
-from ownward.cli._output import write_whole, writing_whole
+from ownward.cli import run
+from ownward.cli._output import require_writable, write_whole, writing_whole
 from ownward.core import BadInput
 
 
@@ -47,3 +49,32 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, place: str):
     with pytest.raises(BadInput, match="cannot write"):
         write_whole(tmp_path / place, "new")
     assert (tmp_path / "file").read_text() == "old"
+
+
+EARLY = [
+    ["fit", "--machine", "RTX 4090", "--html"],
+    ["plan", "--ledger", "no-ledger.db", "--out"],
+    ["simulate", "--trace", "no-trace.jsonl", "--model", "qwen3-0.6b", "--machine", "RTX 4090", "--per-request"],
+    ["bench", "--output"],
+]
+
+
+@pytest.mark.parametrize("command", EARLY, ids=lambda words: words[0])
+def test_a_file_that_cannot_be_written_is_told_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: list[str]
+):
+    """Before anything is read, computed or measured: the ledger and the trace that are named are not there."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("ownward.probe.this_machine", lambda **_: pytest.fail("measured"))
+    (tmp_path / "file").touch()
+    assert run([*command, str(tmp_path / "file" / "page.out"), "--json"]) == 2
+    assert "cannot write" in json.loads(capsys.readouterr().out)["error"]["message"]
+
+
+def test_asking_whether_a_file_can_be_written_leaves_no_trace(tmp_path: Path):
+    (tmp_path / "there").write_text("old")
+    require_writable(tmp_path / "there")
+    require_writable(tmp_path / "new")
+    require_writable(Path(os.devnull))
+    assert (tmp_path / "there").read_text() == "old"
+    assert list(tmp_path.iterdir()) == [tmp_path / "there"]
