@@ -14,13 +14,14 @@ import click
 from ownward.cli._context import leaving_no_trace, open_ledger
 from ownward.cli._lengths import read_lengths
 from ownward.cli._output import emit, example, json_option, ledger_option, open_input, say, writing_whole
-from ownward.core import format_counted, to_json
+from ownward.core import BadInput, format_counted, to_json
 
 if TYPE_CHECKING:
     from ownward.ledger import TrafficRow
     from ownward.traffic import DiscoveredWorkload, TrafficRecord
 
 _BAD_SHOWN = 20
+_BAD_TOLD = 3
 
 
 @click.command(name="import", epilog=example("ownward import spend_logs.jsonl --ledger ledger.db"))
@@ -45,7 +46,8 @@ def import_(
 
     The format is recognised by content, and so are workloads that the log does not name: requests with the same
     tools and system prompt or template are one. No prompt text is kept. A file is imported whole or not at all; rows
-    that cannot be read are listed, and a second import of the same file adds nothing.
+    that cannot be read are listed, and a second import of the same file adds nothing. If no row can be read, nothing
+    is imported, and the exit code is 2.
     """
     from ownward import traffic
 
@@ -97,6 +99,8 @@ def import_(
             totals["duplicates"] += count.duplicates + reading.count.duplicates
             totals["bad_total"] += reading.count.bad_total
             bad.extend({"file": name, "line": row.line, "why": row.why} for row in reading.count.bad)
+        if bad and not totals["read"]:
+            raise _nothing_read(bad, totals["bad_total"])
     payload = {
         "schema": "ownward.import/1",
         **totals,
@@ -117,6 +121,15 @@ def _require_readable(files: tuple[str, ...], format_name: str | None, lengths_f
         if name != "-":
             with open_input(name) as stream:
                 traffic.read(stream, name=name, format=format_name, lengths=read_lengths(name, lengths_file))
+
+
+def _nothing_read(bad: list[dict[str, Any]], bad_total: int) -> BadInput:
+    """Return the error of files of which no row could be read: an empty import would pass for a quiet month."""
+    told = "; ".join(f"{row['file']}:{row['line']}: {row['why']}" for row in bad[:_BAD_TOLD])
+    return BadInput(
+        f"nothing is imported: none of {format_counted(bad_total, 'row')} can be read. {told}",
+        next_step="Correct the rows or, if the log is of another format than it seems to be, name it with --format",
+    )
 
 
 def _default_name(file: str) -> str:

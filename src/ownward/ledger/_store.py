@@ -169,7 +169,9 @@ def missing_migrations(applied: Sequence[str]) -> list[str]:
 def older_schema_error(missing: Sequence[str], *, where: str) -> LedgerError:
     """Return the error for an old ledger that was opened only to be read."""
     return LedgerError(
-        f"the ledger lacks the migration {missing[0]!r} and was opened for reading only",
+        f"the ledger is of an earlier version of ownward: it lacks the migration {missing[0]!r}",
         where=where,
-        next_step="Bring it to the newest schema, which every command that writes does, by: ownward ledger reconcile",
+        allowed="Commands that only read do not change it",
+        next_step="Bring it up to date, once no earlier version serves with it: ownward ledger reconcile, with the same"
+        " --ledger",
     )

@@ -105,6 +105,21 @@ def test_bad_rows_are_listed_and_good_ones_imported(tmp_path: Path, capsys: pyte
     assert [(item["id"], item["requests"]) for item in found["workloads"]] == [("mine", 2)]
 
 
+def test_an_import_of_which_no_row_can_be_read_is_bad_input_and_leaves_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trace, empty = tmp_path / "trace.csv", tmp_path / "empty.csv"
+    empty.write_text("arrival_s,input_tokens,output_tokens\n")
+    trace.write_text(empty.read_text() + "x,1,1\n0,-1,2\n")
+    options = ["--ledger", str(tmp_path / "l.db"), "--assignments", str(tmp_path / "assigned.jsonl")]
+    assert run(["import", str(trace), *options, "--json"]) == 2
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert "none of 2 rows can be read" in error["message"]
+    assert f"{trace}:3: input_tokens is '-1'" in error["message"]
+    assert sorted(tmp_path.iterdir()) == [empty, trace]
+    assert ask(capsys, "import", str(empty), "--ledger", str(tmp_path / "l.db"))["read"] == 0
+
+
 def test_applications_in_a_chat_log_become_workloads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Two system prompts in one log are two workloads; the assignments name one for each row."""
     log, out = tmp_path / "chats.jsonl", tmp_path / "assigned.jsonl"

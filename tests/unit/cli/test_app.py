@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import gzip
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 import time
@@ -398,3 +400,19 @@ def test_the_id_that_revoke_takes_is_in_one_piece_however_narrow_the_terminal(tm
     assert key_id in shown
     assert max(map(len, shown.splitlines())) <= int(columns)
     assert ("no room for scopes" in shown) == (columns == "60")
+
+
+def test_a_ledger_of_an_earlier_version_is_brought_up_to_date_by_the_command_that_reading_it_names(tmp_path, capsys):
+    path = tmp_path / "ledger.db"
+    ledger.open(path).close()
+    with contextlib.closing(sqlite3.connect(path)) as earlier, earlier:
+        (newest,) = earlier.execute("SELECT MAX(name) FROM migrations").fetchone()
+        earlier.execute("DELETE FROM migrations WHERE name = ?", (newest,))
+        earlier.execute("DROP TABLE imported_cache_writes_1h")
+    report = ["report", "--ledger", str(path), "--json"]
+    assert run(report) == 5
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert newest in error["message"]
+    assert "ownward ledger reconcile, with the same --ledger" in error["next"]
+    assert run(["ledger", "reconcile", "--ledger", str(path)]) == 0
+    assert run(report) == 0
