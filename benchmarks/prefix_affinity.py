@@ -395,7 +395,7 @@ def _targets(replicas: int, model: StepModel) -> tuple[Target, ...]:
 
 def step_model_of(model: str, machine: str, trace: Trace) -> StepModel:
     """Return the step times that `ownward.perf` predicts for a deployment."""
-    from ownward.cli._subjects import find_anatomy, find_machines
+    from ownward.cli._lookup import find_anatomy, find_machines
 
     count, found = find_machines(machine)
     deployment = deploy(
@@ -404,7 +404,7 @@ def step_model_of(model: str, machine: str, trace: Trace) -> StepModel:
     )  # fmt: skip
     assert not isinstance(deployment, str), deployment
     context = int((trace.input_tokens + trace.output_tokens).mean())
-    return deployment.compute_step_model(sequences=32, context_tokens=context)
+    return deployment.compute_step_model(context_tokens=context)
 
 
 def spread(arrival_s: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,10 +29,6 @@ from ownward.core import (
 if TYPE_CHECKING:
     from ownward.perf import StepModel
     from ownward.traffic import Trace, TrafficRecord
-
-_SEQUENCES = 32  # at a time, in the first round
-_ROUNDS = 6
-_ALIKE = 0.1
 
 
 @click.command(
@@ -98,7 +94,6 @@ def simulate(
 
     The deployment is a --model on a --machine, or a --step-model of your own. Two runs with one seed are equal.
     """
-    from ownward.perf import StepModel
     from ownward.simulation import Scheduler, Slo, smallest_fleet
     from ownward.simulation import simulate as run
 
@@ -106,32 +101,24 @@ def simulate(
     scheduler = (
         Scheduler.from_mapping(_read_object(scheduler_file), where=scheduler_file) if scheduler_file else Scheduler()
     )
-    deployed = _deployed(
+    step_model = _step_model(
         step_file, model=model, machine_name=machine_name, weights=weights, kv_type=kv_type, engine=engine, trace=trace
     )
     slo = Slo(ttft_s=slo_ttft, tpot_s=slo_tpot) if slo_ttft is not None or slo_tpot is not None else None
-    if find_fleet and slo is None:
-        raise UsageError("--fleet needs a service level", allowed="--slo-ttft S, --slo-tpot S or both")
     fleet = None
-    # A step costs what the sequences in it make of it, and how many there are the run tells: a few rounds settle it.
-    sequences: int | None = None if isinstance(deployed, StepModel) else min(scheduler.max_batch, _SEQUENCES)
-    for _ in range(_ROUNDS):
-        step_model = deployed if isinstance(deployed, StepModel) else deployed(sequences or 1)
-        if find_fleet and slo is not None:
-            fleet = smallest_fleet(trace, step_model, scheduler, slo, seed=seed)
-            replicas = fleet.replicas
-        result = run(trace, step_model, scheduler, slo=slo, replicas=replicas, seed=seed, clock=SystemClock())
-        seen = max(1, min(round(result.per_request.compute_sequences_at_once()), scheduler.max_batch))
-        if sequences is None or abs(seen - sequences) <= sequences * _ALIKE:
-            break
-        sequences = seen
+    if find_fleet:
+        if slo is None:
+            raise UsageError("--fleet needs a service level", allowed="--slo-ttft S, --slo-tpot S or both")
+        fleet = smallest_fleet(trace, step_model, scheduler, slo, seed=seed)
+        replicas = fleet.replicas
+    result = run(trace, step_model, scheduler, slo=slo, replicas=replicas, seed=seed, clock=SystemClock())
     if per_request is not None:
         write_whole(Path(per_request), (to_json(row) + "\n" for row in result.per_request.rows()))
     payload = to_jsonable(result.as_record())
     if fleet is not None:
         payload["fleet"] = to_jsonable(fleet.as_record())
     payload["step_model"] = to_jsonable(step_model)
-    payload["step_model_sequences"] = sequences
+    payload["sequences_at_once"] = result.per_request.compute_sequences_at_once()
     emit(payload, as_json=as_json, render=_render)
 
 
@@ -181,7 +168,7 @@ def _read_object(path: str) -> dict[str, Any]:
     return value
 
 
-def _deployed(
+def _step_model(
     step_file: str | None,
     *,
     model: str | None,
@@ -190,8 +177,8 @@ def _deployed(
     kv_type: str,
     engine: str | None,
     trace: Trace,
-) -> StepModel | Callable[[int], StepModel]:
-    """Return the step model that is stated, or how one is predicted for so many sequences at a time."""
+) -> StepModel:
+    """Return the step model that is stated, or the one that is predicted."""
     from ownward.core import DoesNotFit, NoCapacity, format_bytes
     from ownward.perf import StepModel, deploy, weight_format
     from ownward.planner import default_engine
@@ -227,7 +214,7 @@ def _deployed(
             f" usable memory is {format_bytes(deployment.usable_bytes)}",
             next_step=f"See what does: ownward fit {model} --machine {machine_name!r}",
         )
-    return lambda sequences: deployment.compute_step_model(sequences=sequences, context_tokens=context)
+    return deployment.compute_step_model(context_tokens=context)
 
 
 def _render(payload: dict[str, Any]) -> Any:
@@ -254,8 +241,7 @@ def _render(payload: dict[str, Any]) -> Any:
     lines = [busy]
     if goodput:
         lines.append(f"{format_percent(goodput['good_fraction'], places=1)} met the service level")
-    if (sequences := payload["step_model_sequences"]) is not None:
-        lines.append(f"step times as predicted for {format_counted(sequences, 'sequence')} at a time on a replica")
+    lines.append(f"a replica decodes {payload['sequences_at_once']:.0f} at a time, as a request sees it")
     if payload["requests_per_wall_s"]:
         lines.append(f"simulated at {format_count(payload['requests_per_wall_s'])} requests a second")
     return Group(Fitted(table, leaves_out=(5, 2, 6, 3)), "", Text("\n".join(lines)))

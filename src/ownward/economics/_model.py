@@ -15,6 +15,7 @@ from ownward.economics.options import HourlyOption, OwnedOption, Volume
 _MONTHS_PER_YEAR = 12.0
 _SECONDS_PER_HOUR = 3600.0
 _WATTS_PER_KW = 1000.0
+_SPEEDS = ("prefill_tokens_per_s", "decode_tokens_per_s")
 
 Inputs = dict[str, Any]  # parameter name -> float, or array (samples,)
 
@@ -66,9 +67,19 @@ def find_assumptions(option: OwnedOption | HourlyOption, shared: Assumptions, vo
             watts = getattr(option, name)
             if watts is not None:
                 found[name] = watts
-    found["prefill_tokens_per_s"] = option.capacity.prefill_tokens_per_s
-    found["decode_tokens_per_s"] = option.capacity.decode_tokens_per_s
+    for name in _SPEEDS:
+        found[name] = getattr(option.capacity, name)
     return found
+
+
+def at_traffic(option: OwnedOption | HourlyOption, values: Inputs) -> Inputs:
+    """Return the values with the speeds of the time that the machines really work at the traffic."""
+    if isinstance(option, HourlyOption) or option.running is None:
+        return values
+    return values | {
+        name: values[name] * (getattr(option.running, name).value.value / getattr(option.capacity, name).value.value)
+        for name in _SPEEDS
+    }
 
 
 def compute_peak_machines(volume: Volume, values: Inputs) -> Any:
@@ -90,7 +101,14 @@ def find_peak_factor(option: OwnedOption | HourlyOption, volume: Volume, middle:
     worked_out = compute_peak_machines(volume, middle)
     if option.machines is None or not worked_out:
         return 1.0
-    return float(option.machines * middle["peak_load_fraction"] / worked_out)
+    return float(find_load_fraction(option) * option.machines * middle["peak_load_fraction"] / worked_out)
+
+
+def find_load_fraction(option: OwnedOption | HourlyOption) -> float:
+    """Return how much of what the option's machines hold the traffic is; 1 where nobody has found out."""
+    if isinstance(option, HourlyOption) or option.machines is None or option.machines_needed is None:
+        return 1.0
+    return option.machines_needed / option.machines
 
 
 def compute_terms(
@@ -144,29 +162,41 @@ def compute_terms(
     )
 
 
-def compute_break_even_scales(terms: Terms, api_usd: Any, values: Inputs, redundancy: int) -> tuple[Any, Any]:
+def compute_break_even_scales(
+    terms: Terms, now: Terms, api_usd: Any, values: Inputs, redundancy: int, *, load_fraction: float
+) -> tuple[Any, Any]:
     """Return by what factor the volume has to grow until owning pays for the first time, and for good.
 
     Infinity is never. Machines are bought whole, so that a little more traffic can turn the answer back. With k
     machines at work, r in reserve, fixed cost F a machine, P for people, variable
     cost e and API cost a at the volume given, and room for c volumes a machine,
-    k machines pay from (P + (k + r) F) / (a - e). For the first time: with the
+    k machines pay from (P + r F + k (F + f)) / (a - e). For the first time: with the
     smallest k whose room k c reaches that far. For good: after the last k at
     whose start, (k - 1) c, they do not yet pay.
+
+    Full machines share each step among more sequences than those of the traffic as it is: `terms` has the energy of
+    the first, `now` that of the others, which are at `load_fraction` of what they hold. Between the two a machine's
+    energy is taken to lie on a line: f whatever it holds, and e with the volume.
     """
     import numpy as np
 
     a_machine = terms.fixed_a_machine
-    margin = api_usd - (0.0 if terms.busy_energy_above_idle is None else terms.busy_energy_above_idle)
     room = values["peak_load_fraction"] / np.maximum(terms.peak_machines, 1e-300)
+    full = 0.0 if terms.busy_energy_above_idle is None else terms.busy_energy_above_idle
+    present = 0.0 if now.busy_energy_above_idle is None else now.busy_energy_above_idle
+    rising = present
+    if load_fraction < 1:
+        rising = np.clip((full - load_fraction * present) / (1 - load_fraction), 0.0, present)
+    at_work = a_machine + (present - rising) * load_fraction * room
+    margin = api_usd - rising
     earns = margin * room  # what one full machine's traffic is worth
     standing = terms.people + redundancy * a_machine
     with np.errstate(divide="ignore", invalid="ignore"):
-        first = np.maximum(1.0, np.ceil(standing / (earns - a_machine)))
-        last = np.maximum(1.0, np.ceil((standing + earns) / (earns - a_machine)) - 1.0)
-        once = (standing + first * a_machine) / margin
-        for_good = np.minimum((standing + last * a_machine) / margin, last * room)
-    pays = (margin > 0) & (earns > a_machine)
+        first = np.maximum(1.0, np.ceil(standing / (earns - at_work)))
+        last = np.maximum(1.0, np.ceil((standing + earns) / (earns - at_work)) - 1.0)
+        once = (standing + first * at_work) / margin
+        for_good = np.minimum((standing + last * at_work) / margin, last * room)
+    pays = (margin > 0) & (earns > at_work)
     return np.where(pays, once, np.inf), np.where(pays, for_good, np.inf)
 
 

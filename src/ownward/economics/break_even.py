@@ -65,8 +65,8 @@ def compute_break_even(
     """Return the break-even volume of a pair, with band and tornado.
 
     `volume` gives the mix and the shape of the day; its size only serves
-    `times_traffic`. The fleet grows with the volume: in whole machines, from the option's own number where a
-    simulation found it, else from the peak's work. Where watts are unknown the result is None
+    `times_traffic`. The fleet grows with the volume: in whole machines, from what the traffic takes of the option's
+    own number where a simulation found that, else from the peak's work. Where watts are unknown the result is None
     throughout, with the reason.
     """
     import numpy as np
@@ -81,9 +81,11 @@ def compute_break_even(
     def scales_at(values: _model.Inputs) -> tuple[Any, Any]:
         return _model.compute_break_even_scales(
             _model.compute_terms(owned, volume, values, peak_factor=peak_factor),
+            _model.compute_terms(owned, volume, _model.at_traffic(owned, values)),
             api_usd * values["api_price_factor"],
             values,
             shared.redundancy,
+            load_fraction=_model.find_load_fraction(owned),
         )
 
     def requests_at(values: _model.Inputs) -> float | None:
@@ -94,7 +96,8 @@ def compute_break_even(
         return _unknown(owned.name, rented.name, samples, seed)
     once, times = (float(one) for one in scales_at(middle))
     working = _model.count_machines(terms.peak_machines, middle["peak_load_fraction"], owned.machines)
-    is_cheaper = _model.compute_total(terms, working + shared.redundancy) <= api_usd * middle["api_price_factor"]
+    now = _model.compute_terms(owned, volume, _model.at_traffic(owned, middle))
+    is_cheaper = _model.compute_total(now, working + shared.redundancy) <= api_usd * middle["api_price_factor"]
     drawn = np.sort(np.broadcast_to(scales_at(_draw(used, samples, seed))[1], (samples,)))
     requests = _finite(times * volume.requests)
     tokens = volume.input_tokens + volume.output_tokens

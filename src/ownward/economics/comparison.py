@@ -135,9 +135,11 @@ def compute_owned_cost(
     """Return the month's cost of an option at its stated values, without a band."""
     shared = assumptions or Assumptions()
     used = _model.find_assumptions(option, shared, volume)
-    values = {name: one.value.value for name, one in used.items()}
+    full = {name: one.value.value for name, one in used.items()}
+    at_capacity = _model.compute_terms(option, volume, full)
+    values = _model.at_traffic(option, full)
     terms = _model.compute_terms(option, volume, values)
-    working = _model.count_machines(terms.peak_machines, values["peak_load_fraction"], option.machines)
+    working = _model.count_machines(at_capacity.peak_machines, values["peak_load_fraction"], option.machines)
     machines = working + shared.redundancy
     energy = None if terms.idle_energy is None else machines * terms.idle_energy + terms.busy_energy_above_idle
     breakdown = MonthlyCost(
@@ -167,7 +169,7 @@ def compute_owned_cost(
         marginal_output_usd_per_mtok=_per_mtok(marginal, terms.work_hours, values["decode_tokens_per_s"]),
         loaded_input_usd_per_mtok=_per_mtok(loaded, terms.work_hours, values["prefill_tokens_per_s"]),
         loaded_output_usd_per_mtok=_per_mtok(loaded, terms.work_hours, values["decode_tokens_per_s"]),
-        is_within_capacity=bool(terms.work_hours <= working * hours),
+        is_within_capacity=bool(at_capacity.work_hours <= working * hours),
         basis=weakest_basis(one.basis for one in used.values()),
     )
 
@@ -209,6 +211,11 @@ def own_vs_rent(
             for name, one in own.items()
             if name not in dict(shared)
         ]
+        if isinstance(option, OwnedOption) and option.running is not None:
+            stated += [
+                StatedAssumption(option=option.name, name=f"running_{name}", assumption=getattr(option.running, name))
+                for name in ("prefill_tokens_per_s", "decode_tokens_per_s")
+            ]
     bases = [one.basis for one in costs if one.basis] + [api.basis for api in apis]
     if active_hours_per_month:
         bases.append(active_hours_per_month.basis)

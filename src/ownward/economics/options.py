@@ -78,7 +78,7 @@ class Volume:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capacity:
-    """What one machine serves at the service level and mix of the traffic: prefill and decode, each if alone."""
+    """What one machine serves at the service level and mix of the traffic: tokens a second of its time for each."""
 
     prefill_tokens_per_s: Assumption
     decode_tokens_per_s: Assumption
@@ -92,18 +92,27 @@ class Capacity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnedOption:
-    """A model on machines one buys. Unknown watts stay None and leave the energy unknown, never 0."""
+    """A model on machines one buys. Unknown watts stay None and leave the energy unknown, never 0.
+
+    A step that few sequences share takes nearly as long as one that many do, so that a machine below its `capacity`
+    works longer for each token than one at it: `running` is what decides work, energy and a token's price. The fleet
+    that a simulation found may hold more than the traffic: `machines_needed` is what grows with the volume.
+    """
 
     name: str
     capex_usd: Assumption
     idle_watts: Assumption | None
     busy_watts: Assumption | None
     capacity: Capacity
+    running: Capacity | None = None  # of the time that it really works at this traffic; None: as at its capacity
     machines: int | None = None  # as found by a simulation, without redundancy; None: from the peak's work
+    machines_needed: float | None = None  # how much of them the traffic takes up; None: all
 
     def __post_init__(self) -> None:
-        """Refuse a fleet of none."""
+        """Refuse a fleet of none, and one that needs more than it has."""
         _check_machines(self.machines)
+        if self.machines_needed is not None and not 0 < self.machines_needed <= (self.machines or 0):
+            raise BadInput(f"machines_needed is {self.machines_needed}", allowed=f"Above 0, at most {self.machines}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

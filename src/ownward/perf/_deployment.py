@@ -5,6 +5,7 @@ How one is made of names, and what is not said is taken to be, stands in `_deplo
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -16,7 +17,7 @@ from ownward.perf._formats import WeightBytes
 from ownward.perf._network import Network
 from ownward.perf._parallel import communication_s, hot_rank_factor, passing_s
 from ownward.perf._scheduler import chunk_tokens, most_sequences
-from ownward.perf._step_model import StepModel
+from ownward.perf._step_model import Points, StepModel
 from ownward.perf._traits import (
     INTENSITY_FLOP_PER_BYTE,
     Traits,
@@ -40,6 +41,8 @@ _LOGIT_BYTES = 4
 _CHUNK_STATES = 4
 _USABLE_FRACTION = {True: 0.97, False: 0.92}
 _BLOCK_TOKENS = 16
+# Sequences at which steps are told from their caches.
+_MANY = 64
 # Prefill of latent attention works on the unfolded heads, decode on the latent ones: 640 against 2,176 FLOP a pair and
 # head. Source: DeepSeek-V3 technical report, section 2.1 (heads of 128 + 64 and 128, latents of 512 + 64).
 _LATENT_PREFILL_SHARE = 640 / 2176
@@ -298,40 +301,47 @@ class Deployment:
             total_s *= (chunks + groups - 1) / (chunks * groups)
         return total_s + chunks * self._fixed_s(chunk)
 
-    def compute_step_model(self, *, sequences: int, context_tokens: int) -> StepModel:
-        """Return the affine step model that touches these step times near `sequences` at `context_tokens`.
+    def compute_step_model(self, *, context_tokens: int) -> StepModel:
+        """Return what steps take whose sequences hold `context_tokens` each, however many there are.
 
-        Capacity is what memory leaves for cache; a model that leaves none has one block.
+        Numbers between those worked out lie on lines. Capacity is what memory leaves for cache; a model that leaves
+        none has one block.
         """
-        efficiency = self.efficiency
-        many = max(sequences, 1)
         context = max(context_tokens, 1)
-        kv_bytes = self.cache_bytes(context) / context
-        cache_s = (
-            many
-            * self.cache_bytes(context)
-            * self.cache_copies
-            / (self.bandwidth_bytes_per_s * self.tensor_parallel * efficiency.kv_mbu)
-        )
-        state_s = 2.0 * self.anatomy.recurrent_state_bytes_per_seq / self.bandwidth_bytes_per_s / efficiency.state_mbu
-        each_s = efficiency.sequence_s + state_s / self.tensor_parallel
-        whole_s = self.compute_decode_step_s(sequences=many, context_tokens=context)
-        fixed_s = max(whole_s - cache_s - many * each_s, 1e-6)
-        chunk = self.chunk_tokens
-        chunk_s = self.compute_prefill_s(tokens=chunk)
-        pair_s = self.anatomy.attn_flops_per_context_token / (
-            self.flop_per_s * self.tensor_parallel * efficiency.attention_mfu
-        )
-        per_token_s = max((chunk_s - fixed_s) / chunk - pair_s * chunk / 2, chunk_s / chunk / 10)
+        bytes_each = self.cache_bytes(context)
+        fixed_s = max(self.compute_decode_step_s(sequences=1, context_tokens=0), 1e-6)
+        cached_s = self.compute_decode_step_s(sequences=_MANY, context_tokens=context)
+        cached_s -= self.compute_decode_step_s(sequences=_MANY, context_tokens=0)
+        latent = _LATENT_PREFILL_SHARE if self._is_latent else 1.0
+        rate = self.flop_per_s * self.tensor_parallel * self.efficiency.attention_mfu
+        pair_s = latent * self.anatomy.attn_flops_per_context_token / rate
+        # what a prompt's token costs whatever is before it: a window and a recurrent state are as long for each
+        token_s = self.attention_s(1, context / 2) - pair_s * (context + 1) / 2
+
+        def curve(step_s: Callable[[int], float], counts: Iterable[int]) -> Points:
+            grown, points = 0.0, []
+            for count in counts:
+                grown = max(grown, step_s(count) - fixed_s)
+                points.append((count, grown))
+            return tuple(points)
+
+        def decodes_s(sequences: int) -> float:
+            return self.compute_decode_step_s(sequences=sequences, context_tokens=0)
+
+        def reads_s(tokens: int) -> float:
+            return self.compute_prefill_s(tokens=tokens) - self.attention_s(tokens, 0)
+
         free = (self.usable_bytes or 0) - self.compute_memory(concurrency=0, context_tokens=0).total
-        capacity = int(free / (kv_bytes * _BLOCK_TOKENS)) if kv_bytes > 0 else 1 << 20
+        capacity = int(free * context / (bytes_each * _BLOCK_TOKENS)) if bytes_each > 0 else 1 << 20
+        chunk = self.chunk_tokens
         return StepModel(
             fixed_s=fixed_s,
-            per_prefill_token_s=per_token_s,
+            per_prefill_token_s=max(token_s, 0.0),
             per_prefill_token_context_s=pair_s,
-            per_decode_sequence_s=each_s,
-            per_kv_byte_s=self.cache_copies / (self.bandwidth_bytes_per_s * self.tensor_parallel * efficiency.kv_mbu),
-            kv_bytes_per_token=kv_bytes,
+            per_kv_byte_s=max(cached_s, 0.0) / (_MANY * bytes_each) if bytes_each > 0 else 0.0,
+            kv_bytes_per_token=bytes_each / context,
+            by_sequences_s=curve(decodes_s, _counts(max(self.admitted_sequences, _MANY))),
+            by_tokens_s=curve(reads_s, (*_counts(chunk), 2 * chunk)),
             capacity_blocks=max(capacity, 1),
             block_tokens=_BLOCK_TOKENS,
         )
@@ -392,6 +402,16 @@ class Deployment:
                     stages=self.pipeline_parallel, nodes=self.nodes, tokens=tokens, hidden=hidden, network=self.network
                 )
         return launch
+
+
+def _counts(most: int) -> list[int]:
+    """Return 1, 2, 3, 4, 6, 8, 12 and so on, up to `most`.
+
+    >>> _counts(10)
+    [1, 2, 3, 4, 6, 8, 10]
+    """
+    halves = {2**power * part // 2 for power in range(most.bit_length()) for part in (2, 3)}
+    return sorted({count for count in halves if count < most} | {most})
 
 
 def _cache_copies(anatomy: Anatomy, devices: int) -> float:

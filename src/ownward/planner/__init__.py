@@ -4,7 +4,7 @@ It is a library without I/O and does not know how a plan is run.
 """
 
 from ownward.planner._buy import HOST_USD, Advice, Purchase, advise
-from ownward.planner._candidates import PROVIDERS, OwnedCandidate, RentedCandidate, Sizing, size_fleet
+from ownward.planner._candidates import PROVIDERS, OwnedCandidate, RentedCandidate
 from ownward.planner._choose import Choice, choose, held_to
 from ownward.planner._curves import CurvePoint, Curves, compute_curves
 from ownward.planner._fit import (
@@ -24,6 +24,7 @@ from ownward.planner._nearest import Nearest, find_nearest
 from ownward.planner._options import FleetShare, Option, options_from
 from ownward.planner._placement import Host, Split
 from ownward.planner._search import total_cost
+from ownward.planner._sizing import Sizing, size_fleet
 from ownward.planner._variants import StoredAs
 
 __all__ = [

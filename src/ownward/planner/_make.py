@@ -16,13 +16,12 @@ from ownward.planner._candidates import (
     PROVIDERS,
     OwnedCandidate,
     RentedCandidate,
-    Sizing,
     marginal_and_loaded,
-    size_fleet,
 )
 from ownward.planner._choose import Choice, choose
 from ownward.planner._options import FleetShare, Option
 from ownward.planner._search import total_cost
+from ownward.planner._sizing import Sizing, size_fleet
 from ownward.policy import Label, Place
 from ownward.simulation import Slo
 from ownward.traffic import Trace
@@ -235,14 +234,14 @@ def _barrier(
 
 
 def _share(cost: OwnedCost, sizing: Sizing) -> FleetShare:
-    """Return what workloads on one tier share: its reserve and people once; each has machines of its own at work."""
+    """Return what workloads on one tier share: its reserve and its people, and machines that one does not fill."""
     idle, busy = sizing.option.idle_watts, sizing.option.busy_watts
     above_idle = Decimal(0)
     if cost.marginal_usd is not None and idle is not None and busy is not None and busy.value.value:
         above_idle = cost.marginal_usd * Decimal(repr(1 - idle.value.value / busy.value.value))
     return FleetShare(
         fleet=cost.name,
-        work=float(cost.machines - cost.redundancy),
+        work=sizing.option.machines_needed or float(cost.machines - cost.redundancy),
         reserve=cost.redundancy,
         usd_once=cost.breakdown.people_usd,
         usd_of_work=above_idle.quantize(_PLACES),
@@ -337,7 +336,8 @@ def _prices_of_work(tier: str, served: Sequence[_Served], usd: Decimal | None) -
     work_s = _SECONDS_PER_HOUR * sum(one.cost.work_hours for one in served)
     if usd is None or not work_s:
         return None, None
-    capacities = [one.comparison.sizings[tier].option.capacity for one in served]
+    options = [one.comparison.sizings[tier].option for one in served]
+    speeds = [option.running or option.capacity for option in options]
     volumes = [one.comparison.own_vs_rent.volume for one in served]
 
     def price(tokens: list[float], rates: list[Assumption]) -> Decimal:
@@ -347,8 +347,8 @@ def _prices_of_work(tier: str, served: Sequence[_Served], usd: Decimal | None) -
         return (usd * _MTOK * Decimal(repr(float(mean_s / work_s)))).quantize(_PLACES)
 
     return (
-        price([one.input_tokens for one in volumes], [one.prefill_tokens_per_s for one in capacities]),
-        price([one.output_tokens for one in volumes], [one.decode_tokens_per_s for one in capacities]),
+        price([one.input_tokens for one in volumes], [one.prefill_tokens_per_s for one in speeds]),
+        price([one.output_tokens for one in volumes], [one.decode_tokens_per_s for one in speeds]),
     )
 
 

@@ -32,7 +32,7 @@ def is_available() -> bool:
 
 
 @functools.cache
-def compiled_run() -> Callable[..., float]:
+def compiled_run() -> Callable[..., tuple[float, float]]:
     """Return `_loop.run` compiled; the first call with its types takes seconds."""
     import numba
 
@@ -40,5 +40,5 @@ def compiled_run() -> Callable[..., float]:
     for name in _FUNCTIONS:
         plain: types.FunctionType = namespace[name]
         namespace[name] = numba.njit(types.FunctionType(plain.__code__, namespace, name))
-    found: Callable[..., float] = namespace["run"]
+    found: Callable[..., tuple[float, float]] = namespace["run"]
     return found

@@ -219,10 +219,10 @@ def run(
     prefilled: Any,
     first_s: Any,
     finish_s: Any,
-    fixed_s: float,
+    steps_s: Any,
+    tokens_s: Any,
     prefill_token_s: float,
     prefill_context_s: float,
-    decode_sequence_s: float,
     context_token_s: float,
     capacity_blocks: int,
     block_tokens: int,
@@ -230,13 +230,17 @@ def run(
     token_budget: int,
     is_chunked: bool,
     is_reordering: bool,
-) -> float:
-    """Run all requests, fill `first_s` and `finish_s` (-1: refused) and return the busy seconds."""
+) -> tuple[float, float]:
+    """Run all requests, fill `first_s` and `finish_s` (-1: refused); return the busy seconds, and those of prompts.
+
+    `steps_s`: a step's seconds by the sequences that decode; `tokens_s`: what more tokens than those add.
+    """
     count = len(arrival_s)
     end = len(units[USERS]) - 1
     unit_blocks = unit_tokens // block_tokens
     now = 0.0
     busy_s = 0.0
+    prompts_s = 0.0
     coming = 0
     done = 0
     prefilling = -1
@@ -362,15 +366,16 @@ def run(
         # (4) time passes
         decoding = state[DECODING]
         context = state[CONTEXT] + decoding  # a token also reads its own cache entry
-        a_step_s = fixed_s + decode_sequence_s * decoding
+        a_step_s = steps_s[decoding]
         steps = 1
         if prompts > 0:
-            took_s = (
-                a_step_s
-                + prefill_token_s * prompt_tokens
+            added_s = (
+                prefill_token_s * prompt_tokens
                 + prefill_context_s * prompt_contexts
-                + context_token_s * context
+                + (tokens_s[decoding + prompt_tokens] - tokens_s[decoding])
             )
+            took_s = a_step_s + added_s + context_token_s * context
+            prompts_s += added_s if decoding > 0 else took_s
         else:
             steps = finishing_keys[0] - step + 1
             if was_preempted:
@@ -462,4 +467,4 @@ def run(
             phases[(total - step) % block_tokens] += 1
             push(finishing_keys, finishing_items, state[FINISHING], last, one)
             state[FINISHING] += 1
-    return busy_s
+    return busy_s, prompts_s

@@ -80,7 +80,8 @@ class Simulation:
     """The figures of a run.
 
     `makespan_s` is from the first arrival to the last finish, all rates are over
-    it. `utilisation_fraction` is the share of it that replicas were busy;
+    it. `utilisation_fraction` is the share of it that replicas were busy; of `busy_s`, prompts took
+    `prefill_s`: steps of prompts alone, and what prompts added to steps that decode.
     `energy_joules` is None where the power is unknown, `requests_per_wall_s`
     where no clock was passed in. `refused` requests never fit the cache.
     """
@@ -98,6 +99,7 @@ class Simulation:
     output_tokens_per_s: float | None
     utilisation_fraction: float | None
     busy_s: float
+    prefill_s: float
     steps: int
     preemptions: int
     input_tokens: int

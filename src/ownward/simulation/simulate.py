@@ -32,6 +32,7 @@ class _Run:
     cached: NDArray[np.int64]
     preemptions: NDArray[np.int64]
     busy_s: float
+    prefill_s: float
     steps: int
 
 
@@ -101,6 +102,7 @@ def simulate(
         output_tokens_per_s=output_tokens / makespan_s if makespan_s > 0 else None,
         utilisation_fraction=run.busy_s / (makespan_s * replicas) if makespan_s > 0 else None,
         busy_s=run.busy_s,
+        prefill_s=run.prefill_s,
         steps=run.steps,
         preemptions=int(run.preemptions.sum()),
         input_tokens=int(trace.input_tokens[is_finished].sum()),
@@ -161,7 +163,7 @@ def _run_replicas(
     count = len(trace)
     first_s, finish_s = np.full(count, np.nan), np.full(count, np.nan)
     cached, preemptions = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
-    busy_s, steps = 0.0, 0
+    busy_s, prefill_s, steps = 0.0, 0.0, 0
     for number in np.unique(replica):
         rows = np.flatnonzero(replica == number)
         part = trace if len(rows) == count else trace.take(rows)
@@ -171,8 +173,17 @@ def _run_replicas(
         first_s[rows], finish_s[rows] = one.first_s, one.finish_s
         cached[rows], preemptions[rows] = one.cached, one.preemptions
         busy_s += one.busy_s
+        prefill_s += one.prefill_s
         steps += one.steps
-    return _Run(first_s=first_s, finish_s=finish_s, cached=cached, preemptions=preemptions, busy_s=busy_s, steps=steps)
+    return _Run(
+        first_s=first_s,
+        finish_s=finish_s,
+        cached=cached,
+        preemptions=preemptions,
+        busy_s=busy_s,
+        prefill_s=prefill_s,
+        steps=steps,
+    )
 
 
 def _run_replica(
@@ -219,16 +230,15 @@ def _run_replica(
         np.zeros(scheduler.max_batch, dtype=np.int64),
         first_s,
         finish_s,
+        *_step_seconds(model, scheduler, most_tokens=int((inputs + outputs).max(initial=0))),
     ]
     if not is_compiled:  # plain lists are several times faster than arrays to index one by one
         arrays = [one.tolist() if isinstance(one, np.ndarray) else one for one in arrays]
-    run: Callable[..., float] = _compiled.compiled_run() if is_compiled else _loop.run
-    busy_s = run(
+    run: Callable[..., tuple[float, float]] = _compiled.compiled_run() if is_compiled else _loop.run
+    busy_s, prefill_s = run(
         *arrays,
-        model.fixed_s,
         model.per_prefill_token_s,
         model.per_prefill_token_context_s,
-        model.per_decode_sequence_s,
         model.per_kv_byte_s * model.kv_bytes_per_token,
         model.capacity_blocks,
         model.block_tokens,
@@ -246,8 +256,29 @@ def _run_replica(
         cached=np.maximum(requests[_loop.CACHED], 0),
         preemptions=requests[_loop.PREEMPTED],
         busy_s=float(busy_s),
+        prefill_s=float(prefill_s),
         steps=int(state[_loop.STEP]),
     )
+
+
+def _step_seconds(
+    model: StepModel, scheduler: Scheduler, *, most_tokens: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return a decoding step's seconds by its sequences, cache aside, and what `by_tokens_s` says of its tokens."""
+    sequences = np.arange(scheduler.max_batch + 1)
+    steps_s = model.fixed_s + model.per_decode_sequence_s * sequences + _on(model.by_sequences_s, sequences)
+    most = scheduler.token_budget if scheduler.chunked_prefill else max(scheduler.token_budget, most_tokens)
+    return steps_s, _on(model.by_tokens_s, np.arange(scheduler.max_batch + most + 1))
+
+
+def _on(points: tuple[tuple[float, float], ...], counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the seconds at `counts` on the lines through (0, 0) and `points`, past the last as before it."""
+    if not points:
+        return np.zeros(len(counts))
+    at, seconds = np.array(((0.0, 0.0), *points)).T
+    slope = (seconds[-1] - seconds[-2]) / (at[-1] - at[-2])
+    found: NDArray[np.float64] = np.interp(counts, at, seconds) + slope * np.maximum(counts - at[-1], 0.0)
+    return found
 
 
 def _prefixes(trace: Trace, model: StepModel) -> tuple[Any, Any, Any, int]:

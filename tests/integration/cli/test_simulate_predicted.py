@@ -40,12 +40,12 @@ def test_one_request_at_a_time_takes_the_time_a_token_that_is_predicted_for_one(
     )
     assert not isinstance(deployment, str)
     found = simulate(capsys, tmp_path, gap_s=60, count=40)
-    assert found["step_model_sequences"] == 1
+    assert found["sequences_at_once"] == pytest.approx(1)
     alone_s = deployment.compute_decode_step_s(sequences=1, context_tokens=164)
     assert found["tpot_s"]["p50"] == pytest.approx(alone_s, rel=0.05)
 
 
 def test_many_requests_at_once_take_the_steps_of_many(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     found = simulate(capsys, tmp_path, gap_s=0.05, count=2000)
-    assert found["step_model_sequences"] > 16
+    assert found["sequences_at_once"] > 16
     assert found["tpot_s"]["p50"] > 3 * simulate(capsys, tmp_path, gap_s=60, count=40)["tpot_s"]["p50"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 
@@ -42,6 +43,17 @@ def options(draw):
             prefill_tokens_per_s=sure(draw(st.floats(10, 1e6))), decode_tokens_per_s=sure(draw(st.floats(1, 1e5)))
         ),
     )
+
+
+@st.composite
+def found_fleets(draw):
+    """Options as a simulation finds them: machines that the traffic takes up in part, and works on at other speeds."""
+    option = draw(options())
+    machines = draw(st.integers(1, 40))
+    speeds = {name: getattr(option.capacity, name).value.value for name in Capacity.__dataclass_fields__}
+    running = {name: sure(speed * draw(st.floats(0.02, 1.5))) for name, speed in speeds.items()}
+    needed = machines - draw(st.floats(0, 0.999))
+    return replace(option, machines=machines, machines_needed=needed, running=Capacity(**running))
 
 
 @st.composite
@@ -86,6 +98,15 @@ def test_just_above_the_break_even_owning_is_no_dearer(option, volume, usd) -> N
         larger = scaled(volume, answer.times_traffic * factor)
         owned = compute_owned_cost(option, larger).loaded_usd
         assert owned <= api(usd).compute_usd(larger) * Decimal("1.001") + Decimal("0.0001")
+
+
+@CALM
+@given(found_fleets(), volumes(), money)
+def test_where_owning_pays_for_good_below_the_traffic_it_costs_less_now(option, volume, usd) -> None:
+    """The energy of machines that are not full joins the break-even's at the traffic as it is."""
+    answer = compute_break_even(option, api(usd), volume, samples=2)
+    if answer.times_traffic is not None and answer.times_traffic < 1 - 1e-9:
+        assert answer.is_reached
 
 
 @CALM

@@ -54,7 +54,7 @@ class Naive:
         self.idle: OrderedDict[int, None] = OrderedDict()
         self.running: list[Sequence] = []
         self.waiting: list[Sequence] = []
-        self.now = self.busy = 0.0
+        self.now = self.busy = self.prompts = 0.0
         self.steps = 0
         self.coming = [self.sequence(trace, number) for number in range(len(trace))]
         self.all = list(self.coming)
@@ -181,6 +181,14 @@ class Naive:
         )
         self.now += took
         self.busy += took
+        self.prompts += took
+        if decoding:
+            self.prompts -= model.compute_step_s(
+                prefill_tokens=0,
+                prefill_token_contexts=0,
+                decode_sequences=len(decoding),
+                decode_context_tokens=sum(one.cached_tokens + 1 for one in decoding),
+            )
         self.steps += 1
         for one in sorted(decoding, key=lambda decoded: decoded.number):
             one.cached_tokens += 1
@@ -238,6 +246,7 @@ def compare(trace: Trace, model: StepModel, scheduler: Scheduler, reuse: float =
         assert row["cached_input_tokens"] == one.hit
     assert found.steps == naive.steps
     assert found.busy_s == pytest.approx(naive.busy, abs=1e-9)
+    assert found.prefill_s == pytest.approx(naive.prompts, abs=1e-9)
     assert naive.free + len(naive.idle) * naive.unit_blocks == model.capacity_blocks
     return naive
 
@@ -285,6 +294,8 @@ def cases(draw):
         per_decode_sequence_s=draw(st.sampled_from([0.0, 1e-4])),
         per_kv_byte_s=draw(st.sampled_from([0.0, 1e-12])),
         kv_bytes_per_token=draw(st.sampled_from([0.0, 1e5, 1e7])),
+        by_sequences_s=draw(st.sampled_from([(), ((1, 0.0), (2, 0.004), (40, 0.009))])),
+        by_tokens_s=draw(st.sampled_from([(), ((4, 0.0),), ((2, 0.003), (64, 0.008), (65, 0.02))])),
         capacity_blocks=max(1, int(needed * draw(st.sampled_from([0.6, 1.0, 1.3, 2.5, 50])))),
         block_tokens=block_tokens,
     )

@@ -140,6 +140,46 @@ def test_a_fleet_found_by_simulation_is_taken_as_given() -> None:
     assert cost.utilisation_fraction == pytest.approx(0.1 / 6)
 
 
+def slow(decode_tokens_per_s: float) -> Capacity:
+    return Capacity(prefill_tokens_per_s=sure(1e12), decode_tokens_per_s=sure(decode_tokens_per_s))
+
+
+def test_a_machine_works_as_long_as_its_few_sequences_take_and_not_as_long_as_many_would() -> None:
+    """Traffic that a full machine puts out in 5% of the month keeps one with few at a time busy for 40%."""
+    cost = compute_owned_cost(
+        box(idle_watts=sure(100), machines=1, machines_needed=0.05, running=slow(250)), output_only(0.05), plain()
+    )
+    assert cost.utilisation_fraction == pytest.approx(0.4)
+    assert cost.marginal_usd == Decimal("61.320000")  # 0.4 x 730 h at 700 W and PUE 1.2 and $0.25/kWh
+    assert cost.is_within_capacity
+
+
+def test_the_break_even_fills_the_machines_that_a_simulation_found() -> None:
+    """One machine at a twentieth of what it holds: as traffic grows it fills before another is bought."""
+    cheap = api(usd_out="0.3")  # a twentieth of a machine's month of tokens is $79, and the machine costs $331
+    volume = output_only(0.05)
+    as_full = compute_break_even(box(machines=1), cheap, volume, plain())
+    filling = compute_break_even(box(machines=1, machines_needed=0.05), cheap, volume, plain())
+    assert as_full.requests_per_month is None
+    assert filling.times_traffic == pytest.approx(331.078 / 78.84, rel=1e-3)
+
+
+def test_a_machines_energy_lies_on_a_line_between_the_traffic_and_what_it_holds() -> None:
+    """At 5% of its load it works 40% of the time, at all of it always: 37% whatever comes, and 63% with the load."""
+    option = box(idle_watts=sure(100), machines=1, machines_needed=0.05, running=slow(250))
+    answer = compute_break_even(option, api(usd_out="0.6"), output_only(0.05), plain())
+    always_usd = 8000 * 0.8 / 36 + 0.1 * 730 * 1.2 * 0.25
+    busy_usd = 0.6 * 730 * 1.2 * 0.25
+    standing, rising = (0.4 - 0.05) / 0.95, 0.6 / 0.95
+    expected = (always_usd + standing * busy_usd) / (157.68 - 0.05 * rising * busy_usd)
+    assert answer.times_traffic == pytest.approx(expected, rel=1e-3)
+
+
+def test_no_fleet_needs_more_machines_than_it_has() -> None:
+    with pytest.raises(BadInput, match=r"machines_needed is 1\.5"):
+        box(machines=1, machines_needed=1.5)
+
+
 def test_cached_input_is_no_work_for_the_machine_and_cheaper_at_the_api() -> None:
     volume = Volume(
         requests=1,

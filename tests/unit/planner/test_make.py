@@ -58,15 +58,25 @@ def decided(machine: str = "RTX 5090", **traces: Trace) -> Decision:
     )
 
 
-def test_workloads_on_one_tier_pay_its_reserve_and_its_people_once() -> None:
+def test_workloads_on_one_tier_share_its_machines_its_reserve_and_its_people() -> None:
     decision = decided(many=trace(4.0), few=trace(0.5, output_tokens=20))
     assert {option.tier for option in decision.choice.chosen} == {"own"}
     costs = [item.own_vs_rent.owned[0] for item in decision.comparisons]
+    needed = [item.sizings["own"].option.machines_needed for item in decision.comparisons]
+    assert [cost.machines for cost in costs] == [2, 2]
+    assert sum(needed) < 1
     people = float(costs[0].breakdown.people_usd)
-    a_machine = (float(costs[0].loaded_usd) - people - _above_idle_usd(decision)) / costs[0].machines
+    a_machine = (float(costs[0].loaded_usd) - people - _above_idle_usd(decision)) / 2
     alone = sum(float(cost.loaded_usd) for cost in costs)
-    assert float(decision.choice.plan_usd) == pytest.approx(alone - people - a_machine)
-    assert decision.choice.fleet == {"own": sum(cost.machines for cost in costs) - 1}
+    assert float(decision.choice.plan_usd) == pytest.approx(alone - people - 2 * a_machine)
+    assert decision.choice.fleet == {"own": 2}
+
+
+def test_workloads_take_as_many_machines_together_as_all_of_them_in_one() -> None:
+    apart = decided(one=trace(7.0), other=trace(7.0), third=trace(7.0))
+    assert [cost.machines for item in apart.comparisons for cost in item.own_vs_rent.owned] == [2, 2, 2]
+    together = decided(all=trace(21.0, count=6_000))
+    assert apart.choice.fleet == together.choice.fleet == {"own": 4}
 
 
 def _above_idle_usd(decision: Decision) -> float:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from datetime import date
+from decimal import Decimal
 
 import numpy as np
 import pytest
 
 from ownward import anatomy, catalog
-from ownward.economics import assume
+from ownward.economics import ApiOption, Assumptions, Volume, assume, compute_break_even, compute_owned_cost
+from ownward.perf import deploy
 from ownward.planner import OwnedCandidate, Sizing, size_fleet
-from ownward.simulation import Slo
+from ownward.simulation import Simulation, Slo, simulate
 from ownward.traffic import Trace
 
 AT = date(2026, 11, 21)
@@ -95,3 +97,55 @@ def test_a_request_longer_than_the_models_context_cannot_be_served() -> None:
     priced = candidate(machine="H200 SXM", price_usd=assume(30_000.0, "a quote", checked_on=AT))
     found = size_fleet(priced, traffic(0.01, input_tokens=60_000), EASY, at=AT)
     assert found == "context: the longest request takes 60,100 tokens, and the model 40,960"
+
+
+MIXTURE = {"model": "qwen3-30b-a3b", "machine": "RTX 5090", "weights": "q4_k_m"}
+
+
+def replayed(found: Sizing, wanted: OwnedCandidate, trace: Trace) -> Simulation:
+    deployment = deploy(
+        wanted.anatomy,
+        machine=wanted.machine,
+        machines_count=wanted.machines_count,
+        engine=wanted.engine,
+        weights=wanted.weights,
+    )
+    assert not isinstance(deployment, str)
+    context = int((trace.input_tokens + trace.output_tokens).mean())
+    return simulate(trace, deployment.compute_step_model(context_tokens=context), replicas=found.replicas)
+
+
+@pytest.mark.parametrize("wanted", [candidate(), candidate(**MIXTURE)], ids=["dense", "mixture"])
+@pytest.mark.parametrize("requests_per_s", [0.02, 0.3, 6.0])
+def test_machines_are_as_busy_as_a_simulation_has_them(wanted: OwnedCandidate, requests_per_s: float) -> None:
+    """Few sequences at a time work far longer for each token than as many as fit: up to thirty times as long."""
+    trace = traffic(requests_per_s)
+    found = sized(size_fleet(wanted, trace, EASY, at=AT))
+    volume = Volume.from_summary(trace.compute_summary())
+    cost = compute_owned_cost(found.option, volume, Assumptions(redundancy=0))
+    busy_s = replayed(found, wanted, trace).busy_s
+    duration_s = float(trace.arrival_s[-1])
+    assert cost.utilisation_fraction == pytest.approx(min(busy_s / duration_s / found.replicas, 1.0), rel=0.02)
+
+
+def test_from_which_volume_owning_pays_does_not_hang_on_how_much_of_it_the_log_has() -> None:
+    """A single machine is needed whatever comes; it fills up before a second is bought."""
+    price = ApiOption(
+        name="api", input_usd_per_mtok=Decimal("0.25"), output_usd_per_mtok=Decimal(2), source="p", checked_on=AT
+    )
+    volumes = []
+    for requests_per_s in (0.05, 0.5, 5.0):
+        trace = traffic(requests_per_s)
+        option = sized(size_fleet(candidate(**MIXTURE), trace, EASY, at=AT)).option
+        answer = compute_break_even(option, price, Volume.from_summary(trace.compute_summary()))
+        assert answer.requests_per_month is not None
+        volumes.append(answer.requests_per_month)
+    assert max(volumes) == pytest.approx(min(volumes), rel=0.2)
+
+
+def test_one_machine_that_holds_much_more_than_its_traffic_is_needed_in_part() -> None:
+    few, more = (sized(size_fleet(candidate(**MIXTURE), traffic(rate), EASY, at=AT)) for rate in (0.1, 1.0))
+    assert few.replicas == more.replicas == 1
+    assert few.option.machines_needed < 0.2 * more.option.machines_needed < 0.2
+    many = sized(size_fleet(candidate(), traffic(40.0), EASY, at=AT))
+    assert many.replicas - 1 < many.option.machines_needed <= many.replicas
