@@ -14,7 +14,7 @@ import click
 from ownward.cli._context import leaving_no_trace, open_ledger
 from ownward.cli._lengths import read_lengths
 from ownward.cli._output import emit, example, json_option, ledger_option, open_input, say, writing_whole
-from ownward.core import BadInput, format_counted, to_json
+from ownward.core import BadInput, format_counted, is_name, to_json
 
 if TYPE_CHECKING:
     from ownward.ledger import TrafficRow
@@ -191,6 +191,8 @@ def _render(payload: dict[str, Any]) -> str:
         f" {payload['duplicates']:,} known already, {payload['bad_total']:,} unreadable"
     )
     lines = [counts]
-    lines += [f"  {item['name']}: {format_counted(item['requests'], 'request')}" for item in payload["workloads"]]
+    for item in payload["workloads"]:
+        renamed = "" if is_name(item["name"]) else f" (called {item['id']})"
+        lines.append(f"  {item['name']}{renamed}: {format_counted(item['requests'], 'request')}")
     lines += [f"  {item['file']}:{item['line']}: {item['why']}" for item in payload["bad"]]
     return "\n".join(lines)

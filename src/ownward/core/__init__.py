@@ -52,6 +52,7 @@ from ownward.core.money import (
     usd_text,
     usd_to_picousd,
 )
+from ownward.core.names import as_name, is_name
 from ownward.core.sourced import Basis, Sourced, weakest_basis
 from ownward.core.units import (
     GIB,
@@ -114,6 +115,7 @@ __all__ = [
     "UpstreamTimeout",
     "UpstreamUnreachable",
     "UsageError",
+    "as_name",
     "closest",
     "format_bytes",
     "format_count",
@@ -122,6 +124,7 @@ __all__ = [
     "format_percent",
     "format_rate",
     "format_usd",
+    "is_name",
     "new_id",
     "parse_bandwidth",
     "parse_bytes",

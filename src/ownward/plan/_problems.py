@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import NamedTuple, NoReturn, TypeVar
 
-from ownward.core import ConfigError, Fault, Sourced, closest
+from ownward.core import ConfigError, Fault, Sourced, closest, is_name
 
 FigureValue = Decimal | int | float | str | bool
 Option = str | int | float | bool | tuple[str, ...]
@@ -17,7 +17,6 @@ MAX_TEXT_CHARACTERS = 4096
 MAX_USD = Decimal(10) ** 9
 MAX_USD_DECIMALS = 18
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:@/+-]{0,127}")
 _FIGURE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u0080-\u009f\u2028\u2029\ud800-\udfff]")
 _SECRET = re.compile(
@@ -121,7 +120,7 @@ def find_repeated(values: Iterable[str]) -> Iterable[tuple[int, str]]:
 
 def name_problems(key: str, name: str) -> Iterable[Problem]:
     """Yield what is wrong with a name that will stand in headers, logs and the ledger."""
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         allowed = "Use up to 128 ASCII letters, digits and _ . : @ / + -, beginning with a letter or digit"
         yield Problem(key, f"is {shown(name)}, which is not a name", allowed)
 

@@ -12,6 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from ownward.core import as_name
 from ownward.traffic.records import PromptSketch, TrafficRecord
 
 _SAMPLE = 50_000
@@ -72,11 +73,12 @@ class Discovery:
                 by_contract[record.sketch.contract].append(record.sketch)
         self._learnt = {contract: _Contract(sketches) for contract, sketches in by_contract.items()}
         for record in itertools.chain(held, self._records):
-            workload_id, basis = self._place(record)
+            stated, basis = self._place(record)
+            workload_id = as_name(stated)  # a plan takes no other
             self._counts[workload_id] += 1
             self._note_fingerprint(workload_id, record.sketch)
             if workload_id not in self._names:
-                self._names[workload_id] = _name(record, workload_id, basis)
+                self._names[workload_id] = _name(record, stated, basis)
                 self._bases[workload_id] = basis
             yield replace(record, workload=workload_id, sketch=None)
 
@@ -123,7 +125,7 @@ class Discovery:
 
 
 def discover(records: Iterable[TrafficRecord], *, default: str | None = None, sample: int = _SAMPLE) -> Discovery:
-    """Return the records with a workload each, in their order; a workload that the log names is kept.
+    """Return the records with a workload each, in their order; one that the log names is kept, in a plan's letters.
 
     Where nothing tells, the workload is `default`, or the model's where that is None.
     No text is kept: ids are hashes, names come from tools, schemas and models.

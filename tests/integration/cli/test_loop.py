@@ -120,6 +120,26 @@ def test_an_import_of_which_no_row_can_be_read_is_bad_input_and_leaves_nothing(
     assert ask(capsys, "import", str(empty), "--ledger", str(tmp_path / "l.db"))["read"] == 0
 
 
+def test_workloads_that_a_log_names_in_any_letters_can_be_planned(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """BurstGPT calls its logs "Conversation log", and apps, trace names and files have spaces and umlauts too."""
+    log, ledger = tmp_path / "März (1).jsonl", str(tmp_path / "l.db")
+    usage = {"input_tokens": 100, "output_tokens": 10, "model": "gpt-5-mini"}
+    rows = [
+        {"started_at": f"2026-10-{day + 1:02d}T10:00:00Z", **usage, "workload": workload}
+        for day, workload in enumerate(["Support bot", "chat", "客服", "Support bot!", None] * 2)
+    ]
+    log.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = ask(capsys, "import", str(log), "--ledger", ledger)["workloads"]
+    names = ["Support bot", "chat", "客服", "Support bot!", "März (1)"]
+    assert {item["name"]: item["requests"] for item in found} == dict.fromkeys(names, 2)
+    assert len({item["id"] for item in found}) == 5
+    decided = ask(capsys, "plan", "--ledger", ledger)
+    assert {item["workload"] for item in decided["workloads"]} == {item["id"] for item in found}
+    assert plan_room.loads(decided["plan_toml"], file="plan.toml").workloads.keys() == {item["id"] for item in found}
+
+
 def test_applications_in_a_chat_log_become_workloads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Two system prompts in one log are two workloads; the assignments name one for each row."""
     log, out = tmp_path / "chats.jsonl", tmp_path / "assigned.jsonl"
