@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from ownward.ledger import CertificateRow, Ledger, LogRow, TrafficColumns
-    from ownward.planner import Choice, Decision, Evidence, Option, RentedCandidate, WorkloadToPlan
+    from ownward.planner import Choice, Comparison, Decision, Evidence, Option, RentedCandidate, WorkloadToPlan
     from ownward.pricing import Price
     from ownward.simulation import Slo
     from ownward.traffic import Trace
@@ -57,6 +57,7 @@ _A_MONTH = timedelta(days=30)
 _SAME_BILL = Decimal("0.05")  # bills round, and differ by fees
 _LONG_S = 14 * 86_400.0  # of traffic as long, both halves have each day of the week
 _STEADY = 0.1  # so far from half of the requests, half of the time may have
+_SIZED = ("replicas", "scheduler", "utilisation_fraction", "ttft_p95_s", "tpot_p95_s")
 _SHORT_S = 600.0  # of less than this, a month is made with a word
 
 
@@ -123,7 +124,10 @@ def plan(*, ledger_target: str | None, options_file: str | None, out: str | None
     text = plan_room.dumps(decision.plan, previous_text=previous)
     payload = {
         **_payload(decision.options, decision.choice),
-        "workloads": [to_jsonable(item.own_vs_rent) | {"workload": item.workload} for item in decision.comparisons],
+        "workloads": [
+            to_jsonable(item.own_vs_rent) | {"workload": item.workload, "sizings": _sizings(item)}
+            for item in decision.comparisons
+        ],
         "plan_sha256": decision.plan.sha256,
         "plan_toml": text,
     }
@@ -432,6 +436,10 @@ def _payload(options: Any, choice: Choice) -> dict[str, Any]:
         "why": list(choice.why),
         "is_proven_cheapest": choice.is_proven,
     }
+
+
+def _sizings(comparison: Comparison) -> dict[str, Any]:
+    return {tier: {key: to_jsonable(getattr(one, key)) for key in _SIZED} for tier, one in comparison.sizings.items()}
 
 
 def _option_row(option: Option) -> dict[str, Any]:

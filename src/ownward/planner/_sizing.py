@@ -38,11 +38,11 @@ _LEAST_HOST_USD = 800.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizing:
-    """How a candidate serves a workload at its service level: speeds, replicas and how busy they are."""
+    """How a candidate serves a workload at its service level: speeds, replicas, and the engine's limits that do it."""
 
     option: OwnedOption
     replicas: int
-    batch: int
+    scheduler: Scheduler
     utilisation_fraction: float | None
     ttft_p95_s: float | None
     tpot_p95_s: float | None
@@ -117,7 +117,7 @@ def size_fleet(
             option, capacity=capacity, running=speeds(trace, found), machines=replicas, machines_needed=needed
         ),
         replicas=replicas,
-        batch=batch,
+        scheduler=scheduler,
         utilisation_fraction=found.utilisation_fraction,
         ttft_p95_s=found.ttft_s.p95 if found.ttft_s else None,
         tpot_p95_s=found.tpot_s.p95 if found.tpot_s else None,

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Protocol
 
-from ownward.core import format_count, format_percent, format_usd
+from ownward.core import format_count, format_counted, format_percent, format_usd
 from ownward.reports._fitted_table import Fitted
 
 if TYPE_CHECKING:
@@ -21,11 +21,16 @@ _BREAK_EVENS = "owning pays from (requests a month, 80% band)"
 _CENT, _TEN = Decimal("0.01"), 10
 
 
+class _Scheduler(Protocol):
+    @property
+    def max_batch(self) -> int: ...
+    @property
+    def token_budget(self) -> int: ...
+
+
 class _Sizing(Protocol):
     @property
-    def replicas(self) -> int: ...
-    @property
-    def utilisation_fraction(self) -> float | None: ...
+    def scheduler(self) -> _Scheduler: ...
 
 
 class _Comparison(Protocol):
@@ -104,6 +109,13 @@ def _costs(item: _Comparison) -> Iterator[object]:
     for name, reason in item.barred.items():
         yield Text(f"not {name}: {reason}")
     yield Text(f"weakest figure: {compared.basis}; machines include one in reserve", style="italic")
+    if item.sizings:
+        limits = {name: one.scheduler for name, one in item.sizings.items()}
+        told = (
+            f"{name} {format_counted(limit.max_batch, 'sequence')} and {limit.token_budget:,} tokens a step"
+            for name, limit in limits.items()
+        )
+        yield Text(f"engine limits: {'; '.join(told)}", style="italic")
 
 
 def _break_evens(item: _Comparison) -> object:

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from ownward.economics import ApiOption, Capacity, OwnedOption, Volume, assume, own_vs_rent
 from ownward.reports import render_comparisons
+from ownward.simulation import Scheduler
 
 DAY = date(2026, 11, 21)
 
@@ -41,7 +42,17 @@ class Choice:
     baseline_usd: Decimal | None = None
 
 
-def shown(*rented: ApiOption, barred: dict[str, str] | None = None, width: int = 100) -> list[str]:
+@dataclass
+class Sized:
+    scheduler: Scheduler
+
+
+def shown(
+    *rented: ApiOption,
+    barred: dict[str, str] | None = None,
+    sizings: dict[str, Any] | None = None,
+    width: int = 100,
+) -> list[str]:
     volume = Volume(
         requests=2_000_000,
         input_tokens=1_000_000_000,
@@ -54,7 +65,7 @@ def shown(*rented: ApiOption, barred: dict[str, str] | None = None, width: int =
     box = OwnedOption(name="box", capex_usd=sure(8000), idle_watts=sure(100), busy_watts=sure(700), capacity=capacity)
     found = own_vs_rent(volume, [box], list(rented), seed=1)
     console = Console(width=width, record=True, file=io.StringIO())
-    console.print(render_comparisons([Compared("chat", found, barred=barred or {})], Choice()))
+    console.print(render_comparisons([Compared("chat", found, sizings=sizings or {}, barred=barred or {})], Choice()))
     return console.export_text().splitlines()
 
 
@@ -84,6 +95,11 @@ def test_what_is_barred_stands_with_its_reason_and_an_unknown_baseline_is_no_zer
     assert row(lines, "own  big") == ["own", "big", "none"]
     assert "not big: does not fit" in lines
     assert any("everything at the baseline: ?" in line for line in lines)
+
+
+def test_the_limits_under_which_an_engine_holds_the_service_level_are_told() -> None:
+    lines = shown(api("dear", "2"), sizings={"box": Sized(Scheduler(max_batch=64, token_budget=2048))})
+    assert "engine limits: box 64 sequences and 2,048 tokens a step" in lines
 
 
 def test_a_narrow_terminal_shows_what_costs_and_names_what_it_leaves_out() -> None:
