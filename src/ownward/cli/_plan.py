@@ -83,8 +83,16 @@ _SHORT_S = 600.0  # of less than this, a month is made with a word
     "--floor", type=SHARE, default=None, help="Share of the baseline's completions that must be kept, such as 0.98."
 )
 @click.option("--confidence", type=SHARE, default=0.95, show_default=True, help="How certain that floor must be.")
-@click.option("--slo-ttft", type=ABOVE_ZERO, default=3.0, show_default=True, help="Seconds to the first token.")
-@click.option("--slo-tpot", type=ABOVE_ZERO, default=0.1, show_default=True, help="Seconds for each token after it.")
+@click.option(
+    "--slo-ttft",
+    type=ABOVE_ZERO,
+    default=3.0,
+    show_default=True,
+    help="Seconds to the first token, in 95% of requests.",
+)
+@click.option(
+    "--slo-tpot", type=ABOVE_ZERO, default=0.1, show_default=True, help="Seconds for each token after it, in the same."
+)
 @click.option(
     "--hours-per-month",
     type=Finite(min=0, min_open=True, max=744),

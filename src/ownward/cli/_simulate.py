@@ -12,7 +12,7 @@ import click
 
 from ownward.cli._lengths import read_lengths
 from ownward.cli._lookup import find_anatomy, find_machines
-from ownward.cli._numbers import ABOVE_ZERO
+from ownward.cli._numbers import ABOVE_ZERO, Finite
 from ownward.cli._output import emit, example, json_option, open_input, say, writable_file, write_whole
 from ownward.core import (
     BadInput,
@@ -49,11 +49,22 @@ if TYPE_CHECKING:
 @click.option(
     "--scheduler", "scheduler_file", default=None, metavar="K.json", help="Batch, token budget, chunking, policy."
 )
+@click.option(
+    "--cache-reuse",
+    type=Finite(min=0, max=1),
+    default=None,
+    metavar="SHARE",
+    help="How much of the input that the trace calls cached is cached here too, where it has no prefix blocks."
+    "  [default: 0]",
+)
 @click.option("--replicas", default=1, show_default=True, help="Copies of the deployment.")
 @click.option("--slo-ttft", default=None, type=ABOVE_ZERO, metavar="S", help="Seconds to the first token.")
 @click.option("--slo-tpot", default=None, type=ABOVE_ZERO, metavar="S", help="Seconds for each token after the first.")
 @click.option(
-    "--fleet", "find_fleet", is_flag=True, help="Find the fewest replicas that meet the SLO, plus one to spare."
+    "--fleet",
+    "find_fleet",
+    is_flag=True,
+    help="Find the fewest replicas that serve 99% of requests so, plus one to spare.",
 )
 @click.option(
     "--seed",
@@ -82,6 +93,7 @@ def simulate(
     engine: str | None,
     step_file: str | None,
     scheduler_file: str | None,
+    cache_reuse: float | None,
     replicas: int,
     slo_ttft: float | None,
     slo_tpot: float | None,
@@ -104,14 +116,28 @@ def simulate(
     step_model = _step_model(
         step_file, model=model, machine_name=machine_name, weights=weights, kv_type=kv_type, engine=engine, trace=trace
     )
+    if cache_reuse is None and trace.prefix_offsets is None and (cached := int(trace.cached_input_tokens.sum())):
+        say(
+            f"{format_percent(cached / int(trace.input_tokens.sum()))} of the input was cached where it was logged;"
+            " here all of it is computed, unless --cache-reuse says how much is not"
+        )
     slo = Slo(ttft_s=slo_ttft, tpot_s=slo_tpot) if slo_ttft is not None or slo_tpot is not None else None
     fleet = None
     if find_fleet:
         if slo is None:
             raise UsageError("--fleet needs a service level", allowed="--slo-ttft S, --slo-tpot S or both")
-        fleet = smallest_fleet(trace, step_model, scheduler, slo, seed=seed)
+        fleet = smallest_fleet(trace, step_model, scheduler, slo, seed=seed, recorded_reuse_fraction=cache_reuse or 0.0)
         replicas = fleet.replicas
-    result = run(trace, step_model, scheduler, slo=slo, replicas=replicas, seed=seed, clock=SystemClock())
+    result = run(
+        trace,
+        step_model,
+        scheduler,
+        slo=slo,
+        replicas=replicas,
+        seed=seed,
+        recorded_reuse_fraction=cache_reuse or 0.0,
+        clock=SystemClock(),
+    )
     if per_request is not None:
         write_whole(Path(per_request), (to_json(row) + "\n" for row in result.per_request.rows()))
     payload = to_jsonable(result.as_record())

@@ -16,13 +16,22 @@ from ownward.perf import deploy
 DEPLOYED = {"model": "qwen3-30b-a3b", "machine": "RTX 5090", "weights": "q4_k_m"}
 
 
-def simulate(capsys: pytest.CaptureFixture[str], tmp_path: Path, *, gap_s: float, count: int) -> Any:
-    rows = [{"arrival_s": gap_s * number, "input_tokens": 64, "output_tokens": 200} for number in range(count)]
+def simulate(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    *more: str,
+    gap_s: float,
+    count: int,
+    tokens: dict[str, int] | None = None,
+) -> Any:
+    asked = tokens or {"input_tokens": 64, "output_tokens": 200}
+    rows = [{"arrival_s": gap_s * number, **asked} for number in range(count)]
     trace = tmp_path / "trace.jsonl"
     trace.write_text("\n".join(map(json.dumps, rows)))
     flags = [word for name, value in DEPLOYED.items() for word in (f"--{name}", value)]
-    assert run(["simulate", "--trace", str(trace), *flags, "--json"]) == 0
-    return json.loads(capsys.readouterr().out)
+    assert run(["simulate", "--trace", str(trace), *flags, *more, "--json"]) == 0
+    shown = capsys.readouterr()
+    return json.loads(shown.out) | {"said": shown.err}
 
 
 def test_one_request_at_a_time_takes_the_time_a_token_that_is_predicted_for_one(
@@ -49,3 +58,16 @@ def test_many_requests_at_once_take_the_steps_of_many(capsys: pytest.CaptureFixt
     found = simulate(capsys, tmp_path, gap_s=0.05, count=2000)
     assert found["sequences_at_once"] > 16
     assert found["tpot_s"]["p50"] > 3 * simulate(capsys, tmp_path, gap_s=60, count=40)["tpot_s"]["p50"]
+
+
+def test_input_that_was_cached_where_it_was_logged_is_computed_unless_a_share_of_it_is_stated_and_that_is_said(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    tokens = {"input_tokens": 2000, "cached_input_tokens": 1500, "output_tokens": 10}
+    whole = simulate(capsys, tmp_path, gap_s=2, count=50, tokens=tokens)
+    assert "75% of the input was cached where it was logged" in whole["said"]
+    assert whole["cached_input_tokens"] == 0
+    reused = simulate(capsys, tmp_path, "--cache-reuse", "0.8", gap_s=2, count=50, tokens=tokens)
+    assert "cached" not in reused["said"]
+    assert reused["cached_input_tokens"] == 50 * 1200
+    assert reused["prefill_s"] == pytest.approx(0.4 * whole["prefill_s"], rel=0.1)
