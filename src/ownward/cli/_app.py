@@ -58,6 +58,7 @@ COMMANDS: dict[str, _Entry] = {
 
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
+_REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ELOOP})
 _CHECK_PERMISSIONS = "Check the path, the permissions of its folders, and whose folder $HOME names"
 
 
@@ -134,7 +135,7 @@ def run(argv: Sequence[str]) -> int:
     except OSError as error:
         if error.errno in _FULL:
             return _report(_as_full(error), wants_json=wants_json)
-        if isinstance(error, PermissionError) and error.filename is not None:
+        if error.errno in _REFUSED and error.filename is not None:
             refused = BadInput(
                 f"cannot look at {str(error.filename)!r}: {error.strerror}", next_step=_CHECK_PERMISSIONS
             )

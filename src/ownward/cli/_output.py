@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _LARGEST_SMALL_BYTES = 1 << 20
 _EXAMPLE_COLUMNS = 74
 _WORDS = re.compile(r"--\S+ (?!-)(?:'[^']*'|\S+)|'[^']*'|\S+")  # a flag together with its value
@@ -281,5 +282,7 @@ def _part_of(path: Path) -> Path | None:
 def _unwritable(path: Path, error: OSError) -> BadInput:
     return BadInput(
         f"cannot write {str(path)!r}: {error.strerror}",
-        next_step="Check the path: its folder has to exist, and you have to be allowed to write there",
+        next_step="Free some space, or name another place"
+        if error.errno in _DISK_FULL
+        else "Check the path: its folder has to exist, and you have to be allowed to write there",
     )

@@ -78,3 +78,12 @@ def test_asking_whether_a_file_can_be_written_leaves_no_trace(tmp_path: Path):
     require_writable(Path(os.devnull))
     assert (tmp_path / "there").read_text() == "old"
     assert list(tmp_path.iterdir()) == [tmp_path / "there"]
+
+
+def test_a_folder_that_is_a_file_is_told_and_no_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("OWNWARD_ENGINE_CACHE_DIR", str(tmp_path / "file"))
+    assert run(["models", "pull", "--json"]) == 2
+    assert "Not a directory" in json.loads(capsys.readouterr().out)["error"]["message"]

@@ -66,7 +66,7 @@ def fetch(weights: Weights, *, cache_dir: Path, progress: Progress | None = None
         raise FetchFailed(
             f"the folder for weights cannot be created: {error.strerror}",
             where=str(folder),
-            next_step="Name a folder that can be written",
+            next_step="Name a folder that can be written, with OWNWARD_ENGINE_CACHE_DIR",
         ) from error
     with locked(folder / "lock"):
         found = find(weights, cache_dir=cache_dir)  # another process may have fetched it meanwhile
