@@ -14,7 +14,7 @@ from ownward.cli._fit_record import fit_record
 from ownward.cli._fit_releases import Releases
 from ownward.cli._fit_target import THIS, FitTarget, find_host, find_target, with_stated
 from ownward.cli._lookup import catalog_files, find_anatomy, find_checkpoint, is_path
-from ownward.cli._numbers import ABOVE_ZERO
+from ownward.cli._numbers import ABOVE_ZERO, MOST
 from ownward.cli._output import at_option, console, example, json_option, say, today, writable_file, write_whole
 from ownward.cli._serving_choice import needs_of, room_for
 from ownward.core import InfeasiblePlan, OwnwardError, UsageError, to_json
@@ -444,6 +444,6 @@ def _parse_usd(text: str, flag: str) -> Decimal:
         amount = Decimal(text.strip().removeprefix("$").replace(",", ""))
     except InvalidOperation:
         amount = Decimal(-1)
-    if not amount.is_finite() or amount < 0:
-        raise UsageError(f"{flag} is {text!r}, not an amount", allowed="Dollars, such as 3000")
+    if not amount.is_finite() or not 0 <= amount <= MOST:
+        raise UsageError(f"{flag} is {text!r}, not an amount", allowed="Dollars, such as 3000, up to a billion")
     return amount

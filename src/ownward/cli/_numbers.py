@@ -7,15 +7,20 @@ from typing import Any
 
 import click
 
+MOST = 10**9
+"""More than any watts, dollars, hours or rates that are meant, and little enough for exact costs."""
+
 
 class Finite(click.FloatRange):
-    """A finite number within a range, which click's own lets `nan` into: it is neither below nor above anything."""
+    """A finite number up to MOST within a range, which click's own lets `nan` into: that is not below anything."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Return the number, or fail as usage does."""
         found = float(super().convert(value, param, ctx))
         if not math.isfinite(found):
             self.fail(f"{value} is not a finite number.", param, ctx)
+        if found > MOST:
+            self.fail(f"{value} is more than {MOST:,}.", param, ctx)
         return found
 
 

@@ -457,3 +457,12 @@ def test_a_page_that_cannot_be_written_leaves_nothing(answer: Any, tmp_path: Pat
     code, found = answer("qwen3-8b", "--machine", "RTX 4090", "--html", str(tmp_path / "missing" / "fit.html"))
     assert code == 2
     assert found["schema"] == "ownward.error/1"
+
+
+@pytest.mark.parametrize("stated", [("--price", "1e999"), ("--price", "99999999999999999999"), ("--watts", "1e20")])
+def test_amounts_that_nobody_means_are_refused_as_usage(answer: Any, stated: tuple[str, str]) -> None:
+    code, found = answer("qwen3-0.6b", "--machine", "RTX 4090", *stated)
+    assert code == 2
+    assert stated[0] in found["error"]["message"]
+    most = answer("qwen3-0.6b", "--machine", "RTX 4090", stated[0], "1000000000")
+    assert most[0] == 0
