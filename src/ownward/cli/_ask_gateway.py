@@ -21,6 +21,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9_.:@/+-]{1,128}")
 _OK = 200
 _TOO_MANY = 429
 FORBIDDEN: Final = "its label does not allow it to be sent there"
+UNREACHED: Final = "the gateway could not be reached"
 # Kinds of errors of the gateway at which nobody was asked; those of an upstream or an engine are the candidate's own.
 _NOT_ASKED = frozenset(
     {
@@ -80,7 +81,7 @@ def make_asker(door: Door, endpoint: Endpoint, *, model: str) -> Callable[[Task]
             async with response:
                 raw = await response.read(_LARGEST_ANSWER_BYTES)
         except UpstreamUnreachable as error:
-            return Answer(text=None, error=str(error), not_asked="the gateway could not be reached")
+            return Answer(text=None, error=str(error), not_asked=UNREACHED)
         except UpstreamError as error:
             return Answer(text=None, error=str(error))
         except PolicyRefusal as error:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ownward.cli._captured import read_captured
-from ownward.cli._context import open_ledger
+from ownward.cli._context import leaving_no_trace, open_ledger
 from ownward.cli._output import (
     at_option,
     emit,
@@ -30,9 +30,11 @@ from ownward.core import OwnwardError, UsageError, format_counted, format_percen
 
 if TYPE_CHECKING:
     from ownward.cli._ask_gateway import Endpoint
-    from ownward.ledger import Ledger
+    from ownward.ledger import AttemptRow, Ledger
     from ownward.quality import OutcomeTable, PairedTask
     from ownward.trials import Task, TaskResult
+
+_LOST = "costs stay unknown, and neither outcomes nor the certificate get to where plan and report look"
 
 
 @click.command(epilog=example("ownward trial --outcomes results.jsonl --baseline gpt --candidate small --rho 0.98"))
@@ -92,6 +94,8 @@ def trial(
 
     if [outcomes is not None, tasks_file is not None, captured].count(True) != 1:
         raise UsageError("a trial needs tasks", allowed="one of --outcomes FILE, --tasks FILE and --captured")
+    if baseline == candidate:
+        raise UsageError(f"--baseline and --candidate are both {baseline!r}", allowed="Two strategies or tiers")
     issued_at = datetime.now(UTC) if at is None else datetime.combine(today(at), time(), tzinfo=UTC)
     judge = partial(
         certify, baseline=baseline, candidate=candidate, rho=rho, confidence=confidence, issued_at=issued_at
@@ -102,7 +106,7 @@ def trial(
     if outcomes is not None:
         tasks, facts = _recorded(outcomes, baseline, candidate)
     else:
-        with open_ledger(ledger_target) as opened:
+        with leaving_no_trace(ledger_target), open_ledger(ledger_target) as opened:
             if captured:
                 to_ask, facts = read_captured(opened, workload=workload, grader=grader, limit=limit)
             else:
@@ -240,10 +244,16 @@ def _ask_both(
     from ownward.upstreams import Door
 
     results = kept.take(tasks, *tiers)
+    is_known = True
     with progress("tasks asked and graded", total=2 * len(tasks), unit="tasks") as advance:
 
         def note(tier: str, result: TaskResult) -> None:
-            model = _model(opened, result)
+            nonlocal is_known
+            asked = _first_call(opened, result)
+            if is_known and asked is None and result.answer.request_id is not None:
+                is_known = False
+                say(f"the ledger {opened.name} is not the gateway's: {_LOST}. End this, and name that with --ledger")
+            model = None if asked is None else asked.model
             if kept.drop_others(tier, model):
                 results[tier].clear()
             kept.add(tier, result, model=model)
@@ -276,7 +286,7 @@ def _go_on_if_asked(listed: Sequence[TaskResult]) -> None:
 
 def _nothing_to_compare(left_out: Counter[str], first: str | None) -> OwnwardError:
     """Return the error of a trial in which one of the two answered nothing that could be compared."""
-    from ownward.cli._ask_gateway import FORBIDDEN
+    from ownward.cli._ask_gateway import FORBIDDEN, UNREACHED
     from ownward.core import UpstreamError
 
     if set(left_out) == {FORBIDDEN}:
@@ -287,7 +297,9 @@ def _nothing_to_compare(left_out: Counter[str], first: str | None) -> OwnwardErr
     whys = "; ".join(f"{count} times {why}" for why, count in left_out.items())
     return UpstreamError(
         f"the trial says nothing: {whys}. The first error: {first}",
-        next_step="No certificate was made. Ask both once by hand (curl), then try again",
+        next_step="Start the gateway with: ownward serve --plan plan.toml. One at another address is named with --url"
+        if set(left_out) == {UNREACHED}
+        else "No certificate was made. Ask both once by hand (curl), then try again",
     )
 
 
@@ -308,15 +320,14 @@ def _record_outcomes(opened: Ledger, results: list[TaskResult], *, run_id: str, 
         try:
             opened.record_outcome(outcome)
         except LedgerError:
-            say("the outcomes are not kept: this ledger is not the gateway's (name it with --ledger)")
-            return
+            return  # not the gateway's ledger, as was told
 
 
-def _model(opened: Ledger, result: TaskResult) -> str | None:
-    """Return the model that was asked for a result first, by the ledger; None where it does not know."""
+def _first_call(opened: Ledger, result: TaskResult) -> AttemptRow | None:
+    """Return the first call that was made for a result; None where the ledger does not know it."""
     if result.answer.request_id is None:
         return None
-    return next((row.model for row in opened.query_requests(request_id=result.answer.request_id)), None)
+    return next(iter(opened.query_requests(request_id=result.answer.request_id)), None)
 
 
 def _cost(opened: Ledger, result: TaskResult) -> Decimal | None:

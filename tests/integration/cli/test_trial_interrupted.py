@@ -165,3 +165,26 @@ def test_what_no_certificate_can_ask_for_is_told_before_anything_is_asked(
     assert run([*bench.command, "--rho", "98"]) == 2
     assert "rho is 98" in json.loads(capsys.readouterr().out)["error"]["message"]
     assert sum(bench.asked().values()) == 0
+
+
+def test_a_ledger_that_is_not_the_gateways_is_told_before_all_is_paid(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = bench.folder / "other.db"
+    command = [*bench.command[:-3], "--ledger", str(other), "--json"]
+    certificate, told = certificate_of(command, capsys)
+    assert told.count(f"the ledger {other} is not the gateway's") == 1
+    assert certificate["cpct_baseline_usd"]["value"] is None
+
+
+def test_a_trial_without_a_gateway_says_how_to_start_one_and_leaves_no_ledger(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tasks = tmp_path / "tasks.jsonl"
+    row = {"messages": [{"role": "user", "content": "2+2?"}], "expected": "4", "grader": {"kind": "exact"}}
+    tasks.write_text(json.dumps({"task_id": "1", **row}))
+    command = ["trial", "--tasks", str(tasks), "--url", "http://127.0.0.1:1", "--ledger", str(tmp_path / "l.db")]
+    assert run([*command, "--baseline", "a", "--candidate", "b", "--json"]) == 4
+    assert "ownward serve --plan" in json.loads(capsys.readouterr().out)["error"]["next"]
+    assert run([*command, "--baseline", "a", "--candidate", "a", "--json"]) == 2
+    assert list(tmp_path.iterdir()) == [tasks]
