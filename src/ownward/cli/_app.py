@@ -192,7 +192,11 @@ def _as_full(error: OSError) -> BadInput:
 def _as_usage_error(error: click.ClickException) -> UsageError:
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "ownward"
-    return UsageError(error.format_message().rstrip("."), next_step=f"See: {path} --help")
+    lists = context is not None and isinstance(context.command, click.Group) and context.command.invoke_without_command
+    return UsageError(
+        error.format_message().rstrip("."),
+        next_step=f"See: {path} --help" + (f", or all of them with: {path}" if lists else ""),
+    )
 
 
 def _report(error: OwnwardError, *, wants_json: bool) -> int:

@@ -166,9 +166,9 @@ class UnknownName(CatalogError):
     """A name that the catalogue or a plan does not have."""
 
     def __init__(self, name: str, known: Sequence[str], *, what: str, see: str | None = None) -> None:
-        """Name it, with the closest of `known` and the command that lists them."""
+        """Name it, with the closest of `known` and the command that lists them; without one, all are named."""
         near = closest(name, known)
-        named = near or (tuple(known) if len(known) <= _FEW else ())
+        named = near or (tuple(known) if see is None or len(known) <= _FEW else ())
         listed = ", ".join(repr(item) for item in named)
         super().__init__(
             f"no {what} {name!r}",

@@ -416,3 +416,16 @@ def test_a_ledger_of_an_earlier_version_is_brought_up_to_date_by_the_command_tha
     assert "ownward ledger reconcile, with the same --ledger" in error["next"]
     assert run(["ledger", "reconcile", "--ledger", str(path)]) == 0
     assert run(report) == 0
+
+
+@pytest.mark.parametrize("group", ["models", "machines", "prices"])
+def test_whoever_asks_a_catalogue_for_its_list_is_told_that_it_lists_itself(group, capsys):
+    assert run([group, "list", "--json"]) == 2
+    assert json.loads(capsys.readouterr().out)["error"]["next"].endswith(f"or all of them with: ownward {group}")
+
+
+def test_a_format_that_there_is_not_is_told_with_those_there_are(tmp_path, capsys):
+    (tmp_path / "log.jsonl").write_text('{"arrival_s": 0, "input_tokens": 1, "output_tokens": 1}')
+    command = ["import", str(tmp_path / "log.jsonl"), "--format", "xyz", "--ledger", str(tmp_path / "l.db")]
+    assert run([*command, "--json"]) == 2
+    assert "'litellm'" in json.loads(capsys.readouterr().out)["error"]["allowed"]
