@@ -36,7 +36,7 @@ async def serve_with_workers(
     `arguments` are the flags that a worker reads too; `on_stopped` is called before engines are stopped.
     Raises: PortTaken; ConfigError; EngineError, if a worker or an engine does not start.
     """
-    from ownward.gateway import WorkerPool, heeded_signals, settings_as_message, worker_command
+    from ownward.gateway import WorkerPool, has_started, heeded_signals, settings_as_message, worker_command
 
     gateway_settings = _serving.gateway_settings(settings, ready_file)
     pools: list[WorkerPool] = []
@@ -67,10 +67,10 @@ async def serve_with_workers(
 
         with heeded_signals(stop=on_stop, reload=on_hangup):
             try:
-                await pool.start()
-                pools.append(pool)
-                on_ready(pool)
-                await stopping.wait()
+                if await has_started(pool.start(), stopping):
+                    pools.append(pool)
+                    on_ready(pool)
+                    await stopping.wait()
             finally:
                 pools.clear()
                 await pool.stop()

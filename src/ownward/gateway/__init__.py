@@ -13,7 +13,7 @@ from ownward.gateway.placing.engine_address import EngineAddress, address_of_mes
 from ownward.gateway.ready_file import ReadyFile
 from ownward.gateway.server import GatewayServer, run_loop, serve_app
 from ownward.gateway.settings import DEFAULT_PORT, GatewaySettings
-from ownward.gateway.signals import heeded_signals
+from ownward.gateway.signals import has_started, heeded_signals
 from ownward.gateway.watching.counting import Watcher
 from ownward.gateway.watching.request_log import RequestLog
 from ownward.gateway.watching.spans import SpanWriter, make_span_writer
@@ -36,6 +36,7 @@ __all__ = [
     "WorkerLine",
     "WorkerPool",
     "address_of_message",
+    "has_started",
     "heeded_signals",
     "make_span_writer",
     "require_descriptors",

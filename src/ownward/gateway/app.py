@@ -115,14 +115,15 @@ class Gateway(Commons):
                     self.health.forget(target.key)
 
     async def stop(self) -> None:
-        """Have every settlement committed."""
+        """Have every settlement committed; where a start was cut short, there is none to wait for."""
         self.is_draining = self.has_stopped = True
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-            self._sweeper = None
+        sweeper, self._sweeper = self._sweeper, None
+        if sweeper is not None:
+            sweeper.cancel()
         self.judging.close()
         await self.asides_done()
-        await self.ledger.flush()
+        if sweeper is not None:
+            await self.ledger.flush()
 
     def _warn(self) -> None:
         plan = self.table.plan

@@ -339,8 +339,7 @@ class Exchange(Question):
         """Answer with an error, or end the stream with it; record a refusal where nothing was dispatched."""
         status = status_of(error)
         self.error_kind = error.kind
-        is_unwritten = self.attempts == 0 or (self.row_written is None and not isinstance(error, LedgerError))
-        if is_unwritten and self.is_known:
+        if self.row_written is None and self.is_known and not isinstance(error, LedgerError):
             self._record_refusal(error, status)
         if status >= 500 and not isinstance(error, Rejected | UpstreamError | InternalError):  # noqa: PLR2004 - our own faults
             self.gateway.fault_log.say("request %s failed", self.request_id, error)

@@ -22,7 +22,7 @@ from ownward.gateway.listening.tls import ListenerTls, listener_tls
 from ownward.gateway.placing.engine_address import Addresses, EngineAddress
 from ownward.gateway.ready_file import ReadyFile
 from ownward.gateway.settings import GatewaySettings
-from ownward.gateway.signals import heeded_signals
+from ownward.gateway.signals import has_started, heeded_signals
 from ownward.gateway.watching.counting import Watcher
 from ownward.ledger import Ledger
 from ownward.plan import Plan
@@ -158,7 +158,8 @@ class GatewayServer:
 
         A ledger that does not answer is given up soon after it.
         """
-        self.gateway.ledger.hurry(self.settings.drain_s + LAST_WRITES_S)
+        drain_s = 0.0 if self._listener is None else self.settings.drain_s
+        self.gateway.ledger.hurry(drain_s + LAST_WRITES_S)
         if self._expiry_check is not None:
             self._expiry_check.cancel()
         if self._listener is not None:
@@ -179,17 +180,17 @@ class GatewayServer:
     async def serve(self, on_ready: Callable[[], None] | None = None) -> None:
         """Start, run until SIGINT, SIGTERM or SIGQUIT (a second one cuts the drain short), stop.
 
-        `on_ready` is called once requests are accepted.
+        A stop that comes during the start ends it. `on_ready` is called once requests are accepted.
         Raises: PortTaken.
         """
         stopping = asyncio.Event()
         with self._signals(stopping):
             try:
-                await self.start()
-                calm_collector()
-                if on_ready is not None:
-                    on_ready()
-                await stopping.wait()
+                if await has_started(self.start(), stopping):
+                    calm_collector()
+                    if on_ready is not None:
+                        on_ready()
+                    await stopping.wait()
             finally:
                 await self.stop()
 

@@ -8,8 +8,8 @@ import errno
 import logging
 import os
 import signal
-from collections.abc import Callable, Iterator
-from typing import Final
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, Final
 
 _LOG = logging.getLogger("ownward.gateway")
 _LOOK_S: Final = 5.0
@@ -46,6 +46,21 @@ def heeded_signals(*, stop: Callable[[], None], reload: Callable[[], None]) -> I
         terminal.look_no_more()
         for number in heeded:
             loop.remove_signal_handler(number)
+
+
+async def has_started(starting: Coroutine[Any, Any, None], stopping: asyncio.Event) -> bool:
+    """Return whether a start came to its end; it is cancelled where a stop comes before that."""
+    start, stop = asyncio.ensure_future(starting), asyncio.ensure_future(stopping.wait())
+    try:
+        await asyncio.wait({start, stop}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stop.cancel()
+        start.cancel()
+    await asyncio.wait({start})
+    if start.cancelled():
+        return False
+    start.result()
+    return True
 
 
 class _Terminal:

@@ -175,6 +175,7 @@ class SqliteStore:
             path=self._given,
             identity=self._identity,
             busy_timeout_s=self._busy_timeout_s,
+            patience=self.patience,
             flushes=self._durability == "power",
         )
 

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 from ownward.core import LedgerError
 from ownward.ledger._checkpoints import Checkpoints, empty_log
 from ownward.ledger._connection import Row
+from ownward.ledger._patience import Patience
 from ownward.ledger._sqlite_locks import QUIET_S
 
 Identity: TypeAlias = tuple[int, int]
@@ -112,12 +113,14 @@ class WritingConnection(SqliteConnection):
         path: Path,
         identity: Identity | None,
         busy_timeout_s: float,
+        patience: Patience,
         flushes: bool,
     ) -> None:
         super().__init__(raw, begin)
         self._checkpoints = checkpoints
         self._changes = raw.total_changes
         self._busy_timeout_s = busy_timeout_s
+        self._patience = patience
         self._flushes = flushes
         self._path = path
         self._identity = identity
@@ -150,7 +153,7 @@ class WritingConnection(SqliteConnection):
     def _set_patience(self, *, may_wait: bool) -> None:
         if may_wait != self._may_wait:
             self._may_wait = may_wait
-            seconds = min(QUIET_S, self._busy_timeout_s) if may_wait else 0
+            seconds = min(QUIET_S, self._busy_timeout_s, self._patience.left_s) if may_wait else 0
             self.raw.execute(f"PRAGMA busy_timeout = {round(seconds * 1000)}")
 
     def commit(self) -> None:

@@ -30,7 +30,7 @@ def run_patiently(
 
     Raises: sqlite3.OperationalError, where the lock was held for all of `busy_timeout_s`, or until `patience` was over.
     """
-    quiet_s = min(QUIET_S, busy_timeout_s)
+    quiet_s = min(QUIET_S, busy_timeout_s, patience.left_s)
     _wait_at_most(raw, quiet_s)
     ends_at_s, has_said = time.monotonic() + busy_timeout_s, False
     try:
@@ -38,7 +38,7 @@ def run_patiently(
             try:
                 return run()
             except sqlite3.OperationalError as error:
-                left_s = ends_at_s - time.monotonic() if busy_timeout_s > quiet_s else 0.0
+                left_s = ends_at_s - time.monotonic() if busy_timeout_s > QUIET_S else 0.0
                 if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or left_s <= 0 or patience.is_over:
                     raise
             if not has_said:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -16,6 +17,7 @@ import psutil
 import pytest
 
 from ownward import ledger
+from ownward.engines import FakeServer
 from served_workers import PLAN
 
 FIRST_PROCESS = """
@@ -44,11 +46,7 @@ def test_a_reload_that_comes_during_the_start_is_done_after_it(tmp_path, workers
     (tmp_path / "plan.toml").write_text(PLAN.format(tier="a", url="http://127.0.0.1:9"))
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as holder:
         holder.execute("BEGIN EXCLUSIVE")  # the start waits for it
-        process = subprocess.Popen(
-            [sys.executable, "-m", "ownward", "serve", "--plan", "plan.toml", "--ledger", "l.db", "--port", "0",
-             "--ready-file", "r.json", "--workers", workers],
-            cwd=tmp_path, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+        process = _serve(tmp_path, "--workers", workers)
         try:
             _until(lambda: str(path) in {file.path for file in psutil.Process(process.pid).open_files()})
             (tmp_path / "plan.toml").write_text(PLAN.format(tier="b", url="http://127.0.0.1:9"))
@@ -62,6 +60,70 @@ def test_a_reload_that_comes_during_the_start_is_done_after_it(tmp_path, workers
         finally:
             process.kill()
             process.communicate()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_stop_during_the_start_waits_for_no_lock_on_the_ledger(tmp_path, workers):
+    path = tmp_path / "l.db"
+    with ledger.open(path):
+        pass
+    (tmp_path / "plan.toml").write_text(PLAN.format(tier="a", url="http://127.0.0.1:9"))
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as holder:
+        holder.execute("BEGIN EXCLUSIVE")
+        process = _serve(tmp_path, "--workers", workers)
+        try:
+            _read_until(process.stderr, "is locked by process")
+            process.terminate()
+            assert process.wait(10) == 0, "the lock is waited for 30 s"
+        finally:
+            process.kill()
+            process.communicate()
+
+
+def test_a_stop_waits_for_a_lock_on_the_ledger_for_3_s_beyond_the_drain(tmp_path):
+    async def main():
+        async with FakeServer() as fake:
+            (tmp_path / "plan.toml").write_text(PLAN.format(tier="a", url=fake.base_url))
+            process = _serve(tmp_path, "--drain", "0.1")
+            holder = sqlite3.connect(tmp_path / "l.db", isolation_level=None)
+            try:
+                await asyncio.to_thread(_until, (tmp_path / "r.json").exists)
+                base_url = json.loads((tmp_path / "r.json").read_text())["base_url"]
+                async with openai.AsyncOpenAI(base_url=f"{base_url}/v1", api_key="none", max_retries=0) as client:
+                    question = {"model": "chat", "messages": [{"role": "user", "content": "hello"}]}
+                    await client.chat.completions.create(**question)
+                    await asyncio.sleep(0.5)  # until all of it is in the tables
+                    holder.execute("BEGIN EXCLUSIVE")
+                    asked = asyncio.create_task(client.chat.completions.create(**question))
+                    await asyncio.to_thread(_read_until, process.stderr, "is locked by process")
+                    process.terminate()
+                    began_s = time.monotonic()
+                    with pytest.raises(openai.InternalServerError) as told:
+                        await asked
+                    assert "takes no new request" in told.value.message, "nothing was sent, and nothing is charged"
+                    assert told.value.response.headers["x-ownward-attempts"] == "0"
+                assert await asyncio.to_thread(process.wait, 20) == 5
+                assert time.monotonic() - began_s < 5
+                assert fake.record.count(with_calls=False)["accepted"] == 1
+            finally:
+                holder.close()
+                process.kill()
+                process.communicate()
+
+    asyncio.run(main())
+
+
+def _serve(folder, *flags):
+    return subprocess.Popen(
+        [sys.executable, "-m", "ownward", "serve", "--plan", "plan.toml", "--ledger", "l.db", "--port", "0",
+         "--ready-file", "r.json", *flags],
+        cwd=folder, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def _read_until(log, words):
+    while words not in (line := log.readline()):
+        assert line, f"it ended without saying that it {words}"
 
 
 def _until(holds):

@@ -92,7 +92,8 @@ def test_a_ledger_that_cannot_be_written_is_told_by_readyz_metrics_and_log_until
                 other = sqlite3.connect(path, isolation_level=None)
                 other.execute("BEGIN IMMEDIATE")
                 for _ in range(3):
-                    assert (await running.ask(body=lab.chat())).status == 503
+                    refused = await running.ask(body=lab.chat())
+                    assert (refused.status, refused.headers["x-ownward-attempts"]) == (503, "0"), "nothing was sent"
                 ready = await running.ask("/readyz", method="GET")
                 assert (ready.status, ready.json["status"]) == (503, "not ready")
                 assert ready.json["why"].startswith("the ledger cannot be written")

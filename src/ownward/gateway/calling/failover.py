@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from ownward.core import PolicyRefusal
+from ownward.core import LedgerError, PolicyRefusal
 from ownward.gateway.calling.allowance import OF_STRATEGY
 from ownward.gateway.calling.attempt import Attempt, is_of_kept_connection
 from ownward.gateway.calling.continuing import Continuing
@@ -105,6 +105,10 @@ class Failover:
                 except (Retry, Incapable, OverBudget, UnboundedCharge, OverLimit) as error:
                     if not self._may_go_on(error, attempt, race):
                         raise
+                except (LedgerError, asyncio.CancelledError):  # neither is followed by another call
+                    if not attempt.was_sent and (race is None or race.calls == 1):
+                        self._undo(attempt.number)
+                    raise
                 else:
                     return attempt
             finally:

@@ -15,6 +15,7 @@ from ownward.core import OwnwardError
 from ownward.gateway.errors import WorkersSilent
 from ownward.gateway.placing.engine_address import address_of_message
 from ownward.gateway.server import GatewayServer, calm_collector
+from ownward.gateway.signals import has_started
 from ownward.gateway.watching.merging import merge_metrics
 from ownward.gateway.working.lending import take_handed_over
 from ownward.gateway.working.messages import GATHER_S, LINE_BYTES, MOST_UNHEARD_BYTES, Message, News
@@ -57,21 +58,19 @@ class WorkerLine:
             loop.add_signal_handler(number, _ignore)
         server.gateway.gather_metrics = self._gather
         telling = Telling(server.gateway, self._tell_news)
-        hearing: asyncio.Task[None] | None = None
+        hearing = asyncio.create_task(self._hear(server, telling, stopping))
         try:
-            await server.start()
-            calm_collector()
-            loop.add_reader(self._taker, self._take_connections, server)
-            self._tell({"said": "ready"})
-            hearing = asyncio.create_task(self._hear(server, telling, stopping))
-            await stopping.wait()
+            if await has_started(server.start(), stopping):
+                calm_collector()
+                loop.add_reader(self._taker, self._take_connections, server)
+                self._tell({"said": "ready"})
+                await stopping.wait()
         finally:
             loop.remove_reader(self._taker)
             self._take_connections(server)
             await server.stop()
             telling.stop()
-            if hearing is not None:
-                hearing.cancel()
+            hearing.cancel()
             self._writer.close()
             self._taker.close()
 
