@@ -25,8 +25,9 @@ from ownward.gateway.placing.peer_load import PeerLoad
 from ownward.gateway.placing.routing import RoutingTable
 from ownward.gateway.settings import GatewaySettings
 from ownward.gateway.watching.counting import Counting, Watcher
+from ownward.gateway.watching.exposition import write_in_turns
 from ownward.gateway.watching.fault_log import FaultLog
-from ownward.gateway.watching.gauges import gauge_lines, read_budgets
+from ownward.gateway.watching.gauges import gauge_families, read_budgets
 from ownward.ledger import Ledger
 from ownward.traffic import Sketcher
 from ownward.upstreams import Door, Gathering
@@ -148,7 +149,8 @@ class Commons:
 
     async def render_own_metrics(self) -> bytes:
         """Return this process's metrics in Prometheus' text form."""
-        return self.counting.metrics.render(gauge_lines(self, await read_budgets(self)))
+        budgets = await read_budgets(self)
+        return await write_in_turns([*self.counting.metrics.families(), *gauge_families(self, budgets)])
 
     async def render_metrics(self) -> bytes:
         """Return the metrics of all processes of this gateway."""

@@ -163,6 +163,27 @@ def test_a_client_that_leaves_over_tls_is_noticed(lab, start, issued):
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_handshakes_that_do_not_end_count_as_connections_and_make_room_for_new_ones(lab, start, issued, loop):
+    async def main():
+        settings = issued.settings(max_connections=4)  # and four more are told that these are too many
+        async with FakeServer() as fake:
+            async with start(lab.plan_of(lab.tier("a", fake.base_url)), settings=settings) as running:
+                port = urlsplit(running.base_url).port
+                silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(40)]
+                await asyncio.sleep(0.1)
+                assert sum(not reader.at_eof() and reader.exception() is None for reader, _ in silent) == 8
+                for _ in range(3):
+                    assert (await ask_tls(running.base_url, issued.client(), lab.chat()))[0] == 200
+                for _, writer in silent:
+                    writer.transport.abort()
+                await asyncio.sleep(0.1)
+                assert not running.server._listener._greeting
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(main())
+
+
 def test_a_handshake_that_fails_leaves_nothing_to_the_garbage_collector(lab, start, issued):
     async def main():
         async with start(lab.plan_of(lab.tier("a", "http://127.0.0.1:9")), settings=issued.settings()) as running:

@@ -364,9 +364,8 @@ def test_with_few_file_descriptors_clients_too_many_are_told_so_and_calls_to_ups
                     await asyncio.sleep(0.05)
                 base_url = json.loads((tmp_path / "r.json").read_text())["base_url"]
                 held = await asyncio.gather(*(ask(lab, base_url) for _ in range(150)))
-                assert set(held) == {200, 503, None}
                 assert held.count(200) == 22, "as many again are for calls to upstreams"
-                assert held.count(503) >= 11, "who comes while so many are being told is cut"
+                assert held.count(503) > 100, "a reset may overtake what the others are told"
                 await asyncio.sleep(2.5)  # those who were told so stay as long, if they do not leave
                 assert await ask(lab, base_url) == 200
             finally:

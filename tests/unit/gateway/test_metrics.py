@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from itertools import chain
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from ownward.gateway.watching import metrics as counted
-from ownward.gateway.watching.exposition import Family, value_lines
+from ownward.gateway.watching.exposition import Family, value_lines, write_in_turns
 from ownward.gateway.watching.families import COUNTED, READ
 from ownward.gateway.watching.metrics import (
     MOST_CALL_ENTRIES,
@@ -45,12 +47,42 @@ def call(**more: Any) -> CallEnd:
 
 
 def samples(metrics: GatewayMetrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    text = metrics.render().decode()
+    text = "\n".join(chain.from_iterable(metrics.families()))
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
         for family in text_string_to_metric_families(text)
         for sample in family.samples
     }
+
+
+def test_a_long_page_holds_nobody_up_and_its_numbers_are_of_one_moment():
+    metrics = GatewayMetrics()
+    for number in range(MOST_CALL_ENTRIES):
+        metrics.count_call(f"workload-{number}", call())
+    at_first = samples(metrics)
+    turns = 0
+
+    async def serve():
+        nonlocal turns
+        while True:
+            metrics.count_call(f"workload-{turns % MOST_CALL_ENTRIES}", call())
+            metrics.requests.add(("/v1/chat/completions", f"workload-{turns}", "near", "answered", "200"))
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def main():
+        serving = asyncio.create_task(serve())
+        page = await write_in_turns(metrics.families())
+        serving.cancel()
+        return page
+
+    page = asyncio.run(main()).decode()
+    assert turns > 30
+    assert {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(page)
+        for sample in family.samples
+    } == at_first
 
 
 def test_a_call_is_counted_under_workload_tier_and_upstream():

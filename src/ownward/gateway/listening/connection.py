@@ -106,8 +106,9 @@ class HttpConnection(asyncio.Protocol):
         listener.connections.add(self)
         more = len(listener.connections) - listener.most_connections
         if more > 0:
-            if more > listener.most_refused:  # those that are told so stay until they have heard it
-                self.abort()
+            if more > listener.most_refused:  # nobody stays until it has heard so: a reset can overtake it
+                self.write(BUSY)
+                self.close()
             else:
                 self._refuse(BUSY)
             return

@@ -44,6 +44,7 @@ class Listener:
         self.connections: set[HttpConnection] = set()
         self.tasks: set[asyncio.Task[None]] = set()
         self._arriving: set[asyncio.Task[None]] = set()
+        self._greeting: dict[asyncio.Task[None], None] = {}  # handshakes that are not over, the oldest first
         self.address: tuple[str, int] | None = None
         self.scheme = "http"
         self.date_line = b""
@@ -64,13 +65,10 @@ class Listener:
         self._loop = asyncio.get_running_loop()
         self.address = listener.getsockname()[:2]
         self._look()
-        self._server = await self._loop.create_server(
-            lambda: HttpConnection(self),
-            sock=listener,
-            backlog=_AT_ONCE,
-            ssl=tls,
-            ssl_handshake_timeout=None if tls is None else self.limits.header_timeout_s,
-        )
+        if tls is None:
+            self._server = await self._loop.create_server(lambda: HttpConnection(self), sock=listener, backlog=_AT_ONCE)
+        else:
+            self._loop.add_reader(listener, self._accept)
         listener.listen(_BACKLOG)  # how many may wait
 
     def take(self, connection: socket.socket) -> None:
@@ -84,7 +82,7 @@ class Listener:
         What came before is served: also who waits to be accepted, and a request that is on its way over a connection
         that was kept. Each answer that begins from now on says that its connection is closed after it.
         """
-        if self._server is None:
+        if self._socket is None:
             return
         self.is_stopping = True
         self.limits = replace(
@@ -93,7 +91,11 @@ class Listener:
             header_timeout_s=min(_LINGER_S, self.limits.header_timeout_s),
         )
         self._arrive(self._accept_the_rest())
-        self._server.close()
+        if self._server is None:
+            self._loop.remove_reader(self._socket)
+            self._socket.close()
+        else:
+            self._server.close()
         if self._tick is not None:
             self._tick.cancel()
             self._tick_s = _STOP_TICK_S
@@ -112,7 +114,7 @@ class Listener:
             else:
                 break
         hurry.cancel()
-        for task in self._arriving:
+        for task in (*self._arriving, *self._greeting):
             task.cancel()
         left = {task for task in self.tasks if not task.done()}
         for task in left:
@@ -124,6 +126,49 @@ class Listener:
             self._tick = None
         for connection in list(self.connections):
             connection.close()
+
+    def _accept(self) -> None:
+        """Take a few who wait to speak TLS; a handshake that is not over counts as a connection.
+
+        Where there are too many, the oldest handshake makes room: one that is meant is over in a moment. None of those
+        can be told, as what would be said has to be encrypted.
+        """
+        assert self._socket is not None
+        for _ in range(_AT_ONCE):
+            try:
+                connection, _ = self._socket.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:  # of descriptors or memory
+                _LOG.error("no connection can be taken: %s; that is tried again in %g s", error, _LONGEST_TICK_S)
+                self._loop.remove_reader(self._socket)
+                self._loop.call_later(_LONGEST_TICK_S, self._accept_again)
+                return
+            if len(self._greeting) + len(self.connections) >= self.most_connections + self.most_refused:
+                oldest = next(iter(self._greeting), None)
+                if oldest is None:
+                    connection.close()
+                    continue
+                del self._greeting[oldest]
+                oldest.cancel()
+            connection.settimeout(0)
+            task = self._loop.create_task(self._greet(connection))
+            self._greeting[task] = None
+            task.add_done_callback(lambda task: self._greeting.pop(task, None))
+
+    def _accept_again(self) -> None:
+        if self._socket is not None and not self.is_stopping:
+            self._loop.add_reader(self._socket, self._accept)
+
+    async def _greet(self, connection: socket.socket) -> None:
+        """Begin with a connection that was accepted, over TLS once its handshake is over."""
+        with contextlib.suppress(OSError):  # it is gone, speaks no TLS, or takes too long
+            await self._loop.connect_accepted_socket(
+                lambda: HttpConnection(self),
+                connection,
+                ssl=self._tls,
+                ssl_handshake_timeout=None if self._tls is None else self.limits.header_timeout_s,
+            )
 
     def _accept_the_rest(self) -> list[socket.socket]:
         """Return the connections that wait to be accepted: the system would reset them, and what they have sent."""
@@ -142,15 +187,7 @@ class Listener:
 
     async def _take(self, accepted: list[socket.socket]) -> None:
         """Begin with those connections; over TLS wait besides for those whose handshake is not over."""
-        greeting: list[Coroutine[Any, Any, object]] = [
-            self._loop.connect_accepted_socket(
-                lambda: HttpConnection(self),
-                connection,
-                ssl=self._tls,
-                ssl_handshake_timeout=None if self._tls is None else self.limits.header_timeout_s,
-            )
-            for connection in accepted
-        ]
+        greeting: list[Coroutine[Any, Any, object]] = [self._greet(connection) for connection in accepted]
         if self._tls is not None:
             greeting.append(asyncio.sleep(_LINGER_S))
         await asyncio.gather(*greeting, return_exceptions=True)

@@ -5,11 +5,16 @@ It does not know what is counted.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Literal
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+
+_LINES_AT_ONCE = 500
+"""How many are made in one turn of the event loop: a millisecond's worth."""
 
 Kind = Literal["counter", "gauge", "histogram"]
 LabelValues = tuple[str, ...]
@@ -61,6 +66,16 @@ def histogram_lines(
         outside = f"{{{inside}}}" if inside else ""
         yield f"{family.name}_sum{outside} {total:.9g}"
         yield f"{family.name}_count{outside} {running}"
+
+
+async def write_in_turns(families: Iterable[Iterable[str]]) -> bytes:
+    """Return the whole exposition; others are served meanwhile, as it can have tens of thousands of lines."""
+    lines = chain.from_iterable(families)
+    pieces = []
+    while some := list(islice(lines, _LINES_AT_ONCE)):
+        pieces.append("\n".join([*some, ""]).encode())
+        await asyncio.sleep(0)
+    return b"".join(pieces)
 
 
 def braces(names: Sequence[str], values: Sequence[str]) -> str:

@@ -107,34 +107,40 @@ def breaker_states(gateway: Gauged) -> Iterator[tuple[str, str, State]]:
             yield target.tier.name, target.name, gateway.health.breakers.get(target.key, CLOSED).state(now_s)
 
 
-def gauge_lines(gateway: Gauged, budgets: Budgets) -> Iterator[str]:
-    """Yield every gauge in Prometheus' text form."""
+def gauge_families(gateway: Gauged, budgets: Budgets) -> list[Iterator[str]]:
+    """Return the lines of each gauge, yet to be made, of the numbers as they are now."""
     slots = sorted(gateway.slots.items())
     targets = [target for targets in gateway.table.targets.values() for target in targets]
-    yield from value_lines(IN_FLIGHT, [((), len(gateway.exchanges))])
-    yield from value_lines(SLOTS, [((name,), one.in_use) for name, one in slots])
-    yield from value_lines(QUEUE, [((name,), one.waiting) for name, one in slots])
-    running = gateway.in_flight
-    yield from value_lines(CALLS_IN_FLIGHT, [((t.tier.name, t.name), running.get(t.key, 0)) for t in targets])
-    states = breaker_states(gateway)
-    yield from value_lines(BREAKER, [((tier, name), _BREAKER_NUMBERS[state]) for tier, name, state in states])
+    running, gathering = gateway.in_flight, gateway.gathering
     unpaid = {key for key, breaker in gateway.health.breakers.items() if breaker.is_unpaid}
-    yield from value_lines(UNPAID, [((t.tier.name, t.name), float(t.key in unpaid)) for t in targets])
-    yield from value_lines(USABLE, [((t.tier.name, t.name), float(t.unusable is None)) for t in targets])
-    for family, read in _BUDGET_FAMILIES:
-        values = [((check.kind, check.name), float(picousd_to_usd(read(check, state)))) for check, state in budgets]
-        yield from value_lines(family, values)
-    yield from value_lines(LEDGER_QUEUE, [((), gateway.ledger.queue_depth)])
-    yield from value_lines(LEDGER_FAILING, [((), float(gateway.ledger.is_failing))])
-    gathering = gateway.gathering
-    rest_s = 0.0 if gathering is None else gathering.rest_s_at(asyncio.get_running_loop().time())
-    yield from value_lines(STREAM_REST, [((), rest_s)])
-    yield from value_lines(START_TIME, [((), gateway.counting.started_at.timestamp())])
-    yield from value_lines(UPTIME, [((), gateway.counting.uptime_s)])
-    spent = os.times()
-    yield from value_lines(CPU_SECONDS, [((), spent.user + spent.system)])
-    resident = read_resident_bytes()
-    yield from value_lines(RESIDENT_BYTES, [] if resident is None else [((), resident)])
+    spent, resident = os.times(), read_resident_bytes()
+    return [
+        value_lines(IN_FLIGHT, [((), len(gateway.exchanges))]),
+        value_lines(SLOTS, [((name,), one.in_use) for name, one in slots]),
+        value_lines(QUEUE, [((name,), one.waiting) for name, one in slots]),
+        value_lines(CALLS_IN_FLIGHT, [((t.tier.name, t.name), running.get(t.key, 0)) for t in targets]),
+        value_lines(
+            BREAKER, [((tier, name), _BREAKER_NUMBERS[state]) for tier, name, state in breaker_states(gateway)]
+        ),
+        value_lines(UNPAID, [((t.tier.name, t.name), float(t.key in unpaid)) for t in targets]),
+        value_lines(USABLE, [((t.tier.name, t.name), float(t.unusable is None)) for t in targets]),
+        *(
+            value_lines(
+                family,
+                [((check.kind, check.name), float(picousd_to_usd(read(check, state)))) for check, state in budgets],
+            )
+            for family, read in _BUDGET_FAMILIES
+        ),
+        value_lines(LEDGER_QUEUE, [((), gateway.ledger.queue_depth)]),
+        value_lines(LEDGER_FAILING, [((), float(gateway.ledger.is_failing))]),
+        value_lines(
+            STREAM_REST, [((), 0.0 if gathering is None else gathering.rest_s_at(asyncio.get_running_loop().time()))]
+        ),
+        value_lines(START_TIME, [((), gateway.counting.started_at.timestamp())]),
+        value_lines(UPTIME, [((), gateway.counting.uptime_s)]),
+        value_lines(CPU_SECONDS, [((), spent.user + spent.system)]),
+        value_lines(RESIDENT_BYTES, [] if resident is None else [((), resident)]),
+    ]
 
 
 def read_resident_bytes() -> int | None:

@@ -7,7 +7,7 @@ reloaded plans have brought too many, what is new is counted under `other`.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, get_args
 
 import msgspec
@@ -217,40 +217,41 @@ class GatewayMetrics:
         """Count how long a call waited for its place."""
         _histogram(self.queue_seconds, (tier,), (OTHER,)).observe(seconds)
 
-    def render(self, gauges: Iterable[str] = ()) -> bytes:
-        """Return the whole exposition, with gauges read now."""
-        return ("\n".join([*self._lines(), *gauges]) + "\n").encode()
-
-    def _lines(self) -> Iterator[str]:
-        for counter in (
-            self.requests,
-            self.errors,
-            self.disconnects,
-            self.over_budget,
-            self.over_limit,
-            self.detected,
-            self.breaker_opened,
-            self.call_failures,
-        ):
-            yield from value_lines(counter.family, sorted(counter.values.items()))
-        yield from _histograms(REQUEST_SECONDS, self.request_seconds)
-        yield from _histograms(QUEUE_SECONDS, self.queue_seconds)
+    def families(self) -> list[Iterator[str]]:
+        """Return the lines of each family, yet to be made, of the numbers as they are now."""
+        made = [
+            value_lines(counter.family, sorted(counter.values.items()))
+            for counter in (
+                self.requests,
+                self.errors,
+                self.disconnects,
+                self.over_budget,
+                self.over_limit,
+                self.detected,
+                self.breaker_opened,
+                self.call_failures,
+            )
+        ]
+        made += [_histograms(REQUEST_SECONDS, self.request_seconds), _histograms(QUEUE_SECONDS, self.queue_seconds)]
         calls = sorted(self.calls.items())
-        yield from value_lines(ATTEMPTS, [(key, count) for name, entry in calls for key, count in _states(name, entry)])
-        yield from value_lines(RETRIES, [(key, entry.retries) for key, entry in calls if entry.retries])
-        yield from value_lines(HEDGES, [(key, count) for name, entry in calls for key, count in _hedges(name, entry)])
-        yield from value_lines(BEATEN, [(key, entry.beaten) for key, entry in calls if entry.beaten])
-        yield from value_lines(TOKENS, [(key, count) for name, entry in calls for key, count in _tokens(name, entry)])
+        made += [
+            value_lines(ATTEMPTS, [(key, count) for name, entry in calls for key, count in _states(name, entry)]),
+            value_lines(RETRIES, [(key, entry.retries) for key, entry in calls if entry.retries]),
+            value_lines(HEDGES, [(key, count) for name, entry in calls for key, count in _hedges(name, entry)]),
+            value_lines(BEATEN, [(key, entry.beaten) for key, entry in calls if entry.beaten]),
+            value_lines(TOKENS, [(key, count) for name, entry in calls for key, count in _tokens(name, entry)]),
+        ]
         for family, name in (
             (CHARGES, "charge_picousd"),
             (UNSETTLED_CHARGES, "unsettled_high_picousd"),
             (BEATEN_USD, "beaten_high_picousd"),
         ):
             charges = ((key, getattr(entry, name)) for key, entry in calls)
-            yield from value_lines(family, [(key, float(picousd_to_usd(usd))) for key, usd in charges if usd])
-        yield from value_lines(UNPRICED, [(key, entry.unpriced) for key, entry in calls if entry.unpriced])
+            made.append(value_lines(family, [(key, float(picousd_to_usd(usd))) for key, usd in charges if usd]))
+        made.append(value_lines(UNPRICED, [(key, entry.unpriced) for key, entry in calls if entry.unpriced]))
         for family, name in ((TTFT, "ttft"), (TPOT, "tpot"), (LATENCY, "latency")):
-            yield from _histograms(family, {key: getattr(entry, name) for key, entry in calls})
+            made.append(_histograms(family, {key: getattr(entry, name) for key, entry in calls}))
+        return made
 
 
 def _histogram(known: dict[Any, Histogram], labels: LabelValues, other: LabelValues) -> Histogram:
@@ -292,6 +293,5 @@ def _tokens(key: LabelValues, entry: CallCounts) -> Iterator[tuple[LabelValues, 
 
 
 def _histograms(family: Family, found: Mapping[Any, Histogram]) -> Iterator[str]:
-    seen = [(labels, one.counts, one.total_s) for labels, one in sorted(found.items()) if any(one.counts)]
-    if seen:
-        yield from histogram_lines(family, next(iter(found.values())).bounds, seen)
+    seen = [(labels, tuple(one.counts), one.total_s) for labels, one in sorted(found.items()) if any(one.counts)]
+    return histogram_lines(family, next(iter(found.values())).bounds, seen) if seen else iter(())

@@ -16,13 +16,12 @@ from ownward.gateway.errors import WorkersSilent
 from ownward.gateway.placing.engine_address import address_of_message
 from ownward.gateway.server import GatewayServer, calm_collector
 from ownward.gateway.signals import has_started
-from ownward.gateway.watching.merging import merge_metrics
 from ownward.gateway.working.lending import take_handed_over
 from ownward.gateway.working.messages import GATHER_S, LINE_BYTES, MOST_UNHEARD_BYTES, Message, News
 from ownward.gateway.working.telling import Telling
 from ownward.plan import loads
 
-_MOST_WAITED_S: Final = GATHER_S + 1
+_MOST_WAITED_S: Final = GATHER_S + 3
 
 
 class WorkerLine:
@@ -34,7 +33,7 @@ class WorkerLine:
         self._reader = reader
         self._writer = writer
         self._numbers = itertools.count()
-        self._asked: dict[int, asyncio.Future[list[str]]] = {}
+        self._asked: dict[int, asyncio.Future[str]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     @classmethod
@@ -106,10 +105,10 @@ class WorkerLine:
                     case "address":
                         said = message["address"]
                         server.set_address(message["upstream"], None if said is None else address_of_message(said))
-                    case "others":
+                    case "all":
                         answer = self._asked.get(message["id"])
                         if answer is not None and not answer.done():
-                            answer.set_result(message["texts"])
+                            answer.set_result(message["text"])
                     case "snapshot" | "reload":
                         task = asyncio.create_task(self._answer(server, message))
                         self._tasks.add(task)
@@ -129,7 +128,7 @@ class WorkerLine:
         self._tell(reply)
 
     async def _gather(self, own: bytes) -> bytes:
-        """Return the metrics of all workers.
+        """Return the metrics of all workers, which the parent sums up, as it serves nobody.
 
         Raises: WorkersSilent, where the parent does not answer in time.
         """
@@ -137,12 +136,12 @@ class WorkerLine:
         answer = self._asked[number] = asyncio.get_running_loop().create_future()
         self._tell({"said": "collect", "id": number, "text": own.decode()})
         try:
-            others = await asyncio.wait_for(answer, _MOST_WAITED_S)
+            text: str = await asyncio.wait_for(answer, _MOST_WAITED_S)
         except TimeoutError:
             raise WorkersSilent(waited_s=_MOST_WAITED_S) from None
         finally:
             del self._asked[number]
-        return merge_metrics([own.decode(), *others]).encode()
+        return text.encode()
 
 
 def _ignore() -> None:

@@ -348,11 +348,15 @@ class WorkerPool:
     async def _snapshots(self, workers: Sequence[Worker]) -> None:
         await asyncio.gather(*(worker.take_snapshot() for worker in workers))
 
-    async def _collect(self, asking: Worker) -> list[str]:
-        """Return the metrics of all workers but the one that asks, those that are gone included."""
+    async def _collect(self, asking: Worker) -> str:
+        """Return the metrics of all workers together, those that are gone included; the one that asks has told its own.
+
+        They are summed up in a thread, beside what workers tell each other: it takes 50 ms for each in a large plan.
+        """
         others = [worker for worker in self._living() if worker is not asking]
         await self._snapshots(others)
-        return [*(worker.snapshot for worker in others if worker.snapshot), *self._retired]
+        texts = [asking.snapshot, *(worker.snapshot for worker in others if worker.snapshot), *self._retired]
+        return await asyncio.to_thread(merge_metrics, texts)
 
     def _retire(self, worker: Worker) -> None:
         worker.close()

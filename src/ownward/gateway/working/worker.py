@@ -30,10 +30,10 @@ class Worker:
         writer: asyncio.StreamWriter,
         *,
         taker: socket.socket,
-        on_collect: Callable[[Worker], Awaitable[list[str]]],
+        on_collect: Callable[[Worker], Awaitable[str]],
         on_news: Callable[[News], None],
     ) -> None:
-        """Listen to what it says; `on_collect` returns the metrics of the others, `on_news` passes its news on.
+        """Listen to what it says; `on_collect` returns the metrics of all, `on_news` passes its news on.
 
         `taker` is where it is handed connections.
         """
@@ -137,4 +137,4 @@ class Worker:
                     answer.set_result(message)
 
     async def _answer_collect(self, number: int) -> None:
-        self.tell({"do": "others", "id": number, "texts": await self._on_collect(self)})
+        self.tell({"do": "all", "id": number, "text": await self._on_collect(self)})
