@@ -163,6 +163,8 @@ def _rows(
         if record.usage_basis == "estimated":
             estimated[record.workload] += 1
         yield _row(record)
+    if assigned is not None:
+        assigned.flush()  # what cannot be written is told before the rows are added
 
 
 def _row(record: TrafficRecord) -> TrafficRow:

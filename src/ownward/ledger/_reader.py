@@ -198,7 +198,7 @@ class Reader:
             yield from queries.query_bodies(self._store, request_id=request_id, workload=workload)
 
     def query_kept(self) -> tuple[KeptSum, KeptSum]:
-        """Return how much is kept content: captured bodies, and responses that clients continue."""
+        """Return how much content is kept: captured bodies, and responses that clients continue."""
         with self._reading(), self._store.reading() as reader:
             return kept_responses.query_sums(reader)
 

@@ -69,10 +69,12 @@ def test_nothing_is_written_when_planning_fails(tmp_path: Path, capsys: pytest.C
     assert not out.exists()
 
 
-@pytest.mark.parametrize("fault", ["assignments", "a second file", "a folder for assignments"])
+@pytest.mark.parametrize("fault", ["assignments", "a second file", "a folder for assignments", "a full disk"])
 def test_an_import_that_fails_has_imported_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], fault: str
 ) -> None:
+    if fault == "a full disk" and not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
     good, odd, ledger = tmp_path / "good.csv", tmp_path / "odd.log", str(tmp_path / "l.db")
     good.write_text("request_id,arrival_s,input_tokens,output_tokens\na,0,10,2\n")
     odd.write_text("of no format that we know\n")
@@ -81,6 +83,7 @@ def test_an_import_that_fails_has_imported_nothing(
     more = {
         "assignments": ["--assignments", str(tmp_path / "nowhere" / "out.jsonl")],
         "a folder for assignments": ["--assignments", str(tmp_path)],
+        "a full disk": ["--assignments", "/dev/full"],
         "a second file": [str(odd), "--assignments", str(tmp_path / "out.jsonl")],
     }[fault]
     capsys.readouterr()
