@@ -70,7 +70,7 @@ class UnknownPath(Rejected):
     ) -> None:
         """Say what is there instead; `remedy` is what to do instead of an operation that others serve there."""
         near = closest(path, paths)
-        pages = "Pages are at /dashboard. " if path == "/" else ""
+        pages = "On loopback, with the extra pages, there are pages at /dashboard. " if path == "/" else ""
         super().__init__(
             f"{method} {path!r} is not served here",
             allowed=f"{path} takes {', '.join(allowed_methods)}" if allowed_methods else _closest_text(near),

@@ -99,6 +99,13 @@ def test_every_error_has_a_status_and_a_body_in_both_dialects(error, status):
     assert {"type", "message"} <= anthropic["error"].keys()
 
 
+def test_the_bare_address_tells_of_the_pages_as_what_only_some_gateways_have():
+    """A gateway beyond loopback has none, nor one without the extra: nobody is sent to another 404."""
+    told = UnknownPath("GET", "/", allowed_methods=(), paths=("/v1/models",)).next_step
+    assert told.startswith("On loopback, with the extra pages,")
+    assert "/dashboard" in told
+
+
 def test_anthropics_clients_are_told_to_go_on_without_a_thread():
     told = json.loads(body_of(Threadless("w", "t"), "anthropic"))["error"]
     assert told["details"] == {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}
