@@ -15,7 +15,7 @@ from ownward.core import MissesSlo, NoCapacity
 from ownward.economics import Assumption, Capacity, OwnedOption, assume
 from ownward.perf import Deployment, StepModel, deploy
 from ownward.planner._candidates import OwnedCandidate
-from ownward.simulation import Scheduler, Simulation, Slo, simulate, smallest_fleet
+from ownward.simulation import Fleet, Scheduler, Simulation, Slo, simulate, smallest_fleet
 from ownward.traffic import Trace
 
 _LARGEST_BATCH = 256
@@ -80,16 +80,7 @@ def size_fleet(
     option = _option(candidate, deployment, batch=batch, context=context, at=at)
     try:
         step_model = deployment.compute_step_model(context_tokens=context)
-        scheduler = Scheduler(max_batch=batch, token_budget=_token_budget(step_model, batch, slo))
-        fleet = smallest_fleet(
-            trace,
-            step_model,
-            scheduler,
-            slo,
-            redundancy=0,
-            max_replicas=_MOST_REPLICAS,
-            recorded_reuse_fraction=cache_reuse_fraction,
-        )
+        scheduler, fleet = _fewest(trace, step_model, batch, slo, cache_reuse_fraction)
     except MissesSlo as error:
         return f"service level: {error.message}"
     except NoCapacity as error:
@@ -122,6 +113,42 @@ def size_fleet(
         ttft_p95_s=found.ttft_s.p95 if found.ttft_s else None,
         tpot_p95_s=found.tpot_s.p95 if found.tpot_s else None,
     )
+
+
+def _fewest(
+    trace: Trace, step_model: StepModel, batch: int, slo: Slo, cache_reuse_fraction: float
+) -> tuple[Scheduler, Fleet]:
+    """Return the smallest fleet that holds the service level, and the engine's limits with which it does.
+
+    Two budgets of a step are tried: what keeps each step within the time a token, and an engine's usual one. Where
+    hardly a prompt fits beside full steps, it is better read at once: an answer's mean bears a slow step among many.
+    Raises: MissesSlo, if neither does.
+    """
+    found: tuple[Scheduler, Fleet] | None = None
+    missed: MissesSlo | None = None
+    for budget in dict.fromkeys((_token_budget(step_model, batch, slo), max(_PROMPT_CHUNK_TOKENS, batch))):
+        scheduler = Scheduler(max_batch=batch, token_budget=budget)
+        most = _MOST_REPLICAS if found is None else found[1].replicas - 1
+        if most < 1:
+            break
+        try:
+            fleet = smallest_fleet(
+                trace,
+                step_model,
+                scheduler,
+                slo,
+                redundancy=0,
+                max_replicas=most,
+                recorded_reuse_fraction=cache_reuse_fraction,
+            )
+        except MissesSlo as error:
+            missed = missed or error
+        else:
+            found = scheduler, fleet
+    if found is None:
+        assert missed is not None
+        raise missed
+    return found
 
 
 def _fill(

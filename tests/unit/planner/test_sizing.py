@@ -149,3 +149,17 @@ def test_one_machine_that_holds_much_more_than_its_traffic_is_needed_in_part() -
     assert few.option.machines_needed < 0.2 * more.option.machines_needed < 0.2
     many = sized(size_fleet(candidate(), traffic(40.0), EASY, at=AT))
     assert many.replicas - 1 < many.option.machines_needed <= many.replicas
+
+
+def test_where_hardly_a_prompt_fits_beside_full_steps_it_is_read_at_once() -> None:
+    """Beside 16 sequences of a mixture there is time for 48 tokens, which no number of machines makes quick enough."""
+    generator = np.random.default_rng(3)
+    trace = Trace.from_columns(
+        arrival_s=np.cumsum(generator.exponential(0.3, 600)),
+        input_tokens=np.full(600, 2000),
+        output_tokens=np.full(600, 150),
+    )
+    quick = Slo(ttft_s=1.0, tpot_s=0.03, fraction=0.95)
+    found = sized(size_fleet(candidate(**MIXTURE), trace, quick, at=AT))
+    assert found.scheduler.token_budget == 2048
+    assert found.replicas <= 3
