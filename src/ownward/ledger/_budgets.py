@@ -28,6 +28,7 @@ from ownward.ledger._statements import (
 from ownward.ledger._store import Store
 
 _DAY_US: Final = 86_400_000_000
+_HOUR_US: Final = 3_600_000_000
 _CHUNK: Final = 5_000  # parameters in one statement
 
 _Counted = tuple[int, int, int, int]
@@ -267,11 +268,15 @@ def open_accounts(store: Store, connection: Connection, checks: Iterable[BudgetC
         if connection.rows(there, account):
             continue
         store.lock_budgets(connection, for_new=True)
+        # A call may begin later than its request: a day is far above every deadline. Where the subject had an account
+        # before, its calls are held, and a late one makes this account itself: an hour is enough for others, and at
+        # the turn of a day not all of yesterday's requests are read again for each of thousands of keys.
+        held = "SELECT 1 FROM budget_accounts WHERE subject = ? AND ends_at_us <= ? LIMIT 1"
+        late_us = _HOUR_US if connection.rows(held, (subject, starts_at_us)) else _DAY_US
         column = {"workload": "r.workload", "key": "r.key_id", "tier": "i.tier"}[kind]
-        # A call may begin later than its request: a day is far above every deadline.
         (summed,) = connection.rows(
             f"{_SUM} WHERE {column} = ? AND r.started_at_us >= ? AND i.started_at_us >= ? AND i.started_at_us < ?",
-            (name, starts_at_us - _DAY_US, starts_at_us, ends_at_us),
+            (name, starts_at_us - late_us, starts_at_us, ends_at_us),
         )
         connection.execute(
             "DELETE FROM budget_accounts WHERE subject = ? AND ends_at_us <= ?", (subject, starts_at_us - _DAY_US)

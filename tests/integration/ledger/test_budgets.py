@@ -176,10 +176,17 @@ def test_what_was_charged_before_there_was_a_budget_counts(target: str) -> None:
     asyncio.run(main())
 
 
-def test_a_call_that_began_in_the_period_counts_though_its_request_came_before_it(target: str) -> None:
+@pytest.mark.parametrize(("was_held", "waited_for"), [(False, timedelta(hours=20)), (True, timedelta(minutes=50))])
+def test_a_call_that_began_in_the_period_counts_though_its_request_came_before_it(
+    target: str, was_held: bool, waited_for: timedelta
+) -> None:
+    """Where there was an account before, not all of yesterday's requests are read again for it."""
+
     async def main() -> None:
         with ledger.open(target) as book:
-            waited = request("waited", at=DAY - timedelta(minutes=10))
+            if was_held:
+                book.open_budgets([budget(100, day=DAY - timedelta(days=1))])
+            waited = request("waited", at=DAY - waited_for)
             await book.begin(waited, intent("waited", 40, at=DAY + timedelta(seconds=1)))
             before = request("before", at=DAY - timedelta(minutes=10))
             await book.begin(before, intent("before", 50, at=DAY - timedelta(seconds=1)))
