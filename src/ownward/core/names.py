@@ -11,6 +11,7 @@ from typing import Final
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:@/+-]{0,127}")
 _OTHER: Final = re.compile(r"[^A-Za-z0-9_.:@/+-]+")
 _MOST_KEPT: Final = 64
+_DIGITS: Final = 12  # of the digest: of names in other scripts nothing else is left
 
 
 def is_name(text: str) -> bool:
@@ -23,10 +24,10 @@ def as_name(text: str) -> str:
     """Return a text that is a name as it is, and of any other a name that is like it and of no other text.
 
     >>> as_name("chat"), as_name("Conversation log"), as_name("客服")
-    ('chat', 'Conversation-log-0b60', 'w-eae0')
+    ('chat', 'Conversation-log-0b6009283bf7', 'w-eae0efe236c3')
     """
     if is_name(text):
         return text
     ascii_only = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     alike = _OTHER.sub("-", ascii_only).strip("_.:@/+-")[:_MOST_KEPT] or "w"
-    return f"{alike}-{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:4]}"
+    return f"{alike}-{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:_DIGITS]}"

@@ -6,9 +6,11 @@ import io
 import json
 import random
 from collections import Counter, defaultdict
+from itertools import permutations
 
 import pytest
 
+from ownward.core import as_name, is_name
 from ownward.traffic import Sketcher, TrafficRecord, discover, read
 
 # Made-up words in a natural frequency: the n-th is used about 1 / n times as often as the first.
@@ -150,3 +152,12 @@ def test_a_prompt_without_a_system_text_is_known_by_its_beginning_in_every_diale
 @pytest.mark.parametrize("body", [{}, {"prompt": ""}, {"prompt": [1, 2]}, {"input": None}])
 def test_a_body_without_a_prompt_has_no_sketch(body) -> None:
     assert Sketcher().sketch(body) is None
+
+
+def test_names_in_another_script_are_told_apart_where_a_plan_takes_none_of_their_letters() -> None:
+    """Two kinds of work under one name would be counted, priced and placed as one, and nobody would be told."""
+    stated = {"".join(pair) for pair in permutations("客服问答退款订单物流发票质检翻译摘要分类标签检索推荐写作代码", 2)}
+    assert len(stated) > 500
+    names = {as_name(text) for text in stated}
+    assert len(names) == len(stated)
+    assert all(map(is_name, names))
