@@ -118,7 +118,7 @@ def _require_readable(files: tuple[str, ...], format_name: str | None, lengths_f
     from ownward import traffic
 
     for name in files:
-        if name != "-":
+        if Path(name).is_file():  # a pipe can be read once
             with open_input(name) as stream:
                 traffic.read(stream, name=name, format=format_name, lengths=read_lengths(name, lengths_file))
 

@@ -152,8 +152,7 @@ def open_input(path: str) -> Iterator[BinaryIO]:
     with contextlib.ExitStack() as opened:
         with _telling_why(path):
             raw = opened.enter_context(Path(path).open("rb"))
-            is_gzip = raw.read(2) == b"\x1f\x8b"
-            raw.seek(0)
+            is_gzip = raw.peek(2)[:2] == b"\x1f\x8b"  # a pipe, as of `<(zcat log.gz)`, cannot be read again
         yield io.BufferedReader(_Unpacked(path, raw)) if is_gzip else raw
 
 
@@ -190,12 +189,18 @@ def open_text_input(path: str) -> Iterator[TextIO]:
 
     Raises: BadInput, if it cannot be read.
     """
-    with open_input(path) as raw:
-        text = io.TextIOWrapper(raw, encoding="utf-8-sig", errors="replace")
-        try:
-            yield text
-        finally:
-            text.detach()
+    with open_input(path) as raw, as_text(raw) as text:
+        yield text
+
+
+@contextlib.contextmanager
+def as_text(raw: BinaryIO) -> Iterator[TextIO]:
+    """Read bytes as UTF-8 text; bytes that are none are shown as replacement signs."""
+    text = io.TextIOWrapper(raw, encoding="utf-8-sig", errors="replace")
+    try:
+        yield text
+    finally:
+        text.detach()
 
 
 def read_small_text(path: Path, *, what: str, next_step: str = "Check the path and its permissions") -> str:

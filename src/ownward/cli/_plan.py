@@ -25,12 +25,11 @@ from ownward.cli._output import (
     json_option,
     ledger_option,
     open_input,
-    read_small_text,
     say,
     today,
     writable_file,
-    write_whole,
 )
+from ownward.cli._plans import read_previous, replace_plan
 from ownward.core import (
     BadInput,
     MissingPrice,
@@ -126,7 +125,7 @@ def plan(*, ledger_target: str | None, options_file: str | None, out: str | None
         choice, options = _choose_explicit(options_file, baseline=asked["baseline"], floor=asked["floor"])
         emit(_payload(options, choice), as_json=as_json, render=_render_choice)
         return
-    previous = _previous_plan(out)
+    previous = None if out is None else read_previous(Path(out))
     with open_ledger(ledger_target, is_read_only=True) as opened:
         decision = _decide(opened, asked)
     text = plan_room.dumps(decision.plan, previous_text=previous)
@@ -143,9 +142,7 @@ def plan(*, ledger_target: str | None, options_file: str | None, out: str | None
         if gap.where.endswith(".label"):
             say(f"{gap.where}: {gap.message}; state where it may with --label")
     if out is not None:
-        _keep_what_is_lost(Path(out), previous or "", text)
-        write_whole(Path(out), text)
-        say(f"wrote {out}")
+        replace_plan(Path(out), text, previous=previous or "")
     emit(payload, as_json=as_json, render=lambda _: render_comparisons(decision.comparisons, decision.choice))
 
 
@@ -155,6 +152,7 @@ def _decide(opened: Ledger, asked: dict[str, Any]) -> Decision:
     at = _moment(asked["at"])
     rented = [rented_candidate(text, at=at) for text in asked["rents"]]
     owned = [owned_candidate(text) for text in asked["owns"]]
+    _require_traffic(opened, asked["wanted"])
     if not rented and not owned:
         rented = _named_by_the_log(opened, asked["wanted"], at=at)
     for item in rented:
@@ -178,6 +176,23 @@ def _decide(opened: Ledger, asked: dict[str, Any]) -> Decision:
         ),
         assumes_equal_quality=asked["what_if"],
     )
+
+
+def _require_traffic(opened: Ledger, wanted: Sequence[str]) -> None:
+    """Refuse a ledger that has nothing to be planned.
+
+    Raises: BadInput.
+    """
+    known = sorted(item.workload for item in opened.query_workloads())
+    if not known:
+        raise BadInput(
+            "the ledger has no requests to plan",
+            where=opened.name,
+            next_step="Read a log into it with: ownward import FILE --ledger LEDGER. Or send it through ownward serve",
+        )
+    for name in wanted:
+        if name not in known:
+            raise BadInput(f"the ledger has no workload {name!r}", allowed=f"It has {', '.join(known)}")
 
 
 def _named_by_the_log(opened: Ledger, wanted: Sequence[str], *, at: datetime) -> list[RentedCandidate]:
@@ -214,9 +229,6 @@ def _workloads(
     known = {item.workload: item.details for item in opened.query_workloads()}
     logs = opened.query_logs()
     fingerprints = {name: tuple(details.get("fingerprints", ())) for name, details in known.items()}
-    for name in asked["wanted"]:
-        if name not in known:
-            raise BadInput(f"the ledger has no workload {name!r}", allowed=", ".join(sorted(known)) or "none yet")
     wanted = asked["wanted"] or sorted(known)
     if estimated := [name for name in wanted if known[name].get("has_estimated_tokens")]:
         say(f"{_listed(estimated)}: tokens of some requests are estimated, as their log does not tell them")
@@ -464,26 +476,6 @@ def _option_row(option: Option) -> dict[str, Any]:
         "is_baseline": option.is_baseline,
         "shared": None if share is None else to_jsonable(share),
     }
-
-
-def _keep_what_is_lost(out: Path, previous: str, text: str) -> None:
-    """Name what stood in the plan and does not any more, and keep the plan as it was beside it."""
-    from ownward.cli._plans import find_lost_keys
-
-    if lost := find_lost_keys(previous, text):
-        kept = out.with_name(f"{out.name}.before")
-        write_whole(kept, previous)
-        say(f"no longer in {out} as it was: {', '.join(lost)}; write again what you need of it, from {kept}")
-
-
-def _previous_plan(out: str | None) -> str | None:
-    """Return the text of the plan that is to be written over; its faults are told under its own name."""
-    from ownward import plan as plan_room
-
-    previous = read_small_text(Path(out), what="A plan") if out is not None and Path(out).is_file() else None
-    if previous is not None and previous.strip():
-        plan_room.loads(previous, file=str(out))
-    return previous
 
 
 def _moment(at: Any) -> datetime:

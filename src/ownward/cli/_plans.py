@@ -1,4 +1,4 @@
-"""Reading a plan file, with limits, into a plan; and what a plan that is written anew no longer says."""
+"""Plan files: read with limits, and written anew without losing what stood in them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ownward.cli._output import read_small_text
+from ownward.cli._output import read_small_text, say, write_whole
 
 if TYPE_CHECKING:
     from ownward.plan import Plan
@@ -22,6 +22,29 @@ def read_plan(path: Path) -> Plan:
 
     text = read_small_text(path, what="A plan", next_step="Write one with: ownward plan --out plan.toml")
     return plan.loads(text, file=str(path))
+
+
+def read_previous(path: Path) -> str | None:
+    """Return the text of the plan that is to be written over; None where there is none.
+
+    Raises: ConfigError, with its faults under its own name; BadInput, if it cannot be read.
+    """
+    from ownward import plan
+
+    text = read_small_text(path, what="A plan") if path.is_file() else None
+    if text is not None and text.strip():
+        plan.loads(text, file=str(path))
+    return text
+
+
+def replace_plan(path: Path, text: str, *, previous: str) -> None:
+    """Write a plan; name what stood in the previous one and does not any more, and keep that beside it."""
+    if lost := find_lost_keys(previous, text):
+        kept = path.with_name(f"{path.name}.before")
+        write_whole(kept, previous)
+        say(f"no longer in {path} as it was: {', '.join(lost)}; write again what you need of it, from {kept}")
+    write_whole(path, text)
+    say(f"wrote {path}")
 
 
 # What `ownward plan` works out anew each time; and what it can only guess, so that another value is a loss.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, time
@@ -14,6 +15,7 @@ import click
 from ownward.cli._captured import read_captured
 from ownward.cli._context import leaving_no_trace, open_ledger
 from ownward.cli._output import (
+    as_text,
     at_option,
     emit,
     example,
@@ -143,14 +145,12 @@ def _read_outcomes(outcomes: str) -> OutcomeTable:
     from ownward.quality import read_outcome_rows, read_outcomes
     from ownward.traffic import PARQUET_MAGIC, read_parquet
 
-    if outcomes != "-":
-        with open_input(outcomes) as stream:
-            is_parquet = stream.read(len(PARQUET_MAGIC)) == PARQUET_MAGIC
-        if is_parquet:
-            with open_input(outcomes) as stream:
-                return read_outcome_rows(read_parquet(stream, name=outcomes), name=outcomes)
-    with open_text_input(outcomes) as text:
-        return read_outcomes(text, name=outcomes)
+    with open_input(outcomes) as stream:
+        head = stream.peek(len(PARQUET_MAGIC)) if isinstance(stream, io.BufferedReader) else b""
+        if head.startswith(PARQUET_MAGIC):
+            return read_outcome_rows(read_parquet(stream, name=outcomes), name=outcomes)
+        with as_text(stream) as text:
+            return read_outcomes(text, name=outcomes)
 
 
 def _read_tasks(tasks_file: str) -> list[Task]:

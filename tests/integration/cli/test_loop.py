@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import subprocess
+import sys
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -141,6 +145,41 @@ def test_workloads_that_a_log_names_in_any_letters_can_be_planned(
     decided = ask(capsys, "plan", "--ledger", ledger)
     assert {item["workload"] for item in decided["workloads"]} == {item["id"] for item in found}
     assert plan_room.loads(decided["plan_toml"], file="plan.toml").workloads.keys() == {item["id"] for item in found}
+
+
+def through_a_pipe(content: bytes, *argv: str) -> dict[str, Any]:
+    """Return the JSON of a command that reads from a pipe, as `<(zcat log.gz)` is one."""
+    found = subprocess.run(
+        [sys.executable, "-m", "ownward", *argv, "--json"], input=content, stdout=subprocess.PIPE, check=True
+    )
+    read: dict[str, Any] = json.loads(found.stdout)
+    return read
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
+def test_files_may_be_pipes(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
+    rows = [{"arrival_s": second, "input_tokens": 10, "output_tokens": 5} for second in range(5)]
+    log = pack("".join(json.dumps(row) + "\n" for row in rows).encode())
+    (tmp_path / "other.jsonl").write_bytes(log)
+    target = ["--ledger", str(tmp_path / "l.db"), str(tmp_path / "other.jsonl")]
+    assert through_a_pipe(log, "import", "/dev/stdin", *target)["imported"] == 10
+    outcomes = pack(b'{"task_id": 1, "a_completed": 1, "b_completed": 1}\n')
+    certificate = through_a_pipe(outcomes, "trial", "--outcomes", "/dev/stdin", "--baseline", "a", "--candidate", "b")
+    assert certificate["tasks"] == 1
+
+
+def test_a_plan_of_what_the_ledger_does_not_have_says_what_it_has(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(tmp_path / "l.db")
+    assert run(["keys", "create", "ada", "--ledger", path]) == 0
+    capsys.readouterr()
+    assert run(["plan", "--ledger", path, "--json"]) == 2
+    assert "ownward import FILE" in json.loads(capsys.readouterr().out)["error"]["next"]
+    ask(capsys, "import", TRACE, "--ledger", path, "--workload", "code")
+    assert run(["plan", "--ledger", path, "--workload", "chat", "--json"]) == 2
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert (error["message"], error["allowed"]) == ("the ledger has no workload 'chat'", "It has code")
 
 
 def test_applications_in_a_chat_log_become_workloads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
