@@ -29,10 +29,11 @@ def demo(*, out: str, as_json: bool) -> None:
     production trace over owned machines and APIs, and reports. No key, no GPU. The embedded model is tiny: it shows
     the plumbing, and the plan says what it is not good enough for.
     """
-    from ownward.demo import run_demo
+    from ownward.demo import claim_folder, run_demo
     from ownward.engines import EMBEDDED_MODEL
     from ownward.gateway import run_loop
 
+    claim_folder(Path(out))
     weights = fetch_weights(EMBEDDED_MODEL.id)
     done = 0
     with progress("tasks answered and graded", total=_TASKS, unit="tasks") as advance:

@@ -3,6 +3,6 @@
 It adds nothing that the other rooms do not offer to everyone.
 """
 
-from ownward.demo._run import MODEL, SERVICE_LEVEL, DemoResult, TrialLine, run_demo
+from ownward.demo._run import MODEL, SERVICE_LEVEL, DemoResult, TrialLine, claim_folder, run_demo
 
-__all__ = ["MODEL", "SERVICE_LEVEL", "DemoResult", "TrialLine", "run_demo"]
+__all__ = ["MODEL", "SERVICE_LEVEL", "DemoResult", "TrialLine", "claim_folder", "run_demo"]

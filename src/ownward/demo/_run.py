@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ownward import anatomy, catalog, traffic
 from ownward import ledger as ledger_room
 from ownward import plan as plan_room
-from ownward.core import MissingExtra, Sourced, SystemClock, format_counted, format_usd
+from ownward.core import BadInput, MissingExtra, Sourced, SystemClock, format_counted, format_usd
 from ownward.demo._serving import FLOOR_FRACTION, LOCAL, serving, with_rented_baseline
 from ownward.economics import Assumptions
 from ownward.ledger import Ledger, Outcome, TrafficRow
@@ -82,7 +82,8 @@ async def run_demo(
 ) -> DemoResult:
     """Run the loop into `folder` (plan.toml and ledger.db, the ledger made anew) and return what it found.
 
-    Raises: MissingExtra, without the openai client or the engine; EngineError, if the model does not start.
+    Raises: BadInput, if the folder is not the demo's own; MissingExtra, without the openai client or the engine;
+    EngineError, if the model does not start.
     """
     clock = SystemClock()
     began_s = clock.monotonic_s()
@@ -110,9 +111,31 @@ async def run_demo(
     )
 
 
+def claim_folder(folder: Path) -> None:
+    """Make the folder in which every run writes its ledger and plan anew, or take the one that an earlier run made.
+
+    Raises: BadInput, if it has a ledger or a plan that no demo made, or cannot be written.
+    """
+    note = folder / "made-by-ownward-demo.txt"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not note.exists():
+            for name in ("ledger.db", "plan.toml"):
+                if (folder / name).exists():
+                    raise BadInput(
+                        f"{str(folder / name)!r} is not of a demo, which would write its own over it",
+                        next_step="Name a folder for the demo alone with --out",
+                    )
+            note.write_text("Each run of ownward demo makes what is in this folder anew.\n", encoding="utf-8")
+    except OSError as error:
+        raise BadInput(
+            f"cannot write into {str(folder)!r}: {error.strerror}", next_step="Name another folder with --out"
+        ) from error
+
+
 def _clear(folder: Path) -> tuple[Path, Path]:
-    """Make the folder, remove an older run's ledger from it, and return the paths of ledger and plan."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Remove an older run's ledger from the demo's folder, and return the paths of ledger and plan."""
+    claim_folder(folder)
     for old in folder.glob("ledger.db*"):
         old.unlink()
     return folder / "ledger.db", folder / "plan.toml"

@@ -11,6 +11,7 @@ import pytest
 from ownward.cli import run
 from ownward.cli._output import require_writable, write_whole, writing_whole
 from ownward.core import BadInput
+from ownward.demo import claim_folder
 
 
 def test_what_an_error_ends_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path):
@@ -87,3 +88,21 @@ def test_a_folder_that_is_a_file_is_told_and_no_traceback(
     monkeypatch.setenv("OWNWARD_ENGINE_CACHE_DIR", str(tmp_path / "file"))
     assert run(["models", "pull", "--json"]) == 2
     assert "Not a directory" in json.loads(capsys.readouterr().out)["error"]["message"]
+
+
+@pytest.mark.parametrize("name", ["ledger.db", "plan.toml"])
+def test_the_demo_writes_over_no_ledger_or_plan_that_it_did_not_make(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+):
+    (tmp_path / name).write_text("mine")
+    assert run(["demo", "--out", str(tmp_path), "--json"]) == 2
+    assert "--out" in json.loads(capsys.readouterr().out)["error"]["next"]
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {name: "mine"}
+
+
+def test_a_folder_that_a_demo_made_is_taken_again_and_a_file_is_no_folder(tmp_path: Path):
+    claim_folder(tmp_path / "demo")
+    (tmp_path / "demo" / "ledger.db").touch()
+    claim_folder(tmp_path / "demo")
+    with pytest.raises(BadInput, match="cannot write into"):
+        claim_folder(tmp_path / "demo" / "ledger.db")
