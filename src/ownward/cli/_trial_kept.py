@@ -74,7 +74,8 @@ class KeptAnswers:
         digest = hashlib.sha256(json.dumps([workload, baseline, candidate]).encode()).hexdigest()[:12]
         if ledger.is_address(opened.name):
             folder, name = config.platform_folder("data"), f"trial-{digest}.jsonl"
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with contextlib.suppress(OSError):  # told when the first answer is to be kept
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             return cls(folder / name, baseline=baseline)
         return cls(Path(f"{opened.name}-trial-{digest}.jsonl"), baseline=baseline)
 

@@ -9,12 +9,16 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from ownward.cli import run
+from ownward.cli._trial_kept import KeptAnswers
 from ownward.engines import FakeOptions, FakeProcess, run_fake
+from ownward.quality import ExactMatch
+from ownward.trials import Answer, Task, TaskResult
 
 Serve = Callable[..., tuple[subprocess.Popen[bytes], str]]
 
@@ -188,3 +192,20 @@ def test_a_trial_without_a_gateway_says_how_to_start_one_and_leaves_no_ledger(
     assert "ownward serve --plan" in json.loads(capsys.readouterr().out)["error"]["next"]
     assert run([*command, "--baseline", "a", "--candidate", "a", "--json"]) == 2
     assert list(tmp_path.iterdir()) == [tasks]
+
+
+def test_a_trial_that_cannot_keep_its_answers_says_so_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The ledger is a database, and there is no folder for our data."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "file"))
+    database = SimpleNamespace(name="postgresql://db/books")
+    grader = ExactMatch()
+    task = Task(task_id="1", messages=[], expected="4", grader=grader)
+    result = TaskResult(task=task, answer=Answer(text="4"), grade=grader.grade("4", "4"))
+    with KeptAnswers.of(database, workload=None, baseline="a", candidate="b") as kept:  # type: ignore[arg-type]
+        for tier in ("a", "b"):
+            kept.add(tier, result, model=None)
+    assert capsys.readouterr().err.count("answers are not kept") == 1
+    assert kept.take([task], "a", "b") == {"a": {}, "b": {}}
