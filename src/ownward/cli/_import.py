@@ -133,8 +133,8 @@ def _nothing_read(bad: list[dict[str, Any]], bad_total: int) -> BadInput:
 
 
 def _default_name(file: str) -> str:
-    """Return what requests are called that nothing tells apart: the file's name without its endings."""
-    return Path(file).name.partition(".")[0] or "default"
+    """Return what requests are called that nothing tells apart: a file's name without endings, `default` of a pipe."""
+    return (Path(file).name.partition(".")[0] if Path(file).is_file() else "") or "default"
 
 
 def _named(records: Iterable[TrafficRecord], workload: str | None) -> Iterator[TrafficRecord]:

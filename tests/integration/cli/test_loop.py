@@ -162,7 +162,9 @@ def test_files_may_be_pipes(tmp_path: Path, pack: Callable[[bytes], bytes]) -> N
     log = pack("".join(json.dumps(row) + "\n" for row in rows).encode())
     (tmp_path / "other.jsonl").write_bytes(log)
     target = ["--ledger", str(tmp_path / "l.db"), str(tmp_path / "other.jsonl")]
-    assert through_a_pipe(log, "import", "/dev/stdin", *target)["imported"] == 10
+    found = through_a_pipe(log, "import", "/dev/stdin", *target)
+    assert found["imported"] == 10
+    assert {item["id"] for item in found["workloads"]} == {"default", "other"}
     outcomes = pack(b'{"task_id": 1, "a_completed": 1, "b_completed": 1}\n')
     certificate = through_a_pipe(outcomes, "trial", "--outcomes", "/dev/stdin", "--baseline", "a", "--candidate", "b")
     assert certificate["tasks"] == 1
