@@ -59,6 +59,9 @@ COMMANDS: dict[str, _Entry] = {
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 _REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ELOOP})
+_FOLDER_GONE = UsageError(
+    "the current folder does not exist any more", next_step="Go to another, with cd, and try again"
+)
 _CHECK_PERMISSIONS = "Check the path, the permissions of its folders, and whose folder $HOME names"
 
 
@@ -133,6 +136,8 @@ def run(argv: Sequence[str]) -> int:
         _point_output_at_nothing()
         return 0
     except OSError as error:
+        if error.errno == errno.ENOENT and error.filename is None and not _has_folder():
+            return _report(_FOLDER_GONE, wants_json=wants_json)
         if error.errno in _FULL:
             return _report(_as_full(error), wants_json=wants_json)
         if error.errno in _REFUSED and error.filename is not None:
@@ -148,6 +153,15 @@ def run(argv: Sequence[str]) -> int:
         )
         return _report(too_long, wants_json=wants_json)
     return outcome if isinstance(outcome, int) else 0
+
+
+def _has_folder() -> bool:
+    """Return whether the current folder still exists."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _fill_in_streams() -> None:

@@ -91,7 +91,10 @@ def console() -> Console:
     """Return the console of standard output: plain and 80 columns wide where that is no terminal."""
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=False)
+    out = Console(highlight=False, soft_wrap=False)
+    if out.width < 1:  # COLUMNS=0, as where nobody knows: it would print nothing
+        out.width = 80
+    return out
 
 
 def emit(payload: dict[str, Any], *, as_json: bool, render: Callable[[dict[str, Any]], RenderableType | str]) -> None:

@@ -91,6 +91,8 @@ def trial(
     asking --captured requests again, each under the label it was captured with, and holding both answers against the
     captured one. The verdict holds however often you look: certified, not_certified (more tasks may decide) or
     refuted. Two tiers that complete the same take a few hundred tasks at RHO 0.9, and several thousand at 0.98.
+
+    A run that was interrupted goes on where it was, with the same command.
     """
     from ownward.quality import certify
 

@@ -429,3 +429,17 @@ def test_a_format_that_there_is_not_is_told_with_those_there_are(tmp_path, capsy
     command = ["import", str(tmp_path / "log.jsonl"), "--format", "xyz", "--ledger", str(tmp_path / "l.db")]
     assert run([*command, "--json"]) == 2
     assert "'litellm'" in json.loads(capsys.readouterr().out)["error"]["allowed"]
+
+
+def test_a_folder_that_was_removed_under_the_shell_is_told(tmp_path, monkeypatch, capsys):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert run(["report", "--ledger", "l.db", "--json"]) == 2
+    assert "does not exist any more" in json.loads(capsys.readouterr().out)["error"]["message"]
+
+
+def test_a_terminal_of_no_known_width_gets_tables_too(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "0")
+    assert run(["models", "search", "qwen3-0.6b"]) == 0
+    assert "qwen3-0.6b" in capsys.readouterr().out
