@@ -106,11 +106,9 @@ class HttpConnection(asyncio.Protocol):
         listener.connections.add(self)
         more = len(listener.connections) - listener.most_connections
         if more > 0:
+            self._refuse(BUSY)
             if more > listener.most_refused:  # nobody stays until it has heard so: a reset can overtake it
-                self.write(BUSY)
                 self.close()
-            else:
-                self._refuse(BUSY)
             return
         self.deadline_s = listener.deadline_s(listener.limits.header_timeout_s)
 
