@@ -89,8 +89,8 @@ class Bench:
 @pytest.fixture
 def bench(serve: Serve, tmp_path: Path) -> Iterator[Bench]:
     with (
-        run_fake(FakeOptions(reply="it is 4", ttft_s=0.05)) as big,
-        run_fake(FakeOptions(reply="4", ttft_s=0.05)) as small,
+        run_fake(FakeOptions(reply="it is 4", ttft_s=0.15)) as big,
+        run_fake(FakeOptions(reply="4", ttft_s=0.15)) as small,
     ):
         yield Bench(serve, tmp_path, {"big": big, "small": small})
 
@@ -106,7 +106,7 @@ def certificate_of(command: list[str], capsys: pytest.CaptureFixture[str]) -> tu
 def test_the_next_run_of_an_interrupted_trial_asks_only_what_was_not_answered(
     bench: Bench, capsys: pytest.CaptureFixture[str], ended_by: signal.Signals
 ) -> None:
-    code, said = bench.end_a_run(ended_by, after=60)
+    code, said = bench.end_a_run(ended_by, after=40)
     before = bench.asked()
     assert [path.stat().st_mode & 0o777 for path in bench.kept()] == [0o600]
     if ended_by == signal.SIGINT:
@@ -118,7 +118,7 @@ def test_the_next_run_of_an_interrupted_trial_asks_only_what_was_not_answered(
     assert certificate["tasks"] == 40
     assert certificate["candidate_completion_fraction"] == certificate["baseline_completion_fraction"] == 1
     assert float(certificate["cpct_baseline_usd"]["value"]) > 0
-    assert certificate["taken_over"] >= 48
+    assert certificate["taken_over"] >= 28
     assert sum(again.values()) == 80 - certificate["taken_over"]
     assert f"{certificate['taken_over']} answers taken over" in told
     assert bench.kept() == []
