@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -19,14 +20,22 @@ pytest.importorskip("xllamacpp", reason="the embedded engine is not installed")
 README = (Path(__file__).resolve().parents[3] / "README.md").read_text("utf-8")
 
 
+def mark_of(process: psutil.Process) -> str | None:
+    try:
+        return process.environ().get("OWNWARD_TEST_MARK")
+    except psutil.Error:
+        return None
+
+
 def test_the_demo_runs_the_whole_loop_and_leaves_nothing_running(tmp_path: Path) -> None:
-    before = {process.pid for process in psutil.process_iter()}
+    mark = str(tmp_path / "demo")
     done = subprocess.run(
-        [sys.executable, "-m", "ownward", "demo", "--out", str(tmp_path / "demo"), "--json"],
+        [sys.executable, "-m", "ownward", "demo", "--out", mark, "--json"],
         capture_output=True,
         text=True,
         timeout=400,
         cwd=tmp_path,
+        env={**os.environ, "OWNWARD_TEST_MARK": mark},
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -64,10 +73,6 @@ def test_the_demo_runs_the_whole_loop_and_leaves_nothing_running(tmp_path: Path)
     assert plan.workloads["intents"].strategy.tiers == ("gpt-5-mini",)
     assert any("nothing certifies" in line for line in result["why"])
 
-    # (f) nothing is left
-    left = [
-        process
-        for process in psutil.process_iter(["pid", "cmdline"])
-        if process.pid not in before and "ownward.engines" in " ".join(process.info["cmdline"] or [])
-    ]
+    # (f) nothing is left of all that inherited the demo's environment
+    left = [process for process in psutil.process_iter() if mark_of(process) == mark]
     assert left == []
