@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from ownward.anatomy import Anatomy, expected_distinct_experts
 from ownward.catalog import Machine
-from ownward.core import Basis
+from ownward.core import Basis, NoCapacity
 from ownward.perf._efficiency import Efficiency
 from ownward.perf._formats import WeightBytes
 from ownward.perf._network import Network
@@ -304,9 +304,15 @@ class Deployment:
     def compute_step_model(self, *, context_tokens: int) -> StepModel:
         """Return what steps take whose sequences hold `context_tokens` each, however many there are.
 
-        Numbers between those worked out lie on lines. Capacity is what memory leaves for cache; a model that leaves
-        none has one block.
+        Numbers between those worked out lie on lines. Capacity is what memory leaves for the caches and states of such
+        sequences; a model that leaves none has one block.
+        Raises: NoCapacity, where nobody has stated the memory.
         """
+        if self.usable_bytes is None:
+            raise NoCapacity(
+                f"the memory of {self.machine.name!r} is not known, so neither is how many sequences it holds",
+                next_step="State it: ownward machines add",
+            )
         context = max(context_tokens, 1)
         bytes_each = self.cache_bytes(context)
         fixed_s = max(self.compute_decode_step_s(sequences=1, context_tokens=0), 1e-6)
@@ -331,8 +337,9 @@ class Deployment:
         def reads_s(tokens: int) -> float:
             return self.compute_prefill_s(tokens=tokens) - self.attention_s(tokens, 0)
 
-        free = (self.usable_bytes or 0) - self.compute_memory(concurrency=0, context_tokens=0).total
-        capacity = int(free * context / (bytes_each * _BLOCK_TOKENS)) if bytes_each > 0 else 1 << 20
+        free = self.usable_bytes - self.compute_memory(concurrency=0, context_tokens=0).total
+        kept_each = bytes_each * self.cache_copies + self.anatomy.recurrent_state_bytes_per_seq
+        capacity = int(free * context / (kept_each * _BLOCK_TOKENS)) if kept_each > 0 else 1 << 20
         chunk = self.chunk_tokens
         return StepModel(
             fixed_s=fixed_s,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ownward import anatomy, catalog
-from ownward.core import BadInput
+from ownward.core import BadInput, NoCapacity
 from ownward.perf import StepModel, deploy
 
 CONTEXT = 2000
@@ -48,6 +48,46 @@ def test_a_step_of_any_size_takes_what_the_deployment_takes_for_it(
                 sequences=sequences, context_tokens=CONTEXT, prompt_tokens=prompt
             ) + (deployment.attention_s(prompt, (CONTEXT - prompt) / 2) if prompt else 0.0)
             assert found_s == pytest.approx(expected_s, rel=0.03), (sequences, prompt)
+
+
+@pytest.mark.parametrize(
+    ("model", "machine", "count"),
+    [
+        ("qwen3-8b", "H100 SXM", 1),
+        ("gemma-4-31b", "H100 SXM", 1),  # windows
+        ("qwen3-next-80b-a3b", "H100 SXM", 8),  # states, and heads that are kept more than once
+        ("deepseek-v3", "B200", 8),  # a latent cache, whole on every device
+    ],
+)
+def test_the_simulator_has_room_for_as_many_sequences_as_fit_counts(model: str, machine: str, count: int) -> None:
+    release = catalog.model(model)
+    deployment = deploy(
+        anatomy.from_config(release.load_config(), name=release.name),
+        machine=catalog.machine(machine),
+        machines_count=count,
+        engine="vllm",
+        weights="fp8",
+    )
+    assert not isinstance(deployment, str)
+    steps = deployment.compute_step_model(context_tokens=CONTEXT)
+    held = deployment.most_sequences(CONTEXT)
+    assert held
+    assert held <= steps.capacity_blocks * steps.block_tokens / CONTEXT + 0.01
+    assert steps.capacity_blocks * steps.block_tokens / CONTEXT < held + 1
+
+
+def test_a_machine_whose_memory_nobody_stated_is_not_simulated_as_if_it_had_none() -> None:
+    release = catalog.model("qwen3-8b")
+    deployment = deploy(
+        anatomy.from_config(release.load_config(), name=release.name),
+        machine=catalog.machine("Desktop 2ch DDR5-5600"),
+        machines_count=1,
+        engine="llama.cpp",
+        weights="q4_k_m",
+    )
+    assert not isinstance(deployment, str)
+    with pytest.raises(NoCapacity, match="the memory of 'Desktop 2ch DDR5-5600' is not known"):
+        deployment.compute_step_model(context_tokens=CONTEXT)
 
 
 def test_lines_of_a_step_file_are_read_as_they_are_printed() -> None:
