@@ -48,7 +48,7 @@ def record_of_bodies(
         told = values.count(usage, "prompt_tokens", default=0) or values.count(response, "tokens_evaluated", default=0)
         tokens = read_timings(timings, all_input_tokens=told)
     elif is_usage(usage):
-        tokens = need(usage)
+        tokens = need(usage, values.text(response, "model") or values.text(request, "model"))
     elif request and completed is False and not any(response.get(name) for name in ("choices", "content", "output")):
         tokens = Tokens(0, 0, 0, 0)  # refused: nothing was read, and nothing charged
     elif request:

@@ -25,7 +25,10 @@ def answer_of_events(body: object) -> Mapping[str, Any]:
         # Anthropic's first event and the last ones of responses hold the answer
         told = values.mapping(event.get("message")) or values.mapping(event.get("response")) or event
         answer = {name: told[name] for name in _HEAD if told.get(name) is not None} | answer
-        usage |= {name: count for name, count in values.mapping(told.get("usage")).items() if count is not None}
+        # some servers repeat what they stated at the start as 0 at the end
+        for name, count in values.mapping(told.get("usage")).items():
+            if count or (count is not None and name not in usage):
+                usage[name] = count
         deltas = [choice.get("delta") for choice in values.mappings(event.get("choices"))] or [event.get("delta")]
         texts += [text for delta in deltas if (text := _text(delta))]
     if not answer and not usage and not texts:

@@ -191,7 +191,8 @@ def _read_portkey(row: Row, context: Context) -> Iterable[TrafficRecord]:
     response = values.mapping(fields.get("response.body")) or values.mapping(response.get("body")) or response
     usage = values.mapping(response.get("usage"))
     units = {"prompt_tokens": fields.get("req_units"), "completion_tokens": fields.get("res_units")}
-    told = read_usage(usage if is_usage(usage) else units)
+    model = values.text(fields, "ai_model") or values.text(request, "model")
+    told = read_usage(usage if is_usage(usage) else units, model)
     metadata = values.mapping(fields.get("metadata"))
     cents = values.usd(fields, "cost")
     yield TrafficRecord(
@@ -206,7 +207,7 @@ def _read_portkey(row: Row, context: Context) -> Iterable[TrafficRecord]:
         output_tokens=told.output_tokens,
         workload=values.text(metadata, "workload", "app", "feature") or values.text(fields, "prompt_slug"),
         session=values.text(metadata, "session_id", "conversation_id") or values.text(fields, "trace_id"),
-        model=values.text(fields, "ai_model") or values.text(request, "model"),
+        model=model,
         charge_usd=None if cents is None else cents / 100,  # docs.portkey.ai, logs export: "in cents (USD)"
         completed=values.truth(fields, "is_success"),
         latency_s=values.seconds(fields, "response_time", in_a_second=1e3),
