@@ -253,8 +253,8 @@ def _workloads(
             say(f"{name}: compared with {held_against}, and not with {baseline}, as its log or its trials name that")
         if price is not None and (others := _other_models(trace, price.model)):
             say(f"{name}: {others}, and is counted as if {price.model} did: the baseline is not what you pay today")
-        if price is not None and name in logs:
-            _say_what_was_charged(name, trace, price, logs[name].charge_usd)
+        if price is not None:
+            _say_what_was_charged(name, trace, price, columns.charge_usd)
         yield WorkloadToPlan(
             name=name,
             trace=trace,
@@ -304,13 +304,13 @@ def _say_what_a_month_is_made_of(name: str, trace: Trace, observed_s: float, *, 
 
 
 def _say_what_was_charged(name: str, trace: Trace, price: Price, charge_usd: Decimal | None) -> None:
-    """Say where the log's own charges are not what its requests come to at the baseline's price."""
+    """Say where the ledger's own charges are not what its requests come to at the baseline's price."""
     from ownward.economics import compute_trace_charge_usd
 
     listed_usd = compute_trace_charge_usd(trace, price)
     if charge_usd and abs(charge_usd - listed_usd) > _SAME_BILL * listed_usd:
         say(
-            f"{name}: its log says that {format_usd(charge_usd)} were charged for what comes to"
+            f"{name}: {format_usd(charge_usd)} were charged for what comes to"
             f" {format_usd(listed_usd)} at the price of {price.model}: the baseline is not what you pay today"
         )
 

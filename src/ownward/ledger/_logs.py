@@ -1,24 +1,19 @@
-"""What the logs that hold a workload's requests say beside them: when they end, and what was charged."""
-
-# ruff: noqa: S608 - the names in these statements are our own
+"""When the logs that hold a workload's requests end."""
 
 from __future__ import annotations
 
-from ownward.core import picousd_to_usd
 from ownward.ledger._connection import Row
-from ownward.ledger._money import money_sum, read_money_sum
 from ownward.ledger._rows import LogRow
 from ownward.ledger._store import Store
 from ownward.ledger._times import from_us_or_none
 
 
 def query_logs(store: Store) -> dict[str, LogRow]:
-    """Return what the logs that hold each workload's requests say of their end and of charges."""
-    sql = f"""
-SELECT source_id, workload, MAX(started_at_us), MAX(CASE WHEN started_at_us IS NULL THEN arrival_s END),
-  COUNT(*) - COUNT(charge_picousd), {money_sum("charge_picousd")}
+    """Return when the logs that hold each workload's requests end."""
+    sql = """
+SELECT source_id, workload, MAX(started_at_us), MAX(CASE WHEN started_at_us IS NULL THEN arrival_s END)
 FROM imported GROUP BY source_id, workload
-UNION ALL SELECT NULL, workload, MAX(started_at_us), NULL, COUNT(*), NULL, NULL
+UNION ALL SELECT NULL, workload, MAX(started_at_us), NULL
 FROM requests WHERE refused_at_us IS NULL GROUP BY workload"""
     with store.reading() as reader:
         rows = reader.rows(sql)
@@ -26,7 +21,7 @@ FROM requests WHERE refused_at_us IS NULL GROUP BY workload"""
     ends_s: dict[int | None, float] = {}
     held: dict[str, list[Row]] = {}
     for row in rows:
-        source, workload, last_us, last_s, *_ = row
+        source, workload, last_us, last_s = row
         if last_us is not None:
             ends_us[source] = max(last_us, ends_us.get(source, last_us))
         if last_s is not None:
@@ -37,9 +32,6 @@ FROM requests WHERE refused_at_us IS NULL GROUP BY workload"""
         workload: LogRow(
             ends_at=from_us_or_none(max((ends_us[row[0]] for row in parts if row[0] in ends_us), default=None)),
             ends_s=max((ends_s[row[0]] for row in parts if row[0] in ends_s), default=None),
-            charge_usd=None
-            if any(row[4] for row in parts)
-            else picousd_to_usd(sum(read_money_sum(*row[5:]) for row in parts)),
         )
         for workload, parts in held.items()
     }

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, get_args
 
-from ownward.core import LedgerError
+from ownward.core import LedgerError, picousd_to_usd
 from ownward.ledger._connection import Row
 from ownward.ledger._export import bounds_of, state_of
 from ownward.ledger._money import money_sum, read_money_sum
@@ -236,11 +236,11 @@ def query_traffic(
 WITH both_kinds AS MATERIALIZED (
 SELECT a.started_at_us AS at_us, NULL AS arrival_s, a.input_tokens, a.cached_input_tokens, a.output_tokens, a.workload,
   CASE WHEN t.basis = 'single' THEN NULL ELSE a.task_id END AS session, a.model, a.cache_write_tokens,
-  a.cache_write_1h_tokens
+  a.cache_write_1h_tokens, a.charge_picousd
 FROM {store.attempts} a JOIN tasks t ON t.task_id = a.task_id {own}
 UNION ALL
 SELECT i.started_at_us, i.arrival_s, i.input_tokens, i.cached_input_tokens, i.output_tokens, i.workload, i.session,
-  i.model, w.cache_write_tokens, h.cache_write_1h_tokens
+  i.model, w.cache_write_tokens, h.cache_write_1h_tokens, i.charge_picousd
 FROM imported i LEFT JOIN imported_cache_writes w ON w.source_id = i.source_id AND w.source_row_id = i.source_row_id
 LEFT JOIN imported_cache_writes_1h h ON h.source_id = w.source_id AND h.source_row_id = w.source_row_id
 {imported}
@@ -248,7 +248,7 @@ LEFT JOIN imported_cache_writes_1h h ON h.source_id = w.source_id AND h.source_r
 SELECT CASE WHEN at_us IS NULL THEN COALESCE(arrival_s, 0)
     ELSE CAST(at_us - first_us AS DOUBLE PRECISION) / 1000000 END AS arrival,
   input_tokens, cached_input_tokens, output_tokens, workload, session, model, cache_write_tokens,
-  cache_write_1h_tokens, first_us
+  cache_write_1h_tokens, charge_picousd, first_us
 FROM both_kinds CROSS JOIN first ORDER BY arrival"""
     columns, first_us = _ColumnBuilder(), None
     for row in store.stream(sql, [*own.params, *imported.params]):
@@ -355,10 +355,11 @@ class _ColumnBuilder:
         self._cached_is_known = array("b")
         self._cache_write, self._cache_write_1h = array("q"), array("q")
         self._output = array("q")
+        self._charged_picousd = self._uncharged = 0
         self._workload, self._session, self._model = (_TextBuilder() for _ in range(3))
 
     def add(self, row: Row) -> None:
-        arrival_s, input_tokens, cached, output_tokens, workload, session, model, written, hour, _ = row
+        arrival_s, input_tokens, cached, output_tokens, workload, session, model, written, hour, charge, _ = row
         self._arrival_s.append(arrival_s)
         self._input.append(input_tokens)
         self._cached.append(cached or 0)
@@ -366,6 +367,8 @@ class _ColumnBuilder:
         self._cache_write.append(written or 0)
         self._cache_write_1h.append(hour or 0)
         self._output.append(output_tokens)
+        self._charged_picousd += charge or 0
+        self._uncharged += charge is None
         self._workload.add(workload)
         self._session.add(session)
         self._model.add(model)
@@ -380,6 +383,7 @@ class _ColumnBuilder:
             cache_write_tokens=self._cache_write,
             cache_write_1h_tokens=self._cache_write_1h,
             output_tokens=self._output,
+            charge_usd=None if self._uncharged else picousd_to_usd(self._charged_picousd),
             workload=self._workload.build(),
             session=self._session.build(),
             model=self._model.build(),

@@ -161,7 +161,7 @@ class Reader:
             return queries.query_workloads(self._store)
 
     def query_logs(self) -> dict[str, LogRow]:
-        """Return, by workload, what the logs that hold its requests say of their end and of charges."""
+        """Return, by workload, when the logs that hold its requests end."""
         with self._reading_calls():
             return query_logs(self._store)
 

@@ -168,6 +168,7 @@ class TrafficColumns:
     the source's own for the others. Where `cached_is_known` is 0, the source does
     not say how many input tokens were cached and `cached_input_tokens` is 0. `cache_write_tokens` are inside
     `input_tokens` too, 0 where the source says nothing of them, and `cache_write_1h_tokens` inside these.
+    `charge_usd` is what all of them were charged, None where that is not known of one.
     """
 
     first_arrival_at: datetime | None
@@ -178,6 +179,7 @@ class TrafficColumns:
     cache_write_tokens: array[int]
     cache_write_1h_tokens: array[int]
     output_tokens: array[int]
+    charge_usd: Decimal | None
     workload: TextColumn
     session: TextColumn
     model: TextColumn
@@ -199,16 +201,14 @@ class WorkloadRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogRow:
-    """What the logs say that hold a workload's requests: when the last of them ends, and what was charged.
+    """When the logs that hold a workload's requests end.
 
     A log is an imported source, or all that this ledger served itself. `ends_at` is the time of the last request of any
-    workload in them, `ends_s` the same where they have no wall clock. `charge_usd` is None unless all of the workload's
-    requests were imported, each with what it was charged.
+    workload in them, `ends_s` the same where they have no wall clock.
     """
 
     ends_at: datetime | None
     ends_s: float | None
-    charge_usd: Decimal | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,7 +10,10 @@ from typing import Any
 
 import pytest
 
+from ledger_rows import usual_intent, usual_request, usual_settlement
+from ownward import ledger
 from ownward.cli import run
+from ownward.pricing import Usage
 
 FIRST = datetime(2026, 9, 1, tzinfo=UTC)
 DAYS = 30
@@ -75,10 +79,30 @@ def test_a_bill_that_is_not_the_list_price_is_told(
     rows = "".join(row("w", timedelta(hours=hour), charge=charge) for hour in range(10))
     _, said = plan_of(head + rows, tmp_path, capsys)
     assert (
-        "w: its log says that $1.26 were charged for what comes to $2.52 at the price of gpt-5-mini:"
+        "w: $1.26 were charged for what comes to $2.52 at the price of gpt-5-mini:"
         " the baseline is not what you pay today" in said
     ) is is_said
     assert is_said or "charged" not in said
+
+
+@pytest.mark.parametrize(("picousd", "is_said"), [(126 * 10**9, True), (252 * 10**9, False), (None, False)])
+def test_a_charge_of_the_gateway_that_is_not_the_list_price_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], picousd: int | None, is_said: bool
+) -> None:
+    target = str(tmp_path / "ledger.db")
+    used = Usage(input_tokens=10**6, output_tokens=1000)
+    with ledger.open(target) as opened:
+        for name, at in (("a", FIRST), ("b", FIRST + timedelta(hours=1))):
+            asyncio.run(begin(opened, usual_request(name, at=at), usual_intent(name, at=at, model="gpt-5-mini")))
+            opened.settle(usual_settlement(name, at=at, charge=picousd, usage=used))
+        opened.flush_blocking()
+    assert run(["plan", "--ledger", target, "--rent", "gpt-5-mini", "--at", "2026-11-01"]) == 0
+    said = "w: $0.252 were charged for what comes to $0.504 at the price of gpt-5-mini" in capsys.readouterr().err
+    assert said is is_said
+
+
+async def begin(opened: ledger.Ledger, request: ledger.Request, intent: ledger.Intent) -> None:
+    await opened.begin(request, intent)
 
 
 def test_import_and_plan_say_that_tokens_are_estimated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
