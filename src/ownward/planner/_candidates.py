@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 
@@ -12,8 +12,6 @@ from ownward.catalog import Machine
 from ownward.economics import ApiOption, Assumption
 from ownward.pricing import Price
 from ownward.traffic import Trace
-
-_SELLS_TWELVE_HOURS = "openai"  # where other providers' longer writes are kept for one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,15 +37,8 @@ class RentedCandidate:
     region: str | None = None
 
     def as_option(self, trace: Trace, *, served_by: str | None = None) -> ApiOption:
-        """Return what economics compares; a price with steps depends on the trace's lengths.
-
-        What a log of the provider `served_by` wrote to a cache for an hour asks OpenAI for no twelve, nor the reverse.
-        """
-        price = self.price
-        if served_by is not None and (served_by == _SELLS_TWELVE_HOURS) != (price.provider == _SELLS_TWELVE_HOURS):
-            steps = tuple(replace(step, cache_write_1h_usd_per_mtok=None) for step in price.steps)
-            price = replace(price, cache_write_1h_usd_per_mtok=None, steps=steps)
-        return ApiOption.from_price(price, trace, name=self.tier)
+        """Return what economics compares; a price with steps depends on the trace's lengths."""
+        return ApiOption.from_price(self.price.for_traffic_of(served_by), trace, name=self.tier)
 
 
 # Where a provider's API answers, in which dialect, and which variable usually holds its key.

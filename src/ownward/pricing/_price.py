@@ -20,6 +20,7 @@ _ROUND = Context(prec=80)
 _ONE = Decimal(1)
 _PICO = Decimal(PICOUSD_PER_USD)
 _ID_HEX_DIGITS = 16
+_SELLS_TWELVE_HOURS = "openai"  # where other providers' longer writes are kept for one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +130,16 @@ class Price:
     def at_length(self, input_tokens: int) -> Price:
         """Return the price with the rates for a request of `input_tokens`, whatever the length: for sums of such."""
         return replace(self, steps=(), **_rates(self.rates_for(input_tokens)))  # type: ignore[arg-type]
+
+    def for_traffic_of(self, provider: str | None) -> Price:
+        """Return the price for requests that `provider` (None: none that sells lifetimes) served.
+
+        What others keep in their caches for an hour asks OpenAI for no twelve, nor the reverse.
+        """
+        if provider is None or (provider == _SELLS_TWELVE_HOURS) == (self.provider == _SELLS_TWELVE_HOURS):
+            return self
+        steps = tuple(replace(step, cache_write_1h_usd_per_mtok=None) for step in self.steps)
+        return replace(self, cache_write_1h_usd_per_mtok=None, steps=steps)
 
     def compute_charge_usd(self, usage: Usage) -> Decimal:
         """Return what the request is charged, in dollars, exact to the last digit.

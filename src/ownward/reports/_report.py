@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ownward.core import format_counted, format_duration, format_percent, format_usd, picousd_to_usd
 from ownward.economics import Cpct, compute_cpct
 from ownward.ledger import CertificateRow, ChargeSum, Served, ServedHedges, SettledTokens
-from ownward.plan import Plan
+from ownward.plan import Plan, Tier
 from ownward.pricing import Price, Usage
 from ownward.reports._fitted_table import Fitted
 
@@ -197,6 +197,7 @@ def _tier_name(served: Served) -> str:
 def _tier_line(served: Served, plan: Plan | None, human_usd_per_hour: Decimal) -> TierLine:
     stated = plan.tiers.get(_tier_name(served)) if plan is not None else None
     baseline = plan.tiers.get(plan.find_baseline(served.workload) or "") if plan is not None else None
+    listed = None if baseline is None or baseline.price is None else baseline.price.for_traffic_of(_provider(stated))
     graded = served.graded
     completed = sum(task.is_completed for task in graded)
     return TierLine(
@@ -216,7 +217,7 @@ def _tier_line(served: Served, plan: Plan | None, human_usd_per_hour: Decimal) -
         cost_usd=_sum_usd(served.charge),
         cost_high_usd=_sum_usd(served.charge_high),
         loaded_usd=_priced(served.settled_tokens, stated.loaded_price if stated is not None else None),
-        baseline_usd=_priced(served.first_tokens, baseline.price if baseline is not None else None),
+        baseline_usd=_priced(served.first_tokens, listed),
         trials_usd=_sum_usd(served.of_trials),
         cpct=compute_cpct(
             [None if task.charge_picousd is None else picousd_to_usd(task.charge_picousd) for task in graded],
@@ -228,6 +229,10 @@ def _tier_line(served: Served, plan: Plan | None, human_usd_per_hour: Decimal) -
         latency_p50_s=served.latency_p50_s,
         hedging=_hedging(served.hedging),
     )
+
+
+def _provider(tier: Tier | None) -> str | None:
+    return tier.price.provider if tier is not None and tier.kind == "rented" and tier.price is not None else None
 
 
 def _hedging(said: ServedHedges) -> Hedging | None:

@@ -10,9 +10,10 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+import pytest
 from rich.console import Console
 
-from ownward.ledger import AttemptRow, CertificateRow, Outcome, Spend, TaskRow
+from ownward.ledger import AttemptRow, CertificateRow, Outcome, SettledTokens, Spend, TaskRow
 from ownward.plan import loads
 from ownward.reports import Report, compute_report, price_steps, render_report
 from summed_up import summed_up
@@ -113,6 +114,24 @@ def test_a_workload_is_compared_with_its_own_baseline_where_it_has_one() -> None
     report = compute_report(summed_up([attempt(1)], [], price_steps(own)), plan=own)
     assert (report.workloads[0].baseline, report.baselines, report.baseline) == ("box", ("box",), "api")
     assert (report.baseline_usd, report.saved_usd) == (Decimal(1), Decimal(0))
+
+
+@pytest.mark.parametrize(("provider", "usd"), [("anthropic", Decimal("0.004")), ("openai", Decimal("0.01"))])
+def test_an_hour_in_one_providers_cache_asks_the_baseline_for_no_twelve_in_openais(provider: str, usd: Decimal) -> None:
+    """As in a plan: a thousand tokens written for longer, at 10 USD a million there, or at 4 as other writes."""
+    api = PLAN.tiers["api"]
+    assert api.price is not None
+    price = replace(
+        api.price, cache_write_usd_per_mtok=Decimal(4), cache_write_1h_usd_per_mtok=Decimal(10), provider="openai"
+    )
+    other = replace(api, name="other", provider=provider, price=replace(price, provider=provider))
+    plan = replace(PLAN, tiers={**PLAN.tiers, "api": replace(api, price=price), "other": other})
+    written = SettledTokens(
+        above_input_tokens=0, calls=1, input_tokens=1000, cache_write_tokens=1000, cache_write_1h_tokens=1000
+    )
+    (served,) = summed_up([attempt(1, tier="other")])
+    report = compute_report([replace(served, first_tokens=(written,))], plan=plan)
+    assert report.baseline_usd == usd
 
 
 def test_the_baseline_answers_each_request_once_however_many_calls_its_strategy_made() -> None:
