@@ -269,6 +269,7 @@ def _plan(
         if own.tier in used:
             tiers[own.tier] = _owned_tier(own, _served_by(own.tier, comparisons, options, choice), at)
     chosen = {option.workload: option for option in choice.chosen}
+    shared_usd = {tier: _usd_by_work(_served_by(tier, comparisons, options, choice)) for tier in choice.fleet}
     usual = Counter(item.baseline for item in workloads).most_common(1)[0][0]
     return Plan(
         name=name,
@@ -282,6 +283,7 @@ def _plan(
                 at,
                 plan_baseline=usual,
                 is_baseline_forbidden=(item.name, item.baseline) in forbidden,
+                usd_by_work=shared_usd.get(chosen[item.name].tier, {}).get(item.name),
             )
             for item in workloads
         },
@@ -326,6 +328,18 @@ def _served_by(
         for cost in item.own_vs_rent.owned
         if cost.name == tier
     ]
+
+
+def _usd_by_work(served: Sequence[_Served]) -> dict[str, Decimal]:
+    """Return what each workload on a tier's machines costs of what they cost together, by its share of their work."""
+    work_hours = sum(one.cost.work_hours for one in served)
+    if not work_hours or any(one.option.cost_usd is None for one in served):
+        return {}
+    whole = total_cost([one.option for one in served])[0]
+    return {
+        one.option.workload: (whole * Decimal(repr(one.cost.work_hours / work_hours))).quantize(_PLACES)
+        for one in served
+    }
 
 
 def _prices_of_work(tier: str, served: Sequence[_Served], usd: Decimal | None) -> tuple[Decimal | None, Decimal | None]:
@@ -376,14 +390,21 @@ def _owned_tier(candidate: OwnedCandidate, served: Sequence[_Served], at: dateti
 
 
 def _workload(
-    item: WorkloadToPlan, option: Option, at: datetime, *, plan_baseline: str, is_baseline_forbidden: bool
+    item: WorkloadToPlan,
+    option: Option,
+    at: datetime,
+    *,
+    plan_baseline: str,
+    is_baseline_forbidden: bool,
+    usd_by_work: Decimal | None,
 ) -> Workload:
     figures = {}
     if option.cost_usd is not None:
         figures["usd_per_month"] = Sourced(
-            value=Decimal(option.cost_usd),
+            value=Decimal(option.cost_usd) if usd_by_work is None else usd_by_work,
             basis="fitted",
-            source="ownward plan: traffic scaled to a month, prices of the tier",
+            source="ownward plan: traffic scaled to a month, "
+            + ("prices of the tier" if usd_by_work is None else "everything the tier costs, by its share of the work"),
             checked_on=at.date(),
         )
     return Workload(

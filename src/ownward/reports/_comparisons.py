@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _BREAK_EVENS = "owning pays from (requests a month, 80% band)"
 _CENT, _TEN = Decimal("0.01"), 10
+_FEW = {0: "none", 1: "one"}
 
 
 class _Scheduler(Protocol):
@@ -108,7 +109,11 @@ def _costs(item: _Comparison) -> Iterator[object]:
     yield Fitted(table, names=longest + len("rent "), leaves_out=(2, 1, 3))
     for name, reason in item.barred.items():
         yield Text(f"not {name}: {reason}")
-    yield Text(f"weakest figure: {compared.basis}; machines include one in reserve", style="italic")
+    weakest = f"weakest figure: {compared.basis}"
+    if compared.owned:
+        spare = compared.owned[0].redundancy
+        weakest += f"; machines include {_FEW.get(spare, spare)} in reserve"
+    yield Text(weakest, style="italic")
     if item.sizings:
         limits = {name: one.scheduler for name, one in item.sizings.items()}
         told = (

@@ -72,6 +72,14 @@ def test_workloads_on_one_tier_share_its_machines_its_reserve_and_its_people() -
     assert decision.choice.fleet == {"own": 2}
 
 
+def test_the_months_that_a_plan_states_of_workloads_on_one_tier_come_to_what_it_costs() -> None:
+    decision = decided(many=trace(4.0), few=trace(0.5, output_tokens=20))
+    stated = {name: item.figures["usd_per_month"].value for name, item in decision.plan.workloads.items()}
+    assert sum(stated.values()) == pytest.approx(decision.choice.plan_usd, abs=Decimal("0.00001"))
+    work = {item.workload: item.own_vs_rent.owned[0].work_hours for item in decision.comparisons}
+    assert float(stated["many"] / stated["few"]) == pytest.approx(work["many"] / work["few"], rel=1e-6)
+
+
 def test_workloads_take_as_many_machines_together_as_all_of_them_in_one() -> None:
     apart = decided(one=trace(7.0), other=trace(7.0), third=trace(7.0))
     assert [cost.machines for item in apart.comparisons for cost in item.own_vs_rent.owned] == [2, 2, 2]

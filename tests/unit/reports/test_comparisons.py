@@ -8,9 +8,10 @@ from datetime import date
 from decimal import Decimal
 from typing import Any
 
+import pytest
 from rich.console import Console
 
-from ownward.economics import ApiOption, Capacity, OwnedOption, Volume, assume, own_vs_rent
+from ownward.economics import ApiOption, Assumptions, Capacity, OwnedOption, Volume, assume, own_vs_rent
 from ownward.reports import render_comparisons
 from ownward.simulation import Scheduler
 
@@ -49,6 +50,7 @@ class Sized:
 
 def shown(
     *rented: ApiOption,
+    assumptions: Assumptions | None = None,
     barred: dict[str, str] | None = None,
     sizings: dict[str, Any] | None = None,
     width: int = 100,
@@ -63,7 +65,7 @@ def shown(
     )
     capacity = Capacity(prefill_tokens_per_s=sure(1e6), decode_tokens_per_s=sure(2000))
     box = OwnedOption(name="box", capex_usd=sure(8000), idle_watts=sure(100), busy_watts=sure(700), capacity=capacity)
-    found = own_vs_rent(volume, [box], list(rented), seed=1)
+    found = own_vs_rent(volume, [box], list(rented), assumptions, seed=1)
     console = Console(width=width, record=True, file=io.StringIO())
     console.print(render_comparisons([Compared("chat", found, sizings=sizings or {}, barred=barred or {})], Choice()))
     return console.export_text().splitlines()
@@ -107,3 +109,9 @@ def test_a_narrow_terminal_shows_what_costs_and_names_what_it_leaves_out() -> No
     assert row(lines, "rent claude-haiku-4-5")[-2:] == ["$3,000", "$1.50"]
     assert any(line.startswith("no room for machines, busy") for line in lines)
     assert "owning pays from (requests a month, 80% band)" in lines
+
+
+@pytest.mark.parametrize(("redundancy", "told"), [(0, "none"), (1, "one"), (2, "2")])
+def test_the_machines_in_reserve_are_those_that_were_counted(redundancy: int, told: str) -> None:
+    lines = shown(api("cheap", "1"), assumptions=Assumptions(redundancy=redundancy))
+    assert f"weakest figure: assumed; machines include {told} in reserve" in lines
