@@ -100,14 +100,16 @@ async def serve_as_worker(opened: Any, our_settings: Settings, descriptors: str)
     plan = plan_room.loads(hello["plan"], file="the parent's plan")
     limits = DoorLimits(connections_per_origin=settings.max_in_flight_requests)
     async with Door(limits=limits) as door, spans_of(our_settings, door) as spans:
-        server = GatewayServer(
+        server: GatewayServer = GatewayServer(
             plan=plan,
             ledger=opened,
             door=door,
             settings=settings,
             addresses={name: address_of_message(said) for name, said in hello["addresses"].items()},
             secrets=_serving.secrets_of,
-            mounts=_serving.pages_of(opened, plan) if settings.is_loopback else {},
+            mounts=_serving.pages_of(opened, lambda: server.gateway.table.plan, our_settings)
+            if settings.is_loopback
+            else {},
             watchers=(RequestLog(), *spans),
             listener=socket_of(listener),
         )

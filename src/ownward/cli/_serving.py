@@ -85,7 +85,7 @@ async def running(
 
     our_settings = gateway_settings(settings, ready_file)
     # The pages ask for no key, so that they are there for this machine alone.
-    mounts = pages_of(opened, serving.plan) if our_settings.is_loopback else {}
+    mounts = pages_of(opened, lambda: server.gateway.table.plan, settings) if our_settings.is_loopback else {}
     # The gateway bounds what is in flight; the door must not hold it up before that.
     limits = DoorLimits(connections_per_origin=our_settings.max_in_flight_requests)
     async with (
@@ -93,7 +93,7 @@ async def running(
         spans_of(settings, door) as spans,
         engines_of(serving, settings, note_address) as addresses,
     ):
-        server = GatewayServer(
+        server: GatewayServer = GatewayServer(
             plan=serving.plan,
             ledger=opened,
             door=door,
@@ -179,13 +179,14 @@ def tell(choice: ServingChoice | None) -> None:
         announce(f"  warning: {warning}", level=logging.WARNING)
 
 
-def pages_of(opened: Any, plan: Plan) -> dict[str, Any]:
+def pages_of(opened: Any, find_plan: Callable[[], Plan], settings: Settings) -> dict[str, Any]:
     """Return the pages by their path; none where the extra `pages` is not installed."""
     if not has_pages():
         return {}
     from ownward.dashboard import Dashboard
 
-    return {"/dashboard": Dashboard(opened, plan=plan)}
+    hour = settings.economics.people_usd_per_hour
+    return {"/dashboard": Dashboard(opened, find_plan=find_plan, human_usd_per_hour=hour)}
 
 
 def has_pages() -> bool:

@@ -18,11 +18,16 @@ from ownward.core import format_count, format_duration, format_percent, format_u
 from ownward.reports import compute_report, price_steps
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from decimal import Decimal
+
     from starlette.requests import Request
 
     from ownward.ledger import AttemptRow, Ledger
     from ownward.plan import Plan
     from ownward.reports import Report
+
+    _Seen = tuple[Report, list[AttemptRow], Plan | None]
 
 _NEWEST = 25
 # A page that a stranger's site could make a browser fetch must not answer under the stranger's name.
@@ -35,8 +40,8 @@ _HEADERS = {
 }
 
 
-def make_application(ledger: Ledger, *, plan: Plan | None) -> Starlette:
-    """Return the application that shows what `ledger` holds, beside what `plan` expected of it."""
+def make_application(ledger: Ledger, *, find_plan: Callable[[], Plan | None], human_usd_per_hour: Decimal) -> Starlette:
+    """Return the application that shows what `ledger` holds, beside what the plan in force expected of it."""
     environment = Environment(
         loader=PackageLoader("ownward.dashboard"), autoescape=select_autoescape(), trim_blocks=True, lstrip_blocks=True
     )
@@ -49,18 +54,20 @@ def make_application(ledger: Ledger, *, plan: Plan | None) -> Starlette:
     template = environment.get_template("overview.html")
     style = files("ownward.dashboard").joinpath("static/style.css").read_text(encoding="utf-8")
 
-    def look() -> tuple[Report, list[AttemptRow]]:
+    def look() -> _Seen:
+        plan = find_plan()
         report = compute_report(
             ledger.query_served(input_steps=price_steps(plan)),
             ledger.query_certificates(),
             plan=plan,
+            human_usd_per_hour=human_usd_per_hour,
             at=datetime.now(UTC),
         )
-        return report, list(ledger.query_requests(newest_first=True, limit=_NEWEST))
+        return report, list(ledger.query_requests(newest_first=True, limit=_NEWEST)), plan
 
-    looking: asyncio.Future[tuple[Report, list[AttemptRow]]] | None = None
+    looking: asyncio.Future[_Seen] | None = None
 
-    async def look_together() -> tuple[Report, list[AttemptRow]]:
+    async def look_together() -> _Seen:
         """Return what a look that is under way finds, or a new one: over millions of calls it takes a minute."""
         nonlocal looking
         if looking is None or looking.done():
@@ -68,12 +75,12 @@ def make_application(ledger: Ledger, *, plan: Plan | None) -> Starlette:
         return await asyncio.shield(looking)
 
     async def overview(request: Request) -> Response:
-        report, newest = await look_together()
+        report, newest, plan = await look_together()
         page = template.render(report=report, newest=newest, plan=plan, root=request.scope.get("root_path", ""))
         return HTMLResponse(page, headers=_HEADERS)
 
     async def data(_request: Request) -> Response:
-        report, newest = await look_together()
+        report, newest, _ = await look_together()
         body: dict[str, Any] = {**to_jsonable(report.as_record()), "newest": to_jsonable(newest)}
         return JSONResponse(body | {"schema": "ownward.overview/1"}, headers=_HEADERS)
 

@@ -6,6 +6,9 @@ import asyncio
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from decimal import Decimal
+
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from ownward.ledger import Ledger
@@ -19,9 +22,9 @@ class Dashboard:
     thread, when somebody first asks for a page.
     """
 
-    def __init__(self, ledger: Ledger, *, plan: Plan | None) -> None:
-        """Show what `ledger` holds, beside what `plan` expected of it."""
-        self._ledger, self._plan = ledger, plan
+    def __init__(self, ledger: Ledger, *, find_plan: Callable[[], Plan | None], human_usd_per_hour: Decimal) -> None:
+        """Show what `ledger` holds, beside what the plan in force expected of it, and what people's hours cost."""
+        self._ledger, self._find_plan, self._human_usd_per_hour = ledger, find_plan, human_usd_per_hour
         self._application: asyncio.Future[ASGIApp] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -43,4 +46,4 @@ class Dashboard:
     def _make(self) -> ASGIApp:
         from ownward.dashboard._app import make_application
 
-        return make_application(self._ledger, plan=self._plan)
+        return make_application(self._ledger, find_plan=self._find_plan, human_usd_per_hour=self._human_usd_per_hour)

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,7 @@ def test_all_who_ask_first_at_once_wait_for_one_making_and_a_failure_is_not_kept
 
     async def main() -> None:
         with ledger.open(tmp_path / "ledger.db") as opened:
-            pages = Dashboard(opened, plan=None)
+            pages = Dashboard(opened, find_plan=lambda: None, human_usd_per_hour=Decimal(0))
             failed = await asyncio.gather(ask(pages), ask(pages), return_exceptions=True)
             assert [type(one) for one in failed] == [OSError, OSError]
             assert await asyncio.gather(ask(pages), ask(pages)) == [200, 200]

@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from decimal import Decimal
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,22 @@ import pytest
 from ownward import ledger
 from ownward.dashboard import Dashboard
 from ownward.ledger import Intent, Ledger, Outcome, Request, Served, Settlement
+from ownward.plan import loads
 from ownward.pricing import Usage
 
 NOW = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
+PLAN = """
+schema = "ownward.plan/1"
+name = "{name}"
+baseline = "api"
+[tiers.api]
+kind = "rented"
+model = "m"
+provider = "p"
+upstreams = [{{ name = "u", url = "https://api.example.com/v1" }}]
+price = {{ input_usd_per_mtok = "{usd}", output_usd_per_mtok = "{usd}", basis = "assumed", source = "s", \
+checked_on = 2026-11-21 }}
+"""
 HOSTILE = "<script>alert('workload')</script>"
 
 
@@ -54,9 +68,12 @@ async def _fill(made: Ledger) -> None:
     )
 
 
-def get(opened: Ledger, path: str, host: str = "127.0.0.1:8484") -> tuple[int, dict[str, str], str]:
+def get(
+    opened: Ledger, path: str, host: str = "127.0.0.1:8484", *, app: Dashboard | None = None
+) -> tuple[int, dict[str, str], str]:
     """Ask the application as a server would."""
-    app = Dashboard(opened, plan=None)
+    if app is None:
+        app = Dashboard(opened, find_plan=lambda: None, human_usd_per_hour=Decimal(0))
     sent: list[dict[str, Any]] = []
 
     async def receive() -> dict[str, Any]:
@@ -134,6 +151,30 @@ def test_the_same_figures_are_there_as_json(opened: Ledger) -> None:
     assert record["workloads"][-1]["tiers"][0]["cost_usd"] == "0.000002"
 
 
+def test_what_people_worked_on_a_task_costs_as_much_as_in_a_report(opened: Ledger) -> None:
+    opened.record_outcome(
+        Outcome(task_id="task_0", completed=True, source="human", human_minutes=30.0, recorded_at=NOW)
+    )
+    app = Dashboard(opened, find_plan=lambda: None, human_usd_per_hour=Decimal(60))
+    record = json.loads(get(opened, "/overview.json", app=app)[2])
+    assert record["workloads"][-1]["tiers"][0]["cpct"]["usd"] == "30.000002"
+
+
+def test_the_pages_go_by_the_plan_in_force(opened: Ledger) -> None:
+    """Also once another one is loaded: its name, its baseline and its prices."""
+    in_force = [PLAN.format(name="before", usd="1"), PLAN.format(name="after", usd="10")]
+    plans = [loads(text, file="plan.toml") for text in in_force]
+    app = Dashboard(opened, find_plan=lambda: plans[0], human_usd_per_hour=Decimal(0))
+
+    async def main() -> None:
+        for name, usd in (("before", "0.000030"), ("after", "0.000300")):
+            assert f"plan “{name}”" in (await answer(app, "/"))
+            assert json.loads(await answer(app, "/overview.json"))["baseline_usd"] == usd
+            plans.pop(0)
+
+    asyncio.run(main())
+
+
 def test_another_host_name_is_not_answered(opened: Ledger) -> None:
     """A page of another site whose name was pointed at this machine cannot read it."""
     status, _, _ = get(opened, "/", host="evil.example")
@@ -156,7 +197,7 @@ def test_who_asks_while_the_ledger_is_looked_through_shares_that_look(
     monkeypatch.setattr(opened, "query_served", query_served)
 
     async def main() -> list[int]:
-        app = Dashboard(opened, plan=None)
+        app = Dashboard(opened, find_plan=lambda: None, human_usd_per_hour=Decimal(0))
         asking = [asyncio.ensure_future(ask(app, path)) for path in ("/", "/overview.json", "/")]
         assert await asyncio.to_thread(has_begun.wait, 10)
         asking[0].cancel()  # who leaves takes nothing from the others
@@ -169,11 +210,21 @@ def test_who_asks_while_the_ledger_is_looked_through_shares_that_look(
 
 
 async def ask(app: Any, path: str) -> int:
+    return (await _exchange(app, path))[0]
+
+
+async def answer(app: Any, path: str) -> str:
+    return (await _exchange(app, path))[1]
+
+
+async def _exchange(app: Any, path: str) -> tuple[int, str]:
     statuses: list[int] = []
+    parts: list[bytes] = []
 
     async def send(message: Any) -> None:
         if message["type"] == "http.response.start":
             statuses.append(message["status"])
+        parts.append(message.get("body", b""))
 
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": b"", "more_body": False}
@@ -181,7 +232,7 @@ async def ask(app: Any, path: str) -> int:
     headers = [(b"host", b"127.0.0.1:8484")]
     scope = {"type": "http", "method": "GET", "path": path, "headers": headers, "query_string": b"", "root_path": ""}
     await app(scope, receive, send)
-    return statuses[0]
+    return statuses[0], b"".join(parts).decode()
 
 
 def test_a_call_says_its_day_and_what_may_scroll_can_be_reached_by_key(opened: Ledger) -> None:

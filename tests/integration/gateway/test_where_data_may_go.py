@@ -4,6 +4,7 @@
 import asyncio
 import json
 import logging
+from decimal import Decimal
 
 import pytest
 
@@ -287,7 +288,8 @@ def test_no_page_and_no_export_shows_what_was_said(lab, start):
             plan = lab.plan_of(*tiers)
             async with start(plan, secrets={"K": secret}) as running:
                 gateway = running.server.gateway
-                gateway._mounts = (("/dashboard", Dashboard(running.ledger, plan=plan)),)
+                pages = Dashboard(running.ledger, find_plan=lambda: plan, human_usd_per_hour=Decimal(0))
+                gateway._mounts = (("/dashboard", pages),)
                 for more in ({}, {"stream": True}, {"tools": [{"type": "function", "function": {"name": words}}]}):
                     said = lab.chat(messages=[{"role": "user", "content": words}], user=words, **more)
                     await running.ask(body=said, headers={"x-private": words})
