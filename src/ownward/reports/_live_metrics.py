@@ -18,6 +18,8 @@ _SAMPLE: Final = re.compile(r"([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)(?: \d+)?")
 _LABEL: Final = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)",?')
 _UNPRICED: Final = "ownward_unpriced_calls_total"
 _CHARGED: Final = "ownward_charge_usd_total"
+_CALLS: Final = "ownward_attempts_total"
+_UNSETTLED: Final = ("state", "unsettled")
 _SIGN: Final = "ownward_requests_in_flight"
 _BREAKER_WORDS: Final = {0.0: "up", 1.0: "probing", 2.0: "open"}
 _ANSWERED: Final = frozenset({"answered"})
@@ -161,6 +163,7 @@ class Frame:
     usd_total: float | None  # None: calls of tiers without a price are in it
     known_usd_per_hour: float | None  # what all others were charged
     known_usd_total: float
+    unsettled_calls: int  # whose charge is in none of these
     resident_bytes: float | None
     cpu_fraction: float | None
     ledger_queue_entries: int
@@ -196,6 +199,7 @@ def compute_frame(now: Look, before: Look | None, *, at: datetime) -> Frame:
         usd_total=None if gauge.get(_UNPRICED) else known_usd_total,
         known_usd_per_hour=since.known_usd_per_hour(),
         known_usd_total=known_usd_total,
+        unsettled_calls=round(sum(n for labels, n in gauge.get(_CALLS, {}).items() if _UNSETTLED in labels)),
         resident_bytes=gauge.get("process_resident_memory_bytes", {}).get(()),
         cpu_fraction=None if not over_s else cpu_s / over_s,
         ledger_queue_entries=int(_one(gauge, "ownward_ledger_queue_entries")),
@@ -302,10 +306,10 @@ def _upstream_lines(gauge: Samples, since: _Since) -> Iterator[UpstreamLine]:
             state=("unpaid" if is_unpaid else _BREAKER_WORDS.get(state, "?")) if usable else "down",
             calls_in_flight=int(gauge.get("ownward_calls_in_flight", {}).get(labels, 0)),
             queue_requests=queues.get(stated["tier"], 0),
-            calls_per_s=since.rate("ownward_attempts_total", **stated),
+            calls_per_s=since.rate(_CALLS, **stated),
             failed_per_s=_minus(
-                since.rate("ownward_attempts_total", **stated),
-                since.rate("ownward_attempts_total", state="settled", **stated),
+                since.rate(_CALLS, **stated),
+                since.rate(_CALLS, state="settled", **stated),
                 since.rate("ownward_beaten_calls_total", **stated),
             ),
             retries_per_s=since.rate("ownward_retries_total", **stated),

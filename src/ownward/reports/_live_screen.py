@@ -66,10 +66,11 @@ def _head(frame: Frame, *, url: str) -> Iterator[str]:
         f"{_rate(frame.requests_per_s)} requests/s ({outcomes or 'none yet'});"
         f" {frame.requests_in_flight} in flight, {frame.queue_requests} waiting"
     )
+    beside = f", besides {format_counted(frame.unsettled_calls, 'unsettled call')}" if frame.unsettled_calls else ""
     yield (
         f"{_rate(frame.output_tokens_per_s)} output tokens/s;"
         f" {_sum(frame.usd_per_hour, frame.known_usd_per_hour)} USD/h,"
-        f" {_sum(frame.usd_total, frame.known_usd_total)} USD since it began"
+        f" {_sum(frame.usd_total, frame.known_usd_total)} USD since it began{beside}"
     )
     cpu = _UNKNOWN if frame.cpu_fraction is None else f"{frame.cpu_fraction:.0%}"
     memory = _UNKNOWN if frame.resident_bytes is None else format_bytes(frame.resident_bytes)

@@ -160,6 +160,13 @@ def test_what_calls_without_a_price_cost_is_unknown_and_not_nothing():
     assert "36.00 USD/h, 1.60 + unknown USD" in shown(frame)
 
 
+def test_calls_whose_charge_stayed_open_are_told_beside_what_was_charged():
+    left_open = 'ownward_attempts_total{workload="chat",tier="near",upstream="near-1",state="unsettled"} '
+    frame = compute_frame(Look.parse(scrape(requests=100, usd=1.0) + left_open + "3\n", at_s=10), None, at=AT)
+    assert (frame.usd_total, frame.unsettled_calls) == (1.0, 3)
+    assert "1.00 USD since it began, besides 3 unsettled calls" in " ".join(shown(frame).split())
+
+
 class WalkedSeries(dict):
     """The series of one metric, which count how often all of them are gone through."""
 

@@ -126,7 +126,12 @@ BREAKER = _gauge("ownward_breaker_state", "0 closed, 1 half-open, 2 open.", "tie
 UNPAID = _gauge("ownward_upstream_unpaid", "1 while it is left alone as its account has no credit.", "tier", "upstream")
 USABLE = _gauge("ownward_upstream_usable", "0 where its engine is down or its key is missing.", "tier", "upstream")
 BUDGET_LIMIT = _gauge("ownward_budget_limit_usd", "A workload's or tier's budget in its period.", "kind", "name")
-BUDGET_SPENT = _gauge("ownward_budget_spent_usd", "Settled charges of the period.", "kind", "name")
+BUDGET_SPENT = _gauge(
+    "ownward_budget_spent_usd",
+    "Charges of the period's settled calls: upper bounds where a charge is not known.",
+    "kind",
+    "name",
+)
 BUDGET_RESERVED = _gauge(
     "ownward_budget_reserved_usd", "Upper bounds of calls in flight and unsettled.", "kind", "name"
 )
