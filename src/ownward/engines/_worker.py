@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from typing import Any, NoReturn
 
 from ownward.engines._lifeline import die_with, read_lines
@@ -20,6 +21,8 @@ _PARENTS_SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP")
 EXIT_LOAD_FAILED = 3
 EXIT_WRONG_RELEASE = 4
 EXIT_NOT_INSTALLED = 5
+# llama.cpp writes its log, the reason of a failure among it, on a thread that leaving would cut off.
+_LAST_WORDS_S = 0.2
 
 
 def main() -> None:
@@ -58,6 +61,7 @@ def _load(request: dict[str, Any]) -> Any:
     try:
         return xllamacpp.Server(params)  # returns when the weights are loaded
     except RuntimeError as error:
+        time.sleep(_LAST_WORDS_S)
         _leave(EXIT_LOAD_FAILED, f"worker: {error}")
 
 

@@ -55,13 +55,13 @@ def web(folder: Path) -> Iterator[Site]:
                 return
             body, asked = file.read_bytes(), self.headers["range"]
             if asked is None:
-                reply(self, 200, body)
                 site.served_bytes += len(body)
+                reply(self, 200, body)
                 return
             start, end = (int(part) for part in asked.removeprefix("bytes=").split("-"))
             part = body[start : end + 1]
-            reply(self, 206, part, content_range=f"bytes {start}-{start + len(part) - 1}/{len(body)}")
             site.served_bytes += len(part)
+            reply(self, 206, part, content_range=f"bytes {start}-{start + len(part) - 1}/{len(body)}")
 
         def log_message(self, *_args: object):
             pass
