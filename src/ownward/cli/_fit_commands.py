@@ -153,29 +153,26 @@ def _serve(option: FitOption, gguf: str | None) -> LaunchCommand | None:
 
 def _vllm(option: FitOption, release: Model | None, source: str | None) -> LaunchCommand:
     from ownward.engines import VllmOptions, vllm_command
+    from ownward.planner import vllm_options
     from ownward.reports import LaunchCommand
 
     model, quantization, needs = _checkpoint(option, release, source)
     revision = None
     if source is not None and source.startswith("hf:"):
         model, _, revision = model.partition("@")
-    memory = option.deployment.memory_bytes
-    share = 0.9 if not memory or not option.usable_bytes else option.usable_bytes / (memory * option.machines_count)
     apart = option.tensor_parallel if option.attention_data_parallel else 1
     options = VllmOptions(
         model=model,
         alias=option.model,
         revision=revision or None,
         max_context_tokens=context_of(option),
-        slots=math.ceil(option.concurrency / apart),
-        batch_tokens=max(option.prefill_chunk_tokens, option.concurrency),
-        tensor_parallel=option.tensor_parallel // apart,
-        expert_parallel=option.deployment.anatomy.experts > 0 and max(apart, option.deployment.expert_parallel) > 1,
-        pipeline_parallel=option.pipeline_parallel,
-        memory_fraction=round(share, 2),
         quantization=quantization,
-        kv_type="fp8" if option.kv_type == "fp8" else "auto",
         port=8000,
+        **vllm_options(
+            option.deployment,
+            sequences=option.concurrency,
+            batch_tokens=max(option.prefill_chunk_tokens, option.concurrency),
+        ),
     )
     extra = ("--data-parallel-size", str(apart)) if apart > 1 else ()
     return LaunchCommand(words=tuple(vllm_command(options, extra=extra)), needs=(needs,) if needs else ())

@@ -53,10 +53,9 @@ def find_weights(tiers: Mapping[str, Tier], plan_path: Path) -> dict[str, Path |
         elif tier.model == EMBEDDED_MODEL.id:
             weights[tier.name] = fetch_weights(EMBEDDED_MODEL.id)
         else:
-            allowed = 'Write engine_options = { model_path = "weights.gguf" }'
-            faults.append(
-                Fault(file=str(plan_path), key=f"tiers.{tier.name}", message="names no weights", allowed=allowed)
-            )
+            key = f"tiers.{tier.name}.engine_options"
+            allowed = 'State the file: model_path = "weights.gguf"'
+            faults.append(Fault(file=str(plan_path), key=key, message="names no weights", allowed=allowed))
     if faults:
         raise ConfigError(faults)
     return weights

@@ -18,6 +18,7 @@ from ownward.planner._fit import (
     fit,
 )
 from ownward.planner._fit_cost import UTILISATION_FRACTION, TokenCost, TokenCosts
+from ownward.planner._launch import vllm_options
 from ownward.planner._make import Comparison, Decision, Evidence, WorkloadToPlan, make_plan
 from ownward.planner._merits import Merit, compute_merits
 from ownward.planner._nearest import Nearest, find_nearest
@@ -70,4 +71,5 @@ __all__ = [
     "options_from",
     "size_fleet",
     "total_cost",
+    "vllm_options",
 ]

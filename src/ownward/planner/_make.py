@@ -19,6 +19,7 @@ from ownward.planner._candidates import (
     marginal_and_loaded,
 )
 from ownward.planner._choose import Choice, choose
+from ownward.planner._launch import engine_options
 from ownward.planner._options import FleetShare, Option
 from ownward.planner._search import total_cost
 from ownward.planner._sizing import Sizing, size_fleet
@@ -377,6 +378,7 @@ def _owned_tier(candidate: OwnedCandidate, served: Sequence[_Served], at: dateti
         at=at.date(),
     )
     engine = {"vllm": "vllm", "embedded": "embedded"}.get(candidate.engine, "llama-server")
+    sizings = [one.comparison.sizings[candidate.tier] for one in served]
     return Tier(
         name=candidate.tier,
         kind="owned",
@@ -384,6 +386,7 @@ def _owned_tier(candidate: OwnedCandidate, served: Sequence[_Served], at: dateti
         variant=candidate.weights,
         engine=engine,  # type: ignore[arg-type]
         machine=f"{candidate.machines_count}x{candidate.machine.id}",
+        engine_options=engine_options(sizings) if sizings else {},
         price=price,
         loaded_price=loaded,
     )

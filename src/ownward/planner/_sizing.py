@@ -40,6 +40,8 @@ _LEAST_HOST_USD = 800.0
 class Sizing:
     """How a candidate serves a workload at its service level: speeds, replicas, and the engine's limits that do it."""
 
+    deployment: Deployment
+    longest_tokens: int
     option: OwnedOption
     replicas: int
     scheduler: Scheduler
@@ -74,7 +76,7 @@ def size_fleet(
     usable = deployment.usable_bytes
     if usable is not None and deployment.compute_memory(concurrency=1, context_tokens=longest).total > usable:
         return "memory: the weights and one longest request do not fit"
-    batch = _largest_batch(deployment, context, slo, usable)
+    batch = _largest_batch(deployment, context, slo, usable, longest=longest)
     if batch == 0:
         return "tpot: one sequence alone is slower than the service level"
     option = _option(candidate, deployment, batch=batch, context=context, at=at)
@@ -104,6 +106,8 @@ def size_fleet(
         share, fullest, run = _fill(trace, found, least_needed=needed, replay=replay)
         needed, capacity = replicas * share, speeds(fullest, run)
     return Sizing(
+        deployment=deployment,
+        longest_tokens=longest,
         option=replace(
             option, capacity=capacity, running=speeds(trace, found), machines=replicas, machines_needed=needed
         ),
@@ -237,12 +241,16 @@ def _machines_for_the_mean(option: OwnedOption, trace: Trace, cache_reuse_fracti
     return work_s / duration_s
 
 
-def _largest_batch(deployment: Deployment, context: int, slo: Slo, usable: int | None) -> int:
-    """Return the largest power of two of sequences that memory holds and that keep the time a token; 0 for none."""
+def _largest_batch(deployment: Deployment, context: int, slo: Slo, usable: int | None, *, longest: int) -> int:
+    """Return the largest power of two of sequences that memory holds and that keep the time a token; 0 for none.
+
+    Each slot of llama.cpp has room of its own, which the longest request needs; other engines share theirs.
+    """
     best = 0
     batch = 1
+    held = longest if deployment.is_llama_like else context
     while batch <= _LARGEST_BATCH:
-        memory = deployment.compute_memory(concurrency=batch, context_tokens=context).total
+        memory = deployment.compute_memory(concurrency=batch, context_tokens=held).total
         step_s = deployment.compute_decode_step_s(sequences=batch, context_tokens=context)
         if (usable is not None and memory > usable) or (slo.tpot_s is not None and step_s > slo.tpot_s):
             break

@@ -11,6 +11,7 @@ import pytest
 from ownward import anatomy, catalog
 from ownward.core import Sourced
 from ownward.economics import Assumptions
+from ownward.plan import dumps, loads
 from ownward.planner import Decision, OwnedCandidate, RentedCandidate, WorkloadToPlan, make_plan
 from ownward.policy import Label
 from ownward.pricing import Price
@@ -106,6 +107,14 @@ def test_the_prices_of_an_owned_tier_are_those_of_all_that_it_serves() -> None:
             for one in volumes
         )
         assert charged / 1e6 == pytest.approx(float(usd), rel=1e-3)
+
+
+def test_the_plan_states_what_its_engines_were_sized_with() -> None:
+    decision = decided(some=trace(4.0))
+    options = loads(dumps(decision.plan), file="plan.toml").tiers["own"].engine_options
+    limits = decision.comparisons[0].sizings["own"].scheduler
+    assert (options["slots"], options["batch_tokens"]) == (limits.max_batch, limits.token_budget)
+    assert options["max_context_tokens"] >= 600
 
 
 def test_a_second_of_traffic_that_stands_for_a_month_takes_machines_that_keep_up_with_it() -> None:
