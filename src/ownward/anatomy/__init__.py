@@ -4,7 +4,7 @@ It does not know machines, speeds or prices.
 """
 
 from ownward.anatomy.anatomy import Anatomy, LayerCount
-from ownward.anatomy.cache import CACHE_BITS, CacheType
+from ownward.anatomy.cache import CACHE_BITS, CacheType, ring_tokens
 from ownward.anatomy.config import from_config
 from ownward.anatomy.contract import as_contract
 from ownward.anatomy.counted_by_transformers import from_parameters
@@ -29,4 +29,5 @@ __all__ = [
     "has_own_pooling",
     "read",
     "read_source",
+    "ring_tokens",
 ]

@@ -12,6 +12,8 @@ CacheType = Literal["bf16", "f16", "fp8", "q8_0", "q4_0"]
 CACHE_BITS: dict[str, float] = {"bf16": 16, "f16": 16, "fp8": 8, "q8_0": 8.5, "q4_0": 4.5}
 """Bits a value; q8_0 and q4_0 are ggml's blocks of 32 values with one 16-bit scale."""
 
+_RING_STEP = 256
+
 
 def layer_cache_bytes(cache: LayerCache, context_tokens: int, kv_type: CacheType) -> int:
     """Return the bytes that one layer keeps of a sequence of `context_tokens`."""
@@ -20,6 +22,17 @@ def layer_cache_bytes(cache: LayerCache, context_tokens: int, kv_type: CacheType
     values += min(context_tokens, cache.window_tokens) * cache.window_values
     state = 4 * cache.state_values + 2 * cache.conv_values
     return math.ceil(values * CACHE_BITS[kv_type] / 8) + state
+
+
+def ring_tokens(window_tokens: int, chunk_tokens: int) -> int:
+    """Return for how many tokens llama.cpp has room in a layer with a window: it and the chunk that is being read.
+
+    Source: llama.cpp b11549, llama-kv-cache-iswa.cpp.
+
+    >>> ring_tokens(512, 512), ring_tokens(128, 512)
+    (1024, 768)
+    """
+    return -(-(window_tokens + chunk_tokens) // _RING_STEP) * _RING_STEP
 
 
 def attention_flop(cache: LayerCache, context_tokens: float) -> float:

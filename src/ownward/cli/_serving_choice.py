@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _REPACKED_BITS = {"x86_64": (4.25, 4.5), "AMD64": (4.25, 4.5), "arm64": (4.25, 4.5, 8.5), "aarch64": (4.25, 4.5, 8.5)}
 _REPACKED_SHARES = {"q4_0": 0.95, "iq4_nl": 0.95, "q4_k_s": 0.9, "q4_k_m": 0.75, "q4_k_l": 0.75, "q4_k_xl": 0.75}
 _BITS_TOLERANCE = 0.01
+_CHUNK_TOKENS = 512  # llama.cpp's n_ubatch
 # What virtual machines show as turning whatever is behind it.
 _VIRTUAL_DISKS = ("vd", "xvd")
 
@@ -43,6 +44,7 @@ def room_for(path: Path | None) -> Room:
 
 def needs_of(model: Anatomy, weights: str = "native") -> ModelNeeds:
     """Return what a model needs in a format; `native` is as its own file stores it."""
+    from ownward.anatomy import ring_tokens
     from ownward.engines import ModelNeeds
 
     if weights == "native" and model.is_from_tensors:  # told by the file: `serve` need not load what predicts
@@ -60,6 +62,8 @@ def needs_of(model: Anatomy, weights: str = "native") -> ModelNeeds:
         repackable_bytes=repackable,
         cache_bytes_per_token=_cache_bytes_per_token(model),
         state_bytes=model.recurrent_state_bytes_per_seq,
+        window_bytes_per_token=model.window_kv_bytes_per_slot_bf16,
+        window_tokens=ring_tokens(model.window_tokens, _CHUNK_TOKENS),
         max_context_tokens=model.max_context_tokens,
         is_mixture=bool(model.experts),
     )

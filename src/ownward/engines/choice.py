@@ -30,7 +30,8 @@ class ModelNeeds:
     """What a file's weights take, and a sequence beside them.
 
     `dense_bytes` are read by every token; `repackable_bytes` are of types of which llama.cpp makes a second, faster
-    copy. `cache_bytes_per_token` is of one sequence, at 16 bits.
+    copy. `cache_bytes_per_token` is of one sequence, at 16 bits; layers with a window keep `window_bytes_per_token`
+    beside it, of at most `window_tokens`.
     """
 
     weights_bytes: int
@@ -38,8 +39,15 @@ class ModelNeeds:
     repackable_bytes: int
     cache_bytes_per_token: float
     state_bytes: int
+    window_bytes_per_token: int = 0
+    window_tokens: int = 0
     max_context_tokens: int | None = None
     is_mixture: bool = False
+
+    def sequence_bytes(self, context_tokens: int) -> float:
+        """Return what a slot of `context_tokens` takes beside the weights."""
+        window = min(context_tokens, self.window_tokens) * self.window_bytes_per_token
+        return context_tokens * self.cache_bytes_per_token + window + self.state_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,14 +161,13 @@ def choose_serving(needs: ModelNeeds, room: Room, stated: Stated | None = None) 
 
 def _rest(needs: ModelNeeds, stated: Stated, slots: int, context: int) -> float:
     """Return the bytes beside the weights."""
-    each = context * needs.cache_bytes_per_token + needs.state_bytes
-    return slots * each + _BUFFERS_BYTES + stated.most_prompt_cache_bytes
+    return slots * needs.sequence_bytes(context) + _BUFFERS_BYTES + stated.most_prompt_cache_bytes
 
 
 def _most_slots(needs: ModelNeeds, memory: int, stated: Stated, context: int) -> int:
     """Return how many of the wanted slots fit beside the weights, at least one."""
     room = memory - needs.weights_bytes - _rest(needs, stated, 0, context)
-    each = context * needs.cache_bytes_per_token + needs.state_bytes
+    each = needs.sequence_bytes(context)
     return max(min(WANTED_SLOTS, int(room // each) if each > 0 else WANTED_SLOTS), 1)
 
 

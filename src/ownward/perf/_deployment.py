@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from ownward.anatomy import Anatomy, expected_distinct_experts
+from ownward.anatomy import Anatomy, expected_distinct_experts, ring_tokens
 from ownward.catalog import Machine
 from ownward.core import Basis, NoCapacity
 from ownward.perf._efficiency import Efficiency
@@ -132,15 +132,24 @@ class Deployment:
         return self.counted.dense_read * self._head_params / max(self._body_params + self._head_params, 1.0)
 
     def cache_bytes(self, context_tokens: float) -> float:
-        """Return the cache bytes of one sequence of `context_tokens`, its recurrent state aside."""
+        """Return the cache bytes that attention of a sequence of `context_tokens` reads, recurrent states aside."""
         window = min(context_tokens, self.anatomy.window_tokens) * self.window_bytes
         return context_tokens * self.kv_slope_bytes + window
 
-    def compute_memory(self, *, concurrency: int, context_tokens: int, batch_tokens: int | None = None) -> Memory:
-        """Return where the bytes go when `concurrency` sequences hold `context_tokens` each.
+    def kept_cache_bytes(self, context_tokens: float) -> float:
+        """Return the bytes that the cache of one sequence takes, over all devices.
 
-        Latent caches are kept whole by every device that shares a layer.
+        Latent caches are kept whole by every device that shares a layer; llama.cpp has room for a chunk beside a
+        window.
         """
+        window = self.anatomy.window_tokens
+        if self.traits.engine == "llama.cpp":
+            window = ring_tokens(window, self.chunk_tokens)
+        kept = context_tokens * self.kv_slope_bytes + min(context_tokens, window) * self.window_bytes
+        return kept * self.cache_copies
+
+    def compute_memory(self, *, concurrency: int, context_tokens: int, batch_tokens: int | None = None) -> Memory:
+        """Return where the bytes go when `concurrency` sequences hold `context_tokens` each."""
         hidden = self.anatomy.hidden_size or 4096
         tokens = batch_tokens or self.chunk_tokens
         activations, overhead = tokens * hidden * 2 * 8, _OVERHEAD_BYTES
@@ -149,7 +158,7 @@ class Deployment:
             overhead = _PROCESS_BYTES + (_DRIVER_BYTES if self.machine.kind.startswith("gpu") else 0)
         return Memory(
             weights=self.weight_bytes,
-            cache=round(concurrency * self.cache_bytes(context_tokens) * self.cache_copies),
+            cache=round(concurrency * self.kept_cache_bytes(context_tokens)),
             state=concurrency * self.anatomy.recurrent_state_bytes_per_seq,
             activations=activations,
             overhead=overhead * self.machines_count,
@@ -338,7 +347,7 @@ class Deployment:
             return self.compute_prefill_s(tokens=tokens) - self.attention_s(tokens, 0)
 
         free = self.usable_bytes - self.compute_memory(concurrency=0, context_tokens=0).total
-        kept_each = bytes_each * self.cache_copies + self.anatomy.recurrent_state_bytes_per_seq
+        kept_each = self.kept_cache_bytes(context) + self.anatomy.recurrent_state_bytes_per_seq
         capacity = int(free * context / (kept_each * _BLOCK_TOKENS)) if kept_each > 0 else 1 << 20
         chunk = self.chunk_tokens
         return StepModel(

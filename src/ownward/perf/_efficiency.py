@@ -94,6 +94,7 @@ _LEAST_MISS = 0.65
 _CAP_SHARPNESS = 6.0
 _FALLBACK_RESIDUALS = (-0.5, 0.5)
 _KIN = {"e2e_ms": "tpot_ms", "e2e_total_tok_s": "decode_tok_s_total", "ttft_ms": "tpot_ms"}
+_ALONE = frozenset({"one", "offload"})
 DATA = "data/coefficients.json"
 
 
@@ -171,10 +172,14 @@ class Coefficients:
     def band(self, class_: str, device: str) -> tuple[float, float]:
         """Return the residuals between which 80% lie on a device, of the narrowest class that has rows.
 
-        A metric of which little was measured has the band of its kin: a latency is mostly its tokens' time.
+        A metric of which little was measured has the band of its kin: a latency is mostly its tokens' time, and a first
+        token that waits for nobody its prompt's.
         """
         bands = self.bands if device in self.devices or not self.far_bands else self.far_bands
         words = class_.split("/")
+        if words[0] == "ttft_ms" and _ALONE.intersection(words[2:3]) and "/".join(words[:3]) not in bands:
+            slow, fast = self.band(class_.replace("ttft_ms", "prefill_tok_s", 1), device)
+            return -fast, -slow
         while words:
             found = bands.get("/".join(words))
             if found is not None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from benchmarks.random_moe import Shape, write_random_moe
 
-from ownward import anatomy, perf
+from ownward import anatomy, catalog, perf
 from ownward.cli import _fit, _serving_choice
 from ownward.cli._app import run
 from ownward.cli._context import load_settings
@@ -106,3 +106,16 @@ def test_choosing_for_a_file_does_not_load_what_predicts(mixture: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", script, str(mixture)], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_serve_counts_the_caches_of_windows_as_fit_does() -> None:
+    release = catalog.model("gemma-4-31b")
+    shape = anatomy.from_config(release.load_config(), name=release.name)
+    deployment = perf.deploy(
+        shape, machine=catalog.machine("EPYC 9004"), machines_count=1, engine="llama.cpp", weights="q4_k_m"
+    )
+    assert isinstance(deployment, perf.Deployment)
+    needs = _serving_choice.needs_of(shape, "q4_k_m")
+    for context in (512, 1200, 4096, 32_768):
+        memory = deployment.compute_memory(concurrency=1, context_tokens=context)
+        assert needs.sequence_bytes(context) == memory.cache + memory.state

@@ -30,6 +30,17 @@ def test_weights_that_fit_twice_are_mapped_and_repacked_without_a_word() -> None
     assert (found.reasons, found.warnings) == ((), ())
 
 
+def test_the_caches_of_layers_with_a_window_take_slots_as_others_do() -> None:
+    """A slot of Gemma 4 31B keeps 800 KiB of each of 1,536 tokens, and 80 of every one."""
+    windows = replace(
+        MIXTURE, repackable_bytes=0, cache_bytes_per_token=81_920, window_bytes_per_token=819_200, window_tokens=1536
+    )
+    assert windows.sequence_bytes(4096) == 4096 * 81_920 + 1536 * 819_200 + 12 * MIB
+    assert windows.sequence_bytes(512) == 512 * (81_920 + 819_200) + 12 * MIB
+    assert choose_serving(windows, room(8)).slots == 2
+    assert choose_serving(replace(windows, window_tokens=0), room(8)).slots == 4
+
+
 def test_weights_that_fit_once_are_read_and_repacked_in_place() -> None:
     found = choose_serving(MIXTURE, room(6))
     assert (found.use_mmap, found.no_extra_bufts) == (False, False)

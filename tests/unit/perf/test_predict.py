@@ -305,3 +305,32 @@ def test_layers_of_a_dense_model_in_the_host_are_handed_over_once() -> None:
         assert isinstance(made, Deployment)
         times.append(made.compute_decode_step_s(sequences=1, context_tokens=512))
     assert times[1] - times[0] < 5e-4
+
+
+def _under(model: str, machine: str, engine: str) -> Deployment:
+    asked = _case(model, machine)
+    found = deploy(asked.anatomy, machine=asked.machine, machines_count=1, engine=engine, weights="q4_k_m")
+    assert isinstance(found, Deployment)
+    return found
+
+
+def test_llama_cpp_has_room_for_a_chunk_beside_a_window_and_vllm_for_the_window() -> None:
+    """Gemma 3 270M in four slots of 8,192 took 156 MiB more than in one of 256, of which 152 are so; 122 without."""
+    rings = _under("gemma-4-31b", "RTX 5090", "llama.cpp")
+    pages = _under("gemma-4-31b", "RTX 5090", "vllm")
+    window, slope = rings.anatomy.window_kv_bytes_per_slot_bf16, rings.anatomy.kv_bytes_per_token_bf16
+    assert rings.anatomy.window_tokens == 1024
+    for context, of_ring, of_window in ((8192, 1536, 1024), (1200, 1200, 1024), (300, 300, 300)):
+        kept = [one.compute_memory(concurrency=4, context_tokens=context).cache for one in (rings, pages)]
+        assert kept == [4 * (context * slope + ring * window) for ring in (of_ring, of_window)]
+    assert rings.cache_bytes(8192) == pages.cache_bytes(8192)  # a step reads the window
+
+
+@pytest.mark.parametrize("machine", ["RTX 4090", "Desktop 2ch DDR5-5600", "M4 Max 40-core"])
+def test_a_first_token_that_waits_for_nobody_comes_as_surely_as_its_prompt_is_read(machine: str) -> None:
+    """No page has such rows of llama.cpp; those of servers under load tell of queues."""
+    case = _case(machine=machine, input_tokens=2048, output_tokens=128)
+    prompt, first = (predict(replace(case, metric=metric)) for metric in ("prefill_tok_s", "ttft_ms"))
+    assert first.high80 / first.value == pytest.approx(prompt.value / prompt.low80)
+    low, high = load_coefficients().band(prompt.class_, "unheard of")
+    assert load_coefficients().band(first.class_, "unheard of") == (-high, -low)
