@@ -84,6 +84,15 @@ class Anatomy:
         """What a model's name counts: text, vision and audio, without drafts."""
         return self.total_live_params
 
+    def first_layers_with(self, expert_layers: int) -> int:
+        """Return how many layers, from the first on, it takes to have `expert_layers` that hold routed experts."""
+        holding = (
+            number
+            for number, layer in enumerate(self.blueprint.layers, start=1)
+            if any(weight.role is Role.ROUTED_EXPERTS for weight in layer.weights)
+        )
+        return next(itertools.islice(holding, expert_layers - 1, None), self.layer_count) if expert_layers else 0
+
     @property
     def layer_count(self) -> int:
         """Layers of all kinds."""

@@ -64,9 +64,9 @@ def _llama_server(
     if option.deployment.machine.is_whole_computer:
         pass  # what it does not hold is read from the disk by whoever computes
     elif option.layers_on_host and option.is_split_by_expert:
-        extra += ["--n-cpu-moe", str(option.layers_on_host)]
+        extra += ["--n-cpu-moe", str(option.deployment.anatomy.first_layers_with(option.layers_on_host))]
     elif option.layers_on_host:
-        layers = max(option.layer_count - option.layers_on_host, 0)
+        layers = option.layer_count + 1 - option.layers_on_host  # llama.cpp counts the head as one
     kv_type = "f16" if option.kv_type in {"bf16", "f16"} else option.kv_type
     if kv_type != "f16":
         extra += ["--flash-attn", "on"]  # a quantised cache of values needs it

@@ -326,7 +326,7 @@ def _option(
     memory = plain.compute_memory(concurrency=concurrency, context_tokens=context)
     usable = plain.usable_bytes
     missing = None if usable is None else max(memory.total - usable, 0)
-    split = find_split(plain, missing or 0, conditions.host)
+    split = find_split(plain, memory, missing or 0, conditions.host)
     deployment, disk = plain, None
     if split is not None:
         missing = 0

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ownward.catalog import Machine
-from ownward.perf import Deployment, DiskReads, usual_host_bytes_per_s
+from ownward.perf import Deployment, DiskReads, Memory, usual_host_bytes_per_s
 
 # What others leave free of a host's memory.
 HOST_SHARE = 0.85
@@ -43,10 +43,11 @@ class Split(NamedTuple):
     disk: DiskReads | None = None
 
 
-def find_split(deployment: Deployment, missing: int, host: Host | None) -> Split | None:
+def find_split(deployment: Deployment, memory: Memory, missing: int, host: Host | None) -> Split | None:
     """Return how weights lie over the device, its host's memory and its disk; None where they need not or cannot.
 
-    Experts move first, and alone where there are any; whole layers of a dense model do.
+    Experts move first, and alone where there are any; whole layers of a dense model do, and to a host's memory they
+    take their caches along. The head stays on the device.
     """
     if not missing or host is None or not deployment.is_llama_like:
         return None
@@ -62,15 +63,17 @@ def find_split(deployment: Deployment, missing: int, host: Host | None) -> Split
     seconds = in_memory / memory_rate
     if disk is not None:
         seconds += on_disk / disk.bytes_per_s
-    missed = missing / movable
-    layers = anatomy.moe_layers if anatomy.experts else anatomy.layer_count
+    along = 0 if anatomy.experts or not is_card else memory.cache
+    missed = missing / (movable + along)
+    count = anatomy.moe_layers if anatomy.experts else anatomy.layer_count
+    in_layers = movable if anatomy.experts else deployment.counted.dense_read - deployment.head_bytes + along
     what = "experts" if anatomy.experts else "layers"
     where = [*(["VRAM"] if is_card else []), *(["RAM"] if in_memory or not is_card else [])]
     where += ["SSD"] if on_disk > 0 else []
     return Split(
         missed_fraction=missed,
         bytes_per_s=missing / seconds,
-        layers=math.ceil(missed * layers),
+        layers=min(math.ceil(missing / in_layers * count), count),
         room_bytes=int(min(movable, HOST_SHARE * host.memory_bytes + (movable if host.has_disk else 0.0))),
         in_memory_bytes=round(in_memory),
         on_disk_bytes=round(on_disk),
