@@ -65,7 +65,12 @@ def _listed(hints: Sequence[str]) -> str:
 
 
 def _total_headers(exchange: Served) -> Headers:
-    """Return what all calls so far used: the answer's own usage is that of the one it came from."""
+    """Return what all calls so far used: the answer's own usage is that of the one it came from.
+
+    Nothing where one of them is unsettled: what that used is not known, and the others are not all.
+    """
+    if any(call.state == "unsettled" for call in exchange.calls):
+        return []
     used = [call.usage for call in exchange.calls if call.usage is not None]
     return [
         (b"x-ownward-total-input-tokens", b"%d" % sum(usage.input_tokens for usage in used)),

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from ownward.engines import Failure, FakeOptions, FakeServer
+from ownward.engines import Cut, Failure, FakeOptions, FakeServer
 from ownward.gateway.calling.ledger_entry import LedgerEntry
 
 
@@ -68,6 +68,22 @@ def test_one_call_is_settled_out_of_the_clients_way_and_several_before_their_sum
                 assert ("x-ownward-total-input-tokens" in answer.headers) is (not was_answered)
                 assert seen == [was_answered]
                 assert [row["state"] for row in await running.rows()].count("settled") == 1
+
+    asyncio.run(main())
+
+
+def test_no_total_is_told_where_a_call_before_the_answer_is_unsettled(lab, start):
+    """What it used nobody knows: the tokens of the other one are not what both used together."""
+
+    async def main():
+        cut = FakeOptions(cuts=(Cut.parse("0"),))
+        async with FakeServer(cut) as first, FakeServer(FakeOptions()) as second:
+            plan = lab.plan_of(lab.tier("a", first.base_url), lab.tier("b", second.base_url))
+            async with start(plan) as running:
+                answer = await running.ask(body=lab.chat())
+                assert (answer.status, answer.headers["x-ownward-attempts"]) == (200, "2")
+                assert [row["state"] for row in await running.rows()] == ["unsettled", "settled"]
+                assert not [name for name in answer.headers if name.startswith("x-ownward-total-")]
 
     asyncio.run(main())
 
