@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ownward.traffic import DiscoveredWorkload, TrafficRecord
 
 _BAD_SHOWN = 20
-_BAD_TOLD = 3
+_TOLD = 3
 
 
 @click.command(name="import", epilog=example("ownward import spend_logs.jsonl --ledger ledger.db"))
@@ -67,8 +67,8 @@ def import_(
             with open_input(name) as stream:
                 reading = traffic.read(stream, name=name, format=format_name, lengths=lengths)
                 discovery = traffic.discover(_named(reading, workload), default=_default_name(name))
-                estimated = Counter[str | None]()
-                rows = _rows(discovery, assigned, estimated)
+                estimated, modes = Counter[str | None](), Counter[str]()
+                rows = _rows(discovery, assigned, estimated, modes)
                 count = opened.import_traffic(rows, source=Path(name).name)
             if estimated:
                 why = (
@@ -77,6 +77,11 @@ def import_(
                     else "without usage: tokens estimated, those of answers that are not there as 0"
                 )
                 say(f"{name}: {format_counted(estimated.total(), 'request')} of {reading.count.read:,} {why}")
+            for mode, requests in modes.most_common(_TOLD):
+                say(
+                    f"{name}: {format_counted(requests, 'request')} of {reading.count.read:,} served as {mode}, at a"
+                    " price of its own; plan takes the standard price"
+                )
             if reading.count.format.startswith("openai-batch"):
                 say(
                     f"{name}: sent as a batch, at a price and within a day of its own;"
@@ -125,7 +130,7 @@ def _require_readable(files: tuple[str, ...], format_name: str | None, lengths_f
 
 def _nothing_read(bad: list[dict[str, Any]], bad_total: int) -> BadInput:
     """Return the error of files of which no row could be read: an empty import would pass for a quiet month."""
-    told = "; ".join(f"{row['file']}:{row['line']}: {row['why']}" for row in bad[:_BAD_TOLD])
+    told = "; ".join(f"{row['file']}:{row['line']}: {row['why']}" for row in bad[:_TOLD])
     return BadInput(
         f"nothing is imported: none of {format_counted(bad_total, 'row')} can be read. {told}",
         next_step="Correct the rows or, if the log is of another format than it seems to be, name it with --format",
@@ -148,11 +153,14 @@ def _add(found: dict[str, dict[str, Any]], item: DiscoveredWorkload) -> None:
 
 
 def _rows(
-    records: Iterable[TrafficRecord], assigned: TextIO | None, estimated: Counter[str | None]
+    records: Iterable[TrafficRecord],
+    assigned: TextIO | None,
+    estimated: Counter[str | None],
+    modes: Counter[str],
 ) -> Iterator[TrafficRow]:
     """Yield ledger rows; note each input row's workload once, also where it held several requests.
 
-    Counts the requests of each workload whose tokens are estimated.
+    Counts the requests of each workload whose tokens are estimated, and those of each mode that is not the usual one.
     """
     last: int | None = None
     for number, record in enumerate(records):
@@ -162,6 +170,8 @@ def _rows(
         last = row
         if record.usage_basis == "estimated":
             estimated[record.workload] += 1
+        if record.mode is not None:
+            modes[record.mode] += 1
         yield _row(record)
     if assigned is not None:
         assigned.flush()  # what cannot be written is told before the rows are added

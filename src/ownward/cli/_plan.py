@@ -35,6 +35,7 @@ from ownward.core import (
     MissingPrice,
     Sourced,
     UsageError,
+    format_counted,
     format_duration,
     format_percent,
     format_usd,
@@ -232,6 +233,7 @@ def _workloads(
     wanted = asked["wanted"] or sorted(known)
     if estimated := [name for name in wanted if known[name].get("has_estimated_tokens")]:
         say(f"{_listed(estimated)}: tokens of some requests are estimated, as their log does not tell them")
+    unsettled = {row.group["workload"]: row.spend.unsettled_attempts for row in opened.query_spend(by=("workload",))}
     prices = {item.tier: item.price for item in rented}
     left_out = []
     slo: Slo = Slo(ttft_s=asked["slo_ttft"], tpot_s=asked["slo_tpot"], fraction=0.95)
@@ -244,6 +246,9 @@ def _workloads(
             left_out.append(name)
             continue
         observed_s = max(duration_s, _log_goes_on_s(columns, logs.get(name)))
+        if calls := unsettled.get(name):
+            told = format_counted(calls, "unsettled call")
+            say(f"{name}: what {told} used is not known, and is in no month")
         _say_what_a_month_is_made_of(name, trace, observed_s, hours=asked["hours_per_month"])
         held_against = baseline
         if asked["baseline"] is None:

@@ -20,6 +20,7 @@ from ownward.traffic.records import TrafficRecord, UsageBasis
 _OK = 200
 _MULTIPLE = 300
 _OPEN_STREAMS = 256
+_USUAL = frozenset({None, "auto", "default", "on_demand", "standard", "standard_only"})
 
 REQUEST_NAMES = ("request", "request_body", "body", "input", "req", "requestBody")
 RESPONSE_NAMES = ("response", "response_body", "output", "completion", "res", "responseBody")
@@ -83,10 +84,19 @@ def record_of_bodies(
         charge_usd=values.usd(row.fields, "charge_usd", "cost", "cost_usd") or _cost(usage),
         completed=completed,
         usage_basis=basis,
+        mode=_mode(response, usage),
         ttft_s=values.seconds(row.fields, "ttft_s") if ttft_ms is None else ttft_ms / 1e3,
         latency_s=values.seconds(row.fields, "latency_s"),
         sketch=context.sketch(request),
     )
+
+
+def _mode(response: Mapping[str, Any], usage: Mapping[str, Any]) -> str | None:
+    """Return how an answer says that it was served, where that is not the usual way."""
+    if usage.get("speed") == "fast":
+        return "fast"
+    stated = values.text(response, "service_tier") or values.text(usage, "service_tier")
+    return None if stated in _USUAL else stated
 
 
 def _cost(usage: Mapping[str, Any]) -> Decimal | None:

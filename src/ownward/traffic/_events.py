@@ -7,7 +7,7 @@ from typing import Any
 
 from ownward.traffic import _values as values
 
-_HEAD = ("id", "model", "created", "created_at")
+_HEAD = ("id", "model", "created", "created_at", "service_tier")
 
 
 def answer_of_events(body: object) -> Mapping[str, Any]:

@@ -57,7 +57,8 @@ class TrafficRecord:
     first timed row of its file and can be negative where a file is not in
     order; None where the file has no time. `source_row_id` is the row's own id
     where it has one, else `row-` and a hash of the row and its line; `row` is the number of its
-    record in the file, from 0, header and empty lines not counted (a chat's turns share one).
+    record in the file, from 0, header and empty lines not counted (a chat's turns share one). `mode` is how its
+    provider served it where that has a price of its own: flex, priority, batch, fast.
     Raises: BadInput, on a negative count or more cached than input tokens.
     """
 
@@ -76,6 +77,7 @@ class TrafficRecord:
     cache_write_tokens: int = 0
     cache_write_1h_tokens: int = 0
     usage_basis: UsageBasis = "upstream"
+    mode: str | None = None
     ttft_s: float | None = None
     latency_s: float | None = None
     priority: int = 0

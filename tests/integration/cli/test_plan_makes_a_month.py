@@ -133,6 +133,39 @@ def test_import_says_that_a_batch_is_planned_as_single_requests(
     assert f"{log}: sent as a batch" in capsys.readouterr().err
 
 
+def test_import_says_what_was_served_at_a_price_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log, usage = tmp_path / "log.jsonl", {"prompt_tokens": 3, "completion_tokens": 1}
+    answers: list[dict[str, Any]] = [
+        {"service_tier": "flex"},
+        {"service_tier": "default"},
+        {},
+        {"service_tier": "flex"},
+        {"usage": {"input_tokens": 3, "output_tokens": 1, "speed": "fast", "service_tier": "standard"}},
+        {"usage": {"input_tokens": 3, "output_tokens": 1, "service_tier": "standard"}},
+    ]
+    rows = [{"id": f"c{n}", "model": "m", "usage": usage, "choices": []} | answer for n, answer in enumerate(answers)]
+    log.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert run(["import", str(log), "--ledger", str(tmp_path / "ledger.db")]) == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if "served as" in line]
+    assert said == [
+        f"{log}: 2 requests of 6 served as flex, at a price of its own; plan takes the standard price",
+        f"{log}: 1 request of 6 served as fast, at a price of its own; plan takes the standard price",
+    ]
+
+
+def test_calls_of_the_gateway_that_are_in_no_month_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = str(tmp_path / "ledger.db")
+    with ledger.open(target) as opened:
+        for name, hour, state in (("a", 0, "settled"), ("b", 1, "settled"), ("c", 2, "unsettled")):
+            at = FIRST + timedelta(hours=hour)
+            asyncio.run(begin(opened, usual_request(name, at=at), usual_intent(name, at=at)))
+            used = {} if state == "settled" else {"state": state, "usage": None, "usage_basis": None}
+            opened.settle(usual_settlement(name, at=at, charge=None, **used))
+        opened.flush_blocking()
+    assert run(["plan", "--ledger", target, "--rent", "gpt-5-mini", "--at", "2026-11-01"]) == 0
+    assert "w: what 1 unsettled call used is not known, and is in no month\n" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("later", "said_of_it"), [(3, "75% of its requests came in the second half of"), (1, None)])
 def test_traffic_that_grows_is_told_beside_the_mean_that_a_month_is_made_of(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], later: int, said_of_it: str | None
