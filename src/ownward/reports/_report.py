@@ -167,7 +167,7 @@ def compute_report(
         baseline_usd=baseline,
         saved_usd=None if cost is None or baseline is None else baseline - cost,
         trials_usd=_total(line.trials_usd for line in every),
-        unknown=tuple(_unknown(made)),
+        unknown=(*_unknown(made), *_other_days(served, plan)),
     )
 
 
@@ -298,6 +298,19 @@ def _unknown(workloads: Sequence[WorkloadLine]) -> Iterable[str]:
                 yield f"{place}: the outcome of {line.tasks - line.graded:,} of {format_counted(line.tasks, 'task')}"
             if line.graded and (why := _why_unproven(workload, line.tier)) is not None:
                 yield f"{place}: whether it completes what the baseline completes ({why})"
+
+
+def _other_days(served: Sequence[Served], plan: Plan | None) -> Iterable[str]:
+    """Yield where a baseline's price is not of all days compared: the gateway's charge is unknown then."""
+    for one in served:
+        baseline = plan.tiers.get(plan.find_baseline(one.workload) or "") if plan is not None else None
+        if baseline is None or baseline.price is None or not any(used.calls for used in one.first_tokens):
+            continue
+        moments = [moment for moment in (one.first_started_at, one.last_started_at) if moment is not None]
+        reasons = (baseline.price.why_not_on(moment.date()) for moment in moments)
+        if why := next(filter(None, reasons), None):
+            place = f"{one.workload} on {_tier_name(one)}"
+            yield f"{place}: what {baseline.name} would have charged on other days than those of its price ({why})"
 
 
 def _why_unproven(workload: WorkloadLine, tier: str) -> str | None:

@@ -6,7 +6,7 @@ import dataclasses
 import io
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -132,6 +132,25 @@ def test_an_hour_in_one_providers_cache_asks_the_baseline_for_no_twelve_in_opena
     (served,) = summed_up([attempt(1, tier="other")])
     report = compute_report([replace(served, first_tokens=(written,))], plan=plan)
     assert report.baseline_usd == usd
+
+
+@pytest.mark.parametrize(
+    ("span", "why"),
+    [
+        ({"valid_from": date(2026, 11, 21), "valid_to": date(2026, 11, 22)}, None),
+        ({"valid_from": date(2026, 11, 22)}, "it holds from 2026-11-22 on"),
+        ({"valid_to": date(2026, 11, 21)}, "it held until before 2026-11-21"),
+    ],
+)
+def test_a_comparison_at_a_price_of_other_days_says_so(span: dict[str, date], why: str | None) -> None:
+    api = PLAN.tiers["api"]
+    assert api.price is not None
+    plan = replace(PLAN, tiers={**PLAN.tiers, "api": replace(api, price=replace(api.price, **span))})  # type: ignore[arg-type]
+    report = compute_report(summed_up([attempt(1)], [task(1, True)]), plan=plan)
+    told = [line for line in report.unknown if "other days" in line]
+    assert told == (
+        [] if why is None else [f"w on box: what api would have charged on other days than those of its price ({why})"]
+    )
 
 
 def test_the_baseline_answers_each_request_once_however_many_calls_its_strategy_made() -> None:
