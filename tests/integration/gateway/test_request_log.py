@@ -10,6 +10,8 @@ import pytest
 from ownward.cli._logs import JsonLines
 from ownward.engines import FakeOptions, FakeServer
 from ownward.gateway import GatewaySettings, RequestLog
+from ownward.plan import Match, Strategy, Workload
+from ownward.policy import ANY
 
 CANARY = "canary-8231"
 
@@ -40,6 +42,22 @@ def test_a_request_has_a_line_with_its_tokens_charge_and_reason(lab, start, line
         assert 0 < line["ttft_s"] < line["latency_s"]
         assert line["tpot_s"] > 0
         assert f"{request_id} chat a 200 answered in" in line["message"]
+
+    asyncio.run(main())
+
+
+def test_a_sum_without_the_charge_of_one_call_is_not_told_as_the_charge(lab, start, lines):
+    cascade = Strategy(kind="cascade", tiers=("a", "b"), options={"labels": ("yes", "no")})
+    judged = Workload(name="judged", match=Match(models=("judged",)), strategy=cascade, label=ANY)
+
+    async def main():
+        async with FakeServer(FakeOptions(reply="perhaps")) as cheap, FakeServer(FakeOptions(reply="no")) as strong:
+            tiers = lab.tier("a", cheap.base_url), lab.tier("b", strong.base_url, price=None)
+            async with start(lab.plan_of(*tiers, workloads=(judged,)), watchers=(RequestLog(),)) as running:
+                assert (await running.ask(body={**lab.chat(), "model": "judged"})).status == 200
+                assert [row["charge_usd"] is None for row in await running.rows()] == [False, True]
+        (line,) = lines()
+        assert (line["attempts"], line["output_tokens"], line["charge_usd"]) == (2, 2, None)
 
     asyncio.run(main())
 

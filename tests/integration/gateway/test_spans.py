@@ -25,6 +25,7 @@ from ownward.core import ConfigError, SystemClock
 from ownward.engines import FakeOptions, FakeServer
 from ownward.gateway import SpanWriter, make_span_writer
 from ownward.gateway.watching import exporting
+from ownward.plan import Upstream
 from ownward.policy import ANY, LOCAL_ONLY, Place
 from ownward.upstreams import Door
 from waiting import until
@@ -79,6 +80,27 @@ def test_a_request_is_a_span_and_each_call_one_below_it(lab, start, memory, writ
     assert answered.attributes["server.address"] == "127.0.0.1"
     assert answered.attributes["ownward.charge_usd"] == pytest.approx(0.000261)
     assert 0 < answered.attributes["ownward.ttft_s"] < 1
+
+
+def test_a_call_says_what_it_read_from_a_cache_and_wrote_to_one(lab, start, memory, writer):
+    """As `ownward import` reads spans: without what was written, a call would seem cheaper than it was."""
+    usage = {"input_tokens": 10, "output_tokens": 5, "cache_read_input_tokens": 100, "cache_creation_input_tokens": 70}
+    said = {"id": "m", "type": "message", "role": "assistant", "model": "x", "content": [], "usage": usage}
+
+    async def main():
+        async with lab.Scripted(lab.whole(json.dumps(said).encode())) as fake:
+            tier = lab.tier("a", "", upstreams=(Upstream(name="a", url=fake.base_url, dialect="anthropic"),))
+            async with start(lab.plan_of(tier), watchers=(writer,)) as running:
+                body = {"model": "chat", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
+                assert (await running.ask("/v1/messages", body=body)).status == 200
+
+    asyncio.run(main())
+    told = memory.get_finished_spans()[0].attributes
+    counts = {name: told[f"gen_ai.usage.{name}"] for name in COUNTS}
+    assert counts == dict(zip(COUNTS, (180, 100, 70, 5), strict=True))
+
+
+COUNTS = ("input_tokens", "cache_read.input_tokens", "cache_creation.input_tokens", "output_tokens")
 
 
 @pytest.mark.parametrize("carried", ["00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "nonsense", None])

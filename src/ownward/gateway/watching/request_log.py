@@ -58,11 +58,13 @@ class _Sentence:
 def fields_of(exchange: Watched, *, outcome: Outcome, latency_s: float) -> dict[str, Any]:
     """Return what is said of a request; unknown is None.
 
-    Tokens and charge are sums over its settled calls; `ttft_s` and `tpot_s` are those of the call that answered.
+    Tokens and charge are sums over its settled calls, the charge if it is known of all; `ttft_s` and `tpot_s` are
+    those of the call that answered.
     What a client names itself, as the task and a workload of its own, has the form of a name or is left out.
     """
     settled = [call for call in exchange.calls if call.usage is not None]
-    charges = [call.charge_picousd for call in settled if call.charge_picousd is not None]
+    charges = [call.charge_picousd for call in settled]
+    known = [charge for charge in charges if charge is not None]
     answering = next((call for call in reversed(exchange.calls) if not call.is_beaten), None)
     choice, target = exchange.choice, exchange.target
     usages = [call.usage for call in settled if call.usage is not None]
@@ -86,7 +88,7 @@ def fields_of(exchange: Watched, *, outcome: Outcome, latency_s: float) -> dict[
         "input_tokens": sum(usage.input_tokens for usage in usages) if usages else None,
         "cached_input_tokens": sum(usage.cached_input_tokens for usage in usages) if usages else None,
         "output_tokens": sum(usage.output_tokens for usage in usages) if usages else None,
-        "charge_usd": usd_text(picousd_to_usd(sum(charges))) if charges else None,
+        "charge_usd": usd_text(picousd_to_usd(sum(known))) if known and None not in charges else None,
         "queue_s": round(exchange.queue_s, 6),
         "ttft_s": None if answering is None or answering.ttft_s is None else round(answering.ttft_s, 6),
         "tpot_s": None if answering is None or answering.tpot_s is None else round(answering.tpot_s, 6),

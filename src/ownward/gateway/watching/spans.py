@@ -117,6 +117,7 @@ def _of_call(call: CallEnd, path: str) -> dict[str, Any]:
         "gen_ai.usage.input_tokens": None if usage is None else usage.input_tokens,
         "gen_ai.usage.output_tokens": None if usage is None else usage.output_tokens,
         "gen_ai.usage.cache_read.input_tokens": None if usage is None else usage.cached_input_tokens,
+        "gen_ai.usage.cache_creation.input_tokens": None if usage is None else usage.cache_write_tokens,
         "server.address": host or target.origin.rpartition("://")[2],
         "server.port": int(port) if host and port.isdecimal() else None,
         "http.response.status_code": call.status,
