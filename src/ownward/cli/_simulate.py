@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,8 @@ from ownward.core import (
 if TYPE_CHECKING:
     from ownward.perf import StepModel
     from ownward.traffic import Trace, TrafficRecord
+
+_JOULES_PER_KWH = 3.6e6
 
 
 @click.command(
@@ -207,7 +210,7 @@ def _step_model(
     """Return the step model that is stated, or the one that is predicted."""
     from ownward.core import DoesNotFit, NoCapacity, format_bytes
     from ownward.perf import StepModel, deploy, weight_format
-    from ownward.planner import default_engine
+    from ownward.planner import IDLE_FRACTION, default_engine
 
     if step_file is not None:
         if model is not None or machine_name is not None:
@@ -240,7 +243,11 @@ def _step_model(
             f" usable memory is {format_bytes(deployment.usable_bytes)}",
             next_step=f"See what does: ownward fit {model} --machine {machine_name!r}",
         )
-    return deployment.compute_step_model(context_tokens=context)
+    step_model = deployment.compute_step_model(context_tokens=context)
+    if machine.tdp_watts is None:
+        return step_model
+    watts = machine.tdp_watts.value * count
+    return replace(step_model, power_busy_watts=watts, power_idle_watts=IDLE_FRACTION * watts)
 
 
 def _render(payload: dict[str, Any]) -> Any:
@@ -267,7 +274,12 @@ def _render(payload: dict[str, Any]) -> Any:
     lines = [busy]
     if goodput:
         lines.append(f"{format_percent(goodput['good_fraction'], places=1)} met the service level")
+    lines.append(f"energy {_kwh(payload['energy_joules'])}")
     lines.append(f"a replica decodes {payload['sequences_at_once']:.0f} at a time, as a request sees it")
     if payload["requests_per_wall_s"]:
         lines.append(f"simulated at {format_count(payload['requests_per_wall_s'])} requests a second")
     return Group(Fitted(table, leaves_out=(5, 2, 6, 3)), "", Text("\n".join(lines)))
+
+
+def _kwh(joules: float | None) -> str:
+    return "?: nobody has stated the power" if joules is None else f"{joules / _JOULES_PER_KWH:.3g} kWh"

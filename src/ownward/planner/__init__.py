@@ -25,12 +25,13 @@ from ownward.planner._nearest import Nearest, find_nearest
 from ownward.planner._options import FleetShare, Option, options_from
 from ownward.planner._placement import Host, Split
 from ownward.planner._search import total_cost
-from ownward.planner._sizing import Sizing, size_fleet
+from ownward.planner._sizing import IDLE_FRACTION, Sizing, size_fleet
 from ownward.planner._variants import StoredAs
 
 __all__ = [
     "ANSWER_TOKENS",
     "HOST_USD",
+    "IDLE_FRACTION",
     "PROMPT_TOKENS",
     "PROVIDERS",
     "READING_TOKENS_PER_S",

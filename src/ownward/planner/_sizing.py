@@ -29,8 +29,8 @@ _MOST_REPLICAS = 64
 # How much more traffic a fleet holds is found to this, on the busiest so many requests.
 _CLOSE_ENOUGH = 1.05
 _BUSIEST = 20_000
-# What a machine draws while it waits, as a share of its stated power: a default to be measured.
-_IDLE_FRACTION = 0.15
+IDLE_FRACTION = 0.15
+"""What a machine draws while it waits, as a share of its stated power: a default to be measured."""
 # A card needs a host: processor, board, memory, case, power supply. Defaults to be replaced by a quote.
 _HOST_FRACTION = 0.35
 _LEAST_HOST_USD = 800.0
@@ -294,7 +294,7 @@ def _option(candidate: OwnedCandidate, deployment: Deployment, *, batch: int, co
     return OwnedOption(
         name=candidate.tier,
         capex_usd=candidate.price_usd or _capex(machine, count, at),
-        idle_watts=_watts(candidate, at, fraction=_IDLE_FRACTION),
+        idle_watts=_watts(candidate, at, fraction=IDLE_FRACTION),
         busy_watts=_watts(candidate, at, fraction=1.0),
         capacity=Capacity(
             prefill_tokens_per_s=speed(prefill, efficiency.prefill_band),

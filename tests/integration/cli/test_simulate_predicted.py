@@ -71,3 +71,32 @@ def test_input_that_was_cached_where_it_was_logged_is_computed_unless_a_share_of
     assert "cached" not in reused["said"]
     assert reused["cached_input_tokens"] == 50 * 1200
     assert reused["prefill_s"] == pytest.approx(0.4 * whole["prefill_s"], rel=0.1)
+
+
+def test_the_energy_is_that_of_the_machines_stated_power_as_in_plan(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    found = simulate(capsys, tmp_path, "--replicas", "2", gap_s=1, count=40)
+    watts = catalog.machine(DEPLOYED["machine"]).tdp_watts
+    assert watts is not None
+    whole_s = 2 * found["makespan_s"]
+    busy_s = found["utilisation_fraction"] * whole_s
+    assert found["energy_joules"] == pytest.approx(watts.value * (busy_s + 0.15 * (whole_s - busy_s)))
+
+
+def test_the_energy_of_a_machine_without_a_stated_power_is_unknown(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert simulate(capsys, tmp_path, "--machine", "Apple M3 Ultra", gap_s=60, count=2)["energy_joules"] is None
+    trace = str(tmp_path / "trace.jsonl")
+    assert run(["simulate", "--trace", trace, "--model", "qwen3-8b", "--machine", "Apple M3 Ultra"]) == 0
+    assert "energy ?: nobody has stated the power" in capsys.readouterr().out
+
+
+def test_a_machine_whose_memory_nobody_stated_refuses_no_requests_but_the_question(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    simulate(capsys, tmp_path, gap_s=60, count=2)
+    asked = ["--model", "qwen3-8b", "--machine", "Desktop 2ch DDR5-5600", "--weights", "q4_k_m"]
+    assert run(["simulate", "--trace", str(tmp_path / "trace.jsonl"), *asked]) == 3
+    assert "the memory of 'Desktop 2ch DDR5-5600' is not known" in capsys.readouterr().err
