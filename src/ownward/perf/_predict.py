@@ -65,7 +65,19 @@ def predict(case: Case, coefficients: Coefficients | None = None) -> Prediction:
     if isinstance(placed, Prediction):
         return placed
     deployment, memory_bytes, fits = placed
+    if fits is not False:
+        memory_bytes = _memory_of_load(case, deployment)
     return predict_deployed(case, deployment, coefficients, memory_bytes=memory_bytes, fits=fits)
+
+
+def _memory_of_load(case: Case, deployment: Deployment) -> int:
+    """Return the bytes of a replica with as many of the load's sequences as run at a time; the others wait outside."""
+    context = case.context_depth + case.input_tokens + case.output_tokens
+    running = min(max(round(case.concurrency / case.replicas), 1), deployment.admitted_sequences)
+    held = deployment.most_sequences(context)
+    if held is not None:
+        running = min(running, max(held, 1))
+    return deployment.compute_memory(concurrency=running, context_tokens=context).total
 
 
 def predict_deployed(

@@ -1,6 +1,7 @@
 """Cases in, predictions or reasons out."""
 
 from dataclasses import replace
+from datetime import date
 
 import pytest
 
@@ -17,6 +18,7 @@ from ownward.perf import (
     without_repeated_depth,
 )
 from ownward.perf._traits import backend_of
+from ownward.planner import fit
 
 
 def _case(model: str = "llama-3.1-8b", machine: str = "RTX 4090", **asked: object) -> Case:
@@ -334,3 +336,35 @@ def test_a_first_token_that_waits_for_nobody_comes_as_surely_as_its_prompt_is_re
     assert first.high80 / first.value == pytest.approx(prompt.value / prompt.low80)
     low, high = load_coefficients().band(prompt.class_, "unheard of")
     assert load_coefficients().band(first.class_, "unheard of") == (-high, -low)
+
+
+@pytest.mark.parametrize(
+    ("model", "machine", "weights", "concurrency"),
+    [
+        ("qwen3-8b", "RTX 4090", "q4_k_m", 1),
+        ("qwen3-8b", "RTX 4090", "q4_k_m", 8),
+        ("gemma-4-26b-a4b", "RTX 5090", "q4_k_m", 4),
+        ("qwen3.5-27b", "H100 SXM", "fp8", 16),
+    ],
+)
+def test_predict_and_fit_count_the_same_memory_for_the_same_load(
+    model: str, machine: str, weights: str, concurrency: int
+) -> None:
+    case = _case(model, machine, weights=weights, concurrency=concurrency, input_tokens=3000, output_tokens=1000)
+    [option] = fit(
+        [case.anatomy],
+        machine=case.machine,
+        formats=[weights],
+        context_tokens=4000,
+        concurrency=concurrency,
+        at=date(2026, 11, 21),
+    )
+    said = predict(replace(case, engine=option.engine, metric="decode_tok_s_total"))
+    assert (said.fits, said.memory_bytes) == (option.fits, option.memory.total)
+
+
+def test_what_waits_outside_takes_no_memory() -> None:
+    case = _case("qwen3-8b", "RTX 4090", concurrency=500, input_tokens=3000, output_tokens=1000)
+    said = predict(replace(case, engine="vllm", weights="bf16", metric="decode_tok_s_total"))
+    assert said.fits
+    assert said.memory_bytes <= 0.92 * case.machine.usable_memory.value
