@@ -108,7 +108,7 @@ def test_the_next_run_of_an_interrupted_trial_asks_only_what_was_not_answered(
 ) -> None:
     code, said = bench.end_a_run(ended_by, after=40)
     before = bench.asked()
-    assert [path.stat().st_mode & 0o777 for path in bench.kept()] == [0o600]
+    assert [path.stat().st_mode & 0o777 for path in bench.kept()] == [0o600], (code, said)
     if ended_by == signal.SIGINT:
         assert code == 130
         assert said.rstrip().endswith("the same command goes on from there")
