@@ -35,7 +35,7 @@ def owned_candidate(text: str) -> OwnedCandidate:
     Raises: UsageError, UnknownModel, UnknownMachine.
     """
     from ownward.perf import weight_format
-    from ownward.planner import OwnedCandidate, default_engine
+    from ownward.planner import OwnedCandidate, default_engine, stored_as_of
 
     name, _, rest = text.partition("=") if "=" in text else ("", "", text)
     subject, at_sign, machine_name = rest.partition("@")
@@ -43,7 +43,8 @@ def owned_candidate(text: str) -> OwnedCandidate:
         raise UsageError(f"--own {text!r} names no machine", allowed='--own "qwen3-30b-a3b:q4_k_m@RTX 5090"')
     model, _, weights = subject.partition(":")
     count, machine = find_machines(machine_name)
-    engine = default_engine(machine)
+    stated = weight_format(weights) if weights else None
+    engine = default_engine(machine, stored_as_of(stated) if stated else None)
     anatomy = find_anatomy(model)
     return OwnedCandidate(
         tier=tier_name(name or f"{anatomy.name}-{machine.id}"),
@@ -51,7 +52,7 @@ def owned_candidate(text: str) -> OwnedCandidate:
         machine=machine,
         machines_count=count,
         engine=engine,
-        weights=weight_format(weights or _USUAL_WEIGHTS[engine]),
+        weights=stated or _USUAL_WEIGHTS[engine],
     )
 
 

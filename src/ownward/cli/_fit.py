@@ -422,14 +422,15 @@ def _readable(releases: Iterable[Model]) -> list[Anatomy]:
 def _no_answer(anatomy: Anatomy, target: FitTarget, arguments: _FitArguments) -> OwnwardError:
     """Return why nothing can be said of a model on a machine."""
     from ownward.perf import deploy
-    from ownward.planner import default_engine
+    from ownward.planner import default_engine, stored_as_of
 
+    weights = arguments.formats[0] if arguments.formats else "bf16"
     reason = deploy(
         anatomy,
         machine=target.machine,
         machines_count=target.count,
-        engine=arguments.engine or default_engine(target.machine),
-        weights=arguments.formats[0] if arguments.formats else "bf16",
+        engine=arguments.engine or default_engine(target.machine, stored_as_of(weights)),
+        weights=weights,
         kv_type=arguments.kv_type,
     )
     is_of_the_machine = target.machine.bandwidth_bytes_per_s is None

@@ -210,7 +210,7 @@ def _step_model(
     """Return the step model that is stated, or the one that is predicted."""
     from ownward.core import DoesNotFit, NoCapacity, format_bytes
     from ownward.perf import StepModel, deploy, weight_format
-    from ownward.planner import IDLE_FRACTION, default_engine
+    from ownward.planner import IDLE_FRACTION, default_engine, stored_as_of
 
     if step_file is not None:
         if model is not None or machine_name is not None:
@@ -219,12 +219,13 @@ def _step_model(
     if model is None or machine_name is None:
         raise UsageError("no deployment to replay against", allowed="--model M --machine X, or --step-model S.json")
     count, machine = find_machines(machine_name)
+    stored = weight_format(weights)
     deployment = deploy(
         find_anatomy(model),
         machine=machine,
         machines_count=count,
-        engine=engine or default_engine(machine),
-        weights=weight_format(weights),
+        engine=engine or default_engine(machine, stored_as_of(stored)),
+        weights=stored,
         kv_type=kv_type,
     )
     if isinstance(deployment, str):

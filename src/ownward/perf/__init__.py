@@ -18,6 +18,7 @@ from ownward.perf._efficiency import (
     load_coefficients,
 )
 from ownward.perf._formats import (
+    FORMATS,
     NATIVE,
     WEIGHT_BITS,
     WeightBytes,
@@ -55,6 +56,7 @@ from ownward.perf._traits import Traits, device_family, engine_family, traits_of
 from ownward.perf._usual import usual_input_tokens
 
 __all__ = [
+    "FORMATS",
     "LEVELS",
     "METRICS",
     "NATIVE",

@@ -26,7 +26,7 @@ from ownward.planner._options import FleetShare, Option, options_from
 from ownward.planner._placement import Host, Split
 from ownward.planner._search import total_cost
 from ownward.planner._sizing import IDLE_FRACTION, Sizing, size_fleet
-from ownward.planner._variants import StoredAs
+from ownward.planner._variants import StoredAs, stored_as_of
 
 __all__ = [
     "ANSWER_TOKENS",
@@ -71,6 +71,7 @@ __all__ = [
     "make_plan",
     "options_from",
     "size_fleet",
+    "stored_as_of",
     "total_cost",
     "vllm_options",
 ]

@@ -33,7 +33,7 @@ from ownward.planner._placement import (
     name_placement,
 )
 from ownward.planner._priced import without_foreign_price
-from ownward.planner._variants import StoredAs, Variant, variant_of, variants_of
+from ownward.planner._variants import StoredAs, Variant, stored_as_of, variant_of, variants_of
 
 # Above this width nobody has shown a loss; below it each step down costs some.
 WIDE_ENOUGH_BITS = 6.5
@@ -259,16 +259,35 @@ def _options(
     formats: Sequence[str],
     stored_as: StoredAs | None,
 ) -> list[FitOption]:
-    name = engine or default_engine(
-        conditions.machine, stored_as if stored_as == "gguf" or anatomy.recipe is not None else None
-    )
-    variants: Sequence[Variant] = [
-        variant_of(anatomy, weights, conditions.machine) for weights in formats
-    ] or variants_of(anatomy, engine=name, machine=conditions.machine, stored_as=stored_as)
+    stored = stored_as if stored_as == "gguf" or anatomy.recipe is not None else None
+    tried: list[tuple[str, Variant]]
+    if formats:
+        tried = [
+            (
+                engine or default_engine(conditions.machine, stored or stored_as_of(weights)),
+                variant_of(anatomy, weights, conditions.machine),
+            )
+            for weights in formats
+        ]
+    else:
+        name = engine or default_engine(conditions.machine, stored)
+        usual = variants_of(anatomy, engine=name, machine=conditions.machine, stored_as=stored_as)
+        tried = [(name, variant) for variant in usual]
     context = min(conditions.context_tokens, anatomy.max_context_tokens or conditions.context_tokens)
-    kv_type = _KV_TYPES.get(name, {}).get(conditions.kv_type, conditions.kv_type)
-    wanted = replace(conditions, context_tokens=context, kv_type=kv_type)
-    found = [_best_arranged(anatomy, variant, wanted, costs, engine=name) for variant in variants]
+    found = [
+        _best_arranged(
+            anatomy,
+            variant,
+            replace(
+                conditions,
+                context_tokens=context,
+                kv_type=_KV_TYPES.get(name, {}).get(conditions.kv_type, conditions.kv_type),
+            ),
+            costs,
+            engine=name,
+        )
+        for name, variant in tried
+    ]
     return [option for option in found if option is not None]
 
 

@@ -7,13 +7,18 @@ from typing import Literal, NamedTuple
 from ownward.anatomy import Anatomy
 from ownward.catalog import Machine
 from ownward.core import UnknownQuantization
-from ownward.perf import WEIGHT_BITS, resident_bytes, weight_format
+from ownward.perf import FORMATS, WEIGHT_BITS, resident_bytes, weight_format
 
 StoredAs = Literal["gguf", "checkpoint"]
 """A file that somebody has, whose weights are what they are: a GGUF is for llama.cpp, a checkpoint for others."""
 
 AS_STORED = "native"
 _AS_COMPUTED = "best"
+# ggml's block types are in GGUFs alone, scaled floats and integers in checkpoints; wide weights and MXFP4 are in both.
+_STORED_AS: dict[str, StoredAs] = {
+    **dict.fromkeys(("q8", "k-quant", "q4_0", "iq4", "i-quant"), "gguf"),
+    **dict.fromkeys(("fp8", "int8", "int4", "nvfp4"), "checkpoint"),
+}
 # What people make of a release for each engine, from the widest format to the narrowest.
 _FORMATS = {
     "llama.cpp": ("bf16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "iq4_xs", "q3_k_m", "q2_k"),
@@ -64,6 +69,16 @@ def variant_of(anatomy: Anatomy, weights: str, machine: Machine) -> Variant:
     if weights == _AS_COMPUTED:
         weights = "nvfp4" if machine.rate("fp4") else "fp8" if machine.rate("fp8") else "bf16"
     return named(weights)
+
+
+def stored_as_of(weights: str) -> StoredAs | None:
+    """Return the kind of file in which alone a format is published; None for one that both kinds hold.
+
+    >>> stored_as_of("q4_k_m"), stored_as_of("fp8"), stored_as_of("bf16")
+    ('gguf', 'checkpoint', None)
+    """
+    known = FORMATS.get(weights)
+    return None if known is None else _STORED_AS.get(known.kernels)
 
 
 def named(weights: str) -> Variant:

@@ -44,6 +44,23 @@ def test_a_quantised_checkpoint_on_a_card_is_for_vllm_and_a_gguf_never_is() -> N
     assert default_engine(node, "gguf") == "llama.cpp"
 
 
+def test_weights_that_one_kind_of_file_holds_are_for_the_engine_that_reads_it() -> None:
+    """No GGUF holds FP8, no checkpoint Q4_K_M; each keeps its cache in the engine's own type."""
+    release = catalog.model("qwen3-8b")
+    found = anatomy.from_config(release.load_config(), name=release.name)
+    wanted = ["fp8", "int4", "q4_k_m", "q8_0", "bf16"]
+    on_card = fit([found], machine=catalog.machine("RTX 4090"), formats=wanted, at=AT)
+    assert {option.variant: option.engine for option in on_card} == {
+        "fp8": "vllm", "int4": "vllm", "q4_k_m": "llama.cpp", "q8_0": "llama.cpp", "bf16": "llama.cpp",
+    }  # fmt: skip
+    on_node = fit([found], machine=catalog.machine("H200 SXM"), formats=wanted, at=AT)
+    assert {option.variant: option.engine for option in on_node} == {
+        "fp8": "vllm", "int4": "vllm", "q4_k_m": "llama.cpp", "q8_0": "llama.cpp", "bf16": "vllm",
+    }  # fmt: skip
+    asked = fit([found], machine=catalog.machine("H200 SXM"), formats=["q4_k_m"], engine="vllm", at=AT)
+    assert [option.engine for option in asked] == ["vllm"]
+
+
 def test_chips_that_vllm_has_no_kernels_for_are_served_by_llama_cpp() -> None:
     assert default_engine(catalog.machine("Tesla V100 PCIe 32GB")) == "llama.cpp"
     assert default_engine(catalog.machine("tesla-p40")) == "llama.cpp"
