@@ -168,9 +168,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the tables as JSON")
     parser.add_argument("--worst", type=int, default=0, help="also print the N rows that miss by most")
     options = parser.parse_args()
-    if options.rules or options.data is None:
+    if options.rules:
         print(RULES)
         return
+    if options.data is None:
+        parser.error("no measurements are named: --data FILE (with the columns of measured.csv) and --configs DIR")
     configs = Configs(options.configs)
     rows = list(load_rows(options.data, configs.names))
     asked = [row for row in rows if row.config is not None and row.value > 0]
