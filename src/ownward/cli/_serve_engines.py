@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 from ownward.cli._serving_choice import choose_for_file, choose_for_files, stated_in
-from ownward.core import ConfigError, Fault, UsageError
+from ownward.core import ConfigError, Fault, UnknownModel, UsageError
 
 if TYPE_CHECKING:
     from ownward.config import Settings
@@ -175,13 +175,27 @@ def _program(
 
         return llama, load_timeout_s
 
-    model = tier.model if weights is None else str(weights)
+    model = _name_on_the_hub(tier.model) if weights is None else str(weights)
     limits = {"max_context_tokens": tier.max_context_tokens, "slots": tier.max_concurrency}
     if tier.engine == "vllm":
         vllm = _read_options(VllmOptions, tier, {"model": model, "alias": tier.model}, limits, stated)
         return lambda port: vllm_command(dataclasses.replace(vllm, port=port), **said), load_timeout_s
     sglang = _read_options(SglangOptions, tier, {"model": model, "alias": tier.model}, limits, stated)
     return lambda port: sglang_command(dataclasses.replace(sglang, port=port), **said), load_timeout_s
+
+
+def _name_on_the_hub(model: str) -> str:
+    """Return what a model of the catalogue is called where programs fetch it; every other name as it is."""
+    from ownward.cli._lookup import find_checkpoint, find_model
+
+    if "/" in model or Path(model).exists():
+        return model
+    try:
+        hub_id = find_model(model).hub_id
+    except UnknownModel:
+        published = find_checkpoint(model)
+        return model if published is None else published.name
+    return model if hub_id is None else hub_id.value
 
 
 def _flags(tier: Tier, stated: Any) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,13 +43,16 @@ def plan_text(engine: str, **options: object) -> str:
     return TIER.format(engine=engine, options="\n".join(["[tiers.desk.engine_options]", *lines]) if lines else "")
 
 
-def engine_of(engine: str, folder: Path, **options: object) -> EmbeddedEngine | LaunchedEngine:
-    plan = loads(plan_text(engine, **options), file="plan.toml")
+def engine_of(
+    engine: str, folder: Path, *, model: str = "org/some-model", **options: object
+) -> EmbeddedEngine | LaunchedEngine:
+    text = plan_text(engine, **options).replace("org/some-model", model)
+    plan = loads(text, file="plan.toml")
     weights = find_weights(plan.tiers, folder / "plan.toml")
     return make_engine(plan.tiers["desk"], weights["desk"], Settings(), on_change=lambda _: None)
 
 
-def command_of(engine: str, folder: Path, **options: object) -> list[str]:
+def command_of(engine: str, folder: Path, **options: Any) -> list[str]:
     made = engine_of(engine, folder, **options)
     assert isinstance(made, LaunchedEngine)
     return made._command(8000)
@@ -61,6 +65,21 @@ def test_a_vllm_tier_is_a_command_with_the_limits_of_the_tier(tmp_path: Path):
     assert "--max-model-len 8192 --max-num-seqs 16" in text
     assert "--tensor-parallel-size 2" in text
     assert text.endswith("--seed 1")
+
+
+@pytest.mark.parametrize(
+    ("model", "fetched"),
+    [
+        ("Qwen3-30B-A3B", "Qwen/Qwen3-30B-A3B"),  # as plan writes it
+        ("qwen3-30b-a3b", "Qwen/Qwen3-30B-A3B"),
+        ("Qwen/Qwen3-30B-A3B", "Qwen/Qwen3-30B-A3B"),
+        ("our-own-tune", "our-own-tune"),
+    ],
+)
+def test_a_model_of_the_catalogue_is_fetched_by_its_name_on_the_hub(tmp_path: Path, model: str, fetched: str):
+    command = command_of("vllm", tmp_path, model=model)
+    assert command[:5] == ["vllm", "serve", fetched, "--served-model-name", model]
+    assert fetched in command_of("sglang", tmp_path, model=model)
 
 
 def test_an_sglang_tier_is_a_command_of_the_python_it_names(tmp_path: Path):
