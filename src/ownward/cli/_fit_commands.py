@@ -183,9 +183,9 @@ def _checkpoint(option: FitOption, release: Model | None, source: str | None) ->
     hub, needs = _named_checkpoint(option, release, source)
     if option.deployment.weights in {"native", "bf16"}:
         return hub, None, needs
-    published = None if release is None or source is not None else _published(release, option.variant)
-    if published is not None:
-        return published, None, ""
+    made = None if release is None or source is not None else published(release, option.variant)
+    if made is not None:
+        return made, None, ""
     if option.variant == "fp8":
         return hub, "fp8", needs
     size = format_bytes(option.memory.weights)
@@ -213,7 +213,7 @@ def _named_checkpoint(option: FitOption, release: Model | None, source: str | No
     return str(folder), f"needs config.json and its weights, {size}, in {folder}: fetch or make them first"
 
 
-def _published(release: Model, variant: str) -> str | None:
+def published(release: Model, variant: str) -> str | None:
     """Return the catalogue's checkpoint of a release in a format that vLLM loads; None for none."""
     from ownward import catalog
     from ownward.cli._lookup import catalog_files

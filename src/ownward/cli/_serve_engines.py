@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ownward.plan import Tier
 
 _PROGRAM_OPTIONS = frozenset({"program", "extra_flags", "load_timeout_s", "model_path"})
+_MADE_OF_A_RELEASE = frozenset({"int4", "int8", "nvfp4"})  # what vLLM does not make by itself
 _HUB_LOAD_TIMEOUT_S = 1800.0  # weights of a name are fetched by the program itself, of a size not known here
 _KIND = "A value of the option's kind: docs/reference/engines.md"
 _ALLOWED = {
@@ -45,15 +46,21 @@ def find_weights(tiers: Mapping[str, Tier], plan_path: Path) -> dict[str, Path |
     weights: dict[str, Path | None] = {}
     faults: list[Fault] = []
     for tier in started:
+        key = f"tiers.{tier.name}.engine_options"
         stated = tier.engine_options.get("model_path")
         if isinstance(stated, str):
             weights[tier.name] = fetch_weights(stated) if is_hub_name(stated) else plan_path.parent / stated
         elif tier.engine in {"vllm", "sglang"}:
             weights[tier.name] = None
+            if _name_on_the_hub(tier) is None:
+                message = (
+                    f"names no weights in {tier.variant}, and the catalogue knows no such checkpoint of {tier.model}"
+                )
+                allowed = 'State the folder, or the name on the hub as the tier\'s model: model_path = "weights"'
+                faults.append(Fault(file=str(plan_path), key=key, message=message, allowed=allowed))
         elif tier.model == EMBEDDED_MODEL.id:
             weights[tier.name] = fetch_weights(EMBEDDED_MODEL.id)
         else:
-            key = f"tiers.{tier.name}.engine_options"
             allowed = 'State the file: model_path = "weights.gguf"'
             faults.append(Fault(file=str(plan_path), key=key, message="names no weights", allowed=allowed))
     if faults:
@@ -175,7 +182,7 @@ def _program(
 
         return llama, load_timeout_s
 
-    model = _name_on_the_hub(tier.model) if weights is None else str(weights)
+    model = (_name_on_the_hub(tier) or tier.model) if weights is None else str(weights)
     limits = {"max_context_tokens": tier.max_context_tokens, "slots": tier.max_concurrency}
     if tier.engine == "vllm":
         vllm = _read_options(VllmOptions, tier, {"model": model, "alias": tier.model}, limits, stated)
@@ -184,18 +191,28 @@ def _program(
     return lambda port: sglang_command(dataclasses.replace(sglang, port=port), **said), load_timeout_s
 
 
-def _name_on_the_hub(model: str) -> str:
-    """Return what a model of the catalogue is called where programs fetch it; every other name as it is."""
+def _name_on_the_hub(tier: Tier) -> str | None:
+    """Return what the tier's model is called where programs fetch it: of the catalogue its checkpoint, else as it is.
+
+    None for a release in a narrow format that somebody has to make first.
+    """
+    from ownward.cli._fit_commands import published
     from ownward.cli._lookup import find_checkpoint, find_model
 
-    if "/" in model or Path(model).exists():
-        return model
+    if "/" in tier.model or Path(tier.model).exists():
+        return tier.model
     try:
-        hub_id = find_model(model).hub_id
+        release = find_model(tier.model)
     except UnknownModel:
-        published = find_checkpoint(model)
-        return model if published is None else published.name
-    return model if hub_id is None else hub_id.value
+        checkpoint = find_checkpoint(tier.model)
+        return tier.model if checkpoint is None else checkpoint.name
+    variant = (tier.variant or "").lower()
+    if "quantization" not in tier.engine_options:  # else the engine makes it of the release
+        if (made := published(release, variant)) is not None:
+            return made
+        if variant in _MADE_OF_A_RELEASE:
+            return None
+    return tier.model if release.hub_id is None else release.hub_id.value
 
 
 def _flags(tier: Tier, stated: Any) -> tuple[str, ...]:

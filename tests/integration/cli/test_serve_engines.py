@@ -82,6 +82,21 @@ def test_a_model_of_the_catalogue_is_fetched_by_its_name_on_the_hub(tmp_path: Pa
     assert fetched in command_of("sglang", tmp_path, model=model)
 
 
+def test_weights_that_somebody_has_to_make_are_asked_for_and_published_ones_are_named(tmp_path: Path):
+    def named(model: str, variant: str, **options: Any) -> str:
+        return command_of("vllm", tmp_path, model=f'{model}"\nvariant = "{variant}', **options)[2]
+
+    assert named("Qwen3.6-27B", "nvfp4") == "nvidia/Qwen3.6-27B-NVFP4"
+    assert named("Qwen3-30B-A3B", "fp8") == "Qwen/Qwen3-30B-A3B-FP8"
+    assert named("Qwen3-30B-A3B", "fp8", quantization="fp8") == "Qwen/Qwen3-30B-A3B"
+    assert named("Qwen3-30B-A3B", "int4", model_path="folder") == str(tmp_path / "folder")
+    assert named("Qwen3-30B-A3B", "int4", quantization="bitsandbytes") == "Qwen/Qwen3-30B-A3B"
+    assert named("org/Qwen3-30B-A3B-AWQ", "int4") == "org/Qwen3-30B-A3B-AWQ"
+    with pytest.raises(ConfigError) as caught:
+        named("Qwen3-30B-A3B", "int4")
+    assert "tiers.desk.engine_options names no weights in int4" in str(caught.value)
+
+
 def test_an_sglang_tier_is_a_command_of_the_python_it_names(tmp_path: Path):
     (tmp_path / "weights").mkdir()
     command = command_of("sglang", tmp_path, model_path="weights", program="/opt/sglang/bin/python")
